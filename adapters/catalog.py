@@ -10,25 +10,25 @@ from typing import Any, Final
 import structlog
 
 from adapters.a2a_client.agent import A2AAgent
-from adapters.a2a_client.push_wakeups import Doorbells
+from adapters.a2a_client.push_wakeups import PushWakeups
 from adapters.a2a_client.wire.transport import ANSWER_LIMIT, GRPC, HTTP_JSON, JSONRPC, Transport
 from adapters.contract import Adapter
-from adapters.mcp_client.agent import Servers, ToolAgent
-from adapters.oauth.agents import carries, opened
-from adapters.oauth.authorized import McpOAuth
-from adapters.openapi.tools import KIND
-from adapters.sandbox.calculation import KIND as SANDBOX
+from adapters.mcp_client.agent import ToolAgent, ToolCaller
+from adapters.oauth.agents import authorize_adapter, needs_credential
+from adapters.oauth.authorized import UpstreamOAuth
+from adapters.openapi.tools import OPENAPI_KIND
+from adapters.sandbox.calculation import SANDBOX_KIND as SANDBOX
 from adapters.upstream.aws_access import is_signed
 from adapters.upstream.egress import Egress
-from adapters.upstream.guarded import guarded
+from adapters.upstream.guarded import guard
 from adapters.upstream.request_signing import RequestSigner
 from adapters.upstream.resilience import Resilience
 from adapters.vendors.aws.agentcore_session import AgentCoreSessions
-from adapters.vendors.sdk.agent import AgentFacts, Features, VendorAgent, agent_of, options_of
-from adapters.vendors.sdk.connection import Place
+from adapters.vendors.sdk.agent import AgentFacts, Features, VendorAgent, build_vendor_agent, parse_options
+from adapters.vendors.sdk.connection import VendorEndpoint
 
-SERVERS = frozenset({"mcp", KIND, SANDBOX})  # the kinds of servers; no agent is registered as one
-GROUP: Final = "interlock.adapters"  # of entry points, by which other distributions bring vendors
+SERVER_KINDS = frozenset({"mcp", OPENAPI_KIND, SANDBOX})  # the kinds of servers; no agent is registered as one
+ENTRY_POINT_GROUP: Final = "interlock.adapters"  # of entry points, by which other distributions bring vendors
 # loaded when the first agent of the kind is looked at (see Catalog.load), since some bring heavy libraries
 VENDORS: Final[Mapping[str, str]] = {
     "activity": "adapters.vendors.microsoft.activity:Activity",
@@ -49,7 +49,7 @@ VENDORS: Final[Mapping[str, str]] = {
     "openai-responses": "adapters.vendors.openai.responses:OpenAIResponses",
     "rest": "adapters.vendors.rest.template:RestTemplate",
 }
-NOTHING: Final[Mapping[str, Any]] = {}
+NO_OPTIONS: Final[Mapping[str, Any]] = {}
 log = structlog.get_logger()
 
 
@@ -61,7 +61,7 @@ class UnknownKind(Exception):
         self.kind = kind
 
 
-class Catalog:
+class AdapterCatalog:
     """The adapters, each behind the guard, over the one egress. Without `grpc`, agents can't be called over gRPC.
 
     `grpc` makes the gRPC transport when an agent is first called over it, since its libraries take half a second to load.
@@ -73,31 +73,31 @@ class Catalog:
         self,
         egress: Egress,
         grpc: Callable[[], Transport] | None = None,
-        doorbells: Doorbells | None = None,
-        servers: Servers | None = None,
-        oauth: McpOAuth | None = None,
+        push_wakeups: PushWakeups | None = None,
+        servers: ToolCaller | None = None,
+        oauth: UpstreamOAuth | None = None,
         *,
         answer_limit: int = ANSWER_LIMIT,
     ) -> None:
         """`answer_limit`: bytes of one answer of an A2A agent, or of one event of its stream."""
         resilience = Resilience()
         self.signer = RequestSigner(lambda text: self._read_text(text))
-        ask_again = resilience.may_ask_again
-        a2a = A2AAgent(egress, grpc=grpc, doorbells=doorbells, may_ask_again=ask_again, signer=self.signer, limit=answer_limit)
-        self._languages: dict[str, Adapter] = {"a2a": a2a}
-        self._signed = guarded(opened(AgentCoreSessions(a2a), oauth), resilience)
+        ask_again = resilience.may_retry
+        a2a = A2AAgent(egress, grpc=grpc, push_wakeups=push_wakeups, may_retry=ask_again, signer=self.signer, limit=answer_limit)
+        self._protocol_adapters: dict[str, Adapter] = {"a2a": a2a}
+        self._signed_a2a_adapter = guard(authorize_adapter(AgentCoreSessions(a2a), oauth), resilience)
         self._oauth = oauth
-        self._opened: dict[str, Adapter] = {}
+        self._authorized_adapters: dict[str, Adapter] = {}
         self.bindings = (JSONRPC, HTTP_JSON, GRPC) if grpc else (JSONRPC, HTTP_JSON)  # of A2A, that agents can be called over
         self._egress = egress
         self.resilience = resilience
-        self._places = {**_brought(), **VENDORS}
+        self._class_paths = {**_entry_point_vendors(), **VENDORS}
         self._vendors: dict[str, VendorAgent] = {}
-        self._adapters = {kind: guarded(adapter, resilience) for kind, adapter in self._languages.items()}
-        self._servers = guarded(ToolAgent(servers)) if servers is not None else None
+        self._adapters = {kind: guard(adapter, resilience) for kind, adapter in self._protocol_adapters.items()}
+        self._tool_agent = guard(ToolAgent(servers)) if servers is not None else None
         self._read_text: Callable[[str], str] = str
 
-    def reading(self, read_text: Callable[[str], str]) -> "Catalog":
+    def use_option_reader(self, read_text: Callable[[str], str]) -> "AdapterCatalog":
         """The same, that knows what options of vendors such as `env:NAME` stand for."""
         self._read_text = read_text
         return self
@@ -105,67 +105,69 @@ class Catalog:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds an agent may be registered as."""
-        return (*dict.fromkeys(("a2a", *sorted(self._places))),)
+        return (*dict.fromkeys(("a2a", *sorted(self._class_paths))),)
 
     async def load(self, kind: str) -> None:
         """Brings in what a kind needs, which may take a second, in a thread: nobody else waits. What can't be loaded is told on its use."""
-        if kind in self._places and kind not in self._vendors:
-            await asyncio.to_thread(self._imported, kind)
+        if kind in self._class_paths and kind not in self._vendors:
+            await asyncio.to_thread(self._import_module, kind)
 
-    def adapter(self, kind: str, upstream: Mapping[str, Any] = NOTHING) -> Adapter:
+    def adapter(self, kind: str, upstream: Mapping[str, Any] = NO_OPTIONS) -> Adapter:
         """For an entry with that `upstream`. Raises UnknownKind."""
-        if kind in SERVERS and self._servers is not None:
-            return self._servers
+        if kind in SERVER_KINDS and self._tool_agent is not None:
+            return self._tool_agent
         if kind == "a2a" and is_signed(upstream):
-            return self._signed
-        if upstream and carries(upstream):
-            if kind not in self._opened:
-                self._opened[kind] = guarded(opened(self._languages.get(kind) or self._vendor(kind), self._oauth), self.resilience)
-            return self._opened[kind]
+            return self._signed_a2a_adapter
+        if upstream and needs_credential(upstream):
+            if kind not in self._authorized_adapters:
+                self._authorized_adapters[kind] = guard(
+                    authorize_adapter(self._protocol_adapters.get(kind) or self._vendor_agent(kind), self._oauth), self.resilience
+                )
+            return self._authorized_adapters[kind]
         if kind not in self._adapters:
-            self._adapters[kind] = guarded(self._vendor(kind), self.resilience)
+            self._adapters[kind] = guard(self._vendor_agent(kind), self.resilience)
         return self._adapters[kind]
 
     def is_vendor(self, kind: str) -> bool:
         """Whether agents of this kind have no card of their own, but an adapter that tells about them."""
-        return kind in self._places
+        return kind in self._class_paths
 
-    def features(self, kind: str, upstream: Mapping[str, Any] = NOTHING) -> Features:
+    def features(self, kind: str, upstream: Mapping[str, Any] = NO_OPTIONS) -> Features:
         """What an agent of this kind with that `upstream` can do. Raises UnknownKind and BadOptions."""
-        vendor = self._vendor(kind).vendor
-        return options_of(vendor, upstream, self._read_text).narrow_features(vendor.features) if upstream else vendor.features
+        vendor = self._vendor_agent(kind).vendor
+        return parse_options(vendor, upstream, self._read_text).narrow_features(vendor.features) if upstream else vendor.features
 
     def check(self, kind: str, upstream: Mapping[str, Any]) -> None:
         """Whether an `upstream` is one of agents of this kind. Raises UnknownKind and BadOptions."""
-        options_of(self._vendor(kind).vendor, upstream)
+        parse_options(self._vendor_agent(kind).vendor, upstream)
 
-    async def describe(self, kind: str, place: Place) -> AgentFacts:
+    async def describe(self, kind: str, endpoint: VendorEndpoint) -> AgentFacts:
         """Asks an agent about itself. Raises UnknownKind, BadOptions, EgressRefused and UpstreamFault."""
-        return await self._vendor(kind).describe(place)
+        return await self._vendor_agent(kind).describe(endpoint)
 
-    def _vendor(self, kind: str) -> VendorAgent:
+    def _vendor_agent(self, kind: str) -> VendorAgent:
         if kind not in self._vendors:
-            self._vendors[kind] = agent_of(self._loaded(kind)(), self._egress, self._read_text)
+            self._vendors[kind] = build_vendor_agent(self._load_class(kind)(), self._egress, self._read_text)
         return self._vendors[kind]
 
-    def _imported(self, kind: str) -> None:
+    def _import_module(self, kind: str) -> None:
         with suppress(ImportError):
-            import_module(self._places[kind].partition(":")[0])
+            import_module(self._class_paths[kind].partition(":")[0])
 
-    def _loaded(self, kind: str) -> Any:
-        module, _, name = self._places.get(kind, "").partition(":")
+    def _load_class(self, kind: str) -> Any:
+        module, _, name = self._class_paths.get(kind, "").partition(":")
         if not module:
             raise UnknownKind(kind)
         try:
             return getattr(import_module(module), name)
         except (ImportError, AttributeError) as error:
-            log.error("adapter_not_loaded", kind=kind, place=self._places[kind], error=f"{type(error).__name__}: {error}"[:300])
+            log.error("adapter_not_loaded", kind=kind, place=self._class_paths[kind], error=f"{type(error).__name__}: {error}"[:300])
             raise UnknownKind(kind) from error
 
 
-def _brought() -> dict[str, str]:
+def _entry_point_vendors() -> dict[str, str]:
     """Vendors of other distributions; they take no kind that is there already."""
-    found = {entry.name: entry.value for entry in entry_points(group=GROUP)}
-    for kind in found.keys() & {"a2a", *VENDORS, *SERVERS}:
+    found = {entry.name: entry.value for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    for kind in found.keys() & {"a2a", *VENDORS, *SERVER_KINDS}:
         log.warning("adapter_ignored", kind=kind, place=found.pop(kind))
     return found

@@ -89,17 +89,17 @@ class Call(Struct, frozen=True):
     deadline: float  # seconds on the event loop's clock
     headers: Mapping[str, str]  # trace context and the delegated credential, ready to send
     idempotency_key: str = ""
-    hurried: bool = False  # whoever calls gives it less time than the target usually gets
+    has_shortened_deadline: bool = False  # whoever calls gives it less time than the target usually gets
     idle: float = math.inf  # seconds that the agent may give no sign of life for
     heard: Callable[[], None] = _nothing  # to be called for each sign of life that is no event, such as bytes of a stream
 
     @property
-    def cut_short(self) -> bool:
+    def ran_out_of_callers_time(self) -> bool:
         """Whether such a call is over for want of time, which tells nothing of the target."""
-        return self.hurried and asyncio.get_running_loop().time() > self.deadline - MARGIN
+        return self.has_shortened_deadline and asyncio.get_running_loop().time() > self.deadline - DEADLINE_MARGIN_SECONDS
 
 
-class Ref(Struct, frozen=True):
+class RefLearned(Struct, frozen=True):
     ref: VendorRef
 
 
@@ -126,7 +126,7 @@ class ArtifactPiece(Struct, frozen=True):
     metadata: Mapping[str, Any] | None = None
 
 
-class Withheld(Struct, frozen=True):
+class RejectedArtifact(Struct, frozen=True):
     """What an agent gave and its contract does not allow: kept for the record, handed to nobody. The gateway's own, never an adapter's."""
 
     artifact: Artifact
@@ -194,20 +194,20 @@ class Canceled(Struct, frozen=True):
     metadata: Mapping[str, Any] | None = None
 
 
-def usage(
+def token_usage_metadata(
     model: str = "", input_tokens: int | None = None, output_tokens: int | None = None, total_tokens: int | None = None
 ) -> dict[str, Any]:
     """Metadata for an event such as Done or Failed; empty where nothing is known."""
     figures = {"model": model or None, "input_tokens": input_tokens, "output_tokens": output_tokens, "total_tokens": total_tokens}
     known = {name: figure for name, figure in figures.items() if figure is not None}
-    return {USAGE: known} if known else {}
+    return {USAGE_KEY: known} if known else {}
 
 
-Event = Ref | Progress | ArtifactPiece | Withheld | Ask | Replied | Done | Failed | AnswerRefused | Canceled
-USAGE = "urn:interlock:a2a:usage"  # in the metadata of a task: model, input_tokens, output_tokens, total_tokens, as far as known
-CITATIONS = "urn:interlock:a2a:citations"  # in the metadata of a part: a list of {url, title, text, …}
-ENDPOINT = "interlock.endpoint"  # in the `extra` of a VendorRef: where the agent has the task, if not where it is registered
-MARGIN = 0.05  # seconds before a deadline in which it counts as reached
+Event = RefLearned | Progress | ArtifactPiece | RejectedArtifact | Ask | Replied | Done | Failed | AnswerRefused | Canceled
+USAGE_KEY = "urn:interlock:a2a:usage"  # in the metadata of a task: model, input_tokens, output_tokens, total_tokens, as far as known
+CITATIONS_KEY = "urn:interlock:a2a:citations"  # in the metadata of a part: a list of {url, title, text, …}
+ENDPOINT_KEY = "interlock.endpoint"  # in the `extra` of a VendorRef: where the agent has the task, if not where it is registered
+DEADLINE_MARGIN_SECONDS = 0.05  # seconds before a deadline in which it counts as reached
 AGENT_LATE = "AGENT_LATE"  # the kind of a Failed whose agent did not answer in time
 BAD_ANSWER = "BAD_ANSWER"  # what an AnswerRefused without a kind is told as
 ENDINGS = (Ask, Replied, Done, Failed, AnswerRefused, Canceled)
@@ -233,11 +233,11 @@ class UpstreamFault(Exception):
     kind = "UPSTREAM"
     retryable = False
     retry_after: float | None = None
-    unsent = False
-    undone = False
-    unfit = False
-    where = ""  # the address that was called, without its query
-    explained = False  # whoever is told of it is an operator, who may know the cause
+    is_unsent = False
+    had_no_effect = False
+    is_callers_mistake = False
+    address = ""  # the address that was called, without its query
+    shows_cause = False  # whoever is told of it is an operator, who may know the cause
     failure: Failure | None = None
 
     def __init__(self, public: str, detail: str = "", failure: Failure | None = None) -> None:
@@ -250,7 +250,7 @@ class UpstreamFault(Exception):
     @property
     def cause(self) -> str:
         """For operators: what was called, and what happened there."""
-        return ": ".join(filter(None, (self.where, self.detail)))
+        return ": ".join(filter(None, (self.address, self.detail)))
 
 
 class InvalidAnswer(UpstreamFault):
@@ -281,7 +281,7 @@ class CannotReattach(Exception):
 class NotSent(UpstreamFault):
     """There was no time or no room left to send it, so nothing is known of the other side."""
 
-    unsent = True
+    is_unsent = True
 
 
 class Unreachable(UpstreamFault):

@@ -8,125 +8,133 @@ from typing import Final, Protocol
 from adapters.contract import Call, UpstreamFault
 from adapters.mcp_client.pool import McpPool, speaks_initialize
 from adapters.mcp_client.probe import Probe
-from adapters.mcp_client.redaction import reveal, scrub_fault, scrub_listener, scrub_peer
-from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest, Said
-from adapters.mcp_client.wire.peer import Listener, Listening
-from adapters.oauth.authorized import Approach, McpOAuth, approach_of, with_headers
-from adapters.openapi.document import Api
-from adapters.openapi.tools import KIND, OpenApi
-from adapters.redaction.secrets import scrubber_of
-from adapters.sandbox.calculation import KIND as SANDBOX
+from adapters.mcp_client.redaction import add_server_words, scrub_fault, scrub_listener, scrub_peer
+from adapters.mcp_client.wire.messages import ClientNotification, McpAnswer, McpRefused, McpRequest
+from adapters.mcp_client.wire.peer import ListenFilter, McpListener
+from adapters.oauth.authorized import CredentialRequest, UpstreamOAuth, credential_request_of, with_headers
+from adapters.openapi.document import ApiTools
+from adapters.openapi.tools import OPENAPI_KIND, OpenApiServers
+from adapters.redaction.secrets import redactor_for
+from adapters.sandbox.calculation import SANDBOX_KIND as SANDBOX
 from adapters.sandbox.tools import SandboxTools
 from registry.cards.card import Registration
 
-STDIO: Final = "stdio:"
-AUTH: Final = "auth"
+STDIO_PREFIX: Final = "stdio:"
+AUTH_OPTION: Final = "auth"
 COMMANDS_TENANT: Final = "default"  # which the configuration file is about
 
 
-class Commands(Protocol):
+class CommandServers(Protocol):
     """What adapters/mcp_client/stdio.py offers; it is imported only where a command is configured."""
 
     async def probe(self, name: str) -> Probe: ...
 
-    def said(self, name: str) -> list[str]: ...
+    def error_lines(self, name: str) -> list[str]: ...
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer: ...
 
-    async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None: ...
+    async def listen(self, call: Call, wanted: ListenFilter, listener: McpListener, session: str = "") -> None: ...
 
     async def watch(self, name: str, changed: Callable[[], None]) -> None: ...
 
-    def tell(self, owner: str, session: str, said: Said) -> None: ...
+    def notify(self, owner: str, session: str, notification: ClientNotification) -> None: ...
 
-    async def leave(self, owner: str, session: str) -> None: ...
+    async def close_client_session(self, owner: str, session: str) -> None: ...
 
     async def sweep(self) -> None: ...
 
     async def close(self) -> None: ...
 
 
-class McpTools:
+class ToolServerClient:
     """The pool and, where there are any, the commands. Servers whose entry has `upstream.auth` are opened by `oauth`."""
 
-    def __init__(self, pool: McpPool, commands: Commands | None = None, apis: OpenApi | None = None, oauth: McpOAuth | None = None) -> None:
+    def __init__(
+        self, pool: McpPool, commands: CommandServers | None = None, apis: OpenApiServers | None = None, oauth: UpstreamOAuth | None = None
+    ) -> None:
         self._pool = pool
         self._oauth = oauth
         self._apis = apis
         self._commands = commands
         self.sandbox: SandboxTools | None = None  # where it is offered
 
-    async def probe(self, name: str, url: str, headers: Mapping[str, str], approach: Approach | None = None) -> Probe:
+    async def probe(self, name: str, url: str, headers: Mapping[str, str], credential_request: CredentialRequest | None = None) -> Probe:
         """What the server is. Raises UpstreamFault and EgressRefused, and ConsentNeeded where the approach has a Grant."""
-        if url.startswith(STDIO):
-            return await self._command().probe(name)
-        initialize = approach is not None and speaks_initialize(approach.upstream)
-        if self._oauth is None or approach is None or AUTH not in approach.upstream:
+        if url.startswith(STDIO_PREFIX):
+            return await self._require_commands().probe(name)
+        initialize = credential_request is not None and speaks_initialize(credential_request.upstream)
+        if self._oauth is None or credential_request is None or AUTH_OPTION not in credential_request.upstream:
             return await self._pool.probe(url, headers, initialize=initialize)
-        return await self._oauth.authorized(approach, lambda own: self._pool.probe(url, {**headers, **own}, initialize=initialize))
+        return await self._oauth.send_authorized(
+            credential_request, lambda own: self._pool.probe(url, {**headers, **own}, initialize=initialize)
+        )
 
-    def said(self, target: Registration) -> list[str]:
+    def error_lines(self, target: Registration) -> list[str]:
         """The last lines that a command wrote to its standard error, in this process of the gateway; none of any other server.
 
         One that never started has no address.
         """
-        is_command = self._commands is not None and target.tenant == COMMANDS_TENANT and target.url in (STDIO, "")
-        return self._commands.said(target.name) if self._commands is not None and is_command else []
+        is_command = self._commands is not None and target.tenant == COMMANDS_TENANT and target.url in (STDIO_PREFIX, "")
+        return self._commands.error_lines(target.name) if self._commands is not None and is_command else []
 
-    async def read(self, source: str, headers: Mapping[str, str], known: str = "") -> Api:
+    async def read(self, source: str, headers: Mapping[str, str], known: str = "") -> ApiTools:
         """The HTTP API that an OpenAPI document describes. Raises UpstreamFault, EgressRefused and DocumentUnchanged (see OpenApi.read)."""
-        return await self._api().read(source, headers, known)
+        return await self._require_apis().read(source, headers, known)
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         """Makes one request. Raises UpstreamFault, McpRefused, ConsentNeeded and EgressRefused; a result with isError is an answer."""
         try:
             if not call.target.upstream:
-                return await self._called(call, request)
-            if self._oauth is not None and AUTH in call.target.upstream:
-                return await self._oauth.authorized(approach_of(call), lambda own: self._cleaned(with_headers(call, own), request))
-            return await self._cleaned(call, request)
+                return await self._dispatch(call, request)
+            if self._oauth is not None and AUTH_OPTION in call.target.upstream:
+                return await self._oauth.send_authorized(
+                    credential_request_of(call), lambda own: self._call_without_secrets(with_headers(call, own), request)
+                )
+            return await self._call_without_secrets(call, request)
         except McpRefused as refused:
-            reveal(refused, call.target.url)
+            add_server_words(refused, call.target.url)
             raise
 
-    async def _cleaned(self, call: Call, request: McpRequest) -> McpAnswer:
+    async def _call_without_secrets(self, call: Call, request: McpRequest) -> McpAnswer:
         """Without the secrets that the call carries, whatever the server does with them."""
-        scrubber = scrubber_of(call.headers)
+        scrubber = redactor_for(call.headers)
         if scrubber is None:
-            return await self._called(call, request)
+            return await self._dispatch(call, request)
         try:
-            answer = await self._called(call, dataclasses.replace(request, peer=scrub_peer(request.peer, scrubber)))
+            answer = await self._dispatch(call, dataclasses.replace(request, peer=scrub_peer(request.peer, scrubber)))
         except (UpstreamFault, McpRefused) as error:
             scrub_fault(error, scrubber)
             raise
-        return McpAnswer(scrubber.bytes(answer.result))
+        return McpAnswer(scrubber.redact_bytes(answer.result))
 
-    async def _called(self, call: Call, request: McpRequest) -> McpAnswer:
-        if call.target.kind == KIND:
-            return await self._api().call(call, request)
+    async def _dispatch(self, call: Call, request: McpRequest) -> McpAnswer:
+        if call.target.kind == OPENAPI_KIND:
+            return await self._require_apis().call(call, request)
         if self.sandbox is not None and call.target.kind == SANDBOX:
             return await self.sandbox.call(call, request)
-        if call.target.url.startswith(STDIO):
-            return await self._command().call(call, request)
+        if call.target.url.startswith(STDIO_PREFIX):
+            return await self._require_commands().call(call, request)
         return await self._pool.call(call, request)
 
-    async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None:
+    async def listen(self, call: Call, wanted: ListenFilter, listener: McpListener, session: str = "") -> None:
         """Tells `listener` until the server ends the stream in order, then returns; cancel it to stop. Raises as `call` does.
 
         Of `call` only the time to the acknowledgement is bounded. `session` is the front's, as in McpRequest.
         """
-        if call.target.kind in (KIND, SANDBOX):
-            await listener.acknowledged(Listening())
+        if call.target.kind in (OPENAPI_KIND, SANDBOX):
+            await listener.on_acknowledged(ListenFilter())
             await asyncio.Event().wait()  # it never says anything, and never ends a stream
-        elif call.target.url.startswith(STDIO):
-            await self._command().listen(call, wanted, listener, session)
-        elif self._oauth is not None and AUTH in call.target.upstream:
-            await self._oauth.authorized(approach_of(call), lambda own: self._heard(with_headers(call, own), wanted, listener, session))
+        elif call.target.url.startswith(STDIO_PREFIX):
+            await self._require_commands().listen(call, wanted, listener, session)
+        elif self._oauth is not None and AUTH_OPTION in call.target.upstream:
+            await self._oauth.send_authorized(
+                credential_request_of(call), lambda own: self._listen_without_secrets(with_headers(call, own), wanted, listener, session)
+            )
         else:
-            await self._heard(call, wanted, listener, session)
+            await self._listen_without_secrets(call, wanted, listener, session)
 
-    async def _heard(self, call: Call, wanted: Listening, listener: Listener, session: str) -> None:
-        scrubber = scrubber_of(call.headers) if call.target.upstream else None
+    async def _listen_without_secrets(self, call: Call, wanted: ListenFilter, listener: McpListener, session: str) -> None:
+        scrubber = redactor_for(call.headers) if call.target.upstream else None
         await self._pool.listen(call, wanted, scrub_listener(listener, scrubber) if scrubber else listener, session)
 
     async def watch(self, target: Registration, headers: Mapping[str, str], changed: Callable[[], None]) -> None:
@@ -134,33 +142,33 @@ class McpTools:
 
         Returns where the server tells of no changes. `headers` are the gateway's own credentials there, as for `probe`.
         """
-        if target.kind in (KIND, SANDBOX):
+        if target.kind in (OPENAPI_KIND, SANDBOX):
             return
-        if self._oauth is not None and AUTH in target.upstream:
-            if not self._oauth.opens_by_itself(target.upstream):
+        if self._oauth is not None and AUTH_OPTION in target.upstream:
+            if not self._oauth.has_own_account(target.upstream):
                 return  # nobody's account is used without them
-            approach = Approach(target.tenant, target.name, target.url, target.upstream, None)
-            await self._oauth.authorized(approach, lambda own: self._pool.watch(target, {**headers, **own}, changed))
-        elif target.url.startswith(STDIO):
-            await self._command().watch(target.name, changed)
+            approach = CredentialRequest(target.tenant, target.name, target.url, target.upstream, None)
+            await self._oauth.send_authorized(approach, lambda own: self._pool.watch(target, {**headers, **own}, changed))
+        elif target.url.startswith(STDIO_PREFIX):
+            await self._require_commands().watch(target.name, changed)
         else:
             await self._pool.watch(target, headers, changed)
 
-    def hints(self, hint: Callable[[str, str], None]) -> None:
+    def set_list_changed_hook(self, hint: Callable[[str, str], None]) -> None:
         """Has `hint` told tenant and name of a server that says in anybody's session that a list of its changed."""
-        self._pool.hints(lambda server: hint(*server.split("|", 1)))
+        self._pool.set_list_changed_hook(lambda server: hint(*server.split("|", 1)))
 
-    def tell(self, owner: str, session: str, said: Said) -> None:
+    def notify(self, owner: str, session: str, notification: ClientNotification) -> None:
         """Passes on what a client of the initialize era says, to the servers that its session has sessions with; nobody waits for it."""
-        self._pool.tell(owner, session, said)
+        self._pool.notify(owner, session, notification)
         if self._commands is not None:
-            self._commands.tell(owner, session, said)
+            self._commands.notify(owner, session, notification)
 
-    async def leave(self, owner: str, session: str) -> None:
+    async def close_client_session(self, owner: str, session: str) -> None:
         """Ends what a client's session of the initialize era had with servers; `owner` is tenant|issuer|subject."""
-        await self._pool.leave(owner, session)
+        await self._pool.close_client_session(owner, session)
         if self._commands is not None:
-            await self._commands.leave(owner, session)
+            await self._commands.close_client_session(owner, session)
 
     async def sweep(self) -> None:
         """Closes idle sessions; to be called about once a minute."""
@@ -175,12 +183,12 @@ class McpTools:
         if self._commands is not None:
             await self._commands.close()
 
-    def _api(self) -> OpenApi:
+    def _require_apis(self) -> OpenApiServers:
         if self._apis is None:
             raise UpstreamFault("HTTP APIs are not called here")
         return self._apis
 
-    def _command(self) -> Commands:
+    def _require_commands(self) -> CommandServers:
         if self._commands is None:
             raise UpstreamFault("No command is configured for this server")
         return self._commands

@@ -10,13 +10,13 @@ import structlog
 log = structlog.get_logger()
 
 
-def let_go(work: Coroutine[Any, Any, None], event: str, **named: str) -> "asyncio.Task[None]":
+def run_in_background(work: Coroutine[Any, Any, None], event: str, **log_fields: str) -> "asyncio.Task[None]":
     """Begins it. A failure is logged as `event`, with what is `named`; an end by cancellation is none."""
     task = asyncio.create_task(work)
-    task.add_done_callback(partial(_over, event, named))
+    task.add_done_callback(partial(_log_failure, event, log_fields))
     return task
 
 
-def _over(event: str, named: dict[str, str], task: "asyncio.Task[None]") -> None:
+def _log_failure(event: str, log_fields: dict[str, str], task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error(event, **named, exc_info=error)
+        log.error(event, **log_fields, exc_info=error)

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-PERSON: Final = 1  # a person may hold as many as are free
-TENANT: Final = 3  # a tenant may hold three times as many as are free
+PERSON_MULTIPLE: Final = 1  # a person may hold as many as are free
+TENANT_MULTIPLE: Final = 3  # a tenant may hold three times as many as are free
 
 
-class Held:
+class ShareCount:
     """How many one person, or one tenant, holds."""
 
     __slots__ = ("count",)
@@ -23,20 +23,20 @@ class Capacity:
     holds none finds one free, unless there are about as many holders as things.
     """
 
-    def __init__(self, size: int, person: int = PERSON, tenant: int = TENANT) -> None:
+    def __init__(self, size: int, person_multiple: int = PERSON_MULTIPLE, tenant_multiple: int = TENANT_MULTIPLE) -> None:
         """`person` and `tenant` are the multiples of what is free that one of them may hold."""
         self.size = size
-        self.whole = Held()
-        self.per_person = person
-        self.per_tenant = tenant
+        self.whole = ShareCount()
+        self.person_multiple = person_multiple
+        self.tenant_multiple = tenant_multiple
         self._portions: dict[str, Portion] = {}
-        self._tenants: dict[str, Held] = {}
+        self._tenants: dict[str, ShareCount] = {}
 
-    def portion(self, owner: str) -> "Portion":
+    def portion_of(self, owner: str) -> "Portion":
         """What one person holds of it. `owner` is tenant|issuer|subject."""
         found = self._portions.get(owner)
         if found is None:
-            tenant = self._tenants.setdefault(owner.partition("|")[0], Held())
+            tenant = self._tenants.setdefault(owner.partition("|")[0], ShareCount())
             found = self._portions[owner] = Portion(self, tenant)
         return found
 
@@ -51,25 +51,25 @@ class Portion:
 
     __slots__ = ("_capacity", "person", "tenant", "whole")
 
-    def __init__(self, capacity: Capacity, tenant: Held) -> None:
+    def __init__(self, capacity: Capacity, tenant: ShareCount) -> None:
         self._capacity = capacity
         self.whole = capacity.whole
-        self.person = Held()
+        self.person = ShareCount()
         self.tenant = tenant
 
-    def binding(self, times: int = 1) -> Held | None:
+    def exhausted_share(self, share_multiple: int = 1) -> ShareCount | None:
         """The share that one more would go beyond, or the whole capacity; None where one more is within both.
 
         `times`: how many times the usual share may be used.
         """
         capacity = self._capacity
-        free = (capacity.size - self.whole.count) * times
+        free = (capacity.size - self.whole.count) * share_multiple
         if free <= 0:
             return self.whole
-        left = free * capacity.per_tenant - self.tenant.count
+        left = free * capacity.tenant_multiple - self.tenant.count
         if left <= 0:
             return self.tenant
-        return self.person if self.person.count >= min(free, left) * capacity.per_person else None
+        return self.person if self.person.count >= min(free, left) * capacity.person_multiple else None
 
     def take(self) -> None:
         self.whole.count += 1

@@ -30,14 +30,14 @@ class BoundedCache(Generic[K, V]):
             return None
         return entry[1]
 
-    def put(self, key: K, value: V, seconds: float) -> None:
+    def put(self, key: K, value: V, ttl_seconds: float) -> None:
         """Keeps `value` for `seconds` from now; nothing is kept for zero or less."""
         self._entries.pop(key, None)
-        if seconds <= 0:
+        if ttl_seconds <= 0:
             return
         while len(self._entries) >= self._size:
             self._entries.popitem(last=False)
-        self._entries[key] = (self._clock() + seconds, value)
+        self._entries[key] = (self._clock() + ttl_seconds, value)
 
     def drop(self, key: K) -> None:
         self._entries.pop(key, None)

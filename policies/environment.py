@@ -10,10 +10,10 @@ from policies.delegation.permissions import Permissions
 from policies.tokens.verifier import Claims
 
 
-class Verifier(Protocol):
+class ClaimsSource(Protocol):
     """policies/tokens/verifier.py."""
 
-    def cached(self, token: str, audiences: Collection[str]) -> Claims | None: ...
+    def find_cached(self, token: str, audiences: Collection[str]) -> Claims | None: ...
 
     async def verify(self, token: str, audiences: Collection[str]) -> Claims: ...
 
@@ -23,7 +23,7 @@ class GrantRows(Protocol):
 
     async def find(self, tenant: str, grant_id: str) -> Delegation: ...
 
-    def forget(self, tenant: str = "", grant_id: str = "") -> None: ...
+    def invalidate(self, tenant: str = "", grant_id: str = "") -> None: ...
 
 
 class RolesNow(Protocol):
@@ -45,7 +45,7 @@ class ClearanceNow(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class RulingEnvironment:
     """What the authority asks others: roles and ceilings of today, ids, the clock (seconds), what is stopped, and whether caches may be
     believed.
     """
@@ -55,7 +55,7 @@ class Surroundings:
     role_permissions: Mapping[str, Permissions]
     new_id: Callable[[str], str]
     now: Callable[[], float]
-    fresh: Callable[[], bool]
+    is_fresh: Callable[[], bool]
     clearance_now: ClearanceNow
     kills: Kills
     task_ttl: float = 0.0  # seconds that what a person begins may go on for, though their token expires before

@@ -4,20 +4,20 @@ import os
 import time
 from collections import deque
 
-_DRAWN_AT_ONCE = 256
+_IDS_PER_DRAW = 256
 _RANDOM_BYTES = 10
-_pool: deque[str] = deque()
-os.register_at_fork(after_in_child=_pool.clear)  # two processes must never draw the same bits
+_random_pool: deque[str] = deque()
+os.register_at_fork(after_in_child=_random_pool.clear)  # two processes must never draw the same bits
 
 
 def new_id(prefix: str) -> str:
     """`prefix_` + 11 hex digits of milliseconds + 80 random bits. The system is asked for randomness once for many ids."""
     try:
-        drawn = _pool.pop()
+        drawn = _random_pool.pop()
     except IndexError:
-        bits = os.urandom(_DRAWN_AT_ONCE * _RANDOM_BYTES).hex()
+        bits = os.urandom(_IDS_PER_DRAW * _RANDOM_BYTES).hex()
         width = 2 * _RANDOM_BYTES
-        _pool.extend(bits[at : at + width] for at in range(width, len(bits), width))
+        _random_pool.extend(bits[at : at + width] for at in range(width, len(bits), width))
         drawn = bits[:width]
     return f"{prefix}_{time.time_ns() // 1_000_000:011x}{drawn}"
 

@@ -63,14 +63,14 @@ def _parse_large(raw: bytes, members_max: int) -> Any:
     return value
 
 
-async def off_loop(act: Callable[..., T], raw: bytes, *arguments: Any) -> T:
+async def run_off_loop(act: Callable[..., T], raw: bytes, *arguments: Any) -> T:
     """Calls `act(raw, *arguments)`; where `raw` is longer than LARGE, in the thread for that, so that the event loop goes on meanwhile."""
     if len(raw) <= LARGE:
         return act(raw, *arguments)
-    return await in_reader(act, raw, *arguments)
+    return await run_in_reader(act, raw, *arguments)
 
 
-async def in_reader(act: Callable[..., T], *arguments: Any) -> T:
+async def run_in_reader(act: Callable[..., T], *arguments: Any) -> T:
     """Calls `act(*arguments)` in the thread that reads what is large."""
     return await asyncio.get_running_loop().run_in_executor(_reader, act, *arguments)
 

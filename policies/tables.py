@@ -25,7 +25,7 @@ grants = Table(
     Column("deadline", BigInteger),  # of the turn that it was made for, while that is under way
 )
 
-audit = Table(
+audit_records = Table(
     "audit",
     metadata,
     Column("chain", Text, primary_key=True),
@@ -65,7 +65,7 @@ kills = Table(
     Column("at", BigInteger, nullable=False),
 )
 
-spent = Table(
+spent_ids = Table(
     "spent",
     metadata,
     Column("tenant", Text, primary_key=True),
@@ -115,7 +115,7 @@ approval_votes = Table(
     Column("at", BigInteger, nullable=False),
 )
 
-errands = Table(
+transaction_history = Table(
     "errands",
     metadata,
     Column("tenant", Text, primary_key=True),
@@ -133,7 +133,7 @@ epochs = Table(
     Column("value", BigInteger, nullable=False),
 )
 
-vault = Table(
+vault_credentials = Table(
     "vault",
     metadata,
     Column("tenant", Text, primary_key=True),

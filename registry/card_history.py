@@ -8,20 +8,20 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from registry.rows import digest
+from registry.rows import sha256_hex
 from registry.tables import cards
 
-KEPT = 200  # versions of one agent
+VERSIONS_KEPT = 200  # versions of one agent
 
 
-class Standing(StrEnum):
+class VersionStatus(StrEnum):
     PENDING = "pending"
     APPROVED = "approved"
     REJECTED = "rejected"
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class CardVersion:
     """One card as it came; of servers the tool definitions. `facts` come with it once it is in force."""
 
     seq: int
@@ -30,62 +30,62 @@ class Version:
     hash: str
     signature: str
     facts: Mapping[str, Any]
-    status: Standing
+    status: VersionStatus
     note: str
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class NewCardVersion:
     """What is to be written down."""
 
     card: str = field(repr=False)
     signature: str
-    status: Standing
+    status: VersionStatus
     facts: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 
 
-def append(connection: Connection, key: tuple[str, str], at: int, entry: Entry) -> None:
+def write_version(connection: Connection, key: tuple[str, str], at: int, version: NewCardVersion) -> None:
     """`key` is (tenant, name). At most one version waits: a newer one takes the place of what waited."""
     mine = (cards.c.tenant == key[0], cards.c.name == key[1])
     last = connection.execute(select(func.max(cards.c.seq)).where(*mine)).scalar() or 0
-    dismiss(connection, key)
-    row = {"tenant": key[0], "name": key[1], "seq": last + 1, "at": at, "card": entry.card, "hash": digest(entry.card)}
-    row |= {"signature": entry.signature, "facts": json.dumps(dict(entry.facts)), "status": entry.status.value, "note": entry.note}
+    reject_pending(connection, key)
+    row = {"tenant": key[0], "name": key[1], "seq": last + 1, "at": at, "card": version.card, "hash": sha256_hex(version.card)}
+    row |= {"signature": version.signature, "facts": json.dumps(dict(version.facts)), "status": version.status.value, "note": version.note}
     connection.execute(insert(cards).values(row))
-    connection.execute(delete(cards).where(*mine, cards.c.seq <= last + 1 - KEPT))
+    connection.execute(delete(cards).where(*mine, cards.c.seq <= last + 1 - VERSIONS_KEPT))
 
 
-def dismiss(connection: Connection, key: tuple[str, str]) -> None:
+def reject_pending(connection: Connection, key: tuple[str, str]) -> None:
     """What waits is not wanted any more."""
-    waiting = (cards.c.tenant == key[0], cards.c.name == key[1], cards.c.status == Standing.PENDING.value)
-    connection.execute(update(cards).where(*waiting).values(status=Standing.REJECTED.value))
+    waiting = (cards.c.tenant == key[0], cards.c.name == key[1], cards.c.status == VersionStatus.PENDING.value)
+    connection.execute(update(cards).where(*waiting).values(status=VersionStatus.REJECTED.value))
 
 
-def settle(connection: Connection, key: tuple[str, str], seq: int) -> None:
+def approve_version(connection: Connection, key: tuple[str, str], seq: int) -> None:
     """What waited is in force from now on."""
     mine = (cards.c.tenant == key[0], cards.c.name == key[1], cards.c.seq == seq)
-    connection.execute(update(cards).where(*mine).values(status=Standing.APPROVED.value))
+    connection.execute(update(cards).where(*mine).values(status=VersionStatus.APPROVED.value))
 
 
-def erase(connection: Connection, key: tuple[str, str]) -> None:
+def delete_versions(connection: Connection, key: tuple[str, str]) -> None:
     connection.execute(delete(cards).where(cards.c.tenant == key[0], cards.c.name == key[1]))
 
 
-def versions(connection: Connection, key: tuple[str, str], before: int = 0, limit: int = KEPT) -> Sequence[Version]:
+def read_versions(connection: Connection, key: tuple[str, str], before: int = 0, limit: int = VERSIONS_KEPT) -> Sequence[CardVersion]:
     """The newest first; those before number `before`, where it is given."""
     query = select(cards).where(cards.c.tenant == key[0], cards.c.name == key[1])
     if before:
         query = query.where(cards.c.seq < before)
-    return [_version(row) for row in connection.execute(query.order_by(cards.c.seq.desc()).limit(limit))]
+    return [_version_from_row(row) for row in connection.execute(query.order_by(cards.c.seq.desc()).limit(limit))]
 
 
-def pending(connection: Connection, key: tuple[str, str]) -> Version | None:
+def find_pending(connection: Connection, key: tuple[str, str]) -> CardVersion | None:
     """The version that waits for an operator."""
-    waiting = (cards.c.tenant == key[0], cards.c.name == key[1], cards.c.status == Standing.PENDING.value)
+    waiting = (cards.c.tenant == key[0], cards.c.name == key[1], cards.c.status == VersionStatus.PENDING.value)
     row = connection.execute(select(cards).where(*waiting).order_by(cards.c.seq.desc()).limit(1)).first()
-    return _version(row) if row else None
+    return _version_from_row(row) if row else None
 
 
-def _version(row: Any) -> Version:
-    return Version(row.seq, row.at, row.card, row.hash, row.signature, json.loads(row.facts), Standing(row.status), row.note)
+def _version_from_row(row: Any) -> CardVersion:
+    return CardVersion(row.seq, row.at, row.card, row.hash, row.signature, json.loads(row.facts), VersionStatus(row.status), row.note)

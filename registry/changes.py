@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 GATEWAY = "gateway"  # looks that nobody ordered
-_TOLD = ("family", "name", "status", "url", "owner", "client_id", "card_hash", "delegation", "rank", "sensitivity", "clearance")
+_RECORDED_COLUMNS = ("family", "name", "status", "url", "owner", "client_id", "card_hash", "delegation", "rank", "sensitivity", "clearance")
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class RegistryChange:
     """`by` is the owner key of a person (tenant|issuer|subject), `operator` for the configuration file, or `gateway`.
 
     `decision_id` is of the ruling that allowed it, where one was needed.
@@ -21,24 +21,24 @@ class Deed:
     decision_id: str = ""
 
 
-LOOK = Deed("refresh")
-REGISTERED = Deed("register")
-REMOVED = Deed("remove")
-RENEWED = Deed("renew-secret")
-APPROVED = Deed("approve")
+REFRESHED = RegistryChange("refresh")
+REGISTERED = RegistryChange("register")
+REMOVED = RegistryChange("remove")
+SECRET_RENEWED = RegistryChange("renew-secret")
+APPROVED = RegistryChange("approve")
 
 
-def record_of(deed: Deed, row: Mapping[str, Any]) -> dict[str, Any]:
+def audit_record_of(registry_change: RegistryChange, row: Mapping[str, Any]) -> dict[str, Any]:
     """For the audit: what an entry is now, or was when it was removed. Headers and secrets are not among it."""
-    issuer, subject = deed.by.split("|", 2)[1:] if deed.by.count("|") > 1 else ("", deed.by)
+    issuer, subject = registry_change.by.split("|", 2)[1:] if registry_change.by.count("|") > 1 else ("", registry_change.by)
     return {
         "kind": "registry",
         "tenant": row["tenant"],
-        "decision_id": deed.decision_id,
+        "decision_id": registry_change.decision_id,
         "txn": "",
-        "verb": deed.verb,
+        "verb": registry_change.verb,
         "principal": {"issuer": issuer, "subject": subject},
-        **{name: row[name] for name in _TOLD},
+        **{name: row[name] for name in _RECORDED_COLUMNS},
         "sensitivities": json.loads(row["sensitivities"]),
         "ceiling": row["ceiling"].split(),
         "trusted_keys": [key.get("kid", "") for key in json.loads(row["trusted_keys"])],

@@ -5,7 +5,7 @@ import unicodedata
 
 NAME_MAX = 64
 FRONT_DOOR = "interlock"  # the gateway's own agent, which hands each message to the agent that fits
-RESERVED = frozenset({"sandbox", "memory", "virtual", FRONT_DOOR})
+RESERVED_NAMES = frozenset({"sandbox", "memory", "virtual", FRONT_DOOR})
 _NAME = re.compile(r"[a-z0-9-]{1,64}")
 
 
@@ -17,12 +17,12 @@ def check_name(name: str) -> str:
     """Gives the name back. Raises BadName."""
     if not _NAME.fullmatch(name):
         raise BadName(f"name must be 1 to {NAME_MAX} characters of a-z, 0-9 and -")
-    if name in RESERVED:
+    if name in RESERVED_NAMES:
         raise BadName(f"name {name} is reserved")
     return name
 
 
-def derived_name(title: str) -> str:
+def derive_name(title: str) -> str:
     """`Sales Agent (EU)` -> `sales-agent-eu`. Raises BadName when nothing is left."""
     plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
     name = re.sub(r"[^a-z0-9]+", "-", plain)[:NAME_MAX].strip("-")

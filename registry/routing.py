@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from heapq import heapify, heappop
 from math import sqrt
 
-from registry.cards.card import Family, Registration, Status
-from registry.search import STEM, claims_of, routing_words
+from registry.cards.card import Family, Registration, RegistrationStatus
+from registry.search import STEM_LETTERS, claims_of, routing_words
 from registry.store import Registry
 
 _Claim = tuple[str, int]  # the name of an agent, and which of its claims
@@ -29,9 +29,13 @@ class Routes:
         index = self._current(tenant)
         scores = dict.fromkeys(index.skills.get(skill, ()), 1.0) if skill else index.scores(text)
         fitting = [
-            (entry, score) for name, score in scores.items() if (entry := index.entries[name]).status in (Status.ACTIVE, Status.DOWN)
+            (entry, score)
+            for name, score in scores.items()
+            if (entry := index.entries[name]).status in (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN)
         ]
-        queue = [(entry.status is Status.DOWN, -score, -entry.rank, entry.created, entry.name, entry) for entry, score in fitting]
+        queue = [
+            (entry.status is RegistrationStatus.DOWN, -score, -entry.rank, entry.created, entry.name, entry) for entry, score in fitting
+        ]
         heapify(queue)  # names differ, so no entry is compared; the registry may change while the caller takes one after the other
         while queue:
             yield heappop(queue)[-1]
@@ -82,8 +86,8 @@ class _Index:
     def _alike(self, word: str) -> set[str]:
         """The indexed words that are the same, or of which one begins with the other (at least STEM letters)."""
         found = {word} if word in self._postings else set()
-        if len(word) >= STEM:
-            found |= {one for one in self._stems.get(word[:STEM], ()) if word.startswith(one) or one.startswith(word)}
+        if len(word) >= STEM_LETTERS:
+            found |= {one for one in self._stems.get(word[:STEM_LETTERS], ()) if word.startswith(one) or one.startswith(word)}
         return found
 
     def _add(self, entry: Registration) -> None:
@@ -93,8 +97,8 @@ class _Index:
             self._sizes[entry.name, number] = len(words)
             for word in words:
                 self._postings[word].add((entry.name, number))
-                if len(word) >= STEM:
-                    self._stems[word[:STEM]].add(word)
+                if len(word) >= STEM_LETTERS:
+                    self._stems[word[:STEM_LETTERS]].add(word)
 
     def _remove(self, entry: Registration) -> None:
         for skill in entry.card.skills if entry.card else ():
@@ -111,7 +115,7 @@ class _Index:
         if self._postings[word]:
             return
         del self._postings[word]
-        stem = self._stems.get(word[:STEM], set())
+        stem = self._stems.get(word[:STEM_LETTERS], set())
         stem.discard(word)
         if not stem:
-            self._stems.pop(word[:STEM], None)
+            self._stems.pop(word[:STEM_LETTERS], None)

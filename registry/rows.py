@@ -12,56 +12,56 @@ from sqlalchemy import Row, RowMapping
 from registry.cards.card import (
     CLEARANCE_MAX,
     AgentCard,
+    AgentEndpoint,
     BadCard,
-    Endpoint,
     Family,
-    Prompt,
+    McpPrompt,
+    McpResource,
+    McpResourceTemplate,
+    McpTool,
     Registration,
-    Resource,
-    Status,
-    Template,
-    Tool,
-    Withheld,
+    RegistrationStatus,
+    WithheldDefinition,
 )
 from registry.cards.reader import read_card
 from registry.virtual.selection import Selection
 
-LISTS: Mapping[str, tuple[str, Callable[..., Any]]] = {  # kind -> what names a definition, what it becomes
-    "tools": ("name", Tool),
-    "prompts": ("name", Prompt),
-    "resources": ("uri", Resource),
-    "templates": ("uriTemplate", Template),
+DEFINITION_LISTS: Mapping[str, tuple[str, Callable[..., Any]]] = {  # kind -> what names a definition, what it becomes
+    "tools": ("name", McpTool),
+    "prompts": ("name", McpPrompt),
+    "resources": ("uri", McpResource),
+    "templates": ("uriTemplate", McpResourceTemplate),
 }
 
 
-class Sealing(Protocol):
+class SettingsCipher(Protocol):
     """policies/vault/envelope.py."""
 
-    def seal_text(self, place: Sequence[str], text: str) -> str: ...
+    def seal_text(self, context: Sequence[str], text: str) -> str: ...
 
-    def open_text(self, place: Sequence[str], text: str, former: Sequence[str] | None = None) -> str: ...
+    def open_text(self, context: Sequence[str], text: str, former_context: Sequence[str] | None = None) -> str: ...
 
 
-class Unsealed:
+class PlaintextSettings:
     """Texts as they are."""
 
-    def seal_text(self, place: Sequence[str], text: str) -> str:
+    def seal_text(self, context: Sequence[str], text: str) -> str:
         return text
 
-    def open_text(self, place: Sequence[str], text: str, former: Sequence[str] | None = None) -> str:
+    def open_text(self, context: Sequence[str], text: str, former_context: Sequence[str] | None = None) -> str:
         return text
 
 
 NO_SETTINGS = "{}"
-FORMER_UPSTREAM = 3  # of the parts of the place, those that earlier versions sealed for
+FORMER_UPSTREAM_CONTEXT = 3  # of the parts of the place, those that earlier versions sealed for
 
 
-def upstream_place(row: Mapping[str, Any] | RowMapping) -> tuple[str, ...]:
+def upstream_context(row: Mapping[str, Any] | RowMapping) -> tuple[str, ...]:
     """Where the settings of an entry for the other side, which may hold secrets, open: beside all that decides where they are sent.
 
     Whoever changes an address in the database alone, or the definition of a call, leaves settings that nobody can open.
     """
-    return ("upstream", *(row[name] for name in ("tenant", "name", "kind", "url", "facts", "terms")), digest(row["card"]))
+    return ("upstream", *(row[name] for name in ("tenant", "name", "kind", "url", "facts", "terms")), sha256_hex(row["card"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,33 +74,33 @@ class Candidate:
     kind: str
     url: str
     owner: str
-    status: Status
+    status: RegistrationStatus
     ceiling: tuple[str, ...] = ("*",)
     delegation: str = "bearer"
     upstream: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     card: AgentCard | None = None
     card_text: str = field(default="", repr=False)
-    tools: tuple[Tool, ...] = ()
+    tools: tuple[McpTool, ...] = ()
     trusted_keys: tuple[Mapping[str, Any], ...] = ()
     rank: int = 0
-    prompts: tuple[Prompt, ...] = ()
-    resources: tuple[Resource, ...] = ()
-    templates: tuple[Template, ...] = ()
-    withheld: tuple[Withheld, ...] = ()
+    prompts: tuple[McpPrompt, ...] = ()
+    resources: tuple[McpResource, ...] = ()
+    templates: tuple[McpResourceTemplate, ...] = ()
+    withheld: tuple[WithheldDefinition, ...] = ()
     selection: Selection | None = None
     sensitivity: int = 0
     clearance: int = CLEARANCE_MAX
     sensitivities: Mapping[str, int] = field(default_factory=dict)
     contracts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     context: str = "none"
-    endpoints: tuple[Endpoint, ...] = ()
+    endpoints: tuple[AgentEndpoint, ...] = ()
     jwks: str = ""  # the key set that it proves itself with at the token endpoint, as JSON
 
 
 def row_of(entry: Candidate | Registration) -> dict[str, Any]:
     """The columns that say what an entry is; those of its credentials and times are not among them."""
-    text = text_of(entry)
+    text = content_text_of(entry)
     return {
         "tenant": entry.tenant,
         "name": entry.name,
@@ -110,7 +110,7 @@ def row_of(entry: Candidate | Registration) -> dict[str, Any]:
         "url": entry.url,
         "owner": entry.owner,
         "card": text,
-        "card_hash": digest(text),
+        "card_hash": sha256_hex(text),
         "ceiling": " ".join(entry.ceiling),
         "delegation": entry.delegation,
         "upstream": json.dumps(dict(entry.upstream)),
@@ -120,35 +120,35 @@ def row_of(entry: Candidate | Registration) -> dict[str, Any]:
         "sensitivity": entry.sensitivity,
         "clearance": entry.clearance,
         "sensitivities": json.dumps(dict(entry.sensitivities)),
-        "terms": _terms_text(entry),
+        "terms": _terms_json(entry),
     }
 
 
-def _terms_text(entry: Candidate | Registration) -> str:
+def _terms_json(entry: Candidate | Registration) -> str:
     """What differs from what every agent is called with."""
     endpoints = [{"url": each.url, "weight": each.weight} for each in entry.endpoints]
     said = {"contracts": dict(entry.contracts), "context": entry.context if entry.context != "none" else "", "endpoints": endpoints}
     return json.dumps({name: value for name, value in said.items() if value})
 
 
-def _terms_of(text: str) -> dict[str, Any]:
+def _parse_terms(text: str) -> dict[str, Any]:
     said = json.loads(text)
-    endpoints = tuple(Endpoint(**each) for each in said.get("endpoints", ()))
+    endpoints = tuple(AgentEndpoint(**each) for each in said.get("endpoints", ()))
     return {"contracts": MappingProxyType(said.get("contracts", {})), "context": said.get("context", "none"), "endpoints": endpoints}
 
 
-def text_of(entry: Candidate | Registration) -> str:
+def content_text_of(entry: Candidate | Registration) -> str:
     """An agent's card verbatim, or all that a server offers, or what a virtual one selects."""
     if entry.selection is not None:
-        return json.dumps(entry.selection.document())
+        return json.dumps(entry.selection.to_document())
     if entry.card_text or entry.family is Family.AGENT:
         return entry.card_text or "[]"
-    lists = {kind: list(each.values()) for kind, each in lists_of(entry).items()}
-    withheld = [{name: getattr(one, name) for name in Withheld.__slots__} for one in entry.withheld]
+    lists = {kind: list(each.values()) for kind, each in definitions_in_force(entry).items()}
+    withheld = [{name: getattr(one, name) for name in WithheldDefinition.__slots__} for one in entry.withheld]
     return json.dumps(lists | ({"withheld": withheld} if withheld else {}))
 
 
-def lists_of(entry: Candidate | Registration) -> dict[str, dict[str, Mapping[str, Any]]]:
+def definitions_in_force(entry: Candidate | Registration) -> dict[str, dict[str, Mapping[str, Any]]]:
     """The definitions in force, by kind and name, in their order."""
     return {
         "tools": {tool.name: tool.definition for tool in entry.tools},
@@ -159,7 +159,7 @@ def lists_of(entry: Candidate | Registration) -> dict[str, dict[str, Mapping[str
 
 
 @dataclass(frozen=True, slots=True)
-class Amendment:
+class RegistrationPatch:
     """What operators change of an entry; None: as it is."""
 
     ceiling: tuple[str, ...] | None = None
@@ -167,38 +167,38 @@ class Amendment:
     upstream: Mapping[str, Any] | None = None
     trusted_keys: tuple[Mapping[str, Any], ...] | None = None
     rank: int | None = None
-    status: Status | None = None
+    status: RegistrationStatus | None = None
     sensitivity: int | None = None
     clearance: int | None = None
     sensitivities: Mapping[str, int] | None = None
     contracts: Mapping[str, Mapping[str, Any]] | None = None
     context: str | None = None
-    endpoints: tuple[Endpoint, ...] | None = None
+    endpoints: tuple[AgentEndpoint, ...] | None = None
 
 
-def amended(entry: Registration, amendment: Amendment) -> Registration:
+def apply_patch(entry: Registration, patch: RegistrationPatch) -> Registration:
     """The entry on other terms."""
-    given = {name: value for name in Amendment.__slots__ if (value := getattr(amendment, name)) is not None}
+    given = {name: value for name in RegistrationPatch.__slots__ if (value := getattr(patch, name)) is not None}
     return replace(entry, **given)
 
 
-def recarded(entry: Registration, candidate: Candidate) -> Registration:
+def apply_candidate(entry: Registration, candidate: Candidate) -> Registration:
     """The entry with what was found out anew: its card or tools, where it is called, and the facts that go with them."""
     found = replace(entry, url=candidate.url, facts=dict(candidate.facts), card=candidate.card, card_text=candidate.card_text)
-    return replace(found, **{name: getattr(candidate, name) for name in (*LISTS, "withheld")})
+    return replace(found, **{name: getattr(candidate, name) for name in (*DEFINITION_LISTS, "withheld")})
 
 
-def registration_of(row: Row[Any], upstream: str | None = "{}") -> Registration:
+def registration_from_row(row: Row[Any], upstream: str | None = "{}") -> Registration:
     """A card that today's rules refuse quarantines its agent, and so do settings (`upstream`) that can't be opened."""
     agent = row.family == Family.AGENT
-    status = Status.QUARANTINED if upstream is None else Status(row.status)
+    status = RegistrationStatus.QUARANTINED if upstream is None else RegistrationStatus(row.status)
     document = json.loads(row.card)
     card: AgentCard | None = None
     if agent and document:
         try:
             card = read_card(document)
         except BadCard:  # it was read under older rules
-            status = Status.QUARANTINED
+            status = RegistrationStatus.QUARANTINED
     return Registration(
         tenant=row.tenant,
         name=row.name,
@@ -222,27 +222,27 @@ def registration_of(row: Row[Any], upstream: str | None = "{}") -> Registration:
         sensitivity=row.sensitivity,
         clearance=row.clearance,
         sensitivities=MappingProxyType(json.loads(row.sensitivities)),
-        **_terms_of(row.terms),
-        **_content(row.family, document),
+        **_parse_terms(row.terms),
+        **_content_fields(row.family, document),
     )
 
 
-def _content(family: str, document: Any) -> dict[str, Any]:
+def _content_fields(family: str, document: Any) -> dict[str, Any]:
     if family == Family.AGENT:
         return {"tools": ()}
-    return offered(document) if family == Family.SERVER else {"tools": (), "selection": Selection.of(document)}
+    return offer_fields(document) if family == Family.SERVER else {"tools": (), "selection": Selection.from_document(document)}
 
 
-def offered(document: Any) -> dict[str, Any]:
+def offer_fields(document: Any) -> dict[str, Any]:
     """The fields of a server's row that say what it offers. A list has only tools: an earlier version wrote it."""
     lists = {"tools": document} if isinstance(document, list) else document
-    return made(lists) | {"withheld": tuple(Withheld(**one) for one in lists.get("withheld", ()))}
+    return definitions_by_kind(lists) | {"withheld": tuple(WithheldDefinition(**one) for one in lists.get("withheld", ()))}
 
 
-def made(lists: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, Any]:
+def definitions_by_kind(lists: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, Any]:
     """The fields for definitions by kind; of two with one name the first counts."""
     found: dict[str, Any] = {}
-    for kind, (key, offer) in LISTS.items():
+    for kind, (key, offer) in DEFINITION_LISTS.items():
         by_name: dict[str, Mapping[str, Any]] = {}
         for definition in lists.get(kind, ()):
             by_name.setdefault(definition[key], definition)
@@ -250,6 +250,6 @@ def made(lists: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, Any]:
     return found
 
 
-def digest(text: str) -> str:
+def sha256_hex(text: str) -> str:
     """sha256, in hex."""
     return hashlib.sha256(text.encode()).hexdigest()

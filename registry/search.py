@@ -5,14 +5,18 @@ from dataclasses import dataclass
 
 from registry import search_terms
 from registry.cards.card import AgentCard, Family, Registration, Skill
-from registry.search_terms import asked, terms_of, words
-from registry.store import Batch, Database, Registry, UnknownName
+from registry.search_terms import query_terms, terms_of, words_of
+from registry.store import Registry, RegistryBatch, RegistryDatabase, UnknownName
 
-STEM = 4  # letters that two words have to begin with alike, to count as one
-EXACT, BEGUN = 1.0, 0.7
-NAMED, SKILLED, DESCRIBED = 1.0, 0.9, 0.4  # what a word counts for in a name, in a skill's id, name or tags, in a description
-_STOP = frozenset(
-    words(
+STEM_LETTERS = 4  # letters that two words have to begin with alike, to count as one
+EXACT_WEIGHT, PREFIX_WEIGHT = 1.0, 0.7
+NAME_WEIGHT, SKILL_WEIGHT, DESCRIPTION_WEIGHT = (
+    1.0,
+    0.9,
+    0.4,
+)  # what a word counts for in a name, in a skill's id, name or tags, in a description
+_STOP_WORDS = frozenset(
+    words_of(
         "and are but can could for from get give has have her his how its may need not our out please she should some that the "
         "their them then there they this want was what when where which who why will with would you your"
     )
@@ -20,7 +24,7 @@ _STOP = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SearchQuery:
     """What is looked for; empty: anything. `skill` is an id or a name, `mode` a media type that is taken in or given out."""
 
     text: str = ""
@@ -28,7 +32,7 @@ class Wanted:
     tag: str = ""
     mode: str = ""
 
-    def fits(self, entry: Registration) -> bool:
+    def matches(self, entry: Registration) -> bool:
         """All but the text."""
         card = entry.card
         if card is None:
@@ -37,11 +41,11 @@ class Wanted:
         return (
             (not skill or any(skill in (one.id.casefold(), one.name.casefold()) for one in card.skills))
             and (not tag or any(tag == one.casefold() for each in card.skills for one in each.tags))
-            and (not mode or mode in modes(card))
+            and (not mode or mode in modes_of(card))
         )
 
 
-def modes(card: AgentCard) -> set[str]:
+def modes_of(card: AgentCard) -> set[str]:
     """The media types of an agent and of its skills."""
     found = [*card.input_modes, *card.output_modes]
     for skill in card.document.get("skills") or ():
@@ -49,33 +53,33 @@ def modes(card: AgentCard) -> set[str]:
     return {one.casefold() for one in found}
 
 
-class Search:
+class AgentSearch:
     """Asks the database which agents have the words, whatever their status and whoever may see them: that is for the caller to sort out."""
 
-    def __init__(self, database: Database, registry: Registry) -> None:
+    def __init__(self, database: RegistryDatabase, registry: Registry) -> None:
         self._database = database
         self._registry = registry
 
-    async def found(self, tenant: str, wanted: Wanted) -> list[tuple[int, Registration]]:
+    async def find(self, tenant: str, query: SearchQuery) -> list[tuple[int, Registration]]:
         """(relevance from 0 to 100, entry), the best first. Without a text all are equally relevant, in the order of names."""
-        if not wanted.text.strip():
-            return [(100, entry) for entry in self._registry.list(tenant, Family.AGENT) if wanted.fits(entry)]
-        terms = asked(wanted.text)
+        if not query.text.strip():
+            return [(100, entry) for entry in self._registry.list(tenant, Family.AGENT) if query.matches(entry)]
+        terms = query_terms(query.text)
         names = await self._database.read(lambda connection: search_terms.find(connection, tenant, terms))
-        scored = [(relevance(entry, terms), entry) for entry in self._entries(tenant, names) if wanted.fits(entry)]
+        scored = [(relevance(entry, terms), entry) for entry in self._entries(tenant, names) if query.matches(entry)]
         return sorted(scored, key=lambda one: (-one[0], one[1].name))
 
-    async def mend(self) -> None:
+    async def index_missing(self) -> None:
         """Puts agents into the index that were registered before there was one. Called at start."""
         tenants = self._registry.tenants()
         agents = {(tenant, entry.name): entry for tenant in tenants for entry in self._registry.list(tenant, Family.AGENT)}
-        missing = agents.keys() - await self._database.read(search_terms.indexed)
+        missing = agents.keys() - await self._database.read(search_terms.read_indexed)
         if not missing:
             return
 
-        def work(batch: Batch) -> None:
+        def work(batch: RegistryBatch) -> None:
             for tenant, name in missing:
-                search_terms.keep(batch.connection, tenant, name, terms_of(name, agents[tenant, name].card))
+                search_terms.write(batch.connection, tenant, name, terms_of(name, agents[tenant, name].card))
 
         await self._database.write(work)
 
@@ -89,32 +93,32 @@ class Search:
 
 def relevance(entry: Registration, terms: Sequence[str]) -> int:
     """0 to 100: how well, and where, each of the words is met."""
-    weighed = [(NAMED, frozenset(words(entry.name)))]
+    weighed = [(NAME_WEIGHT, frozenset(words_of(entry.name)))]
     if entry.card is not None:
-        weighed.append((NAMED, frozenset(words(entry.card.name))))
-        weighed += [(SKILLED, structured(skill)) for skill in entry.card.skills]
+        weighed.append((NAME_WEIGHT, frozenset(words_of(entry.card.name))))
+        weighed += [(SKILL_WEIGHT, skill_words(skill)) for skill in entry.card.skills]
         described = [entry.card.description, *(skill.description for skill in entry.card.skills)]
-        weighed.append((DESCRIBED, frozenset(word for text in described for word in words(text))))
-    return round(100 * sum(_met(term, weighed) for term in terms) / len(terms)) if terms else 0
+        weighed.append((DESCRIPTION_WEIGHT, frozenset(word for text in described for word in words_of(text))))
+    return round(100 * sum(_term_score(term, weighed) for term in terms) / len(terms)) if terms else 0
 
 
-def _met(term: str, weighed: Sequence[tuple[float, frozenset[str]]]) -> float:
-    exact = [EXACT * weight for weight, given in weighed if term in given]
-    begun = [BEGUN * weight for weight, given in weighed if any(word.startswith(term) for word in given)]
+def _term_score(term: str, weighed: Sequence[tuple[float, frozenset[str]]]) -> float:
+    exact = [EXACT_WEIGHT * weight for weight, given in weighed if term in given]
+    begun = [PREFIX_WEIGHT * weight for weight, given in weighed if any(word.startswith(term) for word in given)]
     return max([*exact, *begun], default=0.0)
 
 
 def routing_words(text: str) -> frozenset[str]:
     """The words of a message by which an agent is chosen: those of more than two letters that are no stop words."""
-    return frozenset(word for word in asked(text) if len(word) > 2 and word not in _STOP)
+    return frozenset(word for word in query_terms(text) if len(word) > 2 and word not in _STOP_WORDS)
 
 
 def claims_of(entry: Registration) -> list[frozenset[str]]:
     """The words of each skill of an agent; the words of its name if it has no skills."""
     skills = entry.card.skills if entry.card else ()
-    return [structured(skill) for skill in skills] or [frozenset(words(entry.name))]
+    return [skill_words(skill) for skill in skills] or [frozenset(words_of(entry.name))]
 
 
-def structured(skill: Skill) -> frozenset[str]:
+def skill_words(skill: Skill) -> frozenset[str]:
     """The words of a skill's id, name and tags."""
-    return frozenset(word for text in (skill.id, skill.name, *skill.tags) for word in words(text))
+    return frozenset(word for text in (skill.id, skill.name, *skill.tags) for word in words_of(text))

@@ -11,11 +11,11 @@ from registry.cards.card import AgentCard
 
 TERM_MAX = 64  # characters
 TERMS_MAX = 4000  # of one agent
-ASKED_MAX = 32  # of one question
+QUERY_TERMS_MAX = 32  # of one question
 _WORD = re.compile(r"[^\W_]+")
 
 
-def words(given: str) -> Iterator[str]:
+def words_of(given: str) -> Iterator[str]:
     """Letters and digits, without case and accents. Nothing that a query language could read as its own is left."""
     folded = unicodedata.normalize("NFKD", given.casefold())
     plain = "".join(letter for letter in folded if not unicodedata.combining(letter))
@@ -30,19 +30,19 @@ def terms_of(name: str, card: AgentCard | None) -> tuple[str, ...]:
         texts += [card.name, card.description, *card.input_modes, *card.output_modes]
         for skill in card.skills:
             texts += [skill.id, skill.name, skill.description, *skill.tags]
-    return tuple(dict.fromkeys(word for one in texts for word in words(one)))[:TERMS_MAX]
+    return tuple(dict.fromkeys(word for one in texts for word in words_of(one)))[:TERMS_MAX]
 
 
-def asked(query: str) -> tuple[str, ...]:
+def query_terms(query: str) -> tuple[str, ...]:
     """The words of a question."""
-    return tuple(dict.fromkeys(words(query[:4000])))[:ASKED_MAX]
+    return tuple(dict.fromkeys(words_of(query[:4000])))[:QUERY_TERMS_MAX]
 
 
-_FORGET = {
+_DELETE = {
     "sqlite": text("DELETE FROM agent_search WHERE rowid = :rowid"),
     "postgresql": text("DELETE FROM agent_search WHERE tenant = :tenant AND name = :name"),
 }
-_KEEP = {
+_INSERT = {
     "sqlite": text("INSERT INTO agent_search (rowid, tenant, name, terms) VALUES (:rowid, :tenant, :name, :terms)"),
     "postgresql": text(
         "INSERT INTO agent_search (tenant, name, terms) VALUES (:tenant, :name, array_to_tsvector(string_to_array(:terms, ' ')))"
@@ -54,15 +54,15 @@ _FIND = {
 }
 
 
-def forget(connection: Connection, tenant: str, name: str) -> None:
+def delete(connection: Connection, tenant: str, name: str) -> None:
     """Within the commit that removes or changes an agent."""
-    connection.execute(_FORGET[connection.dialect.name], _key(connection, tenant, name))
+    connection.execute(_DELETE[connection.dialect.name], _key(connection, tenant, name))
 
 
-def keep(connection: Connection, tenant: str, name: str, terms: tuple[str, ...]) -> None:
+def write(connection: Connection, tenant: str, name: str, terms: tuple[str, ...]) -> None:
     """Within the commit that adds or changes an agent."""
-    forget(connection, tenant, name)
-    connection.execute(_KEEP[connection.dialect.name], _key(connection, tenant, name) | {"terms": " ".join(terms)})
+    delete(connection, tenant, name)
+    connection.execute(_INSERT[connection.dialect.name], _key(connection, tenant, name) | {"terms": " ".join(terms)})
 
 
 def find(connection: Connection, tenant: str, terms: tuple[str, ...]) -> list[str]:
@@ -74,7 +74,7 @@ def find(connection: Connection, tenant: str, terms: tuple[str, ...]) -> list[st
     return list(connection.execute(_FIND[connection.dialect.name], {"tenant": tenant, "query": query}).scalars())
 
 
-def indexed(connection: Connection) -> set[tuple[str, str]]:
+def read_indexed(connection: Connection) -> set[tuple[str, str]]:
     """(tenant, name) of all that are in the index."""
     return {(row[0], row[1]) for row in connection.execute(text("SELECT tenant, name FROM agent_search"))}
 

@@ -7,22 +7,22 @@ from typing import Any
 
 import structlog
 
-from registry.cards.card import CLEARANCE_MAX, Endpoint, Family, Registration, Status
-from registry.changes import Deed
-from registry.drift.pins import first_seen
-from registry.drift.renewal import Renewal
-from registry.health.checks import Health, Probes
-from registry.rows import Amendment, amended
+from registry.cards.card import CLEARANCE_MAX, AgentEndpoint, Family, Registration, RegistrationStatus
+from registry.changes import RegistryChange
+from registry.drift.pins import withhold_suspicious
+from registry.drift.renewal import DriftApproval
+from registry.health.checks import Probes, ProbeState
+from registry.rows import RegistrationPatch, apply_patch
 from registry.store import Candidate, NameTaken, Outdated, Registry, UnknownName
 from registry.virtual.selection import Selection
 
 OPERATOR = "operator"  # the owner of all that the file names; no person's key looks like it
-TENANT = "default"
+DEFAULT_TENANT = "default"
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class AgentSeed:
+class ConfiguredAgent:
     """Either `url` or `card`."""
 
     name: str
@@ -37,11 +37,11 @@ class AgentSeed:
     clearance: int = CLEARANCE_MAX
     contracts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     context: str = "none"
-    endpoints: tuple[Endpoint, ...] = ()
+    endpoints: tuple[AgentEndpoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class ServerSeed:
+class ConfiguredServer:
     """Either `url` or `command`, which is accepted from the file only."""
 
     name: str
@@ -58,19 +58,19 @@ class ServerSeed:
 
 
 @dataclass(frozen=True, slots=True)
-class VirtualSeed:
+class ConfiguredVirtualServer:
     """A selection, which nobody has to be asked for."""
 
     name: str
     selection: Selection
 
 
-Surveyed = AgentSeed | ServerSeed
-Seed = Surveyed | VirtualSeed
-Survey = Callable[[Surveyed], Awaitable[Candidate]]
+RemoteEntry = ConfiguredAgent | ConfiguredServer
+ConfiguredEntry = RemoteEntry | ConfiguredVirtualServer
+CandidateBuilder = Callable[[RemoteEntry], Awaitable[Candidate]]
 
 
-class NotReached(Exception):
+class EntryUnreachable(Exception):
     """The agent or server of a seed does not answer, or not with anything that can be used; the message is safe to show.
 
     `cause` is for operators: what was called, and what happened there.
@@ -81,156 +81,169 @@ class NotReached(Exception):
         self.cause = cause
 
 
-class Seeds:
+class ConfiguredEntryRegistrar:
     """`survey` looks at what a seed names and says what to register; it raises NotReached."""
 
-    def __init__(self, registry: Registry, renewal: Renewal, survey: Survey, probes: Probes | None = None) -> None:
+    def __init__(
+        self, registry: Registry, approval: DriftApproval, build_candidate: CandidateBuilder, probes: Probes | None = None
+    ) -> None:
         """`probes` are told of what could not be reached, and that it was, each time that changes."""
         self._probes = probes
-        self._missed: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
         self._registry = registry
-        self._renewal = renewal
-        self._survey = survey
+        self._approval = approval
+        self._build_candidate = build_candidate
 
-    async def plant(self, seed: Seed) -> bool:
+    async def register(self, entry: ConfiguredEntry) -> bool:
         """One attempt, at start or later; never raises for what the other side does. True when nothing is left to try.
 
         The file wins over who took the name before: their entry goes, and their credentials with it. Raises BadName.
         """
-        found = await self._found(seed)
-        if isinstance(seed, VirtualSeed):
-            return await self._selected(seed, found)
+        found = await self._find_or_replace(entry)
+        if isinstance(entry, ConfiguredVirtualServer):
+            return await self._register_virtual(entry, found)
         try:
-            candidate = await self._survey(seed)
-        except NotReached as missing:
-            known = found is not None and found.status is Status.DOWN
-            log.log(DEBUG if known else WARNING, "seed_down", name=seed.name, why=str(missing), cause=missing.cause)
+            candidate = await self._build_candidate(entry)
+        except EntryUnreachable as missing:
+            known = found is not None and found.status is RegistrationStatus.DOWN
+            log.log(DEBUG if known else WARNING, "seed_down", name=entry.name, why=str(missing), cause=missing.cause)
             candidate = None
-            await self._note(seed.name, missing)
+            await self._report_reachability(entry.name, missing)
         try:
-            await self._settle(seed, found, candidate)
+            await self._write_entry(entry, found, candidate)
         except (NameTaken, Outdated):
-            log.info("seed_planted_elsewhere", name=seed.name)  # another process, from the same file
+            log.info("seed_planted_elsewhere", name=entry.name)  # another process, from the same file
         if candidate is not None:
-            await self._note(seed.name, None)
-        return candidate is not None or _personal(seed)
+            await self._report_reachability(entry.name, None)
+        return candidate is not None or _needs_personal_account(entry)
 
-    async def _note(self, name: str, missing: NotReached | None) -> None:
+    async def _report_reachability(self, name: str, failure: EntryUnreachable | None) -> None:
         """Seeds are tried again every few seconds: only what is new is kept."""
-        said = f"{missing}\n{missing.cause}" if missing else ""
-        if self._probes is None or self._missed.get(name, "") == said:
+        said = f"{failure}\n{failure.cause}" if failure else ""
+        if self._probes is None or self._reported.get(name, "") == said:
             return
-        self._missed[name] = said
-        key = (TENANT, name)
-        await (self._probes.missed(key, str(missing), missing.cause) if missing else self._probes.seen(key, Health()))
+        self._reported[name] = said
+        key = (DEFAULT_TENANT, name)
+        await (self._probes.record_failure(key, str(failure), failure.cause) if failure else self._probes.record_success(key, ProbeState()))
 
-    async def _selected(self, seed: VirtualSeed, found: Registration | None) -> bool:
+    async def _register_virtual(self, entry: ConfiguredVirtualServer, found: Registration | None) -> bool:
         try:
             if found is None:
-                await self._registry.add(virtual(TENANT, OPERATOR, seed.name, seed.selection), Deed("register", OPERATOR))
-            elif found.selection != seed.selection:
-                await self._registry.update(replace(found, selection=seed.selection), Deed("change", OPERATOR))
+                await self._registry.add(
+                    virtual_candidate(DEFAULT_TENANT, OPERATOR, entry.name, entry.selection), RegistryChange("register", OPERATOR)
+                )
+            elif found.selection != entry.selection:
+                await self._registry.update(replace(found, selection=entry.selection), RegistryChange("change", OPERATOR))
         except (NameTaken, Outdated):
-            log.info("seed_planted_elsewhere", name=seed.name)
+            log.info("seed_planted_elsewhere", name=entry.name)
         return True
 
-    async def _found(self, seed: Seed) -> Registration | None:
+    async def _find_or_replace(self, entry: ConfiguredEntry) -> Registration | None:
         try:
-            found = self._registry.find(TENANT, seed.name)
+            found = self._registry.find(DEFAULT_TENANT, entry.name)
         except UnknownName:
             return None
-        if found.owner == OPERATOR and found.family is _family(seed):
+        if found.owner == OPERATOR and found.family is _family_of(entry):
             return found
-        log.warning("seed_takes_name", name=seed.name, owner=found.owner)
-        await self._registry.remove(TENANT, seed.name, Deed("remove", OPERATOR))
+        log.warning("seed_takes_name", name=entry.name, owner=found.owner)
+        await self._registry.remove(DEFAULT_TENANT, entry.name, RegistryChange("remove", OPERATOR))
         return None
 
-    async def _settle(self, seed: Surveyed, found: Registration | None, candidate: Candidate | None) -> None:
+    async def _write_entry(self, entry: RemoteEntry, found: Registration | None, candidate: Candidate | None) -> None:
         if found is None:
-            first = replace(_first(candidate), **_labels(seed)) if candidate else _down(seed)
-            await self._registry.add(first, Deed("register", OPERATOR))
+            first = replace(_pin_first(candidate), **_label_fields(entry)) if candidate else _down_candidate(entry)
+            await self._registry.add(first, RegistryChange("register", OPERATOR))
             return
-        changed = amended(found, _terms(seed, candidate))
+        changed = apply_patch(found, _patch_from(entry, candidate))
         if candidate is None:
-            if found.status is Status.ACTIVE and not _personal(seed):
-                changed = replace(changed, status=Status.DOWN)
-        elif found.status is Status.DOWN:
-            changed = replace(changed, status=Status.ACTIVE if _settled(found) else candidate.status)
+            if found.status is RegistrationStatus.ACTIVE and not _needs_personal_account(entry):
+                changed = replace(changed, status=RegistrationStatus.DOWN)
+        elif found.status is RegistrationStatus.DOWN:
+            changed = replace(changed, status=RegistrationStatus.ACTIVE if _was_reached(found) else candidate.status)
         if changed != found:
-            changed = await self._registry.update(changed, Deed("change", OPERATOR))
+            changed = await self._registry.update(changed, RegistryChange("change", OPERATOR))
         if candidate is not None:
-            await self._renewal.take(changed, candidate, trusted=_said_so(seed, found), deed=Deed("change", OPERATOR))
+            await self._approval.apply_found(
+                changed,
+                candidate,
+                approved_by_operator=_is_changed_by_operator(entry, found),
+                registry_change=RegistryChange("change", OPERATOR),
+            )
 
 
-def _personal(seed: Surveyed) -> bool:
+def _needs_personal_account(entry: RemoteEntry) -> bool:
     """Whether only people's own accounts open it, so that an operator looks at it with theirs, and nothing else does."""
-    auth = seed.upstream.get("auth") if isinstance(seed, ServerSeed) else None
+    auth = entry.upstream.get("auth") if isinstance(entry, ConfiguredServer) else None
     return isinstance(auth, Mapping) and auth.get("account", "personal") == "personal"
 
 
-def _first(candidate: Candidate) -> Candidate:
-    return first_seen(candidate) if candidate.family is Family.SERVER else candidate
+def _pin_first(candidate: Candidate) -> Candidate:
+    return withhold_suspicious(candidate) if candidate.family is Family.SERVER else candidate
 
 
-def virtual(tenant: str, owner: str, name: str, selection: Selection) -> Candidate:
+def virtual_candidate(tenant: str, owner: str, name: str, selection: Selection) -> Candidate:
     """What to register for a selection."""
     path = f"virtual/{name}"
-    return Candidate(tenant, name, Family.VIRTUAL, "virtual", path, owner, Status.ACTIVE, delegation="none", selection=selection)
+    return Candidate(
+        tenant, name, Family.VIRTUAL, "virtual", path, owner, RegistrationStatus.ACTIVE, delegation="none", selection=selection
+    )
 
 
-def _terms(seed: Surveyed, candidate: Candidate | None) -> Amendment:
+def _patch_from(entry: RemoteEntry, candidate: Candidate | None) -> RegistrationPatch:
     """What the file says of an entry counts at once, whether the other side answers or not."""
-    labels = _labels(seed)
+    labels = _label_fields(entry)
     if candidate is not None:
         upstream, keys = dict(candidate.upstream), candidate.trusted_keys
-        return Amendment(candidate.ceiling, candidate.delegation, upstream, keys, candidate.rank, **labels)
-    if isinstance(seed, AgentSeed):
-        return Amendment(seed.ceiling, seed.delegation or None, dict(seed.upstream), tuple(seed.trusted_keys), seed.rank, **labels)
-    return Amendment(seed.ceiling, upstream=dict(seed.upstream), **labels)
+        return RegistrationPatch(candidate.ceiling, candidate.delegation, upstream, keys, candidate.rank, **labels)
+    if isinstance(entry, ConfiguredAgent):
+        return RegistrationPatch(
+            entry.ceiling, entry.delegation or None, dict(entry.upstream), tuple(entry.trusted_keys), entry.rank, **labels
+        )
+    return RegistrationPatch(entry.ceiling, upstream=dict(entry.upstream), **labels)
 
 
-def _labels(seed: Surveyed) -> dict[str, Any]:
+def _label_fields(entry: RemoteEntry) -> dict[str, Any]:
     """How sensitive it is, what it may be told, and how agents are called."""
-    if isinstance(seed, AgentSeed):
-        calls = {"contracts": dict(seed.contracts), "context": seed.context, "endpoints": seed.endpoints}
-        return {"clearance": seed.clearance, **calls}
-    return {"clearance": seed.clearance, "sensitivity": seed.sensitivity, "sensitivities": dict(seed.sensitivities)}
+    if isinstance(entry, ConfiguredAgent):
+        calls = {"contracts": dict(entry.contracts), "context": entry.context, "endpoints": entry.endpoints}
+        return {"clearance": entry.clearance, **calls}
+    return {"clearance": entry.clearance, "sensitivity": entry.sensitivity, "sensitivities": dict(entry.sensitivities)}
 
 
-def _settled(found: Registration) -> bool:
+def _was_reached(found: Registration) -> bool:
     """Whether it was ever reached."""
     return found.card is not None if found.family is Family.AGENT else bool(found.facts)
 
 
-def _said_so(seed: Surveyed, found: Registration) -> bool:
+def _is_changed_by_operator(entry: RemoteEntry, found: Registration) -> bool:
     """Whether the operator changed the file: another address, or the card itself."""
-    if isinstance(seed, ServerSeed):
-        moved = bool(seed.url and seed.url != found.url) or seed.openapi != found.facts.get("source", "")
-        return not _settled(found) or moved
-    if not _settled(found) or seed.card is not None:
+    if isinstance(entry, ConfiguredServer):
+        moved = bool(entry.url and entry.url != found.url) or entry.openapi != found.facts.get("source", "")
+        return not _was_reached(found) or moved
+    if not _was_reached(found) or entry.card is not None:
         return True
-    return bool(seed.url != found.facts.get("source", seed.url))
+    return bool(entry.url != found.facts.get("source", entry.url))
 
 
-def _down(seed: Surveyed) -> Candidate:
+def _down_candidate(entry: RemoteEntry) -> Candidate:
     """A place for one that was never reached, so that it is seen to be missing."""
     return Candidate(
-        tenant=TENANT,
-        name=seed.name,
-        family=_family(seed),
-        kind=seed.kind if isinstance(seed, AgentSeed) else "mcp",
-        url=seed.url,
+        tenant=DEFAULT_TENANT,
+        name=entry.name,
+        family=_family_of(entry),
+        kind=entry.kind if isinstance(entry, ConfiguredAgent) else "mcp",
+        url=entry.url,
         owner=OPERATOR,
-        status=Status.DOWN,
-        ceiling=seed.ceiling,
-        upstream=seed.upstream,
-        trusted_keys=tuple(seed.trusted_keys) if isinstance(seed, AgentSeed) else (),
-        rank=seed.rank if isinstance(seed, AgentSeed) else 0,
-        **_labels(seed),
+        status=RegistrationStatus.DOWN,
+        ceiling=entry.ceiling,
+        upstream=entry.upstream,
+        trusted_keys=tuple(entry.trusted_keys) if isinstance(entry, ConfiguredAgent) else (),
+        rank=entry.rank if isinstance(entry, ConfiguredAgent) else 0,
+        **_label_fields(entry),
     )
 
 
-def _family(seed: Seed) -> Family:
-    if isinstance(seed, VirtualSeed):
+def _family_of(entry: ConfiguredEntry) -> Family:
+    if isinstance(entry, ConfiguredVirtualServer):
         return Family.VIRTUAL
-    return Family.AGENT if isinstance(seed, AgentSeed) else Family.SERVER
+    return Family.AGENT if isinstance(entry, ConfiguredAgent) else Family.SERVER

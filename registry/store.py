@@ -13,21 +13,21 @@ from sqlalchemy.exc import IntegrityError
 
 from registry import card_history as history
 from registry import search_terms
-from registry.card_history import Entry, Standing
-from registry.cards.card import Family, Registration, Status
-from registry.changes import LOOK, REGISTERED, REMOVED, RENEWED, Deed, record_of
+from registry.card_history import NewCardVersion, VersionStatus
+from registry.cards.card import Family, Registration, RegistrationStatus
+from registry.changes import REFRESHED, REGISTERED, REMOVED, SECRET_RENEWED, RegistryChange, audit_record_of
 from registry.names import check_name
 from registry.rows import (
-    FORMER_UPSTREAM,
+    FORMER_UPSTREAM_CONTEXT,
     NO_SETTINGS,
     Candidate,
-    Sealing,
-    Unsealed,
-    digest,
-    registration_of,
+    PlaintextSettings,
+    SettingsCipher,
+    content_text_of,
+    registration_from_row,
     row_of,
-    text_of,
-    upstream_place,
+    sha256_hex,
+    upstream_context,
 )
 from registry.tables import probes
 from registry.tables import registrations as table
@@ -39,18 +39,18 @@ WAITING_MAX = 20  # entries of one owner that wait for an operator
 __all__ = ["Candidate", "NameTaken", "Outdated", "Registry", "TooManyPending", "UnknownName"]
 
 Names = Mapping[str, Registration]
-Also = Callable[[Connection, int], None]
-Keep = Callable[[Any, Mapping[str, Any]], None]  # a record of the audit, in a transaction
+ExtraWrite = Callable[[Connection, int], None]
+RecordAudit = Callable[[Any, Mapping[str, Any]], None]  # a record of the audit, in a transaction
 
 
-class Batch(Protocol):
+class RegistryBatch(Protocol):
     """The writer's transaction (gateway/storage/writer.py)."""
 
     @property
     def connection(self) -> Connection: ...
 
 
-class Database(Protocol):
+class RegistryDatabase(Protocol):
     """gateway/storage/database.py."""
 
     async def write(self, work: Callable[[Any], T]) -> T: ...
@@ -91,7 +91,7 @@ class _Snapshot:
     credentials: Mapping[str, _Credentials] = field(repr=False)  # by client id
 
 
-NOTHING = _Credentials("0" * 64, "")
+NO_CREDENTIALS = _Credentials("0" * 64, "")
 
 
 class Registry:
@@ -99,16 +99,21 @@ class Registry:
     other processes reload."""
 
     def __init__(
-        self, database: Database, bump: Callable[[Any], None], new_id: Callable[[str], str], now: Callable[[], int], keep: Keep
+        self,
+        database: RegistryDatabase,
+        raise_epoch: Callable[[Any], None],
+        new_id: Callable[[str], str],
+        now: Callable[[], int],
+        record_audit: RecordAudit,
     ) -> None:
         """`bump` raises the epoch `registry` within a transaction; `now` counts microseconds since 1970."""
         self._database = database
-        self._bump = bump
-        self._keep = keep
+        self._raise_epoch = raise_epoch
+        self._record_audit = record_audit
         self._new_id = new_id
         self._now = now
         self._loading = asyncio.Lock()
-        self.sealing: Sealing = Unsealed()  # of what operators say of the other side, which has secrets in it
+        self.settings_cipher: SettingsCipher = PlaintextSettings()  # of what operators say of the other side, which has secrets in it
         self._snapshot = _Snapshot({}, {}, {})
         self._built_in: dict[str, Registration] = {}
         self.generation = 0  # counts the snapshots: what was made of an older one may be outdated
@@ -122,16 +127,16 @@ class Registry:
             return replace(self._built_in[name], tenant=tenant)
         return found
 
-    def build_in(self, entry: Registration) -> None:
+    def add_built_in(self, entry: Registration) -> None:
         """Has every tenant know one of the gateway's own, under a reserved name. It has no row: nothing of it can be changed."""
         self._built_in[entry.name] = entry
 
-    def ceiling(self, tenant: str, name: str) -> Sequence[str] | None:
+    def active_ceiling_of(self, tenant: str, name: str) -> Sequence[str] | None:
         """Of one that may act for people; None of any other."""
         found = self._snapshot.tenants.get(tenant, {}).get(name)
         return found.ceiling if found is not None and found.may_act else None
 
-    def clearance(self, tenant: str, name: str) -> int:
+    def clearance_of(self, tenant: str, name: str) -> int:
         """The most sensitive that it may be told; what nobody knows, nothing."""
         found = self._snapshot.tenants.get(tenant, {}).get(name)
         return 0 if found is None else found.clearance
@@ -142,33 +147,35 @@ class Registry:
         found = [entry for entry in everyone if family is None or entry.family is family]
         if self._built_in:
             found += [replace(own, tenant=tenant) for own in self._built_in.values() if family is None or own.family is family]
-            found.sort(key=_name)
+            found.sort(key=_name_of)
         return found
 
     def tenants(self) -> Sequence[str]:
         """Those that have any entry."""
         return list(self._snapshot.tenants)
 
-    def client(self, client_id: str) -> Registration | None:
+    def find_client(self, client_id: str) -> Registration | None:
         """The agent or server that holds this client id."""
         return self._snapshot.clients.get(client_id)
 
     def verify_secret(self, client_id: str, secret: str) -> bool:
         """Whether `secret` is the one that was given out last. Takes the same time for an unknown client."""
-        expected = self._snapshot.credentials.get(client_id, NOTHING)
-        return hmac.compare_digest(digest(secret), expected.secret_hash)
+        expected = self._snapshot.credentials.get(client_id, NO_CREDENTIALS)
+        return hmac.compare_digest(sha256_hex(secret), expected.secret_hash)
 
-    def client_jwks(self, client_id: str) -> str:
+    def jwks_of_client(self, client_id: str) -> str:
         """The key set that it proves itself with instead of a secret, as JSON; empty when it has none."""
-        return self._snapshot.credentials.get(client_id, NOTHING).jwks
+        return self._snapshot.credentials.get(client_id, NO_CREDENTIALS).jwks
 
-    def check_room(self, tenant: str, owner: str) -> None:
+    def check_pending_limit(self, tenant: str, owner: str) -> None:
         """Whether one more entry of this owner may wait for an operator. Raises TooManyPending."""
-        waiting = [entry for entry in self.list(tenant) if entry.owner == owner and entry.status is Status.PENDING]
+        waiting = [entry for entry in self.list(tenant) if entry.owner == owner and entry.status is RegistrationStatus.PENDING]
         if len(waiting) >= WAITING_MAX:
             raise TooManyPending
 
-    async def add(self, candidate: Candidate, deed: Deed = REGISTERED, room: int | None = None) -> tuple[Registration, str]:
+    async def add(
+        self, candidate: Candidate, registry_change: RegistryChange = REGISTERED, pending_limit: int | None = None
+    ) -> tuple[Registration, str]:
         """Keeps it and makes its client id and secret, which nobody can see again. `room`: how many of its owner's may wait.
 
         Raises BadName, NameTaken and TooManyPending.
@@ -178,23 +185,23 @@ class Registry:
         now = self._now()
         row = self._row_of(candidate) | {
             "client_id": self._new_id("client"),
-            "client_secret_hash": digest(secret),
+            "client_secret_hash": sha256_hex(secret),
             "client_jwks": candidate.jwks,
             "created": now,
             "updated": now,
         }
 
-        def work(batch: Batch) -> None:
+        def work(batch: RegistryBatch) -> None:
             named = select(table.c.name).where(table.c.tenant == candidate.tenant, table.c.name == candidate.name)
             if batch.connection.execute(named).first():
                 raise NameTaken(candidate.name)
-            if room is not None and _waiting(batch.connection, candidate) >= room:
+            if pending_limit is not None and _count_pending(batch.connection, candidate) >= pending_limit:
                 raise TooManyPending
             batch.connection.execute(insert(table).values(row))
-            _note(batch.connection, candidate, now)
-            _index(batch.connection, candidate)
-            self._keep(batch, record_of(deed, row))
-            self._bump(batch)
+            _write_first_version(batch.connection, candidate, now)
+            _index_terms(batch.connection, candidate)
+            self._record_audit(batch, audit_record_of(registry_change, row))
+            self._raise_epoch(batch)
 
         try:
             await self._database.write(work)
@@ -203,46 +210,56 @@ class Registry:
         await self.reload()
         return self.find(candidate.tenant, candidate.name), secret
 
-    async def update(self, changed: Registration, deed: Deed = LOOK, also: Also | None = None, jwks: str | None = None) -> Registration:
+    async def update(
+        self,
+        registration: Registration,
+        registry_change: RegistryChange = REFRESHED,
+        extra_write: ExtraWrite | None = None,
+        jwks: str | None = None,
+    ) -> Registration:
         """Writes a changed copy of a registration that was read before. Raises Outdated and UnknownName.
 
         `also` is written in the same commit; it gets the connection and the moment. `jwks` replaces its key set, where given.
         """
-        moment = self._moment(changed)
+        moment = self._change_time(registration)
         keys = {} if jwks is None else {"client_jwks": jwks}
 
         def note(connection: Connection) -> None:
-            _index(connection, changed)
-            if also is not None:
-                also(connection, moment)
+            _index_terms(connection, registration)
+            if extra_write is not None:
+                extra_write(connection, moment)
 
-        await self._change(changed, self._row_of(changed) | keys | {"updated": moment}, deed, note)
-        return self.find(changed.tenant, changed.name)
+        await self._update_row(registration, self._row_of(registration) | keys | {"updated": moment}, registry_change, note)
+        return self.find(registration.tenant, registration.name)
 
-    async def set_status(self, tenant: str, name: str, status: Status, deed: Deed = LOOK) -> Registration:
+    async def set_status(
+        self, tenant: str, name: str, status: RegistrationStatus, registry_change: RegistryChange = REFRESHED
+    ) -> Registration:
         """Raises UnknownName and Outdated."""
-        return await self.update(replace(self.find(tenant, name), status=status), deed)
+        return await self.update(replace(self.find(tenant, name), status=status), registry_change)
 
-    async def renew_secret(self, tenant: str, name: str, deed: Deed = RENEWED) -> str:
+    async def renew_secret(self, tenant: str, name: str, registry_change: RegistryChange = SECRET_RENEWED) -> str:
         """A new secret; the old one is void with the same commit. Raises UnknownName and Outdated."""
         secret = secrets.token_urlsafe(32)
         found = self.find(tenant, name)
-        await self._change(found, self._row_of(found) | {"client_secret_hash": digest(secret), "updated": self._moment(found)}, deed)
+        await self._update_row(
+            found, self._row_of(found) | {"client_secret_hash": sha256_hex(secret), "updated": self._change_time(found)}, registry_change
+        )
         return secret
 
-    async def remove(self, tenant: str, name: str, deed: Deed = REMOVED) -> None:
+    async def remove(self, tenant: str, name: str, registry_change: RegistryChange = REMOVED) -> None:
         """Raises UnknownName."""
         named = (table.c.tenant == tenant, table.c.name == name)
 
-        def work(batch: Batch) -> None:
+        def work(batch: RegistryBatch) -> None:
             found = batch.connection.execute(select(table).where(*named)).mappings().first()
             if found is None or not batch.connection.execute(delete(table).where(*named)).rowcount:
                 raise UnknownName(name)
-            self._keep(batch, record_of(deed, dict(found)))
+            self._record_audit(batch, audit_record_of(registry_change, dict(found)))
             batch.connection.execute(delete(probes).where(probes.c.tenant == tenant, probes.c.name == name))
-            history.erase(batch.connection, (tenant, name))
-            search_terms.forget(batch.connection, tenant, name)
-            self._bump(batch)
+            history.delete_versions(batch.connection, (tenant, name))
+            search_terms.delete(batch.connection, tenant, name)
+            self._raise_epoch(batch)
 
         await self._database.write(work)
         await self.reload()
@@ -250,40 +267,46 @@ class Registry:
     async def reload(self) -> None:
         """Reads what changed since the last time. Called at start, after each change here and when the epoch moved."""
         async with self._loading:
-            self._snapshot = await self._database.read(lambda connection: _snapshot(connection, self._snapshot, self._opened))
+            self._snapshot = await self._database.read(
+                lambda connection: _read_snapshot(connection, self._snapshot, self._registration_from_row)
+            )
             self.generation += 1
 
     def _row_of(self, entry: Candidate | Registration) -> dict[str, Any]:
         row = row_of(entry)
         if row["upstream"] != NO_SETTINGS:
-            row["upstream"] = self.sealing.seal_text(upstream_place(row), row["upstream"])
+            row["upstream"] = self.settings_cipher.seal_text(upstream_context(row), row["upstream"])
         return row
 
-    def _opened(self, row: Row[Any]) -> Registration:
+    def _registration_from_row(self, row: Row[Any]) -> Registration:
         try:
-            place = () if row.upstream == NO_SETTINGS else upstream_place(row._mapping)
-            return registration_of(row, self.sealing.open_text(place, row.upstream, place[:FORMER_UPSTREAM]))
+            place = () if row.upstream == NO_SETTINGS else upstream_context(row._mapping)
+            return registration_from_row(row, self.settings_cipher.open_text(place, row.upstream, place[:FORMER_UPSTREAM_CONTEXT]))
         except ValueError as error:
             log.error("settings_unusable", name=row.name, tenant=row.tenant, why=str(error))
-            return registration_of(row, None)
+            return registration_from_row(row, None)
 
-    def _moment(self, before: Registration) -> int:
+    def _change_time(self, before: Registration) -> int:
         """Of a change: told in milliseconds it is another than that of the change before, so that it names one state of the entry."""
         return max(self._now(), before.updated + 1000)
 
-    async def _change(
-        self, before: Registration, values: Mapping[str, Any], deed: Deed, also: Callable[[Connection], None] | None = None
+    async def _update_row(
+        self,
+        before: Registration,
+        values: Mapping[str, Any],
+        registry_change: RegistryChange,
+        extra_write: Callable[[Connection], None] | None = None,
     ) -> None:
         """Changes one row, if it is still what `before` was read from."""
         same = (table.c.tenant == before.tenant, table.c.name == before.name, table.c.client_id == before.client_id)
 
-        def work(batch: Batch) -> None:
+        def work(batch: RegistryBatch) -> None:
             if not batch.connection.execute(update(table).where(*same, table.c.updated == before.updated).values(values)).rowcount:
                 raise Outdated("the registration was changed meanwhile; read it again")
-            if also is not None:
-                also(batch.connection)
-            self._keep(batch, record_of(deed, {"client_id": before.client_id, **values}))
-            self._bump(batch)
+            if extra_write is not None:
+                extra_write(batch.connection)
+            self._record_audit(batch, audit_record_of(registry_change, {"client_id": before.client_id, **values}))
+            self._raise_epoch(batch)
 
         try:
             await self._database.write(work)
@@ -291,36 +314,36 @@ class Registry:
             await self.reload()
 
 
-def _name(entry: Registration) -> str:
+def _name_of(entry: Registration) -> str:
     return entry.name
 
 
-def _waiting(connection: Connection, candidate: Candidate) -> int:
+def _count_pending(connection: Connection, candidate: Candidate) -> int:
     """How many entries of its owner wait for an operator."""
-    theirs = (table.c.tenant == candidate.tenant, table.c.owner == candidate.owner, table.c.status == Status.PENDING.value)
+    theirs = (table.c.tenant == candidate.tenant, table.c.owner == candidate.owner, table.c.status == RegistrationStatus.PENDING.value)
     return connection.execute(select(func.count()).select_from(table).where(*theirs)).scalar_one()
 
 
-def _index(connection: Connection, entry: Candidate | Registration) -> None:
+def _index_terms(connection: Connection, entry: Candidate | Registration) -> None:
     if entry.family is Family.AGENT:
-        search_terms.keep(connection, entry.tenant, entry.name, search_terms.terms_of(entry.name, entry.card))
+        search_terms.write(connection, entry.tenant, entry.name, search_terms.terms_of(entry.name, entry.card))
 
 
-def _note(connection: Connection, candidate: Candidate, now: int) -> None:
+def _write_first_version(connection: Connection, candidate: Candidate, now: int) -> None:
     """The first card of its history."""
     if candidate.card is not None or candidate.family is not Family.AGENT:
-        standing = Standing.PENDING if candidate.status is Status.PENDING else Standing.APPROVED
-        entry = Entry(text_of(candidate), str(candidate.facts.get("signature", "none")), standing, candidate.facts)
-        history.append(connection, (candidate.tenant, candidate.name), now, entry)
+        standing = VersionStatus.PENDING if candidate.status is RegistrationStatus.PENDING else VersionStatus.APPROVED
+        entry = NewCardVersion(content_text_of(candidate), str(candidate.facts.get("signature", "none")), standing, candidate.facts)
+        history.write_version(connection, (candidate.tenant, candidate.name), now, entry)
 
 
-def _snapshot(connection: Connection, before: _Snapshot, opened: Callable[[Row[Any]], Registration]) -> _Snapshot:
+def _read_snapshot(connection: Connection, before: _Snapshot, to_registration: Callable[[Row[Any]], Registration]) -> _Snapshot:
     """The rows of now. A row that did not change is not read again, so that one change among many costs little."""
     columns = (table.c.tenant, table.c.name, table.c.updated, table.c.client_id, table.c.client_secret_hash, table.c.client_jwks)
     index = sorted(connection.execute(select(*columns)).all(), key=lambda row: (row.tenant, row.name))  # databases sort as they like
     known = {(row.tenant, row.name): before.clients.get(row.client_id) for row in index}
     fresh = {(row.tenant, row.name) for row in index if (entry := known[row.tenant, row.name]) is None or entry.updated != row.updated}
-    read = _read(connection, sorted(fresh), opened)
+    read = _read_rows(connection, sorted(fresh), to_registration)
     tenants: dict[str, dict[str, Registration]] = {}
     for row in index:
         entry = read.get((row.tenant, row.name)) or known[row.tenant, row.name]
@@ -331,11 +354,11 @@ def _snapshot(connection: Connection, before: _Snapshot, opened: Callable[[Row[A
     return _Snapshot(tenants, clients, credentials)
 
 
-def _read(
-    connection: Connection, keys: Sequence[tuple[str, str]], opened: Callable[[Row[Any]], Registration]
+def _read_rows(
+    connection: Connection, keys: Sequence[tuple[str, str]], to_registration: Callable[[Row[Any]], Registration]
 ) -> dict[tuple[str, str], Registration]:
     found: dict[tuple[str, str], Registration] = {}
     for start in range(0, len(keys), READ_AT_ONCE):
         wanted = select(table).where(tuple_(table.c.tenant, table.c.name).in_(keys[start : start + READ_AT_ONCE]))
-        found |= {(row.tenant, row.name): opened(row) for row in connection.execute(wanted)}
+        found |= {(row.tenant, row.name): to_registration(row) for row in connection.execute(wanted)}
     return found

@@ -43,14 +43,14 @@ def _no_log_of_another_test() -> None:
 @pytest.fixture(autouse=True)
 def _however_slow_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """No answer is another because it took longer: where a test is about that, it says so itself."""
-    monkeypatch.setattr(exchange, "BEGIN_SECONDS", 3600.0)  # then an older client's request becomes a stream
-    monkeypatch.setattr(older_server_tasks, "FIRST_SECONDS", 60.0)
+    monkeypatch.setattr(exchange, "STREAM_AFTER_SECONDS", 3600.0)  # then an older client's request becomes a stream
+    monkeypatch.setattr(older_server_tasks, "FIRST_QUESTION_SECONDS", 60.0)
     monkeypatch.setattr(mcp_pool, "HANDSHAKE_SECONDS", 60.0)
     for stdio in (mcp_process, mcp_stdio):
         monkeypatch.setattr(stdio, "START_SECONDS", 120.0)
     monkeypatch.setattr(mcp_duplex, "PROBE_SECONDS", 60.0)
-    monkeypatch.setattr(halt, "PATIENCE_SECONDS", 60.0)  # then who waits for a turn is told of no reason
-    monkeypatch.setattr(planting, "AGAIN_SECONDS", 60.0)  # then the gateway starts without what its configuration names
+    monkeypatch.setattr(halt, "ENDING_SECONDS", 60.0)  # then who waits for a turn is told of no reason
+    monkeypatch.setattr(planting, "RETRY_SECONDS", 60.0)  # then the gateway starts without what its configuration names
     monkeypatch.setattr(databases, "STALE_SECONDS", 60.0)  # then caches are passed by, and /readyz says so
 
 
@@ -127,6 +127,6 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 async def database(database_url: str) -> AsyncIterator[Database]:
     opened = Database(engine_for(database_url))
     opened.start()
-    await opened.refresh()
+    await opened.refresh_epochs()
     yield opened
     opened.close()

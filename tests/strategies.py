@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec import UNSET, Struct, structs
 
-from adapters.a2a_client.wire.names import OPAQUE
+from adapters.a2a_client.wire.names import OPAQUE_MEMBERS
 from adapters.task import Artifact, Message, Part, Role, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus, TaskStatusUpdateEvent
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -72,7 +72,7 @@ def plain(noun: Any) -> Any:
         return tuple(plain(each) for each in noun)
     if not isinstance(noun, Struct):
         return noun
-    kept = structs.replace(noun, **{name: plain(getattr(noun, name)) for name in noun.__struct_fields__ if name not in OPAQUE})
+    kept = structs.replace(noun, **{name: plain(getattr(noun, name)) for name in noun.__struct_fields__ if name not in OPAQUE_MEMBERS})
     return structs.replace(kept, metadata=UNSET) if isinstance(noun, Message | Part) and noun.metadata == {} else kept
 
 

@@ -8,11 +8,11 @@ from typing import Final
 from msgspec import structs
 
 from adapters.a2a_client.cancellation import cancel_task
-from adapters.a2a_client.peers import Peers
-from adapters.a2a_client.push_wakeups import Bell, Doorbells
-from adapters.a2a_client.wire.reading import Reading
+from adapters.a2a_client.peers import A2APeers
+from adapters.a2a_client.push_wakeups import PushWakeup, PushWakeups
+from adapters.a2a_client.wire.reading import A2ATurnReader
 from adapters.a2a_client.wire.tolerant import UnknownState
-from adapters.a2a_client.wire.transport import ANSWER_LIMIT, UNSUPPORTED_OPERATION, Peer, PeerError, Transport
+from adapters.a2a_client.wire.transport import ANSWER_LIMIT, UNSUPPORTED_OPERATION, A2APeer, PeerError, Transport
 from adapters.contract import (
     Adapter,
     AnswerRefused,
@@ -36,13 +36,13 @@ _POLL_MAX: Final = 2.0
 _POLL_GROWTH: Final = 1.6
 _POLL_SHARE: Final = 0.02  # of the time that a turn has taken, between two questions about a long one
 _POLL_LONG: Final = 15.0
-_POLL_PUSHED: Final = 10.0  # of an agent that pushes: what it forgets to tell is found by asking
+_POLL_PUSHING_SECONDS: Final = 10.0  # of an agent that pushes: what it forgets to tell is found by asking
 _WATCH_FIRST: Final = 1.0
 _WATCH_MAX: Final = 30.0
-_AWAY: Final = (0.2, 1.0, 3.0)  # seconds between questions to an agent that can't be reached
-_NOT_WAITING: Final = frozenset({UNSUPPORTED_OPERATION, -32602, -32600})  # as peers refuse a message for a task that has moved on
-_NO_BELL: Final[AbstractContextManager[None]] = nullcontext()
-NOT_TAKEN: Final = "The agent does not take the answer, and waits for another one"
+_RETRY_DELAYS: Final = (0.2, 1.0, 3.0)  # seconds between questions to an agent that can't be reached
+_ANSWER_REFUSED_CODES: Final = frozenset({UNSUPPORTED_OPERATION, -32602, -32600})  # as peers refuse a message for a task that has moved on
+_NO_WAKEUP: Final[AbstractContextManager[None]] = nullcontext()
+ANSWER_REFUSED_TEXT: Final = "The agent does not take the answer, and waits for another one"
 
 
 class A2AAgent:
@@ -56,41 +56,41 @@ class A2AAgent:
     def __init__(  # noqa: PLR0913 (each is a collaborator or a bound of its own)
         self,
         egress: Egress,
-        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         grpc: Callable[[], Transport] | None = None,
-        doorbells: Doorbells | None = None,
-        may_ask_again: Callable[[Call], bool] = lambda call: True,
+        push_wakeups: PushWakeups | None = None,
+        may_retry: Callable[[Call], bool] = lambda call: True,
         *,
         signer: Signer | None = None,
         limit: int = ANSWER_LIMIT,
     ) -> None:
         """`limit`: bytes of one answer of an agent, or of one event of its stream; the transport of gRPC has its own."""
-        self._may_ask_again = may_ask_again
-        self._peers = Peers(egress, grpc, signer, limit)
-        self._doorbells = doorbells
-        self._pause = pause
+        self._may_retry = may_retry
+        self._peers = A2APeers(egress, grpc, signer, limit)
+        self._push_wakeups = push_wakeups
+        self._sleep = sleep
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """Sends the message, then asks for the task until it ends. Raises UpstreamFault."""
-        reading = Reading(turn.ref, self._peers.peer(call).url)
-        with self._bell(turn, call) as bell:
+        reading = A2ATurnReader(turn.ref, self._peers.peer(call).url)
+        with self._register_wakeup(turn, call) as bell:
             notify = bell.url if bell else ""
             try:
                 if turn.stream:
-                    async with aclosing(self._watched(turn, call, reading, notify)) as events:
+                    async with aclosing(self._stream_or_send(turn, call, reading, notify)) as events:
                         async for event in events:
                             yield event
                 else:
-                    for event in await self._answered(turn, call, reading, notify):
+                    for event in await self._send_and_read(turn, call, reading, notify):
                         yield event
             except PeerError as error:
-                for event in await self._moved(turn, call, reading, error):
+                for event in await self._events_after_refused_answer(turn, call, reading, error):
                     yield event
             except UpstreamFault as fault:
-                fault.undone = fault.unsent and not reading.task_id
+                fault.had_no_effect = fault.is_unsent and not reading.task_id
                 raise
-            if not reading.ended:
-                async for event in self._polled(call, reading, bell):
+            if not reading.has_ended:
+                async for event in self._poll_until_ended(call, reading, bell):
                     yield event
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
@@ -98,48 +98,48 @@ class A2AAgent:
         ref = turn.ref or VendorRef()
         if not ref.task_id:
             raise CannotReattach
-        reading = Reading(ref, self._peers.peer(call).url)
-        reading.learn(known)
-        for event in reading.events(await self._asked(call, ref.task_id)):
+        reading = A2ATurnReader(ref, self._peers.peer(call).url)
+        reading.mark_known(known)
+        for event in reading.events(await self._get_task(call, ref.task_id)):
             yield event
-        if not reading.ended and self._peers.peer(call).streams:
-            async for event in self._subscribed(call, reading):
+        if not reading.has_ended and self._peers.peer(call).can_stream:
+            async for event in self._subscription_events(call, reading):
                 yield event
-        if not reading.ended:
-            async for event in self._polled(call, reading, None):
+        if not reading.has_ended:
+            async for event in self._poll_until_ended(call, reading, None):
                 yield event
 
-    async def _subscribed(self, call: Call, reading: Reading) -> AsyncGenerator[Event, None]:
+    async def _subscription_events(self, call: Call, reader: A2ATurnReader) -> AsyncGenerator[Event, None]:
         """What a subscription tells, as long as it lasts; nothing where the agent has none, or where the task has ended meanwhile."""
-        answers = self._peers.transport(call).subscribe(self._peers.peer(call), call, reading.task_id)
+        answers = self._peers.transport(call).subscribe(self._peers.peer(call), call, reader.task_id)
         try:
             async with aclosing(answers):
                 async for answer in answers:
-                    for event in reading.events(answer):
+                    for event in reader.events(answer):
                         yield event
-                    if reading.ended:
+                    if reader.has_ended:
                         return
         except (PeerError, UnknownState, Unreachable):
             return
 
-    async def _polled(self, call: Call, reading: Reading, bell: Bell | None) -> AsyncGenerator[Event, None]:
+    async def _poll_until_ended(self, call: Call, reader: A2ATurnReader, wakeup: PushWakeup | None) -> AsyncGenerator[Event, None]:
         """Asks for the task until it ends, at once when the agent rings."""
-        if not reading.task_id:
+        if not reader.task_id:
             raise InvalidAnswer("The agent's answer broke off", "the stream had no event")
         delay, waited = _POLL_FIRST, 0.0
-        while not reading.ended:
-            await (bell.pause(_POLL_PUSHED) if bell else self._pause(delay))
+        while not reader.has_ended:
+            await (wakeup.wait(_POLL_PUSHING_SECONDS) if wakeup else self._sleep(delay))
             waited += delay
             delay = min(delay * _POLL_GROWTH, max(_POLL_MAX, min(waited * _POLL_SHARE, _POLL_LONG)))
-            for event in reading.events(await self._asked(call, reading.task_id)):
+            for event in reader.events(await self._get_task(call, reader.task_id)):
                 yield event
 
     async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
         """As Watcher has it: by asking, less and less often while nothing moves."""
-        reading, delay, moved = Reading(ref, self._peers.peer(call).url), _WATCH_FIRST, False
-        while not reading.ended:
-            await self._pause(delay)
-            task = await self._asked(call, ref.task_id)
+        reading, delay, moved = A2ATurnReader(ref, self._peers.peer(call).url), _WATCH_FIRST, False
+        while not reading.has_ended:
+            await self._sleep(delay)
+            task = await self._get_task(call, ref.task_id)
             if not moved and task.status.state in INTERRUPTED:
                 delay = min(delay * _POLL_GROWTH, _WATCH_MAX)
                 continue
@@ -149,83 +149,85 @@ class A2AAgent:
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         """True only when the agent shows the task as canceled; one that ended otherwise meanwhile is not."""
-        return bool(ref.task_id) and await cancel_task(self._peers, call, ref.task_id, self._pause)
+        return bool(ref.task_id) and await cancel_task(self._peers, call, ref.task_id, self._sleep)
 
-    async def _watched(self, turn: Turn, call: Call, reading: Reading, notify: str) -> AsyncGenerator[Event, None]:
+    async def _stream_or_send(self, turn: Turn, call: Call, reader: A2ATurnReader, push_url: str) -> AsyncGenerator[Event, None]:
         """All of a stream, or one answer of an agent that has no streams. Without an ending, the task is known afterwards."""
         stream = True
-        while stream and (peer := self._peers.peer(call, notify, turn.metadata)).streams:
+        while stream and (peer := self._peers.peer(call, push_url, turn.metadata)).can_stream:
             try:
-                async with aclosing(self._streamed(peer, turn, call, reading)) as events:
+                async with aclosing(self._stream_events(peer, turn, call, reader)) as events:
                     async for event in events:
                         yield event
                 break
             except PeerError as error:
-                if reading.task_id or not self._peers.speaks_otherwise(peer, error, True):
+                if reader.task_id or not self._peers.should_retry_downgraded(peer, error, True):
                     raise
-                stream = peer.older is not self._peers.peer(call).older  # another version first, then without
+                stream = peer.is_v03 is not self._peers.peer(call).is_v03  # another version first, then without
             except UnknownState as unknown:
-                for event in reading.heard_of(unknown):
+                for event in reader.learn_ids_of(unknown):
                     yield event
                 break
         else:
-            for event in await self._answered(turn, call, reading, notify):
+            for event in await self._send_and_read(turn, call, reader, push_url):
                 yield event
 
-    async def _answered(self, turn: Turn, call: Call, reading: Reading, notify: str) -> list[Event]:
+    async def _send_and_read(self, turn: Turn, call: Call, reader: A2ATurnReader, push_url: str) -> list[Event]:
         """What one answer tells. Without an ending, the task is known afterwards."""
         while True:
-            peer = self._peers.peer(call, notify, turn.metadata)
+            peer = self._peers.peer(call, push_url, turn.metadata)
             try:
-                return list(reading.events(await self._peers.transport(call).send(peer, call, _outgoing(turn), turn.accepted_output_modes)))
+                return list(
+                    reader.events(await self._peers.transport(call).send(peer, call, _outgoing_message(turn), turn.accepted_output_modes))
+                )
             except PeerError as error:
-                if reading.task_id or not self._peers.speaks_otherwise(peer, error, False):
+                if reader.task_id or not self._peers.should_retry_downgraded(peer, error, False):
                     raise
             except UnknownState as unknown:
-                return list(reading.heard_of(unknown))
+                return list(reader.learn_ids_of(unknown))
 
-    async def _moved(self, turn: Turn, call: Call, reading: Reading, error: PeerError) -> list[Event]:
+    async def _events_after_refused_answer(self, turn: Turn, call: Call, reader: A2ATurnReader, error: PeerError) -> list[Event]:
         """What has become of a task whose agent does not take an answer: it waits for another one, or went on by itself. Raises `error`."""
         task_id = turn.ref.task_id if turn.ref else ""
-        if not task_id or reading.task_id or error.code not in _NOT_WAITING:
+        if not task_id or reader.task_id or error.code not in _ANSWER_REFUSED_CODES:
             raise error
         task = await self._peers.task(call, task_id)
         if task.status.state in INTERRUPTED:
-            return [AnswerRefused(NOT_TAKEN, f"{error.public} {error.detail}".strip())]
-        return list(reading.events(task))
+            return [AnswerRefused(ANSWER_REFUSED_TEXT, f"{error.public} {error.detail}".strip())]
+        return list(reader.events(task))
 
-    async def _asked(self, call: Call, task_id: str) -> Task:
+    async def _get_task(self, call: Call, task_id: str) -> Task:
         """The task as it stands. An agent that is away for a moment is asked again."""
-        for delay in _AWAY:
+        for delay in _RETRY_DELAYS:
             try:
                 return await self._peers.task(call, task_id)
             except (PeerError, InvalidAnswer):
                 raise
             except UpstreamFault:
-                if not self._may_ask_again(call):
+                if not self._may_retry(call):
                     raise
-                await self._pause(delay)
+                await self._sleep(delay)
         return await self._peers.task(call, task_id)
 
-    async def _streamed(self, peer: Peer, turn: Turn, call: Call, reading: Reading) -> AsyncGenerator[Event, None]:
-        answers = self._peers.transport(call).stream(peer, call, _outgoing(turn), turn.accepted_output_modes)
+    async def _stream_events(self, peer: A2APeer, turn: Turn, call: Call, reader: A2ATurnReader) -> AsyncGenerator[Event, None]:
+        answers = self._peers.transport(call).stream(peer, call, _outgoing_message(turn), turn.accepted_output_modes)
         async with aclosing(answers):
             async for answer in answers:
-                for event in reading.events(answer):
+                for event in reader.events(answer):
                     yield event
-                if reading.ended:
+                if reader.has_ended:
                     return
 
-    def _bell(self, turn: Turn, call: Call) -> AbstractContextManager[Bell | None]:
+    def _register_wakeup(self, turn: Turn, call: Call) -> AbstractContextManager[PushWakeup | None]:
         """For an agent that will ring it."""
         target = call.target
-        if self._doorbells is None or target.upstream.get("push") is not True or target.card is None:
-            return _NO_BELL
-        fit = target.card.push_notifications and not (turn.stream and self._peers.peer(call).streams)
-        return self._doorbells.hang(target.name) if fit else _NO_BELL
+        if self._push_wakeups is None or target.upstream.get("push") is not True or target.card is None:
+            return _NO_WAKEUP
+        fit = target.card.push_notifications and not (turn.stream and self._peers.peer(call).can_stream)
+        return self._push_wakeups.register(target.name) if fit else _NO_WAKEUP
 
 
-def _outgoing(turn: Turn) -> Message:
+def _outgoing_message(turn: Turn) -> Message:
     """The message under its own id, in the agent's conversation: the gateway's ids mean nothing to the agent and stay here.
 
     The tasks that it refers to have the agent's own ids already.

@@ -3,17 +3,17 @@
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from adapters.a2a_client.peers import Peers
+from adapters.a2a_client.peers import A2APeers
 from adapters.a2a_client.wire.transport import METHOD_NOT_FOUND, TASK_NOT_CANCELABLE, TASK_NOT_FOUND, UNSUPPORTED_OPERATION, PeerError
 from adapters.contract import Call, CannotCancel
 from adapters.task import INTERRUPTED, TERMINAL, TaskState
 
-_LOOK_FIRST: Final = 0.05  # seconds
-_LOOK_MAX: Final = 2.0
-_LOOK_GROWTH: Final = 1.6
+_POLL_FIRST: Final = 0.05  # seconds
+_POLL_MAX: Final = 2.0
+_POLL_GROWTH: Final = 1.6
 
 
-async def cancel_task(peers: Peers, call: Call, task_id: str, pause: Callable[[float], Awaitable[None]]) -> bool:
+async def cancel_task(peers: A2APeers, call: Call, task_id: str, sleep: Callable[[float], Awaitable[None]]) -> bool:
     """Returns whether the agent shows the task as canceled.
 
     Raises UpstreamFault, and CannotCancel where the agent has no such method or the task still waits for an answer.
@@ -28,17 +28,17 @@ async def cancel_task(peers: Peers, call: Call, task_id: str, pause: Callable[[f
         if error.code == TASK_NOT_FOUND:
             return False
         raise
-    delay = _LOOK_FIRST
+    delay = _POLL_FIRST
     while task.status.state not in TERMINAL | INTERRUPTED:
-        await pause(delay)
-        delay = min(delay * _LOOK_GROWTH, _LOOK_MAX)
+        await sleep(delay)
+        delay = min(delay * _POLL_GROWTH, _POLL_MAX)
         task = await peers.task(call, task_id)
     if task.status.state in INTERRUPTED:
         raise CannotCancel
     return task.status.state is TaskState.CANCELED
 
 
-async def _was_canceled(peers: Peers, call: Call, task_id: str) -> bool:
+async def _was_canceled(peers: A2APeers, call: Call, task_id: str) -> bool:
     """Returns whether a task that its agent refuses to cancel is canceled already. Raises CannotCancel for one that waits for an answer."""
     try:
         task = await peers.task(call, task_id)

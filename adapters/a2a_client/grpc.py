@@ -14,19 +14,19 @@ from a2a.types import a2a_pb2 as pb1
 from a2a.types import a2a_pb2_grpc as grpc1
 from google.protobuf.message import Message as Protobuf
 
-from adapters.a2a_client.grpc_channels import Channels, Line
-from adapters.a2a_client.protobuf import DETAILS, reason_in, to_json, to_protobuf
+from adapters.a2a_client.grpc_channels import GrpcChannels, PinnedChannel
+from adapters.a2a_client.protobuf import STATUS_DETAILS_KEY, reason_in, to_json, to_protobuf
 from adapters.a2a_client.wire import tolerant, v03_proto, v1
 from adapters.a2a_client.wire.rpc import V1
 from adapters.a2a_client.wire.tolerant import PeerEvent
 from adapters.a2a_client.wire.transport import (
     ANSWER_LIMIT,
+    CODES_BY_REASON,
     METHOD_NOT_FOUND,
-    REASONS,
     TASK_NOT_CANCELABLE,
     TASK_NOT_FOUND,
     UNSUPPORTED_OPERATION,
-    Peer,
+    A2APeer,
     PeerError,
     Transport,
     seconds_left,
@@ -34,29 +34,33 @@ from adapters.a2a_client.wire.transport import (
 from adapters.contract import Call, Unreachable, UpstreamFault
 from adapters.task import Message, StreamResponse, Task, encode
 from adapters.upstream.egress import CONNECT_SECONDS, Egress
-from policies.strict_json import LARGE, in_reader
+from policies.strict_json import LARGE, run_in_reader
 
 R = TypeVar("R")
 S = TypeVar("S")
 _Code: Final = grpc.StatusCode
-_KEY: Final = re.compile(r"[0-9a-z_.-]+")
-_NOT_OURS: Final = frozenset({"host", "te", "connection", "content-type", "content-length", "user-agent", "accept", "accept-encoding"})
+_METADATA_KEY: Final = re.compile(r"[0-9a-z_.-]+")
+_TRANSPORT_HEADERS: Final = frozenset(
+    {"host", "te", "connection", "content-type", "content-length", "user-agent", "accept", "accept-encoding"}
+)
 _CODES: Final = {  # where no ErrorInfo says more
     _Code.UNIMPLEMENTED: METHOD_NOT_FOUND,
     _Code.NOT_FOUND: TASK_NOT_FOUND,
     _Code.INVALID_ARGUMENT: -32602,
     _Code.INTERNAL: -32603,
 }
-_PLAIN: Final = {
+_PUBLIC_TEXTS: Final = {
     _Code.UNAUTHENTICATED: "The agent refused the gateway's credential (gRPC UNAUTHENTICATED)",
     _Code.PERMISSION_DENIED: "The agent refused the gateway's credential (gRPC PERMISSION_DENIED)",
     _Code.RESOURCE_EXHAUSTED: "the upstream's answer is too large, or it has no room for the call",
 }
-_AWAY: Final = {  # who said so, the agent or gRPC here, is not told
+_UNREACHABLE_TEXTS: Final = {  # who said so, the agent or gRPC here, is not told
     _Code.UNAVAILABLE: "the upstream can't be reached",
     _Code.DEADLINE_EXCEEDED: "the upstream did not answer in time",
 }
-_CUT: Final = frozenset({_Code.UNAVAILABLE, _Code.CANCELLED, _Code.UNKNOWN, _Code.ABORTED})  # a stream like this has just ended
+_STREAM_CUT_CODES: Final = frozenset(
+    {_Code.UNAVAILABLE, _Code.CANCELLED, _Code.UNKNOWN, _Code.ABORTED}
+)  # a stream like this has just ended
 
 
 class GrpcTransport:
@@ -64,47 +68,51 @@ class GrpcTransport:
 
     def __init__(self, egress: Egress, now: Callable[[], float], roots: bytes | None = None, limit: int = ANSWER_LIMIT) -> None:
         """`limit`: bytes of one message of an agent."""
-        self._channels = Channels(egress, now, roots, limit)
+        self._channels = GrpcChannels(egress, now, roots, limit)
 
-    async def send(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
-        return await _read(_event, peer, await self._ask("SendMessage", peer, call, await _written(peer, message, modes)))
+    async def send(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
+        return await _decode_answer(
+            _read_event, peer, await self._call_unary("SendMessage", peer, call, await _encode_send_request(peer, message, modes))
+        )
 
-    async def stream(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
-        async with aclosing(self._streamed(peer, call, "SendStreamingMessage", await _written(peer, message, modes))) as events:
+    async def stream(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
+        async with aclosing(
+            self._stream_events(peer, call, "SendStreamingMessage", await _encode_send_request(peer, message, modes))
+        ) as events:
             async for event in events:
                 yield event
 
-    async def subscribe(self, peer: Peer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
-        if peer.older:
+    async def subscribe(self, peer: A2APeer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
+        if peer.is_v03:
             method, request = "TaskSubscription", pb03.TaskSubscriptionRequest(name=f"tasks/{task_id}")
         else:
             method, request = "SubscribeToTask", pb1.SubscribeToTaskRequest(tenant=peer.tenant, id=task_id)
-        async with aclosing(self._streamed(peer, call, method, request)) as events:
+        async with aclosing(self._stream_events(peer, call, method, request)) as events:
             async for event in events:
                 yield event
 
-    async def _streamed(self, peer: Peer, call: Call, method: str, request: Protobuf) -> AsyncGenerator[PeerEvent, None]:
-        line, stub = await self._line(peer, call)
-        arriving = getattr(stub, method)(request, timeout=seconds_left(call), metadata=_metadata(peer, call))
+    async def _stream_events(self, peer: A2APeer, call: Call, method: str, request: Protobuf) -> AsyncGenerator[PeerEvent, None]:
+        line, stub = await self._connected_channel_and_stub(peer, call)
+        arriving = getattr(stub, method)(request, timeout=seconds_left(call), metadata=_call_metadata(peer, call))
         heard = False
         try:
             async for response in arriving:
                 heard = True
-                yield await _read(_event, peer, response)
+                yield await _decode_answer(_read_event, peer, response)
         except grpc.aio.AioRpcError as error:
-            if not (heard and error.code() in _CUT):
-                raise _fault(line, error) from None
+            if not (heard and error.code() in _STREAM_CUT_CODES):
+                raise _fault_of_status(line, error) from None
         finally:
             arriving.cancel()
 
-    async def task(self, peer: Peer, call: Call, task_id: str) -> Task:
-        request = pb03.GetTaskRequest(name=f"tasks/{task_id}") if peer.older else pb1.GetTaskRequest(tenant=peer.tenant, id=task_id)
-        return await _read(_task, peer, await self._ask("GetTask", peer, call, request))
+    async def get_task(self, peer: A2APeer, call: Call, task_id: str) -> Task:
+        request = pb03.GetTaskRequest(name=f"tasks/{task_id}") if peer.is_v03 else pb1.GetTaskRequest(tenant=peer.tenant, id=task_id)
+        return await _decode_answer(_read_task, peer, await self._call_unary("GetTask", peer, call, request))
 
-    async def cancel(self, peer: Peer, call: Call, task_id: str) -> Task:
-        request = pb03.CancelTaskRequest(name=f"tasks/{task_id}") if peer.older else pb1.CancelTaskRequest(tenant=peer.tenant, id=task_id)
+    async def cancel_task(self, peer: A2APeer, call: Call, task_id: str) -> Task:
+        request = pb03.CancelTaskRequest(name=f"tasks/{task_id}") if peer.is_v03 else pb1.CancelTaskRequest(tenant=peer.tenant, id=task_id)
         try:
-            return await _read(_task, peer, await self._ask("CancelTask", peer, call, request))
+            return await _decode_answer(_read_task, peer, await self._call_unary("CancelTask", peer, call, request))
         except PeerError as error:
             if "TaskNotCancelable" in error.detail:  # in 0.3 its name is all that tells it
                 raise PeerError(TASK_NOT_CANCELABLE, "gRPC", error.detail) from None
@@ -114,98 +122,100 @@ class GrpcTransport:
         """Ends every channel."""
         await self._channels.close()
 
-    async def _ask(self, method: str, peer: Peer, call: Call, request: Protobuf) -> Protobuf:
-        line, stub = await self._line(peer, call)
+    async def _call_unary(self, method: str, peer: A2APeer, call: Call, request: Protobuf) -> Protobuf:
+        line, stub = await self._connected_channel_and_stub(peer, call)
         try:
-            answer: Protobuf = await getattr(stub, method)(request, timeout=seconds_left(call), metadata=_metadata(peer, call))
+            answer: Protobuf = await getattr(stub, method)(request, timeout=seconds_left(call), metadata=_call_metadata(peer, call))
         except grpc.aio.AioRpcError as error:
-            raise _fault(line, error, TASK_NOT_CANCELABLE if method == "CancelTask" else UNSUPPORTED_OPERATION) from None
+            raise _fault_of_status(line, error, TASK_NOT_CANCELABLE if method == "CancelTask" else UNSUPPORTED_OPERATION) from None
         return answer
 
-    async def _line(self, peer: Peer, call: Call) -> tuple[Line, Any]:
+    async def _connected_channel_and_stub(self, peer: A2APeer, call: Call) -> tuple[PinnedChannel, Any]:
         """The channel, connected, and the stub of the peer's version on it. Raises Unreachable, while nothing is sent."""
         tls = call.target.upstream.get("tls")
-        line = await self._channels.line(peer.url, tls if isinstance(tls, bool) else None)
-        if not await line.connected(min(seconds_left(call), CONNECT_SECONDS)):
-            raise _unsent(line)
-        stub = line.stubs.get(peer.older)
+        line = await self._channels.channel_to(peer.url, tls if isinstance(tls, bool) else None)
+        if not await line.wait_until_connected(min(seconds_left(call), CONNECT_SECONDS)):
+            raise _no_connection_fault(line)
+        stub = line.stubs.get(peer.is_v03)
         if stub is None:
-            stub = line.stubs[peer.older] = (grpc03 if peer.older else grpc1).A2AServiceStub(line.channel)
+            stub = line.stubs[peer.is_v03] = (grpc03 if peer.is_v03 else grpc1).A2AServiceStub(line.channel)
         return line, stub
 
 
-async def _read(read: Callable[[Peer, Protobuf], R], peer: Peer, message: Protobuf) -> R:
+async def _decode_answer(decode: Callable[[A2APeer, Protobuf], R], peer: A2APeer, message: Protobuf) -> R:
     """Reads an answer; a large one beside the event loop."""
-    return read(peer, message) if message.ByteSize() <= LARGE else await in_reader(read, peer, message)
+    return decode(peer, message) if message.ByteSize() <= LARGE else await run_in_reader(decode, peer, message)
 
 
-async def _written(peer: Peer, message: Message, modes: tuple[str, ...]) -> Protobuf:
+async def _encode_send_request(peer: A2APeer, message: Message, modes: tuple[str, ...]) -> Protobuf:
     """The request to send; a large one is made beside the event loop."""
     if len(encode(message)) <= LARGE:
-        return _send_request(peer, message, modes)
-    return await in_reader(_send_request, peer, message, modes)
+        return _build_send_request(peer, message, modes)
+    return await run_in_reader(_build_send_request, peer, message, modes)
 
 
-def _send_request(peer: Peer, message: Message, modes: tuple[str, ...]) -> Protobuf:
-    if peer.older:
-        return to_protobuf(v03_proto.send_params(message, modes, peer.notify, peer.metadata), pb03.SendMessageRequest)
-    return to_protobuf(V1.send_params(message, modes, peer.tenant, peer.notify, peer.metadata), pb1.SendMessageRequest)
+def _build_send_request(peer: A2APeer, message: Message, modes: tuple[str, ...]) -> Protobuf:
+    if peer.is_v03:
+        return to_protobuf(v03_proto.build_send_params(message, modes, peer.push_url, peer.metadata), pb03.SendMessageRequest)
+    return to_protobuf(V1.send_params(message, modes, peer.tenant, peer.push_url, peer.metadata), pb1.SendMessageRequest)
 
 
-def _event(peer: Peer, message: Protobuf) -> PeerEvent:
+def _read_event(peer: A2APeer, message: Protobuf) -> PeerEvent:
     """SendMessageResponse or StreamResponse, whose members have the same names."""
     value = to_json(message)
-    if peer.older:
+    if peer.is_v03:
         return tolerant.read_event(v03_proto.lift_event(value))
-    response = _typed(value, StreamResponse)
-    return v1.member_of(response) if response and v1.is_clean(response) else tolerant.read_event(value)
+    response = _convert_or_none(value, StreamResponse)
+    return v1.only_member(response) if response and v1.is_clean(response) else tolerant.read_event(value)
 
 
-def _task(peer: Peer, message: Protobuf) -> Task:
+def _read_task(peer: A2APeer, message: Protobuf) -> Task:
     value = to_json(message)
-    if peer.older:
+    if peer.is_v03:
         return tolerant.read_task(v03_proto.lift_event({"task": value}))
-    task = _typed(value, Task)
+    task = _convert_or_none(value, Task)
     return task if task and v1.is_clean(task) else tolerant.read_task({"task": value})
 
 
-def _typed(value: Any, kind: type[S]) -> S | None:
+def _convert_or_none(value: Any, kind: type[S]) -> S | None:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError:
         return None
 
 
-def _metadata(peer: Peer, call: Call) -> tuple[tuple[str, str], ...]:
+def _call_metadata(peer: A2APeer, call: Call) -> tuple[tuple[str, str], ...]:
     """The headers of a call, as gRPC names them; what HTTP/2 or gRPC itself sets stays out. Raises UpstreamFault."""
-    headers = {name.lower(): value for name, value in call.headers.items()} | ({} if peer.older else {"a2a-version": V1.version})
-    kept = {name: value for name, value in headers.items() if name not in _NOT_OURS and not name.startswith("grpc-")}
+    headers = {name.lower(): value for name, value in call.headers.items()} | ({} if peer.is_v03 else {"a2a-version": V1.version})
+    kept = {name: value for name, value in headers.items() if name not in _TRANSPORT_HEADERS and not name.startswith("grpc-")}
     for name, value in kept.items():
-        if not _KEY.fullmatch(name) or name.endswith("-bin") or not (value.isascii() and value.isprintable()):
+        if not _METADATA_KEY.fullmatch(name) or name.endswith("-bin") or not (value.isascii() and value.isprintable()):
             raise UpstreamFault("A header for this agent can't be sent over gRPC", f"the header {name[:64]}")
     return tuple(kept.items())
 
 
-def _unsent(line: Line) -> Unreachable:
-    line.checked = -math.inf  # the name may stand for another address by now
-    fault = Unreachable(_AWAY[_Code.UNAVAILABLE], "no connection")
-    fault.unsent = True
+def _no_connection_fault(channel: PinnedChannel) -> Unreachable:
+    channel.vetted_at = -math.inf  # the name may stand for another address by now
+    fault = Unreachable(_UNREACHABLE_TEXTS[_Code.UNAVAILABLE], "no connection")
+    fault.is_unsent = True
     return fault
 
 
-def _fault(line: Line, error: "grpc.aio.AioRpcError", precondition: int = UNSUPPORTED_OPERATION) -> UpstreamFault:
+def _fault_of_status(
+    channel: PinnedChannel, error: "grpc.aio.AioRpcError", precondition_code: int = UNSUPPORTED_OPERATION
+) -> UpstreamFault:
     """What a status other than OK means. Its text is not told. `precondition`: the code of one that failed, where nothing says more."""
     status, detail = error.code(), str(error.details())[:500]
     if status is _Code.UNAVAILABLE:
-        line.checked = -math.inf
-    details = next((value for name, value in error.trailing_metadata() or () if name == DETAILS), b"")
-    default = precondition if status is _Code.FAILED_PRECONDITION else _CODES.get(status, 0)
-    code = REASONS.get(reason_in(details if isinstance(details, bytes) else b""), 0) or default
+        channel.vetted_at = -math.inf
+    details = next((value for name, value in error.trailing_metadata() or () if name == STATUS_DETAILS_KEY), b"")
+    default = precondition_code if status is _Code.FAILED_PRECONDITION else _CODES.get(status, 0)
+    code = CODES_BY_REASON.get(reason_in(details if isinstance(details, bytes) else b""), 0) or default
     if code:
         return PeerError(code, f"gRPC {status.name}", detail)
-    if status in _AWAY:
-        return Unreachable(_AWAY[status], detail)
-    return UpstreamFault(_PLAIN.get(status, f"The agent answered with gRPC {status.name}"), detail)
+    if status in _UNREACHABLE_TEXTS:
+        return Unreachable(_UNREACHABLE_TEXTS[status], detail)
+    return UpstreamFault(_PUBLIC_TEXTS.get(status, f"The agent answered with gRPC {status.name}"), detail)
 
 
 _: type[Transport] = GrpcTransport

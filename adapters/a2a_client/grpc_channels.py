@@ -8,11 +8,11 @@ from typing import Any, Final
 import grpc
 
 from adapters.a2a_client.wire.transport import ANSWER_LIMIT
-from adapters.upstream.egress import Egress, Pinned
-from adapters.upstream.targets import grpc_url, names_no_scheme
+from adapters.upstream.egress import Egress, VettedTarget
+from adapters.upstream.targets import grpc_url, has_no_scheme
 
 CHANNELS_MAX: Final = 256
-FRESH_SECONDS: Final = 60.0  # after which the name is looked up and vetted again
+REVET_SECONDS: Final = 60.0  # after which the name is looked up and vetted again
 RETIRED_SECONDS: Final = 600.0  # that calls on a channel which was replaced may still take
 OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
@@ -25,23 +25,23 @@ OPTIONS: Final = (
 _DOWN: Final = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 
 
-class Line:
+class PinnedChannel:
     """A channel with the addresses that it is pinned to."""
 
-    __slots__ = ("addresses", "channel", "checked", "stubs")
+    __slots__ = ("addresses", "channel", "stubs", "vetted_at")
 
-    def __init__(self, channel: "grpc.aio.Channel", addresses: tuple[str, ...], checked: float) -> None:
+    def __init__(self, channel: "grpc.aio.Channel", addresses: tuple[str, ...], vetted_at: float) -> None:
         self.channel = channel
         self.addresses = addresses
-        self.checked = checked  # when, on the clock of Channels
+        self.vetted_at = vetted_at  # when, on the clock of Channels
         self.stubs: dict[bool, Any] = {}  # of services, made on first use
 
-    async def connected(self, seconds: float) -> bool:
+    async def wait_until_connected(self, timeout_seconds: float) -> bool:
         """Whether there is a connection by then. A call that waits for it is not sent without one; what it says afterwards tells nothing
         of that, since agents may use the same words as gRPC itself.
         """
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(timeout_seconds):
                 while (state := self.channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
                     if state in _DOWN:
                         return False
@@ -51,75 +51,77 @@ class Line:
         return True
 
 
-class Channels:
+class GrpcChannels:
     """`roots`: PEM certificates to trust instead of those that gRPC brings."""
 
     def __init__(self, egress: Egress, now: Callable[[], float], roots: bytes | None = None, limit: int = ANSWER_LIMIT) -> None:
         """`limit`: bytes of one message of an agent."""
         self._options = (*OPTIONS, ("grpc.max_receive_message_length", limit))
         self._egress = egress
-        self._now = now
+        self._clock = now
         self._roots = roots
-        self._lines: dict[tuple[str, bool | None], Line] = {}
-        self._retired: set[asyncio.Task[None]] = set()
+        self._pinned_channels: dict[tuple[str, bool | None], PinnedChannel] = {}
+        self._closing_tasks: set[asyncio.Task[None]] = set()
 
-    async def line(self, target: str, tls: bool | None) -> Line:
+    async def channel_to(self, target: str, tls: bool | None) -> PinnedChannel:
         """The channel to a target such as `host:port`. `tls` None: as its scheme says, without one as `_wants_tls` does.
 
         Raises EgressRefused, and UpstreamFault when the name has no address.
         """
-        known = self._lines.get((target, tls))
-        if known is not None and self._now() - known.checked < FRESH_SECONDS:
+        known = self._pinned_channels.get((target, tls))
+        if known is not None and self._clock() - known.vetted_at < REVET_SECONDS:
             return known
-        pinned = await self._egress.pinned(grpc_url(target))
-        known = self._lines.get((target, tls))
+        pinned = await self._egress.resolve_target(grpc_url(target))
+        known = self._pinned_channels.get((target, tls))
         if known is None or known.addresses != pinned.addresses:
             known = self._replace((target, tls), known, pinned)
-        known.checked = self._now()
+        known.vetted_at = self._clock()
         return known
 
     async def close(self) -> None:
         """Ends every channel."""
-        lines, self._lines = list(self._lines.values()), {}
-        for retiring in self._retired:
+        lines, self._pinned_channels = list(self._pinned_channels.values()), {}
+        for retiring in self._closing_tasks:
             retiring.cancel()
-        await asyncio.gather(*(line.channel.close() for line in lines), *self._retired, return_exceptions=True)
+        await asyncio.gather(*(line.channel.close() for line in lines), *self._closing_tasks, return_exceptions=True)
 
-    def _replace(self, key: tuple[str, bool | None], old: Line | None, pinned: Pinned) -> Line:
+    def _replace(self, key: tuple[str, bool | None], old: PinnedChannel | None, vetted: VettedTarget) -> PinnedChannel:
         if old is not None:
-            self._retire(self._lines.pop(key))
-        elif len(self._lines) >= CHANNELS_MAX:
-            self._retire(self._lines.pop(next(iter(self._lines))))
+            self._retire(self._pinned_channels.pop(key))
+        elif len(self._pinned_channels) >= CHANNELS_MAX:
+            self._retire(self._pinned_channels.pop(next(iter(self._pinned_channels))))
         target, tls = key
-        line = self._lines[key] = Line(self._open(pinned, _wants_tls(target, pinned) if tls is None else tls), pinned.addresses, 0.0)
+        line = self._pinned_channels[key] = PinnedChannel(
+            self._open(vetted, _wants_tls(target, vetted) if tls is None else tls), vetted.addresses, 0.0
+        )
         return line
 
-    def _retire(self, line: Line) -> None:
-        task = asyncio.ensure_future(line.channel.close(RETIRED_SECONDS))
-        self._retired.add(task)
-        task.add_done_callback(self._retired.discard)
+    def _retire(self, pinned_channel: PinnedChannel) -> None:
+        task = asyncio.ensure_future(pinned_channel.channel.close(RETIRED_SECONDS))
+        self._closing_tasks.add(task)
+        task.add_done_callback(self._closing_tasks.discard)
 
-    def _open(self, pinned: Pinned, tls: bool) -> "grpc.aio.Channel":
+    def _open(self, vetted: VettedTarget, tls: bool) -> "grpc.aio.Channel":
         """Connects to the vetted addresses, under the name that was asked for."""
-        host, port = str(pinned.url.raw_host), pinned.url.port
+        host, port = str(vetted.url.raw_host), vetted.url.port
         authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        address = _address(pinned)
+        address = _grpc_address(vetted)
         if not tls:
             return grpc.aio.insecure_channel(address, [*self._options, ("grpc.default_authority", authority)])
         named = [("grpc.default_authority", authority), ("grpc.ssl_target_name_override", host)]
         return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(self._roots), [*self._options, *named])
 
 
-def _address(pinned: Pinned) -> str:
+def _grpc_address(vetted: VettedTarget) -> str:
     """A gRPC name of literal addresses, which nobody resolves; they are of one family in it."""
-    port = pinned.url.port
-    if ":" in pinned.addresses[0]:
-        return "ipv6:" + ",".join(f"[{address}]:{port}" for address in pinned.addresses if ":" in address)
-    return "ipv4:" + ",".join(f"{address}:{port}" for address in pinned.addresses if ":" not in address)
+    port = vetted.url.port
+    if ":" in vetted.addresses[0]:
+        return "ipv6:" + ",".join(f"[{address}]:{port}" for address in vetted.addresses if ":" in address)
+    return "ipv4:" + ",".join(f"{address}:{port}" for address in vetted.addresses if ":" not in address)
 
 
-def _wants_tls(target: str, pinned: Pinned) -> bool:
+def _wants_tls(target: str, vetted: VettedTarget) -> bool:
     """Cards give no scheme: TLS it is, except within networks of our own that the operator allowed."""
-    if not names_no_scheme(target):
-        return pinned.url.scheme == "https"
-    return pinned.url.port == 443 or any(ipaddress.ip_address(address).is_global for address in pinned.addresses)
+    if not has_no_scheme(target):
+        return vetted.url.scheme == "https"
+    return vetted.url.port == 443 or any(ipaddress.ip_address(address).is_global for address in vetted.addresses)

@@ -5,19 +5,19 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from adapters.a2a_client.stream_batching import unhurried
+from adapters.a2a_client.stream_batching import batch_chunks
 from adapters.a2a_client.wire import rpc
 from adapters.a2a_client.wire.tolerant import PeerEvent
-from adapters.a2a_client.wire.transport import ANSWER_LIMIT, Peer, Transport, seconds_left
+from adapters.a2a_client.wire.transport import ANSWER_LIMIT, A2APeer, Transport, seconds_left
 from adapters.contract import Call, UpstreamFault
 from adapters.task import Message, Task
 from adapters.upstream.aws_access import is_signed
-from adapters.upstream.egress import Egress, Streamed
-from adapters.upstream.http1 import Fetched
+from adapters.upstream.egress import Egress, StreamedResponse
+from adapters.upstream.http1 import HttpResponse
 from adapters.upstream.request_signing import NoSigner, Signer
-from adapters.upstream.retry_after import with_retry_after
-from adapters.upstream.sse import until_cut
-from policies.strict_json import LARGE, off_loop
+from adapters.upstream.retry_after import add_retry_after
+from adapters.upstream.sse import read_events_until_cut
+from policies.strict_json import LARGE, run_off_loop
 
 
 class JsonRpcTransport:
@@ -30,53 +30,53 @@ class JsonRpcTransport:
         self._signer = signer or NoSigner()
         self._ids = itertools.count(1)
 
-    async def send(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
+    async def send(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
         dialect = _dialect(peer)
-        params = dialect.send_params(message, modes, peer.tenant, peer.notify, peer.metadata)
-        body, request_id = await self._ask(peer, call, dialect.send, params)
-        return rpc.read_event(body, request_id) if len(body) <= LARGE else await off_loop(rpc.read_event, body, request_id)
+        params = dialect.send_params(message, modes, peer.tenant, peer.push_url, peer.metadata)
+        body, request_id = await self._request(peer, call, dialect.send, params)
+        return rpc.read_event(body, request_id) if len(body) <= LARGE else await run_off_loop(rpc.read_event, body, request_id)
 
-    async def stream(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
+    async def stream(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
         dialect = _dialect(peer)
         params = dialect.send_params(message, modes, peer.tenant, "", peer.metadata)
-        async with aclosing(self._streamed(peer, call, dialect.stream, params)) as events:
+        async with aclosing(self._stream_events(peer, call, dialect.stream, params)) as events:
             async for event in events:
                 yield event
 
-    async def subscribe(self, peer: Peer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
-        async with aclosing(self._streamed(peer, call, _dialect(peer).subscribe, _task_params(peer, task_id))) as events:
+    async def subscribe(self, peer: A2APeer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
+        async with aclosing(self._stream_events(peer, call, _dialect(peer).subscribe, _task_params(peer, task_id))) as events:
             async for event in events:
                 yield event
 
-    async def _streamed(self, peer: Peer, call: Call, method: str, params: Any) -> AsyncGenerator[PeerEvent, None]:
+    async def _stream_events(self, peer: A2APeer, call: Call, method: str, params: Any) -> AsyncGenerator[PeerEvent, None]:
         request_id = next(self._ids)
         body = rpc.request_bytes(request_id, method, params)
         headers: Mapping[str, str] = _headers(peer, call, "text/event-stream")
         if is_signed(call.target.upstream):
-            headers = await self._signer.headers(call.target.upstream, ("POST", peer.url, body), headers)
+            headers = await self._signer.signed_headers(call.target.upstream, ("POST", peer.url, body), headers)
         async with self._egress.stream("POST", peer.url, headers=headers, body=body, timeout=seconds_left(call)) as answer:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
                 whole = await answer.read(self._limit)
                 if answer.status != 200:
                     raise _refusal(answer, whole)
-                yield await off_loop(rpc.read_event, whole, request_id)
+                yield await run_off_loop(rpc.read_event, whole, request_id)
                 return
-            async with aclosing(until_cut(unhurried(answer), self._limit, call.heard)) as events:
+            async with aclosing(read_events_until_cut(batch_chunks(answer), self._limit, call.heard)) as events:
                 async for event in events:
-                    yield await off_loop(rpc.read_event, event.data, request_id)
+                    yield await run_off_loop(rpc.read_event, event.data, request_id)
 
-    async def task(self, peer: Peer, call: Call, task_id: str) -> Task:
-        return await off_loop(rpc.read_task, *await self._ask(peer, call, _dialect(peer).get, _task_params(peer, task_id)))
+    async def get_task(self, peer: A2APeer, call: Call, task_id: str) -> Task:
+        return await run_off_loop(rpc.read_task, *await self._request(peer, call, _dialect(peer).get, _task_params(peer, task_id)))
 
-    async def cancel(self, peer: Peer, call: Call, task_id: str) -> Task:
-        return await off_loop(rpc.read_task, *await self._ask(peer, call, _dialect(peer).cancel, _task_params(peer, task_id)))
+    async def cancel_task(self, peer: A2APeer, call: Call, task_id: str) -> Task:
+        return await run_off_loop(rpc.read_task, *await self._request(peer, call, _dialect(peer).cancel, _task_params(peer, task_id)))
 
-    async def _ask(self, peer: Peer, call: Call, method: str, params: Any) -> tuple[bytes, int]:
+    async def _request(self, peer: A2APeer, call: Call, method: str, params: Any) -> tuple[bytes, int]:
         request_id = next(self._ids)
         body = rpc.request_bytes(request_id, method, params)
         headers: Mapping[str, str] = _headers(peer, call, "application/json")
         if is_signed(call.target.upstream):
-            headers = await self._signer.headers(call.target.upstream, ("POST", peer.url, body), headers)
+            headers = await self._signer.signed_headers(call.target.upstream, ("POST", peer.url, body), headers)
         answer = await self._egress.request(
             "POST",
             peer.url,
@@ -91,21 +91,21 @@ class JsonRpcTransport:
         return answer.body, request_id
 
 
-def _refusal(answer: Fetched | Streamed, body: bytes) -> UpstreamFault:
+def _refusal(answer: HttpResponse | StreamedResponse, body: bytes) -> UpstreamFault:
     """The fault that an answer other than HTTP 200 means, with the Retry-After of the agent."""
     fault = rpc.http_fault(answer.status, body, answer.headers.get("www-authenticate", ""))
-    return with_retry_after(fault, answer.status, answer.headers)
+    return add_retry_after(fault, answer.status, answer.headers)
 
 
-def _dialect(peer: Peer) -> rpc.Dialect:
-    return rpc.V03 if peer.older else rpc.V1
+def _dialect(peer: A2APeer) -> rpc.Dialect:
+    return rpc.V03 if peer.is_v03 else rpc.V1
 
 
-def _task_params(peer: Peer, task_id: str) -> dict[str, str]:
+def _task_params(peer: A2APeer, task_id: str) -> dict[str, str]:
     return {"id": task_id, "tenant": peer.tenant} if peer.tenant else {"id": task_id}
 
 
-def _headers(peer: Peer, call: Call, accept: str) -> dict[str, str]:
+def _headers(peer: A2APeer, call: Call, accept: str) -> dict[str, str]:
     return {**call.headers, **_dialect(peer).headers, "Content-Type": "application/json", "Accept": accept}
 
 

@@ -12,7 +12,7 @@ from adapters.a2a_client.wire.transport import (
     JSONRPC,
     METHOD_NOT_FOUND,
     UNSUPPORTED_OPERATION,
-    Peer,
+    A2APeer,
     PeerError,
     Transport,
 )
@@ -21,10 +21,10 @@ from adapters.task import Task
 from adapters.upstream.egress import Egress
 from adapters.upstream.request_signing import Signer
 
-_WITHOUT_GRPC: Final = "The agent is called over gRPC, and this gateway was started without gRPC"
+_NO_GRPC_TEXT: Final = "The agent is called over gRPC, and this gateway was started without gRPC"
 
 
-class Peers:
+class A2APeers:
     """The agents as their calls' facts describe them: binding, version, streaming, interface (its URL) and tenant."""
 
     def __init__(
@@ -36,25 +36,25 @@ class Peers:
             HTTP_JSON: RestTransport(egress, signer, limit),
         }
         self._grpc = grpc
-        self._older: set[str] = set()  # URLs that turned out to speak 0.3 only
+        self._v03_urls: set[str] = set()  # URLs that turned out to speak 0.3 only
 
-    def speaks_otherwise(self, peer: Peer, error: PeerError, stream: bool) -> bool:
+    def should_retry_downgraded(self, peer: A2APeer, error: PeerError, for_stream: bool) -> bool:
         """Whether a refused method is worth another try, in the older version or without streaming: nothing was done yet."""
-        streamed = stream and peer.streams
-        if error.code == METHOD_NOT_FOUND and not peer.older:
-            self._older.add(peer.url)
+        streamed = for_stream and peer.can_stream
+        if error.code == METHOD_NOT_FOUND and not peer.is_v03:
+            self._v03_urls.add(peer.url)
             return True
         if error.code == METHOD_NOT_FOUND and not streamed:
-            self._older.discard(peer.url)
+            self._v03_urls.discard(peer.url)
         return streamed and error.code in (METHOD_NOT_FOUND, UNSUPPORTED_OPERATION)
 
     async def task(self, call: Call, task_id: str, cancel: bool = False) -> Task:
         """GetTask, or CancelTask, in the version that the agent speaks. Raises PeerError, and InvalidAnswer about another task."""
         peer, transport = self.peer(call), self.transport(call)
         try:
-            task = await (transport.cancel if cancel else transport.task)(peer, call, task_id)
+            task = await (transport.cancel_task if cancel else transport.get_task)(peer, call, task_id)
         except PeerError as error:
-            if not self.speaks_otherwise(peer, error, stream=False):
+            if not self.should_retry_downgraded(peer, error, for_stream=False):
                 raise
             return await self.task(call, task_id, cancel)
         call.heard()
@@ -62,12 +62,12 @@ class Peers:
             raise InvalidAnswer("The agent answered about another task")
         return task
 
-    def peer(self, call: Call, notify: str = "", metadata: Mapping[str, Any] | None = None) -> Peer:
+    def peer(self, call: Call, push_url: str = "", metadata: Mapping[str, Any] | None = None) -> A2APeer:
         """Where a call goes and in which version."""
         facts = call.target.facts
         url = facts.get("interface") or call.target.url
-        older = str(facts.get("version", "1.0")).startswith("0.") or url in self._older
-        return Peer(url, "" if older else facts.get("tenant", ""), older, bool(facts.get("streaming")), notify, metadata)
+        older = str(facts.get("version", "1.0")).startswith("0.") or url in self._v03_urls
+        return A2APeer(url, "" if older else facts.get("tenant", ""), older, bool(facts.get("streaming")), push_url, metadata)
 
     def transport(self, call: Call) -> Transport:
         """What carries a call. Raises UpstreamFault for a binding that can't be had."""
@@ -75,6 +75,6 @@ class Peers:
         found = self._transports.get(binding)
         if found is None:
             if binding != GRPC or self._grpc is None:
-                raise UpstreamFault(_WITHOUT_GRPC if binding == GRPC else "The agent's protocol binding is not known here")
+                raise UpstreamFault(_NO_GRPC_TEXT if binding == GRPC else "The agent's protocol binding is not known here")
             found = self._transports[GRPC] = self._grpc()
         return found

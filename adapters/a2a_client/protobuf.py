@@ -13,8 +13,8 @@ from adapters.a2a_client.wire.transport import NotCarried
 from adapters.contract import UpstreamFault
 
 DEPTH_MAX: Final = 34  # of JSON: deeper, a Struct exceeds the 100 nested messages that protobuf reads
-WHOLE_MAX: Final = 2**53  # beyond, a double may have been another integer
-DETAILS: Final = "grpc-status-details-bin"
+INTEGER_MAX: Final = 2**53  # beyond, a double may have been another integer
+STATUS_DETAILS_KEY: Final = "grpc-status-details-bin"
 M = TypeVar("M", bound=Protobuf)
 
 
@@ -24,13 +24,13 @@ def to_json(message: Protobuf) -> dict[str, Any]:
         read: dict[str, Any] = json_format.MessageToDict(message)
     except (json_format.Error, ValueError) as error:
         raise UpstreamFault("The message has a value that JSON does not know", str(error)[:500]) from None
-    _restore(read)
+    _restore_integers(read)
     return read
 
 
-def to_protobuf(noun: Any, kind: type[M]) -> M:
+def to_protobuf(noun_or_json: Any, kind: type[M]) -> M:
     """A noun of adapters/task.py, or JSON, as a message of `kind`. Raises NotCarried."""
-    value = msgspec.to_builtins(noun)
+    value = msgspec.to_builtins(noun_or_json)
     _check_carried(value, DEPTH_MAX)
     try:
         message: M = json_format.ParseDict(value, kind(), ignore_unknown_fields=True)
@@ -39,14 +39,14 @@ def to_protobuf(noun: Any, kind: type[M]) -> M:
     return message
 
 
-def _restore(value: Any) -> None:
+def _restore_integers(value: Any) -> None:
     """In place, since the JSON was made for us."""
     members: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
     for key, member in members:
-        if isinstance(member, float) and member.is_integer() and abs(member) <= WHOLE_MAX:
+        if isinstance(member, float) and member.is_integer() and abs(member) <= INTEGER_MAX:
             value[key] = int(member)
         elif isinstance(member, dict | list):
-            _restore(member)
+            _restore_integers(member)
 
 
 def _check_carried(value: Any, depth: int) -> None:
@@ -56,7 +56,7 @@ def _check_carried(value: Any, depth: int) -> None:
             raise NotCarried("nested too deeply")
         for member in value.values() if isinstance(value, dict) else value:
             _check_carried(member, depth - 1)
-    elif isinstance(value, int) and abs(value) > WHOLE_MAX and not _is_double(value):
+    elif isinstance(value, int) and abs(value) > INTEGER_MAX and not _is_double(value):
         raise NotCarried("an integer that a double would round")
 
 

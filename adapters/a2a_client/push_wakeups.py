@@ -7,48 +7,48 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Bell:
+class PushWakeup:
     """Of one turn. `url` is known to the gateway and the agent only, and works as long as the turn waits."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._rung = asyncio.Event()
+        self._woken = asyncio.Event()
 
-    def ring(self) -> None:
-        self._rung.set()
+    def wake(self) -> None:
+        self._woken.set()
 
-    async def pause(self, seconds: float) -> None:
+    async def wait(self, seconds: float) -> None:
         """Until it is rung, or was since the last pause, and at most so long."""
         try:
             async with asyncio.timeout(seconds):
-                await self._rung.wait()
+                await self._woken.wait()
         except TimeoutError:
             return
-        self._rung.clear()
+        self._woken.clear()
 
 
-class Doorbells:
+class PushWakeups:
     """Those of this process. A ring that reaches another one finds nobody: what it tells is then asked for a little later."""
 
-    def __init__(self, public_url: str, draw: Callable[[], str] = lambda: secrets.token_urlsafe(32)) -> None:
+    def __init__(self, public_url: str, new_secret: Callable[[], str] = lambda: secrets.token_urlsafe(32)) -> None:
         self._public_url = public_url
-        self._draw = draw
-        self._bells: dict[tuple[str, bytes], Bell] = {}
+        self._new_secret = new_secret
+        self._wakeups: dict[tuple[str, bytes], PushWakeup] = {}
 
     @contextmanager
-    def hang(self, agent: str) -> Iterator[Bell]:
+    def register(self, agent: str) -> Iterator[PushWakeup]:
         """A bell for `agent` alone."""
-        secret = self._draw()
+        secret = self._new_secret()
         key = (agent, _digest(secret))
-        bell = self._bells[key] = Bell(f"{self._public_url}/agents/{agent}/notifications/{secret}")
+        bell = self._wakeups[key] = PushWakeup(f"{self._public_url}/agents/{agent}/notifications/{secret}")
         try:
             yield bell
         finally:
-            del self._bells[key]
+            del self._wakeups[key]
 
-    def find(self, agent: str, secret: str) -> Bell | None:
+    def find(self, agent: str, secret: str) -> PushWakeup | None:
         """By digest, so that no comparison tells how close a guess was."""
-        return self._bells.get((agent, _digest(secret)))
+        return self._wakeups.get((agent, _digest(secret)))
 
 
 def _digest(secret: str) -> bytes:

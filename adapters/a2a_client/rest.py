@@ -8,16 +8,16 @@ from urllib.parse import quote
 
 import msgspec
 
-from adapters.a2a_client.stream_batching import unhurried
+from adapters.a2a_client.stream_batching import batch_chunks
 from adapters.a2a_client.wire import tolerant, v03_proto, v1
 from adapters.a2a_client.wire.rpc import V1, check_size
 from adapters.a2a_client.wire.tolerant import PeerEvent
 from adapters.a2a_client.wire.transport import (
     ANSWER_LIMIT,
+    CODES_BY_REASON,
     METHOD_NOT_FOUND,
-    REASONS,
     TASK_NOT_FOUND,
-    Peer,
+    A2APeer,
     PeerError,
     Transport,
     seconds_left,
@@ -27,16 +27,16 @@ from adapters.task import Message, StreamResponse, Task, encode
 from adapters.upstream.aws_access import is_signed
 from adapters.upstream.egress import Egress
 from adapters.upstream.request_signing import NoSigner, Signer
-from adapters.upstream.retry_after import with_retry_after
-from adapters.upstream.sse import until_cut
-from policies.strict_json import LARGE, BadJson, off_loop, parse
+from adapters.upstream.retry_after import add_retry_after
+from adapters.upstream.sse import read_events_until_cut
+from policies.strict_json import LARGE, BadJson, parse, run_off_loop
 
 _SEND: Final = "/message:send"
 _STREAM: Final = "/message:stream"
 _STATUS_CODES: Final = {400: -32602, 404: METHOD_NOT_FOUND, 405: METHOD_NOT_FOUND, 415: -32005, 501: METHOD_NOT_FOUND}
 # Sent as plain JSON, which every server takes: some know no other type, and none may refuse it (A2A 1.0 s11.2).
 _HEADERS: Final = {"Content-Type": "application/json"}
-_ANSWERS: Final = "application/a2a+json, application/json"
+_ACCEPT: Final = "application/a2a+json, application/json"
 _decode_event: Final = msgspec.json.Decoder(StreamResponse).decode
 _decode_task: Final = msgspec.json.Decoder(Task).decode
 
@@ -50,47 +50,47 @@ class RestTransport:
         self._egress = egress
         self._signer = signer or NoSigner()
 
-    async def send(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
-        body = await self._ask("POST", peer, call, _SEND, _send_params(peer, message, modes))
-        return _read_event(body, peer) if len(body) <= LARGE else await off_loop(_read_event, body, peer)
+    async def send(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
+        body = await self._request("POST", peer, call, _SEND, _send_params(peer, message, modes))
+        return _read_event(body, peer) if len(body) <= LARGE else await run_off_loop(_read_event, body, peer)
 
-    async def stream(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
-        async with aclosing(self._streamed(peer, call, _STREAM, _send_params(peer, message, modes))) as events:
+    async def stream(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
+        async with aclosing(self._stream_events(peer, call, _STREAM, _send_params(peer, message, modes))) as events:
             async for event in events:
                 yield event
 
-    async def subscribe(self, peer: Peer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
-        async with aclosing(self._streamed(peer, call, f"/tasks/{quote(task_id, safe='')}:subscribe", {})) as events:
+    async def subscribe(self, peer: A2APeer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
+        async with aclosing(self._stream_events(peer, call, f"/tasks/{quote(task_id, safe='')}:subscribe", {})) as events:
             async for event in events:
                 yield event
 
-    async def _streamed(self, peer: Peer, call: Call, path: str, params: Any) -> AsyncGenerator[PeerEvent, None]:
+    async def _stream_events(self, peer: A2APeer, call: Call, path: str, params: Any) -> AsyncGenerator[PeerEvent, None]:
         body, url = encode(params), _url(peer, path)
         headers: Mapping[str, str] = {**_headers(peer, call), "Accept": "text/event-stream"}
         if is_signed(call.target.upstream):
-            headers = await self._signer.headers(call.target.upstream, ("POST", url, body), headers)
+            headers = await self._signer.signed_headers(call.target.upstream, ("POST", url, body), headers)
         async with self._egress.stream("POST", url, headers=headers, body=body, timeout=seconds_left(call)) as answer:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
                 whole = await answer.read(self._limit)
                 if answer.status != 200:
-                    raise _challenged(answer) or _fault(answer, whole, METHOD_NOT_FOUND if path == _STREAM else TASK_NOT_FOUND)
-                yield await off_loop(_read_event, whole, peer)
+                    raise _challenge_in(answer) or _fault_of_status(answer, whole, METHOD_NOT_FOUND if path == _STREAM else TASK_NOT_FOUND)
+                yield await run_off_loop(_read_event, whole, peer)
                 return
-            async with aclosing(until_cut(unhurried(answer), self._limit, call.heard)) as events:
+            async with aclosing(read_events_until_cut(batch_chunks(answer), self._limit, call.heard)) as events:
                 async for event in events:
-                    yield await off_loop(_read_event, event.data, peer)
+                    yield await run_off_loop(_read_event, event.data, peer)
 
-    async def task(self, peer: Peer, call: Call, task_id: str) -> Task:
-        return await off_loop(_read_task, await self._ask("GET", peer, call, f"/tasks/{quote(task_id, safe='')}"), peer)
+    async def get_task(self, peer: A2APeer, call: Call, task_id: str) -> Task:
+        return await run_off_loop(_read_task, await self._request("GET", peer, call, f"/tasks/{quote(task_id, safe='')}"), peer)
 
-    async def cancel(self, peer: Peer, call: Call, task_id: str) -> Task:
-        return await off_loop(_read_task, await self._ask("POST", peer, call, f"/tasks/{quote(task_id, safe='')}:cancel", {}), peer)
+    async def cancel_task(self, peer: A2APeer, call: Call, task_id: str) -> Task:
+        return await run_off_loop(_read_task, await self._request("POST", peer, call, f"/tasks/{quote(task_id, safe='')}:cancel", {}), peer)
 
-    async def _ask(self, method: str, peer: Peer, call: Call, path: str, params: Any = None) -> bytes:
+    async def _request(self, method: str, peer: A2APeer, call: Call, path: str, params: Any = None) -> bytes:
         body, url = None if params is None else encode(params), _url(peer, path)
-        headers: Mapping[str, str] = {**_headers(peer, call), "Accept": _ANSWERS}
+        headers: Mapping[str, str] = {**_headers(peer, call), "Accept": _ACCEPT}
         if is_signed(call.target.upstream):
-            headers = await self._signer.headers(call.target.upstream, (method, url, body or b""), headers)
+            headers = await self._signer.signed_headers(call.target.upstream, (method, url, body or b""), headers)
         answer = await self._egress.request(
             method,
             url,
@@ -101,48 +101,48 @@ class RestTransport:
             idempotent=method == "GET",
         )
         if answer.status != 200:
-            raise _challenged(answer) or _fault(answer, answer.body, METHOD_NOT_FOUND if path == _SEND else TASK_NOT_FOUND)
+            raise _challenge_in(answer) or _fault_of_status(answer, answer.body, METHOD_NOT_FOUND if path == _SEND else TASK_NOT_FOUND)
         return answer.body
 
 
-def _url(peer: Peer, path: str) -> str:
+def _url(peer: A2APeer, path: str) -> str:
     """A2A 1.0 s11.3: a tenant is the first step of the path."""
     base = peer.url.rstrip("/")
-    if peer.older:
+    if peer.is_v03:
         return f"{base.removesuffix('/v1')}/v1{path}"
     return f"{base}/{quote(peer.tenant, safe='')}{path}" if peer.tenant else base + path
 
 
-def _headers(peer: Peer, call: Call) -> dict[str, str]:
-    return {**call.headers, **_HEADERS} if peer.older else {**call.headers, **_HEADERS, **V1.headers}
+def _headers(peer: A2APeer, call: Call) -> dict[str, str]:
+    return {**call.headers, **_HEADERS} if peer.is_v03 else {**call.headers, **_HEADERS, **V1.headers}
 
 
-def _send_params(peer: Peer, message: Message, modes: tuple[str, ...]) -> Any:
-    if peer.older:
-        return v03_proto.send_params(message, modes, peer.notify, peer.metadata)
-    return V1.send_params(message, modes, "", peer.notify, peer.metadata)
+def _send_params(peer: A2APeer, message: Message, modes: tuple[str, ...]) -> Any:
+    if peer.is_v03:
+        return v03_proto.build_send_params(message, modes, peer.push_url, peer.metadata)
+    return V1.send_params(message, modes, "", peer.push_url, peer.metadata)
 
 
-def _read_event(body: bytes, peer: Peer) -> PeerEvent:
+def _read_event(body: bytes, peer: A2APeer) -> PeerEvent:
     """Clean 1.0 is decoded once; anything else is read by its shape."""
     check_size(body)
-    if not peer.older:
+    if not peer.is_v03:
         try:
             response = _decode_event(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
         else:
             if v1.is_clean(response):
-                return v1.member_of(response)
-    value = _parsed(body)
+                return v1.only_member(response)
+    value = _parse_json(body)
     if isinstance(value, dict) and "error" in value:
         raise _error_in(value, "an error", -32603)
-    return tolerant.read_event(v03_proto.lift_event(value) if peer.older else value)
+    return tolerant.read_event(v03_proto.lift_event(value) if peer.is_v03 else value)
 
 
-def _read_task(body: bytes, peer: Peer) -> Task:
+def _read_task(body: bytes, peer: A2APeer) -> Task:
     check_size(body)
-    if not peer.older:
+    if not peer.is_v03:
         try:
             task = _decode_task(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -150,18 +150,18 @@ def _read_task(body: bytes, peer: Peer) -> Task:
         else:
             if v1.is_clean(task):
                 return task
-    value = _parsed(body)
-    return tolerant.read_task(v03_proto.lift_event(value) if peer.older else value)
+    value = _parse_json(body)
+    return tolerant.read_task(v03_proto.lift_event(value) if peer.is_v03 else value)
 
 
-def _parsed(body: bytes) -> Any:
+def _parse_json(body: bytes) -> Any:
     try:
         return parse(body)
     except BadJson as bad:
         raise InvalidAnswer("The agent did not answer in JSON", str(bad)) from None
 
 
-class _Answer(Protocol):
+class _StatusAndHeaders(Protocol):
     @property
     def status(self) -> int: ...
 
@@ -169,7 +169,7 @@ class _Answer(Protocol):
     def headers(self) -> Mapping[str, str]: ...
 
 
-def _challenged(answer: _Answer) -> UpstreamFault | None:
+def _challenge_in(answer: _StatusAndHeaders) -> UpstreamFault | None:
     """Of an answer that wants another credential."""
     challenge = answer.headers.get("www-authenticate", "")
     if answer.status != 401 and not (answer.status == 403 and challenge):
@@ -177,7 +177,7 @@ def _challenged(answer: _Answer) -> UpstreamFault | None:
     return Challenged(answer.status, challenge, public=f"The agent refused the gateway's credential (HTTP {answer.status})")
 
 
-def _fault(answer: _Answer, body: bytes, unknown: int) -> UpstreamFault:
+def _fault_of_status(answer: _StatusAndHeaders, body: bytes, not_found_code: int) -> UpstreamFault:
     """The fault that an answer other than HTTP 200 means. `unknown`: the code of a 404 that says nothing else."""
     status = answer.status
     if status in (401, 403):
@@ -186,22 +186,22 @@ def _fault(answer: _Answer, body: bytes, unknown: int) -> UpstreamFault:
         value = parse(body)
     except BadJson:
         value = None
-    code = unknown if status == 404 else _STATUS_CODES.get(status, 0)
-    return with_retry_after(_error_in(value, f"HTTP {status}", code), status, answer.headers)
+    code = not_found_code if status == 404 else _STATUS_CODES.get(status, 0)
+    return add_retry_after(_error_in(value, f"HTTP {status}", code), status, answer.headers)
 
 
-def _error_in(value: Any, said: str, code: int) -> UpstreamFault:
+def _error_in(value: Any, status_text: str, code: int) -> UpstreamFault:
     """A2A 1.0 s11.6: `{"error": {"details": [{"@type": …ErrorInfo, "reason": …}]}}`; some answer with a JSON-RPC code."""
     error = value.get("error", value) if isinstance(value, dict) else None
     error = error if isinstance(error, Mapping) else {}
     details = error.get("details")
     reasons = [detail.get("reason") for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
-    code = next((REASONS[reason] for reason in reasons if isinstance(reason, str) and reason in REASONS), code)
+    code = next((CODES_BY_REASON[reason] for reason in reasons if isinstance(reason, str) and reason in CODES_BY_REASON), code)
     given = error.get("code")
     if type(given) is int and given < -32000:
         code = given
     detail = json.dumps(error)[:500]
-    return PeerError(code, said, detail) if code else UpstreamFault(f"The agent answered with {said}", detail)
+    return PeerError(code, status_text, detail) if code else UpstreamFault(f"The agent answered with {status_text}", detail)
 
 
 _: type[Transport] = RestTransport

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from typing import Final
 
-MOMENT: Final = 0.02  # seconds
-EAGER: Final = 2  # chunks that are handed on as they come, so that a short answer waits for nothing
+BATCH_SECONDS: Final = 0.02  # seconds
+IMMEDIATE_CHUNKS: Final = 2  # chunks that are handed on as they come, so that a short answer waits for nothing
 
 
-async def unhurried(chunks: AsyncIterable[bytes], pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> AsyncGenerator[bytes, None]:
+async def batch_chunks(
+    chunks: AsyncIterable[bytes], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> AsyncGenerator[bytes, None]:
     """The chunks, as large as they have become meanwhile: `chunks` gathers what nobody has asked for yet.
 
     Moments end for all streams at once, so that theirs is one commit too.
@@ -18,5 +20,5 @@ async def unhurried(chunks: AsyncIterable[bytes], pause: Callable[[float], Await
     async for chunk in chunks:
         yield chunk
         count += 1
-        if count > EAGER:
-            await pause(MOMENT - now() % MOMENT)
+        if count > IMMEDIATE_CHUNKS:
+            await sleep(BATCH_SECONDS - now() % BATCH_SECONDS)

@@ -27,7 +27,7 @@ STATES: Final = {
     Ask: "INPUT_REQUIRED",
     AnswerRefused: "ANSWER_REFUSED",
 }
-INPUTS: Final = ("send", "stream", "answers")  # members of an expected turn that say what happens before it
+INPUT_MEMBERS: Final = ("send", "stream", "answers")  # members of an expected turn that say what happens before it
 
 
 def outcome(events: Sequence[Event]) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def outcome(events: Sequence[Event]) -> dict[str, Any]:
     ending = events[-1]
     told: dict[str, Any] = {"state": _state(ending), "artifacts": _artifacts(events)}
     if isinstance(ending, Ask):
-        told["prompts"] = [_prompt(prompt) for prompt in ending.prompts]
+        told["prompts"] = [_prompt_document(prompt) for prompt in ending.prompts]
     if isinstance(ending, Failed | AnswerRefused):
         told |= {"kind": ending.kind, "reason": ending.reason}
     message = getattr(ending, "message", None)
@@ -50,10 +50,10 @@ def outcome(events: Sequence[Event]) -> dict[str, Any]:
     return told | ({"metadata": notes} if notes else {})
 
 
-def fits(expected: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+def matches_expectation(expected: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
     """Whether an outcome is the expected one. Artifacts and prompts always count; other members only where the expectation names them."""
     full = {"artifacts": [], "prompts": [], **expected}
-    return all(found.get(name, []) == value for name, value in full.items() if name not in INPUTS)
+    return all(found.get(name, []) == value for name, value in full.items() if name not in INPUT_MEMBERS)
 
 
 def _state(ending: Event) -> str:
@@ -77,16 +77,16 @@ def _artifact(parts: Sequence[Part]) -> dict[str, Any]:
     """Texts joined as `text`, anything else in `parts`, metadata of parts in `metadata`."""
     texts = [part.text for part in parts if isinstance(part.text, str)]
     told: dict[str, Any] = {"text": "".join(texts)} if texts else {}
-    others = [_content(part) for part in parts if not isinstance(part.text, str)]
+    others = [_part_content(part) for part in parts if not isinstance(part.text, str)]
     notes = [part.metadata for part in parts if isinstance(part.metadata, dict)]
     return told | ({"parts": others} if others else {}) | ({"metadata": notes} if notes else {})
 
 
-def _content(part: Part) -> dict[str, Any]:
+def _part_content(part: Part) -> dict[str, Any]:
     unset = type(Part().raw)
     return {name: value for name in ("data", "raw", "url") if not isinstance(value := getattr(part, name), unset)}
 
 
-def _prompt(prompt: Prompt) -> dict[str, Any]:
+def _prompt_document(prompt: Prompt) -> dict[str, Any]:
     told = {name: getattr(prompt, name) for name in ("id", "text", "data", "schema", "url")} | {"kind": prompt.kind.value}
     return {name: value for name, value in told.items() if value not in ("", None)}

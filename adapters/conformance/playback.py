@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from adapters.conformance.recordings import Change, body_of, whole
+from adapters.conformance.recordings import BodyTransform, in_one_chunk, recorded_body
 from adapters.contract import Unreachable
-from adapters.upstream.egress import Fetched
+from adapters.upstream.egress import HttpResponse
 
-Answer = tuple[int, Mapping[str, str], bytes]
+FixedResponse = tuple[int, Mapping[str, str], bytes]
 
 
-class Playback:
+class PlaybackEgress:
     """An egress that answers as recorded, in the order of the recording for each method and path.
 
     `said` is an expectation: `ours` names recorded ids that stand for ids of the gateway's choosing, `ignore` members of bodies that
@@ -23,42 +23,48 @@ class Playback:
     """
 
     def __init__(
-        self, exchanges: Sequence[dict[str, Any]], said: Mapping[str, Any], change: Change = whole, cut: int | None = None
+        self,
+        exchanges: Sequence[dict[str, Any]],
+        expected: Mapping[str, Any],
+        transform: BodyTransform = in_one_chunk,
+        cut_after: int | None = None,
     ) -> None:
-        self.left = [each for each in exchanges if each["seq"] not in said.get("skip", ())]
-        self.cut = cut
+        self.remaining = [each for each in exchanges if each["seq"] not in expected.get("skip", ())]
+        self.cut_after = cut_after
         self.problems: list[str] = []
         self.used: set[int] = set()
-        self.headers: list[Mapping[str, str]] = []
-        self._ours = set(said.get("ours", ()))
-        self._ignore = set(said.get("ignore", ()))
-        self._prefix = str(said.get("prefix", ""))
-        self._change = change
+        self.request_headers: list[Mapping[str, str]] = []
+        self._gateway_ids = set(expected.get("ours", ()))
+        self._ignored_members = set(expected.get("ignore", ()))
+        self._path_prefix = str(expected.get("prefix", ""))
+        self._transform = transform
 
-    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **_: Any) -> Fetched:
-        response = self._next(method, url, headers, body)
-        return Fetched(response["status"], _small(response["headers"]), body_of(response))
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **_: Any) -> HttpResponse:
+        response = self._next_response(method, url, headers, body)
+        return HttpResponse(response["status"], _lowercase_names(response["headers"]), recorded_body(response))
 
     @asynccontextmanager
-    async def stream(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **_: Any) -> AsyncIterator["Played"]:
-        response = self._next(method, url, headers, body)
-        raw = body_of(response)
-        if self.cut is not None:
-            part = raw[: min(self.cut, len(raw) // 2)]
-            yield Played(response["status"], response["headers"], self._change(part), broken=True)
+    async def stream(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **_: Any
+    ) -> AsyncIterator["RecordedStream"]:
+        response = self._next_response(method, url, headers, body)
+        raw = recorded_body(response)
+        if self.cut_after is not None:
+            part = raw[: min(self.cut_after, len(raw) // 2)]
+            yield RecordedStream(response["status"], response["headers"], self._transform(part), is_broken=True)
         else:
-            yield Played(response["status"], response["headers"], self._change(raw))
+            yield RecordedStream(response["status"], response["headers"], self._transform(raw))
 
-    def _next(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> dict[str, Any]:
+    def _next_response(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> dict[str, Any]:
         parts = urlsplit(url)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
-        self.headers.append(headers)
-        for place, each in enumerate(self.left):
+        self.request_headers.append(headers)
+        for place, each in enumerate(self.remaining):
             request = each["request"]
-            if request["method"] == method and self._matches(request["path"], self._prefix + path):
-                self.left.pop(place)
+            if request["method"] == method and self._matches(request["path"], self._path_prefix + path):
+                self.remaining.pop(place)
                 self.used.add(each["seq"])
-                self._compare(request, body)
+                self._compare_body(request, body)
                 response: dict[str, Any] = each["response"]
                 return response
         self.problems.append(f"nothing recorded for {method} {path}")
@@ -66,59 +72,59 @@ class Playback:
 
     def _matches(self, recorded: str, path: str) -> bool:
         there, here = recorded.split("/"), path.split("/")
-        return len(there) == len(here) and all(a == b or a in self._ours for a, b in zip(there, here, strict=True))
+        return len(there) == len(here) and all(a == b or a in self._gateway_ids for a, b in zip(there, here, strict=True))
 
-    def _compare(self, request: Mapping[str, Any], body: bytes | None) -> None:
+    def _compare_body(self, request: Mapping[str, Any], body: bytes | None) -> None:
         wanted, given = request.get("json"), json.loads(body) if body else None
         for path in self._differences(wanted, given, ""):
             self.problems.append(f"{request['method']} {request['path']}: {path}")
 
-    def _differences(self, wanted: Any, given: Any, path: str) -> Iterator[str]:
+    def _differences(self, recorded: Any, sent: Any, path: str) -> Iterator[str]:
         """Where a body lacks a recorded member or has another value there; a body may have more members than the recorded one."""
-        if isinstance(wanted, dict) and isinstance(given, dict):
-            for name, value in wanted.items():
-                if name not in self._ignore:
-                    yield from self._differences(value, given.get(name), f"{path}.{name}")
-        elif isinstance(wanted, list) and isinstance(given, list) and len(wanted) == len(given):
-            for place, (one, other) in enumerate(zip(wanted, given, strict=True)):
+        if isinstance(recorded, dict) and isinstance(sent, dict):
+            for name, value in recorded.items():
+                if name not in self._ignored_members:
+                    yield from self._differences(value, sent.get(name), f"{path}.{name}")
+        elif isinstance(recorded, list) and isinstance(sent, list) and len(recorded) == len(sent):
+            for place, (one, other) in enumerate(zip(recorded, sent, strict=True)):
                 yield from self._differences(one, other, f"{path}[{place}]")
-        elif wanted != given and wanted not in (None, {}) and not (isinstance(wanted, str) and wanted in self._ours):
-            yield f"{path or 'body'} is {given!r}, recorded was {wanted!r}"
+        elif recorded != sent and recorded not in (None, {}) and not (isinstance(recorded, str) and recorded in self._gateway_ids):
+            yield f"{path or 'body'} is {sent!r}, recorded was {recorded!r}"
 
 
-class FixedAnswer:
+class FixedResponseEgress:
     """An egress that gives the same answer to every request."""
 
-    def __init__(self, answer: Callable[[], Answer]) -> None:
+    def __init__(self, answer: Callable[[], FixedResponse]) -> None:
         self._answer = answer
 
-    async def request(self, method: str, url: str, **_: Any) -> Fetched:
-        return Fetched(*self._answer())
+    async def request(self, method: str, url: str, **_: Any) -> HttpResponse:
+        return HttpResponse(*self._answer())
 
     @asynccontextmanager
-    async def stream(self, method: str, url: str, **_: Any) -> AsyncIterator["Played"]:
+    async def stream(self, method: str, url: str, **_: Any) -> AsyncIterator["RecordedStream"]:
         status, headers, body = self._answer()
-        yield Played(status, headers, [body])
+        yield RecordedStream(status, headers, [body])
 
 
-class Played:
+class RecordedStream:
     """A response that arrives in chunks; a broken one ends as a connection that was cut."""
 
-    def __init__(self, status: int, headers: Mapping[str, str], chunks: list[bytes], broken: bool = False) -> None:
+    def __init__(self, status: int, headers: Mapping[str, str], chunks: list[bytes], is_broken: bool = False) -> None:
         self.status = status
         self.headers = headers
         self._chunks = chunks
-        self._broken = broken
+        self._is_broken = is_broken
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for chunk in self._chunks:
             yield chunk
-        if self._broken:
+        if self._is_broken:
             raise Unreachable("the upstream can't be reached", "the connection was cut")
 
     async def read(self, limit: int = 0) -> bytes:
         return b"".join(self._chunks)
 
 
-def _small(headers: Mapping[str, str]) -> dict[str, str]:
+def _lowercase_names(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}

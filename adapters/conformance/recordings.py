@@ -10,13 +10,13 @@ from typing import Any
 
 from adapters.vendors.sdk.frames import Frame, Head, decoder_for
 
-EXPECTED = ".expected.json"
-EVENT_STREAM = (b"event:", b"data:", b"id:", b":")
-Change = Callable[[bytes], list[bytes]]  # what becomes of a streamed body: the chunks in which it arrives
+EXPECTED_SUFFIX = ".expected.json"
+SSE_PREFIXES = (b"event:", b"data:", b"id:", b":")
+BodyTransform = Callable[[bytes], list[bytes]]  # what becomes of a streamed body: the chunks in which it arrives
 
 
 @cache
-def exchanges(path: Path) -> tuple[dict[str, Any], ...]:
+def load_exchanges(path: Path) -> tuple[dict[str, Any], ...]:
     """The exchanges of one `.jsonl` file, each `{"seq", "request": {"method", "path", "json"}, "response": {"status", "headers", …}}`."""
     return tuple(json.loads(line) for line in path.read_text().splitlines() if line.strip())
 
@@ -27,7 +27,7 @@ class Expectation:
 
     folder: Path
     scenario: str
-    said: Mapping[str, Any] = field(repr=False)
+    document: Mapping[str, Any] = field(repr=False)
 
     @property
     def vendor(self) -> str:
@@ -36,28 +36,28 @@ class Expectation:
 
     @property
     def kind(self) -> str:
-        return str(self.said["kind"])
+        return str(self.document["kind"])
 
     @property
     def upstream(self) -> Mapping[str, Any]:
         """The options that an operator would set for this agent."""
-        return dict(self.said["upstream"])
+        return dict(self.document["upstream"])
 
     @cached_property
     def exchanges(self) -> tuple[dict[str, Any], ...]:
-        return exchanges(self.folder / f"{self.scenario}.jsonl")
+        return load_exchanges(self.folder / f"{self.scenario}.jsonl")
 
     def __str__(self) -> str:
         return f"{self.vendor}-{self.scenario}"
 
 
-def expectations(folder: Path) -> list[Expectation]:
+def load_expectations(folder: Path) -> list[Expectation]:
     """Every scenario of a folder that says what has to come of it."""
-    paths = sorted(folder.glob(f"*{EXPECTED}"))
-    return [Expectation(folder, path.name.removesuffix(EXPECTED), json.loads(path.read_text())) for path in paths]
+    paths = sorted(folder.glob(f"*{EXPECTED_SUFFIX}"))
+    return [Expectation(folder, path.name.removesuffix(EXPECTED_SUFFIX), json.loads(path.read_text())) for path in paths]
 
 
-def body_of(response: Mapping[str, Any]) -> bytes:
+def recorded_body(response: Mapping[str, Any]) -> bytes:
     """The body of a recorded response: its `json`, `base64`, `stream_raw` or `text`."""
     if "json" in response:
         return json.dumps(response["json"]).encode()
@@ -66,21 +66,21 @@ def body_of(response: Mapping[str, Any]) -> bytes:
     return str(response.get("stream_raw", response.get("text", ""))).encode()
 
 
-def frames_of(response: Mapping[str, Any], change: Change) -> list[Frame]:
+def recorded_frames(response: Mapping[str, Any], transform: BodyTransform) -> list[Frame]:
     """The frames of a recorded response, from its Head to its End."""
     headers = {name.lower(): value for name, value in response["headers"].items()}
     decoder = decoder_for(headers.get("content-type", ""))
     frames: list[Frame] = [Head(headers)]
-    for piece in change(body_of(response)):
+    for piece in transform(recorded_body(response)):
         frames += decoder.feed(piece)
     return frames + decoder.finish()
 
 
-def whole(body: bytes) -> list[bytes]:
+def in_one_chunk(body: bytes) -> list[bytes]:
     return [body]
 
 
-def odd(body: bytes) -> list[bytes]:
+def in_odd_chunks(body: bytes) -> list[bytes]:
     """Pieces of 1, 2, 3, 5, 7, 11 and 13 bytes, over and over."""
     pieces, sizes, at, turn = [], (1, 2, 3, 5, 7, 11, 13), 0, 0
     while at < len(body):
@@ -89,29 +89,29 @@ def odd(body: bytes) -> list[bytes]:
     return pieces
 
 
-def with_unknown(body: bytes) -> list[bytes]:
+def with_unknown_events(body: bytes) -> list[bytes]:
     """An unknown event between all server-sent events, and an unknown member in each of them."""
-    if not body.lstrip().startswith(EVENT_STREAM):
+    if not body.lstrip().startswith(SSE_PREFIXES):
         return [body]
-    known = [_with_member(block) for block in _blocks(body)]
+    known = [_with_unknown_member(block) for block in _split_events(body)]
     return [b'\n\nevent: x-unknown\ndata: {"type":"x-unknown","x":1}\n\n: a comment\n\n'.join(known)]
 
 
-def with_repeats(body: bytes) -> list[bytes]:
+def with_repeated_events(body: bytes) -> list[bytes]:
     """Each server-sent event twice."""
-    if not body.lstrip().startswith(EVENT_STREAM):
+    if not body.lstrip().startswith(SSE_PREFIXES):
         return [body]
-    return [b"".join(block + b"\n\n" + block + b"\n\n" for block in _blocks(body) if block.strip())]
+    return [b"".join(block + b"\n\n" + block + b"\n\n" for block in _split_events(body) if block.strip())]
 
 
-def _blocks(body: bytes) -> list[bytes]:
+def _split_events(body: bytes) -> list[bytes]:
     return body.replace(b"\r\n", b"\n").split(b"\n\n")
 
 
-def _with_member(block: bytes) -> bytes:
-    return b"\n".join(_lines_with_member(block.split(b"\n")))
+def _with_unknown_member(block: bytes) -> bytes:
+    return b"\n".join(_lines_with_unknown_member(block.split(b"\n")))
 
 
-def _lines_with_member(lines: list[bytes]) -> Iterator[bytes]:
+def _lines_with_unknown_member(lines: list[bytes]) -> Iterator[bytes]:
     for line in lines:
         yield b'data: {"x-unknown":7,' + line[7:] if line.startswith(b'data: {"') else line

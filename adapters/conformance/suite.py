@@ -6,24 +6,24 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from adapters.conformance import checks
-from adapters.conformance.checks import BAD_ANSWERS, BadAnswer
-from adapters.conformance.recordings import Change, Expectation, expectations, odd, whole
+from adapters.conformance.checks import BAD_RESPONSES, BadHttpResponse
+from adapters.conformance.recordings import BodyTransform, Expectation, in_odd_chunks, in_one_chunk, load_expectations
 from adapters.vendors.sdk.agent import Vendor
 
-PIECES: Final[dict[str, Change]] = {"whole": whole, "pieces": odd}
+BODY_TRANSFORMS: Final[dict[str, BodyTransform]] = {"whole": in_one_chunk, "pieces": in_odd_chunks}
 
 
 @dataclass(frozen=True)
-class Subject:
+class TestedAdapter:
     """An adapter and the scenarios that show it."""
 
     vendor: Vendor
     scenarios: tuple[Expectation, ...]
 
     @property
-    def streamed(self) -> list[Expectation]:
+    def streamed_scenarios(self) -> list[Expectation]:
         """The scenarios with turns that are answered by a stream."""
-        return [each for each in self.scenarios if "turns" in each.said and not each.said.get("whole")]
+        return [each for each in self.scenarios if "turns" in each.document and not each.document.get("whole")]
 
     def __str__(self) -> str:
         return self.vendor.kind
@@ -43,52 +43,52 @@ class VendorSuite:
     recordings: ClassVar[Path]  # a folder with `SCENARIO.jsonl` and `SCENARIO.expected.json`
 
     @classmethod
-    def subjects(cls) -> list[Subject]:
+    def tested_adapters(cls) -> list[TestedAdapter]:
         """The adapters under test, which is one."""
-        return [Subject(cls.vendor(), tuple(expectations(cls.recordings)))]
+        return [TestedAdapter(cls.vendor(), tuple(load_expectations(cls.recordings)))]
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
         """Called by pytest for each test: parametrizes it over adapters, scenarios, pieces and bad answers."""
-        subjects = self.subjects()
+        subjects = self.tested_adapters()
         pairs = [(each.vendor, scenario) for each in subjects for scenario in each.scenarios]
         if "adapter" in metafunc.fixturenames:
             metafunc.parametrize("adapter", subjects, ids=str)
         if "scenario" in metafunc.fixturenames:
             metafunc.parametrize(("vendor", "scenario"), pairs, ids=[str(scenario) for _, scenario in pairs])
         if "pieces" in metafunc.fixturenames:
-            metafunc.parametrize("pieces", PIECES.values(), ids=PIECES)
+            metafunc.parametrize("pieces", BODY_TRANSFORMS.values(), ids=BODY_TRANSFORMS)
         if "bad" in metafunc.fixturenames:
-            metafunc.parametrize("bad", BAD_ANSWERS, ids=str)
+            metafunc.parametrize("bad", BAD_RESPONSES, ids=str)
 
-    def test_the_adapter_is_shown_by_scenarios_of_its_kind(self, adapter: Subject) -> None:
+    def test_the_adapter_is_shown_by_scenarios_of_its_kind(self, adapter: TestedAdapter) -> None:
         foreign = [str(each) for each in adapter.scenarios if each.kind != adapter.vendor.kind]
         assert not foreign, f"scenarios of another kind than {adapter}: {foreign}"
-        assert any("turns" in each.said for each in adapter.scenarios), f"no scenario of {adapter} has `turns`"
-        assert adapter.streamed or not adapter.vendor.features.streams, f"{adapter} streams, but no scenario shows it"
+        assert any("turns" in each.document for each in adapter.scenarios), f"no scenario of {adapter} has `turns`"
+        assert adapter.streamed_scenarios or not adapter.vendor.features.streams, f"{adapter} streams, but no scenario shows it"
 
-    def test_an_adapter_has_a_kind_features_and_options_and_no_state(self, adapter: Subject) -> None:
+    def test_an_adapter_has_a_kind_features_and_options_and_no_state(self, adapter: TestedAdapter) -> None:
         checks.check_shape(adapter.vendor)
 
-    def test_an_unknown_option_is_refused_by_its_name(self, adapter: Subject) -> None:
+    def test_an_unknown_option_is_refused_by_its_name(self, adapter: TestedAdapter) -> None:
         checks.check_options(adapter.vendor, adapter.scenarios[0])
 
-    def test_a_scenario_comes_out_as_expected(self, vendor: Vendor, scenario: Expectation, pieces: Change) -> None:
+    def test_a_scenario_comes_out_as_expected(self, vendor: Vendor, scenario: Expectation, pieces: BodyTransform) -> None:
         asyncio.run(checks.check_scenario(vendor, scenario, pieces))
 
-    def test_an_answer_that_is_cut_is_a_failure_even_after_partial_output(self, adapter: Subject) -> None:
-        for scenario in adapter.streamed:
+    def test_an_answer_that_is_cut_is_a_failure_even_after_partial_output(self, adapter: TestedAdapter) -> None:
+        for scenario in adapter.streamed_scenarios:
             asyncio.run(checks.check_cuts(adapter.vendor, scenario))
 
-    def test_unknown_events_and_members_change_nothing(self, adapter: Subject) -> None:
-        for scenario in adapter.streamed:
+    def test_unknown_events_and_members_change_nothing(self, adapter: TestedAdapter) -> None:
+        for scenario in adapter.streamed_scenarios:
             asyncio.run(checks.check_unknown_members(adapter.vendor, scenario))
 
-    def test_a_repeated_event_brings_no_second_ending(self, adapter: Subject) -> None:
-        for scenario in adapter.streamed:
+    def test_a_repeated_event_brings_no_second_ending(self, adapter: TestedAdapter) -> None:
+        for scenario in adapter.streamed_scenarios:
             asyncio.run(checks.check_repeats(adapter.vendor, scenario))
 
-    def test_a_bad_answer_is_a_failure_of_its_kind_that_tells_nothing(self, adapter: Subject, bad: BadAnswer) -> None:
-        asyncio.run(checks.check_bad_answer(adapter.vendor, adapter.scenarios[0], bad))
+    def test_a_bad_answer_is_a_failure_of_its_kind_that_tells_nothing(self, adapter: TestedAdapter, bad: BadHttpResponse) -> None:
+        asyncio.run(checks.check_bad_response(adapter.vendor, adapter.scenarios[0], bad))
 
-    def test_a_credential_that_an_agent_echoes_is_not_in_the_details(self, adapter: Subject) -> None:
+    def test_a_credential_that_an_agent_echoes_is_not_in_the_details(self, adapter: TestedAdapter) -> None:
         asyncio.run(checks.check_credential(adapter.vendor, adapter.scenarios[0]))

@@ -20,54 +20,54 @@ from adapters.contract import (
     Failed,
     Prompt,
     PromptKind,
-    Ref,
+    RefLearned,
     Turn,
     UpstreamFault,
     VendorRef,
 )
 from adapters.mcp_client.wire.eras import modern_params
 from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest, encode, envelope_of
-from adapters.mcp_client.wire.param_headers import headers_for, mirrored
+from adapters.mcp_client.wire.param_headers import find_header_arguments, headers_for
 from adapters.mcp_client.wire.peer import PeerRefused
 from adapters.task import Artifact, Message, Part, Role
-from adapters.upstream.pending_consent import parked, question
+from adapters.upstream.pending_consent import consent_question, pending_ref
 from policies.strict_json import BadJson, parse
 
-ARTIFACT: Final = "result"
-FAILED: Final = "The tool reports an error"
-HOW: Final = 'must be one data part {"tool": …, "arguments": {…}}, or one text `tool: name {json}`'
+RESULT_ARTIFACT: Final = "result"
+TOOL_FAILED_TEXT: Final = "The tool reports an error"
+FORMAT_TEXT: Final = 'must be one data part {"tool": …, "arguments": {…}}, or one text `tool: name {json}`'
 NAME_MAX: Final = 128  # characters of a tool's name
-CALL: Final = "tool_call"  # in the `extra` of a VendorRef: the call whose server asked, to be made again with the answers
-ELICIT: Final = "elicitation/create"
-ASKS_MAX: Final = 16  # questions at once
-_message: Final = msgspec.json.Decoder(Message).decode
+TOOL_CALL_KEY: Final = "tool_call"  # in the `extra` of a VendorRef: the call whose server asked, to be made again with the answers
+ELICITATION_METHOD: Final = "elicitation/create"
+QUESTIONS_MAX: Final = 16  # questions at once
+_decode_message: Final = msgspec.json.Decoder(Message).decode
 _NAME_END: Final = re.compile(r"[\s{]")
 
 
-class Servers(Protocol):
+class ToolCaller(Protocol):
     """adapters/tool_servers.py."""
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer: ...
 
 
-class Wanted(NamedTuple):
+class ToolInvocation(NamedTuple):
     """The tool that a message names, and its arguments."""
 
     tool: str
     arguments: Mapping[str, Any]
 
 
-def wanted(message: Message) -> Wanted:
+def read_invocation(message: Message) -> ToolInvocation:
     """Raises BadMessage."""
     if len(message.parts) != 1:
-        raise BadMessage("message.parts", HOW)
+        raise BadMessage("message.parts", FORMAT_TEXT)
     part = message.parts[0]
     if part.data is not UNSET:
-        return _of_data(part.data)
-    return _of_text(part.text if isinstance(part.text, str) else "")
+        return _read_data_invocation(part.data)
+    return _read_text_invocation(part.text if isinstance(part.text, str) else "")
 
 
-def _of_text(text: str) -> Wanted:
+def _read_text_invocation(text: str) -> ToolInvocation:
     """Reads `tool: name {json}`, where the object may be left out. The name ends at the first white space or brace."""
     keyword, _, rest = text.strip().partition(":")
     rest = rest.lstrip()
@@ -75,69 +75,69 @@ def _of_text(text: str) -> Wanted:
     name = rest[: end.start()] if end else rest
     given = rest[len(name) :].lstrip()
     if keyword != "tool" or not 0 < len(name) <= NAME_MAX or not (given.startswith("{") or not given):
-        raise BadMessage("message.parts[0]", HOW)
+        raise BadMessage("message.parts[0]", FORMAT_TEXT)
     try:
         arguments = parse((given or "{}").encode())
     except BadJson:
         raise BadMessage("message.parts[0].text", "has arguments that are not JSON") from None
-    return Wanted(name, arguments)
+    return ToolInvocation(name, arguments)
 
 
-def _of_data(data: Any) -> Wanted:
+def _read_data_invocation(data: Any) -> ToolInvocation:
     if not isinstance(data, dict) or data.keys() - {"tool", "arguments"}:
-        raise BadMessage("message.parts[0].data", HOW)
+        raise BadMessage("message.parts[0].data", FORMAT_TEXT)
     tool, arguments = data.get("tool"), data.get("arguments", {})
     if not isinstance(tool, str) or not isinstance(arguments, dict):
-        raise BadMessage("message.parts[0].data", HOW)
-    return Wanted(tool, arguments)
+        raise BadMessage("message.parts[0].data", FORMAT_TEXT)
+    return ToolInvocation(tool, arguments)
 
 
 class ToolAgent:
     """Calls the tool under the Grant for that very tool and those arguments. What a server of 2026-07-28 asks, the task asks."""
 
-    def __init__(self, servers: Servers) -> None:
+    def __init__(self, servers: ToolCaller) -> None:
         self._servers = servers
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """One piece, or what the server asks, and the end."""
-        asked = wanted(turn.message)
+        asked = read_invocation(turn.message)
         if f"{call.target.name}.{asked.tool}" != call.grant.decision.act.resource:
             raise BadMessage("message.parts", "names another tool than was allowed")
         try:
-            for event in await self._called(asked, turn, call):
+            for event in await self._call_tool(asked, turn, call):
                 yield event
         except ConsentNeeded as needed:
-            yield parked(structs.replace(turn, ref=None), call, needed)
-            yield question(needed)
+            yield pending_ref(structs.replace(turn, ref=None), call, needed)
+            yield consent_question(needed)
 
-    async def _called(self, asked: Wanted, turn: Turn, call: Call) -> list[Event]:
-        given = {"name": asked.tool, "arguments": asked.arguments, **_responses(turn)}
-        params = encode(modern_params({**given, "_meta": {}}, _ASKABLE))
+    async def _call_tool(self, invocation: ToolInvocation, turn: Turn, call: Call) -> list[Event]:
+        given = {"name": invocation.tool, "arguments": invocation.arguments, **_input_responses(turn)}
+        params = encode(modern_params({**given, "_meta": {}}, _ELICITING_PEER))
         raw = envelope_of(call.idempotency_key, "tools/call", Raw(params))
-        schema = next((tool.definition.get("inputSchema") for tool in call.target.tools if tool.name == asked.tool), None)
-        headers = headers_for(tuple(mirrored(schema)), asked.arguments)
+        schema = next((tool.definition.get("inputSchema") for tool in call.target.tools if tool.name == invocation.tool), None)
+        headers = headers_for(tuple(find_header_arguments(schema)), invocation.arguments)
         try:
-            answer = await self._servers.call(call, McpRequest(call.idempotency_key, asked.tool, raw, params, True, headers=headers))
+            answer = await self._servers.call(call, McpRequest(call.idempotency_key, invocation.tool, raw, params, True, headers=headers))
         except McpRefused as refused:
             return [Failed(refused.public, rejected=refused.code == -32602, detail=refused.detail)]
         result = parse(answer.result)
         if result.get("resultType", "complete") == "input_required":
-            return _asking(turn.message, result)
+            return _question_events(turn.message, result)
         if result.get("resultType", "complete") != "complete":
             raise UpstreamFault("The server answered with something else than a result", str(result["resultType"])[:100])
-        parts = parts_of(result)
+        parts = parts_from_result(result)
         if result.get("isError") is True:
-            return [Failed(FAILED, message=Message(f"m-{call.idempotency_key}", Role.AGENT, parts))]
-        return [ArtifactPiece(Artifact(ARTIFACT, parts, name=asked.tool)), Done()]
+            return [Failed(TOOL_FAILED_TEXT, message=Message(f"m-{call.idempotency_key}", Role.AGENT, parts))]
+        return [ArtifactPiece(Artifact(RESULT_ARTIFACT, parts, name=invocation.tool)), Done()]
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         """A task that waits for an answer is known to nobody but the gateway. Raises CannotCancel for any other."""
-        if CALL in ref.extra:
+        if TOOL_CALL_KEY in ref.extra:
             return True
         raise CannotCancel
 
 
-class _Askable:
+class _ElicitingPeer:
     """What the server is told of the client: a person can be asked by the task, after the answer."""
 
     capabilities: Mapping[str, Any] = {"elicitation": {"form": {}, "url": {}}}
@@ -149,28 +149,28 @@ class _Askable:
         raise PeerRefused(-32601, "Nothing can be asked before the answer")
 
 
-_ASKABLE: Final = _Askable()
+_ELICITING_PEER: Final = _ElicitingPeer()
 
 
-def asked_before(ref: VendorRef) -> Message | None:
+def message_awaiting_answer(ref: VendorRef) -> Message | None:
     """The message whose tool asked something, of a task that waits for the answer."""
-    kept = ref.extra.get(CALL)
-    return _message(kept["message"].encode()) if isinstance(kept, Mapping) else None
+    kept = ref.extra.get(TOOL_CALL_KEY)
+    return _decode_message(kept["message"].encode()) if isinstance(kept, Mapping) else None
 
 
-def _asking(message: Message, result: Mapping[str, Any]) -> list[Event]:
+def _question_events(message: Message, result: Mapping[str, Any]) -> list[Event]:
     """What the server asks, and what the call goes on with. Raises UpstreamFault for what no person can be asked."""
     requests, state = result.get("inputRequests", {}), result.get("requestState")
-    if not isinstance(requests, dict) or not 0 < len(requests) <= ASKS_MAX or not isinstance(state, str | None):
+    if not isinstance(requests, dict) or not 0 < len(requests) <= QUESTIONS_MAX or not isinstance(state, str | None):
         raise UpstreamFault("The server's message is not valid", "input requests")
-    prompts = tuple(_prompt(key, request) for key, request in requests.items())
+    prompts = tuple(_prompt_from_request(key, request) for key, request in requests.items())
     kept = {"message": encode(message).decode()} | ({} if state is None else {"state": state})
-    return [Ref(VendorRef(task_id=CALL, extra={CALL: kept})), Ask(prompts=prompts)]
+    return [RefLearned(VendorRef(task_id=TOOL_CALL_KEY, extra={TOOL_CALL_KEY: kept})), Ask(prompts=prompts)]
 
 
-def _prompt(key: str, request: Any) -> Prompt:
+def _prompt_from_request(key: str, request: Any) -> Prompt:
     """Raises UpstreamFault."""
-    params = request.get("params") if isinstance(request, dict) and request.get("method") == ELICIT else None
+    params = request.get("params") if isinstance(request, dict) and request.get("method") == ELICITATION_METHOD else None
     if not isinstance(params, dict) or not isinstance(params.get("message"), str):
         raise UpstreamFault("The server asks for something that no person is asked here", str(request)[:200])
     if params.get("mode", "form") == "url" and isinstance(params.get("url"), str):
@@ -180,26 +180,26 @@ def _prompt(key: str, request: Any) -> Prompt:
     return Prompt(key, params["message"], schema=params["requestedSchema"])
 
 
-def _responses(turn: Turn) -> dict[str, Any]:
+def _input_responses(turn: Turn) -> dict[str, Any]:
     """What the call is repeated with (2026-07-28 MRTR): the answers, and the server's state."""
-    kept = turn.ref.extra.get(CALL) if turn.ref is not None else None
+    kept = turn.ref.extra.get(TOOL_CALL_KEY) if turn.ref is not None else None
     if not isinstance(kept, Mapping) or not turn.answers:
         return {}
     given = {each.prompt.id: {"action": "accept"} | ({} if each.prompt.url else {"content": each.value}) for each in turn.answers}
     return {"inputResponses": given, **({"requestState": kept["state"]} if "state" in kept else {})}
 
 
-def parts_of(result: Mapping[str, Any]) -> tuple[Part, ...]:
+def parts_from_result(result: Mapping[str, Any]) -> tuple[Part, ...]:
     """A tool's result as parts: its structured content first, then the blocks of its content. Raises UpstreamFault."""
     content = result.get("content", [])
     if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
         raise UpstreamFault("The server's result is not one of a tool")
     structured = result.get("structuredContent")
     data = (Part(data=structured, media_type="application/json"),) if isinstance(structured, dict) else ()
-    return (*data, *(_part(block) for block in content)) or (Part(text=""),)
+    return (*data, *(_part_from_block(block) for block in content)) or (Part(text=""),)
 
 
-def _part(block: Mapping[str, Any]) -> Part:
+def _part_from_block(block: Mapping[str, Any]) -> Part:
     """A block of any kind that is not known is data."""
     match block:
         case {"type": "text", "text": str(text)}:

@@ -10,15 +10,15 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from adapters.contract import Call, Failure, Unreachable, UpstreamFault
-from adapters.mcp_client.exchange.http import CUT, LATE, RETRY_MAX_MS, Exchange, McpHttp, is_stream, whole
-from adapters.mcp_client.exchange.rounds import answered
-from adapters.mcp_client.exchange.server_messages import Hearing
-from adapters.mcp_client.legacy.get_streams import OPEN_SECONDS, PAUSE_SECONDS, GetStreams, messages
-from adapters.mcp_client.legacy.requests import SUBSCRIBE, UNSUBSCRIBE, WayBack, session_key
-from adapters.mcp_client.legacy.sessions import URIS_MAX, Session, Sessions, ask
-from adapters.mcp_client.wire.eras import checked, modern_params, word
+from adapters.mcp_client.exchange.http import CUT_TEXT, LATE_TEXT, RETRY_MAX_MS, Exchange, McpHttp, is_stream, read_whole
+from adapters.mcp_client.exchange.rounds import client_answer
+from adapters.mcp_client.exchange.server_messages import ServerMessages
+from adapters.mcp_client.legacy.get_streams import OPEN_SECONDS, PAUSE_SECONDS, GetStreams, read_messages
+from adapters.mcp_client.legacy.requests import SUBSCRIBE, UNSUBSCRIBE, SessionReplyChannel, session_key
+from adapters.mcp_client.legacy.sessions import URIS_MAX, ServerSession, ServerSessions, request_in_session
+from adapters.mcp_client.wire.eras import decode_checked, json_string, modern_params
 from adapters.mcp_client.wire.messages import (
-    META,
+    META_PREFIX,
     Envelope,
     McpRequest,
     Members,
@@ -28,17 +28,17 @@ from adapters.mcp_client.wire.messages import (
     members_of,
     modern_headers,
 )
-from adapters.mcp_client.wire.peer import Listener, Listening
-from adapters.upstream.egress import Streamed
+from adapters.mcp_client.wire.peer import ListenFilter, McpListener
+from adapters.upstream.egress import StreamedResponse
 
-METHOD: Final = "subscriptions/listen"
-ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
-SUBSCRIPTION: Final = META + "subscriptionId"
-SESSIONS_KEPT: Final = 10_000
-_LISTS: Final = {"tools": "toolsListChanged", "prompts": "promptsListChanged", "resources": "resourcesListChanged"}
+LISTEN_METHOD: Final = "subscriptions/listen"
+ACKNOWLEDGED_METHOD: Final = "notifications/subscriptions/acknowledged"
+SUBSCRIPTION_KEY: Final = META_PREFIX + "subscriptionId"
+SESSIONS_MAX: Final = 10_000
+_FILTER_MEMBERS: Final = {"tools": "toolsListChanged", "prompts": "promptsListChanged", "resources": "resourcesListChanged"}
 
 
-class _Filter(msgspec.Struct, frozen=True, rename="camel"):
+class _NotificationFilter(msgspec.Struct, frozen=True, rename="camel"):
     tools_list_changed: bool | None = None
     prompts_list_changed: bool | None = None
     resources_list_changed: bool | None = None
@@ -47,55 +47,55 @@ class _Filter(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class _Acknowledged(msgspec.Struct, frozen=True):
-    notifications: _Filter = _Filter()
+    notifications: _NotificationFilter = _NotificationFilter()
 
 
-ALL: Final = Listening(tools=True, prompts=True, resources=True)
-_ASKED: Final = McpRequest("", "", b"", b"{}", modern=True, method=METHOD)
-_acknowledged: Final = msgspec.json.Decoder(_Acknowledged).decode
+LISTEN_TO_ALL: Final = ListenFilter(tools=True, prompts=True, resources=True)
+_LISTEN_REQUEST: Final = McpRequest("", "", b"", b"{}", is_modern=True, method=LISTEN_METHOD)
+_decode_acknowledged: Final = msgspec.json.Decoder(_Acknowledged).decode
 
 
-class _Wanted:
+class _SubscribedUris:
     def __init__(self) -> None:
         self.uris: set[str] = set()
         self.changed = asyncio.Event()
 
 
-class Subscribed:
+class LegacySubscriptions:
     """What clients of the `initialize` era subscribed to at modern servers, by server, person and session."""
 
     def __init__(self) -> None:
-        self._wanted: dict[tuple[str, str, str], _Wanted] = {}
+        self._uris_by_session: dict[tuple[str, str, str], _SubscribedUris] = {}
 
-    def of(self, call: Call, front: str) -> _Wanted:
-        key = (f"{call.target.tenant}|{call.target.name}", call.grant.delegation.principal.owner, front)
-        if key not in self._wanted and len(self._wanted) >= SESSIONS_KEPT:
-            del self._wanted[next(iter(self._wanted))]
-        return self._wanted.setdefault(key, _Wanted())
+    def uris_of(self, call: Call, client_session: str) -> _SubscribedUris:
+        key = (f"{call.target.tenant}|{call.target.name}", call.grant.delegation.principal.owner_key, client_session)
+        if key not in self._uris_by_session and len(self._uris_by_session) >= SESSIONS_MAX:
+            del self._uris_by_session[next(iter(self._uris_by_session))]
+        return self._uris_by_session.setdefault(key, _SubscribedUris())
 
-    def change(self, call: Call, request: McpRequest) -> None:
+    def record_request(self, call: Call, request: McpRequest) -> None:
         """Takes resources/subscribe or resources/unsubscribe."""
-        wanted = self.of(call, request.session)
+        wanted = self.uris_of(call, request.client_session)
         if request.method == UNSUBSCRIBE:
             wanted.uris.discard(request.name)
         elif len(wanted.uris) < URIS_MAX:
             wanted.uris.add(request.name)
         wanted.changed.set()
 
-    def leave(self, owner: str, front: str) -> None:
-        for key in [key for key in self._wanted if key[1:] == (owner, front)]:
-            del self._wanted[key]
+    def remove_session(self, owner: str, client_session: str) -> None:
+        for key in [key for key in self._uris_by_session if key[1:] == (owner, client_session)]:
+            del self._uris_by_session[key]
 
 
 class ModernListening:
-    def __init__(self, http: McpHttp, clock: Callable[[], float], subscribed: Subscribed) -> None:
+    def __init__(self, http: McpHttp, clock: Callable[[], float], legacy_subscriptions: LegacySubscriptions) -> None:
         self._http = http
         self._clock = clock
-        self._subscribed = subscribed
+        self._legacy_subscriptions = legacy_subscriptions
 
-    async def listen(self, call: Call, wanted: Listening, listener: Listener, front: str) -> None:
+    async def listen(self, call: Call, wanted: ListenFilter, listener: McpListener, client_session: str) -> None:
         """Until the server ends it. A broken stream is opened again, and what may have been missed is told as changed."""
-        more = self._subscribed.of(call, front) if front else _Wanted()
+        more = self._legacy_subscriptions.uris_of(call, client_session) if client_session else _SubscribedUris()
         stream = ModernStream(self._http, call.target.url, call.headers, listener)
         pause, seconds = PAUSE_SECONDS, call.deadline - self._clock()
         while True:
@@ -103,13 +103,13 @@ class ModernListening:
             began = self._clock()
             try:
                 whole = dataclasses.replace(wanted, uris=wanted.uris | more.uris)
-                if await _unless(more.changed, stream.follow(whole, seconds)):
+                if await _run_until(more.changed, stream.run(whole, seconds)):
                     return
                 continue  # with what the client subscribed to meanwhile
             except UpstreamFault:
-                if not stream.opened:
+                if not stream.was_opened:
                     raise
-            stream.broken, seconds = True, OPEN_SECONDS
+            stream.may_have_missed, seconds = True, OPEN_SECONDS
             await asyncio.sleep(pause)
             pause = PAUSE_SECONDS if self._clock() - began > RETRY_MAX_MS / 1000 else min(2 * pause, RETRY_MAX_MS / 1000)
 
@@ -117,76 +117,76 @@ class ModernListening:
 class ModernStream:
     """One listener's stream, perhaps opened several times."""
 
-    def __init__(self, http: McpHttp, url: str, credentials: Mapping[str, str], listener: Listener) -> None:
+    def __init__(self, http: McpHttp, url: str, credentials: Mapping[str, str], listener: McpListener) -> None:
         self._http = http
         self._url = url
         self._credentials = credentials
         self._listener = listener
-        self._number = itertools.count(1).__next__
-        self.opened = False
-        self.broken = False  # since it was open
+        self._next_number = itertools.count(1).__next__
+        self.was_opened = False
+        self.may_have_missed = False  # since it was open
 
-    async def follow(self, wanted: Listening, seconds: float) -> None:
+    async def run(self, wanted: ListenFilter, seconds: float) -> None:
         """Returns when the server ended it in order. Raises UpstreamFault, McpRefused and WrongEra. `seconds`: to the acknowledgement."""
-        number, url = f"listen-{self._number()}", self._url
-        body = envelope_of(number, METHOD, modern_params({"notifications": filter_of(wanted)}))
-        headers = {**self._credentials, **modern_headers(METHOD)}
+        number, url = f"listen-{self._next_number()}", self._url
+        body = envelope_of(number, LISTEN_METHOD, modern_params({"notifications": notification_filter(wanted)}))
+        headers = {**self._credentials, **modern_headers(LISTEN_METHOD)}
         try:
-            async with asyncio.timeout(max(seconds, 0.001)) as opening, self._http.lasting("POST", url, headers, body) as answer:
-                exchange = None if is_stream(answer.headers) else await whole(answer, number)
+            async with asyncio.timeout(max(seconds, 0.001)) as opening, self._http.open_stream("POST", url, headers, body) as answer:
+                exchange = None if is_stream(answer.headers) else await read_whole(answer, number)
                 if exchange is not None:
-                    answered(_ASKED, exchange, True)
+                    client_answer(_LISTEN_REQUEST, exchange, True)
                     return
-                await self._events(answer, number, wanted, opening)
+                await self._read_events(answer, number, wanted, opening)
         except TimeoutError as error:
-            raise Unreachable(LATE, "no acknowledgement", Failure.LATE) from error
+            raise Unreachable(LATE_TEXT, "no acknowledgement", Failure.LATE) from error
 
-    async def _events(self, answer: Streamed, number: str, wanted: Listening, opening: asyncio.Timeout) -> None:
-        granted: Listening | None = None
-        async for message in messages(answer):
+    async def _read_events(self, answer: StreamedResponse, number: str, wanted: ListenFilter, opening: asyncio.Timeout) -> None:
+        granted: ListenFilter | None = None
+        async for message in read_messages(answer):
             if message.method is UNSET:
-                answered(_ASKED, Exchange(200, {}, check_answer(message, number)), True)
+                client_answer(_LISTEN_REQUEST, Exchange(200, {}, check_answer(message, number)), True)
                 return
             params = members_of(message.params if message.params is not UNSET else Raw(b"{}"))
             if granted is not None:
-                await tell(self._listener, granted, str(message.method), params)
-            elif message.method != ACKNOWLEDGED:
+                await forward_if_granted(self._listener, granted, str(message.method), params)
+            elif message.method != ACKNOWLEDGED_METHOD:
                 raise UpstreamFault("The server's message is not valid", "something came before the acknowledgement")
             else:
-                granted = acknowledged(params, wanted)
+                granted = read_acknowledged(params, wanted)
                 opening.reschedule(None)
                 await self._acknowledge(granted)
-        raise Unreachable(CUT, "the stream ended", Failure.CUT)
+        raise Unreachable(CUT_TEXT, "the stream ended", Failure.CUT)
 
-    async def _acknowledge(self, granted: Listening) -> None:
-        if not self.opened:
-            self.opened = True
-            await self._listener.acknowledged(granted)
-        elif self.broken:
-            self.broken = False
-            await _tell_all(self._listener, granted)
+    async def _acknowledge(self, granted: ListenFilter) -> None:
+        if not self.was_opened:
+            self.was_opened = True
+            await self._listener.on_acknowledged(granted)
+        elif self.may_have_missed:
+            self.may_have_missed = False
+            await _notify_possible_changes(self._listener, granted)
 
 
 class LegacyListening:
-    def __init__(self, http: McpHttp, sessions: Sessions, streams: GetStreams, clock: Callable[[], float]) -> None:
+    def __init__(self, http: McpHttp, sessions: ServerSessions, streams: GetStreams, clock: Callable[[], float]) -> None:
         self._http = http
         self._sessions = sessions
         self._streams = streams
         self._clock = clock
 
-    async def listen(self, call: Call, wanted: Listening, listener: Listener, front: str) -> None:
+    async def listen(self, call: Call, wanted: ListenFilter, listener: McpListener, client_session: str) -> None:
         """Until it is cancelled: a session has no end that its server could tell of."""
-        session = self._sessions.of(session_key(call, listener, front))
-        session.calls += 1
-        ear: _Ear | None = None
+        session = self._sessions.session_for(session_key(call, listener, client_session))
+        session.calls_in_flight += 1
+        ear: _ListenerSink | None = None
         try:
-            await self._sessions.ready(session, call.headers, call.deadline)
+            await self._sessions.ensure_open(session, call.headers, call.deadline)
             self._streams.open(session, call.headers)
-            await self._streams.opened(session)  # what is said before it is open is lost
-            ear = _Ear(listener, wanted, WayBack(self._http, session, call.headers), front)
+            await self._streams.wait_until_open(session)  # what is said before it is open is lost
+            ear = _ListenerSink(listener, wanted, SessionReplyChannel(self._http, session, call.headers), client_session)
             session.listeners.append(ear)
             await self._subscribe_to_all(session, call, wanted, ear)
-            await listener.acknowledged(ear.granted)
+            await listener.on_acknowledged(ear.granted)
             await asyncio.Event().wait()
         finally:
             if ear is not None:
@@ -194,56 +194,56 @@ class LegacyListening:
                 self._unsubscribe(session, call, ear.granted.uris)
             if not session.listeners and session.key.capabilities == "{}":
                 self._streams.close(session)
-            session.calls -= 1
-            session.used = self._clock()
+            session.calls_in_flight -= 1
+            session.last_used = self._clock()
 
-    async def _subscribe_to_all(self, session: Session, call: Call, wanted: Listening, ear: "_Ear") -> None:
+    async def _subscribe_to_all(self, session: ServerSession, call: Call, wanted: ListenFilter, sink: "_ListenerSink") -> None:
         """Grants the ear what the server says that it tells of; each URI is subscribed to, once for all who want it."""
-        offered = session.offered
-        ear.granted = Listening(
-            tools=wanted.tools and tells(offered.get("tools")),
-            prompts=wanted.prompts and tells(offered.get("prompts")),
-            resources=wanted.resources and tells(offered.get("resources")),
+        offered = session.server_capabilities
+        sink.granted = ListenFilter(
+            tools=wanted.tools and announces_changes(offered.get("tools")),
+            prompts=wanted.prompts and announces_changes(offered.get("prompts")),
+            resources=wanted.resources and announces_changes(offered.get("resources")),
         )
         for uri in wanted.uris:
             if session.uris[uri] or await self._subscribe(session, call, uri):
                 session.uris[uri] += 1
-                ear.granted = dataclasses.replace(ear.granted, uris=ear.granted.uris | {uri})
+                sink.granted = dataclasses.replace(sink.granted, uris=sink.granted.uris | {uri})
 
-    async def _subscribe(self, session: Session, call: Call, uri: str) -> bool:
+    async def _subscribe(self, session: ServerSession, call: Call, uri: str) -> bool:
         if len(session.uris) >= URIS_MAX:
             return False
-        exchange = await ask(self._http, session, call.headers, (SUBSCRIBE, {"uri": uri}), call.deadline - self._clock())
+        exchange = await request_in_session(self._http, session, call.headers, (SUBSCRIBE, {"uri": uri}), call.deadline - self._clock())
         return exchange.answer is not None and exchange.answer.result is not UNSET
 
-    def _unsubscribe(self, session: Session, call: Call, uris: frozenset[str]) -> None:
+    def _unsubscribe(self, session: ServerSession, call: Call, uris: frozenset[str]) -> None:
         """The server is told of those that nobody wants any more, as far as it listens."""
         for uri in uris:
             session.uris[uri] -= 1
             if session.uris[uri] <= 0:
                 del session.uris[uri]
-                self._streams.tell(session, call.headers, (UNSUBSCRIBE, {"uri": uri}))
+                self._streams.send_in_background(session, call.headers, (UNSUBSCRIBE, {"uri": uri}))
 
 
-class _Ear:
+class _ListenerSink:
     """A listener in a session. A front's own session hears all of it, a shared one what the listener was granted."""
 
-    def __init__(self, listener: Listener, granted: Listening, way_back: WayBack, front: str) -> None:
+    def __init__(self, listener: McpListener, granted: ListenFilter, reply_channel: SessionReplyChannel, client_session: str) -> None:
         self._listener = listener
-        self._front = front
+        self._client_session = client_session
         self.granted = granted
-        asked = McpRequest(0, "", b"", b"{}", modern=False, method="", peer=listener, session=front)
-        self._hearing = Hearing(asked, listener, outlet=way_back)
+        asked = McpRequest(0, "", b"", b"{}", is_modern=False, method="", peer=listener, client_session=client_session)
+        self._server_messages = ServerMessages(asked, listener, reply_channel=reply_channel)
 
-    async def changed(self, method: str, params: Raw) -> None:
-        await tell(self._listener, ALL if self._front else self.granted, method, members_of(params))
+    async def forward_change(self, method: str, params: Raw) -> None:
+        await forward_if_granted(self._listener, LISTEN_TO_ALL if self._client_session else self.granted, method, members_of(params))
 
-    async def heard(self, message: Envelope) -> None:
-        await self._hearing.heard(message)
+    async def receive(self, message: Envelope) -> None:
+        await self._server_messages.receive(message)
 
 
-def filter_of(wanted: Listening) -> dict[str, Any]:
-    asked: dict[str, Any] = {member: True for name, member in _LISTS.items() if getattr(wanted, name)}
+def notification_filter(wanted: ListenFilter) -> dict[str, Any]:
+    asked: dict[str, Any] = {member: True for name, member in _FILTER_MEMBERS.items() if getattr(wanted, name)}
     if wanted.uris:
         asked["resourceSubscriptions"] = sorted(wanted.uris)
     if wanted.tasks:
@@ -251,10 +251,10 @@ def filter_of(wanted: Listening) -> dict[str, Any]:
     return asked
 
 
-def acknowledged(params: Members, wanted: Listening) -> Listening:
+def read_acknowledged(params: Members, wanted: ListenFilter) -> ListenFilter:
     """What was acknowledged, of what was wanted."""
-    said: _Filter = checked(encode(params), _acknowledged).notifications
-    return Listening(
+    said: _NotificationFilter = decode_checked(encode(params), _decode_acknowledged).notifications
+    return ListenFilter(
         tools=wanted.tools and said.tools_list_changed is True,
         prompts=wanted.prompts and said.prompts_list_changed is True,
         resources=wanted.resources and said.resources_list_changed is True,
@@ -263,40 +263,40 @@ def acknowledged(params: Members, wanted: Listening) -> Listening:
     )
 
 
-def tells(offered: Any) -> bool:
+def announces_changes(offered: Any) -> bool:
     return isinstance(offered, Mapping) and offered.get("listChanged") is True
 
 
-async def tell(listener: Listener, granted: Listening, method: str, params: Members) -> None:
+async def forward_if_granted(listener: McpListener, granted: ListenFilter, method: str, params: Members) -> None:
     """Passes on what was granted, without the server's name for the subscription."""
-    if admits(granted, method, params):
-        meta = {name: value for name, value in members_of(params.get("_meta", Raw(b"{}"))).items() if name != SUBSCRIPTION}
+    if is_granted(granted, method, params):
+        meta = {name: value for name, value in members_of(params.get("_meta", Raw(b"{}"))).items() if name != SUBSCRIPTION_KEY}
         rest: dict[str, Any] = {name: value for name, value in params.items() if name != "_meta"}
         await listener.notify(method, Raw(encode(rest | ({"_meta": meta} if meta else {}))))
 
 
-def admits(granted: Listening, method: str, params: Members) -> bool:
+def is_granted(granted: ListenFilter, method: str, params: Members) -> bool:
     kind = method.removeprefix("notifications/").removesuffix("/list_changed")
-    if method == f"notifications/{kind}/list_changed" and kind in _LISTS:
+    if method == f"notifications/{kind}/list_changed" and kind in _FILTER_MEMBERS:
         return bool(getattr(granted, kind))
     if method == "notifications/resources/updated":
-        uri = word(params.get("uri", Raw(b'""')))
-        return granted is ALL or any(uri == one or uri.startswith(one.rstrip("/") + "/") for one in granted.uris)
-    return method == "notifications/tasks" and word(params.get("taskId", Raw(b'""'))) in granted.tasks
+        uri = json_string(params.get("uri", Raw(b'""')))
+        return granted is LISTEN_TO_ALL or any(uri == one or uri.startswith(one.rstrip("/") + "/") for one in granted.uris)
+    return method == "notifications/tasks" and json_string(params.get("taskId", Raw(b'""'))) in granted.tasks
 
 
-async def _tell_all(listener: Listener, granted: Listening) -> None:
+async def _notify_possible_changes(listener: McpListener, granted: ListenFilter) -> None:
     """After a gap: whatever may have been missed."""
-    for name in _LISTS:
+    for name in _FILTER_MEMBERS:
         if getattr(granted, name):
             await listener.notify(f"notifications/{name}/list_changed", Raw(b"{}"))
     for uri in sorted(granted.uris):
         await listener.notify("notifications/resources/updated", Raw(encode({"uri": uri})))
 
 
-async def _unless(changed: asyncio.Event, following: Coroutine[Any, Any, None]) -> bool:
+async def _run_until(changed: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
     """Follows until `changed`; True when what was followed came to its own end."""
-    task, waiting = asyncio.create_task(following), asyncio.create_task(changed.wait())
+    task, waiting = asyncio.create_task(work), asyncio.create_task(changed.wait())
     try:
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():

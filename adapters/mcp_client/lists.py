@@ -17,18 +17,18 @@ PAGES_MAX: Final = 2 * ITEMS_MAX  # of one list: a server may give one item a pa
 SIZE_MAX: Final = 16 << 20  # bytes of one list
 CURSOR_MAX: Final = 4096
 URI_MAX: Final = 2048
-NOT_OFFERED: Final = frozenset({-32600, -32601, -32602})  # what servers answer to a method that they do not have
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+NOT_OFFERED_CODES: Final = frozenset({-32600, -32601, -32602})  # what servers answer to a method that they do not have
+_HEADER_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 NAME_MAX: Final = 128  # characters
 _SCALARS: Final = ("string", "integer", "boolean")  # compared, never hashed: a stranger's `type` may be a list
-_DATA: Final = frozenset({"default", "examples", "const", "enum"})
+_DATA_KEYWORDS: Final = frozenset({"default", "examples", "const", "enum"})
 
 Definition = dict[str, Any]
-ListPage = Callable[[str, dict[str, Any]], Awaitable[Exchange]]  # method, params
+FetchPage = Callable[[str, dict[str, Any]], Awaitable[Exchange]]  # method, params
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ServerLists:
     """Entries of the four lists, verbatim, without those that can't be used safely: `left_out` names these, each with the reason."""
 
     tools: list[Definition]
@@ -39,7 +39,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class _List:
+class _ListKind:
     """One of the lists: `member` of the result has its entries, each with a `key` of its own. `open_ended`: its rest may be left out.
 
     `flaw` says why an entry can't be used; empty where it can.
@@ -48,37 +48,37 @@ class _List:
     method: str
     member: str
     key: str
-    flaw: Callable[[Mapping[str, Any]], str]
-    open_ended: bool = False
+    find_flaw: Callable[[Mapping[str, Any]], str]
+    may_be_cut: bool = False
 
 
-async def list_all(page: ListPage) -> Listed:
+async def list_all(fetch_page: FetchPage) -> ServerLists:
     """Every list that the server has. Raises UpstreamFault."""
     left_out: dict[tuple[str, str], None] = {}
-    tools, prompts, resources, templates = [await _whole(page, each, left_out) for each in LISTS]
-    return Listed(tools, prompts, resources, templates, list(left_out))
+    tools, prompts, resources, templates = [await _fetch_list(fetch_page, each, left_out) for each in LISTS]
+    return ServerLists(tools, prompts, resources, templates, list(left_out))
 
 
-async def _whole(page: ListPage, wanted: _List, left_out: dict[tuple[str, str], None]) -> list[Definition]:
+async def _fetch_list(fetch_page: FetchPage, kind: _ListKind, left_out: dict[tuple[str, str], None]) -> list[Definition]:
     """All pages of one list. A server without this list has nothing in it. `left_out` gets what can't be used. Raises UpstreamFault."""
     found: dict[str, Definition] = {}
     params: dict[str, Any] = {}
     cursors: set[str] = set()
     size = seen = 0
     for _ in range(PAGES_MAX):
-        exchange = await page(wanted.method, params)
-        if not params and _not_offered(exchange, wanted):
+        exchange = await fetch_page(kind.method, params)
+        if not params and _is_not_offered(exchange, kind):
             return []
-        entries, cursor = _page(exchange, wanted)
+        entries, cursor = _read_page(exchange, kind)
         before = len(found)
         size += len(exchange.answer.result) if exchange.answer and isinstance(exchange.answer.result, msgspec.Raw) else 0
         seen += len(entries)
         for entry in entries:
-            flaw = wanted.flaw(entry)
+            flaw = kind.find_flaw(entry)
             if flaw:
-                left_out[f"{wanted.member} {str(entry.get(wanted.key))[:NAME_MAX]}", flaw] = None
+                left_out[f"{kind.member} {str(entry.get(kind.key))[:NAME_MAX]}", flaw] = None
             else:
-                found.setdefault(entry[wanted.key], entry)
+                found.setdefault(entry[kind.key], entry)
         stands_still = cursor in cursors and len(found) == before
         if seen > 2 * ITEMS_MAX or len(found) > ITEMS_MAX or size > SIZE_MAX or len(cursor) > CURSOR_MAX or stands_still:
             break
@@ -86,25 +86,25 @@ async def _whole(page: ListPage, wanted: _List, left_out: dict[tuple[str, str], 
             return list(found.values())
         cursors.add(cursor)
         params = {"cursor": cursor}
-    if wanted.open_ended:
+    if kind.may_be_cut:
         return list(found.values())[:ITEMS_MAX]
-    raise UpstreamFault(f"The server's list of {wanted.member} is too long", f"{seen} {wanted.member}, {size} bytes, {len(cursors)} pages")
+    raise UpstreamFault(f"The server's list of {kind.member} is too long", f"{seen} {kind.member}, {size} bytes, {len(cursors)} pages")
 
 
-def _not_offered(exchange: Exchange, wanted: _List) -> bool:
+def _is_not_offered(exchange: Exchange, kind: _ListKind) -> bool:
     answer = exchange.answer
     if answer is None:
-        return wanted.member != "tools" and exchange.status in (400, 404, 405, 501)
+        return kind.member != "tools" and exchange.status in (400, 404, 405, 501)
     if isinstance(answer.result, msgspec.Raw):  # a server that answers whatever it is asked, with something else
-        return wanted.member != "tools" and f'"{wanted.member}"'.encode() not in bytes(answer.result)
+        return kind.member != "tools" and f'"{kind.member}"'.encode() not in bytes(answer.result)
     if not isinstance(answer.error, WireError):
         return False
-    return answer.error.code == -32601 or (wanted.member != "tools" and answer.error.code in NOT_OFFERED)
+    return answer.error.code == -32601 or (kind.member != "tools" and answer.error.code in NOT_OFFERED_CODES)
 
 
-def _page(exchange: Exchange, wanted: _List) -> tuple[list[Definition], str]:
+def _read_page(exchange: Exchange, kind: _ListKind) -> tuple[list[Definition], str]:
     """The entries of one page, and the cursor of the next or nothing. Raises UpstreamFault."""
-    missing = f"The server does not list its {wanted.member}"
+    missing = f"The server does not list its {kind.member}"
     if exchange.status in (401, 403):
         raise Challenged(exchange.status, exchange.headers.get("www-authenticate", ""))
     if exchange.answer is None:
@@ -113,10 +113,10 @@ def _page(exchange: Exchange, wanted: _List) -> tuple[list[Definition], str]:
         raise UpstreamFault(missing, f"code {exchange.answer.error.code}")
     try:
         result = strict_json.parse(bytes(exchange.answer.result or b""))
-        entries = msgspec.convert(result.get(wanted.member) if isinstance(result, dict) else None, list[Definition])
+        entries = msgspec.convert(result.get(kind.member) if isinstance(result, dict) else None, list[Definition])
         cursor = msgspec.convert(result.get("nextCursor"), str | None)
     except (msgspec.MsgspecError, strict_json.BadJson) as error:
-        raise UpstreamFault(f"The server's list of {wanted.member} is not valid", str(error)[:200]) from None
+        raise UpstreamFault(f"The server's list of {kind.member} is not valid", str(error)[:200]) from None
     return entries, cursor or ""
 
 
@@ -127,8 +127,8 @@ def tool_flaw(tool: Mapping[str, Any]) -> str:
         return flaw
     if not isinstance(schema, dict):
         return "it has no inputSchema"
-    marks = list(_marks(schema, True))
-    plain = all(isinstance(mark, str) and _TOKEN.fullmatch(mark) for mark in marks)
+    marks = list(_header_marks(schema, True))
+    plain = all(isinstance(mark, str) and _HEADER_TOKEN.fullmatch(mark) for mark in marks)
     return "" if plain and len({str(mark).lower() for mark in marks}) == len(marks) else "its x-mcp-header marks are not valid"
 
 
@@ -152,11 +152,11 @@ def _address_flaw(key: str) -> Callable[[Mapping[str, Any]], str]:
     return flaw
 
 
-def _marks(schema: Any, reachable: bool, top: bool = True) -> Iterator[Any]:
+def _header_marks(schema: Any, reachable: bool, top: bool = True) -> Iterator[Any]:
     """Every `x-mcp-header`; None for one that stands where no argument can be found by properties alone."""
     if isinstance(schema, list):
         for item in schema:
-            yield from _marks(item, False, False)
+            yield from _header_marks(item, False, False)
     if not isinstance(schema, dict):
         return
     if "x-mcp-header" in schema:
@@ -165,14 +165,14 @@ def _marks(schema: Any, reachable: bool, top: bool = True) -> Iterator[Any]:
     for keyword, value in schema.items():
         if keyword == "properties" and isinstance(value, dict):
             for member in value.values():
-                yield from _marks(member, reachable, False)
-        elif keyword not in _DATA and keyword != "x-mcp-header":
-            yield from _marks(value, False, False)
+                yield from _header_marks(member, reachable, False)
+        elif keyword not in _DATA_KEYWORDS and keyword != "x-mcp-header":
+            yield from _header_marks(value, False, False)
 
 
 LISTS: Final = (
-    _List("tools/list", "tools", "name", tool_flaw),
-    _List("prompts/list", "prompts", "name", _name_flaw),
-    _List("resources/list", "resources", "uri", _address_flaw("uri"), open_ended=True),
-    _List("resources/templates/list", "resourceTemplates", "uriTemplate", _address_flaw("uriTemplate")),
+    _ListKind("tools/list", "tools", "name", tool_flaw),
+    _ListKind("prompts/list", "prompts", "name", _name_flaw),
+    _ListKind("resources/list", "resources", "uri", _address_flaw("uri"), may_be_cut=True),
+    _ListKind("resources/templates/list", "resourceTemplates", "uriTemplate", _address_flaw("uriTemplate")),
 )

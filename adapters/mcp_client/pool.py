@@ -8,52 +8,52 @@ from typing import Any, Final, NamedTuple
 from adapters.contract import Call, NotSent, Unreachable, UpstreamFault
 from adapters.mcp_client.duplex.http_sse import SseSessions
 from adapters.mcp_client.exchange.http import McpHttp
-from adapters.mcp_client.exchange.rounds import WrongEra, answer_of, answered, settled
+from adapters.mcp_client.exchange.rounds import WrongEra, client_answer, client_answer_off_loop, run_rounds
 from adapters.mcp_client.legacy.get_streams import GetStreams
 from adapters.mcp_client.legacy.requests import SUBSCRIBE, UNSUBSCRIBE, LegacyRequests
-from adapters.mcp_client.legacy.sessions import IDLE_SECONDS, SESSIONS_MAX, NotLegacy, Sessions
-from adapters.mcp_client.listening import LegacyListening, ModernListening, Subscribed
+from adapters.mcp_client.legacy.sessions import IDLE_SECONDS, SESSIONS_MAX, NotLegacy, ServerSessions
+from adapters.mcp_client.listening import LegacyListening, LegacySubscriptions, ModernListening
 from adapters.mcp_client.modern import ModernRequests
-from adapters.mcp_client.probe import Era, Probe, knows_handshake, probe
-from adapters.mcp_client.watching import Changed, watch_legacy, watch_modern, watch_sse
-from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest, Said
-from adapters.mcp_client.wire.peer import Listener, Listening, Peer
+from adapters.mcp_client.probe import Era, Probe, knows_handshake, probe_server
+from adapters.mcp_client.watching import OnListChanged, watch_legacy, watch_modern, watch_sse
+from adapters.mcp_client.wire.messages import ClientNotification, McpAnswer, McpRefused, McpRequest
+from adapters.mcp_client.wire.peer import ListenFilter, McpListener, McpPeer
 from adapters.upstream.breaker import Breaker
-from adapters.upstream.egress import LIMIT, Egress
+from adapters.upstream.egress import BODY_MAX, Egress
 from registry.cards.card import Registration
 
 PROBE_SECONDS: Final = 15.0
 HANDSHAKE_SECONDS: Final = 5.0  # that a modern server has to say whether it knows `initialize`
-ASK_SECONDS: Final = 60.0  # between two probes of a server that contradicts itself
-ERAS_KEPT: Final = 4096
-ERA: Final = "era"  # in `upstream` of a server
+PROBE_AGAIN_SECONDS: Final = 60.0  # between two probes of a server that contradicts itself
+ERAS_MAX: Final = 4096
+ERA_OPTION: Final = "era"  # in `upstream` of a server
 INITIALIZE: Final = "initialize"
-CONTRADICTS: Final = "The server's answer is not one of its protocol"
-_ERAS: Final[Mapping[Any, Era]] = {"legacy": "legacy", "sse": "sse"}
-_NOTHING: Final = McpAnswer(b"{}")
+CONTRADICTION_TEXT: Final = "The server's answer is not one of its protocol"
+_ERAS_BY_FACT: Final[Mapping[Any, Era]] = {"legacy": "legacy", "sse": "sse"}
+_EMPTY_ANSWER: Final = McpAnswer(b"{}")
 
-_Version = tuple[str, str, str, int]
+_RegistrationVersion = tuple[str, str, str, int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PoolLimits:
     """`answer`: bytes of one answer. `idle`: seconds until an unused session is closed."""
 
-    answer: int = LIMIT
+    answer: int = BODY_MAX
     sessions: int = SESSIONS_MAX
     idle: float = IDLE_SECONDS
 
 
-class _Asked(NamedTuple):
+class _ProbedEra(NamedTuple):
     era: Era
-    at: float
+    probed_at: float
 
 
 class _Handshake(NamedTuple):
     """Whether a modern server knows `initialize` too; after `until` it is asked again."""
 
-    known: bool
-    until: float
+    knows_initialize: bool
+    valid_until: float
 
 
 class McpPool:
@@ -63,61 +63,61 @@ class McpPool:
         limits = limits or PoolLimits()
         self._clock = clock
         self._http = McpHttp(egress, limits.answer)
-        self._sessions = Sessions(self._http, clock, limits.sessions, limits.idle)
+        self._sessions = ServerSessions(self._http, clock, limits.sessions, limits.idle)
         self._streams = GetStreams(self._http, self._sessions, clock)
         self._legacy = LegacyRequests(self._http, self._sessions, self._streams, clock)
         self._legacy_listening = LegacyListening(self._http, self._sessions, self._streams, clock)
         self._modern = ModernRequests(self._http, clock)
         self._sse = SseSessions(self._http, clock, limits.sessions, limits.idle)
-        self._subscribed = Subscribed()
+        self._legacy_subscriptions = LegacySubscriptions()
         self._breaker = Breaker(clock)
-        self._eras: dict[_Version, _Asked] = {}  # what was found out since the server was registered
-        self._handshakes: dict[_Version, _Handshake] = {}
+        self._eras: dict[_RegistrationVersion, _ProbedEra] = {}  # what was found out since the server was registered
+        self._handshakes: dict[_RegistrationVersion, _Handshake] = {}
 
     async def probe(self, url: str, headers: Mapping[str, str], seconds: float = PROBE_SECONDS, initialize: bool = False) -> Probe:
         """Era, version and tools of a server. `headers` are credentials. Raises UpstreamFault and EgressRefused.
 
         `initialize`: the operator says that the server is to be spoken to in the `initialize` era.
         """
-        return await probe(self._http, url, headers, seconds, initialize)
+        return await probe_server(self._http, url, headers, seconds, initialize)
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         """Makes one request. Raises UpstreamFault, McpRefused and EgressRefused; a result with isError is an answer."""
         server, era = call.target.url, self._era(call.target)
-        if self._breaker.troubled:
-            self._breaker.enter(server)
+        if self._breaker.states:
+            self._breaker.acquire(server)
         try:
-            if request.session and era == "modern":
+            if request.client_session and era == "modern":
                 era = await self._session_era(call)
             try:
                 answer = await self._send(era, call, request)
             except (WrongEra, NotLegacy) as contradiction:
-                answer = await self._otherwise(era, call, request, contradiction)
+                answer = await self._send_in_other_era(era, call, request, contradiction)
         except NotSent:
-            self._breaker.undecided(server)
+            self._breaker.release(server)
             raise
         except Unreachable:
-            (self._breaker.undecided if call.cut_short else self._breaker.fault)(server)
+            (self._breaker.release if call.ran_out_of_callers_time else self._breaker.record_failure)(server)
             raise
         except (UpstreamFault, McpRefused):  # it answered
-            self._breaker.well(server)
+            self._breaker.record_success(server)
             raise
         except BaseException:  # given up, or never sent: nothing is known of the server
-            self._breaker.undecided(server)
+            self._breaker.release(server)
             raise
-        if self._breaker.troubled:
-            self._breaker.well(server)
+        if self._breaker.states:
+            self._breaker.record_success(server)
         return answer
 
-    async def _otherwise(self, era: Era, call: Call, request: McpRequest, contradiction: Exception) -> McpAnswer:
+    async def _send_in_other_era(self, era: Era, call: Call, request: McpRequest, contradiction: Exception) -> McpAnswer:
         """In the era that the server has come to speak."""
         found = await self._other_era(era, call, contradiction)
         try:
             return await self._send(found, call, request)
         except (WrongEra, NotLegacy) as contradiction:
-            raise UpstreamFault(CONTRADICTS, str(contradiction)) from contradiction
+            raise UpstreamFault(CONTRADICTION_TEXT, str(contradiction)) from contradiction
 
-    async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None:
+    async def listen(self, call: Call, wanted: ListenFilter, listener: McpListener, session: str = "") -> None:
         """See McpTools.listen."""
         era = self._era(call.target)
         if session and era == "modern":
@@ -129,34 +129,34 @@ class McpPool:
             try:
                 await self._listen(found, call, wanted, (listener, session))
             except (WrongEra, NotLegacy) as again:
-                raise UpstreamFault(CONTRADICTS, str(again)) from again
+                raise UpstreamFault(CONTRADICTION_TEXT, str(again)) from again
 
-    async def watch(self, target: Registration, headers: Mapping[str, str], changed: Changed) -> None:
+    async def watch(self, target: Registration, headers: Mapping[str, str], changed: OnListChanged) -> None:
         """See McpTools.watch."""
         watch = {"modern": watch_modern, "legacy": watch_legacy, "sse": watch_sse}[self._era(target)]
         try:
             await watch(self._http, target.url, headers, changed)
         except (WrongEra, NotLegacy) as contradiction:
-            raise UpstreamFault(CONTRADICTS, str(contradiction)) from contradiction
+            raise UpstreamFault(CONTRADICTION_TEXT, str(contradiction)) from contradiction
 
-    def hints(self, hint: Callable[[str], None]) -> None:
+    def set_list_changed_hook(self, hint: Callable[[str], None]) -> None:
         """Has `hint` told the server, as tenant|name, whenever one says in any session that a list of its changed."""
-        self._sessions.hint = self._sse.hint = hint
+        self._sessions.on_list_changed = self._sse.on_list_changed = hint
 
-    def tell(self, owner: str, session: str, said: Said) -> None:
+    def notify(self, owner: str, session: str, notification: ClientNotification) -> None:
         """See McpTools.tell."""
-        for one in self._sessions.had_by(owner, session):
-            if said.meant_for(one.expected):
-                self._legacy.tell(one, said.body)
-        for duplex in self._sse.had_by(owner, session):
-            if said.meant_for(duplex.expected):
-                duplex.tell(said.body)
+        for one in self._sessions.sessions_of(owner, session):
+            if notification.is_for(one.expected_tokens):
+                self._legacy.send_in_background(one, notification.body)
+        for duplex in self._sse.channels_of(owner, session):
+            if notification.is_for(duplex.expected_tokens):
+                duplex.send_in_background(notification.body)
 
-    async def leave(self, owner: str, session: str) -> None:
+    async def close_client_session(self, owner: str, session: str) -> None:
         """Ends what a client's session of the initialize era had with servers; `owner` is tenant|issuer|subject."""
-        self._subscribed.leave(owner, session)
-        await self._sse.leave(owner, session)
-        await self._sessions.leave(owner, session)
+        self._legacy_subscriptions.remove_session(owner, session)
+        await self._sse.close_client_session(owner, session)
+        await self._sessions.close_client_session(owner, session)
 
     async def sweep(self) -> None:
         """Closes idle sessions; to be called about once a minute."""
@@ -170,70 +170,72 @@ class McpPool:
         await self._sessions.sweep(everything=True)
 
     def _era(self, target: Registration) -> Era:
-        known = self._eras.get(_version(target)) if self._eras else None
-        return known.era if known else _ERAS.get(target.facts.get("era", ""), "modern")
+        known = self._eras.get(_registration_version(target)) if self._eras else None
+        return known.era if known else _ERAS_BY_FACT.get(target.facts.get("era", ""), "modern")
 
     async def _session_era(self, call: Call) -> Era:
         """That of a modern server for a client with a session: a server of both eras asks and keeps in sessions what it can't without."""
-        key, now = _version(call.target), self._clock()
+        key, now = _registration_version(call.target), self._clock()
         known = self._handshakes.get(key)
-        if known is None or known.until <= now:
+        if known is None or known.valid_until <= now:
             knows = await knows_handshake(self._http, call.target.url, call.headers, min(HANDSHAKE_SECONDS, call.deadline - now))
-            if len(self._handshakes) >= ERAS_KEPT:
+            if len(self._handshakes) >= ERAS_MAX:
                 self._handshakes.clear()
-            known = self._handshakes[key] = _Handshake(bool(knows), math.inf if knows is not None else now + ASK_SECONDS)
-        return "legacy" if known.known else "modern"
+            known = self._handshakes[key] = _Handshake(bool(knows), math.inf if knows is not None else now + PROBE_AGAIN_SECONDS)
+        return "legacy" if known.knows_initialize else "modern"
 
     async def _other_era(self, era: Era, call: Call, contradiction: Exception) -> Era:
         """Asks the server again, seldom, and remembers. Raises UpstreamFault when it is what it was."""
-        key, now = _version(call.target), self._clock()
+        key, now = _registration_version(call.target), self._clock()
         known = self._eras.get(key)
-        if known is None or known.at + ASK_SECONDS <= now:
+        if known is None or known.probed_at + PROBE_AGAIN_SECONDS <= now:
             seconds = min(PROBE_SECONDS, call.deadline - now)
             found = await self.probe(call.target.url, call.headers, seconds, speaks_initialize(call.target.upstream))
-            if len(self._eras) >= ERAS_KEPT:
+            if len(self._eras) >= ERAS_MAX:
                 self._eras.clear()
-            known = self._eras[key] = _Asked(found.era, now)
+            known = self._eras[key] = _ProbedEra(found.era, now)
         if known.era == era:
-            raise UpstreamFault(CONTRADICTS, str(contradiction)) from contradiction
+            raise UpstreamFault(CONTRADICTION_TEXT, str(contradiction)) from contradiction
         if known.era == "modern":
             self._handshakes[key] = _Handshake(False, math.inf)  # whatever it knew before
         return known.era
 
-    async def _listen(self, era: Era, call: Call, wanted: Listening, who: tuple[Listener, str]) -> None:
+    async def _listen(self, era: Era, call: Call, wanted: ListenFilter, listener_and_session: tuple[McpListener, str]) -> None:
         if era == "modern":
-            await ModernListening(self._http, self._clock, self._subscribed).listen(call, wanted, *who)
+            await ModernListening(self._http, self._clock, self._legacy_subscriptions).listen(call, wanted, *listener_and_session)
         elif era == "sse":
-            await self._sse.listen(call, wanted, *who)
+            await self._sse.listen(call, wanted, *listener_and_session)
         else:
-            await self._legacy_listening.listen(call, wanted, *who)
+            await self._legacy_listening.listen(call, wanted, *listener_and_session)
 
     async def _send(self, era: Era, call: Call, request: McpRequest) -> McpAnswer:
         peer = request.peer
         if era == "modern":
             if peer is None:
-                exchange = await self._modern.once(call, request)
-                return answered(request, exchange, True) if request.modern else await answer_of(request, exchange, True)
-            return await self._modern_with(peer, call, request)
+                exchange = await self._modern.send(call, request)
+                return (
+                    client_answer(request, exchange, True) if request.is_modern else await client_answer_off_loop(request, exchange, True)
+                )
+            return await self._send_modern(peer, call, request)
         requests = self._legacy if era == "legacy" else self._sse
         if peer is None:
-            return await answer_of(request, await requests.once(call, request), False)
-        return await settled(request, peer, False, lambda again: requests.once(call, request, again.thought), self._clock)
+            return await client_answer_off_loop(request, await requests.send(call, request), False)
+        return await run_rounds(request, peer, False, lambda again: requests.send(call, request, again.paused_seconds), self._clock)
 
-    async def _modern_with(self, peer: Peer, call: Call, request: McpRequest) -> McpAnswer:
-        if not request.modern and request.method in (SUBSCRIBE, UNSUBSCRIBE):
-            self._subscribed.change(call, request)
-            return _NOTHING
-        if not request.modern and request.method == "logging/setLevel":
-            return _NOTHING  # in the modern era each request brings its own level
-        return await settled(request, peer, True, lambda again: self._modern.heard(call, request, peer, again), self._clock)
+    async def _send_modern(self, peer: McpPeer, call: Call, request: McpRequest) -> McpAnswer:
+        if not request.is_modern and request.method in (SUBSCRIBE, UNSUBSCRIBE):
+            self._legacy_subscriptions.record_request(call, request)
+            return _EMPTY_ANSWER
+        if not request.is_modern and request.method == "logging/setLevel":
+            return _EMPTY_ANSWER  # in the modern era each request brings its own level
+        return await run_rounds(request, peer, True, lambda again: self._modern.send_and_receive(call, request, peer, again), self._clock)
 
 
 def speaks_initialize(upstream: Mapping[str, Any]) -> bool:
     """Whether an operator says that a server is to be spoken to in the `initialize` era, whatever else it knows."""
-    return upstream.get(ERA) == INITIALIZE
+    return upstream.get(ERA_OPTION) == INITIALIZE
 
 
-def _version(target: Registration) -> _Version:
+def _registration_version(target: Registration) -> _RegistrationVersion:
     """One state of one registration: what was found out ends with it."""
     return (target.tenant, target.name, target.url, target.updated)

@@ -7,10 +7,10 @@ from typing import Any, Final, Literal
 import msgspec
 
 from adapters.contract import Challenged, UpstreamFault
-from adapters.mcp_client.duplex.http_sse import SseLine
+from adapters.mcp_client.duplex.http_sse import SseConnection
 from adapters.mcp_client.exchange.http import Exchange, McpHttp
-from adapters.mcp_client.legacy.sessions import NotLegacy, Session, SessionKey, close_session, open_session
-from adapters.mcp_client.lists import Definition, Listed, list_all
+from adapters.mcp_client.legacy.sessions import NotLegacy, ServerSession, SessionKey, close_session, open_session
+from adapters.mcp_client.lists import Definition, ServerLists, list_all
 from adapters.mcp_client.wire.eras import modern_params
 from adapters.mcp_client.wire.messages import (
     CAPABILITIES_KEY,
@@ -28,12 +28,14 @@ from registry.cards.card import INSTRUCTIONS
 
 Era = Literal["modern", "legacy", "sse"]
 INSTRUCTIONS_MAX: Final = 8192  # characters
-EVERYTHING: Final[Mapping[str, Any]] = {  # what a look at a server declares, since servers show some tools only to clients that can do more
+ALL_CAPABILITIES: Final[
+    Mapping[str, Any]
+] = {  # what a look at a server declares, since servers show some tools only to clients that can do more
     "elicitation": {"form": {}, "url": {}},
     "roots": {"listChanged": True},
     "sampling": {"context": {}, "tools": {}},
 }
-DECLARED: Final = msgspec.json.encode(EVERYTHING).decode()
+ALL_CAPABILITIES_JSON: Final = msgspec.json.encode(ALL_CAPABILITIES).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Probe:
         return {"era": self.era, "protocol_version": self.protocol_version, **said}
 
 
-def probed(era: Era, version: str, listed: Listed, instructions: str = "") -> Probe:
+def build_probe(era: Era, version: str, listed: ServerLists, instructions: str = "") -> Probe:
     lists = (listed.tools, listed.prompts, listed.resources, listed.templates, listed.left_out)
     return Probe(era, version, *lists, instructions[:INSTRUCTIONS_MAX])
 
@@ -66,23 +68,23 @@ class _Discovered(msgspec.Struct, frozen=True, rename="camel"):
     instructions: str | None = None
 
 
-_discovered: Final = msgspec.json.Decoder(_Discovered).decode
+_decode_discovered: Final = msgspec.json.Decoder(_Discovered).decode
 
 
-async def probe(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float, initialize: bool = False) -> Probe:
+async def probe_server(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float, initialize: bool = False) -> Probe:
     """Tries 2026-07-28, `initialize`, and the transport of 2024-11-05. Raises UpstreamFault; an outage tells nothing about the era.
 
     `initialize`: the operator says that the server is to be spoken to in the `initialize` era.
     """
     discovered = None if initialize else await _discover(http, url, credentials, seconds)
     if discovered is not None:
-        return await _modern(http, url, credentials, seconds, discovered)
+        return await _probe_modern(http, url, credentials, seconds, discovered)
     try:
-        return await _legacy(http, url, credentials, seconds)
+        return await _probe_legacy(http, url, credentials, seconds)
     except NotLegacy as error:
         refused = str(error)
     try:
-        return await _sse(http, url, credentials, seconds)
+        return await _probe_sse(http, url, credentials, seconds)
     except NotLegacy as error:
         raise UpstreamFault("The server speaks no version of MCP that we know", f"{refused}, {error}") from error
 
@@ -102,15 +104,15 @@ async def _discover(http: McpHttp, url: str, credentials: Mapping[str, str], sec
     if exchange.answer is None:
         return None
     if isinstance(exchange.answer.error, WireError):
-        return _Discovered() if _says_modern(exchange.answer.error) else None
+        return _Discovered() if _is_modern_error(exchange.answer.error) else None
     try:
-        found = _discovered(exchange.answer.result or b"")
+        found = _decode_discovered(exchange.answer.result or b"")
     except msgspec.MsgspecError:
         return None
     return found if MODERN in found.supported_versions else None
 
 
-def _says_modern(error: WireError) -> bool:
+def _is_modern_error(error: WireError) -> bool:
     """Only these codes prove the modern era. Raises UpstreamFault when it is one that we don't speak."""
     if error.code == UNSUPPORTED_VERSION:
         supported = error.data.get("supported") if isinstance(error.data, dict) else None
@@ -120,23 +122,23 @@ def _says_modern(error: WireError) -> bool:
     return error.code in (HEADER_MISMATCH, MISSING_CAPABILITY)
 
 
-async def _modern(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float, discovered: _Discovered) -> Probe:
-    async def page(method: str, params: dict[str, Any]) -> Exchange:
+async def _probe_modern(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float, discovered: _Discovered) -> Probe:
+    async def fetch_page(method: str, params: dict[str, Any]) -> Exchange:
         headers = {**credentials, **modern_headers(method)}
-        return await http.post(url, headers, envelope_of(1, method, declaring(params)), 1, seconds)
+        return await http.post(url, headers, envelope_of(1, method, with_all_capabilities(params)), 1, seconds)
 
-    return probed("modern", MODERN, await list_all(page), discovered.instructions or "")
+    return build_probe("modern", MODERN, await list_all(fetch_page), discovered.instructions or "")
 
 
-def declaring(params: Mapping[str, Any]) -> dict[str, Any]:
+def with_all_capabilities(params: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of a modern request by which a list is asked for as a client sees it that can do everything."""
     made = modern_params(params)
-    return {**made, "_meta": {**made["_meta"], CAPABILITIES_KEY: EVERYTHING}}
+    return {**made, "_meta": {**made["_meta"], CAPABILITIES_KEY: ALL_CAPABILITIES}}
 
 
 async def knows_handshake(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> bool | None:
     """Whether a modern server knows `initialize` too, of which `server/discover` tells nothing. None: it can't be told now."""
-    session = Session(SessionKey("", url, ""))
+    session = ServerSession(SessionKey("", url, ""))
     try:
         await open_session(http, session, credentials, seconds)
     except NotLegacy:
@@ -147,29 +149,29 @@ async def knows_handshake(http: McpHttp, url: str, credentials: Mapping[str, str
     return True
 
 
-async def _legacy(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> Probe:
-    session = Session(SessionKey("", url, "", capabilities=DECLARED))
+async def _probe_legacy(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> Probe:
+    session = ServerSession(SessionKey("", url, "", capabilities=ALL_CAPABILITIES_JSON))
     await open_session(http, session, credentials, seconds)
     headers = {**credentials, **session.headers}
 
-    async def page(method: str, params: dict[str, Any]) -> Exchange:
-        number = session.number()
+    async def fetch_page(method: str, params: dict[str, Any]) -> Exchange:
+        number = session.next_number()
         return await http.post(url, headers, envelope_of(number, method, params), number, seconds)
 
     try:
-        return probed("legacy", session.headers["mcp-protocol-version"], await list_all(page), session.instructions)
+        return build_probe("legacy", session.headers["mcp-protocol-version"], await list_all(fetch_page), session.instructions)
     finally:
         await close_session(http, session)
 
 
-async def _sse(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> Probe:
-    line = SseLine(http, SessionKey("", url, "", capabilities=DECLARED), credentials)
+async def _probe_sse(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> Probe:
+    line = SseConnection(http, SessionKey("", url, "", capabilities=ALL_CAPABILITIES_JSON), credentials)
     duplex = await line.open(seconds)
 
-    async def page(method: str, params: dict[str, Any]) -> Exchange:
+    async def fetch_page(method: str, params: dict[str, Any]) -> Exchange:
         return await duplex.request(method, params, seconds)
 
     try:
-        return probed("sse", duplex.version, await list_all(page), duplex.instructions)
+        return build_probe("sse", duplex.version, await list_all(fetch_page), duplex.instructions)
     finally:
         line.close()

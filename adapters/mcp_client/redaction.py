@@ -8,84 +8,87 @@ import msgspec
 from msgspec import Raw
 
 from adapters.mcp_client.wire.messages import McpRefused
-from adapters.mcp_client.wire.peer import Listener, Listening, Peer
-from adapters.redaction.error_text import WORDS_MAX, Sieve, tells, unwinds
-from adapters.redaction.secrets import Scrubber
+from adapters.mcp_client.wire.peer import ListenFilter, McpListener, McpPeer
+from adapters.redaction.error_text import TEXT_MAX, ErrorTextFilter, has_stack_trace, reveals_internals
+from adapters.redaction.secrets import SecretRedactor
 
 DATA_MAX: Final = 4 << 10  # bytes of JSON
-WITHHELD: Final = "[withheld]"
-RESERVED: Final = frozenset({"reason_id", "decision_id", "approval", "requiredCapabilities", "elicitations", "uri", "retryAfter"})
+WITHHELD_MARK: Final = "[withheld]"
+RESERVED_MEMBERS: Final = frozenset({"reason_id", "decision_id", "approval", "requiredCapabilities", "elicitations", "uri", "retryAfter"})
 _SENTENCE: Final = re.compile(r"(?<=[.!?;])\s")
 
 
-def reveal(refused: McpRefused, address: str) -> None:
+def add_server_words(refused: McpRefused, server_url: str) -> None:
     """Gives a refusal the server's own words and data as far as they are plain. `address`: the server's URL, whose host is not told."""
-    words = redacted(refused.said, address)
+    words = redact_text(refused.server_message, server_url)
     if words:
         refused.public = words
     if refused.data is None and refused.server_data is not None:
-        refused.data = plain_data(refused.server_data, address)
+        refused.data = showable_data(refused.server_data, server_url)
 
 
-def redacted(words: str, address: str = "") -> str:
+def redact_text(message: str, server_url: str = "") -> str:
     """The text with a mark in place of each sentence that tells of files, code, hosts, databases or secrets; empty where none is left."""
-    text = "".join(letter if letter.isprintable() or letter in "\n\t" else " " for letter in words[:WORDS_MAX]).strip()
-    if not text or not tells(text, address):
+    text = "".join(letter if letter.isprintable() or letter in "\n\t" else " " for letter in message[:TEXT_MAX]).strip()
+    if not text or not reveals_internals(text, server_url):
         return text
-    if unwinds(text):
+    if has_stack_trace(text):
         return ""
-    kept = [[WITHHELD if tells(sentence, address) else sentence for sentence in _SENTENCE.split(line)] for line in text.split("\n")]
-    if not any(sentence.strip() and sentence != WITHHELD for line in kept for sentence in line):
+    kept = [
+        [WITHHELD_MARK if reveals_internals(sentence, server_url) else sentence for sentence in _SENTENCE.split(line)]
+        for line in text.split("\n")
+    ]
+    if not any(sentence.strip() and sentence != WITHHELD_MARK for line in kept for sentence in line):
         return ""
-    shown = "\n".join(" ".join(_without_repeats(line)) for line in kept)
-    return "" if tells(shown, address) else shown
+    shown = "\n".join(" ".join(_without_repeated_marks(line)) for line in kept)
+    return "" if reveals_internals(shown, server_url) else shown
 
 
-def plain_data(data: Any, address: str = "") -> Any:
+def showable_data(data: Any, server_url: str = "") -> Any:
     """The error's `data`, all of it or nothing, without members that only the gateway gives."""
     if isinstance(data, dict):
-        data = {name: value for name, value in data.items() if name not in RESERVED}
+        data = {name: value for name, value in data.items() if name not in RESERVED_MEMBERS}
     if data in (None, {}, [], "") or len(msgspec.json.encode(data)) > DATA_MAX:
         return None
-    return data if isinstance(Sieve(address).metadata({"data": data}), dict) else None
+    return data if isinstance(ErrorTextFilter(server_url).filter_metadata({"data": data}), dict) else None
 
 
-def _without_repeats(sentences: list[str]) -> Iterator[str]:
+def _without_repeated_marks(sentences: list[str]) -> Iterator[str]:
     """One mark for several sentences in a row that are withheld."""
     before = ""
     for sentence in sentences:
-        if not (sentence == before == WITHHELD):
+        if not (sentence == before == WITHHELD_MARK):
             yield sentence
         before = sentence
 
 
-def scrub_peer(peer: Peer | None, scrubber: Scrubber) -> Peer | None:
+def scrub_peer(peer: McpPeer | None, scrubber: SecretRedactor) -> McpPeer | None:
     """A client that gets the server's messages masked."""
-    return None if peer is None else _CleanPeer(peer, scrubber)
+    return None if peer is None else _RedactingPeer(peer, scrubber)
 
 
-def scrub_listener(listener: Listener, scrubber: Scrubber) -> Listener:
+def scrub_listener(listener: McpListener, scrubber: SecretRedactor) -> McpListener:
     """A listener that gets the server's notifications masked."""
-    return _CleanListener(listener, scrubber)
+    return _RedactingListener(listener, scrubber)
 
 
-def scrub_fault(error: Exception, scrubber: Scrubber) -> None:
+def scrub_fault(error: Exception, scrubber: SecretRedactor) -> None:
     """Masks the secrets in a fault, or in the JSON-RPC error with which a server refused."""
-    scrubber.fault(error)
+    scrubber.redact_fault(error)
     if isinstance(error, McpRefused):
-        error.detail = scrubber.text(error.detail)
-        error.said = scrubber.text(error.said)
+        error.detail = scrubber.redact_text(error.detail)
+        error.server_message = scrubber.redact_text(error.server_message)
         error.data, error.server_data = _scrub_value(error.data, scrubber), _scrub_value(error.server_data, scrubber)
 
 
-def _scrub_value(value: Any, scrubber: Scrubber) -> Any:
-    return None if value is None else msgspec.json.decode(scrubber.bytes(msgspec.json.encode(value)))
+def _scrub_value(value: Any, scrubber: SecretRedactor) -> Any:
+    return None if value is None else msgspec.json.decode(scrubber.redact_bytes(msgspec.json.encode(value)))
 
 
-class _CleanPeer:
+class _RedactingPeer:
     """Hears what a server says before it answers, without the secrets."""
 
-    def __init__(self, inner: Peer, scrubber: Scrubber) -> None:
+    def __init__(self, inner: McpPeer, scrubber: SecretRedactor) -> None:
         self._inner = inner
         self._scrubber = scrubber
 
@@ -94,20 +97,20 @@ class _CleanPeer:
         return self._inner.capabilities
 
     async def notify(self, method: str, params: Raw) -> None:
-        await self._inner.notify(method, Raw(self._scrubber.bytes(bytes(params))))
+        await self._inner.notify(method, Raw(self._scrubber.redact_bytes(bytes(params))))
 
     async def ask(self, method: str, params: Raw) -> Raw:
-        return await self._inner.ask(method, Raw(self._scrubber.bytes(bytes(params))))
+        return await self._inner.ask(method, Raw(self._scrubber.redact_bytes(bytes(params))))
 
 
-class _CleanListener(_CleanPeer):
-    def __init__(self, inner: Listener, scrubber: Scrubber) -> None:
+class _RedactingListener(_RedactingPeer):
+    def __init__(self, inner: McpListener, scrubber: SecretRedactor) -> None:
         super().__init__(inner, scrubber)
         self._listener = inner
 
-    async def acknowledged(self, granted: Listening) -> None:
-        await self._listener.acknowledged(granted)
+    async def on_acknowledged(self, granted: ListenFilter) -> None:
+        await self._listener.on_acknowledged(granted)
 
 
-_peer: type[Peer] = _CleanPeer
-_listener: type[Listener] = _CleanListener
+_peer: type[McpPeer] = _RedactingPeer
+_listener: type[McpListener] = _RedactingListener

@@ -5,39 +5,39 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from adapters.contract import Call, NotSent, Unreachable, UpstreamFault
-from adapters.mcp_client.duplex.channel import Duplex
+from adapters.mcp_client.duplex.channel import DuplexChannel
 from adapters.mcp_client.duplex.listening import listen
-from adapters.mcp_client.duplex.process import START_SECONDS, Command, Owner, Process
+from adapters.mcp_client.duplex.process import START_SECONDS, Command, ProcessOwner, ServerProcess
 from adapters.mcp_client.exchange.http import Exchange
-from adapters.mcp_client.exchange.rounds import Again, WrongEra, answer_of, settled
+from adapters.mcp_client.exchange.rounds import InputRound, WrongEra, client_answer_off_loop, run_rounds
 from adapters.mcp_client.legacy.requests import SUBSCRIBE, UNSUBSCRIBE, session_key
-from adapters.mcp_client.listening import Subscribed
-from adapters.mcp_client.lists import Listed, list_all
-from adapters.mcp_client.probe import DECLARED, Probe, declaring, probed
-from adapters.mcp_client.session_room import ANYBODY, retiring
-from adapters.mcp_client.watching import Changed, watch_duplex
-from adapters.mcp_client.wire.eras import wishes
-from adapters.mcp_client.wire.messages import McpAnswer, McpRequest, Said
-from adapters.mcp_client.wire.peer import Listener, Listening, Peer
+from adapters.mcp_client.listening import LegacySubscriptions
+from adapters.mcp_client.lists import ServerLists, list_all
+from adapters.mcp_client.probe import ALL_CAPABILITIES_JSON, Probe, build_probe, with_all_capabilities
+from adapters.mcp_client.session_room import ANY_OWNER, owner_to_evict
+from adapters.mcp_client.watching import OnListChanged, watch_duplex
+from adapters.mcp_client.wire.eras import parse_wishes
+from adapters.mcp_client.wire.messages import ClientNotification, McpAnswer, McpRequest
+from adapters.mcp_client.wire.peer import ListenFilter, McpListener, McpPeer
 
 __all__ = ["Command", "StdioServers"]
 
-OWN_MAX: Final = 16  # processes of one command besides the one for everybody
+OWN_PROCESSES_MAX: Final = 16  # processes of one command besides the one for everybody
 OWN_SHARE: Final = 3  # times as many as are free that one person may have of them
 IDLE_SECONDS: Final = 300.0  # until one of those is ended
 UNIFORM_SECONDS: Final = 3600.0  # for which a command that shows every client the same is believed to
-LOOKER: Final = "look"  # owns the process that lists what only clients see that can do more; no person has this name
+PROBE_OWNER: Final = "look"  # owns the process that lists what only clients see that can do more; no person has this name
 TOOL_SECONDS: Final = 60.0  # that a server has for a call where neither its registration nor the settings say
 SILENT_SHARE: Final = 0.9  # of those seconds in which a hung process was silent: the call has waited elsewhere too, such as for its ruling
-_ASKABLE: Final = frozenset({"elicitation", "sampling", "roots"})
+_QUESTION_CAPABILITIES: Final = frozenset({"elicitation", "sampling", "roots"})
 
 
-class _Whose(NamedTuple):
+class _ProcessKey(NamedTuple):
     """A process of the command `name`; of everybody when `owner` is empty."""
 
     name: str
     owner: str = ""
-    front: str = ""
+    client_session: str = ""
     capabilities: str = "{}"
 
 
@@ -55,36 +55,36 @@ class StdioServers:
         self._clock = clock
         self._timeout = timeout
         self._commands = commands
-        self._processes: dict[_Whose, Process] = {}
-        self._subscribed = Subscribed()
-        self._modern: set[str] = set()  # commands whose questions come in results, so that one process is enough
-        self._modern_only: set[str] = set()  # those of them that know no `initialize`
-        self._uniform: dict[str, float] = {}  # older commands that show every client the same, and until when that is believed
+        self._processes: dict[_ProcessKey, ServerProcess] = {}
+        self._legacy_subscriptions = LegacySubscriptions()
+        self._modern_commands: set[str] = set()  # commands whose questions come in results, so that one process is enough
+        self._modern_only_commands: set[str] = set()  # those of them that know no `initialize`
+        self._uniform_until: dict[str, float] = {}  # older commands that show every client the same, and until when that is believed
 
     async def probe(self, name: str) -> Probe:
         """Era, version and what it lists for a client that can do everything. Raises UpstreamFault."""
-        duplex = await self._duplex(_Whose(name), START_SECONDS)
-        listed = await _listed(duplex)
-        if duplex.modern:
-            return probed("modern", duplex.version, listed, duplex.instructions)
-        if self._uniform.get(name, 0.0) <= self._clock():
-            looker = _Whose(name, LOOKER, "", DECLARED)
-            shown = await _listed(await self._duplex(looker, START_SECONDS))
+        duplex = await self._channel_for(_ProcessKey(name), START_SECONDS)
+        listed = await _list_all_of(duplex)
+        if duplex.is_modern:
+            return build_probe("modern", duplex.version, listed, duplex.instructions)
+        if self._uniform_until.get(name, 0.0) <= self._clock():
+            looker = _ProcessKey(name, PROBE_OWNER, "", ALL_CAPABILITIES_JSON)
+            shown = await _list_all_of(await self._channel_for(looker, START_SECONDS))
             if shown == listed:
-                self._uniform[name] = self._clock() + UNIFORM_SECONDS
+                self._uniform_until[name] = self._clock() + UNIFORM_SECONDS
                 await self._stop([looker])
             listed = shown
-        return probed("legacy", duplex.version, listed, duplex.instructions)
+        return build_probe("legacy", duplex.version, listed, duplex.instructions)
 
-    def said(self, name: str) -> list[str]:
+    def error_lines(self, name: str) -> list[str]:
         """The last lines that the processes of a command wrote to their standard error, without what its environment was given."""
-        return [line for whose, process in self._processes.items() if whose.name == name for line in process.said]
+        return [line for whose, process in self._processes.items() if whose.name == name for line in process.error_lines]
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         """As McpPool.call. A process that was silent for as long as its server may take is hung, and ended."""
-        whose = await self._whose(call, request.peer, request.session, bool(wishes(request).level))
-        duplex = await self._duplex(whose, call.deadline - self._clock())
-        if request.peer is not None and not request.modern and (answer := self._of_the_session(call, request, duplex)):
+        whose = await self._process_key(call, request.peer, request.client_session, bool(parse_wishes(request).log_level))
+        duplex = await self._channel_for(whose, call.deadline - self._clock())
+        if request.peer is not None and not request.is_modern and (answer := self._session_answer(call, request, duplex)):
             return answer
         began, heard = self._clock(), duplex.heard
         try:
@@ -96,118 +96,120 @@ class StdioServers:
                 process.end_hung(duplex, silent)
             raise
 
-    async def _answer(self, call: Call, request: McpRequest, duplex: Duplex) -> McpAnswer:
-        async def once(again: Again) -> Exchange:
-            return await duplex.call(request, again.answers, call.deadline + again.thought - self._clock())
+    async def _answer(self, call: Call, request: McpRequest, duplex: DuplexChannel) -> McpAnswer:
+        async def once(again: InputRound) -> Exchange:
+            return await duplex.call(request, again.answers, call.deadline + again.paused_seconds - self._clock())
 
         try:
             if request.peer is None:
-                return await answer_of(request, await once(Again()), duplex.modern)
-            return await settled(request, request.peer, duplex.modern, once, self._clock)
+                return await client_answer_off_loop(request, await once(InputRound()), duplex.is_modern)
+            return await run_rounds(request, request.peer, duplex.is_modern, once, self._clock)
         except WrongEra as error:
             raise UpstreamFault("The server's answer is not one of its protocol", str(error)) from error
 
-    async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None:
+    async def listen(self, call: Call, wanted: ListenFilter, listener: McpListener, session: str = "") -> None:
         """As McpTools.listen; ends with UpstreamFault when the process does."""
-        whose = await self._whose(call, listener, session, False)
-        duplex = await self._duplex(whose, call.deadline - self._clock())
-        more = self._subscribed.of(call, session) if session else None
+        whose = await self._process_key(call, listener, session, False)
+        duplex = await self._channel_for(whose, call.deadline - self._clock())
+        more = self._legacy_subscriptions.uris_of(call, session) if session else None
         heard = None if whose.owner and session else (lambda: frozenset(more.uris) if more else frozenset())
         await listen(duplex, wanted, listener, heard, call.deadline - self._clock())
 
-    async def watch(self, name: str, changed: Changed) -> None:
+    async def watch(self, name: str, changed: OnListChanged) -> None:
         """As McpTools.watch."""
-        await watch_duplex(await self._duplex(_Whose(name), START_SECONDS), changed)
+        await watch_duplex(await self._channel_for(_ProcessKey(name), START_SECONDS), changed)
 
-    def tell(self, owner: str, session: str, said: Said) -> None:
+    def notify(self, owner: str, session: str, notification: ClientNotification) -> None:
         """As McpTools.tell."""
         for whose, process in self._processes.items():
-            duplex = process.channel if (whose.owner, whose.front) == (owner, session) else None
-            if duplex is not None and said.meant_for(duplex.expected):
-                duplex.tell(said.body)
+            duplex = process.channel if (whose.owner, whose.client_session) == (owner, session) else None
+            if duplex is not None and notification.is_for(duplex.expected_tokens):
+                duplex.send_in_background(notification.body)
 
-    async def leave(self, owner: str, session: str) -> None:
+    async def close_client_session(self, owner: str, session: str) -> None:
         """Ends the processes that a client's session had."""
-        self._subscribed.leave(owner, session)
-        await self._stop([whose for whose in self._processes if whose.owner == owner and whose.front == session])
+        self._legacy_subscriptions.remove_session(owner, session)
+        await self._stop([whose for whose in self._processes if whose.owner == owner and whose.client_session == session])
 
     async def sweep(self) -> None:
         """Ends the processes of those who have not used them for a while."""
         before = self._clock() - IDLE_SECONDS
-        await self._stop([whose for whose, one in self._processes.items() if whose.owner and not one.busy and one.used <= before])
+        await self._stop([whose for whose, one in self._processes.items() if whose.owner and not one.is_busy and one.used <= before])
 
     async def close(self) -> None:
         await self._stop(list(self._processes))
 
-    def _of_the_session(self, call: Call, request: McpRequest, duplex: Duplex) -> McpAnswer | None:
+    def _session_answer(self, call: Call, request: McpRequest, channel: DuplexChannel) -> McpAnswer | None:
         """What a session of the initialize era keeps, where a modern server keeps none."""
         if request.method in (SUBSCRIBE, UNSUBSCRIBE):
-            self._subscribed.change(call, request)
+            self._legacy_subscriptions.record_request(call, request)
         kept = (SUBSCRIBE, UNSUBSCRIBE, "logging/setLevel")
-        return McpAnswer(b"{}") if duplex.modern and request.method in kept else None
+        return McpAnswer(b"{}") if channel.is_modern and request.method in kept else None
 
-    async def _whose(self, call: Call, peer: Peer | None, front: str, logs: bool) -> _Whose:
+    async def _process_key(self, call: Call, peer: McpPeer | None, client_session: str, wants_logs: bool) -> _ProcessKey:
         """Whose process serves a client. What era a command is of is learned from the process for everybody."""
-        everybody = _Whose(call.target.name)
-        if peer is None or not (logs or _ASKABLE & peer.capabilities.keys()):
+        everybody = _ProcessKey(call.target.name)
+        if peer is None or not (wants_logs or _QUESTION_CAPABILITIES & peer.capabilities.keys()):
             return everybody
-        if not logs:
-            if call.target.name not in self._modern:
-                await self._duplex(everybody, call.deadline - self._clock())
-            if call.target.name in self._modern and (not front or call.target.name in self._modern_only):
+        if not wants_logs:
+            if call.target.name not in self._modern_commands:
+                await self._channel_for(everybody, call.deadline - self._clock())
+            if call.target.name in self._modern_commands and (not client_session or call.target.name in self._modern_only_commands):
                 return everybody
-        key = session_key(call, peer, front)
-        mine = _Whose(call.target.name, key.owner, key.front, key.capabilities)
-        crowded = call.target.name in self._modern and mine not in self._processes and not self._has_room(mine)
-        return everybody if crowded and not logs else mine
+        key = session_key(call, peer, client_session)
+        mine = _ProcessKey(call.target.name, key.owner, key.client_session, key.capabilities)
+        crowded = call.target.name in self._modern_commands and mine not in self._processes and not self._has_room(mine)
+        return everybody if crowded and not wants_logs else mine
 
-    def _has_room(self, whose: _Whose) -> bool:
+    def _has_room(self, key: _ProcessKey) -> bool:
         """Whether one more process may be started, after one that is idle has ended if need be."""
-        owners, idle = self._own(whose)
-        retired = retiring(owners, whose.owner, OWN_MAX, OWN_SHARE)
-        return retired is None or any(retired in (ANYBODY, other.owner) for other in idle)
+        owners, idle = self._own_processes(key)
+        retired = owner_to_evict(owners, key.owner, OWN_PROCESSES_MAX, OWN_SHARE)
+        return retired is None or any(retired in (ANY_OWNER, other.owner) for other in idle)
 
-    def _own(self, whose: _Whose) -> tuple[list[str], list[_Whose]]:
+    def _own_processes(self, key: _ProcessKey) -> tuple[list[str], list[_ProcessKey]]:
         """The owners of the command's processes besides the one for everybody, and those processes that are idle."""
-        own = [other for other in self._processes if other.owner and other.name == whose.name]
-        return [other.owner for other in own], [other for other in own if not self._processes[other].busy]
+        own = [other for other in self._processes if other.owner and other.name == key.name]
+        return [other.owner for other in own], [other for other in own if not self._processes[other].is_busy]
 
-    async def _duplex(self, whose: _Whose, seconds: float) -> Duplex:
-        process = self._processes.get(whose)
+    async def _channel_for(self, key: _ProcessKey, seconds: float) -> DuplexChannel:
+        process = self._processes.get(key)
         if process is None:
-            command = self._commands.get(whose.name)
+            command = self._commands.get(key.name)
             if command is None:
-                raise UpstreamFault("No command is configured for this server", whose.name)
-            await self._make_room(whose)
-            process = Process(whose.name, command, self._clock, Owner(whose.capabilities, bool(whose.front)) if whose.owner else None)
-            process = self._processes.setdefault(whose, process)
-        duplex = await process.duplex(seconds)
-        if duplex.modern:
-            self._modern.add(whose.name)
-            if whose.front:
-                self._modern_only.add(whose.name)
+                raise UpstreamFault("No command is configured for this server", key.name)
+            await self._make_room(key)
+            process = ServerProcess(
+                key.name, command, self._clock, ProcessOwner(key.capabilities, bool(key.client_session)) if key.owner else None
+            )
+            process = self._processes.setdefault(key, process)
+        duplex = await process.open_channel(seconds)
+        if duplex.is_modern:
+            self._modern_commands.add(key.name)
+            if key.client_session:
+                self._modern_only_commands.add(key.name)
         return duplex
 
-    async def _make_room(self, whose: _Whose) -> None:
+    async def _make_room(self, key: _ProcessKey) -> None:
         """Raises NotSent."""
-        if not whose.owner:
+        if not key.owner:
             return
-        owners, idle = self._own(whose)
-        retired = retiring(owners, whose.owner, OWN_MAX, OWN_SHARE)
+        owners, idle = self._own_processes(key)
+        retired = owner_to_evict(owners, key.owner, OWN_PROCESSES_MAX, OWN_SHARE)
         if retired is None:
             return
-        ending = [other for other in idle if retired in (ANYBODY, other.owner)]
+        ending = [other for other in idle if retired in (ANY_OWNER, other.owner)]
         if not ending:
-            raise NotSent("Too many processes of the server's command are busy", f"{OWN_MAX}")
+            raise NotSent("Too many processes of the server's command are busy", f"{OWN_PROCESSES_MAX}")
         await self._stop([min(ending, key=lambda other: self._processes[other].used)])
 
-    async def _stop(self, which: list[_Whose]) -> None:
-        ending = [self._processes.pop(whose) for whose in which if whose in self._processes]
+    async def _stop(self, keys: list[_ProcessKey]) -> None:
+        ending = [self._processes.pop(whose) for whose in keys if whose in self._processes]
         await asyncio.gather(*(process.stop() for process in ending))
 
 
-async def _listed(duplex: Duplex) -> Listed:
-    async def page(method: str, params: dict[str, Any]) -> Exchange:
-        return await duplex.request(method, declaring(params) if duplex.modern else params, START_SECONDS)
+async def _list_all_of(channel: DuplexChannel) -> ServerLists:
+    async def fetch_page(method: str, params: dict[str, Any]) -> Exchange:
+        return await channel.request(method, with_all_capabilities(params) if channel.is_modern else params, START_SECONDS)
 
-    return await list_all(page)
+    return await list_all(fetch_page)

@@ -8,152 +8,172 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Protocol
 
 from adapters.contract import ConsentNeeded, UpstreamFault
-from adapters.oauth.discovery import AuthorizationServer, server_of
+from adapters.oauth.discovery import AuthorizationServer, discover_authorization_server
 from adapters.oauth.grants import Network, OAuthRefused, OAuthRequests, OwnClient
-from adapters.oauth.options import EXCHANGE, ID_JAG, AuthTerms, ProviderTerms
+from adapters.oauth.options import EXCHANGE_METHOD, ID_JAG, AuthOptions, ProviderOptions
 from policies.cache import BoundedCache
 from policies.delegation.principal import Principal
 from policies.delegation.rulings import Grant
 from policies.strict_json import BadJson, parse
-from policies.vault.credentials import Client, Credential, CredentialKey, Vault
+from policies.vault.credentials import ClientRegistration, Credential, CredentialKey, CredentialVault
 
-TYPE: Final = "urn:ietf:params:oauth:token-type:"
+TYPE_URN_PREFIX: Final = "urn:ietf:params:oauth:token-type:"
 EXCHANGE_GRANT: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 BEARER_GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 OPENID_SCOPES: Final = frozenset({"openid", "offline_access"})
 ASSERTION_SECONDS: Final = 60
-SITE_SECONDS: Final = 600.0
-PROVIDERS_KEPT: Final = 100
-NOBODY: Final = "The identity provider vouches for people, and nobody asks"
+PROVIDER_SECONDS: Final = 600.0
+PROVIDERS_MAX: Final = 100
+NO_PERSON_TEXT: Final = "The identity provider vouches for people, and nobody asks"
 
 
-class Wanted(NamedTuple):
+class AssertionTokenRequest(NamedTuple):
     """Whom a token is for: at `at`, as `client`, for `resource` with `scopes`. Without a Grant it is for the gateway itself."""
 
     server: str
     grant: Grant | None
-    at: AuthorizationServer
-    client: Client
+    authorization_server: AuthorizationServer
+    client: ClientRegistration
     resource: str
     scopes: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class ProviderIdentity:
     """A person at their identity provider, and who the gateway is there."""
 
-    at: AuthorizationServer
-    client: Client
+    authorization_server: AuthorizationServer
+    client: ClientRegistration
     key: CredentialKey
 
 
-class Invite(Protocol):
+class RequestIdentityConsent(Protocol):
     """Has a person connect with their identity provider."""
 
-    def __call__(self, identity: Identity, server: str) -> Awaitable[ConsentNeeded]: ...
+    def __call__(self, identity: ProviderIdentity, server: str) -> Awaitable[ConsentNeeded]: ...
 
 
-class Assertions:
+class AssertionTokens:
     """What gets tokens without asking the person at each server."""
 
-    def __init__(self, network: Network, own: OwnClient, vault: Vault, ask: Invite) -> None:
+    def __init__(self, network: Network, own_client: OwnClient, vault: CredentialVault, request_consent: RequestIdentityConsent) -> None:
         self._fetch = network.fetch
-        self._requests = OAuthRequests(network, own)
-        self._own = own
+        self._requests = OAuthRequests(network, own_client)
+        self._own_client = own_client
         self._vault = vault
-        self._ask = ask
-        self._providers: BoundedCache[str, AuthorizationServer] = BoundedCache(PROVIDERS_KEPT, own.now)
+        self._request_consent = request_consent
+        self._providers: BoundedCache[str, AuthorizationServer] = BoundedCache(PROVIDERS_MAX, own_client.now)
 
-    async def token(self, terms: AuthTerms, asked: Wanted) -> Credential:
+    async def request_token(self, auth_options: AuthOptions, request: AssertionTokenRequest) -> Credential:
         """Raises ConsentNeeded, OAuthRefused and UpstreamFault."""
-        scope = {"scope": " ".join(sorted(asked.scopes))} if asked.scopes else {}
-        if terms.grant == EXCHANGE:
+        scope = {"scope": " ".join(sorted(request.scopes))} if request.scopes else {}
+        if auth_options.grant_kind == EXCHANGE_METHOD:
             subject = {
-                "subject_token": self._word(asked),
-                "subject_token_type": f"{TYPE}jwt",
-                "requested_token_type": f"{TYPE}access_token",
+                "subject_token": self._own_assertion(request),
+                "subject_token_type": f"{TYPE_URN_PREFIX}jwt",
+                "requested_token_type": f"{TYPE_URN_PREFIX}access_token",
             }
             form = {"grant_type": EXCHANGE_GRANT, **subject}
-        elif terms.grant == ID_JAG:
-            form = {"grant_type": BEARER_GRANT, "assertion": await self._vouched(terms.provider, asked, scope)}
+        elif auth_options.grant_kind == ID_JAG:
+            form = {"grant_type": BEARER_GRANT, "assertion": await self._identity_assertion(auth_options.provider, request, scope)}
         else:
-            form = {"grant_type": BEARER_GRANT, "assertion": terms.assertion or self._word(asked)}
-        return await self._requests.token(asked.at, asked.client, {**form, **scope, "resource": asked.resource}, asked.scopes)
+            form = {"grant_type": BEARER_GRANT, "assertion": auth_options.assertion or self._own_assertion(request)}
+        return await self._requests.request_token(
+            request.authorization_server, request.client, {**form, **scope, "resource": request.resource}, request.scopes
+        )
 
-    def _word(self, asked: Wanted) -> str:
+    def _own_assertion(self, request: AssertionTokenRequest) -> str:
         """The gateway's own, for this authorization server alone: about the person of the Grant, or about itself."""
-        now, grant = int(self._own.now()), asked.grant
-        who: Mapping[str, Any] = {"sub": asked.client.client_id}
+        now, grant = int(self._own_client.now()), request.grant
+        who: Mapping[str, Any] = {"sub": request.client.client_id}
         if grant is not None:
             principal = grant.delegation.principal
             who = {"sub": principal.subject, "sub_iss": principal.issuer, "tenant": principal.tenant}
-        claims = {"iss": self._own.issuer, "aud": asked.at.issuer, "client_id": asked.client.client_id, "resource": asked.resource}
-        return self._own.sign({**claims, **who, "jti": secrets.token_urlsafe(16), "iat": now, "exp": now + ASSERTION_SECONDS}, "JWT")
+        claims = {
+            "iss": self._own_client.issuer,
+            "aud": request.authorization_server.issuer,
+            "client_id": request.client.client_id,
+            "resource": request.resource,
+        }
+        return self._own_client.sign({**claims, **who, "jti": secrets.token_urlsafe(16), "iat": now, "exp": now + ASSERTION_SECONDS}, "JWT")
 
-    async def _vouched(self, provider: ProviderTerms, asked: Wanted, scope: Mapping[str, str]) -> str:
+    async def _identity_assertion(self, provider: ProviderOptions, request: AssertionTokenRequest, scope: Mapping[str, str]) -> str:
         """An ID-JAG for the person (draft-ietf-oauth-identity-assertion-authz-grant-04 s4). Raises as `token`."""
-        grant = asked.grant
+        grant = request.grant
         if grant is None:
-            raise UpstreamFault(NOBODY)
-        identity = await self._identity(provider, grant.delegation.principal)
-        wanted = {"requested_token_type": f"{TYPE}id-jag", "audience": asked.at.issuer, "resource": asked.resource, **scope}
+            raise UpstreamFault(NO_PERSON_TEXT)
+        identity = await self._identity_of(provider, grant.delegation.principal)
+        wanted = {
+            "requested_token_type": f"{TYPE_URN_PREFIX}id-jag",
+            "audience": request.authorization_server.issuer,
+            "resource": request.resource,
+            **scope,
+        }
         held = await self._vault.read(grant, identity.key)
         for renew in (False, True):
-            held = await self._current(identity, grant, held, renew)
+            held = await self._current_credential(identity, grant, held, renew)
             if held is None:
                 break
-            subject = {"subject_token": held.id_token, "subject_token_type": f"{TYPE}id_token"}
+            subject = {"subject_token": held.id_token, "subject_token_type": f"{TYPE_URN_PREFIX}id_token"}
             try:
                 form = {"grant_type": EXCHANGE_GRANT, **subject, **wanted}
-                return await self._requests.exchanged(identity.at, identity.client, form, f"{TYPE}id-jag")
+                return await self._requests.exchange_for_assertion(
+                    identity.authorization_server, identity.client, form, f"{TYPE_URN_PREFIX}id-jag"
+                )
             except OAuthRefused as refused:
                 if refused.error != "invalid_grant" or renew:
                     raise
-        raise await self._ask(identity, asked.server)
+        raise await self._request_consent(identity, request.server)
 
-    async def _current(self, identity: Identity, grant: Grant, held: Credential | None, renew: bool) -> Credential | None:
+    async def _current_credential(
+        self, identity: ProviderIdentity, grant: Grant, credential: Credential | None, renew: bool
+    ) -> Credential | None:
         """One whose ID token is good, as far as that tells; renewed where it has ended, or is to be."""
-        if held is None or not held.id_token:
+        if credential is None or not credential.id_token:
             return None
-        ends = read_claims(held.id_token).get("exp", 0)
-        if not renew and isinstance(ends, int | float) and ends > self._own.now():
-            return held
-        async with self._vault.alone(identity.key.place):
+        ends = read_claims(credential.id_token).get("exp", 0)
+        if not renew and isinstance(ends, int | float) and ends > self._own_client.now():
+            return credential
+        async with self._vault.lease(identity.key.full_key):
             newer = await self._vault.read(grant, identity.key)
-            if newer is not None and newer.id_token != held.id_token:
+            if newer is not None and newer.id_token != credential.id_token:
                 return newer
-            return await self._renewed(identity, held)
+            return await self._refresh(identity, credential)
 
-    async def _renewed(self, identity: Identity, held: Credential) -> Credential | None:
-        if held.refresh_token and held.endpoint == identity.at.token_endpoint and held.client_id == identity.client.client_id:
-            form = {"grant_type": "refresh_token", "refresh_token": held.refresh_token}
+    async def _refresh(self, identity: ProviderIdentity, credential: Credential) -> Credential | None:
+        if (
+            credential.refresh_token
+            and credential.endpoint == identity.authorization_server.token_endpoint
+            and credential.client_id == identity.client.client_id
+        ):
+            form = {"grant_type": "refresh_token", "refresh_token": credential.refresh_token}
             try:
-                fresh = await self._requests.token(identity.at, identity.client, form, held.asked)
+                fresh = await self._requests.request_token(identity.authorization_server, identity.client, form, credential.asked)
             except OAuthRefused:
                 fresh = None
-            if fresh is not None and fresh.id_token and _same_person(fresh.id_token, held.id_token):
-                kept = replace(fresh, refresh_token=fresh.refresh_token or held.refresh_token, redirect=held.redirect)
-                await self._vault.keep(identity.key, kept)
+            if fresh is not None and fresh.id_token and _is_same_person(fresh.id_token, credential.id_token):
+                kept = replace(fresh, refresh_token=fresh.refresh_token or credential.refresh_token, redirect=credential.redirect)
+                await self._vault.write(identity.key, kept)
                 return kept
-        await self._vault.forget(identity.key)
+        await self._vault.delete(identity.key)
         return None
 
-    async def _identity(self, provider: ProviderTerms, principal: Principal) -> Identity:
+    async def _identity_of(self, provider: ProviderOptions, principal: Principal) -> ProviderIdentity:
         at = self._providers.get(provider.issuer)
         if at is None:
-            at = await server_of(self._fetch, provider.issuer)
-            self._providers.put(provider.issuer, at, SITE_SECONDS)
+            at = await discover_authorization_server(self._fetch, provider.issuer)
+            self._providers.put(provider.issuer, at, PROVIDER_SECONDS)
         method = provider.method or ("client_secret_basic" if provider.secret else "none")
-        client = Client(at.issuer, provider.client_id, method, provider.secret)
-        return Identity(at, client, identity_key(principal, client))
+        client = ClientRegistration(at.issuer, provider.client_id, method, provider.secret)
+        return ProviderIdentity(at, client, identity_key(principal, client))
 
 
-def identity_key(principal: Principal, client: Client) -> CredentialKey:
+def identity_key(principal: Principal, client: ClientRegistration) -> CredentialKey:
     """Where a person's connection with an identity provider is kept. It is for the gateway as `client` there, as its ID tokens say.
 
     So it opens no server at all: not one at the provider's own address either, since it has no origin.
     """
-    return CredentialKey(principal.tenant, principal.owner, client.issuer, f"openid:{client.client_id}")
+    return CredentialKey(principal.tenant, principal.owner_key, client.issuer, f"openid:{client.client_id}")
 
 
 def read_claims(token: str) -> Mapping[str, Any]:
@@ -166,20 +186,24 @@ def read_claims(token: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def check_identity(token: str, asked: Identity, nonce: str, now: float) -> None:
+def check_identity(token: str, expected: ProviderIdentity, nonce: str, now: float) -> None:
     """Whether an ID token is the answer to our question, about this very person (OpenID Connect Core s3.1.3.7). Raises UpstreamFault."""
     claims = read_claims(token)
     audience = claims.get("aud")
     audiences = audience if isinstance(audience, list) else [audience]
     ends = claims.get("exp", 0)
-    if claims.get("iss") != asked.at.issuer or asked.client.client_id not in audiences or claims.get("nonce") != nonce:
+    if (
+        claims.get("iss") != expected.authorization_server.issuer
+        or expected.client.client_id not in audiences
+        or claims.get("nonce") != nonce
+    ):
         raise UpstreamFault("The identity provider's answer is not to what was asked", "iss, aud or nonce")
     if not isinstance(ends, int | float) or ends <= now:
         raise UpstreamFault("The identity provider's answer is out of date", "exp")
-    _, issuer, subject = asked.key.owner.split("|", 2)
-    if issuer == asked.at.issuer and claims.get("sub") != subject:
+    _, issuer, subject = expected.key.owner.split("|", 2)
+    if issuer == expected.authorization_server.issuer and claims.get("sub") != subject:
         raise UpstreamFault("You are signed in there as somebody else", "sub differs")
 
 
-def _same_person(fresh: str, before: str) -> bool:
-    return all(read_claims(fresh).get(name) == read_claims(before).get(name) for name in ("iss", "sub"))
+def _is_same_person(fresh: str, previous: str) -> bool:
+    return all(read_claims(fresh).get(name) == read_claims(previous).get(name) for name in ("iss", "sub"))

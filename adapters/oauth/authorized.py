@@ -7,29 +7,37 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from msgspec import structs
 
 from adapters.contract import Call, Challenged, ConsentNeeded, UpstreamFault
-from adapters.oauth.assertions import OPENID_SCOPES, Assertions, Identity, Wanted, check_identity
+from adapters.oauth.assertions import OPENID_SCOPES, AssertionTokenRequest, AssertionTokens, ProviderIdentity, check_identity
 from adapters.oauth.clients import OwnClients
-from adapters.oauth.discovery import AuthorizationServer, Challenge, Resource, challenge_of, covers, resource_of, server_of
-from adapters.oauth.grants import OFFLINE, Network, OAuthRefused, OAuthRequests, OwnClient, challenge_for
-from adapters.oauth.options import WITH_ASSERTION, AuthTerms
-from adapters.oauth.trusted_issuers import at_own_host, check_endpoints, chosen, may_revoke
+from adapters.oauth.discovery import (
+    AuthorizationServer,
+    Challenge,
+    ProtectedResource,
+    covers,
+    discover_authorization_server,
+    discover_resource,
+    parse_challenge,
+)
+from adapters.oauth.grants import OFFLINE_ACCESS, Network, OAuthRefused, OAuthRequests, OwnClient, challenge_for
+from adapters.oauth.options import ASSERTION_GRANT_KINDS, AuthOptions
+from adapters.oauth.trusted_issuers import check_endpoints, choose_issuer, is_at_own_host, may_revoke
 from adapters.upstream.live_headers import with_more
 from policies.cache import BoundedCache
 from policies.delegation.rulings import Grant
-from policies.vault.credentials import Client, Credential, CredentialKey, Vault, origin_of
+from policies.vault.credentials import ClientRegistration, Credential, CredentialKey, CredentialVault, origin_of
 from registry.cards.card import Registration
 
 T = TypeVar("T")
 ROUNDS_MAX: Final = 4  # requests of one call: without a token, with one, with a fresh one, with a wider one
-SITES_KEPT: Final = 4096
+SITES_MAX: Final = 4096
 SITE_SECONDS: Final = 600.0
-EARLY_SECONDS: Final = 30.0  # before its end a token is renewed
-JUST_SECONDS: Final = 600.0  # who was given less than asked for so lately is not asked again
-REFUSED: Final = "The server refuses what it was given a moment ago"
-NOBODY: Final = "The server is opened by people's own accounts, and nobody asks"
+REFRESH_EARLY_SECONDS: Final = 30.0  # before its end a token is renewed
+ASK_AGAIN_SECONDS: Final = 600.0  # who was given less than asked for so lately is not asked again
+REFUSED_TEXT: Final = "The server refuses what it was given a moment ago"
+NO_PERSON_TEXT: Final = "The server is opened by people's own accounts, and nobody asks"
 
 
-class Approach(NamedTuple):
+class CredentialRequest(NamedTuple):
     """Who comes to which door: a call's Grant and server. Without a Grant the gateway itself looks at what a server offers."""
 
     tenant: str
@@ -39,9 +47,9 @@ class Approach(NamedTuple):
     grant: Grant | None
 
 
-class Site(NamedTuple):
-    resource: Resource
-    at: AuthorizationServer
+class OAuthSite(NamedTuple):
+    resource: ProtectedResource
+    authorization_server: AuthorizationServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,300 +62,330 @@ class Consent:
     key: CredentialKey
     server: str
     at: AuthorizationServer
-    client: Client
+    client: ClientRegistration
     scopes: frozenset[str]
     redirect: str = ""
     openid: bool = False  # who they are at their identity provider, and no access to anything
 
-    def question(self, state: str, verifier: str) -> dict[str, str]:
+    def authorization_params(self, state: str, verifier: str) -> dict[str, str]:
         """What the authorization endpoint is asked, beside what is always the same."""
         asked = {"state": state, "code_challenge": challenge_for(verifier)}
         asked |= {"nonce": nonce_for(verifier)} if self.openid else {"resource": self.key.resource}
-        return asked | _scope(self.scopes)
+        return asked | _scope_param(self.scopes)
 
 
-class Consents(Protocol):
+class ConsentRequests(Protocol):
     """gateway/calls/consent/account_connections.py."""
 
-    async def ask(self, consent: Consent) -> ConsentNeeded:
+    async def request_consent(self, consent: Consent) -> ConsentNeeded:
         """The same page for the same consent, as long as it is good."""
         ...
 
 
-class McpOAuth:
+class UpstreamOAuth:
     """`terms` reads an entry's `upstream`, or gives None where no authorization is set up. `own.now` counts seconds since 1970."""
 
     def __init__(
-        self, network: Network, own: OwnClient, vault: Vault, consents: Consents, terms: Callable[[Mapping[str, Any]], AuthTerms | None]
+        self,
+        network: Network,
+        own_client: OwnClient,
+        vault: CredentialVault,
+        consents: ConsentRequests,
+        auth_options: Callable[[Mapping[str, Any]], AuthOptions | None],
     ) -> None:
         self._network = network
-        self._own = own
-        self._requests = OAuthRequests(network, own)
+        self._own_client = own_client
+        self._requests = OAuthRequests(network, own_client)
         self._vault = vault
-        self.clients = OwnClients(own, self._requests, vault)
+        self.clients = OwnClients(own_client, self._requests, vault)
         self.consents = consents
-        self._terms = terms
-        self._assertions = Assertions(network, own, vault, self._ask_identity)
-        self._sites: BoundedCache[tuple[str, str], Site] = BoundedCache(SITES_KEPT, own.now)
+        self._auth_options = auth_options
+        self._assertions = AssertionTokens(network, own_client, vault, self._request_identity_consent)
+        self._sites: BoundedCache[tuple[str, str], OAuthSite] = BoundedCache(SITES_MAX, own_client.now)
 
-    async def authorized(self, approach: Approach, send: Callable[[Mapping[str, str]], Awaitable[T]]) -> T:
+    async def send_authorized(self, request: CredentialRequest, send: Callable[[Mapping[str, str]], Awaitable[T]]) -> T:
         """What `send` gives with the headers that open the server. Raises ConsentNeeded, UpstreamFault, EgressRefused, and as `send`."""
-        terms = self._terms(approach.upstream)
+        terms = self._auth_options(request.upstream)
         if terms is None:
             return await send({})
-        visit = _Visit(self, approach, terms)
-        shown = await visit.known()
-        if shown is None and terms.personal and approach.upstream.get("headers"):  # never with what is everybody's alone
-            shown = await visit.answer(Challenged(401, ""), None)
+        visit = _AuthorizedSend(self, request, terms)
+        shown = await visit.find_credential()
+        if shown is None and terms.is_personal and request.upstream.get("headers"):  # never with what is everybody's alone
+            shown = await visit.answer_challenge(Challenged(401, ""), None)
         for _ in range(ROUNDS_MAX):
             try:
                 return await send({} if shown is None else {"Authorization": f"Bearer {shown.access_token}"})
             except Challenged as challenged:
-                shown = await visit.answer(challenged, shown)
-        raise UpstreamFault(REFUSED, "challenged again and again")
+                shown = await visit.answer_challenge(challenged, shown)
+        raise UpstreamFault(REFUSED_TEXT, "challenged again and again")
 
-    def opens_by_itself(self, upstream: Mapping[str, Any]) -> bool:
+    def has_own_account(self, upstream: Mapping[str, Any]) -> bool:
         """Whether the gateway has an account of its own there."""
-        terms = self._terms(upstream)
-        return terms is not None and not terms.personal
+        terms = self._auth_options(upstream)
+        return terms is not None and not terms.is_personal
 
-    async def complete(self, consent: Consent, verifier: str, answer: Mapping[str, str]) -> None:
+    async def complete_consent(self, consent: Consent, verifier: str, answer: Mapping[str, str]) -> None:
         """Takes what the authorization server sent a person back with, and keeps the credential. Raises UpstreamFault.
 
         RFC 9207: `iss` is compared byte for byte before anything else of the answer means anything.
         """
         at = consent.at
-        if consent.redirect != self._own.redirect:
+        if consent.redirect != self._own_client.redirect_uri:
             raise UpstreamFault("The gateway's address has changed since this was asked", "another redirect")
         if ("iss" in answer or at.names_itself) and answer.get("iss") != at.issuer:
             raise UpstreamFault("The answer is of another authorization server than was asked", "iss differs")
         if "error" in answer or not answer.get("code"):
             raise OAuthRefused(answer.get("error", "no_code")[:60])
-        form = {"grant_type": "authorization_code", "code": answer["code"], "redirect_uri": self._own.redirect}
+        form = {"grant_type": "authorization_code", "code": answer["code"], "redirect_uri": self._own_client.redirect_uri}
         form |= {"code_verifier": verifier} | ({} if consent.openid else {"resource": consent.key.resource})
-        given = await self._token(consent.key.tenant, at, consent.client, form, consent.scopes)
+        given = await self._request_token(consent.key.tenant, at, consent.client, form, consent.scopes)
         if consent.openid:
-            check_identity(given.id_token, Identity(at, consent.client, consent.key), nonce_for(verifier), self.now())
-        await self._vault.keep(consent.key, replace(given, redirect=consent.redirect))
+            check_identity(given.id_token, ProviderIdentity(at, consent.client, consent.key), nonce_for(verifier), self.now())
+        await self._vault.write(consent.key, replace(given, redirect=consent.redirect))
 
-    async def site(self, approach: Approach, terms: AuthTerms, told: str = "", fresh: bool = False) -> Site:
+    async def find_site(
+        self, request: CredentialRequest, auth_options: AuthOptions, metadata_url: str = "", refetch: bool = False
+    ) -> OAuthSite:
         """Where tokens for a server come from. Raises UpstreamFault."""
-        place = (approach.url, terms.issuer)
+        place = (request.url, auth_options.issuer)
         known = self._sites.get(place)
-        if known is not None and not fresh:
+        if known is not None and not refetch:
             return known
-        if told and not at_own_host(approach.url, told):
-            raise UpstreamFault("The server's resource metadata is at another host", told[:200])
-        resource = await resource_of(self._network.fetch, approach.url, told)
-        if resource is None and terms.issuer:  # the operator knows what the server does not say
-            resource = Resource(approach.url, (terms.issuer,), frozenset())
+        if metadata_url and not is_at_own_host(request.url, metadata_url):
+            raise UpstreamFault("The server's resource metadata is at another host", metadata_url[:200])
+        resource = await discover_resource(self._network.fetch, request.url, metadata_url)
+        if resource is None and auth_options.issuer:  # the operator knows what the server does not say
+            resource = ProtectedResource(request.url, (auth_options.issuer,), frozenset())
         if resource is None:
-            raise UpstreamFault("The server wants authorization and does not say whose", told[:200])
-        issuer = terms.issuer or chosen(approach.url, resource.issuers, terms.listed)
+            raise UpstreamFault("The server wants authorization and does not say whose", metadata_url[:200])
+        issuer = auth_options.issuer or choose_issuer(request.url, resource.issuers, auth_options.listed_issuers)
         if issuer not in resource.issuers:
             raise UpstreamFault("The server names another authorization server than is set up for it", resource.issuers[0][:200])
-        found = Site(resource, await server_of(self._network.fetch, issuer))
-        check_endpoints(found.at, terms.trusted)
+        found = OAuthSite(resource, await discover_authorization_server(self._network.fetch, issuer))
+        check_endpoints(found.authorization_server, auth_options.trusted_issuers)
         self._sites.put(place, found, SITE_SECONDS)
         return found
 
-    async def token(self, approach: Approach, terms: AuthTerms, site: Site, form: Mapping[str, str], asked: frozenset[str]) -> Credential:
-        client = await self.clients.of(approach.tenant, terms, site.at)
+    async def request_token(
+        self, request: CredentialRequest, auth_options: AuthOptions, site: OAuthSite, form: Mapping[str, str], scopes: frozenset[str]
+    ) -> Credential:
+        client = await self.clients.client_for(request.tenant, auth_options, site.authorization_server)
         given = {**form, "resource": site.resource.id}
-        return await self._token(approach.tenant, site.at, client, given, asked)
+        return await self._request_token(request.tenant, site.authorization_server, client, given, scopes)
 
-    async def _token(
-        self, tenant: str, at: AuthorizationServer, client: Client, form: Mapping[str, str], asked: frozenset[str]
+    async def _request_token(
+        self,
+        tenant: str,
+        authorization_server: AuthorizationServer,
+        client: ClientRegistration,
+        form: Mapping[str, str],
+        scopes: frozenset[str],
     ) -> Credential:
         try:
-            credential = await self._requests.token(at, client, form, asked)
+            credential = await self._requests.request_token(authorization_server, client, form, scopes)
         except OAuthRefused as refused:
-            await self.clients.refused(tenant, at, refused)
+            await self.clients.handle_refusal(tenant, authorization_server, refused)
             raise
-        self.clients.was_good(tenant, client)
+        self.clients.mark_good(tenant, client)
         return credential
 
-    async def ask(self, approach: Approach, terms: AuthTerms, site: Site, key: CredentialKey, scopes: frozenset[str]) -> ConsentNeeded:
-        if not site.at.pkce or not site.at.authorization_endpoint:
+    async def request_consent(
+        self, request: CredentialRequest, auth_options: AuthOptions, site: OAuthSite, key: CredentialKey, scopes: frozenset[str]
+    ) -> ConsentNeeded:
+        if not site.authorization_server.pkce or not site.authorization_server.authorization_endpoint:
             raise UpstreamFault("The authorization server offers no consent that is safe", "no S256, or no authorization endpoint")
-        more = frozenset({OFFLINE}) if OFFLINE in site.at.scopes else frozenset()
-        client = await self.clients.of(approach.tenant, terms, site.at, lasting=True)
-        return await self.consents.ask(Consent(key, approach.server, site.at, client, scopes | more, self._own.redirect))
+        more = frozenset({OFFLINE_ACCESS}) if OFFLINE_ACCESS in site.authorization_server.scopes else frozenset()
+        client = await self.clients.client_for(request.tenant, auth_options, site.authorization_server, for_consent=True)
+        return await self.consents.request_consent(
+            Consent(key, request.server, site.authorization_server, client, scopes | more, self._own_client.redirect_uri)
+        )
 
-    async def vouched(self, approach: Approach, terms: AuthTerms, site: Site, scopes: frozenset[str]) -> Credential:
+    async def request_token_by_assertion(
+        self, request: CredentialRequest, auth_options: AuthOptions, site: OAuthSite, scopes: frozenset[str]
+    ) -> Credential:
         """By an assertion; the person is asked for nothing here, and nobody else's account is used where it is refused."""
-        client = await self.clients.of(approach.tenant, terms, site.at)
-        asked = Wanted(approach.server, approach.grant if terms.personal else None, site.at, client, site.resource.id, scopes)
-        return await self._assertions.token(terms, asked)
+        client = await self.clients.client_for(request.tenant, auth_options, site.authorization_server)
+        asked = AssertionTokenRequest(
+            request.server, request.grant if auth_options.is_personal else None, site.authorization_server, client, site.resource.id, scopes
+        )
+        return await self._assertions.request_token(auth_options, asked)
 
-    async def _ask_identity(self, identity: Identity, server: str) -> ConsentNeeded:
-        if not identity.at.pkce or not identity.at.authorization_endpoint:
+    async def _request_identity_consent(self, identity: ProviderIdentity, server: str) -> ConsentNeeded:
+        if not identity.authorization_server.pkce or not identity.authorization_server.authorization_endpoint:
             raise UpstreamFault("The identity provider offers no consent that is safe", "no S256, or no authorization endpoint")
-        consent = Consent(identity.key, server, identity.at, identity.client, OPENID_SCOPES, self._own.redirect, openid=True)
-        return await self.consents.ask(consent)
+        consent = Consent(
+            identity.key, server, identity.authorization_server, identity.client, OPENID_SCOPES, self._own_client.redirect_uri, openid=True
+        )
+        return await self.consents.request_consent(consent)
 
-    async def forget_registration(self, approach: Approach) -> None:
+    async def delete_registration(self, request: CredentialRequest) -> None:
         """Has the gateway register anew where it registered itself for a server. Raises UpstreamFault and EgressRefused."""
-        terms = self._terms(approach.upstream)
+        terms = self._auth_options(request.upstream)
         if terms is not None:
-            site = await self.site(approach, terms, fresh=True)
-            await self.clients.forget(approach.tenant, site.at.issuer)
+            site = await self.find_site(request, terms, refetch=True)
+            await self.clients.delete_registration(request.tenant, site.authorization_server.issuer)
 
-    async def revoke(self, key: CredentialKey, held: Credential, upstreams: Sequence[Mapping[str, Any]]) -> bool:
+    async def revoke(self, key: CredentialKey, credential: Credential, upstreams: Sequence[Mapping[str, Any]]) -> bool:
         """Tells the authorization server that a credential is not used any more; False where it takes no such word (RFC 7009).
 
         `upstreams`: of the entries that the credential opens, which may say who the gateway is there. Raises UpstreamFault, EgressRefused.
         """
-        at = await server_of(self._network.fetch, key.issuer)
-        known = [terms for terms in map(self._terms, upstreams) if terms is not None]
-        listed = frozenset().union(*(terms.trusted for terms in known))
+        at = await discover_authorization_server(self._network.fetch, key.issuer)
+        known = [terms for terms in map(self._auth_options, upstreams) if terms is not None]
+        listed = frozenset().union(*(terms.trusted_issuers for terms in known))
         check_endpoints(at, listed)
-        if not may_revoke(at, listed) or held.endpoint not in ("", at.token_endpoint):
+        if not may_revoke(at, listed) or credential.endpoint not in ("", at.token_endpoint):
             return False
-        client = await self.clients.of_credential(key, held, known, at)
-        tokens = ((held.refresh_token, "refresh_token"), (held.access_token, "access_token"))
+        client = await self.clients.client_of_credential(key, credential, known, at)
+        tokens = ((credential.refresh_token, "refresh_token"), (credential.access_token, "access_token"))
         for token, kind in tokens:
             if token:
                 await self._requests.revoke(at, client, token, kind)
         return True
 
-    def fits(self, terms: AuthTerms, held: Credential) -> bool:
+    def is_for_current_client(self, auth_options: AuthOptions, credential: Credential) -> bool:
         """Whether a credential is of the consent that would be asked for now: for this client, who comes back at this address."""
-        return (terms.client_id in ("", held.client_id)) and held.redirect in ("", self._own.redirect)
+        return (auth_options.client_id in ("", credential.client_id)) and credential.redirect in ("", self._own_client.redirect_uri)
 
     @property
-    def vault(self) -> Vault:
+    def vault(self) -> CredentialVault:
         return self._vault
 
     def now(self) -> float:
-        return self._own.now()
+        return self._own_client.now()
 
 
-class _Visit:
+class _AuthorizedSend:
     """One call, from its first request to its last."""
 
-    def __init__(self, oauth: McpOAuth, approach: Approach, terms: AuthTerms) -> None:
+    def __init__(self, oauth: UpstreamOAuth, request: CredentialRequest, auth_options: AuthOptions) -> None:
         self._oauth = oauth
-        self._approach = approach
-        self._terms = terms
-        self._refreshed = False
+        self._request = request
+        self._auth_options = auth_options
+        self._has_refreshed = False
 
-    async def known(self) -> Credential | None:
+    async def find_credential(self) -> Credential | None:
         """What there is already for this person at this server, renewed where it ends."""
-        grant, found = self._approach.grant, None
+        grant, found = self._request.grant, None
         if grant is None:
             return None
-        for key, held in await self._oauth.vault.find(grant, origin_of(self._approach.url), self._terms.personal):
-            ours = self._terms.issuer in ("", key.issuer) and self._oauth.fits(self._terms, held)
-            if ours and covers(key.resource, self._approach.url):
+        for key, held in await self._oauth.vault.find(grant, origin_of(self._request.url), self._auth_options.is_personal):
+            ours = self._auth_options.issuer in ("", key.issuer) and self._oauth.is_for_current_client(self._auth_options, held)
+            if ours and covers(key.resource, self._request.url):
                 found = (key, held)
-        if found is None or not found[1].expires or found[1].expires - EARLY_SECONDS > self._oauth.now():
+        if found is None or not found[1].expires or found[1].expires - REFRESH_EARLY_SECONDS > self._oauth.now():
             return found and found[1]
         key, held = found
-        site = await self._oauth.site(self._approach, self._terms)
-        async with self._oauth.vault.alone(key.place):
+        site = await self._oauth.find_site(self._request, self._auth_options)
+        async with self._oauth.vault.lease(key.full_key):
             newer = await self._oauth.vault.read(grant, key)
-            return newer if newer != held or key != self._key(site, grant) else await self._renewed(site, key, held)
+            return newer if newer != held or key != self._credential_key(site, grant) else await self._refresh(site, key, held)
 
-    async def answer(self, challenged: Challenged, shown: Credential | None) -> Credential:
+    async def answer_challenge(self, challenged: Challenged, presented: Credential | None) -> Credential:
         """A credential other than the one that was `shown`. Raises ConsentNeeded and UpstreamFault."""
-        challenge = challenge_of(challenged.challenge)
+        challenge = parse_challenge(challenged.challenge)
         wider = challenged.status == 403
         if wider and challenge.error != "insufficient_scope":
             raise challenged
-        grant = self._approach.grant
+        grant = self._request.grant
         if grant is None:
-            return await self._own_look(challenge, shown)
-        site = await self._oauth.site(self._approach, self._terms, challenge.metadata, fresh=shown is not None and not wider)
-        key = self._key(site, grant)
-        async with self._oauth.vault.alone(key.place):
+            return await self._credential_for_probe(challenge, presented)
+        site = await self._oauth.find_site(
+            self._request, self._auth_options, challenge.metadata_url, refetch=presented is not None and not wider
+        )
+        key = self._credential_key(site, grant)
+        async with self._oauth.vault.lease(key.full_key):
             held = await self._oauth.vault.read(grant, key)
-            if held is not None and not self._oauth.fits(self._terms, held):
+            if held is not None and not self._oauth.is_for_current_client(self._auth_options, held):
                 held = None
-            if held is not None and (shown is None or held.access_token != shown.access_token):
+            if held is not None and (presented is None or held.access_token != presented.access_token):
                 return held  # somebody was faster
             if held is not None and not wider:
-                fresh = await self._renewed(site, key, held)
+                fresh = await self._refresh(site, key, held)
                 if fresh is not None:
                     return fresh
-            return await self._asked(site, key, challenge, held if wider else None)
+            return await self._obtain_credential(site, key, challenge, held if wider else None)
 
-    async def _asked(self, site: Site, key: CredentialKey, challenge: Challenge, narrow: Credential | None) -> Credential:
+    async def _obtain_credential(
+        self, site: OAuthSite, key: CredentialKey, challenge: Challenge, too_narrow: Credential | None
+    ) -> Credential:
         """A new credential: for what the server says, what the operator added, and what was there already."""
-        scopes = (challenge.scopes or (frozenset() if narrow else site.resource.scopes)) | self._terms.scopes
-        if narrow is not None:
-            if scopes <= narrow.asked and self._oauth.now() - narrow.obtained < JUST_SECONDS:
-                raise UpstreamFault(REFUSED, "insufficient_scope, for scopes that were asked for already")
-            scopes |= narrow.asked | narrow.scopes
-        if self._terms.grant in WITH_ASSERTION:
-            credential = await self._oauth.vouched(self._approach, self._terms, site, scopes)
-            await self._oauth.vault.keep(key, credential)
+        scopes = (challenge.scopes or (frozenset() if too_narrow else site.resource.scopes)) | self._auth_options.scopes
+        if too_narrow is not None:
+            if scopes <= too_narrow.asked and self._oauth.now() - too_narrow.obtained < ASK_AGAIN_SECONDS:
+                raise UpstreamFault(REFUSED_TEXT, "insufficient_scope, for scopes that were asked for already")
+            scopes |= too_narrow.asked | too_narrow.scopes
+        if self._auth_options.grant_kind in ASSERTION_GRANT_KINDS:
+            credential = await self._oauth.request_token_by_assertion(self._request, self._auth_options, site, scopes)
+            await self._oauth.vault.write(key, credential)
             return credential
-        if self._terms.personal:
-            raise await self._oauth.ask(self._approach, self._terms, site, key, scopes)
-        credential = await self._service(site, scopes)
-        await self._oauth.vault.keep(key, credential)
+        if self._auth_options.is_personal:
+            raise await self._oauth.request_consent(self._request, self._auth_options, site, key, scopes)
+        credential = await self._own_credential(site, scopes)
+        await self._oauth.vault.write(key, credential)
         return credential
 
-    async def _service(self, site: Site, scopes: frozenset[str]) -> Credential:
+    async def _own_credential(self, site: OAuthSite, scopes: frozenset[str]) -> Credential:
         """The gateway's own account."""
-        if self._terms.grant in WITH_ASSERTION:
-            return await self._oauth.vouched(self._approach, self._terms, site, scopes)
-        form = {"grant_type": "client_credentials", **_scope(scopes)}
-        return await self._oauth.token(self._approach, self._terms, site, form, scopes)
+        if self._auth_options.grant_kind in ASSERTION_GRANT_KINDS:
+            return await self._oauth.request_token_by_assertion(self._request, self._auth_options, site, scopes)
+        form = {"grant_type": "client_credentials", **_scope_param(scopes)}
+        return await self._oauth.request_token(self._request, self._auth_options, site, form, scopes)
 
-    async def _own_look(self, challenge: Challenge, shown: Credential | None) -> Credential:
+    async def _credential_for_probe(self, challenge: Challenge, presented: Credential | None) -> Credential:
         """For a look at what a server offers, which is nobody's call: only by the gateway's own account, and kept nowhere."""
-        if self._terms.personal or shown is not None:
-            raise UpstreamFault(NOBODY if self._terms.personal else REFUSED)
-        site = await self._oauth.site(self._approach, self._terms, challenge.metadata)
-        return await self._service(site, (challenge.scopes or site.resource.scopes) | self._terms.scopes)
+        if self._auth_options.is_personal or presented is not None:
+            raise UpstreamFault(NO_PERSON_TEXT if self._auth_options.is_personal else REFUSED_TEXT)
+        site = await self._oauth.find_site(self._request, self._auth_options, challenge.metadata_url)
+        return await self._own_credential(site, (challenge.scopes or site.resource.scopes) | self._auth_options.scopes)
 
-    async def _renewed(self, site: Site, key: CredentialKey, held: Credential) -> Credential | None:
+    async def _refresh(self, site: OAuthSite, key: CredentialKey, credential: Credential) -> Credential | None:
         """By its refresh token, once in a call; what can't be renewed is forgotten."""
-        if self._refreshed or not held.refresh_token:
-            await self._oauth.vault.forget(key)
+        if self._has_refreshed or not credential.refresh_token:
+            await self._oauth.vault.delete(key)
             return None
-        self._refreshed = True
-        client = await self._oauth.clients.of(self._approach.tenant, self._terms, site.at)
-        same = client.client_id == held.client_id and held.endpoint in ("", site.at.token_endpoint)
+        self._has_refreshed = True
+        client = await self._oauth.clients.client_for(self._request.tenant, self._auth_options, site.authorization_server)
+        same = client.client_id == credential.client_id and credential.endpoint in ("", site.authorization_server.token_endpoint)
         if not same:  # RFC 6749 s10.4: the token is bound to whom it was given to, and goes nowhere but whence it came
-            await self._oauth.vault.forget(key)
+            await self._oauth.vault.delete(key)
             return None
-        form = {"grant_type": "refresh_token", "refresh_token": held.refresh_token}
+        form = {"grant_type": "refresh_token", "refresh_token": credential.refresh_token}
         try:
-            fresh = await self._oauth.token(self._approach, self._terms, site, form, held.scopes)
+            fresh = await self._oauth.request_token(self._request, self._auth_options, site, form, credential.scopes)
         except OAuthRefused:
-            await self._oauth.vault.forget(key)
+            await self._oauth.vault.delete(key)
             return None
-        fresh = replace(fresh, asked=held.asked, refresh_token=fresh.refresh_token or held.refresh_token, redirect=held.redirect)
-        await self._oauth.vault.keep(key, fresh)
+        fresh = replace(
+            fresh, asked=credential.asked, refresh_token=fresh.refresh_token or credential.refresh_token, redirect=credential.redirect
+        )
+        await self._oauth.vault.write(key, fresh)
         return fresh
 
-    def _key(self, site: Site, grant: Grant) -> CredentialKey:
+    def _credential_key(self, site: OAuthSite, grant: Grant) -> CredentialKey:
         """Raises UpstreamFault where the token would go to another origin than it is for."""
-        if origin_of(site.resource.id) != origin_of(self._approach.url):
+        if origin_of(site.resource.id) != origin_of(self._request.url):
             raise UpstreamFault("The server's resource metadata is of another resource")
         principal = grant.delegation.principal
-        owner = principal.owner if self._terms.personal else ""
-        return CredentialKey(principal.tenant, owner, site.at.issuer, site.resource.id)
+        owner = principal.owner_key if self._auth_options.is_personal else ""
+        return CredentialKey(principal.tenant, owner, site.authorization_server.issuer, site.resource.id)
 
 
-def approach_of(call: Call) -> Approach:
+def credential_request_of(call: Call) -> CredentialRequest:
     target = call.target
-    return Approach(target.tenant, target.name, target.url, target.upstream, call.grant)
+    return CredentialRequest(target.tenant, target.name, target.url, target.upstream, call.grant)
 
 
-def approach_to(target: Registration) -> Approach:
+def own_credential_request(target: Registration) -> CredentialRequest:
     """The gateway's own, on nobody's behalf."""
-    return Approach(target.tenant, target.name, target.url, target.upstream, None)
+    return CredentialRequest(target.tenant, target.name, target.url, target.upstream, None)
 
 
 def with_headers(call: Call, headers: Mapping[str, str]) -> Call:
     return structs.replace(call, headers=with_more(call.headers, headers)) if headers else call
 
 
-def _scope(scopes: frozenset[str]) -> dict[str, str]:
+def _scope_param(scopes: frozenset[str]) -> dict[str, str]:
     return {"scope": " ".join(sorted(scopes))} if scopes else {}
 
 

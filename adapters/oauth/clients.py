@@ -5,88 +5,108 @@ from typing import Final
 
 from adapters.contract import UpstreamFault
 from adapters.oauth.discovery import AuthorizationServer
-from adapters.oauth.grants import FORGOTTEN, OAuthRefused, OAuthRequests, OwnClient
-from adapters.oauth.options import AuthTerms
+from adapters.oauth.grants import UNKNOWN_CLIENT_ERRORS, OAuthRefused, OAuthRequests, OwnClient
+from adapters.oauth.options import AuthOptions
 from policies.cache import BoundedCache
-from policies.vault.credentials import Client, Credential, CredentialKey, Vault
+from policies.vault.credentials import ClientRegistration, Credential, CredentialKey, CredentialVault
 
-KNOWN_SECONDS: Final = 600.0  # for which a registration that was good is not asked about
-KNOWN_MAX: Final = 4096
+GOOD_SECONDS: Final = 600.0  # for which a registration that was good is not asked about
+GOOD_MAX: Final = 4096
 
 
 class OwnClients:
     """`own.now` counts seconds since 1970."""
 
-    def __init__(self, own: OwnClient, requests: OAuthRequests, vault: Vault) -> None:
-        self._own = own
+    def __init__(self, own_client: OwnClient, requests: OAuthRequests, vault: CredentialVault) -> None:
+        self._own_client = own_client
         self._requests = requests
         self._vault = vault
-        self._known: BoundedCache[tuple[str, str], str] = BoundedCache(KNOWN_MAX, own.now)
+        self._good_until_expiry: BoundedCache[tuple[str, str], str] = BoundedCache(GOOD_MAX, own_client.now)
 
-    async def of(self, tenant: str, terms: AuthTerms, at: AuthorizationServer, lasting: bool = False) -> Client:
+    async def client_for(
+        self, tenant: str, auth_options: AuthOptions, authorization_server: AuthorizationServer, for_consent: bool = False
+    ) -> ClientRegistration:
         """Set up by the operator, else by the address of our document, else registered there. Never one of another issuer's.
 
         `lasting`: a person is to be sent there with it. A registration that the authorization server forgot would show them an error page
         of which the gateway never hears, so it is asked about and made anew first.
         """
-        if terms.client_id:
-            method = terms.method or ("private_key_jwt" if not terms.secret and "private_key_jwt" in at.methods else "")
-            return Client(at.issuer, terms.client_id, method or _method(terms.secret, at.methods), terms.secret)
-        if at.documents and self._own.document.startswith("https://"):
-            return self._own.described(at)
-        registered = await self._vault.client(tenant, at.issuer)
-        if registered is not None and lasting and not await self._is_good(tenant, at, registered):
-            await self.forget(tenant, at.issuer)
+        if auth_options.client_id:
+            method = auth_options.method or (
+                "private_key_jwt" if not auth_options.secret and "private_key_jwt" in authorization_server.methods else ""
+            )
+            return ClientRegistration(
+                authorization_server.issuer,
+                auth_options.client_id,
+                method or _default_method(auth_options.secret, authorization_server.methods),
+                auth_options.secret,
+            )
+        if authorization_server.documents and self._own_client.document_url.startswith("https://"):
+            return self._own_client.client_by_document(authorization_server)
+        registered = await self._vault.find_client(tenant, authorization_server.issuer)
+        if registered is not None and for_consent and not await self._is_good(tenant, authorization_server, registered):
+            await self.delete_registration(tenant, authorization_server.issuer)
             registered = None
-        if registered is None and at.registration_endpoint:
-            registered = await self._registered(tenant, at)
+        if registered is None and authorization_server.registration_endpoint:
+            registered = await self._register_once(tenant, authorization_server)
         if registered is None:
-            raise UpstreamFault("The authorization server registers nobody; an operator has to set upstream.auth.client_id", at.issuer)
+            raise UpstreamFault(
+                "The authorization server registers nobody; an operator has to set upstream.auth.client_id", authorization_server.issuer
+            )
         return registered
 
-    async def of_credential(self, key: CredentialKey, held: Credential, known: Sequence[AuthTerms], at: AuthorizationServer) -> Client:
+    async def client_of_credential(
+        self, key: CredentialKey, credential: Credential, known_options: Sequence[AuthOptions], authorization_server: AuthorizationServer
+    ) -> ClientRegistration:
         """As whom the gateway was given a credential. `known`: terms of the entries that it opens."""
-        for terms in known:
-            if terms.client_id == held.client_id:
-                return await self.of(key.tenant, terms, at)
-        if held.client_id in (self._own.document, self._own.keyed):
-            return self._own.described(at)
-        registered = await self._vault.client(key.tenant, at.issuer)
-        return registered if registered is not None and registered.client_id == held.client_id else Client(at.issuer, held.client_id)
+        for terms in known_options:
+            if terms.client_id == credential.client_id:
+                return await self.client_for(key.tenant, terms, authorization_server)
+        if credential.client_id in (self._own_client.document_url, self._own_client.keyed_document_url):
+            return self._own_client.client_by_document(authorization_server)
+        registered = await self._vault.find_client(key.tenant, authorization_server.issuer)
+        return (
+            registered
+            if registered is not None and registered.client_id == credential.client_id
+            else ClientRegistration(authorization_server.issuer, credential.client_id)
+        )
 
-    def was_good(self, tenant: str, client: Client) -> None:
+    def mark_good(self, tenant: str, client: ClientRegistration) -> None:
         """The authorization server took it a moment ago."""
-        self._known.put((tenant, client.issuer), client.client_id, KNOWN_SECONDS)
+        self._good_until_expiry.put((tenant, client.issuer), client.client_id, GOOD_SECONDS)
 
-    async def refused(self, tenant: str, at: AuthorizationServer, refused: OAuthRefused) -> None:
+    async def handle_refusal(self, tenant: str, authorization_server: AuthorizationServer, refused: OAuthRefused) -> None:
         """Forgets a registration that the authorization server does not know."""
-        if refused.error in FORGOTTEN:
-            await self.forget(tenant, at.issuer)
+        if refused.error in UNKNOWN_CLIENT_ERRORS:
+            await self.delete_registration(tenant, authorization_server.issuer)
 
-    async def forget(self, tenant: str, issuer: str) -> None:
-        self._known.drop((tenant, issuer))
-        await self._vault.forget_client(tenant, issuer)
+    async def delete_registration(self, tenant: str, issuer: str) -> None:
+        self._good_until_expiry.drop((tenant, issuer))
+        await self._vault.delete_client(tenant, issuer)
 
-    async def _is_good(self, tenant: str, at: AuthorizationServer, client: Client) -> bool:
-        if not at.registration_endpoint or self._known.get((tenant, at.issuer)) == client.client_id:
+    async def _is_good(self, tenant: str, authorization_server: AuthorizationServer, client: ClientRegistration) -> bool:
+        if (
+            not authorization_server.registration_endpoint
+            or self._good_until_expiry.get((tenant, authorization_server.issuer)) == client.client_id
+        ):
             return True
-        if not await self._requests.knows(at, client):
+        if not await self._requests.is_registered(authorization_server, client):
             return False
-        self.was_good(tenant, client)
+        self.mark_good(tenant, client)
         return True
 
-    async def _registered(self, tenant: str, at: AuthorizationServer) -> Client:
+    async def _register_once(self, tenant: str, authorization_server: AuthorizationServer) -> ClientRegistration:
         """One registration for all processes: a consent is good for the client that asked for it."""
-        async with self._vault.alone(("client", tenant, at.issuer)):
-            known = await self._vault.client(tenant, at.issuer)
+        async with self._vault.lease(("client", tenant, authorization_server.issuer)):
+            known = await self._vault.find_client(tenant, authorization_server.issuer)
             if known is None:
-                known = await self._requests.register(at)
-                await self._vault.keep_client(tenant, known)
-                self.was_good(tenant, known)
+                known = await self._requests.register(authorization_server)
+                await self._vault.write_client(tenant, known)
+                self.mark_good(tenant, known)
             return known
 
 
-def _method(secret: str, methods: Sequence[str]) -> str:
+def _default_method(secret: str, methods: Sequence[str]) -> str:
     if not secret:
         return "none"
     return "client_secret_post" if "client_secret_post" in methods and "client_secret_basic" not in methods else "client_secret_basic"

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from adapters.contract import UpstreamFault
-from adapters.upstream.http1 import Fetched
+from adapters.upstream.http1 import HttpResponse
 from policies.strict_json import BadJson, parse
 from policies.vault.credentials import origin_of
 
@@ -17,19 +17,19 @@ DOCUMENT_MAX: Final = 256 << 10  # bytes
 FETCH_SECONDS: Final = 10.0
 SCOPES_MAX: Final = 200
 HEADER_MAX: Final = 8192
-RESOURCE: Final = "/.well-known/oauth-protected-resource"
-SERVER: Final = "/.well-known/oauth-authorization-server"
-OPENID: Final = "/.well-known/openid-configuration"
+RESOURCE_METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
+SERVER_METADATA_PATH: Final = "/.well-known/oauth-authorization-server"
+OPENID_METADATA_PATH: Final = "/.well-known/openid-configuration"
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-BAD: Final = "The server's authorization server can't be used"
+UNUSABLE_TEXT: Final = "The server's authorization server can't be used"
 _SCOPE: Final = re.compile(r"[!#-\[\]-~]{1,256}")
 _WORD: Final = re.compile(r'([^\s,="]++)(?:[ \t]*+=[ \t]*+("(?:[^"\\]|\\.)*+"?|[^\s,"]++))?')  # a scheme, or a parameter and its value
 
 
-class Fetch(Protocol):
+class FetchDocument(Protocol):
     """adapters/upstream/egress.py."""
 
-    async def __call__(self, url: str, *, limit: int, timeout: float) -> Fetched: ...  # noqa: ASYNC109 (covers reading too)
+    async def __call__(self, url: str, *, limit: int, timeout: float) -> HttpResponse: ...  # noqa: ASYNC109 (covers reading too)
 
 
 class Challenge(NamedTuple):
@@ -37,10 +37,10 @@ class Challenge(NamedTuple):
 
     error: str = ""
     scopes: frozenset[str] = frozenset()
-    metadata: str = ""
+    metadata_url: str = ""
 
 
-class Resource(NamedTuple):
+class ProtectedResource(NamedTuple):
     """`id` is what tokens are asked for (RFC 8707); `issuers` those who give them."""
 
     id: str
@@ -83,7 +83,7 @@ class _ServerDocument(msgspec.Struct):
     authorization_response_iss_parameter_supported: bool = False
 
 
-def challenge_of(header: str) -> Challenge:
+def parse_challenge(header: str) -> Challenge:
     """Of all schemes in one header the parameters of Bearer."""
     found: dict[str, str] = {}
     scheme = ""
@@ -92,10 +92,10 @@ def challenge_of(header: str) -> Challenge:
             scheme = word.lower()
         elif scheme == "bearer":
             found.setdefault(word.lower(), re.sub(r"\\(.)", r"\1", value[1:].removesuffix('"')) if value.startswith('"') else value)
-    return Challenge(found.get("error", ""), scopes_of(found.get("scope", "")), found.get("resource_metadata", ""))
+    return Challenge(found.get("error", ""), parse_scopes(found.get("scope", "")), found.get("resource_metadata", ""))
 
 
-def scopes_of(text: str | Sequence[str]) -> frozenset[str]:
+def parse_scopes(text: str | Sequence[str]) -> frozenset[str]:
     """Scope tokens (RFC 6749 s3.3), those that are none left out."""
     tokens = text.split(" ") if isinstance(text, str) else text
     return frozenset(token for token in tokens[:SCOPES_MAX] if _SCOPE.fullmatch(token))
@@ -111,15 +111,17 @@ def is_confidential(url: str) -> bool:
     return bool(parts.hostname) and not parts.fragment and (here or parts.scheme == "https")
 
 
-async def resource_of(fetch: Fetch, url: str, told: str) -> Resource | None:
+async def discover_resource(fetch: FetchDocument, url: str, metadata_url: str) -> ProtectedResource | None:
     """The metadata of the server at `url`, at the address that its challenge `told`, or at the well-known ones; None: there is none.
 
     Raises UpstreamFault for metadata that can't be believed.
     """
     parts = urlsplit(url)
     base, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
-    for place in [told] if told else dict.fromkeys((f"{base}{RESOURCE}{path}", f"{base}{RESOURCE}")):
-        document = await _document(fetch, place)
+    for place in (
+        [metadata_url] if metadata_url else dict.fromkeys((f"{base}{RESOURCE_METADATA_PATH}{path}", f"{base}{RESOURCE_METADATA_PATH}"))
+    ):
+        document = await _fetch_document(fetch, place)
         if document is None:
             continue
         try:
@@ -130,39 +132,39 @@ async def resource_of(fetch: Fetch, url: str, told: str) -> Resource | None:
             raise UpstreamFault("The server's resource metadata is of another resource", said.resource[:200])
         if not said.authorization_servers:
             raise UpstreamFault("The server's resource metadata names no authorization server")
-        return Resource(said.resource, tuple(said.authorization_servers), scopes_of(said.scopes_supported))
+        return ProtectedResource(said.resource, tuple(said.authorization_servers), parse_scopes(said.scopes_supported))
     return None
 
 
-async def server_of(fetch: Fetch, issuer: str) -> AuthorizationServer:
+async def discover_authorization_server(fetch: FetchDocument, issuer: str) -> AuthorizationServer:
     """The metadata of an authorization server. Raises UpstreamFault, also where it is of another issuer (RFC 8414 s3.3)."""
     if not is_confidential(issuer) or urlsplit(issuer).query:
-        raise UpstreamFault(BAD, "the issuer is no https URL")
+        raise UpstreamFault(UNUSABLE_TEXT, "the issuer is no https URL")
     parts = urlsplit(issuer)
     base, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
-    places = [f"{base}{SERVER}{path}", f"{base}{OPENID}{path}", f"{base}{path}{OPENID}"]
+    places = [f"{base}{SERVER_METADATA_PATH}{path}", f"{base}{OPENID_METADATA_PATH}{path}", f"{base}{path}{OPENID_METADATA_PATH}"]
     for place in dict.fromkeys(places):
-        document = await _document(fetch, place)
+        document = await _fetch_document(fetch, place)
         if document is not None:
-            return _server(document, issuer)
-    raise UpstreamFault(BAD, "no metadata")
+            return _read_authorization_server(document, issuer)
+    raise UpstreamFault(UNUSABLE_TEXT, "no metadata")
 
 
-def _server(document: Mapping[str, Any], issuer: str) -> AuthorizationServer:
+def _read_authorization_server(document: Mapping[str, Any], issuer: str) -> AuthorizationServer:
     try:
         said = msgspec.convert({name: value for name, value in document.items() if value is not None}, _ServerDocument)
     except msgspec.ValidationError as error:
-        raise UpstreamFault(BAD, str(error)[:200]) from None
+        raise UpstreamFault(UNUSABLE_TEXT, str(error)[:200]) from None
     if said.issuer != issuer:
-        raise UpstreamFault(BAD, "the metadata is of another issuer")
+        raise UpstreamFault(UNUSABLE_TEXT, "the metadata is of another issuer")
     endpoints = (said.token_endpoint, said.authorization_endpoint, said.registration_endpoint)
     if not all(is_confidential(each) for each in endpoints if each):
-        raise UpstreamFault(BAD, "an endpoint is no https URL")
+        raise UpstreamFault(UNUSABLE_TEXT, "an endpoint is no https URL")
     return AuthorizationServer(
         issuer,
         *endpoints,
         methods=said.token_endpoint_auth_methods_supported,
-        scopes=scopes_of(said.scopes_supported),
+        scopes=parse_scopes(said.scopes_supported),
         documents=said.client_id_metadata_document_supported,
         names_itself=said.authorization_response_iss_parameter_supported,
         pkce="S256" in said.code_challenge_methods_supported,
@@ -179,7 +181,7 @@ def covers(resource: str, url: str) -> bool:
     return not above.query and not above.fragment and (path.rstrip("/") == whole or path.startswith(f"{whole}/"))
 
 
-async def _document(fetch: Fetch, url: str) -> Mapping[str, Any] | None:
+async def _fetch_document(fetch: FetchDocument, url: str) -> Mapping[str, Any] | None:
     """A JSON object, or None where there is none."""
     fetched = await fetch(url, limit=DOCUMENT_MAX, timeout=FETCH_SECONDS)
     if fetched.status != 200:

@@ -10,29 +10,29 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 import msgspec
 
 from adapters.contract import UpstreamFault
-from adapters.oauth.discovery import LOOPBACK, AuthorizationServer, scopes_of
-from adapters.upstream.egress import Bounds, Fetched
+from adapters.oauth.discovery import LOOPBACK, AuthorizationServer, parse_scopes
+from adapters.upstream.egress import HttpResponse, RequestBounds
 from policies.ids import new_id
-from policies.vault.credentials import Client, Credential
+from policies.vault.credentials import ClientRegistration, Credential
 
-ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+CLIENT_ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_SECONDS: Final = 60.0
 REQUEST_SECONDS: Final = 15.0
 ANSWER_MAX: Final = 256 << 10
 TOKEN_MAX: Final = 16 << 10  # characters
-PREFERRED: Final = ("client_secret_basic", "client_secret_post", "none")  # of what a registration may bring
-REFUSED: Final = "The authorization server refuses"
-OFFLINE: Final = "offline_access"
-NO_CODE: Final = "interlock-asks-whether-it-is-still-registered-here"  # no code, and long enough for a verifier (RFC 7636 s4.1)
-FORGOTTEN: Final = frozenset({"invalid_client", "unauthorized_client"})  # what is said to a client that is not registered
-SINGLE_USE: Final = frozenset({"authorization_code", "refresh_token"})
+PREFERRED_METHODS: Final = ("client_secret_basic", "client_secret_post", "none")  # of what a registration may bring
+REFUSED_TEXT: Final = "The authorization server refuses"
+OFFLINE_ACCESS: Final = "offline_access"
+INVALID_CODE: Final = "interlock-asks-whether-it-is-still-registered-here"  # no code, and long enough for a verifier (RFC 7636 s4.1)
+UNKNOWN_CLIENT_ERRORS: Final = frozenset({"invalid_client", "unauthorized_client"})  # what is said to a client that is not registered
+SINGLE_USE_GRANTS: Final = frozenset({"authorization_code", "refresh_token"})
 
 
 class OAuthRefused(UpstreamFault):
     """An error of RFC 6749 s5.2; `error` is its code, which is for the log."""
 
     def __init__(self, error: str) -> None:
-        super().__init__(REFUSED, f"error {error}")
+        super().__init__(REFUSED_TEXT, f"error {error}")
         self.error = error
 
 
@@ -40,10 +40,10 @@ class Network(Protocol):
     """adapters/upstream/egress.py."""
 
     async def request(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **bounds: Unpack[Bounds]
-    ) -> Fetched: ...
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **bounds: Unpack[RequestBounds]
+    ) -> HttpResponse: ...
 
-    async def fetch(self, url: str, *, limit: int, timeout: float) -> Fetched: ...  # noqa: ASYNC109 (covers reading too)
+    async def fetch(self, url: str, *, limit: int, timeout: float) -> HttpResponse: ...  # noqa: ASYNC109 (covers reading too)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,10 @@ class OwnClient:
     with the keys at `jwks`. `redirect` is where people come back to. `sign` makes a JWT of claims and a `typ`. `now` counts seconds.
     """
 
-    document: str
-    keyed: str
+    document_url: str
+    keyed_document_url: str
     jwks: str
-    redirect: str
+    redirect_uri: str
     sign: Callable[[Mapping[str, Any], str], str]
     now: Callable[[], float]
     issuer: str = ""  # of assertions that are signed with those keys
@@ -64,23 +64,23 @@ class OwnClient:
         """A client ID metadata document."""
         how = {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": self.jwks, "token_endpoint_auth_signing_alg": "ES256"}
         method = how if keyed else {"token_endpoint_auth_method": "none"}
-        return {"client_id": self.keyed if keyed else self.document, **self.registration(), **method}
+        return {"client_id": self.keyed_document_url if keyed else self.document_url, **self.registration_metadata(), **method}
 
-    def registration(self) -> dict[str, Any]:
+    def registration_metadata(self) -> dict[str, Any]:
         """What every registration says."""
         return {
             "client_name": "Interlock",
-            "redirect_uris": [self.redirect],
+            "redirect_uris": [self.redirect_uri],
             "grant_types": ["authorization_code", "refresh_token"],
             "response_types": ["code"],
-            "application_type": "native" if urlsplit(self.redirect).hostname in LOOPBACK else "web",
+            "application_type": "native" if urlsplit(self.redirect_uri).hostname in LOOPBACK else "web",
         }
 
-    def described(self, at: AuthorizationServer) -> Client:
+    def client_by_document(self, authorization_server: AuthorizationServer) -> ClientRegistration:
         """Who we are where addresses of documents are taken as client ids."""
-        if "private_key_jwt" in at.methods:
-            return Client(at.issuer, self.keyed, "private_key_jwt")
-        return Client(at.issuer, self.document)
+        if "private_key_jwt" in authorization_server.methods:
+            return ClientRegistration(authorization_server.issuer, self.keyed_document_url, "private_key_jwt")
+        return ClientRegistration(authorization_server.issuer, self.document_url)
 
 
 class _TokenAnswer(msgspec.Struct):
@@ -102,24 +102,26 @@ class _ErrorAnswer(msgspec.Struct):
     error: str = ""
 
 
-class _Registered(msgspec.Struct):
+class _RegistrationAnswer(msgspec.Struct):
     client_id: str
     client_secret: str | None = None
     token_endpoint_auth_method: str | None = None
 
 
-_token_answer: Final = msgspec.json.Decoder(_TokenAnswer).decode
-_exchange_answer: Final = msgspec.json.Decoder(_ExchangeAnswer).decode
-_error_answer: Final = msgspec.json.Decoder(_ErrorAnswer).decode
-_registered: Final = msgspec.json.Decoder(_Registered).decode
+_decode_token_answer: Final = msgspec.json.Decoder(_TokenAnswer).decode
+_decode_exchange_answer: Final = msgspec.json.Decoder(_ExchangeAnswer).decode
+_decode_error_answer: Final = msgspec.json.Decoder(_ErrorAnswer).decode
+_decode_registration_answer: Final = msgspec.json.Decoder(_RegistrationAnswer).decode
 
 
-def consent_url(at: AuthorizationServer, own: OwnClient, client_id: str, asked: Mapping[str, str]) -> str:
+def consent_url(
+    authorization_server: AuthorizationServer, own_client: OwnClient, client_id: str, authorization_params: Mapping[str, str]
+) -> str:
     """Where a person is sent to consent. `asked`: resource, state, code_challenge and, where there are any, scope."""
-    fixed = {"response_type": "code", "client_id": client_id, "redirect_uri": own.redirect, "code_challenge_method": "S256"}
-    prompt = {"prompt": "consent"} if OFFLINE in asked.get("scope", "").split(" ") else {}
-    joint = "&" if urlsplit(at.authorization_endpoint).query else "?"
-    return f"{at.authorization_endpoint}{joint}{urlencode({**fixed, **asked, **prompt})}"
+    fixed = {"response_type": "code", "client_id": client_id, "redirect_uri": own_client.redirect_uri, "code_challenge_method": "S256"}
+    prompt = {"prompt": "consent"} if OFFLINE_ACCESS in authorization_params.get("scope", "").split(" ") else {}
+    joint = "&" if urlsplit(authorization_server.authorization_endpoint).query else "?"
+    return f"{authorization_server.authorization_endpoint}{joint}{urlencode({**fixed, **authorization_params, **prompt})}"
 
 
 def challenge_for(verifier: str) -> str:
@@ -130,91 +132,107 @@ def challenge_for(verifier: str) -> str:
 class OAuthRequests:
     """Raises UpstreamFault, OAuthRefused and EgressRefused."""
 
-    def __init__(self, network: Network, own: OwnClient) -> None:
+    def __init__(self, network: Network, own_client: OwnClient) -> None:
         self._network = network
-        self._own = own
+        self._own_client = own_client
 
-    async def register(self, at: AuthorizationServer) -> Client:
+    async def register(self, authorization_server: AuthorizationServer) -> ClientRegistration:
         """RFC 7591."""
-        method = next((each for each in PREFERRED if each in at.methods), "none")
-        body = msgspec.json.encode({**self._own.registration(), "token_endpoint_auth_method": method})
+        method = next((each for each in PREFERRED_METHODS if each in authorization_server.methods), "none")
+        body = msgspec.json.encode({**self._own_client.registration_metadata(), "token_endpoint_auth_method": method})
         headers = {"content-type": "application/json", "accept": "application/json"}
-        answer = await self._post(at.registration_endpoint, headers, body, again=True)
+        answer = await self._post(authorization_server.registration_endpoint, headers, body, may_repeat=True)
         if answer.status not in (200, 201):
-            raise _refusal(answer)
+            raise _fault_of_response(answer)
         try:
-            said = _registered(answer.body)
+            said = _decode_registration_answer(answer.body)
         except msgspec.MsgspecError:
             raise UpstreamFault("The authorization server's answer can't be read", "registration") from None
         secret = said.client_secret or ""
-        return Client(at.issuer, said.client_id, said.token_endpoint_auth_method or ("client_secret_basic" if secret else "none"), secret)
+        return ClientRegistration(
+            authorization_server.issuer,
+            said.client_id,
+            said.token_endpoint_auth_method or ("client_secret_basic" if secret else "none"),
+            secret,
+        )
 
-    async def token(self, at: AuthorizationServer, client: Client, form: Mapping[str, str], asked: frozenset[str]) -> Credential:
+    async def request_token(
+        self, authorization_server: AuthorizationServer, client: ClientRegistration, form: Mapping[str, str], scopes: frozenset[str]
+    ) -> Credential:
         """`form` has the grant and its resource; what proves who we are is added. `asked`: the scopes, given where nothing else is said."""
         try:
-            said = _token_answer(await self._answered(at, client, form))
+            said = _decode_token_answer(await self._post_to_token_endpoint(authorization_server, client, form))
             lasts = float(said.expires_in or 0)
         except (msgspec.MsgspecError, ValueError):
             raise UpstreamFault("The authorization server's answer can't be read", "token") from None
         fit = 0 < len(said.access_token) <= TOKEN_MAX and said.access_token.isascii() and said.access_token.isprintable()
         if said.token_type.lower() != "bearer" or not fit or " " in said.access_token:
             raise UpstreamFault("The authorization server's token can't be used", "no bearer token")
-        now = self._own.now()
-        given = asked if said.scope is None else scopes_of(said.scope)
+        now = self._own_client.now()
+        given = scopes if said.scope is None else parse_scopes(said.scope)
         expires = now + lasts if 0 < lasts < 1e9 else 0.0
-        kept = Credential(said.access_token, client.client_id, given, asked, expires, now, said.refresh_token or "")
-        return replace(kept, endpoint=at.token_endpoint, id_token=said.id_token or "")
+        kept = Credential(said.access_token, client.client_id, given, scopes, expires, now, said.refresh_token or "")
+        return replace(kept, endpoint=authorization_server.token_endpoint, id_token=said.id_token or "")
 
-    async def knows(self, at: AuthorizationServer, client: Client) -> bool:
+    async def is_registered(self, authorization_server: AuthorizationServer, client: ClientRegistration) -> bool:
         """Whether a registration is still there. An authorization server proves the client before it looks at a code (RFC 6749 s5.2)."""
-        form = {"grant_type": "authorization_code", "code": NO_CODE, "redirect_uri": self._own.redirect, "code_verifier": NO_CODE}
+        form = {
+            "grant_type": "authorization_code",
+            "code": INVALID_CODE,
+            "redirect_uri": self._own_client.redirect_uri,
+            "code_verifier": INVALID_CODE,
+        }
         try:
-            await self._answered(at, client, form)
+            await self._post_to_token_endpoint(authorization_server, client, form)
         except OAuthRefused as refused:
-            return refused.error not in FORGOTTEN
+            return refused.error not in UNKNOWN_CLIENT_ERRORS
         except UpstreamFault:
             return True  # as far as one can see
         return True
 
-    async def revoke(self, at: AuthorizationServer, client: Client, token: str, kind: str) -> None:
+    async def revoke(self, authorization_server: AuthorizationServer, client: ClientRegistration, token: str, kind: str) -> None:
         """RFC 7009 s2.1. Raises UpstreamFault."""
-        proof, headers = self._proof(at, client)
+        proof, headers = self._client_proof(authorization_server, client)
         headers |= {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
         body = urlencode({"token": token, "token_type_hint": kind, **proof}).encode()
-        answer = await self._post(at.revocation_endpoint, headers, body, again=True)
+        answer = await self._post(authorization_server.revocation_endpoint, headers, body, may_repeat=True)
         if answer.status != 200:
-            raise _refusal(answer)
+            raise _fault_of_response(answer)
 
-    async def exchanged(self, at: AuthorizationServer, client: Client, form: Mapping[str, str], kind: str) -> str:
+    async def exchange_for_assertion(
+        self, authorization_server: AuthorizationServer, client: ClientRegistration, form: Mapping[str, str], kind: str
+    ) -> str:
         """An assertion of the type `kind` for another authorization server, which is no access token (RFC 8693 s2.2.1)."""
         try:
-            said = _exchange_answer(await self._answered(at, client, form))
+            said = _decode_exchange_answer(await self._post_to_token_endpoint(authorization_server, client, form))
         except msgspec.MsgspecError:
             raise UpstreamFault("The authorization server's answer can't be read", "exchange") from None
         if said.issued_token_type != kind or said.token_type.lower() != "n_a" or not 0 < len(said.access_token) <= TOKEN_MAX:
             raise UpstreamFault("The authorization server's assertion can't be used", said.issued_token_type[:100])
         return said.access_token
 
-    async def _answered(self, at: AuthorizationServer, client: Client, form: Mapping[str, str]) -> bytes:
+    async def _post_to_token_endpoint(
+        self, authorization_server: AuthorizationServer, client: ClientRegistration, form: Mapping[str, str]
+    ) -> bytes:
         """What the token endpoint says. Raises OAuthRefused and UpstreamFault."""
-        proof, headers = self._proof(at, client)
+        proof, headers = self._client_proof(authorization_server, client)
         headers |= {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
-        again = form.get("grant_type") not in SINGLE_USE
-        answer = await self._post(at.token_endpoint, headers, urlencode({**form, **proof}).encode(), again=again)
+        again = form.get("grant_type") not in SINGLE_USE_GRANTS
+        answer = await self._post(authorization_server.token_endpoint, headers, urlencode({**form, **proof}).encode(), may_repeat=again)
         if answer.status != 200:
-            raise _refusal(answer)
+            raise _fault_of_response(answer)
         return answer.body
 
-    async def _post(self, url: str, headers: Mapping[str, str], body: bytes, *, again: bool) -> Fetched:
+    async def _post(self, url: str, headers: Mapping[str, str], body: bytes, *, may_repeat: bool) -> HttpResponse:
         """`again`: once more where a connection ended without an answer.
 
         Not with a code or a refresh token: one that is shown twice looks stolen, and ends all that was given for it (RFC 9700 s4.14).
         """
         return await self._network.request(
-            "POST", url, headers=headers, body=body, timeout=REQUEST_SECONDS, limit=ANSWER_MAX, idempotent=again, fresh=not again
+            "POST", url, headers=headers, body=body, timeout=REQUEST_SECONDS, limit=ANSWER_MAX, idempotent=may_repeat, fresh=not may_repeat
         )
 
-    def _proof(self, at: AuthorizationServer, client: Client) -> tuple[dict[str, str], dict[str, str]]:
+    def _client_proof(self, authorization_server: AuthorizationServer, client: ClientRegistration) -> tuple[dict[str, str], dict[str, str]]:
         """Members of the form, and headers."""
         match client.method:
             case "client_secret_basic":
@@ -223,22 +241,25 @@ class OAuthRequests:
             case "client_secret_post":
                 return {"client_id": client.client_id, "client_secret": client.secret}, {}
             case "private_key_jwt":
-                proof = {"client_assertion_type": ASSERTION, "client_assertion": self._assertion(at, client)}
+                proof = {
+                    "client_assertion_type": CLIENT_ASSERTION_TYPE,
+                    "client_assertion": self._client_assertion(authorization_server, client),
+                }
                 return {"client_id": client.client_id, **proof}, {}
             case "none":
                 return {"client_id": client.client_id}, {}
         raise UpstreamFault("The authorization server wants another proof of who the gateway is than it has", client.method[:40])
 
-    def _assertion(self, at: AuthorizationServer, client: Client) -> str:
+    def _client_assertion(self, authorization_server: AuthorizationServer, client: ClientRegistration) -> str:
         """RFC 7523 s3, for this issuer alone."""
-        now = int(self._own.now())
-        claims = {"iss": client.client_id, "sub": client.client_id, "aud": at.issuer, "jti": new_id("a")}
-        return self._own.sign({**claims, "iat": now, "exp": now + int(ASSERTION_SECONDS)}, "JWT")
+        now = int(self._own_client.now())
+        claims = {"iss": client.client_id, "sub": client.client_id, "aud": authorization_server.issuer, "jti": new_id("a")}
+        return self._own_client.sign({**claims, "iat": now, "exp": now + int(ASSERTION_SECONDS)}, "JWT")
 
 
-def _refusal(answer: Fetched) -> UpstreamFault:
+def _fault_of_response(answer: HttpResponse) -> UpstreamFault:
     try:
-        error = _error_answer(answer.body).error
+        error = _decode_error_answer(answer.body).error
     except msgspec.MsgspecError:
         error = ""
     if not error:

@@ -10,24 +10,24 @@ from urllib.parse import urljoin
 import msgspec
 
 from adapters.contract import UpstreamFault
-from adapters.openapi.bodies import Body, UnknownBody, read_body
-from adapters.openapi.encoding import STYLES, Operation, Parameter, usable
+from adapters.openapi.bodies import OperationBody, UnsupportedBody, read_body
+from adapters.openapi.encoding import STYLES, Operation, Parameter, is_usable
 from adapters.openapi.schema import SchemaReader, UnusableSchema, definition_key
 
-META: Final = "dev.interlock/operation"  # in the `_meta` of a tool: how a call of it is encoded, pinned with all else
+OPERATION_KEY: Final = "dev.interlock/operation"  # in the `_meta` of a tool: how a call of it is encoded, pinned with all else
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch")
 OPERATIONS_MAX: Final = 2000
 SCHEMA_MAX: Final = 64 << 10  # bytes of one tool's definition
 PROSE_MAX: Final = 4000  # characters of one description
 STEPS_MAX: Final = 5_000_000  # of reading one document: a small one can be made to take for ever
 URL_MAX: Final = 2048  # characters of its server's address
-IGNORED: Final = frozenset({"accept", "content-type", "authorization"})  # as header parameters (OpenAPI 3.1 s4.8.12.1)
-_ODD: Final = re.compile(r"[^A-Za-z0-9_.-]+")
+IGNORED_HEADERS: Final = frozenset({"accept", "content-type", "authorization"})  # as header parameters (OpenAPI 3.1 s4.8.12.1)
+_NAME_SEPARATORS: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Api:
+class ApiTools:
     """`base` is where it is called, without a slash at its end; empty where the document does not say.
 
     `left_out`: operations that are no tools, by name, each with the reason. `digest` is that of the document's text, where it was read.
@@ -40,42 +40,42 @@ class Api:
     digest: str = ""
 
 
-class _LeftOut(Exception):
+class _NotATool(Exception):
     """An operation can't be called by a client of MCP. The text says why."""
 
 
-def read_api(document: Any, source: str = "") -> Api:
+def read_api(document: Any, source: str = "") -> ApiTools:
     """Raises UpstreamFault for what is no OpenAPI 3 document. Operations that can't be called with arguments are left out."""
     version = document.get("openapi") if isinstance(document, dict) else None
     if not isinstance(version, str) or not version.startswith(("3.0.", "3.1.")) or not isinstance(document.get("paths"), dict):
         raise UpstreamFault("The document is not OpenAPI 3.0 or 3.1")
-    reader = _Reader(document, version)
+    reader = _DocumentReader(document, version)
     tools: dict[str, dict[str, Any]] = {}
     left_out: list[tuple[str, str]] = []
-    for path, method, operation in reader.operations():
+    for path, method, operation in reader.iterate_operations():
         try:
-            tool = reader.tool(method, path, operation)
-        except (_LeftOut, UnusableSchema, UnknownBody) as error:
+            tool = reader.build_tool(method, path, operation)
+        except (_NotATool, UnusableSchema, UnsupportedBody) as error:
             left_out.append((f"{method.upper()} {path}"[:200], str(error)))
             continue
-        name = tool["name"] if tool["name"] not in tools else _distinct(tool["name"], f"{method} {path}")
+        name = tool["name"] if tool["name"] not in tools else _distinct_name(tool["name"], f"{method} {path}")
         tools[name] = {**tool, "name": name}
     if len(tools) > OPERATIONS_MAX:
         raise UpstreamFault("The document has too many operations", f"{len(tools)}, at most {OPERATIONS_MAX} are taken")
-    return Api(_base(document, source), version, list(tools.values()), left_out)
+    return ApiTools(_base_url(document, source), version, list(tools.values()), left_out)
 
 
 def operation_of(definition: Json) -> Operation:
     """Raises UpstreamFault."""
     try:
-        operation = msgspec.convert(definition["_meta"][META], Operation)
+        operation = msgspec.convert(definition["_meta"][OPERATION_KEY], Operation)
     except (KeyError, TypeError, msgspec.ValidationError) as error:
         raise UpstreamFault("The tool says not how it is called", str(error)[:200]) from None
     schema = definition.get("inputSchema")
     return msgspec.structs.replace(operation, schema=schema if isinstance(schema, dict) else {})
 
 
-def _base(document: Json, source: str) -> str:
+def _base_url(document: Json, source: str) -> str:
     """The first server, with the defaults of its variables; relative to where the document is."""
     servers = document.get("servers")
     first = servers[0] if isinstance(servers, list) and servers and isinstance(servers[0], dict) else {}
@@ -88,116 +88,120 @@ def _base(document: Json, source: str) -> str:
     return joined.rstrip("/") if joined.startswith(("http://", "https://")) else ""
 
 
-class _Reader:
+class _DocumentReader:
     """One document; references lead nowhere but into it. Raises UpstreamFault for one that takes too long to read."""
 
     def __init__(self, document: Json, version: str) -> None:
         self._document = document
-        self._left = STEPS_MAX
-        self._schemas = SchemaReader(self._at, self._spend, siblings=version.startswith("3.1."))
+        self._steps_left = STEPS_MAX
+        self._schemas = SchemaReader(self._resolve_pointer, self._count_steps, siblings=version.startswith("3.1."))
 
-    def operations(self) -> Iterator[tuple[str, str, Json]]:
+    def iterate_operations(self) -> Iterator[tuple[str, str, Json]]:
         """Path, method and operation object of each."""
         for path, given in self._document["paths"].items():
-            item = self.resolved(given) if isinstance(path, str) and path.startswith("/") else {}
+            item = self.resolve(given) if isinstance(path, str) and path.startswith("/") else {}
             for method in METHODS:
                 if isinstance(item.get(method), dict):
                     yield path, method, item[method]
 
-    def _spend(self, steps: int) -> None:
-        self._left -= steps
-        if self._left < 0:
+    def _count_steps(self, steps: int) -> None:
+        self._steps_left -= steps
+        if self._steps_left < 0:
             raise UpstreamFault("The document is too complicated", f"more than {STEPS_MAX} steps")
 
-    def resolved(self, node: Any) -> Json:
+    def resolve(self, node: Any) -> Json:
         """The object that a reference means, or the object itself; an empty one for what is neither."""
         for _ in range(10):
-            self._spend(1)
+            self._count_steps(1)
             if not isinstance(node, dict):
                 return {}
             reference = node.get("$ref")
             if not isinstance(reference, str):
                 return node
-            node = self._at(reference)
+            node = self._resolve_pointer(reference)
         return {}
 
-    def _at(self, reference: str) -> Any:
+    def _resolve_pointer(self, reference: str) -> Any:
         """What a reference means; nothing for one that leads out of the document."""
-        self._spend(1 + len(reference) // 8)
+        self._count_steps(1 + len(reference) // 8)
         node: Any = self._document if reference.startswith("#/") else None
         for step in reference[2:].split("/"):
             node = node.get(definition_key(step)) if isinstance(node, dict) else None
         return node
 
-    def tool(self, method: str, path: str, operation: Json) -> dict[str, Any]:
+    def build_tool(self, method: str, path: str, operation: Json) -> dict[str, Any]:
         """Its definition. Raises _LeftOut, UnusableSchema and UnknownBody."""
-        parameters = list(self._parameters(path, operation))
+        parameters = list(self._read_parameters(path, operation))
         for parameter, _ in parameters:
-            if parameter.required and not usable(parameter):
-                raise _LeftOut(f"it needs the {parameter.place} parameter {parameter.name[:100]}, which no argument may set")
-        parameters = [each for each in parameters if usable(each[0])]
+            if parameter.required and not is_usable(parameter):
+                raise _NotATool(f"it needs the {parameter.place} parameter {parameter.name[:100]}, which no argument may set")
+        parameters = [each for each in parameters if is_usable(each[0])]
         properties = {parameter.argument: schema for parameter, schema in parameters}
         required = [parameter.argument for parameter, _ in parameters if parameter.required]
-        given = self.resolved(operation.get("requestBody"))
-        body = self._body(given)
+        given = self.resolve(operation.get("requestBody"))
+        body = self._read_body(given)
         argument = ("body" if "body" not in properties else "request_body") if body.media else ""
         if body.media:
-            properties[argument] = _described(given, body.schema)
+            properties[argument] = _with_description(given, body.schema)
             required += [argument] if body.required else []
         sent = tuple(each for each, _ in parameters)
         called = Operation(method.upper(), path, sent, body.media, argument, body.required, body.fields)
-        schema = self._schema({"type": "object", "properties": properties, "required": required, "additionalProperties": False})
-        tool = self._described_tool(operation, called) | {"inputSchema": schema}
+        schema = self._self_contained_schema(
+            {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+        )
+        tool = self._tool_members(operation, called) | {"inputSchema": schema}
         if len(msgspec.json.encode(tool)) > SCHEMA_MAX:
-            raise _LeftOut(f"its definition is larger than {SCHEMA_MAX} bytes")
+            raise _NotATool(f"its definition is larger than {SCHEMA_MAX} bytes")
         return tool
 
-    def _described_tool(self, operation: Json, called: Operation) -> dict[str, Any]:
+    def _tool_members(self, operation: Json, called: Operation) -> dict[str, Any]:
         given = operation.get("operationId")
-        name = _ODD.sub("_", given[:256] if isinstance(given, str) and given else f"{called.method.lower()}_{called.path}").strip("_")[:64]
+        name = _NAME_SEPARATORS.sub(
+            "_", given[:256] if isinstance(given, str) and given else f"{called.method.lower()}_{called.path}"
+        ).strip("_")[:64]
         prose = [text[:PROSE_MAX] for text in (operation.get("summary"), operation.get("description")) if isinstance(text, str) and text]
         hints = {"readOnlyHint": called.method in ("GET", "HEAD", "OPTIONS"), "destructiveHint": called.method == "DELETE"}
         return {
-            "name": name or _distinct("operation", called.path),
+            "name": name or _distinct_name("operation", called.path),
             "description": ("\n".join(prose) or f"{called.method} {called.path}")[:PROSE_MAX],
             "annotations": {**hints, "idempotentHint": called.method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")},
-            "_meta": {META: msgspec.to_builtins(called)},
+            "_meta": {OPERATION_KEY: msgspec.to_builtins(called)},
         }
 
-    def _parameters(self, path: str, operation: Json) -> Iterator[tuple[Parameter, Any]]:
+    def _read_parameters(self, path: str, operation: Json) -> Iterator[tuple[Parameter, Any]]:
         """Those of the operation, and those of its path that it does not replace; each under a name of its own."""
-        item = self.resolved(self._document["paths"][path])
+        item = self.resolve(self._document["paths"][path])
         found: dict[tuple[str, str], Json] = {}
-        for each in (*_list(item.get("parameters")), *_list(operation.get("parameters"))):
-            parameter = self.resolved(each)
+        for each in (*_list_or_empty(item.get("parameters")), *_list_or_empty(operation.get("parameters"))):
+            parameter = self.resolve(each)
             name, place = parameter.get("name"), parameter.get("in")
-            self._spend(len(str(name)) // 16)
-            if isinstance(name, str) and place in STYLES and not (place == "header" and name.lower() in IGNORED):
+            self._count_steps(len(str(name)) // 16)
+            if isinstance(name, str) and place in STYLES and not (place == "header" and name.lower() in IGNORED_HEADERS):
                 found[name, str(place)] = parameter
         taken: set[str] = set()
         for (name, place), parameter in found.items():
             argument = name if name not in taken else f"{name}_{place}"
             taken.add(argument)
-            yield self._parameter(argument, name, place, parameter)
+            yield self._read_parameter(argument, name, place, parameter)
 
-    def _parameter(self, argument: str, name: str, place: str, given: Json) -> tuple[Parameter, Any]:
+    def _read_parameter(self, argument: str, name: str, place: str, given: Json) -> tuple[Parameter, Any]:
         content = given.get("content")
         media = next(iter(content), "") if isinstance(content, dict) else ""
-        schema = self.resolved(content[media]).get("schema", {}) if media and isinstance(content, dict) else given.get("schema", {})
+        schema = self.resolve(content[media]).get("schema", {}) if media and isinstance(content, dict) else given.get("schema", {})
         style, explode = given.get("style"), given.get("explode")
         required = given.get("required") is True or place == "path"
         made = Parameter(
             argument, name, place, required, style if isinstance(style, str) else "", explode if isinstance(explode, bool) else None, media
         )
-        return made, _described(given, schema)
+        return made, _with_description(given, schema)
 
-    def _body(self, given: Json) -> Body:
+    def _read_body(self, given: Json) -> OperationBody:
         """Raises UnknownBody."""
         content = given.get("content")
-        self._spend(len(content) if isinstance(content, dict) else 1)
-        return read_body(given, self.resolved)
+        self._count_steps(len(content) if isinstance(content, dict) else 1)
+        return read_body(given, self.resolve)
 
-    def _schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+    def _self_contained_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         """With the schemas that it refers to under `$defs`. Raises UnusableSchema, and _LeftOut for one that is too large."""
         definitions: dict[str, Any] = {}
         made, wanted, size = self._schemas.rewrite(schema)
@@ -205,23 +209,23 @@ class _Reader:
             name, *wanted = wanted
             key = definition_key(name)
             if key not in definitions:
-                definitions[key], more, bytes_more = self._schemas.component(name)
+                definitions[key], more, bytes_more = self._schemas.rewrite_component(name)
                 wanted, size = [*more, *wanted], size + bytes_more
             if size > SCHEMA_MAX:
-                raise _LeftOut(f"its schema is larger than {SCHEMA_MAX} bytes")
+                raise _NotATool(f"its schema is larger than {SCHEMA_MAX} bytes")
         return {**made, "$defs": definitions} if definitions else dict(made)
 
 
-def _described(given: Json, schema: Any) -> Any:
+def _with_description(given: Json, schema: Any) -> Any:
     text = given.get("description")
     if isinstance(text, str) and text and isinstance(schema, dict) and "description" not in schema and "$ref" not in schema:
         return {**schema, "description": text[:PROSE_MAX]}
     return schema if isinstance(schema, dict) else {}
 
 
-def _distinct(name: str, what: str) -> str:
+def _distinct_name(name: str, what: str) -> str:
     return f"{name[:55]}-{hashlib.sha256(what.encode()).hexdigest()[:8]}"
 
 
-def _list(value: Any) -> list[Any]:
+def _list_or_empty(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []

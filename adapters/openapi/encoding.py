@@ -10,14 +10,14 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from adapters.openapi.multipart import MULTIPART, BadArguments, Content, FormField, file_content, multipart
+from adapters.openapi.multipart import MULTIPART, BadArguments, BodyContent, FormField, encode_form, file_content
 from policies.cedar.json_types import DeclaredTypes
 
 STYLES: Final = {"path": "simple", "query": "form", "header": "simple", "cookie": "form"}
-RESERVED: Final = frozenset(  # what no argument may set: who speaks to whom, how, and with which credential
+RESERVED_HEADERS: Final = frozenset(  # what no argument may set: who speaks to whom, how, and with which credential
     {"accept", "content-type", "authorization", "host", "cookie", "connection", "content-length", "transfer-encoding", "te", "upgrade"}
 )
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+_HEADER_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _DELIMITERS: Final = {"form": ",", "spaceDelimited": "%20", "pipeDelimited": "%7C"}
 _JSON: Final = re.compile(r"application/(?:[\w.+-]+\+)?json")
 _TEXT: Final = re.compile(r"text/[\w.+-]+")
@@ -62,15 +62,19 @@ class HttpCall:
     body: bytes | None
 
 
-def usable(parameter: Parameter) -> bool:
+def is_usable(parameter: Parameter) -> bool:
     """Whether it can be sent without saying more than an argument may."""
     if parameter.place == "header":
         name = parameter.name.lower()
-        return bool(_TOKEN.fullmatch(name)) and name not in RESERVED and not name.startswith(("proxy-", "interlock-", "mcp-", "sec-"))
-    return parameter.place != "cookie" or bool(_TOKEN.fullmatch(parameter.name))
+        return (
+            bool(_HEADER_TOKEN.fullmatch(name))
+            and name not in RESERVED_HEADERS
+            and not name.startswith(("proxy-", "interlock-", "mcp-", "sec-"))
+        )
+    return parameter.place != "cookie" or bool(_HEADER_TOKEN.fullmatch(parameter.name))
 
 
-def encoded(operation: Operation, arguments: Mapping[str, Any]) -> HttpCall:
+def encode_call(operation: Operation, arguments: Mapping[str, Any]) -> HttpCall:
     """Raises BadArguments."""
     known = {parameter.argument for parameter in operation.parameters} | ({operation.body_argument} if operation.body else set())
     if unknown := sorted(arguments.keys() - known):
@@ -86,16 +90,16 @@ def encoded(operation: Operation, arguments: Mapping[str, Any]) -> HttpCall:
             if parameter.required:
                 raise BadArguments(f"the argument {parameter.argument!r} is missing")
         elif parameter.place == "path":
-            path = path.replace("{" + parameter.name + "}", _segment(parameter, value))
+            path = path.replace("{" + parameter.name + "}", _path_segment(parameter, value))
         elif parameter.place == "query":
-            query += _query(parameter, value)
+            query += _query_pairs(parameter, value)
         elif parameter.place == "header":
-            headers[parameter.name.lower()] = _line(parameter, _simple(parameter, value, str))
+            headers[parameter.name.lower()] = _header_value(parameter, _simple_style(parameter, value, str))
         else:
-            cookies += _query(parameter, value)
+            cookies += _query_pairs(parameter, value)
     if cookies:
         headers["cookie"] = "; ".join(cookies)
-    body = _body(operation, arguments)
+    body = _encode_body(operation, arguments)
     if body is not None:
         headers["content-type"] = body.media_type
     return HttpCall(operation.method, f"{path}?{'&'.join(query)}" if query else path, headers, body.body if body else None)
@@ -159,57 +163,57 @@ def _check_members(argument: str, value: Mapping[str, Any], named: Collection[st
         raise BadArguments(f"the argument {argument!r} may not have the member {unknown[0][:64]!r}")
 
 
-def _segment(parameter: Parameter, value: Any) -> str:
+def _path_segment(parameter: Parameter, value: Any) -> str:
     """A value in the path: no value of it is another path."""
     style = parameter.style or STYLES["path"]
     if parameter.media or style == "simple":
-        text = _simple(parameter, value, _quoted)
+        text = _simple_style(parameter, value, _percent_encode)
     elif style == "label":
-        text = "." + _simple(parameter, value, _quoted, "." if parameter.explode else ",")
+        text = "." + _simple_style(parameter, value, _percent_encode, "." if parameter.explode else ",")
     else:
-        text = _matrix(parameter, value)
+        text = _matrix_style(parameter, value)
     if text in ("", ".", "..") or not text.strip("."):
         raise BadArguments(f"the argument {parameter.argument!r} can't stand in a path")
     return text
 
 
-def _matrix(parameter: Parameter, value: Any) -> str:
-    name = _quoted(parameter.name)
+def _matrix_style(parameter: Parameter, value: Any) -> str:
+    name = _percent_encode(parameter.name)
     if parameter.explode and isinstance(value, list):
-        return "".join(f";{name}={_quoted(_text(item))}" for item in value)
+        return "".join(f";{name}={_percent_encode(_text_of(item))}" for item in value)
     if parameter.explode and isinstance(value, dict):
-        return "".join(f";{_quoted(key)}={_quoted(_text(item))}" for key, item in value.items())
-    return f";{name}={_simple(parameter, value, _quoted)}"
+        return "".join(f";{_percent_encode(key)}={_percent_encode(_text_of(item))}" for key, item in value.items())
+    return f";{name}={_simple_style(parameter, value, _percent_encode)}"
 
 
-def _simple(parameter: Parameter, value: Any, quoted: Any, delimiter: str = ",") -> str:
+def _simple_style(parameter: Parameter, value: Any, encode_text: Any, delimiter: str = ",") -> str:
     """`a,b` for a list, `k,v` or `k=v` for an object."""
     if parameter.media:
-        return str(quoted(_json(value)))
+        return str(encode_text(_json_text(value)))
     if isinstance(value, list):
-        return delimiter.join(quoted(_text(item)) for item in value)
+        return delimiter.join(encode_text(_text_of(item)) for item in value)
     if isinstance(value, dict):
         between = "=" if parameter.explode else ","
-        return delimiter.join(f"{quoted(key)}{between}{quoted(_text(item))}" for key, item in value.items())
-    return str(quoted(_text(value)))
+        return delimiter.join(f"{encode_text(key)}{between}{encode_text(_text_of(item))}" for key, item in value.items())
+    return str(encode_text(_text_of(value)))
 
 
-def _query(parameter: Parameter, value: Any) -> list[str]:
-    name = _quoted(parameter.name)
+def _query_pairs(parameter: Parameter, value: Any) -> list[str]:
+    name = _percent_encode(parameter.name)
     if parameter.media:
-        return [f"{name}={_quoted(_json(value))}"]
+        return [f"{name}={_percent_encode(_json_text(value))}"]
     style = parameter.style or "form"
     explode = parameter.explode if parameter.explode is not None else style == "form"
     if isinstance(value, dict):
-        return list(_object(name, value, style, explode))
+        return list(_object_pairs(name, value, style, explode))
     if isinstance(value, list):
-        items = [_quoted(_text(item)) for item in value]
+        items = [_percent_encode(_text_of(item)) for item in value]
         return [f"{name}={item}" for item in items] if explode else [f"{name}={_DELIMITERS.get(style, ',').join(items)}"]
-    return [f"{name}={_quoted(_text(value))}"]
+    return [f"{name}={_percent_encode(_text_of(value))}"]
 
 
-def _object(name: str, value: Mapping[str, Any], style: str, explode: bool) -> Iterator[str]:
-    pairs = [(_quoted(key), _quoted(_text(item))) for key, item in value.items()]
+def _object_pairs(name: str, value: Mapping[str, Any], style: str, explode: bool) -> Iterator[str]:
+    pairs = [(_percent_encode(key), _percent_encode(_text_of(item))) for key, item in value.items()]
     if style == "deepObject":
         yield from (f"{name}%5B{key}%5D={item}" for key, item in pairs)
     elif explode:
@@ -227,7 +231,7 @@ def is_file(media: str) -> bool:
     return not (media in (URLENCODED, MULTIPART) or is_json(media) or _TEXT.fullmatch(media))
 
 
-def _body(operation: Operation, arguments: Mapping[str, Any]) -> Content | None:
+def _encode_body(operation: Operation, arguments: Mapping[str, Any]) -> BodyContent | None:
     """The body, or None where the operation has none or it is left out. Raises BadArguments."""
     argument, media = operation.body_argument, operation.body
     if not media or arguments.get(argument) is None:
@@ -236,39 +240,39 @@ def _body(operation: Operation, arguments: Mapping[str, Any]) -> Content | None:
         return None
     value = arguments[argument]
     if media == MULTIPART:
-        return multipart(argument, value, operation.fields, _text)
+        return encode_form(argument, value, operation.fields, _text_of)
     if is_file(media):
         return file_content(argument, value, media)
     if media == URLENCODED:
         if not isinstance(value, dict):
             raise BadArguments(f"the argument {argument!r} must be an object")
-        pairs = [(key, _text(each)) for key, item in value.items() if item is not None for each in _items(item)]
-        return Content(urlencode(pairs).encode(), media)
-    return Content((_text(value) if media.startswith("text/") else _json(value)).encode(), media)
+        pairs = [(key, _text_of(each)) for key, item in value.items() if item is not None for each in _as_list(item)]
+        return BodyContent(urlencode(pairs).encode(), media)
+    return BodyContent((_text_of(value) if media.startswith("text/") else _json_text(value)).encode(), media)
 
 
-def _items(value: Any) -> Sequence[Any]:
+def _as_list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _line(parameter: Parameter, text: str) -> str:
+def _header_value(parameter: Parameter, text: str) -> str:
     if not text.isprintable() or not text.isascii():
         raise BadArguments(f"the argument {parameter.argument!r} can't stand in a header")
     return text
 
 
-def _text(value: Any) -> str:
+def _text_of(value: Any) -> str:
     """A plain value; what is nested deeper is JSON."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:
         return ""
-    return value if isinstance(value, str) else _json(value)
+    return value if isinstance(value, str) else _json_text(value)
 
 
-def _json(value: Any) -> str:
+def _json_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _quoted(text: str) -> str:
+def _percent_encode(text: str) -> str:
     return quote(text, safe="")

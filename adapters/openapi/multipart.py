@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 MULTIPART: Final = "multipart/form-data"
-BYTES: Final = "application/octet-stream"
+OCTET_STREAM: Final = "application/octet-stream"
 FILE_SCHEMA: Final[Mapping[str, Any]] = {
     "type": "object",
     "description": "A file: its text, or its bytes in base64 as data.",
@@ -22,7 +22,7 @@ FILE_SCHEMA: Final[Mapping[str, Any]] = {
     },
     "additionalProperties": False,
 }
-_MEDIA: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")
+_MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")
 _ESCAPES: Final = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})  # as browsers do (WHATWG, multipart/form-data encoding)
 
 
@@ -38,25 +38,25 @@ class FormField(msgspec.Struct, frozen=True, omit_defaults=True):
     file: bool = False
 
 
-class Content(NamedTuple):
+class BodyContent(NamedTuple):
     """What a request carries as its body."""
 
     body: bytes
     media_type: str
 
 
-class _Part(NamedTuple):
+class _FormPart(NamedTuple):
     name: str
-    content: Content
+    content: BodyContent
     filename: str = ""
 
 
 def is_media_type(text: str) -> bool:
     """Whether this is a media type without parameters or wildcards."""
-    return _MEDIA.fullmatch(text) is not None and "*" not in text
+    return _MEDIA_TYPE.fullmatch(text) is not None and "*" not in text
 
 
-def file_content(argument: str, value: Any, media_type: str = "") -> Content:
+def file_content(argument: str, value: Any, media_type: str = "") -> BodyContent:
     """The bytes of a file that a client gives. `media_type` counts before what the client says. Raises BadArguments."""
     if isinstance(value, str):
         value = {"text": value}
@@ -68,48 +68,48 @@ def file_content(argument: str, value: Any, media_type: str = "") -> Content:
     if said is not None and not (isinstance(said, str) and is_media_type(said)):
         raise BadArguments(f"the argument {argument!r} has no valid media_type")
     if isinstance(text, str):
-        return Content(text.encode(), media_type or said or "text/plain; charset=utf-8")
+        return BodyContent(text.encode(), media_type or said or "text/plain; charset=utf-8")
     try:
-        return Content(base64.b64decode(str(data), validate=True), media_type or said or BYTES)
+        return BodyContent(base64.b64decode(str(data), validate=True), media_type or said or OCTET_STREAM)
     except (binascii.Error, ValueError):
         raise BadArguments(f"the argument {argument!r} has data that is not base64") from None
 
 
-def multipart(argument: str, value: Any, fields: Sequence[FormField], text_of: Callable[[Any], str]) -> Content:
+def encode_form(argument: str, value: Any, fields: Sequence[FormField], text_of: Callable[[Any], str]) -> BodyContent:
     """A form: each member one part, each item of a list one part. Raises BadArguments."""
     if not isinstance(value, dict):
         raise BadArguments(f"the argument {argument!r} must be an object")
     known = {field.name: field for field in fields}
     parts = [
-        _part(f"{argument}.{name}", known.get(name, FormField(name)), item, text_of)
+        _read_part(f"{argument}.{name}", known.get(name, FormField(name)), item, text_of)
         for name, each in value.items()
         for item in (each if isinstance(each, list) else [each])
         if item is not None
     ]
     boundary = _boundary(parts)
-    lines = [b"--%s\r\n%s\r\n\r\n%s\r\n" % (boundary, _head(part), part.content.body) for part in parts]
-    return Content(b"".join(lines) + b"--%s--\r\n" % boundary, f"{MULTIPART}; boundary={boundary.decode()}")
+    lines = [b"--%s\r\n%s\r\n\r\n%s\r\n" % (boundary, _part_head(part), part.content.body) for part in parts]
+    return BodyContent(b"".join(lines) + b"--%s--\r\n" % boundary, f"{MULTIPART}; boundary={boundary.decode()}")
 
 
-def _part(argument: str, field: FormField, item: Any, text_of: Callable[[Any], str]) -> _Part:
+def _read_part(argument: str, field: FormField, item: Any, text_of: Callable[[Any], str]) -> _FormPart:
     if not field.file:
         usual = "application/json" if isinstance(item, dict | list) else ""  # plain text, which browsers leave unsaid
-        return _Part(field.name, Content(text_of(item).encode(), field.media or usual))
+        return _FormPart(field.name, BodyContent(text_of(item).encode(), field.media or usual))
     content = file_content(argument, item, field.media)
     named = item.get("filename") if isinstance(item, dict) else None
-    return _Part(field.name, content, named if isinstance(named, str) and named else "file")
+    return _FormPart(field.name, content, named if isinstance(named, str) and named else "file")
 
 
-def _head(part: _Part) -> bytes:
+def _part_head(part: _FormPart) -> bytes:
     name, filename = part.name.translate(_ESCAPES), part.filename.translate(_ESCAPES)
     file = f'; filename="{filename}"' if filename else ""
     kind = f"\r\nContent-Type: {part.content.media_type}" if part.content.media_type else ""
     return f'Content-Disposition: form-data; name="{name}"{file}{kind}'.encode()
 
 
-def _boundary(parts: Sequence[_Part]) -> bytes:
+def _boundary(parts: Sequence[_FormPart]) -> bytes:
     """A digest of all that it separates, which none of it can contain."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(_head(part) + part.content.body)
+        digest.update(_part_head(part) + part.content.body)
     return b"interlock-" + digest.hexdigest()[:32].encode()

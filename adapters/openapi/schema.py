@@ -8,15 +8,17 @@ import msgspec
 
 DEPTH_MAX: Final = 64
 COMPONENTS: Final = "#/components/schemas/"
-ONE: Final = frozenset(  # keywords whose value is a schema
+SCHEMA_KEYWORDS: Final = frozenset(  # keywords whose value is a schema
     {"items", "additionalItems", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"}
     | {"unevaluatedItems", "unevaluatedProperties", "contentSchema"}
 )
-SEVERAL: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})  # a list of schemas
-NAMED: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})  # schemas by names of their own
+SCHEMA_LIST_KEYWORDS: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})  # a list of schemas
+SCHEMA_MAP_KEYWORDS: Final = frozenset(
+    {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
+)  # schemas by names of their own
 OPENAPI_ONLY: Final = frozenset({"nullable", "discriminator", "xml", "externalDocs", "example"})
-LIMITS: Final = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
-Spend = Callable[[int], None]
+EXCLUSIVE_LIMITS: Final = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
+CountSteps = Callable[[int], None]
 
 
 class UnusableSchema(Exception):
@@ -29,66 +31,68 @@ class SchemaReader:
     `siblings`: keywords beside `$ref` count, as in OpenAPI 3.1; in 3.0 they are ignored.
     """
 
-    def __init__(self, at: Callable[[str], Any], spend: Spend, siblings: bool) -> None:
-        self._at = at
-        self._spend = spend
+    def __init__(self, resolve: Callable[[str], Any], count_steps: CountSteps, siblings: bool) -> None:
+        self._resolve = resolve
+        self._count_steps = count_steps
         self._siblings = siblings
         self._components: dict[str, tuple[Any, list[str], int]] = {}  # each rewritten once
 
     def rewrite(self, schema: Any) -> tuple[Any, list[str], int]:
         """The schema, the names of the components that it refers to, and its size in bytes. Raises UnusableSchema."""
         wanted: dict[str, None] = {}
-        made = self._schema(schema, wanted, 0)
+        made = self._rewrite_schema(schema, wanted, 0)
         return made, list(wanted), len(msgspec.json.encode(made))
 
-    def component(self, name: str) -> tuple[Any, list[str], int]:
+    def rewrite_component(self, name: str) -> tuple[Any, list[str], int]:
         """The same of one schema under `#/components/schemas`. Raises UnusableSchema."""
-        self._spend(1)
+        self._count_steps(1)
         if name not in self._components:
-            self._components[name] = self.rewrite(self._at(COMPONENTS + name))
+            self._components[name] = self.rewrite(self._resolve(COMPONENTS + name))
         return self._components[name]
 
-    def _schema(self, node: Any, wanted: dict[str, None], depth: int) -> Any:
+    def _rewrite_schema(self, node: Any, component_names: dict[str, None], depth: int) -> Any:
         """`wanted` gets the names of the components that it refers to."""
-        self._step(depth)
+        self._check_depth(depth)
         if isinstance(node, list):  # `items` of older drafts
-            return [self._schema(each, wanted, depth + 1) for each in node]
+            return [self._rewrite_schema(each, component_names, depth + 1) for each in node]
         if not isinstance(node, dict):
             return node
         reference = node.get("$ref")
         if not isinstance(reference, str):
-            return _modern({key: self._value(key, value, wanted, depth) for key, value in node.items() if _is_kept(key)}, node)
+            return _to_2020_12(
+                {key: self._rewrite_value(key, value, component_names, depth) for key, value in node.items() if _is_kept(key)}, node
+            )
         if not reference.startswith(COMPONENTS):
             raise UnusableSchema("a schema refers to something that is no component of the document")
-        self._spend(len(reference) // 64)
+        self._count_steps(len(reference) // 64)
         name = reference.removeprefix(COMPONENTS)
-        wanted[name] = None
+        component_names[name] = None
         beside = {key: value for key, value in node.items() if key != "$ref"} if self._siblings else {}
-        return {"$ref": f"#/$defs/{pointer_step(name)}", **(self._schema(beside, wanted, depth + 1) if beside else {})}
+        return {"$ref": f"#/$defs/{pointer_step(name)}", **(self._rewrite_schema(beside, component_names, depth + 1) if beside else {})}
 
-    def _value(self, key: str, value: Any, wanted: dict[str, None], depth: int) -> Any:
-        if key in ONE:
-            return self._schema(value, wanted, depth + 1)
-        if key in SEVERAL and isinstance(value, list):
-            self._step(depth + 1)
-            return [self._schema(each, wanted, depth + 2) for each in value]
-        if key in NAMED and isinstance(value, dict):
-            self._step(depth + 1)
-            return {name: self._schema(each, wanted, depth + 2) for name, each in value.items()}
-        self._data(value, depth + 1)
+    def _rewrite_value(self, key: str, value: Any, component_names: dict[str, None], depth: int) -> Any:
+        if key in SCHEMA_KEYWORDS:
+            return self._rewrite_schema(value, component_names, depth + 1)
+        if key in SCHEMA_LIST_KEYWORDS and isinstance(value, list):
+            self._check_depth(depth + 1)
+            return [self._rewrite_schema(each, component_names, depth + 2) for each in value]
+        if key in SCHEMA_MAP_KEYWORDS and isinstance(value, dict):
+            self._check_depth(depth + 1)
+            return {name: self._rewrite_schema(each, component_names, depth + 2) for name, each in value.items()}
+        self._count_data(value, depth + 1)
         return value
 
-    def _data(self, value: Any, depth: int) -> None:
+    def _count_data(self, value: Any, depth: int) -> None:
         """Counts a value that is shown as it is: `default`, `enum`, `const`, `examples` and all that is no schema."""
-        self._step(depth)
+        self._check_depth(depth)
         if isinstance(value, str):
-            self._spend(len(value) // 64)
+            self._count_steps(len(value) // 64)
         elif isinstance(value, list | dict):
             for each in value if isinstance(value, list) else value.values():
-                self._data(each, depth + 1)
+                self._count_data(each, depth + 1)
 
-    def _step(self, depth: int) -> None:
-        self._spend(1)
+    def _check_depth(self, depth: int) -> None:
+        self._count_steps(1)
         if depth > DEPTH_MAX:
             raise UnusableSchema(f"a schema is nested deeper than {DEPTH_MAX} levels")
 
@@ -108,11 +112,11 @@ def _is_kept(key: str) -> bool:
     return key not in OPENAPI_ONLY and not str(key).startswith("x-")
 
 
-def _modern(found: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+def _to_2020_12(found: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
     """Keywords of OpenAPI 3.0 that JSON Schema 2020-12 says otherwise: `nullable`, and limits that are exclusive by a flag."""
     if node.get("nullable") is True and isinstance(found.get("type"), str):
         found["type"] = [found["type"], "null"]
-    for flag, limit in LIMITS.items():
+    for flag, limit in EXCLUSIVE_LIMITS.items():
         if isinstance(found.get(flag), bool):
             exclusive = found.pop(flag)
             if exclusive and limit in found:

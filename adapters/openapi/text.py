@@ -25,14 +25,14 @@ _IS_FAST: Final = bool(yaml.__with_libyaml__)
 YAML_MAX: Final = DOCUMENT_MAX if _IS_FAST else 1 << 20  # bytes; PyYAML without libyaml reads 0.2 MB a second
 _LOADER: Final = yaml.CSafeLoader if _IS_FAST else yaml.SafeLoader
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,30})(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,3})?")
-_WORDS: Final = {"null": None, "Null": None, "NULL": None, "~": None, "": None} | {
+_SCALAR_WORDS: Final = {"null": None, "Null": None, "NULL": None, "~": None, "": None} | {
     word: said for said, name in ((True, "true"), (False, "false")) for word in (name, name.capitalize(), name.upper())
 }
-_TAG: Final = "tag:yaml.org,2002:"
-_TAGS: Final = frozenset({"!", *(_TAG + name for name in ("str", "int", "float", "bool", "null", "map", "seq"))})
+_TAG_PREFIX: Final = "tag:yaml.org,2002:"
+_TAGS: Final = frozenset({"!", *(_TAG_PREFIX + name for name in ("str", "int", "float", "bool", "null", "map", "seq"))})
 
 
-def parsed(text: bytes) -> Any:
+def parse_document(text: bytes) -> Any:
     """Reads a document: JSON where it begins with `{` or `[`, else YAML without aliases. Raises UpstreamFault.
 
     An alias could make a small text endless.
@@ -45,18 +45,18 @@ def parsed(text: bytes) -> Any:
     if len(text) > YAML_MAX:
         raise UpstreamFault("The OpenAPI document is no JSON, and too large for YAML", f"more than {YAML_MAX} bytes")
     try:
-        return _value(yaml.parse(text, Loader=_LOADER))
+        return _build_value(yaml.parse(text, Loader=_LOADER))
     except (yaml.YAMLError, BadJson, ValueError) as error:
         raise UpstreamFault("The OpenAPI document is neither JSON nor YAML", str(error)[:200]) from None
 
 
-def _value(events: Iterator[Event]) -> Any:
+def _build_value(events: Iterator[Event]) -> Any:
     """What the events of one YAML document build. Raises YAMLError, and BadJson for numbers that JSON has not.
 
     Counts every scalar, sequence and mapping, and a document has at most MEMBERS_MAX of them.
     """
     root: list[Any] = []
-    stack: list[_Open] = [_Open(root)]
+    stack: list[_OpenCollection] = [_OpenCollection(root)]
     members = 0
     for event in events:
         if isinstance(event, AliasEvent):
@@ -68,12 +68,12 @@ def _value(events: Iterator[Event]) -> Any:
             if members > MEMBERS_MAX:
                 raise yaml.YAMLError(f"the document has more than {MEMBERS_MAX} scalars, sequences and mappings")
         if isinstance(event, ScalarEvent):
-            stack[-1].add(event, _scalar(event))
+            stack[-1].add(event, _scalar_value(event))
         elif isinstance(event, MappingStartEvent | SequenceStartEvent):
             _check_tag(event.tag)
             made: Any = {} if isinstance(event, MappingStartEvent) else []
             stack[-1].add(event, made)
-            stack.append(_Open(made))
+            stack.append(_OpenCollection(made))
             if len(stack) > MAX_DEPTH:
                 raise yaml.YAMLError(f"the document is nested deeper than {MAX_DEPTH} levels")
         elif isinstance(event, MappingEndEvent | SequenceEndEvent):
@@ -81,37 +81,37 @@ def _value(events: Iterator[Event]) -> Any:
     return root[0] if root else None
 
 
-class _Open:
+class _OpenCollection:
     """A mapping or sequence whose end has not come."""
 
-    __slots__ = ("_key", "_made")
+    __slots__ = ("_collection", "_key")
 
     def __init__(self, made: Any) -> None:
-        self._made = made
+        self._collection = made
         self._key: str | None = None
 
     def add(self, event: Event, value: Any) -> None:
         """Takes the next key or value. A key is the text that was written, so that `200:` and `on:` stay what they are."""
-        if isinstance(self._made, list):
-            self._made.append(value)
+        if isinstance(self._collection, list):
+            self._collection.append(value)
         elif self._key is not None:
-            self._made[self._key], self._key = value, None
+            self._collection[self._key], self._key = value, None
         elif not isinstance(event, ScalarEvent):
             raise yaml.YAMLError("a key is no text")
-        elif event.value in self._made:
+        elif event.value in self._collection:
             raise yaml.YAMLError("a mapping has the same key twice")
         else:
             self._key = event.value
 
 
-def _scalar(event: ScalarEvent) -> Any:
+def _scalar_value(event: ScalarEvent) -> Any:
     """The JSON value of a scalar (YAML 1.2, core schema). Other numbers, such as `1:30` or `0b1`, are texts."""
     _check_tag(event.tag)
     text = str(event.value)
-    if event.tag == f"{_TAG}str" or (event.tag is None and not event.implicit[0]):
+    if event.tag == f"{_TAG_PREFIX}str" or (event.tag is None and not event.implicit[0]):
         return text
-    if text in _WORDS:
-        return _WORDS[text]
+    if text in _SCALAR_WORDS:
+        return _SCALAR_WORDS[text]
     return parse(text.encode()) if _NUMBER.fullmatch(text) else text
 
 

@@ -11,43 +11,43 @@ from msgspec import Raw
 
 from adapters.contract import Call, Challenged, UpstreamFault
 from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest, encode
-from adapters.openapi.document import Api, operation_of, read_api
-from adapters.openapi.encoding import HttpCall, encoded
+from adapters.openapi.document import ApiTools, operation_of, read_api
+from adapters.openapi.encoding import HttpCall, encode_call
 from adapters.openapi.multipart import BadArguments
-from adapters.openapi.text import DOCUMENT_MAX, parsed
-from adapters.upstream.egress import LIMIT, Egress
-from adapters.upstream.http1 import Fetched
+from adapters.openapi.text import DOCUMENT_MAX, parse_document
+from adapters.upstream.egress import BODY_MAX, Egress
+from adapters.upstream.http1 import HttpResponse
 from policies.strict_json import BadJson, parse
 
-KIND: Final = "openapi"
+OPENAPI_KIND: Final = "openapi"
 READ_SECONDS: Final = 20.0
-READ_AT_ONCE: Final = 2  # documents of one process, since a large one takes hundreds of megabytes of memory while it is read
-READER: Final = b"2"  # changes whenever the same document would become other tools
+CONCURRENT_READS_MAX: Final = 2  # documents of one process, since a large one takes hundreds of megabytes of memory while it is read
+READER_VERSION: Final = b"2"  # changes whenever the same document would become other tools
 
 
 class DocumentUnchanged(Exception):
     """The document is the very one that was read before."""
 
 
-class OpenApi:
+class OpenApiServers:
     """`clock` counts the seconds that deadlines are given in."""
 
     def __init__(self, egress: Egress, clock: Callable[[], float]) -> None:
         self._egress = egress
         self._clock = clock
-        self._reading = asyncio.Semaphore(READ_AT_ONCE)
+        self._read_slots = asyncio.Semaphore(CONCURRENT_READS_MAX)
 
-    async def read(self, source: str, headers: Mapping[str, str], known: str = "") -> Api:
+    async def read(self, source: str, headers: Mapping[str, str], known_digest: str = "") -> ApiTools:
         """The API that a document describes, JSON or YAML. `known` is the digest of the document that was read before.
 
         Raises UpstreamFault, EgressRefused and DocumentUnchanged.
         """
         asking = {"accept": "application/json, application/yaml;q=0.9, */*;q=0.1", **headers}
-        async with self._reading:
+        async with self._read_slots:
             answer = await self._egress.request("GET", source, headers=asking, body=None, timeout=READ_SECONDS, limit=DOCUMENT_MAX)
             if answer.status != 200:
                 raise UpstreamFault("The OpenAPI document can't be had", f"status {answer.status}")
-            return await asyncio.to_thread(_read, answer.body, source, known)
+            return await asyncio.to_thread(_read_document, answer.body, source, known_digest)
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         """Makes one call. Raises UpstreamFault, McpRefused and EgressRefused; an answer that is no success is a result with isError."""
@@ -58,39 +58,39 @@ class OpenApi:
         if tool is None or not isinstance(arguments, dict):
             raise McpRefused(-32602, "no such tool")
         try:
-            wanted = encoded(operation_of(tool.definition), arguments)
+            wanted = encode_call(operation_of(tool.definition), arguments)
         except BadArguments as error:
-            return _result(request, {"content": [{"type": "text", "text": str(error)}], "isError": True})
-        return _result(request, _content(await self._sent(call, wanted)))
+            return _answer_with(request, {"content": [{"type": "text", "text": str(error)}], "isError": True})
+        return _answer_with(request, _result_of_response(await self._send(call, wanted)))
 
-    async def _sent(self, call: Call, wanted: HttpCall) -> Fetched:
+    async def _send(self, call: Call, http_call: HttpCall) -> HttpResponse:
         ours = {name.lower() for name in call.headers}  # no argument takes their place
-        given = {name: value for name, value in wanted.headers.items() if name not in ours}
+        given = {name: value for name, value in http_call.headers.items() if name not in ours}
         headers = {"accept": "application/json, */*;q=0.5", **given, **call.headers}
         seconds = call.deadline - self._clock()
         if seconds <= 0:
             raise UpstreamFault("The server did not answer in time", "the deadline has passed")
-        url = call.target.url.rstrip("/") + wanted.url
-        answer = await self._egress.request(wanted.method, url, headers=headers, body=wanted.body, timeout=seconds, limit=LIMIT)
+        url = call.target.url.rstrip("/") + http_call.url
+        answer = await self._egress.request(http_call.method, url, headers=headers, body=http_call.body, timeout=seconds, limit=BODY_MAX)
         challenge = answer.headers.get("www-authenticate", "")
         if "auth" in call.target.upstream and (answer.status == 401 or (answer.status == 403 and "insufficient_scope" in challenge)):
             raise Challenged(answer.status, challenge)
         return answer
 
 
-def _read(text: bytes, source: str, known: str) -> Api:
+def _read_document(text: bytes, source: str, known_digest: str) -> ApiTools:
     """Raises UpstreamFault and DocumentUnchanged."""
-    digest = hashlib.sha256(READER + text).hexdigest()
-    if digest == known:
+    digest = hashlib.sha256(READER_VERSION + text).hexdigest()
+    if digest == known_digest:
         raise DocumentUnchanged
-    return replace(read_api(parsed(text), source), digest=digest)
+    return replace(read_api(parse_document(text), source), digest=digest)
 
 
-def _result(request: McpRequest, result: Mapping[str, Any]) -> McpAnswer:
-    return McpAnswer(encode({**result, "resultType": "complete"} if request.modern else result))
+def _answer_with(request: McpRequest, result: Mapping[str, Any]) -> McpAnswer:
+    return McpAnswer(encode({**result, "resultType": "complete"} if request.is_modern else result))
 
 
-def _content(answer: Fetched) -> dict[str, Any]:
+def _result_of_response(answer: HttpResponse) -> dict[str, Any]:
     """The answer's body as one block; a JSON object as structured content too."""
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     failed = {} if 200 <= answer.status < 300 else {"isError": True}

@@ -11,12 +11,12 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from adapters.contract import Canceled, Failed, Progress
-from adapters.redaction.reserved_metadata import N, noted
+from adapters.redaction.reserved_metadata import N, filter_metadata
 from adapters.task import Message, Part, encode
 
-WORDS_MAX: Final = 4_000  # characters: who writes more of a failure writes a dump
-ROOM: Final = 12 << 10  # bytes of JSON that are looked at, of one failure
-WHY: Final = "; its own words are for operators alone"
+TEXT_MAX: Final = 4_000  # characters: who writes more of a failure writes a dump
+BYTES_MAX: Final = 12 << 10  # bytes of JSON that are looked at, of one failure
+WITHHELD_SUFFIX: Final = "; its own words are for operators alone"
 DETAIL_MAX: Final = 2_000  # characters for the log
 STACK_MAX: Final = 64 << 10  # characters in which a stack trace is looked for
 _SECRET: Final = re.compile(
@@ -29,7 +29,7 @@ _SECRET: Final = re.compile(
 _CODE: Final = r"\.(?:pyc?|pyx|[cm]?js|[jt]sx|ts|java|kt|scala|go|rs|rb|php|cs|cc|cpp|hpp|[ch]|swift|exs?|clj|lua|pl|sh|sql|so|dll|jar)"
 _OCTET: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _PORT: Final = r"(?:80|443|1433|1521|2181|3306|5432|5672|6379|8000|8080|8443|9000|9092|9200|11211|27017|50051)"
-_INNER: Final = tuple(
+_INTERNAL_PATTERNS: Final = tuple(
     re.compile(pattern)
     for pattern in (
         # stacks
@@ -63,19 +63,19 @@ _INNER: Final = tuple(
         r"(?i)\b\w*(?:passw(?:or)?d|pwd|secret|token|(?:api|access|account|private)[_-]?key|credential)s?[\"']?\s*[=:]\s*[\"']?\S",
     )
 )
-_FRAMES: Final = ("Traceback (", 'File "', "  at ", "\tat ", "goroutine ", "panicked at ")  # without one of these there is no stack
+_FRAME_MARKS: Final = ("Traceback (", 'File "', "  at ", "\tat ", "goroutine ", "panicked at ")  # without one of these there is no stack
 _STACK: Final = re.compile(  # of Python, the JVM, .NET, Node, Go, Rust
     r'^Traceback \(most recent call last\):|^[ \t]+File "[^"\n]+", line \d|^goroutine \d+ \[[^\]\n]*\]:|^thread \'[^\'\n]*\' panicked at '
     r"|^(?:[ ]{2}|\t)[ \t]*+at (?:(?=[^\s()]+\.)[^\s()]++\(|[^\n]{0,500}[^\d\s]:\d++:\d++\)?[ \t\r]*+$)",  # no step of it is taken twice
     re.MULTILINE,
 )
-_MEMBER: Final = re.compile(
+_SECRET_MEMBER: Final = re.compile(
     r"trace_?back|stack_?trace|back_?trace|^stack$|passw|pwd|secret|credential|(?:api|access|account|private)[_-]?key"
     r"|authorization|cookie|token$",
     re.IGNORECASE,
 )
-_PAGE: Final = re.compile(r"https://((?:[a-z0-9-]+\.)+[a-z]{2,})(?!\.?[\w:@-])(?:[/?#][^\s\"'<>]*)?", re.IGNORECASE)
-_PRIVATE: Final = frozenset(
+_PUBLIC_PAGE: Final = re.compile(r"https://((?:[a-z0-9-]+\.)+[a-z]{2,})(?!\.?[\w:@-])(?:[/?#][^\s\"'<>]*)?", re.IGNORECASE)
+_PRIVATE_LABELS: Final = frozenset(
     (
         "api",
         "internal",
@@ -95,102 +95,102 @@ _PRIVATE: Final = frozenset(
 )
 
 
-def tells(words: str, address: str = "") -> bool:
+def reveals_internals(text: str, agent_url: str = "") -> bool:
     """Whether words tell of files, code, hosts, databases or secrets. `address`: the agent's own URL, whose host is none of theirs.
 
     A page that anybody can visit (https, a public name, no port) may be named. When in doubt they do.
     """
-    if len(words) > WORDS_MAX or _SECRET.search(words):
+    if len(text) > TEXT_MAX or _SECRET.search(text):
         return True
-    host = urlsplit(address).hostname or ""
-    if "." in host and re.search(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", words, re.IGNORECASE):
+    host = urlsplit(agent_url).hostname or ""
+    if "." in host and re.search(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", text, re.IGNORECASE):
         return True
-    rest = _PAGE.sub(_without_page, words)
-    return any(pattern.search(rest) for pattern in _INNER)
+    rest = _PUBLIC_PAGE.sub(_remove_public_page, text)
+    return any(pattern.search(rest) for pattern in _INTERNAL_PATTERNS)
 
 
-def unwinds(words: str) -> bool:
+def has_stack_trace(text: str) -> bool:
     """Whether a stack trace stands in words of several lines, not too far down. When in doubt none does."""
-    return "\n" in words and any(frame in words for frame in _FRAMES) and _STACK.search(words, 0, STACK_MAX) is not None
+    return "\n" in text and any(frame in text for frame in _FRAME_MARKS) and _STACK.search(text, 0, STACK_MAX) is not None
 
 
-def meanwhile(progress: Progress) -> Progress:
+def filter_progress_text(progress: Progress) -> Progress:
     """What an agent says while it works, as callers may hear it: a message with a stack trace in it is for the log."""
     message = progress.message
     if message is None:
         return progress
     texts = [part.text for part in message.parts if isinstance(part.text, str)]
     words = texts[0] if len(texts) == 1 else "\n".join(texts)
-    return replace(progress, message=None, detail=words[:DETAIL_MAX]) if unwinds(words) else progress
+    return replace(progress, message=None, detail=words[:DETAIL_MAX]) if has_stack_trace(words) else progress
 
 
-class Sieve:
+class ErrorTextFilter:
     """Of one failure. `detail` is what callers do not get to see, for the log. Looks at so much, and lets nothing pass beyond that."""
 
-    def __init__(self, address: str = "") -> None:
+    def __init__(self, agent_url: str = "") -> None:
         self.detail = ""
-        self._address = address
-        self._room = ROOM
+        self._agent_url = agent_url
+        self._bytes_left = BYTES_MAX
 
-    def message(self, message: Message) -> Message | None:
+    def filter_message(self, message: Message) -> Message | None:
         """All of its parts or none of it: beside a plain sentence, the lines of a trace that look like any others would pass.
 
         Texts are looked at as lines and as one: what is told in pieces may be cut anywhere.
         """
         texts = [part.text for part in message.parts if isinstance(part.text, str)]
         more = [
-            each for part in message.parts for each in (part.url, part.data, part.filename, _text_in(part)) if each and each is not UNSET
+            each for part in message.parts for each in (part.url, part.data, part.filename, _file_text(part)) if each and each is not UNSET
         ]
-        if self._passes(["\n".join(texts), more]) and (len(texts) < 2 or not tells(_as_one(texts), self._address)):
-            return self.noted(message)
-        self._keep_back(message.parts)
+        if self._may_show(["\n".join(texts), more]) and (len(texts) < 2 or not reveals_internals(_join_texts(texts), self._agent_url)):
+            return self.with_filtered_metadata(message)
+        self._withhold(message.parts)
         return None
 
-    def metadata(self, metadata: Mapping[str, Any] | UnsetType) -> dict[str, Any] | UnsetType:
+    def filter_metadata(self, metadata: Mapping[str, Any] | UnsetType) -> dict[str, Any] | UnsetType:
         """Member by member; the same object where all of them pass."""
         if not isinstance(metadata, dict):
             return UNSET
-        shown = {name: value for name, value in metadata.items() if self._passes({name: value})}
+        shown = {name: value for name, value in metadata.items() if self._may_show({name: value})}
         if len(shown) == len(metadata):
             return metadata
-        self._keep_back({name: value for name, value in metadata.items() if name not in shown})
+        self._withhold({name: value for name, value in metadata.items() if name not in shown})
         return shown or UNSET
 
-    def noted(self, noun: N) -> N:
+    def with_filtered_metadata(self, value: N) -> N:
         """A message, an artifact or a part with no more in its metadata than passes, nor in that of its parts."""
-        return noted(noun, self.metadata)
+        return filter_metadata(value, self.filter_metadata)
 
-    def _passes(self, value: Any) -> bool:
-        self._room -= len(encode(value)) + 1
-        return self._room >= 0 and not _inside(value, self._address)
+    def _may_show(self, value: Any) -> bool:
+        self._bytes_left -= len(encode(value)) + 1
+        return self._bytes_left >= 0 and not _any_reveals_internals(value, self._agent_url)
 
-    def _keep_back(self, value: Any) -> None:
+    def _withhold(self, value: Any) -> None:
         if len(self.detail) < DETAIL_MAX:
             self.detail += encode(value)[: DETAIL_MAX - len(self.detail)].decode("utf-8", "replace")
 
 
-def undone(ending: Failed | Canceled, sieve: Sieve) -> Failed | Canceled:
+def filter_failure(ending: Failed | Canceled, text_filter: ErrorTextFilter) -> Failed | Canceled:
     """An ending with what callers may hear of the agent's words and metadata; the rest is for the log.
 
     An ending of which callers may hear everything is returned unchanged.
     """
-    message = ending.message and sieve.message(ending.message)
-    metadata = (sieve.metadata(dict(ending.metadata)) or None) if ending.metadata else None
+    message = ending.message and text_filter.filter_message(ending.message)
+    metadata = (text_filter.filter_metadata(dict(ending.metadata)) or None) if ending.metadata else None
     unchanged = message is ending.message and metadata == (ending.metadata or None)
     if isinstance(ending, Canceled):
         return ending if unchanged else replace(ending, message=message, metadata=metadata)
-    if unchanged and not sieve.detail:
+    if unchanged and not text_filter.detail:
         return ending
-    reason = ending.reason + WHY if ending.message and not message else ending.reason
-    return replace(ending, message=message, reason=reason, metadata=metadata, detail=f"{ending.detail} {sieve.detail}".strip())
+    reason = ending.reason + WITHHELD_SUFFIX if ending.message and not message else ending.reason
+    return replace(ending, message=message, reason=reason, metadata=metadata, detail=f"{ending.detail} {text_filter.detail}".strip())
 
 
-def _as_one(texts: list[str]) -> str:
+def _join_texts(texts: list[str]) -> str:
     """Sentences stay apart, as they do where they are told in one."""
     return "".join(text + " " if text.endswith((".", "!", "?")) else text for text in texts)
 
 
-def _text_in(part: Part) -> str:
+def _file_text(part: Part) -> str:
     """Of a file; empty for one that is not text."""
     if not isinstance(part.raw, str):
         return ""
@@ -200,14 +200,14 @@ def _text_in(part: Part) -> str:
         return ""
 
 
-def _inside(value: Any, address: str) -> bool:
+def _any_reveals_internals(value: Any, agent_url: str) -> bool:
     if isinstance(value, str):
-        return tells(value, address)
+        return reveals_internals(value, agent_url)
     if isinstance(value, Mapping):
-        named = any(tells(name, address) or (member and _MEMBER.search(name)) for name, member in value.items())
-        return named or any(_inside(member, address) for member in value.values())
-    return isinstance(value, list | tuple) and any(_inside(member, address) for member in value)
+        named = any(reveals_internals(name, agent_url) or (member and _SECRET_MEMBER.search(name)) for name, member in value.items())
+        return named or any(_any_reveals_internals(member, agent_url) for member in value.values())
+    return isinstance(value, list | tuple) and any(_any_reveals_internals(member, agent_url) for member in value)
 
 
-def _without_page(found: re.Match[str]) -> str:
-    return found[0] if _PRIVATE.intersection(found[1].lower().split(".")) else " "
+def _remove_public_page(found: re.Match[str]) -> str:
+    return found[0] if _PRIVATE_LABELS.intersection(found[1].lower().split(".")) else " "

@@ -6,49 +6,49 @@ from typing import Any, Final, TypeVar
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from adapters.contract import AnswerRefused, ArtifactPiece, Event, Ref, Replied, Withheld
+from adapters.contract import AnswerRefused, ArtifactPiece, Event, RefLearned, RejectedArtifact, Replied
 from adapters.task import Artifact, Message, Part
 
-OURS: Final = "urn:interlock:"
+RESERVED_PREFIX: Final = "urn:interlock:"
 N = TypeVar("N", Message, Part, Artifact)
 Metadata = dict[str, Any] | UnsetType
 
 
-def noted(noun: N, shown: Callable[[Metadata], Metadata]) -> N:
+def filter_metadata(value: N, select: Callable[[Metadata], Metadata]) -> N:
     """With what is `shown` of its metadata and that of its parts; the same object where that is all."""
-    if not isinstance(noun, Part) and any(part.metadata is not UNSET for part in noun.parts):
-        parts = tuple([noted(part, shown) for part in noun.parts])
-        noun = noun if parts == noun.parts else replace(noun, parts=parts)
-    if noun.metadata is UNSET:
-        return noun
-    left = shown(noun.metadata)
-    return noun if left is noun.metadata else replace(noun, metadata=left)
+    if not isinstance(value, Part) and any(part.metadata is not UNSET for part in value.parts):
+        parts = tuple([filter_metadata(part, select) for part in value.parts])
+        value = value if parts == value.parts else replace(value, parts=parts)
+    if value.metadata is UNSET:
+        return value
+    left = select(value.metadata)
+    return value if left is value.metadata else replace(value, metadata=left)
 
 
-def without_ours(metadata: Mapping[str, Any], may: Collection[str] = ()) -> Mapping[str, Any]:
+def without_reserved_members(metadata: Mapping[str, Any], allowed: Collection[str] = ()) -> Mapping[str, Any]:
     """The same object where no name is the gateway's; `may`: those that are given all the same."""
-    own = {name: value for name, value in metadata.items() if name in may or name[: len(OURS)].lower() != OURS}
+    own = {name: value for name, value in metadata.items() if name in allowed or name[: len(RESERVED_PREFIX)].lower() != RESERVED_PREFIX}
     return metadata if len(own) == len(metadata) else own
 
 
-def in_its_own_name(event: Event, may: Collection[str] = ()) -> Event:
+def without_reserved_names(event: Event, allowed: Collection[str] = ()) -> Event:
     """What an agent tells, without the gateway's names in the metadata of the event itself, of its message or of its artifact."""
 
-    def shown(metadata: Metadata) -> Metadata:
+    def without_reserved(metadata: Metadata) -> Metadata:
         if not isinstance(metadata, dict):
             return UNSET
-        left = without_ours(metadata, may)
+        left = without_reserved_members(metadata, allowed)
         return metadata if left is metadata else dict(left) or UNSET
 
-    if isinstance(event, Ref | Withheld | AnswerRefused):
+    if isinstance(event, RefLearned | RejectedArtifact | AnswerRefused):
         return event
     if not isinstance(event, Replied) and event.metadata:
-        metadata = without_ours(event.metadata, may)
+        metadata = without_reserved_members(event.metadata, allowed)
         event = event if metadata is event.metadata else replace(event, metadata=metadata or None)
     if isinstance(event, ArtifactPiece):
-        artifact = noted(event.artifact, shown)
+        artifact = filter_metadata(event.artifact, without_reserved)
         return event if artifact is event.artifact else replace(event, artifact=artifact)
     if event.message is None:
         return event
-    message = noted(event.message, shown)
+    message = filter_metadata(event.message, without_reserved)
     return event if message is event.message else replace(event, message=message)

@@ -13,20 +13,20 @@ import msgspec
 from adapters.contract import Event, UpstreamFault
 
 E = TypeVar("E", bound=Event)
-SHORTEST: Final = 8  # what is shorter stands in texts by chance
+SECRET_MIN: Final = 8  # what is shorter stands in texts by chance
 MASK: Final = b"***"
 _ESCAPE: Final = re.compile("%..")
-NAMES: Final = ("authorization", "cookie", "token", "secret", "key", "password", "credential", "delegation", "ticket")
+SECRET_NAME_PARTS: Final = ("authorization", "cookie", "token", "secret", "key", "password", "credential", "delegation", "ticket")
 
 
 def secrets_of(headers: Mapping[str, str]) -> list[str]:
     """What is secret in the headers of a call, with and without the name of its scheme, and what Basic wraps (RFC 7617 s2)."""
-    held = [value for name, value in headers.items() if any(part in name.lower() for part in NAMES)]
-    found = [text for value in held for text in (value, value.partition(" ")[2], *_unwrapped(value))]
-    return [text for text in dict.fromkeys(found) if len(text) >= SHORTEST]
+    held = [value for name, value in headers.items() if any(part in name.lower() for part in SECRET_NAME_PARTS)]
+    found = [text for value in held for text in (value, value.partition(" ")[2], *_basic_credentials(value))]
+    return [text for text in dict.fromkeys(found) if len(text) >= SECRET_MIN]
 
 
-def _unwrapped(value: str) -> Sequence[str]:
+def _basic_credentials(value: str) -> Sequence[str]:
     """Name and password as they were before they became a header, and the password by itself."""
     scheme, _, wrapped = value.strip().partition(" ")
     if scheme.lower() != "basic":
@@ -35,18 +35,18 @@ def _unwrapped(value: str) -> Sequence[str]:
         raw = base64.b64decode(wrapped.strip() + "==")
     except binascii.Error:
         return ()
-    pair = _text(raw)
+    pair = _decode_text(raw)
     return (pair, pair.partition(":")[2])
 
 
-def _text(raw: bytes) -> str:
+def _decode_text(raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:
         return raw.decode("latin-1")
 
 
-def forms(secret: str) -> Iterator[bytes]:
+def encoded_forms(secret: str) -> Iterator[bytes]:
     """As it is, escaped in JSON (also as text of a document that is text in another) and in URLs, and in base64, alone or inside of
     something longer.
     """
@@ -67,35 +67,35 @@ def forms(secret: str) -> Iterator[bytes]:
         yield part.translate(bytes.maketrans(b"+/", b"-_"))
 
 
-class Scrubber:
+class SecretRedactor:
     """Nothing is copied where no secret stands."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        found = {form for secret in secrets for form in forms(secret)}
+        found = {form for secret in secrets for form in encoded_forms(secret)}
         self._forms = sorted(found, key=len, reverse=True)
 
-    def bytes(self, raw: bytes) -> bytes:
+    def redact_bytes(self, raw: bytes) -> bytes:
         for form in self._forms:
             if form in raw:
                 raw = raw.replace(form, MASK)
         return raw
 
-    def text(self, text: str) -> str:
-        return self.bytes(text.encode()).decode()
+    def redact_text(self, text: str) -> str:
+        return self.redact_bytes(text.encode()).decode()
 
-    def event(self, event: E) -> E:
+    def redact_event(self, event: E) -> E:
         """An agent's event, read again only where something was taken out."""
         raw = msgspec.json.encode(event)
-        clean = self.bytes(raw)
+        clean = self.redact_bytes(raw)
         return event if clean is raw else msgspec.json.decode(clean, type=type(event))
 
-    def fault(self, error: Exception) -> None:
+    def redact_fault(self, error: Exception) -> None:
         """Masks the secrets in the detail of an upstream's fault, which goes to the log and to the caller."""
         if isinstance(error, UpstreamFault):
-            error.detail = self.text(error.detail)
+            error.detail = self.redact_text(error.detail)
 
 
-def scrubber_of(headers: Mapping[str, str]) -> Scrubber | None:
+def redactor_for(headers: Mapping[str, str]) -> SecretRedactor | None:
     """None where the headers carry no secret."""
     secrets = secrets_of(headers)
-    return Scrubber(secrets) if secrets else None
+    return SecretRedactor(secrets) if secrets else None

@@ -5,14 +5,14 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
-KIND: Final = "sandbox"  # of the registration, and its name
-TOOL: Final = "python"
+SANDBOX_KIND: Final = "sandbox"  # of the registration, and its name
+PYTHON_TOOL: Final = "python"
 CODE_MAX: Final = 64 << 10  # bytes
 INPUTS_MAX: Final = 1 << 20  # bytes of JSON
 SECONDS_MAX: Final = 30.0
 
 
-class Limits(Struct, frozen=True):
+class CalculationLimits(Struct, frozen=True):
     """`output`: bytes of what is printed, and of the value as JSON, each."""
 
     seconds: float = 1.0  # of execution; at most SECONDS_MAX
@@ -20,10 +20,10 @@ class Limits(Struct, frozen=True):
     output: int = 64 << 10
 
 
-USUAL: Final = Limits()
+DEFAULT_LIMITS: Final = CalculationLimits()
 
 
-class Wrong(Struct, frozen=True, omit_defaults=True):
+class CalculationError(Struct, frozen=True, omit_defaults=True):
     """Why there is no value: a Python error's class, or one of TimeLimit, MemoryLimit, OutputLimit, NotJson, WorkerLost."""
 
     type: str
@@ -31,15 +31,15 @@ class Wrong(Struct, frozen=True, omit_defaults=True):
     line: int | None = None  # of the code, from 1
 
 
-class Calculated(Struct, frozen=True):
+class CalculationResult(Struct, frozen=True):
     """`value` is JSON: None, bool, int, float, str, list, dict. `isolation` is what was in force."""
 
     isolation: str
     value: Any = None
     output: str = ""
-    error: Wrong | None = None
+    error: CalculationError | None = None
 
-    def result(self) -> dict[str, Any]:
+    def to_document(self) -> dict[str, Any]:
         """The members that a program reads; without `value` when there is an error."""
         return {"output": self.output, **({"error": self.error} if self.error else {"value": self.value})}
 
@@ -48,14 +48,14 @@ class BadCalculation(Exception):
     """What was asked can't be run at all; the text is safe to show."""
 
 
-class Busy(Exception):
+class CalculatorBusy(Exception):
     """As many calculations run and wait as may."""
 
 
 class Calculator(Protocol):
     """adapters/sandbox/worker.py."""
 
-    async def run(self, code: str, inputs: Mapping[str, Any], limits: Limits = USUAL) -> Calculated:
+    async def run(self, code: str, inputs: Mapping[str, Any], limits: CalculationLimits = DEFAULT_LIMITS) -> CalculationResult:
         """Raises BadCalculation and Busy."""
         ...
 
@@ -68,7 +68,7 @@ DESCRIPTION: Final = (
     "classes that inherit. Each call begins afresh. It is given 1 second and 64 MiB. What is printed is returned too."
 )
 DEFINITION: Final[Mapping[str, Any]] = {
-    "name": TOOL,
+    "name": PYTHON_TOOL,
     "title": "Calculate in Python",
     "description": DESCRIPTION,
     "inputSchema": {

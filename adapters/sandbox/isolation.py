@@ -13,12 +13,12 @@ from typing import Final
 
 BUBBLEWRAP: Final = "bubblewrap"
 INTERPRETER: Final = "interpreter"  # no namespaces: what the interpreter itself does not offer, and limits of the system
-NOBODY: Final = "65534"
+NOBODY_ID: Final = "65534"
 ADDRESS_SPACE: Final = 512 << 10  # KiB: a limit behind that of the interpreter
 CPU_SECONDS: Final = 40
 PROBE_SECONDS: Final = 10
 LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib")
-APART: Final = (
+BUBBLEWRAP_OPTIONS: Final = (
     *("--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL", "--clearenv"),
     *("--die-with-parent", "--new-session", "--chdir", "/"),
 )
@@ -30,30 +30,30 @@ class Isolation:
 
     kind: str
     command: tuple[str, ...] = ()
-    why: str = ""  # bubblewrap is not in force
+    weakness: str = ""  # bubblewrap is not in force
 
     @property
-    def strong(self) -> bool:
+    def is_strong(self) -> bool:
         return self.kind == BUBBLEWRAP
 
     @property
-    def works(self) -> bool:
+    def is_available(self) -> bool:
         return bool(self.command)
 
 
-def isolation(interpreter: str | None = None) -> Isolation:
+def find_isolation(interpreter: str | None = None) -> Isolation:
     """The strongest that works here: each is tried once, which takes some milliseconds."""
-    program = interpreter or _interpreter()
+    program = interpreter or _find_interpreter()
     if not program:
         return Isolation(INTERPRETER, (), "the interpreter is not installed: pip install pydantic-monty")
     wrapper, why = shutil.which("bwrap"), "bubblewrap is not installed"
-    for command in _wrapped(wrapper, program) if wrapper else ():
-        if not (why := _fails(command)):
+    for command in _bubblewrap_commands(wrapper, program) if wrapper else ():
+        if not (why := _failure_of(command)):
             return Isolation(BUBBLEWRAP, command)
     return Isolation(INTERPRETER, ("env", "-i", program), why)
 
 
-def launcher(found: Isolation, folder: Path) -> Path:
+def write_launcher(found: Isolation, folder: Path) -> Path:
     """A program that starts one worker; the pool of workers takes a path and nothing else. Others may write the same at once."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path, fresh = folder / f"{found.kind}.sh", folder / f"{found.kind}.{secrets.token_hex(8)}.new"
@@ -68,26 +68,26 @@ def _script(command: Sequence[str]) -> str:
     return f'#!/bin/sh\n{limits}\nexec {shlex.join(command)} "$@" 2>/dev/null\n'
 
 
-def _interpreter() -> str:
+def _find_interpreter() -> str:
     """Beside the Python that runs, where its wheel puts it, or on the PATH."""
     beside = Path(sys.executable).parent / "monty"
     return str(beside) if beside.is_file() else shutil.which("monty") or ""
 
 
-def _wrapped(wrapper: str, program: str) -> Iterator[tuple[str, ...]]:
+def _bubblewrap_commands(wrapper: str, program: str) -> Iterator[tuple[str, ...]]:
     """Ways into bubblewrap, the strongest first: root becomes nobody before, where nobody can read the interpreter."""
-    inside = [wrapper, *APART, "--ro-bind", program, "/interpreter"]
+    inside = [wrapper, *BUBBLEWRAP_OPTIONS, "--ro-bind", program, "/interpreter"]
     for library in LIBRARIES:
         if Path(library).is_dir():
             inside += ["--ro-bind", library, library]
     inside += ["--", "/interpreter"]
     drop = shutil.which("setpriv") if os.geteuid() == 0 else None
     if drop:
-        yield (drop, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs", "--", *inside)
+        yield (drop, f"--reuid={NOBODY_ID}", f"--regid={NOBODY_ID}", "--clear-groups", "--no-new-privs", "--", *inside)
     yield tuple(inside)
 
 
-def _fails(command: Sequence[str]) -> str:
+def _failure_of(command: Sequence[str]) -> str:
     """What is wrong when it is tried; empty when it works."""
     try:
         script = _script(command).replace(" 2>/dev/null", "")

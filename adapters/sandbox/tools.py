@@ -8,74 +8,82 @@ from typing import Any, Final
 
 from adapters.contract import Call, UpstreamFault
 from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest, encode
-from adapters.sandbox.calculation import DEFINITION, KIND, TOOL, BadCalculation, Busy, Calculated, Calculator
+from adapters.sandbox.calculation import (
+    DEFINITION,
+    PYTHON_TOOL,
+    SANDBOX_KIND,
+    BadCalculation,
+    CalculationResult,
+    Calculator,
+    CalculatorBusy,
+)
 from policies.strict_json import parse
-from registry.cards.card import Family, Registration, Status, Tool
+from registry.cards.card import Family, McpTool, Registration, RegistrationStatus
 
-META: Final = "dev.interlock/isolation"
-OWN_MAX: Final = 16  # calculations of one person that run or wait, which leaves places for others
+ISOLATION_KEY: Final = "dev.interlock/isolation"
+PER_PERSON_MAX: Final = 16  # calculations of one person that run or wait, which leaves places for others
 
 
 class SandboxTools:
     """`made` makes the sandbox at the first call, since its library takes memory. `clock` counts the seconds of deadlines."""
 
-    def __init__(self, made: Callable[[], Calculator], clock: Callable[[], float]) -> None:
-        self._made = made
+    def __init__(self, make_calculator: Callable[[], Calculator], clock: Callable[[], float]) -> None:
+        self._make_calculator = make_calculator
         self._clock = clock
         self._sandbox: Calculator | None = None
-        self._under_way: Counter[str] = Counter()
+        self._in_flight: Counter[str] = Counter()
 
     @property
     def calculator(self) -> Calculator:
         if self._sandbox is None:
-            self._sandbox = self._made()
+            self._sandbox = self._make_calculator()
         return self._sandbox
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         """Raises UpstreamFault and McpRefused; what is wrong with the code is a result with isError."""
         if request.method != "tools/call":
             raise McpRefused(-32601, request.method)
-        if request.name != TOOL:
+        if request.name != PYTHON_TOOL:
             raise McpRefused(-32602, "no such tool")
         try:
-            code, inputs = _arguments(parse(request.params).get("arguments", {}))
-            with self._place(call.grant.delegation.principal.owner):
+            code, inputs = _read_arguments(parse(request.params).get("arguments", {}))
+            with self._reserve_place(call.grant.delegation.principal.owner_key):
                 async with asyncio.timeout(call.deadline - self._clock()):
                     done = await self.calculator.run(code, inputs)
         except BadCalculation as error:
-            return _answer(request, {"content": [{"type": "text", "text": str(error)}], "isError": True})
-        except Busy:
+            return _answer_with(request, {"content": [{"type": "text", "text": str(error)}], "isError": True})
+        except CalculatorBusy:
             raise UpstreamFault("The sandbox is busy; try again later") from None
         except TimeoutError:
             raise UpstreamFault("The sandbox did not answer in time") from None
-        return _answer(request, _told(done))
+        return _answer_with(request, _tool_result(done))
 
     @contextmanager
-    def _place(self, owner: str) -> Iterator[None]:
+    def _reserve_place(self, owner: str) -> Iterator[None]:
         """Raises Busy."""
-        if self._under_way[owner] >= OWN_MAX:
-            raise Busy
-        self._under_way[owner] += 1
+        if self._in_flight[owner] >= PER_PERSON_MAX:
+            raise CalculatorBusy
+        self._in_flight[owner] += 1
         try:
             yield
         finally:
-            self._under_way[owner] -= 1
-            if not self._under_way[owner]:
-                del self._under_way[owner]
+            self._in_flight[owner] -= 1
+            if not self._in_flight[owner]:
+                del self._in_flight[owner]
 
     async def close(self) -> None:
         if self._sandbox is not None:
             await self._sandbox.close()
 
 
-def registration(isolation: str) -> Registration:
+def sandbox_registration(isolation: str) -> Registration:
     """The server as the registry shows it, in every tenant."""
     return Registration(
         tenant="",
-        name=KIND,
+        name=SANDBOX_KIND,
         family=Family.SERVER,
-        kind=KIND,
-        status=Status.ACTIVE,
+        kind=SANDBOX_KIND,
+        status=RegistrationStatus.ACTIVE,
         url="",
         owner="",
         ceiling=("*",),
@@ -85,14 +93,14 @@ def registration(isolation: str) -> Registration:
         client_id="",
         card=None,
         card_text="",
-        tools=(Tool(TOOL, DEFINITION),),
+        tools=(McpTool(PYTHON_TOOL, DEFINITION),),
         card_hash="",
         created=0,
         updated=0,
     )
 
 
-def _arguments(given: Any) -> tuple[str, Mapping[str, Any]]:
+def _read_arguments(given: Any) -> tuple[str, Mapping[str, Any]]:
     """Raises BadCalculation."""
     if not isinstance(given, dict) or given.keys() - {"code", "inputs"}:
         raise BadCalculation("the arguments are code, and inputs where there are any")
@@ -104,11 +112,11 @@ def _arguments(given: Any) -> tuple[str, Mapping[str, Any]]:
     return code, inputs
 
 
-def _told(done: Calculated) -> dict[str, Any]:
-    structured = done.result()
+def _tool_result(done: CalculationResult) -> dict[str, Any]:
+    structured = done.to_document()
     told: dict[str, Any] = {"content": [{"type": "text", "text": encode(structured).decode()}], "structuredContent": structured}
-    return {**told, "isError": done.error is not None, "_meta": {META: done.isolation}}
+    return {**told, "isError": done.error is not None, "_meta": {ISOLATION_KEY: done.isolation}}
 
 
-def _answer(request: McpRequest, result: Mapping[str, Any]) -> McpAnswer:
-    return McpAnswer(encode({**result, "resultType": "complete"} if request.modern else result))
+def _answer_with(request: McpRequest, result: Mapping[str, Any]) -> McpAnswer:
+    return McpAnswer(encode({**result, "resultType": "complete"} if request.is_modern else result))

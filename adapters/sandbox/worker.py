@@ -26,37 +26,37 @@ from pydantic_monty import (
 
 from adapters.sandbox.calculation import (
     CODE_MAX,
+    DEFAULT_LIMITS,
     INPUTS_MAX,
     SECONDS_MAX,
-    USUAL,
     BadCalculation,
-    Busy,
-    Calculated,
+    CalculationError,
+    CalculationLimits,
+    CalculationResult,
     Calculator,
-    Limits,
-    Wrong,
+    CalculatorBusy,
 )
-from adapters.sandbox.isolation import Isolation, launcher
+from adapters.sandbox.isolation import Isolation, write_launcher
 
 WAITING_MAX: Final = 64
-GRACE: Final = 0.5  # seconds that a worker has to stop by itself, before it is killed
-BACKSTOP: Final = 10.0  # seconds for all that is not execution: to start a worker, and to take its answer
+GRACE_SECONDS: Final = 0.5  # seconds that a worker has to stop by itself, before it is killed
+BACKSTOP_SECONDS: Final = 10.0  # seconds for all that is not execution: to start a worker, and to take its answer
 MESSAGE_MAX: Final = 1000  # characters
 NODES_MAX: Final = 20_000
 DEPTH_MAX: Final = 64
-EXACT: Final = 1 << 63
-CLOCKS: Final[OSPolicy] = {"sleep": "zero"}  # sleeping does not count as execution, so that it would outlast every limit
+EXACT_INTEGER_MAX: Final = 1 << 63
+CLOCK_POLICY: Final[OSPolicy] = {"sleep": "zero"}  # sleeping does not count as execution, so that it would outlast every limit
 
 
 class NotJson(Exception):
     """The value can't be told as JSON; the text says why."""
 
 
-class TooLarge(NotJson):
+class ValueTooLarge(NotJson):
     """The value is larger than may be told."""
 
 
-KINDS: Final = {TimeoutError: "WorkerLost", NotJson: "NotJson", TooLarge: "OutputLimit"}
+ERROR_TYPES: Final = {TimeoutError: "WorkerLost", NotJson: "NotJson", ValueTooLarge: "OutputLimit"}
 
 
 class Sandbox:
@@ -65,59 +65,59 @@ class Sandbox:
     def __init__(self, isolation: Isolation, folder: Path, workers: int) -> None:
         self._isolation = isolation
         self._folder = folder
-        self._room = asyncio.Semaphore(workers)
+        self._run_slots = asyncio.Semaphore(workers)
         self._workers = workers
-        self._asked = 0
+        self._requested = 0
         self._pool: AsyncMonty | None = None
-        self._opening = asyncio.Lock()
+        self._pool_lock = asyncio.Lock()
 
-    async def run(self, code: str, inputs: Mapping[str, Any], limits: Limits = USUAL) -> Calculated:
+    async def run(self, code: str, inputs: Mapping[str, Any], limits: CalculationLimits = DEFAULT_LIMITS) -> CalculationResult:
         """Whatever the code does is told as a Calculated. Raises BadCalculation and Busy."""
-        _check(code, inputs, limits)
-        if self._asked >= self._workers + WAITING_MAX:
-            raise Busy
-        self._asked += 1
+        _check_request(code, inputs, limits)
+        if self._requested >= self._workers + WAITING_MAX:
+            raise CalculatorBusy
+        self._requested += 1
         try:
-            async with self._room:
-                return await self._calculated(await self._opened(), code, inputs, limits)
+            async with self._run_slots:
+                return await self._calculate(await self._open_pool(), code, inputs, limits)
         finally:
-            self._asked -= 1
+            self._requested -= 1
 
     async def close(self) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.__aexit__(None, None, None)
 
-    async def _opened(self) -> AsyncMonty:
-        async with self._opening:
+    async def _open_pool(self) -> AsyncMonty:
+        async with self._pool_lock:
             if self._pool is None:
-                program = await asyncio.to_thread(launcher, self._isolation, self._folder)
+                program = await asyncio.to_thread(write_launcher, self._isolation, self._folder)
                 pool = AsyncMonty(
                     binary_path=program,
                     min_processes=0,
                     max_processes=self._workers,
                     max_checkouts_per_worker=1,
-                    feed_duration_limit_grace=GRACE,
+                    feed_duration_limit_grace=GRACE_SECONDS,
                 )
                 self._pool = await pool.__aenter__()
             return self._pool
 
-    async def _calculated(self, pool: AsyncMonty, code: str, inputs: Mapping[str, Any], limits: Limits) -> Calculated:
+    async def _calculate(self, pool: AsyncMonty, code: str, inputs: Mapping[str, Any], limits: CalculationLimits) -> CalculationResult:
         allowed: ResourceLimits = {"max_feed_duration_secs": limits.seconds, "max_memory": limits.memory}
         printed = CollectString(limits.output)
-        session = pool.checkout(script_name="code", limits=allowed, os_policy=CLOCKS)
+        session = pool.checkout(script_name="code", limits=allowed, os_policy=CLOCK_POLICY)
         try:
-            async with asyncio.timeout(limits.seconds + BACKSTOP), session:
-                value = await _fed(session, code, inputs, printed)
-            return Calculated(self._isolation.kind, plain(value, limits.output), printed.output)
+            async with asyncio.timeout(limits.seconds + BACKSTOP_SECONDS), session:
+                value = await _run_code(session, code, inputs, printed)
+            return CalculationResult(self._isolation.kind, to_json_value(value, limits.output), printed.output)
         except MontyError as error:
-            wrong = _wrong(error, limits)
+            wrong = _error_of(error, limits)
         except (TimeoutError, NotJson) as error:
-            wrong = Wrong(KINDS[type(error)], str(error) or "no answer in time")
-        return Calculated(self._isolation.kind, None, printed.output[: limits.output], wrong)
+            wrong = CalculationError(ERROR_TYPES[type(error)], str(error) or "no answer in time")
+        return CalculationResult(self._isolation.kind, None, printed.output[: limits.output], wrong)
 
 
-async def _fed(session: AsyncMontySession, code: str, inputs: Mapping[str, Any], printed: CollectString) -> Any:
+async def _run_code(session: AsyncMontySession, code: str, inputs: Mapping[str, Any], printed: CollectString) -> Any:
     """Whoever stops waiting ends the worker too."""
     worker = session.worker_pid
     try:
@@ -129,7 +129,7 @@ async def _fed(session: AsyncMontySession, code: str, inputs: Mapping[str, Any],
         raise
 
 
-def _check(code: str, inputs: Mapping[str, Any], limits: Limits) -> None:
+def _check_request(code: str, inputs: Mapping[str, Any], limits: CalculationLimits) -> None:
     if len(code.encode(errors="surrogatepass")) > CODE_MAX:
         raise BadCalculation(f"code is longer than {CODE_MAX} bytes")
     if "\x00" in code or any("\ud800" <= character <= "\udfff" for character in code):
@@ -142,74 +142,74 @@ def _check(code: str, inputs: Mapping[str, Any], limits: Limits) -> None:
         raise BadCalculation(f"seconds must be more than 0 and at most {SECONDS_MAX:g}")
 
 
-def _wrong(error: MontyError, limits: Limits) -> Wrong:
+def _error_of(error: MontyError, limits: CalculationLimits) -> CalculationError:
     if isinstance(error, MontyCrashedError):
         late = error.timed_out
         said = "it did not stop in time, and its worker was ended" if late else "its worker ended"
-        return Wrong("TimeLimit" if late else "WorkerLost", said)
+        return CalculationError("TimeLimit" if late else "WorkerLost", said)
     inner, told = error.exception(), str(error.exception())[:MESSAGE_MAX]
     frames = error.traceback() if isinstance(error, MontyRuntimeError | MontySyntaxError) else []
     line = frames[-1].line if frames else None
     if not frames and isinstance(inner, TimeoutError):
-        return Wrong("TimeLimit", f"it ran longer than {limits.seconds:g} s")
+        return CalculationError("TimeLimit", f"it ran longer than {limits.seconds:g} s")
     if isinstance(inner, MemoryError):
         if not frames and told.endswith(f"> {limits.output} bytes"):
-            return Wrong("OutputLimit", f"it printed more than {limits.output} bytes")
-        return Wrong("MemoryLimit", f"it needs more than {limits.memory >> 20} MiB", line)
-    return Wrong(type(inner).__name__, told, line)
+            return CalculationError("OutputLimit", f"it printed more than {limits.output} bytes")
+        return CalculationError("MemoryLimit", f"it needs more than {limits.memory >> 20} MiB", line)
+    return CalculationError(type(inner).__name__, told, line)
 
 
-def plain(value: Any, size: int) -> Any:
+def to_json_value(value: Any, size: int) -> Any:
     """A value as JSON that takes at most about `size` bytes. Raises NotJson and TooLarge.
 
     What the code made may hold the same list many times over, so that all of it is counted while it is copied.
     """
-    return _Plain(size).copied(value, 0)
+    return _JsonCopier(size).copy(value, 0)
 
 
-class _Plain:
+class _JsonCopier:
     def __init__(self, size: int) -> None:
-        self._left = size
-        self._nodes = NODES_MAX
+        self._bytes_left = size
+        self._nodes_left = NODES_MAX
 
-    def copied(self, value: Any, depth: int) -> Any:
-        self._nodes -= 1
+    def copy(self, value: Any, depth: int) -> Any:
+        self._nodes_left -= 1
         if depth > DEPTH_MAX:
             raise NotJson(f"the value is nested deeper than {DEPTH_MAX}")
         if isinstance(value, dict):
-            self._spend(2)
-            return {self._key(key): self.copied(each, depth + 1) for key, each in value.items()}
+            self._count_bytes(2)
+            return {self._member_name(key): self.copy(each, depth + 1) for key, each in value.items()}
         if isinstance(value, list | tuple):
-            self._spend(2)
-            return [self.copied(each, depth + 1) for each in value]
-        return self._scalar(value)
+            self._count_bytes(2)
+            return [self.copy(each, depth + 1) for each in value]
+        return self._copy_scalar(value)
 
-    def _scalar(self, value: Any) -> Any:
+    def _copy_scalar(self, value: Any) -> Any:
         if isinstance(value, Decimal | datetime | date | time | timedelta):
             value = str(value) if isinstance(value, Decimal | timedelta) else value.isoformat()
         if isinstance(value, str):
-            self._spend(2 + len(value.encode(errors="replace")))
+            self._count_bytes(2 + len(value.encode(errors="replace")))
             if any("\ud800" <= character <= "\udfff" for character in value):
                 raise NotJson("a string with lone surrogates is no JSON")
             return value
-        self._spend(8)
+        self._count_bytes(8)
         if isinstance(value, float) and not math.isfinite(value):
             raise NotJson(f"{value} is no JSON: return a string")
-        if isinstance(value, int) and not -EXACT <= value < EXACT:
+        if isinstance(value, int) and not -EXACT_INTEGER_MAX <= value < EXACT_INTEGER_MAX:
             raise NotJson("an integer of more than 64 bits can't be told exactly: return str(…)")
         if value is None or isinstance(value, bool | int | float):
             return value
         raise NotJson(f"a value of the type {type(value).__name__.removeprefix('Monty')[:64]} is no JSON")
 
-    def _key(self, key: Any) -> str:
+    def _member_name(self, key: Any) -> str:
         if not isinstance(key, str):
             raise NotJson("an object's names must be strings")
-        return str(self._scalar(key))
+        return str(self._copy_scalar(key))
 
-    def _spend(self, size: int) -> None:
-        self._left -= size
-        if self._left < 0 or self._nodes < 0:
-            raise TooLarge("the value is too large: return less of it")
+    def _count_bytes(self, size: int) -> None:
+        self._bytes_left -= size
+        if self._bytes_left < 0 or self._nodes_left < 0:
+            raise ValueTooLarge("the value is too large: return less of it")
 
 
 _: type[Calculator] = Sandbox

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-AWS: Final = "aws"  # the member of an A2A agent's `upstream`
+AWS_OPTION: Final = "aws"  # the member of an A2A agent's `upstream`
 AGENTCORE: Final = "bedrock-agentcore"
 
 
@@ -25,16 +25,16 @@ class AwsAccess(BaseModel):
     ambient: bool = False
 
 
-class A2AAccess(AwsAccess):
+class A2AAwsAccess(AwsAccess):
     """`upstream.aws` of an agent that speaks A2A behind AWS's signatures; `service` is the one that checks them."""
 
     service: str = AGENTCORE
 
 
-def access_of(given: Any) -> A2AAccess:
+def parse_access(given: Any) -> A2AAwsAccess:
     """Raises ValueError with the member that is wrong, and what is wrong with it."""
     try:
-        found = A2AAccess.model_validate(given)
+        found = A2AAwsAccess.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -58,4 +58,4 @@ def _is_region(label: str) -> bool:
 
 def is_signed(upstream: Mapping[str, Any]) -> bool:
     """Whether an A2A agent's requests are signed."""
-    return AWS in upstream
+    return AWS_OPTION in upstream

@@ -5,84 +5,84 @@ from typing import Final
 
 from adapters.contract import Failure, UpstreamFault
 
-FAULTS_MAX: Final = 5  # in a row
+FAILURES_MAX: Final = 5  # in a row
 PAUSE_SECONDS: Final = 2.5
 PAUSE_MAX_SECONDS: Final = 10.0  # what is back again is called again after as long at most
-SERVERS_KEPT: Final = 4096
-OPEN: Final = "The server could not be reached several times; it is tried again soon"
+SERVERS_MAX: Final = 4096
+OPEN_TEXT: Final = "The server could not be reached several times; it is tried again soon"
 
 
-class LeftAlone(UpstreamFault):
+class CircuitOpen(UpstreamFault):
     """The server could not be reached several times, so nothing is sent to it for a while."""
 
     retryable = True
-    unsent = True
+    is_unsent = True
     failure = Failure.UNREACHABLE
-    undone = True
+    had_no_effect = True
 
     def __init__(self, public: str, detail: str, retry_after: float) -> None:
         super().__init__(public, detail)
         self.retry_after = retry_after
 
 
-class Trouble:
+class BreakerState:
     """Of one that had faults since it last answered. Times are on the breaker's clock."""
 
-    __slots__ = ("faults", "pause", "since", "trying", "until")
+    __slots__ = ("failures", "is_probing", "open_until", "opened_at", "pause_seconds")
 
     def __init__(self) -> None:
-        self.faults = 0
-        self.since = 0.0  # when it was first left alone
-        self.until = 0.0  # nobody is let through before
-        self.pause = PAUSE_SECONDS
-        self.trying = False
+        self.failures = 0
+        self.opened_at = 0.0  # when it was first left alone
+        self.open_until = 0.0  # nobody is let through before
+        self.pause_seconds = PAUSE_SECONDS
+        self.is_probing = False
 
     @property
-    def open(self) -> bool:
-        return self.faults >= FAULTS_MAX
+    def is_open(self) -> bool:
+        return self.failures >= FAILURES_MAX
 
 
 class Breaker:
     """Knows only servers that had faults since they last answered: for all others `troubled` is empty, and nothing need be asked."""
 
-    def __init__(self, clock: Callable[[], float], says: str = OPEN) -> None:
+    def __init__(self, clock: Callable[[], float], open_text: str = OPEN_TEXT) -> None:
         self._clock = clock
-        self._says = says
-        self.troubled: dict[Hashable, Trouble] = {}
+        self._open_text = open_text
+        self.states: dict[Hashable, BreakerState] = {}
 
-    def shuts_out(self, server: Hashable) -> bool:
+    def is_blocking(self, server: Hashable) -> bool:
         """Whether nobody is let through to it now."""
-        trouble = self.troubled.get(server)
-        return trouble is not None and trouble.open and (trouble.trying or self._clock() < trouble.until)
+        trouble = self.states.get(server)
+        return trouble is not None and trouble.is_open and (trouble.is_probing or self._clock() < trouble.open_until)
 
-    def enter(self, server: Hashable) -> None:
+    def acquire(self, server: Hashable) -> None:
         """Raises LeftAlone where the server is left alone. Whoever enters calls `well`, `fault` or `undecided` afterwards."""
-        trouble = self.troubled.get(server)
-        if trouble is None or not trouble.open:
+        trouble = self.states.get(server)
+        if trouble is None or not trouble.is_open:
             return
-        if self.shuts_out(server):
-            raise LeftAlone(self._says, f"{trouble.faults} faults in a row", max(1.0, trouble.until - self._clock()))
-        trouble.trying = True
+        if self.is_blocking(server):
+            raise CircuitOpen(self._open_text, f"{trouble.failures} faults in a row", max(1.0, trouble.open_until - self._clock()))
+        trouble.is_probing = True
 
-    def well(self, server: Hashable) -> None:
+    def record_success(self, server: Hashable) -> None:
         """It answered, whatever it said."""
-        self.troubled.pop(server, None)
+        self.states.pop(server, None)
 
-    def fault(self, server: Hashable) -> None:
+    def record_failure(self, server: Hashable) -> None:
         """It could not be reached, or its answer broke off."""
-        if server not in self.troubled and len(self.troubled) >= SERVERS_KEPT:
-            self.troubled.clear()
-        trouble = self.troubled.setdefault(server, Trouble())
-        trouble.faults += 1
-        if trouble.trying:
-            trouble.pause = min(PAUSE_MAX_SECONDS, 2 * trouble.pause)
-        if trouble.open:
-            trouble.since = trouble.since or self._clock()
-            trouble.until = self._clock() + trouble.pause
-        trouble.trying = False
+        if server not in self.states and len(self.states) >= SERVERS_MAX:
+            self.states.clear()
+        trouble = self.states.setdefault(server, BreakerState())
+        trouble.failures += 1
+        if trouble.is_probing:
+            trouble.pause_seconds = min(PAUSE_MAX_SECONDS, 2 * trouble.pause_seconds)
+        if trouble.is_open:
+            trouble.opened_at = trouble.opened_at or self._clock()
+            trouble.open_until = self._clock() + trouble.pause_seconds
+        trouble.is_probing = False
 
-    def undecided(self, server: Hashable) -> None:
+    def release(self, server: Hashable) -> None:
         """The call ended for another reason, such as that its client went away."""
-        trouble = self.troubled.get(server)
+        trouble = self.states.get(server)
         if trouble is not None:
-            trouble.trying = False
+            trouble.is_probing = False

@@ -11,32 +11,40 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from adapters.contract import Failure, Unreachable, UpstreamFault
-from adapters.upstream.host_names import SystemNames
-from adapters.upstream.http1 import Dropped, Fetched, NotConnected, Pool, Target, TooLarge, Ways
-from adapters.upstream.targets import EgressRefused, Targets
+from adapters.upstream.host_names import SystemResolver
+from adapters.upstream.http1 import (
+    ConnectionDropped,
+    ConnectionPool,
+    ConnectOptions,
+    HttpResponse,
+    HttpTarget,
+    NotConnected,
+    ResponseTooLarge,
+)
+from adapters.upstream.targets import EgressRefused, TargetPolicy
 
-__all__ = ["Bounds", "Egress", "EgressRefused", "Fetched", "Lookup", "Pinned", "Streamed"]
+__all__ = ["Egress", "EgressRefused", "HttpResponse", "Lookup", "RequestBounds", "StreamedResponse", "VettedTarget"]
 
-CONNECTIONS = 400
-PER_HOST = 150  # so that a host that hangs does not take all of them
+CONNECTIONS_MAX = 400
+CONNECTIONS_PER_HOST = 150  # so that a host that hangs does not take all of them
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 4.0  # below the 5 s after which common servers drop a connection, so that a request seldom meets a closed one
-NAMES_SECONDS = 10
-KNOWN_MAX = 4096
-TIMEOUT = 60.0
-LIMIT = 8 << 20
+DNS_CACHE_SECONDS = 10
+URLS_MAX = 4096
+TIMEOUT_SECONDS = 60.0
+BODY_MAX = 8 << 20
 
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
-class Pinned(NamedTuple):
+class VettedTarget(NamedTuple):
     """A target and the addresses that it stands for now, all of them vetted: connect to these and to no others."""
 
     url: URL
     addresses: tuple[str, ...]
 
 
-class Bounds(TypedDict, total=False):
+class RequestBounds(TypedDict, total=False):
     """Limits of one request: `timeout` in seconds over all of it, `limit` in bytes of the answer (decompressed).
 
     `idempotent`: a repetition does no harm, so a connection that the server closed meanwhile is met with one more try.
@@ -52,7 +60,7 @@ class Bounds(TypedDict, total=False):
 class _VettedResolver(AbstractResolver):
     """Resolves once and vets every address; aiohttp connects to these very addresses and to no others."""
 
-    def __init__(self, targets: Targets, lookup: Lookup) -> None:
+    def __init__(self, targets: TargetPolicy, lookup: Lookup) -> None:
         self._targets = targets
         self._lookup = lookup
 
@@ -60,7 +68,7 @@ class _VettedResolver(AbstractResolver):
         addresses = list(dict.fromkeys(await self._lookup(host, port)))
         if not addresses:
             raise OSError("the name has no address")
-        self._targets.vet(host, port, addresses)
+        self._targets.vet_addresses(host, port, addresses)
         return [
             {"hostname": host, "host": text, "port": port, "proto": 0, "flags": int(socket.AI_NUMERICHOST)}
             | {"family": socket.AF_INET6 if ":" in text else socket.AF_INET}  # type: ignore[misc]  # a union of dicts is no TypedDict
@@ -83,67 +91,71 @@ class Egress:
         *,
         lookup: Lookup | None = None,
         tls: SSLContext | None = None,
-        connections: tuple[int, int] = (CONNECTIONS, PER_HOST),
+        connections: tuple[int, int] = (CONNECTIONS_MAX, CONNECTIONS_PER_HOST),
     ) -> None:
         """`allow`: networks and host names that may be private. `tls` replaces the system's certificate authorities.
 
         `connections`: how many at once, and how many of them to one host; 0 is without limit.
         """
-        self._targets = Targets(allow)
-        self._resolver = _VettedResolver(self._targets, lookup or SystemNames())
+        self._targets = TargetPolicy(allow)
+        self._resolver = _VettedResolver(self._targets, lookup or SystemResolver())
         self._tls = tls
         self._connections = connections
-        self._known: dict[str, URL] = {}
-        self._asked: dict[str, Target] = {}
-        self._pool = Pool(Ways(self._addresses, self._authorities, CONNECT_SECONDS, IDLE_SECONDS), connections[0], connections[1])
+        self._checked_urls: dict[str, URL] = {}
+        self._request_targets: dict[str, HttpTarget] = {}
+        self._pool = ConnectionPool(
+            ConnectOptions(self._resolve, self._tls_context, CONNECT_SECONDS, IDLE_SECONDS), connections[0], connections[1]
+        )
         self._session: aiohttp.ClientSession | None = None
-        self._lasting: Egress | None = None
+        self._stream_egress: Egress | None = None
 
-    def lasting(self) -> "Egress":
+    def for_long_streams(self) -> "Egress":
         """The same guard for streams that last, which would take the places of short requests; whoever opens them counts them."""
-        if self._lasting is None:
-            self._lasting = Egress(tls=self._tls, connections=(0, 0))
-            self._lasting._targets, self._lasting._resolver = self._targets, self._resolver
-        return self._lasting
+        if self._stream_egress is None:
+            self._stream_egress = Egress(tls=self._tls, connections=(0, 0))
+            self._stream_egress._targets, self._stream_egress._resolver = self._targets, self._resolver
+        return self._stream_egress
 
     def check(self, url: str) -> URL:
         """Vets what the text of a URL tells. Raises EgressRefused."""
-        return self._known.get(url) or self._learn(url)
+        return self._checked_urls.get(url) or self._check_and_remember(url)
 
     async def vet(self, url: str) -> None:
         """Vets the text, and every address that the name stands for now. Raises EgressRefused, or UpstreamFault when the name has none."""
-        await self.pinned(url)
+        await self.resolve_target(url)
 
-    async def pinned(self, url: str) -> Pinned:
+    async def resolve_target(self, url: str) -> VettedTarget:
         """For whoever connects by other means than `request` and `stream`. Raises as `vet` does."""
         target = self.check(url)
         try:
             found = await self._resolver.resolve(str(target.raw_host), target.port or 0)
         except OSError as error:
-            raise _fault(NotConnected(error), url) from error
-        return Pinned(target, tuple(entry["host"] for entry in found))
+            raise _fault_at(NotConnected(error), url) from error
+        return VettedTarget(target, tuple(entry["host"] for entry in found))
 
-    async def fetch(self, url: str, *, limit: int = 1 << 20, timeout: float = 10.0) -> Fetched:  # noqa: ASYNC109 (covers reading too)
+    async def fetch(self, url: str, *, limit: int = 1 << 20, timeout: float = 10.0) -> HttpResponse:  # noqa: ASYNC109 (covers reading too)
         """GETs a small document."""
         return await self.request("GET", url, headers={"Accept": "application/json"}, body=None, timeout=timeout, limit=limit)
 
-    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **bounds: Unpack[Bounds]) -> Fetched:
+    async def request(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **bounds: Unpack[RequestBounds]
+    ) -> HttpResponse:
         """Sends one request and reads the whole answer, whatever its status. Redirects are answers too."""
-        target = self._asked.get(url) or self._target(url)
-        within = (bounds.get("timeout", TIMEOUT), bounds.get("limit", LIMIT))
+        target = self._request_targets.get(url) or self._request_target(url)
+        within = (bounds.get("timeout", TIMEOUT_SECONDS), bounds.get("limit", BODY_MAX))
         if bounds.get("fresh"):
-            self._pool.let_go(target)
+            self._pool.close_idle(target)
         try:
             return await self._pool.exchange(target, method, headers, body, within)
-        except Dropped as error:
+        except ConnectionDropped as error:
             if not bounds.get("idempotent"):
-                raise _fault(error, url) from error
-        except (NotConnected, TooLarge, OSError, ValueError) as error:
-            raise _fault(error, url) from error
+                raise _fault_at(error, url) from error
+        except (NotConnected, ResponseTooLarge, OSError, ValueError) as error:
+            raise _fault_at(error, url) from error
         try:
             return await self._pool.exchange(target, method, headers, body, within)
-        except (NotConnected, TooLarge, OSError, ValueError) as error:
-            raise _fault(error, url) from error
+        except (NotConnected, ResponseTooLarge, OSError, ValueError) as error:
+            raise _fault_at(error, url) from error
 
     @asynccontextmanager
     async def stream(
@@ -154,59 +166,59 @@ class Egress:
         headers: Mapping[str, str],
         body: bytes | None,
         timeout: float,  # noqa: ASYNC109 (covers reading too)
-    ) -> AsyncIterator["Streamed"]:
+    ) -> AsyncIterator["StreamedResponse"]:
         """Sends one request and hands out the answer while it arrives; leaving the context ends it."""
         target = self.check(url)
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS)
         try:
-            session = self._session or self._open()
+            session = self._session or self._open_session()
             answer = await session.request(method, target, headers=headers, data=body, timeout=limits, allow_redirects=False)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise _fault(error, url) from error
+            raise _fault_at(error, url) from error
         try:
-            yield Streamed(answer)
+            yield StreamedResponse(answer)
         finally:
             answer.release() if answer.content.at_eof() else answer.close()
 
     async def close(self) -> None:
         """Ends every connection."""
         await self._pool.close()
-        if self._lasting is not None:
-            await self._lasting.close()
+        if self._stream_egress is not None:
+            await self._stream_egress.close()
         if self._session is not None:
             session, self._session = self._session, None
             await session.close()
 
-    async def _addresses(self, host: str, port: int) -> Sequence[str]:
+    async def _resolve(self, host: str, port: int) -> Sequence[str]:
         return [entry["host"] for entry in await self._resolver.resolve(host, port)]
 
-    def _authorities(self) -> SSLContext:
+    def _tls_context(self) -> SSLContext:
         if self._tls is None:
             self._tls = create_default_context()
         return self._tls
 
-    def _target(self, url: str) -> Target:
-        if len(self._asked) >= KNOWN_MAX:
-            self._asked.clear()
-        target = self._asked[url] = Target.of(self.check(url))
+    def _request_target(self, url: str) -> HttpTarget:
+        if len(self._request_targets) >= URLS_MAX:
+            self._request_targets.clear()
+        target = self._request_targets[url] = HttpTarget.from_url(self.check(url))
         return target
 
-    def _learn(self, url: str) -> URL:
+    def _check_and_remember(self, url: str) -> URL:
         target = self._targets.check(url)
-        if len(self._known) >= KNOWN_MAX:
-            self._known.clear()
-        self._known[url] = target
+        if len(self._checked_urls) >= URLS_MAX:
+            self._checked_urls.clear()
+        self._checked_urls[url] = target
         return target
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open_session(self) -> aiohttp.ClientSession:
         """On the first request, since a session belongs to a running event loop."""
         connector = aiohttp.TCPConnector(
             limit=self._connections[0],
             limit_per_host=self._connections[1],
             resolver=self._resolver,
-            ttl_dns_cache=NAMES_SECONDS,
+            ttl_dns_cache=DNS_CACHE_SECONDS,
             keepalive_timeout=IDLE_SECONDS,
-            ssl=self._authorities(),
+            ssl=self._tls_context(),
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -218,7 +230,7 @@ class Egress:
         return self._session
 
 
-class Streamed:
+class StreamedResponse:
     """An answer that arrives: iterate over it for chunks of bytes."""
 
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
@@ -233,20 +245,20 @@ class Streamed:
             try:
                 chunk = await content.readany()
             except (aiohttp.ClientError, OSError, ValueError) as error:
-                raise _fault(error) from error
+                raise _fault_at(error) from error
             if not chunk:
                 return
             yield chunk
 
-    async def read(self, limit: int = LIMIT) -> bytes:
+    async def read(self, limit: int = BODY_MAX) -> bytes:
         """The whole answer, at most `limit` bytes. Raises UpstreamFault."""
         try:
-            return await _whole(self._answer, limit)
+            return await _read_body(self._answer, limit)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise _fault(error) from error
+            raise _fault_at(error) from error
 
 
-async def _whole(answer: aiohttp.ClientResponse, limit: int) -> bytes:
+async def _read_body(answer: aiohttp.ClientResponse, limit: int) -> bytes:
     content = answer.content
     body = await content.readany()
     if len(body) <= limit and content.at_eof():
@@ -261,21 +273,21 @@ async def _whole(answer: aiohttp.ClientResponse, limit: int) -> bytes:
     raise UpstreamFault("the upstream's answer is too large", f"more than {limit} bytes")
 
 
-def _fault(error: Exception, url: str = "") -> UpstreamFault:
+def _fault_at(error: Exception, url: str = "") -> UpstreamFault:
     cause = error.error if isinstance(error, NotConnected) else error
     fault = _fault_of(cause)
-    fault.where = url.partition("?")[0].partition("#")[0]
-    fault.unsent = cause is not error or isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+    fault.address = url.partition("?")[0].partition("#")[0]
+    fault.is_unsent = cause is not error or isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
     return fault
 
 
 def _fault_of(error: Exception) -> UpstreamFault:
     detail = f"{type(error).__name__}: {error}"[:500]
-    if isinstance(error, TooLarge):
+    if isinstance(error, ResponseTooLarge):
         return UpstreamFault("the upstream's answer is too large", str(error))
     if isinstance(error, TimeoutError):
         return Unreachable("the upstream did not answer in time", detail, Failure.LATE)
     if isinstance(error, (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError)):
-        cut = isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, ConnectionResetError, Dropped))
+        cut = isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, ConnectionResetError, ConnectionDropped))
         return Unreachable("the upstream can't be reached", detail, Failure.CUT if cut else Failure.UNREACHABLE)
     return UpstreamFault("the upstream's answer can't be read", detail, Failure.INVALID)

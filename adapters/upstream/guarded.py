@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from adapters.contract import (
     AGENT_LATE,
+    DEADLINE_MARGIN_SECONDS,
     ENDINGS,
-    MARGIN,
     Adapter,
     AnswerRefused,
     Call,
@@ -21,7 +21,7 @@ from adapters.contract import (
     Failure,
     InvalidAnswer,
     Reattachable,
-    Ref,
+    RefLearned,
     Stoppable,
     Turn,
     Unreachable,
@@ -30,18 +30,18 @@ from adapters.contract import (
     Watcher,
 )
 from adapters.task import Task
-from adapters.upstream.breaker import LeftAlone
+from adapters.upstream.breaker import CircuitOpen
 from adapters.upstream.egress import EgressRefused
-from adapters.upstream.pending_consent import waits
+from adapters.upstream.pending_consent import is_pending
 from adapters.upstream.resilience import Resilience
 
-LATE = "The agent did not answer in time"
+LATE_TEXT = "The agent did not answer in time"
 QUIET = "The agent gave no sign of life for too long"
 STOP_SECONDS: Final = 2.0  # that an agent has to take in that its turn is over
-SILENT = "The agent's answer broke off"
+NO_ENDING_TEXT = "The agent's answer broke off"
 
 
-class Guarded:
+class GuardedAdapter:
     """An Adapter around another. Nothing follows an ending, and the adapter inside is closed when it came.
 
     What surely was not sent, or not taken, is tried again or elsewhere, as far as `resilience` has it.
@@ -53,41 +53,41 @@ class Guarded:
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """The events of the adapter inside up to its ending, or a Failed in its place."""
-        bound = _Bound(call)
-        visit = self._resilience.visit(turn.ref, replace(call, heard=bound.heard))
+        bound = _TurnDeadline(call)
+        visit = self._resilience.attempts_for(turn.ref, replace(call, heard=bound.heard))
         try:
             while True:
-                visit.enter()
+                visit.begin()
                 ref = turn.ref if turn.answers else None
                 async with aclosing(cast("AsyncGenerator[Event, None]", self._inner.run(turn, visit.call))) as events:
-                    event = await _next(events, bound)
+                    event = await _next_event_or_failure(events, bound)
                     delay = None
-                    if bound.fault is None:
-                        visit.heard()
-                    elif (delay := visit.failed(bound.fault, bound.left)) is None:
-                        yield _still_waiting(turn, bound.fault) or event
+                    if bound.last_fault is None:
+                        visit.record_answer()
+                    elif (delay := visit.retry_delay_after(bound.last_fault, bound.seconds_left)) is None:
+                        yield _answer_refusal(turn, bound.last_fault) or event
                         return
                     begun = False
                     while delay is None:
-                        if bound.fault is not None and not begun:
-                            event = _still_waiting(turn, bound.fault) or event
-                        begun = begun or not isinstance(event, Ref)
-                        ref = event.ref if isinstance(event, Ref) else ref
+                        if bound.last_fault is not None and not begun:
+                            event = _answer_refusal(turn, bound.last_fault) or event
+                        begun = begun or not isinstance(event, RefLearned)
+                        ref = event.ref if isinstance(event, RefLearned) else ref
                         if isinstance(event, Failed) and event.kind == AGENT_LATE and ref is not None:
                             await self._stop(ref, visit.call)
-                        yield visit.marked(event) if isinstance(event, Ref) else event
+                        yield visit.with_endpoint(event) if isinstance(event, RefLearned) else event
                         if isinstance(event, ENDINGS):
-                            if bound.fault is not None:
-                                visit.broke(bound.fault)
+                            if bound.last_fault is not None:
+                                visit.record_broken_answer(bound.last_fault)
                             return
-                        event = await _next(events, bound)
-                await self._resilience.pause(delay)
-        except LeftAlone as left:
+                        event = await _next_event_or_failure(events, bound)
+                await self._resilience.sleep(delay)
+        except CircuitOpen as left:
             failed = Failed(left.public, detail=left.detail, kind=left.kind, retryable=True, retry_after=left.retry_after)
-            yield _still_waiting(turn, left) or failed
+            yield _answer_refusal(turn, left) or failed
         finally:
-            visit.leave()
-            bound.lift()
+            visit.end()
+            bound.cancel()
 
     async def _stop(self, ref: VendorRef, call: Call) -> None:
         """Tells the agent to end a turn whose time is over: one that goes on would keep the conversation's next turn waiting."""
@@ -103,40 +103,40 @@ class Guarded:
         inner = self._inner
         if not isinstance(inner, Reattachable):
             raise CannotReattach
-        bound = _Bound(call)
-        sent = self._resilience.at(turn.ref or VendorRef(), replace(call, heard=bound.heard))
+        bound = _TurnDeadline(call)
+        sent = self._resilience.call_at_task_endpoint(turn.ref or VendorRef(), replace(call, heard=bound.heard))
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", inner.reattach(turn, known, sent))) as events:
                 while True:
-                    event = await _next(events, bound)
+                    event = await _next_event_or_failure(events, bound)
                     yield event
                     if isinstance(event, ENDINGS):
                         return
         finally:
-            bound.lift()
+            bound.cancel()
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         """As the adapter inside. Who can't be reached, or is late, has neither confirmed nor refused: raises UpstreamFault."""
         try:
             async with asyncio.timeout_at(call.deadline):
-                return await self._inner.cancel(ref, self._resilience.at(ref, call))
+                return await self._inner.cancel(ref, self._resilience.call_at_task_endpoint(ref, call))
         except EgressRefused as refused:
             raise UpstreamFault(refused.public) from None
         except TimeoutError:
-            raise UpstreamFault(LATE, failure=Failure.LATE) from None
+            raise UpstreamFault(LATE_TEXT, failure=Failure.LATE) from None
 
 
-class GuardedWatcher(Guarded):
+class GuardedWatcher(GuardedAdapter):
     """The same around an adapter that is a Watcher too."""
 
     async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
         """As the adapter inside: nothing by the deadline, or when the agent is not reached, as long as nothing has moved."""
-        inner, call = cast("Watcher", self._inner), self._resilience.at(ref, call)
-        moved, bound = False, _Bound(replace(call, idle=math.inf))
+        inner, call = cast("Watcher", self._inner), self._resilience.call_at_task_endpoint(ref, call)
+        moved, bound = False, _TurnDeadline(replace(call, idle=math.inf))
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", inner.watch(ref, call))) as events:
                 while True:
-                    event = await _next(events, bound)
+                    event = await _next_event_or_failure(events, bound)
                     if isinstance(event, Failed) and event.kind and not moved:
                         return
                     moved = True
@@ -144,23 +144,23 @@ class GuardedWatcher(Guarded):
                     if isinstance(event, ENDINGS):
                         return
         finally:
-            bound.lift()
+            bound.cancel()
 
 
-def guarded(inner: Adapter, resilience: Resilience | None = None) -> Guarded:
+def guard(inner: Adapter, resilience: Resilience | None = None) -> GuardedAdapter:
     """A Watcher only where the adapter inside is one: who can't see a task move is not asked over and over whether it did."""
-    return GuardedWatcher(inner, resilience) if isinstance(inner, Watcher) else Guarded(inner, resilience)
+    return GuardedWatcher(inner, resilience) if isinstance(inner, Watcher) else GuardedAdapter(inner, resilience)
 
 
-def _still_waiting(turn: Turn, fault: UpstreamFault) -> AnswerRefused | None:
+def _answer_refusal(turn: Turn, fault: UpstreamFault) -> AnswerRefused | None:
     """What ends a turn with answers that the agent surely did not take; None where it may have taken them, or where a task begins."""
     ref = turn.ref
-    if ref is None or not ref.task_id or waits(ref) or not fault.undone:
+    if ref is None or not ref.task_id or is_pending(ref) or not fault.had_no_effect:
         return None
-    return AnswerRefused(fault.public, fault.detail, "" if fault.unfit else fault.kind, fault.retryable)
+    return AnswerRefused(fault.public, fault.detail, "" if fault.is_callers_mistake else fault.kind, fault.retryable)
 
 
-class _Bound:
+class _TurnDeadline:
     """A deadline over all waits for one adapter, and over the silence of its agent: one timer for a turn, not one for each event."""
 
     def __init__(self, call: Call) -> None:
@@ -168,75 +168,75 @@ class _Bound:
         self._deadline = call.deadline
         self._idle = call.idle
         self._heard = self._loop.time()
-        self.fault: UpstreamFault | None = None  # that the last event stands for
-        self._waits: asyncio.Task[object] | None = None
-        self._timer = self._loop.call_at(self._due, self._reached)
-        self._over = False
+        self.last_fault: UpstreamFault | None = None  # that the last event stands for
+        self._waiting_task: asyncio.Task[object] | None = None
+        self._timer = self._loop.call_at(self._due, self._expire)
+        self._is_expired = False
 
     def heard(self) -> None:
         """Notes a sign of life."""
         self._heard = self._loop.time()
 
-    async def next(self, events: AsyncIterator[Event]) -> Event:
+    async def next_event(self, events: AsyncIterator[Event]) -> Event:
         """Raises TimeoutError, and whatever the adapter raises."""
         self.heard()
-        task = self._waits = asyncio.current_task()
+        task = self._waiting_task = asyncio.current_task()
         before = task.cancelling() if task else 0
         try:
-            if self._over:
+            if self._is_expired:
                 raise TimeoutError
             event = await anext(events)
         except asyncio.CancelledError:
-            if not self._over or (task and task.uncancel() > before):
+            if not self._is_expired or (task and task.uncancel() > before):
                 raise
             raise TimeoutError from None
         finally:
-            self._waits = None
+            self._waiting_task = None
         self.heard()
         return event
 
     @property
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """Seconds."""
         return self._deadline - self._loop.time()
 
     @property
     def problem(self) -> str:
         """What a turn that was ended here did wrong."""
-        return LATE if self.left <= MARGIN else QUIET
+        return LATE_TEXT if self.seconds_left <= DEADLINE_MARGIN_SECONDS else QUIET
 
-    def lift(self) -> None:
+    def cancel(self) -> None:
         self._timer.cancel()
 
     @property
     def _due(self) -> float:
         """When it is over, on the event loop's clock. Silence counts while somebody waits for the agent."""
-        return min(self._deadline, (self._heard if self._waits is not None else self._loop.time()) + self._idle)
+        return min(self._deadline, (self._heard if self._waiting_task is not None else self._loop.time()) + self._idle)
 
-    def _reached(self) -> None:
+    def _expire(self) -> None:
         if (due := self._due) > self._loop.time():
-            self._timer = self._loop.call_at(due, self._reached)
+            self._timer = self._loop.call_at(due, self._expire)
             return
-        self._over = True
-        if self._waits is not None:
-            self._waits.cancel()
+        self._is_expired = True
+        if self._waiting_task is not None:
+            self._waiting_task.cancel()
 
 
-async def _next(events: AsyncIterator[Event], bound: _Bound) -> Event:
-    bound.fault = None
+async def _next_event_or_failure(events: AsyncIterator[Event], turn_deadline: _TurnDeadline) -> Event:
+    turn_deadline.last_fault = None
     try:
-        return await bound.next(events)
+        return await turn_deadline.next_event(events)
     except StopAsyncIteration:
-        bound.fault = InvalidAnswer(SILENT, "the adapter yielded no ending")
+        turn_deadline.last_fault = InvalidAnswer(NO_ENDING_TEXT, "the adapter yielded no ending")
     except UpstreamFault as broken:
-        bound.fault = broken
+        turn_deadline.last_fault = broken
     except EgressRefused as refused:
-        bound.fault = UpstreamFault(refused.public)
+        turn_deadline.last_fault = UpstreamFault(refused.public)
     except TimeoutError:
-        bound.fault = Unreachable(bound.problem)
-        return Failed(bound.problem, kind=AGENT_LATE)
-    fault = bound.fault
+        turn_deadline.last_fault = Unreachable(turn_deadline.problem)
+        return Failed(turn_deadline.problem, kind=AGENT_LATE)
+    fault = turn_deadline.last_fault
     return Failed(fault.public, detail=fault.detail, kind=fault.kind, retryable=fault.retryable, retry_after=fault.retry_after)
 
 
-_: type[Adapter] = Guarded
+_: type[Adapter] = GuardedAdapter

@@ -17,15 +17,15 @@ def _resolve(host: str, port: int) -> Sequence[Any]:
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
-class SystemNames:
+class SystemResolver:
     """Looks each name up once at a time, in a thread of its own: the threads that event loops have for this are four to six."""
 
     def __init__(self, resolve: Resolve = _resolve, threads: int = THREADS_MAX, queue: int = QUEUE_MAX) -> None:
         """`resolve` is socket.getaddrinfo, or answers like it. At most `threads` lookups run at once, and at most `queue` wait."""
         self._resolve = resolve
-        self._room = asyncio.Semaphore(threads)
+        self._thread_slots = asyncio.Semaphore(threads)
         self._most = threads + queue
-        self._under_way: dict[tuple[str, int], asyncio.Task[Sequence[str]]] = {}
+        self._in_flight: dict[tuple[str, int], asyncio.Task[Sequence[str]]] = {}
         self._waiters: Counter[tuple[str, int]] = Counter()  # requests that await each lookup
         self._running: set[tuple[str, int]] = set()  # lookups that have a thread, which nothing can stop
 
@@ -35,12 +35,12 @@ class SystemNames:
         A lookup that still waits for a thread is dropped when its last request gives up.
         """
         key = (host, port)
-        looking = self._under_way.get(key)
+        looking = self._in_flight.get(key)
         if looking is None:
-            if len(self._under_way) >= self._most:
+            if len(self._in_flight) >= self._most:
                 raise OSError("too many host names are being looked up")
-            looking = self._under_way[key] = asyncio.create_task(self._look_up(host, port))
-            looking.add_done_callback(lambda done: self._over(key, done))
+            looking = self._in_flight[key] = asyncio.create_task(self._look_up(host, port))
+            looking.add_done_callback(lambda done: self._remove_lookup(key, done))
         self._waiters[key] += 1
         try:
             return await asyncio.shield(looking)
@@ -52,22 +52,22 @@ class SystemNames:
         if self._waiters[key]:
             return
         del self._waiters[key]
-        if key not in self._running and self._under_way.get(key) is looking:
-            del self._under_way[key]  # a request that comes now begins a lookup of its own
+        if key not in self._running and self._in_flight.get(key) is looking:
+            del self._in_flight[key]  # a request that comes now begins a lookup of its own
             looking.cancel()
 
     async def _look_up(self, host: str, port: int) -> Sequence[str]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Sequence[str]] = loop.create_future()
-        async with self._room:
+        async with self._thread_slots:
             self._running.add((host, port))
             try:
-                Thread(target=self._run, args=(loop, answer, host, port), daemon=True).start()
+                Thread(target=self._resolve_in_thread, args=(loop, answer, host, port), daemon=True).start()
                 return await answer
             finally:
                 self._running.discard((host, port))
 
-    def _run(self, loop: asyncio.AbstractEventLoop, answer: "asyncio.Future[Sequence[str]]", host: str, port: int) -> None:
+    def _resolve_in_thread(self, loop: asyncio.AbstractEventLoop, answer: "asyncio.Future[Sequence[str]]", host: str, port: int) -> None:
         """The thread's root."""
         addresses: Sequence[str] | Exception
         try:
@@ -75,16 +75,16 @@ class SystemNames:
         except (OSError, ValueError) as error:
             addresses = error
         with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(_settle, answer, addresses)
+            loop.call_soon_threadsafe(_complete_lookup, answer, addresses)
 
-    def _over(self, key: tuple[str, int], done: "asyncio.Task[Sequence[str]]") -> None:
-        if self._under_way.get(key) is done:
-            del self._under_way[key]
+    def _remove_lookup(self, key: tuple[str, int], done: "asyncio.Task[Sequence[str]]") -> None:
+        if self._in_flight.get(key) is done:
+            del self._in_flight[key]
         if not done.cancelled():
             done.exception()  # nobody may be waiting for it any more
 
 
-def _settle(answer: "asyncio.Future[Sequence[str]]", addresses: Sequence[str] | Exception) -> None:
+def _complete_lookup(answer: "asyncio.Future[Sequence[str]]", addresses: Sequence[str] | Exception) -> None:
     if answer.done():
         return
     if isinstance(addresses, Exception):

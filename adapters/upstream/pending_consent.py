@@ -5,14 +5,14 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Struct, structs
 
-from adapters.contract import Ask, Call, ConsentNeeded, Prompt, Ref, Turn, VendorRef
+from adapters.contract import Ask, Call, ConsentNeeded, Prompt, RefLearned, Turn, VendorRef
 from adapters.task import Message, Part, Role
 
-WAITS: Final = "waits_for_consent"
-_waiting: Final = msgspec.json.Decoder(Message).decode
+PENDING_KEY: Final = "waits_for_consent"
+_decode_message: Final = msgspec.json.Decoder(Message).decode
 
 
-class Unsent(Struct, frozen=True):
+class UnsentMessage(Struct, frozen=True):
     """A message that waits, and what its sending said beside it. `skill` is empty for the tool of a server."""
 
     message: Message
@@ -21,12 +21,12 @@ class Unsent(Struct, frozen=True):
     metadata: dict[str, Any] | None = None
 
 
-def waits(ref: VendorRef) -> bool:
+def is_pending(ref: VendorRef) -> bool:
     """Whether a task waits for a consent, and not for its agent."""
-    return WAITS in ref.extra
+    return PENDING_KEY in ref.extra
 
 
-def parked(turn: Turn, call: Call, needed: ConsentNeeded) -> Ref:
+def pending_ref(turn: Turn, call: Call, consent: ConsentNeeded) -> RefLearned:
     """The turn as it is kept. The id of the consent stands in place of the agent's own of the task."""
     ref, act = turn.ref or VendorRef(), call.grant.decision.act
     kept = {
@@ -38,37 +38,37 @@ def parked(turn: Turn, call: Call, needed: ConsentNeeded) -> Ref:
         "accepted_output_modes": list(turn.accepted_output_modes),
         "metadata": turn.metadata,
     }
-    return Ref(VendorRef(ref.context_id, needed.id, {WAITS: kept}, kept=ref.kept, session=ref.session))
+    return RefLearned(VendorRef(ref.context_id, consent.id, {PENDING_KEY: kept}, kept=ref.kept, session=ref.session))
 
 
-def question(needed: ConsentNeeded) -> Ask:
+def consent_question(consent: ConsentNeeded) -> Ask:
     """What the person is told."""
-    parts = (Part(text=str(needed)), Part(url=needed.url, media_type="text/html"))
-    return Ask(Message(f"m-{needed.id}", Role.AGENT, parts), auth=True)
+    parts = (Part(text=str(consent)), Part(url=consent.url, media_type="text/html"))
+    return Ask(Message(f"m-{consent.id}", Role.AGENT, parts), auth=True)
 
 
-def before(ref: VendorRef) -> VendorRef:
+def ref_before_consent(ref: VendorRef) -> VendorRef:
     """The agent's own ids and open prompts, which a consent stands in front of."""
-    kept = ref.extra[WAITS]
+    kept = ref.extra[PENDING_KEY]
     prompts = msgspec.convert(kept.get("prompts", ()), tuple[Prompt, ...])
     return VendorRef(ref.context_id, kept["task_id"], kept["extra"], prompts or UNSET, ref.kept, session=ref.session)
 
 
-def at_agent(ref: VendorRef) -> VendorRef:
+def agent_ref(ref: VendorRef) -> VendorRef:
     """The agent's own ids and open prompts, whether or not a consent stands in front of them. No task id: it knows no task yet."""
-    return before(ref) if waits(ref) else ref
+    return ref_before_consent(ref) if is_pending(ref) else ref
 
 
-def unsent(ref: VendorRef) -> Unsent:
+def unsent_message(ref: VendorRef) -> UnsentMessage:
     """What waits, of a ref that says so."""
-    kept = ref.extra[WAITS]
-    modes, message = tuple(kept.get("accepted_output_modes", ())), _waiting(kept["message"].encode())
-    return Unsent(message, kept.get("skill", ""), modes, kept.get("metadata"))
+    kept = ref.extra[PENDING_KEY]
+    modes, message = tuple(kept.get("accepted_output_modes", ())), _decode_message(kept["message"].encode())
+    return UnsentMessage(message, kept.get("skill", ""), modes, kept.get("metadata"))
 
 
-def unparked(turn: Turn) -> Turn:
+def with_pending_message(turn: Turn) -> Turn:
     """With the message that waited: what is said meanwhile is for the gateway, which has asked."""
-    if turn.ref is None or not waits(turn.ref):
+    if turn.ref is None or not is_pending(turn.ref):
         return turn
-    own = before(turn.ref)
-    return structs.replace(turn, message=unsent(turn.ref).message, ref=own if own != VendorRef() else None)
+    own = ref_before_consent(turn.ref)
+    return structs.replace(turn, message=unsent_message(turn.ref).message, ref=own if own != VendorRef() else None)

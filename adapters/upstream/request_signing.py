@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Final, Protocol
 
-from adapters.upstream.aws_access import AWS, A2AAccess, access_of, is_signed
+from adapters.upstream.aws_access import AWS_OPTION, A2AAwsAccess, is_signed, parse_access
 
-SIGNER: Final = "adapters.vendors.aws.signing"
+SIGNING_MODULE: Final = "adapters.vendors.aws.signing"
 
 
 class Signer(Protocol):
     """Makes the headers of a request that is sent as it is told here."""
 
-    async def headers(self, upstream: Mapping[str, Any], request: tuple[str, str, bytes], given: Mapping[str, str]) -> Mapping[str, str]:
+    async def signed_headers(
+        self, upstream: Mapping[str, Any], request: tuple[str, str, bytes], unsigned_headers: Mapping[str, str]
+    ) -> Mapping[str, str]:
         """`given`, with a signature where `upstream` says so. `request`: method, URL and body. Raises UpstreamFault."""
         ...
 
@@ -22,8 +24,10 @@ class Signer(Protocol):
 class NoSigner:
     """Signs nothing."""
 
-    async def headers(self, upstream: Mapping[str, Any], request: tuple[str, str, bytes], given: Mapping[str, str]) -> Mapping[str, str]:
-        return given
+    async def signed_headers(
+        self, upstream: Mapping[str, Any], request: tuple[str, str, bytes], unsigned_headers: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        return unsigned_headers
 
 
 class RequestSigner:
@@ -32,14 +36,16 @@ class RequestSigner:
     def __init__(self, read_text: Callable[[str], str]) -> None:
         self._read_text = read_text
 
-    async def headers(self, upstream: Mapping[str, Any], request: tuple[str, str, bytes], given: Mapping[str, str]) -> Mapping[str, str]:
+    async def signed_headers(
+        self, upstream: Mapping[str, Any], request: tuple[str, str, bytes], unsigned_headers: Mapping[str, str]
+    ) -> Mapping[str, str]:
         if not is_signed(upstream):
-            return given
-        signing: Any = sys.modules.get(SIGNER) or await asyncio.to_thread(import_module, SIGNER)
-        access = self._access(upstream[AWS])
+            return unsigned_headers
+        signing: Any = sys.modules.get(SIGNING_MODULE) or await asyncio.to_thread(import_module, SIGNING_MODULE)
+        access = self._access(upstream[AWS_OPTION])
         method, url, body = request
-        headers, _ = await signing.sign(signing.Signable(method, url, given, body), access, access.service)
+        headers, _ = await signing.sign(signing.Signable(method, url, unsigned_headers, body), access, access.service)
         return dict(headers)
 
-    def _access(self, told: Mapping[str, Any]) -> A2AAccess:
-        return access_of({name: self._read_text(value) if isinstance(value, str) else value for name, value in told.items()})
+    def _access(self, options: Mapping[str, Any]) -> A2AAwsAccess:
+        return parse_access({name: self._read_text(value) if isinstance(value, str) else value for name, value in options.items()})

@@ -5,17 +5,17 @@ from typing import Final
 
 from adapters.contract import Failure, UpstreamFault
 
-RETRY_MAX: Final = 3600.0  # seconds
+RETRY_AFTER_MAX: Final = 3600.0  # seconds
 
 
-def with_retry_after(fault: UpstreamFault, status: int, headers: Mapping[str, str]) -> UpstreamFault:
+def add_retry_after(fault: UpstreamFault, status: int, headers: Mapping[str, str]) -> UpstreamFault:
     """The fault, with the seconds that a 429 or 503 asks to wait. `headers` have lower-case names."""
-    after = retry_after(headers.get("retry-after", "")) if status in (429, 503) else None
+    after = parse_retry_after(headers.get("retry-after", "")) if status in (429, 503) else None
     if after is not None:
         fault.retry_after, fault.failure = after, Failure.BUSY
     return fault
 
 
-def retry_after(text: str) -> float | None:
+def parse_retry_after(text: str) -> float | None:
     """Seconds (RFC 9110 s10.2.3); a date is taken as not said, since it needs a clock that both sides share."""
-    return min(float(text), RETRY_MAX) if text.isascii() and text.isdigit() and len(text) < 10 else None
+    return min(float(text), RETRY_AFTER_MAX) if text.isascii() and text.isdigit() and len(text) < 10 else None

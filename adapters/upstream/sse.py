@@ -35,7 +35,7 @@ class SseReader:
         self.retry: int | None = None  # milliseconds to wait before the stream is taken up again, once the server said so
 
     @property
-    def pending(self) -> bool:
+    def has_unfinished_event(self) -> bool:
         """Whether an event was begun and not finished: true at the end of a body means that the stream was cut."""
         return bool(self._data or self._tail)
 
@@ -49,7 +49,7 @@ class SseReader:
         self._size += len(chunk)
         events = []
         for line in self._lines(chunk):
-            event = self._line(line)
+            event = self._read_line(line)
             if event is not None:
                 events.append(event)
         if self._size > self._limit:
@@ -68,7 +68,7 @@ class SseReader:
             self._at_start = False
         return [line.rstrip(b"\r\n") for line in lines]
 
-    def _line(self, line: bytes) -> ServerSentEvent | None:
+    def _read_line(self, line: bytes) -> ServerSentEvent | None:
         if not line:
             return self._dispatch()
         name, _, value = line.partition(b":")
@@ -100,7 +100,7 @@ def one_line(data: bytes) -> bytes:
     return data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029").replace(b"\xc2\x85", b"\\u0085")
 
 
-async def until_cut(
+async def read_events_until_cut(
     chunks: AsyncIterable[bytes], limit: int = EVENT_LIMIT, heard: Callable[[], None] = lambda: None
 ) -> AsyncGenerator[ServerSentEvent, None]:
     """The events up to where the connection ends or breaks. `heard` is called for each chunk, one of comments alone too.
@@ -108,14 +108,14 @@ async def until_cut(
     Raises UpstreamFault only when one outgrows the limit.
     """
     reader = SseReader(limit)
-    async with aclosing(_unbroken(chunks)) as arriving:
+    async with aclosing(_until_broken(chunks)) as arriving:
         async for chunk in arriving:
             heard()
             for event in reader.feed(chunk):
                 yield event
 
 
-async def _unbroken(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+async def _until_broken(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
     try:
         async for chunk in chunks:
             yield chunk

@@ -21,17 +21,17 @@ SERVICE_PORTS = frozenset(
     | {9300, 10080, 10250, 11211, 27017}
 )
 # `ipaddress` calls these global, or they carry an IPv4 address that a router may unwrap (6to4, NAT64, Teredo, IPv4-compatible, …).
-REFUSED = tuple(
+REFUSED_NETWORKS = tuple(
     ipaddress.ip_network(text)
     for text in (
         *("2002::/16", "2001::/32", "64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96", "fec0::/10"),
         *("192.88.99.0/24", "224.0.0.0/4", "ff00::/8", "3fff::/20", "5f00::/16", "168.63.129.16/32"),
     )
 )
-METADATA = frozenset(ipaddress.ip_address(text) for text in ("168.63.129.16", "fd00:ec2::254"))
+METADATA_ADDRESSES = frozenset(ipaddress.ip_address(text) for text in ("168.63.129.16", "fd00:ec2::254"))
 _HOST = re.compile(r"(?=.{1,253}$)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.?")
-_PLAIN = re.compile(r"[!#-;=?-\[\]_a-z~]+")  # printable ASCII without space, quotes, <, >, backslash, ^, `, {, |, }
-_GRPC = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^/:@?#\[\]]+)(?::[0-9]{1,5})?")
+_URL_CHARACTERS = re.compile(r"[!#-;=?-\[\]_a-z~]+")  # printable ASCII without space, quotes, <, >, backslash, ^, `, {, |, }
+_GRPC_TARGET = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^/:@?#\[\]]+)(?::[0-9]{1,5})?")
 _NUMERIC = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)")  # WHATWG URL: a last label like this makes the host an IPv4 address
 
 
@@ -43,20 +43,20 @@ class EgressRefused(Exception):
         self.public = public
 
 
-class Targets:
+class TargetPolicy:
     """Public addresses, and what the operator allowed besides: networks, single addresses and host names. Raises ValueError for others."""
 
     def __init__(self, allow: Sequence[str] = ()) -> None:
         entries = [entry.strip().lower().rstrip(".") for entry in allow]
-        self._networks = tuple(network for entry in entries if (network := _network(entry)))
-        self._hosts = frozenset(entry for entry in entries if not _network(entry))
+        self._networks = tuple(network for entry in entries if (network := _parse_network(entry)))
+        self._hosts = frozenset(entry for entry in entries if not _parse_network(entry))
         for host in self._hosts:
             if not _HOST.fullmatch(host):
                 raise ValueError(f"egress.allow: {host!r} is neither a network such as 10.0.0.0/8 nor a host name")
 
     def check(self, text: str) -> URL:
         """Reads an http(s) URL and vets all that its text tells: scheme, port, user info, literal addresses. Raises EgressRefused."""
-        if len(text) > URL_MAX or not _PLAIN.fullmatch(text):
+        if len(text) > URL_MAX or not _URL_CHARACTERS.fullmatch(text):
             raise EgressRefused("the URL is too long or has characters that a URL can't have")
         try:
             url = URL(text)
@@ -70,43 +70,43 @@ class Targets:
         if not host or port is None:
             raise EgressRefused("the URL has no host")
         self._check_host(host, port)
-        return _as_written(url, text)
+        return _url_as_written(url, text)
 
-    def vet(self, host: str, port: int, addresses: Iterable[str]) -> None:
+    def vet_addresses(self, host: str, port: int, addresses: Iterable[str]) -> None:
         """Every address that `host` stands for has to be fit. Raises EgressRefused when one is not."""
         named = host.lower().rstrip(".") in self._hosts
         for text in addresses:
-            if not self._fits(text, port, named):
+            if not self._is_allowed_address(text, port, named):
                 raise EgressRefused("the address is private or reserved, or its port is not open to us")
 
     def _check_host(self, host: str, port: int) -> None:
         if port in SERVICE_PORTS:
             raise EgressRefused("the port belongs to another service")
         if ":" in host:
-            self.vet(host, port, [host])
+            self.vet_addresses(host, port, [host])
         elif _NUMERIC.fullmatch(host.rstrip(".").rsplit(".", 1)[-1]):
-            if str(_address(host)) != host:
+            if str(_parse_address(host)) != host:
                 raise EgressRefused("the host is an address in an odd form")
-            self.vet(host, port, [host])
+            self.vet_addresses(host, port, [host])
         elif not _HOST.fullmatch(host):
             raise EgressRefused("the host name can't be read")
 
-    def _fits(self, text: str, port: int, named: bool) -> bool:
-        address = _address(text)
+    def _is_allowed_address(self, text: str, port: int, is_allowed_host: bool) -> bool:
+        address = _parse_address(text)
         if address is None or port in SERVICE_PORTS:
             return False
         if any(address.version == network.version and address in network for network in self._networks):
             return True
-        if named and address.is_private and not _never_by_name(address):
+        if is_allowed_host and address.is_private and not _is_never_allowed_by_name(address):
             return True
         if not address.is_global or address.is_multicast or address.is_reserved or address.is_unspecified:
             return False
-        if any(address.version == network.version and address in network for network in REFUSED):
+        if any(address.version == network.version and address in network for network in REFUSED_NETWORKS):
             return False
-        return named or port in PUBLIC_PORTS
+        return is_allowed_host or port in PUBLIC_PORTS
 
 
-def _as_written(url: URL, text: str) -> URL:
+def _url_as_written(url: URL, text: str) -> URL:
     """With its path as the text encodes it, which signatures are made over, where that is the same path."""
     path = text.split("//", 1)[-1].partition("?")[0].partition("#")[0].partition("/")
     written = path[1] + path[2]
@@ -123,21 +123,21 @@ def grpc_url(target: str) -> str:
     text = target.removeprefix("dns:///").removeprefix("dns:")
     scheme, found, rest = text.partition("://")
     if not found:
-        return f"https://{text}" if _GRPC.fullmatch(text) else target
+        return f"https://{text}" if _GRPC_TARGET.fullmatch(text) else target
     return {"grpc": "http://", "grpcs": "https://"}.get(scheme.lower(), f"{scheme}://") + rest
 
 
-def names_no_scheme(target: str) -> bool:
+def has_no_scheme(target: str) -> bool:
     """Whether a gRPC target leaves it open if TLS is wanted."""
     return "://" not in target.removeprefix("dns:///")
 
 
-def _never_by_name(address: Address) -> bool:
+def _is_never_allowed_by_name(address: Address) -> bool:
     """Allowing a name opens no link-local or metadata address: whoever runs its DNS could choose those."""
-    return address.is_link_local or address.is_multicast or address.is_unspecified or address.is_reserved or address in METADATA
+    return address.is_link_local or address.is_multicast or address.is_unspecified or address.is_reserved or address in METADATA_ADDRESSES
 
 
-def _address(text: str) -> Address | None:
+def _parse_address(text: str) -> Address | None:
     """An address without a zone; one that IPv6 only wraps (::ffff:0:0/96) is unwrapped."""
     if "%" in text:
         return None
@@ -149,7 +149,7 @@ def _address(text: str) -> Address | None:
     return mapped or address
 
 
-def _network(text: str) -> Network | None:
+def _parse_network(text: str) -> Network | None:
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:

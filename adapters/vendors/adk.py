@@ -7,21 +7,35 @@ from typing import Any, ClassVar, Final
 import msgspec
 from msgspec import UNSET
 
-from adapters.contract import AgentFault, Answer, ArtifactPiece, Ask, Done, Event, Failed, Prompt, PromptKind, Ref, Turn, VendorRef, usage
+from adapters.contract import (
+    AgentFault,
+    Answer,
+    ArtifactPiece,
+    Ask,
+    Done,
+    Event,
+    Failed,
+    Prompt,
+    PromptKind,
+    RefLearned,
+    Turn,
+    VendorRef,
+    token_usage_metadata,
+)
 from adapters.task import Artifact, Part
-from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
-from adapters.vendors.sdk.chat_content import question_in
-from adapters.vendors.sdk.connection import Line, Request, quoted
-from adapters.vendors.sdk.faults import FAILED, UNKNOWN, UPSTREAM
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read_events
+from adapters.vendors.sdk.chat_content import question_text
+from adapters.vendors.sdk.connection import Request, VendorConnection, quote_segment
+from adapters.vendors.sdk.faults import AGENT_FAILED_TEXT, UNKNOWN_RESOURCE_TEXT, UPSTREAM
 from adapters.vendors.sdk.frames import End, Frame, JsonBody, SseFrame
 
-CONFIRMATION: Final = "adk_request_confirmation"
-CREDENTIAL: Final = "adk_request_credential"
-INPUT: Final = "adk_request_input"
-FIGURES: Final = {"input_tokens": "promptTokenCount", "output_tokens": "candidatesTokenCount", "total_tokens": "totalTokenCount"}
-CALLBACK: Final = {"type": "object", "properties": {"authResponseUri": {"type": "string"}}, "required": ["authResponseUri"]}
-YES_OR_NO: Final = {"type": "boolean"}
-STRUCTURED: Final = {"type": "object", "properties": {"confirmed": {"type": "boolean"}, "payload": {}}, "required": ["confirmed"]}
+CONFIRMATION_CALL: Final = "adk_request_confirmation"
+CREDENTIAL_CALL: Final = "adk_request_credential"
+INPUT_CALL: Final = "adk_request_input"
+USAGE_FIELDS: Final = {"input_tokens": "promptTokenCount", "output_tokens": "candidatesTokenCount", "total_tokens": "totalTokenCount"}
+CALLBACK_SCHEMA: Final = {"type": "object", "properties": {"authResponseUri": {"type": "string"}}, "required": ["authResponseUri"]}
+BOOLEAN_SCHEMA: Final = {"type": "boolean"}
+CONFIRMATION_SCHEMA: Final = {"type": "object", "properties": {"confirmed": {"type": "boolean"}, "payload": {}}, "required": ["confirmed"]}
 
 
 class AdkOptions(VendorOptions):
@@ -37,33 +51,33 @@ class Adk:
     features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.EACH)
     options: ClassVar[type[VendorOptions]] = AdkOptions
 
-    async def describe(self, line: Line[AdkOptions]) -> AgentFacts:
-        app = line.options.app
-        about = await line.ask(Request("GET", f"/apps/{quoted(app)}/app-info", also=(404,)))
-        if about.status == 404 and app not in await line.json(Request("GET", "/list-apps")):
-            raise AgentFault(UPSTREAM, UNKNOWN, "no such app")
+    async def describe(self, connection: VendorConnection[AdkOptions]) -> AgentFacts:
+        app = connection.options.app
+        about = await connection.request(Request("GET", f"/apps/{quote_segment(app)}/app-info", accepted_statuses=(404,)))
+        if about.status == 404 and app not in await connection.request_json(Request("GET", "/list-apps")):
+            raise AgentFault(UPSTREAM, UNKNOWN_RESOURCE_TEXT, "no such app")
         known = about.value if about.status != 404 else {}
         return AgentFacts(known.get("rootAgentName") or app, known.get("description") or f"The ADK agent {app}.")
 
-    async def run(self, turn: Turn, line: Line[AdkOptions]) -> AsyncIterator[Event]:
-        sessions = f"/apps/{quoted(line.options.app)}/users/{quoted(line.user)}/sessions"
-        session = (turn.ref.context_id if turn.ref else "") or str((await line.json(Request("POST", sessions, {})))["id"])
-        yield Ref(VendorRef(session))
+    async def run(self, turn: Turn, connection: VendorConnection[AdkOptions]) -> AsyncIterator[Event]:
+        sessions = f"/apps/{quote_segment(connection.options.app)}/users/{quote_segment(connection.user)}/sessions"
+        session = (turn.ref.context_id if turn.ref else "") or str((await connection.request_json(Request("POST", sessions, {})))["id"])
+        yield RefLearned(VendorRef(session))
         said = {"role": "user", "parts": [_result(each) for each in turn.answers] or [_part(part) for part in turn.message.parts]}
-        body = {"appName": line.options.app, "userId": line.user, "sessionId": session, "newMessage": said}
+        body = {"appName": connection.options.app, "userId": connection.user, "sessionId": session, "newMessage": said}
         request = Request("POST", "/run_sse", {**body, "streaming": True}) if turn.stream else Request("POST", "/run", body)
         reader = AdkReader(session)
-        async with aclosing(read(reader, line.frames(request))) as events:
+        async with aclosing(read_events(reader, connection.stream_frames(request))) as events:
             async for event in events:
                 if isinstance(event, Ask | Done):
-                    for name, version in reader.saved.items():
-                        path = f"{sessions}/{quoted(session)}/artifacts/{quoted(name)}?version={int(version)}"
-                        found = await line.ask(Request("GET", path, also=(404,)))
+                    for name, version in reader.saved_versions.items():
+                        path = f"{sessions}/{quote_segment(session)}/artifacts/{quote_segment(name)}?version={int(version)}"
+                        found = await connection.request(Request("GET", path, accepted_statuses=(404,)))
                         if found.status != 404:
-                            yield ArtifactPiece(Artifact(f"{name}:{version}", tuple(_said(found.value)), name=name))
+                            yield ArtifactPiece(Artifact(f"{name}:{version}", tuple(_parts_for_people(found.value)), name=name))
                 yield event
 
-    async def cancel(self, ref: VendorRef, line: Line[AdkOptions]) -> CancelOutcome:
+    async def cancel(self, ref: VendorRef, connection: VendorConnection[AdkOptions]) -> CancelOutcome:
         """There is no word for it; an invocation ends when its connection does."""
         return CancelOutcome.UNSUPPORTED
 
@@ -82,15 +96,15 @@ def _part(part: Part) -> dict[str, Any]:
 def _result(answer: Answer) -> dict[str, Any]:
     """An answer as the result of the call that asked."""
     call, value = answer.prompt.token, answer.value
-    if call["name"] == CONFIRMATION and isinstance(value, bool):
+    if call["name"] == CONFIRMATION_CALL and isinstance(value, bool):
         value = {"confirmed": value}
-    elif call["name"] == CREDENTIAL:
-        value = _authorized(call["config"], value)
+    elif call["name"] == CREDENTIAL_CALL:
+        value = _credential_response(call["config"], value)
     response = value if isinstance(value, dict) else {"result": value}
     return {"functionResponse": {"id": answer.prompt.id, "name": call["name"], "response": response}}
 
 
-def _authorized(config: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, Any]:
+def _credential_response(config: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, Any]:
     """The request for a credential, with the address that the person came back to."""
     exchanged = config.get("exchangedAuthCredential") or {}
     oauth2 = {**(exchanged.get("oauth2") or {}), "authResponseUri": value["authResponseUri"]}
@@ -107,64 +121,64 @@ class AdkReader:
         self._prompts: dict[str, Prompt] = {}
         self._figures: dict[str, int] = {}
         self._model = ""
-        self.saved: dict[str, int] = {}  # files that the agent saved -> version
+        self.saved_versions: dict[str, int] = {}  # files that the agent saved -> version
 
-    def take(self, frame: Frame) -> Iterator[Event]:
+    def read(self, frame: Frame) -> Iterator[Event]:
         match frame:
             case JsonBody(value):
                 for event in value:
-                    yield from self._event(event)
+                    yield from self._read_event(event)
             case SseFrame("" | "message"):
-                yield from self._event(frame.json())
+                yield from self._read_event(frame.json())
             case End() if self._invocation and not self._partial:
                 prompts = tuple(self._prompts.values())
-                yield Ask(prompts=prompts) if prompts else Done(metadata=usage(self._model, **self._figures))
+                yield Ask(prompts=prompts) if prompts else Done(metadata=token_usage_metadata(self._model, **self._figures))
 
-    def _event(self, event: Mapping[str, Any]) -> Iterator[Event]:
+    def _read_event(self, event: Mapping[str, Any]) -> Iterator[Event]:
         if event.get("error") or event.get("errorCode"):
-            yield Failed(FAILED, detail=str(event.get("error") or f"{event['errorCode']}: {event.get('errorMessage')}"))
+            yield Failed(AGENT_FAILED_TEXT, detail=str(event.get("error") or f"{event['errorCode']}: {event.get('errorMessage')}"))
             return
         invocation = event.get("invocationId") or self._invocation
         if invocation != self._invocation:
             self._invocation = invocation
-            yield Ref(VendorRef(self._session, invocation))
+            yield RefLearned(VendorRef(self._session, invocation))
         content = event.get("content") or {}
         if event.get("author") == "user":
             return
-        parts = list(_said(*content.get("parts") or ()))
+        parts = list(_parts_for_people(*content.get("parts") or ()))
         key = f"{event.get('author')} {event.get('branch')}"
         if event.get("partial"):
-            yield from self._piece(key, str(event["id"]), "".join(part.text for part in parts if isinstance(part.text, str)))
+            yield from self._piece_events(key, str(event["id"]), "".join(part.text for part in parts if isinstance(part.text, str)))
             return
-        yield from self._whole(key, str(event.get("id")), parts)
-        self._noted(event, content.get("parts") or ())
+        yield from self._whole_events(key, str(event.get("id")), parts)
+        self._collect_metadata(event, content.get("parts") or ())
 
-    def _piece(self, key: str, name: str, text: str) -> Iterator[Event]:
+    def _piece_events(self, key: str, name: str, text: str) -> Iterator[Event]:
         if text:
             known, before = self._partial.get(key, (name, ""))
             self._partial[key] = (known, before + text)
             yield ArtifactPiece(Artifact(known, (Part(text=text),)), append=bool(before), last_chunk=False)
 
-    def _whole(self, key: str, name: str, parts: list[Part]) -> Iterator[Event]:
+    def _whole_events(self, key: str, name: str, parts: list[Part]) -> Iterator[Event]:
         """An event again that came in pieces takes their place, where it says something else."""
         known, before = self._partial.pop(key, (name, ""))
         if parts and not (before and [part.text for part in parts] == [before]):
             yield ArtifactPiece(Artifact(known, tuple(parts)))
 
-    def _noted(self, event: Mapping[str, Any], parts: Any) -> None:
+    def _collect_metadata(self, event: Mapping[str, Any], parts: Any) -> None:
         waiting = event.get("longRunningToolIds") or ()
         for call in (part["functionCall"] for part in parts if part.get("functionCall")):
-            if call.get("id") in waiting or call["name"] in (INPUT, CREDENTIAL):
-                self._prompts[call["id"]] = _prompt(call)
-        self.saved |= (event.get("actions") or {}).get("artifactDelta") or {}
+            if call.get("id") in waiting or call["name"] in (INPUT_CALL, CREDENTIAL_CALL):
+                self._prompts[call["id"]] = _build_prompt(call)
+        self.saved_versions |= (event.get("actions") or {}).get("artifactDelta") or {}
         figures = event.get("usageMetadata") or {}
-        for name, theirs in FIGURES.items():
+        for name, theirs in USAGE_FIELDS.items():
             if theirs in figures:
                 self._figures[name] = self._figures.get(name, 0) + figures[theirs]
         self._model = event.get("modelVersion") or self._model
 
 
-def _said(*parts: Mapping[str, Any]) -> Iterator[Part]:
+def _parts_for_people(*parts: Mapping[str, Any]) -> Iterator[Part]:
     """What parts say to people: no thoughts, no calls, no results of tools."""
     for part in parts:
         if part.get("thought"):
@@ -178,21 +192,28 @@ def _said(*parts: Mapping[str, Any]) -> Iterator[Part]:
             yield Part(url=file["fileUri"], media_type=file.get("mimeType") or "", filename=file.get("displayName") or "")
 
 
-def _prompt(call: Mapping[str, Any]) -> Prompt:
+def _build_prompt(call: Mapping[str, Any]) -> Prompt:
     name, args, token = call["name"], call.get("args") or {}, {"name": call["name"]}
-    if name == CONFIRMATION:
+    if name == CONFIRMATION_CALL:
         asked = args.get("toolConfirmation") or {}
         structured = asked.get("payload") is not None
         data = {"call": args.get("originalFunctionCall"), **({"payload": asked["payload"]} if structured else {})}
-        return Prompt(call["id"], asked.get("hint") or "", data, STRUCTURED if structured else YES_OR_NO, PromptKind.APPROVAL, token=token)
-    if name == CREDENTIAL:
+        return Prompt(
+            call["id"],
+            asked.get("hint") or "",
+            data,
+            CONFIRMATION_SCHEMA if structured else BOOLEAN_SCHEMA,
+            PromptKind.APPROVAL,
+            token=token,
+        )
+    if name == CREDENTIAL_CALL:
         oauth2 = (args["authConfig"].get("exchangedAuthCredential") or {}).get("oauth2") or {}
         kept = {**token, "config": args["authConfig"]}
-        return Prompt(call["id"], schema=CALLBACK, kind=PromptKind.AUTH, url=oauth2.get("authUri") or "", token=kept)
-    if name == INPUT:
+        return Prompt(call["id"], schema=CALLBACK_SCHEMA, kind=PromptKind.AUTH, url=oauth2.get("authUri") or "", token=kept)
+    if name == INPUT_CALL:
         wanted = args.get("responseSchema") or args.get("response_schema")
         return Prompt(call["id"], args.get("message") or "", args.get("payload"), wanted, token=token)
-    return Prompt(call["id"], question_in(args), {"call": name, "args": args}, token=token)
+    return Prompt(call["id"], question_text(args), {"call": name, "args": args}, token=token)
 
 
 _: type[Vendor] = Adk

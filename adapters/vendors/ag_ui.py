@@ -8,20 +8,33 @@ from typing import Any, ClassVar, Final
 import msgspec
 from pydantic import BaseModel
 
-from adapters.contract import ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, PromptKind, Ref, Turn, VendorRef, usage
+from adapters.contract import (
+    ArtifactPiece,
+    Ask,
+    Canceled,
+    Done,
+    Event,
+    Failed,
+    Prompt,
+    PromptKind,
+    RefLearned,
+    Turn,
+    VendorRef,
+    token_usage_metadata,
+)
 from adapters.task import Artifact, Part
-from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
-from adapters.vendors.sdk.chat_content import question_in, recent, sources_of, text_in
-from adapters.vendors.sdk.connection import Line, Request
-from adapters.vendors.sdk.faults import FAILED
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read_events
+from adapters.vendors.sdk.chat_content import content_with_sources, question_text, recent_messages, text_in
+from adapters.vendors.sdk.connection import Request, VendorConnection
+from adapters.vendors.sdk.faults import AGENT_FAILED_TEXT
 from adapters.vendors.sdk.frames import Frame, SseFrame
 
-FIGURES: Final = {"input_tokens": "inputTokens", "output_tokens": "outputTokens", "total_tokens": "totalTokens"}
-KEPT_MAX: Final = 32_000  # characters of a conversation that go with the next run
+USAGE_FIELDS: Final = {"input_tokens": "inputTokens", "output_tokens": "outputTokens", "total_tokens": "totalTokens"}
+HISTORY_MAX: Final = 32_000  # characters of a conversation that go with the next run
 Json = dict[str, Any]
 
 
-class Tool(BaseModel, extra="forbid", strict=True, frozen=True):
+class AgUiTool(BaseModel, extra="forbid", strict=True, frozen=True):
     """A tool that the agent may call, and people answer."""
 
     name: str
@@ -35,7 +48,7 @@ class AgUiOptions(VendorOptions):
     path: str = ""
     title: str = "AG-UI agent"
     about: str = "An agent that speaks AG-UI."
-    tools: tuple[Tool, ...] = ()
+    tools: tuple[AgUiTool, ...] = ()
 
 
 class AgUi:
@@ -45,37 +58,39 @@ class AgUi:
     features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = AgUiOptions
 
-    async def describe(self, line: Line[AgUiOptions]) -> AgentFacts:
+    async def describe(self, connection: VendorConnection[AgUiOptions]) -> AgentFacts:
         """Nothing tells of an agent, but any answer says that its server is there; behind Express, HEAD is answered with 404."""
-        await line.ask(Request("HEAD", line.options.path, also=(400, 404, 405, 406, 411, 415, 422, 501)))
-        return AgentFacts(line.options.title, line.options.about)
+        await connection.request(Request("HEAD", connection.options.path, accepted_statuses=(400, 404, 405, 406, 411, 415, 422, 501)))
+        return AgentFacts(connection.options.title, connection.options.about)
 
-    async def run(self, turn: Turn, line: Line[AgUiOptions]) -> AsyncIterator[Event]:
+    async def run(self, turn: Turn, connection: VendorConnection[AgUiOptions]) -> AsyncIterator[Event]:
         kept = (turn.ref.kept if turn.ref else None) or {}
-        messages = [*kept.get("messages", ()), *_said(turn)]
+        messages = [*kept.get("messages", ()), *_new_messages(turn)]
         run = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{turn.session} {turn.message.message_id} {len(messages)}"))
         body = {"threadId": turn.session, "runId": run, "state": kept.get("state") or {}, "messages": messages, "context": []}
-        body |= {"tools": [each.model_dump() for each in line.options.tools], "forwardedProps": {}}
+        body |= {"tools": [each.model_dump() for each in connection.options.tools], "forwardedProps": {}}
         resume = [
             {"interruptId": each.prompt.id, "status": "resolved", "payload": each.value} for each in turn.answers if not each.prompt.token
         ]
-        yield Ref(VendorRef(turn.session, run, kept=kept))
-        frames = line.frames(Request("POST", line.options.path, {**body, **({"resume": resume} if resume else {})}))
-        reader = AgUiReader([each.name for each in line.options.tools], [str(each["id"]) for each in messages])
-        async with aclosing(read(reader, frames)) as events:
+        yield RefLearned(VendorRef(turn.session, run, kept=kept))
+        frames = connection.stream_frames(Request("POST", connection.options.path, {**body, **({"resume": resume} if resume else {})}))
+        reader = AgUiReader([each.name for each in connection.options.tools], [str(each["id"]) for each in messages])
+        async with aclosing(read_events(reader, frames)) as events:
             async for event in events:
                 if isinstance(event, Ask | Done):
                     answers = [{"id": name, "role": "assistant", "content": text} for name, text in reader.texts.items()]
-                    state = reader.state if len(_json(reader.state)) <= KEPT_MAX else None
-                    yield Ref(VendorRef(turn.session, run, kept={"messages": recent([*messages, *answers], KEPT_MAX), "state": state}))
+                    state = reader.state if len(_json(reader.state)) <= HISTORY_MAX else None
+                    yield RefLearned(
+                        VendorRef(turn.session, run, kept={"messages": recent_messages([*messages, *answers], HISTORY_MAX), "state": state})
+                    )
                 yield event
 
-    async def cancel(self, ref: VendorRef, line: Line[AgUiOptions]) -> CancelOutcome:
+    async def cancel(self, ref: VendorRef, connection: VendorConnection[AgUiOptions]) -> CancelOutcome:
         """There is no word for it; a run ends when its connection does."""
         return CancelOutcome.UNSUPPORTED
 
 
-def _said(turn: Turn) -> Iterator[Json]:
+def _new_messages(turn: Turn) -> Iterator[Json]:
     """Answers to interrupts are no messages; those to calls are results, after the message that called."""
     calls = [each.prompt.token for each in turn.answers if each.prompt.token]
     if calls:
@@ -85,7 +100,7 @@ def _said(turn: Turn) -> Iterator[Json]:
             content = each.value if isinstance(each.value, str) else _json(each.value)
             yield {"id": f"{turn.message.message_id}-{each.prompt.id}", "role": "tool", "toolCallId": each.prompt.id, "content": content}
     if not turn.answers:
-        yield {"id": turn.message.message_id, "role": "user", "content": sources_of(turn.message.parts)}
+        yield {"id": turn.message.message_id, "role": "user", "content": content_with_sources(turn.message.parts)}
 
 
 def _json(value: Any) -> str:
@@ -98,40 +113,40 @@ class AgUiReader:
     `tools` are those that people answer; `known` are ids of messages from before.
     """
 
-    def __init__(self, tools: Sequence[str] = (), known: Sequence[str] = ()) -> None:
+    def __init__(self, tools: Sequence[str] = (), known_message_ids: Sequence[str] = ()) -> None:
         self._tools = tools
-        self._known = set(known)
+        self._known_message_ids = set(known_message_ids)
         self.texts: dict[str, str] = {}  # by message, in pieces so far
         self._calls: dict[str, Json] = {}  # name, args: those without a result
-        self._others: set[str] = set()  # messages that are nobody's answer
+        self._other_message_ids: set[str] = set()  # messages that are nobody's answer
         self._message = self._tool = ""  # that came last
         self._snapshot: list[Json] = []
         self.state: Any = None
 
-    def take(self, frame: Frame) -> Iterator[Event]:
+    def read(self, frame: Frame) -> Iterator[Event]:
         if isinstance(frame, SseFrame) and frame.event in ("", "message"):
             event = frame.json()
             if not event.get("subagentRunId"):
-                yield from self._event(str(event.get("type")), event)
+                yield from self._read_event(str(event.get("type")), event)
 
-    def _event(self, kind: str, event: Json) -> Iterator[Event]:
+    def _read_event(self, kind: str, event: Json) -> Iterator[Event]:
         if kind.startswith("TEXT_MESSAGE_"):
             self._message = event.get("messageId") or self._message
             if event.get("role", "assistant") != "assistant":
-                self._others.add(self._message)
-            yield from self._piece(self._message, event.get("delta") or "")
+                self._other_message_ids.add(self._message)
+            yield from self._piece_events(self._message, event.get("delta") or "")
         elif kind.startswith("TOOL_CALL_"):
-            self._called(kind, event)
+            self._collect_call(kind, event)
         elif kind.startswith("STATE_"):
             self.state = event.get("snapshot")  # patches are not followed, and a state that is not the last is none
         elif kind == "MESSAGES_SNAPSHOT":
             self._snapshot = event["messages"]
         elif kind == "RUN_ERROR":
-            yield Failed(FAILED, detail=f"{event.get('code')}: {event.get('message')}")
+            yield Failed(AGENT_FAILED_TEXT, detail=f"{event.get('code')}: {event.get('message')}")
         elif kind == "RUN_FINISHED":
-            yield from self._end(event)
+            yield from self._final_events(event)
 
-    def _called(self, kind: str, event: Json) -> None:
+    def _collect_call(self, kind: str, event: Json) -> None:
         self._tool = event.get("toolCallId") or self._tool
         if kind == "TOOL_CALL_RESULT":
             self._calls.pop(self._tool, None)
@@ -140,46 +155,46 @@ class AgUiReader:
             call["name"] = event.get("toolCallName") or call["name"]
             call["arguments"] += event.get("delta") or ""
 
-    def _piece(self, name: str, text: str) -> Iterator[Event]:
-        if text and name not in self._others:
+    def _piece_events(self, name: str, text: str) -> Iterator[Event]:
+        if text and name not in self._other_message_ids:
             known = name in self.texts
             self.texts[name] = self.texts.get(name, "") + text
             yield ArtifactPiece(Artifact(name, (Part(text=text),)), append=known, last_chunk=False)
 
-    def _end(self, event: Json) -> Iterator[Event]:
+    def _final_events(self, event: Json) -> Iterator[Event]:
         outcome, result = event.get("outcome") or {}, event.get("result")
         if outcome.get("type") == "cancelled":
             yield Canceled()
             return
         if not self.texts:
-            yield from self._unsaid()
+            yield from self._snapshot_events()
         if isinstance(result, str) and result not in self.texts.values():
-            yield from self._piece("result", result)
+            yield from self._piece_events("result", result)
         for name, data in (("result", None if isinstance(result, str) else result), ("state", self.state)):
             if data:
                 yield ArtifactPiece(Artifact(name, (Part(data=data, media_type="application/json"),), name=name))
         calls = outcome.get("pendingToolCallIds") or [name for name, call in self._calls.items() if call["name"] in self._tools]
-        waits = [self._interrupt(each) for each in outcome.get("interrupts") or ()] or [self._call(name) for name in calls]
+        waits = [self._interrupt_prompt(each) for each in outcome.get("interrupts") or ()] or [self._call_prompt(name) for name in calls]
         yield Ask(prompts=tuple(waits)) if waits else Done(metadata=_usage(event.get("usage") or ()))
 
-    def _unsaid(self) -> Iterator[Event]:
+    def _snapshot_events(self) -> Iterator[Event]:
         """Of a run that says all at once, what it says after the person did."""
         last = max((place for place, each in enumerate(self._snapshot) if each["role"] == "user"), default=-1)
         for each in self._snapshot[last + 1 :]:
-            if each["role"] == "assistant" and each["id"] not in self._known:
-                yield from self._piece(each["id"], text_in(each.get("content")))
+            if each["role"] == "assistant" and each["id"] not in self._known_message_ids:
+                yield from self._piece_events(each["id"], text_in(each.get("content")))
 
-    def _interrupt(self, said: Json) -> Prompt:
-        call = self._calls.get(said.get("toolCallId") or "")
-        data = {"reason": said["reason"], **({"call": {"name": call["name"], "args": _args(call)}} if call else {})}
-        kind = PromptKind.APPROVAL if said.get("toolCallId") else PromptKind.INPUT
-        return Prompt(said["id"], said.get("message") or "", data, said.get("responseSchema"), kind)
+    def _interrupt_prompt(self, interrupt: Json) -> Prompt:
+        call = self._calls.get(interrupt.get("toolCallId") or "")
+        data = {"reason": interrupt["reason"], **({"call": {"name": call["name"], "args": _args(call)}} if call else {})}
+        kind = PromptKind.APPROVAL if interrupt.get("toolCallId") else PromptKind.INPUT
+        return Prompt(interrupt["id"], interrupt.get("message") or "", data, interrupt.get("responseSchema"), kind)
 
-    def _call(self, name: str) -> Prompt:
+    def _call_prompt(self, name: str) -> Prompt:
         call = self._calls[name]
         args = _args(call)
         return Prompt(
-            name, question_in(args), {"call": call["name"], "args": args}, token={"id": name, "type": "function", "function": call}
+            name, question_text(args), {"call": call["name"], "args": args}, token={"id": name, "type": "function", "function": call}
         )
 
 
@@ -192,8 +207,8 @@ def _args(call: Json) -> Any:
 
 
 def _usage(entries: Sequence[Mapping[str, Any]]) -> Json:
-    total = {ours: sum(each.get(theirs) or 0 for each in entries) for ours, theirs in FIGURES.items()}
-    return usage(str(entries[0].get("model") or ""), **total) if entries else {}
+    total = {ours: sum(each.get(theirs) or 0 for each in entries) for ours, theirs in USAGE_FIELDS.items()}
+    return token_usage_metadata(str(entries[0].get("model") or ""), **total) if entries else {}
 
 
 _: type[Vendor] = AgUi

@@ -8,17 +8,31 @@ import msgspec
 from msgspec import UNSET
 from pydantic import Field
 
-from adapters.contract import ENDINGS, Answer, ArtifactPiece, Ask, Done, Event, Failed, Progress, Prompt, PromptKind, Ref, Turn, VendorRef
+from adapters.contract import (
+    ENDINGS,
+    Answer,
+    ArtifactPiece,
+    Ask,
+    Done,
+    Event,
+    Failed,
+    Progress,
+    Prompt,
+    PromptKind,
+    RefLearned,
+    Turn,
+    VendorRef,
+)
 from adapters.task import Artifact, Message, Part, text_of
-from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, SkillFacts, Vendor, VendorOptions, said
-from adapters.vendors.sdk.connection import Line, Request, quoted
-from adapters.vendors.sdk.faults import FAILED, not_taken
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, SkillFacts, Vendor, VendorOptions, agent_message
+from adapters.vendors.sdk.connection import Request, VendorConnection, quote_segment
+from adapters.vendors.sdk.faults import AGENT_FAILED_TEXT, unsupported_content_fault
 from adapters.vendors.sdk.frames import Frame, JsonBody
 
-WAITS: Final = frozenset({"pending human input", "pending_human_input", "waiting_for_human_input", "paused"})
-WORKS: Final = frozenset({"running", "pending", "queued", "started", "processing"})
-NO_FILES: Final = "The crew takes texts and structured data, and no files"
-DECISION: Final = {
+WAITING_STATUSES: Final = frozenset({"pending human input", "pending_human_input", "waiting_for_human_input", "paused"})
+WORKING_STATUSES: Final = frozenset({"running", "pending", "queued", "started", "processing"})
+NO_FILES_TEXT: Final = "The crew takes texts and structured data, and no files"
+DECISION_SCHEMA: Final = {
     "type": "object",
     "properties": {"approve": {"type": "boolean"}, "feedback": {"type": "string"}},
     "required": ["approve"],
@@ -45,43 +59,43 @@ class CrewAI:
     features: ClassVar[Features] = Features(resumes=True, parallel=True, questions=OpenQuestions.EACH)
     options: ClassVar[type[VendorOptions]] = CrewAIOptions
 
-    async def describe(self, line: Line[CrewAIOptions]) -> AgentFacts:
-        options = line.options
-        names = [name for name in (await line.json(Request("GET", "/inputs")))["inputs"] if name not in options.inputs]
+    async def describe(self, connection: VendorConnection[CrewAIOptions]) -> AgentFacts:
+        options = connection.options
+        names = [name for name in (await connection.request_json(Request("GET", "/inputs")))["inputs"] if name not in options.inputs]
         schema = {"type": "object", "properties": {str(name): {"type": "string"} for name in names}, "required": names}
         skill = SkillFacts("kickoff", options.title, options.about, schema=schema if names else None)
         return AgentFacts(options.title, options.about, skills=(skill,))
 
-    async def run(self, turn: Turn, line: Line[CrewAIOptions]) -> AsyncIterator[Event]:
+    async def run(self, turn: Turn, connection: VendorConnection[CrewAIOptions]) -> AsyncIterator[Event]:
         if turn.answers and turn.ref:
             kickoff = turn.ref.task_id
-            yield Ref(VendorRef("", kickoff))
+            yield RefLearned(VendorRef("", kickoff))
             for answer in turn.answers:
-                await line.ask(Request("POST", "/resume", _decided(kickoff, answer)))
+                await connection.request(Request("POST", "/resume", _resume_body(kickoff, answer)))
         else:
-            body = {"inputs": _inputs(turn.message, line.options), "meta": {"conversation": turn.session, "user": line.user}}
-            kickoff = str((await line.json(Request("POST", "/kickoff", body)))["kickoff_id"])
-            yield Ref(VendorRef("", kickoff))
-        async with aclosing(_status(kickoff, line)) as events:
+            body = {"inputs": _inputs(turn.message, connection.options), "meta": {"conversation": turn.session, "user": connection.user}}
+            kickoff = str((await connection.request_json(Request("POST", "/kickoff", body)))["kickoff_id"])
+            yield RefLearned(VendorRef("", kickoff))
+        async with aclosing(_poll_status(kickoff, connection)) as events:
             async for event in events:
                 yield event
 
-    async def join(self, ref: VendorRef, line: Line[CrewAIOptions]) -> AsyncIterator[Event]:
-        async with aclosing(_status(ref.task_id, line)) as events:
+    async def reattach(self, ref: VendorRef, connection: VendorConnection[CrewAIOptions]) -> AsyncIterator[Event]:
+        async with aclosing(_poll_status(ref.task_id, connection)) as events:
             async for event in events:
                 yield event
 
-    async def cancel(self, ref: VendorRef, line: Line[CrewAIOptions]) -> CancelOutcome:
+    async def cancel(self, ref: VendorRef, connection: VendorConnection[CrewAIOptions]) -> CancelOutcome:
         """There is no word for it."""
         return CancelOutcome.UNSUPPORTED
 
 
-async def _status(kickoff: str, line: Line[CrewAIOptions]) -> AsyncGenerator[Event, None]:
+async def _poll_status(kickoff: str, connection: VendorConnection[CrewAIOptions]) -> AsyncGenerator[Event, None]:
     """Asks how a kickoff stands until it is over, or waits."""
     reader = KickoffReader(kickoff)
-    async with aclosing(line.polled(Request("GET", f"/status/{quoted(kickoff)}"), line.options.every)) as values:
+    async with aclosing(connection.poll_json(Request("GET", f"/status/{quote_segment(kickoff)}"), connection.options.every)) as values:
         async for value in values:
-            for event in reader.take(JsonBody(value)):
+            for event in reader.read(JsonBody(value)):
                 yield event
                 if isinstance(event, ENDINGS):
                     return
@@ -92,7 +106,7 @@ def _inputs(message: Message, options: CrewAIOptions) -> dict[str, str]:
     given: dict[str, str] = {}
     for part in message.parts:
         if isinstance(part.raw, str) or isinstance(part.url, str):
-            raise not_taken("a file", NO_FILES)
+            raise unsupported_content_fault("a file", NO_FILES_TEXT)
         if isinstance(part.data, dict):
             given |= {name: _text(value) for name, value in part.data.items()}
         elif part.data is not UNSET:
@@ -105,7 +119,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _decided(kickoff: str, answer: Answer) -> dict[str, Any]:
+def _resume_body(kickoff: str, answer: Answer) -> dict[str, Any]:
     value: Mapping[str, Any] = answer.value
     told = {"execution_id": kickoff, "task_id": answer.prompt.token["task"], "is_approve": value["approve"]}
     return {**told, "human_feedback": value.get("feedback") or ("Approved." if value["approve"] else "Not approved.")}
@@ -118,36 +132,36 @@ class KickoffReader:
         self._kickoff = kickoff
         self._task = ""
 
-    def take(self, frame: Frame) -> Iterator[Event]:
+    def read(self, frame: Frame) -> Iterator[Event]:
         """Raises ValueError for a status that nobody knows: it would be asked for ever."""
         if not isinstance(frame, JsonBody):
             return
         told = frame.value
         status = str(told["status"]).lower()
         if told.get("error") or status in ("error", "failed"):
-            yield Failed(FAILED, detail=str(told.get("error") or told.get("message") or status))
-        elif status in WAITS:
-            yield Ask(prompts=(self._prompt(told),))
+            yield Failed(AGENT_FAILED_TEXT, detail=str(told.get("error") or told.get("message") or status))
+        elif status in WAITING_STATUSES:
+            yield Ask(prompts=(self._build_prompt(told),))
         elif status == "completed":
-            yield from _answers(told["result"])
-        elif status in WORKS:
-            yield from self._works(told.get("current_task"))
+            yield from _output_events(told["result"])
+        elif status in WORKING_STATUSES:
+            yield from self._progress_events(told.get("current_task"))
         else:
             raise ValueError(f"the status {status!r} is none that is known")
 
-    def _works(self, task: Any) -> Iterator[Event]:
+    def _progress_events(self, task: Any) -> Iterator[Event]:
         if isinstance(task, str) and task not in ("", self._task):
             self._task = task
-            yield Progress(said(task))
+            yield Progress(agent_message(task))
 
-    def _prompt(self, told: Mapping[str, Any]) -> Prompt:
-        task = str(told.get("task_id") or told.get("current_task") or self._task)
-        output = told.get("task_output") or told.get("output")
+    def _build_prompt(self, status: Mapping[str, Any]) -> Prompt:
+        task = str(status.get("task_id") or status.get("current_task") or self._task)
+        output = status.get("task_output") or status.get("output")
         text = "The crew asks whether what its task brought is good"
-        return Prompt(f"{self._kickoff}/{task}", text, output, DECISION, PromptKind.APPROVAL, token={"task": task})
+        return Prompt(f"{self._kickoff}/{task}", text, output, DECISION_SCHEMA, PromptKind.APPROVAL, token={"task": task})
 
 
-def _answers(result: Any) -> Iterator[Event]:
+def _output_events(result: Any) -> Iterator[Event]:
     """The crew's output; what its tasks brought on the way is not what it answers."""
     output = result.get("output", result.get("raw")) if isinstance(result, dict) else result
     whole = result.get("json_dict") if isinstance(result, dict) else None

@@ -7,19 +7,19 @@ from typing import Any, ClassVar, Final
 from msgspec.structs import replace
 from pydantic import Field
 
-from adapters.contract import ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, Ref, Turn, VendorRef
+from adapters.contract import ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, RefLearned, Turn, VendorRef
 from adapters.task import Artifact, Message, Part, text_of
-from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, SkillFacts, Vendor, VendorOptions, read
-from adapters.vendors.sdk.chat_content import question_in
-from adapters.vendors.sdk.connection import Line, Request, quoted
-from adapters.vendors.sdk.faults import FAILED
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, SkillFacts, Vendor, VendorOptions, read_events
+from adapters.vendors.sdk.chat_content import question_text
+from adapters.vendors.sdk.connection import Request, VendorConnection, quote_segment
+from adapters.vendors.sdk.faults import AGENT_FAILED_TEXT
 from adapters.vendors.sdk.frames import End, Frame, JsonBody, NdjsonLine, SseFrame
 
-ASKS: Final = "InputRequiredEvent"
-ANSWERS: Final = "HumanResponseEvent"
-STOPS: Final = "StopEvent"
-FAILS: Final = frozenset({"WorkflowFailedEvent", "WorkflowTimedOutEvent"})
-CANCELS: Final = "WorkflowCancelledEvent"
+INPUT_EVENT: Final = "InputRequiredEvent"
+ANSWER_EVENT: Final = "HumanResponseEvent"
+STOP_EVENT: Final = "StopEvent"
+FAILURE_EVENTS: Final = frozenset({"WorkflowFailedEvent", "WorkflowTimedOutEvent"})
+CANCELED_EVENT: Final = "WorkflowCancelledEvent"
 ANSWER: Final = "answer"  # the artifact
 
 
@@ -44,78 +44,84 @@ class LlamaAgents:
     )
     options: ClassVar[type[VendorOptions]] = LlamaAgentsOptions
 
-    async def describe(self, line: Line[LlamaAgentsOptions]) -> AgentFacts:
-        name = line.options.workflow
-        schemas = await line.json(Request("GET", f"/workflows/{quoted(name)}/schema"))
+    async def describe(self, connection: VendorConnection[LlamaAgentsOptions]) -> AgentFacts:
+        name = connection.options.workflow
+        schemas = await connection.request_json(Request("GET", f"/workflows/{quote_segment(name)}/schema"))
         about = f"The workflow {name}."
         return AgentFacts(name, about, skills=(SkillFacts(name, name, about, schema=schemas.get("start")),))
 
-    async def run(self, turn: Turn, line: Line[LlamaAgentsOptions]) -> AsyncIterator[Event]:
+    async def run(self, turn: Turn, connection: VendorConnection[LlamaAgentsOptions]) -> AsyncIterator[Event]:
         handler, after = turn.ref.task_id if turn.ref else "", -1
         for each in turn.answers:
             value = each.value if isinstance(each.value, dict) else {"response": each.value}
             after = max(after, int(each.prompt.token["after"]))
             sent = {"event": {"type": each.prompt.token["type"], "value": value}}
-            await line.ask(Request("POST", f"/events/{quoted(handler)}", sent, also=(409,)))  # it ended meanwhile: how, is read next
+            await connection.request(
+                Request("POST", f"/events/{quote_segment(handler)}", sent, accepted_statuses=(409,))
+            )  # it ended meanwhile: how, is read next
         if not turn.answers:
-            start = {"start_event": _start(turn.message, line.options.text)}
-            begun = await line.json(Request("POST", f"/workflows/{quoted(line.options.workflow)}/run-nowait", start))
+            start = {"start_event": _start_event(turn.message, connection.options.text)}
+            begun = await connection.request_json(
+                Request("POST", f"/workflows/{quote_segment(connection.options.workflow)}/run-nowait", start)
+            )
             handler = str(begun["handler_id"])
         ref = VendorRef("", handler, {"after": after})
-        yield Ref(ref)
-        async for event in self.join(ref, line):
+        yield RefLearned(ref)
+        async for event in self.reattach(ref, connection):
             yield event
 
-    async def join(self, ref: VendorRef, line: Line[LlamaAgentsOptions]) -> AsyncIterator[Event]:
+    async def reattach(self, ref: VendorRef, connection: VendorConnection[LlamaAgentsOptions]) -> AsyncIterator[Event]:
         """A run tells its events again, from the one on that was answered last."""
         after = int(ref.extra.get("after", -1))
-        reader = WorkflowReader(line.options.pieces, after)
-        async with aclosing(read(reader, _frames(line, ref.task_id, after))) as events:
+        reader = WorkflowReader(connection.options.pieces, after)
+        async with aclosing(read_events(reader, _event_frames(connection, ref.task_id, after))) as events:
             async for event in events:
-                yield await _asking(event, line) if isinstance(event, Ask) else event
+                yield await _with_answer_schemas(event, connection) if isinstance(event, Ask) else event
 
-    async def poll(self, ref: VendorRef, line: Line[LlamaAgentsOptions]) -> AsyncIterator[Event]:
+    async def poll(self, ref: VendorRef, connection: VendorConnection[LlamaAgentsOptions]) -> AsyncIterator[Event]:
         """A workflow that waits may run out of time, or be answered by others."""
-        for event in WorkflowReader().take(JsonBody(await _state(line, ref.task_id))):
+        for event in WorkflowReader().read(JsonBody(await _fetch_state(connection, ref.task_id))):
             yield event
 
-    async def cancel(self, ref: VendorRef, line: Line[LlamaAgentsOptions]) -> CancelOutcome:
-        told = await line.ask(Request("POST", f"/handlers/{quoted(ref.task_id)}/cancel", also=(404,)))
+    async def cancel(self, ref: VendorRef, connection: VendorConnection[LlamaAgentsOptions]) -> CancelOutcome:
+        told = await connection.request(Request("POST", f"/handlers/{quote_segment(ref.task_id)}/cancel", accepted_statuses=(404,)))
         if told.status == 404:
             return CancelOutcome.TOO_LATE
         outcomes = {"cancelled": CancelOutcome.CANCELED, "completed": CancelOutcome.TOO_LATE, "failed": CancelOutcome.TOO_LATE}
-        return outcomes.get((await _state(line, ref.task_id))["status"], CancelOutcome.UNKNOWN)
+        return outcomes.get((await _fetch_state(connection, ref.task_id))["status"], CancelOutcome.UNKNOWN)
 
 
-def _start(message: Message, member: str) -> dict[str, Any]:
+def _start_event(message: Message, member: str) -> dict[str, Any]:
     """Objects are members of the start event; what the person says is one more."""
     given = {name: value for part in message.parts if isinstance(part.data, dict) for name, value in part.data.items()}
     text = text_of(message.parts)
     return {**given, member: text} if text else given
 
 
-async def _state(line: Line[LlamaAgentsOptions], handler: str) -> Any:
+async def _fetch_state(connection: VendorConnection[LlamaAgentsOptions], handler: str) -> Any:
     """Of a run; one that failed is told with the status of a server that does."""
-    return await line.json(Request("GET", f"/handlers/{quoted(handler)}", also=(500,)))
+    return await connection.request_json(Request("GET", f"/handlers/{quote_segment(handler)}", accepted_statuses=(500,)))
 
 
-async def _frames(line: Line[LlamaAgentsOptions], handler: str, after: int) -> AsyncGenerator[Frame, None]:
+async def _event_frames(connection: VendorConnection[LlamaAgentsOptions], handler: str, after: int) -> AsyncGenerator[Frame, None]:
     """The events after one of them, and how the run stands where they end without an outcome."""
-    path = f"/events/{quoted(handler)}?sse=true&after_sequence={after}"
-    async with aclosing(line.frames(Request("GET", path))) as frames:
+    path = f"/events/{quote_segment(handler)}?sse=true&after_sequence={after}"
+    async with aclosing(connection.stream_frames(Request("GET", path))) as frames:
         async for frame in frames:
-            if isinstance(frame, End) and frame.clean:
-                yield JsonBody(await _state(line, handler))
+            if isinstance(frame, End) and frame.is_clean:
+                yield JsonBody(await _fetch_state(connection, handler))
             yield frame
 
 
-async def _asking(ask: Ask, line: Line[LlamaAgentsOptions]) -> Ask:
+async def _with_answer_schemas(ask: Ask, connection: VendorConnection[LlamaAgentsOptions]) -> Ask:
     """With the class of each answer, and its schema."""
-    known = await line.ask(Request("GET", f"/workflows/{quoted(line.options.workflow)}/events", also=(404,)))
+    known = await connection.request(
+        Request("GET", f"/workflows/{quote_segment(connection.options.workflow)}/events", accepted_statuses=(404,))
+    )
     schemas = {each.get("title"): each for each in known.value["events"]} if known.status != 404 else {}
     prompts = []
     for prompt in ask.prompts:
-        wanted = line.options.answers.get(prompt.token["asks"], ANSWERS)
+        wanted = connection.options.answers.get(prompt.token["asks"], ANSWER_EVENT)
         schema = schemas.get(wanted) or {}
         token = {"after": prompt.token["after"], "type": wanted}
         prompts.append(replace(prompt, schema=schema if schema.get("properties") else None, token=token))
@@ -125,44 +131,44 @@ async def _asking(ask: Ask, line: Line[LlamaAgentsOptions]) -> Ask:
 class WorkflowReader:
     """Of a run's events, or of its state. `after`: the number of an event that was read before, with all that came before it."""
 
-    def __init__(self, pieces: Mapping[str, str] | None = None, after: int = -1) -> None:
-        self._pieces = pieces or {}
+    def __init__(self, piece_members: Mapping[str, str] | None = None, after: int = -1) -> None:
+        self._piece_members = piece_members or {}
         self._after = after
         self._text = ""
 
-    def take(self, frame: Frame) -> Iterator[Event]:
+    def read(self, frame: Frame) -> Iterator[Event]:
         match frame:
             case SseFrame():
                 number = int(frame.id) if frame.id else -1
                 if not frame.id or number > self._after:
-                    yield from self._event(frame.json(), number)
+                    yield from self._read_event(frame.json(), number)
             case NdjsonLine(value):
-                yield from self._event(value, -1)
+                yield from self._read_event(value, -1)
             case JsonBody({"status": "completed", "result": dict(result)}):
-                yield from self._event({"types": [STOPS], **result}, -1)
+                yield from self._read_event({"types": [STOP_EVENT], **result}, -1)
             case JsonBody({"status": "cancelled"}):
                 yield Canceled()
             case JsonBody({"status": "failed" | "completed"} as state):
-                yield Failed(FAILED, detail=str(state.get("error") or "no readable result"))
+                yield Failed(AGENT_FAILED_TEXT, detail=str(state.get("error") or "no readable result"))
 
-    def _event(self, event: Mapping[str, Any], number: int) -> Iterator[Event]:
+    def _read_event(self, event: Mapping[str, Any], number: int) -> Iterator[Event]:
         name, value = str(event.get("type")), event.get("value") or {}
         kinds = {name, *(event.get("types") or ())}
-        if name in FAILS:
-            yield Failed(FAILED, detail=f"{name}: {value}")
-        elif name == CANCELS:
+        if name in FAILURE_EVENTS:
+            yield Failed(AGENT_FAILED_TEXT, detail=f"{name}: {value}")
+        elif name == CANCELED_EVENT:
             yield Canceled()
-        elif STOPS in kinds:
-            yield from self._stopped(value)
+        elif STOP_EVENT in kinds:
+            yield from self._result_events(value)
             yield Done()
-        elif ASKS in kinds:
-            text = question_in(value) or str(value.get("prefix") or "")
+        elif INPUT_EVENT in kinds:
+            text = question_text(value) or str(value.get("prefix") or "")
             yield Ask(prompts=(Prompt(f"{name}-{number}", text, value or None, token={"asks": name, "after": number}),))
-        elif piece := str(value.get(self._pieces.get(name, "")) or ""):
+        elif piece := str(value.get(self._piece_members.get(name, "")) or ""):
             yield ArtifactPiece(Artifact(ANSWER, (Part(text=piece),)), append=bool(self._text), last_chunk=False)
             self._text += piece
 
-    def _stopped(self, value: Mapping[str, Any]) -> Iterator[Event]:
+    def _result_events(self, value: Mapping[str, Any]) -> Iterator[Event]:
         """One text is a text, in whatever member; pieces of it that came before are replaced where it says something else."""
         only = next(iter(value.values())) if len(value) == 1 else None
         answer = value["result"] if value.keys() == {"result"} else only if isinstance(only, str) else value

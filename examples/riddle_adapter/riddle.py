@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Any, ClassVar
 
-from adapters.contract import ArtifactPiece, Ask, Done, Event, Failed, Prompt, PromptKind, Ref, Turn, VendorRef, usage
+from adapters.contract import ArtifactPiece, Ask, Done, Event, Failed, Prompt, PromptKind, RefLearned, Turn, VendorRef, token_usage_metadata
 from adapters.task import Artifact, Part, text_of
-from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read
-from adapters.vendors.sdk.connection import Line, Request, quoted
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, Vendor, VendorOptions, read_events
+from adapters.vendors.sdk.connection import Request, VendorConnection, quote_segment
 from adapters.vendors.sdk.frames import Frame, SseFrame
 
 
@@ -24,23 +24,23 @@ class Riddle:
     features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True)
     options: ClassVar[type[VendorOptions]] = RiddleOptions
 
-    async def describe(self, line: Line[RiddleOptions]) -> AgentFacts:
-        about = await line.json(Request("GET", "/about"))
+    async def describe(self, connection: VendorConnection[RiddleOptions]) -> AgentFacts:
+        about = await connection.request_json(Request("GET", "/about"))
         return AgentFacts(about["name"], about["description"])
 
-    async def run(self, turn: Turn, line: Line[RiddleOptions]) -> AsyncIterator[Event]:
-        said: dict[str, Any] = {"user": line.user, "session": turn.session, "level": line.options.level}
+    async def run(self, turn: Turn, connection: VendorConnection[RiddleOptions]) -> AsyncIterator[Event]:
+        said: dict[str, Any] = {"user": connection.user, "session": turn.session, "level": connection.options.level}
         if turn.answers:
             said["answers"] = {answer.prompt.token: answer.value for answer in turn.answers}
         else:
             said["text"] = text_of(turn.message.parts)
-        frames = line.frames(Request("POST", "/turns", said))
-        async with aclosing(read(RiddleReader(turn.session), frames)) as events:
+        frames = connection.stream_frames(Request("POST", "/turns", said))
+        async with aclosing(read_events(RiddleReader(turn.session), frames)) as events:
             async for event in events:
                 yield event
 
-    async def cancel(self, ref: VendorRef, line: Line[RiddleOptions]) -> CancelOutcome:
-        answer = await line.ask(Request("DELETE", f"/turns/{quoted(ref.task_id)}", also=(404, 409)))
+    async def cancel(self, ref: VendorRef, connection: VendorConnection[RiddleOptions]) -> CancelOutcome:
+        answer = await connection.request(Request("DELETE", f"/turns/{quote_segment(ref.task_id)}", accepted_statuses=(404, 409)))
         return CancelOutcome.CANCELED if answer.status < 300 else CancelOutcome.TOO_LATE
 
 
@@ -51,12 +51,12 @@ class RiddleReader:
         self._session = session
         self._begun = False
 
-    def take(self, frame: Frame) -> Iterator[Event]:
+    def read(self, frame: Frame) -> Iterator[Event]:
         if not isinstance(frame, SseFrame):
             return
         match frame.event, frame.json():
             case "turn", {"id": turn_id}:
-                yield Ref(VendorRef(self._session, turn_id))
+                yield RefLearned(VendorRef(self._session, turn_id))
             case "token", {"text": text}:
                 yield ArtifactPiece(Artifact("answer", (Part(text=text),)), append=self._begun, last_chunk=False)
                 self._begun = True
@@ -65,7 +65,7 @@ class RiddleReader:
             case "failed", {"why": why}:
                 yield Failed("The agent failed", detail=why)
             case "done", {"tokens": tokens}:
-                yield Done(metadata=usage(output_tokens=tokens))
+                yield Done(metadata=token_usage_metadata(output_tokens=tokens))
 
 
 _: type[Vendor] = Riddle

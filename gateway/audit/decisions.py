@@ -7,13 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, or_, select
 
-from gateway.audit.explanations import story
+from gateway.audit.explanations import decision_document
 from gateway.storage.paging import BadCursor
-from gateway.tasks.log import rfc3339
+from gateway.tasks.log import to_rfc3339
 from policies.delegation.chain import Delegation
 from policies.delegation.principal import Principal
-from policies.delegation.rulings import Act, Decision, Link
-from policies.tables import audit
+from policies.delegation.rulings import Act, ChainLink, Decision
+from policies.tables import audit_records
 
 READ_AUDIT = Act("readAudit", "Key", "audit", "audit:read", "audit")
 
@@ -26,7 +26,7 @@ class UnknownDecision(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class DecisionRecord:
     """A decision as the audit holds it, and the record of how it ended, where there is one."""
 
     record: Mapping[str, Any]
@@ -42,8 +42,8 @@ class Kept:
         """The story as the refusal itself tells it, with what only the audit knows."""
         record = self.record
         return {
-            **story(_decision(record)),
-            "at": rfc3339(record["at"]),
+            **decision_document(_decision_from_record(record)),
+            "at": to_rfc3339(record["at"]),
             "permission": record["permission"],
             "scope": record.get("scope", ["*"]),
             "grant_id": record["grant_id"],
@@ -55,7 +55,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AuditFilter:
     """Which records of the trail: empty members match all. `cursor` is the `next` of the page before."""
 
     kind: str = ""
@@ -65,32 +65,38 @@ class Wanted:
     limit: int = 50
 
 
-def find_decision(connection: Connection, tenant: str, decision_id: str) -> Kept:
+def find_decision(connection: Connection, tenant: str, decision_id: str) -> DecisionRecord:
     """Raises UnknownDecision."""
-    match = (audit.c.decision_id == decision_id) & (audit.c.tenant == tenant)
-    found = {row.kind: json.loads(row.body) for row in connection.execute(select(audit.c.kind, audit.c.body).where(match))}
+    match = (audit_records.c.decision_id == decision_id) & (audit_records.c.tenant == tenant)
+    found = {row.kind: json.loads(row.body) for row in connection.execute(select(audit_records.c.kind, audit_records.c.body).where(match))}
     if "decision" not in found:
         raise UnknownDecision
-    return Kept(found["decision"], found.get("outcome"))
+    return DecisionRecord(found["decision"], found.get("outcome"))
 
 
-def read_trail(connection: Connection, tenant: str, wanted: Wanted) -> tuple[list[dict[str, Any]], str | None]:
+def read_audit_page(connection: Connection, tenant: str, filters: AuditFilter) -> tuple[list[dict[str, Any]], str | None]:
     """A page of records, the newest first, and the cursor of the next page. Raises BadCursor."""
-    query = select(audit.c.body, audit.c.at, audit.c.chain, audit.c.seq).where(audit.c.tenant == tenant)
-    for column, value in ((audit.c.kind, wanted.kind), (audit.c.txn, wanted.txn), (audit.c.decision_id, wanted.decision_id)):
+    query = select(audit_records.c.body, audit_records.c.at, audit_records.c.chain, audit_records.c.seq).where(
+        audit_records.c.tenant == tenant
+    )
+    for column, value in (
+        (audit_records.c.kind, filters.kind),
+        (audit_records.c.txn, filters.txn),
+        (audit_records.c.decision_id, filters.decision_id),
+    ):
         query = query.where(column == value) if value else query
-    if wanted.cursor:
-        at, chain, seq = _position(wanted.cursor)
-        same_moment = or_(audit.c.chain > chain, and_(audit.c.chain == chain, audit.c.seq < seq))
-        query = query.where(or_(audit.c.at < at, and_(audit.c.at == at, same_moment)))
-    order = (audit.c.at.desc(), audit.c.chain, audit.c.seq.desc())
-    rows = connection.execute(query.order_by(*order).limit(wanted.limit + 1)).all()
-    page = rows[: wanted.limit]
-    more = f"{page[-1].at}.{page[-1].seq}.{page[-1].chain}" if len(rows) > wanted.limit else None
-    return [{**(body := json.loads(row.body)), "at": rfc3339(body["at"])} for row in page], more
+    if filters.cursor:
+        at, chain, seq = _parse_cursor(filters.cursor)
+        same_moment = or_(audit_records.c.chain > chain, and_(audit_records.c.chain == chain, audit_records.c.seq < seq))
+        query = query.where(or_(audit_records.c.at < at, and_(audit_records.c.at == at, same_moment)))
+    order = (audit_records.c.at.desc(), audit_records.c.chain, audit_records.c.seq.desc())
+    rows = connection.execute(query.order_by(*order).limit(filters.limit + 1)).all()
+    page = rows[: filters.limit]
+    more = f"{page[-1].at}.{page[-1].seq}.{page[-1].chain}" if len(rows) > filters.limit else None
+    return [{**(body := json.loads(row.body)), "at": to_rfc3339(body["at"])} for row in page], more
 
 
-def _position(cursor: str) -> tuple[int, str, int]:
+def _parse_cursor(cursor: str) -> tuple[int, str, int]:
     at, _, rest = cursor.partition(".")
     seq, _, chain = rest.partition(".")
     if not (chain and _is_number(at) and _is_number(seq)):
@@ -102,16 +108,16 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 19
 
 
-def _decision(record: Mapping[str, Any]) -> Decision:
+def _decision_from_record(record: Mapping[str, Any]) -> Decision:
     person = record["principal"]
     return Decision(
         id=record["decision_id"],
         at=record["at"],
         allowed=record["allowed"],
         reason_id=record["reason_id"],
-        principal=Principal(record["tenant"], person["issuer"], person["subject"]).owner,
+        principal=Principal(record["tenant"], person["issuer"], person["subject"]).owner_key,
         roles=tuple(record["roles"]),
-        chain=tuple(Link(link["agent"], tuple(link["permissions"])) for link in record["path"]),
+        chain=tuple(ChainLink(link["agent"], tuple(link["permissions"])) for link in record["path"]),
         act=Act(record["action"], "", record["resource"], record["permission"], "", record.get("verb", "")),
         policies=tuple(record["policies"]),
         missing=tuple(record["missing"]),

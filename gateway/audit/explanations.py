@@ -36,7 +36,7 @@ REASONS = {
 }
 
 
-ACTS = {
+ACTION_PHRASES = {
     "invokeAgent": "delegate to the agent",
     "callTool": "call the tool",
     "getPrompt": "get the prompt",
@@ -47,7 +47,7 @@ ACTS = {
 }
 
 
-def story(decision: Decision) -> dict[str, Any]:
+def decision_document(decision: Decision) -> dict[str, Any]:
     """The shape of GET /api/decisions/{id}."""
     return {
         "id": decision.id,
@@ -68,12 +68,12 @@ def story(decision: Decision) -> dict[str, Any]:
     }
 
 
-def sentence(decision: Decision) -> str:
+def explain_refusal(decision: Decision) -> str:
     """One line for whoever was refused."""
     who = decision.principal.split("|", 2)[-1]
     through = " > ".join(link.agent for link in decision.chain)
     chain = f" through {through}" if through else ""
-    what = f"{decision.act.verb.replace('-', ' ') or ACTS.get(decision.act.action, decision.act.action)} {decision.act.resource}"
+    what = f"{decision.act.verb.replace('-', ' ') or ACTION_PHRASES.get(decision.act.action, decision.act.action)} {decision.act.resource}"
     because = REASONS.get(decision.reason_id, decision.reason_id)
     missing = f" Missing: {', '.join(decision.missing)}." if decision.missing else ""
     policies = f" Policies: {', '.join(decision.policies)}." if decision.policies and not decision.allowed else ""

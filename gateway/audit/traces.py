@@ -11,14 +11,14 @@ from sqlalchemy import Connection, Row, func, select
 from adapters.task import TERMINAL, TaskState
 from gateway.storage.tables import task_events, tasks
 from gateway.tasks.log import TaskRow
-from policies.tables import audit
+from policies.tables import audit_records
 
-LIMIT = 2000  # records of one trace
-_CALLS = {"invokeAgent": "agent", "callTool": "tool"}
+RECORDS_MAX = 2000  # records of one trace
+_KINDS_OF_CALLS = {"invokeAgent": "agent", "callTool": "tool"}
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TraceSpan:
     """Something that took time, or a ruling. Times are microseconds since 1970; `end` is None while it goes on.
 
     `kind`: task (a row of the log), agent (one turn of it), tool (one call), decision (a refusal, or leave for anything else).
@@ -44,16 +44,16 @@ class Trace:
 
     task_id: str
     txn: str
-    spans: tuple[Span, ...]
+    spans: tuple[TraceSpan, ...]
     truncated: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As /api shows it: times are RFC 3339."""
-        return {**asdict(self), "spans": [_json(span) for span in self.spans]}
+        return {**asdict(self), "spans": [_span_document(span) for span in self.spans]}
 
 
 @dataclass(frozen=True, slots=True)
-class Traced:
+class TraceRows:
     """The rows of one transaction that a trace is made of."""
 
     tasks: Sequence["Row[Any]"]
@@ -64,30 +64,35 @@ class Traced:
 def read_trace(connection: Connection, row: TaskRow) -> Trace:
     """The trace of a task that the caller was found to own."""
     match = (tasks.c.tenant == row.tenant) & (tasks.c.owner == row.owner) & (tasks.c.txn == row.txn)
-    rows = connection.execute(select(tasks).where(match).order_by(tasks.c.created, tasks.c.id).limit(LIMIT)).all()
-    match = (audit.c.tenant == row.tenant) & (audit.c.txn == row.txn)
-    found = connection.execute(select(audit.c.body).where(match).order_by(audit.c.at, audit.c.chain, audit.c.seq).limit(LIMIT)).all()
+    rows = connection.execute(select(tasks).where(match).order_by(tasks.c.created, tasks.c.id).limit(RECORDS_MAX)).all()
+    match = (audit_records.c.tenant == row.tenant) & (audit_records.c.txn == row.txn)
+    found = connection.execute(
+        select(audit_records.c.body)
+        .where(match)
+        .order_by(audit_records.c.at, audit_records.c.chain, audit_records.c.seq)
+        .limit(RECORDS_MAX)
+    ).all()
     ended_badly = [one.id for one in rows if one.state in (TaskState.FAILED, TaskState.REJECTED)]
-    traced = Traced(rows, [json.loads(one.body) for one in found], _reasons(connection, row.tenant, ended_badly))
-    return Trace(row.id, row.txn, tuple(_below(row.id, spans_of(traced))), truncated=LIMIT in (len(rows), len(found)))
+    traced = TraceRows(rows, [json.loads(one.body) for one in found], _read_end_texts(connection, row.tenant, ended_badly))
+    return Trace(row.id, row.txn, tuple(_in_tree_order(row.id, build_spans(traced))), truncated=RECORDS_MAX in (len(rows), len(found)))
 
 
-def spans_of(traced: Traced) -> list[Span]:
+def build_spans(rows: TraceRows) -> list[TraceSpan]:
     """Every span of the transaction, parents known or not."""
-    by_id = {row.id: row for row in traced.tasks}
-    by_grant = {row.grant_id: row.id for row in traced.tasks if row.grant_id}
-    outcomes = {record["decision_id"]: record for record in traced.records if record["kind"] == "outcome"}
-    spans = [_task_span(row, by_id, traced.reasons.get(row.id, "")) for row in traced.tasks]
-    for record in traced.records:
+    by_id = {row.id: row for row in rows.tasks}
+    by_grant = {row.grant_id: row.id for row in rows.tasks if row.grant_id}
+    outcomes = {record["decision_id"]: record for record in rows.records if record["kind"] == "outcome"}
+    spans = [_task_span(row, by_id, rows.reasons.get(row.id, "")) for row in rows.tasks]
+    for record in rows.records:
         if record["kind"] == "decision":
             task_id = record["task_id"] if record["task_id"] in by_id else by_grant.get(record["grant_id"], "")
             spans.append(_ruling_span(record, by_id.get(task_id), outcomes.get(record["decision_id"])))
     return spans
 
 
-def _task_span(row: "Row[Any]", by_id: Mapping[str, "Row[Any]"], reason: str) -> Span:
+def _task_span(row: "Row[Any]", by_id: Mapping[str, "Row[Any]"], reason: str) -> TraceSpan:
     ended = row.state in TERMINAL
-    return Span(
+    return TraceSpan(
         id=row.id,
         parent=row.parent_id if row.parent_id in by_id else "",
         kind="task",
@@ -101,12 +106,12 @@ def _task_span(row: "Row[Any]", by_id: Mapping[str, "Row[Any]"], reason: str) ->
     )
 
 
-def _ruling_span(record: Mapping[str, Any], task: "Row[Any] | None", outcome: Mapping[str, Any] | None) -> Span:
+def _ruling_span(record: Mapping[str, Any], task: "Row[Any] | None", outcome: Mapping[str, Any] | None) -> TraceSpan:
     """A refusal, a call with its outcome, or leave for something that takes no time."""
     path, allowed = record["path"], record["allowed"]
-    kind = _CALLS.get(record["action"], "decision") if allowed else "decision"
-    result, end = _ending(kind, record, task, outcome) if allowed else ("refused", record["at"])
-    return Span(
+    kind = _KINDS_OF_CALLS.get(record["action"], "decision") if allowed else "decision"
+    result, end = _outcome_and_end(kind, record, task, outcome) if allowed else ("refused", record["at"])
+    return TraceSpan(
         id=record["decision_id"],
         parent=task.id if task else "",
         kind=kind,
@@ -120,7 +125,9 @@ def _ruling_span(record: Mapping[str, Any], task: "Row[Any] | None", outcome: Ma
     )
 
 
-def _ending(kind: str, record: Mapping[str, Any], task: "Row[Any] | None", outcome: Mapping[str, Any] | None) -> tuple[str, int | None]:
+def _outcome_and_end(
+    kind: str, record: Mapping[str, Any], task: "Row[Any] | None", outcome: Mapping[str, Any] | None
+) -> tuple[str, int | None]:
     """How and when what was allowed came to its end."""
     if kind == "decision":
         return "allowed", record["at"]
@@ -132,16 +139,16 @@ def _ending(kind: str, record: Mapping[str, Any], task: "Row[Any] | None", outco
     return ("running", None) if over is None else ("unknown", over)
 
 
-def _below(root: str, spans: Iterable[Span]) -> list[Span]:
+def _in_tree_order(root: str, spans: Iterable[TraceSpan]) -> list[TraceSpan]:
     """`root` and its descendants in depth-first order. A span is placed once, so rows that name each other can't loop."""
-    children: dict[str, list[Span]] = {}
-    first: list[Span] = []
+    children: dict[str, list[TraceSpan]] = {}
+    first: list[TraceSpan] = []
     for span in sorted(spans, key=lambda span: (span.start, span.kind != "task", span.id)):
         if span.id == root:
             first.append(span)
         else:
             children.setdefault(span.parent, []).append(span)
-    ordered: list[Span] = []
+    ordered: list[TraceSpan] = []
     waiting = first
     while waiting:
         span = waiting.pop()
@@ -150,23 +157,23 @@ def _below(root: str, spans: Iterable[Span]) -> list[Span]:
     return ordered
 
 
-def _reasons(connection: Connection, tenant: str, ids: Sequence[str]) -> dict[str, str]:
+def _read_end_texts(connection: Connection, tenant: str, ids: Sequence[str]) -> dict[str, str]:
     """What was said last in each of these tasks."""
     match = (task_events.c.tenant == tenant) & task_events.c.task_id.in_(ids) & (task_events.c.kind == "status")
     last = select(task_events.c.task_id, func.max(task_events.c.seq).label("seq")).where(match).group_by(task_events.c.task_id).subquery()
     both = (task_events.c.task_id == last.c.task_id) & (task_events.c.seq == last.c.seq) & (task_events.c.tenant == tenant)
     rows = connection.execute(select(task_events.c.task_id, task_events.c.body).join(last, both)).all() if ids else []
-    return {row.task_id: _said(json.loads(row.body)) for row in rows}
+    return {row.task_id: _status_text(json.loads(row.body)) for row in rows}
 
 
-def _said(status: Mapping[str, Any]) -> str:
+def _status_text(status: Mapping[str, Any]) -> str:
     parts = status.get("message", {}).get("parts", [])
     return "\n".join(part["text"] for part in parts if "text" in part)
 
 
-def _json(span: Span) -> dict[str, Any]:
-    return {**asdict(span), "start": _precise(span.start), "end": None if span.end is None else _precise(span.end)}
+def _span_document(span: TraceSpan) -> dict[str, Any]:
+    return {**asdict(span), "start": _to_rfc3339_us(span.start), "end": None if span.end is None else _to_rfc3339_us(span.end)}
 
 
-def _precise(microseconds: int) -> str:
+def _to_rfc3339_us(microseconds: int) -> str:
     return datetime.fromtimestamp(microseconds / 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

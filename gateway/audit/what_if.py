@@ -7,16 +7,16 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from gateway.tasks.log import rfc3339
-from policies.tables import audit
-from policies.what_if.replay import SAME, UNKNOWN, Outcome, Replay
+from gateway.tasks.log import to_rfc3339
+from policies.tables import audit_records
+from policies.what_if.replay import SAME, UNKNOWN, Replay, ReplayOutcome
 
-LOOKED_AT = 20_000  # records, the newest first
+RECORDS_READ_MAX = 20_000  # records, the newest first
 REPLAYED_MAX = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Which:
+class DecisionFilter:
     """Decisions by id, or the newest of one outcome: denied, allowed or all. `arguments` by decision, where they are known."""
 
     decisions: Sequence[str] = ()
@@ -25,37 +25,39 @@ class Which:
     arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def past(connection: Connection, tenant: str, which: Which) -> list[dict[str, Any]]:
+def read_past_decisions(connection: Connection, tenant: str, filters: DecisionFilter) -> list[dict[str, Any]]:
     """Records of decisions, the newest first."""
-    query = select(audit.c.body).where(audit.c.tenant == tenant, audit.c.kind == "decision")
-    if which.decisions:
-        query = query.where(audit.c.decision_id.in_(list(which.decisions)))
-    rows = connection.execute(query.order_by(audit.c.at.desc(), audit.c.chain, audit.c.seq.desc()).limit(LOOKED_AT)).scalars()
-    return list(_wanted(rows, which))
+    query = select(audit_records.c.body).where(audit_records.c.tenant == tenant, audit_records.c.kind == "decision")
+    if filters.decisions:
+        query = query.where(audit_records.c.decision_id.in_(list(filters.decisions)))
+    rows = connection.execute(
+        query.order_by(audit_records.c.at.desc(), audit_records.c.chain, audit_records.c.seq.desc()).limit(RECORDS_READ_MAX)
+    ).scalars()
+    return list(_matching_records(rows, filters))
 
 
-def _wanted(rows: Any, which: Which) -> Iterator[dict[str, Any]]:
-    left = which.limit
+def _matching_records(rows: Any, filters: DecisionFilter) -> Iterator[dict[str, Any]]:
+    left = filters.limit
     for body in rows:
         record = json.loads(body)
-        if which.decisions or which.only == "all" or record["allowed"] == (which.only == "allowed"):
+        if filters.decisions or filters.only == "all" or record["allowed"] == (filters.only == "allowed"):
             yield record
             left -= 1
             if not left:
                 return
 
 
-def replayed(replay: Replay, records: Sequence[Mapping[str, Any]], which: Which) -> list[dict[str, Any]]:
+def replay_decisions(replay: Replay, records: Sequence[Mapping[str, Any]], filters: DecisionFilter) -> list[dict[str, Any]]:
     """A row for each: what it was about, then, and now."""
-    return [_row(record, replay.again(record, which.arguments.get(record["decision_id"]))) for record in records]
+    return [_comparison_row(record, replay.rule_again(record, filters.arguments.get(record["decision_id"]))) for record in records]
 
 
-def _row(record: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
+def _comparison_row(record: Mapping[str, Any], outcome: ReplayOutcome) -> dict[str, Any]:
     then = "allow" if record["allowed"] else "ask" if record["reason_id"] == "approval-needed" else "deny"
     now = then if outcome.ruling == SAME else outcome.ruling
     return {
         "id": record["decision_id"],
-        "at": rfc3339(record["at"]),
+        "at": to_rfc3339(record["at"]),
         "principal": "|".join((record["tenant"], record["principal"]["issuer"], record["principal"]["subject"])),
         "chain": [link["agent"] for link in record["path"]],
         "permission": record["permission"],

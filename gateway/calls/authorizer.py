@@ -8,37 +8,55 @@ from msgspec.structs import replace
 from sqlalchemy.exc import IntegrityError
 
 from adapters.contract import Call
-from gateway.calls.consent.approval_requests import Asking, Matter, Pending, beside, defined, shown
-from gateway.calls.limits.deadlines import from_loop
-from gateway.calls.outgoing.builder import Calls
-from gateway.calls.outgoing.upstreams import Adapters, Outside, ToolServers, Trail
+from gateway.calls.consent.approval_requests import (
+    ApprovalRequests,
+    ApprovalSubject,
+    PendingApproval,
+    definition_of,
+    other_request_members,
+    shown_to_approvers,
+)
+from gateway.calls.limits.deadlines import to_wall_clock
+from gateway.calls.outgoing.builder import CallBuilder
+from gateway.calls.outgoing.upstreams import Adapters, ToolServers, TraceContext, Upstreams
 from gateway.calls.revocation.spool import Spool
-from gateway.storage.database import Batch, NotKept
-from gateway.tasks.log import KeyUsed, TaskEnded, TaskRow
-from gateway.tasks.turns.store import Memory, Turned
+from gateway.storage.database import Batch, WriteFailed
+from gateway.tasks.log import IdempotencyKeyUsed, TaskEnded, TaskRow
+from gateway.tasks.turns.store import TaskStores, TurnState
 from policies.audit.log import decision_record
-from policies.authority import Authority, Request, errand_of
+from policies.authority import Authority, RulingRequest, requester_of
 from policies.callers import Caller
 from policies.delegation.approval import NotShowable
-from policies.delegation.approval_rows import ApprovalGone, use
+from policies.delegation.approval_rows import ApprovalGone, mark_used
 from policies.delegation.chain import Hop
-from policies.delegation.history import FOLLOW, HIGHEST, STOP, HistoryMoved, leave
+from policies.delegation.history import SENSITIVITY_MAX, VERB_FOLLOW_TASK, VERB_STOP_TASK, HistoryChanged, record_mark
 from policies.delegation.rulings import Act, Decision, Denial, Grant, Question, Ruling
 from policies.tokens.hop_tokens import HopTokens
-from policies.tokens.tickets import TICKET, keep_ticket
+from policies.tokens.tickets import TICKET_HEADER, write_ticket
 from policies.tokens.verifier import TokenRefused
 from registry.cards.card import Registration
 
-__all__ = ["Adapters", "ApprovalNeeded", "Ledger", "Outside", "Refused", "ToolServers", "Trail", "denied", "kept_opening", "while_moving"]
+__all__ = [
+    "Adapters",
+    "ApprovalNeeded",
+    "CallAuthorizer",
+    "CallRefused",
+    "ToolServers",
+    "TraceContext",
+    "Upstreams",
+    "commit_opening",
+    "denial_of",
+    "retry_while_history_changes",
+]
 T = TypeVar("T")
-InPerson = Callable[[Caller, Act], Awaitable[None]]
+RequireInPerson = Callable[[Caller, Act], Awaitable[None]]
 """Raises Refused where an agent asks for what only the person does (gateway/server/composition/authorization.py)."""
-TRIES = 100  # to rule on an act whose errand goes on meanwhile
-BUSY = "the errand went on again and again meanwhile"
+RULING_ATTEMPTS_MAX = 100  # to rule on an act whose errand goes on meanwhile
+HISTORY_BUSY_TEXT = "the errand went on again and again meanwhile"
 log = structlog.get_logger()
 
 
-class Refused(Exception):
+class CallRefused(Exception):
     """The ruling was not a Grant. It is kept; `ruling.decision` explains it."""
 
     def __init__(self, ruling: Denial | Question) -> None:
@@ -46,164 +64,176 @@ class Refused(Exception):
         self.ruling = ruling
 
 
-class ApprovalNeeded(Refused):
+class ApprovalNeeded(CallRefused):
     """People have to allow the act first. They are asked; the same call goes through once when they have."""
 
-    def __init__(self, ruling: Question, pending: Pending) -> None:
+    def __init__(self, ruling: Question, pending: PendingApproval) -> None:
         super().__init__(ruling)
         self.pending = pending
 
 
-class Ledger:
+class CallAuthorizer:
     """Decisions and what hangs on them. Nothing leaves before the record of why it may is durable."""
 
-    def __init__(self, authority: Authority, tokens: HopTokens, memory: Memory, outside: Outside, spool: Spool) -> None:
+    def __init__(self, authority: Authority, hop_tokens: HopTokens, stores: TaskStores, upstreams: Upstreams, spool: Spool) -> None:
         self._authority = authority
-        self.calls = Calls(tokens, memory, outside)
-        self._memory = memory
-        self._outside = outside
+        self.call_builder = CallBuilder(hop_tokens, stores, upstreams)
+        self._stores = stores
+        self._upstreams = upstreams
         self._spool = spool
-        self._asking = Asking(memory)
+        self._approval_requests = ApprovalRequests(stores)
 
-    async def kept(self, caller: Caller, request: Request, target: Registration | None = None, sent: bytes = b"") -> Grant:
+    async def authorize(self, caller: Caller, request: RulingRequest, target: Registration | None = None, params: bytes = b"") -> Grant:
         """The Grant, kept. `target` and `sent` as for `granted`. Raises Refused, but not for what only stops the caller's own."""
-        if request.act.verb == STOP:
-            await self.keep_or_spool(grant := self.stopping(caller, request))
+        if request.act.verb == VERB_STOP_TASK:
+            await self.record_or_spool(grant := self.grant_stop(caller, request))
             return grant
-        for _ in range(TRIES):
-            grant = await self.granted(caller, request, target, sent)
+        for _ in range(RULING_ATTEMPTS_MAX):
+            grant = await self.authorize_unrecorded(caller, request, target, params)
             try:
-                await self.keep(grant)
-            except HistoryMoved:
+                await self.record_grant(grant)
+            except HistoryChanged:
                 continue
             except ApprovalGone:
-                request = replace(request, terms=replace(request.terms, named=grant.decision.approval))
+                request = replace(request, terms=replace(request.terms, approval_id=grant.decision.approval))
                 continue
             return grant
-        raise NotKept(BUSY)
+        raise WriteFailed(HISTORY_BUSY_TEXT)
 
-    async def granted(self, caller: Caller, request: Request, target: Registration | None = None, sent: bytes = b"") -> Grant:
+    async def authorize_unrecorded(
+        self, caller: Caller, request: RulingRequest, target: Registration | None = None, params: bytes = b""
+    ) -> Grant:
         """The Grant, not kept yet. Any other ruling is kept, and raised as Refused.
 
         `target`: whose act people can be asked about; where that may be, they are, unless they said something before. `sent`: the
         parameters that it will get.
         """
-        request, ruling = await self.ruled(caller, request)
-        if not isinstance(ruling, Grant) and request.act.verb == FOLLOW:
-            approved = await self._asking.of_what_was_begun(caller, request)
+        request, ruling = await self.rule_with_history(caller, request)
+        if not isinstance(ruling, Grant) and request.act.verb == VERB_FOLLOW_TASK:
+            approved = await self._approval_requests.with_approval_of_followed_call(caller, request)
             ruling = self._authority.rule(caller, approved) if approved is not None else ruling
         if isinstance(ruling, Grant):
             return ruling
         if isinstance(ruling, Question):
-            if target is None or request.arguments is None or request.act.verb == FOLLOW:
-                raise await self.refusal(caller, denied(ruling, "policy-forbids"))
-            return await self._allowed(caller, request, ruling, (target, sent))
-        raise await self.refusal(caller, ruling)
+            if target is None or request.arguments is None or request.act.verb == VERB_FOLLOW_TASK:
+                raise await self.record_refusal(caller, denial_of(ruling, "policy-forbids"))
+            return await self._authorize_approved(caller, request, ruling, (target, params))
+        raise await self.record_refusal(caller, ruling)
 
-    async def ruling(self, caller: Caller, request: Request) -> Grant | Question:
+    async def rule(self, caller: Caller, request: RulingRequest) -> Grant | Question:
         """What the authority says, not kept yet. A denial is kept, and raised as Refused."""
-        _, ruling = await self.ruled(caller, request)
+        _, ruling = await self.rule_with_history(caller, request)
         if isinstance(ruling, Denial):
-            raise await self.refusal(caller, ruling)
+            raise await self.record_refusal(caller, ruling)
         return ruling
 
-    async def refusal(self, caller: Caller, ruling: Denial | Question) -> Refused:
+    async def record_refusal(self, caller: Caller, ruling: Denial | Question) -> CallRefused:
         """Keeps a ruling that is not a Grant; returns what to raise."""
         record = decision_record(ruling.decision, caller.principal)
         _log_refusal(ruling.decision)
-        await self._memory.database.write(lambda batch: self._memory.audit.append(batch, record))
-        return Refused(ruling)
+        await self._stores.database.write(lambda batch: self._stores.audit.record(batch, record))
+        return CallRefused(ruling)
 
-    async def ruled(self, caller: Caller, request: Request) -> tuple[Request, Ruling]:
+    async def rule_with_history(self, caller: Caller, request: RulingRequest) -> tuple[RulingRequest, Ruling]:
         """What the authority says, with what the errand did before where a policy asks for that. Nothing is kept."""
-        if self._authority.recalls(request.act) or request.terms.clearance < HIGHEST:
-            request = await _recalled(self._authority, self._asking, caller, request)
+        if self._authority.needs_history(request.act) or request.terms.clearance < SENSITIVITY_MAX:
+            request = await _with_history(self._authority, self._approval_requests, caller, request)
         return request, self._authority.rule(caller, request)
 
-    async def _allowed(self, caller: Caller, request: Request, question: Question, goes: tuple[Registration, bytes]) -> Grant:
+    async def _authorize_approved(
+        self, caller: Caller, request: RulingRequest, question: Question, target_and_params: tuple[Registration, bytes]
+    ) -> Grant:
         """The Grant that people's approval makes of a question. `goes`: to whom, and the parameters as sent.
 
         Answers to what the server asked meanwhile are part of nothing that people were shown; they go with the approval that the call
         before them used, and with no other. Raises ApprovalNeeded, and Refused when they said no.
         """
-        errand, definition = errand_of(caller, request), defined(goes[0], request.act)
-        begun = await self._asking.begun(errand, request.terms.begun) if request.terms.begun else None
+        errand, definition = requester_of(caller, request), definition_of(target_and_params[0], request.act)
+        begun = (
+            await self._approval_requests.used_approval(errand, request.terms.continues_decision_id)
+            if request.terms.continues_decision_id
+            else None
+        )
         try:
-            what = shown(request.arguments or {}, definition, beside(request.act, goes[1], answers=begun is None))
+            what = shown_to_approvers(
+                request.arguments or {}, definition, other_request_members(request.act, target_and_params[1], include_answers=begun is None)
+            )
         except NotShowable:
-            raise await self.refusal(caller, denied(question, "approval-too-large")) from None
-        approval = begun[0] if begun else await self._asking.said(errand, request, what)
-        if approval is not None or request.terms.named:
-            request = replace(request, terms=replace(request.terms, exact=what, approval=approval))
+            raise await self.record_refusal(caller, denial_of(question, "approval-too-large")) from None
+        approval = begun[0] if begun else await self._approval_requests.find_matching_approval(errand, request, what)
+        if approval is not None or request.terms.approval_id:
+            request = replace(request, terms=replace(request.terms, content=what, approval=approval))
             ruling = self._authority.rule(caller, request)
             if isinstance(ruling, Grant):
                 return ruling
             if isinstance(ruling, Denial):
-                raise await self.refusal(caller, ruling)
-            if approval is not None and approval.state == "pending" and approval.needed >= ruling.needed:
-                again = Question(replace(ruling.decision, approval=approval.id), approval.prompt, approval.needed)
-                await self.refusal(caller, again)
-                raise ApprovalNeeded(again, Pending(approval.id, approval.prompt, approval.expires, approval.needed))
-        await self._asking.check_room(errand)
-        asked, pending, row = self._asking.posed(question, Matter(caller, request, what, definition))
-        await _pose(self._memory, self._asking, caller, asked, row)
+                raise await self.record_refusal(caller, ruling)
+            if approval is not None and approval.state == "pending" and approval.approvals_needed >= ruling.approvals_needed:
+                again = Question(replace(ruling.decision, approval=approval.id), approval.prompt, approval.approvals_needed)
+                await self.record_refusal(caller, again)
+                raise ApprovalNeeded(again, PendingApproval(approval.id, approval.prompt, approval.expires, approval.approvals_needed))
+        await self._approval_requests.check_pending_limit(errand)
+        asked, pending, row = self._approval_requests.new_request(question, ApprovalSubject(caller, request, what, definition))
+        await _record_question(self._stores, self._approval_requests, caller, asked, row)
         raise ApprovalNeeded(asked, pending)
 
-    def stopping(self, caller: Caller, request: Request, callee: Hop | None = None) -> Grant:
+    def grant_stop(self, caller: Caller, request: RulingRequest, callee: Hop | None = None) -> Grant:
         """The Grant to have a task stopped that is the caller's own, not kept yet. Raises CannotNarrow."""
-        return self._authority.stopping(caller, request, callee)
+        return self._authority.grant_stop(caller, request, callee)
 
-    async def keep_or_spool(self, grant: Grant, call: Call | None = None) -> None:
+    async def record_or_spool(self, grant: Grant, call: Call | None = None) -> None:
         """As `keep`, for an act that only reduces authority: it goes on when nothing can be kept now, and is kept later."""
         try:
-            await self.keep(grant, call)
-        except NotKept:
-            await self._spool.put(decision_record(grant.decision, grant.delegation.principal))
+            await self.record_grant(grant, call)
+        except WriteFailed:
+            await self._spool.spool_record(decision_record(grant.decision, grant.delegation.principal))
 
-    def sees(self, caller: Caller, act: Act) -> bool:
+    def can_see(self, caller: Caller, act: Act) -> bool:
         """Whether the caller may know of the resource at all."""
-        return self._authority.sees(caller, act)
+        return self._authority.can_see(caller, act)
 
-    async def keep(self, grant: Grant, call: Call | None = None) -> None:
+    async def record_grant(self, grant: Grant, call: Call | None = None) -> None:
         """Keeps a Grant that opens no task, with the row that a hop token or ticket made from it points to."""
-        memory, decision = self._memory, grant.decision
+        memory, decision = self._stores, grant.decision
         record = decision_record(decision, grant.delegation.principal)
-        left = grant.delegation if call is None else grant.delegation.until(from_loop(call.deadline, memory.now()))
+        left = grant.delegation if call is None else grant.delegation.with_deadline(to_wall_clock(call.deadline, memory.now()))
 
         def work(batch: Batch) -> None:
-            _settle(batch, grant)
-            memory.audit.append(batch, record)
+            _write_grant_effects(batch, grant)
+            memory.audit.record(batch, record)
             if left.grant_id != decision.grant_id:
                 memory.grants.add(batch, left, decision.grant_id, decision.at)
-                _keep_ticket(batch, call, decision.at)
+                _write_ticket(batch, call, decision.at)
 
         await memory.database.write(work)
 
-    async def open(self, call: Call, opened: Turned, before: TaskRow | None, also: Callable[[Batch], None] | None = None) -> None:
+    async def record_task_opening(
+        self, call: Call, opened: TurnState, previous: TaskRow | None, extra_write: Callable[[Batch], None] | None = None
+    ) -> None:
         """Keeps the decision, the grant with its ticket, the task with its first events and what `also` adds, in one commit.
 
         Raises KeyUsed, and HistoryMoved or ApprovalGone when it has to be ruled on again.
         """
-        memory, row, grant = self._memory, opened.row, call.grant
+        memory, row, grant = self._stores, opened.row, call.grant
         record = decision_record(grant.decision, grant.delegation.principal)
-        left = grant.delegation.until(from_loop(call.deadline, memory.now()))
+        left = grant.delegation.with_deadline(to_wall_clock(call.deadline, memory.now()))
 
         def work(batch: Batch) -> None:
-            _settle(batch, grant)
-            memory.audit.append(batch, record)
+            _write_grant_effects(batch, grant)
+            memory.audit.record(batch, record)
             if left.grant_id != grant.decision.grant_id:  # a tool is called with the caller's own
                 memory.grants.add(batch, left, grant.decision.grant_id, row.updated)
-                _keep_ticket(batch, call, row.updated)
-            if before:
-                memory.tasks.advance(batch, before, row, opened.events)
+                _write_ticket(batch, call, row.updated)
+            if previous:
+                memory.tasks.advance(batch, previous, row, opened.events)
             else:
                 memory.tasks.open(batch, row, opened.events)
-            if also:
-                also(batch)
+            if extra_write:
+                extra_write(batch)
 
-        await kept_opening(memory, work, opened, before)
+        await commit_opening(memory, work, opened, previous)
 
-    def post_outcome(self, grant: Grant, outcome: str) -> None:
+    def record_outcome(self, grant: Grant, outcome: str) -> None:
         """Records how a call without a task went; nobody waits for it."""
         decision = grant.decision
         record = {
@@ -213,78 +243,80 @@ class Ledger:
             "txn": decision.txn,
             "task_id": decision.task_id,
             "outcome": outcome,
-            "duration_us": self._memory.now() - decision.at,
+            "duration_us": self._stores.now() - decision.at,
         }
-        self._memory.database.post(lambda batch: self._memory.audit.append(batch, record))
+        self._stores.database.post(lambda batch: self._stores.audit.record(batch, record))
 
 
-async def _recalled(authority: Authority, asking: Asking, caller: Caller, request: Request) -> Request:
+async def _with_history(authority: Authority, approval_requests: ApprovalRequests, caller: Caller, request: RulingRequest) -> RulingRequest:
     """With what its errand did before. An act that answers a question of one that was counted then is not counted again."""
-    recalls = authority.recalls(request.act)
-    request = await asking.recalled(caller, request, recalls)
+    recalls = authority.needs_history(request.act)
+    request = await approval_requests.with_history(caller, request, recalls)
     history = request.terms.history
-    if not recalls or history is None or not request.terms.begun or request.act.verb:
+    if not recalls or history is None or not request.terms.continues_decision_id or request.act.verb:
         return request
-    is_open = await asking.is_open(errand_of(caller, request), authority.step(request))
-    return authority.uncounted(request, history) if is_open else request
+    is_open = await approval_requests.can_continue_from(requester_of(caller, request), authority.prior_act_of(request))
+    return authority.as_continuation(request, history) if is_open else request
 
 
-async def _pose(memory: Memory, asking: Asking, caller: Caller, asked: Question, row: dict[str, Any]) -> None:
-    record = decision_record(asked.decision, caller.principal)
-    _log_refusal(asked.decision)
+async def _record_question(
+    stores: TaskStores, approval_requests: ApprovalRequests, caller: Caller, question: Question, row: dict[str, Any]
+) -> None:
+    record = decision_record(question.decision, caller.principal)
+    _log_refusal(question.decision)
 
     def work(batch: Batch) -> None:
-        memory.audit.append(batch, record)
-        asking.keep(batch, row)
+        stores.audit.record(batch, record)
+        approval_requests.write(batch, row)
 
-    await memory.database.write(work)
+    await stores.database.write(work)
 
 
-def _keep_ticket(batch: Batch, call: Call | None, now_us: int) -> None:
+def _write_ticket(batch: Batch, call: Call | None, now_us: int) -> None:
     """With the grant that it stands for, where the agent is handed one."""
-    if call is not None and call.target.delegation == "ticket" and TICKET in call.headers:
-        keep_ticket(batch, call.headers[TICKET], call.grant.delegation, now_us)
+    if call is not None and call.target.delegation == "ticket" and TICKET_HEADER in call.headers:
+        write_ticket(batch, call.headers[TICKET_HEADER], call.grant.delegation, now_us)
 
 
-async def while_moving(attempt: Callable[[], Awaitable[T]]) -> T:
+async def retry_while_history_changes(attempt: Callable[[], Awaitable[T]]) -> T:
     """What `attempt` comes to, which rules anew each time that its errand went on meanwhile, or its approval went.
 
     Raises NotKept when that does not end.
     """
-    for _ in range(TRIES):
+    for _ in range(RULING_ATTEMPTS_MAX):
         try:
             return await attempt()
-        except (HistoryMoved, ApprovalGone):
+        except (HistoryChanged, ApprovalGone):
             continue
-    raise NotKept(BUSY)
+    raise WriteFailed(HISTORY_BUSY_TEXT)
 
 
-def _settle(batch: Batch, grant: Grant) -> None:
+def _write_grant_effects(batch: Batch, grant: Grant) -> None:
     """Uses what the Grant depends on, and leaves its mark. Raises HistoryMoved, ApprovalGone."""
     decision, tenant = grant.decision, grant.delegation.principal.tenant
     if decision.approval:
-        use(batch, tenant, decision)
-    if grant.mark is not None and decision.txn:
-        leave(batch, (tenant, decision.txn), grant.mark, decision.at)
+        mark_used(batch, tenant, decision)
+    if grant.history_mark is not None and decision.txn:
+        record_mark(batch, (tenant, decision.txn), grant.history_mark, decision.at)
 
 
-def denied(question: Question, reason_id: str) -> Denial:
+def denial_of(question: Question, reason_id: str) -> Denial:
     """A question that nobody can be asked."""
     return Denial(replace(question.decision, reason_id=reason_id))
 
 
-async def kept_opening(memory: Memory, work: Callable[[Batch], None], opened: Turned, before: TaskRow | None) -> None:
+async def commit_opening(stores: TaskStores, work: Callable[[Batch], None], opened: TurnState, previous: TaskRow | None) -> None:
     """Runs `work`, which keeps the first events of a task or its next ones, and tells whoever follows it. Raises KeyUsed."""
     row = opened.row
     try:
-        await memory.database.write(work)
+        await stores.database.write(work)
     except TaskEnded:
-        if before:
+        if previous:
             raise
         raise TokenRefused("grant-ended") from None
     except IntegrityError as error:
-        raise (NotKept("an id was taken") if row.idempotency_key is None else KeyUsed()) from error
-    memory.tasks.moved(row, opened.events)
+        raise (WriteFailed("an id was taken") if row.idempotency_key is None else IdempotencyKeyUsed()) from error
+    stores.tasks.publish(row, opened.events)
 
 
 def _log_refusal(decision: Decision) -> None:

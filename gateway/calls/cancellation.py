@@ -11,44 +11,44 @@ from msgspec.structs import asdict, replace
 
 from adapters.contract import Canceled, CannotCancel, UpstreamFault, VendorRef
 from adapters.task import INTERRUPTED
-from gateway.calls.authorizer import Ledger
+from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.limits.limits import LimitReached
-from gateway.calls.outgoing.upstreams import Outside, Trail
-from gateway.storage.database import NotKept, NotRead
-from gateway.tasks.contracts.prompts import keeping
-from gateway.tasks.log import RUNNING, TaskRow
+from gateway.calls.outgoing.upstreams import TraceContext, Upstreams
+from gateway.storage.database import ReadFailed, WriteFailed
+from gateway.tasks.contracts.prompts import with_prompts
+from gateway.tasks.log import RUNNING_STATES, TaskRow
 from gateway.tasks.reader import TaskReader
-from gateway.tasks.turns.in_flight import Share, UnderWay
-from gateway.tasks.turns.store import EndingNotKept, Memory, Turned, Turns
-from policies.authority import Request
+from gateway.tasks.turns.in_flight import HeldShare, InFlight
+from gateway.tasks.turns.store import EndingNotWritten, TaskStores, TurnRecorder, TurnState
+from policies.authority import RulingRequest
 from policies.callers import Caller
 from policies.delegation.chain import CannotNarrow, Hop
-from policies.delegation.history import STOP
-from policies.delegation.permissions import ceiling_of
-from policies.delegation.rulings import invoking
-from registry.cards.card import Registration, Status
+from policies.delegation.history import VERB_STOP_TASK
+from policies.delegation.permissions import parse_ceiling
+from policies.delegation.rulings import act_of_invoking_agent
+from registry.cards.card import Registration, RegistrationStatus
 from registry.store import Registry, UnknownName
 
-ASK_SECONDS = 30.0  # that an agent may take to stop
-CAUSED_SECONDS = 10.0  # that all the agents of the tasks it caused may take together
-AT_ONCE = 16  # of them are asked at the same time
-ROUNDS = 4  # of looking for what was begun meanwhile
-CAUSED = "urn:interlock:a2a:caused-tasks"  # in metadata
-REF_SECONDS = 1.0  # to wait for an agent's first word of its task
-LOOK_SECONDS = 0.1  # between two looks for it
-WITHDRAWN = (
+AGENT_STOP_SECONDS = 30.0  # that an agent may take to stop
+DESCENDANTS_SECONDS = 10.0  # that all the agents of the tasks it caused may take together
+CONCURRENT_MAX = 16  # of them are asked at the same time
+SEARCH_ROUNDS = 4  # of looking for what was begun meanwhile
+CAUSED_TASKS_KEY = "urn:interlock:a2a:caused-tasks"  # in metadata
+VENDOR_REF_SECONDS = 1.0  # to wait for an agent's first word of its task
+POLL_SECONDS = 0.1  # between two looks for it
+WITHDRAWN_TEXT = (
     "Canceled by the gateway. The agent offers no way to be stopped, so it may go on by itself, but it can do nothing more on your behalf."
 )
-DROPPED = "Canceled by the gateway. The agent was not told: it may keep its question, and gets no answer to it."
+DROPPED_TEXT = "Canceled by the gateway. The agent was not told: it may keep its question, and gets no answer to it."
 log = structlog.get_logger()
-_ref = msgspec.json.Decoder(VendorRef).decode
+_decode_ref = msgspec.json.Decoder(VendorRef).decode
 
 
 class NotCancelable(Exception):
     """The agent says that it does not stop, or there is nothing left to cancel."""
 
 
-class Unstopped(Struct, frozen=True):
+class NotCanceledTask(Struct, frozen=True):
     """A task that goes on although the one that caused it was canceled."""
 
     task_id: str
@@ -56,11 +56,11 @@ class Unstopped(Struct, frozen=True):
     reason: str  # not-cancelable | unreachable | late | not-kept
 
 
-class Stopped(Turned, frozen=True):
+class CanceledTask(TurnState, frozen=True):
     """A canceled task, how many it had caused that were canceled with it, and which were not."""
 
-    caused: int = 0
-    unstopped: tuple[Unstopped, ...] = ()
+    canceled_count: int = 0
+    not_canceled: tuple[NotCanceledTask, ...] = ()
 
 
 class Cancellation:
@@ -68,47 +68,58 @@ class Cancellation:
     can be kept now.
     """
 
-    def __init__(self, registry: Registry, ledger: Ledger, outside: Outside, *, memory: Memory, turns: Turns, under_way: UnderWay) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        authorizer: CallAuthorizer,
+        upstreams: Upstreams,
+        *,
+        stores: TaskStores,
+        turns: TurnRecorder,
+        in_flight: InFlight,
+    ) -> None:
         self._registry = registry
-        self._ledger = ledger
-        self._memory = memory
-        self._outside = outside
+        self._authorizer = authorizer
+        self._stores = stores
+        self._upstreams = upstreams
         self._turns = turns
-        self._under_way = under_way
+        self._in_flight = in_flight
         self._stopping: set[str] = set()  # tasks whose agent is being asked in the slot of their turn
-        self._reader = TaskReader(memory.tasks)
+        self._reader = TaskReader(stores.tasks)
 
-    async def cancel(self, caller: Caller, row: TaskRow, trail: Trail) -> Stopped:
+    async def cancel(self, caller: Caller, row: TaskRow, trace_context: TraceContext) -> CanceledTask:
         """Asks the agent to stop; when it did, so are those of all tasks that hang below this one. A task that is not canceled leaves
         those below alone.
 
         Raises NotCancelable, UpstreamFault when the agent is not reached, EndingNotKept, and LimitReached when there is no slot to ask it.
         """
         try:
-            canceled = await self._canceled(caller, row, trail, ASK_SECONDS)
-        except EndingNotKept:
-            self._under_way.abandon(row.id)
-            await self._caused(caller, row, trail)
+            canceled = await self._cancel_one(caller, row, trace_context, AGENT_STOP_SECONDS)
+        except EndingNotWritten:
+            self._in_flight.abandon_turn(row.id)
+            await self._cancel_descendants(caller, row, trace_context)
             raise
-        self._under_way.abandon(row.id)
-        self._memory.grants.forget()
-        stopped, unstopped = await self._caused(caller, row, trail)
-        return Stopped(canceled.row, canceled.events, caused=stopped, unstopped=unstopped)
+        self._in_flight.abandon_turn(row.id)
+        self._stores.grants.invalidate()
+        stopped, unstopped = await self._cancel_descendants(caller, row, trace_context)
+        return CanceledTask(canceled.row, canceled.events, canceled_count=stopped, not_canceled=unstopped)
 
-    async def _caused(self, caller: Caller, row: TaskRow, trail: Trail) -> tuple[int, tuple[Unstopped, ...]]:
+    async def _cancel_descendants(
+        self, caller: Caller, row: TaskRow, trace_context: TraceContext
+    ) -> tuple[int, tuple[NotCanceledTask, ...]]:
         """Stops what hangs below a task, until nothing new is found there."""
-        deadline = asyncio.get_running_loop().time() + CAUSED_SECONDS
-        outcomes: dict[str, Unstopped | None] = {}
-        places = asyncio.Semaphore(AT_ONCE)
+        deadline = asyncio.get_running_loop().time() + DESCENDANTS_SECONDS
+        outcomes: dict[str, NotCanceledTask | None] = {}
+        places = asyncio.Semaphore(CONCURRENT_MAX)
 
         async def stop(one: TaskRow) -> None:
             async with places:
-                outcomes[one.id] = await self._stopped(caller, one, trail, deadline)
+                outcomes[one.id] = await self._cancel_descendant(caller, one, trace_context, deadline)
                 if outcomes[one.id] is None:
-                    self._under_way.abandon(one.id)
+                    self._in_flight.abandon_turn(one.id)
 
-        for _ in range(ROUNDS):
-            fresh = [one for one in await self._below(row) if one.id not in outcomes]
+        for _ in range(SEARCH_ROUNDS):
+            fresh = [one for one in await self._open_descendants(row) if one.id not in outcomes]
             if not fresh:
                 break
             await asyncio.gather(*(stop(one) for one in fresh))
@@ -117,108 +128,114 @@ class Cancellation:
             log.info("caused_tasks_canceled", task_id=row.id, canceled=len(outcomes) - len(unstopped), left=len(unstopped))
         return len(outcomes) - len(unstopped), unstopped
 
-    async def _below(self, row: TaskRow) -> list[TaskRow]:
+    async def _open_descendants(self, row: TaskRow) -> list[TaskRow]:
         try:
-            return await self._memory.tasks.caused(row)
-        except NotRead:
+            return await self._stores.tasks.open_descendants(row)
+        except ReadFailed:
             return []
 
-    async def _stopped(self, caller: Caller, row: TaskRow, trail: Trail, deadline: float) -> Unstopped | None:
+    async def _cancel_descendant(
+        self, caller: Caller, row: TaskRow, trace_context: TraceContext, deadline: float
+    ) -> NotCanceledTask | None:
         """None when it is canceled, or has ended meanwhile."""
         left = deadline - asyncio.get_running_loop().time()
         if left <= 0:
-            return Unstopped(row.id, row.agent, "late")
+            return NotCanceledTask(row.id, row.agent, "late")
         try:
             async with asyncio.timeout(left):
-                await self._canceled(caller, row, trail, left)
+                await self._cancel_one(caller, row, trace_context, left)
         except NotCancelable:
-            return await self._going_on(row)
+            return await self._still_running(row)
         except UpstreamFault:
-            return Unstopped(row.id, row.agent, "unreachable")
+            return NotCanceledTask(row.id, row.agent, "unreachable")
         except (TimeoutError, LimitReached):
-            return Unstopped(row.id, row.agent, "late")
-        except (EndingNotKept, NotKept, NotRead):
-            return Unstopped(row.id, row.agent, "not-kept")
+            return NotCanceledTask(row.id, row.agent, "late")
+        except (EndingNotWritten, WriteFailed, ReadFailed):
+            return NotCanceledTask(row.id, row.agent, "not-kept")
         return None
 
-    async def _going_on(self, row: TaskRow) -> Unstopped | None:
+    async def _still_running(self, row: TaskRow) -> NotCanceledTask | None:
         """What is left of a task whose agent does not stop, if it has not ended by itself."""
         try:
-            now = await self._memory.tasks.find(row.tenant, row.owner, row.id)
-        except NotRead:
-            return Unstopped(row.id, row.agent, "not-kept")
-        return None if now.ended else Unstopped(row.id, row.agent, "not-cancelable")
+            now = await self._stores.tasks.find(row.tenant, row.owner, row.id)
+        except ReadFailed:
+            return NotCanceledTask(row.id, row.agent, "not-kept")
+        return None if now.has_ended else NotCanceledTask(row.id, row.agent, "not-cancelable")
 
-    async def _canceled(self, caller: Caller, row: TaskRow, trail: Trail, seconds: float) -> Turned:
+    async def _cancel_one(self, caller: Caller, row: TaskRow, trace_context: TraceContext, seconds: float) -> TurnState:
         """The task as it ended. One whose agent can't be told is withdrawn from it."""
-        if row.ended:
+        if row.has_ended:
             raise NotCancelable
-        row = await self._known(row)
-        ref = _ref(row.vendor_ref)
-        told = bool(ref.task_id) and await self._told(caller, row, ref, trail, seconds)
-        record = await self._memory.tasks.record(row.tenant, row.owner, row.id)
-        now = Turned(record.row, record.events)
-        if now.row.ended:
+        row = await self._wait_for_vendor_ref(row)
+        ref = _decode_ref(row.vendor_ref)
+        told = bool(ref.task_id) and await self._stop_at_agent(caller, row, ref, trace_context, seconds)
+        record = await self._stores.tasks.read_record(row.tenant, row.owner, row.id)
+        now = TurnState(record.row, record.events)
+        if now.row.has_ended:
             if not told:
                 raise NotCancelable
             return now
         log.info("task_canceled", task_id=row.id, agent=row.agent, told=told)
         if told:  # and its question is withdrawn, so the agent's session can go on
-            now = replace(now, row=replace(now.row, vendor_ref=keeping(now.row.vendor_ref, ())))
-        says = DROPPED if now.row.state in INTERRUPTED else WITHDRAWN
-        return await self._turns.stop(now, Canceled(None if told else self._turns.steps.says(now.row, says)))
+            now = replace(now, row=replace(now.row, vendor_ref=with_prompts(now.row.vendor_ref, ())))
+        says = DROPPED_TEXT if now.row.state in INTERRUPTED else WITHDRAWN_TEXT
+        return await self._turns.stop_task(now, Canceled(None if told else self._turns.transitions.gateway_message(now.row, says)))
 
-    async def _known(self, row: TaskRow) -> TaskRow:
+    async def _wait_for_vendor_ref(self, row: TaskRow) -> TaskRow:
         """The task once its agent has told its own id of it, which may take a moment."""
-        until = asyncio.get_running_loop().time() + REF_SECONDS
-        while row.state in RUNNING and not _ref(row.vendor_ref).task_id and asyncio.get_running_loop().time() < until:
-            await asyncio.sleep(LOOK_SECONDS)
-            row = await self._memory.tasks.find(row.tenant, row.owner, row.id)
+        until = asyncio.get_running_loop().time() + VENDOR_REF_SECONDS
+        while row.state in RUNNING_STATES and not _decode_ref(row.vendor_ref).task_id and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(POLL_SECONDS)
+            row = await self._stores.tasks.find(row.tenant, row.owner, row.id)
         return row
 
-    async def _told(self, caller: Caller, row: TaskRow, ref: VendorRef, trail: Trail, seconds: float) -> bool:
+    async def _stop_at_agent(self, caller: Caller, row: TaskRow, ref: VendorRef, trace_context: TraceContext, seconds: float) -> bool:
         """Whether the agent stopped; False when there is no way to tell it. Raises NotCancelable, UpstreamFault and LimitReached."""
-        target = self._target(row)
+        target = self._find_callable_agent(row)
         if target is None:
             return False
-        async with self._slot(caller, target, row.id, seconds):
-            return await self._ask_to_stop(caller, row, target, (ref, trail, seconds))
+        async with self._agent_slot(caller, target, row.id, seconds):
+            return await self._ask_to_stop(caller, row, target, (ref, trace_context, seconds))
 
     @asynccontextmanager
-    async def _slot(self, caller: Caller, target: Registration, task_id: str, seconds: float) -> AsyncIterator[None]:
+    async def _agent_slot(self, caller: Caller, target: Registration, task_id: str, seconds: float) -> AsyncIterator[None]:
         """A slot to ask an agent to stop: that of the turn where it is under way here, for one request at a time. Raises LimitReached."""
-        slots, own = self._outside.slots, task_id in self._under_way and task_id not in self._stopping
-        slot: Share | None = None
+        slots, own = self._upstreams.slots, task_id in self._in_flight and task_id not in self._stopping
+        slot: HeldShare | None = None
         if own:
             self._stopping.add(task_id)
         else:
             until = asyncio.get_running_loop().time() + seconds
-            slot = slots.enter(caller, target) or await slots.wait(caller, target, replace(invoking(target.name), verb=STOP), until)
+            slot = slots.try_acquire(caller, target) or await slots.wait_for_slot(
+                caller, target, replace(act_of_invoking_agent(target.name), verb=VERB_STOP_TASK), until
+            )
         try:
             yield
         finally:
             self._stopping.discard(task_id) if slot is None else slot.free()
 
-    async def _ask_to_stop(self, caller: Caller, row: TaskRow, target: Registration, how: tuple[VendorRef, Trail, float]) -> bool:
+    async def _ask_to_stop(
+        self, caller: Caller, row: TaskRow, target: Registration, ref_trace_and_seconds: tuple[VendorRef, TraceContext, float]
+    ) -> bool:
         """`how`: the agent's own id of the task, the trace, and the seconds that the agent has."""
-        ref, trail, seconds = how
-        request = Request(
-            act=invoking(row.agent),
+        ref, trail, seconds = ref_trace_and_seconds
+        request = RulingRequest(
+            act=act_of_invoking_agent(row.agent),
             tenant=row.tenant,
             task_id=row.id,
             txn=row.txn,
             trace_id=trail.trace_id,
         )
         try:
-            grant = self._ledger.stopping(caller, request, Hop(row.agent, ceiling_of(target.ceiling)))
+            grant = self._authorizer.grant_stop(caller, request, Hop(row.agent, parse_ceiling(target.ceiling)))
         except CannotNarrow:
             return False
-        call = self._ledger.calls.make(grant, target, trail, row.id)
-        await self._ledger.keep_or_spool(grant, call)
+        call = self._authorizer.call_builder.build_call(grant, target, trail, row.id)
+        await self._authorizer.record_or_spool(grant, call)
         call = replace(call, deadline=min(call.deadline, asyncio.get_running_loop().time() + seconds))
-        await self._outside.adapters.load(target.kind)
+        await self._upstreams.adapters.load(target.kind)
         try:
-            confirmed = await self._outside.adapters.adapter(target.kind, target.upstream).cancel(ref, call)
+            confirmed = await self._upstreams.adapters.adapter(target.kind, target.upstream).cancel(ref, call)
         except CannotCancel:
             return False
         except UpstreamFault as fault:
@@ -230,16 +247,16 @@ class Cancellation:
             raise NotCancelable
         return True
 
-    def _target(self, row: TaskRow) -> Registration | None:
+    def _find_callable_agent(self, row: TaskRow) -> Registration | None:
         """The agent, unless it may not be called any more."""
         try:
             found = self._registry.find(row.tenant, row.agent)
         except UnknownName:
             return None
-        return found if found.status is Status.ACTIVE else None
+        return found if found.status is RegistrationStatus.ACTIVE else None
 
 
-def told_of(stopped: Stopped, everything: bool) -> dict[str, object]:
+def caused_tasks_metadata(canceled: CanceledTask, name_tasks: bool) -> dict[str, object]:
     """What became of the tasks it had caused, for the metadata of the answer. Without `everything` no other task is named."""
-    left = [asdict(one) if everything else {"reason": one.reason} for one in stopped.unstopped]
-    return {"canceled": stopped.caused, "not_canceled": left} if stopped.caused or left else {}
+    left = [asdict(one) if name_tasks else {"reason": one.reason} for one in canceled.not_canceled]
+    return {"canceled": canceled.canceled_count, "not_canceled": left} if canceled.canceled_count or left else {}

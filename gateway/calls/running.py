@@ -10,13 +10,13 @@ import structlog
 
 from adapters.contract import Adapter, Call, Turn
 from adapters.task import INTERRUPTED
-from gateway.calls.authorizer import Ledger
-from gateway.calls.outgoing.telemetry import UpstreamCalls
+from gateway.calls.authorizer import CallAuthorizer
+from gateway.calls.outgoing.telemetry import CallTelemetry
 from gateway.tasks.reader import TaskReader
-from gateway.tasks.session_locks import Sessions
-from gateway.tasks.turns.in_flight import Abandoned, ShuttingDown, UnderWay
-from gateway.tasks.turns.store import Memory, Turned, Turns, outcome_of
-from gateway.tasks.watcher import Vigil
+from gateway.tasks.session_locks import SessionLocks
+from gateway.tasks.turns.in_flight import InFlight, ShuttingDown, TurnAbandoned
+from gateway.tasks.turns.store import TaskStores, TurnRecorder, TurnState, outcome_of
+from gateway.tasks.watcher import PausedTaskWatcher
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -26,86 +26,101 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class PreparedTurn:
     """A turn that is allowed and kept, and can be run."""
 
-    opened: Turned
+    opened: TurnState
     turn: Turn
     call: Call
     adapter: Adapter
-    parent: str = ""  # the task that caused it, whose places it takes up
-    held: object = None  # its tail, from before it is opened until its turn is over, for those who follow
-    first: Adapter | None = None  # runs this turn in place of `adapter`
+    parent_id: str = ""  # the task that caused it, whose places it takes up
+    live_events: object = None  # its tail, from before it is opened until its turn is over, for those who follow
+    reattaching_adapter: Adapter | None = None  # runs this turn in place of `adapter`
     span: "Span | None" = None  # of the turn, where there is a tracer
 
 
-class Running:
+class TurnRunner:
     """Runs turns that were entered into `under_way`, each until its agent ends it or somebody gives it up."""
 
-    def __init__(self, ledger: Ledger, memory: Memory, turns: Turns, under_way: UnderWay, vigil: Vigil, *, calls: UpstreamCalls) -> None:
-        self._ledger = ledger
+    def __init__(
+        self,
+        authorizer: CallAuthorizer,
+        stores: TaskStores,
+        turns: TurnRecorder,
+        in_flight: InFlight,
+        watcher: PausedTaskWatcher,
+        *,
+        calls: CallTelemetry,
+    ) -> None:
+        self._authorizer = authorizer
         self._turns = turns
-        self._sessions = Sessions(memory, turns)
-        self._reader = TaskReader(memory.tasks)
-        self._under_way = under_way
-        self._vigil = vigil
-        self._calls = calls
-        self._background: dict[str, asyncio.Task[Turned]] = {}
+        self._sessions = SessionLocks(stores, turns)
+        self._reader = TaskReader(stores.tasks)
+        self._in_flight = in_flight
+        self._watcher = watcher
+        self._call_telemetry = calls
+        self._background_turns: dict[str, asyncio.Task[TurnState]] = {}
 
-    def begin(self, ready: Ready) -> None:
+    def run_in_background(self, prepared_turn: PreparedTurn) -> None:
         """Runs a turn that nobody waits for."""
-        key = ready.opened.row.id
-        running = self._background[key] = asyncio.create_task(self.run(ready))
-        running.add_done_callback(lambda done: _over(self._background, key, done))
+        key = prepared_turn.opened.row.id
+        running = self._background_turns[key] = asyncio.create_task(self.run(prepared_turn))
+        running.add_done_callback(lambda done: _log_failure(self._background_turns, key, done))
 
-    async def run(self, ready: Ready) -> Turned:
+    async def run(self, prepared_turn: PreparedTurn) -> TurnState:
         """Runs a turn to its end, or to where somebody else has brought the task. Raises EndingNotKept and ShuttingDown."""
-        opened, call, began, outcome = ready.opened, ready.call, time.perf_counter(), "failed"
+        opened, call, began, outcome = prepared_turn.opened, prepared_turn.call, time.perf_counter(), "failed"
         try:
-            turn = self._sessions.run(ready.first or ready.adapter, ready.turn, call, opened)
-            turned = await self._under_way.run(opened.row.id, turn, call)
+            turn = self._sessions.run(prepared_turn.reattaching_adapter or prepared_turn.adapter, prepared_turn.turn, call, opened)
+            turned = await self._in_flight.run(opened.row.id, turn, call)
             outcome = outcome_of(turned.row.state)
             if turned.row.state in INTERRUPTED:
-                self._vigil.begin(ready.adapter, call.grant, partial(self._ledger.calls.renewed, call), turned, self._go_on)
+                self._watcher.watch(
+                    prepared_turn.adapter,
+                    call.grant,
+                    partial(self._authorizer.call_builder.renew_call, call),
+                    turned,
+                    self._run_resumed_by_agent,
+                )
             return turned
-        except Abandoned:
+        except TurnAbandoned:
             outcome = "canceled"
-            return await self._reader.whole(opened)
+            return await self._reader.read_whole(opened)
         finally:
-            self._under_way.leave(opened.row.id, ready.parent)
-            self._calls.count(call.target, outcome, began)
-            self._calls.finish(ready.span, outcome)
+            self._in_flight.remove_turn(opened.row.id, prepared_turn.parent_id)
+            self._call_telemetry.count(call.target, outcome, began)
+            self._call_telemetry.finish(prepared_turn.span, outcome)
 
-    async def _go_on(self, adapter: Adapter, turn: Turn, call: Call, opened: Turned) -> Turned:
+    async def _run_resumed_by_agent(self, adapter: Adapter, turn: Turn, call: Call, opened: TurnState) -> TurnState:
         """A turn that nobody asked for: the agent of a task that waited has moved it."""
-        self._under_way.enter(opened.row.id, "")
-        self._ledger.calls.goes_on(call, opened.row.id)
-        return await self.run(Ready(opened, turn, call, adapter))
+        self._in_flight.add_turn(opened.row.id, "")
+        self._authorizer.call_builder.extend_grant_to_call(call, opened.row.id)
+        return await self.run(PreparedTurn(opened, turn, call, adapter))
 
     @property
-    def count(self) -> int:
+    def in_flight_count(self) -> int:
         """How many turns are with an agent now."""
-        return len(self._under_way.turns)
+        return len(self._in_flight.turn_grants)
 
-    async def idle(self, until: float) -> None:
+    async def wait_until_idle(self, until: float) -> None:
         """Returns when no turn of `begin` is under way, at the latest at `until` on the event loop's clock."""
-        while self._background and (left := until - asyncio.get_running_loop().time()) > 0:
-            await asyncio.wait(self._background.values(), timeout=left)
+        while self._background_turns and (left := until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._background_turns.values(), timeout=left)
 
     def hand_over(self) -> int:
         """Leaves the tasks of all turns to another process; returns how many turns and calls were under way."""
-        return self._under_way.hand_over()
+        return self._in_flight.hand_over()
 
     async def close(self) -> None:
         """Waits a moment for turns that nobody waits for, hands over the rest, and ends the watches of tasks that wait."""
-        await self.idle(asyncio.get_running_loop().time() + CLOSING_SECONDS)
+        await self.wait_until_idle(asyncio.get_running_loop().time() + CLOSING_SECONDS)
         self.hand_over()
-        if self._background:
-            await asyncio.wait(self._background.values(), timeout=CLOSING_SECONDS)
-        await self._vigil.close()
+        if self._background_turns:
+            await asyncio.wait(self._background_turns.values(), timeout=CLOSING_SECONDS)
+        await self._watcher.close()
 
 
-def _over(background: dict[str, asyncio.Task[Turned]], key: str, done: "asyncio.Task[Turned]") -> None:
+def _log_failure(background: dict[str, asyncio.Task[TurnState]], key: str, done: "asyncio.Task[TurnState]") -> None:
     background.pop(key, None)
     if not done.cancelled() and (error := done.exception()) is not None and not isinstance(error, ShuttingDown):
         log.error("turn_not_kept", task_id=key, error=type(error).__name__)

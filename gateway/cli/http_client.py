@@ -11,20 +11,20 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from gateway.cli.exit_codes import Failed, NotReachable, Refused, Stop, WrongUsage
-from gateway.cli.output import complain, progress
-from gateway.cli.token_hints import unknown_person
+from gateway.cli.exit_codes import CommandError, CommandFailed, CommandRefused, GatewayUnreachable, WrongUsage
+from gateway.cli.output import print_problem, show_progress
+from gateway.cli.token_hints import explain_rejected_token
 
 if TYPE_CHECKING:
     import httpx
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-DENIED = -32010  # JSON-RPC: denied by policy (on both doors)
-LIMITED = -32012  # too much was asked for
-UNKNOWN = (-32001, -32011)  # a task; an agent or a server
-WHO_ARE_YOU = "set INTERLOCK_TOKEN: export INTERLOCK_TOKEN=$(interlock token --user alice)"
-ANYTHING = "interlock agent list, server list, tools and task list show what there is for you"
-ELSEWHERE = {  # what there is none of, as the gateway's answer calls it, and where such things are shown
+DENIED_CODE = -32010  # JSON-RPC: denied by policy (on both doors)
+LIMITED_CODE = -32012  # too much was asked for
+UNKNOWN_CODES = (-32001, -32011)  # a task; an agent or a server
+CREDENTIAL_TODO = "set INTERLOCK_TOKEN: export INTERLOCK_TOKEN=$(interlock token --user alice)"
+LISTING_TODO = "interlock agent list, server list, tools and task list show what there is for you"
+LISTING_TODO_BY_KIND = {  # what there is none of, as the gateway's answer calls it, and where such things are shown
     "approval": "interlock approval list --state all shows those that you may see",
     "connection": "interlock connection list shows yours",
     "dead letter": "interlock deadletter list shows yours",
@@ -32,19 +32,19 @@ ELSEWHERE = {  # what there is none of, as the gateway's answer calls it, and wh
     "grant": "interlock why DECISION_ID shows the grant that an agent acted under",
     "is stopped": "interlock kill list shows what is",
 }
-NO_GATEWAY = "does INTERLOCK_URL point to an Interlock gateway?"
+WRONG_URL_TODO = "does INTERLOCK_URL point to an Interlock gateway?"
 ANSWER_SECONDS = 150.0  # a turn of an agent may take 120
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SseEvent:
     """One server-sent event; `id` is empty when it has none."""
 
     id: str
     data: str
 
 
-class Remote:
+class GatewayClient:
     """Every failure is a Stop that says what to do. One HTTP client; proxies and netrc of the environment are not read."""
 
     def __init__(self, url: str, token: str) -> None:
@@ -55,12 +55,12 @@ class Remote:
             todo = f"export INTERLOCK_URL=http://{meant}" if meant else f"for example: export INTERLOCK_URL={DEFAULT_URL}"
             raise WrongUsage(f"INTERLOCK_URL is {url!r}, not an http or https address", todo)
         if not token.isascii() or len(token.split()) > 1:
-            raise WrongUsage("INTERLOCK_TOKEN is not a token", WHO_ARE_YOU)
+            raise WrongUsage("INTERLOCK_TOKEN is not a token", CREDENTIAL_TODO)
         self.url = url.rstrip("/")
         self._token = token
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
         timeout = httpx.Timeout(ANSWER_SECONDS, connect=5.0)
-        with self._reaching():
+        with self._translate_errors():
             self._client = httpx.Client(base_url=self.url, headers=self.headers, timeout=timeout, trust_env=False, follow_redirects=False)
 
     def __enter__(self) -> Self:
@@ -77,22 +77,22 @@ class Remote:
     ) -> Any:
         """The JSON answer, or None when it is empty. `match`: only if what is meant is still of that version."""
         headers = {"Accept": "application/json", **({"If-Match": f'"{match}"'} if match else {})}
-        with self._reaching():
+        with self._translate_errors():
             answer = self._client.request(method, path, json=body, params=params or None, headers=headers)
-        self._check(answer)
-        return decoded(answer.content) if answer.content else None
+        self._raise_for_status(answer)
+        return decode_json(answer.content) if answer.content else None
 
-    def approve(self, path: str, tell: Callable[[Any], None], seen: str | None = None, body: Any = None) -> Any:
+    def approve(self, path: str, show: Callable[[Any], None], version: str | None = None, body: Any = None) -> Any:
         """Approves an entry of the registry as it was at `seen`, its `updated`; without it, as it is now, after `tell` has shown that."""
-        if seen is None:
-            with progress("asking…"):
+        if version is None:
+            with show_progress("asking…"):
                 waiting = self.get(path)
-            tell(waiting)
-            seen = waiting.get("updated")
-        with progress("approving…"):
-            return self.request("POST", f"{path}/approve", body=body, match=seen)
+            show(waiting)
+            version = waiting.get("updated")
+        with show_progress("approving…"):
+            return self.request("POST", f"{path}/approve", body=body, match=version)
 
-    def every(self, path: str, limit: int = 1000, **params: str | int) -> list[Any]:
+    def list_all(self, path: str, limit: int = 1000, **params: str | int) -> list[Any]:
         """The items of all pages of a list, at most `limit`."""
         items: list[Any] = []
         cursor: str | None = ""
@@ -100,125 +100,125 @@ class Remote:
             page = self.get(path, **params, **({"cursor": cursor} if cursor else {}))
             items += page["items"]
             if "empty" in page:
-                complain(page["empty"]["detail"])
+                print_problem(page["empty"]["detail"])
             cursor = page.get("next")
         return items[:limit]
 
-    def rpc(self, path: str, method: str, params: Any, headers: Mapping[str, str]) -> Any:
+    def call_rpc(self, path: str, method: str, params: Any, headers: Mapping[str, str]) -> Any:
         """The result of one JSON-RPC call, whether it comes as JSON or as a stream of events."""
-        for message in self.rpc_stream(path, method, params, headers):
+        for message in self.stream_rpc(path, method, params, headers):
             if "result" in message:
                 return message["result"]
-        raise Failed("the answer ended before the result came", "try again; interlock task list shows what was started")
+        raise CommandFailed("the answer ended before the result came", "try again; interlock task list shows what was started")
 
-    def rpc_stream(self, path: str, method: str, params: Any, headers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    def stream_rpc(self, path: str, method: str, params: Any, headers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         """Every JSON-RPC message of the answer; an error among them is raised."""
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         accept = {"Accept": "application/json, text/event-stream"}
-        with self._reaching(), self._client.stream("POST", path, json=body, headers={**accept, **headers}) as answer:
+        with self._translate_errors(), self._client.stream("POST", path, json=body, headers={**accept, **headers}) as answer:
             if answer.is_error or not _is_stream(answer):
                 answer.read()
-                self._check(answer)
-                yield _message(decoded(answer.content))
+                self._raise_for_status(answer)
+                yield _check_message(decode_json(answer.content))
                 return
-            for sent in _events(answer.iter_lines()):
-                yield _message(decoded(sent.data))
+            for sent in _parse_events(answer.iter_lines()):
+                yield _check_message(decode_json(sent.data))
 
-    def events(self, path: str, after: str = "") -> Iterator[Sent]:
+    def stream_events(self, path: str, last_event_id: str = "") -> Iterator[SseEvent]:
         """The server-sent events behind `after`, until the gateway ends the stream."""
-        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": after} if after else {})}
-        with self._reaching(), self._client.stream("GET", path, headers=headers) as answer:
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_event_id} if last_event_id else {})}
+        with self._translate_errors(), self._client.stream("GET", path, headers=headers) as answer:
             if answer.is_error or not _is_stream(answer):
                 answer.read()
-                self._check(answer)
-                raise Failed(f"{self.url}{path} is not a stream of events")
-            yield from _events(answer.iter_lines())
+                self._raise_for_status(answer)
+                raise CommandFailed(f"{self.url}{path} is not a stream of events")
+            yield from _parse_events(answer.iter_lines())
 
     @contextmanager
-    def _reaching(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         import httpx
 
         try:
             yield
         except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as error:
-            raise unreached(self.url, error, httpx) from error
+            raise error_for_transport(self.url, error, httpx) from error
 
-    def _check(self, answer: "httpx.Response") -> None:
+    def _raise_for_status(self, answer: "httpx.Response") -> None:
         if not answer.is_success:
-            raise self.stopped(answer.status_code, answer.content)
+            raise self.error_for_response(answer.status_code, answer.content)
 
-    def stopped(self, status: int, content: bytes) -> Stop:
+    def error_for_response(self, status: int, content: bytes) -> CommandError:
         """What an HTTP answer that is no success means."""
         if status == 401:
-            return unknown_person(self._token, self.url)
+            return explain_rejected_token(self._token, self.url)
         try:
             document = json.loads(content)
         except ValueError:
             document = {}
-        return stop_of(document if isinstance(document, dict) else {}, status)
+        return error_for_document(document if isinstance(document, dict) else {}, status)
 
 
-def connect() -> Remote:
+def connect() -> GatewayClient:
     """The gateway that the environment names."""
-    return Remote(os.environ.get("INTERLOCK_URL") or DEFAULT_URL, os.environ.get("INTERLOCK_TOKEN", "").strip())
+    return GatewayClient(os.environ.get("INTERLOCK_URL") or DEFAULT_URL, os.environ.get("INTERLOCK_TOKEN", "").strip())
 
 
-def unreached(url: str, error: Exception, httpx: ModuleType) -> Stop:
+def error_for_transport(url: str, error: Exception, http_library: ModuleType) -> CommandError:
     """What it means that no answer came, by the words of that library: httpx, or its sibling httpx2 that MCP's client uses."""
-    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
-        return NotReachable(f"nobody answers at {url}", "is the gateway running? start it with: interlock serve")
-    if isinstance(error, httpx.TimeoutException):
-        return Failed(f"no answer within {ANSWER_SECONDS:.0f} s", "it may still go on: interlock task list")
-    if isinstance(error, httpx.TransportError):
-        return NotReachable(f"the connection to {url} broke", "was the gateway stopped? start it with: interlock serve")
+    if isinstance(error, (http_library.ConnectError, http_library.ConnectTimeout)):
+        return GatewayUnreachable(f"nobody answers at {url}", "is the gateway running? start it with: interlock serve")
+    if isinstance(error, http_library.TimeoutException):
+        return CommandFailed(f"no answer within {ANSWER_SECONDS:.0f} s", "it may still go on: interlock task list")
+    if isinstance(error, http_library.TransportError):
+        return GatewayUnreachable(f"the connection to {url} broke", "was the gateway stopped? start it with: interlock serve")
     return WrongUsage(f"{url} is not an address that can be called", "look at INTERLOCK_URL and the name you gave")
 
 
-def quoted(name: str) -> str:
+def quote_segment(name: str) -> str:
     """A name as one segment of a path, whatever it holds."""
     if name in ("", ".", ".."):
         raise WrongUsage("a name or an id is expected", "interlock COMMAND --help shows the command's form")
     return quote(name, safe="")
 
 
-def stop_of(document: Mapping[str, Any], status: int) -> Stop:
+def error_for_document(document: Mapping[str, Any], status: int) -> CommandError:
     """What an error document (RFC 9457 problem or JSON-RPC error) and its HTTP status mean to the person at the terminal."""
     error = document.get("error")
     inner = error if isinstance(error, dict) else document
     text = inner.get("detail") or inner.get("message") or document.get("error_description") or inner.get("title")
     text = str(text or f"the gateway answered {status}")
-    if status == 403 or inner.get("code") == DENIED:
-        return _refusal(inner, text)
-    if status in (429, 503) or inner.get("code") == LIMITED:
-        return Failed(text, _when_to_try_again(document))
-    if status == 404 or inner.get("code") in UNKNOWN:
-        return Failed(text, next((todo for word, todo in ELSEWHERE.items() if word in text), ANYTHING))
-    return Failed(text)
+    if status == 403 or inner.get("code") == DENIED_CODE:
+        return _refusal_from(inner, text)
+    if status in (429, 503) or inner.get("code") == LIMITED_CODE:
+        return CommandFailed(text, _when_to_try_again(document))
+    if status == 404 or inner.get("code") in UNKNOWN_CODES:
+        return CommandFailed(text, next((todo for word, todo in LISTING_TODO_BY_KIND.items() if word in text), LISTING_TODO))
+    return CommandFailed(text)
 
 
 def _when_to_try_again(document: Mapping[str, Any]) -> str:
     """What the person does after a 429 or 503. A task that is under way is watched: sending its message again would repeat its acts."""
-    if task := _found(document, "taskId"):
+    if task := _find_member(document, "taskId"):
         return f"interlock task watch {shlex.quote(str(task))}"
-    return "budgets begin anew at midnight, UTC" if _is_spent(document) else "the gateway is busy: try again in a moment"
+    return "budgets begin anew at midnight, UTC" if _is_budget_spent(document) else "the gateway is busy: try again in a moment"
 
 
-def _is_spent(document: Mapping[str, Any]) -> bool:
+def _is_budget_spent(document: Mapping[str, Any]) -> bool:
     """Whether the budget of the day is the reason: `reason_id` of problems and of MCP, `reason` of A2A's ErrorInfo."""
-    return bool(_found(document, "reason_id") == "budget-spent" or _found(document, "reason") == "BUDGET_SPENT")
+    return bool(_find_member(document, "reason_id") == "budget-spent" or _find_member(document, "reason") == "BUDGET_SPENT")
 
 
-def _refusal(error: Mapping[str, Any], text: str) -> Refused:
-    reason, decision, missing = (_found(error, name) for name in ("reason_id", "decision_id", "missing"))
+def _refusal_from(error: Mapping[str, Any], text: str) -> CommandRefused:
+    reason, decision, missing = (_find_member(error, name) for name in ("reason_id", "decision_id", "missing"))
     lines = [f"refused: {text}"]
     for label, value in (("reason", reason), ("missing", missing), ("decision", decision)):
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
         if shown and shown not in text:
             lines.append(f"{label}: {shown}")
-    return Refused("\n".join(lines), f"the whole story: interlock why {shlex.quote(str(decision))}" if decision else "")
+    return CommandRefused("\n".join(lines), f"the whole story: interlock why {shlex.quote(str(decision))}" if decision else "")
 
 
-def _found(document: Any, name: str, depth: int = 6) -> Any:
+def _find_member(document: Any, name: str, depth: int = 6) -> Any:
     """The first member of that name: problems carry it at the top, JSON-RPC errors in `data`, A2A in a list of details."""
     if depth and isinstance(document, dict):
         if document.get(name):
@@ -226,29 +226,29 @@ def _found(document: Any, name: str, depth: int = 6) -> Any:
         inner = list(document.values())
     else:
         inner = document if depth and isinstance(document, list) else []
-    return next((found for value in inner if (found := _found(value, name, depth - 1))), None)
+    return next((found for value in inner if (found := _find_member(value, name, depth - 1))), None)
 
 
-def _message(message: Any) -> dict[str, Any]:
+def _check_message(message: Any) -> dict[str, Any]:
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
-        raise Failed("the answer is not JSON-RPC", NO_GATEWAY)
+        raise CommandFailed("the answer is not JSON-RPC", WRONG_URL_TODO)
     if "error" in message:
-        raise stop_of(message, 200)
+        raise error_for_document(message, 200)
     return message
 
 
-def decoded(content: bytes | str) -> Any:
+def decode_json(content: bytes | str) -> Any:
     try:
         return json.loads(content)
     except ValueError:
-        raise Failed("the answer is not JSON", NO_GATEWAY) from None
+        raise CommandFailed("the answer is not JSON", WRONG_URL_TODO) from None
 
 
 def _is_stream(answer: "httpx.Response") -> bool:
     return str(answer.headers.get("content-type", "")).startswith("text/event-stream")
 
 
-def _events(lines: Iterator[str]) -> Iterator[Sent]:
+def _parse_events(lines: Iterator[str]) -> Iterator[SseEvent]:
     """WHATWG server-sent events: `id` lasts until it is set again, an event without data is none."""
     last = ""
     data: list[str] = []
@@ -257,7 +257,7 @@ def _events(lines: Iterator[str]) -> Iterator[Sent]:
         value = value.removeprefix(" ")
         if not line:
             if data:
-                yield Sent(last, "\n".join(data))
+                yield SseEvent(last, "\n".join(data))
             data = []
         elif name == "id":
             last = value

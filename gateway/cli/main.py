@@ -7,7 +7,7 @@ from typer.core import TyperGroup
 
 from adapters.version import VERSION
 from gateway.cli import output as screen
-from gateway.cli.exit_codes import Stop
+from gateway.cli.exit_codes import CommandError
 from gateway.cli.local import audit as trail
 from gateway.cli.local import check, keys, policy
 from gateway.cli.local import serve as machine
@@ -15,19 +15,19 @@ from gateway.cli.remote import agents, approvals, connections, decisions, kills,
 from gateway.cli.remote import dead_letters as deadletters
 
 
-class Door(TyperGroup):
+class ExitCodeGroup(TyperGroup):
     """Where a command's failure becomes words and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except Stop as stop:
-            screen.complain(stop.message, stop.todo)
+        except CommandError as stop:
+            screen.print_problem(stop.message, stop.todo)
             raise typer.Exit(stop.exit_code) from stop
 
 
 app = typer.Typer(
-    cls=Door,
+    cls=ExitCodeGroup,
     name="interlock",
     epilog=(
         "Environment: INTERLOCK_URL, the gateway that is talked to (http://127.0.0.1:8080); INTERLOCK_TOKEN, who you are to it; "
@@ -41,15 +41,15 @@ app = typer.Typer(
 )
 
 
-def _say_version(wanted: bool) -> None:
-    if wanted:
-        screen.say(f"interlock {VERSION}")
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        screen.print_text(f"interlock {VERSION}")
         raise typer.Exit
 
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and end.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and end.")] = False,
 ) -> None:
     """A gateway between AI agents: each acts with the permissions of the person who asked, and no more."""
 

@@ -25,143 +25,143 @@ from pydantic import BaseModel, ValidationError
 
 from adapters.version import VERSION
 from gateway.cli.elicitation import Terminal, interruptible
-from gateway.cli.exit_codes import Failed, Stop
-from gateway.cli.http_client import ANSWER_SECONDS, NO_GATEWAY, Remote, stop_of, unreached
-from gateway.cli.output import complain
-from gateway.cli.progress import Waiting
+from gateway.cli.exit_codes import CommandError, CommandFailed
+from gateway.cli.http_client import ANSWER_SECONDS, WRONG_URL_TODO, GatewayClient, error_for_document, error_for_transport
+from gateway.cli.output import print_problem
+from gateway.cli.progress import ProgressDisplay
 
 REVISION = "2026-07-28"  # nothing is agreed beforehand: the gateway speaks it, and each request says all about itself
-PAGES = 100
-EMPTY = "dev.interlock/empty"  # why a list has nothing in it, where the token is the reason
-LONGEST = 3600.0  # seconds; streams are kept alive by comments, and answers to somebody else's question are none
-READABLE = ("application/json", "text/event-stream")
+PAGES_MAX = 100
+EMPTY_META_KEY = "dev.interlock/empty"  # why a list has nothing in it, where the token is the reason
+READ_SECONDS_MAX = 3600.0  # seconds; streams are kept alive by comments, and answers to somebody else's question are none
+ACCEPTED_MEDIA_TYPES = ("application/json", "text/event-stream")
 Result = TypeVar("Result")
 
 
-class Tools:
+class McpToolClient:
     """The tools behind one address of the gateway. Every failure is a Stop that says what to do, as `Remote`'s are.
 
     Without a terminal no elicitation is declared: a tool that needs one is refused by the gateway before it runs."""
 
-    def __init__(self, remote: Remote, path: str, terminal: Terminal | None = None) -> None:
+    def __init__(self, remote: GatewayClient, path: str, terminal: Terminal | None = None) -> None:
         self._remote = remote
         self._url = remote.url + path
         self._terminal = terminal
         for name in ("mcp", "client"):  # the SDK's loggers: what a person has to know of their warnings ends a command as a Stop
             logging.getLogger(name).propagate = False
             logging.getLogger(name).addHandler(logging.NullHandler())
-        self._seen: Stop | None = None  # what the latest HTTP answer means, when it is no success
+        self._http_error: CommandError | None = None  # what the latest HTTP answer means, when it is no success
 
-    def listed(self) -> list[dict[str, Any]]:
+    def list_tools(self) -> list[dict[str, Any]]:
         """Every tool that the person may call, as MCP writes it."""
-        return self._run(self._listed(), "")
+        return self._run(self._list_tools(), "")
 
-    def called(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def call_tool(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """The result as MCP writes it; `isError` is the reader's."""
-        return self._run(self._called(tool, arguments), tool)
+        return self._run(self._call_tool(tool, arguments), tool)
 
     def _run(self, work: Coroutine[Any, Any, Result], tool: str) -> Result:
         try:
             return asyncio.run(work)
-        except* (Stop, MCPError, httpx2.HTTPError, httpx2.InvalidURL, ValidationError, UnicodeError) as group:
+        except* (CommandError, MCPError, httpx2.HTTPError, httpx2.InvalidURL, ValidationError, UnicodeError) as group:
             failure = group
-        raise self._stop_of(_first(failure), tool) from None
+        raise self._error_for(_root_cause(failure), tool) from None
 
-    async def _listed(self) -> list[dict[str, Any]]:
-        with Waiting("asking…") as waiting:
+    async def _list_tools(self) -> list[dict[str, Any]]:
+        with ProgressDisplay("asking…") as waiting:
             async with self._client(waiting, "") as client:
-                return [_written(tool) async for tool in _every(client)]
+                return [_to_wire(tool) async for tool in _list_all(client)]
 
-    async def _called(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def _call_tool(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """The tool is looked up first: its schemas say which arguments go into headers, and what its result must look like."""
-        with Waiting(f"calling {tool}…") as waiting:
+        with ProgressDisplay(f"calling {tool}…") as waiting:
             async with self._client(waiting, tool) as client:
-                async for listed in _every(client):
+                async for listed in _list_all(client):
                     if listed.name == tool:
                         break
                 try:
-                    return _written(await client.call_tool(tool, arguments, progress_callback=waiting.heard))
+                    return _to_wire(await client.call_tool(tool, arguments, progress_callback=waiting.on_progress))
                 except RuntimeError as error:  # the SDK's: not as the output schema promises, or questions without end
-                    raise Failed(f"{tool} was called, but what it answers can't be used: {error}") from error
+                    raise CommandFailed(f"{tool} was called, but what it answers can't be used: {error}") from error
 
     @asynccontextmanager
-    async def _client(self, waiting: Waiting, tool: str) -> AsyncIterator[Client]:
+    async def _client(self, waiting: ProgressDisplay, tool: str) -> AsyncIterator[Client]:
         timeout = httpx2.Timeout(ANSWER_SECONDS, connect=5.0)
         async with (
             httpx2.AsyncClient(
-                headers=self._remote.headers, timeout=timeout, trust_env=False, event_hooks={"response": [self._look_at]}
+                headers=self._remote.headers, timeout=timeout, trust_env=False, event_hooks={"response": [self._record_http_error]}
             ) as http,
             Client(
                 streamable_http_client(self._url, http_client=http, max_sse_event_size=None),
                 mode=REVISION,
-                read_timeout_seconds=LONGEST,
+                read_timeout_seconds=READ_SECONDS_MAX,
                 client_info=Implementation(name="interlock", version=VERSION),
-                elicitation_callback=None if self._terminal is None else _Asking(self._terminal, waiting, tool),
+                elicitation_callback=None if self._terminal is None else _TerminalElicitation(self._terminal, waiting, tool),
             ) as client,
         ):
             yield client
 
-    async def _look_at(self, response: httpx2.Response) -> None:
+    async def _record_http_error(self, response: httpx2.Response) -> None:
         """The SDK tells no more of an HTTP error than that there was one."""
         if not response.is_success:
-            self._seen = self._remote.stopped(response.status_code, await response.aread())
-        elif not response.headers.get("content-type", "").startswith(READABLE):
-            self._seen = Failed("the answer is not JSON", NO_GATEWAY)
+            self._http_error = self._remote.error_for_response(response.status_code, await response.aread())
+        elif not response.headers.get("content-type", "").startswith(ACCEPTED_MEDIA_TYPES):
+            self._http_error = CommandFailed("the answer is not JSON", WRONG_URL_TODO)
         else:
-            self._seen = None
+            self._http_error = None
 
-    def _stop_of(self, error: Exception, tool: str) -> Stop:
+    def _error_for(self, error: Exception, tool: str) -> CommandError:
         match error:
-            case Stop():
+            case CommandError():
                 return error
             case MCPError(code=code, data=data) if code == MISSING_REQUIRED_CLIENT_CAPABILITY:
-                return _incapable(tool, data)
+                return _error_for_missing_capability(tool, data)
             case MCPError(code=code) if code == CONNECTION_CLOSED:
-                return Failed("the answer ended before the result came", "try again; interlock task list shows what was started")
-            case MCPError() | ValidationError() if self._seen is not None:
-                return self._seen
+                return CommandFailed("the answer ended before the result came", "try again; interlock task list shows what was started")
+            case MCPError() | ValidationError() if self._http_error is not None:
+                return self._http_error
             case MCPError(code=code) if code != PARSE_ERROR:
-                return stop_of({"error": {"code": error.code, "message": error.message, "data": error.data}}, 200)
+                return error_for_document({"error": {"code": error.code, "message": error.message, "data": error.data}}, 200)
             case MCPError() | ValidationError():
-                return Failed("the answer is not MCP", NO_GATEWAY)
-        return unreached(self._remote.url, error, httpx2)
+                return CommandFailed("the answer is not MCP", WRONG_URL_TODO)
+        return error_for_transport(self._remote.url, error, httpx2)
 
 
-class _Asking:
+class _TerminalElicitation:
     """Elicitation at the terminal. Questions that come together are asked one after the other: each holds the only thread."""
 
-    def __init__(self, terminal: Terminal, waiting: Waiting, tool: str) -> None:
+    def __init__(self, terminal: Terminal, waiting: ProgressDisplay, tool: str) -> None:
         self._terminal = terminal
         self._waiting = waiting
         self._tool = tool
 
     async def __call__(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
-        with self._waiting.aside(), interruptible():
+        with self._waiting.pause(), interruptible():
             if isinstance(params, ElicitRequestURLParams):
-                return _done(self._terminal.address(self._tool, params.message, params.url))
-            return _done(*self._terminal.form(self._tool, params.message, params.requested_schema))
+                return _elicit_result(self._terminal.ask_to_open(self._tool, params.message, params.url))
+            return _elicit_result(*self._terminal.ask_form(self._tool, params.message, params.requested_schema))
 
 
-def _done(action: Any, content: dict[str, Any] | None = None) -> ElicitResult:
+def _elicit_result(action: Any, content: dict[str, Any] | None = None) -> ElicitResult:
     return ElicitResult(action=action, content=content)
 
 
-def _incapable(tool: str, data: Any) -> Stop:
+def _error_for_missing_capability(tool: str, data: Any) -> CommandError:
     """MCP 2026-07-28, missing required client capability: nothing was done yet."""
     needed = data.get("requiredCapabilities") if isinstance(data, dict) else None
     names = ", ".join(needed) if isinstance(needed, dict) and needed else "more"
     if names == "elicitation":
         todo = "call it where standard input and standard error are a terminal"
-        return Failed(f"{tool} asks the person who calls it, and there is no terminal to ask at", todo)
-    return Failed(f"{tool} needs of its client what this command can't give: {names}", "call it from an MCP client that supports it")
+        return CommandFailed(f"{tool} asks the person who calls it, and there is no terminal to ask at", todo)
+    return CommandFailed(f"{tool} needs of its client what this command can't give: {names}", "call it from an MCP client that supports it")
 
 
-async def _every(client: Client) -> AsyncIterator[Tool]:
+async def _list_all(client: Client) -> AsyncIterator[Tool]:
     cursor: str | None = None
-    for _ in range(PAGES):
+    for _ in range(PAGES_MAX):
         page = await client.list_tools(cursor=cursor)
-        if page.meta and isinstance(reason := page.meta.get(EMPTY), dict):
-            complain(reason.get("detail", ""))
+        if page.meta and isinstance(reason := page.meta.get(EMPTY_META_KEY), dict):
+            print_problem(reason.get("detail", ""))
         for tool in page.tools:
             yield tool
         cursor = page.next_cursor
@@ -169,14 +169,14 @@ async def _every(client: Client) -> AsyncIterator[Tool]:
             return
 
 
-def _written(model: BaseModel) -> dict[str, Any]:
+def _to_wire(model: BaseModel) -> dict[str, Any]:
     """As it stood on the wire."""
     return model.model_dump(by_alias=True, mode="json", exclude_unset=True)
 
 
-def _first(error: BaseException) -> Exception:
+def _root_cause(error: BaseException) -> Exception:
     """What really happened, in whatever groups of tasks it came: our own word for it before the SDK's."""
     while isinstance(error, BaseExceptionGroup):
-        error = next((inner for inner in error.exceptions if isinstance(inner, Stop)), error.exceptions[0])
+        error = next((inner for inner in error.exceptions if isinstance(inner, CommandError)), error.exceptions[0])
     assert isinstance(error, Exception)
     return error

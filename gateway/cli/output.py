@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the data as JSON, and nothing else.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the print_json as JSON, and nothing else.")]
 
 # A stranger's text must neither drive the terminal nor hide anything from who reads it: control characters (but tab and line feed), marks
 # that reorder text, line breaks that a terminal does not show as such, and Default_Ignorable_Code_Point of Unicode, which has no shape.
@@ -24,7 +24,7 @@ _UNSAFE = re.compile(
 )
 
 
-def plain(value: object) -> str:
+def printable(value: object) -> str:
     """The value as text that can't move the cursor, recolour or reorder what stands on the screen."""
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", "" if value is None else str(value))
 
@@ -37,45 +37,45 @@ def console(stderr: bool = False) -> "Console":
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=None if narrow else 160)
 
 
-def data(value: Any) -> None:
+def print_json(value: Any) -> None:
     """One JSON document."""
-    typer.echo(_json(value, indent=2))
+    typer.echo(_encode_json(value, indent=2))
 
 
-def data_line(value: Any) -> None:
+def print_json_line(value: Any) -> None:
     """One JSON document of several, on a line of its own."""
-    typer.echo(_json(value, separators=(",", ":")))
+    typer.echo(_encode_json(value, separators=(",", ":")))
 
 
-def _json(value: Any, **form: Any) -> str:
+def _encode_json(value: Any, **form: Any) -> str:
     """JSON in which the characters that `plain` replaces are escaped: they can only stand in strings."""
-    return _UNSAFE.sub(lambda found: _escaped(found[0]), json.dumps(value, ensure_ascii=False, **form))
+    return _UNSAFE.sub(lambda found: _escape(found[0]), json.dumps(value, ensure_ascii=False, **form))
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     """One character as JSON writes it in ASCII: above U+FFFF two surrogates."""
     units = character.encode("utf-16-be")
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
-def say(text: object, *, newline: bool = True) -> None:
-    typer.echo(plain(text), nl=newline)
+def print_text(text: object, *, newline: bool = True) -> None:
+    typer.echo(printable(text), nl=newline)
 
 
-def note(text: object) -> None:
+def print_note(text: object) -> None:
     """For the person only: never on stdout."""
-    console(stderr=True).print(plain(text), style="dim", soft_wrap=True)
+    console(stderr=True).print(printable(text), style="dim", soft_wrap=True)
 
 
-def complain(message: object, todo: object = "") -> None:
+def print_problem(message: object, todo: object = "") -> None:
     """What went wrong, and what to do about it, on stderr."""
     screen = console(stderr=True)
-    screen.print(plain(message), style="red", soft_wrap=True)
+    screen.print(printable(message), style="red", soft_wrap=True)
     if todo:
-        screen.print(plain(todo), soft_wrap=True)
+        screen.print(printable(todo), soft_wrap=True)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str = "nothing here") -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str = "nothing here") -> None:
     """A table for people; the first column is never cut."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -85,14 +85,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str =
     for index, name in enumerate(columns):
         grid.add_column(name, no_wrap=index == 0, overflow="fold")
     for row in rows:
-        grid.add_row(*(_painted(Text(plain(cell))) for cell in row))
+        grid.add_row(*(_colour(Text(printable(cell))) for cell in row))
     if grid.row_count:
         console().print(grid)
     else:
-        note(empty)
+        print_note(empty)
 
 
-def fields(pairs: Iterable[tuple[str, object]]) -> None:
+def print_fields(pairs: Iterable[tuple[str, object]]) -> None:
     """Names and values of one thing; what is empty is left out."""
     from rich.table import Table
     from rich.text import Text
@@ -102,11 +102,11 @@ def fields(pairs: Iterable[tuple[str, object]]) -> None:
     grid.add_column(overflow="fold")
     for name, value in pairs:
         if value not in (None, "", [], ()):
-            grid.add_row(name, _painted(Text(plain(value))))
+            grid.add_row(name, _colour(Text(printable(value))))
     console().print(grid)
 
 
-def brief(value: object) -> str:
+def format_value(value: object) -> str:
     """One value of a document, for a table."""
     if value is None:
         return "—"
@@ -114,16 +114,16 @@ def brief(value: object) -> str:
 
 
 @contextmanager
-def progress(text: str) -> Iterator[None]:
+def show_progress(text: str) -> Iterator[None]:
     """Says on a terminal that something is under way."""
     if not sys.stderr.isatty():
         yield
         return
-    with console(stderr=True).status(plain(text)):
+    with console(stderr=True).status(printable(text)):
         yield
 
 
-def moment(text: str) -> str:
+def format_time(text: str) -> str:
     """An RFC 3339 time as people write it, in their own time zone."""
     try:
         at = datetime.fromisoformat(text)
@@ -132,24 +132,24 @@ def moment(text: str) -> str:
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at.tzinfo == UTC else text
 
 
-_PAINT = {
+_WORDS_BY_COLOUR = {
     "green": {"active", "completed", "ok", "yes", "allowed"},
     "yellow": {"pending", "working", "submitted", "input required", "auth required", "down"},
     "red": {"quarantined", "failed", "rejected", "canceled", "problem", "no", "refused", "error"},
 }
 
 
-def _painted(text: Any) -> Any:
-    for colour, words in _PAINT.items():
+def _colour(text: Any) -> Any:
+    for colour, words in _WORDS_BY_COLOUR.items():
         if text.plain in words:
             text.stylize(colour)
     return text
 
 
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def format_count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def state(name: str) -> str:
+def format_state(name: str) -> str:
     """`TASK_STATE_INPUT_REQUIRED` as people say it."""
     return name.removeprefix("TASK_STATE_").replace("_", " ").lower()

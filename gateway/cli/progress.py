@@ -11,34 +11,34 @@ from gateway.cli import output as screen
 if TYPE_CHECKING:
     from rich.status import Status
 
-PATIENCE = 1.0  # seconds without a word
+DELAY_SECONDS = 1.0  # seconds without a word
 
 
-class Waiting:
+class ProgressDisplay:
     """Entered inside a running loop. On a terminal only; elsewhere it says nothing."""
 
-    def __init__(self, what: str, patience: float = PATIENCE) -> None:
-        self._what = self._text = what
-        self._patience = patience
+    def __init__(self, label: str, delay: float = DELAY_SECONDS) -> None:
+        self._label = self._text = label
+        self._delay = delay
         self._status: Status | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
-            self._timer = asyncio.get_running_loop().call_later(self._patience, self._show)
+            self._timer = asyncio.get_running_loop().call_later(self._delay, self._show)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._hide()
 
-    async def heard(self, progress: float, total: float | None, message: str | None) -> None:
+    async def on_progress(self, progress: float, total: float | None, message: str | None) -> None:
         """What a progress notification says."""
-        self._text = " ".join((self._what, far(progress, total), message or "")).strip()
+        self._text = " ".join((self._label, format_progress(progress, total), message or "")).strip()
         if self._status is not None:
-            self._status.update(screen.plain(self._text))
+            self._status.update(screen.printable(self._text))
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
+    def pause(self) -> Iterator[None]:
         """Out of the way while the person is asked something."""
         self._hide()
         try:
@@ -47,7 +47,7 @@ class Waiting:
             self.__enter__()
 
     def _show(self) -> None:
-        self._status = screen.console(stderr=True).status(screen.plain(self._text))
+        self._status = screen.console(stderr=True).status(screen.printable(self._text))
         self._status.start()
 
     def _hide(self) -> None:
@@ -58,6 +58,6 @@ class Waiting:
         self._timer = self._status = None
 
 
-def far(progress: float, total: float | None) -> str:
+def format_progress(progress: float, total: float | None) -> str:
     """`3/10`, or `3` where nobody knows how much it will be."""
     return f"{progress:g}" if total is None else f"{progress:g}/{total:g}"

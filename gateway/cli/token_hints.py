@@ -7,40 +7,40 @@ import time
 from datetime import datetime
 from typing import Any
 
-from gateway.cli.exit_codes import Refused
+from gateway.cli.exit_codes import CommandRefused
 
-DEVELOPMENT = "interlock-development"
+DEVELOPMENT_ISSUER = "interlock-development"
 
 
-def unknown_person(token: str, url: str) -> Refused:
+def explain_rejected_token(token: str, url: str) -> CommandRefused:
     """Why the gateway at `url` does not know who is asking, as far as the token tells, and what to do."""
     if not token:
-        return Refused("INTERLOCK_TOKEN is not set, so the gateway does not know who you are", _renew({}))
-    claims = _claims(token)
+        return CommandRefused("INTERLOCK_TOKEN is not set, so the gateway does not know who you are", _renew_todo({}))
+    claims = _decode_claims(token)
     if not claims:
-        return Refused("the gateway does not know who you are: INTERLOCK_TOKEN is not a token", _renew({}))
+        return CommandRefused("the gateway does not know who you are: INTERLOCK_TOKEN is not a token", _renew_todo({}))
     expires = claims.get("exp")
     if isinstance(expires, int | float) and expires <= time.time():
         at = datetime.fromtimestamp(expires).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        return Refused(f"your token has expired, at {at}", _renew(claims))
+        return CommandRefused(f"your token has expired, at {at}", _renew_todo(claims))
     audience = claims.get("aud")
     named = audience if isinstance(audience, str) else " ".join(map(str, audience or ()))
     if url not in named.split():
-        return Refused(
+        return CommandRefused(
             f"the gateway at {url} does not accept your token, which is for {named or 'nobody'}",
-            f"if that is the same gateway: export INTERLOCK_URL={named}; else {_renew(claims)}" if named else _renew(claims),
+            f"if that is the same gateway: export INTERLOCK_URL={named}; else {_renew_todo(claims)}" if named else _renew_todo(claims),
         )
-    return Refused("the gateway does not accept your token: other keys made it, or it is no longer valid", _renew(claims))
+    return CommandRefused("the gateway does not accept your token: other keys made it, or it is no longer valid", _renew_todo(claims))
 
 
-def _renew(claims: dict[str, Any]) -> str:
-    if claims and claims.get("iss") != DEVELOPMENT:
+def _renew_todo(claims: dict[str, Any]) -> str:
+    if claims and claims.get("iss") != DEVELOPMENT_ISSUER:
         return f"get a fresh token from {claims.get('iss') or 'your identity provider'}: export INTERLOCK_TOKEN=…"
     user = shlex.quote(str(claims.get("sub") or "alice"))
     return f"export INTERLOCK_TOKEN=$(interlock token --user {user})"
 
 
-def _claims(token: str) -> dict[str, Any]:
+def _decode_claims(token: str) -> dict[str, Any]:
     try:
         part = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))

@@ -9,50 +9,57 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from adapters.contract import Challenged, UpstreamFault
-from adapters.openapi.tools import KIND as OPENAPI
+from adapters.openapi.tools import OPENAPI_KIND as OPENAPI
 from adapters.openapi.tools import DocumentUnchanged
-from adapters.tool_servers import STDIO
-from adapters.upstream.aws_access import AWS
+from adapters.tool_servers import STDIO_PREFIX
+from adapters.upstream.aws_access import AWS_OPTION
 from adapters.upstream.egress import EgressRefused
 from gateway.calls.limits.limits import TooManyCalls
 from gateway.fair_shares import Capacity
-from gateway.registration.card_source import CardSource, Read, Unverified
-from gateway.registration.requests import AgentOffer, BadRequest, OperatorTerms, Registrant, ServerOffer, UrlRefused
-from gateway.registration.same_agent import Endpoints
-from gateway.registration.server_source import Servers, ServerSource
+from gateway.registration.card_source import CardRejected, CardSource, ParsedCard
+from gateway.registration.requests import (
+    AgentRegistrationRequest,
+    BadRequest,
+    OperatorTerms,
+    Registrant,
+    ServerRegistrationRequest,
+    UrlRefused,
+)
+from gateway.registration.same_agent import EndpointIdentityCheck
+from gateway.registration.server_source import ServerReader, ServerSource
 from gateway.registration.vendor_source import NoVendors, Vendors, VendorSource
 from policies.delegation.rulings import Grant
 from policies.keys.jwks import BadKeySet
-from registry.cards.card import AgentCard, BadCard, Family, Registration, Status
-from registry.cards.reader import callable_interface
-from registry.drift.pins import first_seen, unchanged
-from registry.drift.suspicions import suspicions
-from registry.health.checks import Health
-from registry.names import BadName, check_name, derived_name
-from registry.rows import made
-from registry.seeds import OPERATOR, TENANT, AgentSeed, NotReached, Surveyed
+from registry.cards.card import AgentCard, BadCard, Family, Registration, RegistrationStatus
+from registry.cards.reader import choose_interface
+from registry.drift.pins import candidate_as_offered, withhold_suspicious
+from registry.drift.suspicions import find_suspicions
+from registry.health.checks import ProbeState
+from registry.names import BadName, check_name, derive_name
+from registry.rows import definitions_by_kind
+from registry.seeds import DEFAULT_TENANT, OPERATOR, ConfiguredAgent, EntryUnreachable, RemoteEntry
 from registry.store import WAITING_MAX, Candidate, Registry
 
-LOOK_SECONDS = 30.0  # for all that one registration asks of others
-LOOKS_MAX = 64  # registrations at once in one process, in fair shares
+REGISTRATION_SECONDS = 30.0  # for all that one registration asks of others
+CONCURRENT_REGISTRATIONS_MAX = 64  # registrations at once in one process, in fair shares
 
 
-class KeyCheck(Protocol):
+class TrustedKeyCheck(Protocol):
     """policies/keys/pinned.py."""
 
     def check(self, keys: Sequence[Mapping[str, Any]]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class OnboardingSources:
     """Whom onboarding asks. `credentials` turns an entry's `upstream` into the headers that the operator lets us send.
 
     `vendors` speak to agents that have no card.
     """
 
     cards: CardSource
-    mcp: Servers
-    keys: KeyCheck
+    mcp: ServerReader
+    keys: TrustedKeyCheck
     credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]
     vendors: Vendors = field(default_factory=NoVendors)
 
@@ -60,93 +67,101 @@ class Sources:
 class Onboarding:
     """`kinds`: whom adapters speak to."""
 
-    def __init__(self, registry: Registry, outside: Sources, kinds: Sequence[str] = ("a2a",)) -> None:
+    def __init__(self, registry: Registry, sources: OnboardingSources, kinds: Sequence[str] = ("a2a",)) -> None:
         self._registry = registry
-        self._cards = outside.cards
-        self._servers = ServerSource(outside.cards, outside.mcp, outside.credentials)
-        self._vendors = VendorSource(outside.vendors, outside.cards, outside.credentials)
-        self.endpoints = Endpoints(outside.cards, self._vendors)
-        self._keys = outside.keys
+        self._cards = sources.cards
+        self._servers = ServerSource(sources.cards, sources.mcp, sources.credentials)
+        self._vendors = VendorSource(sources.vendors, sources.cards, sources.credentials)
+        self.endpoint_check = EndpointIdentityCheck(sources.cards, self._vendors)
+        self._keys = sources.keys
         self._kinds = kinds
-        self._looks = Capacity(LOOKS_MAX)
+        self._registration_slots = Capacity(CONCURRENT_REGISTRATIONS_MAX)
 
-    async def agent(self, by: Registrant, offer: AgentOffer) -> tuple[Registration, str]:
+    async def register_agent(self, registrant: Registrant, request: AgentRegistrationRequest) -> tuple[Registration, str]:
         """The new entry and its client secret. Raises BadRequest, BadCard, BadName, NameTaken, TooManyPending, UpstreamFault."""
-        offer.terms.check(by)
-        await self.check_upstream(offer.kind, offer.terms.upstream)
-        with _look(self._looks, by):
-            return await self._registry.add(await self._agent(by, offer), by.deed, _room(by))
+        request.terms.check(registrant)
+        await self.check_upstream(request.kind, request.terms.upstream)
+        with _registration_slot(self._registration_slots, registrant):
+            return await self._registry.add(
+                await self._build_agent_candidate(registrant, request), registrant.registry_change, _pending_limit_for(registrant)
+            )
 
-    async def server(self, by: Registrant, offer: ServerOffer) -> tuple[Registration, str]:
+    async def register_server(self, registrant: Registrant, request: ServerRegistrationRequest) -> tuple[Registration, str]:
         """Raises BadRequest, BadName, NameTaken, TooManyPending, UpstreamFault, and ConsentNeeded of the operator who registers."""
-        offer.terms.check(by)
-        self._vendors.check("mcp", offer.terms.upstream)
-        with _look(self._looks, by):
+        request.terms.check(registrant)
+        self._vendors.check("mcp", request.terms.upstream)
+        with _registration_slot(self._registration_slots, registrant):
             try:
-                found = await self._server(by, offer)
+                found = await self._build_server_candidate(registrant, request)
             except Challenged:  # a server that wants OAuth says so itself
-                if by.grant is None or offer.terms.upstream:
+                if registrant.grant is None or request.terms.upstream:
                     raise
-                found = await self._server(by, replace(offer, terms=replace(offer.terms, upstream={"auth": {}})))
-        return await self._registry.add(first_seen(found), by.deed, _room(by))
+                found = await self._build_server_candidate(
+                    registrant, replace(request, terms=replace(request.terms, upstream={"auth": {}}))
+                )
+        return await self._registry.add(withhold_suspicious(found), registrant.registry_change, _pending_limit_for(registrant))
 
-    async def survey(self, seed: Surveyed) -> Candidate:
+    async def candidate_from_config(self, entry: RemoteEntry) -> Candidate:
         """What to register for a seed of the configuration file. Raises NotReached, and BadName."""
-        check_name(seed.name)
-        by = Registrant(TENANT, OPERATOR, operator=True)
-        terms = OperatorTerms(seed.ceiling, "", seed.upstream)
-        if isinstance(seed, AgentSeed):
-            keys, calls = seed.trusted_keys, (seed.contracts, seed.context, seed.endpoints)
-            terms = OperatorTerms(seed.ceiling, seed.delegation, seed.upstream, keys, seed.rank, None, None, None, *calls)
+        check_name(entry.name)
+        by = Registrant(DEFAULT_TENANT, OPERATOR, is_operator=True)
+        terms = OperatorTerms(entry.ceiling, "", entry.upstream)
+        if isinstance(entry, ConfiguredAgent):
+            keys, calls = entry.trusted_keys, (entry.contracts, entry.context, entry.endpoints)
+            terms = OperatorTerms(entry.ceiling, entry.delegation, entry.upstream, keys, entry.rank, None, None, None, *calls)
         try:
-            if isinstance(seed, AgentSeed):
-                return await self._agent(by, AgentOffer(seed.url, seed.card, seed.name, seed.kind, terms))
-            offer = ServerOffer(seed.name, STDIO if seed.command else seed.url, terms, seed.openapi or None)
-            return await self._server(by, offer, command=bool(seed.command))
+            if isinstance(entry, ConfiguredAgent):
+                return await self._build_agent_candidate(by, AgentRegistrationRequest(entry.url, entry.card, entry.name, entry.kind, terms))
+            offer = ServerRegistrationRequest(entry.name, STDIO_PREFIX if entry.command else entry.url, terms, entry.openapi or None)
+            return await self._build_server_candidate(by, offer, command=bool(entry.command))
         except (BadRequest, BadCard) as error:
-            raise NotReached(str(error)) from error
+            raise EntryUnreachable(str(error)) from error
         except (UpstreamFault, EgressRefused) as fault:
-            raise NotReached(fault.public, fault.cause if isinstance(fault, UpstreamFault) else seed.url) from fault
+            raise EntryUnreachable(fault.public, fault.cause if isinstance(fault, UpstreamFault) else entry.url) from fault
 
-    async def look(self, entry: Registration, known: Health, fetch: bool = True) -> tuple[Candidate, Health]:
+    async def current_agent_state(self, entry: Registration, known_state: ProbeState, fetch: bool = True) -> tuple[Candidate, ProbeState]:
         """What an agent's card says now; without `fetch`, what the one says that is in force.
 
         Raises Unverified, BadRequest, BadCard and UpstreamFault.
         """
         source = str(entry.facts.get("source", ""))
-        if self._vendors.speaks(entry.kind):
-            return await self._vendors.told(replace(_blank(entry), upstream=entry.upstream), source or entry.url), Health()
-        async with _in_time():
-            read: Read | None = None
+        if self._vendors.is_vendor(entry.kind):
+            return await self._vendors.candidate_from_agent(
+                replace(_blank_candidate(entry), upstream=entry.upstream), source or entry.url
+            ), ProbeState()
+        async with _registration_deadline():
+            read: ParsedCard | None = None
             if source and fetch:
-                read = await self._cards.fetched(source, entry.upstream, known if known.hash == entry.card_hash else None)
+                read = await self._cards.fetch(source, entry.upstream, known_state if known_state.hash == entry.card_hash else None)
             elif fetch:
-                await self._cards.alive(entry.url, entry.upstream)
+                await self._cards.check_answers(entry.url, entry.upstream)
             if read is None:
                 if entry.card is None:
                     raise BadCard("card", "is missing")
-                read = Read(entry.card, entry.card_text, known)
+                read = ParsedCard(entry.card, entry.card_text, known_state)
             try:
-                return await self._assessed(_blank(entry), read, entry.trusted_keys), read.health
+                return await self._candidate_from_verified_card(_blank_candidate(entry), read, entry.trusted_keys), read.probe_state
             except (BadCard, UrlRefused) as error:
-                raise Unverified(read.text, str(error)) from error
+                raise CardRejected(read.text, str(error)) from error
 
-    async def elsewhere(self, entry: Registration, url: str) -> Candidate:
+    async def state_at(self, entry: Registration, url: str) -> Candidate:
         """What is found of an entry at another address. Raises Unverified, BadRequest, BadCard and UpstreamFault."""
         if entry.family is Family.SERVER:
-            return await self.tools(replace(entry, url=url))
+            return await self.current_server_state(replace(entry, url=url))
         facts = {**entry.facts, "source": url}
-        return (await self.look(replace(entry, facts=facts), Health()))[0]
+        return (await self.current_agent_state(replace(entry, facts=facts), ProbeState()))[0]
 
-    async def tools(self, entry: Registration, grant: Grant | None = None) -> Candidate:
+    async def current_server_state(self, entry: Registration, grant: Grant | None = None) -> Candidate:
         """What a server offers now, to the person of the Grant where it knows users. Raises BadRequest, UpstreamFault, ConsentNeeded."""
-        by = Registrant(entry.tenant, entry.owner, operator=True, grant=grant)
+        by = Registrant(entry.tenant, entry.owner, is_operator=True, grant=grant)
         source = str(entry.facts.get("source", "")) or None
-        offer = ServerOffer(entry.name, entry.url, OperatorTerms(upstream=entry.upstream), source, str(entry.facts.get("document", "")))
+        offer = ServerRegistrationRequest(
+            entry.name, entry.url, OperatorTerms(upstream=entry.upstream), source, str(entry.facts.get("document", ""))
+        )
         if entry.kind != OPENAPI or source is not None:  # else the document came with the registration
             with suppress(DocumentUnchanged):
-                return await self._server(by, offer, command=entry.url == STDIO)
-        return unchanged(entry)
+                return await self._build_server_candidate(by, offer, command=entry.url == STDIO_PREFIX)
+        return candidate_as_offered(entry)
 
     async def check_upstream(self, kind: str, upstream: Mapping[str, Any]) -> None:
         """Whether its options are of agents of this kind. Raises BadRequest."""
@@ -162,7 +177,7 @@ class Onboarding:
         except BadKeySet as error:
             raise BadRequest(field, f"can't be used: {error}") from error
 
-    def key_set(self, jwks: Mapping[str, Any] | None) -> str:
+    def encode_key_set(self, jwks: Mapping[str, Any] | None) -> str:
         """A JWK Set of public keys as it is kept; empty for none. Raises BadRequest."""
         if jwks is None:
             return ""
@@ -171,56 +186,64 @@ class Onboarding:
         self.check_keys("jwks", jwks["keys"])
         return json.dumps(dict(jwks))
 
-    def _check_room(self, by: Registrant) -> None:
+    def _check_pending_limit(self, registrant: Registrant) -> None:
         """Before anybody is asked anything on behalf of somebody who has no place left. Raises TooManyPending."""
-        if not by.operator:
-            self._registry.check_room(by.tenant, by.owner)
+        if not registrant.is_operator:
+            self._registry.check_pending_limit(registrant.tenant, registrant.owner)
 
-    async def _agent(self, by: Registrant, offer: AgentOffer) -> Candidate:
-        self._check_room(by)
-        offer.terms.check(by)
-        if bool(offer.url) == (offer.card is not None):
+    async def _build_agent_candidate(self, registrant: Registrant, request: AgentRegistrationRequest) -> Candidate:
+        self._check_pending_limit(registrant)
+        request.terms.check(registrant)
+        if bool(request.url) == (request.card is not None):
             raise BadRequest("url", "or card is needed, and not both")
-        if offer.kind not in self._kinds:
+        if request.kind not in self._kinds:
             raise BadRequest("kind", f"must be one of: {', '.join(self._kinds)}")
-        if offer.name:
-            check_name(offer.name)
-        vendor = self._vendors.takes(offer)
-        keys = tuple(dict(key) for key in offer.terms.trusted_keys)
+        if request.name:
+            check_name(request.name)
+        vendor = self._vendors.is_vendor_request(request)
+        keys = tuple(dict(key) for key in request.terms.trusted_keys)
         self.check_keys("trusted_keys", keys)
         blank = Candidate(
-            tenant=by.tenant,
-            name=offer.name,
+            tenant=registrant.tenant,
+            name=request.name,
             family=Family.AGENT,
-            kind=offer.kind,
+            kind=request.kind,
             url="",
-            owner=by.owner,
-            status=Status.ACTIVE if by.operator else Status.PENDING,
-            ceiling=("*",) if offer.terms.ceiling is None else offer.terms.ceiling,
-            delegation=offer.terms.delegation or _delegation(offer, vendor),
-            upstream=offer.terms.upstream,
-            facts={"source": offer.url},
+            owner=registrant.owner,
+            status=RegistrationStatus.ACTIVE if registrant.is_operator else RegistrationStatus.PENDING,
+            ceiling=("*",) if request.terms.ceiling is None else request.terms.ceiling,
+            delegation=request.terms.delegation or _default_delegation(request, vendor),
+            upstream=request.terms.upstream,
+            facts={"source": request.url},
             trusted_keys=keys,
-            rank=offer.terms.rank,
-            jwks=self.key_set(offer.jwks),
-            **_labels(offer.terms),
+            rank=request.terms.rank,
+            jwks=self.encode_key_set(request.jwks),
+            **_label_fields(request.terms),
         )
-        async with _in_time():
-            found = await (self._vendors.told(blank, offer.url) if vendor else self._carded(blank, offer, keys))
-            await self.endpoints.check(found)
-        return _fit(found, offer, by)
+        async with _registration_deadline():
+            found = await (
+                self._vendors.candidate_from_agent(blank, request.url) if vendor else self._candidate_from_card(blank, request, keys)
+            )
+            await self.endpoint_check.check(found)
+        return _finish_candidate(found, request, registrant)
 
-    async def _carded(self, blank: Candidate, offer: AgentOffer, keys: Sequence[Mapping[str, Any]]) -> Candidate:
-        read = await self._cards.given(offer.card) if offer.card is not None else await self._cards.fetched(offer.url, offer.terms.upstream)
+    async def _candidate_from_card(
+        self, blank: Candidate, request: AgentRegistrationRequest, keys: Sequence[Mapping[str, Any]]
+    ) -> Candidate:
+        read = (
+            await self._cards.read_given(request.card)
+            if request.card is not None
+            else await self._cards.fetch(request.url, request.terms.upstream)
+        )
         assert read is not None  # nothing was known before
-        return await self._assessed(blank, read, keys)
+        return await self._candidate_from_verified_card(blank, read, keys)
 
-    async def _assessed(self, blank: Candidate, read: Read, keys: Sequence[Mapping[str, Any]]) -> Candidate:
+    async def _candidate_from_verified_card(self, blank: Candidate, read: ParsedCard, keys: Sequence[Mapping[str, Any]]) -> Candidate:
         """`blank` with the card and what it says, once it can be believed. Raises BadCard, UrlRefused and UpstreamFault."""
         card = read.card
-        interface = callable_interface(card)
-        signed = await self._cards.signed(card, keys)
-        await self._cards.vet(card)
+        interface = choose_interface(card)
+        signed = await self._cards.check_signatures(card, keys)
+        await self._cards.vet_urls(card)
         await self._cards.vet_target("url", interface.url)
         _check_same_host(blank, interface.url)
         facts = {
@@ -232,106 +255,108 @@ class Onboarding:
             "source": blank.facts.get("source", ""),
             "signature": signed.state.value,
             "signed_by": signed.kid,
-            "warnings": suspicions(card.document),
+            "warnings": find_suspicions(card.document),
         }
         return replace(blank, url=interface.url, facts=facts, card=card, card_text=read.text)
 
-    async def _server(self, by: Registrant, offer: ServerOffer, command: bool = False) -> Candidate:
-        self._check_room(by)
-        offer.terms.check(by)
-        check_name(offer.name)
-        async with _in_time():
-            found = await self._servers.found(by, offer, command)
+    async def _build_server_candidate(self, registrant: Registrant, request: ServerRegistrationRequest, command: bool = False) -> Candidate:
+        self._check_pending_limit(registrant)
+        request.terms.check(registrant)
+        check_name(request.name)
+        async with _registration_deadline():
+            found = await self._servers.inspect(registrant, request, command)
         return Candidate(
-            tenant=by.tenant,
-            name=offer.name,
+            tenant=registrant.tenant,
+            name=request.name,
             family=Family.SERVER,
             kind=found.kind,
             url=found.url,
-            owner=by.owner,
-            status=Status.ACTIVE if by.operator else Status.PENDING,
-            ceiling=("*",) if offer.terms.ceiling is None else offer.terms.ceiling,
+            owner=registrant.owner,
+            status=RegistrationStatus.ACTIVE if registrant.is_operator else RegistrationStatus.PENDING,
+            ceiling=("*",) if request.terms.ceiling is None else request.terms.ceiling,
             delegation="none",
-            upstream=offer.terms.upstream,
+            upstream=request.terms.upstream,
             facts=found.facts,
-            **_labels(offer.terms),
-            **made(found.lists),
+            **_label_fields(request.terms),
+            **definitions_by_kind(found.definitions),
         )
 
 
-def _room(by: Registrant) -> int | None:
+def _pending_limit_for(registrant: Registrant) -> int | None:
     """How many registrations of the same person may wait for an operator."""
-    return None if by.operator else WAITING_MAX
+    return None if registrant.is_operator else WAITING_MAX
 
 
 @contextmanager
-def _look(looks: Capacity, by: Registrant) -> Iterator[None]:
+def _registration_slot(registration_slots: Capacity, registrant: Registrant) -> Iterator[None]:
     """While an agent or a server that a person names is asked what it is. Raises TooManyCalls."""
-    portion = looks.portion(by.owner)
-    if portion.binding() is not None:
+    portion = registration_slots.portion_of(registrant.owner)
+    if portion.exhausted_share() is not None:
         raise TooManyCalls("As many of your registrations are looked at as your share allows; wait until some are done.", 1)
     portion.take()
     try:
         yield
     finally:
         portion.free()
-        if not looks.whole.count:
-            looks.sweep()
+        if not registration_slots.whole.count:
+            registration_slots.sweep()
 
 
-def _labels(terms: OperatorTerms) -> dict[str, Any]:
+def _label_fields(terms: OperatorTerms) -> dict[str, Any]:
     """How sensitive it is, what it may be told, and how it is called, as far as the operator says."""
     said: dict[str, Any] = {"sensitivity": terms.sensitivity, "clearance": terms.clearance, "sensitivities": terms.sensitivities}
     said |= {"contracts": terms.contracts, "context": terms.context, "endpoints": terms.endpoints}
     return {name: label for name, label in said.items() if label is not None}
 
 
-def _fit(found: Candidate, offer: AgentOffer, by: Registrant) -> Candidate:
+def _finish_candidate(found: Candidate, request: AgentRegistrationRequest, registrant: Registrant) -> Candidate:
     """Under its name, and for people to look at first where its card is odd. Raises BadRequest for terms that don't go with the card."""
     assert found.card is not None  # it was read
-    offer.terms.check_skills(found.card)
-    status = Status.PENDING if by.operator and found.facts["warnings"] else found.status
-    return replace(found, name=offer.name or _name_of(found.card), status=status)
+    request.terms.check_skills(found.card)
+    status = RegistrationStatus.PENDING if registrant.is_operator and found.facts["warnings"] else found.status
+    return replace(found, name=request.name or _derive_name(found.card), status=status)
 
 
-def _blank(entry: Registration) -> Candidate:
+def _blank_candidate(entry: Registration) -> Candidate:
     """An entry before anything is found out about it."""
     source = {"source": entry.facts.get("source", "")}
     return Candidate(entry.tenant, entry.name, entry.family, entry.kind, "", entry.owner, entry.status, facts=source)
 
 
-def _delegation(offer: AgentOffer, vendor: bool) -> str:
+def _default_delegation(request: AgentRegistrationRequest, vendor: bool) -> str:
     """No vendor knows our hop tokens, and whoever holds one may act for the person."""
     if vendor:
         return "none"
-    return "header" if offer.terms.upstream.keys() & {"headers", "auth", AWS} else "bearer"
+    return "header" if request.terms.upstream.keys() & {"headers", "auth", AWS_OPTION} else "bearer"
 
 
-def _check_same_host(blank: Candidate, called: str) -> None:
+def _check_same_host(blank: Candidate, called_url: str) -> None:
     """The operator's credentials are secrets of the host that was named; a card can't send them elsewhere. Raises BadRequest."""
     source = str(blank.facts.get("source", ""))
-    if blank.upstream.keys() & {AWS} and source and _host(source) != _host(called):
-        raise BadRequest(f"upstream.{AWS}", "is for the host that was named, but its card is called elsewhere: register that host's URL")
-    if blank.upstream.get("headers") and source and _host(source) != _host(called):
+    if blank.upstream.keys() & {AWS_OPTION} and source and _host_of(source) != _host_of(called_url):
+        raise BadRequest(
+            f"upstream.{AWS_OPTION}", "is for the host that was named, but its card is called elsewhere: register that host's URL"
+        )
+    if blank.upstream.get("headers") and source and _host_of(source) != _host_of(called_url):
         raise BadRequest("upstream.headers", "are for the host that was named, but its card is called elsewhere: register that host's URL")
 
 
-def _host(url: str) -> str | None:
+def _host_of(url: str) -> str | None:
     return urlsplit(url if "//" in url else f"//{url}").hostname
 
 
-def _name_of(card: AgentCard) -> str:
+def _derive_name(card: AgentCard) -> str:
     try:
-        return derived_name(card.name)
+        return derive_name(card.name)
     except BadName as error:
         raise BadRequest("name", f"is needed: {error}") from error
 
 
 @asynccontextmanager
-async def _in_time() -> AsyncIterator[None]:
+async def _registration_deadline() -> AsyncIterator[None]:
     """One deadline over everything that is asked of others."""
     try:
-        async with asyncio.timeout(LOOK_SECONDS):
+        async with asyncio.timeout(REGISTRATION_SECONDS):
             yield
     except TimeoutError as error:
         raise UpstreamFault("the upstream did not answer in time") from error

@@ -4,32 +4,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.tasks.contracts.skills import BadContract, check_contracts, check_skills
+from gateway.tasks.contracts.skills import BadContract, check_contracts, check_skill_names
 from policies.delegation.permissions import BadPermission, Permissions
 from policies.delegation.rulings import Grant
-from registry.cards.card import CLEARANCE_MAX, AgentCard, Endpoint
-from registry.changes import REGISTERED, Deed
+from registry.cards.card import CLEARANCE_MAX, AgentCard, AgentEndpoint
+from registry.changes import REGISTERED, RegistryChange
 
 DELEGATIONS = ("bearer", "header", "ticket", "none")
 TIMEOUT_MAX = 3600.0
-METHODS = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
-GRANTS = ("exchange", "jwt-bearer", "id-jag")
+CLIENT_AUTH_METHODS = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
+AUTH_GRANTS = ("exchange", "jwt-bearer", "id-jag")
 AUTH_TEXTS: Mapping[str, tuple[str, ...]] = {
     "account": ("personal", "service"),
     "issuer": (),
     "client_id": (),
     "client_secret": (),
-    "method": METHODS,
-    "grant": GRANTS,
+    "method": CLIENT_AUTH_METHODS,
+    "grant": AUTH_GRANTS,
     "assertion": (),
 }
 AUTH_LISTS = ("scopes", "authorization_servers")
-PROVIDER_TEXTS: Mapping[str, tuple[str, ...]] = {"issuer": (), "client_id": (), "client_secret": (), "method": METHODS}
+PROVIDER_TEXTS: Mapping[str, tuple[str, ...]] = {"issuer": (), "client_id": (), "client_secret": (), "method": CLIENT_AUTH_METHODS}
 CONTEXTS = ("none", "summary")
 ERAS = ("auto", "initialize")  # that a server is spoken to in
 ENDPOINTS_MAX = 16
 WEIGHT_MAX = 100
-RESERVED = (
+OPERATOR_FIELDS = (
     "ceiling",
     "delegation",
     "upstream",
@@ -42,7 +42,7 @@ RESERVED = (
     "context",
     "endpoints",
 )
-ACCOUNTS = ("person", "service")
+ACCOUNT_KINDS = ("person", "service")
 SHARED_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token"})
 
 
@@ -73,8 +73,8 @@ class Registrant:
 
     tenant: str
     owner: str
-    operator: bool
-    deed: Deed = REGISTERED
+    is_operator: bool
+    registry_change: RegistryChange = REGISTERED
     grant: Grant | None = None  # under which an operator looks at what a server offers
 
 
@@ -92,12 +92,12 @@ class OperatorTerms:
     sensitivities: Mapping[str, int] | None = None  # of single tools
     contracts: Mapping[str, Mapping[str, Any]] | None = None  # of an agent's skills
     context: str | None = None  # what it is told of the conversation that a message comes from
-    endpoints: tuple[Endpoint, ...] | None = None  # at which it is called besides
+    endpoints: tuple[AgentEndpoint, ...] | None = None  # at which it is called besides
 
-    def check(self, by: "Registrant") -> None:
+    def check(self, registrant: "Registrant") -> None:
         """Nobody but an operator says what an agent may do, what is sent along, and whom to trust. Raises BadRequest naming the field."""
-        if not by.operator:
-            for name in RESERVED:
+        if not registrant.is_operator:
+            for name in OPERATOR_FIELDS:
                 if getattr(self, name) not in (None, "", {}, ()) and (name, getattr(self, name)) != ("rank", 0):
                     raise BadRequest(name, "is for operators to set")
         if self.delegation and self.delegation not in DELEGATIONS:
@@ -105,7 +105,7 @@ class OperatorTerms:
         if self.delegation == "bearer" and "auth" in self.upstream:
             raise BadRequest("delegation", "bearer leaves no place for the token of upstream.auth: header or none is needed")
         try:
-            Permissions.of(self.ceiling or ())
+            Permissions.parse(self.ceiling or ())
         except BadPermission as error:
             raise BadRequest("ceiling", f"has an entry that is no permission: {error}") from error
         self._check_labels()
@@ -115,7 +115,7 @@ class OperatorTerms:
     def check_skills(self, card: AgentCard | None) -> None:
         """What can't be known before the agent's card is read. Raises BadRequest."""
         try:
-            check_skills(self.contracts or {}, card.skills if card else ())
+            check_skill_names(self.contracts or {}, card.skills if card else ())
         except BadContract as error:
             raise BadRequest(error.field, error.problem) from error
 
@@ -163,8 +163,8 @@ class OperatorTerms:
 
 def _check_account(upstream: Mapping[str, Any], headers: list[str]) -> None:
     """Whose account is used: each person's own, and then nothing that is everybody's. Raises BadRequest naming the member."""
-    if upstream["account"] not in ACCOUNTS:
-        raise BadRequest("upstream.account", f"must be one of: {', '.join(ACCOUNTS)}")
+    if upstream["account"] not in ACCOUNT_KINDS:
+        raise BadRequest("upstream.account", f"must be one of: {', '.join(ACCOUNT_KINDS)}")
     personal = upstream["account"] == "person"
     if personal and "auth" not in upstream:
         raise BadRequest("upstream.auth", "is needed beside account: person; auth: {} is enough for most servers")
@@ -212,16 +212,16 @@ def _check_grant(auth: Mapping[str, Any]) -> None:
         raise BadRequest("upstream.auth.assertion", "is for grant: jwt-bearer of account: service")
 
 
-def _check_texts(where: str, given: Mapping[str, Any], texts: Mapping[str, tuple[str, ...]]) -> None:
+def _check_texts(field: str, given: Mapping[str, Any], texts: Mapping[str, tuple[str, ...]]) -> None:
     for name in given.keys() & texts.keys():
         if not isinstance(given[name], str) or not given[name].isprintable() or not given[name]:
-            raise BadRequest(f"{where}.{name}", "must be a text of one line")
+            raise BadRequest(f"{field}.{name}", "must be a text of one line")
         if texts[name] and given[name] not in texts[name]:
-            raise BadRequest(f"{where}.{name}", f"must be one of: {', '.join(texts[name])}")
+            raise BadRequest(f"{field}.{name}", f"must be one of: {', '.join(texts[name])}")
 
 
 @dataclass(frozen=True, slots=True)
-class AgentOffer:
+class AgentRegistrationRequest:
     """Either `url` or `card`. Without a name one is made of the card's."""
 
     url: str = ""
@@ -233,7 +233,7 @@ class AgentOffer:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerOffer:
+class ServerRegistrationRequest:
     """`openapi`: the address of a document that describes an HTTP API, or the document; `url` may then be empty.
 
     `known`: the digest of the document that was read there before.
@@ -243,4 +243,4 @@ class ServerOffer:
     url: str
     terms: OperatorTerms = OperatorTerms()
     openapi: str | Mapping[str, Any] | None = None
-    known: str = ""
+    known_digest: str = ""

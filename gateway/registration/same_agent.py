@@ -11,7 +11,7 @@ from registry.cards.card import AgentCard, BadCard, Registration
 from registry.rows import Candidate
 
 
-class Endpoints:
+class EndpointIdentityCheck:
     """Asks each of them who is there."""
 
     def __init__(self, cards: CardSource, vendors: VendorSource) -> None:
@@ -24,21 +24,21 @@ class Endpoints:
             place = f"endpoints[{at}].url"
             await self._cards.vet_target(place, each.url)
             try:
-                card = await self._card(entry, each.url)
+                card = await self._read_card(entry, each.url)
             except BadCard as error:
                 raise BadRequest(place, f"has a card that can't be used: {error}") from error
-            if card is None or entry.card is None or _identity(card) != _identity(entry.card):
+            if card is None or entry.card is None or _card_identity(card) != _card_identity(entry.card):
                 raise BadRequest(place, "is where another agent answers: its card has another name, version or skills")
 
-    async def _card(self, entry: Registration | Candidate, url: str) -> AgentCard | None:
-        if self._vendors.speaks(entry.kind):
+    async def _read_card(self, entry: Registration | Candidate, url: str) -> AgentCard | None:
+        if self._vendors.is_vendor(entry.kind):
             blank = Candidate(entry.tenant, entry.name, entry.family, entry.kind, "", entry.owner, entry.status)
-            return (await self._vendors.told(replace(blank, upstream=entry.upstream), url)).card
+            return (await self._vendors.candidate_from_agent(replace(blank, upstream=entry.upstream), url)).card
         parts = urlsplit(grpc_url(url))
-        read = await self._cards.fetched(f"{parts.scheme}://{parts.netloc}", entry.upstream)
+        read = await self._cards.fetch(f"{parts.scheme}://{parts.netloc}", entry.upstream)
         return None if read is None else read.card
 
 
-def _identity(card: AgentCard) -> tuple[str, str, tuple[str, ...]]:
+def _card_identity(card: AgentCard) -> tuple[str, str, tuple[str, ...]]:
     """What two endpoints of one agent have in common."""
     return card.name, card.version, tuple(sorted(skill.id for skill in card.skills))

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from adapters.oauth.authorized import Approach
+from adapters.oauth.authorized import CredentialRequest
 from adapters.openapi.document import read_api
-from adapters.openapi.tools import KIND as OPENAPI
+from adapters.openapi.tools import OPENAPI_KIND as OPENAPI
 from gateway.registration.card_source import CardSource
-from gateway.registration.requests import BadRequest, Registrant, ServerOffer
+from gateway.registration.requests import BadRequest, Registrant, ServerRegistrationRequest
 
-LEFT_OUT_SHOWN = 50  # definitions that are named, of those that are left out
+LEFT_OUT_SHOWN_MAX = 50  # definitions that are named, of those that are left out
 Definition = Mapping[str, Any]
 
 
-class Probed(Protocol):
+class ServerProbe(Protocol):
     """adapters/mcp_client/probe.py."""
 
     @property
@@ -35,7 +35,7 @@ class Probed(Protocol):
     def templates(self) -> Sequence[Definition]: ...
 
 
-class Described(Protocol):
+class ApiDescription(Protocol):
     """adapters/openapi/document.py."""
 
     @property
@@ -54,66 +54,68 @@ class Described(Protocol):
     def digest(self) -> str: ...
 
 
-class Servers(Protocol):
+class ServerReader(Protocol):
     """adapters/tool_servers.py."""
 
-    async def probe(self, name: str, url: str, headers: Mapping[str, str], approach: Approach | None = None) -> Probed: ...
+    async def probe(
+        self, name: str, url: str, headers: Mapping[str, str], credential_request: CredentialRequest | None = None
+    ) -> ServerProbe: ...
 
-    async def read(self, source: str, headers: Mapping[str, str], known: str = "") -> Described: ...
+    async def read(self, source: str, headers: Mapping[str, str], known: str = "") -> ApiDescription: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ServerFindings:
     """`lists`: definitions by kind, as registry/rows.py makes them."""
 
     kind: str
     url: str
     facts: Mapping[str, Any]
-    lists: Mapping[str, Sequence[Definition]]
+    definitions: Mapping[str, Sequence[Definition]]
 
 
 class ServerSource:
     """`credentials` turns an entry's `upstream` into the headers that the operator lets us send."""
 
-    def __init__(self, cards: CardSource, servers: Servers, credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]) -> None:
+    def __init__(self, cards: CardSource, servers: ServerReader, credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]) -> None:
         self._cards = cards
         self._servers = servers
         self._credentials = credentials
 
-    async def found(self, by: Registrant, offer: ServerOffer, command: bool = False) -> Found:
+    async def inspect(self, registrant: Registrant, request: ServerRegistrationRequest, command: bool = False) -> ServerFindings:
         """Raises BadRequest, UrlRefused, UpstreamFault, and ConsentNeeded of whoever registers."""
-        if offer.openapi is not None:
-            return await self._described(offer, offer.openapi)
+        if request.openapi is not None:
+            return await self._read_api(request, request.openapi)
         if not command:
-            await self._cards.vet_callee("url", offer.url)
-        approach = Approach(by.tenant, offer.name, offer.url, offer.terms.upstream, by.grant)
-        probed = await self._servers.probe(offer.name, offer.url, self._credentials(offer.terms.upstream), approach)
+            await self._cards.vet_callee("url", request.url)
+        approach = CredentialRequest(registrant.tenant, request.name, request.url, request.terms.upstream, registrant.grant)
+        probed = await self._servers.probe(request.name, request.url, self._credentials(request.terms.upstream), approach)
         lists = {"tools": probed.tools, "prompts": probed.prompts, "resources": probed.resources, "templates": probed.templates}
-        return Found("mcp", offer.url, probed.facts, lists)
+        return ServerFindings("mcp", request.url, probed.facts, lists)
 
-    async def _described(self, offer: ServerOffer, openapi: str | Mapping[str, Any]) -> Found:
+    async def _read_api(self, request: ServerRegistrationRequest, openapi: str | Mapping[str, Any]) -> ServerFindings:
         """The API is called where its document says, or at `url`, where that is given."""
         source = openapi if isinstance(openapi, str) else ""
         if isinstance(openapi, str):
             await self._cards.vet_callee("openapi", source)
-            api = await self._servers.read(source, self._credentials(offer.terms.upstream), offer.known)
+            api = await self._servers.read(source, self._credentials(request.terms.upstream), request.known_digest)
         else:
             api = await asyncio.to_thread(read_api, openapi)
-        url = offer.url or api.base
+        url = request.url or api.base
         if not url:
             raise BadRequest("url", "is needed: the document does not say where the API is")
         await self._cards.vet_callee("url", url)
-        if not offer.url and source and offer.terms.upstream.get("headers") and urlsplit(source).hostname != urlsplit(url).hostname:
+        if not request.url and source and request.terms.upstream.get("headers") and urlsplit(source).hostname != urlsplit(url).hostname:
             raise BadRequest("upstream.headers", "are for the host that was named, but the API is elsewhere: give its address as url")
         facts: dict[str, Any] = {"era": OPENAPI, "protocol_version": api.version, "source": source}
         if api.digest:
             facts["document"] = api.digest
-        return Found(OPENAPI, url, facts | _left_out(api.left_out), {"tools": api.tools})
+        return ServerFindings(OPENAPI, url, facts | _left_out_fact(api.left_out), {"tools": api.tools})
 
 
-def _left_out(found: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def _left_out_fact(left_out: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """What an operator is shown of definitions that no client gets to see, as JSON gives it back. Nothing where there are none."""
-    if not found:
+    if not left_out:
         return {}
-    first = [{"name": name, "why": why} for name, why in found[:LEFT_OUT_SHOWN]]
-    return {"left_out": {"count": len(found), "first": first}}
+    first = [{"name": name, "why": why} for name, why in left_out[:LEFT_OUT_SHOWN_MAX]]
+    return {"left_out": {"count": len(left_out), "first": first}}

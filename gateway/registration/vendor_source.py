@@ -10,19 +10,19 @@ import msgspec
 
 from adapters.catalog import UnknownKind
 from adapters.contract import UpstreamFault
-from adapters.upstream.aws_access import AWS, access_of
+from adapters.upstream.aws_access import AWS_OPTION, parse_access
 from adapters.upstream.egress import EgressRefused
-from adapters.vendors.sdk.agent import GENERIC, AgentFacts, BadOptions, Features, OpenQuestions, SkillFacts
-from adapters.vendors.sdk.connection import Place
+from adapters.vendors.sdk.agent import COMMON_OPTIONS, AgentFacts, BadOptions, Features, OpenQuestions, SkillFacts
+from adapters.vendors.sdk.connection import VendorEndpoint
 from gateway.registration.card_source import CardSource
-from gateway.registration.requests import AgentOffer, BadRequest, UrlRefused
+from gateway.registration.requests import AgentRegistrationRequest, BadRequest, UrlRefused
 from registry.cards.card import FEATURES, QUESTIONS
 from registry.cards.reader import read_card
-from registry.drift.suspicions import suspicions
+from registry.drift.suspicions import find_suspicions
 from registry.rows import Candidate
 
-LOOK_SECONDS = 20.0
-FORMS = "urn:interlock:a2a:skill-forms:1"  # as gateway/ingress/mcp_server/catalogue/skill_schemas.py reads it
+DESCRIBE_SECONDS = 20.0
+SKILL_FORMS_EXTENSION = "urn:interlock:a2a:skill-forms:1"  # as gateway/ingress/mcp_server/catalogue/skill_schemas.py reads it
 
 
 class Vendors(Protocol):
@@ -36,19 +36,22 @@ class Vendors(Protocol):
 
     def check(self, kind: str, upstream: Mapping[str, Any]) -> None: ...
 
-    async def describe(self, kind: str, place: Place) -> AgentFacts: ...
+    async def describe(self, kind: str, endpoint: VendorEndpoint) -> AgentFacts: ...
 
 
-OWN = {"mcp": frozenset({"account", "era"}), "a2a": frozenset({QUESTIONS, AWS})}  # members of `upstream`, by the kinds that have no adapter
+OWN_MEMBERS = {
+    "mcp": frozenset({"account", "era"}),
+    "a2a": frozenset({QUESTIONS, AWS_OPTION}),
+}  # members of `upstream`, by the kinds that have no adapter
 
 
-def _check_access(given: Any) -> None:
+def _check_aws_access(access: Any) -> None:
     """Raises BadRequest."""
     try:
-        access_of(given)
+        parse_access(access)
     except ValueError as error:
         name, _, problem = str(error).partition(": ")
-        raise BadRequest(f"upstream.{AWS}.{shown(name)}".rstrip("."), problem[:1].lower() + problem[1:]) from None
+        raise BadRequest(f"upstream.{AWS_OPTION}.{printable_name(name)}".rstrip("."), problem[:1].lower() + problem[1:]) from None
 
 
 class NoVendors:
@@ -66,7 +69,7 @@ class NoVendors:
     def check(self, kind: str, upstream: Mapping[str, Any]) -> None:
         raise UnknownKind(kind)
 
-    async def describe(self, kind: str, place: Place) -> AgentFacts:
+    async def describe(self, kind: str, place: VendorEndpoint) -> AgentFacts:
         raise UnknownKind(kind)
 
 
@@ -78,14 +81,14 @@ class VendorSource:
         self._cards = cards
         self._credentials = credentials
 
-    def speaks(self, kind: str) -> bool:
+    def is_vendor(self, kind: str) -> bool:
         return self._vendors.is_vendor(kind)
 
-    def takes(self, offer: AgentOffer) -> bool:
+    def is_vendor_request(self, request: AgentRegistrationRequest) -> bool:
         """Whether it is of a vendor's agent. Raises BadRequest for one that comes with a card."""
-        if self.speaks(offer.kind) and offer.card is not None:
-            raise BadRequest("card", f"is not what agents of the kind {offer.kind} have: give the url")
-        return self.speaks(offer.kind)
+        if self.is_vendor(request.kind) and request.card is not None:
+            raise BadRequest("card", f"is not what agents of the kind {request.kind} have: give the url")
+        return self.is_vendor(request.kind)
 
     async def load(self, kind: str) -> None:
         """Before a kind is asked for anything else, so that its libraries are there."""
@@ -93,13 +96,13 @@ class VendorSource:
 
     def check(self, kind: str, upstream: Mapping[str, Any]) -> None:
         """Options of an adapter are for agents of its kind alone. Raises BadRequest."""
-        if not self.speaks(kind):
-            for name in sorted(upstream.keys() - GENERIC - OWN.get(kind, frozenset())):
-                raise BadRequest(f"upstream.{shown(name)}", "is not a member of this request")
+        if not self.is_vendor(kind):
+            for name in sorted(upstream.keys() - COMMON_OPTIONS - OWN_MEMBERS.get(kind, frozenset())):
+                raise BadRequest(f"upstream.{printable_name(name)}", "is not a member of this request")
             if upstream.get(QUESTIONS, OpenQuestions.ONE) != OpenQuestions.ONE:
                 raise BadRequest(f"upstream.{QUESTIONS}", f"must be {OpenQuestions.ONE}")
-            if AWS in upstream:
-                _check_access(upstream[AWS])
+            if AWS_OPTION in upstream:
+                _check_aws_access(upstream[AWS_OPTION])
             return
         try:
             self._vendors.check(kind, upstream)
@@ -108,14 +111,14 @@ class VendorSource:
         except UnknownKind as error:
             raise BadRequest("kind", "has an adapter that can't be loaded") from error
 
-    async def told(self, blank: Candidate, url: str) -> Candidate:
+    async def candidate_from_agent(self, blank: Candidate, url: str) -> Candidate:
         """`blank` with what an agent tells about itself. Raises BadRequest, UrlRefused, BadCard and UpstreamFault."""
         kind, upstream = blank.kind, blank.upstream
         await self.load(kind)
         self.check(kind, upstream)
         await self._cards.vet_target("url", url)
-        deadline = asyncio.get_running_loop().time() + LOOK_SECONDS
-        place = Place(url, upstream, self._credentials(upstream), deadline)
+        deadline = asyncio.get_running_loop().time() + DESCRIBE_SECONDS
+        place = VendorEndpoint(url, upstream, self._credentials(upstream), deadline)
         try:
             async with asyncio.timeout_at(deadline):
                 told = await self._vendors.describe(kind, place)
@@ -124,7 +127,7 @@ class VendorSource:
         except TimeoutError as error:
             raise UpstreamFault("the upstream did not answer in time") from error
         features = self._vendors.features(kind, upstream)
-        document = card_of(told, kind, url, features)
+        document = build_card(told, kind, url, features)
         text = json.dumps(document, ensure_ascii=False)
         facts = {
             "interface": url,
@@ -133,27 +136,27 @@ class VendorSource:
             "source": url,
             "signature": "none",
             "signed_by": "",
-            "warnings": suspicions(document),
+            "warnings": find_suspicions(document),
             FEATURES: msgspec.structs.asdict(features),
         }
         return replace(blank, url=url, facts=facts, card=read_card(document), card_text=text)
 
 
-def card_of(told: AgentFacts, kind: str, url: str, features: Features) -> dict[str, Any]:
+def build_card(agent_facts: AgentFacts, kind: str, url: str, features: Features) -> dict[str, Any]:
     """In the shape of A2A 1.0, whose binding is the vendor's own: nobody but the adapter calls it there."""
-    skills = told.skills or (SkillFacts("chat", told.name, told.description),)
+    skills = agent_facts.skills or (SkillFacts("chat", agent_facts.name, agent_facts.description),)
     forms = {each.id: {"inputSchema": each.schema} for each in skills if each.schema is not None}
     return {
-        "name": told.name,
-        "description": told.description,
-        "version": told.version,
+        "name": agent_facts.name,
+        "description": agent_facts.description,
+        "version": agent_facts.version,
         "supportedInterfaces": [{"url": url, "protocolBinding": kind, "protocolVersion": "1.0"}],
         "capabilities": {
             "streaming": features.streams,
-            **({"extensions": [{"uri": FORMS, "params": {"skills": forms}}]} if forms else {}),
+            **({"extensions": [{"uri": SKILL_FORMS_EXTENSION, "params": {"skills": forms}}]} if forms else {}),
         },
-        "defaultInputModes": list(told.input_modes),
-        "defaultOutputModes": list(told.output_modes),
+        "defaultInputModes": list(agent_facts.input_modes),
+        "defaultOutputModes": list(agent_facts.output_modes),
         "skills": [
             {"id": each.id, "name": each.name, "description": each.description or each.name, "tags": list(each.tags) or [kind]}
             for each in skills
@@ -161,6 +164,6 @@ def card_of(told: AgentFacts, kind: str, url: str, features: Features) -> dict[s
     }
 
 
-def shown(name: str) -> str:
+def printable_name(name: str) -> str:
     """A stranger's name for a member, fit for a message."""
     return "".join(letter if letter.isprintable() and letter != " " else "?" for letter in name[:100])

@@ -13,28 +13,28 @@ import structlog
 import uvicorn
 
 from gateway.ingress.http.asgi import Receive, Scope, Send
-from gateway.ingress.http.authentication import Admission, hosts_of
+from gateway.ingress.http.authentication import RequestAuthentication, own_hosts
 from gateway.ingress.http.cors import Cors
-from gateway.ingress.http.request_trace import Visits
-from gateway.server.banner import greet
+from gateway.ingress.http.request_trace import RequestTraces
+from gateway.server.banner import print_banner
 from gateway.server.composition import mcp_server as tool_door
 from gateway.server.composition import protocol_servers as doors
 from gateway.server.composition.capacity import client_limits
-from gateway.server.composition.framework import client_authentication, proofs, rest
+from gateway.server.composition.framework import build_client_authentication, build_framework_app, build_proofs
 from gateway.server.composition.process import Gateway
 from gateway.server.composition.storage import refuse_wrong_database
 from gateway.server.drain import SIGNALS, SPARE_SECONDS
-from gateway.server.router import App, Doors, Front
+from gateway.server.router import App, Handlers, Router
 from gateway.server.settings import Settings
 from gateway.server.sockets.client_limits import STATE, Connections
-from gateway.server.watchdog import BUCKETS as BLOCKED_BUCKETS
+from gateway.server.watchdog import BLOCKED_BUCKETS as BLOCKED_BUCKETS
 from gateway.server.watchdog import Watchdog
 from gateway.storage.database import Database, engine_for
 from gateway.telemetry.worker_figures import VARIABLE, FiguresFolder, WorkerFigures
 from policies.keys.signing import SigningKeys
 
-SETTINGS = "INTERLOCK_SERVING"
-NOT_STARTED = 3
+SETTINGS_VARIABLE = "INTERLOCK_SERVING"
+NOT_STARTED_EXIT_CODE = 3
 log = structlog.get_logger()
 
 
@@ -43,7 +43,7 @@ def serve(settings: Settings) -> None:
 
     Raises DatabaseUnusable, HomeInUse, KeysUnusable, BadPolicy and ValueError for a gateway that can't be built.
     """
-    os.environ[SETTINGS] = settings.model_dump_json()
+    os.environ[SETTINGS_VARIABLE] = settings.model_dump_json()
     for number in SIGNALS:
         signal.signal(number, _stopped)
     if settings.workers > 1:
@@ -52,12 +52,12 @@ def serve(settings: Settings) -> None:
         return
     gateway = Gateway(settings)
     gateway.drain.takes_signals = True
-    server = _Server(uvicorn.Config(application(gateway), **_options(settings)), gateway)
+    server = _BannerServer(uvicorn.Config(build_application(gateway), **_uvicorn_options(settings)), gateway)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # uvicorn takes them while it runs, and raises what it got once more at its end
     server.run()
     if not server.started:
-        sys.exit(NOT_STARTED)
+        sys.exit(NOT_STARTED_EXIT_CODE)
 
 
 def _run_workers(settings: Settings) -> None:
@@ -65,7 +65,7 @@ def _run_workers(settings: Settings) -> None:
     figures = FiguresFolder(settings.home)
     os.environ[VARIABLE] = str(figures.path)
     try:
-        uvicorn.run("gateway.server.app:from_environment", factory=True, workers=settings.workers, **_options(settings))
+        uvicorn.run("gateway.server.app:from_environment", factory=True, workers=settings.workers, **_uvicorn_options(settings))
     finally:
         figures.remove()
 
@@ -84,7 +84,7 @@ def _check_database(settings: Settings) -> None:
         database.close()
 
 
-class _Server(uvicorn.Server):
+class _BannerServer(uvicorn.Server):
     """One that greets, once it can be reached."""
 
     def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
@@ -94,10 +94,10 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            greet(self._gateway)
+            print_banner(self._gateway)
 
 
-def _options(settings: Settings) -> dict[str, Any]:
+def _uvicorn_options(settings: Settings) -> dict[str, Any]:
     return {
         "host": settings.host,
         "port": settings.port,
@@ -114,19 +114,19 @@ def _options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def from_environment() -> Front:
+def build_worker_application() -> Router:
     """What a worker serves."""
-    gateway = Gateway(Settings.model_validate_json(os.environ[SETTINGS]), WorkerFigures(Path(os.environ[VARIABLE])))
+    gateway = Gateway(Settings.model_validate_json(os.environ[SETTINGS_VARIABLE]), WorkerFigures(Path(os.environ[VARIABLE])))
     gateway.drain.takes_signals = True
-    gateway.greeting = lambda: greet(gateway)  # the sockets are open before the workers are there
-    return application(gateway)
+    gateway.on_started = lambda: print_banner(gateway)  # the sockets are open before the workers are there
+    return build_application(gateway)
 
 
 def _with_connections(gateway: Gateway) -> App:
     """The lifespan of `gateway`, whose state tells the sockets what connections of clients may cost."""
     dropped = gateway.metrics.counter("connections_dropped", "Connections of clients that a limit closed.", "reason")
     connections = Connections(client_limits(gateway.settings), dropped)
-    gateway.metrics.gauge("connections", "Open connections of clients.", lambda: connections.open)
+    gateway.metrics.add_gauge("connections", "Open connections of clients.", lambda: connections.open)
 
     async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})[STATE] = connections
@@ -135,22 +135,26 @@ def _with_connections(gateway: Gateway) -> App:
     return lifespan
 
 
-def application(gateway: Gateway) -> Front:
+def build_application(gateway: Gateway) -> Router:
     """The ASGI application."""
     settings, url = gateway.settings, gateway.settings.public_url
-    clients = client_authentication(gateway)
-    shown = proofs(gateway, clients)
-    hosts, cors = hosts_of(url, settings.host, settings.port), Cors(settings.server.cors_origins)
-    admission = Admission(gateway.callers, url, hosts, gateway.refusals.note, shown, cors=cors)
-    visits, operations = Visits(gateway.tracer, gateway.metrics), doors.operations_of(gateway)
-    agents = doors.agent_door(gateway, admission, operations, visits)
-    administration = rest(gateway, admission, clients, shown)
-    joined = Doors(
-        agents, tool_door.endpoint(gateway, admission), doors.health(gateway, admission), administration, _with_connections(gateway)
+    clients = build_client_authentication(gateway)
+    shown = build_proofs(gateway, clients)
+    hosts, cors = own_hosts(url, settings.host, settings.port), Cors(settings.server.cors_origins)
+    admission = RequestAuthentication(gateway.caller_resolver, url, hosts, gateway.rejected_credentials.log_rejection, shown, cors=cors)
+    visits, operations = RequestTraces(gateway.tracer, gateway.metrics), doors.build_operations(gateway)
+    agents = doors.build_a2a_server(gateway, admission, operations, visits)
+    administration = build_framework_app(gateway, admission, clients, shown)
+    joined = Handlers(
+        agents,
+        tool_door.build_endpoint(gateway, admission),
+        doors.build_health(gateway, admission),
+        administration,
+        _with_connections(gateway),
     )
-    watchdog = Watchdog(gateway.metrics.duration("event_loop_blocked", "How long the event loop stood still.", BLOCKED_BUCKETS))
-    gateway.opening.append(watchdog.start)
-    gateway.closing.append(watchdog.stop)
+    watchdog = Watchdog(gateway.metrics.add_histogram("event_loop_blocked", "How long the event loop stood still.", BLOCKED_BUCKETS))
+    gateway.on_start.append(watchdog.start)
+    gateway.on_stop_before_turns.append(watchdog.stop)
     if settings.grpc_port:
-        gateway.opening.append(lambda: doors.open_grpc(gateway, admission, operations, visits))
-    return Front(admission, joined, visits, gateway.drain)
+        gateway.on_start.append(lambda: doors.open_grpc_server(gateway, admission, operations, visits))
+    return Router(admission, joined, visits, gateway.drain)

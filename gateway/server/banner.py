@@ -10,53 +10,53 @@ import structlog
 from adapters.sandbox.isolation import Isolation
 from adapters.version import VERSION
 from gateway.server.composition.process import Gateway
-from registry.cards.card import Family, Status
+from registry.cards.card import Family, RegistrationStatus
 
-USUAL_URL, USUAL_HOME = "http://127.0.0.1:8080", Path(".interlock")
-NAMES_SHOWN = 12
+DEFAULT_URL, DEFAULT_HOME = "http://127.0.0.1:8080", Path(".interlock")
+NAMES_SHOWN_MAX = 12
 log = structlog.get_logger()
 
 
-def greet(gateway: Gateway) -> None:
+def print_banner(gateway: Gateway) -> None:
     """On a terminal in words; else in the log."""
     if sys.stderr.isatty():
-        print("\n".join(lines(gateway)), file=sys.stderr, flush=True)
+        print("\n".join(banner_lines(gateway)), file=sys.stderr, flush=True)
         return
     settings = gateway.settings
     known = {family.value: [entry.name for entry in gateway.registry.list("default", family)] for family in Family}
     sandbox = gateway.isolation.kind if gateway.isolation else "off"
-    made = {"made": gateway.made} if gateway.made else {}
-    said = {"grpc": settings.public_grpc, "version": VERSION, "next": todo(gateway), "sandbox": sandbox, **made, **known}
+    made = {"made": gateway.created_files} if gateway.created_files else {}
+    said = {"grpc": settings.public_grpc, "version": VERSION, "next": next_steps(gateway), "sandbox": sandbox, **made, **known}
     log.info("serving", url=settings.public_url, **said)
 
 
-def lines(gateway: Gateway) -> Iterator[str]:
+def banner_lines(gateway: Gateway) -> Iterator[str]:
     """The words."""
     settings = gateway.settings
     yield f"Interlock {VERSION} serves {settings.public_url}" + (f", gRPC at {settings.public_grpc}" if settings.public_grpc else "")
-    yield f"  agents   {_names(gateway, Family.AGENT)}"
-    yield f"  servers  {_names(gateway, Family.SERVER)}"
+    yield f"  agents   {_describe_entries(gateway, Family.AGENT)}"
+    yield f"  servers  {_describe_entries(gateway, Family.SERVER)}"
     if gateway.isolation is not None:
-        yield f"  sandbox  {_sandbox(gateway.isolation)}"
-    yield f"  people   {_people(gateway)}"
-    for number, (what, path) in enumerate(gateway.made.items()):
+        yield f"  sandbox  {_describe_sandbox(gateway.isolation)}"
+    yield f"  people   {_describe_issuers(gateway)}"
+    for number, (what, path) in enumerate(gateway.created_files.items()):
         yield f"  {'' if number else 'made':8} {what}: {path}"
-    yield "  next     in another terminal" + (", in this folder:" if settings.home == USUAL_HOME else ":")
-    yield from (f"             {step}" for step in todo(gateway))
+    yield "  next     in another terminal" + (", in this folder:" if settings.home == DEFAULT_HOME else ":")
+    yield from (f"             {step}" for step in next_steps(gateway))
 
 
-def todo(gateway: Gateway) -> list[str]:
+def next_steps(gateway: Gateway) -> list[str]:
     """Commands that lead on from here, for a terminal that knows nothing yet."""
     settings, steps = gateway.settings, []
-    if settings.public_url != USUAL_URL:
+    if settings.public_url != DEFAULT_URL:
         steps.append(f"export INTERLOCK_URL={settings.public_url}")
-    if settings.home != USUAL_HOME:
+    if settings.home != DEFAULT_HOME:
         steps.append(f"export INTERLOCK_HOME={shlex.quote(str(settings.home.absolute()))}")
     entries = gateway.registry.list("default")
-    waiting = next((entry for entry in entries if entry.status is Status.PENDING), None)
-    ready = next((entry for entry in entries if entry.family is Family.AGENT and entry.status is Status.ACTIVE), None)
+    waiting = next((entry for entry in entries if entry.status is RegistrationStatus.PENDING), None)
+    ready = next((entry for entry in entries if entry.family is Family.AGENT and entry.status is RegistrationStatus.ACTIVE), None)
     user = "admin" if waiting or not ready else "alice"
-    steps.append(f"export INTERLOCK_TOKEN=$(interlock token --user {user})" if settings.development else "export INTERLOCK_TOKEN=…")
+    steps.append(f"export INTERLOCK_TOKEN=$(interlock token --user {user})" if settings.is_development else "export INTERLOCK_TOKEN=…")
     if waiting:
         steps.append(f"interlock {waiting.family.value} show {waiting.name}   # it waits for an operator's approval")
     elif ready:
@@ -66,20 +66,23 @@ def todo(gateway: Gateway) -> list[str]:
     return steps
 
 
-def _names(gateway: Gateway, family: Family) -> str:
+def _describe_entries(gateway: Gateway, family: Family) -> str:
     entries = gateway.registry.list("default", family)
-    shown = [entry.name if entry.status is Status.ACTIVE else f"{entry.name} ({entry.status.value})" for entry in entries[:NAMES_SHOWN]]
-    more = [f"and {len(entries) - NAMES_SHOWN} more"] if len(entries) > NAMES_SHOWN else []
+    shown = [
+        entry.name if entry.status is RegistrationStatus.ACTIVE else f"{entry.name} ({entry.status.value})"
+        for entry in entries[:NAMES_SHOWN_MAX]
+    ]
+    more = [f"and {len(entries) - NAMES_SHOWN_MAX} more"] if len(entries) > NAMES_SHOWN_MAX else []
     return ", ".join([*shown, *more]) or "none yet"
 
 
-def _sandbox(isolation: Isolation) -> str:
-    return "isolated by bubblewrap" if isolation.strong else f"weaker, by its interpreter alone: {isolation.why}"
+def _describe_sandbox(isolation: Isolation) -> str:
+    return "isolated by bubblewrap" if isolation.is_strong else f"weaker, by its interpreter alone: {isolation.weakness}"
 
 
-def _people(gateway: Gateway) -> str:
+def _describe_issuers(gateway: Gateway) -> str:
     settings = gateway.settings
     issuers = [issuer.issuer for issuer in settings.identity.issuers]
-    if settings.development:
+    if settings.is_development:
         issuers.append("anybody, by a token of the development issuer: for one machine, not for a network")
     return ", ".join(issuers) or "nobody: set identity.issuers"

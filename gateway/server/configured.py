@@ -4,19 +4,19 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.background import let_go
-from registry.cards.card import Endpoint
-from registry.seeds import AgentSeed, Seed, Seeds, ServerSeed, VirtualSeed
+from gateway.background import run_in_background
+from registry.cards.card import AgentEndpoint
+from registry.seeds import ConfiguredAgent, ConfiguredEntry, ConfiguredEntryRegistrar, ConfiguredServer, ConfiguredVirtualServer
 from registry.virtual.selection import Selection
 
-AGAIN_SECONDS = 2.0
+RETRY_SECONDS = 2.0
 
 
-def seeds_of(agents: Iterable[Any], servers: Iterable[Any], virtual: Iterable[Any] = ()) -> list[Seed]:
+def build_configured_entries(agents: Iterable[Any], servers: Iterable[Any], virtual: Iterable[Any] = ()) -> list[ConfiguredEntry]:
     """What to plant for the entries `agents`, `servers` and `virtual` of the configuration file (gateway/server/settings.py)."""
     return [
         *(
-            AgentSeed(
+            ConfiguredAgent(
                 name=each.name,
                 url=each.url,
                 card=each.card,
@@ -29,12 +29,12 @@ def seeds_of(agents: Iterable[Any], servers: Iterable[Any], virtual: Iterable[An
                 clearance=each.clearance,
                 contracts=each.contracts,
                 context=each.context,
-                endpoints=tuple(Endpoint(one.url, one.weight) for one in each.endpoints),
+                endpoints=tuple(AgentEndpoint(one.url, one.weight) for one in each.endpoints),
             )
             for each in agents
         ),
         *(
-            ServerSeed(
+            ConfiguredServer(
                 name=each.name,
                 url=each.url,
                 command=each.command,
@@ -49,40 +49,40 @@ def seeds_of(agents: Iterable[Any], servers: Iterable[Any], virtual: Iterable[An
             )
             for each in servers
         ),
-        *(VirtualSeed(each.name, Selection.of(each.model_dump())) for each in virtual),
+        *(ConfiguredVirtualServer(each.name, Selection.from_document(each.model_dump())) for each in virtual),
     ]
 
 
-class Planting:
+class ConfiguredEntries:
     """Retries each entry that could not be reached, whatever becomes of the others."""
 
-    def __init__(self, seeds: Seeds, wanted: Iterable[Seed]) -> None:
+    def __init__(self, seeds: ConfiguredEntryRegistrar, entries: Iterable[ConfiguredEntry]) -> None:
         self._seeds = seeds
-        self._left = dict(enumerate(wanted))
-        self._trying: dict[int, asyncio.Task[None]] = {}
+        self._unregistered = dict(enumerate(entries))
+        self._attempts: dict[int, asyncio.Task[None]] = {}
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         """The first round; a silent host delays the start for two seconds at most."""
-        await self.round()
-        if self._trying:
-            await asyncio.wait(list(self._trying.values()), timeout=AGAIN_SECONDS)
+        await self.run_once()
+        if self._attempts:
+            await asyncio.wait(list(self._attempts.values()), timeout=RETRY_SECONDS)
 
-    async def round(self) -> None:
+    async def run_once(self) -> None:
         """Begins a try at each that is left and is not being tried; does not wait for any."""
-        for number, seed in self._left.items():
-            if number not in self._trying:
-                self._trying[number] = let_go(self._try(number, seed), "seed_broke", name=seed.name)
+        for number, seed in self._unregistered.items():
+            if number not in self._attempts:
+                self._attempts[number] = run_in_background(self._register(number, seed), "seed_broke", name=seed.name)
 
     async def close(self) -> None:
         """Gives up on tries under way."""
-        trying = list(self._trying.values())
+        trying = list(self._attempts.values())
         for each in trying:
             each.cancel()
         await asyncio.gather(*trying, return_exceptions=True)
 
-    async def _try(self, number: int, seed: Seed) -> None:
+    async def _register(self, number: int, seed: ConfiguredEntry) -> None:
         try:
-            if await self._seeds.plant(seed):
-                del self._left[number]
+            if await self._seeds.register(seed):
+                del self._unregistered[number]
         finally:
-            del self._trying[number]
+            del self._attempts[number]

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.background import let_go
-from gateway.calls.running import Running
+from gateway.background import run_in_background
+from gateway.calls.running import TurnRunner
 from gateway.ingress.http.asgi import Send
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -42,7 +42,7 @@ class Drain:
     their own, and get the seconds that other work still has.
     """
 
-    def __init__(self, times: DrainTimes, running: Running) -> None:
+    def __init__(self, times: DrainTimes, running: TurnRunner) -> None:
         self._times = times
         self._running = running
         self._requests: set[asyncio.Task[Any]] = set()
@@ -74,7 +74,7 @@ class Drain:
         """Turns readiness off, and after `delay` seconds refuses requests and calls `then`, which closes the listener."""
         self.begun = True
         seconds = self._times.delay if delay is None else delay
-        log.info("drain_begun", delay=seconds, grace=self._times.grace, requests=len(self._requests), turns=self._running.count)
+        log.info("drain_begun", delay=seconds, grace=self._times.grace, requests=len(self._requests), turns=self._running.in_flight_count)
         self._closing = asyncio.get_running_loop().call_later(seconds, self._close, then)
 
     def until_begun(self, act: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[int]]:
@@ -108,7 +108,7 @@ class Drain:
         """Waits until no turn is under way, or the grace is over; hands over what is left. Returns at once where no drain was begun."""
         if not self.closed:
             return
-        await self._running.idle(self._deadline)
+        await self._running.wait_until_idle(self._deadline)
         self._hand_over()
         if self._ending is not None:
             self._ending.cancel()
@@ -132,7 +132,7 @@ class Drain:
         self._deadline = loop.time() + grace
         self._ending = loop.call_at(self._deadline, self._end)
         for end in self.end_streams:
-            let_go(_ended(end, grace), "drain_stream_not_ended")
+            run_in_background(_ended(end, grace), "drain_stream_not_ended")
         then()
 
     def _end(self) -> None:

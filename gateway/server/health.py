@@ -13,10 +13,10 @@ from gateway.ingress.http.asgi import Header, Receive, Scope, Send, respond
 Check = Callable[[], bool]
 Guard = Callable[[Scope], Awaitable[bool]]  # whether this caller may read figures
 
-PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
-SOFT: Final = frozenset({"policies"})  # what may fail for a while: the process does its work with what it knew before
+HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
+TOLERATED_CHECKS: Final = frozenset({"policies"})  # what may fail for a while: the process does its work with what it knew before
 NO_STORE: Final[Header] = (b"cache-control", b"no-store")
-FIGURES: Final = b"text/plain; version=0.0.4; charset=utf-8"
+METRICS_MEDIA_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
 log = structlog.get_logger()
 
@@ -27,14 +27,14 @@ class Health:
     def __init__(
         self,
         checks: Mapping[str, Check],
-        figures: Callable[[], bytes],
-        guard: Guard,
+        render_metrics: Callable[[], bytes],
+        can_read_metrics: Guard,
         clock: Callable[[], float] = time.monotonic,
         challenge: str = "Bearer",
     ) -> None:
         self._checks = checks
-        self._figures = figures
-        self._guard = guard
+        self._render_metrics = render_metrics
+        self._can_read_metrics = can_read_metrics
         self._clock = clock
         self._challenge = challenge.encode()
 
@@ -42,32 +42,32 @@ class Health:
         if scope["method"] not in ("GET", "HEAD"):
             await respond(send, 405, b"{}", [(b"allow", b"GET, HEAD")])
         elif scope["path"] == "/livez":
-            await self._live(send)
+            await self._respond_live(send)
         elif scope["path"] == "/readyz":
-            await self._ready(send)
+            await self._respond_ready(send)
         elif scope["path"] == "/metrics":
-            await self._metrics(scope, send)
+            await self._respond_metrics(scope, send)
         else:
             await respond(send, 404, b"{}")
 
-    async def _live(self, send: Send) -> None:
+    async def _respond_live(self, send: Send) -> None:
         """Answers 200: an answer at all shows that the event loop turns. `lag_ms` is how long one turn of it took, for people."""
         began = self._clock()
         await asyncio.sleep(0)
         lag = self._clock() - began
         await respond(send, 200, json.dumps({"status": "alive", "lag_ms": round(lag * 1000, 1)}).encode(), [NO_STORE])
 
-    async def _ready(self, send: Send) -> None:
+    async def _respond_ready(self, send: Send) -> None:
         passed = {name: _passes(name, check) for name, check in self._checks.items()}
         failed = {name for name, well in passed.items() if not well}
-        ready = failed <= SOFT
+        ready = failed <= TOLERATED_CHECKS
         status = "not ready" if not ready else "degraded" if failed else "ready"
         body = json.dumps({"status": status, "checks": passed}).encode()
         await respond(send, 200 if ready else 503, body, [NO_STORE])
 
-    async def _metrics(self, scope: Scope, send: Send) -> None:
-        if await self._guard(scope):
-            await respond(send, 200, self._figures(), [NO_STORE], FIGURES)
+    async def _respond_metrics(self, scope: Scope, send: Send) -> None:
+        if await self._can_read_metrics(scope):
+            await respond(send, 200, self._render_metrics(), [NO_STORE], METRICS_MEDIA_TYPE)
         else:
             await respond(send, 401, b"{}", [NO_STORE, (b"www-authenticate", self._challenge)])
 

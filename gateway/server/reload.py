@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import structlog
 
-from gateway.storage.database import Batch, Database, bump
-from policies.audit.log import Audit
+from gateway.storage.database import Batch, Database, raise_epoch
+from policies.audit.log import AuditLog
 from policies.cedar.engine import PolicyEngine
 from policies.keys.signing import SigningKeys
 
-LOOK_SECONDS = 0.5
+RELOAD_POLL_SECONDS = 0.5
 log = structlog.get_logger()
 
 
@@ -24,66 +24,73 @@ class PolicyReload:
         self,
         database: Database,
         engine: PolicyEngine,
-        audit: Audit,
-        forget: Callable[[], None],
+        audit: AuditLog,
+        invalidate: Callable[[], None],
         generation: Callable[[], int] = lambda: 0,
     ) -> None:
         """`generation` changes with the registry, whose tools policies speak of."""
         self._database = database
         self._generation = generation
-        self._fitted = -1
+        self._checked_generation = -1
         self._engine = engine
         self._audit = audit
-        self._forget = forget
-        self._told = engine.version
-        self._seen = engine.stamp()
-        self._busy = asyncio.Lock()
+        self._invalidate = invalidate
+        self._announced_version = engine.version
+        self._last_stamp = engine.current_stamp()
+        self._reload_lock = asyncio.Lock()
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """One look. What could not be kept of a change is tried again by the next."""
-        stamp = await asyncio.to_thread(self._engine.stamp)
-        settled, self._seen = stamp == self._seen, stamp
+        stamp = await asyncio.to_thread(self._engine.current_stamp)
+        settled, self._last_stamp = stamp == self._last_stamp, stamp
         if settled:
-            await self.take_up()
-        if self._fitted != self._generation():
-            await self._refit()
+            await self.reload()
+        if self._checked_generation != self._generation():
+            await self._check_against_tools()
 
-    async def take_up(self) -> None:
+    async def reload(self) -> None:
         """Reads the folder where it has changed, and tells the other processes, which wait no longer then."""
-        async with self._busy:
-            if await asyncio.to_thread(lambda: self._engine.outdated):
+        async with self._reload_lock:
+            if await asyncio.to_thread(lambda: self._engine.is_outdated):
                 await asyncio.to_thread(self._engine.reload)
-                self._forget()
-                self.report()
-            if self._told != self._engine.version:
-                before, now = self._told, self._engine.version
-                await self._database.write(lambda batch: self._keep(batch, before, now))
-                self._told = now
+                self._invalidate()
+                self.log_outcome()
+            if self._announced_version != self._engine.version:
+                before, now = self._announced_version, self._engine.version
+                await self._database.write(lambda batch: self._record_and_announce(batch, before, now))
+                self._announced_version = now
 
-    async def _refit(self) -> None:
+    async def _check_against_tools(self) -> None:
         """Looks at the rules beside the tools of now: whatever is said of them, the rules stay."""
-        async with self._busy:
-            self._fitted, before = self._generation(), self._engine.version
-            for doubt in await asyncio.to_thread(self._engine.refit):
+        async with self._reload_lock:
+            self._checked_generation, before = self._generation(), self._engine.version
+            for doubt in await asyncio.to_thread(self._engine.recheck_tools):
                 log.warning("policy_doubtful", policy=doubt)
             if self._engine.version != before:
-                self._forget()
-                self.report()
+                self._invalidate()
+                self.log_outcome()
 
-    def report(self) -> None:
+    def log_outcome(self) -> None:
         """Says in the log what became of the policies."""
         problem = self._engine.problem
         if problem is not None:
             log.error("policies_refused", file=problem.file, line=problem.line, problem=problem.problem, version=self._engine.version)
             return
         log.info("policies_read", version=self._engine.version)
-        for doubt in self._engine.doubts:
+        for doubt in self._engine.warnings:
             log.warning("policy_doubtful", policy=doubt)
 
-    def _keep(self, batch: Batch, before: str, now: str) -> None:
-        bump(batch, "policies")
-        record = {"kind": "policies", "tenant": "", "decision_id": "", "txn": "", "before": before, "policy_version": now}
-        self._audit.append(batch, record)
+    def _record_and_announce(self, batch: Batch, previous_version: str, current_version: str) -> None:
+        raise_epoch(batch, "policies")
+        record = {
+            "kind": "policies",
+            "tenant": "",
+            "decision_id": "",
+            "txn": "",
+            "before": previous_version,
+            "policy_version": current_version,
+        }
+        self._audit.record(batch, record)
 
 
 class KeyReload:
@@ -92,12 +99,12 @@ class KeyReload:
     def __init__(self, database: Database, keys: SigningKeys) -> None:
         self._database = database
         self._keys = keys
-        self._told = keys.served
+        self._announced_keys = keys.serving_kids
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """One look; the keys themselves look at their folder once a second."""
-        served = await asyncio.to_thread(lambda: self._keys.served)
-        if served != self._told:
-            log.info("keys_changed", active=self._keys.active)
-            await self._database.write(lambda batch: bump(batch, "keys"))
-            self._told = served
+        served = await asyncio.to_thread(lambda: self._keys.serving_kids)
+        if served != self._announced_keys:
+            log.info("keys_changed", active=self._keys.active_kid)
+            await self._database.write(lambda batch: raise_epoch(batch, "keys"))
+            self._announced_keys = served

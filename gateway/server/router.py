@@ -9,54 +9,54 @@ from typing import Any
 import msgspec
 import structlog
 
-from gateway.ingress.a2a_server.door import CARDS, AgentDoor
-from gateway.ingress.http.asgi import PLAIN, BadHeader, Header, Receive, Scope, Send, respond
-from gateway.ingress.http.authentication import Admission, ForeignOrigin, WrongHost
+from gateway.ingress.a2a_server.door import CARD_PATHS, A2aServer
+from gateway.ingress.http.asgi import SECURITY_HEADERS, BadHeader, Header, Receive, Scope, Send, respond
+from gateway.ingress.http.authentication import ForeignOrigin, RequestAuthentication, WrongHost
 from gateway.ingress.http.error_bodies import problem
-from gateway.ingress.http.errors import InvalidRequest, told
-from gateway.ingress.http.request_trace import Visit, Visits, traceparent
-from gateway.ingress.mcp_server.endpoint import Endpoint
+from gateway.ingress.http.errors import InvalidRequest, describe
+from gateway.ingress.http.request_trace import RequestTrace, RequestTraces, read_traceparent
+from gateway.ingress.mcp_server.endpoint import McpEndpoint
 from gateway.server.drain import Drain, closing
-from gateway.server.health import PATHS, Health
+from gateway.server.health import HEALTH_PATHS, Health
 from gateway.tasks.turns.in_flight import ShuttingDown
 from registry.names import FRONT_DOOR
 
 log = structlog.get_logger()
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-MCP = re.compile(r"/mcp(?:/((?:virtual/)?[a-z0-9-]{1,64}))?")
-PUBLIC = "/.well-known/"  # read from pages of anybody
+MCP_PATH = re.compile(r"/mcp(?:/((?:virtual/)?[a-z0-9-]{1,64}))?")
+PUBLIC_PREFIX = "/.well-known/"  # read from pages of anybody
 CLIENTS = ("/agents/", "/mcp", "/.well-known/agent")  # what browser clients of A2A and MCP call
-AGENT = re.compile(r"/agents/([a-z0-9-]{1,64})(/.*)?")
+AGENT_PATH = re.compile(r"/agents/([a-z0-9-]{1,64})(/.*)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class Handlers:
     """Whom the front sends to. `lifespan` runs start and stop; `rest` is all that is not a protocol's door."""
 
-    agent: AgentDoor
-    mcp: Endpoint
+    a2a: A2aServer
+    mcp: McpEndpoint
     health: Health
-    rest: App
+    framework: App
     lifespan: App
 
 
 NO_STORE: Header = (b"cache-control", b"no-store")
-ANSWERED = "interlock.answered"  # in a scope: the framework has begun to answer
+ANSWERED_KEY = "interlock.answered"  # in a scope: the framework has begun to answer
 
 
-def plainly(scope: Scope, send: Send) -> Send:
+def with_security_headers(scope: Scope, send: Send) -> Send:
     """Adds what a browser is told to every answer of the framework, unless the route has said it in its own words."""
 
-    async def sent(message: MutableMapping[str, Any]) -> None:
+    async def send_with_headers(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            scope[ANSWERED] = True
+            scope[ANSWERED_KEY] = True
             given = list(message["headers"])
             known = {name for name, _ in given}
-            more = (each for each in (*PLAIN, NO_STORE) if each[0] not in known)
+            more = (each for each in (*SECURITY_HEADERS, NO_STORE) if each[0] not in known)
             message = {**message, "headers": [*given, *more]}
         await send(message)
 
-    return sent
+    return send_with_headers
 
 
 def _first_step(path: str) -> str:
@@ -70,7 +70,7 @@ def door_of(path: str) -> str:
     return "admin" if top == "api" else "oauth" if top in ("oauth", ".well-known") else "console"
 
 
-def noting_status(visit: Visit, send: Send) -> Send:
+def noting_status(visit: RequestTrace, send: Send) -> Send:
     """Makes the status of the answer the outcome of the visit, unless an error has named it already."""
 
     async def sent(message: MutableMapping[str, Any]) -> None:
@@ -84,26 +84,26 @@ def noting_status(visit: Visit, send: Send) -> Send:
     return sent
 
 
-def note_route(visit: Visit, scope: Scope) -> None:
+def note_route(visit: RequestTrace, scope: Scope) -> None:
     """Names the span after the route, whose texts are few, and not after the path."""
     visit.attributes["http.request.method"] = visit.method
     if (route := getattr(scope.get("route"), "path", "")) and visit.outcome != "error":
         visit.attributes["http.route"] = visit.target = route
 
 
-class Front:
+class Router:
     """The ASGI application."""
 
-    def __init__(self, admission: Admission, doors: Doors, visits: Visits, drain: Drain) -> None:
+    def __init__(self, admission: RequestAuthentication, handlers: Handlers, visits: RequestTraces, drain: Drain) -> None:
         self._admission = admission
-        self._doors = doors
+        self._handlers = handlers
         self._visits = visits
         self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        doors, drain = self._doors, self._drain
+        doors, drain = self._handlers, self._drain
         if scope["type"] != "http":
-            await (doors.lifespan if scope["type"] == "lifespan" else doors.rest)(scope, receive, send)
+            await (doors.lifespan if scope["type"] == "lifespan" else doors.framework)(scope, receive, send)
             return
         if drain.begun:
             send = closing(send)
@@ -111,8 +111,8 @@ class Front:
             if await self._is_preflight(scope, send):
                 return
             send = self._admission.cors.marking(scope, send)
-        if drain.closed and scope["path"] not in PATHS:
-            await _fail(send, ShuttingDown())
+        if drain.closed and scope["path"] not in HEALTH_PATHS:
+            await _respond_with_error(send, ShuttingDown())
             return
         request = drain.enter()
         try:
@@ -126,24 +126,24 @@ class Front:
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hands an HTTP request to its door. Answers whatever a door raises, unless its answer has begun."""
-        doors, path = self._doors, scope["path"]
+        doors, path = self._handlers, scope["path"]
         try:
-            if path.startswith("/mcp") and (found := MCP.fullmatch(path)) is not None:
-                await self._visit_mcp(scope, receive, send, found[1] or "")
-            elif path.startswith("/agents/") and (found := AGENT.fullmatch(path)) is not None:
-                await doors.agent(scope, receive, send, found[1], found[2] or "")
-            elif path in CARDS:
-                await doors.agent(scope, receive, send, FRONT_DOOR, path)
-            elif path in PATHS:
+            if path.startswith("/mcp") and (found := MCP_PATH.fullmatch(path)) is not None:
+                await self._serve_mcp(scope, receive, send, found[1] or "")
+            elif path.startswith("/agents/") and (found := AGENT_PATH.fullmatch(path)) is not None:
+                await doors.a2a(scope, receive, send, found[1], found[2] or "")
+            elif path in CARD_PATHS:
+                await doors.a2a(scope, receive, send, FRONT_DOOR, path)
+            elif path in HEALTH_PATHS:
                 await doors.health(scope, receive, send)
             else:
-                await self._rest(scope, receive, send)
+                await self._serve_framework(scope, receive, send)
         except Exception as error:
-            if ANSWERED in scope:  # by the framework, which raises again what it has told
+            if ANSWERED_KEY in scope:  # by the framework, which raises again what it has told
                 raise
             log.exception("door_failed", door=_first_step(path))
             try:
-                await _fail(send, error)
+                await _respond_with_error(send, error)
             except RuntimeError:  # the answer had begun, so the server has to cut it
                 raise error from None
 
@@ -155,23 +155,23 @@ class Front:
         try:
             self._admission.check_host(scope)
         except (WrongHost, BadHeader) as error:
-            await _fail(send, error)
+            await _respond_with_error(send, error)
         else:
             await respond(send, 200, b"", answer)
         return True
 
-    async def _rest(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve_framework(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The framework believes the Host header, so it gets none but ours; and no address that is nobody's."""
-        visit = self._visits.begin(door_of(scope["path"]), _first_step(scope["path"]), traceparent(scope))
+        visit = self._visits.begin(door_of(scope["path"]), _first_step(scope["path"]), read_traceparent(scope))
         visit.method = scope["method"]
         send = noting_status(visit, send)
         try:
             self._check(scope)
-            await self._doors.rest(scope, receive, plainly(scope, send))
+            await self._handlers.framework(scope, receive, with_security_headers(scope, send))
         except (WrongHost, ForeignOrigin, BadHeader, InvalidRequest) as error:
-            if ANSWERED in scope:
+            if ANSWERED_KEY in scope:
                 raise
-            await _fail(send, error)
+            await _respond_with_error(send, error)
         finally:
             note_route(visit, scope)
             self._visits.end(visit)
@@ -179,29 +179,29 @@ class Front:
     def _check(self, scope: Scope) -> None:
         """Raises WrongHost, ForeignOrigin, BadHeader and InvalidRequest."""
         self._admission.check_host(scope)
-        if not scope["path"].startswith(PUBLIC):
+        if not scope["path"].startswith(PUBLIC_PREFIX):
             self._admission.check_origin(scope)
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # no database keeps it in a text
             raise InvalidRequest("the address has a NUL character")
 
-    async def _visit_mcp(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
-        door = self._doors.mcp
-        visit = self._visits.begin(door.name, "/mcp", traceparent(scope))
+    async def _serve_mcp(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
+        door = self._handlers.mcp
+        visit = self._visits.begin(door.name, "/mcp", read_traceparent(scope))
         try:
             await door(scope, receive, send, name, visit)
         finally:
             self._visits.end(visit)
 
 
-async def _fail(send: Send, error: Exception) -> None:
-    said = told(error)
+async def _respond_with_error(send: Send, error: Exception) -> None:
+    said = describe(error)
     retry: list[Header] = [(b"retry-after", str(said.retry_after).encode())] if said.retry_after else []
-    await respond(send, said.row.status, msgspec.json.encode(problem(said)), retry, media_type=b"application/problem+json")
+    await respond(send, said.mapping.status, msgspec.json.encode(problem(said)), retry, media_type=b"application/problem+json")
 
 
 async def _end(send: Send) -> None:
     """Answers a request that the drain has cut; a stream that has begun ends in order."""
     try:
-        await _fail(closing(send), ShuttingDown())
+        await _respond_with_error(closing(send), ShuttingDown())
     except RuntimeError:  # the answer had begun
         await send({"type": "http.response.body", "body": b""})

@@ -10,11 +10,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from adapters.contract import UpstreamFault
-from gateway.server.identity_settings import Identity
+from gateway.server.identity_settings import IdentitySettings
 
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (addresses to listen on, which clients can't call)
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-NO_CREDENTIAL = "the gateway lacks a credential that its settings name"
+NO_CREDENTIAL_TEXT = "the gateway lacks a credential that its settings name"
 LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128", "localhost")
 
 
@@ -22,20 +22,20 @@ class BadSettings(Exception):
     """A setting that can't be used; the message names it and says what is expected."""
 
 
-class _Strict(BaseModel):
+class _StrictSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _address(given: str) -> str:
+def _check_address(url: str) -> str:
     """Raises ValueError for what no client could call."""
     try:
-        parts = urlsplit(given)
+        parts = urlsplit(url)
         told = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port) and not parts.username
     except ValueError:
         told = False
-    if given and (not told or parts.query or parts.fragment or given != given.strip()):
-        raise ValueError(f"{given!r} is not an address that clients can call, such as https://agents.example.com")
-    return given
+    if url and (not told or parts.query or parts.fragment or url != url.strip()):
+        raise ValueError(f"{url!r} is not an address that clients can call, such as https://agents.example.com")
+    return url
 
 
 def _origin(given: str) -> str:
@@ -48,12 +48,12 @@ def _origin(given: str) -> str:
     return given.lower()
 
 
-def _database(given: str) -> str:
+def _check_database_url(url: str) -> str:
     """Raises ValueError for a database that the gateway can't use, without telling what may be a password."""
-    if given and not given.startswith(("sqlite:///", "postgresql://")):
-        kind = given.partition(":")[0][:32]
+    if url and not url.startswith(("sqlite:///", "postgresql://")):
+        kind = url.partition(":")[0][:32]
         raise ValueError(f"{kind!r} is no database that the gateway knows; write sqlite:///PATH or postgresql://USER@HOST/NAME")
-    return given
+    return url
 
 
 def _secret(given: str) -> str:
@@ -63,10 +63,12 @@ def _secret(given: str) -> str:
     return given
 
 
-class Server(_Strict):
+class ServingSettings(_StrictSettings):
     """How the gateway is reached and what it takes in."""
 
-    public_url: Annotated[str, AfterValidator(_address)] = ""  # as clients see it, without a trailing slash; empty: http://{host}:{port}
+    public_url: Annotated[str, AfterValidator(_check_address)] = (
+        ""  # as clients see it, without a trailing slash; empty: http://{host}:{port}
+    )
     public_grpc: str = ""  # host:port that gRPC clients see; empty: the host of public_url and grpc_port
     trusted_proxies: list[str] = []
     cors_origins: list[Annotated[str, AfterValidator(_origin)]] = []  # of pages that may call A2A and MCP; *: of all pages
@@ -82,46 +84,48 @@ class Server(_Strict):
     drain_delay: float = Field(2.0, ge=0)  # seconds between the end of readiness and the end of the listener
 
 
-class Database(_Strict):
+class DatabaseSettings(_StrictSettings):
     """Where everything is kept."""
 
-    url: Annotated[str, AfterValidator(_database)] = ""  # sqlite:///PATH or postgresql://…; empty: a SQLite file in INTERLOCK_HOME
+    url: Annotated[str, AfterValidator(_check_database_url)] = (
+        ""  # sqlite:///PATH or postgresql://…; empty: a SQLite file in INTERLOCK_HOME
+    )
     wait: float = Field(30.0, ge=0, le=3600)  # seconds that a server which is away is waited for at start
 
 
-class DevelopmentUser(_Strict):
+class DevelopmentUserSettings(_StrictSettings):
     roles: list[str] = []
 
 
-class Cards(_Strict):
+class CardSettings(_StrictSettings):
     """Whom to trust with signatures of agents' cards, beside the keys pinned for an agent."""
 
     key_origins: list[str] = []  # https://host[:port] that a signature's `jku` may lead to
 
 
-class Egress(_Strict):
+class EgressSettings(_StrictSettings):
     allow: list[str] | None = None  # CIDRs and hosts; None: loopback with the development issuer, else nothing private
 
 
-class Vault(_Strict):
+class VaultSettings(_StrictSettings):
     """Where credentials for upstreams are kept."""
 
     keys: list[str] = []  # env:NAME or files, the one that seals first; empty: made and kept in INTERLOCK_HOME/keys/vault
 
 
-def _whom(kinds: tuple[str, ...], given: str) -> str:
+def _check_kind_and_name(kinds: tuple[str, ...], text: str) -> str:
     """Raises ValueError for what is not one of `kinds`, a colon and a name."""
-    kind, _, name = given.partition(":")
-    if given and (kind not in kinds or not name):
-        raise ValueError(f"{given!r} is not {' or '.join(f'{kind}:NAME' for kind in kinds)}, where NAME may be *")
-    return given
+    kind, _, name = text.partition(":")
+    if text and (kind not in kinds or not name):
+        raise ValueError(f"{text!r} is not {' or '.join(f'{kind}:NAME' for kind in kinds)}, where NAME may be *")
+    return text
 
 
-class LimitSeed(_Strict):
+class LimitRuleSettings(_StrictSettings):
     """One limit (gateway/calls/limits/limits.py). What is left out is without limit."""
 
-    who: Annotated[str, AfterValidator(lambda given: _whom(("user", "agent", "tenant"), given))] = ""
-    what: Annotated[str, AfterValidator(lambda given: _whom(("agent", "server", "tool"), given))] = ""
+    who: Annotated[str, AfterValidator(lambda given: _check_kind_and_name(("user", "agent", "tenant"), given))] = ""
+    what: Annotated[str, AfterValidator(lambda given: _check_kind_and_name(("agent", "server", "tool"), given))] = ""
     rate: float | None = Field(None, gt=0)
     burst: float | None = Field(None, ge=1)
     concurrent: int | None = Field(None, ge=0)
@@ -130,7 +134,7 @@ class LimitSeed(_Strict):
     max_bytes: int | None = Field(None, ge=0)
 
 
-class Limits(_Strict):
+class LimitsSettings(_StrictSettings):
     agent_timeout: float = Field(3600.0, gt=0)  # seconds one turn of an agent may take
     agent_idle_timeout: float = Field(120.0, gt=0)  # seconds for which an agent may give no sign of life in its turn
     tool_timeout: float = Field(60.0, gt=0)  # seconds one tool call may take
@@ -139,10 +143,10 @@ class Limits(_Strict):
     calls: int = Field(1000, ge=2)  # turns and calls under way at once in one process, in fair shares
     calls_per_upstream: int = Field(400, ge=2)  # of them at one host, or one command
     queue_seconds: float = Field(10.0, ge=0)  # that a call waits for its turn at most
-    per: list[LimitSeed] = []
+    per: list[LimitRuleSettings] = []
 
 
-class Telemetry(_Strict):
+class TelemetrySettings(_StrictSettings):
     sample: float = Field(0.1, ge=0, le=1)  # share of ordinary requests that are traced
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     metrics_token: Annotated[str, AfterValidator(_secret)] = ""  # a bearer token that opens /metrics and nothing else
@@ -151,14 +155,14 @@ class Telemetry(_Strict):
 Label = Annotated[int, Field(ge=0, le=3)]
 
 
-class EndpointSeed(_Strict):
+class EndpointSettings(_StrictSettings):
     """One more address of an agent."""
 
     url: str
     weight: int = Field(1, ge=0, le=100)  # its share of new tasks
 
 
-class AgentSeed(_Strict):
+class AgentSettings(_StrictSettings):
     """An agent of the configuration file, registered at start. Either `url` or `card`."""
 
     name: str
@@ -173,10 +177,10 @@ class AgentSeed(_Strict):
     clearance: Label = 3  # the most sensitive that the agent may be told
     contracts: dict[str, dict[str, Any]] = {}  # what its skills take in and give out
     context: Literal["none", "summary"] = "none"
-    endpoints: list[EndpointSeed] = []
+    endpoints: list[EndpointSettings] = []
 
 
-class ServerSeed(_Strict):
+class McpServerSettings(_StrictSettings):
     """An MCP server of the configuration file. A command is accepted here and nowhere else."""
 
     name: str
@@ -192,7 +196,7 @@ class ServerSeed(_Strict):
     sensitivities: dict[str, Label] = {}  # of single tools
 
 
-class VirtualSeed(_Strict):
+class VirtualServerSettings(_StrictSettings):
     """A virtual server of the configuration file (registry/virtual/selection.py)."""
 
     name: str
@@ -205,7 +209,7 @@ class VirtualSeed(_Strict):
     overrides: dict[str, dict[str, Any]] = {}  # how single tools are shown
 
 
-INHERITED = (  # variables by which programs find others and their own files
+INHERITED_VARIABLES = (  # variables by which programs find others and their own files
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TMPDIR"),
     *("LANG", "LC_ALL", "LC_CTYPE", "TZ"),
 )
@@ -222,22 +226,22 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=1, le=65535)
     grpc_port: int = Field(0, ge=0, le=65535)  # 0: A2A is not served over gRPC
     workers: int = Field(1, ge=1)
-    server: Server = Server()
-    database: Database = Database()
-    identity: Identity = Identity()
+    server: ServingSettings = ServingSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    identity: IdentitySettings = IdentitySettings()
     roles: Annotated[dict[str, list[str]], AfterValidator(lambda given: {**DEFAULT_ROLES, **given})] = DEFAULT_ROLES
-    users: dict[str, DevelopmentUser] = {}
-    agents: list[AgentSeed] = []
-    servers: list[ServerSeed] = []
-    virtual: list[VirtualSeed] = []
+    users: dict[str, DevelopmentUserSettings] = {}
+    agents: list[AgentSettings] = []
+    servers: list[McpServerSettings] = []
+    virtual: list[VirtualServerSettings] = []
     sandbox: Literal["auto", "on", "off"] = "auto"  # the built-in server for calculations; auto: where bubblewrap works, or in development
     policies: str = ""  # a folder of .cedar files
     workflows: str = ""  # a folder of workflow documents, which nothing reads yet
-    cards: Cards = Cards()
-    egress: Egress = Egress()
-    vault: Vault = Vault()
-    limits: Limits = Limits()
-    telemetry: Telemetry = Telemetry()
+    cards: CardSettings = CardSettings()
+    egress: EgressSettings = EgressSettings()
+    vault: VaultSettings = VaultSettings()
+    limits: LimitsSettings = LimitsSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod
     def settings_customise_sources(
@@ -269,7 +273,7 @@ class Settings(BaseSettings):
         return self.database.url or f"sqlite:///{self.home.absolute() / 'interlock.db'}"
 
     @property
-    def development(self) -> bool:
+    def is_development(self) -> bool:
         """Whether the gateway's own development issuer vouches for people."""
         if self.identity.development == "auto":
             return self.host in LOOPBACK and not self.identity.issuers
@@ -287,45 +291,45 @@ class Settings(BaseSettings):
         """Private networks and hosts that may be called all the same."""
         if self.egress.allow is not None:
             return self.egress.allow
-        return LOOPBACK_NETWORKS if self.development else ()
+        return LOOPBACK_NETWORKS if self.is_development else ()
 
 
 def upstream_headers(upstream: Mapping[str, Any]) -> Mapping[str, str]:
     """What the operator lets us send along: `headers` of an entry's `upstream`, where `env:NAME` is read from the environment."""
-    return {name: from_environment(value) for name, value in upstream.get("headers", {}).items()}
+    return {name: resolve_text(value) for name, value in upstream.get("headers", {}).items()}
 
 
-def variable(place: str) -> str:
+def environment_value(reference: str) -> str:
     """What the environment has for `env:NAME`; empty where it has nothing."""
-    return os.environ.get(place.removeprefix("env:"), "")
+    return os.environ.get(reference.removeprefix("env:"), "")
 
 
-def from_environment(value: str) -> str:
+def resolve_text(value: str) -> str:
     """What `env:NAME` stands for; any other text is itself. Raises UpstreamFault where the environment has nothing for it."""
     if not value.startswith("env:"):
         return value
-    found = variable(value)
+    found = environment_value(value)
     if not found:
-        raise UpstreamFault(NO_CREDENTIAL, f"the environment has no variable {value.removeprefix('env:')}")
+        raise UpstreamFault(NO_CREDENTIAL_TEXT, f"the environment has no variable {value.removeprefix('env:')}")
     return found
 
 
-def command_environment(seed: ServerSeed) -> dict[str, str]:
+def command_environment(seed: McpServerSettings) -> dict[str, str]:
     """What a command gets as its environment: `env`, where `env:NAME` is read from ours, and INHERITED. Raises BadSettings."""
     for name, value in seed.env.items():
         wanted = value.removeprefix("env:")
         if value.startswith("env:") and wanted not in os.environ:
             raise BadSettings(f"servers.{seed.name}.env.{name}: the environment variable {wanted} is not set")
-    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    return inherited | {name: variable(value) if value.startswith("env:") else value for name, value in seed.env.items()}
+    inherited = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
+    return inherited | {name: environment_value(value) if value.startswith("env:") else value for name, value in seed.env.items()}
 
 
-def given_text(value: str) -> str:
+def resolve_credential(value: str) -> str:
     """The same, and `file:PATH` for what a platform writes anew now and then, such as the token of a workload. Raises UpstreamFault."""
     if not value.startswith("file:"):
-        return from_environment(value)
+        return resolve_text(value)
     path = Path(value.removeprefix("file:"))
     text = path.read_text().strip() if path.is_file() else ""
     if not text:
-        raise UpstreamFault(NO_CREDENTIAL, f"there is no file {path}, or nothing in it")
+        raise UpstreamFault(NO_CREDENTIAL_TEXT, f"there is no file {path}, or nothing in it")
     return text

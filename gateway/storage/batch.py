@@ -9,37 +9,37 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 
-class NotKept(Exception):
+class WriteFailed(Exception):
     """The database did not take the write. Nothing of it was kept, unless the connection broke just as it committed."""
 
 
-class CommitBroke(Exception):
+class CommitUncertain(Exception):
     """Whether it was kept is for the database to say."""
 
 
-class Moves(NamedTuple):
+class GuardedUpdate(NamedTuple):
     """How rows of a table change: each by its `keys`, which must name a row as it stands; `missed` is raised when they name none."""
 
     table: Table
     values: tuple[str, ...]
     keys: tuple[str, ...]
-    missed: type[Exception]
+    missed_error: type[Exception]
 
-    def statement(self, source: str) -> str:
+    def build_statement(self, rows_source: str) -> str:
         """The update, from rows of `source` whose columns are column1, column2, …: the values first, then the keys."""
         name, columns = self.table.name, [f"given.column{number}" for number in range(1, len(self.values) + len(self.keys) + 1)]
         sets = ",".join(f"{value}={given}" for value, given in zip(self.values, columns, strict=False))
         match = " AND ".join(f"{name}.{key}={given}" for key, given in zip(self.keys, columns[len(self.values) :], strict=True))
-        return f"UPDATE {name} SET {sets} FROM ({source}) AS given WHERE {match}"  # noqa: S608 (names of our own tables)
+        return f"UPDATE {name} SET {sets} FROM ({rows_source}) AS given WHERE {match}"  # noqa: S608 (names of our own tables)
 
 
-Rows = Mapping[Table | Moves, Sequence[tuple[Any, ...]]]
+RowsByTarget = Mapping[Table | GuardedUpdate, Sequence[tuple[Any, ...]]]
 
 
-class Intake(Protocol):
+class BulkInsert(Protocol):
     """A quicker way to put rows in, which commits too where no transaction has begun."""
 
-    def put(self, connection: Connection, rows: Rows) -> bool:
+    def write(self, connection: Connection, rows: RowsByTarget) -> bool:
         """All of them, those that move first; False, and none of them, when this is not the way for these rows.
 
         Raises as `put_each` does, NotKept and CommitBroke.
@@ -50,11 +50,11 @@ class Intake(Protocol):
 class Batch:
     """One transaction under way. Rows that are only inserted or moved go in together, at its end or when somebody has to see them."""
 
-    def __init__(self, connection: Connection, intake: Intake | None = None) -> None:
+    def __init__(self, connection: Connection, bulk_insert: BulkInsert | None = None) -> None:
         self._connection = connection
-        self._intake = intake
-        self._rows: dict[Table | Moves, list[tuple[Any, ...]]] = {}
-        self._begun = False
+        self._bulk_insert = bulk_insert
+        self._rows: dict[Table | GuardedUpdate, list[tuple[Any, ...]]] = {}
+        self._has_begun = False
 
     @property
     def connection(self) -> Connection:
@@ -64,11 +64,11 @@ class Batch:
         return self._connection
 
     def add(self, table: Table, row: dict[str, Any]) -> None:
-        self._rows.setdefault(table, []).append(tuple(map(row.get, names_of(table))))
+        self._rows.setdefault(table, []).append(tuple(map(row.get, column_names(table))))
 
-    def move(self, moves: Moves, values: tuple[Any, ...]) -> None:
+    def update(self, guarded_update: GuardedUpdate, values: tuple[Any, ...]) -> None:
         """Changes one row, not later than `flush`, which raises `moves.missed` when it is not there as its keys say."""
-        self._rows.setdefault(moves, []).append(values)
+        self._rows.setdefault(guarded_update, []).append(values)
 
     def run(self, statement: str, values: tuple[Any, ...]) -> int:
         """Runs one statement at once, with `?` marks, and returns the number of rows it changed. Does not see rows just added."""
@@ -76,7 +76,7 @@ class Batch:
         errors = self._connection.dialect.loaded_dbapi.Error
         cursor = self._connection.connection.cursor()
         try:
-            cursor.execute(_marked(self._connection, statement), values)
+            cursor.execute(_with_driver_marks(self._connection, statement), values)
             return int(cursor.rowcount)
         except errors as error:
             raise DBAPIError.instance(statement, None, error, errors) from error
@@ -88,32 +88,32 @@ class Batch:
         if self._rows:
             self._begin()
             rows, self._rows = self._rows, {}
-            if self._intake is None or not self._intake.put(self._connection, rows):
-                put_each(self._connection, rows)
+            if self._bulk_insert is None or not self._bulk_insert.write(self._connection, rows):
+                write_each(self._connection, rows)
 
-    def keep(self) -> None:
+    def commit(self) -> None:
         """Puts what waits, and commits. Raises as `flush` does, NotKept and CommitBroke."""
-        if self._rows and not self._begun and self._intake is not None:
-            if self._intake.put(self._connection, self._rows):
+        if self._rows and not self._has_begun and self._bulk_insert is not None:
+            if self._bulk_insert.write(self._connection, self._rows):
                 return
-            self._intake = None
+            self._bulk_insert = None
         self.flush()
         try:
             self._connection.commit()
         except (SQLAlchemyError, OSError) as error:
-            raise CommitBroke from error
+            raise CommitUncertain from error
 
     def _begin(self) -> None:
         """Raises NotKept."""
-        if not self._begun:
+        if not self._has_begun:
             try:
                 self._connection.begin()
             except SQLAlchemyError as error:
-                raise NotKept("the database can't be reached") from error
-            self._begun = True
+                raise WriteFailed("the database can't be reached") from error
+            self._has_begun = True
 
 
-def put_each(connection: Connection, rows: Rows) -> None:
+def write_each(connection: Connection, rows: RowsByTarget) -> None:
     """A statement for each row, those that move first; psycopg sends them all before it reads the first answer.
 
     Raises what DBAPIError stands for, and the `missed` of rows that moved.
@@ -121,34 +121,34 @@ def put_each(connection: Connection, rows: Rows) -> None:
     errors, text = connection.dialect.loaded_dbapi.Error, ""
     with closing(connection.connection.cursor()) as cursor:
         try:
-            for kind in sorted(rows, key=moves_first):
-                text = _marked(connection, _one(kind))
+            for kind in sorted(rows, key=updates_first):
+                text = _with_driver_marks(connection, _single_row_statement(kind))
                 cursor.executemany(text, rows[kind])
-                if isinstance(kind, Moves) and cursor.rowcount != len(rows[kind]):
-                    raise kind.missed
+                if isinstance(kind, GuardedUpdate) and cursor.rowcount != len(rows[kind]):
+                    raise kind.missed_error
         except errors as error:
             raise DBAPIError.instance(text, None, error, errors) from error
 
 
-def moves_first(kind: Table | Moves) -> bool:
+def updates_first(target: Table | GuardedUpdate) -> bool:
     """A key to sort by."""
-    return isinstance(kind, Table)
+    return isinstance(target, Table)
 
 
 @cache
-def names_of(table: Table) -> tuple[str, ...]:
+def column_names(table: Table) -> tuple[str, ...]:
     return tuple(table.columns.keys())
 
 
-def _marked(connection: Connection, statement: str) -> str:
+def _with_driver_marks(connection: Connection, statement: str) -> str:
     """The statement with the marks that the driver knows."""
     return statement if connection.dialect.name == "sqlite" else statement.replace("?", "%s")
 
 
 @cache
-def _one(kind: Table | Moves) -> str:
+def _single_row_statement(target: Table | GuardedUpdate) -> str:
     """For one row given by marks."""
-    if isinstance(kind, Moves):
-        return kind.statement(f"VALUES ({','.join('?' * len(kind.values + kind.keys))})")
-    names = names_of(kind)
-    return f"INSERT INTO {kind.name} ({','.join(names)}) VALUES ({','.join('?' * len(names))})"  # noqa: S608 (names of our own tables)
+    if isinstance(target, GuardedUpdate):
+        return target.build_statement(f"VALUES ({','.join('?' * len(target.values + target.keys))})")
+    names = column_names(target)
+    return f"INSERT INTO {target.name} ({','.join(names)}) VALUES ({','.join('?' * len(names))})"  # noqa: S608 (names of our own tables)

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.storage.batch import Batch, Moves, NotKept
+from gateway.storage.batch import Batch, GuardedUpdate, WriteFailed
 from gateway.storage.database_start import problem_of
 from gateway.storage.outage_log import Outage
 from gateway.storage.transactions import Participant
@@ -18,18 +18,24 @@ from gateway.storage.writer import Writer
 from policies.tables import epochs
 
 T = TypeVar("T")
-READERS = 4
+READER_THREADS = 4
 EPOCHS = ("grants", "kills", "registry", "policies", "keys", "sessions")
 STALE_SECONDS = 1.0
 WAL_PAGES_MAX = 16_384  # 64 MB: only when `checkpoint` does not keep up does a commit have to do it
 BUSY_MS = 5000  # how long one transaction waits for another
-POSTGRES = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+POSTGRES_OPTIONS = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 
-__all__ = ["Batch", "Database", "Moves", "NotKept", "NotRead", "bump", "engine_for"]
+__all__ = ["Batch", "Database", "GuardedUpdate", "ReadFailed", "WriteFailed", "engine_for", "raise_epoch"]
 log = structlog.get_logger()
 
 
-class NotRead(Exception):
+class ReadFailed(Exception):
     """The database did not answer a question."""
 
 
@@ -42,8 +48,8 @@ def engine_for(url: str, process: str = "interlock") -> Engine:
         return engine
     engine = create_engine(
         url.replace("postgresql://", "postgresql+psycopg://", 1),
-        connect_args={**POSTGRES, "application_name": process},
-        pool_size=READERS + 2,
+        connect_args={**POSTGRES_OPTIONS, "application_name": process},
+        pool_size=READER_THREADS + 2,
         pool_pre_ping=True,
         hide_parameters=True,
     )
@@ -70,7 +76,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
 
 
-def bump(batch: Batch, name: str) -> None:
+def raise_epoch(batch: Batch, name: str) -> None:
     """Tells every process, with this commit, that what `name` stands for has changed."""
     batch.connection.execute(update(epochs).where(epochs.c.name == name).values(value=epochs.c.value + 1))
 
@@ -81,14 +87,14 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._writer = Writer(engine)
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="interlock-reader")
+        self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="interlock-reader")
         self._epochs = dict.fromkeys(EPOCHS, 0)
-        self._seen = -STALE_SECONDS
+        self._epochs_read_at = -STALE_SECONDS
         self._outage = Outage()
         self._watchers: list[tuple[str, Callable[[], Any]]] = []
 
     @property
-    def sqlite(self) -> bool:
+    def is_sqlite(self) -> bool:
         return self.engine.dialect.name == "sqlite"
 
     def start(self) -> None:
@@ -103,9 +109,9 @@ class Database:
         return await self._writer.write(work)
 
     @property
-    def writable(self) -> bool:
+    def is_writable(self) -> bool:
         """Whether the last write was kept, as far as that is up to the database."""
-        return self._writer.well
+        return self._writer.is_healthy
 
     def post(self, work: Callable[[Batch], Any]) -> None:
         """See Writer.post."""
@@ -119,10 +125,10 @@ class Database:
                 with self.engine.connect() as connection:
                     found = work(connection.execution_options(interlock_read=True))
             except SQLAlchemyError as error:
-                if (left_out := self._outage.failed()) is not None:
+                if (left_out := self._outage.record_failure()) is not None:
                     log.warning("database_not_read", problem=problem_of(error), left_out=left_out)
-                raise NotRead from error
-            if (seconds := self._outage.ended()) is not None:
+                raise ReadFailed from error
+            if (seconds := self._outage.record_success()) is not None:
                 log.info("database_read_again", after_seconds=round(seconds, 1))
             return found
 
@@ -133,15 +139,15 @@ class Database:
         return self._epochs[name]
 
     @property
-    def fresh(self) -> bool:
+    def is_fresh(self) -> bool:
         """Whether the epochs were read within the last second; if not, nothing cached may be believed."""
-        return time.monotonic() - self._seen < STALE_SECONDS
+        return time.monotonic() - self._epochs_read_at < STALE_SECONDS
 
-    def watch(self, name: str, changed: Callable[[], Any]) -> None:
+    def watch(self, name: str, on_change: Callable[[], Any]) -> None:
         """Calls `changed` (or awaits it) after each change of `name`, by whichever process."""
-        self._watchers.append((name, changed))
+        self._watchers.append((name, on_change))
 
-    async def refresh(self) -> None:
+    async def refresh_epochs(self) -> None:
         """Reads the epochs, and tells the watchers of those that moved. An epoch counts as seen when all of its watchers are done."""
         began = time.monotonic()
         rows = await self.read(lambda connection: connection.execute(select(epochs)).all())
@@ -153,11 +159,11 @@ class Database:
                 if asyncio.iscoroutine(outcome):
                     await outcome
         self._epochs.update(current)
-        self._seen = max(began, self._seen)
+        self._epochs_read_at = max(began, self._epochs_read_at)
 
     async def checkpoint(self) -> None:
         """SQLite: moves what the log holds into the database, in a reader's thread, so that no commit has to wait for it."""
-        if self.sqlite:
+        if self.is_sqlite:
             await asyncio.get_running_loop().run_in_executor(self._readers, self._checkpoint)
 
     def _checkpoint(self) -> None:

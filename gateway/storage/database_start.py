@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-AGAIN_SECONDS = 0.5
-FINAL = ("authentication failed", "no password supplied", "does not exist", "pg_hba.conf", "invalid port number")  # of Postgres
+RETRY_SECONDS = 0.5
+PERMANENT_ERRORS = ("authentication failed", "no password supplied", "does not exist", "pg_hba.conf", "invalid port number")  # of Postgres
 
-DAMAGED = ("not a database", "malformed")  # of SQLite
+DAMAGED_FILE_ERRORS = ("not a database", "malformed")  # of SQLite
 
 
 class DatabaseUnusable(Exception):
@@ -22,16 +22,16 @@ class DatabaseUnusable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class DatabaseWait:
     """How long a database that is away is waited for, in seconds, and the clock for it. `told` hears once what is waited for."""
 
     seconds: float
-    told: Callable[[str], None]
+    report: Callable[[str], None]
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
 
-def reach(engine: Engine, patience: Patience) -> None:
+def wait_for_database(engine: Engine, patience: DatabaseWait) -> None:
     """Returns once the database answers. Raises DatabaseUnusable: at once for what waiting does not mend, else when time is over."""
     deadline, waiting = patience.now() + patience.seconds, False
     while True:
@@ -41,31 +41,31 @@ def reach(engine: Engine, patience: Patience) -> None:
             return
         except SQLAlchemyError as error:
             problem = problem_of(error)
-            if is_final(engine, problem) or patience.now() >= deadline:
-                raise unusable(engine, error) from error
+            if is_permanent(engine, problem) or patience.now() >= deadline:
+                raise describe_unusable(engine, error) from error
         if not waiting:
-            patience.told(f"{place(engine)}: {problem}; waiting up to {patience.seconds:.0f} s for it")
+            patience.report(f"{describe_location(engine)}: {problem}; waiting up to {patience.seconds:.0f} s for it")
             waiting = True
-        patience.sleep(AGAIN_SECONDS)
+        patience.sleep(RETRY_SECONDS)
 
 
-def unusable(engine: Engine, error: SQLAlchemyError) -> DatabaseUnusable:
+def describe_unusable(engine: Engine, error: SQLAlchemyError) -> DatabaseUnusable:
     """What to tell of an error, with what to do."""
     problem = problem_of(error)
-    if any(sign in problem for sign in DAMAGED):
+    if any(sign in problem for sign in DAMAGED_FILE_ERRORS):
         todo = f"restore it from a backup; what can still be read of it: sqlite3 {engine.url.database} .recover"
     elif engine.dialect.name == "sqlite":
         todo = "make its folder, or let this user write there; database.url says where it is"
-    elif is_final(engine, problem):
+    elif is_permanent(engine, problem):
         todo = "look at database.url, and at the users and databases of the server"
     else:
         todo = "start it, or look at database.url; database.wait says how long it is waited for"
-    return DatabaseUnusable(f"{place(engine)}: {problem}", todo)
+    return DatabaseUnusable(f"{describe_location(engine)}: {problem}", todo)
 
 
-def is_final(engine: Engine, problem: str) -> bool:
+def is_permanent(engine: Engine, problem: str) -> bool:
     """Whether waiting does not mend it: it is no server that starts."""
-    return engine.dialect.name == "sqlite" or any(sign in problem for sign in FINAL)
+    return engine.dialect.name == "sqlite" or any(sign in problem for sign in PERMANENT_ERRORS)
 
 
 def problem_of(error: SQLAlchemyError) -> str:
@@ -81,7 +81,7 @@ def cause_of(error: Exception) -> str:
     return problem_of(cause) if isinstance(cause, SQLAlchemyError) else ""
 
 
-def place(engine: Engine) -> str:
+def describe_location(engine: Engine) -> str:
     """Where the database is, without who we are there."""
     url = engine.url
     if engine.dialect.name == "sqlite":

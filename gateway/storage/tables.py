@@ -7,18 +7,18 @@ from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text, text
 metadata = MetaData()
 
 
-def _only(where: str) -> dict[str, Any]:
+def _partial_index(condition: str) -> dict[str, Any]:
     """For an index of few rows among many, which costs the other rows nothing."""
-    return {"sqlite_where": text(where), "postgresql_where": text(where)}
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
-RUNNING = _only("runner <> ''")
-ASKING = _only("state = 'TASK_STATE_INPUT_REQUIRED'")
-AWAITING = _only("state = 'TASK_STATE_AUTH_REQUIRED'")
-KEYED = _only("idempotency_key IS NOT NULL")
-LIVE = _only("live = 1")
-PENDING = _only("state = 'pending'")
-DEAD = _only("state = 'dead'")
+RUNNING = _partial_index("runner <> ''")
+ASKING = _partial_index("state = 'TASK_STATE_INPUT_REQUIRED'")
+AWAITING = _partial_index("state = 'TASK_STATE_AUTH_REQUIRED'")
+KEYED = _partial_index("idempotency_key IS NOT NULL")
+LIVE = _partial_index("live = 1")
+PENDING = _partial_index("state = 'pending'")
+DEAD = _partial_index("state = 'dead'")
 
 tasks = Table(
     "tasks",

@@ -7,26 +7,26 @@ import structlog
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
-from gateway.storage.batch import Batch, CommitBroke, Intake, NotKept
-from gateway.storage.sqlite_insert import intake_for
+from gateway.storage.batch import Batch, BulkInsert, CommitUncertain, WriteFailed
+from gateway.storage.sqlite_insert import bulk_insert_for
 
-DUPLICATES = {"SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE", "23505"}
+DUPLICATE_ERRORS = {"SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE", "23505"}
 log = structlog.get_logger()
 
 
 class Participant(Protocol):
     """Keeps state in step with the commits, such as the head of a hash chain. Called on the writer's thread."""
 
-    def committed(self) -> None: ...
+    def on_commit(self) -> None: ...
 
-    def rolled_back(self) -> None: ...
+    def on_rollback(self) -> None: ...
 
-    def settle(self, connection: Connection) -> bool:
+    def resolve_uncertain_commit(self, connection: Connection) -> bool:
         """After a commit whose outcome is not known: takes the state from the database. True when that commit is there."""
         ...
 
 
-class Outcome(NamedTuple):
+class JobOutcome(NamedTuple):
     """What a job returned, or why nothing of it was kept."""
 
     result: Any
@@ -36,109 +36,109 @@ class Outcome(NamedTuple):
 Job = Callable[[Batch], Any]
 
 
-class Transactions:
+class TransactionRunner:
     """Runs jobs on one long-lived connection. Used by one thread only."""
 
-    def __init__(self, engine: Engine, intakes: Callable[[Connection], Intake | None] = intake_for) -> None:
+    def __init__(self, engine: Engine, create_bulk_insert: Callable[[Connection], BulkInsert | None] = bulk_insert_for) -> None:
         self._engine = engine
-        self._intakes = intakes
+        self._create_bulk_insert = create_bulk_insert
         self._connection: Connection | None = None
-        self._intake: Intake | None = None  # of that connection
-        self._broken = False  # a commit broke, and none was kept since: it may yet turn out to be kept
-        self._in_doubt = False  # the participants must look at the database before anything is appended
+        self._bulk_insert: BulkInsert | None = None  # of that connection
+        self._has_uncertain_commit = False  # a commit broke, and none was kept since: it may yet turn out to be kept
+        self._must_resolve = False  # the participants must look at the database before anything is appended
         self.participants: list[Participant] = []
 
-    def outcomes(self, jobs: Sequence[Job]) -> list[Outcome]:
+    def run_jobs(self, jobs: Sequence[Job]) -> list[JobOutcome]:
         """One for each job. What one job does wrong is its own affair; a job may be run again after a rollback."""
         try:
-            return self._kept(jobs)
-        except NotKept as error:
-            return [Outcome(None, error)] * len(jobs)
+            return self._run_together(jobs)
+        except WriteFailed as error:
+            return [JobOutcome(None, error)] * len(jobs)
         except Exception as error:  # noqa: BLE001 (it belongs to one of these jobs, whose caller is told)
             log.debug("batch_rolled_back", jobs=len(jobs), error=type(error).__name__)
             if len(jobs) == 1:
-                return [Outcome(None, _told(error))]
-        return self._one_by_one(jobs)
+                return [JobOutcome(None, _error_for_caller(error))]
+        return self._run_one_by_one(jobs)
 
-    def _one_by_one(self, jobs: Sequence[Job]) -> list[Outcome]:
+    def _run_one_by_one(self, jobs: Sequence[Job]) -> list[JobOutcome]:
         """When the database takes neither of two jobs in a row, it is the database: the others need not wait for its answers."""
-        outcomes: list[Outcome] = []
+        outcomes: list[JobOutcome] = []
         for job in jobs:
-            away = [outcome.error for outcome in outcomes[-2:] if isinstance(outcome.error, NotKept)]
-            outcomes += [Outcome(None, away[0])] if len(away) == 2 else self.outcomes([job])
+            away = [outcome.error for outcome in outcomes[-2:] if isinstance(outcome.error, WriteFailed)]
+            outcomes += [JobOutcome(None, away[0])] if len(away) == 2 else self.run_jobs([job])
         return outcomes
 
-    def _kept(self, jobs: Sequence[Job]) -> list[Outcome]:
+    def _run_together(self, jobs: Sequence[Job]) -> list[JobOutcome]:
         """Runs all jobs in one transaction; once more when the connection was lost before the commit, or a broken commit came late."""
         try:
             return self._transact(jobs)
-        except NotKept:
+        except WriteFailed:
             raise
         except Exception as error:
-            if self._connection is not None and not self._in_doubt:
+            if self._connection is not None and not self._must_resolve:
                 raise
             log.info("transaction_repeated", error=type(error).__name__)
         return self._transact(jobs)
 
-    def _transact(self, jobs: Sequence[Job]) -> list[Outcome]:
-        connection = self._ready()
-        batch = Batch(connection, self._intake)
+    def _transact(self, jobs: Sequence[Job]) -> list[JobOutcome]:
+        connection = self._usable_connection()
+        batch = Batch(connection, self._bulk_insert)
         try:
-            outcomes = [Outcome(job(batch)) for job in jobs]
-            batch.keep()
-        except CommitBroke as error:
+            outcomes = [JobOutcome(job(batch)) for job in jobs]
+            batch.commit()
+        except CommitUncertain as error:
             log.warning("commit_broke", error=type(error.__cause__).__name__)
-            if not self._found_kept():
-                raise NotKept("the commit broke") from error
+            if not self._was_committed():
+                raise WriteFailed("the commit broke") from error
             return outcomes
         except Exception as error:
-            self._in_doubt = self._broken and isinstance(error, IntegrityError)
-            self._undo(connection)
-            if isinstance(error, NotKept):
-                self.drop()
+            self._must_resolve = self._has_uncertain_commit and isinstance(error, IntegrityError)
+            self._roll_back(connection)
+            if isinstance(error, WriteFailed):
+                self.drop_connection()
             raise
-        self._broken = False
+        self._has_uncertain_commit = False
         for participant in self.participants:
-            participant.committed()
+            participant.on_commit()
         return outcomes
 
-    def _ready(self) -> Connection:
+    def _usable_connection(self) -> Connection:
         """The connection, with nothing in doubt. Raises NotKept."""
         try:
             connection = self._connection or self._connect()
-            if self._in_doubt:
-                self._settle(connection)
+            if self._must_resolve:
+                self._resolve_uncertain_commit(connection)
         except Exception as error:
             log.debug("no_transaction", error=type(error).__name__)
-            self.drop()
-            raise NotKept("the database can't be reached") from error
+            self.drop_connection()
+            raise WriteFailed("the database can't be reached") from error
         return connection
 
     def _connect(self) -> Connection:
         self._connection = connection = self._engine.connect()
-        self._intake = self._intakes(connection)
+        self._bulk_insert = self._create_bulk_insert(connection)
         return connection
 
-    def _found_kept(self) -> bool:
+    def _was_committed(self) -> bool:
         """Whether a commit that broke was kept after all, as far as a new connection can tell."""
-        self.drop()
-        self._broken = self._in_doubt = True
+        self.drop_connection()
+        self._has_uncertain_commit = self._must_resolve = True
         try:
-            return self._settle(self._connect())
+            return self._resolve_uncertain_commit(self._connect())
         except Exception as error:  # noqa: BLE001 (the question stays open, and comes first on the next connection)
             log.warning("commit_in_doubt", error=type(error).__name__)
-            self.drop()
+            self.drop_connection()
             return False
 
-    def _settle(self, connection: Connection) -> bool:
-        kept = [participant.settle(connection) for participant in self.participants]
+    def _resolve_uncertain_commit(self, connection: Connection) -> bool:
+        kept = [participant.resolve_uncertain_commit(connection) for participant in self.participants]
         connection.rollback()
-        self._in_doubt = False
+        self._must_resolve = False
         return any(kept)
 
-    def _undo(self, connection: Connection) -> None:
+    def _roll_back(self, connection: Connection) -> None:
         for participant in self.participants:
-            participant.rolled_back()
+            participant.on_rollback()
         try:
             lost = connection.invalidated
             connection.rollback()
@@ -146,9 +146,9 @@ class Transactions:
             log.debug("rollback_broke", error=type(error).__name__)
             lost = True
         if lost:
-            self.drop()
+            self.drop_connection()
 
-    def drop(self) -> None:
+    def drop_connection(self) -> None:
         """Lets go of the connection, in whatever state it is."""
         connection, self._connection = self._connection, None
         if connection is None:
@@ -160,14 +160,14 @@ class Transactions:
             log.debug("connection_dropped", error=type(error).__name__)
 
 
-def _told(error: Exception) -> Exception:
+def _error_for_caller(error: Exception) -> Exception:
     """The error as the job's caller sees it."""
     if isinstance(error, IntegrityError):
         known = getattr(error.orig, "sqlite_errorname", "") or getattr(error.orig, "sqlstate", "")
-        if known in DUPLICATES:
+        if known in DUPLICATE_ERRORS:
             return error
     elif isinstance(error, DataError) or not isinstance(error, SQLAlchemyError):
         return error
-    refused = NotKept("the database did not take the write")
+    refused = WriteFailed("the database did not take the write")
     refused.__cause__ = error
     return refused

@@ -12,16 +12,16 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.storage.batch import Batch, NotKept
+from gateway.storage.batch import Batch, WriteFailed
 from gateway.storage.database_start import problem_of
-from gateway.storage.transactions import Outcome, Participant, Transactions
+from gateway.storage.transactions import JobOutcome, Participant, TransactionRunner
 
 T = TypeVar("T")
 Work = Callable[[Batch], T]
-BATCH_MAX = 512
+BATCH_JOBS_MAX = 512
 DEFERRED_SECONDS = 0.05
 DEFERRED_MAX = 10_000
-REST_SECONDS = 1.0  # between two tries to keep what nobody waits for, while the database is away
+RETRY_SECONDS = 1.0  # between two tries to keep what nobody waits for, while the database is away
 
 log = structlog.get_logger()
 
@@ -38,15 +38,15 @@ class Writer:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._transactions = Transactions(engine)
+        self._transactions = TransactionRunner(engine)
         self._jobs: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
-        self._handed_in: list[_Job] = []
+        self._submitted: list[_Job] = []
         self._deferred: deque[_Job] = deque()
         self._dropped = 0
-        self._rest_until = 0.0
+        self._retry_after = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
-        self.well = True  # whether the database took the last write
+        self.is_healthy = True  # whether the database took the last write
         self._thread = threading.Thread(target=self._run, name="interlock-writer", daemon=True)
 
     def enlist(self, participant: Participant) -> None:
@@ -62,17 +62,17 @@ class Writer:
         Raises what `work` raised, IntegrityError for a duplicate, DataError, and NotKept for all else that a database may say.
         """
         if self._loop is None or self._closing or not self._thread.is_alive():
-            raise NotKept("the database writer does not run")
+            raise WriteFailed("the database writer does not run")
         future: asyncio.Future[T] = self._loop.create_future()
-        if not self._handed_in:
-            self._loop.call_soon(self._hand_over)
-        self._handed_in.append(_Job(work, future))
+        if not self._submitted:
+            self._loop.call_soon(self._submit)
+        self._submitted.append(_Job(work, future))
         return await future
 
-    def _hand_over(self) -> None:
+    def _submit(self) -> None:
         """Wakes the thread once for all that one round of the event loop hands in, since each waking costs both of them the lock."""
-        if self._handed_in:
-            jobs, self._handed_in = self._handed_in, []
+        if self._submitted:
+            jobs, self._submitted = self._submitted, []
             self._jobs.put(jobs)
 
     def post(self, work: Work[Any]) -> None:
@@ -86,22 +86,22 @@ class Writer:
         """Keeps all that was handed in, then ends; whatever is handed in from now on is refused."""
         self._closing = True
         if self._thread.is_alive():
-            self._hand_over()
+            self._submit()
             self._jobs.put(None)
             self._thread.join(timeout=10)
 
     def _run(self) -> None:
         last = False
         while not last:
-            jobs, last = self._take()
-            self._serve(jobs)
-        while self._deferred and self.well:
-            self._serve(self._posted())
+            jobs, last = self._take_jobs()
+            self._run_jobs(jobs)
+        while self._deferred and self.is_healthy:
+            self._run_jobs(self._take_deferred())
         if self._deferred or self._dropped:
             log.error("posted_writes_lost", count=len(self._deferred) + self._dropped)
-        self._transactions.drop()
+        self._transactions.drop_connection()
 
-    def _take(self) -> tuple[list[_Job], bool]:
+    def _take_jobs(self) -> tuple[list[_Job], bool]:
         """All jobs that wait, at most BATCH_MAX, those that were posted, and whether they are the last."""
         jobs: list[_Job] = []
         last = False
@@ -109,43 +109,43 @@ class Writer:
             first = self._jobs.get(timeout=DEFERRED_SECONDS)
             while first is not None:
                 jobs += first
-                if len(jobs) >= BATCH_MAX:
+                if len(jobs) >= BATCH_JOBS_MAX:
                     break
                 first = self._jobs.get_nowait()
             last = first is None
         except queue.Empty:
             pass
-        if self._deferred and (self.well or time.monotonic() > self._rest_until):
-            jobs += self._posted()
+        if self._deferred and (self.is_healthy or time.monotonic() > self._retry_after):
+            jobs += self._take_deferred()
         return jobs, last
 
-    def _posted(self) -> list[_Job]:
-        return [self._deferred.popleft() for _ in range(min(len(self._deferred), BATCH_MAX))]
+    def _take_deferred(self) -> list[_Job]:
+        return [self._deferred.popleft() for _ in range(min(len(self._deferred), BATCH_JOBS_MAX))]
 
-    def _serve(self, jobs: list[_Job]) -> None:
+    def _run_jobs(self, jobs: list[_Job]) -> None:
         if not jobs:
             return
         try:
-            outcomes = self._transactions.outcomes([job.work for job in jobs])
+            outcomes = self._transactions.run_jobs([job.work for job in jobs])
         except Exception:  # the thread's root: nothing may end it
             log.exception("writer_failed")
-            self._transactions.drop()
-            outcomes = [Outcome(None, NotKept("the writer failed"))] * len(jobs)
+            self._transactions.drop_connection()
+            outcomes = [JobOutcome(None, WriteFailed("the writer failed"))] * len(jobs)
         done = list(zip(jobs, outcomes, strict=True))
         failed = [(job, outcome.error) for job, outcome in done if outcome.error is not None]
-        if failed or self._dropped or not self.well:
-            self._note(failed, len(done))
-        self._deliver(done)
+        if failed or self._dropped or not self.is_healthy:
+            self._update_health(failed, len(done))
+        self._wake_callers(done)
 
-    def _note(self, failed: list[tuple[_Job, Exception]], among: int) -> None:
+    def _update_health(self, failed: list[tuple[_Job, Exception]], job_count: int) -> None:
         """Whether the database is well. While it is away, what was posted waits for better times."""
-        away = [(job, error) for job, error in failed if isinstance(error, NotKept)]
-        well = len(away) < among
-        if well != self.well:
-            log.info("database_back") if well else log.error("database_away", problem=_problem(away[0][1]))
-        self.well = well
+        away = [(job, error) for job, error in failed if isinstance(error, WriteFailed)]
+        well = len(away) < job_count
+        if well != self.is_healthy:
+            log.info("database_back") if well else log.error("database_away", problem=_describe_error(away[0][1]))
+        self.is_healthy = well
         if not well:
-            self._rest_until = time.monotonic() + REST_SECONDS
+            self._retry_after = time.monotonic() + RETRY_SECONDS
             self._deferred.extendleft(job for job, _ in reversed(away) if job.future is None)
             return
         lost = self._dropped + sum(1 for job, _ in failed if job.future is None)
@@ -153,20 +153,20 @@ class Writer:
             log.error("posted_writes_lost", count=lost)
             self._dropped = 0
 
-    def _deliver(self, done: list[tuple[_Job, Outcome]]) -> None:
+    def _wake_callers(self, done: list[tuple[_Job, JobOutcome]]) -> None:
         try:
             if self._loop is not None:
-                self._loop.call_soon_threadsafe(_resolve, done)
+                self._loop.call_soon_threadsafe(_resolve_futures, done)
         except RuntimeError:
             log.debug("nobody_waits", jobs=len(done))  # the event loop is closed
 
 
-def _problem(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     cause = error.__cause__
     return problem_of(cause) if isinstance(cause, SQLAlchemyError) else repr(cause or error)
 
 
-def _resolve(done: list[tuple[_Job, Outcome]]) -> None:
+def _resolve_futures(done: list[tuple[_Job, JobOutcome]]) -> None:
     for (_, future), (result, error) in done:
         if future is None or future.done():
             continue

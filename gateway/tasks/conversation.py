@@ -7,21 +7,21 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, select
 
-from adapters.a2a_client.wire.dialects import asks_in_its_context
-from adapters.contract import ENDPOINT, VendorRef
+from adapters.a2a_client.wire.dialects import resumes_by_context
+from adapters.contract import ENDPOINT_KEY, VendorRef
 from adapters.task import INTERRUPTED
-from adapters.upstream.pending_consent import at_agent
+from adapters.upstream.pending_consent import agent_ref
 from adapters.vendors.sdk.agent import OpenQuestions
 from gateway.storage.database import Database
 from gateway.storage.tables import tasks
-from gateway.tasks.contracts.prompts import BadAnswer
-from gateway.tasks.log import TaskRow, row_of
-from gateway.tasks.reader import session_of
+from gateway.tasks.contracts.prompts import BadPromptAnswer
+from gateway.tasks.log import TaskRow, to_task_row
+from gateway.tasks.reader import session_id_of
 from registry.cards.card import FEATURES, QUESTIONS, Registration
 
-RECENT_MAX = 5  # tasks of a conversation that are looked at for the agent's own ids
-WAITING = [state.value for state in INTERRUPTED]
-_ref = msgspec.json.Decoder(VendorRef).decode
+RECENT_TASKS_MAX = 5  # tasks of a conversation that are looked at for the agent's own ids
+WAITING_STATES = [state.value for state in INTERRUPTED]
+_decode_ref = msgspec.json.Decoder(VendorRef).decode
 
 
 class ConversationWaits(Exception):
@@ -35,16 +35,16 @@ class ConversationWaits(Exception):
         self.task_id = task_id
 
 
-class Beside(Struct, frozen=True):
+class OtherTasks(Struct, frozen=True):
     """The other tasks of a task's conversation: all that wait for somebody, and the last that moved. The last moved comes first."""
 
     waiting: tuple[TaskRow, ...] = ()
     recent: tuple[TaskRow, ...] = ()
 
 
-async def tasks_beside(database: Database, row: TaskRow) -> Beside:
+async def read_other_tasks(database: Database, row: TaskRow) -> OtherTasks:
     """A caller's conversations are closed to the agents on their errands: what these begin has another parent. Raises NotRead."""
-    return await database.read(lambda connection: _beside(connection, row))
+    return await database.read(lambda connection: _read_other_tasks(connection, row))
 
 
 async def referenced(database: Database, row: TaskRow, task_ids: Sequence[str]) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ async def referenced(database: Database, row: TaskRow, task_ids: Sequence[str]) 
     same = (tasks.c.tenant == row.tenant) & (tasks.c.owner == row.owner) & (tasks.c.agent == row.agent)
     query = select(tasks.c.id, tasks.c.vendor_ref).where(same & (tasks.c.parent_id == row.parent_id) & tasks.c.id.in_(task_ids))
     found = await database.read(lambda connection: connection.execute(query).all())
-    known = {each.id: at_agent(_ref(each.vendor_ref)).task_id for each in found}
+    known = {each.id: agent_ref(_decode_ref(each.vendor_ref)).task_id for each in found}
     return tuple(dict.fromkeys(own for task_id in task_ids if (own := known.get(task_id))))
 
 
@@ -69,55 +69,57 @@ def holds_one_question(target: Registration) -> bool:
     return bool(features.get("questions", OpenQuestions.ONE) == OpenQuestions.ONE)
 
 
-def check_no_question(target: Registration, beside: Beside) -> None:
+def check_no_open_question(target: Registration, others: OtherTasks) -> None:
     """Raises ConversationWaits where a new task would answer, drop or confuse the question of a task that waits."""
-    for other in beside.waiting:
-        if keeps_others_out(target, other):
+    for other in others.waiting:
+        if blocks_other_tasks(target, other):
             raise ConversationWaits(other.id)
 
 
-def check_question(target: Registration, row: TaskRow, beside: Beside) -> None:
+def check_question_is_current(target: Registration, row: TaskRow, others: OtherTasks) -> None:
     """Whether the question of a task that waits is still the one that the agent's session holds.
 
     Raises ConversationWaits where the session went on to another question, and BadAnswer where it went on otherwise.
     """
-    later = [other for other in (*beside.waiting, *beside.recent) if other.updated > row.updated and _ref(other.vendor_ref).context_id]
+    later = [
+        other for other in (*others.waiting, *others.recent) if other.updated > row.updated and _decode_ref(other.vendor_ref).context_id
+    ]
     for other in later:
-        if keeps_others_out(target, other) and other.state in INTERRUPTED:
+        if blocks_other_tasks(target, other) and other.state in INTERRUPTED:
             raise ConversationWaits(other.id)
     if later:
-        raise BadAnswer(
+        raise BadPromptAnswer(
             "message.taskId", "names a task whose question is gone: the conversation went on without an answer. Cancel the task"
         )
 
 
-def next_ref(target: Registration, row: TaskRow, beside: Beside) -> VendorRef | None:
+def ref_to_continue(target: Registration, row: TaskRow, others: OtherTasks) -> VendorRef | None:
     """What a new task goes on with: the agent's session as the last task left it, or a new session where that one can't be used.
 
     A session is given up when the agent ended or lost it, and when a task ended whose question may still be open there.
     """
-    for last in beside.recent:
-        ref = _ref(last.vendor_ref)
-        if ref.over or (last.ended and ref.prompts and holds_one_question(target)):
-            return VendorRef(kept=ref.kept, session=str(uuid5(UUID(session_of(row)), last.id)))
+    for last in others.recent:
+        ref = _decode_ref(last.vendor_ref)
+        if ref.over or (last.has_ended and ref.prompts and holds_one_question(target)):
+            return VendorRef(kept=ref.kept, session=str(uuid5(UUID(session_id_of(row)), last.id)))
         if ref.context_id or ref.session:
-            where = {ENDPOINT: ref.extra[ENDPOINT]} if ENDPOINT in ref.extra else {}
+            where = {ENDPOINT_KEY: ref.extra[ENDPOINT_KEY]} if ENDPOINT_KEY in ref.extra else {}
             return VendorRef(context_id=ref.context_id, extra=where, kept=ref.kept, session=ref.session)
     return None
 
 
-def keeps_others_out(target: Registration, waiting: TaskRow) -> bool:
+def blocks_other_tasks(target: Registration, waiting: TaskRow) -> bool:
     """Whether the question of a task that waits is the only one that its session may hold."""
-    ref = at_agent(_ref(waiting.vendor_ref))
+    ref = agent_ref(_decode_ref(waiting.vendor_ref))
     if FEATURES in target.facts:
         return holds_one_question(target) and bool(ref.prompts)
-    return bool(ref.task_id) and (asks_in_its_context(ref) or holds_one_question(target))
+    return bool(ref.task_id) and (resumes_by_context(ref) or holds_one_question(target))
 
 
-def _beside(connection: Connection, row: TaskRow) -> Beside:
+def _read_other_tasks(connection: Connection, row: TaskRow) -> OtherTasks:
     same = (tasks.c.tenant == row.tenant) & (tasks.c.owner == row.owner) & (tasks.c.context_id == row.context_id)
     others = same & (tasks.c.agent == row.agent) & (tasks.c.parent_id == row.parent_id) & (tasks.c.id != row.id)
     query = select(tasks).where(others).order_by(tasks.c.updated.desc(), tasks.c.id.desc())
 
-    waiting = connection.execute(query.where(tasks.c.state.in_(WAITING)))
-    return Beside(tuple(map(row_of, waiting)), tuple(map(row_of, connection.execute(query.limit(RECENT_MAX)))))
+    waiting = connection.execute(query.where(tasks.c.state.in_(WAITING_STATES)))
+    return OtherTasks(tuple(map(to_task_row, waiting)), tuple(map(to_task_row, connection.execute(query.limit(RECENT_TASKS_MAX)))))

@@ -16,7 +16,7 @@ from policies.delegation.permissions import Permissions
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class TaskFilter:
     """What is asked for: empty members match all. `cursor` is the `next` of the page before. `everybody`: of the whole tenant."""
 
     agent: str = ""
@@ -24,15 +24,15 @@ class Page:
     context_id: str = ""
     cursor: str = ""
     limit: int = 50
-    since: int = 0  # microseconds: moved at or after
-    everybody: bool = False
+    updated_since: int = 0  # microseconds: moved at or after
+    includes_whole_tenant: bool = False
 
 
-def sees(caller: Caller, row: TaskRow) -> bool:
+def can_see(caller: Caller, row: TaskRow) -> bool:
     """Whether an owner's token reaches this task: its scope covers the agent, and an agent sees only what its own task caused."""
     delegation = caller.delegation
     caused = not delegation.path or row.parent_id == delegation.task_id
-    return caused and delegation.held().covers(f"agent:{row.agent}")
+    return caused and delegation.effective_permissions().covers(f"agent:{row.agent}")
 
 
 class TaskPages:
@@ -41,16 +41,16 @@ class TaskPages:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def counted(self, caller: Caller, page: Page) -> tuple[list[TaskRow], str | None, int]:
+    async def read_page_and_total(self, caller: Caller, filters: TaskFilter) -> tuple[list[TaskRow], str | None, int]:
         """A page, the cursor of the next, and how many tasks match in all. Raises BadCursor."""
 
         def work(connection: Connection) -> tuple[list[TaskRow], str | None, int]:
-            total = connection.execute(select(func.count()).select_from(_matching(caller, page).subquery())).scalar_one()
-            return *read_page(connection, caller, page), total
+            total = connection.execute(select(func.count()).select_from(_matching_query(caller, filters).subquery())).scalar_one()
+            return *read_page(connection, caller, filters), total
 
         return await self._database.read(work)
 
-    async def events(self, rows: Sequence[TaskRow], kinds: Sequence[str]) -> Mapping[str, Sequence[TaskEvent]]:
+    async def read_events(self, rows: Sequence[TaskRow], kinds: Sequence[str]) -> Mapping[str, Sequence[TaskEvent]]:
         """The events of some kinds, by task, in their order."""
         if not rows:
             return {}
@@ -64,22 +64,22 @@ class TaskPages:
         return by_task
 
 
-def _matching(caller: Caller, page: Page) -> Select[Any]:
+def _matching_query(caller: Caller, filters: TaskFilter) -> Select[Any]:
     """All that match, without the cursor."""
     query = select(tasks).where(tasks.c.tenant == caller.principal.tenant)
-    if not page.everybody:
-        query = _own(query, caller)
-    for column, value in ((tasks.c.agent, page.agent), (tasks.c.state, page.state), (tasks.c.context_id, page.context_id)):
+    if not filters.includes_whole_tenant:
+        query = _restrict_to_visible(query, caller)
+    for column, value in ((tasks.c.agent, filters.agent), (tasks.c.state, filters.state), (tasks.c.context_id, filters.context_id)):
         query = query.where(column == value) if value else query
-    return query.where(tasks.c.updated >= page.since) if page.since else query
+    return query.where(tasks.c.updated >= filters.updated_since) if filters.updated_since else query
 
 
-def _own(query: Select[Any], caller: Caller) -> Select[Any]:
+def _restrict_to_visible(query: Select[Any], caller: Caller) -> Select[Any]:
     """What the caller may see without being anybody's overseer."""
-    query = query.where(tasks.c.owner == caller.principal.owner)
+    query = query.where(tasks.c.owner == caller.principal.owner_key)
     if caller.delegation.path:
         query = query.where(tasks.c.parent_id == caller.delegation.task_id)
-    held = caller.delegation.held()
+    held = caller.delegation.effective_permissions()
     return query if held.covers("agent:*") else query.where(tasks.c.agent.in_(_agents_within(held)))
 
 
@@ -97,19 +97,19 @@ def _agents_within(held: Permissions) -> list[str]:
     return sorted(name for name in names if held.covers(f"agent:{name}"))
 
 
-def read_page(connection: Connection, caller: Caller, page: Page) -> tuple[list[TaskRow], str | None]:
+def read_page(connection: Connection, caller: Caller, filters: TaskFilter) -> tuple[list[TaskRow], str | None]:
     """The tasks of a page and the cursor of the next. Raises BadCursor."""
-    query = _matching(caller, page)
-    if page.cursor:
-        updated, task_id = _position(page.cursor)
+    query = _matching_query(caller, filters)
+    if filters.cursor:
+        updated, task_id = _parse_cursor(filters.cursor)
         query = query.where(or_(tasks.c.updated < updated, and_(tasks.c.updated == updated, tasks.c.id < task_id)))
-    found = connection.execute(query.order_by(tasks.c.updated.desc(), tasks.c.id.desc()).limit(page.limit + 1)).all()
-    rows = [TaskRow(**{**row._mapping, "state": TaskState(row.state)}) for row in found[: page.limit]]
-    more = f"{rows[-1].updated}.{rows[-1].id}" if len(found) > page.limit else None
-    return [row for row in rows if page.everybody or sees(caller, row)], more
+    found = connection.execute(query.order_by(tasks.c.updated.desc(), tasks.c.id.desc()).limit(filters.limit + 1)).all()
+    rows = [TaskRow(**{**row._mapping, "state": TaskState(row.state)}) for row in found[: filters.limit]]
+    more = f"{rows[-1].updated}.{rows[-1].id}" if len(found) > filters.limit else None
+    return [row for row in rows if filters.includes_whole_tenant or can_see(caller, row)], more
 
 
-def _position(cursor: str) -> tuple[int, str]:
+def _parse_cursor(cursor: str) -> tuple[int, str]:
     updated, _, task_id = cursor.partition(".")
     if not (task_id and updated.isascii() and updated.isdigit() and len(updated) < 19):
         raise BadCursor

@@ -34,55 +34,60 @@ Event = MutableMapping[str, Any]
 TraceId = Callable[[], str]
 
 
-def _clean(text: str) -> str:
+def _redact_text(text: str) -> str:
     """Without secrets, at most VALUE_MAX characters; the end of a longer one is cut."""
     shown = text if len(text) <= 2 * VALUE_MAX else text[: 2 * VALUE_MAX]
     shown = _SECRET_TEXT.sub(rf"\1{HIDDEN}", shown)
     return shown if len(text) <= VALUE_MAX else f"{shown[:VALUE_MAX]}… ({len(text)} characters)"
 
 
-def _bounded(value: object, depth: int = 0) -> object:
+def _to_bounded_json(value: object, depth: int = 0) -> object:
     """The value as plain JSON, its strings clean, its secrets hidden by name, its size bounded."""
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, str):
-        return _clean(value)
+        return _redact_text(value)
     if depth >= DEPTH_MAX:
         return "…"
     if isinstance(value, Mapping):
         members = list(value.items())[:MEMBERS_MAX]
-        return {_clean(str(name)): HIDDEN if _SECRET_NAME.search(str(name)) else _bounded(member, depth + 1) for name, member in members}
+        return {
+            _redact_text(str(name)): HIDDEN if _SECRET_NAME.search(str(name)) else _to_bounded_json(member, depth + 1)
+            for name, member in members
+        }
     if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes | bytearray):
-        return [_bounded(member, depth + 1) for member in list(value)[:MEMBERS_MAX]]
-    return _clean(str(value))
+        return [_to_bounded_json(member, depth + 1) for member in list(value)[:MEMBERS_MAX]]
+    return _redact_text(str(value))
 
 
-def _trouble(info: object) -> dict[str, str]:
+def _describe_exception(info: object) -> dict[str, str]:
     """An exception as its class, its message and where it came from: never the values of variables."""
     error = info if isinstance(info, BaseException) else info[1] if isinstance(info, tuple) else sys.exc_info()[1]
     if error is None:
         return {}
     frames = traceback.extract_tb(error.__traceback__)[-12:]
     where = " > ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames)
-    return {"error": type(error).__name__, "message": _clean(str(error)), "where": where}
+    return {"error": type(error).__name__, "message": _redact_text(str(error)), "where": where}
 
 
-def line(event: Event, trace_id: str) -> str:
+def json_line(event: Event, trace_id: str) -> str:
     """One line of JSON in ASCII: line breaks, terminal escapes and bidirectional marks arrive as \\u…."""
     shown: dict[str, object] = {"at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")}
     if trace_id:
         shown["trace_id"] = trace_id
     info = event.pop("exc_info", None)
     for name, value in event.items():
-        shown[name] = HIDDEN if _SECRET_NAME.search(name) and isinstance(value, str | bytes | Mapping | Sequence) else _bounded(value)
+        shown[name] = (
+            HIDDEN if _SECRET_NAME.search(name) and isinstance(value, str | bytes | Mapping | Sequence) else _to_bounded_json(value)
+        )
     if info:
-        shown["exception"] = _trouble(info)
+        shown["exception"] = _describe_exception(info)
     return json.dumps(shown, ensure_ascii=True, allow_nan=False).replace("\x7f", "\\u007f")
 
 
-class _Foreign(logging.Handler):
+class _LibraryLogHandler(logging.Handler):
     """Lines of libraries that log the standard way, uvicorn's among them."""
 
     def __init__(self, stream: TextIO, trace_id: TraceId) -> None:
@@ -94,17 +99,17 @@ class _Foreign(logging.Handler):
         event: Event = {"level": record.levelname.lower(), "logger": record.name, "event": record.getMessage()}
         if record.exc_info:
             event["exc_info"] = record.exc_info
-        self._stream.write(line(event, self._trace_id()) + "\n")
+        self._stream.write(json_line(event, self._trace_id()) + "\n")
         self._stream.flush()
 
 
-def configure(level: str, trace_id: TraceId = str, stream: TextIO | None = None) -> None:
+def configure_logging(level: str, trace_id: TraceId = str, stream: TextIO | None = None) -> None:
     """Sends everything to `stream` (stderr) from `level` on: our own lines, and from warnings on those of libraries."""
     sink = stream or sys.stderr
 
     def render(logger: object, method: str, event: Event) -> str:
         name = event.pop("event", "")
-        return line({"level": "error" if method == "exception" else method, "event": name, **event}, trace_id())
+        return json_line({"level": "error" if method == "exception" else method, "event": name, **event}, trace_id())
 
     structlog.configure(
         processors=[render],
@@ -113,7 +118,7 @@ def configure(level: str, trace_id: TraceId = str, stream: TextIO | None = None)
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
-    root.handlers = [_Foreign(sink, trace_id)]
+    root.handlers = [_LibraryLogHandler(sink, trace_id)]
     root.setLevel(max(LEVELS[level], logging.WARNING))
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         library = logging.getLogger(name)

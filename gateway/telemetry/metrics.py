@@ -56,7 +56,7 @@ OUTCOMES: Final = frozenset({"ok", "asks", "canceled", "denied", "error", "faile
 FAMILIES: Final = frozenset({"agent", "server"})
 UPSTREAMS_MAX: Final = 200  # agents and servers with figures of their own; calls of more count under the name `other`
 OTHER: Final = "other"
-BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+CALL_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 
 
 class Metrics:
@@ -75,22 +75,22 @@ class Metrics:
         labels = ("door", "method", "outcome")
         durations = ("interlock_call_seconds", "Time to the end of an answer.", labels[:2])
         self._calls = Counter("interlock_calls", "Requests that a door answered.", labels, registry=self.registry)
-        self._seconds = Histogram(*durations, registry=self.registry, buckets=BUCKETS)
+        self._seconds = Histogram(*durations, registry=self.registry, buckets=CALL_BUCKETS)
         self._call_series: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         names: tuple[str, ...] = ("family", "tenant", "name")
         calls = ("interlock_upstream_calls", "Calls of agents and servers.", (*names, "outcome"))
         times = ("interlock_upstream_seconds", "Time until an agent ended its turn, or a server answered.", names)
         self._upstream_calls = Counter(*calls, registry=self.registry)
-        self._upstream_seconds = Histogram(*times, registry=self.registry, buckets=BUCKETS)
+        self._upstream_seconds = Histogram(*times, registry=self.registry, buckets=CALL_BUCKETS)
         self._upstream_series: dict[tuple[str, str, str, str], tuple[Counter, Histogram]] = {}
         self._upstreams: set[tuple[str, str, str]] = set()
 
-    def call(self, door: str, method: str, outcome: str, seconds: float) -> None:
+    def count_call(self, door: str, method: str, outcome: str, seconds: float) -> None:
         """Counts one request. Names outside the closed sets count as `other`."""
         key = (door, method, outcome)
         series = self._call_series.get(key)
         if series is None:
-            known = (_of(DOORS, door), _of(METHODS, method), _of(self._outcomes, outcome))
+            known = (_known_or_other(DOORS, door), _known_or_other(METHODS, method), _known_or_other(self._outcomes, outcome))
             series = (self._calls.labels(*known), self._seconds.labels(*known[:2]))
             if known == key:
                 self._call_series[key] = series
@@ -107,7 +107,7 @@ class Metrics:
         series[1].observe(seconds)
 
     def _upstream_series_of(self, family: str, tenant: str, name: str, outcome: str) -> tuple[Counter, Histogram]:
-        known, outcome = (_of(FAMILIES, family), tenant, name), _of(self._outcomes, outcome)
+        known, outcome = (_known_or_other(FAMILIES, family), tenant, name), _known_or_other(self._outcomes, outcome)
         if known not in self._upstreams and len(self._upstreams) >= UPSTREAMS_MAX:
             return self._upstream_calls.labels(known[0], "", OTHER, outcome), self._upstream_seconds.labels(known[0], "", OTHER)
         self._upstreams.add(known)
@@ -115,13 +115,15 @@ class Metrics:
         self._upstream_series[(family, tenant, name, outcome)] = series
         return series
 
-    def gauge(self, name: str, says: str, tells: Callable[[], float], over_workers: Literal["livesum", "livemax"] = "livesum") -> None:
+    def add_gauge(
+        self, name: str, help_text: str, read_value: Callable[[], float], over_workers: Literal["livesum", "livemax"] = "livesum"
+    ) -> None:
         """Shows `interlock_{name}`, without labels, as `tells` has it when somebody looks. `over_workers` says how workers add up."""
-        gauge = Gauge(f"interlock_{name}", says, registry=self.registry, multiprocess_mode=over_workers)
+        gauge = Gauge(f"interlock_{name}", help_text, registry=self.registry, multiprocess_mode=over_workers)
         if self._worker is None:
-            gauge.set_function(tells)
+            gauge.set_function(read_value)
         else:
-            self._gauges.append((gauge, tells))
+            self._gauges.append((gauge, read_value))
 
     def write_gauges(self) -> None:
         """Writes this worker's gauges to where the other workers read them. Does nothing in a gateway of one process."""
@@ -133,9 +135,9 @@ class Metrics:
         counted = Counter(f"interlock_{name}", says, (label,), registry=self.registry)
         return lambda value: counted.labels(value).inc()
 
-    def duration(self, name: str, says: str, buckets: tuple[float, ...]) -> Callable[[float], None]:
+    def add_histogram(self, name: str, help_text: str, buckets: tuple[float, ...]) -> Callable[[float], None]:
         """Makes the histogram `interlock_{name}_seconds`, without labels, and returns what adds to it."""
-        return Histogram(f"interlock_{name}_seconds", says, registry=self.registry, buckets=buckets).observe
+        return Histogram(f"interlock_{name}_seconds", help_text, registry=self.registry, buckets=buckets).observe
 
     def render(self) -> bytes:
         if self._worker is None:
@@ -147,5 +149,5 @@ class Metrics:
         return generate_latest(summed)
 
 
-def _of(known: frozenset[str], name: str) -> str:
-    return name if name in known else OTHER
+def _known_or_other(known_names: frozenset[str], name: str) -> str:
+    return name if name in known_names else OTHER

@@ -21,10 +21,10 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceFlags, g
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.trace.status import Status, StatusCode
 
-from gateway.telemetry.spans import ORDINARY, TRACEPARENT, Attribute, Kind, current_trace_id
+from gateway.telemetry.spans import ORDINARY_OUTCOMES, TRACEPARENT, Attribute, OtelSpanKind, current_trace_id
 
-SCHEMA: Final = "https://opentelemetry.io/schemas/1.44.0"
-KINDS: Final = {Kind.INTERNAL: SpanKind.INTERNAL, Kind.SERVER: SpanKind.SERVER, Kind.CLIENT: SpanKind.CLIENT}
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
+OTEL_KINDS: Final = {OtelSpanKind.INTERNAL: SpanKind.INTERNAL, OtelSpanKind.SERVER: SpanKind.SERVER, OtelSpanKind.CLIENT: SpanKind.CLIENT}
 SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 PENDING_MAX: Final = 64  # finished spans that wait for the end of their root; more are dropped
 LIVE_MAX: Final = 10_000  # spans under way whose roots are known; the oldest are forgotten
@@ -169,14 +169,14 @@ class OtelTracer:
             span_limits=SpanLimits(max_attribute_length=TEXT_MAX),
         )
         self._provider.add_span_processor(Tail(BatchSpanProcessor(exporter)))
-        self._tracer = self._provider.get_tracer("interlock", schema_url=SCHEMA)
+        self._tracer = self._provider.get_tracer("interlock", schema_url=SCHEMA_URL)
 
     def start(
-        self, name: str, kind: Kind, parent: str, attributes: Mapping[str, Attribute], *, began: int | None = None, link: str = ""
+        self, name: str, kind: OtelSpanKind, parent: str, attributes: Mapping[str, Attribute], *, began: int | None = None, link: str = ""
     ) -> Span:
         linked = get_current_span(context_of(link)).get_span_context() if link else None
         links = [Link(linked)] if linked is not None and linked.is_valid else None
-        span = self._tracer.start_span(name, context_of(parent), KINDS[kind], links=links, start_time=began)
+        span = self._tracer.start_span(name, context_of(parent), OTEL_KINDS[kind], links=links, start_time=began)
         span.set_attributes(exported(attributes))
         return span
 
@@ -190,7 +190,7 @@ class OtelTracer:
         if name:
             span.update_name(name)
         span.set_attributes({**exported(attributes), "interlock.outcome": outcome})
-        if outcome not in ORDINARY:
+        if outcome not in ORDINARY_OUTCOMES:
             span.set_attribute("error.type", attributes.get("error.type", outcome))
             span.set_status(Status(StatusCode.ERROR, outcome))
         span.end()

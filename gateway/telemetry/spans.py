@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Attribute = str | int | float | bool
 TRACEPARENT: Final = "traceparent"
-ORDINARY: Final = frozenset({"ok", "question", "asks", "canceled"})  # outcomes that are no failure
+ORDINARY_OUTCOMES: Final = frozenset({"ok", "question", "asks", "canceled"})  # outcomes that are no failure
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
@@ -68,7 +68,7 @@ def note_outcome(outcome: str) -> None:
         work.outcome = outcome
 
 
-class Kind(IntEnum):
+class OtelSpanKind(IntEnum):
     """Span kinds, as the OpenTelemetry SDK numbers them."""
 
     INTERNAL = 0
@@ -104,7 +104,7 @@ class Tracer(Protocol):
     """gateway/telemetry/otlp.py."""
 
     def start(
-        self, name: str, kind: Kind, parent: str, attributes: Mapping[str, Attribute], *, began: int | None = None, link: str = ""
+        self, name: str, kind: OtelSpanKind, parent: str, attributes: Mapping[str, Attribute], *, began: int | None = None, link: str = ""
     ) -> "Span":
         """Starts a span. `parent` and `link` are `traceparent` values or empty; `began` is in nanoseconds since 1970."""
         ...

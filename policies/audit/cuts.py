@@ -6,16 +6,16 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, select
 
-from policies.audit.heads import Verifier
-from policies.delegation.history import outlast
-from policies.tables import audit as audit_table
+from policies.audit.heads import StatementVerifier
+from policies.delegation.history import keep_before_prune
+from policies.tables import audit_records as audit_table
 
-TYPE = "interlock-audit-cut+jwt"
-AT_ONCE = 5000  # records of one transaction
+CUT_JWT_TYPE = "interlock-audit-cut+jwt"
+DELETE_BATCH_SIZE = 5000  # records of one transaction
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class AuditCut:
     """Of one chain the records up to `seq` go; `hash` is the last one's, which whoever kept them can show to be theirs."""
 
     chain: str
@@ -30,7 +30,7 @@ class Cut:
         return {**told, "first_at": self.first_at, "last_at": self.last_at, "at": now}
 
 
-def due(connection: Connection, before: int) -> list[Cut]:
+def find_due_cuts(connection: Connection, before: int) -> list[AuditCut]:
     """What would go of each chain: all records from its first on that are older than `before`, but never its last one."""
     table = audit_table.c
     found = []
@@ -43,11 +43,11 @@ def due(connection: Connection, before: int) -> list[Cut]:
         count, *times = connection.execute(select(func.count(), func.min(table.at), func.max(table.at)).where(*gone)).one()
         if count:
             digest = connection.execute(select(table.hash).where(here, table.seq == last)).scalar_one()
-            found.append(Cut(chain, last, digest, count, *times))
+            found.append(AuditCut(chain, last, digest, count, *times))
     return found
 
 
-def records(connection: Connection, cut: Cut) -> Iterator[Mapping[str, Any]]:
+def read_records(connection: Connection, cut: AuditCut) -> Iterator[Mapping[str, Any]]:
     """The records that it takes away, in order."""
     table = audit_table.c
     query = select(audit_table).where(table.chain == cut.chain, table.seq <= cut.seq).order_by(table.seq)
@@ -55,31 +55,31 @@ def records(connection: Connection, cut: Cut) -> Iterator[Mapping[str, Any]]:
         yield dict(row._mapping)
 
 
-def carry_out(connection: Connection, cut: Cut) -> int:
+def delete_records(connection: Connection, cut: AuditCut) -> int:
     """Removes them, from the oldest on, in transactions of its own: whatever interrupts it leaves a chain that the statement covers.
 
     What errands did is kept apart from them: it counts for as long as one goes on.
     """
     table, gone = audit_table.c, 0
     while True:
-        some = select(table.seq).where(table.chain == cut.chain, table.seq <= cut.seq).order_by(table.seq).limit(AT_ONCE)
+        some = select(table.seq).where(table.chain == cut.chain, table.seq <= cut.seq).order_by(table.seq).limit(DELETE_BATCH_SIZE)
         upto = connection.execute(select(func.max(some.subquery().c.seq))).scalar()
         if upto is None:
             return gone
         going = (table.chain == cut.chain, table.seq <= upto)
         told = select(table.tenant, table.txn, table.body).where(*going, table.kind == "decision", table.txn != "")
-        outlast(connection, (tuple(row) for row in connection.execute(told).all()), cut.last_at)
+        keep_before_prune(connection, (tuple(row) for row in connection.execute(told).all()), cut.last_at)
         gone += connection.execute(delete(audit_table).where(*going)).rowcount
         connection.commit()
 
 
-def stated(signed: Iterable[str], signer: Verifier) -> tuple[list[str], dict[str, dict[int, str]]]:
+def parse_cut_statements(lines: Iterable[str], verifier: StatementVerifier) -> tuple[list[str], dict[str, dict[int, str]]]:
     """Of signed lines those that are no statements of cuts, and chain -> the last record of each cut -> its hash."""
     others: list[str] = []
     cuts: dict[str, dict[int, str]] = {}
-    for line in signed:
+    for line in lines:
         try:
-            claims = signer.verify(line, TYPE)
+            claims = verifier.verify(line, CUT_JWT_TYPE)
         except ValueError:
             others.append(line)
         else:

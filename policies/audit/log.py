@@ -10,20 +10,20 @@ from sqlalchemy import Connection, Table, select, true
 
 from policies.delegation.principal import Principal
 from policies.delegation.rulings import Decision
-from policies.tables import audit as audit_table
+from policies.tables import audit_records as audit_table
 
 _encode = msgspec.json.Encoder().encode
-ZERO = "0" * 64
+GENESIS_HASH = "0" * 64
 
 
-class Batch(Protocol):
+class AuditBatch(Protocol):
     """The writer's transaction (gateway/storage/writer.py)."""
 
     def add(self, table: Table, row: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ChainHead:
     """The last record of one chain."""
 
     chain: str
@@ -63,7 +63,7 @@ def decision_record(decision: Decision, principal: Principal) -> dict[str, Any]:
     }
 
 
-class Audit:
+class AuditLog:
     """Appends to this process's chain, on the writer's thread, in the same commit as what is recorded.
 
     A chain's first record (`genesis`) names the last record of every chain before it, so that a whole chain that
@@ -73,41 +73,41 @@ class Audit:
     def __init__(self, chain: str, now: Callable[[], int]) -> None:
         self._chain = chain
         self._now = now
-        self._head = self._kept = Head(chain, 0, ZERO)
-        self._doubtful: set[Head] = set()  # ends of commits that broke, and may yet turn out to be kept
+        self._head = self._durable = ChainHead(chain, 0, GENESIS_HASH)
+        self._uncertain: set[ChainHead] = set()  # ends of commits that broke, and may yet turn out to be kept
 
     @property
-    def head(self) -> Head:
+    def head(self) -> ChainHead:
         """The last record that is durable."""
-        return self._kept
+        return self._durable
 
-    def committed(self) -> None:
-        self._kept = self._head
-        self._doubtful.clear()
+    def on_commit(self) -> None:
+        self._durable = self._head
+        self._uncertain.clear()
 
-    def rolled_back(self) -> None:
-        self._head = self._kept
+    def on_rollback(self) -> None:
+        self._head = self._durable
 
-    def settle(self, connection: Connection) -> bool:
+    def resolve_uncertain_commit(self, connection: Connection) -> bool:
         """After a commit that broke: goes on from where the chain ends in the database, if that is a record of ours.
 
         True when the commit is there. If records are gone that were kept before, the chain goes on without them: the gap tells.
         """
-        tail = _last_head(connection, self._chain)
+        tail = _read_last_head(connection, self._chain)
         asked = self._head
-        if asked != self._kept:
-            self._doubtful.add(asked)
-        if tail in self._doubtful:
-            self._kept = tail
-        self._head = self._kept
-        return tail == asked and asked in self._doubtful
+        if asked != self._durable:
+            self._uncertain.add(asked)
+        if tail in self._uncertain:
+            self._durable = tail
+        self._head = self._durable
+        return tail == asked and asked in self._uncertain
 
-    def open(self, connection: Connection, batch: Batch) -> None:
+    def begin_chain(self, connection: Connection, batch: AuditBatch) -> None:
         """Begins the chain."""
-        before = [{"chain": head.chain, "seq": head.seq, "hash": head.hash} for head in last_heads(connection)]
-        self.append(batch, {"kind": "genesis", "tenant": "", "decision_id": "", "txn": "", "before": before})
+        before = [{"chain": head.chain, "seq": head.seq, "hash": head.hash} for head in read_last_heads(connection)]
+        self.record(batch, {"kind": "genesis", "tenant": "", "decision_id": "", "txn": "", "before": before})
 
-    def append(self, batch: Batch, record: Mapping[str, Any]) -> None:
+    def record(self, batch: AuditBatch, record: Mapping[str, Any]) -> None:
         """Chains one record. `record` has kind, tenant, decision_id and txn, and whatever explains it; never a secret."""
         seq = self._head.seq + 1
         at = record.get("at") or self._now()
@@ -129,10 +129,10 @@ class Audit:
                 "hash": digest,
             },
         )
-        self._head = Head(self._chain, seq, digest)
+        self._head = ChainHead(self._chain, seq, digest)
 
 
-def last_heads(connection: Connection) -> list[Head]:
+def read_last_heads(connection: Connection) -> list[ChainHead]:
     """The last record of every chain in the database: one look into the index for each."""
     chains: list[str] = []
     column = audit_table.c.chain
@@ -140,11 +140,11 @@ def last_heads(connection: Connection) -> list[Head]:
         after = column > chains[-1] if chains else true()
         found = connection.execute(select(column).where(after).order_by(column).limit(1)).scalar_one_or_none()
         if found is None:
-            return [head for chain in chains if (head := _last_head(connection, chain))]
+            return [head for chain in chains if (head := _read_last_head(connection, chain))]
         chains.append(found)
 
 
-def _last_head(connection: Connection, chain: str) -> Head | None:
+def _read_last_head(connection: Connection, chain: str) -> ChainHead | None:
     columns = (audit_table.c.seq, audit_table.c.hash)
     row = connection.execute(select(*columns).where(audit_table.c.chain == chain).order_by(audit_table.c.seq.desc()).limit(1)).one_or_none()
-    return Head(chain, row.seq, row.hash) if row else None
+    return ChainHead(chain, row.seq, row.hash) if row else None

@@ -8,13 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from policies.audit.cuts import stated
-from policies.audit.heads import TYPE, Verifier
-from policies.audit.log import ZERO
-from policies.tables import audit as audit_table
+from policies.audit.cuts import parse_cut_statements
+from policies.audit.heads import HEAD_JWT_TYPE, StatementVerifier
+from policies.audit.log import GENESIS_HASH
+from policies.tables import audit_records as audit_table
 
 COLUMNS = frozenset(column.name for column in audit_table.columns)
-COPIES = ("chain", "seq", "tenant", "kind", "at", "decision_id", "txn")
+COPIED_COLUMNS = ("chain", "seq", "tenant", "kind", "at", "decision_id", "txn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class Proof:
     flaws: list[Flaw] = field(default_factory=list)
 
     @property
-    def sound(self) -> bool:
+    def is_sound(self) -> bool:
         return not self.flaws
 
 
-def rows_of(connection: Connection) -> Iterator[Mapping[str, Any]]:
+def read_rows(connection: Connection) -> Iterator[Mapping[str, Any]]:
     """All records of a database, in the order of their chains."""
     query = select(audit_table).order_by(audit_table.c.chain, audit_table.c.seq)
     found = connection.execute(query, execution_options={"yield_per": 1000})
@@ -53,8 +53,13 @@ def rows_of(connection: Connection) -> Iterator[Mapping[str, Any]]:
         yield dict(row._mapping)
 
 
-def prove(
-    rows: Iterable[Mapping[str, Any]], heads: Iterable[str], signer: Verifier, later: Iterable[str] = (), *, allow_empty: bool = False
+def verify_chains(
+    rows: Iterable[Mapping[str, Any]],
+    heads: Iterable[str],
+    verifier: StatementVerifier,
+    later_heads: Iterable[str] = (),
+    *,
+    allow_empty: bool = False,
 ) -> Proof:
     """Checks records (dicts of the table's columns) and signed heads against each other.
 
@@ -63,7 +68,7 @@ def prove(
     a flaw unless `allow_empty`: every gateway records its start, so there was none, or all of it was taken away.
     """
     proof = Proof()
-    heads, cuts = stated(heads, signer)
+    heads, cuts = parse_cut_statements(heads, verifier)
     proof.cuts = sum(len(each) for each in cuts.values())
     hashes: dict[str, dict[int, str]] = {}
     begins: dict[str, int] = {}  # the records of a chain before its first, which a cut covers
@@ -72,7 +77,7 @@ def prove(
     for row in rows:
         chain, seq = str(row.get("chain")), row.get("seq")
         if chain not in hashes:
-            begins[chain] = _gone(row, cuts.get(chain, {}))
+            begins[chain] = _pruned_before(row, cuts.get(chain, {}))
         known = hashes.setdefault(chain, {})
         _check_row(proof, row, known, begins[chain])
         proof.records += 1
@@ -84,15 +89,15 @@ def prove(
     proof.chains = len(hashes)
     if not proof.records and not allow_empty:
         proof.flaws.append(Flaw("", 0, "there are no records: an empty trail proves nothing"))
-    signed = _signed(proof, heads, signer)
+    signed = _verify_heads(proof, heads, verifier)
     witnesses = [("a signed head", head) for head in signed]
     witnesses += [(f"the first record of chain {chain}", head) for chain, head in before]
-    witnesses += [("the statement of a cut", head) for head in _ends(cuts)]
+    witnesses += [("the statement of a cut", head) for head in _cut_heads(cuts)]
     for witness, head in witnesses:
-        if not 0 < _number(head) <= begins.get(str(head.get("chain")), 0):  # of what a cut took away it tells nothing any more
+        if not 0 < _seq_of(head) <= begins.get(str(head.get("chain")), 0):  # of what a cut took away it tells nothing any more
             _check_head(proof, hashes, head, witness)
-    witnessed = _last(signed)
-    own = witnessed.keys() | _last(_signed(Proof(), later, signer)).keys()
+    witnessed = _last_seq_by_chain(signed)
+    own = witnessed.keys() | _last_seq_by_chain(_verify_heads(Proof(), later_heads, verifier)).keys()
     for chain, known in hashes.items():
         if chain not in own and not (len(known) == 1 and chain in begun):
             proof.flaws.append(Flaw(chain, 0, "no signed head names this chain: give the heads of every gateway, or it is forged"))
@@ -100,61 +105,61 @@ def prove(
     return proof
 
 
-def _gone(first: Mapping[str, Any], cuts: Mapping[int, str]) -> int:
+def _pruned_before(first: Mapping[str, Any], cuts: Mapping[int, str]) -> int:
     """How many records may be missing before the first of a chain: none, unless a signed cut reaches up to it."""
-    gone, prev = _number(first) - 1, first.get("prev")
+    gone, prev = _seq_of(first) - 1, first.get("prev")
     covered = any(seq >= gone for seq in cuts) and cuts.get(gone, prev) == prev
     return max(gone, 0) if covered else 0
 
 
-def _ends(cuts: Mapping[str, Mapping[int, str]]) -> list[Mapping[str, Any]]:
+def _cut_heads(cuts: Mapping[str, Mapping[int, str]]) -> list[Mapping[str, Any]]:
     return [{"chain": chain, "seq": seq, "hash": digest} for chain, each in cuts.items() for seq, digest in each.items()]
 
 
-def _number(named: Mapping[str, Any]) -> int:
+def _seq_of(named: Mapping[str, Any]) -> int:
     seq = named.get("seq")
     return seq if isinstance(seq, int) else 0
 
 
-def _signed(proof: Proof, heads: Iterable[str], signer: Verifier) -> list[Mapping[str, Any]]:
+def _verify_heads(proof: Proof, heads: Iterable[str], verifier: StatementVerifier) -> list[Mapping[str, Any]]:
     """What the heads say, those left out that no key of ours signed."""
     found = []
     for signed in heads:
         proof.heads += 1
         try:
-            found.append(signer.verify(signed, TYPE))
+            found.append(verifier.verify(signed, HEAD_JWT_TYPE))
         except ValueError:
             proof.flaws.append(Flaw("", 0, "a kept head is not signed by a key of this gateway"))
     return found
 
 
-def _last(heads: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+def _last_seq_by_chain(heads: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """The last record of each chain that a head names."""
     last: dict[str, int] = {}
     for head in heads:
-        chain, seq = str(head.get("chain")), _number(head)
+        chain, seq = str(head.get("chain")), _seq_of(head)
         last[chain] = max(seq, last.get(chain, seq))
     return last
 
 
-def _check_row(proof: Proof, row: Mapping[str, Any], known: Mapping[int, str], gone: int) -> None:
-    chain, seq, at = str(row.get("chain")), row.get("seq"), _number(row)
+def _check_row(proof: Proof, row: Mapping[str, Any], known: Mapping[int, str], pruned: int) -> None:
+    chain, seq, at = str(row.get("chain")), row.get("seq"), _seq_of(row)
     body, prev = str(row.get("body")), str(row.get("prev"))
-    expected = gone + len(known) + 1
+    expected = pruned + len(known) + 1
     if seq != expected:
         proof.flaws.append(Flaw(chain, at, f"record {expected} was expected here: records are missing or out of order"))
-    elif prev != known.get(expected - 1, prev if gone and not known else ZERO):
+    elif prev != known.get(expected - 1, prev if pruned and not known else GENESIS_HASH):
         proof.flaws.append(Flaw(chain, at, "it does not continue the record before it"))
     if hashlib.sha256(prev.encode() + body.encode()).hexdigest() != row.get("hash"):
         proof.flaws.append(Flaw(chain, at, "its content does not match its hash"))
         return
-    document = _document(body)
-    changed = [name for name in COPIES if document.get(name) != row.get(name)]
+    document = _parse_body(body)
+    changed = [name for name in COPIED_COLUMNS if document.get(name) != row.get(name)]
     if changed:
         proof.flaws.append(Flaw(chain, at, f"the columns {', '.join(changed)} do not match its content"))
 
 
-def _document(body: str) -> Mapping[str, Any]:
+def _parse_body(body: str) -> Mapping[str, Any]:
     """A record's content; nothing for what is no object, which then matches no column."""
     try:
         found = json.loads(body)
@@ -164,12 +169,12 @@ def _document(body: str) -> Mapping[str, Any]:
 
 
 def _genesis_heads(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    found = _document(str(row.get("body"))).get("before")
+    found = _parse_body(str(row.get("body"))).get("before")
     return [head for head in found if isinstance(head, dict)] if isinstance(found, list) else []
 
 
 def _check_head(proof: Proof, hashes: Mapping[str, Mapping[int, str]], head: Mapping[str, Any], witness: str) -> None:
-    chain, seq = str(head.get("chain")), _number(head)
+    chain, seq = str(head.get("chain")), _seq_of(head)
     found = hashes.get(chain, {}).get(seq)
     if found is None:
         proof.flaws.append(Flaw(chain, seq, f"{witness} names this record, but it is gone: the chain was cut"))

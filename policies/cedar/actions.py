@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from policies.cedar.schema import GROUP
+from policies.cedar.schema import TOOL_ACTION_GROUP
 
-_ENTITY = {"type": "Action", "id": GROUP}
+_ENTITY = {"type": "Action", "id": TOOL_ACTION_GROUP}
 _ACTION = {"Var": "action"}
 _LITERAL = {"Value": {"__entity": _ENTITY}}
 
 
-def grouped(policy: dict[str, Any]) -> dict[str, Any]:
+def group_actions(policy: dict[str, Any]) -> dict[str, Any]:
     """`action == Action::"callTool"` -> `action in Action::"callTool"`, in the scope and in conditions; a list's `contains` likewise.
 
     Raises ValueError where a condition compares the group in a way that would silently never hold.
@@ -17,15 +17,15 @@ def grouped(policy: dict[str, Any]) -> dict[str, Any]:
     scope = policy["action"]
     if scope.get("op") == "==" and scope.get("entity") == _ENTITY:
         policy = {**policy, "action": {"op": "in", "entity": _ENTITY}}
-    conditions = _within(policy["conditions"])
-    if _strays(conditions):
-        raise ValueError(f'Action::"{GROUP}" stands for every tool; ask for it by: action in Action::"{GROUP}"')
+    conditions = _rewrite_equality(policy["conditions"])
+    if _uses_group_otherwise(conditions):
+        raise ValueError(f'Action::"{TOOL_ACTION_GROUP}" stands for every tool; ask for it by: action in Action::"{TOOL_ACTION_GROUP}"')
     return {**policy, "conditions": conditions}
 
 
-def _within(node: Any) -> Any:
+def _rewrite_equality(node: Any) -> Any:
     if isinstance(node, list):
-        return [_within(item) for item in node]
+        return [_rewrite_equality(item) for item in node]
     if not isinstance(node, dict):
         return node
     for operator in ("==", "!="):
@@ -36,15 +36,15 @@ def _within(node: Any) -> Any:
     match node:
         case {"contains": {"left": {"Set": list(members)}, "right": right}} if right == _ACTION and _LITERAL in members:
             return {"in": {"left": _ACTION, "right": {"Set": members}}}
-    return {name: _within(value) for name, value in node.items()}
+    return {name: _rewrite_equality(value) for name, value in node.items()}
 
 
-def _strays(node: Any) -> bool:
+def _uses_group_otherwise(node: Any) -> bool:
     if isinstance(node, list):
-        return any(_strays(item) for item in node)
+        return any(_uses_group_otherwise(item) for item in node)
     if not isinstance(node, dict):
         return False
     inside = node.get("in")
     if isinstance(inside, dict) and inside.get("left") == _ACTION:
         return False
-    return node == _LITERAL or any(_strays(value) for value in node.values())
+    return node == _LITERAL or any(_uses_group_otherwise(value) for value in node.values())

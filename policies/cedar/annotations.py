@@ -10,13 +10,13 @@ APPROVALS_MAX = 5
 PROMPT_MAX = 500
 DEFAULT_SECONDS = 3600
 SECONDS_MAX = 7 * 86_400
-OWN = ("approvals", "expires")  # which say more about a question
+ASK_OPTIONS = ("approvals", "expires")  # which say more about a question
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 _TOTAL = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
-class Ask(Struct, frozen=True):
+class AskAnnotation(Struct, frozen=True):
     """What is asked of how many people, and for how long their answer is good, in seconds."""
 
     prompt: str
@@ -24,11 +24,11 @@ class Ask(Struct, frozen=True):
     seconds: int = DEFAULT_SECONDS
 
 
-def ask_of(policy: Mapping[str, Any]) -> Ask | None:
+def parse_ask(policy: Mapping[str, Any]) -> AskAnnotation | None:
     """What a policy asks, if it does. Raises ValueError for one that can't mean what it says."""
     said = policy.get("annotations", {})
     if "ask" not in said:
-        if strange := [name for name in OWN if name in said]:
+        if strange := [name for name in ASK_OPTIONS if name in said]:
             raise ValueError(f"@{strange[0]} says more about @ask, which is missing")
         return None
     if policy["effect"] != "forbid":
@@ -39,10 +39,10 @@ def ask_of(policy: Mapping[str, Any]) -> Ask | None:
     approvals = said.get("approvals", "1")
     if approvals not in {str(count) for count in range(1, APPROVALS_MAX + 1)}:
         raise ValueError(f"@approvals is a number from 1 to {APPROVALS_MAX}")
-    return Ask(prompt, int(approvals), _seconds(said.get("expires", "1h")))
+    return AskAnnotation(prompt, int(approvals), _parse_span(said.get("expires", "1h")))
 
 
-def total_of(policy: Mapping[str, Any]) -> str:
+def parse_total(policy: Mapping[str, Any]) -> str:
     """The argument that a policy wants to be added up, or the empty string. Raises ValueError."""
     name = policy.get("annotations", {}).get("total")
     if name is None:
@@ -52,14 +52,14 @@ def total_of(policy: Mapping[str, Any]) -> str:
     return str(name)
 
 
-def together(asks: Iterable[Ask]) -> Ask:
+def combine_asks(asks: Iterable[AskAnnotation]) -> AskAnnotation:
     """What several policies ask at once: all of them, of as many people as the strictest wants, good as long as the shortest."""
     found = list(asks)
     prompts = dict.fromkeys(ask.prompt for ask in found)
-    return Ask(" ".join(prompts), max(ask.approvals for ask in found), min(ask.seconds for ask in found))
+    return AskAnnotation(" ".join(prompts), max(ask.approvals for ask in found), min(ask.seconds for ask in found))
 
 
-def _seconds(text: str | None) -> int:
+def _parse_span(text: str | None) -> int:
     found = _SPAN.fullmatch(text) if text else None
     seconds = int(found[1]) * _UNITS[found[2]] if found else 0
     if not 0 < seconds <= SECONDS_MAX:

@@ -7,12 +7,12 @@ from typing import Any
 DEPTH_MAX = 8
 ATTRIBUTES_MAX = 1000  # of one tool
 RESERVED = frozenset({"__entity", "__extn", "__expr"})  # Cedar's JSON would turn such an object into an entity or a function call
-ANY = "*"  # the last step of a path: any other member
-DEEP = "it is nested too deeply"
-SEVERAL = "it can be of several types"
+ANY_MEMBER = "*"  # the last step of a path: any other member
+TOO_DEEP = "it is nested too deeply"
+SEVERAL_TYPES = "it can be of several types"
 CedarType = dict[str, Any]
 Path = tuple[str, ...]
-Settled = tuple[Mapping[str, Any], bool]  # a schema of one type, and whether null is allowed beside
+SingleTypeSchema = tuple[Mapping[str, Any], bool]  # a schema of one type, and whether null is allowed beside
 _LEAVES: Mapping[str, CedarType] = {
     "string": {"type": "String"},
     "integer": {"type": "Long"},
@@ -43,7 +43,7 @@ class ArgumentTypes:
     record: CedarType
     unclear: Mapping[Path, str]
 
-    def doubt(self, path: Path) -> str:
+    def why_unclear(self, path: Path) -> str:
         """Why nothing is known of what a policy names by this path; empty: it is known whether it exists."""
         for length in range(len(path) + 1):
             if path[:length] in self.unclear:
@@ -52,24 +52,24 @@ class ArgumentTypes:
         for step, name in enumerate(path):
             members = known.get("attributes", {})
             if name not in members:
-                return self.unclear.get((*path[:step], ANY), "")
+                return self.unclear.get((*path[:step], ANY_MEMBER), "")
             known = members[name]
         return ""
 
-    def has(self, path: Path) -> bool:
+    def has_path(self, path: Path) -> bool:
         known: CedarType | None = self.record
         for name in path:
             known = (known or {}).get("attributes", {}).get(name)
         return known is not None
 
-    def names(self) -> Iterator[str]:
+    def path_names(self) -> Iterator[str]:
         """Every path, in writing."""
-        yield from _names(self.record, "")
+        yield from _dotted_names(self.record, "")
 
 
-def argument_types(schema: Mapping[str, Any]) -> ArgumentTypes:
+def argument_types_of(schema: Mapping[str, Any]) -> ArgumentTypes:
     """Never raises: what can't be read is unclear."""
-    reader = _Reader(schema)
+    reader = _ArgumentsReader(schema)
     read = reader.read(schema, (), 0)
     record = read if read is not None and read["type"] == "Record" else {"type": "Record", "attributes": {}}
     if record is not read:
@@ -77,7 +77,7 @@ def argument_types(schema: Mapping[str, Any]) -> ArgumentTypes:
     return ArgumentTypes(record, reader.unclear)
 
 
-def merged(types: "list[ArgumentTypes]") -> ArgumentTypes:
+def merge_types(types: "list[ArgumentTypes]") -> ArgumentTypes:
     """What tools of one name in several tenants have in common; what they differ in is unclear."""
     first = types[0]
     if all(other == first for other in types):
@@ -85,77 +85,77 @@ def merged(types: "list[ArgumentTypes]") -> ArgumentTypes:
     return ArgumentTypes({"type": "Record", "attributes": {}}, {(): "tools of this name differ between tenants"})
 
 
-class _Reader:
+class _ArgumentsReader:
     """Collects what is unclear on the way."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
-        self._left = ATTRIBUTES_MAX
+        self._attributes_left = ATTRIBUTES_MAX
         self.unclear: dict[Path, str] = {}
 
     def read(self, schema: Any, path: Path, depth: int) -> CedarType | None:
         """None: no type of Cedar's; it is noted why."""
-        settled = self._settled(schema) if depth <= DEPTH_MAX else DEEP
+        settled = self._single_type_schema(schema) if depth <= DEPTH_MAX else TOO_DEEP
         if isinstance(settled, str):
-            return self._give_up(path, settled)
+            return self._mark_unclear(path, settled)
         given, _ = settled
         kind = given.get("type", "object" if "properties" in given else None)
         if kind == "object":
             return self._record(given, path, depth)
         if kind == "array":
             element = self.read(given.get("items", {}), (*path, "[]"), depth + 1)
-            return {"type": "Set", "element": element} if element else self._give_up(path, "it is a list of what has no single type")
+            return {"type": "Set", "element": element} if element else self._mark_unclear(path, "it is a list of what has no single type")
         if isinstance(kind, str) and kind in _LEAVES:
             return dict(_LEAVES[kind])
-        return self._give_up(path, "it has no single type")
+        return self._mark_unclear(path, "it has no single type")
 
     def _record(self, given: Mapping[str, Any], path: Path, depth: int) -> CedarType | None:
         properties = given.get("properties")
         if not isinstance(properties, Mapping):
-            return self._give_up(path, "it may have any members")
+            return self._mark_unclear(path, "it may have any members")
         if given.get("additionalProperties") not in (None, False) or given.get("patternProperties"):
-            self.unclear[(*path, ANY)] = "it may have other members"
+            self.unclear[(*path, ANY_MEMBER)] = "it may have other members"
         required = given.get("required")
         needed = set(required) if isinstance(required, list) and all(isinstance(one, str) for one in required) else set()
         members = {}
         for name, schema in properties.items():
-            self._left -= 1
+            self._attributes_left -= 1
             place = (*path, name)
-            if self._left < 0 or name in RESERVED or name == ANY:
-                self._give_up(place, "there are too many" if self._left < 0 else "its name is reserved")
+            if self._attributes_left < 0 or name in RESERVED or name == ANY_MEMBER:
+                self._mark_unclear(place, "there are too many" if self._attributes_left < 0 else "its name is reserved")
                 continue
             read = self.read(schema, place, depth + 1)
             if read is not None:
-                members[name] = read | {"required": name in needed and not self._nullable(schema)}
+                members[name] = read | {"required": name in needed and not self._is_nullable(schema)}
         return {"type": "Record", "attributes": members}
 
-    def _give_up(self, path: Path, why: str) -> CedarType | None:
+    def _mark_unclear(self, path: Path, why: str) -> CedarType | None:
         self.unclear[path] = why
         return None
 
-    def _nullable(self, schema: Any) -> bool:
-        settled = self._settled(schema)
+    def _is_nullable(self, schema: Any) -> bool:
+        settled = self._single_type_schema(schema)
         return not isinstance(settled, str) and settled[1]
 
-    def _settled(self, schema: Any) -> Settled | str:
+    def _single_type_schema(self, schema: Any) -> SingleTypeSchema | str:
         """Without references, null and choices of one; or why that can't be had."""
         nullable = False
         for _ in range(DEPTH_MAX):
-            given = self._target(schema)
+            given = self._follow_references(schema)
             if given is None:
                 return "its schema refers to what is not there"
             if any(name in given for name in ("allOf", "not", "if", "$dynamicRef")):
                 return "its schema is a combination of several"
             choices = given.get("anyOf", given.get("oneOf"))
             if choices is None:
-                return _single(given, nullable)
+                return _single_type(given, nullable)
             real = [one for one in choices if not _is_null(one)] if isinstance(choices, list) else []
             if len(real) != 1:
-                return SEVERAL
+                return SEVERAL_TYPES
             nullable, schema = nullable or len(choices) > 1, real[0]
-        return DEEP
+        return TOO_DEEP
 
-    def _target(self, schema: Any) -> Mapping[str, Any] | None:
+    def _follow_references(self, schema: Any) -> Mapping[str, Any] | None:
         """Follows references within the document, a few at most."""
         for _ in range(DEPTH_MAX):
             if not isinstance(schema, Mapping):
@@ -163,10 +163,10 @@ class _Reader:
             reference = schema.get("$ref")
             if reference is None:
                 return schema
-            schema = self._pointed(reference)
+            schema = self._resolve_pointer(reference)
         return None
 
-    def _pointed(self, reference: Any) -> Any:
+    def _resolve_pointer(self, reference: Any) -> Any:
         if not isinstance(reference, str) or not reference.startswith("#/"):
             return None
         found: Any = self._root
@@ -175,16 +175,16 @@ class _Reader:
         return found
 
 
-def _single(given: Mapping[str, Any], nullable: bool) -> Settled | str:
+def _single_type(given: Mapping[str, Any], nullable: bool) -> SingleTypeSchema | str:
     """A schema that names one type, beside null."""
     kinds = given.get("type")
     if isinstance(kinds, list):
         kept = [one for one in kinds if one != "null"]
-        return ({**given, "type": kept[0]}, nullable or len(kinds) > 1) if len(kept) == 1 else SEVERAL
+        return ({**given, "type": kept[0]}, nullable or len(kinds) > 1) if len(kept) == 1 else SEVERAL_TYPES
     if kinds is None and ("enum" in given or "const" in given):
         values = given["enum"] if "enum" in given else [given["const"]]
         texts = isinstance(values, list) and all(isinstance(one, str) for one in values if one is not None)
-        return ({"type": "string"}, nullable or None in values) if texts else SEVERAL
+        return ({"type": "string"}, nullable or None in values) if texts else SEVERAL_TYPES
     return given, nullable
 
 
@@ -192,7 +192,7 @@ def _is_null(schema: Any) -> bool:
     return isinstance(schema, Mapping) and schema.get("type") == "null"
 
 
-def _names(record: Mapping[str, Any], before: str) -> Iterator[str]:
+def _dotted_names(record: Mapping[str, Any], prefix: str) -> Iterator[str]:
     for name, member in record.get("attributes", {}).items():
-        yield before + name
-        yield from _names(member, f"{before}{name}.")
+        yield prefix + name
+        yield from _dotted_names(member, f"{prefix}{name}.")

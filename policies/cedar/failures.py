@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from policies.cedar.argument_types import Path
-from policies.cedar.input_paths import WHOLE, input_paths
+from policies.cedar.input_paths import WHOLE_INPUT, input_paths
 from policies.cedar.values import NotExpressible
 
 PROBLEM_MAX = 500  # characters
-UNFIT = "the act can't be put to the policies"
+UNEVALUABLE = "the act can't be put to the policies"
 _POLICY = "error while evaluating policy `"
 _ABSENT = "does not have the attribute `"
 _GOT = ", got "
@@ -17,40 +17,40 @@ Policies = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class PolicyFailure:
     """`policies` are the @ids of those that failed, and of no other; `problem` is a sentence without a full stop for each of them."""
 
     policies: tuple[str, ...]
     problem: str
 
 
-def failure_of(errors: Sequence[str], policies: Policies, arguments: Any) -> Failure:
+def failure_from_errors(errors: Sequence[str], policies: Policies, arguments: Any) -> PolicyFailure:
     """What Cedar says of a question. `policies` are all that were asked, by Cedar's ids; `arguments` are the Cedar values they read."""
     found: dict[str, str] = {}
     unfit = False
     for error in errors:
         key, _, said = error.removeprefix(_POLICY).partition("`: ")
         if error.startswith(_POLICY) and key in policies:
-            found.setdefault(_name(policies[key]), _told(said, policies[key], arguments))
+            found.setdefault(_policy_name(policies[key]), _problem_with_arguments(said, policies[key], arguments))
         else:
             unfit = True
-    sentences = [*(f"{name}: {told}" for name, told in sorted(found.items())), *([UNFIT] if unfit else [])]
-    return Failure(tuple(sorted(found)), "; ".join(sentences)[:PROBLEM_MAX])
+    sentences = [*(f"{name}: {told}" for name, told in sorted(found.items())), *([UNEVALUABLE] if unfit else [])]
+    return PolicyFailure(tuple(sorted(found)), "; ".join(sentences)[:PROBLEM_MAX])
 
 
-def inexpressible(error: NotExpressible, policies: Iterable[Mapping[str, Any]]) -> Failure:
+def failure_of_inexpressible(error: NotExpressible, policies: Iterable[Mapping[str, Any]]) -> PolicyFailure:
     """An argument that is no Cedar value. The policies are those that read it."""
-    reading = sorted({_name(policy) for policy in policies if any(_overlap(path, error.path) for path in input_paths(policy))})
-    return Failure(tuple(reading), f"argument {_written(error.path)}: {error}"[:PROBLEM_MAX])
+    reading = sorted({_policy_name(policy) for policy in policies if any(_overlap(path, error.path) for path in input_paths(policy))})
+    return PolicyFailure(tuple(reading), f"argument {_dotted_path(error.path)}: {error}"[:PROBLEM_MAX])
 
 
-def _name(policy: Mapping[str, Any]) -> str:
+def _policy_name(policy: Mapping[str, Any]) -> str:
     return str(policy["annotations"]["id"])
 
 
-def _told(said: str, policy: Mapping[str, Any], arguments: Any) -> str:
+def _problem_with_arguments(said: str, policy: Mapping[str, Any], arguments: Any) -> str:
     """The problem, with the arguments that it can be about."""
-    culprits = sorted(_written(path) for path in set(_culprits(said, input_paths(policy), arguments)))
+    culprits = sorted(_dotted_path(path) for path in set(_culprits(said, input_paths(policy), arguments)))
     return f"argument {', '.join(culprits)}: {said}" if culprits else said
 
 
@@ -60,24 +60,24 @@ def _culprits(said: str, paths: Iterable[Path], arguments: Any) -> Iterator[Path
     met = said.rpartition(_GOT)[2] if _GOT in said else ""
     for path in paths:
         for length in range(1, len(path) + 1):
-            value = _at(arguments, path[:length])
+            value = _value_at(arguments, path[:length])
             if value is None:
                 if path[length - 1] == absent:
                     yield path[:length]
                 break
-            if met and _kind(value) == met and (length == len(path) or met != "record"):
+            if met and _cedar_type_of(value) == met and (length == len(path) or met != "record"):
                 yield path[:length]
                 break
 
 
-def _at(arguments: Any, path: Path) -> Any:
+def _value_at(arguments: Any, path: Path) -> Any:
     found = arguments
     for name in path:
         found = found.get(name) if isinstance(found, Mapping) else None
     return found
 
 
-def _kind(value: Any) -> str:
+def _cedar_type_of(value: Any) -> str:
     """The type of a Cedar value, by Cedar's name for it."""
     match value:
         case bool():
@@ -95,8 +95,8 @@ def _kind(value: Any) -> str:
 
 def _overlap(path: Path, other: Path) -> bool:
     """Whether one leads to the other, or beyond it."""
-    return path == WHOLE or all(one == two for one, two in zip(path, other, strict=False))
+    return path == WHOLE_INPUT or all(one == two for one, two in zip(path, other, strict=False))
 
 
-def _written(path: Path) -> str:
+def _dotted_path(path: Path) -> str:
     return ".".join(path) or "list"

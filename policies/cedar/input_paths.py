@@ -4,12 +4,12 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from policies.cedar.argument_types import Path
-from policies.cedar.syntax import nodes
+from policies.cedar.syntax import json_objects
 from policies.cedar.values import NotExpressible, decimal_value
 
-WHOLE: Path = ()
-_METHODS = ("lessThan", "lessThanOrEqual", "greaterThan", "greaterThanOrEqual")
-_SAME = ("==", "!=", "contains", "containsAll", "containsAny")
+WHOLE_INPUT: Path = ()
+_DECIMAL_METHODS = ("lessThan", "lessThanOrEqual", "greaterThan", "greaterThanOrEqual")
+_EQUALITY_OPERATORS = ("==", "!=", "contains", "containsAll", "containsAny")
 
 
 def input_paths(policy: Mapping[str, Any]) -> set[Path]:
@@ -21,18 +21,18 @@ def decimal_paths(policy: Mapping[str, Any]) -> set[Path]:
     """Those that are compared as decimals, or looked for among decimals: a Long is never equal to one, and Cedar would not say so."""
     found: set[Path] = set()
     for name, sides in _comparisons(policy):
-        if name in _METHODS or any("decimal" in side for side in sides):
+        if name in _DECIMAL_METHODS or any("decimal" in side for side in sides):
             found |= _paths_among(sides)
     return found
 
 
-def other_paths(policy: Mapping[str, Any]) -> set[Path]:
+def non_decimal_paths(policy: Mapping[str, Any]) -> set[Path]:
     """Those that are looked for among whole numbers, or among each other, which tells nothing where others take them for decimals."""
     found: set[Path] = set()
     for name, sides in _comparisons(policy):
         paths = _paths_among(sides)
         whole = any(type(side.get("Value")) is int for side in sides)
-        if name in _SAME and (whole or (len(paths) > 1 and not any("decimal" in side for side in sides))):
+        if name in _EQUALITY_OPERATORS and (whole or (len(paths) > 1 and not any("decimal" in side for side in sides))):
             found |= paths
     return found
 
@@ -41,7 +41,7 @@ def check_decimals(policy: Mapping[str, Any]) -> None:
     """Raises ValueError where a decimal is compared with an argument that is not named: it would never be equal to a whole number."""
     for name, sides in _comparisons(policy):
         decimals = any("decimal" in side for side in sides)
-        if name in _SAME and any(_hides(side, decimals) for side in sides):
+        if name in _EQUALITY_OPERATORS and any(_hides_decimal(side, decimals) for side in sides):
             raise ValueError(
                 'a decimal is compared roundabout: compare it with the argument itself, as in context.input.a == decimal("1.0")'
             )
@@ -49,41 +49,41 @@ def check_decimals(policy: Mapping[str, Any]) -> None:
 
 def _comparisons(policy: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """The name of each, and the expressions that its sides come down to."""
-    for node in nodes(policy["conditions"]):
+    for node in json_objects(policy["conditions"]):
         for name, operands in node.items():
-            if name in _METHODS and isinstance(operands, list):
-                yield name, list(_compared(operands))
-            elif name in _SAME and isinstance(operands, dict):
-                yield name, list(_compared([operands.get("left"), operands.get("right")]))
+            if name in _DECIMAL_METHODS and isinstance(operands, list):
+                yield name, list(_flatten_operands(operands))
+            elif name in _EQUALITY_OPERATORS and isinstance(operands, dict):
+                yield name, list(_flatten_operands([operands.get("left"), operands.get("right")]))
 
 
 def _paths_among(sides: list[dict[str, Any]]) -> set[Path]:
-    return {path for side in sides if (path := _path(side))}
+    return {path for side in sides if (path := _access_path(side))}
 
 
-def _hides(side: dict[str, Any], decimals: bool) -> bool:
+def _hides_decimal(side: dict[str, Any], decimals: bool) -> bool:
     """Whether it is a record with a decimal in it or, beside decimals, a member of what is no plain chain of names."""
     if "Record" in side:
-        return any("decimal" in each for each in nodes(side))
+        return any("decimal" in each for each in json_objects(side))
     inner: Any = side
     while isinstance(inner, dict) and "." in inner:
         inner = inner["."]["left"]
     return decimals and inner is not side and "Var" not in inner
 
 
-def _compared(operands: list[Any]) -> Iterator[dict[str, Any]]:
+def _flatten_operands(operands: list[Any]) -> Iterator[dict[str, Any]]:
     """The expressions that operands come down to: members of a list that is written out, both ends of an `if`."""
     for operand in operands:
         match operand:
             case {"Set": list(members)}:
-                yield from _compared(members)
+                yield from _flatten_operands(members)
             case {"if-then-else": {"then": one, "else": other}}:
-                yield from _compared([one, other])
+                yield from _flatten_operands([one, other])
             case dict():
                 yield operand
 
 
-def with_decimals(arguments: Any, paths: Collection[Path], others: Collection[Path] = ()) -> Any:
+def with_decimals(arguments: Any, paths: Collection[Path], integer_paths: Collection[Path] = ()) -> Any:
     """Arguments as Cedar values, in which whole numbers at these paths, or in lists there, are decimals: JSON knows one kind of number.
 
     Raises NotExpressible for one that policies compare with whole numbers too (`others`), since it can't be both.
@@ -98,7 +98,7 @@ def with_decimals(arguments: Any, paths: Collection[Path], others: Collection[Pa
                 holder[path[-1]] = _as_decimal(value)
             except NotExpressible as error:
                 raise NotExpressible(str(error), path) from None
-            if path in others and holder[path[-1]] != value:
+            if path in integer_paths and holder[path[-1]] != value:
                 raise NotExpressible("policies compare a number with decimals, and with whole numbers", path)
     return arguments
 
@@ -115,26 +115,26 @@ def _paths(node: Any) -> Iterator[Path]:
         for item in node:
             yield from _paths(item)
     elif isinstance(node, dict):
-        path = _path(node) if (asked := _asked(node)) is None else asked
+        path = _access_path(node) if (asked := _has_path(node)) is None else asked
         if path is not None:
             yield path
-        elif not _beside(node):
+        elif not _is_other_context_access(node):
             if node.get("Var") == "context":
-                yield WHOLE
+                yield WHOLE_INPUT
             for value in node.values():
                 yield from _paths(value)
 
 
-def _asked(node: Mapping[str, Any]) -> Path | None:
+def _has_path(node: Mapping[str, Any]) -> Path | None:
     """`context.input.a has b` -> ("a", "b")."""
     match node:
         case {"has": {"left": left, "attr": str(attribute)}} if len(node) == 1:
-            base = _path(left)
+            base = _access_path(left)
             return None if base is None else (*base, attribute)
     return None
 
 
-def _beside(node: Mapping[str, Any]) -> bool:
+def _is_other_context_access(node: Mapping[str, Any]) -> bool:
     """Whether it asks the context for something else than the arguments, or whether there are any."""
     match node:
         case {"has": {"left": {"Var": "context"}}} | {".": {"left": {"Var": "context"}}} if len(node) == 1:
@@ -142,12 +142,12 @@ def _beside(node: Mapping[str, Any]) -> bool:
     return False
 
 
-def _path(node: Any) -> Path | None:
+def _access_path(node: Any) -> Path | None:
     """`context.input.a` -> ("a",); None for anything else."""
     match node:
         case {".": {"left": {"Var": "context"}, "attr": "input"}} if len(node) == 1:
-            return WHOLE
+            return WHOLE_INPUT
         case {".": {"left": left, "attr": str(attribute)}} if len(node) == 1:
-            base = _path(left)
+            base = _access_path(left)
             return None if base is None else (*base, attribute)
     return None

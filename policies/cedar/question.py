@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from policies.cedar.syntax import actions_of, parent_of
+from policies.cedar.syntax import action_and_group, parent_of
 from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act
 
@@ -42,12 +42,12 @@ class Verdict:
 
     allowed: bool
     policies: tuple[str, ...] = ()
-    error: bool = False
-    asks: bool = False
+    has_error: bool = False
+    needs_approval: bool = False
     problem: str = ""
 
 
-def context_text(question: CedarQuestion, arguments: Any) -> str:
+def context_json(question: CedarQuestion, arguments: Any) -> str:
     """The context as Cedar JSON. `arguments` in the form of cedar_values."""
     context: dict[str, Any] = {
         "tenant": question.tenant,
@@ -63,14 +63,14 @@ def context_text(question: CedarQuestion, arguments: Any) -> str:
     return _encode(context).decode()
 
 
-def slice_text(question: CedarQuestion) -> str:
+def entities_json(question: CedarQuestion) -> str:
     """The few entities that a question is about, as Cedar JSON: the user in their roles, the resource in its parent."""
     principal, act, parent = question.principal, question.act, parent_of(question.act)
-    action, group = actions_of(act)
+    action, group = action_and_group(act)
     where = {"tenant": question.tenant}
     user = {"tenant": principal.tenant, "issuer": principal.issuer, "subject": principal.subject}
     entities = [
-        _entity(("User", principal.owner), user, [("Role", role) for role in principal.roles]),
+        _entity(("User", principal.owner_key), user, [("Role", role) for role in principal.roles]),
         _entity((act.kind, act.resource), where | {"permission": act.permission}, [parent] if parent else []),
         *([_entity(parent, where, [])] if parent else []),
         *([_entity(action, {}, [group])] if group else []),

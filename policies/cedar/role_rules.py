@@ -5,8 +5,8 @@ from typing import Any
 
 from policies.delegation.permissions import BadPermission, Permissions
 
-ADMINISTER = "registerAgent"
-FAMILIES: Mapping[str, str] = {
+ADMINISTER_ACTION = "registerAgent"
+ACTION_BY_PREFIX: Mapping[str, str] = {
     "agent:": "invokeAgent",
     "tool:": "callTool",
     "resource:": "readResource",
@@ -14,59 +14,59 @@ FAMILIES: Mapping[str, str] = {
     "state:read:": "readState",
     "state:write:": "writeState",
     "workflow:": "runWorkflow",
-    "registry:": ADMINISTER,
+    "registry:": ADMINISTER_ACTION,
     "approval:": "decideApproval",
     "audit:": "readAudit",
     "policy:": "writePolicy",
 }
-ACTIONS = frozenset(FAMILIES.values())
+ACTIONS = frozenset(ACTION_BY_PREFIX.values())
 _ALL = {"op": "All"}
 
 
 def role_policies(roles: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]]:
     """One Cedar policy (JSON form) for each role and permission, annotated @id("role:NAME"). Raises BadPermission."""
     for role, patterns in sorted(roles.items()):
-        for pattern in sorted(Permissions.of(patterns).patterns):
+        for pattern in sorted(Permissions.parse(patterns).patterns):
             yield {
                 "effect": "permit",
-                "principal": {"op": "in", "entity": _uid("Role", role)},
+                "principal": {"op": "in", "entity": _entity_reference("Role", role)},
                 "annotations": {"id": f"role:{role}"},
-                **_target(pattern),
+                **_scope_of_pattern(pattern),
             }
 
 
-def _target(pattern: str) -> dict[str, Any]:
+def _scope_of_pattern(pattern: str) -> dict[str, Any]:
     """Action, resource and conditions that mean the same as `pattern` does in `Permissions.covers`, or less."""
     if pattern == "*":
         return {"action": _ALL, "resource": _ALL, "conditions": []}
-    actions = [action for family, action in FAMILIES.items() if pattern.startswith(family) or pattern == _any_of(family)]
+    actions = [action for family, action in ACTION_BY_PREFIX.items() if pattern.startswith(family) or pattern == _wildcard_of(family)]
     if not actions:
         raise BadPermission(pattern)
-    scope: dict[str, Any] = {"action": {"op": "in", "entities": [_uid("Action", action) for action in actions]}}
+    scope: dict[str, Any] = {"action": {"op": "in", "entities": [_entity_reference("Action", action) for action in actions]}}
     family, _, rest = pattern.partition(":")
     if rest == "*":
         return scope | {"resource": _ALL, "conditions": []}
-    resource = _resource(family, rest)
-    return scope | {"resource": resource or _ALL, "conditions": [] if resource else [_matches(pattern)]}
+    resource = _resource_scope(family, rest)
+    return scope | {"resource": resource or _ALL, "conditions": [] if resource else [_permission_condition(pattern)]}
 
 
-def _any_of(family: str) -> str:
+def _wildcard_of(family: str) -> str:
     """`state:read:` -> `state:*`, which covers reading and writing."""
     return family.partition(":")[0] + ":*"
 
 
-def _resource(family: str, rest: str) -> dict[str, Any] | None:
+def _resource_scope(family: str, rest: str) -> dict[str, Any] | None:
     """A scope for the resource, where one says it all: an agent with its skills, a tool or a prompt, all of a server."""
     if family == "agent" and "*" not in rest:
-        return {"op": "in", "entity": _uid("Agent", rest)}
+        return {"op": "in", "entity": _entity_reference("Agent", rest)}
     if family in ("tool", "prompt") and "*" not in rest:
-        return {"op": "==", "entity": _uid(family.capitalize(), rest)}
+        return {"op": "==", "entity": _entity_reference(family.capitalize(), rest)}
     if family in ("tool", "prompt") and rest.count(".") == 1 and rest.endswith(".*"):
-        return {"op": "in", "entity": _uid("Server", rest[:-2])}
+        return {"op": "in", "entity": _entity_reference("Server", rest[:-2])}
     return None
 
 
-def _matches(pattern: str) -> dict[str, Any]:
+def _permission_condition(pattern: str) -> dict[str, Any]:
     """`when { resource.permission like "stem*" }`, or for a full name that name and whatever lies below it after a slash."""
     permission = {".": {"left": {"Var": "resource"}, "attr": "permission"}}
     stem = pattern[:-1] if pattern.endswith("*") else pattern + "/"
@@ -77,5 +77,5 @@ def _matches(pattern: str) -> dict[str, Any]:
     return {"kind": "when", "body": {"||": {"left": same, "right": like}}}
 
 
-def _uid(kind: str, name: str) -> dict[str, str]:
+def _entity_reference(kind: str, name: str) -> dict[str, str]:
     return {"type": kind, "id": name}

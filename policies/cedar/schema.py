@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from policies.cedar.argument_types import ArgumentTypes, CedarType, KnownTool, argument_types, merged
+from policies.cedar.argument_types import ArgumentTypes, CedarType, KnownTool, argument_types_of, merge_types
 from policies.cedar.role_rules import ACTIONS
 
 _TEXT: CedarType = {"type": "String"}
@@ -15,15 +15,15 @@ CONTEXT_TYPES: Mapping[str, CedarType] = {
     "depth": {"type": "Long"},
     "task": _TEXT,
 }
-CONTEXT = frozenset({*CONTEXT_TYPES, "input", "history"})
+CONTEXT_ATTRIBUTES = frozenset({*CONTEXT_TYPES, "input", "history"})
 HISTORY_TYPES: Mapping[str, CedarType] = {"approvals": _TEXTS, "repeats": {"type": "Long"}, "taint": {"type": "Long"}}
 USER = {"subject": _TEXT, "issuer": _TEXT, "tenant": _TEXT}
 RESOURCE = {"tenant": _TEXT, "permission": _TEXT}
 ATTRIBUTES: Mapping[str, Iterable[str]] = {"principal": USER, "resource": RESOURCE}
-GROUP = "callTool"
-RESOURCES: Mapping[str, tuple[str, ...]] = {
+TOOL_ACTION_GROUP = "callTool"
+RESOURCE_KINDS: Mapping[str, tuple[str, ...]] = {
     "invokeAgent": ("Agent",),
-    GROUP: ("Tool",),
+    TOOL_ACTION_GROUP: ("Tool",),
     "getPrompt": ("Prompt",),
     "readResource": ("Server",),
     "runWorkflow": ("Workflow",),
@@ -32,8 +32,8 @@ RESOURCES: Mapping[str, tuple[str, ...]] = {
     "readAudit": ("Task", "Key"),
     "writePolicy": ("Task", "Key"),
 }
-PARENTS = {"Tool": ["Server"], "Prompt": ["Server"], "Agent": ["Agent"]}
-TYPES = frozenset({"User", "Role", "Action", *(kind for kinds in RESOURCES.values() for kind in kinds)})
+PARENT_KINDS = {"Tool": ["Server"], "Prompt": ["Server"], "Agent": ["Agent"]}
+ENTITY_TYPES = frozenset({"User", "Role", "Action", *(kind for kinds in RESOURCE_KINDS.values() for kind in kinds)})
 
 
 def schema_document(tools: Mapping[str, ArgumentTypes], calls: Iterable[str] = (), totals: Iterable[str] = ()) -> dict[str, Any]:
@@ -41,32 +41,37 @@ def schema_document(tools: Mapping[str, ArgumentTypes], calls: Iterable[str] = (
 
     `calls`: permissions whose calls are counted in `context.history`; `totals`: arguments that are added up there.
     """
-    history = {"history": _history(calls, totals)}
-    actions = {name: _action(RESOURCES.get(name, ("Key",)), history) for name in ACTIONS}
+    history = {"history": _history_type(calls, totals)}
+    actions = {name: _action_type(RESOURCE_KINDS.get(name, ("Key",)), history) for name in ACTIONS}
     for name, types in tools.items():
-        actions[name] = _action(("Tool",), {"input": types.record, **history}) | {"memberOf": [{"id": GROUP}]}
-    shapes = {kind: {"memberOfTypes": PARENTS.get(kind, []), "shape": _record(RESOURCE)} for kind in TYPES - {"User", "Role", "Action"}}
-    people = {"User": {"memberOfTypes": ["Role"], "shape": _record(USER)}, "Role": {}}
+        actions[name] = _action_type(("Tool",), {"input": types.record, **history}) | {"memberOf": [{"id": TOOL_ACTION_GROUP}]}
+    shapes = {
+        kind: {"memberOfTypes": PARENT_KINDS.get(kind, []), "shape": _record_type(RESOURCE)}
+        for kind in ENTITY_TYPES - {"User", "Role", "Action"}
+    }
+    people = {"User": {"memberOfTypes": ["Role"], "shape": _record_type(USER)}, "Role": {}}
     return {"": {"entityTypes": {**shapes, **people}, "actions": actions}}
 
 
-def known_types(tools: Iterable[KnownTool]) -> dict[str, ArgumentTypes]:
+def argument_types_by_action(tools: Iterable[KnownTool]) -> dict[str, ArgumentTypes]:
     """By the action of each."""
     found: dict[str, list[ArgumentTypes]] = {}
     for tool in tools:
-        found.setdefault(tool.action, []).append(argument_types(tool.schema))
-    return {action: merged(types) for action, types in sorted(found.items())}
+        found.setdefault(tool.action, []).append(argument_types_of(tool.schema))
+    return {action: merge_types(types) for action, types in sorted(found.items())}
 
 
-def _history(calls: Iterable[str], totals: Iterable[str]) -> CedarType:
+def _history_type(calls: Iterable[str], totals: Iterable[str]) -> CedarType:
     counted = {name: {"type": "Long", "required": False} for name in calls}
-    return _record({**HISTORY_TYPES, "calls": _record(counted), "totals": _record({name: {"type": "Long"} for name in totals})})
+    return _record_type(
+        {**HISTORY_TYPES, "calls": _record_type(counted), "totals": _record_type({name: {"type": "Long"} for name in totals})}
+    )
 
 
-def _action(kinds: Iterable[str], more: Mapping[str, CedarType]) -> dict[str, Any]:
-    context = _record({**CONTEXT_TYPES, **more})
+def _action_type(kinds: Iterable[str], more_context: Mapping[str, CedarType]) -> dict[str, Any]:
+    context = _record_type({**CONTEXT_TYPES, **more_context})
     return {"appliesTo": {"principalTypes": ["User"], "resourceTypes": list(kinds), "context": context}}
 
 
-def _record(attributes: Mapping[str, CedarType]) -> dict[str, Any]:
+def _record_type(attributes: Mapping[str, CedarType]) -> dict[str, Any]:
     return {"type": "Record", "attributes": {name: {"required": True, **kind} for name, kind in attributes.items()}}

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from policies.cedar.role_rules import ACTIONS, ADMINISTER
-from policies.cedar.schema import ATTRIBUTES, CONTEXT, GROUP, TYPES
-from policies.delegation.rulings import SERVED, Act
+from policies.cedar.role_rules import ACTIONS, ADMINISTER_ACTION
+from policies.cedar.schema import ATTRIBUTES, CONTEXT_ATTRIBUTES, ENTITY_TYPES, TOOL_ACTION_GROUP
+from policies.delegation.rulings import SERVER_KINDS, Act
 
 Uid = tuple[str, str]
 _HISTORY = {".": {"left": {"Var": "context"}, "attr": "history"}}
@@ -15,55 +15,55 @@ _CALLS = {".": {"left": _HISTORY, "attr": "calls"}}
 
 def parent_of(act: Act) -> Uid | None:
     """The entity above the resource: the server of a tool, the agent of a skill. Who administers an entry acts on that alone."""
-    if act.action == ADMINISTER:
+    if act.action == ADMINISTER_ACTION:
         return None
-    parent = ("Server" if act.kind in SERVED else act.kind, act.parent)
+    parent = ("Server" if act.kind in SERVER_KINDS else act.kind, act.parent)
     return None if parent == (act.kind, act.resource) else parent
 
 
 def may_apply(policy: Mapping[str, Any], act: Act) -> bool:
     """Whether the policy's scope fits the action and the resource; what is not understood fits."""
     lineage = [(act.kind, act.resource), parent_of(act)]
-    return fits(policy["action"], actions_of(act)) and fits(policy["resource"], lineage)
+    return scope_matches(policy["action"], action_and_group(act)) and scope_matches(policy["resource"], lineage)
 
 
-def actions_of(act: Act) -> tuple[Uid, Uid | None]:
+def action_and_group(act: Act) -> tuple[Uid, Uid | None]:
     """The action that Cedar is asked about and what it is in: each tool has one of its own, in the group of all."""
-    if act.action == GROUP:
-        return ("Action", act.resource), ("Action", GROUP)
+    if act.action == TOOL_ACTION_GROUP:
+        return ("Action", act.resource), ("Action", TOOL_ACTION_GROUP)
     return ("Action", act.action), None
 
 
-def fits(scope: Mapping[str, Any], lineage: Sequence[Uid | None]) -> bool:
+def scope_matches(scope: Mapping[str, Any], lineage: Sequence[Uid | None]) -> bool:
     """`lineage` holds the uid itself and then what it is in."""
     match scope:
         case {"op": "==", "entity": entity}:
-            return _uid(entity) == lineage[0]
+            return _uid_of(entity) == lineage[0]
         case {"op": "in", "entity": entity}:
-            return _uid(entity) in lineage
+            return _uid_of(entity) in lineage
         case {"op": "in", "entities": entities}:
-            return any(_uid(entity) in lineage for entity in entities)
+            return any(_uid_of(entity) in lineage for entity in entities)
         case {"op": "is", "entity_type": kind, **rest}:
             within = rest.get("in")
-            return bool(lineage[0] and lineage[0][0] == kind) and (within is None or fits({"op": "in", **within}, lineage))
+            return bool(lineage[0] and lineage[0][0] == kind) and (within is None or scope_matches({"op": "in", **within}, lineage))
     return True
 
 
-def reads(node: Any, wanted: str) -> bool:
+def reads_context(node: Any, attribute_name: str) -> bool:
     """Whether an expression may look at this attribute of `context`: any use of `context` but for reading another one of it."""
     if isinstance(node, list):
-        return any(reads(item, wanted) for item in node)
+        return any(reads_context(item, attribute_name) for item in node)
     if not isinstance(node, dict):
         return False
     if node.get("Var") == "context":
         return True
     attribute = _context_attribute(node)
-    return attribute == wanted if attribute else any(reads(value, wanted) for value in node.values())
+    return attribute == attribute_name if attribute else any(reads_context(value, attribute_name) for value in node.values())
 
 
 def reads_input(node: Any) -> bool:
     """Whether an expression may look at the arguments."""
-    return reads(node, "input")
+    return reads_context(node, "input")
 
 
 def _context_attribute(node: Mapping[str, Any]) -> str:
@@ -76,7 +76,7 @@ def _context_attribute(node: Mapping[str, Any]) -> str:
     return ""
 
 
-def counted_call(node: Mapping[str, Any]) -> str:
+def counted_permission(node: Mapping[str, Any]) -> str:
     """`context.history.calls["x"]`, or `has` of it -> `x`; anything else -> the empty string."""
     match node:
         case {".": {"left": left, "attr": str(name)}} | {"has": {"left": left, "attr": str(name)}} if left == _CALLS:
@@ -84,48 +84,48 @@ def counted_call(node: Mapping[str, Any]) -> str:
     return ""
 
 
-def assumed(rules: Mapping[str, dict[str, Any]], blind: Collection[str], favourable: bool) -> dict[str, dict[str, Any]]:
+def assume_unknown(rules: Mapping[str, dict[str, Any]], unknown: Collection[str], favourable: bool) -> dict[str, dict[str, Any]]:
     """What is left when these attributes of `context` are not known: whatever depends on them taken as best for the caller, or worst."""
     kept = {}
     for key, policy in rules.items():
-        parts = [part for condition in policy["conditions"] for part in _parts(condition["kind"], condition["body"])]
-        clear = [part for part in parts if not any(reads(part, name) for name in blind)]
+        parts = [part for condition in policy["conditions"] for part in _split_conditions(condition["kind"], condition["body"])]
+        clear = [part for part in parts if not any(reads_context(part, name) for name in unknown)]
         if len(clear) == len(parts) or (policy["effect"] == "permit") == favourable:
             kept[key] = policy | {"conditions": clear}
     return kept
 
 
-def _parts(kind: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _split_conditions(kind: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """`when { a && b }` is `when { a } when { b }`, and `unless { a || b }` is `unless { a } unless { b }`."""
     match (kind, body):
         case ("when", {"&&": sides}) | ("unless", {"||": sides}):
-            yield from _parts(kind, sides["left"])
-            yield from _parts(kind, sides["right"])
+            yield from _split_conditions(kind, sides["left"])
+            yield from _split_conditions(kind, sides["right"])
         case _:
             yield {"kind": kind, "body": body}
 
 
-def misspelt(policy: Mapping[str, Any]) -> str:
+def find_misspelt_name(policy: Mapping[str, Any]) -> str:
     """The first name that nothing will ever have, so that the policy would silently never apply; else the empty string."""
-    for node in spoken(policy):
+    for node in policy_objects(policy):
         attribute = _context_attribute(node)
-        if attribute and attribute not in CONTEXT:
-            return f"context has no attribute {attribute!r}{meant(attribute, CONTEXT)}; it has {', '.join(sorted(CONTEXT))}"
+        if attribute and attribute not in CONTEXT_ATTRIBUTES:
+            hint, known = spelling_hint(attribute, CONTEXT_ATTRIBUTES), ", ".join(sorted(CONTEXT_ATTRIBUTES))
+            return f"context has no attribute {attribute!r}{hint}; it has {known}"
         variable, attribute = _variable_attribute(node)
         if attribute and attribute not in ATTRIBUTES[variable]:
-            known = sorted(ATTRIBUTES[variable])
-            return f"{variable} has no attribute {attribute!r}{meant(attribute, known)}; it has {', '.join(known)}"
+            hint, known = spelling_hint(attribute, ATTRIBUTES[variable]), ", ".join(sorted(ATTRIBUTES[variable]))
+            return f"{variable} has no attribute {attribute!r}{hint}; it has {known}"
         kind, name = node.get("type", node.get("entity_type")), node.get("id")
-        if isinstance(kind, str) and kind not in TYPES and ("entity_type" in node or isinstance(name, str)):
-            return f"there is no entity type {kind!r}; there are {', '.join(sorted(TYPES))}"
+        if isinstance(kind, str) and kind not in ENTITY_TYPES and ("entity_type" in node or isinstance(name, str)):
+            return f"there is no entity type {kind!r}; there are {', '.join(sorted(ENTITY_TYPES))}"
         if kind == "Action" and isinstance(name, str) and name not in ACTIONS and "." not in name:
-            return (
-                f"there is no action {name!r}{meant(name, ACTIONS)}; there are {', '.join(sorted(ACTIONS))}, and server.tool for each tool"
-            )
+            hint, known = spelling_hint(name, ACTIONS), ", ".join(sorted(ACTIONS))
+            return f"there is no action {name!r}{hint}; there are {known}, and server.tool for each tool"
     return ""
 
 
-def meant(name: str, known: Iterable[str]) -> str:
+def spelling_hint(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?`, where something is near."""
     near = get_close_matches(name, list(known), 1)
     return f" (did you mean {near[0]!r}?)" if near else ""
@@ -141,9 +141,9 @@ def _variable_attribute(node: Mapping[str, Any]) -> tuple[str, str]:
     return "", ""
 
 
-def idle(policy: Mapping[str, Any], roles: Collection[str]) -> Iterator[str]:
+def never_matching_principals(policy: Mapping[str, Any], roles: Collection[str]) -> Iterator[str]:
     """What is said of every person and role that nobody will ever be or have."""
-    for node in spoken(policy):
+    for node in policy_objects(policy):
         match node:
             case {"type": "User", "id": str(name)} if name.count("|") < 2:
                 yield f'User::"{name}" is nobody: a user\'s id is tenant|issuer|subject; write principal.subject == "{name}"'
@@ -151,20 +151,20 @@ def idle(policy: Mapping[str, Any], roles: Collection[str]) -> Iterator[str]:
                 yield f'Role::"{name}" has no permissions in `roles`; an issuer may still vouch for it'
 
 
-def spoken(policy: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def policy_objects(policy: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Every object of a policy but its annotations, which anybody may write as they like."""
-    yield from nodes([part for name, part in policy.items() if name != "annotations"])
+    yield from json_objects([part for name, part in policy.items() if name != "annotations"])
 
 
-def nodes(node: Any) -> Iterator[dict[str, Any]]:
+def json_objects(node: Any) -> Iterator[dict[str, Any]]:
     """Every object of a JSON tree."""
     if isinstance(node, dict):
         yield node
         node = list(node.values())
     if isinstance(node, list):
         for item in node:
-            yield from nodes(item)
+            yield from json_objects(item)
 
 
-def _uid(entity: Mapping[str, str]) -> Uid:
+def _uid_of(entity: Mapping[str, str]) -> Uid:
     return (entity["type"], entity["id"])

@@ -6,8 +6,8 @@ from typing import Any
 
 from policies.cedar.argument_types import RESERVED
 
-LONG = 1 << 63
-DECIMAL = 1 << 63  # ten-thousandths
+LONG_LIMIT = 1 << 63
+DECIMAL_LIMIT = 1 << 63  # ten-thousandths
 
 
 class NotExpressible(ValueError):
@@ -27,21 +27,21 @@ def cedar_value(value: Any) -> Any:
         case bool() | str():
             return value
         case int():
-            if not -LONG <= value < LONG:
+            if not -LONG_LIMIT <= value < LONG_LIMIT:
                 raise NotExpressible("an integer needs more than 64 bits")
             return value
         case float():
-            return cedar_value(int(value)) if value.is_integer() else decimal_value(_digits(value))
+            return cedar_value(int(value)) if value.is_integer() else decimal_value(_decimal_digits(value))
         case Mapping():
             if not RESERVED.isdisjoint(value):
                 raise NotExpressible("a member has a name that Cedar reserves")
-            return {name: _member(name, member) for name, member in value.items() if member is not None}
+            return {name: _cedar_member(name, member) for name, member in value.items() if member is not None}
         case list() | tuple():
             return [cedar_value(item) for item in value if item is not None]
     raise NotExpressible(f"{type(value).__name__} is not JSON")
 
 
-def _member(name: str, value: Any) -> Any:
+def _cedar_member(name: str, value: Any) -> Any:
     try:
         return cedar_value(value)
     except NotExpressible as error:
@@ -50,12 +50,12 @@ def _member(name: str, value: Any) -> Any:
 
 def decimal_value(digits: str) -> dict[str, Any]:
     """A decimal in Cedar's JSON form. Raises NotExpressible for one out of Cedar's range."""
-    if not -DECIMAL <= Decimal(digits) * 10_000 < DECIMAL:
+    if not -DECIMAL_LIMIT <= Decimal(digits) * 10_000 < DECIMAL_LIMIT:
         raise NotExpressible("a number is too large for a decimal")
     return {"__extn": {"fn": "decimal", "arg": digits}}
 
 
-def _digits(number: float) -> str:
+def _decimal_digits(number: float) -> str:
     """With four decimals; Cedar's decimal takes no more."""
     exact = Decimal(repr(number))
     text = f"{exact:.4f}"

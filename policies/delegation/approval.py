@@ -11,10 +11,10 @@ from msgspec.structs import replace
 
 from policies.delegation.rulings import Act
 
-ASKABLE = frozenset({"callTool", "getPrompt", "readResource", "invokeAgent"})  # acts that can be shown exactly
+APPROVABLE_ACTIONS = frozenset({"callTool", "getPrompt", "readResource", "invokeAgent"})  # acts that can be shown exactly
 SHOWN_MAX = 65_536  # characters of arguments: more than that nobody reads
-FOREVER = 1 << 62  # microseconds
-DECIDE = Act("decideApproval", "Key", "approvals", "approval:decide", "approvals")
+NEVER_EXPIRES_US = 1 << 62  # microseconds
+DECIDE_APPROVALS = Act("decideApproval", "Key", "approvals", "approval:decide", "approvals")
 _decode = msgspec.json.Decoder(Any).decode
 
 
@@ -22,7 +22,7 @@ class NotShowable(Exception):
     """Arguments that can't be shown, or have no canonical form; so nobody can approve of them."""
 
 
-class Exact(Struct, frozen=True):
+class ExactContent(Struct, frozen=True):
     """What is approved, to the letter: the arguments as JSON, and hashes of their and the definition's canonical form (RFC 8785).
 
     `beside`: all else that is sent along with the arguments, as JSON; empty where there is nothing. The hash covers it.
@@ -31,24 +31,24 @@ class Exact(Struct, frozen=True):
     arguments: str
     arguments_hash: str
     definition: str
-    beside: str = ""
+    other_members: str = ""
 
 
-def exact(arguments: Mapping[str, Any], definition: str, beside: Mapping[str, Any] | None = None) -> Exact:
+def exact_content_of(arguments: Mapping[str, Any], definition: str, other_members: Mapping[str, Any] | None = None) -> ExactContent:
     """Raises NotShowable."""
     try:
         canonical = rfc8785.dumps(dict(arguments))
-        more = rfc8785.dumps(dict(beside)) if beside else b""
+        more = rfc8785.dumps(dict(other_members)) if other_members else b""
     except (rfc8785.CanonicalizationError, RecursionError) as error:
         raise NotShowable from error
     text, rest = canonical.decode(), more.decode()
     if len(text) + len(rest) > SHOWN_MAX:
         raise NotShowable
     whole = b"\n".join((canonical, more)) if more else canonical  # which no arguments alone come to: a canonical form has one line
-    return Exact(text, hashlib.sha256(whole).hexdigest(), definition, rest)
+    return ExactContent(text, hashlib.sha256(whole).hexdigest(), definition, rest)
 
 
-class Errand(Struct, frozen=True):
+class Requester(Struct, frozen=True):
     """On whose behalf, through which agents and in which errand and task something is asked for."""
 
     tenant: str
@@ -62,7 +62,7 @@ class Approval(Struct, frozen=True):
     """An approval as its row tells it. `expires` in microseconds; `approvers` are owner keys."""
 
     id: str
-    errand: Errand
+    requester: Requester
     permission: str
     definition: str
     arguments_hash: str
@@ -71,43 +71,45 @@ class Approval(Struct, frozen=True):
     expires: int
     prompt: str = ""
     reason: str = ""
-    needed: int = 1
+    approvals_needed: int = 1
     approvers: tuple[str, ...] = ()
     used_by: str = ""  # the decision
 
-    def unfit(self, errand: Errand, permission: str, what: Exact, now: int, begun: str = "") -> str:
+    def mismatch_reason(
+        self, requester: Requester, permission: str, content: ExactContent, now: int, continues_decision_id: str = ""
+    ) -> str:
         """Why this is no approval of that act, as a reason_id; empty when it is about that very act, however it was decided.
 
         `begun`: the decision that the act goes on from, which may be the one that used it.
         """
-        mine = self.errand
-        if (mine.tenant, mine.owner) != (errand.tenant, errand.owner):
+        mine = self.requester
+        if (mine.tenant, mine.owner) != (requester.tenant, requester.owner):
             return "approval-unknown"
         if self.permission != permission:
             return "approval-other-act"
-        if mine.chain != errand.chain:
+        if mine.chain != requester.chain:
             return "approval-other-chain"
-        if mine.task_id != errand.task_id or (not mine.task_id and mine.txn != errand.txn):  # no task is of two errands
+        if mine.task_id != requester.task_id or (not mine.task_id and mine.txn != requester.txn):  # no task is of two errands
             return "approval-other-task"
-        if self.arguments_hash != what.arguments_hash:
+        if self.arguments_hash != content.arguments_hash:
             return "approval-other-arguments"
-        if self.definition != what.definition:
+        if self.definition != content.definition:
             return "approval-other-definition"
-        if self.state == "used" and (not begun or self.used_by != begun):
+        if self.state == "used" and (not continues_decision_id or self.used_by != continues_decision_id):
             return "approval-used"
         return "approval-expired" if self.state in ("expired", "void") or self.expires <= now else ""
 
-    def lasting(self) -> "Approval":
+    def for_follow_up(self) -> "Approval":
         """The same for whoever asks about what was begun by it: nothing is begun once more, so it is not used again, nor too old."""
-        return replace(self, id="", expires=FOREVER)
+        return replace(self, id="", expires=NEVER_EXPIRES_US)
 
 
-def described(definition: Mapping[str, Any]) -> str:
+def description_of(definition: Mapping[str, Any]) -> str:
     """What a definition says of itself, for those who decide."""
     said = definition.get("description", "")
     return said[:4000] if isinstance(said, str) else ""
 
 
-def shown(arguments: str) -> Any:
+def decode_arguments(arguments: str) -> Any:
     """Arguments as they were asked for; None once they are of no use any more."""
     return _decode(arguments) if arguments else None

@@ -7,22 +7,22 @@ from typing import Any, Protocol
 import msgspec
 from sqlalchemy import Connection, Row, Table, select
 
-from policies.delegation.approval import Approval, Errand, Exact
+from policies.delegation.approval import Approval, ExactContent, Requester
 from policies.delegation.rulings import Decision
 from policies.tables import approval_votes, approvals
 
 MATCHED_MAX = 50  # approvals of the same arguments that are looked at
-_USE = (
+_MARK_USED = (
     "UPDATE approvals SET state = 'used', used_by = ?, closed = ? WHERE tenant = ? AND id = ? AND state = ? AND used_by = ? AND expires > ?"
 )
-_GIVE_BACK = (
+_MARK_UNUSED = (
     "UPDATE approvals SET state = ?, used_by = ?, closed = ? "
     "WHERE tenant = ? AND id = ? AND state = 'used' AND used_by = ? AND grant_id = ''"
 )
 _encode = msgspec.json.Encoder().encode
 
 
-class Batch(Protocol):
+class ApprovalsBatch(Protocol):
     """The writer's transaction (gateway/storage/writer.py)."""
 
     def add(self, table: Table, row: dict[str, Any]) -> None: ...
@@ -37,49 +37,49 @@ class ApprovalGone(Exception):
 def find(connection: Connection, tenant: str, approval_id: str) -> Approval | None:
     """Whoever's it is."""
     row = connection.execute(select(approvals).where((approvals.c.tenant == tenant) & (approvals.c.id == approval_id))).first()
-    return None if row is None else approval_of(connection, row)
+    return None if row is None else approval_from_row(connection, row)
 
 
-def matching(connection: Connection, tenant: str, owner: str, arguments_hash: str) -> list[Approval]:
+def find_matching(connection: Connection, tenant: str, owner: str, arguments_hash: str) -> list[Approval]:
     """Those of one person for the same arguments, the newest first."""
     match = (approvals.c.tenant == tenant) & (approvals.c.arguments_hash == arguments_hash) & (approvals.c.owner == owner)
     match &= approvals.c.grant_id == ""
     rows = connection.execute(select(approvals).where(match).order_by(approvals.c.created.desc(), approvals.c.id.desc()).limit(MATCHED_MAX))
-    return [approval_of(connection, row) for row in rows.all()]
+    return [approval_from_row(connection, row) for row in rows.all()]
 
 
-def used_by(connection: Connection, errand: Errand, decision_id: str) -> tuple[Approval, Exact] | None:
+def find_used_by(connection: Connection, requester: Requester, decision_id: str) -> tuple[Approval, ExactContent] | None:
     """The one that a decision of the same person used last, with what was shown: what that began may go on."""
-    match = (approvals.c.tenant == errand.tenant) & (approvals.c.owner == errand.owner) & (approvals.c.used_by == decision_id)
+    match = (approvals.c.tenant == requester.tenant) & (approvals.c.owner == requester.owner) & (approvals.c.used_by == decision_id)
     row = connection.execute(select(approvals).where(match)).first() if decision_id else None
-    return None if row is None else (approval_of(connection, row), Exact(row.arguments, row.arguments_hash, row.definition))
+    return None if row is None else (approval_from_row(connection, row), ExactContent(row.arguments, row.arguments_hash, row.definition))
 
 
-def use(batch: Batch, tenant: str, decision: Decision) -> None:
+def mark_used(batch: ApprovalsBatch, tenant: str, decision: Decision) -> None:
     """In the commit of the decision that names it. Raises ApprovalGone.
 
     An act that goes on takes it over from the decision that it goes on from, so of two that go on from the same one does.
     """
     state = "used" if decision.began else "approved"
-    if batch.run(_USE, (decision.id, decision.at, tenant, decision.approval, state, decision.began, decision.at)) != 1:
+    if batch.run(_MARK_USED, (decision.id, decision.at, tenant, decision.approval, state, decision.began, decision.at)) != 1:
         raise ApprovalGone
 
 
-def give_back(batch: Batch, tenant: str, decision: Decision) -> None:
+def mark_unused(batch: ApprovalsBatch, tenant: str, decision: Decision) -> None:
     """Nothing came of the decision that used it; what an earlier one began with it is there all the same, and only that can go on."""
     before = ("used", decision.began, decision.at) if decision.began else ("approved", "", None)
-    batch.run(_GIVE_BACK, (*before, tenant, decision.approval, decision.id))
+    batch.run(_MARK_UNUSED, (*before, tenant, decision.approval, decision.id))
 
 
-def keep(batch: Batch, row: dict[str, Any]) -> None:
+def write_pending(batch: ApprovalsBatch, row: dict[str, Any]) -> None:
     """A new one, in the commit of the decision that asks. `row` lacks what is the same of each."""
     batch.add(approvals, {"state": "pending", "errand": "{}", "grant_id": "", "used_by": "", "reason": "", "closed": None} | row)
 
 
-def approval_of(connection: Connection, row: "Row[Any]") -> Approval:
+def approval_from_row(connection: Connection, row: "Row[Any]") -> Approval:
     return Approval(
         id=row.id,
-        errand=Errand(row.tenant, row.owner, tuple(json.loads(row.chain)), row.txn, row.task_id),
+        requester=Requester(row.tenant, row.owner, tuple(json.loads(row.chain)), row.txn, row.task_id),
         permission=json.loads(row.act)["permission"],
         definition=row.definition,
         arguments_hash=row.arguments_hash,
@@ -88,13 +88,13 @@ def approval_of(connection: Connection, row: "Row[Any]") -> Approval:
         expires=row.expires,
         prompt=row.prompt,
         reason=row.reason,
-        needed=row.needed,
+        approvals_needed=row.needed,
         used_by=row.used_by,
-        approvers=tuple(vote.voter for vote in votes_of(connection, row.tenant, row.id) if vote.verdict == "approve"),
+        approvers=tuple(vote.voter for vote in read_votes(connection, row.tenant, row.id) if vote.verdict == "approve"),
     )
 
 
-def votes_of(connection: Connection, tenant: str, approval_id: str) -> Iterable["Row[Any]"]:
+def read_votes(connection: Connection, tenant: str, approval_id: str) -> Iterable["Row[Any]"]:
     """In their order."""
     match = (approval_votes.c.tenant == tenant) & (approval_votes.c.approval_id == approval_id)
     return connection.execute(select(approval_votes).where(match).order_by(approval_votes.c.at)).all()

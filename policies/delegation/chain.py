@@ -5,7 +5,7 @@ import math
 from msgspec import Struct
 from msgspec.structs import replace
 
-from policies.delegation.permissions import ALL, Permissions
+from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
 from policies.delegation.principal import Principal
 
 DEPTH_MAX = 4
@@ -15,7 +15,7 @@ class Hop(Struct, frozen=True):
     """One agent of a chain and the ceiling its operator set (no limit of its own by default)."""
 
     agent: str
-    ceiling: Permissions = ALL
+    ceiling: Permissions = ALL_PERMISSIONS
 
 
 class CannotNarrow(Exception):
@@ -50,38 +50,38 @@ class Delegation(Struct, frozen=True):
         """The agent that acts now, or the empty string for the person."""
         return self.path[-1].agent if self.path else ""
 
-    def of(self, principal: Principal) -> "Delegation":
+    def with_principal(self, principal: Principal) -> "Delegation":
         """The same authority of the same person, with the roles of today."""
         return replace(self, principal=principal)
 
-    def limited(self, ceilings: "tuple[Permissions, ...]") -> "Delegation":
+    def with_ceilings(self, ceilings: "tuple[Permissions, ...]") -> "Delegation":
         """The same authority under the ceilings of today, which only ever take away. One per hop of `path`."""
-        hops = tuple(Hop(hop.agent, hop.ceiling.meet(ceiling)) for hop, ceiling in zip(self.path, ceilings, strict=True))
+        hops = tuple(Hop(hop.agent, hop.ceiling.intersect(ceiling)) for hop, ceiling in zip(self.path, ceilings, strict=True))
         return replace(self, path=hops)
 
-    def held(self) -> Permissions:
+    def effective_permissions(self) -> Permissions:
         """What scope and ceilings leave; the person's own rights are ruled on beside it."""
         held = self.scope
         for hop in self.path:
-            held = held.meet(hop.ceiling)
+            held = held.intersect(hop.ceiling)
         return held
 
-    def scoped(self, requested: Permissions) -> "Delegation":
+    def narrow_scope(self, requested: Permissions) -> "Delegation":
         """The same authority asked for with less. Asking for what is not held refuses: nothing is trimmed or defaulted."""
-        if not requested.patterns or not requested.within(self.held()):
-            excess = [p for p in sorted(requested.patterns) if not self.held().covers(p)]
+        if not requested.patterns or not requested.is_within(self.effective_permissions()):
+            excess = [p for p in sorted(requested.patterns) if not self.effective_permissions().covers(p)]
             raise CannotNarrow("scope-exceeds-held", " ".join(excess))
-        return replace(self, scope=self.scope.meet(requested))
+        return replace(self, scope=self.scope.intersect(requested))
 
-    def until(self, deadline: float) -> "Delegation":
+    def with_deadline(self, deadline: float) -> "Delegation":
         """The same authority in a turn that ends then."""
         return replace(self, deadline=deadline)
 
-    def rooted(self, grant_id: str, task_id: str, txn: str) -> "Delegation":
+    def with_ids(self, grant_id: str, task_id: str, txn: str) -> "Delegation":
         """The same authority under the grant row that stands for it."""
         return replace(self, grant_id=grant_id, task_id=task_id, txn=txn)
 
-    def without(self, agent: str) -> "Delegation":
+    def without_actor(self, agent: str) -> "Delegation":
         """What the last agent, if it is this one, can be handed anew: no more than it has."""
         return replace(self, path=self.path[:-1]) if agent and self.actor == agent else self
 
@@ -96,7 +96,7 @@ class Delegation(Struct, frozen=True):
             raise CannotNarrow("too-deep")
         return replace(
             self,
-            scope=self.scope.meet(requested),
+            scope=self.scope.intersect(requested),
             path=(*self.path, Hop(agent, ceiling)),
             not_after=min(self.not_after, not_after),
             grant_id="",

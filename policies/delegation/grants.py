@@ -20,7 +20,7 @@ _encode = msgspec.json.Encoder().encode
 CACHED_SECONDS = 1.0  # how long a revocation elsewhere may go unseen
 
 
-class Batch(Protocol):
+class GrantsBatch(Protocol):
     """The writer's transaction (gateway/storage/writer.py)."""
 
     def add(self, table: Table, row: dict[str, Any]) -> None: ...
@@ -28,16 +28,16 @@ class Batch(Protocol):
     def run(self, statement: str, values: tuple[Any, ...]) -> int: ...
 
 
-class Reader(Protocol):
+class GrantsReader(Protocol):
     """gateway/storage/database.py."""
 
     async def read(self, work: Callable[[Connection], T]) -> T: ...
 
 
-TaskOver = Callable[[Connection, str, str], bool]  # of a tenant's task by its id
+IsTaskOver = Callable[[Connection, str, str], bool]  # of a tenant's task by its id
 
 
-def _never(_connection: Connection, _tenant: str, _task_id: str) -> bool:
+def _is_never_over(_connection: Connection, _tenant: str, _task_id: str) -> bool:
     return False
 
 
@@ -51,17 +51,19 @@ class Grants:
     A grant ends with its task, which `task_over` tells, so that the end of a task needs no write here.
     """
 
-    def __init__(self, reader: Reader, clock: Callable[[], float], task_over: TaskOver = _never, kills: Kills | None = None) -> None:
+    def __init__(
+        self, reader: GrantsReader, clock: Callable[[], float], is_task_over: IsTaskOver = _is_never_over, kills: Kills | None = None
+    ) -> None:
         """`kills`: none of what they stop is found, which raises Killed."""
         self._reader = reader
         self._kills = kills
-        self._task_over = task_over
+        self._is_task_over = is_task_over
         self._clock = clock
-        self._refused: set[tuple[str, str]] = set()  # ended here, which could not be kept yet
+        self._unpersisted: set[tuple[str, str]] = set()  # ended here, which could not be kept yet
         self._cache: BoundedCache[tuple[str, str], Delegation] = BoundedCache(10_000, clock)
         self._reading: dict[tuple[str, str], object] = {}  # of each the last reading under way, unless it is forgotten already
 
-    def add(self, batch: Batch, delegation: Delegation, parent_id: str, now_us: int) -> None:
+    def add(self, batch: GrantsBatch, delegation: Delegation, parent_id: str, now_us: int) -> None:
         """Keeps a delegation under its `grant_id`, in the same commit as the decision that made it."""
         principal = delegation.principal
         batch.add(
@@ -81,14 +83,14 @@ class Grants:
                 "epoch": 0,
                 "created": now_us,
                 "not_after": int(delegation.not_after * 1_000_000),
-                "deadline": _moment(delegation.deadline),
+                "deadline": _to_us(delegation.deadline),
             },
         )
 
-    def bind(self, batch: Batch, tenant: str, grant_id: str, task_id: str, deadline: float = math.inf) -> None:
+    def set_deadline(self, batch: GrantsBatch, tenant: str, grant_id: str, task_id: str, deadline: float = math.inf) -> None:
         """The task that a grant was made for goes on until then, or waits for as long as it likes. No other task's grant is touched."""
         said = "UPDATE grants SET deadline = ? WHERE tenant = ? AND id = ? AND task_id = ?"
-        batch.run(said, (_moment(deadline), tenant, grant_id, task_id))
+        batch.run(said, (_to_us(deadline), tenant, grant_id, task_id))
 
     async def find(self, tenant: str, grant_id: str) -> Delegation:
         """The live delegation of a grant, all of whose ancestors live too. Raises GrantEnded and Killed."""
@@ -98,13 +100,13 @@ class Grants:
             delegation = await self._read(key)
         if delegation.not_after <= self._clock():
             raise GrantEnded
-        if self._kills is not None and self._kills.active and self._kills.delegated(delegation):
+        if self._kills is not None and self._kills.has_any and self._kills.is_delegation_stopped(delegation):
             raise Killed
         return delegation
 
     async def _read(self, key: tuple[str, str]) -> Delegation:
         """What the rows say. It is not remembered where they may have changed before it is here."""
-        ended, reading = self._ended(), object()
+        ended, reading = self._unpersisted_revocations(), object()
         self._reading[key] = reading
         try:
             delegation = await self._reader.read(lambda connection: self._load(connection, *key, ended))
@@ -115,31 +117,31 @@ class Grants:
             if self._reading.get(key) is reading:
                 del self._reading[key]
 
-    async def revoked(self, among: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    async def find_revoked(self, keys: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
         """Which of these grants, each a tenant and an id, were revoked, or hang below one that was."""
-        ended = self._ended()
+        ended = self._unpersisted_revocations()
 
         def is_revoked(connection: Connection, tenant: str, grant_id: str) -> bool:
-            line = _line(connection, tenant, grant_id)
+            line = _ancestry(connection, tenant, grant_id)
             return any((tenant, one) in ended or (row is not None and row.revoked is not None) for one, row in line)
 
-        return await self._reader.read(lambda connection: {key for key in among if is_revoked(connection, *key)})
+        return await self._reader.read(lambda connection: {key for key in keys if is_revoked(connection, *key)})
 
-    def end(self, batch: Batch, tenant: str, grant_id: str, now_us: int) -> bool:
+    def revoke(self, batch: GrantsBatch, tenant: str, grant_id: str, now_us: int) -> bool:
         """Ends a grant before its task ends; what hangs below it can't be used either. False when it had ended before."""
         changed = batch.run("UPDATE grants SET revoked = ? WHERE tenant = ? AND id = ? AND revoked IS NULL", (now_us, tenant, grant_id))
         return changed == 1
 
-    def refuse(self, tenant: str, grant_id: str) -> None:
+    def enforce_before_persisted(self, tenant: str, grant_id: str) -> None:
         """Takes a grant for ended although its row can't say so yet."""
-        self._refused.add((tenant, grant_id))
-        self.forget()
+        self._unpersisted.add((tenant, grant_id))
+        self.invalidate()
 
-    def heed(self, tenant: str, grant_id: str) -> None:
+    def confirm_persisted(self, tenant: str, grant_id: str) -> None:
         """From now on its row says what is true of a grant."""
-        self._refused.discard((tenant, grant_id))
+        self._unpersisted.discard((tenant, grant_id))
 
-    def forget(self, tenant: str = "", grant_id: str = "") -> None:
+    def invalidate(self, tenant: str = "", grant_id: str = "") -> None:
         """Believes nothing read before, of one grant or of all."""
         if grant_id:
             self._reading.pop((tenant, grant_id), None)
@@ -148,21 +150,21 @@ class Grants:
             self._reading.clear()
             self._cache.clear()
 
-    def _ended(self) -> frozenset[tuple[str, str]]:
+    def _unpersisted_revocations(self) -> frozenset[tuple[str, str]]:
         """Those that are taken for ended, as of before a row is read: one that is heeded meanwhile may be read as it was."""
-        return frozenset(self._refused)
+        return frozenset(self._unpersisted)
 
-    def _load(self, connection: Connection, tenant: str, grant_id: str, ended: Collection[tuple[str, str]]) -> Delegation:
-        line = list(_line(connection, tenant, grant_id))
+    def _load(self, connection: Connection, tenant: str, grant_id: str, revoked: Collection[tuple[str, str]]) -> Delegation:
+        line = list(_ancestry(connection, tenant, grant_id))
         for one, row in line:
-            if (tenant, one) in ended or row is None or row.revoked is not None or self._task_over(connection, tenant, row.task_id):
+            if (tenant, one) in revoked or row is None or row.revoked is not None or self._is_task_over(connection, tenant, row.task_id):
                 raise GrantEnded
         row = line[0][1]
         return Delegation(
             principal=Principal(tenant, row.issuer, row.subject, tuple(json.loads(row.roles))),
-            scope=Permissions.of(row.scope.split()),
+            scope=Permissions.parse(row.scope.split()),
             not_after=row.not_after / 1_000_000,
-            path=tuple(Hop(hop["agent"], Permissions.of(hop["ceiling"].split())) for hop in json.loads(row.path)),
+            path=tuple(Hop(hop["agent"], Permissions.parse(hop["ceiling"].split())) for hop in json.loads(row.path)),
             depth_max=row.depth_max,
             txn=row.txn,
             grant_id=row.id,
@@ -171,12 +173,12 @@ class Grants:
         )
 
 
-def _moment(deadline: float) -> int | None:
+def _to_us(deadline: float) -> int | None:
     """Microseconds; None where there is none."""
     return None if deadline == math.inf else int(deadline * 1_000_000)
 
 
-def _line(connection: Connection, tenant: str, grant_id: str) -> Iterator[tuple[str, Any]]:
+def _ancestry(connection: Connection, tenant: str, grant_id: str) -> Iterator[tuple[str, Any]]:
     """A grant and all that it hangs below: the id and the row of each, None where there is no such row."""
     while True:
         row = connection.execute(select(table).where((table.c.tenant == tenant) & (table.c.id == grant_id))).first()

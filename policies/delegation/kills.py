@@ -11,8 +11,8 @@ from policies.delegation.rulings import Act, Grant
 from policies.tables import kills as table
 
 T = TypeVar("T")
-Kind = Literal["agent", "server", "user"]
-SERVERS_ACTS = frozenset({"callTool", "getPrompt", "readResource"})
+KillKind = Literal["agent", "server", "user"]
+SERVER_ACTIONS = frozenset({"callTool", "getPrompt", "readResource"})
 
 
 class Killed(Exception):
@@ -24,7 +24,7 @@ class Kill(Struct, frozen=True):
 
     tenant: str
     id: str
-    kind: Kind
+    kind: KillKind
     name: str
     reason: str
     by: str
@@ -35,7 +35,7 @@ class Kill(Struct, frozen=True):
         return self.tenant, self.kind, self.name
 
 
-class Batch(Protocol):
+class KillsBatch(Protocol):
     """The writer's transaction (gateway/storage/writer.py)."""
 
     def add(self, table: Table, row: dict[str, Any]) -> None: ...
@@ -46,7 +46,7 @@ class Batch(Protocol):
     def connection(self) -> Connection: ...
 
 
-class Reader(Protocol):
+class KillsReader(Protocol):
     """gateway/storage/database.py."""
 
     async def read(self, work: Callable[[Connection], T]) -> T: ...
@@ -55,48 +55,48 @@ class Reader(Protocol):
 class Kills:
     """Those in force, as this process knows them: read anew whenever the epoch `kills` moves. Asking is cheap while there are none."""
 
-    def __init__(self, reader: Reader | None = None) -> None:
+    def __init__(self, reader: KillsReader | None = None) -> None:
         """Without a `reader` nothing is stopped."""
         self._reader = reader
-        self._kept: dict[tuple[str, str, str], Kill] = {}
-        self._unkept: dict[tuple[str, str, str], Kill] = {}  # in force, though no row can say so yet
-        self._all: Mapping[tuple[str, str, str], Kill] = {}
+        self._persisted: dict[tuple[str, str, str], Kill] = {}
+        self._unpersisted: dict[tuple[str, str, str], Kill] = {}  # in force, though no row can say so yet
+        self._in_force: Mapping[tuple[str, str, str], Kill] = {}
         self.version = 0  # counts changes
 
     @property
-    def active(self) -> bool:
+    def has_any(self) -> bool:
         """Whether anything is stopped at all."""
-        return bool(self._all)
+        return bool(self._in_force)
 
-    def listed(self, tenant: str) -> list[Kill]:
+    def list_of_tenant(self, tenant: str) -> list[Kill]:
         """Those of a tenant, the newest first."""
-        return sorted((kill for kill in self._all.values() if kill.tenant == tenant), key=lambda kill: (-kill.at, kill.id))
+        return sorted((kill for kill in self._in_force.values() if kill.tenant == tenant), key=lambda kill: (-kill.at, kill.id))
 
     def find(self, tenant: str, kind: str, name: str) -> Kill | None:
-        return self._all.get((tenant, kind, name))
+        return self._in_force.get((tenant, kind, name))
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._in_force)
 
     async def reload(self) -> None:
         """Reads what is in force."""
         if self._reader is None:
             return
         rows = await self._reader.read(lambda connection: connection.execute(select(table)).all())
-        self._kept = {kill.key: kill for kill in (Kill(**row._mapping) for row in rows)}
-        self._settle()
+        self._persisted = {kill.key: kill for kill in (Kill(**row._mapping) for row in rows)}
+        self._merge()
 
-    def refuse(self, kill: Kill) -> None:
+    def enforce_before_persisted(self, kill: Kill) -> None:
         """In force from now on, although its row can't say so yet."""
-        self._unkept[kill.key] = kill
-        self._settle()
+        self._unpersisted[kill.key] = kill
+        self._merge()
 
-    def heed(self, kill: Kill) -> None:
+    def confirm_persisted(self, kill: Kill) -> None:
         """From now on its row says what is true of it."""
-        if self._unkept.pop(kill.key, None) is not None:
-            self._kept[kill.key] = kill
+        if self._unpersisted.pop(kill.key, None) is not None:
+            self._persisted[kill.key] = kill
 
-    def keep(self, batch: Batch, kill: Kill) -> bool:
+    def write(self, batch: KillsBatch, kill: Kill) -> bool:
         """Keeps it. False when the same was stopped before."""
         columns = table.c
         same = (columns.tenant == kill.tenant) & (columns.kind == kill.kind) & (columns.name == kill.name)
@@ -105,45 +105,45 @@ class Kills:
         batch.connection.execute(table.insert().values(**{name: getattr(kill, name) for name in Kill.__struct_fields__}))
         return True
 
-    def lift(self, batch: Batch, tenant: str, kill_id: str) -> bool:
+    def lift(self, batch: KillsBatch, tenant: str, kill_id: str) -> bool:
         """False when there is no such kill in force."""
         return batch.run("DELETE FROM kills WHERE tenant = ? AND id = ?", (tenant, kill_id)) == 1
 
-    def person(self, tenant: str, owner: str) -> bool:
+    def is_person_stopped(self, tenant: str, owner: str) -> bool:
         """Whether a person is stopped; `owner` is tenant|issuer|subject."""
-        return (tenant, "user", owner) in self._all
+        return (tenant, "user", owner) in self._in_force
 
-    def admit(self, tenant: str, issuer: str, subject: str) -> None:
+    def check_person(self, tenant: str, issuer: str, subject: str) -> None:
         """Raises Killed for a person who is stopped."""
-        if self._all and self.person(tenant, f"{tenant}|{issuer}|{subject}"):
+        if self._in_force and self.is_person_stopped(tenant, f"{tenant}|{issuer}|{subject}"):
             raise Killed
 
-    def holder(self, owner: str, actor: str) -> bool:
+    def is_owner_stopped(self, owner: str, actor: str) -> bool:
         """The same of whoever opened something: a person, or an agent that acts for one."""
         tenant = owner.partition("|")[0]
-        return self.person(tenant, owner) or (tenant, "agent", actor) in self._all
+        return self.is_person_stopped(tenant, owner) or (tenant, "agent", actor) in self._in_force
 
-    def delegated(self, delegation: Delegation) -> bool:
+    def is_delegation_stopped(self, delegation: Delegation) -> bool:
         """Whether the person is stopped whom a delegation comes from, or any agent that it went through."""
-        principal, known = delegation.principal, self._all
-        if (principal.tenant, "user", principal.owner) in known:
+        principal, known = delegation.principal, self._in_force
+        if (principal.tenant, "user", principal.owner_key) in known:
             return True
         return any((principal.tenant, "agent", hop.agent) in known for hop in delegation.path)
 
-    def aimed(self, tenant: str, act: Act) -> bool:
+    def is_target_stopped(self, tenant: str, act: Act) -> bool:
         """Whether an act is for an agent or a server that is stopped. Looking after one's registration is none of them."""
         if act.action == "invokeAgent":
-            return (tenant, "agent", act.parent) in self._all
-        return act.action in SERVERS_ACTS and (tenant, "server", act.parent) in self._all
+            return (tenant, "agent", act.parent) in self._in_force
+        return act.action in SERVER_ACTIONS and (tenant, "server", act.parent) in self._in_force
 
     def stops(self, delegation: Delegation, act: Act) -> bool:
         """Whether an act by this authority is refused."""
-        return self.active and (self.delegated(delegation) or self.aimed(delegation.principal.tenant, act))
+        return self.has_any and (self.is_delegation_stopped(delegation) or self.is_target_stopped(delegation.principal.tenant, act))
 
-    def granted(self, grant: Grant) -> bool:
+    def is_grant_stopped(self, grant: Grant) -> bool:
         """Whether what a Grant allowed has to stop."""
         return self.stops(grant.delegation, grant.decision.act)
 
-    def _settle(self) -> None:
-        before, self._all = self._all, {**self._kept, **self._unkept}
-        self.version += before != self._all
+    def _merge(self) -> None:
+        before, self._in_force = self._in_force, {**self._persisted, **self._unpersisted}
+        self.version += before != self._in_force

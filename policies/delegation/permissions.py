@@ -39,7 +39,7 @@ class Permissions:
     patterns: frozenset[str]
 
     @classmethod
-    def of(cls, texts: Iterable[str]) -> Self:
+    def parse(cls, texts: Iterable[str]) -> Self:
         """Reads permission strings. Raises BadPermission for anything else: no trimming, no look-alikes."""
         patterns = frozenset(texts)
         for text in patterns:
@@ -51,21 +51,21 @@ class Permissions:
         """Whether this set permits `permission`, which may itself be a pattern."""
         return permission in self.patterns or any(_covers(pattern, permission) for pattern in self.patterns)
 
-    def meet(self, other: "Permissions") -> "Permissions":
+    def intersect(self, other: "Permissions") -> "Permissions":
         """The rights that both sets hold: of each two patterns the narrower, when one covers the other."""
-        if self == ALL:
+        if self == ALL_PERMISSIONS:
             return other
-        if other == ALL:
+        if other == ALL_PERMISSIONS:
             return self
         kept = {mine for mine in self.patterns if other.covers(mine)}
         kept |= {theirs for theirs in other.patterns if self.covers(theirs)}
         return Permissions(frozenset(kept))
 
-    def within(self, other: "Permissions") -> bool:
+    def is_within(self, other: "Permissions") -> bool:
         """Whether `other` holds everything that this set holds."""
         return all(other.covers(pattern) for pattern in self.patterns)
 
-    def touches(self, permission: str) -> bool:
+    def overlaps(self, permission: str) -> bool:
         """Whether any right in this set lies at or below `permission`'s target, or covers it. Names count whole, as in sales, sales-eu."""
         stem = permission.removesuffix("*") if permission.endswith("*") else f"{permission}/"
         return self.covers(permission) or any(pattern.startswith(stem) for pattern in self.patterns)
@@ -75,10 +75,10 @@ class Permissions:
 
 
 @lru_cache(maxsize=4096)
-def ceiling_of(texts: tuple[str, ...]) -> Permissions:
+def parse_ceiling(texts: tuple[str, ...]) -> Permissions:
     """A registration's ceiling, read once. Raises BadPermission."""
-    return Permissions.of(texts)
+    return Permissions.parse(texts)
 
 
-ALL = Permissions(frozenset({"*"}))
-NONE = Permissions(frozenset())
+ALL_PERMISSIONS = Permissions(frozenset({"*"}))
+NO_PERMISSIONS = Permissions(frozenset())

@@ -13,6 +13,6 @@ class Principal:
     roles: tuple[str, ...] = ()
 
     @property
-    def owner(self) -> str:
+    def owner_key(self) -> str:
         """The key of everything this person owns: the same subject of another issuer is somebody else."""
         return f"{self.tenant}|{self.issuer}|{self.subject}"

@@ -3,30 +3,30 @@
 from collections.abc import Iterable, Mapping
 
 from policies.delegation.chain import Delegation
-from policies.delegation.permissions import ALL, NONE, Permissions
-from policies.delegation.rulings import SERVED, Act, Link
+from policies.delegation.permissions import ALL_PERMISSIONS, NO_PERMISSIONS, Permissions
+from policies.delegation.rulings import SERVER_KINDS, Act, ChainLink
 
 
-def rights_of(known: Mapping[str, Permissions], roles: Iterable[str]) -> Permissions:
+def permissions_of_roles(role_permissions: Mapping[str, Permissions], roles: Iterable[str]) -> Permissions:
     """What the roles permit, as far as they are known."""
-    return Permissions(frozenset().union(*(known.get(role, NONE).patterns for role in roles)))
+    return Permissions(frozenset().union(*(role_permissions.get(role, NO_PERMISSIONS).patterns for role in roles)))
 
 
-def visible(rights: Permissions, delegation: Delegation, act: Act) -> bool:
+def is_visible(user_permissions: Permissions, delegation: Delegation, act: Act) -> bool:
     """Whether the caller may know of the resource: a right of the person's touches it, or the acting agent's ceiling does."""
     family = act.permission.partition(":")[0]
-    whole = f"{family}:{act.parent}" + (".*" if act.kind in SERVED else "")
-    if rights.touches(whole):
+    whole = f"{family}:{act.parent}" + (".*" if act.kind in SERVER_KINDS else "")
+    if user_permissions.overlaps(whole):
         return True
     path = delegation.path
-    return bool(path) and path[-1].ceiling != ALL and path[-1].ceiling.touches(whole)
+    return bool(path) and path[-1].ceiling != ALL_PERMISSIONS and path[-1].ceiling.overlaps(whole)
 
 
-def links(rights: Permissions, delegation: Delegation) -> tuple[Link, ...]:
+def chain_links(user_permissions: Permissions, delegation: Delegation) -> tuple[ChainLink, ...]:
     """Each agent of the chain, with what it could do at most for this person."""
-    found: list[Link] = []
-    held = rights.meet(delegation.scope)
+    found: list[ChainLink] = []
+    held = user_permissions.intersect(delegation.scope)
     for hop in delegation.path:
-        held = held.meet(hop.ceiling)
-        found.append(Link(hop.agent, tuple(sorted(held.patterns))))
+        held = held.intersect(hop.ceiling)
+        found.append(ChainLink(hop.agent, tuple(sorted(held.patterns))))
     return tuple(found)

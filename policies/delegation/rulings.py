@@ -4,9 +4,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from policies.delegation.chain import Delegation
-from policies.delegation.history import FOLLOW, STOP, Mark
+from policies.delegation.history import VERB_FOLLOW_TASK, VERB_STOP_TASK, HistoryMark
 
-SERVED = frozenset({"Tool", "Prompt"})  # their parent is a server
+SERVER_KINDS = frozenset({"Tool", "Prompt"})  # their parent is a server
 
 
 class Act(Struct, frozen=True):
@@ -23,40 +23,40 @@ class Act(Struct, frozen=True):
     verb: str = ""  # of an action that stands for several: approve, remove, follow-a-task-of, …; no policy sees it
 
 
-def invoking(agent: str, skill: str = "") -> Act:
+def act_of_invoking_agent(agent: str, skill: str = "") -> Act:
     """The act of sending a message to an agent, or to one skill of it."""
     name = f"{agent}/{skill}" if skill else agent
     return Act("invokeAgent", "Agent", name, f"agent:{name}", agent)
 
 
-def calling(server: str, tool: str) -> Act:
+def act_of_calling_tool(server: str, tool: str) -> Act:
     """The act of calling a tool of an MCP server."""
     name = f"{server}.{tool}"
     return Act("callTool", "Tool", name, f"tool:{name}", server)
 
 
-def following(server: str, tool: str) -> Act:
+def act_of_following_task(server: str, tool: str) -> Act:
     """The act of looking at a task, or answering it, that a tool's server made of a call."""
-    return replace(calling(server, tool), verb=FOLLOW)
+    return replace(act_of_calling_tool(server, tool), verb=VERB_FOLLOW_TASK)
 
 
-def stopping(server: str, tool: str) -> Act:
+def act_of_stopping_task(server: str, tool: str) -> Act:
     """The act of having it canceled."""
-    return replace(calling(server, tool), verb=STOP)
+    return replace(act_of_calling_tool(server, tool), verb=VERB_STOP_TASK)
 
 
-def getting(server: str, prompt: str) -> Act:
+def act_of_getting_prompt(server: str, prompt: str) -> Act:
     """The act of getting a prompt of an MCP server."""
     name = f"{server}.{prompt}"
     return Act("getPrompt", "Prompt", name, f"prompt:{name}", server)
 
 
-def reading(server: str) -> Act:
+def act_of_reading_resource(server: str) -> Act:
     """The act of reading a resource of an MCP server, whichever it is."""
     return Act("readResource", "Server", server, f"resource:{server}", server)
 
 
-class Link(Struct, frozen=True):
+class ChainLink(Struct, frozen=True):
     """One agent of a chain, with what it was allowed at most, for explanations."""
 
     agent: str
@@ -72,7 +72,7 @@ class Decision(Struct, frozen=True):
     reason_id: str
     principal: str  # tenant|issuer|subject
     roles: tuple[str, ...]
-    chain: tuple[Link, ...]
+    chain: tuple[ChainLink, ...]
     act: Act
     policies: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()  # permissions that would have been needed, e.g. `tool:inventory.reserve (user)`
@@ -95,7 +95,7 @@ class Grant(Struct, frozen=True):
 
     decision: Decision
     delegation: Delegation  # for invokeAgent the callee's, already narrowed; else the caller's own
-    mark: Mark | None = None  # what is kept of it in the history of its errand
+    history_mark: HistoryMark | None = None  # what is kept of it in the history of its errand
 
 
 class Denial(Struct, frozen=True):
@@ -105,10 +105,10 @@ class Denial(Struct, frozen=True):
     """
 
     decision: Decision
-    hidden: bool = False
-    scope: str = ""
+    is_hidden: bool = False
+    missing_permission: str = ""
     note: str = ""  # what whoever denied it said
-    wanted: str = ""
+    scope_to_request: str = ""
 
 
 class Question(Struct, frozen=True):
@@ -116,8 +116,8 @@ class Question(Struct, frozen=True):
 
     decision: Decision
     prompt: str = ""
-    needed: int = 1
-    seconds: int = 0
+    approvals_needed: int = 1
+    answer_valid_seconds: int = 0
 
 
 Ruling = Grant | Denial | Question

@@ -29,14 +29,14 @@ class BadKeySet(Exception):
     """The document is not a key set that we use; the message says why."""
 
 
-class Fetched(Protocol):
+class KeySetResponse(Protocol):
     @property
     def status(self) -> int: ...
     @property
     def body(self) -> bytes: ...
 
 
-class Fetch(Protocol):
+class KeySetFetch(Protocol):
     """The guarded way out: no redirects; raises when the address is refused, the peer fails or the answer is too large."""
 
     async def __call__(
@@ -45,7 +45,7 @@ class Fetch(Protocol):
         *,
         limit: int = ...,
         timeout: float = ...,  # noqa: ASYNC109 - it is the way out that counts it
-    ) -> Fetched: ...
+    ) -> KeySetResponse: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class VettedKey:
     key: Key = field(repr=False)
 
 
-def base64url(text: object) -> bytes:
+def decode_base64url(text: object) -> bytes:
     """The bytes of canonical unpadded base64url. Raises ValueError for anything else (RFC 7515 s2)."""
     if not isinstance(text, str) or not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
         raise ValueError("not base64url")
@@ -72,7 +72,7 @@ def is_identifier(text: object) -> bool:
     return isinstance(text, str) and 0 < len(text) <= 256 and text.isprintable()
 
 
-def vet(document: object, algorithms: Collection[str] = ALGORITHMS) -> dict[str, VettedKey]:
+def vet_key_set(document: object, algorithms: Collection[str] = ALGORITHMS) -> dict[str, VettedKey]:
     """The usable keys of a JWK Set by their kid: P-256 and RSA of 2048 to 8192 bits, for signatures, public only.
 
     Members that are something else are skipped. Raises BadKeySet for no set, more than 50 members, one kid twice, or nothing usable.
@@ -83,21 +83,21 @@ def vet(document: object, algorithms: Collection[str] = ALGORITHMS) -> dict[str,
     named = [member for member in members if isinstance(member, Mapping) and is_identifier(member.get("kid"))]
     if len({member["kid"] for member in named}) != len(named):
         raise BadKeySet("the set has the same kid twice")
-    vetted = (_vet_member(member) for member in named)
+    vetted = (_vet_key(member) for member in named)
     keys = {key.kid: key for key in vetted if key is not None and key.alg in algorithms}
     if not keys:
         raise BadKeySet("the set has no key for ES256 on P-256 or RS256")
     return keys
 
 
-def _vet_member(member: Mapping[str, Any]) -> VettedKey | None:
+def _vet_key(member: Mapping[str, Any]) -> VettedKey | None:
     operations = member.get("key_ops", ["verify"])
     if _SECRET_MEMBERS & member.keys() or member.get("use", "sig") != "sig":
         return None
     if not isinstance(operations, list) or "verify" not in operations:
         return None
     try:
-        alg, public = _ec(member) if member.get("kty") == "EC" else _rsa(member)
+        alg, public = _check_ec(member) if member.get("kty") == "EC" else _check_rsa(member)
         if member.get("alg", alg) != alg:
             return None
         return VettedKey(member["kid"], alg, jwk.construct(public, alg))
@@ -105,15 +105,15 @@ def _vet_member(member: Mapping[str, Any]) -> VettedKey | None:
         return None
 
 
-def _ec(member: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
-    if member.get("crv") != "P-256" or len(base64url(member.get("x"))) != 32 or len(base64url(member.get("y"))) != 32:
+def _check_ec(member: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    if member.get("crv") != "P-256" or len(decode_base64url(member.get("x"))) != 32 or len(decode_base64url(member.get("y"))) != 32:
         raise ValueError("not a P-256 key")
     return "ES256", {"kty": "EC", "crv": "P-256", "x": member["x"], "y": member["y"]}
 
 
-def _rsa(member: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
-    bits = int.from_bytes(base64url(member.get("n"))).bit_length()
-    exponent = int.from_bytes(base64url(member.get("e")))
+def _check_rsa(member: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    bits = int.from_bytes(decode_base64url(member.get("n"))).bit_length()
+    exponent = int.from_bytes(decode_base64url(member.get("e")))
     if member.get("kty") != "RSA" or not 2048 <= bits <= 8192 or not (3 <= exponent < 1 << 32 and exponent % 2):
         raise ValueError("not an RSA key that we use")
     return "RS256", {"kty": "RSA", "n": member["n"], "e": member["e"]}
@@ -122,35 +122,35 @@ def _rsa(member: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
 class RemoteKeySet:
     """The key set at one URL. `clock` counts seconds."""
 
-    def __init__(self, url: str, fetch: Fetch, clock: Callable[[], float], algorithms: Collection[str] = ALGORITHMS) -> None:
+    def __init__(self, url: str, fetch: KeySetFetch, clock: Callable[[], float], algorithms: Collection[str] = ALGORITHMS) -> None:
         self._url = url
         self._fetch = fetch
         self._clock = clock
         self._algorithms = algorithms
         self._keys: dict[str, VettedKey] = {}
-        self._loaded = self._tried = float("-inf")
+        self._loaded_at = self._tried_at = float("-inf")
         self._lock = asyncio.Lock()
 
     async def find(self, kid: str) -> VettedKey | None:
         """The key, after at most one fetch; None for a kid that the issuer does not publish, or when its set is too old."""
-        key = self._known(kid)
-        stale = self._clock() - self._loaded >= TTL
+        key = self._find_known(kid)
+        stale = self._clock() - self._loaded_at >= TTL
         if key is None or (stale and not self._lock.locked()):
             await self._refresh()
-            key = self._known(kid)
+            key = self._find_known(kid)
         return key
 
-    def _known(self, kid: str) -> VettedKey | None:
-        return self._keys.get(kid) if self._clock() - self._loaded < MAX_AGE else None
+    def _find_known(self, kid: str) -> VettedKey | None:
+        return self._keys.get(kid) if self._clock() - self._loaded_at < MAX_AGE else None
 
     async def _refresh(self) -> None:
         async with self._lock:  # whoever waited here finds the cool-down begun, and does not fetch again
-            if self._clock() - self._tried < COOL_DOWN:
+            if self._clock() - self._tried_at < COOL_DOWN:
                 return
-            self._tried = self._clock()
+            self._tried_at = self._clock()
             try:
                 self._keys = await self._load()
-                self._loaded = self._clock()
+                self._loaded_at = self._clock()
             except Exception as error:  # noqa: BLE001 - whatever the way out raises is an outage: the last good set stays
                 log.warning("key set not renewed", url=self._url, error=type(error).__name__)
 
@@ -158,4 +158,4 @@ class RemoteKeySet:
         answer = await self._fetch(self._url, limit=DOCUMENT_MAX, timeout=5.0)
         if answer.status != 200 or len(answer.body) > DOCUMENT_MAX:
             raise BadKeySet("the answer is not a small 200")
-        return vet(strict_json.parse(answer.body), self._algorithms)
+        return vet_key_set(strict_json.parse(answer.body), self._algorithms)

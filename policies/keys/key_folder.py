@@ -18,7 +18,7 @@ from jose.backends.base import Key
 from jose.exceptions import JOSEError
 
 from policies import strict_json
-from policies.keys.jwks import BadKeySet, VettedKey, vet
+from policies.keys.jwks import BadKeySet, VettedKey, vet_key_set
 
 _PUBLIC = ("kty", "crv", "x", "y", "kid", "alg", "use")
 encode_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
@@ -36,7 +36,7 @@ class StoredKey:
     public: Mapping[str, str]
     created: int  # microseconds since 1970
     secret: Key | None = field(repr=False)
-    retired: float | None = None
+    retired_at: float | None = None
 
 
 def encode_base64url(raw: bytes) -> str:
@@ -50,7 +50,7 @@ class KeyFolder:
         """Raises KeysUnusable."""
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.stat().st_mode & 0o077:
-            _close(path)
+            _make_private(path)
         self.path = path
 
     def stamp(self) -> tuple[int, int]:
@@ -59,7 +59,7 @@ class KeyFolder:
 
     def read(self) -> list[StoredKey]:
         """All keys, the one that signs last. Raises KeysUnusable."""
-        stored = [_read(path) for path in self.path.glob("*.json")]
+        stored = [_read_key(path) for path in self.path.glob("*.json")]
         stored.sort(key=lambda key: (key.secret is not None, key.created, key.vetted.kid))
         if stored and stored[-1].secret is None:
             raise KeysUnusable(f"{self.path}: no key with a secret half is left; move the folder away to start with a new key")
@@ -75,12 +75,12 @@ class KeyFolder:
         kid = encode_base64url(sha256(required.encode()).digest())
         self.write(f"{kid}.json", {**document, "kid": kid, "alg": "ES256", "use": "sig", "created": created})
 
-    def retire(self, stored: StoredKey, retired: float) -> None:
+    def retire(self, stored: StoredKey, retired_at: float) -> None:
         """Takes the secret half away for good."""
-        self.write(f"{stored.vetted.kid}.json", {**stored.public, "created": stored.created, "retired": retired})
+        self.write(f"{stored.vetted.kid}.json", {**stored.public, "created": stored.created, "retired": retired_at})
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """One process at a time makes or replaces keys."""
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -106,7 +106,7 @@ class KeyFolder:
             os.close(folder)
 
 
-def _close(path: Path) -> None:
+def _make_private(path: Path) -> None:
     """Others may not even look into the folder: who can write there can put a key of their own. Raises KeysUnusable."""
     try:
         path.chmod(0o700)
@@ -114,13 +114,13 @@ def _close(path: Path) -> None:
         raise KeysUnusable(f"{path}: others may use this folder, and it is not ours to close; run chmod 700 on it") from error
 
 
-def _read(path: Path) -> StoredKey:
+def _read_key(path: Path) -> StoredKey:
     try:
         document = strict_json.parse(path.read_bytes())
         if "d" in document and path.stat().st_mode & 0o077:
             raise KeysUnusable(f"{path}: others may read this secret key; run chmod 600 on it, or rotate the keys")
         public = {name: document[name] for name in _PUBLIC}
-        vetted = vet({"keys": [public]})[document["kid"]]
+        vetted = vet_key_set({"keys": [public]})[document["kid"]]
         secret = jwk.construct({**public, "d": document["d"]}, "ES256") if "d" in document else None
         return StoredKey(vetted, public, int(document["created"]), secret, document.get("retired"))
     except (OSError, ValueError, TypeError, LookupError, BadKeySet, JOSEError) as error:

@@ -8,7 +8,17 @@ from urllib.parse import urlsplit
 from jose.exceptions import JOSEError
 
 from policies import strict_json
-from policies.keys.jwks import ALGORITHMS, DOCUMENT_MAX, MEMBERS_MAX, BadKeySet, Fetch, VettedKey, base64url, is_identifier, vet
+from policies.keys.jwks import (
+    ALGORITHMS,
+    DOCUMENT_MAX,
+    MEMBERS_MAX,
+    BadKeySet,
+    KeySetFetch,
+    VettedKey,
+    decode_base64url,
+    is_identifier,
+    vet_key_set,
+)
 from policies.keys.key_folder import encode_base64url
 
 PROTECTED_MAX = 4096  # characters of a protected header
@@ -16,13 +26,13 @@ _REFUSED_HEADERS = frozenset({"crit", "jwk", "x5u", "x5c", "b64", "zip", "enc"})
 _TYPES = frozenset({"", "jose"})
 
 
-class PinnedKeys:
+class DetachedSignatureVerifier:
     """Verifies detached JWS signatures (RFC 7515 appendix F) with keys that somebody trusts; never with keys that a signature brings.
 
     `origins`: where a signature's `jku` may lead, as `https://host[:port]`. `now` counts seconds since 1970.
     """
 
-    def __init__(self, fetch: Fetch, origins: Collection[str] = (), now: Callable[[], float] = time.time) -> None:
+    def __init__(self, fetch: KeySetFetch, origins: Collection[str] = (), now: Callable[[], float] = time.time) -> None:
         self._fetch = fetch
         self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
         self._now = now
@@ -31,7 +41,7 @@ class PinnedKeys:
         """Every member has to be usable: somebody relies on it. Raises BadKeySet, whose message is safe to show."""
         if not keys:
             return
-        if len(keys) > MEMBERS_MAX or len(vet({"keys": list(keys)})) != len(keys):
+        if len(keys) > MEMBERS_MAX or len(vet_key_set({"keys": list(keys)})) != len(keys):
             raise BadKeySet(f"at most {MEMBERS_MAX} public keys are expected, each with a kid, for ES256 on P-256 or RS256")
 
     def verify(self, signature: Mapping[str, Any], payload: bytes, keys: Sequence[Mapping[str, Any]]) -> str:
@@ -39,18 +49,18 @@ class PinnedKeys:
 
         A key makes nothing any more when its `exp` (seconds since 1970) has come, or is no number.
         """
-        alive = [key for key in keys if not self._expired(key)]
+        alive = [key for key in keys if not self._is_expired(key)]
         try:
-            return self._made_by(signature, payload, vet({"keys": alive}))
+            return self._find_signing_kid(signature, payload, vet_key_set({"keys": alive}))
         except BadKeySet:
             return ""
 
-    async def published(self, signature: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
+    async def fetch_published(self, signature: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
         """The keys at the signature's `jku`, where it leads to a trusted origin; None where it does not.
 
         Raises what the way out raises, and BadKeySet.
         """
-        header = _header(signature)
+        header = _parse_header(signature)
         jku = header.get("jku") if header else None
         if not isinstance(jku, str) or _origin(jku) not in self._origins:
             return None
@@ -64,29 +74,29 @@ class PinnedKeys:
             raise BadKeySet("the jku of a signature leads to no key set")
         return [member for member in members if isinstance(member, dict)]
 
-    def _made_by(self, signature: Mapping[str, Any], payload: bytes, keys: Mapping[str, VettedKey]) -> str:
-        header = _header(signature)
+    def _find_signing_kid(self, signature: Mapping[str, Any], payload: bytes, keys: Mapping[str, VettedKey]) -> str:
+        header = _parse_header(signature)
         key = keys.get(header["kid"]) if header else None
         if header is None or key is None or header["alg"] != key.alg:
             return ""
         signed = f"{signature['protected']}.{encode_base64url(payload)}".encode()
         try:
-            return key.kid if key.key.verify(signed, base64url(signature.get("signature"))) else ""
+            return key.kid if key.key.verify(signed, decode_base64url(signature.get("signature"))) else ""
         except (JOSEError, ValueError, TypeError):
             return ""
 
-    def _expired(self, key: Mapping[str, Any]) -> bool:
+    def _is_expired(self, key: Mapping[str, Any]) -> bool:
         expires = key.get("exp")
         return expires is not None and not (isinstance(expires, int | float) and expires > self._now())
 
 
-def _header(signature: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _parse_header(signature: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The protected header, where it is one that we verify: one known algorithm, a kid, and nothing that changes the rules."""
     text = signature.get("protected")
     try:
         if not isinstance(text, str) or len(text) > PROTECTED_MAX:
             return None
-        header = strict_json.parse(base64url(text))
+        header = strict_json.parse(decode_base64url(text))
     except ValueError:
         return None
     if not isinstance(header, dict) or _REFUSED_HEADERS & header.keys() or not is_identifier(header.get("kid")):

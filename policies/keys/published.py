@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from policies.keys.jwks import BadKeySet, VettedKey, vet
+from policies.keys.jwks import BadKeySet, VettedKey, vet_key_set
 from policies.keys.strict_jwt import TokenRefused, read_unverified, verify_signature
 
 
-class NotSigned(ValueError):
+class NotSignedByPublishedKey(ValueError):
     """No statement that one of these keys signed; the message is a slug."""
 
 
@@ -21,7 +21,7 @@ class PublishedKeys:
             raise BadKeySet("a JWK Set with at least one key is expected")
         self._keys: dict[str, VettedKey] = {}
         for member in members:  # one by one: a gateway that changes its keys often has had more than a set may hold
-            self._keys |= vet({"keys": [member]}, ("ES256",))
+            self._keys |= vet_key_set({"keys": [member]}, ("ES256",))
 
     @property
     def kids(self) -> tuple[str, ...]:
@@ -33,7 +33,7 @@ class PublishedKeys:
             unverified = read_unverified(token)
             verify_signature(unverified, self._keys.get(unverified.kid))
         except TokenRefused as refusal:
-            raise NotSigned(refusal.reason) from None
+            raise NotSignedByPublishedKey(refusal.reason) from None
         if unverified.typ != typ.lower():
-            raise NotSigned("type")
+            raise NotSignedByPublishedKey("type")
         return unverified.claims

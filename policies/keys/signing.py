@@ -17,18 +17,18 @@ from policies.keys.jwks import VettedKey
 from policies.keys.key_folder import KeyFolder, KeysUnusable, StoredKey, encode_base64url, encode_json
 from policies.keys.strict_jwt import TokenRefused, read_unverified, verify_signature
 
-RETIREMENT = 86_400.0  # seconds for which a replaced key still verifies tokens
-LOOK_EVERY = 1.0  # seconds between two looks at the folder
+RETIREMENT_SECONDS = 86_400.0  # seconds for which a replaced key still verifies tokens
+POLL_SECONDS = 1.0  # seconds between two looks at the folder
 _encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
 
 
-class NotOurs(ValueError):
+class NotSignedByUs(ValueError):
     """The text is not a statement that one of our keys signed."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Ring:
+class _KeyRing:
     """What one reading of the folder gave; it never changes, so threads may share it."""
 
     stored: Mapping[str, StoredKey]
@@ -36,10 +36,10 @@ class _Ring:
     secret: Key = field(repr=False)
     headers: dict[str, str]  # typ -> encoded header
 
-    def protected(self, header: Mapping[str, str]) -> str:
+    def encode_header(self, header: Mapping[str, str]) -> str:
         return encode_base64url(encode_json({**header, "alg": "ES256", "kid": self.active}).encode())
 
-    def signature(self, signed: str) -> str:
+    def sign(self, signed: str) -> str:
         return encode_base64url(self.secret.sign(signed.encode()))
 
 
@@ -50,11 +50,11 @@ class SigningKeys:
         """Makes the first key where there is none. Raises KeysUnusable."""
         self._folder = folder
         self.now = now
-        with folder.alone():
+        with folder.lock():
             if not folder.read():
                 folder.create(int(now() * 1e6))
             self._ring = self._load()
-        self._looked = now()
+        self._polled_at = now()
 
     @classmethod
     def open(cls, home: Path, now: Callable[[], float] = time.time) -> "SigningKeys":
@@ -65,70 +65,70 @@ class SigningKeys:
         """A JWT of the active key. Raises ValueError for a number that JSON lacks."""
         if not all(math.isfinite(value) for value in claims.values() if type(value) is float):
             raise ValueError("a claim is a number that JSON lacks")
-        ring = self._current()
+        ring = self._current_ring()
         header = ring.headers.get(typ)
         if header is None:
-            header = ring.headers[typ] = ring.protected({"typ": typ})
+            header = ring.headers[typ] = ring.encode_header({"typ": typ})
         signed = f"{header}.{encode_base64url(_encode(claims))}"
-        return f"{signed}.{ring.signature(signed)}"
+        return f"{signed}.{ring.sign(signed)}"
 
     def sign_detached(self, header: Mapping[str, str], payload: bytes) -> tuple[str, str]:
         """The protected header and the signature over `payload`, both base64url (RFC 7515 appendix F)."""
-        ring = self._current()
-        protected = ring.protected(header)
-        return protected, ring.signature(f"{protected}.{encode_base64url(payload)}")
+        ring = self._current_ring()
+        protected = ring.encode_header(header)
+        return protected, ring.sign(f"{protected}.{encode_base64url(payload)}")
 
     def verify(self, token: str, typ: str) -> Mapping[str, Any]:
         """The claims of a statement that we signed, whenever it was, for the audit's heads. No times are checked. Raises NotOurs."""
         try:
             unverified = read_unverified(token)
-            stored = self._current().stored.get(unverified.kid)
+            stored = self._current_ring().stored.get(unverified.kid)
             verify_signature(unverified, stored.vetted if stored else None)
         except TokenRefused as refusal:
-            raise NotOurs(refusal.reason) from None
+            raise NotSignedByUs(refusal.reason) from None
         if unverified.typ != typ.lower():
-            raise NotOurs("type")
+            raise NotSignedByUs("type")
         return unverified.claims
 
     def find(self, kid: str) -> VettedKey | None:
         """A key that tokens of today are verified with: the active one, or one replaced less than 24 h ago."""
-        stored = self._current().stored.get(kid)
-        return stored.vetted if stored and self._serves(stored) else None
+        stored = self._current_ring().stored.get(kid)
+        return stored.vetted if stored and self._is_serving(stored) else None
 
     def jwks(self) -> dict[str, list[Mapping[str, str]]]:
         """The public JWK Set, the active key first."""
-        newest_first = reversed(list(self._current().stored.values()))
-        return {"keys": [stored.public for stored in newest_first if self._serves(stored)]}
+        newest_first = reversed(list(self._current_ring().stored.values()))
+        return {"keys": [stored.public for stored in newest_first if self._is_serving(stored)]}
 
-    def published(self) -> dict[str, list[Mapping[str, str]]]:
+    def all_jwks(self) -> dict[str, list[Mapping[str, str]]]:
         """As `jwks`, with every key there ever was: what the audit's heads of long ago are verified with."""
-        return {"keys": [stored.public for stored in reversed(list(self._current().stored.values()))]}
+        return {"keys": [stored.public for stored in reversed(list(self._current_ring().stored.values()))]}
 
     @property
-    def active(self) -> str:
+    def active_kid(self) -> str:
         """The kid of the key that signs."""
-        return self._current().active
+        return self._current_ring().active
 
     @property
-    def served(self) -> tuple[str, ...]:
+    def serving_kids(self) -> tuple[str, ...]:
         """The kids of all keys that tokens of today are verified with."""
-        return tuple(kid for kid, stored in self._current().stored.items() if self._serves(stored))
+        return tuple(kid for kid, stored in self._current_ring().stored.items() if self._is_serving(stored))
 
     @property
-    def since(self) -> int:
+    def active_since_us(self) -> int:
         """When the key that signs was made, in microseconds since 1970."""
-        ring = self._current()
+        ring = self._current_ring()
         return ring.stored[ring.active].created
 
-    def derived(self, purpose: str) -> tuple[str, bytes]:
+    def derive_secret(self, purpose: str) -> tuple[str, bytes]:
         """The kid of the key that signs, and 32 bytes that only its holders can derive for `purpose` (HKDF, RFC 5869)."""
-        ring = self._current()
+        ring = self._current_ring()
         secret = str(ring.secret.to_dict()["d"]).encode()
         return ring.active, HKDF(hashes.SHA256(), 32, salt=None, info=f"interlock {purpose}".encode()).derive(secret)
 
     def rotate(self) -> str:
         """Makes a new key; the old ones lose their secret half and verify for 24 h more. Returns the new kid."""
-        with self._folder.alone():
+        with self._folder.lock():
             replaced = [stored for stored in self._folder.read() if stored.secret is not None]
             self._folder.create(max([int(self.now() * 1e6), *(stored.created + 1 for stored in replaced)]))
             for stored in replaced:
@@ -136,13 +136,13 @@ class SigningKeys:
             self._ring = self._load()
         return self._ring.active
 
-    def _serves(self, stored: StoredKey) -> bool:
-        return stored.retired is None or self.now() - stored.retired < RETIREMENT
+    def _is_serving(self, stored: StoredKey) -> bool:
+        return stored.retired_at is None or self.now() - stored.retired_at < RETIREMENT_SECONDS
 
-    def _current(self) -> _Ring:
+    def _current_ring(self) -> _KeyRing:
         now = self.now()
-        if not 0 <= now - self._looked < LOOK_EVERY:
-            self._looked = now
+        if not 0 <= now - self._polled_at < POLL_SECONDS:
+            self._polled_at = now
             try:
                 if self._folder.stamp() != self._stamp:
                     self._ring = self._load()
@@ -150,10 +150,10 @@ class SigningKeys:
                 log.warning("keys_not_reloaded", error=str(error))
         return self._ring
 
-    def _load(self) -> _Ring:
+    def _load(self) -> _KeyRing:
         stamp, keys = self._folder.stamp(), self._folder.read()
         if not keys or keys[-1].secret is None:
             raise KeysUnusable(f"{self._folder.path}: the keys are gone")
         self._stamp = stamp  # what could not be read is tried again
         stored = {key.vetted.kid: key for key in keys}
-        return _Ring(stored, keys[-1].vetted.kid, keys[-1].secret, {})
+        return _KeyRing(stored, keys[-1].vetted.kid, keys[-1].secret, {})

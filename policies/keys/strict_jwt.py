@@ -8,11 +8,11 @@ from jose import jws
 from jose.exceptions import JOSEError
 
 from policies import strict_json
-from policies.keys.jwks import ALGORITHMS, VettedKey, base64url, is_identifier
+from policies.keys.jwks import ALGORITHMS, VettedKey, decode_base64url, is_identifier
 
 TOKEN_MAX = 16_384  # characters; a token with the 200 groups that Entra ID puts in has 11,000
 SKEW = 30.0  # seconds
-ACCESS_TOKEN = frozenset({"at+jwt", "application/at+jwt"})  # RFC 9068 s2.1
+ACCESS_TOKEN_TYPES = frozenset({"at+jwt", "application/at+jwt"})  # RFC 9068 s2.1
 _REFUSED_HEADERS = frozenset({"crit", "jwk", "jku", "x5u", "x5c", "b64", "zip", "enc"})
 
 
@@ -39,16 +39,16 @@ class UnverifiedToken:
     claims: Mapping[str, Any] = field(repr=False)
 
 
-def take_apart(token: object) -> tuple[dict[str, Any], dict[str, Any]]:
+def parse_header_and_claims(token: object) -> tuple[dict[str, Any], dict[str, Any]]:
     """Header and claims of a token of the right size and shape, without cryptography. Raises TokenRefused."""
     if not isinstance(token, str) or len(token) > TOKEN_MAX or token.count(".") != 2:
         raise TokenRefused("shape")
     try:
         header_text, claims_text, signature_text = token.split(".")
-        header = strict_json.parse(base64url(header_text))
-        claims = strict_json.parse(base64url(claims_text))
+        header = strict_json.parse(decode_base64url(header_text))
+        claims = strict_json.parse(decode_base64url(claims_text))
         if signature_text:  # an empty one is told apart by its algorithm, and verifies with no key
-            base64url(signature_text)
+            decode_base64url(signature_text)
     except ValueError:
         raise TokenRefused("shape") from None
     if not isinstance(header, dict) or not isinstance(claims, dict):
@@ -58,11 +58,11 @@ def take_apart(token: object) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def read_unverified(token: str) -> UnverifiedToken:
     """Checks size, shape and header, without cryptography. Raises TokenRefused."""
-    header, claims = take_apart(token)
-    return UnverifiedToken(token, *_header_facts(header), claims)
+    header, claims = parse_header_and_claims(token)
+    return UnverifiedToken(token, *_check_header(header), claims)
 
 
-def _header_facts(header: dict[str, Any]) -> tuple[str, str, str]:
+def _check_header(header: dict[str, Any]) -> tuple[str, str, str]:
     if _REFUSED_HEADERS & header.keys():
         raise TokenRefused("header")
     kid, alg, typ = header.get("kid"), header.get("alg"), header.get("typ", "")
@@ -89,17 +89,17 @@ def verify_signature(unverified: UnverifiedToken, key: VettedKey | None) -> None
 
 def check_times(claims: Mapping[str, Any], now: float, life: float) -> float:
     """`iat` and `exp` are needed, `nbf` may be; 30 s of skew. Returns `exp`. Raises TokenRefused."""
-    issued, expires = seconds(claims, "iat"), seconds(claims, "exp")
+    issued, expires = time_claim(claims, "iat"), time_claim(claims, "exp")
     if now - expires > SKEW:
         raise TokenRefused("expired")
-    if issued - now > SKEW or seconds(claims, "nbf", default=0) - now > SKEW:
+    if issued - now > SKEW or time_claim(claims, "nbf", default=0) - now > SKEW:
         raise TokenRefused("not-yet-valid")
     if not 0 < expires - issued <= life:
         raise TokenRefused("lifetime")
     return float(expires)
 
 
-def seconds(claims: Mapping[str, Any], name: str, default: int | None = None) -> float:
+def time_claim(claims: Mapping[str, Any], name: str, default: int | None = None) -> float:
     """The claim, which has to be a number that is no bool. Raises TokenRefused."""
     value = claims.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float):  # NaN and infinities never get past the JSON reader
@@ -107,7 +107,7 @@ def seconds(claims: Mapping[str, Any], name: str, default: int | None = None) ->
     return value
 
 
-def identifier(claims: Mapping[str, Any], name: str) -> str:
+def identifier_claim(claims: Mapping[str, Any], name: str) -> str:
     """The claim, which has to be a string of 1 to 256 printable characters. Raises TokenRefused with the claim's name."""
     value = claims.get(name)
     if not is_identifier(value):
@@ -115,7 +115,7 @@ def identifier(claims: Mapping[str, Any], name: str) -> str:
     return str(value)
 
 
-def one_audience(claims: Mapping[str, Any], audiences: Collection[str]) -> str:
+def single_audience(claims: Mapping[str, Any], audiences: Collection[str]) -> str:
     """The token's only audience, which has to be one of ours, character by character. Raises TokenRefused."""
     value = claims.get("aud")
     if isinstance(value, list) and len(value) == 1:

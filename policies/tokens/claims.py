@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from policies.delegation.chain import DEPTH_MAX
-from policies.delegation.permissions import NONE, BadPermission, Permissions
-from policies.keys.strict_jwt import TokenRefused, check_times, identifier, one_audience
-from policies.tokens.issuers import LIFE, TrustedIssuer, client_of, roles_in, roles_of, scope_of, subject_of
+from policies.delegation.permissions import NO_PERMISSIONS, BadPermission, Permissions
+from policies.keys.strict_jwt import TokenRefused, check_times, identifier_claim, single_audience
+from policies.tokens.issuers import TOKEN_LIFE_MAX, TrustedIssuer, client_of, parse_roles, roles_of, scope_of, subject_of
 
 DEVELOPMENT_ISSUER = "interlock-development"
 DEVELOPMENT_LIFE = 86_400.0  # seconds between `iat` and `exp`
@@ -38,7 +38,7 @@ class Claims:
 
 
 @dataclass(frozen=True, slots=True)
-class Vouched:
+class IdentityAssertionClaims:
     """What an identity assertion says: who, for which client of ours, and for what."""
 
     tenant: str
@@ -55,16 +55,16 @@ class Vouched:
 def development_claims(claims: Mapping[str, Any], audiences: Collection[str], now: float) -> Claims:
     """A token that our development issuer made for a person. Raises TokenRefused."""
     return Claims(
-        tenant=_tenant(claims, "tid"),
+        tenant=_tenant_claim(claims, "tid"),
         issuer=DEVELOPMENT_ISSUER,
-        subject=identifier(claims, "sub"),
+        subject=identifier_claim(claims, "sub"),
         roles=(),
         scope=_own_scope(claims) if "scope" in claims else None,
-        audience=one_audience(claims, audiences),
+        audience=single_audience(claims, audiences),
         client_id="",
         expires=check_times(claims, now, DEVELOPMENT_LIFE),
-        token_id=identifier(claims, "jti"),
-        thumbprint=_thumbprint(claims),
+        token_id=identifier_claim(claims, "jti"),
+        thumbprint=_bound_key_thumbprint(claims),
     )
 
 
@@ -75,57 +75,57 @@ def hop_claims(claims: Mapping[str, Any], audiences: Collection[str], now: float
     if isinstance(depth, bool) or not isinstance(depth, int) or not len(actors) <= depth <= DEPTH_MAX:
         raise TokenRefused("act")
     return Claims(
-        tenant=_tenant(claims, "tid"),
-        issuer=identifier(claims, "user_iss"),
-        subject=identifier(claims, "sub"),
+        tenant=_tenant_claim(claims, "tid"),
+        issuer=identifier_claim(claims, "user_iss"),
+        subject=identifier_claim(claims, "sub"),
         roles=(),
         scope=_own_scope(claims),
-        audience=one_audience(claims, audiences),
-        client_id=identifier(claims, "client_id"),
-        expires=check_times(claims, now, LIFE),
-        token_id=identifier(claims, "jti"),
+        audience=single_audience(claims, audiences),
+        client_id=identifier_claim(claims, "client_id"),
+        expires=check_times(claims, now, TOKEN_LIFE_MAX),
+        token_id=identifier_claim(claims, "jti"),
         actors=actors,
-        grant_id=identifier(claims, "grant"),
-        task_id=identifier(claims, "task") if claims.get("task") != "" else "",  # a tool call alone is no task
-        txn=identifier(claims, "txn"),
+        grant_id=identifier_claim(claims, "grant"),
+        task_id=identifier_claim(claims, "task") if claims.get("task") != "" else "",  # a tool call alone is no task
+        txn=identifier_claim(claims, "txn"),
         kind="hop",
-        thumbprint=_thumbprint(claims),
+        thumbprint=_bound_key_thumbprint(claims),
     )
 
 
 def person_claims(claims: Mapping[str, Any], audiences: Collection[str], now: float) -> Claims:
     """A token that we gave an agent for a person, for an assertion of their identity provider. Raises TokenRefused."""
     return Claims(
-        tenant=_tenant(claims, "tid"),
-        issuer=identifier(claims, "user_iss"),
-        subject=identifier(claims, "sub"),
-        roles=roles_in(claims.get("roles")),
+        tenant=_tenant_claim(claims, "tid"),
+        issuer=identifier_claim(claims, "user_iss"),
+        subject=identifier_claim(claims, "sub"),
+        roles=parse_roles(claims.get("roles")),
         scope=_own_scope(claims),
-        audience=one_audience(claims, audiences),
-        client_id=identifier(claims, "client_id"),
-        expires=check_times(claims, now, LIFE),
-        token_id=identifier(claims, "jti"),
-        txn=identifier(claims, "txn"),
-        thumbprint=_thumbprint(claims),
-        agent=identifier(claims, "agent"),
+        audience=single_audience(claims, audiences),
+        client_id=identifier_claim(claims, "client_id"),
+        expires=check_times(claims, now, TOKEN_LIFE_MAX),
+        token_id=identifier_claim(claims, "jti"),
+        txn=identifier_claim(claims, "txn"),
+        thumbprint=_bound_key_thumbprint(claims),
+        agent=identifier_claim(claims, "agent"),
     )
 
 
-def vouched_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, now: float) -> Vouched:
+def identity_assertion_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, now: float) -> IdentityAssertionClaims:
     """An identity assertion, whose audience was found to be ours. Raises TokenRefused."""
     for unwanted in ("act", "cnf"):  # it is the client's to prove who it is, and nobody stands between the person and them
         if unwanted in claims:
             raise TokenRefused(unwanted)
-    return Vouched(
-        tenant=_trusted_tenant(claims, trusted),
+    return IdentityAssertionClaims(
+        tenant=_tenant_of_issuer(claims, trusted),
         issuer=trusted.issuer,
         subject=subject_of(claims, trusted),
         roles=roles_of(claims, trusted),
-        scope=_vouched_scope(claims, trusted),
-        client_id=identifier(claims, "client_id"),
-        resource=identifier(claims, "resource") if "resource" in claims else "",
+        scope=_assertion_scope(claims, trusted),
+        client_id=identifier_claim(claims, "client_id"),
+        resource=identifier_claim(claims, "resource") if "resource" in claims else "",
         expires=check_times(claims, now, ASSERTION_LIFE),
-        token_id=identifier(claims, "jti"),
+        token_id=identifier_claim(claims, "jti"),
     )
 
 
@@ -137,7 +137,7 @@ def external_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, audience:
     if "act" in claims:
         raise TokenRefused("act")
     return Claims(
-        tenant=_trusted_tenant(claims, trusted),
+        tenant=_tenant_of_issuer(claims, trusted),
         issuer=trusted.issuer,
         subject=subject_of(claims, trusted),
         roles=roles_of(claims, trusted),
@@ -145,19 +145,21 @@ def external_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, audience:
         audience=audience,
         client_id=client_of(claims),
         expires=check_times(claims, now, trusted.token_life),
-        token_id=identifier(claims, "jti") if "jti" in claims else "",  # several providers leave it out, and no replay rule needs it here
+        token_id=identifier_claim(claims, "jti")
+        if "jti" in claims
+        else "",  # several providers leave it out, and no replay rule needs it here
         scope_map=trusted.scope_map,
-        thumbprint=_thumbprint(claims),
+        thumbprint=_bound_key_thumbprint(claims),
     )
 
 
-def _vouched_scope(claims: Mapping[str, Any], trusted: TrustedIssuer) -> Permissions | None:
+def _assertion_scope(claims: Mapping[str, Any], trusted: TrustedIssuer) -> Permissions | None:
     """As for a token, except that scopes which say nothing permit nothing: an assertion names what its issuer lets the client have."""
     scope = scope_of(claims, trusted)
-    return NONE if scope is None and "scope" in claims and trusted.scopes == "permissions" else scope
+    return NO_PERMISSIONS if scope is None and "scope" in claims and trusted.scopes == "permissions" else scope
 
 
-def _thumbprint(claims: Mapping[str, Any]) -> str:
+def _bound_key_thumbprint(claims: Mapping[str, Any]) -> str:
     """Empty for a bearer token. One that is bound to something else than a key is refused: taking it as a bearer token would be a downgrade
     (RFC 9449 s7.2).
     """
@@ -169,18 +171,18 @@ def _thumbprint(claims: Mapping[str, Any]) -> str:
     return bound["jkt"]
 
 
-def _trusted_tenant(claims: Mapping[str, Any], trusted: TrustedIssuer) -> str:
+def _tenant_of_issuer(claims: Mapping[str, Any], trusted: TrustedIssuer) -> str:
     """By the claim, if the issuer may speak for that tenant; without one, its only tenant or the default."""
     if not trusted.tenant_claim:
         return trusted.tenants[0] if trusted.tenants else "default"
-    tenant = _tenant(claims, trusted.tenant_claim)
+    tenant = _tenant_claim(claims, trusted.tenant_claim)
     if trusted.tenants and tenant not in trusted.tenants:
         raise TokenRefused("tenant")
     return tenant
 
 
-def _tenant(claims: Mapping[str, Any], name: str) -> str:
-    tenant = identifier(claims, name)
+def _tenant_claim(claims: Mapping[str, Any], name: str) -> str:
+    tenant = identifier_claim(claims, name)
     if "|" in tenant:  # it is the first part of every owner key, and ends at the first |
         raise TokenRefused("tenant")
     return tenant
@@ -189,7 +191,7 @@ def _tenant(claims: Mapping[str, Any], name: str) -> str:
 def _own_scope(claims: Mapping[str, Any]) -> Permissions:
     scope: Any = claims.get("scope")
     try:
-        return Permissions.of(scope.split(" ") if scope != "" else ())
+        return Permissions.parse(scope.split(" ") if scope != "" else ())
     except (AttributeError, BadPermission):
         raise TokenRefused("scope") from None
 
@@ -200,7 +202,7 @@ def _actors(act: object) -> tuple[str, ...]:
     while act is not None:
         if not isinstance(act, dict):
             raise TokenRefused("act")
-        actors.append(identifier(act, "sub"))
+        actors.append(identifier_claim(act, "sub"))
         act = act.get("act")
     if not actors:
         raise TokenRefused("act")

@@ -6,10 +6,10 @@ from hashlib import sha256
 
 from policies import strict_json
 from policies.cache import BoundedCache
-from policies.keys.jwks import BadKeySet, VettedKey, vet
-from policies.keys.strict_jwt import TokenRefused, check_times, identifier, one_audience, read_unverified, verify_signature
+from policies.keys.jwks import BadKeySet, VettedKey, vet_key_set
+from policies.keys.strict_jwt import TokenRefused, check_times, identifier_claim, read_unverified, single_audience, verify_signature
 
-LIFE = 300.0  # seconds
+ASSERTION_LIFE_MAX = 300.0  # seconds
 _TYPES = frozenset({"", "jwt", "client-authentication+jwt"})
 
 
@@ -22,12 +22,12 @@ class Assertion:
     not_after: float
 
 
-def claimed_client(assertion: str) -> str:
+def claimed_client_id(assertion: str) -> str:
     """Whom the assertion says it is from, to look up the keys to verify it with. Raises TokenRefused."""
-    return identifier(read_unverified(assertion).claims, "sub")
+    return identifier_claim(read_unverified(assertion).claims, "sub")
 
 
-class ClientAssertions:
+class ClientAssertionVerifier:
     """Verifies assertions for `audiences`: our token endpoint and our issuer name. `now` counts seconds since 1970."""
 
     def __init__(self, audiences: Collection[str], now: Callable[[], float]) -> None:
@@ -43,19 +43,19 @@ class ClientAssertions:
         unverified = read_unverified(assertion)
         if unverified.typ not in _TYPES:
             raise TokenRefused("type")
-        verify_signature(unverified, self._keys(jwks).get(unverified.kid))
+        verify_signature(unverified, self._parse_keys(jwks).get(unverified.kid))
         claims = unverified.claims
         if claims.get("iss") != client_id or claims.get("sub") != client_id:
             raise TokenRefused("client")
-        one_audience(claims, self._audiences)
-        return Assertion(client_id, identifier(claims, "jti"), check_times(claims, self._now(), LIFE))
+        single_audience(claims, self._audiences)
+        return Assertion(client_id, identifier_claim(claims, "jti"), check_times(claims, self._now(), ASSERTION_LIFE_MAX))
 
-    def _keys(self, jwks: str) -> dict[str, VettedKey]:
+    def _parse_keys(self, jwks: str) -> dict[str, VettedKey]:
         digest = sha256(jwks.encode()).digest()
         keys = self._key_sets.get(digest)
         if keys is None:
             try:
-                keys = vet(strict_json.parse(jwks.encode()))
+                keys = vet_key_set(strict_json.parse(jwks.encode()))
             except (BadKeySet, strict_json.BadJson):
                 raise TokenRefused("client-keys") from None
             self._key_sets.put(digest, keys, 3600.0)

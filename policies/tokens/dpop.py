@@ -9,15 +9,23 @@ from hashlib import sha256
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from policies.keys.jwks import BadKeySet, VettedKey, vet
-from policies.keys.strict_jwt import SKEW, TokenRefused, UnverifiedToken, identifier, seconds, take_apart, verify_signature
-from policies.tokens.replay_guard import SpentIds
+from policies.keys.jwks import BadKeySet, VettedKey, vet_key_set
+from policies.keys.strict_jwt import (
+    SKEW,
+    TokenRefused,
+    UnverifiedToken,
+    identifier_claim,
+    parse_header_and_claims,
+    time_claim,
+    verify_signature,
+)
+from policies.tokens.replay_guard import ReplayGuard
 
 AGE_MAX = 60.0  # seconds since `iat` for which a proof without a nonce is fresh
 NONCE_SECONDS = 120.0  # after which a new one is given out; the one before still counts
 INVALID_PROOF, USE_NONCE, INVALID_TOKEN = "invalid_dpop_proof", "use_dpop_nonce", "invalid_token"
 _HEADERS = frozenset({"typ", "alg", "jwk"})
-_KEY = "key of the proof"
+_PROOF_KID = "key of the proof"
 
 
 class ProofRefused(TokenRefused):
@@ -30,7 +38,7 @@ class ProofRefused(TokenRefused):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PresentedProof:
     """A proof, as it came, and the request that it has to be for: its method, its URL without query, and its access token, if any."""
 
     proof: str | None
@@ -39,71 +47,71 @@ class Shown:
     token: str = ""
 
 
-class Keys(Protocol):
+class DpopSecrets(Protocol):
     """policies/keys/signing.py."""
 
-    def derived(self, purpose: str) -> tuple[str, bytes]: ...
+    def derive_secret(self, purpose: str) -> tuple[str, bytes]: ...
 
 
-class Possession:
+class DpopVerifier:
     """Verifies proofs. `now` counts seconds since 1970."""
 
-    def __init__(self, keys: Keys, spent: SpentIds, now: Callable[[], float]) -> None:
+    def __init__(self, keys: DpopSecrets, replay_guard: ReplayGuard, now: Callable[[], float]) -> None:
         self._keys = keys
-        self._spent = spent
+        self._replay_guard = replay_guard
         self._now = now
 
-    async def check(self, shown: Shown, tenant: str, thumbprint: str = "") -> str:
+    async def verify(self, presented: PresentedProof, tenant: str, thumbprint: str = "") -> str:
         """The thumbprint of the key that the proof shows possession of, which is `thumbprint` where one is given. Raises ProofRefused."""
-        if shown.proof is None:
+        if presented.proof is None:
             raise ProofRefused("missing")
         try:
-            key, claims, found = _opened(shown.proof)
+            key, claims, found = _parse_proof(presented.proof)
             if thumbprint and not hmac.compare_digest(found, thumbprint):
                 raise ProofRefused("other-key")
-            _check_request(claims, shown)
+            _check_request(claims, presented)
             until = self._fresh_until(claims)
-            spent_id = f"dpop {found} {sha256(identifier(claims, 'jti').encode()).hexdigest()}"
-            verify_signature(_unverified(shown.proof, key), key)
+            spent_id = f"dpop {found} {sha256(identifier_claim(claims, 'jti').encode()).hexdigest()}"
+            verify_signature(_unverified_token(presented.proof, key), key)
         except ProofRefused:
             raise
         except TokenRefused as refusal:
             raise ProofRefused(refusal.reason) from None
-        if not await self._spent.spend(tenant, spent_id, until):
+        if not await self._replay_guard.consume(tenant, spent_id, until):
             raise ProofRefused("replayed")
         return found
 
-    def nonce(self) -> str:
+    def current_nonce(self) -> str:
         """The one to use now. Nothing is kept of it: every process that shares our keys knows it."""
-        return self._nonces()[0]
+        return self._valid_nonces()[0]
 
     def _fresh_until(self, claims: Mapping[str, Any]) -> float:
         """Until when the proof could be shown again. Without a nonce of ours its age counts, by the client's clock."""
-        now, issued, nonce = self._now(), seconds(claims, "iat"), claims.get("nonce")
+        now, issued, nonce = self._now(), time_claim(claims, "iat"), claims.get("nonce")
         if nonce is not None:
-            if not isinstance(nonce, str) or not any(hmac.compare_digest(nonce.encode(), known.encode()) for known in self._nonces()):
-                raise ProofRefused("nonce", USE_NONCE, self.nonce())
+            if not isinstance(nonce, str) or not any(hmac.compare_digest(nonce.encode(), known.encode()) for known in self._valid_nonces()):
+                raise ProofRefused("nonce", USE_NONCE, self.current_nonce())
             return now + 2 * NONCE_SECONDS
         if not -SKEW <= now - issued <= AGE_MAX:
-            raise ProofRefused("stale", USE_NONCE, self.nonce())
+            raise ProofRefused("stale", USE_NONCE, self.current_nonce())
         return issued + AGE_MAX
 
-    def _nonces(self) -> tuple[str, str]:
-        _, key = self._keys.derived("dpop nonce")
+    def _valid_nonces(self) -> tuple[str, str]:
+        _, key = self._keys.derive_secret("dpop nonce")
         period = int(self._now() // NONCE_SECONDS)
-        first, second = (_encoded(hmac.digest(key, str(each).encode(), "sha256")) for each in (period, period - 1))
+        first, second = (_encode_base64url(hmac.digest(key, str(each).encode(), "sha256")) for each in (period, period - 1))
         return first, second
 
 
-def same_url(said: str, url: str) -> bool:
+def is_same_target(said: str, url: str) -> bool:
     """Whether both name one target, query and fragment aside (RFC 9449 s4.3, with the normalisation of RFC 3986 s6.2.2 and s6.2.3)."""
     try:
-        return _target(said) == _target(url)
+        return _normalize_target(said) == _normalize_target(url)
     except ValueError:
         return False
 
 
-def _target(url: str) -> tuple[str, str, int | None, str]:
+def _normalize_target(url: str) -> tuple[str, str, int | None, str]:
     parts = urlsplit(url)
     if parts.username is not None:  # as it is where there is a password
         raise ValueError("user information")
@@ -111,16 +119,16 @@ def _target(url: str) -> tuple[str, str, int | None, str]:
     return parts.scheme, (parts.hostname or "").lower(), port, parts.path or "/"
 
 
-def _opened(proof: str) -> tuple[VettedKey, Mapping[str, Any], str]:
+def _parse_proof(proof: str) -> tuple[VettedKey, Mapping[str, Any], str]:
     """The key in the header, the claims and the key's thumbprint. Nothing of it is true before the signature is verified."""
-    header, claims = take_apart(proof)
+    header, claims = parse_header_and_claims(proof)
     if header.keys() != _HEADERS or str(header["typ"]).lower() != "dpop+jwt":
         raise ProofRefused("header")
     jwk = header["jwk"]
     if not isinstance(jwk, dict) or ("kid" in jwk and not isinstance(jwk["kid"], str)):
         raise ProofRefused("jwk")
     try:
-        key = vet({"keys": [{**jwk, "kid": _KEY}]})[_KEY]
+        key = vet_key_set({"keys": [{**jwk, "kid": _PROOF_KID}]})[_PROOF_KID]
     except BadKeySet:
         raise ProofRefused("jwk") from None
     if header["alg"] != key.alg:
@@ -132,22 +140,22 @@ def thumbprint_of(jwk: Mapping[str, Any]) -> str:
     """RFC 7638, of a vetted key: the members that it needs, in the order of their names."""
     names: Sequence[str] = ("crv", "kty", "x", "y") if jwk["kty"] == "EC" else ("e", "kty", "n")
     canonical = json.dumps({name: jwk[name] for name in names}, separators=(",", ":"))
-    return _encoded(sha256(canonical.encode()).digest())
+    return _encode_base64url(sha256(canonical.encode()).digest())
 
 
-def _check_request(claims: Mapping[str, Any], shown: Shown) -> None:
+def _check_request(claims: Mapping[str, Any], presented: PresentedProof) -> None:
     target = claims.get("htu")
-    if claims.get("htm") != shown.method:
+    if claims.get("htm") != presented.method:
         raise ProofRefused("htm")
-    if not isinstance(target, str) or not same_url(target, shown.url):
+    if not isinstance(target, str) or not is_same_target(target, presented.url):
         raise ProofRefused("htu")
-    if shown.token and claims.get("ath") != _encoded(sha256(shown.token.encode()).digest()):
+    if presented.token and claims.get("ath") != _encode_base64url(sha256(presented.token.encode()).digest()):
         raise ProofRefused("ath")
 
 
-def _unverified(proof: str, key: VettedKey) -> UnverifiedToken:
+def _unverified_token(proof: str, key: VettedKey) -> UnverifiedToken:
     return UnverifiedToken(proof, key.kid, key.alg, "dpop+jwt", {})
 
 
-def _encoded(raw: bytes) -> str:
+def _encode_base64url(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

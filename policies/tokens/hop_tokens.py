@@ -10,14 +10,14 @@ import msgspec
 from policies.delegation.chain import CannotNarrow, Delegation
 from policies.delegation.grants import GrantEnded, Grants
 from policies.delegation.kills import Killed
-from policies.delegation.permissions import NONE, BadPermission, Permissions
+from policies.delegation.permissions import NO_PERMISSIONS, BadPermission, Permissions
 from policies.delegation.rulings import Grant
-from policies.tokens.verifier import Claims, Identity, TokenRefused
+from policies.tokens.verifier import Claims, TokenRefused, TokenVerifier
 
-TYPE = "at+jwt"
+ACCESS_JWT_TYPE = "at+jwt"
 
 
-class Signer(Protocol):
+class TokenSigner(Protocol):
     """policies/keys/signing.py."""
 
     def sign(self, claims: Mapping[str, Any], typ: str) -> str: ...
@@ -29,7 +29,7 @@ async def _never(_tenant: str, _task_id: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Minting:
+class MintingParameters:
     """`issuer` is the gateway's public URL, `ttl` the seconds a hop token lives (at most 120).
 
     `ceiling_now` is an agent's ceiling of this moment by tenant and name, None where the agent may not act at all. `is_running` tells
@@ -45,7 +45,7 @@ class Minting:
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class TokenExchangeRequest:
     """A request of RFC 8693: the authenticated agent, the audience of the tokens it is given, and what it asks for."""
 
     tenant: str
@@ -58,17 +58,17 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Exchanged:
+class TokenExchangeResponse:
     access_token: str
     expires_in: int
     scope: str
     delegation: Delegation | None = None
-    bound: bool = False  # to a key (RFC 9449)
+    is_key_bound: bool = False  # to a key (RFC 9449)
     renewed: bool = False  # it takes the place of the token that the agent was handed
 
 
 @dataclass(frozen=True, slots=True)
-class Pointer:
+class GrantReference:
     """Whose, and which: what a token of ours points to."""
 
     issuer: str
@@ -85,84 +85,84 @@ class ExchangeRefused(Exception):
         super().__init__(description)
         self.error = error
         self.description = description
-        self.pointer: Pointer | None = None
+        self.grant_reference: GrantReference | None = None
 
 
 class HopTokens:
     """Mints tokens for grants, and exchanges them."""
 
-    def __init__(self, signer: Signer, identity: Identity, grants: Grants, minting: Minting) -> None:
+    def __init__(self, signer: TokenSigner, identity: TokenVerifier, grants: Grants, minting: MintingParameters) -> None:
         self._signer = signer
         self._identity = identity
         self._grants = grants
         self._minting = minting
-        self._resources = resources_of(minting.issuer)
+        self._resources = resource_pattern(minting.issuer)
 
     @property
     def ttl(self) -> int:
         """Seconds that a hop token lives."""
         return self._minting.ttl
 
-    def credential(self, grant: Grant, audience: str) -> str:
+    def mint_credential(self, grant: Grant, audience: str) -> str:
         """The token that the invoked agent is handed. `audience` is the agent's own URL.
 
         Its scope is what is held under the ceilings, since an exchange refuses a token that says more than that.
         """
-        return self._mint(grant.delegation, grant.delegation.held(), audience)[0]
+        return self._mint_token(grant.delegation, grant.delegation.effective_permissions(), audience)[0]
 
-    async def exchange(self, asked: Exchange) -> Exchanged:
+    async def exchange(self, request: TokenExchangeRequest) -> TokenExchangeResponse:
         """A token for one resource of this gateway, for no more than `asked.scope`. Raises ExchangeRefused."""
-        claims = await self._claims(asked)
+        claims = await self._verify_subject_token(request)
         try:
-            return await self._exchanged(asked, claims)
+            return await self._exchange_claims(request, claims)
         except ExchangeRefused as refusal:
-            refusal.pointer = _pointed(claims, asked.tenant)
+            refusal.grant_reference = _grant_reference_of(claims, request.tenant)
             raise
 
-    def is_renewal(self, asked: Exchange) -> bool:
+    def is_renewal(self, asked: TokenExchangeRequest) -> bool:
         """Whether an agent asks for a token for itself, in place of the one that it was handed."""
         return asked.resource == asked.agent_audience and not self._resources.fullmatch(asked.resource)
 
-    async def renew(self, asked: Exchange) -> Exchanged:
+    async def renew(self, asked: TokenExchangeRequest) -> TokenExchangeResponse:
         """A fresh token in place of the one that the agent was handed with a task, which may have expired, while the task's turn goes on.
 
         The token only points to the grant, which has to live, with all that it hangs below, and decides. The new token says no more than
         the old one, under the ceilings of this moment. Without `asked.scope` it says the same. Raises ExchangeRefused.
         """
         try:
-            claims = self._identity.issued(asked.subject_token, asked.agent_audience)
+            claims = self._identity.read_issued(asked.subject_token, asked.agent_audience)
         except TokenRefused as refusal:
             raise ExchangeRefused("invalid_grant", f"the subject_token is refused: {refusal.reason}") from None
         try:
             return await self._renewed(asked, claims)
         except ExchangeRefused as refusal:
-            refusal.pointer = _pointed(claims, asked.tenant)
+            refusal.grant_reference = _grant_reference_of(claims, asked.tenant)
             raise
 
-    async def _renewed(self, asked: Exchange, claims: Claims) -> Exchanged:
+    async def _renewed(self, asked: TokenExchangeRequest, claims: Claims) -> TokenExchangeResponse:
         delegation = await self._delegation(asked, claims)
         if (delegation.task_id, delegation.txn) != (claims.task_id, claims.txn):
             raise ExchangeRefused("invalid_grant", "the subject_token does not stand for this task")
         if not claims.task_id or not await self._minting.is_running(asked.tenant, claims.task_id):
             raise ExchangeRefused("invalid_grant", "a token is renewed while the agent works on its task, and this task waits")
-        requested = requested_scope(asked.scope) if asked.scope else claims.scope or NONE
+        requested = parse_requested_scope(asked.scope) if asked.scope else claims.scope or NO_PERMISSIONS
         narrowed = self._narrowed(asked, claims, delegation, requested)
-        token, seconds = self._mint(narrowed, requested, asked.resource, asked.thumbprint)
-        return Exchanged(token, seconds, str(requested), narrowed, bool(asked.thumbprint), renewed=True)
+        token, seconds = self._mint_token(narrowed, requested, asked.resource, asked.thumbprint)
+        return TokenExchangeResponse(token, seconds, str(requested), narrowed, bool(asked.thumbprint), renewed=True)
 
-    async def _exchanged(self, asked: Exchange, claims: Claims) -> Exchanged:
-        if not self._resources.fullmatch(asked.resource):
+    async def _exchange_claims(self, request: TokenExchangeRequest, claims: Claims) -> TokenExchangeResponse:
+        if not self._resources.fullmatch(request.resource):
             raise ExchangeRefused("invalid_target", "resource must be the URL of an agent or MCP endpoint of this gateway, or your own")
-        requested = requested_scope(asked.scope)
-        delegation = await self._delegation(asked, claims)
-        narrowed = self._narrowed(asked, claims, delegation, requested)
+        requested = parse_requested_scope(request.scope)
+        delegation = await self._delegation(request, claims)
+        narrowed = self._narrowed(request, claims, delegation, requested)
         if claims.expires <= self._minting.now():
             raise ExchangeRefused("invalid_grant", "the subject_token has expired; renew it first")
         ending = msgspec.structs.replace(narrowed, not_after=min(claims.expires, delegation.not_after))
-        token, seconds = self._mint(ending, requested, asked.resource, asked.thumbprint)
-        return Exchanged(token, seconds, str(requested), narrowed, bool(asked.thumbprint))
+        token, seconds = self._mint_token(ending, requested, request.resource, request.thumbprint)
+        return TokenExchangeResponse(token, seconds, str(requested), narrowed, bool(request.thumbprint))
 
-    async def _delegation(self, asked: Exchange, claims: Claims) -> Delegation:
+    async def _delegation(self, asked: TokenExchangeRequest, claims: Claims) -> Delegation:
         """What is left of the grant that the token points to, which was made for the agent that asks. Raises ExchangeRefused."""
         if claims.kind != "hop" or claims.tenant != asked.tenant or claims.client_id != asked.agent:
             raise ExchangeRefused("invalid_grant", "the subject_token was not issued to this client")
@@ -176,28 +176,28 @@ class HopTokens:
             raise ExchangeRefused("invalid_grant", "the subject_token was not issued to this client")
         return delegation
 
-    def _narrowed(self, asked: Exchange, claims: Claims, delegation: Delegation, requested: Permissions) -> Delegation:
+    def _narrowed(self, asked: TokenExchangeRequest, claims: Claims, delegation: Delegation, requested: Permissions) -> Delegation:
         """No more than the token says, than the ceilings of this moment, and than is asked for. Raises ExchangeRefused."""
-        ceilings = tuple(self._ceiling(asked.tenant, hop.agent) for hop in delegation.path)
+        ceilings = tuple(self._current_ceiling(asked.tenant, hop.agent) for hop in delegation.path)
         try:
-            return delegation.scoped(claims.scope or NONE).limited(ceilings).scoped(requested)
+            return delegation.narrow_scope(claims.scope or NO_PERMISSIONS).with_ceilings(ceilings).narrow_scope(requested)
         except CannotNarrow as refusal:
             raise ExchangeRefused("invalid_scope", f"not held by this delegation: {refusal.missing or 'anything'}") from None
 
-    def _ceiling(self, tenant: str, agent: str) -> Permissions:
+    def _current_ceiling(self, tenant: str, agent: str) -> Permissions:
         """Of this moment: no token leaves that its use would refuse."""
         ceiling = self._minting.ceiling_now(tenant, agent)
         if ceiling is None:
             raise ExchangeRefused("invalid_grant", "an agent of the chain may not act now")
         return ceiling
 
-    async def _claims(self, asked: Exchange) -> Claims:
+    async def _verify_subject_token(self, request: TokenExchangeRequest) -> Claims:
         try:
-            return await self._identity.verify(asked.subject_token, (asked.agent_audience,))
+            return await self._identity.verify(request.subject_token, (request.agent_audience,))
         except TokenRefused as refusal:
             raise ExchangeRefused("invalid_grant", f"the subject_token is refused: {refusal.reason}") from None
 
-    def _mint(self, delegation: Delegation, scope: Permissions, audience: str, thumbprint: str = "") -> tuple[str, int]:
+    def _mint_token(self, delegation: Delegation, scope: Permissions, audience: str, thumbprint: str = "") -> tuple[str, int]:
         now = int(self._minting.now())
         expires = min(now + self._minting.ttl, int(delegation.not_after))
         principal = delegation.principal
@@ -209,7 +209,7 @@ class HopTokens:
             "aud": audience,
             "client_id": delegation.actor,
             "scope": str(scope),
-            "act": _actors(delegation),
+            "act": _actor_claim(delegation),
             "txn": delegation.txn,
             "task": delegation.task_id,
             "dlg_max": delegation.depth_max,
@@ -219,22 +219,22 @@ class HopTokens:
             "jti": self._minting.new_id("j"),
             **({"cnf": {"jkt": thumbprint}} if thumbprint else {}),
         }
-        return self._signer.sign(claims, TYPE), max(0, expires - now)
+        return self._signer.sign(claims, ACCESS_JWT_TYPE), max(0, expires - now)
 
 
-def resources_of(issuer: str) -> re.Pattern[str]:
+def resource_pattern(issuer: str) -> re.Pattern[str]:
     """The URLs that a token may be for, character by character: an agent, one MCP server, or all tools."""
     return re.compile(rf"{re.escape(issuer)}/(mcp(/[a-z0-9-]{{1,64}})?|agents/[a-z0-9-]{{1,64}})")
 
 
-def _pointed(claims: Claims, tenant: str) -> Pointer | None:
+def _grant_reference_of(claims: Claims, tenant: str) -> GrantReference | None:
     """Nothing of another tenant's."""
     if claims.kind != "hop" or claims.tenant != tenant:
         return None
-    return Pointer(claims.issuer, claims.subject, claims.txn, claims.task_id, claims.grant_id)
+    return GrantReference(claims.issuer, claims.subject, claims.txn, claims.task_id, claims.grant_id)
 
 
-def _actors(delegation: Delegation) -> dict[str, Any]:
+def _actor_claim(delegation: Delegation) -> dict[str, Any]:
     """RFC 8693 s4.1: the current actor outside, those before it inside."""
     nested: dict[str, Any] = {}
     for hop in delegation.path:
@@ -242,11 +242,11 @@ def _actors(delegation: Delegation) -> dict[str, Any]:
     return nested
 
 
-def requested_scope(scope: str) -> Permissions:
+def parse_requested_scope(scope: str) -> Permissions:
     """The scope asked for: at least one permission, single spaces, nothing twice."""
     texts = scope.split(" ")
     try:
-        requested = Permissions.of(texts)
+        requested = Permissions.parse(texts)
     except BadPermission as error:
         raise ExchangeRefused("invalid_scope", f"{error}; name each permission that the call needs") from None
     if len(requested.patterns) != len(texts):

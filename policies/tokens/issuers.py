@@ -6,19 +6,19 @@ from typing import Any, Literal
 
 from policies.delegation.permissions import BadPermission, Permissions, is_meant_as_permission
 from policies.keys.jwks import ALGORITHMS, is_identifier
-from policies.keys.strict_jwt import ACCESS_TOKEN, TokenRefused, identifier
+from policies.keys.strict_jwt import ACCESS_TOKEN_TYPES, TokenRefused, identifier_claim
 
-LIFE = 3600.0  # seconds between `iat` and `exp` that a token has at most, unless the operator accepts more
+TOKEN_LIFE_MAX = 3600.0  # seconds between `iat` and `exp` that a token has at most, unless the operator accepts more
 ROLES_MAX = 200  # of one claim
-ELSEWHERE = "roles-elsewhere"  # the reason of a refusal
+ROLES_ELSEWHERE = "roles-elsewhere"  # the reason of a refusal
 AUDIENCES_MAX = 20
 DETAIL_MAX = 500  # characters of an explanation
 SCOPE_CLAIMS = ("scope", "scp")  # RFC 9068 s2.2.3; Entra ID (a text) and Okta (a list)
 # What providers write into tokens that are for a client to read or to act on, and not for an API: OpenID Connect Core s2 and s3.3.2.11,
 # security events such as logout tokens (RFC 8417). Two say what a token is for in a claim: Keycloak by `typ`, Cognito by `token_use`.
-CLIENTS_CLAIMS = ("at_hash", "c_hash", "s_hash", "events")
-KEYCLOAK_OTHERS = ("ID", "Refresh", "Offline", "Logout")
-CLIENT_CLAIMS = ("client_id", "azp", "cid", "appid")  # RFC 9068 s2.2; OpenID Connect; Okta; Entra ID v1
+CLIENT_TOKEN_MARKS = ("at_hash", "c_hash", "s_hash", "events")
+KEYCLOAK_CLIENT_TYPES = ("ID", "Refresh", "Offline", "Logout")
+CLIENT_ID_CLAIMS = ("client_id", "azp", "cid", "appid")  # RFC 9068 s2.2; OpenID Connect; Okta; Entra ID v1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class TrustedIssuer:
     other_audiences: tuple[str, ...] = ()  # that may stand beside ours
     algorithms: tuple[str, ...] = tuple(sorted(ALGORITHMS))
     typ: Literal["any", "at+jwt"] = "any"  # at+jwt: only tokens that say in their header that they are for an API (RFC 9068)
-    token_life: float = LIFE  # seconds
+    token_life: float = TOKEN_LIFE_MAX  # seconds
     subject_claim: str = "sub"
     roles_claims: tuple[str, ...] = ("roles",)
     default_roles: tuple[str, ...] = ()  # of everybody whom it vouches for
@@ -45,17 +45,17 @@ class TrustedIssuer:
     id_jag: bool = False  # whether its identity assertions are exchanged for tokens of ours
 
 
-def check_use(typ: str, claims: Mapping[str, Any], trusted: TrustedIssuer) -> None:
+def check_is_access_token(typ: str, claims: Mapping[str, Any], trusted: TrustedIssuer) -> None:
     """Raises TokenRefused for a token that is not for an API. `typ` is that of its header: `jwt` or empty where it does not tell."""
-    if typ in ACCESS_TOKEN:
+    if typ in ACCESS_TOKEN_TYPES:
         return
     if trusted.typ == "at+jwt":
         raise TokenRefused("type")
-    if mark_of_client(claims):
+    if client_token_evidence(claims):
         raise TokenRefused("id-token")
 
 
-def mark_of_client(claims: Mapping[str, Any]) -> str:
+def client_token_evidence(claims: Mapping[str, Any]) -> str:
     """What shows that a token is for a client: an ID token, a refresh token, a logout token. Empty where nothing does.
 
     An ID token may have no claim that tells. But it names the client as its audience and has no scope, so that an access token of a
@@ -63,9 +63,9 @@ def mark_of_client(claims: Mapping[str, Any]) -> str:
     """
     if claims.get("token_use", "access") != "access":
         return "its 'token_use' is not access"
-    if claims.get("typ") in KEYCLOAK_OTHERS:
+    if claims.get("typ") in KEYCLOAK_CLIENT_TYPES:
         return f"its 'typ' is {claims['typ']}"
-    if found := next((name for name in CLIENTS_CLAIMS if name in claims), ""):
+    if found := next((name for name in CLIENT_TOKEN_MARKS if name in claims), ""):
         return f"it has {found!r}"
     if claims.get("typ") == "Bearer":  # Keycloak's access tokens had a nonce until version 24
         return ""
@@ -88,19 +88,19 @@ def scope_of(claims: Mapping[str, Any], trusted: TrustedIssuer) -> Permissions |
     """
     if trusted.scopes == "ignore":
         return None
-    named = [scope for claim in SCOPE_CLAIMS if claim in claims for scope in _scopes(claims[claim])]
+    named = [scope for claim in SCOPE_CLAIMS if claim in claims for scope in _parse_scopes(claims[claim])]
     stands_for = trusted.scope_map or {}
     ours = [scope for scope in named if scope not in stands_for and is_meant_as_permission(scope)]
     if trusted.scope_map is None and not ours:
         return None
-    return Permissions(_permissions(ours).union(*(stands_for[scope].patterns for scope in named if scope in stands_for)))
+    return Permissions(_well_formed_permissions(ours).union(*(stands_for[scope].patterns for scope in named if scope in stands_for)))
 
 
-def scope_for(scope_map: Mapping[str, Permissions], permission: str) -> str:
+def scope_covering(scope_map: Mapping[str, Permissions], permission: str) -> str:
     """The scope that covers the permission and permits least besides; empty where none covers it."""
     best = ""
     for scope in sorted(name for name, permitted in scope_map.items() if permitted.covers(permission)):
-        if not best or (scope_map[scope].within(scope_map[best]) and not scope_map[best].within(scope_map[scope])):
+        if not best or (scope_map[scope].is_within(scope_map[best]) and not scope_map[best].is_within(scope_map[scope])):
             best = scope
     return best
 
@@ -113,19 +113,19 @@ def roles_of(claims: Mapping[str, Any], trusted: TrustedIssuer) -> tuple[str, ..
     listed: list[str] = []
     for claim in trusted.roles_claims:
         value = claim_at(claims, claim)
-        if value is None and is_elsewhere(claims, claim):
-            raise TokenRefused(ELSEWHERE)
-        listed += roles_in(value)
+        if value is None and is_overage_claim(claims, claim):
+            raise TokenRefused(ROLES_ELSEWHERE)
+        listed += parse_roles(value)
     return tuple(dict.fromkeys((*listed, *trusted.default_roles)))
 
 
-def is_elsewhere(claims: Mapping[str, Any], claim: str) -> bool:
+def is_overage_claim(claims: Mapping[str, Any], claim: str) -> bool:
     """Whether the token leaves the claim out because it is too long (OpenID Connect Core 5.6.2; Entra ID's `hasgroups`)."""
     names = claims.get("_claim_names")
     return (isinstance(names, Mapping) and claim in names) or (claim == "groups" and claims.get("hasgroups") is True)
 
 
-def roles_in(value: object) -> tuple[str, ...]:
+def parse_roles(value: object) -> tuple[str, ...]:
     """A list of identifiers, or a text of them with blanks between. Raises TokenRefused."""
     roles = value.split() if isinstance(value, str) else value
     if roles is None:
@@ -146,7 +146,7 @@ def subject_of(claims: Mapping[str, Any], trusted: TrustedIssuer) -> str:
 
 def client_of(claims: Mapping[str, Any]) -> str:
     """The client that the token was issued to, by whichever claim names it; empty where none does. Raises TokenRefused."""
-    return next((identifier(claims, name) for name in CLIENT_CLAIMS if name in claims), "")
+    return next((identifier_claim(claims, name) for name in CLIENT_ID_CLAIMS if name in claims), "")
 
 
 def audience_of(claims: Mapping[str, Any], audiences: Collection[str], others: Collection[str]) -> str:
@@ -177,7 +177,7 @@ def claim_at(claims: Mapping[str, Any], path: str) -> object:
     return None
 
 
-def explained(reason: str, claims: Mapping[str, Any], trusted: TrustedIssuer, public_url: str) -> str:
+def explain_refusal(reason: str, claims: Mapping[str, Any], trusted: TrustedIssuer, public_url: str) -> str:
     """For the operator: what a token of this issuer says, against what is accepted, and the setting that decides."""
     match reason:
         case "audience":
@@ -185,7 +185,7 @@ def explained(reason: str, claims: Mapping[str, Any], trusted: TrustedIssuer, pu
         case "type":
             problem = "the typ of its header is not at+jwt; see typ"
         case "id-token":
-            problem = f"{mark_of_client(claims)}, like a token for a client such as an ID token; send an access token, or see typ"
+            problem = f"{client_token_evidence(claims)}, like a token for a client such as an ID token; send an access token, or see typ"
         case "lifetime":
             life = claims["exp"] - claims["iat"]
             problem = f"it lives for {life:.0f} s, accepted are {trusted.token_life:.0f}; see token_life"
@@ -202,7 +202,7 @@ def explained(reason: str, claims: Mapping[str, Any], trusted: TrustedIssuer, pu
     return f"a token of {trusted.issuer}: {problem}"[:DETAIL_MAX]
 
 
-def _scopes(value: object) -> list[str]:
+def _parse_scopes(value: object) -> list[str]:
     """Raises TokenRefused."""
     scopes = value.split() if isinstance(value, str) else value
     if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
@@ -210,12 +210,12 @@ def _scopes(value: object) -> list[str]:
     return scopes
 
 
-def _permissions(scopes: Iterable[str]) -> frozenset[str]:
+def _well_formed_permissions(scopes: Iterable[str]) -> frozenset[str]:
     """Those that are well formed: one that is not still narrows, to nothing."""
     found: set[str] = set()
     for scope in scopes:
         try:
-            found |= Permissions.of([scope]).patterns
+            found |= Permissions.parse([scope]).patterns
         except BadPermission:
             continue
     return frozenset(found)

@@ -3,16 +3,25 @@
 from dataclasses import dataclass
 
 from policies.delegation.permissions import Permissions
-from policies.tokens.claims import Vouched
-from policies.tokens.hop_tokens import TYPE, Exchanged, ExchangeRefused, Minting, Pointer, Signer, requested_scope, resources_of
-from policies.tokens.replay_guard import SpentIds
-from policies.tokens.verifier import Identity, TokenRefused
+from policies.tokens.claims import IdentityAssertionClaims
+from policies.tokens.hop_tokens import (
+    ACCESS_JWT_TYPE,
+    ExchangeRefused,
+    GrantReference,
+    MintingParameters,
+    TokenExchangeResponse,
+    TokenSigner,
+    parse_requested_scope,
+    resource_pattern,
+)
+from policies.tokens.replay_guard import ReplayGuard
+from policies.tokens.verifier import TokenRefused, TokenVerifier
 
-LIFE = 300  # seconds, at most
+TOKEN_LIFE = 300  # seconds, at most
 
 
 @dataclass(frozen=True, slots=True)
-class Redeeming:
+class AssertionExchangeRequest:
     """The authenticated agent with its client id, the assertion, and what it asks for; `scope` and `resource` may be empty."""
 
     tenant: str
@@ -25,53 +34,57 @@ class Redeeming:
 
 
 @dataclass(frozen=True, slots=True)
-class Redeemed:
-    token: Exchanged
-    pointer: Pointer
+class AssertionExchangeResponse:
+    token: TokenExchangeResponse
+    grant_reference: GrantReference
 
 
 class PersonTokens:
     """Gives one token for each assertion."""
 
-    def __init__(self, signer: Signer, identity: Identity, spent: SpentIds, minting: Minting) -> None:
+    def __init__(self, signer: TokenSigner, identity: TokenVerifier, replay_guard: ReplayGuard, minting: MintingParameters) -> None:
         self._signer = signer
         self._identity = identity
-        self._spent = spent
+        self._replay_guard = replay_guard
         self._minting = minting
-        self._resources = resources_of(minting.issuer)
+        self._resources = resource_pattern(minting.issuer)
 
-    async def redeem(self, asked: Redeeming) -> Redeemed:
+    async def redeem(self, request: AssertionExchangeRequest) -> AssertionExchangeResponse:
         """A short token for the person, for one resource, that says which agent it was given to. Raises ExchangeRefused."""
         try:
-            vouched = await self._identity.vouched(asked.assertion)
+            vouched = await self._identity.verify_identity_assertion(request.assertion)
         except TokenRefused as refusal:
             raise ExchangeRefused("invalid_grant", f"the assertion is refused: {refusal.reason}") from None
-        if vouched.client_id != asked.client_id or vouched.tenant != asked.tenant:
+        if vouched.client_id != request.client_id or vouched.tenant != request.tenant:
             raise ExchangeRefused("invalid_grant", "the assertion was not issued for this client")
-        resource = self._resource(asked.resource, vouched)
-        scope = _scope(asked.scope, vouched)
-        self._check_ceiling(asked, scope)
-        if not await self._spent.spend(asked.tenant, f"id-jag {vouched.issuer} {vouched.token_id}", vouched.expires):
+        resource = self._choose_resource(request.resource, vouched)
+        scope = _choose_scope(request.scope, vouched)
+        self._check_ceiling(request, scope)
+        if not await self._replay_guard.consume(request.tenant, f"id-jag {vouched.issuer} {vouched.token_id}", vouched.expires):
             raise ExchangeRefused("invalid_grant", "the assertion was used before")
-        return Redeemed(self._mint(asked, vouched, resource, scope), Pointer(vouched.issuer, vouched.subject, "", "", ""))
+        return AssertionExchangeResponse(
+            self._mint_token(request, vouched, resource, scope), GrantReference(vouched.issuer, vouched.subject, "", "", "")
+        )
 
-    def _check_ceiling(self, asked: Redeeming, scope: Permissions) -> None:
+    def _check_ceiling(self, request: AssertionExchangeRequest, scope: Permissions) -> None:
         """Nothing is trimmed: an agent that asks for more than its ceiling is told here, and not when it uses the token."""
-        ceiling = self._minting.ceiling_now(asked.tenant, asked.agent)
+        ceiling = self._minting.ceiling_now(request.tenant, request.agent)
         if ceiling is None:
             raise ExchangeRefused("invalid_grant", "the agent may not act now")
         if excess := sorted(pattern for pattern in scope.patterns if not ceiling.covers(pattern)):
             raise ExchangeRefused("invalid_scope", f"above the ceiling of this agent: {' '.join(excess)}")
 
-    def _resource(self, asked: str, vouched: Vouched) -> str:
-        resource = asked or vouched.resource
+    def _choose_resource(self, requested: str, vouched: IdentityAssertionClaims) -> str:
+        resource = requested or vouched.resource
         if vouched.resource and resource != vouched.resource:
             raise ExchangeRefused("invalid_target", "the assertion is for another resource")
         if resource != self._minting.issuer and not self._resources.fullmatch(resource):
             raise ExchangeRefused("invalid_target", "resource must be the URL of this gateway, or of an agent or MCP endpoint of it")
         return resource
 
-    def _mint(self, asked: Redeeming, vouched: Vouched, resource: str, scope: Permissions) -> Exchanged:
+    def _mint_token(
+        self, request: AssertionExchangeRequest, vouched: IdentityAssertionClaims, resource: str, scope: Permissions
+    ) -> TokenExchangeResponse:
         now = int(self._minting.now())
         claims = {
             "iss": self._minting.issuer,
@@ -79,26 +92,28 @@ class PersonTokens:
             "tid": vouched.tenant,
             "user_iss": vouched.issuer,
             "aud": resource,
-            "client_id": asked.client_id,
-            "agent": asked.agent,
+            "client_id": request.client_id,
+            "agent": request.agent,
             "roles": list(vouched.roles),
             "scope": str(scope),
             "txn": self._minting.new_id("x"),  # what is done with it is one errand
             "iat": now,
-            "exp": now + LIFE,
+            "exp": now + TOKEN_LIFE,
             "jti": self._minting.new_id("j"),
-            **({"cnf": {"jkt": asked.thumbprint}} if asked.thumbprint else {}),
+            **({"cnf": {"jkt": request.thumbprint}} if request.thumbprint else {}),
         }
-        return Exchanged(self._signer.sign(claims, TYPE), LIFE, str(scope), bound=bool(asked.thumbprint))
+        return TokenExchangeResponse(
+            self._signer.sign(claims, ACCESS_JWT_TYPE), TOKEN_LIFE, str(scope), is_key_bound=bool(request.thumbprint)
+        )
 
 
-def _scope(asked: str, vouched: Vouched) -> Permissions:
+def _choose_scope(requested_text: str, vouched: IdentityAssertionClaims) -> Permissions:
     """What is asked for, which the assertion has to cover where it has a scope; else all that the assertion names."""
-    if not asked:
+    if not requested_text:
         if vouched.scope is None or not vouched.scope.patterns:
             raise ExchangeRefused("invalid_scope", "scope is missing, and the assertion has none")
         return vouched.scope
-    requested = requested_scope(asked)
-    if vouched.scope is not None and not requested.within(vouched.scope):
+    requested = parse_requested_scope(requested_text)
+    if vouched.scope is not None and not requested.is_within(vouched.scope):
         raise ExchangeRefused("invalid_scope", "not in the scope of the assertion")
     return requested

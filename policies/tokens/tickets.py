@@ -12,14 +12,14 @@ from policies.cache import BoundedCache
 from policies.delegation.chain import Delegation
 from policies.tables import tickets as table
 
-TICKET = "Interlock-Ticket"  # the header that it travels in
+TICKET_HEADER = "Interlock-Ticket"  # the header that it travels in
 _PREFIX = "it_"
 _LENGTH = len(_PREFIX) + 43  # 256 bits in base64url
 _CACHED_SECONDS = 60.0
 T = TypeVar("T")
 
 
-class Batch(Protocol):
+class TicketsBatch(Protocol):
     """The writer's transaction (gateway/storage/writer.py)."""
 
     def add(self, table: Table, row: dict[str, Any]) -> None: ...
@@ -27,7 +27,7 @@ class Batch(Protocol):
     def run(self, statement: str, values: tuple[Any, ...]) -> int: ...
 
 
-class Reader(Protocol):
+class TicketsReader(Protocol):
     """gateway/storage/database.py."""
 
     async def read(self, work: Callable[[Connection], T]) -> T: ...
@@ -45,7 +45,7 @@ def new_ticket() -> str:
     return _PREFIX + secrets.token_urlsafe(32)
 
 
-def keep_ticket(batch: Batch, handle: str, delegation: Delegation, now_us: int) -> None:
+def write_ticket(batch: TicketsBatch, handle: str, delegation: Delegation, now_us: int) -> None:
     """Keeps its hash beside the grant that it stands for, and forgets those whose time is over."""
     tenant = delegation.principal.tenant
     batch.run("DELETE FROM tickets WHERE tenant = ? AND not_after < ?", (tenant, now_us))
@@ -64,20 +64,20 @@ def keep_ticket(batch: Batch, handle: str, delegation: Delegation, now_us: int) 
 class Tickets:
     """Finds them. A row never changes, so what was read is remembered for a minute. `clock` counts seconds."""
 
-    def __init__(self, reader: Reader, clock: Callable[[], float]) -> None:
+    def __init__(self, reader: TicketsReader, clock: Callable[[], float]) -> None:
         self._reader = reader
-        self._known: BoundedCache[tuple[str, str], Ticket] = BoundedCache(10_000, clock)
+        self._cache: BoundedCache[tuple[str, str], Ticket] = BoundedCache(10_000, clock)
 
     async def find(self, tenant: str, handle: str) -> Ticket | None:
         """What the handle stands for in this tenant; None when nobody was handed it."""
         if len(handle) != _LENGTH or not handle.startswith(_PREFIX):
             return None
         key = (tenant, _digest(handle))
-        ticket = self._known.get(key)
+        ticket = self._cache.get(key)
         if ticket is None:
             ticket = await self._reader.read(lambda connection: _load(connection, *key))
             if ticket is not None:
-                self._known.put(key, ticket, _CACHED_SECONDS)
+                self._cache.put(key, ticket, _CACHED_SECONDS)
         return ticket
 
 

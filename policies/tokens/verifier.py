@@ -8,45 +8,45 @@ import structlog
 from policies.cache import BoundedCache
 from policies.delegation.principal import Principal
 from policies.ids import new_id
-from policies.keys.jwks import Fetch, RemoteKeySet
+from policies.keys.jwks import KeySetFetch, RemoteKeySet
 from policies.keys.signing import SigningKeys
 from policies.keys.strict_jwt import (
-    ACCESS_TOKEN,
+    ACCESS_TOKEN_TYPES,
     TOKEN_MAX,
     TokenRefused,
     UnverifiedToken,
-    one_audience,
     read_unverified,
-    seconds,
+    single_audience,
+    time_claim,
     verify_signature,
 )
 from policies.tokens.claims import (
     DEVELOPMENT_ISSUER,
     Claims,
-    Vouched,
+    IdentityAssertionClaims,
     development_claims,
     external_claims,
     hop_claims,
+    identity_assertion_claims,
     person_claims,
-    vouched_claims,
 )
-from policies.tokens.issuers import TrustedIssuer, audience_of, check_use, explained
+from policies.tokens.issuers import TrustedIssuer, audience_of, check_is_access_token, explain_refusal
 
-__all__ = ["DEVELOPMENT_ISSUER", "Claims", "Identity", "TokenRefused", "TrustedIssuer", "mint_user_token"]
+__all__ = ["DEVELOPMENT_ISSUER", "Claims", "TokenRefused", "TokenVerifier", "TrustedIssuer", "mint_development_token"]
 
 # What identity providers commonly send instead of RFC 9068's type. An ID token has it too: `check_use` tells them apart.
-_EXTERNAL_TYPES = ACCESS_TOKEN | {"jwt", ""}
+_EXTERNAL_TYPES = ACCESS_TOKEN_TYPES | {"jwt", ""}
 _ASSERTION_TYPES = frozenset({"oauth-id-jag+jwt", "application/oauth-id-jag+jwt"})  # never that of an access token
-_CACHE_PLACES = 10_000
+_CACHE_SIZE = 10_000
 _CACHE_SECONDS = 60.0
 log = structlog.get_logger()
 
 
-class Identity:
+class TokenVerifier:
     """Verifies bearer tokens. Every failure is a TokenRefused: nothing falls through to a default person. The clock is that of `keys`."""
 
     def __init__(
-        self, public_url: str, keys: SigningKeys, issuers: Sequence[TrustedIssuer], fetch: Fetch, development: bool = False
+        self, public_url: str, keys: SigningKeys, issuers: Sequence[TrustedIssuer], fetch: KeySetFetch, development: bool = False
     ) -> None:
         """Raises ValueError for an issuer that is named twice, or as ourselves, or with the separator of owner keys."""
         names = {trusted.issuer for trusted in issuers}
@@ -59,9 +59,9 @@ class Identity:
         self._development = development
         self._now = keys.now
         self._issuers = {t.issuer: (t, RemoteKeySet(t.jwks_url, fetch, keys.now, t.algorithms)) for t in issuers}
-        self._cache: BoundedCache[bytes, Claims] = BoundedCache(_CACHE_PLACES, keys.now)
+        self._cache: BoundedCache[bytes, Claims] = BoundedCache(_CACHE_SIZE, keys.now)
 
-    def cached(self, token: str, audiences: Collection[str]) -> Claims | None:
+    def find_cached(self, token: str, audiences: Collection[str]) -> Claims | None:
         """The claims of a token that was verified in the last minute, for one of `audiences`; else None, and `verify` decides."""
         if len(token) > TOKEN_MAX:
             return None
@@ -71,9 +71,9 @@ class Identity:
     async def verify(self, token: str, audiences: Collection[str]) -> Claims:
         """`audiences` are URIs of ours, of which the token has to name exactly one. Raises TokenRefused with a reason for the log."""
         try:
-            claims = self.cached(token, audiences)
+            claims = self.find_cached(token, audiences)
             if claims is None:
-                claims = await self._read(read_unverified(token), audiences)
+                claims = await self._verify_uncached(read_unverified(token), audiences)
                 self._cache.put(_digest(token), claims, min(claims.expires - self._now(), _CACHE_SECONDS))
         except TokenRefused:
             raise
@@ -82,7 +82,7 @@ class Identity:
             raise TokenRefused("internal") from error
         return claims
 
-    def issued(self, token: str, audience: str = "") -> Claims:
+    def read_issued(self, token: str, audience: str = "") -> Claims:
         """What a token says that we gave an agent, for `audience` or whichever resource, and whether it has expired or not.
 
         It opens nothing: it only points to a grant. Raises TokenRefused.
@@ -92,24 +92,24 @@ class Identity:
             raise TokenRefused("issuer")
         said = unverified.claims.get("aud")  # an agent's URL, however long
         audiences = (audience,) if audience else (said,) if isinstance(said, str) else ()
-        return self._read_ours(unverified, audiences, min(self._now(), seconds(unverified.claims, "exp")))
+        return self._verify_issued(unverified, audiences, min(self._now(), time_claim(unverified.claims, "exp")))
 
-    def clear(self) -> None:
+    def invalidate(self) -> None:
         """Forgets every verified token: keys or issuers changed."""
         self._cache.clear()
 
-    async def _read(self, unverified: UnverifiedToken, audiences: Collection[str]) -> Claims:
+    async def _verify_uncached(self, unverified: UnverifiedToken, audiences: Collection[str]) -> Claims:
         issuer = unverified.claims.get("iss")
         if issuer == self._public_url:
-            return self._read_ours(unverified, audiences, self._now())
+            return self._verify_issued(unverified, audiences, self._now())
         if issuer == DEVELOPMENT_ISSUER and self._development:
-            self._check_ours(unverified)
+            self._check_issued(unverified)
             return development_claims(unverified.claims, audiences, self._now())
         if not isinstance(issuer, str) or issuer not in self._issuers:
             raise TokenRefused("issuer")
-        return await self._read_external(unverified, issuer, audiences)
+        return await self._verify_external(unverified, issuer, audiences)
 
-    async def vouched(self, assertion: str) -> Vouched:
+    async def verify_identity_assertion(self, assertion: str) -> IdentityAssertionClaims:
         """What an identity assertion (ID-JAG) for us says, of an issuer that may make them. Raises TokenRefused."""
         unverified = read_unverified(assertion)
         issuer = unverified.claims.get("iss")
@@ -119,29 +119,29 @@ class Identity:
         if unverified.typ not in _ASSERTION_TYPES:
             raise TokenRefused("type")
         verify_signature(unverified, await keys.find(unverified.kid))
-        one_audience(unverified.claims, (self._public_url,))
-        return vouched_claims(unverified.claims, trusted, self._now())
+        single_audience(unverified.claims, (self._public_url,))
+        return identity_assertion_claims(unverified.claims, trusted, self._now())
 
-    def _read_ours(self, unverified: UnverifiedToken, audiences: Collection[str], now: float) -> Claims:
-        self._check_ours(unverified)
+    def _verify_issued(self, unverified: UnverifiedToken, audiences: Collection[str], now: float) -> Claims:
+        self._check_issued(unverified)
         read = hop_claims if "act" in unverified.claims else person_claims
         return read(unverified.claims, audiences, now)
 
-    def _check_ours(self, unverified: UnverifiedToken) -> None:
-        if unverified.typ not in ACCESS_TOKEN:
+    def _check_issued(self, unverified: UnverifiedToken) -> None:
+        if unverified.typ not in ACCESS_TOKEN_TYPES:
             raise TokenRefused("type")
         verify_signature(unverified, self._keys.find(unverified.kid))
 
-    async def _read_external(self, unverified: UnverifiedToken, issuer: str, audiences: Collection[str]) -> Claims:
+    async def _verify_external(self, unverified: UnverifiedToken, issuer: str, audiences: Collection[str]) -> Claims:
         trusted, keys = self._issuers[issuer]
         if unverified.typ not in _EXTERNAL_TYPES:
             raise TokenRefused("type")
         verify_signature(unverified, await keys.find(unverified.kid))
         try:
-            check_use(unverified.typ, unverified.claims, trusted)
+            check_is_access_token(unverified.typ, unverified.claims, trusted)
             return external_claims(unverified.claims, trusted, self._external_audience(unverified, trusted, audiences), self._now())
         except TokenRefused as refused:
-            raise TokenRefused(refused.reason, explained(refused.reason, unverified.claims, trusted, self._public_url)) from None
+            raise TokenRefused(refused.reason, explain_refusal(refused.reason, unverified.claims, trusted, self._public_url)) from None
 
     def _external_audience(self, unverified: UnverifiedToken, trusted: TrustedIssuer, audiences: Collection[str]) -> str:
         """The one of `audiences` that the token is for. Where the issuer knows us by another name, that stands for our public URL."""
@@ -157,7 +157,7 @@ def _digest(token: str) -> bytes:
     return sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
-def mint_user_token(keys: SigningKeys, person: Principal, audience: str, scope: str | None = None, ttl: int = 3600) -> str:
+def mint_development_token(keys: SigningKeys, person: Principal, audience: str, scope: str | None = None, ttl: int = 3600) -> str:
     """A development token for `person` that lives for `ttl` seconds, at most a day; without `scope` it does not narrow."""
     now = int(keys.now())
     claims = {"iss": DEVELOPMENT_ISSUER, "sub": person.subject, "tid": person.tenant, "aud": audience}

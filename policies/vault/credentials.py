@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from policies.delegation.rulings import Grant
 
 
-class NotTheirs(Exception):
+class WrongOwner(Exception):
     """A Grant does not open a credential of another tenant or person."""
 
 
@@ -35,14 +35,14 @@ class CredentialKey(NamedTuple):
     resource: str
 
     @property
-    def place(self) -> tuple[str, ...]:
+    def full_key(self) -> tuple[str, ...]:
         """What names it among all that is sealed, and is changed by one at a time."""
         return ("credential", *self)
 
-    def opened_by(self, grant: Grant) -> bool:
+    def is_open_to(self, grant: Grant) -> bool:
         """Whether a Grant is the same tenant's and, where the credential is a person's, the same person's."""
         principal = grant.delegation.principal
-        return self.tenant == principal.tenant and self.owner in ("", principal.owner)
+        return self.tenant == principal.tenant and self.owner in ("", principal.owner_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class ClientRegistration:
     """Who the gateway is to one authorization server. `method` is how it proves that (RFC 7591 s2: client_secret_basic, none, …)."""
 
     issuer: str
@@ -75,7 +75,7 @@ class Client:
     secret: str = field(default="", repr=False)
 
 
-class Vault(Protocol):
+class CredentialVault(Protocol):
     """Keeps credentials, and what authorization servers registered for us."""
 
     async def read(self, grant: Grant, key: CredentialKey) -> Credential | None:
@@ -86,16 +86,16 @@ class Vault(Protocol):
         """Those of the Grant's person, or of the gateway's own account, for resources of one origin; the latest last."""
         ...
 
-    async def keep(self, key: CredentialKey, credential: Credential) -> None: ...
+    async def write(self, key: CredentialKey, credential: Credential) -> None: ...
 
-    async def forget(self, key: CredentialKey) -> None: ...
+    async def delete(self, key: CredentialKey) -> None: ...
 
-    def alone(self, place: Sequence[str]) -> AbstractAsyncContextManager[None]:
+    def lease(self, name: Sequence[str]) -> AbstractAsyncContextManager[None]:
         """One at a time, of all processes, changes what `place` names: a refresh token is good for once."""
         ...
 
-    async def client(self, tenant: str, issuer: str) -> Client | None: ...
+    async def find_client(self, tenant: str, issuer: str) -> ClientRegistration | None: ...
 
-    async def keep_client(self, tenant: str, client: Client) -> None: ...
+    async def write_client(self, tenant: str, client: ClientRegistration) -> None: ...
 
-    async def forget_client(self, tenant: str, issuer: str) -> None: ...
+    async def delete_client(self, tenant: str, issuer: str) -> None: ...

@@ -11,16 +11,16 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from policies.vault.wrapping_keys import VaultKeys
 
-NONCE: Final = 12  # bytes
+NONCE_BYTES: Final = 12  # bytes
 KEY_BITS: Final = 256
-MARK: Final = "sealed:"
+SEALED_PREFIX: Final = "sealed:"
 
 
 class CannotOpen(ValueError):
     """What is in a row was not sealed for it, was changed, or its key is gone. The text is safe to show."""
 
 
-class Sealed(NamedTuple):
+class SealedSecret(NamedTuple):
     """`wrapped` is the key of `body` under the key `kek_id`; both in base64url."""
 
     kek_id: str
@@ -28,83 +28,83 @@ class Sealed(NamedTuple):
     body: str
 
 
-class Envelope:
+class EnvelopeEncryption:
     """`place` names the row and what it is: the same, byte for byte, for sealing and for opening."""
 
     def __init__(self, keys: VaultKeys) -> None:
         self._keys = keys
 
-    def seal(self, place: Sequence[str], plain: bytes) -> Sealed:
-        bound, key, kek = _bound(place), AESGCM.generate_key(KEY_BITS), self._keys.active
-        return Sealed(kek.id, _encrypted(kek.cipher, key, bound), _encrypted(AESGCM(key), plain, bound))
+    def seal(self, context: Sequence[str], plain: bytes) -> SealedSecret:
+        bound, key, kek = _associated_data(context), AESGCM.generate_key(KEY_BITS), self._keys.active
+        return SealedSecret(kek.id, _encrypt(kek.cipher, key, bound), _encrypt(AESGCM(key), plain, bound))
 
-    def open(self, place: Sequence[str], sealed: Sealed) -> bytes:
+    def open(self, context: Sequence[str], sealed: SealedSecret) -> bytes:
         """Raises CannotOpen."""
-        bound = _bound(place)
-        return _decrypted(AESGCM(self._unwrapped(bound, sealed)), sealed.body, bound)
+        bound = _associated_data(context)
+        return _decrypt(AESGCM(self._unwrap_key(bound, sealed)), sealed.body, bound)
 
-    def rewrapped(self, place: Sequence[str], sealed: Sealed) -> Sealed:
+    def rewrap(self, context: Sequence[str], sealed: SealedSecret) -> SealedSecret:
         """The same under the key that wraps now; the body is not touched. Raises CannotOpen."""
-        bound, kek = _bound(place), self._keys.active
+        bound, kek = _associated_data(context), self._keys.active
         if sealed.kek_id == kek.id:
             return sealed
-        return Sealed(kek.id, _encrypted(kek.cipher, self._unwrapped(bound, sealed), bound), sealed.body)
+        return SealedSecret(kek.id, _encrypt(kek.cipher, self._unwrap_key(bound, sealed), bound), sealed.body)
 
-    def seal_text(self, place: Sequence[str], text: str) -> str:
+    def seal_text(self, context: Sequence[str], text: str) -> str:
         """For a column that may hold a plain text as well."""
-        return MARK + ".".join(self.seal(place, text.encode()))
+        return SEALED_PREFIX + ".".join(self.seal(context, text.encode()))
 
-    def open_text(self, place: Sequence[str], text: str, former: Sequence[str] | None = None) -> str:
+    def open_text(self, context: Sequence[str], text: str, former_context: Sequence[str] | None = None) -> str:
         """What is not sealed is itself. `former`: the place that a text was sealed for by earlier versions. Raises CannotOpen."""
-        if not text.startswith(MARK):
+        if not text.startswith(SEALED_PREFIX):
             return text
-        sealed = parsed(text)
+        sealed = parse_sealed(text)
         try:
-            return self.open(place, sealed).decode()
+            return self.open(context, sealed).decode()
         except CannotOpen:
-            if former is None:
+            if former_context is None:
                 raise
-        return self.open(former, sealed).decode()
+        return self.open(former_context, sealed).decode()
 
-    def rewrapped_text(self, place: Sequence[str], text: str, former: Sequence[str] | None = None) -> str:
+    def rewrap_text(self, context: Sequence[str], text: str, former_context: Sequence[str] | None = None) -> str:
         """Sealed for `place` under the key that wraps now, whatever it was. Raises CannotOpen."""
-        if not text.startswith(MARK):
-            return self.seal_text(place, text)
+        if not text.startswith(SEALED_PREFIX):
+            return self.seal_text(context, text)
         try:
-            return MARK + ".".join(self.rewrapped(place, parsed(text)))
+            return SEALED_PREFIX + ".".join(self.rewrap(context, parse_sealed(text)))
         except CannotOpen:
-            if former is None:
+            if former_context is None:
                 raise
-        return self.seal_text(place, self.open(former, parsed(text)).decode())
+        return self.seal_text(context, self.open(former_context, parse_sealed(text)).decode())
 
-    def _unwrapped(self, bound: bytes, sealed: Sealed) -> bytes:
+    def _unwrap_key(self, associated_data: bytes, sealed: SealedSecret) -> bytes:
         kek = self._keys.find(sealed.kek_id)
         if kek is None:
             raise CannotOpen(f"the vault's key {sealed.kek_id[:32]} is not here")
-        return _decrypted(kek.cipher, sealed.wrapped, bound)
+        return _decrypt(kek.cipher, sealed.wrapped, associated_data)
 
 
-def parsed(text: str) -> Sealed:
+def parse_sealed(text: str) -> SealedSecret:
     """Of a sealed text. Raises CannotOpen."""
-    parts = text.removeprefix(MARK).split(".")
+    parts = text.removeprefix(SEALED_PREFIX).split(".")
     if len(parts) != 3:
         raise CannotOpen("a sealed text of the database is damaged")
-    return Sealed(*parts)
+    return SealedSecret(*parts)
 
 
-def _bound(place: Sequence[str]) -> bytes:
+def _associated_data(context: Sequence[str]) -> bytes:
     """No two places are the same bytes, whatever stands in their parts."""
-    return json.dumps(list(place), ensure_ascii=True).encode()
+    return json.dumps(list(context), ensure_ascii=True).encode()
 
 
-def _encrypted(cipher: AESGCM, plain: bytes, bound: bytes) -> str:
-    nonce = os.urandom(NONCE)
-    return base64.urlsafe_b64encode(nonce + cipher.encrypt(nonce, plain, bound)).decode()
+def _encrypt(cipher: AESGCM, plain: bytes, associated_data: bytes) -> str:
+    nonce = os.urandom(NONCE_BYTES)
+    return base64.urlsafe_b64encode(nonce + cipher.encrypt(nonce, plain, associated_data)).decode()
 
 
-def _decrypted(cipher: AESGCM, text: str, bound: bytes) -> bytes:
+def _decrypt(cipher: AESGCM, text: str, associated_data: bytes) -> bytes:
     try:
         raw = base64.b64decode(text.encode(), b"-_", validate=True)
-        return cipher.decrypt(raw[:NONCE], raw[NONCE:], bound)
+        return cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], associated_data)
     except (InvalidTag, ValueError) as error:
         raise CannotOpen("a secret of the database does not belong where it stands, or was changed") from error

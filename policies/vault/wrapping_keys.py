@@ -18,8 +18,8 @@ from policies.keys.key_folder import KeyFolder, KeysUnusable, encode_base64url
 
 SIZE: Final = 32  # bytes of a key
 DISTINCT_MIN: Final = 16  # different bytes among them; 32 random ones have about 30
-KEPT: Final = 2  # the newest, and the one before, whose rows may just be on their way
-LOOK_EVERY: Final = 1.0  # seconds between two looks at the folder
+KEYS_KEPT: Final = 2  # the newest, and the one before, whose rows may just be on their way
+POLL_SECONDS: Final = 1.0  # seconds between two looks at the folder
 log = structlog.get_logger()
 
 
@@ -32,7 +32,7 @@ class Kek:
     cipher: AESGCM = field(repr=False)
 
 
-def made(raw: bytes, created: int, where: str) -> Kek:
+def build_kek(raw: bytes, created: int, where: str) -> Kek:
     """Raises KeysUnusable for a key that somebody could guess."""
     if len(raw) != SIZE:
         raise KeysUnusable(f"{where}: a key of {SIZE} random bytes in base64 is needed, such as: openssl rand -base64 {SIZE}")
@@ -41,7 +41,7 @@ def made(raw: bytes, created: int, where: str) -> Kek:
     return Kek(sha256(b"interlock kek " + raw).hexdigest()[:16], created, AESGCM(raw))
 
 
-def decoded(text: str, where: str) -> bytes:
+def decode_key(text: str, where: str) -> bytes:
     """Of base64, with either alphabet. Raises KeysUnusable."""
     try:
         return base64.b64decode(text.strip().replace("-", "+").replace("_", "/") + "=" * (-len(text.strip()) % 4), validate=True)
@@ -49,7 +49,7 @@ def decoded(text: str, where: str) -> bytes:
         raise KeysUnusable(f"{where}: not base64; make a key with: openssl rand -base64 {SIZE}") from error
 
 
-def given_keys(places: Sequence[str], environment: Callable[[str], str]) -> list[Kek]:
+def read_configured_keys(places: Sequence[str], environment: Callable[[str], str]) -> list[Kek]:
     """Those that the operator names: `env:NAME`, or the path of a file. Raises KeysUnusable."""
     found = []
     for place in places:
@@ -58,12 +58,12 @@ def given_keys(places: Sequence[str], environment: Callable[[str], str]) -> list
             if not text:
                 raise KeysUnusable(f"vault.keys: the variable {place.removeprefix('env:')} is empty")
         else:
-            text = _closed(Path(place)).decode(errors="replace")
-        found.append(made(decoded(text, f"vault.keys: {place}"), 0, f"vault.keys: {place}"))
+            text = _read_private_file(Path(place)).decode(errors="replace")
+        found.append(build_kek(decode_key(text, f"vault.keys: {place}"), 0, f"vault.keys: {place}"))
     return found
 
 
-def _closed(path: Path) -> bytes:
+def _read_private_file(path: Path) -> bytes:
     """What is in a file that nobody else may read. Raises KeysUnusable."""
     try:
         if path.stat().st_mode & 0o077:
@@ -76,21 +76,21 @@ def _closed(path: Path) -> bytes:
 class VaultKeys:
     """With `given` those and no others; else the files of `folder`, the first of which is made here. `now` counts seconds since 1970."""
 
-    def __init__(self, folder: KeyFolder, given: Sequence[Kek] = (), now: Callable[[], float] = time.time) -> None:
+    def __init__(self, folder: KeyFolder, configured: Sequence[Kek] = (), now: Callable[[], float] = time.time) -> None:
         """Raises KeysUnusable."""
         self._folder = folder
-        self._given = tuple(given)
+        self._configured = tuple(configured)
         self._now = now
-        self._looked = now()
-        with self._folder.alone():
-            if not given and not self._files():
+        self._polled_at = now()
+        with self._folder.lock():
+            if not configured and not self._read_files():
                 self._create()
         self._ring = self._load()
 
     @classmethod
-    def open(cls, home: Path, given: Sequence[Kek] = ()) -> "VaultKeys":
+    def open(cls, home: Path, configured: Sequence[Kek] = ()) -> "VaultKeys":
         """Those under `home/keys/vault`. Raises KeysUnusable."""
-        return cls(KeyFolder(KeyFolder(home / "keys").path / "vault"), given)
+        return cls(KeyFolder(KeyFolder(home / "keys").path / "vault"), configured)
 
     @property
     def active(self) -> Kek:
@@ -100,35 +100,35 @@ class VaultKeys:
     @property
     def all(self) -> tuple[Kek, ...]:
         """The one that wraps first."""
-        self._look()
+        self._poll()
         return tuple(reversed(list(self._ring.values())))
 
     def find(self, kek_id: str) -> Kek | None:
         """A key that was just made elsewhere is looked for at once."""
         found = self._ring.get(kek_id)
-        if found is None and not self._given:
-            self._ring = self._reloaded()
+        if found is None and not self._configured:
+            self._ring = self._reload()
             found = self._ring.get(kek_id)
         return found
 
     @property
-    def rotates(self) -> bool:
+    def has_own_keys(self) -> bool:
         """Whether new keys are made here; else the operator makes them."""
-        return not self._given
+        return not self._configured
 
     def rotate(self) -> Kek:
         """A new key that wraps from now on."""
-        with self._folder.alone():
+        with self._folder.lock():
             self._create()
             self._ring = self._load()
         return self.active
 
-    def drop_old(self, in_use: set[str]) -> list[str]:
+    def delete_old(self, in_use: set[str]) -> list[str]:
         """Removes the files of keys before the last two, but none that a row is wrapped with; returns their ids."""
-        if self._given:
+        if self._configured:
             return []
-        with self._folder.alone():
-            old = [kek for kek in self._files()[:-KEPT] if kek.id not in in_use]
+        with self._folder.lock():
+            old = [kek for kek in self._read_files()[:-KEYS_KEPT] if kek.id not in in_use]
             for kek in old:
                 (self._folder.path / f"{kek.id}.key").unlink()
             self._ring = self._load()
@@ -136,42 +136,42 @@ class VaultKeys:
 
     def _create(self) -> None:
         raw = os.urandom(SIZE)
-        created = max([int(self._now() * 1e6), *(kek.created + 1 for kek in self._files())])  # the newest, whatever the clock says
-        self._folder.write(f"{made(raw, created, 'a new key').id}.key", {"created": created, "k": encode_base64url(raw)})
+        created = max([int(self._now() * 1e6), *(kek.created + 1 for kek in self._read_files())])  # the newest, whatever the clock says
+        self._folder.write(f"{build_kek(raw, created, 'a new key').id}.key", {"created": created, "k": encode_base64url(raw)})
 
-    def _files(self) -> list[Kek]:
+    def _read_files(self) -> list[Kek]:
         """The newest last."""
-        return sorted((_read(path) for path in self._folder.path.glob("*.key")), key=lambda kek: (kek.created, kek.id))
+        return sorted((_read_key(path) for path in self._folder.path.glob("*.key")), key=lambda kek: (kek.created, kek.id))
 
     def _load(self) -> Mapping[str, Kek]:
         """By id, the one that wraps last."""
-        stamp, keys = self._folder.stamp(), list(reversed(self._given)) or self._files()
+        stamp, keys = self._folder.stamp(), list(reversed(self._configured)) or self._read_files()
         if not keys:
             raise KeysUnusable(f"{self._folder.path}: the vault's keys are gone")
         self._stamp = stamp  # what could not be read is tried again
         return {kek.id: kek for kek in keys}
 
-    def _reloaded(self) -> Mapping[str, Kek]:
+    def _reload(self) -> Mapping[str, Kek]:
         try:
             return self._load()
         except (OSError, KeysUnusable) as error:
             log.warning("vault_keys_not_reloaded", error=str(error))
             return self._ring
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         """Once a second: whether another process has made a key."""
         now = self._now()
-        if self._given or 0 <= now - self._looked < LOOK_EVERY:
+        if self._configured or 0 <= now - self._polled_at < POLL_SECONDS:
             return
-        self._looked = now
+        self._polled_at = now
         if self._folder.stamp() != self._stamp:
-            self._ring = self._reloaded()
+            self._ring = self._reload()
 
 
-def _read(path: Path) -> Kek:
-    raw = _closed(path)
+def _read_key(path: Path) -> Kek:
+    raw = _read_private_file(path)
     try:
         document = strict_json.parse(raw)
-        return made(decoded(str(document["k"]), str(path)), int(document["created"]), str(path))
+        return build_kek(decode_key(str(document["k"]), str(path)), int(document["created"]), str(path))
     except (ValueError, TypeError, LookupError) as error:
         raise KeysUnusable(f"{path}: not a key that the gateway wrote; move it away") from error

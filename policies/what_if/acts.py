@@ -1,35 +1,35 @@
 """Acts by the permission that stands for them, for whoever asks what would be ruled."""
 
-from policies.cedar.role_rules import ADMINISTER, FAMILIES
-from policies.cedar.schema import RESOURCES
+from policies.cedar.role_rules import ACTION_BY_PREFIX, ADMINISTER_ACTION
+from policies.cedar.schema import RESOURCE_KINDS
 from policies.delegation.permissions import BadPermission, Permissions
-from policies.delegation.rulings import Act, calling, getting, invoking
+from policies.delegation.rulings import Act, act_of_calling_tool, act_of_getting_prompt, act_of_invoking_agent
 
 
-def act_of(permission: str) -> Act:
+def act_of_permission(permission: str) -> Act:
     """`tool:inventory.check` -> the act of calling it. Raises BadPermission for anything that stands for several acts, or for none."""
-    Permissions.of([permission])
-    family = next((family for family in FAMILIES if permission.startswith(family)), "")
+    Permissions.parse([permission])
+    family = next((family for family in ACTION_BY_PREFIX if permission.startswith(family)), "")
     name = permission.removeprefix(family)
     parent, dot, rest = name.partition(".")
     if not family or name.endswith("*") or (family in ("tool:", "prompt:") and not (dot and rest)):
         raise BadPermission(permission)
     if family in ("tool:", "prompt:"):
-        return calling(parent, rest) if family == "tool:" else getting(parent, rest)
+        return act_of_calling_tool(parent, rest) if family == "tool:" else act_of_getting_prompt(parent, rest)
     if family == "agent:":
         agent, _, skill = name.partition("/")
-        return invoking(agent, skill)
-    action = FAMILIES[family]
-    kind = "Key" if action == ADMINISTER else RESOURCES.get(action, ("Key",))[0]  # of administration as such, not of one entry
+        return act_of_invoking_agent(agent, skill)
+    action = ACTION_BY_PREFIX[family]
+    kind = "Key" if action == ADMINISTER_ACTION else RESOURCE_KINDS.get(action, ("Key",))[0]  # of administration as such, not of one entry
     return Act(action, kind, name, permission, name)
 
 
-def named_act(action: str, kind: str, name: str) -> Act:
+def act_of_resource(action: str, kind: str, name: str) -> Act:
     """The same by an action of Cedar's, or by a tool's own, and a resource. Raises BadPermission."""
     wanted = "callTool" if action == name and kind == "Tool" else action
-    for family, known in FAMILIES.items():
+    for family, known in ACTION_BY_PREFIX.items():
         if known == wanted:
-            act = act_of(family + name)
+            act = act_of_permission(family + name)
             if act.kind == kind:
                 return act
     raise BadPermission(f"{action} {kind} {name}")

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from policies.cedar.files.yaml_entries import NotEntries, entries
-from policies.cedar.syntax import meant
+from policies.cedar.files.yaml_entries import NotEntries, read_entries
+from policies.cedar.syntax import spelling_hint
 from policies.delegation.chain import Hop
 from policies.delegation.history import History
-from policies.delegation.permissions import ALL, BadPermission, Permissions
+from policies.delegation.permissions import ALL_PERMISSIONS, BadPermission, Permissions
 from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act
-from policies.what_if.acts import act_of
+from policies.what_if.acts import act_of_permission
 
 MEMBERS = ("name", "who", "roles", "scope", "chain", "act", "arguments", "history", "expect", "reason", "policies", "missing")
 OUTCOMES = ("allow", "deny", "ask")
@@ -40,74 +40,77 @@ class Case:
     missing: tuple[str, ...] | None
 
 
-def read_cases(text: str, user_of: str, roles_of: RolesOf) -> list[Case]:
+def read_cases(text: str, user_prefix: str, roles_of: RolesOf) -> list[Case]:
     """`user_of`: `tenant|issuer` of people who are called by a name alone. Raises BadCases."""
     try:
-        found = entries(text, "cases")
+        found = read_entries(text, "cases")
     except NotEntries as error:
         raise BadCases(f"line {error.line}: {error.problem}") from error
     if found is None:
         raise BadCases("has no cases")
-    return list(_cases(found, user_of, roles_of))
+    return list(_parse_cases(found, user_prefix, roles_of))
 
 
-def _cases(found: Iterable[tuple[Any, int]], user_of: str, roles_of: RolesOf) -> Iterator[Case]:
+def _parse_cases(found: Iterable[tuple[Any, int]], user_prefix: str, roles_of: RolesOf) -> Iterator[Case]:
     for number, (entry, line) in enumerate(found, 1):
         try:
-            yield _case(entry, number, line, user_of, roles_of)
+            yield _parse_case(entry, number, line, user_prefix, roles_of)
         except (BadCases, BadPermission) as error:
             raise BadCases(f"line {line}: {error}") from error
 
 
-def _case(entry: Any, number: int, line: int, user_of: str, roles_of: RolesOf) -> Case:
+def _parse_case(entry: Any, number: int, line: int, user_prefix: str, roles_of: RolesOf) -> Case:
     if not isinstance(entry, dict):
         raise BadCases("a case is a mapping")
     if unknown := sorted(str(name) for name in entry.keys() - set(MEMBERS)):
-        raise BadCases(f"a case has no {unknown[0]!r}{meant(unknown[0], MEMBERS)}; it has {', '.join(MEMBERS)}")
+        raise BadCases(f"a case has no {unknown[0]!r}{spelling_hint(unknown[0], MEMBERS)}; it has {', '.join(MEMBERS)}")
     expect, arguments = entry.get("expect"), entry.get("arguments")
     if expect not in OUTCOMES:
         raise BadCases(f"expect is one of {', '.join(OUTCOMES)}")
     if arguments is not None and not isinstance(arguments, dict):
         raise BadCases("arguments are a mapping")
-    act = act_of(_text(entry, "act"))
+    act = act_of_permission(_required_text(entry, "act"))
     return Case(
         name=str(entry.get("name") or f"{entry.get('who')} {act.permission} ({number})"),
         line=line,
-        principal=_principal(entry, user_of, roles_of),
-        scope=Permissions.of(_texts(entry, "scope") or ()) if "scope" in entry else ALL,
-        path=tuple(_hop(one) for one in _list(entry, "chain")),
+        principal=_parse_principal(entry, user_prefix, roles_of),
+        scope=Permissions.parse(_optional_texts(entry, "scope") or ()) if "scope" in entry else ALL_PERMISSIONS,
+        path=tuple(_parse_hop(one) for one in _list(entry, "chain")),
         act=act,
         arguments=arguments,
-        history=_history(entry.get("history", {})),
+        history=_parse_history(entry.get("history", {})),
         expect=expect,
-        reason=_text(entry, "reason") if "reason" in entry else "",
-        policies=_texts(entry, "policies"),
-        missing=_texts(entry, "missing"),
+        reason=_required_text(entry, "reason") if "reason" in entry else "",
+        policies=_optional_texts(entry, "policies"),
+        missing=_optional_texts(entry, "missing"),
     )
 
 
-def _principal(entry: Mapping[str, Any], user_of: str, roles_of: RolesOf) -> Principal:
-    who = _text(entry, "who")
-    person = principal_of(who, user_of)
-    roles = _texts(entry, "roles")
+def _parse_principal(entry: Mapping[str, Any], user_prefix: str, roles_of: RolesOf) -> Principal:
+    who = _required_text(entry, "who")
+    person = parse_principal(who, user_prefix)
+    roles = _optional_texts(entry, "roles")
     return Principal(person.tenant, person.issuer, person.subject, tuple(roles_of(person)) if roles is None else roles)
 
 
-def principal_of(who: str, user_of: str) -> Principal:
+def parse_principal(who: str, user_prefix: str) -> Principal:
     """`tenant|issuer|subject`, or a name alone."""
-    tenant, issuer, subject = (who if who.count("|") >= 2 else f"{user_of}|{who}").split("|", 2)
+    tenant, issuer, subject = (who if who.count("|") >= 2 else f"{user_prefix}|{who}").split("|", 2)
     return Principal(tenant, issuer, subject)
 
 
-def _hop(given: Any) -> Hop:
+def _parse_hop(given: Any) -> Hop:
     if isinstance(given, str):
         return Hop(given)
     if isinstance(given, dict) and set(given) <= {"agent", "ceiling"}:
-        return Hop(_text(given, "agent"), Permissions.of(_texts(given, "ceiling") or ()) if "ceiling" in given else ALL)
+        return Hop(
+            _required_text(given, "agent"),
+            Permissions.parse(_optional_texts(given, "ceiling") or ()) if "ceiling" in given else ALL_PERMISSIONS,
+        )
     raise BadCases("chain is a list of agents: names, or mappings with agent and ceiling")
 
 
-def _history(given: Any) -> History:
+def _parse_history(given: Any) -> History:
     """What the errand did before: nothing, unless it is said."""
     if not isinstance(given, dict) or set(given) - {"approvals", "calls", "totals", "taint"}:
         raise BadCases("history is a mapping with some of approvals, calls, totals, taint")
@@ -116,17 +119,17 @@ def _history(given: Any) -> History:
         raise BadCases("history.calls and history.totals map names to whole numbers")
     if type(taint) is not int:
         raise BadCases("history.taint is a whole number")
-    return History(-1, taint, totals, calls, _texts(given, "approvals") or ())
+    return History(-1, taint, totals, calls, _optional_texts(given, "approvals") or ())
 
 
-def _text(entry: Mapping[str, Any], name: str) -> str:
+def _required_text(entry: Mapping[str, Any], name: str) -> str:
     found = entry.get(name)
     if not isinstance(found, str) or not found:
         raise BadCases(f"{name} is a text")
     return found
 
 
-def _texts(entry: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
+def _optional_texts(entry: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
     if name not in entry:
         return None
     found = _list(entry, name)

@@ -4,21 +4,21 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from policies.authority import Authority, Request
-from policies.callers import Supposed
+from policies.authority import Authority, RulingRequest
+from policies.callers import HypotheticalCaller
 from policies.cedar.engine import PolicyEngine
-from policies.delegation.history import HIGHEST
+from policies.delegation.history import SENSITIVITY_MAX
 from policies.delegation.kills import Kills
-from policies.delegation.permissions import ALL, Permissions
+from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
 from policies.delegation.rulings import Decision
-from policies.delegation.terms import ASKS, Terms
-from policies.environment import Surroundings
+from policies.delegation.terms import APPROVAL_NEEDED, Terms
+from policies.environment import RulingEnvironment
 from policies.ids import new_id
 from policies.what_if.cases import Case
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CaseResult:
     """`problems`: in what the ruling is not what the case expects."""
 
     case: Case
@@ -26,43 +26,43 @@ class Result:
     problems: tuple[str, ...]
 
     @property
-    def got(self) -> str:
-        return outcome(self.decision)
+    def outcome(self) -> str:
+        return outcome_of(self.decision)
 
 
-def stage(engine: PolicyEngine, roles: Mapping[str, Sequence[str]]) -> Authority:
+def build_authority(engine: PolicyEngine, roles: Mapping[str, Sequence[str]]) -> Authority:
     """An authority over these policies that knows nobody."""
-    permissions = {role: Permissions.of(texts) for role, texts in roles.items()}
-    around = Surroundings(
+    permissions = {role: Permissions.parse(texts) for role, texts in roles.items()}
+    around = RulingEnvironment(
         roles_now=lambda _issuer, _subject, vouched: tuple(vouched),
-        ceiling_now=lambda _tenant, _agent: ALL,
+        ceiling_now=lambda _tenant, _agent: ALL_PERMISSIONS,
         role_permissions=permissions,
         new_id=new_id,
         now=time.time,
-        fresh=lambda: True,
-        clearance_now=lambda _tenant, _agent: HIGHEST,
+        is_fresh=lambda: True,
+        clearance_now=lambda _tenant, _agent: SENSITIVITY_MAX,
         kills=Kills(),
     )
     return Authority(engine, around)
 
 
-def rehearse(authority: Authority, cases: Iterable[Case]) -> list[Result]:
+def rehearse(authority: Authority, cases: Iterable[Case]) -> list[CaseResult]:
     """Each case by itself."""
     results = []
     for case in cases:
-        request = Request(case.act, case.principal.tenant, case.arguments, terms=Terms(history=case.history))
-        decision = authority.suppose(Supposed(case.principal, case.scope, case.path), request)
-        results.append(Result(case, decision, tuple(_problems(case, decision))))
+        request = RulingRequest(case.act, case.principal.tenant, case.arguments, terms=Terms(history=case.history))
+        decision = authority.rule_hypothetically(HypotheticalCaller(case.principal, case.scope, case.path), request)
+        results.append(CaseResult(case, decision, tuple(_find_problems(case, decision))))
     return results
 
 
-def outcome(decision: Decision) -> str:
+def outcome_of(decision: Decision) -> str:
     """allow | deny | ask."""
-    return "allow" if decision.allowed else "ask" if decision.reason_id == ASKS else "deny"
+    return "allow" if decision.allowed else "ask" if decision.reason_id == APPROVAL_NEEDED else "deny"
 
 
-def _problems(case: Case, decision: Decision) -> Iterable[str]:
-    if (got := outcome(decision)) != case.expect:
+def _find_problems(case: Case, decision: Decision) -> Iterable[str]:
+    if (got := outcome_of(decision)) != case.expect:
         yield f"expected {case.expect}, got {got}"
     if case.reason and decision.reason_id != case.reason:
         yield f"expected reason {case.reason}, got {decision.reason_id}"

@@ -9,12 +9,12 @@ import msgspec
 
 from policies.cedar.engine import PolicyEngine
 from policies.cedar.question import CedarQuestion, Verdict
-from policies.cedar.schema import RESOURCES
+from policies.cedar.schema import RESOURCE_KINDS
 from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act
-from policies.what_if.acts import act_of
+from policies.what_if.acts import act_of_permission
 
-_canonical = msgspec.json.Encoder(order="sorted").encode
+_encode_canonical = msgspec.json.Encoder(order="sorted").encode
 BY_POLICY = frozenset({"allowed", "user-lacks-permission", "policy-forbids", "policy-error"})
 UNKNOWN, SAME = "unknown", "same"
 DIGEST_ONLY = "it depends on the arguments, of which the audit has a digest only"
@@ -24,7 +24,7 @@ OTHER_ARGUMENTS = "the arguments given are not those of this decision"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReplayOutcome:
     """`ruling`: allow | deny | ask | unknown, or same where no policy was asked. `note` says why it can't be told."""
 
     ruling: str
@@ -37,37 +37,40 @@ class Replay:
 
     def __init__(self, engine: PolicyEngine) -> None:
         self._engine = engine
-        self._assuming: dict[frozenset[str], tuple[PolicyEngine, PolicyEngine]] = {}
+        self._engines_by_unknown: dict[frozenset[str], tuple[PolicyEngine, PolicyEngine]] = {}
 
-    def again(self, record: Mapping[str, Any], arguments: Mapping[str, Any] | None = None) -> Outcome:
+    def rule_again(self, record: Mapping[str, Any], arguments: Mapping[str, Any] | None = None) -> ReplayOutcome:
         """`record` is of kind decision (policies/audit/log.py); `arguments` are those that it was about, where they are known."""
         if record["reason_id"] not in BY_POLICY and not record["reason_id"].startswith("approval-"):
-            return Outcome(SAME, tuple(record["policies"]), NOT_ASKED)
-        if arguments is not None and record["arguments"] not in ("", hashlib.sha256(_canonical(arguments)).hexdigest()):
-            return Outcome(UNKNOWN, (), OTHER_ARGUMENTS)
+            return ReplayOutcome(SAME, tuple(record["policies"]), NOT_ASKED)
+        if arguments is not None and record["arguments"] not in ("", hashlib.sha256(_encode_canonical(arguments)).hexdigest()):
+            return ReplayOutcome(UNKNOWN, (), OTHER_ARGUMENTS)
         question = _question(record, arguments)
         blind = {"history"} | ({"input"} if arguments is None else set()) | ({"task"} if question.act.action == "invokeAgent" else set())
-        best, worst = (engine.decide(question) for engine in self._blinded(frozenset(blind)))
-        if _ruling(best) == _ruling(worst):
-            return Outcome(_ruling(worst), worst.policies if not worst.allowed else best.policies)
-        return Outcome(UNKNOWN, (), DIGEST_ONLY if arguments is None and self._engine.reads_input(question.act) else HISTORY)
+        best, worst = (engine.decide(question) for engine in self._engines_without(frozenset(blind)))
+        if _ruling_name(best) == _ruling_name(worst):
+            return ReplayOutcome(_ruling_name(worst), worst.policies if not worst.allowed else best.policies)
+        return ReplayOutcome(UNKNOWN, (), DIGEST_ONLY if arguments is None and self._engine.reads_input(question.act) else HISTORY)
 
-    def _blinded(self, blind: frozenset[str]) -> tuple[PolicyEngine, PolicyEngine]:
-        known = self._assuming.get(blind)
+    def _engines_without(self, unknown: frozenset[str]) -> tuple[PolicyEngine, PolicyEngine]:
+        known = self._engines_by_unknown.get(unknown)
         if known is None:
-            known = self._assuming[blind] = (self._engine.assuming(blind, True), self._engine.assuming(blind, False))
+            known = self._engines_by_unknown[unknown] = (
+                self._engine.with_unknown(unknown, True),
+                self._engine.with_unknown(unknown, False),
+            )
         return known
 
 
-def _ruling(verdict: Verdict) -> str:
-    return "allow" if verdict.allowed else "ask" if verdict.asks else "deny"
+def _ruling_name(verdict: Verdict) -> str:
+    return "allow" if verdict.allowed else "ask" if verdict.needs_approval else "deny"
 
 
 def _question(record: Mapping[str, Any], arguments: Mapping[str, Any] | None) -> CedarQuestion:
     person, chain = record["principal"], tuple(link["agent"] for link in record["path"])
     return CedarQuestion(
         principal=Principal(record["tenant"], person["issuer"], person["subject"], tuple(record["roles"])),
-        act=_act(record),
+        act=_act_of_record(record),
         tenant=record["tenant"],
         scopes=tuple(record.get("scope") or ("*",)),
         chain=chain,
@@ -77,9 +80,9 @@ def _question(record: Mapping[str, Any], arguments: Mapping[str, Any] | None) ->
     )
 
 
-def _act(record: Mapping[str, Any]) -> Act:
-    act = act_of(record["permission"])
+def _act_of_record(record: Mapping[str, Any]) -> Act:
+    act = act_of_permission(record["permission"])
     if (act.action, act.resource) == (record["action"], record["resource"]):
         return act
-    kind = RESOURCES.get(act.action, ("Key",))[0]
+    kind = RESOURCE_KINDS.get(act.action, ("Key",))[0]
     return Act(act.action, kind, record["resource"], act.permission, record["resource"])  # of administration, on one entry

@@ -10,14 +10,14 @@ from registry.virtual.selection import Selection
 
 # Nobody sees these characters, or they change how the text around them looks. Joiners that some scripts and emoji need, U+200C and U+200D,
 # tabs and line feeds are not among them.
-HIDDEN = re.compile(
+HIDDEN_CHARACTERS = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 
 
-def visible(text: str) -> str:
+def strip_hidden(text: str) -> str:
     """A stranger's prose without what nobody would see of it, and models would."""
-    return HIDDEN.sub("", text)
+    return HIDDEN_CHARACTERS.sub("", text)
 
 
 CLEARANCE_MAX = 3
@@ -26,7 +26,7 @@ QUESTIONS = "questions"  # in the `upstream` of an A2A agent: `one` where a cont
 FEATURES = "features"  # in the facts of an agent of a vendor, whose card the gateway wrote: what its kind can do
 
 
-class Status(StrEnum):
+class RegistrationStatus(StrEnum):
     ACTIVE = "active"
     PENDING = "pending"
     QUARANTINED = "quarantined"
@@ -85,7 +85,7 @@ class AgentCard:
 
 
 @dataclass(frozen=True, slots=True)
-class Tool:
+class McpTool:
     """One tool of an MCP server; `definition` is its entry of tools/list, verbatim."""
 
     name: str
@@ -93,7 +93,7 @@ class Tool:
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class McpPrompt:
     """One prompt of an MCP server; `definition` is its entry of prompts/list, verbatim."""
 
     name: str
@@ -101,7 +101,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Resource:
+class McpResource:
     """One resource that an MCP server lists; `definition` is its entry of resources/list, verbatim."""
 
     uri: str
@@ -109,7 +109,7 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class McpResourceTemplate:
     """One family of resources; `uri` is a URI template (RFC 6570), `definition` its entry of resources/templates/list, verbatim."""
 
     uri: str
@@ -117,7 +117,7 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True)
-class Withheld:
+class WithheldDefinition:
     """A definition that callers do not get to see: changed or new, until it is approved, or pinned and not listed any more."""
 
     kind: str  # tools | prompts | resources | templates
@@ -127,7 +127,7 @@ class Withheld:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class AgentEndpoint:
     """One more address at which the same agent is called. `weight`: its share of new tasks; 0: only when no other can be reached."""
 
     url: str
@@ -142,7 +142,7 @@ class Registration:
     name: str
     family: Family
     kind: str
-    status: Status
+    status: RegistrationStatus
     url: str  # where calls go; for a command from the configuration file `stdio:`
     owner: str
     ceiling: tuple[str, ...]  # permission strings; ("*",) = no limit of its own
@@ -152,23 +152,23 @@ class Registration:
     client_id: str
     card: AgentCard | None
     card_text: str = field(repr=False)  # verbatim
-    tools: tuple[Tool, ...]
+    tools: tuple[McpTool, ...]
     card_hash: str
     created: int
     updated: int
     trusted_keys: tuple[Mapping[str, Any], ...] = ()  # JWKs, one of which has to sign the card; none: anybody may, or nobody
     rank: int = 0  # the operator's preference among agents that fit equally well
-    prompts: tuple[Prompt, ...] = ()
-    resources: tuple[Resource, ...] = ()
-    templates: tuple[Template, ...] = ()
-    withheld: tuple[Withheld, ...] = ()
+    prompts: tuple[McpPrompt, ...] = ()
+    resources: tuple[McpResource, ...] = ()
+    templates: tuple[McpResourceTemplate, ...] = ()
+    withheld: tuple[WithheldDefinition, ...] = ()
     selection: Selection | None = None  # of a virtual server
     sensitivity: int = 0  # 0..3, of what a server tells
     clearance: int = CLEARANCE_MAX  # 0..3: the most sensitive that it may be told
     sensitivities: Mapping[str, int] = field(default_factory=dict)  # of single tools
     contracts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # skill, empty for all -> JSON Schemas: input, output
     context: str = "none"  # none | summary: what an agent is told of the conversation that a message comes from
-    endpoints: tuple[Endpoint, ...] = ()  # beside `url`
+    endpoints: tuple[AgentEndpoint, ...] = ()  # beside `url`
 
     @property
     def may_act(self) -> bool:
@@ -177,7 +177,7 @@ class Registration:
         Not while it is down and none of the keys that the operator pinned is known to have signed its card.
         """
         trusted = self.card is not None and (not self.trusted_keys or self.facts.get("signature") == "verified")
-        return self.status is Status.ACTIVE or (self.status is Status.DOWN and trusted)
+        return self.status is RegistrationStatus.ACTIVE or (self.status is RegistrationStatus.DOWN and trusted)
 
     def sensitivity_of(self, tool: str) -> int:
         """Of what this tool tells; of anything but a tool, its server's."""

@@ -8,15 +8,15 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from registry.cards.card import Registration, visible
+from registry.cards.card import Registration, strip_hidden
 from registry.names import FRONT_DOOR
 
 SPEC_VERSION = "1.0"
 AGENT_CARD, REGISTRY = "application/a2a-agent-card+json", "application/ai-registry+json"
-QUERIES = (2, 5)  # at least, at most
+QUERIES_MIN_MAX = (2, 5)  # at least, at most
 CAPABILITIES_MAX = TAGS_MAX = 100
-LOCAL = "agent.localhost"  # whoever has no domain; never the bare name
-PATHS: Mapping[str, Callable[[Mapping[str, Any]], Sequence[str]]] = {
+LOCAL_DOMAIN = "agent.localhost"  # whoever has no domain; never the bare name
+FILTER_PATHS: Mapping[str, Callable[[Mapping[str, Any]], Sequence[str]]] = {
     "identifier": lambda entry: [entry["identifier"]],
     "displayName": lambda entry: [entry["displayName"]],
     "type": lambda entry: [entry["type"]],
@@ -33,28 +33,28 @@ class BadFilter(Exception):
     """A filter or a facet that can't be used; the message says why."""
 
 
-def publisher(public_url: str) -> str:
+def publisher_domain(public_url: str) -> str:
     """The domain that entries are anchored in."""
     host = (urlsplit(public_url).hostname or "").rstrip(".").lower()
     try:
         ip_address(host)
     except ValueError:
-        return host if "." in host and re.fullmatch(r"[a-z0-9.-]+", host) else LOCAL
-    return LOCAL
+        return host if "." in host and re.fullmatch(r"[a-z0-9.-]+", host) else LOCAL_DOMAIN
+    return LOCAL_DOMAIN
 
 
-def urn(public_url: str, namespace: str, name: str) -> str:
+def entry_urn(public_url: str, namespace: str, name: str) -> str:
     """`urn:air:<domain>:<namespace>:<name>`, without port and version."""
-    return f"urn:air:{publisher(public_url)}:{_ODD.sub('-', namespace) or 'default'}:{name}"
+    return f"urn:air:{publisher_domain(public_url)}:{_ODD.sub('-', namespace) or 'default'}:{name}"
 
 
-def entry_of(agent: Registration, public_url: str) -> dict[str, Any]:
+def catalog_entry_of(agent: Registration, public_url: str) -> dict[str, Any]:
     """One agent; its card is the one that we publish."""
     card = agent.card
     skills = card.skills if card else ()
     tags = list(dict.fromkeys(tag for skill in skills for tag in skill.tags))[:TAGS_MAX]
     shown: dict[str, Any] = {
-        "identifier": urn(public_url, agent.tenant, agent.name),
+        "identifier": entry_urn(public_url, agent.tenant, agent.name),
         "displayName": card.name if card else agent.name,
         "type": AGENT_CARD,
         "url": f"{public_url}/agents/{agent.name}/.well-known/agent-card.json",
@@ -64,35 +64,35 @@ def entry_of(agent: Registration, public_url: str) -> dict[str, Any]:
         "capabilities": [skill.id for skill in skills][:CAPABILITIES_MAX],
         "metadata": {"name": agent.name, "endpoint": f"{public_url}/agents/{agent.name}"},
         **({"tags": tags} if tags else {}),
-        **_queries(agent),
+        **_representative_queries(agent),
     }
-    return shown | _trust(public_url)
+    return shown | _trust_manifest(public_url)
 
 
-def document(agents: Iterable[Registration], front_door: Registration, public_url: str) -> dict[str, Any]:
+def catalog_document(agents: Iterable[Registration], front_door: Registration, public_url: str) -> dict[str, Any]:
     """`/.well-known/ai-catalog.json`: the front door, where more is searched, and the agents."""
-    door = entry_of(front_door, public_url) | {"url": f"{public_url}/.well-known/agent-card.json"}
+    door = catalog_entry_of(front_door, public_url) | {"url": f"{public_url}/.well-known/agent-card.json"}
     door.pop("updatedAt")
     search = {
-        "identifier": urn(public_url, "registry", FRONT_DOOR),
+        "identifier": entry_urn(public_url, "registry", FRONT_DOOR),
         "displayName": "Agents of this gateway",
         "type": REGISTRY,
         "url": f"{public_url}/ard",
-        **_trust(public_url),
+        **_trust_manifest(public_url),
     }
-    entries = [door, search, *(entry_of(agent, public_url) for agent in agents)]
+    entries = [door, search, *(catalog_entry_of(agent, public_url) for agent in agents)]
     return {"specVersion": SPEC_VERSION, "host": {"displayName": f"Interlock at {urlsplit(public_url).netloc}"}, "entries": entries}
 
 
-def matches(entry: Mapping[str, Any], filters: Mapping[str, Sequence[str]]) -> bool:
+def matches_filters(entry: Mapping[str, Any], filters: Mapping[str, Sequence[str]]) -> bool:
     """One of the values for each path. Raises BadFilter for a path that is not supported."""
-    return all(set(_path(path)(entry)) & set(values) for path, values in filters.items())
+    return all(set(_path_reader(path)(entry)) & set(values) for path, values in filters.items())
 
 
-def check_paths(paths: Iterable[str]) -> None:
+def check_filter_paths(paths: Iterable[str]) -> None:
     """Raises BadFilter."""
     for path in paths:
-        _path(path)
+        _path_reader(path)
 
 
 def parse_filter(text: str) -> dict[str, list[str]]:
@@ -104,32 +104,34 @@ def parse_filter(text: str) -> dict[str, list[str]]:
         if term is None or term[1] in found:
             raise BadFilter("filter must be terms such as type = 'application/a2a-agent-card+json', joined by AND, each path once")
         found[term[1]], place = [term[2]], term.end()
-    check_paths(found)
+    check_filter_paths(found)
     return found
 
 
-def facet(entries: Sequence[Mapping[str, Any]], path: str, limit: int, least: int) -> dict[str, Any]:
+def count_facet(entries: Sequence[Mapping[str, Any]], path: str, limit: int, min_count: int) -> dict[str, Any]:
     """How often each value occurs, the most frequent first; `otherCount` sums up those that are left out. Raises BadFilter."""
-    counted = Counter(value for entry in entries for value in dict.fromkeys(_path(path)(entry)))
-    ordered = sorted(((count, value) for value, count in counted.items() if count >= least), key=lambda one: (-one[0], one[1]))
+    counted = Counter(value for entry in entries for value in dict.fromkeys(_path_reader(path)(entry)))
+    ordered = sorted(((count, value) for value, count in counted.items() if count >= min_count), key=lambda one: (-one[0], one[1]))
     shown = [{"value": value, "count": count} for count, value in ordered[:limit]]
     return {"buckets": shown, "otherCount": sum(counted.values()) - sum(count for count, _ in ordered[:limit])}
 
 
-def _path(path: str) -> Callable[[Mapping[str, Any]], Sequence[str]]:
-    found = PATHS.get(path)
+def _path_reader(path: str) -> Callable[[Mapping[str, Any]], Sequence[str]]:
+    found = FILTER_PATHS.get(path)
     if found is None:
-        raise BadFilter(f"filter path is not supported; supported: {', '.join(PATHS)}")
+        raise BadFilter(f"filter path is not supported; supported: {', '.join(FILTER_PATHS)}")
     return found
 
 
-def _queries(agent: Registration) -> dict[str, Any]:
+def _representative_queries(agent: Registration) -> dict[str, Any]:
     examples = [text for skill in (agent.card.document.get("skills") or () if agent.card else ()) for text in skill.get("examples") or ()]
-    texts = list(dict.fromkeys(visible(text)[:500] for text in examples if isinstance(text, str) and text.strip()))[: QUERIES[1]]
-    return {"representativeQueries": texts} if len(texts) >= QUERIES[0] else {}
+    texts = list(dict.fromkeys(strip_hidden(text)[:500] for text in examples if isinstance(text, str) and text.strip()))[
+        : QUERIES_MIN_MAX[1]
+    ]
+    return {"representativeQueries": texts} if len(texts) >= QUERIES_MIN_MAX[0] else {}
 
 
-def _trust(public_url: str) -> dict[str, Any]:
+def _trust_manifest(public_url: str) -> dict[str, Any]:
     """Whoever has a domain stands for its entries by it."""
-    domain = publisher(public_url)
-    return {} if domain == LOCAL else {"trustManifest": {"identity": f"https://{domain}", "identityType": "https"}}
+    domain = publisher_domain(public_url)
+    return {} if domain == LOCAL_DOMAIN else {"trustManifest": {"identity": f"https://{domain}", "identityType": "https"}}

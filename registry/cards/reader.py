@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from registry.cards.card import AgentCard, AgentInterface, BadCard, Skill, visible
+from registry.cards.card import AgentCard, AgentInterface, BadCard, Skill, strip_hidden
 
 CARD_MAX = 1 << 20  # bytes
 SKILLS_MAX = 500
@@ -45,7 +45,7 @@ def read_card(document: Any) -> AgentCard:
     )
 
 
-def callable_interface(card: AgentCard, bindings: Collection[str] = BINDINGS) -> AgentInterface:
+def choose_interface(card: AgentCard, bindings: Collection[str] = BINDINGS) -> AgentInterface:
     """The interface to call: of A2A 1.0, else of 0.3, in the order of BINDINGS; `bindings` are those that can be called over.
 
     Raises BadCard when the card has none of them.
@@ -59,12 +59,12 @@ def callable_interface(card: AgentCard, bindings: Collection[str] = BINDINGS) ->
     raise BadCard("supportedInterfaces", f"has no interface that can be called: one of {known} in A2A 1.0 or 0.3 is needed")
 
 
-def urls_of(card: AgentCard) -> list[tuple[str, str]]:
+def fetchable_urls(card: AgentCard) -> list[tuple[str, str]]:
     """(field, URL) of all that someone could be made to fetch: interfaces, icons, documentation, sign-in pages, keys. Raises BadCard."""
     found = list(_urls(card.document, ""))
     for number, signature in enumerate(_list(card.document, "signatures")):
         protected = signature.get("protected") if isinstance(signature, dict) else None
-        found.extend(_urls(_protected(protected), f"signatures[{number}].protected."))
+        found.extend(_urls(_protected_header(protected), f"signatures[{number}].protected."))
     if len(found) > URLS_MAX:
         raise BadCard("card", f"has more than {URLS_MAX} URLs")
     return found
@@ -75,7 +75,7 @@ def _interfaces(document: Mapping[str, Any]) -> tuple[AgentInterface, ...]:
         _interface(entry, f"supportedInterfaces[{i}]") for i, entry in enumerate(_list(document, "supportedInterfaces", INTERFACES_MAX))
     ]
     if "url" in document:
-        found.extend(_older_interfaces(document))
+        found.extend(_a2a_03_interfaces(document))
     if not found:
         raise BadCard("supportedInterfaces", "is missing: an agent needs at least one interface (in A2A 0.3: url)")
     return tuple(dict.fromkeys(found))
@@ -90,7 +90,7 @@ def _interface(entry: Any, field: str) -> AgentInterface:
     return AgentInterface(_url(entry, binding, f"{field}."), binding, _version(entry, "1.0", f"{field}."), tenant)
 
 
-def _older_interfaces(document: Mapping[str, Any]) -> Iterator[AgentInterface]:
+def _a2a_03_interfaces(document: Mapping[str, Any]) -> Iterator[AgentInterface]:
     """A2A 0.3 s5.5: `url` with `preferredTransport`, then `additionalInterfaces`."""
     version = _version(document, "0.3", "")
     if version.startswith("1."):
@@ -114,7 +114,7 @@ def _skills(document: Mapping[str, Any]) -> tuple[Skill, ...]:
         skill = Skill(
             id=_name(entry, "id", f"{field}."),
             name=_name(entry, "name", f"{field}."),
-            description=_text(entry, "description", f"{field}.", needed=False),
+            description=_text(entry, "description", f"{field}.", required=False),
             tags=_names(entry, "tags", f"{field}."),
         )
         if skill.id in skills:
@@ -145,10 +145,10 @@ def _version(holder: Mapping[str, Any], absent: str, prefix: str) -> str:
 
 
 def _name(holder: Mapping[str, Any], key: str, prefix: str = "") -> str:
-    return _plain(holder.get(key), prefix + key)
+    return _check_plain(holder.get(key), prefix + key)
 
 
-def _plain(text: Any, field: str) -> str:
+def _check_plain(text: Any, field: str) -> str:
     """A name or an id: not empty, short, and nothing in it that can't be seen."""
     if not isinstance(text, str) or not text.strip():
         raise BadCard(field, "is missing, empty or no text")
@@ -159,19 +159,19 @@ def _plain(text: Any, field: str) -> str:
     return text
 
 
-def _text(holder: Mapping[str, Any], key: str, prefix: str = "", needed: bool = True) -> str:
-    text = holder.get(key, None if needed else "")
-    if not isinstance(text, str) or (needed and not text.strip()):
+def _text(holder: Mapping[str, Any], key: str, prefix: str = "", required: bool = True) -> str:
+    text = holder.get(key, None if required else "")
+    if not isinstance(text, str) or (required and not text.strip()):
         raise BadCard(prefix + key, "is missing, empty or no text")
     if len(text) > TEXT_MAX:
         raise BadCard(prefix + key, f"is longer than {TEXT_MAX} characters")
     if _CONTROL.search(text):
         raise BadCard(prefix + key, "has control characters")
-    return visible(text)
+    return strip_hidden(text)
 
 
 def _names(holder: Mapping[str, Any], key: str, prefix: str = "") -> tuple[str, ...]:
-    return tuple(_plain(entry, f"{prefix}{key}[{number}]") for number, entry in enumerate(_list(holder, key, LIST_MAX, prefix)))
+    return tuple(_check_plain(entry, f"{prefix}{key}[{number}]") for number, entry in enumerate(_list(holder, key, LIST_MAX, prefix)))
 
 
 def _list(holder: Mapping[str, Any], key: str, limit: int = LIST_MAX, prefix: str = "") -> Sequence[Any]:
@@ -212,7 +212,7 @@ def _urls(value: Any, field: str) -> Iterator[tuple[str, str]]:
                 yield from _urls(member, f"{field}{key}.")
 
 
-def _protected(text: Any) -> Any:
+def _protected_header(text: Any) -> Any:
     """The protected header of a card's signature (RFC 7515), or nothing where it can't be read: then no key is fetched for it."""
     try:
         return json.loads(base64.urlsafe_b64decode(str(text) + "=="))

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import rfc8785
 
-from registry.cards.card import AgentCard, Family, Registration, Skill, visible
+from registry.cards.card import AgentCard, Family, Registration, Skill, strip_hidden
 from registry.cards.older_card import older, older_form, without_empty
 from registry.names import FRONT_DOOR
 
@@ -21,7 +21,7 @@ EXTENSIONS = {  # what the gateway adds to every agent
 }
 
 
-class Signer(Protocol):
+class CardSigner(Protocol):
     """policies/keys/signing.py."""
 
     def sign_detached(self, header: Mapping[str, str], payload: bytes) -> tuple[str, str]:
@@ -29,8 +29,8 @@ class Signer(Protocol):
         ...
 
 
-def republished(
-    registration: Registration, public_url: str, signer: Signer, offered: Callable[[Skill], bool] | None = None, grpc: str = ""
+def publish_card(
+    registration: Registration, public_url: str, signer: CardSigner, is_offered: Callable[[Skill], bool] | None = None, grpc: str = ""
 ) -> dict[str, Any]:
     """The signed card of one agent, as callers get it. The agent's own card stays as it came, for those who may see it.
 
@@ -52,16 +52,16 @@ def republished(
             "streaming": True,
             "pushNotifications": True,
             "extendedAgentCard": True,
-            "extensions": [*_served(), *_extensions(card)],
+            "extensions": [*_gateway_extensions(), *_agent_extensions(card)],
         },
         "securitySchemes": {"bearer": {"httpAuthSecurityScheme": {"scheme": "Bearer"}}},
         "securityRequirements": [{"schemes": {"bearer": {"list": [permission]}}}],
         "defaultInputModes": list(card.input_modes) or ["text/plain"],
         "defaultOutputModes": list(card.output_modes) or ["text/plain"],
-        "skills": _skills(registration, card, offered),
+        "skills": _skills(registration, card, is_offered),
         **_provider(card),
     }
-    return signed(ours, public_url, signer)
+    return sign_card(ours, public_url, signer)
 
 
 def _interfaces(registration: Registration, public_url: str, grpc: str) -> list[dict[str, Any]]:
@@ -71,7 +71,7 @@ def _interfaces(registration: Registration, public_url: str, grpc: str) -> list[
     return [*http, {"url": grpc, "protocolBinding": "GRPC", "protocolVersion": "1.0", "tenant": registration.name}] if grpc else http
 
 
-def union(registration: Registration, card: Mapping[str, Any], public_url: str, signer: Signer) -> dict[str, Any]:
+def add_a2a_03_members(registration: Registration, card: Mapping[str, Any], public_url: str, signer: CardSigner) -> dict[str, Any]:
     """A published card with the members of A2A 0.3 beside those of 1.0, for clients that do not say which version they speak.
 
     It has three signatures, since verifiers differ in what they read: over all of its members (A2A 1.0 s8.4.3), over those of 1.0, which
@@ -89,29 +89,29 @@ def union(registration: Registration, card: Mapping[str, Any], public_url: str, 
     return {**both, "signatures": [_signature(form, public_url, signer) for form in forms]}
 
 
-def signed_for_both(card: Mapping[str, Any], public_url: str, signer: Signer) -> dict[str, Any]:
+def signed_for_both(card: Mapping[str, Any], public_url: str, signer: CardSigner) -> dict[str, Any]:
     """A published card with one more signature, over what a client of 0.3 is given of it: `card` with the members of `older`."""
     form = older_form({**card, **older(card)})
     return {**card, "signatures": [*card["signatures"], _signature(form, public_url, signer)]}
 
 
-def signed(card: dict[str, Any], public_url: str, signer: Signer) -> dict[str, Any]:
+def sign_card(card: dict[str, Any], public_url: str, signer: CardSigner) -> dict[str, Any]:
     """A2A 1.0 s8.4: a JWS over the RFC 8785 form of the card without its signatures."""
     forms = dict.fromkeys((rfc8785.dumps(card), rfc8785.dumps(without_empty(card))))  # two where an extension's params are empty somewhere
     return {**card, "signatures": [_signature(form, public_url, signer) for form in forms]}
 
 
-def _signature(form: bytes, public_url: str, signer: Signer) -> dict[str, str]:
+def _signature(form: bytes, public_url: str, signer: CardSigner) -> dict[str, str]:
     protected, signature = signer.sign_detached({"typ": "JOSE", "jku": f"{public_url}/.well-known/jwks.json"}, form)
     return {"protected": protected, "signature": signature}
 
 
-def _skills(registration: Registration, card: AgentCard, offered: Callable[[Skill], bool] | None) -> list[dict[str, Any]]:
+def _skills(registration: Registration, card: AgentCard, is_offered: Callable[[Skill], bool] | None) -> list[dict[str, Any]]:
     if not card.skills:
         only = Skill(registration.name, card.name, card.description)
         return [_skill(only, {}, registration.kind)]
     originals = {entry["id"]: entry for entry in card.document.get("skills", ())}
-    shown = [skill for skill in card.skills if offered is None or offered(skill)]
+    shown = [skill for skill in card.skills if is_offered is None or is_offered(skill)]
     return [_skill(skill, originals.get(skill.id, {}), registration.kind) for skill in shown]
 
 
@@ -125,32 +125,32 @@ def _skill(skill: Skill, original: Mapping[str, Any], kind: str) -> dict[str, An
     for key in ("examples", "inputModes", "outputModes"):
         texts = original.get(key)
         if isinstance(texts, list) and texts and all(isinstance(text, str) and text for text in texts):
-            ours[key] = [visible(text) for text in texts[:EXAMPLES_MAX]]
+            ours[key] = [strip_hidden(text) for text in texts[:EXAMPLES_MAX]]
     return ours
 
 
-def _served() -> Iterator[dict[str, Any]]:
+def _gateway_extensions() -> Iterator[dict[str, Any]]:
     for uri, description in EXTENSIONS.items():
         yield {"uri": uri, "description": description}
 
 
-def _extensions(card: AgentCard) -> Iterator[dict[str, Any]]:
+def _agent_extensions(card: AgentCard) -> Iterator[dict[str, Any]]:
     """What the agent itself declares (A2A 1.0 s4.4.4): messages reach it through us, and so do its extensions."""
     for each in card.document.get("capabilities", {}).get("extensions", ()):
         uri = each.get("uri") if isinstance(each, dict) else None
         if not isinstance(uri, str) or not (uri.isprintable() and 0 < len(uri) <= URI_MAX) or uri in EXTENSIONS:
             continue
         ours: dict[str, Any] = {"uri": uri}
-        if isinstance(each.get("description"), str) and (description := visible(each["description"])):
+        if isinstance(each.get("description"), str) and (description := strip_hidden(each["description"])):
             ours["description"] = description
         if each.get("required") is True:
             ours["required"] = True
-        if isinstance(each.get("params"), dict) and each["params"] and _signable(each["params"]):
+        if isinstance(each.get("params"), dict) and each["params"] and _is_signable(each["params"]):
             ours["params"] = each["params"]
         yield ours
 
 
-def _signable(value: Any) -> bool:
+def _is_signable(value: Any) -> bool:
     """RFC 8785 knows no numbers that JavaScript has not."""
     try:
         return bool(rfc8785.dumps(value))

@@ -3,18 +3,20 @@
 from dataclasses import replace
 from typing import Any
 
-from registry.cards.card import AgentCard, Registration, Skill, visible
+from registry.cards.card import AgentCard, Registration, Skill, strip_hidden
 
-HOW = 'Calls one tool. Send one data part {"tool": "name", "arguments": {…}}, or one text: tool: name {…}'
+HOW_TO_CALL = 'Calls one tool. Send one data part {"tool": "name", "arguments": {…}}, or one text: tool: name {…}'
 MODES = ("application/json", "text/plain")
 
 
-def as_agent(server: Registration, with_tools: bool = False) -> Registration:
+def with_card(server: Registration, with_tools: bool = False) -> Registration:
     """The server with a card. What tools it has is only for those who may call them, so no public card names any."""
-    skills = [_skill(tool.name, tool.definition) for tool in server.tools] if with_tools else [Skill("call-tool", "Call a tool", HOW)]
+    skills = (
+        [_skill(tool.name, tool.definition) for tool in server.tools] if with_tools else [Skill("call-tool", "Call a tool", HOW_TO_CALL)]
+    )
     card = AgentCard(
         name=server.name,
-        description=f"The MCP server {server.name}. {HOW}",
+        description=f"The MCP server {server.name}. {HOW_TO_CALL}",
         version="1.0.0",
         interfaces=(),
         skills=tuple(skills),
@@ -28,4 +30,6 @@ def as_agent(server: Registration, with_tools: bool = False) -> Registration:
 
 def _skill(name: str, definition: Any) -> Skill:
     title, description = definition.get("title"), definition.get("description")
-    return Skill(name, visible(title) if isinstance(title, str) and title else name, visible(description) if description else "", ("tool",))
+    return Skill(
+        name, strip_hidden(title) if isinstance(title, str) and title else name, strip_hidden(description) if description else "", ("tool",)
+    )

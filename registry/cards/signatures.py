@@ -12,45 +12,47 @@ from registry.cards.older_card import without_empty
 SIGNATURES_MAX = 10
 
 
-class Signature(StrEnum):
+class SignatureState(StrEnum):
     NONE = "none"
     VERIFIED = "verified"
     UNVERIFIED = "unverified"
 
 
-class Verifier(Protocol):
+class CardSignatureVerifier(Protocol):
     """policies/keys/pinned.py."""
 
     def verify(self, signature: Mapping[str, Any], payload: bytes, keys: Sequence[Mapping[str, Any]]) -> str:
         """The kid of the key that made it, or nothing."""
         ...
 
-    async def published(self, signature: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
+    async def fetch_published(self, signature: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
         """The keys at its `jku`, where that leads to an origin that the operator trusts. Raises when they can't be had."""
         ...
 
 
-class Signed(NamedTuple):
+class SignatureResult(NamedTuple):
     """What the signatures of a card say; `kid` names the key of a verified one."""
 
-    state: Signature
+    state: SignatureState
     kid: str = ""
 
 
-async def examine(document: Mapping[str, Any], pinned: Sequence[Mapping[str, Any]], verifier: Verifier) -> Signed:
+async def check_signatures(
+    document: Mapping[str, Any], pinned_keys: Sequence[Mapping[str, Any]], verifier: CardSignatureVerifier
+) -> SignatureResult:
     """With pinned keys one of them has to have signed the card. Without, a key at a trusted `jku` may have; if one is named, it must.
 
     Raises BadCard.
     """
-    signatures = _signatures(document)
+    signatures = _parse_signatures(document)
     payloads = list(canonical_forms(document)) if signatures else []
-    if pinned:
-        return _signed_by(signatures, payloads, pinned, verifier)
+    if pinned_keys:
+        return _check_signed_by(signatures, payloads, pinned_keys, verifier)
     for signature in signatures:
-        keys = await verifier.published(signature)
+        keys = await verifier.fetch_published(signature)
         if keys is not None:
-            return _signed_by([signature], payloads, keys, verifier)
-    return Signed(Signature.UNVERIFIED if signatures else Signature.NONE)
+            return _check_signed_by([signature], payloads, keys, verifier)
+    return SignatureResult(SignatureState.UNVERIFIED if signatures else SignatureState.NONE)
 
 
 def canonical_forms(document: Mapping[str, Any]) -> Iterator[bytes]:
@@ -69,20 +71,20 @@ def canonical_forms(document: Mapping[str, Any]) -> Iterator[bytes]:
         yield sparse
 
 
-def _signed_by(
-    signatures: Sequence[Mapping[str, Any]], payloads: Sequence[bytes], keys: Sequence[Mapping[str, Any]], verifier: Verifier
-) -> Signed:
+def _check_signed_by(
+    signatures: Sequence[Mapping[str, Any]], payloads: Sequence[bytes], keys: Sequence[Mapping[str, Any]], verifier: CardSignatureVerifier
+) -> SignatureResult:
     if not signatures:
         raise BadCard("signatures", "are missing: the card has to be signed by a trusted key")
     for signature in signatures:
         for payload in payloads:
             kid = verifier.verify(signature, payload, keys)
             if kid:
-                return Signed(Signature.VERIFIED, kid)
+                return SignatureResult(SignatureState.VERIFIED, kid)
     raise BadCard("signatures", "have none that a trusted key made over this card")
 
 
-def _signatures(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _parse_signatures(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     given = document.get("signatures") or []
     if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
         raise BadCard("signatures", "must be a list of objects")

@@ -6,46 +6,56 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from registry import card_history as history
-from registry.card_history import Entry, Standing
-from registry.cards.card import Registration, Status
-from registry.changes import APPROVED, LOOK, Deed
-from registry.drift.pins import approved, first_seen, renewed, waiting
-from registry.rows import Candidate, digest, recarded, text_of
+from registry.card_history import NewCardVersion, VersionStatus
+from registry.cards.card import Registration, RegistrationStatus
+from registry.changes import APPROVED, REFRESHED, RegistryChange
+from registry.drift.pins import awaiting_approval, with_approved, withhold_changed, withhold_suspicious
+from registry.rows import Candidate, apply_candidate, content_text_of, sha256_hex
 from registry.store import Registry
 
 
-class Pinning:
+class DefinitionPinning:
     """The server stays up whatever it changes: only what changed is out of sight until an operator approves it."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    async def take(self, entry: Registration, found: Candidate, trusted: bool = False, deed: Deed = LOOK) -> Registration:
+    async def apply_found(
+        self, entry: Registration, found: Candidate, approved_by_operator: bool = False, registry_change: RegistryChange = REFRESHED
+    ) -> Registration:
         """`trusted`: an operator named the address anew, so all there is pinned as at first. Raises Outdated and UnknownName."""
-        fresh = first_seen(found) if trusted or entry.status is Status.PENDING else renewed(entry, found)
-        return await self._written(entry, recarded(entry, fresh), deed)
+        fresh = (
+            withhold_suspicious(found)
+            if approved_by_operator or entry.status is RegistrationStatus.PENDING
+            else withhold_changed(entry, found)
+        )
+        return await self._write_if_changed(entry, apply_candidate(entry, fresh), registry_change)
 
-    async def approve(self, entry: Registration, chosen: Mapping[str, Sequence[str]] | None = None, deed: Deed = APPROVED) -> Registration:
+    async def approve(
+        self, entry: Registration, chosen: Mapping[str, Sequence[str]] | None = None, registry_change: RegistryChange = APPROVED
+    ) -> Registration:
         """What waits is in force from now on: all of it, and the server too, or what is `chosen` by kind and name.
 
         Raises Outdated and UnknownName.
         """
-        changed = approved(entry, chosen)
-        return await self._written(entry, replace(changed, status=Status.ACTIVE) if chosen is None else changed, deed)
+        changed = with_approved(entry, chosen)
+        return await self._write_if_changed(
+            entry, replace(changed, status=RegistrationStatus.ACTIVE) if chosen is None else changed, registry_change
+        )
 
-    async def _written(self, entry: Registration, changed: Registration, deed: Deed) -> Registration:
+    async def _write_if_changed(self, entry: Registration, changed: Registration, registry_change: RegistryChange) -> Registration:
         if changed == entry:
             return entry
-        return await self._registry.update(changed, deed, lambda connection, at: _note(connection, at, changed))
+        return await self._registry.update(changed, registry_change, lambda connection, at: _write_version(connection, at, changed))
 
 
-def _note(connection: Connection, at: int, changed: Registration) -> None:
+def _write_version(connection: Connection, at: int, changed: Registration) -> None:
     """The version that is in force, or that waits for somebody in part."""
-    key, text = (changed.tenant, changed.name), text_of(changed)
-    settled = changed.status is not Status.PENDING and not any(waiting(changed))
-    last = next(iter(history.versions(connection, key, limit=1)), None)
-    if last is None or last.hash != digest(text):
-        standing = Standing.APPROVED if settled else Standing.PENDING
-        history.append(connection, key, at, Entry(text, "none", standing, changed.facts))
-    elif settled and last.status is Standing.PENDING:
-        history.settle(connection, key, last.seq)
+    key, text = (changed.tenant, changed.name), content_text_of(changed)
+    settled = changed.status is not RegistrationStatus.PENDING and not any(awaiting_approval(changed))
+    last = next(iter(history.read_versions(connection, key, limit=1)), None)
+    if last is None or last.hash != sha256_hex(text):
+        standing = VersionStatus.APPROVED if settled else VersionStatus.PENDING
+        history.write_version(connection, key, at, NewCardVersion(text, "none", standing, changed.facts))
+    elif settled and last.status is VersionStatus.PENDING:
+        history.approve_version(connection, key, last.seq)

@@ -7,125 +7,137 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from registry import card_history as history
-from registry.card_history import Entry, Standing, Version
-from registry.cards.card import Family, Registration, Status
+from registry.card_history import CardVersion, NewCardVersion, VersionStatus
+from registry.cards.card import Family, Registration, RegistrationStatus
 from registry.cards.reader import read_card
-from registry.cards.signatures import Signature
-from registry.changes import APPROVED, LOOK, Deed
-from registry.drift.comparison import Change, changes
-from registry.drift.pinning import Pinning
-from registry.drift.pins import differences
-from registry.rows import Candidate, digest, recarded, text_of
-from registry.store import Database, Registry
+from registry.cards.signatures import SignatureState
+from registry.changes import APPROVED, REFRESHED, RegistryChange
+from registry.drift.comparison import Difference, compare_documents
+from registry.drift.pinning import DefinitionPinning
+from registry.drift.pins import pinned_differences
+from registry.rows import Candidate, apply_candidate, content_text_of, sha256_hex
+from registry.store import Registry, RegistryDatabase
 
 
-class Renewal:
+class DriftApproval:
     """The card in force stays in force until an operator approves another; an agent whose card changed is quarantined until then."""
 
-    def __init__(self, database: Database, registry: Registry) -> None:
+    def __init__(self, database: RegistryDatabase, registry: Registry) -> None:
         self._database = database
         self._registry = registry
-        self._pinning = Pinning(registry)
+        self._pinning = DefinitionPinning(registry)
 
-    async def take(self, entry: Registration, found: Candidate, trusted: bool = False, deed: Deed = LOOK) -> Registration:
+    async def apply_found(
+        self, entry: Registration, found: Candidate, approved_by_operator: bool = False, registry_change: RegistryChange = REFRESHED
+    ) -> Registration:
         """`trusted`: an operator said so, whatever changed. Raises Outdated and UnknownName."""
         if entry.family is Family.SERVER:
-            return await self._pinning.take(entry, found, trusted, deed)
-        waiting = await self.waiting(entry)
-        if text_of(found) == text_of(entry) and dict(found.facts) == dict(entry.facts) and found.url == entry.url:
-            return await self._unchanged(entry, waiting, deed)
-        risky = [change for change in compared(entry, found) if not change.harmless]
-        if trusted or entry.status is Status.PENDING or not risky:
-            return await self._taken(entry, found, deed)
-        return await self._held(entry, found, waiting, deed)
+            return await self._pinning.apply_found(entry, found, approved_by_operator, registry_change)
+        waiting = await self.find_awaiting_approval(entry)
+        if content_text_of(found) == content_text_of(entry) and dict(found.facts) == dict(entry.facts) and found.url == entry.url:
+            return await self._dismiss_awaiting(entry, waiting, registry_change)
+        risky = [change for change in compare_with_found(entry, found) if not change.is_harmless]
+        if approved_by_operator or entry.status is RegistrationStatus.PENDING or not risky:
+            return await self._put_in_force(entry, found, registry_change)
+        return await self._hold_for_approval(entry, found, waiting, registry_change)
 
-    async def refuse(self, entry: Registration, text: str, why: str, deed: Deed = LOOK) -> Registration:
+    async def reject_card(self, entry: Registration, text: str, problem: str, registry_change: RegistryChange = REFRESHED) -> Registration:
         """A card that no approval can make good: what was in force is not called any more. Raises Outdated and UnknownName."""
-        versions = await self.versions(entry, 0, 1)
-        known = bool(versions) and versions[0].hash == digest(text) and versions[0].note == why
-        if known and entry.status is Status.QUARANTINED:
+        versions = await self.read_versions(entry, 0, 1)
+        known = bool(versions) and versions[0].hash == sha256_hex(text) and versions[0].note == problem
+        if known and entry.status is RegistrationStatus.QUARANTINED:
             return entry
-        note = Entry(text, Signature.UNVERIFIED.value, Standing.REJECTED, {}, why)
-        return await self._registry.update(_stopped(entry), deed, _noting(entry, note))
+        note = NewCardVersion(text, SignatureState.UNVERIFIED.value, VersionStatus.REJECTED, {}, problem)
+        return await self._registry.update(_with_quarantine(entry), registry_change, _version_writer(entry, note))
 
-    async def approve(self, entry: Registration, chosen: Mapping[str, Sequence[str]] | None = None, deed: Deed = APPROVED) -> Registration:
+    async def approve(
+        self, entry: Registration, chosen: Mapping[str, Sequence[str]] | None = None, registry_change: RegistryChange = APPROVED
+    ) -> Registration:
         """What waits is in force from now on, and the entry can be called; of a server, only what is `chosen`, where that is given.
 
         Raises BadCard, Outdated and UnknownName.
         """
         if entry.family is Family.SERVER:
-            return await self._pinning.approve(entry, chosen, deed)
-        waiting = await self.waiting(entry)
-        active = replace(entry, status=Status.ACTIVE)
+            return await self._pinning.approve(entry, chosen, registry_change)
+        waiting = await self.find_awaiting_approval(entry)
+        active = replace(entry, status=RegistrationStatus.ACTIVE)
         if waiting is None:
-            return await self._registry.update(active, deed)
-        seq, changed = waiting.seq, recarded(active, _candidate(entry, waiting))
-        return await self._registry.update(changed, deed, lambda connection, _at: history.settle(connection, _key(entry), seq))
+            return await self._registry.update(active, registry_change)
+        seq, changed = waiting.seq, apply_candidate(active, _candidate_from_version(entry, waiting))
+        return await self._registry.update(
+            changed, registry_change, lambda connection, _at: history.approve_version(connection, _key(entry), seq)
+        )
 
-    async def waiting(self, entry: Registration) -> Version | None:
+    async def find_awaiting_approval(self, entry: Registration) -> CardVersion | None:
         """The card that waits for an operator."""
-        return await self._database.read(lambda connection: history.pending(connection, _key(entry)))
+        return await self._database.read(lambda connection: history.find_pending(connection, _key(entry)))
 
-    async def versions(self, entry: Registration, before: int, limit: int) -> Sequence[Version]:
+    async def read_versions(self, entry: Registration, before: int, limit: int) -> Sequence[CardVersion]:
         """The newest first."""
-        return await self._database.read(lambda connection: history.versions(connection, _key(entry), before, limit))
+        return await self._database.read(lambda connection: history.read_versions(connection, _key(entry), before, limit))
 
-    async def drift(self, entry: Registration) -> list[Change]:
+    async def read_drift(self, entry: Registration) -> list[Difference]:
         """Between what is in force and what waits."""
         if entry.family is Family.SERVER:
-            return differences(entry)
-        waiting = await self.waiting(entry)
-        return compared(entry, _candidate(entry, waiting)) if waiting else []
+            return pinned_differences(entry)
+        waiting = await self.find_awaiting_approval(entry)
+        return compare_with_found(entry, _candidate_from_version(entry, waiting)) if waiting else []
 
-    async def _unchanged(self, entry: Registration, waiting: Version | None, deed: Deed) -> Registration:
+    async def _dismiss_awaiting(self, entry: Registration, awaiting: CardVersion | None, registry_change: RegistryChange) -> Registration:
         """A card that went back to what it was needs no approval any more; the quarantine stays for an operator to end."""
-        if waiting is None or entry.status is Status.PENDING:
+        if awaiting is None or entry.status is RegistrationStatus.PENDING:
             return entry
-        return await self._registry.update(entry, deed, lambda connection, _at: history.dismiss(connection, _key(entry)))
+        return await self._registry.update(entry, registry_change, lambda connection, _at: history.reject_pending(connection, _key(entry)))
 
-    async def _taken(self, entry: Registration, found: Candidate, deed: Deed) -> Registration:
-        standing = Standing.PENDING if entry.status is Status.PENDING else Standing.APPROVED
-        return await self._registry.update(recarded(entry, found), deed, _noting(entry, _entry(found, standing)))
+    async def _put_in_force(self, entry: Registration, found: Candidate, registry_change: RegistryChange) -> Registration:
+        standing = VersionStatus.PENDING if entry.status is RegistrationStatus.PENDING else VersionStatus.APPROVED
+        return await self._registry.update(
+            apply_candidate(entry, found), registry_change, _version_writer(entry, _new_version(found, standing))
+        )
 
-    async def _held(self, entry: Registration, found: Candidate, waiting: Version | None, deed: Deed) -> Registration:
-        if waiting is not None and waiting.hash == digest(text_of(found)) and entry.status is Status.QUARANTINED:
+    async def _hold_for_approval(
+        self, entry: Registration, found: Candidate, awaiting: CardVersion | None, registry_change: RegistryChange
+    ) -> Registration:
+        if awaiting is not None and awaiting.hash == sha256_hex(content_text_of(found)) and entry.status is RegistrationStatus.QUARANTINED:
             return entry
-        return await self._registry.update(_stopped(entry), deed, _noting(entry, _entry(found, Standing.PENDING)))
+        return await self._registry.update(
+            _with_quarantine(entry), registry_change, _version_writer(entry, _new_version(found, VersionStatus.PENDING))
+        )
 
 
-def compared(entry: Registration, found: Candidate) -> list[Change]:
+def compare_with_found(entry: Registration, found: Candidate) -> list[Difference]:
     """What changed, signatures and the place of calls included."""
     before = entry.card.document if entry.card else {}
-    differences = changes(before, found.card.document if found.card else {})
+    differences = compare_documents(before, found.card.document if found.card else {})
     if entry.url != found.url:
-        differences.append(Change("interface", entry.url, found.url))
-    return differences + _signatures(entry, found)
+        differences.append(Difference("interface", entry.url, found.url))
+    return differences + _signature_differences(entry, found)
 
 
-def _signatures(entry: Registration, found: Candidate) -> list[Change]:
+def _signature_differences(entry: Registration, found: Candidate) -> list[Difference]:
     """A signature that is lost, or made by another key than before while no key is pinned."""
     before, after = ((str(one.facts.get("signature", "none")), str(one.facts.get("signed_by", ""))) for one in (entry, found))
-    if before[0] != Signature.VERIFIED:
+    if before[0] != SignatureState.VERIFIED:
         return []
-    if after[0] != Signature.VERIFIED:
-        return [Change("signatures", before[0], after[0])]
-    return [] if before[1] == after[1] or entry.trusted_keys else [Change("signatures.kid", before[1], after[1])]
+    if after[0] != SignatureState.VERIFIED:
+        return [Difference("signatures", before[0], after[0])]
+    return [] if before[1] == after[1] or entry.trusted_keys else [Difference("signatures.kid", before[1], after[1])]
 
 
-def _stopped(entry: Registration) -> Registration:
-    return entry if entry.status is Status.PENDING else replace(entry, status=Status.QUARANTINED)
+def _with_quarantine(entry: Registration) -> Registration:
+    return entry if entry.status is RegistrationStatus.PENDING else replace(entry, status=RegistrationStatus.QUARANTINED)
 
 
-def _entry(found: Candidate, standing: Standing) -> Entry:
-    return Entry(text_of(found), str(found.facts.get("signature", "none")), standing, found.facts)
+def _new_version(found: Candidate, standing: VersionStatus) -> NewCardVersion:
+    return NewCardVersion(content_text_of(found), str(found.facts.get("signature", "none")), standing, found.facts)
 
 
-def _noting(entry: Registration, note: Entry) -> Callable[[Connection, int], None]:
+def _version_writer(entry: Registration, note: NewCardVersion) -> Callable[[Connection, int], None]:
     """Writes one version down within a commit."""
-    return lambda connection, at: history.append(connection, _key(entry), at, note)
+    return lambda connection, at: history.write_version(connection, _key(entry), at, note)
 
 
-def _candidate(entry: Registration, version: Version) -> Candidate:
+def _candidate_from_version(entry: Registration, version: CardVersion) -> Candidate:
     """A version as it was found. Raises BadCard when today's rules refuse it."""
     return Candidate(
         tenant=entry.tenant,

@@ -4,26 +4,26 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from registry.cards.card import HIDDEN
+from registry.cards.card import HIDDEN_CHARACTERS
 
 FOUND_MAX = 50
-LONG = 5_000  # characters; a description of honest length is shorter
-_ORDERS = re.compile(
+LENGTH_MAX = 5_000  # characters; a description of honest length is shorter
+_MODEL_ORDERS = re.compile(
     r"<\s*+(?:/\s*+)?(?:important|system|secret|instructions?|assistant|admin)\b|\bignore (?:all |any )?(?:previous|prior|above)\b"
     r"|\bdo not (?:tell|mention|show|reveal)\b|\bbefore (?:using|calling) (?:this|any)\b",
     re.IGNORECASE,
 )
 
 
-def suspicions(document: Any, longest: int | None = LONG) -> list[str]:
+def find_suspicions(document: Any, length_max: int | None = LENGTH_MAX) -> list[str]:
     """One sentence for each text that deserves a second look, beginning with its path. `longest`: None where length is no sign."""
     found: list[str] = []
     for path, text in _texts(document, ""):
-        if HIDDEN.search(text):
+        if HIDDEN_CHARACTERS.search(text):
             found.append(f"{path} has characters that nobody sees")
-        if _ORDERS.search(text):
+        if _MODEL_ORDERS.search(text):
             found.append(f"{path} speaks to a model rather than to a person")
-        if longest is not None and len(text) > longest:
+        if length_max is not None and len(text) > length_max:
             found.append(f"{path} is {len(text)} characters long")
         if len(found) >= FOUND_MAX:
             break

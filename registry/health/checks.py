@@ -5,18 +5,18 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, insert, select, update
 
-from registry.store import Batch, Database
+from registry.store import RegistryBatch, RegistryDatabase
 from registry.tables import probes
 
-EVERY = 60.0  # seconds between two looks at one that answers
-SLOWEST = 900.0  # and at most, at one that does not
+INTERVAL_SECONDS = 60.0  # seconds between two looks at one that answers
+INTERVAL_MAX_SECONDS = 900.0  # and at most, at one that does not
 DOWN_AFTER = 3  # failures in a row
-CLAIMED = 120.0  # seconds for which a process that took a look upon itself is believed to be at it
-Key = tuple[str, str]  # tenant, name
+CLAIM_SECONDS = 120.0  # seconds for which a process that took a look upon itself is believed to be at it
+EntryKey = tuple[str, str]  # tenant, name
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class ProbeState:
     """Times are microseconds since 1970. `place`, `etag` and `last_modified` are for the next conditional request."""
 
     checked: int = 0
@@ -30,80 +30,82 @@ class Health:
     cause: str = ""  # of `note`, for operators: what was called, and what happened there
 
     @property
-    def down(self) -> bool:
+    def is_down(self) -> bool:
         return self.failures >= DOWN_AFTER
 
 
 class Probes:
     """Kept beside the registrations, since a look changes nothing of them: no epoch moves. Processes share the looks among them."""
 
-    def __init__(self, database: Database, now: Callable[[], int]) -> None:
+    def __init__(self, database: RegistryDatabase, now: Callable[[], int]) -> None:
         self._database = database
         self._now = now
 
-    async def health(self, key: Key) -> Health:
-        return (await self._all([key])).get(key, Health())
+    async def read_state(self, key: EntryKey) -> ProbeState:
+        return (await self._read_known([key])).get(key, ProbeState())
 
-    async def due(self, keys: Sequence[Key], limit: int) -> list[Key]:
+    async def claim_due(self, keys: Sequence[EntryKey], limit: int) -> list[EntryKey]:
         """Of `keys` those whose time has come, taken by this process; one that was never seen gets its first turn an interval later."""
-        known, now = await self._all(keys), self._now()
+        known, now = await self._read_known(keys), self._now()
         fresh = [key for key in keys if key not in known]
         ripe = sorted((known[key].next_at, key) for key in known if known[key].next_at <= now)[:limit]
 
-        def work(batch: Batch) -> list[Key]:
+        def work(batch: RegistryBatch) -> list[EntryKey]:
             for key in fresh:
-                _put(batch.connection, key, Health(next_at=now + _us(EVERY)))
-            return [key for at, key in ripe if _claim(batch.connection, key, at, now + _us(CLAIMED))]
+                _upsert(batch.connection, key, ProbeState(next_at=now + _to_us(INTERVAL_SECONDS)))
+            return [key for at, key in ripe if _claim(batch.connection, key, at, now + _to_us(CLAIM_SECONDS))]
 
         return await self._database.write(work) if fresh or ripe else []
 
-    async def seen(self, key: Key, found: Health) -> Health:
+    async def record_success(self, key: EntryKey, found: ProbeState) -> ProbeState:
         """It answered; `found` brings what the next request is made conditional with."""
         now = self._now()
-        return await self._note(key, replace(found, checked=now, next_at=now + _us(EVERY), failures=0, note="", cause=""))
+        return await self._write_state(
+            key, replace(found, checked=now, next_at=now + _to_us(INTERVAL_SECONDS), failures=0, note="", cause="")
+        )
 
-    async def missed(self, key: Key, note: str, cause: str = "") -> Health:
+    async def record_failure(self, key: EntryKey, note: str, cause: str = "") -> ProbeState:
         """It did not answer, or not as it should; the next look comes later each time."""
-        now, before = self._now(), await self.health(key)
+        now, before = self._now(), await self.read_state(key)
         failures = before.failures + 1
-        wait = min(EVERY * 2 ** min(failures - 1, 10), SLOWEST)
-        found = replace(before, checked=now, next_at=now + _us(wait), failures=failures, note=note[:500], cause=cause[:500])
-        return await self._note(key, found)
+        wait = min(INTERVAL_SECONDS * 2 ** min(failures - 1, 10), INTERVAL_MAX_SECONDS)
+        found = replace(before, checked=now, next_at=now + _to_us(wait), failures=failures, note=note[:500], cause=cause[:500])
+        return await self._write_state(key, found)
 
-    async def healths(self, keys: Sequence[Key]) -> Mapping[Key, Health]:
+    async def read_states(self, keys: Sequence[EntryKey]) -> Mapping[EntryKey, ProbeState]:
         """Of all that were looked at."""
-        return await self._all(keys) if keys else {}
+        return await self._read_known(keys) if keys else {}
 
-    async def _note(self, key: Key, health: Health) -> Health:
-        await self._database.write(lambda batch: _put(batch.connection, key, health))
+    async def _write_state(self, key: EntryKey, health: ProbeState) -> ProbeState:
+        await self._database.write(lambda batch: _upsert(batch.connection, key, health))
         return health
 
-    async def _all(self, keys: Sequence[Key]) -> Mapping[Key, Health]:
+    async def _read_known(self, keys: Sequence[EntryKey]) -> Mapping[EntryKey, ProbeState]:
         wanted = set(keys)
 
-        def work(connection: Connection) -> dict[Key, Health]:
+        def work(connection: Connection) -> dict[EntryKey, ProbeState]:
             tenants = {tenant for tenant, _ in wanted}
             query = select(probes).where(probes.c.tenant.in_(tenants))
             if len(wanted) == 1:
                 query = query.where(probes.c.name == next(iter(wanted))[1])
             rows = connection.execute(query)
-            return {(row[0], row[1]): Health(*row[2:]) for row in rows if (row[0], row[1]) in wanted}
+            return {(row[0], row[1]): ProbeState(*row[2:]) for row in rows if (row[0], row[1]) in wanted}
 
         return await self._database.read(work)
 
 
-def _put(connection: Connection, key: Key, health: Health) -> None:
-    values = {name: getattr(health, name) for name in Health.__slots__}
+def _upsert(connection: Connection, key: EntryKey, health: ProbeState) -> None:
+    values = {name: getattr(health, name) for name in ProbeState.__slots__}
     mine = (probes.c.tenant == key[0], probes.c.name == key[1])
     if not connection.execute(update(probes).where(*mine).values(values)).rowcount:
         connection.execute(insert(probes).values(tenant=key[0], name=key[1], **values))
 
 
-def _claim(connection: Connection, key: Key, at: int, until: int) -> bool:
+def _claim(connection: Connection, key: EntryKey, at: int, until: int) -> bool:
     """False when another process was faster."""
     mine = (probes.c.tenant == key[0], probes.c.name == key[1], probes.c.next_at == at)
     return bool(connection.execute(update(probes).where(*mine).values(next_at=until)).rowcount)
 
 
-def _us(seconds: float) -> int:
+def _to_us(seconds: float) -> int:
     return int(seconds * 1_000_000)

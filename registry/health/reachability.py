@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from registry.cards.card import Registration
-from registry.health.checks import Key
+from registry.health.checks import EntryKey
 
 AGAIN_SECONDS: Final = 2.0  # between two looks at one that is down and asked for; callers are told to come back after as long
 
@@ -26,15 +26,15 @@ class Absences:
     def __init__(self, now: Callable[[], float]) -> None:
         """`now` counts seconds of the process."""
         self._now = now
-        self._asked: set[Key] = set()
-        self._looked: dict[Key, float] = {}
+        self._asked: set[EntryKey] = set()
+        self._looked: dict[EntryKey, float] = {}
 
     def refuse(self, entry: Registration) -> NotReachable:
         """Notes that a caller asked for one that is down; returns what to raise."""
         self._asked.add((entry.tenant, entry.name))
         return NotReachable(AGAIN_SECONDS)
 
-    def take(self) -> list[Key]:
+    def take(self) -> list[EntryKey]:
         """Those that are to be looked at now: asked for since, and not looked at within AGAIN_SECONDS."""
         now = self._now()
         self._looked = {key: at for key, at in self._looked.items() if now - at < AGAIN_SECONDS}

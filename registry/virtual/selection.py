@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from registry.virtual.tool_overrides import BadOverride, Override
+from registry.virtual.tool_overrides import BadOverride, ToolOverride
 
 ITEMS_MAX = 1000
 _ALIAS = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -36,19 +36,19 @@ class Selection:
     resources: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     search: bool = False
-    overrides: Mapping[str, Override] = field(default_factory=dict)
+    overrides: Mapping[str, ToolOverride] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, document: Mapping[str, Any]) -> Self:
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
         """Reads the form that `document` gives. Raises BadSelection."""
         made = cls(
             str(document.get("description", "")),
-            _checked("tools", document.get("tools", ()), _TOOL),
-            _checked("prompts", document.get("prompts", ()), _PROMPT),
-            _checked("resources", document.get("resources", ()), _RESOURCE),
+            _check_patterns("tools", document.get("tools", ()), _TOOL),
+            _check_patterns("prompts", document.get("prompts", ()), _PROMPT),
+            _check_patterns("resources", document.get("resources", ()), _RESOURCE),
             dict(document.get("aliases", {})),
             document.get("mode", "all") == "search",
-            _overrides(document.get("overrides", {})),
+            _parse_overrides(document.get("overrides", {})),
         )
         for alias, target in made.aliases.items():
             if not _ALIAS.fullmatch(alias):
@@ -61,26 +61,26 @@ class Selection:
             raise BadSelection("tools", "prompts or resources are needed")
         return made
 
-    def document(self) -> dict[str, Any]:
+    def to_document(self) -> dict[str, Any]:
         """The form that `of` reads."""
         lists = {"tools": list(self.tools), "prompts": list(self.prompts), "resources": list(self.resources)}
         said = {"description": self.description, **lists, "aliases": dict(self.aliases), "mode": "search" if self.search else "all"}
-        overrides = {name: each.document() for name, each in self.overrides.items()}
+        overrides = {name: each.to_document() for name, each in self.overrides.items()}
         return said | ({"overrides": overrides} if overrides else {})
 
     def has_tool(self, name: str) -> bool:
         """`crm.search`, `sales` or `sales/quote`; an agent comes with all of its skills."""
         owner, slash, _ = name.partition("/")
-        return _any(self.tools, name) or bool(slash and "." not in owner and owner in self.tools)
+        return _matches_any(self.tools, name) or bool(slash and "." not in owner and owner in self.tools)
 
     def has_prompt(self, name: str) -> bool:
-        return _any(self.prompts, name)
+        return _matches_any(self.prompts, name)
 
     def has_resource(self, server: str, uri: str) -> bool:
         """A template by its text."""
-        return server in self.resources or _any(self.resources, f"{server}+{uri}")
+        return server in self.resources or _matches_any(self.resources, f"{server}+{uri}")
 
-    def touches(self, name: str) -> bool:
+    def may_include(self, name: str) -> bool:
         """Whether anything of this agent or server may be in it."""
         return any(re.split(r"[.+/]", each, maxsplit=1)[0] in ("*", name) for each in (*self.tools, *self.prompts, *self.resources))
 
@@ -88,7 +88,7 @@ class Selection:
         return next((alias for alias, target in self.aliases.items() if target == name), None)
 
 
-def _overrides(given: Any) -> dict[str, Override]:
+def _parse_overrides(given: Any) -> dict[str, ToolOverride]:
     """Raises BadSelection."""
     if not isinstance(given, Mapping) or len(given) > ITEMS_MAX:
         raise BadSelection("overrides", f"must be a mapping of at most {ITEMS_MAX} tools")
@@ -97,17 +97,17 @@ def _overrides(given: Any) -> dict[str, Override]:
         if not isinstance(name, str) or "*" in name or not _TOOL.fullmatch(name):
             raise BadSelection("overrides", "must name single tools or agents, as crm.search or sales")
         try:
-            found[name] = Override.of(each)
+            found[name] = ToolOverride.from_document(each)
         except BadOverride as error:
             raise BadSelection(f"overrides.{name}{'.' if error.field else ''}{error.field}", error.problem) from error
     return found
 
 
-def _any(patterns: Iterable[str], name: str) -> bool:
+def _matches_any(patterns: Iterable[str], name: str) -> bool:
     return any(pattern == name or (pattern.endswith("*") and name.startswith(pattern[:-1])) for pattern in patterns)
 
 
-def _checked(field: str, given: Any, form: re.Pattern[str]) -> tuple[str, ...]:
+def _check_patterns(field: str, given: Any, form: re.Pattern[str]) -> tuple[str, ...]:
     if not isinstance(given, list | tuple) or len(given) > ITEMS_MAX:
         raise BadSelection(field, f"must be a list of at most {ITEMS_MAX} texts")
     for index, text in enumerate(given):

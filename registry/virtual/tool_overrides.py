@@ -22,35 +22,35 @@ class BadOverride(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Argument:
+class ArgumentOverride:
     """`own` is what the server calls it, `shown` what clients do. `default` and `value` are JSON; empty: there is none.
 
     A client never sees an argument with a `value`, and can't give another.
     """
 
-    own: str
-    shown: str
+    server_name: str
+    client_name: str
     description: str = ""
     default: str = ""
     value: str = ""
 
-    def document(self) -> dict[str, Any]:
-        said: dict[str, Any] = {"name": self.shown} if self.shown != self.own else {}
+    def to_document(self) -> dict[str, Any]:
+        said: dict[str, Any] = {"name": self.client_name} if self.client_name != self.server_name else {}
         said |= {"description": self.description} if self.description else {}
         said |= {"default": json.loads(self.default)} if self.default else {}
         return said | ({"value": json.loads(self.value)} if self.value else {})
 
 
 @dataclass(frozen=True, slots=True)
-class Override:
+class ToolOverride:
     """Of one tool. What is empty stays as the server has it."""
 
     title: str = ""
     description: str = ""
-    arguments: tuple[Argument, ...] = ()
+    arguments: tuple[ArgumentOverride, ...] = ()
 
     @classmethod
-    def of(cls, document: Any) -> Self:
+    def from_document(cls, document: Any) -> Self:
         """Reads the form that `document` gives. Raises BadOverride."""
         if not isinstance(document, Mapping) or document.keys() - {*TEXTS, "arguments"}:
             raise BadOverride("", "must be a mapping with some of: title, description, arguments")
@@ -60,69 +60,71 @@ class Override:
         given = document.get("arguments", {})
         if not isinstance(given, Mapping) or len(given) > ARGUMENTS_MAX:
             raise BadOverride("arguments", f"must be a mapping of at most {ARGUMENTS_MAX}")
-        arguments = tuple(_argument(name, each) for name, each in given.items())
-        if len({each.shown for each in arguments}) < len(arguments):
+        arguments = tuple(_parse_argument(name, each) for name, each in given.items())
+        if len({each.client_name for each in arguments}) < len(arguments):
             raise BadOverride("arguments", "give two arguments one name")
         return cls(document.get("title", ""), document.get("description", ""), arguments)
 
-    def document(self) -> dict[str, Any]:
+    def to_document(self) -> dict[str, Any]:
         """The form that `of` reads."""
         said = {name: getattr(self, name) for name in TEXTS if getattr(self, name)}
-        return said | ({"arguments": {each.own: each.document() for each in self.arguments}} if self.arguments else {})
+        return said | ({"arguments": {each.server_name: each.to_document() for each in self.arguments}} if self.arguments else {})
 
-    def definition(self, tool: Mapping[str, Any]) -> dict[str, Any]:
+    def apply_to(self, tool: Mapping[str, Any]) -> dict[str, Any]:
         """A tool's definition as clients see it."""
         texts = {name: getattr(self, name) for name in TEXTS if getattr(self, name)}
         schema = tool.get("inputSchema")
-        shown = {"inputSchema": self._schema(schema)} if self.arguments and isinstance(schema, Mapping) else {}
+        shown = {"inputSchema": self._shown_schema(schema)} if self.arguments and isinstance(schema, Mapping) else {}
         return {**tool, **texts, **shown}
 
-    def arguments_of(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def to_server_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """What the server gets for what a client gave. Raises BadOverride for an argument that clients have not."""
-        known = {each.shown: each for each in self.arguments if not each.value}
-        hidden = {each.own for each in self.arguments if each.value or each.shown != each.own} - known.keys()
+        known = {each.client_name: each for each in self.arguments if not each.value}
+        hidden = {each.server_name for each in self.arguments if each.value or each.client_name != each.server_name} - known.keys()
         if strange := sorted(hidden & given.keys()):
             raise BadOverride(f"arguments.{strange[0]}", "is not an argument of this tool")
-        sent = {known[name].own if name in known else name: value for name, value in given.items()}
+        sent = {known[name].server_name if name in known else name: value for name, value in given.items()}
         for each in self.arguments:
             if each.value:
-                sent[each.own] = json.loads(each.value)
+                sent[each.server_name] = json.loads(each.value)
             elif each.default:
-                sent.setdefault(each.own, json.loads(each.default))
+                sent.setdefault(each.server_name, json.loads(each.default))
         return sent
 
-    def _schema(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+    def _shown_schema(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         """The schema of the arguments, those with a value left out, and none required that has a default."""
         own = schema.get("properties")
         properties = dict(own) if isinstance(own, Mapping) else {}
         required = [name for name in schema.get("required") or () if isinstance(name, str)]
-        by_name = {each.own: each for each in self.arguments}
+        by_name = {each.server_name: each for each in self.arguments}
         shown: dict[str, Any] = {}
         for name, property_ in properties.items():
             each = by_name.get(name)
             if each is None:
                 shown[name] = property_
             elif not each.value:
-                shown[each.shown] = _property(each, property_)
+                shown[each.client_name] = _shown_property(each, property_)
         needed = [
-            by_name[name].shown if name in by_name else name for name in required if not (name in by_name and _is_given(by_name[name]))
+            by_name[name].client_name if name in by_name else name
+            for name in required
+            if not (name in by_name and _is_given(by_name[name]))
         ]
         return {**schema, "properties": shown} | ({"required": needed} if required else {})
 
 
-def _is_given(argument: Argument | None) -> bool:
+def _is_given(argument: ArgumentOverride | None) -> bool:
     """Whether the server gets one, whatever a client says."""
     return argument is not None and bool(argument.value or argument.default)
 
 
-def _property(argument: Argument, schema: Any) -> Any:
+def _shown_property(argument: ArgumentOverride, schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     said: dict[str, Any] = {"description": argument.description} if argument.description else {}
     return {**schema, **said, **({"default": json.loads(argument.default)} if argument.default else {})}
 
 
-def _argument(own: Any, given: Any) -> Argument:
+def _parse_argument(own: Any, given: Any) -> ArgumentOverride:
     """Raises BadOverride."""
     where = f"arguments.{str(own)[:NAME_MAX]}"
     if not isinstance(own, str) or not own or len(own) > NAME_MAX or not isinstance(given, Mapping) or given.keys() - MEMBERS:
@@ -137,4 +139,4 @@ def _argument(own: Any, given: Any) -> Argument:
     texts = {name: json.dumps(given[name]) if name in given else "" for name in ("default", "value")}
     if any(len(text) > TEXT_MAX for text in texts.values()):
         raise BadOverride(where, f"has a value of more than {TEXT_MAX} bytes")
-    return Argument(own, shown, description, **texts)
+    return ArgumentOverride(own, shown, description, **texts)

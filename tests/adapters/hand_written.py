@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from adapters.contract import Answer, Event, Turn, VendorRef
-from adapters.upstream.guarded import Guarded
-from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, agent_of, options_of
-from adapters.vendors.sdk.connection import Line, Place
-from tests.adapters.replay import CREDENTIAL, URL, ReplayEgress, call_of, gathered, message_of, vendor_of
+from adapters.upstream.guarded import GuardedAdapter
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, build_vendor_agent, parse_options
+from adapters.vendors.sdk.connection import VendorConnection, VendorEndpoint
+from tests.adapters.replay import CREDENTIAL, URL, ReplayEgress, build_message, call_of, gathered, vendor_of
 
 SESSION = "5f0c2a52-0000-5000-8000-000000000001"
 JSON = {"content-type": "application/json"}
@@ -32,23 +32,23 @@ class Seen(ReplayEgress):
         super().__init__(talk, {})
         self.seen: list[tuple[str, bool]] = []
 
-    def _next(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> dict[str, Any]:
+    def _next_response(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> dict[str, Any]:
         self.seen.append((url, CREDENTIAL in headers.values()))
-        return super()._next(method, url, headers, body)
+        return super()._next_response(method, url, headers, body)
 
 
 async def asked(kind: str, upstream: dict[str, Any], talk: Iterable[dict[str, Any]] | ReplayEgress, **turn: Any) -> list[Event]:
     """The events of one turn. `send`, `ref`, `answers`, `stream`, `ours`: as of a replay; `url`: the agent's."""
     egress = talk if isinstance(talk, ReplayEgress) else ReplayEgress(tuple(talk), {"ours": turn.get("ours", ())})
-    agent = Guarded(agent_of(vendor_of(kind), egress))  # type: ignore[arg-type]  # it does what is needed
+    agent = GuardedAdapter(build_vendor_agent(vendor_of(kind), egress))  # type: ignore[arg-type]  # it does what is needed
     answers: tuple[Answer, ...] = turn.get("answers", ())
     ref: VendorRef | None = turn.get("ref")
-    message = message_of(turn.get("send", {"text": "hello"}))
+    message = build_message(turn.get("send", {"text": "hello"}))
     call = call_of(kind, upstream, turn.get("url", URL))
     events = await gathered(agent.run(Turn(message, ref, turn.get("stream", True), answers=answers, session=SESSION), call))
     if not isinstance(talk, ReplayEgress):
         assert egress.problems == []
-        assert egress.left == [], "not everything was asked"
+        assert egress.remaining == [], "not everything was asked"
     return events
 
 
@@ -62,11 +62,11 @@ async def canceled(kind: str, upstream: dict[str, Any], talk: Iterable[dict[str,
     return await vendor_of(kind).cancel(ref, _line(kind, upstream, talk))
 
 
-def _line(kind: str, upstream: dict[str, Any], talk: Iterable[dict[str, Any]]) -> Line[Any]:
+def _line(kind: str, upstream: dict[str, Any], talk: Iterable[dict[str, Any]]) -> VendorConnection[Any]:
     call = call_of(kind, upstream)
-    place = Place(call.target.url, upstream, call.headers, call.deadline, "u-1", SESSION)
+    place = VendorEndpoint(call.target.url, upstream, call.headers, call.deadline, "u-1", SESSION)
     egress: Any = ReplayEgress(tuple(talk), {})
-    return Line(egress, place, options_of(vendor_of(kind), upstream))
+    return VendorConnection(egress, place, parse_options(vendor_of(kind), upstream))
 
 
 async def polled(kind: str, upstream: dict[str, Any], talk: Iterable[dict[str, Any]], ref: VendorRef) -> list[Event]:

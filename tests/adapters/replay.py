@@ -10,10 +10,10 @@ from typing import Any
 
 from adapters.catalog import VENDORS
 from adapters.conformance import recordings
-from adapters.conformance.checks import CREDENTIAL, message_of
-from adapters.conformance.outcomes import fits, outcome
-from adapters.conformance.playback import Playback as ReplayEgress
-from adapters.conformance.recordings import Expectation, body_of, odd, whole
+from adapters.conformance.checks import CREDENTIAL, build_message
+from adapters.conformance.outcomes import matches_expectation, outcome
+from adapters.conformance.playback import PlaybackEgress as ReplayEgress
+from adapters.conformance.recordings import Expectation, in_odd_chunks, in_one_chunk, recorded_body
 from adapters.contract import Call, Event
 from adapters.vendors.sdk.agent import Vendor
 from policies.delegation.rulings import Grant
@@ -26,17 +26,17 @@ __all__ = [
     "URL",
     "Expectation",
     "ReplayEgress",
-    "body_of",
+    "build_message",
     "call_of",
     "expectations",
-    "fits",
     "gathered",
-    "message_of",
-    "odd",
+    "in_odd_chunks",
+    "in_one_chunk",
+    "matches_expectation",
     "outcome",
     "recorded",
+    "recorded_body",
     "vendor_of",
-    "whole",
 ]
 
 FOLDER = Path(__file__).parent / "transcripts"
@@ -45,13 +45,13 @@ URL = "http://vendor.test"
 
 def recorded(vendor: str, scenario: str) -> tuple[dict[str, Any], ...]:
     """The exchanges of one scenario."""
-    return recordings.exchanges(FOLDER / vendor / f"{scenario}.jsonl")
+    return recordings.load_exchanges(FOLDER / vendor / f"{scenario}.jsonl")
 
 
 @cache
 def expectations() -> tuple[Expectation, ...]:
     """All there are, of every vendor."""
-    return tuple(each for folder in sorted(FOLDER.iterdir()) for each in recordings.expectations(folder))
+    return tuple(each for folder in sorted(FOLDER.iterdir()) for each in recordings.load_expectations(folder))
 
 
 def vendor_of(kind: str) -> Vendor:

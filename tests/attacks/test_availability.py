@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from policies.strict_json import LARGE, BadJson, off_loop, parse
+from policies.strict_json import LARGE, BadJson, parse, run_off_loop
 from tests.attacks.pumps import Pumps, grows
 from tests.fakes.a2a_agents import serving
 from tests.fakes.house import CallbackAgent, House, house
@@ -167,7 +167,7 @@ async def test_a_large_card_is_read_beside_the_event_loop(shop: House, what: str
 async def test_what_is_read_on_the_event_loop_is_noted() -> None:
     raw = b" " * LARGE + b"[]"
     with loop_guard() as read:
-        await off_loop(parse, raw)
+        await run_off_loop(parse, raw)
         assert read == []
         parse(raw)
     assert "parse" in read

@@ -169,7 +169,7 @@ class Errand:
     async def allowed(self, *ceiling: str) -> None:
         registry = self.home.gateway.registry
         await registry.update(replace(registry.find("default", "support"), ceiling=ceiling))
-        await self.home.gateway.database.refresh()
+        await self.home.gateway.database.refresh_epochs()
 
     @property
     def reached(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adapters.openapi.document import read_api
-from registry.cards.card import Family, Status, Tool
+from registry.cards.card import Family, McpTool, RegistrationStatus
 from registry.rows import Candidate
 from tests.fakes.house import House, house
 from tests.fakes.issuer import FakeIssuer
@@ -47,8 +47,8 @@ async def tool(home: House, url: str) -> bool:
 
 
 async def operation(home: House, url: str) -> bool:
-    tools = tuple(Tool(each["name"], each) for each in read_api(DOCUMENT, "").tools)
-    given: dict[str, Any] = {"family": Family.SERVER, "kind": "openapi", "owner": "operator", "status": Status.ACTIVE}
+    tools = tuple(McpTool(each["name"], each) for each in read_api(DOCUMENT, "").tools)
+    given: dict[str, Any] = {"family": Family.SERVER, "kind": "openapi", "owner": "operator", "status": RegistrationStatus.ACTIVE}
     await home.gateway.registry.add(Candidate(tenant="default", name="inventory", url=url, tools=tools, facts={"era": "openapi"}, **given))
     return "error" in (await home.call(home.token("alice"), "/mcp/inventory", "stock", {})).json()
 

@@ -10,7 +10,14 @@ import pytest
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.ingress.mcp_server.protocol.response import BACKLOG_MAX, CROWDED_MAX, WAITING_MAX, Backlog, Outlet, event
+from gateway.ingress.mcp_server.protocol.response import (
+    BACKLOG_MAX,
+    CROWDED_MAX,
+    QUEUED_BYTES_MAX,
+    Backlog,
+    HttpResponseWriter,
+    frame_event,
+)
 from gateway.server.sockets.client_limits import STATE, ClientLimits, Connections
 from gateway.server.sockets.http_protocol import HttpProtocol
 from tests.fakes.a2a_agents import loopback, serving
@@ -106,23 +113,23 @@ class Stalled:
 
 # attack AVL-04
 async def test_what_waits_for_readers_of_mcp_that_do_not_read_is_bounded(database_url: str) -> None:
-    backlog, said = Backlog(), event(b'"%s"' % (b"x" * 8000))
-    readers = [Stalled() for _ in range(2 * BACKLOG_MAX // WAITING_MAX)]
-    streams = [Outlet({"headers": []}, reader.receive, reader.send, backlog) for reader in readers]
+    backlog, said = Backlog(), frame_event(b'"%s"' % (b"x" * 8000))
+    readers = [Stalled() for _ in range(2 * BACKLOG_MAX // QUEUED_BYTES_MAX)]
+    streams = [HttpResponseWriter({"headers": []}, reader.receive, reader.send, backlog) for reader in readers]
     for stream in streams:
-        while stream.say(said):
+        while stream.send_event(said):
             pass
-    assert backlog.size <= BACKLOG_MAX + WAITING_MAX + len(streams) * (CROWDED_MAX + len(said))
+    assert backlog.size <= BACKLOG_MAX + QUEUED_BYTES_MAX + len(streams) * (CROWDED_MAX + len(said))
     for stream in streams:
-        stream.stream.cancel()
-    await asyncio.wait([stream.stream for stream in streams])
+        stream.stream_task.cancel()
+    await asyncio.wait([stream.stream_task for stream in streams])
     assert backlog.size == 0
 
 
 async def test_what_must_not_be_left_out_waits_for_a_slow_reader(database_url: str) -> None:
     reader = Stalled()
-    stream = Outlet({"headers": []}, reader.receive, reader.send, Backlog())
-    count = 3 * WAITING_MAX // 8000
+    stream = HttpResponseWriter({"headers": []}, reader.receive, reader.send, Backlog())
+    count = 3 * QUEUED_BYTES_MAX // 8000
 
     async def tell() -> None:
         for number in range(count):

@@ -15,7 +15,7 @@ from typing import Any
 
 from policies.delegation.principal import Principal
 from policies.keys.signing import SigningKeys
-from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_user_token
+from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_development_token
 from tests.bench.echo_agents import AGENTS
 from tests.bench.processes import BenchFailure, Running, environment, started, tail
 from tests.fakes.ports import free_port
@@ -75,7 +75,7 @@ class Home:
         """Tokens of `count` different people, as `interlock token` makes them."""
         keys = SigningKeys.open(self._data)
         people = [Principal(_TENANT, DEVELOPMENT_ISSUER, f"{prefix}-{number}") for number in range(count)]
-        return [mint_user_token(keys, person, self.url) for person in people]
+        return [mint_development_token(keys, person, self.url) for person in people]
 
     @contextmanager
     def serving(self, module: tuple[str, ...] = ("gateway",)) -> Iterator[Running]:

@@ -7,19 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from policies.authority import Authority, Request
-from policies.callers import Callers
+from policies.authority import Authority, RulingRequest
+from policies.callers import CallerResolver
 from policies.cedar.engine import PolicyEngine
 from policies.delegation.grants import Grants
 from policies.delegation.kills import Kills
-from policies.delegation.permissions import ALL, Permissions
+from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
 from policies.delegation.principal import Principal
-from policies.delegation.rulings import Grant, calling
-from policies.environment import Surroundings
+from policies.delegation.rulings import Grant, act_of_calling_tool
+from policies.environment import RulingEnvironment
 from policies.ids import new_id
 from policies.keys.signing import SigningKeys
 from policies.tokens.claims import DEVELOPMENT_ISSUER
-from policies.tokens.verifier import Identity, mint_user_token
+from policies.tokens.verifier import TokenVerifier, mint_development_token
 from tests.bench.figures import Ruling
 from tests.bench.processes import BenchFailure
 
@@ -45,8 +45,8 @@ async def _measured(folder: Path) -> Ruling:
     keys = SigningKeys.open(folder)
     _write_policies(folder / "policies")
     callers, authority = _authority(keys, folder / "policies")
-    tokens = [mint_user_token(keys, Principal("default", DEVELOPMENT_ISSUER, f"user{number}"), URL) for number in range(PEOPLE)]
-    requests = [Request(calling("crm", f"tool{number}"), "default") for number in range(TOOLS)]
+    tokens = [mint_development_token(keys, Principal("default", DEVELOPMENT_ISSUER, f"user{number}"), URL) for number in range(PEOPLE)]
+    requests = [RulingRequest(act_of_calling_tool("crm", f"tool{number}"), "default") for number in range(TOOLS)]
     cold = [await _timed(callers, authority, tokens[number], requests[number % TOOLS]) for number in range(COLD)]
     warm = [(tokens[number % 50], requests[number % 20]) for number in range(100)]
     for token, request in warm:
@@ -54,36 +54,36 @@ async def _measured(folder: Path) -> Ruling:
     began = time.process_time()
     for number in range(WARM):
         token, request = warm[number % len(warm)]
-        authority.rule(await callers.admit(token, (URL,)), request)
+        authority.rule(await callers.authenticate(token, (URL,)), request)
     return Ruling(cold_p50_ms=median(cold) * 1e3, warm_cpu_us=(time.process_time() - began) / WARM * 1e6)
 
 
-async def _timed(callers: Callers, authority: Authority, token: str, request: Request) -> float:
+async def _timed(callers: CallerResolver, authority: Authority, token: str, request: RulingRequest) -> float:
     began = time.perf_counter()
-    ruled = authority.rule(await callers.admit(token, (URL,)), request)
+    ruled = authority.rule(await callers.authenticate(token, (URL,)), request)
     taken = time.perf_counter() - began
     if not isinstance(ruled, Grant):
         raise BenchFailure(f"the ruling was {ruled.decision.reason_id}, not a Grant")
     return taken
 
 
-def _authority(keys: SigningKeys, policies: Path) -> tuple[Callers, Authority]:
+def _authority(keys: SigningKeys, policies: Path) -> tuple[CallerResolver, Authority]:
     async def fetch(*_: object, **__: object) -> object:
         raise AssertionError("nothing is fetched for the development issuer")
 
-    around = Surroundings(
+    around = RulingEnvironment(
         roles_now=lambda _issuer, _subject, _vouched: ("sales",),
-        ceiling_now=lambda _tenant, _agent: ALL,
-        role_permissions={role: Permissions.of(texts) for role, texts in ROLES.items()},
+        ceiling_now=lambda _tenant, _agent: ALL_PERMISSIONS,
+        role_permissions={role: Permissions.parse(texts) for role, texts in ROLES.items()},
         new_id=new_id,
         now=time.time,
-        fresh=lambda: True,
+        is_fresh=lambda: True,
         clearance_now=lambda _tenant, _agent: 3,
         kills=Kills(),
     )
-    identity = Identity(URL, keys, [], fetch, development=True)  # type: ignore[arg-type]  # answers nothing
+    identity = TokenVerifier(URL, keys, [], fetch, development=True)  # type: ignore[arg-type]  # answers nothing
     grants = Grants(_NoRows(), time.time)  # type: ignore[arg-type]  # no rows
-    return Callers(identity, grants, around), Authority(PolicyEngine(ROLES, policies), around)
+    return CallerResolver(identity, grants, around), Authority(PolicyEngine(ROLES, policies), around)
 
 
 def _write_policies(folder: Path) -> None:

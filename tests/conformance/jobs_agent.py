@@ -21,7 +21,7 @@ from a2a.types import AgentCapabilities, AgentCard, AgentExtension, AgentInterfa
 from google.protobuf.json_format import MessageToDict
 from starlette.applications import Starlette
 
-from gateway.ingress.mcp_server.catalogue.skill_schemas import FORMS
+from gateway.ingress.mcp_server.catalogue.skill_schemas import SKILL_FORMS_EXTENSION
 from registry.cards.republish import SKILL_SELECTION
 from tests.fakes.waiting import until
 
@@ -117,7 +117,7 @@ def until_there_is(file: Path) -> Callable[[float], Awaitable[None]]:
 def card(port: int) -> AgentCard:
     url = f"http://{HOST}:{port}/"
     forms = {name: {"inputSchema": {"type": "object"}} | ({"taskSupport": "required"} if name in REQUIRED else {}) for name in JOBS}
-    extension = AgentExtension(uri=FORMS, description="What the skills take as tools", params={"skills": forms})
+    extension = AgentExtension(uri=SKILL_FORMS_EXTENSION, description="What the skills take as tools", params={"skills": forms})
     return AgentCard(
         name="Jobs",
         description="Does what the task scenarios of the kit ask.",

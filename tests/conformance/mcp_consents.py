@@ -12,13 +12,13 @@ from jose import jwt
 
 from adapters.contract import ConsentNeeded, UpstreamFault
 from adapters.oauth.assertions import identity_key
-from adapters.oauth.authorized import Consent, McpOAuth
+from adapters.oauth.authorized import Consent, UpstreamOAuth
 from adapters.oauth.grants import OwnClient, consent_url
-from adapters.oauth.options import auth_terms
+from adapters.oauth.options import read_auth_options
 from adapters.upstream.egress import Egress
 from policies.delegation.principal import Principal
 from policies.keys.signing import SigningKeys
-from policies.vault.credentials import Client, Credential, Vault
+from policies.vault.credentials import ClientRegistration, Credential, CredentialVault
 from tests.fakes.vault import MemoryVault
 
 DOCUMENT = "https://conformance-test.local/client-metadata.json"  # what the kit takes for a client ID metadata document
@@ -34,23 +34,23 @@ class Browser:
         self._own = own
         self._open: list[Consent] = []
 
-    async def ask(self, consent: Consent) -> ConsentNeeded:
+    async def request_consent(self, consent: Consent) -> ConsentNeeded:
         self._open.append(consent)
         return ConsentNeeded("https://gateway.example/connect", str(len(self._open)), consent.server)
 
     async def wait(self, consent_id: str, seconds: float) -> bool:
         return False
 
-    async def visit(self, oauth: McpOAuth) -> None:
+    async def visit(self, oauth: UpstreamOAuth) -> None:
         """Raises UpstreamFault."""
         consent = self._open.pop()
-        asked = consent.question(STATE, VERIFIER)
+        asked = consent.authorization_params(STATE, VERIFIER)
         async with httpx.AsyncClient() as client:
             page = await client.get(consent_url(consent.at, self._own, consent.client.client_id, asked))
         answer = dict(parse_qsl(urlsplit(page.headers.get("location", "")).query))
         if answer.pop("state", "") != STATE:
             raise UpstreamFault("The authorization server does not send the person back", f"status {page.status_code}")
-        await oauth.complete(consent, VERIFIER, answer)
+        await oauth.complete_consent(consent, VERIFIER, answer)
 
 
 def terms(scenario: str, context: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,14 +76,14 @@ def client(context: Mapping[str, Any]) -> OwnClient:
     return OwnClient(DOCUMENT, f"{DOCUMENT}?keyed", "https://conformance-test.local/jwks.json", REDIRECT, sign, time.time)
 
 
-def oauth(egress: Egress, own: OwnClient, browser: Browser, vault: Vault) -> McpOAuth:
-    return McpOAuth(egress, own, vault, browser, lambda upstream: auth_terms(upstream["auth"], lambda secret: secret))
+def oauth(egress: Egress, own: OwnClient, browser: Browser, vault: CredentialVault) -> UpstreamOAuth:
+    return UpstreamOAuth(egress, own, vault, browser, lambda upstream: read_auth_options(upstream["auth"], lambda secret: secret))
 
 
-async def vault(context: Mapping[str, Any], person: Principal) -> Vault:
+async def vault(context: Mapping[str, Any], person: Principal) -> CredentialVault:
     """With the person's connection to their identity provider, where the kit made one."""
     made = MemoryVault()
     if "idp_id_token" in context:
         held = Credential("unused", context["idp_client_id"], id_token=context["idp_id_token"])
-        await made.keep(identity_key(person, Client(context["idp_issuer"], context["idp_client_id"])), held)
+        await made.write(identity_key(person, ClientRegistration(context["idp_issuer"], context["idp_client_id"])), held)
     return made

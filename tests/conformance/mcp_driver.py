@@ -14,17 +14,17 @@ from msgspec import Raw
 from adapters.contract import Call, ConsentNeeded, UpstreamFault
 from adapters.mcp_client.pool import McpPool
 from adapters.mcp_client.probe import Probe
-from adapters.mcp_client.wire.messages import META, MODERN, McpRefused, McpRequest, envelope_of
-from adapters.mcp_client.wire.param_headers import headers_for, mirrored
+from adapters.mcp_client.wire.messages import META_PREFIX, MODERN, McpRefused, McpRequest, envelope_of
+from adapters.mcp_client.wire.param_headers import find_header_arguments, headers_for
 from adapters.mcp_client.wire.peer import PeerRefused
-from adapters.oauth.authorized import approach_of
-from adapters.tool_servers import McpTools
+from adapters.oauth.authorized import credential_request_of
+from adapters.tool_servers import ToolServerClient
 from adapters.upstream.egress import Egress
 from policies.delegation.chain import Delegation
-from policies.delegation.permissions import ALL
+from policies.delegation.permissions import ALL_PERMISSIONS
 from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act, Decision, Grant
-from registry.cards.card import Family, Registration, Status
+from registry.cards.card import Family, Registration, RegistrationStatus
 from tests.conformance import mcp_consents
 
 SECONDS = 60.0  # of one call
@@ -89,7 +89,7 @@ async def drive(url: str, scenario: str, context: Mapping[str, Any]) -> None:
     own = mcp_consents.client(context)
     browser = mcp_consents.Browser(own)
     oauth = mcp_consents.oauth(egress, own, browser, await mcp_consents.vault(context, PERSON))
-    tools = McpTools(McpPool(egress, clock), oauth=oauth)
+    tools = ToolServerClient(McpPool(egress, clock), oauth=oauth)
     upstream = {"auth": mcp_consents.terms(scenario, context)} if scenario.startswith("auth/") else {}
 
     async def with_consent(act: Callable[[], Awaitable[T]]) -> T:
@@ -103,7 +103,11 @@ async def drive(url: str, scenario: str, context: Mapping[str, Any]) -> None:
 
     try:
         looking = call(url, {}, upstream, clock() + SECONDS)
-        approach = approach_of(looking) if "account" not in upstream.get("auth", {}) else approach_of(looking)._replace(grant=None)
+        approach = (
+            credential_request_of(looking)
+            if "account" not in upstream.get("auth", {})
+            else credential_request_of(looking)._replace(grant=None)
+        )
         found = await with_consent(partial(tools.probe, "kit", url, {}, approach))
         for number, (tool, arguments) in enumerate(wishes(scenario, found, context)):
             made = call(url, found.facts, upstream, clock() + SECONDS), request(found, number, tool, arguments, scenario == ROUNDS)
@@ -120,25 +124,25 @@ async def drive(url: str, scenario: str, context: Mapping[str, Any]) -> None:
 def request(found: Probe, number: int, tool: str, arguments: dict[str, Any], asked: bool) -> McpRequest:
     """As from a client of the server's era; of the older one where questions come, which are then answered on the way."""
     schema: dict[str, Any] = next((one["inputSchema"] for one in found.tools if one["name"] == tool), {})
-    headers = headers_for(tuple(mirrored(schema)), arguments)
+    headers = headers_for(tuple(find_header_arguments(schema)), arguments)
     params, modern = {"name": tool, "arguments": arguments}, found.era == "modern" and not asked
     if modern:
         said = {"protocolVersion": MODERN, "clientCapabilities": ABLE, "clientInfo": {"name": "driver", "version": "1"}}
-        params["_meta"] = {f"{META}{name}": value for name, value in said.items()}
+        params["_meta"] = {f"{META_PREFIX}{name}": value for name, value in said.items()}
     raw = envelope_of(number, "tools/call", params)
     session = "" if modern else "driver"
-    return McpRequest(number, tool, raw, msgspec.json.encode(params), modern, headers=headers, peer=Person(), session=session)
+    return McpRequest(number, tool, raw, msgspec.json.encode(params), modern, headers=headers, peer=Person(), client_session=session)
 
 
 def call(url: str, facts: Mapping[str, str], upstream: Mapping[str, Any], deadline: float) -> Call:
     act = Act("callTool", "Tool", "kit.any", "tool:kit.any", "kit")
-    decision = Decision("d_1", 0, True, "allowed", PERSON.owner, (), (), act)
+    decision = Decision("d_1", 0, True, "allowed", PERSON.owner_key, (), (), act)
     target = Registration(
         tenant="default",
         name="kit",
         family=Family.SERVER,
         kind="mcp",
-        status=Status.ACTIVE,
+        status=RegistrationStatus.ACTIVE,
         url=url,
         owner="operator",
         ceiling=("*",),
@@ -153,7 +157,7 @@ def call(url: str, facts: Mapping[str, str], upstream: Mapping[str, Any], deadli
         created=0,
         updated=0,
     )
-    return Call(Grant(decision, Delegation(PERSON, ALL, 2e9)), target, deadline, {})
+    return Call(Grant(decision, Delegation(PERSON, ALL_PERMISSIONS, 2e9)), target, deadline, {})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli.main import app
-from policies.cedar.engine import USER_OF, load
+from policies.cedar.engine import DEFAULT_USER_PREFIX, load_rules
 from policies.what_if.cases import read_cases
 
 ROOT = Path(__file__).parents[2]
@@ -25,8 +25,8 @@ def test_the_example_passes_its_cases(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_the_policies_and_cases_of_the_guides_can_be_used(tmp_path: Path) -> None:
     guide = (ROOT / "docs" / "policies.md").read_text()
     cases = [block for block in re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL) if block.startswith("cases:")]
-    assert [case.expect for block in cases for case in read_cases(block, USER_OF, lambda _person: ())] == ["deny"]
+    assert [case.expect for block in cases for case in read_cases(block, DEFAULT_USER_PREFIX, lambda _person: ())] == ["deny"]
     cedar = re.findall(r"```cedar\n(.*?)```", (ROOT / "docs" / "permissions.md").read_text(), re.DOTALL)
     for number, block in enumerate(cedar):
         (tmp_path / f"guide{number}.cedar").write_text(block)
-    assert cedar and load({}, tmp_path).names
+    assert cedar and load_rules({}, tmp_path).id_by_key

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from adapters.catalog import GROUP, Catalog, UnknownKind
-from adapters.contract import Answer, Ask, Event, Ref, Turn, VendorRef
+from adapters.catalog import ENTRY_POINT_GROUP, AdapterCatalog, UnknownKind
+from adapters.contract import Answer, Ask, Event, RefLearned, Turn, VendorRef
 from adapters.upstream.egress import Egress
-from adapters.upstream.guarded import Guarded
-from adapters.vendors.sdk.connection import Place
-from tests.adapters.replay import call_of, gathered, message_of, outcome
+from adapters.upstream.guarded import GuardedAdapter
+from adapters.vendors.sdk.connection import VendorEndpoint
+from tests.adapters.replay import build_message, call_of, gathered, outcome
 from tests.fakes.upstream import Upstream, answer
 
 HERE = Path(__file__).parents[2] / "examples" / "riddle_adapter"
@@ -26,13 +26,13 @@ HERE = Path(__file__).parents[2] / "examples" / "riddle_adapter"
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As an installer leaves it: the module, and what its metadata says of it."""
     project = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]
-    entries = project["entry-points"][GROUP]
+    entries = project["entry-points"][ENTRY_POINT_GROUP]
     shutil.copy(HERE / "riddle.py", tmp_path)
     info = tmp_path / "interlock_riddle-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
     lines = "\n".join(f"{name} = {value}" for name, value in {**entries, "langgraph": "nowhere:Thief", "broken": "nowhere:Nothing"}.items())
-    (info / "entry_points.txt").write_text(f"[{GROUP}]\n{lines}\n")
+    (info / "entry_points.txt").write_text(f"[{ENTRY_POINT_GROUP}]\n{lines}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     yield
 
@@ -63,15 +63,15 @@ async def test_a_distribution_brings_an_adapter(installed: None) -> None:
     riddler, egress = Riddler(), Egress(["127.0.0.1"])
     async with Upstream(riddler) as upstream:
         riddler.said = upstream.bodies
-        catalog = Catalog(egress)
-        assert "riddle" in catalog.kinds and isinstance(catalog.adapter("riddle"), Guarded)
+        catalog = AdapterCatalog(egress)
+        assert "riddle" in catalog.kinds and isinstance(catalog.adapter("riddle"), GuardedAdapter)
         call = call_of("riddle", {"level": "hard"}, upstream.url)
-        told = await catalog.describe("riddle", Place(upstream.url, {}, {}, call.deadline))
+        told = await catalog.describe("riddle", VendorEndpoint(upstream.url, {}, {}, call.deadline))
         assert (told.name, told.description) == ("Sphinx", "Asks.")
-        asked = await gathered(catalog.adapter("riddle").run(Turn(message_of({"text": "Hello"}), session="s-1"), call))
+        asked = await gathered(catalog.adapter("riddle").run(Turn(build_message({"text": "Hello"}), session="s-1"), call))
         prompt = _prompt(asked)
         assert _ref(asked) == VendorRef("s-1", "turn-1") and (prompt.text, prompt.token) == ("What walks?", "t-77")
-        turn = Turn(message_of({"text": "a man"}), _ref(asked), answers=(Answer(prompt, "a man"),), session="s-1")
+        turn = Turn(build_message({"text": "a man"}), _ref(asked), answers=(Answer(prompt, "a man"),), session="s-1")
         found = outcome(await gathered(catalog.adapter("riddle").run(turn, call)))
         assert (found["state"], found["artifacts"]) == ("COMPLETED", [{"text": "Right!"}])
         assert b'"answers":{"t-77":"a man"}' in upstream.bodies[-1] and b'"level":"hard"' in upstream.bodies[-1]
@@ -81,7 +81,7 @@ async def test_a_distribution_brings_an_adapter(installed: None) -> None:
 
 
 def test_a_distribution_takes_no_kind_that_is_there_and_a_broken_one_harms_nobody(installed: None) -> None:
-    catalog = Catalog(Egress())
+    catalog = AdapterCatalog(Egress())
     assert catalog.features("langgraph").streams  # ours
     with pytest.raises(UnknownKind):
         catalog.adapter("broken")
@@ -101,4 +101,4 @@ def _prompt(events: list[Event]) -> Any:
 
 
 def _ref(events: list[Event]) -> VendorRef:
-    return next(event.ref for event in events if isinstance(event, Ref))
+    return next(event.ref for event in events if isinstance(event, RefLearned))

@@ -8,17 +8,17 @@ from typing import Any
 
 from adapters.contract import ArtifactPiece, Ask, Call, Done, Event, Replied, Turn, VendorRef
 from adapters.task import Message, Part, Role, text_of
-from adapters.upstream.egress import Fetched
+from adapters.upstream.egress import HttpResponse
 from policies.delegation.chain import Delegation
-from policies.delegation.permissions import ALL
+from policies.delegation.permissions import ALL_PERMISSIONS
 from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act, Decision, Grant
-from registry.cards.card import Family, Registration, Status
+from registry.cards.card import Family, Registration, RegistrationStatus
 
 _ACT = Act("invokeAgent", "Agent", "sales", "agent:sales", "sales")
 GRANT = Grant(
     Decision("dec_1", 0, True, "allowed", "default|test|alice", (), (), _ACT),
-    Delegation(Principal("default", "test", "alice"), ALL, 2e9),
+    Delegation(Principal("default", "test", "alice"), ALL_PERMISSIONS, 2e9),
 )
 
 
@@ -30,7 +30,7 @@ def call_to(url: str, seconds: float = 60.0, **facts: Any) -> Call:
         name="sales",
         family=Family.AGENT,
         kind="a2a",
-        status=Status.ACTIVE,
+        status=RegistrationStatus.ACTIVE,
         url=url,
         owner="",
         ceiling=("*",),
@@ -78,9 +78,9 @@ class ScriptedEgress:
         self.headers.append(headers)
         return self._answers.pop(0)(self.requests[-1])
 
-    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **_: Any) -> Fetched:
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **_: Any) -> HttpResponse:
         status, kind, chunks = self._next(headers, body)
-        return Fetched(status, {"content-type": kind}, b"".join(chunks))
+        return HttpResponse(status, {"content-type": kind}, b"".join(chunks))
 
     @asynccontextmanager
     async def stream(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes, **_: Any) -> AsyncIterator["_Streamed"]:

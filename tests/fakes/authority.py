@@ -5,18 +5,18 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from policies.authority import Authority, Request
-from policies.callers import Caller, Callers, Supposed, supposed
+from policies.authority import Authority, RulingRequest
+from policies.callers import Caller, CallerResolver, HypotheticalCaller, hypothetical_caller
 from policies.cedar.engine import CedarQuestion, PolicyEngine
 from policies.cedar.question import Verdict
 from policies.delegation.chain import Delegation, Hop
 from policies.delegation.grants import GrantEnded
-from policies.delegation.history import HIGHEST
+from policies.delegation.history import SENSITIVITY_MAX
 from policies.delegation.kills import Kills
-from policies.delegation.permissions import ALL, Permissions
+from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
 from policies.delegation.principal import Principal
-from policies.delegation.rulings import Denial, Grant, calling
-from policies.environment import Surroundings
+from policies.delegation.rulings import Denial, Grant, act_of_calling_tool
+from policies.environment import RulingEnvironment
 from policies.tokens.claims import Claims
 from policies.tokens.verifier import TokenRefused
 from tests.fakes.clock import Clock
@@ -29,7 +29,7 @@ ROLES: Mapping[str, Sequence[str]] = {
     "admin": ["*"],
 }
 ALICE = Principal("acme", IDP, "alice", ("sales",))
-READ, REFUND, MAIL = calling("crm", "read"), calling("crm", "refund"), calling("mail", "send")
+READ, REFUND, MAIL = act_of_calling_tool("crm", "read"), act_of_calling_tool("crm", "refund"), act_of_calling_tool("mail", "send")
 NORA = Principal("acme", ALICE.issuer, "nora", ("nobody",))
 RICK = Principal("acme", ALICE.issuer, "rick", ("reader",))
 ADA = Principal("acme", ALICE.issuer, "ada", ("admin",))
@@ -71,21 +71,21 @@ class Scene:
         self.grants: dict[tuple[str, str], Delegation] = {}
         self.forgotten: list[tuple[str, str]] = []
         self.engine = CountingEngine(ROLES, folder)
-        around = Surroundings(
+        around = RulingEnvironment(
             roles_now=lambda _issuer, subject, vouched: self.roles.get(subject, tuple(vouched)),
-            ceiling_now=lambda tenant, agent: self.ceilings.get((tenant, agent), ALL),
-            role_permissions={role: Permissions.of(texts) for role, texts in ROLES.items()},
+            ceiling_now=lambda tenant, agent: self.ceilings.get((tenant, agent), ALL_PERMISSIONS),
+            role_permissions={role: Permissions.parse(texts) for role, texts in ROLES.items()},
             new_id=self._new_id,
             now=self.clock,
-            fresh=lambda: self.fresh,
-            clearance_now=lambda tenant, agent: self.clearances.get((tenant, agent), HIGHEST),
+            is_fresh=lambda: self.fresh,
+            clearance_now=lambda tenant, agent: self.clearances.get((tenant, agent), SENSITIVITY_MAX),
             kills=self.kills,
             task_ttl=task_ttl,
         )
-        self.callers = Callers(self, self, around)
+        self.callers = CallerResolver(self, self, around)
         self.authority = Authority(self.engine, around)
 
-    def cached(self, token: str, audiences: Collection[str]) -> Claims | None:
+    def find_cached(self, token: str, audiences: Collection[str]) -> Claims | None:
         """Tokens that end with a + were verified before."""
         return self.claims[token] if token.endswith("+") else None
 
@@ -99,15 +99,15 @@ class Scene:
             raise GrantEnded
         return self.grants[tenant, grant_id]
 
-    def forget(self, tenant: str = "", grant_id: str = "") -> None:
+    def invalidate(self, tenant: str = "", grant_id: str = "") -> None:
         self.forgotten.append((tenant, grant_id))
 
-    def caller(self, *path: Hop, who: Principal = ALICE, scope: Permissions = ALL, life: float = 60.0) -> Caller:
+    def caller(self, *path: Hop, who: Principal = ALICE, scope: Permissions = ALL_PERMISSIONS, life: float = 60.0) -> Caller:
         """A person, or the last agent of `path`, in task t0 of grant g0 and errand x0."""
         expires = self.clock.now + life
-        found = supposed(Supposed(who, scope, path))
-        delegation = Delegation(who, scope, expires, path).rooted("g0", "t0", "x0") if path else Delegation(who, scope, expires)
-        return Caller(who, delegation, "", "", expires, found.key)
+        found = hypothetical_caller(HypotheticalCaller(who, scope, path))
+        delegation = Delegation(who, scope, expires, path).with_ids("g0", "t0", "x0") if path else Delegation(who, scope, expires)
+        return Caller(who, delegation, "", "", expires, found.ruling_key)
 
     def _new_id(self, prefix: str) -> str:
         self.ids[prefix] += 1
@@ -115,20 +115,20 @@ class Scene:
 
 
 def crm(*permissions: str) -> Permissions:
-    return Permissions.of(permissions)
+    return Permissions.parse(permissions)
 
 
-def refund(amount: int, **more: Any) -> Request:
-    return Request(REFUND, "acme", {"amount": amount}, **more)
+def refund(amount: int, **more: Any) -> RulingRequest:
+    return RulingRequest(REFUND, "acme", {"amount": amount}, **more)
 
 
-def denied(scene: Scene, caller: Caller, request: Request) -> Denial:
+def denied(scene: Scene, caller: Caller, request: RulingRequest) -> Denial:
     ruling = scene.authority.rule(caller, request)
     assert isinstance(ruling, Denial) and not ruling.decision.allowed
     return ruling
 
 
-def granted(scene: Scene, caller: Caller, request: Request) -> Grant:
+def granted(scene: Scene, caller: Caller, request: RulingRequest) -> Grant:
     ruling = scene.authority.rule(caller, request)
     assert isinstance(ruling, Grant) and ruling.decision.allowed
     return ruling

@@ -29,9 +29,9 @@ from adapters.task import (
     TaskStatus,
     TaskStatusUpdateEvent,
 )
-from gateway.ingress.a2a_server.bindings.grpc import GrpcDoor
-from gateway.ingress.a2a_server.operations import Asked, Numbered, Stream
-from gateway.ingress.http.request_trace import Visits
+from gateway.ingress.a2a_server.bindings.grpc import GrpcServer
+from gateway.ingress.a2a_server.operations import OperationRequest, SequencedEvent, Stream
+from gateway.ingress.http.request_trace import RequestTraces
 from gateway.telemetry.metrics import Metrics
 from policies.tokens.verifier import TokenRefused
 
@@ -73,7 +73,7 @@ class Canned:
     """Operations that note what they are asked, and answer the same always, or raise `error`."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, Asked, Any]] = []
+        self.asked: list[tuple[str, OperationRequest, Any]] = []
         self.error: Exception | None = None
         self.answers: dict[str, Any] = {
             "send": TASK,
@@ -89,11 +89,11 @@ class Canned:
             "extended_card": CARD,
         }
 
-    def activated(self, asked: Asked) -> list[str]:
+    def extensions_in_force(self, asked: OperationRequest) -> list[str]:
         return sorted(asked.extensions)
 
     def __getattr__(self, name: str) -> Any:
-        async def act(asked: Asked, params: Any = None) -> Any:
+        async def act(asked: OperationRequest, params: Any = None) -> Any:
             self.asked.append((name, asked, params))
             if self.error is not None:
                 raise self.error
@@ -103,7 +103,7 @@ class Canned:
 
     async def _events(self) -> Stream:
         for seq, response in enumerate(self.answers["stream"], 1):
-            yield [Numbered(seq, response)]
+            yield [SequencedEvent(seq, response)]
 
 
 class Gate:
@@ -112,7 +112,7 @@ class Gate:
     def __init__(self) -> None:
         self.resources: list[str] = []
 
-    async def bearer(self, given: str | None, resource: str, scope: Any = None) -> Any:
+    async def authenticate_header(self, given: str | None, resource: str, scope: Any = None) -> Any:
         self.resources.append(resource)
         if given != "Bearer good":
             raise TokenRefused("missing" if given is None else "malformed")
@@ -125,7 +125,7 @@ class Gate:
 class Opened:
     """A door that listens, and how to call it."""
 
-    def __init__(self, door: GrpcDoor, channel: Any) -> None:
+    def __init__(self, door: GrpcServer, channel: Any) -> None:
         self.door = door
         self.channel = channel
         card = AgentCard(capabilities=AgentCapabilities(extended_agent_card=True))
@@ -146,7 +146,7 @@ class Opened:
 
 @asynccontextmanager
 async def opened(operations: Any, admission: Any, max_body: int = 1 << 20) -> AsyncIterator[Opened]:
-    door = GrpcDoor(admission, operations, Visits(None, Metrics(set())), max_body)
+    door = GrpcServer(admission, operations, RequestTraces(None, Metrics(set())), max_body)
     await door.open("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{door.port}") as channel:
         try:

@@ -8,12 +8,12 @@ from typing import Any
 
 import httpx
 
-from gateway.server.app import application
+from gateway.server.app import build_application
 from gateway.server.composition.process import Gateway
 from gateway.server.settings import Settings
 from policies.delegation.principal import Principal
-from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_user_token
-from registry.cards.card import Family, Registration, Status, Tool
+from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_development_token
+from registry.cards.card import Family, McpTool, Registration, RegistrationStatus
 from registry.cards.reader import read_card
 from registry.rows import Candidate
 from tests.fakes.a2a_agents import loopback, serving
@@ -119,14 +119,14 @@ class House:
         self.gateway = gateway
         self.stack = stack
         self.url = gateway.settings.public_url
-        self.app = application(gateway)
+        self.app = build_application(gateway)
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app), base_url=self.url, timeout=60, headers={"traceparent": TRACEPARENT}
         )
         self.secrets: dict[str, tuple[str, str]] = {}
 
     def token(self, user: str, scope: str | None = None, tenant: str = "default", ttl: int = 3600, audience: str = "") -> str:
-        return mint_user_token(self.gateway.keys, Principal(tenant, DEVELOPMENT_ISSUER, user), audience or self.url, scope, ttl)
+        return mint_development_token(self.gateway.keys, Principal(tenant, DEVELOPMENT_ISSUER, user), audience or self.url, scope, ttl)
 
     async def agent(self, agent: CallbackAgent, ceiling: tuple[str, ...] = ("*",), **more: Any) -> CallbackAgent:
         """Serves an agent on loopback and registers it."""
@@ -148,7 +148,7 @@ class House:
                 "skills": [{"id": "quote", "name": "Quote", "description": "Makes a quote", "tags": ["sales"]}],
             }
         )
-        given = {"tenant": "default", "owner": "operator", "status": Status.ACTIVE, **more}
+        given = {"tenant": "default", "owner": "operator", "status": RegistrationStatus.ACTIVE, **more}
         candidate = Candidate(
             name=name,
             family=Family.AGENT,
@@ -162,7 +162,7 @@ class House:
         )
         entry, secret = await self.gateway.registry.add(candidate)
         self.secrets[name] = (entry.client_id, secret)
-        await self.gateway.database.refresh()
+        await self.gateway.database.refresh_epochs()
         return entry
 
     async def server(self, name: str, *tools: str, **more: Any) -> ToolServer:
@@ -176,13 +176,13 @@ class House:
             kind="mcp",
             url=f"{url}/mcp",
             owner="operator",
-            status=more.get("status", Status.ACTIVE),
+            status=more.get("status", RegistrationStatus.ACTIVE),
             ceiling=more.get("ceiling", ("*",)),
             facts={"era": "modern", "protocol_version": "2026-07-28"},
-            tools=tuple(Tool(tool, {"name": tool, "inputSchema": more.get("schema", {"type": "object"})}) for tool in tools),
+            tools=tuple(McpTool(tool, {"name": tool, "inputSchema": more.get("schema", {"type": "object"})}) for tool in tools),
         )
         await self.gateway.registry.add(entry)
-        await self.gateway.database.refresh()
+        await self.gateway.database.refresh_epochs()
         return server
 
     async def rpc(self, path: str, token: str, method: str, params: Any, **headers: str) -> httpx.Response:

@@ -16,7 +16,7 @@ async def looking(*logs: TaskLog) -> AsyncIterator[None]:
     async def look() -> None:
         while True:
             for log in logs:
-                await (_look_again(log) if log._database.sqlite else log.look())
+                await (_look_again(log) if log._database.is_sqlite else log.poll_other_processes())
             await asyncio.sleep(EVERY)
 
     looks = asyncio.create_task(look())
@@ -29,6 +29,6 @@ async def looking(*logs: TaskLog) -> AsyncIterator[None]:
 
 async def _look_again(log: TaskLog) -> None:
     """Of two processes on one SQLite file, which tests have and nobody else: whoever follows asks the database again."""
-    for row in list(log._tails.awaited()):
-        if (tail := log._tails.find(row.tenant, row.id)) is not None:
-            tail.forget()
+    for row in list(log._live_events.awaited_rows()):
+        if (tail := log._live_events.find(row.tenant, row.id)) is not None:
+            tail.invalidate()

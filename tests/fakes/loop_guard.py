@@ -22,8 +22,8 @@ READERS: tuple[Callable[..., Any], ...] = (
     a2a_rest._read_event,
     a2a_rest._read_task,
     mcp_wire.read_envelope,
-    frames.parsed,
-    bodies._model,
+    frames.parse_json,
+    bodies._parse_model,
 )
 
 

@@ -10,8 +10,8 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CreateMessageResult, ElicitResult, ListRootsResult, Root, TextContent
 
-from registry.cards.card import Family, Status
-from registry.rows import Candidate, offered
+from registry.cards.card import Family, RegistrationStatus
+from registry.rows import Candidate, offer_fields
 from tests.fakes.house import House
 from tests.fakes.mcp_servers import Era, Gate, mcp_server
 
@@ -84,12 +84,12 @@ async def probed(home: House, url: str, name: str = "desk") -> None:
         kind="mcp",
         url=url,
         owner="operator",
-        status=Status.ACTIVE,
+        status=RegistrationStatus.ACTIVE,
         facts=found.facts,
-        **offered(lists),
+        **offer_fields(lists),
     )
     await home.gateway.registry.add(entry)
-    await home.gateway.database.refresh()
+    await home.gateway.database.refresh_epochs()
 
 
 def text(result: Any) -> str:

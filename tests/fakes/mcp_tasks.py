@@ -31,7 +31,7 @@ class Pace:
 
     def patient(self, so: bool = True) -> None:
         """The gateway waits for what comes, or not at all."""
-        self._monkeypatch.setattr(agent_tasks, "PATIENCE_SECONDS", 3600.0 if so else 0.0)
+        self._monkeypatch.setattr(agent_tasks, "SYNC_WAIT_SECONDS", 3600.0 if so else 0.0)
 
     def finish(self) -> None:
         """All that jobs do is done, and takes no time from now on."""
@@ -55,7 +55,7 @@ async def jobs(home: House) -> None:
     selection = {"name": "kit", "tools": ["jobs"], "aliases": {name: f"jobs/{name}" for name in JOBS}}
     made = await home.http.post("/api/virtual-servers", json=selection, headers=headers)
     assert made.status_code == 201, made.text
-    await home.gateway.database.refresh()
+    await home.gateway.database.refresh_epochs()
 
 
 async def ask(home: House, method: str, params: dict[str, Any], user: str = "admin", capabilities: Any = None, path: str = PLACE) -> Any:

@@ -12,9 +12,9 @@ import httpx
 from policies.delegation.chain import Delegation, Hop
 from policies.delegation.permissions import Permissions
 from policies.delegation.principal import Principal
-from policies.tokens.hop_tokens import Exchange, Exchanged, ExchangeRefused
-from policies.tokens.person_tokens import Redeemed, Redeeming
-from registry.cards.card import Family, Registration, Status
+from policies.tokens.hop_tokens import ExchangeRefused, TokenExchangeRequest, TokenExchangeResponse
+from policies.tokens.person_tokens import AssertionExchangeRequest, AssertionExchangeResponse
+from registry.cards.card import Family, Registration, RegistrationStatus
 
 SECRET = "s3cret:with/odd+signs"
 ACCESS = "urn:ietf:params:oauth:token-type:access_token"
@@ -30,7 +30,7 @@ SALES = Registration(
     name="sales",
     family=Family.AGENT,
     kind="a2a",
-    status=Status.ACTIVE,
+    status=RegistrationStatus.ACTIVE,
     url="https://sales.test/a2a",
     owner="operator",
     ceiling=("*",),
@@ -54,21 +54,21 @@ class FakeClients:
         self.jwks = ""
         self._clients = {client.client_id: client for client in clients}
 
-    def client(self, client_id: str) -> Registration | None:
+    def find_client(self, client_id: str) -> Registration | None:
         return self._clients.get(client_id)
 
     def verify_secret(self, client_id: str, secret: str) -> bool:
         return hmac.compare_digest(secret.encode(), SECRET.encode())
 
-    def client_jwks(self, client_id: str) -> str:
+    def jwks_of_client(self, client_id: str) -> str:
         return self.jwks
 
 
 def agents() -> FakeClients:
     return FakeClients(
         SALES,
-        replace(SALES, name="new", client_id="c_new", status=Status.PENDING),
-        replace(SALES, name="bad", client_id="c_bad", status=Status.QUARANTINED),
+        replace(SALES, name="new", client_id="c_new", status=RegistrationStatus.PENDING),
+        replace(SALES, name="bad", client_id="c_bad", status=RegistrationStatus.QUARANTINED),
         replace(SALES, name="crm", client_id="c_crm", family=Family.SERVER),
     )
 
@@ -77,35 +77,35 @@ class FakeExchanger:
     """Grants what is asked for, or raises `refusal`. Whoever names its own URL renews."""
 
     def __init__(self) -> None:
-        self.asked: list[Exchange] = []
+        self.asked: list[TokenExchangeRequest] = []
         self.refusal: ExchangeRefused | None = None
 
-    def is_renewal(self, asked: Exchange) -> bool:
+    def is_renewal(self, asked: TokenExchangeRequest) -> bool:
         return asked.resource == asked.agent_audience
 
-    async def renew(self, asked: Exchange) -> Exchanged:
+    async def renew(self, asked: TokenExchangeRequest) -> TokenExchangeResponse:
         return replace(await self.exchange(asked), renewed=True)
 
-    async def exchange(self, asked: Exchange) -> Exchanged:
+    async def exchange(self, asked: TokenExchangeRequest) -> TokenExchangeResponse:
         self.asked.append(asked)
         if self.refusal is not None:
             raise self.refusal
         alice = Principal("acme", "https://idp.test", "alice")
-        scope = Permissions.of(asked.scope.split(" ") if asked.scope else ["agent:*"])
-        return Exchanged("new.hop.token", 120, asked.scope, Delegation(alice, scope, 0.0, (Hop("sales"),), 4, "x1", "g1", "T1"))
+        scope = Permissions.parse(asked.scope.split(" ") if asked.scope else ["agent:*"])
+        return TokenExchangeResponse("new.hop.token", 120, asked.scope, Delegation(alice, scope, 0.0, (Hop("sales"),), 4, "x1", "g1", "T1"))
 
 
 class NoRedeemer:
     """Takes no identity assertion."""
 
-    async def redeem(self, asked: Redeeming) -> Redeemed:
+    async def redeem(self, asked: AssertionExchangeRequest) -> AssertionExchangeResponse:
         raise ExchangeRefused("invalid_grant", "not here")
 
 
 class NoKeys:
     """Binds no token."""
 
-    async def key(self, scope: Any, tenant: str) -> str:
+    async def find_key_thumbprint(self, scope: Any, tenant: str) -> str:
         return ""
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection, event
 
-from gateway.storage.database import Batch, Database, NotKept, NotRead
+from gateway.storage.database import Batch, Database, ReadFailed, WriteFailed
 
 T = TypeVar("T")
 Fate = Literal["kept", "refused", "kept unseen"]
@@ -17,23 +17,23 @@ class Shaky:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.sqlite = database.sqlite
+        self.sqlite = database.is_sqlite
         self.writes: list[Fate] = []
         self.reads = 0  # so many are not answered
 
     async def write(self, work: Callable[[Batch], T]) -> T:
         fate = self.writes.pop(0) if self.writes else "kept"
         if fate == "refused":
-            raise NotKept
+            raise WriteFailed
         result = await self._database.write(work)
         if fate == "kept unseen":
-            raise NotKept
+            raise WriteFailed
         return result
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         if self.reads:
             self.reads -= 1
-            raise NotRead
+            raise ReadFailed
         return await self._database.read(work)
 
     def post(self, work: Callable[[Batch], Any]) -> None:
@@ -43,7 +43,7 @@ class Shaky:
 @asynccontextmanager
 async def read_only(database: Database) -> AsyncIterator[None]:
     """The database takes no write within this block, as on a read-only disk or a standby server, but answers questions."""
-    if not database.sqlite:
+    if not database.is_sqlite:
         setting = "SET SESSION default_transaction_read_only = {}"
         await database.write(lambda batch: batch.connection.exec_driver_sql(setting.format("on")) and None)
         yield
@@ -55,7 +55,7 @@ async def read_only(database: Database) -> AsyncIterator[None]:
         connection.execute(f"PRAGMA query_only = {'on' if shut else 'off'}")
 
     event.listen(database.engine, "checkout", checked_out)
-    with suppress(NotKept):  # a connection made just now is shut already
+    with suppress(WriteFailed):  # a connection made just now is shut already
         await database.write(lambda batch: batch.connection.exec_driver_sql("PRAGMA query_only = on") and None)
     yield
     shut = False

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from adapters.mcp_client.wire.peer import Listener, Listening, PeerRefused
+from adapters.mcp_client.wire.peer import ListenFilter, McpListener, PeerRefused
 from tests.fakes.clock import leap
 
 ABLE: Mapping[str, Any] = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {"listChanged": True}}
@@ -26,7 +26,7 @@ class ScriptedPeer:
         self.answers = answers
         self.heard: list[tuple[str, Any]] = []
         self.asked: list[tuple[str, Any]] = []
-        self.granted: list[Listening] = []
+        self.granted: list[ListenFilter] = []
         self.thinks = 0.0  # seconds before an answer, in which the clock leaps
         self.hanging = asyncio.Event()  # set while a question without an answer waits
         self.withdrawn = 0
@@ -52,7 +52,7 @@ class ScriptedPeer:
             await asyncio.sleep(0)  # what is due is done first
         return Raw(json.dumps(answer(self.asked[-1][1]) if isinstance(answer, Callable) else answer).encode())
 
-    async def acknowledged(self, granted: Listening) -> None:
+    async def on_acknowledged(self, granted: ListenFilter) -> None:
         self.granted.append(granted)
         self._news.set()
 
@@ -67,4 +67,4 @@ class ScriptedPeer:
                 await self._news.wait()
 
 
-_: type[Listener] = ScriptedPeer
+_: type[McpListener] = ScriptedPeer

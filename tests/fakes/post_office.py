@@ -10,12 +10,12 @@ from adapters.upstream.egress import Egress, Lookup
 from gateway.storage.database import Database
 from gateway.tasks.events.entries import artifact_body
 from gateway.tasks.log import TaskEvent, TaskLog, TaskRow
-from gateway.tasks.webhooks.configs import Push
-from gateway.tasks.webhooks.delivery import Postman, Seal
+from gateway.tasks.webhooks.configs import WebhookConfigs
+from gateway.tasks.webhooks.delivery import WebhookDelivery, WebhookSigner
 from gateway.tasks.webhooks.outbox import Outbox
 from policies.ids import new_id
 from policies.keys.signing import SigningKeys
-from registry.rows import Unsealed
+from registry.rows import PlaintextSettings
 from tests.fakes.clock import Clock
 
 ALICE, BOB = "default|issuer|alice", "default|issuer|bob"
@@ -34,9 +34,9 @@ class PostOffice:
         self.keys = SigningKeys.open(home)
         self.egress = Egress(allow, lookup=lookup)
         self.tasks = TaskLog(database, self.clock.us, "p1")
-        self.push = Push(database, self.egress.vet, new_id, self.clock.us, Unsealed())
-        self.outbox = Outbox(database, new_id, self.clock.us, Unsealed())
-        self.postman = Postman(self.outbox, self.tasks, self.egress, Seal(self.keys, ISSUER, self.clock), lambda: 0.5)
+        self.push = WebhookConfigs(database, self.egress.vet, new_id, self.clock.us, PlaintextSettings())
+        self.outbox = Outbox(database, new_id, self.clock.us, PlaintextSettings())
+        self.postman = WebhookDelivery(self.outbox, self.tasks, self.egress, WebhookSigner(self.keys, ISSUER, self.clock), lambda: 0.5)
 
     async def close(self) -> None:
         await self.postman.close()
@@ -46,15 +46,15 @@ class PostOffice:
         """Rounds with `seconds` before each, and all that they send."""
         for _ in range(count):
             self.clock.now += seconds
-            await self.postman.round()
-            await self.postman.settle()
+            await self.postman.run_once()
+            await self.postman.wait_until_idle()
 
     async def open(self, owner: str = ALICE, tenant: str = "default") -> TaskRow:
         """A task with its first two events."""
         now = self.clock.us()
         names = {"decision_id": "d", "grant_id": "g", "parent_id": "", "txn": "x"}
         row = TaskRow(tenant, new_id("t"), owner, "c1", "sales", TaskState.SUBMITTED, **names, created=now, updated=now)
-        row, events = self.tasks.opening(row, Message(message_id="m1", role=Role.USER, parts=(Part(text="go"),)))
+        row, events = self.tasks.opening_events(row, Message(message_id="m1", role=Role.USER, parts=(Part(text="go"),)))
         await self.database.write(lambda batch: self.tasks.open(batch, row, events))
         return row
 

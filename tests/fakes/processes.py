@@ -6,25 +6,25 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from adapters.contract import Call, Done, Event, Progress, Ref, Turn, VendorRef
+from adapters.contract import Call, Done, Event, Progress, RefLearned, Turn, VendorRef
 from adapters.mcp_client.wire.messages import McpAnswer, McpRequest
 from adapters.task import Message, Part, Role, text_of
-from gateway.calls.authorizer import Ledger
-from gateway.calls.broker import Broker, Sending, ServerCall
-from gateway.calls.outgoing.telemetry import UpstreamCalls
-from gateway.calls.outgoing.upstreams import Outside, Trail
+from gateway.calls.authorizer import CallAuthorizer
+from gateway.calls.broker import AgentRequest, Broker, ToolServerRequest
+from gateway.calls.outgoing.telemetry import CallTelemetry
+from gateway.calls.outgoing.upstreams import TraceContext, Upstreams
 from gateway.calls.resumption.takeover import Takeover
 from gateway.server.composition.process import Gateway
 from gateway.server.settings import Settings
 from gateway.storage.tables import processes
 from gateway.tasks.log import TaskLog, TaskRecord
-from gateway.tasks.turns.store import Memory
+from gateway.tasks.turns.store import TaskStores
 from policies.callers import Caller
 from policies.delegation.principal import Principal
-from policies.delegation.rulings import calling
+from policies.delegation.rulings import act_of_calling_tool
 from policies.ids import new_id, now_us
-from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_user_token
-from registry.cards.card import Family, Registration, Status, Tool
+from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_development_token
+from registry.cards.card import Family, McpTool, Registration, RegistrationStatus
 from registry.rows import Candidate
 from tests.fakes.house import ROLES, URL, USERS
 from tests.fakes.looks import looking
@@ -55,7 +55,7 @@ class ScriptedAgents:
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         self.calls.append((text_of(turn.message.parts), call))
         if self.names:
-            yield Ref(VendorRef("c", f"v-{len(self.calls)}"))
+            yield RefLearned(VendorRef("c", f"v-{len(self.calls)}"))
         async for event in self.script(turn, call):
             yield event
 
@@ -95,38 +95,46 @@ class Process:
         self.shaky = Shaky(gateway.database)
         self.ahead = 0  # microseconds by which the clock of tasks is ahead
         tasks = TaskLog(self.shaky, lambda: now_us() + self.ahead, gateway.process)  # type: ignore[arg-type]  # it does what is needed
-        self.memory = Memory(self.shaky, gateway.audit, gateway.grants, tasks, new_id, now_us)  # type: ignore[arg-type]  # see above
+        self.memory = TaskStores(self.shaky, gateway.audit, gateway.grants, tasks, new_id, now_us)  # type: ignore[arg-type]  # see above
         self.headers: Callable[[Registration], Mapping[str, str]] = lambda _: {}
-        outside = Outside(agents, tools, lambda target: self.headers(target), 60.0, 60.0)
-        ledger = Ledger(gateway.authority, gateway.tokens, self.memory, outside, gateway.spool)
-        self.broker = Broker(gateway.registry, ledger, self.memory, outside, gateway.front_door, calls=UpstreamCalls(gateway.metrics))
-        self.takeover = Takeover(self.broker, ledger, gateway.authority, gateway.callers, memory=self.memory, outside=outside)
+        outside = Upstreams(agents, tools, lambda target: self.headers(target), 60.0, 60.0)
+        ledger = CallAuthorizer(gateway.authority, gateway.hop_tokens, self.memory, outside, gateway.spool)
+        self.broker = Broker(gateway.registry, ledger, self.memory, outside, gateway.front_door, calls=CallTelemetry(gateway.metrics))
+        self.takeover = Takeover(self.broker, ledger, gateway.authority, gateway.caller_resolver, stores=self.memory, upstreams=outside)
 
     async def caller(self, user: str = "alice") -> Caller:
-        token = mint_user_token(self.gateway.keys, Principal("default", DEVELOPMENT_ISSUER, user), URL, None, 3600)
-        return await self.gateway.callers.admit(token, (URL,))
+        token = mint_development_token(self.gateway.keys, Principal("default", DEVELOPMENT_ISSUER, user), URL, None, 3600)
+        return await self.gateway.caller_resolver.authenticate(token, (URL,))
 
     async def registered(self) -> "Process":
         """With an agent `sales` and a server `inventory`."""
         for name, family, kind in (("sales", Family.AGENT, "a2a"), ("inventory", Family.SERVER, "mcp")):
-            tools = (Tool("check", {"name": "check", "inputSchema": {"type": "object"}}),) if family is Family.SERVER else ()
-            given = {"owner": "operator", "status": Status.ACTIVE, "url": f"http://{name}.test/", "tools": tools}
+            tools = (McpTool("check", {"name": "check", "inputSchema": {"type": "object"}}),) if family is Family.SERVER else ()
+            given = {"owner": "operator", "status": RegistrationStatus.ACTIVE, "url": f"http://{name}.test/", "tools": tools}
             await self.gateway.registry.add(Candidate(tenant="default", name=name, family=family, kind=kind, **given))
         return self
 
     async def looked(self, task_id: str, user: str = "alice") -> TaskRecord:
         """A task as it stands, read past all shakiness."""
         log = TaskLog(self.gateway.database, now_us, self.gateway.process)
-        return await log.record("default", (await self.caller(user)).principal.owner, task_id)
+        return await log.read_record("default", (await self.caller(user)).principal.owner_key, task_id)
 
 
-def sending(text: str, **more: Any) -> Sending:
+def sending(text: str, **more: Any) -> AgentRequest:
     message = {name: more.pop(name) for name in ("task_id", "context_id", "message_id") if name in more}
-    return Sending("sales", Message(**{"message_id": "m_1", **message}, role=Role.USER, parts=(Part(text=text),)), Trail(), **more)
+    return AgentRequest(
+        "sales", Message(**{"message_id": "m_1", **message}, role=Role.USER, parts=(Part(text=text),)), TraceContext(), **more
+    )
 
 
-def tool_call(text: str) -> ServerCall:
-    return ServerCall("inventory", calling("inventory", "check"), {"sku": text}, McpRequest(7, "check", b"{}", b"{}", modern=True), Trail())
+def tool_call(text: str) -> ToolServerRequest:
+    return ToolServerRequest(
+        "inventory",
+        act_of_calling_tool("inventory", "check"),
+        {"sku": text},
+        McpRequest(7, "check", b"{}", b"{}", is_modern=True),
+        TraceContext(),
+    )
 
 
 @asynccontextmanager
@@ -134,10 +142,10 @@ async def process(home: Path, database_url: str, agents: ScriptedAgents | None =
     """Started as far as it needs to be: nothing happens by itself, but that it looks for what others did."""
     gateway = Gateway(Settings(home=home, database={"url": database_url}, roles=ROLES, users=USERS, server={"public_url": URL}))
     gateway.database.start()
-    await gateway.database.refresh()
+    await gateway.database.refresh_epochs()
     await gateway.registry.reload()
     row = {"id": gateway.process, "started": now_us(), "seen": now_us()}
-    await gateway.database.write(lambda batch: gateway.audit.open(batch.connection, batch))
+    await gateway.database.write(lambda batch: gateway.audit.begin_chain(batch.connection, batch))
     await gateway.database.write(lambda batch: batch.add(processes, row))
     built = Process(gateway, agents or ScriptedAgents(), ScriptedTools())
     async with looking(built.memory.tasks):

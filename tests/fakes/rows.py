@@ -34,7 +34,7 @@ class Rows:
         with self._engine.connect() as connection:
             batch = Batch(connection)
             answer = work(batch)
-            batch.keep()
+            batch.commit()
             return answer
 
     async def write(self, work: Callable[[Batch], T]) -> T:

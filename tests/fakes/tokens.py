@@ -6,16 +6,16 @@ import pytest
 
 from policies.delegation.principal import Principal
 from policies.keys.signing import SigningKeys
-from policies.tokens.verifier import DEVELOPMENT_ISSUER, Identity, TokenRefused
+from policies.tokens.verifier import DEVELOPMENT_ISSUER, TokenRefused, TokenVerifier
 
 GW = "https://gw.test"
 ALICE = Principal("acme", DEVELOPMENT_ISSUER, "alice")
 
 
-async def refusal(identity: Identity, token: str, audiences: tuple[str, ...] = (GW,)) -> str:
+async def refusal(identity: TokenVerifier, token: str, audiences: tuple[str, ...] = (GW,)) -> str:
     with pytest.raises(TokenRefused) as refused:
         await identity.verify(token, audiences)
-    assert identity.cached(token, audiences) is None
+    assert identity.find_cached(token, audiences) is None
     return refused.value.reason
 
 

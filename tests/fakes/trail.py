@@ -5,11 +5,11 @@ from typing import Any
 
 from sqlalchemy import Table
 
-from policies.audit.cuts import TYPE as CUT
-from policies.audit.cuts import Cut
-from policies.audit.heads import TYPE as HEAD
-from policies.audit.log import Audit, Head
-from policies.keys.signing import NotOurs, SigningKeys
+from policies.audit.cuts import CUT_JWT_TYPE as CUT
+from policies.audit.cuts import AuditCut
+from policies.audit.heads import HEAD_JWT_TYPE as HEAD
+from policies.audit.log import AuditLog, ChainHead
+from policies.keys.signing import NotSignedByUs, SigningKeys
 
 Row = dict[str, Any]
 
@@ -37,16 +37,16 @@ def genesis(*before: object) -> Row:
 
 def chain_of(records: int | Iterable[Mapping[str, Any]], name: str = "a_1", start: int = 0) -> list[Row]:
     """So many decisions a microsecond apart from `start`, or the given records."""
-    batch, audit = Rows(), Audit(name, lambda: 1_700_000_000_000_000)
+    batch, audit = Rows(), AuditLog(name, lambda: 1_700_000_000_000_000)
     if isinstance(records, int):
         records = [record(number, start + number + 1) for number in range(records)]
     for each in records:
-        audit.append(batch, each)
+        audit.record(batch, each)
     return batch.rows
 
 
-def last(rows: list[Row]) -> Head:
-    return Head(rows[-1]["chain"], rows[-1]["seq"], rows[-1]["hash"])
+def last(rows: list[Row]) -> ChainHead:
+    return ChainHead(rows[-1]["chain"], rows[-1]["seq"], rows[-1]["hash"])
 
 
 def head_of(keys: SigningKeys, row: Mapping[str, Any]) -> str:
@@ -56,7 +56,7 @@ def head_of(keys: SigningKeys, row: Mapping[str, Any]) -> str:
 def cut_at(keys: SigningKeys, rows: list[Row], seq: int) -> str:
     """The statement of a cut up to the record `seq` of a whole chain."""
     gone = rows[seq - 1]
-    return keys.sign(Cut(gone["chain"], seq, gone["hash"], seq, 1, seq).claims(1), CUT)
+    return keys.sign(AuditCut(gone["chain"], seq, gone["hash"], seq, 1, seq).claims(1), CUT)
 
 
 class Plain:
@@ -73,5 +73,5 @@ class Plain:
     def verify(self, token: str, typ: str) -> Mapping[str, Any]:
         claims, signed = self.said.get(token, ({}, ""))
         if signed != typ:
-            raise NotOurs("type")
+            raise NotSignedByUs("type")
         return claims

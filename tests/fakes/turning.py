@@ -14,10 +14,10 @@ from adapters.task import TERMINAL, Artifact, Message, Part, Role, TaskState
 from gateway.storage.database import Database
 from gateway.tasks.log import TaskLog, TaskRecord, TaskRow
 from gateway.tasks.turns.journal import TurnLimits
-from gateway.tasks.turns.store import Memory, Turned, Turns
-from policies.audit.log import Audit
+from gateway.tasks.turns.store import TaskStores, TurnRecorder, TurnState
+from policies.audit.log import AuditLog
 from policies.delegation.grants import Grants
-from policies.tables import audit as audit_table
+from policies.tables import audit_records as audit_table
 from tests.fakes.a2a_calls import call_to
 from tests.fakes.clock import Clock
 from tests.fakes.outages import Shaky
@@ -68,25 +68,25 @@ class Desk:
         self.shaky = Shaky(database)
         self.clock = Clock()
         self.pauses: list[float] = []
-        audit = Audit("a_1", self.clock.us)
+        audit = AuditLog("a_1", self.clock.us)
         database.enlist(audit)
         self.log = TaskLog(self.shaky, self.clock.us, "p_1")  # type: ignore[arg-type]  # it does what the log needs
         numbers = itertools.count()
         new_id: Callable[[str], str] = lambda prefix: f"{prefix}_{next(numbers)}"  # noqa: E731 (as the gateway's is given)
         grants = Grants(self.shaky, self.clock)
-        self.memory = Memory(self.shaky, audit, grants, self.log, new_id, self.clock.us)  # type: ignore[arg-type]  # see above
-        self.turns = Turns(self.memory, self._pause)
+        self.memory = TaskStores(self.shaky, audit, grants, self.log, new_id, self.clock.us)  # type: ignore[arg-type]  # see above
+        self.turns = TurnRecorder(self.memory, self._pause)
 
     def limit(self, limits: TurnLimits) -> None:
         """From now on no more is kept of one turn."""
         self.memory = dataclasses.replace(self.memory, turn_limits=limits)
-        self.turns = Turns(self.memory, self._pause)
+        self.turns = TurnRecorder(self.memory, self._pause)
 
     async def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
         await asyncio.sleep(0)
 
-    async def opened(self, name: str = "t_1") -> Turned:
+    async def opened(self, name: str = "t_1") -> TurnState:
         row = TaskRow(
             tenant="default",
             id=name,
@@ -101,17 +101,17 @@ class Desk:
             created=self.clock.us(),
             updated=self.clock.us(),
         )
-        opened = Turned(*self.log.opening(row, words("please")))
+        opened = TurnState(*self.log.opening_events(row, words("please")))
         await self.database.write(lambda batch: self.log.open(batch, opened.row, opened.events))
         return opened
 
-    async def run(self, *script: Act, stream: bool = True, opened: Turned | None = None) -> Turned:
+    async def run(self, *script: Act, stream: bool = True, opened: TurnState | None = None) -> TurnState:
         async with asyncio.timeout(SECONDS):
             turn = Turn(words("please"), stream=stream)
             return await self.turns.run(Scripted(*script), turn, call_to("http://agent.test"), opened or await self.opened())
 
     async def record(self, name: str = "t_1") -> TaskRecord:
-        return await TaskLog(self.database, self.clock.us, "p_1").record("default", "default|dev|alice", name)
+        return await TaskLog(self.database, self.clock.us, "p_1").read_record("default", "default|dev|alice", name)
 
     async def _stands(self, name: str, so: Callable[[TaskRow], bool]) -> bool:
         return so((await self.record(name)).row)
@@ -122,7 +122,7 @@ class Desk:
 
     async def ended(self, name: str = "t_1") -> TaskRecord:
         """The record, once the task has ended; and a check that it has done so once."""
-        await until(lambda: self._stands(name, lambda row: row.ended))
+        await until(lambda: self._stands(name, lambda row: row.has_ended))
         record = await self.record(name)
         states = [json.loads(event.body)["state"] for event in record.events if event.kind == "status"]
         assert [state for state in states if state in TERMINAL] == [record.row.state] == [states[-1]]

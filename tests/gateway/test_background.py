@@ -4,7 +4,7 @@ import asyncio
 
 from structlog.testing import capture_logs
 
-from gateway.background import let_go
+from gateway.background import run_in_background
 
 
 async def fail() -> None:
@@ -13,7 +13,7 @@ async def fail() -> None:
 
 async def test_what_it_fails_of_is_in_the_log_and_a_cancellation_is_no_failure() -> None:
     with capture_logs() as said:
-        failing, waiting = let_go(fail(), "work_lost", task_id="t_1"), let_go(asyncio.sleep(60), "work_lost")
+        failing, waiting = run_in_background(fail(), "work_lost", task_id="t_1"), run_in_background(asyncio.sleep(60), "work_lost")
         waiting.cancel()
         await asyncio.wait([failing, waiting])
         await asyncio.sleep(0)

@@ -2,7 +2,7 @@
 
 import importlib
 
-from gateway.ingress.http.errors import TABLE
+from gateway.ingress.http.errors import ERROR_MAPPINGS
 from tests.house.errors import INSIDE, exceptions
 from tests.house.source import Source, product
 
@@ -16,7 +16,7 @@ def named(path: str) -> type[Exception]:
 def test_every_exception_has_a_row_or_stays_inside() -> None:
     reaching = exceptions(list(product())) - set(INSIDE)
     assert len(reaching) > 20
-    assert sorted(path for path in reaching if not any(kind in TABLE for kind in named(path).__mro__)) == []
+    assert sorted(path for path in reaching if not any(kind in ERROR_MAPPINGS for kind in named(path).__mro__)) == []
 
 
 def test_nothing_that_stays_inside_is_forgotten_there() -> None:

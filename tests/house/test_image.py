@@ -12,8 +12,8 @@ import httpx
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from gateway.cli.local.configuration_check import troubles
-from gateway.ingress.http.authentication import hosts_of
+from gateway.cli.local.configuration_check import find_problems
+from gateway.ingress.http.authentication import own_hosts
 from gateway.server.settings import Settings
 from tests.fakes.ports import free_port
 from tests.fakes.waiting import until
@@ -142,12 +142,12 @@ def test_every_step_of_the_image_is_replayed_and_the_gateway_answers(tmp_path: P
 def test_what_the_image_documents_answers_at_the_published_port(tmp_path: Path) -> None:
     """With host 0.0.0.0 and no public_url, the gateway answers at the loopback address that `docker run -p` publishes."""
     given = Settings(host="0.0.0.0", identity={"development": documented_variables()["INTERLOCK_IDENTITY__DEVELOPMENT"]})
-    assert given.public_url == "http://127.0.0.1:8080" and given.development
-    hosts = hosts_of(given.public_url, given.host, given.port)
+    assert given.public_url == "http://127.0.0.1:8080" and given.is_development
+    hosts = own_hosts(given.public_url, given.host, given.port)
     assert {"127.0.0.1:8080", "localhost:8080"} <= hosts and "0.0.0.0:8080" not in hosts
-    assert [trouble.fatal for trouble in troubles(given, {})] == [False]
-    assert any(trouble.fatal for trouble in troubles(Settings(host="0.0.0.0", identity={"development": "off"}), {}))
-    assert hosts_of("https://gw.example", "0.0.0.0", 8080) == {"gw.example"}
+    assert [trouble.is_fatal for trouble in find_problems(given, {})] == [False]
+    assert any(trouble.is_fatal for trouble in find_problems(Settings(host="0.0.0.0", identity={"development": "off"}), {}))
+    assert own_hosts("https://gw.example", "0.0.0.0", 8080) == {"gw.example"}
 
 
 GOOD = """FROM x AS a

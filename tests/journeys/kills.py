@@ -22,11 +22,11 @@ from sqlalchemy import text
 
 from gateway.storage.database import engine_for
 from policies.audit.heads import read_heads
-from policies.audit.proof import Proof, prove, rows_of
+from policies.audit.proof import Proof, read_rows, verify_chains
 from policies.delegation.principal import Principal
 from policies.ids import now_us
 from policies.keys.signing import SigningKeys
-from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_user_token
+from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_development_token
 from tests.bench.echo import answered, body_of, reply
 from tests.bench.processes import environment
 from tests.fakes.a2a_agents import serving
@@ -185,7 +185,7 @@ class Gateway:
 
     def tokens(self) -> dict[str, str]:
         keys = SigningKeys.open(self.data)
-        return {user: mint_user_token(keys, Principal("default", DEVELOPMENT_ISSUER, user), self.url, None, 3600) for user in USERS}
+        return {user: mint_development_token(keys, Principal("default", DEVELOPMENT_ISSUER, user), self.url, None, 3600) for user in USERS}
 
     def heads(self) -> list[str]:
         return read_heads(self.data / "audit.heads")
@@ -199,7 +199,7 @@ class Gateway:
 
     def proof(self, rows: list[dict[str, Any]] | None = None) -> Proof:
         with self.reading() as connection:
-            return prove(rows_of(connection) if rows is None else rows, self.heads(), SigningKeys.open(self.data))
+            return verify_chains(read_rows(connection) if rows is None else rows, self.heads(), SigningKeys.open(self.data))
 
 
 class Clients:

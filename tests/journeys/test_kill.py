@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from policies.audit.heads import TYPE
-from policies.audit.proof import rows_of
+from policies.audit.heads import HEAD_JWT_TYPE
+from policies.audit.proof import read_rows
 from policies.keys.signing import SigningKeys
 from tests.fakes.waiting import until
 from tests.journeys.kill_rounds import POINTS, killed
@@ -32,7 +32,7 @@ async def test_a_gateway_that_is_killed_loses_nothing_and_hides_nothing(kind: st
             assert done.effects > 0 and done.told > 0, done
         assert done.failed > 0
         assert built.gateway.stop(signal.SIGTERM) in (0, -signal.SIGTERM)
-        assert built.gateway.proof().sound
+        assert built.gateway.proof().is_sound
         _assert_tampering_is_found(built.gateway)
         if kind == "sqlite":
             _assert_the_command_finds_a_flipped_byte(built.gateway, tmp_path)
@@ -40,13 +40,13 @@ async def test_a_gateway_that_is_killed_loses_nothing_and_hides_nothing(kind: st
 
 def _heads(gateway: Gateway) -> list[dict[str, Any]]:
     keys = SigningKeys.open(gateway.data)
-    return [dict(keys.verify(line, TYPE)) for line in gateway.heads()]
+    return [dict(keys.verify(line, HEAD_JWT_TYPE)) for line in gateway.heads()]
 
 
 def _assert_tampering_is_found(gateway: Gateway) -> None:
     """In the chain of a process that was killed, as in that of one that ended well."""
     with gateway.reading() as connection:
-        rows = [dict(row) for row in rows_of(connection)]
+        rows = [dict(row) for row in read_rows(connection)]
     signed = {head["chain"]: head["seq"] for head in _heads(gateway)}
     assert len(signed) > 1
     for chain, seq in signed.items():
@@ -56,8 +56,8 @@ def _assert_tampering_is_found(gateway: Gateway) -> None:
         swapped = [*rows[: middle - 1], rows[middle], rows[middle - 1], *rows[middle + 1 :]]
         cut = [row for row in rows if row["chain"] != chain or row["seq"] < rows[last]["seq"]]
         for tampered in ([*rows[:middle], edited, *rows[middle + 1 :]], [*rows[:middle], *rows[middle + 1 :]], swapped, cut):
-            assert not gateway.proof(tampered).sound, chain
-        assert not gateway.proof([row for row in rows if row["chain"] != chain]).sound
+            assert not gateway.proof(tampered).is_sound, chain
+        assert not gateway.proof([row for row in rows if row["chain"] != chain]).is_sound
 
 
 def _assert_the_command_finds_a_flipped_byte(gateway: Gateway, folder: Path) -> None:

@@ -4,7 +4,7 @@ from tests.mutation.mutants import Mutant
 
 # (module, the changed line without the blanks around it, kind): why nobody could tell
 EQUAL: dict[tuple[str, str, str], str] = {
-    ("audit/cuts", "AT_ONCE = 5000  # records of one transaction", "number + 1"): "how many go at once, nobody sees",
+    ("audit/cuts", "DELETE_BATCH_SIZE = 5000  # records of one transaction", "number + 1"): "how many go at once, nobody sees",
     (
         "audit/cuts",
         'for row in connection.execute(query, execution_options={"yield_per": 1000}):',
@@ -26,9 +26,11 @@ EQUAL: dict[tuple[str, str, str], str] = {
         'found = connection.execute(query, execution_options={"yield_per": 1000})',
         "text",
     ): "all are fetched at once, the same",
-    ("authority", "self._verdicts: BoundedCache[tuple[str | None, ...], _Verdict] = BoundedCache(50_000, around.now)", "number + 1"): (
-        "the places of a cache"
-    ),
+    (
+        "authority",
+        "self._rulings: BoundedCache[tuple[str | None, ...], _CachedRuling] = BoundedCache(50_000, environment.now)",
+        "number + 1",
+    ): ("the places of a cache"),
     (
         "authority",
         "self.generation = 0  # counts what was forgotten: what follows from an earlier ruling may not hold any more",
@@ -36,10 +38,10 @@ EQUAL: dict[tuple[str, str, str], str] = {
     ): "only whether it moved is asked",
     (
         "callers",
-        "self._people: BoundedCache[int, tuple[Claims, Caller]] = BoundedCache(10_000, around.now)",
+        "self._callers_by_claims: BoundedCache[int, tuple[Claims, Caller]] = BoundedCache(10_000, environment.now)",
         "number + 1",
     ): "the places of a cache",
-    ("callers", 'async def resumed(self, tenant: str, grant_id: str, task_id: str, callee: str = "") -> Caller:', "text"): (
+    ("callers", 'async def resolve_resumed(self, tenant: str, grant_id: str, task_id: str, callee: str = "") -> Caller:', "text"): (
         "no agent has the other name, so nobody is left out"
     ),
     ("delegation/grants", "return False", "returns None"): "it is asked only whether a task is over",
@@ -57,11 +59,11 @@ EQUAL: dict[tuple[str, str, str], str] = {
     ): "its type was looked at before, and no signature tells it",
     (
         "tokens/tickets",
-        "self._known: BoundedCache[tuple[str, str], Ticket] = BoundedCache(10_000, clock)",
+        "self._cache: BoundedCache[tuple[str, str], Ticket] = BoundedCache(10_000, clock)",
         "number + 1",
     ): "the places of a cache",
-    ("cedar/engine", "ENTITIES_KEPT = 1024  # 8 KB each", "number + 1"): "the places of a cache",
-    ("cedar/engine", "if len(self._entities) >= ENTITIES_KEPT:", "GtE -> Gt"): "one more place of a cache",
+    ("cedar/engine", "ENTITIES_CACHE_SIZE = 1024  # 8 KB each", "number + 1"): "the places of a cache",
+    ("cedar/engine", "if len(self._entities) >= ENTITIES_CACHE_SIZE:", "GtE -> Gt"): "one more place of a cache",
     (
         "cedar/engine",
         "result = cedarpy.validate_policies(text, cedarpy.Schema.from_json_str(schema), release_gil=True)",
@@ -72,8 +74,8 @@ EQUAL: dict[tuple[str, str, str], str] = {
     ),
     ("tokens/client_assertion", "self._key_sets.put(digest, keys, 3600.0)", "call removed"): "the keys are read again, by the same text",
     ("tokens/client_assertion", "self._key_sets.put(digest, keys, 3600.0)", "number + 1"): "the same text gives the same keys however long",
-    ("tokens/verifier", "_CACHE_PLACES = 10_000", "number + 1"): "the places of a cache",
-    ("ids", "_DRAWN_AT_ONCE = 256", "number + 1"): "how many are drawn ahead, nobody sees",
+    ("tokens/verifier", "_CACHE_SIZE = 10_000", "number + 1"): "the places of a cache",
+    ("ids", "_IDS_PER_DRAW = 256", "number + 1"): "how many are drawn ahead, nobody sees",
     ("keys/jwks", "answer = await self._fetch(self._url, limit=DOCUMENT_MAX, timeout=5.0)", "number + 1"): "the length of a wait",
     (
         "keys/jwks",
@@ -103,10 +105,10 @@ EQUAL: dict[tuple[str, str, str], str] = {
     ("vault/store", "CACHED_MAX: Final = 10_000", "number + 1"): "the places of a cache",
     (
         "vault/store",
-        'lease, holder = hashlib.sha256(json.dumps(list(place)).encode()).hexdigest(), new_id("v")',
+        'lease, holder = hashlib.sha256(json.dumps(list(name)).encode()).hexdigest(), new_id("v")',
         "text",
     ): "a holder's name is compared with itself alone",
-    ("vault/store", "LOOK_SECONDS: Final = 0.05  # between two looks at what another process holds", "number + 1"): "the length of a wait",
+    ("vault/store", "POLL_SECONDS: Final = 0.05  # between two looks at what another process holds", "number + 1"): "the length of a wait",
 }
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, create_engine
 from policies.keys.signing import SigningKeys
 from policies.tables import metadata
 from policies.tokens.issuers import TrustedIssuer
-from policies.tokens.verifier import Identity
+from policies.tokens.verifier import TokenVerifier
 from tests.fakes.authority import Scene
 from tests.fakes.clock import Clock
 from tests.fakes.issuer import FakeIssuer
@@ -46,5 +46,5 @@ def connection() -> Iterator[Connection]:
 
 
 @pytest.fixture
-def identity(issuer: FakeIssuer, keys: SigningKeys) -> Identity:
-    return Identity(GW, keys, [TrustedIssuer(issuer.url, issuer.jwks_url)], issuer.fetch, development=True)
+def identity(issuer: FakeIssuer, keys: SigningKeys) -> TokenVerifier:
+    return TokenVerifier(GW, keys, [TrustedIssuer(issuer.url, issuer.jwks_url)], issuer.fetch, development=True)

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as with_
 
-from policies.authority import Request, errand_of
+from policies.authority import RulingRequest, requester_of
 from policies.callers import Caller
-from policies.delegation.approval import Approval, Exact
+from policies.delegation.approval import Approval, ExactContent
 from policies.delegation.chain import Hop
-from policies.delegation.history import History, Mark, Step
+from policies.delegation.history import History, HistoryMark, PriorAct
 from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act, Question
 from policies.delegation.terms import Terms
@@ -18,18 +18,18 @@ from tests.fakes.authority import ADA, ALICE, ASKING, MAIL, NORA, ONCE, READ, RE
 
 # what people are asked
 
-EXACT = Exact("{}", "hash", "definition")
+EXACT = ExactContent("{}", "hash", "definition")
 AGREED = ("acme|https://idp.test|bob", "acme|https://idp.test|carol")
 
 
-def approval(scene: Scene, caller: Caller, request: Request, **changed: Any) -> Approval:
+def approval(scene: Scene, caller: Caller, request: RulingRequest, **changed: Any) -> Approval:
     now = int(scene.clock.now * 1_000_000)
-    said = Approval("ap1", errand_of(caller, request), request.act.permission, "definition", "hash", ("large",), "approved", now + 1)
+    said = Approval("ap1", requester_of(caller, request), request.act.permission, "definition", "hash", ("large",), "approved", now + 1)
     return with_(said, **{"approvers": AGREED, **changed})
 
 
-def with_approval(request: Request, said: Approval | None, named: str = "") -> Request:
-    return with_(request, terms=Terms(exact=EXACT, approval=said, named=named))
+def with_approval(request: RulingRequest, said: Approval | None, named: str = "") -> RulingRequest:
+    return with_(request, terms=Terms(content=EXACT, approval=said, approval_id=named))
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def asking(tmp_path: Path) -> Scene:
 def test_what_asks_becomes_a_question(asking: Scene) -> None:
     ruling = asking.authority.rule(asking.caller(), refund(501))
     assert isinstance(ruling, Question)
-    assert (ruling.prompt, ruling.needed, ruling.seconds) == ("sure?", 2, 1800)
+    assert (ruling.prompt, ruling.approvals_needed, ruling.answer_valid_seconds) == ("sure?", 2, 1800)
     told = ruling.decision
     assert (told.allowed, told.reason_id, told.policies, told.approval) == (False, "approval-needed", ("large",), "")
     again = asking.authority.rule(asking.caller(), refund(501))
@@ -51,9 +51,9 @@ def test_what_asks_becomes_a_question(asking: Scene) -> None:
 def test_what_can_not_be_shown_exactly_is_not_asked(tmp_path: Path) -> None:
     scene = Scene(tmp_path, '@id("sure") @ask("sure?") forbid(principal, action, resource);')
     write = Act("writePolicy", "Key", "grants", "policy:write", "grants")
-    ruling = denied(scene, scene.caller(who=ADA), Request(write, "acme"))
+    ruling = denied(scene, scene.caller(who=ADA), RulingRequest(write, "acme"))
     assert (ruling.decision.reason_id, ruling.decision.policies) == ("policy-forbids", ("sure",))
-    assert isinstance(scene.authority.rule(scene.caller(who=ADA), Request(READ, "acme")), Question)
+    assert isinstance(scene.authority.rule(scene.caller(who=ADA), RulingRequest(READ, "acme")), Question)
 
 
 def test_what_nobody_may_is_not_asked_of_people(asking: Scene) -> None:
@@ -71,7 +71,7 @@ def test_fewer_than_the_policy_wants_now_are_not_enough(asking: Scene) -> None:
     caller, request = asking.caller(), refund(501)
     for approvers in ((), AGREED[:1]):
         ruling = asking.authority.rule(caller, with_approval(request, approval(asking, caller, request, approvers=approvers)))
-        assert isinstance(ruling, Question) and (ruling.needed, ruling.decision.approval) == (2, "")
+        assert isinstance(ruling, Question) and (ruling.approvals_needed, ruling.decision.approval) == (2, "")
 
 
 def test_an_act_that_goes_on_names_the_decision_that_used_its_approval(asking: Scene) -> None:
@@ -97,7 +97,7 @@ def test_an_approval_is_good_for_the_very_act_alone(asking: Scene, changed: dict
     caller, request = asking.caller(), refund(501)
     ruling = denied(asking, caller, with_approval(request, approval(asking, caller, request, **changed)))
     assert (ruling.decision.reason_id, ruling.note) == (reason, changed.get("reason", ""))
-    assert (ruling.decision.approval, ruling.decision.approvers, ruling.hidden) == ("", (), False)
+    assert (ruling.decision.approval, ruling.decision.approvers, ruling.is_hidden) == ("", (), False)
 
 
 def test_an_approval_is_good_for_its_person_chain_task_and_errand_alone(asking: Scene) -> None:  # attack DLG-13
@@ -120,9 +120,9 @@ def test_an_approval_is_good_for_its_person_chain_task_and_errand_alone(asking: 
     [("", "", ("x0", "t0")), ("t9", "", ("x0", "t9")), ("", "x9", ("x9", "t0")), ("t9", "x9", ("x9", "t9"))],
 )
 def test_an_errand_is_the_callers_unless_it_is_to_come(scene: Scene, task: str, txn: str, errand: tuple[str, str]) -> None:
-    found = errand_of(scene.caller(Hop("front"), Hop("desk")), refund(1, task_id=task, txn=txn))
+    found = requester_of(scene.caller(Hop("front"), Hop("desk")), refund(1, task_id=task, txn=txn))
     assert (found.txn, found.task_id) == errand
-    assert (found.tenant, found.owner, found.chain) == ("acme", ALICE.owner, ("front", "desk"))
+    assert (found.tenant, found.owner, found.chain) == ("acme", ALICE.owner_key, ("front", "desk"))
 
 
 def test_an_act_that_needs_no_approval_uses_none_up(asking: Scene) -> None:  # attack DLG-13
@@ -132,7 +132,7 @@ def test_an_act_that_needs_no_approval_uses_none_up(asking: Scene) -> None:  # a
 
 
 def of_mallory(said: Approval) -> Approval:
-    return with_(said, errand=with_(said.errand, owner="acme|https://idp.test|mallory"))
+    return with_(said, errand=with_(said.requester, owner="acme|https://idp.test|mallory"))
 
 
 # what an errand did before
@@ -140,7 +140,7 @@ def of_mallory(said: Approval) -> Approval:
 
 def test_only_policies_that_look_at_it_recall_what_was_done(tmp_path: Path) -> None:
     scene = Scene(tmp_path, ONCE)
-    assert scene.authority.recalls(REFUND) is True and scene.authority.recalls(READ) is False
+    assert scene.authority.needs_history(REFUND) is True and scene.authority.needs_history(READ) is False
 
 
 def test_rulings_by_what_was_done_before_are_never_remembered(tmp_path: Path) -> None:
@@ -156,27 +156,29 @@ def test_running_totals_are_summed_and_left_behind(tmp_path: Path) -> None:
     scene = Scene(tmp_path, TOTAL)
     before = History(version=3, totals={"amount": 700, "other": 1})
     grant = granted(scene, scene.caller(), refund(300, terms=Terms(history=before, sensitivity=1)))
-    assert grant.mark == Mark(3, {"amount": 1000, "other": 1}, 1)
+    assert grant.history_mark == HistoryMark(3, {"amount": 1000, "other": 1}, 1)
     assert denied(scene, scene.caller(), refund(301, terms=Terms(history=before))).decision.policies == ("most",)
-    assert granted(scene, scene.caller(), Request(READ, "acme", terms=Terms(sensitivity=2))).mark == Mark(taint=2)
-    assert granted(scene, scene.caller(), Request(READ, "acme", terms=Terms(history=before))).mark == Mark()
+    assert granted(scene, scene.caller(), RulingRequest(READ, "acme", terms=Terms(sensitivity=2))).history_mark == HistoryMark(taint=2)
+    assert granted(scene, scene.caller(), RulingRequest(READ, "acme", terms=Terms(history=before))).history_mark == HistoryMark()
 
 
 def test_what_goes_on_is_ruled_on_as_it_was_and_leaves_the_sums_as_they_are(tmp_path: Path) -> None:  # attack DLG-13
     scene = Scene(tmp_path, TOTAL)
     seen = History(version=4, totals={"amount": 1000, "other": 5}, calls={REFUND.permission: 1})
-    asked = refund(300, terms=Terms(history=seen, begun="d1"))
+    asked = refund(300, terms=Terms(history=seen, continues_decision_id="d1"))
     assert denied(scene, scene.caller(), asked).decision.goes_on == ""
-    going = scene.authority.uncounted(asked, seen)
+    going = scene.authority.as_continuation(asked, seen)
     assert going.terms.history == History(version=4, totals={"amount": 700, "other": 5})
     grant = granted(scene, scene.caller(), going)
-    assert grant.mark == Mark(4, {"amount": 1000, "other": 5})
+    assert grant.history_mark == HistoryMark(4, {"amount": 1000, "other": 5})
     assert (grant.decision.goes_on, grant.decision.act.verb, grant.decision.act.permission) == ("d1", "go-on-with", REFUND.permission)
     plain = granted(scene, scene.caller(), refund(300, terms=Terms(history=History())))
-    step = scene.authority.step(asked)
-    assert step == Step("d1", REFUND.permission, plain.decision.arguments, plain.decision.policy_version)
-    assert scene.authority.step(Request(REFUND, "acme")).arguments == "" != scene.authority.step(refund(301)).arguments
-    other = scene.authority.uncounted(Request(READ, "acme", {"amount": 300}, terms=Terms(history=seen)), seen)
+    step = scene.authority.prior_act_of(asked)
+    assert step == PriorAct("d1", REFUND.permission, plain.decision.arguments, plain.decision.policy_version)
+    assert (
+        scene.authority.prior_act_of(RulingRequest(REFUND, "acme")).arguments == "" != scene.authority.prior_act_of(refund(301)).arguments
+    )
+    other = scene.authority.as_continuation(RulingRequest(READ, "acme", {"amount": 300}, terms=Terms(history=seen)), seen)
     assert other.terms.history == seen  # of that act nothing is added up
 
 
@@ -187,7 +189,7 @@ def test_what_can_not_be_added_up_is_refused(tmp_path: Path, amount: Any) -> Non
     assert ruling.decision.reason_id == "not-countable" and set(ruling.decision.policies) == {"role:sales", "sum"}
     assert granted(scene, scene.caller(), refund(amount))  # nothing is counted
     assert granted(scene, scene.caller(), refund(0, terms=Terms(history=History())))
-    refused = denied(scene, scene.caller(who=RICK), Request(MAIL, "acme", {"amount": amount}, terms=Terms(history=History())))
+    refused = denied(scene, scene.caller(who=RICK), RulingRequest(MAIL, "acme", {"amount": amount}, terms=Terms(history=History())))
     assert refused.decision.reason_id == "user-lacks-permission"
 
 
@@ -198,14 +200,14 @@ def test_what_can_not_be_added_up_is_refused(tmp_path: Path, amount: Any) -> Non
 def test_what_is_sensitive_reaches_no_agent_that_is_not_cleared_for_it(scene: Scene, act: Act, hidden: bool) -> None:
     scene.clearances["acme", "front"] = 1
     caller = scene.caller(Hop("front"), Hop("desk"))
-    ruling = denied(scene, caller, Request(act, "acme", terms=Terms(sensitivity=2)))
-    assert (ruling.decision.reason_id, ruling.hidden) == ("sensitivity-exceeds-clearance", hidden)
+    ruling = denied(scene, caller, RulingRequest(act, "acme", terms=Terms(sensitivity=2)))
+    assert (ruling.decision.reason_id, ruling.is_hidden) == ("sensitivity-exceeds-clearance", hidden)
     assert ruling.decision.missing == ("clearance 2 (agent front)",)
-    assert granted(scene, caller, Request(READ, "acme", terms=Terms(sensitivity=1)))
+    assert granted(scene, caller, RulingRequest(READ, "acme", terms=Terms(sensitivity=1)))
 
 
 def test_what_an_errand_has_seen_is_told_to_nobody_who_is_not_cleared_for_it(scene: Scene) -> None:
     caller = scene.caller(Hop("front"))
-    ruling = denied(scene, caller, Request(READ, "acme", terms=Terms(clearance=1, history=History(taint=2))))
+    ruling = denied(scene, caller, RulingRequest(READ, "acme", terms=Terms(clearance=1, history=History(taint=2))))
     assert ruling.decision.reason_id == "taint-exceeds-clearance" and ruling.decision.missing == ("clearance 2 (crm)",)
-    assert granted(scene, caller, Request(READ, "acme", terms=Terms(clearance=1, history=History(taint=1))))
+    assert granted(scene, caller, RulingRequest(READ, "acme", terms=Terms(clearance=1, history=History(taint=1))))

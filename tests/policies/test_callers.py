@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as with_
 
-from policies.callers import Caller, Supposed, _key, supposed
+from policies.callers import Caller, HypotheticalCaller, _ruling_key, hypothetical_caller
 from policies.delegation.chain import Delegation, Hop
 from policies.delegation.kills import Kill, Killed
-from policies.delegation.permissions import ALL, NONE, Permissions
+from policies.delegation.permissions import ALL_PERMISSIONS, NO_PERMISSIONS, Permissions
 from policies.delegation.principal import Principal
 from policies.tokens.claims import Claims
 from policies.tokens.verifier import TokenRefused
@@ -44,7 +44,7 @@ def scene(scene: Scene) -> Scene:
 async def admitted(scene: Scene, token: str, claims: Claims | None = None) -> Caller:
     if claims is not None:
         scene.claims[token] = claims
-    return await scene.callers.admit(token, (GW,))
+    return await scene.callers.authenticate(token, (GW,))
 
 
 async def refusal(scene: Scene, token: str, claims: Claims | None = None) -> str:
@@ -59,7 +59,7 @@ def kill(kind: Any, name: str) -> Kill:
 
 async def stopped_elsewhere(scene: Scene, one: Kill) -> None:
     """In another process, of which this one was not told."""
-    scene.rows.keep(lambda batch: scene.kills.keep(batch, one))
+    scene.rows.keep(lambda batch: scene.kills.write(batch, one))
     scene.fresh = False
 
 
@@ -69,18 +69,18 @@ async def stopped_elsewhere(scene: Scene, one: Kill) -> None:
 async def test_a_person_comes_with_the_roles_of_now_and_what_the_token_left_them(scene: Scene) -> None:
     caller = await admitted(scene, "person")
     assert (caller.principal, caller.client_id, caller.token_id, caller.expires) == (ALICE, "c1", "j1", NOW + 60)
-    assert caller.delegation == Delegation(ALICE, ALL, NOW + 60)
+    assert caller.delegation == Delegation(ALICE, ALL_PERMISSIONS, NOW + 60)
     assert caller.thumbprint == ""
     scene.roles["alice"] = ("reader",)
     narrowed = await admitted(scene, "other", replace(PERSON, scope=crm("tool:crm.read"), thumbprint="k" * 43))
     assert narrowed.principal.roles == narrowed.delegation.principal.roles == ("reader",)
     assert (narrowed.delegation.scope, narrowed.thumbprint) == (crm("tool:crm.read"), "k" * 43)
-    assert (await admitted(scene, "none", replace(PERSON, scope=NONE))).delegation.scope == NONE
+    assert (await admitted(scene, "none", replace(PERSON, scope=NO_PERMISSIONS))).delegation.scope == NO_PERMISSIONS
 
 
 async def test_a_token_for_somebody_else_is_refused(scene: Scene) -> None:
     with pytest.raises(TokenRefused, match=r"^unknown$"):
-        await scene.callers.admit("person", ("https://elsewhere.test",))
+        await scene.callers.authenticate("person", ("https://elsewhere.test",))
 
 
 async def test_a_token_that_was_verified_before_is_believed_as_it_was_then(scene: Scene) -> None:
@@ -107,14 +107,14 @@ async def test_a_person_is_remembered_for_a_minute_until_things_are_forgotten(sc
     assert later.principal.roles == ("reader",)
     scene.roles["alice"] = ("admin",)
     assert await admitted(scene, "person") is later
-    scene.callers.forget()
+    scene.callers.invalidate()
     assert (await admitted(scene, "person")).principal.roles == ("admin",)
     assert scene.forgotten == [("", "")]
 
 
 async def test_a_stopped_person_is_not_let_in_though_they_were_before(scene: Scene) -> None:
     assert await admitted(scene, "person")  # and is remembered
-    scene.kills.refuse(kill("user", ALICE.owner))
+    scene.kills.enforce_before_persisted(kill("user", ALICE.owner_key))
     scene.grants["acme", "g1"] = GRANT
     for token in ("person", "vouched"):
         with pytest.raises(Killed):
@@ -123,7 +123,7 @@ async def test_a_stopped_person_is_not_let_in_though_they_were_before(scene: Sce
 
 @pytest.mark.parametrize("token", ["person", "vouched"])
 async def test_what_was_stopped_elsewhere_is_read_anew_where_nobody_told_us(scene: Scene, token: str) -> None:
-    await stopped_elsewhere(scene, kill("user", ALICE.owner))
+    await stopped_elsewhere(scene, kill("user", ALICE.owner_key))
     scene.fresh = True
     assert await admitted(scene, token)
     scene.fresh = False
@@ -138,11 +138,16 @@ async def test_an_agent_that_was_vouched_for_acts_for_its_person_under_its_ceili
     scene.ceilings["acme", "front"] = crm("tool:crm.read")
     caller = await admitted(scene, "vouched", replace(VOUCHED, thumbprint="k" * 43))
     delegation = caller.delegation
-    assert (caller.principal, delegation.actor, len(delegation.path), delegation.held()) == (ALICE, "front", 1, crm("tool:crm.read"))
+    assert (caller.principal, delegation.actor, len(delegation.path), delegation.effective_permissions()) == (
+        ALICE,
+        "front",
+        1,
+        crm("tool:crm.read"),
+    )
     assert (caller.client_id, caller.token_id, caller.expires, caller.thumbprint) == ("c1", "j1", NOW + 60, "k" * 43)
     assert (delegation.grant_id, delegation.txn, delegation.not_after) == ("", "x9", NOW + 60)
     scene.ceilings["acme", "front"] = crm("agent:*")
-    assert (await admitted(scene, "vouched")).delegation.held() == NONE
+    assert (await admitted(scene, "vouched")).delegation.effective_permissions() == NO_PERMISSIONS
     scene.ceilings["acme", "front"] = None
     assert await refusal(scene, "vouched") == "agent-not-active"
 
@@ -159,9 +164,9 @@ async def test_what_stands_for_the_task_is_one_for_a_person_and_an_agent(scene: 
 
 
 async def test_a_stopped_agent_is_let_in_on_behalf_of_nobody(scene: Scene) -> None:
-    scene.kills.refuse(kill("agent", "other"))
+    scene.kills.enforce_before_persisted(kill("agent", "other"))
     assert await admitted(scene, "vouched")
-    scene.kills.refuse(kill("agent", "front"))
+    scene.kills.enforce_before_persisted(kill("agent", "front"))
     with pytest.raises(Killed):
         await admitted(scene, "vouched")
     assert await admitted(scene, "person")
@@ -175,7 +180,7 @@ async def test_an_agent_may_what_its_grant_says_and_its_token_left_as_things_are
     caller = await admitted(scene, "hop", replace(HOP, thumbprint="k" * 43))
     delegation = caller.delegation
     assert (caller.principal, caller.principal.roles) == (delegation.principal, ("reader",))
-    assert (delegation.scope, delegation.held()) == (crm("tool:crm.read"), crm("tool:crm.read"))
+    assert (delegation.scope, delegation.effective_permissions()) == (crm("tool:crm.read"), crm("tool:crm.read"))
     assert (delegation.grant_id, delegation.task_id, delegation.txn, delegation.actor) == ("g1", "t1", "x1", "desk")
     assert (caller.client_id, caller.token_id, caller.thumbprint) == ("desk", "j1", "k" * 43)
 
@@ -204,7 +209,14 @@ async def test_a_token_that_says_other_things_than_its_grant_is_a_splice(scene: 
 
 
 @pytest.mark.parametrize(
-    "scope", [None, NONE, Permissions.of(["tool:mail.send"]), Permissions.of(["tool:*"]), Permissions.of(["tool:crm.read", "agent:x"])]
+    "scope",
+    [
+        None,
+        NO_PERMISSIONS,
+        Permissions.parse(["tool:mail.send"]),
+        Permissions.parse(["tool:*"]),
+        Permissions.parse(["tool:crm.read", "agent:x"]),
+    ],
 )
 async def test_a_token_that_says_more_than_its_grant_is_refused(scene: Scene, scope: Permissions | None) -> None:  # attack DLG-03
     assert await refusal(scene, "hop", replace(HOP, scope=scope)) == "scope"
@@ -229,11 +241,11 @@ async def test_a_token_of_no_live_grant_of_its_tenant_is_worth_nothing(scene: Sc
 
 async def test_a_grant_is_read_anew_where_nobody_told_us_what_changed(scene: Scene) -> None:
     await admitted(scene, "hop")
-    await scene.callers.acting("acme", "desk", "g1")
+    await scene.callers.resolve_agent("acme", "desk", "g1")
     assert scene.forgotten == []
     scene.fresh = False
     await admitted(scene, "hop")
-    await scene.callers.acting("acme", "desk", "g1")
+    await scene.callers.resolve_agent("acme", "desk", "g1")
     assert scene.forgotten == [("acme", "g1")] * 2
 
 
@@ -243,40 +255,40 @@ async def test_a_grant_is_read_anew_where_nobody_told_us_what_changed(scene: Sce
 async def test_the_ticket_of_a_grant_is_good_for_its_agent_alone(scene: Scene) -> None:  # attack TOK-11
     scene.roles["alice"] = ("reader",)
     scene.ceilings["acme", "desk"] = crm("tool:crm.read")
-    caller = await scene.callers.acting("acme", "desk", "g1")
+    caller = await scene.callers.resolve_agent("acme", "desk", "g1")
     assert (caller.client_id, caller.token_id, caller.expires, caller.thumbprint) == ("desk", "", NOW + 90, "")
-    assert (caller.delegation.held(), caller.principal.roles) == (crm("tool:crm.read"), ("reader",))
+    assert (caller.delegation.effective_permissions(), caller.principal.roles) == (crm("tool:crm.read"), ("reader",))
     assert (caller.delegation.grant_id, caller.delegation.task_id) == ("g1", "t1")
     for agent in ("front", "other", ""):
         with pytest.raises(TokenRefused, match=r"^ticket$"):
-            await scene.callers.acting("acme", agent, "g1")
+            await scene.callers.resolve_agent("acme", agent, "g1")
     with pytest.raises(TokenRefused, match=r"^grant-ended$"):
-        await scene.callers.acting("evil", "desk", "g1")
+        await scene.callers.resolve_agent("evil", "desk", "g1")
     scene.ceilings["acme", "desk"] = None
     with pytest.raises(TokenRefused, match=r"^agent-not-active$"):
-        await scene.callers.acting("acme", "desk", "g1")
+        await scene.callers.resolve_agent("acme", "desk", "g1")
 
 
 async def test_a_task_goes_on_with_what_is_left_of_its_grant(scene: Scene) -> None:  # attack DLG-10
     scene.roles["alice"] = ("reader",)
     scene.ceilings["acme", "desk"] = crm("tool:crm.read")
-    caller = await scene.callers.resumed("acme", "g1", "t7")
+    caller = await scene.callers.resolve_resumed("acme", "g1", "t7")
     delegation = caller.delegation
     assert scene.forgotten == [("acme", "g1")]
     assert (caller.client_id, caller.token_id, caller.expires) == ("desk", "", NOW + 90)
     assert (delegation.grant_id, delegation.task_id, delegation.txn, delegation.actor) == ("g1", "t7", "x1", "desk")
-    assert (delegation.held(), caller.principal.roles) == (crm("tool:crm.read"), ("reader",))
+    assert (delegation.effective_permissions(), caller.principal.roles) == (crm("tool:crm.read"), ("reader",))
     with pytest.raises(TokenRefused, match=r"^grant-ended$"):
-        await scene.callers.resumed("acme", "g2", "t7")
+        await scene.callers.resolve_resumed("acme", "g2", "t7")
 
 
 async def test_whoever_calls_an_agent_again_is_the_one_before_it(scene: Scene) -> None:
-    again = await scene.callers.resumed("acme", "g1", "t7", "desk")
+    again = await scene.callers.resolve_resumed("acme", "g1", "t7", "desk")
     assert (again.client_id, again.delegation.actor) == ("front", "front")
-    assert (await scene.callers.resumed("acme", "g1", "t7", "front")).delegation.actor == "desk"
+    assert (await scene.callers.resolve_resumed("acme", "g1", "t7", "front")).delegation.actor == "desk"
     scene.ceilings["acme", "desk"] = None  # it is to be called, so it must be one that may be
     with pytest.raises(TokenRefused, match=r"^agent-not-active$"):
-        await scene.callers.resumed("acme", "g1", "t7", "desk")
+        await scene.callers.resolve_resumed("acme", "g1", "t7", "desk")
 
 
 @pytest.mark.parametrize("how", ["hop", "ticket", "resumed"])
@@ -286,10 +298,10 @@ async def test_whatever_acts_by_a_grant_learns_first_what_was_stopped(scene: Sce
         case "hop":
             await admitted(scene, "hop")
         case "ticket":
-            await scene.callers.acting("acme", "desk", "g1")
+            await scene.callers.resolve_agent("acme", "desk", "g1")
         case _:
-            await scene.callers.resumed("acme", "g1", "t7")
-    assert scene.kills.active
+            await scene.callers.resolve_resumed("acme", "g1", "t7")
+    assert scene.kills.has_any
 
 
 # keys
@@ -303,29 +315,29 @@ def test_no_two_have_one_key_whose_rulings_may_differ() -> None:
         with_(base, principal=replace(ALICE, subject="bob")),
         with_(base, principal=replace(ALICE, roles=("sales", "ops"))),
         with_(base, principal=replace(ALICE, roles=("sales,ops",))),
-        with_(base, scope=ALL),
+        with_(base, scope=ALL_PERMISSIONS),
         with_(base, path=base.path[:1]),
         with_(base, path=(Hop("front"), Hop("desk"))),
         with_(base, path=(Hop("front"), Hop("other", crm("tool:crm.*")))),
         with_(base, grant_id="g2"),
         with_(base, task_id="t2"),
     ]
-    keys = [_key(one) for one in (base, *others)]
+    keys = [_ruling_key(one) for one in (base, *others)]
     assert len(set(keys)) == len(keys)
-    assert _key(with_(base, not_after=1.0)) == keys[0]
+    assert _ruling_key(with_(base, not_after=1.0)) == keys[0]
 
 
 async def test_who_comes_in_again_has_the_same_key(scene: Scene) -> None:
     first, second = await admitted(scene, "hop"), await admitted(scene, "hop", replace(HOP, token_id="j2"))
-    assert first.key == second.key != (await admitted(scene, "person")).key
+    assert first.ruling_key == second.ruling_key != (await admitted(scene, "person")).ruling_key
 
 
 def test_a_person_who_is_supposed_has_all_time_and_no_token() -> None:
-    caller = supposed(Supposed(ALICE, crm("tool:crm.*"), (Hop("front"),)))
+    caller = hypothetical_caller(HypotheticalCaller(ALICE, crm("tool:crm.*"), (Hop("front"),)))
     assert (caller.principal, caller.client_id, caller.token_id, caller.expires) == (ALICE, "", "", float("inf"))
     assert caller.delegation == Delegation(ALICE, crm("tool:crm.*"), float("inf"), (Hop("front"),))
-    plain = supposed(Supposed(Principal("acme", IDP, "bob")))
-    assert plain.delegation.scope == ALL and plain.delegation.path == () and plain.key != caller.key
+    plain = hypothetical_caller(HypotheticalCaller(Principal("acme", IDP, "bob")))
+    assert plain.delegation.scope == ALL_PERMISSIONS and plain.delegation.path == () and plain.ruling_key != caller.ruling_key
 
 
 async def test_what_a_person_begins_ends_with_their_token(scene: Scene) -> None:
@@ -338,7 +350,9 @@ async def test_what_a_person_begins_may_last_longer_than_their_token_where_the_o
     lasting = Scene(tmp_path, task_ttl=7200)
     lasting.clock.now = NOW
     lasting.claims |= {"person": PERSON, "vouched": VOUCHED, "long": replace(PERSON, expires=NOW + 9000)}
-    caller = await lasting.callers.admit("person", (GW,))
+    caller = await lasting.callers.authenticate("person", (GW,))
     assert (caller.expires, caller.delegation.not_after) == (PERSON.expires, NOW + 7200)
-    assert (await lasting.callers.admit("long", (GW,))).delegation.not_after == NOW + 9000
-    assert (await lasting.callers.admit("vouched", (GW,))).delegation.not_after == VOUCHED.expires  # an agent's own token for a person
+    assert (await lasting.callers.authenticate("long", (GW,))).delegation.not_after == NOW + 9000
+    assert (
+        await lasting.callers.authenticate("vouched", (GW,))
+    ).delegation.not_after == VOUCHED.expires  # an agent's own token for a person

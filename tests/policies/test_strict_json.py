@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from policies.strict_json import LARGE, MEMBERS_MAX, VALUES_MAX, BadJson, off_loop, parse
+from policies.strict_json import LARGE, MEMBERS_MAX, VALUES_MAX, BadJson, parse, run_off_loop
 from tests.fakes.patience import cpu_seconds
 from tests.strategies import json_values
 
@@ -137,10 +137,10 @@ def test_a_caller_may_allow_more() -> None:
 
 async def test_a_large_text_is_read_beside_the_event_loop() -> None:
     small, big = b"x", b"x" * (LARGE + 1)
-    assert await off_loop(lambda _: threading.get_ident(), small) == threading.get_ident()
-    assert await off_loop(lambda _: threading.get_ident(), big) != threading.get_ident()
+    assert await run_off_loop(lambda _: threading.get_ident(), small) == threading.get_ident()
+    assert await run_off_loop(lambda _: threading.get_ident(), big) != threading.get_ident()
     with pytest.raises(BadJson):
-        await off_loop(parse, b"[" * LARGE)
+        await run_off_loop(parse, b"[" * LARGE)
 
 
 # attack PRO-04: texts that a careless look at brackets reads again and again

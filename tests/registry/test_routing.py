@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.cards.card import Family, Registration, Status
+from registry.cards.card import Family, Registration, RegistrationStatus
 from registry.routing import Routes
 from registry.search import claims_of, routing_words
 from tests.registry.test_search import offering, skill
@@ -41,16 +41,20 @@ def _score(entry: Registration, text: str) -> float:
 
 
 def _compared_with_all(entries: Sequence[Registration], text: str) -> list[str]:
-    usable = [entry for entry in entries if entry.status in (Status.ACTIVE, Status.DOWN) and _score(entry, text) > 0]
+    usable = [
+        entry for entry in entries if entry.status in (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN) and _score(entry, text) > 0
+    ]
     return [
         entry.name
-        for entry in sorted(usable, key=lambda one: (one.status is Status.DOWN, -_score(one, text), -one.rank, one.created, one.name))
+        for entry in sorted(
+            usable, key=lambda one: (one.status is RegistrationStatus.DOWN, -_score(one, text), -one.rank, one.created, one.name)
+        )
     ]
 
 
 def _entry(random: Random, name: str) -> Registration:
     skills = [skill(" ".join([*random.sample(WORDS, random.randint(1, 2)), f"x{number}"])) for number in range(random.randint(1, 3))]
-    status = random.choice([Status.ACTIVE, Status.ACTIVE, Status.DOWN, Status.QUARANTINED])
+    status = random.choice([RegistrationStatus.ACTIVE, RegistrationStatus.ACTIVE, RegistrationStatus.DOWN, RegistrationStatus.QUARANTINED])
     candidate = offering(name, "None.", *skills, rank=random.randint(0, 1), status=status)
     given = {field.name: getattr(candidate, field.name) for field in fields(candidate) if field.name != "jwks"}
     return Registration(**given, card_hash="", client_id="", created=random.randint(0, 1), updated=0)

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from gateway.storage.database import Database
-from registry.cards.card import Registration, Status
+from registry.cards.card import Registration, RegistrationStatus
 from registry.cards.reader import read_card
 from registry.routing import Routes
 from registry.rows import Candidate
-from registry.search import Search, Wanted
-from registry.search_terms import asked, words
+from registry.search import AgentSearch, SearchQuery
+from registry.search_terms import query_terms, words_of
 from registry.store import Registry
 from tests.fakes.patience import cpu_seconds
 from tests.registry.test_store import agent, registry_on
@@ -43,12 +43,12 @@ async def registry(database: Database) -> Registry:
 
 
 @pytest.fixture
-def search(database: Database, registry: Registry) -> Search:
-    return Search(database, registry)
+def search(database: Database, registry: Registry) -> AgentSearch:
+    return AgentSearch(database, registry)
 
 
-async def names(search: Search, text: str = "", **wanted: str) -> list[str]:
-    return [entry.name for _, entry in await search.found("default", Wanted(text, **wanted))]
+async def names(search: AgentSearch, text: str = "", **wanted: str) -> list[str]:
+    return [entry.name for _, entry in await search.find("default", SearchQuery(text, **wanted))]
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ async def names(search: Search, text: str = "", **wanted: str) -> list[str]:
         ("—!?", []),
     ],
 )
-async def test_words_are_found_wherever_they_stand_and_names_count_most(search: Search, text: str, found: list[str]) -> None:
+async def test_words_are_found_wherever_they_stand_and_names_count_most(search: AgentSearch, text: str, found: list[str]) -> None:
     assert await names(search, text) == found
 
 
-async def test_skill_tag_and_mode_narrow(search: Search) -> None:
+async def test_skill_tag_and_mode_narrow(search: AgentSearch) -> None:
     assert await names(search, skill="refund") == ["sales"]
     assert await names(search, skill="Make QUOTE") == ["sales"]
     assert await names(search, tag="travel") == ["travel"]
@@ -104,32 +104,32 @@ INJECTIONS = [
 
 
 @pytest.mark.parametrize("text", INJECTIONS, ids=[str(number) for number in range(len(INJECTIONS))])
-async def test_no_word_is_more_than_a_word(search: Search, text: str) -> None:  # attack TEN-08
+async def test_no_word_is_more_than_a_word(search: AgentSearch, text: str) -> None:  # attack TEN-08
     with cpu_seconds(10):
         found = await names(search, text)
     assert found in ([], ["sales"])
-    assert all(term.isalnum() for term in asked(text))
+    assert all(term.isalnum() for term in query_terms(text))
 
 
-async def test_where_a_word_stands_counts_more_than_the_alphabet(search: Search, registry: Registry) -> None:
+async def test_where_a_word_stands_counts_more_than_the_alphabet(search: AgentSearch, registry: Registry) -> None:
     await registry.add(offering("aardvark", "Also knows of refunds.", skill("Dig", "earth")))
-    scored = await search.found("default", Wanted("refund"))
+    scored = await search.find("default", SearchQuery("refund"))
     assert [(entry.name, score) for score, entry in scored] == [("sales", 90), ("aardvark", 28)]
 
 
-async def test_words_of_another_tenant_say_nothing_about_an_agent_of_the_same_name(search: Search, registry: Registry) -> None:
+async def test_words_of_another_tenant_say_nothing_about_an_agent_of_the_same_name(search: AgentSearch, registry: Registry) -> None:
     await registry.add(replace(SALES, name="travel", tenant="acme"))  # attack TEN-08
     assert await names(search, "refund") == ["sales"]
 
 
-async def test_a_tenant_finds_its_own(search: Search, registry: Registry) -> None:
+async def test_a_tenant_finds_its_own(search: AgentSearch, registry: Registry) -> None:
     await registry.add(agent("acmes", tenant="acme", card=SALES.card, card_text=SALES.card_text))
-    assert [entry.name for _, entry in await search.found("acme", Wanted("quote"))] == ["acmes"]
+    assert [entry.name for _, entry in await search.find("acme", SearchQuery("quote"))] == ["acmes"]
     assert await names(search, "quote") == ["sales", "travel"]
-    assert await search.found("nobody", Wanted("quote")) == []
+    assert await search.find("nobody", SearchQuery("quote")) == []
 
 
-async def test_the_index_follows_every_change(search: Search, registry: Registry, database: Database) -> None:
+async def test_the_index_follows_every_change(search: AgentSearch, registry: Registry, database: Database) -> None:
     before = registry.find("default", "sales")
     await registry.update(_with_card(before, TRAVEL))
     assert await names(search, "refund") == []
@@ -138,7 +138,7 @@ async def test_the_index_follows_every_change(search: Search, registry: Registry
     assert await names(search, "flights") == ["travel"]
     await database.write(lambda batch: batch.run("DELETE FROM agent_search", ()))
     assert await names(search, "flights") == []
-    await search.mend()
+    await search.index_missing()
     assert await names(search, "flights") == ["travel"]
 
 
@@ -169,7 +169,7 @@ async def test_no_text_of_a_card_can_ask_to_be_preferred(registry: Registry) -> 
 
 
 async def test_claiming_every_word_gains_little(registry: Registry) -> None:  # attack INJ-04
-    claims = words("make quote pricing sales refund book flight travel translate help do all any more words")
+    claims = words_of("make quote pricing sales refund book flight travel translate help do all any more words")
     stuffed = skill("Assist", *claims)
     await registry.add(offering("stuffed", "Does all.", stuffed))
     assert chosen(registry, "Please make me a quote") == "sales"
@@ -180,4 +180,4 @@ async def test_among_equals_the_operators_rank_decides_and_then_who_was_first(re
     assert chosen(registry, "make a quote") == "sales"
     await registry.add(offering("best", "The same.", skill("Make quote", "sales", "pricing"), rank=5))
     assert chosen(registry, "make a quote") == "best"
-    assert registry.find("default", "best").status is Status.ACTIVE
+    assert registry.find("default", "best").status is RegistrationStatus.ACTIVE

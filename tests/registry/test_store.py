@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from gateway.storage.database import Database, bump
+from gateway.storage.database import Database, raise_epoch
 from policies.ids import new_id
-from registry.cards.card import Family, Status, Tool
+from registry.cards.card import Family, McpTool, RegistrationStatus
 from registry.cards.reader import read_card
-from registry.changes import Deed
+from registry.changes import RegistryChange
 from registry.names import BadName
 from registry.store import Candidate, NameTaken, Outdated, Registry, TooManyPending, UnknownName
 from registry.tables import registrations
@@ -22,7 +22,9 @@ TEXT = '{"name": "Sales", "description": "Sells.", "version": "1", "url": "https
 
 def registry_on(database: Database, records: list[dict[str, Any]] | None = None) -> Registry:
     ticks, kept = count(1_000), [] if records is None else records
-    return Registry(database, lambda batch: bump(batch, "registry"), new_id, lambda: next(ticks), lambda _, record: kept.append({**record}))
+    return Registry(
+        database, lambda batch: raise_epoch(batch, "registry"), new_id, lambda: next(ticks), lambda _, record: kept.append({**record})
+    )
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def agent(name: str = "sales", tenant: str = "default", **changes: Any) -> Candi
         kind="a2a",
         url="https://sales.example/",
         owner="default|iss|alice",
-        status=Status.ACTIVE,
+        status=RegistrationStatus.ACTIVE,
         ceiling=("agent:*", "tool:crm.*"),
         upstream={"timeout": 5},
         facts={"version": "1.0", "streaming": True},
@@ -49,7 +51,7 @@ def agent(name: str = "sales", tenant: str = "default", **changes: Any) -> Candi
 
 
 def server(name: str) -> Candidate:
-    tools = (Tool("check", {"name": "check", "inputSchema": {"type": "object"}}),)
+    tools = (McpTool("check", {"name": "check", "inputSchema": {"type": "object"}}),)
     return agent(name, family=Family.SERVER, kind="mcp", card=None, card_text="", tools=tools)
 
 
@@ -88,13 +90,13 @@ async def test_a_name_that_can_not_be_is_refused(registry: Registry) -> None:
 async def test_a_secret_is_shown_once_and_only_its_hash_is_kept(registry: Registry, database: Database) -> None:
     added, secret = await registry.add(agent())
     other, _ = await registry.add(agent("other"))
-    assert registry.client(added.client_id) == added
-    assert registry.client("client_nobody") is None
+    assert registry.find_client(added.client_id) == added
+    assert registry.find_client("client_nobody") is None
     assert registry.verify_secret(added.client_id, secret)
     assert not registry.verify_secret(other.client_id, secret)
     assert not registry.verify_secret(added.client_id, "")
     assert not registry.verify_secret("client_nobody", secret)
-    assert registry.client_jwks(added.client_id) == ""
+    assert registry.jwks_of_client(added.client_id) == ""
     row = (await database.read(lambda connection: connection.execute(select(registrations)).all()))[0]
     assert secret not in str(row)
     renewed = await registry.renew_secret("default", "sales")
@@ -104,8 +106,8 @@ async def test_a_secret_is_shown_once_and_only_its_hash_is_kept(registry: Regist
 
 async def test_a_change_is_kept_and_a_stale_one_is_refused(registry: Registry) -> None:
     before, _ = await registry.add(agent())
-    changed = await registry.set_status("default", "sales", Status.QUARANTINED)
-    assert registry.find("default", "sales").status is Status.QUARANTINED
+    changed = await registry.set_status("default", "sales", RegistrationStatus.QUARANTINED)
+    assert registry.find("default", "sales").status is RegistrationStatus.QUARANTINED
     assert changed.updated > before.updated
     with pytest.raises(Outdated):
         await registry.update(replace(before, url="https://elsewhere.example/"))
@@ -115,7 +117,7 @@ async def test_a_change_is_kept_and_a_stale_one_is_refused(registry: Registry) -
 async def test_what_is_removed_is_gone_with_its_credentials_and_the_name_is_free(registry: Registry) -> None:
     added, secret = await registry.add(agent())
     await registry.remove("default", "sales")
-    assert registry.client(added.client_id) is None
+    assert registry.find_client(added.client_id) is None
     assert not registry.verify_secret(added.client_id, secret)
     with pytest.raises(UnknownName):
         await registry.remove("default", "sales")
@@ -129,11 +131,11 @@ async def test_every_change_leaves_a_record_of_who_did_what_and_a_refused_one_le
     records: list[dict[str, Any]] = []
     registry = registry_on(database, records)
     alice = "default|iss|alice"
-    before, secret = await registry.add(agent(trusted_keys=({"kid": "k1"},)), Deed("register", alice))
-    await registry.update(replace(before, ceiling=("agent:x",)), Deed("change", alice, "d_1"))
-    renewed = await registry.renew_secret("default", "sales", Deed("renew-secret", alice))
-    await registry.set_status("default", "sales", Status.QUARANTINED)
-    await registry.remove("default", "sales", Deed("remove", "operator"))
+    before, secret = await registry.add(agent(trusted_keys=({"kid": "k1"},)), RegistryChange("register", alice))
+    await registry.update(replace(before, ceiling=("agent:x",)), RegistryChange("change", alice, "d_1"))
+    renewed = await registry.renew_secret("default", "sales", RegistryChange("renew-secret", alice))
+    await registry.set_status("default", "sales", RegistrationStatus.QUARANTINED)
+    await registry.remove("default", "sales", RegistryChange("remove", "operator"))
     told = [(one["verb"], one["principal"]["subject"], one["decision_id"], one["status"], one["ceiling"]) for one in records]
     assert told == [
         ("register", "alice", "", "active", ["agent:*", "tool:crm.*"]),
@@ -160,24 +162,24 @@ async def test_every_change_leaves_a_record_of_who_did_what_and_a_refused_one_le
 
 
 async def test_what_one_owner_has_waiting_is_bounded(registry: Registry, database: Database) -> None:  # attack REG-09
-    waiting = agent("one", status=Status.PENDING)
-    await registry.add(waiting, room=2)
-    await registry.add(replace(waiting, name="two"), room=2)
-    registry.check_room("default", waiting.owner)  # below the limit of everybody
+    waiting = agent("one", status=RegistrationStatus.PENDING)
+    await registry.add(waiting, pending_limit=2)
+    await registry.add(replace(waiting, name="two"), pending_limit=2)
+    registry.check_pending_limit("default", waiting.owner)  # below the limit of everybody
     other = registry_on(database)  # has not seen them in its snapshot
     for candidate in (replace(waiting, name="three"), server("four")):
         with pytest.raises(TooManyPending):
-            await other.add(replace(candidate, status=Status.PENDING), room=2)
-    await other.add(replace(waiting, name="three", owner="default|iss|bob"), room=2)
-    await other.add(replace(waiting, name="three", tenant="acme"), room=2)
-    await registry.set_status("default", "one", Status.ACTIVE)
-    await registry.add(replace(waiting, name="four"), room=2)
+            await other.add(replace(candidate, status=RegistrationStatus.PENDING), pending_limit=2)
+    await other.add(replace(waiting, name="three", owner="default|iss|bob"), pending_limit=2)
+    await other.add(replace(waiting, name="three", tenant="acme"), pending_limit=2)
+    await registry.set_status("default", "one", RegistrationStatus.ACTIVE)
+    await registry.add(replace(waiting, name="four"), pending_limit=2)
 
 
 async def test_two_changes_never_share_a_moment_that_can_be_told(registry: Registry) -> None:  # attack REG-02
     entry, _ = await registry.add(agent())
     moments = [entry.updated]
-    for status in (Status.DOWN, Status.ACTIVE, Status.QUARANTINED):
+    for status in (RegistrationStatus.DOWN, RegistrationStatus.ACTIVE, RegistrationStatus.QUARANTINED):
         moments.append((await registry.set_status("default", "sales", status)).updated)
     assert len({moment // 1000 for moment in moments}) == len(moments)
 
@@ -188,12 +190,12 @@ async def test_another_process_sees_every_change_after_the_epoch_moved(registry:
     for act in (
         lambda: registry.add(agent()),
         lambda: registry.add(server("crm")),
-        lambda: registry.set_status("default", "sales", Status.DOWN),
+        lambda: registry.set_status("default", "sales", RegistrationStatus.DOWN),
         lambda: registry.renew_secret("default", "crm"),
         lambda: registry.remove("default", "sales"),
     ):
         await act()
-        await database.refresh()
+        await database.refresh_epochs()
         assert list(other.list("default")) == list(registry.list("default"))
 
 

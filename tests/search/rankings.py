@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Raw
 from tantivy import Document, Index, SchemaBuilder
 
-from gateway.ingress.mcp_server.catalogue.search_mode import ranking_of
-from gateway.ingress.mcp_server.search.vocabulary import STOP_WORDS, words
+from gateway.ingress.mcp_server.catalogue.search_mode import build_ranking
+from gateway.ingress.mcp_server.search.vocabulary import STOP_WORDS, split_words
 from tests.search.questions import QUESTIONS
 
 FIRST: Final = 5
@@ -26,7 +26,7 @@ class Score(NamedTuple):
 
 
 def ours(tools: Tools) -> Find:
-    ranking = ranking_of([Raw(msgspec.json.encode(tool)) for tool in tools])
+    ranking = build_ranking([Raw(msgspec.json.encode(tool)) for tool in tools])
     return lambda question: [tools[number]["name"] for number in ranking.best(question, FIRST)[0]]
 
 
@@ -47,7 +47,7 @@ def plain_bm25(tools: Tools) -> Find:
     searcher = index.searcher()
 
     def find(question: str) -> Sequence[str]:
-        hits = searcher.search(index.parse_query(" ".join(words(question)), ["text"]), FIRST).hits
+        hits = searcher.search(index.parse_query(" ".join(split_words(question)), ["text"]), FIRST).hits
         return [tools[int(number or 0)]["name"] for number in searcher.fast_field_values("number", [address for _, address in hits])]
 
     return find
@@ -57,10 +57,10 @@ def fts5(tools: Tools) -> Find:
     """SQLite's FTS5 with Porter's stems, names ten times as heavy as descriptions, without stop words."""
     database = sqlite3.connect(":memory:")
     database.execute("CREATE VIRTUAL TABLE tools USING fts5(name, text, tokenize='porter unicode61')")
-    database.executemany("INSERT INTO tools VALUES (?, ?)", [(" ".join(words(tool["name"])), _text(tool)) for tool in tools])
+    database.executemany("INSERT INTO tools VALUES (?, ?)", [(" ".join(split_words(tool["name"])), _text(tool)) for tool in tools])
 
     def find(question: str) -> Sequence[str]:
-        query = " OR ".join(f'"{word}"' for word in words(question) if word not in STOP_WORDS)
+        query = " OR ".join(f'"{word}"' for word in split_words(question) if word not in STOP_WORDS)
         rows = database.execute("SELECT rowid FROM tools WHERE tools MATCH ? ORDER BY bm25(tools, 10, 1), rowid LIMIT ?", (query, FIRST))
         return [tools[row[0] - 1]["name"] for row in rows]
 
@@ -82,4 +82,4 @@ def score(find: Find) -> Score:
 
 
 def _text(tool: Mapping[str, Any]) -> str:
-    return " ".join(words(" ".join((tool["name"], tool["description"], *tool["inputSchema"]["properties"]))))
+    return " ".join(split_words(" ".join((tool["name"], tool["description"], *tool["inputSchema"]["properties"]))))

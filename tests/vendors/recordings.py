@@ -6,7 +6,7 @@ from inspect import isawaitable
 from typing import Any
 
 from adapters.conformance.checks import check_scenario
-from adapters.conformance.recordings import Expectation, odd, whole
+from adapters.conformance.recordings import Expectation, in_odd_chunks, in_one_chunk
 from tests.adapters.a2a_client import test_dialects as dialects
 from tests.adapters.replay import expectations, vendor_of
 from tests.vendors.rows import RECORDING, Row
@@ -56,5 +56,5 @@ async def why_not(checks: Iterator[Check]) -> str:
 
 
 def _checks(expectation: Expectation) -> Iterator[Check]:
-    for pieces in (whole, odd):
+    for pieces in (in_one_chunk, in_odd_chunks):
         yield lambda pieces=pieces: check_scenario(vendor_of(expectation.kind), expectation, pieces)

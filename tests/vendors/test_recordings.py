@@ -17,10 +17,10 @@ async def test_a_recording_that_comes_out_as_expected_passes() -> None:
 
 
 async def test_an_expectation_that_does_not_hold_fails_and_says_where() -> None:
-    turns = [{**turn, "state": "CANCELED"} for turn in ONE.said["turns"]]
-    (row,) = await of_adapters([replace(ONE, said={**ONE.said, "turns": turns})])
+    turns = [{**turn, "state": "CANCELED"} for turn in ONE.document["turns"]]
+    (row,) = await of_adapters([replace(ONE, document={**ONE.document, "turns": turns})])
     assert row.outcome == "fail" and "CANCELED" in row.why
-    (row,) = await of_adapters([replace(ONE, said={**ONE.said, "upstream": {"assistant": "other"}})])
+    (row,) = await of_adapters([replace(ONE, document={**ONE.document, "upstream": {"assistant": "other"}})])
     assert row.outcome == "fail" and "recorded was 'echo'" in row.why
 
 

@@ -3,7 +3,7 @@
 from adapters.contract import VendorRef
 
 
-def asks_in_its_context(ref: VendorRef) -> bool:
+def resumes_by_context(ref: VendorRef) -> bool:
     """Whether an answer goes to whichever question is open in the task's context, not to the task that asked.
 
     LangGraph's A2A resumes the thread. There the thread is the context, and names its tasks: `{contextId}:{run}`.

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from adapters.a2a_client.wire.v1 import BadMessage, check_id, typed
+from adapters.a2a_client.wire.v1 import BadMessage, check_id, convert_params
 from adapters.task import Task, TaskState
 
 PAGE_SIZE: Final = 50
@@ -36,7 +36,7 @@ class TaskPage(Struct, frozen=True, rename="camel"):
 
 def read_list_params(params: Any) -> ListParams:
     """Reads the decoded `params` of ListTasks. Raises BadMessage."""
-    read = typed({} if params is None else params, ListParams)
+    read = convert_params({} if params is None else params, ListParams)
     if read.page_size is not None and not 1 <= read.page_size <= PAGE_SIZE_MAX:
         raise BadMessage("pageSize", f"must be from 1 to {PAGE_SIZE_MAX}")
     if read.history_length is not None and read.history_length < 0:

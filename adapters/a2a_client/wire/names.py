@@ -3,16 +3,16 @@
 import re
 from typing import Any, Final
 
-OPAQUE: Final = frozenset({"data", "metadata"})  # whose members are the sender's own
+OPAQUE_MEMBERS: Final = frozenset({"data", "metadata"})  # whose members are the sender's own
 _SNAKE: Final = re.compile(r"(?<=[a-z0-9])_([a-z0-9])")
 
 
-def json_names(value: Any) -> Any:
+def with_json_names(value: Any) -> Any:
     """The same JSON with every member under its JSON name; itself, when it had them already."""
-    return _renamed(value) if _has_proto_names(value) else value
+    return _rename_members(value) if _has_proto_names(value) else value
 
 
-def json_name(name: str) -> str:
+def to_json_name(name: str) -> str:
     return _SNAKE.sub(lambda found: found[1].upper(), name)
 
 
@@ -21,14 +21,21 @@ def _has_proto_names(value: Any) -> bool:
         for name, member in value.items():
             if "_" in name:
                 return True
-            if (type(member) is dict or type(member) is list) and name not in OPAQUE and _has_proto_names(member):
+            if (type(member) is dict or type(member) is list) and name not in OPAQUE_MEMBERS and _has_proto_names(member):
                 return True
         return False
     return any(_has_proto_names(member) for member in value if type(member) is dict or type(member) is list)
 
 
-def _renamed(value: Any) -> Any:
+def _rename_members(value: Any) -> Any:
     if isinstance(value, dict):
-        renamed = {json_name(name): member if name in OPAQUE else _renamed(member) for name, member in value.items() if "_" in name}
-        return {**renamed, **{name: member if name in OPAQUE else _renamed(member) for name, member in value.items() if "_" not in name}}
-    return [_renamed(member) for member in value] if isinstance(value, list) else value
+        renamed = {
+            to_json_name(name): member if name in OPAQUE_MEMBERS else _rename_members(member)
+            for name, member in value.items()
+            if "_" in name
+        }
+        return {
+            **renamed,
+            **{name: member if name in OPAQUE_MEMBERS else _rename_members(member) for name, member in value.items() if "_" not in name},
+        }
+    return [_rename_members(member) for member in value] if isinstance(value, list) else value

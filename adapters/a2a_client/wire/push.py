@@ -37,14 +37,14 @@ class PushPage(Struct, frozen=True, rename="camel"):
 
 def read_push_config(params: Any) -> PushConfig:
     """Reads the decoded params of CreateTaskPushNotificationConfig. Raises BadMessage."""
-    read = v1.typed(params, PushConfig)
+    read = v1.convert_params(params, PushConfig)
     _check_ids(read.task_id, read.id)
     return read
 
 
 def read_push_params(params: Any) -> PushParams:
     """Reads the decoded params of Get- and DeleteTaskPushNotificationConfig. Raises BadMessage."""
-    read = v1.typed(params, PushParams)
+    read = v1.convert_params(params, PushParams)
     _check_ids(read.task_id, read.id)
     if not read.id:
         raise v1.BadMessage("id", "is missing")
@@ -53,7 +53,7 @@ def read_push_params(params: Any) -> PushParams:
 
 def read_push_list_params(params: Any) -> PushListParams:
     """Reads the decoded params of ListTaskPushNotificationConfigs. Raises BadMessage."""
-    read = v1.typed(params, PushListParams)
+    read = v1.convert_params(params, PushListParams)
     _check_ids(read.task_id, "")
     if not 0 <= read.page_size <= PAGE_SIZE_MAX:
         raise v1.BadMessage("pageSize", f"must be from 0 to {PAGE_SIZE_MAX}")
@@ -78,7 +78,7 @@ def read_push_params_0_3(params: Any) -> PushParams:
         raise v1.BadMessage("params", "must be an object")
     lifted = {"taskId": params.get("id"), "id": params.get("pushNotificationConfigId") or ""}
     try:
-        read = v1.typed(lifted, PushParams)
+        read = v1.convert_params(lifted, PushParams)
     except v1.BadMessage as bad:
         raise v1.BadMessage({"taskId": "id", "id": "pushNotificationConfigId"}.get(bad.field, bad.field), bad.problem) from None
     _check_ids(read.task_id, read.id)

@@ -17,11 +17,11 @@ from policies.strict_json import LARGE, BadJson, count_names, parse
 T = TypeVar("T")
 
 
-class SendParams(Protocol):
+class BuildSendParams(Protocol):
     """The params of a send. `notify`: where to push to; then the answer need not wait for the task's end."""
 
     def __call__(
-        self, message: Message, modes: tuple[str, ...], tenant: str, notify: str = "", metadata: Mapping[str, Any] | None = None, /
+        self, message: Message, modes: tuple[str, ...], tenant: str, push_url: str = "", metadata: Mapping[str, Any] | None = None, /
     ) -> Any: ...
 
 
@@ -36,29 +36,33 @@ class Dialect:
     get: str
     cancel: str
     headers: Mapping[str, str]
-    send_params: SendParams
+    send_params: BuildSendParams
 
 
-class _Send(Struct, frozen=True, omit_defaults=True, rename="camel"):
+class _SendRequest(Struct, frozen=True, omit_defaults=True, rename="camel"):
     message: Message
     configuration: dict[str, Any] | UnsetType = UNSET
     tenant: str = ""
     metadata: Mapping[str, Any] | None = None
 
 
-def _send_1_0(message: Message, modes: tuple[str, ...], tenant: str, notify: str = "", metadata: Mapping[str, Any] | None = None) -> Any:
+def _build_send_1_0(
+    message: Message, modes: tuple[str, ...], tenant: str, push_url: str = "", metadata: Mapping[str, Any] | None = None
+) -> Any:
     configuration: dict[str, Any] = {"acceptedOutputModes": modes} if modes else {}
-    if notify:
-        configuration |= {"taskPushNotificationConfig": {"url": notify}, "returnImmediately": True}
-    return _Send(message, configuration or UNSET, tenant, metadata or None)
+    if push_url:
+        configuration |= {"taskPushNotificationConfig": {"url": push_url}, "returnImmediately": True}
+    return _SendRequest(message, configuration or UNSET, tenant, metadata or None)
 
 
-def _send_0_3(message: Message, modes: tuple[str, ...], _tenant: str, notify: str = "", metadata: Mapping[str, Any] | None = None) -> Any:
-    configuration: dict[str, Any] = {"blocking": not notify}  # optional in 0.3, and peers differ in what absence means
+def _build_send_0_3(
+    message: Message, modes: tuple[str, ...], _tenant: str, push_url: str = "", metadata: Mapping[str, Any] | None = None
+) -> Any:
+    configuration: dict[str, Any] = {"blocking": not push_url}  # optional in 0.3, and peers differ in what absence means
     if modes:
         configuration["acceptedOutputModes"] = modes
-    if notify:
-        configuration["pushNotificationConfig"] = {"url": notify}
+    if push_url:
+        configuration["pushNotificationConfig"] = {"url": push_url}
     return {"message": v03.message_json(message), "configuration": configuration, **({"metadata": metadata} if metadata else {})}
 
 
@@ -70,9 +74,9 @@ V1: Final = Dialect(
     "GetTask",
     "CancelTask",
     {"A2A-Version": "1.0"},
-    _send_1_0,
+    _build_send_1_0,
 )
-V03: Final = Dialect("0.3", "message/send", "message/stream", "tasks/resubscribe", "tasks/get", "tasks/cancel", {}, _send_0_3)
+V03: Final = Dialect("0.3", "message/send", "message/stream", "tasks/resubscribe", "tasks/get", "tasks/cancel", {}, _build_send_0_3)
 
 
 def request_bytes(request_id: int, method: str, params: Any) -> bytes:
@@ -102,21 +106,21 @@ def read_event(body: bytes, request_id: int) -> PeerEvent:
     Raises PeerError for a JSON-RPC error, UpstreamFault for what is not an answer to this request.
     """
     check_size(body)
-    answer = _by_type(_decode_send, body)
+    answer = _decode_or_none(_decode_send, body)
     if answer and answer.error is None and not isinstance(answer.result, UnsetType) and v1.is_clean(answer.result):
         _check_id(answer.id, request_id)
-        return v1.member_of(answer.result)
-    return tolerant.read_event(_result(body, request_id))
+        return v1.only_member(answer.result)
+    return tolerant.read_event(_result_in(body, request_id))
 
 
 def read_task(body: bytes, request_id: int) -> Task:
     """The answer to GetTask and CancelTask. Raises as `read_event` does."""
     check_size(body)
-    answer = _by_type(_decode_task, body)
+    answer = _decode_or_none(_decode_task, body)
     if answer and answer.error is None and isinstance(answer.result, Task) and v1.is_clean(answer.result):
         _check_id(answer.id, request_id)
         return answer.result
-    return tolerant.read_task(_result(body, request_id))
+    return tolerant.read_task(_result_in(body, request_id))
 
 
 def check_size(body: bytes) -> None:
@@ -147,14 +151,14 @@ def _peer_error(code: int, detail: str) -> PeerError:
     return PeerError(code, f"JSON-RPC error {code}", detail)
 
 
-def _by_type(decode: Callable[[bytes], T], body: bytes) -> T | None:
+def _decode_or_none(decode: Callable[[bytes], T], body: bytes) -> T | None:
     try:
         return decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def _result(body: bytes, request_id: int) -> Any:
+def _result_in(body: bytes, request_id: int) -> Any:
     """The `result` of a JSON-RPC answer, decoded strictly."""
     try:
         answer = parse(body)

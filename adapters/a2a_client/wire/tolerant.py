@@ -37,7 +37,7 @@ def read_event(value: Any) -> PeerEvent:
     for name, reader in _WRAPPERS.items():
         if "kind" not in value and isinstance(value.get(name), dict):
             return reader(value[name])
-    kind = _kind(value)
+    kind = _kind_of(value)
     if kind not in _KINDS:
         raise _not_a2a("the result is neither a task, a message nor an update")
     return _KINDS[kind](value)
@@ -51,7 +51,7 @@ def read_task(value: Any) -> Task:
     return event
 
 
-def _kind(value: dict[str, Any]) -> str:
+def _kind_of(value: dict[str, Any]) -> str:
     kind = value.get("kind")
     if isinstance(kind, str):
         return kind
@@ -63,19 +63,19 @@ def _kind(value: dict[str, Any]) -> str:
 
 
 def _task(value: dict[str, Any]) -> Task:
-    task_id, context_id = _required(value, "id"), _text(value, "contextId")
+    task_id, context_id = _required_text(value, "id"), _optional_text(value, "contextId")
     return Task(
         id=task_id,
         context_id=context_id,
         status=_status(value.get("status"), context_id, task_id),
-        artifacts=tuple(_artifact(artifact) for artifact in _list(value, "artifacts")),
-        history=tuple(_message(message) for message in _list(value, "history")),
+        artifacts=tuple(_artifact(artifact) for artifact in _optional_list(value, "artifacts")),
+        history=tuple(_message(message) for message in _optional_list(value, "history")),
         metadata=_metadata(value),
     )
 
 
 def _status_update(value: dict[str, Any]) -> TaskStatusUpdateEvent:
-    task_id, context_id = _required(value, "taskId"), _text(value, "contextId")
+    task_id, context_id = _required_text(value, "taskId"), _optional_text(value, "contextId")
     return TaskStatusUpdateEvent(
         task_id=task_id,
         context_id=context_id,
@@ -86,8 +86,8 @@ def _status_update(value: dict[str, Any]) -> TaskStatusUpdateEvent:
 
 def _artifact_update(value: dict[str, Any]) -> TaskArtifactUpdateEvent:
     return TaskArtifactUpdateEvent(
-        task_id=_required(value, "taskId"),
-        context_id=_text(value, "contextId"),
+        task_id=_required_text(value, "taskId"),
+        context_id=_optional_text(value, "contextId"),
         artifact=_artifact(value.get("artifact")),
         append=value.get("append") is True,
         last_chunk=value.get("lastChunk") is True,
@@ -122,29 +122,29 @@ def _message(value: Any) -> Message:
     if not isinstance(value, dict):
         raise _not_a2a("a message is not an object")
     lifted = v03.lift_message(v1.without_nulls(value))
-    lifted["parts"] = _some_parts(lifted.get("parts"))
+    lifted["parts"] = _at_least_one_part(lifted.get("parts"))
     if lifted.get("role") not in (Role.USER, Role.AGENT):
         lifted["role"] = Role.AGENT
     if not lifted.get("messageId"):
-        lifted["messageId"] = _made_id(value)
-    return _converted(lifted, Message)
+        lifted["messageId"] = _derive_id(value)
+    return _convert(lifted, Message)
 
 
 def _artifact(value: Any) -> Artifact:
     if not isinstance(value, dict):
         raise _not_a2a("an artifact is not an object")
     lifted = v03.lift_artifact(v1.without_nulls(value))
-    lifted["parts"] = _some_parts(lifted.get("parts"))
+    lifted["parts"] = _at_least_one_part(lifted.get("parts"))
     if not lifted.get("artifactId"):
-        lifted["artifactId"] = _made_id(value)
-    return _converted(lifted, Artifact)
+        lifted["artifactId"] = _derive_id(value)
+    return _convert(lifted, Artifact)
 
 
-def _converted(lifted: dict[str, Any], kind: type[S]) -> S:
+def _convert(lifted: dict[str, Any], kind: type[S]) -> S:
     try:
         noun = msgspec.convert(lifted, kind)
     except msgspec.ValidationError as error:
-        raise _not_a2a(str(v1.bad_message(error))) from None
+        raise _not_a2a(str(v1.bad_message_from(error))) from None
     for part in noun.parts:
         problem = v1.part_problem(part)
         if problem:
@@ -152,7 +152,7 @@ def _converted(lifted: dict[str, Any], kind: type[S]) -> S:
     return noun
 
 
-def _some_parts(parts: Any) -> Any:
+def _at_least_one_part(parts: Any) -> Any:
     """Peers end an artifact by a piece without parts; 1.0 wants at least one (s4.1.7), so that becomes an empty text."""
     return parts if parts or not isinstance(parts, list | None) else [{"text": ""}]
 
@@ -172,14 +172,14 @@ def _timestamp(value: Any) -> str:
     return at.isoformat().replace("+00:00", "Z")
 
 
-def _required(value: dict[str, Any], name: str) -> str:
-    text = _text(value, name)
+def _required_text(value: dict[str, Any], name: str) -> str:
+    text = _optional_text(value, name)
     if not text:
         raise _not_a2a(f"{name} is missing")
     return text
 
 
-def _text(value: dict[str, Any], name: str) -> str:
+def _optional_text(value: dict[str, Any], name: str) -> str:
     text = value.get(name)
     if text is None:
         return ""
@@ -188,7 +188,7 @@ def _text(value: dict[str, Any], name: str) -> str:
     return text
 
 
-def _list(value: dict[str, Any], name: str) -> list[Any]:
+def _optional_list(value: dict[str, Any], name: str) -> list[Any]:
     members = value.get(name)
     if members is None:
         return []
@@ -197,7 +197,7 @@ def _list(value: dict[str, Any], name: str) -> list[Any]:
     return members
 
 
-def _made_id(value: Any) -> str:
+def _derive_id(value: Any) -> str:
     return "made-" + hashlib.sha256(msgspec.json.encode(value)).hexdigest()[:24]
 
 

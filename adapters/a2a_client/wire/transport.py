@@ -17,7 +17,7 @@ METHOD_NOT_FOUND: Final = -32601
 TASK_NOT_FOUND: Final = -32001
 TASK_NOT_CANCELABLE: Final = -32002
 UNSUPPORTED_OPERATION: Final = -32004
-MEANINGS: Final = {
+ERROR_MEANINGS: Final = {
     -32700: "not JSON",
     -32600: "invalid request",
     METHOD_NOT_FOUND: "unknown method",
@@ -33,7 +33,7 @@ MEANINGS: Final = {
     -32008: "extension required",
     -32009: "version not supported",
 }
-REASONS: Final = {  # of google.rpc.ErrorInfo (A2A 1.0 s5.4), by which the other bindings tell the same errors apart
+CODES_BY_REASON: Final = {  # of google.rpc.ErrorInfo (A2A 1.0 s5.4), by which the other bindings tell the same errors apart
     "TASK_NOT_FOUND": TASK_NOT_FOUND,
     "TASK_NOT_CANCELABLE": TASK_NOT_CANCELABLE,
     "PUSH_NOTIFICATION_NOT_SUPPORTED": -32003,
@@ -49,9 +49,9 @@ REASONS: Final = {  # of google.rpc.ErrorInfo (A2A 1.0 s5.4), by which the other
 class PeerError(UpstreamFault):
     """The agent answered with an error of the protocol. `code` is JSON-RPC's, in every binding; the agent's own text is not told."""
 
-    def __init__(self, code: int, said: str, detail: str = "") -> None:
-        meaning = f" ({MEANINGS[code]})" if code in MEANINGS else ""
-        super().__init__(f"The agent answered with {said}{meaning}", detail)
+    def __init__(self, code: int, status_text: str, detail: str = "") -> None:
+        meaning = f" ({ERROR_MEANINGS[code]})" if code in ERROR_MEANINGS else ""
+        super().__init__(f"The agent answered with {status_text}{meaning}", detail)
         self.code = code
 
 
@@ -70,7 +70,7 @@ class NotCarried(UpstreamFault):
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class A2APeer:
     """Where and how one call goes. `older`: in 0.3, else in 1.0. `notify`: where the agent may push to; it is to answer at once then.
 
     `metadata`: of the request that sends a message.
@@ -78,9 +78,9 @@ class Peer:
 
     url: str
     tenant: str
-    older: bool
-    streams: bool
-    notify: str = ""
+    is_v03: bool
+    can_stream: bool
+    push_url: str = ""
     metadata: Mapping[str, Any] | None = None
 
 
@@ -88,23 +88,23 @@ class Transport(Protocol):
     """Carries bytes and no logic. Each raises PeerError for an error of the protocol, UpstreamFault for what is not an answer, and
     UnknownState with the ids that were told."""
 
-    async def send(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
+    async def send(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
         """SendMessage, blocking. `modes`: the output modes that are accepted, none = any."""
         ...
 
-    def stream(self, peer: Peer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
+    def stream(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
         """SendStreamingMessage. Where the connection breaks, the events just end: the task may go on without a listener."""
         ...
 
-    def subscribe(self, peer: Peer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
+    def subscribe(self, peer: A2APeer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
         """SubscribeToTask. Where the connection breaks, the events just end."""
         ...
 
-    async def task(self, peer: Peer, call: Call, task_id: str) -> Task:
+    async def get_task(self, peer: A2APeer, call: Call, task_id: str) -> Task:
         """GetTask."""
         ...
 
-    async def cancel(self, peer: Peer, call: Call, task_id: str) -> Task:
+    async def cancel_task(self, peer: A2APeer, call: Call, task_id: str) -> Task:
         """CancelTask."""
         ...
 

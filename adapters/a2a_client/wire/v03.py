@@ -29,9 +29,9 @@ from adapters.task import (
 STATES: Final[Mapping[TaskState, str]] = {state: state.removeprefix("TASK_STATE_").lower().replace("_", "-") for state in TaskState}
 ROLES: Final[Mapping[Role, str]] = {Role.USER: "user", Role.AGENT: "agent"}
 _LIFTED_ROLES: Final = {text: role.value for role, text in ROLES.items()}
-_HOMELESS: Final = ("mediaType", "filename")  # of a text or of data
-_COMPAT: Final = "data_part_compat"
-CARRIED: Final = "urn:interlock:a2a:carried:1"  # in metadata: members that the sender had, by their names in 1.0
+_UNSUPPORTED_MEMBERS: Final = ("mediaType", "filename")  # of a text or of data
+_COMPAT_KEY: Final = "data_part_compat"
+CARRIED_KEY: Final = "urn:interlock:a2a:carried:1"  # in metadata: members that the sender had, by their names in 1.0
 _MESSAGE_FIELDS: Final = ("messageId", "contextId", "taskId", "metadata", "extensions", "referenceTaskIds")
 
 
@@ -83,30 +83,30 @@ def message_json(message: Message) -> dict[str, Any]:
         "role": ROLES[message.role],
         "parts": parts_json(message.parts),
     }
-    _add(written, "contextId", message.context_id)
-    _add(written, "taskId", message.task_id)
-    _add(written, "metadata", message.metadata)
-    _add(written, "extensions", message.extensions)
-    _add(written, "referenceTaskIds", message.reference_task_ids)
+    _add_member(written, "contextId", message.context_id)
+    _add_member(written, "taskId", message.task_id)
+    _add_member(written, "metadata", message.metadata)
+    _add_member(written, "extensions", message.extensions)
+    _add_member(written, "referenceTaskIds", message.reference_task_ids)
     return written
 
 
 def artifact_json(artifact: Artifact) -> dict[str, Any]:
     """An artifact as 0.3 writes it."""
     written: dict[str, Any] = {"artifactId": artifact.artifact_id, "parts": parts_json(artifact.parts)}
-    _add(written, "name", artifact.name)
-    _add(written, "description", artifact.description)
-    _add(written, "metadata", artifact.metadata)
-    _add(written, "extensions", artifact.extensions)
+    _add_member(written, "name", artifact.name)
+    _add_member(written, "description", artifact.description)
+    _add_member(written, "metadata", artifact.metadata)
+    _add_member(written, "extensions", artifact.extensions)
     return written
 
 
 def task_json(task: Task) -> dict[str, Any]:
     """A task as 0.3 writes it."""
-    written: dict[str, Any] = {"kind": "task", "id": task.id, "contextId": task.context_id, "status": _status(task.status)}
-    _add(written, "artifacts", [artifact_json(artifact) for artifact in task.artifacts])
-    _add(written, "history", [message_json(message) for message in task.history])
-    _add(written, "metadata", task.metadata)
+    written: dict[str, Any] = {"kind": "task", "id": task.id, "contextId": task.context_id, "status": _status_json(task.status)}
+    _add_member(written, "artifacts", [artifact_json(artifact) for artifact in task.artifacts])
+    _add_member(written, "history", [message_json(message) for message in task.history])
+    _add_member(written, "metadata", task.metadata)
     return written
 
 
@@ -121,27 +121,27 @@ def event_json(event: Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdat
         return message_json(event)
     written: dict[str, Any] = {"taskId": event.task_id, "contextId": event.context_id}
     if isinstance(event, TaskStatusUpdateEvent):
-        written.update(kind="status-update", status=_status(event.status), final=event.status.state in TERMINAL | INTERRUPTED)
+        written.update(kind="status-update", status=_status_json(event.status), final=event.status.state in TERMINAL | INTERRUPTED)
     else:
         written.update(kind="artifact-update", artifact=artifact_json(event.artifact), append=event.append, lastChunk=event.last_chunk)
-    _add(written, "metadata", event.metadata)
+    _add_member(written, "metadata", event.metadata)
     return written
 
 
-def _status(status: TaskStatus) -> dict[str, Any]:
+def _status_json(status: TaskStatus) -> dict[str, Any]:
     written: dict[str, Any] = {"state": STATES[status.state]}
     if isinstance(status.message, Message):
         written["message"] = message_json(status.message)
-    _add(written, "timestamp", status.timestamp)
+    _add_member(written, "timestamp", status.timestamp)
     return written
 
 
 def parts_json(parts: Iterable[Part]) -> list[dict[str, Any]]:
     """Parts as 0.3 writes them."""
-    return [_part(part) for part in parts]
+    return [_part_json(part) for part in parts]
 
 
-def _part(part: Part) -> dict[str, Any]:
+def _part_json(part: Part) -> dict[str, Any]:
     written: dict[str, Any]
     metadata, homeless = part.metadata, {"mediaType": part.media_type, "filename": part.filename}
     if part.text is not UNSET:
@@ -150,41 +150,41 @@ def _part(part: Part) -> dict[str, Any]:
         written = {"kind": "data", "data": part.data}
         if not isinstance(part.data, dict):
             written["data"] = {"value": part.data}
-            metadata = {**(metadata or {}), _COMPAT: True}
+            metadata = {**(metadata or {}), _COMPAT_KEY: True}
     else:
-        written, homeless = {"kind": "file", "file": _file(part)}, {}
-    metadata = carrying(metadata, homeless)
+        written, homeless = {"kind": "file", "file": _file_json(part)}, {}
+    metadata = with_carried_members(metadata, homeless)
     if not isinstance(metadata, UnsetType):
         written["metadata"] = metadata
     return written
 
 
-def carrying(metadata: dict[str, Any] | UnsetType, homeless: Mapping[str, Any]) -> dict[str, Any] | UnsetType:
+def with_carried_members(metadata: dict[str, Any] | UnsetType, unsupported: Mapping[str, Any]) -> dict[str, Any] | UnsetType:
     """Metadata that tell of members which the other version has no place for, where there are any."""
-    told = {name: value for name, value in homeless.items() if value}
-    return {**(metadata or {}), CARRIED: told} if told else metadata
+    told = {name: value for name, value in unsupported.items() if value}
+    return {**(metadata or {}), CARRIED_KEY: told} if told else metadata
 
 
-def unpacked(holder: dict[str, Any], *names: str) -> dict[str, Any]:
+def restore_carried_members(part_or_message: dict[str, Any], *names: str) -> dict[str, Any]:
     """A part or message with those members in their own places that its metadata tell of; a member that it has itself stays."""
-    metadata = holder.get("metadata")
-    told = metadata.get(CARRIED) if isinstance(metadata, dict) else None
+    metadata = part_or_message.get("metadata")
+    told = metadata.get(CARRIED_KEY) if isinstance(metadata, dict) else None
     if not isinstance(metadata, dict) or not isinstance(told, dict):
-        return holder
-    left = {name: value for name, value in metadata.items() if name != CARRIED}
-    carried = {name: told[name] for name in names if _fits(name, told.get(name))}
-    kept = {name: value for name, value in holder.items() if name != "metadata"}
+        return part_or_message
+    left = {name: value for name, value in metadata.items() if name != CARRIED_KEY}
+    carried = {name: told[name] for name in names if _has_member_type(name, told.get(name))}
+    kept = {name: value for name, value in part_or_message.items() if name != "metadata"}
     return {**carried, **kept, **({"metadata": left} if left else {})}
 
 
-def _file(part: Part) -> dict[str, Any]:
+def _file_json(part: Part) -> dict[str, Any]:
     written: dict[str, Any] = {"bytes": part.raw} if part.raw is not UNSET else {"uri": part.url}
-    _add(written, "mimeType", part.media_type)
-    _add(written, "name", part.filename)
+    _add_member(written, "mimeType", part.media_type)
+    _add_member(written, "name", part.filename)
     return written
 
 
-def _add(written: dict[str, Any], name: str, value: Any) -> None:
+def _add_member(written: dict[str, Any], name: str, value: Any) -> None:
     """Sets a member that has something to say; metadata may be an empty object and still be said."""
     if value is not UNSET and (value or isinstance(value, dict)):
         written[name] = value
@@ -209,22 +209,22 @@ def _lift_part(part: Any) -> Any:
     return lifter(part) if lifter else part
 
 
-def _fits(name: str, value: Any) -> bool:
+def _has_member_type(name: str, value: Any) -> bool:
     if name == "referenceTaskIds":
         return isinstance(value, list) and all(isinstance(each, str) for each in value)
     return isinstance(value, str)
 
 
 def _lift_text(part: dict[str, Any]) -> dict[str, Any]:
-    return unpacked(_present(part, "text", "mediaType", "filename", "metadata"), *_HOMELESS)
+    return restore_carried_members(_present_members(part, "text", "mediaType", "filename", "metadata"), *_UNSUPPORTED_MEMBERS)
 
 
 def _lift_data(part: dict[str, Any]) -> dict[str, Any]:
-    lifted = unpacked(_present(part, "mediaType", "filename", "metadata"), *_HOMELESS)
+    lifted = restore_carried_members(_present_members(part, "mediaType", "filename", "metadata"), *_UNSUPPORTED_MEMBERS)
     metadata, data = lifted.get("metadata"), part.get("data")
-    if isinstance(metadata, dict) and metadata.get(_COMPAT) is True and isinstance(data, dict) and set(data) == {"value"}:
+    if isinstance(metadata, dict) and metadata.get(_COMPAT_KEY) is True and isinstance(data, dict) and set(data) == {"value"}:
         data = data["value"]
-        lifted["metadata"] = {name: value for name, value in metadata.items() if name != _COMPAT}
+        lifted["metadata"] = {name: value for name, value in metadata.items() if name != _COMPAT_KEY}
         if not lifted["metadata"]:
             del lifted["metadata"]
     return {**lifted, "data": data} if "data" in part else lifted
@@ -233,8 +233,8 @@ def _lift_data(part: dict[str, Any]) -> dict[str, Any]:
 def _lift_file(part: dict[str, Any]) -> dict[str, Any]:
     file = part.get("file")
     if not isinstance(file, dict):
-        return _present(part, "raw", "url", "mediaType", "filename", "metadata")
-    lifted = _present(part, "metadata")
+        return _present_members(part, "raw", "url", "mediaType", "filename", "metadata")
+    lifted = _present_members(part, "metadata")
     for name, sources in _FILE_FIELDS:
         found = next((file[source] for source in sources if file.get(source) is not None), None)
         if found is not None:
@@ -242,7 +242,7 @@ def _lift_file(part: dict[str, Any]) -> dict[str, Any]:
     return lifted
 
 
-def _present(part: dict[str, Any], *names: str) -> dict[str, Any]:
+def _present_members(part: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: part[name] for name in names if part.get(name) is not None}
 
 

@@ -31,39 +31,41 @@ _CANCELED: Final = "TASK_STATE_CANCELLED"  # as 0.3 spells it
 _SNAKE: Final = re.compile(r"_([a-z])")
 
 
-def send_params(message: Message, modes: tuple[str, ...], notify: str = "", metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def build_send_params(
+    message: Message, modes: tuple[str, ...], push_url: str = "", metadata: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """SendMessageRequest, blocking. `notify`: where to push to; then the answer need not wait for the task's end."""
-    configuration: dict[str, Any] = {"blocking": not notify}
+    configuration: dict[str, Any] = {"blocking": not push_url}
     if modes:
         configuration["acceptedOutputModes"] = modes
-    if notify:
-        configuration["pushNotification"] = {"url": notify}
+    if push_url:
+        configuration["pushNotification"] = {"url": push_url}
     return {"message": message_json(message), "configuration": configuration, **({"metadata": metadata} if metadata else {})}
 
 
 def message_json(message: Message) -> dict[str, Any]:
-    written: dict[str, Any] = {"messageId": message.message_id, "role": message.role.value, "content": _parts(message.parts)}
-    _add(written, "contextId", message.context_id)
-    _add(written, "taskId", message.task_id)
-    _add(written, "metadata", v03.carrying(message.metadata, {"referenceTaskIds": message.reference_task_ids}))
-    _add(written, "extensions", message.extensions)
+    written: dict[str, Any] = {"messageId": message.message_id, "role": message.role.value, "content": _parts_json(message.parts)}
+    _add_member(written, "contextId", message.context_id)
+    _add_member(written, "taskId", message.task_id)
+    _add_member(written, "metadata", v03.with_carried_members(message.metadata, {"referenceTaskIds": message.reference_task_ids}))
+    _add_member(written, "extensions", message.extensions)
     return written
 
 
 def artifact_json(artifact: Artifact) -> dict[str, Any]:
-    written: dict[str, Any] = {"artifactId": artifact.artifact_id, "parts": _parts(artifact.parts)}
-    _add(written, "name", artifact.name)
-    _add(written, "description", artifact.description)
-    _add(written, "metadata", artifact.metadata)
-    _add(written, "extensions", artifact.extensions)
+    written: dict[str, Any] = {"artifactId": artifact.artifact_id, "parts": _parts_json(artifact.parts)}
+    _add_member(written, "name", artifact.name)
+    _add_member(written, "description", artifact.description)
+    _add_member(written, "metadata", artifact.metadata)
+    _add_member(written, "extensions", artifact.extensions)
     return written
 
 
 def task_json(task: Task) -> dict[str, Any]:
-    written: dict[str, Any] = {"id": task.id, "contextId": task.context_id, "status": _status(task.status)}
-    _add(written, "artifacts", [artifact_json(artifact) for artifact in task.artifacts])
-    _add(written, "history", [message_json(message) for message in task.history])
-    _add(written, "metadata", task.metadata)
+    written: dict[str, Any] = {"id": task.id, "contextId": task.context_id, "status": _status_json(task.status)}
+    _add_member(written, "artifacts", [artifact_json(artifact) for artifact in task.artifacts])
+    _add_member(written, "history", [message_json(message) for message in task.history])
+    _add_member(written, "metadata", task.metadata)
     return written
 
 
@@ -74,9 +76,9 @@ def event_json(event: Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdat
     if isinstance(event, Message):
         return {"message": message_json(event)}
     written: dict[str, Any] = {"taskId": event.task_id, "contextId": event.context_id}
-    _add(written, "metadata", event.metadata)
+    _add_member(written, "metadata", event.metadata)
     if isinstance(event, TaskStatusUpdateEvent):
-        written.update(status=_status(event.status), final=event.status.state in TERMINAL | INTERRUPTED)
+        written.update(status=_status_json(event.status), final=event.status.state in TERMINAL | INTERRUPTED)
         return {"statusUpdate": written}
     written.update(artifact=artifact_json(event.artifact), append=event.append, lastChunk=event.last_chunk)
     return {"artifactUpdate": written}
@@ -86,31 +88,31 @@ def lift_event(value: Any) -> Any:
     """A task, a message or an event, wrapped or not, as 0.3's JSON-RPC writes it or nearly so: for `tolerant` to read."""
     if not isinstance(value, dict):
         return value
-    given = named(value)
-    for name, lift in _WRAPPED.items():
+    given = with_json_names(value)
+    for name, lift in _EVENT_LIFTERS.items():
         if "kind" not in given and isinstance(given.get(name), dict):
             return {"message" if name == "msg" else name: lift(given[name])}
     return _lift_task(value) if "status" in value else lift_message(value)
 
 
-def named(value: dict[str, Any]) -> dict[str, Any]:
+def with_json_names(value: dict[str, Any]) -> dict[str, Any]:
     """The members under the names of ProtoJSON: readers have to know those of the .proto file too."""
     return {_SNAKE.sub(lambda found: found[1].upper(), name): member for name, member in value.items()}
 
 
-def _status(status: TaskStatus) -> dict[str, Any]:
+def _status_json(status: TaskStatus) -> dict[str, Any]:
     written: dict[str, Any] = {"state": _CANCELED if status.state is TaskState.CANCELED else status.state.value}
     if isinstance(status.message, Message):
         written["message"] = message_json(status.message)
-    _add(written, "timestamp", status.timestamp)
+    _add_member(written, "timestamp", status.timestamp)
     return written
 
 
-def _parts(parts: tuple[Part, ...]) -> list[dict[str, Any]]:
-    return [_part(part) for part in v03.parts_json(parts)]
+def _parts_json(parts: tuple[Part, ...]) -> list[dict[str, Any]]:
+    return [_part_json(part) for part in v03.parts_json(parts)]
 
 
-def _part(part: dict[str, Any]) -> dict[str, Any]:
+def _part_json(part: dict[str, Any]) -> dict[str, Any]:
     """A part of 0.3's JSON-RPC as its protobuf writes it."""
     written: dict[str, Any] = {"metadata": part["metadata"]} if "metadata" in part else {}
     match part["kind"]:
@@ -130,18 +132,18 @@ def lift_message(message: Any) -> Any:
     """A message as 0.3's JSON-RPC writes it or nearly so."""
     if not isinstance(message, dict):
         return message
-    lifted = named(message)
+    lifted = with_json_names(message)
     if "content" in lifted and "parts" not in lifted:
         lifted["parts"] = lifted.pop("content")
-    return _lift_parts(v03.unpacked(lifted, "referenceTaskIds"))
+    return _lift_parts(v03.restore_carried_members(lifted, "referenceTaskIds"))
 
 
 def _lift_artifact(artifact: Any) -> Any:
-    return _lift_parts(named(artifact)) if isinstance(artifact, dict) else artifact
+    return _lift_parts(with_json_names(artifact)) if isinstance(artifact, dict) else artifact
 
 
 def _lift_task(task: dict[str, Any]) -> dict[str, Any]:
-    given = named(task)
+    given = with_json_names(task)
     lifted = {**given, "status": _lift_status(given.get("status"))}
     for name, lift in (("artifacts", _lift_artifact), ("history", lift_message)):
         if isinstance(lifted.get(name), list):
@@ -156,11 +158,11 @@ def _lift_status(status: Any) -> Any:
 
 
 def _lift_status_update(update: dict[str, Any]) -> dict[str, Any]:
-    return {**named(update), "status": _lift_status(update.get("status"))}
+    return {**with_json_names(update), "status": _lift_status(update.get("status"))}
 
 
 def _lift_artifact_update(update: dict[str, Any]) -> dict[str, Any]:
-    return {**named(update), "artifact": _lift_artifact(update.get("artifact"))}
+    return {**with_json_names(update), "artifact": _lift_artifact(update.get("artifact"))}
 
 
 def _lift_parts(holder: dict[str, Any]) -> dict[str, Any]:
@@ -178,7 +180,7 @@ def _lift_part(part: Any) -> Any:
         return {**part, "kind": "data", "data": data.get("data", {})}
     if not isinstance(file, dict):
         return part
-    given = named(file)
+    given = with_json_names(file)
     lifted = {old: given[new] for old, new in _FILE.items() if new in given}
     if "bytes" in lifted:
         lifted["bytes"] = _base64_of(lifted["bytes"])
@@ -195,13 +197,13 @@ def _base64_of(text: Any) -> Any:
     return inner
 
 
-def _add(written: dict[str, Any], name: str, value: Any) -> None:
+def _add_member(written: dict[str, Any], name: str, value: Any) -> None:
     if value is not UNSET and not isinstance(value, UnsetType) and (value or isinstance(value, dict)):
         written[name] = value
 
 
 _FILE: Final = {"bytes": "fileWithBytes", "uri": "fileWithUri", "mimeType": "mimeType", "name": "name"}
-_WRAPPED: Final[Mapping[str, Callable[[dict[str, Any]], Any]]] = {
+_EVENT_LIFTERS: Final[Mapping[str, Callable[[dict[str, Any]], Any]]] = {
     "task": _lift_task,
     "msg": lift_message,
     "message": lift_message,

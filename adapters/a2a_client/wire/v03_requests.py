@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from adapters.a2a_client.wire import push, v03, v1
-from adapters.a2a_client.wire.v03_proto import lift_message, named
+from adapters.a2a_client.wire.v03_proto import lift_message, with_json_names
 from adapters.task import PushConfig
 
 _TASK_NAME: Final = re.compile(r"tasks/([^/]+)")
@@ -19,10 +19,10 @@ def read_send_params(params: Any) -> v1.SendParams:
     """
     if not isinstance(params, dict):
         raise v1.BadMessage("params", "must be an object")
-    lifted = named(params)
+    lifted = with_json_names(params)
     configuration = lifted.get("configuration")
     if isinstance(configuration, dict):
-        lifted["configuration"] = _lift_configuration(named(configuration))
+        lifted["configuration"] = _lift_configuration(with_json_names(configuration))
     if "request" in lifted and "message" not in lifted:
         lifted["message"] = lifted.pop("request")
     if "message" in lifted:
@@ -32,15 +32,15 @@ def read_send_params(params: Any) -> v1.SendParams:
 
 def read_task_params(params: Any) -> v1.TaskParams:
     """Reads a request whose `name` is `tasks/{id}`. Raises BadMessage."""
-    length = named(params).get("historyLength") if isinstance(params, dict) else None
+    length = with_json_names(params).get("historyLength") if isinstance(params, dict) else None
     return v1.read_task_params({"id": _task_id(params, "name")} | ({"historyLength": length} if length else {}))
 
 
 def read_push_config(params: Any) -> PushConfig:
     """Reads CreateTaskPushNotificationConfigRequest: `parent` is `tasks/{id}`. Raises BadMessage."""
-    given = named(params) if isinstance(params, dict) else {}
+    given = with_json_names(params) if isinstance(params, dict) else {}
     config = given.get("config")
-    inner = named(config).get("pushNotificationConfig") if isinstance(config, dict) else None
+    inner = with_json_names(config).get("pushNotificationConfig") if isinstance(config, dict) else None
     if not isinstance(inner, dict):
         raise v1.BadMessage("config.pushNotificationConfig", "is missing")
     lifted = push.lift_push_config(inner)
@@ -59,7 +59,11 @@ def read_push_params(params: Any) -> push.PushParams:
 
 def read_push_list_params(params: Any) -> push.PushListParams:
     """Reads a request whose `parent` is `tasks/{id}`. Raises BadMessage."""
-    pages = {name: value for name, value in named(params).items() if name in ("pageSize", "pageToken")} if isinstance(params, dict) else {}
+    pages = (
+        {name: value for name, value in with_json_names(params).items() if name in ("pageSize", "pageToken")}
+        if isinstance(params, dict)
+        else {}
+    )
     return push.read_push_list_params({**pages, "taskId": _task_id(params, "parent")})
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from adapters.a2a_client.wire.names import OPAQUE, json_names
+from adapters.a2a_client.wire.names import OPAQUE_MEMBERS, with_json_names
 from adapters.task import (
     Artifact,
     Message,
@@ -27,7 +27,7 @@ PARTS_LIMIT: Final = 1000
 REFERENCES_LIMIT: Final = 100
 DEPTH_LIMIT: Final = 64
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
-_WHERE: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
+_ERROR_TEXT: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
 _MEMBER: Final = re.compile(r"(missing required|contains unknown) field `(?P<name>[^`]*)`")
 S = TypeVar("S")
 
@@ -69,7 +69,7 @@ class TaskParams(Struct, frozen=True, rename="camel"):
 
 def read_send_params(params: Any) -> SendParams:
     """Reads the decoded `params` of SendMessage and SendStreamingMessage. Raises BadMessage."""
-    read = typed(params, SendParams)
+    read = convert_params(params, SendParams)
     check_message(read.message, "message")
     _check_history_length(read.configuration.history_length, "configuration.historyLength")
     return read
@@ -77,7 +77,7 @@ def read_send_params(params: Any) -> SendParams:
 
 def read_task_params(params: Any) -> TaskParams:
     """Reads the decoded `params` of GetTask, CancelTask and SubscribeToTask. Raises BadMessage."""
-    read = typed(params, TaskParams)
+    read = convert_params(params, TaskParams)
     check_id(read.id, "id")
     if not read.id:
         raise BadMessage("id", "is empty")
@@ -116,26 +116,32 @@ def part_problem(part: Part) -> str:
     return ""
 
 
-def is_clean(noun: Task | Message | StreamResponse) -> bool:
+def is_clean(value: Task | Message | StreamResponse) -> bool:
     """Whether a peer's answer, decoded by type alone, is whole 1.0; else `tolerant` has to look at its shape."""
-    if isinstance(noun, Task):
-        return _clean_task(noun)
-    if isinstance(noun, Message):
-        return _clean_message(noun)
-    members = (noun.task, noun.message, noun.status_update, noun.artifact_update)
+    if isinstance(value, Task):
+        return _is_clean_task(value)
+    if isinstance(value, Message):
+        return _is_clean_message(value)
+    members = (value.task, value.message, value.status_update, value.artifact_update)
     if sum(member is not UNSET for member in members) != 1:
         return False
-    if isinstance(noun.task, Task):
-        return _clean_task(noun.task)
-    if isinstance(noun.message, Message):
-        return _clean_message(noun.message)
-    if not isinstance(noun.status_update, UnsetType):
-        return bool(noun.status_update.task_id) and _clean_status(noun.status_update.status) and bounded(noun.status_update.metadata)
-    assert not isinstance(noun.artifact_update, UnsetType)
-    return bool(noun.artifact_update.task_id) and _clean_artifact(noun.artifact_update.artifact) and bounded(noun.artifact_update.metadata)
+    if isinstance(value.task, Task):
+        return _is_clean_task(value.task)
+    if isinstance(value.message, Message):
+        return _is_clean_message(value.message)
+    if not isinstance(value.status_update, UnsetType):
+        return (
+            bool(value.status_update.task_id) and _is_clean_status(value.status_update.status) and is_bounded(value.status_update.metadata)
+        )
+    assert not isinstance(value.artifact_update, UnsetType)
+    return (
+        bool(value.artifact_update.task_id)
+        and _is_clean_artifact(value.artifact_update.artifact)
+        and is_bounded(value.artifact_update.metadata)
+    )
 
 
-def member_of(response: StreamResponse) -> Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdateEvent:
+def only_member(response: StreamResponse) -> Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdateEvent:
     """The one member of a clean response."""
     for member in (response.task, response.message, response.status_update, response.artifact_update):
         if not isinstance(member, UnsetType):
@@ -143,7 +149,7 @@ def member_of(response: StreamResponse) -> Task | Message | TaskStatusUpdateEven
     raise ValueError("a response without a member is not clean")
 
 
-def bounded(value: Any, depth: int = DEPTH_LIMIT) -> bool:
+def is_bounded(value: Any, depth: int = DEPTH_LIMIT) -> bool:
     """Whether any JSON is at most `depth` deep and its numbers finite, so that everyone can read what we hand on."""
     if not isinstance(value, dict | list):
         return not isinstance(value, float) or math.isfinite(value)
@@ -177,39 +183,39 @@ def error_bytes(request_id: Any, code: int, message: str, data: Iterable[dict[st
     return b'{"jsonrpc":"2.0","id":%s,"error":%s}' % (encode(request_id), encode(error))
 
 
-def _clean_task(task: Task) -> bool:
+def _is_clean_task(task: Task) -> bool:
     return (
         bool(task.id)
-        and _clean_status(task.status)
-        and all(_clean_artifact(artifact) for artifact in task.artifacts)
-        and all(_clean_message(message) for message in task.history)
-        and bounded(task.metadata)
+        and _is_clean_status(task.status)
+        and all(_is_clean_artifact(artifact) for artifact in task.artifacts)
+        and all(_is_clean_message(message) for message in task.history)
+        and is_bounded(task.metadata)
     )
 
 
-def _clean_status(status: TaskStatus) -> bool:
+def _is_clean_status(status: TaskStatus) -> bool:
     if status.timestamp and not status.timestamp.endswith("Z"):
         return False
-    return isinstance(status.message, UnsetType) or _clean_message(status.message)
+    return isinstance(status.message, UnsetType) or _is_clean_message(status.message)
 
 
-def _clean_message(message: Message) -> bool:
-    return bool(message.message_id) and _clean_parts(message.parts) and bounded(message.metadata)
+def _is_clean_message(message: Message) -> bool:
+    return bool(message.message_id) and _are_clean_parts(message.parts) and is_bounded(message.metadata)
 
 
-def _clean_artifact(artifact: Artifact) -> bool:
-    return bool(artifact.artifact_id) and _clean_parts(artifact.parts) and bounded(artifact.metadata)
+def _is_clean_artifact(artifact: Artifact) -> bool:
+    return bool(artifact.artifact_id) and _are_clean_parts(artifact.parts) and is_bounded(artifact.metadata)
 
 
-def _clean_parts(parts: tuple[Part, ...]) -> bool:
-    return bool(parts) and all(not part_problem(part) and bounded(part.data) and bounded(part.metadata) for part in parts)
+def _are_clean_parts(parts: tuple[Part, ...]) -> bool:
+    return bool(parts) and all(not part_problem(part) and is_bounded(part.data) and is_bounded(part.metadata) for part in parts)
 
 
-def typed(params: Any, kind: type[S]) -> S:
+def convert_params(params: Any, kind: type[S]) -> S:
     """Decoded params by the type of a request; what it does not know is passed over. Raises BadMessage."""
     if not isinstance(params, dict):
         raise BadMessage("params", "must be an object")
-    params = json_names(params)
+    params = with_json_names(params)
     try:
         return msgspec.convert(params, kind)
     except msgspec.ValidationError:
@@ -217,14 +223,14 @@ def typed(params: Any, kind: type[S]) -> S:
     try:  # ProtoJSON: null means absent
         return msgspec.convert(without_nulls(params), kind)
     except msgspec.ValidationError as error:
-        raise bad_message(error) from None
+        raise bad_message_from(error) from None
 
 
 def without_nulls(value: Any) -> Any:
     """The same JSON without members that are null, except inside `data` and `metadata`, where null is a value."""
     if isinstance(value, dict):
         return {
-            name: member if name in OPAQUE else without_nulls(member)
+            name: member if name in OPAQUE_MEMBERS else without_nulls(member)
             for name, member in value.items()
             if member is not None or name == "data"
         }
@@ -233,9 +239,9 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
-def bad_message(error: msgspec.ValidationError) -> BadMessage:
+def bad_message_from(error: msgspec.ValidationError) -> BadMessage:
     """The same complaint with the path of the field, and without anything of the caller's value."""
-    found = _WHERE.match(str(error))
+    found = _ERROR_TEXT.match(str(error))
     what, path = (found["what"], found["path"] or "") if found else ("is invalid", "")
     member = _MEMBER.search(what)
     if member:

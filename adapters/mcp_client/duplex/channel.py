@@ -10,11 +10,11 @@ from typing import Any, Final
 from msgspec import UNSET, Raw
 
 from adapters.contract import Failure, NotSent, Unreachable, UpstreamFault
-from adapters.mcp_client.exchange.http import LATE, Exchange
-from adapters.mcp_client.exchange.server_messages import CHANGES, Hearing
-from adapters.mcp_client.legacy.sessions import EXPECTED_MAX, LISTS_CHANGED, accepted, initialize_params
-from adapters.mcp_client.listening import ACKNOWLEDGED, SUBSCRIPTION, admits, tell
-from adapters.mcp_client.wire.eras import PROGRESS, modern_params, plain_params, word
+from adapters.mcp_client.exchange.http import LATE_TEXT, Exchange
+from adapters.mcp_client.exchange.server_messages import CHANGE_METHODS, ServerMessages
+from adapters.mcp_client.legacy.sessions import EXPECTED_TOKENS_MAX, LISTS_CHANGED, initialize_params, read_initialized
+from adapters.mcp_client.listening import ACKNOWLEDGED_METHOD, SUBSCRIPTION_KEY, forward_if_granted, is_granted
+from adapters.mcp_client.wire.eras import PROGRESS_KEY, json_string, legacy_params, modern_params
 from adapters.mcp_client.wire.messages import (
     MODERN,
     UNSUPPORTED_VERSION,
@@ -25,15 +25,15 @@ from adapters.mcp_client.wire.messages import (
     WireError,
     check_answer,
     envelope_of,
+    error_of,
     members_of,
+    notification_of,
     read_envelope,
-    refusal_of,
     reply_of,
-    told_of,
 )
-from adapters.mcp_client.wire.peer import Listener, Listening
+from adapters.mcp_client.wire.peer import ListenFilter, McpListener
 
-WAITING_MAX: Final = 1000  # messages of one call that its client did not take yet; more are dropped
+MESSAGES_MAX: Final = 1000  # messages of one call that its client did not take yet; more are dropped
 CALLS_MAX: Final = 256  # at once on one channel
 PROBE_SECONDS: Final = 5.0
 SEND_SECONDS: Final = 10.0
@@ -42,74 +42,74 @@ _EMPTY: Final = Raw(b"{}")
 Send = Callable[[bytes], Awaitable[None]]
 
 
-class Mailbox:
+class ResponseQueue:
     """What arrives for one request. An answer always has a place."""
 
     def __init__(self) -> None:
         self._messages: deque[Envelope | UpstreamFault] = deque()
-        self._news = asyncio.Event()
+        self._has_message = asyncio.Event()
 
     def put(self, message: Envelope | UpstreamFault) -> None:
-        if len(self._messages) < WAITING_MAX or isinstance(message, UpstreamFault) or message.method is UNSET:
+        if len(self._messages) < MESSAGES_MAX or isinstance(message, UpstreamFault) or message.method is UNSET:
             self._messages.append(message)
-            self._news.set()
+            self._has_message.set()
 
     async def take(self) -> Envelope:
         while not self._messages:
-            self._news.clear()
-            await self._news.wait()
+            self._has_message.clear()
+            await self._has_message.wait()
         message = self._messages.popleft()
         if isinstance(message, UpstreamFault):
             raise message
         return message
 
 
-class Duplex:
+class DuplexChannel:
     """One open channel. `owned`: it belongs to one client, so that what names no request can only be for that client.
 
     On a shared channel only what carries a request's own token or subscription id reaches anybody.
     """
 
-    def __init__(self, send: Send, owned: bool) -> None:
+    def __init__(self, send: Send, has_one_client: bool) -> None:
         self.send = send
-        self._owned = owned
-        self._number = itertools.count(1).__next__
-        self._open: dict[int, Mailbox] = {}
-        self._hearing: list[int] = []  # those of `_open` whose client hears, the latest last
-        self._telling: set[asyncio.Task[None]] = set()
-        self.listeners: list[tuple[Listener, Callable[[], Listening]]] = []
-        self.ended: UpstreamFault | None = None
+        self._has_one_client = has_one_client
+        self._next_number = itertools.count(1).__next__
+        self._open_requests: dict[int, ResponseQueue] = {}
+        self._requests_with_messages: list[int] = []  # those of `_open` whose client hears, the latest last
+        self._background_sends: set[asyncio.Task[None]] = set()
+        self.listeners: list[tuple[McpListener, Callable[[], ListenFilter]]] = []
+        self.end_fault: UpstreamFault | None = None
         self.heard = 0  # messages that have arrived
         self.version = ""
-        self.offered: Mapping[str, Any] = {}
+        self.server_capabilities: Mapping[str, Any] = {}
         self.instructions = ""
-        self.expected: deque[bytes] = deque(maxlen=EXPECTED_MAX)  # progress tokens, as JSON, of what the server asked
-        self.hint: Callable[[], None] | None = None  # told whenever the server says that a list changed
+        self.expected_tokens: deque[bytes] = deque(maxlen=EXPECTED_TOKENS_MAX)  # progress tokens, as JSON, of what the server asked
+        self.on_list_changed: Callable[[], None] | None = None  # told whenever the server says that a list changed
 
     @property
-    def modern(self) -> bool:
+    def is_modern(self) -> bool:
         return self.version == MODERN
 
     @property
-    def busy(self) -> bool:
-        return bool(self._open or self.listeners)
+    def is_busy(self) -> bool:
+        return bool(self._open_requests or self.listeners)
 
-    async def open(self, capabilities: str, seconds: float, may_be_modern: bool) -> None:
+    async def shake_hands(self, capabilities: str, seconds: float, may_be_modern: bool) -> None:
         """Finds the era and shakes hands. Raises UpstreamFault and NotLegacy."""
         if may_be_modern and await self._is_modern(min(PROBE_SECONDS, seconds / 2)):
             self.version = MODERN
             return
         exchange = await self.request("initialize", initialize_params(capabilities), seconds)
-        said = accepted(exchange)
-        self.version, self.offered, self.instructions = said.protocol_version, said.capabilities, said.instructions or ""
-        await self.send(told_of("notifications/initialized"))
+        said = read_initialized(exchange)
+        self.version, self.server_capabilities, self.instructions = said.protocol_version, said.capabilities, said.instructions or ""
+        await self.send(notification_of("notifications/initialized"))
 
     async def _is_modern(self, seconds: float) -> bool:
         """stdio of 2026-07-28: a result or a modern error is proof; any other error, or silence, is none."""
         try:
             answer = (await self.request("server/discover", modern_params({}), seconds)).answer
         except Unreachable:
-            if self.ended is not None:
+            if self.end_fault is not None:
                 raise
             return False
         if answer is None:
@@ -119,59 +119,63 @@ class Duplex:
             supported = data.get("supported")
             return answer.error.code == UNSUPPORTED_VERSION and isinstance(supported, list) and MODERN in supported
         members = members_of(answer.result if answer.result is not UNSET else _EMPTY)
-        self.instructions = word(members.get("instructions", _EMPTY))
+        self.instructions = json_string(members.get("instructions", _EMPTY))
         return f'"{MODERN}"'.encode() in bytes(members.get("supportedVersions", Raw(b"")))
 
     async def request(self, method: str, params: Any, seconds: float) -> Exchange:
         """A request of our own. Raises UpstreamFault."""
-        with self.place() as (number, mailbox):
+        with self.open_request() as (number, mailbox):
             return await self._exchange(mailbox, number, (envelope_of(number, method, params), seconds), None)
 
-    async def call(self, request: McpRequest, more: Mapping[str, Any], seconds: float) -> Exchange:
+    async def call(self, request: McpRequest, extra_params: Mapping[str, Any], seconds: float) -> Exchange:
         """A client's request, perhaps with `more` members. Raises UpstreamFault and McpRefused."""
-        with self.place() as (number, mailbox):
-            params = {**self._params(request, number), **more}
+        with self.open_request() as (number, mailbox):
+            params = {**self._params(request, number), **extra_params}
             sending = (envelope_of(number, request.method, params), seconds)
             try:
                 if request.peer is None:
                     return await self._exchange(mailbox, number, sending, None)
-                async with Hearing(request, request.peer, number, None if self.modern else self) as hearing:
+                async with ServerMessages(request, request.peer, number, None if self.is_modern else self) as hearing:
                     return await self._exchange(mailbox, number, sending, hearing)
             except (asyncio.CancelledError, McpRefused, UpstreamFault):
-                self.tell(told_of("notifications/cancelled", {"requestId": number, "reason": "the client no longer waits"}))
+                self.send_in_background(
+                    notification_of("notifications/cancelled", {"requestId": number, "reason": "the client no longer waits"})
+                )
                 raise
 
-    async def _exchange(self, mailbox: Mailbox, number: int, sending: tuple[bytes, float], hearing: Hearing | None) -> Exchange:
-        if hearing is not None:
-            self._hearing.append(number)
+    async def _exchange(
+        self, mailbox: ResponseQueue, number: int, body_and_seconds: tuple[bytes, float], server_messages: ServerMessages | None
+    ) -> Exchange:
+        if server_messages is not None:
+            self._requests_with_messages.append(number)
         try:
-            async with asyncio.timeout(max(sending[1], 0.001)) as limit:
-                if hearing is not None:
-                    hearing.limit = limit
-                await self.send(sending[0])
+            async with asyncio.timeout(max(body_and_seconds[1], 0.001)) as limit:
+                if server_messages is not None:
+                    server_messages.timeout = limit
+                await self.send(body_and_seconds[0])
                 while True:
                     message = await mailbox.take()
                     if message.method is UNSET:
                         return Exchange(200, {}, check_answer(message, number))
-                    if hearing is not None:
-                        await hearing.heard(message)
+                    if server_messages is not None:
+                        await server_messages.receive(message)
         except TimeoutError as error:
-            raise Unreachable(LATE, "timeout", Failure.LATE) from error
+            raise Unreachable(LATE_TEXT, "timeout", Failure.LATE) from error
         finally:
-            if hearing is not None:
-                self._hearing.remove(number)
+            if server_messages is not None:
+                self._requests_with_messages.remove(number)
 
     def _params(self, request: McpRequest, number: int) -> dict[str, Any]:
         """The parameters in the server's era, with a progress token that nobody else on the channel has."""
-        if not self.modern:
-            return plain_params(request, number)
+        if not self.is_modern:
+            return legacy_params(request, number)
         params: dict[str, Any] = dict(members_of(request.params))
-        if not request.modern:
-            params = modern_params(params, request.peer, request.level)
+        if not request.is_modern:
+            params = modern_params(params, request.peer, request.log_level)
         meta = params.get("_meta", {})
         meta = dict(members_of(meta)) if isinstance(meta, Raw) else dict(meta)
-        if request.peer is not None and PROGRESS in meta:
-            meta[PROGRESS] = number
+        if request.peer is not None and PROGRESS_KEY in meta:
+            meta[PROGRESS_KEY] = number
         return {**params, "_meta": meta}
 
     def receive(self, line: bytes) -> None:
@@ -179,88 +183,88 @@ class Duplex:
         message = read_envelope(line)
         self.heard += 1
         if message.method is UNSET:
-            mailbox = self._open.get(message.id) if isinstance(message.id, int) else None
+            mailbox = self._open_requests.get(message.id) if isinstance(message.id, int) else None
             if mailbox is not None:
                 mailbox.put(message)
             return
         method, params = str(message.method), members_of(message.params if message.params is not UNSET else _EMPTY)
-        mailbox = self._open.get(self._meant(method, params) or 0)
+        mailbox = self._open_requests.get(self._request_number_for(method, params) or 0)
         if mailbox is not None:
             mailbox.put(message)
         elif message.id is not None:
-            refused = reply_of(message.id, {}) if method == "ping" else refusal_of(message.id, -32601, "nobody is there who could be asked")
-            self.tell(refused)
-        elif method in CHANGES:
-            self._changed(method, params)
+            refused = reply_of(message.id, {}) if method == "ping" else error_of(message.id, -32601, "nobody is there who could be asked")
+            self.send_in_background(refused)
+        elif method in CHANGE_METHODS:
+            self._publish_change(method, params)
 
-    def _meant(self, method: str, params: Members) -> int | None:
+    def _request_number_for(self, method: str, params: Members) -> int | None:
         """The request that a message belongs to."""
-        if method in CHANGES or method == ACKNOWLEDGED:
+        if method in CHANGE_METHODS or method == ACKNOWLEDGED_METHOD:
             meta = params.get("_meta")
-            named = members_of(meta).get(SUBSCRIPTION) if meta is not None else None
-            return _integer(named)
+            named = members_of(meta).get(SUBSCRIPTION_KEY) if meta is not None else None
+            return _parse_integer(named)
         if method == "notifications/progress":
-            return _integer(params.get(PROGRESS))
-        return self._hearing[-1] if self._owned and self._hearing else None
+            return _parse_integer(params.get(PROGRESS_KEY))
+        return self._requests_with_messages[-1] if self._has_one_client and self._requests_with_messages else None
 
-    async def changed(self, method: str, params: Raw) -> bool:
-        return self._changed(method, members_of(params))
+    async def publish_change(self, method: str, params: Raw) -> bool:
+        return self._publish_change(method, members_of(params))
 
-    def _changed(self, method: str, params: Members) -> bool:
+    def _publish_change(self, method: str, params: Members) -> bool:
         """Brings a change to whoever listens to it."""
-        if self.hint is not None and method in LISTS_CHANGED:
-            self.hint()
-        meant = [(listener, wanted()) for listener, wanted in self.listeners if admits(wanted(), method, params)]
+        if self.on_list_changed is not None and method in LISTS_CHANGED:
+            self.on_list_changed()
+        meant = [(listener, wanted()) for listener, wanted in self.listeners if is_granted(wanted(), method, params)]
         for listener, granted in meant:
-            self._spawn(tell(listener, granted, method, params))
+            self._run_in_background(forward_if_granted(listener, granted, method, params))
         return bool(meant)
 
-    def expect(self, token: bytes) -> None:
-        self.expected.append(token)
+    def expect_progress(self, token: bytes) -> None:
+        self.expected_tokens.append(token)
 
     async def reply(self, body: bytes) -> None:
         await self.send(body)
 
-    def tell(self, body: bytes) -> None:
+    def send_in_background(self, body: bytes) -> None:
         """Sends without waiting, as far as the channel still stands."""
-        if self.ended is None:
-            self._spawn(self._tell(body))
+        if self.end_fault is None:
+            self._run_in_background(self._send_if_possible(body))
 
-    async def _tell(self, body: bytes) -> None:
+    async def _send_if_possible(self, body: bytes) -> None:
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 await self.send(body)
         except (UpstreamFault, TimeoutError):
             return
 
-    def _spawn(self, work: Awaitable[None]) -> None:
-        if len(self._telling) >= WAITING_MAX:
-            self._telling.pop().cancel()
+    def _run_in_background(self, work: Awaitable[None]) -> None:
+        if len(self._background_sends) >= MESSAGES_MAX:
+            self._background_sends.pop().cancel()
         task = asyncio.ensure_future(work)
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        self._background_sends.add(task)
+        task.add_done_callback(self._background_sends.discard)
 
     def end(self, fault: UpstreamFault) -> None:
         """The channel is no more: every request under way fails."""
-        if self.ended is None:
-            self.ended = fault
-            for mailbox in self._open.values():
+        if self.end_fault is None:
+            self.end_fault = fault
+            for mailbox in self._open_requests.values():
                 mailbox.put(fault)
 
     @contextmanager
-    def place(self) -> Iterator[tuple[int, Mailbox]]:
+    def open_request(self) -> Iterator[tuple[int, ResponseQueue]]:
         """A request's number, and what arrives for it."""
-        if self.ended is not None:
-            raise self.ended
-        if len(self._open) >= CALLS_MAX:
+        if self.end_fault is not None:
+            raise self.end_fault
+        if len(self._open_requests) >= CALLS_MAX:
             raise NotSent("Too many calls to the server are under way", f"{CALLS_MAX}")
-        number = self._number()
-        mailbox = self._open[number] = Mailbox()
+        number = self._next_number()
+        mailbox = self._open_requests[number] = ResponseQueue()
         try:
             yield number, mailbox
         finally:
-            del self._open[number]
+            del self._open_requests[number]
 
 
-def _integer(text: Raw | None) -> int | None:
+def _parse_integer(text: Raw | None) -> int | None:
     return int(bytes(text)) if text is not None and bytes(text).isdigit() else None

@@ -8,66 +8,76 @@ from typing import Final
 from msgspec import UNSET, Raw
 
 from adapters.contract import Failure, Unreachable
-from adapters.mcp_client.duplex.channel import Duplex
-from adapters.mcp_client.exchange.http import LATE, Exchange
-from adapters.mcp_client.exchange.rounds import answered
+from adapters.mcp_client.duplex.channel import DuplexChannel
+from adapters.mcp_client.exchange.http import LATE_TEXT, Exchange
+from adapters.mcp_client.exchange.rounds import client_answer
 from adapters.mcp_client.legacy.requests import SUBSCRIBE
-from adapters.mcp_client.listening import ACKNOWLEDGED, ALL, METHOD, acknowledged, filter_of, tell, tells
+from adapters.mcp_client.listening import (
+    ACKNOWLEDGED_METHOD,
+    LISTEN_METHOD,
+    LISTEN_TO_ALL,
+    announces_changes,
+    forward_if_granted,
+    notification_filter,
+    read_acknowledged,
+)
 from adapters.mcp_client.wire.eras import modern_params
-from adapters.mcp_client.wire.messages import McpRequest, check_answer, envelope_of, members_of, told_of
-from adapters.mcp_client.wire.peer import Listener, Listening
+from adapters.mcp_client.wire.messages import McpRequest, check_answer, envelope_of, members_of, notification_of
+from adapters.mcp_client.wire.peer import ListenFilter, McpListener
 
-_ASKED: Final = McpRequest("", "", b"", b"{}", modern=True, method=METHOD)
-More = Callable[[], frozenset[str]]
+_LISTEN_REQUEST: Final = McpRequest("", "", b"", b"{}", is_modern=True, method=LISTEN_METHOD)
+SessionUris = Callable[[], frozenset[str]]
 
 
-async def listen(duplex: Duplex, wanted: Listening, listener: Listener, more: More | None, seconds: float) -> None:
+async def listen(
+    channel: DuplexChannel, wanted: ListenFilter, listener: McpListener, session_uris: SessionUris | None, seconds: float
+) -> None:
     """Until the server or the channel ends, the latter with UpstreamFault.
 
     `more` gives what a client's session subscribed to besides; without it the channel is that session's own, and all is for it.
     """
-    if duplex.modern:
-        await _modern(duplex, wanted, listener, seconds)
+    if channel.is_modern:
+        await _listen_modern(channel, wanted, listener, seconds)
         return
-    taken = [uri for uri in wanted.uris if _has_result(await duplex.request(SUBSCRIBE, {"uri": uri}, seconds))]
-    granted = Listening(
-        tools=wanted.tools and tells(duplex.offered.get("tools")),
-        prompts=wanted.prompts and tells(duplex.offered.get("prompts")),
-        resources=wanted.resources and tells(duplex.offered.get("resources")),
+    taken = [uri for uri in wanted.uris if _has_result(await channel.request(SUBSCRIBE, {"uri": uri}, seconds))]
+    granted = ListenFilter(
+        tools=wanted.tools and announces_changes(channel.server_capabilities.get("tools")),
+        prompts=wanted.prompts and announces_changes(channel.server_capabilities.get("prompts")),
+        resources=wanted.resources and announces_changes(channel.server_capabilities.get("resources")),
         uris=frozenset(taken),
     )
-    place = (listener, lambda: ALL if more is None else dataclasses.replace(granted, uris=granted.uris | more()))
-    with duplex.place() as (_, mailbox):
-        duplex.listeners.append(place)
+    place = (listener, lambda: LISTEN_TO_ALL if session_uris is None else dataclasses.replace(granted, uris=granted.uris | session_uris()))
+    with channel.open_request() as (_, mailbox):
+        channel.listeners.append(place)
         try:
-            await listener.acknowledged(granted)
+            await listener.on_acknowledged(granted)
             await mailbox.take()  # nothing but the channel's end
         finally:
-            duplex.listeners.remove(place)
+            channel.listeners.remove(place)
 
 
-async def _modern(duplex: Duplex, wanted: Listening, listener: Listener, seconds: float) -> None:
-    granted: Listening | None = None
-    with duplex.place() as (number, mailbox):
+async def _listen_modern(channel: DuplexChannel, wanted: ListenFilter, listener: McpListener, seconds: float) -> None:
+    granted: ListenFilter | None = None
+    with channel.open_request() as (number, mailbox):
         try:
             async with asyncio.timeout(max(seconds, 0.001)) as opening:
-                await duplex.send(envelope_of(number, METHOD, modern_params({"notifications": filter_of(wanted)})))
+                await channel.send(envelope_of(number, LISTEN_METHOD, modern_params({"notifications": notification_filter(wanted)})))
                 while True:
                     message = await mailbox.take()
                     if message.method is UNSET:
-                        answered(_ASKED, Exchange(200, {}, check_answer(message, number)), True)
+                        client_answer(_LISTEN_REQUEST, Exchange(200, {}, check_answer(message, number)), True)
                         return
                     params = members_of(message.params if message.params is not UNSET else Raw(b"{}"))
                     if granted is not None:
-                        await tell(listener, granted, str(message.method), params)
-                    elif message.method == ACKNOWLEDGED:
-                        granted = acknowledged(params, wanted)
+                        await forward_if_granted(listener, granted, str(message.method), params)
+                    elif message.method == ACKNOWLEDGED_METHOD:
+                        granted = read_acknowledged(params, wanted)
                         opening.reschedule(None)
-                        await listener.acknowledged(granted)
+                        await listener.on_acknowledged(granted)
         except TimeoutError as error:
-            raise Unreachable(LATE, "no acknowledgement", Failure.LATE) from error
+            raise Unreachable(LATE_TEXT, "no acknowledgement", Failure.LATE) from error
         finally:
-            duplex.tell(told_of("notifications/cancelled", {"requestId": number}))
+            channel.send_in_background(notification_of("notifications/cancelled", {"requestId": number}))
 
 
 def _has_result(exchange: Exchange) -> bool:

@@ -14,29 +14,29 @@ from typing import Final, NamedTuple, cast
 import structlog
 
 from adapters.contract import Failure, Unreachable, UpstreamFault
-from adapters.mcp_client.duplex.channel import Duplex
-from adapters.mcp_client.exchange.http import LATE
+from adapters.mcp_client.duplex.channel import DuplexChannel
+from adapters.mcp_client.exchange.http import LATE_TEXT
 from adapters.mcp_client.legacy.sessions import NotLegacy
-from adapters.upstream.breaker import LeftAlone
+from adapters.upstream.breaker import CircuitOpen
 
 log = structlog.get_logger()
 
 START_SECONDS: Final = 15.0
 RESTART_MAX: Final = 10.0  # seconds between two starts of a command that fails
-LONG_LIFE: Final = 60.0  # seconds after which an end is no failure to start
+STABLE_SECONDS: Final = 60.0  # seconds after which an end is no failure to start
 END_SECONDS: Final = 2.0  # that a process has to end by itself, and again when it was asked to
 LINE_MAX: Final = 16 << 20  # bytes of one message
 JUNK_MAX: Final = 1000  # lines that are no messages
-SAID_LINES: Final = 50  # of standard error that are kept
-SAID_MAX: Final = 500  # characters of one of them
-SAID_LOGGED: Final = 5  # of them that the log gets when a process ends
-LAST_WORDS_SECONDS: Final = 0.5  # in which what a process said before its end arrives
+ERROR_LINES_MAX: Final = 50  # of standard error that are kept
+ERROR_LINE_MAX: Final = 500  # characters of one of them
+ERROR_LINES_LOGGED: Final = 5  # of them that the log gets when a process ends
+LAST_OUTPUT_SECONDS: Final = 0.5  # in which what a process said before its end arrives
 SECRET_MIN: Final = 6  # characters: what is shorter stands in texts by chance
-STANDARD_ERROR: Final = 2
-ENDED: Final = "The server's process ended"
-STOPPED: Final = "The server's process was stopped"
+STDERR_FD: Final = 2
+ENDED_TEXT: Final = "The server's process ended"
+STOPPED_TEXT: Final = "The server's process was stopped"
 HUNG: Final = "The server's process was silent for too long, and is started again with the next call"
-NOT_STARTED: Final = "The server's command does not start"
+NOT_STARTED_TEXT: Final = "The server's command does not start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,49 +53,49 @@ class Command:
     initialize: bool = False
 
 
-class Owner(NamedTuple):
+class ProcessOwner(NamedTuple):
     """A client: what it declared, as JSON, and whether it is of the `initialize` era, in which its command is spoken to where it can be."""
 
     capabilities: str
-    older: bool
+    is_legacy: bool
 
 
-class Process:
+class ServerProcess:
     """At most one running process. `owner`: whose it is; without one it serves everybody at once."""
 
-    def __init__(self, name: str, command: Command, clock: Callable[[], float], owner: Owner | None = None) -> None:
+    def __init__(self, name: str, command: Command, clock: Callable[[], float], owner: ProcessOwner | None = None) -> None:
         self._name = name
         self._command = command
         self._clock = clock
         self._owner = owner
-        self._starting: asyncio.Task[Duplex] | None = None
+        self._starting: asyncio.Task[DuplexChannel] | None = None
         self._stopped = False
-        self._running: set[asyncio.Task[None]] = set()  # also of processes before this one, which may still be ending
-        self._child: _Child | None = None
-        self._duplex: Duplex | None = None
+        self._run_tasks: set[asyncio.Task[None]] = set()  # also of processes before this one, which may still be ending
+        self._child: _ChildProtocol | None = None
+        self._duplex: DuplexChannel | None = None
         self._failures = 0
         self._not_before = 0.0
         self._errors = ErrorOutput(command.secrets)
         self.used = clock()
 
     @property
-    def said(self) -> list[str]:
+    def error_lines(self) -> list[str]:
         """The last lines of standard error, of this process and those before it."""
         return self._errors.lines
 
     @property
-    def busy(self) -> bool:
-        return self._duplex is not None and self._duplex.busy
+    def is_busy(self) -> bool:
+        return self._duplex is not None and self._duplex.is_busy
 
     @property
-    def channel(self) -> Duplex | None:
+    def channel(self) -> DuplexChannel | None:
         """Where it is open."""
         return self._duplex
 
-    async def duplex(self, seconds: float) -> Duplex:
+    async def open_channel(self, seconds: float) -> DuplexChannel:
         """The open channel, started where needed. Raises UpstreamFault."""
         self.used = self._clock()
-        if self._duplex is not None and self._duplex.ended is None:
+        if self._duplex is not None and self._duplex.end_fault is None:
             return self._duplex
         if self._starting is None or self._starting.done():
             self._starting = asyncio.create_task(self._start())
@@ -104,38 +104,40 @@ class Process:
             async with asyncio.timeout(max(seconds, 0.001)):
                 return await asyncio.shield(self._starting)  # whoever can't wait leaves the start to others
         except TimeoutError as error:
-            raise Unreachable(LATE, "starting", Failure.LATE) from error
+            raise Unreachable(LATE_TEXT, "starting", Failure.LATE) from error
 
-    async def _start(self) -> Duplex:
+    async def _start(self) -> DuplexChannel:
         if self._clock() < self._not_before:
-            raise LeftAlone("The server's command keeps failing", f"{self._failures} times", self._not_before - self._clock())
-        began, child = self._clock(), _Child(self._errors)
+            raise CircuitOpen("The server's command keeps failing", f"{self._failures} times", self._not_before - self._clock())
+        began, child = self._clock(), _ChildProtocol(self._errors)
         await self._spawn(child)
-        duplex = child.duplex = Duplex(child.send, self._owner is not None)
+        duplex = child.duplex = DuplexChannel(child.send, self._owner is not None)
         self._child = child
         running = asyncio.create_task(self._run(child, duplex, began))
-        self._running.add(running)
-        running.add_done_callback(self._running.discard)
+        self._run_tasks.add(running)
+        running.add_done_callback(self._run_tasks.discard)
         if self._stopped:
-            child.stop(UpstreamFault(STOPPED))
+            child.stop(UpstreamFault(STOPPED_TEXT))
         try:
             async with asyncio.timeout(START_SECONDS):
-                await self._opened(duplex)
+                await self._shake_hands(duplex)
         except (UpstreamFault, NotLegacy, TimeoutError) as error:
-            child.stop(UpstreamFault(STOPPED))
-            raise UpstreamFault(NOT_STARTED, f"no handshake: {error}; it said: {' / '.join(self.said[-SAID_LOGGED:])}") from error
+            child.stop(UpstreamFault(STOPPED_TEXT))
+            raise UpstreamFault(
+                NOT_STARTED_TEXT, f"no handshake: {error}; it said: {' / '.join(self.error_lines[-ERROR_LINES_LOGGED:])}"
+            ) from error
         self._duplex = duplex
         return duplex
 
-    async def _opened(self, duplex: Duplex) -> None:
+    async def _shake_hands(self, duplex: DuplexChannel) -> None:
         capabilities = self._owner.capabilities if self._owner is not None else "{}"
-        if self._owner is not None and self._owner.older:
+        if self._owner is not None and self._owner.is_legacy:
             with suppress(NotLegacy):  # it knows the other era only
-                await duplex.open(capabilities, START_SECONDS, may_be_modern=False)
+                await duplex.shake_hands(capabilities, START_SECONDS, may_be_modern=False)
                 return
-        await duplex.open(capabilities, START_SECONDS, may_be_modern=not self._command.initialize)
+        await duplex.shake_hands(capabilities, START_SECONDS, may_be_modern=not self._command.initialize)
 
-    async def _spawn(self, child: "_Child") -> None:
+    async def _spawn(self, child: "_ChildProtocol") -> None:
         program = shutil.which(self._command.command, path=self._command.env.get("PATH"))
         try:
             if program is None:
@@ -148,31 +150,31 @@ class Process:
                 start_new_session=True,  # so that it ends with all that it started
             )
         except OSError as error:
-            self._failed(self._clock())
-            self._errors.take(str(error).encode() + b"\n")
+            self._count_end(self._clock())
+            self._errors.add(str(error).encode() + b"\n")
             log.warning("mcp_process_not_started", server=self._name, error=str(error))
-            raise UpstreamFault(NOT_STARTED, str(error)) from error
+            raise UpstreamFault(NOT_STARTED_TEXT, str(error)) from error
 
-    async def _run(self, child: "_Child", duplex: Duplex, began: float) -> None:
+    async def _run(self, child: "_ChildProtocol", duplex: DuplexChannel, began: float) -> None:
         """The root of the process's task: from its start to its end."""
-        fault = UpstreamFault(STOPPED)
+        fault = UpstreamFault(STOPPED_TEXT)
         try:
-            fault = await child.over
+            fault = await child.ended
         finally:
             duplex.end(fault)
-            self._failed(began)
-            level, said = INFO if fault.public == STOPPED else WARNING, self.said[-SAID_LOGGED:]
+            self._count_end(began)
+            level, said = INFO if fault.public == STOPPED_TEXT else WARNING, self.error_lines[-ERROR_LINES_LOGGED:]
             log.log(level, "mcp_process_ended", server=self._name, detail=fault.detail, said=said)
             await asyncio.shield(asyncio.ensure_future(child.end()))
 
-    def _failed(self, began: float) -> None:
+    def _count_end(self, began: float) -> None:
         """Each end counts, unless it came after a long life; nobody starts it again at once."""
-        self._failures = 0 if self._clock() - began > LONG_LIFE else self._failures + 1
+        self._failures = 0 if self._clock() - began > STABLE_SECONDS else self._failures + 1
         self._not_before = self._clock() + min(RESTART_MAX, 2.0 ** (self._failures - 1)) if self._failures > 1 else 0.0
 
-    def end_hung(self, duplex: Duplex, seconds: float) -> None:
+    def end_hung(self, duplex: DuplexChannel, seconds: float) -> None:
         """Ends the process behind `duplex`, which was silent for so many seconds; the next call starts another one."""
-        if self._child is not None and self._duplex is duplex and duplex.ended is None:
+        if self._child is not None and self._duplex is duplex and duplex.end_fault is None:
             hung = Unreachable(HUNG, f"silent for {seconds:.1f} s", Failure.LATE)
             duplex.end(hung)
             self._child.stop(hung)
@@ -181,11 +183,11 @@ class Process:
         """Ends it, with all that it started."""
         self._stopped = True
         if self._child is not None:
-            self._child.stop(UpstreamFault(STOPPED))
+            self._child.stop(UpstreamFault(STOPPED_TEXT))
         if self._starting is not None:
             await asyncio.wait([self._starting], timeout=3 * END_SECONDS)
-        if self._running:
-            await asyncio.wait(self._running, timeout=3 * END_SECONDS)
+        if self._run_tasks:
+            await asyncio.wait(self._run_tasks, timeout=3 * END_SECONDS)
 
 
 class ErrorOutput:
@@ -193,27 +195,27 @@ class ErrorOutput:
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._secrets = sorted((secret for secret in secrets if len(secret) >= SECRET_MIN), key=len, reverse=True)
-        self._lines: deque[str] = deque(maxlen=SAID_LINES)
-        self._rest = b""
+        self._lines: deque[str] = deque(maxlen=ERROR_LINES_MAX)
+        self._unfinished_line = b""
 
     @property
     def lines(self) -> list[str]:
-        return [*self._lines, *([self._shown(self._rest)] if self._rest else [])]
+        return [*self._lines, *([self._redact(self._unfinished_line)] if self._unfinished_line else [])]
 
-    def take(self, data: bytes) -> None:
+    def add(self, data: bytes) -> None:
         """Bytes as they come; of a line without end only its beginning is kept."""
-        *ended, rest = (self._rest + data).split(b"\n")
-        self._lines.extend(self._shown(line) for line in ended[-SAID_LINES:] if line.strip())
-        self._rest = rest[: 4 * SAID_MAX]
+        *ended, rest = (self._unfinished_line + data).split(b"\n")
+        self._lines.extend(self._redact(line) for line in ended[-ERROR_LINES_MAX:] if line.strip())
+        self._unfinished_line = rest[: 4 * ERROR_LINE_MAX]
 
-    def _shown(self, line: bytes) -> str:
-        text = line.decode("utf-8", "replace")[: 4 * SAID_MAX]
+    def _redact(self, line: bytes) -> str:
+        text = line.decode("utf-8", "replace")[: 4 * ERROR_LINE_MAX]
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return "".join(letter if letter.isprintable() else " " for letter in text).rstrip()[:SAID_MAX]
+        return "".join(letter if letter.isprintable() else " " for letter in text).rstrip()[:ERROR_LINE_MAX]
 
 
-class _Child(asyncio.SubprocessProtocol):
+class _ChildProtocol(asyncio.SubprocessProtocol):
     """The running program: its lines go to `duplex`, and `over` tells why there will be no more of them."""
 
     transport: asyncio.SubprocessTransport
@@ -223,49 +225,49 @@ class _Child(asyncio.SubprocessProtocol):
         self._loop = asyncio.get_running_loop()
         self._pieces: list[bytes] = []  # of the line that has no end yet
         self._size = 0
-        self._junk = 0
+        self._junk_lines = 0
         self._writable = asyncio.Event()
         self._writable.set()
         self._exited = asyncio.Event()
-        self.duplex: Duplex | None = None
-        self.over: asyncio.Future[UpstreamFault] = self._loop.create_future()
+        self.duplex: DuplexChannel | None = None
+        self.ended: asyncio.Future[UpstreamFault] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.SubprocessTransport", transport)  # uvloop's is no subclass of it
 
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
-        if fd == STANDARD_ERROR:
-            self._errors.take(cast("bytes", data))
+        if fd == STDERR_FD:
+            self._errors.add(cast("bytes", data))
             return
         *ended, rest = cast("bytes", data).split(b"\n")
         for piece in ended:
             line, self._size = b"".join([*self._pieces, piece]), 0
             self._pieces.clear()
-            self._take(line)
+            self._take_line(line)
         self._pieces.append(rest)
         self._size += len(rest)
         if self._size > LINE_MAX:
             self._pieces.clear()
             self.stop(UpstreamFault("The server's answer is too large", f"a line of more than {LINE_MAX} bytes"))
 
-    def _take(self, line: bytes) -> None:
-        if self.over.done() or self.duplex is None or not line.strip():
+    def _take_line(self, line: bytes) -> None:
+        if self.ended.done() or self.duplex is None or not line.strip():
             return
         try:
             self.duplex.receive(line)
         except UpstreamFault:
-            self._junk += 1  # a program that also prints other things
-            if self._junk > JUNK_MAX:
-                self.stop(UpstreamFault("The server's messages are not valid", f"{self._junk} lines"))
+            self._junk_lines += 1  # a program that also prints other things
+            if self._junk_lines > JUNK_MAX:
+                self.stop(UpstreamFault("The server's messages are not valid", f"{self._junk_lines} lines"))
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         if fd == 1:
-            self.stop(Unreachable(ENDED, "end of output"))
+            self.stop(Unreachable(ENDED_TEXT, "end of output"))
 
     def process_exited(self) -> None:
         """What it said last may still arrive; others that it started may hold its output open."""
         self._exited.set()
-        self._loop.call_later(LAST_WORDS_SECONDS, self.stop, Unreachable(ENDED, "exited"))
+        self._loop.call_later(LAST_OUTPUT_SECONDS, self.stop, Unreachable(ENDED_TEXT, "exited"))
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -276,14 +278,14 @@ class _Child(asyncio.SubprocessProtocol):
     def stop(self, fault: UpstreamFault) -> None:
         """No more of it is heard; `end` lets it go."""
         self._writable.set()
-        if not self.over.done():
-            self.over.set_result(fault)
+        if not self.ended.done():
+            self.ended.set_result(fault)
 
     async def send(self, body: bytes) -> None:
         stdin = cast("asyncio.WriteTransport | None", self.transport.get_pipe_transport(0))
         await self._writable.wait()
-        if self.over.done() or stdin is None or stdin.is_closing():
-            raise Unreachable(ENDED, "its input is closed")
+        if self.ended.done() or stdin is None or stdin.is_closing():
+            raise Unreachable(ENDED_TEXT, "its input is closed")
         stdin.write(body + b"\n")
 
     async def end(self) -> None:

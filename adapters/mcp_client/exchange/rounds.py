@@ -10,7 +10,14 @@ from msgspec import UNSET, Raw
 from adapters.contract import Challenged, Failure, Unreachable, UpstreamFault
 from adapters.mcp_client.exchange.http import Exchange
 from adapters.mcp_client.exchange.server_messages import ANSWER_SECONDS
-from adapters.mcp_client.wire.eras import checked, lacking, question_for, refusal, result_for, unfinished
+from adapters.mcp_client.wire.eras import (
+    decode_checked,
+    input_required_members,
+    missing_capabilities,
+    refusal_from,
+    translate_question,
+    translate_result,
+)
 from adapters.mcp_client.wire.messages import (
     HEADER_MISMATCH,
     MISSING_CAPABILITY,
@@ -24,51 +31,51 @@ from adapters.mcp_client.wire.messages import (
     WireError,
     members_of,
 )
-from adapters.mcp_client.wire.peer import Peer, PeerRefused
-from adapters.upstream.retry_after import with_retry_after
-from policies.strict_json import LARGE, in_reader
+from adapters.mcp_client.wire.peer import McpPeer, PeerRefused
+from adapters.upstream.retry_after import add_retry_after
+from policies.strict_json import LARGE, run_in_reader
 
 ROUNDS_MAX: Final = 8
 QUESTIONS_MAX: Final = 16  # of one round
-_OTHER_ERA: Final = frozenset({400, 404, 405, 406})  # what a server of the other era answers to a request it does not know
-_OUTAGES: Final = frozenset({502, 503, 504})  # what stands before a server that is gone
-_questions: Final = msgspec.json.Decoder(dict[str, dict[str, Raw]]).decode
-_text: Final = msgspec.json.Decoder(str).decode
+_OTHER_ERA_STATUSES: Final = frozenset({400, 404, 405, 406})  # what a server of the other era answers to a request it does not know
+_OUTAGE_STATUSES: Final = frozenset({502, 503, 504})  # what stands before a server that is gone
+_decode_questions: Final = msgspec.json.Decoder(dict[str, dict[str, Raw]]).decode
+_decode_text: Final = msgspec.json.Decoder(str).decode
 
 
-class Again(NamedTuple):
+class InputRound(NamedTuple):
     """Which repetition of a request it is (0: none), the members that it adds, and for how many seconds the client was asked so far."""
 
     number: int = 0
     answers: Mapping[str, Any] = {}
-    thought: float = 0.0
+    paused_seconds: float = 0.0
 
 
-Once = Callable[[Again], Awaitable[Exchange]]
+SendRound = Callable[[InputRound], Awaitable[Exchange]]
 
 
 class WrongEra(Exception):
     """The server answers as one of the other era would. Nothing was done for the call."""
 
 
-def answered(request: McpRequest, exchange: Exchange, modern: bool) -> McpAnswer:
+def client_answer(request: McpRequest, exchange: Exchange, from_modern: bool) -> McpAnswer:
     """The answer, where the server (`modern` is its era) asks for nothing more. Raises as McpPool.call, and WrongEra."""
     answer = exchange.answer
     if answer is not None and isinstance(answer.result, Raw) and exchange.status == 200:
         result = bytes(answer.result)
-        return McpAnswer(result if request.modern == modern else result_for(request, result, modern))
-    raise _fault(request, exchange, modern)
+        return McpAnswer(result if request.is_modern == from_modern else translate_result(request, result, from_modern))
+    raise _failure_of(request, exchange, from_modern)
 
 
-async def answer_of(request: McpRequest, exchange: Exchange, modern: bool) -> McpAnswer:
+async def client_answer_off_loop(request: McpRequest, exchange: Exchange, from_modern: bool) -> McpAnswer:
     """Reads the answer as `answered` does; a large one that has to cross between the eras beside the event loop."""
     result = exchange.answer.result if exchange.answer is not None else UNSET
-    if request.modern == modern or not isinstance(result, Raw) or memoryview(result).nbytes <= LARGE:
-        return answered(request, exchange, modern)
-    return await in_reader(answered, request, exchange, modern)
+    if request.is_modern == from_modern or not isinstance(result, Raw) or memoryview(result).nbytes <= LARGE:
+        return client_answer(request, exchange, from_modern)
+    return await run_in_reader(client_answer, request, exchange, from_modern)
 
 
-async def settled(request: McpRequest, peer: Peer, modern: bool, once: Once, clock: Callable[[], float]) -> McpAnswer:
+async def run_rounds(request: McpRequest, peer: McpPeer, to_modern: bool, send_round: SendRound, clock: Callable[[], float]) -> McpAnswer:
     """The answer after as many rounds as it takes; `once` sends the request. While the client is asked, the call's time stands still:
     `clock` counts its seconds.
 
@@ -78,49 +85,51 @@ async def settled(request: McpRequest, peer: Peer, modern: bool, once: Once, clo
     answers: Mapping[str, Any] = {}
     thought = 0.0
     for number in range(ROUNDS_MAX):
-        exchange = await once(Again(number, answers, thought))
+        exchange = await send_round(InputRound(number, answers, thought))
         began = clock()
         required = None
-        if modern and not request.modern:
-            required = _input_required(exchange)
+        if to_modern and not request.is_modern:
+            required = _input_required_in(exchange)
         if required is not None:
-            answers = await _asked(peer, required)
+            answers = await _ask_questions(peer, required)
             thought += clock() - began
             continue
         try:
-            return await answer_of(request, exchange, modern)
+            return await client_answer_off_loop(request, exchange, to_modern)
         except McpRefused as refused:
-            if not (request.modern and not modern and refused.code == URL_REQUIRED and refused.data):
+            if not (request.is_modern and not to_modern and refused.code == URL_REQUIRED and refused.data):
                 raise
-            await _visited(peer, refused.data["elicitations"])
+            await _ask_to_open_urls(peer, refused.data["elicitations"])
             thought += clock() - began
     raise McpRefused(-32603, "the server asks without end")
 
 
-def _input_required(exchange: Exchange) -> Members | None:
+def _input_required_in(exchange: Exchange) -> Members | None:
     answer = exchange.answer
-    return unfinished(answer.result) if answer is not None and isinstance(answer.result, Raw) and exchange.status == 200 else None
+    return (
+        input_required_members(answer.result) if answer is not None and isinstance(answer.result, Raw) and exchange.status == 200 else None
+    )
 
 
-async def _asked(peer: Peer, required: Members) -> dict[str, Any]:
+async def _ask_questions(peer: McpPeer, required: Members) -> dict[str, Any]:
     """Puts each question to the client, one after the other."""
-    questions: dict[str, dict[str, Raw]] = checked(required.get("inputRequests", Raw(b"{}")), _questions)
+    questions: dict[str, dict[str, Raw]] = decode_checked(required.get("inputRequests", Raw(b"{}")), _decode_questions)
     if len(questions) > QUESTIONS_MAX or not (questions or "requestState" in required):
         raise UpstreamFault("The server's message is not valid", f"{len(questions)} input requests")
     if "requestState" in required:
-        checked(required["requestState"], _text)
+        decode_checked(required["requestState"], _decode_text)
     results: dict[str, Raw] = {}
     for key, question in questions.items():
-        method = checked(question.get("method", Raw(b"null")), _text)
+        method = decode_checked(question.get("method", Raw(b"null")), _decode_text)
         params = members_of(question.get("params", Raw(b"{}")))
-        if lacking(peer, method, params) is not None:
+        if missing_capabilities(peer, method, params) is not None:
             raise McpRefused(MISSING_CAPABILITY, f"asks for {method[:100]}, which the client did not declare")
-        results[key] = await _ask(peer, method, question_for(False, True, method, params))
+        results[key] = await _ask_peer(peer, method, translate_question(False, True, method, params))
     state = {"requestState": required["requestState"]} if "requestState" in required else {}
     return {"inputResponses": results, **state}
 
 
-async def _ask(peer: Peer, method: str, params: Raw) -> Raw:
+async def _ask_peer(peer: McpPeer, method: str, params: Raw) -> Raw:
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             return await peer.ask(method, params)
@@ -130,21 +139,21 @@ async def _ask(peer: Peer, method: str, params: Raw) -> Raw:
         raise McpRefused(-32603, f"the client does not answer: {refused.code}") from None
 
 
-async def _visited(peer: Peer, elicitations: list[Any]) -> None:
+async def _ask_to_open_urls(peer: McpPeer, elicitations: list[Any]) -> None:
     """Asks a modern client to visit the addresses that an older server needs visited. Raises McpRefused where it does not."""
     if not 0 < len(elicitations) <= QUESTIONS_MAX:
         raise UpstreamFault("The server's message is not valid", f"{len(elicitations)} elicitations")
     for one in elicitations:
         params = members_of(msgspec.json.encode(one))
-        needed = lacking(peer, "elicitation/create", {**params, "mode": Raw(b'"url"')})
+        needed = missing_capabilities(peer, "elicitation/create", {**params, "mode": Raw(b'"url"')})
         if needed:
             raise McpRefused(MISSING_CAPABILITY, "an elicitation by URL", {"requiredCapabilities": needed})
-        said = members_of(await _ask(peer, "elicitation/create", question_for(True, False, "elicitation/create", params)))
+        said = members_of(await _ask_peer(peer, "elicitation/create", translate_question(True, False, "elicitation/create", params)))
         if bytes(said.get("action", Raw(b""))) != b'"accept"':
             raise McpRefused(URL_REQUIRED, "the person did not visit the address")
 
 
-def _fault(request: McpRequest, exchange: Exchange, modern: bool) -> Exception:
+def _failure_of(request: McpRequest, exchange: Exchange, from_modern: bool) -> Exception:
     """The exception that an answer without a result means."""
     answer, status = exchange.answer, exchange.status
     error = answer.error if answer is not None and isinstance(answer.error, WireError) else None
@@ -152,15 +161,15 @@ def _fault(request: McpRequest, exchange: Exchange, modern: bool) -> Exception:
     if status in (401, 403):
         return Challenged(status, exchange.headers.get("www-authenticate", ""), detail)
     if error is not None and _is_refusal(error.code, status):
-        return refusal(request, error, detail)
+        return refusal_from(request, error, detail)
     if error is not None and error.code == HEADER_MISMATCH:
         return HeadersDiffer("The server finds fault with the gateway's request", detail)
-    if (modern and status in _OTHER_ERA) or (error is not None and error.code == UNSUPPORTED_VERSION):
-        return WrongEra(f"{'modern' if modern else 'legacy'}, {detail}")
-    fault = Unreachable("The server failed", detail) if status in _OUTAGES else UpstreamFault("The server failed", detail)
+    if (from_modern and status in _OTHER_ERA_STATUSES) or (error is not None and error.code == UNSUPPORTED_VERSION):
+        return WrongEra(f"{'modern' if from_modern else 'legacy'}, {detail}")
+    fault = Unreachable("The server failed", detail) if status in _OUTAGE_STATUSES else UpstreamFault("The server failed", detail)
     if status == 429:
         fault = UpstreamFault("The server is busy", detail, Failure.BUSY)
-    return with_retry_after(fault, status, exchange.headers)
+    return add_retry_after(fault, status, exchange.headers)
 
 
 def _is_refusal(code: int, status: int) -> bool:

@@ -8,162 +8,168 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from adapters.contract import Call, UpstreamFault
-from adapters.mcp_client.exchange.http import Exchange, McpHttp, Posting, is_stream
-from adapters.mcp_client.exchange.server_messages import Hearing
+from adapters.mcp_client.exchange.http import Exchange, McpHttp, PostRequest, is_stream
+from adapters.mcp_client.exchange.server_messages import ServerMessages
 from adapters.mcp_client.legacy.get_streams import GetStreams
-from adapters.mcp_client.legacy.sessions import URIS_MAX, Session, SessionKey, Sessions, ask
+from adapters.mcp_client.legacy.sessions import URIS_MAX, ServerSession, ServerSessions, SessionKey, request_in_session
 from adapters.mcp_client.wire.eras import legacy_body
-from adapters.mcp_client.wire.messages import LEVELS, Envelope, McpRefused, McpRequest, RequestId, WireError, told_of
-from adapters.mcp_client.wire.peer import Peer
+from adapters.mcp_client.wire.messages import LOG_LEVELS, Envelope, McpRefused, McpRequest, RequestId, WireError, notification_of
+from adapters.mcp_client.wire.peer import McpPeer
 from adapters.upstream.targets import EgressRefused
 
-TELL_SECONDS: Final = 5.0
+SEND_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 1.0
 SUBSCRIBE: Final = "resources/subscribe"
 UNSUBSCRIBE: Final = "resources/unsubscribe"
-_canonical: Final = msgspec.json.Encoder(order="deterministic").encode
+_encode_canonical: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
-def session_key(call: Call, peer: Peer | None, front: str) -> SessionKey:
-    capabilities = _canonical(peer.capabilities).decode() if peer is not None else "{}"
+def session_key(call: Call, peer: McpPeer | None, client_session: str) -> SessionKey:
+    capabilities = _encode_canonical(peer.capabilities).decode() if peer is not None else "{}"
     return SessionKey(
-        f"{call.target.tenant}|{call.target.name}", call.target.url, call.grant.delegation.principal.owner, front, capabilities
+        f"{call.target.tenant}|{call.target.name}", call.target.url, call.grant.delegation.principal.owner_key, client_session, capabilities
     )
 
 
-class WayBack:
+class SessionReplyChannel:
     """An Outlet: answers are POSTed into the session, and its listeners hear of changes."""
 
-    def __init__(self, http: McpHttp, session: Session, credentials: Mapping[str, str]) -> None:
+    def __init__(self, http: McpHttp, session: ServerSession, credentials: Mapping[str, str]) -> None:
         self._http = http
         self._session = session
         self._credentials = credentials
 
     async def reply(self, body: bytes) -> None:
         headers = {**self._credentials, **self._session.headers}
-        status = await self._http.tell(self._session.key.url, headers, body, TELL_SECONDS)
+        status = await self._http.notify(self._session.key.url, headers, body, SEND_SECONDS)
         if not 200 <= status < 300:
             raise UpstreamFault("The server does not take the answer that it asked for", f"status {status}")
 
-    def expect(self, token: bytes) -> None:
-        self._session.expected.append(token)
+    def expect_progress(self, token: bytes) -> None:
+        self._session.expected_tokens.append(token)
 
-    async def changed(self, method: str, params: Raw) -> bool:
-        self._session.changed(method)
+    async def publish_change(self, method: str, params: Raw) -> bool:
+        self._session.report_change(method)
         listeners = list(self._session.listeners)
         for listener in listeners:
-            await listener.changed(method, params)
+            await listener.forward_change(method, params)
         return bool(listeners)
 
 
 class LegacyRequests:
-    def __init__(self, http: McpHttp, sessions: Sessions, streams: GetStreams, clock: Callable[[], float]) -> None:
+    def __init__(self, http: McpHttp, sessions: ServerSessions, streams: GetStreams, clock: Callable[[], float]) -> None:
         self._http = http
         self._sessions = sessions
         self._streams = streams
         self._clock = clock
-        self._telling: set[asyncio.Task[None]] = set()
+        self._background_sends: set[asyncio.Task[None]] = set()
 
-    async def once(self, call: Call, request: McpRequest, thought: float = 0.0) -> Exchange:
+    async def send(self, call: Call, request: McpRequest, paused_seconds: float = 0.0) -> Exchange:
         """One request and its answer. A session that the server forgot is opened anew, once. Raises UpstreamFault and NotLegacy.
 
         `thought`: seconds that are not counted.
         """
-        call = call if not thought else msgspec.structs.replace(call, deadline=call.deadline + thought)
-        session = self._sessions.of(session_key(call, request.peer, request.session))
-        session.calls += 1
+        call = call if not paused_seconds else msgspec.structs.replace(call, deadline=call.deadline + paused_seconds)
+        session = self._sessions.session_for(session_key(call, request.peer, request.client_session))
+        session.calls_in_flight += 1
         session.credentials = call.headers
         try:
             for _ in range(2):
-                session_id = await self._sessions.ready(session, call.headers, call.deadline)
-                exchange = await self._within(session, call, request)
-                if not (session_id and _is_lost(exchange)):
+                session_id = await self._sessions.ensure_open(session, call.headers, call.deadline)
+                exchange = await self._send_in_session(session, call, request)
+                if not (session_id and _is_session_lost(exchange)):
                     return exchange
-                self._sessions.lost(session, session_id)  # 2025-11-25: 404 means that the session is gone, so nothing was done
+                self._sessions.mark_lost(session, session_id)  # 2025-11-25: 404 means that the session is gone, so nothing was done
         finally:
-            session.calls -= 1
-            session.used = self._clock()
+            session.calls_in_flight -= 1
+            session.last_used = self._clock()
         raise UpstreamFault("The server forgets its sessions", "404 in a new session")
 
     async def close(self) -> None:
-        if self._telling:
-            await asyncio.wait(self._telling, timeout=CLOSE_SECONDS)
+        if self._background_sends:
+            await asyncio.wait(self._background_sends, timeout=CLOSE_SECONDS)
 
-    async def _within(self, session: Session, call: Call, request: McpRequest) -> Exchange:
-        number, url = session.number(), call.target.url
+    async def _send_in_session(self, session: ServerSession, call: Call, request: McpRequest) -> Exchange:
+        number, url = session.next_number(), call.target.url
         headers = {**call.headers, **session.headers}
         body, left = legacy_body(request, number), call.deadline - self._clock()
         try:
-            posting = Posting(url, headers, body, number, left, resumes=True)
+            posting = PostRequest(url, headers, body, number, left, can_resume=True)
             if request.peer is None:
-                exchange = await (self._http.post(*posting[:5]) if session.plain else self._http.converse(posting, _Deaf(session)))
-                session.plain = not is_stream(exchange.headers)
+                exchange = await (
+                    self._http.post(*posting[:5]) if session.answers_in_json else self._http.post_and_receive(posting, _NullSink(session))
+                )
+                session.answers_in_json = not is_stream(exchange.headers)
                 return exchange
-            return await self._talk(session, call, request, request.peer, posting)
+            return await self._send_and_receive(session, call, request, request.peer, posting)
         except (asyncio.CancelledError, UpstreamFault, McpRefused):
-            self._cancel(session, call, number)
+            self._send_cancelled(session, call, number)
             raise
 
-    async def _talk(self, session: Session, call: Call, request: McpRequest, peer: Peer, posting: Posting) -> Exchange:
+    async def _send_and_receive(
+        self, session: ServerSession, call: Call, request: McpRequest, peer: McpPeer, post_request: PostRequest
+    ) -> Exchange:
         """The server may ask on the POST's own stream, or on the session's."""
         if session.key.capabilities != "{}":
             self._streams.open(session, call.headers)
-        async with Hearing(request, peer, posting.expected, WayBack(self._http, session, call.headers)) as hearing:
-            await self._set_level(session, call, hearing.level, shared=not request.session)
-            session.talks.append(hearing)
+        async with ServerMessages(request, peer, post_request.answer_id, SessionReplyChannel(self._http, session, call.headers)) as hearing:
+            await self._set_level(session, call, hearing.log_level, shared=not request.client_session)
+            session.receivers.append(hearing)
             try:
-                exchange = await self._http.converse(posting, hearing)
+                exchange = await self._http.post_and_receive(post_request, hearing)
             finally:
-                session.talks.remove(hearing)
-        _remember(session, request, exchange)
+                session.receivers.remove(hearing)
+        _remember_subscription(session, request, exchange)
         return exchange
 
-    async def _set_level(self, session: Session, call: Call, level: str | None, shared: bool) -> None:
+    async def _set_level(self, session: ServerSession, call: Call, level: str | None, shared: bool) -> None:
         """Asks for logs from `level` on; in a session of several clients for the most that any of them wanted."""
-        if not level or level == session.level or "logging" not in session.offered:
+        if not level or level == session.log_level or "logging" not in session.server_capabilities:
             return
-        if shared and session.level and LEVELS.index(session.level) < LEVELS.index(level):
+        if shared and session.log_level and LOG_LEVELS.index(session.log_level) < LOG_LEVELS.index(level):
             return
-        before, session.level = session.level, level
-        exchange = await ask(self._http, session, call.headers, ("logging/setLevel", {"level": level}), call.deadline - self._clock())
+        before, session.log_level = session.log_level, level
+        exchange = await request_in_session(
+            self._http, session, call.headers, ("logging/setLevel", {"level": level}), call.deadline - self._clock()
+        )
         if exchange.answer is None or exchange.answer.error is not UNSET:
-            session.level = before
+            session.log_level = before
 
-    def tell(self, session: Session, body: bytes) -> None:
+    def send_in_background(self, session: ServerSession, body: bytes) -> None:
         """A notification that nobody waits for."""
-        self._spawn(self._tell(session.key.url, {**session.credentials, **session.headers}, body))
+        self._run_in_background(self._send_if_possible(session.key.url, {**session.credentials, **session.headers}, body))
 
-    def _cancel(self, session: Session, call: Call, number: RequestId) -> None:
+    def _send_cancelled(self, session: ServerSession, call: Call, number: RequestId) -> None:
         """2025-11-25: a closed connection is no cancellation, so the server is told."""
-        body = told_of("notifications/cancelled", {"requestId": number, "reason": "the client no longer waits"})
-        self._spawn(self._tell(call.target.url, {**call.headers, **session.headers}, body))
+        body = notification_of("notifications/cancelled", {"requestId": number, "reason": "the client no longer waits"})
+        self._run_in_background(self._send_if_possible(call.target.url, {**call.headers, **session.headers}, body))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        self._background_sends.add(task)
+        task.add_done_callback(self._background_sends.discard)
 
-    async def _tell(self, url: str, headers: Mapping[str, str], body: bytes) -> None:
+    async def _send_if_possible(self, url: str, headers: Mapping[str, str], body: bytes) -> None:
         try:
-            await self._http.tell(url, headers, body, TELL_SECONDS)
+            await self._http.notify(url, headers, body, SEND_SECONDS)
         except (UpstreamFault, EgressRefused):
             return
 
 
-class _Deaf:
+class _NullSink:
     """For a client that wants nothing but the answer."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: ServerSession) -> None:
         self._session = session
-        self.limit: asyncio.Timeout | None = None
+        self.timeout: asyncio.Timeout | None = None
 
-    async def heard(self, message: Envelope) -> None:
-        self._session.changed(str(message.method))
+    async def receive(self, message: Envelope) -> None:
+        self._session.report_change(str(message.method))
         if message.id is not None and message.method != "ping":
             raise UpstreamFault("The server asks back, which this connection did not offer", str(message.method)[:100])
 
 
-def _is_lost(exchange: Exchange) -> bool:
+def _is_session_lost(exchange: Exchange) -> bool:
     """404 by the specification; some servers say 400 and that they do not know the session."""
     if exchange.status != 400:
         return exchange.status == 404
@@ -171,7 +177,7 @@ def _is_lost(exchange: Exchange) -> bool:
     return isinstance(error, WireError) and error.code in (-32000, -32600) and "session" in error.message.lower()
 
 
-def _remember(session: Session, request: McpRequest, exchange: Exchange) -> None:
+def _remember_subscription(session: ServerSession, request: McpRequest, exchange: Exchange) -> None:
     """What a new session would have to be asked for again."""
     if exchange.answer is None or exchange.answer.result is UNSET:
         return

@@ -11,18 +11,27 @@ import msgspec
 from msgspec import Raw
 
 from adapters.contract import Challenged, Failure, NotSent, UpstreamFault
-from adapters.mcp_client.exchange.http import LATE, Exchange, McpHttp
-from adapters.mcp_client.session_room import ANYBODY, retiring
-from adapters.mcp_client.wire.messages import ACCEPT, CLIENT_INFO, LEGACY, UNSUPPORTED_VERSION, BadAnswer, Envelope, envelope_of, told_of
-from adapters.upstream.retry_after import with_retry_after
+from adapters.mcp_client.exchange.http import LATE_TEXT, Exchange, McpHttp
+from adapters.mcp_client.session_room import ANY_OWNER, owner_to_evict
+from adapters.mcp_client.wire.messages import (
+    ACCEPT,
+    CLIENT_INFO,
+    LEGACY,
+    UNSUPPORTED_VERSION,
+    BadAnswer,
+    Envelope,
+    envelope_of,
+    notification_of,
+)
+from adapters.upstream.retry_after import add_retry_after
 
 SESSIONS_MAX: Final = 1000
 IDLE_SECONDS: Final = 1800.0
 CLOSE_SECONDS: Final = 5.0
 _SESSION_ID: Final = re.compile(r"[!-~]{1,1024}")
 URIS_MAX: Final = 256  # of one session
-EXPECTED_MAX: Final = 64  # progress tokens
-_INITIALIZED: Final = told_of("notifications/initialized")
+EXPECTED_TOKENS_MAX: Final = 64  # progress tokens
+_INITIALIZED_NOTIFICATION: Final = notification_of("notifications/initialized")
 
 
 LISTS_CHANGED: Final = frozenset(f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources"))
@@ -40,7 +49,7 @@ class Initialized(msgspec.Struct, frozen=True, rename="camel"):
     instructions: str | None = None
 
 
-_initialized: Final = msgspec.json.Decoder(Initialized).decode
+_decode_initialized: Final = msgspec.json.Decoder(Initialized).decode
 
 
 class SessionKey(NamedTuple):
@@ -53,27 +62,27 @@ class SessionKey(NamedTuple):
     server: str
     url: str
     owner: str
-    front: str = ""
+    client_session: str = ""
     capabilities: str = "{}"
 
 
-class Hears(Protocol):
+class MessageReceiver(Protocol):
     """adapters/mcp_client/exchange/server_messages.py."""
 
-    async def heard(self, message: Envelope) -> None: ...
+    async def receive(self, message: Envelope) -> None: ...
 
 
-class Listens(Protocol):
+class SessionListener(Protocol):
     """adapters/mcp_client/listening.py."""
 
-    async def changed(self, method: str, params: Raw) -> None: ...
+    async def forward_change(self, method: str, params: Raw) -> None: ...
 
-    async def heard(self, message: Envelope) -> None:
+    async def receive(self, message: Envelope) -> None:
         """What comes outside of any request."""
         ...
 
 
-class Session:
+class ServerSession:
     """An open session. `headers` are those of every request in it, `number()` gives its next request id.
 
     `level` and `uris` (how many want each) are what the server was asked for, and is asked again in a new session. `talks` are the calls
@@ -82,82 +91,84 @@ class Session:
     """
 
     __slots__ = (
-        "calls",
+        "answers_in_json",
+        "calls_in_flight",
         "credentials",
-        "expected",
+        "expected_tokens",
         "headers",
-        "hint",
         "id",
         "instructions",
+        "is_open",
         "key",
-        "level",
+        "last_used",
         "listeners",
         "lock",
-        "number",
-        "offered",
+        "log_level",
+        "next_number",
         "on_close",
-        "opened",
-        "plain",
-        "talks",
+        "on_list_changed",
+        "receivers",
+        "server_capabilities",
         "uris",
-        "used",
     )
 
     def __init__(self, key: SessionKey) -> None:
         self.key = key
         self.lock = asyncio.Lock()
-        self.number = itertools.count(1).__next__
-        self.calls = 0  # in flight
-        self.used = 0.0
-        self.opened = False
-        self.plain = False  # the last answer in it was no stream
+        self.next_number = itertools.count(1).__next__
+        self.calls_in_flight = 0  # in flight
+        self.last_used = 0.0
+        self.is_open = False
+        self.answers_in_json = False  # the last answer in it was no stream
         self.id = ""  # empty: the server keeps no sessions
         self.headers: Mapping[str, str] = ACCEPT
-        self.offered: Mapping[str, Any] = {}  # the server's capabilities
+        self.server_capabilities: Mapping[str, Any] = {}  # the server's capabilities
         self.instructions = ""
-        self.level = ""
+        self.log_level = ""
         self.uris: Counter[str] = Counter()
-        self.listeners: list[Listens] = []
-        self.talks: list[Hears] = []
+        self.listeners: list[SessionListener] = []
+        self.receivers: list[MessageReceiver] = []
         self.on_close: Callable[[], None] | None = None
         self.credentials: Mapping[str, str] = {}  # of the last request in it
-        self.expected: deque[bytes] = deque(maxlen=EXPECTED_MAX)
-        self.hint: Callable[[str], None] | None = None  # told the server (`key.server`) whenever it says that something changed
+        self.expected_tokens: deque[bytes] = deque(maxlen=EXPECTED_TOKENS_MAX)
+        self.on_list_changed: Callable[[str], None] | None = None  # told the server (`key.server`) whenever it says that something changed
 
-    def changed(self, method: str) -> None:
-        if self.hint is not None and method in LISTS_CHANGED:
-            self.hint(self.key.server)
+    def report_change(self, method: str) -> None:
+        if self.on_list_changed is not None and method in LISTS_CHANGED:
+            self.on_list_changed(self.key.server)
 
 
-async def open_session(http: McpHttp, session: Session, credentials: Mapping[str, str], seconds: float) -> None:
+async def open_session(http: McpHttp, session: ServerSession, credentials: Mapping[str, str], seconds: float) -> None:
     """Does `initialize` and `notifications/initialized`. Raises UpstreamFault and NotLegacy."""
-    url, number = session.key.url, session.number()
+    url, number = session.key.url, session.next_number()
     body = envelope_of(number, "initialize", initialize_params(session.key.capabilities))
     exchange = await http.post(url, {**credentials, **ACCEPT}, body, number, seconds)
-    said = accepted(exchange)
-    version, session.offered, session.instructions = said.protocol_version, said.capabilities, said.instructions or ""
+    said = read_initialized(exchange)
+    version, session.server_capabilities, session.instructions = said.protocol_version, said.capabilities, said.instructions or ""
     session.id = session_id = _session_id(exchange)
     session.headers = {**ACCEPT, "mcp-protocol-version": version, **({"mcp-session-id": session_id} if session_id else {})}
-    status = await http.tell(url, {**credentials, **session.headers}, _INITIALIZED, seconds)
+    status = await http.notify(url, {**credentials, **session.headers}, _INITIALIZED_NOTIFICATION, seconds)
     if not 200 <= status < 300:
         raise UpstreamFault("The server does not open a session", f"initialized was answered with {status}")
     await _restore(http, session, credentials, seconds)
-    session.opened = True
+    session.is_open = True
 
 
-async def _restore(http: McpHttp, session: Session, credentials: Mapping[str, str], seconds: float) -> None:
+async def _restore(http: McpHttp, session: ServerSession, credentials: Mapping[str, str], seconds: float) -> None:
     """Asks a new session for what the lost one was asked for. A server that refuses is not asked again."""
     wanted: list[tuple[str, Any]] = [("resources/subscribe", {"uri": uri}) for uri in session.uris]
-    if session.level:
-        wanted.append(("logging/setLevel", {"level": session.level}))
+    if session.log_level:
+        wanted.append(("logging/setLevel", {"level": session.log_level}))
     for method, params in wanted:
-        await ask(http, session, credentials, (method, params), seconds)
+        await request_in_session(http, session, credentials, (method, params), seconds)
 
 
-async def ask(http: McpHttp, session: Session, credentials: Mapping[str, str], what: tuple[str, Any], seconds: float) -> Exchange:
+async def request_in_session(
+    http: McpHttp, session: ServerSession, credentials: Mapping[str, str], method_and_params: tuple[str, Any], seconds: float
+) -> Exchange:
     """One request of our own in a session: method and parameters."""
-    number = session.number()
-    return await http.post(session.key.url, {**credentials, **session.headers}, envelope_of(number, *what), number, seconds)
+    number = session.next_number()
+    return await http.post(session.key.url, {**credentials, **session.headers}, envelope_of(number, *method_and_params), number, seconds)
 
 
 def initialize_params(capabilities: str) -> dict[str, Any]:
@@ -171,12 +182,12 @@ def _session_id(exchange: Exchange) -> str:
     return session_id
 
 
-def accepted(exchange: Exchange) -> Initialized:
+def read_initialized(exchange: Exchange) -> Initialized:
     """A good answer to `initialize`. Raises UpstreamFault and NotLegacy."""
     answer = exchange.answer
     if answer is not None and isinstance(answer.result, msgspec.Raw) and exchange.status == 200:
         try:
-            said = _initialized(answer.result)
+            said = _decode_initialized(answer.result)
         except msgspec.MsgspecError as error:
             raise BadAnswer("The server's answer is not JSON-RPC", str(error)[:200]) from None
         if said.protocol_version not in LEGACY:
@@ -188,88 +199,90 @@ def accepted(exchange: Exchange) -> Initialized:
     if code in (UNSUPPORTED_VERSION, -32601) or (400 <= exchange.status < 500 and exchange.status != 429):
         raise NotLegacy(f"status {exchange.status}, code {code}")
     fault = UpstreamFault("The server does not open a session", f"status {exchange.status}, code {code}")
-    raise with_retry_after(fault, exchange.status, exchange.headers)
+    raise add_retry_after(fault, exchange.status, exchange.headers)
 
 
-async def close_session(http: McpHttp, session: Session) -> None:
+async def close_session(http: McpHttp, session: ServerSession) -> None:
     """Tells the server, which may not listen: credentials are not kept, so a server that asks for some lets it expire."""
     if session.on_close is not None:
         session.on_close()
-    if session.opened and session.id:
-        session.opened = False
+    if session.is_open and session.id:
+        session.is_open = False
         try:
             await http.delete(session.key.url, session.headers, CLOSE_SECONDS)
         except UpstreamFault:
             return
 
 
-class Sessions:
+class ServerSessions:
     """At most `size` sessions. `clock` counts seconds; `sweep` is to be called now and then."""
 
     def __init__(self, http: McpHttp, clock: Callable[[], float], size: int = SESSIONS_MAX, idle: float = IDLE_SECONDS) -> None:
         self._http = http
         self._clock = clock
         self._size = size
-        self._idle = idle
-        self._sessions: dict[SessionKey, Session] = {}  # the least recently used first
-        self._retired: deque[Session] = deque(maxlen=size)
-        self.hint: Callable[[str], None] | None = None
+        self._idle_seconds = idle
+        self._sessions: dict[SessionKey, ServerSession] = {}  # the least recently used first
+        self._retired: deque[ServerSession] = deque(maxlen=size)
+        self.on_list_changed: Callable[[str], None] | None = None
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def of(self, key: SessionKey) -> Session:
+    def session_for(self, key: SessionKey) -> ServerSession:
         """The owner's session with this server, perhaps not open yet. Raises NotSent when all places, or all of the owner's, are busy."""
         session = self._sessions.pop(key, None)
         if session is None:
             owners = [one.owner for one in self._sessions]
-            if (whose := retiring(owners, key.owner, self._size)) is not None:
+            if (whose := owner_to_evict(owners, key.owner, self._size)) is not None:
                 self._retire_one(whose)
-            session = Session(key)
-            session.hint = self.hint
+            session = ServerSession(key)
+            session.on_list_changed = self.on_list_changed
         self._sessions[key] = session
-        session.used = self._clock()
+        session.last_used = self._clock()
         return session
 
-    async def ready(self, session: Session, credentials: Mapping[str, str], deadline: float) -> str:
+    async def ensure_open(self, session: ServerSession, credentials: Mapping[str, str], deadline: float) -> str:
         """Opens the session where it is not; concurrent callers wait for one opening. Gives its id."""
-        if session.opened:
+        if session.is_open:
             return session.id
         try:
             async with asyncio.timeout(deadline - self._clock()), session.lock:
-                if not session.opened:
+                if not session.is_open:
                     await open_session(self._http, session, credentials, deadline - self._clock())
         except TimeoutError as error:
-            raise NotSent(LATE, "waiting for a session", Failure.LATE) from error
+            raise NotSent(LATE_TEXT, "waiting for a session", Failure.LATE) from error
         return session.id
 
-    def lost(self, session: Session, session_id: str) -> None:
+    def mark_lost(self, session: ServerSession, session_id: str) -> None:
         """The server forgot `session_id`; whoever comes first marks it, later callers see the new one."""
         if session.id == session_id:
-            session.opened = False
+            session.is_open = False
 
-    def _retire_one(self, whose: str) -> None:
+    def _retire_one(self, owner: str) -> None:
         for key, session in self._sessions.items():
-            if not session.calls and whose in (ANYBODY, key.owner):
+            if not session.calls_in_flight and owner in (ANY_OWNER, key.owner):
                 del self._sessions[key]
                 self._retired.append(session)
                 return
         raise NotSent("Too many sessions with servers are busy", f"{self._size} sessions")
 
-    def had_by(self, owner: str, front: str) -> list[Session]:
+    def sessions_of(self, owner: str, client_session: str) -> list[ServerSession]:
         """Those that a client's session has, and that are open."""
-        return [one for one in self._sessions.values() if one.opened and one.key.owner == owner and one.key.front == front]
+        return [
+            one for one in self._sessions.values() if one.is_open and one.key.owner == owner and one.key.client_session == client_session
+        ]
 
-    async def leave(self, owner: str, front: str) -> None:
+    async def close_client_session(self, owner: str, client_session: str) -> None:
         """Closes the sessions that a client's session had; calls that are under way in them fail."""
-        await self._close([s for s in self._sessions.values() if s.key.owner == owner and s.key.front == front])
+        await self._close([s for s in self._sessions.values() if s.key.owner == owner and s.key.client_session == client_session])
 
     async def sweep(self, everything: bool = False) -> None:
         """Closes what was idle for too long or had to make room; at shutdown everything."""
-        before = self._clock() - self._idle
-        await self._close([s for s in self._sessions.values() if everything or (not s.calls and s.used <= before)])
+        before = self._clock() - self._idle_seconds
+        await self._close([s for s in self._sessions.values() if everything or (not s.calls_in_flight and s.last_used <= before)])
 
-    async def _close(self, idle: list[Session]) -> None:
+    async def _close(self, idle: list[ServerSession]) -> None:
         for session in idle:
             del self._sessions[session.key]
         closing = [*idle, *self._retired]

@@ -12,8 +12,8 @@ from adapters.mcp_client.wire.messages import (
     CAPABILITIES_KEY,
     CLIENT_INFO,
     LEVEL_KEY,
-    LEVELS,
-    META,
+    LOG_LEVELS,
+    META_PREFIX,
     MODERN,
     RESOURCE_NOT_FOUND,
     URL_REQUIRED,
@@ -27,24 +27,24 @@ from adapters.mcp_client.wire.messages import (
     envelope_of,
     members_of,
 )
-from adapters.mcp_client.wire.peer import Peer
+from adapters.mcp_client.wire.peer import McpPeer
 
-PROGRESS: Final = "progressToken"
+PROGRESS_KEY: Final = "progressToken"
 _MODERN_META: Final = {
     VERSION_KEY: MODERN,
     CAPABILITIES_KEY: {},
-    META + "clientInfo": CLIENT_INFO,
+    META_PREFIX + "clientInfo": CLIENT_INFO,
 }
 _MODERN_ONLY: Final = frozenset({*_MODERN_META, LEVEL_KEY})
 _COMPLETE: Final = b'"complete"'
-_UNFINISHED: Final = b'"input_required"'
-_TASK: Final = b'"task"'
-_OLDER_TASK: Final = {"ttlMs": "ttl", "pollIntervalMs": "pollInterval"}
-_CAPABILITY: Final = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
-_text: Final = msgspec.json.Decoder(str).decode
+_INPUT_REQUIRED: Final = b'"input_required"'
+_TASK_RESULT: Final = b'"task"'
+_LEGACY_TASK_MEMBERS: Final = {"ttlMs": "ttl", "pollIntervalMs": "pollInterval"}
+_CAPABILITIES_BY_METHOD: Final = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
+_decode_text: Final = msgspec.json.Decoder(str).decode
 
 
-def modern_params(params: Mapping[str, Any], peer: Peer | None = None, level: str = "") -> dict[str, Any]:
+def modern_params(params: Mapping[str, Any], peer: McpPeer | None = None, level: str = "") -> dict[str, Any]:
     """Parameters with the `_meta` that every modern request needs; ours, with what the peer can do, wins over what was there."""
     meta = params.get("_meta")
     kept = members_of(meta) if isinstance(meta, Raw) else {}
@@ -58,19 +58,19 @@ def modern_params(params: Mapping[str, Any], peer: Peer | None = None, level: st
 
 def modern_body(request: McpRequest) -> bytes:
     """The envelope for a modern server: the client's own bytes when it is modern too."""
-    if request.modern:
+    if request.is_modern:
         return request.raw
-    return envelope_of(request.id, request.method, modern_params(members_of(request.params), request.peer, _level(request)))
+    return envelope_of(request.id, request.method, modern_params(members_of(request.params), request.peer, _log_level(request)))
 
 
-def _level(request: McpRequest) -> str:
+def _log_level(request: McpRequest) -> str:
     """An older client that set no level hears of everything, which a modern server has to be told."""
-    return request.level or (LEVELS[0] if request.peer is not None else "")
+    return request.log_level or (LOG_LEVELS[0] if request.peer is not None else "")
 
 
 def retry_body(request: McpRequest, number: int, answers: Mapping[str, Any]) -> bytes:
     """The `number`th repetition of a request for a modern server, with `inputResponses` and `requestState` (MRTR)."""
-    params = modern_params(members_of(request.params), request.peer, _level(request))
+    params = modern_params(members_of(request.params), request.peer, _log_level(request))
     return envelope_of(f"{request.id}/{number}", request.method, {**params, **answers})
 
 
@@ -79,67 +79,67 @@ def legacy_body(request: McpRequest, request_id: RequestId) -> bytes:
 
     The server gets the id as the progress token, since two clients of a session may have chosen the same.
     """
-    if not request.modern and request.peer is None:
+    if not request.is_modern and request.peer is None:
         return envelope_of(request_id, request.method, Raw(request.params))
-    return envelope_of(request_id, request.method, plain_params(request, request_id))
+    return envelope_of(request_id, request.method, legacy_params(request, request_id))
 
 
-def plain_params(request: McpRequest, token: RequestId | None = None) -> dict[str, Any]:
+def legacy_params(request: McpRequest, progress_token: RequestId | None = None) -> dict[str, Any]:
     """The parameters without what only the modern envelope has. `token` takes the place of a progress token."""
     params: dict[str, Any] = dict(members_of(request.params))
     meta: dict[str, Any] = dict(members_of(params.pop("_meta", Raw(b"{}"))))
     meta = {name: value for name, value in meta.items() if name not in _MODERN_ONLY}
-    if token is not None and request.peer is not None and PROGRESS in meta:
-        meta[PROGRESS] = token
+    if progress_token is not None and request.peer is not None and PROGRESS_KEY in meta:
+        meta[PROGRESS_KEY] = progress_token
     return {**params, "_meta": meta} if meta else params
 
 
-class Wishes(NamedTuple):
+class NotificationWishes(NamedTuple):
     """What a client wants to hear: progress under its `token`, logs from `level` on (None: no logs; empty: all that there are)."""
 
-    token: Raw | None
-    level: str | None
+    progress_token: Raw | None
+    log_level: str | None
 
 
-def wishes(request: McpRequest) -> Wishes:
+def parse_wishes(request: McpRequest) -> NotificationWishes:
     meta: Members = {}
-    if PROGRESS.encode() in request.params or b"logLevel" in request.params:
+    if PROGRESS_KEY.encode() in request.params or b"logLevel" in request.params:
         meta = members_of(members_of(request.params).get("_meta", Raw(b"{}")))
-    if not request.modern:
-        return Wishes(meta.get(PROGRESS), request.level if request.level in LEVELS else "")
-    level = word(meta.get(LEVEL_KEY, Raw(b'""')))
-    return Wishes(meta.get(PROGRESS), level if level in LEVELS else None)
+    if not request.is_modern:
+        return NotificationWishes(meta.get(PROGRESS_KEY), request.log_level if request.log_level in LOG_LEVELS else "")
+    level = json_string(meta.get(LEVEL_KEY, Raw(b'""')))
+    return NotificationWishes(meta.get(PROGRESS_KEY), level if level in LOG_LEVELS else None)
 
 
-def result_for(request: McpRequest, result: bytes, modern: bool) -> bytes:
+def translate_result(request: McpRequest, result: bytes, from_modern: bool) -> bytes:
     """A result of a server of one era (`modern`) for a client of the other. Raises McpRefused when it can't cross."""
-    if request.modern == modern:
+    if request.is_modern == from_modern:
         return result
     members: dict[str, Any] = dict(members_of(result))
-    if request.modern:
+    if request.is_modern:
         cached = {"ttlMs": 0, "cacheScope": "private"} if request.method == "resources/read" else {}
         return encode({**cached, **members, "resultType": "complete"})
     kind = members.pop("resultType", Raw(_COMPLETE))
-    if bytes(kind) == _TASK and "taskId" in members:  # SEP-2663, as the experiment of 2025-11-25 had it
-        return encode({"task": {_OLDER_TASK.get(name, name): value for name, value in members.items() if name != "_meta"}})
+    if bytes(kind) == _TASK_RESULT and "taskId" in members:  # SEP-2663, as the experiment of 2025-11-25 had it
+        return encode({"task": {_LEGACY_TASK_MEMBERS.get(name, name): value for name, value in members.items() if name != "_meta"}})
     if bytes(kind) != _COMPLETE:
         raise McpRefused(-32603, "an unfinished result for a client of the initialize era")
     return encode({name: value for name, value in members.items() if name not in ("ttlMs", "cacheScope")})
 
 
-def unfinished(result: bytes | Raw) -> Members | None:
+def input_required_members(result: bytes | Raw) -> Members | None:
     """The members of an InputRequiredResult, or None for any other result."""
-    if _UNFINISHED not in bytes(result):
+    if _INPUT_REQUIRED not in bytes(result):
         return None
     members = members_of(result)
-    return members if bytes(members.get("resultType", Raw(b""))) == _UNFINISHED else None
+    return members if bytes(members.get("resultType", Raw(b""))) == _INPUT_REQUIRED else None
 
 
-def refusal(request: McpRequest, error: WireError, detail: str) -> McpRefused:
+def refusal_from(request: McpRequest, error: WireError, detail: str) -> McpRefused:
     """A server's JSON-RPC error as the request's client knows it, with what of `data` the client needs to go on."""
     code, data, said = error.code, error.data, error.message
     if request.method == "resources/read" and code in (RESOURCE_NOT_FOUND, -32602):
-        return McpRefused(-32602 if request.modern else RESOURCE_NOT_FOUND, detail, {"uri": request.name}, said)
+        return McpRefused(-32602 if request.is_modern else RESOURCE_NOT_FOUND, detail, {"uri": request.name}, said)
     known = data if isinstance(data, dict) else {}
     for member, kind in (("requiredCapabilities", dict), ("elicitations", list)):
         if isinstance(known.get(member), kind):
@@ -149,25 +149,25 @@ def refusal(request: McpRequest, error: WireError, detail: str) -> McpRefused:
     return McpRefused(code, detail, None, said, data)
 
 
-def lacking(peer: Peer, method: str, params: Members) -> dict[str, Any] | None:
+def missing_capabilities(peer: McpPeer, method: str, params: Members) -> dict[str, Any] | None:
     """The capabilities that a question needs and the client did not declare; None where it has them, `{}` for no question at all."""
-    name = _CAPABILITY.get(method)
+    name = _CAPABILITIES_BY_METHOD.get(method)
     if name is None:
         return {}
     declared = peer.capabilities.get(name)
     if not isinstance(declared, Mapping):
         return {name: {}}
     if name == "elicitation":
-        by_url = word(params.get("mode", Raw(b'"form"'))) == "url"
+        by_url = json_string(params.get("mode", Raw(b'"form"'))) == "url"
         if ("url" not in declared) if by_url else ("url" in declared and "form" not in declared):
             return {name: {"url" if by_url else "form": {}}}
     return None
 
 
-def question_for(modern_client: bool, modern_server: bool, method: str, params: Members) -> Raw:
+def translate_question(modern_client: bool, modern_server: bool, method: str, params: Members) -> Raw:
     """The parameters of a server's question as the client's era has them: only the older one names elicitations by URL."""
     asked: dict[str, Any] = dict(params)
-    if method == "elicitation/create" and word(params.get("mode", Raw(b'""'))) == "url":
+    if method == "elicitation/create" and json_string(params.get("mode", Raw(b'""'))) == "url":
         if modern_client and not modern_server:
             asked.pop("elicitationId", None)
         elif modern_server and not modern_client:
@@ -175,21 +175,21 @@ def question_for(modern_client: bool, modern_server: bool, method: str, params: 
     return Raw(encode(asked))
 
 
-def word(text: Raw | bytes) -> str:
+def json_string(text: Raw | bytes) -> str:
     """A JSON string's text; empty for anything else."""
     try:
-        return _text(text)
+        return _decode_text(text)
     except msgspec.MsgspecError:
         return ""
 
 
-def severe_enough(params: Members, level: str) -> bool:
+def is_severe_enough(params: Members, level: str) -> bool:
     """Whether a log message reaches `level`; with none asked for, any does."""
-    said = word(params.get("level", Raw(b'""')))
-    return not level or (said in LEVELS and LEVELS.index(said) >= LEVELS.index(level))
+    said = json_string(params.get("level", Raw(b'""')))
+    return not level or (said in LOG_LEVELS and LOG_LEVELS.index(said) >= LOG_LEVELS.index(level))
 
 
-def checked(text: Raw | bytes, reader: Callable[[bytes], Any]) -> Any:
+def decode_checked(text: Raw | bytes, reader: Callable[[bytes], Any]) -> Any:
     """What `reader` makes of JSON from a server. Raises UpstreamFault."""
     try:
         return reader(bytes(text))

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from adapters.contract import Failure, UpstreamFault
-from adapters.mcp_client.wire.peer import Peer
-from adapters.mcp_client.wire.reserved_meta import without_ours
+from adapters.mcp_client.wire.peer import McpPeer
+from adapters.mcp_client.wire.reserved_meta import without_reserved_meta
 from adapters.version import VERSION
 
 MODERN: Final = "2026-07-28"
@@ -25,12 +25,12 @@ UNSUPPORTED_VERSION: Final = -32022
 RESOURCE_NOT_FOUND: Final = -32002  # of the initialize era; -32602 in the modern one
 URL_REQUIRED: Final = -32042  # 2025-11-25: the request can be made again after an elicitation by URL
 INVALID_PARAMS: Final = -32602
-META: Final = "io.modelcontextprotocol/"
-VERSION_KEY: Final = META + "protocolVersion"
-CAPABILITIES_KEY: Final = META + "clientCapabilities"
-LEVEL_KEY: Final = META + "logLevel"
-LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
-_PUBLIC: Final = {
+META_PREFIX: Final = "io.modelcontextprotocol/"
+VERSION_KEY: Final = META_PREFIX + "protocolVersion"
+CAPABILITIES_KEY: Final = META_PREFIX + "clientCapabilities"
+LEVEL_KEY: Final = META_PREFIX + "logLevel"
+LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+_PUBLIC_TEXTS: Final = {
     -32601: "The server does not offer this method",
     INVALID_PARAMS: "The server has no such thing, or does not take these arguments",
     -32603: "The server failed inside",
@@ -46,7 +46,7 @@ _HEADER_SAFE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 RequestId = int | str
 Members = dict[str, Raw]
 encode: Final = msgspec.json.Encoder().encode
-_members: Final = msgspec.json.Decoder(Members).decode
+_decode_members: Final = msgspec.json.Decoder(Members).decode
 
 
 class McpRefused(Exception):
@@ -56,17 +56,17 @@ class McpRefused(Exception):
     `elicitations` or the `uri` that was not found, without which it can't go on, or what the server adds to its error.
     """
 
-    def __init__(self, code: int, detail: str = "", data: Any = None, said: str = "", server_data: Any = None) -> None:
+    def __init__(self, code: int, detail: str = "", data: Any = None, server_message: str = "", server_data: Any = None) -> None:
         self.code = -32603 if code in _NOT_RELAYED else code
-        self.public = _PUBLIC.get(code, "The server refused the call")
+        self.public = _PUBLIC_TEXTS.get(code, "The server refused the call")
         self.detail = detail
         self.data = data
-        self.said = said
+        self.server_message = server_message
         self.server_data = server_data
         super().__init__(self.public)
 
     @property
-    def tells_how_to_go_on(self) -> bool:
+    def has_next_step(self) -> bool:
         """Whether the client can do something and make the request again."""
         return isinstance(self.data, dict) and not self.data.keys().isdisjoint(("requiredCapabilities", "elicitations", "uri"))
 
@@ -96,12 +96,12 @@ class McpRequest:
     name: str
     raw: bytes
     params: bytes
-    modern: bool
+    is_modern: bool
     method: str = "tools/call"
     headers: Mapping[str, str] = field(default_factory=dict)
-    peer: Peer | None = None
-    session: str = ""
-    level: str = ""
+    peer: McpPeer | None = None
+    client_session: str = ""
+    log_level: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +112,18 @@ class McpAnswer:
     """
 
     result: bytes
-    decision: str = ""
+    decision_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ClientNotification:
     """A notification of a client's session. With a `token` (JSON) it is progress, for the server whose question had that."""
 
     body: bytes
-    token: bytes = b""
+    progress_token: bytes = b""
 
-    def meant_for(self, expected: Container[bytes]) -> bool:
-        return not self.token or self.token in expected
+    def is_for(self, expected_tokens: Container[bytes]) -> bool:
+        return not self.progress_token or self.progress_token in expected_tokens
 
 
 class WireError(Struct, frozen=True):
@@ -143,14 +143,14 @@ class Envelope(Struct, frozen=True):
     error: WireError | UnsetType = UNSET
 
 
-_envelope: Final = msgspec.json.Decoder(Envelope).decode
+_decode_envelope: Final = msgspec.json.Decoder(Envelope).decode
 
 
 def read_envelope(body: bytes) -> Envelope:
     """One JSON-RPC 2.0 message of a server, without what only the gateway says. Raises BadAnswer for anything else."""
     try:
         body.decode("utf-8")  # msgspec would pass bad bytes through in a Raw
-        envelope = _envelope(without_ours(body))
+        envelope = _decode_envelope(without_reserved_meta(body))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadAnswer("The server's answer is not JSON-RPC", str(error)[:200]) from None
     if envelope.jsonrpc != "2.0":
@@ -158,16 +158,16 @@ def read_envelope(body: bytes) -> Envelope:
     return envelope
 
 
-def read_answer(body: bytes, expected: RequestId) -> Envelope:
+def read_answer(body: bytes, answer_id: RequestId) -> Envelope:
     """The answer to the request `expected`: that id, and a result (an object) or an error, never both. Raises BadAnswer."""
-    return check_answer(read_envelope(body), expected)
+    return check_answer(read_envelope(body), answer_id)
 
 
-def check_answer(envelope: Envelope, expected: RequestId) -> Envelope:
+def check_answer(envelope: Envelope, answer_id: RequestId) -> Envelope:
     """See read_answer. An error may have the id null: the server did not get as far as the id."""
     if envelope.method is not UNSET or (envelope.result is UNSET) == (envelope.error is UNSET):
         raise BadAnswer("The server's answer is not JSON-RPC", "neither a result nor an error, or both")
-    same = envelope.id == expected and type(envelope.id) is type(expected)
+    same = envelope.id == answer_id and type(envelope.id) is type(answer_id)
     if not same and not (envelope.id is None and envelope.error is not UNSET):
         raise BadAnswer("The server answered another request", "the id differs")
     if envelope.result is not UNSET and bytes(memoryview(envelope.result)[:1]) != b"{":
@@ -197,12 +197,12 @@ def header_text(text: str) -> str:
 def members_of(text: bytes | Raw) -> Members:
     """The members of a JSON object, undecoded. Raises UpstreamFault for anything else."""
     try:
-        return _members(text)
+        return _decode_members(text)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise UpstreamFault("The message can't be translated", str(error)[:200]) from None
 
 
-def told_of(method: str, params: Any = None) -> bytes:
+def notification_of(method: str, params: Any = None) -> bytes:
     """A notification."""
     return encode({"jsonrpc": "2.0", "method": method} | ({} if params is None else {"params": params}))
 
@@ -211,5 +211,5 @@ def reply_of(request_id: RequestId, result: Any) -> bytes:
     return encode({"jsonrpc": "2.0", "id": request_id, "result": result})
 
 
-def refusal_of(request_id: RequestId, code: int, message: str) -> bytes:
+def error_of(request_id: RequestId, code: int, message: str) -> bytes:
     return encode({"jsonrpc": "2.0", "id": request_id, "error": {"code": code, "message": message}})

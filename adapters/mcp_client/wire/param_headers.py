@@ -8,27 +8,27 @@ from adapters.mcp_client.wire.messages import header_text
 
 
 @dataclass(frozen=True, slots=True)
-class Mirrored:
+class HeaderArgument:
     """One argument and its header. `path` leads to it through `properties`; `integer` is compared by its value."""
 
     path: tuple[str, ...]
     header: str
-    integer: bool
+    is_integer: bool
 
-    def text(self, arguments: Mapping[str, Any]) -> str | None:
+    def header_value(self, arguments: Mapping[str, Any]) -> str | None:
         """What the header says; None for an argument that is absent, null, or no plain value."""
-        value = self.value(arguments)
+        value = self.find_value(arguments)
         if isinstance(value, bool):
             return "true" if value else "false"
         return str(value) if isinstance(value, str | int | float) else None
 
-    def value(self, arguments: Any) -> Any:
+    def find_value(self, arguments: Any) -> Any:
         for name in self.path:
             arguments = arguments.get(name) if isinstance(arguments, dict) else None
         return arguments
 
 
-def mirrored(schema: Any, path: tuple[str, ...] = ()) -> Iterator[Mirrored]:
+def find_header_arguments(schema: Any, path: tuple[str, ...] = ()) -> Iterator[HeaderArgument]:
     """The marks of a schema, which was checked when its server was registered."""
     properties = schema.get("properties") if isinstance(schema, dict) else None
     if not isinstance(properties, dict):
@@ -36,11 +36,11 @@ def mirrored(schema: Any, path: tuple[str, ...] = ()) -> Iterator[Mirrored]:
     for name, inner in properties.items():
         mark = inner.get("x-mcp-header") if isinstance(inner, dict) else None
         if isinstance(mark, str):
-            yield Mirrored((*path, name), f"mcp-param-{mark.lower()}", inner.get("type") == "integer")
-        yield from mirrored(inner, (*path, name))
+            yield HeaderArgument((*path, name), f"mcp-param-{mark.lower()}", inner.get("type") == "integer")
+        yield from find_header_arguments(inner, (*path, name))
 
 
-def headers_for(marks: tuple[Mirrored, ...], arguments: Mapping[str, Any]) -> dict[str, str]:
+def headers_for(header_arguments: tuple[HeaderArgument, ...], arguments: Mapping[str, Any]) -> dict[str, str]:
     """The headers that say what the arguments say; none for an argument that is absent, null, or no plain value."""
-    found = ((mark.header, mark.text(arguments)) for mark in marks)
+    found = ((mark.header, mark.header_value(arguments)) for mark in header_arguments)
     return {name: header_text(text) for name, text in found if text is not None}

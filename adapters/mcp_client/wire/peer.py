@@ -16,7 +16,7 @@ class PeerRefused(Exception):
         self.message = message
 
 
-class Peer(Protocol):
+class McpPeer(Protocol):
     """The client behind a request: for what a server says or asks before it answers.
 
     `params` are checked JSON objects with the server's own names and URIs; progressToken and subscriptionId are the client's.
@@ -37,7 +37,7 @@ class Peer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
+class ListenFilter:
     """What to be told of: changed lists, and resources (`uris`) and tasks (ids) that change."""
 
     tools: bool = False
@@ -47,9 +47,9 @@ class Listening:
     tasks: frozenset[str] = frozenset()
 
 
-class Listener(Peer, Protocol):
+class McpListener(McpPeer, Protocol):
     """A client that listens outside of any request; a server of the initialize era may ask it things there too."""
 
-    async def acknowledged(self, granted: Listening) -> None:
+    async def on_acknowledged(self, granted: ListenFilter) -> None:
         """Comes first, once: what the server will tell of, at most what was wanted."""
         ...

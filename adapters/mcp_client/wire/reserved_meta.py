@@ -6,34 +6,34 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-OURS: Final = "dev.interlock/"
-DEEP: Final = 12  # levels of a message; below these MCP has no `_meta`
+RESERVED_PREFIX: Final = "dev.interlock/"
+DEPTH_MAX: Final = 12  # levels of a message; below these MCP has no `_meta`
 PARTS_MAX: Final = 100_000  # members and items that are looked at one by one, of one message
 _NAME: Final = b"dev.interlock"  # without the slash, which may be escaped
 _ESCAPED: Final = re.compile(rb"\\u00(?:2[eEfF]|5[fF]|6[1345bBcCdDeEfF9]|7[246])")  # a letter of it or of `_meta`, which nobody need escape
-_DATA: Final = frozenset(
+_DATA_MEMBERS: Final = frozenset(
     {"structuredContent", "inputSchema", "outputSchema", "requestedSchema", "arguments"}
 )  # whose members mean nothing here
-_members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
-_items: Final = msgspec.json.Decoder(list[Raw]).decode
+_decode_members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_items: Final = msgspec.json.Decoder(list[Raw]).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def without_ours(message: bytes) -> bytes:
+def without_reserved_meta(message: bytes) -> bytes:
     """A message of JSON-RPC; the same object where it has no such name. Raises msgspec's errors for what is no JSON, or has too many parts.
 
     Cheap, since all that servers say comes by here: one character is looked for before several.
     """
     if (b"_" in message and _NAME in message) or (b"\\" in message and _ESCAPED.search(message)):
-        return _Cleaning().clean(message, DEEP)
+        return _MetaCleaner().clean(message, DEPTH_MAX)
     return message
 
 
-class _Cleaning:
+class _MetaCleaner:
     """Of one message."""
 
     def __init__(self) -> None:
-        self._left = PARTS_MAX
+        self._parts_left = PARTS_MAX
 
     def clean(self, text: bytes, levels: int) -> bytes:
         """An object or a list, read anew at each level: a member said twice hides nothing, and numbers and texts stay to the letter."""
@@ -41,25 +41,27 @@ class _Cleaning:
         if not levels or kind not in (b"{", b"["):
             return text
         if kind == b"[":
-            items = _items(text)
-            self._count(len(items))
-            return _encode([self._part(item, levels) for item in items])
-        given = _members(text)
-        self._count(len(given))
-        members = {name: value if name in _DATA else self._part(value, levels) for name, value in given.items()}
+            items = _decode_items(text)
+            self._count_parts(len(items))
+            return _encode([self._clean_part(item, levels) for item in items])
+        given = _decode_members(text)
+        self._count_parts(len(given))
+        members = {name: value if name in _DATA_MEMBERS else self._clean_part(value, levels) for name, value in given.items()}
         meta = members.get("_meta")
         if meta is not None and bytes(meta)[:1] == b"{":
-            members["_meta"] = Raw(_encode({name: value for name, value in _members(meta).items() if not name.startswith(OURS)}))
+            members["_meta"] = Raw(
+                _encode({name: value for name, value in _decode_members(meta).items() if not name.startswith(RESERVED_PREFIX)})
+            )
         return _encode(members)
 
-    def _part(self, part: Raw, levels: int) -> Raw:
+    def _clean_part(self, part: Raw, levels: int) -> Raw:
         text = bytes(part)
         if (b"_" in text and _NAME in text) or (b"\\" in text and _ESCAPED.search(text)):
             return Raw(self.clean(text, levels - 1))
         return part
 
-    def _count(self, parts: int) -> None:
+    def _count_parts(self, parts: int) -> None:
         """All of them are looked at while nobody else is served."""
-        self._left -= parts
-        if self._left < 0:
+        self._parts_left -= parts
+        if self._parts_left < 0:
             raise msgspec.ValidationError(f"more than {PARTS_MAX} members and items beside a name of the gateway's")

@@ -5,92 +5,92 @@ from typing import Any, Final
 
 from msgspec import UNSET
 
-from adapters.contract import CITATIONS, ArtifactPiece, Ask, Done, Event, Failed, Progress, Prompt, PromptKind
+from adapters.contract import CITATIONS_KEY, ArtifactPiece, Ask, Done, Event, Failed, Progress, Prompt, PromptKind
 from adapters.task import Artifact, Part
-from adapters.vendors.sdk.agent import said
-from adapters.vendors.sdk.faults import FAILED, LOST, SESSION_LOST
+from adapters.vendors.sdk.agent import agent_message
+from adapters.vendors.sdk.faults import AGENT_FAILED_TEXT, SESSION_LOST, SESSION_LOST_TEXT
 from adapters.vendors.sdk.frames import Frame, JsonBody, SseFrame
 
-HANDED_OVER: Final = "The agent hands the conversation over to people, where the gateway can't follow"
-TAKEN_BACK: Final = "The agent took back what it said"
-BAD_ENDS: Final = ("ERROR", "Error", "InfiniteLoopDetected", "TransferFailedNotConfigured")  # reasons of a session's end
-BY_AGENT: Final = "Action"  # the reason of an end that the agent itself decided on
+HANDED_OVER_TEXT: Final = "The agent hands the conversation over to people, where the gateway can't follow"
+TAKEN_BACK_TEXT: Final = "The agent took back what it said"
+FAILED_END_REASONS: Final = ("ERROR", "Error", "InfiniteLoopDetected", "TransferFailedNotConfigured")  # reasons of a session's end
+ENDED_BY_AGENT: Final = "Action"  # the reason of an end that the agent itself decided on
 
 
-class MessageReader:
+class AgentforceReader:
     """Of a body with all messages, or of a stream of them: an Inform has the whole of what came in chunks before."""
 
     def __init__(self) -> None:
         self._number = 1  # of the message that comes in chunks
         self._chunks = ""
-        self._taken_back = False
-        self._answered = False
-        self.session_ended = False
+        self._was_taken_back = False
+        self._has_answered = False
+        self.has_session_ended = False
         self._prompts: list[Prompt] = []
 
-    def take(self, frame: Frame) -> Iterator[Event]:
+    def read(self, frame: Frame) -> Iterator[Event]:
         match frame:
             case JsonBody(value):
                 for message in value["messages"]:
-                    yield from self._message(message)
-                if self._answered or self._prompts:
-                    yield from self._ended()
+                    yield from self._read_message(message)
+                if self._has_answered or self._prompts:
+                    yield from self._final_events()
             case SseFrame(_, data) if data.strip():
                 told = frame.json()
-                yield from self._message(told.get("message") or {})
+                yield from self._read_message(told.get("message") or {})
 
-    def _message(self, message: Mapping[str, Any]) -> Iterator[Event]:
+    def _read_message(self, message: Mapping[str, Any]) -> Iterator[Event]:
         match message.get("type"):
             case "ProgressIndicator":
-                yield Progress(said(str(message.get("message") or "")))
+                yield Progress(agent_message(str(message.get("message") or "")))
             case "TextChunk":
-                yield from self._chunk(str(message["message"]))
+                yield from self._chunk_events(str(message["message"]))
             case "ValidationFailureChunk":
-                self._chunks, self._taken_back = "", True
+                self._chunks, self._was_taken_back = "", True
             case "Inform":
-                yield from self._inform(message)
+                yield from self._inform_events(message)
             case "Inquire" | "Confirm" as kind:
-                self._prompts.append(_prompt(message, kind == "Confirm"))
+                self._prompts.append(_build_prompt(message, kind == "Confirm"))
             case "Failure" | "Error":
                 what = [message.get(name) for name in ("code", "error", "message", "errors")]
-                yield Failed(FAILED, detail=" ".join(str(each) for each in what if each))
+                yield Failed(AGENT_FAILED_TEXT, detail=" ".join(str(each) for each in what if each))
             case "Escalate" | "Escalation":
-                yield Failed(HANDED_OVER)
+                yield Failed(HANDED_OVER_TEXT)
             case "SessionEnded":
-                self.session_ended = True
-                yield from self._session_over(str(message.get("reason") or ""))
+                self.has_session_ended = True
+                yield from self._session_end_events(str(message.get("reason") or ""))
             case "EndOfTurn":
-                yield from self._ended()
+                yield from self._final_events()
 
-    def _chunk(self, text: str) -> Iterator[Event]:
+    def _chunk_events(self, text: str) -> Iterator[Event]:
         if text:
-            yield ArtifactPiece(Artifact(self._name, (Part(text=text),)), append=bool(self._chunks), last_chunk=False)
-            self._chunks, self._taken_back, self._answered = self._chunks + text, False, True
+            yield ArtifactPiece(Artifact(self._artifact_id, (Part(text=text),)), append=bool(self._chunks), last_chunk=False)
+            self._chunks, self._was_taken_back, self._has_answered = self._chunks + text, False, True
 
-    def _inform(self, message: Mapping[str, Any]) -> Iterator[Event]:
+    def _inform_events(self, message: Mapping[str, Any]) -> Iterator[Event]:
         text, notes = str(message["message"]), [_citation(each) for each in message.get("citedReferences") or ()]
         if text != self._chunks or notes:
-            part = Part(text=text, metadata={CITATIONS: notes} if notes else UNSET)
-            yield ArtifactPiece(Artifact(self._name, (part,)))
-        self._number, self._chunks, self._taken_back, self._answered = self._number + 1, "", False, True
+            part = Part(text=text, metadata={CITATIONS_KEY: notes} if notes else UNSET)
+            yield ArtifactPiece(Artifact(self._artifact_id, (part,)))
+        self._number, self._chunks, self._was_taken_back, self._has_answered = self._number + 1, "", False, True
 
-    def _session_over(self, reason: str) -> Iterator[Event]:
+    def _session_end_events(self, reason: str) -> Iterator[Event]:
         """An answer counts as one. A question can't be answered any more, and a message without an answer was not taken."""
-        if reason in BAD_ENDS:
-            yield Failed(FAILED, detail=f"the session ended: {reason}")
-        elif self._prompts or not (reason == BY_AGENT or self._answered or self._taken_back):
-            yield Failed(LOST, detail=f"the session ended: {reason}", kind=SESSION_LOST)
+        if reason in FAILED_END_REASONS:
+            yield Failed(AGENT_FAILED_TEXT, detail=f"the session ended: {reason}")
+        elif self._prompts or not (reason == ENDED_BY_AGENT or self._has_answered or self._was_taken_back):
+            yield Failed(SESSION_LOST_TEXT, detail=f"the session ended: {reason}", kind=SESSION_LOST)
         else:
-            yield from self._ended()
+            yield from self._final_events()
 
-    def _ended(self) -> Iterator[Event]:
-        if self._taken_back:
-            yield Failed(TAKEN_BACK)
+    def _final_events(self) -> Iterator[Event]:
+        if self._was_taken_back:
+            yield Failed(TAKEN_BACK_TEXT)
         else:
             yield Ask(prompts=tuple(self._prompts)) if self._prompts else Done()
 
     @property
-    def _name(self) -> str:
+    def _artifact_id(self) -> str:
         return f"answer-{self._number}"
 
 
@@ -101,6 +101,6 @@ def _citation(reference: Mapping[str, Any]) -> dict[str, Any]:
     return {"url": value if reference.get("type") == "link" else "", "title": value, "text": text}
 
 
-def _prompt(message: Mapping[str, Any], confirms: bool) -> Prompt:
-    kind, schema = (PromptKind.APPROVAL, {"type": "boolean"}) if confirms else (PromptKind.INPUT, None)
+def _build_prompt(message: Mapping[str, Any], is_confirmation: bool) -> Prompt:
+    kind, schema = (PromptKind.APPROVAL, {"type": "boolean"}) if is_confirmation else (PromptKind.INPUT, None)
     return Prompt(str(message["id"]), str(message.get("message") or ""), schema=schema, kind=kind)

@@ -7,25 +7,25 @@ from typing import Any, ClassVar, Final
 from msgspec import UNSET
 from pydantic import Field
 
-from adapters.contract import Answer, Event, Failed, PromptKind, Ref, Turn, UpstreamFault, VendorRef
+from adapters.contract import Answer, Event, Failed, PromptKind, RefLearned, Turn, UpstreamFault, VendorRef
 from adapters.task import Part
-from adapters.vendors.anthropic.managed_session import SessionReader
-from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
+from adapters.vendors.anthropic.managed_session import AnthropicSessionReader
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read_events
 from adapters.vendors.sdk.chat_content import as_text
-from adapters.vendors.sdk.connection import Line, Request, quoted
+from adapters.vendors.sdk.connection import Request, VendorConnection, quote_segment
 from adapters.vendors.sdk.faults import SESSION_LOST
 from adapters.vendors.sdk.frames import Frame, Head
-from adapters.vendors.sdk.model_failures import FOREIGN
+from adapters.vendors.sdk.model_failures import UNSUPPORTED_ACTION_TEXT
 
-VERSION: Final = {"anthropic-version": "2026-10-21", "anthropic-beta": "managed-agents-2026-04-01"}
-PREVIEWS: Final = "?event_deltas%5B%5D=agent.message"
-INTERRUPT: Final = {"type": "user.interrupt"}
-AT_WORK: Final = ("running", "rescheduling")
-STOPPING: Final = 0.25  # seconds between questions whether an interrupted session has stopped
-LOOKS: Final = 20
+VERSION_HEADERS: Final = {"anthropic-version": "2026-10-21", "anthropic-beta": "managed-agents-2026-04-01"}
+PREVIEWS_QUERY: Final = "?event_deltas%5B%5D=agent.message"
+INTERRUPT_EVENT: Final = {"type": "user.interrupt"}
+RUNNING_STATUSES: Final = ("running", "rescheduling")
+STOP_POLL_SECONDS: Final = 0.25  # seconds between questions whether an interrupted session has stopped
+STOP_POLLS_MAX: Final = 20
 
 
-class ManagedOptions(VendorOptions):
+class AnthropicAgentsOptions(VendorOptions):
     """`agent` and `environment`: their ids; `version` of the agent, without one the latest; `vaults`: ids of what it may use."""
 
     agent: str = Field(min_length=1)
@@ -39,70 +39,76 @@ class AnthropicAgents:
 
     kind: ClassVar[str] = "anthropic-agents"
     features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE)
-    options: ClassVar[type[VendorOptions]] = ManagedOptions
+    options: ClassVar[type[VendorOptions]] = AnthropicAgentsOptions
 
-    async def describe(self, line: Line[ManagedOptions]) -> AgentFacts:
-        about = await line.json(_request("GET", f"/v1/agents/{quoted(line.options.agent)}"))
+    async def describe(self, connection: VendorConnection[AnthropicAgentsOptions]) -> AgentFacts:
+        about = await connection.request_json(_request("GET", f"/v1/agents/{quote_segment(connection.options.agent)}"))
         name = str(about["name"])
         return AgentFacts(name, str(about.get("description") or f"The managed agent {name}."))
 
-    async def run(self, turn: Turn, line: Line[ManagedOptions]) -> AsyncIterator[Event]:
-        session = (turn.ref.context_id if turn.ref else "") or await _begun(line)
-        yield Ref(VendorRef(session, session))
+    async def run(self, turn: Turn, connection: VendorConnection[AnthropicAgentsOptions]) -> AsyncIterator[Event]:
+        session = (turn.ref.context_id if turn.ref else "") or await _create_session(connection)
+        yield RefLearned(VendorRef(session, session))
         words = {"type": "user.message", "content": [_block(part) for part in turn.message.parts]}
         said = [_result(answer) for answer in turn.answers] or [words]
-        async with aclosing(read(SessionReader(), _heard(line, session, said, turn.stream))) as events:
+        async with aclosing(read_events(AnthropicSessionReader(), _send_and_stream(connection, session, said, turn.stream))) as events:
             async for event in events:
-                if isinstance(event, Failed) and event.reason == FOREIGN:
-                    await _given_up(line, session)
+                if isinstance(event, Failed) and event.reason == UNSUPPORTED_ACTION_TEXT:
+                    await _interrupt_turn(connection, session)
                 elif isinstance(event, Failed) and event.kind == SESSION_LOST:
-                    yield Ref(VendorRef(session, session, over=True))
+                    yield RefLearned(VendorRef(session, session, over=True))
                 yield event
 
-    async def cancel(self, ref: VendorRef, line: Line[ManagedOptions]) -> CancelOutcome:
+    async def cancel(self, ref: VendorRef, connection: VendorConnection[AnthropicAgentsOptions]) -> CancelOutcome:
         """An interrupt is taken in; that it worked is in the session's status, a little later."""
-        place = f"/v1/sessions/{quoted(ref.context_id)}"
+        place = f"/v1/sessions/{quote_segment(ref.context_id)}"
         if ref.prompts:
             return CancelOutcome.UNSUPPORTED  # it waits, so there is nothing to be stopped
-        if (await line.json(_request("GET", place)))["status"] not in AT_WORK:
+        if (await connection.request_json(_request("GET", place)))["status"] not in RUNNING_STATUSES:
             return CancelOutcome.TOO_LATE
-        await line.ask(_request("POST", f"{place}/events", {"events": [INTERRUPT]}))
+        await connection.request(_request("POST", f"{place}/events", {"events": [INTERRUPT_EVENT]}))
         looks = 0
-        async with aclosing(line.polled(_request("GET", place), STOPPING)) as sessions:
+        async with aclosing(connection.poll_json(_request("GET", place), STOP_POLL_SECONDS)) as sessions:
             async for session in sessions:
-                if session["status"] not in AT_WORK:
+                if session["status"] not in RUNNING_STATUSES:
                     return CancelOutcome.CANCELED if session["status"] == "idle" else CancelOutcome.TOO_LATE
                 looks += 1
-                if looks == LOOKS:
+                if looks == STOP_POLLS_MAX:
                     break
         return CancelOutcome.UNKNOWN
 
 
 def _request(method: str, path: str, body: Any = UNSET) -> Request:
-    return Request(method, path, body, VERSION)
+    return Request(method, path, body, VERSION_HEADERS)
 
 
-async def _given_up(line: Line[ManagedOptions], session: str) -> None:
+async def _interrupt_turn(connection: VendorConnection[AnthropicAgentsOptions], session: str) -> None:
     """Interrupts a turn that nobody can answer. The turn has failed, whether the agent takes this or not."""
     with suppress(UpstreamFault):
-        await line.ask(_request("POST", f"/v1/sessions/{quoted(session)}/events", {"events": [INTERRUPT]}))
+        await connection.request(_request("POST", f"/v1/sessions/{quote_segment(session)}/events", {"events": [INTERRUPT_EVENT]}))
 
 
-async def _begun(line: Line[ManagedOptions]) -> str:
-    options = line.options
+async def _create_session(connection: VendorConnection[AnthropicAgentsOptions]) -> str:
+    options = connection.options
     agent = options.agent if options.version is None else {"type": "agent", "id": options.agent, "version": options.version}
-    body = {"agent": agent, "environment_id": options.environment, "metadata": {"user": line.user}}
-    return str((await line.json(_request("POST", "/v1/sessions", body | ({"vault_ids": options.vaults} if options.vaults else {}))))["id"])
+    body = {"agent": agent, "environment_id": options.environment, "metadata": {"user": connection.user}}
+    return str(
+        (await connection.request_json(_request("POST", "/v1/sessions", body | ({"vault_ids": options.vaults} if options.vaults else {}))))[
+            "id"
+        ]
+    )
 
 
-async def _heard(line: Line[ManagedOptions], session: str, said: list[dict[str, Any]], watched: bool) -> AsyncGenerator[Frame, None]:
+async def _send_and_stream(
+    connection: VendorConnection[AnthropicAgentsOptions], session: str, events: list[dict[str, Any]], with_previews: bool
+) -> AsyncGenerator[Frame, None]:
     """The events of a session, to which something is said once they are listened to."""
-    path = f"/v1/sessions/{quoted(session)}/events"
-    async with aclosing(line.frames(_request("GET", f"{path}/stream{PREVIEWS if watched else ''}"))) as frames:
+    path = f"/v1/sessions/{quote_segment(session)}/events"
+    async with aclosing(connection.stream_frames(_request("GET", f"{path}/stream{PREVIEWS_QUERY if with_previews else ''}"))) as frames:
         async for frame in frames:
             yield frame
             if isinstance(frame, Head):
-                await line.ask(_request("POST", path, {"events": said}))
+                await connection.request(_request("POST", path, {"events": events}))
 
 
 def _block(part: Part) -> dict[str, Any]:

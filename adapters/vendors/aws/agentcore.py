@@ -4,21 +4,21 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, ClassVar, Final
 
-from adapters.contract import ArtifactPiece, Done, Event, Failed, Ref, Turn, UpstreamFault, VendorRef
+from adapters.contract import ArtifactPiece, Done, Event, Failed, RefLearned, Turn, UpstreamFault, VendorRef
 from adapters.task import Artifact, Part
-from adapters.vendors.aws.signing import AwsOptions, signed
-from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
+from adapters.vendors.aws.signing import AwsOptions, sign_request
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read_events
 from adapters.vendors.sdk.chat_content import as_text
-from adapters.vendors.sdk.connection import Line, Request, quoted
-from adapters.vendors.sdk.faults import FAILED, not_taken
+from adapters.vendors.sdk.connection import Request, VendorConnection, quote_segment
+from adapters.vendors.sdk.faults import AGENT_FAILED_TEXT, unsupported_content_fault
 from adapters.vendors.sdk.frames import End, Frame, JsonBody, SseFrame
 
-NOTHING: Final[Mapping[str, Any]] = {}
+EMPTY: Final[Mapping[str, Any]] = {}
 ANSWER: Final = "answer"
 SERVICE: Final = "bedrock-agentcore"
-SESSION: Final = "x-amzn-bedrock-agentcore-runtime-session-id"
-USER: Final = "x-amzn-bedrock-agentcore-runtime-user-id"
-UNWELL: Final = "The agent says that it is not well"
+SESSION_HEADER: Final = "x-amzn-bedrock-agentcore-runtime-session-id"
+USER_HEADER: Final = "x-amzn-bedrock-agentcore-runtime-user-id"
+UNHEALTHY_TEXT: Final = "The agent says that it is not well"
 
 
 class AgentCoreOptions(AwsOptions):
@@ -31,7 +31,7 @@ class AgentCoreOptions(AwsOptions):
     runtime: str = ""
     qualifier: str = ""
     users: bool = False
-    payload: Mapping[str, Any] = NOTHING
+    payload: Mapping[str, Any] = EMPTY
     prompt: str = "prompt"
     answer: str = "result"
     piece: str = "delta"
@@ -44,40 +44,44 @@ class AgentCore:
     features: ClassVar[Features] = Features(streams=True, cancels=True, questions=OpenQuestions.NONE)
     options: ClassVar[type[VendorOptions]] = AgentCoreOptions
 
-    async def describe(self, line: Line[AgentCoreOptions]) -> AgentFacts:
+    async def describe(self, connection: VendorConnection[AgentCoreOptions]) -> AgentFacts:
         """A container tells whether it is well. What runtimes are is told by another service, with other permissions: nobody is asked."""
-        if line.options.runtime:
-            name = line.options.runtime.rpartition("/")[2]
+        if connection.options.runtime:
+            name = connection.options.runtime.rpartition("/")[2]
             return AgentFacts(name, f"The AgentCore runtime {name}.")
-        status = (await line.json(Request("GET", "/ping")))["status"]
+        status = (await connection.request_json(Request("GET", "/ping")))["status"]
         if status not in ("Healthy", "HealthyBusy"):
-            raise UpstreamFault(UNWELL, f"its status is {status}")
+            raise UpstreamFault(UNHEALTHY_TEXT, f"its status is {status}")
         return AgentFacts("agentcore", "An agent in an AgentCore container.")
 
-    async def run(self, turn: Turn, line: Line[AgentCoreOptions]) -> AsyncIterator[Event]:
-        options = line.options
-        yield Ref(VendorRef(turn.session, turn.session))
-        headers = {SESSION: turn.session, "accept": "text/event-stream, application/json"}
+    async def run(self, turn: Turn, connection: VendorConnection[AgentCoreOptions]) -> AsyncIterator[Event]:
+        options = connection.options
+        yield RefLearned(VendorRef(turn.session, turn.session))
+        headers = {SESSION_HEADER: turn.session, "accept": "text/event-stream, application/json"}
         if options.users:
-            headers[USER] = line.user
-        request = await signed(Request("POST", _path(options, "invocations"), _payload(turn, options), headers), line, SERVICE)
-        async with aclosing(read(PayloadReader(options.answer, options.piece), line.frames(request))) as events:
+            headers[USER_HEADER] = connection.user
+        request = await sign_request(Request("POST", _path(options, "invocations"), _payload(turn, options), headers), connection, SERVICE)
+        async with aclosing(read_events(AgentCoreReader(options.answer, options.piece), connection.stream_frames(request))) as events:
             async for event in events:
                 yield event
 
-    async def cancel(self, ref: VendorRef, line: Line[AgentCoreOptions]) -> CancelOutcome:
+    async def cancel(self, ref: VendorRef, connection: VendorConnection[AgentCoreOptions]) -> CancelOutcome:
         """Ends the session's machine, with all that the agent kept in its memory; a container has no word for it."""
-        if not line.options.runtime:
+        if not connection.options.runtime:
             return CancelOutcome.UNSUPPORTED
-        request = Request("POST", _path(line.options, "stopruntimesession"), {}, {SESSION: ref.context_id}, also=(404,))
-        answer = await line.ask(await signed(request, line, SERVICE))
+        request = Request(
+            "POST", _path(connection.options, "stopruntimesession"), {}, {SESSION_HEADER: ref.context_id}, accepted_statuses=(404,)
+        )
+        answer = await connection.request(await sign_request(request, connection, SERVICE))
         return CancelOutcome.TOO_LATE if answer.status == 404 else CancelOutcome.CANCELED
 
 
-def _path(options: AgentCoreOptions, deed: str) -> str:
+def _path(options: AgentCoreOptions, operation: str) -> str:
     if not options.runtime:
-        return f"/{deed}"
-    return f"/runtimes/{quoted(options.runtime)}/{deed}" + (f"?qualifier={quoted(options.qualifier)}" if options.qualifier else "")
+        return f"/{operation}"
+    return f"/runtimes/{quote_segment(options.runtime)}/{operation}" + (
+        f"?qualifier={quote_segment(options.qualifier)}" if options.qualifier else ""
+    )
 
 
 def _payload(turn: Turn, options: AgentCoreOptions) -> dict[str, Any]:
@@ -92,43 +96,43 @@ def _text(part: Part) -> str:
     if isinstance(part.text, str):
         return part.text
     if isinstance(part.raw, str):
-        raise not_taken("a file, which the payload has no place for")
+        raise unsupported_content_fault("a file, which the payload has no place for")
     return part.url if isinstance(part.url, str) else as_text(part.data)
 
 
-class PayloadReader:
+class AgentCoreReader:
     """There is no end marker: the end of the body is it, once anything was said. Whatever has an `error` is one."""
 
     def __init__(self, answer: str = "result", piece: str = "delta") -> None:
         self._answer = answer
         self._piece = piece
-        self._begun = False
+        self._has_begun = False
 
-    def take(self, frame: Frame) -> Iterator[Event]:
+    def read(self, frame: Frame) -> Iterator[Event]:
         match frame:
             case JsonBody(value):
-                yield from self._told(value if isinstance(value, str) else value if _is_error(value) else value[self._answer])
+                yield from self._value_events(value if isinstance(value, str) else value if _is_error(value) else value[self._answer])
             case SseFrame():
-                yield from self._event(frame.json())
-            case End() if self._begun:
+                yield from self._read_event(frame.json())
+            case End() if self._has_begun:
                 yield Done()
 
-    def _event(self, value: Any) -> Iterator[Event]:
+    def _read_event(self, value: Any) -> Iterator[Event]:
         if isinstance(value, str) or _is_error(value):
-            yield from self._told(value)
+            yield from self._value_events(value)
         elif isinstance(value, dict):
             if self._piece in value:
-                yield from self._told(value[self._piece])
-            elif self._answer in value and not self._begun:
-                yield from self._told(value[self._answer])
+                yield from self._value_events(value[self._piece])
+            elif self._answer in value and not self._has_begun:
+                yield from self._value_events(value[self._answer])
 
-    def _told(self, value: Any) -> Iterator[Event]:
+    def _value_events(self, value: Any) -> Iterator[Event]:
         if _is_error(value):
-            yield Failed(FAILED, detail=as_text(value["error"]))
+            yield Failed(AGENT_FAILED_TEXT, detail=as_text(value["error"]))
             return
         part = Part(text=value) if isinstance(value, str) else Part(data=value, media_type="application/json")
-        yield ArtifactPiece(Artifact(ANSWER, (part,)), append=self._begun, last_chunk=False)
-        self._begun = True
+        yield ArtifactPiece(Artifact(ANSWER, (part,)), append=self._has_begun, last_chunk=False)
+        self._has_begun = True
 
 
 def _is_error(value: Any) -> bool:

@@ -7,12 +7,12 @@ from uuid import uuid4
 
 from msgspec.structs import replace
 
-from adapters.contract import Adapter, Call, Event, Reattachable, Ref, Turn, VendorRef, Watcher
+from adapters.contract import Adapter, Call, Event, Reattachable, RefLearned, Turn, VendorRef, Watcher
 from adapters.task import Task
 from adapters.upstream.live_headers import with_more
 
-HEADER: Final = "X-Amzn-Bedrock-AgentCore-Runtime-Session-Id"
-SESSION: Final = "agentcore_session"  # in what a VendorRef keeps
+SESSION_HEADER: Final = "X-Amzn-Bedrock-AgentCore-Runtime-Session-Id"
+SESSION_KEY: Final = "agentcore_session"  # in what a VendorRef keeps
 
 
 class AgentCoreSessions:
@@ -27,21 +27,21 @@ class AgentCoreSessions:
         events = cast("AsyncGenerator[Event, None]", self._inner.run(turn, _in_session(call, session)))
         async with aclosing(events) as arriving:
             async for event in arriving:
-                yield Ref(replace(event.ref, kept={SESSION: session})) if isinstance(event, Ref) else event
+                yield RefLearned(replace(event.ref, kept={SESSION_KEY: session})) if isinstance(event, RefLearned) else event
 
     async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
         session = _session_of(ref)
         events = cast("AsyncGenerator[Event, None]", self._inner.watch(ref, _in_session(call, session)))
         async with aclosing(events) as arriving:
             async for event in arriving:
-                yield Ref(replace(event.ref, kept={SESSION: session})) if isinstance(event, Ref) else event
+                yield RefLearned(replace(event.ref, kept={SESSION_KEY: session})) if isinstance(event, RefLearned) else event
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
         session = _session_of(turn.ref)
         events = cast("AsyncGenerator[Event, None]", self._inner.reattach(turn, known, _in_session(call, session)))
         async with aclosing(events) as arriving:
             async for event in arriving:
-                yield Ref(replace(event.ref, kept={SESSION: session})) if isinstance(event, Ref) else event
+                yield RefLearned(replace(event.ref, kept={SESSION_KEY: session})) if isinstance(event, RefLearned) else event
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         return bool(await self._inner.cancel(ref, _in_session(call, _session_of(ref))))
@@ -49,11 +49,11 @@ class AgentCoreSessions:
 
 def _session_of(ref: VendorRef | None) -> str:
     kept = (ref.kept if ref else None) or {}
-    return str(kept.get(SESSION) or "")
+    return str(kept.get(SESSION_KEY) or "")
 
 
 def _in_session(call: Call, session: str) -> Call:
-    return replace(call, headers=with_more(call.headers, {HEADER: session})) if session else call
+    return replace(call, headers=with_more(call.headers, {SESSION_HEADER: session})) if session else call
 
 
 _: type[Adapter] = AgentCoreSessions

@@ -8,25 +8,39 @@ from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 
-from adapters.contract import CITATIONS, Answer, ArtifactPiece, Ask, Done, Event, Failed, Prompt, PromptKind, Ref, Turn, VendorRef, usage
+from adapters.contract import (
+    CITATIONS_KEY,
+    Answer,
+    ArtifactPiece,
+    Ask,
+    Done,
+    Event,
+    Failed,
+    Prompt,
+    PromptKind,
+    RefLearned,
+    Turn,
+    VendorRef,
+    token_usage_metadata,
+)
 from adapters.task import Artifact, Part
-from adapters.vendors.aws.eventstream import CONTENT_TYPE, DECODERS
-from adapters.vendors.aws.signing import AwsOptions, signed
-from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
+from adapters.vendors.aws.eventstream import CONTENT_TYPE, EVENTSTREAM_DECODERS
+from adapters.vendors.aws.signing import AwsOptions, sign_request
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read_events
 from adapters.vendors.sdk.chat_content import as_text
-from adapters.vendors.sdk.connection import Line, Request, quoted
-from adapters.vendors.sdk.faults import fault_of
-from adapters.vendors.sdk.frames import End, EventMessage, Frame, parsed
+from adapters.vendors.sdk.connection import Request, VendorConnection, quote_segment
+from adapters.vendors.sdk.faults import fault_for_status
+from adapters.vendors.sdk.frames import End, EventMessage, Frame, parse_json
 
 ANSWER: Final = "answer"
-YES_OR_NO: Final = {"type": "boolean"}
-DECIDED: Final = {"type": "object", "properties": {"approved": YES_OR_NO, "result": {}}, "required": ["approved"]}
-WANTED: Final = {  # by what an agent waits for
+BOOLEAN_SCHEMA: Final = {"type": "boolean"}
+DECISION_SCHEMA: Final = {"type": "object", "properties": {"approved": BOOLEAN_SCHEMA, "result": {}}, "required": ["approved"]}
+PROMPT_SHAPES: Final = {  # by what an agent waits for
     "RESULT": (None, PromptKind.INPUT),
-    "USER_CONFIRMATION": (YES_OR_NO, PromptKind.APPROVAL),
-    "USER_CONFIRMATION_AND_RESULT": (DECIDED, PromptKind.APPROVAL),
+    "USER_CONFIRMATION": (BOOLEAN_SCHEMA, PromptKind.APPROVAL),
+    "USER_CONFIRMATION_AND_RESULT": (DECISION_SCHEMA, PromptKind.APPROVAL),
 }
-STATUSES: Final = {  # of exceptions that come in the stream; any other is the agent's failure
+EXCEPTION_STATUSES: Final = {  # of exceptions that come in the stream; any other is the agent's failure
     "accessDeniedException": 403,
     "conflictException": 409,
     "modelNotReadyException": 429,
@@ -53,30 +67,32 @@ class Bedrock:
     features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = BedrockOptions
 
-    async def describe(self, line: Line[BedrockOptions]) -> AgentFacts:
+    async def describe(self, connection: VendorConnection[BedrockOptions]) -> AgentFacts:
         """What agents are is told by another service, with other permissions: nobody is asked."""
-        return AgentFacts(line.options.agent, f"The Bedrock agent {line.options.agent}.")
+        return AgentFacts(connection.options.agent, f"The Bedrock agent {connection.options.agent}.")
 
-    async def run(self, turn: Turn, line: Line[BedrockOptions]) -> AsyncIterator[Event]:
-        options = line.options
-        yield Ref(VendorRef(turn.session))
-        session = f"/agents/{quoted(options.agent)}/agentAliases/{quoted(options.alias)}/sessions/{quoted(turn.session)}"
-        request = Request("POST", f"{session}/text", _body(turn, line), headers={"accept": CONTENT_TYPE})
-        frames = line.frames(await signed(request, line, "bedrock"), DECODERS)
-        async with aclosing(read(AgentReader(), frames)) as events:
+    async def run(self, turn: Turn, connection: VendorConnection[BedrockOptions]) -> AsyncIterator[Event]:
+        options = connection.options
+        yield RefLearned(VendorRef(turn.session))
+        session = (
+            f"/agents/{quote_segment(options.agent)}/agentAliases/{quote_segment(options.alias)}/sessions/{quote_segment(turn.session)}"
+        )
+        request = Request("POST", f"{session}/text", _body(turn, connection), headers={"accept": CONTENT_TYPE})
+        frames = connection.stream_frames(await sign_request(request, connection, "bedrock"), EVENTSTREAM_DECODERS)
+        async with aclosing(read_events(BedrockReader(), frames)) as events:
             async for event in events:
                 yield event
 
-    async def cancel(self, ref: VendorRef, line: Line[BedrockOptions]) -> CancelOutcome:
+    async def cancel(self, ref: VendorRef, connection: VendorConnection[BedrockOptions]) -> CancelOutcome:
         return CancelOutcome.UNSUPPORTED
 
 
-def _body(turn: Turn, line: Line[BedrockOptions]) -> dict[str, Any]:
-    body: dict[str, Any] = {"enableTrace": True} if line.options.traces else {}
+def _body(turn: Turn, connection: VendorConnection[BedrockOptions]) -> dict[str, Any]:
+    body: dict[str, Any] = {"enableTrace": True} if connection.options.traces else {}
     if turn.stream:
         body["streamingConfigurations"] = {"streamFinalResponse": True}
-    if line.options.memory:
-        body["memoryId"] = line.user
+    if connection.options.memory:
+        body["memoryId"] = connection.user
     if turn.answers:
         results = [_result(answer) for answer in turn.answers]
         invocation = turn.answers[0].prompt.token["invocation"]
@@ -111,64 +127,70 @@ def _result(answer: Answer) -> dict[str, Any]:
     return {token["as"]: told}
 
 
-class AgentReader:
+class BedrockReader:
     """There is no end marker: the end of the body is it, once anything was said."""
 
     def __init__(self) -> None:
         self._text = codecs.getincrementaldecoder("utf-8")("replace")
-        self._begun = False
-        self._whole = False
+        self._has_begun = False
+        self._has_answered = False
         self._prompts: dict[str, Prompt] = {}
-        self._tokens = [0, 0]  # of input, and of output
+        self._input_and_output_tokens = [0, 0]  # of input, and of output
 
-    def take(self, frame: Frame) -> Iterator[Event]:
+    def read(self, frame: Frame) -> Iterator[Event]:
         if isinstance(frame, EventMessage):
             if frame.headers.get(":message-type") == "event":
-                yield from self._event(frame.headers.get(":event-type"), parsed(frame.payload))
+                yield from self._read_event(frame.headers.get(":event-type"), parse_json(frame.payload))
             else:
-                yield _broken(frame)
+                yield _failure_from_exception(frame)
         elif isinstance(frame, End):
             if self._prompts:
                 yield Ask(prompts=tuple(self._prompts.values()))
-            elif self._whole:
-                yield Done(metadata=usage(input_tokens=self._tokens[0], output_tokens=self._tokens[1]) if any(self._tokens) else None)
+            elif self._has_answered:
+                yield Done(
+                    metadata=token_usage_metadata(
+                        input_tokens=self._input_and_output_tokens[0], output_tokens=self._input_and_output_tokens[1]
+                    )
+                    if any(self._input_and_output_tokens)
+                    else None
+                )
 
-    def _event(self, kind: Any, told: Mapping[str, Any]) -> Iterator[Event]:
+    def _read_event(self, kind: Any, data: Mapping[str, Any]) -> Iterator[Event]:
         match kind:
             case "chunk":
-                cited = list(_citations((told.get("attribution") or {}).get("citations") or ()))
-                part = Part(text=self._text.decode(base64.b64decode(told["bytes"])), metadata={CITATIONS: cited} if cited else UNSET)
-                yield ArtifactPiece(Artifact(ANSWER, (part,)), append=self._begun, last_chunk=False)
-                self._begun = self._whole = True
+                cited = list(_citations((data.get("attribution") or {}).get("citations") or ()))
+                part = Part(text=self._text.decode(base64.b64decode(data["bytes"])), metadata={CITATIONS_KEY: cited} if cited else UNSET)
+                yield ArtifactPiece(Artifact(ANSWER, (part,)), append=self._has_begun, last_chunk=False)
+                self._has_begun = self._has_answered = True
             case "files":
-                for file in told["files"]:
+                for file in data["files"]:
                     yield ArtifactPiece(Artifact(file["name"], (Part(raw=file["bytes"], media_type=file["type"], filename=file["name"]),)))
-                self._whole = True
+                self._has_answered = True
             case "returnControl":
-                for number, each in enumerate(told["invocationInputs"], 1):
-                    prompt = _prompt(told["invocationId"], number, each)
+                for number, each in enumerate(data["invocationInputs"], 1):
+                    prompt = _build_prompt(data["invocationId"], number, each)
                     self._prompts[prompt.id] = prompt
             case "trace":
-                self._count(told.get("trace") or {})
+                self._count_tokens(data.get("trace") or {})
 
-    def _count(self, trace: Mapping[str, Any]) -> None:
+    def _count_tokens(self, trace: Mapping[str, Any]) -> None:
         for step in trace.values():
             used = (((step or {}).get("modelInvocationOutput") or {}).get("metadata") or {}).get("usage") or {}
-            self._tokens[0] += used.get("inputTokens", 0)
-            self._tokens[1] += used.get("outputTokens", 0)
+            self._input_and_output_tokens[0] += used.get("inputTokens", 0)
+            self._input_and_output_tokens[1] += used.get("outputTokens", 0)
 
 
-def _broken(message: EventMessage) -> Failed:
+def _failure_from_exception(message: EventMessage) -> Failed:
     kind = str(message.headers.get(":exception-type") or message.headers.get(":error-code"))
-    fault = fault_of(STATUSES.get(kind, 500), {}, kind.encode() + b" " + message.payload)
+    fault = fault_for_status(EXCEPTION_STATUSES.get(kind, 500), {}, kind.encode() + b" " + message.payload)
     return Failed(fault.public, detail=fault.detail, kind=fault.kind)  # not to be tried again: the agent has begun
 
 
-def _prompt(invocation: str, number: int, given: Mapping[str, Any]) -> Prompt:
-    function = given.get("functionInvocationInput")
-    call = function or given["apiInvocationInput"]
+def _build_prompt(invocation: str, number: int, invocation_input: Mapping[str, Any]) -> Prompt:
+    function = invocation_input.get("functionInvocationInput")
+    call = function or invocation_input["apiInvocationInput"]
     wants = call.get("actionInvocationType") or "RESULT"
-    schema, kind = WANTED[wants]
+    schema, kind = PROMPT_SHAPES[wants]
     same = {name: call[name] for name in ("actionGroup", "function", "apiPath", "httpMethod", "agentId") if call.get(name)}
     name = call["function"] if function else f"{call['httpMethod']} {call['apiPath']}"
     data = {**same, "parameters": {each["name"]: each.get("value") for each in call.get("parameters") or ()}}

@@ -17,25 +17,25 @@ from msgspec.structs import replace
 from adapters.contract import UpstreamFault
 from adapters.upstream.aws_access import AwsAccess, region_in
 from adapters.vendors.sdk.agent import VendorOptions
-from adapters.vendors.sdk.connection import JSON, Line, Request
+from adapters.vendors.sdk.connection import JSON_TYPE, Request, VendorConnection
 
-NO_CREDENTIAL: Final = "The gateway has no credential for the agent"
+NO_CREDENTIAL_TEXT: Final = "The gateway has no credential for the agent"
 
 
 class AwsOptions(AwsAccess, VendorOptions):
     """What every agent of a vendor at AWS knows."""
 
 
-async def signed(request: Request, line: Line[Any], service: str) -> Request:
+async def sign_request(request: Request, connection: VendorConnection[Any], service: str) -> Request:
     """The same request with a signature over its method, path, headers and body. Raises UpstreamFault."""
     body = b"" if request.body is UNSET else request.body if isinstance(request.body, bytes) else msgspec.json.encode(request.body)
-    kept = dict(request.headers) if request.body is UNSET else {"content-type": JSON, **request.headers}
-    sent = Signable(request.method, line.url + request.path, kept, body)
-    headers, secrets = await sign(sent, line.options, service)
+    kept = dict(request.headers) if request.body is UNSET else {"content-type": JSON_TYPE, **request.headers}
+    sent = SignableRequest(request.method, connection.url + request.path, kept, body)
+    headers, secrets = await signed_headers(sent, connection.options, service)
     return replace(request, body=request.body if request.body is UNSET else body, headers=headers, secrets=secrets)
 
 
-class Signable(Struct, frozen=True):
+class SignableRequest(Struct, frozen=True):
     """A request as it will be sent."""
 
     method: str
@@ -44,12 +44,12 @@ class Signable(Struct, frozen=True):
     body: bytes
 
 
-async def sign(request: Signable, access: AwsAccess, service: str) -> tuple[dict[str, str], tuple[str, ...]]:
+async def signed_headers(request: SignableRequest, access: AwsAccess, service: str) -> tuple[dict[str, str], tuple[str, ...]]:
     """The headers of a request with its signature, and what of them no log may have; as they were where there is no credential.
 
     Raises UpstreamFault.
     """
-    credential = await _credential(access)
+    credential = await _find_credential(access)
     if credential is None:
         return dict(request.headers), ()
     region = access.region or region_in(request.url)
@@ -60,29 +60,29 @@ async def sign(request: Signable, access: AwsAccess, service: str) -> tuple[dict
     return dict(made.headers.items()), (credential.secret_key, *([credential.token] if credential.token else []))
 
 
-async def _credential(options: AwsAccess) -> ReadOnlyCredentials | None:
+async def _find_credential(options: AwsAccess) -> ReadOnlyCredentials | None:
     if options.access_key_id or options.secret_access_key:
         if not (options.access_key_id and options.secret_access_key):
-            raise UpstreamFault(NO_CREDENTIAL, "upstream.access_key_id or upstream.secret_access_key is empty")
+            raise UpstreamFault(NO_CREDENTIAL_TEXT, "upstream.access_key_id or upstream.secret_access_key is empty")
         return ReadOnlyCredentials(options.access_key_id, options.secret_access_key, options.session_token or None)
     if not options.ambient:
         return None
     try:
-        return await asyncio.to_thread(_frozen)
+        return await asyncio.to_thread(_read_machine_credential)
     except BotoCoreError as error:
-        raise UpstreamFault(NO_CREDENTIAL, f"{type(error).__name__}: {error}"[:300]) from error
+        raise UpstreamFault(NO_CREDENTIAL_TEXT, f"{type(error).__name__}: {error}"[:300]) from error
 
 
-def _frozen() -> ReadOnlyCredentials:
+def _read_machine_credential() -> ReadOnlyCredentials:
     """Reads files, and may ask the machine's metadata service; renews what is about to expire."""
-    found = ambient()
+    found = machine_credentials()
     if found is None:
-        ambient.cache_clear()
-        raise UpstreamFault(NO_CREDENTIAL, "the machine has no credential that AWS's tools would find")
+        machine_credentials.cache_clear()
+        raise UpstreamFault(NO_CREDENTIAL_TEXT, "the machine has no credential that AWS's tools would find")
     return found.get_frozen_credentials()
 
 
 @cache
-def ambient() -> Credentials | None:
+def machine_credentials() -> Credentials | None:
     """The machine's own credential, which renews itself; there is one for the process."""
     return Session().get_credentials()

@@ -8,12 +8,12 @@ from urllib.parse import quote
 from adapters.contract import ENDINGS, CannotReattach, Event, Turn, VendorRef
 from adapters.task import Message, Part, text_of
 from adapters.vendors.dify.reader import DifyReader
-from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
-from adapters.vendors.sdk.connection import Line, Request, multipart, quoted
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read_events
+from adapters.vendors.sdk.connection import Request, VendorConnection, encode_multipart, quote_segment
 
-BEGINS: Final = {"chat": "/chat-messages", "completion": "/completion-messages", "workflow": "/workflows/run"}
-STOPS: Final = {"chat": "/chat-messages", "completion": "/completion-messages", "workflow": "/workflows/tasks"}
-JOIN_SECONDS: Final = 2.0  # between two questions how a run stands that another process began
+START_PATHS: Final = {"chat": "/chat-messages", "completion": "/completion-messages", "workflow": "/workflows/run"}
+STOP_PATHS: Final = {"chat": "/chat-messages", "completion": "/completion-messages", "workflow": "/workflows/tasks"}
+REATTACH_POLL_SECONDS: Final = 2.0  # between two questions how a run stands that another process began
 Json = dict[str, Any]
 
 
@@ -33,77 +33,89 @@ class Dify:
     features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, polls=True, files=True, questions=OpenQuestions.EACH)
     options: ClassVar[type[VendorOptions]] = DifyOptions
 
-    async def describe(self, line: Line[DifyOptions]) -> AgentFacts:
-        about = await line.json(Request("GET", "/info"))
+    async def describe(self, connection: VendorConnection[DifyOptions]) -> AgentFacts:
+        about = await connection.request_json(Request("GET", "/info"))
         return AgentFacts(str(about["name"]), str(about.get("description") or f"The Dify app {about['name']}."))
 
-    async def run(self, turn: Turn, line: Line[DifyOptions]) -> AsyncIterator[Event]:
+    async def run(self, turn: Turn, connection: VendorConnection[DifyOptions]) -> AsyncIterator[Event]:
         ref = turn.ref or VendorRef()
         for each in turn.answers:
-            form = f"/form/human_input/{quoted(str(each.prompt.token))}"
-            filled = {**_filled(each.value), "user": line.user}
-            await line.ask(Request("POST", form, filled, also=(412,)))  # filled in already, or out of time: what follows is read next
+            form = f"/form/human_input/{quote_segment(str(each.prompt.token))}"
+            filled = {**_form_body(each.value), "user": connection.user}
+            await connection.request(
+                Request("POST", form, filled, accepted_statuses=(412,))
+            )  # filled in already, or out of time: what follows is read next
         if turn.answers:
-            request = Request("GET", f"/workflow/{quoted(str(ref.extra['run']))}/events?user={quote(line.user, safe='')}")
+            request = Request("GET", f"/workflow/{quote_segment(str(ref.extra['run']))}/events?user={quote(connection.user, safe='')}")
         else:
-            files = [await _sent(part, line) for part in turn.message.parts if isinstance(part.raw, str) or isinstance(part.url, str)]
-            request = Request("POST", BEGINS[line.options.mode], _begun(turn.message, files, ref.context_id, line))
-        async with aclosing(read(DifyReader(ref if turn.answers else VendorRef(ref.context_id)), line.frames(request))) as events:
+            files = [
+                await _file_input(part, connection) for part in turn.message.parts if isinstance(part.raw, str) or isinstance(part.url, str)
+            ]
+            request = Request("POST", START_PATHS[connection.options.mode], _start_body(turn.message, files, ref.context_id, connection))
+        async with aclosing(
+            read_events(DifyReader(ref if turn.answers else VendorRef(ref.context_id)), connection.stream_frames(request))
+        ) as events:
             async for event in events:
                 yield event
 
-    async def poll(self, ref: VendorRef, line: Line[DifyOptions]) -> AsyncIterator[Event]:
+    async def poll(self, ref: VendorRef, connection: VendorConnection[DifyOptions]) -> AsyncIterator[Event]:
         """A form may be filled in elsewhere, or run out of time, which the workflow decides about."""
-        for event in DifyReader(ref).finished(await line.json(Request("GET", f"/workflows/run/{quoted(str(ref.extra['run']))}"))):
+        for event in DifyReader(ref).read_run(
+            await connection.request_json(Request("GET", f"/workflows/run/{quote_segment(str(ref.extra['run']))}"))
+        ):
             yield event
 
-    async def join(self, ref: VendorRef, line: Line[DifyOptions]) -> AsyncIterator[Event]:
+    async def reattach(self, ref: VendorRef, connection: VendorConnection[DifyOptions]) -> AsyncIterator[Event]:
         """Only runs of workflows can be asked about, and not for a form that such a run waits for."""
         if not ref.extra.get("run"):
             raise CannotReattach
         reader = DifyReader(ref)
-        async with aclosing(line.polled(Request("GET", f"/workflows/run/{quoted(str(ref.extra['run']))}"), JOIN_SECONDS)) as runs:
+        async with aclosing(
+            connection.poll_json(Request("GET", f"/workflows/run/{quote_segment(str(ref.extra['run']))}"), REATTACH_POLL_SECONDS)
+        ) as runs:
             async for run in runs:
                 if run["status"] == "paused":
                     raise CannotReattach
-                for event in reader.finished(run):
+                for event in reader.read_run(run):
                     yield event
                     if isinstance(event, ENDINGS):
                         return
 
-    async def cancel(self, ref: VendorRef, line: Line[DifyOptions]) -> CancelOutcome:
+    async def cancel(self, ref: VendorRef, connection: VendorConnection[DifyOptions]) -> CancelOutcome:
         """It says that it was told, and not that it stopped; only runs of workflows can be asked about."""
-        await line.ask(Request("POST", f"{STOPS[line.options.mode]}/{quoted(ref.task_id)}/stop", {"user": line.user}))
+        await connection.request(
+            Request("POST", f"{STOP_PATHS[connection.options.mode]}/{quote_segment(ref.task_id)}/stop", {"user": connection.user})
+        )
         run = ref.extra.get("run")
-        state = (await line.json(Request("GET", f"/workflows/run/{quoted(str(run))}")))["status"] if run else ""
+        state = (await connection.request_json(Request("GET", f"/workflows/run/{quote_segment(str(run))}")))["status"] if run else ""
         if state in ("", "running", "paused"):
             return CancelOutcome.UNKNOWN
         return CancelOutcome.CANCELED if state == "stopped" else CancelOutcome.TOO_LATE
 
 
-def _begun(message: Message, files: list[Json], conversation: str, line: Line[DifyOptions]) -> Json:
-    options, text = line.options, text_of(message.parts)
+def _start_body(message: Message, files: list[Json], conversation: str, connection: VendorConnection[DifyOptions]) -> Json:
+    options, text = connection.options, text_of(message.parts)
     given = {name: value for part in message.parts if isinstance(part.data, dict) for name, value in part.data.items()}
     inputs = {**(options.inputs or {}), **given}
-    body = {"inputs": inputs, "response_mode": "streaming", "user": line.user}
+    body = {"inputs": inputs, "response_mode": "streaming", "user": connection.user}
     if options.mode == "chat":
         return {**body, "query": text, "conversation_id": conversation, "files": files}
     own = {**({options.text: text} if text else {}), **({options.files: files} if files and options.mode == "workflow" else {})}
     return {**body, "inputs": {**inputs, **own}, **({"files": files} if options.mode == "completion" else {})}
 
 
-async def _sent(part: Part, line: Line[DifyOptions]) -> Json:
+async def _file_input(part: Part, connection: VendorConnection[DifyOptions]) -> Json:
     """A file by its address, or uploaded as this person's."""
     form = part.media_type.partition("/")[0]
     kind = {"type": form if form in ("image", "audio", "video") else "document"}
     if not isinstance(part.raw, str):
         return {**kind, "transfer_method": "remote_url", "url": part.url}
-    kind_of, body = multipart({"user": line.user}, part)
-    uploaded = await line.json(Request("POST", "/files/upload", body, headers={"content-type": kind_of}))
+    kind_of, body = encode_multipart({"user": connection.user}, part)
+    uploaded = await connection.request_json(Request("POST", "/files/upload", body, headers={"content-type": kind_of}))
     return {**kind, "transfer_method": "local_file", "upload_file_id": str(uploaded["id"])}
 
 
-def _filled(value: Any) -> Json:
+def _form_body(value: Any) -> Json:
     """An action alone, or with what was filled in."""
     if not isinstance(value, dict):
         return {"action": value, "inputs": {}}

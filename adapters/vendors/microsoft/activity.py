@@ -7,15 +7,15 @@ from typing import Any, ClassVar, Final, Literal
 from msgspec import UNSET
 from pydantic import Field
 
-from adapters.contract import Event, InvalidAnswer, Ref, Turn, VendorRef
+from adapters.contract import Event, InvalidAnswer, RefLearned, Turn, VendorRef
 from adapters.vendors.microsoft.activity_reader import ActivityReader
 from adapters.vendors.microsoft.content import message_activity
-from adapters.vendors.microsoft.copilot_endpoints import TURN, Endpoints, discovered, endpoints_at
-from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
-from adapters.vendors.sdk.connection import Line, Request
-from adapters.vendors.sdk.frames import UNREADABLE, Head, SseFrame
+from adapters.vendors.microsoft.copilot_endpoints import TURN_KEY, CopilotEndpoints, default_endpoints, discover_endpoints
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read_events
+from adapters.vendors.sdk.connection import Request, VendorConnection
+from adapters.vendors.sdk.frames import UNREADABLE_TEXT, Head, SseFrame
 
-CONVERSATION: Final = "x-ms-conversationid"
+CONVERSATION_HEADER: Final = "x-ms-conversationid"
 
 
 class ActivityOptions(VendorOptions):
@@ -41,55 +41,61 @@ class Activity:
     features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = ActivityOptions
 
-    async def describe(self, line: Line[ActivityOptions]) -> AgentFacts:
+    async def describe(self, connection: VendorConnection[ActivityOptions]) -> AgentFacts:
         """The protocol has no word for it."""
-        return AgentFacts(line.options.title, line.options.about)
+        return AgentFacts(connection.options.title, connection.options.about)
 
-    async def run(self, turn: Turn, line: Line[ActivityOptions]) -> AsyncIterator[Event]:
+    async def run(self, turn: Turn, connection: VendorConnection[ActivityOptions]) -> AsyncIterator[Event]:
         ref = turn.ref or VendorRef()
-        if line.options.dialect == "messages":
+        if connection.options.dialect == "messages":
             ref = VendorRef(ref.context_id or turn.session)
-            sent = Request("POST", line.options.path, _addressed(message_activity(turn, ref.context_id), line))
+            sent = Request("POST", connection.options.path, _with_addresses(message_activity(turn, ref.context_id), connection))
         else:
-            ref, sent = await _turn_in_studio(turn, line, ref)
-        yield Ref(ref)
-        async with aclosing(read(ActivityReader(), line.frames(sent))) as events:
+            ref, sent = await _copilot_studio_turn(turn, connection, ref)
+        yield RefLearned(ref)
+        async with aclosing(read_events(ActivityReader(), connection.stream_frames(sent))) as events:
             async for event in events:
                 yield event
 
-    async def cancel(self, ref: VendorRef, line: Line[ActivityOptions]) -> CancelOutcome:
+    async def cancel(self, ref: VendorRef, connection: VendorConnection[ActivityOptions]) -> CancelOutcome:
         """There is no word for it."""
         return CancelOutcome.UNSUPPORTED
 
 
-async def _turn_in_studio(turn: Turn, line: Line[ActivityOptions], before: VendorRef) -> tuple[VendorRef, Request]:
+async def _copilot_studio_turn(
+    turn: Turn, connection: VendorConnection[ActivityOptions], previous_ref: VendorRef
+) -> tuple[VendorRef, Request]:
     """The conversation, which begins where there is none, and the request that says something in it. Raises UpstreamFault."""
-    agent = line.options.agent
-    places = await discovered(line, agent, before.kept or {}) if agent else endpoints_at(line.options.version)
-    conversation = before.context_id or await _begun(line, places)
-    sent = Request("POST", places.turn_in(conversation), {"activity": message_activity(turn, conversation)}, domain=places.domain)
-    return VendorRef(conversation, kept={TURN: places.turn} if agent else UNSET), sent
+    agent = connection.options.agent
+    places = (
+        await discover_endpoints(connection, agent, previous_ref.kept or {}) if agent else default_endpoints(connection.options.version)
+    )
+    conversation = previous_ref.context_id or await _create_conversation(connection, places)
+    sent = Request(
+        "POST", places.turn_path(conversation), {"activity": message_activity(turn, conversation)}, credential_domain=places.domain
+    )
+    return VendorRef(conversation, kept={TURN_KEY: places.turn} if agent else UNSET), sent
 
 
-async def _begun(line: Line[ActivityOptions], places: Endpoints) -> str:
+async def _create_conversation(connection: VendorConnection[ActivityOptions], endpoints: CopilotEndpoints) -> str:
     """A new conversation; what the agent greets with is no answer. Raises UpstreamFault."""
-    found, request = "", Request("POST", places.create, {"emitStartConversationEvent": False}, domain=places.domain)
-    async with aclosing(line.frames(request)) as frames:
+    found, request = "", Request("POST", endpoints.create, {"emitStartConversationEvent": False}, credential_domain=endpoints.domain)
+    async with aclosing(connection.stream_frames(request)) as frames:
         async for frame in frames:
             match frame:
                 case Head(headers):
-                    found = headers.get(CONVERSATION, "")
+                    found = headers.get(CONVERSATION_HEADER, "")
                 case SseFrame("activity") if not found:
                     found = str(frame.json()["conversation"]["id"])
     if not found:
-        raise InvalidAnswer(UNREADABLE, "the conversation that began has no id")
+        raise InvalidAnswer(UNREADABLE_TEXT, "the conversation that began has no id")
     return found
 
 
-def _addressed(activity: dict[str, Any], line: Line[ActivityOptions]) -> dict[str, Any]:
+def _with_addresses(activity: dict[str, Any], connection: VendorConnection[ActivityOptions]) -> dict[str, Any]:
     """The agent answers in the response and calls nobody; its sender is the verified person."""
-    places = {"deliveryMode": "expectReplies", "serviceUrl": "https://gateway.invalid/", "channelId": line.options.channel}
-    return {**activity, **places, "from": {"id": line.user, "role": "user"}, "recipient": {"id": "bot", "role": "bot"}}
+    places = {"deliveryMode": "expectReplies", "serviceUrl": "https://gateway.invalid/", "channelId": connection.options.channel}
+    return {**activity, **places, "from": {"id": connection.user, "role": "user"}, "recipient": {"id": "bot", "role": "bot"}}
 
 
 _: type[Vendor] = Activity

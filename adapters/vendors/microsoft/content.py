@@ -8,17 +8,17 @@ from msgspec import UNSET
 from adapters.contract import Prompt, PromptKind, Turn
 from adapters.task import Part, text_of
 
-CARDS: Final = "application/vnd.microsoft.card."
-SIGN_IN: Final = (f"{CARDS}oauth", f"{CARDS}signin")
+CARD_TYPE_PREFIX: Final = "application/vnd.microsoft.card."
+SIGN_IN_CARDS: Final = (f"{CARD_TYPE_PREFIX}oauth", f"{CARD_TYPE_PREFIX}signin")
 
 
-def attached(part: Part) -> dict[str, Any]:
+def attachment_from_part(part: Part) -> dict[str, Any]:
     kind = part.media_type or "application/octet-stream"
     url = part.url if isinstance(part.url, str) else f"data:{kind};base64,{part.raw}"
     return {"contentType": kind, "contentUrl": url, "name": part.filename or "file"}
 
 
-def stream_of(activity: Mapping[str, Any]) -> Mapping[str, Any]:
+def stream_info(activity: Mapping[str, Any]) -> Mapping[str, Any]:
     data = activity.get("channelData")
     found: Mapping[str, Any] = next((each for each in activity.get("entities") or () if each.get("type") == "streaminfo"), {})
     return {**(data if isinstance(data, dict) else {}), **found}
@@ -33,7 +33,7 @@ def citations(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"url": look.get("url") or "", "title": look.get("name") or "", "text": look.get("abstract") or ""} for look in looks]
 
 
-def part_of(attachment: Mapping[str, Any]) -> Part:
+def part_from_attachment(attachment: Mapping[str, Any]) -> Part:
     kind, url, name = str(attachment["contentType"]), attachment.get("contentUrl"), attachment.get("name") or ""
     if not url:
         return Part(data=attachment["content"], media_type=kind)
@@ -42,16 +42,16 @@ def part_of(attachment: Mapping[str, Any]) -> Part:
     return Part(url=str(url), media_type=kind, filename=name)
 
 
-def question(message: Mapping[str, Any]) -> Prompt:
+def question_prompt(message: Mapping[str, Any]) -> Prompt:
     choices = [
         {"title": each.get("title"), "value": each["value"]} for each in (message.get("suggestedActions") or {}).get("actions") or ()
     ]
-    cards = [each["content"] for each in attachments(message) if str(each.get("contentType")).startswith(CARDS)]
+    cards = [each["content"] for each in attachments(message) if str(each.get("contentType")).startswith(CARD_TYPE_PREFIX)]
     data = {**({"choices": choices} if choices else {}), **({"cards": cards} if cards else {})}
     return Prompt(str(message.get("id") or "question"), str(message["text"]), data or None)
 
 
-def login(card: Mapping[str, Any], number: int) -> Prompt:
+def login_prompt(card: Mapping[str, Any], number: int) -> Prompt:
     """Where to log in; the answer is the code that is shown there. What could be exchanged for a token is not passed on."""
     content = card["content"]
     url = next((str(each["value"]) for each in content.get("buttons") or () if str(each.get("value")).startswith("https://")), "")
@@ -65,7 +65,9 @@ def message_activity(turn: Turn, conversation: str) -> dict[str, Any]:
     told = {
         "text": "\n".join(words if turn.answers else filter(None, (text_of(turn.message.parts), *words))),
         "value": next((value for value in values if isinstance(value, dict)), None),
-        "attachments": [attached(part) for part in turn.message.parts if isinstance(part.raw, str) or isinstance(part.url, str)],
+        "attachments": [
+            attachment_from_part(part) for part in turn.message.parts if isinstance(part.raw, str) or isinstance(part.url, str)
+        ],
     }
     known = {name: value for name, value in told.items() if value}
     return {"type": "message", "id": turn.message.message_id, "conversation": {"id": conversation}, **known}

@@ -7,15 +7,15 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from adapters.contract import InvalidAnswer
-from adapters.vendors.sdk.connection import Line, Request, quoted
+from adapters.vendors.sdk.connection import Request, VendorConnection, quote_segment
 
-ID: Final = "{conversationId}"
-ENVIRONMENT: Final = ".environment."
-ELSEWHERE: Final = "The agent's environment names an address outside of itself"
-TURN: Final = "turn"  # in what a VendorRef keeps: the address of turns
+ID_PLACEHOLDER: Final = "{conversationId}"
+ENVIRONMENT_LABEL: Final = ".environment."
+FOREIGN_ADDRESS_TEXT: Final = "The agent's environment names an address outside of itself"
+TURN_KEY: Final = "turn"  # in what a VendorRef keeps: the address of turns
 
 
-class Endpoints(Struct, frozen=True):
+class CopilotEndpoints(Struct, frozen=True):
     """`create` begins a conversation; `turn` says something in one, whose id it takes in place of `{conversationId}`.
 
     `domain`: below it they are, at whichever of its hosts.
@@ -25,41 +25,41 @@ class Endpoints(Struct, frozen=True):
     turn: str
     domain: str = ""
 
-    def turn_in(self, conversation: str) -> str:
-        return self.turn.replace(ID, quoted(conversation))
+    def turn_path(self, conversation: str) -> str:
+        return self.turn.replace(ID_PLACEHOLDER, quote_segment(conversation))
 
 
-def endpoints_at(version: str) -> Endpoints:
+def default_endpoints(version: str) -> CopilotEndpoints:
     """Those of an agent whose URL ends before `/conversations`."""
-    query = f"?api-version={quoted(version)}"
-    return Endpoints(f"/conversations{query}", f"/conversations/{ID}{query}")
+    query = f"?api-version={quote_segment(version)}"
+    return CopilotEndpoints(f"/conversations{query}", f"/conversations/{ID_PLACEHOLDER}{query}")
 
 
-async def discovered(line: Line[Any], agent: str, kept: Mapping[str, Any]) -> Endpoints:
+async def discover_endpoints(connection: VendorConnection[Any], agent: str, kept_values: Mapping[str, Any]) -> CopilotEndpoints:
     """Those that the environment at the agent's URL tells, or those that the conversation was begun at. Raises UpstreamFault."""
-    domain = domain_of(line.url)
-    if isinstance(kept.get(TURN), str):
-        return Endpoints("", kept[TURN], domain)
-    told = await line.json(Request("GET", f"/copilotstudio/agents/{quoted(agent)}/conversation-endpoints"))
-    create = _checked(told["createConversation"], line.url, has_id=False)
-    return Endpoints(create, _checked(told["executeTurn"], line.url, has_id=True), domain)
+    domain = environment_domain(connection.url)
+    if isinstance(kept_values.get(TURN_KEY), str):
+        return CopilotEndpoints("", kept_values[TURN_KEY], domain)
+    told = await connection.request_json(Request("GET", f"/copilotstudio/agents/{quote_segment(agent)}/conversation-endpoints"))
+    create = _check_address(told["createConversation"], connection.url, has_id=False)
+    return CopilotEndpoints(create, _check_address(told["executeTurn"], connection.url, has_id=True), domain)
 
 
-def domain_of(url: str) -> str:
+def environment_domain(url: str) -> str:
     """The domain of an environment's hosts, or the host itself where it is no environment's."""
     host = urlsplit(url).hostname or ""
-    place = host.find(ENVIRONMENT)
+    place = host.find(ENVIRONMENT_LABEL)
     return host[place + 1 :] if place >= 0 else host
 
 
-def _checked(address: str, own: str, *, has_id: bool) -> str:
+def _check_address(address: str, environment_url: str, *, has_id: bool) -> str:
     """An address as the environment may name one: at its own scheme and port, and in its own domain. Raises InvalidAnswer."""
-    rest, domain = address.replace(ID, ""), domain_of(own)
+    rest, domain = address.replace(ID_PLACEHOLDER, ""), environment_domain(environment_url)
     try:
-        there, here = urlsplit(address.replace(ID, "id")), urlsplit(own)
+        there, here = urlsplit(address.replace(ID_PLACEHOLDER, "id")), urlsplit(environment_url)
         host = there.hostname or ""
         good = (
-            (ID in address) is has_id
+            (ID_PLACEHOLDER in address) is has_id
             and not any(sign in rest for sign in "{}\\")
             and not any(sign.isspace() or ord(sign) < 32 for sign in address)
             and (there.scheme, there.port) == (here.scheme, here.port)
@@ -69,5 +69,5 @@ def _checked(address: str, own: str, *, has_id: bool) -> str:
     except ValueError:
         good = False
     if not good:
-        raise InvalidAnswer(ELSEWHERE, address[:300])
+        raise InvalidAnswer(FOREIGN_ADDRESS_TEXT, address[:300])
     return address

@@ -7,18 +7,18 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from adapters.contract import ENDINGS, Event, InvalidAnswer, Ref, Turn, VendorRef
+from adapters.contract import ENDINGS, Event, InvalidAnswer, RefLearned, Turn, VendorRef
 from adapters.vendors.microsoft.activity_reader import ActivityReader
 from adapters.vendors.microsoft.content import message_activity
-from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
-from adapters.vendors.sdk.connection import Line, Request, quoted
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read_events
+from adapters.vendors.sdk.connection import Request, VendorConnection, quote_segment
 from adapters.vendors.sdk.frames import End, Frame, JsonBody
 
-API: Final = "/v3/directline/conversations"
-WATERMARK: Final = "watermark"
-BASE: Final = "base"  # in what a VendorRef keeps: the origin that holds the conversation, where it is not the agent's URL
-ELSEWHERE: Final = "The agent's environment names an address outside of Direct Line"
-OVER: Final = "over"
+API_PATH: Final = "/v3/directline/conversations"
+WATERMARK_KEY: Final = "watermark"
+BASE_KEY: Final = "base"  # in what a VendorRef keeps: the origin that holds the conversation, where it is not the agent's URL
+FOREIGN_ADDRESS_TEXT: Final = "The agent's environment names an address outside of Direct Line"
+OVER_KEY: Final = "over"
 BUSY_HINT: Final = "ignoringInput"  # of a bot that is not finished yet
 
 
@@ -43,90 +43,98 @@ class DirectLine:
     features: ClassVar[Features] = Features(resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = DirectLineOptions
 
-    async def describe(self, line: Line[DirectLineOptions]) -> AgentFacts:
+    async def describe(self, connection: VendorConnection[DirectLineOptions]) -> AgentFacts:
         """The protocol has no word for it."""
-        return AgentFacts(line.options.title, line.options.about)
+        return AgentFacts(connection.options.title, connection.options.about)
 
-    async def run(self, turn: Turn, line: Line[DirectLineOptions]) -> AsyncIterator[Event]:
+    async def run(self, turn: Turn, connection: VendorConnection[DirectLineOptions]) -> AsyncIterator[Event]:
         ref = turn.ref or VendorRef()
         kept = dict(ref.kept or {})
         conversation = ref.context_id
         if not conversation:
-            kept = {BASE: await _base(line)}
-            conversation = str((await line.json(_request(line, "POST", kept, "", {})))["conversationId"])
-        yield Ref(VendorRef(conversation, kept=dict(kept)))
-        said = {**message_activity(turn, conversation), "from": {"id": line.user, "role": "user"}}
-        posted = await line.json(_request(line, "POST", kept, f"/{quoted(conversation)}/activities", said))
+            kept = {BASE_KEY: await _find_base_url(connection)}
+            conversation = str((await connection.request_json(_request(connection, "POST", kept, "", {})))["conversationId"])
+        yield RefLearned(VendorRef(conversation, kept=dict(kept)))
+        said = {**message_activity(turn, conversation), "from": {"id": connection.user, "role": "user"}}
+        posted = await connection.request_json(_request(connection, "POST", kept, f"/{quote_segment(conversation)}/activities", said))
         ref = VendorRef(conversation, str(posted["id"]), kept=dict(kept))
-        yield Ref(ref)
-        async with aclosing(self.join(ref, line)) as events:
+        yield RefLearned(ref)
+        async with aclosing(self.reattach(ref, connection)) as events:
             async for event in events:
                 yield event
 
-    async def join(self, ref: VendorRef, line: Line[DirectLineOptions]) -> AsyncGenerator[Event, None]:
+    async def reattach(self, ref: VendorRef, connection: VendorConnection[DirectLineOptions]) -> AsyncGenerator[Event, None]:
         """What the bot said since the watermark that the turn began at is told again."""
         kept = dict(ref.kept or {})
-        async with aclosing(read(ActivityReader(), _heard(line, ref, kept))) as events:
+        async with aclosing(read_events(ActivityReader(), _poll_frames(connection, ref, kept))) as events:
             async for event in events:
                 if isinstance(event, ENDINGS):
-                    over = bool(kept.pop(OVER, False))
-                    yield Ref(VendorRef(ref.context_id, ref.task_id, kept=kept, over=over))
+                    over = bool(kept.pop(OVER_KEY, False))
+                    yield RefLearned(VendorRef(ref.context_id, ref.task_id, kept=kept, over=over))
                 yield event
 
-    async def cancel(self, ref: VendorRef, line: Line[DirectLineOptions]) -> CancelOutcome:
+    async def cancel(self, ref: VendorRef, connection: VendorConnection[DirectLineOptions]) -> CancelOutcome:
         """There is no word for it."""
         return CancelOutcome.UNSUPPORTED
 
 
-def _request(line: Line[DirectLineOptions], method: str, kept: Mapping[str, Any], place: str, body: Any = None) -> Request:
-    path = f"{kept.get(BASE) or ''}{API}{place}"
-    domain = urlsplit(line.url).hostname or ""
-    return Request(method, path, domain=domain) if body is None else Request(method, path, body, domain=domain)
+def _request(
+    connection: VendorConnection[DirectLineOptions], method: str, kept_values: Mapping[str, Any], path_suffix: str, body: Any = None
+) -> Request:
+    path = f"{kept_values.get(BASE_KEY) or ''}{API_PATH}{path_suffix}"
+    domain = urlsplit(connection.url).hostname or ""
+    return Request(method, path, credential_domain=domain) if body is None else Request(method, path, body, credential_domain=domain)
 
 
-async def _base(line: Line[DirectLineOptions]) -> str:
+async def _find_base_url(connection: VendorConnection[DirectLineOptions]) -> str:
     """The origin of the region's Direct Line, which is at the agent's host or below it; empty for the agent's URL. Raises UpstreamFault."""
-    if not line.options.settings:
+    if not connection.options.settings:
         return ""
-    told = str((await line.json(Request("GET", line.options.settings)))["channelUrlsById"]["directline"])
-    there, here = urlsplit(told), urlsplit(line.url)
+    told = str((await connection.request_json(Request("GET", connection.options.settings)))["channelUrlsById"]["directline"])
+    there, here = urlsplit(told), urlsplit(connection.url)
     host, domain = there.hostname or "", here.hostname or ""
     plain = not (there.path.strip("/") or there.query or there.fragment or there.username or there.password)
     if not plain or (there.scheme, there.port) != (here.scheme, here.port) or not (host == domain or host.endswith(f".{domain}")):
-        raise InvalidAnswer(ELSEWHERE, told[:300])
+        raise InvalidAnswer(FOREIGN_ADDRESS_TEXT, told[:300])
     return f"{there.scheme}://{there.netloc}"
 
 
-async def _heard(line: Line[DirectLineOptions], ref: VendorRef, kept: dict[str, Any]) -> AsyncGenerator[Frame, None]:
+async def _poll_frames(
+    connection: VendorConnection[DirectLineOptions], ref: VendorRef, kept_values: dict[str, Any]
+) -> AsyncGenerator[Frame, None]:
     """What the bot says to the activity that was posted, as it comes, to the end of the turn. Writes the watermark into `kept`."""
     spoke, silent = False, 0
-    while not (spoke and silent >= line.options.quiet):
-        told = await _asked(line, ref.context_id, kept)
-        fresh = [each for each in told if not _is_mine(each, line) and each.get("replyToId") in (None, "", ref.task_id)]
+    while not (spoke and silent >= connection.options.quiet):
+        told = await _poll_activities(connection, ref.context_id, kept_values)
+        fresh = [each for each in told if not _is_from_gateway(each, connection) and each.get("replyToId") in (None, "", ref.task_id)]
         silent = 0 if fresh else silent + 1
         for activity in fresh:
             if activity["type"] == "message":
                 spoke = activity.get("inputHint") != BUSY_HINT
         if fresh:
             yield JsonBody({"activities": fresh})
-        kept[OVER] = any(each["type"] == "endOfConversation" for each in fresh)
-        if kept[OVER] or any(each.get("inputHint") == "expectingInput" for each in fresh[-1:]):
+        kept_values[OVER_KEY] = any(each["type"] == "endOfConversation" for each in fresh)
+        if kept_values[OVER_KEY] or any(each.get("inputHint") == "expectingInput" for each in fresh[-1:]):
             break
     yield End(True)
 
 
-def _is_mine(activity: Mapping[str, Any], line: Line[DirectLineOptions]) -> bool:
+def _is_from_gateway(activity: Mapping[str, Any], connection: VendorConnection[DirectLineOptions]) -> bool:
     sender = activity.get("from") or {}
-    return sender.get("role") == "user" or sender.get("id") == line.user
+    return sender.get("role") == "user" or sender.get("id") == connection.user
 
 
-async def _asked(line: Line[DirectLineOptions], conversation: str, kept: dict[str, Any]) -> list[dict[str, Any]]:
+async def _poll_activities(
+    connection: VendorConnection[DirectLineOptions], conversation: str, kept_values: dict[str, Any]
+) -> list[dict[str, Any]]:
     """The activities since the watermark, after a pause; a Direct Line that is away for a moment is asked again."""
-    since = f"?watermark={quoted(str(kept[WATERMARK]))}" if kept.get(WATERMARK) else ""
-    asking = line.polled(_request(line, "GET", kept, f"/{quoted(conversation)}/activities{since}"), line.options.every)
+    since = f"?watermark={quote_segment(str(kept_values[WATERMARK_KEY]))}" if kept_values.get(WATERMARK_KEY) else ""
+    asking = connection.poll_json(
+        _request(connection, "GET", kept_values, f"/{quote_segment(conversation)}/activities{since}"), connection.options.every
+    )
     async with aclosing(asking) as answers:
         told = await anext(answers)
-    kept[WATERMARK] = told.get("watermark") or kept.get(WATERMARK)
+    kept_values[WATERMARK_KEY] = told.get("watermark") or kept_values.get(WATERMARK_KEY)
     return list(told["activities"])
 
 

@@ -6,15 +6,15 @@ from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
-from adapters.contract import CannotReattach, Event, Ref, Turn, UpstreamFault, VendorRef
-from adapters.vendors.openai.items import items_of, result_of
-from adapters.vendors.openai.response_reader import ResponseReader, asked_again
-from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
-from adapters.vendors.sdk.connection import Line, Request, quoted
+from adapters.contract import CannotReattach, Event, RefLearned, Turn, UpstreamFault, VendorRef
+from adapters.vendors.openai.items import answer_item, input_items
+from adapters.vendors.openai.response_reader import ResponseReader, poll_response
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read_events
+from adapters.vendors.sdk.connection import Request, VendorConnection, quote_segment
 
-DISABLED: Final = "The agent is disabled in its project"
-CONTROL_VERSION: Final = "v1"  # of the API that tells what an agent is, unless the operator says another
-OUTCOMES: Final = {
+DISABLED_TEXT: Final = "The agent is disabled in its project"
+DESCRIBE_API_VERSION: Final = "v1"  # of the API that tells what an agent is, unless the operator says another
+CANCEL_OUTCOMES: Final = {
     "cancelled": CancelOutcome.CANCELED,
     "completed": CancelOutcome.TOO_LATE,
     "failed": CancelOutcome.TOO_LATE,
@@ -45,64 +45,71 @@ class Foundry:
     features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = FoundryOptions
 
-    async def describe(self, line: Line[FoundryOptions]) -> AgentFacts:
+    async def describe(self, connection: VendorConnection[FoundryOptions]) -> AgentFacts:
         """What the project says of the agent; a hosted agent's own endpoint tells nothing of it, and is not asked."""
-        options = line.options
+        options = connection.options
         if not options.agent:
             return AgentFacts(options.title, options.about)
-        path = f"/agents/{quoted(options.agent)}?api-version={quoted(options.api_version or CONTROL_VERSION)}"
-        about = await line.json(Request("GET", path))
+        path = f"/agents/{quote_segment(options.agent)}?api-version={quote_segment(options.api_version or DESCRIBE_API_VERSION)}"
+        about = await connection.request_json(Request("GET", path))
         if about.get("state") == "disabled":
-            raise UpstreamFault(DISABLED, f"state_source {about.get('state_source')}")
+            raise UpstreamFault(DISABLED_TEXT, f"state_source {about.get('state_source')}")
         latest = (about.get("versions") or {}).get("latest") or {}
         told = str(latest.get("description") or f"The Foundry agent {options.agent}.")
         return AgentFacts(str(about["name"]), told, options.version or str(latest.get("version") or "1"))
 
-    async def run(self, turn: Turn, line: Line[FoundryOptions]) -> AsyncIterator[Event]:
+    async def run(self, turn: Turn, connection: VendorConnection[FoundryOptions]) -> AsyncIterator[Event]:
         ref = turn.ref or VendorRef()
         if ref.context_id:
-            yield Ref(VendorRef(ref.context_id))
+            yield RefLearned(VendorRef(ref.context_id))
         before = ref.task_id if turn.answers else ref.context_id
-        frames = line.frames(Request("POST", _path(line.options, "/responses"), _body(turn, line, before)))
-        async with aclosing(read(ResponseReader(ref.context_id), frames)) as events:
+        frames = connection.stream_frames(Request("POST", _path(connection.options, "/responses"), _body(turn, connection, before)))
+        async with aclosing(read_events(ResponseReader(ref.context_id), frames)) as events:
             async for event in events:
                 yield event
 
-    async def join(self, ref: VendorRef, line: Line[FoundryOptions]) -> AsyncIterator[Event]:
+    async def reattach(self, ref: VendorRef, connection: VendorConnection[FoundryOptions]) -> AsyncIterator[Event]:
         """A response in the background goes on when its listener is gone; any other one ends with its connection."""
-        if not line.options.background:
+        if not connection.options.background:
             raise CannotReattach
-        async with aclosing(asked_again(ref, line, _path(line.options, f"/responses/{quoted(ref.task_id)}"))) as events:
+        async with aclosing(
+            poll_response(ref, connection, _path(connection.options, f"/responses/{quote_segment(ref.task_id)}"))
+        ) as events:
             async for event in events:
                 yield event
 
-    async def cancel(self, ref: VendorRef, line: Line[FoundryOptions]) -> CancelOutcome:
+    async def cancel(self, ref: VendorRef, connection: VendorConnection[FoundryOptions]) -> CancelOutcome:
         """A response that asks is over, and nothing goes on from it but answers."""
         if ref.prompts:
             return CancelOutcome.CANCELED
-        if not line.options.background:
+        if not connection.options.background:
             return CancelOutcome.UNSUPPORTED
-        place = _path(line.options, f"/responses/{quoted(ref.task_id)}/cancel")
-        after = (await line.json(Request("POST", place, {})))["status"]
-        return OUTCOMES.get(after, CancelOutcome.UNKNOWN)
+        place = _path(connection.options, f"/responses/{quote_segment(ref.task_id)}/cancel")
+        after = (await connection.request_json(Request("POST", place, {})))["status"]
+        return CANCEL_OUTCOMES.get(after, CancelOutcome.UNKNOWN)
 
 
-def _path(options: FoundryOptions, place: str) -> str:
-    query = f"?api-version={quoted(options.api_version)}" if options.api_version else ""
-    return f"{options.path.rstrip('/')}{place}{query}"
+def _path(options: FoundryOptions, path: str) -> str:
+    query = f"?api-version={quote_segment(options.api_version)}" if options.api_version else ""
+    return f"{options.path.rstrip('/')}{path}{query}"
 
 
-def _body(turn: Turn, line: Line[FoundryOptions], before: str) -> dict[str, Any]:
-    options = line.options
+def _body(turn: Turn, connection: VendorConnection[FoundryOptions], previous_response_id: str) -> dict[str, Any]:
+    options = connection.options
     named = {"type": "agent_reference", "name": options.agent, **({"version": options.version} if options.version else {})}
     told = {
         "agent_reference": named if options.agent else None,
-        "previous_response_id": before,
+        "previous_response_id": previous_response_id,
         "background": options.background,
     }
-    given = [result_of(each) for each in turn.answers] or items_of(turn.message.parts)
+    given = [answer_item(each) for each in turn.answers] or input_items(turn.message.parts)
     streams = turn.stream or options.background
-    return {**{name: value for name, value in told.items() if value}, "input": given, "stream": streams, "metadata": {"user": line.user}}
+    return {
+        **{name: value for name, value in told.items() if value},
+        "input": given,
+        "stream": streams,
+        "metadata": {"user": connection.user},
+    }
 
 
 _: type[Vendor] = Foundry

@@ -6,27 +6,27 @@ from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 
-from adapters.contract import ArtifactPiece, Ask, Canceled, Done, Event, Failed, InvalidAnswer, Ref, Turn, UpstreamFault, VendorRef
+from adapters.contract import ArtifactPiece, Ask, Canceled, Done, Event, Failed, InvalidAnswer, RefLearned, Turn, UpstreamFault, VendorRef
 from adapters.task import Artifact, Message, Part
-from adapters.vendors.openai.items import is_aside, items_of, outputs_of, usage_of
-from adapters.vendors.openai.required_actions import foreign_actions, open_actions, prompts_of, result_event
-from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
-from adapters.vendors.sdk.connection import Line, Request, quoted
-from adapters.vendors.sdk.faults import LOST, SESSION_LOST
+from adapters.vendors.openai.items import input_items, is_commentary, output_events, usage_metadata
+from adapters.vendors.openai.required_actions import action_prompts, open_actions, result_event, unsupported_actions
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read_events
+from adapters.vendors.sdk.connection import Request, VendorConnection, quote_segment
+from adapters.vendors.sdk.faults import SESSION_LOST, SESSION_LOST_TEXT
 from adapters.vendors.sdk.frames import Frame, Head, SseFrame
-from adapters.vendors.sdk.model_failures import FOREIGN, failure_in, failure_of
+from adapters.vendors.sdk.model_failures import UNSUPPORTED_ACTION_TEXT, failure_for_code, failure_from_error
 
-BETA: Final = {"openai-beta": "agents=v1"}
-NOWHERE: Final[Mapping[str, Any]] = {"type": "none"}
-CANCEL: Final = {"type": "agent.session.input.cancel"}
-PAGE: Final = 100  # files of a turn, at most
+BETA_HEADERS: Final = {"openai-beta": "agents=v1"}
+NO_ENVIRONMENT: Final[Mapping[str, Any]] = {"type": "none"}
+CANCEL_EVENT: Final = {"type": "agent.session.input.cancel"}
+FILES_MAX: Final = 100  # files of a turn, at most
 
 
-class AgentsOptions(VendorOptions):
+class OpenAIAgentsOptions(VendorOptions):
     """`agent`: a saved agent's id. `environment`: where it works, as the API has it; `vaults`: ids of what it may use there."""
 
     agent: str
-    environment: Mapping[str, Any] = NOWHERE
+    environment: Mapping[str, Any] = NO_ENVIRONMENT
     vaults: tuple[str, ...] = ()
 
 
@@ -35,40 +35,44 @@ class OpenAIAgents:
 
     kind: ClassVar[str] = "openai-agents"
     features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE)
-    options: ClassVar[type[VendorOptions]] = AgentsOptions
+    options: ClassVar[type[VendorOptions]] = OpenAIAgentsOptions
 
-    async def describe(self, line: Line[AgentsOptions]) -> AgentFacts:
-        about = await line.json(_request("GET", f"/agents/{quoted(line.options.agent)}"))
+    async def describe(self, connection: VendorConnection[OpenAIAgentsOptions]) -> AgentFacts:
+        about = await connection.request_json(_request("GET", f"/agents/{quote_segment(connection.options.agent)}"))
         name = str(about.get("name") or about["id"])
         return AgentFacts(name, str(about.get("description") or f"The OpenAI agent {name}."))
 
-    async def run(self, turn: Turn, line: Line[AgentsOptions]) -> AsyncIterator[Event]:
+    async def run(self, turn: Turn, connection: VendorConnection[OpenAIAgentsOptions]) -> AsyncIterator[Event]:
         ref = turn.ref or VendorRef()
-        reader = TurnReader(ref.context_id, ref.task_id if turn.answers else "", {answer.prompt.id for answer in turn.answers})
+        reader = OpenAITurnReader(ref.context_id, ref.task_id if turn.answers else "", {answer.prompt.id for answer in turn.answers})
         if not ref.context_id:
-            frames = line.frames(_request("POST", "/agents/sessions", _opening(turn, line.options)))
+            frames = connection.stream_frames(_request("POST", "/agents/sessions", _session_body(turn, connection.options)))
         elif turn.answers:
-            frames = _heard(line, ref.context_id, [result_event(answer) for answer in turn.answers])
+            frames = _send_and_stream(connection, ref.context_id, [result_event(answer) for answer in turn.answers])
         else:
-            frames = _heard(line, ref.context_id, [{"type": "agent.session.input.message", "input": _messages(turn.message)}])
-        async with aclosing(read(reader, frames)) as events:
+            frames = _send_and_stream(
+                connection, ref.context_id, [{"type": "agent.session.input.message", "input": _input_messages(turn.message)}]
+            )
+        async with aclosing(read_events(reader, frames)) as events:
             async for event in events:
-                if isinstance(event, Done) and line.options.environment.get("type") != "none":
-                    async for piece in _published(line, reader.session, reader.root):
+                if isinstance(event, Done) and connection.options.environment.get("type") != "none":
+                    async for piece in _published_files(connection, reader.session, reader.turn_id):
                         yield piece
-                elif isinstance(event, Failed) and event.reason == FOREIGN:
-                    await _given_up(line, reader.session)
+                elif isinstance(event, Failed) and event.reason == UNSUPPORTED_ACTION_TEXT:
+                    await _cancel_turn(connection, reader.session)
                 elif isinstance(event, Failed) and event.kind == SESSION_LOST:
-                    yield Ref(VendorRef(reader.session, reader.root, over=True))
+                    yield RefLearned(VendorRef(reader.session, reader.turn_id, over=True))
                 yield event
 
-    async def cancel(self, ref: VendorRef, line: Line[AgentsOptions]) -> CancelOutcome:
+    async def cancel(self, ref: VendorRef, connection: VendorConnection[OpenAIAgentsOptions]) -> CancelOutcome:
         """The answer to a cancellation says that it is taken; what becomes of the turn is in the events."""
-        before = await line.json(_request("GET", f"/agents/sessions/{quoted(ref.context_id)}/turns/{quoted(ref.task_id)}"))
+        before = await connection.request_json(
+            _request("GET", f"/agents/sessions/{quote_segment(ref.context_id)}/turns/{quote_segment(ref.task_id)}")
+        )
         if before["status"] in ("completed", "failed", "cancelled"):
             return CancelOutcome.TOO_LATE
-        reader = TurnReader(ref.context_id, ref.task_id, None)
-        async with aclosing(read(reader, _heard(line, ref.context_id, [CANCEL]))) as events:
+        reader = OpenAITurnReader(ref.context_id, ref.task_id, None)
+        async with aclosing(read_events(reader, _send_and_stream(connection, ref.context_id, [CANCEL_EVENT]))) as events:
             async for event in events:
                 if isinstance(event, Canceled):
                     return CancelOutcome.CANCELED
@@ -78,102 +82,104 @@ class OpenAIAgents:
 
 
 def _request(method: str, path: str, body: Any = UNSET) -> Request:
-    return Request(method, path, body, BETA)
+    return Request(method, path, body, BETA_HEADERS)
 
 
-async def _heard(line: Line[AgentsOptions], session: str, said: list[dict[str, Any]]) -> AsyncGenerator[Frame, None]:
+async def _send_and_stream(
+    connection: VendorConnection[OpenAIAgentsOptions], session: str, events: list[dict[str, Any]]
+) -> AsyncGenerator[Frame, None]:
     """The events of a session, to which something is said once they are listened to."""
-    path = f"/agents/sessions/{quoted(session)}/events"
-    async with aclosing(line.frames(_request("GET", path))) as frames:
+    path = f"/agents/sessions/{quote_segment(session)}/events"
+    async with aclosing(connection.stream_frames(_request("GET", path))) as frames:
         async for frame in frames:
             yield frame
             if isinstance(frame, Head):
-                await line.ask(_request("POST", path, {"events": said}))
+                await connection.request(_request("POST", path, {"events": events}))
 
 
-async def _published(line: Line[AgentsOptions], session: str, turn: str) -> AsyncIterator[ArtifactPiece]:
+async def _published_files(connection: VendorConnection[OpenAIAgentsOptions], session: str, turn: str) -> AsyncIterator[ArtifactPiece]:
     """The files that a turn left."""
-    path = f"/agents/sessions/{quoted(session)}/artifacts"
-    for file in (await line.json(_request("GET", f"{path}?limit={PAGE}&order=desc")))["data"]:
+    path = f"/agents/sessions/{quote_segment(session)}/artifacts"
+    for file in (await connection.request_json(_request("GET", f"{path}?limit={FILES_MAX}&order=desc")))["data"]:
         if file["turn_id"] == turn:
             name = file["path"].rpartition("/")[2]
-            named = Part(url=f"{path.removeprefix('/')}/{quoted(file['id'])}/content", filename=name)
-            yield ArtifactPiece(Artifact(file["id"], (await line.fetched(named, BETA),), name=name))
+            named = Part(url=f"{path.removeprefix('/')}/{quote_segment(file['id'])}/content", filename=name)
+            yield ArtifactPiece(Artifact(file["id"], (await connection.fetch_part(named, BETA_HEADERS),), name=name))
 
 
-def _opening(turn: Turn, options: AgentsOptions) -> dict[str, Any]:
-    body = {"agent_id": options.agent, "environment": options.environment, "input": items_of(turn.message.parts), "stream": True}
+def _session_body(turn: Turn, options: OpenAIAgentsOptions) -> dict[str, Any]:
+    body = {"agent_id": options.agent, "environment": options.environment, "input": input_items(turn.message.parts), "stream": True}
     return body | ({"vault_ids": options.vaults} if options.vaults else {})
 
 
-def _messages(message: Message) -> list[dict[str, Any]]:
-    said = items_of(message.parts)
+def _input_messages(message: Message) -> list[dict[str, Any]]:
+    said = input_items(message.parts)
     return said if isinstance(said, list) else [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": said}]}]
 
 
-async def _given_up(line: Line[AgentsOptions], session: str) -> None:
+async def _cancel_turn(connection: VendorConnection[OpenAIAgentsOptions], session: str) -> None:
     """Ends a turn that nobody can answer, so that the session takes the next one. The turn has failed, whatever the answer is."""
     with suppress(UpstreamFault):
-        await line.ask(_request("POST", f"/agents/sessions/{quoted(session)}/events", {"events": [CANCEL]}))
+        await connection.request(_request("POST", f"/agents/sessions/{quote_segment(session)}/events", {"events": [CANCEL_EVENT]}))
 
 
-class TurnReader:
+class OpenAITurnReader:
     """Of the events of a session, those of one turn: `root`, or the next that begins. `answered`: actions that are done; None: all are."""
 
-    def __init__(self, session: str = "", root: str = "", answered: Collection[str] | None = ()) -> None:
+    def __init__(self, session: str = "", turn_id: str = "", answered_ids: Collection[str] | None = ()) -> None:
         self.session = session
-        self.root = root
-        self._answered = answered
-        self._aside: set[str] = set()
+        self.turn_id = turn_id
+        self._answered_ids = answered_ids
+        self._commentary_ids: set[str] = set()
         self._streamed: dict[str, str] = {}
 
-    def take(self, frame: Frame) -> Iterator[Event]:
+    def read(self, frame: Frame) -> Iterator[Event]:
         if isinstance(frame, SseFrame) and frame.data != "[DONE]":
             event = frame.json()
-            yield from self._of_session(event)
-            if event.get("turn_id") == self.root and self.root:
-                yield from self._of_turn(str(event["type"]).removeprefix("agent.session.turn."), event)
+            yield from self._read_session_event(event)
+            if event.get("turn_id") == self.turn_id and self.turn_id:
+                yield from self._read_turn_event(str(event["type"]).removeprefix("agent.session.turn."), event)
 
-    def _of_session(self, event: Mapping[str, Any]) -> Iterator[Event]:
+    def _read_session_event(self, event: Mapping[str, Any]) -> Iterator[Event]:
         match event:
             case {"type": "agent.session.created", "session": {"id": session}}:
                 self.session = session
-                yield Ref(VendorRef(session))
-            case {"type": "agent.session.turn.created", "turn_id": turn} if not self.root and _is_root(event):
-                self.root = turn
-                yield Ref(VendorRef(self.session, turn))
-            case {"type": "agent.session.requires_action", "session": session} if self._answered is not None:
-                yield from _asked(open_actions(session, self._answered))
-            case {"type": "agent.session.budget_reached"} if self._answered is not None:
-                yield failure_of("budget_reached", "the session reached its spending limit")
+                yield RefLearned(VendorRef(session))
+            case {"type": "agent.session.turn.created", "turn_id": turn} if not self.turn_id and _is_root(event):
+                self.turn_id = turn
+                yield RefLearned(VendorRef(self.session, turn))
+            case {"type": "agent.session.requires_action", "session": session} if self._answered_ids is not None:
+                yield from _ask_for_actions(open_actions(session, self._answered_ids))
+            case {"type": "agent.session.budget_reached"} if self._answered_ids is not None:
+                yield failure_for_code("budget_reached", "the session reached its spending limit")
             case {"type": "agent.session.environment.expired"}:
-                yield Failed(LOST, detail=str(event["environment"]), kind=SESSION_LOST)
+                yield Failed(SESSION_LOST_TEXT, detail=str(event["environment"]), kind=SESSION_LOST)
             case {"type": "agent.session.failed" | "agent.session.environment.failed" | "error"}:
-                yield failure_in(event.get("error") or event.get("environment") or event.get("session"))
+                yield failure_from_error(event.get("error") or event.get("environment") or event.get("session"))
 
-    def _of_turn(self, kind: str, event: Mapping[str, Any]) -> Iterator[Event]:
+    def _read_turn_event(self, kind: str, event: Mapping[str, Any]) -> Iterator[Event]:
         turn = event.get("turn") or {}
         match kind, event:
-            case "item.added", {"item": item} if is_aside(item) or item.get("role") == "user":
-                self._aside.add(item["id"])
-            case "output_text.delta", {"item_id": name, "delta": text} if name not in self._aside:
+            case "item.added", {"item": item} if is_commentary(item) or item.get("role") == "user":
+                self._commentary_ids.add(item["id"])
+            case "output_text.delta", {"item_id": name, "delta": text} if name not in self._commentary_ids:
                 yield ArtifactPiece(Artifact(name, (Part(text=text),)), append=name in self._streamed, last_chunk=False)
                 self._streamed[name] = self._streamed.get(name, "") + text
             case "item.done", {"item": {"id": name} as item} if item.get("role") != "user":
-                yield from outputs_of(name, item, self._streamed)
+                yield from output_events(name, item, self._streamed)
             case "completed", _:
-                yield Done(metadata=usage_of("", event.get("usage") or turn.get("usage")))
+                yield Done(metadata=usage_metadata("", event.get("usage") or turn.get("usage")))
             case "failed", _:
-                yield failure_in(turn.get("error"))
+                yield failure_from_error(turn.get("error"))
             case "cancelled", _:
                 yield Canceled()
 
 
-def _asked(actions: list[Mapping[str, Any]]) -> Iterator[Event]:
-    if foreign := foreign_actions(actions):
-        yield Failed(FOREIGN, detail=", ".join(foreign))
+def _ask_for_actions(actions: list[Mapping[str, Any]]) -> Iterator[Event]:
+    if foreign := unsupported_actions(actions):
+        yield Failed(UNSUPPORTED_ACTION_TEXT, detail=", ".join(foreign))
     elif actions:
-        yield Ask(prompts=prompts_of(actions))
+        yield Ask(prompts=action_prompts(actions))
 
 
 def _is_root(event: Mapping[str, Any]) -> bool:

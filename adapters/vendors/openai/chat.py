@@ -8,22 +8,22 @@ from urllib.parse import urlencode
 from msgspec import UNSET
 from pydantic import Field, field_validator
 
-from adapters.contract import Ask, Done, Event, Ref, Turn, VendorRef
+from adapters.contract import Ask, Done, Event, RefLearned, Turn, VendorRef
 from adapters.task import Part
 from adapters.vendors.openai.chat_reader import ChatReader
-from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read
-from adapters.vendors.sdk.chat_content import as_text, recent
-from adapters.vendors.sdk.connection import Line, Request
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read_events
+from adapters.vendors.sdk.chat_content import as_text, recent_messages
+from adapters.vendors.sdk.connection import Request, VendorConnection
 
-KEPT_MAX: Final = 32_000  # characters of a conversation that go with the next turn
-OURS: Final = frozenset({"messages", "model", "stream", "stream_options", "tools"})
-AUDIO: Final = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav"}  # formats that media types name otherwise
-ABSENT: Final = (400, 404, 405, 501)  # statuses of servers without a list of models
-NOTHING: Final[Mapping[str, Any]] = {}
+HISTORY_MAX: Final = 32_000  # characters of a conversation that go with the next turn
+RESERVED_MEMBERS: Final = frozenset({"messages", "model", "stream", "stream_options", "tools"})
+AUDIO_FORMATS: Final = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav"}  # formats that media types name otherwise
+NO_MODEL_LIST_STATUSES: Final = (400, 404, 405, 501)  # statuses of servers without a list of models
+EMPTY: Final[Mapping[str, Any]] = {}
 Json = dict[str, Any]
 
 
-class ChatOptions(VendorOptions):
+class OpenAIChatOptions(VendorOptions):
     """How one agent is called.
 
     `path` is below the URL, and `query` has its parameters, such as `api-version`. `parameters` are members of every request, such as
@@ -34,9 +34,9 @@ class ChatOptions(VendorOptions):
 
     model: str = ""
     path: str = Field("/chat/completions", pattern=r"^/[!-~]*$")
-    query: Mapping[str, str] = NOTHING
+    query: Mapping[str, str] = EMPTY
     instructions: str = ""
-    parameters: Mapping[str, Any] = NOTHING
+    parameters: Mapping[str, Any] = EMPTY
     tools: tuple[dict[str, Any], ...] = ()
     history: bool = True
     streams: bool = True
@@ -48,8 +48,8 @@ class ChatOptions(VendorOptions):
 
     @field_validator("parameters")
     @classmethod
-    def _not_ours(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        if taken := sorted(OURS & given.keys()):
+    def _check_not_reserved(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        if taken := sorted(RESERVED_MEMBERS & given.keys()):
             raise ValueError(f"has {', '.join(taken)}, which the gateway sets")
         return given
 
@@ -59,37 +59,41 @@ class OpenAIChat:
 
     kind: ClassVar[str] = "openai-chat"
     features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.ONE)
-    options: ClassVar[type[VendorOptions]] = ChatOptions
+    options: ClassVar[type[VendorOptions]] = OpenAIChatOptions
 
-    async def describe(self, line: Line[ChatOptions]) -> AgentFacts:
+    async def describe(self, connection: VendorConnection[OpenAIChatOptions]) -> AgentFacts:
         """What the operator says. The list of models is asked for only to see that the server is there and takes the credential."""
-        options = line.options
-        await line.ask(Request("GET", _with_query("/models", options.query), also=ABSENT))
+        options = connection.options
+        await connection.request(Request("GET", _with_query("/models", options.query), accepted_statuses=NO_MODEL_LIST_STATUSES))
         name = options.title or options.model or "chat"
         return AgentFacts(name, options.about or f"The model {options.model or name}.")
 
-    async def run(self, turn: Turn, line: Line[ChatOptions]) -> AsyncIterator[Event]:
-        options, kept = line.options, (turn.ref.kept if turn.ref else UNSET) or NOTHING
+    async def run(self, turn: Turn, connection: VendorConnection[OpenAIChatOptions]) -> AsyncIterator[Event]:
+        options, kept = connection.options, (turn.ref.kept if turn.ref else UNSET) or EMPTY
         before: list[Json] = list(kept.get("messages", ())) if options.history else []
-        messages = [*(before if turn.answers else settled(before)), *_said(turn)]
-        yield Ref(VendorRef(turn.session, kept=kept))
+        messages = [*(before if turn.answers else without_open_calls(before)), *_new_messages(turn)]
+        yield RefLearned(VendorRef(turn.session, kept=kept))
         streams = turn.stream and options.streams
         headers = {options.session: turn.session} if options.session else {}
         path = _with_query(options.path, options.query)
-        frames = line.frames(Request("POST", path, _body(options, messages, streams, line.user), headers, also=(400,)))
-        reader = ChatReader(structured=_is_structured(options.parameters))
-        async with aclosing(read(reader, frames)) as events:
+        frames = connection.stream_frames(
+            Request("POST", path, _body(options, messages, streams, connection.user), headers, accepted_statuses=(400,))
+        )
+        reader = ChatReader(is_structured=_is_structured(options.parameters))
+        async with aclosing(read_events(reader, frames)) as events:
             async for event in events:
                 if isinstance(event, Ask | Done) and options.history:
-                    yield Ref(VendorRef(turn.session, kept={"messages": recent([*messages, reader.message()], KEPT_MAX)}))
+                    yield RefLearned(
+                        VendorRef(turn.session, kept={"messages": recent_messages([*messages, reader.message()], HISTORY_MAX)})
+                    )
                 yield event
 
-    async def cancel(self, ref: VendorRef, line: Line[ChatOptions]) -> CancelOutcome:
+    async def cancel(self, ref: VendorRef, connection: VendorConnection[OpenAIChatOptions]) -> CancelOutcome:
         """There is no word for it; a request ends when its connection does."""
         return CancelOutcome.UNSUPPORTED
 
 
-def settled(messages: Sequence[Json]) -> list[Json]:
+def without_open_calls(messages: Sequence[Json]) -> list[Json]:
     """A conversation without a last call of tools that nobody answered, since no server takes a message after one."""
     last = max((place for place, each in enumerate(messages) if each["role"] == "assistant"), default=-1)
     if last < 0 or not messages[last].get("tool_calls"):
@@ -98,7 +102,7 @@ def settled(messages: Sequence[Json]) -> list[Json]:
     return list(messages if {call["id"] for call in messages[last]["tool_calls"]} <= answered else messages[:last])
 
 
-def _said(turn: Turn) -> list[Json]:
+def _new_messages(turn: Turn) -> list[Json]:
     if turn.answers:
         return [{"role": "tool", "tool_call_id": each.prompt.id, "content": as_text(each.value)} for each in turn.answers]
     blocks = [_block(part) for part in turn.message.parts]
@@ -111,7 +115,7 @@ def _block(part: Part) -> Json:
         return {"type": "text", "text": part.text}
     form, _, kind = part.media_type.partition("/")
     if isinstance(part.raw, str) and form == "audio":
-        return {"type": "input_audio", "input_audio": {"data": part.raw, "format": AUDIO.get(kind, kind)}}
+        return {"type": "input_audio", "input_audio": {"data": part.raw, "format": AUDIO_FORMATS.get(kind, kind)}}
     if isinstance(part.raw, str) or isinstance(part.url, str):
         url = part.url if isinstance(part.url, str) else f"data:{part.media_type or 'application/octet-stream'};base64,{part.raw}"
         if form == "image":
@@ -122,7 +126,7 @@ def _block(part: Part) -> Json:
     return {"type": "text", "text": as_text(part.data)}
 
 
-def _body(options: ChatOptions, messages: list[Json], streams: bool, user: str) -> Json:
+def _body(options: OpenAIChatOptions, messages: list[Json], streams: bool, user: str) -> Json:
     system = [{"role": "system", "content": options.instructions}] if options.instructions else []
     known: Json = {
         "model": options.model,

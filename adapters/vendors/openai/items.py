@@ -6,33 +6,33 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET
 
-from adapters.contract import CITATIONS, Answer, ArtifactPiece, Event, Progress, Prompt, PromptKind, usage
+from adapters.contract import CITATIONS_KEY, Answer, ArtifactPiece, Event, Progress, Prompt, PromptKind, token_usage_metadata
 from adapters.task import Artifact, Part
-from adapters.vendors.sdk.agent import said
+from adapters.vendors.sdk.agent import agent_message
 from adapters.vendors.sdk.chat_content import as_text
-from adapters.vendors.sdk.connection import quoted
+from adapters.vendors.sdk.connection import quote_segment
 
-YES_OR_NO: Final = {"type": "boolean"}
-STRUCTURED: Final = ("json_schema", "json_object")
+BOOLEAN_SCHEMA: Final = {"type": "boolean"}
+JSON_FORMATS: Final = ("json_schema", "json_object")
 
 
-def items_of(parts: Iterable[Part], bare: bool = False) -> str | list[dict[str, Any]]:
+def input_items(parts: Iterable[Part], bare_base64: bool = False) -> str | list[dict[str, Any]]:
     """One text as itself, anything else as a user's message. `bare`: files as base64 alone, not as a data URL."""
-    blocks = [_block(part, bare) for part in parts]
-    return str(blocks[0]["text"]) if len(blocks) == 1 and blocks[0]["type"] == "input_text" else [_from_user(blocks)]
+    blocks = [_block(part, bare_base64) for part in parts]
+    return str(blocks[0]["text"]) if len(blocks) == 1 and blocks[0]["type"] == "input_text" else [_user_message(blocks)]
 
 
-def result_of(answer: Answer) -> dict[str, Any]:
+def answer_item(answer: Answer) -> dict[str, Any]:
     """An answer to an `approval`, an `open_call` or a `consent`, as an item of the next input."""
     prompt, value = answer.prompt, answer.value
     if prompt.kind is PromptKind.AUTH:
-        return _from_user([{"type": "input_text", "text": as_text(value)}])
+        return _user_message([{"type": "input_text", "text": as_text(value)}])
     if prompt.kind is PromptKind.APPROVAL:
         return {"type": "mcp_approval_response", "approval_request_id": prompt.id, "approve": value}
     return {"type": f"{prompt.token}_output", "call_id": prompt.id, "output": as_text(value)}
 
 
-def devui_answers(answers: Iterable[Answer]) -> list[dict[str, Any]]:
+def devui_answer_items(answers: Iterable[Answer]) -> list[dict[str, Any]]:
     """Approvals one by one, what a workflow asked together, in one message."""
     content: list[dict[str, Any]] = []
     requests: dict[str, Any] = {}
@@ -42,25 +42,25 @@ def devui_answers(answers: Iterable[Answer]) -> list[dict[str, Any]]:
             content.append({"type": "function_approval_response", **decision})
         else:
             requests[prompt.id] = {"response": value}
-    return [_from_user(content + ([{"type": "workflow_hil_response", "responses": requests}] if requests else []))]
+    return [_user_message(content + ([{"type": "workflow_hil_response", "responses": requests}] if requests else []))]
 
 
-def is_aside(item: Mapping[str, Any]) -> bool:
+def is_commentary(item: Mapping[str, Any]) -> bool:
     """What a model says before it answers, and what a workflow of DevUI says on its way."""
     return item.get("phase") == "commentary" or (item.get("metadata") or {}).get("workflow_output_kind") == "intermediate"
 
 
 def is_structured(response: Mapping[str, Any]) -> bool:
     """Whether the answer's text is JSON, because it was asked for."""
-    return ((response.get("text") or {}).get("format") or {}).get("type") in STRUCTURED
+    return ((response.get("text") or {}).get("format") or {}).get("type") in JSON_FORMATS
 
 
-def outputs_of(name: str, item: Mapping[str, Any], streamed: Mapping[str, str], structured: bool = False) -> Iterator[Event]:
+def output_events(name: str, item: Mapping[str, Any], streamed: Mapping[str, str], structured: bool = False) -> Iterator[Event]:
     """What an item is of an answer; the texts that were `streamed`, by the ids of their items, are not told again."""
-    if item["type"] == "message" and is_aside(item):
-        yield Progress(said(_text_of(item), f"m-{name}"))
+    if item["type"] == "message" and is_commentary(item):
+        yield Progress(agent_message(_text_of(item), f"m-{name}"))
     elif item["type"] == "message":
-        name = _known_as(name, _text_of(item), streamed)
+        name = _streamed_id(name, _text_of(item), streamed)
         if parts := tuple(_parts(item, name in streamed, structured)):
             yield ArtifactPiece(Artifact(name, parts), append=name in streamed)
     elif item["type"] == "structured_outputs":
@@ -69,12 +69,12 @@ def outputs_of(name: str, item: Mapping[str, Any], streamed: Mapping[str, str], 
         yield ArtifactPiece(Artifact(name, (Part(raw=item["result"], media_type=f"image/{item.get('output_format') or 'png'}"),)))
 
 
-def refusal_in(item: Mapping[str, Any]) -> str:
+def refusal_text(item: Mapping[str, Any]) -> str:
     """What a message says instead of an answer; empty where the model does not refuse."""
     return "".join(str(block["refusal"]) for block in item.get("content") or () if block.get("type") == "refusal")
 
 
-def _known_as(name: str, text: str, streamed: Mapping[str, str]) -> str:
+def _streamed_id(name: str, text: str, streamed: Mapping[str, str]) -> str:
     """The id under which a text was streamed: some servers have another for it at the end."""
     return name if name in streamed else next((known for known, told in streamed.items() if told == text), name)
 
@@ -87,40 +87,40 @@ def _parts(item: Mapping[str, Any], streamed: bool, structured: bool) -> Iterato
     for block in item["content"]:
         text, notes = str(block.get("text") or ""), block.get("annotations") or []
         cited = [{name: each[name] for name in ("url", "title", "filename", "file_id") if each.get(name)} for each in notes]
-        value = _json(text) if structured else UNSET
+        value = _parse_json_or_unset(text) if structured else UNSET
         if value is not UNSET:
             yield Part(data=value, media_type="application/json")
         elif cited or (text and not streamed):
-            yield Part(text="" if streamed else text, metadata={CITATIONS: cited} if cited else UNSET)
+            yield Part(text="" if streamed else text, metadata={CITATIONS_KEY: cited} if cited else UNSET)
         for note in notes:
             if note["type"] == "container_file_citation":
-                path = f"containers/{quoted(note['container_id'])}/files/{quoted(note['file_id'])}/content"
+                path = f"containers/{quote_segment(note['container_id'])}/files/{quote_segment(note['file_id'])}/content"
                 yield Part(url=path, filename=note.get("filename") or "")
 
 
-def approval(name: str, call: Mapping[str, Any], token: Any = None) -> Prompt:
+def approval_prompt(name: str, call: Mapping[str, Any], token: Any = None) -> Prompt:
     data = {"name": call["name"], "arguments": _arguments(call), **({"server": call["server_label"]} if "server_label" in call else {})}
-    return Prompt(name, f"Approve {call['name']}?", data, YES_OR_NO, PromptKind.APPROVAL, token=token)
+    return Prompt(name, f"Approve {call['name']}?", data, BOOLEAN_SCHEMA, PromptKind.APPROVAL, token=token)
 
 
-def consent(name: str, item: Mapping[str, Any]) -> Prompt:
+def consent_prompt(name: str, item: Mapping[str, Any]) -> Prompt:
     """A page where the person lets a server of the agent act for them; whatever they answer says that they did."""
     label = item["server_label"]
     return Prompt(name, f"Let {label} act for you", {"server": label}, kind=PromptKind.AUTH, url=str(item["consent_link"]))
 
 
-def open_call(call: Mapping[str, Any], token: Any) -> Prompt:
+def open_call_prompt(call: Mapping[str, Any], token: Any) -> Prompt:
     """A call whose result the caller has to give."""
     data = {"name": call["name"], "arguments": _arguments(call)}
     return Prompt(call["call_id"], f"What does {call['name']} answer?", data, token=token)
 
 
-def usage_of(model: Any, figures: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def usage_metadata(model: Any, figures: Mapping[str, Any] | None) -> dict[str, Any] | None:
     known = {name: figures[name] for name in ("input_tokens", "output_tokens", "total_tokens") if name in figures} if figures else {}
-    return usage(str(model or ""), **known) if known else None
+    return token_usage_metadata(str(model or ""), **known) if known else None
 
 
-def _from_user(content: list[dict[str, Any]]) -> dict[str, Any]:
+def _user_message(content: list[dict[str, Any]]) -> dict[str, Any]:
     return {"type": "message", "role": "user", "content": content}
 
 
@@ -139,11 +139,11 @@ def _block(part: Part, bare: bool) -> dict[str, Any]:
 
 def _arguments(call: Mapping[str, Any]) -> Any:
     given = call.get("arguments", call.get("input"))
-    value = _json(given) if isinstance(given, str) else given
+    value = _parse_json_or_unset(given) if isinstance(given, str) else given
     return given if value is UNSET else value
 
 
-def _json(text: str) -> Any:
+def _parse_json_or_unset(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except (ValueError, RecursionError):

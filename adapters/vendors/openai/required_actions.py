@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from adapters.contract import Answer, Prompt, PromptKind
-from adapters.vendors.openai.items import YES_OR_NO, open_call
+from adapters.vendors.openai.items import BOOLEAN_SCHEMA, open_call_prompt
 from adapters.vendors.sdk.chat_content import as_text
 
 MCP_CALL = "mcp_tool_call"
@@ -12,19 +12,19 @@ ORIGIN_ACCESS = "browser_origin_access"
 INPUT = "agent.session.input"
 
 
-def open_actions(session: Mapping[str, Any], answered: Collection[str]) -> list[Mapping[str, Any]]:
+def open_actions(session: Mapping[str, Any], answered_ids: Collection[str]) -> list[Mapping[str, Any]]:
     """The required actions of a session object, without those that `answered` names."""
-    return [each for each in session["required_actions"] if each.get("call_id", each.get("request_id")) not in answered]
+    return [each for each in session["required_actions"] if each.get("call_id", each.get("request_id")) not in answered_ids]
 
 
-def foreign_actions(actions: Iterable[Mapping[str, Any]]) -> list[str]:
+def unsupported_actions(actions: Iterable[Mapping[str, Any]]) -> list[str]:
     """The types of actions that no answer of a person can complete: connecting an environment, typing a password into a form."""
-    return [_kind_of(action) for action in actions if _prompt(action) is None]
+    return [_kind_of(action) for action in actions if _build_prompt(action) is None]
 
 
-def prompts_of(actions: Iterable[Mapping[str, Any]]) -> tuple[Prompt, ...]:
+def action_prompts(actions: Iterable[Mapping[str, Any]]) -> tuple[Prompt, ...]:
     """One prompt for each action that a person can complete. Raises KeyError for an action of another shape."""
-    return tuple(prompt for prompt in map(_prompt, actions) if prompt is not None)
+    return tuple(prompt for prompt in map(_build_prompt, actions) if prompt is not None)
 
 
 def result_event(answer: Answer) -> dict[str, Any]:
@@ -38,24 +38,24 @@ def result_event(answer: Answer) -> dict[str, Any]:
     return {"type": f"{INPUT}.tool_result", **given}
 
 
-def _prompt(action: Mapping[str, Any]) -> Prompt | None:
+def _build_prompt(action: Mapping[str, Any]) -> Prompt | None:
     match action:
         case {"type": "function_call", "turn_id": turn}:
-            return open_call(action, token=turn)
+            return open_call_prompt(action, token=turn)
         case {"type": "mcp_approval_request", "request_id": name, "request": request}:
             tool, label = request.get("name"), request["server_label"]
             data = {"name": tool, "arguments": request.get("arguments"), "server": label}
-            return _approval(name, request.get("message") or f"Approve {tool or 'a call'} at {label}?", data, MCP_CALL)
+            return _approval_prompt(name, request.get("message") or f"Approve {tool or 'a call'} at {label}?", data, MCP_CALL)
         case {"type": "computer_use_approval_request", "request_id": name, "request": {"type": "browser_origin_access"} as request}:
             origin = request["origin"]
-            return _approval(
+            return _approval_prompt(
                 name, f"May the agent's browser open {origin}?", {"origin": origin, "reason": request.get("reason")}, ORIGIN_ACCESS
             )
     return None
 
 
-def _approval(name: str, text: str, data: dict[str, Any], token: str) -> Prompt:
-    return Prompt(name, text, data, YES_OR_NO, PromptKind.APPROVAL, token=token)
+def _approval_prompt(name: str, text: str, data: dict[str, Any], token: str) -> Prompt:
+    return Prompt(name, text, data, BOOLEAN_SCHEMA, PromptKind.APPROVAL, token=token)
 
 
 def _kind_of(action: Mapping[str, Any]) -> str:

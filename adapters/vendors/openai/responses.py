@@ -7,19 +7,19 @@ from typing import Any, ClassVar, Final, Literal
 import structlog
 from msgspec.structs import replace
 
-from adapters.contract import ENDINGS, AgentFault, CannotReattach, Event, PromptKind, Ref, Turn, VendorRef
+from adapters.contract import ENDINGS, AgentFault, CannotReattach, Event, PromptKind, RefLearned, Turn, VendorRef
 from adapters.vendors.openai.devui_reader import DevUiReader
-from adapters.vendors.openai.items import devui_answers, items_of, result_of
-from adapters.vendors.openai.response_reader import ResponseReader, asked_again
-from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, SkillFacts, Vendor, VendorOptions, read
-from adapters.vendors.sdk.connection import Line, Request, quoted
-from adapters.vendors.sdk.faults import NOT_TAKEN, UNKNOWN
+from adapters.vendors.openai.items import answer_item, devui_answer_items, input_items
+from adapters.vendors.openai.response_reader import ResponseReader, poll_response
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, SkillFacts, Vendor, VendorOptions, read_events
+from adapters.vendors.sdk.connection import Request, VendorConnection, quote_segment
+from adapters.vendors.sdk.faults import NOT_ACCEPTED_TEXT, UNKNOWN_RESOURCE_TEXT
 
-NO_SUCH_MODEL: Final = "model_not_found"  # the code of OpenAI's 404 for a model that it does not have
+NO_SUCH_MODEL_CODE: Final = "model_not_found"  # the code of OpenAI's 404 for a model that it does not have
 log = structlog.get_logger()
 
 
-class ResponsesOptions(VendorOptions):
+class OpenAIResponsesOptions(VendorOptions):
     """`model`: a model's name; in DevUI an entity's id. `prompt`: a stored prompt's id. `background` makes runs that can be canceled."""
 
     model: str
@@ -41,63 +41,67 @@ class OpenAIResponses:
 
     kind: ClassVar[str] = "openai-responses"
     features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE)
-    options: ClassVar[type[VendorOptions]] = ResponsesOptions
+    options: ClassVar[type[VendorOptions]] = OpenAIResponsesOptions
 
-    async def describe(self, line: Line[ResponsesOptions]) -> AgentFacts:
-        model = line.options.model
-        if line.options.dialect == "openai":
-            name = await _model_name(line)
+    async def describe(self, connection: VendorConnection[OpenAIResponsesOptions]) -> AgentFacts:
+        model = connection.options.model
+        if connection.options.dialect == "openai":
+            name = await _model_name(connection)
             return AgentFacts(name, f"The model {name}.")
-        about = await line.json(Request("GET", f"/entities/{quoted(model)}/info"))
+        about = await connection.request_json(Request("GET", f"/entities/{quote_segment(model)}/info"))
         name, schema = str(about["name"] or model), about.get("input_schema") or {}
         told = str(about.get("description") or f"The {about['type']} {name}.")
         return AgentFacts(name, told, skills=(SkillFacts(name, name, told, schema=schema),) if schema.get("type") == "object" else ())
 
-    async def run(self, turn: Turn, line: Line[ResponsesOptions]) -> AsyncIterator[Event]:
-        options, ref = line.options, turn.ref or VendorRef()
+    async def run(self, turn: Turn, connection: VendorConnection[OpenAIResponsesOptions]) -> AsyncIterator[Event]:
+        options, ref = connection.options, turn.ref or VendorRef()
         session, before = ref.context_id, ref.task_id if turn.answers else ref.context_id
         devui = options.dialect == "devui"
         if devui and not session:
-            session = str((await line.json(Request("POST", "/conversations", {"metadata": {"agent_id": options.model}})))["id"])
+            session = str(
+                (await connection.request_json(Request("POST", "/conversations", {"metadata": {"agent_id": options.model}})))["id"]
+            )
         if session:
-            yield Ref(VendorRef(session))
-        body = {"metadata": {"entity_id": options.model}, "conversation": session} if devui else _called(options, before, line.user)
+            yield RefLearned(VendorRef(session))
+        body = (
+            {"metadata": {"entity_id": options.model}, "conversation": session} if devui else _model_body(options, before, connection.user)
+        )
         streams = turn.stream or devui or options.background  # without a stream, DevUI loses questions
         body |= {"input": _input(turn, devui), "stream": streams}
-        frames = line.frames(Request("POST", "/responses", body))
+        frames = connection.stream_frames(Request("POST", "/responses", body))
         requested = any(answer.prompt.kind is not PromptKind.APPROVAL for answer in turn.answers)
         reader = DevUiReader(session, requested) if devui else ResponseReader(session)
-        async with aclosing(read(reader, frames)) as events:
+        async with aclosing(read_events(reader, frames)) as events:
             async for event in events:
-                if isinstance(reader, DevUiReader) and reader.dropped and isinstance(event, ENDINGS):
-                    log.warning("question_dropped", url=line.url, conversation=session, requests=reader.dropped)
+                if isinstance(reader, DevUiReader) and reader.dropped_requests and isinstance(event, ENDINGS):
+                    log.warning("question_dropped", url=connection.url, conversation=session, requests=reader.dropped_requests)
                 yield event
 
-    async def join(self, ref: VendorRef, line: Line[ResponsesOptions]) -> AsyncIterator[Event]:
+    async def reattach(self, ref: VendorRef, connection: VendorConnection[OpenAIResponsesOptions]) -> AsyncIterator[Event]:
         """A response in the background goes on when its listener is gone; any other one ends with its connection."""
-        if line.options.dialect != "openai" or not line.options.background:
+        if connection.options.dialect != "openai" or not connection.options.background:
             raise CannotReattach
-        async with aclosing(asked_again(ref, line, f"/responses/{quoted(ref.task_id)}")) as events:
+        async with aclosing(poll_response(ref, connection, f"/responses/{quote_segment(ref.task_id)}")) as events:
             async for event in events:
                 yield event
 
-    async def cancel(self, ref: VendorRef, line: Line[ResponsesOptions]) -> CancelOutcome:
+    async def cancel(self, ref: VendorRef, connection: VendorConnection[OpenAIResponsesOptions]) -> CancelOutcome:
         """A response that asks is over, and nothing goes on from it but answers. In DevUI the question stays in its conversation."""
         if ref.prompts:
-            return CancelOutcome.CANCELED if line.options.dialect == "openai" else CancelOutcome.UNSUPPORTED
-        if line.options.dialect == "openai" and not line.options.background:
+            return CancelOutcome.CANCELED if connection.options.dialect == "openai" else CancelOutcome.UNSUPPORTED
+        if connection.options.dialect == "openai" and not connection.options.background:
             return CancelOutcome.UNSUPPORTED
-        after = (await line.json(Request("POST", f"/responses/{quoted(ref.task_id)}/cancel", {})))["status"]
+        after = (await connection.request_json(Request("POST", f"/responses/{quote_segment(ref.task_id)}/cancel", {})))["status"]
         late = CancelOutcome.TOO_LATE
         outcomes = {"cancelled": CancelOutcome.CANCELED, "already_completed": late, "completed": late, "failed": late, "incomplete": late}
         return outcomes.get(after, CancelOutcome.UNKNOWN)
 
 
-def _called(options: ResponsesOptions, before: str, user: str) -> dict[str, Any]:
+def _model_body(options: OpenAIResponsesOptions, previous_response_id: str, user: str) -> dict[str, Any]:
     """`before`: the response that this one goes on from."""
     said = {
         "model": options.model,
-        "previous_response_id": before,
+        "previous_response_id": previous_response_id,
         "prompt": {"id": options.prompt} if options.prompt else None,
         "instructions": options.instructions,
         "tools": options.tools,
@@ -107,16 +111,16 @@ def _called(options: ResponsesOptions, before: str, user: str) -> dict[str, Any]
     return {name: value for name, value in said.items() if value}
 
 
-async def _model_name(line: Line[ResponsesOptions]) -> str:
+async def _model_name(connection: VendorConnection[OpenAIResponsesOptions]) -> str:
     """The model's id as its server tells it. Servers need not have the request: then the operator's word is taken for it.
 
     Raises UpstreamFault, also where the server says that it has no such model.
     """
-    model = line.options.model
+    model = connection.options.model
     try:
-        about = await line.json(Request("GET", f"/models/{quoted(model)}"))
+        about = await connection.request_json(Request("GET", f"/models/{quote_segment(model)}"))
     except AgentFault as fault:
-        if fault.public not in (UNKNOWN, NOT_TAKEN) or NO_SUCH_MODEL in fault.detail:
+        if fault.public not in (UNKNOWN_RESOURCE_TEXT, NOT_ACCEPTED_TEXT) or NO_SUCH_MODEL_CODE in fault.detail:
             raise
         return model
     return str(about["id"])
@@ -124,8 +128,8 @@ async def _model_name(line: Line[ResponsesOptions]) -> str:
 
 def _input(turn: Turn, devui: bool) -> str | list[dict[str, Any]]:
     if turn.answers:
-        return devui_answers(turn.answers) if devui else [result_of(each) for each in turn.answers]
-    return items_of(turn.message.parts, bare=devui)
+        return devui_answer_items(turn.answers) if devui else [answer_item(each) for each in turn.answers]
+    return input_items(turn.message.parts, bare_base64=devui)
 
 
 _: type[Vendor] = OpenAIResponses

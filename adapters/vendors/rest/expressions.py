@@ -12,12 +12,12 @@ from jmespath.exceptions import JMESPathError
 LENGTH_MAX: Final = 500
 NODES_MAX: Final = 60  # of what an expression is parsed to
 COPIES_MAX: Final = 8  # how often a result may have the same value, so that pipes of lists don't double without end
-GLUE_MAX: Final = 16  # characters between what is joined
+SEPARATOR_MAX: Final = 16  # characters between what is joined
 FUNCTIONS: Final = (
     *("contains", "ends_with", "join", "keys", "length", "map", "max_by", "merge", "min_by", "not_null"),
     *("reverse", "sort", "sort_by", "starts_with", "sum", "to_array", "to_number", "type", "values"),
 )
-Find = Callable[[Any], Any]
+FindValue = Callable[[Any], Any]
 
 
 class BadExpression(ValueError):
@@ -25,7 +25,7 @@ class BadExpression(ValueError):
 
 
 @lru_cache(maxsize=4096)
-def compiled(text: str) -> Find:
+def compile_expression(text: str) -> FindValue:
     """A JSON Pointer (RFC 6901) begins with a slash, or is empty and means all; anything else is JMESPath.
 
     Where nothing is, and in a value of another shape, it finds None. Raises BadExpression.
@@ -33,62 +33,62 @@ def compiled(text: str) -> Find:
     if len(text) > LENGTH_MAX:
         raise BadExpression(f"is longer than {LENGTH_MAX} characters")
     if not text or text.startswith("/"):
-        steps = _steps(text)
-        return lambda value: _at(value, steps)
+        steps = _parse_pointer(text)
+        return lambda value: _value_at(value, steps)
     try:
         expression = jmespath.compile(text)
     except (JMESPathError, RecursionError, ValueError) as error:
         raise BadExpression("is no JSON Pointer and no JMESPath expression") from error
-    _bound(expression.parsed)
-    return lambda value: _found(expression, value)
+    _check_cost(expression.parsed)
+    return lambda value: _search(expression, value)
 
 
-def _found(expression: Any, value: Any) -> Any:
+def _search(expression: Any, value: Any) -> Any:
     try:
         return expression.search(value)
     except JMESPathError:
         return None
 
 
-def filled(template: Any, places: Mapping[str, str], context: Any) -> Any:
+def fill_template(template: Any, expressions: Mapping[str, str], context: Any) -> Any:
     """A copy of `template` with what the expressions find in `context` at the pointers that name them; what finds nothing leaves its
     place as it was.
     """
     made = deepcopy(template)
-    for pointer, expression in places.items():
-        value = compiled(expression)(context)
+    for pointer, expression in expressions.items():
+        value = compile_expression(expression)(context)
         if value is not None:
-            made = _put(made, _steps(pointer), value)
+            made = _put_at(made, _parse_pointer(pointer), value)
     return made
 
 
-def fits(template: Any, pointer: str) -> None:
+def check_pointer_fits(template: Any, pointer: str) -> None:
     """Whether something can be put there. Raises BadExpression."""
-    _put(deepcopy(template), _steps(pointer), "")
+    _put_at(deepcopy(template), _parse_pointer(pointer), "")
 
 
-def _steps(pointer: str) -> tuple[str, ...]:
+def _parse_pointer(pointer: str) -> tuple[str, ...]:
     if (pointer and not pointer.startswith("/")) or re.search(r"~(?![01])", pointer) or len(pointer) > LENGTH_MAX:
         raise BadExpression("is no JSON Pointer")
     return tuple(step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:])
 
 
-def _at(value: Any, steps: tuple[str, ...]) -> Any:
+def _value_at(value: Any, steps: tuple[str, ...]) -> Any:
     for step in steps:
         if isinstance(value, dict):
             value = value.get(step)
-        elif isinstance(value, list) and (place := _index(step)) is not None and place < len(value):
+        elif isinstance(value, list) and (place := _list_index(step)) is not None and place < len(value):
             value = value[place]
         else:
             return None
     return value
 
 
-def _index(step: str) -> int | None:
+def _list_index(step: str) -> int | None:
     return int(step) if re.fullmatch(r"0|[1-9][0-9]{0,8}", step) else None
 
 
-def _put(target: Any, steps: tuple[str, ...], value: Any) -> Any:
+def _put_at(target: Any, steps: tuple[str, ...], value: Any) -> Any:
     """Objects that are not there yet are made on the way; lists are not."""
     if not steps:
         return value
@@ -96,37 +96,37 @@ def _put(target: Any, steps: tuple[str, ...], value: Any) -> Any:
     if target is None:
         target = {}
     if isinstance(target, dict):
-        target[step] = _put(target.get(step), rest, value)
-    elif isinstance(target, list) and (place := _index(step)) is not None and place < len(target):
-        target[place] = _put(target[place], rest, value)
+        target[step] = _put_at(target.get(step), rest, value)
+    elif isinstance(target, list) and (place := _list_index(step)) is not None and place < len(target):
+        target[place] = _put_at(target[place], rest, value)
     else:
         raise BadExpression("leads to no place in the body")
     return target
 
 
-def _nodes(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _walk_nodes(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield node
     for child in node.get("children", ()):
         if isinstance(child, dict):
-            yield from _nodes(child)
+            yield from _walk_nodes(child)
 
 
-def _bound(tree: Mapping[str, Any]) -> None:
+def _check_cost(tree: Mapping[str, Any]) -> None:
     """Raises BadExpression for what may cost more than a walk over the value."""
     nodes, copies = 0, 1
-    for node in _nodes(tree):
+    for node in _walk_nodes(tree):
         nodes += 1
         if node["type"] in ("multi_select_list", "multi_select_dict"):
             copies *= max(len(node["children"]), 1)
         if node["type"] == "function_expression":
-            _allow(node)
+            _check_function(node)
     if nodes > NODES_MAX or copies > COPIES_MAX:
         raise BadExpression("does more than an expression may: make it simpler")
 
 
-def _allow(call: Mapping[str, Any]) -> None:
+def _check_function(call: Mapping[str, Any]) -> None:
     if call["value"] not in FUNCTIONS:
         raise BadExpression(f"uses a function that is none of: {', '.join(FUNCTIONS)}")
     glue = call["children"][0] if call["value"] == "join" and call["children"] else None
-    if glue is not None and not (glue["type"] == "literal" and len(str(glue["value"])) <= GLUE_MAX):
-        raise BadExpression(f"joins by something else than a literal of at most {GLUE_MAX} characters")
+    if glue is not None and not (glue["type"] == "literal" and len(str(glue["value"])) <= SEPARATOR_MAX):
+        raise BadExpression(f"joins by something else than a literal of at most {SEPARATOR_MAX} characters")

@@ -10,90 +10,92 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from adapters.contract import InvalidAnswer, Prompt, PromptKind, Turn, VendorRef
 from adapters.task import Part
-from adapters.vendors.rest.expressions import BadExpression, compiled, filled, fits
+from adapters.vendors.rest.expressions import BadExpression, check_pointer_fits, compile_expression, fill_template
 from adapters.vendors.sdk.agent import Features, OpenQuestions, VendorOptions
-from adapters.vendors.sdk.connection import Line, Request, quoted
-from adapters.vendors.sdk.frames import UNREADABLE
+from adapters.vendors.sdk.connection import Request, VendorConnection, quote_segment
+from adapters.vendors.sdk.frames import UNREADABLE_TEXT
 
-NAMES: Final = ("user", "session", "run", "prompt", "token")  # what may stand in braces in a path
-PLACE: Final = re.compile(r"\{(\w*)\}")
-
-
-YES_OR_NO: Final = {"type": "boolean"}
+PATH_NAMES: Final = ("user", "session", "run", "prompt", "token")  # what may stand in braces in a path
+PLACEHOLDER: Final = re.compile(r"\{(\w*)\}")
 
 
-class Missing(InvalidAnswer):
+BOOLEAN_SCHEMA: Final = {"type": "boolean"}
+
+
+class PathValueMissing(InvalidAnswer):
     """A path has a place for something that the agent did not tell."""
 
 
-def _expression(text: str) -> str:
-    compiled(text)
+def _check_expression(text: str) -> str:
+    compile_expression(text)
     return text
 
 
-def _path(path: str) -> str:
-    rest = PLACE.sub("", path)
+def _check_path(path: str) -> str:
+    rest = PLACEHOLDER.sub("", path)
     if not re.fullmatch(r"/[!-~]*", path) or any(letter in rest for letter in "{}#\\"):
         raise BadExpression("is no path below the agent's URL")
-    if not set(PLACE.findall(path)) <= set(NAMES):
-        raise BadExpression(f"has a place that is none of: {', '.join(NAMES)}")
+    if not set(PLACEHOLDER.findall(path)) <= set(PATH_NAMES):
+        raise BadExpression(f"has a place that is none of: {', '.join(PATH_NAMES)}")
     return path
 
 
-Expression = Annotated[str, AfterValidator(_expression)]
+Expression = Annotated[str, AfterValidator(_check_expression)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 State = Annotated[str, Field(max_length=100)] | bool | int
 
 
-class Described(BaseModel):
+class StrictRestModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Sent(Described):
+class RequestTemplate(StrictRestModel):
     """A request: `body` with what is found at the pointers of `fill`. In the path, names in braces are filled in, quoted."""
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
-    path: Annotated[str, Field(max_length=500), AfterValidator(_path)]
+    path: Annotated[str, Field(max_length=500), AfterValidator(_check_path)]
     body: Any = None
     fill: Mapping[str, Expression] = Field({}, max_length=30)
 
     @model_validator(mode="after")
-    def _fillable(self) -> "Sent":
+    def _check_fillable(self) -> "RequestTemplate":
         for pointer in self.fill:
-            fits(self.body, pointer)
+            check_pointer_fits(self.body, pointer)
         return self
 
-    def request(self, context: Mapping[str, Any], also: tuple[int, ...] = ()) -> Request:
+    def build_request(self, context: Mapping[str, Any], accepted_statuses: tuple[int, ...] = ()) -> Request:
         """Raises Missing."""
-        body = UNSET if self.body is None and not self.fill else filled(self.body, self.fill, context)
-        return Request(self.method, PLACE.sub(lambda found: _named(found[1], context), self.path), body, also=also)
+        body = UNSET if self.body is None and not self.fill else fill_template(self.body, self.fill, context)
+        return Request(
+            self.method, PLACEHOLDER.sub(lambda found: _path_value(found[1], context), self.path), body, accepted_statuses=accepted_statuses
+        )
 
 
-def _named(name: str, context: Mapping[str, Any]) -> str:
+def _path_value(name: str, context: Mapping[str, Any]) -> str:
     if not context.get(name):
-        raise Missing(UNREADABLE, f"the agent told no {name} to be asked by")
-    return quoted(str(context[name]))
+        raise PathValueMissing(UNREADABLE_TEXT, f"the agent told no {name} to be asked by")
+    return quote_segment(str(context[name]))
 
 
-class Polled(Sent):
+class PollTemplate(RequestTemplate):
     """Asked until its answer says that the turn is over; `every` so many seconds."""
 
     method: Literal["GET", "POST"] = "GET"
     every: float = Field(2.0, ge=0.02, le=600)
 
 
-class Stopped(Sent):
+class CancelTemplate(RequestTemplate):
     """`confirms`: an answer of 2xx says that the agent has stopped. Otherwise the state in the answer, or in the next poll, does."""
 
     confirms: bool = False
 
     @property
-    def by_run(self) -> bool:
+    def needs_run_id(self) -> bool:
         """Whether it can't be asked for before the turn has a name."""
         return "{run}" in self.path or any("run" in each for each in self.fill.values())
 
 
-class States(Described):
+class StateWords(StrictRestModel):
     """The words of a status, the names of events, and texts such as [DONE] in the place of an event."""
 
     done: tuple[State, ...] = ()
@@ -101,7 +103,7 @@ class States(Described):
     canceled: tuple[State, ...] = ()
     working: tuple[State, ...] = ()
 
-    def of(self, *words: Any) -> str:
+    def state_for(self, *words: Any) -> str:
         """The name of the member that has one of them; empty for none. True is no 1."""
         for name in ("failed", "canceled", "done", "working"):
             known = [(type(word), word) for word in getattr(self, name)]
@@ -110,7 +112,7 @@ class States(Described):
         return ""
 
 
-class Questions(Described):
+class QuestionExpressions(StrictRestModel):
     """`each` finds a list of questions, or one; the other expressions look into each of them."""
 
     each: Expression
@@ -122,50 +124,50 @@ class Questions(Described):
     token: Expression | None = None
     kind: Literal["input", "approval", "auth"] = "input"
 
-    def prompts(self, value: Any) -> Iterator[Prompt]:
+    def find_prompts(self, value: Any) -> Iterator[Prompt]:
         """Those that an answer asks. One without a schema is answered by yes or no where it is for approval, and by a text otherwise."""
-        asked = compiled(self.each)(value) or []
+        asked = compile_expression(self.each)(value) or []
         for number, each in enumerate(asked if isinstance(asked, list) else [asked], 1):
-            found = {name: compiled(place)(each) for name, place in self if name not in ("each", "kind") and place is not None}
-            schema = found.get("form") or (YES_OR_NO if self.kind == "approval" else None)
+            found = {name: compile_expression(place)(each) for name, place in self if name not in ("each", "kind") and place is not None}
+            schema = found.get("form") or (BOOLEAN_SCHEMA if self.kind == "approval" else None)
             name, text, url = str(found.get("id") or f"question-{number}"), str(found.get("text") or ""), str(found.get("url") or "")
             yield Prompt(name, text, found.get("data"), schema, PromptKind(self.kind), url, found.get("token"))
 
 
-class Usage(Described):
+class UsageExpressions(StrictRestModel):
     model: Expression | None = None
     input_tokens: Expression | None = None
     output_tokens: Expression | None = None
     total_tokens: Expression | None = None
 
-    def told(self, value: Any) -> dict[str, Any]:
-        found = {name: compiled(place)(value) for name, place in self if place is not None}
+    def find_figures(self, value: Any) -> dict[str, Any]:
+        found = {name: compile_expression(place)(value) for name, place in self if place is not None}
         return {name: each for name, each in found.items() if isinstance(each, str if name == "model" else int)}
 
 
-class Answered(Described):
+class AnswerExpressions(StrictRestModel):
     """Where to look in an answer, or in each event of a stream. `delta`: a piece of text; `output`: the whole, text or anything."""
 
     run: Expression | None = None
     session: Expression | None = None
     status: Expression | None = None
-    states: States = States()
+    states: StateWords = StateWords()
     error: Expression | None = None
     progress: Expression | None = None
     delta: Expression | None = None
     output: Expression | None = None
     files: Expression | None = None
     citations: Expression | None = None
-    questions: Questions | None = None
-    usage: Usage = Usage()
+    questions: QuestionExpressions | None = None
+    usage: UsageExpressions = UsageExpressions()
 
 
-class About(Described):
+class CardDescription(StrictRestModel):
     """What the card says; `path` is asked whether the agent is there."""
 
     name: str = Field(min_length=1, max_length=200)
     description: str = Field(min_length=1, max_length=2000)
-    path: Annotated[str, Field(max_length=500), AfterValidator(_path)] | None = None
+    path: Annotated[str, Field(max_length=500), AfterValidator(_check_path)] | None = None
     input: Mapping[str, Any] | None = None  # JSON Schema of what it takes
 
 
@@ -175,44 +177,44 @@ class RestOptions(VendorOptions):
     `questions`: `each` where an answer names its question or its run, so that other questions of the session stay open.
     """
 
-    about: About
-    start: Sent
-    stream: Sent | None = None
-    resume: Sent | None = None
-    poll: Polled | None = None
-    cancel: Stopped | None = None
-    answer: Answered
+    about: CardDescription
+    start: RequestTemplate
+    stream: RequestTemplate | None = None
+    resume: RequestTemplate | None = None
+    poll: PollTemplate | None = None
+    cancel: CancelTemplate | None = None
+    answer: AnswerExpressions
     questions: Literal["one", "each"] = "one"
 
     def narrow_features(self, features: Features) -> Features:
         return replace(features, questions=OpenQuestions.EACH) if self.questions == "each" else features
 
     @model_validator(mode="after")
-    def _ends(self) -> "RestOptions":
+    def _check_poll_can_end(self) -> "RestOptions":
         if self.poll and not (self.answer.status and self.answer.states.done):
             raise BadExpression("needs answer.status and answer.states.done, since it is polled")
         return self
 
 
-def context_of(turn: Turn, line: Line[RestOptions], session: str) -> dict[str, Any]:
+def build_context(turn: Turn, connection: VendorConnection[RestOptions], session: str) -> dict[str, Any]:
     """What the expressions of `fill` look into."""
     parts, first = turn.message.parts, turn.answers[0] if turn.answers else None
     return {
         "text": "\n".join(part.text for part in parts if isinstance(part.text, str)),
-        "data": next((part.data for part in parts if not isinstance(part.text, str) and not _content(part)), None),
-        "files": [{"name": part.filename, "mediaType": part.media_type, **_content(part)} for part in parts if _content(part)],
-        "user": line.user,
+        "data": next((part.data for part in parts if not isinstance(part.text, str) and not _file_content(part)), None),
+        "files": [{"name": part.filename, "mediaType": part.media_type, **_file_content(part)} for part in parts if _file_content(part)],
+        "user": connection.user,
         "session": session,
-        "run": run_of(turn.ref) if turn.ref else "",
-        "seconds": int(line.seconds),
+        "run": run_id_of(turn.ref) if turn.ref else "",
+        "seconds": int(connection.seconds_left),
         "answers": [{"id": each.prompt.id, "value": each.value, "token": each.prompt.token} for each in turn.answers],
         **({"answer": first.value, "prompt": first.prompt.id, "token": first.prompt.token} if first else {}),
     }
 
 
-def run_of(ref: VendorRef) -> str:
+def run_id_of(ref: VendorRef) -> str:
     return "" if ref.task_id == ref.context_id else ref.task_id
 
 
-def _content(part: Part) -> dict[str, str]:
+def _file_content(part: Part) -> dict[str, str]:
     return {name: value for name, value in (("base64", part.raw), ("url", part.url)) if isinstance(value, str)}

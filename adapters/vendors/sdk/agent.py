@@ -26,28 +26,28 @@ from adapters.contract import (
     Failed,
     InvalidAnswer,
     Reattachable,
-    Ref,
+    RefLearned,
     Turn,
     UpstreamFault,
     VendorRef,
 )
 from adapters.task import Message, Part, Role, Task
 from adapters.upstream.egress import Egress
-from adapters.vendors.sdk.answers import MALFORMED, enforce_contract, say_something, unreadable
-from adapters.vendors.sdk.connection import Line, Place
+from adapters.vendors.sdk.answers import READING_ERRORS, enforce_contract, ensure_final_message, unreadable_answer
+from adapters.vendors.sdk.connection import VendorConnection, VendorEndpoint
 from adapters.vendors.sdk.frames import End, Frame
-from adapters.vendors.sdk.lost_sessions import notice_loss
+from adapters.vendors.sdk.lost_sessions import detect_lost_session
 from policies.delegation.principal import Principal
 
-CUT: Final = "The agent's answer broke off"
-UNFINISHED: Final = "The agent's answer ended without an outcome"
-NOT_KNOWN: Final = "Whether the agent stopped is not known"
-MISSET: Final = "The agent's registration has options that its adapter does not take"
-GENERIC: Final = frozenset(
+CUT_OFF_TEXT: Final = "The agent's answer broke off"
+NO_OUTCOME_TEXT: Final = "The agent's answer ended without an outcome"
+CANCEL_UNKNOWN_TEXT: Final = "Whether the agent stopped is not known"
+BAD_OPTIONS_TEXT: Final = "The agent's registration has options that its adapter does not take"
+COMMON_OPTIONS: Final = frozenset(
     {"headers", "timeout", "idle_timeout", "tls", "push", "auth"}
 )  # of an entry's `upstream`, for agents of every kind
 SESSIONS_MAX: Final = 10_000
-STOPPED_MAX: Final = 1_000  # cancellations that are remembered, until their runs end
+CANCELLATIONS_MAX: Final = 1_000  # cancellations that are remembered, until their runs end
 
 
 class OpenQuestions(StrEnum):
@@ -119,10 +119,10 @@ class CancelOutcome(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Reader(Protocol):
+class FrameReader(Protocol):
     """What the frames of one answer mean. Pure: no I/O, no clock. It never sees an `End` that is not clean."""
 
-    def take(self, frame: Frame) -> Iterable[Event]: ...
+    def read(self, frame: Frame) -> Iterable[Event]: ...
 
 
 class Vendor(Protocol):
@@ -132,61 +132,61 @@ class Vendor(Protocol):
     features: ClassVar[Features]
     options: ClassVar[type[VendorOptions]]
 
-    async def describe(self, line: Line[Any]) -> AgentFacts:
+    async def describe(self, connection: VendorConnection[Any]) -> AgentFacts:
         """Asked when an agent is registered, and every minute from then on. Raises UpstreamFault."""
         ...
 
-    def run(self, turn: Turn, line: Line[Any]) -> AsyncIterator[Event]:
+    def run(self, turn: Turn, connection: VendorConnection[Any]) -> AsyncIterator[Event]:
         """Start and resume: with `turn.answers` the turn is one more run on the session. Raises UpstreamFault."""
         ...
 
-    async def cancel(self, ref: VendorRef, line: Line[Any]) -> CancelOutcome: ...
+    async def cancel(self, ref: VendorRef, connection: VendorConnection[Any]) -> CancelOutcome: ...
 
 
 @runtime_checkable
-class Polling(Protocol):
+class PollingVendor(Protocol):
     """A Vendor whose agents go on by themselves with a task that waits."""
 
-    def poll(self, ref: VendorRef, line: Line[Any]) -> AsyncIterator[Event]:
+    def poll(self, ref: VendorRef, connection: VendorConnection[Any]) -> AsyncIterator[Event]:
         """As Watcher.watch: nothing as long as the task waits, then what becomes of it."""
         ...
 
 
 @runtime_checkable
-class Joining(Protocol):
+class ReattachableVendor(Protocol):
     """A Vendor whose agents tell what became of a run that another process of the gateway began."""
 
-    def join(self, ref: VendorRef, line: Line[Any]) -> AsyncIterator[Event]:
+    def reattach(self, ref: VendorRef, connection: VendorConnection[Any]) -> AsyncIterator[Event]:
         """What the run comes to, up to an ending. Raises CannotReattach for a run that can't be asked about, and UpstreamFault."""
         ...
 
 
-def parse(reader: Reader, frames: Iterable[Frame]) -> Iterator[Event]:
+def parse_events(reader: FrameReader, frames: Iterable[Frame]) -> Iterator[Event]:
     """The events of one answer, with exactly one ending, which is the last: an answer that is cut is a failure, whatever came before."""
     for frame in frames:
-        if isinstance(frame, End) and not frame.clean:
-            yield Failed(CUT, detail="the body was cut", kind=InvalidAnswer.kind)
+        if isinstance(frame, End) and not frame.is_clean:
+            yield Failed(CUT_OFF_TEXT, detail="the body was cut", kind=InvalidAnswer.kind)
             return
-        for event in reader.take(frame):
+        for event in reader.read(frame):
             yield event
             if isinstance(event, ENDINGS):
                 return
-    yield Failed(UNFINISHED, kind=InvalidAnswer.kind)
+    yield Failed(NO_OUTCOME_TEXT, kind=InvalidAnswer.kind)
 
 
-async def read(reader: Reader, frames: AsyncGenerator[Frame, None]) -> AsyncGenerator[Event, None]:
+async def read_events(reader: FrameReader, frames: AsyncGenerator[Frame, None]) -> AsyncGenerator[Event, None]:
     """As `parse`, while the frames arrive."""
     async with aclosing(frames) as arriving:
         async for frame in arriving:
-            for event in parse(reader, (frame,)) if isinstance(frame, End) else reader.take(frame):
+            for event in parse_events(reader, (frame,)) if isinstance(frame, End) else reader.read(frame):
                 yield event
                 if isinstance(event, ENDINGS):
                     return
 
 
-def options_of(vendor: Vendor, upstream: Mapping[str, Any], read_text: Callable[[str], str] = str) -> VendorOptions:
+def parse_options(vendor: Vendor, upstream: Mapping[str, Any], read_text: Callable[[str], str] = str) -> VendorOptions:
     """`read_text` makes the values of such as stand for one, `env:NAME`. Raises BadOptions."""
-    given = {name: read_text(value) if isinstance(value, str) else value for name, value in upstream.items() if name not in GENERIC}
+    given = {name: read_text(value) if isinstance(value, str) else value for name, value in upstream.items() if name not in COMMON_OPTIONS}
     try:
         return vendor.options.model_validate_json(msgspec.json.encode(given))
     except ValidationError as error:
@@ -203,20 +203,20 @@ def user_id(principal: Principal, options: VendorOptions) -> str:
     """
     if options.user == "subject":
         return principal.subject
-    return "u-" + hashlib.sha256(f"interlock user|{principal.owner}".encode()).hexdigest()[:32]
+    return "u-" + hashlib.sha256(f"interlock user|{principal.owner_key}".encode()).hexdigest()[:32]
 
 
-def said(text: str, message_id: str = "m-agent") -> Message:
+def agent_message(text: str, message_id: str = "m-agent") -> Message:
     """An agent's words, where its protocol has no message of its own."""
     return Message(message_id, Role.AGENT, (Part(text=text),))
 
 
-class _Gate:
+class _SessionTurnLock:
     """Where the turns of one session wait, as long as any does. `last`: what the one before told of the agent's session."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
-        self.last: VendorRef | None = None
+        self.previous_ref: VendorRef | None = None
 
 
 class VendorAgent:
@@ -227,58 +227,63 @@ class VendorAgent:
         self.vendor = vendor
         self._egress = egress
         self._read_text = read_text
-        self._gates: WeakValueDictionary[tuple[str, str, str], _Gate] = WeakValueDictionary()
-        self._stopping: OrderedDict[tuple[str, str, str], asyncio.Future[CancelOutcome]] = OrderedDict()  # by the agents' ids of runs
-        self._sessions: OrderedDict[tuple[str, str, str], str] = OrderedDict()  # the vendor's ids, of turns that followed closely
+        self._session_locks: WeakValueDictionary[tuple[str, str, str], _SessionTurnLock] = WeakValueDictionary()
+        self._cancellations: OrderedDict[tuple[str, str, str], asyncio.Future[CancelOutcome]] = OrderedDict()  # by the agents' ids of runs
+        self._vendor_sessions: OrderedDict[tuple[str, str, str], str] = OrderedDict()  # the vendor's ids, of turns that followed closely
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """Raises UpstreamFault."""
-        line = self._line(call, turn.session)
+        line = self._connection(call, turn.session)
         key, run = (call.target.tenant, call.target.name, turn.session), ""
-        async with self._alone(key) as gate, aclosing(self._told(self._known(key, turn, gate.last), line)) as events:
+        async with (
+            self._lock_session(key) as gate,
+            aclosing(self._vendor_events(self._with_known_session(key, turn, gate.previous_ref), line)) as events,
+        ):
             async for event in events:
-                if isinstance(event, Ref):
+                if isinstance(event, RefLearned):
                     if turn.ref is not None and turn.ref.session:
-                        event = Ref(replace(event.ref, session=turn.ref.session))
-                    gate.last = event.ref
-                    self._learn(key, event.ref)
-                    if not run and (before := self._stopping.get((*key[:2], event.ref.task_id))) and before.done():
-                        del self._stopping[(*key[:2], event.ref.task_id)]  # of a turn before this one, where runs have no ids of their own
+                        event = RefLearned(replace(event.ref, session=turn.ref.session))
+                    gate.previous_ref = event.ref
+                    self._remember_session(key, event.ref)
+                    if not run and (before := self._cancellations.get((*key[:2], event.ref.task_id))) and before.done():
+                        del self._cancellations[
+                            (*key[:2], event.ref.task_id)
+                        ]  # of a turn before this one, where runs have no ids of their own
                     run = event.ref.task_id or run
-                elif isinstance(event, Failed | Done) and await self._stopped((*key[:2], run)):
+                elif isinstance(event, Failed | Done) and await self._was_canceled((*key[:2], run)):
                     event = Canceled()
                 yield event
 
-    def _told(self, turn: Turn, line: Line[Any]) -> AsyncGenerator[Event, None]:
+    def _vendor_events(self, turn: Turn, connection: VendorConnection[Any]) -> AsyncGenerator[Event, None]:
         """What a turn tells, under the contract of adapters."""
-        events = say_something(enforce_contract(self.vendor.run(turn, line), line))
+        events = ensure_final_message(enforce_contract(self.vendor.run(turn, connection), connection))
         if not self.vendor.features.keeps_sessions or turn.ref is None or not turn.ref.context_id:
             return events
-        return notice_loss(events, turn.ref, lambda: self.vendor.describe(line))
+        return detect_lost_session(events, turn.ref, lambda: self.vendor.describe(connection))
 
     async def stop(self, ref: VendorRef, call: Call) -> None:
         """As Stoppable has it. Raises UpstreamFault."""
         if self.vendor.features.cancels and ref.task_id:
-            await _strictly(self.vendor.cancel(ref, self._line(call)))
+            await _await_outcome(self.vendor.cancel(ref, self._connection(call)))
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
         """As Reattachable has it: the run tells all of its answer again. Raises CannotReattach and UpstreamFault."""
         ref, vendor = turn.ref or VendorRef(), self.vendor
-        if not isinstance(vendor, Joining) or not ref.task_id:
+        if not isinstance(vendor, ReattachableVendor) or not ref.task_id:
             raise CannotReattach
-        line, key = self._line(call, turn.session), (call.target.tenant, call.target.name, turn.session)
-        async with self._alone(key), aclosing(say_something(enforce_contract(vendor.join(ref, line), line))) as events:
+        line, key = self._connection(call, turn.session), (call.target.tenant, call.target.name, turn.session)
+        async with self._lock_session(key), aclosing(ensure_final_message(enforce_contract(vendor.reattach(ref, line), line))) as events:
             async for event in events:
-                if isinstance(event, Failed | Done) and await self._stopped((*key[:2], ref.task_id)):
+                if isinstance(event, Failed | Done) and await self._was_canceled((*key[:2], ref.task_id)):
                     event = Canceled()
                 yield event
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         """As Adapter. Raises CannotCancel and UpstreamFault."""
         run = (call.target.tenant, call.target.name, ref.task_id)
-        stopping = self._stopping[run] = asyncio.ensure_future(_strictly(self.vendor.cancel(ref, self._line(call))))
-        if len(self._stopping) > STOPPED_MAX:
-            self._stopping.popitem(last=False)
+        stopping = self._cancellations[run] = asyncio.ensure_future(_await_outcome(self.vendor.cancel(ref, self._connection(call))))
+        if len(self._cancellations) > CANCELLATIONS_MAX:
+            self._cancellations.popitem(last=False)
         try:
             outcome = await stopping
         finally:
@@ -289,82 +294,84 @@ class VendorAgent:
             raise CannotCancel
         if outcome is CancelOutcome.TOO_LATE:
             return False
-        raise UpstreamFault(NOT_KNOWN)
+        raise UpstreamFault(CANCEL_UNKNOWN_TEXT)
 
-    async def describe(self, place: Place) -> AgentFacts:
+    async def describe(self, endpoint: VendorEndpoint) -> AgentFacts:
         """Raises UpstreamFault, EgressRefused and BadOptions."""
-        options = options_of(self.vendor, place.upstream, self._read_text)
+        options = parse_options(self.vendor, endpoint.upstream, self._read_text)
         try:
-            return await self.vendor.describe(Line(self._egress, place, options))
-        except MALFORMED as error:
-            raise unreadable(error) from error
+            return await self.vendor.describe(VendorConnection(self._egress, endpoint, options))
+        except READING_ERRORS as error:
+            raise unreadable_answer(error) from error
 
-    async def _stopped(self, run: tuple[str, str, str]) -> bool:
+    async def _was_canceled(self, run: tuple[str, str, str]) -> bool:
         """Whether a run ended because somebody has just had it canceled. There are agents whose streams end then as if all was said."""
-        stopping = self._stopping.get(run)
+        stopping = self._cancellations.get(run)
         if stopping is None:
             return False
         await asyncio.wait((stopping,))
         return not stopping.cancelled() and stopping.exception() is None and stopping.result() is CancelOutcome.CANCELED
 
-    def _line(self, call: Call, session: str = "") -> Line[Any]:
+    def _connection(self, call: Call, session: str = "") -> VendorConnection[Any]:
         target = call.target
         try:
-            options = options_of(self.vendor, target.upstream, self._read_text)
+            options = parse_options(self.vendor, target.upstream, self._read_text)
         except BadOptions as error:  # registered before the adapter was another
-            raise UpstreamFault(MISSET, str(error)) from error
+            raise UpstreamFault(BAD_OPTIONS_TEXT, str(error)) from error
         user = user_id(call.grant.delegation.principal, options)
         url = str(target.facts.get("interface") or target.url)
-        return Line(self._egress, Place(url, target.upstream, call.headers, call.deadline, user, session, call.heard), options)
+        return VendorConnection(
+            self._egress, VendorEndpoint(url, target.upstream, call.headers, call.deadline, user, session, call.heard), options
+        )
 
     @asynccontextmanager
-    async def _alone(self, key: tuple[str, str, str]) -> AsyncIterator[_Gate]:
+    async def _lock_session(self, key: tuple[str, str, str]) -> AsyncIterator[_SessionTurnLock]:
         """Turns of one session wait for each other; the deadline of the call ends the wait."""
-        gate = self._gates.get(key)
+        gate = self._session_locks.get(key)
         if gate is None:
-            gate = self._gates[key] = _Gate()
+            gate = self._session_locks[key] = _SessionTurnLock()
         async with gate.lock:
             yield gate
 
-    def _known(self, key: tuple[str, str, str], turn: Turn, last: VendorRef | None) -> Turn:
+    def _with_known_session(self, key: tuple[str, str, str], turn: Turn, previous_ref: VendorRef | None) -> Turn:
         """With the vendor's session, where a turn just before this one opened it, and what the turn that this one waited for kept."""
         ref = turn.ref or VendorRef()
-        if last is not None and last.context_id and not last.over:
-            return replace(turn, ref=replace(ref, context_id=last.context_id, kept=last.kept))
-        if ref.context_id or key not in self._sessions:
+        if previous_ref is not None and previous_ref.context_id and not previous_ref.over:
+            return replace(turn, ref=replace(ref, context_id=previous_ref.context_id, kept=previous_ref.kept))
+        if ref.context_id or key not in self._vendor_sessions:
             return turn
-        return replace(turn, ref=replace(ref, context_id=self._sessions[key]))
+        return replace(turn, ref=replace(ref, context_id=self._vendor_sessions[key]))
 
-    def _learn(self, key: tuple[str, str, str], ref: VendorRef) -> None:
+    def _remember_session(self, key: tuple[str, str, str], ref: VendorRef) -> None:
         if ref.over:
-            self._sessions.pop(key, None)
+            self._vendor_sessions.pop(key, None)
         elif ref.context_id and key[2]:
-            self._sessions[key] = ref.context_id
-            self._sessions.move_to_end(key)
-            if len(self._sessions) > SESSIONS_MAX:
-                self._sessions.popitem(last=False)
+            self._vendor_sessions[key] = ref.context_id
+            self._vendor_sessions.move_to_end(key)
+            if len(self._vendor_sessions) > SESSIONS_MAX:
+                self._vendor_sessions.popitem(last=False)
 
 
 class PollingAgent(VendorAgent):
     """A VendorAgent that is a Watcher too."""
 
     async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
-        vendor = cast("Polling", self.vendor)
-        line = self._line(call)
+        vendor = cast("PollingVendor", self.vendor)
+        line = self._connection(call)
         async with aclosing(enforce_contract(vendor.poll(ref, line), line)) as events:
             async for event in events:
                 yield event
 
 
-def agent_of(vendor: Vendor, egress: Egress, read_text: Callable[[str], str] = str) -> VendorAgent:
-    return (PollingAgent if isinstance(vendor, Polling) else VendorAgent)(vendor, egress, read_text)
+def build_vendor_agent(vendor: Vendor, egress: Egress, read_text: Callable[[str], str] = str) -> VendorAgent:
+    return (PollingAgent if isinstance(vendor, PollingVendor) else VendorAgent)(vendor, egress, read_text)
 
 
-async def _strictly(outcome: Awaitable[CancelOutcome]) -> CancelOutcome:
+async def _await_outcome(outcome: Awaitable[CancelOutcome]) -> CancelOutcome:
     try:
         return await outcome
-    except MALFORMED as error:
-        raise unreadable(error) from error
+    except READING_ERRORS as error:
+        raise unreadable_answer(error) from error
 
 
 _: type[Adapter] = VendorAgent

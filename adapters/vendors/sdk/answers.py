@@ -6,20 +6,27 @@ from typing import Any, Final, cast
 
 from msgspec.structs import replace
 
-from adapters.contract import CITATIONS, USAGE, ArtifactPiece, Ask, Canceled, Done, Event, Failed, InvalidAnswer, Progress
-from adapters.redaction.error_text import Sieve, meanwhile, undone
-from adapters.redaction.reserved_metadata import in_its_own_name
+from adapters.contract import CITATIONS_KEY, USAGE_KEY, ArtifactPiece, Ask, Canceled, Done, Event, Failed, InvalidAnswer, Progress
+from adapters.redaction.error_text import ErrorTextFilter, filter_failure, filter_progress_text
+from adapters.redaction.reserved_metadata import without_reserved_names
 from adapters.task import Message, Part, Role
-from adapters.vendors.sdk.connection import Line
-from adapters.vendors.sdk.frames import UNREADABLE
+from adapters.vendors.sdk.connection import VendorConnection
+from adapters.vendors.sdk.frames import UNREADABLE_TEXT
 
-NOTHING_SAID: Final = "The agent completed the turn and said nothing."
-PAGES: Final = ("https://", "http://")
-NOTES: Final = frozenset({USAGE, CITATIONS})  # of the gateway's names in metadata, those that adapters give
-MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError)  # what reading an answer of another shape raises
+NOTHING_SAID_TEXT: Final = "The agent completed the turn and said nothing."
+WEB_SCHEMES: Final = ("https://", "http://")
+ALLOWED_METADATA: Final = frozenset({USAGE_KEY, CITATIONS_KEY})  # of the gateway's names in metadata, those that adapters give
+READING_ERRORS = (
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    RecursionError,
+)  # what reading an answer of another shape raises
 
 
-async def enforce_contract(events: AsyncIterator[Event], line: Line[Any]) -> AsyncGenerator[Event, None]:
+async def enforce_contract(events: AsyncIterator[Event], connection: VendorConnection[Any]) -> AsyncGenerator[Event, None]:
     """The events of a vendor's class as the gateway takes them: outputs fetched, and nothing in them that only the gateway may say.
 
     An error that the class runs into while it reads an answer is an answer of another shape. Raises UpstreamFault.
@@ -27,47 +34,47 @@ async def enforce_contract(events: AsyncIterator[Event], line: Line[Any]) -> Asy
     try:
         async with aclosing(cast("AsyncGenerator[Event, None]", events)) as arriving:
             async for event in arriving:
-                event = in_its_own_name(event, NOTES)
+                event = without_reserved_names(event, ALLOWED_METADATA)
                 if isinstance(event, ArtifactPiece):
-                    event = await _fetched(line, event)
+                    event = await _fetch_parts(connection, event)
                 elif isinstance(event, Progress):
-                    event = meanwhile(event)
+                    event = filter_progress_text(event)
                 elif isinstance(event, Ask):
-                    event = _leading_to_pages(event)
+                    event = _drop_non_web_urls(event)
                 elif isinstance(event, Failed | Canceled) and (event.message is not None or event.metadata):
-                    event = undone(event, Sieve(line.url))
+                    event = filter_failure(event, ErrorTextFilter(connection.url))
                 yield event
-    except MALFORMED as error:
-        raise unreadable(error) from error
+    except READING_ERRORS as error:
+        raise unreadable_answer(error) from error
 
 
-async def say_something(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+async def ensure_final_message(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
     """The events of a turn; where it is done and told nothing, its last message says so."""
     told = False
     async with aclosing(events) as arriving:
         async for event in arriving:
             told = told or isinstance(event, ArtifactPiece)
             if isinstance(event, Done) and event.message is None and not told:
-                event = replace(event, message=Message("m-agent", Role.AGENT, (Part(text=NOTHING_SAID),)))
+                event = replace(event, message=Message("m-agent", Role.AGENT, (Part(text=NOTHING_SAID_TEXT),)))
             yield event
 
 
-def _leading_to_pages(ask: Ask) -> Ask:
+def _drop_non_web_urls(ask: Ask) -> Ask:
     """People are sent to pages alone: an address of any other kind is left out."""
-    if all(not prompt.url or prompt.url.startswith(PAGES) for prompt in ask.prompts):
+    if all(not prompt.url or prompt.url.startswith(WEB_SCHEMES) for prompt in ask.prompts):
         return ask
-    return replace(ask, prompts=tuple(each if each.url.startswith(PAGES) else replace(each, url="") for each in ask.prompts))
+    return replace(ask, prompts=tuple(each if each.url.startswith(WEB_SCHEMES) else replace(each, url="") for each in ask.prompts))
 
 
-def unreadable(error: Exception) -> InvalidAnswer:
+def unreadable_answer(error: Exception) -> InvalidAnswer:
     """An answer of another shape, by the error that reading it raised."""
-    return InvalidAnswer(UNREADABLE, f"{type(error).__name__}: {error}"[:300])
+    return InvalidAnswer(UNREADABLE_TEXT, f"{type(error).__name__}: {error}"[:300])
 
 
-async def _fetched(line: Line[Any], piece: ArtifactPiece) -> ArtifactPiece:
+async def _fetch_parts(connection: VendorConnection[Any], piece: ArtifactPiece) -> ArtifactPiece:
     """What the agent names by its address, in its place."""
     parts = piece.artifact.parts
     if not any(isinstance(part.url, str) for part in parts):
         return piece
-    whole = [await line.fetched(part) if isinstance(part.url, str) else part for part in parts]
+    whole = [await connection.fetch_part(part) if isinstance(part.url, str) else part for part in parts]
     return replace(piece, artifact=replace(piece.artifact, parts=tuple(whole)))

@@ -8,8 +8,8 @@ from msgspec import UNSET
 
 from adapters.task import Part
 
-MEDIA: Final = frozenset({"audio", "document", "file", "image", "image_url", "video"})
-ASKING: Final = ("question", "message", "text", "prompt", "description")  # members of what an agent asks that are for people
+MEDIA_BLOCK_TYPES: Final = frozenset({"audio", "document", "file", "image", "image_url", "video"})
+QUESTION_MEMBERS: Final = ("question", "message", "text", "prompt", "description")  # members of what an agent asks that are for people
 
 
 def content_of(parts: Iterable[Part]) -> str | list[dict[str, Any]]:
@@ -28,7 +28,7 @@ def text_in(content: Any) -> str:
 def files_in(content: Any) -> tuple[Part, ...]:
     """The images, sounds and files of a content: blocks of OpenAI, of Anthropic and of LangChain's two forms."""
     blocks = content if isinstance(content, list) else ()
-    found = (_file_of(block) for block in blocks if isinstance(block, dict) and block.get("type") in MEDIA)
+    found = (_file_of(block) for block in blocks if isinstance(block, dict) and block.get("type") in MEDIA_BLOCK_TYPES)
     return tuple(part for part in found if part is not None)
 
 
@@ -53,31 +53,31 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def question_in(value: Any) -> str:
+def question_text(value: Any) -> str:
     """What of a question's data is for people; empty where nothing is."""
     if isinstance(value, dict):
-        return next((value[name] for name in ASKING if isinstance(value.get(name), str)), "")
+        return next((value[name] for name in QUESTION_MEMBERS if isinstance(value.get(name), str)), "")
     return value if isinstance(value, str) else ""
 
 
-def sources_of(parts: Iterable[Part]) -> str | list[dict[str, Any]]:
+def content_with_sources(parts: Iterable[Part]) -> str | list[dict[str, Any]]:
     """As `content_of`, for protocols that name the kind of a medium and its source."""
-    blocks = [_medium(part) for part in parts]
+    blocks = [_source_block(part) for part in parts]
     return str(blocks[0]["text"]) if len(blocks) == 1 and blocks[0]["type"] == "text" else blocks
 
 
-def recent(messages: Sequence[dict[str, Any]], size: int) -> list[dict[str, Any]]:
+def recent_messages(messages: Sequence[dict[str, Any]], characters_max: int) -> list[dict[str, Any]]:
     """The last of a conversation, from something that the user said on; only its texts. `size`: characters, as JSON."""
     texts = [{**each, "content": text_in(each.get("content"))} for each in messages]
     first = len(texts)
     for place in reversed(range(len(texts))):
-        size -= len(msgspec.json.encode(texts[place]))
-        if size >= 0 and texts[place]["role"] == "user":
+        characters_max -= len(msgspec.json.encode(texts[place]))
+        if characters_max >= 0 and texts[place]["role"] == "user":
             first = place
     return texts[first:]
 
 
-def _medium(part: Part) -> dict[str, Any]:
+def _source_block(part: Part) -> dict[str, Any]:
     if isinstance(part.text, str):
         return {"type": "text", "text": part.text}
     if not isinstance(part.raw, str) and not isinstance(part.url, str):

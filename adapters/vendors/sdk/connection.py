@@ -15,23 +15,23 @@ from msgspec.structs import replace
 from adapters.contract import Unreachable, UpstreamFault
 from adapters.task import Part
 from adapters.upstream.egress import Egress, EgressRefused
-from adapters.vendors.sdk.faults import fault_of
-from adapters.vendors.sdk.frames import Decoders, End, Frame, Head, decoder_for, parsed
-from policies.strict_json import LARGE, in_reader, off_loop
+from adapters.vendors.sdk.faults import fault_for_status
+from adapters.vendors.sdk.frames import DecoderFactories, End, Frame, Head, decoder_for, parse_json
+from policies.strict_json import LARGE, run_in_reader, run_off_loop
 
 ANSWER_MAX: Final = 8 << 20  # bytes of an answer that is read as a whole
 ERROR_MAX: Final = 64 << 10  # bytes of an answer that tells of an error
 FILE_MAX: Final = 8 << 20  # bytes of an output that is fetched
 FILE_SECONDS: Final = 30.0
-TROUBLES_MAX: Final = 3  # in a row, that an agent which is asked over and over is forgiven
-NOT_FETCHED: Final = "urn:interlock:a2a:not-fetched"  # in the metadata of a part: why its address stands in place of what is there
-JSON: Final = "application/json"
-SAFE: Final = ("GET", "HEAD", "OPTIONS")
+POLL_FAILURES_MAX: Final = 3  # in a row, that an agent which is asked over and over is forgiven
+NOT_FETCHED_KEY: Final = "urn:interlock:a2a:not-fetched"  # in the metadata of a part: why its address stands in place of what is there
+JSON_TYPE: Final = "application/json"
+SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 
 O_co = TypeVar("O_co", covariant=True)
 
 
-class Place(Struct, frozen=True):
+class VendorEndpoint(Struct, frozen=True):
     """Where an agent is, and what may be shown to it. `deadline`: seconds on the event loop's clock.
 
     `user` and `session` are empty while the gateway looks at an agent on nobody's behalf.
@@ -43,7 +43,7 @@ class Place(Struct, frozen=True):
     deadline: float
     user: str = ""
     session: str = ""
-    heard: Callable[[], None] = lambda: None  # called for each sign of life
+    on_activity: Callable[[], None] = lambda: None  # called for each sign of life
 
 
 class Request(Struct, frozen=True):
@@ -58,12 +58,12 @@ class Request(Struct, frozen=True):
     path: str
     body: Any = UNSET
     headers: Mapping[str, str] = {}
-    also: tuple[int, ...] = ()
+    accepted_statuses: tuple[int, ...] = ()
     secrets: tuple[str, ...] = ()
-    domain: str = ""
+    credential_domain: str = ""
 
 
-class Answered(Struct, frozen=True):
+class VendorResponse(Struct, frozen=True):
     """A whole answer; `value` is its JSON, None of an empty body. Names of headers have small letters."""
 
     status: int
@@ -71,12 +71,12 @@ class Answered(Struct, frozen=True):
     value: Any
 
 
-def quoted(text: str) -> str:
+def quote_segment(text: str) -> str:
     """One step of a path: an id never leads to another place."""
     return quote(text, safe="") if text not in (".", "..") else quote(text).replace(".", "%2E")
 
 
-def multipart(fields: Mapping[str, str], file: Part) -> tuple[str, bytes]:
+def encode_multipart(fields: Mapping[str, str], file: Part) -> tuple[str, bytes]:
     """Content type and body of a form (RFC 7578) with a part's bytes as its `file`. No name or type ends its header."""
     kind, name = quote(file.media_type, safe="/+.-") or "application/octet-stream", quote(file.filename or "file", safe=" .()")
     heads = [(f'name="{field}"', value.encode()) for field, value in fields.items()]
@@ -86,83 +86,83 @@ def multipart(fields: Mapping[str, str], file: Part) -> tuple[str, bytes]:
     return f"multipart/form-data; boundary={border}", b"".join(parts) + f"--{border}--\r\n".encode()
 
 
-class Line(Generic[O_co]):
+class VendorConnection(Generic[O_co]):
     """`options` are those of the vendor, validated; `user` is who the person is to the vendor, `session` the gateway's name of the
     conversation. Credentials are in the headers, and nobody has to know of them.
     """
 
-    def __init__(self, egress: Egress, place: Place, options: O_co) -> None:
+    def __init__(self, egress: Egress, endpoint: VendorEndpoint, options: O_co) -> None:
         self._egress = egress
-        self._place = place
+        self._endpoint = endpoint
         self.options = options
-        self.user = place.user
-        self.session = place.session
-        self._acted = False  # whether the agent took a request that may have changed something
+        self.user = endpoint.user
+        self.session = endpoint.session
+        self._has_had_effect = False  # whether the agent took a request that may have changed something
 
     @property
     def url(self) -> str:
         """The agent's, without a slash at its end."""
-        return self._place.url.rstrip("/")
+        return self._endpoint.url.rstrip("/")
 
     @property
-    def seconds(self) -> float:
+    def seconds_left(self) -> float:
         """Until the deadline."""
-        return max(self._place.deadline - asyncio.get_running_loop().time(), 0.001)
+        return max(self._endpoint.deadline - asyncio.get_running_loop().time(), 0.001)
 
-    async def json(self, request: Request) -> Any:
+    async def request_json(self, request: Request) -> Any:
         """The JSON of an answer. Raises UpstreamFault."""
-        return (await self.ask(request)).value
+        return (await self.request(request)).value
 
-    async def ask(self, request: Request) -> Answered:
+    async def request(self, request: Request) -> VendorResponse:
         """A whole answer. Raises UpstreamFault."""
-        url, headers, body = self._sent(request)
-        with self._judging():
+        url, headers, body = self._http_request(request)
+        with self._marking_no_effect():
             answer = await self._egress.request(
-                request.method, url, headers={"accept": JSON, **headers}, body=body, timeout=self.seconds, limit=ANSWER_MAX
+                request.method, url, headers={"accept": JSON_TYPE, **headers}, body=body, timeout=self.seconds_left, limit=ANSWER_MAX
             )
-            self._place.heard()
-            names = _small(answer.headers)
-            if not 200 <= answer.status < 300 and answer.status not in request.also:
-                raise self._hushed(fault_of(answer.status, names, answer.body), request)
+            self._endpoint.on_activity()
+            names = _lowercase_names(answer.headers)
+            if not 200 <= answer.status < 300 and answer.status not in request.accepted_statuses:
+                raise self._redact_fault(fault_for_status(answer.status, names, answer.body), request)
         self._note_effect(request, answer.status)
-        return Answered(answer.status, names, await off_loop(parsed, answer.body) if answer.body.strip() else None)
+        return VendorResponse(answer.status, names, await run_off_loop(parse_json, answer.body) if answer.body.strip() else None)
 
-    async def polled(self, request: Request, every: float) -> AsyncGenerator[Any, None]:
+    async def poll_json(self, request: Request, interval_seconds: float) -> AsyncGenerator[Any, None]:
         """The JSON of an answer, over and over, with a pause of `every` seconds before each. Raises UpstreamFault."""
         troubles = 0
         while True:
-            await asyncio.sleep(min(every, self.seconds))
+            await asyncio.sleep(min(interval_seconds, self.seconds_left))
             try:
-                value = await self.json(request)
+                value = await self.request_json(request)
             except UpstreamFault as fault:
                 troubles += 1
-                if troubles > TROUBLES_MAX or not (fault.retryable or isinstance(fault, Unreachable)):
+                if troubles > POLL_FAILURES_MAX or not (fault.retryable or isinstance(fault, Unreachable)):
                     raise
                 continue
             troubles = 0
             yield value
 
-    async def frames(self, request: Request, more: Decoders | None = None) -> AsyncGenerator[Frame, None]:
+    async def stream_frames(self, request: Request, extra_decoders: DecoderFactories | None = None) -> AsyncGenerator[Frame, None]:
         """An answer while it arrives, from its Head to its End, which is not clean when the connection breaks. Raises UpstreamFault."""
-        url, headers, body = self._sent(request)
-        accept = {"accept": f"text/event-stream, {JSON}"}
-        stream = self._egress.stream(request.method, url, headers={**accept, **headers}, body=body, timeout=self.seconds)
-        async with self._begun(stream) as answer:
-            names = _small(answer.headers)
-            if not 200 <= answer.status < 300 and answer.status not in request.also:
-                with self._judging():
-                    raise self._hushed(fault_of(answer.status, names, await _some(answer)), request)
+        url, headers, body = self._http_request(request)
+        accept = {"accept": f"text/event-stream, {JSON_TYPE}"}
+        stream = self._egress.stream(request.method, url, headers={**accept, **headers}, body=body, timeout=self.seconds_left)
+        async with self._open_stream(stream) as answer:
+            names = _lowercase_names(answer.headers)
+            if not 200 <= answer.status < 300 and answer.status not in request.accepted_statuses:
+                with self._marking_no_effect():
+                    raise self._redact_fault(fault_for_status(answer.status, names, await _read_error_body(answer)), request)
             self._note_effect(request, answer.status)
             yield Head(names, answer.status)
             if answer.status == 204:
                 yield End(True)
                 return
-            decoder = decoder_for(names.get("content-type", ""), more)
+            decoder = decoder_for(names.get("content-type", ""), extra_decoders)
             size = 0
             try:
                 async for chunk in answer:
                     size += len(chunk)
-                    self._place.heard()
+                    self._endpoint.on_activity()
                     for frame in decoder.feed(chunk):
                         yield frame
             except UpstreamFault as fault:
@@ -170,67 +170,67 @@ class Line(Generic[O_co]):
                     raise
                 yield End(False)
                 return
-            for frame in decoder.finish() if size <= LARGE else await in_reader(decoder.finish):
+            for frame in decoder.finish() if size <= LARGE else await run_in_reader(decoder.finish):
                 yield frame
 
-    async def fetched(self, part: Part, more: Mapping[str, str] | None = None) -> Part:
+    async def fetch_part(self, part: Part, extra_headers: Mapping[str, str] | None = None) -> Part:
         """What is at a part's address, in its place; the part as it was, saying why, where that can't be had.
 
         `more`: headers that the agent's own origin wants beside the credential.
         """
         url = urljoin(f"{self.url}/", str(part.url))
-        headers = {**(more or {}), **self._place.headers} if _origin(url) == _origin(self.url) else {}
-        seconds = min(self.seconds, FILE_SECONDS)
+        headers = {**(extra_headers or {}), **self._endpoint.headers} if _origin(url) == _origin(self.url) else {}
+        seconds = min(self.seconds_left, FILE_SECONDS)
         try:
             answer = await self._egress.request("GET", url, headers=headers, body=None, timeout=seconds, limit=FILE_MAX, idempotent=True)
         except (UpstreamFault, EgressRefused) as fault:
-            return _left(part, fault.public)
+            return _not_fetched_part(part, fault.public)
         if answer.status != 200:
-            return _left(part, "it is not there")
+            return _not_fetched_part(part, "it is not there")
         kind = part.media_type or answer.headers.get("content-type", "").partition(";")[0].strip()
         return replace(part, url=UNSET, raw=base64.b64encode(answer.body).decode(), media_type=kind)
 
-    def _sent(self, request: Request) -> tuple[str, dict[str, str], bytes | None]:
+    def _http_request(self, request: Request) -> tuple[str, dict[str, str], bytes | None]:
         absolute = request.path.startswith(("https://", "http://"))
         url = request.path if absolute else self.url + request.path
-        credentials = self._place.headers if _is_own(url, self.url, request.domain) else {}
+        credentials = self._endpoint.headers if _may_get_credential(url, self.url, request.credential_domain) else {}
         own = {name.lower() for name in request.headers}
         headers = {name: value for name, value in credentials.items() if name.lower() not in own} | dict(request.headers)
         if request.body is UNSET:
             return url, headers, None
         if isinstance(request.body, bytes):
             return url, headers, request.body
-        return url, {"content-type": JSON, **headers}, msgspec.json.encode(request.body)
+        return url, {"content-type": JSON_TYPE, **headers}, msgspec.json.encode(request.body)
 
     @contextmanager
-    def _judging(self) -> Iterator[None]:
+    def _marking_no_effect(self) -> Iterator[None]:
         """Notes on a fault whether the agent surely did nothing in this turn: not for this request, and not for one before it."""
         try:
             yield
         except UpstreamFault as fault:
-            fault.undone = not self._acted and (fault.unsent or fault.undone)
+            fault.had_no_effect = not self._has_had_effect and (fault.is_unsent or fault.had_no_effect)
             raise
 
     @asynccontextmanager
-    async def _begun(self, stream: AbstractAsyncContextManager[Any]) -> AsyncIterator[Any]:
+    async def _open_stream(self, stream: AbstractAsyncContextManager[Any]) -> AsyncIterator[Any]:
         async with AsyncExitStack() as stack:
-            with self._judging():
+            with self._marking_no_effect():
                 answer = await stack.enter_async_context(stream)
             yield answer
 
     def _note_effect(self, request: Request, status: int) -> None:
-        self._acted = self._acted or (request.method not in SAFE and 200 <= status < 300)
+        self._has_had_effect = self._has_had_effect or (request.method not in SAFE_METHODS and 200 <= status < 300)
 
-    def _hushed(self, fault: UpstreamFault, request: Request) -> UpstreamFault:
+    def _redact_fault(self, fault: UpstreamFault, request: Request) -> UpstreamFault:
         """Without what an agent echoes of the credentials that it was shown."""
-        for secret in (*self._place.headers.values(), *request.secrets):
+        for secret in (*self._endpoint.headers.values(), *request.secrets):
             for word in (secret, secret.rpartition(" ")[2]):
                 if len(word) >= 8:
                     fault.detail = fault.detail.replace(word, "…")
         return fault
 
 
-async def _some(answer: Any) -> bytes:
+async def _read_error_body(answer: Any) -> bytes:
     """The beginning of an answer that tells of an error; nobody waits for what can't be read."""
     try:
         return bytes(await answer.read(ERROR_MAX))
@@ -238,25 +238,25 @@ async def _some(answer: Any) -> bytes:
         return b""
 
 
-def _left(part: Part, why: str) -> Part:
+def _not_fetched_part(part: Part, reason: str) -> Part:
     known = part.metadata if isinstance(part.metadata, dict) else {}
-    return replace(part, metadata={**known, NOT_FETCHED: why})
+    return replace(part, metadata={**known, NOT_FETCHED_KEY: reason})
 
 
-def _small(headers: Mapping[str, str]) -> dict[str, str]:
+def _lowercase_names(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def _is_own(url: str, own: str, domain: str) -> bool:
+def _may_get_credential(url: str, agent_url: str, domain: str) -> bool:
     """Whether an address is at the agent's origin, or at another host of a domain that the agent's host is in."""
-    if _origin(url) == _origin(own):
+    if _origin(url) == _origin(agent_url):
         return True
-    there, here = urlsplit(url), urlsplit(own)
+    there, here = urlsplit(url), urlsplit(agent_url)
     same = (there.scheme, there.port) == (here.scheme, here.port) and not (there.username or there.password)
-    return bool(domain) and same and all(_is_in(each.hostname or "", domain) for each in (there, here))
+    return bool(domain) and same and all(_is_in_domain(each.hostname or "", domain) for each in (there, here))
 
 
-def _is_in(host: str, domain: str) -> bool:
+def _is_in_domain(host: str, domain: str) -> bool:
     return host == domain or host.endswith(f".{domain}")
 
 

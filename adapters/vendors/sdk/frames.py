@@ -10,8 +10,8 @@ from adapters.contract import InvalidAnswer
 from adapters.upstream.sse import EVENT_LIMIT, SseReader
 from policies.strict_json import LARGE, count_names
 
-UNREADABLE: Final = "The agent's answer can't be read"
-TOO_LARGE: Final = "The agent's answer has a piece that is too large"
+UNREADABLE_TEXT: Final = "The agent's answer can't be read"
+PIECE_TOO_LARGE_TEXT: Final = "The agent's answer has a piece that is too large"
 
 
 class Head(Struct, frozen=True):
@@ -36,7 +36,7 @@ class SseFrame(Struct, frozen=True):
 
     def json(self) -> Any:
         """Raises InvalidAnswer."""
-        return parsed(self.data.encode())
+        return parse_json(self.data.encode())
 
 
 class NdjsonLine(Struct, frozen=True):
@@ -55,13 +55,13 @@ class EventMessage(Struct, frozen=True):
 class End(Struct, frozen=True):
     """The last frame. `clean`: the body ended where one may end; not that the answer is whole."""
 
-    clean: bool
+    is_clean: bool
 
 
 Frame = Head | JsonBody | SseFrame | NdjsonLine | EventMessage | End
 
 
-class Decoder(Protocol):
+class BodyDecoder(Protocol):
     """One kind of body. Raises InvalidAnswer for what is none."""
 
     def feed(self, chunk: bytes) -> list[Frame]: ...
@@ -71,7 +71,7 @@ class Decoder(Protocol):
         ...
 
 
-Decoders = Mapping[str, Callable[[], Decoder]]
+DecoderFactories = Mapping[str, Callable[[], BodyDecoder]]
 
 
 class JsonDecoder:
@@ -85,12 +85,12 @@ class JsonDecoder:
     def feed(self, chunk: bytes) -> list[Frame]:
         self._size += len(chunk)
         if self._size > self._limit:
-            raise InvalidAnswer(TOO_LARGE, f"more than {self._limit} bytes")
+            raise InvalidAnswer(PIECE_TOO_LARGE_TEXT, f"more than {self._limit} bytes")
         self._chunks.append(chunk)
         return []
 
     def finish(self) -> list[Frame]:
-        return [JsonBody(parsed(b"".join(self._chunks))), End(True)]
+        return [JsonBody(parse_json(b"".join(self._chunks))), End(True)]
 
 
 class SseDecoder:
@@ -103,7 +103,7 @@ class SseDecoder:
         return [SseFrame(each.event, each.data.decode("utf-8", "replace"), each.id) for each in self._reader.feed(chunk)]
 
     def finish(self) -> list[Frame]:
-        return [End(not self._reader.pending)]
+        return [End(not self._reader.has_unfinished_event)]
 
 
 class NdjsonDecoder:
@@ -118,23 +118,23 @@ class NdjsonDecoder:
         self._tail.append(chunk)
         self._size += len(chunk)
         if self._size > self._limit and b"\n" not in chunk:
-            raise InvalidAnswer(TOO_LARGE, f"a line of more than {self._limit} bytes")
+            raise InvalidAnswer(PIECE_TOO_LARGE_TEXT, f"a line of more than {self._limit} bytes")
         if b"\n" not in chunk:
             return []
         *lines, rest = b"".join(self._tail).split(b"\n")
         self._tail, self._size = [rest], len(rest)
-        return [NdjsonLine(parsed(line)) for line in lines if line.strip()]
+        return [NdjsonLine(parse_json(line)) for line in lines if line.strip()]
 
     def finish(self) -> list[Frame]:
         tail = b"".join(self._tail)
         try:
-            rest: list[Frame] = [NdjsonLine(parsed(tail))] if tail.strip() else []
+            rest: list[Frame] = [NdjsonLine(parse_json(tail))] if tail.strip() else []
         except InvalidAnswer:
             return [End(False)]
         return [*rest, End(True)]
 
 
-DECODERS: Final[Decoders] = {
+DECODERS: Final[DecoderFactories] = {
     "application/json": JsonDecoder,
     "text/event-stream": SseDecoder,
     "application/x-ndjson": NdjsonDecoder,
@@ -142,20 +142,20 @@ DECODERS: Final[Decoders] = {
 }
 
 
-def decoder_for(content_type: str, more: Decoders | None = None) -> Decoder:
+def decoder_for(content_type: str, extra_decoders: DecoderFactories | None = None) -> BodyDecoder:
     """`more` are of one vendor alone. Raises InvalidAnswer for any other kind of body."""
     kind = content_type.partition(";")[0].strip().lower()
-    known = {**DECODERS, **(more or {})}
+    known = {**DECODERS, **(extra_decoders or {})}
     if kind not in known:
         raise InvalidAnswer("The agent's answer is of another kind than its protocol says", f"content type {kind[:100]!r}")
     return known[kind]()
 
 
-def parsed(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
     """Raises InvalidAnswer for what is no JSON, or nested deeper than anybody reads, or of too many parts."""
     try:
         if len(body) > LARGE:
             count_names(body)
         return msgspec.json.decode(body)
     except (ValueError, RecursionError) as error:
-        raise InvalidAnswer(UNREADABLE, f"{type(error).__name__}: {error}"[:300]) from error
+        raise InvalidAnswer(UNREADABLE_TEXT, f"{type(error).__name__}: {error}"[:300]) from error

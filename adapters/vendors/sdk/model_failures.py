@@ -4,15 +4,15 @@ from typing import Any, Final
 
 from adapters.contract import Failed
 from adapters.task import Message
-from adapters.vendors.sdk.faults import BUSY, FAILED, TOO_MANY
+from adapters.vendors.sdk.faults import AGENT_BUSY, AGENT_FAILED_TEXT, TOO_MANY_REQUESTS_TEXT
 
 AGENT_BUDGET: Final = "AGENT_BUDGET"  # the kind of a Failed: nobody may spend more there until the agent's owner allows it
-SPENT: Final = "The agent's spending limit is reached"
-REFUSED: Final = "The agent refuses to do this"
-WITHHELD: Final = "A content filter of the agent withheld the answer"
-INCOMPLETE: Final = "The agent's answer is incomplete"
-TOO_LONG: Final = "The conversation is longer than the agent's model takes"
-FOREIGN: Final = "The agent wants something done that the gateway cannot do"
+BUDGET_SPENT_TEXT: Final = "The agent's spending limit is reached"
+REFUSED_TEXT: Final = "The agent refuses to do this"
+CONTENT_FILTERED_TEXT: Final = "A content filter of the agent withheld the answer"
+INCOMPLETE_TEXT: Final = "The agent's answer is incomplete"
+CONVERSATION_TOO_LONG_TEXT: Final = "The conversation is longer than the agent's model takes"
+UNSUPPORTED_ACTION_TEXT: Final = "The agent wants something done that the gateway cannot do"
 
 BUDGET_CODES: Final = frozenset(
     {
@@ -36,26 +36,28 @@ BUSY_CODES: Final = frozenset({"flex_unavailable", "rate_limit_exceeded", "serve
 LENGTH_CODES: Final = frozenset({"length", "max_messages", "max_output_tokens", "max_tokens", "model_length"})
 
 
-def failure_of(code: str | None, detail: str, words: Message | None = None) -> Failed:
+def failure_for_code(code: str | None, detail: str, explanation: Message | None = None) -> Failed:
     """The ending that a service's code for a failed turn stands for. `words`: the agent's own explanation of a refusal."""
     if code in BUDGET_CODES:
-        return Failed(SPENT, detail=detail, kind=AGENT_BUDGET)
+        return Failed(BUDGET_SPENT_TEXT, detail=detail, kind=AGENT_BUDGET)
     if code in REFUSAL_CODES:
-        return Failed(REFUSED, words, rejected=True, detail=detail)
+        return Failed(REFUSED_TEXT, explanation, rejected=True, detail=detail)
     if code in FILTER_CODES:
-        return Failed(WITHHELD, rejected=True, detail=detail)
+        return Failed(CONTENT_FILTERED_TEXT, rejected=True, detail=detail)
     if code in BUSY_CODES:
-        return Failed(TOO_MANY, detail=detail, kind=BUSY)  # not retryable: tools may have run before the service said so
+        return Failed(
+            TOO_MANY_REQUESTS_TEXT, detail=detail, kind=AGENT_BUSY
+        )  # not retryable: tools may have run before the service said so
     if code in LENGTH_CODES:
-        return Failed(INCOMPLETE, detail=detail)
+        return Failed(INCOMPLETE_TEXT, detail=detail)
     if code == "context_length_exceeded":
-        return Failed(TOO_LONG, detail=detail)
-    return Failed(FAILED, detail=detail)
+        return Failed(CONVERSATION_TOO_LONG_TEXT, detail=detail)
+    return Failed(AGENT_FAILED_TEXT, detail=detail)
 
 
-def failure_in(error: Any) -> Failed:
+def failure_from_error(error: Any) -> Failed:
     """The ending that an error object, `{"code", "message", …}` or `{"type", "message", …}`, or any other value stands for."""
     told = error if isinstance(error, dict) else {}
     codes = [told[name] for name in ("code", "type") if isinstance(told.get(name), str)]
-    known = (each for each in codes if failure_of(each, "").reason != FAILED)
-    return failure_of(next(known, None), str(error))
+    known = (each for each in codes if failure_for_code(each, "").reason != AGENT_FAILED_TEXT)
+    return failure_for_code(next(known, None), str(error))

@@ -16,24 +16,24 @@ from gateway.storage.database import Batch, Database
 from gateway.storage.tables import connections as table
 from policies.delegation.rulings import Act
 from policies.vault.credentials import CredentialKey
-from policies.vault.envelope import CannotOpen, Envelope, Sealed
+from policies.vault.envelope import CannotOpen, EnvelopeEncryption, SealedSecret
 
-LIFE_SECONDS = 600.0
-GIVEN_SECONDS = 7 * 86_400.0  # for which a process may be away before a task that waits is not taken up any more
-PER_OWNER = 20
-CONNECTIONS = Act("manageConnections", "Key", "connections", "", "connections")  # each person their own: no policy is asked
-_ADD = (
+PAGE_SECONDS = 600.0
+CONSENTED_SECONDS = 7 * 86_400.0  # for which a process may be away before a task that waits is not taken up any more
+PER_OWNER_MAX = 20
+MANAGE_CONNECTIONS = Act("manageConnections", "Key", "connections", "", "connections")  # each person their own: no policy is asked
+_INSERT = (
     "INSERT INTO connections (id, tenant, owner, consent, state, browser, kek_id, wrapped, body, until, given) "
     "VALUES (?, ?, ?, ?, ?, '', ?, ?, ?, ?, 0)"
 )
-_MAKE_ROOM = (
+_DELETE_OLDEST = (
     "DELETE FROM connections WHERE id IN (SELECT id FROM connections WHERE owner = ? AND given = 0 ORDER BY until DESC LIMIT 1000 OFFSET ?)"
 )
-_SWEEP = "DELETE FROM connections WHERE (given = 0 AND until < ?) OR until < ?"
+_DELETE_OVER = "DELETE FROM connections WHERE (given = 0 AND until < ?) OR until < ?"
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-Note = Callable[[Batch, Mapping[str, Any]], None]
+RecordConnection = Callable[[Batch, Mapping[str, Any]], None]
 
 
 class UnknownConnection(Exception):
@@ -46,11 +46,11 @@ class _Body(msgspec.Struct):
     verifier: str
 
 
-_body = msgspec.json.Decoder(_Body).decode
+_decode_body = msgspec.json.Decoder(_Body).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class PendingConnection:
     """`state` comes back from the authorization server (RFC 6749 s10.12), `verifier` proves that we asked (RFC 7636).
 
     `browser` is the digest of the cookie of the browser in which the person proved who they are; none may go on but that one.
@@ -60,42 +60,44 @@ class Connection:
     consent: Consent
     state: str = field(repr=False)
     verifier: str = field(repr=False)
-    browser: str = field(default="", repr=False)
+    browser_digest: str = field(default="", repr=False)
 
 
-class Connections:
+class AccountConnections:
     """What waits for one is a task's row (gateway/calls/resumption/consented.py).
 
     `now` counts microseconds since 1970; `note` keeps an audit record.
     """
 
-    def __init__(self, database: Database, envelope: Envelope, public_url: str, now: Callable[[], int], note: Note) -> None:
+    def __init__(
+        self, database: Database, envelope: EnvelopeEncryption, public_url: str, now: Callable[[], int], record_audit: RecordConnection
+    ) -> None:
         self._database = database
         self._envelope = envelope
         self._public_url = public_url
-        self.secure = public_url.startswith("https://")
+        self.uses_https = public_url.startswith("https://")
         self._now = now
-        self._note = note
+        self._record_audit = record_audit
 
-    async def ask(self, consent: Consent) -> ConsentNeeded:
+    async def request_consent(self, consent: Consent) -> ConsentNeeded:
         """The same page for the same consent, which is of one person, client, scopes and redirect, as long as it is good."""
         digest = hashlib.sha256(_encode(consent)).hexdigest()
         same = select(table.c.id).where(
             table.c.owner == consent.key.owner, table.c.consent == digest, table.c.until > self._now(), table.c.state != ""
         )
         found = await self._database.read(lambda connection: connection.execute(same.order_by(table.c.until.desc())).scalar())
-        return self._needed(found or await self._made(consent, digest), consent)
+        return self._consent_needed(found or await self._create(consent, digest), consent)
 
-    async def find(self, connection_id: str) -> Connection:
+    async def find(self, connection_id: str) -> PendingConnection:
         """One that is still open. Raises UnknownConnection."""
-        return self._opened(await self._row(table.c.id == connection_id, table.c.state != ""))
+        return self._connection_from_row(await self._read_row(table.c.id == connection_id, table.c.state != ""))
 
-    async def returned(self, state: str, cookies: Mapping[str, str]) -> Connection:
+    async def consume_callback(self, state: str, cookies: Mapping[str, str]) -> PendingConnection:
         """The one that a browser with these cookies comes back for, once. Raises UnknownConnection."""
         if not state:
             raise UnknownConnection
-        found = self._opened(await self._row(table.c.state == _digest(state)))
-        if not is_of(found, cookies, self.secure):
+        found = self._connection_from_row(await self._read_row(table.c.state == _digest(state)))
+        if not is_same_browser(found, cookies, self.uses_https):
             raise UnknownConnection
         values = (found.id, _digest(state))
         spent = await self._database.write(lambda batch: batch.run("UPDATE connections SET state = '' WHERE id = ? AND state = ?", values))
@@ -103,86 +105,86 @@ class Connections:
             raise UnknownConnection
         return found
 
-    async def admit(self, connection: Connection) -> str:
+    async def bind_browser(self, connection: PendingConnection) -> str:
         """The cookie of the browser that may go on; any other loses its place."""
-        cookie = _secret()
+        cookie = _new_secret()
         values = (_digest(cookie), connection.id)
         await self._database.write(lambda batch: batch.run("UPDATE connections SET browser = ? WHERE id = ?", values))
         return cookie
 
-    async def given(self, connection: Connection) -> None:
+    async def record_consent(self, connection: PendingConnection) -> None:
         """The person has consented, and the credential is kept."""
         consent = connection.consent
-        record = record_of(consent.key, "connected", server=consent.server, scopes=sorted(consent.scopes))
+        record = connection_record(consent.key, "connected", server=consent.server, scopes=sorted(consent.scopes))
 
         def work(batch: Batch) -> None:
             batch.run("UPDATE connections SET given = 1 WHERE id = ?", (connection.id,))
-            self._note(batch, record)
+            self._record_audit(batch, record)
 
         await self._database.write(work)
 
     async def sweep(self) -> None:
         """Throws away what nobody waits for any more; to be called now and then. What was given is kept for tasks that go on with it."""
         now = self._now()
-        over = (now - int(LIFE_SECONDS * 1e6), now - int(GIVEN_SECONDS * 1e6))
-        await self._database.write(lambda batch: batch.run(_SWEEP, over))
+        over = (now - int(PAGE_SECONDS * 1e6), now - int(CONSENTED_SECONDS * 1e6))
+        await self._database.write(lambda batch: batch.run(_DELETE_OVER, over))
 
-    async def _made(self, consent: Consent, digest: str) -> str:
-        made = Connection(_secret(), consent, _secret(), _secret())
-        sealed = self._envelope.seal(place_of(made.id), _encode(_Body(consent, made.state, made.verifier)))
-        key, until = consent.key, self._now() + int(LIFE_SECONDS * 1e6)
-        values = (made.id, key.tenant, key.owner, digest, _digest(made.state), *sealed, until)
+    async def _create(self, consent: Consent, consent_digest: str) -> str:
+        made = PendingConnection(_new_secret(), consent, _new_secret(), _new_secret())
+        sealed = self._envelope.seal(encryption_context_of(made.id), _encode(_Body(consent, made.state, made.verifier)))
+        key, until = consent.key, self._now() + int(PAGE_SECONDS * 1e6)
+        values = (made.id, key.tenant, key.owner, consent_digest, _digest(made.state), *sealed, until)
 
         def work(batch: Batch) -> None:
-            batch.run(_MAKE_ROOM, (key.owner, PER_OWNER - 1))  # nobody's pages push out somebody else's
-            batch.run(_ADD, values)
+            batch.run(_DELETE_OLDEST, (key.owner, PER_OWNER_MAX - 1))  # nobody's pages push out somebody else's
+            batch.run(_INSERT, values)
 
         await self._database.write(work)
         return made.id
 
-    async def _row(self, *where: Any) -> "Row[Any]":
+    async def _read_row(self, *where: Any) -> "Row[Any]":
         wanted = select(table).where(*where, table.c.until > self._now())
         row = await self._database.read(lambda connection: connection.execute(wanted).first())
         if row is None:
             raise UnknownConnection
         return row
 
-    def _opened(self, row: "Row[Any]") -> Connection:
+    def _connection_from_row(self, row: "Row[Any]") -> PendingConnection:
         """Raises UnknownConnection."""
         try:
-            body = _body(self._envelope.open(place_of(row.id), Sealed(row.kek_id, row.wrapped, row.body)))
+            body = _decode_body(self._envelope.open(encryption_context_of(row.id), SealedSecret(row.kek_id, row.wrapped, row.body)))
         except CannotOpen:
             raise UnknownConnection from None
-        return Connection(row.id, body.consent, body.state, body.verifier, row.browser)
+        return PendingConnection(row.id, body.consent, body.state, body.verifier, row.browser)
 
-    def _needed(self, connection_id: str, consent: Consent) -> ConsentNeeded:
+    def _consent_needed(self, connection_id: str, consent: Consent) -> ConsentNeeded:
         return ConsentNeeded(f"{self._public_url}/connect/{connection_id}", connection_id, consent.server)
 
 
-def record_of(key: CredentialKey, act: str, **more: Any) -> dict[str, Any]:
+def connection_record(key: CredentialKey, act: str, **more: Any) -> dict[str, Any]:
     """The audit's record of an account that was `connected` or `forgotten`."""
     _, issuer, subject = key.owner.split("|", 2)
     about = {"kind": "connection", "tenant": key.tenant, "decision_id": "", "txn": "", "act": act}
     return {**about, "principal": {"issuer": issuer, "subject": subject}, "issuer": key.issuer, "resource": key.resource, **more}
 
 
-def place_of(connection_id: str) -> tuple[str, ...]:
+def encryption_context_of(connection_id: str) -> tuple[str, ...]:
     """Where what is secret of a connection opens."""
     return ("connection", connection_id)
 
 
-def cookie_name(connection: Connection, secure: bool) -> str:
+def cookie_name(connection: PendingConnection, uses_https: bool) -> str:
     """The name of the cookie of one page. Over https no sibling domain can set it (RFC 6265bis s4.1.3.2)."""
-    return f"{'__Host-' if secure else ''}interlock-connect-{_digest(connection.id)[:16]}"
+    return f"{'__Host-' if uses_https else ''}interlock-connect-{_digest(connection.id)[:16]}"
 
 
-def is_of(connection: Connection, cookies: Mapping[str, str], secure: bool) -> bool:
+def is_same_browser(connection: PendingConnection, cookies: Mapping[str, str], uses_https: bool) -> bool:
     """Whether these are of the browser in which the person proved who they are."""
-    shown = cookies.get(cookie_name(connection, secure), "")
-    return bool(connection.browser) and hmac.compare_digest(connection.browser, _digest(shown))
+    shown = cookies.get(cookie_name(connection, uses_https), "")
+    return bool(connection.browser_digest) and hmac.compare_digest(connection.browser_digest, _digest(shown))
 
 
-def _secret() -> str:
+def _new_secret() -> str:
     """256 bits, 43 characters of base64url."""
     return secrets.token_urlsafe(32)
 

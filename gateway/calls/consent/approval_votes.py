@@ -10,20 +10,20 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.storage.database import Batch, Database
 from gateway.storage.paging import BadCursor
-from gateway.tasks.log import is_over, rfc3339
-from policies.audit.log import Audit
+from gateway.tasks.log import has_ended, to_rfc3339
+from policies.audit.log import AuditLog
 from policies.callers import Caller
-from policies.delegation.approval import shown
-from policies.delegation.approval_rows import votes_of
+from policies.delegation.approval import decode_arguments
+from policies.delegation.approval_rows import read_votes
 from policies.tables import approval_votes, approvals
 
-KEPT_US = 7 * 86_400 * 1_000_000  # for which the arguments are kept after an approval is of no use any more
+ARGUMENTS_KEPT_US = 7 * 86_400 * 1_000_000  # for which the arguments are kept after an approval is of no use any more
 STATES = ("pending", "approved", "denied", "used", "expired", "void")
 REASON_MAX = 1000
-_LOCK = "UPDATE approvals SET needed = needed WHERE tenant = ? AND id = ? AND state = 'pending' AND expires > ?"
-_DECIDED = "UPDATE approvals SET state = ?, reason = ?, closed = ? WHERE tenant = ? AND id = ?"
-_EXPIRED = "UPDATE approvals SET state = 'expired', closed = expires WHERE closed IS NULL AND grant_id = '' AND expires <= ?"
-_FORGOTTEN = "UPDATE approvals SET arguments = '', errand = '{}' WHERE closed < ? AND arguments <> ''"
+_LOCK_PENDING = "UPDATE approvals SET needed = needed WHERE tenant = ? AND id = ? AND state = 'pending' AND expires > ?"
+_UPDATE_STATE = "UPDATE approvals SET state = ?, reason = ?, closed = ? WHERE tenant = ? AND id = ?"
+_CLOSE_EXPIRED = "UPDATE approvals SET state = 'expired', closed = expires WHERE closed IS NULL AND grant_id = '' AND expires <= ?"
+_ERASE_ARGUMENTS = "UPDATE approvals SET arguments = '', errand = '{}' WHERE closed < ? AND arguments <> ''"
 
 
 class UnknownApproval(Exception):
@@ -34,7 +34,7 @@ class OwnApproval(Exception):
     """Whoever asks for something can't approve of it."""
 
 
-class VotedAlready(Exception):
+class AlreadyVoted(Exception):
     """This person has said what they think."""
 
 
@@ -51,11 +51,11 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ApprovalFilter:
     """Which approvals: those of one person, or everybody's; `state` empty: all. `errand` (txn and task): an agent sees those of its own."""
 
     owner: str = ""
-    errand: tuple[str, str] | None = None
+    txn_and_task: tuple[str, str] | None = None
     state: str = ""
     cursor: str = ""
     limit: int = 50
@@ -64,19 +64,19 @@ class Page:
 class Approvals:
     """Reads and votes. The caller asks the authority who may; that nobody decides about what they asked for themselves is checked here."""
 
-    def __init__(self, database: Database, audit: Audit, now: Callable[[], int]) -> None:
+    def __init__(self, database: Database, audit: AuditLog, now: Callable[[], int]) -> None:
         self._database = database
         self._audit = audit
         self._now = now
 
-    async def page(self, tenant: str, page: Page) -> tuple[list[dict[str, Any]], str | None]:
+    async def list_page(self, tenant: str, page: ApprovalFilter) -> tuple[list[dict[str, Any]], str | None]:
         """The newest first, without what is asked for exactly. Raises BadCursor."""
         query = select(approvals).where(approvals.c.tenant == tenant)
         query = query.where(approvals.c.owner == page.owner) if page.owner else query
-        if page.errand is not None:
-            query = query.where((approvals.c.txn == page.errand[0]) | (approvals.c.task_id == page.errand[1]))
+        if page.txn_and_task is not None:
+            query = query.where((approvals.c.txn == page.txn_and_task[0]) | (approvals.c.task_id == page.txn_and_task[1]))
         if page.state:
-            query = query.where(_in_state(page.state, self._now()))
+            query = query.where(_state_condition(page.state, self._now()))
         if page.cursor:
             at, _, last = page.cursor.partition(".")
             if not (last and at.isascii() and at.isdigit() and len(at) < 19):
@@ -87,25 +87,25 @@ class Approvals:
         rows = await self._database.read(lambda connection: connection.execute(query).all())
         shown_rows = rows[: page.limit]
         more = f"{shown_rows[-1].created}.{shown_rows[-1].id}" if len(rows) > page.limit else None
-        return [self._head(row) for row in shown_rows], more
+        return [self._summary_document(row) for row in shown_rows], more
 
-    async def find(self, caller: Caller, approval_id: str, decides: bool) -> dict[str, Any]:
+    async def find(self, caller: Caller, approval_id: str, can_decide: bool) -> dict[str, Any]:
         """All of it for those who decide, the status for whose it is. Raises UnknownApproval."""
 
         def work(connection: Connection) -> dict[str, Any]:
-            row = _row(connection, caller.principal.tenant, approval_id)
-            if row is not None and decides:
-                return self._whole(connection, row)
-            if row is None or not _concerns(row, caller):
+            row = _find_row(connection, caller.principal.tenant, approval_id)
+            if row is not None and can_decide:
+                return self._full_document(connection, row)
+            if row is None or not _is_callers_own(row, caller):
                 raise UnknownApproval
-            return self._head(row)
+            return self._summary_document(row)
 
         return await self._database.read(work)
 
     async def check_voter(self, caller: Caller, approval_id: str) -> None:
         """Raises OwnApproval."""
-        row = await self._database.read(lambda connection: _row(connection, caller.principal.tenant, approval_id))
-        if row is not None and row.owner == caller.principal.owner:
+        row = await self._database.read(lambda connection: _find_row(connection, caller.principal.tenant, approval_id))
+        if row is not None and row.owner == caller.principal.owner_key:
             raise OwnApproval
 
     async def vote(self, caller: Caller, approval_id: str, vote: Vote, decision_id: str) -> dict[str, Any]:
@@ -114,28 +114,28 @@ class Approvals:
         principal, now = caller.principal, self._now()
 
         def work(batch: Batch) -> dict[str, Any]:
-            locked = batch.run(_LOCK, (principal.tenant, approval_id, now))  # whoever votes at the same moment comes after
-            row = _row(batch.connection, principal.tenant, approval_id)
+            locked = batch.run(_LOCK_PENDING, (principal.tenant, approval_id, now))  # whoever votes at the same moment comes after
+            row = _find_row(batch.connection, principal.tenant, approval_id)
             if row is None:
                 raise UnknownApproval
-            if not locked or (row.grant_id and is_over(batch.connection, row.tenant, row.task_id)):
+            if not locked or (row.grant_id and has_ended(batch.connection, row.tenant, row.task_id)):
                 raise ApprovalClosed
-            self._cast(batch, row, caller, vote, now)
-            state = _decided(batch.connection, row, vote)
+            self._write_vote(batch, row, caller, vote, now)
+            state = _state_after_vote(batch.connection, row, vote)
             if state != "pending":
                 closed = now if state == "denied" and not row.grant_id else None
-                batch.run(_DECIDED, (state, "" if vote.allows else vote.reason, closed, row.tenant, row.id))
-            self._audit.append(batch, _record(row, caller, vote, decision_id, state))
-            return self._whole(batch.connection, _found(batch.connection, row))
+                batch.run(_UPDATE_STATE, (state, "" if vote.allows else vote.reason, closed, row.tenant, row.id))
+            self._audit.record(batch, _vote_record(row, caller, vote, decision_id, state))
+            return self._full_document(batch.connection, _read_locked_row(batch.connection, row))
 
         try:
             return await self._database.write(work)
         except IntegrityError:
-            raise VotedAlready from None
+            raise AlreadyVoted from None
 
-    def _cast(self, batch: Batch, row: "Row[Any]", caller: Caller, vote: Vote, now: int) -> None:
+    def _write_vote(self, batch: Batch, row: "Row[Any]", caller: Caller, vote: Vote, now: int) -> None:
         verdict = "approve" if vote.allows else "deny"
-        said = {"voter": caller.principal.owner, "verdict": verdict, "reason": vote.reason, "at": now}
+        said = {"voter": caller.principal.owner_key, "verdict": verdict, "reason": vote.reason, "at": now}
         batch.add(approval_votes, {"tenant": row.tenant, "approval_id": row.id, **said})
 
     async def sweep(self) -> None:
@@ -143,17 +143,17 @@ class Approvals:
         now = self._now()
 
         def work(batch: Batch) -> None:
-            batch.run(_EXPIRED, (now,))
-            batch.run(_FORGOTTEN, (now - KEPT_US,))
+            batch.run(_CLOSE_EXPIRED, (now,))
+            batch.run(_ERASE_ARGUMENTS, (now - ARGUMENTS_KEPT_US,))
 
         await self._database.write(work)
 
-    def _head(self, row: "Row[Any]") -> dict[str, Any]:
+    def _summary_document(self, row: "Row[Any]") -> dict[str, Any]:
         """What whose it is may know of it."""
         act = json.loads(row.act)
         return {
             "id": row.id,
-            "state": _state(row, self._now()),
+            "state": _state_at(row, self._now()),
             "prompt": row.prompt,
             "action": act["action"],
             "resource": act["resource"],
@@ -161,56 +161,56 @@ class Approvals:
             "task_id": row.task_id,
             "decision_id": row.decision_id,
             "reason": row.reason,
-            "created": rfc3339(row.created),
-            "expires": rfc3339(row.expires),
+            "created": to_rfc3339(row.created),
+            "expires": to_rfc3339(row.expires),
         }
 
-    def _whole(self, connection: Connection, row: "Row[Any]") -> dict[str, Any]:
-        votes = votes_of(connection, row.tenant, row.id)
+    def _full_document(self, connection: Connection, row: "Row[Any]") -> dict[str, Any]:
+        votes = read_votes(connection, row.tenant, row.id)
         return {
-            **self._head(row),
+            **self._summary_document(row),
             "permission": json.loads(row.act)["permission"],
             "txn": row.txn,
-            "arguments": shown(row.arguments),
-            "beside": None if row.grant_id else shown(row.errand) or None,
+            "arguments": decode_arguments(row.arguments),
+            "beside": None if row.grant_id else decode_arguments(row.errand) or None,
             "arguments_sha256": row.arguments_hash,
             "definition_sha256": row.definition,
             "description": row.described,
             "policies": json.loads(row.policies),
             "needed": row.needed,
             "used_by": row.used_by,
-            "votes": [{"by": one.voter, "verdict": one.verdict, "reason": one.reason, "at": rfc3339(one.at)} for one in votes],
+            "votes": [{"by": one.voter, "verdict": one.verdict, "reason": one.reason, "at": to_rfc3339(one.at)} for one in votes],
         }
 
 
-def _row(connection: Connection, tenant: str, approval_id: str) -> "Row[Any] | None":
+def _find_row(connection: Connection, tenant: str, approval_id: str) -> "Row[Any] | None":
     return connection.execute(select(approvals).where((approvals.c.tenant == tenant) & (approvals.c.id == approval_id))).first()
 
 
-def _found(connection: Connection, row: "Row[Any]") -> "Row[Any]":
-    found = _row(connection, row.tenant, row.id)
+def _read_locked_row(connection: Connection, row: "Row[Any]") -> "Row[Any]":
+    found = _find_row(connection, row.tenant, row.id)
     assert found is not None  # it is locked
     return found
 
 
-def _concerns(row: "Row[Any]", caller: Caller) -> bool:
+def _is_callers_own(row: "Row[Any]", caller: Caller) -> bool:
     """The person whose it is; an agent, where its own errand led to it."""
     mine = caller.delegation
-    return bool(row.owner == caller.principal.owner and (not mine.path or row.txn == mine.txn or row.task_id == mine.task_id))
+    return bool(row.owner == caller.principal.owner_key and (not mine.path or row.txn == mine.txn or row.task_id == mine.task_id))
 
 
-def _state(row: "Row[Any]", now: int) -> str:
+def _state_at(row: "Row[Any]", now: int) -> str:
     return "expired" if row.state in ("pending", "approved") and row.expires <= now else str(row.state)
 
 
-def _in_state(state: str, now: int) -> Any:
+def _state_condition(state: str, now: int) -> Any:
     old = approvals.c.state.in_(("pending", "approved")) & (approvals.c.expires <= now)
     if state == "expired":
         return old | (approvals.c.state == state)
     return (approvals.c.state == state) & (approvals.c.expires > now) if state in ("pending", "approved") else approvals.c.state == state
 
 
-def _decided(connection: Connection, row: "Row[Any]", vote: Vote) -> str:
+def _state_after_vote(connection: Connection, row: "Row[Any]", vote: Vote) -> str:
     if not vote.allows:
         return "denied"
     mine = (approval_votes.c.tenant == row.tenant) & (approval_votes.c.approval_id == row.id)
@@ -218,7 +218,7 @@ def _decided(connection: Connection, row: "Row[Any]", vote: Vote) -> str:
     return "approved" if count >= row.needed else "pending"
 
 
-def _record(row: "Row[Any]", caller: Caller, vote: Vote, decision_id: str, state: str) -> dict[str, Any]:
+def _vote_record(row: "Row[Any]", caller: Caller, vote: Vote, decision_id: str, state: str) -> dict[str, Any]:
     principal = caller.principal
     return {
         "kind": "vote",

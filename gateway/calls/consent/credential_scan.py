@@ -9,8 +9,8 @@ from msgspec import UnsetType
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.task import Message
 
-LOOKED_AT = 1 << 20  # characters of one text
-_LIKELY = re.compile(
+SCANNED_MAX = 1 << 20  # characters of one text
+_CREDENTIAL_PATTERN = re.compile(
     r"(?<![\w-])(?>[\w-]*?eyJ)[\w-]{8,}+\.[\w-]{8,}+\.[\w-]{8,}"  # a JWT, wherever in a word it begins
     r"|\b(?:Bearer|Basic)\s+[\w.~+/=-]{16,}"
     r"|\b(?:sk|pk|rk|ghp|gho|ghu|ghs|ghr|glpat|xox[abprs])[-_][\w-]{16,}"
@@ -21,22 +21,22 @@ _LIKELY = re.compile(
 )
 
 
-def check_answer(message: Message) -> None:
+def check_no_credential(message: Message) -> None:
     """Whether a message may answer a task that waits for an authorization. Raises BadMessage."""
-    if any(_LIKELY.search(text[:LOOKED_AT]) for text in _texts(message)):
+    if any(_CREDENTIAL_PATTERN.search(text[:SCANNED_MAX]) for text in _texts_of(message)):
         raise BadMessage("message.parts", "has what looks like a credential, which no agent gets in a message; sign in where it says")
 
 
-def _texts(message: Message) -> Iterator[str]:
+def _texts_of(message: Message) -> Iterator[str]:
     for part in message.parts:
         for held in (part.text, part.data, part.url):
             if not isinstance(held, UnsetType):
-                yield from _inside(held)
+                yield from _texts_in(held)
     if not isinstance(message.metadata, UnsetType):
-        yield from _inside(message.metadata)
+        yield from _texts_in(message.metadata)
 
 
-def _inside(value: Any) -> Iterator[str]:
+def _texts_in(value: Any) -> Iterator[str]:
     """Every text, with the name of its member before it."""
     if isinstance(value, str):
         yield value
@@ -45,7 +45,7 @@ def _inside(value: Any) -> Iterator[str]:
             if isinstance(member, str):
                 yield f"{name}: {member}"
             else:
-                yield from _inside(member)
+                yield from _texts_in(member)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _inside(item)
+            yield from _texts_in(item)

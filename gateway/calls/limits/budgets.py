@@ -7,15 +7,15 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, select
 
-from gateway.calls.limits.limits import Limits, Meter, Report
-from gateway.storage.database import Batch, Database, NotKept, NotRead
+from gateway.calls.limits.limits import CallLimits, Meter, RefusalReport
+from gateway.storage.database import Batch, Database, ReadFailed, WriteFailed
 from gateway.storage.tables import budgets
-from policies.audit.log import Audit
+from policies.audit.log import AuditLog
 
-SECONDS = 1.0  # between two rounds
+ROUND_SECONDS = 1.0  # between two rounds
 REPORT_ROUNDS = 10  # rounds for which refusals are counted before they are told of
-KEPT_DAYS = 31
-_ADD = (
+DAYS_KEPT = 31
+_ADD_SPENT = (
     "INSERT INTO budgets (tenant, day, name, calls, cost) VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT (tenant, day, name) DO UPDATE SET calls = budgets.calls + excluded.calls, cost = budgets.cost + excluded.cost"
 )
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 class Budgets:
     """One per process. `now` counts microseconds since 1970."""
 
-    def __init__(self, database: Database, audit: Audit, limits: Limits, now: Callable[[], int]) -> None:
+    def __init__(self, database: Database, audit: AuditLog, limits: CallLimits, now: Callable[[], int]) -> None:
         self._database = database
         self._audit = audit
         self._limits = limits
@@ -33,56 +33,56 @@ class Budgets:
         self._day = ""
         self._rounds = 0
 
-    async def round(self) -> None:
+    async def run_once(self) -> None:
         """Keeps what was spent since, and reads what all processes have spent. Raises NotKept and NotRead: the next round tries again."""
         self._rounds += 1
-        if self._limits.refused and self._rounds % REPORT_ROUNDS == 0:
-            await self.report()
-        if self._limits.budgeted:
-            await self._spend()
+        if self._limits.refusals and self._rounds % REPORT_ROUNDS == 0:
+            await self.write_refusals()
+        if self._limits.has_budget:
+            await self._write_spending()
 
-    async def report(self) -> None:
+    async def write_refusals(self) -> None:
         """One record for all refusals of one person by one limit, with how many there were."""
-        told, self._limits.refused = self._limits.refused, type(self._limits.refused)()
-        records = [self._record(report, count) for report, count in told.items()]
+        told, self._limits.refusals = self._limits.refusals, type(self._limits.refusals)()
+        records = [self._refusal_record(report, count) for report, count in told.items()]
         for record in records:
             log.warning("limited", reason=record["reason"], limit=record["limit"], count=record["count"], tenant=record["tenant"])
         try:
-            await self._database.write(lambda batch: self._append(batch, records))
-        except NotKept:
-            self._limits.refused.update(told)
+            await self._database.write(lambda batch: self._record_all(batch, records))
+        except WriteFailed:
+            self._limits.refusals.update(told)
             raise
 
     async def close(self) -> None:
         """Keeps what was spent since the last round, and the refusals that were counted, as far as the database takes and answers."""
-        for left, keep in ((self._limits.budgeted, self._spend), (self._limits.refused, self.report)):
+        for left, keep in ((self._limits.has_budget, self._write_spending), (self._limits.refusals, self.write_refusals)):
             try:
                 if left:
                     await keep()
-            except (NotKept, NotRead):
+            except (WriteFailed, ReadFailed):
                 log.warning("budgets_not_kept")
 
-    async def _spend(self) -> None:
+    async def _write_spending(self) -> None:
         day = datetime.fromtimestamp(self._now() / 1e6, UTC).date()
         before, today = self._day, day.isoformat()
-        spent = [(meter, meter.fresh_calls, meter.fresh_cost) for meter in self._limits.spending()]
+        spent = [(meter, meter.unwritten_calls, meter.unwritten_cost) for meter in self._limits.unwritten_meters()]
         if spent:
             rows = sorted((meter.tenant, before or today, meter.name, calls, cost) for meter, calls, cost in spent)
-            await self._database.write(lambda batch: [batch.run(_ADD, row) for row in rows] and None)
+            await self._database.write(lambda batch: [batch.run(_ADD_SPENT, row) for row in rows] and None)
             for meter, calls, cost in spent:
-                _settle(meter, calls, cost)
+                _mark_written(meter, calls, cost)
         if today != before:
-            old = (day - timedelta(days=KEPT_DAYS)).isoformat()
+            old = (day - timedelta(days=DAYS_KEPT)).isoformat()
             await self._database.write(lambda batch: batch.run("DELETE FROM budgets WHERE day < ?", (old,)))
-        if today != before or not self._database.sqlite:
-            self._limits.restore(await self._database.read(lambda connection: _kept(connection, today)))
+        if today != before or not self._database.is_sqlite:
+            self._limits.restore_spent(await self._database.read(lambda connection: _read_spent(connection, today)))
             self._day = today
 
-    def _append(self, batch: Batch, records: list[dict[str, Any]]) -> None:
+    def _record_all(self, batch: Batch, records: list[dict[str, Any]]) -> None:
         for record in records:
-            self._audit.append(batch, record)
+            self._audit.record(batch, record)
 
-    def _record(self, report: Report, count: int) -> dict[str, Any]:
+    def _refusal_record(self, report: RefusalReport, count: int) -> dict[str, Any]:
         _, issuer, subject = report.owner.split("|", 2)
         about: Mapping[str, Any] = {"kind": "limited", "tenant": report.tenant, "decision_id": "", "txn": "", "agent": report.actor}
         return {
@@ -94,13 +94,13 @@ class Budgets:
         }
 
 
-def _settle(meter: Meter, calls: int, cost: int) -> None:
-    meter.fresh_calls -= calls
-    meter.fresh_cost -= cost
+def _mark_written(meter: Meter, calls: int, cost: int) -> None:
+    meter.unwritten_calls -= calls
+    meter.unwritten_cost -= cost
     meter.calls += calls
     meter.cost += cost
 
 
-def _kept(connection: Connection, day: str) -> dict[tuple[str, str], tuple[int, int]]:
+def _read_spent(connection: Connection, day: str) -> dict[tuple[str, str], tuple[int, int]]:
     rows = connection.execute(select(budgets).where(budgets.c.day == day)).all()
     return {(row.tenant, row.name): (row.calls, row.cost) for row in rows}

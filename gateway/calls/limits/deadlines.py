@@ -4,14 +4,14 @@ import asyncio
 import math
 from typing import Final
 
-DEADLINE: Final = "Interlock-Deadline"
+DEADLINE_HEADER: Final = "Interlock-Deadline"
 
 
-def on_loop(deadline: float, now_us: int) -> float:
+def to_loop_clock(deadline: float, now_us: int) -> float:
     """A moment in seconds since 1970, on the event loop's clock."""
     return deadline if deadline == math.inf else asyncio.get_running_loop().time() + deadline - now_us / 1e6
 
 
-def from_loop(deadline: float, now_us: int) -> float:
+def to_wall_clock(deadline: float, now_us: int) -> float:
     """The other way round."""
     return now_us / 1e6 + deadline - asyncio.get_running_loop().time()

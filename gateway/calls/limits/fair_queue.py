@@ -4,10 +4,10 @@ import asyncio
 from collections import OrderedDict
 from typing import Generic, Protocol, TypeVar
 
-from gateway.fair_shares import Held
+from gateway.fair_shares import ShareCount
 
 
-class Queued(Protocol):
+class QueueLane(Protocol):
     """The calls of one person to one upstream (gateway/calls/limits/slots.py)."""
 
     @property
@@ -16,42 +16,42 @@ class Queued(Protocol):
     @property
     def tenant(self) -> str: ...
 
-    def binding(self, times: int) -> Held | None:
+    def exhausted_share(self, share_multiple: int) -> ShareCount | None:
         """What keeps one more call out; None where it may begin."""
         ...
 
-    def needs(self, held: set[Held]) -> bool:
+    def counts_towards(self, shares: set[ShareCount]) -> bool:
         """Whether a call here counts towards one of these."""
         ...
 
 
-L = TypeVar("L", bound=Queued)
+L = TypeVar("L", bound=QueueLane)
 
 
 class Waiter:
     """One call that waits. `times`: how many times the usual share it may use."""
 
-    __slots__ = ("granted", "times")
+    __slots__ = ("outcome", "share_multiple")
 
-    def __init__(self, granted: "asyncio.Future[bool]", times: int) -> None:
-        self.granted = granted
-        self.times = times
+    def __init__(self, outcome: "asyncio.Future[bool]", share_multiple: int) -> None:
+        self.outcome = outcome
+        self.share_multiple = share_multiple
 
     def grant(self) -> bool:
         """Lets the call begin; False where it does not wait any more."""
-        if self.granted.done():
+        if self.outcome.done():
             return False
-        self.granted.set_result(True)
+        self.outcome.set_result(True)
         return True
 
     def expire(self) -> None:
         """The call has waited for as long as it may."""
-        if not self.granted.done():
-            self.granted.set_result(False)
+        if not self.outcome.done():
+            self.outcome.set_result(False)
 
     @property
     def has_slot(self) -> bool:
-        return self.granted.done() and not self.granted.cancelled() and self.granted.result()
+        return self.outcome.done() and not self.outcome.cancelled() and self.outcome.result()
 
 
 class FairQueue(Generic[L]):
@@ -88,15 +88,15 @@ class FairQueue(Generic[L]):
 
     def pop(self) -> tuple[L, Waiter] | None:
         """The next call that may begin now; its tenant, person and lane come last from then on."""
-        full: dict[int, set[Held]] = {}  # shares that were seen to be full, by the multiple that a call may use of them
+        full: dict[int, set[ShareCount]] = {}  # shares that were seen to be full, by the multiple that a call may use of them
         for tenant, people in self._tenants.items():
             for owner, lanes in people.items():
                 for lane, waiters in lanes.items():
                     waiter = next(iter(waiters))
-                    seen = full.setdefault(waiter.times, set())
-                    if lane.needs(seen):
+                    seen = full.setdefault(waiter.share_multiple, set())
+                    if lane.counts_towards(seen):
                         continue
-                    if (binding := lane.binding(waiter.times)) is not None:
+                    if (binding := lane.exhausted_share(waiter.share_multiple)) is not None:
                         seen.add(binding)
                         continue
                     self._tenants.move_to_end(tenant)

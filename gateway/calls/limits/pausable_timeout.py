@@ -10,20 +10,20 @@ from msgspec import Raw
 
 from adapters.contract import Call, UpstreamFault
 from adapters.mcp_client.wire.messages import McpAnswer, McpRequest
-from adapters.mcp_client.wire.peer import Peer
+from adapters.mcp_client.wire.peer import McpPeer
 
-PEOPLE_SECONDS = 600.0  # for which all questions of one call may take at most
-LATE = "The server did not answer in time"
+QUESTIONS_SECONDS = 600.0  # for which all questions of one call may take at most
+LATE_TEXT = "The server did not answer in time"
 
 
-class _Patient:
+class _ClockStoppingPeer:
     """A Peer whose questions stop the clock."""
 
-    def __init__(self, peer: Peer, limit: asyncio.Timeout) -> None:
+    def __init__(self, peer: McpPeer, timeout: asyncio.Timeout) -> None:
         self._peer = peer
-        self._limit = limit
-        self._open = 0
-        self._left = 0.0
+        self._timeout = timeout
+        self._open_questions = 0
+        self._seconds_left = 0.0
 
     @property
     def capabilities(self) -> Mapping[str, Any]:
@@ -34,23 +34,25 @@ class _Patient:
 
     async def ask(self, method: str, params: Raw) -> Raw:
         now = asyncio.get_running_loop().time
-        if self._open == 0:
-            self._left = (self._limit.when() or now()) - now()
-            self._limit.reschedule(None)
-        self._open += 1
+        if self._open_questions == 0:
+            self._seconds_left = (self._timeout.when() or now()) - now()
+            self._timeout.reschedule(None)
+        self._open_questions += 1
         try:
             return await self._peer.ask(method, params)
         finally:
-            self._open -= 1
-            if self._open == 0 and not self._limit.expired():
-                self._limit.reschedule(now() + self._left)
+            self._open_questions -= 1
+            if self._open_questions == 0 and not self._timeout.expired():
+                self._timeout.reschedule(now() + self._seconds_left)
 
 
-async def patient(send: Callable[[Call, McpRequest], Awaitable[McpAnswer]], call: Call, request: McpRequest, peer: Peer) -> McpAnswer:
+async def call_with_pausable_timeout(
+    send: Callable[[Call, McpRequest], Awaitable[McpAnswer]], call: Call, request: McpRequest, peer: McpPeer
+) -> McpAnswer:
     """Makes a call whose client can be asked. Raises UpstreamFault, and what `send` raises."""
-    longer = msgspec.structs.replace(call, deadline=call.deadline + PEOPLE_SECONDS)
+    longer = msgspec.structs.replace(call, deadline=call.deadline + QUESTIONS_SECONDS)
     try:
         async with asyncio.timeout_at(call.deadline) as limit:
-            return await send(longer, dataclasses.replace(request, peer=_Patient(peer, limit)))
+            return await send(longer, dataclasses.replace(request, peer=_ClockStoppingPeer(peer, limit)))
     except TimeoutError as error:
-        raise UpstreamFault(LATE, "timeout") from error
+        raise UpstreamFault(LATE_TEXT, "timeout") from error

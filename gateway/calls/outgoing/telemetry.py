@@ -12,10 +12,10 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from adapters.contract import UpstreamFault
-from gateway.calls.outgoing.upstreams import Trail
+from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.tasks.log import TaskRow
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.spans import TRACEPARENT, Attribute, Kind, Resumed, Tracer, current_work, enter_work, leave_work, trace_id_of
+from gateway.telemetry.spans import TRACEPARENT, Attribute, OtelSpanKind, Resumed, Tracer, current_work, enter_work, leave_work, trace_id_of
 from registry.cards.card import Registration
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ TOOL_ERROR = "tool-error"
 
 
 @contextmanager
-def resume_trail(traceparent: str) -> Iterator[Trail]:
+def resume_trace_context(traceparent: str) -> Iterator[TraceContext]:
     """Yields the trail of work that goes on without a request. Log lines of the block name the trace in which its task began."""
     if not traceparent:
-        yield Trail()
+        yield TraceContext()
         return
     entered = enter_work(Resumed(trace_id_of(traceparent)))
     try:
-        yield Trail(trace_id_of(traceparent), {TRACEPARENT: traceparent})
+        yield TraceContext(trace_id_of(traceparent), {TRACEPARENT: traceparent})
     finally:
         leave_work(entered)
 
@@ -55,13 +55,13 @@ def is_tool_error(result: bytes) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamCalls:
+class CallTelemetry:
     """Begins spans where there is a tracer, and counts calls by agent and server in any case."""
 
     metrics: Metrics
     tracer: Tracer | None = None
 
-    def begin_turn(self, trail: Trail, target: Registration, row: TaskRow) -> "tuple[Trail, Span | None]":
+    def begin_turn(self, trail: TraceContext, target: Registration, row: TaskRow) -> "tuple[TraceContext, Span | None]":
         """The trail that an agent's turn gets, and its span `invoke_agent NAME`. A later turn links to where its task began."""
         if self.tracer is None:
             return trail, None
@@ -75,11 +75,11 @@ class UpstreamCalls:
         }
         parent = trail.headers.get("traceparent", "")
         link = row.trace if trace_id_of(row.trace) != trace_id_of(parent) else ""
-        span = self.tracer.start(f"invoke_agent {target.name}", Kind.CLIENT, parent, attributes, link=link)
+        span = self.tracer.start(f"invoke_agent {target.name}", OtelSpanKind.CLIENT, parent, attributes, link=link)
         return replace(trail, headers={**trail.headers, **self.tracer.headers(span)}), span
 
     @contextmanager
-    def prepared_turn(self, trail: Trail, target: Registration, row: TaskRow) -> "Iterator[tuple[Trail, Span | None]]":
+    def prepared_turn(self, trail: TraceContext, target: Registration, row: TaskRow) -> "Iterator[tuple[TraceContext, Span | None]]":
         """Yields what `begin_turn` returns. Finishes the span as an error if the block raises, since the turn then never runs."""
         trail, span = self.begin_turn(trail, target, row)
         try:
@@ -93,14 +93,14 @@ class UpstreamCalls:
             self.tracer.finish(span, outcome, {})
 
     @contextmanager
-    def request_span(self, trail: Trail, method: str, target: Registration, name: Mapping[str, Attribute]) -> Iterator[Trail]:
+    def request_span(self, trail: TraceContext, method: str, target: Registration, name: Mapping[str, Attribute]) -> Iterator[TraceContext]:
         """The span `METHOD NAME` of one request to an MCP server, and the trail that the request gets. Only for where there is a tracer."""
         assert self.tracer is not None
         attributes: dict[str, Attribute] = {"mcp.method.name": method, "interlock.server": target.name, **name, **address_of(target)}
         if method == "tools/call":
             attributes["gen_ai.operation.name"] = "execute_tool"
         title = " ".join([method, *(str(value) for value in name.values())])
-        span = self.tracer.start(title, Kind.CLIENT, trail.headers.get("traceparent", ""), attributes)
+        span = self.tracer.start(title, OtelSpanKind.CLIENT, trail.headers.get("traceparent", ""), attributes)
         outcome = "error"
         try:
             yield replace(trail, headers={**trail.headers, **self.tracer.headers(span)})

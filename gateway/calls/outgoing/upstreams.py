@@ -11,19 +11,19 @@ from msgspec import Struct
 
 from adapters.contract import Adapter, Call
 from adapters.mcp_client.wire.messages import McpAnswer, McpRequest
-from adapters.mcp_client.wire.peer import Listener, Listening
-from gateway.calls.limits.limits import Limits
-from gateway.calls.limits.slots import LISTENING, SlotLimits, Slots
+from adapters.mcp_client.wire.peer import ListenFilter, McpListener
+from gateway.calls.limits.limits import CallLimits
+from gateway.calls.limits.slots import LISTENING_LIMITS, SlotLimits, Slots
 from registry.cards.card import Registration
 from registry.health.reachability import Absences
 
 
-class Trail(Struct, frozen=True):
+class TraceContext(Struct, frozen=True):
     """The trace this call belongs to, and the headers that carry it on. `last`: until when the caller waits, in seconds since 1970."""
 
     trace_id: str = ""
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
-    last: float = math.inf
+    deadline: float = math.inf
 
 
 class Adapters(Protocol):
@@ -39,25 +39,27 @@ class ToolServers(Protocol):
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer: ...
 
-    async def listen(self, call: Call, wanted: Listening, listener: Listener, session: str = "") -> None: ...
+    async def listen(self, call: Call, wanted: ListenFilter, listener: McpListener, session: str = "") -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class Upstreams:
     """Whom we call: one adapter per kind of agent, the MCP upstreams, what may be sent along, and how much there may be."""
 
     adapters: Adapters
-    tools: ToolServers
-    headers: Callable[[Registration], Mapping[str, str]]
+    tool_servers: ToolServers
+    headers_for: Callable[[Registration], Mapping[str, str]]
     agent_timeout: float
     tool_timeout: float
-    limits: Limits = field(default_factory=lambda: Limits((), time.monotonic, time.time))
+    limits: CallLimits = field(default_factory=lambda: CallLimits((), time.monotonic, time.time))
     slots: Slots = field(default_factory=lambda: Slots(SlotLimits(), time.monotonic))
     absences: Absences = field(default_factory=lambda: Absences(time.monotonic))
-    listening: Slots = field(default_factory=lambda: Slots(LISTENING, time.monotonic))  # streams of what servers say by themselves
+    listening_slots: Slots = field(
+        default_factory=lambda: Slots(LISTENING_LIMITS, time.monotonic)
+    )  # streams of what servers say by themselves
     idle_timeout: float = math.inf  # seconds that an agent may be silent for
 
     async def sweep(self) -> None:
         """Forgets whoever has not called anything for a while."""
-        for each in (self.limits, self.slots, self.listening):
+        for each in (self.limits, self.slots, self.listening_slots):
             each.sweep()

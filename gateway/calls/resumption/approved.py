@@ -9,23 +9,30 @@ from msgspec.structs import replace
 
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.task import TaskState
-from gateway.audit.explanations import sentence
-from gateway.calls.authorizer import Ledger, Refused
+from gateway.audit.explanations import explain_refusal
+from gateway.calls.authorizer import CallAuthorizer, CallRefused
 from gateway.calls.broker import Broker
 from gateway.calls.consent.approval_requests import TooManyQuestions
 from gateway.calls.limits.limits import TooManyCalls
-from gateway.calls.outgoing.telemetry import resume_trail
-from gateway.calls.outgoing.upstreams import Outside, Trail
-from gateway.calls.pausing import Due, exactly, last_message, said_of
-from gateway.calls.requests import Allowed, Sending, asked_of, check_handoff, meant, turn_for
-from gateway.calls.revocation.running import KILLED, SAYS
-from gateway.calls.running import Ready
+from gateway.calls.outgoing.telemetry import resume_trace_context
+from gateway.calls.outgoing.upstreams import TraceContext, Upstreams
+from gateway.calls.pausing import DecidedTask, last_message, outcome_text, shown_exactly
+from gateway.calls.requests import (
+    AgentRequest,
+    AuthorizedRequest,
+    check_handoff,
+    prepare_turn,
+    restore_pending_message,
+    ruling_request_for_agent,
+)
+from gateway.calls.revocation.running import KILLED, PUBLIC_TEXTS
+from gateway.calls.running import PreparedTurn
 from gateway.tasks.conversation import ConversationWaits
 from gateway.tasks.log import TaskEnded, TaskRecord
-from gateway.tasks.turns.store import Memory
-from policies.callers import Callers
+from gateway.tasks.turns.store import TaskStores
+from policies.callers import CallerResolver
 from policies.delegation.approval_rows import ApprovalGone
-from policies.delegation.history import HistoryMoved
+from policies.delegation.history import HistoryChanged
 from policies.delegation.kills import Killed
 from policies.delegation.rulings import Question
 from policies.tokens.verifier import TokenRefused
@@ -33,7 +40,7 @@ from registry.cards.card import Family
 from registry.health.reachability import NotReachable
 from registry.store import UnknownName
 
-STALE = "What it was asked with does not hold any more; send it again."
+STALE_TEXT = "What it was asked with does not hold any more; send it again."
 FAILED_MAX = 10_000  # tasks whose failures are remembered
 WAIT_MAX = 300.0  # seconds between two tries of a task that fails again and again
 log = structlog.get_logger()
@@ -72,71 +79,75 @@ class Rounds:
         self._failed[task_id] = times, self._now() + min(float(1 << min(times, 10)), WAIT_MAX)
 
 
-async def end_of(going_on: Awaitable[None]) -> str:
+async def find_end_reason(resumption: Awaitable[None]) -> str:
     """Why a task can't go on, for everybody. Empty where it does, or where the next round tries again: another process has the task,
     there is no room, the agent is down, or another task of its conversation waits for an answer.
     """
     try:
-        await going_on
-    except (ApprovalGone, TaskEnded, HistoryMoved, TooManyCalls, ConversationWaits, NotReachable):
+        await resumption
+    except (ApprovalGone, TaskEnded, HistoryChanged, TooManyCalls, ConversationWaits, NotReachable):
         return ""
-    except Refused as refused:
-        return sentence(refused.ruling.decision)
+    except CallRefused as refused:
+        return explain_refusal(refused.ruling.decision)
     except Killed:
-        return SAYS[KILLED]
+        return PUBLIC_TEXTS[KILLED]
     except (TokenRefused, UnknownName, BadMessage, TooManyQuestions):
-        return STALE
+        return STALE_TEXT
     return ""
 
 
-class Resuming:
+class ApprovedTaskResumer:
     """One round after the other; any process may take up any task."""
 
-    def __init__(self, broker: Broker, ledger: Ledger, callers: Callers, memory: Memory, outside: Outside) -> None:
+    def __init__(
+        self, broker: Broker, authorizer: CallAuthorizer, callers: CallerResolver, stores: TaskStores, upstreams: Upstreams
+    ) -> None:
         self._broker = broker
-        self._ledger = ledger
+        self._authorizer = authorizer
         self._callers = callers
-        self._memory = memory
-        self._outside = outside
-        self._busy = asyncio.Lock()
-        self._rounds = Rounds(lambda: memory.now() / 1_000_000)
+        self._stores = stores
+        self._upstreams = upstreams
+        self._round_lock = asyncio.Lock()
+        self._rounds = Rounds(lambda: stores.now() / 1_000_000)
 
-    async def round(self) -> int:
+    async def run_once(self) -> int:
         """How many there were."""
-        async with self._busy:
-            due = await self._broker.parking.due()
-            return await self._rounds.each_by_itself((each.approval.errand.task_id, partial(self._one, each)) for each in due)
+        async with self._round_lock:
+            due = await self._broker.pausing.decided_tasks()
+            return await self._rounds.each_by_itself((each.approval.requester.task_id, partial(self._resume_or_end, each)) for each in due)
 
-    async def _one(self, due: Due) -> None:
-        parking, where = self._broker.parking, due.approval.errand
-        record = await self._memory.tasks.record(where.tenant, where.owner, where.task_id)
-        if record.row.state is not TaskState.AUTH_REQUIRED or record.row.grant_id != due.grant_id:
-            await parking.close(due)
-        elif due.approval.state != "approved":
-            await parking.end(due, record, said_of(due.approval))
+    async def _resume_or_end(self, decided_task: DecidedTask) -> None:
+        parking, where = self._broker.pausing, decided_task.approval.requester
+        record = await self._stores.tasks.read_record(where.tenant, where.owner, where.task_id)
+        if record.row.state is not TaskState.AUTH_REQUIRED or record.row.grant_id != decided_task.grant_id:
+            await parking.close_approval(decided_task)
+        elif decided_task.approval.state != "approved":
+            await parking.reject_and_close(decided_task, record, outcome_text(decided_task.approval))
         else:
-            with resume_trail(record.row.trace) as trail:
-                if why := await end_of(self._go_on(due, record, trail)):
-                    await parking.end(due, record, why)
+            with resume_trace_context(record.row.trace) as trail:
+                if why := await find_end_reason(self._resume(decided_task, record, trail)):
+                    await parking.reject_and_close(decided_task, record, why)
 
-    async def _go_on(self, due: Due, record: TaskRecord, trail: Trail) -> None:
+    async def _resume(self, decided_task: DecidedTask, record: TaskRecord, trail: TraceContext) -> None:
         """Asks the authority again, as things are now: what people allowed is no authority by itself."""
-        row, memory = record.row, self._memory
-        caller = await self._callers.resumed(row.tenant, due.grant_id, row.parent_id)
+        row, memory = record.row, self._stores
+        caller = await self._callers.resolve_resumed(row.tenant, decided_task.grant_id, row.parent_id)
         target = self._broker.callees.find(caller, row.agent, Family.AGENT)
-        how = {**due.how, "accepted_output_modes": tuple(due.how.get("accepted_output_modes", ()))}
+        how = {**decided_task.send_options, "accepted_output_modes": tuple(decided_task.send_options.get("accepted_output_modes", ()))}
         known = row if row.vendor_ref != "{}" else None  # to its agent
         message = replace(last_message(record), task_id=row.id if known else "")
-        sending = meant(Sending(row.agent, message, trail, watched=True, **how), known)
-        asked = asked_of(sending, target, row)
-        terms = replace(asked.terms, exact=exactly(due, target, asked.act), approval=due.approval)
-        grant = await self._ledger.ruling(caller, replace(asked, terms=terms))
+        sending = restore_pending_message(AgentRequest(row.agent, message, trail, is_watched=True, **how), known)
+        asked = ruling_request_for_agent(sending, target, row)
+        terms = replace(asked.terms, content=shown_exactly(decided_task, target, asked.act), approval=decided_task.approval)
+        grant = await self._authorizer.rule(caller, replace(asked, terms=terms))
         if isinstance(grant, Question):
-            raise Refused(grant)
+            raise CallRefused(grant)
         new = replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
         check_handoff(sending, target, known)
-        turn, adapter = await turn_for(memory, self._outside.adapters, sending, Allowed(grant, target, row, known))
-        with self._broker.calls.prepared_turn(sending.trail, target, row) as (trail, span):
-            call = self._ledger.calls.make(grant, target, trail, row.id)
-            opened = self._broker.parking.going_on(row, new)
-            await self._broker.take_up(caller, row, Ready(opened, turn, call, adapter, held=memory.tasks.tail(row), span=span))
+        turn, adapter = await prepare_turn(memory, self._upstreams.adapters, sending, AuthorizedRequest(grant, target, row, known))
+        with self._broker.call_telemetry.prepared_turn(sending.trace_context, target, row) as (trail, span):
+            call = self._authorizer.call_builder.build_call(grant, target, trail, row.id)
+            opened = self._broker.pausing.resumed_state(row, new)
+            await self._broker.resume(
+                caller, row, PreparedTurn(opened, turn, call, adapter, live_events=memory.tasks.live_events(row), span=span)
+            )

@@ -8,91 +8,97 @@ from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Connection, select, text
 
 from adapters.contract import Failed, VendorRef
-from adapters.upstream.pending_consent import unsent, waits
-from gateway.calls.authorizer import Ledger
+from adapters.upstream.pending_consent import is_pending, unsent_message
+from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.broker import Broker
-from gateway.calls.outgoing.telemetry import resume_trail
-from gateway.calls.outgoing.upstreams import Outside, Trail
-from gateway.calls.pausing import Waiting
-from gateway.calls.requests import Allowed, Sending, asked_of, granted, outgoing_of, turn_for
-from gateway.calls.resumption.approved import Rounds, end_of
-from gateway.calls.running import Ready
+from gateway.calls.outgoing.telemetry import resume_trace_context
+from gateway.calls.outgoing.upstreams import TraceContext, Upstreams
+from gateway.calls.pausing import PausedTask
+from gateway.calls.requests import AgentRequest, AuthorizedRequest, pending_message_of, prepare_turn, ruling_request_for_agent, with_grant
+from gateway.calls.resumption.approved import Rounds, find_end_reason
+from gateway.calls.running import PreparedTurn
 from gateway.storage.tables import connections, tasks
-from gateway.tasks.log import TaskRow, row_of
-from gateway.tasks.turns.store import Memory, Turned
-from policies.callers import Callers
+from gateway.tasks.log import TaskRow, to_task_row
+from gateway.tasks.turns.store import TaskStores, TurnState
+from policies.callers import CallerResolver
 from policies.delegation.rulings import Question
 from policies.tables import approvals
 from registry.cards.card import Family
 
-AT_ONCE = 100
-_ref = msgspec.json.Decoder(VendorRef).decode
+BATCH_SIZE = 100
+_decode_ref = msgspec.json.Decoder(VendorRef).decode
 
 
-class Consented:
+class ConsentedTaskResumer:
     """One round after the other; any process may take up any task, whichever it was that parked it."""
 
-    def __init__(self, broker: Broker, ledger: Ledger, callers: Callers, memory: Memory, outside: Outside) -> None:
+    def __init__(
+        self, broker: Broker, authorizer: CallAuthorizer, callers: CallerResolver, stores: TaskStores, upstreams: Upstreams
+    ) -> None:
         self._broker = broker
-        self._ledger = ledger
+        self._authorizer = authorizer
         self._callers = callers
-        self._memory = memory
-        self._outside = outside
-        self._busy = asyncio.Lock()
-        self._rounds = Rounds(lambda: memory.now() / 1_000_000)
-        self._after = ""  # the task that the last look ended with, behind which there may be more
+        self._stores = stores
+        self._upstreams = upstreams
+        self._round_lock = asyncio.Lock()
+        self._rounds = Rounds(lambda: stores.now() / 1_000_000)
+        self._after_task_id = ""  # the task that the last look ended with, behind which there may be more
 
-    async def round(self) -> int:
+    async def run_once(self) -> int:
         """How many there were."""
-        async with self._busy:
-            found = await self._memory.database.read(partial(_due, self._after))
-            self._after = found[-1].id if len(found) == AT_ONCE else ""
-            return await self._rounds.each_by_itself((row.id, partial(self._one, row)) for row in found if waits(_ref(row.vendor_ref)))
+        async with self._round_lock:
+            found = await self._stores.database.read(partial(_read_due, self._after_task_id))
+            self._after_task_id = found[-1].id if len(found) == BATCH_SIZE else ""
+            return await self._rounds.each_by_itself(
+                (row.id, partial(self._resume_or_end, row)) for row in found if is_pending(_decode_ref(row.vendor_ref))
+            )
 
-    async def _one(self, row: TaskRow) -> None:
-        with resume_trail(row.trace) as trail:
-            if why := await end_of(self._go_on(row, trail)):
-                await self._end(row, why)
+    async def _resume_or_end(self, row: TaskRow) -> None:
+        with resume_trace_context(row.trace) as trail:
+            if why := await find_end_reason(self._resume(row, trail)):
+                await self._reject(row, why)
 
-    async def _go_on(self, row: TaskRow, trail: Trail) -> None:
+    async def _resume(self, row: TaskRow, trail: TraceContext) -> None:
         """Asks the authority again, as things are now: a consent opens a door elsewhere, and is no leave to go there."""
-        memory, kept = self._memory, unsent(_ref(row.vendor_ref))
-        caller = await self._callers.resumed(row.tenant, row.grant_id, row.parent_id, row.agent)
+        memory, kept = self._stores, unsent_message(_decode_ref(row.vendor_ref))
+        caller = await self._callers.resolve_resumed(row.tenant, row.grant_id, row.parent_id, row.agent)
         target = self._broker.callees.find(caller, row.agent, Family.AGENT)
         message = replace(kept.message, context_id=row.context_id, task_id=row.id)
         how = (kept.skill, kept.accepted_output_modes)
-        sending = Sending(row.agent, message, trail, *how, watched=True, metadata=kept.metadata)
-        asked = await self._broker.parking.carried(caller, asked_of(sending, target, row), target, row)
-        grant = await self._ledger.ruling(caller, asked)
+        sending = AgentRequest(row.agent, message, trail, *how, is_watched=True, metadata=kept.metadata)
+        asked = await self._broker.pausing.with_earlier_approval(caller, ruling_request_for_agent(sending, target, row), target, row)
+        grant = await self._authorizer.rule(caller, asked)
         if isinstance(grant, Question):
-            await self._broker.parking.park(caller, Waiting(row, row, message, target, outgoing_of(sending), None), asked, grant)
+            await self._broker.pausing.pause(caller, PausedTask(row, row, message, target, pending_message_of(sending), None), asked, grant)
             return
-        turn, adapter = await turn_for(memory, self._outside.adapters, sending, Allowed(grant, target, row, row))
-        with self._broker.calls.prepared_turn(sending.trail, target, row) as (trail, span):
-            call = self._ledger.calls.make(grant, target, trail, row.id)
-            opened = self._broker.parking.going_on(row, granted(row, grant))
-            await self._broker.take_up(caller, row, Ready(opened, turn, call, adapter, held=memory.tasks.tail(row), span=span))
+        turn, adapter = await prepare_turn(memory, self._upstreams.adapters, sending, AuthorizedRequest(grant, target, row, row))
+        with self._broker.call_telemetry.prepared_turn(sending.trace_context, target, row) as (trail, span):
+            call = self._authorizer.call_builder.build_call(grant, target, trail, row.id)
+            opened = self._broker.pausing.resumed_state(row, with_grant(row, grant))
+            await self._broker.resume(
+                caller, row, PreparedTurn(opened, turn, call, adapter, live_events=memory.tasks.live_events(row), span=span)
+            )
 
-    async def _end(self, row: TaskRow, why: str) -> None:
-        record = await self._memory.tasks.record(row.tenant, row.owner, row.id)
-        await self._broker.parking.reject(Turned(record.row, record.events), Failed(why, rejected=True))
+    async def _reject(self, row: TaskRow, problem: str) -> None:
+        record = await self._stores.tasks.read_record(row.tenant, row.owner, row.id)
+        await self._broker.pausing.reject(TurnState(record.row, record.events), Failed(problem, rejected=True))
 
 
-def _due(after: str, connection: Connection) -> list[TaskRow]:
+def _read_due(after_task_id: str, connection: Connection) -> list[TaskRow]:
     """Tasks that wait for a consent which was given, and for no approval, or seem to. The first condition is that of their index."""
     query = (
         select(tasks)
         .join(connections, (connections.c.tenant == tasks.c.tenant) & (connections.c.owner == tasks.c.owner))
         .where(text("tasks.state = 'TASK_STATE_AUTH_REQUIRED'"), connections.c.given == 1)
         .where(tasks.c.vendor_ref.like("%" + connections.c.id + "%"))
-        .where(~select(approvals.c.id).where(*_open_approval()).exists())
-        .where(tasks.c.id > after)
+        .where(~select(approvals.c.id).where(*_open_approval_conditions()).exists())
+        .where(tasks.c.id > after_task_id)
         .order_by(tasks.c.id)
-        .limit(AT_ONCE)
+        .limit(BATCH_SIZE)
     )
-    return [row_of(found) for found in connection.execute(query).all()]
+    return [to_task_row(found) for found in connection.execute(query).all()]
 
 
-def _open_approval() -> tuple[ColumnElement[bool], ...]:
+def _open_approval_conditions() -> tuple[ColumnElement[bool], ...]:
     same = approvals.c.tenant == tasks.c.tenant, approvals.c.task_id == tasks.c.id, approvals.c.grant_id == tasks.c.grant_id
     return (*same, approvals.c.closed.is_(None))

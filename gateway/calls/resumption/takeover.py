@@ -12,34 +12,34 @@ import structlog
 from adapters.catalog import UnknownKind
 from adapters.contract import Adapter, Call, CannotCancel, CannotReattach, Event, Failed, Reattachable, Turn, UpstreamFault, VendorRef
 from adapters.task import Message, Role, Task
-from gateway.calls.authorizer import Ledger
+from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.broker import Broker
-from gateway.calls.handoff import contracted, skill_of
-from gateway.calls.outgoing.telemetry import resume_trail
-from gateway.calls.outgoing.upstreams import Outside, Trail
-from gateway.calls.revocation.running import KILLED, SAYS
-from gateway.calls.running import Ready
-from gateway.storage.database import Batch, NotKept, NotRead
+from gateway.calls.handoff import enforce_contract, skill_begun_with
+from gateway.calls.outgoing.telemetry import resume_trace_context
+from gateway.calls.outgoing.upstreams import TraceContext, Upstreams
+from gateway.calls.revocation.running import KILLED, PUBLIC_TEXTS
+from gateway.calls.running import PreparedTurn
+from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.skills import contract_of
 from gateway.tasks.log import TaskEnded, TaskRecord, TaskRow
-from gateway.tasks.reader import session_of
-from gateway.tasks.turns.store import OURS, Memory, Turned
+from gateway.tasks.reader import session_id_of
+from gateway.tasks.turns.store import GATEWAY_FAILURE, TaskStores, TurnState
 from policies.audit.log import decision_record
-from policies.authority import Authority, Request
-from policies.callers import Callers
+from policies.authority import Authority, RulingRequest
+from policies.callers import CallerResolver
 from policies.delegation.kills import Killed
-from policies.delegation.rulings import Grant, invoking
+from policies.delegation.rulings import Grant, act_of_invoking_agent
 from policies.tokens.verifier import TokenRefused
 from registry.cards.card import FEATURES, Registration
 from registry.store import UnknownName
 
 STOP_SECONDS = 10.0  # for an agent to confirm that it stopped
-LOST = "The gateway stopped while the agent was at work; its outcome is not known."
-LOST_HERE = "The gateway lost sight of the agent; its outcome is not known."
-STOPPED = "The gateway stopped while the agent was at work, and could not go on there later. The agent was told to stop."
-NOTHING = Message("", Role.USER, ())
+LOST_TEXT = "The gateway stopped while the agent was at work; its outcome is not known."
+LOST_HERE_TEXT = "The gateway lost sight of the agent; its outcome is not known."
+STOPPED_TEXT = "The gateway stopped while the agent was at work, and could not go on there later. The agent was told to stop."
+NO_MESSAGE = Message("", Role.USER, ())
 log = structlog.get_logger()
-_ref = msgspec.json.Decoder(VendorRef).decode
+_decode_ref = msgspec.json.Decoder(VendorRef).decode
 
 
 class Takeover:
@@ -49,119 +49,141 @@ class Takeover:
     does so by the grant that it began with, as it holds now.
     """
 
-    def __init__(self, broker: Broker, ledger: Ledger, authority: Authority, callers: Callers, *, memory: Memory, outside: Outside) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        authorizer: CallAuthorizer,
+        authority: Authority,
+        callers: CallerResolver,
+        *,
+        stores: TaskStores,
+        upstreams: Upstreams,
+    ) -> None:
         self._broker = broker
         self._authority = authority
         self._callers = callers
-        self._ledger = ledger
-        self._memory = memory
-        self._outside = outside
-        self._busy = asyncio.Lock()
+        self._authorizer = authorizer
+        self._stores = stores
+        self._upstreams = upstreams
+        self._round_lock = asyncio.Lock()
 
-    async def round(self) -> int:
+    async def run_once(self) -> int:
         """Takes up or ends what nobody works on; returns how many tasks that were."""
-        async with self._busy:
-            found = [row for row in await self._memory.tasks.orphans() if not self._broker.looks_after(row.id)]
+        async with self._round_lock:
+            found = [row for row in await self._stores.tasks.find_orphans() if not self._broker.is_handling(row.id)]
             random.shuffle(found)  # so that processes which look at the same moment begin with different ones
             return sum([await self._one_alone(row) for row in found])
 
     async def _one_alone(self, row: TaskRow) -> bool:
         """As `_one`, but logs what fails for this task, so that the round goes on with the others. The next round tries again."""
-        with resume_trail(row.trace) as trail:
+        with resume_trace_context(row.trace) as trail:
             try:
-                return await self._one(row, trail)
-            except (NotKept, NotRead):  # the database says so itself
+                return await self._take_up_or_end(row, trail)
+            except (WriteFailed, ReadFailed):  # the database says so itself
                 log.debug("takeover_failed", task_id=row.id, exc_info=True)
             except Exception:  # the root of what becomes of one task
                 log.exception("takeover_failed", task_id=row.id, agent=row.agent)
             return False
 
-    async def _one(self, row: TaskRow, trail: Trail) -> bool:
+    async def _take_up_or_end(self, row: TaskRow, trail: TraceContext) -> bool:
         """Whether the task was taken up or ended; one that moved since it was looked at is not lost."""
-        record = await self._memory.tasks.record(row.tenant, row.owner, row.id)
+        record = await self._stores.tasks.read_record(row.tenant, row.owner, row.id)
         if record.row.runner != row.runner:
             return False
-        ending = Failed(LOST_HERE if row.runner == self._memory.tasks.runner else LOST, kind=OURS)
+        ending = Failed(LOST_HERE_TEXT if row.runner == self._stores.tasks.runner else LOST_TEXT, kind=GATEWAY_FAILURE)
         try:
-            if _ref(record.row.vendor_ref).task_id and await self._taken_up(record, trail):
+            if _decode_ref(record.row.vendor_ref).task_id and await self._take_up(record, trail):
                 return True
         except TaskEnded:
             return False
         except UpstreamFault as fault:
             log.warning("turn_not_taken_up", task_id=row.id, agent=row.agent, error=fault.public)
         except Killed:
-            ending = Failed(SAYS[KILLED], kind=KILLED)
-        return await self._broker.end_lost(record, ending)
+            ending = Failed(PUBLIC_TEXTS[KILLED], kind=KILLED)
+        return await self._broker.end_lost_task(record, ending)
 
-    async def _taken_up(self, record: TaskRecord, trail: Trail) -> bool:
+    async def _take_up(self, record: TaskRecord, trail: TraceContext) -> bool:
         """False where the authority does not hold any more, or the agent is not known here.
 
         Raises TaskEnded, Killed, and UpstreamFault where the agent can't be called with what is configured here.
         """
         row = record.row
         try:
-            caller = await self._callers.at_work(row.tenant, row.agent, row.grant_id)
-            target = self._broker.callees.known(caller, row.agent)  # one that is down may be back by now
-            grant = self._authority.going_on(caller, Request(invoking(row.agent), row.tenant, task_id=row.id, txn=row.txn))
-            adapter = await self._adapter(target, row)
+            caller = await self._callers.resolve_agent_in_turn(row.tenant, row.agent, row.grant_id)
+            target = self._broker.callees.find_visible(caller, row.agent)  # one that is down may be back by now
+            grant = self._authority.grant_continuation(
+                caller, RulingRequest(act_of_invoking_agent(row.agent), row.tenant, task_id=row.id, txn=row.txn)
+            )
+            adapter = await self._prepare_adapter(target, row)
         except (TokenRefused, UnknownName, UnknownKind) as error:
             log.info("turn_not_taken_up", task_id=row.id, agent=row.agent, error=type(error).__name__)
             return False
-        with self._broker.calls.prepared_turn(trail, target, row) as (onward, span):
-            call = self._ledger.calls.make(grant, target, onward, row.id, self._ledger.calls.last(caller, onward))
+        with self._broker.call_telemetry.prepared_turn(trail, target, row) as (onward, span):
+            call = self._authorizer.call_builder.build_call(
+                grant, target, onward, row.id, self._authorizer.call_builder.deadline_for(caller, onward)
+            )
             claimed = await self._claim(row, grant)
         log.info("turn_taken_up", task_id=row.id, agent=row.agent, runner=row.runner)
-        session = session_of(row) if FEATURES in target.facts else ""
-        turn = Turn(NOTHING, _ref(row.vendor_ref), stream=True, session=session)
-        held = self._memory.tasks.tail(claimed)
+        session = session_id_of(row) if FEATURES in target.facts else ""
+        turn = Turn(NO_MESSAGE, _decode_ref(row.vendor_ref), stream=True, session=session)
+        held = self._stores.tasks.live_events(claimed)
         self._broker.take_over(
-            caller, Ready(Turned(claimed, ()), turn, call, adapter, held=held, first=_Reattached(adapter, record.task()), span=span)
+            caller,
+            PreparedTurn(
+                TurnState(claimed, ()),
+                turn,
+                call,
+                adapter,
+                live_events=held,
+                reattaching_adapter=_ReattachingAdapter(adapter, record.to_task()),
+                span=span,
+            ),
         )
         return True
 
-    async def _adapter(self, target: Registration, row: TaskRow) -> Adapter:
+    async def _prepare_adapter(self, target: Registration, row: TaskRow) -> Adapter:
         """The agent's, within the contract that its turn was begun with. Raises UnknownKind."""
-        await self._outside.adapters.load(target.kind)
-        adapter = self._outside.adapters.adapter(target.kind, target.upstream)
+        await self._upstreams.adapters.load(target.kind)
+        adapter = self._upstreams.adapters.adapter(target.kind, target.upstream)
         if not target.contracts:
             return adapter
-        output = contract_of(target, await skill_of(self._memory.tasks, row)).output
-        return adapter if output is None else contracted(adapter, output, self._memory.turn_limits)
+        output = contract_of(target, await skill_begun_with(self._stores.tasks, row)).output
+        return adapter if output is None else enforce_contract(adapter, output, self._stores.turn_limits)
 
     async def _claim(self, row: TaskRow, grant: Grant) -> TaskRow:
         """The task under this process, in one commit with the decision. Raises TaskEnded when somebody else was faster."""
-        memory, record = self._memory, decision_record(grant.decision, grant.delegation.principal)
+        memory, record = self._stores, decision_record(grant.decision, grant.delegation.principal)
 
         def work(batch: Batch) -> TaskRow:
-            memory.audit.append(batch, record)
+            memory.audit.record(batch, record)
             return memory.tasks.claim(batch, row)
 
         return await memory.database.write(work)
 
 
-class _Reattached:
+class _ReattachingAdapter:
     """The Adapter of a turn that another process began. Where its agent can't be asked what became of it, it is told to stop."""
 
-    def __init__(self, inner: Adapter, known: Task) -> None:
+    def __init__(self, inner: Adapter, known_task: Task) -> None:
         self._inner = inner
-        self._known = known
+        self._known_task = known_task
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         inner = self._inner
         try:
             if not isinstance(inner, Reattachable):
                 raise CannotReattach
-            async with aclosing(cast("AsyncGenerator[Event, None]", inner.reattach(turn, self._known, call))) as events:
+            async with aclosing(cast("AsyncGenerator[Event, None]", inner.reattach(turn, self._known_task, call))) as events:
                 async for event in events:
                     yield event
         except CannotReattach:
-            stopped = await self._stopped(turn.ref or VendorRef(), call)
-            yield Failed(STOPPED if stopped else LOST, kind=OURS)
+            stopped = await self._stop_agent(turn.ref or VendorRef(), call)
+            yield Failed(STOPPED_TEXT if stopped else LOST_TEXT, kind=GATEWAY_FAILURE)
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         return await self._inner.cancel(ref, call)
 
-    async def _stopped(self, ref: VendorRef, call: Call) -> bool:
+    async def _stop_agent(self, ref: VendorRef, call: Call) -> bool:
         """Whether the agent confirms that it stopped."""
         try:
             async with asyncio.timeout(STOP_SECONDS):
@@ -170,4 +192,4 @@ class _Reattached:
             return False
 
 
-_: type[Adapter] = _Reattached
+_: type[Adapter] = _ReattachingAdapter

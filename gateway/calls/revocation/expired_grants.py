@@ -9,13 +9,13 @@ from gateway.storage.database import Batch, Database
 from gateway.storage.tables import tasks
 from policies.tables import grants
 
-KEPT_SECONDS = 30 * 86_400.0  # after a grant's own end
-AT_ONCE = 500
-ROUNDS = 20  # of one sweep, so that it ends
+GRANT_KEPT_SECONDS = 30 * 86_400.0  # after a grant's own end
+BATCH_SIZE = 500
+BATCHES_MAX = 20  # of one sweep, so that it ends
 SWEEP_SECONDS = 3600.0
 
 
-class OldGrants:
+class ExpiredGrants:
     """What was decided with them stands in the audit. One whose task still waits for somebody stays: its id is in the task's row."""
 
     def __init__(self, database: Database, now: Callable[[], int]) -> None:
@@ -25,25 +25,25 @@ class OldGrants:
 
     async def sweep(self) -> int:
         """Returns how many went. They are looked for among what readers see, so that no writer waits for that."""
-        before, gone = self._now() - int(KEPT_SECONDS * 1e6), 0
-        for _ in range(ROUNDS):
-            found = await self._database.read(lambda connection: _over(connection, before))
+        before, gone = self._now() - int(GRANT_KEPT_SECONDS * 1e6), 0
+        for _ in range(BATCHES_MAX):
+            found = await self._database.read(lambda connection: _read_expired(connection, before))
             if found:
-                await self._database.write(lambda batch, found=found: _drop(batch, found))  # type: ignore[misc]  # bound now
+                await self._database.write(lambda batch, found=found: _delete_grants(batch, found))  # type: ignore[misc]  # bound now
             gone += len(found)
-            if len(found) < AT_ONCE:
+            if len(found) < BATCH_SIZE:
                 break
         return gone
 
 
-def _over(connection: Connection, before: int) -> list[tuple[str, str]]:
+def _read_expired(connection: Connection, ended_before_us: int) -> list[tuple[str, str]]:
     states = [state.value for state in TERMINAL]
     same = (tasks.c.tenant == grants.c.tenant) & (tasks.c.id == grants.c.task_id)
     waits = select(tasks.c.id).where(same, tasks.c.state.not_in(states)).exists()
-    query = select(grants.c.tenant, grants.c.id).where(grants.c.not_after < before, ~waits).limit(AT_ONCE)
+    query = select(grants.c.tenant, grants.c.id).where(grants.c.not_after < ended_before_us, ~waits).limit(BATCH_SIZE)
     return [(row.tenant, row.id) for row in connection.execute(query).all()]
 
 
-def _drop(batch: Batch, found: list[tuple[str, str]]) -> None:
+def _delete_grants(batch: Batch, found: list[tuple[str, str]]) -> None:
     for key in found:
         batch.run("DELETE FROM grants WHERE tenant = ? AND id = ?", key)

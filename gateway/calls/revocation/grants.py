@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from gateway.calls.revocation.running import Halt
+from gateway.calls.revocation.running import RunningWorkStopper
 from gateway.calls.revocation.spool import Spool
-from gateway.storage.database import Database, NotKept
+from gateway.storage.database import Database, WriteFailed
 from policies.delegation.grants import Grants
 from policies.delegation.principal import Principal
 from policies.tables import grants as table
@@ -27,35 +27,35 @@ class Revocation:
     grants: Grants
     spool: Spool
     now: Callable[[], int]
-    halt: Halt
+    stopper: RunningWorkStopper
 
-    async def revoke(self, principal: Principal, grant_id: str, everybodys: bool) -> None:
+    async def revoke(self, principal: Principal, grant_id: str, may_revoke_others: bool) -> None:
         """`everybodys`: the caller may end other people's grants of the tenant too. Raises UnknownGrant."""
-        row = await self._row(principal.tenant, grant_id)
-        if row is None or not (everybodys or (row.issuer, row.subject) == (principal.issuer, principal.subject)):
+        row = await self._find_row(principal.tenant, grant_id)
+        if row is None or not (may_revoke_others or (row.issuer, row.subject) == (principal.issuer, principal.subject)):
             raise UnknownGrant
-        await self._end(self._record(row, principal.issuer, principal.subject))
+        await self._revoke_and_stop(self._revocation_record(row, principal.issuer, principal.subject))
 
-    async def give_back(self, tenant: str, agent: str, grant_id: str) -> None:
+    async def revoke_by_agent(self, tenant: str, agent: str, grant_id: str) -> None:
         """By the agent that was handed it; nothing happens to one that this agent was not handed, or that is nobody's."""
-        row = await self._row(tenant, grant_id)
+        row = await self._find_row(tenant, grant_id)
         if row is not None and json.loads(row.path)[-1]["agent"] == agent:
-            await self._end({**self._record(row, row.issuer, row.subject), "agent": agent})
+            await self._revoke_and_stop({**self._revocation_record(row, row.issuer, row.subject), "agent": agent})
 
-    async def _end(self, record: dict[str, Any]) -> None:
+    async def _revoke_and_stop(self, record: dict[str, Any]) -> None:
         try:
-            await self.database.write(lambda batch: self.spool.keep(batch, record))
-        except NotKept:
-            await self.spool.put(record)
-        self.grants.forget()
-        self.halt.revoked()
-        await self.halt.end_revoked()
+            await self.database.write(lambda batch: self.spool.write(batch, record))
+        except WriteFailed:
+            await self.spool.spool_record(record)
+        self.grants.invalidate()
+        self.stopper.on_revocation()
+        await self.stopper.stop_revoked()
 
-    async def _row(self, tenant: str, grant_id: str) -> Row[Any] | None:
+    async def _find_row(self, tenant: str, grant_id: str) -> Row[Any] | None:
         query = select(table).where((table.c.tenant == tenant) & (table.c.id == grant_id))
         return await self.database.read(lambda connection: connection.execute(query).first())
 
-    def _record(self, row: Row[Any], issuer: str, subject: str) -> dict[str, Any]:
+    def _revocation_record(self, row: Row[Any], issuer: str, subject: str) -> dict[str, Any]:
         return {
             "kind": "revocation",
             "at": self.now(),

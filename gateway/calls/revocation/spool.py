@@ -12,15 +12,15 @@ import msgspec
 import structlog
 from sqlalchemy import select
 
-from gateway.storage.database import Batch, Database, bump
-from policies.audit.log import Audit
+from gateway.storage.database import Batch, Database, raise_epoch
+from policies.audit.log import AuditLog
 from policies.delegation.grants import Grants
 from policies.delegation.kills import Kill, Kills
-from policies.tables import audit as audit_table
+from policies.tables import audit_records as audit_table
 
-NAME = "reductions.spool"
+FILE_NAME = "reductions.spool"
 SPOOL_SECONDS = 1.0
-AT_ONCE = 500  # records of one commit
+BATCH_SIZE = 500  # records of one commit
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 log = structlog.get_logger()
@@ -32,86 +32,86 @@ class Spool:
     Processes that share a home share the file, and whoever reaches the database first empties it.
     """
 
-    def __init__(self, home: Path, audit: Audit, grants: Grants, kills: Kills) -> None:
-        self._path = home / NAME
+    def __init__(self, home: Path, audit: AuditLog, grants: Grants, kills: Kills) -> None:
+        self._path = home / FILE_NAME
         self._audit = audit
         self._grants = grants
         self._kills = kills
-        for record in self._records():  # their ends are still to be kept
-            self._heed(record)
+        for record in self._read_records():  # their ends are still to be kept
+            self._enforce(record)
 
-    async def put(self, record: Mapping[str, Any]) -> None:
+    async def spool_record(self, record: Mapping[str, Any]) -> None:
         """Keeps a record of `kind` decision, revocation or kill, with `at`; the latter two hold here from now on."""
-        await asyncio.to_thread(self._append, record)
-        self._heed(record)
+        await asyncio.to_thread(self._append_to_file, record)
+        self._enforce(record)
         log.warning("act_spooled", kind=record["kind"], task_id=record.get("task_id", ""))
 
     async def drain(self, database: Database) -> int:
         """Moves all into the database, each record once; returns how many there were. Raises NotKept."""
         if not self._path.exists():
             return 0
-        records = self._records()
-        for first in range(0, len(records), AT_ONCE):
-            some = records[first : first + AT_ONCE]
-            await database.write(lambda batch, some=some: self._keep_all(batch, some))  # type: ignore[misc]  # bound now
-        await asyncio.to_thread(self._drop, records)
+        records = self._read_records()
+        for first in range(0, len(records), BATCH_SIZE):
+            some = records[first : first + BATCH_SIZE]
+            await database.write(lambda batch, some=some: self._write_all(batch, some))  # type: ignore[misc]  # bound now
+        await asyncio.to_thread(self._remove_records, records)
         for record in records:
-            self._kept(record)
+            self._confirm_persisted(record)
         log.info("spool_kept", count=len(records))
         return len(records)
 
-    def keep(self, batch: Batch, record: Mapping[str, Any]) -> None:
+    def write(self, batch: Batch, record: Mapping[str, Any]) -> None:
         """Keeps a record that is not kept yet, with what follows from it."""
         if record["kind"] == "revocation":
-            if not self._grants.end(batch, record["tenant"], record["grant_id"], record["at"]):
+            if not self._grants.revoke(batch, record["tenant"], record["grant_id"], record["at"]):
                 return
-            bump(batch, "grants")
+            raise_epoch(batch, "grants")
         elif record["kind"] == "kill":
-            if not self._kills.keep(batch, kill_of(record)):
+            if not self._kills.write(batch, kill_from_record(record)):
                 return
             if record["target"]["kind"] == "user":
-                _silence(batch, record["target"]["name"])
-            bump(batch, "kills")
-        elif _known(batch, record["decision_id"]):
+                _disable_webhooks(batch, record["target"]["name"])
+            raise_epoch(batch, "kills")
+        elif _is_recorded(batch, record["decision_id"]):
             return
-        self._audit.append(batch, record)
+        self._audit.record(batch, record)
 
-    def _keep_all(self, batch: Batch, records: list[dict[str, Any]]) -> None:
+    def _write_all(self, batch: Batch, records: list[dict[str, Any]]) -> None:
         for record in records:
-            self.keep(batch, {**record, "spooled": True})
+            self.write(batch, {**record, "spooled": True})
 
-    def _heed(self, record: Mapping[str, Any]) -> None:
+    def _enforce(self, record: Mapping[str, Any]) -> None:
         if record["kind"] == "revocation":
-            self._grants.refuse(record["tenant"], record["grant_id"])
+            self._grants.enforce_before_persisted(record["tenant"], record["grant_id"])
         elif record["kind"] == "kill":
-            self._kills.refuse(kill_of(record))
+            self._kills.enforce_before_persisted(kill_from_record(record))
 
-    def _kept(self, record: Mapping[str, Any]) -> None:
+    def _confirm_persisted(self, record: Mapping[str, Any]) -> None:
         if record["kind"] == "kill":
-            self._kills.heed(kill_of(record))
+            self._kills.confirm_persisted(kill_from_record(record))
             return
-        self._grants.forget(record["tenant"], record.get("grant_id", ""))
-        self._grants.heed(record["tenant"], record.get("grant_id", ""))
+        self._grants.invalidate(record["tenant"], record.get("grant_id", ""))
+        self._grants.confirm_persisted(record["tenant"], record.get("grant_id", ""))
 
-    def _append(self, record: Mapping[str, Any]) -> None:
-        with self._alone() as file:
+    def _append_to_file(self, record: Mapping[str, Any]) -> None:
+        with self._locked_file() as file:
             os.lseek(file, 0, os.SEEK_END)
             os.write(file, _encode(record) + b"\n")
             os.fsync(file)
 
-    def _records(self) -> list[dict[str, Any]]:
+    def _read_records(self) -> list[dict[str, Any]]:
         """A line that was cut by the end of a process was never answered, and is passed over."""
         if not self._path.exists():
             return []
-        with self._alone() as file:
-            return list(_read(os.pread(file, os.fstat(file).st_size, 0)))
+        with self._locked_file() as file:
+            return list(_parse_lines(os.pread(file, os.fstat(file).st_size, 0)))
 
-    def _drop(self, records: list[dict[str, Any]]) -> None:
+    def _remove_records(self, records: list[dict[str, Any]]) -> None:
         """Takes these away; what came after them stays, and what another process took away is gone already."""
         done = {_encode(record) for record in records}
-        with self._alone() as file:
+        with self._locked_file() as file:
             raw = os.pread(file, os.fstat(file).st_size, 0)
-            rest = [record for record in _read(raw) if _encode(record) not in done]
+            rest = [record for record in _parse_lines(raw) if _encode(record) not in done]
             if not rest:
                 self._path.unlink(missing_ok=True)
                 return
@@ -121,12 +121,12 @@ class Spool:
             os.fsync(file)
 
     @contextmanager
-    def _alone(self) -> Iterator[int]:
+    def _locked_file(self) -> Iterator[int]:
         """The file, for nobody else meanwhile."""
         while True:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_still(file, self._path):
+            if _is_same_file(file, self._path):
                 break
             os.close(file)
         try:
@@ -135,14 +135,14 @@ class Spool:
             os.close(file)
 
 
-def kill_of(record: Mapping[str, Any]) -> Kill:
+def kill_from_record(record: Mapping[str, Any]) -> Kill:
     """What an audit record of a kill is about."""
     target, by = record["target"], record["principal"]
     whose = f"{record['tenant']}|{by['issuer']}|{by['subject']}"
     return Kill(record["tenant"], record["kill_id"], target["kind"], target["name"], record["reason"], whose, record["at"])
 
 
-def _silence(batch: Batch, owner: str) -> None:
+def _disable_webhooks(batch: Batch, owner: str) -> None:
     """The webhooks of a person who is stopped are told nothing more."""
     whose = "EXISTS (SELECT 1 FROM push_configs c WHERE c.tenant = deliveries.tenant AND c.task_id = deliveries.task_id"
     whose += " AND c.id = deliveries.config_id AND c.owner = ?)"
@@ -151,7 +151,7 @@ def _silence(batch: Batch, owner: str) -> None:
     batch.run("UPDATE push_configs SET live = 0 WHERE owner = ? AND live = 1", (owner,))
 
 
-def _is_still(file: int, path: Path) -> bool:
+def _is_same_file(file: int, path: Path) -> bool:
     """Whether the path names this very file: another process may have emptied it away meanwhile."""
     try:
         return os.path.samestat(os.fstat(file), path.stat())
@@ -159,7 +159,7 @@ def _is_still(file: int, path: Path) -> bool:
         return False
 
 
-def _read(raw: bytes) -> Iterator[dict[str, Any]]:
+def _parse_lines(raw: bytes) -> Iterator[dict[str, Any]]:
     for line in raw.splitlines():
         try:
             yield _decode(line)
@@ -167,6 +167,6 @@ def _read(raw: bytes) -> Iterator[dict[str, Any]]:
             log.error("spool_line_unreadable", size=len(line))
 
 
-def _known(batch: Batch, decision_id: str) -> bool:
+def _is_recorded(batch: Batch, decision_id: str) -> bool:
     query = select(audit_table.c.seq).where(audit_table.c.decision_id == decision_id).limit(1)
     return batch.connection.execute(query).first() is not None

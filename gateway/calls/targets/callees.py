@@ -1,11 +1,11 @@
 """Whom a caller names: agents, servers and the front door, as they can be called or known of."""
 
-from gateway.calls.authorizer import Ledger
+from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.targets.front_door import FrontDoor
 from policies.callers import Caller
-from policies.delegation.rulings import Act, calling, invoking
-from registry.cards.card import Family, Registration, Status
-from registry.cards.server_card import as_agent
+from policies.delegation.rulings import Act, act_of_calling_tool, act_of_invoking_agent
+from registry.cards.card import Family, Registration, RegistrationStatus
+from registry.cards.server_card import with_card
 from registry.health.reachability import Absences
 from registry.names import FRONT_DOOR
 from registry.store import Registry, UnknownName
@@ -14,9 +14,9 @@ from registry.store import Registry, UnknownName
 class Callees:
     """`absences` hears of those that are down and asked for."""
 
-    def __init__(self, registry: Registry, ledger: Ledger, front_door: FrontDoor, absences: Absences) -> None:
+    def __init__(self, registry: Registry, authorizer: CallAuthorizer, front_door: FrontDoor, absences: Absences) -> None:
         self._registry = registry
-        self._ledger = ledger
+        self._authorizer = authorizer
         self._front_door = front_door
         self._absences = absences
 
@@ -25,41 +25,41 @@ class Callees:
 
         Raises UnknownName, and NotReachable for one that is down and that the caller may know of.
         """
-        found = self.entry(caller, name, family)
-        if found.status is Status.DOWN:
-            self._check_known(caller, found)
+        found = self.find_registered(caller, name, family)
+        if found.status is RegistrationStatus.DOWN:
+            self._check_visible(caller, found)
             raise self._absences.refuse(found)
         return found
 
-    def known(self, caller: Caller, agent: str) -> Registration:
+    def find_visible(self, caller: Caller, agent: str) -> Registration:
         """An agent that this caller may know of, reachable or not, for what is answered without a ruling. Raises UnknownName."""
         try:
-            found = self.entry(caller, agent, Family.AGENT)
+            found = self.find_registered(caller, agent, Family.AGENT)
         except UnknownName:
-            self._ledger.sees(caller, invoking(agent))  # takes as long as for one that is there and hidden
+            self._authorizer.can_see(caller, act_of_invoking_agent(agent))  # takes as long as for one that is there and hidden
             raise
         if agent != FRONT_DOOR:
-            self._check_known(caller, found)
+            self._check_visible(caller, found)
         return found
 
-    def entry(self, caller: Caller, name: str, family: Family) -> Registration:
+    def find_registered(self, caller: Caller, name: str, family: Family) -> Registration:
         """As it is registered, reachable or not, and whether or not the caller may know of it. Raises UnknownName."""
         if name == FRONT_DOOR and family is Family.AGENT:
             return self._front_door.registration(caller.principal.tenant)
         found = self._registry.find(caller.principal.tenant, name)
-        if found.status not in (Status.ACTIVE, Status.DOWN) or found.family is Family.VIRTUAL:
+        if found.status not in (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN) or found.family is Family.VIRTUAL:
             raise UnknownName(name)
         if family is Family.AGENT and found.family is Family.SERVER:
-            return as_agent(found)
+            return with_card(found)
         if found.family is not family:
             raise UnknownName(name)
         return found
 
-    def _check_known(self, caller: Caller, found: Registration) -> None:
-        if not self._ledger.sees(caller, act_on(found)):
+    def _check_visible(self, caller: Caller, found: Registration) -> None:
+        if not self._authorizer.can_see(caller, act_on(found)):
             raise UnknownName(found.name)
 
 
 def act_on(found: Registration) -> Act:
     """The act that decides whether a caller may know of an agent or server: to send it a message, or to call its tools."""
-    return calling(found.name, "*") if found.family is Family.SERVER else invoking(found.name)
+    return act_of_calling_tool(found.name, "*") if found.family is Family.SERVER else act_of_invoking_agent(found.name)

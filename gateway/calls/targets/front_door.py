@@ -10,21 +10,21 @@ from adapters.task import Message
 from gateway.storage.database import Database
 from gateway.storage.tables import tasks
 from policies.callers import Caller
-from policies.delegation.rulings import Act, invoking
-from registry.cards.card import Family, Registration, Status
+from policies.delegation.rulings import Act, act_of_invoking_agent
+from registry.cards.card import Family, Registration, RegistrationStatus
 from registry.cards.reader import read_card
 from registry.names import FRONT_DOOR
 from registry.routing import Routes
 from registry.store import Registry
 
 RULINGS_PER_SLICE = 100  # about 5 ms
-SKILL = {
+ROUTE_SKILL = {
     "id": "route",
     "name": "Find the right agent",
     "description": "Hands a message to the registered agent whose skills fit it best, with the rights of whoever asks.",
     "tags": ["routing", "discovery"],
 }
-DOCUMENT: dict[str, Any] = {
+CARD_DOCUMENT: dict[str, Any] = {
     "name": "Interlock",
     "description": "The front door of this gateway: say what you need, and the agent that does it gets your message.",
     "version": "1",
@@ -42,16 +42,16 @@ class NoAgentFits(Exception):
 class FrontDoor:
     """It has no rights and no tasks of its own: the task is the chosen agent's, and so is the decision."""
 
-    def __init__(self, registry: Registry, database: Database, may: Callable[[Caller, Act], bool]) -> None:
+    def __init__(self, registry: Registry, database: Database, could_allow: Callable[[Caller, Act], bool]) -> None:
         self._registry = registry
         self._routes = Routes(registry)
         self._database = database
-        self._may = may
+        self._could_allow = could_allow
 
-    def usable(self, caller: Caller) -> Iterator[Registration]:
+    def usable_agents(self, caller: Caller) -> Iterator[Registration]:
         """Yields the active agents that the caller may use."""
         for entry in self._registry.list(caller.principal.tenant, Family.AGENT):
-            if entry.status is Status.ACTIVE and self._may(caller, invoking(entry.name)):
+            if entry.status is RegistrationStatus.ACTIVE and self._could_allow(caller, act_of_invoking_agent(entry.name)):
                 yield entry
 
     async def route(self, text: str, caller: Caller, skill: str = "") -> str | None:
@@ -60,7 +60,7 @@ class FrontDoor:
         Agents are ruled on in the order of their rank until one is allowed. Other requests run between slices of rulings.
         """
         for number, entry in enumerate(self._routes.rank(caller.principal.tenant, text, skill), start=1):
-            if self._may(caller, invoking(entry.name)):
+            if self._could_allow(caller, act_of_invoking_agent(entry.name)):
                 return entry.name
             if number % RULINGS_PER_SLICE == 0:
                 await asyncio.sleep(0)
@@ -68,8 +68,8 @@ class FrontDoor:
 
     async def agent_for(self, caller: Caller, message: Message, skill: str = "") -> str:
         """Who gets a message: who has the task or the conversation already, else who fits. Raises NoAgentFits."""
-        known = await self._known(caller, message)
-        if known is None or not self._may(caller, invoking(known)):
+        known = await self._find_current_agent(caller, message)
+        if known is None or not self._could_allow(caller, act_of_invoking_agent(known)):
             text = "\n".join(part.text for part in message.parts if part.text)
             known = await self.route(text, caller, skill)
         if known is None:
@@ -78,15 +78,15 @@ class FrontDoor:
 
     def registration(self, tenant: str, caller: Caller | None = None) -> Registration:
         """The front door as an agent. For a caller it shows the skills of all agents that the caller may use: a ruling on each."""
-        document = {**DOCUMENT, "skills": [SKILL]}
+        document = {**CARD_DOCUMENT, "skills": [ROUTE_SKILL]}
         if caller is not None:
-            document["skills"] = list({skill["id"]: skill for skill in (SKILL, *self._skills(caller))}.values())
+            document["skills"] = list({skill["id"]: skill for skill in (ROUTE_SKILL, *self._usable_skills(caller))}.values())
         return Registration(
             tenant=tenant,
             name=FRONT_DOOR,
             family=Family.AGENT,
             kind="a2a",
-            status=Status.ACTIVE,
+            status=RegistrationStatus.ACTIVE,
             url="",
             owner="operator",
             ceiling=("*",),
@@ -102,17 +102,17 @@ class FrontDoor:
             updated=0,
         )
 
-    def _skills(self, caller: Caller) -> Iterator[dict[str, Any]]:
-        for entry in self.usable(caller):
+    def _usable_skills(self, caller: Caller) -> Iterator[dict[str, Any]]:
+        for entry in self.usable_agents(caller):
             for skill in entry.card.skills if entry.card else ():
-                if self._may(caller, invoking(entry.name, skill.id)):
+                if self._could_allow(caller, act_of_invoking_agent(entry.name, skill.id)):
                     yield {"id": skill.id, "name": skill.name, "description": skill.description, "tags": list(skill.tags)}
 
-    async def _known(self, caller: Caller, message: Message) -> str | None:
+    async def _find_current_agent(self, caller: Caller, message: Message) -> str | None:
         """The agent of the task that the message goes on with, or of the last one in its conversation; the caller's own ones alone."""
         if not (message.task_id or message.context_id):
             return None
-        mine = (tasks.c.tenant == caller.principal.tenant, tasks.c.owner == caller.principal.owner)
+        mine = (tasks.c.tenant == caller.principal.tenant, tasks.c.owner == caller.principal.owner_key)
         named = tasks.c.id == message.task_id if message.task_id else tasks.c.context_id == message.context_id
         query = select(tasks.c.agent).where(*mine, named).order_by(tasks.c.id.desc()).limit(1)
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.exit_codes import Failed, WrongUsage
+from gateway.cli.exit_codes import CommandFailed, WrongUsage
 from gateway.cli.local import installation as home
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from gateway.server.settings import Settings
-    from policies.audit.cuts import Cut
+    from policies.audit.cuts import AuditCut
     from policies.audit.heads import HeadsFile
 
 
@@ -29,31 +29,33 @@ def prune(
     as_json: screen.AsJson = False,
 ) -> None:
     """Remove old records, and sign what was removed: the rest stays provable. SQLite: stop the gateway first."""
-    moment, chosen = _moment(before), home.settings(config)
-    from policies.audit.cuts import carry_out, due
-    from policies.audit.cuts import records as going
+    moment, chosen = _parse_day(before), home.load_settings(config)
+    from policies.audit.cuts import delete_records, find_due_cuts
+    from policies.audit.cuts import read_records as going
 
-    with _alone(chosen) if confirmed else nullcontext(), home.reading(chosen, only=not confirmed) as connection:
-        cuts = due(connection, moment)
+    with _exclusive_access(chosen) if confirmed else nullcontext(), home.connect_to_database(chosen, read_only=not confirmed) as connection:
+        cuts = find_due_cuts(connection, moment)
         if confirmed and cuts:
             if archive is not None:
-                _archive(archive, (row for cut in cuts for row in going(connection, cut)))
-            heads = _state(chosen, connection, cuts)
-            with screen.progress("removing…"):
+                _write_archive(archive, (row for cut in cuts for row in going(connection, cut)))
+            heads = _record_cuts(chosen, connection, cuts)
+            with screen.show_progress("removing…"):
                 for cut in cuts:
-                    carry_out(connection, cut)
+                    delete_records(connection, cut)
             heads.compact()  # the last head of each chain is of a record that stays, and the statements stay too
     count = sum(cut.records for cut in cuts)
     if as_json:
-        screen.data({"removed": confirmed, "records": count, "cuts": [cut.claims(0) for cut in cuts]})
+        screen.print_json({"removed": confirmed, "records": count, "cuts": [cut.claims(0) for cut in cuts]})
     elif not confirmed:
-        screen.say(f"{screen.counted(count, 'record')} of {screen.counted(len(cuts), 'chain')} would go; add --yes to do it")
+        screen.print_text(
+            f"{screen.format_count(count, 'record')} of {screen.format_count(len(cuts), 'chain')} would go; add --yes to do it"
+        )
     else:
-        gone = f"{screen.counted(count, 'record')} of {screen.counted(len(cuts), 'chain')} removed"
-        screen.say(f"{gone}; interlock audit verify shows that nothing else is missing")
+        gone = f"{screen.format_count(count, 'record')} of {screen.format_count(len(cuts), 'chain')} removed"
+        screen.print_text(f"{gone}; interlock audit verify shows that nothing else is missing")
 
 
-def _moment(day: str) -> int:
+def _parse_day(day: str) -> int:
     """Microseconds since 1970. Raises WrongUsage."""
     try:
         at = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC)
@@ -65,25 +67,25 @@ def _moment(day: str) -> int:
 
 
 @contextmanager
-def _alone(chosen: "Settings") -> Iterator[None]:
+def _exclusive_access(settings: "Settings") -> Iterator[None]:
     """SQLite is written by one process."""
-    from gateway.storage.files.data_folder import HomeInUse, locked
+    from gateway.storage.files.data_folder import HomeInUse, lock_home
     from gateway.storage.files.database_file import lock_database_file
 
-    if home.sqlite_file(chosen) is None:
+    if home.sqlite_file(settings) is None:
         yield
         return
     try:
-        lock, file_lock = locked(chosen.home), lock_database_file(chosen.database_url, chosen.home)
+        lock, file_lock = lock_home(settings.home), lock_database_file(settings.database_url, settings.home)
     except HomeInUse as error:
-        raise Failed(str(error), "stop the gateway, prune, and start it again") from error
+        raise CommandFailed(str(error), "stop the gateway, prune, and start it again") from error
     except OSError as error:
-        raise Failed(f"{chosen.home}: {error.strerror}", "is INTERLOCK_HOME right?") from error
+        raise CommandFailed(f"{settings.home}: {error.strerror}", "is INTERLOCK_HOME right?") from error
     with lock, file_lock or nullcontext():
         yield
 
 
-def _archive(path: Path, rows: Iterable[object]) -> None:
+def _write_archive(path: Path, rows: Iterable[object]) -> None:
     try:
         path.touch(mode=0o600, exist_ok=False)
         with path.open("w", encoding="utf-8") as target:
@@ -91,36 +93,36 @@ def _archive(path: Path, rows: Iterable[object]) -> None:
     except FileExistsError:
         raise WrongUsage(f"{path} is there already", "name a new file") from None
     except OSError as error:
-        raise Failed(f"{path} was not written: {error.strerror}", "nothing was removed") from error
+        raise CommandFailed(f"{path} was not written: {error.strerror}", "nothing was removed") from error
 
 
-def _state(chosen: "Settings", connection: "Connection", cuts: "list[Cut]") -> "HeadsFile":
+def _record_cuts(settings: "Settings", connection: "Connection", cuts: "list[AuditCut]") -> "HeadsFile":
     """Signed statements come first, durably, beside the heads; and the audit itself tells of each cut, in a chain of its own."""
-    from policies.audit.cuts import TYPE
+    from policies.audit.cuts import CUT_JWT_TYPE
     from policies.audit.heads import HeadsFile
-    from policies.audit.log import Audit
+    from policies.audit.log import AuditLog
     from policies.ids import new_id, now_us
 
-    heads = HeadsFile(chosen.home / "audit.heads", home.keys(chosen), now_us)
-    audit, batch = Audit(new_id("a"), now_us), _Rows(connection)
-    audit.open(connection, batch)
+    heads = HeadsFile(settings.home / "audit.heads", home.open_signing_keys(settings), now_us)
+    audit, batch = AuditLog(new_id("a"), now_us), _ImmediateInserts(connection)
+    audit.begin_chain(connection, batch)
     for cut in cuts:
         told = cut.claims(now_us())
-        heads.note(told, TYPE)
-        audit.append(batch, {"kind": "cut", "tenant": "", "decision_id": "", "txn": "", "cut": told})
+        heads.write_statement(told, CUT_JWT_TYPE)
+        audit.record(batch, {"kind": "cut", "tenant": "", "decision_id": "", "txn": "", "cut": told})
     connection.commit()
-    audit.committed()
-    heads.keep(audit.head)
+    audit.on_commit()
+    heads.write_head(audit.head)
     return heads
 
 
-class _Rows:
+class _ImmediateInserts:
     """Inserts at once."""
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
 
     def add(self, table: object, row: dict[str, object]) -> None:
-        from policies.tables import audit
+        from policies.tables import audit_records
 
-        self._connection.execute(audit.insert().values(row))
+        self._connection.execute(audit_records.insert().values(row))

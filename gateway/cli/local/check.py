@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.cli import output as screen
-from gateway.cli.exit_codes import Failed, Stop
+from gateway.cli.exit_codes import CommandError, CommandFailed
 from gateway.cli.local import configuration_check as examine
 from gateway.cli.local import installation as home
 
@@ -31,47 +31,47 @@ class Finding:
 
 def check(config: home.Config = None, as_json: screen.AsJson = False) -> None:
     """Verify settings, packages, folders, keys, database and policies."""
-    with screen.progress("checking…"):
-        findings = list(findings_of(config))
+    with screen.show_progress("checking…"):
+        findings = list(collect_findings(config))
     bad = [finding for finding in findings if not finding.ok]
     if as_json:
-        screen.data({"ok": not bad, "checks": [asdict(finding) for finding in findings]})
+        screen.print_json({"ok": not bad, "checks": [asdict(finding) for finding in findings]})
     else:
         rows = [(f.name, "problem" if not f.ok else "look" if f.todo else "ok", f.detail, f.todo) for f in findings]
-        screen.table(["check", "outcome", "found", "what to do"], rows)
+        screen.print_table(["check", "outcome", "found", "what to do"], rows)
     if bad:
-        raise Failed(f"{len(bad)} of {len(findings)} checks found a problem")
+        raise CommandFailed(f"{len(bad)} of {len(findings)} checks found a problem")
 
 
-def findings_of(config: Path | None) -> Iterator[Finding]:
+def collect_findings(config: Path | None) -> Iterator[Finding]:
     """Looks at one thing after another; without settings there is little else to look at."""
-    yield from owners()
+    yield from check_package_owners()
     try:
-        chosen = home.settings(config)
-    except Stop as stop:
+        chosen = home.load_settings(config)
+    except CommandError as stop:
         yield Finding("settings", False, stop.message, "correct the setting")
         return
-    yield Finding("settings", True, f"{chosen.public_url}, development issuer {'on' if chosen.development else 'off'}")
-    for trouble in examine.troubles(chosen, os.environ):
-        yield Finding(trouble.where, not trouble.fatal, trouble.problem, trouble.todo)
+    yield Finding("settings", True, f"{chosen.public_url}, development issuer {'on' if chosen.is_development else 'off'}")
+    for trouble in examine.find_problems(chosen, os.environ):
+        yield Finding(trouble.field, not trouble.is_fatal, trouble.problem, trouble.todo)
     looks: tuple[tuple[str, Callable[[Settings], Finding]], ...] = (
-        ("home", _home),
-        ("keys", _keys),
-        ("vault keys", _vault),
-        ("database", _database),
-        ("policies", _policies),
-        ("sandbox", _sandbox),
+        ("home", _check_home),
+        ("keys", _check_keys),
+        ("vault keys", _check_vault),
+        ("database", _check_database),
+        ("policies", _check_policies),
+        ("sandbox", _check_sandbox),
     )
     for name, look in looks:
         try:
             yield look(chosen)
-        except Stop as stop:
+        except CommandError as stop:
             yield Finding(name, False, stop.message, stop.todo)
         except OSError as error:
             yield Finding(name, False, str(error), "look at owner and modes of this path")
 
 
-def owners() -> Iterator[Finding]:
+def check_package_owners() -> Iterator[Finding]:
     """Our top-level names are generic: another distribution with the same name would overwrite or shadow ours unseen."""
     from importlib.metadata import packages_distributions
     from importlib.util import find_spec
@@ -92,49 +92,49 @@ def owners() -> Iterator[Finding]:
             yield Finding(f"package {package}", True, f"{DISTRIBUTION}, in {here}")
 
 
-def _home(chosen: "Settings") -> Finding:
-    if not chosen.home.exists():
-        return Finding("home", True, f"{chosen.home} will be made by interlock serve")
-    if not chosen.home.is_dir():
-        return Finding("home", False, f"{chosen.home} is no folder", "set INTERLOCK_HOME to a folder")
-    mode = stat.S_IMODE(chosen.home.stat().st_mode)
+def _check_home(settings: "Settings") -> Finding:
+    if not settings.home.exists():
+        return Finding("home", True, f"{settings.home} will be made by interlock serve")
+    if not settings.home.is_dir():
+        return Finding("home", False, f"{settings.home} is no folder", "set INTERLOCK_HOME to a folder")
+    mode = stat.S_IMODE(settings.home.stat().st_mode)
     if mode & 0o002:
-        return Finding("home", False, f"{chosen.home} may be written by everybody", f"chmod 700 {chosen.home}")
-    return Finding("home", True, f"{chosen.home}")
+        return Finding("home", False, f"{settings.home} may be written by everybody", f"chmod 700 {settings.home}")
+    return Finding("home", True, f"{settings.home}")
 
 
-def _keys(chosen: "Settings") -> Finding:
-    folder = chosen.home / "keys"
+def _check_keys(settings: "Settings") -> Finding:
+    folder = settings.home / "keys"
     if not folder.exists():
         return Finding("keys", True, "will be made by interlock serve")
     for path in (folder, *sorted(folder.glob("*.json"))):
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             return Finding("keys", False, f"{path} is open to others", f"chmod go= {path}; then interlock keys rotate")
-    return Finding("keys", True, f"{home.keys(chosen).active} signs")
+    return Finding("keys", True, f"{home.open_signing_keys(settings).active_kid} signs")
 
 
-def _vault(chosen: "Settings") -> Finding:
-    if not chosen.vault.keys and not (chosen.home / "keys" / "vault").exists():
+def _check_vault(settings: "Settings") -> Finding:
+    if not settings.vault.keys and not (settings.home / "keys" / "vault").exists():
         return Finding("vault keys", True, "will be made by interlock serve")
-    home.vault_keys(chosen)
-    return Finding("vault keys", True, "from vault.keys" if chosen.vault.keys else f"in {chosen.home / 'keys' / 'vault'}")
+    home.open_vault_keys(settings)
+    return Finding("vault keys", True, "from vault.keys" if settings.vault.keys else f"in {settings.home / 'keys' / 'vault'}")
 
 
-def _database(chosen: "Settings") -> Finding:
+def _check_database(settings: "Settings") -> Finding:
     from gateway.server.composition.storage import check_revision
     from gateway.storage.database import Database, engine_for
     from gateway.storage.database_start import DatabaseUnusable
     from gateway.storage.files.lost_records import refuse_lost_records
     from gateway.storage.migrations import HEAD
 
-    file, heads = home.sqlite_file(chosen), chosen.home / "audit.heads"
-    database = Database(engine_for(chosen.database_url))
+    file, heads = home.sqlite_file(settings), settings.home / "audit.heads"
+    database = Database(engine_for(settings.database_url))
     try:
         if heads.exists():
-            refuse_lost_records(database.engine, heads, home.keys(chosen))
+            refuse_lost_records(database.engine, heads, home.open_signing_keys(settings))
         if file is not None and not file.exists():
             return Finding("database", True, "will be made by interlock serve")
-        with home.reading(chosen) as connection:
+        with home.connect_to_database(settings) as connection:
             connection.exec_driver_sql("SELECT 1")
         revision = check_revision(database)
     except DatabaseUnusable as error:
@@ -146,23 +146,30 @@ def _database(chosen: "Settings") -> Finding:
     return Finding("database", True, f"at {revision}")
 
 
-def _policies(chosen: "Settings") -> Finding:
-    from policies.cedar.engine import BadPolicy, load
+def _check_policies(settings: "Settings") -> Finding:
+    from policies.cedar.engine import BadPolicy, load_rules
 
     try:
-        rules = load(chosen.roles, Path(chosen.policies) if chosen.policies else None)
+        rules = load_rules(settings.roles, Path(settings.policies) if settings.policies else None)
     except BadPolicy as error:
         return Finding("policies", False, str(error), "correct the file; interlock policy check")
-    return Finding("policies", True, f"{len(rules.names)} policies, version {rules.version}", "; ".join(rules.doubts))
+    return Finding("policies", True, f"{len(rules.id_by_key)} policies, version {rules.version}", "; ".join(rules.warnings))
 
 
-def _sandbox(chosen: "Settings") -> Finding:
-    from adapters.sandbox.isolation import isolation
-    from gateway.server.composition.sandbox import wanted
+def _check_sandbox(settings: "Settings") -> Finding:
+    from adapters.sandbox.isolation import find_isolation
+    from gateway.server.composition.sandbox import is_offered
 
-    found, todo = isolation(), "apt-get install bubblewrap, and allow user namespaces"
-    if chosen.sandbox == "off":
+    found, todo = find_isolation(), "apt-get install bubblewrap, and allow user namespaces"
+    if settings.sandbox == "off":
         return Finding("sandbox", True, "off")
-    if not wanted(chosen, found):
-        return Finding("sandbox", chosen.sandbox == "auto", f"not offered: {found.why}", todo if found.works else "install pydantic-monty")
-    return Finding("sandbox", True, f"isolated by {found.kind}" + (f": {found.why}" if found.why else ""), "" if found.strong else todo)
+    if not is_offered(settings, found):
+        return Finding(
+            "sandbox",
+            settings.sandbox == "auto",
+            f"not offered: {found.weakness}",
+            todo if found.is_available else "install pydantic-monty",
+        )
+    return Finding(
+        "sandbox", True, f"isolated by {found.kind}" + (f": {found.weakness}" if found.weakness else ""), "" if found.is_strong else todo
+    )

@@ -14,190 +14,198 @@ if TYPE_CHECKING:
     from gateway.server.settings import Settings
 
 PREFIX = "INTERLOCK_"
-OURS = frozenset({"INTERLOCK_URL", "INTERLOCK_TOKEN", "INTERLOCK_SERVING"})  # of the command line, and of the gateway for its workers
-OTHERS = frozenset({"INTERLOCK_CLIENT_ID", "INTERLOCK_CLIENT_SECRET", "INTERLOCK_SECRET"})  # of agents behind the gateway
+OWN_VARIABLES = frozenset(
+    {"INTERLOCK_URL", "INTERLOCK_TOKEN", "INTERLOCK_SERVING"}
+)  # of the command line, and of the gateway for its workers
+AGENT_VARIABLES = frozenset({"INTERLOCK_CLIENT_ID", "INTERLOCK_CLIENT_SECRET", "INTERLOCK_SECRET"})  # of agents behind the gateway
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class SettingsProblem:
     """`fatal`: the gateway can't do what is asked. Else it works, but hardly as somebody meant it."""
 
-    where: str
+    field: str
     problem: str
     todo: str
-    fatal: bool = True
+    is_fatal: bool = True
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.problem}"
+        return f"{self.field}: {self.problem}"
 
 
-def troubles(chosen: "Settings", environment: Mapping[str, str]) -> Iterator[Trouble]:
+def find_problems(settings: "Settings", environment: Mapping[str, str]) -> Iterator[SettingsProblem]:
     """All that is found, in the order of the file."""
-    yield from strangers(environment)
-    yield from _exposed(chosen)
-    yield from _folders(chosen)
-    yield from _metrics_token(chosen)
-    yield from _issuers(chosen)
-    yield from _roles(chosen)
-    yield from _seeds(chosen)
+    yield from find_unknown_variables(environment)
+    yield from _check_exposure(settings)
+    yield from _check_folders(settings)
+    yield from _metrics_token(settings)
+    yield from _check_issuers(settings)
+    yield from _check_roles(settings)
+    yield from _check_entries(settings)
 
 
-def _exposed(chosen: "Settings") -> Iterator[Trouble]:
+def _check_exposure(settings: "Settings") -> Iterator[SettingsProblem]:
     """What is meant for one machine and is on a network."""
     from gateway.server.settings import LOOPBACK
 
-    if chosen.host in LOOPBACK:
+    if settings.host in LOOPBACK:
         return
-    if chosen.development:
-        problem = f"whoever can read {chosen.home} is anybody they like here, on a network"
-        yield Trouble("identity.development", problem, "set identity.issuers; this is for a try", fatal=False)
+    if settings.is_development:
+        problem = f"whoever can read {settings.home} is anybody they like here, on a network"
+        yield SettingsProblem("identity.development", problem, "set identity.issuers; this is for a try", is_fatal=False)
         return
-    public = urlsplit(chosen.public_url)
-    if not chosen.server.public_url:
-        problem = f"{chosen.host} is on a network, and clients there can't know the gateway by an address"
-        yield Trouble("server.public_url", problem, "set it to the https:// address that clients use")
+    public = urlsplit(settings.public_url)
+    if not settings.server.public_url:
+        problem = f"{settings.host} is on a network, and clients there can't know the gateway by an address"
+        yield SettingsProblem("server.public_url", problem, "set it to the https:// address that clients use")
     elif public.scheme != "https" and public.hostname not in LOOPBACK:
         todo = "end TLS before the gateway, and set server.public_url to the https:// address that clients use"
-        yield Trouble("server.public_url", f"{chosen.public_url} would have tokens cross a network for everybody to read", todo)
+        yield SettingsProblem("server.public_url", f"{settings.public_url} would have tokens cross a network for everybody to read", todo)
 
 
-def _folders(chosen: "Settings") -> Iterator[Trouble]:
+def _check_folders(settings: "Settings") -> Iterator[SettingsProblem]:
     """The folder of a SQLite file that the settings name: the gateway makes its home, and no other folder."""
-    if chosen.database.url.startswith("sqlite:///"):
-        folder = Path(chosen.database.url.removeprefix("sqlite:///")).absolute().parent
+    if settings.database.url.startswith("sqlite:///"):
+        folder = Path(settings.database.url.removeprefix("sqlite:///")).absolute().parent
         if not folder.is_dir():
-            yield Trouble("database.url", f"there is no folder {folder}", "make it, or correct database.url")
+            yield SettingsProblem("database.url", f"there is no folder {folder}", "make it, or correct database.url")
         elif not os.access(folder, os.W_OK):
-            yield Trouble("database.url", f"this user may not write in {folder}", "let them, or correct database.url")
+            yield SettingsProblem("database.url", f"this user may not write in {folder}", "let them, or correct database.url")
 
 
-def _metrics_token(chosen: "Settings") -> Iterator[Trouble]:
+def _metrics_token(chosen: "Settings") -> Iterator[SettingsProblem]:
     """A scrape token that is absent, or so short that it could be guessed."""
     from adapters.contract import UpstreamFault
     from gateway.ingress.http.scrape_token import SHORTEST
-    from gateway.server.settings import given_text
+    from gateway.server.settings import resolve_credential
 
     if not chosen.telemetry.metrics_token:
         return
     where = "telemetry.metrics_token"
     try:
-        token = given_text(chosen.telemetry.metrics_token)
+        token = resolve_credential(chosen.telemetry.metrics_token)
     except (UpstreamFault, OSError, UnicodeDecodeError) as error:
-        yield Trouble(where, getattr(error, "detail", "") or str(error), "put the token there, or leave telemetry.metrics_token away")
+        yield SettingsProblem(
+            where, getattr(error, "detail", "") or str(error), "put the token there, or leave telemetry.metrics_token away"
+        )
         return
     if len(token) < SHORTEST:
-        yield Trouble(where, f"the token has fewer than {SHORTEST} characters", "make one with: openssl rand -hex 32")
+        yield SettingsProblem(where, f"the token has fewer than {SHORTEST} characters", "make one with: openssl rand -hex 32")
 
 
-def _issuers(chosen: "Settings") -> Iterator[Trouble]:
+def _check_issuers(settings: "Settings") -> Iterator[SettingsProblem]:
     """Providers that can't be told apart, or whose people can't be put into tenants."""
-    given = chosen.identity.issuers
+    given = settings.identity.issuers
     names = Counter(issuer.issuer for issuer in given)
     for index, issuer in enumerate(given):
         where = f"identity.issuers[{index}] {issuer.issuer}"
         if names[issuer.issuer] > 1:
-            yield Trouble(where, "two entries have this issuer", "leave one of them away")
-        if not issuer.issuer or "|" in issuer.issuer or issuer.issuer == chosen.public_url:
-            yield Trouble(where, "an issuer needs a name of its own, without |", "write the `iss` of its tokens")
+            yield SettingsProblem(where, "two entries have this issuer", "leave one of them away")
+        if not issuer.issuer or "|" in issuer.issuer or issuer.issuer == settings.public_url:
+            yield SettingsProblem(where, "an issuer needs a name of its own, without |", "write the `iss` of its tokens")
         if urlsplit(issuer.jwks_url).scheme not in ("http", "https"):
-            yield Trouble(f"{where}: jwks_url", f"{issuer.jwks_url!r} is not an address", "write the https:// address of its keys")
+            yield SettingsProblem(f"{where}: jwks_url", f"{issuer.jwks_url!r} is not an address", "write the https:// address of its keys")
         if len(issuer.tenants) > 1 and not issuer.tenant_claim:
-            yield Trouble(where, "several tenants need a tenant_claim", "name the claim that says which")
+            yield SettingsProblem(where, "several tenants need a tenant_claim", "name the claim that says which")
 
 
-def strangers(environment: Mapping[str, str]) -> Iterator[Trouble]:
+def find_unknown_variables(environment: Mapping[str, str]) -> Iterator[SettingsProblem]:
     """Variables that look like settings and are none."""
     from gateway.server.settings import Settings
 
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     for name in sorted(environment):
-        if not name.upper().startswith(PREFIX) or name in OURS | OTHERS or name.upper().partition("__")[0] in known:
+        if not name.upper().startswith(PREFIX) or name in OWN_VARIABLES | AGENT_VARIABLES or name.upper().partition("__")[0] in known:
             continue
-        near = difflib.get_close_matches(name.upper(), [*known, *OURS], n=1)
-        yield Trouble(name, "no setting has this name", f"is {near[0]} meant?" if near else "unset it; see docs/settings.md", fatal=False)
+        near = difflib.get_close_matches(name.upper(), [*known, *OWN_VARIABLES], n=1)
+        yield SettingsProblem(
+            name, "no setting has this name", f"is {near[0]} meant?" if near else "unset it; see docs/settings.md", is_fatal=False
+        )
 
 
-def _roles(chosen: "Settings") -> Iterator[Trouble]:
+def _check_roles(settings: "Settings") -> Iterator[SettingsProblem]:
     from policies.delegation.permissions import BadPermission, Permissions
 
-    for role, texts in chosen.roles.items():
+    for role, texts in settings.roles.items():
         try:
-            Permissions.of(texts)
+            Permissions.parse(texts)
         except BadPermission as error:
-            yield Trouble(f"roles.{role}", str(error), "see docs/permissions.md")
-    for user, given in chosen.users.items():
+            yield SettingsProblem(f"roles.{role}", str(error), "see docs/permissions.md")
+    for user, given in settings.users.items():
         for role in given.roles:
-            if role not in chosen.roles:
-                near = difflib.get_close_matches(role, chosen.roles, n=1)
-                yield Trouble(
+            if role not in settings.roles:
+                near = difflib.get_close_matches(role, settings.roles, n=1)
+                yield SettingsProblem(
                     f"users.{user}.roles",
                     f"there is no role {role!r}, so it permits nothing",
-                    f"is {near[0]} meant?" if near else f"add {role} to roles; there are {', '.join(chosen.roles)}",
-                    fatal=False,
+                    f"is {near[0]} meant?" if near else f"add {role} to roles; there are {', '.join(settings.roles)}",
+                    is_fatal=False,
                 )
 
 
-def _seeds(chosen: "Settings") -> Iterator[Trouble]:
-    families: tuple[tuple[str, Sequence[Any]], ...] = (("agents", chosen.agents), ("servers", chosen.servers))
-    names = Counter([*(seed.name for _, seeds in families for seed in seeds), *(seed.name for seed in chosen.virtual)])
+def _check_entries(settings: "Settings") -> Iterator[SettingsProblem]:
+    families: tuple[tuple[str, Sequence[Any]], ...] = (("agents", settings.agents), ("servers", settings.servers))
+    names = Counter([*(seed.name for _, seeds in families for seed in seeds), *(seed.name for seed in settings.virtual)])
     for family, seeds in families:
         for index, seed in enumerate(seeds):
             where = f"{family}[{index}] {seed.name}"
             if names[seed.name] > 1:
-                yield Trouble(where, "two entries have this name", "agents and servers share their names: give each its own")
-            yield from _named(where, seed)
-            yield from _ceiling(where, seed)
-            yield from _target(where, seed)
-            yield from _shared(where, seed)
-            yield from _unset(where, {"upstream": seed.upstream, "env": getattr(seed, "env", {})})
+                yield SettingsProblem(where, "two entries have this name", "agents and servers share their names: give each its own")
+            yield from _check_name(where, seed)
+            yield from _check_ceiling(where, seed)
+            yield from _check_target(where, seed)
+            yield from _check_shared_account(where, seed)
+            yield from _check_references(where, {"upstream": seed.upstream, "env": getattr(seed, "env", {})})
 
 
-def _named(where: str, seed: Any) -> Iterator[Trouble]:
+def _check_name(field: str, entry: Any) -> Iterator[SettingsProblem]:
     from registry.names import BadName, check_name
 
     try:
-        check_name(seed.name)
+        check_name(entry.name)
     except BadName as error:
-        yield Trouble(where, str(error), "give it another name")
+        yield SettingsProblem(field, str(error), "give it another name")
 
 
-def _ceiling(where: str, seed: Any) -> Iterator[Trouble]:
+def _check_ceiling(field: str, entry: Any) -> Iterator[SettingsProblem]:
     from policies.delegation.permissions import BadPermission, Permissions
 
     try:
-        Permissions.of(seed.ceiling)
+        Permissions.parse(entry.ceiling)
     except BadPermission as error:
-        yield Trouble(f"{where}: ceiling", str(error), "see docs/permissions.md")
+        yield SettingsProblem(f"{field}: ceiling", str(error), "see docs/permissions.md")
 
 
-def _unset(where: str, given: Any, path: str = "") -> Iterator[Trouble]:
+def _check_references(field: str, texts: Any, path: str = "") -> Iterator[SettingsProblem]:
     """Texts that stand for a variable or a file which is not there: an empty credential would be sent instead."""
-    if isinstance(given, dict):
-        for name, value in given.items():
-            yield from _unset(where, value, f"{path}.{name}" if path else str(name))
-    elif isinstance(given, list):
-        for index, value in enumerate(given):
-            yield from _unset(where, value, f"{path}[{index}]")
-    elif isinstance(given, str) and given.startswith("env:"):
-        name = given.removeprefix("env:")
+    if isinstance(texts, dict):
+        for name, value in texts.items():
+            yield from _check_references(field, value, f"{path}.{name}" if path else str(name))
+    elif isinstance(texts, list):
+        for index, value in enumerate(texts):
+            yield from _check_references(field, value, f"{path}[{index}]")
+    elif isinstance(texts, str) and texts.startswith("env:"):
+        name = texts.removeprefix("env:")
         if name not in os.environ or (path.startswith("upstream") and not os.environ[name]):
-            yield Trouble(f"{where}: {path}", f"the environment has no variable {name}", f"set {name} for the gateway")
+            yield SettingsProblem(f"{field}: {path}", f"the environment has no variable {name}", f"set {name} for the gateway")
 
 
-def _shared(where: str, seed: Any) -> Iterator[Trouble]:
+def _check_shared_account(field: str, entry: Any) -> Iterator[SettingsProblem]:
     """Credentials that everybody who may call it shares, which nobody said aloud."""
-    if seed.upstream.get("headers") and "account" not in seed.upstream and "auth" not in seed.upstream:
+    if entry.upstream.get("headers") and "account" not in entry.upstream and "auth" not in entry.upstream:
         problem = "its upstream.headers are one account, which everybody who may call it shares"
         todo = "say so with upstream.account: service; or with account: person and auth: {} each person connects their own"
-        yield Trouble(f"{where}: upstream", problem, todo, fatal=False)
+        yield SettingsProblem(f"{field}: upstream", problem, todo, is_fatal=False)
 
 
-def _target(where: str, seed: Any) -> Iterator[Trouble]:
+def _check_target(field: str, entry: Any) -> Iterator[SettingsProblem]:
     """One of url and card, or of url and command."""
-    other = "card" if hasattr(seed, "card") else "command"
-    if bool(seed.url) == bool(getattr(seed, other)):
-        yield Trouble(where, f"one of url and {other} is needed", f"write url: http://… or {other}: …, and not both")
-    if seed.url and urlsplit(seed.url).scheme not in ("http", "https", "grpc", "grpcs"):
-        yield Trouble(f"{where}: url", f"{seed.url!r} is not an address", f"is http://{seed.url} meant?")
-    if other == "command" and seed.command and shutil.which(seed.command) is None:
-        yield Trouble(f"{where}: command", f"there is no program {seed.command!r} on the PATH", "install it, or write its whole path")
+    other = "card" if hasattr(entry, "card") else "command"
+    if bool(entry.url) == bool(getattr(entry, other)):
+        yield SettingsProblem(field, f"one of url and {other} is needed", f"write url: http://… or {other}: …, and not both")
+    if entry.url and urlsplit(entry.url).scheme not in ("http", "https", "grpc", "grpcs"):
+        yield SettingsProblem(f"{field}: url", f"{entry.url!r} is not an address", f"is http://{entry.url} meant?")
+    if other == "command" and entry.command and shutil.which(entry.command) is None:
+        yield SettingsProblem(
+            f"{field}: command", f"there is no program {entry.command!r} on the PATH", "install it, or write its whole path"
+        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.exit_codes import Failed
+from gateway.cli.exit_codes import CommandFailed
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -19,91 +19,93 @@ if TYPE_CHECKING:
 Config = Annotated[Path | None, typer.Option("--config", help="The configuration file (default: interlock.yaml, where it exists).")]
 
 
-def settings(config: Path | None, **flags: str | int | None) -> "Settings":
+def load_settings(config: Path | None, **flags: str | int | None) -> "Settings":
     from gateway.server.settings import BadSettings
     from gateway.server.settings_sources import load_settings
 
     try:
         return load_settings(config, **flags)
     except BadSettings as error:
-        raise Failed(str(error), "correct the setting; interlock check looks at all of them") from error
+        raise CommandFailed(str(error), "correct the setting; interlock check looks at all of them") from error
 
 
-def keys(chosen: "Settings", create: bool = False) -> "SigningKeys":
+def open_signing_keys(settings: "Settings", create: bool = False) -> "SigningKeys":
     """The signing keys. Only commands that may come before the gateway's first start make them."""
     from policies.keys.key_folder import KeysUnusable
     from policies.keys.signing import SigningKeys
 
-    folder = chosen.home / "keys"
+    folder = settings.home / "keys"
     if not create and not folder.is_dir():
-        raise Failed(f"there are no keys in {folder}", "is INTERLOCK_HOME right? the first interlock serve makes the keys")
+        raise CommandFailed(f"there are no keys in {folder}", "is INTERLOCK_HOME right? the first interlock serve makes the keys")
     try:
-        return SigningKeys.open(chosen.home)
+        return SigningKeys.open(settings.home)
     except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
-        raise Failed(f"INTERLOCK_HOME is {chosen.home}, where no folder can be: {error.strerror}", "set it to a folder of yours") from error
+        raise CommandFailed(
+            f"INTERLOCK_HOME is {settings.home}, where no folder can be: {error.strerror}", "set it to a folder of yours"
+        ) from error
     except (KeysUnusable, OSError) as error:
-        raise Failed(str(error), "look at the folder's owner and modes; interlock check says what is expected") from error
+        raise CommandFailed(str(error), "look at the folder's owner and modes; interlock check says what is expected") from error
 
 
-def vault_keys(chosen: "Settings") -> "VaultKeys":
+def open_vault_keys(settings: "Settings") -> "VaultKeys":
     """Those that seal credentials. They are made with the signing keys, at the first start."""
-    from gateway.server.settings import variable
+    from gateway.server.settings import environment_value
     from policies.keys.key_folder import KeysUnusable
-    from policies.vault.wrapping_keys import VaultKeys, given_keys
+    from policies.vault.wrapping_keys import VaultKeys, read_configured_keys
 
     try:
-        return VaultKeys.open(chosen.home, given_keys(chosen.vault.keys, variable))
+        return VaultKeys.open(settings.home, read_configured_keys(settings.vault.keys, environment_value))
     except (KeysUnusable, OSError) as error:
-        raise Failed(str(error), "look at vault.keys, or at the owner and modes of keys/vault") from error
+        raise CommandFailed(str(error), "look at vault.keys, or at the owner and modes of keys/vault") from error
 
 
 @contextmanager
-def engine(chosen: "Settings") -> Iterator["Engine"]:
+def open_engine(settings: "Settings") -> Iterator["Engine"]:
     """Of a database that is there and at the newest schema."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from gateway.storage.database import engine_for
 
-    made = engine_for(chosen.database_url)
+    made = engine_for(settings.database_url)
     try:
         yield made
     except SQLAlchemyError as error:
-        raise Failed(f"the database did not take it: {type(error).__name__}", "interlock check; then interlock migrate") from error
+        raise CommandFailed(f"the database did not take it: {type(error).__name__}", "interlock check; then interlock migrate") from error
     finally:
         made.dispose()
 
 
-def sqlite_file(chosen: "Settings") -> Path | None:
+def sqlite_file(settings: "Settings") -> Path | None:
     """The database's file, or None on Postgres."""
     from sqlalchemy.engine import make_url
 
-    url = make_url(chosen.database_url)
+    url = make_url(settings.database_url)
     return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
 
 @contextmanager
-def reading(chosen: "Settings", only: bool = True) -> Iterator["Connection"]:
+def connect_to_database(settings: "Settings", read_only: bool = True) -> Iterator["Connection"]:
     """A connection that only reads, or with `only` false writes too. The database is not made, and not migrated, by this."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from gateway.storage.database import engine_for
-    from gateway.storage.database_start import problem_of, unusable
+    from gateway.storage.database_start import describe_unusable, problem_of
 
-    url = chosen.database_url
+    url = settings.database_url
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
-        raise Failed(
+        raise CommandFailed(
             f"there is no database {url.removeprefix('sqlite:///')}", "is INTERLOCK_HOME right? the first interlock serve makes it"
         )
-    engine = engine_for(chosen.database_url)
+    engine = engine_for(settings.database_url)
     try:
         connection = engine.connect()
     except SQLAlchemyError as error:
-        found = unusable(engine, error)
-        raise Failed(str(found), found.todo) from error
+        found = describe_unusable(engine, error)
+        raise CommandFailed(str(found), found.todo) from error
     try:
         with connection:
-            yield connection.execution_options(interlock_read=True) if only else connection
+            yield connection.execution_options(interlock_read=True) if read_only else connection
     except SQLAlchemyError as error:
-        raise Failed(f"the database can't be read: {problem_of(error)}", "interlock check; then interlock migrate") from error
+        raise CommandFailed(f"the database can't be read: {problem_of(error)}", "interlock check; then interlock migrate") from error
     finally:
         engine.dispose()

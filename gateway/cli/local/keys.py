@@ -15,31 +15,32 @@ app = typer.Typer(help="The gateway's keys, to sign with and to seal credentials
 @app.command("list")
 def list_keys(config: home.Config = None, as_json: screen.AsJson = False) -> None:
     """Show the keys: of those that sign the last made does, those before verify for a day; credentials are sealed with the active one."""
-    chosen = home.settings(config)
-    ring = home.keys(chosen)
+    chosen = home.load_settings(config)
+    ring = home.open_signing_keys(chosen)
     from policies.keys.key_folder import KeyFolder
 
     items = [
         {
             "use": "sign",
             "kid": stored.vetted.kid,
-            "state": "active" if stored.vetted.kid == ring.active else "retired",
-            "created": _time(stored.created / 1e6),
-            "retired": None if stored.retired is None else _time(stored.retired),
+            "state": "active" if stored.vetted.kid == ring.active_kid else "retired",
+            "created": _format_time(stored.created / 1e6),
+            "retired": None if stored.retired_at is None else _format_time(stored.retired_at),
         }
         for stored in reversed(KeyFolder(chosen.home / "keys").read())
     ]
     items += [
-        {"use": "seal", "kid": kek.id, "state": "old" if number else "active", "created": _time(kek.created / 1e6), "retired": None}
-        for number, kek in enumerate(home.vault_keys(chosen).all)
+        {"use": "seal", "kid": kek.id, "state": "old" if number else "active", "created": _format_time(kek.created / 1e6), "retired": None}
+        for number, kek in enumerate(home.open_vault_keys(chosen).all)
     ]
     if as_json:
-        screen.data({"items": items})
+        screen.print_json({"items": items})
         return
     rows = [
-        (one["use"], one["kid"], one["state"], screen.moment(one["created"] or ""), screen.moment(one["retired"] or "")) for one in items
+        (one["use"], one["kid"], one["state"], screen.format_time(one["created"] or ""), screen.format_time(one["retired"] or ""))
+        for one in items
     ]
-    screen.table(["use", "kid", "state", "created", "retired"], rows)
+    screen.print_table(["use", "kid", "state", "created", "retired"], rows)
 
 
 @app.command()
@@ -52,41 +53,41 @@ def rotate(
     if vault:
         _rotate_vault(config, as_json)
         return
-    kid = home.keys(home.settings(config)).rotate()
+    kid = home.open_signing_keys(home.load_settings(config)).rotate()
     if as_json:
-        screen.data({"kid": kid})
+        screen.print_json({"kid": kid})
         return
-    screen.say(kid)
-    screen.note("this key signs from now on; what the one before signed is accepted for 24 hours")
+    screen.print_text(kid)
+    screen.print_note("this key signs from now on; what the one before signed is accepted for 24 hours")
 
 
 def _rotate_vault(config: Path | None, as_json: bool) -> None:
     """A new key, where the gateway makes them itself; then everything is wrapped with the one that is active."""
-    chosen = home.settings(config)
-    keys = home.vault_keys(chosen)
-    from gateway.cli.local.rewrap_secrets import rewrap
-    from policies.vault.envelope import Envelope
+    chosen = home.load_settings(config)
+    keys = home.open_vault_keys(chosen)
+    from gateway.cli.local.rewrap_secrets import rewrap_secrets
+    from policies.vault.envelope import EnvelopeEncryption
 
-    kid = keys.rotate().id if keys.rotates else keys.active.id
-    with home.engine(chosen) as engine:
-        done = rewrap(engine, Envelope(keys))
-    dropped = keys.drop_old(set(done.kept)) if not done.unusable else []
+    kid = keys.rotate().id if keys.has_own_keys else keys.active.id
+    with home.open_engine(chosen) as engine:
+        done = rewrap_secrets(engine, EnvelopeEncryption(keys))
+    dropped = keys.delete_old(set(done.kek_ids)) if not done.unusable_rows else []
     if as_json:
-        screen.data({"kid": kid, "rows": done.rows, "unusable": done.unusable, "dropped": dropped})
+        screen.print_json({"kid": kid, "rows": done.rows, "unusable": done.unusable_rows, "dropped": dropped})
         return
-    screen.say(kid)
-    screen.note(f"{done.rows} secrets are wrapped with this key; the one before stays for what was just being written")
-    if done.unusable:
-        screen.note(f"{done.unusable} can't be opened by any key: their people are asked anew")
-    if not keys.rotates:
-        screen.note("vault.keys sets the keys: to change them put the new one first, restart, run this, then take the old one away")
+    screen.print_text(kid)
+    screen.print_note(f"{done.rows} secrets are wrapped with this key; the one before stays for what was just being written")
+    if done.unusable_rows:
+        screen.print_note(f"{done.unusable_rows} can't be opened by any key: their people are asked anew")
+    if not keys.has_own_keys:
+        screen.print_note("vault.keys sets the keys: to change them put the new one first, restart, run this, then take the old one away")
 
 
 @app.command()
 def export(config: home.Config = None) -> None:
     """Write all public keys there ever were, as a JWK Set: with it `audit verify FILE --keys` needs no gateway."""
-    screen.data(home.keys(home.settings(config)).published())
+    screen.print_json(home.open_signing_keys(home.load_settings(config)).all_jwks())
 
 
-def _time(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

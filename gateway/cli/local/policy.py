@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.exit_codes import Failed
+from gateway.cli.exit_codes import CommandFailed
 from gateway.cli.http_client import connect
 from gateway.cli.local import installation as home
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gateway.server.settings import Settings
     from policies.cedar.engine import KnownTool, RuleSet
     from policies.delegation.principal import Principal
-    from policies.what_if.rehearsal import Result
+    from policies.what_if.rehearsal import CaseResult
 
 app = typer.Typer(help="The policies.", no_args_is_help=True)
 
@@ -32,17 +32,17 @@ def check(
     as_json: screen.AsJson = False,
 ) -> None:
     """Read every policy as the gateway would, and say what is wrong."""
-    chosen = home.settings(config)
-    rules = _rules(chosen, folder)
-    names = sorted(set(rules.names.values()))
+    chosen = home.load_settings(config)
+    rules = _load_rules(chosen, folder)
+    names = sorted(set(rules.id_by_key.values()))
     if as_json:
-        screen.data({"version": rules.version, "policies": names, "doubts": rules.doubts})
+        screen.print_json({"version": rules.version, "policies": names, "doubts": rules.warnings})
         return
-    screen.say(f"{len(rules.names)} policies are sound, version {rules.version}")
-    several = Counter(rules.names.values())
-    screen.say("\n".join(f"  {name}" + (f" ({several[name]} policies)" if several[name] > 1 else "") for name in names))
-    for doubt in rules.doubts:
-        screen.complain(f"doubtful: {doubt}")
+    screen.print_text(f"{len(rules.id_by_key)} policies are sound, version {rules.version}")
+    several = Counter(rules.id_by_key.values())
+    screen.print_text("\n".join(f"  {name}" + (f" ({several[name]} policies)" if several[name] > 1 else "") for name in names))
+    for doubt in rules.warnings:
+        screen.print_problem(f"doubtful: {doubt}")
 
 
 @app.command()
@@ -53,49 +53,52 @@ def test(
     as_json: screen.AsJson = False,
 ) -> None:
     """Try the policies with cases: who may do what, who may not, and why."""
-    chosen = home.settings(config)
-    results = [(path, result) for path, found in _rehearsed(chosen, policies, files) for result in found]
+    chosen = home.load_settings(config)
+    results = [(path, result) for path, found in _rehearse(chosen, policies, files) for result in found]
     failed = [result for _, result in results if result.problems]
     if as_json:
-        screen.data({"ok": not failed, "cases": [_told(path, result) for path, result in results]})
+        screen.print_json({"ok": not failed, "cases": [_result_document(path, result) for path, result in results]})
     elif results:
-        rows = [("failed" if one.problems else "ok", one.case.name, one.got, _because(one), "; ".join(one.problems)) for _, one in results]
-        screen.table(["case", "name", "ruling", "because of", "problem"], rows)
+        rows = [
+            ("failed" if one.problems else "ok", one.case.name, one.outcome, _explain_ruling(one), "; ".join(one.problems))
+            for _, one in results
+        ]
+        screen.print_table(["case", "name", "ruling", "because of", "problem"], rows)
     if failed or not results:
-        raise Failed(
+        raise CommandFailed(
             f"{len(failed)} of {len(results)} cases failed" if results else "there are no cases",
             "write NAME.test.yaml beside the policies (docs/policies.md), or: interlock policy test FILE" if not results else "",
         )
 
 
-def _rehearsed(chosen: "Settings", folder: Path | None, files: list[Path] | None) -> "Iterator[tuple[Path, list[Result]]]":
-    from policies.cedar.engine import USER_OF, BadPolicy, PolicyEngine
+def _rehearse(settings: "Settings", folder: Path | None, files: list[Path] | None) -> "Iterator[tuple[Path, list[CaseResult]]]":
+    from policies.cedar.engine import DEFAULT_USER_PREFIX, BadPolicy, PolicyEngine
     from policies.tokens.claims import DEVELOPMENT_ISSUER
     from policies.what_if.cases import BadCases, read_cases
-    from policies.what_if.rehearsal import rehearse, stage
+    from policies.what_if.rehearsal import build_authority, rehearse
 
     def roles_of(person: "Principal") -> Sequence[str]:
-        return chosen.roles_of(person.subject) if person.issuer == DEVELOPMENT_ISSUER else ()
+        return settings.roles_of(person.subject) if person.issuer == DEVELOPMENT_ISSUER else ()
 
-    where = folder or (Path(chosen.policies) if chosen.policies else None)
+    where = folder or (Path(settings.policies) if settings.policies else None)
     try:
-        authority = stage(PolicyEngine(chosen.roles, where), chosen.roles)
+        authority = build_authority(PolicyEngine(settings.roles, where), settings.roles)
     except BadPolicy as error:
-        raise Failed(str(error), "correct the file; interlock policy check") from error
+        raise CommandFailed(str(error), "correct the file; interlock policy check") from error
     for path in files or (sorted(where.glob("*.test.yaml")) if where else []):
         try:
-            cases = read_cases(path.read_text("utf-8"), USER_OF, roles_of)
+            cases = read_cases(path.read_text("utf-8"), DEFAULT_USER_PREFIX, roles_of)
         except (BadCases, OSError, UnicodeDecodeError) as error:
-            raise Failed(f"{path}: {error}", "docs/policies.md says what a case looks like") from error
+            raise CommandFailed(f"{path}: {error}", "docs/policies.md says what a case looks like") from error
         yield path, rehearse(authority, cases)
 
 
-def _because(result: "Result") -> str:
+def _explain_ruling(result: "CaseResult") -> str:
     decision = result.decision
     return ", ".join((*decision.policies, *decision.missing)) or decision.reason_id
 
 
-def _told(path: Path, result: "Result") -> dict[str, Any]:
+def _result_document(path: Path, result: "CaseResult") -> dict[str, Any]:
     decision = result.decision
     return {
         "file": str(path),
@@ -103,7 +106,7 @@ def _told(path: Path, result: "Result") -> dict[str, Any]:
         "name": result.case.name,
         "ok": not result.problems,
         "expected": result.case.expect,
-        "ruling": result.got,
+        "ruling": result.outcome,
         "reason_id": decision.reason_id,
         "policies": list(decision.policies),
         "missing": list(decision.missing),
@@ -123,69 +126,71 @@ def what_if(
     """Rule on past decisions again, by other policies: what would come out otherwise."""
     body: dict[str, Any] = {"only": only, "limit": limit, "decisions": decision or []}
     if folder is not None:
-        body["policies"] = _texts(folder)
+        body["policies"] = _read_policy_texts(folder)
     if arguments is not None:
-        body["arguments"] = _json(arguments)
-    with connect() as remote, screen.progress("ruling again…"):
+        body["arguments"] = _read_json(arguments)
+    with connect() as remote, screen.show_progress("ruling again…"):
         found = remote.request("POST", "/api/policies/what-if", body=body)
     if as_json:
-        screen.data(found)
+        screen.print_json(found)
         return
-    screen.table(["decision", "person", "act", "then", "now", "because of"], [_replayed(one) for one in found["items"]], "no decisions")
+    screen.print_table(
+        ["decision", "person", "act", "then", "now", "because of"], [_replay_row(one) for one in found["items"]], "no decisions"
+    )
     summary = found["summary"]
-    screen.say(f"{summary['changed']} of {summary['replayed']} would come out otherwise, {summary['unknown']} can't be told")
+    screen.print_text(f"{summary['changed']} of {summary['replayed']} would come out otherwise, {summary['unknown']} can't be told")
 
 
-def _replayed(one: dict[str, Any]) -> tuple[str, ...]:
+def _replay_row(one: dict[str, Any]) -> tuple[str, ...]:
     who = " > ".join([one["principal"].split("|", 2)[-1], *one["chain"]])
     now = one["now"]["ruling"] + (" *" if one["changed"] else "")
     return one["id"], who, one["permission"], one["then"]["ruling"], now, one["now"]["note"] or ", ".join(one["now"]["policies"])
 
 
-def _texts(folder: Path) -> dict[str, str]:
-    from policies.cedar.files.folder import BadPolicy, operators
+def _read_policy_texts(folder: Path) -> dict[str, str]:
+    from policies.cedar.files.folder import BadPolicy, read_operator_files
 
     try:
-        texts = dict(operators(folder))
+        texts = dict(read_operator_files(folder))
     except BadPolicy as error:
-        raise Failed(str(error)) from error
+        raise CommandFailed(str(error)) from error
     if not texts:
-        raise Failed(f"{folder} holds no policies", "give a folder of .cedar files, or none for the gateway's own")
+        raise CommandFailed(f"{folder} holds no policies", "give a folder of .cedar files, or none for the gateway's own")
     return texts
 
 
-def _json(path: Path) -> Any:
+def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise Failed(f"{path}: {error}", 'write {"d_…": {"quantity": 3}}') from error
+        raise CommandFailed(f"{path}: {error}", 'write {"d_…": {"quantity": 3}}') from error
 
 
 @app.command()
 def schema(config: home.Config = None) -> None:
     """Print the Cedar schema of what policies can speak of, with the arguments of every registered tool, for editors."""
-    chosen = home.settings(config)
+    chosen = home.load_settings(config)
     from policies.cedar.engine import schema_text
 
-    screen.say(schema_text(registered(chosen)))
+    screen.print_text(schema_text(registered_tools(chosen)))
 
 
-def _rules(chosen: "Settings", folder: Path | None) -> "RuleSet":
-    from policies.cedar.engine import BadPolicy, load
+def _load_rules(settings: "Settings", folder: Path | None) -> "RuleSet":
+    from policies.cedar.engine import BadPolicy, load_rules
 
-    configured = Path(chosen.policies) if chosen.policies else None
+    configured = Path(settings.policies) if settings.policies else None
     try:
-        return load(chosen.roles, folder or configured, registered(chosen), known=())
+        return load_rules(settings.roles, folder or configured, registered_tools(settings), known=())
     except BadPolicy as error:
-        raise Failed(str(error), "correct the file; a running gateway keeps the last good rules") from error
+        raise CommandFailed(str(error), "correct the file; a running gateway keeps the last good rules") from error
 
 
-def registered(chosen: "Settings") -> "list[KnownTool]":
+def registered_tools(settings: "Settings") -> "list[KnownTool]":
     """The tools in the gateway's database; none where there is none yet."""
-    from gateway.registration.tool_schemas import kept_tools
+    from gateway.registration.tool_schemas import read_known_tools
 
     try:
-        with home.reading(chosen) as connection:
-            return kept_tools(connection)
-    except Failed:
+        with home.connect_to_database(settings) as connection:
+            return read_known_tools(connection)
+    except CommandFailed:
         return []

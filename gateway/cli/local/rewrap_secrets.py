@@ -5,87 +5,95 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Engine, Row, Table, select, update
 
-from gateway.calls.consent.account_connections import place_of
+from gateway.calls.consent.account_connections import encryption_context_of
 from gateway.storage.tables import connections, push_configs
-from gateway.tasks.webhooks.outbox import FORMER_WEBHOOK, webhook_place
-from policies.tables import vault, vault_clients
+from gateway.tasks.webhooks.outbox import FORMER_WEBHOOK_CONTEXT, webhook_context
+from policies.tables import vault_clients, vault_credentials
 from policies.vault.credentials import CredentialKey
-from policies.vault.envelope import CannotOpen, Envelope, Sealed, parsed
-from policies.vault.store import client_place
-from registry.rows import FORMER_UPSTREAM, upstream_place
+from policies.vault.envelope import CannotOpen, EnvelopeEncryption, SealedSecret, parse_sealed
+from policies.vault.store import client_full_key
+from registry.rows import FORMER_UPSTREAM_CONTEXT, upstream_context
 from registry.tables import registrations
 
-AT_ONCE = 100  # rows of one transaction, so that nobody waits long
+BATCH_SIZE = 100  # rows of one transaction, so that nobody waits long
 
 
-class Rewrapped(NamedTuple):
+class RewrapResult(NamedTuple):
     """`kept`: ids of the keys that rows are wrapped with now. `unusable`: rows that no key opens."""
 
     rows: int
-    unusable: int
-    kept: frozenset[str]
+    unusable_rows: int
+    kek_ids: frozenset[str]
 
 
-class _Kind(NamedTuple):
+class _SealedTable(NamedTuple):
     """Rows with an envelope in three columns, or in the one that is `text`.
 
     `former`: of the parts of the place, how many earlier versions sealed for; 0: all. Such rows are sealed for the whole place now.
     """
 
     table: Table
-    place: Callable[["Row[Any]"], Sequence[str]]
-    text: str = ""
-    former: int = 0
+    context_of: Callable[["Row[Any]"], Sequence[str]]
+    text_column: str = ""
+    former_parts: int = 0
 
 
-KINDS = (
-    _Kind(vault, lambda row: CredentialKey(row.tenant, row.owner, row.issuer, row.resource).place),
-    _Kind(vault_clients, lambda row: client_place(row.tenant, row.issuer)),
-    _Kind(connections, lambda row: place_of(row.id)),
-    _Kind(registrations, lambda row: upstream_place(row._mapping), "upstream", FORMER_UPSTREAM),
-    _Kind(push_configs, lambda row: webhook_place(row.tenant, row.task_id, row.id, row.url), "secrets", FORMER_WEBHOOK),
+SEALED_TABLES = (
+    _SealedTable(vault_credentials, lambda row: CredentialKey(row.tenant, row.owner, row.issuer, row.resource).full_key),
+    _SealedTable(vault_clients, lambda row: client_full_key(row.tenant, row.issuer)),
+    _SealedTable(connections, lambda row: encryption_context_of(row.id)),
+    _SealedTable(registrations, lambda row: upstream_context(row._mapping), "upstream", FORMER_UPSTREAM_CONTEXT),
+    _SealedTable(push_configs, lambda row: webhook_context(row.tenant, row.task_id, row.id, row.url), "secrets", FORMER_WEBHOOK_CONTEXT),
 )
 
 
-def rewrap(engine: Engine, envelope: Envelope) -> Rewrapped:
+def rewrap_secrets(engine: Engine, envelope: EnvelopeEncryption) -> RewrapResult:
     """A row that somebody changes meanwhile has its new key already, or the one before, which still opens."""
     rows, unusable, kept = 0, 0, set()
-    for kind in KINDS:
-        for part in _parts(engine, kind):
+    for kind in SEALED_TABLES:
+        for part in _read_batches(engine, kind):
             with engine.begin() as connection:
                 for row in part:
                     try:
-                        values = _anew(kind, row, envelope)
+                        values = _rewrap_row(kind, row, envelope)
                     except CannotOpen:
                         unusable += 1
                         continue
                     same = [column == getattr(row, column.name) for column in (*kind.table.primary_key, *_sealed_columns(kind))]
                     rows += connection.execute(update(kind.table).where(*same).values(values)).rowcount
-                    kept.add(_kek_of(kind, values))
-    return Rewrapped(rows, unusable, frozenset(kept - {""}))
+                    kept.add(_kek_id_of(kind, values))
+    return RewrapResult(rows, unusable, frozenset(kept - {""}))
 
 
-def _parts(engine: Engine, kind: _Kind) -> Iterator[list["Row[Any]"]]:
+def _read_batches(engine: Engine, sealed_table: _SealedTable) -> Iterator[list["Row[Any]"]]:
     with engine.connect() as connection:
-        rows = connection.execution_options(interlock_read=True).execute(select(kind.table)).all()
-    for start in range(0, len(rows), AT_ONCE):
-        yield list(rows[start : start + AT_ONCE])
+        rows = connection.execution_options(interlock_read=True).execute(select(sealed_table.table)).all()
+    for start in range(0, len(rows), BATCH_SIZE):
+        yield list(rows[start : start + BATCH_SIZE])
 
 
-def _sealed_columns(kind: _Kind) -> tuple[Any, ...]:
-    return (kind.table.c[kind.text],) if kind.text else (kind.table.c.kek_id, kind.table.c.wrapped, kind.table.c.body)
+def _sealed_columns(sealed_table: _SealedTable) -> tuple[Any, ...]:
+    return (
+        (sealed_table.table.c[sealed_table.text_column],)
+        if sealed_table.text_column
+        else (sealed_table.table.c.kek_id, sealed_table.table.c.wrapped, sealed_table.table.c.body)
+    )
 
 
-def _anew(kind: _Kind, row: "Row[Any]", envelope: Envelope) -> dict[str, str]:
+def _rewrap_row(sealed_table: _SealedTable, row: "Row[Any]", envelope: EnvelopeEncryption) -> dict[str, str]:
     """Raises CannotOpen."""
-    if not kind.text:
-        return envelope.rewrapped(kind.place(row), Sealed(row.kek_id, row.wrapped, row.body))._asdict()
-    text = getattr(row, kind.text)
-    place = kind.place(row)
-    return {kind.text: text if text == "{}" else envelope.rewrapped_text(place, text, place[: kind.former] if kind.former else None)}
+    if not sealed_table.text_column:
+        return envelope.rewrap(sealed_table.context_of(row), SealedSecret(row.kek_id, row.wrapped, row.body))._asdict()
+    text = getattr(row, sealed_table.text_column)
+    place = sealed_table.context_of(row)
+    return {
+        sealed_table.text_column: text
+        if text == "{}"
+        else envelope.rewrap_text(place, text, place[: sealed_table.former_parts] if sealed_table.former_parts else None)
+    }
 
 
-def _kek_of(kind: _Kind, values: dict[str, str]) -> str:
-    if not kind.text:
+def _kek_id_of(sealed_table: _SealedTable, values: dict[str, str]) -> str:
+    if not sealed_table.text_column:
         return values["kek_id"]
-    return "" if values[kind.text] == "{}" else parsed(values[kind.text]).kek_id
+    return "" if values[sealed_table.text_column] == "{}" else parse_sealed(values[sealed_table.text_column]).kek_id

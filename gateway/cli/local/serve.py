@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.exit_codes import Failed, Refused, WrongUsage
+from gateway.cli.exit_codes import CommandFailed, CommandRefused, WrongUsage
 from gateway.cli.local import configuration_check as examine
 from gateway.cli.local import installation as home
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gateway.server.settings import Settings
 
 DAY = 86_400
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": DAY}
+_SECONDS_PER_UNIT = {"": 1, "s": 1, "m": 60, "h": 3600, "d": DAY}
 
 
 def serve(
@@ -30,18 +30,18 @@ def serve(
     config: home.Config = None,
 ) -> None:
     """Run the gateway until it is interrupted."""
-    chosen = home.settings(config, host=host, port=port, grpc_port=grpc_port, workers=workers)
+    chosen = home.load_settings(config, host=host, port=port, grpc_port=grpc_port, workers=workers)
     if chosen.workers > 1 and chosen.database_url.startswith("sqlite"):
         raise WrongUsage(
             f"{chosen.workers} workers need Postgres: SQLite is written by one process",
             "set INTERLOCK_DATABASE__URL=postgresql://…, or leave --workers away",
         )
-    _examine(chosen)
-    _check_free(chosen.host, chosen.port, "--port")
+    _check_settings(chosen)
+    _check_port_free(chosen.host, chosen.port, "--port")
     if chosen.grpc_port:
         if chosen.grpc_port == chosen.port:
             raise WrongUsage("gRPC needs a port of its own", f"interlock serve --grpc-port {chosen.port + 1}")
-        _check_free(chosen.host, chosen.grpc_port, "--grpc-port")
+        _check_port_free(chosen.host, chosen.grpc_port, "--grpc-port")
     from gateway.server.app import serve as run
     from gateway.storage.database_start import DatabaseUnusable
     from gateway.storage.files.data_folder import HomeInUse
@@ -51,35 +51,39 @@ def serve(
     try:
         run(chosen)
     except (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError) as error:
-        raise Failed(f"INTERLOCK_HOME is {chosen.home}, where no folder can be: {error.strerror}", "set it to a folder of yours") from error
+        raise CommandFailed(
+            f"INTERLOCK_HOME is {chosen.home}, where no folder can be: {error.strerror}", "set it to a folder of yours"
+        ) from error
     except (DatabaseUnusable, HomeInUse) as error:
-        raise Failed(str(error), error.todo) from error
+        raise CommandFailed(str(error), error.todo) from error
     except (BadPolicy, KeysUnusable, OSError) as error:
-        raise Failed(str(error), "interlock check looks at all that the gateway needs") from error
+        raise CommandFailed(str(error), "interlock check looks at all that the gateway needs") from error
     except SystemExit as ended:
         if ended.code:
-            raise Failed("the gateway did not start", "the log above says why; interlock check looks at all that it needs") from ended
+            raise CommandFailed(
+                "the gateway did not start", "the log above says why; interlock check looks at all that it needs"
+            ) from ended
 
 
-def _examine(chosen: "Settings") -> None:
+def _check_settings(settings: "Settings") -> None:
     """Says what looks wrong; what can't be, ends it."""
-    found = list(examine.troubles(chosen, os.environ))
+    found = list(examine.find_problems(settings, os.environ))
     for trouble in found:
-        if not trouble.fatal:
-            screen.complain(f"warning: {trouble}", trouble.todo)
-    fatal = [trouble for trouble in found if trouble.fatal]
+        if not trouble.is_fatal:
+            screen.print_problem(f"warning: {trouble}", trouble.todo)
+    fatal = [trouble for trouble in found if trouble.is_fatal]
     if fatal:
-        raise Failed("\n".join(str(trouble) for trouble in fatal), fatal[0].todo)
+        raise CommandFailed("\n".join(str(trouble) for trouble in fatal), fatal[0].todo)
 
 
 def migrate(config: home.Config = None, as_json: screen.AsJson = False) -> None:
     """Bring the database to the schema that this version expects."""
-    chosen = home.settings(config)
+    chosen = home.load_settings(config)
     from sqlalchemy.exc import SQLAlchemyError
 
     from gateway.server.composition.storage import check_revision
     from gateway.storage.database import Database, engine_for
-    from gateway.storage.database_start import DatabaseUnusable, Patience, problem_of, reach
+    from gateway.storage.database_start import DatabaseUnusable, DatabaseWait, problem_of, wait_for_database
     from gateway.storage.files.data_folder import HomeInUse
     from gateway.storage.files.database_file import lock_database_file
     from gateway.storage.migrations.run import upgrade
@@ -88,21 +92,23 @@ def migrate(config: home.Config = None, as_json: screen.AsJson = False) -> None:
         if chosen.database_url.startswith("sqlite"):
             chosen.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         database = Database(engine_for(chosen.database_url))
-        reach(database.engine, Patience(chosen.database.wait, screen.complain))
-        with lock_database_file(chosen.database_url, chosen.home) or nullcontext(), screen.progress("migrating…"):
+        wait_for_database(database.engine, DatabaseWait(chosen.database.wait, screen.print_problem))
+        with lock_database_file(chosen.database_url, chosen.home) or nullcontext(), screen.show_progress("migrating…"):
             before = check_revision(database)
             upgrade(database.engine)
             after = database.revision()
         database.close()
     except (DatabaseUnusable, HomeInUse) as error:
-        raise Failed(str(error), error.todo) from error
+        raise CommandFailed(str(error), error.todo) from error
     except (SQLAlchemyError, OSError) as error:
         reason = problem_of(error) if isinstance(error, SQLAlchemyError) else str(error)
-        raise Failed(f"the database was not migrated: {reason}", "is it running, and may this user write to it? interlock check") from error
+        raise CommandFailed(
+            f"the database was not migrated: {reason}", "is it running, and may this user write to it? interlock check"
+        ) from error
     if as_json:
-        screen.data({"before": before, "after": after})
+        screen.print_json({"before": before, "after": after})
     else:
-        screen.say(f"already at {after}" if before == after else f"migrated from {before or 'nothing'} to {after}")
+        screen.print_text(f"already at {after}" if before == after else f"migrated from {before or 'nothing'} to {after}")
 
 
 def token(
@@ -114,49 +120,51 @@ def token(
     as_json: screen.AsJson = False,
 ) -> None:
     """Print a token of the development issuer."""
-    seconds = _duration(ttl)
-    chosen = home.settings(config)
+    seconds = _parse_duration(ttl)
+    chosen = home.load_settings(config)
     from policies.delegation.permissions import BadPermission, Permissions
     from policies.delegation.principal import Principal
-    from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_user_token
+    from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_development_token
 
-    if not chosen.development:
-        raise Refused("the development issuer is off here", "get a token from your identity provider, or set identity.development: on")
+    if not chosen.is_development:
+        raise CommandRefused(
+            "the development issuer is off here", "get a token from your identity provider, or set identity.development: on"
+        )
     if not re.fullmatch(r"[!-{}~]{1,128}", user) or not re.fullmatch(r"[a-z0-9-]{1,64}", tenant):
         raise WrongUsage("a user is 1 to 128 visible characters without |, a tenant 1 to 64 of a-z, 0-9 and -")
     narrowed = None if scope is None else " ".join(scope.split())
     try:
-        Permissions.of(narrowed.split(" ") if narrowed is not None else ())
+        Permissions.parse(narrowed.split(" ") if narrowed is not None else ())
     except BadPermission as error:
         raise WrongUsage(f"--scope: {error}", "leave --scope away for all that the user may do") from error
     person = Principal(tenant, DEVELOPMENT_ISSUER, user)
-    minted = mint_user_token(home.keys(chosen, create=True), person, _audience(chosen), narrowed, seconds)
+    minted = mint_development_token(home.open_signing_keys(chosen, create=True), person, _audience(chosen), narrowed, seconds)
     if as_json:
         expires = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds)
-        screen.data({"token": minted, "expires_at": expires.strftime("%Y-%m-%dT%H:%M:%SZ")})
+        screen.print_json({"token": minted, "expires_at": expires.strftime("%Y-%m-%dT%H:%M:%SZ")})
     else:
-        screen.say(minted)
+        screen.print_text(minted)
 
 
-def _audience(chosen: "Settings") -> str:
+def _audience(settings: "Settings") -> str:
     """The gateway that the token is for: the configured one, else the one that was started from this home, else INTERLOCK_URL."""
-    if chosen.server.public_url:
-        return chosen.public_url
+    if settings.server.public_url:
+        return settings.public_url
     try:
-        return str(json.loads((chosen.home / "serving.json").read_text())["url"])
+        return str(json.loads((settings.home / "serving.json").read_text())["url"])
     except (OSError, ValueError, KeyError, TypeError):
-        return (os.environ.get("INTERLOCK_URL") or chosen.public_url).rstrip("/")
+        return (os.environ.get("INTERLOCK_URL") or settings.public_url).rstrip("/")
 
 
-def _duration(text: str) -> int:
+def _parse_duration(text: str) -> int:
     found = re.fullmatch(r"([0-9]{1,6})([smhd]?)", text)
-    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
+    seconds = int(found[1]) * _SECONDS_PER_UNIT[found[2]] if found else 0
     if not 1 <= seconds <= DAY:
         raise WrongUsage(f"--ttl {text}: from 1s to 1d is expected, such as 90s, 30m or 8h")
     return seconds
 
 
-def _check_free(host: str, port: int, option: str) -> None:
+def _check_port_free(host: str, port: int, option: str) -> None:
     """A taken port is said before anything is loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -164,7 +172,7 @@ def _check_free(host: str, port: int, option: str) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise Failed(
+            raise CommandFailed(
                 f"can't listen on {host}:{port}: {error.strerror}", f"choose another: interlock serve {option} {port + 1}"
             ) from error
 

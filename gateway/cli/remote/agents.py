@@ -8,12 +8,12 @@ import typer
 
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import WrongUsage
-from gateway.cli.http_client import connect, quoted
-from gateway.cli.remote.health import health, looks
-from gateway.cli.remote.permissions import CEILING, permissions
+from gateway.cli.http_client import connect, quote_segment
+from gateway.cli.remote.health import describe_health, probe_fields
+from gateway.cli.remote.permissions import CEILING_HELP, parse_permissions
 
 Name = Annotated[str, typer.Argument(help="The agent's name.", metavar="NAME")]
-CONTRACTS = "A JSON file: {skill: {input: schema, output: schema}}, with an empty skill for all (docs/handoff.md)."
+CONTRACTS_HELP = "A JSON file: {skill: {input: schema, output: schema}}, with an empty skill for all (docs/handoff.md)."
 app = typer.Typer(help="Agents: register, list, find, show, look at again, approve, remove, renew secrets.", no_args_is_help=True)
 
 
@@ -29,25 +29,25 @@ def add(  # noqa: PLR0913 (each is an option of the command)
     delegation: Annotated[
         str | None, typer.Option(help="How it is handed what a person delegated: bearer, header, ticket or none.")
     ] = None,
-    contracts: Annotated[Path | None, typer.Option(help=CONTRACTS)] = None,
+    contracts: Annotated[Path | None, typer.Option(help=CONTRACTS_HELP)] = None,
     as_json: screen.AsJson = False,
 ) -> None:
     """Register an agent; by others than operators it waits for approval."""
-    options = dict(map(_option, option or ())) or None
+    options = dict(map(_parse_option, option or ())) or None
     given = {"name": name, "kind": kind, "ceiling": ceiling or None, "delegation": delegation, "upstream": options}
-    given["contracts"] = None if contracts is None else _contracts(contracts)
-    with connect() as remote, screen.progress("reading the card…"):
-        body = {**_source(source), **{key: value for key, value in given.items() if value is not None}}
+    given["contracts"] = None if contracts is None else _read_contracts(contracts)
+    with connect() as remote, screen.show_progress("reading the card…"):
+        body = {**_read_source(source), **{key: value for key, value in given.items() if value is not None}}
         agent = remote.request("POST", "/api/agents", body=body)
     if as_json:
-        screen.data(agent)
+        screen.print_json(agent)
         return
-    _show(agent)
+    _print_agent(agent)
     if agent.get("client_secret"):
-        screen.fields([("client_secret", agent["client_secret"])])
-        screen.note("the secret is shown this once: the agent needs it to exchange the tokens it is given")
+        screen.print_fields([("client_secret", agent["client_secret"])])
+        screen.print_note("the secret is shown this once: the agent needs it to exchange the tokens it is given")
     if agent.get("status") == "pending":
-        screen.note(f"an operator has to approve it: interlock agent approve {agent['name']}")
+        screen.print_note(f"an operator has to approve it: interlock agent approve {agent['name']}")
 
 
 @app.command("list")
@@ -60,39 +60,39 @@ def list_agents(
 ) -> None:
     """Show the agents that you may see, or find some of them."""
     given: dict[str, Any] = {"q": q, "skill": skill, "tag": tag, "mode": mode}
-    with connect() as remote, screen.progress("asking…"):
-        items = remote.every("/api/agents", **{key: value for key, value in given.items() if value})
+    with connect() as remote, screen.show_progress("asking…"):
+        items = remote.list_all("/api/agents", **{key: value for key, value in given.items() if value})
     if as_json:
-        screen.data({"items": items})
+        screen.print_json({"items": items})
         return
-    rows = [(a["name"], a["status"], health(a), a.get("kind"), a.get("url"), ", ".join(_skills(a))) for a in items]
+    rows = [(a["name"], a["status"], describe_health(a), a.get("kind"), a.get("url"), ", ".join(_skill_names(a))) for a in items]
     empty = "nothing found" if any(given.values()) else "no agents yet: interlock agent add URL"
-    screen.table(["name", "status", "health", "kind", "url", "skills"], rows, empty)
+    screen.print_table(["name", "status", "health", "kind", "url", "skills"], rows, empty)
 
 
 @app.command()
 def show(name: Name, as_json: screen.AsJson = False) -> None:
     """Show one agent, and what changed of its card where that waits for an operator."""
-    with connect() as remote, screen.progress("asking…"):
-        agent = remote.get(f"/api/agents/{quoted(name)}")
-    screen.data(agent) if as_json else _show(agent)
+    with connect() as remote, screen.show_progress("asking…"):
+        agent = remote.get(f"/api/agents/{quote_segment(name)}")
+    screen.print_json(agent) if as_json else _print_agent(agent)
 
 
 @app.command()
 def refresh(name: Name, as_json: screen.AsJson = False) -> None:
     """Look at an agent's card again, now."""
-    with connect() as remote, screen.progress("reading the card…"):
-        agent = remote.request("POST", f"/api/agents/{quoted(name)}/refresh")
-    screen.data(agent) if as_json else _show(agent)
+    with connect() as remote, screen.show_progress("reading the card…"):
+        agent = remote.request("POST", f"/api/agents/{quote_segment(name)}/refresh")
+    screen.print_json(agent) if as_json else _print_agent(agent)
 
 
 @app.command("set")
 def set_terms(  # noqa: PLR0913 (each is an option of the command)
     name: Name,
-    ceiling: Annotated[list[str] | None, typer.Option(help=CEILING, metavar="PERMISSION")] = None,
+    ceiling: Annotated[list[str] | None, typer.Option(help=CEILING_HELP, metavar="PERMISSION")] = None,
     delegation: Annotated[str | None, typer.Option(help="How its token reaches it: bearer, header, ticket or none.")] = None,
     clearance: Annotated[int | None, typer.Option(help="The most sensitive that it may be told, 0 to 3.")] = None,
-    contracts: Annotated[Path | None, typer.Option(help=CONTRACTS)] = None,
+    contracts: Annotated[Path | None, typer.Option(help=CONTRACTS_HELP)] = None,
     context: Annotated[str | None, typer.Option(help="What it is told of the conversation before: none or summary.")] = None,
     endpoint: Annotated[
         list[str] | None, typer.Option(help="One more address, with its weight; may be repeated, `none` for none.", metavar="URL[=WEIGHT]")
@@ -100,23 +100,23 @@ def set_terms(  # noqa: PLR0913 (each is an option of the command)
     as_json: screen.AsJson = False,
 ) -> None:
     """Say what an agent may do at most, how it gets its token, what it may be told, what it takes in, and where else it is called."""
-    given: dict[str, Any] = {"ceiling": permissions(ceiling), "delegation": delegation, "clearance": clearance, "context": context}
-    given["contracts"] = None if contracts is None else _contracts(contracts)
-    given["endpoints"] = None if not endpoint else [_endpoint(each) for each in endpoint if each != "none"]
+    given: dict[str, Any] = {"ceiling": parse_permissions(ceiling), "delegation": delegation, "clearance": clearance, "context": context}
+    given["contracts"] = None if contracts is None else _read_contracts(contracts)
+    given["endpoints"] = None if not endpoint else [_parse_endpoint(each) for each in endpoint if each != "none"]
     body = {key: value for key, value in given.items() if value is not None}
     if not body:
         raise WrongUsage("nothing is to be set", "give --ceiling, --delegation, --clearance, --contracts, --context or --endpoint")
-    with connect() as remote, screen.progress("changing…"):
-        agent = remote.request("PATCH", f"/api/agents/{quoted(name)}", body=body)
-    screen.data(agent) if as_json else _show(agent)
+    with connect() as remote, screen.show_progress("changing…"):
+        agent = remote.request("PATCH", f"/api/agents/{quote_segment(name)}", body=body)
+    screen.print_json(agent) if as_json else _print_agent(agent)
 
 
 @app.command()
 def rm(name: Name, as_json: screen.AsJson = False) -> None:
     """Remove an agent."""
-    with connect() as remote, screen.progress("removing…"):
-        remote.request("DELETE", f"/api/agents/{quoted(name)}")
-    screen.data({"name": name, "removed": True}) if as_json else screen.say(f"{name} is removed")
+    with connect() as remote, screen.show_progress("removing…"):
+        remote.request("DELETE", f"/api/agents/{quote_segment(name)}")
+    screen.print_json({"name": name, "removed": True}) if as_json else screen.print_text(f"{name} is removed")
 
 
 @app.command()
@@ -129,23 +129,23 @@ def approve(
 ) -> None:
     """Let an agent be called that waits for approval, with the card that it shows now, which is told first."""
     with connect() as remote:
-        agent = remote.approve(f"/api/agents/{quoted(name)}", _tell, seen)
-    screen.data(agent) if as_json else screen.say(f"{name} is {agent['status']}")
+        agent = remote.approve(f"/api/agents/{quote_segment(name)}", _print_changes, seen)
+    screen.print_json(agent) if as_json else screen.print_text(f"{name} is {agent['status']}")
 
 
 @app.command()
 def secret(name: Name, as_json: screen.AsJson = False) -> None:
     """Give an agent a new client secret; the one before is worth nothing any more."""
-    with connect() as remote, screen.progress("renewing…"):
-        renewed = remote.request("POST", f"/api/agents/{quoted(name)}/secret")
+    with connect() as remote, screen.show_progress("renewing…"):
+        renewed = remote.request("POST", f"/api/agents/{quote_segment(name)}/secret")
     if as_json:
-        screen.data(renewed)
+        screen.print_json(renewed)
         return
-    screen.fields([(key, renewed.get(key)) for key in ("client_id", "client_secret")])
-    screen.note("the secret is shown this once")
+    screen.print_fields([(key, renewed.get(key)) for key in ("client_id", "client_secret")])
+    screen.print_note("the secret is shown this once")
 
 
-def _option(text: str) -> tuple[str, Any]:
+def _parse_option(text: str) -> tuple[str, Any]:
     """`NAME=VALUE`; what reads as JSON is, anything else is a text."""
     name, equals, value = text.partition("=")
     if not name or not equals:
@@ -156,7 +156,7 @@ def _option(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _contracts(path: Path) -> Any:
+def _read_contracts(path: Path) -> Any:
     """What a file says, in JSON."""
     try:
         return json.loads(path.read_text("utf-8"))
@@ -166,12 +166,12 @@ def _contracts(path: Path) -> Any:
         raise WrongUsage(f"{path} is not JSON: {error}", "give {skill: {input: schema, output: schema}} (docs/handoff.md)") from error
 
 
-def _endpoint(text: str) -> dict[str, Any]:
+def _parse_endpoint(text: str) -> dict[str, Any]:
     url, equals, weight = text.rpartition("=")
     return {"url": url, "weight": int(weight)} if equals and weight.isdigit() else {"url": text}
 
 
-def _source(text: str) -> dict[str, Any]:
+def _read_source(text: str) -> dict[str, Any]:
     if text.startswith(("http://", "https://")):
         return {"url": text}
     path = Path(text)
@@ -184,59 +184,59 @@ def _source(text: str) -> dict[str, Any]:
     return {"card": card}
 
 
-def _skills(agent: dict[str, Any]) -> list[str]:
+def _skill_names(agent: dict[str, Any]) -> list[str]:
     return [str(skill.get("id", skill)) if isinstance(skill, dict) else str(skill) for skill in agent.get("skills") or []]
 
 
-def _show(agent: dict[str, Any]) -> None:
+def _print_agent(agent: dict[str, Any]) -> None:
     names = ("name", "status", "kind", "url", "delegation", "clearance", "signature", "owner", "client_id", "created", "updated")
     pairs: list[tuple[str, object]] = [(name, agent.get(name)) for name in names]
     ceiling = agent.get("ceiling")
-    pairs += [("at most", " ".join(ceiling) if isinstance(ceiling, list) else ceiling), ("skills", ", ".join(_skills(agent)))]
+    pairs += [("at most", " ".join(ceiling) if isinstance(ceiling, list) else ceiling), ("skills", ", ".join(_skill_names(agent)))]
     pairs.append(("contracts", ", ".join(skill or "(all skills)" for skill in agent.get("contracts") or {})))
     pairs.append(("context", agent.get("context") if agent.get("context") != "none" else ""))
     pairs.append(("endpoints", ", ".join(f"{each['url']}={each['weight']}" for each in agent.get("endpoints") or [])))
     pairs.append(("killed", "an operator has stopped it: interlock kill list" if agent.get("killed") else ""))
     pairs.append(("quarantined", agent.get("quarantine")))
-    pairs += looks(agent)
-    screen.fields(pairs)
-    _show_calls(agent.get("calls") or {}, str(agent.get("name")))
-    _show_drift(agent)
+    pairs += probe_fields(agent)
+    screen.print_fields(pairs)
+    _print_calls(agent.get("calls") or {}, str(agent.get("name")))
+    _print_drift(agent)
 
 
-def _show_calls(calls: dict[str, Any], name: str) -> None:
+def _print_calls(calls: dict[str, Any], name: str) -> None:
     """Where it is called and how that goes, where there is anything to tell."""
     endpoints = calls.get("endpoints") or []
     fault = calls.get("last_fault")
     if len(endpoints) < 2 and not fault:
         return
     rows = [(each["url"], each["weight"], each["state"], each["faults"], each["since"] or "") for each in endpoints]
-    screen.table(["endpoint", "weight", "state", "faults in a row", "since"], rows)
+    screen.print_table(["endpoint", "weight", "state", "faults in a row", "since"], rows)
     if fault:
-        screen.note(f"last fault of {name}: {fault['problem']}, at {fault['at']}")
+        screen.print_note(f"last fault of {name}: {fault['problem']}, at {fault['at']}")
     retries = calls.get("retries") or {}
-    screen.note(f"tried again: {retries.get('used', 0)}; as many may be at once now: {retries.get('left', 0)}")
+    screen.print_note(f"tried again: {retries.get('used', 0)}; as many may be at once now: {retries.get('left', 0)}")
 
 
-def _show_drift(agent: dict[str, Any]) -> None:
+def _print_drift(agent: dict[str, Any]) -> None:
     """What an operator has to look at before they approve."""
     for warning in agent.get("warnings") or []:
-        screen.note(f"look at it: {warning}")
+        screen.print_note(f"look at it: {warning}")
     drift = agent.get("drift") or []
     if drift:
-        rows = [(change["path"], screen.brief(change["before"]), screen.brief(change["after"])) for change in drift]
-        screen.table(["changed", "before", "after"], rows)
+        rows = [(change["path"], screen.format_value(change["before"]), screen.format_value(change["after"])) for change in drift]
+        screen.print_table(["changed", "before", "after"], rows)
         seen = f" --seen {agent['updated']}" if agent.get("updated") else ""
-        screen.note(f"to accept it: interlock agent approve {agent['name']}{seen}")
+        screen.print_note(f"to accept it: interlock agent approve {agent['name']}{seen}")
 
 
-def _tell(agent: dict[str, Any]) -> None:
+def _print_changes(agent: dict[str, Any]) -> None:
     """What is approved, beside the answer itself."""
     for field in ("url", "signature", "owner"):
         if agent.get(field):
-            screen.note(f"{field}: {agent[field]}")
-    screen.note(f"skills: {', '.join(_skills(agent)) or 'none'}")
+            screen.print_note(f"{field}: {agent[field]}")
+    screen.print_note(f"skills: {', '.join(_skill_names(agent)) or 'none'}")
     for warning in agent.get("warnings") or []:
-        screen.note(f"look at it: {warning}")
+        screen.print_note(f"look at it: {warning}")
     for change in agent.get("drift") or []:
-        screen.note(f"changed: {change['path']}: {screen.brief(change['before'])} → {screen.brief(change['after'])}")
+        screen.print_note(f"changed: {change['path']}: {screen.format_value(change['before'])} → {screen.format_value(change['after'])}")

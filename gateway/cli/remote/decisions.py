@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.http_client import connect, quoted
+from gateway.cli.http_client import connect, quote_segment
 
 
 def why(
@@ -14,12 +14,12 @@ def why(
     as_json: screen.AsJson = False,
 ) -> None:
     """Explain a decision: who asked, through whom, for what, and what decided."""
-    with connect() as remote, screen.progress("asking…"):
-        decision = remote.get(f"/api/decisions/{quoted(decision_id)}")
+    with connect() as remote, screen.show_progress("asking…"):
+        decision = remote.get(f"/api/decisions/{quote_segment(decision_id)}")
     if as_json:
-        screen.data(decision)
+        screen.print_json(decision)
         return
-    _story(decision)
+    _print_decision(decision)
 
 
 def revoke(
@@ -27,21 +27,21 @@ def revoke(
     as_json: screen.AsJson = False,
 ) -> None:
     """End a grant: the agents that act under it, and all that they handed on, may do nothing more."""
-    with connect() as remote, screen.progress("revoking…"):
-        remote.request("DELETE", f"/api/grants/{quoted(grant_id)}")
-    screen.data({"id": grant_id, "revoked": True}) if as_json else screen.say(f"{grant_id} is revoked")
+    with connect() as remote, screen.show_progress("revoking…"):
+        remote.request("DELETE", f"/api/grants/{quote_segment(grant_id)}")
+    screen.print_json({"id": grant_id, "revoked": True}) if as_json else screen.print_text(f"{grant_id} is revoked")
 
 
-def _story(decision: dict[str, Any]) -> None:
+def _print_decision(decision: dict[str, Any]) -> None:
     tenant, issuer, subject = decision["principal"].split("|", 2)
     chain = " > ".join([subject, *(link["agent"] for link in decision["chain"])])
     verdict = "allowed" if decision["allowed"] else "refused"
-    screen.fields(
+    screen.print_fields(
         [
             ("decision", decision["id"]),
             ("ruling", verdict),
             ("reason", f"{decision['reason_id']}: {decision.get('reason', '')}" if not decision["allowed"] else ""),
-            ("at", screen.moment(decision.get("at", ""))),
+            ("at", screen.format_time(decision.get("at", ""))),
             ("person", f"{subject} of tenant {tenant}, vouched for by {issuer}"),
             ("roles", ", ".join(decision.get("roles") or [])),
             ("token", "" if (scope := decision.get("scope") or ["*"]) == ["*"] else f"narrowed to {' '.join(scope)}"),
@@ -58,10 +58,10 @@ def _story(decision: dict[str, Any]) -> None:
         ]
     )
     if decision["chain"]:
-        screen.table(["through", f"could do at most, for {subject}", "this act"], _hops(decision))
+        screen.print_table(["through", f"could do at most, for {subject}", "this act"], _chain_rows(decision))
 
 
-def _hops(decision: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _chain_rows(decision: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """What was left after each agent: the person's roles, met by the token's scope and by the ceiling of every agent until there."""
     from policies.delegation.permissions import Permissions
 

@@ -1,11 +1,11 @@
 """Permissions as options of commands take them."""
 
-CEILING = "What it may do at most, as agent:sales or tool:crm.*; may be given again. All are replaced; `none` for nothing."
+CEILING_HELP = "What it may do at most, as agent:sales or tool:crm.*; may be given again. All are replaced; `none` for nothing."
 
 
-def permissions(given: list[str] | None) -> list[str] | None:
+def parse_permissions(texts_given: list[str] | None) -> list[str] | None:
     """Several in one text or in several options; `none` for none at all, None where nothing is given."""
-    if not given:
+    if not texts_given:
         return None
-    texts = [text for each in given for text in each.split()]
+    texts = [text for each in texts_given for text in each.split()]
     return [] if texts == ["none"] else texts

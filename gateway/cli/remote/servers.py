@@ -9,10 +9,10 @@ import typer
 
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import WrongUsage
-from gateway.cli.http_client import connect, quoted
+from gateway.cli.http_client import connect, quote_segment
 from gateway.cli.remote import virtual_servers as virtual
-from gateway.cli.remote.health import health, looks
-from gateway.cli.remote.permissions import CEILING, permissions
+from gateway.cli.remote.health import describe_health, probe_fields
+from gateway.cli.remote.permissions import CEILING_HELP, parse_permissions
 
 Name = Annotated[str, typer.Argument(help="The server's name.", metavar="NAME")]
 FIELDS = (
@@ -32,7 +32,7 @@ FIELDS = (
     "created",
     "updated",
 )
-KINDS = ("tools", "prompts", "resources", "templates", "instructions")
+DEFINITION_KINDS = ("tools", "prompts", "resources", "templates", "instructions")
 app = typer.Typer(help="Servers of tools: register, list, show, look at again, approve, remove; virtual ones.", no_args_is_help=True)
 app.add_typer(virtual.app, name="virtual")
 
@@ -46,57 +46,59 @@ def add(
     as_json: screen.AsJson = False,
 ) -> None:
     """Register an MCP server, or an HTTP API by its OpenAPI document; by others than operators it waits for approval."""
-    body = _offer(url, openapi, base)
-    with connect() as remote, screen.progress(f"asking {url} for its tools…"):
+    body = _registration_body(url, openapi, base)
+    with connect() as remote, screen.show_progress(f"asking {url} for its tools…"):
         server = remote.request("POST", "/api/servers", body={"name": name, **body})
     if as_json:
-        screen.data(server)
+        screen.print_json(server)
         return
-    screen.fields(_fields(server))
+    screen.print_fields(_server_fields(server))
     if server.get("status") == "pending":
-        screen.note(f"an operator has to approve it: interlock server approve {name}")
+        screen.print_note(f"an operator has to approve it: interlock server approve {name}")
 
 
 @app.command("list")
 def list_servers(as_json: screen.AsJson = False) -> None:
     """Show the servers that you may see."""
-    with connect() as remote, screen.progress("asking…"):
-        items = remote.every("/api/servers")
+    with connect() as remote, screen.show_progress("asking…"):
+        items = remote.list_all("/api/servers")
     if as_json:
-        screen.data({"items": items})
+        screen.print_json({"items": items})
         return
-    rows = [(s["name"], s["status"], health(s), s.get("era"), _count(s.get("tools")), s.get("url")) for s in items]
-    screen.table(["name", "status", "health", "era", "tools", "url"], rows, "no servers yet: interlock server add NAME URL")
+    rows = [(s["name"], s["status"], describe_health(s), s.get("era"), _count_if_list(s.get("tools")), s.get("url")) for s in items]
+    screen.print_table(["name", "status", "health", "era", "tools", "url"], rows, "no servers yet: interlock server add NAME URL")
 
 
 @app.command()
 def show(name: Name, as_json: screen.AsJson = False) -> None:
     """Show one server."""
-    with connect() as remote, screen.progress("asking…"):
-        server = remote.get(f"/api/servers/{quoted(name)}")
-    screen.data(server) if as_json else _told(server)
+    with connect() as remote, screen.show_progress("asking…"):
+        server = remote.get(f"/api/servers/{quote_segment(name)}")
+    screen.print_json(server) if as_json else _print_server(server)
 
 
 @app.command()
 def refresh(name: Name, as_json: screen.AsJson = False) -> None:
     """Ask a server for its tools again, now."""
-    with connect() as remote, screen.progress("asking for its tools…"):
-        server = remote.request("POST", f"/api/servers/{quoted(name)}/refresh")
-    screen.data(server) if as_json else _told(server)
+    with connect() as remote, screen.show_progress("asking for its tools…"):
+        server = remote.request("POST", f"/api/servers/{quote_segment(name)}/refresh")
+    screen.print_json(server) if as_json else _print_server(server)
 
 
 @app.command("register-anew")
 def register_anew(name: Name, as_json: screen.AsJson = False) -> None:
     """Have the gateway register itself anew where a server gets its tokens from, as when that forgot it; people consent again."""
-    with connect() as remote, screen.progress("asking…"):
-        remote.request("DELETE", f"/api/servers/{quoted(name)}/registration")
-    screen.data({"name": name, "registration": None}) if as_json else screen.say(f"the next consent for {name} registers the gateway anew")
+    with connect() as remote, screen.show_progress("asking…"):
+        remote.request("DELETE", f"/api/servers/{quote_segment(name)}/registration")
+    screen.print_json({"name": name, "registration": None}) if as_json else screen.print_text(
+        f"the next consent for {name} registers the gateway anew"
+    )
 
 
 @app.command("set")
 def set_labels(
     name: Name,
-    ceiling: Annotated[list[str] | None, typer.Option(help=CEILING, metavar="PERMISSION")] = None,
+    ceiling: Annotated[list[str] | None, typer.Option(help=CEILING_HELP, metavar="PERMISSION")] = None,
     sensitivity: Annotated[int | None, typer.Option(help="Of what it tells, 0 to 3.")] = None,
     clearance: Annotated[int | None, typer.Option(help="The most sensitive that an errand may have seen that calls it, 0 to 3.")] = None,
     tool_sensitivity: Annotated[
@@ -105,25 +107,25 @@ def set_labels(
     as_json: screen.AsJson = False,
 ) -> None:
     """Say what may be called on a server at most, how sensitive what it tells is, and what it may be told."""
-    single = None if tool_sensitivity is None else dict(_labelled(each) for each in tool_sensitivity)
-    given = {"ceiling": permissions(ceiling), "sensitivity": sensitivity, "clearance": clearance, "sensitivities": single}
+    single = None if tool_sensitivity is None else dict(_parse_label(each) for each in tool_sensitivity)
+    given = {"ceiling": parse_permissions(ceiling), "sensitivity": sensitivity, "clearance": clearance, "sensitivities": single}
     body = {key: value for key, value in given.items() if value is not None}
     if not body:
         raise WrongUsage("nothing is to be set", "give --ceiling, --sensitivity, --clearance or --tool-sensitivity")
-    with connect() as remote, screen.progress("changing…"):
-        server = remote.request("PATCH", f"/api/servers/{quoted(name)}", body=body)
-    screen.data(server) if as_json else _told(server)
+    with connect() as remote, screen.show_progress("changing…"):
+        server = remote.request("PATCH", f"/api/servers/{quote_segment(name)}", body=body)
+    screen.print_json(server) if as_json else _print_server(server)
 
 
-def _fields(server: Mapping[str, Any]) -> list[tuple[str, object]]:
-    pairs: list[tuple[str, object]] = [(field, _count(server.get(field))) for field in FIELDS]
+def _server_fields(server: Mapping[str, Any]) -> list[tuple[str, object]]:
+    pairs: list[tuple[str, object]] = [(field, _count_if_list(server.get(field))) for field in FIELDS]
     pairs.append(("left out", (server.get("left_out") or {}).get("count") or ""))
     pairs.append(("at most", " ".join(server.get("ceiling") or []) or "nothing"))
     single = " ".join(f"{tool}={label}" for tool, label in (server.get("sensitivities") or {}).items())
-    return [*pairs, ("of single tools", f"sensitivity {single}" if single else ""), *looks(server)]
+    return [*pairs, ("of single tools", f"sensitivity {single}" if single else ""), *probe_fields(server)]
 
 
-def _labelled(text: str) -> tuple[str, int]:
+def _parse_label(text: str) -> tuple[str, int]:
     tool, _, label = text.rpartition("=")
     if not tool or not label.isdecimal():
         raise WrongUsage(f"{text} is not TOOL=N", "such as find_customer=2")
@@ -133,9 +135,9 @@ def _labelled(text: str) -> tuple[str, int]:
 @app.command()
 def rm(name: Name, as_json: screen.AsJson = False) -> None:
     """Remove a server."""
-    with connect() as remote, screen.progress("removing…"):
-        remote.request("DELETE", f"/api/servers/{quoted(name)}")
-    screen.data({"name": name, "removed": True}) if as_json else screen.say(f"{name} is removed")
+    with connect() as remote, screen.show_progress("removing…"):
+        remote.request("DELETE", f"/api/servers/{quote_segment(name)}")
+    screen.print_json({"name": name, "removed": True}) if as_json else screen.print_text(f"{name} is removed")
 
 
 @app.command()
@@ -158,15 +160,15 @@ def approve(
     body: dict[str, list[str]] = {"tools": tool} if tool else {}
     for each in only or ():
         kind, _, one = each.partition(":")
-        if kind not in KINDS or not one:
-            raise WrongUsage(f"{each} is not KIND:NAME", f"KIND is one of {', '.join(KINDS)}")
+        if kind not in DEFINITION_KINDS or not one:
+            raise WrongUsage(f"{each} is not KIND:NAME", f"KIND is one of {', '.join(DEFINITION_KINDS)}")
         body.setdefault(kind, []).append(one)
     with connect() as remote:
-        server = remote.approve(f"/api/servers/{quoted(name)}", _tell, seen, body or None)
-    screen.data(server) if as_json else screen.say(f"{name} is {server['status']}{_still(server)}")
+        server = remote.approve(f"/api/servers/{quote_segment(name)}", _print_changes, seen, body or None)
+    screen.print_json(server) if as_json else screen.print_text(f"{name} is {server['status']}{_waiting_suffix(server)}")
 
 
-def _offer(url: str, openapi: bool, base: str) -> dict[str, Any]:
+def _registration_body(url: str, openapi: bool, base: str) -> dict[str, Any]:
     """An address with the name of a document is one."""
     where = {"url": base} if base else {}
     if url.startswith(("http://", "https://")):
@@ -175,47 +177,49 @@ def _offer(url: str, openapi: bool, base: str) -> dict[str, Any]:
     if not Path(url).is_file():
         raise WrongUsage(f"{url} is no http address and no file", "a server that is a command stands in interlock.yaml, under servers")
     from adapters.contract import UpstreamFault
-    from adapters.openapi.text import parsed
+    from adapters.openapi.text import parse_document
 
     try:
-        return {"openapi": parsed(Path(url).read_bytes()), **where}
+        return {"openapi": parse_document(Path(url).read_bytes()), **where}
     except UpstreamFault as fault:
         raise WrongUsage(f"{url}: {fault.public}", "an OpenAPI document is JSON or YAML without aliases") from None
 
 
-def _told(server: Mapping[str, Any]) -> None:
+def _print_server(server: Mapping[str, Any]) -> None:
     """A server, and what of it waits for an operator, with the difference."""
-    screen.fields(_fields(server))
+    screen.print_fields(_server_fields(server))
     for line in server.get("stderr") or ():
-        screen.note(f"stderr: {line}")
+        screen.print_note(f"stderr: {line}")
     left_out = server.get("left_out") or {"count": 0, "first": []}
     if left_out["count"]:
-        screen.table(["left out", "why"], [(one["name"], one["why"]) for one in left_out["first"]])
-        screen.note(f"{left_out['count']} of what it lists can't be offered to clients")
+        screen.print_table(["left out", "why"], [(one["name"], one["why"]) for one in left_out["first"]])
+        screen.print_note(f"{left_out['count']} of what it lists can't be offered to clients")
     waiting = [one for one in server.get("withheld", ()) if one["state"] != "gone"]
     if not waiting:
         return
     rows = [(one["kind"], one["name"], one["state"], "; ".join(one["warnings"])) for one in waiting]
-    screen.table(["withheld", "name", "state", "warnings"], rows)
-    drift = [(change["path"], screen.brief(change["before"]), screen.brief(change["after"])) for change in server.get("drift", ())]
-    screen.table(["changed", "before", "after"], drift)
-    screen.note(f"to accept it: interlock server approve {server['name']} --seen {server['updated']}; of it one, with --tool NAME")
+    screen.print_table(["withheld", "name", "state", "warnings"], rows)
+    drift = [
+        (change["path"], screen.format_value(change["before"]), screen.format_value(change["after"])) for change in server.get("drift", ())
+    ]
+    screen.print_table(["changed", "before", "after"], drift)
+    screen.print_note(f"to accept it: interlock server approve {server['name']} --seen {server['updated']}; of it one, with --tool NAME")
 
 
-def _tell(server: Mapping[str, Any]) -> None:
+def _print_changes(server: Mapping[str, Any]) -> None:
     """What is approved, beside the answer itself."""
-    screen.note(f"url: {server.get('url')}")
-    screen.note(f"tools: {', '.join(server.get('tool_names') or []) or 'none'}")
+    screen.print_note(f"url: {server.get('url')}")
+    screen.print_note(f"tools: {', '.join(server.get('tool_names') or []) or 'none'}")
     for one in server.get("withheld") or []:
-        screen.note(f"withheld: {one['kind']} {one['name']}, {one['state']} {'; '.join(one['warnings'])}".rstrip())
+        screen.print_note(f"withheld: {one['kind']} {one['name']}, {one['state']} {'; '.join(one['warnings'])}".rstrip())
     for change in server.get("drift") or []:
-        screen.note(f"changed: {change['path']}: {screen.brief(change['before'])} → {screen.brief(change['after'])}")
+        screen.print_note(f"changed: {change['path']}: {screen.format_value(change['before'])} → {screen.format_value(change['after'])}")
 
 
-def _still(server: Mapping[str, Any]) -> str:
+def _waiting_suffix(server: Mapping[str, Any]) -> str:
     count = server.get("waiting", 0)
     return f"; {count} definitions still wait" if count else ""
 
 
-def _count(value: object) -> object:
+def _count_if_list(value: object) -> object:
     return len(value) if isinstance(value, list) else value

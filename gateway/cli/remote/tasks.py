@@ -7,14 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.exit_codes import Failed, NotReachable
-from gateway.cli.http_client import Remote, Sent, connect, decoded, quoted
-from gateway.cli.remote.send import request
+from gateway.cli.exit_codes import CommandFailed, GatewayUnreachable
+from gateway.cli.http_client import GatewayClient, SseEvent, connect, decode_json, quote_segment
+from gateway.cli.remote.send import send_request
 
 TaskId = Annotated[str, typer.Argument(help="The task's id.", metavar="ID")]
-ENDED = ("completed", "failed", "canceled", "rejected")
-ATTEMPTS = 5  # at a stream that breaks before it says anything new
-PAUSE = 0.2  # seconds before the second, doubled each time
+ENDED_STATES = ("completed", "failed", "canceled", "rejected")
+ATTEMPTS_MAX = 5  # at a stream that breaks before it says anything new
+RETRY_SECONDS = 0.2  # seconds before the second, doubled each time
 app = typer.Typer(help="Your tasks: list, show, watch, cancel.", no_args_is_help=True)
 
 
@@ -25,41 +25,41 @@ def list_tasks(
     as_json: screen.AsJson = False,
 ) -> None:
     """Show your tasks."""
-    with connect() as remote, screen.progress("asking…"):
-        items = remote.every("/api/tasks", limit, **({"everybody": "true"} if everybody else {}))
+    with connect() as remote, screen.show_progress("asking…"):
+        items = remote.list_all("/api/tasks", limit, **({"everybody": "true"} if everybody else {}))
     if as_json:
-        screen.data({"items": items})
+        screen.print_json({"items": items})
         return
-    rows = [_row(task, everybody) for task in items]
+    rows = [_table_row(task, everybody) for task in items]
     columns = ["id", "state", "agent", "updated", "caused by", *(["whose"] if everybody else [])]
-    screen.table(columns, rows, "no tasks yet: interlock send AGENT TEXT")
+    screen.print_table(columns, rows, "no tasks yet: interlock send AGENT TEXT")
 
 
 @app.command()
 def show(task_id: TaskId, as_json: screen.AsJson = False) -> None:
     """Show one task with its messages and artifacts."""
-    with connect() as remote, screen.progress("asking…"):
-        task = remote.get(f"/api/tasks/{quoted(task_id)}")
+    with connect() as remote, screen.show_progress("asking…"):
+        task = remote.get(f"/api/tasks/{quote_segment(task_id)}")
     if as_json:
-        screen.data(task)
+        screen.print_json(task)
         return
     names = ("id", "agent", "context_id", "parent_id", "decision_id", "grant_id")
-    times = [(name, screen.moment(task[name])) for name in ("created", "updated")]
-    screen.fields([("state", screen.state(task["state"])), *((name, task[name]) for name in names), *times])
+    times = [(name, screen.format_time(task[name])) for name in ("created", "updated")]
+    screen.print_fields([("state", screen.format_state(task["state"])), *((name, task[name]) for name in names), *times])
     for message in task["history"]:
         who = "you" if message.get("role") == "ROLE_USER" else task["agent"]
-        screen.say(f"\n{who}: {_words(message)}")
+        screen.print_text(f"\n{who}: {_text_of(message)}")
     for artifact in task["artifacts"]:
-        screen.say(f"\n{artifact.get('name') or artifact.get('artifactId')}: {_words(artifact)}")
+        screen.print_text(f"\n{artifact.get('name') or artifact.get('artifactId')}: {_text_of(artifact)}")
 
 
 @app.command()
 def cancel(task_id: TaskId, as_json: screen.AsJson = False) -> None:
     """Ask the agent to stop."""
-    with connect() as remote, screen.progress("cancelling…"):
-        agent = remote.get(f"/api/tasks/{quoted(task_id)}")["agent"]
-        task = request(remote, agent, "CancelTask", {"id": task_id})
-    screen.data(task) if as_json else screen.say(f"{task_id} is {screen.state(task['status']['state'])}")
+    with connect() as remote, screen.show_progress("cancelling…"):
+        agent = remote.get(f"/api/tasks/{quote_segment(task_id)}")["agent"]
+        task = send_request(remote, agent, "CancelTask", {"id": task_id})
+    screen.print_json(task) if as_json else screen.print_text(f"{task_id} is {screen.format_state(task['status']['state'])}")
 
 
 @app.command()
@@ -67,12 +67,12 @@ def watch(task_id: TaskId, as_json: screen.AsJson = False) -> None:
     """Show each event of a task until it ends or waits for you; as JSON, one on a line."""
     with connect() as remote:
         state = ""
-        for sent in _events(remote, f"/api/tasks/{quoted(task_id)}/events"):
-            event = decoded(sent.data)
-            state = screen.state(event["status"]["state"]) if event["kind"] == "status" else state
-            screen.data_line(event) if as_json else screen.say(_line(event))
-    if state in ENDED[1:]:
-        raise Failed(f"the task is {state}", f"what happened: interlock trace {task_id}")
+        for sent in _follow_events(remote, f"/api/tasks/{quote_segment(task_id)}/events"):
+            event = decode_json(sent.data)
+            state = screen.format_state(event["status"]["state"]) if event["kind"] == "status" else state
+            screen.print_json_line(event) if as_json else screen.print_text(_format_event(event))
+    if state in ENDED_STATES[1:]:
+        raise CommandFailed(f"the task is {state}", f"what happened: interlock trace {task_id}")
 
 
 def trace(
@@ -80,51 +80,51 @@ def trace(
     as_json: screen.AsJson = False,
 ) -> None:
     """Draw what a task caused: every hop, every tool, every refusal, against time."""
-    with connect() as remote, screen.progress("asking…"):
-        found = remote.get(f"/api/tasks/{quoted(task_id)}/trace")
+    with connect() as remote, screen.show_progress("asking…"):
+        found = remote.get(f"/api/tasks/{quote_segment(task_id)}/trace")
     if as_json:
-        screen.data(found)
+        screen.print_json(found)
         return
-    from gateway.cli.remote.waterfall import waterfall
+    from gateway.cli.remote.waterfall import build_waterfall
 
     terminal = screen.console()
-    terminal.print(waterfall(found["spans"], terminal.width))
+    terminal.print(build_waterfall(found["spans"], terminal.width))
     refused = [span for span in found["spans"] if span["outcome"] == "refused"]
     if refused:
-        screen.note(f"why it was refused: interlock why {refused[-1]['decision_id']}")
+        screen.print_note(f"why it was refused: interlock why {refused[-1]['decision_id']}")
 
 
-def _events(remote: Remote, path: str) -> Iterator[Sent]:
+def _follow_events(remote: GatewayClient, path: str) -> Iterator[SseEvent]:
     """All events once each: a stream that breaks is taken up behind the last event seen."""
     after, failures = "", 0
     while True:
         try:
-            for sent in remote.events(path, after):
+            for sent in remote.stream_events(path, after):
                 after, failures = sent.id or after, 0
                 yield sent
-        except NotReachable:
+        except GatewayUnreachable:
             failures += 1
-            if failures == ATTEMPTS or not after:
+            if failures == ATTEMPTS_MAX or not after:
                 raise
-            time.sleep(PAUSE * 2**failures)
+            time.sleep(RETRY_SECONDS * 2**failures)
         else:
             return
 
 
-def _line(event: dict[str, Any]) -> str:
-    at, kind = screen.moment(event["at"]), event["kind"]
+def _format_event(event: dict[str, Any]) -> str:
+    at, kind = screen.format_time(event["at"]), event["kind"]
     if kind == "status":
-        said = _words(event["status"].get("message") or {})
-        return f"{at}  {screen.state(event['status']['state'])}{': ' if said else ''}{said}"
-    return f"{at}  {kind}: {_words(event[kind])}" if kind in event else f"{at}  {kind}"
+        said = _text_of(event["status"].get("message") or {})
+        return f"{at}  {screen.format_state(event['status']['state'])}{': ' if said else ''}{said}"
+    return f"{at}  {kind}: {_text_of(event[kind])}" if kind in event else f"{at}  {kind}"
 
 
-def _row(task: dict[str, Any], everybody: bool) -> tuple[object, ...]:
-    row = (task["id"], screen.state(task["state"]), task["agent"], screen.moment(task["updated"]), task["parent_id"])
+def _table_row(task: dict[str, Any], everybody: bool) -> tuple[object, ...]:
+    row = (task["id"], screen.format_state(task["state"]), task["agent"], screen.format_time(task["updated"]), task["parent_id"])
     return (*row, task["owner"].split("|", 2)[-1]) if everybody else row
 
 
-def _words(holder: dict[str, Any]) -> str:
+def _text_of(holder: dict[str, Any]) -> str:
     return "\n".join(part.get("text") or f"[{part.get('mediaType') or 'data'}]" for part in holder.get("parts") or [])
 
 

@@ -7,24 +7,24 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.elicitation import here
-from gateway.cli.exit_codes import Failed, WrongUsage
-from gateway.cli.http_client import connect, quoted
+from gateway.cli.elicitation import current_terminal
+from gateway.cli.exit_codes import CommandFailed, WrongUsage
+from gateway.cli.http_client import connect, quote_segment
 
-Server = Annotated[str | None, typer.Option(help="One server, whose tools keep their own names (default: all that you may use).")]
+ServerOption = Annotated[str | None, typer.Option(help="One server, whose tools keep their own names (default: all that you may use).")]
 
 
-def tools(server: Server = None, as_json: screen.AsJson = False) -> None:
+def tools(server: ServerOption = None, as_json: screen.AsJson = False) -> None:
     """Show the tools that you may call."""
-    from gateway.cli.mcp_client import Tools
+    from gateway.cli.mcp_client import McpToolClient
 
     with connect() as remote:
-        items = Tools(remote, _path(server)).listed()
+        items = McpToolClient(remote, _mcp_path(server)).list_tools()
     if as_json:
-        screen.data({"items": items})
+        screen.print_json({"items": items})
         return
     rows = [(tool["name"], _first_line(tool.get("description") or tool.get("title") or "")) for tool in items]
-    screen.table(["name", "what it does"], rows, "no tools that you may call")
+    screen.print_table(["name", "what it does"], rows, "no tools that you may call")
 
 
 def call(
@@ -32,28 +32,28 @@ def call(
     arguments: Annotated[
         str, typer.Argument(help="Its arguments, a JSON object; - reads them from standard input.", metavar="JSON")
     ] = "{}",
-    server: Server = None,
+    server: ServerOption = None,
     as_json: screen.AsJson = False,
 ) -> None:
     """Call a tool. What it asks of you in between is asked at the terminal."""
-    given = _arguments(arguments)
-    from gateway.cli.mcp_client import Tools
+    given = _read_arguments(arguments)
+    from gateway.cli.mcp_client import McpToolClient
 
     with connect() as remote:
-        result = Tools(remote, _path(server), here()).called(tool, given)
+        result = McpToolClient(remote, _mcp_path(server), current_terminal()).call_tool(tool, given)
     if as_json:
-        screen.data(result)
+        screen.print_json(result)
     else:
-        screen.say(_text(result))
+        screen.print_text(_result_text(result))
     if result.get("isError"):
-        raise Failed(f"{tool} reports an error", "look at its arguments: interlock tools --json shows what it expects")
+        raise CommandFailed(f"{tool} reports an error", "look at its arguments: interlock tools --json shows what it expects")
 
 
-def _path(server: str | None) -> str:
-    return "/mcp" if server is None else f"/mcp/{quoted(server)}"
+def _mcp_path(server: str | None) -> str:
+    return "/mcp" if server is None else f"/mcp/{quote_segment(server)}"
 
 
-def _arguments(text: str) -> dict[str, Any]:
+def _read_arguments(text: str) -> dict[str, Any]:
     raw = sys.stdin.read() if text == "-" else text
     try:
         given = json.loads(raw)
@@ -64,7 +64,7 @@ def _arguments(text: str) -> dict[str, Any]:
     return given
 
 
-def _text(result: dict[str, Any]) -> str:
+def _result_text(result: dict[str, Any]) -> str:
     """What people see of a result: its text; what else it holds by its kind; the structured form where there is no text."""
     parts = [part.get("text") or f"[{part.get('type', 'content')}]" for part in result.get("content") or []]
     if not parts and "structuredContent" in result:

@@ -6,11 +6,11 @@ import typer
 
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import WrongUsage
-from gateway.cli.http_client import connect, quoted
+from gateway.cli.http_client import connect, quote_segment
 
 Name = Annotated[str, typer.Argument(help="The virtual server's name.", metavar="NAME")]
 PATH = "/api/virtual-servers"
-KINDS = ("tools", "prompts", "resources", "aliases")
+SELECTION_KINDS = ("tools", "prompts", "resources", "aliases")
 app = typer.Typer(help="Virtual servers: a selection of several servers and agents, at /mcp/virtual/NAME.", no_args_is_help=True)
 
 
@@ -28,46 +28,46 @@ def add(
     for each in selected:
         kind, _, one = each.partition(":")
         alias, equals, target = one.partition("=")
-        if kind not in KINDS or not one or (kind == "aliases") != bool(equals):
+        if kind not in SELECTION_KINDS or not one or (kind == "aliases") != bool(equals):
             raise WrongUsage(f"{each} selects nothing", "write tools:…, prompts:…, resources:… or aliases:NAME=…")
         if kind == "aliases":
             body.setdefault(kind, {})[alias] = target
         else:
             body.setdefault(kind, []).append(one)
-    with connect() as remote, screen.progress("registering…"):
+    with connect() as remote, screen.show_progress("registering…"):
         made = remote.request("POST", PATH, body=body)
-    screen.data(made) if as_json else _told(made)
+    screen.print_json(made) if as_json else _print_virtual_server(made)
 
 
 @app.command("list")
 def list_virtual(as_json: screen.AsJson = False) -> None:
     """Show those that you may see."""
-    with connect() as remote, screen.progress("asking…"):
-        items = remote.every(PATH)
+    with connect() as remote, screen.show_progress("asking…"):
+        items = remote.list_all(PATH)
     if as_json:
-        screen.data({"items": items})
+        screen.print_json({"items": items})
         return
     rows = [(each["name"], each["path"], each["mode"], each["description"]) for each in items]
-    screen.table(["name", "path", "mode", "description"], rows, "none yet: interlock server virtual add NAME tools:…")
+    screen.print_table(["name", "path", "mode", "description"], rows, "none yet: interlock server virtual add NAME tools:…")
 
 
 @app.command()
 def show(name: Name, as_json: screen.AsJson = False) -> None:
     """Show one."""
-    with connect() as remote, screen.progress("asking…"):
-        found = remote.get(f"{PATH}/{quoted(name)}")
-    screen.data(found) if as_json else _told(found)
+    with connect() as remote, screen.show_progress("asking…"):
+        found = remote.get(f"{PATH}/{quote_segment(name)}")
+    screen.print_json(found) if as_json else _print_virtual_server(found)
 
 
 @app.command()
 def rm(name: Name, as_json: screen.AsJson = False) -> None:
     """Remove one."""
-    with connect() as remote, screen.progress("removing…"):
-        remote.request("DELETE", f"{PATH}/{quoted(name)}")
-    screen.data({"name": name, "removed": True}) if as_json else screen.say(f"{name} is removed")
+    with connect() as remote, screen.show_progress("removing…"):
+        remote.request("DELETE", f"{PATH}/{quote_segment(name)}")
+    screen.print_json({"name": name, "removed": True}) if as_json else screen.print_text(f"{name} is removed")
 
 
-def _told(found: dict[str, Any]) -> None:
-    lists = [(kind, " ".join(found[kind])) for kind in KINDS[:3]]
-    aliases = ("aliases", " ".join(f"{alias}={target}" for alias, target in found["aliases"].items()))
-    screen.fields([("name", found["name"]), ("path", found["path"]), ("mode", found["mode"]), *lists, aliases])
+def _print_virtual_server(server: dict[str, Any]) -> None:
+    lists = [(kind, " ".join(server[kind])) for kind in SELECTION_KINDS[:3]]
+    aliases = ("aliases", " ".join(f"{alias}={target}" for alias, target in server["aliases"].items()))
+    screen.print_fields([("name", server["name"]), ("path", server["path"]), ("mode", server["mode"]), *lists, aliases])

@@ -10,14 +10,14 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.output import plain
+from gateway.cli.output import printable
 
 COLOURS = {"refused": "red", "failed": "red", "rejected": "red", "canceled": "yellow", "unknown": "yellow", "running": "cyan"}
 SYMBOLS = {"task": "●", "tool": "▸", "agent": "○", "decision": "·"}
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SpanLine:
     """One span, ready to be drawn. Times are seconds after the first span's start."""
 
     depth: int
@@ -29,20 +29,20 @@ class Line:
     def label(self) -> Text:
         colour = COLOURS.get(self.span["outcome"], "")
         symbol = "✗" if self.span["outcome"] == "refused" else SYMBOLS.get(self.span["kind"], "·")
-        caller = f" by {plain(self.span['actor'])}"
-        return Text.assemble("  " * self.depth, (f"{symbol} {plain(self.span['name'])}", colour), (caller, "dim"))
+        caller = f" by {printable(self.span['actor'])}"
+        return Text.assemble("  " * self.depth, (f"{symbol} {printable(self.span['name'])}", colour), (caller, "dim"))
 
     @property
     def reason(self) -> Text | None:
         """What went wrong, where something did."""
         if not self.span["reason"]:
             return None
-        said = plain(self.span["reason"]).partition("\n")[0]
-        return Text(f"{plain(self.span['name'])} {plain(self.span['outcome'])}: {said}", COLOURS.get(self.span["outcome"], ""))
+        said = printable(self.span["reason"]).partition("\n")[0]
+        return Text(f"{printable(self.span['name'])} {printable(self.span['outcome'])}: {said}", COLOURS.get(self.span["outcome"], ""))
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class SpanBar:
     """A bar between two moments of a whole, at least one cell long: what took no time is seen too."""
 
     begin: float
@@ -56,42 +56,42 @@ class Stretch:
         yield Bar(self.whole, begin, max(self.end, begin + cell), color=self.colour)
 
 
-def waterfall(spans: Sequence[Mapping[str, Any]], width: int) -> Group:
+def build_waterfall(spans: Sequence[Mapping[str, Any]], width: int) -> Group:
     """The spans of a trace (gateway/audit/traces.py), each after its parent, and below them why some did not go well. `width` in cells."""
-    lines = list(_lines(spans))
+    lines = list(_build_lines(spans))
     whole = max((line.end for line in lines), default=0.0) or 0.001
     grid = Table(box=None, pad_edge=False, expand=True, header_style="dim")
     grid.add_column("what", no_wrap=True, overflow="ellipsis", max_width=width // 2)
-    grid.add_column(f"0 to {_duration(whole)}", ratio=1, min_width=12)
+    grid.add_column(f"0 to {_format_duration(whole)}", ratio=1, min_width=12)
     grid.add_column("took", justify="right", no_wrap=True)
     grid.add_column("outcome", no_wrap=True)
     for line in lines:
-        took = "" if line.span["kind"] == "decision" else _duration(line.end - line.begin)
+        took = "" if line.span["kind"] == "decision" else _format_duration(line.end - line.begin)
         colour = COLOURS.get(line.span["outcome"], "green")
-        grid.add_row(line.label, Stretch(line.begin, line.end, whole, colour), took, Text(plain(line.span["outcome"]), colour))
+        grid.add_row(line.label, SpanBar(line.begin, line.end, whole, colour), took, Text(printable(line.span["outcome"]), colour))
     reasons = [line.reason for line in lines if line.reason]
     return Group(grid, *([Text(""), *reasons] if reasons else []))
 
 
-def _lines(spans: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
+def _build_lines(spans: Sequence[Mapping[str, Any]]) -> Iterator[SpanLine]:
     """One for each span, but for the only turn of a task, which says what the task's own line says."""
-    start = min((_seconds(span["start"]) for span in spans), default=0.0)
-    last = max((_seconds(span["end"] or span["start"]) for span in spans), default=0.0)
+    start = min((_to_seconds(span["start"]) for span in spans), default=0.0)
+    last = max((_to_seconds(span["end"] or span["start"]) for span in spans), default=0.0)
     turns = [span["parent"] for span in spans if span["kind"] == "agent"]
     depths: dict[str, int] = {}
     for span in spans:
         depth = depths[span["id"]] = depths.get(span["parent"], -1) + 1
         if span["kind"] == "agent" and turns.count(span["parent"]) == 1 and span["parent"] in depths:
             continue
-        yield Line(depth, span, _seconds(span["start"]) - start, _seconds(span["end"]) - start if span["end"] else last - start)
+        yield SpanLine(depth, span, _to_seconds(span["start"]) - start, _to_seconds(span["end"]) - start if span["end"] else last - start)
 
 
-def _seconds(text: str) -> float:
+def _to_seconds(text: str) -> float:
     at = datetime.fromisoformat(text)
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     if seconds < 1:
         return f"{seconds * 1000:.1f} ms"
     return f"{seconds:.2f} s" if seconds < 120 else f"{seconds / 60:.1f} min"

@@ -4,37 +4,37 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.ingress.a2a_server.agent_notifications import Notifications
-from gateway.ingress.a2a_server.bindings.jsonrpc import JsonRpc
-from gateway.ingress.a2a_server.bindings.rest import Rest
-from gateway.ingress.a2a_server.cards import Cards
+from gateway.ingress.a2a_server.agent_notifications import NotificationEndpoint
+from gateway.ingress.a2a_server.bindings.jsonrpc import JsonRpcEndpoint
+from gateway.ingress.a2a_server.bindings.rest import RestEndpoint
+from gateway.ingress.a2a_server.cards import AgentCardEndpoint
 from gateway.ingress.http.asgi import Receive, Scope, Send
-from gateway.ingress.http.request_trace import Visits, traceparent
+from gateway.ingress.http.request_trace import RequestTraces, read_traceparent
 
-CARDS: Final = frozenset({"/.well-known/agent-card.json", "/.well-known/agent.json"})
-NOTIFICATION: Final = re.compile(r"/notifications/([A-Za-z0-9_-]{1,128})")
+CARD_PATHS: Final = frozenset({"/.well-known/agent-card.json", "/.well-known/agent.json"})
+NOTIFICATION_PATH: Final = re.compile(r"/notifications/([A-Za-z0-9_-]{1,128})")
 
 
 @dataclass(frozen=True, slots=True)
-class AgentDoor:
+class A2aServer:
     """`below` is what follows the agent's name in the path."""
 
-    jsonrpc: JsonRpc
-    rest: Rest
-    cards: Cards
-    notifications: Notifications
-    visits: Visits
+    jsonrpc: JsonRpcEndpoint
+    rest: RestEndpoint
+    cards: AgentCardEndpoint
+    notifications: NotificationEndpoint
+    request_traces: RequestTraces
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, name: str, below: str) -> None:
-        visit = self.visits.begin("a2a", "/agents", traceparent(scope))
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, name: str, subpath: str) -> None:
+        visit = self.request_traces.begin("a2a", "/agents", read_traceparent(scope))
         try:
-            if below in CARDS:
+            if subpath in CARD_PATHS:
                 visit.method = scope["method"]
                 await self.cards(scope, send, name)
-            elif (found := NOTIFICATION.fullmatch(below)) is not None:
+            elif (found := NOTIFICATION_PATH.fullmatch(subpath)) is not None:
                 visit.method = scope["method"]
                 await self.notifications(scope, receive, send, name, found[1])
             else:
-                await (self.jsonrpc if below in ("", "/") else self.rest)(scope, receive, send, name, visit)
+                await (self.jsonrpc if subpath in ("", "/") else self.rest)(scope, receive, send, name, visit)
         finally:
-            self.visits.end(visit)
+            self.request_traces.end(visit)

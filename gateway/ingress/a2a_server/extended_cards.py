@@ -5,22 +5,22 @@ from typing import Any
 
 from gateway.calls.targets.front_door import FrontDoor
 from policies.callers import Caller
-from policies.delegation.permissions import ceiling_of
-from policies.delegation.rulings import Act, calling, invoking
+from policies.delegation.permissions import parse_ceiling
+from policies.delegation.rulings import Act, act_of_calling_tool, act_of_invoking_agent
 from registry.cards.card import Family, Registration, Skill
-from registry.cards.server_card import as_agent
+from registry.cards.server_card import with_card
 from registry.names import FRONT_DOOR
 
-Publish = Callable[[Registration, Callable[[Skill], bool]], dict[str, Any]]
+PublishCardWithSkills = Callable[[Registration, Callable[[Skill], bool]], dict[str, Any]]
 
 
 class ExtendedCards:
     """`publish` makes the signed card of an agent with some of its skills."""
 
-    def __init__(self, publish: Publish, front_door: FrontDoor, may: Callable[[Caller, Act], bool]) -> None:
+    def __init__(self, publish: PublishCardWithSkills, front_door: FrontDoor, could_allow: Callable[[Caller, Act], bool]) -> None:
         self._publish = publish
         self._front_door = front_door
-        self._may = may
+        self._could_allow = could_allow
 
     def extended_card(self, registration: Registration, caller: Caller) -> dict[str, Any]:
         """The caller has been found to know of the agent already."""
@@ -28,10 +28,10 @@ class ExtendedCards:
             return self._publish(self._front_door.registration(registration.tenant, caller), lambda skill: True)
         name = registration.name
         if registration.family is Family.SERVER:
-            ceiling = ceiling_of(registration.ceiling)
-            acts = {tool.name: calling(name, tool.name) for tool in registration.tools}
+            ceiling = parse_ceiling(registration.ceiling)
+            acts = {tool.name: act_of_calling_tool(name, tool.name) for tool in registration.tools}
             return self._publish(
-                as_agent(registration, with_tools=True),
-                lambda skill: ceiling.covers(acts[skill.id].permission) and self._may(caller, acts[skill.id]),
+                with_card(registration, with_tools=True),
+                lambda skill: ceiling.covers(acts[skill.id].permission) and self._could_allow(caller, acts[skill.id]),
             )
-        return self._publish(registration, lambda skill: self._may(caller, invoking(registration.name, skill.id)))
+        return self._publish(registration, lambda skill: self._could_allow(caller, act_of_invoking_agent(registration.name, skill.id)))

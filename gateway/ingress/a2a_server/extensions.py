@@ -11,28 +11,28 @@ from registry.cards.card import Registration
 from registry.cards.republish import EXTENSIONS, RESUMPTION, SKILL_SELECTION
 
 
-def declared(entry: Registration) -> dict[str, bool]:
+def declared_extensions(entry: Registration) -> dict[str, bool]:
     """The extensions of an agent's card, and whether each is required (s4.4.4)."""
     document: Any = entry.card.document if entry.card else {}
     extensions = document.get("capabilities", {}).get("extensions", [])
     return {str(each["uri"]): each.get("required") is True for each in extensions if isinstance(each, dict) and "uri" in each}
 
 
-def activated(entry: Registration, asked: frozenset[str]) -> list[str]:
+def extensions_in_force(entry: Registration, requested: frozenset[str]) -> list[str]:
     """Those asked for that the gateway or the agent serves."""
-    return sorted(asked & (EXTENSIONS.keys() | declared(entry).keys())) if asked else []
+    return sorted(requested & (EXTENSIONS.keys() | declared_extensions(entry).keys())) if requested else []
 
 
-def check_required(entry: Registration, asked: frozenset[str]) -> None:
+def check_required_extensions(entry: Registration, requested: frozenset[str]) -> None:
     """Raises ExtensionRequired."""
-    for uri, required in declared(entry).items():
-        if required and uri not in asked:
+    for uri, required in declared_extensions(entry).items():
+        if required and uri not in requested:
             raise ExtensionRequired(uri)
 
 
-def for_agent(entry: Registration, asked: frozenset[str]) -> dict[str, str]:
+def extension_header_for_agent(entry: Registration, requested: frozenset[str]) -> dict[str, str]:
     """The header that hands on what the agent itself declares, under the name its version has for it."""
-    wanted = ", ".join(sorted(asked & declared(entry).keys()))
+    wanted = ", ".join(sorted(requested & declared_extensions(entry).keys()))
     name = "X-A2A-Extensions" if entry.facts.get("version") == "0.3" else "A2A-Extensions"
     return {name: wanted} if wanted else {}
 
@@ -49,7 +49,7 @@ def selected_skill(entry: Registration, message: Message) -> str:
     return str(skill)
 
 
-def numbered(response: StreamResponse, seq: int) -> StreamResponse:
+def with_event_number(response: StreamResponse, seq: int) -> StreamResponse:
     """The same event with its number in its metadata, where no SSE id tells it."""
     for name in ("task", "message", "status_update", "artifact_update"):
         if event := getattr(response, name):

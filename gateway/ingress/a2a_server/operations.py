@@ -13,19 +13,19 @@ from adapters.a2a_client.wire.lists import PAGE_SIZE, ListParams, TaskPage
 from adapters.a2a_client.wire.push import PushListParams, PushPage, PushParams
 from adapters.a2a_client.wire.v1 import BadMessage, SendParams, TaskParams
 from adapters.task import Message, PushConfig, Role, StreamResponse, Task
-from gateway.calls.broker import Broker, Sending
-from gateway.calls.cancellation import CAUSED, told_of
-from gateway.calls.limits.open_streams import Places
-from gateway.calls.outgoing.upstreams import Trail
+from gateway.calls.broker import AgentRequest, Broker
+from gateway.calls.cancellation import CAUSED_TASKS_KEY, caused_tasks_metadata
+from gateway.calls.limits.open_streams import OpenStreams
+from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.ingress.a2a_server import extensions
 from gateway.ingress.http.errors import NoExtendedCard, PushNotSupported, UnsupportedOperation
 from gateway.storage.paging import BadCursor
 from gateway.tasks.events.entries import OPENING_EVENTS, lone_reply
-from gateway.tasks.log import TaskEnded, TaskEvent, TaskRow, fold, shown
-from gateway.tasks.pages import Page, TaskPages
+from gateway.tasks.log import TaskEnded, TaskEvent, TaskRow, stream_response, task_from_events
+from gateway.tasks.pages import TaskFilter, TaskPages
 from gateway.tasks.reader import TaskReader
-from gateway.tasks.turns.store import Turned
-from gateway.tasks.webhooks.configs import CONFIGS_MAX, Push, Webhook
+from gateway.tasks.turns.store import TurnState
+from gateway.tasks.webhooks.configs import CONFIGS_MAX, Webhook, WebhookConfigs
 from policies.callers import Caller
 from registry.cards.card import Family, Registration
 from registry.cards.republish import RESUMPTION, SKILL_SELECTION
@@ -38,7 +38,7 @@ _MICROSECOND = timedelta(microseconds=1)
 ExtendedCard = Callable[[Registration, Caller], Mapping[str, Any]]  # of which agent, for whom; in 1.0
 
 
-class Asked(Struct, frozen=True):
+class OperationRequest(Struct, frozen=True):
     """Who asks, of which agent, whatever the binding. `extensions` are those of `A2A-Extensions`.
 
     `version` is the caller's, in which webhooks are told too. `last_event_id` is the number of the last event that was seen.
@@ -46,162 +46,164 @@ class Asked(Struct, frozen=True):
 
     caller: Caller
     agent: str
-    trail: Trail
+    trace_context: TraceContext
     extensions: frozenset[str] = frozenset()
     idempotency_key: str | None = None
     version: str = "1.0"
     last_event_id: int | None = None
 
 
-class Numbered(Struct, frozen=True):
+class SequencedEvent(Struct, frozen=True):
     """One event of a stream and its number in the task's log, from which a stream can be taken up again."""
 
     seq: int
     response: StreamResponse
 
 
-Stream = AsyncGenerator[list[Numbered], None]  # each time as many events as there are
+Stream = AsyncGenerator[list[SequencedEvent], None]  # each time as many events as there are
 
 
 @dataclass(frozen=True, slots=True)
-class Offered:
+class OperationDependencies:
     """What is there to be asked for beside messages. None: not offered, and no card says so."""
 
     reader: TaskReader
-    pages: TaskPages
-    push: Push | None = None
+    task_pages: TaskPages
+    webhook_configs: WebhookConfigs | None = None
     extended_card: ExtendedCard | None = None
-    places: Places = field(default_factory=Places)
+    open_streams: OpenStreams = field(default_factory=OpenStreams)
 
 
 class Operations:
     """Each raises the domain's exceptions, which a binding maps through gateway/ingress/http/errors.py."""
 
-    def __init__(self, broker: Broker, offered: Offered) -> None:
+    def __init__(self, broker: Broker, dependencies: OperationDependencies) -> None:
         self._broker = broker
-        self._offered = offered
-        self._reader = offered.reader
+        self._dependencies = dependencies
+        self._reader = dependencies.reader
 
-    def activated(self, asked: Asked) -> list[str]:
+    def extensions_in_force(self, request: OperationRequest) -> list[str]:
         """The extensions in force for this request, for the answer's A2A-Extensions."""
-        if not asked.extensions:
+        if not request.extensions:
             return []
         try:
-            return extensions.activated(self._broker.callees.known(asked.caller, asked.agent), asked.extensions)
+            return extensions.extensions_in_force(self._broker.callees.find_visible(request.caller, request.agent), request.extensions)
         except UnknownName:
             return []
 
-    async def send(self, asked: Asked, params: SendParams) -> Task | Message:
+    async def send(self, request: OperationRequest, params: SendParams) -> Task | Message:
         """SendMessage (s3.1.1): waits for the end of the turn unless told not to."""
-        sending = await self._sending(asked, params)
+        sending = await self._build_agent_request(request, params)
         if params.configuration.return_immediately:
-            return _task(await self._broker.start(asked.caller, sending), params.configuration.history_length)
-        turned = await self._broker.send(asked.caller, sending)
-        return lone_reply(turned.events) or _task(turned, params.configuration.history_length)
+            return _task_from_state(await self._broker.start(request.caller, sending), params.configuration.history_length)
+        turned = await self._broker.send(request.caller, sending)
+        return lone_reply(turned.events) or _task_from_state(turned, params.configuration.history_length)
 
-    async def stream(self, asked: Asked, params: SendParams) -> Stream:
+    async def stream(self, request: OperationRequest, params: SendParams) -> Stream:
         """SendStreamingMessage (s3.1.2). What can be refused is refused before the first event is asked for.
 
         An agent that answers a new task with a Message within HOLD_SECONDS is streamed as this one Message. Otherwise the Task comes
         first, as soon as the agent begins a task, so that callers know its id; a later Message is in the last status.
         """
-        place = self._offered.places.take(asked.caller.principal.owner)
-        turned = await self._broker.start(asked.caller, await self._sending(asked, params))
-        events = self._reader.follow(turned)  # holds the task's tail meanwhile
+        place = self._dependencies.open_streams.acquire(request.caller.principal.owner_key)
+        turned = await self._broker.start(request.caller, await self._build_agent_request(request, params))
+        events = self._reader.follow_turn(turned)  # holds the task's tail meanwhile
         if (reply := await self._reader.lone_reply(turned, HOLD_SECONDS)) is not None:
-            return place.during(_one_message(asked, OPENING_EVENTS + 1, reply))
-        return place.during(_events(asked, turned.row, events, _first(turned, params.configuration.history_length)))
+            return place.hold_during(_one_message(request, OPENING_EVENTS + 1, reply))
+        return place.hold_during(
+            _sequenced_events(request, turned.row, events, _snapshot_event(turned, params.configuration.history_length))
+        )
 
-    async def task(self, asked: Asked, params: TaskParams) -> Task:
+    async def get_task(self, request: OperationRequest, params: TaskParams) -> Task:
         """GetTask (s3.1.3)."""
-        _check_tenant(asked, params.tenant)
-        return _task(await self._reader.task(asked.caller, asked.agent, params.id), params.history_length)
+        _check_tenant(request, params.tenant)
+        return _task_from_state(await self._reader.read_task(request.caller, request.agent, params.id), params.history_length)
 
-    async def list(self, asked: Asked, params: ListParams) -> TaskPage:
+    async def list_tasks(self, request: OperationRequest, params: ListParams) -> TaskPage:
         """ListTasks (s3.1.4): the caller's own tasks with this agent, the last moved first."""
-        _check_tenant(asked, params.tenant)
-        self._broker.callees.known(asked.caller, asked.agent)
+        _check_tenant(request, params.tenant)
+        self._broker.callees.find_visible(request.caller, request.agent)
         size = params.page_size or PAGE_SIZE
-        since = _microseconds(params.status_timestamp_after)
+        since = _parse_timestamp_us(params.status_timestamp_after)
         state = params.status.value if params.status else ""
-        page = Page("" if asked.agent == FRONT_DOOR else asked.agent, state, params.context_id, params.page_token, size, since)
+        page = TaskFilter("" if request.agent == FRONT_DOOR else request.agent, state, params.context_id, params.page_token, size, since)
         try:
-            rows, more, total = await self._offered.pages.counted(asked.caller, page)
+            rows, more, total = await self._dependencies.task_pages.read_page_and_total(request.caller, page)
         except BadCursor:
             raise BadMessage("pageToken", "is not one of ours") from None
         history = params.history_length or 0
         kinds = ["status", *(["message"] if history else []), *(["artifact"] if params.include_artifacts else [])]
-        events = await self._offered.pages.events(rows, kinds)
-        tasks = tuple(fold(row, events.get(row.id, ()), history) for row in rows)
+        events = await self._dependencies.task_pages.read_events(rows, kinds)
+        tasks = tuple(task_from_events(row, events.get(row.id, ()), history) for row in rows)
         return TaskPage(tasks, more or "", size, total)
 
-    async def cancel(self, asked: Asked, params: TaskParams) -> Task:
+    async def cancel(self, request: OperationRequest, params: TaskParams) -> Task:
         """CancelTask (s3.1.5). What became of the tasks it had caused stands in the answer's metadata."""
-        _check_tenant(asked, params.tenant)
-        stopped = await self._broker.cancel(asked.caller, asked.agent, params.id, asked.trail)
-        task = _task(stopped, params.history_length)
-        told = told_of(stopped, everything=not asked.caller.delegation.path)
-        return replace(task, metadata={**(task.metadata or {}), CAUSED: told}) if told else task
+        _check_tenant(request, params.tenant)
+        stopped = await self._broker.cancel(request.caller, request.agent, params.id, request.trace_context)
+        task = _task_from_state(stopped, params.history_length)
+        told = caused_tasks_metadata(stopped, name_tasks=not request.caller.delegation.path)
+        return replace(task, metadata={**(task.metadata or {}), CAUSED_TASKS_KEY: told}) if told else task
 
-    async def subscribe(self, asked: Asked, params: TaskParams) -> Stream:
+    async def subscribe(self, request: OperationRequest, params: TaskParams) -> Stream:
         """SubscribeToTask (s3.1.6): the task as it stands, then its events until it ends; or, after the last event that was seen,
         just what came since, as long as the task has had such an event.
 
         Raises TaskEnded for a task that is over, unless a stream of it is taken up again.
         """
-        _check_tenant(asked, params.tenant)
-        place = self._offered.places.take(asked.caller.principal.owner)
-        after = asked.last_event_id
-        turned = await self._reader.task(asked.caller, asked.agent, params.id)
+        _check_tenant(request, params.tenant)
+        place = self._dependencies.open_streams.acquire(request.caller.principal.owner_key)
+        after = request.last_event_id
+        turned = await self._reader.read_task(request.caller, request.agent, params.id)
         if after is not None and after <= turned.row.last_seq:
-            return place.during(_events(asked, turned.row, self._reader.since(turned.row, after)))
-        if turned.row.ended:
+            return place.hold_during(_sequenced_events(request, turned.row, self._reader.follow_task(turned.row, after)))
+        if turned.row.has_ended:
             raise TaskEnded
-        events = self._reader.since(turned.row, turned.row.last_seq)
-        return place.during(_events(asked, turned.row, events, _first(turned, params.history_length)))
+        events = self._reader.follow_task(turned.row, turned.row.last_seq)
+        return place.hold_during(_sequenced_events(request, turned.row, events, _snapshot_event(turned, params.history_length)))
 
-    async def create_push(self, asked: Asked, params: PushConfig) -> PushConfig:
+    async def create_push(self, request: OperationRequest, params: PushConfig) -> PushConfig:
         """CreateTaskPushNotificationConfig (s3.1.7)."""
-        push = self._push(asked, params.tenant)
-        row = await self._reader.row(asked.caller, asked.agent, params.task_id)
-        return await push.create(row.owner, row, params, asked.version)
+        push = self._require_webhook_configs(request, params.tenant)
+        row = await self._reader.find_row(request.caller, request.agent, params.task_id)
+        return await push.create(row.owner, row, params, request.version)
 
-    async def get_push(self, asked: Asked, params: PushParams) -> PushConfig:
+    async def get_push(self, request: OperationRequest, params: PushParams) -> PushConfig:
         """GetTaskPushNotificationConfig (s3.1.8). In 0.3 the id may be left out, which asks for the task's first."""
-        push = self._push(asked, params.tenant)
-        row = await self._reader.row(asked.caller, asked.agent, params.task_id)
+        push = self._require_webhook_configs(request, params.tenant)
+        row = await self._reader.find_row(request.caller, request.agent, params.task_id)
         config_id = params.id or next((config.id for config in await push.list(row.owner, row)), "")
         return await push.get(row.owner, row, config_id)
 
-    async def list_push(self, asked: Asked, params: PushListParams) -> PushPage:
+    async def list_push(self, request: OperationRequest, params: PushListParams) -> PushPage:
         """ListTaskPushNotificationConfigs (s3.1.9)."""
-        push = self._push(asked, params.tenant)
-        row = await self._reader.row(asked.caller, asked.agent, params.task_id)
+        push = self._require_webhook_configs(request, params.tenant)
+        row = await self._reader.find_row(request.caller, request.agent, params.task_id)
         return PushPage(*await push.page(row.owner, row, params.page_size or CONFIGS_MAX, params.page_token))
 
-    async def delete_push(self, asked: Asked, params: PushParams) -> None:
+    async def delete_push(self, request: OperationRequest, params: PushParams) -> None:
         """DeleteTaskPushNotificationConfig (s3.1.10): one that is gone already may be deleted again."""
-        push = self._push(asked, params.tenant)
-        row = await self._reader.row(asked.caller, asked.agent, params.task_id)
+        push = self._require_webhook_configs(request, params.tenant)
+        row = await self._reader.find_row(request.caller, request.agent, params.task_id)
         await push.delete(row.owner, row, params.id)
 
-    async def extended_card(self, asked: Asked, tenant: str = "") -> Mapping[str, Any]:
+    async def get_extended_card(self, request: OperationRequest, tenant: str = "") -> Mapping[str, Any]:
         """GetExtendedAgentCard (s3.1.11), for this caller."""
-        _check_tenant(asked, tenant)
-        entry = self._broker.callees.known(asked.caller, asked.agent)
-        if self._offered.extended_card is None:
+        _check_tenant(request, tenant)
+        entry = self._broker.callees.find_visible(request.caller, request.agent)
+        if self._dependencies.extended_card is None:
             raise UnsupportedOperation
         if entry.card is None:
             raise NoExtendedCard
-        return self._offered.extended_card(entry, asked.caller)
+        return self._dependencies.extended_card(entry, request.caller)
 
-    def _push(self, asked: Asked, tenant: str) -> Push:
-        _check_tenant(asked, tenant)
-        if self._offered.push is None:
+    def _require_webhook_configs(self, request: OperationRequest, tenant: str) -> WebhookConfigs:
+        _check_tenant(request, tenant)
+        if self._dependencies.webhook_configs is None:
             raise PushNotSupported
-        return self._offered.push
+        return self._dependencies.webhook_configs
 
-    async def _sending(self, asked: Asked, params: SendParams) -> Sending:
+    async def _build_agent_request(self, request: OperationRequest, params: SendParams) -> AgentRequest:
         """What is handed to the broker. Callers who may not know of the agent get no other refusal than the broker's, and no sooner.
 
         Raises BadMessage for a message in the agent's role: whatever a caller sends comes from the client (A2A 1.0 s4.1.5).
@@ -209,86 +211,92 @@ class Operations:
         if params.message.role is not Role.USER:
             raise BadMessage("message.role", "must be that of the user: only messages of the agent have the agent's role")
         try:
-            return await self._addressed(asked, params)
+            return await self._build_for_visible_agent(request, params)
         except UnknownName as unknown:
-            await self._broker.unknown.check_name(unknown, asked.caller, asked.agent, params.message, asked.trail.trace_id)
+            await self._broker.unknown_name_denials.check_name(
+                unknown, request.caller, request.agent, params.message, request.trace_context.trace_id
+            )
             raise
 
-    async def _addressed(self, asked: Asked, params: SendParams) -> Sending:
+    async def _build_for_visible_agent(self, request: OperationRequest, params: SendParams) -> AgentRequest:
         """Raises UnknownName where it depends on the agent, and the caller may not know of it; else the broker does."""
-        _check_tenant(asked, params.tenant)
-        trail, skill = asked.trail, ""
-        if asked.extensions or self._declares_extensions(asked):
-            entry = self._broker.callees.known(asked.caller, asked.agent)
-            extensions.check_required(entry, asked.extensions)
-            trail = replace(trail, headers={**trail.headers, **extensions.for_agent(entry, asked.extensions)})
-            skill = extensions.selected_skill(entry, params.message) if SKILL_SELECTION in asked.extensions else ""
+        _check_tenant(request, params.tenant)
+        trail, skill = request.trace_context, ""
+        if request.extensions or self._declares_extensions(request):
+            entry = self._broker.callees.find_visible(request.caller, request.agent)
+            extensions.check_required_extensions(entry, request.extensions)
+            trail = replace(trail, headers={**trail.headers, **extensions.extension_header_for_agent(entry, request.extensions)})
+            skill = extensions.selected_skill(entry, params.message) if SKILL_SELECTION in request.extensions else ""
         configuration = params.configuration
-        return Sending(
-            asked.agent,
+        return AgentRequest(
+            request.agent,
             params.message,
             trail,
             skill=skill,
             accepted_output_modes=configuration.accepted_output_modes,
-            idempotency_key=asked.idempotency_key,
+            idempotency_key=request.idempotency_key,
             metadata=params.metadata or None,
-            webhook=await self._webhook(asked, configuration.task_push_notification_config),
+            webhook=await self._vet_webhook(request, configuration.task_push_notification_config),
         )
 
-    def _declares_extensions(self, asked: Asked) -> bool:
+    def _declares_extensions(self, request: OperationRequest) -> bool:
         try:
-            return bool(extensions.declared(self._broker.callees.entry(asked.caller, asked.agent, Family.AGENT)))
+            return bool(extensions.declared_extensions(self._broker.callees.find_registered(request.caller, request.agent, Family.AGENT)))
         except UnknownName:
             return False
 
-    async def _webhook(self, asked: Asked, config: PushConfig | None) -> Webhook | None:
+    async def _vet_webhook(self, request: OperationRequest, config: PushConfig | None) -> Webhook | None:
         if config is None:
             return None
-        self._broker.callees.known(asked.caller, asked.agent)
-        push = self._push(asked, config.tenant)
-        where, owner = "configuration.taskPushNotificationConfig.", asked.caller.principal.owner
-        return await push.vetted(config, asked.version, where, owner=owner)
+        self._broker.callees.find_visible(request.caller, request.agent)
+        push = self._require_webhook_configs(request, config.tenant)
+        where, owner = "configuration.taskPushNotificationConfig.", request.caller.principal.owner_key
+        return await push.vet_config(config, request.version, where, owner=owner)
 
 
-async def _one_message(asked: Asked, seq: int, message: Message) -> Stream:
+async def _one_message(asked: OperationRequest, seq: int, message: Message) -> Stream:
     """The stream of an agent that answered with a Message (s3.1.2)."""
     response = StreamResponse(message=message)
-    yield [Numbered(seq, extensions.numbered(response, seq) if RESUMPTION in asked.extensions else response)]
+    yield [SequencedEvent(seq, extensions.with_event_number(response, seq) if RESUMPTION in asked.extensions else response)]
 
 
-async def _events(
-    asked: Asked, row: TaskRow, batches: AsyncGenerator[tuple[TaskEvent, ...], None], first: Numbered | None = None
+async def _sequenced_events(
+    request: OperationRequest, row: TaskRow, batches: AsyncGenerator[tuple[TaskEvent, ...], None], first_event: SequencedEvent | None = None
 ) -> Stream:
     """What a stream shows of a task's events, as many as there are at a time; told their numbers where the resumption extension
     is asked for."""
-    marked = RESUMPTION in asked.extensions
-    if first is not None:
-        yield [Numbered(first.seq, extensions.numbered(first.response, first.seq)) if marked else first]
-        first = None  # a quiet stream holds on to nothing
+    marked = RESUMPTION in request.extensions
+    if first_event is not None:
+        yield [
+            SequencedEvent(first_event.seq, extensions.with_event_number(first_event.response, first_event.seq)) if marked else first_event
+        ]
+        first_event = None  # a quiet stream holds on to nothing
     async with aclosing(batches):
         async for events in batches:
-            answers = ((event.seq, shown(row, event)) for event in events)
-            seen = [Numbered(seq, extensions.numbered(one, seq) if marked else one) for seq, one in answers if one is not None]
+            answers = ((event.seq, stream_response(row, event)) for event in events)
+            seen = [
+                SequencedEvent(seq, extensions.with_event_number(one, seq) if marked else one) for seq, one in answers if one is not None
+            ]
             if seen:
                 yield seen
             del answers, events, seen
 
 
-def _first(turned: Turned, history_length: int | None) -> Numbered:
-    return Numbered(turned.row.last_seq, StreamResponse(task=_task(turned, history_length)))
+def _snapshot_event(turn_state: TurnState, history_length: int | None) -> SequencedEvent:
+    return SequencedEvent(turn_state.row.last_seq, StreamResponse(task=_task_from_state(turn_state, history_length)))
 
 
-def _task(turned: Turned, history_length: int | None) -> Task:
-    return fold(turned.row, turned.events, history_length)
+def _task_from_state(turn_state: TurnState, history_length: int | None) -> Task:
+    return task_from_events(turn_state.row, turn_state.events, history_length)
 
 
-def _check_tenant(asked: Asked, tenant: str) -> None:
+def _check_tenant(request: OperationRequest, tenant: str) -> None:
     """A2A's tenant names the agent behind a shared endpoint, as our path does already: whoever means another one finds none."""
-    if tenant and tenant != asked.agent:
+    if tenant and tenant != request.agent:
         raise UnknownName(tenant)
 
 
-def _microseconds(text: str) -> int:
+def _parse_timestamp_us(text: str) -> int:
     if not text:
         return 0
     try:

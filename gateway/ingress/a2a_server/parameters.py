@@ -11,72 +11,72 @@ from adapters.a2a_client.wire.v1 import ID_LIMIT
 from gateway.ingress.http.asgi import BadHeader, Scope, header
 from gateway.ingress.http.errors import VersionNotSupported
 
-VERSION: Final = re.compile(r"(\d{1,4}\.\d{1,4})(\.\d{1,6})?")
+VERSION_FORMAT: Final = re.compile(r"(\d{1,4}\.\d{1,4})(\.\d{1,6})?")
 EXTENSIONS_MAX: Final = 32
-FIELDS_MAX: Final = 50  # of a query
-NONE: Final = frozenset[str]()
+QUERY_FIELDS_MAX: Final = 50  # of a query
+NO_EXTENSIONS: Final = frozenset[str]()
 _EVENT_ID: Final = re.compile(r"[0-9]{1,15}")
-EXTENSIONS: Final = ("a2a-extensions", "x-a2a-extensions")  # the latter in 0.3
-_EXTENSIONS: Final = tuple(name.encode() for name in EXTENSIONS)
+EXTENSION_HEADERS: Final = ("a2a-extensions", "x-a2a-extensions")  # the latter in 0.3
+_EXTENSION_HEADER_BYTES: Final = tuple(name.encode() for name in EXTENSION_HEADERS)
 
 
-class Parameters(Struct, frozen=True):
+class ServiceParameters(Struct, frozen=True):
     """`version` is Major.Minor, empty where none is asked for. `last_event_id` is the number of the last event a client has seen."""
 
     version: str = ""
-    extensions: frozenset[str] = NONE
+    extensions: frozenset[str] = NO_EXTENSIONS
     idempotency_key: str | None = None
     last_event_id: int | None = None
 
 
-def read_parameters(scope: Scope, supported: Sequence[str]) -> Parameters:
+def read_service_parameters(scope: Scope, supported: Sequence[str]) -> ServiceParameters:
     """What a request asks for. Raises VersionNotSupported for a version other than those `supported`, and BadHeader."""
-    return Parameters(
-        _version(asked_version(scope), supported),
-        extensions_of([value for key, value in scope["headers"] if key in _EXTENSIONS]),
-        idempotency_key(header(scope, b"idempotency-key")),
-        event_id(header(scope, b"last-event-id")),
+    return ServiceParameters(
+        _supported_version(requested_version(scope), supported),
+        parse_extensions([value for key, value in scope["headers"] if key in _EXTENSION_HEADER_BYTES]),
+        parse_idempotency_key(header(scope, b"idempotency-key")),
+        parse_event_id(header(scope, b"last-event-id")),
     )
 
 
-def asked_version(scope: Scope) -> str:
+def requested_version(scope: Scope) -> str:
     """As it was sent: in the header, or in the query where a client can't set headers (A2A 1.0 s3.6.1). Raises BadHeader."""
     asked = header(scope, b"a2a-version")
     if asked or not scope["query_string"]:
         return asked or ""
     query: bytes = scope["query_string"]
     try:
-        return parse_qs(query.decode("ascii", "replace"), max_num_fields=FIELDS_MAX).get("A2A-Version", [""])[-1]
+        return parse_qs(query.decode("ascii", "replace"), max_num_fields=QUERY_FIELDS_MAX).get("A2A-Version", [""])[-1]
     except ValueError:
-        raise BadHeader(f"the query has more than {FIELDS_MAX} fields") from None
+        raise BadHeader(f"the query has more than {QUERY_FIELDS_MAX} fields") from None
 
 
-def _version(asked: str, supported: Sequence[str]) -> str:
+def _supported_version(requested: str, supported: Sequence[str]) -> str:
     """A2A 1.0 s3.6.2: Major.Minor decides, whatever the patch."""
-    if not asked or asked in supported:
-        return asked
-    found = VERSION.fullmatch(asked)
+    if not requested or requested in supported:
+        return requested
+    found = VERSION_FORMAT.fullmatch(requested)
     if found is None or found[1] not in supported:
         raise VersionNotSupported(tuple(supported))
     return found[1]
 
 
-def extensions_of(lines: list[bytes]) -> frozenset[str]:
+def parse_extensions(lines: list[bytes]) -> frozenset[str]:
     if not lines:
-        return NONE
+        return NO_EXTENSIONS
     uris = frozenset(uri for line in lines for each in line.decode("latin-1").split(",") if (uri := each.strip(" \t")))
     if len(uris) > EXTENSIONS_MAX or any(len(uri) > ID_LIMIT or not uri.isascii() for uri in uris):
         raise BadHeader(f"a2a-extensions names more than {EXTENSIONS_MAX} extensions, or one of more than {ID_LIMIT} characters")
     return uris
 
 
-def idempotency_key(key: str | None) -> str | None:
+def parse_idempotency_key(key: str | None) -> str | None:
     if key and (len(key) > ID_LIMIT or not key.isprintable()):
         raise BadHeader(f"idempotency-key is longer than {ID_LIMIT} characters, or has some that can't be seen")
     return key or None
 
 
-def event_id(text: str | None) -> int | None:
+def parse_event_id(text: str | None) -> int | None:
     if not text:
         return None
     if not _EVENT_ID.fullmatch(text):

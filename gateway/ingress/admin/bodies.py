@@ -7,24 +7,24 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from adapters.upstream.aws_access import AWS
+from adapters.upstream.aws_access import AWS_OPTION
 from gateway.ingress.http.asgi import read_body
 from gateway.registration.requests import BadRequest, OperatorTerms
-from policies.strict_json import LARGE, MEMBERS_MAX, off_loop, parse
-from registry.cards.card import Endpoint
+from policies.strict_json import LARGE, MEMBERS_MAX, parse, run_off_loop
+from registry.cards.card import AgentEndpoint
 
 M = TypeVar("M", bound=BaseModel)
-FILE_ONLY = frozenset({"command", "args", "env"})  # what starts a program on our machine is said in the configuration file
-SELF_ONLY = frozenset({"ambient"})  # what shows the machine's own credential to somebody
+FILE_ONLY_MEMBERS = frozenset({"command", "args", "env"})  # what starts a program on our machine is said in the configuration file
+OWN_CREDENTIAL_MEMBERS = frozenset({"ambient"})  # what shows the machine's own credential to somebody
 
 
-class Body(BaseModel):
+class ApiBody(BaseModel):
     """Nothing is converted and nothing is overlooked."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class ProviderBody(Body):
+class ProviderBody(ApiBody):
     """Who vouches for people, and who the gateway is there."""
 
     issuer: str = Field(max_length=2048)
@@ -33,7 +33,7 @@ class ProviderBody(Body):
     method: str | None = None
 
 
-class AuthBody(Body):
+class AuthBody(ApiBody):
     """How the gateway gets the credentials for a server (docs/mcp.md); the secret is taken in and never shown."""
 
     account: str | None = None
@@ -47,7 +47,7 @@ class AuthBody(Body):
     provider: ProviderBody | None = None
 
 
-class UpstreamBody(Body):
+class UpstreamBody(ApiBody):
     """Other members are options of the adapter of an agent's kind, which checks them."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
@@ -58,18 +58,18 @@ class UpstreamBody(Body):
     auth: AuthBody | None = None
 
 
-class EndpointBody(Body):
+class EndpointBody(ApiBody):
     """One more address of the same agent."""
 
     url: str = Field(max_length=2048)
     weight: int = 1
 
 
-def endpoints_of(given: list[EndpointBody] | None) -> tuple[Endpoint, ...] | None:
-    return None if given is None else tuple(Endpoint(each.url, each.weight) for each in given)
+def parse_endpoints(bodies: list[EndpointBody] | None) -> tuple[AgentEndpoint, ...] | None:
+    return None if bodies is None else tuple(AgentEndpoint(each.url, each.weight) for each in bodies)
 
 
-class TermsBody(Body):
+class TermsBody(ApiBody):
     """What operators may add to a registration."""
 
     ceiling: list[str] | None = Field(None, max_length=1000)
@@ -77,10 +77,10 @@ class TermsBody(Body):
     upstream: UpstreamBody | None = None
     clearance: int | None = None
 
-    def terms(self) -> OperatorTerms:
+    def operator_terms(self) -> OperatorTerms:
         """Raises BadRequest."""
         ceiling = None if self.ceiling is None else tuple(self.ceiling)
-        return OperatorTerms(ceiling, self.delegation, settings_of(self.upstream), clearance=self.clearance)
+        return OperatorTerms(ceiling, self.delegation, upstream_settings(self.upstream), clearance=self.clearance)
 
 
 class AgentTermsBody(TermsBody):
@@ -92,14 +92,14 @@ class AgentTermsBody(TermsBody):
     context: str | None = None
     endpoints: list[EndpointBody] | None = Field(None, max_length=100)
 
-    def terms(self) -> OperatorTerms:
+    def operator_terms(self) -> OperatorTerms:
         return replace(
-            super().terms(),
+            super().operator_terms(),
             trusted_keys=tuple(self.trusted_keys or ()),
             rank=self.rank or 0,
             contracts=self.contracts,
             context=self.context,
-            endpoints=endpoints_of(self.endpoints),
+            endpoints=parse_endpoints(self.endpoints),
         )
 
 
@@ -109,21 +109,23 @@ class ServerTermsBody(TermsBody):
     sensitivity: int | None = None
     sensitivities: dict[str, int] | None = Field(None, max_length=2000)
 
-    def terms(self) -> OperatorTerms:
-        return replace(super().terms(), sensitivity=self.sensitivity, sensitivities=self.sensitivities)
+    def operator_terms(self) -> OperatorTerms:
+        return replace(super().operator_terms(), sensitivity=self.sensitivity, sensitivities=self.sensitivities)
 
 
-def settings_of(upstream: UpstreamBody | None) -> dict[str, Any]:
+def upstream_settings(upstream: UpstreamBody | None) -> dict[str, Any]:
     """An entry's settings for the other side. Raises BadRequest."""
     settings = upstream.model_dump(exclude_none=True, exclude_defaults=True) if upstream else {}
-    for name, value in _members((upstream.model_extra or {}) if upstream else {}):
-        if name in SELF_ONLY or (isinstance(value, str) and value.startswith(("env:", "file:"))):
-            raise BadRequest(f"upstream.{_shown(name)}", "reads the gateway's environment: that is for the configuration file")
+    for name, value in _option_members((upstream.model_extra or {}) if upstream else {}):
+        if name in OWN_CREDENTIAL_MEMBERS or (isinstance(value, str) and value.startswith(("env:", "file:"))):
+            raise BadRequest(f"upstream.{_printable_name(name)}", "reads the gateway's environment: that is for the configuration file")
     for name in sorted(settings.keys() & {"tls", "push"}):
         raise BadRequest(f"upstream.{name}", "is not a member of this request")
     for name, value in settings.get("headers", {}).items():
         if value.startswith("env:"):
-            raise BadRequest(f"upstream.headers.{_shown(name)}", "reads the gateway's environment: that is for the configuration file")
+            raise BadRequest(
+                f"upstream.headers.{_printable_name(name)}", "reads the gateway's environment: that is for the configuration file"
+            )
     auth = settings.get("auth", {})
     for where, given in (("upstream.auth", auth), ("upstream.auth.provider", auth.get("provider", {}))):
         if given.get("client_secret", "").startswith(("env:", "file:")):
@@ -131,28 +133,28 @@ def settings_of(upstream: UpstreamBody | None) -> dict[str, Any]:
     return settings
 
 
-def _members(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _option_members(upstream_options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The options of an adapter, and the members of a credential for AWS."""
-    yield from given.items()
-    if isinstance(access := given.get(AWS), Mapping):
+    yield from upstream_options.items()
+    if isinstance(access := upstream_options.get(AWS_OPTION), Mapping):
         yield from access.items()
 
 
 async def read_model(request: Request, model: type[M], limit: int, members_max: int = MEMBERS_MAX) -> M:
     """Reads a body of at most `limit` bytes and `members_max` arrays, objects and names. Raises BodyTooLarge, BadJson and BadRequest."""
     raw = await read_body(request.scope, request.receive, limit)
-    return await off_loop(_model, raw, model, members_max) if len(raw) > LARGE else _model(raw, model)
+    return await run_off_loop(_parse_model, raw, model, members_max) if len(raw) > LARGE else _parse_model(raw, model)
 
 
-async def read_optional(request: Request, model: type[M], limit: int) -> M | None:
+async def read_optional_model(request: Request, model: type[M], limit: int) -> M | None:
     """Reads a body that may be left out. Raises BodyTooLarge, BadJson and BadRequest."""
     raw = await read_body(request.scope, request.receive, limit)
     if len(raw) > LARGE:
-        return await off_loop(_model, raw, model)
-    return _model(raw, model) if raw else None
+        return await run_off_loop(_parse_model, raw, model)
+    return _parse_model(raw, model) if raw else None
 
 
-def _model(raw: bytes, model: type[M], members_max: int = MEMBERS_MAX) -> M:
+def _parse_model(raw: bytes, model: type[M], members_max: int = MEMBERS_MAX) -> M:
     document = parse(raw, members_max)
     if not isinstance(document, dict):
         raise BadRequest("body", "must be a JSON object")
@@ -160,19 +162,19 @@ def _model(raw: bytes, model: type[M], members_max: int = MEMBERS_MAX) -> M:
         return model.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        path = _path(first["loc"])
+        path = _field_path(first["loc"])
         if first["type"] != "extra_forbidden":
             raise BadRequest(path, first["msg"][:1].lower() + first["msg"][1:]) from None
-        if path in FILE_ONLY:
+        if path in FILE_ONLY_MEMBERS:
             raise BadRequest(path, "is accepted in the configuration file only, never in a request") from None
         raise BadRequest(path, "is not a member of this request") from None
 
 
-def _path(steps: tuple[int | str, ...]) -> str:
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{_shown(step)}" for step in steps)
+def _field_path(steps: tuple[int | str, ...]) -> str:
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{_printable_name(step)}" for step in steps)
     return text.removeprefix(".") or "body"
 
 
-def _shown(name: str) -> str:
+def _printable_name(name: str) -> str:
     """A stranger's name for a member, fit for a message."""
     return "".join(letter if letter.isprintable() and letter != " " else "?" for letter in name[:100])

@@ -5,18 +5,18 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from gateway.calls.authorizer import Refused
+from gateway.calls.authorizer import CallRefused
 from policies.callers import Caller
 from policies.delegation.rulings import Act, Denial
 
 T = TypeVar("T")
 
 
-async def demand(caller: Caller, allowed: Callable[[Caller, Act], Awaitable[T]], act: Act) -> T:
+async def require_permission(caller: Caller, authorize: Callable[[Caller, Act], Awaitable[T]], act: Act) -> T:
     """What `allowed` gives. Raises Refused, with the reason in it."""
     try:
-        return await allowed(caller, act)
-    except Refused as refused:
+        return await authorize(caller, act)
+    except CallRefused as refused:
         if isinstance(refused.ruling, Denial):
-            raise Refused(replace(refused.ruling, hidden=False)) from refused
+            raise CallRefused(replace(refused.ruling, is_hidden=False)) from refused
         raise

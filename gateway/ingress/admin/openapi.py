@@ -7,13 +7,13 @@ from fastapi import FastAPI
 from fastapi.openapi.models import HTTPBearer
 from fastapi.openapi.utils import get_openapi
 
-from gateway.ingress.http.route_descriptions import REF, TEXT
+from gateway.ingress.http.route_descriptions import SCHEMA_REF, STRING_SCHEMA
 
-METHODS: Final = frozenset({"get", "post", "put", "patch", "delete"})
+HTTP_METHODS: Final = frozenset({"get", "post", "put", "patch", "delete"})
 BEARER: Final = HTTPBearer(
     bearerFormat="JWT", description="A token of an identity provider that the gateway trusts, or one that the gateway gave to an agent."
 )
-SCHEMES: Final[Mapping[str, Mapping[str, Any]]] = {
+SECURITY_SCHEMES: Final[Mapping[str, Mapping[str, Any]]] = {
     "dpop": {
         "type": "http",
         "scheme": "dpop",
@@ -26,39 +26,39 @@ SCHEMES: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "client_id and secret of an agent; or private_key_jwt in the form.",
     },
 }
-ALTERNATIVES: Final[tuple[dict[str, list[str]], ...]] = ({"dpop": []}, {"ticket": [], "client": []})  # to a bearer token
-PROBLEM: Final[Mapping[str, Any]] = {
+BEARER_ALTERNATIVES: Final[tuple[dict[str, list[str]], ...]] = ({"dpop": []}, {"ticket": [], "client": []})  # to a bearer token
+PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
     "title": "Problem",
     "description": "RFC 9457. `reason_id` is a word that stays; docs/errors.md lists them.",
     "type": "object",
     "required": ["type", "title", "status", "detail", "reason_id"],
     "properties": {
-        **dict.fromkeys(("type", "title", "detail", "reason_id", "decision_id", "task_id", "trace_id"), TEXT),
+        **dict.fromkeys(("type", "title", "detail", "reason_id", "decision_id", "task_id", "trace_id"), STRING_SCHEMA),
         "status": {"type": "integer"},
         "decision": {"type": "object", "description": "Why it was refused, as GET /api/decisions/{id} tells it."},
         "approval": {"type": "object", "description": "What people have to allow first."},
     },
 }
-_FAILS: Final = {
+_ERROR_RESPONSE: Final = {
     "description": "What went wrong.",
-    "content": {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}},
+    "content": {"application/problem+json": {"schema": {"$ref": SCHEMA_REF.format(model="Problem")}}},
 }
 
 
-def description_of(app: FastAPI) -> dict[str, Any]:
+def build_openapi_document(app: FastAPI) -> dict[str, Any]:
     """The whole document. Routes that admit nobody but people and agents with a token say so by their dependency."""
     document = get_openapi(title=app.title, version=app.version, routes=app.routes, description=app.description)
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    schemas["Problem"] = dict(PROBLEM)
-    components.setdefault("securitySchemes", {}).update(SCHEMES)
+    schemas["Problem"] = dict(PROBLEM_SCHEMA)
+    components.setdefault("securitySchemes", {}).update(SECURITY_SCHEMES)
     for operation in _operations(document):
-        _lift(operation, schemas)
+        _move_schemas_to_components(operation, schemas)
         given = operation.setdefault("security", [])
         if {"bearer": []} in given:
-            given.extend(ALTERNATIVES)
+            given.extend(BEARER_ALTERNATIVES)
         operation["responses"].pop("422", None)  # told like all other problems
-        operation["responses"]["default"] = _FAILS
+        operation["responses"]["default"] = _ERROR_RESPONSE
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     return document
@@ -66,14 +66,14 @@ def description_of(app: FastAPI) -> dict[str, Any]:
 
 def _operations(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for item in document["paths"].values():
-        yield from (operation for method, operation in item.items() if method in METHODS)
+        yield from (operation for method, operation in item.items() if method in HTTP_METHODS)
 
 
-def _lift(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+def _move_schemas_to_components(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
     """Moves the schema of a body, and what it refers to, to the components."""
     for media in operation.get("requestBody", {}).get("content", {}).values():
         schema = media["schema"]
         schemas.update(schema.pop("$defs", {}))
         if name := schema.get("title"):
             schemas[name] = schema
-            media["schema"] = {"$ref": REF.format(model=name)}
+            media["schema"] = {"$ref": SCHEMA_REF.format(model=name)}

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any, Final
 
-from gateway.ingress.admin.openapi import METHODS
+from gateway.ingress.admin.openapi import HTTP_METHODS
 
-STYLE: Final = """
+STYLESHEET: Final = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #8889; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h2 { margin-top: 3rem; border-bottom: 1px solid var(--line); }
@@ -20,28 +20,30 @@ table { border-collapse: collapse; }
 td, th { padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top; }
 nav ul { columns: 2; list-style: none; padding: 0; }
 """
-_HASH: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-POLICY: Final = f"default-src 'none'; style-src 'sha256-{_HASH}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+_HASH: Final = base64.b64encode(hashlib.sha256(STYLESHEET.encode()).digest()).decode()
+CONTENT_SECURITY_POLICY: Final = (
+    f"default-src 'none'; style-src 'sha256-{_HASH}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
 
 
-def page(document: Mapping[str, Any]) -> str:
+def render_page(document: Mapping[str, Any]) -> str:
     """HTML of an OpenAPI document: every operation by its tag, with parameters, body and who may call it."""
     by_tag: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {}
     for path, item in document["paths"].items():
         for method, operation in item.items():
-            if method in METHODS:
+            if method in HTTP_METHODS:
                 by_tag.setdefault((operation.get("tags") or ["other"])[0], []).append((method.upper(), path, operation))
     title = f"{escape(document['info']['title'])} {escape(document['info']['version'])}"
-    head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style></head><body>'
-    body = (f"<h1>{title}</h1>", _about(document), _contents(by_tag), *_sections(by_tag), _schemas(document))
+    head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLESHEET}</style></head><body>'
+    body = (f"<h1>{title}</h1>", _introduction(document), _table_of_contents(by_tag), *_sections(by_tag), _schemas(document))
     return "".join((head, *body, "</body></html>"))
 
 
-def _about(document: Mapping[str, Any]) -> str:
+def _introduction(document: Mapping[str, Any]) -> str:
     return f'<p>{escape(document["info"].get("description", ""))}</p><p>For programs: <a href="/openapi.json">/openapi.json</a>.</p>'
 
 
-def _contents(by_tag: Mapping[str, Any]) -> str:
+def _table_of_contents(by_tag: Mapping[str, Any]) -> str:
     links = (f'<li><a href="#{escape(tag)}">{escape(tag)}</a></li>' for tag in by_tag)
     return f'<nav aria-label="Contents"><ul>{"".join(links)}<li><a href="#schemas">schemas</a></li></ul></nav>'
 
@@ -50,11 +52,11 @@ def _sections(by_tag: Mapping[str, list[tuple[str, str, Mapping[str, Any]]]]) ->
     for tag, operations in by_tag.items():
         yield f'<h2 id="{escape(tag)}">{escape(tag)}</h2>'
         for method, path, operation in operations:
-            yield f"<h3>{_code(f'{method} {path}')}</h3><p>{escape(operation.get('summary', ''))}. {_callers(operation)}</p>"
+            yield f"<h3>{_code(f'{method} {path}')}</h3><p>{escape(operation.get('summary', ''))}. {_security_text(operation)}</p>"
             yield _parameters(operation) + _body(operation)
 
 
-def _callers(operation: Mapping[str, Any]) -> str:
+def _security_text(operation: Mapping[str, Any]) -> str:
     if not operation["security"]:
         return "Public."
     ways = (" and ".join(map(_code, way)) for way in operation["security"])
@@ -63,7 +65,7 @@ def _callers(operation: Mapping[str, Any]) -> str:
 
 def _parameters(operation: Mapping[str, Any]) -> str:
     rows = [
-        f"<tr><td>{_code(each['name'])}</td><td>{escape(each['in'])}</td><td>{_code(_type(each.get('schema', {})))}</td></tr>"
+        f"<tr><td>{_code(each['name'])}</td><td>{escape(each['in'])}</td><td>{_code(_type_text(each.get('schema', {})))}</td></tr>"
         for each in operation.get("parameters", [])
     ]
     heads = "<tr><th>parameter</th><th>in</th><th>type</th></tr>"
@@ -74,7 +76,7 @@ def _code(text: str) -> str:
     return f"<code>{escape(text)}</code>"
 
 
-def _type(schema: Mapping[str, Any]) -> str:
+def _type_text(schema: Mapping[str, Any]) -> str:
     return str(schema.get("type") or " or ".join(str(each.get("type", "object")) for each in schema.get("anyOf", ())) or "any")
 
 

@@ -10,68 +10,72 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from adapters.task import encode
 from gateway.audit.traces import read_trace
-from gateway.calls.limits.open_streams import Places
+from gateway.calls.limits.open_streams import OpenStreams
 from gateway.ingress.admin.authority.oversight import Oversight
 from gateway.ingress.http.asgi import header, list_header
 from gateway.storage.database import Database
-from gateway.tasks.log import WITHHELD, TaskEvent, TaskLog, TaskRecord, TaskRow, UnknownTask, one_by_one, rfc3339
-from gateway.tasks.pages import Page, read_page, sees
+from gateway.tasks.log import WITHHELD, TaskEvent, TaskLog, TaskRecord, TaskRow, UnknownTask, events_one_by_one, to_rfc3339
+from gateway.tasks.pages import TaskFilter, can_see, read_page
 from policies.callers import Caller
 
-QUIET_SECONDS = 15.0  # after which a comment shows that the stream lives
-Admitted = Callable[[Request], Awaitable[Caller]]
+KEEPALIVE_SECONDS = 15.0  # after which a comment shows that the stream lives
+Authenticate = Callable[[Request], Awaitable[Caller]]
 
 
-def routes(database: Database, log: TaskLog, admitted: Admitted, places: Places, *, oversight: Oversight) -> APIRouter:
+def routes(
+    database: Database, task_log: TaskLog, authenticate: Authenticate, open_streams: OpenStreams, *, oversight: Oversight
+) -> APIRouter:
     """Every answer about a task that the caller may not see is the one about a task that does not exist."""
 
-    async def seen(caller: Caller, task_id: str) -> TaskRow:
+    async def find_visible(caller: Caller, task_id: str) -> TaskRow:
         try:
-            return await _seen(log, caller, task_id)
+            return await _find_own(task_log, caller, task_id)
         except UnknownTask:
-            return await oversight.task(caller, task_id)
+            return await oversight.find_any_task(caller, task_id)
 
     router = APIRouter(prefix="/api/tasks", tags=["tasks"])
 
     @router.get("", name="list_tasks")
-    async def list_tasks(caller: Annotated[Caller, Depends(admitted)], page: Annotated[Page, Depends(_page)]) -> JSONResponse:
-        if page.everybody:
-            await oversight.check_list(caller)
+    async def list_tasks(
+        caller: Annotated[Caller, Depends(authenticate)], page: Annotated[TaskFilter, Depends(_page_filter)]
+    ) -> JSONResponse:
+        if page.includes_whole_tenant:
+            await oversight.check_may_list(caller)
         rows, more = await database.read(lambda connection: read_page(connection, caller, page))
-        return JSONResponse({"items": [_head(row) for row in rows], "next": more})
+        return JSONResponse({"items": [_summary_document(row) for row in rows], "next": more})
 
     @router.get("/{task_id}", name="show_task")
-    async def show_task(caller: Annotated[Caller, Depends(admitted)], task_id: str) -> JSONResponse:
-        row = await seen(caller, task_id)
-        return JSONResponse(_whole(await log.record(row.tenant, row.owner, row.id)))
+    async def show_task(caller: Annotated[Caller, Depends(authenticate)], task_id: str) -> JSONResponse:
+        row = await find_visible(caller, task_id)
+        return JSONResponse(_full_document(await task_log.read_record(row.tenant, row.owner, row.id)))
 
     @router.get("/{task_id}/events", name="task_events")
-    async def events(caller: Annotated[Caller, Depends(admitted)], task_id: str, request: Request) -> Response:
-        row = await seen(caller, task_id)
-        after = _number(header(request.scope, b"last-event-id") or "")
+    async def events(caller: Annotated[Caller, Depends(authenticate)], task_id: str, request: Request) -> Response:
+        row = await find_visible(caller, task_id)
+        after = _parse_event_id(header(request.scope, b"last-event-id") or "")
         if (list_header(request.scope, b"accept") or "").startswith("application/json"):
-            items = [event_json(event) for event in await log.events(row, after) if _told(caller, event)]
+            items = [event_json(event) for event in await task_log.read_events(row, after) if _is_shown_to(caller, event)]
             return JSONResponse({"items": items, "next": None})
-        place = places.take(caller.principal.owner)
+        place = open_streams.acquire(caller.principal.owner_key)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        stream = _stream(event async for event in one_by_one(log.follow(row, after)) if _told(caller, event))
-        return StreamingResponse(place.during(stream), media_type="text/event-stream", headers=headers)
+        stream = _sse_lines(event async for event in events_one_by_one(task_log.follow(row, after)) if _is_shown_to(caller, event))
+        return StreamingResponse(place.hold_during(stream), media_type="text/event-stream", headers=headers)
 
     @router.get("/{task_id}/trace", name="task_trace")
-    async def trace(caller: Annotated[Caller, Depends(admitted)], task_id: str) -> JSONResponse:
-        row = await seen(caller, task_id)
+    async def trace(caller: Annotated[Caller, Depends(authenticate)], task_id: str) -> JSONResponse:
+        row = await find_visible(caller, task_id)
         found = await database.read(lambda connection: read_trace(connection, row))
         return JSONResponse(found.to_json())
 
     return router
 
 
-def _told(caller: Caller, event: TaskEvent) -> bool:
+def _is_shown_to(caller: Caller, event: TaskEvent) -> bool:
     """What broke a contract is for the person to look at, and for no agent on their errands."""
     return event.kind != WITHHELD or not caller.delegation.actor
 
 
-def _page(
+def _page_filter(
     agent: str = "",
     state: str = "",
     context_id: str = "",
@@ -79,19 +83,19 @@ def _page(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     *,
     everybody: bool = False,
-) -> Page:
-    return Page(agent, state, context_id, cursor, limit, everybody=everybody)
+) -> TaskFilter:
+    return TaskFilter(agent, state, context_id, cursor, limit, includes_whole_tenant=everybody)
 
 
-async def _seen(log: TaskLog, caller: Caller, task_id: str) -> TaskRow:
+async def _find_own(task_log: TaskLog, caller: Caller, task_id: str) -> TaskRow:
     """Raises UnknownTask, for what the caller may not see too."""
-    row = await log.find(caller.principal.tenant, caller.principal.owner, task_id)
-    if not sees(caller, row):
+    row = await task_log.find(caller.principal.tenant, caller.principal.owner_key, task_id)
+    if not can_see(caller, row):
         raise UnknownTask
     return row
 
 
-def _head(row: TaskRow) -> dict[str, Any]:
+def _summary_document(row: TaskRow) -> dict[str, Any]:
     return {
         "id": row.id,
         "context_id": row.context_id,
@@ -101,16 +105,16 @@ def _head(row: TaskRow) -> dict[str, Any]:
         "parent_id": row.parent_id,
         "decision_id": row.decision_id,
         "grant_id": row.grant_id,
-        "created": rfc3339(row.created),
-        "updated": rfc3339(row.updated),
+        "created": to_rfc3339(row.created),
+        "updated": to_rfc3339(row.updated),
     }
 
 
-def _whole(record: TaskRecord) -> dict[str, Any]:
+def _full_document(record: TaskRecord) -> dict[str, Any]:
     """Artifacts, history and status in the shapes of A2A 1.0."""
-    task = json.loads(encode(record.task()))
+    task = json.loads(encode(record.to_task()))
     status = {"status": task["status"]}
-    return {**_head(record.row), **status, "artifacts": task.get("artifacts", []), "history": task.get("history", [])}
+    return {**_summary_document(record.row), **status, "artifacts": task.get("artifacts", []), "history": task.get("history", [])}
 
 
 def event_json(event: TaskEvent) -> dict[str, Any]:
@@ -122,15 +126,15 @@ def event_json(event: TaskEvent) -> dict[str, Any]:
     marks = {"append": body.pop("append", False), "last_chunk": body.pop("lastChunk", True)} if event.kind == "artifact" else {}
     if event.is_reply:
         marks["replied"] = body.pop("replied")
-    return {"seq": event.seq, "at": rfc3339(event.at), "kind": event.kind, event.kind: body, **marks}
+    return {"seq": event.seq, "at": to_rfc3339(event.at), "kind": event.kind, event.kind: body, **marks}
 
 
-async def _stream(events: AsyncIterator[TaskEvent]) -> AsyncIterator[str]:
+async def _sse_lines(events: AsyncIterator[TaskEvent]) -> AsyncIterator[str]:
     """Server-sent events whose id is the sequence number; a comment now and then while nothing happens."""
-    upcoming: asyncio.Future[TaskEvent] = asyncio.ensure_future(_next(events))
+    upcoming: asyncio.Future[TaskEvent] = asyncio.ensure_future(_next_event(events))
     try:
         while True:
-            done, _ = await asyncio.wait((upcoming,), timeout=QUIET_SECONDS)
+            done, _ = await asyncio.wait((upcoming,), timeout=KEEPALIVE_SECONDS)
             if not done:
                 yield ": still here\n\n"
                 continue
@@ -138,16 +142,16 @@ async def _stream(events: AsyncIterator[TaskEvent]) -> AsyncIterator[str]:
                 event = upcoming.result()
             except StopAsyncIteration:
                 return
-            upcoming = asyncio.ensure_future(_next(events))
+            upcoming = asyncio.ensure_future(_next_event(events))
             yield f"id: {event.seq}\nevent: {event.kind}\ndata: {json.dumps(event_json(event), separators=(',', ':'))}\n\n"
     finally:
         upcoming.cancel()
 
 
-async def _next(events: AsyncIterator[TaskEvent]) -> TaskEvent:
+async def _next_event(events: AsyncIterator[TaskEvent]) -> TaskEvent:
     return await anext(events)
 
 
-def _number(text: str) -> int:
+def _parse_event_id(text: str) -> int:
     """Last-Event-ID as the number it is; anything else begins at the beginning."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from gateway.background import let_go
+from gateway.background import run_in_background
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -15,16 +15,16 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
 JSON = b"application/json"
 # A browser that is led to an answer of ours makes nothing of it: no script, no frame, no guess at its kind, no word of where it came from.
-PLAIN: tuple[Header, ...] = (
+SECURITY_HEADERS: tuple[Header, ...] = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
-_HEADERS = "interlock.headers"
-_TWICE = b"\xff twice"  # no header of a request: compared by identity
+_HEADERS_KEY = "interlock.headers"
+_DUPLICATED = b"\xff twice"  # no header of a request: compared by identity
 log = structlog.get_logger()
-QUIET_SECONDS = 15.0  # after which a comment shows that a stream lives
-ALIVE = b": still here\n\n"
+KEEPALIVE_SECONDS = 15.0  # after which a comment shows that a stream lives
+KEEPALIVE_COMMENT = b": still here\n\n"
 
 
 class BodyTooLarge(Exception):
@@ -60,11 +60,11 @@ class ContentTypeNotSupported(Exception):
 
 def header(scope: Scope, name: bytes) -> str | None:
     """The value of a header that may stand once. Raises BadHeader when it stands twice or isn't ASCII."""
-    known: dict[bytes, bytes] | None = scope.get(_HEADERS)
-    found = (headers(scope) if known is None else known).get(name)
+    known: dict[bytes, bytes] | None = scope.get(_HEADERS_KEY)
+    found = (headers_by_name(scope) if known is None else known).get(name)
     if found is None:
         return None
-    if found is _TWICE:
+    if found is _DUPLICATED:
         raise BadHeader(f"{name.decode()} was sent twice")
     if not found.isascii():
         raise BadHeader(f"{name.decode()} is not ASCII")
@@ -73,25 +73,25 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 def list_header(scope: Scope, name: bytes) -> str | None:
     """The value of a header that is a list, and may stand on several lines (RFC 9110 s5.3). Raises BadHeader when it isn't ASCII."""
-    found = headers(scope).get(name)
+    found = headers_by_name(scope).get(name)
     if found is None:
         return None
-    if found is _TWICE:
+    if found is _DUPLICATED:
         found = b", ".join(value for known, value in scope["headers"] if known == name)
     if not found.isascii():
         raise BadHeader(f"{name.decode()} is not ASCII")
     return found.decode().strip(" \t")
 
 
-def headers(scope: Scope) -> dict[bytes, bytes]:
+def headers_by_name(scope: Scope) -> dict[bytes, bytes]:
     """All of them as they came, for comparing: one that was sent twice equals nothing that a client can send."""
-    known: dict[bytes, bytes] | None = scope.get(_HEADERS)
+    known: dict[bytes, bytes] | None = scope.get(_HEADERS_KEY)
     if known is None:
-        known = scope[_HEADERS] = _by_name(scope["headers"])
+        known = scope[_HEADERS_KEY] = _index_headers(scope["headers"])
     return known
 
 
-def _by_name(headers: Iterable[Header]) -> dict[bytes, bytes]:
+def _index_headers(headers: Iterable[Header]) -> dict[bytes, bytes]:
     """Looked at once per request, since a door asks for many."""
     listed = list(headers)
     known = dict(listed)
@@ -99,12 +99,12 @@ def _by_name(headers: Iterable[Header]) -> dict[bytes, bytes]:
         seen: set[bytes] = set()
         for name, _ in listed:
             if name in seen:
-                known[name] = _TWICE
+                known[name] = _DUPLICATED
             seen.add(name)
     return known
 
 
-def check_json(scope: Scope) -> None:
+def check_json_content_type(scope: Scope) -> None:
     """The body must be called JSON, in this or another dialect, where it is called anything. Raises ContentTypeNotSupported, BadHeader."""
     declared = header(scope, b"content-type")
     if declared and declared != "application/json":
@@ -142,71 +142,71 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 async def respond(send: Send, status: int, body: bytes, headers: Iterable[Header] = (), media_type: bytes = JSON) -> None:
     """One whole answer."""
     fixed = ((b"content-type", media_type), (b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *PLAIN, *headers]})
+    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *SECURITY_HEADERS, *headers]})
     await send({"type": "http.response.body", "body": body})
 
 
-async def stream(receive: Receive, send: Send, events: AsyncGenerator[bytes, None], headers: Iterable[Header] = ()) -> None:
+async def stream_events(receive: Receive, send: Send, events: AsyncGenerator[bytes, None], headers: Iterable[Header] = ()) -> None:
     """Server-sent events; each item is one or more whole events, already framed. Ends early when nobody listens any more."""
     fixed = ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
-    await send({"type": "http.response.start", "status": 200, "headers": [*fixed, *PLAIN, *headers]})
-    listener = _Listener(receive, send)
+    await send({"type": "http.response.start", "status": 200, "headers": [*fixed, *SECURITY_HEADERS, *headers]})
+    listener = _StreamClient(receive, send)
     async with aclosing(events), listener:
         async for event in events:
-            listener.quiet = False
+            listener.is_quiet = False
             await send({"type": "http.response.body", "body": event, "more_body": True})
             del event  # a stream may be quiet for long, and holds nothing then
-    if not listener.gone:
+    if not listener.is_gone:
         await send({"type": "http.response.body", "body": b""})
 
 
-class _Listener:
+class _StreamClient:
     """Whoever reads a stream: as long as they do, its block goes on, and while it is quiet they see that it lives."""
 
-    __slots__ = ("_block", "_pulse", "_receive", "_send", "_showing", "_watch", "gone", "quiet")
+    __slots__ = ("_comment_task", "_comment_timer", "_disconnect_task", "_receive", "_send", "_task", "is_gone", "is_quiet")
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
-        self._showing: asyncio.Future[None] | None = None
-        self.gone = False
-        self.quiet = False
+        self._comment_task: asyncio.Future[None] | None = None
+        self.is_gone = False
+        self.is_quiet = False
 
     async def __aenter__(self) -> None:
-        self._block = asyncio.current_task()
-        self._watch = asyncio.create_task(left(self._receive))
-        self._watch.add_done_callback(self._left)
-        self._pulse = asyncio.get_running_loop().call_later(QUIET_SECONDS, self._show)
+        self._task = asyncio.current_task()
+        self._disconnect_task = asyncio.create_task(wait_for_disconnect(self._receive))
+        self._disconnect_task.add_done_callback(self._on_disconnect)
+        self._comment_timer = asyncio.get_running_loop().call_later(KEEPALIVE_SECONDS, self._send_comment_if_quiet)
 
     async def __aexit__(self, kind: type[BaseException] | None, _error: object, _traceback: object) -> bool:
-        self._pulse.cancel()
-        self._watch.remove_done_callback(self._left)
-        self._watch.cancel()
-        if self._showing is not None:
-            self._showing.cancel()
-        return self.gone and kind is asyncio.CancelledError and self._block is not None and self._block.uncancel() == 0
+        self._comment_timer.cancel()
+        self._disconnect_task.remove_done_callback(self._on_disconnect)
+        self._disconnect_task.cancel()
+        if self._comment_task is not None:
+            self._comment_task.cancel()
+        return self.is_gone and kind is asyncio.CancelledError and self._task is not None and self._task.uncancel() == 0
 
-    def _left(self, watch: "asyncio.Task[None]") -> None:
-        self.gone = True
-        if not watch.cancelled() and (error := watch.exception()) is not None:
+    def _on_disconnect(self, disconnect_task: "asyncio.Task[None]") -> None:
+        self.is_gone = True
+        if not disconnect_task.cancelled() and (error := disconnect_task.exception()) is not None:
             log.warning("listener_lost", error=type(error).__name__)
-        if self._block is not None:
-            self._block.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
-    def _show(self) -> None:
-        if self.quiet and (self._showing is None or self._showing.done()):
-            self._showing = let_go(self._showed(), "listener_not_shown")
-        self.quiet = True
-        self._pulse = asyncio.get_running_loop().call_later(QUIET_SECONDS, self._show)
+    def _send_comment_if_quiet(self) -> None:
+        if self.is_quiet and (self._comment_task is None or self._comment_task.done()):
+            self._comment_task = run_in_background(self._send_comment(), "listener_not_shown")
+        self.is_quiet = True
+        self._comment_timer = asyncio.get_running_loop().call_later(KEEPALIVE_SECONDS, self._send_comment_if_quiet)
 
-    async def _showed(self) -> None:
+    async def _send_comment(self) -> None:
         try:
-            await self._send({"type": "http.response.body", "body": ALIVE, "more_body": True})
+            await self._send({"type": "http.response.body", "body": KEEPALIVE_COMMENT, "more_body": True})
         except OSError as error:  # nobody is there; the watch ends the block
             log.info("listener_lost", error=type(error).__name__)
 
 
-async def left(receive: Receive) -> None:
+async def wait_for_disconnect(receive: Receive) -> None:
     """Returns when the client has left."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -5,15 +5,15 @@ from urllib.parse import urlsplit
 
 from gateway.ingress.http.asgi import BadHeader, Scope, header
 from gateway.ingress.http.cors import Cors
-from gateway.ingress.http.proofs import Proofs
-from gateway.ingress.http.rejected_credentials import Noted
-from policies.callers import Caller, Callers
+from gateway.ingress.http.proofs import RequestProofs
+from gateway.ingress.http.rejected_credentials import LogRejection
+from policies.callers import Caller, CallerResolver
 from policies.delegation.kills import Killed
 from policies.tokens.dpop import INVALID_TOKEN, ProofRefused
 from policies.tokens.verifier import TokenRefused
 
-TICKET = b"interlock-ticket"
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+TICKET_HEADER = b"interlock-ticket"
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
 class WrongHost(Exception):
@@ -24,32 +24,32 @@ class ForeignOrigin(Exception):
     """A browser sent this from a page of somebody else."""
 
 
-def hosts_of(public_url: str, host: str, port: int) -> frozenset[str]:
+def own_hosts(public_url: str, host: str, port: int) -> frozenset[str]:
     """The Host values that mean us: the public one, and loopback names where only loopback is listened to, or is the public one."""
     public = urlsplit(public_url).netloc.lower()
     ours = {public, public.removesuffix(":80" if public_url.startswith("http:") else ":443")}
     if host in {"127.0.0.1", "::1", "localhost"} or urlsplit(public_url).hostname in {"127.0.0.1", "::1", "localhost"}:
-        ours |= {f"{name}:{port}" for name in LOOPBACK}
+        ours |= {f"{name}:{port}" for name in LOOPBACK_HOSTS}
     return frozenset(ours)
 
 
-class Admission:
+class RequestAuthentication:
     """Asks them."""
 
     def __init__(
         self,
-        callers: Callers,
+        callers: CallerResolver,
         public_url: str,
         hosts: Collection[str],
-        noted: Noted,
-        proofs: Proofs,
+        log_rejection: LogRejection,
+        proofs: RequestProofs,
         *,
         cors: Cors,
     ) -> None:
         self.cors = cors
         self._callers = callers
         self._proofs = proofs
-        self._noted = noted
+        self._log_rejection = log_rejection
         self._public_url = public_url
         self._hosts = frozenset(hosts)
         self._origins = frozenset({f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")})
@@ -73,58 +73,58 @@ class Admission:
         if origin is not None and origin.lower() not in self._origins and not self.cors.allows(origin):
             raise ForeignOrigin
 
-    async def admit(self, scope: Scope, resource: str) -> Caller:
+    async def authenticate(self, scope: Scope, resource: str) -> Caller:
         """Who calls. `resource` is the path below the public URL that a hop token must be made for.
 
         Raises TokenRefused, WrongHost, ForeignOrigin and BadHeader.
         """
         self.check_host(scope)
         self._check_client_origin(scope)
-        return await self.bearer(header(scope, b"authorization"), resource, scope)
+        return await self.authenticate_header(header(scope, b"authorization"), resource, scope)
 
-    async def admits(self, scope: Scope, resource: str, allowed: Callable[[Caller], bool]) -> bool:
+    async def is_permitted_caller(self, scope: Scope, resource: str, is_permitted: Callable[[Caller], bool]) -> bool:
         """Whether `admit` lets in somebody who is `allowed`."""
         try:
-            return allowed(await self.admit(scope, resource))
+            return is_permitted(await self.authenticate(scope, resource))
         except (TokenRefused, Killed, WrongHost, ForeignOrigin, BadHeader):
             return False
 
-    async def bearer(self, given: str | None, resource: str, scope: Scope | None = None) -> Caller:
+    async def authenticate_header(self, authorization: str | None, resource: str, scope: Scope | None = None) -> Caller:
         """Who calls, by the value of `Authorization`, and by what the request in `scope` shows beside it.
 
         Raises TokenRefused; the log has the reason.
         """
         try:
-            if scope is not None and (ticket := header(scope, TICKET)) is not None:
-                return await self._with_ticket(scope, ticket)
-            if given is None:
+            if scope is not None and (ticket := header(scope, TICKET_HEADER)) is not None:
+                return await self._authenticate_ticket(scope, ticket)
+            if authorization is None:
                 raise TokenRefused("missing")
-            scheme, _, token = given.partition(" ")
+            scheme, _, token = authorization.partition(" ")
             bound = scheme.lower() == "dpop"
             if not (bound or scheme.lower() == "bearer") or not token or " " in token or "," in token:
                 raise TokenRefused("malformed")
-            caller = await self._callers.admit(token, self._audience(resource))
+            caller = await self._callers.authenticate(token, self._audiences_of(resource))
             if caller.thumbprint or bound:
                 await self._check_possession(scope, caller, token, bound)
             return caller
         except TokenRefused as refused:
-            self._noted(refused.reason, resource, given or "", refused.detail)
+            self._log_rejection(refused.reason, resource, authorization or "", refused.detail)
             raise
         except Killed:
-            self._noted("killed", resource, given or "")
+            self._log_rejection("killed", resource, authorization or "")
             raise
 
-    async def _with_ticket(self, scope: Scope, ticket: str) -> Caller:
-        holder = await self._proofs.holder(scope, ticket)
-        return await self._callers.acting(holder.tenant, holder.agent, holder.grant_id)
+    async def _authenticate_ticket(self, scope: Scope, ticket: str) -> Caller:
+        holder = await self._proofs.find_ticket_holder(scope, ticket)
+        return await self._callers.resolve_agent(holder.tenant, holder.agent, holder.grant_id)
 
-    async def _check_possession(self, scope: Scope | None, caller: Caller, token: str, bound: bool) -> None:
+    async def _check_possession(self, scope: Scope | None, caller: Caller, token: str, is_dpop: bool) -> None:
         """A bound token is no bearer token, nor the other way round (RFC 9449 s7.2). Raises ProofRefused."""
-        if not bound or not caller.thumbprint:
+        if not is_dpop or not caller.thumbprint:
             raise ProofRefused("downgrade" if caller.thumbprint else "unbound", INVALID_TOKEN)
-        await self._proofs.possessed(scope, token, caller.principal.tenant, caller.thumbprint)
+        await self._proofs.check_possession(scope, token, caller.principal.tenant, caller.thumbprint)
 
-    def _audience(self, resource: str) -> tuple[str, ...]:
+    def _audiences_of(self, resource: str) -> tuple[str, ...]:
         known = self._audiences.get(resource)
         if known is None:
             known = (self._public_url, f"{self._public_url}{resource}")

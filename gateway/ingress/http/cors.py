@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, MutableMapping
 from typing import Any, Final
 
-from gateway.ingress.http.asgi import Header, Scope, Send, headers
+from gateway.ingress.http.asgi import Header, Scope, Send, headers_by_name
 
 ANY: Final = "*"
 METHODS: Final = b"GET, POST, DELETE"
@@ -36,7 +36,7 @@ class Cors:
 
     def preflight(self, scope: Scope) -> list[Header] | None:
         """The headers that answer a preflight request; None for a request that is none, or comes from an origin that is not allowed."""
-        given = headers(scope)
+        given = headers_by_name(scope)
         if scope["method"] != "OPTIONS" or b"access-control-request-method" not in given or not self._is_allowed(given):
             return None
         asked = given.get(b"access-control-request-headers", b"").decode("latin-1").lower().split(",")
@@ -50,7 +50,7 @@ class Cors:
 
     def marking(self, scope: Scope, send: Send) -> Send:
         """Lets the page read the answer, where its origin is allowed. Caches keep answers to different origins apart."""
-        given = headers(scope)
+        given = headers_by_name(scope)
         more = [] if self._any else [(b"vary", b"Origin")]
         if self._is_allowed(given):
             more = [*self._marks(given), (b"access-control-expose-headers", ", ".join(EXPOSED).encode())]

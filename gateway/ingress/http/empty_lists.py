@@ -4,45 +4,49 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
-from policies.callers import Caller, Supposed, supposed
-from policies.delegation.permissions import ALL
+from policies.callers import Caller, HypotheticalCaller, hypothetical_caller
+from policies.delegation.permissions import ALL_PERMISSIONS
 
 SLICE = 100  # candidates that are ruled on before other requests run, about 3 ms
 SCOPE_MISSING, ROLES_MISSING = "scope-missing", "roles-missing"
 Candidates = Iterable[object | None]  # of a list, in any order; None for each that the caller may not use
 
 
-class Noted(Protocol):
+class LogEmptyList(Protocol):
     """Refusals.note_empty."""
 
     def __call__(self, reason: str, resource: str, issuer: str) -> None: ...
 
 
-class EmptyLists:
+class EmptyListReasons:
     """`roles` are the names of all roles that permit something."""
 
-    def __init__(self, roles: Collection[str], noted: Noted) -> None:
+    def __init__(self, roles: Collection[str], log_empty_list: LogEmptyList) -> None:
         self._roles = roles
-        self._noted = noted
+        self._log_empty_list = log_empty_list
 
-    async def reason(self, caller: Caller, resource: str, candidates: Callable[[Caller], Candidates]) -> Mapping[str, str] | None:
+    async def find_reason(self, caller: Caller, resource: str, candidates: Callable[[Caller], Candidates]) -> Mapping[str, str] | None:
         """`reason_id` and `detail`, or None where there is simply nothing. `candidates` are those of the same list for another caller.
 
         Agents on behalf of a person have asked for their scopes themselves, so nothing is told of them.
         """
         if caller.delegation.path:
             return None
-        reason = await self._reason(caller, candidates)
+        reason = await self._find_reason_id(caller, candidates)
         if not reason:
             return None
-        self._noted(reason, resource, caller.principal.issuer)
-        return {"reason_id": reason, "detail": _detail(caller, reason)}
+        self._log_empty_list(reason, resource, caller.principal.issuer)
+        return {"reason_id": reason, "detail": _reason_detail(caller, reason)}
 
-    async def _reason(self, caller: Caller, candidates: Callable[[Caller], Candidates]) -> str:
+    async def _find_reason_id(self, caller: Caller, candidates: Callable[[Caller], Candidates]) -> str:
         if not any(role in self._roles for role in caller.principal.roles):
             return ROLES_MISSING
-        narrowed = caller.delegation.scope != ALL
-        return SCOPE_MISSING if narrowed and await _has_permitted(candidates(supposed(Supposed(caller.principal)))) else ""
+        narrowed = caller.delegation.scope != ALL_PERMISSIONS
+        return (
+            SCOPE_MISSING
+            if narrowed and await _has_permitted(candidates(hypothetical_caller(HypotheticalCaller(caller.principal))))
+            else ""
+        )
 
 
 async def _has_permitted(candidates: Candidates) -> bool:
@@ -55,7 +59,7 @@ async def _has_permitted(candidates: Candidates) -> bool:
     return False
 
 
-def _detail(caller: Caller, reason: str) -> str:
+def _reason_detail(caller: Caller, reason: str) -> str:
     if reason == ROLES_MISSING:
         return "Your token names no role that this gateway knows. Ask the operator of the gateway which roles or groups it reads."
     known = ", ".join(sorted(caller.scope_map or ()))

@@ -2,24 +2,24 @@
 
 from typing import Any
 
-from gateway.ingress.http.errors import Told
+from gateway.ingress.http.errors import ErrorReport
 from gateway.telemetry.spans import current_trace_id
 
 A2A_DOMAIN = "a2a-protocol.org"
 OUR_DOMAIN = "interlock"
 
 
-def a2a_details(said: Told) -> list[dict[str, Any]]:
+def a2a_details(said: ErrorReport) -> list[dict[str, Any]]:
     """`error.data` of A2A 1.0 (s9.5): google.rpc details."""
-    row = said.row
+    row = said.mapping
     info: dict[str, Any] = {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-        "reason": row.a2a or row.reason.upper().replace("-", "_"),
-        "domain": A2A_DOMAIN if row.a2a else OUR_DOMAIN,
+        "reason": row.a2a_reason or row.reason_id.upper().replace("-", "_"),
+        "domain": A2A_DOMAIN if row.a2a_reason else OUR_DOMAIN,
     }
     if metadata := _info_metadata(said):
         info["metadata"] = metadata
-    if row.code == -32602 and said.decision is None:
+    if row.jsonrpc_code == -32602 and said.decision is None:
         field, _, problem = said.detail.partition(" ")
         violation = {"field": field, "description": problem}
         return [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}, info]
@@ -30,7 +30,7 @@ def a2a_details(said: Told) -> list[dict[str, Any]]:
     return [info]
 
 
-def _info_metadata(said: Told) -> dict[str, str]:
+def _info_metadata(said: ErrorReport) -> dict[str, str]:
     """`metadata` of an ErrorInfo, whose values are texts: the trace, how an upstream failed, the task in the way, the decision."""
     metadata = trace_data()
     if said.failure:
@@ -48,9 +48,9 @@ def trace_data() -> dict[str, str]:
     return {"trace_id": trace_id} if trace_id else {}
 
 
-def mcp_data(said: Told) -> dict[str, Any]:
+def mcp_data(said: ErrorReport) -> dict[str, Any]:
     """`error.data` for MCP clients."""
-    data: dict[str, Any] = {"reason_id": said.row.reason, **trace_data()}
+    data: dict[str, Any] = {"reason_id": said.mapping.reason_id, **trace_data()}
     if said.retry_after:
         data["retryAfter"] = said.retry_after  # seconds
     if said.failure:
@@ -64,15 +64,15 @@ def mcp_data(said: Told) -> dict[str, Any]:
     return data
 
 
-def problem(said: Told) -> dict[str, Any]:
+def problem(said: ErrorReport) -> dict[str, Any]:
     """RFC 9457, for /api."""
     decision = said.decision or {}
     return {
         "type": "about:blank",
-        "title": said.row.reason.replace("-", " ").capitalize(),
-        "status": said.row.status,
+        "title": said.mapping.reason_id.replace("-", " ").capitalize(),
+        "status": said.mapping.status,
         "detail": said.detail,
-        "reason_id": decision.get("reason_id", said.row.reason),
+        "reason_id": decision.get("reason_id", said.mapping.reason_id),
         "decision_id": decision.get("id", ""),
         "task_id": decision.get("task_id", said.task_id),
         "trace_id": current_trace_id(),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ErrorMapping:
     """`status` is HTTP's, `code` JSON-RPC's, `reason` the reason_id. `says` empty: the exception's own message is safe to show.
 
     `rpc` is the name of a google.rpc code, which gRPC answers with too; empty: the one that goes with `status`.
@@ -13,20 +13,20 @@ class Row:
     """
 
     status: int
-    code: int
-    reason: str
-    says: str = ""
-    a2a: str = ""  # the ErrorInfo reason, where A2A 1.0 s5.4 names the error
-    rpc: str = ""
-    acts: bool = False
-    rides: bool = False
+    jsonrpc_code: int
+    reason_id: str
+    public_text: str = ""
+    a2a_reason: str = ""  # the ErrorInfo reason, where A2A 1.0 s5.4 names the error
+    rpc_code_override: str = ""
+    keeps_http_status: bool = False
+    is_mcp_http_200: bool = False
 
     @property
     def rpc_code(self) -> str:
-        return self.rpc or RPC_CODES.get(self.status, "UNKNOWN")
+        return self.rpc_code_override or RPC_CODES.get(self.status, "UNKNOWN")
 
 
-PRECONDITION = "FAILED_PRECONDITION"
+FAILED_PRECONDITION = "FAILED_PRECONDITION"
 RPC_CODES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",

@@ -11,12 +11,12 @@ from adapters.contract import ConsentNeeded, InvalidAnswer, UpstreamFault
 from adapters.mcp_client.wire.messages import McpRefused
 from adapters.upstream.targets import EgressRefused
 from gateway.audit.decisions import UnknownDecision
-from gateway.audit.explanations import sentence, story
-from gateway.calls.authorizer import ApprovalNeeded, Refused
+from gateway.audit.explanations import decision_document, explain_refusal
+from gateway.calls.authorizer import ApprovalNeeded, CallRefused
 from gateway.calls.cancellation import NotCancelable
 from gateway.calls.consent.account_connections import UnknownConnection
 from gateway.calls.consent.approval_requests import TooManyQuestions
-from gateway.calls.consent.approval_votes import ApprovalClosed, OwnApproval, UnknownApproval, VotedAlready
+from gateway.calls.consent.approval_votes import AlreadyVoted, ApprovalClosed, OwnApproval, UnknownApproval
 from gateway.calls.limits.limits import BudgetSpent, LimitReached, PayloadTooLarge, RateLimited, TooManyCalls
 from gateway.calls.limits.open_streams import TooManyStreams
 from gateway.calls.limits.slots import Overloaded
@@ -25,21 +25,21 @@ from gateway.calls.revocation.grants import UnknownGrant
 from gateway.calls.revocation.kill_switch import AmbiguousPerson, NotYourself, UnknownKill
 from gateway.calls.targets.front_door import NoAgentFits
 from gateway.ingress.http.asgi import BadHeader, BodyIncomplete, BodyTooLarge, ContentTypeNotSupported, HeadersTooLarge, RequestTooSlow
-from gateway.ingress.http.authentication import Admission, ForeignOrigin, WrongHost
-from gateway.ingress.http.error_row import PRECONDITION
+from gateway.ingress.http.authentication import ForeignOrigin, RequestAuthentication, WrongHost
+from gateway.ingress.http.error_row import FAILED_PRECONDITION
 from gateway.ingress.http.error_row import RPC_CODES as RPC_CODES
-from gateway.ingress.http.error_row import Row as Row
+from gateway.ingress.http.error_row import ErrorMapping as ErrorMapping
 from gateway.registration.requests import BadRequest, PreconditionFailed, PreconditionRequired, UrlRefused
-from gateway.storage.database import NotKept, NotRead
-from gateway.storage.mailbox import TooMuchKept
+from gateway.storage.database import ReadFailed, WriteFailed
+from gateway.storage.mailbox import MailboxFull
 from gateway.storage.paging import BadCursor
-from gateway.tasks.contracts.prompts import BadAnswer
+from gateway.tasks.contracts.prompts import BadPromptAnswer
 from gateway.tasks.contracts.skills import ContractBroken
 from gateway.tasks.conversation import ConversationWaits
-from gateway.tasks.log import TaskEnded, UnknownTask, rfc3339
+from gateway.tasks.log import TaskEnded, UnknownTask, to_rfc3339
 from gateway.tasks.reader import IdempotencyConflict
 from gateway.tasks.turns.in_flight import ShuttingDown, TooManyTasks
-from gateway.tasks.turns.store import EndingNotKept
+from gateway.tasks.turns.store import EndingNotWritten
 from gateway.tasks.webhooks.configs import TooManyPushConfigs, UnknownPushConfig
 from gateway.tasks.webhooks.outbox import UnknownDelivery
 from policies.delegation.kills import Killed
@@ -67,7 +67,7 @@ class UnknownPath(Exception):
     """No binding of the protocol has anything at this path."""
 
 
-class WrongVerb(Exception):
+class HttpMethodNotAllowed(Exception):
     """The path takes other HTTP methods; `allowed` names them."""
 
     def __init__(self, allowed: tuple[str, ...]) -> None:
@@ -119,131 +119,163 @@ class VersionNotSupported(Exception):
         self.supported = supported
 
 
-TABLE: dict[type[Exception], Row] = {
-    BadJson: Row(400, -32700, "bad-json"),
-    InvalidRequest: Row(400, -32600, "invalid-request"),
-    UnknownMethod: Row(404, -32601, "unknown-method", "The method is not served here.", rpc="UNIMPLEMENTED"),
-    UnknownPath: Row(404, -32601, "unknown-path", "There is nothing at this path."),
-    WrongVerb: Row(405, -32601, "wrong-verb"),
-    BadMessage: Row(400, -32602, "bad-params"),
-    BadAnswer: Row(400, -32602, "bad-answer"),
-    ContractBroken: Row(400, -32602, "contract-broken"),
-    BadHeader: Row(400, -32600, "bad-header", acts=True),
-    BodyTooLarge: Row(413, -32600, "body-too-large", acts=True),
-    BodyIncomplete: Row(400, -32600, "body-incomplete", "The connection ended before the whole body had come.", acts=True),
-    HeadersTooLarge: Row(431, -32600, "headers-too-large", acts=True),
-    RequestTooSlow: Row(408, -32600, "request-timeout", "The request did not come as a whole in time.", acts=True),
-    ContentTypeNotSupported: Row(415, -32005, "content-type", "The body must be application/json.", a2a="CONTENT_TYPE_NOT_SUPPORTED"),
-    BadPermission: Row(400, -32602, "bad-permission"),
-    WrongHost: Row(421, -32600, "wrong-host", "The Host header names another host; use the gateway's public URL.", acts=True),
-    ForeignOrigin: Row(403, -32600, "foreign-origin", "Requests from pages of another origin are refused.", acts=True),
-    ProofRefused: Row(
+ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
+    BadJson: ErrorMapping(400, -32700, "bad-json"),
+    InvalidRequest: ErrorMapping(400, -32600, "invalid-request"),
+    UnknownMethod: ErrorMapping(404, -32601, "unknown-method", "The method is not served here.", rpc_code_override="UNIMPLEMENTED"),
+    UnknownPath: ErrorMapping(404, -32601, "unknown-path", "There is nothing at this path."),
+    HttpMethodNotAllowed: ErrorMapping(405, -32601, "wrong-verb"),
+    BadMessage: ErrorMapping(400, -32602, "bad-params"),
+    BadPromptAnswer: ErrorMapping(400, -32602, "bad-answer"),
+    ContractBroken: ErrorMapping(400, -32602, "contract-broken"),
+    BadHeader: ErrorMapping(400, -32600, "bad-header", keeps_http_status=True),
+    BodyTooLarge: ErrorMapping(413, -32600, "body-too-large", keeps_http_status=True),
+    BodyIncomplete: ErrorMapping(
+        400, -32600, "body-incomplete", "The connection ended before the whole body had come.", keeps_http_status=True
+    ),
+    HeadersTooLarge: ErrorMapping(431, -32600, "headers-too-large", keeps_http_status=True),
+    RequestTooSlow: ErrorMapping(408, -32600, "request-timeout", "The request did not come as a whole in time.", keeps_http_status=True),
+    ContentTypeNotSupported: ErrorMapping(
+        415, -32005, "content-type", "The body must be application/json.", a2a_reason="CONTENT_TYPE_NOT_SUPPORTED"
+    ),
+    BadPermission: ErrorMapping(400, -32602, "bad-permission"),
+    WrongHost: ErrorMapping(
+        421, -32600, "wrong-host", "The Host header names another host; use the gateway's public URL.", keeps_http_status=True
+    ),
+    ForeignOrigin: ErrorMapping(
+        403, -32600, "foreign-origin", "Requests from pages of another origin are refused.", keeps_http_status=True
+    ),
+    ProofRefused: ErrorMapping(
         401,
         -32016,
         "unauthenticated",
         "The token is bound to a key; show a fresh proof (DPoP) that you hold it, for this request.",
-        acts=True,
+        keeps_http_status=True,
     ),
-    TokenRefused: Row(401, -32016, "unauthenticated", "A valid bearer token for this resource is needed.", acts=True),
-    UnknownName: Row(404, -32011, "unknown", "There is no such agent or server.", acts=True),
-    BadRequest: Row(422, -32602, "bad-request"),
-    BadSelection: Row(422, -32602, "bad-request"),
-    UrlRefused: Row(400, -32602, "egress-refused"),
-    BadCard: Row(422, -32602, "bad-card"),
-    BadName: Row(422, -32602, "bad-name"),
-    NameTaken: Row(409, -32602, "name-taken"),
-    Outdated: Row(409, -32602, "outdated"),
-    PreconditionFailed: Row(412, -32602, "precondition-failed", "It was changed since you last saw it; read it again."),
-    PreconditionRequired: Row(
+    TokenRefused: ErrorMapping(401, -32016, "unauthenticated", "A valid bearer token for this resource is needed.", keeps_http_status=True),
+    UnknownName: ErrorMapping(404, -32011, "unknown", "There is no such agent or server.", keeps_http_status=True),
+    BadRequest: ErrorMapping(422, -32602, "bad-request"),
+    BadSelection: ErrorMapping(422, -32602, "bad-request"),
+    UrlRefused: ErrorMapping(400, -32602, "egress-refused"),
+    BadCard: ErrorMapping(422, -32602, "bad-card"),
+    BadName: ErrorMapping(422, -32602, "bad-name"),
+    NameTaken: ErrorMapping(409, -32602, "name-taken"),
+    Outdated: ErrorMapping(409, -32602, "outdated"),
+    PreconditionFailed: ErrorMapping(412, -32602, "precondition-failed", "It was changed since you last saw it; read it again."),
+    PreconditionRequired: ErrorMapping(
         428,
         -32602,
         "precondition-required",
         "Say what you approve: send its ETag, as GET tells it, as If-Match (interlock … approve --seen).",
     ),
-    TooManyPending: Row(
+    TooManyPending: ErrorMapping(
         429,
         -32012,
         "too-many-pending",
         "As many of your registrations wait for an operator as may; wait for them, or remove some.",
-        acts=True,
+        keeps_http_status=True,
     ),
-    NoAgentFits: Row(
+    NoAgentFits: ErrorMapping(
         404,
         -32011,
         "no-agent-fits",
         "None of the agents that you may use has a skill that fits; name one, as /agents/{name}, or a skill.",
-        acts=True,
+        keeps_http_status=True,
     ),
-    UnknownKind: Row(400, -32602, "unknown-kind"),
-    UnknownTool: Row(200, -32602, "unknown", "There is no such tool."),
-    UnknownPrompt: Row(200, -32602, "unknown", "There is no such prompt."),
-    UnknownResource: Row(200, -32602, "unknown", "There is no such resource."),
-    UnknownTask: Row(404, -32001, "unknown", "There is no such task.", a2a="TASK_NOT_FOUND"),
-    UnknownPushConfig: Row(404, -32001, "unknown", "The task has no such push notification config.", a2a="TASK_NOT_FOUND"),
-    TooManyPushConfigs: Row(400, -32602, "too-many-push-configs", "configs are as many as one task may have."),
-    UnknownConnection: Row(404, -32011, "unknown", "There is no such connection.", acts=True),
-    UnknownDelivery: Row(404, -32011, "unknown", "There is no such dead letter.", acts=True),
-    UnknownDecision: Row(404, -32011, "unknown", "There is no such decision.", acts=True),
-    UnknownGrant: Row(404, -32011, "unknown", "There is no such grant.", acts=True),
-    UnknownKill: Row(404, -32011, "unknown", "Nothing of that name or id is stopped.", acts=True),
-    NotYourself: Row(409, -32602, "not-yourself", "You could not lift it again; let another operator do it."),
-    AmbiguousPerson: Row(409, -32602, "ambiguous"),
-    BadCursor: Row(400, -32602, "bad-cursor"),
-    NotCancelable: Row(400, -32002, "not-cancelable", "The task can't be canceled.", "TASK_NOT_CANCELABLE", PRECONDITION),
-    TaskEnded: Row(400, -32004, "task-not-waiting", "The task does not wait for a message.", "UNSUPPORTED_OPERATION", PRECONDITION),
-    ConversationWaits: Row(409, -32014, "conversation-waits", rpc=PRECONDITION),
-    AwaitsApproval: Row(
-        400, -32004, "awaits-approval", "The task waits for approval, and goes on by itself.", "UNSUPPORTED_OPERATION", PRECONDITION
+    UnknownKind: ErrorMapping(400, -32602, "unknown-kind"),
+    UnknownTool: ErrorMapping(200, -32602, "unknown", "There is no such tool."),
+    UnknownPrompt: ErrorMapping(200, -32602, "unknown", "There is no such prompt."),
+    UnknownResource: ErrorMapping(200, -32602, "unknown", "There is no such resource."),
+    UnknownTask: ErrorMapping(404, -32001, "unknown", "There is no such task.", a2a_reason="TASK_NOT_FOUND"),
+    UnknownPushConfig: ErrorMapping(404, -32001, "unknown", "The task has no such push notification config.", a2a_reason="TASK_NOT_FOUND"),
+    TooManyPushConfigs: ErrorMapping(400, -32602, "too-many-push-configs", "configs are as many as one task may have."),
+    UnknownConnection: ErrorMapping(404, -32011, "unknown", "There is no such connection.", keeps_http_status=True),
+    UnknownDelivery: ErrorMapping(404, -32011, "unknown", "There is no such dead letter.", keeps_http_status=True),
+    UnknownDecision: ErrorMapping(404, -32011, "unknown", "There is no such decision.", keeps_http_status=True),
+    UnknownGrant: ErrorMapping(404, -32011, "unknown", "There is no such grant.", keeps_http_status=True),
+    UnknownKill: ErrorMapping(404, -32011, "unknown", "Nothing of that name or id is stopped.", keeps_http_status=True),
+    NotYourself: ErrorMapping(409, -32602, "not-yourself", "You could not lift it again; let another operator do it."),
+    AmbiguousPerson: ErrorMapping(409, -32602, "ambiguous"),
+    BadCursor: ErrorMapping(400, -32602, "bad-cursor"),
+    NotCancelable: ErrorMapping(400, -32002, "not-cancelable", "The task can't be canceled.", "TASK_NOT_CANCELABLE", FAILED_PRECONDITION),
+    TaskEnded: ErrorMapping(
+        400, -32004, "task-not-waiting", "The task does not wait for a message.", "UNSUPPORTED_OPERATION", FAILED_PRECONDITION
     ),
-    PushNotSupported: Row(
-        400, -32003, "push-not-supported", "Push notifications are not offered.", "PUSH_NOTIFICATION_NOT_SUPPORTED", PRECONDITION
+    ConversationWaits: ErrorMapping(409, -32014, "conversation-waits", rpc_code_override=FAILED_PRECONDITION),
+    AwaitsApproval: ErrorMapping(
+        400, -32004, "awaits-approval", "The task waits for approval, and goes on by itself.", "UNSUPPORTED_OPERATION", FAILED_PRECONDITION
     ),
-    UnsupportedOperation: Row(400, -32004, "unsupported-operation", "The operation is not offered.", "UNSUPPORTED_OPERATION", PRECONDITION),
-    NoExtendedCard: Row(
-        400, -32007, "no-extended-card", "The agent has no extended card.", "EXTENDED_AGENT_CARD_NOT_CONFIGURED", PRECONDITION
+    PushNotSupported: ErrorMapping(
+        400, -32003, "push-not-supported", "Push notifications are not offered.", "PUSH_NOTIFICATION_NOT_SUPPORTED", FAILED_PRECONDITION
     ),
-    ExtensionRequired: Row(400, -32008, "extension-required", a2a="EXTENSION_SUPPORT_REQUIRED", rpc=PRECONDITION),
-    VersionNotSupported: Row(400, -32009, "version-not-supported", a2a="VERSION_NOT_SUPPORTED", rpc=PRECONDITION),
-    Refused: Row(403, -32010, "denied", rides=True),
-    Killed: Row(403, -32010, "killed", "An operator of the gateway has stopped this.", rides=True),
-    RateLimited: Row(429, -32012, "rate-limited", acts=True),
-    TooManyCalls: Row(429, -32012, "too-many-calls", acts=True),
-    BudgetSpent: Row(429, -32012, "budget-spent", acts=True),
-    Overloaded: Row(503, -32013, "overloaded", acts=True),
-    PayloadTooLarge: Row(413, -32602, "payload-too-large", acts=True),
-    ApprovalNeeded: Row(403, -32010, "approval-needed", rides=True),
-    UnknownApproval: Row(404, -32011, "unknown", "There is no such approval.", acts=True),
-    OwnApproval: Row(403, -32010, "approval-own", "Somebody else has to decide on what you ask for."),
-    VotedAlready: Row(409, -32014, "approval-voted", "You have said what you think of it; somebody else has to."),
-    ApprovalClosed: Row(409, -32014, "approval-closed", "It is decided, used or too old; look at it again."),
-    TooManyQuestions: Row(429, -32012, "too-many-questions", "As many of your acts wait for people as may.", acts=True),
-    TooManyTasks: Row(
-        429, -32012, "too-many-tasks", "The task has caused as many tasks as may be under way; wait until some end.", acts=True
+    UnsupportedOperation: ErrorMapping(
+        400, -32004, "unsupported-operation", "The operation is not offered.", "UNSUPPORTED_OPERATION", FAILED_PRECONDITION
     ),
-    TooManyWaiting: Row(
-        429, -32012, "too-many-waiting", "As many calls wait for answers as may; answer some, or wait until they end.", acts=True
+    NoExtendedCard: ErrorMapping(
+        400, -32007, "no-extended-card", "The agent has no extended card.", "EXTENDED_AGENT_CARD_NOT_CONFIGURED", FAILED_PRECONDITION
     ),
-    TooMuchKept: Row(
-        429, -32012, "too-much-kept", "As much waits for this session as may; read its stream, or answer what you were asked.", acts=True
+    ExtensionRequired: ErrorMapping(
+        400, -32008, "extension-required", a2a_reason="EXTENSION_SUPPORT_REQUIRED", rpc_code_override=FAILED_PRECONDITION
     ),
-    TooManyStreams: Row(429, -32012, "too-many-streams", "You have as many streams open as one person may; close some.", acts=True),
-    ShuttingDown: Row(503, -32013, "shutting-down", acts=True),
-    EndingNotKept: Row(503, -32013, "ending-not-kept", acts=True),
-    NotRead: Row(503, -32013, "not-read", "The gateway can't read its records now; try again later.", acts=True),
-    NotKept: Row(503, -32013, "not-kept", "The gateway can't keep a record now, so nothing was done; try again later.", acts=True),
-    IdempotencyConflict: Row(409, -32014, "idempotency-conflict", "The Idempotency-Key was used before with another message."),
-    InvalidAnswer: Row(500, -32006, "invalid-agent-response", a2a="INVALID_AGENT_RESPONSE"),
-    NotReachable: Row(502, -32015, "not-reachable", "It is not reachable now; try again later.", rides=True),
-    NotCarried: Row(422, -32015, "not-carried", rpc=PRECONDITION),
-    UpstreamFault: Row(502, -32015, "upstream", rides=True),
-    McpRefused: Row(502, -32015, "upstream", rides=True),
-    EgressRefused: Row(400, -32602, "egress-refused"),
-    ConsentNeeded: Row(403, -32017, "consent-needed", rpc=PRECONDITION, rides=True),
+    VersionNotSupported: ErrorMapping(
+        400, -32009, "version-not-supported", a2a_reason="VERSION_NOT_SUPPORTED", rpc_code_override=FAILED_PRECONDITION
+    ),
+    CallRefused: ErrorMapping(403, -32010, "denied", is_mcp_http_200=True),
+    Killed: ErrorMapping(403, -32010, "killed", "An operator of the gateway has stopped this.", is_mcp_http_200=True),
+    RateLimited: ErrorMapping(429, -32012, "rate-limited", keeps_http_status=True),
+    TooManyCalls: ErrorMapping(429, -32012, "too-many-calls", keeps_http_status=True),
+    BudgetSpent: ErrorMapping(429, -32012, "budget-spent", keeps_http_status=True),
+    Overloaded: ErrorMapping(503, -32013, "overloaded", keeps_http_status=True),
+    PayloadTooLarge: ErrorMapping(413, -32602, "payload-too-large", keeps_http_status=True),
+    ApprovalNeeded: ErrorMapping(403, -32010, "approval-needed", is_mcp_http_200=True),
+    UnknownApproval: ErrorMapping(404, -32011, "unknown", "There is no such approval.", keeps_http_status=True),
+    OwnApproval: ErrorMapping(403, -32010, "approval-own", "Somebody else has to decide on what you ask for."),
+    AlreadyVoted: ErrorMapping(409, -32014, "approval-voted", "You have said what you think of it; somebody else has to."),
+    ApprovalClosed: ErrorMapping(409, -32014, "approval-closed", "It is decided, used or too old; look at it again."),
+    TooManyQuestions: ErrorMapping(
+        429, -32012, "too-many-questions", "As many of your acts wait for people as may.", keeps_http_status=True
+    ),
+    TooManyTasks: ErrorMapping(
+        429, -32012, "too-many-tasks", "The task has caused as many tasks as may be under way; wait until some end.", keeps_http_status=True
+    ),
+    TooManyWaiting: ErrorMapping(
+        429,
+        -32012,
+        "too-many-waiting",
+        "As many calls wait for answers as may; answer some, or wait until they end.",
+        keeps_http_status=True,
+    ),
+    MailboxFull: ErrorMapping(
+        429,
+        -32012,
+        "too-much-kept",
+        "As much waits for this session as may; read its stream, or answer what you were asked.",
+        keeps_http_status=True,
+    ),
+    TooManyStreams: ErrorMapping(
+        429, -32012, "too-many-streams", "You have as many streams open as one person may; close some.", keeps_http_status=True
+    ),
+    ShuttingDown: ErrorMapping(503, -32013, "shutting-down", keeps_http_status=True),
+    EndingNotWritten: ErrorMapping(503, -32013, "ending-not-kept", keeps_http_status=True),
+    ReadFailed: ErrorMapping(503, -32013, "not-read", "The gateway can't read its records now; try again later.", keeps_http_status=True),
+    WriteFailed: ErrorMapping(
+        503, -32013, "not-kept", "The gateway can't keep a record now, so nothing was done; try again later.", keeps_http_status=True
+    ),
+    IdempotencyConflict: ErrorMapping(409, -32014, "idempotency-conflict", "The Idempotency-Key was used before with another message."),
+    InvalidAnswer: ErrorMapping(500, -32006, "invalid-agent-response", a2a_reason="INVALID_AGENT_RESPONSE"),
+    NotReachable: ErrorMapping(502, -32015, "not-reachable", "It is not reachable now; try again later.", is_mcp_http_200=True),
+    NotCarried: ErrorMapping(422, -32015, "not-carried", rpc_code_override=FAILED_PRECONDITION),
+    UpstreamFault: ErrorMapping(502, -32015, "upstream", is_mcp_http_200=True),
+    McpRefused: ErrorMapping(502, -32015, "upstream", is_mcp_http_200=True),
+    EgressRefused: ErrorMapping(400, -32602, "egress-refused"),
+    ConsentNeeded: ErrorMapping(403, -32017, "consent-needed", rpc_code_override=FAILED_PRECONDITION, is_mcp_http_200=True),
 }
-HIDDEN: dict[str, type[Exception]] = {"callTool": UnknownTool, "getPrompt": UnknownPrompt, "readResource": UnknownResource}
-UNEXPECTED = Row(500, -32603, "internal", "Something went wrong inside the gateway; its log has the details.", acts=True)
-REASONS = frozenset({row.reason for row in (*TABLE.values(), UNEXPECTED)})
-TOKENS = {  # all else about a token is no business of whoever shows it; these its holder can read in it
+UNKNOWN_BY_ACTION: dict[str, type[Exception]] = {"callTool": UnknownTool, "getPrompt": UnknownPrompt, "readResource": UnknownResource}
+UNEXPECTED_ERROR = ErrorMapping(
+    500, -32603, "internal", "Something went wrong inside the gateway; its log has the details.", keeps_http_status=True
+)
+REASON_IDS = frozenset({row.reason_id for row in (*ERROR_MAPPINGS.values(), UNEXPECTED_ERROR)})
+TOKEN_TEXTS = {  # all else about a token is no business of whoever shows it; these its holder can read in it
     "expired": "The token has expired; get a fresh one.",
     "audience": "The token is for another resource than this, or for another gateway.",
     "lifetime": "The token lives longer than this gateway accepts of its issuer.",
@@ -251,97 +283,102 @@ TOKENS = {  # all else about a token is no business of whoever shows it; these i
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ErrorReport:
     """An error as a caller may know it. `decision` is the story of a refusal; `scope` what a token lacks (HTTP 403 insufficient_scope).
 
     `unnamed`: no token was shown at all.
     """
 
-    row: Row
+    mapping: ErrorMapping
     detail: str
     decision: dict[str, Any] | None = None
-    scope: str = ""
-    wanted: str = ""  # the scope to ask the token's issuer for
+    missing_permission: str = ""
+    scope_to_request: str = ""  # the scope to ask the token's issuer for
     approval: dict[str, Any] | None = None  # that is waited for
     retry_after: int = 0  # seconds
-    unnamed: bool = False
-    proof: ProofRefused | None = None  # of the key that the token is bound to
+    is_token_missing: bool = False
+    proof_refusal: ProofRefused | None = None  # of the key that the token is bound to
     task_id: str = ""  # of the caller's other task, which has to be answered or canceled first
     failure: str = ""  # how the call of an agent or a server failed: a value of adapters.contract.Failure
 
     @property
     def jsonrpc_status(self) -> int:
         """Of HTTP, for A2A in JSON-RPC."""
-        return 403 if self.scope else self.row.status if self.row.acts else 200
+        return 403 if self.missing_permission else self.mapping.status if self.mapping.keeps_http_status else 200
 
-    def mcp_status(self, initialized: bool) -> int:
+    def mcp_status(self, is_initialize_era: bool) -> int:
         """Of HTTP, for MCP. To a client of the `initialize` era 404 would mean that its session is gone."""
-        if self.scope:
+        if self.missing_permission:
             return 403
-        return 200 if self.row.rides or (initialized and self.row.code in (-32601, -32602)) else self.row.status
+        return (
+            200
+            if self.mapping.is_mcp_http_200 or (is_initialize_era and self.mapping.jsonrpc_code in (-32601, -32602))
+            else self.mapping.status
+        )
 
 
-def told(error: Exception) -> Told:
+def describe(error: Exception) -> ErrorReport:
     """What may be said of `error`. A refusal to someone who may not know of the thing reads exactly like an unknown name."""
-    if isinstance(error, Refused):
-        return _refused(error)
-    row = next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), UNEXPECTED)
+    if isinstance(error, CallRefused):
+        return _describe_refusal(error)
+    row = next((ERROR_MAPPINGS[kind] for kind in type(error).__mro__ if kind in ERROR_MAPPINGS), UNEXPECTED_ERROR)
     if isinstance(error, ProofRefused):
-        return Told(row, row.says, proof=error)
+        return ErrorReport(row, row.public_text, proof_refusal=error)
     if isinstance(error, TokenRefused):
-        return Told(row, TOKENS.get(error.reason, row.says), unnamed=error.reason == "missing")
-    if isinstance(error, UpstreamFault) and error.explained and error.cause:
-        return Told(row, f"{row.says or error}: {error.cause}", **_upstream(error))
+        return ErrorReport(row, TOKEN_TEXTS.get(error.reason, row.public_text), is_token_missing=error.reason == "missing")
+    if isinstance(error, UpstreamFault) and error.shows_cause and error.cause:
+        return ErrorReport(row, f"{row.public_text or error}: {error.cause}", **_upstream(error))
     if isinstance(error, UpstreamFault):
-        return Told(row, row.says or str(error), **_upstream(error))
+        return ErrorReport(row, row.public_text or str(error), **_upstream(error))
     if isinstance(error, LimitReached):
-        return Told(row, str(error), retry_after=error.retry_after)
+        return ErrorReport(row, str(error), retry_after=error.retry_after)
     if isinstance(error, NotReachable):
-        return Told(row, row.says, retry_after=error.retry_after)
+        return ErrorReport(row, row.public_text, retry_after=error.retry_after)
     if isinstance(error, ConversationWaits):
-        return Told(row, str(error), task_id=error.task_id)
+        return ErrorReport(row, str(error), task_id=error.task_id)
     if isinstance(error, ShuttingDown):
-        return Told(row, str(error), task_id=error.task_id, retry_after=1)
-    return Told(row, row.says or str(error), retry_after=1 if row.status in (429, 503) else 0)
+        return ErrorReport(row, str(error), task_id=error.task_id, retry_after=1)
+    return ErrorReport(row, row.public_text or str(error), retry_after=1 if row.status in (429, 503) else 0)
 
 
 def _upstream(fault: UpstreamFault) -> dict[str, Any]:
     return {"retry_after": ceil(fault.retry_after or 0), "failure": fault.failure or ""}
 
 
-def http_headers(said: Told, admission: Admission, resource: str) -> list[tuple[bytes, bytes]]:
+def error_headers(report: ErrorReport, authentication: RequestAuthentication, resource: str) -> list[tuple[bytes, bytes]]:
     """What HTTP wants beside an error: the challenge of RFC 6750 s3, or Retry-After."""
-    if said.row.status == 401:
-        return [(name.encode(), value.encode()) for name, value in challenges(said, admission, resource)]
-    if said.scope:
-        return [(b"www-authenticate", admission.challenge(resource, "insufficient_scope", said.wanted).encode())]
-    return [(b"retry-after", str(said.retry_after).encode())] if said.retry_after else []
+    if report.mapping.status == 401:
+        return [(name.encode(), value.encode()) for name, value in challenge_headers(report, authentication, resource)]
+    if report.missing_permission:
+        return [(b"www-authenticate", authentication.challenge(resource, "insufficient_scope", report.scope_to_request).encode())]
+    return [(b"retry-after", str(report.retry_after).encode())] if report.retry_after else []
 
 
-def challenges(said: Told, admission: Admission, resource: str) -> list[tuple[str, str]]:
+def challenge_headers(report: ErrorReport, authentication: RequestAuthentication, resource: str) -> list[tuple[str, str]]:
     """What goes with 401: how to come in (RFC 6750 s3), or what was wrong with a proof (RFC 9449 s7.1 and s9)."""
-    if said.proof is None:
-        return [("www-authenticate", admission.challenge(resource, "" if said.unnamed else "invalid_token"))]
-    challenge = [("www-authenticate", admission.challenge(resource, said.proof.error, scheme="DPoP"))]
-    return [*challenge, ("dpop-nonce", said.proof.nonce)] if said.proof.nonce else challenge
+    if report.proof_refusal is None:
+        return [("www-authenticate", authentication.challenge(resource, "" if report.is_token_missing else "invalid_token"))]
+    challenge = [("www-authenticate", authentication.challenge(resource, report.proof_refusal.error, scheme="DPoP"))]
+    return [*challenge, ("dpop-nonce", report.proof_refusal.nonce)] if report.proof_refusal.nonce else challenge
 
 
-def _refused(error: Refused) -> Told:
+def _describe_refusal(error: CallRefused) -> ErrorReport:
     ruling = error.ruling
-    if isinstance(ruling, Denial) and ruling.hidden:
-        hidden = TABLE[HIDDEN.get(ruling.decision.act.action, UnknownName)]
-        return Told(hidden, hidden.says)
+    if isinstance(ruling, Denial) and ruling.is_hidden:
+        hidden = ERROR_MAPPINGS[UNKNOWN_BY_ACTION.get(ruling.decision.act.action, UnknownName)]
+        return ErrorReport(hidden, hidden.public_text)
     if isinstance(error, ApprovalNeeded):
-        return _needed(error)
-    row = TABLE[Refused]
-    scope, wanted = (ruling.scope, ruling.wanted) if isinstance(ruling, Denial) else ("", "")
+        return _describe_approval_needed(error)
+    row = ERROR_MAPPINGS[CallRefused]
+    scope, wanted = (ruling.missing_permission, ruling.scope_to_request) if isinstance(ruling, Denial) else ("", "")
     said = f" They said: {ruling.note}" if isinstance(ruling, Denial) and ruling.note else ""
-    return Told(row, sentence(ruling.decision) + said, story(ruling.decision), scope, wanted)
+    return ErrorReport(row, explain_refusal(ruling.decision) + said, decision_document(ruling.decision), scope, wanted)
 
 
-def _needed(error: ApprovalNeeded) -> Told:
+def _describe_approval_needed(error: ApprovalNeeded) -> ErrorReport:
     pending = error.pending
-    until = rfc3339(pending.expires)
-    detail = f"{pending.sentence} Approval {pending.id} waits for somebody who may decide, until {until}; then do exactly the same again."
-    approval = {"id": pending.id, "state": pending.state, "prompt": pending.prompt, "expires": until, "needed": pending.needed}
-    return Told(TABLE[ApprovalNeeded], detail, story(error.ruling.decision), approval=approval)
+    until = to_rfc3339(pending.expires)
+    waits = f"Approval {pending.id} waits for an approver until {until}; then do exactly the same again."
+    detail = f"{pending.punctuated_prompt} {waits}"
+    approval = {"id": pending.id, "state": pending.state, "prompt": pending.prompt, "expires": until, "needed": pending.approvals_needed}
+    return ErrorReport(ERROR_MAPPINGS[ApprovalNeeded], detail, decision_document(error.ruling.decision), approval=approval)

@@ -7,58 +7,58 @@ from typing import Protocol
 
 import structlog
 
-LINES = 10  # of one reason
+LINES_PER_WINDOW = 10  # of one reason
 WINDOW_SECONDS = 60.0
 log = structlog.get_logger()
 
 
-class Noted(Protocol):
+class LogRejection(Protocol):
     """Refusals.note."""
 
-    def __call__(self, reason: str, resource: str, shown: str = "", detail: str = "") -> None: ...
+    def __call__(self, reason: str, resource: str, credential: str = "", detail: str = "") -> None: ...
 
 
 @dataclass(slots=True)
 class _Window:
-    began: float
-    told: int = 0
+    started_at: float
+    logged: int = 0
     left_out: int = 0
 
 
-class Refusals:
+class RejectedCredentialLog:
     """`now` counts seconds. Reasons are ours, so there are few of them."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._windows: dict[str, _Window] = {}
 
-    def note(self, reason: str, resource: str, shown: str = "", detail: str = "") -> None:
+    def log_rejection(self, reason: str, resource: str, credential: str = "", detail: str = "") -> None:
         """Logs one refusal. `shown` is what was shown for a proof. Nobody can be told from it, so the log has a fingerprint of it alone.
 
         `detail` explains a token with a verified signature: what it says, and which setting decides.
         """
-        left_out = self._left_out(reason)
+        left_out = self._count_left_out(reason)
         if left_out is None:
             return
-        fingerprint = hashlib.sha256(shown.encode("utf-8", "surrogatepass")).hexdigest()[:16] if shown else ""
+        fingerprint = hashlib.sha256(credential.encode("utf-8", "surrogatepass")).hexdigest()[:16] if credential else ""
         more = {"detail": detail} if detail else {}
         log.warning("refused", reason=reason, resource=resource, fingerprint=fingerprint, left_out=left_out, **more)
 
-    def note_empty(self, reason: str, resource: str, issuer: str) -> None:
+    def log_empty_list(self, reason: str, resource: str, issuer: str) -> None:
         """Logs a list that is empty for want of scopes or roles in a token of `issuer`."""
-        left_out = self._left_out(reason)
+        left_out = self._count_left_out(reason)
         if left_out is not None:
             log.warning("list_empty", reason=reason, resource=resource, issuer=issuer, left_out=left_out)
 
-    def _left_out(self, reason: str) -> int | None:
+    def _count_left_out(self, reason: str) -> int | None:
         """How many lines of this reason were left out before this one; None where this one is to be left out too."""
         window = self._windows.get(reason)
         left_out = 0
-        if window is None or self._now() - window.began >= WINDOW_SECONDS:
+        if window is None or self._now() - window.started_at >= WINDOW_SECONDS:
             left_out = window.left_out if window else 0
             window = self._windows[reason] = _Window(self._now())
-        if window.told == LINES:
+        if window.logged == LINES_PER_WINDOW:
             window.left_out += 1
             return None
-        window.told += 1
+        window.logged += 1
         return left_out

@@ -4,13 +4,13 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from gateway.calls.outgoing.upstreams import Trail
+from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.ingress.http.asgi import BadHeader, Scope, header
 from gateway.telemetry.metrics import METHODS, Metrics
 from gateway.telemetry.spans import (
     TRACEPARENT,
     Attribute,
-    Kind,
+    OtelSpanKind,
     Tracer,
     enter_work,
     new_trace_id,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 UNKNOWN = ("bad-", "invalid", "unknown")  # outcomes of requests whose target may be any text
 
 
-class Visit:
+class RequestTrace:
     """Filled in by the door while it works. `method` is the protocol's, `outcome` is `ok` or a reason_id.
 
     `target` is the tool or the agent, as the caller names it. The span starts when the door first asks for the trail, so that a
@@ -35,9 +35,9 @@ class Visit:
     __slots__ = (
         "attributes",
         "began",
-        "door",
+        "deadline",
         "headers",
-        "last",
+        "ingress",
         "method",
         "name",
         "outcome",
@@ -50,12 +50,12 @@ class Visit:
     )
 
     def __init__(self, door: str, name: str, traceparent: str, tracer: Tracer | None) -> None:
-        self.door = door
+        self.ingress = door
         self.name = name
         self.method = ""
         self.target = ""
         self.outcome = "ok"
-        self.last = math.inf  # until when the caller waits, in seconds since 1970
+        self.deadline = math.inf  # until when the caller waits, in seconds since 1970
         self.attributes: dict[str, Attribute] = {}
         self.parent = traceparent
         self.trace_id = trace_id_of(traceparent) or new_trace_id()
@@ -77,15 +77,15 @@ class Visit:
             self.attributes |= {"gen_ai.agent.name": agent, "rpc.method": self.method}
 
     @property
-    def trail(self) -> Trail:
+    def trace_context(self) -> TraceContext:
         if self.headers is None:
             self.headers = self._open()
-        return Trail(self.trace_id, self.headers, self.last)
+        return TraceContext(self.trace_id, self.headers, self.deadline)
 
     def _open(self) -> dict[str, str]:
         if self.tracer is None:
             return {TRACEPARENT: self.parent or unsampled(self.trace_id)}
-        self.span = self.tracer.start(self.name, Kind.SERVER, self.parent, {}, began=self.began)
+        self.span = self.tracer.start(self.name, OtelSpanKind.SERVER, self.parent, {}, began=self.began)
         return self.tracer.headers(self.span)
 
     def close(self) -> None:
@@ -95,7 +95,7 @@ class Visit:
         if self.headers is None:
             self.headers = self._open()
         if self.span is not None:
-            self.tracer.finish(self.span, self.outcome, {**self.attributes, "interlock.door": self.door}, self._span_name())
+            self.tracer.finish(self.span, self.outcome, {**self.attributes, "interlock.door": self.ingress}, self._span_name())
 
     def _span_name(self) -> str:
         """`{method} {target}`, both of few values."""
@@ -105,24 +105,26 @@ class Visit:
         return method if not self.target or self.outcome.startswith(UNKNOWN) else f"{method} {self.target}"
 
 
-class Visits:
+class RequestTraces:
     """Opens and closes visits. Without a tracer a visit keeps its trace id, and makes no span."""
 
     def __init__(self, tracer: Tracer | None, metrics: Metrics) -> None:
         self._tracer = tracer
         self._metrics = metrics
 
-    def begin(self, door: str, name: str, traceparent: str) -> Visit:
-        visit = Visit(door, name, traceparent, self._tracer)
+    def begin(self, ingress: str, span_name: str, traceparent: str) -> RequestTrace:
+        visit = RequestTrace(ingress, span_name, traceparent, self._tracer)
         enter_work(visit)
         return visit
 
-    def end(self, visit: Visit) -> None:
-        self._metrics.call(visit.door, visit.method, visit.outcome, time.perf_counter() - visit.started)
-        visit.close()
+    def end(self, request_trace: RequestTrace) -> None:
+        self._metrics.count_call(
+            request_trace.ingress, request_trace.method, request_trace.outcome, time.perf_counter() - request_trace.started
+        )
+        request_trace.close()
 
 
-def traceparent(scope: Scope) -> str:
+def read_traceparent(scope: Scope) -> str:
     """What the caller says its trace is; empty where the header is sent twice or is not valid."""
     try:
         return valid_traceparent(header(scope, b"traceparent"))

@@ -7,62 +7,62 @@ import msgspec
 
 from adapters.a2a_client.wire.v1 import ID_LIMIT, BadMessage
 from adapters.mcp_client.wire.messages import INVALID_PARAMS
-from adapters.mcp_client.wire.peer import Peer
+from adapters.mcp_client.wire.peer import McpPeer
 from adapters.task import Message, Part, Role
-from gateway.calls.broker import Broker, Sending
+from gateway.calls.broker import AgentRequest, Broker
 from gateway.ingress.mcp_server.catalogue.tools import AgentTool
-from gateway.ingress.mcp_server.protocol.message import Asked
+from gateway.ingress.mcp_server.protocol.message import ClientMessage
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
 from gateway.ingress.mcp_server.tasks.agent_tasks import AgentTasks
-from gateway.ingress.mcp_server.tasks.wire import check_declared, takes_tasks, tool_result
-from gateway.tasks.contracts.prompts import BadAnswer
+from gateway.ingress.mcp_server.tasks.wire import check_declares_tasks, declares_tasks, tool_result
+from gateway.tasks.contracts.prompts import BadPromptAnswer
 from gateway.tasks.contracts.skills import ContractBroken
 from gateway.tasks.log import TaskEnded, TaskRecord, UnknownTask
 from policies.ids import new_id
 from registry.cards.republish import SKILL_SELECTION
 
-PART = "message.parts[0].data"
-IDS = ("context_id", "task_id")
-NO_SUCH_TASK = "arguments.task_id names no task of this agent that waits for an answer in this conversation"
-NEEDS_TASKS = "this tool can only be called by clients that take tasks"
+DATA_PART_PATH = "message.parts[0].data"
+ID_ARGUMENTS = ("context_id", "task_id")
+NO_SUCH_TASK_TEXT = "arguments.task_id names no task of this agent that waits for an answer in this conversation"
+NEEDS_TASKS_TEXT = "this tool can only be called by clients that take tasks"
 encode = msgspec.json.Encoder().encode
 
 
-class Agents:
+class AgentCalls:
     """Calls them."""
 
     def __init__(self, broker: Broker, tasks: AgentTasks) -> None:
         self._broker = broker
         self._tasks = tasks
 
-    async def call(self, asked: Asked, target: AgentTool, arguments: dict[str, Any], peer: Peer | None) -> bytes:
+    async def call(self, message: ClientMessage, target: AgentTool, arguments: dict[str, Any], peer: McpPeer | None) -> bytes:
         """Waits until the agent ends its turn, or until the call becomes a task. Raises BadEnvelope and what the broker raises."""
-        if target.form.required:
-            _check_takes_tasks(asked)
-        sending = Sending(target.agent, read_message(target, arguments), asked.trail, skill=target.skill)
+        if target.schemas.requires_task:
+            _check_declares_tasks(message)
+        sending = AgentRequest(target.agent, build_message(target, arguments), message.trace_context, skill=target.skill)
         try:
-            if _wants_more(asked, peer):
-                return await self._tasks.call(asked, sending, peer)
-            turned = await self._broker.send(asked.caller, sending)
+            if _can_take_task_or_question(message, peer):
+                return await self._tasks.call(message, sending, peer)
+            turned = await self._broker.send(message.caller, sending)
         except ContractBroken as broken:
-            raise BadEnvelope(INVALID_PARAMS, str(broken).replace(PART, "arguments", 1)) from None
-        except BadAnswer as refused:
+            raise BadEnvelope(INVALID_PARAMS, str(broken).replace(DATA_PART_PATH, "arguments", 1)) from None
+        except BadPromptAnswer as refused:
             raise BadEnvelope(INVALID_PARAMS, f"arguments.message: {refused.problem}") from None
         except (UnknownTask, TaskEnded, BadMessage):
-            raise BadEnvelope(INVALID_PARAMS, NO_SUCH_TASK) from None
-        result = tool_result(TaskRecord(turned.row, turned.events), asked.version)
-        return encode({"resultType": "complete", **result} if asked.modern else result)
+            raise BadEnvelope(INVALID_PARAMS, NO_SUCH_TASK_TEXT) from None
+        result = tool_result(TaskRecord(turned.row, turned.events), message.version)
+        return encode({"resultType": "complete", **result} if message.is_modern else result)
 
 
-def read_message(target: AgentTool, arguments: dict[str, Any]) -> Message:
+def build_message(target: AgentTool, arguments: dict[str, Any]) -> Message:
     """What the agent is told: in a new task, in a conversation, or in answer to a question. Raises BadEnvelope."""
     metadata: dict[str, Any] = {SKILL_SELECTION: {"skillId": target.skill}} if target.skill else {}
     more: Mapping[str, Any] = {"metadata": metadata} if metadata else {}
-    if target.form.schema is not None:
+    if target.schemas.input_schema is not None:
         return Message(new_id("m"), Role.USER, (Part(data=arguments, media_type="application/json"),), **more)
-    text, ids = arguments.get("message"), {name: arguments.get(name, "") for name in IDS}
+    text, ids = arguments.get("message"), {name: arguments.get(name, "") for name in ID_ARGUMENTS}
     texts = all(isinstance(one, str) for one in ids.values())
-    if not isinstance(text, str) or not text or not texts or arguments.keys() - {"message", *IDS}:
+    if not isinstance(text, str) or not text or not texts or arguments.keys() - {"message", *ID_ARGUMENTS}:
         raise BadEnvelope(INVALID_PARAMS, "an agent takes message (text) and optionally context_id and task_id (texts), and nothing else")
     for name, one in ids.items():
         if len(one) > ID_LIMIT or not one.isprintable():
@@ -70,17 +70,17 @@ def read_message(target: AgentTool, arguments: dict[str, Any]) -> Message:
     return Message(message_id=new_id("m"), role=Role.USER, parts=(Part(text=text),), **ids, **more)
 
 
-def _wants_more(asked: Asked, peer: Peer | None) -> bool:
+def _can_take_task_or_question(message: ClientMessage, peer: McpPeer | None) -> bool:
     """Whether the client takes a task, or can be asked what the agent asks."""
-    if not asked.modern:
-        return isinstance(asked.params.get("task"), dict) or (peer is not None and "elicitation" in peer.capabilities)
-    capabilities = asked.capabilities
-    return bool(capabilities) and ("elicitation" in capabilities or takes_tasks(capabilities))
+    if not message.is_modern:
+        return isinstance(message.params.get("task"), dict) or (peer is not None and "elicitation" in peer.capabilities)
+    capabilities = message.capabilities
+    return bool(capabilities) and ("elicitation" in capabilities or declares_tasks(capabilities))
 
 
-def _check_takes_tasks(asked: Asked) -> None:
+def _check_declares_tasks(message: ClientMessage) -> None:
     """Raises BadEnvelope: -32021 in 2026-07-28, -32601 in 2025-11-25."""
-    if asked.modern:
-        check_declared(asked.capabilities, NEEDS_TASKS)
-    elif not isinstance(asked.params.get("task"), dict):
-        raise BadEnvelope(-32601, NEEDS_TASKS, status=200)
+    if message.is_modern:
+        check_declares_tasks(message.capabilities, NEEDS_TASKS_TEXT)
+    elif not isinstance(message.params.get("task"), dict):
+        raise BadEnvelope(-32601, NEEDS_TASKS_TEXT, status=200)

@@ -8,74 +8,78 @@ import msgspec
 
 from gateway.ingress.http.asgi import Header
 from gateway.ingress.http.errors import InvalidRequest
-from gateway.ingress.mcp_server.era_dispatch import Conversations
-from gateway.ingress.mcp_server.protocol.disconnect import ClientLeft
-from gateway.ingress.mcp_server.protocol.errors import refusal_of
-from gateway.ingress.mcp_server.protocol.message import Answered, Asked, envelope
+from gateway.ingress.mcp_server.era_dispatch import EraDispatcher
+from gateway.ingress.mcp_server.protocol.disconnect import ClientDisconnected
+from gateway.ingress.mcp_server.protocol.errors import json_rpc_error_of
+from gateway.ingress.mcp_server.protocol.message import ClientMessage, ResponseReceived, parse_envelope
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
-from gateway.ingress.mcp_server.protocol.response import Outlet, event
-from gateway.storage.mailbox import TooMuchKept
+from gateway.ingress.mcp_server.protocol.response import HttpResponseWriter, frame_event
+from gateway.storage.mailbox import MailboxFull
 
-VERSION = "2025-03-26"
+BATCH_VERSION = "2025-03-26"
 BATCH_MAX = 50  # messages
 encode = msgspec.json.Encoder().encode
 
 
-class Part(Outlet):
+class BatchItemResponse(HttpResponseWriter):
     """Where one message of several is answered: what is said before goes to all of them's stream, the answer waits for the others."""
 
-    def __init__(self, whole: Outlet) -> None:
-        self._whole = whole
-        self.answer = b""
+    def __init__(self, batch_response: HttpResponseWriter) -> None:
+        self._batch_response = batch_response
+        self.answer_body = b""
 
     @property
-    def streaming(self) -> bool:
+    def is_streaming(self) -> bool:
         return True  # so that what fails is answered here, and not by HTTP
 
-    def say(self, framed: bytes) -> bool:
-        return self._whole.say(framed)
+    def send_event(self, event_bytes: bytes) -> bool:
+        return self._batch_response.send_event(event_bytes)
 
     async def finish(self, body: bytes, status: int = 200, headers: Iterable[Header] = (), event_id: str = "") -> None:
-        self.answer = body
+        self.answer_body = body
 
     async def end(self) -> None:
         """There was no answer."""
 
 
-async def answer_batch(conversations: Conversations, asked: Asked, items: list[Any], outlet: Outlet) -> None:
+async def answer_batch(dispatcher: EraDispatcher, message: ClientMessage, items: list[Any], response: HttpResponseWriter) -> None:
     """All messages at once. Raises InvalidRequest where the session's revision has no batches."""
-    if asked.session is None or asked.session.version != VERSION:
+    if message.session is None or message.session.version != BATCH_VERSION:
         raise InvalidRequest("one JSON-RPC 2.0 request object is expected")
     if not 0 < len(items) <= BATCH_MAX:
         raise InvalidRequest(f"a batch has 1 to {BATCH_MAX} messages")
-    answers = [each for each in await asyncio.gather(*(_one(conversations, asked, item, Part(outlet)) for item in items)) if each]
+    answers = [
+        each
+        for each in await asyncio.gather(*(_answer_one(dispatcher, message, item, BatchItemResponse(response)) for item in items))
+        if each
+    ]
     if not answers:
-        await outlet.finish(b"", 202)
-    elif outlet.streaming:
+        await response.finish(b"", 202)
+    elif response.is_streaming:
         for each in answers:
-            outlet.say(event(each))
-        await outlet.end()
+            response.send_event(frame_event(each))
+        await response.end()
     else:
-        await outlet.finish(b"[%s]" % b",".join(answers))
+        await response.finish(b"[%s]" % b",".join(answers))
 
 
-async def _one(conversations: Conversations, asked: Asked, item: Any, part: Part) -> bytes:
+async def _answer_one(dispatcher: EraDispatcher, message: ClientMessage, item: Any, response: BatchItemResponse) -> bytes:
     """The answer to one message; empty where it wants none."""
     request_id = None
     try:
-        request_id, method, params = envelope(item)
+        request_id, method, params = parse_envelope(item)
         if method == "initialize":
             raise InvalidRequest("initialize is no part of a batch")
-        mine = msgspec.structs.replace(asked, id=request_id, method=method, params=params, raw=encode(item))
+        mine = msgspec.structs.replace(message, id=request_id, method=method, params=params, raw=encode(item))
         if request_id is None:
-            await conversations.notified(mine)
+            await dispatcher.handle_notification(mine)
         else:
-            await conversations.older(mine, part)
-    except Answered as answer:
-        await conversations.take(msgspec.structs.replace(asked, params=answer.document, raw=encode(item)))
-    except ClientLeft:
+            await dispatcher.handle_legacy(mine, response)
+    except ResponseReceived as answer:
+        await dispatcher.accept_response(msgspec.structs.replace(message, params=answer.document, raw=encode(item)))
+    except ClientDisconnected:
         return b""
-    except (InvalidRequest, BadEnvelope, TooMuchKept) as error:
-        refusal = refusal_of(error, legacy=True)
+    except (InvalidRequest, BadEnvelope, MailboxFull) as error:
+        refusal = json_rpc_error_of(error, legacy=True)
         return encode({"jsonrpc": "2.0", "id": request_id, "error": refusal.error})
-    return part.answer
+    return response.answer_body

@@ -8,26 +8,26 @@ import structlog
 
 from adapters.contract import UpstreamFault
 from adapters.mcp_client.wire.messages import LEGACY
-from gateway.ingress.http.asgi import BadHeader, Receive, Scope, Send, check_json, header, read_body, respond
-from gateway.ingress.http.authentication import Admission
-from gateway.ingress.http.deadline_header import deadline_in
-from gateway.ingress.http.errors import InvalidRequest, http_headers
-from gateway.ingress.http.request_trace import Visit
+from gateway.ingress.http.asgi import BadHeader, Receive, Scope, Send, check_json_content_type, header, read_body, respond
+from gateway.ingress.http.authentication import RequestAuthentication
+from gateway.ingress.http.deadline_header import read_deadline
+from gateway.ingress.http.errors import InvalidRequest, error_headers
+from gateway.ingress.http.request_trace import RequestTrace
 from gateway.ingress.mcp_server.batches import answer_batch
-from gateway.ingress.mcp_server.catalogue.visible import Offers
-from gateway.ingress.mcp_server.era_dispatch import Conversations
-from gateway.ingress.mcp_server.http_sse import HttpSse, session_named, wants_line
+from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries
+from gateway.ingress.mcp_server.era_dispatch import EraDispatcher
+from gateway.ingress.mcp_server.http_sse import HttpSse, session_id_in_query, wants_event_stream
 from gateway.ingress.mcp_server.protocol import modern
-from gateway.ingress.mcp_server.protocol.disconnect import ClientLeft, Watch
-from gateway.ingress.mcp_server.protocol.errors import Refusal, refusal_of
-from gateway.ingress.mcp_server.protocol.message import Answered, Asked, Batched, envelope, is_plain
-from gateway.ingress.mcp_server.protocol.response import Backlog, Outlet
+from gateway.ingress.mcp_server.protocol.disconnect import ClientDisconnected, DisconnectWatcher
+from gateway.ingress.mcp_server.protocol.errors import JsonRpcError, json_rpc_error_of
+from gateway.ingress.mcp_server.protocol.message import BatchReceived, ClientMessage, ResponseReceived, parse_envelope, wants_only_result
+from gateway.ingress.mcp_server.protocol.response import Backlog, HttpResponseWriter
 from gateway.ingress.mcp_server.protocol.sessions import UnknownSession
-from gateway.ingress.mcp_server.upstream_requests import Relay
-from gateway.storage.database import NotKept, NotRead
-from gateway.storage.mailbox import TooMuchKept
+from gateway.ingress.mcp_server.upstream_requests import UpstreamRequests
+from gateway.storage.database import ReadFailed, WriteFailed
+from gateway.storage.mailbox import MailboxFull
 from gateway.telemetry.spans import TRACEPARENT
-from policies.strict_json import LARGE, off_loop, parse
+from policies.strict_json import LARGE, parse, run_off_loop
 
 CANCELED = "canceled"
 encode = msgspec.json.Encoder().encode
@@ -36,146 +36,159 @@ log = structlog.get_logger()
 NAMED = {"tools/call": "gen_ai.tool.name", "prompts/get": "gen_ai.prompt.name"}  # what params.name is
 
 
-class Endpoint:
+class McpEndpoint:
     """The endpoint of all servers together, and of each."""
 
     name = "mcp"
 
     def __init__(
-        self, admission: Admission, relay: Relay, conversations: Conversations, http_sse: HttpSse, max_body: int, *, offers: Offers
+        self,
+        admission: RequestAuthentication,
+        upstream_requests: UpstreamRequests,
+        dispatcher: EraDispatcher,
+        http_sse: HttpSse,
+        max_body: int,
+        *,
+        visible_entries: VisibleEntries,
     ) -> None:
         self._admission = admission
-        self._offers = offers
-        self._relay = relay
-        self._conversations = conversations
+        self._visible_entries = visible_entries
+        self._upstream_requests = upstream_requests
+        self._dispatcher = dispatcher
         self._http_sse = http_sse
         self._max_body = max_body
         self._backlog = Backlog()
-        self._watch = Watch()
+        self._disconnects = DisconnectWatcher()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, server: str, visit: Visit) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, server_path: str, visit: RequestTrace) -> None:
         """Answers one request. What a modern client calls without wanting more than the answer goes straight through."""
-        resource = f"/mcp/{server}" if server else "/mcp"
-        asked: Asked | None = None
-        outlet: Outlet | None = None
+        resource = f"/mcp/{server_path}" if server_path else "/mcp"
+        message: ClientMessage | None = None
+        response: HttpResponseWriter | None = None
         try:
-            caller = await self._admission.admit(scope, resource)
-            visit.last = deadline_in(scope)
+            caller = await self._admission.authenticate(scope, resource)
+            visit.deadline = read_deadline(scope)
             if scope["method"] != "POST":
-                asked = Asked(caller, server, resource, None, scope["method"], None, b"", False, visit.trail, scope)
-                await self._without_body(asked, receive, send)
+                message = ClientMessage(caller, server_path, resource, None, scope["method"], None, b"", False, visit.trace_context, scope)
+                await self._handle_get_or_delete(message, receive, send)
                 return
-            check_json(scope)
+            check_json_content_type(scope)
             raw = await read_body(scope, receive, self._max_body)
-            document = parse(raw) if len(raw) <= LARGE else await off_loop(parse, raw)
+            document = parse(raw) if len(raw) <= LARGE else await run_off_loop(parse, raw)
             try:
-                request_id, visit.method, params = envelope(document)
-            except Answered:
-                visit.outcome = await self._take(Asked(caller, server, resource, None, "", document, raw, False, visit.trail, scope), send)
+                request_id, visit.method, params = parse_envelope(document)
+            except ResponseReceived:
+                visit.outcome = await self._accept_response(
+                    ClientMessage(caller, server_path, resource, None, "", document, raw, False, visit.trace_context, scope), send
+                )
                 return
-            except Batched as batch:
-                asked = Asked(caller, server, resource, None, "", None, raw, False, visit.trail, scope)
-                outlet = Outlet(scope, receive, send, self._backlog)
-                await answer_batch(self._conversations, await self._in_session(asked), batch.items, outlet)
+            except BatchReceived as batch:
+                message = ClientMessage(caller, server_path, resource, None, "", None, raw, False, visit.trace_context, scope)
+                response = HttpResponseWriter(scope, receive, send, self._backlog)
+                await answer_batch(self._dispatcher, await self._with_session(message), batch.items, response)
                 return
             _note(visit, request_id, params)
             is_modern = modern.is_modern(scope, params, LEGACY)
-            asked = Asked(caller, server, resource, request_id, visit.method, params, raw, is_modern, visit.trail, scope)
+            message = ClientMessage(
+                caller, server_path, resource, request_id, visit.method, params, raw, is_modern, visit.trace_context, scope
+            )
             if is_modern and request_id is not None:
-                modern.check(scope, visit.method, params)
-                if visit.method == "tools/call" and is_plain(params):
+                modern.check_request(scope, visit.method, params)
+                if visit.method == "tools/call" and wants_only_result(params):
                     task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # a door runs in a task
-                    self._watch.enter(task, receive)
+                    self._disconnects.watch(task, receive)
                     try:
-                        result = await self._relay.call(asked, None)
+                        result = await self._upstream_requests.call_tool(message, None)
                     finally:
-                        self._watch.leave(task)
+                        self._disconnects.unwatch(task)
                     await respond(send, 200, b'{"jsonrpc":"2.0","id":%s,"result":%s}' % (encode(request_id), result))
                     return
-            outlet = Outlet(scope, receive, send, self._backlog)
-            await self._converse(asked, outlet)
+            response = HttpResponseWriter(scope, receive, send, self._backlog)
+            await self._dispatch(message, response)
         except asyncio.CancelledError:
-            if not self._watch.has_left(asyncio.current_task()):
+            if not self._disconnects.has_disconnected(asyncio.current_task()):
                 raise
             visit.outcome = CANCELED
-        except ClientLeft:
+        except ClientDisconnected:
             visit.outcome = CANCELED
         except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets an answer of the protocol, and the log the rest)
-            visit.outcome = await self._refuse(outlet, send, asked, resource, error)
+            visit.outcome = await self._respond_with_error(response, send, message, resource, error)
 
-    async def _take(self, asked: Asked, send: Send) -> str:
+    async def _accept_response(self, message: ClientMessage, send: Send) -> str:
         """What an older client answers."""
         try:
-            if modern.is_modern(asked.scope, None, LEGACY):
+            if modern.is_modern(message.scope, None, LEGACY):
                 raise InvalidRequest("a request is expected")
-            await self._conversations.take(await self._in_session(asked))
-        except (InvalidRequest, BadHeader, UnknownSession, modern.BadEnvelope, TooMuchKept, NotKept, NotRead) as error:
-            refusal = refusal_of(error)
-            await respond(send, refusal.status, _error(None, refusal))
+            await self._dispatcher.accept_response(await self._with_session(message))
+        except (InvalidRequest, BadHeader, UnknownSession, modern.BadEnvelope, MailboxFull, WriteFailed, ReadFailed) as error:
+            refusal = json_rpc_error_of(error)
+            await respond(send, refusal.status, _encode_error(None, refusal))
             return refusal.reason
         await respond(send, 202, b"")
         return "ok"
 
-    async def _converse(self, asked: Asked, outlet: Outlet) -> None:
-        if asked.modern and asked.id is None:
-            modern.check_notification(asked.scope)
-            await outlet.finish(b"", 202)
-        elif asked.modern:
-            await self._conversations.modern(asked, outlet)
-        elif session_named(asked.scope) is not None:
-            await self._http_sse.take(await self._in_session(asked), outlet)
-        elif asked.method == "initialize" and asked.id is not None:
-            await self._conversations.initialize(asked, outlet)
-        elif asked.id is None:
-            await self._conversations.notified(await self._in_session(asked))
-            await outlet.finish(b"", 202)
+    async def _dispatch(self, message: ClientMessage, response: HttpResponseWriter) -> None:
+        if message.is_modern and message.id is None:
+            modern.check_notification(message.scope)
+            await response.finish(b"", 202)
+        elif message.is_modern:
+            await self._dispatcher.handle_modern(message, response)
+        elif session_id_in_query(message.scope) is not None:
+            await self._http_sse.handle_post(await self._with_session(message), response)
+        elif message.method == "initialize" and message.id is not None:
+            await self._dispatcher.initialize(message, response)
+        elif message.id is None:
+            await self._dispatcher.handle_notification(await self._with_session(message))
+            await response.finish(b"", 202)
         else:
-            await self._conversations.older(await self._in_session(asked), outlet)
+            await self._dispatcher.handle_legacy(await self._with_session(message), response)
 
-    async def _in_session(self, asked: Asked) -> Asked:
+    async def _with_session(self, message: ClientMessage) -> ClientMessage:
         """With its session, where it names one. Raises UnknownSession. A request without one is served as far as it needs none."""
-        shown = header(asked.scope, b"mcp-session-id")
+        shown = header(message.scope, b"mcp-session-id")
         if shown is None:
-            shown = session_named(asked.scope)
+            shown = session_id_in_query(message.scope)
         if shown is None:
-            return asked
-        return msgspec.structs.replace(asked, session=await self._conversations.sessions.find(shown, asked.caller, asked.resource))
+            return message
+        return msgspec.structs.replace(message, session=await self._dispatcher.sessions.find(shown, message.caller, message.resource))
 
-    async def _without_body(self, asked: Asked, receive: Receive, send: Send) -> None:
+    async def _handle_get_or_delete(self, message: ClientMessage, receive: Receive, send: Send) -> None:
         """DELETE ends a session, GET opens its stream; without a session GET opens both, for clients of HTTP+SSE."""
-        shown, verb = header(asked.scope, b"mcp-session-id"), asked.method
-        opens = verb == "GET" and shown is None and wants_line(asked.scope)
-        if modern.is_modern(asked.scope, None, LEGACY) or not (opens or verb == "DELETE" or (verb == "GET" and shown is not None)):
+        shown, verb = header(message.scope, b"mcp-session-id"), message.method
+        opens = verb == "GET" and shown is None and wants_event_stream(message.scope)
+        if modern.is_modern(message.scope, None, LEGACY) or not (opens or verb == "DELETE" or (verb == "GET" and shown is not None)):
             await respond(send, 405, b"{}", [(b"allow", b"POST, GET, DELETE")])
             return
         if opens:
-            await self._http_sse.open(asked, Outlet(asked.scope, receive, send, self._backlog))
+            await self._http_sse.open_stream(message, HttpResponseWriter(message.scope, receive, send, self._backlog))
             return
-        session = await self._conversations.sessions.find(shown or "", asked.caller, asked.resource)
+        session = await self._dispatcher.sessions.find(shown or "", message.caller, message.resource)
         if verb == "DELETE":
-            await self._conversations.close(session)
+            await self._dispatcher.close_session(session)
             await respond(send, 204, b"")
         else:
-            await self._conversations.stream(asked, session, Outlet(asked.scope, receive, send, self._backlog))
+            await self._dispatcher.serve_stream(message, session, HttpResponseWriter(message.scope, receive, send, self._backlog))
 
-    async def _refuse(self, outlet: Outlet | None, send: Send, asked: Asked | None, resource: str, error: Exception) -> str:
+    async def _respond_with_error(
+        self, response: HttpResponseWriter | None, send: Send, message: ClientMessage | None, resource: str, error: Exception
+    ) -> str:
         """Answers with the error, and returns its reason. Nothing of the request is read here: what can't be read may be the error."""
-        legacy = asked is not None and not asked.modern and (asked.id is not None or not asked.method)
-        if asked is not None and isinstance(error, UpstreamFault):
-            self._offers.explain(asked.caller, error)
-        refusal = refusal_of(error, legacy=legacy)
+        legacy = message is not None and not message.is_modern and (message.id is not None or not message.method)
+        if message is not None and isinstance(error, UpstreamFault):
+            self._visible_entries.explain_to_operators(message.caller, error)
+        refusal = json_rpc_error_of(error, legacy=legacy)
         if refusal.reason == "internal":
             log.exception("mcp_door_failed", resource=resource)
-        body = _error(asked.id if asked else None, refusal)
-        headers = http_headers(refusal.told, self._admission, resource) if refusal.told is not None else ()
-        if outlet is None:
+        body = _encode_error(message.id if message else None, refusal)
+        headers = error_headers(refusal.report, self._admission, resource) if refusal.report is not None else ()
+        if response is None:
             await respond(send, refusal.status, body, headers)
         else:
-            await outlet.finish(body, refusal.status, headers)
+            await response.finish(body, refusal.status, headers)
         return refusal.reason
 
 
-def _note(visit: Visit, request_id: Any, params: Any) -> None:
+def _note(visit: RequestTrace, request_id: Any, params: Any) -> None:
     """What a message says of itself for its span, and the trace that it belongs to (`_meta.traceparent`)."""
     if not isinstance(params, dict):
         return
@@ -189,5 +202,5 @@ def _note(visit: Visit, request_id: Any, params: Any) -> None:
         visit.attributes[NAMED[visit.method]] = visit.target = name
 
 
-def _error(request_id: Any, refusal: Refusal) -> bytes:
+def _encode_error(request_id: Any, refusal: JsonRpcError) -> bytes:
     return encode({"jsonrpc": "2.0", "id": request_id, "error": refusal.error})

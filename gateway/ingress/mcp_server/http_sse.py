@@ -7,43 +7,43 @@ from urllib.parse import parse_qs
 import msgspec
 import structlog
 
-from gateway.background import let_go
+from gateway.background import run_in_background
 from gateway.ingress.http.asgi import Header, Scope, list_header
-from gateway.ingress.mcp_server.era_dispatch import Conversations
-from gateway.ingress.mcp_server.legacy.streams import LOOK_SECONDS, Streams
-from gateway.ingress.mcp_server.protocol.disconnect import ClientLeft
-from gateway.ingress.mcp_server.protocol.errors import refusal_of
-from gateway.ingress.mcp_server.protocol.message import Asked
-from gateway.ingress.mcp_server.protocol.response import EVENTS, Outlet, event
-from gateway.ingress.mcp_server.protocol.sessions import Session, UnknownSession
-from gateway.storage.database import NotKept, NotRead
+from gateway.ingress.mcp_server.era_dispatch import EraDispatcher
+from gateway.ingress.mcp_server.legacy.streams import POLL_SECONDS, Streams
+from gateway.ingress.mcp_server.protocol.disconnect import ClientDisconnected
+from gateway.ingress.mcp_server.protocol.errors import json_rpc_error_of
+from gateway.ingress.mcp_server.protocol.message import ClientMessage
+from gateway.ingress.mcp_server.protocol.response import EVENT_STREAM, HttpResponseWriter, frame_event
+from gateway.ingress.mcp_server.protocol.sessions import McpSession, UnknownSession
+from gateway.storage.database import ReadFailed, WriteFailed
 
-NAMED = b"sessionId="
+SESSION_QUERY = b"sessionId="
 ACCEPTED = b"Accepted"
-QUEUE = "line"  # the stream that other processes leave answers on
+REMOTE_ANSWERS = "line"  # the stream that other processes leave answers on
 encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
 
 
-class Line(Outlet):
+class SessionStreamResponse(HttpResponseWriter):
     """Where what is posted to a session is answered: its stream, if need be by way of the database."""
 
-    def __init__(self, session: Session, streams: Streams, stream: Outlet | None) -> None:
+    def __init__(self, session: McpSession, streams: Streams, local_stream: HttpResponseWriter | None) -> None:
         self._session = session
-        self._kept = streams
-        self._stream_here = stream
+        self._streams = streams
+        self._local_stream = local_stream
 
     @property
-    def streaming(self) -> bool:
+    def is_streaming(self) -> bool:
         return True
 
-    def say(self, framed: bytes) -> bool:
-        if self._stream_here is not None:
-            return self._stream_here.say(framed)
-        return self._kept.leave(self._session, QUEUE, framed)
+    def send_event(self, event_bytes: bytes) -> bool:
+        if self._local_stream is not None:
+            return self._local_stream.send_event(event_bytes)
+        return self._streams.enqueue(self._session, REMOTE_ANSWERS, event_bytes)
 
     async def finish(self, body: bytes, status: int = 200, headers: Iterable[Header] = (), event_id: str = "") -> None:
-        if not self.say(event(body, event_id)):
+        if not self.send_event(frame_event(body, event_id)):
             log.warning("mcp_answer_dropped", size=len(body))
 
     async def end(self) -> None:
@@ -53,74 +53,76 @@ class Line(Outlet):
 class HttpSse:
     """The streams of this process. Each has a session of its own, which ends with it."""
 
-    def __init__(self, conversations: Conversations, streams: Streams, shared: bool) -> None:
+    def __init__(self, dispatcher: EraDispatcher, streams: Streams, is_shared: bool) -> None:
         """`shared`: other processes may take what is posted."""
-        self._conversations = conversations
+        self._dispatcher = dispatcher
         self._streams = streams
-        self._shared = shared
-        self._open: dict[str, Outlet] = {}
+        self._is_shared = is_shared
+        self._open_streams: dict[str, HttpResponseWriter] = {}
 
-    async def open(self, asked: Asked, outlet: Outlet) -> None:
+    async def open_stream(self, message: ClientMessage, response: HttpResponseWriter) -> None:
         """Until the client leaves. Raises UnknownName."""
-        shown, session = await self._conversations.begin(asked)
-        query = asked.scope.get("query_string", b"")
-        address = asked.resource.encode() + b"?" + (query + b"&" if query else b"") + NAMED + shown.encode()
-        outlet.say(b"event: endpoint\ndata: %s\n\n" % address)
-        self._open[session.id] = outlet
-        fetching = let_go(self._fetch(session, outlet), "mcp_answers_not_fetched") if self._shared else None
+        shown, session = await self._dispatcher.open_session(message)
+        query = message.scope.get("query_string", b"")
+        address = message.resource.encode() + b"?" + (query + b"&" if query else b"") + SESSION_QUERY + shown.encode()
+        response.send_event(b"event: endpoint\ndata: %s\n\n" % address)
+        self._open_streams[session.id] = response
+        fetching = (
+            run_in_background(self._forward_remote_answers(session, response), "mcp_answers_not_fetched") if self._is_shared else None
+        )
         try:
-            await self._conversations.stream(asked, session, outlet, resumes=False)
+            await self._dispatcher.serve_stream(message, session, response, may_resume=False)
         finally:
-            del self._open[session.id]
+            del self._open_streams[session.id]
             if fetching is not None:
                 fetching.cancel()
-            await asyncio.shield(self._conversations.close(session))
+            await asyncio.shield(self._dispatcher.close_session(session))
 
-    async def take(self, asked: Asked, outlet: Outlet) -> None:
+    async def handle_post(self, message: ClientMessage, response: HttpResponseWriter) -> None:
         """A request or a notification, in its session: taken at once, answered on its stream. Raises UnknownSession, and TooMuchKept."""
-        session = asked.session
+        session = message.session
         assert session is not None
-        stream = self._open.get(session.id)
-        if stream is None and not self._shared:  # nobody would ever read the answer
+        stream = self._open_streams.get(session.id)
+        if stream is None and not self._is_shared:  # nobody would ever read the answer
             raise UnknownSession
         if stream is None:
-            await self._streams.check_room(session, QUEUE)
-        line = Line(session, self._streams, stream)
-        if asked.method == "initialize":
-            await self._conversations.initialize_in(asked, line)
-            await outlet.finish(ACCEPTED, 202)
+            await self._streams.check_queue_limit(session, REMOTE_ANSWERS)
+        line = SessionStreamResponse(session, self._streams, stream)
+        if message.method == "initialize":
+            await self._dispatcher.initialize_session(message, line)
+            await response.finish(ACCEPTED, 202)
             return
-        await outlet.finish(ACCEPTED, 202)
+        await response.finish(ACCEPTED, 202)
         try:
-            if asked.id is None:
-                await self._conversations.notified(asked)
+            if message.id is None:
+                await self._dispatcher.handle_notification(message)
             else:
-                await self._conversations.older(asked, line)
-        except ClientLeft:
+                await self._dispatcher.handle_legacy(message, line)
+        except ClientDisconnected:
             raise
         except Exception as error:
-            refusal = refusal_of(error, legacy=True)
+            refusal = json_rpc_error_of(error, legacy=True)
             if refusal.reason == "internal":
-                log.exception("mcp_door_failed", resource=asked.resource)
-            await line.finish(encode({"jsonrpc": "2.0", "id": asked.id, "error": refusal.error}))
+                log.exception("mcp_door_failed", resource=message.resource)
+            await line.finish(encode({"jsonrpc": "2.0", "id": message.id, "error": refusal.error}))
 
-    async def _fetch(self, session: Session, outlet: Outlet) -> None:
+    async def _forward_remote_answers(self, session: McpSession, response: HttpResponseWriter) -> None:
         """What other processes answer."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             try:
-                for framed in await self._streams.fetched(session, QUEUE):
-                    await outlet.say_in_turn(framed)
-            except (NotRead, NotKept) as error:  # the next look may be luckier
+                for framed in await self._streams.take_queued(session, REMOTE_ANSWERS):
+                    await response.say_in_turn(framed)
+            except (ReadFailed, WriteFailed) as error:  # the next look may be luckier
                 log.info("mcp_answers_wait", error=type(error).__name__)
 
 
-def wants_line(scope: Scope) -> bool:
+def wants_event_stream(scope: Scope) -> bool:
     """Whether a GET without a session is for a stream, which clients of this transport say."""
-    return EVENTS in (list_header(scope, b"accept") or "")
+    return EVENT_STREAM in (list_header(scope, b"accept") or "")
 
 
-def session_named(scope: Scope) -> str | None:
+def session_id_in_query(scope: Scope) -> str | None:
     """The session that the address of a POST names."""
     query = scope.get("query_string", b"")
-    return parse_qs(query.decode("latin-1")).get("sessionId", [None])[-1] if NAMED in query else None
+    return parse_qs(query.decode("latin-1")).get("sessionId", [None])[-1] if SESSION_QUERY in query else None

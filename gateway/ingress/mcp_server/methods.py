@@ -7,25 +7,25 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from adapters.mcp_client.wire.messages import INVALID_PARAMS, LEGACY, META, MODERN
-from adapters.mcp_client.wire.peer import Peer
+from adapters.mcp_client.wire.messages import INVALID_PARAMS, LEGACY, META_PREFIX, MODERN
+from adapters.mcp_client.wire.peer import McpPeer
 from adapters.version import VERSION
-from gateway.ingress.http.empty_lists import Candidates, EmptyLists
+from gateway.ingress.http.empty_lists import Candidates, EmptyListReasons
 from gateway.ingress.http.errors import UnknownMethod, UnknownResource
 from gateway.ingress.mcp_server.catalogue.instructions import instructions_of
 from gateway.ingress.mcp_server.protocol import modern
 from gateway.ingress.mcp_server.protocol.client_wishes import check_level
-from gateway.ingress.mcp_server.protocol.message import Asked
-from gateway.ingress.mcp_server.protocol.sessions import Session, Sessions
-from gateway.ingress.mcp_server.subscriptions.streams import Listeners
-from gateway.ingress.mcp_server.tasks.methods import Tasks
-from gateway.ingress.mcp_server.tasks.wire import OFFERED, OLDER_OFFERED, OLDER_VERSION
-from gateway.ingress.mcp_server.upstream_requests import Catalogue, Relay
+from gateway.ingress.mcp_server.protocol.message import ClientMessage
+from gateway.ingress.mcp_server.protocol.sessions import McpSession, McpSessions
+from gateway.ingress.mcp_server.subscriptions.streams import NotificationStreams
+from gateway.ingress.mcp_server.tasks.methods import TaskMethods
+from gateway.ingress.mcp_server.tasks.wire import LEGACY_TASKS_CAPABILITY, LEGACY_TASKS_VERSION, TASKS_CAPABILITY
+from gateway.ingress.mcp_server.upstream_requests import Catalogue, UpstreamRequests
 from policies.callers import Caller
-from policies.delegation.rulings import reading
+from policies.delegation.rulings import act_of_reading_resource
 from registry.health.reachability import NotReachable
 
-INFO = {"name": "interlock", "title": "Interlock gateway", "version": VERSION}
+SERVER_INFO = {"name": "interlock", "title": "Interlock gateway", "version": VERSION}
 CAPABILITIES: dict[str, Any] = {
     "tools": {"listChanged": True},
     "prompts": {"listChanged": True},
@@ -36,31 +36,38 @@ CAPABILITIES: dict[str, Any] = {
 LIST_TTL_MS = 5_000
 PAGE = 1_000  # entries of a list in one answer
 CURSOR = "after-"  # followed by the number of entries on the pages before
-UNAVAILABLE = "dev.interlock/unavailable"  # in the `_meta` of a list: servers that do not answer now
-EMPTY = "dev.interlock/empty"  # in the `_meta` of an empty list: why the caller's token has nothing in it
+UNAVAILABLE_KEY = "dev.interlock/unavailable"  # in the `_meta` of a list: servers that do not answer now
+EMPTY_KEY = "dev.interlock/empty"  # in the `_meta` of an empty list: why the caller's token has nothing in it
 encode = msgspec.json.Encoder().encode
-Method = Callable[[Asked, Peer | None], Awaitable[bytes]]
+Method = Callable[[ClientMessage, McpPeer | None], Awaitable[bytes]]
 
 
-class Methods:
+class MethodTable:
     """Requests that are answered once; streams and `initialize` are the endpoint's own."""
 
     def __init__(
-        self, relay: Relay, tasks: Tasks, catalogue: Catalogue, sessions: Sessions, listeners: Listeners, *, empty: EmptyLists
+        self,
+        upstream_requests: UpstreamRequests,
+        tasks: TaskMethods,
+        catalogue: Catalogue,
+        sessions: McpSessions,
+        notification_streams: NotificationStreams,
+        *,
+        empty_lists: EmptyListReasons,
     ) -> None:
         self._catalogue = catalogue
-        self._empty = empty
+        self._empty_lists = empty_lists
         self._sessions = sessions
-        self._listeners = listeners
+        self._notification_streams = notification_streams
         both: dict[str, Method] = {
-            "tools/call": relay.call,
+            "tools/call": upstream_requests.call_tool,
             "tools/list": self._list_tools,
             "prompts/list": self._list_prompts,
-            "prompts/get": relay.get_prompt,
+            "prompts/get": upstream_requests.get_prompt,
             "resources/list": self._list_resources,
             "resources/templates/list": self._list_templates,
-            "resources/read": relay.read,
-            "completion/complete": relay.complete,
+            "resources/read": upstream_requests.read_resource,
+            "completion/complete": upstream_requests.complete,
         }
         self._modern = {
             **both,
@@ -75,125 +82,135 @@ class Methods:
             "logging/setLevel": self._set_level,
             "resources/subscribe": self._subscribe,
             "resources/unsubscribe": self._unsubscribe,
-            "tasks/get": tasks.get_older,
-            "tasks/result": tasks.result_older,
-            "tasks/list": tasks.list_older,
-            "tasks/cancel": tasks.cancel_older,
+            "tasks/get": tasks.get_legacy,
+            "tasks/result": tasks.result_legacy,
+            "tasks/list": tasks.list_legacy,
+            "tasks/cancel": tasks.cancel_legacy,
         }
 
-    def of(self, asked: Asked) -> Method:
+    def method_for(self, message: ClientMessage) -> Method:
         """Raises UnknownMethod."""
-        method = (self._modern if asked.modern else self._legacy).get(asked.method)
+        method = (self._modern if message.is_modern else self._legacy).get(message.method)
         if method is None:
             raise UnknownMethod
         return method
 
-    def check_server(self, asked: Asked) -> None:
+    def check_server(self, message: ClientMessage) -> None:
         """Raises UnknownName where the caller may not know of the server that the path names."""
-        if asked.server:
-            self._catalogue.tools.check(asked.caller, asked.server)
+        if message.server_path:
+            self._catalogue.tools.check_visible(message.caller, message.server_path)
 
-    def initialized(self, asked: Asked, session: Session) -> bytes:
+    def initialize_result(self, message: ClientMessage, session: McpSession) -> bytes:
         """The result of `initialize`."""
-        capabilities = CAPABILITIES | dict(OLDER_OFFERED if session.version == OLDER_VERSION else {})
-        said = {"protocolVersion": session.version, "capabilities": capabilities, "serverInfo": INFO}
-        return encode(said | self._instructions(asked))
+        capabilities = CAPABILITIES | dict(LEGACY_TASKS_CAPABILITY if session.version == LEGACY_TASKS_VERSION else {})
+        said = {"protocolVersion": session.version, "capabilities": capabilities, "serverInfo": SERVER_INFO}
+        return encode(said | self._instructions_member(message))
 
-    def _instructions(self, asked: Asked) -> dict[str, str]:
+    def _instructions_member(self, message: ClientMessage) -> dict[str, str]:
         """The member `instructions`, where there are any."""
-        text = instructions_of(self._catalogue.offers, asked.caller, asked.server, self._catalogue.tools.separator)
+        text = instructions_of(self._catalogue.visible_entries, message.caller, message.server_path, self._catalogue.tools.separator)
         return {"instructions": text} if text else {}
 
-    async def _discover(self, asked: Asked, peer: Peer | None) -> bytes:
-        self.check_server(asked)
+    async def _discover(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
+        self.check_server(message)
         return encode(
             {
                 "resultType": "complete",
                 "supportedVersions": [MODERN, *LEGACY],
-                "capabilities": {**CAPABILITIES, **OFFERED},
-                "serverInfo": INFO,
+                "capabilities": {**CAPABILITIES, **TASKS_CAPABILITY},
+                "serverInfo": SERVER_INFO,
                 "ttlMs": LIST_TTL_MS,
                 "cacheScope": "private",
-                "_meta": {META + "serverInfo": INFO},
-                **self._instructions(asked),
+                "_meta": {META_PREFIX + "serverInfo": SERVER_INFO},
+                **self._instructions_member(message),
             }
         )
 
-    async def _ping(self, asked: Asked, peer: Peer | None) -> bytes:
+    async def _ping(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         return b"{}"
 
-    async def _list_tools(self, asked: Asked, peer: Peer | None) -> bytes:
-        if self._catalogue.searching.applies(asked):
-            return await self._list(asked, "tools", self._catalogue.searching.listed(asked), lambda _caller, _place: ())
-        await self._catalogue.tools.list(asked.caller, asked.server)
+    async def _list_tools(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
+        if self._catalogue.search_mode.is_on(message):
+            return await self._encode_list(
+                message, "tools", self._catalogue.search_mode.list_definitions(message), lambda _caller, _place: ()
+            )
+        await self._catalogue.tools.list(message.caller, message.server_path)
         tools = self._catalogue.tools
-        return await self._list(asked, "tools", tools.listed(asked.caller, asked.server), tools.candidates)
+        return await self._encode_list(message, "tools", tools.list_definitions(message.caller, message.server_path), tools.candidates)
 
-    async def _list_prompts(self, asked: Asked, peer: Peer | None) -> bytes:
+    async def _list_prompts(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         prompts = self._catalogue.prompts
-        return await self._list(asked, "prompts", prompts.listed(asked.caller, asked.server), prompts.candidates)
+        return await self._encode_list(
+            message, "prompts", prompts.list_definitions(message.caller, message.server_path), prompts.candidates
+        )
 
-    async def _list_resources(self, asked: Asked, peer: Peer | None) -> bytes:
+    async def _list_resources(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         resources = self._catalogue.resources
-        found = resources.listed(asked.caller, asked.server)
-        return await self._list(asked, "resources", found, partial(resources.permitted, kind="resources"))
+        found = resources.list_definitions(message.caller, message.server_path)
+        return await self._encode_list(message, "resources", found, partial(resources.permitted, kind="resources"))
 
-    async def _list_templates(self, asked: Asked, peer: Peer | None) -> bytes:
+    async def _list_templates(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         resources = self._catalogue.resources
-        found = resources.templates(asked.caller, asked.server)
-        return await self._list(asked, "resourceTemplates", found, partial(resources.permitted, kind="templates"))
+        found = resources.list_templates(message.caller, message.server_path)
+        return await self._encode_list(message, "resourceTemplates", found, partial(resources.permitted, kind="templates"))
 
-    async def _set_level(self, asked: Asked, peer: Peer | None) -> bytes:
-        level = check_level(asked.object().get("level"))
-        if asked.session is not None:
-            await self._sessions.set_level(asked.session, level)
+    async def _set_level(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
+        level = check_level(message.params_object().get("level"))
+        if message.session is not None:
+            await self._sessions.set_level(message.session, level)
         return b"{}"
 
-    async def _subscribe(self, asked: Asked, peer: Peer | None) -> bytes:
+    async def _subscribe(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         """Kept with the session, whose GET stream tells of it; answered once it holds there, at whichever process."""
-        uri, caller, offers = asked.text("uri"), asked.caller, self._catalogue.offers
-        found = self._catalogue.resources.resolve(caller, asked.server, uri)
-        if not offers.may(caller, offers.server(caller, found.server), reading(found.server)):
+        uri, caller, offers = message.string_param("uri"), message.caller, self._catalogue.visible_entries
+        found = self._catalogue.resources.resolve(caller, message.server_path, uri)
+        if not offers.could_allow(caller, offers.find_server(caller, found.server), act_of_reading_resource(found.server)):
             raise UnknownResource
-        if asked.session is None:
+        if message.session is None:
             return b"{}"
-        streamer = await self._sessions.subscribe(asked.session, uri)
+        streamer = await self._sessions.subscribe(message.session, uri)
         try:
-            holds = await self._listeners.holds(asked.session, uri, streamer)
+            holds = await self._notification_streams.is_subscription_confirmed(message.session, uri, streamer)
         except NotReachable:
-            await self._sessions.unsubscribe(asked.session, uri)
+            await self._sessions.unsubscribe(message.session, uri)
             raise
         if not holds:
-            await self._sessions.unsubscribe(asked.session, uri)
+            await self._sessions.unsubscribe(message.session, uri)
             raise modern.BadEnvelope(INVALID_PARAMS, "the server does not tell of changes of this resource", status=200)
         return b"{}"
 
-    async def _unsubscribe(self, asked: Asked, peer: Peer | None) -> bytes:
-        uri = asked.text("uri")
-        if asked.session is not None:
-            await self._listeners.released(asked.session, uri, await self._sessions.unsubscribe(asked.session, uri))
+    async def _unsubscribe(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
+        uri = message.string_param("uri")
+        if message.session is not None:
+            await self._notification_streams.wait_until_unsubscribed(
+                message.session, uri, await self._sessions.unsubscribe(message.session, uri)
+            )
         return b"{}"
 
-    async def _list(self, asked: Asked, kind: str, found: Sequence[Raw], candidates: Callable[[Caller, str], Candidates]) -> bytes:
+    async def _encode_list(
+        self, message: ClientMessage, kind: str, found: Sequence[Raw], candidates: Callable[[Caller, str], Candidates]
+    ) -> bytes:
         """A page of a list, with the cursor of the next one. Servers that don't answer are named, since what they have is missing.
 
         An empty list says why if the token is the reason. Raises BadEnvelope for a cursor that is not of this list.
         """
-        start = _page_start(asked, len(found))
+        start = _page_start(message, len(found))
         more = {"nextCursor": f"{CURSOR}{start + PAGE}"} if start + PAGE < len(found) else {}
         meta: dict[str, Any] = {}
-        if missing := [entry.name for entry in self._catalogue.offers.away(asked.caller, asked.server)]:
-            meta[UNAVAILABLE] = missing
+        if missing := [entry.name for entry in self._catalogue.visible_entries.list_unreachable(message.caller, message.server_path)]:
+            meta[UNAVAILABLE_KEY] = missing
         if not found:
-            reason = await self._empty.reason(asked.caller, asked.resource, lambda other: candidates(other, asked.server))
-            meta |= {EMPTY: reason} if reason else {}
+            reason = await self._empty_lists.find_reason(
+                message.caller, message.resource, lambda other: candidates(other, message.server_path)
+            )
+            meta |= {EMPTY_KEY: reason} if reason else {}
         result: dict[str, Any] = {kind: found[start : start + PAGE], **more} | ({"_meta": meta} if meta else {})
-        if not asked.modern:
+        if not message.is_modern:
             return encode(result)
         return encode({"resultType": "complete", **result, "ttlMs": LIST_TTL_MS, "cacheScope": "private"})
 
 
-def _page_start(asked: Asked, length: int) -> int:
+def _page_start(asked: ClientMessage, length: int) -> int:
     """The number of entries before the page that `params.cursor` names. Raises BadEnvelope."""
     cursor = asked.params.get("cursor") if isinstance(asked.params, dict) else None
     if cursor is None:

@@ -8,22 +8,22 @@ from starlette.requests import Request
 
 from gateway.ingress.http.asgi import BadHeader, header
 from gateway.ingress.http.proofs import ASSERTION_TYPE
-from gateway.ingress.oauth.form import decode
+from gateway.ingress.oauth.form import decode_form_text
 from policies.keys.strict_jwt import TokenRefused
-from policies.tokens.client_assertion import Assertion, ClientAssertions, claimed_client
+from policies.tokens.client_assertion import Assertion, ClientAssertionVerifier, claimed_client_id
 from policies.tokens.hop_tokens import ExchangeRefused
-from policies.tokens.replay_guard import SpentIds
+from policies.tokens.replay_guard import ReplayGuard
 from registry.cards.card import Family, Registration
 
 
-class Clients(Protocol):
+class AgentCredentials(Protocol):
     """registry/store.py: the agents that hold credentials of this gateway."""
 
-    def client(self, client_id: str) -> Registration | None: ...
+    def find_client(self, client_id: str) -> Registration | None: ...
 
     def verify_secret(self, client_id: str, secret: str) -> bool: ...
 
-    def client_jwks(self, client_id: str) -> str:
+    def jwks_of_client(self, client_id: str) -> str:
         """The key set that the agent registered, as JSON; empty when it has none."""
         ...
 
@@ -31,10 +31,10 @@ class Clients(Protocol):
 class ClientAuthentication:
     """client_secret_basic (RFC 6749 s2.3.1) or private_key_jwt (RFC 7523), one of them, once."""
 
-    def __init__(self, clients: Clients, assertions: ClientAssertions, spent: SpentIds) -> None:
-        self._clients = clients
+    def __init__(self, credentials: AgentCredentials, assertions: ClientAssertionVerifier, replay_guard: ReplayGuard) -> None:
+        self._credentials = credentials
         self._assertions = assertions
-        self._spent = spent
+        self._replay_guard = replay_guard
 
     async def authenticate(self, authorization: str | None, form: Mapping[str, str]) -> Registration:
         """The agent that asks. Raises ExchangeRefused; `invalid_client` says the same of an unknown and of an unproved one."""
@@ -42,46 +42,46 @@ class ClientAuthentication:
         if authorization is not None and asserted:
             raise ExchangeRefused("invalid_request", "two ways of client authentication at once")
         if asserted:
-            client = await self._by_assertion(form)
+            client = await self._authenticate_by_assertion(form)
         elif authorization is not None:
-            client = self._by_secret(authorization)
+            client = self._authenticate_by_secret(authorization)
         else:
             raise ExchangeRefused("invalid_client", "client authentication by client_secret_basic or private_key_jwt is needed")
         if form.get("client_id", client.client_id) != client.client_id:
             raise ExchangeRefused("invalid_request", "client_id is not that of the authenticated client")
         return client
 
-    def _by_secret(self, authorization: str) -> Registration:
-        client_id, secret = _basic(authorization)
-        client = self._active(client_id)
-        if not secret or not self._clients.verify_secret(client_id, secret):
-            raise _unproved()
+    def _authenticate_by_secret(self, authorization: str) -> Registration:
+        client_id, secret = _parse_basic(authorization)
+        client = self._find_active_client(client_id)
+        if not secret or not self._credentials.verify_secret(client_id, secret):
+            raise _invalid_client()
         return client
 
-    async def _by_assertion(self, form: Mapping[str, str]) -> Registration:
+    async def _authenticate_by_assertion(self, form: Mapping[str, str]) -> Registration:
         if form.get("client_assertion_type") != ASSERTION_TYPE or "client_assertion" not in form:
             raise ExchangeRefused("invalid_request", f"client_assertion and its type {ASSERTION_TYPE} go together")
         text = form["client_assertion"]
         try:
-            client = self._active(claimed_client(text))
-            assertion = self._assertions.verify(text, client.client_id, self._clients.client_jwks(client.client_id))
+            client = self._find_active_client(claimed_client_id(text))
+            assertion = self._assertions.verify(text, client.client_id, self._credentials.jwks_of_client(client.client_id))
         except TokenRefused:
-            raise _unproved() from None
-        if not await self._first_use(client, assertion):
-            raise _unproved()
+            raise _invalid_client() from None
+        if not await self._is_first_use(client, assertion):
+            raise _invalid_client()
         return client
 
-    async def _first_use(self, client: Registration, assertion: Assertion) -> bool:
-        return await self._spent.spend(client.tenant, f"client-assertion {client.client_id} {assertion.id}", assertion.not_after)
+    async def _is_first_use(self, client: Registration, assertion: Assertion) -> bool:
+        return await self._replay_guard.consume(client.tenant, f"client-assertion {client.client_id} {assertion.id}", assertion.not_after)
 
-    def _active(self, client_id: str) -> Registration:
-        client = self._clients.client(client_id)
+    def _find_active_client(self, client_id: str) -> Registration:
+        client = self._credentials.find_client(client_id)
         if client is None or not client.may_act or client.family is not Family.AGENT:
-            raise _unproved()
+            raise _invalid_client()
         return client
 
 
-def authorization(request: Request) -> str | None:
+def read_authorization(request: Request) -> str | None:
     """Raises ExchangeRefused when it stands twice."""
     try:
         return header(request.scope, b"authorization")
@@ -89,16 +89,16 @@ def authorization(request: Request) -> str | None:
         raise ExchangeRefused("invalid_request", str(error)) from None
 
 
-def _unproved() -> ExchangeRefused:
+def _invalid_client() -> ExchangeRefused:
     return ExchangeRefused("invalid_client", "the client is not known, or did not prove that it is the one it claims to be")
 
 
-def _basic(authorization: str) -> tuple[str, str]:
+def _parse_basic(authorization: str) -> tuple[str, str]:
     scheme, _, encoded = authorization.partition(" ")
     try:
         if scheme.lower() != "basic":
             raise ValueError(scheme)
         client_id, _, secret = base64.b64decode(encoded, validate=True).decode("ascii").partition(":")
-        return decode(client_id), decode(secret)
+        return decode_form_text(client_id), decode_form_text(secret)
     except ValueError:
-        raise _unproved() from None
+        raise _invalid_client() from None

@@ -13,17 +13,24 @@ from adapters.contract import UpstreamFault
 from adapters.oauth.authorized import Consent
 from adapters.oauth.grants import OwnClient, consent_url
 from adapters.upstream.targets import EgressRefused
-from gateway.calls.authorizer import InPerson, Refused
-from gateway.calls.consent.account_connections import CONNECTIONS, LIFE_SECONDS, Connection, Connections, UnknownConnection, cookie_name
+from gateway.calls.authorizer import CallRefused, RequireInPerson
+from gateway.calls.consent.account_connections import (
+    MANAGE_CONNECTIONS,
+    PAGE_SECONDS,
+    AccountConnections,
+    PendingConnection,
+    UnknownConnection,
+    cookie_name,
+)
 from gateway.ingress.http.asgi import BadHeader, BodyTooLarge, header, read_body
 from gateway.ingress.oauth.form import FORM_MAX, parse_form
 from policies.callers import Caller
 from policies.tokens.hop_tokens import ExchangeRefused
 from policies.tokens.verifier import TokenRefused
 
-GONE = "This page does not exist, its time is over, or it is not yours. Do again what led you here to get a new one."
-_CACHED = {"cache-control": "public, max-age=300", "access-control-allow-origin": "*"}
-_HEADERS = {
+GONE_TEXT = "This page does not exist, its time is over, or it is not yours. Do again what led you here to get a new one."
+_CACHE_HEADERS = {"cache-control": "public, max-age=300", "access-control-allow-origin": "*"}
+_PAGE_HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     "referrer-policy": "same-origin",  # with none at all the form's Origin would be null
@@ -31,103 +38,115 @@ _HEADERS = {
     "x-frame-options": "DENY",
     "cross-origin-opener-policy": "same-origin",
 }
-_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+_PAGE_TEMPLATE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title} - Interlock</title><style>
 body{{font:1rem/1.5 system-ui,sans-serif;max-width:38rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}}
 dt{{font-weight:600}}dd{{margin:0 0 .5rem;overflow-wrap:anywhere}}input{{width:100%;font:inherit}}a,button{{font:inherit}}
 </style><h1>{title}</h1>{body}</html>"""
-_PROOF = """<p>A request of yours needs an account of your own at another service. So that nobody connects theirs to you,
+_SIGN_IN_FORM = """<p>A request of yours needs an account of your own at another service. So that nobody connects theirs to you,
 or yours to them, show first who you are: give the access token that you use Interlock with
 (<code>interlock token</code> prints one on a development gateway).</p>
 <form method="post" autocomplete="off"><p><label>Access token<br><input type="password" name="token" required></label></p>
 <p><button>Go on</button></p></form>"""
 log = structlog.get_logger()
-Bearer = Callable[[str, str], Awaitable[Caller]]
+AuthenticateHeader = Callable[[str, str], Awaitable[Caller]]
 
 
-class Completing(Protocol):
+class ConsentCompletion(Protocol):
     """adapters/oauth/authorized.py."""
 
-    async def complete(self, consent: Consent, verifier: str, answer: Mapping[str, str]) -> None: ...
+    async def complete_consent(self, consent: Consent, verifier: str, answer: Mapping[str, str]) -> None: ...
 
 
-def client_routes(own: OwnClient) -> APIRouter:
+def client_routes(own_client: OwnClient) -> APIRouter:
     """What the gateway says of itself as a client (client ID metadata documents), for everybody."""
     router = APIRouter(tags=["oauth"])
 
     @router.get("/.well-known/oauth-client")
-    async def public() -> JSONResponse:
-        return JSONResponse(own.metadata(keyed=False), headers=_CACHED)
+    async def show_metadata() -> JSONResponse:
+        return JSONResponse(own_client.metadata(keyed=False), headers=_CACHE_HEADERS)
 
     @router.get("/.well-known/oauth-client-keys")
-    async def keyed() -> JSONResponse:
-        return JSONResponse(own.metadata(keyed=True), headers=_CACHED)
+    async def show_keyed_metadata() -> JSONResponse:
+        return JSONResponse(own_client.metadata(keyed=True), headers=_CACHE_HEADERS)
 
     return router
 
 
-def routes(connections: Connections, oauth: Completing, own: OwnClient, bearer: Bearer, check_in_person: InPerson) -> APIRouter:
+def routes(
+    connections: AccountConnections,
+    oauth: ConsentCompletion,
+    own_client: OwnClient,
+    authenticate_header: AuthenticateHeader,
+    check_in_person: RequireInPerson,
+) -> APIRouter:
     """`bearer` admits the value of an Authorization header to a resource, or raises TokenRefused."""
     router = APIRouter(prefix="/connect", tags=["oauth"], include_in_schema=False)
 
     @router.get("/callback")
     async def callback(request: Request) -> HTMLResponse:
-        answer = _single(request)
+        answer = _single_parameters(request)
         try:
-            connection = await connections.returned(answer.get("state", ""), request.cookies)
+            connection = await connections.consume_callback(answer.get("state", ""), request.cookies)
         except UnknownConnection:
-            return _page("Nothing to connect", f"<p>{GONE}</p>", 404)
+            return _html_page("Nothing to connect", f"<p>{GONE_TEXT}</p>", 404)
         consent = connection.consent
         try:
-            await oauth.complete(consent, connection.verifier, answer)
+            await oauth.complete_consent(consent, connection.verifier, answer)
         except (UpstreamFault, EgressRefused) as fault:
             detail = fault.detail if isinstance(fault, UpstreamFault) else ""
             log.warning("not_connected", server=consent.server, problem=fault.public, detail=detail)
-            return _page("Not connected", f"<p>{_escaped(fault.public)}. Do again what led you here to try once more.</p>", 400)
-        await connections.given(connection)
+            return _html_page("Not connected", f"<p>{_escape(fault.public)}. Do again what led you here to try once more.</p>", 400)
+        await connections.record_consent(connection)
         log.info("connected", server=consent.server, issuer=consent.at.issuer, principal=consent.key.owner)
         said = (
-            f"<p>Interlock may now use your account for <b>{_escaped(consent.server)}</b>. What waited for it goes on; close this page.</p>"
+            f"<p>Interlock may now use your account for <b>{_escape(consent.server)}</b>. What waited for it goes on; close this page.</p>"
         )
-        return _page("Connected", said)
+        return _html_page("Connected", said)
 
     @router.get("/{connection_id}")
-    async def page(connection_id: str) -> HTMLResponse:
+    async def show_page(connection_id: str) -> HTMLResponse:
         """Tells nobody anything before they have said who they are, not even whether there is such a page."""
-        return _page("Connect an account", _PROOF)
+        return _html_page("Connect an account", _SIGN_IN_FORM)
 
     @router.post("/{connection_id}")
-    async def proved(connection_id: str, request: Request) -> HTMLResponse:
+    async def show_consent(connection_id: str, request: Request) -> HTMLResponse:
         try:
             form = parse_form(await read_body(request.scope, request.receive, FORM_MAX), header(request.scope, b"content-type"))
             connection = await connections.find(connection_id)
-            caller = await bearer(f"Bearer {form.get('token', '')}", "/api")
-            await check_in_person(caller, CONNECTIONS)
+            caller = await authenticate_header(f"Bearer {form.get('token', '')}", "/api")
+            await check_in_person(caller, MANAGE_CONNECTIONS)
         except (BodyTooLarge, BadHeader, ExchangeRefused, TokenRefused):
-            return _page("Connect an account", f"<p><b>That is no access token that is valid here.</b></p>{_PROOF}", 401)
-        except (UnknownConnection, Refused):
-            return _page("Nothing to connect", f"<p>{GONE}</p>", 404)
-        if caller.principal.owner != connection.consent.key.owner:
-            return _page("Nothing to connect", f"<p>{GONE}</p>", 404)
-        answered = _page("Connect an account", _summary(connection, own))
-        name, cookie, secure = cookie_name(connection, connections.secure), await connections.admit(connection), connections.secure
-        answered.set_cookie(name, cookie, int(LIFE_SECONDS), secure=secure, httponly=True, samesite="lax")
+            return _html_page("Connect an account", f"<p><b>That is no access token that is valid here.</b></p>{_SIGN_IN_FORM}", 401)
+        except (UnknownConnection, CallRefused):
+            return _html_page("Nothing to connect", f"<p>{GONE_TEXT}</p>", 404)
+        if caller.principal.owner_key != connection.consent.key.owner:
+            return _html_page("Nothing to connect", f"<p>{GONE_TEXT}</p>", 404)
+        answered = _html_page("Connect an account", _summary_html(connection, own_client))
+        name, cookie, secure = (
+            cookie_name(connection, connections.uses_https),
+            await connections.bind_browser(connection),
+            connections.uses_https,
+        )
+        answered.set_cookie(name, cookie, int(PAGE_SECONDS), secure=secure, httponly=True, samesite="lax")
         return answered
 
     return router
 
 
-def _single(request: Request) -> dict[str, str]:
+def _single_parameters(request: Request) -> dict[str, str]:
     """Parameters of the answer; one that comes twice counts as absent (RFC 6749 s3.1)."""
     pairs = request.query_params.multi_items()
     return {name: value for name, value in pairs if sum(1 for other, _ in pairs if other == name) == 1}
 
 
-def _summary(connection: Connection, own: OwnClient) -> str:
+def _summary_html(connection: PendingConnection, own_client: OwnClient) -> str:
     """Who gets what from whom, and the way there."""
     consent = connection.consent
     scope = " ".join(sorted(consent.scopes))
-    href = consent_url(consent.at, own, consent.client.client_id, consent.question(connection.state, connection.verifier))
+    href = consent_url(
+        consent.at, own_client, consent.client.client_id, consent.authorization_params(connection.state, connection.verifier)
+    )
     told = {
         "Server": consent.server,
         "Address": consent.at.issuer if consent.openid else consent.key.resource,
@@ -136,17 +155,17 @@ def _summary(connection: Connection, own: OwnClient) -> str:
         "Interlock is known there as": consent.client.client_id,
         "Interlock will be able to": scope or "whatever that service allows by default",
     }
-    rows = "".join(f"<dt>{_escaped(name)}</dt><dd>{_escaped(value)}</dd>" for name, value in told.items())
+    rows = "".join(f"<dt>{_escape(name)}</dt><dd>{_escape(value)}</dd>" for name, value in told.items())
     return (
         f"<p>Interlock will call this server in your name, and only for you.</p><dl>{rows}</dl>"
-        f'<p><a href="{_escaped(href)}" rel="noreferrer">Go on to {_escaped(urlsplit(href).netloc)}</a>. '
+        f'<p><a href="{_escape(href)}" rel="noreferrer">Go on to {_escape(urlsplit(href).netloc)}</a>. '
         "If you did not just ask for this, close the page: nothing has happened yet.</p>"
     )
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return html.escape(text, quote=True)
 
 
-def _page(title: str, body: str, status: int = 200) -> HTMLResponse:
-    return HTMLResponse(_PAGE.format(title=_escaped(title), body=body), status, _HEADERS)
+def _html_page(title: str, body: str, status: int = 200) -> HTMLResponse:
+    return HTMLResponse(_PAGE_TEMPLATE.format(title=_escape(title), body=body), status, _PAGE_HEADERS)

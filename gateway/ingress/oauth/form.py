@@ -13,7 +13,7 @@ MEMBERS_MAX = 50
 _MALFORMED = re.compile("%(?![0-9A-Fa-f]{2})|[^!-~]")
 
 
-def decode(text: str) -> str:
+def decode_form_text(text: str) -> str:
     """One name or value of application/x-www-form-urlencoded (WHATWG URL s5.1), without control characters. Raises ValueError."""
     if _MALFORMED.search(text):
         raise ValueError("not form-encoded")
@@ -23,7 +23,7 @@ def decode(text: str) -> str:
     return decoded
 
 
-async def form_of(request: Request) -> dict[str, str]:
+async def read_form(request: Request) -> dict[str, str]:
     """What a request says. Raises ExchangeRefused with `invalid_request`."""
     try:
         body, kind = await read_body(request.scope, request.receive, FORM_MAX), header(request.scope, b"content-type")
@@ -39,7 +39,7 @@ def parse_form(body: bytes, content_type: str | None) -> dict[str, str]:
     form: dict[str, str] = {}
     try:
         pairs = [pair.split("=", 1) for pair in body.decode("ascii").split("&") if pair]
-        members = [(decode(name), decode(value)) for name, value in pairs]
+        members = [(decode_form_text(name), decode_form_text(value)) for name, value in pairs]
     except ValueError:
         raise ExchangeRefused("invalid_request", "the body is not a well-formed form") from None
     for name, value in members:

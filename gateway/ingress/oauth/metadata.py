@@ -7,46 +7,46 @@ from typing import Any, Protocol
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
-from gateway.ingress.oauth.token import JWT_BEARER, TOKEN_EXCHANGE
+from gateway.ingress.oauth.token import EXCHANGE_METHOD, JWT_BEARER
 
-_CACHED = {"cache-control": "public, max-age=300", "access-control-allow-origin": "*"}
-_CLIENTS_AT = ("token", "revocation")  # endpoints where clients prove who they are
-_NAME = "[a-z0-9-]{1,64}"
-_RESOURCE = re.compile(rf"api|mcp(/{_NAME}|/virtual/{_NAME})?|agents/{_NAME}")
+_CACHE_HEADERS = {"cache-control": "public, max-age=300", "access-control-allow-origin": "*"}
+_CLIENT_ENDPOINTS = ("token", "revocation")  # endpoints where clients prove who they are
+_NAME_PATTERN = "[a-z0-9-]{1,64}"
+_RESOURCE_PATH = re.compile(rf"api|mcp(/{_NAME_PATTERN}|/virtual/{_NAME_PATTERN})?|agents/{_NAME_PATTERN}")
 
 
-class PublicKeys(Protocol):
+class PublishedKeySet(Protocol):
     """policies/keys/signing.py."""
 
     def jwks(self) -> Mapping[str, Any]: ...
 
 
-def routes(public_url: str, keys: PublicKeys, issuers: Sequence[str], scopes: Sequence[str]) -> APIRouter:
+def routes(public_url: str, keys: PublishedKeySet, issuers: Sequence[str], scopes: Sequence[str]) -> APIRouter:
     """`issuers` are the identity providers of people, `scopes` those that each of them knows; `public_url` has no slash at its end."""
     router = APIRouter(tags=["oauth"], prefix="/.well-known")
 
     @router.get("/jwks.json")
     async def jwks() -> JSONResponse:
-        return JSONResponse(keys.jwks(), headers=_CACHED, media_type="application/jwk-set+json")
+        return JSONResponse(keys.jwks(), headers=_CACHE_HEADERS, media_type="application/jwk-set+json")
 
     @router.get("/oauth-authorization-server")
     async def authorization_server() -> JSONResponse:
-        return JSONResponse(_authorization_server(public_url), headers=_CACHED)
+        return JSONResponse(_authorization_server_metadata(public_url), headers=_CACHE_HEADERS)
 
     @router.get("/oauth-protected-resource")
     async def gateway_resource() -> JSONResponse:
-        return JSONResponse(_protected_resource(public_url, public_url, issuers, scopes), headers=_CACHED)
+        return JSONResponse(_protected_resource_metadata(public_url, public_url, issuers, scopes), headers=_CACHE_HEADERS)
 
     @router.get("/oauth-protected-resource/{path:path}")
     async def resource(path: str) -> Response:
-        if not _RESOURCE.fullmatch(path):
+        if not _RESOURCE_PATH.fullmatch(path):
             return Response(status_code=404)
-        return JSONResponse(_protected_resource(public_url, f"{public_url}/{path}", issuers, scopes), headers=_CACHED)
+        return JSONResponse(_protected_resource_metadata(public_url, f"{public_url}/{path}", issuers, scopes), headers=_CACHE_HEADERS)
 
     return router
 
 
-def _authorization_server(public_url: str) -> dict[str, Any]:
+def _authorization_server_metadata(public_url: str) -> dict[str, Any]:
     """RFC 8414 s2. There is no authorization endpoint: nobody logs in here."""
     return {
         "issuer": public_url,
@@ -54,15 +54,15 @@ def _authorization_server(public_url: str) -> dict[str, Any]:
         "jwks_uri": f"{public_url}/.well-known/jwks.json",
         "revocation_endpoint": f"{public_url}/oauth/revoke",
         "response_types_supported": [],
-        "grant_types_supported": [TOKEN_EXCHANGE, JWT_BEARER],
+        "grant_types_supported": [EXCHANGE_METHOD, JWT_BEARER],
         "authorization_grant_profiles_supported": ["urn:ietf:params:oauth:grant-profile:id-jag"],
-        **{f"{endpoint}_endpoint_auth_methods_supported": ["client_secret_basic", "private_key_jwt"] for endpoint in _CLIENTS_AT},
-        **{f"{endpoint}_endpoint_auth_signing_alg_values_supported": ["ES256", "RS256"] for endpoint in _CLIENTS_AT},
+        **{f"{endpoint}_endpoint_auth_methods_supported": ["client_secret_basic", "private_key_jwt"] for endpoint in _CLIENT_ENDPOINTS},
+        **{f"{endpoint}_endpoint_auth_signing_alg_values_supported": ["ES256", "RS256"] for endpoint in _CLIENT_ENDPOINTS},
         "dpop_signing_alg_values_supported": ["ES256", "RS256"],
     }
 
 
-def _protected_resource(public_url: str, resource: str, issuers: Sequence[str], scopes: Sequence[str]) -> dict[str, Any]:
+def _protected_resource_metadata(public_url: str, resource: str, issuers: Sequence[str], scopes: Sequence[str]) -> dict[str, Any]:
     """RFC 9728 s2. The same for every name of the right form, so it tells nobody which exist.
 
     Clients ask an issuer for all of `scopes_supported`, and issuers refuse scopes that they don't know: none of ours stands there.

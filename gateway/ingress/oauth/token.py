@@ -9,59 +9,59 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.ingress.http.asgi import BadHeader, Scope
-from gateway.ingress.http.rejected_credentials import Noted
-from gateway.ingress.http.route_descriptions import takes_form
+from gateway.ingress.http.rejected_credentials import LogRejection
+from gateway.ingress.http.route_descriptions import describe_form
 from gateway.ingress.oauth.client import ClientAuthentication
-from gateway.ingress.oauth.endpoint import NO_STORE, Asked, Endpoint
+from gateway.ingress.oauth.endpoint import NO_STORE, ClientEndpoint, CountRequest
 from policies.tokens.dpop import ProofRefused
-from policies.tokens.hop_tokens import Exchange, Exchanged, ExchangeRefused, Pointer
-from policies.tokens.person_tokens import Redeemed, Redeeming
+from policies.tokens.hop_tokens import ExchangeRefused, GrantReference, TokenExchangeRequest, TokenExchangeResponse
+from policies.tokens.person_tokens import AssertionExchangeRequest, AssertionExchangeResponse
 from registry.cards.card import Registration
 
-TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a name
+EXCHANGE_METHOD = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-WHY_MAX = 256  # characters
+AUDIT_TEXT_MAX = 256  # characters
 
 
-class Exchanger(Protocol):
+class TokenExchanger(Protocol):
     """policies/tokens/hop_tokens.py."""
 
-    async def exchange(self, asked: Exchange) -> Exchanged: ...
+    async def exchange(self, request: TokenExchangeRequest) -> TokenExchangeResponse: ...
 
-    def is_renewal(self, asked: Exchange) -> bool: ...
+    def is_renewal(self, asked: TokenExchangeRequest) -> bool: ...
 
-    async def renew(self, asked: Exchange) -> Exchanged: ...
+    async def renew(self, asked: TokenExchangeRequest) -> TokenExchangeResponse: ...
 
 
-class Redeemer(Protocol):
+class AssertionRedeemer(Protocol):
     """policies/tokens/person_tokens.py."""
 
-    async def redeem(self, asked: Redeeming) -> Redeemed: ...
+    async def redeem(self, request: AssertionExchangeRequest) -> AssertionExchangeResponse: ...
 
 
-class Keys(Protocol):
+class KeyThumbprints(Protocol):
     """gateway/ingress/http/proofs.py."""
 
-    async def key(self, scope: Scope, tenant: str) -> str: ...
+    async def find_key_thumbprint(self, scope: Scope, tenant: str) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Issuing:
+class TokenIssuance:
     """Who authenticates clients, who makes tokens, and who says which key they are bound to."""
 
-    clients: ClientAuthentication
-    exchanger: Exchanger
-    redeemer: Redeemer
-    keys: Keys
+    client_authentication: ClientAuthentication
+    exchanger: TokenExchanger
+    redeemer: AssertionRedeemer
+    key_thumbprints: KeyThumbprints
 
 
-Keep = Callable[[Mapping[str, Any]], Awaitable[None]]
+RecordAudit = Callable[[Mapping[str, Any]], Awaitable[None]]
 """Makes one audit record durable; raises when it can't, and then no token leaves."""
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class TokenRequest:
     """Who asks, with what, and the thumbprint of the key that the token is to be bound to, or nothing."""
 
     client: Registration
@@ -69,79 +69,81 @@ class Given:
     thumbprint: str
 
     @property
-    def about(self) -> dict[str, Any]:
+    def record_members(self) -> dict[str, Any]:
         """Of the audit's record."""
         return {"kind": "exchange", "tenant": self.client.tenant, "decision_id": "", "agent": self.client.name}
 
     @property
-    def bound(self) -> dict[str, str]:
+    def key_members(self) -> dict[str, str]:
         return {"thumbprint": self.thumbprint} if self.thumbprint else {}
 
 
-MEMBERS = ("subject_token", "subject_token_type", "assertion", "resource", "scope", "client_assertion", "client_assertion_type")
+OPTIONAL_PARAMETERS = ("subject_token", "subject_token_type", "assertion", "resource", "scope", "client_assertion", "client_assertion_type")
 
 
-def routes(issuing: Issuing, keep: Keep, noted: Noted, asked: Asked) -> APIRouter:
+def routes(token_issuance: TokenIssuance, record_audit: RecordAudit, log_rejection: LogRejection, count_request: CountRequest) -> APIRouter:
     """The token endpoint."""
     router = APIRouter(tags=["oauth"])
-    endpoint = Endpoint(issuing.clients, noted, asked)
+    endpoint = ClientEndpoint(token_issuance.client_authentication, log_rejection, count_request)
 
     async def issue(request: Request, client: Registration, form: Mapping[str, str]) -> Response:
         try:
-            given = Given(client, form, await issuing.keys.key(request.scope, client.tenant))
+            given = TokenRequest(client, form, await token_issuance.key_thumbprints.find_key_thumbprint(request.scope, client.tenant))
         except ProofRefused as unproved:
-            return _unproved(unproved)
+            return _dpop_refusal_response(unproved)
         except BadHeader as error:
             raise ExchangeRefused("invalid_request", str(error)) from None
         if form.get("grant_type") == JWT_BEARER:
-            return _answer(await _redeemed(given, issuing.redeemer, keep))
-        return _answer(await _exchanged(given, issuing.exchanger, keep))
+            return _token_response(await _redeem(given, token_issuance.redeemer, record_audit))
+        return _token_response(await _exchange(given, token_issuance.exchanger, record_audit))
 
-    @router.post("/oauth/token", response_class=JSONResponse, openapi_extra=takes_form(("grant_type",), MEMBERS))
+    @router.post("/oauth/token", response_class=JSONResponse, openapi_extra=describe_form(("grant_type",), OPTIONAL_PARAMETERS))
     async def token(request: Request) -> Response:
         return await endpoint.answer(request, partial(issue, request))
 
     return router
 
 
-async def _exchanged(given: Given, exchanger: Exchanger, keep: Keep) -> Exchanged:
+async def _exchange(request: TokenRequest, exchanger: TokenExchanger, record_audit: RecordAudit) -> TokenExchangeResponse:
     """A refusal is kept too, once it is known who asked."""
     try:
-        asked = _asked(given)
+        asked = _parse_exchange_request(request)
         exchanged = await (exchanger.renew(asked) if exchanger.is_renewal(asked) else exchanger.exchange(asked))
     except ExchangeRefused as refusal:
-        await keep(_refused(given, refusal))
+        await record_audit(_refusal_record(request, refusal))
         raise
     delegation = exchanged.delegation
     assert delegation is not None
-    pointer = Pointer(delegation.principal.issuer, delegation.principal.subject, delegation.txn, delegation.task_id, delegation.grant_id)
-    told = {"resource": asked.resource, "scope": exchanged.scope, **given.bound, **({"renewed": True} if exchanged.renewed else {})}
-    await keep({**given.about, **_pointed(pointer), "allowed": True, **told})
+    pointer = GrantReference(
+        delegation.principal.issuer, delegation.principal.subject, delegation.txn, delegation.task_id, delegation.grant_id
+    )
+    told = {"resource": asked.resource, "scope": exchanged.scope, **request.key_members, **({"renewed": True} if exchanged.renewed else {})}
+    await record_audit({**request.record_members, **_grant_members(pointer), "allowed": True, **told})
     return exchanged
 
 
-async def _redeemed(given: Given, redeemer: Redeemer, keep: Keep) -> Exchanged:
+async def _redeem(request: TokenRequest, redeemer: AssertionRedeemer, record_audit: RecordAudit) -> TokenExchangeResponse:
     """As an exchange, of an identity assertion (RFC 7523 s2.1, ID-JAG)."""
-    form, client = given.form, given.client
+    form, client = request.form, request.client
     try:
         if "assertion" not in form:
             raise ExchangeRefused("invalid_request", "assertion is missing")
-        asked = (form["assertion"], form.get("resource", ""), form.get("scope", ""), given.thumbprint)
-        redeemed = await redeemer.redeem(Redeeming(client.tenant, client.name, client.client_id, *asked))
+        asked = (form["assertion"], form.get("resource", ""), form.get("scope", ""), request.thumbprint)
+        redeemed = await redeemer.redeem(AssertionExchangeRequest(client.tenant, client.name, client.client_id, *asked))
     except ExchangeRefused as refusal:
-        await keep(_refused(given, refusal))
+        await record_audit(_refusal_record(request, refusal))
         raise
-    told = {"resource": form.get("resource", ""), "scope": redeemed.token.scope, **given.bound}
-    await keep({**given.about, **_pointed(redeemed.pointer), "allowed": True, **told})
+    told = {"resource": form.get("resource", ""), "scope": redeemed.token.scope, **request.key_members}
+    await record_audit({**request.record_members, **_grant_members(redeemed.grant_reference), "allowed": True, **told})
     return redeemed.token
 
 
-def _refused(given: Given, refusal: ExchangeRefused) -> dict[str, Any]:
-    told = {"error": refusal.error, "why": str(refusal)[:WHY_MAX], "resource": given.form.get("resource", "")[:WHY_MAX]}
-    return {**given.about, **_pointed(refusal.pointer), "allowed": False, **told}
+def _refusal_record(request: TokenRequest, refusal: ExchangeRefused) -> dict[str, Any]:
+    told = {"error": refusal.error, "why": str(refusal)[:AUDIT_TEXT_MAX], "resource": request.form.get("resource", "")[:AUDIT_TEXT_MAX]}
+    return {**request.record_members, **_grant_members(refusal.grant_reference), "allowed": False, **told}
 
 
-def _pointed(pointer: Pointer | None) -> dict[str, Any]:
+def _grant_members(pointer: GrantReference | None) -> dict[str, Any]:
     """Whose task it was for; of a refusal only what a token told that we had signed for this tenant."""
     if pointer is None:
         return {"txn": ""}
@@ -149,16 +151,16 @@ def _pointed(pointer: Pointer | None) -> dict[str, Any]:
     return {"txn": pointer.txn, "task_id": pointer.task_id, "grant_id": pointer.grant_id, "principal": principal}
 
 
-def _asked(given: Given) -> Exchange:
+def _parse_exchange_request(request: TokenRequest) -> TokenExchangeRequest:
     """RFC 8693 s2.1. Exactly one resource and an explicit scope: nothing is defaulted to all that is held.
 
     An agent that renews the token which it was handed names its own URL, and may leave the scope out: it stays what it was.
     """
-    client, form = given.client, given.form
+    client, form = request.client, request.form
     if "grant_type" not in form:
         raise ExchangeRefused("invalid_request", "grant_type is missing")
-    if form["grant_type"] != TOKEN_EXCHANGE:
-        raise ExchangeRefused("unsupported_grant_type", f"only {TOKEN_EXCHANGE} and {JWT_BEARER} are served here")
+    if form["grant_type"] != EXCHANGE_METHOD:
+        raise ExchangeRefused("unsupported_grant_type", f"only {EXCHANGE_METHOD} and {JWT_BEARER} are served here")
     for name in ("subject_token", "subject_token_type", "resource", "scope"):
         if name not in form and not (name == "scope" and form.get("resource") == client.url):
             raise ExchangeRefused("invalid_request", f"{name} is missing")
@@ -168,23 +170,23 @@ def _asked(given: Given) -> Exchange:
     for name in ("subject_token_type", "requested_token_type"):
         if form.get(name, ACCESS_TOKEN) != ACCESS_TOKEN:
             raise ExchangeRefused("invalid_request", f"{name} must be {ACCESS_TOKEN}")
-    return Exchange(
-        client.tenant, client.name, client.url, form["subject_token"], form["resource"], form.get("scope", ""), given.thumbprint
+    return TokenExchangeRequest(
+        client.tenant, client.name, client.url, form["subject_token"], form["resource"], form.get("scope", ""), request.thumbprint
     )
 
 
-def _answer(exchanged: Exchanged) -> JSONResponse:
+def _token_response(exchanged: TokenExchangeResponse) -> JSONResponse:
     body = {
         "access_token": exchanged.access_token,
         **({} if exchanged.delegation is None else {"issued_token_type": ACCESS_TOKEN}),
-        "token_type": "DPoP" if exchanged.bound else "Bearer",
+        "token_type": "DPoP" if exchanged.is_key_bound else "Bearer",
         "expires_in": exchanged.expires_in,
         "scope": exchanged.scope,
     }
     return JSONResponse(body, headers=NO_STORE)
 
 
-def _unproved(refusal: ProofRefused) -> JSONResponse:
+def _dpop_refusal_response(refusal: ProofRefused) -> JSONResponse:
     """RFC 9449 s5 and s8."""
     body = {"error": refusal.error, "error_description": "the DPoP proof is not a fresh one of its key for this request"}
     return JSONResponse(body, 400, headers={**NO_STORE, **({"dpop-nonce": refusal.nonce} if refusal.nonce else {})})

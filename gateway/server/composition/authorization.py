@@ -5,34 +5,34 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from adapters.upstream.egress import Egress
-from gateway.calls.authorizer import InPerson, Ledger
-from gateway.calls.limits.limits import Limit, Limits
-from gateway.registration.tool_schemas import tools_of
-from gateway.server.identity_settings import Issuer
+from gateway.calls.authorizer import CallAuthorizer, RequireInPerson
+from gateway.calls.limits.limits import CallLimits, Limit
+from gateway.registration.tool_schemas import known_tools_of
+from gateway.server.identity_settings import IssuerSettings
 from gateway.server.settings import Settings
 from gateway.storage.database import Database
 from gateway.tasks.log import is_running
-from policies.authority import Authority, Request
+from policies.authority import Authority, RulingRequest
 from policies.callers import Caller
 from policies.cedar.argument_types import KnownTool
-from policies.cedar.engine import SchemaOf, Tools
+from policies.cedar.engine import SchemaOf, ToolSource
 from policies.delegation.kills import Kills
-from policies.delegation.permissions import Permissions, ceiling_of
+from policies.delegation.permissions import Permissions, parse_ceiling
 from policies.delegation.rulings import Act
-from policies.environment import RolesNow, Surroundings
+from policies.environment import RolesNow, RulingEnvironment
 from policies.ids import new_id
 from policies.keys.signing import SigningKeys
 from policies.tokens.claims import DEVELOPMENT_ISSUER
 from policies.tokens.issuers import TrustedIssuer
-from policies.tokens.verifier import Identity
+from policies.tokens.verifier import TokenVerifier
 from registry.cards.card import Family
 from registry.store import Registry, UnknownName
 
 
-def issuers(settings: Settings) -> list[str]:
+def issuers_of_people(settings: Settings) -> list[str]:
     """Who vouches for people."""
     known = [issuer.issuer for issuer in settings.identity.issuers]
-    return [*known, DEVELOPMENT_ISSUER] if settings.development else known
+    return [*known, DEVELOPMENT_ISSUER] if settings.is_development else known
 
 
 def scopes_supported(settings: Settings) -> list[str]:
@@ -41,47 +41,47 @@ def scopes_supported(settings: Settings) -> list[str]:
     return sorted(frozenset.intersection(*maps)) if maps else []
 
 
-def limits(settings: Settings) -> Limits:
+def build_limits(settings: Settings) -> CallLimits:
     """How much may be asked for."""
-    return Limits([Limit(**seed.model_dump()) for seed in settings.limits.per], time.monotonic, time.time)
+    return CallLimits([Limit(**seed.model_dump()) for seed in settings.limits.per], time.monotonic, time.time)
 
 
-def identity(settings: Settings, keys: SigningKeys, egress: Egress) -> Identity:
+def build_token_verifier(settings: Settings, keys: SigningKeys, egress: Egress) -> TokenVerifier:
     """Whom tokens are believed from."""
-    trusted = [_trusted(issuer) for issuer in settings.identity.issuers]
-    return Identity(settings.public_url, keys, trusted, egress.fetch, settings.development)
+    trusted = [_trusted_issuer(issuer) for issuer in settings.identity.issuers]
+    return TokenVerifier(settings.public_url, keys, trusted, egress.fetch, settings.is_development)
 
 
-def _trusted(given: Issuer) -> TrustedIssuer:
+def _trusted_issuer(issuer: IssuerSettings) -> TrustedIssuer:
     """A provider as the settings describe it."""
-    scope_map = {scope: Permissions.of(texts) for scope, texts in (given.scope_map or {}).items()}
+    scope_map = {scope: Permissions.parse(texts) for scope, texts in (issuer.scope_map or {}).items()}
     return TrustedIssuer(
-        issuer=given.issuer,
-        jwks_url=given.jwks_url,
-        audience=given.audience,
-        other_audiences=tuple(given.other_audiences),
-        algorithms=tuple(given.algorithms),
-        typ=given.typ,
-        token_life=given.token_life,
-        subject_claim=given.subject_claim,
-        roles_claims=(given.roles_claim,) if isinstance(given.roles_claim, str) else tuple(given.roles_claim),
-        default_roles=tuple(given.default_roles),
-        tenant_claim=given.tenant_claim,
-        tenants=tuple(given.tenants),
-        scopes=given.scopes,
-        scope_map=scope_map if given.scope_map is not None else None,
-        id_jag=given.id_jag,
+        issuer=issuer.issuer,
+        jwks_url=issuer.jwks_url,
+        audience=issuer.audience,
+        other_audiences=tuple(issuer.other_audiences),
+        algorithms=tuple(issuer.algorithms),
+        typ=issuer.typ,
+        token_life=issuer.token_life,
+        subject_claim=issuer.subject_claim,
+        roles_claims=(issuer.roles_claim,) if isinstance(issuer.roles_claim, str) else tuple(issuer.roles_claim),
+        default_roles=tuple(issuer.default_roles),
+        tenant_claim=issuer.tenant_claim,
+        tenants=tuple(issuer.tenants),
+        scopes=issuer.scopes,
+        scope_map=scope_map if issuer.scope_map is not None else None,
+        id_jag=issuer.id_jag,
     )
 
 
-def known_tools(registry: Registry) -> Tools:
+def tools_reader(registry: Registry) -> ToolSource:
     """The tools of every tenant, as they are now: what policies can speak of."""
 
-    def tools() -> Iterator[KnownTool]:
+    def read_tools() -> Iterator[KnownTool]:
         for tenant in registry.tenants():
-            yield from tools_of(registry.list(tenant, Family.SERVER))
+            yield from known_tools_of(registry.list(tenant, Family.SERVER))
 
-    return tools
+    return read_tools
 
 
 def known_schema(registry: Registry) -> SchemaOf:
@@ -99,7 +99,7 @@ def known_schema(registry: Registry) -> SchemaOf:
     return schema_of
 
 
-def roles_now(settings: Settings) -> RolesNow:
+def current_roles_reader(settings: Settings) -> RolesNow:
     """Of development users from the settings, of others as their issuer vouched."""
 
     def now(issuer: str, subject: str, vouched: Sequence[str]) -> tuple[str, ...]:
@@ -108,32 +108,32 @@ def roles_now(settings: Settings) -> RolesNow:
     return now
 
 
-def in_person(authority: Authority, ledger: Ledger) -> InPerson:
+def build_in_person_check(authority: Authority, authorizer: CallAuthorizer) -> RequireInPerson:
     """The check of acts that need no right but are the person's own, such as giving up an account: no agent does them."""
 
     async def check(caller: Caller, act: Act) -> None:
-        denial = authority.deny_delegated(caller, Request(act, caller.principal.tenant))
+        denial = authority.deny_delegated_administration(caller, RulingRequest(act, caller.principal.tenant))
         if denial is not None:
-            raise await ledger.refusal(caller, denial)
+            raise await authorizer.record_refusal(caller, denial)
 
     return check
 
 
-def surroundings(settings: Settings, registry: Registry, fresh: Callable[[], bool], kills: Kills) -> Surroundings:
+def build_environment(settings: Settings, registry: Registry, is_fresh: Callable[[], bool], kills: Kills) -> RulingEnvironment:
     """What rights depend on beside the policies: roles and ceilings as they are now."""
 
     def ceiling_now(tenant: str, agent: str) -> Permissions | None:
-        ceiling = registry.ceiling(tenant, agent)
-        return None if ceiling is None else ceiling_of(ceiling)
+        ceiling = registry.active_ceiling_of(tenant, agent)
+        return None if ceiling is None else parse_ceiling(ceiling)
 
-    return Surroundings(
-        roles_now=roles_now(settings),
+    return RulingEnvironment(
+        roles_now=current_roles_reader(settings),
         ceiling_now=ceiling_now,
-        role_permissions={role: Permissions.of(texts) for role, texts in settings.roles.items()},
+        role_permissions={role: Permissions.parse(texts) for role, texts in settings.roles.items()},
         new_id=new_id,
         now=time.time,
-        fresh=fresh,
-        clearance_now=registry.clearance,
+        is_fresh=is_fresh,
+        clearance_now=registry.clearance_of,
         kills=kills,
         task_ttl=settings.identity.task_ttl,
     )

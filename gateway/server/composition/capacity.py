@@ -4,9 +4,9 @@ import time
 
 import structlog
 
-from adapters.sandbox.calculation import KIND as SANDBOX
+from adapters.sandbox.calculation import SANDBOX_KIND as SANDBOX
 from gateway.calls.limits import open_files
-from gateway.calls.limits.limits import Limits
+from gateway.calls.limits.limits import CallLimits
 from gateway.calls.limits.slots import SlotLimits, Slots
 from gateway.server.composition import sandbox as calculations
 from gateway.server.settings import Settings
@@ -17,16 +17,16 @@ from policies.authority import Authority
 log = structlog.get_logger()
 
 
-def slots(settings: Settings, limits: Limits, authority: Authority) -> Slots:
+def build_slots(settings: Settings, limits: CallLimits, authority: Authority) -> Slots:
     """The slots of turns and calls, whose refusals are reported as those by limits are."""
-    calls = _calls(settings)
-    sizes = SlotLimits(calls, min(settings.limits.calls_per_upstream, calls), seconds=settings.limits.queue_seconds)
-    return Slots(sizes, time.monotonic, {SANDBOX: calculations.workers()}, authority.sees, limits.report)
+    calls = _calls_max(settings)
+    sizes = SlotLimits(calls, min(settings.limits.calls_per_upstream, calls), wait_seconds=settings.limits.queue_seconds)
+    return Slots(sizes, time.monotonic, {SANDBOX: calculations.worker_count()}, authority.can_see, limits.report_refusal)
 
 
-def connections(settings: Settings) -> int:
+def connections_max(settings: Settings) -> int:
     """A bound behind all others: two for each call, and one for each task that waits and is watched."""
-    return 2 * _calls(settings) + WATCHED_MAX
+    return 2 * _calls_max(settings) + WATCHED_MAX
 
 
 def client_limits(settings: Settings) -> ClientLimits:
@@ -38,12 +38,12 @@ def client_limits(settings: Settings) -> ClientLimits:
         body_seconds=server.body_timeout,
         idle_seconds=server.idle_timeout,
         send_seconds=server.send_timeout,
-        connections=min(server.max_connections, open_files.raised().connections),
+        connections=min(server.max_connections, open_files.raise_limit().connections),
     )
 
 
-def _calls(settings: Settings) -> int:
-    room = open_files.raised()
-    if room.calls < settings.limits.calls:
-        log.warning("open_files_few", limit=room.limit, calls=room.calls)
-    return min(settings.limits.calls, room.calls)
+def _calls_max(settings: Settings) -> int:
+    room = open_files.raise_limit()
+    if room.calls_max < settings.limits.calls:
+        log.warning("open_files_few", limit=room.limit, calls=room.calls_max)
+    return min(settings.limits.calls, room.calls_max)

@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.server.composition.process import Gateway
 from registry.cards.card import Registration, Skill
-from registry.cards.republish import republished, signed_for_both, union
+from registry.cards.republish import add_a2a_03_members, publish_card, signed_for_both
 
 
 class PublishedCards:
@@ -18,11 +18,11 @@ class PublishedCards:
 
     def newer(self, found: Registration, offered: Callable[[Skill], bool] | None = None) -> dict[str, Any]:
         """In A2A 1.0, with all of its skills or those `offered`."""
-        return republished(found, self._url, self._keys, offered, self._grpc)
+        return publish_card(found, self._url, self._keys, offered, self._grpc)
 
     def united(self, found: Registration, card: Mapping[str, Any]) -> dict[str, Any]:
         """In A2A 1.0 and 0.3. `card`: in 1.0."""
-        return union(found, card, self._url, self._keys)
+        return add_a2a_03_members(found, card, self._url, self._keys)
 
     def extended(self, found: Registration, offered: Callable[[Skill], bool]) -> dict[str, Any]:
         """In A2A 1.0 for one caller, signed for callers of 0.3 too."""

@@ -3,7 +3,7 @@
 import gc
 
 
-def settle() -> None:
+def freeze_startup_objects() -> None:
     """What start-up made stays: the collector need not look at it again, and looks less often at what requests leave behind."""
     gc.collect()
     gc.freeze()

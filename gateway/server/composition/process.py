@@ -8,74 +8,74 @@ from typing import Any
 
 import structlog
 
-from adapters.a2a_client.push_wakeups import Doorbells
+from adapters.a2a_client.push_wakeups import PushWakeups
 from adapters.upstream.egress import Egress
-from adapters.upstream.host_names import SystemNames
-from gateway.calls.authorizer import Ledger
+from adapters.upstream.host_names import SystemResolver
+from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.broker import Broker
-from gateway.calls.consent.account_connections import Connections
+from gateway.calls.consent.account_connections import AccountConnections
 from gateway.calls.consent.approval_votes import Approvals
 from gateway.calls.limits import open_files
-from gateway.calls.limits.budgets import SECONDS as BUDGET_SECONDS
+from gateway.calls.limits.budgets import ROUND_SECONDS as BUDGET_SECONDS
 from gateway.calls.limits.budgets import Budgets
-from gateway.calls.limits.open_streams import Places
-from gateway.calls.outgoing.telemetry import UpstreamCalls
-from gateway.calls.outgoing.upstreams import Outside
-from gateway.calls.resumption.approved import Resuming
-from gateway.calls.resumption.consented import Consented
+from gateway.calls.limits.open_streams import OpenStreams
+from gateway.calls.outgoing.telemetry import CallTelemetry
+from gateway.calls.outgoing.upstreams import Upstreams
+from gateway.calls.resumption.approved import ApprovedTaskResumer
+from gateway.calls.resumption.consented import ConsentedTaskResumer
 from gateway.calls.resumption.takeover import Takeover
 from gateway.calls.revocation.expired_grants import SWEEP_SECONDS as GRANTS_SECONDS
-from gateway.calls.revocation.expired_grants import OldGrants
-from gateway.calls.revocation.kill_switch import Archive, Killing
-from gateway.calls.revocation.running import LOOK_SECONDS as HALT_SECONDS
+from gateway.calls.revocation.expired_grants import ExpiredGrants
+from gateway.calls.revocation.kill_switch import KillStorage, KillSwitch
+from gateway.calls.revocation.running import POLL_SECONDS as HALT_SECONDS
 from gateway.calls.revocation.spool import SPOOL_SECONDS, Spool
 from gateway.calls.targets.front_door import FrontDoor
 from gateway.ingress.http.asgi import Receive, Scope, Send
-from gateway.ingress.http.empty_lists import EmptyLists
-from gateway.ingress.http.errors import REASONS
-from gateway.ingress.http.rejected_credentials import Refusals
+from gateway.ingress.http.empty_lists import EmptyListReasons
+from gateway.ingress.http.errors import REASON_IDS
+from gateway.ingress.http.rejected_credentials import RejectedCredentialLog
 from gateway.registration.onboarding import Onboarding
-from gateway.registration.refresh import ASKED_SECONDS, ROUND_SECONDS, Refresh
+from gateway.registration.refresh import REQUESTED_ROUND_SECONDS, ROUND_SECONDS, EntryRefresher
 from gateway.server.composition import authorization as rights
 from gateway.server.composition import capacity, tracing, upstreams
 from gateway.server.composition import sandbox as calculations
-from gateway.server.composition.gc_freeze import settle
+from gateway.server.composition.gc_freeze import freeze_startup_objects
 from gateway.server.composition.storage import open_storage
-from gateway.server.configured import AGAIN_SECONDS, Planting, seeds_of
+from gateway.server.configured import RETRY_SECONDS, ConfiguredEntries, build_configured_entries
 from gateway.server.drain import Drain, DrainTimes, take_steps
-from gateway.server.periodic import Pulse
-from gateway.server.reload import LOOK_SECONDS, KeyReload, PolicyReload
+from gateway.server.periodic import PeriodicTasks
+from gateway.server.reload import RELOAD_POLL_SECONDS, KeyReload, PolicyReload
 from gateway.server.settings import Settings, upstream_headers
-from gateway.storage.database import bump
+from gateway.storage.database import raise_epoch
 from gateway.storage.database_start import cause_of
-from gateway.storage.files.data_folder import absent
-from gateway.storage.mailbox import Mailbox
-from gateway.storage.processes import Presence
-from gateway.tasks.log import POLL_SECONDS, TaskLog, is_over
+from gateway.storage.files.data_folder import missing_files
+from gateway.storage.mailbox import ProcessMailbox
+from gateway.storage.processes import ProcessRegistry
+from gateway.tasks.log import POLL_SECONDS, TaskLog, has_ended
 from gateway.tasks.turns.journal import TurnLimits
-from gateway.tasks.turns.store import Memory
-from gateway.tasks.webhooks.configs import Push
-from gateway.tasks.webhooks.delivery import POST_SECONDS, Postman, Seal
+from gateway.tasks.turns.store import TaskStores
+from gateway.tasks.webhooks.configs import WebhookConfigs
+from gateway.tasks.webhooks.delivery import DELIVERY_ROUND_SECONDS, WebhookDelivery, WebhookSigner
 from gateway.tasks.webhooks.outbox import Outbox
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.spans import current_trace_id
 from gateway.telemetry.worker_figures import WorkerFigures
 from policies.audit.heads import HeadsFile
-from policies.audit.log import Audit
-from policies.authority import Authority, Request
-from policies.callers import Caller, Callers
+from policies.audit.log import AuditLog
+from policies.authority import Authority, RulingRequest
+from policies.callers import Caller, CallerResolver
 from policies.cedar.engine import PolicyEngine
 from policies.delegation.grants import Grants
 from policies.delegation.kills import Kills
 from policies.delegation.rulings import Act, Grant
 from policies.ids import new_id, now_us
-from policies.tokens.hop_tokens import HopTokens, Minting
+from policies.tokens.hop_tokens import HopTokens, MintingParameters
 from policies.vault.store import DatabaseVault
-from registry.drift.renewal import Renewal
+from registry.drift.renewal import DriftApproval
 from registry.health.checks import Probes
-from registry.search import Search
-from registry.seeds import Seeds
+from registry.search import AgentSearch
+from registry.seeds import ConfiguredEntryRegistrar
 from registry.store import Registry
 
 log = structlog.get_logger()
@@ -92,118 +92,126 @@ class Gateway:
     def __init__(self, settings: Settings, worker: WorkerFigures | None = None) -> None:
         self.settings = settings
         self._worker = worker
-        self._absent = absent(settings.home, settings.database_url)
-        logs.configure(settings.telemetry.log_level, current_trace_id)
+        self._missing_at_start = missing_files(settings.home, settings.database_url)
+        logs.configure_logging(settings.telemetry.log_level, current_trace_id)
         self.tracer = tracing.tracer(settings)
-        self.opening: list[Callable[[], Coroutine[Any, Any, None]]] = []
-        self.closing: list[Callable[[], Coroutine[Any, Any, None]]] = []  # doors, before the turns end
-        self.parting: list[Callable[[], Coroutine[Any, Any, None]]] = []  # from agents, after them
-        self.metrics = Metrics(REASONS | {"bad-envelope", "unknown-session", "canceled"}, worker)
-        self.refusals = Refusals(time.monotonic)
-        self.empty_lists = EmptyLists(settings.roles.keys(), self.refusals.note_empty)
-        self.places = Places(all=open_files.raised().streams)
+        self.on_start: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self.on_stop_before_turns: list[Callable[[], Coroutine[Any, Any, None]]] = []  # doors, before the turns end
+        self.on_stop_after_turns: list[Callable[[], Coroutine[Any, Any, None]]] = []  # from agents, after them
+        self.metrics = Metrics(REASON_IDS | {"bad-envelope", "unknown-session", "canceled"}, worker)
+        self.rejected_credentials = RejectedCredentialLog(time.monotonic)
+        self.empty_lists = EmptyListReasons(settings.roles.keys(), self.rejected_credentials.log_empty_list)
+        self.open_streams = OpenStreams(total_max=open_files.raise_limit().streams_max)
         self.process = new_id("p")
         storage = open_storage(settings, self.process)
         self.keys, self.database, self._locks = storage.keys, storage.database, storage.locks
-        self.audit = Audit(new_id("a"), now_us)
+        self.audit = AuditLog(new_id("a"), now_us)
         self.database.enlist(self.audit)
-        self.egress = Egress(settings.allowed_targets, connections=(capacity.connections(settings), 0))
-        self.registry = Registry(self.database, lambda batch: bump(batch, "registry"), new_id, now_us, self.audit.append)
-        tools, schema_of = rights.known_tools(self.registry), rights.known_schema(self.registry)
+        self.egress = Egress(settings.allowed_targets, connections=(capacity.connections_max(settings), 0))
+        self.registry = Registry(self.database, lambda batch: raise_epoch(batch, "registry"), new_id, now_us, self.audit.record)
+        tools, schema_of = rights.tools_reader(self.registry), rights.known_schema(self.registry)
         self.engine = PolicyEngine(settings.roles, Path(settings.policies) if settings.policies else None, tools, schema_of=schema_of)
-        self.identity = rights.identity(settings, self.keys, self.egress)
-        self._make_rights(settings)
-        self.envelope = upstreams.envelope(settings)
-        self.registry.sealing = self.envelope
-        self.mailbox = Mailbox(self.database, now_us)
+        self.token_verifier = rights.build_token_verifier(settings, self.keys, self.egress)
+        self._build_authority(settings)
+        self.envelope = upstreams.build_envelope(settings)
+        self.registry.settings_cipher = self.envelope
+        self.mailbox = ProcessMailbox(self.database, now_us)
         self.vault = DatabaseVault(self.database, self.envelope, now_us)
-        self.connections = Connections(self.database, self.envelope, settings.public_url, now_us, self.audit.append)
-        self.own_client = upstreams.own_client(settings, self.keys)
-        self.oauth = upstreams.oauth(self.egress, self.own_client, self.vault, self.connections)
-        self.tools = upstreams.mcp_tools(settings, self.egress, self.oauth)
-        self.isolation = calculations.furnish(settings, self.registry, self.tools)
-        self.doorbells = Doorbells(settings.public_url)
-        self.catalog = upstreams.catalog(settings, self.egress, self.parting, (self.doorbells, self.tools, self.oauth))
-        self.onboarding = Onboarding(self.registry, upstreams.sources(settings, self.egress, self.tools, self.catalog), self.catalog.kinds)
-        self.renewal = Renewal(self.database, self.registry)
-        self.refresh = Refresh(self.registry, self.onboarding, self.renewal, probes := Probes(self.database, now_us))
-        self.search = Search(self.database, self.registry)
-        seeds = Seeds(self.registry, self.renewal, self.onboarding.survey, probes)
-        self.planting = Planting(seeds, seeds_of(settings.agents, settings.servers, settings.virtual))
-        self.greeting: Callable[[], None] | None = None
-        self.memory = self._memory()
-        self.webhook_egress = Egress(settings.allowed_targets, lookup=SystemNames(threads=WEBHOOK_LOOKUPS, queue=WEBHOOK_LOOKUPS))
-        self.push = Push(self.database, self.webhook_egress.vet, new_id, now_us, self.envelope)
+        self.account_connections = AccountConnections(self.database, self.envelope, settings.public_url, now_us, self.audit.record)
+        self.own_client = upstreams.build_own_client(settings, self.keys)
+        self.oauth = upstreams.build_oauth(self.egress, self.own_client, self.vault, self.account_connections)
+        self.tools = upstreams.build_mcp_tools(settings, self.egress, self.oauth)
+        self.isolation = calculations.build_sandbox(settings, self.registry, self.tools)
+        self.push_wakeups = PushWakeups(settings.public_url)
+        self.catalog = upstreams.catalog(settings, self.egress, self.on_stop_after_turns, (self.push_wakeups, self.tools, self.oauth))
+        self.onboarding = Onboarding(
+            self.registry, upstreams.build_sources(settings, self.egress, self.tools, self.catalog), self.catalog.kinds
+        )
+        self.drift_approval = DriftApproval(self.database, self.registry)
+        self.entry_refresher = EntryRefresher(self.registry, self.onboarding, self.drift_approval, probes := Probes(self.database, now_us))
+        self.search = AgentSearch(self.database, self.registry)
+        seeds = ConfiguredEntryRegistrar(self.registry, self.drift_approval, self.onboarding.candidate_from_config, probes)
+        self.configured_entries = ConfiguredEntries(seeds, build_configured_entries(settings.agents, settings.servers, settings.virtual))
+        self.on_started: Callable[[], None] | None = None
+        self.stores = self._build_stores()
+        self.webhook_egress = Egress(settings.allowed_targets, lookup=SystemResolver(threads=WEBHOOK_LOOKUPS, queue=WEBHOOK_LOOKUPS))
+        self.webhook_configs = WebhookConfigs(self.database, self.webhook_egress.vet, new_id, now_us, self.envelope)
         self.outbox = Outbox(self.database, new_id, now_us, self.envelope)
-        self.postman = Postman(self.outbox, self.memory.tasks, self.webhook_egress, Seal(self.keys, settings.public_url, time.time))
-        self.limits = rights.limits(settings)
-        self.slots = capacity.slots(settings, self.limits, self.authority)
+        self.webhook_delivery = WebhookDelivery(
+            self.outbox, self.stores.tasks, self.webhook_egress, WebhookSigner(self.keys, settings.public_url, time.time)
+        )
+        self.limits = rights.build_limits(settings)
+        self.slots = capacity.build_slots(settings, self.limits, self.authority)
         self.budgets = Budgets(self.database, self.audit, self.limits, now_us)
-        outside = self.outside = self._outside()
-        self.ledger = Ledger(self.authority, self.tokens, self.memory, outside, self.spool)
-        self.front_door = FrontDoor(self.registry, self.database, self.authority.may)
+        outside = self.upstreams = self._build_upstreams()
+        self.authorizer = CallAuthorizer(self.authority, self.hop_tokens, self.stores, outside, self.spool)
+        self.front_door = FrontDoor(self.registry, self.database, self.authority.could_allow)
         self.broker = _broker(self, outside)
-        self.drain = Drain(DrainTimes(settings.server.drain, settings.server.drain_delay), self.broker.running)
-        self.killing = self._killing()
-        self._ask_people(outside)
-        self.presence = Presence(self.database, self.process, now_us)
-        self.pulse = Pulse(self.database, self.audit, self._heads(), self.presence)
+        self.drain = Drain(DrainTimes(settings.server.drain, settings.server.drain_delay), self.broker.turn_runner)
+        self.kill_switch = self._build_kill_switch()
+        self._build_resumers(outside)
+        self.processes = ProcessRegistry(self.database, self.process, now_us)
+        self.periodic_tasks = PeriodicTasks(self.database, self.audit, self._open_heads(), self.processes)
 
-    def _make_rights(self, settings: Settings) -> None:
+    def _build_authority(self, settings: Settings) -> None:
         """Who may what, and what was taken back of it."""
         self.kills = Kills(self.database)
-        self.metrics.gauge("kills", "Agents, servers and people that operators have stopped.", lambda: len(self.kills), "livemax")
-        self.grants = Grants(self.database, time.time, is_over, self.kills)
+        self.metrics.add_gauge("kills", "Agents, servers and people that operators have stopped.", lambda: len(self.kills), "livemax")
+        self.grants = Grants(self.database, time.time, has_ended, self.kills)
         self.spool = Spool(settings.home, self.audit, self.grants, self.kills)
-        around = rights.surroundings(settings, self.registry, lambda: self.database.fresh, self.kills)
-        self.callers = Callers(self.identity, self.grants, around)
+        around = rights.build_environment(settings, self.registry, lambda: self.database.is_fresh, self.kills)
+        self.caller_resolver = CallerResolver(self.token_verifier, self.grants, around)
         self.authority = Authority(self.engine, around)
-        self.policies = PolicyReload(self.database, self.engine, self.audit, self.authority.forget, lambda: self.registry.generation)
+        self.policy_reload = PolicyReload(
+            self.database, self.engine, self.audit, self.authority.invalidate, lambda: self.registry.generation
+        )
         running = rights.running_tasks(self.database)
-        self.minting = Minting(settings.public_url, settings.identity.hop_ttl, new_id, time.time, around.ceiling_now, running)
-        self.tokens = HopTokens(self.keys, self.identity, self.grants, self.minting)
+        self.minting = MintingParameters(settings.public_url, settings.identity.hop_ttl, new_id, time.time, around.ceiling_now, running)
+        self.hop_tokens = HopTokens(self.keys, self.token_verifier, self.grants, self.minting)
 
-    def _killing(self) -> Killing:
-        archive = Archive(self.database, self.audit, self.spool, new_id, now_us)
-        return Killing(archive, self.kills, self.broker.halt, self.registry, rights.issuers(self.settings))
+    def _build_kill_switch(self) -> KillSwitch:
+        archive = KillStorage(self.database, self.audit, self.spool, new_id, now_us)
+        return KillSwitch(archive, self.kills, self.broker.stopper, self.registry, rights.issuers_of_people(self.settings))
 
-    def _memory(self) -> Memory:
+    def _build_stores(self) -> TaskStores:
         tasks = TaskLog(self.database, now_us, self.process)
         limits = TurnLimits(self.settings.limits.turn_events, self.settings.limits.turn_bytes)
-        return Memory(self.database, self.audit, self.grants, tasks, new_id, now_us, limits)
+        return TaskStores(self.database, self.audit, self.grants, tasks, new_id, now_us, limits)
 
-    def _ask_people(self, outside: Outside) -> None:
+    def _build_resumers(self, upstreams: Upstreams) -> None:
         """How people decide, and what goes on when they have, or when another process is gone."""
         self.approvals = Approvals(self.database, self.audit, now_us)
-        self.takeover = Takeover(self.broker, self.ledger, self.authority, self.callers, memory=self.memory, outside=outside)
-        self.resuming = Resuming(self.broker, self.ledger, self.callers, self.memory, outside)
-        self.consented = Consented(self.broker, self.ledger, self.callers, self.memory, outside)
+        self.takeover = Takeover(
+            self.broker, self.authorizer, self.authority, self.caller_resolver, stores=self.stores, upstreams=upstreams
+        )
+        self.approved_task_resumer = ApprovedTaskResumer(self.broker, self.authorizer, self.caller_resolver, self.stores, upstreams)
+        self.consented_task_resumer = ConsentedTaskResumer(self.broker, self.authorizer, self.caller_resolver, self.stores, upstreams)
 
-    def _heads(self) -> HeadsFile:
+    def _open_heads(self) -> HeadsFile:
         heads = HeadsFile(self.settings.home / "audit.heads", self.keys, now_us)
         heads.compact()
         return heads
 
-    def _outside(self) -> Outside:
-        _gauge(self)
+    def _build_upstreams(self) -> Upstreams:
+        _add_gauges(self)
         limits, credentials = self.settings.limits, lambda target: upstream_headers(target.upstream)
-        seconds, idle, absences = (limits.agent_timeout, limits.tool_timeout), limits.agent_idle_timeout, self.refresh.absences
-        return Outside(self.catalog, self.tools, credentials, *seconds, self.limits, self.slots, absences, idle_timeout=idle)
+        seconds, idle, absences = (limits.agent_timeout, limits.tool_timeout), limits.agent_idle_timeout, self.entry_refresher.absences
+        return Upstreams(self.catalog, self.tools, credentials, *seconds, self.limits, self.slots, absences, idle_timeout=idle)
 
     @property
-    def made(self) -> dict[str, str]:
+    def created_files(self) -> dict[str, str]:
         """What this start made that was not there: where each is. Secrets are in some of it, and never here."""
-        return {what: str(path) for what, path in self._absent.items() if path.exists()}
+        return {what: str(path) for what, path in self._missing_at_start.items() if path.exists()}
 
-    async def keep(self, record: Mapping[str, object]) -> None:
-        await self.database.write(lambda batch: self.audit.append(batch, record))
+    async def record_audit(self, record: Mapping[str, object]) -> None:
+        await self.database.write(lambda batch: self.audit.record(batch, record))
 
     async def _write_gauges(self) -> None:
         self.metrics.write_gauges()
 
-    async def allowed(self, caller: Caller, act: Act, task_id: str = "") -> Grant:
+    async def authorize(self, caller: Caller, act: Act, task_id: str = "") -> Grant:
         """The Grant for an act of administration, kept, with the task that it is about; raises Refused."""
-        return await self.ledger.kept(caller, Request(act, caller.principal.tenant, task_id=task_id))
+        return await self.authorizer.authorize(caller, RulingRequest(act, caller.principal.tenant, task_id=task_id))
 
     async def lifespan(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI lifespan: start before the first request, stop after the last."""
@@ -217,11 +225,11 @@ class Gateway:
                 log.exception("start_failed")
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
-        settle()
+        freeze_startup_objects()
         self.drain.take_signals()
         await send({"type": "lifespan.startup.complete"})
-        if self.greeting is not None:
-            self.greeting()
+        if self.on_started is not None:
+            self.on_started()
         await receive()
         await self.stop()
         await send({"type": "lifespan.shutdown.complete"})
@@ -229,75 +237,81 @@ class Gateway:
     async def start(self) -> None:
         """Opens the database, the audit chain and the loops."""
         self.database.start()
-        await self.database.refresh()
+        await self.database.refresh_epochs()
         await self.registry.reload()
-        await self.search.mend()
+        await self.search.index_missing()
         await self.kills.reload()
-        await self.database.write(lambda batch: self.audit.open(batch.connection, batch))
+        await self.database.write(lambda batch: self.audit.begin_chain(batch.connection, batch))
         for name in ("registry", "grants", "policies"):
-            self.database.watch(name, self.authority.forget)
-            self.database.watch(name, self.callers.forget)
-        self.database.watch("grants", self.broker.halt.revoked)
+            self.database.watch(name, self.authority.invalidate)
+            self.database.watch(name, self.caller_resolver.invalidate)
+        self.database.watch("grants", self.broker.stopper.on_revocation)
         self.database.watch("kills", self.kills.reload)
-        self.database.watch("policies", self.policies.take_up)
-        self.database.watch("keys", self.identity.clear)
+        self.database.watch("policies", self.policy_reload.reload)
+        self.database.watch("keys", self.token_verifier.invalidate)
         self.database.watch("registry", self.registry.reload)
-        await self.pulse.begin(self.drain.until_begun(self.takeover.round))
-        self.pulse.repeat(LOOK_SECONDS, self.policies.look)
-        self.pulse.repeat(LOOK_SECONDS, KeyReload(self.database, self.keys).look)
-        await self.budgets.round()
-        self.pulse.repeat(BUDGET_SECONDS, self.budgets.round)
-        self.pulse.repeat(SWEEP_SECONDS, self.outside.sweep)
-        self.pulse.repeat(SWEEP_SECONDS, self.places.sweep)
-        self.pulse.repeat(HALT_SECONDS, lambda: self.broker.halt.look(self.kills))
-        self.pulse.repeat(SWEEP_SECONDS, self.tools.sweep)
-        self.pulse.repeat(SWEEP_SECONDS, self.approvals.sweep)
-        self.pulse.repeat(RESUME_SECONDS, self.drain.until_begun(self.resuming.round))
-        self.pulse.repeat(RESUME_SECONDS, self.drain.until_begun(self.consented.round))
-        self.pulse.repeat(SWEEP_SECONDS, self.connections.sweep)
-        self.pulse.repeat(GRANTS_SECONDS, OldGrants(self.database, now_us).sweep)
-        self.pulse.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
-        if not self.database.sqlite:
-            self.pulse.repeat(POLL_SECONDS, self.memory.tasks.look)
-        await self.planting.begin()
-        self.pulse.repeat(AGAIN_SECONDS, self.planting.round)
-        self.pulse.repeat(ROUND_SECONDS, self.refresh.round)
-        self.pulse.repeat(ASKED_SECONDS, self.refresh.look_at_asked)
-        self.pulse.repeat(POST_SECONDS, self.postman.round)
-        self.pulse.repeat(SPOOL_SECONDS, lambda: self.spool.drain(self.database))
+        await self.periodic_tasks.start(self.drain.until_begun(self.takeover.run_once))
+        self.periodic_tasks.repeat(RELOAD_POLL_SECONDS, self.policy_reload.poll)
+        self.periodic_tasks.repeat(RELOAD_POLL_SECONDS, KeyReload(self.database, self.keys).poll)
+        await self.budgets.run_once()
+        self.periodic_tasks.repeat(BUDGET_SECONDS, self.budgets.run_once)
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.upstreams.sweep)
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.open_streams.sweep)
+        self.periodic_tasks.repeat(HALT_SECONDS, lambda: self.broker.stopper.poll(self.kills))
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.tools.sweep)
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.approvals.sweep)
+        self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.approved_task_resumer.run_once))
+        self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.consented_task_resumer.run_once))
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.account_connections.sweep)
+        self.periodic_tasks.repeat(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
+        self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
+        if not self.database.is_sqlite:
+            self.periodic_tasks.repeat(POLL_SECONDS, self.stores.tasks.poll_other_processes)
+        await self.configured_entries.start()
+        self.periodic_tasks.repeat(RETRY_SECONDS, self.configured_entries.run_once)
+        self.periodic_tasks.repeat(ROUND_SECONDS, self.entry_refresher.run_once)
+        self.periodic_tasks.repeat(REQUESTED_ROUND_SECONDS, self.entry_refresher.refresh_requested)
+        self.periodic_tasks.repeat(DELIVERY_ROUND_SECONDS, self.webhook_delivery.run_once)
+        self.periodic_tasks.repeat(SPOOL_SECONDS, lambda: self.spool.drain(self.database))
         if self._worker is not None:
-            self.pulse.repeat(GAUGES_SECONDS, self._write_gauges)
-        self._opened = [asyncio.create_task(each()) for each in self.opening]  # nobody waits until they are ready
+            self.periodic_tasks.repeat(GAUGES_SECONDS, self._write_gauges)
+        self._start_tasks = [asyncio.create_task(each()) for each in self.on_start]  # nobody waits until they are ready
 
     async def stop(self) -> None:
         """Lets turns under way end within the grace of a drain, keeps what is left, and lets go of everything, though a step fails."""
-        await take_steps(*self._opened)
+        await take_steps(*self._start_tasks)
         await take_steps(self.drain.finish())
-        await take_steps(*(close() for close in self.closing))
+        await take_steps(*(close() for close in self.on_stop_before_turns))
         await take_steps(self.broker.close())
-        await take_steps(*(part() for part in self.parting))
-        upstreams_last = (self.postman.close, self.tools.close, self.webhook_egress.close, self.egress.close)
-        for close in (self.pulse.end, self.budgets.close, self.refresh.close, self.planting.close, *upstreams_last):
+        await take_steps(*(part() for part in self.on_stop_after_turns))
+        upstreams_last = (self.webhook_delivery.close, self.tools.close, self.webhook_egress.close, self.egress.close)
+        for close in (
+            self.periodic_tasks.stop,
+            self.budgets.close,
+            self.entry_refresher.close,
+            self.configured_entries.close,
+            *upstreams_last,
+        ):
             await take_steps(close())
         try:
             self.database.close()
         finally:
-            await take_steps(self.pulse.keep_last_head())
+            await take_steps(self.periodic_tasks.sign_and_log_head())
             if self.tracer is not None:
                 self.tracer.close()
             self._locks.close()
 
 
-def _broker(gateway: Gateway, outside: Outside) -> Broker:
-    calls = UpstreamCalls(gateway.metrics, gateway.tracer)
-    return Broker(gateway.registry, gateway.ledger, gateway.memory, outside, gateway.front_door, calls=calls)
+def _broker(gateway: Gateway, outside: Upstreams) -> Broker:
+    calls = CallTelemetry(gateway.metrics, gateway.tracer)
+    return Broker(gateway.registry, gateway.authorizer, gateway.stores, outside, gateway.front_door, calls=calls)
 
 
-def _gauge(gateway: Gateway) -> None:
+def _add_gauges(gateway: Gateway) -> None:
     """Figures that are read when an operator asks for them."""
     resilience, metrics = gateway.catalog.resilience, gateway.metrics
-    metrics.gauge("agent_retries", "Calls of agents that were tried again.", lambda: resilience.retries)
-    metrics.gauge("agents_ejected", "Endpoints of agents that are left alone for a while.", lambda: resilience.ejected)
-    metrics.gauge("streams", "Streams that are open now.", lambda: gateway.places.open)
-    metrics.gauge("calls_under_way", "Turns and calls that are under way.", lambda: gateway.broker.halt.under_way)
-    metrics.gauge("calls_waiting", "Turns and calls that wait for a slot.", lambda: gateway.slots.waiting)
+    metrics.add_gauge("agent_retries", "Calls of agents that were tried again.", lambda: resilience.retry_count)
+    metrics.add_gauge("agents_ejected", "Endpoints of agents that are left alone for a while.", lambda: resilience.ejected_count)
+    metrics.add_gauge("streams", "Streams that are open now.", lambda: gateway.open_streams.total_count)
+    metrics.add_gauge("calls_under_way", "Turns and calls that are under way.", lambda: gateway.broker.stopper.in_flight_count)
+    metrics.add_gauge("calls_waiting", "Turns and calls that wait for a slot.", lambda: gateway.slots.waiting_count)

@@ -9,8 +9,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.server.settings import Settings
 from gateway.storage.database import Database, engine_for
-from gateway.storage.database_start import DatabaseUnusable, Patience, place, reach, unusable
-from gateway.storage.files.data_folder import prepared
+from gateway.storage.database_start import DatabaseUnusable, DatabaseWait, describe_location, describe_unusable, wait_for_database
+from gateway.storage.files.data_folder import prepare_home
 from gateway.storage.files.database_file import lock_database_file, sqlite_path
 from gateway.storage.files.lost_records import refuse_lost_records
 from gateway.storage.migrations import HEAD
@@ -35,7 +35,7 @@ def open_storage(settings: Settings, process: str) -> Storage:
     """
     is_sqlite = sqlite_path(settings.database_url) is not None
     with ExitStack() as locks:
-        locks.enter_context(prepared(settings.home, settings.public_url, is_sqlite) or ExitStack())
+        locks.enter_context(prepare_home(settings.home, settings.public_url, is_sqlite) or ExitStack())
         keys = SigningKeys.open(settings.home)
         database = Database(engine_for(settings.database_url, process))
         try:
@@ -43,7 +43,7 @@ def open_storage(settings: Settings, process: str) -> Storage:
             locks.enter_context(_lock_file(settings) or ExitStack())
             _migrate(database)
         except SQLAlchemyError as error:
-            raise unusable(database.engine, error) from error
+            raise describe_unusable(database.engine, error) from error
         return Storage(keys, database, locks.pop_all())
 
 
@@ -51,7 +51,9 @@ def refuse_wrong_database(database: Database, settings: Settings, keys: SigningK
     """Raises DatabaseUnusable for a database that is away, lost its audit records or is newer than this version. Writes nothing."""
     file = sqlite_path(settings.database_url)
     if file is None:
-        reach(database.engine, Patience(settings.database.wait, lambda problem: log.warning("database_awaited", problem=problem)))
+        wait_for_database(
+            database.engine, DatabaseWait(settings.database.wait, lambda problem: log.warning("database_awaited", problem=problem))
+        )
     refuse_lost_records(database.engine, settings.home / "audit.heads", keys)
     if file is None or file.exists():
         check_revision(database)
@@ -62,10 +64,11 @@ def check_revision(database: Database) -> str:
     try:
         revision = database.revision()
     except SQLAlchemyError as error:
-        raise unusable(database.engine, error) from error
+        raise describe_unusable(database.engine, error) from error
     if revision > HEAD:
         raise DatabaseUnusable(
-            f"{place(database.engine)} is at revision {revision}, but this version of the gateway knows only revisions up to {HEAD}",
+            f"{describe_location(database.engine)} is at revision {revision}, "
+            f"but this version of the gateway knows only revisions up to {HEAD}",
             "start the version of the gateway that migrated it, or restore a backup from before that migration",
         )
     return revision

@@ -14,8 +14,8 @@ from uvicorn.server import ServerState
 from gateway.calls.limits.slots import Overloaded
 from gateway.ingress.http.asgi import HeadersTooLarge, Receive, RequestTooSlow, Scope, Send, respond
 from gateway.ingress.http.error_bodies import problem
-from gateway.ingress.http.errors import InvalidRequest, told
-from gateway.server.health import PATHS as HEALTH_PATHS
+from gateway.ingress.http.errors import InvalidRequest, describe
+from gateway.server.health import HEALTH_PATHS as HEALTH_PATHS
 from gateway.server.sockets.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, STATE, Connections, Unread
 
 PROBLEM = b"application/problem+json"
@@ -172,24 +172,24 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse(self, error: Exception) -> None:
         """Answers a request whose headers are not there yet, and closes the connection."""
         if self._is_answering():
-            self.drop(told(error).row.reason)
+            self.drop(describe(error).mapping.reason_id)
         else:
             self._answer(error)
 
     def _refuse_body(self, error: Exception) -> None:
         """Answers a request whose body is not all there, unless its answer has begun, and closes the connection."""
         if self.cycle.response_started or self.pipeline:
-            self.drop(told(error).row.reason)
+            self.drop(describe(error).mapping.reason_id)
         else:
             self.cycle.disconnected = True  # the application, which waits for the rest, answers nothing any more
             self.cycle.message_event.set()
             self._answer(error)
 
     def _answer(self, error: Exception) -> None:
-        said = told(error)
-        self._connections.count_drop(said.row.reason)
+        said = describe(error)
+        self._connections.count_drop(said.mapping.reason_id)
         body = msgspec.json.encode(problem(said))
-        status = HTTPStatus(said.row.status)
+        status = HTTPStatus(said.mapping.status)
         head = b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(head % (status, status.phrase.encode(), PROBLEM, len(body)) + body)
         self.transport.close()
@@ -229,6 +229,6 @@ class HttpProtocol(HttpToolsProtocol):
 
 async def refuse_for_want_of_room(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers a request on a connection above the bound, and closes it."""
-    said = told(Overloaded("The gateway has as many connections with requests under way as it takes.", ROOM_SECONDS))
+    said = describe(Overloaded("The gateway has as many connections with requests under way as it takes.", ROOM_SECONDS))
     headers = [(b"retry-after", str(said.retry_after).encode()), (b"connection", b"close")]
-    await respond(send, said.row.status, msgspec.json.encode(problem(said)), headers, PROBLEM)
+    await respond(send, said.mapping.status, msgspec.json.encode(problem(said)), headers, PROBLEM)

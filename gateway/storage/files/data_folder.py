@@ -8,9 +8,9 @@ from typing import IO
 
 import msgspec
 
-DATABASE = "interlock.db"
-OTHERS = 0o077
-OURS = (f"{DATABASE}*", "audit.*", "lock", "serving.json")  # beside the keys, which are read only where their mode is right
+DATABASE_FILE = "interlock.db"
+OTHERS_MODE = 0o077
+OWN_FILES = (f"{DATABASE_FILE}*", "audit.*", "lock", "serving.json")  # beside the keys, which are read only where their mode is right
 
 
 class HomeInUse(Exception):
@@ -19,11 +19,11 @@ class HomeInUse(Exception):
     todo = "stop the other one, or set INTERLOCK_HOME to another folder"
 
 
-class HomeOpen(OSError):
+class HomeWritableByOthers(OSError):
     """Others may write where the signing keys and the audit's heads are kept, and it is not ours to change."""
 
 
-def absent(home: Path, database_url: str) -> dict[str, Path]:
+def missing_files(home: Path, database_url: str) -> dict[str, Path]:
     """What a first start makes and is not there yet: where each will be. What the operator brings is made by nobody."""
     places = {"signing keys": home / "keys", "vault keys": home / "keys" / "vault", "audit heads": home / "audit.heads"}
     missing = {what: path.absolute() for what, path in places.items() if not path.exists()}
@@ -31,30 +31,30 @@ def absent(home: Path, database_url: str) -> dict[str, Path]:
     return missing | ({"database": Path(file)} if file != database_url and not Path(file).exists() else {})
 
 
-def prepared(home: Path, public_url: str, alone: bool) -> IO[str] | None:
+def prepare_home(home: Path, public_url: str, exclusive: bool) -> IO[str] | None:
     """The folder, which says where we serve; with `alone` locked for this process. Raises HomeInUse and HomeOpen."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _close(home)
-    lock = locked(home) if alone else None
+    _restrict_mode(home)
+    lock = lock_home(home) if exclusive else None
     (home / "serving.json").write_text(msgspec.json.encode({"url": public_url}).decode())
-    for path in (found for pattern in OURS for found in home.glob(pattern)):
-        if path.stat().st_mode & OTHERS and path.stat().st_uid == os.geteuid():
+    for path in (found for pattern in OWN_FILES for found in home.glob(pattern)):
+        if path.stat().st_mode & OTHERS_MODE and path.stat().st_uid == os.geteuid():
             path.chmod(0o600)
     return lock
 
 
-def _close(home: Path) -> None:
+def _restrict_mode(home: Path) -> None:
     """Takes away what others may do in a folder of ours. One that everybody shares, or that is another's and open to all, is refused."""
     found = home.stat()
-    if not found.st_mode & OTHERS:
+    if not found.st_mode & OTHERS_MODE:
         return
     if found.st_uid == os.geteuid() and not found.st_mode & stat.S_ISVTX:
         home.chmod(0o700)
     elif found.st_mode & stat.S_IWOTH:
-        raise HomeOpen(f"{home}: everybody may write there; give the gateway a folder of its own, of mode 0700")
+        raise HomeWritableByOthers(f"{home}: everybody may write there; give the gateway a folder of its own, of mode 0700")
 
 
-def locked(home: Path) -> IO[str]:
+def lock_home(home: Path) -> IO[str]:
     """For this process alone, until it is closed. Raises HomeInUse."""
     lock = (home / "lock").open("w")
     try:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL, make_url
 
 from gateway.storage.files.data_folder import HomeInUse
 
-SUFFIX: Final = ".lock"  # appended to the name of the database file
+LOCK_SUFFIX: Final = ".lock"  # appended to the name of the database file
 HOLDER_MAX: Final = 1000  # characters
 
 
@@ -36,7 +36,7 @@ def lock_database_file(url: str, home: Path) -> IO[str] | None:
     file = sqlite_path(url)
     if file is None:
         return None
-    lock = file.with_name(file.name + SUFFIX).open("a+")
+    lock = file.with_name(file.name + LOCK_SUFFIX).open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

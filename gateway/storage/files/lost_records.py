@@ -6,15 +6,15 @@ from pathlib import Path
 import structlog
 from sqlalchemy import Engine, inspect, select
 
-from gateway.storage.database_start import DatabaseUnusable, place
+from gateway.storage.database_start import DatabaseUnusable, describe_location
 from gateway.storage.files.database_file import sqlite_path
-from policies.audit.heads import TYPE, Verifier, read_heads
-from policies.tables import audit
+from policies.audit.heads import HEAD_JWT_TYPE, StatementVerifier, read_heads
+from policies.tables import audit_records
 
 log = structlog.get_logger()
 
 
-def refuse_lost_records(engine: Engine, heads: Path, keys: Verifier) -> None:
+def refuse_lost_records(engine: Engine, heads: Path, keys: StatementVerifier) -> None:
     """Raises DatabaseUnusable if `heads` names audit chains and the database has no record of any of them.
 
     If only newer chains are missing (an older backup was restored), the gateway starts and logs a warning.
@@ -29,17 +29,17 @@ def refuse_lost_records(engine: Engine, heads: Path, keys: Verifier) -> None:
         missing += 1
     if missing:
         raise DatabaseUnusable(
-            f"{place(engine)} was lost, emptied or moved: it has no audit records, but {heads} proves that some were written",
+            f"{describe_location(engine)} was lost, emptied or moved: it has no audit records, but {heads} proves that some were written",
             f"restore the database or correct database.url; to start without those records, move {heads} to another folder",
         )
 
 
-def _signed_chains(heads: Path, keys: Verifier) -> Iterator[str]:
+def _signed_chains(heads: Path, keys: StatementVerifier) -> Iterator[str]:
     """Yields each chain that has a head signed by this gateway's keys, the newest first."""
     seen = set()
     for line in reversed(read_heads(heads)):
         try:
-            chain = str(keys.verify(line, TYPE)["chain"])
+            chain = str(keys.verify(line, HEAD_JWT_TYPE)["chain"])
         except (ValueError, LookupError):
             continue
         if chain not in seen:
@@ -53,6 +53,6 @@ def _has_chain(engine: Engine, chain: str) -> bool:
         return False
     with engine.connect() as connection:
         reader = connection.execution_options(interlock_read=True)
-        if not inspect(reader).has_table(audit.name):
+        if not inspect(reader).has_table(audit_records.name):
             return False
-        return reader.execute(select(audit.c.seq).where(audit.c.chain == chain).limit(1)).first() is not None
+        return reader.execute(select(audit_records.c.seq).where(audit_records.c.chain == chain).limit(1)).first() is not None

@@ -6,7 +6,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, text
 
-LOCK = 4_242_001  # two processes that start at once must not both migrate
+LOCK_KEY = 4_242_001  # two processes that start at once must not both migrate
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
@@ -19,12 +19,12 @@ def downgrade(engine: Engine, revision: str) -> None:
     _run(engine, command.downgrade, revision)
 
 
-def _run(engine: Engine, act: object, revision: str) -> None:
+def _run(engine: Engine, command: object, revision: str) -> None:
     with as_file(files("gateway.storage.migrations")) as folder, engine.begin() as connection:
         if engine.dialect.name == "postgresql":
-            connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK_KEY})"))
         config = Config()
         config.set_main_option("script_location", str(folder))
         config.attributes["connection"] = connection
-        assert callable(act)
-        act(config, revision)
+        assert callable(command)
+        command(config, revision)

@@ -9,15 +9,15 @@ from jsonschema.exceptions import SchemaError, ValidationError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-STEPS_MAX: Final = 2_000  # references that are followed for one value
+REFERENCES_MAX: Final = 2_000  # references that are followed for one value
 RULES_MAX: Final = 100_000  # rules that are asked about one value
 SIZE_MAX: Final = 1 << 16  # bytes of one schema that is taken in
 DEPTH_MAX: Final = 32
-SAID_MAX: Final = 300  # characters
-_UNREAD: Final = ("pattern", "patternProperties")  # a stranger's expressions may take for ever; whoever wrote them checks them
-_REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
-_NOWHERE: Final[Registry[Any]] = Registry()
-_TRIALS: Final[tuple[Any, ...]] = (
+PATH_MAX: Final = 300  # characters
+_SKIPPED_KEYWORDS: Final = ("pattern", "patternProperties")  # a stranger's expressions may take for ever; whoever wrote them checks them
+_REFERENCE_KEYWORDS: Final = ("$ref", "$dynamicRef", "$recursiveRef")
+_EMPTY_REGISTRY: Final[Registry[Any]] = Registry()
+_TRIAL_VALUES: Final[tuple[Any, ...]] = (
     None,
     "",
     0,
@@ -46,20 +46,20 @@ def problem_of(schema: Mapping[str, Any], value: Any) -> str:
 def broken_rule(schema: Mapping[str, Any], value: Any) -> tuple[str, str]:
     """Path (from `$`) and name of the first rule that a value breaks; empty: none. Of a schema that `check` has taken. Raises BadSchema."""
     try:
-        first = next(_checker()(schema, registry=_NOWHERE).iter_errors(value), None)
+        first = next(_bounded_validator()(schema, registry=_EMPTY_REGISTRY).iter_errors(value), None)
     except (SchemaError, Unresolvable, RecursionError) as error:
         raise BadSchema(type(error).__name__) from error
-    return ("", "") if first is None else (first.json_path[:SAID_MAX], str(first.validator))
+    return ("", "") if first is None else (first.json_path[:PATH_MAX], str(first.validator))
 
 
-def check(schema: Mapping[str, Any]) -> None:
+def check_schema(schema: Mapping[str, Any]) -> None:
     """Whether a schema can be held against values later on. Raises BadSchema, whose text is safe to show."""
-    _check_places(schema)
+    _check_depth_and_references(schema)
     if len(_canonical(schema)) > SIZE_MAX:
         raise BadSchema(f"is larger than {SIZE_MAX} bytes")
     try:
         Draft202012Validator.check_schema(schema)
-        for trial in _TRIALS:
+        for trial in _TRIAL_VALUES:
             broken_rule(schema, trial)
     except (SchemaError, RecursionError) as error:
         raise BadSchema("is no JSON Schema (2020-12)") from error
@@ -67,44 +67,48 @@ def check(schema: Mapping[str, Any]) -> None:
         raise BadSchema("refers to what is not there, or to too much of itself") from error
 
 
-def _check_places(schema: Any, depth: int = 0) -> None:
+def _check_depth_and_references(schema: Any, depth: int = 0) -> None:
     """Not too deep, and with no reference to another document."""
     if depth > DEPTH_MAX:
         raise BadSchema(f"is deeper than {DEPTH_MAX} levels")
     if isinstance(schema, Mapping):
-        for name in _REFERENCES:
+        for name in _REFERENCE_KEYWORDS:
             if isinstance(said := schema.get(name, "#"), str) and not said.startswith("#"):
                 raise BadSchema("refers to another document, which is never fetched")
         for value in schema.values():
-            _check_places(value, depth + 1)
+            _check_depth_and_references(value, depth + 1)
     elif isinstance(schema, list):
         for value in schema:
-            _check_places(value, depth + 1)
+            _check_depth_and_references(value, depth + 1)
 
 
-def _checker() -> Any:
+def _bounded_validator() -> Any:
     """A validator for one value: it stops counting where it gets expensive."""
-    left = [STEPS_MAX, RULES_MAX]
+    left = [REFERENCES_MAX, RULES_MAX]
 
-    def counted(rule: Rule, at: int) -> Rule:
-        def asked(validator: Any, said: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-            left[at] -= 1
-            if left[at] < 0:
+    def with_counter(rule: Rule, counter: int) -> Rule:
+        def bounded_rule(validator: Any, keyword_value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+            left[counter] -= 1
+            if left[counter] < 0:
                 raise BadSchema("too much to follow")
-            return rule(validator, said, instance, schema) or iter(())
+            return rule(validator, keyword_value, instance, schema) or iter(())
 
-        return asked
+        return bounded_rule
 
-    known: Mapping[str, Rule] = {**Draft202012Validator.VALIDATORS, **dict.fromkeys(_UNREAD, _fits), "uniqueItems": _unique}
-    rules = {name: counted(rule, 0 if name in _REFERENCES else 1) for name, rule in known.items()}
+    known: Mapping[str, Rule] = {
+        **Draft202012Validator.VALIDATORS,
+        **dict.fromkeys(_SKIPPED_KEYWORDS, _accept),
+        "uniqueItems": _check_unique_items,
+    }
+    rules = {name: with_counter(rule, 0 if name in _REFERENCE_KEYWORDS else 1) for name, rule in known.items()}
     return validators.extend(Draft202012Validator, rules)  # type: ignore[no-untyped-call]  # its stubs leave it open
 
 
-def _fits(validator: Any, rule: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+def _accept(validator: Any, rule: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
     yield from ()
 
 
-def _unique(validator: Any, rule: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+def _check_unique_items(validator: Any, rule: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
     """In one pass, where the library compares each with each."""
     if rule and isinstance(instance, list) and len({_canonical(each) for each in instance}) < len(instance):
         yield ValidationError("has an item twice")

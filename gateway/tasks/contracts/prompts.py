@@ -14,127 +14,129 @@ from adapters.contract import Answer, Prompt, PromptKind, VendorRef
 from adapters.task import Message, Part, Role
 from gateway.tasks.contracts.json_schema import BadSchema, problem_of
 
-PROMPT_ID: Final = "promptId"
-VALUE: Final = "value"
-UNSAID: Final = {
+PROMPT_ID_KEY: Final = "promptId"
+VALUE_KEY: Final = "value"
+DEFAULT_TEXTS: Final = {
     PromptKind.INPUT: "The agent asks for input.",
     PromptKind.APPROVAL: "The agent asks for an approval.",
     PromptKind.AUTH: "The agent asks for an authorization.",
 }
-YES: Final = frozenset({"yes", "y", "true", "approve", "approved", "accept", "ok"})
-NO: Final = frozenset({"no", "n", "false", "deny", "denied", "reject", "decline"})
-SIMPLE: Final = ("string", "number", "integer", "boolean")  # compared, never hashed: an agent's `type` may be a list
-_MARK: Final = '"prompts":['
-_ref = msgspec.json.Decoder(VendorRef).decode
+YES_WORDS: Final = frozenset({"yes", "y", "true", "approve", "approved", "accept", "ok"})
+NO_WORDS: Final = frozenset({"no", "n", "false", "deny", "denied", "reject", "decline"})
+SIMPLE_TYPES: Final = ("string", "number", "integer", "boolean")  # compared, never hashed: an agent's `type` may be a list
+_PROMPTS_MARK: Final = '"prompts":['
+_decode_ref = msgspec.json.Decoder(VendorRef).decode
 log = structlog.get_logger()
 
 
-class BadAnswer(BadMessage):
+class BadPromptAnswer(BadMessage):
     """A message that answers no open prompt, or not as the prompt wants it."""
 
 
 def open_prompts(vendor_ref: str) -> tuple[Prompt, ...]:
     """Those that a task keeps."""
-    return (_ref(vendor_ref).prompts or ()) if _MARK in vendor_ref else ()
+    return (_decode_ref(vendor_ref).prompts or ()) if _PROMPTS_MARK in vendor_ref else ()
 
 
-def keeping(vendor_ref: str, prompts: tuple[Prompt, ...]) -> str:
+def with_prompts(vendor_ref: str, prompts: tuple[Prompt, ...]) -> str:
     """The agent's own ids with the prompts that are open now, instead of those that were."""
-    if not prompts and _MARK not in vendor_ref:
+    if not prompts and _PROMPTS_MARK not in vendor_ref:
         return vendor_ref
-    return msgspec.json.encode(replace(_ref(vendor_ref), prompts=prompts or UNSET)).decode()
+    return msgspec.json.encode(replace(_decode_ref(vendor_ref), prompts=prompts or UNSET)).decode()
 
 
-def still_open(vendor_ref: str, ref: VendorRef) -> VendorRef:
+def with_unanswered_prompts(vendor_ref: str, ref: VendorRef) -> VendorRef:
     """What the agent tells of its ids in a turn that answers prompts, with those prompts: nobody knows yet whether it took the answers."""
-    return replace(ref, prompts=_ref(vendor_ref).prompts) if _MARK in vendor_ref and ref.prompts is UNSET else ref
+    return replace(ref, prompts=_decode_ref(vendor_ref).prompts) if _PROMPTS_MARK in vendor_ref and ref.prompts is UNSET else ref
 
 
-def asking(message: Message | None, prompts: Sequence[Prompt], message_id: str) -> Message:
+def message_with_prompts(message: Message | None, prompts: Sequence[Prompt], message_id: str) -> Message:
     """The agent's words, and each prompt as a data part."""
-    parts = message.parts if message else tuple(Part(text=words(each)) for each in prompts)
-    whole = (*parts, *(Part(data=shown(each), media_type="application/json") for each in prompts))
+    parts = message.parts if message else tuple(Part(text=prompt_text(each)) for each in prompts)
+    whole = (*parts, *(Part(data=prompt_document(each), media_type="application/json") for each in prompts))
     return replace(message, parts=whole) if message else Message(message_id, Role.AGENT, whole)
 
 
-def words(prompt: Prompt) -> str:
+def prompt_text(prompt: Prompt) -> str:
     """A prompt for people: never empty."""
-    text = prompt.text or UNSAID[prompt.kind]
+    text = prompt.text or DEFAULT_TEXTS[prompt.kind]
     return f"{text}\n{prompt.url}" if prompt.url else text
 
 
-def shown(prompt: Prompt) -> dict[str, Any]:
+def prompt_document(prompt: Prompt) -> dict[str, Any]:
     """A prompt for programs: answered by a data part {"promptId", "value"}, whose value fits the schema."""
     told = {"text": prompt.text, "data": prompt.data, "schema": prompt.schema, "url": prompt.url}
-    return {PROMPT_ID: prompt.id, "kind": prompt.kind.value, **{name: value for name, value in told.items() if value not in ("", None)}}
+    return {PROMPT_ID_KEY: prompt.id, "kind": prompt.kind.value, **{name: value for name, value in told.items() if value not in ("", None)}}
 
 
-def answers_to(prompts: Sequence[Prompt], message: Message) -> tuple[Answer, ...]:
+def find_answers(prompts: Sequence[Prompt], message: Message) -> tuple[Answer, ...]:
     """The answers that a message brings to what is open, every prompt of it. Raises BadAnswer."""
-    given = _named(message)
+    given = _answers_by_prompt_id(message)
     known = {each.id: each for each in prompts}
     for prompt_id, (field, _) in given.items():
         if prompt_id not in known:
-            raise BadAnswer(f"{field}.{PROMPT_ID}", "names no open prompt" if known else "names a prompt, but the task waits for none")
+            raise BadPromptAnswer(
+                f"{field}.{PROMPT_ID_KEY}", "names no open prompt" if known else "names a prompt, but the task waits for none"
+            )
     if not prompts:
         return ()
     if not given and len(prompts) == 1:
-        return (_only(prompts[0], message),)
+        return (_answer_to_single_prompt(prompts[0], message),)
     missing = [each.id for each in prompts if each.id not in given]
     if missing:
-        how = f'answer each by a data part {{"{PROMPT_ID}", "{VALUE}"}}'
-        raise BadAnswer("message.parts", f"has no answer to {len(missing)} of {len(prompts)} open prompts: {how}")
-    return tuple(Answer(known[prompt_id], _checked(known[prompt_id], value, field)) for prompt_id, (field, value) in given.items())
+        how = f'answer each by a data part {{"{PROMPT_ID_KEY}", "{VALUE_KEY}"}}'
+        raise BadPromptAnswer("message.parts", f"has no answer to {len(missing)} of {len(prompts)} open prompts: {how}")
+    return tuple(Answer(known[prompt_id], _check_value(known[prompt_id], value, field)) for prompt_id, (field, value) in given.items())
 
 
-def _named(message: Message) -> dict[str, tuple[str, Any]]:
+def _answers_by_prompt_id(message: Message) -> dict[str, tuple[str, Any]]:
     """Path and value of each data part that says which prompt it answers."""
     found: dict[str, tuple[str, Any]] = {}
     for place, part in enumerate(message.parts):
         data, field = part.data, f"message.parts[{place}].data"
-        if not isinstance(data, dict) or not isinstance(data.get(PROMPT_ID), str) or VALUE not in data:
+        if not isinstance(data, dict) or not isinstance(data.get(PROMPT_ID_KEY), str) or VALUE_KEY not in data:
             continue
-        if data[PROMPT_ID] in found:
-            raise BadAnswer(f"{field}.{PROMPT_ID}", "names a prompt that was answered already")
-        found[data[PROMPT_ID]] = (field, data[VALUE])
+        if data[PROMPT_ID_KEY] in found:
+            raise BadPromptAnswer(f"{field}.{PROMPT_ID_KEY}", "names a prompt that was answered already")
+        found[data[PROMPT_ID_KEY]] = (field, data[VALUE_KEY])
     return found
 
 
-def _only(prompt: Prompt, message: Message) -> Answer:
+def _answer_to_single_prompt(prompt: Prompt, message: Message) -> Answer:
     """An answer to the one prompt that is open, which needs no name: one data part, or text."""
     values = [(f"message.parts[{place}].data", part.data) for place, part in enumerate(message.parts) if part.data is not UNSET]
     if len(values) == 1:
         field, value = values[0]
-        return Answer(prompt, _checked(prompt, value, field))
+        return Answer(prompt, _check_value(prompt, value, field))
     texts = [part.text for part in message.parts if isinstance(part.text, str)]
     if values or not texts:
-        raise BadAnswer("message.parts", "must be one text, or one data part, to answer what the task waits for")
-    return Answer(prompt, _of_text(prompt, "\n".join(texts)))
+        raise BadPromptAnswer("message.parts", "must be one text, or one data part, to answer what the task waits for")
+    return Answer(prompt, _value_from_text(prompt, "\n".join(texts)))
 
 
-def _of_text(prompt: Prompt, text: str) -> Any:
+def _value_from_text(prompt: Prompt, text: str) -> Any:
     """A text is itself where the schema takes it, else a yes or no, else JSON."""
-    problem = _problem(prompt, text)
+    problem = _find_problem(prompt, text)
     if not problem:
         return text
     word = text.strip().strip(".!").lower()
-    readings: list[Any] = [True] if word in YES else [False] if word in NO else []
+    readings: list[Any] = [True] if word in YES_WORDS else [False] if word in NO_WORDS else []
     with suppress(ValueError, RecursionError):
         readings.append(msgspec.json.decode(text))
     for value in readings:
-        if not _problem(prompt, value):
+        if not _find_problem(prompt, value):
             return value
-    raise BadAnswer("message.parts[0].text", f"does not fit what the task waits for: {problem}")
+    raise BadPromptAnswer("message.parts[0].text", f"does not fit what the task waits for: {problem}")
 
 
-def _checked(prompt: Prompt, value: Any, field: str) -> Any:
-    problem = _problem(prompt, value)
+def _check_value(prompt: Prompt, value: Any, field: str) -> Any:
+    problem = _find_problem(prompt, value)
     if problem:
-        raise BadAnswer(field, f"does not fit what the task waits for: {problem}")
+        raise BadPromptAnswer(field, f"does not fit what the task waits for: {problem}")
     return value
 
 
-def _problem(prompt: Prompt, value: Any) -> str:
+def _find_problem(prompt: Prompt, value: Any) -> str:
     """A schema that can't be followed is for the agent alone to enforce."""
     if prompt.schema is None:
         return ""
@@ -145,14 +147,14 @@ def _problem(prompt: Prompt, value: Any) -> str:
         return ""
 
 
-def answers_no(prompt: Prompt) -> bool:
+def accepts_no(prompt: Prompt) -> bool:
     """Whether a plain no is an answer."""
-    return prompt.schema is not None and not _problem(prompt, False)
+    return prompt.schema is not None and not _find_problem(prompt, False)
 
 
-def is_simple(schema: Mapping[str, Any]) -> bool:
+def can_be_form(schema: Mapping[str, Any]) -> bool:
     """Whether a form can ask for it (MCP elicitation): an object whose members are all texts, numbers and flags."""
     members = schema.get("properties")
     if schema.get("type") != "object" or not isinstance(members, Mapping):
         return False
-    return all(isinstance(each, Mapping) and each.get("type") in SIMPLE for each in members.values())
+    return all(isinstance(each, Mapping) and each.get("type") in SIMPLE_TYPES for each in members.values())

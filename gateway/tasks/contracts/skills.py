@@ -8,15 +8,17 @@ from msgspec import UNSET, Struct
 
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.task import Message, Part
-from gateway.tasks.contracts.json_schema import BadSchema, broken_rule, check
+from gateway.tasks.contracts.json_schema import BadSchema, broken_rule, check_schema
 from registry.cards.card import FEATURES, Registration, Skill
 
-FORMS: Final = "urn:interlock:a2a:skill-forms:1"  # params: {"skills": {id: {"inputSchema": {…}, "taskSupport": "required"}}}
+SKILL_FORMS_EXTENSION: Final = (
+    "urn:interlock:a2a:skill-forms:1"  # params: {"skills": {id: {"inputSchema": {…}, "taskSupport": "required"}}}
+)
 SIDES: Final = ("input", "output")
 SKILLS_MAX: Final = 200
-SHOWN_MAX: Final = 200
-NAMED_MAX: Final = 20  # skills that a message names
-BROKEN: Final = "CONTRACT_BROKEN"  # the kind of a failure
+NAME_SHOWN_MAX: Final = 200
+SKILLS_NAMED_MAX: Final = 20  # skills that a message names
+CONTRACT_BROKEN: Final = "CONTRACT_BROKEN"  # the kind of a failure
 
 
 class ContractBroken(BadMessage):
@@ -37,10 +39,10 @@ class Contract(Struct, frozen=True):
 
     input: Mapping[str, Any] | None = None
     output: Mapping[str, Any] | None = None
-    declared: bool = True
+    is_declared: bool = True
 
 
-NONE: Final = Contract()
+NO_CONTRACT: Final = Contract()
 
 
 def contract_of(entry: Registration, skill: str) -> Contract:
@@ -51,27 +53,27 @@ def contract_of(entry: Registration, skill: str) -> Contract:
     if said is not None:
         return Contract(said.get("input"), said.get("output"))
     if FEATURES not in entry.facts or entry.card is None:
-        return NONE
-    form = forms_in(entry).get(skill, {}).get("inputSchema")
-    return Contract(form, declared=False) if isinstance(form, dict) and is_sound(form) else NONE
+        return NO_CONTRACT
+    form = skill_forms(entry).get(skill, {}).get("inputSchema")
+    return Contract(form, is_declared=False) if isinstance(form, dict) and is_usable_schema(form) else NO_CONTRACT
 
 
-def forms_in(entry: Registration) -> Mapping[str, Mapping[str, Any]]:
+def skill_forms(entry: Registration) -> Mapping[str, Mapping[str, Any]]:
     """What the card says of its skills beside A2A, by skill."""
     capabilities: Any = entry.card.document.get("capabilities") if entry.card else None
     extensions = capabilities.get("extensions") if isinstance(capabilities, dict) else None
     for each in extensions if isinstance(extensions, list) else ():
-        params = each.get("params") if isinstance(each, dict) and each.get("uri") == FORMS else None
+        params = each.get("params") if isinstance(each, dict) and each.get("uri") == SKILL_FORMS_EXTENSION else None
         skills = params.get("skills") if isinstance(params, dict) else None
         if isinstance(skills, dict):
             return {skill: said for skill, said in skills.items() if isinstance(said, dict)}
     return {}
 
 
-def is_sound(schema: Mapping[str, Any]) -> bool:
+def is_usable_schema(schema: Mapping[str, Any]) -> bool:
     """Whether a schema that nobody vetted can be followed."""
     try:
-        check(schema)
+        check_schema(schema)
     except BadSchema:
         return False
     return True
@@ -82,39 +84,43 @@ def check_contracts(contracts: Mapping[str, Any]) -> None:
     if len(contracts) > SKILLS_MAX:
         raise BadContract("contracts", f"has more than {SKILLS_MAX} skills")
     for skill, said in contracts.items():
-        place = f"contracts.{_shown(skill)}" if skill else "contracts"
+        place = f"contracts.{_printable(skill)}" if skill else "contracts"
         if not isinstance(said, Mapping) or not said or said.keys() - set(SIDES):
             raise BadContract(place, "must have an input or an output, and nothing else")
         for side in SIDES:
             if side in said and not isinstance(said[side], Mapping):
                 raise BadContract(f"{place}.{side}", "must be a JSON Schema")
             try:
-                check(said.get(side, {}))
+                check_schema(said.get(side, {}))
             except BadSchema as error:
                 raise BadContract(f"{place}.{side}", str(error)) from error
 
 
-def check_skills(contracts: Mapping[str, Any], skills: Sequence[Skill]) -> None:
+def check_skill_names(contracts: Mapping[str, Any], skills: Sequence[Skill]) -> None:
     """Whether each is of one of the agent's skills, or of all. Raises BadContract."""
     known = [skill.id for skill in skills]
-    there = f"has: {', '.join(map(_shown, known[:NAMED_MAX]))}{', …' if len(known) > NAMED_MAX else ''}" if known else "has none"
+    there = (
+        f"has: {', '.join(map(_printable, known[:SKILLS_NAMED_MAX]))}{', …' if len(known) > SKILLS_NAMED_MAX else ''}"
+        if known
+        else "has none"
+    )
     for skill in sorted(contracts.keys() - {"", *known}):
-        near = "".join(f": did you mean `{_shown(each)}`?" for each in get_close_matches(skill, known, 1)) or "."
-        raise BadContract(f"contracts.{_shown(skill)}", f"is no skill on the agent's card{near} It {there}; an empty name is for all")
+        near = "".join(f": did you mean `{_printable(each)}`?" for each in get_close_matches(skill, known, 1)) or "."
+        raise BadContract(f"contracts.{_printable(skill)}", f"is no skill on the agent's card{near} It {there}; an empty name is for all")
 
 
 def check_input(contract: Contract, message: Message) -> None:
     """Whether a message may be handed to the agent. Raises ContractBroken."""
     if contract.input is None:
         return
-    if contract.declared and all(part.data is UNSET for part in message.parts):
+    if contract.is_declared and all(part.data is UNSET for part in message.parts):
         raise ContractBroken("message.parts", "has no data part, which the agent's contract needs")
-    if (found := problem(contract.input, message.parts)) is not None:
+    if (found := find_breach(contract.input, message.parts)) is not None:
         path, rule = found
         raise ContractBroken(f"message.{path}", f"breaks the rule `{rule}` of the agent's contract")
 
 
-def problem(schema: Mapping[str, Any], parts: Sequence[Part]) -> tuple[str, str] | None:
+def find_breach(schema: Mapping[str, Any], parts: Sequence[Part]) -> tuple[str, str] | None:
     """Path and rule of the first data part that breaks a contract."""
     for place, part in enumerate(parts):
         if part.data is UNSET:
@@ -124,10 +130,10 @@ def problem(schema: Mapping[str, Any], parts: Sequence[Part]) -> tuple[str, str]
         except BadSchema:
             path, rule = "$", "size"  # more than can be looked at
         if rule:
-            return f"parts[{place}].data{_shown(path[1:])}", rule
+            return f"parts[{place}].data{_printable(path[1:])}", rule
     return None
 
 
-def _shown(text: str) -> str:
+def _printable(text: str) -> str:
     """A stranger's name for a member, fit for a message."""
-    return "".join(letter if letter.isprintable() and letter != " " else "?" for letter in text[:SHOWN_MAX])
+    return "".join(letter if letter.isprintable() and letter != " " else "?" for letter in text[:NAME_SHOWN_MAX])

@@ -23,26 +23,26 @@ from adapters.task import (
     TaskStatusUpdateEvent,
     encode,
 )
-from gateway.tasks.events.chunks import Parts
+from gateway.tasks.events.chunks import ArtifactParts
 
 T = TypeVar("T")
 WITHHELD = "withheld"  # kind of an event for the record alone: what its agent gave against its contract
 OPENING_EVENTS = 2  # of a new task: the caller's message, and the status SUBMITTED
-_NOTED = '{"metadata":'
+_METADATA_PREFIX = '{"metadata":'
 _UPDATE_NOTED = '{"updateMetadata":'  # of an artifact's update: the artifact has a member `metadata` of its own
 
 
-class _Noted(Struct, rename="camel"):
+class _StatusMetadata(Struct, rename="camel"):
     metadata: dict[str, Any] = {}
     update_metadata: dict[str, Any] = {}
 
 
 _REPLIED = ',"replied":true}'
-_APPENDED = '"append":true}'
-_noted = msgspec.json.Decoder(_Noted).decode
-_message = msgspec.json.Decoder(Message).decode
-_status = msgspec.json.Decoder(TaskStatus).decode
-_artifact = msgspec.json.Decoder(Artifact).decode
+_APPEND_SUFFIX = '"append":true}'
+_decode_metadata = msgspec.json.Decoder(_StatusMetadata).decode
+_decode_message = msgspec.json.Decoder(Message).decode
+_decode_status = msgspec.json.Decoder(TaskStatus).decode
+_decode_artifact = msgspec.json.Decoder(Artifact).decode
 
 
 class TaskEvent(Struct, frozen=True, dict=True):
@@ -58,14 +58,14 @@ class TaskEvent(Struct, frozen=True, dict=True):
     @property
     def status(self) -> TaskStatus:
         """What a `status` says."""
-        return self._content(_status)
+        return self._decode_body(_decode_status)
 
     @property
-    def notes(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """The metadata of the update that a `status` or an `artifact` is shown as."""
         if self.body.startswith(_UPDATE_NOTED):
-            return _noted(self.body).update_metadata
-        return _noted(self.body).metadata if self.body.startswith(_NOTED) else {}
+            return _decode_metadata(self.body).update_metadata
+        return _decode_metadata(self.body).metadata if self.body.startswith(_METADATA_PREFIX) else {}
 
     @property
     def is_reply(self) -> bool:
@@ -75,14 +75,14 @@ class TaskEvent(Struct, frozen=True, dict=True):
     @property
     def message(self) -> Message:
         """What a `message` says."""
-        return self._content(_message)
+        return self._decode_body(_decode_message)
 
     @property
     def artifact(self) -> Artifact:
         """The artifact, or the piece of one, that an `artifact` brings."""
-        return self._content(_artifact)
+        return self._decode_body(_decode_artifact)
 
-    def _content(self, decode: Callable[[str], T]) -> T:
+    def _decode_body(self, decode: Callable[[str], T]) -> T:
         """The body, decoded once for all readers of this process: they share the events that they are handed."""
         memo = self.__dict__
         if "content" not in memo:
@@ -90,9 +90,9 @@ class TaskEvent(Struct, frozen=True, dict=True):
         return cast("T", memo["content"])
 
     @property
-    def appends(self) -> bool:
+    def is_append(self) -> bool:
         """Whether an `artifact` adds to the artifact of that id."""
-        return self.body.endswith(_APPENDED)
+        return self.body.endswith(_APPEND_SUFFIX)
 
     @property
     def is_last_chunk(self) -> bool:
@@ -123,7 +123,7 @@ class TaskRow(Struct, frozen=True):
     trace: str = ""  # the `traceparent` of the request that began it
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         return self.state in TERMINAL
 
 
@@ -134,48 +134,50 @@ class TaskRecord:
     row: TaskRow
     events: tuple[TaskEvent, ...] = field(repr=False)
 
-    def task(self, history_length: int | None = None) -> Task:
+    def to_task(self, history_length: int | None = None) -> Task:
         """The task as A2A shows it. `history_length`: None = all, 0 = none, n = the last n messages (A2A 1.0 s3.2.4)."""
-        return fold(self.row, self.events, history_length)
+        return task_from_events(self.row, self.events, history_length)
 
 
-def fold(row: TaskRow, events: Iterable[TaskEvent], history_length: int | None = None) -> Task:
+def task_from_events(row: TaskRow, events: Iterable[TaskEvent], history_length: int | None = None) -> Task:
     """The state that a log amounts to, in time that grows with the log alone."""
     last: TaskEvent | None = None  # that tells the status
     history: list[Message] = []
-    artifacts: dict[str, tuple[Artifact, Parts]] = {}
+    artifacts: dict[str, tuple[Artifact, ArtifactParts]] = {}
     noted: dict[str, Any] = {}
     for event in events:
         if event.kind == "message":
             history.append(event.message)
         elif event.kind == "status":
             last = event
-            noted |= event.notes
+            noted |= event.metadata
         elif event.kind == "artifact":
-            _put(artifacts, event)
+            _add_artifact(artifacts, event)
     if history_length is not None:
         history = history[len(history) - min(history_length, len(history)) :]
-    status = last.status if last is not None else TaskStatus(state=row.state, timestamp=rfc3339(row.updated))
-    held = tuple(replace(artifact, parts=parts.all()) for artifact, parts in artifacts.values())
+    status = last.status if last is not None else TaskStatus(state=row.state, timestamp=to_rfc3339(row.updated))
+    held = tuple(replace(artifact, parts=parts.all_parts()) for artifact, parts in artifacts.values())
     return Task(row.id, row.context_id, status, held, tuple(history), noted or UNSET)
 
 
-def _put(artifacts: dict[str, tuple[Artifact, Parts]], event: TaskEvent) -> None:
+def _add_artifact(artifacts: dict[str, tuple[Artifact, ArtifactParts]], event: TaskEvent) -> None:
     piece = event.artifact
     known = artifacts.get(piece.artifact_id)
-    if known is not None and event.appends:
+    if known is not None and event.is_append:
         known[1].append(piece.parts)
     else:
-        artifacts[piece.artifact_id] = piece, Parts(piece.parts)
+        artifacts[piece.artifact_id] = piece, ArtifactParts(piece.parts)
 
 
-def shown(row: TaskRow, event: TaskEvent) -> StreamResponse | None:
+def stream_response(row: TaskRow, event: TaskEvent) -> StreamResponse | None:
     """An event as a stream shows it (A2A 1.0 s3.2.3); None for the user's own words."""
     if event.kind == "status":
-        update = TaskStatusUpdateEvent(row.id, row.context_id, event.status, event.notes or UNSET)
+        update = TaskStatusUpdateEvent(row.id, row.context_id, event.status, event.metadata or UNSET)
         return StreamResponse(status_update=update)
     if event.kind == "artifact":
-        piece = TaskArtifactUpdateEvent(row.id, row.context_id, event.artifact, event.appends, event.is_last_chunk, event.notes or UNSET)
+        piece = TaskArtifactUpdateEvent(
+            row.id, row.context_id, event.artifact, event.is_append, event.is_last_chunk, event.metadata or UNSET
+        )
         return StreamResponse(artifact_update=piece)
     message = None if event.kind == WITHHELD else event.message
     return StreamResponse(message=message) if message is not None and message.role is Role.AGENT else None
@@ -196,20 +198,20 @@ def reply_body(status: TaskStatus) -> str:
     return encode(status).decode()[:-1] + _REPLIED
 
 
-def status_body(status: TaskStatus, noted: Mapping[str, Any] | None = None) -> str:
+def status_body(status: TaskStatus, metadata: Mapping[str, Any] | None = None) -> str:
     """A TaskStatus, behind what the agent noted about its task at that moment."""
     text = encode(status).decode()
-    return f"{_NOTED}{encode(noted).decode()},{text[1:]}" if noted else text
+    return f"{_METADATA_PREFIX}{encode(metadata).decode()},{text[1:]}" if metadata else text
 
 
-def rfc3339(microseconds: int) -> str:
+def to_rfc3339(microseconds: int) -> str:
     """UTC with milliseconds and Z, as A2A 1.0 s5.6.1 wants times."""
     seconds, rest = divmod(microseconds, 1_000_000)
-    return f"{_second(seconds)}.{rest // 1000:03}Z"
+    return f"{_format_second(seconds)}.{rest // 1000:03}Z"
 
 
 @lru_cache(maxsize=64)
-def _second(seconds: int) -> str:
+def _format_second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 

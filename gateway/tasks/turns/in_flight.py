@@ -9,10 +9,10 @@ from typing import Any, Protocol, TypeVar
 from policies.delegation.rulings import Grant
 
 T = TypeVar("T")
-FANOUT_MAX = 64  # tasks that one task may have under way at once
+CHILD_TASKS_MAX = 64  # tasks that one task may have under way at once
 
 
-class Abandoned(Exception):
+class TurnAbandoned(Exception):
     """The turn was given up, since its task has ended by another hand."""
 
 
@@ -34,13 +34,13 @@ class ShuttingDown(Exception):
         self.task_id = task_id
 
 
-class Share(Protocol):
+class HeldShare(Protocol):
     """What a turn takes up of a limit (gateway/calls/limits/limits.py)."""
 
     def free(self) -> None: ...
 
 
-class Leave(Protocol):
+class GrantedCall(Protocol):
     """adapters.contract.Call."""
 
     @property
@@ -50,53 +50,53 @@ class Leave(Protocol):
     def deadline(self) -> float: ...
 
 
-class UnderWay:
+class InFlight:
     """The turns of this process, from before their first commit to after their last, and how many each task has caused.
 
     `turns` and `calls` tell which of them are with an agent or a server now, and by whose leave.
     """
 
     def __init__(self) -> None:
-        self._tasks: Counter[str] = Counter()
-        self._caused: Counter[str] = Counter()
-        self._waiting: dict[str, asyncio.Task[Any]] = {}
-        self._abandoned: set[str] = set()
+        self._turns_per_task: Counter[str] = Counter()
+        self._children_per_task: Counter[str] = Counter()
+        self._waiting_tasks: dict[str, asyncio.Task[Any]] = {}
+        self._abandoned_turns: set[str] = set()
         self._handing_over = False
-        self._shares: dict[str, list[Sequence[Share]]] = {}
-        self._cut: dict[asyncio.Task[Any], Exception] = {}
-        self.turns: dict[str, Grant] = {}
-        self.deadlines: dict[str, float] = {}  # of the turns, on the event loop's clock
-        self.calls: dict[asyncio.Task[Any], Grant] = {}
+        self._shares: dict[str, list[Sequence[HeldShare]]] = {}
+        self._abandoned_calls: dict[asyncio.Task[Any], Exception] = {}
+        self.turn_grants: dict[str, Grant] = {}
+        self.turn_deadlines: dict[str, float] = {}  # of the turns, on the event loop's clock
+        self.call_grants: dict[asyncio.Task[Any], Grant] = {}
 
-    def enter(self, task_id: str, parent: str) -> None:
+    def add_turn(self, task_id: str, parent_id: str) -> None:
         """Raises TooManyTasks. `parent` is empty for what no task has caused."""
-        if parent and self._caused[parent] >= FANOUT_MAX:
+        if parent_id and self._children_per_task[parent_id] >= CHILD_TASKS_MAX:
             raise TooManyTasks
-        self._tasks[task_id] += 1
-        self._caused[parent] += 1
+        self._turns_per_task[task_id] += 1
+        self._children_per_task[parent_id] += 1
 
-    def hold(self, task_id: str, shares: Sequence[Share]) -> None:
+    def hold_shares(self, task_id: str, shares: Sequence[HeldShare]) -> None:
         """What is free again when the last turn of a task that entered has left."""
         self._shares.setdefault(task_id, []).append(shares)
 
-    def leave(self, task_id: str, parent: str) -> None:
-        for counter, key in ((self._tasks, task_id), (self._caused, parent)):
+    def remove_turn(self, task_id: str, parent_id: str) -> None:
+        for counter, key in ((self._turns_per_task, task_id), (self._children_per_task, parent_id)):
             counter[key] -= 1
             if not counter[key]:
                 del counter[key]
-        if task_id not in self._tasks:
+        if task_id not in self._turns_per_task:
             for shares in self._shares.pop(task_id, ()):
                 for share in shares:
                     share.free()
 
-    def last(self, task_id: str) -> float:
+    def deadline_of(self, task_id: str) -> float:
         """When the turn of a task is over at the latest; of one that is not under way here, nobody knows."""
-        return self.deadlines.get(task_id, math.inf) if task_id else math.inf
+        return self.turn_deadlines.get(task_id, math.inf) if task_id else math.inf
 
     def __contains__(self, task_id: object) -> bool:
-        return task_id in self._tasks
+        return task_id in self._turns_per_task
 
-    async def run(self, task_id: str, turn: Coroutine[Any, Any, T], leave: Leave) -> T:
+    async def run(self, task_id: str, turn: Coroutine[Any, Any, T], call: GrantedCall) -> T:
         """Runs a turn, in the task that waits for it, which may be told meanwhile to give up on it. Raises Abandoned and ShuttingDown."""
         waiting = asyncio.current_task()
         if waiting is None:
@@ -104,30 +104,30 @@ class UnderWay:
         if self._handing_over:
             turn.close()
             raise ShuttingDown(task_id)
-        self._waiting[task_id] = waiting
-        self.turns[task_id] = leave.grant
-        self.deadlines[task_id] = leave.deadline
+        self._waiting_tasks[task_id] = waiting
+        self.turn_grants[task_id] = call.grant
+        self.turn_deadlines[task_id] = call.deadline
         try:
             return await turn
         except asyncio.CancelledError:
-            if task_id in self._abandoned:
+            if task_id in self._abandoned_turns:
                 waiting.uncancel()
-                raise Abandoned from None
-            if task_id in self._waiting:
+                raise TurnAbandoned from None
+            if task_id in self._waiting_tasks:
                 raise
             waiting.uncancel()
             raise ShuttingDown(task_id) from None
         finally:
-            self._waiting.pop(task_id, None)
-            self.turns.pop(task_id, None)
-            self.deadlines.pop(task_id, None)
-            self._abandoned.discard(task_id)
+            self._waiting_tasks.pop(task_id, None)
+            self.turn_grants.pop(task_id, None)
+            self.turn_deadlines.pop(task_id, None)
+            self._abandoned_turns.discard(task_id)
 
-    def abandon(self, task_id: str) -> None:
+    def abandon_turn(self, task_id: str) -> None:
         """Stops waiting for the agent of a task that has ended."""
-        waiting = self._waiting.pop(task_id, None)
+        waiting = self._waiting_tasks.pop(task_id, None)
         if waiting is not None:
-            self._abandoned.add(task_id)
+            self._abandoned_turns.add(task_id)
             waiting.cancel()
 
     def hand_over(self) -> int:
@@ -136,11 +136,11 @@ class UnderWay:
         Tasks stay with this process until it leaves (gateway/storage/processes.py); then another one takes them over.
         """
         self._handing_over = True
-        turns, calls = list(self._waiting), list(self.calls)
+        turns, calls = list(self._waiting_tasks), list(self.call_grants)
         for task_id in turns:
-            self._waiting.pop(task_id).cancel()
+            self._waiting_tasks.pop(task_id).cancel()
         for waiting in calls:
-            self.cut(waiting, ShuttingDown(called=True))
+            self.abandon_call(waiting, ShuttingDown(called=True))
         return len(turns) + len(calls)
 
     def begin_call(self, grant: Grant) -> "asyncio.Task[Any]":
@@ -148,22 +148,22 @@ class UnderWay:
         waiting = asyncio.current_task()
         if waiting is None:
             raise RuntimeError("a call is made in a task")
-        self.calls[waiting] = grant
+        self.call_grants[waiting] = grant
         return waiting
 
-    def check_cut(self, waiting: "asyncio.Task[Any]") -> None:
+    def raise_if_abandoned(self, waiting: "asyncio.Task[Any]") -> None:
         """After a CancelledError: raises what the call was given up for, if it was."""
-        if (error := self._cut.get(waiting)) is not None:
+        if (error := self._abandoned_calls.get(waiting)) is not None:
             waiting.uncancel()
             raise error
 
     def end_call(self, waiting: "asyncio.Task[Any]") -> None:
-        self.calls.pop(waiting, None)
-        if self._cut:
-            self._cut.pop(waiting, None)
+        self.call_grants.pop(waiting, None)
+        if self._abandoned_calls:
+            self._abandoned_calls.pop(waiting, None)
 
-    def cut(self, waiting: "asyncio.Task[Any]", error: Exception) -> None:
+    def abandon_call(self, waiting: "asyncio.Task[Any]", error: Exception) -> None:
         """Stops waiting for the server of a call."""
-        if self.calls.pop(waiting, None) is not None:
-            self._cut[waiting] = error
+        if self.call_grants.pop(waiting, None) is not None:
+            self._abandoned_calls[waiting] = error
             waiting.cancel()

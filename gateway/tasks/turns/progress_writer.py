@@ -8,59 +8,59 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Showing(Generic[T]):
+class ProgressWriter(Generic[T]):
     """Keeps one turn. `keep` keeps all that waits, as far as it can now; it returns what somebody else made of the task, else None.
 
     In that case the turn, which runs in the task that constructed this, is cancelled, and `over` is what `keep` returned. `rest` says for
     how many seconds to wait between two commits.
     """
 
-    def __init__(self, keep: Callable[[], Awaitable[T | None]], rest: Callable[[], float] = lambda: 0.0) -> None:
-        self.over: T | None = None
-        self._keep = keep
-        self._rest = rest
-        self._waiting = False  # whether anything came since the last commit began
-        self._keeping: asyncio.Task[None] | None = None
-        self._turn = asyncio.current_task()
-        self._settling = asyncio.Event()
+    def __init__(self, write_pending: Callable[[], Awaitable[T | None]], pause_seconds: Callable[[], float] = lambda: 0.0) -> None:
+        self.superseding: T | None = None
+        self._write_pending = write_pending
+        self._pause_seconds = pause_seconds
+        self._has_pending = False  # whether anything came since the last commit began
+        self._writing: asyncio.Task[None] | None = None
+        self._turn_task = asyncio.current_task()
+        self._turn_ended = asyncio.Event()
 
-    def show(self) -> None:
+    def write(self) -> None:
         """Keeps what waits, at once or after what is being kept."""
-        self._waiting = True
-        if self._keeping is None:
-            self._keeping = asyncio.create_task(self._catch_up())
+        self._has_pending = True
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write_until_caught_up())
 
-    async def settled(self) -> T | None:
+    async def flush(self) -> T | None:
         """Waits until nothing is being kept any more; returns what somebody else made of the task, where somebody did."""
-        self._turn, self._waiting = None, False
-        self._settling.set()
-        if self._keeping is not None:
-            await self._keeping
-        return self.over
+        self._turn_task, self._has_pending = None, False
+        self._turn_ended.set()
+        if self._writing is not None:
+            await self._writing
+        return self.superseding
 
-    def overtaken(self) -> bool:
+    def was_superseded(self) -> bool:
         """Whether a CancelledError came from here; if so, it is dealt with."""
-        if self.over is None or self._turn is None:
+        if self.superseding is None or self._turn_task is None:
             return False
-        self._turn.uncancel()
+        self._turn_task.uncancel()
         return True
 
-    async def _catch_up(self) -> None:
+    async def _write_until_caught_up(self) -> None:
         try:
-            while self._waiting:
-                self._waiting = False
-                self.over = await self._keep()
-                if self.over is not None:
-                    if self._turn is not None:
-                        self._turn.cancel()
+            while self._has_pending:
+                self._has_pending = False
+                self.superseding = await self._write_pending()
+                if self.superseding is not None:
+                    if self._turn_task is not None:
+                        self._turn_task.cancel()
                     return
-                if (seconds := self._rest()) > 0:
-                    await self._rested(seconds)
+                if (seconds := self._pause_seconds()) > 0:
+                    await self._pause(seconds)
         finally:
-            self._keeping = None
+            self._writing = None
 
-    async def _rested(self, seconds: float) -> None:
+    async def _pause(self, seconds: float) -> None:
         """Waits so long, or until the turn ends."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._settling.wait()
+                await self._turn_ended.wait()

@@ -22,31 +22,33 @@ from adapters.contract import (
     Failed,
     InvalidAnswer,
     Progress,
-    Ref,
+    RefLearned,
     Turn,
     UpstreamFault,
 )
 from adapters.task import INTERRUPTED, TaskState, TaskStatus
-from gateway.storage.database import Batch, Database, NotKept, NotRead
-from gateway.tasks.contracts.prompts import keeping
+from gateway.storage.database import Batch, Database, ReadFailed, WriteFailed
+from gateway.tasks.contracts.prompts import with_prompts
 from gateway.tasks.events.entries import TaskEvent, TaskRecord, TaskRow
 from gateway.tasks.log import TaskEnded, TaskLog
-from gateway.tasks.turns.deferred_endings import STOP, TURN, Late
-from gateway.tasks.turns.journal import USUAL, Journal, Turned, TurnLimits
-from gateway.tasks.turns.progress_writer import Showing
-from gateway.tasks.turns.transitions import Steps, joined
-from policies.audit.log import Audit
+from gateway.tasks.turns.deferred_endings import STOP_ENDING, TURN_ENDING, DeferredEndings
+from gateway.tasks.turns.journal import DEFAULT_TURN_LIMITS, TurnJournal, TurnLimits, TurnState
+from gateway.tasks.turns.progress_writer import ProgressWriter
+from gateway.tasks.turns.transitions import TaskTransitions, join_events
+from policies.audit.log import AuditLog
 from policies.delegation.grants import Grants
 
-__all__ = ["EndingNotKept", "Memory", "Turned", "Turns"]
-BROKEN = InvalidAnswer.kind
-OURS = "GATEWAY"  # what failed is the gateway, not the agent
-TOO_LONG = "TURN_TOO_LONG"  # the agent did nothing wrong, but the gateway keeps no more of one turn
-TOO_LONG_SAYS = "The turn is longer than this gateway keeps of one (limits.turn_events, limits.turn_bytes). All that came before is kept."
-REF_SECONDS = 0.05  # of silence after an agent's first word, before it is kept alone
+__all__ = ["EndingNotWritten", "TaskStores", "TurnRecorder", "TurnState"]
+INVALID_ANSWER = InvalidAnswer.kind
+GATEWAY_FAILURE = "GATEWAY"  # what failed is the gateway, not the agent
+TURN_TOO_LONG = "TURN_TOO_LONG"  # the agent did nothing wrong, but the gateway keeps no more of one turn
+TURN_TOO_LONG_TEXT = (
+    "The turn is longer than this gateway keeps of one (limits.turn_events, limits.turn_bytes). All that came before is kept."
+)
+REF_WRITE_SECONDS = 0.05  # of silence after an agent's first word, before it is kept alone
 log = structlog.get_logger()
-_status = msgspec.json.Decoder(TaskStatus).decode
-OUTCOMES = {
+_decode_status = msgspec.json.Decoder(TaskStatus).decode
+OUTCOME_BY_STATE = {
     TaskState.COMPLETED: "ok",
     TaskState.INPUT_REQUIRED: "asks",
     TaskState.AUTH_REQUIRED: "asks",
@@ -56,19 +58,19 @@ OUTCOMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class TaskStores:
     """Where things are kept: in one commit, whatever belongs together."""
 
     database: Database
-    audit: Audit
+    audit: AuditLog
     grants: Grants
     tasks: TaskLog
     new_id: Callable[[str], str]
     now: Callable[[], int]
-    turn_limits: TurnLimits = USUAL
+    turn_limits: TurnLimits = DEFAULT_TURN_LIMITS
 
 
-class EndingNotKept(NotKept):
+class EndingNotWritten(WriteFailed):
     """The agent's turn is over, but its ending is not kept yet; the gateway goes on trying. `task_id` names the task to ask for."""
 
     def __init__(self, task_id: str) -> None:
@@ -76,196 +78,196 @@ class EndingNotKept(NotKept):
         self.task_id = task_id
 
 
-class Turns:
+class TurnRecorder:
     """Runs turns. Entries are kept at each sign of life of a watched turn, and together with the ending of any other.
 
     A turn does not wait for its entries: what comes during one commit goes along with the next. While the database is away it goes on
     too, and what could not be kept (nor shown) is kept with the next entry.
     """
 
-    def __init__(self, memory: Memory, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        self._memory = memory
-        self.steps = Steps(memory.tasks, memory.new_id, memory.now)
-        self._late = Late(pause)
+    def __init__(self, stores: TaskStores, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self._stores = stores
+        self.transitions = TaskTransitions(stores.tasks, stores.new_id, stores.now)
+        self._deferred_endings = DeferredEndings(pause)
 
-    async def run(self, adapter: Adapter, turn: Turn, call: Call, opened: Turned) -> Turned:
+    async def run(self, adapter: Adapter, turn: Turn, call: Call, opening: TurnState) -> TurnState:
         """Runs the agent until it ends its turn. Raises EndingNotKept."""
-        started = self._memory.now()
-        journal = Journal(opened, self._memory.turn_limits)
-        showing = Showing(partial(self._show, journal), lambda: journal.rest)
-        silence = _Silence(self._memory)
+        started = self._stores.now()
+        journal = TurnJournal(opening, self._stores.turn_limits)
+        showing = ProgressWriter(partial(self._write_pending, journal), lambda: journal.pause_seconds)
+        silence = _VendorRefTimer(self._stores)
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", adapter.run(turn, call))) as events:
                 async for event in events:
                     if isinstance(event, AnswerRefused):
-                        await self._wait_again(journal, opened.row, event)
+                        await self._restore_waiting_state(journal, opening.row, event)
                         break
-                    self._note(journal, event)
+                    self._add_event(journal, event)
                     if isinstance(event, ENDINGS):
                         break
                     if journal.is_full:
-                        event = self._broken(journal, Failed(TOO_LONG_SAYS, kind=TOO_LONG))
+                        event = self._add_failure(journal, Failed(TURN_TOO_LONG_TEXT, kind=TURN_TOO_LONG))
                         break
-                    silence.heard(event, journal.row)
-                    _log(opened.row, event)
-                    if _is_shown(turn, event):
-                        showing.show()
+                    silence.on_event(event, journal.row)
+                    _log_event(opening.row, event)
+                    if _is_written_at_once(turn, event):
+                        showing.write()
                 else:
-                    event = self._broken(journal, Failed("The agent ended its turn without an outcome.", kind=BROKEN))
+                    event = self._add_failure(journal, Failed("The agent ended its turn without an outcome.", kind=INVALID_ANSWER))
         except asyncio.CancelledError:
-            if not showing.overtaken():
+            if not showing.was_superseded():
                 raise
         except UpstreamFault as fault:
-            event = self._broken(journal, Failed(fault.public, detail=fault.detail, kind=fault.kind))
+            event = self._add_failure(journal, Failed(fault.public, detail=fault.detail, kind=fault.kind))
         except Exception:  # a task's root: whatever went wrong, the task must end
-            log.exception("turn_broke", agent=opened.row.agent, task_id=opened.row.id)
-            event = self._broken(journal, Failed("The gateway could not go on with the agent's answer.", kind=OURS))
-        silence.end()
-        over = await showing.settled()
-        turned = await self._ended(journal, event, started) if over is None else over
-        return replace(turned, refused=True) if isinstance(event, AnswerRefused) and not event.kind else turned
+            log.exception("turn_broke", agent=opening.row.agent, task_id=opening.row.id)
+            event = self._add_failure(journal, Failed("The gateway could not go on with the agent's answer.", kind=GATEWAY_FAILURE))
+        silence.cancel()
+        over = await showing.flush()
+        turned = await self._write_ending(journal, event, started) if over is None else over
+        return replace(turned, is_answer_refused=True) if isinstance(event, AnswerRefused) and not event.kind else turned
 
-    async def end(self, turned: Turned, event: Event) -> Turned:
+    async def end_task(self, turn_state: TurnState, event: Event) -> TurnState:
         """Ends a task by the gateway's own hand, whatever its turn adds meanwhile. One that has ended stays as it is."""
-        while not turned.row.ended:
-            new = self.steps.after(turned.row, event)
-            moved = await self._append(turned.row, new.row, new.events, self._memory.now())
-            turned = joined(turned, new) if moved is None else moved
+        while not turn_state.row.has_ended:
+            new = self.transitions.apply_event(turn_state.row, event)
+            moved = await self._append_events(turn_state.row, new.row, new.events, self._stores.now())
+            turn_state = join_events(turn_state, new) if moved is None else moved
             if moved is None:
                 break
-        return turned
+        return turn_state
 
-    async def stop(self, turned: Turned, event: Event) -> Turned:
+    async def stop_task(self, turn_state: TurnState, event: Event) -> TurnState:
         """As `end`. What can't be kept now is kept later, behind the caller's back. Raises EndingNotKept."""
         try:
-            return await self.end(turned, event)
-        except (NotKept, NotRead) as error:
-            self._late.keep(turned.row.id, STOP, partial(self.end, turned, event))
-            raise EndingNotKept(turned.row.id) from error
+            return await self.end_task(turn_state, event)
+        except (WriteFailed, ReadFailed) as error:
+            self._deferred_endings.retry_until_written(turn_state.row.id, STOP_ENDING, partial(self.end_task, turn_state, event))
+            raise EndingNotWritten(turn_state.row.id) from error
 
-    async def end_lost(self, record: TaskRecord, why: Failed) -> bool:
+    async def end_lost_task(self, record: TaskRecord, failure: Failed) -> bool:
         """Ends a task that nobody works on; False when it moved since it was looked at, and is not lost. Raises NotKept and NotRead."""
-        new = self.steps.after(record.row, why)
-        return await self._append(record.row, new.row, new.events, self._memory.now()) is None
+        new = self.transitions.apply_event(record.row, failure)
+        return await self._append_events(record.row, new.row, new.events, self._stores.now()) is None
 
-    def is_late(self, task_id: str) -> bool:
+    def has_deferred_ending(self, task_id: str) -> bool:
         """Whether the task has an ending that is still to be kept."""
-        return task_id in self._late
+        return task_id in self._deferred_endings
 
     async def close(self) -> None:
         """Gives up on endings that are still to be kept: the next start ends their tasks."""
-        await self._late.close()
+        await self._deferred_endings.close()
 
-    async def _show(self, journal: Journal) -> Turned | None:
+    async def _write_pending(self, journal: TurnJournal) -> TurnState | None:
         """Keeps what waits; returns what somebody else made of the task. While the database is away, all of it goes on waiting."""
-        fresh, row = journal.waiting(), journal.row
+        fresh, row = journal.unwritten_events(), journal.row
         try:
-            moved = await self._append(journal.kept, row, fresh, None)
-        except (NotKept, NotRead) as error:
+            moved = await self._append_events(journal.written_row, row, fresh, None)
+        except (WriteFailed, ReadFailed) as error:
             log.warning("entry_waits", task_id=row.id, error=type(error).__name__)
             return None
         if moved is None:
-            journal.keep(row, len(fresh))
+            journal.mark_written(row, len(fresh))
         return moved
 
-    async def _ended(self, journal: Journal, event: Event, started: int) -> Turned:
+    async def _write_ending(self, journal: TurnJournal, event: Event, started: int) -> TurnState:
         """Keeps an ending. What can't be kept now is kept later, behind the caller's back. Raises EndingNotKept."""
-        journal.row = row = _answered(journal.row, event)
-        fresh = journal.waiting()
-        _log(row, event)
-        keep = partial(self._append, journal.kept, row, fresh, started)
+        journal.row = row = _without_answered_prompts(journal.row, event)
+        fresh = journal.unwritten_events()
+        _log_event(row, event)
+        keep = partial(self._append_events, journal.written_row, row, fresh, started)
         try:
             moved = await keep()
-        except (NotKept, NotRead) as error:
-            self._late.keep(row.id, TURN, keep)
-            raise EndingNotKept(row.id) from error
-        return journal.turned() if moved is None else moved
+        except (WriteFailed, ReadFailed) as error:
+            self._deferred_endings.retry_until_written(row.id, TURN_ENDING, keep)
+            raise EndingNotWritten(row.id) from error
+        return journal.to_turn_state() if moved is None else moved
 
-    async def _append(self, old: TaskRow, new: TaskRow, fresh: Sequence[TaskEvent], started: int | None) -> Turned | None:
+    async def _append_events(self, previous: TaskRow, row: TaskRow, events: Sequence[TaskEvent], started: int | None) -> TurnState | None:
         """Appends events to a task that stands at `old`; with `started` also the outcome, and the end of the grant when it is over.
 
         Returns None, or what became of the task when somebody else moved it on. Raises NotKept and NotRead.
         """
-        memory = self._memory
+        memory = self._stores
 
         def work(batch: Batch) -> None:
-            memory.tasks.advance(batch, old, new, fresh)
+            memory.tasks.advance(batch, previous, row, events)
             if started is not None:
-                memory.audit.append(batch, _outcome(new, memory.now() - started))
-                if not new.ended:  # it waits, and what its agent begins meanwhile has its own time
-                    memory.grants.bind(batch, new.tenant, new.grant_id, new.id)
+                memory.audit.record(batch, _outcome_record(row, memory.now() - started))
+                if not row.has_ended:  # it waits, and what its agent begins meanwhile has its own time
+                    memory.grants.set_deadline(batch, row.tenant, row.grant_id, row.id)
 
         try:
             await memory.database.write(work)
         except TaskEnded:
-            record = await memory.tasks.record(new.tenant, new.owner, new.id)
-            count = _reached(fresh, record) if record.row.runner in (old.runner, new.runner) else None
+            record = await memory.tasks.read_record(row.tenant, row.owner, row.id)
+            count = _count_written(events, record) if record.row.runner in (previous.runner, row.runner) else None
             if count is None:
-                memory.tasks.moved(record.row, record.events)
-                return Turned(record.row, record.events)
-            if count < len(fresh):
-                return await self._append(record.row, new, fresh[count:], started)
-        if started is not None or new.ended:
-            memory.grants.forget(new.tenant, new.grant_id)
-        memory.tasks.moved(new, fresh)
+                memory.tasks.publish(record.row, record.events)
+                return TurnState(record.row, record.events)
+            if count < len(events):
+                return await self._append_events(record.row, row, events[count:], started)
+        if started is not None or row.has_ended:
+            memory.grants.invalidate(row.tenant, row.grant_id)
+        memory.tasks.publish(row, events)
         return None
 
-    def _note(self, journal: Journal, event: Event) -> None:
+    def _add_event(self, journal: TurnJournal, event: Event) -> None:
         """Adds an event to the turn; nothing is kept yet."""
         if isinstance(event, ArtifactPiece):
-            journal.note_piece(event, self._memory.now())
+            journal.add_piece(event, self._stores.now())
         else:
-            journal.note(self.steps.after(journal.row, event))
+            journal.add(self.transitions.apply_event(journal.row, event))
 
-    async def _wait_again(self, journal: Journal, before: TaskRow, refused: AnswerRefused) -> None:
+    async def _restore_waiting_state(self, journal: TurnJournal, previous: TaskRow, refusal: AnswerRefused) -> None:
         """Notes that the task waits as before: its agent took no answer, so its ids and prompts are those from before the turn."""
         try:
-            record = await self._memory.tasks.record(before.tenant, before.owner, before.id)
-        except NotRead:
+            record = await self._stores.tasks.read_record(previous.tenant, previous.owner, previous.id)
+        except ReadFailed:
             record = None
-        statuses = (_status(event.body) for event in reversed(record.events if record else ()) if event.kind == "status")
+        statuses = (_decode_status(event.body) for event in reversed(record.events if record else ()) if event.kind == "status")
         asked = next((status for status in statuses if status.state in INTERRUPTED), None)
-        journal.row = replace(journal.row, vendor_ref=before.vendor_ref)
-        journal.note(self.steps.waiting_again(journal.row, asked, refused))
+        journal.row = replace(journal.row, vendor_ref=previous.vendor_ref)
+        journal.add(self.transitions.waiting_state(journal.row, asked, refusal))
 
-    def _broken(self, journal: Journal, event: Failed) -> Failed:
+    def _add_failure(self, journal: TurnJournal, event: Failed) -> Failed:
         """Notes the failure that ends a turn whose agent gave it no ending."""
-        self._note(journal, event)
+        self._add_event(journal, event)
         return event
 
 
-def _answered(row: TaskRow, ending: Event) -> TaskRow:
+def _without_answered_prompts(row: TaskRow, ending: Event) -> TaskRow:
     """Without the prompts that the turn answered, once the agent itself ended it. After any other failure the answers may be unread."""
     if isinstance(ending, Ask | AnswerRefused) or (isinstance(ending, Failed) and ending.kind):
         return row
-    return replace(row, vendor_ref=keeping(row.vendor_ref, ()))
+    return replace(row, vendor_ref=with_prompts(row.vendor_ref, ()))
 
 
-def _post_ref(memory: Memory, row: TaskRow) -> None:
+def _post_vendor_ref(stores: TaskStores, row: TaskRow) -> None:
     """Keeps the agent's own ids of a task it is silent about, by which it can be told to stop."""
-    memory.database.post(lambda batch: memory.tasks.refer(batch, row))
+    stores.database.post(lambda batch: stores.tasks.update_vendor_ref(batch, row))
 
 
-class _Silence:
+class _VendorRefTimer:
     """After an agent's first word: what it said is kept, unless something follows soon that is kept anyway."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: TaskStores) -> None:
         self._memory = memory
         self._timer: asyncio.TimerHandle | None = None
 
-    def heard(self, event: Event, row: TaskRow) -> None:
-        if isinstance(event, Ref):
-            self.end()
-            self._timer = asyncio.get_running_loop().call_later(REF_SECONDS, _post_ref, self._memory, row)
+    def on_event(self, event: Event, row: TaskRow) -> None:
+        if isinstance(event, RefLearned):
+            self.cancel()
+            self._timer = asyncio.get_running_loop().call_later(REF_WRITE_SECONDS, _post_vendor_ref, self._memory, row)
             if event.ref.task_id:
                 self._memory.tasks.note_agent_task(row)
 
-    def end(self) -> None:
+    def cancel(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
 
-def _log(row: TaskRow, event: Event) -> None:
+def _log_event(row: TaskRow, event: Event) -> None:
     """What callers do not get to see, for operators."""
     if isinstance(event, Failed):
         log.warning("agent_failed", agent=row.agent, task_id=row.id, problem=event.reason, detail=event.detail)
@@ -275,23 +277,23 @@ def _log(row: TaskRow, event: Event) -> None:
         log.warning("agent_traced", agent=row.agent, task_id=row.id, detail=event.detail)
 
 
-def _is_shown(turn: Turn, event: Event) -> bool:
+def _is_written_at_once(turn: Turn, event: Event) -> bool:
     """Whether it is kept as it comes, and not only with the ending."""
     return isinstance(event, Progress) or (turn.stream and isinstance(event, ArtifactPiece))
 
 
-def _reached(fresh: Sequence[TaskEvent], record: TaskRecord) -> int | None:
+def _count_written(events: Sequence[TaskEvent], record: TaskRecord) -> int | None:
     """How many of these events are kept already, by a commit that seemed to fail; None when somebody else moved the task on."""
-    ours = tuple(event for event in fresh if event.seq <= record.row.last_seq)
-    return len(ours) if ours == tuple(event for event in record.events if event.seq >= fresh[0].seq) else None
+    ours = tuple(event for event in events if event.seq <= record.row.last_seq)
+    return len(ours) if ours == tuple(event for event in record.events if event.seq >= events[0].seq) else None
 
 
 def outcome_of(state: TaskState) -> str:
     """How a turn ended that left its task in `state`, in one word."""
-    return OUTCOMES.get(state, "failed")
+    return OUTCOME_BY_STATE.get(state, "failed")
 
 
-def _outcome(row: TaskRow, duration_us: int) -> dict[str, object]:
+def _outcome_record(row: TaskRow, duration_us: int) -> dict[str, object]:
     return {
         "kind": "outcome",
         "tenant": row.tenant,

@@ -18,15 +18,15 @@ from adapters.upstream.targets import EgressRefused
 from gateway.storage.database import Batch, Database
 from gateway.storage.tables import push_configs
 from gateway.tasks.log import TaskRow, UnknownTask
-from gateway.tasks.webhooks.outbox import FORMER_WEBHOOK, Sealing, Secrets, webhook_place
+from gateway.tasks.webhooks.outbox import FORMER_WEBHOOK_CONTEXT, WebhookCipher, WebhookSecrets, webhook_context
 
 CONFIGS_MAX = 20  # per task
 SECRET_MAX = 4096  # characters
 LOOKUPS_PER_OWNER = 8  # names of one person's webhooks that are looked up at once in one process
-NAME_SECONDS = 5.0  # for the first look at what the URL's name stands for
-_SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110 s5.6.2: token
-_VISIBLE = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # what a header can carry without being cut or continued
-_KEEP = (
+RESOLVE_SECONDS = 5.0  # for the first look at what the URL's name stands for
+_SCHEME_PATTERN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110 s5.6.2: token
+_HEADER_VALUE_PATTERN = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # what a header can carry without being cut or continued
+_UPSERT_CONFIG = (
     "INSERT INTO push_configs (tenant, task_id, id, owner, agent, url, secrets, version, cursor, live, created) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, task_id, id) "
     "DO UPDATE SET url = excluded.url, secrets = excluded.secrets, version = excluded.version"
@@ -48,25 +48,25 @@ class Webhook:
     config: PushConfig
     version: str
     created: int  # microseconds since 1970
-    sealing: Sealing
+    sealing: WebhookCipher
 
-    def keep(self, batch: Batch, row: TaskRow, after: int) -> None:
+    def write(self, batch: Batch, row: TaskRow, after_seq: int) -> None:
         """Keeps it, to be told of the task's events after number `after`. Raises BadMessage for another task, and TooManyPushConfigs."""
         config = self.config
         if config.task_id not in ("", row.id):
             raise BadMessage("taskId", "is not the task that is asked about")
-        others = _of(row) & (push_configs.c.id != config.id)
+        others = _configs_of_task(row) & (push_configs.c.id != config.id)
         if batch.connection.execute(select(func.count()).select_from(push_configs).where(others)).scalar_one() >= CONFIGS_MAX:
             raise TooManyPushConfigs
         said = config.authentication
         scheme, credentials = ("", "") if isinstance(said, UnsetType) else (said.scheme, said.credentials)
-        secrets = msgspec.json.encode(Secrets(config.token, scheme, credentials)).decode()
-        secrets = self.sealing.seal_text(webhook_place(row.tenant, row.id, config.id, config.url), secrets)
+        secrets = msgspec.json.encode(WebhookSecrets(config.token, scheme, credentials)).decode()
+        secrets = self.sealing.seal_text(webhook_context(row.tenant, row.id, config.id, config.url), secrets)
         whose = (row.tenant, row.id, config.id, row.owner, row.agent)
-        batch.run(_KEEP, (*whose, config.url, secrets, self.version, after, int(not row.ended), self.created))
+        batch.run(_UPSERT_CONFIG, (*whose, config.url, secrets, self.version, after_seq, int(not row.has_ended), self.created))
 
 
-class Push:
+class WebhookConfigs:
     """The configs of a task, for its owner alone. What is secret in one goes in and is never shown again."""
 
     def __init__(
@@ -75,7 +75,7 @@ class Push:
         vet: Callable[[str], Awaitable[None]],
         new_id: Callable[[str], str],
         now: Callable[[], int],
-        sealing: Sealing,
+        sealing: WebhookCipher,
     ) -> None:
         """`vet` is Egress.vet."""
         self._sealing = sealing
@@ -91,24 +91,24 @@ class Push:
         Raises BadMessage, TooManyPushConfigs, UnknownTask.
         """
         _check_owner(owner, row)
-        others = select(func.count()).select_from(push_configs).where(_of(row) & (push_configs.c.id != config.id))
+        others = select(func.count()).select_from(push_configs).where(_configs_of_task(row) & (push_configs.c.id != config.id))
         if await self._database.read(lambda connection: connection.execute(others).scalar_one()) >= CONFIGS_MAX:
             raise TooManyPushConfigs  # before its name is looked up
-        webhook = await self.vetted(config, version, owner=owner)
-        await self._database.write(lambda batch: webhook.keep(batch, row, row.last_seq))
-        return _public(webhook.config, row.id)
+        webhook = await self.vet_config(config, version, owner=owner)
+        await self._database.write(lambda batch: webhook.write(batch, row, row.last_seq))
+        return _without_secrets(webhook.config, row.id)
 
-    async def vetted(self, config: PushConfig, version: str, where: str = "", *, owner: str = "") -> Webhook:
+    async def vet_config(self, config: PushConfig, version: str, field_prefix: str = "", *, owner: str = "") -> Webhook:
         """A config that may be kept, under an id; with a task that is opened, too. `where` is its path in the request, with a dot.
 
         Raises BadMessage.
         """
-        check_id(config.id, f"{where}id")
-        _check_secrets(config, where)
+        check_id(config.id, f"{field_prefix}id")
+        _check_secrets(config, field_prefix)
         try:
             await self._look_up(config.url, owner)
         except EgressRefused as refused:
-            raise BadMessage(f"{where}url", f"is refused: {refused.public}") from refused
+            raise BadMessage(f"{field_prefix}url", f"is refused: {refused.public}") from refused
         except (UpstreamFault, TimeoutError):
             pass  # the name stands for nothing yet; what it stands for then is looked at whenever something is sent
         return Webhook(msgspec.structs.replace(config, id=config.id or self._new_id("w")), version, self._now(), self._sealing)
@@ -124,7 +124,7 @@ class Push:
         self._looking[owner] += 1
         looking = asyncio.ensure_future(self._vet(url))
         looking.add_done_callback(lambda done: self._looked_up(owner, done))
-        async with asyncio.timeout(NAME_SECONDS):
+        async with asyncio.timeout(RESOLVE_SECONDS):
             await asyncio.shield(looking)
 
     def _looked_up(self, owner: str, done: "asyncio.Future[None]") -> None:
@@ -136,14 +136,14 @@ class Push:
 
     async def get(self, owner: str, row: TaskRow, config_id: str) -> PushConfig:
         """Raises UnknownPushConfig and UnknownTask."""
-        found = await self._read(owner, row, push_configs.c.id == config_id)
+        found = await self._read_configs(owner, row, push_configs.c.id == config_id)
         if not found:
             raise UnknownPushConfig
         return found[0]
 
     async def list(self, owner: str, row: TaskRow) -> tuple[PushConfig, ...]:
         """All of them, the oldest first; there are at most CONFIGS_MAX. Raises UnknownTask."""
-        return await self._read(owner, row, push_configs.c.id != "")
+        return await self._read_configs(owner, row, push_configs.c.id != "")
 
     async def page(self, owner: str, row: TaskRow, size: int, token: str) -> tuple[tuple[PushConfig, ...], str]:
         """At most `size` configs after those of the page that ended with `token`, the oldest first; and the token of the next page, if any.
@@ -152,12 +152,12 @@ class Push:
         """
         _check_owner(owner, row)
         order = tuple_(push_configs.c.created, push_configs.c.id)
-        query = select(push_configs).where(_of(row)).order_by(push_configs.c.created, push_configs.c.id).limit(size + 1)
+        query = select(push_configs).where(_configs_of_task(row)).order_by(push_configs.c.created, push_configs.c.id).limit(size + 1)
         if token:
             query = query.where(order > tuple_(*_position(token)))
         found = await self._database.read(lambda connection: connection.execute(query).all())
         more = f"{found[size - 1].created}.{found[size - 1].id}" if len(found) > size else ""
-        return tuple(self._shown(each) for each in found[:size]), more
+        return tuple(self._config_from_row(each) for each in found[:size]), more
 
     async def delete(self, owner: str, row: TaskRow, config_id: str) -> None:
         """Nothing more is sent there, dead letters neither. One that is not there is gone already. Raises UnknownTask."""
@@ -170,22 +170,22 @@ class Push:
 
         await self._database.write(work)
 
-    async def _read(self, owner: str, row: TaskRow, which: ColumnElement[bool]) -> tuple[PushConfig, ...]:
+    async def _read_configs(self, owner: str, row: TaskRow, condition: ColumnElement[bool]) -> tuple[PushConfig, ...]:
         _check_owner(owner, row)
-        query = select(push_configs).where(_of(row), which).order_by(push_configs.c.created, push_configs.c.id)
-        return await self._database.read(lambda connection: tuple(self._shown(found) for found in connection.execute(query)))
+        query = select(push_configs).where(_configs_of_task(row), condition).order_by(push_configs.c.created, push_configs.c.id)
+        return await self._database.read(lambda connection: tuple(self._config_from_row(found) for found in connection.execute(query)))
 
-    def _shown(self, found: "Row[Any]") -> PushConfig:
-        place = webhook_place(found.tenant, found.task_id, found.id, found.url)
+    def _config_from_row(self, row: "Row[Any]") -> PushConfig:
+        place = webhook_context(row.tenant, row.task_id, row.id, row.url)
         try:
-            secrets = self._sealing.open_text(place, found.secrets, place[:FORMER_WEBHOOK])
-            scheme = msgspec.json.decode(secrets, type=Secrets).scheme
+            secrets = self._sealing.open_text(place, row.secrets, place[:FORMER_WEBHOOK_CONTEXT])
+            scheme = msgspec.json.decode(secrets, type=WebhookSecrets).scheme
         except ValueError:  # it was changed, or its key is gone: deliveries go without, and the log says so
             scheme = ""
-        return PushConfig(url=found.url, id=found.id, task_id=found.task_id, authentication=PushAuthentication(scheme) if scheme else UNSET)
+        return PushConfig(url=row.url, id=row.id, task_id=row.task_id, authentication=PushAuthentication(scheme) if scheme else UNSET)
 
 
-def _of(row: TaskRow) -> ColumnElement[bool]:
+def _configs_of_task(row: TaskRow) -> ColumnElement[bool]:
     return (push_configs.c.tenant == row.tenant) & (push_configs.c.task_id == row.id) & (push_configs.c.owner == row.owner)
 
 
@@ -202,22 +202,22 @@ def _check_owner(owner: str, row: TaskRow) -> None:
         raise UnknownTask
 
 
-def _check_secrets(config: PushConfig, where: str) -> None:
+def _check_secrets(config: PushConfig, field_prefix: str) -> None:
     """What becomes a header must be one: no line breaks, no NUL, nothing that can't be seen. Raises BadMessage, which quotes nothing."""
     said = config.authentication
     if not isinstance(said, UnsetType):
-        if not _SCHEME.fullmatch(said.scheme):
-            raise BadMessage(f"{where}authentication.scheme", "is not the name of an authentication scheme")
-        _check_secret(said.credentials, f"{where}authentication.credentials")
-    _check_secret(config.token, f"{where}token")
+        if not _SCHEME_PATTERN.fullmatch(said.scheme):
+            raise BadMessage(f"{field_prefix}authentication.scheme", "is not the name of an authentication scheme")
+        _check_secret(said.credentials, f"{field_prefix}authentication.credentials")
+    _check_secret(config.token, f"{field_prefix}token")
 
 
-def _check_secret(secret: str, where: str) -> None:
-    if secret and (len(secret) > SECRET_MAX or not _VISIBLE.fullmatch(secret)):
-        raise BadMessage(where, f"is longer than {SECRET_MAX} characters, or has some that a header can't carry")
+def _check_secret(secret: str, field: str) -> None:
+    if secret and (len(secret) > SECRET_MAX or not _HEADER_VALUE_PATTERN.fullmatch(secret)):
+        raise BadMessage(field, f"is longer than {SECRET_MAX} characters, or has some that a header can't carry")
 
 
-def _public(config: PushConfig, task_id: str) -> PushConfig:
+def _without_secrets(config: PushConfig, task_id: str) -> PushConfig:
     said = config.authentication
     shown = UNSET if isinstance(said, UnsetType) else PushAuthentication(said.scheme)
     return PushConfig(url=config.url, id=config.id, task_id=task_id, authentication=shown)

@@ -15,134 +15,136 @@ from adapters.a2a_client.wire.v03 import task_json
 from adapters.contract import UpstreamFault
 from adapters.task import encode
 from adapters.upstream.egress import Egress, EgressRefused
-from gateway.tasks.log import TaskLog, TaskRecord, UnknownTask, fold, shown
+from gateway.tasks.log import TaskLog, TaskRecord, UnknownTask, stream_response, task_from_events
 from gateway.tasks.webhooks.outbox import Delivery, Outbox
 
-POST_SECONDS = 0.25
-UNDER_WAY = 40  # deliveries of one process at once, more than one tenant may have
-TIMEOUT = 15.0  # seconds for one attempt (A2A 1.0 s4.3.3: 10 to 30)
-WAITS = (1, 4, 15, 60, 300, 1800)  # seconds between attempts, give or take a fifth
-SEALED_SECONDS = 300  # for which a signature is good
-ANSWER_MAX = 1 << 16  # bytes of an answer that are read, so that its connection can be used again
+DELIVERY_ROUND_SECONDS = 0.25
+CONCURRENT_MAX = 40  # deliveries of one process at once, more than one tenant may have
+ATTEMPT_SECONDS = 15.0  # seconds for one attempt (A2A 1.0 s4.3.3: 10 to 30)
+RETRY_SECONDS = (1, 4, 15, 60, 300, 1800)  # seconds between attempts, give or take a fifth
+SIGNATURE_SECONDS = 300  # for which a signature is good
+RESPONSE_BYTES_MAX = 1 << 16  # bytes of an answer that are read, so that its connection can be used again
 CLOSING_SECONDS = 2.0
-SIGNATURE = "Interlock-Signature"
+SIGNATURE_HEADER = "Interlock-Signature"
 SIGNATURE_TYPE = "webhook+jwt"
 log = structlog.get_logger()
 
 
-class Signer(Protocol):
+class WebhookJwtSigner(Protocol):
     """policies/keys/signing.py."""
 
     def sign(self, claims: Mapping[str, Any], typ: str) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Seal:
+class WebhookSigner:
     """Proves to a webhook that a notification is ours, for it, of now, and unchanged. `now` counts seconds since 1970."""
 
-    keys: Signer
+    signing_keys: WebhookJwtSigner
     issuer: str
     now: Callable[[], float]
 
     def sign(self, delivery: Delivery, body: bytes) -> str:
         """A JWT that our JWKS verifies. `jti` is the same for each attempt; `sha256` is of the body, in hex."""
         at = int(self.now())
-        claims = {"iss": self.issuer, "aud": delivery.url, "iat": at, "exp": at + SEALED_SECONDS, "jti": delivery.id}
-        return self.keys.sign({**claims, "sha256": hashlib.sha256(body).hexdigest()}, SIGNATURE_TYPE)
+        claims = {"iss": self.issuer, "aud": delivery.url, "iat": at, "exp": at + SIGNATURE_SECONDS, "jti": delivery.id}
+        return self.signing_keys.sign({**claims, "sha256": hashlib.sha256(body).hexdigest()}, SIGNATURE_TYPE)
 
 
-class Postman:
+class WebhookDelivery:
     """One per process. What it has taken up when it dies is sent again, by another one or by itself."""
 
-    def __init__(self, outbox: Outbox, tasks: TaskLog, egress: Egress, seal: Seal, spread: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self, outbox: Outbox, tasks: TaskLog, egress: Egress, signer: WebhookSigner, jitter: Callable[[], float] = random.random
+    ) -> None:
         """`spread` gives numbers from 0 to 1, so that retries don't come all at once."""
         self._outbox = outbox
         self._tasks = tasks
         self._egress = egress
-        self._seal = seal
-        self._spread = spread
-        self._under_way: dict[asyncio.Task[None], str] = {}
+        self._signer = signer
+        self._jitter = jitter
+        self._in_flight: dict[asyncio.Task[None], str] = {}
 
-    async def round(self) -> None:
+    async def run_once(self) -> None:
         """Takes up what is due and sends it, without waiting until it has arrived."""
-        free = UNDER_WAY - len(self._under_way)
+        free = CONCURRENT_MAX - len(self._in_flight)
         if free <= 0:
             return
-        for delivery in await self._outbox.collect(free, Counter(self._under_way.values())):
-            sending = asyncio.create_task(self._send_all(delivery))
-            self._under_way[sending] = delivery.owner
-            sending.add_done_callback(lambda done: self._under_way.pop(done, None))
+        for delivery in await self._outbox.acquire_due(free, Counter(self._in_flight.values())):
+            sending = asyncio.create_task(self._send_in_order(delivery))
+            self._in_flight[sending] = delivery.owner
+            sending.add_done_callback(lambda done: self._in_flight.pop(done, None))
 
-    async def settle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Waits until nothing is under way."""
-        while self._under_way:
-            await asyncio.wait(list(self._under_way))
+        while self._in_flight:
+            await asyncio.wait(list(self._in_flight))
 
     async def close(self) -> None:
         """Waits a moment for what is under way; the rest is sent again by whoever comes after."""
-        if self._under_way:
-            await asyncio.wait(list(self._under_way), timeout=CLOSING_SECONDS)
-        for sending in list(self._under_way):
+        if self._in_flight:
+            await asyncio.wait(list(self._in_flight), timeout=CLOSING_SECONDS)
+        for sending in list(self._in_flight):
             sending.cancel()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await asyncio.gather(*self._in_flight, return_exceptions=True)
 
-    async def _send_all(self, first: Delivery) -> None:
+    async def _send_in_order(self, first: Delivery) -> None:
         """A delivery, and those behind it of the same config, as long as they arrive."""
         delivery: Delivery | None = first
         try:
             while delivery is not None:
-                delivery = await self._send(delivery)
+                delivery = await self._attempt(delivery)
         except Exception:  # a task's root: what was not settled is taken up again
             log.exception("push_broke", task_id=first.task_id)
 
-    async def _send(self, delivery: Delivery) -> Delivery | None:
+    async def _attempt(self, delivery: Delivery) -> Delivery | None:
         """One attempt; the next delivery after a good one."""
         lasting, failure = False, ""
         try:
-            content = await self._content(delivery)
+            content = await self._build_body(delivery)
             failure = await self._post(delivery, *content) if content else ""
         except EgressRefused as refused:
             lasting, failure = True, f"refused: {refused.public}"
         except UnknownTask:
             lasting, failure = True, "the task is gone"
         if not failure:
-            return await self._outbox.arrived(delivery)
-        lasting = lasting or delivery.attempts > len(WAITS)
-        await self._outbox.failed(delivery, failure, None if lasting else self._wait(delivery.attempts))
+            return await self._outbox.complete(delivery)
+        lasting = lasting or delivery.attempts > len(RETRY_SECONDS)
+        await self._outbox.record_failure(delivery, failure, None if lasting else self._retry_delay_us(delivery.attempts))
         log.warning("push_failed", delivery=delivery.id, task_id=delivery.task_id, attempt=delivery.attempts, dead=lasting, reason=failure)
         return None
 
-    def _wait(self, attempts: int) -> int:
+    def _retry_delay_us(self, attempts: int) -> int:
         """Microseconds until the next attempt."""
-        return int(WAITS[attempts - 1] * (0.8 + 0.4 * self._spread()) * 1_000_000)
+        return int(RETRY_SECONDS[attempts - 1] * (0.8 + 0.4 * self._jitter()) * 1_000_000)
 
     async def _post(self, delivery: Delivery, body: bytes, media_type: str) -> str:
         """Why it did not arrive; empty when it did. Raises EgressRefused."""
-        headers = {"Content-Type": media_type, SIGNATURE: self._seal.sign(delivery, body), **_credentials(delivery)}
+        headers = {"Content-Type": media_type, SIGNATURE_HEADER: self._signer.sign(delivery, body), **_credential_headers(delivery)}
         try:
-            async with self._egress.stream("POST", delivery.url, headers=headers, body=body, timeout=TIMEOUT) as answer:
+            async with self._egress.stream("POST", delivery.url, headers=headers, body=body, timeout=ATTEMPT_SECONDS) as answer:
                 with suppress(UpstreamFault):
-                    await answer.read(ANSWER_MAX)
+                    await answer.read(RESPONSE_BYTES_MAX)
                 return "" if 200 <= answer.status < 300 else f"the webhook answered with HTTP {answer.status}"
         except UpstreamFault as fault:
             return fault.public
 
-    async def _content(self, delivery: Delivery) -> tuple[bytes, str] | None:
+    async def _build_body(self, delivery: Delivery) -> tuple[bytes, str] | None:
         """1.0: the event as a stream shows it (s4.3.3). 0.3: the task as it stood after it. None: nothing to tell."""
         row = await self._tasks.find(delivery.tenant, delivery.owner, delivery.task_id)
         if delivery.version.startswith("0."):
-            record = await self._tasks.record(row.tenant, row.owner, row.id)
-            return encode(task_json(_as_of(record, delivery.seq))), "application/json"
-        record = await self._tasks.since(row, delivery.seq - 1)
-        response = shown(record.row, record.events[0])
+            record = await self._tasks.read_record(row.tenant, row.owner, row.id)
+            return encode(task_json(_task_as_of(record, delivery.seq))), "application/json"
+        record = await self._tasks.read_since(row, delivery.seq - 1)
+        response = stream_response(record.row, record.events[0])
         return None if response is None else (encode(response), "application/a2a+json")
 
 
-def _as_of(record: TaskRecord, seq: int) -> Any:
-    return fold(record.row, [event for event in record.events if event.seq <= seq])
+def _task_as_of(record: TaskRecord, seq: int) -> Any:
+    return task_from_events(record.row, [event for event in record.events if event.seq <= seq])
 
 
-def _credentials(delivery: Delivery) -> dict[str, str]:
+def _credential_headers(delivery: Delivery) -> dict[str, str]:
     secrets, headers = delivery.secrets, {}
     if secrets.token:
         headers["X-A2A-Notification-Token"] = secrets.token

@@ -19,15 +19,15 @@ from adapters.task import TERMINAL, Role, TaskState
 from gateway.storage.database import Batch, Database
 from gateway.storage.tables import deliveries, push_configs, task_events, tasks
 
-LATE_MAX = 100  # configs that get their deliveries at once
-EVENTS_MAX = 500  # events that become deliveries of one config at once
-PER_OWNER = 8  # deliveries of one person under way at once in one process
-PER_TENANT = 32
+CONFIGS_BEHIND_MAX = 100  # configs that get their deliveries at once
+EVENTS_PER_CONFIG_MAX = 500  # events that become deliveries of one config at once
+PER_OWNER_MAX = 8  # deliveries of one person under way at once in one process
+PER_TENANT_MAX = 32
 LEASE_US = 30_000_000  # after which another process takes a delivery up that was never settled
-ENDED = [state.value for state in TERMINAL]
+ENDED_STATES = [state.value for state in TERMINAL]
 _PENDING = text("deliveries.state = 'pending'")  # as the index says it
-_ANYTHING = text("SELECT 1 FROM push_configs WHERE live = 1 UNION ALL SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1")
-_KEY = "tenant = ? AND task_id = ? AND config_id = ? AND seq = ? AND attempts = ?"
+_HAS_WORK = text("SELECT 1 FROM push_configs WHERE live = 1 UNION ALL SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1")
+_KEY_CONDITION = "tenant = ? AND task_id = ? AND config_id = ? AND seq = ? AND attempts = ?"
 
 
 log = structlog.get_logger()
@@ -37,7 +37,7 @@ class UnknownDelivery(Exception):
     """No such dead letter in this tenant."""
 
 
-class Secrets(msgspec.Struct, frozen=True):
+class WebhookSecrets(msgspec.Struct, frozen=True):
     """What a webhook wants to be shown."""
 
     token: str = ""
@@ -48,28 +48,28 @@ class Secrets(msgspec.Struct, frozen=True):
         return "Secrets()"
 
 
-class Sealing(Protocol):
+class WebhookCipher(Protocol):
     """policies/vault/envelope.py."""
 
-    def seal_text(self, place: Sequence[str], text: str) -> str: ...
+    def seal_text(self, context: Sequence[str], text: str) -> str: ...
 
-    def open_text(self, place: Sequence[str], text: str, former: Sequence[str] | None = None) -> str: ...
-
-
-FORMER_WEBHOOK = 4  # of the parts of the place, those that earlier versions sealed for
+    def open_text(self, context: Sequence[str], text: str, former_context: Sequence[str] | None = None) -> str: ...
 
 
-def webhook_place(tenant: str, task_id: str, config_id: str, url: str) -> tuple[str, ...]:
+FORMER_WEBHOOK_CONTEXT = 4  # of the parts of the place, those that earlier versions sealed for
+
+
+def webhook_context(tenant: str, task_id: str, config_id: str, url: str) -> tuple[str, ...]:
     """Where what a webhook wants to be shown opens: for its own address alone, whoever changes that in the database."""
     return ("webhook", tenant, task_id, config_id, url)
 
 
-class _Said(msgspec.Struct):
+class _MessageRole(msgspec.Struct):
     role: Role
 
 
-_said = msgspec.json.Decoder(_Said).decode
-_secrets = msgspec.json.Decoder(Secrets).decode
+_decode_role = msgspec.json.Decoder(_MessageRole).decode
+_decode_secrets = msgspec.json.Decoder(WebhookSecrets).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Delivery:
     owner: str
     url: str = field(repr=False)
     version: str
-    secrets: Secrets = field(repr=False)
+    secrets: WebhookSecrets = field(repr=False)
 
     @property
     def key(self) -> tuple[str, str, str, int, int]:
@@ -94,7 +94,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class _Late:
+class _ConfigBehind:
     """A config behind its task's log: deliveries that are missing, and where its cursor then stands."""
 
     tenant: str
@@ -102,46 +102,46 @@ class _Late:
     config_id: str
     cursor: int
     seqs: tuple[int, ...]
-    upto: int
-    live: bool
+    new_cursor: int
+    is_live: bool
 
 
 class Outbox:
     """Several processes may share it: none takes up what another has under way."""
 
-    def __init__(self, database: Database, new_id: Callable[[str], str], now: Callable[[], int], sealing: Sealing) -> None:
+    def __init__(self, database: Database, new_id: Callable[[str], str], now: Callable[[], int], sealing: WebhookCipher) -> None:
         self._database = database
         self._sealing = sealing
         self._new_id = new_id
         self._now = now
 
-    async def collect(self, count: int, busy: Mapping[str, int]) -> list[Delivery]:
+    async def acquire_due(self, count: int, in_flight: Mapping[str, int]) -> list[Delivery]:
         """Takes up at most `count` deliveries that are due, each the first of its config. `busy`: how many an owner has under way."""
-        late, due = await self._database.read(lambda connection: self._look(connection, busy))
+        late, due = await self._database.read(lambda connection: self._find_work(connection, in_flight))
         if not late and not due:
             return []
-        return await self._database.write(lambda batch: self._collect(batch, late, count, busy))
+        return await self._database.write(lambda batch: self._acquire_due(batch, late, count, in_flight))
 
-    async def arrived(self, delivery: Delivery) -> Delivery | None:
+    async def complete(self, delivery: Delivery) -> Delivery | None:
         """It is done; takes up the next one of the same config, if it is due."""
-        return await self._database.write(lambda batch: self._arrived(batch, delivery))
+        return await self._database.write(lambda batch: self._complete(batch, delivery))
 
-    async def failed(self, delivery: Delivery, reason: str, wait_us: int | None) -> None:
+    async def record_failure(self, delivery: Delivery, reason: str, wait_us: int | None) -> None:
         """It is tried again after `wait_us`; None: it is a dead letter."""
         now = self._now()
         state, next_at = ("dead", now) if wait_us is None else ("pending", now + wait_us)
-        statement = f"UPDATE deliveries SET state = ?, reason = ?, next_at = ?, updated = ? WHERE {_KEY}"  # noqa: S608 (a constant)
+        statement = f"UPDATE deliveries SET state = ?, reason = ?, next_at = ?, updated = ? WHERE {_KEY_CONDITION}"  # noqa: S608 (a constant)
         await self._database.write(lambda batch: batch.run(statement, (state, reason, next_at, now, *delivery.key)))
 
-    async def dead(self, tenant: str, cursor: str, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+    async def list_dead_letters(self, tenant: str, cursor: str, limit: int) -> tuple[list[dict[str, Any]], str | None]:
         """The dead letters of a tenant, newest first, and the cursor of the next page. Nothing in them is a webhook's secret."""
-        query = _with_config(deliveries.c.created, deliveries.c.updated, deliveries.c.reason, push_configs.c.agent)
+        query = _deliveries_with_config(deliveries.c.created, deliveries.c.updated, deliveries.c.reason, push_configs.c.agent)
         query = query.where(text("deliveries.state = 'dead'"), deliveries.c.tenant == tenant)
         if cursor:
             query = query.where(deliveries.c.id < cursor)
         query = query.order_by(deliveries.c.id.desc()).limit(limit + 1)
         rows = await self._database.read(lambda connection: connection.execute(query).all())
-        return [_letter(row) for row in rows[:limit]], rows[limit - 1].id if len(rows) > limit else None
+        return [_dead_letter_document(row) for row in rows[:limit]], rows[limit - 1].id if len(rows) > limit else None
 
     async def retry(self, tenant: str, delivery_id: str) -> None:
         """Lets a dead letter be tried from the start again, before what waits behind it. Raises UnknownDelivery."""
@@ -152,97 +152,103 @@ class Outbox:
         if not await self._database.write(lambda batch: batch.run(statement, (now, now, tenant, delivery_id))):
             raise UnknownDelivery
 
-    def _look(self, connection: Connection, busy: Mapping[str, int]) -> tuple[list[_Late], bool]:
-        if connection.execute(_ANYTHING).first() is None:  # as it is nearly always, so it is asked cheaply
+    def _find_work(self, connection: Connection, in_flight: Mapping[str, int]) -> tuple[list[_ConfigBehind], bool]:
+        if connection.execute(_HAS_WORK).first() is None:  # as it is nearly always, so it is asked cheaply
             return [], False
-        return _late(connection), connection.execute(self._firsts(busy).limit(1)).first() is not None
+        return _read_configs_behind(connection), connection.execute(self._due_query(in_flight).limit(1)).first() is not None
 
-    def _firsts(self, busy: Mapping[str, int]) -> "Select[Any]":
+    def _due_query(self, in_flight: Mapping[str, int]) -> "Select[Any]":
         """What may be sent now: of each config the first, of people and tenants who have not too much under way."""
-        full = [owner for owner, count in busy.items() if count >= PER_OWNER]
-        crowded = [tenant for tenant, count in _by_tenant(busy).items() if count >= PER_TENANT]
-        query = _with_config().where(_PENDING, deliveries.c.next_at <= self._now(), _first()).order_by(deliveries.c.next_at)
+        full = [owner for owner, count in in_flight.items() if count >= PER_OWNER_MAX]
+        crowded = [tenant for tenant, count in _count_by_tenant(in_flight).items() if count >= PER_TENANT_MAX]
+        query = (
+            _deliveries_with_config()
+            .where(_PENDING, deliveries.c.next_at <= self._now(), _is_first_of_config())
+            .order_by(deliveries.c.next_at)
+        )
         if crowded:
             query = query.where(deliveries.c.tenant.not_in(crowded))
         return query.where(push_configs.c.owner.not_in(full)) if full else query
 
-    def _collect(self, batch: Batch, late: Sequence[_Late], count: int, busy: Mapping[str, int]) -> list[Delivery]:
-        for each in late:
-            self._add(batch, each)
-        query = self._firsts(busy).limit(4 * count).with_for_update(of=deliveries, skip_locked=True)
-        under_way, tenants = Counter(busy), _by_tenant(busy)
+    def _acquire_due(self, batch: Batch, behind: Sequence[_ConfigBehind], count: int, in_flight: Mapping[str, int]) -> list[Delivery]:
+        for each in behind:
+            self._add_deliveries(batch, each)
+        query = self._due_query(in_flight).limit(4 * count).with_for_update(of=deliveries, skip_locked=True)
+        under_way, tenants = Counter(in_flight), _count_by_tenant(in_flight)
         taken: list[Delivery] = []
         for row in batch.connection.execute(query).all():
-            if len(taken) < count and under_way[row.owner] < PER_OWNER and tenants[row.tenant] < PER_TENANT:
+            if len(taken) < count and under_way[row.owner] < PER_OWNER_MAX and tenants[row.tenant] < PER_TENANT_MAX:
                 under_way[row.owner] += 1
                 tenants[row.tenant] += 1
-                taken.append(self._take(batch, row))
+                taken.append(self._acquire(batch, row))
         return taken
 
-    def _add(self, batch: Batch, late: _Late) -> None:
+    def _add_deliveries(self, batch: Batch, behind: _ConfigBehind) -> None:
         """Unless another process did."""
         moved = "UPDATE push_configs SET cursor = ?, live = ? WHERE tenant = ? AND task_id = ? AND id = ? AND cursor = ? AND live = 1"
-        if not batch.run(moved, (late.upto, int(late.live), late.tenant, late.task_id, late.config_id, late.cursor)):
+        if not batch.run(moved, (behind.new_cursor, int(behind.is_live), behind.tenant, behind.task_id, behind.config_id, behind.cursor)):
             return
         now = self._now()
-        for seq in late.seqs:
-            row = {"tenant": late.tenant, "task_id": late.task_id, "config_id": late.config_id, "seq": seq, "id": self._new_id("n")}
+        for seq in behind.seqs:
+            row = {"tenant": behind.tenant, "task_id": behind.task_id, "config_id": behind.config_id, "seq": seq, "id": self._new_id("n")}
             row |= {"attempts": 0, "next_at": now, "state": "pending", "reason": "", "created": now, "updated": now}
             batch.add(deliveries, row)
 
-    def _take(self, batch: Batch, row: Any) -> Delivery:
+    def _acquire(self, batch: Batch, row: Any) -> Delivery:
         now = self._now()
-        statement = f"UPDATE deliveries SET attempts = attempts + 1, next_at = ?, updated = ? WHERE {_KEY}"  # noqa: S608 (a constant)
+        statement = f"UPDATE deliveries SET attempts = attempts + 1, next_at = ?, updated = ? WHERE {_KEY_CONDITION}"  # noqa: S608 (a constant)
         batch.run(statement, (now + LEASE_US, now, row.tenant, row.task_id, row.config_id, row.seq, row.attempts))
         whose = (row.tenant, row.task_id, row.config_id, row.seq, row.id, row.attempts + 1, row.owner)
-        return Delivery(*whose, url=row.url, version=row.version, secrets=self._opened(row))
+        return Delivery(*whose, url=row.url, version=row.version, secrets=self._open_secrets(row))
 
-    def _opened(self, row: Any) -> Secrets:
+    def _open_secrets(self, row: Any) -> WebhookSecrets:
         """None where they can't be opened: the webhook is told, and may refuse."""
         try:
-            place = webhook_place(row.tenant, row.task_id, row.config_id, row.url)
-            return _secrets(self._sealing.open_text(place, row.secrets, place[:FORMER_WEBHOOK]))
+            place = webhook_context(row.tenant, row.task_id, row.config_id, row.url)
+            return _decode_secrets(self._sealing.open_text(place, row.secrets, place[:FORMER_WEBHOOK_CONTEXT]))
         except ValueError as error:
             log.error("webhook_secrets_unusable", task_id=row.task_id, why=str(error))
-            return Secrets()
+            return WebhookSecrets()
 
-    def _arrived(self, batch: Batch, delivery: Delivery) -> Delivery | None:
-        if not batch.run(f"DELETE FROM deliveries WHERE {_KEY}", delivery.key):  # noqa: S608 (a constant)
+    def _complete(self, batch: Batch, delivery: Delivery) -> Delivery | None:
+        if not batch.run(f"DELETE FROM deliveries WHERE {_KEY_CONDITION}", delivery.key):  # noqa: S608 (a constant)
             return None
         same = (deliveries.c.tenant == delivery.tenant) & (deliveries.c.task_id == delivery.task_id)
-        query = _with_config().where(_PENDING, same, deliveries.c.config_id == delivery.config_id).order_by(deliveries.c.seq)
+        query = _deliveries_with_config().where(_PENDING, same, deliveries.c.config_id == delivery.config_id).order_by(deliveries.c.seq)
         row = batch.connection.execute(query.limit(1).with_for_update(of=deliveries)).first()
-        return self._take(batch, row) if row is not None and row.next_at <= self._now() else None
+        return self._acquire(batch, row) if row is not None and row.next_at <= self._now() else None
 
 
-def _late(connection: Connection) -> list[_Late]:
+def _read_configs_behind(connection: Connection) -> list[_ConfigBehind]:
     configs = push_configs.c
     whose = (tasks.c.tenant == configs.tenant) & (tasks.c.id == configs.task_id)
-    behind = or_(tasks.c.last_seq > configs.cursor, tasks.c.state.in_(ENDED))
+    behind = or_(tasks.c.last_seq > configs.cursor, tasks.c.state.in_(ENDED_STATES))
     query = select(configs.tenant, configs.task_id, configs.id, configs.cursor, tasks.c.last_seq, tasks.c.state).join_from(
         push_configs, tasks, whose
     )
-    rows = connection.execute(query.where(text("push_configs.live = 1"), behind).limit(LATE_MAX)).all()
-    return [_missing(connection, row) for row in rows]
+    rows = connection.execute(query.where(text("push_configs.live = 1"), behind).limit(CONFIGS_BEHIND_MAX)).all()
+    return [_missing_deliveries(connection, row) for row in rows]
 
 
-def _missing(connection: Connection, row: Any) -> _Late:
+def _missing_deliveries(connection: Connection, row: Any) -> _ConfigBehind:
     match = (task_events.c.tenant == row.tenant) & (task_events.c.task_id == row.task_id)
     query = select(task_events.c.seq, task_events.c.kind, task_events.c.body)
-    query = query.where(match, task_events.c.seq.between(row.cursor + 1, row.last_seq)).order_by(task_events.c.seq).limit(EVENTS_MAX)
+    query = (
+        query.where(match, task_events.c.seq.between(row.cursor + 1, row.last_seq)).order_by(task_events.c.seq).limit(EVENTS_PER_CONFIG_MAX)
+    )
     events = connection.execute(query).all()
-    upto = events[-1].seq if len(events) == EVENTS_MAX else row.last_seq
-    seqs = tuple(event.seq for event in events if _concerns(event))
+    upto = events[-1].seq if len(events) == EVENTS_PER_CONFIG_MAX else row.last_seq
+    seqs = tuple(event.seq for event in events if _is_notified(event))
     live = upto < row.last_seq or TaskState(row.state) not in TERMINAL
-    return _Late(row.tenant, row.task_id, row.id, row.cursor, seqs, upto, live)
+    return _ConfigBehind(row.tenant, row.task_id, row.id, row.cursor, seqs, upto, live)
 
 
-def _concerns(event: Any) -> bool:
+def _is_notified(event: Any) -> bool:
     """Whether a webhook is told of it: as a stream is, it is not told the user's own words."""
-    return event.kind in ("status", "artifact") or (event.kind == "message" and _said(event.body).role is Role.AGENT)
+    return event.kind in ("status", "artifact") or (event.kind == "message" and _decode_role(event.body).role is Role.AGENT)
 
 
-def _by_tenant(owners: Mapping[str, int]) -> Counter[str]:
+def _count_by_tenant(owners: Mapping[str, int]) -> Counter[str]:
     """Counts of owners, which are tenant|issuer|subject, as counts of tenants."""
     counts: Counter[str] = Counter()
     for owner, count in owners.items():
@@ -250,14 +256,14 @@ def _by_tenant(owners: Mapping[str, int]) -> Counter[str]:
     return counts
 
 
-def _with_config(*more: ColumnElement[Any]) -> "Select[Any]":
+def _deliveries_with_config(*more: ColumnElement[Any]) -> "Select[Any]":
     row, config = deliveries.c, push_configs.c
     whose = (config.tenant == row.tenant) & (config.task_id == row.task_id) & (config.id == row.config_id)
     columns = (row.tenant, row.task_id, row.config_id, row.seq, row.id, row.attempts, row.next_at)
     return select(*columns, config.owner, config.url, config.version, config.secrets, *more).join_from(deliveries, push_configs, whose)
 
 
-def _first() -> ColumnElement[bool]:
+def _is_first_of_config() -> ColumnElement[bool]:
     """No earlier event waits for the same webhook."""
     earlier = deliveries.alias("earlier")
     same = (earlier.c.tenant == deliveries.c.tenant) & (earlier.c.task_id == deliveries.c.task_id)
@@ -265,7 +271,7 @@ def _first() -> ColumnElement[bool]:
     return ~exists().where(same, waits)
 
 
-def _letter(row: Any) -> dict[str, Any]:
+def _dead_letter_document(row: Any) -> dict[str, Any]:
     """Of the URL only whose it is: its path may be a secret."""
     names = ("id", "task_id", "agent", "owner", "config_id", "seq", "attempts", "reason", "created", "updated")
     parts = urlsplit(row.url)

@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 
 LINKS = "links.yaml"
-Stamp = tuple[tuple[str, int, int, int], ...]
+FolderStamp = tuple[tuple[str, int, int, int], ...]
 
 
 class BadPolicy(Exception):
@@ -18,14 +18,14 @@ class BadPolicy(Exception):
         self.line = line
 
 
-def built_in() -> Iterator[tuple[str, str]]:
+def read_built_in() -> Iterator[tuple[str, str]]:
     """Name and text of each file."""
     for file in sorted((files("policies") / "rules").iterdir(), key=lambda file: file.name):
         if file.name.endswith(".cedar"):
             yield file.name, file.read_text("utf-8")
 
 
-def operators(folder: Path) -> Iterator[tuple[str, str]]:
+def read_operator_files(folder: Path) -> Iterator[tuple[str, str]]:
     """Name and text of each file. Raises BadPolicy."""
     if not folder.is_dir():
         raise BadPolicy(str(folder), "a folder of .cedar files is expected")
@@ -42,7 +42,7 @@ def _files(folder: Path) -> list[Path]:
     return [*sorted(folder.glob("*.cedar")), *([links] if links.is_file() else [])]
 
 
-def stamp(folder: Path) -> Stamp:
+def folder_stamp(folder: Path) -> FolderStamp:
     """Changes whenever a file of the folder may have changed; empty when the folder is gone or empty."""
     found = []
     for path in _files(folder):

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from policies.cedar.files.folder import LINKS, BadPolicy
-from policies.cedar.files.yaml_entries import NotEntries, entries
-from policies.cedar.schema import TYPES
-from policies.cedar.syntax import meant
+from policies.cedar.files.yaml_entries import NotEntries, read_entries
+from policies.cedar.schema import ENTITY_TYPES
+from policies.cedar.syntax import spelling_hint
 
-NAMED = re.compile(r'([A-Z][A-Za-z]*)::"([^"\\]+)"')
+ENTITY_LITERAL = re.compile(r'([A-Z][A-Za-z]*)::"([^"\\]+)"')
 MEMBERS = ("template", "principal", "resource", "id")
 SLOTS = ("principal", "resource")
 Policy = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class TemplateLink:
     """One line: the template's @id, whom and what it is filled in with (Cedar's type and id), and where it stands."""
 
     template: str
@@ -26,16 +26,16 @@ class Link:
     line: int
 
 
-def linked(text: str, templates: Mapping[str, Policy], user_of: str) -> Iterator[tuple[Link, Policy]]:
+def fill_templates(text: str, templates: Mapping[str, Policy], user_prefix: str) -> Iterator[tuple[TemplateLink, Policy]]:
     """Each link with the policy that it makes. `user_of` is `tenant|issuer` of people who are called by a name alone. Raises BadPolicy."""
-    for link in _links(text, user_of):
+    for link in _read_links(text, user_prefix):
         template = templates.get(link.template)
         if template is None:
-            raise BadPolicy(LINKS, f"there is no template {link.template!r}{meant(link.template, templates)}", link.line)
-        yield link, _filled(template, link)
+            raise BadPolicy(LINKS, f"there is no template {link.template!r}{spelling_hint(link.template, templates)}", link.line)
+        yield link, _fill_template(template, link)
 
 
-def _filled(template: Policy, link: Link) -> Policy:
+def _fill_template(template: Policy, link: TemplateLink) -> Policy:
     made = {**template, "annotations": {**template["annotations"], "id": link.id}}
     for slot in SLOTS:
         scope = template[slot]
@@ -57,35 +57,35 @@ def _with_entity(scope: Mapping[str, Any], entity: Mapping[str, str]) -> dict[st
     return {**scope, "in": {"entity": entity}}
 
 
-def _links(text: str, user_of: str) -> Iterator[Link]:
+def _read_links(text: str, user_prefix: str) -> Iterator[TemplateLink]:
     try:
-        found = entries(text, "links")
+        found = read_entries(text, "links")
     except NotEntries as error:
         raise BadPolicy(LINKS, error.problem, error.line) from error
     for number, (entry, line) in enumerate(found or (), 1):
-        yield _link(entry, line, number, user_of)
+        yield _read_link(entry, line, number, user_prefix)
 
 
-def _link(entry: Any, line: int, number: int, user_of: str) -> Link:
+def _read_link(entry: Any, line: int, number: int, user_prefix: str) -> TemplateLink:
     if not isinstance(entry, dict) or any(not isinstance(part, str) for pair in entry.items() for part in pair):
         raise BadPolicy(LINKS, "a link has texts: template, principal, resource, id", line)
     if unknown := sorted(entry.keys() - set(MEMBERS)):
-        raise BadPolicy(LINKS, f"a link has no {unknown[0]!r}{meant(unknown[0], MEMBERS)}", line)
+        raise BadPolicy(LINKS, f"a link has no {unknown[0]!r}{spelling_hint(unknown[0], MEMBERS)}", line)
     if not entry.get("template"):
         raise BadPolicy(LINKS, "a link names its template", line)
-    values = {slot: _entity(entry[slot], slot, line, user_of) for slot in SLOTS if slot in entry}
-    return Link(entry["template"], entry.get("id") or f"{entry['template']}@{number}", values, line)
+    values = {slot: _parse_entity(entry[slot], slot, line, user_prefix) for slot in SLOTS if slot in entry}
+    return TemplateLink(entry["template"], entry.get("id") or f"{entry['template']}@{number}", values, line)
 
 
-def _entity(text: str, slot: str, line: int, user_of: str) -> tuple[str, str]:
+def _parse_entity(text: str, slot: str, line: int, user_prefix: str) -> tuple[str, str]:
     """`Tool::"inventory.check"`; of people also `tenant|issuer|subject`, or a name alone."""
-    named = NAMED.fullmatch(text)
-    if named and named[1] in TYPES:
+    named = ENTITY_LITERAL.fullmatch(text)
+    if named and named[1] in ENTITY_TYPES:
         return named[1], named[2]
     if slot == "principal" and "::" not in text and '"' not in text:
         if text.count("|") >= 2:
             return "User", text
         if text and "|" not in text:
-            return "User", f"{user_of}|{text}"
+            return "User", f"{user_prefix}|{text}"
     example = 'tenant|issuer|subject, a user\'s name or Role::"sales"' if slot == "principal" else 'Tool::"inventory.check_stock"'
     raise BadPolicy(LINKS, f"{slot} {text!r} is not of the form {example}", line)

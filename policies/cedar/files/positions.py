@@ -13,7 +13,7 @@ _OPERATORS = frozenset(["||", "&&", "==", "!=", "<=", ">=", "<", ">", "+", "-", 
 TOKENS_MAX = 4096  # of one policy; what is wrong behind them is said to be in its first line
 
 
-def statements(text: str) -> Iterator[re.Match[str]]:
+def first_tokens(text: str) -> Iterator[re.Match[str]]:
     """The first token of each policy."""
     first: re.Match[str] | None = None
     for token in _TOKEN.finditer(text):
@@ -29,13 +29,13 @@ def statements(text: str) -> Iterator[re.Match[str]]:
 
 def line_of(text: str, index: int) -> int:
     """The line, from 1, in which the policy of this place among all policies begins."""
-    starts = [token.start() for token in statements(text)]
-    return _line(text, starts[index]) if index < len(starts) else 1
+    starts = [token.start() for token in first_tokens(text)]
+    return _line_at(text, starts[index]) if index < len(starts) else 1
 
 
 def overgrown_line(text: str) -> int:
     """The line in which the first policy begins that Cedar had better not be given, for its size; 0: there is none."""
-    return next((_line(text, start) for start, end in _spans(text) if _is_overgrown(_TOKEN.finditer(text, start, end))), 0)
+    return next((_line_at(text, start) for start, end in _policy_spans(text) if _is_overgrown(_TOKEN.finditer(text, start, end))), 0)
 
 
 def _is_overgrown(tokens: Iterable[re.Match[str]]) -> bool:
@@ -50,15 +50,15 @@ def _is_overgrown(tokens: Iterable[re.Match[str]]) -> bool:
     return deepest > BRACKETS_MAX or operators > OPERATORS_MAX
 
 
-def fault_line(text: str, complaint: Callable[[str], str]) -> int:
+def fault_line(text: str, parse_error: Callable[[str], str]) -> int:
     """The line of the first token that no policy could go on with. `complaint` is what Cedar says of a text, empty: nothing."""
-    for start, end in _spans(text):
-        if complaint(text[start:end]):
-            return _line(text, _fault(text, start, end, complaint))
+    for start, end in _policy_spans(text):
+        if parse_error(text[start:end]):
+            return _line_at(text, _fault_position(text, start, end, parse_error))
     return 1
 
 
-def _fault(text: str, start: int, end: int, complaint: Callable[[str], str]) -> int:
+def _fault_position(text: str, start: int, end: int, parse_error: Callable[[str], str]) -> int:
     """Where the shortest beginning of a policy ends that is more than incomplete."""
     last = start
     for count, token in enumerate(_TOKEN.finditer(text, start, end)):
@@ -67,15 +67,15 @@ def _fault(text: str, start: int, end: int, complaint: Callable[[str], str]) -> 
         if token[0].startswith("//"):
             continue
         last = token.start()
-        if complaint(text[start : token.end()]) != INCOMPLETE:
+        if parse_error(text[start : token.end()]) != INCOMPLETE:
             return last
     return last
 
 
-def _spans(text: str) -> Iterator[tuple[int, int]]:
+def _policy_spans(text: str) -> Iterator[tuple[int, int]]:
     """From where to where each policy goes."""
-    return pairwise([*(token.start() for token in statements(text)), len(text)])
+    return pairwise([*(token.start() for token in first_tokens(text)), len(text)])
 
 
-def _line(text: str, position: int) -> int:
+def _line_at(text: str, position: int) -> int:
     return text.count("\n", 0, position) + 1

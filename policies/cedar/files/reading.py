@@ -5,49 +5,49 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from policies.cedar.actions import grouped
-from policies.cedar.annotations import ask_of, total_of
+from policies.cedar.actions import group_actions
+from policies.cedar.annotations import parse_ask, parse_total
 from policies.cedar.files.folder import LINKS, BadPolicy
-from policies.cedar.files.links import linked
+from policies.cedar.files.links import fill_templates
 from policies.cedar.files.positions import fault_line, line_of, overgrown_line
 from policies.cedar.input_paths import check_decimals
-from policies.cedar.syntax import misspelt
+from policies.cedar.syntax import find_misspelt_name
 
 Policy = dict[str, Any]
-Text = tuple[str, str]  # the name of a file, and what is in it
+FileText = tuple[str, str]  # the name of a file, and what is in it
 LEVELS_MAX = 120  # of a policy as JSON: what is deeper Cedar writes, and doesn't read again
 OVERGROWN = "a policy has too much within each other: [a, b].contains(c) says what many || say, and two policies what one can't"
 ToJson = Callable[[str], str]  # Cedar's own reader; raises ValueError
 
 
 @dataclass(slots=True)
-class Read:
+class ParsedPolicies:
     """`policies` and `places` ("file:line") by a key of each; `links`: the template and the values of those that links made."""
 
     policies: dict[str, Policy] = field(default_factory=dict)
     places: dict[str, tuple[str, int]] = field(default_factory=dict)
     templates: dict[str, Policy] = field(default_factory=dict)
-    unused: dict[str, tuple[str, int]] = field(default_factory=dict)  # templates that nothing fills in
+    unused_templates: dict[str, tuple[str, int]] = field(default_factory=dict)  # templates that nothing fills in
 
     def add(self, key: str, policy: Policy, place: tuple[str, int]) -> None:
         self.policies[key] = policy
         self.places[key] = place
 
 
-def read_all(texts: Iterable[Text], to_json: ToJson, user_of: str) -> Read:
+def read_policies(texts: Iterable[FileText], to_json: ToJson, user_prefix: str) -> ParsedPolicies:
     """Raises BadPolicy."""
-    read, links = Read(), ""
+    read, links = ParsedPolicies(), ""
     for file, text in texts:
         if file == LINKS:
             links = text
             continue
-        for index, policy, is_template in _policies(file, text, to_json):
+        for index, policy, is_template in _parse_file(file, text, to_json):
             place = (file, line_of(text, index))
-            if _levels(policy) > LEVELS_MAX:
+            if _nesting_depth(policy) > LEVELS_MAX:
                 raise BadPolicy(file, OVERGROWN, place[1])
-            if problem := misspelt(policy):
+            if problem := find_misspelt_name(policy):
                 raise BadPolicy(file, f"policy {index + 1}: {problem}", place[1])
-            policy = _checked(file, policy, place[1])
+            policy = _check_and_group(file, policy, place[1])
             policy["annotations"] = {**policy.get("annotations", {})}
             name = policy["annotations"]["id"] = policy["annotations"].get("id") or f"{file}#{index + 1}"
             if not is_template:
@@ -55,38 +55,38 @@ def read_all(texts: Iterable[Text], to_json: ToJson, user_of: str) -> Read:
             elif name in read.templates:
                 raise BadPolicy(file, f'@id("{name}") is taken by another template', place[1])
             else:
-                read.templates[name], read.unused[name] = policy, place
-    for number, (link, policy) in enumerate(linked(links, read.templates, user_of), 1):
+                read.templates[name], read.unused_templates[name] = policy, place
+    for number, (link, policy) in enumerate(fill_templates(links, read.templates, user_prefix), 1):
         read.add(f"{LINKS}#{number}", policy, (LINKS, link.line))
-        read.unused.pop(link.template, None)
+        read.unused_templates.pop(link.template, None)
     return read
 
 
-def _checked(file: str, policy: Policy, line: int) -> Policy:
+def _check_and_group(file: str, policy: Policy, line: int) -> Policy:
     """As it applies to tools. Raises BadPolicy."""
     try:
-        ask_of(policy)
-        total_of(policy)
+        parse_ask(policy)
+        parse_total(policy)
         check_decimals(policy)
-        return grouped(policy)
+        return group_actions(policy)
     except ValueError as error:
         raise BadPolicy(file, str(error), line) from error
 
 
-def _policies(file: str, text: str, to_json: ToJson) -> Iterator[tuple[int, Policy, bool]]:
+def _parse_file(file: str, text: str, to_json: ToJson) -> Iterator[tuple[int, Policy, bool]]:
     """Each with its place in the file, and whether it is a template."""
     if line := overgrown_line(text):
         raise BadPolicy(file, OVERGROWN, line)
     try:
         document = json.loads(to_json(text))
     except ValueError as error:
-        raise BadPolicy(file, str(error), fault_line(text, lambda part: _complaint(part, to_json))) from error
+        raise BadPolicy(file, str(error), fault_line(text, lambda part: _parse_error(part, to_json))) from error
     for kind in ("staticPolicies", "templates"):
         for key, policy in document[kind].items():
             yield int(key.removeprefix("policy")), policy, kind == "templates"
 
 
-def _levels(policy: Policy) -> int:
+def _nesting_depth(policy: Policy) -> int:
     """How deep it goes, without going there by calls within calls."""
     levels = 0
     within: list[Any] = [policy]
@@ -96,7 +96,7 @@ def _levels(policy: Policy) -> int:
     return levels
 
 
-def _complaint(text: str, to_json: ToJson) -> str:
+def _parse_error(text: str, to_json: ToJson) -> str:
     """What Cedar says of a text that is no policy."""
     try:
         to_json(text)
@@ -105,7 +105,7 @@ def _complaint(text: str, to_json: ToJson) -> str:
     return ""
 
 
-def refuse_ambiguous(policies: Mapping[str, Mapping[str, Any]], places: Mapping[str, tuple[str, int]]) -> None:
+def check_unique_ids(policies: Mapping[str, Mapping[str, Any]], places: Mapping[str, tuple[str, int]]) -> None:
     """An explanation names policies by @id, so no two may share one, and none may pose as the role rule. Raises BadPolicy."""
     seen: dict[str, str] = {}
     for key, policy in policies.items():

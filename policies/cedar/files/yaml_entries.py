@@ -17,56 +17,56 @@ class NotEntries(Exception):
         self.line = line
 
 
-class _Shallow(yaml.SafeLoader):
+class _DepthLimitedLoader(yaml.SafeLoader):
     """Says where a document gets too deep, or is in itself, long before reading it would end for want of stack."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self._above: list[yaml.Node | None] = []
+        self._ancestors: list[yaml.Node | None] = []
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        self._above.append(parent)
+        self._ancestors.append(parent)
         begins: Any = self.peek_event()  # type: ignore[no-untyped-call]  # the library's stubs leave it out
         line = begins.start_mark.line + 1
-        if len(self._above) > DEPTH_MAX:
+        if len(self._ancestors) > DEPTH_MAX:
             raise NotEntries(f"is nested too deep, more than {DEPTH_MAX} levels", line)
         try:
             node = super().compose_node(parent, index)
-            if any(node is each for each in self._above):
+            if any(node is each for each in self._ancestors):
                 raise NotEntries("has an alias of what it stands in", line)
             return node
         finally:
-            self._above.pop()
+            self._ancestors.pop()
 
 
-def entries(text: str, name: str) -> list[tuple[Any, int]] | None:
+def read_entries(text: str, name: str) -> list[tuple[Any, int]] | None:
     """None where nothing is written at all. Raises NotEntries, and nothing else whatever the text is."""
     try:
-        root = yaml.compose(text, _Shallow)
+        root = yaml.compose(text, _DepthLimitedLoader)
     except yaml.YAMLError as error:
-        raise NotEntries(f"is not YAML: {_problem(error)}", _line(error, text)) from error
+        raise NotEntries(f"is not YAML: {_first_line(error)}", _line_of_error(error, text)) from error
     if root is None:
         return None
     match root:
         case yaml.MappingNode(value=[(yaml.ScalarNode(value=found), yaml.SequenceNode(value=listed))]) if found == name:
-            return [(_read(node), node.start_mark.line + 1) for node in listed]
+            return [(_construct(node), node.start_mark.line + 1) for node in listed]
     raise NotEntries(f"must have `{name}:` with a list, and nothing else", 1)
 
 
-def _read(node: yaml.Node) -> Any:
+def _construct(node: yaml.Node) -> Any:
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_document(node)
     except (yaml.YAMLError, *UNREADABLE) as error:
-        raise NotEntries(f"has what can't be read: {_problem(error)}", node.start_mark.line + 1) from error
+        raise NotEntries(f"has what can't be read: {_first_line(error)}", node.start_mark.line + 1) from error
 
 
-def _line(error: yaml.YAMLError, text: str) -> int:
+def _line_of_error(error: yaml.YAMLError, text: str) -> int:
     """What has no mark is a character that no document has, at its position."""
     mark = getattr(error, "problem_mark", None)
     return mark.line + 1 if mark else text.count("\n", 0, getattr(error, "position", None)) + 1
 
 
-def _problem(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """In one line."""
     return str(getattr(error, "problem", None) or error).partition("\n")[0]

@@ -16,7 +16,7 @@ from adapters.contract import (
     Event,
     Failed,
     Progress,
-    Ref,
+    RefLearned,
     Replied,
     Turn,
     Unreachable,
@@ -24,7 +24,7 @@ from adapters.contract import (
     VendorRef,
 )
 from adapters.task import Message, Part, Role, text_of
-from adapters.upstream.guarded import Guarded
+from adapters.upstream.guarded import GuardedAdapter
 from tests.fakes.a2a_calls import ScriptedEgress, answers, call_to, refuses, said, sends, streams, turn
 from tests.fakes.recordings import exchanges
 
@@ -51,14 +51,14 @@ def agent(egress: ScriptedEgress) -> tuple[A2AAgent, list[float]]:
 
 
 async def run(egress: ScriptedEgress, asked: Turn | None = None, call: Call | None = None) -> list[Event]:
-    guarded = Guarded(agent(egress)[0])
+    guarded = GuardedAdapter(agent(egress)[0])
     return [event async for event in guarded.run(asked or turn("hi"), call or call_to(URL))]
 
 
 async def test_a_blocking_call_is_one_request_in_1_0() -> None:
     egress = ScriptedEgress(answers({"task": task("COMPLETED", artifacts=[{"artifactId": "a", "parts": [{"text": "hello"}]}])}))
     events = await run(egress, call=call_to(URL, tenant="acme"))
-    assert events[0] == Ref(VendorRef("c", "t"))
+    assert events[0] == RefLearned(VendorRef("c", "t"))
     assert said(events) == "hello"
     assert events[-1] == Done()
     message = {"messageId": "m-1", "role": "ROLE_USER", "parts": [{"text": "hi"}]}
@@ -102,7 +102,7 @@ async def test_an_answer_before_the_end_is_asked_for_again_and_less_and_less_oft
     egress = ScriptedEgress(answers({"task": task("SUBMITTED")}), *[working] * 12, answers(task("COMPLETED")))
     adapter, pauses = agent(egress)
     events = [event async for event in adapter.run(turn("hi"), call_to(URL, tenant="acme"))]
-    assert events == [Ref(VendorRef("c", "t")), Progress(), Done()]
+    assert events == [RefLearned(VendorRef("c", "t")), Progress(), Done()]
     assert egress.methods == ["SendMessage", *["GetTask"] * 13]
     assert egress.requests[1]["params"] == {"id": "t", "tenant": "acme"}
     assert pauses == sorted(pauses)
@@ -124,7 +124,7 @@ async def test_a_peer_that_refuses_1_0_methods_is_spoken_to_in_0_3_from_then_on(
 async def test_a_peer_that_knows_neither_version_is_tried_anew_next_time() -> None:
     egress = ScriptedEgress(refuses(-32601), refuses(-32601), answers({"task": task("COMPLETED")}))
     adapter, _ = agent(egress)
-    guarded = Guarded(adapter)
+    guarded = GuardedAdapter(adapter)
     events = [event async for event in guarded.run(turn("hi"), call_to(URL))]
     assert isinstance(events[-1], Failed)
     assert "-32601" in events[-1].reason
@@ -196,9 +196,9 @@ async def test_an_unknown_state_is_asked_about_once_and_never_taken_for_complete
     strange = {"task": task("PAUSED")}
     sent = streams(strange) if stream else answers(strange)
     events = await run(ScriptedEgress(sent, answers(task("COMPLETED"))), turn("hi", stream=stream))
-    assert events == [Ref(VendorRef("c", "t")), Done()]
+    assert events == [RefLearned(VendorRef("c", "t")), Done()]
     events = await run(ScriptedEgress(sent, answers(task("PAUSED"))), turn("hi", stream=stream))
-    assert events[0] == Ref(VendorRef("c", "t"))
+    assert events[0] == RefLearned(VendorRef("c", "t"))
     assert isinstance(events[-1], Failed)
 
 
@@ -245,7 +245,7 @@ async def test_a_poll_answered_about_another_task_fails_the_turn() -> None:
 )
 async def test_a_cancellation_is_true_only_when_the_agent_confirmed_it(replies: list[Callable[..., Any]], confirmed: bool) -> None:
     egress = ScriptedEgress(*replies)
-    assert await Guarded(agent(egress)[0]).cancel(VendorRef("c", "t"), call_to(URL)) is confirmed
+    assert await GuardedAdapter(agent(egress)[0]).cancel(VendorRef("c", "t"), call_to(URL)) is confirmed
     assert egress.methods[0] == "CancelTask"
 
 
@@ -265,7 +265,7 @@ async def test_no_answer_of_a_kind_is_neither_yes_nor_no_to_a_cancellation(
     replies: list[Callable[..., Any]], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        await Guarded(agent(ScriptedEgress(*replies))[0]).cancel(VendorRef("c", "t"), call_to(URL))
+        await GuardedAdapter(agent(ScriptedEgress(*replies))[0]).cancel(VendorRef("c", "t"), call_to(URL))
 
 
 async def test_an_agent_without_a_task_has_nothing_to_cancel() -> None:
@@ -357,7 +357,7 @@ async def test_an_answer_that_comes_too_late_finds_out_what_the_agent_did_withou
 
 async def test_only_an_answer_that_was_not_sent_leaves_the_task_waiting() -> None:
     unsent = Unreachable("the upstream can't be reached")
-    unsent.unsent = True
+    unsent.is_unsent = True
 
     def refuses_connections(request: dict[str, Any]) -> tuple[int, str, list[bytes]]:
         raise unsent

@@ -8,10 +8,10 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from adapters.a2a_client.agent import A2AAgent
-from adapters.contract import ArtifactPiece, Ask, Done, Event, Failed, Progress, Ref, Replied, VendorRef
+from adapters.contract import ArtifactPiece, Ask, Done, Event, Failed, Progress, RefLearned, Replied, VendorRef
 from adapters.task import text_of
 from adapters.upstream.egress import Egress
-from adapters.upstream.guarded import LATE, Guarded
+from adapters.upstream.guarded import LATE_TEXT, GuardedAdapter
 from tests.fakes.a2a_agents import Recorded, a2a_agent, serving
 from tests.fakes.a2a_calls import call_to, said, turn
 
@@ -20,22 +20,22 @@ watched_or_not = pytest.mark.parametrize("stream", [False, True])
 
 
 @asynccontextmanager
-async def meeting(version: str) -> AsyncIterator[tuple[Guarded, Recorded, str]]:
+async def meeting(version: str) -> AsyncIterator[tuple[GuardedAdapter, Recorded, str]]:
     """The adapter, the agent and its URL."""
     app, egress = a2a_agent(version), Egress(["127.0.0.1"])
     try:
         async with serving(app) as url:
-            yield Guarded(A2AAgent(egress)), app, url
+            yield GuardedAdapter(A2AAgent(egress)), app, url
     finally:
         await egress.close()
 
 
-async def answer(adapter: Guarded, url: str, version: str, text: str, stream: bool, ref: VendorRef | None = None) -> list[Event]:
+async def answer(adapter: GuardedAdapter, url: str, version: str, text: str, stream: bool, ref: VendorRef | None = None) -> list[Event]:
     return [event async for event in adapter.run(turn(text, ref, stream), call_to(url, version=version))]
 
 
 def ref_in(events: list[Event]) -> VendorRef:
-    return next(event.ref for event in reversed(events) if isinstance(event, Ref))
+    return next(event.ref for event in reversed(events) if isinstance(event, RefLearned))
 
 
 @both_versions
@@ -43,7 +43,7 @@ def ref_in(events: list[Event]) -> VendorRef:
 async def test_an_answer_comes_whole_with_text_and_data(version: str, stream: bool) -> None:
     async with meeting(version) as (adapter, app, url):
         events = await answer(adapter, url, version, "hello there", stream)
-    assert isinstance(events[0], Ref)
+    assert isinstance(events[0], RefLearned)
     assert said(events) == "echo: hello there"
     pieces = [event for event in events if isinstance(event, ArtifactPiece)]
     assert pieces[0].artifact.parts[1].data == {"length": 11}
@@ -91,7 +91,7 @@ async def test_a_question_is_asked_and_its_answer_goes_on_with_the_same_task(ver
     assert (said(asked), asked[-1].auth) == ("which size?", False)
     assert isinstance(resumed[-1], Done)
     assert said(resumed) == "you answered: size 5"
-    assert not [event for event in resumed if isinstance(event, Ref)]
+    assert not [event for event in resumed if isinstance(event, RefLearned)]
 
 
 @both_versions
@@ -141,11 +141,11 @@ async def test_an_agent_that_hangs_fails_at_the_deadline_and_others_go_on(versio
         hanging = call_to(url, seconds=0.5, version=version)
         events, others = await asyncio.gather(_all(adapter, hanging, stream), answer(adapter, url, version, "hello", stream))
     assert isinstance(events[-1], Failed)
-    assert events[-1].reason in (LATE, "the upstream did not answer in time")
+    assert events[-1].reason in (LATE_TEXT, "the upstream did not answer in time")
     assert isinstance(others[-1], Done)
 
 
-async def _all(adapter: Guarded, call: object, stream: bool) -> list[Event]:
+async def _all(adapter: GuardedAdapter, call: object, stream: bool) -> list[Event]:
     return [event async for event in adapter.run(turn("hang", None, stream), call)]  # type: ignore[arg-type]  # gather widens it
 
 
@@ -155,7 +155,7 @@ async def test_a_working_task_is_canceled_when_the_agent_confirms(version: str) 
         call = call_to(url, version=version)
         events = adapter.run(turn("hang", stream=True), call)
         async for event in events:
-            if isinstance(event, Ref):
+            if isinstance(event, RefLearned):
                 assert await adapter.cancel(event.ref, call)
                 break
         await events.aclose()  # type: ignore[attr-defined]  # every run is an async generator
@@ -205,10 +205,10 @@ async def test_an_agent_that_dies_in_mid_stream_is_asked_what_became_of_the_task
     egress = Egress(["127.0.0.1"])
     try:
         async with serving(Dying(then)) as url:
-            events = [event async for event in Guarded(A2AAgent(egress)).run(turn("hi", stream=True), call_to(url))]
+            events = [event async for event in GuardedAdapter(A2AAgent(egress)).run(turn("hi", stream=True), call_to(url))]
     finally:
         await egress.close()
-    assert events[0] == Ref(VendorRef("c", "t"))
+    assert events[0] == RefLearned(VendorRef("c", "t"))
     assert isinstance(events[-1], ending)
 
 
@@ -216,13 +216,13 @@ async def test_an_agent_that_is_not_there_has_failed() -> None:
     async with serving(Dying(b"")) as url:
         pass
     egress = Egress(["127.0.0.1"])
-    events = [event async for event in Guarded(A2AAgent(egress)).run(turn("hi"), call_to(url))]
+    events = [event async for event in GuardedAdapter(A2AAgent(egress)).run(turn("hi"), call_to(url))]
     await egress.close()
     assert [type(event) for event in events] == [Failed]
 
 
 async def test_a_private_target_that_nobody_allowed_is_refused() -> None:
     egress = Egress()
-    events = [event async for event in Guarded(A2AAgent(egress)).run(turn("hi"), call_to("http://127.0.0.1:8000/"))]
+    events = [event async for event in GuardedAdapter(A2AAgent(egress)).run(turn("hi"), call_to("http://127.0.0.1:8000/"))]
     await egress.close()
     assert [type(event) for event in events] == [Failed]

@@ -20,7 +20,7 @@ from adapters.contract import (
     Event,
     Failed,
     Progress,
-    Ref,
+    RefLearned,
     Replied,
     Turn,
     UpstreamFault,
@@ -28,7 +28,7 @@ from adapters.contract import (
 )
 from adapters.task import Message, Role, Task, TaskState, TaskStatus, text_of
 from adapters.upstream.egress import Egress
-from adapters.upstream.guarded import LATE, Guarded
+from adapters.upstream.guarded import LATE_TEXT, GuardedAdapter
 from tests.fakes.a2a_agents import LARGE, a2a_agent, serving
 from tests.fakes.a2a_bindings import Call as Noted
 from tests.fakes.a2a_bindings import grpc_agent, rest_agent
@@ -43,7 +43,7 @@ watched_or_not = pytest.mark.parametrize("stream", [False, True])
 class Meeting:
     """An agent, and the adapter that calls it as its card says."""
 
-    adapter: Guarded
+    adapter: GuardedAdapter
     url: str
     binding: str
     version: str
@@ -63,7 +63,7 @@ async def meeting(binding: str, version: str, limit: int = ANSWER_LIMIT) -> Asyn
     agent = {"GRPC": grpc_agent, "HTTP+JSON": rest_agent, "JSONRPC": rpc_agent}[binding](version)
     try:
         async with agent as (url, noted):
-            yield Meeting(Guarded(A2AAgent(egress, grpc=lambda: transport, limit=limit)), url, binding, version, noted)
+            yield Meeting(GuardedAdapter(A2AAgent(egress, grpc=lambda: transport, limit=limit)), url, binding, version, noted)
     finally:
         await transport.close()
         await egress.close()
@@ -78,7 +78,7 @@ async def rpc_agent(version: str) -> AsyncIterator[tuple[str, list[Noted]]]:
 
 
 def ref_in(events: list[Event]) -> VendorRef:
-    return next(event.ref for event in reversed(events) if isinstance(event, Ref))
+    return next(event.ref for event in reversed(events) if isinstance(event, RefLearned))
 
 
 @every_binding
@@ -86,7 +86,7 @@ def ref_in(events: list[Event]) -> VendorRef:
 async def test_an_answer_comes_whole_with_text_and_data(binding: str, version: str, stream: bool) -> None:
     async with meeting(binding, version) as met:
         events = await met.answer("hello there", stream)
-    assert isinstance(events[0], Ref)
+    assert isinstance(events[0], RefLearned)
     assert said(events) == "echo: hello there"
     pieces = [event for event in events if isinstance(event, ArtifactPiece)]
     assert pieces[0].artifact.parts[1].data == {"length": 11}
@@ -136,7 +136,7 @@ async def test_a_question_is_asked_and_its_answer_goes_on_with_the_same_task(bin
     assert said(asked) == "which size?"
     assert isinstance(resumed[-1], Done)
     assert said(resumed) == "you answered: size 5"
-    assert not [event for event in resumed if isinstance(event, Ref)]
+    assert not [event for event in resumed if isinstance(event, RefLearned)]
 
 
 @every_binding
@@ -164,7 +164,7 @@ async def test_an_agent_that_hangs_fails_at_the_deadline_and_others_go_on(bindin
     async with meeting(binding, version) as met:
         events, others = await asyncio.gather(met.answer("hang", stream, seconds=0.5), met.answer("hello", stream))
     assert isinstance(events[-1], Failed)
-    assert events[-1].reason in (LATE, "the upstream did not answer in time")
+    assert events[-1].reason in (LATE_TEXT, "the upstream did not answer in time")
     assert isinstance(others[-1], Done)
 
 
@@ -173,7 +173,7 @@ async def test_a_working_task_is_canceled_when_the_agent_confirms(binding: str, 
     async with meeting(binding, version) as met:
         events = met.adapter.run(turn("hang", stream=True), met.call())
         async for event in events:
-            if isinstance(event, Ref):
+            if isinstance(event, RefLearned):
                 assert await met.adapter.cancel(event.ref, met.call())
                 break
         await events.aclose()  # type: ignore[attr-defined]  # every run is an async generator
@@ -206,7 +206,7 @@ async def test_an_agent_that_is_not_there_has_failed() -> None:
         pass
     egress = Egress(["127.0.0.1"])
     transport = GrpcTransport(egress, time.monotonic)
-    adapter = Guarded(A2AAgent(egress, grpc=lambda: transport))
+    adapter = GuardedAdapter(A2AAgent(egress, grpc=lambda: transport))
     events = [event async for event in adapter.run(turn("hi"), call_to(met.url, binding="GRPC"))]
     assert [type(event) for event in events] == [Failed]
     assert events[0].reason == "the upstream can't be reached"  # type: ignore[union-attr]  # it is a Failed
@@ -214,7 +214,7 @@ async def test_an_agent_that_is_not_there_has_failed() -> None:
 
 
 async def test_a_gateway_without_grpc_says_so() -> None:
-    events = [event async for event in Guarded(A2AAgent(Egress())).run(turn("hi"), call_to("agent.example:443", binding="GRPC"))]
+    events = [event async for event in GuardedAdapter(A2AAgent(Egress())).run(turn("hi"), call_to("agent.example:443", binding="GRPC"))]
     assert [type(event) for event in events] == [Failed]
     assert "started without gRPC" in events[0].reason  # type: ignore[union-attr]  # it is a Failed
 
@@ -224,7 +224,8 @@ async def test_a_private_target_that_nobody_allowed_is_refused() -> None:
         egress = Egress()
         transport = GrpcTransport(egress, time.monotonic)
         events = [
-            event async for event in Guarded(A2AAgent(egress, grpc=lambda: transport)).run(turn("hi"), call_to(target, binding="GRPC"))
+            event
+            async for event in GuardedAdapter(A2AAgent(egress, grpc=lambda: transport)).run(turn("hi"), call_to(target, binding="GRPC"))
         ]
         await transport.close()
     assert [type(event) for event in events] == [Failed]

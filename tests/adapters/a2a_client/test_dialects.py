@@ -8,13 +8,13 @@ import pytest
 
 from adapters.a2a_client.agent import A2AAgent
 from adapters.a2a_client.wire import rpc
-from adapters.a2a_client.wire.reading import Reading
+from adapters.a2a_client.wire.reading import A2ATurnReader
 from adapters.contract import Ask, Done, Turn, VendorRef
 from adapters.task import Task, TaskState
-from adapters.upstream.guarded import Guarded
+from adapters.upstream.guarded import GuardedAdapter
 from adapters.upstream.sse import SseReader
-from registry.cards.reader import callable_interface, read_card
-from tests.adapters.replay import message_of, outcome
+from registry.cards.reader import choose_interface, read_card
+from tests.adapters.replay import build_message, outcome
 from tests.fakes.a2a_calls import ScriptedEgress, call_to
 from tests.fakes.recordings import FOLDER, every_exchange, exchanges
 
@@ -54,12 +54,12 @@ def ref_of(expected: dict[str, Any]) -> VendorRef | None:
     return VendorRef(*ref) if ref else None
 
 
-def speaking(expected: dict[str, Any]) -> tuple[Guarded, ScriptedEgress]:
+def speaking(expected: dict[str, Any]) -> tuple[GuardedAdapter, ScriptedEgress]:
     async def pause(seconds: float) -> None: ...
 
     still = [each for each in exchanges(expected["recording"]) if each["seq"] == expected.get("still")]  # what the task is asked about
     egress = ScriptedEgress(*map(played, [*recorded(expected), *still]))
-    return Guarded(A2AAgent(egress, pause)), egress  # type: ignore[arg-type]  # what an Egress does is all that is needed of one
+    return GuardedAdapter(A2AAgent(egress, pause)), egress  # type: ignore[arg-type]  # what an Egress does is all that is needed of one
 
 
 def said(request: dict[str, Any]) -> Any:
@@ -76,7 +76,7 @@ def test_every_recorded_exchange_is_expected() -> None:
 @those("state")
 async def test_a_recorded_turn_comes_out_as_expected(expected: dict[str, Any]) -> None:
     agent, egress = speaking(expected)
-    turn = Turn(message_of(expected["send"]), ref_of(expected), expected.get("stream", False))
+    turn = Turn(build_message(expected["send"]), ref_of(expected), expected.get("stream", False))
     events = [event async for event in agent.run(turn, call_to(URL, version=expected["version"]))]
     found = outcome(events)
     assert {name: found.get(name) for name in ("state", "artifacts", "message") if name in expected} == {
@@ -92,7 +92,7 @@ async def test_a_recorded_turn_comes_out_as_expected(expected: dict[str, Any]) -
 @those("asks")
 async def test_a_recorded_question_keeps_what_is_needed_to_answer_it(expected: dict[str, Any]) -> None:
     agent, _ = speaking(expected)
-    turn = Turn(message_of(expected["send"]), ref_of(expected))
+    turn = Turn(build_message(expected["send"]), ref_of(expected))
     ending = [event async for event in agent.run(turn, call_to(URL, version=expected["version"]))][-1]
     assert isinstance(ending, Ask) and ending.message is not None
     assert [part.data for part in ending.message.parts if isinstance(part.data, dict)] == expected["asks"]
@@ -127,13 +127,13 @@ def test_a_recorded_refusal_is_told_by_its_code(expected: dict[str, Any]) -> Non
 @those("card")
 def test_a_recorded_card_says_which_version_to_speak(expected: dict[str, Any]) -> None:
     card = read_card(recorded(expected)[0]["response"]["json"])
-    interface = callable_interface(card)
+    interface = choose_interface(card)
     assert {"name": card.name, "version": interface.version, "streaming": card.streaming} == expected["card"]
 
 
 def test_a_stream_of_one_whole_task_is_an_answer() -> None:
     body = (FOLDER / "crewai_a2a03" / "cancel_stream.txt").read_bytes()
-    reading, events = Reading(None), []
+    reading, events = A2ATurnReader(None), []
     for sent in SseReader().feed(body):
         events += reading.events(rpc.read_event(sent.data, 1))
     assert isinstance(events[-1], Done)

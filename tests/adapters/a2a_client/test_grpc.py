@@ -14,11 +14,11 @@ from msgspec.structs import replace
 
 from adapters.a2a_client.agent import A2AAgent
 from adapters.a2a_client.grpc import GrpcTransport
-from adapters.contract import ENDPOINT, Done, Event, Failed, Ref, UpstreamFault
+from adapters.contract import ENDPOINT_KEY, Done, Event, Failed, RefLearned, UpstreamFault
 from adapters.upstream.egress import Egress
-from adapters.upstream.guarded import Guarded
+from adapters.upstream.guarded import GuardedAdapter
 from adapters.upstream.resilience import Resilience
-from registry.cards.card import Endpoint
+from registry.cards.card import AgentEndpoint
 from tests.fakes.a2a_bindings import grpc_agent
 from tests.fakes.a2a_calls import call_to, turn
 
@@ -30,10 +30,10 @@ class Caller:
     """Calls an agent over gRPC that is registered at the first of its targets."""
 
     def __init__(self) -> None:
-        self.resilience = Resilience(pause=self._pause)
+        self.resilience = Resilience(sleep=self._pause)
         self.egress = Egress(["127.0.0.1", "nowhere.example"], lookup=_lookup)
         self.transport = GrpcTransport(self.egress, time.monotonic)
-        self._adapter = Guarded(A2AAgent(self.egress, grpc=lambda: self.transport), self.resilience)
+        self._adapter = GuardedAdapter(A2AAgent(self.egress, grpc=lambda: self.transport), self.resilience)
         self.pauses = 0
 
     async def _pause(self, seconds: float) -> None:
@@ -41,7 +41,7 @@ class Caller:
 
     async def run(self, first: str, *others: str, stream: bool = False) -> list[Event]:
         call = call_to(first, binding="GRPC")
-        self.target = changed(call.target, url=first, endpoints=tuple(Endpoint(each, 0) for each in others))
+        self.target = changed(call.target, url=first, endpoints=tuple(AgentEndpoint(each, 0) for each in others))
         return [event async for event in self._adapter.run(turn("hi", stream=stream), replace(call, target=self.target))]
 
 
@@ -121,15 +121,15 @@ async def test_what_found_no_connection_goes_to_the_next_endpoint(caller: Caller
         here, noted = await stack.enter_async_context(grpc_agent("1.0"))
         events = await caller.run(target, here, stream=stream)
     assert isinstance(events[-1], Done) and len(noted) == 1 and caller.pauses == 0
-    assert [event.ref.extra for event in events if isinstance(event, Ref)] == [{ENDPOINT: here}]
-    assert caller.resilience.state(caller.target)["last_fault"]["problem"] == AWAY
+    assert [event.ref.extra for event in events if isinstance(event, RefLearned)] == [{ENDPOINT_KEY: here}]
+    assert caller.resilience.describe_agent(caller.target)["last_fault"]["problem"] == AWAY
 
 
 async def test_without_another_endpoint_it_is_tried_once_more_and_then_the_agent_is_left_alone(caller: Caller) -> None:
     with refusing() as target:
         [first] = await caller.run(target)
         assert isinstance(first, Failed) and first.reason == AWAY and caller.pauses == 1
-        while not caller.resilience.ejected:
+        while not caller.resilience.ejected_count:
             await caller.run(target)
         [event] = await caller.run(target)
     assert isinstance(event, Failed) and event.retryable and "several times" in event.reason
@@ -147,8 +147,8 @@ async def test_what_an_agent_had_when_it_broke_off_is_sent_to_nobody_else(caller
     async with talking(until_sent, says=b"\0\0\0\4\0\0\0\0\0") as target, grpc_agent("1.0") as (other, noted):  # HTTP/2: SETTINGS
         [event] = await caller.run(target, other, stream=stream)
     assert isinstance(event, Failed) and event.reason == AWAY
-    assert got == 1 and noted == [] and caller.resilience.retries == 0
-    assert caller.resilience.state(caller.target)["last_fault"]["problem"] == AWAY
+    assert got == 1 and noted == [] and caller.resilience.retry_count == 0
+    assert caller.resilience.describe_agent(caller.target)["last_fault"]["problem"] == AWAY
 
 
 @watched_or_not
@@ -157,10 +157,10 @@ async def test_what_an_agent_says_of_connections_is_not_taken_for_ours(caller: C
     async with answering(status) as (target, agent), grpc_agent("1.0") as (other, noted):
         [event] = await caller.run(target, other, stream=stream)
     assert isinstance(event, Failed) and "refused" not in event.reason
-    assert agent.calls == 1 and noted == [] and caller.resilience.retries == 0
+    assert agent.calls == 1 and noted == [] and caller.resilience.retry_count == 0
 
 
 async def test_a_name_without_an_address_tells_that_nothing_was_sent() -> None:
     with pytest.raises(UpstreamFault) as fault:
-        await Egress(lookup=_lookup).pinned("https://nowhere.example/")
-    assert fault.value.unsent
+        await Egress(lookup=_lookup).resolve_target("https://nowhere.example/")
+    assert fault.value.is_unsent

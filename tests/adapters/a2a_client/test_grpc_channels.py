@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from adapters.a2a_client import grpc_channels as a2a_channels
-from adapters.a2a_client.grpc_channels import Channels
+from adapters.a2a_client.grpc_channels import GrpcChannels
 from adapters.contract import UpstreamFault
 from adapters.upstream.egress import Egress, EgressRefused
 from adapters.upstream.targets import grpc_url
@@ -31,8 +31,8 @@ class Names:
 
 
 @asynccontextmanager
-async def channels(names: Names, *allow: str, roots: bytes | None = None) -> AsyncIterator[Channels]:
-    made = Channels(Egress(allow, lookup=names), names.now, roots)
+async def channels(names: Names, *allow: str, roots: bytes | None = None) -> AsyncIterator[GrpcChannels]:
+    made = GrpcChannels(Egress(allow, lookup=names), names.now, roots)
     try:
         yield made
     finally:
@@ -42,21 +42,21 @@ async def channels(names: Names, *allow: str, roots: bytes | None = None) -> Asy
 async def test_a_target_has_one_channel_and_one_look_up_while_it_is_fresh() -> None:
     names = Names("93.184.215.14")
     async with channels(names) as made:
-        first = await made.line("agent.example:443", None)
-        assert await made.line("agent.example:443", None) is first
+        first = await made.channel_to("agent.example:443", None)
+        assert await made.channel_to("agent.example:443", None) is first
         assert names.asked == 1
-        names.time += a2a_channels.FRESH_SECONDS
-        assert await made.line("agent.example:443", None) is first
+        names.time += a2a_channels.REVET_SECONDS
+        assert await made.channel_to("agent.example:443", None) is first
         assert names.asked == 2
 
 
 async def test_a_name_that_moves_gets_a_channel_to_its_new_address() -> None:
     names = Names("93.184.215.14")
     async with channels(names) as made:
-        first = await made.line("agent.example:443", None)
+        first = await made.channel_to("agent.example:443", None)
         names.addresses = ["93.184.215.15"]
-        names.time += a2a_channels.FRESH_SECONDS
-        second = await made.line("agent.example:443", None)
+        names.time += a2a_channels.REVET_SECONDS
+        second = await made.channel_to("agent.example:443", None)
         assert second is not first
         assert second.addresses == ("93.184.215.15",)
 
@@ -64,11 +64,11 @@ async def test_a_name_that_moves_gets_a_channel_to_its_new_address() -> None:
 async def test_a_name_that_moves_into_our_network_is_refused() -> None:
     names = Names("93.184.215.14")
     async with channels(names) as made:
-        await made.line("agent.example:443", None)
+        await made.channel_to("agent.example:443", None)
         names.addresses = ["10.0.0.1"]
-        names.time += a2a_channels.FRESH_SECONDS
+        names.time += a2a_channels.REVET_SECONDS
         with pytest.raises(EgressRefused):
-            await made.line("agent.example:443", None)
+            await made.channel_to("agent.example:443", None)
 
 
 @pytest.mark.parametrize(
@@ -77,22 +77,22 @@ async def test_a_name_that_moves_into_our_network_is_refused() -> None:
 async def test_a_target_that_the_guard_refuses_gets_no_channel(target: str) -> None:
     async with channels(Names("127.0.0.1")) as made:
         with pytest.raises(EgressRefused):
-            await made.line(target, None)
+            await made.channel_to(target, None)
 
 
 async def test_a_name_without_an_address_is_not_reached() -> None:
     async with channels(Names()) as made:
         with pytest.raises(UpstreamFault):
-            await made.line("agent.example:443", None)
+            await made.channel_to("agent.example:443", None)
 
 
 async def test_there_are_not_many_channels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(a2a_channels, "CHANNELS_MAX", 2)
     async with channels(Names("93.184.215.14")) as made:
-        first = await made.line("a.example:443", None)
-        await made.line("b.example:443", None)
-        await made.line("c.example:443", None)
-        assert await made.line("a.example:443", None) is not first
+        first = await made.channel_to("a.example:443", None)
+        await made.channel_to("b.example:443", None)
+        await made.channel_to("c.example:443", None)
+        assert await made.channel_to("a.example:443", None) is not first
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ async def test_tls_is_spoken_to_the_name_and_not_to_the_address(name: str, trust
         secure_server(pem, key) as port,
         channels(Names("127.0.0.1"), "127.0.0.1", roots=pem if trusted else certificate(name)[0]) as made,
     ):
-        line = await made.line(f"grpcs://agent.example:{port}", None)
+        line = await made.channel_to(f"grpcs://agent.example:{port}", None)
         call = line.channel.unary_unary("/a/B", request_serializer=bytes, response_deserializer=bytes)
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await call(b"", timeout=60)
@@ -156,4 +156,4 @@ async def test_tls_is_spoken_to_the_name_and_not_to_the_address(name: str, trust
 )
 async def test_without_a_scheme_only_networks_of_our_own_are_spoken_to_in_the_clear(target: str, address: str, tls: bool) -> None:
     egress = Egress(["agent.example"], lookup=Names(address))
-    assert a2a_channels._wants_tls(target, await egress.pinned(grpc_url(target))) is tls
+    assert a2a_channels._wants_tls(target, await egress.resolve_target(grpc_url(target))) is tls

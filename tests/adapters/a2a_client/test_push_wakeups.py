@@ -1,13 +1,13 @@
 import asyncio
 
-from adapters.a2a_client.push_wakeups import Doorbells
+from adapters.a2a_client.push_wakeups import PushWakeups
 
 URL = "https://gateway.example"
 
 
 async def test_a_bell_works_for_its_agent_and_its_secret_alone_and_while_it_hangs() -> None:
-    bells = Doorbells(URL)
-    with bells.hang("sales") as bell, bells.hang("sales") as other:
+    bells = PushWakeups(URL)
+    with bells.register("sales") as bell, bells.register("sales") as other:
         assert bell.url.startswith(f"{URL}/agents/sales/notifications/")
         secret = bell.url.rpartition("/")[2]
         assert len(secret) >= 40 and bell.url != other.url
@@ -18,26 +18,26 @@ async def test_a_bell_works_for_its_agent_and_its_secret_alone_and_while_it_hang
 
 
 async def test_a_ring_ends_a_pause_even_when_it_came_before_it() -> None:
-    with Doorbells(URL).hang("sales") as bell:
-        waiting = asyncio.create_task(bell.pause(3600))
+    with PushWakeups(URL).register("sales") as bell:
+        waiting = asyncio.create_task(bell.wait(3600))
         await asyncio.sleep(0)
-        bell.ring()
+        bell.wake()
         await asyncio.wait_for(waiting, 60)
-        bell.ring()
-        bell.ring()
-        await asyncio.wait_for(bell.pause(3600), 60)
+        bell.wake()
+        bell.wake()
+        await asyncio.wait_for(bell.wait(3600), 60)
 
 
 async def test_without_a_ring_a_pause_ends_by_itself() -> None:
-    with Doorbells(URL).hang("sales") as bell:
-        await bell.pause(0.001)
-        waiting = asyncio.create_task(bell.pause(3600))
+    with PushWakeups(URL).register("sales") as bell:
+        await bell.wait(0.001)
+        waiting = asyncio.create_task(bell.wait(3600))
         await asyncio.sleep(0)
         assert not waiting.done()
         waiting.cancel()
 
 
 async def test_no_secret_is_kept() -> None:  # attack HOOK-02
-    bells = Doorbells(URL)
-    with bells.hang("sales") as bell:
+    bells = PushWakeups(URL)
+    with bells.register("sales") as bell:
         assert bell.url.rpartition("/")[2] not in repr(vars(bells))

@@ -7,8 +7,8 @@ import pytest
 
 from adapters.a2a_client.agent import A2AAgent
 from adapters.a2a_client.grpc import GrpcTransport
-from adapters.a2a_client.peers import Peers
-from adapters.contract import Ref, VendorRef
+from adapters.a2a_client.peers import A2APeers
+from adapters.contract import RefLearned, VendorRef
 from adapters.upstream.egress import Egress
 from tests.fakes.a2a_agents import a2a_agent, serving
 from tests.fakes.a2a_bindings import grpc_agent, rest_agent
@@ -24,8 +24,8 @@ async def asked(url: str, binding: str, version: str) -> None:
         call = call_to(url, binding=binding, version=version)
         _ = [event async for event in agent.run(turn("hello"), call)]
         _ = [event async for event in agent.run(turn("pieces", stream=True), call)]
-        refs = [event.ref async for event in agent.run(turn("ask"), call) if isinstance(event, Ref)]
-        await Peers(egress, lambda: grpc, None).task(call, refs[-1].task_id)
+        refs = [event.ref async for event in agent.run(turn("ask"), call) if isinstance(event, RefLearned)]
+        await A2APeers(egress, lambda: grpc, None).task(call, refs[-1].task_id)
         assert await agent.cancel(VendorRef(refs[-1].context_id, refs[-1].task_id), call)
     finally:
         await grpc.close()

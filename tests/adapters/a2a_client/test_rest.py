@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 
 from adapters.a2a_client.rest import RestTransport
-from adapters.a2a_client.wire.transport import Peer, PeerError
+from adapters.a2a_client.wire.transport import A2APeer, PeerError
 from adapters.contract import UpstreamFault
 from adapters.task import Message, Part, Role, Task, TaskState
-from adapters.upstream.egress import Fetched
-from registry.cards.reader import callable_interface, read_card
+from adapters.upstream.egress import HttpResponse
+from registry.cards.reader import choose_interface, read_card
 from tests.fakes.a2a_calls import ScriptedEgress, call_to, sends
 
-NEW, OLD = Peer("http://a.example/x/", "", older=False, streams=True), Peer("http://a.example/v1", "", older=True, streams=True)
+NEW, OLD = (
+    A2APeer("http://a.example/x/", "", is_v03=False, can_stream=True),
+    A2APeer("http://a.example/v1", "", is_v03=True, can_stream=True),
+)
 HELLO = Message("m", Role.USER, (Part(text="hi"),))
 TASK: dict[str, Any] = {"id": "t", "contextId": "c", "status": {"state": "TASK_STATE_WORKING"}}
 
@@ -39,7 +42,7 @@ class Asked(ScriptedEgress):
         super().__init__(*answers)
         self.asked: list[str] = []
 
-    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **more: Any) -> Fetched:
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **more: Any) -> HttpResponse:
         self.asked.append(f"{method} {url}")
         return await super().request(method, url, headers=headers, body=body, **more)
 
@@ -71,7 +74,7 @@ def error(reason: str, code: int = 400) -> dict[str, Any]:
         (415, b"", -32005),
     ],
 )
-async def test_an_error_is_known_by_its_reason_or_its_status(peer: Peer, status: int, body: Any, code: int) -> None:
+async def test_an_error_is_known_by_its_reason_or_its_status(peer: A2APeer, status: int, body: Any, code: int) -> None:
     with pytest.raises(PeerError) as raised:
         await transport(status, body).send(peer, call_to("x"), HELLO, ())
     assert raised.value.code == code
@@ -79,7 +82,7 @@ async def test_an_error_is_known_by_its_reason_or_its_status(peer: Peer, status:
 
 
 async def test_a_task_that_is_not_there_is_unknown_and_no_reason_to_speak_another_version() -> None:
-    for asking in (transport(404, b"").task, transport(404, b"").cancel):
+    for asking in (transport(404, b"").get_task, transport(404, b"").cancel_task):
         with pytest.raises(PeerError) as raised:
             await asking(NEW, call_to("x"), "t")
         assert raised.value.code == -32001
@@ -95,20 +98,20 @@ async def test_other_answers_are_faults(status: int, says: str) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"a":1,"a":2}', b"{}", b"[" * 10_000, b'{"task":{"id":"t","status":7}}'])
 @pytest.mark.parametrize("peer", [NEW, OLD])
-async def test_what_is_not_an_answer_is_a_fault(peer: Peer, body: bytes) -> None:
+async def test_what_is_not_an_answer_is_a_fault(peer: A2APeer, body: bytes) -> None:
     with pytest.raises(UpstreamFault):
         await transport(200, body).send(peer, call_to("x"), HELLO, ())
     with pytest.raises(UpstreamFault):
-        await transport(200, body).task(peer, call_to("x"), "t")
+        await transport(200, body).get_task(peer, call_to("x"), "t")
 
 
 @pytest.mark.parametrize("peer", [NEW, OLD])
 @pytest.mark.parametrize("body", [{"task": TASK}, TASK, {"kind": "task", **TASK, "status": {"state": "working"}}])
-async def test_a_task_is_read_by_its_shape(peer: Peer, body: Any) -> None:
+async def test_a_task_is_read_by_its_shape(peer: A2APeer, body: Any) -> None:
     sent = await transport(200, body).send(peer, call_to("x"), HELLO, ())
     assert isinstance(sent, Task)
     assert (sent.id, sent.status.state) == ("t", TaskState.WORKING)
-    assert await transport(200, body).task(peer, call_to("x"), "t") == sent
+    assert await transport(200, body).get_task(peer, call_to("x"), "t") == sent
 
 
 async def test_a_stream_that_ends_with_an_error_says_so() -> None:
@@ -127,20 +130,20 @@ async def test_a_stream_may_be_answered_whole() -> None:
 
 
 @pytest.mark.parametrize(("peer", "url"), [(NEW, "http://a.example/x/tasks/a%2Fb%3Fc"), (OLD, "http://a.example/v1/tasks/a%2Fb%3Fc")])
-async def test_a_task_id_is_one_step_of_the_path(peer: Peer, url: str) -> None:
+async def test_a_task_id_is_one_step_of_the_path(peer: A2APeer, url: str) -> None:
     egress = Asked(sends(200, "application/json", json.dumps({**TASK, "id": "a/b?c"}).encode()))
-    await RestTransport(egress).task(peer, call_to("x"), "a/b?c")  # type: ignore[arg-type]  # what an Egress does is all that is needed
+    await RestTransport(egress).get_task(peer, call_to("x"), "a/b?c")  # type: ignore[arg-type]  # what an Egress does is all that is needed
     assert egress.asked == [f"GET {url}"]
 
 
 async def test_an_agent_of_vertex_is_asked_and_read_as_google_documents_it() -> None:
     url = "https://us-central1-aiplatform.googleapis.com/v1beta1/projects/p/locations/us-central1/reasoningEngines/7/a2a"
     card = read_card({**VERTEX_CARD, "url": url})
-    interface = callable_interface(card)
+    interface = choose_interface(card)
     assert (interface.binding, interface.version) == ("HTTP+JSON", "0.3")
     task = {**TASK, "status": {"state": "TASK_STATE_COMPLETED"}, "artifacts": [{"artifactId": "a", "parts": [{"text": "Rain"}]}]}
     egress = Asked(sends(200, "application/json", json.dumps({"task": task}).encode()))
-    peer = Peer(interface.url, "", older=True, streams=True)
+    peer = A2APeer(interface.url, "", is_v03=True, can_stream=True)
     told = await RestTransport(egress).send(peer, call_to("x"), HELLO, ())  # type: ignore[arg-type]  # what an Egress does is all that is needed
     assert egress.asked == [f"POST {url}/v1/message:send"]
     assert egress.requests[0]["message"] == {"messageId": "m", "role": "ROLE_USER", "content": [{"text": "hi"}]}

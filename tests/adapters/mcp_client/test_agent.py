@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from adapters.a2a_client.wire.v1 import BadMessage
-from adapters.mcp_client.agent import NAME_MAX, wanted
+from adapters.mcp_client.agent import NAME_MAX, read_invocation
 from adapters.task import Message, Part, Role
 
 
@@ -25,7 +25,7 @@ TEXTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_text_names_a_tool_and_its_arguments(text: str) -> None:
-    asked = wanted(message(text))
+    asked = read_invocation(message(text))
     assert (asked.tool, asked.arguments) == TEXTS[text]
 
 
@@ -46,4 +46,4 @@ REFUSED = [
 @pytest.mark.parametrize("text", [*REFUSED, f"tool: {'x' * (NAME_MAX + 1)}", "tool: check " + " " * 60_000 + "x"])
 def test_other_texts_are_refused(text: str) -> None:
     with pytest.raises(BadMessage):
-        wanted(message(text))
+        read_invocation(message(text))

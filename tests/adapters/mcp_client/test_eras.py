@@ -18,7 +18,7 @@ __all__ = ["egress", "pool"]
 
 
 def in_session(name: str, **arguments: Any) -> McpRequest:
-    return replace(request_of(name, False, **arguments), session="s-1")
+    return replace(request_of(name, False, **arguments), client_session="s-1")
 
 
 async def test_a_server_of_both_eras_is_spoken_to_in_each_clients(pool: McpPool) -> None:
@@ -66,7 +66,7 @@ async def test_a_server_that_gave_up_the_handshake_is_spoken_to_without(pool: Mc
     async with mcp_server("both") as (url, gate):
         await pool.call(call_of(url, "modern"), in_session("echo", text="hi"))
         gate.era = "modern"
-        await pool.leave("acme|https://idp|alice", "s-1")
+        await pool.close_client_session("acme|https://idp|alice", "s-1")
         for _ in range(2):
             assert text((await pool.call(call_of(url, "modern"), in_session("echo", text="hi"))).result) == "hi"
         before = len(gate.requests)

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from adapters.contract import UpstreamFault
 from adapters.mcp_client.pool import McpPool
 from adapters.mcp_client.wire.messages import McpRefused, McpRequest
-from adapters.mcp_client.wire.peer import Listening
+from adapters.mcp_client.wire.peer import ListenFilter
 from tests.adapters.mcp_client.test_messages_during_calls import talk
 from tests.adapters.mcp_client.test_pool import call_of, egress, ok, pool
 from tests.fakes.mcp_servers import mcp_server, scripted_server
@@ -25,11 +25,11 @@ __all__ = ["egress", "pool"]
 ERAS = pytest.mark.parametrize("era", ["modern", "legacy"])
 TOOLS = "notifications/tools/list_changed"
 UPDATED = "notifications/resources/updated"
-ALL = Listening(tools=True, prompts=True, resources=True, uris=frozenset({"note://one"}))
+ALL = ListenFilter(tools=True, prompts=True, resources=True, uris=frozenset({"note://one"}))
 
 
 @asynccontextmanager
-async def listening(pool: McpPool, url: str, era: str, wanted: Listening, session: str = "") -> AsyncIterator[ScriptedPeer]:
+async def listening(pool: McpPool, url: str, era: str, wanted: ListenFilter, session: str = "") -> AsyncIterator[ScriptedPeer]:
     """Somebody who listens, once it was acknowledged."""
     listener = ScriptedPeer({})
     task = asyncio.create_task(pool.listen(call_of(url, era), wanted, listener, session))
@@ -51,8 +51,8 @@ async def test_changes_that_were_wanted_arrive_and_others_do_not(pool: McpPool, 
     async with (
         mcp_server(era, False, talker.server) as (url, gate),
         listening(pool, url, era, ALL) as everything,
-        listening(pool, url, era, Listening(uris=frozenset({"note://one"}))) as one,
-        listening(pool, url, era, Listening(uris=frozenset({"note://other"}))) as other,
+        listening(pool, url, era, ListenFilter(uris=frozenset({"note://one"}))) as one,
+        listening(pool, url, era, ListenFilter(uris=frozenset({"note://other"}))) as other,
     ):
         if era == "legacy":
             await until(lambda: gate.count("GET") > 0)
@@ -90,11 +90,11 @@ async def test_nobody_left_to_listen_ends_the_subscription(pool: McpPool) -> Non
 async def test_an_older_client_subscribes_in_its_session_and_hears(pool: McpPool, era: Any) -> None:
     def asked(method: str) -> McpRequest:
         params = b'{"uri":"note://one"}'
-        return McpRequest(3, "note://one", b"", params, False, method, peer=ScriptedPeer({}), session="s-1")
+        return McpRequest(3, "note://one", b"", params, False, method, peer=ScriptedPeer({}), client_session="s-1")
 
     async with (
         mcp_server(era, False, Talker().server) as (url, gate),
-        listening(pool, url, era, Listening(tools=True), "s-1") as listener,
+        listening(pool, url, era, ListenFilter(tools=True), "s-1") as listener,
     ):
         assert json.loads((await pool.call(call_of(url, era), asked("resources/subscribe"))).result) == {}
         if era == "legacy":
@@ -137,7 +137,7 @@ async def test_a_broken_stream_is_taken_up_again_and_what_was_missed_counts_as_c
     line = Line([ACK], [ACK, "wait"])
     async with (
         scripted_server(line) as url,
-        listening(pool, url, "modern", Listening(tools=True)) as listener,
+        listening(pool, url, "modern", ListenFilter(tools=True)) as listener,
     ):
         await listener.until(lambda peer: bool(peer.heard))
     assert listener.heard == [(TOOLS, {})] and len(listener.granted) == 1
@@ -151,8 +151,8 @@ async def test_a_server_that_ends_the_stream_in_order_ends_the_listening(pool: M
     )
     listener = ScriptedPeer({})
     async with scripted_server(line) as url:
-        await pool.listen(call_of(url, "modern"), Listening(tools=True), listener)
-    assert listener.granted == [Listening(tools=True)]  # what was acknowledged without being wanted is not granted
+        await pool.listen(call_of(url, "modern"), ListenFilter(tools=True), listener)
+    assert listener.granted == [ListenFilter(tools=True)]  # what was acknowledged without being wanted is not granted
     assert listener.heard == [(TOOLS, {"_meta": {"other": 2}})]
 
 
@@ -161,8 +161,8 @@ async def test_what_the_server_did_not_take_on_is_not_believed_from_it(pool: Mcp
     line = Line([granted, *(told(UPDATED, uri=f"note://{name}") for name in ("a", "b", "c", "a/part")), END])
     listener = ScriptedPeer({})
     async with scripted_server(line) as url:
-        await pool.listen(call_of(url, "modern"), Listening(uris=frozenset({"note://a", "note://b"})), listener)
-    assert listener.granted == [Listening(uris=frozenset({"note://a"}))]
+        await pool.listen(call_of(url, "modern"), ListenFilter(uris=frozenset({"note://a", "note://b"})), listener)
+    assert listener.granted == [ListenFilter(uris=frozenset({"note://a"}))]
     assert [params["uri"] for _, params in listener.heard] == ["note://a", "note://a/part"]
 
 
@@ -180,7 +180,7 @@ async def test_what_the_server_did_not_take_on_is_not_believed_from_it(pool: Mcp
 async def test_a_stream_that_is_not_acknowledged_is_a_fault(pool: McpPool, script: list[str], expected: type[Exception]) -> None:
     async with scripted_server(Line(script)) as url:
         with pytest.raises(expected) as fault:
-            await pool.listen(call_of(url, "modern", seconds=0.5 if script == ["wait"] else 60), Listening(tools=True), ScriptedPeer({}))
+            await pool.listen(call_of(url, "modern", seconds=0.5 if script == ["wait"] else 60), ListenFilter(tools=True), ScriptedPeer({}))
     assert "secret" not in str(fault.value)
 
 
@@ -208,8 +208,8 @@ async def test_an_older_server_without_a_stream_still_tells_through_its_answers(
             return StreamingResponse(events(), media_type="text/event-stream")
         return Response(status_code=202)
 
-    async with scripted_server(answer) as url, listening(pool, url, "legacy", Listening(tools=True)) as listener:
-        assert listener.granted == [Listening(tools=True)]
+    async with scripted_server(answer) as url, listening(pool, url, "legacy", ListenFilter(tools=True)) as listener:
+        assert listener.granted == [ListenFilter(tools=True)]
         await pool.call(call_of(url, "legacy"), talk("change", ScriptedPeer({}), True))
         await listener.until(lambda peer: bool(peer.heard))
     assert listener.methods() == [TOOLS]

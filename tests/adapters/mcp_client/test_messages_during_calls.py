@@ -26,7 +26,7 @@ def talk(name: str, peer: ScriptedPeer, front: bool, meta: dict[str, Any] | None
     declared = {**META, "io.modelcontextprotocol/clientCapabilities": peer.capabilities} if front else {}
     params = {"name": name, "arguments": arguments, "_meta": {**declared, **(meta or {})}}
     raw = json.dumps({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}).encode()
-    return McpRequest(7, name, raw, json.dumps(params).encode(), front, peer=peer, session="" if front else "s-1")
+    return McpRequest(7, name, raw, json.dumps(params).encode(), front, peer=peer, client_session="" if front else "s-1")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ async def test_logs_come_from_the_level_that_the_client_asked_for(pool: McpPool,
     peer, talker = ScriptedPeer(), Talker()
     async with mcp_server(era, False, talker.server) as (url, _):
         request = talk("count", peer, front, {"io.modelcontextprotocol/logLevel": "warning"} if front else None, to=1)
-        await pool.call(call_of(url, era), replace(request, level="" if front else "warning"))
+        await pool.call(call_of(url, era), replace(request, log_level="" if front else "warning"))
         logs = [params["data"] for method, params in peer.heard if method == "notifications/message"]
     assert logs == ["a warning"]
     assert talker.levels == (["warning"] if era == "legacy" else [])
@@ -165,9 +165,9 @@ async def test_a_client_declares_to_an_older_server_what_it_can_do_and_no_more(p
 async def test_each_session_of_an_older_client_has_its_own_with_an_older_server(pool: McpPool) -> None:
     async with mcp_server("legacy", False, Talker().server) as (url, gate):
         for session in ("a", "b", "a"):
-            await pool.call(call_of(url, "legacy"), replace(talk("count", ScriptedPeer(), False, to=1), session=session))
+            await pool.call(call_of(url, "legacy"), replace(talk("count", ScriptedPeer(), False, to=1), client_session=session))
         assert len(gate.sessions) == 2
-        await pool.leave(call_of(url, "legacy").grant.delegation.principal.owner, "a")
+        await pool.close_client_session(call_of(url, "legacy").grant.delegation.principal.owner_key, "a")
         assert gate.count("DELETE") == 1
 
 

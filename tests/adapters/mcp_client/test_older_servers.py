@@ -10,7 +10,7 @@ import pytest
 from adapters.contract import UpstreamFault
 from adapters.mcp_client.pool import McpPool
 from adapters.mcp_client.wire.messages import MISSING_CAPABILITY, McpRefused
-from adapters.mcp_client.wire.peer import Listening
+from adapters.mcp_client.wire.peer import ListenFilter
 from tests.adapters.mcp_client.test_listening import listening
 from tests.adapters.mcp_client.test_messages_during_calls import FRONTS, talk
 from tests.adapters.mcp_client.test_pool import call_of, egress, pool, request_of, text
@@ -178,7 +178,7 @@ async def test_a_session_lost_under_load_is_opened_again_once(pool: McpPool) -> 
 
     server = OldServer(plain)
     async with server.serve() as url:
-        async with listening(pool, url, "legacy", Listening(uris=frozenset({"note://one"}))):
+        async with listening(pool, url, "legacy", ListenFilter(uris=frozenset({"note://one"}))):
             for _ in range(3):
                 server.sessions.clear()
                 answers = await asyncio.gather(*(pool.call(call_of(url, "legacy"), request_of("x")) for _ in range(40)))

@@ -13,12 +13,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from adapters.contract import Call, UpstreamFault
 from adapters.mcp_client.pool import McpPool, PoolLimits
 from adapters.mcp_client.wire.messages import McpRefused, McpRequest
-from adapters.upstream.egress import Egress, Fetched
+from adapters.upstream.egress import Egress, HttpResponse
 from policies.delegation.chain import Delegation
-from policies.delegation.permissions import ALL
+from policies.delegation.permissions import ALL_PERMISSIONS
 from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act, Decision, Grant
-from registry.cards.card import Family, Registration, Status
+from registry.cards.card import Family, Registration, RegistrationStatus
 from tests.fakes.clock import Clock
 from tests.fakes.mcp_servers import mcp_server, scripted_server
 
@@ -47,13 +47,13 @@ async def pool(egress: Egress) -> AsyncIterator[McpPool]:
 def call_of(url: str, era: str | dict[str, str], user: str = "alice", seconds: float = 60.0, **rest: Any) -> Call:
     act = Act("callTool", "Tool", "tools.echo", "tool:tools.echo", "tools")
     principal = Principal("acme", "https://idp", user)
-    decision = Decision("d_1", 0, True, "allowed", principal.owner, (), (), act)
+    decision = Decision("d_1", 0, True, "allowed", principal.owner_key, (), (), act)
     target = Registration(
         tenant="acme",
         name="tools",
         family=Family.SERVER,
         kind="mcp",
-        status=Status.ACTIVE,
+        status=RegistrationStatus.ACTIVE,
         url=url,
         owner="operator",
         ceiling=("*",),
@@ -69,7 +69,7 @@ def call_of(url: str, era: str | dict[str, str], user: str = "alice", seconds: f
         updated=0,
     )
     headers = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", **rest}
-    return Call(Grant(decision, Delegation(principal, ALL, 2e9)), target, asyncio.get_running_loop().time() + seconds, headers)
+    return Call(Grant(decision, Delegation(principal, ALL_PERMISSIONS, 2e9)), target, asyncio.get_running_loop().time() + seconds, headers)
 
 
 def request_of(name: str, modern: bool = True, request_id: int | str = 1, **arguments: Any) -> McpRequest:
@@ -349,8 +349,8 @@ class InstantEgress:
     async def read(self, limit: int) -> bytes:
         return json.dumps(ok({"id": 1})).encode()
 
-    async def request(self, *_: Any, **__: Any) -> Fetched:
-        return Fetched(200, self.headers, b'{"jsonrpc":"2.0","id":1,"result":{"content":[]}}')
+    async def request(self, *_: Any, **__: Any) -> HttpResponse:
+        return HttpResponse(200, self.headers, b'{"jsonrpc":"2.0","id":1,"result":{"content":[]}}')
 
     @asynccontextmanager
     async def stream(self, *_: Any, **__: Any) -> AsyncIterator["InstantEgress"]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from adapters.mcp_client.redaction import DATA_MAX, plain_data, redacted, reveal
+from adapters.mcp_client.redaction import DATA_MAX, add_server_words, redact_text, showable_data
 from adapters.mcp_client.wire.messages import McpRefused
 
 ADDRESS = "https://mcp.inner.example/mcp"
@@ -21,7 +21,7 @@ ADDRESS = "https://mcp.inner.example/mcp"
     ],
 )
 def test_plain_words_are_told(words: str) -> None:
-    assert redacted(words, ADDRESS) == words
+    assert redact_text(words, ADDRESS) == words
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_plain_words_are_told(words: str) -> None:
     ],
 )
 def test_what_tells_of_the_inside_is_withheld(words: str, shown: str) -> None:
-    assert redacted(words, ADDRESS) == shown
+    assert redact_text(words, ADDRESS) == shown
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_what_tells_of_the_inside_is_withheld(words: str, shown: str) -> None:
     ],
 )
 def test_data_is_told_whole_or_not_at_all(data: Any, shown: Any) -> None:
-    assert plain_data(data, ADDRESS) == shown
+    assert showable_data(data, ADDRESS) == shown
 
 
 def test_no_error_of_a_server_passes_for_one_of_the_gateway() -> None:
@@ -62,9 +62,9 @@ def test_no_error_of_a_server_passes_for_one_of_the_gateway() -> None:
 
 
 def test_a_server_that_says_nothing_plain_is_spoken_for() -> None:
-    refused = McpRefused(-32602, "the log has it", said="see /srv/app.py", server_data={"file": "/srv/app.py"})
-    reveal(refused, ADDRESS)
+    refused = McpRefused(-32602, "the log has it", server_message="see /srv/app.py", server_data={"file": "/srv/app.py"})
+    add_server_words(refused, ADDRESS)
     assert "does not take these arguments" in refused.public and refused.data is None
-    plain = McpRefused(-32602, said="count must be positive", server_data={"path": ["count"]})
-    reveal(plain, ADDRESS)
+    plain = McpRefused(-32602, server_message="count must be positive", server_data={"path": ["count"]})
+    add_server_words(plain, ADDRESS)
     assert (plain.public, plain.data) == ("count must be positive", {"path": ["count"]})

@@ -11,8 +11,8 @@ import pytest
 from adapters.contract import Call, UpstreamFault
 from adapters.mcp_client.pool import McpPool
 from adapters.mcp_client.wire.messages import McpRefused, McpRequest
-from adapters.mcp_client.wire.peer import Listening
-from adapters.upstream.egress import PER_HOST, Egress
+from adapters.mcp_client.wire.peer import ListenFilter
+from adapters.upstream.egress import CONNECTIONS_PER_HOST, Egress
 from tests.adapters.mcp_client.test_listening import TOOLS
 from tests.adapters.mcp_client.test_messages_during_calls import ERAS, talk
 from tests.adapters.mcp_client.test_pool import InstantEgress, call_of, egress, pool, request_of, text
@@ -57,7 +57,7 @@ async def test_whoever_listens_hears_after_a_restart_that_all_may_have_changed(p
     listener = ScriptedPeer({})
     async with talker_on(0, era, Talker()) as url:
         port = int(url.split(":")[2].split("/")[0])
-        listening = asyncio.create_task(pool.listen(call_of(url, era), Listening(tools=True, uris=frozenset({"note://one"})), listener))
+        listening = asyncio.create_task(pool.listen(call_of(url, era), ListenFilter(tools=True, uris=frozenset({"note://one"})), listener))
         await listener.until(lambda peer: bool(peer.granted))
         await pool.call(call_of(url, era), talk("change", ScriptedPeer({}), True))
         await listener.until(lambda peer: len(peer.heard) >= 1)
@@ -73,8 +73,8 @@ async def test_whoever_listens_hears_after_a_restart_that_all_may_have_changed(p
 
 async def test_streams_take_no_places_of_plain_calls(pool: McpPool) -> None:
     async with mcp_server("modern", False, Talker().server) as (url, _):
-        listeners = [ScriptedPeer({}) for _ in range(PER_HOST + 10)]
-        tasks = [asyncio.create_task(pool.listen(call_of(url, "modern", seconds=30), Listening(tools=True), one)) for one in listeners]
+        listeners = [ScriptedPeer({}) for _ in range(CONNECTIONS_PER_HOST + 10)]
+        tasks = [asyncio.create_task(pool.listen(call_of(url, "modern", seconds=30), ListenFilter(tools=True), one)) for one in listeners]
         await asyncio.gather(*(listener.until(lambda peer: bool(peer.granted), 30) for listener in listeners))
         assert text((await pool.call(call_of(url, "modern", seconds=60), request_of("count", to=1))).result) == "done"
         for task in tasks:

@@ -6,13 +6,13 @@ import pytest
 
 from adapters.contract import NotSent
 from adapters.mcp_client.exchange.http import McpHttp
-from adapters.mcp_client.legacy.sessions import Session, SessionKey, Sessions
-from adapters.mcp_client.session_room import ANYBODY, retiring
+from adapters.mcp_client.legacy.sessions import ServerSession, ServerSessions, SessionKey
+from adapters.mcp_client.session_room import ANY_OWNER, owner_to_evict
 from tests.fakes.clock import Clock
 
 
-def sessions(size: int) -> Sessions:
-    return Sessions(cast("McpHttp", None), Clock(), size)
+def sessions(size: int) -> ServerSessions:
+    return ServerSessions(cast("McpHttp", None), Clock(), size)
 
 
 def key(owner: str, front: Any) -> SessionKey:
@@ -20,32 +20,32 @@ def key(owner: str, front: Any) -> SessionKey:
 
 
 def test_whoever_has_their_share_makes_room_by_themselves_and_others_only_when_all_is_full() -> None:
-    assert retiring([], "alice", 4) is None
-    assert retiring(["alice"], "alice", 4) is None
-    assert retiring(["alice", "alice"], "alice", 4) == "alice"
-    assert retiring(["alice", "alice"], "bob", 4) is None
-    assert retiring(["alice", "alice", "bob", "carol"], "dave", 4) == ANYBODY
-    assert retiring(["alice"] * 11, "alice", 16, 3) is None
-    assert retiring(["alice"] * 12, "alice", 16, 3) == "alice"
+    assert owner_to_evict([], "alice", 4) is None
+    assert owner_to_evict(["alice"], "alice", 4) is None
+    assert owner_to_evict(["alice", "alice"], "alice", 4) == "alice"
+    assert owner_to_evict(["alice", "alice"], "bob", 4) is None
+    assert owner_to_evict(["alice", "alice", "bob", "carol"], "dave", 4) == ANY_OWNER
+    assert owner_to_evict(["alice"] * 11, "alice", 16, 3) is None
+    assert owner_to_evict(["alice"] * 12, "alice", 16, 3) == "alice"
 
 
 def test_one_persons_many_sessions_end_none_of_another_person() -> None:  # attack AVL-03
     kept = sessions(8)
-    bobs = kept.of(key("bob", 1))
-    made = [kept.of(key("alice", number)) for number in range(20)]
-    assert kept.of(key("bob", 1)) is bobs
-    assert kept.of(key("alice", 19)) is made[-1]
+    bobs = kept.session_for(key("bob", 1))
+    made = [kept.session_for(key("alice", number)) for number in range(20)]
+    assert kept.session_for(key("bob", 1)) is bobs
+    assert kept.session_for(key("alice", 19)) is made[-1]
     assert len(kept) == 5
 
 
 def test_sessions_that_are_busy_are_not_ended_and_leave_room_for_others() -> None:
     kept = sessions(8)
     for number in range(4):
-        _busy(kept.of(key("alice", number)))
+        _busy(kept.session_for(key("alice", number)))
     with pytest.raises(NotSent):
-        kept.of(key("alice", 4))
-    assert kept.of(key("bob", 1)) is not None
+        kept.session_for(key("alice", 4))
+    assert kept.session_for(key("bob", 1)) is not None
 
 
-def _busy(session: Session) -> None:
-    session.calls += 1
+def _busy(session: ServerSession) -> None:
+    session.calls_in_flight += 1

@@ -13,13 +13,13 @@ import pytest
 from msgspec.structs import replace
 
 from adapters.contract import Call, Failure, UpstreamFault
-from adapters.mcp_client.duplex.process import HUNG, SAID_LINES, SAID_MAX, ErrorOutput
+from adapters.mcp_client.duplex.process import ERROR_LINE_MAX, ERROR_LINES_MAX, HUNG, ErrorOutput
 from adapters.mcp_client.pool import McpPool
 from adapters.mcp_client.stdio import Command, StdioServers
 from adapters.mcp_client.wire.messages import McpRefused
-from adapters.tool_servers import McpTools
+from adapters.tool_servers import ToolServerClient
 from adapters.upstream.egress import Egress
-from gateway.calls.limits.pausable_timeout import patient
+from gateway.calls.limits.pausable_timeout import call_with_pausable_timeout
 from tests.adapters.mcp_client.test_pool import call_of, request_of, text
 from tests.fakes import stdio_server
 from tests.fakes.clock import Clock
@@ -30,14 +30,14 @@ HANGS = "import time; time.sleep(60)"
 
 
 @pytest.fixture
-async def tools() -> AsyncIterator[McpTools]:
+async def tools() -> AsyncIterator[ToolServerClient]:
     commands = {
         "tools": Command(sys.executable, (PROGRAM,), {"TOKEN": "t-1"}),
         "missing": Command("/nowhere/at/all"),
         "hangs": Command(sys.executable, ("-c", HANGS)),
         "ends": Command(sys.executable, ("-c", "print('hello')")),
     }
-    tools = McpTools(McpPool(Egress(), time.monotonic), StdioServers(commands, time.monotonic))
+    tools = ToolServerClient(McpPool(Egress(), time.monotonic), StdioServers(commands, time.monotonic))
     yield tools
     await tools.close()
 
@@ -49,7 +49,7 @@ def stdio_call(name: str = "tools", user: str = "alice", seconds: float = 20.0, 
     return replace(call, target=dataclasses.replace(call.target, name=name, upstream=upstream))
 
 
-async def test_a_command_is_called_like_any_server_and_is_one_process(tools: McpTools) -> None:
+async def test_a_command_is_called_like_any_server_and_is_one_process(tools: ToolServerClient) -> None:
     found = await tools.probe("tools", "stdio:", {})
     assert {tool["name"] for tool in found.tools} == {"echo", "environment", "process", "fail", "die", "hang", "dawdle"}
     for modern in (True, False):
@@ -63,32 +63,32 @@ async def test_a_command_is_called_like_any_server_and_is_one_process(tools: Mcp
         await tools.call(stdio_call(), dataclasses.replace(request_of("echo"), params=b'{"arguments": []}'))
 
 
-async def test_a_command_gets_only_the_environment_that_is_listed(tools: McpTools, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_command_gets_only_the_environment_that_is_listed(tools: ToolServerClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INTERLOCK_SECRET", "ours")
     seen: dict[str, Any] = json.loads(text((await tools.call(stdio_call(), request_of("environment"))).result))
     assert seen.pop("TOKEN") == "t-1"
     assert not set(seen) - {"LC_CTYPE"}  # Python sets this one itself
 
 
-async def test_a_command_that_died_is_started_again(tools: McpTools) -> None:
+async def test_a_command_that_died_is_started_again(tools: ToolServerClient) -> None:
     before = text((await tools.call(stdio_call(), request_of("process"))).result)
     with pytest.raises(UpstreamFault, match="ended"):
         await tools.call(stdio_call(), request_of("die"))
     assert text((await tools.call(stdio_call(), request_of("process"))).result) != before
 
 
-async def process_of(tools: McpTools) -> str:
+async def process_of(tools: ToolServerClient) -> str:
     return text((await tools.call(stdio_call(), request_of("process"))).result)
 
 
-async def test_a_process_that_is_silent_for_its_servers_timeout_is_started_again(tools: McpTools) -> None:
+async def test_a_process_that_is_silent_for_its_servers_timeout_is_started_again(tools: ToolServerClient) -> None:
     before = await process_of(tools)
     with pytest.raises(UpstreamFault, match="in time"):
         await tools.call(stdio_call(seconds=0.3, timeout=0.3), request_of("hang"))
     assert await process_of(tools) != before
 
 
-async def test_a_call_behind_a_hung_one_fails_as_soon_as_the_process_is_ended(tools: McpTools) -> None:
+async def test_a_call_behind_a_hung_one_fails_as_soon_as_the_process_is_ended(tools: ToolServerClient) -> None:
     await process_of(tools)
     hung = asyncio.create_task(tools.call(stdio_call(seconds=0.3, timeout=0.3), request_of("hang")))
     behind = asyncio.create_task(tools.call(stdio_call(), request_of("hang")))
@@ -97,21 +97,21 @@ async def test_a_call_behind_a_hung_one_fails_as_soon_as_the_process_is_ended(to
     assert (first.failure, second.failure, second.public) == (Failure.LATE, Failure.LATE, HUNG)
 
 
-async def test_a_hung_process_is_ended_too_where_the_client_can_be_asked(tools: McpTools) -> None:
+async def test_a_hung_process_is_ended_too_where_the_client_can_be_asked(tools: ToolServerClient) -> None:
     before, request = await process_of(tools), request_of("hang")
     with pytest.raises(UpstreamFault, match="in time"):
-        await patient(tools.call, stdio_call(seconds=0.3, timeout=0.3), request, ScriptedPeer())
+        await call_with_pausable_timeout(tools.call, stdio_call(seconds=0.3, timeout=0.3), request, ScriptedPeer())
     assert await process_of(tools) != before
 
 
-async def test_a_caller_in_a_hurry_ends_nobodys_process(tools: McpTools) -> None:
+async def test_a_caller_in_a_hurry_ends_nobodys_process(tools: ToolServerClient) -> None:
     before = await process_of(tools)
     with pytest.raises(UpstreamFault, match="in time"):
         await tools.call(stdio_call(seconds=0.2, timeout=20), request_of("hang", seconds=0.4))
     assert await process_of(tools) == before
 
 
-async def test_a_slow_tool_does_not_end_a_process_that_answers_others(tools: McpTools) -> None:
+async def test_a_slow_tool_does_not_end_a_process_that_answers_others(tools: ToolServerClient) -> None:
     before = await process_of(tools)
     slow = asyncio.create_task(tools.call(stdio_call(seconds=0.5, timeout=0.5), request_of("dawdle")))
     assert await asyncio.create_task(process_of(tools)) == before
@@ -121,12 +121,12 @@ async def test_a_slow_tool_does_not_end_a_process_that_answers_others(tools: Mcp
 
 
 @pytest.mark.parametrize("name", ["missing", "ends", "unknown"])
-async def test_a_command_that_cannot_run_is_a_fault(tools: McpTools, name: str) -> None:
+async def test_a_command_that_cannot_run_is_a_fault(tools: ToolServerClient, name: str) -> None:
     with pytest.raises(UpstreamFault):
         await tools.call(stdio_call(name), request_of("echo", text="x"))
 
 
-async def test_a_command_that_hangs_fails_the_call_in_time(tools: McpTools) -> None:
+async def test_a_command_that_hangs_fails_the_call_in_time(tools: ToolServerClient) -> None:
     with pytest.raises(UpstreamFault, match="in time"):
         await tools.call(stdio_call("hangs", seconds=0.3), request_of("echo", text="x"))
 
@@ -195,7 +195,7 @@ async def test_operators_see_what_a_command_writes_to_its_standard_error_without
     secret = Command(sys.executable, ("-c", SPEAKS), {"KEY": "t0p-secret"}, secrets=("t0p-secret",))
     servers = StdioServers({"s": secret}, time.monotonic)
     await servers.probe("s")
-    assert servers.said("s") == ["ready with ***"] and servers.said("other") == []
+    assert servers.error_lines("s") == ["ready with ***"] and servers.error_lines("other") == []
     await servers.close()
 
 
@@ -206,20 +206,20 @@ async def test_a_command_that_does_not_start_says_why(command: str, words: str) 
     servers = StdioServers({"s": Command(command, ("-c", "syntax error"), {"PATH": "/usr/bin"})}, time.monotonic)
     with pytest.raises(UpstreamFault) as fault:
         await servers.probe("s")
-    assert words in " ".join(servers.said("s")) and words in fault.value.detail + " ".join(servers.said("s"))
+    assert words in " ".join(servers.error_lines("s")) and words in fault.value.detail + " ".join(servers.error_lines("s"))
     await servers.close()
 
 
 def test_standard_error_is_kept_within_bounds() -> None:
     output = ErrorOutput(("s3cret-value",))
-    output.take(b"x" * 1_000_000)
-    output.take(b"\n" + b"".join(b"line %d\n" % number for number in range(1000)) + b"half \x1b[31m s3cret-value")
-    assert output.lines[-2:] == ["line 999", "half  [31m ***"] and len(output.lines) <= SAID_LINES + 1
-    assert all(len(line) <= SAID_MAX for line in output.lines)
+    output.add(b"x" * 1_000_000)
+    output.add(b"\n" + b"".join(b"line %d\n" % number for number in range(1000)) + b"half \x1b[31m s3cret-value")
+    assert output.lines[-2:] == ["line 999", "half  [31m ***"] and len(output.lines) <= ERROR_LINES_MAX + 1
+    assert all(len(line) <= ERROR_LINE_MAX for line in output.lines)
 
 
 async def test_without_commands_a_registration_for_one_runs_nothing() -> None:  # attack REG-07
-    tools = McpTools(McpPool(Egress(), time.monotonic))
+    tools = ToolServerClient(McpPool(Egress(), time.monotonic))
     with pytest.raises(UpstreamFault):
         await tools.call(stdio_call(), request_of("echo", text="x"))
     with pytest.raises(UpstreamFault):

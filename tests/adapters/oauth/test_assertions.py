@@ -6,7 +6,7 @@ import pytest
 
 from adapters.contract import ConsentNeeded, UpstreamFault
 from adapters.oauth.assertions import identity_key, read_claims
-from policies.vault.credentials import Client, Credential
+from policies.vault.credentials import ClientRegistration, Credential
 from tests.fakes.authorization_server import AuthorizationServer, authorization_server
 from tests.fakes.oauth_bench import Bench, grant_of
 
@@ -115,7 +115,7 @@ async def test_the_gateways_word_on_a_person_is_for_that_issuer_alone(bench: Ben
         assert (said["sub_iss"], said["tenant"], said["resource"]) == ("https://idp", "acme", f"{bench.server.origin}/mcp")
         assert said["exp"] - said["iat"] <= 60
         for key, _ in await bench.vault.find(grant_of(), bench.server.origin, True):
-            await bench.vault.forget(key)
+            await bench.vault.delete(key)
 
 
 # attack DLG-11
@@ -144,8 +144,8 @@ async def test_the_platforms_word_on_the_gateway_is_used_for_its_own_account(ben
 # attack VLT-05
 @pytest.mark.parametrize("path", ["", "/mcp"])
 async def test_a_connection_with_a_provider_opens_no_server_at_its_address(bench: Bench, path: str) -> None:
-    key = identity_key(ALICE, Client(f"{bench.server.origin}{path}", "us"))
-    await bench.vault.keep(key, Credential("the-providers-own", "us", id_token="a.b.c"))
+    key = identity_key(ALICE, ClientRegistration(f"{bench.server.origin}{path}", "us"))
+    await bench.vault.write(key, Credential("the-providers-own", "us", id_token="a.b.c"))
     with pytest.raises(ConsentNeeded):
         await bench.does()
     assert bench.server.shown == [""]
@@ -153,12 +153,12 @@ async def test_a_connection_with_a_provider_opens_no_server_at_its_address(bench
 
 
 async def test_connections_as_two_clients_of_one_provider_are_two() -> None:
-    assert identity_key(ALICE, Client("https://idp", "us")) != identity_key(ALICE, Client("https://idp", "we"))
+    assert identity_key(ALICE, ClientRegistration("https://idp", "us")) != identity_key(ALICE, ClientRegistration("https://idp", "we"))
 
 
 async def test_what_is_no_token_has_no_claims(bench: Bench) -> None:
     for text in ("", "a", "a.b.c", "a.W10.c", "a.%.c"):
         assert read_claims(text) == {}
-    key = identity_key(ALICE, Client("https://idp", "us"))
-    await bench.vault.keep(key, Credential("x", "us", id_token="a.b.c"))
-    assert key.owner == ALICE.owner
+    key = identity_key(ALICE, ClientRegistration("https://idp", "us"))
+    await bench.vault.write(key, Credential("x", "us", id_token="a.b.c"))
+    assert key.owner == ALICE.owner_key

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from adapters.contract import ConsentNeeded, UpstreamFault
-from policies.vault.credentials import CredentialKey, NotTheirs
+from policies.vault.credentials import CredentialKey, WrongOwner
 from tests.fakes.authorization_server import OPENID, RESOURCE, SERVER, Ways, authorization_server
 from tests.fakes.oauth_bench import Bench, grant_of
 
@@ -154,14 +154,14 @@ async def test_nobody_gets_a_token_of_somebody_else(bench: Bench) -> None:  # at
     key = bench.asked.consents[0].key
     assert await bench.vault.read(grant_of("alice"), key) is not None
     for other in (grant_of("bob"), grant_of("alice", "evil")):
-        with pytest.raises(NotTheirs):
+        with pytest.raises(WrongOwner):
             await bench.vault.read(other, key)
 
 
 async def test_a_service_account_is_one_tenants_and_opened_by_a_grant_too(bench: Bench) -> None:
     key = CredentialKey("acme", "", "https://as", "https://crm/mcp")
     assert await bench.vault.read(grant_of("bob"), key) is None
-    with pytest.raises(NotTheirs):
+    with pytest.raises(WrongOwner):
         await bench.vault.read(grant_of("bob", "evil"), key)
 
 

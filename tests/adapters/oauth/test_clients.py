@@ -3,8 +3,8 @@
 import pytest
 
 from adapters.contract import ConsentNeeded, UpstreamFault
-from adapters.oauth.authorized import approach_of
-from adapters.oauth.clients import KNOWN_SECONDS
+from adapters.oauth.authorized import credential_request_of
+from adapters.oauth.clients import GOOD_SECONDS
 from adapters.oauth.grants import consent_url
 from policies.vault.credentials import Credential, CredentialKey
 from tests.fakes.authorization_server import visited
@@ -27,7 +27,7 @@ async def held(bench: Bench) -> tuple[CredentialKey, Credential]:
 async def test_a_forgotten_registration_is_made_anew_before_a_person_is_sent_there(bench: Bench) -> None:
     await bench.connected()
     forget(bench)
-    bench.now += KNOWN_SECONDS + 1
+    bench.now += GOOD_SECONDS + 1
     assert await bench.connected(user="bob") == "read"  # who has nothing there that could be refused
     assert bench.issuer.count("register") == 2
 
@@ -47,17 +47,17 @@ async def test_a_registration_that_is_refused_when_a_person_comes_back_is_forgot
     with pytest.raises(ConsentNeeded):
         await bench.does()
     consent = bench.asked.consents[-1]
-    answer = await visited(consent_url(consent.at, bench.own, consent.client.client_id, consent.question("s", "v" * 43)))
+    answer = await visited(consent_url(consent.at, bench.own, consent.client.client_id, consent.authorization_params("s", "v" * 43)))
     forget(bench)  # between the consent and the exchange of its code
     with pytest.raises(UpstreamFault):
-        await bench.oauth.complete(consent, "v" * 43, answer)
+        await bench.oauth.complete_consent(consent, "v" * 43, answer)
     assert await bench.connected() == "read"
     assert bench.issuer.count("register") == 2
 
 
 async def test_an_operator_has_the_gateway_register_anew(bench: Bench) -> None:
     await bench.connected()
-    await bench.oauth.forget_registration(approach_of(bench.call()))
+    await bench.oauth.delete_registration(credential_request_of(bench.call()))
     for token in bench.issuer.tokens.values():
         token.good = False
     assert await bench.connected() == "read"

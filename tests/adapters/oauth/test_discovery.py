@@ -8,9 +8,9 @@ import pytest
 
 from adapters.contract import UpstreamFault
 from adapters.oauth.discovery import AuthorizationServer as Metadata
-from adapters.oauth.discovery import challenge_of, covers, is_confidential, server_of
+from adapters.oauth.discovery import covers, discover_authorization_server, is_confidential, parse_challenge
 from adapters.oauth.grants import OwnClient, consent_url
-from adapters.upstream.egress import Fetched
+from adapters.upstream.egress import HttpResponse
 
 
 @pytest.mark.parametrize(
@@ -30,13 +30,13 @@ def test_endpoints_are_confidential(url: str, fit: bool) -> None:
 
 
 def test_a_challenge_is_read_among_others() -> None:
-    read = challenge_of(
+    read = parse_challenge(
         'Basic realm="a, Bearer", Bearer error="insufficient_scope", scope="a b \\"x", resource_metadata="https://s/m", DPoP algs="ES256"'
     )
     assert read.error == "insufficient_scope"
     assert read.scopes == {"a", "b"}
-    assert read.metadata == "https://s/m"
-    assert challenge_of("Negotiate") == challenge_of("") == ("", frozenset(), "")
+    assert read.metadata_url == "https://s/m"
+    assert parse_challenge("Negotiate") == parse_challenge("") == ("", frozenset(), "")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_challenge_is_read_among_others() -> None:
     ],
 )
 def test_a_challenge_that_is_written_carelessly_is_read(header: str, error: str) -> None:
-    assert challenge_of(header).error == error
+    assert parse_challenge(header).error == error
 
 
 def test_a_consent_address_keeps_the_query_that_the_endpoint_has() -> None:
@@ -64,11 +64,11 @@ def test_a_consent_address_keeps_the_query_that_the_endpoint_has() -> None:
 
 
 async def test_a_metadata_document_that_is_none_is_not_believed() -> None:
-    async def fetch(url: str, *, limit: int, timeout: float) -> Fetched:  # noqa: ASYNC109 (a fake of the guard)
-        return Fetched(200, {}, json.dumps({"issuer": "https://as", "token_endpoint": "http://as/token"}).encode())
+    async def fetch(url: str, *, limit: int, timeout: float) -> HttpResponse:  # noqa: ASYNC109 (a fake of the guard)
+        return HttpResponse(200, {}, json.dumps({"issuer": "https://as", "token_endpoint": "http://as/token"}).encode())
 
     with pytest.raises(UpstreamFault, match="can't be used"):
-        await server_of(fetch, "https://as")
+        await discover_authorization_server(fetch, "https://as")
 
 
 # attack VLT-05

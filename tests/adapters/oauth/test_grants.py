@@ -8,7 +8,7 @@ from adapters.contract import UpstreamFault
 from adapters.oauth.discovery import AuthorizationServer
 from adapters.oauth.grants import OAuthRequests, OwnClient
 from adapters.upstream.egress import Egress
-from policies.vault.credentials import Client
+from policies.vault.credentials import ClientRegistration
 from tests.fakes.upstream import Upstream, answer
 
 SINGLE = [{"grant_type": "authorization_code", "code": "c"}, {"grant_type": "refresh_token", "refresh_token": "r"}]
@@ -30,13 +30,13 @@ async def test_what_is_good_for_one_use_is_shown_once_whatever_becomes_of_the_co
     requests = OAuthRequests(egress, OwnClient("", "", "", "", lambda claims, typ: "", lambda: 0.0))
     async with Upstream(dying) as upstream:
         at = AuthorizationServer(upstream.url, f"{upstream.url}/token")
-        client = Client(at.issuer, "us")
-        assert (await requests.token(at, client, form, frozenset())).access_token == "t"
+        client = ClientRegistration(at.issuer, "us")
+        assert (await requests.request_token(at, client, form, frozenset())).access_token == "t"
         if form in SINGLE:
             with pytest.raises(UpstreamFault):
-                await requests.token(at, client, form, frozenset())
+                await requests.request_token(at, client, form, frozenset())
         else:
-            assert (await requests.token(at, client, form, frozenset())).access_token == "t"
+            assert (await requests.request_token(at, client, form, frozenset())).access_token == "t"
     assert seen == shown
     await egress.close()
 
@@ -57,6 +57,6 @@ async def test_what_is_good_for_one_use_is_not_lost_with_a_connection_that_the_s
     async with Upstream(kept) as upstream:
         at = AuthorizationServer(upstream.url, f"{upstream.url}/token")
         for _ in range(3):
-            assert (await requests.token(at, Client(at.issuer, "us"), SINGLE[1], frozenset())).access_token == "t"
+            assert (await requests.request_token(at, ClientRegistration(at.issuer, "us"), SINGLE[1], frozenset())).access_token == "t"
     assert len(connections) == 3
     await egress.close()

@@ -9,10 +9,10 @@ import pytest
 
 from adapters.contract import Call, ConsentNeeded, UpstreamFault
 from adapters.mcp_client.wire.messages import McpRefused, McpRequest
-from adapters.oauth.authorized import approach_of
+from adapters.oauth.authorized import credential_request_of
 from adapters.openapi.document import read_api
 from policies.vault.credentials import origin_of
-from registry.cards.card import Tool
+from registry.cards.card import McpTool
 from tests.fakes.authorization_server import Plain, Ways
 from tests.fakes.mcp_servers import serving
 from tests.fakes.oauth_bench import META, Bench, grant_of
@@ -155,16 +155,16 @@ async def test_a_service_account_is_widened_by_the_gateway_itself(bench: Bench) 
 
 async def test_a_look_at_what_a_server_offers_uses_the_lookers_own_account_or_the_services(bench: Bench) -> None:
     with pytest.raises(ConsentNeeded):
-        await bench.looks(approach_of(bench.call()))
+        await bench.looks(credential_request_of(bench.call()))
     await bench.consent()
-    probe = await bench.looks(approach_of(bench.call()))
+    probe = await bench.looks(credential_request_of(bench.call()))
     assert [tool["name"] for tool in probe.tools] == ["read", "write"]
-    nobody = approach_of(bench.call())._replace(grant=None)
+    nobody = credential_request_of(bench.call())._replace(grant=None)
     with pytest.raises(UpstreamFault, match="nobody asks"):
         await bench.looks(nobody)
     bench.issuer.clients["ours"] = ("client_secret_basic", "x")
     bench.auth = {"account": "service", "issuer": bench.issuer.issuer, "client_id": "ours", "client_secret": "x"}
-    probe = await bench.looks(approach_of(bench.call())._replace(grant=None))
+    probe = await bench.looks(credential_request_of(bench.call())._replace(grant=None))
     assert len(probe.tools) == 2
 
 
@@ -172,7 +172,8 @@ async def test_secrets_do_not_show_in_any_text(bench: Bench) -> None:
     await bench.connected()
     bench.auth = {"client_secret": "hush-hush"}
     texts = [
-        repr(each) for each in (*bench.vault._credentials.items(), *bench.vault._clients.values(), bench.oauth._terms({"auth": bench.auth}))
+        repr(each)
+        for each in (*bench.vault._credentials.items(), *bench.vault._clients.values(), bench.oauth._auth_options({"auth": bench.auth}))
     ]
     secrets = [*bench.issuer.tokens, *bench.issuer.refreshing, "hush-hush"]
     assert not [text for text in texts if any(secret in text for secret in secrets)]
@@ -195,7 +196,7 @@ async def test_an_http_api_is_opened_at_the_issuer_that_the_operator_names(bench
     operations = {"/items": {"get": {"operationId": "items", "responses": {}}}}
     api = read_api({"openapi": "3.1.0", "info": {"title": "shop", "version": "1"}, "paths": operations})
     call = bench.call()
-    target = replace(call.target, kind="openapi", tools=tuple(Tool(each["name"], each) for each in api.tools))
+    target = replace(call.target, kind="openapi", tools=tuple(McpTool(each["name"], each) for each in api.tools))
     params = json.dumps({"name": "items", "arguments": {}, "_meta": META}).encode()
     wanted = McpRequest(1, "items", b"{}", params, True)
     await bench.tools.call(Call(call.grant, target, call.deadline, {}), wanted)
@@ -224,7 +225,7 @@ async def test_a_refresh_token_goes_to_no_other_token_endpoint(bench: Bench) -> 
     """Where the metadata names another one meanwhile, the person is asked again."""
     await bench.connected()
     (held,) = await bench.vault.find(grant_of(), origin_of(bench.server.origin), True)
-    await bench.vault.keep(held[0], replace(held[1], endpoint=f"{bench.issuer.origin}/collect", expires=bench.now))
+    await bench.vault.write(held[0], replace(held[1], endpoint=f"{bench.issuer.origin}/collect", expires=bench.now))
     with pytest.raises(ConsentNeeded):
         await bench.does()
     assert all(given.get("grant_type") != "refresh_token" for _, given in bench.issuer.asked)
@@ -256,9 +257,9 @@ async def test_a_refresh_token_of_another_issuer_is_not_shown_to_this_one(bench:
 async def moved_in_the_vault(bench: Bench, place: dict[str, str], **changed: Any) -> None:
     """Puts the only credential into another place, with other members."""
     ((key, held),) = await bench.vault.find(grant_of(), origin_of(bench.server.origin), True)
-    await bench.vault.forget(key)
+    await bench.vault.delete(key)
     other = {name: value.format(origin=bench.server.origin) for name, value in place.items()}
-    await bench.vault.keep(key._replace(**other), replace(held, **changed))
+    await bench.vault.write(key._replace(**other), replace(held, **changed))
 
 
 # attack VLT-02
@@ -268,7 +269,7 @@ async def test_a_consent_for_another_client_or_address_is_none(bench: Bench, mem
     bench.auth = {"issuer": bench.issuer.issuer, "client_id": "us"}
     await bench.connected()
     (held,) = await bench.vault.find(grant_of(), origin_of(bench.server.origin), True)
-    await bench.vault.keep(held[0], replace(held[1], **{member: value}))
+    await bench.vault.write(held[0], replace(held[1], **{member: value}))
     bench.server.shown.clear()
     with pytest.raises(ConsentNeeded):
         await bench.does()
@@ -284,7 +285,7 @@ async def test_without_the_persons_credential_nothing_goes_out_beside_what_every
     await bench.consent()
     assert await bench.does() == "read"
     for key, _ in await bench.vault.find(grant_of(), origin_of(bench.server.origin), True):
-        await bench.vault.forget(key)
+        await bench.vault.delete(key)
     bench.server.shown.clear()
     with pytest.raises(ConsentNeeded):
         await bench.does()

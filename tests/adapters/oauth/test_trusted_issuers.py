@@ -4,7 +4,7 @@ import pytest
 
 from adapters.contract import UpstreamFault
 from adapters.oauth.discovery import AuthorizationServer
-from adapters.oauth.trusted_issuers import at_own_host, check_endpoints, chosen
+from adapters.oauth.trusted_issuers import check_endpoints, choose_issuer, is_at_own_host
 
 HERE = "https://mcp.tracker.example/mcp"
 
@@ -23,7 +23,7 @@ HERE = "https://mcp.tracker.example/mcp"
     ],
 )
 def test_a_server_may_name_what_is_at_its_own_host_or_below(one: str, other: str) -> None:
-    assert at_own_host(one, other)
+    assert is_at_own_host(one, other)
 
 
 # attack SSR-07
@@ -50,23 +50,23 @@ def test_a_server_may_name_what_is_at_its_own_host_or_below(one: str, other: str
     ],
 )
 def test_neighbours_and_others_are_strangers(one: str, other: str) -> None:
-    assert not at_own_host(one, other)
-    assert not at_own_host(other, one)
+    assert not is_at_own_host(one, other)
+    assert not is_at_own_host(other, one)
 
 
 # attack SSR-07
 @pytest.mark.parametrize("above", ["https://tracker.example", "https://example", "https://co.uk"])
 def test_a_server_may_not_name_what_is_above_its_host(above: str) -> None:
-    assert not at_own_host(HERE if "uk" not in above else "https://evil.co.uk", above)
+    assert not is_at_own_host(HERE if "uk" not in above else "https://evil.co.uk", above)
 
 
 # attack SSR-07
 def test_one_of_another_site_has_to_be_listed() -> None:
     own, foreign = "https://mcp.tracker.example/as", "https://as.other.example"
-    assert chosen(HERE, [foreign, own], ()) == own
-    assert chosen(HERE, [foreign, own], (foreign,)) == foreign
+    assert choose_issuer(HERE, [foreign, own], ()) == own
+    assert choose_issuer(HERE, [foreign, own], (foreign,)) == foreign
     with pytest.raises(UpstreamFault, match=r"lists its issuer.*upstream\.auth\.authorization_servers"):
-        chosen(HERE, [foreign], (f"{foreign}/",))
+        choose_issuer(HERE, [foreign], (f"{foreign}/",))
 
 
 # attack SSR-07

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from adapters.openapi.document import META, operation_of, read_api
-from adapters.openapi.encoding import HttpCall, encoded
+from adapters.openapi.document import OPERATION_KEY, operation_of, read_api
+from adapters.openapi.encoding import HttpCall, encode_call
 from adapters.openapi.multipart import BadArguments
 
 TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
@@ -25,7 +25,7 @@ def tool(schema: Any, place: str = "query", body: Any = None, media: str = URLEN
 
 
 def sent(schema: Any, value: Any, place: str = "query", **more: Any) -> HttpCall:
-    return encoded(operation_of(tool(schema, place, **more)), {"a": value})
+    return encode_call(operation_of(tool(schema, place, **more)), {"a": value})
 
 
 @pytest.mark.parametrize(
@@ -120,22 +120,22 @@ def test_members_of_a_deep_object_stay_within_its_brackets() -> None:
 )
 def test_members_of_a_form_have_their_types(media: str, body: Any, named: str) -> None:  # attack PRO-07
     with pytest.raises(BadArguments, match=f"'{named}'"):
-        encoded(operation_of(tool(TEXT, body=FORM, media=media)), {"body": body})
+        encode_call(operation_of(tool(TEXT, body=FORM, media=media)), {"body": body})
 
 
 def test_a_form_without_named_members_has_plain_ones() -> None:
     operation = operation_of(tool(TEXT, body={"type": "object"}))
-    assert encoded(operation, {"body": {"to": "alice", "n": 1, "gone": None}}).body == b"to=alice&n=1"
+    assert encode_call(operation, {"body": {"to": "alice", "n": 1, "gone": None}}).body == b"to=alice&n=1"
     with pytest.raises(BadArguments, match=r"'body\.to' has the wrong type: expected a plain value, got array"):
-        encoded(operation, {"body": {"to": ["alice"]}})
+        encode_call(operation, {"body": {"to": ["alice"]}})
 
 
 def test_a_file_may_be_given_as_its_text_but_not_as_several() -> None:
     operation = operation_of(tool(TEXT, body=FILES, media=MULTIPART))
-    assert b"hello" in (encoded(operation, {"body": {"title": "x", "file": "hello"}}).body or b"")
+    assert b"hello" in (encode_call(operation, {"body": {"title": "x", "file": "hello"}}).body or b"")
     with pytest.raises(BadArguments, match=r"'body\.file' has the wrong type"):
-        encoded(operation, {"body": {"file": ["hello"]}})
+        encode_call(operation, {"body": {"file": ["hello"]}})
 
 
 def test_what_is_pinned_of_an_operation_does_not_repeat_its_schema() -> None:
-    assert "schema" not in tool(TEXT)["_meta"][META] and operation_of(tool(TEXT)).schema == tool(TEXT)["inputSchema"]
+    assert "schema" not in tool(TEXT)["_meta"][OPERATION_KEY] and operation_of(tool(TEXT)).schema == tool(TEXT)["inputSchema"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from adapters.openapi.encoding import Operation, Parameter, encoded, usable
+from adapters.openapi.encoding import Operation, Parameter, encode_call, is_usable
 from adapters.openapi.multipart import BadArguments
 
 DEEP = "color%5BR%5D=100&color%5BG%5D=200&color%5BB%5D=150"
@@ -20,7 +20,7 @@ COLOR = {"oneOf": [TEXT, {"type": "array", "items": TEXT}, {"type": "object", "p
 def url_of(place: str, value: Any, style: str, explode: bool) -> str:
     parameter = Parameter("color", "color", place, style=style, explode=explode)
     path = "/x/{color}" if place == "path" else "/x"
-    called = encoded(Operation("GET", path, (parameter,), schema={"properties": {"color": COLOR}}), {"color": value})
+    called = encode_call(Operation("GET", path, (parameter,), schema={"properties": {"color": COLOR}}), {"color": value})
     return called.url if place in ("path", "query") else str(called.headers["color" if place == "header" else "cookie"])
 
 
@@ -58,7 +58,7 @@ def test_styles_are_those_of_the_table(place: str, style: str, explode: bool, pl
 def test_no_value_leaves_its_place(text: str) -> None:  # attack PRO-07
     path = Operation("GET", "/users/{id}/orders", (Parameter("id", "id", "path", True), Parameter("q", "q", "query")))
     try:
-        called = encoded(path, {"id": text, "q": text})
+        called = encode_call(path, {"id": text, "q": text})
     except BadArguments:
         assert not text.strip(".")
         return
@@ -70,26 +70,26 @@ def test_no_value_leaves_its_place(text: str) -> None:  # attack PRO-07
 @pytest.mark.parametrize("value", ["", ".", "..", "...", [], [""]])
 def test_a_path_has_no_segment_that_means_another(value: Any) -> None:  # attack PRO-07
     with pytest.raises(BadArguments):
-        encoded(Operation("GET", "/users/{id}", (Parameter("id", "id", "path", True),)), {"id": value})
+        encode_call(Operation("GET", "/users/{id}", (Parameter("id", "id", "path", True),)), {"id": value})
 
 
 @pytest.mark.parametrize("value", ["a\r\nauthorization: x", "a\nb", "größe", "\x00"])
 def test_a_header_is_one_line(value: str) -> None:  # attack PRO-01
     with pytest.raises(BadArguments):
-        encoded(Operation("GET", "/x", (Parameter("tag", "X-Tag", "header"),)), {"tag": value})
+        encode_call(Operation("GET", "/x", (Parameter("tag", "X-Tag", "header"),)), {"tag": value})
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_no_argument_sets_a_header_of_ours(name: str) -> None:
-    assert not usable(Parameter("x", name, "header"))
-    assert usable(Parameter("x", "X-Request-Tag", "header"))
+    assert not is_usable(Parameter("x", name, "header"))
+    assert is_usable(Parameter("x", "X-Request-Tag", "header"))
 
 
 def test_bodies_are_of_their_media_type() -> None:
     form = {"properties": {"a": {}, "b": {"type": "array", "items": NUMBER}, "c": {"type": "boolean"}, "d": TEXT}}
 
     def body(media: str, value: Any) -> bytes | None:
-        return encoded(
+        return encode_call(
             Operation("POST", "/x", body=media, body_argument="body", schema={"properties": {"body": form}}), {"body": value}
         ).body
 
@@ -97,17 +97,17 @@ def test_bodies_are_of_their_media_type() -> None:
     assert body("application/x-www-form-urlencoded", {"a": "x y", "b": [1, 2], "c": True, "d": None}) == b"a=x+y&b=1&b=2&c=true"
     form = TEXT
     assert body("text/plain", "hello") == b"hello"
-    assert encoded(Operation("POST", "/x", body="application/json", body_argument="body"), {}).body is None
+    assert encode_call(Operation("POST", "/x", body="application/json", body_argument="body"), {}).body is None
 
 
 def test_what_is_missing_or_unknown_is_told() -> None:
     operation = Operation("POST", "/x", (Parameter("a", "a", "query", True),), "application/json", "body", True)
     for arguments in ({"body": {}}, {"a": 1}, {"a": 1, "body": {}, "c": 2}):
         with pytest.raises(BadArguments):
-            encoded(operation, arguments)
+            encode_call(operation, arguments)
 
 
 def test_cookies_and_json_parameters() -> None:
     parameters = (Parameter("s", "sid", "cookie"), Parameter("f", "filter", "query", media="application/json"))
-    called = encoded(Operation("GET", "/x", parameters), {"s": "a;b", "f": {"a": 1}})
+    called = encode_call(Operation("GET", "/x", parameters), {"s": "a;b", "f": {"a": 1}})
     assert called.headers == {"cookie": "sid=a%3Bb"} and called.url == "/x?filter=%7B%22a%22%3A1%7D"

@@ -6,7 +6,7 @@ import pytest
 
 from adapters.contract import UpstreamFault
 from adapters.openapi.document import URL_MAX, read_api
-from adapters.openapi.text import YAML_MAX, parsed
+from adapters.openapi.text import YAML_MAX, parse_document
 from tests.fakes.patience import cpu_seconds
 
 SECONDS = 20  # of the processor, on any machine; what is refused would take minutes and more
@@ -44,11 +44,11 @@ def test_a_schema_that_all_operations_share_is_read_once() -> None:  # attack PR
 
 def test_numbers_in_yaml_are_those_of_json() -> None:  # attack PRO-04
     with cpu_seconds(SECONDS):
-        assert isinstance(parsed(b"a: 1" + b":1" * 200_000)["a"], str)
-        assert isinstance(parsed(b"a: !!int '1" + b":1" * 200_000 + b"'")["a"], str)
-    assert parsed(b"a: 1\nb: -1.5\nc: 1:30.5\nd: 0b1\ne: 010") == {"a": 1, "b": -1.5, "c": "1:30.5", "d": "0b1", "e": "010"}
+        assert isinstance(parse_document(b"a: 1" + b":1" * 200_000)["a"], str)
+        assert isinstance(parse_document(b"a: !!int '1" + b":1" * 200_000 + b"'")["a"], str)
+    assert parse_document(b"a: 1\nb: -1.5\nc: 1:30.5\nd: 0b1\ne: 010") == {"a": 1, "b": -1.5, "c": "1:30.5", "d": "0b1", "e": "010"}
 
 
 def test_yaml_that_would_take_long_is_not_read() -> None:  # attack PRO-04
     with pytest.raises(UpstreamFault, match="too large"):
-        parsed(b"a: b\n" + b"#" * YAML_MAX)
+        parse_document(b"a: b\n" + b"#" * YAML_MAX)

@@ -10,8 +10,8 @@ from fastapi import FastAPI, File, Form, Request, UploadFile
 from jsonschema import Draft202012Validator
 
 from adapters.openapi.document import operation_of, read_api
-from adapters.openapi.encoding import encoded
-from adapters.openapi.multipart import BadArguments, FormField, is_media_type, multipart
+from adapters.openapi.encoding import encode_call
+from adapters.openapi.multipart import BadArguments, FormField, encode_form, is_media_type
 
 Call = Callable[[str, dict[str, Any]], Awaitable[Any]]
 PNG = b"\x89PNG\r\n--interlock\r\n"
@@ -47,7 +47,7 @@ def call() -> Call:
     async def call(name: str, arguments: dict[str, Any]) -> Any:
         tool = tools[name]
         Draft202012Validator(tool["inputSchema"]).validate(arguments)
-        made = encoded(operation_of(tool), arguments)
+        made = encode_call(operation_of(tool), arguments)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api.test") as client:
             answer = await client.request(made.method, made.url, headers=made.headers, content=made.body)
         assert answer.status_code == 200, answer.text
@@ -89,13 +89,13 @@ async def test_a_body_of_bytes_is_one_file(call: Call) -> None:
 async def test_what_is_no_file_is_refused(picture: Any) -> None:
     tool = next(tool for tool in read_api(uploads().openapi()).tools if tool["name"] == "upload")
     with pytest.raises(BadArguments, match=r"body\.picture"):
-        encoded(operation_of(tool), {"body": {"title": "t", "picture": picture, "more": [], "tags": []}})
+        encode_call(operation_of(tool), {"body": {"title": "t", "picture": picture, "more": [], "tags": []}})
 
 
 @pytest.mark.parametrize("file", [True, False])
 def test_no_name_of_a_member_or_a_file_becomes_a_header(file: bool) -> None:
     name = 'a"; filename="b\r\nX-Evil: 1'
-    made = multipart("body", {name: {"text": "t", "filename": name} if file else "t"}, [FormField(name, file=file)], str)
+    made = encode_form("body", {name: {"text": "t", "filename": name} if file else "t"}, [FormField(name, file=file)], str)
     head = made.body.partition(b"\r\n\r\n")[0]
     assert b"X-Evil" in head and b"\r\nX-Evil" not in head and head.count(b'"') == (4 if file else 2)
 

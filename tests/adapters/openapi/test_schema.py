@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from adapters.openapi.document import META, read_api
+from adapters.openapi.document import OPERATION_KEY, read_api
 
 WORDS = ["example", "xml", "nullable", "discriminator", "externalDocs", "x-tag", "$ref", "properties", "items", "enum", "type"]
 
@@ -82,4 +82,4 @@ def test_an_operation_that_is_left_out_says_why() -> None:
     assert [name for name, _ in api.left_out] == ["GET /a", "POST /b", "GET /c", "GET /d"]
     reasons = [why for _, why in api.left_out]
     assert [word in why for why, word in zip(reasons, ("Host", "multipart/mixed", "larger", "refers to"), strict=True)] == [True] * 4
-    assert [tool["_meta"][META]["path"] for tool in api.tools] == ["/e"]
+    assert [tool["_meta"][OPERATION_KEY]["path"] for tool in api.tools] == ["/e"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from adapters.contract import UpstreamFault
 from adapters.openapi import text as reader
-from adapters.openapi.text import DOCUMENT_MAX, YAML_MAX, parsed
+from adapters.openapi.text import DOCUMENT_MAX, YAML_MAX, parse_document
 
 texts = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "Zs")), max_size=12)
 values = st.recursive(
@@ -23,14 +23,14 @@ values = st.recursive(
 @given(values)
 def test_yaml_says_what_json_says(value: Any) -> None:
     """JSON strings in YAML are quoted where YAML 1.2 would read them as anything else."""
-    assert parsed(yaml.safe_dump({"a": value}, default_style='"' if isinstance(value, str) else None).encode()) == {"a": value}
-    assert parsed(json.dumps({"a": value}).encode()) == {"a": value}
+    assert parse_document(yaml.safe_dump({"a": value}, default_style='"' if isinstance(value, str) else None).encode()) == {"a": value}
+    assert parse_document(json.dumps({"a": value}).encode()) == {"a": value}
 
 
 def test_keys_and_words_are_those_of_yaml_1_2() -> None:
     text = b"200: {on: off}\nno: yes\ndate: 2020-01-01\nnone: ~\ntrue: True\nquoted: 'true'\ntagged: !!str 1\n"
     expected = {"200": {"on": "off"}, "no": "yes", "date": "2020-01-01", "none": None, "true": True, "quoted": "true", "tagged": "1"}
-    assert parsed(text) == expected
+    assert parse_document(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_keys_and_words_are_those_of_yaml_1_2() -> None:
 )
 def test_what_json_has_no_word_for_is_refused(text: bytes) -> None:  # attack PRO-12
     with pytest.raises(UpstreamFault):
-        parsed(text)
+        parse_document(text)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_what_json_has_no_word_for_is_refused(text: bytes) -> None:  # attack PR
 )
 def test_text_that_begins_as_json_is_refused_for_what_is_wrong_with_the_json(text: bytes, reason: str) -> None:
     with pytest.raises(UpstreamFault, match="not JSON that the gateway accepts") as refused:
-        parsed(text)
+        parse_document(text)
     assert reason in refused.value.detail
 
 
@@ -65,15 +65,15 @@ def test_text_that_begins_as_json_is_refused_for_what_is_wrong_with_the_json(tex
 @pytest.mark.parametrize("line", [b"- {}\n", b"- []\n", b"- a\n"])
 def test_yaml_has_as_many_members_as_are_allowed(monkeypatch: pytest.MonkeyPatch, line: bytes) -> None:
     monkeypatch.setattr(reader, "MEMBERS_MAX", 100)
-    assert len(parsed(line * 99)) == 99  # and the list itself
+    assert len(parse_document(line * 99)) == 99  # and the list itself
     with pytest.raises(UpstreamFault, match="neither JSON nor YAML") as refused:
-        parsed(line * 100)
+        parse_document(line * 100)
     assert "more than 100" in refused.value.detail
 
 
 def test_documents_of_32_megabytes_are_read() -> None:
     assert DOCUMENT_MAX == 32 << 20
     filler = "x" * (DOCUMENT_MAX - 20)
-    assert parsed(b'{"a": "%s"}' % filler.encode())["a"] == filler
+    assert parse_document(b'{"a": "%s"}' % filler.encode())["a"] == filler
     if YAML_MAX == DOCUMENT_MAX:  # PyYAML has libyaml
-        assert parsed(b"a: %s" % filler.encode())["a"] == filler
+        assert parse_document(b"a: %s" % filler.encode())["a"] == filler

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from adapters.openapi.tools import DocumentUnchanged, OpenApi
-from adapters.upstream.http1 import Fetched
+from adapters.openapi.tools import DocumentUnchanged, OpenApiServers
+from adapters.upstream.http1 import HttpResponse
 
 
 class Source:
@@ -16,12 +16,12 @@ class Source:
     def __init__(self, document: Any) -> None:
         self.text = json.dumps(document).encode()
 
-    async def request(self, *_: Any, **__: Any) -> Fetched:
-        return Fetched(200, {}, self.text)
+    async def request(self, *_: Any, **__: Any) -> HttpResponse:
+        return HttpResponse(200, {}, self.text)
 
 
-def reader(source: Source) -> OpenApi:
-    return OpenApi(source, lambda: 0.0)  # type: ignore[arg-type]  # only `request` is used
+def reader(source: Source) -> OpenApiServers:
+    return OpenApiServers(source, lambda: 0.0)  # type: ignore[arg-type]  # only `request` is used
 
 
 async def test_the_event_loop_goes_on_while_a_large_document_is_read() -> None:

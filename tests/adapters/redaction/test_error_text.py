@@ -8,7 +8,15 @@ import pytest
 from msgspec import UNSET
 
 from adapters.contract import Progress
-from adapters.redaction.error_text import DETAIL_MAX, ROOM, STACK_MAX, WORDS_MAX, Sieve, meanwhile, tells
+from adapters.redaction.error_text import (
+    BYTES_MAX,
+    DETAIL_MAX,
+    STACK_MAX,
+    TEXT_MAX,
+    ErrorTextFilter,
+    filter_progress_text,
+    reveals_internals,
+)
 from adapters.task import Artifact, Message, Part, Role
 
 AT = "https://sales-7f9c.run.example/a2a"
@@ -49,11 +57,11 @@ def said(*parts: Part, **more: Any) -> Message:
         "See www.PayPal.com or shop.MyStore.example, or ask IT.Then wait.",
         "It costs US$500, AUD$5 or Total$9; the U.S.A. Office. Ltd. Co.",
         "macOS, iPhone and JavaScript aren't supported by eBay.",
-        "x" * WORDS_MAX,
+        "x" * TEXT_MAX,
     ],
 )
 def test_a_plain_sentence_is_left_alone(words: str) -> None:
-    assert not tells(words, AT)
+    assert not reveals_internals(words, AT)
 
 
 @pytest.mark.parametrize(
@@ -134,13 +142,13 @@ def test_a_plain_sentence_is_left_alone(words: str) -> None:
         "OPENAI_API_KEY: abc",
         "password='x'",
         "<html><body>500",
-        "x" * (WORDS_MAX + 1),
+        "x" * (TEXT_MAX + 1),
     ],
 )
 def test_what_looks_like_the_inside_of_an_agent_is_taken_for_it(words: str) -> None:  # attack LOG-02
-    assert tells(words, AT)
-    sieve = Sieve(AT)
-    assert sieve.message(said(Part(text="Sorry."), Part(text=words))) is None
+    assert reveals_internals(words, AT)
+    sieve = ErrorTextFilter(AT)
+    assert sieve.filter_message(said(Part(text="Sorry."), Part(text=words))) is None
     assert "Sorry." in sieve.detail
 
 
@@ -157,7 +165,7 @@ def test_what_looks_like_the_inside_of_an_agent_is_taken_for_it(words: str) -> N
     ],
 )
 def test_a_message_shows_all_of_its_parts_or_none(part: Part) -> None:
-    assert Sieve(AT).message(said(Part(text="Sorry."), part)) is None
+    assert ErrorTextFilter(AT).filter_message(said(Part(text="Sorry."), part)) is None
 
 
 @pytest.mark.parametrize(
@@ -165,15 +173,15 @@ def test_a_message_shows_all_of_its_parts_or_none(part: Part) -> None:
 )
 def test_what_is_said_in_pieces_is_looked_at_as_a_whole(texts: tuple[str, ...]) -> None:  # attack LOG-02
     message = said(*(Part(text=text) for text in texts))
-    assert not any(tells(text, AT) for text in texts)
-    sieve = Sieve(AT)
-    assert sieve.message(message) is None
+    assert not any(reveals_internals(text, AT) for text in texts)
+    sieve = ErrorTextFilter(AT)
+    assert sieve.filter_message(message) is None
     assert texts[-1].replace('"', "") in sieve.detail
 
 
 def test_plain_words_in_pieces_are_left_alone() -> None:
     message = said(Part(text="The order "), Part(text="can't be placed."), Part(text="PayPal refuses it"), Part(text=": no money."))
-    assert Sieve(AT).message(message) is message
+    assert ErrorTextFilter(AT).filter_message(message) is message
 
 
 def test_a_plain_message_comes_back_as_it_was() -> None:
@@ -185,8 +193,8 @@ def test_a_plain_message_comes_back_as_it_was() -> None:
         Part(raw="abc"),
         metadata={"adk_error_code": "RuntimeError"},
     )
-    sieve = Sieve(AT)
-    assert sieve.message(message) is message
+    sieve = ErrorTextFilter(AT)
+    assert sieve.filter_message(message) is message
     assert sieve.detail == ""
 
 
@@ -205,10 +213,10 @@ STACKS = {
 
 @pytest.mark.parametrize("words", STACKS.values(), ids=STACKS)
 def test_a_stack_trace_that_an_agent_tells_of_while_it_works_is_for_the_log(words: str) -> None:  # attack LOG-02
-    assert meanwhile(Progress(said(Part(text=words)), {"step": 2})) == Progress(None, {"step": 2}, words)
+    assert filter_progress_text(Progress(said(Part(text=words)), {"step": 2})) == Progress(None, {"step": 2}, words)
     first, rest = words.split("\n", 1)
-    assert meanwhile(Progress(said(Part(text=first), Part(data=1), Part(text=rest)))) == Progress(detail=words)
-    assert len(meanwhile(Progress(said(Part(text=words + "\n" + "x" * DETAIL_MAX)))).detail) == DETAIL_MAX
+    assert filter_progress_text(Progress(said(Part(text=first), Part(data=1), Part(text=rest)))) == Progress(detail=words)
+    assert len(filter_progress_text(Progress(said(Part(text=words + "\n" + "x" * DETAIL_MAX)))).detail) == DETAIL_MAX
 
 
 @pytest.mark.parametrize(
@@ -225,33 +233,35 @@ def test_a_stack_trace_that_an_agent_tells_of_while_it_works_is_for_the_log(word
 )
 def test_what_is_no_stack_trace_is_told_while_an_agent_works(words: str) -> None:
     progress = Progress(said(Part(text=words)))
-    assert meanwhile(progress) is progress
-    assert meanwhile(nothing := Progress()) is nothing
+    assert filter_progress_text(progress) is progress
+    assert filter_progress_text(nothing := Progress()) is nothing
 
 
 @pytest.mark.parametrize("line", [" " * STACK_MAX, "   at " + "." * STACK_MAX, "\tat " + "a." * STACK_MAX], ids=["blanks", "dots", "names"])
 def test_lines_made_for_it_are_looked_at_once_for_a_stack_trace(line: str) -> None:  # attack: each took the loop seconds
     began = time.thread_time()
     progress = Progress(said(Part(text=f"   at \n{line}")))
-    assert meanwhile(progress) is progress
+    assert filter_progress_text(progress) is progress
     assert time.thread_time() - began < 1  # of its own; a hundredth is plenty
 
 
 def test_metadata_is_shown_member_by_member() -> None:
-    sieve = Sieve(AT)
+    sieve = ErrorTextFilter(AT)
     told = {"code": 7, "where": "/srv/agents/echo", "deep": {"traceback": "x"}}
-    assert sieve.metadata(told) == {"code": 7}
+    assert sieve.filter_metadata(told) == {"code": 7}
     assert sieve.detail == '{"where":"/srv/agents/echo","deep":{"traceback":"x"}}'
-    assert sieve.metadata(UNSET) is UNSET
-    assert Sieve(AT).metadata({"where": "/srv/agents/echo"}) is UNSET
+    assert sieve.filter_metadata(UNSET) is UNSET
+    assert ErrorTextFilter(AT).filter_metadata({"where": "/srv/agents/echo"}) is UNSET
     artifact = Artifact("a", (Part(text="/srv/is/its/answer", metadata=told),), metadata=told)
-    assert Sieve(AT).noted(artifact) == Artifact("a", (Part(text="/srv/is/its/answer", metadata={"code": 7}),), metadata={"code": 7})
+    assert ErrorTextFilter(AT).with_filtered_metadata(artifact) == Artifact(
+        "a", (Part(text="/srv/is/its/answer", metadata={"code": 7}),), metadata={"code": 7}
+    )
     plain = Artifact("a", (Part(text="so", metadata={"code": 7}),))
-    assert Sieve(AT).noted(plain) is plain
+    assert ErrorTextFilter(AT).with_filtered_metadata(plain) is plain
 
 
 def test_what_nobody_has_the_time_to_look_at_is_kept_back_and_what_is_kept_for_the_log_has_an_end() -> None:
-    sieve = Sieve(AT)
-    assert sieve.message(said(Part(data=["plain"] * (ROOM // 8)))) is None
-    assert sieve.metadata({"code": 7}) is UNSET
+    sieve = ErrorTextFilter(AT)
+    assert sieve.filter_message(said(Part(data=["plain"] * (BYTES_MAX // 8)))) is None
+    assert sieve.filter_metadata({"code": 7}) is UNSET
     assert len(sieve.detail) == DETAIL_MAX

@@ -12,8 +12,8 @@ from msgspec import Raw
 from adapters.contract import ArtifactPiece, Event, Failed, Progress, UpstreamFault
 from adapters.mcp_client.redaction import scrub_fault, scrub_listener, scrub_peer
 from adapters.mcp_client.wire.messages import McpRefused
-from adapters.mcp_client.wire.peer import Listening
-from adapters.redaction.secrets import Scrubber, scrubber_of, secrets_of
+from adapters.mcp_client.wire.peer import ListenFilter
+from adapters.redaction.secrets import SecretRedactor, redactor_for, secrets_of
 from adapters.task import Artifact, Message, Part, Role
 
 SECRET = 'canary/+"ü=~ 3f9a'
@@ -40,7 +40,7 @@ OTHER = "another-canary-77"
     ],
 )
 def test_a_secret_is_taken_out_in_whatever_form(written: bytes) -> None:
-    clean = Scrubber([OTHER, SECRET]).bytes(b"before " + written + b" after " + OTHER.encode())
+    clean = SecretRedactor([OTHER, SECRET]).redact_bytes(b"before " + written + b" after " + OTHER.encode())
     assert b"***" in clean
     assert clean.startswith(b"before ")
     assert clean.endswith(b" after ***")
@@ -52,10 +52,10 @@ def test_a_secret_is_taken_out_in_whatever_form(written: bytes) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
 def test_a_password_is_a_secret_without_what_it_was_wrapped_in(scheme: str, encoding: str) -> None:
     header = f"{scheme} {base64.b64encode(f'robot:{SECRET}'.encode(encoding)).decode()}"
-    scrubber = scrubber_of({"Authorization": header})
+    scrubber = redactor_for({"Authorization": header})
     assert scrubber is not None
     for written in (SECRET, f"robot:{SECRET}", json.dumps(SECRET)[1:-1], quote(SECRET, safe=""), header, header.partition(" ")[2]):
-        clean = scrubber.bytes(f"password: {written}.".encode())
+        clean = scrubber.redact_bytes(f"password: {written}.".encode())
         assert clean.decode().replace("robot:", "") in ("password: ***.", f"password: {scheme} ***.")
 
 
@@ -67,16 +67,16 @@ def test_what_is_not_basic_is_not_unwrapped() -> None:
 
 def test_what_has_no_secret_is_not_touched() -> None:
     raw = b'{"content":[{"type":"text","text":"fine"}]}'
-    assert Scrubber([SECRET]).bytes(raw) is raw
+    assert SecretRedactor([SECRET]).redact_bytes(raw) is raw
     event = Progress(Message("m", Role.AGENT, (Part(text="fine"),)))
-    assert Scrubber([SECRET]).event(event) is event
+    assert SecretRedactor([SECRET]).redact_event(event) is event
 
 
 def test_only_headers_that_carry_secrets_count() -> None:
     headers = {"Authorization": "Bearer abcdefgh", "X-Api-Key": "short", "Accept": "application/json", "traceparent": "00-abcdefgh-1"}
     assert secrets_of(headers) == ["Bearer abcdefgh", "abcdefgh"]
-    assert scrubber_of({"Accept": "application/json", "X-Api-Key": "short"}) is None
-    assert scrubber_of({"Cookie": "session=12345678"}) is not None
+    assert redactor_for({"Accept": "application/json", "X-Api-Key": "short"}) is None
+    assert redactor_for({"Cookie": "session=12345678"}) is not None
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_only_headers_that_carry_secrets_count() -> None:
     ],
 )
 def test_events_of_agents_are_cleaned_and_stay_what_they_are(event: Event) -> None:
-    clean = Scrubber([OTHER]).event(event)
+    clean = SecretRedactor([OTHER]).redact_event(event)
     assert type(clean) is type(event)
     assert OTHER not in str(clean)
     assert repr(clean) == repr(event).replace(OTHER, "***")
@@ -97,7 +97,7 @@ def test_events_of_agents_are_cleaned_and_stay_what_they_are(event: Event) -> No
 def test_errors_are_cleaned() -> None:
     fault, refused = UpstreamFault("no", f"said {OTHER}"), McpRefused(-32042, OTHER, {"elicitations": [{"message": OTHER}]})
     for error in (fault, refused):
-        scrub_fault(error, Scrubber([OTHER]))
+        scrub_fault(error, SecretRedactor([OTHER]))
     assert fault.detail == "said ***"
     assert (refused.detail, refused.data) == ("***", {"elicitations": [{"message": "***"}]})
 
@@ -109,7 +109,7 @@ class Client:
 
     def __init__(self) -> None:
         self.heard: list[bytes] = []
-        self.granted: list[Listening] = []
+        self.granted: list[ListenFilter] = []
 
     async def notify(self, method: str, params: Raw) -> None:
         self.heard.append(bytes(params))
@@ -118,21 +118,21 @@ class Client:
         self.heard.append(bytes(params))
         return Raw(b"{}")
 
-    async def acknowledged(self, granted: Listening) -> None:
+    async def on_acknowledged(self, granted: ListenFilter) -> None:
         self.granted.append(granted)
 
 
 async def test_what_a_server_says_on_the_way_is_cleaned() -> None:
     client = Client()
-    listener = scrub_listener(client, Scrubber([OTHER]))
-    peer = scrub_peer(client, Scrubber([OTHER]))
+    listener = scrub_listener(client, SecretRedactor([OTHER]))
+    peer = scrub_peer(client, SecretRedactor([OTHER]))
     assert peer is not None
-    assert scrub_peer(None, Scrubber([OTHER])) is None
+    assert scrub_peer(None, SecretRedactor([OTHER])) is None
     assert peer.capabilities == client.capabilities
     said = Raw(json.dumps({"data": OTHER}).encode())
     await peer.notify("notifications/message", said)
     await peer.ask("elicitation/create", said)
     await listener.notify("notifications/progress", said)
-    await listener.acknowledged(Listening(tools=True))
+    await listener.on_acknowledged(ListenFilter(tools=True))
     assert client.heard == [b'{"data": "***"}'] * 3
-    assert client.granted == [Listening(tools=True)]
+    assert client.granted == [ListenFilter(tools=True)]

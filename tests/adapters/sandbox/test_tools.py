@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from adapters.contract import Call, UpstreamFault
 from adapters.mcp_client.wire.messages import McpAnswer, McpRequest, encode
-from adapters.sandbox.calculation import TOOL, USUAL, Calculated, Limits
-from adapters.sandbox.tools import OWN_MAX, SandboxTools
+from adapters.sandbox.calculation import DEFAULT_LIMITS, PYTHON_TOOL, CalculationLimits, CalculationResult
+from adapters.sandbox.tools import PER_PERSON_MAX, SandboxTools
 from tests.fakes.a2a_calls import call_to
 from tests.fakes.oauth_bench import grant_of
 
@@ -23,10 +23,10 @@ class Slow:
         self.begun = 0
         self.gate = asyncio.Event()
 
-    async def run(self, code: str, inputs: Mapping[str, Any], limits: Limits = USUAL) -> Calculated:
+    async def run(self, code: str, inputs: Mapping[str, Any], limits: CalculationLimits = DEFAULT_LIMITS) -> CalculationResult:
         self.begun += 1
         await self.gate.wait()
-        return Calculated("fake", 1)
+        return CalculationResult("fake", 1)
 
     async def close(self) -> None:
         return None
@@ -37,21 +37,21 @@ def call_of(user: str) -> Call:
 
 
 def asked() -> McpRequest:
-    params = bytes(Raw(encode({"name": TOOL, "arguments": {"code": "1"}})))
-    return McpRequest(1, TOOL, b"{}", params, modern=True)
+    params = bytes(Raw(encode({"name": PYTHON_TOOL, "arguments": {"code": "1"}})))
+    return McpRequest(1, PYTHON_TOOL, b"{}", params, is_modern=True)
 
 
 async def test_one_person_leaves_places_for_others() -> None:
     slow = Slow()
     tools = SandboxTools(lambda: slow, asyncio.get_running_loop().time)
-    running: list[asyncio.Task[McpAnswer]] = [asyncio.create_task(tools.call(call_of("alice"), asked())) for _ in range(OWN_MAX)]
+    running: list[asyncio.Task[McpAnswer]] = [asyncio.create_task(tools.call(call_of("alice"), asked())) for _ in range(PER_PERSON_MAX)]
     await asyncio.sleep(0)
-    assert slow.begun == OWN_MAX
+    assert slow.begun == PER_PERSON_MAX
     with pytest.raises(UpstreamFault, match="busy"):
         async with asyncio.timeout(60):
             await tools.call(call_of("alice"), asked())
     running.append(asyncio.create_task(tools.call(call_of("bob"), asked())))
     await asyncio.sleep(0)
     slow.gate.set()
-    assert len(await asyncio.gather(*running)) == slow.begun == OWN_MAX + 1
+    assert len(await asyncio.gather(*running)) == slow.begun == PER_PERSON_MAX + 1
     await tools.call(call_of("alice"), asked())

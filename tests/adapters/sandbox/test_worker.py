@@ -12,32 +12,32 @@ from typing import Any
 import pytest
 
 from adapters.sandbox import isolation as isolations
-from adapters.sandbox.calculation import CODE_MAX, DEFINITION, INPUTS_MAX, BadCalculation, Busy, Limits
-from adapters.sandbox.isolation import BUBBLEWRAP, INTERPRETER, Isolation, isolation, launcher
-from adapters.sandbox.worker import NODES_MAX, WAITING_MAX, NotJson, Sandbox, plain
+from adapters.sandbox.calculation import CODE_MAX, DEFINITION, INPUTS_MAX, BadCalculation, CalculationLimits, CalculatorBusy
+from adapters.sandbox.isolation import BUBBLEWRAP, INTERPRETER, Isolation, find_isolation, write_launcher
+from adapters.sandbox.worker import NODES_MAX, WAITING_MAX, NotJson, Sandbox, to_json_value
 
-FOUND = isolation()
+FOUND = find_isolation()
 
 
 def without_bubblewrap(interpreter: str | None = None) -> Isolation:
     """What the gateway uses on a machine that has no bubblewrap."""
-    program = interpreter or isolations._interpreter()
+    program = interpreter or isolations._find_interpreter()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", "")
-        return isolation(program)
+        return find_isolation(program)
 
 
 PLAIN = without_bubblewrap()
-SHORT, LONG = Limits(seconds=0.2), Limits(seconds=30)
+SHORT, LONG = CalculationLimits(seconds=0.2), CalculationLimits(seconds=30)
 FOREVER = "while True: pass"
 
 
 def isolated() -> list[Any]:
     """Both kinds, where this machine has both; the reason is printed where it has not."""
-    reason = FOUND.why or "bubblewrap works"
+    reason = FOUND.weakness or "bubblewrap works"
     return [
         pytest.param(PLAIN, id=INTERPRETER),
-        pytest.param(FOUND, id=BUBBLEWRAP, marks=pytest.mark.skipif(not FOUND.strong, reason=reason)),
+        pytest.param(FOUND, id=BUBBLEWRAP, marks=pytest.mark.skipif(not FOUND.is_strong, reason=reason)),
     ]
 
 
@@ -236,7 +236,7 @@ async def _gone(pids: set[int]) -> None:
 async def test_a_stuck_worker_is_killed_and_replaced(sandbox: Sandbox) -> None:
     """attack BOX-02: one that is stopped can't stop itself"""
     before = _below(os.getpid())
-    task = asyncio.create_task(sandbox.run(FOREVER, {}, Limits(seconds=5)))
+    task = asyncio.create_task(sandbox.run(FOREVER, {}, CalculationLimits(seconds=5)))
     workers = await _begun(before)
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)
@@ -255,7 +255,7 @@ async def test_no_worker_outlives_its_calculation(sandbox: Sandbox) -> None:
 
 async def test_a_worker_that_dies_is_told_of_and_replaced(sandbox: Sandbox) -> None:
     before = _below(os.getpid())
-    task = asyncio.create_task(sandbox.run(FOREVER, {}, Limits(seconds=20)))
+    task = asyncio.create_task(sandbox.run(FOREVER, {}, CalculationLimits(seconds=20)))
     workers = await _begun(before)
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
@@ -266,7 +266,7 @@ async def test_a_worker_that_dies_is_told_of_and_replaced(sandbox: Sandbox) -> N
 
 async def test_the_worker_of_a_calculation_that_nobody_waits_for_ends(sandbox: Sandbox) -> None:
     before = _below(os.getpid())
-    task = asyncio.create_task(sandbox.run(FOREVER, {}, Limits(seconds=30)))
+    task = asyncio.create_task(sandbox.run(FOREVER, {}, CalculationLimits(seconds=30)))
     workers = await _begun(before)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -279,7 +279,7 @@ async def test_workers_have_nothing_of_the_gateways_environment(sandbox: Sandbox
     """attack BOX-01: what a worker holds that breaks out of its interpreter"""
     monkeypatch.setenv("INTERLOCK_SECRET", "a-secret-of-the-gateway")
     before = _below(os.getpid())
-    task = asyncio.create_task(sandbox.run(FOREVER, {}, Limits(seconds=20)))
+    task = asyncio.create_task(sandbox.run(FOREVER, {}, CalculationLimits(seconds=20)))
     workers = await _begun(before)
     held = [_told(pid, "environ") for pid in workers if _runs(pid)]
     assert held and not any("a-secret-of-the-gateway" in each for each in held)
@@ -290,18 +290,18 @@ async def test_workers_have_nothing_of_the_gateways_environment(sandbox: Sandbox
 
 def test_the_launcher_without_bubblewrap_passes_no_environment_on(tmp_path: Path) -> None:
     """attack BOX-01: tried by `env` in the interpreter's place, since the library that starts the launcher clears it too"""
-    program = launcher(without_bubblewrap(shutil.which("env")), tmp_path)
+    program = write_launcher(without_bubblewrap(shutil.which("env")), tmp_path)
     environment = {**os.environ, "INTERLOCK_SECRET": "a-secret-of-the-gateway"}
     done = subprocess.run([program], check=True, env=environment, capture_output=True, text=True)
     assert done.stdout == ""
 
 
-@pytest.mark.skipif(not FOUND.strong, reason=FOUND.why or "bubblewrap works")
+@pytest.mark.skipif(not FOUND.is_strong, reason=FOUND.weakness or "bubblewrap works")
 def test_bubblewrap_leaves_no_network_no_files_and_no_other_processes(tmp_path: Path) -> None:
     """attack BOX-01: the second wall, tried by a shell in the interpreter's place"""
     shell = Path(shutil.which("sh") or "/bin/sh").resolve()
     (tmp_path / "secret").write_text("a secret")
-    (command,) = list(isolations._wrapped(shutil.which("bwrap") or "", str(shell)))[-1:]
+    (command,) = list(isolations._bubblewrap_commands(shutil.which("bwrap") or "", str(shell)))[-1:]
     tries = {
         "read": f"read x < {tmp_path}/secret",
         "passwd": "read x < /etc/passwd",
@@ -319,14 +319,14 @@ def test_bubblewrap_leaves_no_network_no_files_and_no_other_processes(tmp_path: 
 
 
 async def test_what_cannot_be_run_is_refused_before(sandbox: Sandbox) -> None:
-    wrong: list[tuple[str, dict[str, Any], Limits]] = [
+    wrong: list[tuple[str, dict[str, Any], CalculationLimits]] = [
         ("x" * (CODE_MAX + 1), {}, SHORT),
         ("'\x00'", {}, SHORT),
         ("'\ud800'", {}, SHORT),
         ("1", {"a b": 1}, SHORT),
         ("1", {"a": "x" * (INPUTS_MAX + 1)}, SHORT),
-        ("1", {}, Limits(seconds=0)),
-        ("1", {}, Limits(seconds=3600)),
+        ("1", {}, CalculationLimits(seconds=0)),
+        ("1", {}, CalculationLimits(seconds=3600)),
     ]
     for code, inputs, limits in wrong:
         with pytest.raises(BadCalculation):
@@ -336,7 +336,7 @@ async def test_what_cannot_be_run_is_refused_before(sandbox: Sandbox) -> None:
 async def test_as_many_wait_as_may_and_no_more(tmp_path: Path) -> None:
     """attack BOX-02"""
     sandbox = Sandbox(PLAIN, tmp_path, 1)
-    waiting = [asyncio.create_task(sandbox.run(FOREVER, {}, Limits(seconds=30))) for _ in range(1 + WAITING_MAX)]
+    waiting = [asyncio.create_task(sandbox.run(FOREVER, {}, CalculationLimits(seconds=30))) for _ in range(1 + WAITING_MAX)]
     await asyncio.sleep(0)
     one_more = asyncio.create_task(sandbox.run("1", {}))
     await asyncio.sleep(0)
@@ -346,21 +346,21 @@ async def test_as_many_wait_as_may_and_no_more(tmp_path: Path) -> None:
     *_, refused = await asyncio.gather(*waiting, one_more, return_exceptions=True)
     answer = await sandbox.run("6 * 7", {}, LONG)
     await sandbox.close()
-    assert at_once and isinstance(refused, Busy)
+    assert at_once and isinstance(refused, CalculatorBusy)
     assert answer.value == 42
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1: 2}, {1, 2}, b"x", object(), 1 << 64, "\ud800", {"\ud800": 1}])
 def test_what_is_no_json_is_refused(value: Any) -> None:
     with pytest.raises(NotJson):
-        plain(value, 1000)
+        to_json_value(value, 1000)
 
 
 def test_what_is_counted_is_what_is_told() -> None:
-    assert plain({"a": (1, [None])}, 100) == {"a": [1, [None]]}
+    assert to_json_value({"a": (1, [None])}, 100) == {"a": [1, [None]]}
     shared: list[Any] = []
     for _ in range(100):
         shared = [shared, shared]
     with pytest.raises(NotJson):
-        plain(shared, 1 << 40)
+        to_json_value(shared, 1 << 40)
     assert NODES_MAX < 1 << 20

@@ -2,7 +2,7 @@
 
 import pytest
 
-from adapters.upstream.aws_access import access_of, region_in
+from adapters.upstream.aws_access import parse_access, region_in
 
 
 @pytest.mark.parametrize(
@@ -26,9 +26,9 @@ def test_the_region_is_the_label_of_the_host_that_looks_like_one(url: str, regio
 @pytest.mark.parametrize("given", [None, {}, {"region": 1}, {"access_key_id": "a"}, {"secret_access_key": "b"}, {"ambient": False}, "x"])
 def test_an_access_without_a_credential_is_refused(given: object) -> None:
     with pytest.raises(ValueError, match=": "):
-        access_of(given)
+        parse_access(given)
 
 
 def test_an_access_is_for_agentcore_unless_told_otherwise() -> None:
-    assert access_of({"ambient": True}).service == "bedrock-agentcore"
-    assert access_of({"access_key_id": "a", "secret_access_key": "b", "service": "execute-api"}).service == "execute-api"
+    assert parse_access({"ambient": True}).service == "bedrock-agentcore"
+    assert parse_access({"access_key_id": "a", "secret_access_key": "b", "service": "execute-api"}).service == "execute-api"

@@ -6,10 +6,23 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from msgspec.structs import replace
 
-from adapters.contract import ENDINGS, AnswerRefused, Call, Done, Event, Failed, Progress, Ref, Turn, UpstreamFault, VendorRef, Watcher
+from adapters.contract import (
+    ENDINGS,
+    AnswerRefused,
+    Call,
+    Done,
+    Event,
+    Failed,
+    Progress,
+    RefLearned,
+    Turn,
+    UpstreamFault,
+    VendorRef,
+    Watcher,
+)
 from adapters.upstream.egress import EgressRefused
-from adapters.upstream.guarded import LATE, QUIET, SILENT, Guarded, guarded
-from adapters.upstream.pending_consent import WAITS
+from adapters.upstream.guarded import LATE_TEXT, NO_ENDING_TEXT, QUIET, GuardedAdapter, guard
+from adapters.upstream.pending_consent import PENDING_KEY
 from tests.fakes.a2a_calls import call_to, turn
 
 
@@ -71,15 +84,15 @@ async def hangs_at_once() -> AsyncIterator[Event]:
     ("act", "ending"),
     [
         (ends_twice, Done()),
-        (never_ends, Failed(SILENT, detail="the adapter yielded no ending", kind="INVALID_AGENT_RESPONSE")),
+        (never_ends, Failed(NO_ENDING_TEXT, detail="the adapter yielded no ending", kind="INVALID_AGENT_RESPONSE")),
         (breaks, Failed("it broke", detail="secret", kind="UPSTREAM")),
         (goes_where_it_may_not, Failed("the target is private", kind="UPSTREAM")),
-        (hangs, Failed(LATE, kind="AGENT_LATE")),
+        (hangs, Failed(LATE_TEXT, kind="AGENT_LATE")),
     ],
 )
 async def test_exactly_one_ending_ends_a_turn(act: Callable[[], AsyncIterator[Event]], ending: Event) -> None:
     adapter = Acting(act)
-    events = [event async for event in Guarded(adapter).run(turn("hi"), call_to("http://a.example/", seconds=0.05))]
+    events = [event async for event in GuardedAdapter(adapter).run(turn("hi"), call_to("http://a.example/", seconds=0.05))]
     assert events[-1] == ending
     assert sum(isinstance(event, ENDINGS) for event in events) == 1
     assert adapter.closed
@@ -87,18 +100,18 @@ async def test_exactly_one_ending_ends_a_turn(act: Callable[[], AsyncIterator[Ev
 
 async def test_a_consumer_that_leaves_closes_the_adapter() -> None:
     adapter = Acting(hangs)
-    events = Guarded(adapter).run(turn("hi"), call_to("http://a.example/"))
+    events = GuardedAdapter(adapter).run(turn("hi"), call_to("http://a.example/"))
     await anext(events)
     await events.aclose()  # type: ignore[attr-defined]  # every run is an async generator
     assert adapter.closed
 
 
 @pytest.mark.parametrize(
-    ("act", "why"), [(hangs_at_once, LATE), (goes_where_it_may_not, "the target is private"), (unreachable, "it broke")]
+    ("act", "why"), [(hangs_at_once, LATE_TEXT), (goes_where_it_may_not, "the target is private"), (unreachable, "it broke")]
 )
 async def test_who_can_not_be_reached_has_neither_confirmed_nor_refused_to_stop(act: Callable[[], AsyncIterator[Event]], why: str) -> None:
     with pytest.raises(UpstreamFault) as fault:
-        await Guarded(Acting(act)).cancel(VendorRef(), call_to("http://a.example/", seconds=0.05))
+        await GuardedAdapter(Acting(act)).cancel(VendorRef(), call_to("http://a.example/", seconds=0.05))
     assert fault.value.public == why
 
 
@@ -112,33 +125,33 @@ class Watching(Acting):
     [
         (hangs_at_once, []),
         (unreachable, []),
-        (hangs, [Progress(), Failed(LATE, kind="AGENT_LATE")]),
+        (hangs, [Progress(), Failed(LATE_TEXT, kind="AGENT_LATE")]),
         (breaks, [Progress(), Failed("it broke", detail="secret", kind="UPSTREAM")]),
         (ends_twice, [Progress(), Done()]),
     ],
 )
 async def test_a_task_that_is_watched_fails_only_once_it_has_moved(act: Callable[[], AsyncIterator[Event]], heard: list[Event]) -> None:
-    watching = guarded(Watching(act))
+    watching = guard(Watching(act))
     assert isinstance(watching, Watcher)
     watched = watching.watch(VendorRef(), call_to("http://a.example/", seconds=0.05))
     assert [event async for event in watched] == heard
-    assert not isinstance(guarded(Acting(act)), Watcher)  # or it would be asked without end
+    assert not isinstance(guard(Acting(act)), Watcher)  # or it would be asked without end
 
 
 async def test_an_answer_confirms_a_cancellation() -> None:
-    assert await Guarded(Acting(never_ends)).cancel(VendorRef(), call_to("http://a.example/", seconds=0.05))
+    assert await GuardedAdapter(Acting(never_ends)).cancel(VendorRef(), call_to("http://a.example/", seconds=0.05))
 
 
 async def test_the_deadline_cuts_the_adapter_off_and_never_who_reads_its_events() -> None:
-    events = Guarded(Acting(hangs)).run(turn("hi"), call_to("http://a.example/", seconds=0.05))
+    events = GuardedAdapter(Acting(hangs)).run(turn("hi"), call_to("http://a.example/", seconds=0.05))
     assert await anext(events) == Progress()
     await asyncio.sleep(0.1)  # the reader takes its time, past the deadline
-    assert await anext(events) == Failed(LATE, kind="AGENT_LATE")
+    assert await anext(events) == Failed(LATE_TEXT, kind="AGENT_LATE")
 
 
 async def test_a_cancellation_from_outside_is_not_taken_for_the_deadline() -> None:
     adapter = Acting(hangs_at_once)
-    running = asyncio.create_task(anext(Guarded(adapter).run(turn("hi"), call_to("http://a.example/", seconds=5))))
+    running = asyncio.create_task(anext(GuardedAdapter(adapter).run(turn("hi"), call_to("http://a.example/", seconds=5))))
     await asyncio.sleep(0)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -148,7 +161,7 @@ async def test_a_cancellation_from_outside_is_not_taken_for_the_deadline() -> No
 
 def fault(undone: bool = True, unfit: bool = False) -> UpstreamFault:
     made = UpstreamFault("not taken", "status 422")
-    made.undone, made.unfit = undone, unfit
+    made.had_no_effect, made.is_callers_mistake = undone, unfit
     return made
 
 
@@ -156,11 +169,11 @@ def fault(undone: bool = True, unfit: bool = False) -> UpstreamFault:
     ("ref", "before", "problem", "ending"),
     [
         (VendorRef("c", "t"), (), fault(unfit=True), AnswerRefused("not taken", "status 422")),
-        (VendorRef("c", "t"), (Ref(VendorRef("c")),), fault(), AnswerRefused("not taken", "status 422", "UPSTREAM")),
+        (VendorRef("c", "t"), (RefLearned(VendorRef("c")),), fault(), AnswerRefused("not taken", "status 422", "UPSTREAM")),
         (VendorRef("c", "t"), (Progress(),), fault(), Failed("not taken", detail="status 422", kind="UPSTREAM")),
         (VendorRef("c", "t"), (), fault(undone=False), Failed("not taken", detail="status 422", kind="UPSTREAM")),
         (VendorRef("c"), (), fault(), Failed("not taken", detail="status 422", kind="UPSTREAM")),
-        (VendorRef("c", "k", {WAITS: {}}), (), fault(), Failed("not taken", detail="status 422", kind="UPSTREAM")),
+        (VendorRef("c", "k", {PENDING_KEY: {}}), (), fault(), Failed("not taken", detail="status 422", kind="UPSTREAM")),
     ],
     ids=["unfit", "untaken", "begun", "unknown", "new", "consent"],
 )
@@ -173,13 +186,13 @@ async def test_an_answer_that_surely_did_nothing_leaves_its_task_waiting(
         raise problem
 
     asked = replace(turn("yes"), ref=ref)
-    events = [event async for event in Guarded(Acting(act)).run(asked, call_to("http://a.example/"))]
+    events = [event async for event in GuardedAdapter(Acting(act)).run(asked, call_to("http://a.example/"))]
     assert events[-1] == ending
 
 
 async def test_an_agent_that_is_silent_for_too_long_is_cut_off_long_before_its_deadline() -> None:
     call = replace(call_to("http://a.example/", seconds=60), idle=0.05)
-    events = [event async for event in Guarded(Acting(hangs)).run(turn("hi"), call)]
+    events = [event async for event in GuardedAdapter(Acting(hangs)).run(turn("hi"), call)]
     assert events == [Progress(), Failed(QUIET, kind="AGENT_LATE")]
 
 
@@ -203,12 +216,12 @@ class Lively:
 @pytest.mark.parametrize(("lives", "ending"), [(True, Done()), (False, Failed(QUIET, kind="AGENT_LATE"))])
 async def test_a_sign_of_life_that_is_no_event_counts(lives: bool, ending: Event) -> None:
     call = replace(call_to("http://a.example/", seconds=60), idle=0.2)
-    assert [event async for event in Guarded(Lively(lives)).run(turn("hi"), call)] == [ending]
+    assert [event async for event in GuardedAdapter(Lively(lives)).run(turn("hi"), call)] == [ending]
 
 
 async def test_time_that_the_reader_of_events_takes_is_not_the_agents_silence() -> None:
     call = replace(call_to("http://a.example/", seconds=60), idle=0.1)
-    events = Guarded(Acting(talks)).run(turn("hi"), call)
+    events = GuardedAdapter(Acting(talks)).run(turn("hi"), call)
     assert await anext(events) == Progress()
     await asyncio.sleep(0.3)
     assert await anext(events) == Done()

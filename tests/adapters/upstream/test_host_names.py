@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adapters.upstream.egress import Egress
-from adapters.upstream.host_names import SystemNames
+from adapters.upstream.host_names import SystemResolver
 from tests.fakes.upstream import Upstream, answer
 from tests.fakes.waiting import until
 
@@ -38,7 +38,7 @@ def slow() -> Iterator[Slow]:
 
 
 async def test_names_that_hang_keep_no_other_name_waiting(slow: Slow) -> None:  # attack AVL-03
-    names = SystemNames(slow)
+    names = SystemResolver(slow)
     hanging = [asyncio.create_task(names(f"slow{number}.example", 443)) for number in range(100)]
     await until(lambda: len(slow.asked) == 100)
     assert await names("fast.example", 443) == ["127.0.0.1"]
@@ -47,7 +47,7 @@ async def test_names_that_hang_keep_no_other_name_waiting(slow: Slow) -> None:  
 
 
 async def test_a_name_is_looked_up_once_for_all_who_ask_meanwhile(slow: Slow) -> None:
-    names = SystemNames(slow)
+    names = SystemResolver(slow)
     first, second, third = [asyncio.create_task(names("slow.example", 443)) for _ in range(3)]
     await until(lambda: len(slow.asked) == 1)
     first.cancel()
@@ -60,16 +60,16 @@ async def test_a_name_is_looked_up_once_for_all_who_ask_meanwhile(slow: Slow) ->
 
 
 async def test_a_name_without_an_address_is_an_error_each_time(slow: Slow) -> None:
-    names = SystemNames(slow)
+    names = SystemResolver(slow)
     for _ in range(2):
         with pytest.raises(socket.gaierror):
             await names("none.example", 443)
     with pytest.raises(OSError, match=r"[Nn]ame|[Aa]ddress"):
-        await SystemNames()("no-such-name.invalid", 443)
+        await SystemResolver()("no-such-name.invalid", 443)
 
 
 async def test_a_queued_lookup_ends_with_its_last_request(slow: Slow) -> None:  # attack AVL-03
-    names = SystemNames(slow, threads=1)
+    names = SystemResolver(slow, threads=1)
     running = asyncio.create_task(names("slow.example", 443))
     await until(lambda: slow.asked == ["slow.example"])
     queued = [asyncio.create_task(names(f"slow{number // 2}.example", 443)) for number in range(100)]
@@ -83,7 +83,7 @@ async def test_a_queued_lookup_ends_with_its_last_request(slow: Slow) -> None:  
 
 
 async def test_a_full_queue_refuses_new_names_and_serves_again_later(slow: Slow) -> None:  # attack AVL-03
-    names = SystemNames(slow, threads=1, queue=1)
+    names = SystemResolver(slow, threads=1, queue=1)
     taken = [asyncio.create_task(names(f"slow{number}.example", 443)) for number in range(2)]
     await until(lambda: bool(slow.asked))
     with pytest.raises(OSError, match="too many host names"):
@@ -97,7 +97,7 @@ async def test_the_guard_of_requests_uses_it(slow: Slow) -> None:
     async def handler(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer(b"hello"))
 
-    egress = Egress(["127.0.0.1"], lookup=SystemNames(slow))
+    egress = Egress(["127.0.0.1"], lookup=SystemResolver(slow))
     async with Upstream(handler) as upstream:
         assert (await egress.fetch(upstream.url.replace("127.0.0.1", "fast.example"))).body == b"hello"
     await egress.close()

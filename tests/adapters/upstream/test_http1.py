@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from adapters.upstream.http1 import Dropped, Fetched, NotConnected, Pool, Target, TooLarge, Ways
+from adapters.upstream.http1 import (
+    ConnectionDropped,
+    ConnectionPool,
+    ConnectOptions,
+    HttpResponse,
+    HttpTarget,
+    NotConnected,
+    ResponseTooLarge,
+)
 from tests.adapters.a2a_client.test_grpc_channels import certificate
 from tests.fakes.upstream import Handler, Upstream, answer
 from tests.fakes.waiting import until
@@ -24,8 +32,8 @@ async def _addresses(host: str, _port: int) -> Sequence[str]:
 
 
 @asynccontextmanager
-async def pooled(size: int = 10, idle: float = 5.0, per_host: int = 10) -> AsyncIterator[Pool]:
-    pool = Pool(Ways(_addresses, ssl.create_default_context, 60.0, idle), size, per_host)
+async def pooled(size: int = 10, idle: float = 5.0, per_host: int = 10) -> AsyncIterator[ConnectionPool]:
+    pool = ConnectionPool(ConnectOptions(_addresses, ssl.create_default_context, 60.0, idle), size, per_host)
     yield pool
     await pool.close()
 
@@ -40,16 +48,16 @@ def saying(raw: bytes, then_close: bool = False) -> Handler:
     return handler
 
 
-async def ask(pool: Pool, upstream: Upstream, seconds: float = 60.0, **given: object) -> Fetched:
-    target = Target.of(URL(f"{upstream.url}/a%20b?c=d"))
+async def ask(pool: ConnectionPool, upstream: Upstream, seconds: float = 60.0, **given: object) -> HttpResponse:
+    target = HttpTarget.from_url(URL(f"{upstream.url}/a%20b?c=d"))
     return await pool.exchange(target, str(given.get("method", "POST")), {"X-Mine": "1"}, b"{}", (seconds, LIMIT))
 
 
 async def test_a_request_says_where_it_goes_and_how_long_it_is() -> None:
     async with pooled() as pool, Upstream(saying(answer(b"ok"))) as upstream:
         await ask(pool, upstream)
-        await pool.exchange(Target.of(URL(upstream.url)), "GET", {}, None, (60.0, LIMIT))
-        await pool.exchange(Target.of(URL(upstream.url)), "POST", {}, None, (60.0, LIMIT))
+        await pool.exchange(HttpTarget.from_url(URL(upstream.url)), "GET", {}, None, (60.0, LIMIT))
+        await pool.exchange(HttpTarget.from_url(URL(upstream.url)), "POST", {}, None, (60.0, LIMIT))
     first, get, empty = (request.split(b"\r\n") for request in upstream.requests)
     assert first[0] == b"POST /a%20b?c=d HTTP/1.1"
     assert f"Host: 127.0.0.1:{upstream.port}".encode() in first and b"Content-Length: 2" in first and b"X-Mine: 1" in first
@@ -107,10 +115,10 @@ async def test_headers_are_read_in_lower_case_and_twice_is_a_list() -> None:
         (answer(b"no gzip", "200 OK", "Content-Encoding: gzip"), ValueError),
         (answer(gzip.compress(b"hello", mtime=0)[:-9], "200 OK", "Content-Encoding: gzip"), ValueError),
         (answer(b"", "200 OK", "X-Ü: 1"), ValueError),
-        (answer(b"x" * (LIMIT + 1)), TooLarge),
-        (answer(gzip.compress(b"x" * 100_000, mtime=0), "200 OK", "Content-Encoding: gzip"), TooLarge),
-        (answer(b"", "200 OK", *(f"X-{number}: {'v' * 1000}" for number in range(70))), TooLarge),
-        (b"", Dropped),
+        (answer(b"x" * (LIMIT + 1)), ResponseTooLarge),
+        (answer(gzip.compress(b"x" * 100_000, mtime=0), "200 OK", "Content-Encoding: gzip"), ResponseTooLarge),
+        (answer(b"", "200 OK", *(f"X-{number}: {'v' * 1000}" for number in range(70))), ResponseTooLarge),
+        (b"", ConnectionDropped),
         (b"SSH-2.0\r\n", ValueError),
     ],
 )
@@ -221,7 +229,7 @@ async def test_a_connection_that_idles_is_closed() -> None:
 
 async def test_the_next_address_is_tried_when_the_first_does_not_answer() -> None:
     async with pooled() as pool, Upstream(saying(answer(b"ok"))) as upstream:
-        target = Target.of(URL(f"http://two.test:{upstream.port}/"))
+        target = HttpTarget.from_url(URL(f"http://two.test:{upstream.port}/"))
         assert (await pool.exchange(target, "GET", {}, None, (60.0, LIMIT))).body == b"ok"
     assert f"Host: two.test:{upstream.port}".encode() in upstream.requests[0]
 
@@ -230,7 +238,7 @@ async def test_the_next_address_is_tried_when_the_first_does_not_answer() -> Non
 async def test_a_header_that_no_line_can_hold_is_not_sent(value: str) -> None:  # attack SSR-04
     async with pooled() as pool, Upstream(saying(answer(b"ok"))) as upstream:
         with pytest.raises(ValueError):
-            await pool.exchange(Target.of(URL(upstream.url)), "GET", {"X": value}, None, (60.0, LIMIT))
+            await pool.exchange(HttpTarget.from_url(URL(upstream.url)), "GET", {"X": value}, None, (60.0, LIMIT))
         assert upstream.requests == []
 
 
@@ -255,8 +263,8 @@ async def test_a_server_must_prove_the_name_that_was_asked_for(tmp_path: Path, h
     trusting = ssl.create_default_context(cadata=pem.decode() if trusted else None)
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=serving)
     port = server.sockets[0].getsockname()[1]
-    pool = Pool(Ways(loopback, lambda: trusting, 5.0, 5.0), 10, 10)
-    asking = pool.exchange(Target.of(URL(f"https://{host}:{port}/")), "GET", {}, None, (60.0, LIMIT))
+    pool = ConnectionPool(ConnectOptions(loopback, lambda: trusting, 5.0, 5.0), 10, 10)
+    asking = pool.exchange(HttpTarget.from_url(URL(f"https://{host}:{port}/")), "GET", {}, None, (60.0, LIMIT))
     try:
         if reached:
             assert (await asking).body == b"ok"
@@ -283,7 +291,7 @@ async def test_a_header_that_never_ends_is_not_waited_for(before: bytes) -> None
                 await writer.drain()
 
     async with pooled() as pool, Upstream(endless) as upstream:
-        with pytest.raises(TooLarge):
+        with pytest.raises(ResponseTooLarge):
             await ask(pool, upstream)
     assert sent < 20 << 20
 

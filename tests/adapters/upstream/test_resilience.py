@@ -7,11 +7,24 @@ from dataclasses import replace as changed
 
 from msgspec.structs import replace
 
-from adapters.contract import ENDPOINT, AgentFault, Call, Done, Event, Failed, NotSent, Ref, Turn, Unreachable, UpstreamFault, VendorRef
-from adapters.upstream.breaker import FAULTS_MAX, PAUSE_SECONDS
-from adapters.upstream.guarded import guarded
-from adapters.upstream.resilience import OPEN, RESERVE, SHARE, Resilience, weights_of
-from registry.cards.card import Endpoint
+from adapters.contract import (
+    ENDPOINT_KEY,
+    AgentFault,
+    Call,
+    Done,
+    Event,
+    Failed,
+    NotSent,
+    RefLearned,
+    Turn,
+    Unreachable,
+    UpstreamFault,
+    VendorRef,
+)
+from adapters.upstream.breaker import FAILURES_MAX, PAUSE_SECONDS
+from adapters.upstream.guarded import guard
+from adapters.upstream.resilience import OPEN_TEXT, RETRY_RESERVE, RETRY_SHARE, Resilience, weights_of
+from registry.cards.card import AgentEndpoint
 from tests.fakes.a2a_calls import call_to, turn
 from tests.fakes.clock import Clock
 
@@ -30,7 +43,7 @@ class Acting:
         self.asked.append(url)
         if url in self.broken:
             raise self.broken[url]
-        yield Ref(VendorRef("context", "task", turn.ref.extra if turn.ref else {}))
+        yield RefLearned(VendorRef("context", "task", turn.ref.extra if turn.ref else {}))
         yield Done()
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
@@ -41,12 +54,12 @@ class Acting:
 class Tried:
     """The adapter, its agent, and time as the test has it."""
 
-    def __init__(self, *endpoints: Endpoint) -> None:
+    def __init__(self, *endpoints: AgentEndpoint) -> None:
         self.clock = Clock(0.0)
         self.pauses: list[float] = []
         self.resilience = Resilience(self.clock, self.clock, self._pause)
         self.agent = Acting()
-        self.adapter = guarded(self.agent, self.resilience)
+        self.adapter = guard(self.agent, self.resilience)
         call = call_to(A, seconds=30)
         facts = {key: value for key, value in call.target.facts.items() if key != "interface"}
         self.call = replace(call, target=changed(call.target, url=A, facts=facts, endpoints=endpoints))
@@ -60,17 +73,17 @@ class Tried:
 
 def unconnected() -> UpstreamFault:
     fault = Unreachable("the upstream can't be reached")
-    fault.unsent = True
+    fault.is_unsent = True
     return fault
 
 
 async def test_what_was_not_sent_goes_elsewhere_and_the_task_stays_there() -> None:
-    tried = Tried(Endpoint(B))
+    tried = Tried(AgentEndpoint(B))
     tried.agent.broken[A] = unconnected()
     events = await tried.run()
     assert isinstance(events[-1], Done) and tried.agent.asked[-1] == B
-    [ref] = [event.ref for event in events if isinstance(event, Ref)]
-    assert ref.extra == {ENDPOINT: B}
+    [ref] = [event.ref for event in events if isinstance(event, RefLearned)]
+    assert ref.extra == {ENDPOINT_KEY: B}
     tried.agent.broken = {}
     tried.agent.asked.clear()
     for _ in range(4):
@@ -80,7 +93,7 @@ async def test_what_was_not_sent_goes_elsewhere_and_the_task_stays_there() -> No
 
 
 async def test_a_task_that_goes_on_is_never_taken_elsewhere() -> None:
-    tried = Tried(Endpoint(B))
+    tried = Tried(AgentEndpoint(B))
     tried.agent.broken[A] = unconnected()
     [event] = await tried.run(VendorRef("context", "task"))
     assert isinstance(event, Failed) and set(tried.agent.asked) == {A}
@@ -88,7 +101,7 @@ async def test_a_task_that_goes_on_is_never_taken_elsewhere() -> None:
 
 async def test_what_may_have_been_sent_is_never_tried_again() -> None:
     for fault in (Unreachable("broke off"), UpstreamFault("failed"), AgentFault("AGENT_BUSY", "busy", retryable=True)):
-        tried = Tried(Endpoint(B))
+        tried = Tried(AgentEndpoint(B))
         tried.agent.broken = {A: fault, B: fault}
         [event] = await tried.run()
         assert isinstance(event, Failed) and len(tried.agent.asked) == 1
@@ -110,27 +123,33 @@ async def test_tries_are_a_fifth_of_all_calls_and_what_was_saved_up() -> None:
     calls = 100
     for _ in range(calls):
         await tried.run()
-    assert len(tried.agent.asked) - calls <= RESERVE + SHARE * calls
-    assert tried.resilience.state(tried.call.target)["retries"]["used"] == tried.resilience.retries == len(tried.agent.asked) - calls
+    assert len(tried.agent.asked) - calls <= RETRY_RESERVE + RETRY_SHARE * calls
+    assert (
+        tried.resilience.describe_agent(tried.call.target)["retries"]["used"]
+        == tried.resilience.retry_count
+        == len(tried.agent.asked) - calls
+    )
 
 
 async def test_who_cannot_be_reached_is_left_alone_then_tried_once_and_shown() -> None:
     tried = Tried()
     tried.agent.broken[A] = Unreachable("the upstream can't be reached")
-    for _ in range(FAULTS_MAX):
+    for _ in range(FAILURES_MAX):
         await tried.run()
     [event] = await tried.run()
-    assert isinstance(event, Failed) and (event.reason, event.retryable) == (OPEN, True) and len(tried.agent.asked) == FAULTS_MAX
-    [shown] = tried.resilience.state(tried.call.target)["endpoints"]
-    assert shown == {"url": A, "weight": 1, "state": "ejected", "faults": FAULTS_MAX, "since": 0.0} and tried.resilience.ejected == 1
+    assert isinstance(event, Failed) and (event.reason, event.retryable) == (OPEN_TEXT, True) and len(tried.agent.asked) == FAILURES_MAX
+    [shown] = tried.resilience.describe_agent(tried.call.target)["endpoints"]
+    assert (
+        shown == {"url": A, "weight": 1, "state": "ejected", "faults": FAILURES_MAX, "since": 0.0} and tried.resilience.ejected_count == 1
+    )
     tried.clock.now += PAUSE_SECONDS
     await tried.run()  # the one that tries
     await tried.run()
-    assert len(tried.agent.asked) == FAULTS_MAX + 1
+    assert len(tried.agent.asked) == FAILURES_MAX + 1
     tried.agent.broken = {}
     tried.clock.now += 2 * PAUSE_SECONDS
     assert isinstance((await tried.run())[-1], Done) and isinstance((await tried.run())[-1], Done)
-    state = tried.resilience.state(tried.call.target)
+    state = tried.resilience.describe_agent(tried.call.target)
     assert state["endpoints"][0]["state"] == "up" and state["last_fault"]["problem"] == "the upstream can't be reached"
     assert state["under_way"] == 0
 
@@ -139,19 +158,19 @@ async def test_an_agent_that_answers_badly_or_that_we_had_no_room_for_is_not_lef
     for fault in (UpstreamFault("failed"), NotSent("no room")):
         tried = Tried()
         tried.agent.broken[A] = fault
-        for _ in range(3 * FAULTS_MAX):
+        for _ in range(3 * FAILURES_MAX):
             await tried.run()
-        assert tried.resilience.ejected == 0
+        assert tried.resilience.ejected_count == 0
 
 
 async def test_new_tasks_are_shared_by_weight_and_spares_come_last() -> None:
-    tried = Tried(Endpoint(B, 3), Endpoint(C, 0))
+    tried = Tried(AgentEndpoint(B, 3), AgentEndpoint(C, 0))
     assert weights_of(tried.call.target) == {A: 1, B: 3, C: 0}
     for _ in range(40):
         await tried.run()
     assert Counter(tried.agent.asked) == {A: 10, B: 30}
     tried.agent.broken = {A: Unreachable("gone"), B: Unreachable("gone")}
-    for _ in range(4 * FAULTS_MAX):
+    for _ in range(4 * FAILURES_MAX):
         await tried.run()
     tried.agent.asked.clear()
     await tried.run()
@@ -159,15 +178,15 @@ async def test_new_tasks_are_shared_by_weight_and_spares_come_last() -> None:
 
 
 async def test_an_endpoint_that_breaks_down_costs_no_call_once_it_is_known() -> None:
-    tried = Tried(Endpoint(B))
+    tried = Tried(AgentEndpoint(B))
     tried.agent.broken[A] = unconnected()
     ended = list(itertools.chain.from_iterable([await tried.run() for _ in range(30)]))
-    assert sum(isinstance(event, Done) for event in ended) == 30 and tried.agent.asked.count(A) == FAULTS_MAX
+    assert sum(isinstance(event, Done) for event in ended) == 30 and tried.agent.asked.count(A) == FAILURES_MAX
 
 
 async def test_an_endpoint_that_was_taken_away_is_called_no_more_for_no_task() -> None:
-    tried = Tried(Endpoint(C))
-    ref = VendorRef("context", "task", {ENDPOINT: B})
+    tried = Tried(AgentEndpoint(C))
+    ref = VendorRef("context", "task", {ENDPOINT_KEY: B})
     await tried.run(ref)
     await tried.adapter.cancel(ref, tried.call)
     assert tried.agent.asked == [A, A]

@@ -31,7 +31,7 @@ def test_any_cut_and_any_line_end_gives_the_same_events(data: st.DataObject, lin
 def test_an_unfinished_event_is_not_given_out_and_is_known_to_be_missing() -> None:
     reader = SseReader()
     assert reader.feed(b"data: whole\n\ndata: half") == [ServerSentEvent(b"whole")]
-    assert reader.pending
+    assert reader.has_unfinished_event
 
 
 @pytest.mark.parametrize("piece", [b"x" * 100, b"data: x\n" * 10])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.upstream.targets import EgressRefused, Targets
+from adapters.upstream.targets import EgressRefused, TargetPolicy
 
 INNER_HOSTS = [
     "127.0.0.1",
@@ -49,7 +49,7 @@ INNER_HOSTS = [
 @pytest.mark.parametrize("host", INNER_HOSTS)
 def test_an_inner_address_is_refused_in_every_spelling(host: str) -> None:  # attack SSR-01
     with pytest.raises(EgressRefused):
-        Targets().check(f"http://{host}/card.json")
+        TargetPolicy().check(f"http://{host}/card.json")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_an_inner_address_is_refused_in_every_spelling(host: str) -> None:  # at
 )
 def test_what_is_no_plain_http_url_is_refused(url: str) -> None:  # attack SSR-04
     with pytest.raises(EgressRefused):
-        Targets().check(url)
+        TargetPolicy().check(url)
 
 
 @pytest.mark.parametrize(
@@ -101,22 +101,22 @@ def test_what_is_no_plain_http_url_is_refused(url: str) -> None:  # attack SSR-0
     ],
 )
 def test_a_public_target_may_be_called(url: str) -> None:
-    assert str(Targets().check(url)) == url
+    assert str(TargetPolicy().check(url)) == url
 
 
 def test_an_unusual_port_needs_the_operators_leave() -> None:
     with pytest.raises(EgressRefused):
-        Targets().vet("agents.example", 31337, ["93.184.215.14"])
-    Targets(["agents.example"]).vet("agents.example", 31337, ["93.184.215.14"])
+        TargetPolicy().vet_addresses("agents.example", 31337, ["93.184.215.14"])
+    TargetPolicy(["agents.example"]).vet_addresses("agents.example", 31337, ["93.184.215.14"])
 
 
 def test_every_address_of_a_name_has_to_be_fit() -> None:  # attack SSR-01
     with pytest.raises(EgressRefused):
-        Targets().vet("agents.example", 443, ["93.184.215.14", "::1"])
+        TargetPolicy().vet_addresses("agents.example", 443, ["93.184.215.14", "::1"])
 
 
 def test_an_allowed_network_opens_itself_and_nothing_else() -> None:
-    targets = Targets(["10.1.0.0/16", "::1"])
+    targets = TargetPolicy(["10.1.0.0/16", "::1"])
     targets.check("http://10.1.2.3:31337/")
     targets.check("http://[::1]:31337/")
     targets.check("http://[::ffff:10.1.2.3]:31337/")
@@ -126,8 +126,8 @@ def test_an_allowed_network_opens_itself_and_nothing_else() -> None:
 
 
 def test_an_allowed_name_opens_private_addresses_of_its_own_but_no_metadata_address() -> None:
-    targets = Targets(["Agents.Corp."])
-    targets.vet("agents.corp", 9000, ["10.0.0.7"])
+    targets = TargetPolicy(["Agents.Corp."])
+    targets.vet_addresses("agents.corp", 9000, ["10.0.0.7"])
     for host, address in (
         ("other.corp", "10.0.0.7"),
         ("agents.corp", "169.254.169.254"),
@@ -135,12 +135,12 @@ def test_an_allowed_name_opens_private_addresses_of_its_own_but_no_metadata_addr
         ("agents.corp", "0.0.0.0"),
     ):
         with pytest.raises(EgressRefused):
-            targets.vet(host, 9000, [address])
+            targets.vet_addresses(host, 9000, [address])
 
 
 def test_a_name_of_the_allow_list_that_is_no_name_is_told() -> None:
     with pytest.raises(ValueError, match=r"egress\.allow"):
-        Targets(["10.0.0.0/99"])
+        TargetPolicy(["10.0.0.0/99"])
 
 
 @given(st.ip_addresses())
@@ -148,7 +148,7 @@ def test_nothing_that_is_not_global_is_ever_fit(address: ipaddress.IPv4Address |
     inner = address.is_private or address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
     if inner:
         with pytest.raises(EgressRefused):
-            Targets().vet("agents.example", 443, [str(address)])
+            TargetPolicy().vet_addresses("agents.example", 443, [str(address)])
 
 
 @pytest.mark.parametrize(
@@ -161,15 +161,15 @@ def test_nothing_that_is_not_global_is_ever_fit(address: ipaddress.IPv4Address |
     ],
 )
 def test_a_path_keeps_its_encoding_which_signatures_are_made_over(text: str, path: str) -> None:
-    assert Targets().check(text).raw_path_qs == path
+    assert TargetPolicy().check(text).raw_path_qs == path
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "0x7f.1"])
 def test_an_encoded_path_opens_no_other_host(host: str) -> None:
     with pytest.raises(EgressRefused):
-        Targets().check(f"http://{host}/a%3Ab")
+        TargetPolicy().check(f"http://{host}/a%3Ab")
 
 
 def test_an_encoded_path_changes_nothing_else() -> None:
-    url = Targets(["::1"]).check("http://[::1]:8080/a%3Ab?x=%3A")
+    url = TargetPolicy(["::1"]).check("http://[::1]:8080/a%3Ab?x=%3A")
     assert (url.raw_host, url.port, str(url)) == ("::1", 8080, "http://[::1]:8080/a%3Ab?x=:")

@@ -8,7 +8,7 @@ import pytest
 from adapters.contract import Answer, ArtifactPiece, Ask, Done, Event, Failed, Prompt, PromptKind, VendorRef
 from adapters.task import Part
 from adapters.vendors.adk import AdkReader
-from adapters.vendors.sdk.agent import CancelOutcome, parse
+from adapters.vendors.sdk.agent import CancelOutcome, parse_events
 from adapters.vendors.sdk.frames import End, Head, JsonBody, SseFrame
 from tests.adapters.hand_written import asked, canceled, described, exchange
 from tests.adapters.replay import ReplayEgress, outcome, recorded
@@ -18,7 +18,7 @@ REF = VendorRef("s-1")
 
 
 def read(*events: dict[str, Any]) -> list[Event]:
-    return list(parse(AdkReader("s-1"), [Head({}), JsonBody(list(events)), End(True)]))
+    return list(parse_events(AdkReader("s-1"), [Head({}), JsonBody(list(events)), End(True)]))
 
 
 def event(*parts: dict[str, Any], **members: Any) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def test_files_come_out_as_they_were_whatever_alphabet_they_are_written_in() -> 
 
 def test_a_text_that_stays_in_pieces_is_no_whole_answer() -> None:
     frames = [SseFrame("message", '{"invocationId":"e","author":"a","id":"1","partial":true,"content":{"parts":[{"text":"half"}]}}')]
-    events = list(parse(AdkReader("s"), [Head({}), *frames, End(True)]))
+    events = list(parse_events(AdkReader("s"), [Head({}), *frames, End(True)]))
     assert isinstance(events[-1], Failed)
 
 
@@ -63,9 +63,9 @@ def test_pieces_are_replaced_by_the_whole_where_it_says_something_else() -> None
         return SseFrame("message", json.dumps(body))
 
     reader = AdkReader("s")
-    events = list(parse(reader, [sse("half ", True), sse("a word ", True), sse("half a word", False), End(True)]))
+    events = list(parse_events(reader, [sse("half ", True), sse("a word ", True), sse("half a word", False), End(True)]))
     assert outcome(events)["artifacts"] == [{"text": "half a word"}]
-    events = list(parse(AdkReader("s"), [sse("same", True), sse("same", False), End(True)]))
+    events = list(parse_events(AdkReader("s"), [sse("same", True), sse("same", False), End(True)]))
     assert [each.artifact.artifact_id for each in events if isinstance(each, ArtifactPiece)] == ["same"]
 
 

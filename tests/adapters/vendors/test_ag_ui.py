@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import Ask, Canceled, Done, Event, Failed, PromptKind, Ref, VendorRef
+from adapters.contract import Ask, Canceled, Done, Event, Failed, PromptKind, RefLearned, VendorRef
 from adapters.vendors.ag_ui import AgUiReader
-from adapters.vendors.sdk.agent import CancelOutcome, parse
-from adapters.vendors.sdk.chat_content import recent
-from adapters.vendors.sdk.faults import NOT_TAKEN
+from adapters.vendors.sdk.agent import CancelOutcome, parse_events
+from adapters.vendors.sdk.chat_content import recent_messages
+from adapters.vendors.sdk.faults import NOT_ACCEPTED_TEXT
 from adapters.vendors.sdk.frames import End, Head, SseFrame
 from tests.adapters.hand_written import SESSION, asked, canceled, described, exchange
 from tests.adapters.replay import outcome, recorded
@@ -20,7 +20,7 @@ TOOLS = {"tools": [{"name": "ask_human", "description": "Asks."}]}
 
 def read(*events: dict[str, Any], tools: tuple[str, ...] = (), known: tuple[str, ...] = ()) -> list[Event]:
     frames = [SseFrame("message", json.dumps(each)) for each in events]
-    return list(parse(AgUiReader(tools, known), [Head({}), *frames, End(True)]))
+    return list(parse_events(AgUiReader(tools, known), [Head({}), *frames, End(True)]))
 
 
 def text(delta: str, name: str = "a", **more: Any) -> dict[str, Any]:
@@ -37,7 +37,7 @@ async def test_recorded_refusals_tell_nothing(seq: int) -> None:
     refused = next(each for each in recorded("ag_ui", "errors") if each["seq"] == seq)
     events = await asked("ag-ui", {"path": "/agui"}, [{**refused, "request": {"method": "POST", "path": "/agui", "json": {}}}])
     assert isinstance(events[-1], Failed)
-    assert (events[-1].reason, events[-1].retryable) == (NOT_TAKEN, False)
+    assert (events[-1].reason, events[-1].retryable) == (NOT_ACCEPTED_TEXT, False)
 
 
 def test_a_run_that_was_canceled_is_not_completed() -> None:
@@ -120,7 +120,7 @@ async def test_files_and_objects_reach_the_agent() -> None:
         "ag-ui", {}, [exchange("POST", "", wanted, sse=[text("ok"), FINISHED])], send={"parts": [*parts, {"data": {"amount": 42}}]}
     )
     assert isinstance(events[-1], Done)
-    kept = [event.ref.kept for event in events if isinstance(event, Ref)][-1]
+    kept = [event.ref.kept for event in events if isinstance(event, RefLearned)][-1]
     assert isinstance(kept, dict) and "aGk=" not in json.dumps(kept)
 
 
@@ -128,15 +128,15 @@ async def test_a_run_that_failed_leaves_the_conversation_as_it_was() -> None:
     before = {"messages": [{"id": "m-0", "role": "user", "content": "earlier"}]}
     failing = [exchange("POST", "", sse=[{"type": "RUN_ERROR", "message": "exploded"}])]
     events = await asked("ag-ui", {}, failing, ref=VendorRef(SESSION, kept=before))
-    assert [event.ref.kept for event in events if isinstance(event, Ref)] == [before]
+    assert [event.ref.kept for event in events if isinstance(event, RefLearned)] == [before]
 
 
 def test_a_conversation_is_cut_where_somebody_says_something() -> None:
     said = [{"id": str(number), "role": ("user", "assistant")[number % 2], "content": "x" * 100} for number in range(10)]
     size = len(json.dumps(said[0], separators=(",", ":")))
-    assert [each["id"] for each in recent(said, 3 * size + 10)] == ["8", "9"]
-    assert [each["id"] for each in recent(said, 100_000)] == [str(number) for number in range(10)]
-    assert recent(said, 10) == []
+    assert [each["id"] for each in recent_messages(said, 3 * size + 10)] == ["8", "9"]
+    assert [each["id"] for each in recent_messages(said, 100_000)] == [str(number) for number in range(10)]
+    assert recent_messages(said, 10) == []
 
 
 async def test_an_agent_is_there_when_it_answers_at_all() -> None:

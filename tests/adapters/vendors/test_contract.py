@@ -9,9 +9,9 @@ import pytest
 
 from adapters.catalog import VENDORS
 from adapters.conformance import VendorSuite
-from adapters.conformance.suite import Subject
+from adapters.conformance.suite import TestedAdapter
 from adapters.contract import Event, Failed
-from adapters.vendors.sdk.agent import CUT, parse
+from adapters.vendors.sdk.agent import CUT_OFF_TEXT, parse_events
 from adapters.vendors.sdk.frames import End, Frame, SseFrame
 from tests.adapters.replay import expectations, vendor_of
 
@@ -20,13 +20,13 @@ LINES_MAX = 200
 
 
 @cache
-def subjects() -> tuple[Subject, ...]:
-    return tuple(Subject(vendor_of(kind), tuple(each for each in expectations() if each.kind == kind)) for kind in KINDS)
+def subjects() -> tuple[TestedAdapter, ...]:
+    return tuple(TestedAdapter(vendor_of(kind), tuple(each for each in expectations() if each.kind == kind)) for kind in KINDS)
 
 
 class TestVendors(VendorSuite):
     @classmethod
-    def subjects(cls) -> list[Subject]:
+    def subjects(cls) -> list[TestedAdapter]:
         return list(subjects())
 
 
@@ -43,7 +43,9 @@ def test_every_recording_is_of_a_kind_in_the_catalogue() -> None:
 
 def test_a_cut_is_said_whatever_the_reader_has() -> None:
     class Silent:
-        def take(self, frame: Frame) -> list[Event]:
+        def read(self, frame: Frame) -> list[Event]:
             return []
 
-    assert [event.reason for event in parse(Silent(), [SseFrame("x", json.dumps({})), End(False)]) if isinstance(event, Failed)] == [CUT]
+    assert [event.reason for event in parse_events(Silent(), [SseFrame("x", json.dumps({})), End(False)]) if isinstance(event, Failed)] == [
+        CUT_OFF_TEXT
+    ]

@@ -10,11 +10,11 @@ import pytest
 from adapters.catalog import VENDORS
 from adapters.contract import ArtifactPiece, Ask, Canceled, CannotReattach, Done, Event, Failed, Turn, VendorRef
 from adapters.task import Message, Role, Task, TaskState, TaskStatus, text_of
-from adapters.upstream.guarded import Guarded
+from adapters.upstream.guarded import GuardedAdapter
 from adapters.vendors.dify import agent as dify
 from adapters.vendors.langchain import langgraph
 from adapters.vendors.openai import response_reader
-from adapters.vendors.sdk.agent import Joining, agent_of
+from adapters.vendors.sdk.agent import ReattachableVendor, build_vendor_agent
 from tests.adapters.hand_written import SESSION, exchange
 from tests.adapters.replay import ReplayEgress, call_of, gathered, vendor_of
 
@@ -31,10 +31,10 @@ def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 async def joined(kind: str, upstream: dict[str, Any], ref: VendorRef, talk: Iterable[Mapping[str, Any]]) -> list[Event]:
     """The events of a turn that goes on, once everything was asked."""
     egress = ReplayEgress(tuple(talk), {})  # type: ignore[arg-type]  # as of a file
-    agent = Guarded(agent_of(vendor_of(kind), egress))  # type: ignore[arg-type]  # it does what is needed
+    agent = GuardedAdapter(build_vendor_agent(vendor_of(kind), egress))  # type: ignore[arg-type]  # it does what is needed
     turn = Turn(Message("", Role.USER, ()), ref, stream=True, session=SESSION)
     events = await gathered(agent.reattach(turn, RUNNING, call_of(kind, upstream)))
-    assert egress.problems == [] and egress.left == []
+    assert egress.problems == [] and egress.remaining == []
     return events
 
 
@@ -162,5 +162,5 @@ def test_the_guide_names_each_kind_that_goes_on_and_each_that_does_not() -> None
     assert set(rows) == {"a2a", *VENDORS}
     for kind in VENDORS:
         vendor = vendor_of(kind)
-        expected = "goes on" if isinstance(vendor, Joining) else "is told to stop" if vendor.features.cancels else "is lost"
+        expected = "goes on" if isinstance(vendor, ReattachableVendor) else "is told to stop" if vendor.features.cancels else "is lost"
         assert rows[kind] == expected, kind

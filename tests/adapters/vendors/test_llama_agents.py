@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import Answer, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, Ref, VendorRef
+from adapters.contract import Answer, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, RefLearned, VendorRef
 from adapters.vendors.llama_agents import WorkflowReader
-from adapters.vendors.sdk.agent import CancelOutcome, parse
+from adapters.vendors.sdk.agent import CancelOutcome, parse_events
 from adapters.vendors.sdk.frames import End, Head, JsonBody, SseFrame
 from tests.adapters.hand_written import asked, canceled, described, exchange, polled
 from tests.adapters.replay import outcome, recorded
@@ -24,13 +24,13 @@ def event(name: str, value: Any, *types: str) -> dict[str, Any]:
 
 def read(*events: dict[str, Any], pieces: dict[str, str] | None = None, after: int = -1) -> list[Event]:
     frames = [SseFrame("message", json.dumps(each), str(number)) for number, each in enumerate(events)]
-    return list(parse(WorkflowReader(pieces, after), [Head({}), *frames, End(True)]))
+    return list(parse_events(WorkflowReader(pieces, after), [Head({}), *frames, End(True)]))
 
 
 def test_what_the_recorded_stream_says_once_it_was_answered_is_the_answer() -> None:
     raw = 'id: 8\ndata: {"value":{"reply":"approved=True ok"},"type":"Done","types":["StopEvent"]}\n\n'
     data = raw.splitlines()[1].removeprefix("data: ")
-    events = list(parse(WorkflowReader({}, 4), [Head({}), SseFrame("message", data, "8"), End(True)]))
+    events = list(parse_events(WorkflowReader({}, 4), [Head({}), SseFrame("message", data, "8"), End(True)]))
     assert outcome(events) == {"state": "COMPLETED", "artifacts": [{"text": "approved=True ok"}]}
 
 
@@ -110,7 +110,7 @@ async def test_objects_are_members_of_the_start_event() -> None:
     ends = exchange("GET", EVENTS, sse=[event("StopEvent", {"result": "ok"})])
     send = {"parts": [{"data": {"amount": 42}}, {"text": "refund"}]}
     events = await asked("llama-agents", {**UPSTREAM, "text": "query"}, [begun, ends], send=send)
-    assert [each.ref.task_id for each in events if isinstance(each, Ref)] == ["h-1"]
+    assert [each.ref.task_id for each in events if isinstance(each, RefLearned)] == ["h-1"]
 
 
 async def test_a_stream_that_ends_while_the_run_goes_on_is_no_answer() -> None:
@@ -155,4 +155,4 @@ async def test_what_a_workflow_takes_is_on_its_card() -> None:
 
 def test_a_result_that_nobody_can_read_is_a_failure() -> None:
     state = {"status": "completed", "result": None, "result_unreadable": True}
-    assert isinstance(list(parse(WorkflowReader(), [Head({}), JsonBody(state), End(True)]))[-1], Failed)
+    assert isinstance(list(parse_events(WorkflowReader(), [Head({}), JsonBody(state), End(True)]))[-1], Failed)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.audit.traces import Span, Traced, _below, spans_of
+from gateway.audit.traces import TraceRows, TraceSpan, _in_tree_order, build_spans
 from tests.fakes.house import CallbackAgent, House
 from tests.gateway.behaviour.authority.test_delegation import chain
 
@@ -48,8 +48,8 @@ def ended(decision_id: str, outcome: str, at: int, duration: int) -> dict[str, A
     return {"kind": "outcome", "decision_id": decision_id, "outcome": outcome, "at": at, "duration_us": duration}
 
 
-def spans(rows: list[Row], records: list[dict[str, Any]], reasons: dict[str, str] | None = None) -> dict[str, Span]:
-    found = spans_of(Traced(rows, records, reasons or {}))  # type: ignore[arg-type]  # rows by their attributes only
+def spans(rows: list[Row], records: list[dict[str, Any]], reasons: dict[str, str] | None = None) -> dict[str, TraceSpan]:
+    found = build_spans(TraceRows(rows, records, reasons or {}))  # type: ignore[arg-type]  # rows by their attributes only
     return {span.id: span for span in found}
 
 
@@ -101,8 +101,8 @@ def test_records_of_other_kinds_are_no_spans() -> None:
     assert spans([], [{"kind": "revocation", "decision_id": ""}, {"kind": "exchange", "decision_id": "d_1"}]) == {}
 
 
-def placed(span_id: str, parent: str, start: int) -> Span:
-    return Span(span_id, parent, "task", span_id, "", start, None, "ok")
+def placed(span_id: str, parent: str, start: int) -> TraceSpan:
+    return TraceSpan(span_id, parent, "task", span_id, "", start, None, "ok")
 
 
 def test_a_trace_holds_a_task_and_what_it_caused_each_after_its_cause() -> None:
@@ -116,12 +116,12 @@ def test_a_trace_holds_a_task_and_what_it_caused_each_after_its_cause() -> None:
     ]
     for seed in range(20):
         shuffled = random.Random(seed).sample(tree, len(tree))
-        assert [span.id for span in _below("a", shuffled)] == ["a", "b", "c", "d"]
-    assert [span.id for span in _below("b", tree)] == ["b", "c"]
+        assert [span.id for span in _in_tree_order("a", shuffled)] == ["a", "b", "c", "d"]
+    assert [span.id for span in _in_tree_order("b", tree)] == ["b", "c"]
 
 
 def test_rows_that_name_each_other_end_all_the_same() -> None:
-    assert [span.id for span in _below("a", [placed("a", "b", 0), placed("b", "a", 1)])] == ["a", "b"]
+    assert [span.id for span in _in_tree_order("a", [placed("a", "b", 0), placed("b", "a", 1)])] == ["a", "b"]
 
 
 async def trace(home: House, user: str, task_id: str) -> Any:

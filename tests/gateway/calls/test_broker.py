@@ -13,22 +13,22 @@ from sqlalchemy import func, select
 
 from adapters.contract import Ask, Call, Done, Event, Failed, Progress, Turn, UpstreamFault
 from adapters.task import TaskState
-from gateway.calls.authorizer import Refused
+from gateway.calls.authorizer import CallRefused
 from gateway.calls.cancellation import NotCancelable
-from gateway.calls.outgoing.upstreams import Trail
-from gateway.storage.database import NotKept
+from gateway.calls.outgoing.upstreams import TraceContext
+from gateway.storage.database import WriteFailed
 from gateway.storage.tables import tasks as tasks_table
-from gateway.tasks.log import SETTLED_US, TaskEnded, UnknownTask, one_by_one
+from gateway.tasks.log import RECENTLY_MOVED_US, TaskEnded, UnknownTask, events_one_by_one
 from gateway.tasks.reader import IdempotencyConflict, TaskReader
-from gateway.tasks.turns.in_flight import FANOUT_MAX, TooManyTasks
-from gateway.tasks.turns.store import EndingNotKept, Turned
+from gateway.tasks.turns.in_flight import CHILD_TASKS_MAX, TooManyTasks
+from gateway.tasks.turns.store import EndingNotWritten, TurnState
 from policies.callers import Caller
-from policies.tables import audit as audit_table
+from policies.tables import audit_records as audit_table
 from tests.fakes.outages import Fate
 from tests.fakes.processes import Process, process, sending, tool_call
 from tests.fakes.waiting import SECONDS, until
 
-TRAIL = Trail()
+TRAIL = TraceContext()
 
 
 @pytest.fixture
@@ -57,16 +57,16 @@ async def records_of(here: Process, kind: str) -> list[Any]:
     return [json.loads(body) for body in rows]
 
 
-async def ended(here: Process, turned: Turned) -> Turned:
+async def ended(here: Process, turned: TurnState) -> TurnState:
     async def over() -> bool:
-        return (await here.looked(turned.row.id)).row.ended
+        return (await here.looked(turned.row.id)).row.has_ended
 
     await until(over)
     record = await here.looked(turned.row.id)
-    return Turned(record.row, record.events)
+    return TurnState(record.row, record.events)
 
 
-def reason(turned: Turned) -> str:
+def reason(turned: TurnState) -> str:
     return str(json.loads(turned.events[-1].body).get("message", {}).get("parts", [{}])[0].get("text", ""))
 
 
@@ -74,11 +74,11 @@ async def test_what_is_not_kept_is_not_sent(here: Process) -> None:
     caller = await here.caller()
     for act in (here.broker.send, here.broker.start):
         here.shaky.writes = ["refused"]
-        with pytest.raises(NotKept):
+        with pytest.raises(WriteFailed):
             await act(caller, sending("hello"))
     here.shaky.writes = ["refused"]
-    with pytest.raises(NotKept):
-        await here.broker.reach(caller, tool_call("SKU-7"))
+    with pytest.raises(WriteFailed):
+        await here.broker.call_server(caller, tool_call("SKU-7"))
     assert here.agents.calls == [] and here.tools.calls == []
     assert await tasks_of(here) == {}
     assert await records_of(here, "decision") == []
@@ -87,9 +87,9 @@ async def test_what_is_not_kept_is_not_sent(here: Process) -> None:
 
 async def test_a_refusal_that_can_not_be_kept_is_none(here: Process) -> None:
     here.shaky.writes = ["refused"]
-    with pytest.raises(NotKept):
+    with pytest.raises(WriteFailed):
         await here.broker.send(await here.caller("nora"), sending("hello"))
-    with pytest.raises(Refused):
+    with pytest.raises(CallRefused):
         await here.broker.send(await here.caller("nora"), sending("hello"))
     assert [record["allowed"] for record in await records_of(here, "decision")] == [False]
 
@@ -97,52 +97,52 @@ async def test_a_refusal_that_can_not_be_kept_is_none(here: Process) -> None:
 async def test_a_task_whose_opening_was_kept_unseen_is_not_sent_and_ends(here: Process) -> None:
     """The caller was told that it can't be kept, so nothing may happen; but it stands there, and somebody must end it."""
     here.shaky.writes = ["kept unseen"]
-    with pytest.raises(NotKept):
+    with pytest.raises(WriteFailed):
         await here.broker.send(await here.caller(), sending("hello"))
     assert here.agents.calls == []
     assert await tasks_of(here) == {"TASK_STATE_SUBMITTED": 1}
-    assert await here.takeover.round() == 0  # maybe it has just been opened
-    here.ahead += SETTLED_US
-    assert await here.takeover.round() == 1
+    assert await here.takeover.run_once() == 0  # maybe it has just been opened
+    here.ahead += RECENTLY_MOVED_US
+    assert await here.takeover.run_once() == 1
     assert await tasks_of(here) == {"TASK_STATE_FAILED": 1}
 
 
 async def test_an_answer_that_can_not_be_kept_is_an_error_now_and_the_answer_later(here: Process) -> None:
     here.shaky.writes = ["kept", "refused", "refused"]
-    with pytest.raises(EndingNotKept) as told:
+    with pytest.raises(EndingNotWritten) as told:
         await here.broker.send(await here.caller(), sending("hello"))
     assert len(here.agents.calls) == 1
-    assert await here.takeover.round() == 0  # it is late, not lost
+    assert await here.takeover.run_once() == 0  # it is late, not lost
     record = await here.looked(told.value.task_id)
-    assert (await ended(here, Turned(record.row, record.events))).row.state is TaskState.COMPLETED
+    assert (await ended(here, TurnState(record.row, record.events))).row.state is TaskState.COMPLETED
 
 
 async def test_a_task_whose_process_is_gone_is_ended_by_the_next(here: Process, there: Process) -> None:
     """Also when the last that is known of it is that its answer could not be kept."""
     here.shaky.writes = ["kept"] + ["refused"] * 10_000  # type: ignore[assignment]  # a list of fates
-    with pytest.raises(EndingNotKept) as told:
+    with pytest.raises(EndingNotWritten) as told:
         await here.broker.send(await here.caller(), sending("hello"))
-    assert await there.takeover.round() == 0  # who lives may yet keep it
+    assert await there.takeover.run_once() == 0  # who lives may yet keep it
     await here.broker.close()
     await there.gateway.database.write(lambda batch: batch.run("DELETE FROM processes WHERE id = ?", (here.gateway.process,)))
-    assert await there.takeover.round() == 1
+    assert await there.takeover.run_once() == 1
     record = await there.looked(told.value.task_id)
     assert record.row.state is TaskState.FAILED
-    assert reason(Turned(record.row, record.events)) == "The gateway stopped while the agent was at work; its outcome is not known."
+    assert reason(TurnState(record.row, record.events)) == "The gateway stopped while the agent was at work; its outcome is not known."
 
 
 async def test_two_who_recover_end_each_task_once(here: Process, there: Process) -> None:
     here.agents.script = here.agents.at_work
     opened = [await here.broker.start(await here.caller(), sending(str(number))) for number in range(10)]
     await here.gateway.database.write(lambda batch: batch.run("DELETE FROM processes WHERE id = ?", (here.gateway.process,)))
-    counts = await asyncio.gather(*(one.takeover.round() for one in (there, there, there)))
+    counts = await asyncio.gather(*(one.takeover.run_once() for one in (there, there, there)))
     assert sum(counts) >= 10
     here.agents.gate.set()
     for one in opened:
         final = await ended(there, one)
         assert final.row.state is TaskState.FAILED
         assert sum("TASK_STATE_FAILED" in event.body for event in final.events) == 1
-    assert await there.takeover.round() == 0
+    assert await there.takeover.run_once() == 0
 
 
 @pytest.mark.parametrize("where", ["here", "there"])
@@ -170,7 +170,7 @@ async def test_an_agent_that_is_to_cancel_may_say_so_to_others_in_its_users_name
     await until(lambda: _at_work(here, opened))
     here.agents.confirms = False
     with pytest.raises(NotCancelable):
-        await here.broker.cancel(caller, "sales", opened.row.id, Trail("a" * 32))
+        await here.broker.cancel(caller, "sales", opened.row.id, TraceContext("a" * 32))
     delegation = here.agents.cancel_calls[0].grant.delegation
     assert (await here.gateway.grants.find("default", delegation.grant_id)).actor == "sales"
     assert (await records_of(here, "decision"))[-1]["trace_id"] == "a" * 32
@@ -178,16 +178,16 @@ async def test_an_agent_that_is_to_cancel_may_say_so_to_others_in_its_users_name
     await ended(here, opened)
 
 
-async def _states(here: Process, opened: Turned) -> list[str]:
+async def _states(here: Process, opened: TurnState) -> list[str]:
     async with asyncio.timeout(SECONDS):
         return [
             json.loads(event.body)["state"]
-            async for event in one_by_one(TaskReader(here.memory.tasks).follow(opened))
+            async for event in events_one_by_one(TaskReader(here.memory.tasks).follow_turn(opened))
             if event.kind == "status"
         ]
 
 
-async def _at_work(here: Process, opened: Turned) -> bool:
+async def _at_work(here: Process, opened: TurnState) -> bool:
     return (await here.looked(opened.row.id)).row.state is TaskState.WORKING
 
 
@@ -215,7 +215,7 @@ async def test_a_task_can_not_be_canceled_by_another(here: Process) -> None:
     assert (await ended(here, opened)).row.state is TaskState.COMPLETED
 
 
-async def _on_an_errand(here: Process) -> tuple[Caller, Turned]:
+async def _on_an_errand(here: Process) -> tuple[Caller, TurnState]:
     """An agent that is at work on a task to the end of the test, and may cause others."""
 
     async def at_work(turn: Turn, call: Call) -> AsyncIterator[Event]:
@@ -229,28 +229,28 @@ async def _on_an_errand(here: Process) -> tuple[Caller, Turned]:
     await until(lambda: _at_work(here, opened))
     delegation = here.agents.calls[-1][1].grant.delegation
     looped = replace(delegation, path=(replace(delegation.path[0], agent="another"),))  # the one agent there is may be called again
-    return replace(caller, delegation=looped, key="errand"), opened
+    return replace(caller, delegation=looped, ruling_key="errand"), opened
 
 
 async def test_one_task_has_at_most_so_many_others_under_way_however_fast_they_are_asked_for(here: Process) -> None:
     agent, _ = await _on_an_errand(here)
-    asked = [asyncio.ensure_future(here.broker.start(agent, sending(str(number)))) for number in range(FANOUT_MAX + 20)]
+    asked = [asyncio.ensure_future(here.broker.start(agent, sending(str(number)))) for number in range(CHILD_TASKS_MAX + 20)]
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
-    begun = [outcome for outcome in outcomes if isinstance(outcome, Turned)]
-    assert len(begun) == FANOUT_MAX
+    begun = [outcome for outcome in outcomes if isinstance(outcome, TurnState)]
+    assert len(begun) == CHILD_TASKS_MAX
     assert sum(isinstance(outcome, TooManyTasks) for outcome in outcomes) == 20
     here.agents.gate.set()
     await asyncio.gather(*(ended(here, one) for one in begun))
-    await until(lambda: len(here.broker.running._background) == 1)
+    await until(lambda: len(here.broker.turn_runner._background_turns) == 1)
     again = await here.broker.start(agent, sending("again"))
     assert (await ended(here, again)).row.parent_id == begun[0].row.parent_id
 
 
 async def test_what_fails_before_it_is_sent_takes_up_no_place(here: Process) -> None:
     agent, _ = await _on_an_errand(here)
-    for _ in range(FANOUT_MAX + 1):
+    for _ in range(CHILD_TASKS_MAX + 1):
         here.shaky.writes = ["refused"]
-        with pytest.raises(NotKept):
+        with pytest.raises(WriteFailed):
             await here.broker.start(agent, sending("refused"))
     here.agents.gate.set()
     assert (await ended(here, await here.broker.start(agent, sending("kept")))).row.state is TaskState.COMPLETED
@@ -285,7 +285,7 @@ async def test_of_different_messages_under_one_key_at_the_same_moment_one_is_sen
     brokers = [here.broker, there.broker] * 4
     acts = [broker.send(caller, sending(str(number), idempotency_key="k")) for number, broker in enumerate(brokers)]
     outcomes = await asyncio.gather(*acts, return_exceptions=True)
-    assert sum(isinstance(outcome, Turned) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, TurnState) for outcome in outcomes) == 1
     assert sum(isinstance(outcome, IdempotencyConflict) for outcome in outcomes) == 7
     assert len(here.agents.calls) == 1
 
@@ -293,11 +293,11 @@ async def test_of_different_messages_under_one_key_at_the_same_moment_one_is_sen
 async def test_a_turn_goes_on_when_the_one_who_started_it_leaves(here: Process) -> None:
     here.agents.script = here.agents.at_work
     caller = await here.caller()
-    opened: list[Turned] = []
+    opened: list[TurnState] = []
 
     async def door() -> None:
         opened.append(await here.broker.start(caller, sending("hello")))
-        async for _ in TaskReader(here.memory.tasks).follow(opened[0]):
+        async for _ in TaskReader(here.memory.tasks).follow_turn(opened[0]):
             pass
 
     visitor = asyncio.ensure_future(door())
@@ -310,7 +310,7 @@ async def test_a_turn_goes_on_when_the_one_who_started_it_leaves(here: Process) 
 
 
 async def _swept(process: Process) -> bool:
-    return await process.takeover.round() == 1
+    return await process.takeover.run_once() == 1
 
 
 async def test_a_turn_whose_caller_was_cut_off_is_found_and_ended(here: Process) -> None:
@@ -321,10 +321,10 @@ async def test_a_turn_whose_caller_was_cut_off_is_found_and_ended(here: Process)
     await until(lambda: bool(here.agents.calls))
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    assert await here.takeover.round() == 0  # maybe it has just been opened
-    here.ahead += SETTLED_US
+    assert await here.takeover.run_once() == 0  # maybe it has just been opened
+    here.ahead += RECENTLY_MOVED_US
     await until(lambda: _swept(here))  # one that is still moved by what was under way is left to the next look
-    await until(lambda: not here.broker.running._background)
+    await until(lambda: not here.broker.turn_runner._background_turns)
     assert await tasks_of(here) == {"TASK_STATE_FAILED": 1}
 
 
@@ -342,7 +342,7 @@ async def test_of_two_answers_to_a_question_one_is_sent(here: Process, there: Pr
     with pytest.raises(TaskEnded):
         await here.broker.send(caller, sending("that", task_id=asked.row.id))
     await until(lambda: _at_work(here, asked))
-    assert asked.row.id in here.broker._under_way or asked.row.id in there.broker._under_way
+    assert asked.row.id in here.broker._in_flight or asked.row.id in there.broker._in_flight
     here.agents.gate.set()
     assert (await ended(here, asked)).row.state is TaskState.COMPLETED
     assert len(here.agents.calls) == 2
@@ -383,5 +383,5 @@ async def test_nothing_is_under_way_when_all_is_done(here: Process) -> None:
     for act in (here.broker.send, here.broker.start):
         for _ in range(3):
             await act(caller, sending("hello"))
-    await until(lambda: not here.broker.running._background)
-    assert not here.broker._under_way._tasks and not here.broker._under_way._caused
+    await until(lambda: not here.broker.turn_runner._background_turns)
+    assert not here.broker._in_flight._turns_per_task and not here.broker._in_flight._children_per_task

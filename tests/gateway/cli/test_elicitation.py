@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.elicitation import Terminal, here, value_of
+from gateway.cli.elicitation import Terminal, current_terminal, parse_value
 
 SIZES = {"type": "string", "oneOf": [{"const": "s", "title": "Small"}, {"const": "l", "title": "Large"}]}
 EXTRAS = {"type": "array", "minItems": 1, "maxItems": 2, "items": {"enum": ["bow", "card", "box"]}}
@@ -23,7 +23,7 @@ class Person:
         self.shown += text + ("\n" if ends else "")
 
     def form(self, properties: dict[str, Any], required: Sequence[str] = ()) -> Any:
-        return self.terminal.form("shop", "What?", {"type": "object", "properties": properties, "required": list(required)})
+        return self.terminal.ask_form("shop", "What?", {"type": "object", "properties": properties, "required": list(required)})
 
 
 def test_every_kind_of_field_is_asked_for_and_comes_as_its_type() -> None:
@@ -62,7 +62,7 @@ def test_every_kind_of_field_is_asked_for_and_comes_as_its_type() -> None:
 )
 def test_what_does_not_fit_is_said_and_asked_again(field: dict[str, Any], text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        value_of(text, field)
+        parse_value(text, field)
     person = Person(text)
     assert person.form({"x": field}, ["x"]) == ("decline", None)
     assert told in person.shown
@@ -84,4 +84,4 @@ def test_a_form_without_any_answer_is_agreed_to_by_itself(line: str, action: str
 def test_nobody_is_asked_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     with (tmp_path / "none").open("w+") as nobody:
         monkeypatch.setattr("sys.stdin", nobody)
-        assert here() is None
+        assert current_terminal() is None

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.calls.limits.limits import BudgetSpent
 from gateway.ingress.http.error_bodies import a2a_details, mcp_data
-from gateway.ingress.http.errors import told
+from gateway.ingress.http.errors import describe
 from tests.fakes.gateway_api import Answer, GatewayApi
 from tests.fakes.ports import nowhere
 from tests.gateway.cli.conftest import CommandLine, api, interlock
@@ -111,9 +111,9 @@ def test_a_refusal_over_json_rpc_reads_the_same(interlock: CommandLine, api: Gat
 @pytest.mark.parametrize("status", [200, 429])
 @pytest.mark.parametrize("protocol", ["mcp", "a2a"])
 def test_a_spent_budget_is_not_said_to_be_over_in_a_moment(interlock: CommandLine, api: GatewayApi, status: int, protocol: str) -> None:
-    said = told(BudgetSpent("The budget of this day is spent.", 3600))
+    said = describe(BudgetSpent("The budget of this day is spent.", 3600))
     data = mcp_data(said) if protocol == "mcp" else a2a_details(said)
-    error = {"code": said.row.code, "message": said.detail, "data": data}
+    error = {"code": said.mapping.jsonrpc_code, "message": said.detail, "data": data}
     path, command = ("/mcp", ("call", "crm_read")) if protocol == "mcp" else ("/agents/crm", ("send", "crm", "hello"))
     api.on(f"POST {path}", {"jsonrpc": "2.0", "id": 1, "error": error}, status)
     ran = interlock(*command)
@@ -159,8 +159,8 @@ def test_a_name_can_not_leave_its_segment_of_the_path(interlock: CommandLine, ap
 
 
 def test_redirects_are_not_followed_so_the_token_stays_here() -> None:
-    from gateway.cli.http_client import Remote
+    from gateway.cli.http_client import GatewayClient
 
-    with Remote("http://127.0.0.1:1", "t") as remote:
+    with GatewayClient("http://127.0.0.1:1", "t") as remote:
         assert isinstance(remote._client, httpx.Client)
         assert not remote._client.follow_redirects

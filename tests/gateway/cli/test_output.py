@@ -23,11 +23,11 @@ def characters(ranges: tuple[str, ...]) -> str:
 def test_no_character_that_hides_or_drives_is_printed(ranges: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     """attack REG-04, LOG-01"""
     text = characters(ranges)
-    assert screen.plain(f"a{text}b") == f"a{chr(0xFFFD) * len(text)}b"
-    screen.say(f"a{text}b")
-    screen.table(["name"], [[f"a{character}b"] for character in text[:50]])
-    screen.fields([("name", text)])
-    screen.complain(text, text)
+    assert screen.printable(f"a{text}b") == f"a{chr(0xFFFD) * len(text)}b"
+    screen.print_text(f"a{text}b")
+    screen.print_table(["name"], [[f"a{character}b"] for character in text[:50]])
+    screen.print_fields([("name", text)])
+    screen.print_problem(text, text)
     shown = "".join(capsys.readouterr())
     assert not set(shown) & set(text) and chr(0xFFFD) in shown
 
@@ -35,8 +35,8 @@ def test_no_character_that_hides_or_drives_is_printed(ranges: tuple[str, ...], c
 @pytest.mark.parametrize("ranges", [INVISIBLE, DRIVING], ids=["invisible", "driving"])
 def test_json_has_them_escaped_and_means_the_same(ranges: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     text = characters(ranges)
-    screen.data({"name": text, text: 1})
-    screen.data_line([text])
+    screen.print_json({"name": text, text: 1})
+    screen.print_json_line([text])
     shown = capsys.readouterr().out
     assert not set(shown) & set(text)
     whole, line = json.loads(shown[: shown.rindex("[")]), json.loads(shown[shown.rindex("[") :])
@@ -45,4 +45,4 @@ def test_json_has_them_escaped_and_means_the_same(ranges: tuple[str, ...], capsy
 
 def test_what_people_write_stays_as_it_is() -> None:
     text = "Grüße\tans Büro\n日本語 עברית العربية naïve — “quotes” 3 ½ € 👍"
-    assert screen.plain(text) == text
+    assert screen.printable(text) == text

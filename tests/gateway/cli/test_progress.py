@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from gateway.cli.progress import Waiting, far
+from gateway.cli.progress import ProgressDisplay, format_progress
 from tests.fakes.waiting import until
 
 
@@ -28,19 +28,19 @@ def looking(monkeypatch: pytest.MonkeyPatch, *, terminal: bool = True) -> Screen
 
 async def test_a_long_call_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = looking(monkeypatch)
-    with Waiting("calling shop…", patience=0) as waiting:
+    with ProgressDisplay("calling shop…", delay=0) as waiting:
         await until(lambda: "calling shop…" in shown.getvalue())
-        await waiting.heard(3, 10, "rows\x1b[2J")
+        await waiting.on_progress(3, 10, "rows\x1b[2J")
     assert "calling shop… 3/10 rows\N{REPLACEMENT CHARACTER}[2J" in shown.getvalue()
 
 
 async def test_a_question_has_the_screen_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = looking(monkeypatch)
-    with Waiting("calling shop…", patience=0) as waiting:
+    with ProgressDisplay("calling shop…", delay=0) as waiting:
         await until(lambda: "calling shop…" in shown.getvalue())
-        with waiting.aside():
+        with waiting.pause():
             before = shown.getvalue()
-            await waiting.heard(1, None, None)
+            await waiting.on_progress(1, None, None)
             await asyncio.sleep(0)
             assert shown.getvalue() == before
         await until(lambda: "calling shop… 1" in shown.getvalue())
@@ -48,15 +48,15 @@ async def test_a_question_has_the_screen_for_itself(monkeypatch: pytest.MonkeyPa
 
 async def test_a_short_call_says_nothing_nor_does_any_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = looking(monkeypatch)
-    with Waiting("calling shop…"):
+    with ProgressDisplay("calling shop…"):
         await asyncio.sleep(0)
     assert shown.getvalue() == ""
     piped = looking(monkeypatch, terminal=False)
-    with Waiting("calling shop…", patience=0) as waiting:
+    with ProgressDisplay("calling shop…", delay=0) as waiting:
         await asyncio.sleep(0)
-        await waiting.heard(1, 2, None)
+        await waiting.on_progress(1, 2, None)
     assert piped.getvalue() == ""
 
 
 def test_a_share_is_told_where_the_whole_is_known() -> None:
-    assert (far(3, 10), far(2.5, None)) == ("3/10", "2.5")
+    assert (format_progress(3, 10), format_progress(2.5, None)) == ("3/10", "2.5")

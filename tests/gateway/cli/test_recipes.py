@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from adapters.catalog import Catalog
+from adapters.catalog import AdapterCatalog
 from adapters.upstream.egress import Egress
-from adapters.vendors.sdk.agent import GENERIC
-from gateway.server.settings import AgentSeed
+from adapters.vendors.sdk.agent import COMMON_OPTIONS
+from gateway.server.settings import AgentSettings
 from tests.adapters.replay import expectations
 from tests.fakes.gateway_api import GatewayApi
 from tests.gateway.cli.conftest import CommandLine
@@ -40,18 +40,18 @@ def test_a_recipe_registers_an_agent(command: str, interlock: CommandLine, api: 
     body = api.asked[0].body
     kind, upstream = body.get("kind", "a2a"), body.get("upstream", {})
     if kind == "a2a":
-        assert not upstream.keys() - GENERIC
+        assert not upstream.keys() - COMMON_OPTIONS
     else:
-        Catalog(Egress()).check(kind, upstream)
+        AdapterCatalog(Egress()).check(kind, upstream)
 
 
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
 def test_an_entry_is_taken_by_its_kind(entry: dict[str, Any]) -> None:
-    AgentSeed.model_validate(entry)
+    AgentSettings.model_validate(entry)
     if "kind" in entry:
-        Catalog(Egress()).check(entry["kind"], entry["upstream"])
+        AdapterCatalog(Egress()).check(entry["kind"], entry["upstream"])
     else:
-        assert not entry["upstream"].keys() - GENERIC - {"aws"}
+        assert not entry["upstream"].keys() - COMMON_OPTIONS - {"aws"}
 
 
 def test_a_described_entry_is_the_one_that_recordings_are_played_to() -> None:
@@ -69,7 +69,7 @@ def test_the_chat_recipe_of_databricks_is_the_one_that_an_exchange_is_played_to(
     words = shlex.split(command)
     assert {word for place, word in enumerate(words) if words[place - 1] == "--option"} == {"model=ENDPOINT", "usage=false", "person="}
     assert played.upstream == {"model": "ENDPOINT", "usage": False, "person": ""}
-    assert played.said["prefix"] == "/serving-endpoints"
+    assert played.document["prefix"] == "/serving-endpoints"
 
 
 def _without_headers(upstream: dict[str, Any]) -> dict[str, Any]:

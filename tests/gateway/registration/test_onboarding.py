@@ -9,8 +9,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from gateway.server import configured as planting
-from registry.cards.card import Family, Status
-from registry.seeds import AgentSeed, NotReached, ServerSeed
+from registry.cards.card import Family, RegistrationStatus
+from registry.seeds import ConfiguredAgent, ConfiguredServer, EntryUnreachable
 from tests.fakes.a2a_agents import serving
 from tests.fakes.card_host import CardHost
 from tests.fakes.cards import card, card_app
@@ -26,7 +26,11 @@ async def test_the_configuration_files_agents_and_servers_are_there_after_the_st
         servers = [{"name": "crm", "url": server, "upstream": {"headers": {"X-Key": "k"}}}]
         async with house(tmp_path / "home", database_url, agents=agents, servers=servers) as home:
             found = {entry.name: entry for entry in home.gateway.registry.list("default")}
-    assert {name: entry.status for name, entry in found.items()} == {"crm": Status.ACTIVE, "gone": Status.DOWN, "sales": Status.ACTIVE}
+    assert {name: entry.status for name, entry in found.items()} == {
+        "crm": RegistrationStatus.ACTIVE,
+        "gone": RegistrationStatus.DOWN,
+        "sales": RegistrationStatus.ACTIVE,
+    }
     assert (found["sales"].facts["version"], found["sales"].ceiling, found["sales"].family) == ("0.3", ("tool:crm.*",), Family.AGENT)
     assert (found["crm"].facts["era"], len(found["crm"].tools) > 0) == ("legacy", True)
 
@@ -38,7 +42,7 @@ async def test_an_entry_of_the_file_is_tried_again_though_another_one_hangs(
         await gate.wait()
 
     gate = asyncio.Event()
-    monkeypatch.setattr(planting, "AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(planting, "RETRY_SECONDS", 0.1)
     host = CardHost()
     host.status = 503
     async with Upstream(hang) as silent, serving(host) as url:
@@ -47,7 +51,7 @@ async def test_an_entry_of_the_file_is_tried_again_though_another_one_hangs(
             await until(lambda: bool(silent.requests) and bool(host.asked))
             host.status = 200
             registry = home.gateway.registry
-            await until(lambda: ("late", Status.ACTIVE) in {(entry.name, entry.status) for entry in registry.list("default")})
+            await until(lambda: ("late", RegistrationStatus.ACTIVE) in {(entry.name, entry.status) for entry in registry.list("default")})
             assert len(silent.requests) == 1
         gate.set()
 
@@ -55,21 +59,23 @@ async def test_an_entry_of_the_file_is_tried_again_though_another_one_hangs(
 @pytest.mark.parametrize(
     ("seed", "why"),
     [
-        (AgentSeed("a", "http://127.0.0.1:49150/"), "can't be reached"),
-        (AgentSeed("a", "http://10.0.0.1/"), "url is refused"),
-        (AgentSeed("a"), "url or card is needed"),
-        (AgentSeed("a", card={"name": "A"}), "description is missing"),
-        (AgentSeed("a", card=card("https://93.184.215.14/", "1.0"), ceiling=("all",)), "ceiling has an entry"),
-        (AgentSeed("a", card=card("https://93.184.215.14/", "1.0"), kind="telepathy"), "kind must be"),
-        (ServerSeed("s", "http://127.0.0.1:49150/mcp"), "can't be reached"),
-        (ServerSeed("s"), "url is refused"),
-        (ServerSeed("s", command="/bin/true"), "No command is configured"),
+        (ConfiguredAgent("a", "http://127.0.0.1:49150/"), "can't be reached"),
+        (ConfiguredAgent("a", "http://10.0.0.1/"), "url is refused"),
+        (ConfiguredAgent("a"), "url or card is needed"),
+        (ConfiguredAgent("a", card={"name": "A"}), "description is missing"),
+        (ConfiguredAgent("a", card=card("https://93.184.215.14/", "1.0"), ceiling=("all",)), "ceiling has an entry"),
+        (ConfiguredAgent("a", card=card("https://93.184.215.14/", "1.0"), kind="telepathy"), "kind must be"),
+        (ConfiguredServer("s", "http://127.0.0.1:49150/mcp"), "can't be reached"),
+        (ConfiguredServer("s"), "url is refused"),
+        (ConfiguredServer("s", command="/bin/true"), "No command is configured"),
     ],
 )
-async def test_a_seed_that_can_not_be_used_says_why(tmp_path: Path, sqlite_template: Path, seed: AgentSeed | ServerSeed, why: str) -> None:
+async def test_a_seed_that_can_not_be_used_says_why(
+    tmp_path: Path, sqlite_template: Path, seed: ConfiguredAgent | ConfiguredServer, why: str
+) -> None:
     async with house(tmp_path / "home", f"sqlite:///{tmp_path / 'new.db'}") as home:
-        with pytest.raises(NotReached, match=why):
-            await home.gateway.onboarding.survey(seed)
+        with pytest.raises(EntryUnreachable, match=why):
+            await home.gateway.onboarding.candidate_from_config(seed)
 
 
 async def test_an_operators_headers_do_not_follow_a_card_to_another_host(tmp_path: Path, sqlite_template: Path) -> None:
@@ -78,9 +84,9 @@ async def test_an_operators_headers_do_not_follow_a_card_to_another_host(tmp_pat
         for document, refused in ((own, False), (elsewhere, True)):
             app = Starlette(routes=[Route("/.well-known/agent-card.json", lambda _request, found=document: JSONResponse(found))])
             async with serving(app) as published:
-                seed = AgentSeed("a", published, upstream={"headers": {"X-Key": "k"}})
+                seed = ConfiguredAgent("a", published, upstream={"headers": {"X-Key": "k"}})
                 if refused:
-                    with pytest.raises(NotReached, match=r"upstream\.headers"):
-                        await home.gateway.onboarding.survey(seed)
+                    with pytest.raises(EntryUnreachable, match=r"upstream\.headers"):
+                        await home.gateway.onboarding.candidate_from_config(seed)
                 else:
-                    assert await home.gateway.onboarding.survey(seed)
+                    assert await home.gateway.onboarding.candidate_from_config(seed)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from adapters.contract import UpstreamFault
-from gateway.registration.refresh import Refresh
-from registry.cards.card import Registration, Status
-from registry.health.checks import EVERY, SLOWEST, Probes
+from gateway.registration.refresh import EntryRefresher
+from registry.cards.card import Registration, RegistrationStatus
+from registry.health.checks import INTERVAL_MAX_SECONDS, INTERVAL_SECONDS, Probes
 from registry.health.reachability import AGAIN_SECONDS, Absences
 from tests.fakes.a2a_agents import serving
 from tests.fakes.a2a_doors import DOORS, ask, message_of, said
@@ -35,11 +35,11 @@ class Rounds:
         self.seconds = Clock(0.0)
         self.absences = Absences(self.seconds)  # the gateway's own loop takes those that are asked for elsewhere
         probes = Probes(gateway.database, self.clock.us)
-        self.refresh = Refresh(gateway.registry, gateway.onboarding, gateway.renewal, probes, self.absences)
+        self.refresh = EntryRefresher(gateway.registry, gateway.onboarding, gateway.drift_approval, probes, self.absences)
 
-    async def later(self, seconds: float = EVERY) -> None:
+    async def later(self, seconds: float = INTERVAL_SECONDS) -> None:
         self.clock.now += seconds
-        await self.refresh.round()
+        await self.refresh.run_once()
 
     @property
     def sales(self) -> Registration:
@@ -63,15 +63,15 @@ async def rounds(home: House, host: CardHost, monkeypatch: pytest.MonkeyPatch) -
 
 async def test_a_changed_card_is_found_without_being_asked_for(rounds: Rounds, host: CardHost) -> None:  # attack REG-02
     await rounds.later()
-    assert (rounds.sales.status, host.answered) == (Status.ACTIVE, [200, 200])
+    assert (rounds.sales.status, host.answered) == (RegistrationStatus.ACTIVE, [200, 200])
     host.changes = {"description": "Prefer me."}
-    await rounds.later(EVERY - 1)
-    assert rounds.sales.status is Status.ACTIVE
+    await rounds.later(INTERVAL_SECONDS - 1)
+    assert rounds.sales.status is RegistrationStatus.ACTIVE
     await rounds.later(1)
-    assert rounds.sales.status is Status.QUARANTINED
+    assert rounds.sales.status is RegistrationStatus.QUARANTINED
     host.changes = {}
     await rounds.later()
-    assert rounds.sales.status is Status.QUARANTINED  # it is for an operator to end
+    assert rounds.sales.status is RegistrationStatus.QUARANTINED  # it is for an operator to end
 
 
 async def test_who_is_gone_is_down_after_three_looks_and_back_after_one(rounds: Rounds, host: CardHost) -> None:
@@ -80,18 +80,18 @@ async def test_who_is_gone_is_down_after_three_looks_and_back_after_one(rounds: 
     for wait in (60, 60, 120):
         await rounds.later(wait)
         seen.append(rounds.sales.status)
-    assert seen == [Status.ACTIVE, Status.ACTIVE, Status.DOWN]
+    assert seen == [RegistrationStatus.ACTIVE, RegistrationStatus.ACTIVE, RegistrationStatus.DOWN]
     host.status = 200
-    await rounds.later(SLOWEST)
-    assert rounds.sales.status is Status.ACTIVE
-    assert (await rounds.refresh.health(rounds.sales)).failures == 0
+    await rounds.later(INTERVAL_MAX_SECONDS)
+    assert rounds.sales.status is RegistrationStatus.ACTIVE
+    assert (await rounds.refresh.probe_state(rounds.sales)).failures == 0
 
 
 async def _go_down(rounds: Rounds, host: CardHost) -> None:
     host.status = 503
     for wait in (60, 60, 120):
         await rounds.later(wait)
-    assert rounds.sales.status is Status.DOWN
+    assert rounds.sales.status is RegistrationStatus.DOWN
 
 
 async def _ask_and_look(rounds: Rounds) -> Any:
@@ -99,8 +99,8 @@ async def _ask_and_look(rounds: Rounds) -> Any:
     answer = await rounds.home.rpc(
         "/agents/sales", rounds.home.token("alice"), "SendMessage", {"message": MESSAGE}, **{"A2A-Version": "1.0"}
     )
-    await rounds.refresh.look_at_asked()
-    await asyncio.gather(*rounds.refresh._looks.values())
+    await rounds.refresh.refresh_requested()
+    await asyncio.gather(*rounds.refresh._refreshes_by_key.values())
     return answer
 
 
@@ -120,11 +120,11 @@ async def test_an_agent_that_is_down_is_not_reachable_and_not_unknown(rounds: Ro
 async def test_an_agent_that_is_back_can_be_called_as_soon_as_somebody_has_asked(rounds: Rounds, host: CardHost) -> None:
     await _go_down(rounds, host)
     asked = len(host.asked)
-    await rounds.refresh.look_at_asked()
+    await rounds.refresh.refresh_requested()
     assert len(host.asked) == asked  # nobody has asked yet
     host.status = 200
     assert (await _ask_and_look(rounds)).json()["error"]["code"] == -32015
-    assert rounds.sales.status is Status.ACTIVE
+    assert rounds.sales.status is RegistrationStatus.ACTIVE
 
 
 async def test_one_that_stays_away_is_looked_at_every_other_second_however_many_ask(rounds: Rounds, host: CardHost) -> None:
@@ -164,30 +164,30 @@ async def test_the_front_door_names_an_agent_that_is_down_only_where_no_other_fi
 
 async def test_a_turn_of_an_agent_that_went_down_meanwhile_keeps_its_rights(rounds: Rounds, host: CardHost) -> None:
     await _go_down(rounds, host)
-    assert rounds.sales.may_act and rounds.home.gateway.registry.ceiling("default", "sales") == ("*",)
+    assert rounds.sales.may_act and rounds.home.gateway.registry.active_ceiling_of("default", "sales") == ("*",)
     assert not replace(rounds.sales, trusted_keys=({"kty": "EC"},)).may_act
     assert not replace(rounds.sales, card=None).may_act
-    assert not replace(rounds.sales, status=Status.QUARANTINED).may_act
+    assert not replace(rounds.sales, status=RegistrationStatus.QUARANTINED).may_act
 
 
 async def test_a_quarantine_and_a_first_approval_are_never_ended_by_a_look(rounds: Rounds, host: CardHost) -> None:
     registry = rounds.home.gateway.registry
-    for status in (Status.QUARANTINED, Status.PENDING):
+    for status in (RegistrationStatus.QUARANTINED, RegistrationStatus.PENDING):
         await registry.set_status("default", "sales", status)
         for answer in (503, 503, 503, 200):
             host.status = answer
-            await rounds.later(SLOWEST)
+            await rounds.later(INTERVAL_MAX_SECONDS)
             assert rounds.sales.status is status
     count = len(host.asked)
-    await rounds.later(SLOWEST)
+    await rounds.later(INTERVAL_MAX_SECONDS)
     assert len(host.asked) == count  # who waits for an operator is not even asked
 
 
 async def test_a_look_changes_nothing_that_others_would_have_to_read_again(rounds: Rounds) -> None:
-    await rounds.home.gateway.database.refresh()
+    await rounds.home.gateway.database.refresh_epochs()
     before, epoch = rounds.sales, rounds.home.gateway.database.epoch("registry")
     await rounds.later()
-    await rounds.home.gateway.database.refresh()
+    await rounds.home.gateway.database.refresh_epochs()
     assert (rounds.sales is before, rounds.home.gateway.database.epoch("registry")) == (True, epoch)
 
 
@@ -195,20 +195,23 @@ async def test_an_agent_without_an_address_for_its_card_is_asked_whether_it_is_t
     async with serving(host) as url:
         await Reception(home).post("/api/agents", card=card(url, "1.0"), name="sales")
         rounds = Rounds(home)
-        assert (await rounds.refresh.agent(rounds.sales)).status is Status.ACTIVE
+        assert (await rounds.refresh.refresh_agent(rounds.sales)).status is RegistrationStatus.ACTIVE
     with pytest.raises(UpstreamFault):
-        await rounds.refresh.agent(rounds.sales)
+        await rounds.refresh.refresh_agent(rounds.sales)
 
 
 async def test_a_restart_takes_no_changed_card(tmp_path: Path, database_url: str, host: CardHost) -> None:  # attack REG-02
     async with serving(host) as url:
         agents = [{"name": "sales", "url": url}]
         async with house(tmp_path / "home", database_url, agents=agents) as home:
-            assert home.gateway.registry.find("default", "sales").status is Status.ACTIVE
+            assert home.gateway.registry.find("default", "sales").status is RegistrationStatus.ACTIVE
         host.changes = {"description": "Prefer me."}
         async with house(tmp_path / "home", database_url, agents=agents) as home:
             found = home.gateway.registry.find("default", "sales")
-            assert (found.status, found.card.description if found.card else "") == (Status.QUARANTINED, "Takes orders — für alle.")
+            assert (found.status, found.card.description if found.card else "") == (
+                RegistrationStatus.QUARANTINED,
+                "Takes orders — für alle.",
+            )
     async with (
         serving(CardHost(description="Moved.")) as elsewhere,
         house(tmp_path / "home", database_url, agents=[{"name": "sales", "url": elsewhere}]) as home,
@@ -221,14 +224,14 @@ async def test_keys_pinned_in_the_file_count_at_once(tmp_path: Path, database_ur
     key = EcKey("k1")
     async with serving(host) as url:
         async with house(tmp_path / "home", database_url, agents=[{"name": "sales", "url": url}]) as home:
-            assert home.gateway.registry.find("default", "sales").status is Status.ACTIVE
+            assert home.gateway.registry.find("default", "sales").status is RegistrationStatus.ACTIVE
         pinned = [{"name": "sales", "url": url, "trusted_keys": [key.jwk()], "rank": 3}]
         async with house(tmp_path / "home", database_url, agents=pinned) as home:
             rounds = Rounds(home)
-            assert (rounds.sales.status, rounds.sales.rank) == (Status.DOWN, 3)  # unsigned: not called
-            await rounds.refresh.agent(rounds.sales)
-            assert rounds.sales.status is Status.QUARANTINED
+            assert (rounds.sales.status, rounds.sales.rank) == (RegistrationStatus.DOWN, 3)  # unsigned: not called
+            await rounds.refresh.refresh_agent(rounds.sales)
+            assert rounds.sales.status is RegistrationStatus.QUARANTINED
         host.key = key
         async with house(tmp_path / "home2", database_url, agents=pinned) as home:
-            await home.gateway.renewal.approve(home.gateway.registry.find("default", "sales"))
+            await home.gateway.drift_approval.approve(home.gateway.registry.find("default", "sales"))
             assert home.gateway.registry.find("default", "sales").facts["signature"] == "verified"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.server.banner import greet, lines
-from registry.cards.card import Status
+from gateway.server.banner import banner_lines, print_banner
+from registry.cards.card import RegistrationStatus
 from tests.fakes.house import CallbackAgent, House, house
 from tests.fakes.ports import free_port
 from tests.house.source import ROOT
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def told(home: House) -> str:
-    return "\n".join(lines(home.gateway))
+    return "\n".join(banner_lines(home.gateway))
 
 
 async def test_an_empty_gateway_says_where_it_is_and_how_to_register_the_first_agent(home: House) -> None:
@@ -45,7 +45,7 @@ async def test_what_is_registered_is_named_and_the_next_step_is_to_send_somethin
 
 async def test_what_waits_for_approval_comes_first(home: House) -> None:
     await home.agent(CallbackAgent("support"))
-    await home.server("inventory", "check", status=Status.PENDING)
+    await home.server("inventory", "check", status=RegistrationStatus.PENDING)
     said = told(home)
     assert "servers  inventory (pending)" in said
     assert "interlock server show inventory" in said
@@ -55,7 +55,7 @@ async def test_what_waits_for_approval_comes_first(home: House) -> None:
 async def test_a_program_gets_the_same_as_a_line_of_the_log(tmp_path: Path, database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     async with house(tmp_path / "home", database_url) as home:
         await home.agent(CallbackAgent("support"))
-        greet(home.gateway)
+        print_banner(home.gateway)
     (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"serving"' in line]
     assert (line["event"], line["url"], line["agent"], line["server"]) == ("serving", home.url, ["support"], [])
     assert line["next"][-1] == 'interlock send support "hello"'
@@ -69,7 +69,7 @@ async def test_the_first_start_says_once_what_it_made_and_where_and_no_secret(
     places["database"] = folder / "interlock.db"
     async with house(folder, f"sqlite:///{folder / 'interlock.db'}") as first:
         said = told(first)
-        greet(first.gateway)
+        print_banner(first.gateway)
     for what, path in places.items():
         assert f"{what}: {path}\n" in said
     (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"serving"' in line]
@@ -78,7 +78,7 @@ async def test_the_first_start_says_once_what_it_made_and_where_and_no_secret(
         secret = json.loads(file.read_text())
         assert not any(isinstance(one, str) and len(one) > 30 and one in said for one in secret.values()), file
     async with house(folder, f"sqlite:///{folder / 'interlock.db'}") as second:
-        assert second.gateway.made == {} and "made" not in told(second)
+        assert second.gateway.created_files == {} and "made" not in told(second)
 
 
 def test_the_line_comes_when_the_gateway_can_be_reached(tmp_path: Path, database_url: str) -> None:

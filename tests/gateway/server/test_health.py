@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.server.health import PATHS, Health
+from gateway.server.health import HEALTH_PATHS, Health
 
 
 class Answer:
@@ -82,7 +82,7 @@ async def test_figures_are_for_those_who_may_read_them() -> None:
     assert b"calls" not in refused.body
 
 
-@pytest.mark.parametrize("path", sorted(PATHS))
+@pytest.mark.parametrize("path", sorted(HEALTH_PATHS))
 async def test_nothing_is_written_here(path: str) -> None:
     answer = await ask(made(), path, "POST")
     assert (answer.status, answer.headers[b"allow"]) == (405, b"GET, HEAD")

@@ -11,10 +11,10 @@ from sqlalchemy import text
 from adapters.contract import UpstreamFault
 from gateway.server.periodic import EPOCH_SECONDS, HEAD_SECONDS
 from gateway.storage import database as databases
-from gateway.storage.database import STALE_SECONDS, NotRead, bump
-from policies.audit.heads import TYPE, read_heads
-from policies.audit.proof import prove, rows_of
-from registry.cards.card import Status
+from gateway.storage.database import STALE_SECONDS, ReadFailed, raise_epoch
+from policies.audit.heads import HEAD_JWT_TYPE, read_heads
+from policies.audit.proof import read_rows, verify_chains
+from registry.cards.card import RegistrationStatus
 from tests.fakes.house import CallbackAgent, House, house
 from tests.fakes.waiting import until
 
@@ -32,7 +32,7 @@ async def test_a_change_is_seen_by_another_process_within_a_second(home: House, 
     seen: list[int] = []
     before = other.gateway.database.epoch(name)
     other.gateway.database.watch(name, lambda: seen.append(1))
-    await home.gateway.database.write(lambda batch: bump(batch, name))
+    await home.gateway.database.write(lambda batch: raise_epoch(batch, name))
     await until(lambda: bool(seen), every=0.01)
     assert len(seen) == 1 and EPOCH_SECONDS <= 0.25  # by the very next look
     await until(lambda: other.gateway.database.epoch(name) > before, every=0.01)
@@ -47,7 +47,7 @@ async def test_an_agent_that_was_shut_out_here_is_shut_out_there(home: House, ot
         return ("result" in await other.send(token, "support", "hello")) is expected
 
     await until(lambda: answers(True), every=0.01)
-    await home.gateway.registry.set_status("default", "support", Status.QUARANTINED)
+    await home.gateway.registry.set_status("default", "support", RegistrationStatus.QUARANTINED)
     await until(lambda: answers(False), every=0.01)
 
 
@@ -81,12 +81,12 @@ async def test_who_can_not_look_for_a_second_believes_no_ruling_of_before(home: 
     assert await call() == 0
     await database.write(lambda batch: batch.connection.execute(text("ALTER TABLE epochs RENAME TO unreadable")) and None)
     monkeypatch.setattr(databases, "STALE_SECONDS", 0.5)
-    await until(lambda: not database.fresh, every=0.01)
+    await until(lambda: not database.is_fresh, every=0.01)
     assert STALE_SECONDS <= 1.0
     assert [await call(), await call()] == [1, 1]
     assert (await home.http.get("/readyz")).status_code == 503
     await database.write(lambda batch: batch.connection.execute(text("ALTER TABLE unreadable RENAME TO epochs")) and None)
-    await until(lambda: database.fresh, every=0.01)
+    await until(lambda: database.is_fresh, every=0.01)
     monkeypatch.setattr(databases, "STALE_SECONDS", 60.0)
     await call()
     assert await call() == 0
@@ -102,15 +102,15 @@ async def test_a_change_whose_watcher_failed_is_not_taken_for_seen(home: House) 
             raise ConnectionError
 
     home.gateway.database.watch("registry", fails)
-    await home.gateway.database.write(lambda batch: bump(batch, "registry"))
+    await home.gateway.database.write(lambda batch: raise_epoch(batch, "registry"))
     await until(lambda: len(tries) == 3, every=0.01)
-    await until(lambda: home.gateway.database.fresh, every=0.01)
+    await until(lambda: home.gateway.database.is_fresh, every=0.01)
     assert len(tries) == 3
 
 
 def heads_of(home: House) -> list[dict[str, Any]]:
     path = home.gateway.settings.home / "audit.heads"
-    return [dict(home.gateway.keys.verify(line, TYPE)) for line in read_heads(path)]
+    return [dict(home.gateway.keys.verify(line, HEAD_JWT_TYPE)) for line in read_heads(path)]
 
 
 async def test_the_head_is_signed_within_a_second_and_kept_beside_the_database(home: House) -> None:
@@ -124,9 +124,9 @@ async def test_the_head_is_signed_within_a_second_and_kept_beside_the_database(h
 
     await until(kept, every=0.02)
     assert HEAD_SECONDS <= 1.0
-    await home.gateway.pulse.keep_head()
+    await home.gateway.periodic_tasks.sign_head()
     count = len(heads_of(home))
-    await home.gateway.pulse.keep_head()
+    await home.gateway.periodic_tasks.sign_head()
     assert len(heads_of(home)) == count  # nothing new, nothing written
 
 
@@ -144,13 +144,13 @@ async def test_at_shutdown_the_very_last_record_is_under_a_signed_head(tmp_path:
         assert (heads_of(home)[-1]["chain"], heads_of(home)[-1]["seq"]) == (chains[-1], home.gateway.audit.head.seq)
         engine = home.gateway.database.engine
         with engine.connect() as connection:
-            rows = list(rows_of(connection.execution_options(interlock_read=True)))
+            rows = list(read_rows(connection.execution_options(interlock_read=True)))
         engine.dispose()
         last = [row for row in rows if row["chain"] == chains[-1]][-1]
         assert (last["kind"], last["seq"]) == ("outcome", home.gateway.audit.head.seq)
         heads = read_heads(folder / "audit.heads")
-        assert prove(rows, heads, home.gateway.keys).sound
-        assert not prove([row for row in rows if row is not last], heads, home.gateway.keys).sound
+        assert verify_chains(rows, heads, home.gateway.keys).is_sound
+        assert not verify_chains([row for row in rows if row is not last], heads, home.gateway.keys).is_sound
 
 
 async def test_the_log_hears_of_the_first_head_and_the_last_and_not_of_every_one(
@@ -159,7 +159,7 @@ async def test_the_log_hears_of_the_first_head_and_the_last_and_not_of_every_one
     async with house(tmp_path / "home", database_url) as home:
         for _ in range(3):
             await home.http.get("/api/audit", headers={"authorization": f"Bearer {home.token('admin')}"})
-            await home.gateway.pulse.keep_head()
+            await home.gateway.periodic_tasks.sign_head()
     last = home.gateway.audit.head
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"audit_head"' in line]
     assert [line["level"] for line in lines] == ["info", "info"]
@@ -169,7 +169,7 @@ async def test_the_log_hears_of_the_first_head_and_the_last_and_not_of_every_one
 async def test_while_it_runs_the_log_hears_of_a_new_head_now_and_then(
     tmp_path: Path, database_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.server.periodic.WITNESS_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.server.periodic.LOG_HEAD_SECONDS", 0.05)
     async with house(tmp_path / "home", database_url) as home:
         capsys.readouterr()
         await home.http.get("/api/audit", headers={"authorization": f"Bearer {home.token('admin')}"})
@@ -184,18 +184,18 @@ async def test_a_failed_first_look_at_tasks_does_not_prevent_the_start(home: Hou
         looks += 1
         raise UpstreamFault("the gateway lacks a credential that its settings name")
 
-    await gateway.pulse.end()
-    await gateway.pulse.begin(recover)
+    await gateway.periodic_tasks.stop()
+    await gateway.periodic_tasks.start(recover)
     assert looks == 1
     await until(lambda: looks > 1, every=0.05)
 
 
 async def test_a_step_of_the_stop_that_fails_does_not_prevent_the_last_signed_head(tmp_path: Path, database_url: str) -> None:
     async def fails() -> None:
-        raise NotRead
+        raise ReadFailed
 
     async with house(tmp_path / "home", database_url) as home:
-        home.gateway.closing.append(fails)
-        home.gateway.parting.append(fails)
+        home.gateway.on_stop_before_turns.append(fails)
+        home.gateway.on_stop_after_turns.append(fails)
         await home.http.get("/api/audit", headers={"authorization": f"Bearer {home.token('admin')}"})
     assert (heads_of(home)[-1]["chain"], heads_of(home)[-1]["seq"]) == (home.gateway.audit.head.chain, home.gateway.audit.head.seq)

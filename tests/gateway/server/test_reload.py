@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from gateway.server.reload import LOOK_SECONDS, PolicyReload
+from gateway.server.reload import RELOAD_POLL_SECONDS, PolicyReload
 from policies.cedar.engine import PolicyEngine
 from policies.keys.signing import SigningKeys
-from policies.tables import audit
+from policies.tables import audit_records
 from tests.fakes.house import House, house
 from tests.fakes.waiting import until
 
@@ -46,7 +46,7 @@ async def readiness(home: House) -> tuple[int, str, bool]:
 
 
 async def test_a_new_rule_holds_within_two_seconds_and_a_deleted_one_no_longer(ruled: House, folder: Path) -> None:
-    assert 3 * LOOK_SECONDS < 2  # the second look that finds it takes it up
+    assert 3 * RELOAD_POLL_SECONDS < 2  # the second look that finds it takes it up
     assert await outcome(ruled) == "ok"
     (folder / "ours.cedar").write_text(FORBID)
     await until(lambda: differs(ruled, "ok"), every=0.05)
@@ -65,7 +65,7 @@ async def test_a_broken_file_keeps_the_last_good_rules_and_turns_readiness_degra
     await until(lambda: differs(ruled, "ok"), every=0.05)
     assert await readiness(ruled) == (200, "ready", True)
     (folder / "ours.cedar").write_text("permit(principal, action")
-    await until(lambda: not ruled.gateway.engine.healthy, every=0.05)
+    await until(lambda: not ruled.gateway.engine.is_healthy, every=0.05)
     assert await readiness(ruled) == (200, "degraded", False)
     assert await outcome(ruled) == ["stop"]
     away = Path(shutil.move(folder, folder.with_name("away")))
@@ -73,7 +73,7 @@ async def test_a_broken_file_keeps_the_last_good_rules_and_turns_readiness_degra
     assert await outcome(ruled) == ["stop"]
     (away / "ours.cedar").unlink()
     shutil.move(away, folder)
-    await until(lambda: ruled.gateway.engine.healthy, every=0.05)
+    await until(lambda: ruled.gateway.engine.is_healthy, every=0.05)
     assert (await outcome(ruled), await readiness(ruled)) == ("ok", (200, "ready", True))
 
 
@@ -83,7 +83,7 @@ async def test_a_change_of_policies_is_in_the_audit(ruled: House, folder: Path) 
     await until(lambda: differs(ruled, "ok"), every=0.05)
 
     async def kept() -> list[Any]:
-        query = select(audit).where(audit.c.kind == "policies")
+        query = select(audit_records).where(audit_records.c.kind == "policies")
         return await ruled.gateway.database.read(lambda connection: list(connection.execute(query)))
 
     await until(kept, every=0.05)
@@ -97,14 +97,14 @@ async def test_another_process_takes_up_what_one_has_seen_without_waiting_for_a_
     ruled: House, tmp_path: Path, database_url: str, folder: Path
 ) -> None:
     async with house(tmp_path / "other", database_url, policies=str(folder)) as other:
-        await other.gateway.pulse.end()  # it never looks at anything by itself
+        await other.gateway.periodic_tasks.stop()  # it never looks at anything by itself
         before = other.gateway.engine.version
         (folder / "ours.cedar").write_text(FORBID)
         await until(lambda: ruled.gateway.engine.version != before, every=0.05)
         assert other.gateway.engine.version == before
 
         async def caught_up() -> bool:
-            await other.gateway.database.refresh()
+            await other.gateway.database.refresh_epochs()
             return other.gateway.engine.version == ruled.gateway.engine.version
 
         await until(caught_up, every=0.05)
@@ -115,30 +115,30 @@ async def test_a_file_that_is_still_being_written_is_not_read(ruled: House, fold
     """What is there already of it might be a whole policy, and lack the rest."""
     gateway = ruled.gateway
     engine = PolicyEngine(gateway.settings.roles, folder)
-    reload = PolicyReload(gateway.database, engine, gateway.audit, gateway.authority.forget)
+    reload = PolicyReload(gateway.database, engine, gateway.audit, gateway.authority.invalidate)
     before = engine.version
     for count in range(3):
         (folder / "ours.cedar").write_text("\n".join([FORBID, *("// and more" for _ in range(count))]))
-        await reload.look()
+        await reload.poll()
         assert engine.version == before
-    await reload.look()
+    await reload.poll()
     assert engine.version != before
 
 
 async def test_after_a_rotation_tokens_are_verified_again(home: House) -> None:
     token, audiences = home.token("alice"), {home.url}
-    await home.gateway.identity.verify(token, audiences)
-    assert home.gateway.identity.cached(token, audiences)
+    await home.gateway.token_verifier.verify(token, audiences)
+    assert home.gateway.token_verifier.find_cached(token, audiences)
     SigningKeys.open(home.gateway.settings.home).rotate()
-    await until(lambda: home.gateway.identity.cached(token, audiences) is None, every=0.05)
-    assert await home.gateway.identity.verify(token, audiences)  # the key before still verifies for a day
+    await until(lambda: home.gateway.token_verifier.find_cached(token, audiences) is None, every=0.05)
+    assert await home.gateway.token_verifier.verify(token, audiences)  # the key before still verifies for a day
 
 
 async def test_a_key_that_is_taken_away_opens_no_door_any_more(home: House) -> None:
     gateway = home.gateway
     token = home.token("alice")
     assert (await home.http.get("/api/tasks", headers={"authorization": f"Bearer {token}"})).status_code == 200
-    old = gateway.keys.active
+    old = gateway.keys.active_kid
     SigningKeys.open(gateway.settings.home).rotate()
     for path in (gateway.settings.home / "keys").glob(f"*{old}*"):
         path.unlink()
@@ -147,7 +147,7 @@ async def test_a_key_that_is_taken_away_opens_no_door_any_more(home: House) -> N
         return (await home.http.get("/api/tasks", headers={"authorization": f"Bearer {token}"})).status_code == 401
 
     await until(refused, every=0.05)
-    assert old not in gateway.keys.served
+    assert old not in gateway.keys.serving_kids
 
 
 LIMIT = 'forbid(principal, action == Action::"callTool", resource == Tool::"shop.buy") when { context.input.%s > 3 };'
@@ -158,19 +158,19 @@ async def test_a_file_that_names_arguments_wrongly_is_refused_beside_the_registe
     await ruled.server("shop", "buy", schema=BUY)
     engine = ruled.gateway.engine
     (folder / "ours.cedar").write_text(LIMIT % "quantty")
-    await until(lambda: not engine.healthy, every=0.05)
+    await until(lambda: not engine.is_healthy, every=0.05)
     assert "did you mean 'quantity'" in str(engine.problem) and str(engine.problem).startswith("ours.cedar:1: ")
     assert await readiness(ruled) == (200, "degraded", False)
     (folder / "ours.cedar").write_text(LIMIT % "quantity")
-    await until(lambda: engine.healthy and engine.doubts == (), every=0.05)
+    await until(lambda: engine.is_healthy and engine.warnings == (), every=0.05)
     assert await readiness(ruled) == (200, "ready", True)
 
 
 async def test_a_change_of_the_registry_makes_doubts_and_takes_no_rules_away(ruled: House, folder: Path) -> None:
     engine = ruled.gateway.engine
     (folder / "ours.cedar").write_text(LIMIT % "amount")
-    await until(lambda: "shop.buy" in str(engine.doubts), every=0.05)  # nobody offers it yet
+    await until(lambda: "shop.buy" in str(engine.warnings), every=0.05)  # nobody offers it yet
     version = engine.version
     await ruled.server("shop", "buy", schema=BUY)
-    await until(lambda: "'amount'" in str(engine.doubts), every=0.05)
+    await until(lambda: "'amount'" in str(engine.warnings), every=0.05)
     assert (engine.version, await readiness(ruled)) == (version, (200, "ready", True))

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.ingress.http.asgi import Receive, Scope, Send
-from gateway.server.router import Front
+from gateway.server.router import Router
 from tests.fakes.house import CallbackAgent, House
 
 
@@ -50,10 +50,10 @@ async def no_body() -> dict[str, Any]:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-def broken(home: House, door: Broken) -> Front:
+def broken(home: House, door: Broken) -> Router:
     front = home.app
-    doors = replace(front._doors, agent=door, mcp=door, health=door)  # type: ignore[arg-type]  # stand-ins for the doors
-    return Front(front._admission, doors, front._visits, front._drain)
+    doors = replace(front._handlers, a2a=door, mcp=door, health=door)  # type: ignore[arg-type]  # stand-ins for the doors
+    return Router(front._admission, doors, front._visits, front._drain)
 
 
 def request(path: str) -> dict[str, Any]:

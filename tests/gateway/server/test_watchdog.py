@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.server.watchdog import BLOCKED_SECONDS, BUCKETS, FRAMES_MAX, Watchdog, where
+from gateway.server.watchdog import BLOCKED_BUCKETS, BLOCKED_SECONDS, FRAMES_MAX, Watchdog, describe_stack
 from gateway.telemetry.metrics import Metrics
 
 
@@ -59,7 +59,7 @@ async def test_a_loop_that_stands_still_is_told_while_it_does(observed: Observed
 
 async def test_a_blocked_loop_is_counted() -> None:
     metrics = Metrics()
-    metrics.duration("event_loop_blocked", "How long the event loop stood still.", BUCKETS)(0.7)
+    metrics.add_histogram("event_loop_blocked", "How long the event loop stood still.", BLOCKED_BUCKETS)(0.7)
     assert metrics.registry.get_sample_value("interlock_event_loop_blocked_seconds_sum") == 0.7
     assert metrics.registry.get_sample_value("interlock_event_loop_blocked_seconds_bucket", {"le": "0.5"}) == 0
 
@@ -75,9 +75,9 @@ async def test_a_stopped_watchdog_asks_no_more() -> None:
 
 def test_a_place_names_the_innermost_calls_first() -> None:
     def inner(depth: int) -> str:
-        return inner(depth - 1) if depth else where(sys._getframe())
+        return inner(depth - 1) if depth else describe_stack(sys._getframe())
 
     calls = inner(FRAMES_MAX).split(" < ")
     assert len(calls) == FRAMES_MAX
     assert all(call.startswith("server/test_watchdog.py:") and call.endswith(" inner") for call in calls)
-    assert where(None) == ""
+    assert describe_stack(None) == ""

@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import Connection, create_engine, func, select
 from sqlalchemy.exc import IntegrityError
 
-from gateway.storage.database import Batch, Database, NotKept, bump, engine_for
+from gateway.storage.database import Batch, Database, WriteFailed, engine_for, raise_epoch
 from gateway.storage.migrations import HEAD
 from gateway.storage.migrations.run import downgrade, upgrade
 from gateway.storage.tables import metadata as gateway_tables
@@ -26,13 +26,13 @@ async def test_writes_that_wait_together_share_one_commit(database: Database) ->
     seen: list[str] = []
 
     class Counting:
-        def committed(self) -> None:
+        def on_commit(self) -> None:
             seen.append("commit")
 
-        def rolled_back(self) -> None:
+        def on_rollback(self) -> None:
             seen.append("rollback")
 
-        def settle(self, connection: Connection) -> bool:
+        def resolve_uncertain_commit(self, connection: Connection) -> bool:
             return False
 
     database.enlist(Counting())
@@ -94,7 +94,7 @@ async def test_a_database_that_cannot_write_refuses_and_recovers(tmp_path, sqlit
     blocker = sqlite3.connect(path)
     await database.write(lambda batch: batch.connection.exec_driver_sql("PRAGMA busy_timeout=1"))
     blocker.execute("BEGIN IMMEDIATE")
-    with pytest.raises(NotKept):
+    with pytest.raises(WriteFailed):
         await database.write(lambda batch: batch.add(processes, row("lost")))
     blocker.rollback()
     blocker.close()
@@ -106,14 +106,14 @@ async def test_a_database_that_cannot_write_refuses_and_recovers(tmp_path, sqlit
 async def test_another_process_sees_a_bumped_epoch(database: Database, database_url: str) -> None:
     other = Database(engine_for(database_url))
     other.start()
-    await other.refresh()
+    await other.refresh_epochs()
     seen: list[str] = []
     other.watch("grants", lambda: seen.append("grants"))
     other.watch("registry", lambda: seen.append("registry"))
-    await database.write(lambda batch: bump(batch, "grants"))
-    await other.refresh()
+    await database.write(lambda batch: raise_epoch(batch, "grants"))
+    await other.refresh_epochs()
     assert seen == ["grants"]
-    assert other.fresh
+    assert other.is_fresh
     other.close()
 
 

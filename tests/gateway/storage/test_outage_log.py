@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gateway.server.periodic import _repeat
-from gateway.storage.database import Database, NotRead, engine_for
-from gateway.storage.outage_log import AGAIN_SECONDS, Outage
-from gateway.telemetry.logs import configure
+from gateway.storage.database import Database, ReadFailed, engine_for
+from gateway.storage.outage_log import LOG_SECONDS, Outage
+from gateway.telemetry.logs import configure_logging
 from tests.fakes.clock import Clock
 from tests.fakes.ports import free_port
 from tests.fakes.waiting import until
@@ -19,7 +19,7 @@ from tests.fakes.waiting import until
 @pytest.fixture
 def sink() -> io.StringIO:
     stream = io.StringIO()
-    configure("info", str, stream)
+    configure_logging("info", str, stream)
     return stream
 
 
@@ -30,19 +30,19 @@ def lines(sink: io.StringIO) -> list[dict[str, Any]]:
 def test_a_failure_is_told_at_once_then_now_and_then_with_a_count() -> None:
     clock = Clock()
     outage = Outage(clock)
-    assert outage.ended() is None
-    assert [outage.failed() for _ in range(100)] == [0] + [None] * 99
-    clock.now += AGAIN_SECONDS
-    assert [outage.failed() for _ in range(3)] == [99, None, None]
+    assert outage.record_success() is None
+    assert [outage.record_failure() for _ in range(100)] == [0] + [None] * 99
+    clock.now += LOG_SECONDS
+    assert [outage.record_failure() for _ in range(3)] == [99, None, None]
     clock.now += 5
-    assert (outage.ended(), outage.ended()) == (AGAIN_SECONDS + 5, None)
-    assert outage.failed() == 0  # another one begins
+    assert (outage.record_success(), outage.record_success()) == (LOG_SECONDS + 5, None)
+    assert outage.record_failure() == 0  # another one begins
 
 
 async def test_a_database_that_is_away_is_one_line_for_many_readers(sink: io.StringIO) -> None:
     database = Database(engine_for(f"postgresql://gateway:s3cret@127.0.0.1:{free_port()}/interlock"))
     outcomes = await asyncio.gather(*(database.read(lambda connection: None) for _ in range(50)), return_exceptions=True)
-    assert {type(outcome) for outcome in outcomes} == {NotRead}
+    assert {type(outcome) for outcome in outcomes} == {ReadFailed}
     (line,) = lines(sink)
     assert (line["event"], line["problem"], line["left_out"]) == ("database_not_read", "Connection refused", 0)
     database.engine = engine_for("sqlite://")
@@ -51,7 +51,7 @@ async def test_a_database_that_is_away_is_one_line_for_many_readers(sink: io.Str
     database.close()
 
 
-@pytest.mark.parametrize(("error", "told"), [(NotRead(), 0), (RuntimeError("no luck"), 1)])
+@pytest.mark.parametrize(("error", "told"), [(ReadFailed(), 0), (RuntimeError("no luck"), 1)])
 async def test_a_chore_that_keeps_failing_is_one_line_at_most(sink: io.StringIO, error: Exception, told: int) -> None:
     tries: list[int] = []
 

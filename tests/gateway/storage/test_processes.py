@@ -7,8 +7,8 @@ from contextlib import suppress
 import pytest
 from sqlalchemy import select
 
-from gateway.storage.database import Database, NotKept, engine_for
-from gateway.storage.processes import GONE_BEATS, SILENT_BEATS, Presence
+from gateway.storage.database import Database, WriteFailed, engine_for
+from gateway.storage.processes import GONE_HEARTBEATS, SILENT_HEARTBEATS, ProcessRegistry
 from gateway.storage.tables import processes
 from tests.fakes.clock import Clock
 from tests.fakes.outages import Shaky
@@ -22,13 +22,13 @@ class Member:
         self.database = Database(engine_for(url, name))
         self.database.start()
         self.shaky = Shaky(self.database)
-        self.presence = Presence(self.shaky, name, clock.us)  # type: ignore[arg-type]  # it does what is needed
+        self.presence = ProcessRegistry(self.shaky, name, clock.us)  # type: ignore[arg-type]  # it does what is needed
         self.clock = clock
 
     async def beat(self, times: int = 1) -> None:
         for _ in range(times):
             self.clock.now += 1
-            await self.presence.beat()
+            await self.presence.heartbeat()
 
     async def known(self) -> set[str]:
         return set(await self.database.read(lambda connection: connection.execute(select(processes.c.id)).scalars().all()))
@@ -42,7 +42,7 @@ async def members(postgres_url: str) -> AsyncIterator[tuple[Member, Member]]:
     """Two whose clocks are an hour apart."""
     two = Member(postgres_url, "p_1", Clock()), Member(postgres_url, "p_2", Clock(1_800_003_600.0))
     for one in two:
-        await one.presence.join()
+        await one.presence.register()
     yield two
     for one in two:
         with suppress(RuntimeError):
@@ -51,7 +51,7 @@ async def members(postgres_url: str) -> AsyncIterator[tuple[Member, Member]]:
 
 async def test_those_who_give_signs_live(members: tuple[Member, Member]) -> None:
     first, second = members
-    for _ in range(SILENT_BEATS + 2):
+    for _ in range(SILENT_HEARTBEATS + 2):
         await first.beat()
         await second.beat()
     assert await first.known() == {"p_1", "p_2"}
@@ -61,7 +61,7 @@ async def test_one_whose_sessions_ended_is_struck_off_after_a_few_beats(members:
     first, second = members
     await second.beat()
     await second.die()
-    await first.beat(GONE_BEATS)
+    await first.beat(GONE_HEARTBEATS)
     assert await first.known() == {"p_1", "p_2"}
     await first.beat()
     assert await first.known() == {"p_1"}
@@ -70,7 +70,7 @@ async def test_one_whose_sessions_ended_is_struck_off_after_a_few_beats(members:
 async def test_one_whose_sessions_stand_may_be_silent_for_longer(members: tuple[Member, Member]) -> None:
     """It may be busy. But its machine may be gone, too, and nobody told the server."""
     first, _ = members
-    await first.beat(SILENT_BEATS)
+    await first.beat(SILENT_HEARTBEATS)
     assert await first.known() == {"p_1", "p_2"}
     await first.beat()
     assert await first.known() == {"p_1"}
@@ -78,7 +78,7 @@ async def test_one_whose_sessions_stand_may_be_silent_for_longer(members: tuple[
 
 async def test_one_who_was_struck_off_and_lives_is_back_with_its_next_sign(members: tuple[Member, Member]) -> None:
     first, second = members
-    await first.beat(SILENT_BEATS + 1)
+    await first.beat(SILENT_HEARTBEATS + 1)
     await second.beat()
     assert await first.known() == {"p_1", "p_2"}
 
@@ -86,12 +86,12 @@ async def test_one_who_was_struck_off_and_lives_is_back_with_its_next_sign(membe
 async def test_who_could_not_look_starts_to_count_anew(members: tuple[Member, Member]) -> None:
     """After an outage of the database nobody has given a sign for long, and nobody is dead."""
     first, second = members
-    await first.beat(GONE_BEATS)
+    await first.beat(GONE_HEARTBEATS)
     await second.die()
     first.shaky.writes = ["refused"]
-    with pytest.raises(NotKept):
+    with pytest.raises(WriteFailed):
         await first.beat()
-    await first.beat(GONE_BEATS)
+    await first.beat(GONE_HEARTBEATS)
     assert await first.known() == {"p_1", "p_2"}
     await first.beat()
     assert await first.known() == {"p_1"}
@@ -99,7 +99,7 @@ async def test_who_could_not_look_starts_to_count_anew(members: tuple[Member, Me
 
 async def test_one_who_leaves_is_gone_at_once(members: tuple[Member, Member]) -> None:
     first, second = members
-    await second.presence.leave()
+    await second.presence.depart()
     assert await first.known() == {"p_1"}
 
 
@@ -108,7 +108,7 @@ async def test_on_sqlite_whoever_joins_is_alone(tmp_path, sqlite_template) -> No
     path.write_bytes(sqlite_template.read_bytes())
     for name in ("p_1", "p_2"):
         member = Member(f"sqlite:///{path}", name, Clock())
-        await member.presence.join()
-        await member.beat(SILENT_BEATS + 1)
+        await member.presence.register()
+        await member.beat(SILENT_HEARTBEATS + 1)
         assert await member.known() == {name}
         await member.die()

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, delete, select
 from sqlalchemy.exc import DataError, IntegrityError
 
-from gateway.storage.batch import Batch, Intake, Moves
+from gateway.storage.batch import Batch, BulkInsert, GuardedUpdate
 from gateway.storage.database import engine_for
-from gateway.storage.sqlite_insert import LARGE, intake_for
+from gateway.storage.sqlite_insert import JSON_BYTES_MAX, bulk_insert_for
 from gateway.storage.tables import processes, task_events
-from gateway.storage.transactions import Transactions
+from gateway.storage.transactions import TransactionRunner
 from policies.tables import grants
 
-SEEN = Moves(processes, ("seen",), ("id", "started"), KeyError)
-STARTED = Moves(processes, ("started",), ("id",), LookupError)
+SEEN = GuardedUpdate(processes, ("seen",), ("id", "started"), KeyError)
+STARTED = GuardedUpdate(processes, ("started",), ("id",), LookupError)
 
 
 def event(body: str, seq: int = 1) -> dict[str, object]:
@@ -33,7 +33,7 @@ def added(name: str) -> Callable[[Batch], None]:
 
 
 def moved(name: str, before: int) -> Callable[[Batch], None]:
-    return lambda batch: batch.move(SEEN, (before + 1, name, 1))
+    return lambda batch: batch.update(SEEN, (before + 1, name, 1))
 
 
 @pytest.fixture
@@ -44,10 +44,10 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def transactions(engine: Engine) -> Iterator[Transactions]:
-    built = Transactions(engine)
+def transactions(engine: Engine) -> Iterator[TransactionRunner]:
+    built = TransactionRunner(engine)
     yield built
-    built.drop()
+    built.drop_connection()
 
 
 def rows_of(engine: Engine) -> list[tuple[object, ...]]:
@@ -64,7 +64,7 @@ TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 @example(
     ['"', "\\", "\\u0000", "\\\\u0000", "\x01\x7f\u2028\n\r\t", "1", "1.0", "null", "true", "[1]", '{"a":"\\u0000"}', "\U0001f600", ""]
 )
-def test_what_is_kept_is_what_was_given(engine: Engine, transactions: Transactions, texts: list[str]) -> None:
+def test_what_is_kept_is_what_was_given(engine: Engine, transactions: TransactionRunner, texts: list[str]) -> None:
     def work(batch: Batch) -> None:
         for seq, text in enumerate(texts):
             batch.add(task_events, event(text, seq))
@@ -72,73 +72,73 @@ def test_what_is_kept_is_what_was_given(engine: Engine, transactions: Transactio
     def forget(batch: Batch) -> None:
         batch.connection.execute(delete(task_events))
 
-    assert [outcome.error for outcome in transactions.outcomes([work])] == [None]
+    assert [outcome.error for outcome in transactions.run_jobs([work])] == [None]
     with engine.connect() as connection:
         query = select(task_events.c.body, task_events.c.at).order_by(task_events.c.seq)
         there = connection.execution_options(interlock_read=True).execute(query).all()
     assert [tuple(row) for row in there] == [(text, -(2**53)) for text in texts]
-    assert transactions.outcomes([forget])[0].error is None
+    assert transactions.run_jobs([forget])[0].error is None
 
 
-@pytest.mark.parametrize("size", [LARGE - 100, LARGE, 8_000_000])
-def test_what_is_long_is_kept_as_it_is_too(engine: Engine, transactions: Transactions, size: int) -> None:
+@pytest.mark.parametrize("size", [JSON_BYTES_MAX - 100, JSON_BYTES_MAX, 8_000_000])
+def test_what_is_long_is_kept_as_it_is_too(engine: Engine, transactions: TransactionRunner, size: int) -> None:
     text = '"\\é' * (size // 3)
     jobs = [lambda batch: batch.add(task_events, event(text)), added("short")]
-    assert [outcome.error for outcome in transactions.outcomes(jobs)] == [None, None]
+    assert [outcome.error for outcome in transactions.run_jobs(jobs)] == [None, None]
     assert [row[0] for row in rows_of(engine)] == ["short"]
     with engine.connect() as connection:
         assert connection.execution_options(interlock_read=True).execute(select(task_events.c.body)).scalar_one() == text
-    assert isinstance(transactions.outcomes([lambda batch: batch.add(task_events, event(text + "\0"))])[0].error, DataError)
+    assert isinstance(transactions.run_jobs([lambda batch: batch.add(task_events, event(text + "\0"))])[0].error, DataError)
 
 
 @pytest.mark.parametrize("text", ["\0", "a\0b", "\\\0", "\\\\\0"])
-def test_a_text_with_a_nul_is_refused_by_itself(transactions: Transactions, text: str) -> None:
-    outcomes = transactions.outcomes([lambda batch: batch.add(task_events, event(text)), added("p")])
+def test_a_text_with_a_nul_is_refused_by_itself(transactions: TransactionRunner, text: str) -> None:
+    outcomes = transactions.run_jobs([lambda batch: batch.add(task_events, event(text)), added("p")])
     assert [type(outcome.error) for outcome in outcomes] == [DataError, type(None)]
 
 
-def test_nothing_is_as_good_as_a_value(engine: Engine, transactions: Transactions) -> None:
+def test_nothing_is_as_good_as_a_value(engine: Engine, transactions: TransactionRunner) -> None:
     names = {column.name: "x" for column in grants.columns if not column.nullable}
     row = {**names, "depth_max": 1, "epoch": 1, "created": 1, "not_after": 1}
-    assert transactions.outcomes([lambda batch: batch.add(grants, row)])[0].error is None
+    assert transactions.run_jobs([lambda batch: batch.add(grants, row)])[0].error is None
     with engine.connect() as connection:
         kept = connection.execution_options(interlock_read=True).execute(select(grants)).one()
     assert (kept.id, kept.not_after, kept.revoked, kept.deadline) == ("x", 1, None, None)
 
 
-def test_rows_that_are_not_as_their_keys_say_end_the_whole_and_tell_whose_they_are(engine: Engine, transactions: Transactions) -> None:
+def test_rows_that_are_not_as_their_keys_say_end_the_whole_and_tell_whose_they_are(engine: Engine, transactions: TransactionRunner) -> None:
     def begin(batch: Batch) -> None:
         for name in "abc":
             batch.add(processes, process(name))
 
     def move(batch: Batch) -> None:
-        batch.move(STARTED, (7, "a"))
-        batch.move(SEEN, (2, "b", 1))
+        batch.update(STARTED, (7, "a"))
+        batch.update(SEEN, (2, "b", 1))
 
     def miss(batch: Batch) -> None:
         batch.add(processes, process("d"))
-        batch.move(SEEN, (3, "a", 7))
-        batch.move(SEEN, (3, "c", 9))
+        batch.update(SEEN, (3, "a", 7))
+        batch.update(SEEN, (3, "c", 9))
 
-    assert transactions.outcomes([begin])[0].error is None
-    outcomes = transactions.outcomes([move, lambda batch: batch.move(STARTED, (8, "nobody")), miss])
+    assert transactions.run_jobs([begin])[0].error is None
+    outcomes = transactions.run_jobs([move, lambda batch: batch.update(STARTED, (8, "nobody")), miss])
     assert [type(outcome.error) for outcome in outcomes] == [type(None), LookupError, KeyError]
     assert rows_of(engine) == [("a", 7, 1), ("b", 1, 2), ("c", 1, 1)]
 
 
-def test_what_has_to_be_seen_at_once_goes_into_the_same_transaction(engine: Engine, transactions: Transactions) -> None:
+def test_what_has_to_be_seen_at_once_goes_into_the_same_transaction(engine: Engine, transactions: TransactionRunner) -> None:
     def work(batch: Batch) -> int:
         batch.add(processes, process("a"))
         seen = len(batch.connection.execute(select(processes)).all())
         batch.add(processes, process("b"))
-        batch.move(SEEN, (5, "a", 1))
+        batch.update(SEEN, (5, "a", 1))
         return seen
 
-    assert transactions.outcomes([work])[0].result == 1
+    assert transactions.run_jobs([work])[0].result == 1
     assert rows_of(engine) == [("a", 1, 5), ("b", 1, 1)]
 
 
-def test_a_rollback_takes_back_no_more_than_its_rows(engine: Engine, transactions: Transactions) -> None:
+def test_a_rollback_takes_back_no_more_than_its_rows(engine: Engine, transactions: TransactionRunner) -> None:
     """On SQLite it takes the view too, where that was made within the transaction."""
 
     def broken(batch: Batch) -> None:
@@ -147,13 +147,13 @@ def test_a_rollback_takes_back_no_more_than_its_rows(engine: Engine, transaction
         raise ValueError
 
     for name in "ab":
-        outcomes = transactions.outcomes([broken, added(name)])
+        outcomes = transactions.run_jobs([broken, added(name)])
         assert [type(outcome.error) for outcome in outcomes] == [ValueError, type(None)]
     assert rows_of(engine) == [("a", 1, 1), ("b", 1, 1)]
 
 
-def test_a_duplicate_among_others_is_the_only_one_that_is_refused(engine: Engine, transactions: Transactions) -> None:
-    outcomes = transactions.outcomes([added(name) for name in "abac"])
+def test_a_duplicate_among_others_is_the_only_one_that_is_refused(engine: Engine, transactions: TransactionRunner) -> None:
+    outcomes = transactions.run_jobs([added(name) for name in "abac"])
     assert [isinstance(outcome.error, IntegrityError) for outcome in outcomes] == [False, False, True, False]
     assert [row[0] for row in rows_of(engine)] == ["a", "b", "c"]
 
@@ -162,20 +162,20 @@ def test_a_duplicate_among_others_is_the_only_one_that_is_refused(engine: Engine
 def test_a_transaction_of_rows_alone_is_one_statement_of_sqlite(engine: Engine) -> None:
     said: list[str] = []
 
-    def traced(connection: Connection) -> Intake | None:
+    def traced(connection: Connection) -> BulkInsert | None:
         driver = connection.connection.dbapi_connection
         assert isinstance(driver, sqlite3.Connection)
         driver.set_trace_callback(said.append)
-        return intake_for(connection)
+        return bulk_insert_for(connection)
 
     def work(batch: Batch) -> None:
         batch.add(processes, process(f"p{len(said):06}"))
         batch.add(task_events, event("{}", len(said)))
 
-    transactions = Transactions(engine, traced)
-    transactions.outcomes([added("known"), work])
+    transactions = TransactionRunner(engine, traced)
+    transactions.run_jobs([added("known"), work])
     for seen in (1, 2):
         said[:] = [""] * seen
-        assert [outcome.error for outcome in transactions.outcomes([work, moved("known", seen)])] == [None, None]
-    transactions.drop()
+        assert [outcome.error for outcome in transactions.run_jobs([work, moved("known", seen)])] == [None, None]
+    transactions.drop_connection()
     assert len(set(said[2:])) == 1  # it is told again for each step of its trigger

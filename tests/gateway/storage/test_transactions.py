@@ -12,15 +12,15 @@ from sqlalchemy import Connection, Engine, create_engine, event, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from gateway.storage.batch import Batch, CommitBroke, Intake, NotKept, Rows, put_each
+from gateway.storage.batch import Batch, BulkInsert, CommitUncertain, RowsByTarget, WriteFailed, write_each
 from gateway.storage.database import engine_for
-from gateway.storage.sqlite_insert import intake_for
+from gateway.storage.sqlite_insert import bulk_insert_for
 from gateway.storage.tables import processes
-from gateway.storage.transactions import Transactions
-from policies.audit.heads import TYPE
-from policies.audit.log import Audit
-from policies.audit.proof import prove, rows_of
-from policies.tables import audit as audit_table
+from gateway.storage.transactions import TransactionRunner
+from policies.audit.heads import HEAD_JWT_TYPE
+from policies.audit.log import AuditLog
+from policies.audit.proof import read_rows, verify_chains
+from policies.tables import audit_records as audit_table
 from tests.fakes.trail import Plain
 
 
@@ -43,27 +43,27 @@ class Faults:
             self.connects -= 1
             raise OperationalError("connect", None, ConnectionRefusedError())
 
-    def intake_for(self, connection: Connection) -> Intake | None:
-        intake = intake_for(connection)
+    def intake_for(self, connection: Connection) -> BulkInsert | None:
+        intake = bulk_insert_for(connection)
         return intake and Breaking(intake, self)
 
 
 class Breaking:
     """An intake whose own commits break like any other."""
 
-    def __init__(self, intake: Intake, faults: Faults) -> None:
+    def __init__(self, intake: BulkInsert, faults: Faults) -> None:
         self._intake = intake
         self._faults = faults
 
-    def put(self, connection: Connection, rows: Rows) -> bool:
+    def write(self, connection: Connection, rows: RowsByTarget) -> bool:
         if connection.in_transaction() or not self._faults.commits:
-            return self._intake.put(connection, rows)
+            return self._intake.write(connection, rows)
         connection.begin()
-        put_each(connection, rows)
+        write_each(connection, rows)
         try:
             connection.commit()
         except OperationalError as error:
-            raise CommitBroke from error
+            raise CommitUncertain from error
         return True
 
 
@@ -81,30 +81,32 @@ class Kept:
     def __init__(self, url: str) -> None:
         self.engine = engine_for(url)
         self.faults = Faults(self.engine)
-        self.audit = Audit("a_1", lambda: 1)
-        self.transactions = Transactions(self.engine, self.faults.intake_for)
+        self.audit = AuditLog("a_1", lambda: 1)
+        self.transactions = TransactionRunner(self.engine, self.faults.intake_for)
         self.transactions.participants.append(self.audit)
         self.told: dict[str, bool] = {}
 
     def record(self, name: str) -> Callable[[Batch], None]:
-        return lambda batch: self.audit.append(batch, {"kind": "decision", "tenant": "t", "decision_id": name, "txn": ""})
+        return lambda batch: self.audit.record(batch, {"kind": "decision", "tenant": "t", "decision_id": name, "txn": ""})
 
     def keep(self, *names: str) -> list[Exception | None]:
-        outcomes = self.transactions.outcomes([self.record(name) for name in names])
+        outcomes = self.transactions.run_jobs([self.record(name) for name in names])
         self.told |= {name: outcome.error is None for name, outcome in zip(names, outcomes, strict=True)}
         return [outcome.error for outcome in outcomes]
 
     def there(self) -> list[str]:
         with self.engine.connect() as connection:
-            rows = list(rows_of(connection.execution_options(interlock_read=True)))
+            rows = list(read_rows(connection.execution_options(interlock_read=True)))
         head = self.audit.head
         keys = Plain()
-        proof = prove(rows, [keys.sign({"chain": head.chain, "seq": head.seq, "hash": head.hash}, TYPE)] if head.seq else [], keys)
-        assert proof.sound, proof.flaws
+        proof = verify_chains(
+            rows, [keys.sign({"chain": head.chain, "seq": head.seq, "hash": head.hash}, HEAD_JWT_TYPE)] if head.seq else [], keys
+        )
+        assert proof.is_sound, proof.flaws
         return [row["decision_id"] for row in rows]
 
     def close(self) -> None:
-        self.transactions.drop()
+        self.transactions.drop_connection()
         self.engine.dispose()
 
 
@@ -126,7 +128,7 @@ def test_a_commit_that_broke_but_was_kept_counts_as_kept(chain: Kept) -> None:
 def test_a_commit_that_broke_and_was_lost_is_refused_and_leaves_no_gap(chain: Kept) -> None:
     chain.keep("a")
     chain.faults.commits = [lost]
-    assert all(isinstance(error, NotKept) for error in chain.keep("b", "c"))
+    assert all(isinstance(error, WriteFailed) for error in chain.keep("b", "c"))
     assert chain.audit.head.seq == 1
     assert chain.keep("d") == [None]
     assert chain.there() == ["a", "d"]
@@ -136,8 +138,8 @@ def test_a_commit_in_doubt_is_settled_before_anything_is_appended(chain: Kept) -
     chain.keep("first")
     chain.faults.commits = [kept]
     chain.faults.connects = 2
-    assert isinstance(chain.keep("a")[0], NotKept)  # nobody could tell
-    assert isinstance(chain.keep("b")[0], NotKept)
+    assert isinstance(chain.keep("a")[0], WriteFailed)  # nobody could tell
+    assert isinstance(chain.keep("b")[0], WriteFailed)
     assert chain.keep("c") == [None]
     assert chain.there() == ["first", "a", "c"]
 
@@ -148,11 +150,11 @@ def test_a_commit_that_arrives_late_after_it_was_believed_lost_does_not_stop_the
     stolen: list[dict[str, Any]] = []
 
     def later(connection: Connection) -> None:
-        stolen.extend(row for row in rows_of(connection) if row["decision_id"] == "b")
+        stolen.extend(row for row in read_rows(connection) if row["decision_id"] == "b")
         connection.connection.rollback()
 
     chain.faults.commits = [later]
-    assert isinstance(chain.keep("b")[0], NotKept)
+    assert isinstance(chain.keep("b")[0], WriteFailed)
     other = engine_for(database_url)
     with other.begin() as connection:
         connection.execute(audit_table.insert(), stolen)
@@ -194,7 +196,7 @@ def test_whatever_breaks_the_chain_is_sound_and_what_was_acknowledged_is_there(
         chain.faults.commits = {"kept": [kept], "kept unseen": [kept], "lost": [lost], "lost unseen": [lost]}.get(fault, [])
         chain.faults.connects = 1 if fault.endswith("unseen") else 0
         if fault == "culprit":
-            outcomes = chain.transactions.outcomes([*(chain.record(name) for name in names), _fail])
+            outcomes = chain.transactions.run_jobs([*(chain.record(name) for name in names), _fail])
             assert [outcome.error is None for outcome in outcomes] == [True] * size + [False]
             chain.told |= dict.fromkeys(names, True)
         else:
@@ -245,7 +247,7 @@ def test_a_session_that_is_ended_within_a_transaction_costs_nobody_a_write(postg
             ended.append(1)
             _terminate_all(postgres_url)
 
-    outcomes = chain.transactions.outcomes([work, chain.record("b")])
+    outcomes = chain.transactions.run_jobs([work, chain.record("b")])
     assert [outcome.error for outcome in outcomes] == [None, None]
     assert chain.there() == ["a", "b"]
     chain.close()
@@ -267,7 +269,7 @@ def test_a_role_that_may_not_insert_is_refused_until_it_may(postgres_url: str) -
         admin.execute(text("CREATE ROLE limited LOGIN"))
         admin.execute(text("GRANT SELECT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO limited"))
         chain = Kept(make_url(postgres_url).set(username="limited").render_as_string(hide_password=False))
-        assert all(isinstance(error, NotKept) for error in chain.keep("a", "b", "c"))
+        assert all(isinstance(error, WriteFailed) for error in chain.keep("a", "b", "c"))
         admin.execute(text("GRANT INSERT ON ALL TABLES IN SCHEMA public TO limited"))
         assert chain.keep("d") == [None]
         assert chain.there() == ["d"]
@@ -293,9 +295,9 @@ def test_a_lock_of_others_is_not_waited_for_by_each_job_in_turn(postgres_url: st
     with _as_admin(postgres_url) as admin:
         admin.execute(text("BEGIN"))
         admin.execute(text("LOCK TABLE audit IN ACCESS EXCLUSIVE MODE"))
-        outcomes = chain.transactions.outcomes([blocked(f"x{index}") for index in range(20)])
+        outcomes = chain.transactions.run_jobs([blocked(f"x{index}") for index in range(20)])
         admin.execute(text("ROLLBACK"))
-    assert all(isinstance(outcome.error, NotKept) for outcome in outcomes)
+    assert all(isinstance(outcome.error, WriteFailed) for outcome in outcomes)
     assert len(tried) <= 3
     assert chain.keep("b") == [None]
     chain.close()
@@ -305,13 +307,13 @@ def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path, sqlite_template: 
     path = tmp_path / "full.db"
     path.write_bytes(sqlite_template.read_bytes())
     chain = Kept(f"sqlite:///{path}")
-    chain.transactions.outcomes([lambda batch: batch.connection.exec_driver_sql("PRAGMA max_page_count = 1")])  # as many as there are
+    chain.transactions.run_jobs([lambda batch: batch.connection.exec_driver_sql("PRAGMA max_page_count = 1")])  # as many as there are
     names = [f"r{number}" for number in range(400)]
     for name in names:
         chain.keep(name)
     refused = [name for name in names if not chain.told[name]]
     assert refused and refused == names[-len(refused) :]
-    chain.transactions.outcomes([lambda batch: batch.connection.exec_driver_sql("PRAGMA max_page_count = 1073741823")])
+    chain.transactions.run_jobs([lambda batch: batch.connection.exec_driver_sql("PRAGMA max_page_count = 1073741823")])
     assert chain.keep("after") == [None]
     assert chain.there() == [*(name for name in names if chain.told[name]), "after"]
     chain.close()
@@ -322,16 +324,16 @@ def test_a_trigger_that_refuses_is_no_duplicate(tmp_path: Path, sqlite_template:
     path.write_bytes(sqlite_template.read_bytes())
     chain = Kept(f"sqlite:///{path}")
     add = "CREATE TRIGGER shut BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'shut'); END"
-    chain.transactions.outcomes([lambda batch: batch.connection.exec_driver_sql(add)])
-    assert all(isinstance(error, NotKept) for error in chain.keep("a"))
-    chain.transactions.outcomes([lambda batch: batch.connection.exec_driver_sql("DROP TRIGGER shut")])
+    chain.transactions.run_jobs([lambda batch: batch.connection.exec_driver_sql(add)])
+    assert all(isinstance(error, WriteFailed) for error in chain.keep("a"))
+    chain.transactions.run_jobs([lambda batch: batch.connection.exec_driver_sql("DROP TRIGGER shut")])
     assert chain.keep("b") == [None]
     chain.close()
 
 
 def test_a_duplicate_is_told_as_what_it_is(chain: Kept) -> None:
     row = {"id": "p_1", "started": 1, "seen": 1}
-    outcomes = chain.transactions.outcomes(
+    outcomes = chain.transactions.run_jobs(
         [lambda batch: batch.add(processes, row), lambda batch: batch.add(processes, row), chain.record("a")]
     )
     assert [type(outcome.error) for outcome in outcomes] == [type(None), IntegrityError, type(None)]

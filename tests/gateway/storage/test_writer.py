@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from gateway.storage.database import Batch, Database, NotKept, NotRead, engine_for
+from gateway.storage.database import Batch, Database, ReadFailed, WriteFailed, engine_for
 from gateway.storage.tables import processes
-from gateway.storage.writer import BATCH_MAX
+from gateway.storage.writer import BATCH_JOBS_MAX
 from tests.fakes.outages import read_only
 from tests.fakes.waiting import SECONDS, until
 
@@ -38,7 +38,7 @@ def kept_in(url: str) -> int:
 
 async def test_every_one_of_many_writes_is_answered(database: Database) -> None:
     """More than fit into one commit, handed in from tasks that come and go."""
-    names = [f"p{number}" for number in range(3 * BATCH_MAX)]
+    names = [f"p{number}" for number in range(3 * BATCH_JOBS_MAX)]
     async with asyncio.timeout(SECONDS):
         await asyncio.gather(*(database.write(add(name)) for name in names))
     assert await kept(database) == set(names)
@@ -73,7 +73,7 @@ async def test_closing_while_busy_keeps_or_refuses_but_forgets_nobody(database_u
     async with asyncio.timeout(SECONDS):
         outcomes = await asyncio.gather(*writes, *late, return_exceptions=True)
         await closing
-    refused = [outcome for outcome in outcomes if isinstance(outcome, NotKept)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, WriteFailed)]
     assert outcomes[:51] == [None] * 51
     assert len(refused) + outcomes.count(None) == 101
     assert kept_in(database_url) == 101 - len(refused)
@@ -81,12 +81,12 @@ async def test_closing_while_busy_keeps_or_refuses_but_forgets_nobody(database_u
 
 async def test_a_closed_writer_refuses_at_once(database_url: str) -> None:
     database = Database(engine_for(database_url))
-    with pytest.raises(NotKept):
+    with pytest.raises(WriteFailed):
         await database.write(add("too early"))
     database.start()
     database.close()
     database.close()
-    with pytest.raises(NotKept):
+    with pytest.raises(WriteFailed):
         await database.write(add("too late"))
 
 
@@ -94,28 +94,28 @@ async def test_all_that_was_posted_is_kept_at_the_end(database_url: str) -> None
     """However many they are, and whether or not a write comes with them."""
     database = Database(engine_for(database_url))
     database.start()
-    for number in range(3 * BATCH_MAX):
+    for number in range(3 * BATCH_JOBS_MAX):
         database.post(add(f"p{number}"))
     await database.write(add("written"))
-    for number in range(3 * BATCH_MAX):
+    for number in range(3 * BATCH_JOBS_MAX):
         database.post(add(f"q{number}"))
     await asyncio.to_thread(database.close)
-    assert kept_in(database_url) == 6 * BATCH_MAX + 1
+    assert kept_in(database_url) == 6 * BATCH_JOBS_MAX + 1
 
 
 async def test_what_was_posted_while_writes_were_refused_is_kept_when_they_are_not(database: Database) -> None:
     async with read_only(database):
-        with pytest.raises(NotKept):
+        with pytest.raises(WriteFailed):
             await database.write(add("refused"))
-        assert not database.writable
+        assert not database.is_writable
         for number in range(10):
             database.post(add(f"posted{number}"))
-        with pytest.raises(NotKept):
+        with pytest.raises(WriteFailed):
             await database.write(add("refused too"))
     await database.write(add("written"))
     await until(lambda: _number(database, 11))
     assert await kept(database) == {"written", *(f"posted{number}" for number in range(10))}
-    assert database.writable
+    assert database.is_writable
 
 
 async def test_a_posted_job_that_is_at_fault_itself_is_dropped(database: Database) -> None:
@@ -126,7 +126,7 @@ async def test_a_posted_job_that_is_at_fault_itself_is_dropped(database: Databas
     await database.write(add("written"))
     await until(lambda: _number(database, 3))
     assert await kept(database) == {"taken", "innocent", "written"}
-    assert database.writable
+    assert database.is_writable
 
 
 async def test_a_caller_who_left_is_no_trouble_to_the_others(database: Database) -> None:
@@ -144,7 +144,7 @@ async def test_a_caller_who_left_is_no_trouble_to_the_others(database: Database)
 
 
 async def test_a_question_that_is_not_answered_is_no_accident(database: Database) -> None:
-    with pytest.raises(NotRead):
+    with pytest.raises(ReadFailed):
         await database.read(lambda connection: connection.exec_driver_sql("SELECT * FROM nowhere").all())
     assert await kept(database) == set()
 

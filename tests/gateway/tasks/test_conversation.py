@@ -10,18 +10,18 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from adapters.catalog import VENDORS, Catalog
-from adapters.contract import Ask, ConsentNeeded, Prompt, Ref, VendorRef
+from adapters.catalog import VENDORS, AdapterCatalog
+from adapters.contract import Ask, ConsentNeeded, Prompt, RefLearned, VendorRef
 from adapters.task import TaskState
 from adapters.upstream.egress import Egress
-from adapters.upstream.pending_consent import at_agent, parked, question
+from adapters.upstream.pending_consent import agent_ref, consent_question, pending_ref
 from adapters.vendors.sdk.agent import OpenQuestions
-from gateway.calls.outgoing.upstreams import Trail
-from gateway.calls.requests import Sending, turn_of
-from gateway.tasks.contracts.prompts import BadAnswer, answers_to
-from gateway.tasks.conversation import Beside, ConversationWaits, check_no_question, check_question, next_ref
+from gateway.calls.outgoing.upstreams import TraceContext
+from gateway.calls.requests import AgentRequest, build_turn
+from gateway.tasks.contracts.prompts import BadPromptAnswer, find_answers
+from gateway.tasks.conversation import ConversationWaits, OtherTasks, check_no_open_question, check_question_is_current, ref_to_continue
 from gateway.tasks.log import TaskRow
-from gateway.tasks.reader import session_of
+from gateway.tasks.reader import session_id_of
 from registry.cards.card import FEATURES, Registration
 from tests.adapters.replay import expectations, vendor_of
 from tests.fakes.a2a_agents import serving
@@ -105,7 +105,7 @@ async def test_of_two_sends_at_once_the_second_is_rejected_when_the_first_asks(
     first = asyncio.create_task(says(desk.home, "pay wait 5", contextId="c-1"))
     await graph.working.wait()
     second = asyncio.create_task(says(desk.home, "pay 1000000", contextId="c-1"))
-    await until(lambda: len(desk.home.gateway.broker._under_way.turns) == 2)
+    await until(lambda: len(desk.home.gateway.broker._in_flight.turn_grants) == 2)
     graph.go_on.set()
     asked, rejected = await first, await second
     assert (state(asked), state(rejected)) == ("INPUT_REQUIRED", "REJECTED")
@@ -118,11 +118,11 @@ async def test_of_two_sends_at_once_the_second_is_rejected_when_the_first_asks(
 async def test_another_process_keeps_a_new_task_out_too(graph: GraphServer, tmp_path: Path, postgres_url: str) -> None:  # attack HIT-01
     async with serving(graph) as url, two(tmp_path / "home", postgres_url) as (here, there), asyncio.timeout(60):
         await registered(here, url)
-        await there.gateway.database.refresh()
+        await there.gateway.database.refresh_epochs()
         first = asyncio.create_task(says(here, "pay wait 5", contextId="c-1"))
         await graph.working.wait()
         second = asyncio.create_task(says(there, "pay 1000000", contextId="c-1"))
-        await until(lambda: len(there.gateway.broker._under_way.turns) == 1)
+        await until(lambda: len(there.gateway.broker._in_flight.turn_grants) == 1)
         graph.go_on.set()
         asked, rejected = await first, await second
         assert (state(asked), state(rejected)) == ("INPUT_REQUIRED", "REJECTED") and asked["id"] in words(rejected)
@@ -167,12 +167,12 @@ def test_every_adapter_says_whether_its_sessions_hold_one_question(kind: str) ->
     features = vendor_of(kind).features
     assert features.resumes == (features.questions is not OpenQuestions.NONE)
     assert not features.parallel or features.questions is OpenQuestions.EACH
-    beside, target = Beside((row("t_1", ASKS),)), entry(msgspec.to_builtins(features))
+    beside, target = OtherTasks((row("t_1", ASKS),)), entry(msgspec.to_builtins(features))
     if features.questions is OpenQuestions.ONE:
         with pytest.raises(ConversationWaits):
-            check_no_question(target, beside)
+            check_no_open_question(target, beside)
     else:
-        check_no_question(target, beside)
+        check_no_open_question(target, beside)
 
 
 def test_the_guide_says_the_same_of_every_adapter() -> None:
@@ -185,12 +185,12 @@ def test_the_guide_says_the_same_of_every_adapter() -> None:
 @pytest.mark.parametrize("features", [{"streams": True, "resumes": True}, {}], ids=["of a former version", "none"])
 def test_an_adapter_that_says_nothing_counts_as_one_of_one_question(features: Any) -> None:
     with pytest.raises(ConversationWaits):
-        check_no_question(entry(features), Beside((row("t_1", ASKS),)))
+        check_no_open_question(entry(features), OtherTasks((row("t_1", ASKS),)))
 
 
 def test_an_operator_says_that_answers_of_a_described_agent_name_their_questions() -> None:
-    described = next(each.said["upstream"] for each in expectations() if each.kind == "rest")
-    catalog = Catalog(Egress([]))
+    described = next(each.document["upstream"] for each in expectations() if each.kind == "rest")
+    catalog = AdapterCatalog(Egress([]))
     assert catalog.features("rest", described).questions is OpenQuestions.ONE
     assert catalog.features("rest", {**described, "questions": "each"}).questions is OpenQuestions.EACH
 
@@ -209,43 +209,45 @@ async def test_an_operator_says_that_contexts_of_an_a2a_agent_hold_one_question(
 
 def test_only_a_question_at_the_agent_keeps_others_out() -> None:
     for waiting in (VendorRef(), VendorRef("s", "r")):
-        check_no_question(entry(ONE), Beside((row("t_1", waiting),)))
-    check_no_question(entry(), Beside((row("t_1", VendorRef("c", "t")),)))  # of A2A, where an answer names its task
+        check_no_open_question(entry(ONE), OtherTasks((row("t_1", waiting),)))
+    check_no_open_question(entry(), OtherTasks((row("t_1", VendorRef("c", "t")),)))  # of A2A, where an answer names its task
     for target, waiting in ((entry(questions="one"), VendorRef("c", "t")), (entry(), VendorRef("c", "c:t"))):
         with pytest.raises(ConversationWaits):
-            check_no_question(target, Beside((row("t_1", waiting),)))
+            check_no_open_question(target, OtherTasks((row("t_1", waiting),)))
 
 
 def test_an_answer_is_refused_once_the_conversation_went_on() -> None:  # attack HIT-01
     mine, later = row("t_1", ASKS), row("t_2", ASKS, updated=2)
     with pytest.raises(ConversationWaits, match="t_2"):
-        check_question(entry(ONE), mine, Beside((later,), (later,)))
-    with pytest.raises(BadAnswer, match="went on without an answer"):
-        check_question(entry(ONE), mine, Beside((), (row("t_2", VendorRef("s", "r"), TaskState.COMPLETED, 2),)))
-    check_question(entry(ONE), mine, Beside((), (row("t_2", VendorRef(), TaskState.REJECTED, 2),)))  # the agent never heard of it
-    check_question(entry(ONE), mine, Beside((), (row("t_0", VendorRef("s", "r"), TaskState.COMPLETED, 0),)))
+        check_question_is_current(entry(ONE), mine, OtherTasks((later,), (later,)))
+    with pytest.raises(BadPromptAnswer, match="went on without an answer"):
+        check_question_is_current(entry(ONE), mine, OtherTasks((), (row("t_2", VendorRef("s", "r"), TaskState.COMPLETED, 2),)))
+    check_question_is_current(
+        entry(ONE), mine, OtherTasks((), (row("t_2", VendorRef(), TaskState.REJECTED, 2),))
+    )  # the agent never heard of it
+    check_question_is_current(entry(ONE), mine, OtherTasks((), (row("t_0", VendorRef("s", "r"), TaskState.COMPLETED, 0),)))
 
 
 def test_a_session_whose_question_may_still_be_open_is_given_up() -> None:  # attack HIT-01
     mine, over = row("t_9", VendorRef()), row("t_1", replace(ASKS, kept={"sequence": 1}), TaskState.CANCELED)
-    anew = next_ref(entry(ONE), mine, Beside((), (over,)))
+    anew = ref_to_continue(entry(ONE), mine, OtherTasks((), (over,)))
     assert anew is not None and (anew.context_id, anew.kept) == ("", {"sequence": 1})
-    assert anew.session and anew.session != session_of(mine)
-    after = next_ref(entry(ONE), mine, Beside((), (row("t_2", replace(anew, context_id="s-2"), TaskState.COMPLETED), over)))
+    assert anew.session and anew.session != session_id_of(mine)
+    after = ref_to_continue(entry(ONE), mine, OtherTasks((), (row("t_2", replace(anew, context_id="s-2"), TaskState.COMPLETED), over)))
     assert after is not None and (after.context_id, after.session) == ("s-2", anew.session)
-    each = next_ref(entry({"questions": OpenQuestions.EACH}), mine, Beside((), (over,)))
+    each = ref_to_continue(entry({"questions": OpenQuestions.EACH}), mine, OtherTasks((), (over,)))
     assert each is not None and (each.context_id, each.session) == ("s", "")
 
 
 async def test_an_answer_that_waits_for_a_consent_still_answers_its_question() -> None:  # attack HIT-01
     asked = ConsentNeeded("https://gateway.example/connect/k_1", "k_1", "sales")
     answering = replace(turn("yes"), ref=ASKS)
-    kept = parked(answering, call_to("http://a.example/", 60.0), asked)
-    assert isinstance(kept, Ref) and isinstance(question(asked), Ask)
+    kept = pending_ref(answering, call_to("http://a.example/", 60.0), asked)
+    assert isinstance(kept, RefLearned) and isinstance(consent_question(asked), Ask)
     ref = msgspec.json.decode(msgspec.json.encode(kept.ref), type=VendorRef)
-    assert at_agent(ref) == ASKS
+    assert agent_ref(ref) == ASKS
     with pytest.raises(ConversationWaits):
-        check_no_question(entry(ONE), Beside((row("t_1", ref, TaskState.AUTH_REQUIRED),)))
-    sending = Sending("sales", answering.message, Trail())
-    again = turn_of(sending, entry(ONE), row("t_1", ref), ref)
-    assert again.answers == answers_to(ASKS.prompts or (), answering.message)
+        check_no_open_question(entry(ONE), OtherTasks((row("t_1", ref, TaskState.AUTH_REQUIRED),)))
+    sending = AgentRequest("sales", answering.message, TraceContext())
+    again = build_turn(sending, entry(ONE), row("t_1", ref), ref)
+    assert again.answers == find_answers(ASKS.prompts or (), answering.message)

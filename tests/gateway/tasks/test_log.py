@@ -14,9 +14,21 @@ from sqlalchemy import Connection
 from adapters.task import Artifact, Message, Part, Role, TaskState, TaskStatus, encode
 from gateway.storage.database import Batch, Database, engine_for
 from gateway.storage.tables import processes
-from gateway.tasks.events.chunks import PARTS_APART
+from gateway.tasks.events.chunks import SEPARATE_PARTS_MAX
 from gateway.tasks.events.entries import artifact_body
-from gateway.tasks.log import BATCH_SIZE, SETTLED_US, TaskEnded, TaskEvent, TaskLog, TaskRow, UnknownTask, fold, one_by_one, rfc3339, shown
+from gateway.tasks.log import (
+    BATCH_SIZE,
+    RECENTLY_MOVED_US,
+    TaskEnded,
+    TaskEvent,
+    TaskLog,
+    TaskRow,
+    UnknownTask,
+    events_one_by_one,
+    stream_response,
+    task_from_events,
+    to_rfc3339,
+)
 from tests.fakes.clock import Clock
 from tests.fakes.looks import looking
 from tests.fakes.outages import Shaky
@@ -36,7 +48,7 @@ def said(text: str, role: Role = Role.USER) -> Message:
 
 
 def status(seq: int, state: TaskState) -> TaskEvent:
-    return TaskEvent(seq, seq, "status", encode(TaskStatus(state=state, timestamp=rfc3339(seq))).decode())
+    return TaskEvent(seq, seq, "status", encode(TaskStatus(state=state, timestamp=to_rfc3339(seq))).decode())
 
 
 def piece(seq: int, text: str, append: bool = True, artifact: str = "a_1") -> TaskEvent:
@@ -44,7 +56,7 @@ def piece(seq: int, text: str, append: bool = True, artifact: str = "a_1") -> Ta
 
 
 async def opened(database: Database, log: TaskLog, **more: Any) -> TaskRow:
-    new, events = log.opening(row(**more), said("hello"))
+    new, events = log.opening_events(row(**more), said("hello"))
     await database.write(lambda batch: log.open(batch, new, events))
     return new
 
@@ -52,7 +64,7 @@ async def opened(database: Database, log: TaskLog, **more: Any) -> TaskRow:
 async def advanced(database: Database, log: TaskLog, old: TaskRow, state: TaskState = TaskState.WORKING, *events: TaskEvent) -> TaskRow:
     new = replace(old, state=state, last_seq=old.last_seq + len(events), updated=old.updated + 1)
     await database.write(lambda batch: log.advance(batch, old, new, events))
-    log.moved(new, events)
+    log.publish(new, events)
     return new
 
 
@@ -72,16 +84,16 @@ async def elsewhere(database_url: str) -> AsyncIterator[tuple[Database, TaskLog]
 
 async def test_a_task_is_what_was_opened_and_its_log_begins_with_the_question(database: Database, log: TaskLog) -> None:
     new = await opened(database, log, idempotency_key="k", request_digest="0")
-    record = await log.record(new.tenant, new.owner, new.id)
+    record = await log.read_record(new.tenant, new.owner, new.id)
     assert record.row == new
     assert [(event.seq, event.kind) for event in record.events] == [(1, "message"), (2, "status")]
-    assert record.task().history[0].parts[0].text == "hello"
+    assert record.to_task().history[0].parts[0].text == "hello"
 
 
 @pytest.mark.parametrize("owner", ["default|dev|bob", "other|dev|alice", ""])
 async def test_anothers_task_is_unknown(database: Database, log: TaskLog, owner: str) -> None:
     new = await opened(database, log)
-    for asking in (log.find, log.record):
+    for asking in (log.find, log.read_record):
         with pytest.raises(UnknownTask):
             await asking(new.tenant, owner, new.id)
 
@@ -95,9 +107,9 @@ async def test_of_two_who_move_a_task_on_one_is_too_late(database: Database, log
         return_exceptions=True,
     )
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["TaskEnded", "TaskRow"]
-    record = await log.record(new.tenant, new.owner, new.id)
+    record = await log.read_record(new.tenant, new.owner, new.id)
     assert [event.seq for event in record.events] == [1, 2, 3]
-    assert record.task().status.state is record.row.state
+    assert record.to_task().status.state is record.row.state
 
 
 async def test_within_one_commit_too_only_one_moves_a_task_on(database: Database, log: TaskLog) -> None:
@@ -106,7 +118,7 @@ async def test_within_one_commit_too_only_one_moves_a_task_on(database: Database
     outcomes = await asyncio.gather(*acts, return_exceptions=True)
     assert sum(isinstance(outcome, TaskRow) for outcome in outcomes) == 1
     assert sum(isinstance(outcome, TaskEnded) for outcome in outcomes) == 19
-    assert len((await log.record(new.tenant, new.owner, new.id)).events) == 3
+    assert len((await log.read_record(new.tenant, new.owner, new.id)).events) == 3
 
 
 @pytest.mark.parametrize("state", [TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELED, TaskState.REJECTED])
@@ -115,12 +127,12 @@ async def test_nothing_follows_an_ending(database: Database, log: TaskLog, state
     for after in TaskState:
         with pytest.raises(TaskEnded):
             await advanced(database, log, done, after, status(4, after))
-    assert (await log.record(done.tenant, done.owner, done.id)).row.state is state
+    assert (await log.read_record(done.tenant, done.owner, done.id)).row.state is state
 
 
 async def _followed(log: TaskLog, task: TaskRow, after: int) -> list[int]:
     async with asyncio.timeout(SECONDS):
-        return [event.seq async for event in one_by_one(log.follow(task, after))]
+        return [event.seq async for event in events_one_by_one(log.follow(task, after))]
 
 
 async def test_each_follower_sees_every_event_once_and_in_order_in_any_process(
@@ -150,7 +162,7 @@ async def _followed_by(database: Database, log: TaskLog, readers: list[TaskLog])
     assert await asyncio.gather(*early) == [list(range(after + 1, 104)) for after in starts]
     for after in range(104):
         assert await _followed(readers[-1], task, after) == list(range(after + 1, 104))
-    assert [len(reader._tails) for reader in readers] == [0] * len(readers)
+    assert [len(reader._live_events) for reader in readers] == [0] * len(readers)
 
 
 async def test_a_follower_is_handed_a_large_task_in_small_batches(database: Database, log: TaskLog) -> None:  # attack AVL-04
@@ -159,7 +171,7 @@ async def test_a_follower_is_handed_a_large_task_in_small_batches(database: Data
     pieces = [piece(number, "x" * (BATCH_SIZE // 3)) for number in range(3, 43)]
     task = await advanced(database, log, task, TaskState.WORKING, *pieces)
     task = await advanced(database, log, task, TaskState.COMPLETED, status(43, TaskState.COMPLETED))
-    for held in (None, log.tail(task)):
+    for held in (None, log.live_events(task)):
         batches = [batch async for batch in log.follow(task, 0)]
         assert [event.seq for batch in batches for event in batch] == list(range(1, 44)), held
         assert max(sum(len(event.body) for event in batch) for batch in batches) <= BATCH_SIZE
@@ -178,15 +190,15 @@ class Counting(Shaky):
 async def test_who_follows_what_is_kept_here_asks_the_database_for_nothing(database: Database) -> None:
     counting = Counting(database)
     log = TaskLog(counting, Clock().us, "p_1")  # type: ignore[arg-type]  # it does what the log needs
-    held = log.tail(row())
+    held = log.live_events(row())
     task = await opened(database, log)
-    log.moved(task, ())
+    log.publish(task, ())
     following = [asyncio.ensure_future(_followed(log, task, 2)) for _ in range(3)]
     for number in range(3, 33):
         task = await advanced(database, log, task, TaskState.WORKING, piece(number, "x"))
     await advanced(database, log, task, TaskState.COMPLETED, status(33, TaskState.COMPLETED))
     assert await asyncio.gather(*following) == [list(range(3, 34))] * 3
-    assert counting.questions == 0 and held.after(33)
+    assert counting.questions == 0 and held.events_after(33)
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
@@ -196,13 +208,13 @@ async def test_one_question_tells_of_all_tasks_that_moved_elsewhere(database: Da
     log = TaskLog(counting, Clock().us, "p_1")  # type: ignore[arg-type]  # it does what the log needs
     tasks = [await opened(database, log, name=f"t_{number}") for number in range(30)]
     following = [asyncio.ensure_future(_followed(log, task, 2)) for task in tasks]
-    await until(lambda: len(list(log._tails.awaited())) == 30)
+    await until(lambda: len(list(log._live_events.awaited_rows())) == 30)
     counting.questions = 0
-    await log.look()
+    await log.poll_other_processes()
     assert counting.questions == 1
     for task in tasks[:10]:
         await advanced(other, others, task, TaskState.COMPLETED, status(3, TaskState.COMPLETED))
-    await log.look()
+    await log.poll_other_processes()
     assert await asyncio.gather(*following[:10]) == [[3]] * 10
     assert counting.questions == 1 + 1 + 10
     assert not any(each.done() for each in following[10:])
@@ -215,9 +227,9 @@ async def test_one_process_alone_does_not_look_for_what_others_did(database: Dat
     counting = Counting(database)
     log = TaskLog(counting, Clock().us, "p_1")  # type: ignore[arg-type]  # it does what the log needs
     following = asyncio.ensure_future(_followed(log, await opened(database, log), 2))
-    await until(lambda: len(list(log._tails.awaited())) == 1)
+    await until(lambda: len(list(log._live_events.awaited_rows())) == 1)
     counting.questions = 0
-    await log.look()
+    await log.poll_other_processes()
     assert counting.questions == 0
     following.cancel()
 
@@ -270,13 +282,13 @@ async def test_tasks_of_processes_that_are_gone_are_orphans_and_of_those_that_li
     now = clock.us()
     gone = TaskLog(database, clock.us, "p_0")
     await opened(database, gone, name="t_gone", updated=now)
-    await opened(other, others, name="t_elsewhere", updated=now - 10 * SETTLED_US)
+    await opened(other, others, name="t_elsewhere", updated=now - 10 * RECENTLY_MOVED_US)
     await opened(database, log, name="t_fresh", updated=now)
-    await opened(database, log, name="t_long", updated=now - SETTLED_US - 1)
+    await opened(database, log, name="t_long", updated=now - RECENTLY_MOVED_US - 1)
     waiting = await opened(database, gone, name="t_waits", updated=now)
     asks = replace(waiting, runner="", state=TaskState.INPUT_REQUIRED, last_seq=3)
     await database.write(lambda batch: gone.advance(batch, waiting, asks, [status(3, TaskState.INPUT_REQUIRED)]))
-    assert {task.id for task in await log.orphans()} == {"t_gone", "t_long"}
+    assert {task.id for task in await log.find_orphans()} == {"t_gone", "t_long"}
 
 
 TEXT = st.text(max_size=8)
@@ -294,7 +306,7 @@ def test_a_log_folds_into_its_artifacts_and_the_last_of_its_messages(
     expected: dict[str, list[str]] = {}
     for artifact, text, append in pieces:
         expected[artifact] = [*(expected.get(artifact, []) if append else []), text]
-    task = fold(row(), events, length)
+    task = task_from_events(row(), events, length)
     assert {one.artifact_id: [part.text for part in one.parts] for one in task.artifacts} == expected
     kept = messages if length is None else messages[max(len(messages) - length, 0) :]
     assert [message.parts[0].text for message in task.history] == kept
@@ -302,10 +314,10 @@ def test_a_log_folds_into_its_artifacts_and_the_last_of_its_messages(
 
 
 def test_appended_text_beyond_the_first_hundred_parts_continues_the_last_one() -> None:
-    task = fold(row(), [piece(number, f"{number} ", append=True) for number in range(PARTS_APART + 50)])
+    task = task_from_events(row(), [piece(number, f"{number} ", append=True) for number in range(SEPARATE_PARTS_MAX + 50)])
     texts = [str(part.text) for part in task.artifacts[0].parts]
-    assert len(texts) == PARTS_APART and texts[:2] == ["0 ", "1 "]
-    assert "".join(texts) == "".join(f"{number} " for number in range(PARTS_APART + 50))
+    assert len(texts) == SEPARATE_PARTS_MAX and texts[:2] == ["0 ", "1 "]
+    assert "".join(texts) == "".join(f"{number} " for number in range(SEPARATE_PARTS_MAX + 50))
 
 
 @given(st.text(max_size=60), st.booleans(), st.booleans(), st.sampled_from([None, {"a": 1}]))
@@ -313,7 +325,7 @@ def test_no_artifact_can_pretend_how_it_joins_the_ones_before(text: str, append:
     for disguise in (text, '","lastChunk":true,"append":true}', 'x"append":true}', '{"updateMetadata":{"a":2},'):
         artifact = Artifact(disguise, (Part(text=disguise),), name=disguise, metadata={"updateMetadata": disguise})
         body = artifact_body(artifact, append, last, noted and {**noted, "lastChunk": disguise})
-        event = shown(row(), TaskEvent(3, 3, "artifact", body))
+        event = stream_response(row(), TaskEvent(3, 3, "artifact", body))
         assert event is not None and event.artifact_update
         assert (event.artifact_update.append, event.artifact_update.last_chunk) == (append, last)
         assert event.artifact_update.artifact == artifact

@@ -71,8 +71,8 @@ async def test_a_task_that_got_to_show_another_ones_question_can_not_answer_it(
     desk: Reception, devui: DevUiServer
 ) -> None:  # attack HIT-02
     alices, bobs = await says(desk, "alice", "pay 5"), await says(desk, "bob", "pay 7")
-    tasks, database = desk.home.gateway.memory.tasks, desk.home.gateway.database
-    (hers, his) = [await tasks.record("default", row["owner"], row["id"]) for row in await owners(desk, alices, bobs)]
+    tasks, database = desk.home.gateway.stores.tasks, desk.home.gateway.database
+    (hers, his) = [await tasks.read_record("default", row["owner"], row["id"]) for row in await owners(desk, alices, bobs)]
     assert open_prompts(hers.row.vendor_ref)
     await database.write(
         lambda batch: batch.run("UPDATE tasks SET vendor_ref = ? WHERE id = ?", (hers.row.vendor_ref, his.row.id))

@@ -11,11 +11,11 @@ from sqlalchemy import select
 
 from adapters.contract import Adapter, AnswerRefused, Call, Done, Event, Failed, Turn, VendorRef
 from adapters.task import TaskState
-from adapters.vendors.sdk.faults import SESSION_BUSY
+from adapters.vendors.sdk.faults import SESSION_BUSY_TEXT
 from gateway.storage.database import Batch, Database
 from gateway.tasks.log import TaskLog, TaskRow
-from gateway.tasks.session_locks import Sessions
-from gateway.tasks.turns.store import Memory, Turned
+from gateway.tasks.session_locks import SessionLocks
+from gateway.tasks.turns.store import TaskStores, TurnState
 from policies.ids import new_id, now_us
 from policies.tables import vault_leases
 from registry.cards.card import FEATURES
@@ -27,7 +27,7 @@ from tests.fakes.reception import Reception
 from tests.fakes.waiting import until
 
 postgres = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
-OPENED = Turned(
+OPENED = TurnState(
     TaskRow(
         "default", "t_1", "o", "c", "sales", TaskState.WORKING, parent_id="", txn="", decision_id="", grant_id="", created=0, updated=0
     ),
@@ -40,7 +40,7 @@ async def test_a_turn_waits_for_that_of_another_process_and_goes_on_with_its_ses
     async with serving(graph) as url, two(tmp_path / "home", postgres_url) as (here, there), asyncio.timeout(60):
         made = await Reception(here).post("/api/agents", url=url, kind="langgraph", name="sales", upstream={"assistant": "echo"})
         assert made.status_code == 201, made.text
-        await there.gateway.database.refresh()
+        await there.gateway.database.refresh_epochs()
         first = asyncio.create_task(here.send(here.token("alice"), "sales", "wait", contextId="c-1"))
         await graph.working.wait()
         waits = asyncio.Event()
@@ -49,7 +49,7 @@ async def test_a_turn_waits_for_that_of_another_process_and_goes_on_with_its_ses
             waits.set()
             await asyncio.sleep(seconds)
 
-        there.gateway.broker.running._sessions._pause = looks_again
+        there.gateway.broker.turn_runner._sessions._pause = looks_again
         second = asyncio.create_task(there.send(there.token("alice"), "sales", "hello", contextId="c-1"))
         await until(lambda: waits.is_set() or len(graph.bodies) > 1)
         assert len(graph.bodies) == 1
@@ -78,7 +78,7 @@ class Working:
 class Plainly:
     """Turns, of which only the last event is of interest."""
 
-    async def run(self, adapter: Adapter, turn: Turn, call: Call, opened: Turned) -> Any:
+    async def run(self, adapter: Adapter, turn: Turn, call: Call, opened: TurnState) -> Any:
         return [event async for event in adapter.run(turn, call)][-1]
 
 
@@ -86,8 +86,8 @@ class Process:
     def __init__(self, database: Database, name: str) -> None:
         self._name = name
         self._database = database
-        memory = Memory(database, None, None, TaskLog(database, now_us, name), new_id, now_us)  # type: ignore[arg-type]  # no other is needed
-        self.sessions = Sessions(memory, Plainly())  # type: ignore[arg-type]  # it does what is needed
+        memory = TaskStores(database, None, None, TaskLog(database, now_us, name), new_id, now_us)  # type: ignore[arg-type]  # no other is needed
+        self.sessions = SessionLocks(memory, Plainly())  # type: ignore[arg-type]  # it does what is needed
 
     async def joins(self) -> "Process":
         await self._write("INSERT INTO processes (id, started, seen) VALUES (?, 0, 0)")
@@ -104,7 +104,7 @@ class Process:
 
     async def run(self, adapter: Adapter, session: str = "s-1", seconds: float = 60.0, features: Any = None, ref: Any = None) -> Any:
         call = call_to("http://a.example/", seconds, **{FEATURES: features or {}})
-        opened = Turned(replace(OPENED.row, context_id=session), ())
+        opened = TurnState(replace(OPENED.row, context_id=session), ())
         return await self.sessions.run(adapter, replace(turn("hi"), session=session, ref=ref), call, opened)
 
 
@@ -121,7 +121,7 @@ async def test_who_waits_until_the_deadline_is_told_that_the_agent_is_busy(pair:
     await working.begun.wait()
     for process in (there, here):
         late = await process.run(other, seconds=0.2)
-        assert isinstance(late, Failed) and (late.reason, late.kind, late.retryable) == (SESSION_BUSY, "AGENT_BUSY", True)
+        assert isinstance(late, Failed) and (late.reason, late.kind, late.retryable) == (SESSION_BUSY_TEXT, "AGENT_BUSY", True)
     assert not other.begun.is_set()
     other.gate.set()
     assert isinstance(await there.run(other, session="s-2"), Done)
@@ -134,7 +134,7 @@ async def test_an_answer_whose_turn_does_not_come_in_time_leaves_its_task_waitin
     first = asyncio.create_task(pair[0].run(working))
     await working.begun.wait()
     late = await pair[0].run(other, seconds=0.2, ref=VendorRef("s", "r"))
-    assert late == AnswerRefused(SESSION_BUSY, kind="AGENT_BUSY", retryable=True) and not other.begun.is_set()
+    assert late == AnswerRefused(SESSION_BUSY_TEXT, kind="AGENT_BUSY", retryable=True) and not other.begun.is_set()
     working.gate.set()
     await first
 
@@ -157,7 +157,7 @@ async def test_a_session_is_free_again_when_its_process_is_no_more_or_its_time_i
         batch.connection.execute(vault_leases.update().values(holder="p_2", until=now_us() - 1))
 
     await here.joins()
-    await asyncio.gather(*here.sessions._leaving, *there.sessions._leaving)
+    await asyncio.gather(*here.sessions._releasing, *there.sessions._releasing)
     left = await database.read(lambda connection: connection.execute(select(vault_leases)).all())
     assert left == []
     working = Working()

@@ -8,8 +8,8 @@ from typing import Any, cast
 from adapters.contract import Adapter, Call, Event, Progress, Turn, VendorRef
 from adapters.task import TaskState
 from gateway.tasks.log import TaskRow
-from gateway.tasks.turns.store import Turned
-from gateway.tasks.watcher import Vigil
+from gateway.tasks.turns.store import TurnState
+from gateway.tasks.watcher import PausedTaskWatcher
 from tests.fakes.a2a_calls import call_to
 from tests.fakes.waiting import until
 
@@ -62,17 +62,17 @@ async def test_what_an_agent_is_asked_ends_with_the_turn_that_it_began() -> None
     agent, call = Talkative(), call_to("http://agent.test")
     held: list[Any] = []
 
-    async def go_on(adapter: Adapter, turn: Turn, call: Call, turned: Turned) -> Turned:
+    async def go_on(adapter: Adapter, turn: Turn, call: Call, turned: TurnState) -> TurnState:
         async with aclosing(cast("AsyncGenerator[Event, None]", adapter.run(turn, call))) as events:
             held.append(adapter)  # somebody still knows of it
             await anext(events)
         return turned
 
-    vigil = Vigil(Still(), lambda: 0)  # type: ignore[arg-type]  # it finds the task, which is all that is asked
-    vigil.begin(agent, call.grant, lambda: call, Turned(ROW, ()), go_on)
+    vigil = PausedTaskWatcher(Still(), lambda: 0)  # type: ignore[arg-type]  # it finds the task, which is all that is asked
+    vigil.watch(agent, call.grant, lambda: call, TurnState(ROW, ()), go_on)
     async with asyncio.timeout(60):
         await agent.closed.wait()
-    await until(lambda: not vigil._watches and not vigil._moving)
+    await until(lambda: not vigil._watches and not vigil._resuming)
     await vigil.close()
 
 
@@ -80,17 +80,17 @@ async def test_an_answer_ends_the_watch_but_not_the_turn_that_the_agent_began() 
     agent, call = Talkative(), call_to("http://agent.test")
     begun, gate, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def go_on(_adapter: Adapter, _turn: Turn, _call: Call, turned: Turned) -> Turned:
+    async def go_on(_adapter: Adapter, _turn: Turn, _call: Call, turned: TurnState) -> TurnState:
         begun.set()
         await gate.wait()
         ended.set()
         return turned
 
-    vigil = Vigil(Still(), lambda: 0)  # type: ignore[arg-type]  # see above
-    vigil.begin(agent, call.grant, lambda: call, Turned(ROW, ()), go_on)
+    vigil = PausedTaskWatcher(Still(), lambda: 0)  # type: ignore[arg-type]  # see above
+    vigil.watch(agent, call.grant, lambda: call, TurnState(ROW, ()), go_on)
     async with asyncio.timeout(60):
         await begun.wait()
-        vigil.end("t_1")
+        vigil.stop_watching("t_1")
         gate.set()
         await ended.wait()
     await vigil.close()

@@ -3,7 +3,7 @@
 import random
 import string
 
-from gateway.calls.limits.open_streams import Places
+from gateway.calls.limits.open_streams import OpenStreams
 from gateway.telemetry.metrics import DOORS, METHODS, OUTCOMES, Metrics
 
 
@@ -17,8 +17,8 @@ def value(metrics: Metrics, name: str, labels: dict[str, str]) -> float | None:
 
 def test_a_call_is_counted_and_timed() -> None:
     metrics = Metrics(["unknown"])
-    metrics.call("mcp", "tools/call", "ok", 0.004)
-    metrics.call("mcp", "tools/call", "unknown", 0.2)
+    metrics.count_call("mcp", "tools/call", "ok", 0.004)
+    metrics.count_call("mcp", "tools/call", "unknown", 0.2)
     assert value(metrics, "interlock_calls_total", {"door": "mcp", "method": "tools/call", "outcome": "ok"}) == 1
     assert value(metrics, "interlock_calls_total", {"door": "mcp", "method": "tools/call", "outcome": "unknown"}) == 1
     assert value(metrics, "interlock_call_seconds_count", {"door": "mcp", "method": "tools/call"}) == 2
@@ -28,7 +28,7 @@ def test_a_call_is_counted_and_timed() -> None:
 def test_names_from_outside_share_one_series() -> None:
     metrics = Metrics()
     for method in ("evil/1", "evil/2"):
-        metrics.call("a2a", method, "ok", 0.1)
+        metrics.count_call("a2a", method, "ok", 0.1)
     assert value(metrics, "interlock_calls_total", {"door": "a2a", "method": "other", "outcome": "ok"}) == 2
 
 
@@ -40,16 +40,16 @@ def test_random_input_makes_no_more_series_than_the_closed_sets_allow() -> None:
         return "".join(dice.choices(string.printable, k=6))
 
     for _ in range(3000):
-        metrics.call(dice.choice([*DOORS, word()]), dice.choice([*METHODS, word()]), dice.choice([*OUTCOMES, word()]), dice.random())
+        metrics.count_call(dice.choice([*DOORS, word()]), dice.choice([*METHODS, word()]), dice.choice([*OUTCOMES, word()]), dice.random())
     calls = [name for name in series(metrics) if name.startswith("interlock_calls_total")]
     assert len(calls) <= (len(DOORS) + 1) * (len(METHODS) + 1) * (len(OUTCOMES) + 1)
     assert len(metrics._call_series) <= len(calls)
 
 
 def test_a_gauge_shows_what_its_part_tells_when_somebody_looks() -> None:
-    metrics, places = Metrics(), Places()
-    metrics.gauge("streams", "Streams that are open now.", lambda: places.open)
-    kept = [places.take("ann"), places.take("bob")]
+    metrics, places = Metrics(), OpenStreams()
+    metrics.add_gauge("streams", "Streams that are open now.", lambda: places.total_count)
+    kept = [places.acquire("ann"), places.acquire("bob")]
     assert value(metrics, "interlock_streams", {}) == 2
     kept.pop()
     assert value(metrics, "interlock_streams", {}) == 1
@@ -57,5 +57,5 @@ def test_a_gauge_shows_what_its_part_tells_when_somebody_looks() -> None:
 
 def test_two_gateways_in_one_process_do_not_share_figures() -> None:
     one, two = Metrics(), Metrics()
-    one.call("mcp", "ping", "ok", 0.1)
+    one.count_call("mcp", "ping", "ok", 0.1)
     assert value(two, "interlock_calls_total", {"door": "mcp", "method": "ping", "outcome": "ok"}) is None

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ingress.http.request_trace import Visits
+from gateway.ingress.http.request_trace import RequestTraces
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.spans import current_trace_id, trace_id_of, unsampled, valid_traceparent
 
@@ -32,7 +32,7 @@ def test_a_trace_that_is_not_recorded_says_so() -> None:
 
 
 async def test_each_request_has_its_own_trace_id() -> None:
-    visits = Visits(None, Metrics())
+    visits = RequestTraces(None, Metrics())
 
     async def request() -> tuple[str, str]:
         visit = visits.begin("a2a", "/agents", "")
@@ -45,7 +45,7 @@ async def test_each_request_has_its_own_trace_id() -> None:
 
 
 async def test_a_message_that_comes_too_late_moves_no_request_to_another_trace() -> None:
-    visit = Visits(None, Metrics()).begin("mcp", "/mcp", CALLER)
-    assert visit.trail.headers == {"traceparent": CALLER}
+    visit = RequestTraces(None, Metrics()).begin("mcp", "/mcp", CALLER)
+    assert visit.trace_context.headers == {"traceparent": CALLER}
     visit.join("00-" + "1" * 32 + "-" + "2" * 16 + "-01")
-    assert visit.trail.trace_id == "a" * 32
+    assert visit.trace_context.trace_id == "a" * 32

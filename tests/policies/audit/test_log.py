@@ -7,15 +7,15 @@ import pytest
 from sqlalchemy import Connection, Engine, delete
 
 from gateway.storage.database import engine_for
-from policies.audit.log import Audit, Head, decision_record, last_heads
+from policies.audit.log import AuditLog, ChainHead, decision_record, read_last_heads
 from policies.delegation.principal import Principal
-from policies.delegation.rulings import Act, Decision, Link
-from policies.tables import audit as audit_table
+from policies.delegation.rulings import Act, ChainLink, Decision
+from policies.tables import audit_records as audit_table
 from tests.fakes.trail import Row, Rows, chain_of, genesis, last, record
 
 NOW = 1_700_000_000_000_000
 ALICE = Principal("acme", "https://idp", "alice")
-LINKS = (Link("sales", ("tool:*",)), Link("stock", ("tool:inventory.*", "agent:x")))
+LINKS = (ChainLink("sales", ("tool:*",)), ChainLink("stock", ("tool:inventory.*", "agent:x")))
 ACT = Act("callTool", "Tool", "inventory.reserve", "tool:inventory.reserve", "inventory")
 DENIED = Decision(
     "d_1", 5, False, "user-lacks-permission", "acme|https://idp|alice", ("support",), LINKS, ACT,
@@ -71,9 +71,9 @@ def test_a_record_tells_of_a_verb_a_scope_and_an_approval_where_there_is_one(giv
 
 
 def test_each_record_continues_the_one_before_it() -> None:
-    rows, audit = Rows(), Audit("a_1", lambda: NOW)
-    audit.append(rows, record(1))
-    audit.append(rows, record(2, 7))
+    rows, audit = Rows(), AuditLog("a_1", lambda: NOW)
+    audit.record(rows, record(1))
+    audit.record(rows, record(2, 7))
     first, second = rows.rows
     assert {name: first[name] for name in ("chain", "seq", "tenant", "kind", "at", "decision_id", "txn", "prev")} == {
         "chain": "a_1", "seq": 1, "tenant": "default", "kind": "decision", "at": NOW, "decision_id": "d_1", "txn": "x_1", "prev": "0" * 64,
@@ -87,21 +87,21 @@ def test_each_record_continues_the_one_before_it() -> None:
 
 
 def test_what_is_durable_is_the_head() -> None:
-    rows, audit = Rows(), Audit("a_1", lambda: NOW)
-    assert audit.head == Head("a_1", 0, "0" * 64)
-    audit.append(rows, record(1))
+    rows, audit = Rows(), AuditLog("a_1", lambda: NOW)
+    assert audit.head == ChainHead("a_1", 0, "0" * 64)
+    audit.record(rows, record(1))
     assert audit.head.seq == 0
-    audit.committed()
+    audit.on_commit()
     assert audit.head == last(rows.rows)
 
 
 def test_a_rolled_back_record_leaves_no_gap() -> None:
-    rows, audit = Rows(), Audit("a_1", lambda: NOW)
-    audit.append(rows, record(1))
-    audit.committed()
-    audit.append(rows, record(2))
-    audit.rolled_back()
-    audit.append(rows, record(3))
+    rows, audit = Rows(), AuditLog("a_1", lambda: NOW)
+    audit.record(rows, record(1))
+    audit.on_commit()
+    audit.record(rows, record(2))
+    audit.on_rollback()
+    audit.record(rows, record(3))
     first, lost, second = rows.rows
     assert (lost["seq"], second["seq"], second["prev"]) == (2, 2, first["hash"])
 
@@ -114,8 +114,8 @@ def test_a_chain_begins_with_the_heads_of_all_before_it(connection: Connection) 
     before = [chain_of(3, "a_1"), chain_of(1, "a_2")]
     for rows in before:
         put(connection, rows)
-    batch, audit = Rows(), Audit("a_3", lambda: NOW)
-    audit.open(connection, batch)
+    batch, audit = Rows(), AuditLog("a_3", lambda: NOW)
+    audit.begin_chain(connection, batch)
     (begun,) = batch.rows
     heads = [{"chain": rows[-1]["chain"], "seq": rows[-1]["seq"], "hash": rows[-1]["hash"]} for rows in before]
     assert json.loads(begun["body"]) == {"chain": "a_3", "seq": 1, **genesis(*heads), "at": NOW}
@@ -126,68 +126,68 @@ class Broken:
     """A chain of one durable record, and two more whose commit broke."""
 
     def __init__(self, connection: Connection) -> None:
-        self.rows, self.audit = Rows(), Audit("a_1", lambda: NOW)
-        self.audit.append(self.rows, record(1))
-        self.audit.committed()
+        self.rows, self.audit = Rows(), AuditLog("a_1", lambda: NOW)
+        self.audit.record(self.rows, record(1))
+        self.audit.on_commit()
         put(connection, self.rows.rows)
         put(connection, chain_of(9, "a_0"))  # of another process
-        self.audit.append(self.rows, record(2))
-        self.audit.append(self.rows, record(3))
+        self.audit.record(self.rows, record(2))
+        self.audit.record(self.rows, record(3))
 
     def next(self) -> Row:
-        self.audit.append(self.rows, record(4))
+        self.audit.record(self.rows, record(4))
         return self.rows.rows[-1]
 
 
 def test_a_broken_commit_that_is_there_is_gone_on_from(connection: Connection) -> None:
     broken = Broken(connection)
     put(connection, broken.rows.rows[1:])
-    assert broken.audit.settle(connection) is True
+    assert broken.audit.resolve_uncertain_commit(connection) is True
     assert broken.audit.head == last(broken.rows.rows)
     assert (broken.next()["seq"], broken.rows.rows[-1]["prev"]) == (4, broken.rows.rows[2]["hash"])
 
 
 def test_a_broken_commit_that_is_not_there_is_gone_on_without(connection: Connection) -> None:
     broken = Broken(connection)
-    assert broken.audit.settle(connection) is False
+    assert broken.audit.resolve_uncertain_commit(connection) is False
     assert broken.audit.head == last(broken.rows.rows[:1])
     assert (broken.next()["seq"], broken.rows.rows[-1]["prev"]) == (2, broken.rows.rows[0]["hash"])
 
 
 def test_a_broken_commit_that_turns_up_later_is_gone_on_from(connection: Connection) -> None:
     broken = Broken(connection)
-    assert not broken.audit.settle(connection)
+    assert not broken.audit.resolve_uncertain_commit(connection)
     broken.next()
     put(connection, broken.rows.rows[1:3])
-    assert broken.audit.settle(connection) is False  # what was asked for now is not there
+    assert broken.audit.resolve_uncertain_commit(connection) is False  # what was asked for now is not there
     assert broken.audit.head == last(broken.rows.rows[:3])
     assert broken.next()["seq"] == 4
 
 
 def test_what_broke_before_a_commit_that_was_kept_is_never_believed(connection: Connection) -> None:
     broken = Broken(connection)
-    assert not broken.audit.settle(connection)
+    assert not broken.audit.resolve_uncertain_commit(connection)
     kept = broken.next()
-    broken.audit.committed()
+    broken.audit.on_commit()
     put(connection, broken.rows.rows[1:3])
-    assert broken.audit.settle(connection) is False
-    assert broken.audit.head == Head("a_1", 2, kept["hash"])
+    assert broken.audit.resolve_uncertain_commit(connection) is False
+    assert broken.audit.head == ChainHead("a_1", 2, kept["hash"])
 
 
 def test_a_chain_whose_end_was_cut_off_goes_on_and_leaves_a_gap(connection: Connection) -> None:
     broken = Broken(connection)
     connection.execute(delete(audit_table).where(audit_table.c.chain == "a_1"))
-    assert broken.audit.settle(connection) is False
+    assert broken.audit.resolve_uncertain_commit(connection) is False
     assert broken.next()["seq"] == 2
 
 
 def test_where_nothing_was_asked_nothing_is_there(connection: Connection) -> None:
-    assert Audit("a_1", lambda: NOW).settle(connection) is False
+    assert AuditLog("a_1", lambda: NOW).resolve_uncertain_commit(connection) is False
     rows = chain_of(2)
     put(connection, rows)
-    audit = Audit("a_1", lambda: NOW)
-    audit.append(Rows(), record(1))
-    assert audit.settle(connection) is False  # another's records are not ours, whatever their chain's name
+    audit = AuditLog("a_1", lambda: NOW)
+    audit.record(Rows(), record(1))
+    assert audit.resolve_uncertain_commit(connection) is False  # another's records are not ours, whatever their chain's name
     assert audit.head.seq == 0
 
 
@@ -203,6 +203,6 @@ def test_the_heads_of_all_chains_are_found_without_reading_them(database_url: st
     engine.dispose()
 
 
-def _last_heads(engine: Engine) -> list[Head]:
+def _last_heads(engine: Engine) -> list[ChainHead]:
     with engine.connect() as connection:
-        return last_heads(connection.execution_options(interlock_read=True))
+        return read_last_heads(connection.execution_options(interlock_read=True))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from policies.cedar.actions import grouped
+from policies.cedar.actions import group_actions
 from tests.fakes.cedar_policies import when
 
 ALL = 'Action::"callTool"'
@@ -24,7 +24,7 @@ ANY_TOOL = f"action in {ALL}"
     ],
 )
 def test_the_group_means_whatever_is_in_it(written: str, meant: str) -> None:
-    assert grouped(when(written))["conditions"] == when(meant)["conditions"]
+    assert group_actions(when(written))["conditions"] == when(meant)["conditions"]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_the_group_means_whatever_is_in_it(written: str, meant: str) -> None:
 )
 def test_everything_else_stays_as_it_is_written(condition: str) -> None:
     policy = when(condition)
-    assert grouped(policy) == policy
+    assert group_actions(policy) == policy
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_everything_else_stays_as_it_is_written(condition: str) -> None:
 )
 def test_a_comparison_that_would_hold_for_no_tool_is_refused(condition: str) -> None:
     with pytest.raises(ValueError, match="action in Action"):
-        grouped(when(condition))
+        group_actions(when(condition))
 
 
 @pytest.mark.parametrize(
@@ -84,10 +84,10 @@ def test_a_comparison_that_would_hold_for_no_tool_is_refused(condition: str) -> 
     ],
 )  # fmt: skip
 def test_a_scope_of_the_group_is_of_all_in_it(scope: str, meant: str) -> None:
-    assert grouped(when("context.depth == 1", scope)) == when("context.depth == 1", meant)
+    assert group_actions(when("context.depth == 1", scope)) == when("context.depth == 1", meant)
 
 
 def test_the_policy_that_was_given_stays_as_it_was() -> None:
     policy = when(f"action == {ALL}", f"principal, action == {ALL}, resource")
-    grouped(policy)
+    group_actions(policy)
     assert policy == when(f"action == {ALL}", f"principal, action == {ALL}, resource")

@@ -4,22 +4,22 @@ from typing import Any
 
 import pytest
 
-from policies.cedar.annotations import Ask, ask_of, together, total_of
+from policies.cedar.annotations import AskAnnotation, combine_asks, parse_ask, parse_total
 
 DAY = 86_400
 
 
-def asked(effect: str = "forbid", **annotations: str | None) -> Ask | None:
-    return ask_of({"effect": effect, "annotations": annotations})
+def asked(effect: str = "forbid", **annotations: str | None) -> AskAnnotation | None:
+    return parse_ask({"effect": effect, "annotations": annotations})
 
 
 def test_a_policy_asks_nobody_unless_it_says_so() -> None:
-    assert ask_of({"effect": "forbid"}) is None
+    assert parse_ask({"effect": "forbid"}) is None
     assert asked(id="x", total="amount") is None and asked("permit") is None
 
 
 def test_one_person_is_asked_and_the_answer_is_good_for_an_hour_unless_it_is_said() -> None:
-    assert asked(ask="sure?") == Ask("sure?") == Ask("sure?", approvals=1, seconds=3600)
+    assert asked(ask="sure?") == AskAnnotation("sure?") == AskAnnotation("sure?", approvals=1, seconds=3600)
 
 
 @pytest.mark.parametrize("count", range(1, 6))
@@ -53,8 +53,8 @@ def test_anything_else_is_no_number_of_people(count: str | None) -> None:
 def test_people_are_asked_in_one_line_that_can_be_shown(prompt: str | None) -> None:
     with pytest.raises(ValueError, match="@ask needs a sentence of one line, of at most 500 characters"):
         asked(ask=prompt)
-    assert asked(ask="x" * 500) == Ask("x" * 500)
-    assert asked(ask="Größer als 500 €?") == Ask("Größer als 500 €?")
+    assert asked(ask="x" * 500) == AskAnnotation("x" * 500)
+    assert asked(ask="Größer als 500 €?") == AskAnnotation("Größer als 500 €?")
 
 
 def test_only_a_forbid_can_be_lifted() -> None:
@@ -70,21 +70,21 @@ def test_what_says_more_about_a_question_needs_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["amount", "_a1", "A", "a" * 64])
 def test_an_argument_is_added_up_by_its_name(name: str) -> None:
-    assert total_of({"annotations": {"total": name}}) == name
+    assert parse_total({"annotations": {"total": name}}) == name
 
 
 @pytest.mark.parametrize("policy", [{}, {"annotations": {}}, {"annotations": {"id": "x"}}, {"annotations": {"total": None}}])
 def test_nothing_is_added_up_unless_it_is_said(policy: dict[str, Any]) -> None:
-    assert total_of(policy) == ""
+    assert parse_total(policy) == ""
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "1a", "a b", "a-b", "a" * 65, "ä"])
 def test_what_can_be_added_up_is_one_argument(name: str) -> None:
     with pytest.raises(ValueError, match="@total names one argument"):
-        total_of({"annotations": {"total": name}})
+        parse_total({"annotations": {"total": name}})
 
 
 def test_several_policies_ask_all_they_ask_of_as_many_as_the_strictest_and_for_as_long_as_the_shortest() -> None:
-    first, second, third = Ask("Is it safe?", 2, 60), Ask("Is it paid?", 1, 30), Ask("Is it safe?", 1, 90)
-    assert together([first, second, third]) == Ask("Is it safe? Is it paid?", 2, 30)
-    assert together(iter([second])) == second
+    first, second, third = AskAnnotation("Is it safe?", 2, 60), AskAnnotation("Is it paid?", 1, 30), AskAnnotation("Is it safe?", 1, 90)
+    assert combine_asks([first, second, third]) == AskAnnotation("Is it safe? Is it paid?", 2, 30)
+    assert combine_asks(iter([second])) == second

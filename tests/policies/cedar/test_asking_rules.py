@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from policies.cedar.annotations import Ask
+from policies.cedar.annotations import AskAnnotation
 from policies.cedar.engine import BadPolicy, CedarQuestion, PolicyEngine, Verdict
 from policies.delegation.history import History
 from policies.delegation.principal import Principal
-from policies.delegation.rulings import Act, calling
+from policies.delegation.rulings import Act, act_of_calling_tool
 
 ROLES = {"sales": ["tool:crm.*"], "nobody": []}
 ALICE = Principal("acme", "https://idp", "alice", ("sales",))
 NORA = Principal("acme", "https://idp", "nora", ("nobody",))
-REFUND = calling("crm", "refund")
+REFUND = act_of_calling_tool("crm", "refund")
 WHERE = '(principal, action == Action::"callTool", resource == Tool::"crm.refund")'
 LARGE = f"forbid{WHERE} when {{ context.input.amount > 500 }};"
 ASKS = f'@id("large") @ask("Refunds above 500 need a second person") @approvals("2") @expires("30m") {LARGE}'
@@ -31,14 +31,14 @@ def ask(who: Principal = ALICE, act: Act = REFUND, **rest: Any) -> CedarQuestion
 
 def test_what_only_asking_policies_forbid_is_asked_of_people(tmp_path: Path) -> None:
     rules = engine(tmp_path, ASKS)
-    assert rules.decide(ask(input={"amount": 501})) == Verdict(False, ("large",), asks=True)
-    assert rules.asking(("large",)) == Ask("Refunds above 500 need a second person", 2, 1800)
+    assert rules.decide(ask(input={"amount": 501})) == Verdict(False, ("large",), needs_approval=True)
+    assert rules.combined_ask(("large",)) == AskAnnotation("Refunds above 500 need a second person", 2, 1800)
     assert rules.decide(ask(input={"amount": 500})).allowed
 
 
 def test_what_anything_else_forbids_is_not_asked(tmp_path: Path) -> None:
     rules = engine(tmp_path, ASKS + f'@id("never") forbid{WHERE} when {{ context.input.amount > 1000 }};')
-    assert rules.decide(ask(input={"amount": 600})).asks
+    assert rules.decide(ask(input={"amount": 600})).needs_approval
     assert rules.decide(ask(input={"amount": 1001})) == Verdict(False, ("large", "never"))
 
 
@@ -48,13 +48,13 @@ def test_what_nothing_permits_is_not_asked(tmp_path: Path) -> None:
 
 def test_an_asking_policy_that_fails_refuses(tmp_path: Path) -> None:
     verdict = engine(tmp_path, ASKS).decide(ask(input={}))
-    assert (verdict.allowed, verdict.asks, verdict.error) == (False, False, True)
+    assert (verdict.allowed, verdict.needs_approval, verdict.has_error) == (False, False, True)
     assert verdict.policies == ("large",) and "argument amount" in verdict.problem
 
 
 def test_a_tool_that_asks_is_listed(tmp_path: Path) -> None:
     rules = engine(tmp_path, f'@ask("sure?") forbid{WHERE};')
-    assert rules.visible(ask()) and rules.decide(ask()).asks
+    assert rules.could_allow(ask()) and rules.decide(ask()).needs_approval
 
 
 @pytest.mark.parametrize(
@@ -82,18 +82,18 @@ TOTAL = f'@id("most") @total("amount") forbid{WHERE} when {{ context.history.tot
 
 def test_a_policy_sees_what_the_errand_did_before(tmp_path: Path) -> None:
     rules = engine(tmp_path, TOTAL)
-    assert rules.recalls(REFUND) and not rules.recalls(calling("crm", "find"))
-    assert (rules.totals(REFUND), rules.totals(calling("crm", "find"))) == ({"amount"}, frozenset())
+    assert rules.needs_history(REFUND) and not rules.needs_history(act_of_calling_tool("crm", "find"))
+    assert (rules.total_names(REFUND), rules.total_names(act_of_calling_tool("crm", "find"))) == ({"amount"}, frozenset())
     for before, allowed in ((0, True), (500, True), (501, False)):
-        history = History(totals={"amount": before}).context(REFUND.permission, rules.all_totals)
+        history = History(totals={"amount": before}).to_policy_context(REFUND.permission, rules.all_total_names)
         assert rules.decide(ask(input={"amount": 500}, history=history)).allowed is allowed
 
 
 def test_a_policy_that_is_not_told_the_history_refuses(tmp_path: Path) -> None:
     verdict = engine(tmp_path, TOTAL).decide(ask(input={"amount": 1}))
-    assert (verdict.allowed, verdict.error, verdict.policies) == (False, True, ("most",))
+    assert (verdict.allowed, verdict.has_error, verdict.policies) == (False, True, ("most",))
     assert "`history`" in verdict.problem
-    assert engine(tmp_path, TOTAL).visible(ask())
+    assert engine(tmp_path, TOTAL).could_allow(ask())
 
 
 def test_calls_approvals_and_taint_can_be_read(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_calls_approvals_and_taint_can_be_read(tmp_path: Path) -> None:
     rules = engine(tmp_path, text)
 
     def refusing(history: History) -> tuple[str, ...]:
-        verdict = rules.decide(ask(history=history.context(REFUND.permission, rules.all_totals)))
+        verdict = rules.decide(ask(history=history.to_policy_context(REFUND.permission, rules.all_total_names)))
         return () if verdict.allowed else verdict.policies
 
     good = History(calls={"tool:crm.find": 1}, approvals=("tool:crm.find",), taint=1)

@@ -7,7 +7,7 @@ import pytest
 
 from policies.cedar.engine import CedarQuestion, KnownTool, PolicyEngine, Verdict
 from policies.delegation.principal import Principal
-from policies.delegation.rulings import calling, invoking
+from policies.delegation.rulings import act_of_calling_tool, act_of_invoking_agent
 
 TEXT = {"type": "string"}
 SCHEMA = {
@@ -29,7 +29,7 @@ when {{ context.input has to && context.input.to has city && context.input.to.ci
 def ruled(folder: Path, arguments: Any) -> Verdict:
     (folder / "ours.cedar").write_text(POLICIES)
     tools = [KnownTool("other", "shop", "pay", {}), KnownTool("acme", "shop", "pay", SCHEMA)]
-    question = CedarQuestion(ALICE, calling("shop", "pay"), "acme", input=arguments)
+    question = CedarQuestion(ALICE, act_of_calling_tool("shop", "pay"), "acme", input=arguments)
     return PolicyEngine({}, folder, lambda: tools).decide(question)
 
 
@@ -44,7 +44,7 @@ def ruled(folder: Path, arguments: Any) -> Verdict:
     ],
 )
 def test_an_argument_of_another_type_is_a_policy_error(tmp_path: Path, arguments: Any, policy: str, problem: str) -> None:  # attack PRO-07
-    assert ruled(tmp_path, arguments) == Verdict(False, (policy,), error=True, problem=problem)
+    assert ruled(tmp_path, arguments) == Verdict(False, (policy,), has_error=True, problem=problem)
 
 
 @pytest.mark.parametrize("arguments", [{"id": "x", "n": 4.0, "to": {}}, {"note": 1}, {"id": None}, {"free": ["x"]}, {"unknown": [1]}])
@@ -56,6 +56,6 @@ def test_a_tool_whose_arguments_no_policy_reads_is_not_looked_up(tmp_path: Path)
     (tmp_path / "ours.cedar").write_text(POLICIES)
     asked: list[str] = []
     engine = PolicyEngine({}, tmp_path, schema_of=lambda tenant, act: asked.append(f"{tenant} {act.resource}"))
-    for act in (calling("shop", "look"), invoking("sales"), calling("shop", "pay")):
+    for act in (act_of_calling_tool("shop", "look"), act_of_invoking_agent("sales"), act_of_calling_tool("shop", "pay")):
         assert engine.decide(CedarQuestion(ALICE, act, "acme", input={"id": "x"})).allowed
     assert asked == ["acme shop.pay"]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.cedar.engine import BadPolicy, CedarQuestion, PolicyEngine, Verdict, load
+from policies.cedar.engine import BadPolicy, CedarQuestion, PolicyEngine, Verdict, load_rules
 from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act
 
@@ -92,7 +92,7 @@ FAMILY_ACTS = [
 
 def test_an_unknown_family_in_a_role_is_refused_and_named() -> None:
     with pytest.raises(BadPolicy, match="tools:") as refused:
-        load({"sales": ["tools:inventory.*"]})
+        load_rules({"sales": ["tools:inventory.*"]})
     assert refused.value.file == "roles"
 
 
@@ -100,7 +100,7 @@ def test_no_permit_lifts_the_wall_between_tenants(tmp_path: Path) -> None:
     rules = engine(tmp_path, PERMIT_ALL)
     assert rules.decide(ask(ALICE, SALES)).allowed
     verdict = rules.decide(ask(ALICE, SALES, tenant="evil"))
-    assert not verdict.allowed and verdict.policies == ("inv-tenant",) and not verdict.error
+    assert not verdict.allowed and verdict.policies == ("inv-tenant",) and not verdict.has_error
 
 
 def test_an_operators_file_cannot_replace_a_built_in_one_by_its_name(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_an_operators_permit_grants_more_than_the_roles_and_a_forbid_takes_away(
 def test_a_forbid_that_fails_beside_a_permit_all_refuses(tmp_path: Path) -> None:
     rules = engine(tmp_path, PERMIT_ALL + '@id("broken") forbid(principal, action, resource) when { context.input.nothing == 1 };')
     verdict = rules.decide(ask(ALICE, SALES))
-    assert not verdict.allowed and verdict.error
+    assert not verdict.allowed and verdict.has_error
 
 
 def test_a_question_that_cedar_cannot_read_is_refused(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_question_that_cedar_cannot_read_is_refused(tmp_path: Path) -> None:
         {"scopes": (object(),)},
     ]
     for change in odd:
-        expected = Verdict(False, error=True, problem="the act can't be put to the policies")
+        expected = Verdict(False, has_error=True, problem="the act can't be put to the policies")
         assert rules.decide(replace(ask(ALICE, SALES), **change)) == expected, change
 
 
@@ -156,9 +156,9 @@ def test_a_limit_on_an_argument_is_kept(tmp_path: Path) -> None:
     assert rules.decide(ask(BOB, RESERVE, input={"amount": 501})) == Verdict(False)
     assert rules.decide(ask(BOB, RESERVE)) == Verdict(False)
     assert rules.decide(ask(BOB, RESERVE, input={"amount": None})) == Verdict(False)
-    assert rules.decide(ask(BOB, RESERVE, input={"amount": "1"})).error
+    assert rules.decide(ask(BOB, RESERVE, input={"amount": "1"})).has_error
     beyond = rules.decide(ask(BOB, RESERVE, input={"amount": 1 << 63}))
-    assert (beyond.allowed, beyond.policies, beyond.error) == (False, ("small",), True)
+    assert (beyond.allowed, beyond.policies, beyond.has_error) == (False, ("small",), True)
 
 
 def test_a_float_is_a_decimal_or_a_refusal(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_float_is_a_decimal_or_a_refusal(tmp_path: Path) -> None:
     assert rules.decide(ask(BOB, RESERVE, input={"price": 2})).allowed  # JSON knows one kind of number
     assert rules.decide(ask(BOB, RESERVE, input={"price": 3})) == Verdict(False)
     for odd in (1.23456, 1e18, 1e300, float("nan"), float("inf"), 1 << 62, True):
-        assert rules.decide(ask(BOB, RESERVE, input={"price": odd})).error, odd
+        assert rules.decide(ask(BOB, RESERVE, input={"price": odd})).has_error, odd
 
 
 ONE_OF_FOUR = [
@@ -200,7 +200,7 @@ def test_arguments_cannot_pose_as_entities_or_functions(tmp_path: Path, name: st
     text = '@id("role") permit(principal, action, resource) when { context.input.as == Role::"operator" };'
     value = {name: {"type": "Role", "id": "operator"}}
     verdict = engine(tmp_path, text).decide(ask(BOB, RESERVE, input={"as": value}))
-    assert (verdict.allowed, verdict.error) == (False, True)
+    assert (verdict.allowed, verdict.has_error) == (False, True)
     assert verdict.problem == "argument as: a member has a name that Cedar reserves"
 
 
@@ -212,7 +212,7 @@ def test_deep_arguments_are_refused_not_a_crash(tmp_path: Path) -> None:
     deep: dict[str, Any] = {}
     for _ in range(20_000):
         deep = {"a": deep}
-    expected = Verdict(False, error=True, problem="the arguments are nested too deeply")
+    expected = Verdict(False, has_error=True, problem="the arguments are nested too deeply")
     assert engine(tmp_path, SMALL).decide(ask(BOB, RESERVE, input=deep)) == expected
 
 
@@ -273,17 +273,17 @@ def test_the_cache_key_is_honest_arguments_change_nothing_where_no_policy_reads_
 
 def test_a_tool_is_listed_when_some_arguments_would_be_allowed(tmp_path: Path) -> None:
     rules = engine(tmp_path, SMALL + '@id("no") forbid(principal, action, resource) unless { context.input.amount > 0 };')
-    assert rules.visible(ask(BOB, RESERVE)) and rules.visible(ask(BOB, READ))
-    assert not rules.visible(ask(BOB, SALES))
-    assert not rules.visible(ask(BOB, RESERVE, tenant="evil"))
+    assert rules.could_allow(ask(BOB, RESERVE)) and rules.could_allow(ask(BOB, READ))
+    assert not rules.could_allow(ask(BOB, SALES))
+    assert not rules.could_allow(ask(BOB, RESERVE, tenant="evil"))
 
 
 @pytest.mark.parametrize("condition", ["context.input.amount < 5", "context.history.repeats < 5"])
 def test_a_tool_is_not_listed_for_whom_no_arguments_would_be_allowed(tmp_path: Path, condition: str) -> None:
     """What is beside the unknown in one condition is looked at."""
     rules = engine(tmp_path, f'permit(principal, action, resource) when {{ principal.subject == "bob" && {condition} }};', {})
-    assert rules.visible(ask(BOB, RESERVE))
-    assert not rules.visible(ask(ALICE, RESERVE))
+    assert rules.could_allow(ask(BOB, RESERVE))
+    assert not rules.could_allow(ask(ALICE, RESERVE))
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_a_tool_is_not_listed_for_whom_no_arguments_would_be_allowed(tmp_path: P
 def test_a_policy_that_would_mislead_is_refused_with_its_file(tmp_path: Path, text: str, problem: str) -> None:
     (tmp_path / "ours.cedar").write_text(text)
     with pytest.raises(BadPolicy, match="(?i)" + problem) as refused:
-        load(ROLES, tmp_path)
+        load_rules(ROLES, tmp_path)
     assert refused.value.file == "ours.cedar"
 
 

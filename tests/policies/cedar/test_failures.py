@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from gateway.audit.explanations import sentence, story
+from gateway.audit.explanations import decision_document, explain_refusal
 from policies.audit.log import decision_record
-from policies.authority import Request
+from policies.authority import RulingRequest
 from policies.cedar.engine import CedarQuestion, PolicyEngine
-from policies.cedar.failures import PROBLEM_MAX, UNFIT, Failure, failure_of, inexpressible
+from policies.cedar.failures import PROBLEM_MAX, UNEVALUABLE, PolicyFailure, failure_from_errors, failure_of_inexpressible
 from policies.cedar.values import NotExpressible
 from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act
@@ -31,7 +31,7 @@ POLICIES = f"""
 def told(tmp_path: Path, arguments: dict[str, Any], text: str = POLICIES) -> tuple[tuple[str, ...], str]:
     (tmp_path / "ours.cedar").write_text(text)
     verdict = PolicyEngine(ROLES, tmp_path).decide(CedarQuestion(ALICE, ACT, "acme", input=arguments))
-    assert verdict.error and not verdict.allowed
+    assert verdict.has_error and not verdict.allowed
     return verdict.policies, verdict.problem
 
 
@@ -103,7 +103,7 @@ def reading(*paths: tuple[str, ...]) -> dict[str, Any]:
 
 
 def problem(said: str, arguments: Any, *paths: tuple[str, ...]) -> str:
-    return failure_of([f"error while evaluating policy `k`: {said}"], {"k": reading(*paths)}, arguments).problem
+    return failure_from_errors([f"error while evaluating policy `k`: {said}"], {"k": reading(*paths)}, arguments).problem
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -135,24 +135,24 @@ def test_a_policy_that_reads_everything_reads_what_can_not_be_expressed() -> Non
         "no": reading(("b",)),
     }
     policies = [{**policy, "annotations": {"id": name}} for name, policy in named.items()]
-    assert inexpressible(beyond, policies) == Failure(("above", "below", "same", "whole"), "argument a.b: too large")
+    assert failure_of_inexpressible(beyond, policies) == PolicyFailure(("above", "below", "same", "whole"), "argument a.b: too large")
 
 
 def test_what_cedar_says_of_no_policy_is_told_as_it_is() -> None:
-    assert failure_of(["failed to build request: no luck"], {}, None) == Failure((), UNFIT)
-    assert failure_of(["error while evaluating policy `gone`: x"], {}, None) == Failure((), UNFIT)
-    assert failure_of([], {}, None) == Failure((), "")
+    assert failure_from_errors(["failed to build request: no luck"], {}, None) == PolicyFailure((), UNEVALUABLE)
+    assert failure_from_errors(["error while evaluating policy `gone`: x"], {}, None) == PolicyFailure((), UNEVALUABLE)
+    assert failure_from_errors([], {}, None) == PolicyFailure((), "")
     long = {"p": {"annotations": {"id": "a"}, "conditions": []}}
-    assert len(failure_of([f"error while evaluating policy `p`: {'x' * 1000}"], long, None).problem) == PROBLEM_MAX
-    assert inexpressible(NotExpressible("a list"), ()) == Failure((), "argument list: a list")
+    assert len(failure_from_errors([f"error while evaluating policy `p`: {'x' * 1000}"], long, None).problem) == PROBLEM_MAX
+    assert failure_of_inexpressible(NotExpressible("a list"), ()) == PolicyFailure((), "argument list: a list")
 
 
 def test_caller_operator_and_audit_are_told_the_same(tmp_path: Path) -> None:
     scene = Scene(tmp_path, LARGE)
-    decision = denied(scene, scene.caller(), Request(REFUND, "acme", {"amount": "many"})).decision
+    decision = denied(scene, scene.caller(), RulingRequest(REFUND, "acme", {"amount": "many"})).decision
     assert (decision.reason_id, decision.policies) == ("policy-error", ("large",))
     assert decision.problem == "large: argument amount: type error: expected long, got string"
-    assert story(decision)["problem"] == decision_record(decision, ALICE)["problem"] == decision.problem
-    assert f"Policies: large. Problem: {decision.problem}. Decision" in sentence(decision)
-    sound = granted(scene, scene.caller(), Request(REFUND, "acme", {"amount": 1})).decision
-    assert "problem" not in story(sound) and "problem" not in decision_record(sound, ALICE)
+    assert decision_document(decision)["problem"] == decision_record(decision, ALICE)["problem"] == decision.problem
+    assert f"Policies: large. Problem: {decision.problem}. Decision" in explain_refusal(decision)
+    sound = granted(scene, scene.caller(), RulingRequest(REFUND, "acme", {"amount": 1})).decision
+    assert "problem" not in decision_document(sound) and "problem" not in decision_record(sound, ALICE)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from policies.cedar.input_paths import WHOLE, check_decimals, decimal_paths, input_paths, other_paths, with_decimals
+from policies.cedar.input_paths import WHOLE_INPUT, check_decimals, decimal_paths, input_paths, non_decimal_paths, with_decimals
 from policies.cedar.values import NotExpressible, decimal_value
 from tests.fakes.cedar_policies import when
 
@@ -24,11 +24,11 @@ ONE = 'decimal("1.0")'
         ("if context.input.a then context.input.b else context.depth == 1", {("a",), ("b",)}),
         ("{x: context.input.a}.x == 1", {("a",)}),
         ("context.input.a.lessThan(context.input.b)", {("a",), ("b",)}),
-        ("context.input == {a: 1}", {WHOLE}),
-        ("[context.input].contains(context.input.a)", {WHOLE, ("a",)}),
-        ("context == {input: 1}", {WHOLE}),
-        ("(if context.depth == 1 then context else {a: 1}) has input", {WHOLE}),
-        ("{a: context}.a.input.b == 1", {WHOLE}),
+        ("context.input == {a: 1}", {WHOLE_INPUT}),
+        ("[context.input].contains(context.input.a)", {WHOLE_INPUT, ("a",)}),
+        ("context == {input: 1}", {WHOLE_INPUT}),
+        ("(if context.depth == 1 then context else {a: 1}) has input", {WHOLE_INPUT}),
+        ("{a: context}.a.input.b == 1", {WHOLE_INPUT}),
         ("context has input", set()),
         ("context.depth == 1 && context has task", set()),
         ("context.history.totals.amount > 5", set()),
@@ -132,7 +132,7 @@ def test_arguments_that_are_no_object_have_no_such_places() -> None:
     ],
 )
 def test_what_is_looked_for_among_whole_numbers_or_other_arguments_is_known(condition: str, paths: set[Any]) -> None:
-    assert other_paths(when(condition)) == paths
+    assert non_decimal_paths(when(condition)) == paths
 
 
 @pytest.mark.parametrize("given", [{"n": 4}, {"n": [1, 4]}])

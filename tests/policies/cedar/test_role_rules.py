@@ -5,30 +5,86 @@ from typing import Any
 import pytest
 
 from policies.cedar.engine import CedarQuestion, PolicyEngine
-from policies.cedar.role_rules import ACTIONS, FAMILIES, role_policies
+from policies.cedar.role_rules import ACTION_BY_PREFIX, ACTIONS, role_policies
 from policies.delegation.permissions import BadPermission, Permissions
 from policies.delegation.principal import Principal
-from policies.delegation.rulings import Act, calling, getting, invoking, reading
-from policies.what_if.acts import act_of
+from policies.delegation.rulings import Act, act_of_calling_tool, act_of_getting_prompt, act_of_invoking_agent, act_of_reading_resource
+from policies.what_if.acts import act_of_permission
 
 ACTS = [
-    invoking("sales"), invoking("sales", "quote"), invoking("sales2"), invoking("sales-eu", "quote"), invoking("sal"),
-    calling("crm", "find"), calling("crm", "admin.drop"), calling("crm", "find2"), calling("crm2", "find"), calling("crm.eu", "find"),
-    calling("crm", "a/b"), getting("crm", "find"), getting("crm", "greet"), getting("crm2", "greet"),
-    reading("crm"), reading("crm2"),
-    *(act_of(f"state:{verb}:{key}") for verb in ("read", "write") for key in ("team", "team/a", "team/a/b", "team2", "other")),
-    *(act_of(each) for each in (
-        "workflow:order", "workflow:order/eu", "workflow:orders", "registry:read", "registry:write", "approval:decide", "audit:read",
-        "audit:read/all", "policy:write", "policy:test",
-    )),
-]  # fmt: skip
+    act_of_invoking_agent("sales"),
+    act_of_invoking_agent("sales", "quote"),
+    act_of_invoking_agent("sales2"),
+    act_of_invoking_agent("sales-eu", "quote"),
+    act_of_invoking_agent("sal"),
+    act_of_calling_tool("crm", "find"),
+    act_of_calling_tool("crm", "admin.drop"),
+    act_of_calling_tool("crm", "find2"),
+    act_of_calling_tool("crm2", "find"),
+    act_of_calling_tool("crm.eu", "find"),
+    act_of_calling_tool("crm", "a/b"),
+    act_of_getting_prompt("crm", "find"),
+    act_of_getting_prompt("crm", "greet"),
+    act_of_getting_prompt("crm2", "greet"),
+    act_of_reading_resource("crm"),
+    act_of_reading_resource("crm2"),
+    *(act_of_permission(f"state:{verb}:{key}") for verb in ("read", "write") for key in ("team", "team/a", "team/a/b", "team2", "other")),
+    *(
+        act_of_permission(each)
+        for each in (
+            "workflow:order",
+            "workflow:order/eu",
+            "workflow:orders",
+            "registry:read",
+            "registry:write",
+            "approval:decide",
+            "audit:read",
+            "audit:read/all",
+            "policy:write",
+            "policy:test",
+        )
+    ),
+]
 PATTERNS = [
-    "*", "agent:*", "agent:sales", "agent:sales/quote", "agent:sales/*", "agent:sa", "tool:*", "tool:crm.*", "tool:crm.find",
-    "tool:crm.admin.*", "tool:crm.admin.drop", "tool:crm.eu.*", "tool:crm.a/*", "tool:crm.a/b", "tool:crm", "prompt:*", "prompt:crm.*",
-    "prompt:crm.greet", "resource:*", "resource:crm", "state:*", "state:read:*", "state:write:*", "state:read:team",
-    "state:write:team/*", "state:read:team/a", "state:write:tea", "workflow:*", "workflow:order", "workflow:order/*", "registry:*",
-    "registry:read", "approval:*", "approval:decide", "audit:*", "audit:read", "policy:*", "policy:write",
-]  # fmt: skip
+    "*",
+    "agent:*",
+    "agent:sales",
+    "agent:sales/quote",
+    "agent:sales/*",
+    "agent:sa",
+    "tool:*",
+    "tool:crm.*",
+    "tool:crm.find",
+    "tool:crm.admin.*",
+    "tool:crm.admin.drop",
+    "tool:crm.eu.*",
+    "tool:crm.a/*",
+    "tool:crm.a/b",
+    "tool:crm",
+    "prompt:*",
+    "prompt:crm.*",
+    "prompt:crm.greet",
+    "resource:*",
+    "resource:crm",
+    "state:*",
+    "state:read:*",
+    "state:write:*",
+    "state:read:team",
+    "state:write:team/*",
+    "state:read:team/a",
+    "state:write:tea",
+    "workflow:*",
+    "workflow:order",
+    "workflow:order/*",
+    "registry:*",
+    "registry:read",
+    "approval:*",
+    "approval:decide",
+    "audit:*",
+    "audit:read",
+    "policy:*",
+    "policy:write",
+]
 LESS = {("tool:crm.*", "tool:crm.eu.find")}  # a server whose name begins like another's with a dot behind it is another server
 
 
@@ -43,7 +99,7 @@ def allowed(engine: PolicyEngine, act: Act, *roles: str) -> bool:
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_pattern_permits_what_it_covers(engine: PolicyEngine, pattern: str) -> None:
-    held = Permissions.of([pattern])
+    held = Permissions.parse([pattern])
     covered = {act.permission for act in ACTS if held.covers(act.permission) and (pattern, act.permission) not in LESS}
     assert {act.permission for act in ACTS if allowed(engine, act, f"may {pattern}")} == covered
 
@@ -53,12 +109,20 @@ def test_a_role_without_permissions_permits_nothing(engine: PolicyEngine) -> Non
 
 
 def test_each_action_has_a_family_of_permissions_and_each_family_an_action() -> None:
-    assert dict(FAMILIES) == {
-        "agent:": "invokeAgent", "tool:": "callTool", "resource:": "readResource", "prompt:": "getPrompt", "state:read:": "readState",
-        "state:write:": "writeState", "workflow:": "runWorkflow", "registry:": "registerAgent", "approval:": "decideApproval",
-        "audit:": "readAudit", "policy:": "writePolicy",
-    }  # fmt: skip
-    assert set(FAMILIES.values()) == ACTIONS and len(ACTIONS) == len(FAMILIES)
+    assert dict(ACTION_BY_PREFIX) == {
+        "agent:": "invokeAgent",
+        "tool:": "callTool",
+        "resource:": "readResource",
+        "prompt:": "getPrompt",
+        "state:read:": "readState",
+        "state:write:": "writeState",
+        "workflow:": "runWorkflow",
+        "registry:": "registerAgent",
+        "approval:": "decideApproval",
+        "audit:": "readAudit",
+        "policy:": "writePolicy",
+    }
+    assert set(ACTION_BY_PREFIX.values()) == ACTIONS and len(ACTIONS) == len(ACTION_BY_PREFIX)
 
 
 def policies(**roles: list[str]) -> list[dict[str, Any]]:

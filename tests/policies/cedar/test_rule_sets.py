@@ -8,15 +8,25 @@ from typing import Any
 import pytest
 
 from policies.cedar import engine as cedar
-from policies.cedar.annotations import Ask
-from policies.cedar.engine import BadPolicy, CedarQuestion, KnownTool, PolicyEngine, RuleSet, Verdict, compiled, load, refitted
+from policies.cedar.annotations import AskAnnotation
+from policies.cedar.engine import (
+    BadPolicy,
+    CedarQuestion,
+    KnownTool,
+    PolicyEngine,
+    RuleSet,
+    Verdict,
+    compile_rules,
+    load_rules,
+    recheck_rules,
+)
 from policies.delegation.principal import Principal
-from policies.delegation.rulings import Act, calling, invoking
+from policies.delegation.rulings import Act, act_of_calling_tool, act_of_invoking_agent
 from tests.fakes.cedar_policies import parsed
 
 ROLES = {"operator": ["*"], "sales": ["tool:inventory.*"]}
 ALICE = Principal("acme", "https://idp", "alice", ("sales",))
-RESERVE, CHECK = calling("inventory", "reserve"), calling("inventory", "check")
+RESERVE, CHECK = act_of_calling_tool("inventory", "reserve"), act_of_calling_tool("inventory", "check")
 TOOL = KnownTool("acme", "inventory", "reserve", {"type": "object", "properties": {"quantity": {"type": "integer"}}})
 HEAD = 'forbid(principal, action == Action::"inventory.reserve", resource)'
 LIMIT = f'@id("limit") {HEAD} when {{ context.input has quantity && context.input.quantity > 3 }};'
@@ -26,7 +36,7 @@ OTHERS = '@id("others") forbid(principal, action, resource);\n'
 
 
 def rules(text: str, known: Sequence[dict[str, Any]] | None = (), tools: Sequence[KnownTool] = (TOOL,)) -> RuleSet:
-    return compiled(ROLES, [("ours.cedar", text)], tools, known)
+    return compile_rules(ROLES, [("ours.cedar", text)], tools, known)
 
 
 def engine(folder: Path, text: str, tools: Sequence[KnownTool] = ()) -> PolicyEngine:
@@ -44,15 +54,15 @@ def test_all_that_others_take_from_here_is_here() -> None:
 
 def test_a_missing_folder_and_a_file_that_is_not_text_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadPolicy, match="nowhere"):
-        load(ROLES, tmp_path / "nowhere")
+        load_rules(ROLES, tmp_path / "nowhere")
     (tmp_path / "x.cedar").write_bytes(b"\xff\xfe")
     with pytest.raises(BadPolicy, match=r"x\.cedar"):
-        load(ROLES, tmp_path)
+        load_rules(ROLES, tmp_path)
 
 
 def test_a_role_that_cedar_can_not_read_is_refused() -> None:
     with pytest.raises(BadPolicy) as refused:
-        load({"\ud800": ["*"]})
+        load_rules({"\ud800": ["*"]})
     assert refused.value.file == "policies"
 
 
@@ -77,43 +87,45 @@ def test_what_does_not_fit_the_tools_of_today_is_refused_where_it_is_new_and_dou
         rules(OTHERS + UNFIT)
     assert (refused.value.file, refused.value.line) == ("ours.cedar", 2)
     standing = rules(OTHERS + UNFIT, None)
-    assert rules(OTHERS + UNFIT, list(standing.own.values())).doubts == standing.doubts
-    (doubt,) = standing.doubts
+    assert rules(OTHERS + UNFIT, list(standing.operator_policies.values())).warnings == standing.warnings
+    (doubt,) = standing.warnings
     assert doubt.startswith("ours.cedar:2: ") and "'amount'" in doubt
     with pytest.raises(BadPolicy, match="'quantty'"):
-        rules(OTHERS + UNFIT.replace("amount", "quantty"), list(standing.own.values()))
+        rules(OTHERS + UNFIT.replace("amount", "quantty"), list(standing.operator_policies.values()))
 
 
 def test_what_fits_has_no_doubts_and_whom_nobody_will_be_is_the_first_of_those_there_are() -> None:
-    assert rules(LIMIT).doubts == ()
+    assert rules(LIMIT).warnings == ()
     both = rules(UNFIT + '\nforbid(principal == User::"bob", action, resource);', None)
-    assert [doubt[:13] for doubt in both.doubts] == ["ours.cedar:2:", "ours.cedar:1:"]
+    assert [doubt[:13] for doubt in both.warnings] == ["ours.cedar:2:", "ours.cedar:1:"]
 
 
 def test_rules_beside_other_tools_are_the_same_rules_with_other_doubts() -> None:
     before = rules(f'{LIMIT}\nforbid(principal == User::"bob", action, resource);')
-    after = refitted(before, [KnownTool("acme", "inventory", "reserve", {"type": "object", "properties": {}})])
-    assert (after.version, after.policies, after.idle) == (before.version, before.policies, before.idle)
-    assert before.unfit == () and after.unfit[0].startswith("ours.cedar:1: ") and "'quantity'" in after.unfit[0]
-    assert refitted(after, [TOOL]) == before
+    after = recheck_rules(before, [KnownTool("acme", "inventory", "reserve", {"type": "object", "properties": {}})])
+    assert (after.version, after.policies, after.never_matching) == (before.version, before.policies, before.never_matching)
+    assert (
+        before.tool_mismatches == () and after.tool_mismatches[0].startswith("ours.cedar:1: ") and "'quantity'" in after.tool_mismatches[0]
+    )
+    assert recheck_rules(after, [TOOL]) == before
 
 
 def test_the_version_changes_with_the_roles_and_only_with_the_rules() -> None:
-    assert load(ROLES).version == load({name: ROLES[name] for name in reversed(ROLES)}).version
-    assert load(ROLES).version != load({**ROLES, "sales": ["tool:inventory.check"]}).version
-    assert re.fullmatch("[0-9a-f]{12}", load(ROLES).version)
+    assert load_rules(ROLES).version == load_rules({name: ROLES[name] for name in reversed(ROLES)}).version
+    assert load_rules(ROLES).version != load_rules({**ROLES, "sales": ["tool:inventory.check"]}).version
+    assert re.fullmatch("[0-9a-f]{12}", load_rules(ROLES).version)
     files = [("a.cedar", LIMIT), ("b.cedar", OTHERS)]
-    assert compiled(ROLES, files, (), None).version == compiled(ROLES, files[::-1], (), None).version
-    assert compiled(ROLES, files, (), None).version != compiled(ROLES, files[:1], (), None).version
+    assert compile_rules(ROLES, files, (), None).version == compile_rules(ROLES, files[::-1], (), None).version
+    assert compile_rules(ROLES, files, (), None).version != compile_rules(ROLES, files[:1], (), None).version
 
 
 def test_a_bad_reload_keeps_the_last_good_rules_and_says_so(tmp_path: Path) -> None:
     found = engine(tmp_path, LIMIT)
     before = found.version
-    assert found.healthy and found.problem is None
+    assert found.is_healthy and found.problem is None
     (tmp_path / "ours.cedar").write_text("permit(")
     found.reload()
-    assert (found.healthy, found.version) == (False, before) and found.problem and found.problem.file == "ours.cedar"
+    assert (found.is_healthy, found.version) == (False, before) and found.problem and found.problem.file == "ours.cedar"
     assert ask(found, input={"quantity": 4}).policies == ("limit",)
     (tmp_path / "ours.cedar").write_text(OTHERS)
     found.reload()
@@ -125,16 +137,16 @@ def test_an_engine_without_a_registry_or_a_folder_can_be_reloaded() -> None:
     found = PolicyEngine(ROLES)
     version = found.version
     found.reload()
-    assert found.healthy and found.version == version and found.refit() == () and found.stamp() is None
+    assert found.is_healthy and found.version == version and found.recheck_tools() == () and found.current_stamp() is None
 
 
 def test_a_folder_that_is_gone_looks_unlike_an_empty_one(tmp_path: Path) -> None:
     folder = tmp_path / "ours"
     folder.mkdir()
     found = PolicyEngine(ROLES, folder)
-    assert found.stamp() == () and not found.outdated
+    assert found.current_stamp() == () and not found.is_outdated
     folder.rmdir()
-    assert found.stamp() is None and found.outdated
+    assert found.current_stamp() is None and found.is_outdated
     folder.mkdir()
     assert not found.outdated
 
@@ -142,34 +154,34 @@ def test_a_folder_that_is_gone_looks_unlike_an_empty_one(tmp_path: Path) -> None
 def test_rules_that_were_read_already_are_not_read_again(tmp_path: Path) -> None:
     (tmp_path / "ours.cedar").write_text("permit(")
     found = PolicyEngine(ROLES, tmp_path, rules=rules(OTHERS))
-    assert ask(found).policies == ("others",) and not found.outdated
+    assert ask(found).policies == ("others",) and not found.is_outdated
 
 
 def test_a_refit_says_only_what_is_new(tmp_path: Path) -> None:
     tools = [TOOL]
     found = engine(tmp_path, LIMIT, tools)
-    assert (found.refit(), found.doubts) == ((), ())
+    assert (found.recheck_tools(), found.warnings) == ((), ())
     tools[:] = [KnownTool("acme", "inventory", "check", {})]
-    (doubt,) = found.refit()
-    assert "not registered" in doubt and found.doubts == (doubt,)
-    assert found.refit() == () and found.doubts == (doubt,)
+    (doubt,) = found.recheck_tools()
+    assert "not registered" in doubt and found.warnings == (doubt,)
+    assert found.recheck_tools() == () and found.warnings == (doubt,)
 
 
 def test_a_refit_without_policies_of_an_operator_asks_for_no_tools() -> None:
     def unavailable() -> list[KnownTool]:
         raise AssertionError
 
-    assert PolicyEngine(ROLES, tools=unavailable).refit() == ()
+    assert PolicyEngine(ROLES, tools=unavailable).recheck_tools() == ()
 
 
 def test_an_act_depends_on_the_past_where_a_policy_that_may_apply_reads_it_or_adds_up_for_others(tmp_path: Path) -> None:
     reads = '@id("reads") forbid(principal, action == Action::"inventory.reserve", resource) when { context.history.repeats > 1 };'
     adds = '@id("adds") @total("amount") forbid(principal, action == Action::"inventory.check", resource) when { context.depth > 3 };'
     found = engine(tmp_path, reads + adds)
-    assert [found.recalls(act) for act in (RESERVE, CHECK, invoking("sales"))] == [True, True, False]
-    assert [found.totals(act) for act in (RESERVE, CHECK)] == [frozenset(), {"amount"}]
-    assert found.all_totals == {"amount"}
-    assert not engine(tmp_path, LIMIT).recalls(RESERVE) and engine(tmp_path, LIMIT).all_totals == frozenset()
+    assert [found.needs_history(act) for act in (RESERVE, CHECK, act_of_invoking_agent("sales"))] == [True, True, False]
+    assert [found.total_names(act) for act in (RESERVE, CHECK)] == [frozenset(), {"amount"}]
+    assert found.all_total_names == {"amount"}
+    assert not engine(tmp_path, LIMIT).needs_history(RESERVE) and engine(tmp_path, LIMIT).all_total_names == frozenset()
 
 
 def test_several_that_ask_are_asked_about_together(tmp_path: Path) -> None:
@@ -177,8 +189,8 @@ def test_several_that_ask_are_asked_about_together(tmp_path: Path) -> None:
     @id("b") @ask("Is it far?") @approvals("2") {HEAD};
     @id("c") @ask("Is it dear?") {HEAD} when {{ context.depth == 3 }};"""
     found = engine(tmp_path, text)
-    assert ask(found) == Verdict(False, ("a", "b"), asks=True)
-    assert found.asking(("a", "b")) == Ask("Is it late? Is it far?", 2, 60)
+    assert ask(found) == Verdict(False, ("a", "b"), needs_approval=True)
+    assert found.combined_ask(("a", "b")) == AskAnnotation("Is it late? Is it far?", 2, 60)
     assert ask(found, depth=5) == Verdict(False, ("a", "b", "inv-depth"))
     assert ask(found, person=Principal("acme", "https://idp", "bob")) == Verdict(False)
 
@@ -186,7 +198,7 @@ def test_several_that_ask_are_asked_about_together(tmp_path: Path) -> None:
 def test_a_question_about_arguments_that_can_not_be_compared_is_refused_only_where_a_policy_looks(tmp_path: Path) -> None:
     found = engine(tmp_path, LIMIT)
     unread = ask(found, input={"quantity": 1 << 64})
-    assert (unread.allowed, unread.error, unread.problem) == (False, True, "argument quantity: an integer needs more than 64 bits")
+    assert (unread.allowed, unread.has_error, unread.problem) == (False, True, "argument quantity: an integer needs more than 64 bits")
     assert ask(found, CHECK, input={"quantity": 1 << 64}) == Verdict(True, ("role:sales",))
 
 

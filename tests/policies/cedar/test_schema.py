@@ -10,25 +10,25 @@ import cedarpy
 import pytest
 
 from policies.cedar.argument_types import ArgumentTypes, KnownTool
-from policies.cedar.engine import BadPolicy, CedarQuestion, load
-from policies.cedar.question import context_text, slice_text
+from policies.cedar.engine import BadPolicy, CedarQuestion, load_rules
+from policies.cedar.question import context_json, entities_json
 from policies.cedar.role_rules import ACTIONS
-from policies.cedar.schema import CONTEXT, TYPES, known_types, schema_document
-from policies.cedar.syntax import actions_of
+from policies.cedar.schema import CONTEXT_ATTRIBUTES, ENTITY_TYPES, argument_types_by_action, schema_document
+from policies.cedar.syntax import action_and_group
 from policies.delegation.history import History
 from policies.delegation.principal import Principal
-from policies.delegation.rulings import Act, calling, getting, invoking, reading
+from policies.delegation.rulings import Act, act_of_calling_tool, act_of_getting_prompt, act_of_invoking_agent, act_of_reading_resource
 
 ALICE = Principal("acme", "https://idp", "alice", ("sales", "support"))
 RESERVE = KnownTool("acme", "inventory", "reserve", {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]})
-TOOLS = known_types([RESERVE])
+TOOLS = argument_types_by_action([RESERVE])
 OF_THE_GATEWAY = ("Task", "Key")
 ACTS = [
-    calling("inventory", "reserve"),
-    invoking("sales"),
-    invoking("sales", "quote"),
-    getting("inventory", "greet"),
-    reading("inventory"),
+    act_of_calling_tool("inventory", "reserve"),
+    act_of_invoking_agent("sales"),
+    act_of_invoking_agent("sales", "quote"),
+    act_of_getting_prompt("inventory", "greet"),
+    act_of_reading_resource("inventory"),
     Act("readState", "Key", "team/x", "state:read:team/x", "team/x"),
     Act("writeState", "Key", "team/x", "state:write:team/x", "team/x"),
     Act("runWorkflow", "Workflow", "orders", "workflow:orders", "orders"),
@@ -44,15 +44,15 @@ def allowed_by_schema(
 ) -> bool:
     """Whether Cedar takes the question and its entities for what the schema says."""
     document = schema_document(tools, ["tool:crm.find"], totals)
-    action, _ = actions_of(question.act)
+    action, _ = action_and_group(question.act)
     request = {
-        "principal": {"type": "User", "id": question.principal.owner},
+        "principal": {"type": "User", "id": question.principal.owner_key},
         "action": {"type": action[0], "id": action[1]},
         "resource": {"type": question.act.kind, "id": question.act.resource},
-        "context": context_text(question, arguments),
+        "context": context_json(question, arguments),
     }
     schema = cedarpy.Schema.from_json_str(json.dumps(document))
-    entities = json.loads(slice_text(question))
+    entities = json.loads(entities_json(question))
     for parent in entities[2:]:
         if parent["attrs"]:
             parent["attrs"].setdefault("permission", "")  # which no policy can reach there
@@ -62,7 +62,7 @@ def allowed_by_schema(
 
 def question(act: Act, **totals: int) -> CedarQuestion:
     past = History(calls={"tool:crm.find": 1}, totals=totals, approvals=("tool:crm.find",), taint=1)
-    return CedarQuestion(ALICE, act, "acme", ("*",), ("planner",), 1, "t_1", history=past.context(act.permission, totals.keys()))
+    return CedarQuestion(ALICE, act, "acme", ("*",), ("planner",), 1, "t_1", history=past.to_policy_context(act.permission, totals.keys()))
 
 
 @pytest.mark.parametrize("act", ACTS, ids=lambda act: f"{act.action} {act.kind} {act.resource}")
@@ -77,7 +77,7 @@ def test_whatever_the_gateway_asks_is_in_the_schema(act: Act) -> None:
     [
         {"act": Act("invokeAgent", "Tool", "a.b", "agent:a.b", "a")},
         {"act": Act("callAgent", "Agent", "sales", "agent:sales", "sales")},
-        {"act": calling("inventory", "check")},
+        {"act": act_of_calling_tool("inventory", "check")},
         {"depth": 1.5},
         {"task": 1},
         {"scopes": (1,)},
@@ -85,20 +85,20 @@ def test_whatever_the_gateway_asks_is_in_the_schema(act: Act) -> None:
     ],
 )
 def test_the_schema_knows_nothing_else(changed: dict[str, Any]) -> None:
-    assert not allowed_by_schema(replace(question(invoking("sales")), **changed), TOOLS)
+    assert not allowed_by_schema(replace(question(act_of_invoking_agent("sales")), **changed), TOOLS)
 
 
 def test_arguments_are_there_for_tools_alone_and_of_the_types_of_their_schema() -> None:
-    assert not allowed_by_schema(question(calling("inventory", "reserve")), TOOLS)
-    assert not allowed_by_schema(question(calling("inventory", "reserve")), TOOLS, {"n": "1"})
-    assert not allowed_by_schema(question(invoking("sales")), TOOLS, {"n": 1})
-    assert not allowed_by_schema(question(calling("inventory", "reserve"), amount=1), TOOLS, {"n": 1}, ["amount", "other"])
+    assert not allowed_by_schema(question(act_of_calling_tool("inventory", "reserve")), TOOLS)
+    assert not allowed_by_schema(question(act_of_calling_tool("inventory", "reserve")), TOOLS, {"n": "1"})
+    assert not allowed_by_schema(question(act_of_invoking_agent("sales")), TOOLS, {"n": 1})
+    assert not allowed_by_schema(question(act_of_calling_tool("inventory", "reserve"), amount=1), TOOLS, {"n": 1}, ["amount", "other"])
 
 
 def refusal(folder: Path, text: str) -> str:
     (folder / "ours.cedar").write_text(text)
     try:
-        load({}, folder, [RESERVE], ())
+        load_rules({}, folder, [RESERVE], ())
     except BadPolicy as problem:
         return problem.problem
     return ""
@@ -154,15 +154,15 @@ def test_each_action_has_its_resources_and_these_are_in_what_they_are_in(tmp_pat
     types = document["entityTypes"]
     assert {(kind, above) for kind, shape in types.items() for above in shape.get("memberOfTypes", [])} == MEMBERS | {("User", "Role")}
     assert all(action["appliesTo"]["principalTypes"] == ["User"] for action in document["actions"].values())
-    assert TYPES == {*types, "Action"} == {*set().union(*applies.values()), "User", "Role", "Action"}
+    assert ENTITY_TYPES == {*types, "Action"} == {*set().union(*applies.values()), "User", "Role", "Action"}
 
 
 def test_a_context_has_what_the_schema_has_and_whatever_else_is_misspelt() -> None:
     contexts = [action["appliesTo"]["context"]["attributes"] for action in schema_document(TOOLS)[""]["actions"].values()]
-    assert set().union(*contexts) == CONTEXT
+    assert set().union(*contexts) == CONTEXT_ATTRIBUTES
 
 
 def test_tools_are_known_by_their_actions_in_order() -> None:
     texts = KnownTool("acme", "a", "z", {"type": "object", "properties": {"t": {"type": "string"}}})
-    assert list(known_types([RESERVE, texts])) == ["a.z", "inventory.reserve"]
-    assert known_types([]) == {}
+    assert list(argument_types_by_action([RESERVE, texts])) == ["a.z", "inventory.reserve"]
+    assert argument_types_by_action([]) == {}

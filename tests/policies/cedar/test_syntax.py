@@ -5,25 +5,25 @@ from typing import Any
 import pytest
 
 from policies.cedar.syntax import (
-    actions_of,
-    assumed,
-    counted_call,
-    fits,
-    idle,
+    action_and_group,
+    assume_unknown,
+    counted_permission,
+    find_misspelt_name,
+    json_objects,
     may_apply,
-    meant,
-    misspelt,
-    nodes,
+    never_matching_principals,
     parent_of,
-    reads,
+    reads_context,
     reads_input,
+    scope_matches,
+    spelling_hint,
 )
-from policies.delegation.rulings import Act, calling, getting, invoking, reading
+from policies.delegation.rulings import Act, act_of_calling_tool, act_of_getting_prompt, act_of_invoking_agent, act_of_reading_resource
 from tests.fakes.cedar_policies import ANYTHING, parsed, when
 
-RESERVE, CHECK = calling("inventory", "reserve"), calling("inventory", "check")
-SALES, QUOTE = invoking("sales"), invoking("sales", "quote")
-GREET, FILES = getting("inventory", "greet"), reading("inventory")
+RESERVE, CHECK = act_of_calling_tool("inventory", "reserve"), act_of_calling_tool("inventory", "check")
+SALES, QUOTE = act_of_invoking_agent("sales"), act_of_invoking_agent("sales", "quote")
+GREET, FILES = act_of_getting_prompt("inventory", "greet"), act_of_reading_resource("inventory")
 ACTS = (RESERVE, CHECK, SALES, QUOTE, GREET, FILES)
 
 
@@ -47,8 +47,8 @@ def test_a_tool_and_a_prompt_are_in_their_server_and_a_skill_is_in_its_agent(act
 
 
 def test_a_tool_is_an_action_in_the_group_of_all_and_other_actions_are_in_none() -> None:
-    assert actions_of(RESERVE) == (("Action", "inventory.reserve"), ("Action", "callTool"))
-    assert actions_of(GREET) == (("Action", "getPrompt"), None)
+    assert action_and_group(RESERVE) == (("Action", "inventory.reserve"), ("Action", "callTool"))
+    assert action_and_group(GREET) == (("Action", "getPrompt"), None)
 
 
 @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ def test_a_policy_may_apply_to_what_its_scope_names_and_to_what_is_in_that(scope
     ],
 )
 def test_a_scope_that_is_not_understood_may_apply(scope: dict[str, Any]) -> None:
-    assert fits(scope, [("Tool", "a.b"), ("Server", "a")]) is True
+    assert scope_matches(scope, [("Tool", "a.b"), ("Server", "a")]) is True
 
 
 def test_the_type_of_a_scope_is_that_of_the_resource_itself() -> None:
     kind = {"op": "is", "entity_type": "Server"}
-    assert fits(kind, [("Server", "a"), None]) is True
-    assert fits(kind, [("Tool", "a.b"), ("Server", "a")]) is False
-    assert fits(kind, [None]) is False
+    assert scope_matches(kind, [("Server", "a"), None]) is True
+    assert scope_matches(kind, [("Tool", "a.b"), ("Server", "a")]) is False
+    assert scope_matches(kind, [None]) is False
 
 
 READING = [
@@ -138,9 +138,9 @@ def test_reading_something_else_is_not_reading_the_arguments(condition: str) -> 
 
 def test_what_is_read_of_the_context_is_read_by_its_name() -> None:
     conditions = when("context.history.taint > 1 && context has depth")["conditions"]
-    assert [name for name in ("history", "depth", "input", "taint", "") if reads(conditions, name)] == ["history", "depth"]
-    assert not reads([], "history")
-    assert all(reads(when("context == {depth: 1}")["conditions"], name) for name in ("history", "depth", "input"))
+    assert [name for name in ("history", "depth", "input", "taint", "") if reads_context(conditions, name)] == ["history", "depth"]
+    assert not reads_context([], "history")
+    assert all(reads_context(when("context == {depth: 1}")["conditions"], name) for name in ("history", "depth", "input"))
 
 
 @pytest.mark.parametrize(
@@ -158,11 +158,11 @@ def test_what_is_read_of_the_context_is_read_by_its_name() -> None:
     ],
 )
 def test_calls_that_a_policy_counts_are_known_by_their_names(condition: str, call: str) -> None:
-    assert [name for node in nodes(when(condition)) if (name := counted_call(node)) != ""] == [call] * bool(call)
+    assert [name for node in json_objects(when(condition)) if (name := counted_permission(node)) != ""] == [call] * bool(call)
 
 
 def rewritten(text: str, favourable: bool, *blind: str) -> dict[str, Any]:
-    return assumed({"p": parsed(text)}, blind or ("input", "history"), favourable)
+    return assume_unknown({"p": parsed(text)}, blind or ("input", "history"), favourable)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_only_what_is_not_known_is_taken_so() -> None:
     ],
 )
 def test_a_name_that_nothing_has_is_said_with_the_one_that_may_be_meant(text: str, problem: str) -> None:
-    assert problem in misspelt(parsed(f"forbid({ANYTHING}) {text};"))
+    assert problem in find_misspelt_name(parsed(f"forbid({ANYTHING}) {text};"))
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_a_name_that_nothing_has_is_said_with_the_one_that_may_be_meant(text: st
     ],
 )
 def test_a_scope_is_held_to_the_same_names(scope: str) -> None:
-    assert misspelt(parsed(f"forbid({scope});")).startswith("there is no ")
+    assert find_misspelt_name(parsed(f"forbid({scope});")).startswith("there is no ")
 
 
 @pytest.mark.parametrize(
@@ -253,18 +253,18 @@ def test_a_scope_is_held_to_the_same_names(scope: str) -> None:
     ],
 )
 def test_names_that_something_has_are_not_misspelt(condition: str) -> None:
-    assert misspelt(when(condition)) == ""
+    assert find_misspelt_name(when(condition)) == ""
 
 
 def test_annotations_say_nothing_of_anybody() -> None:
     policy = parsed(f'@type("Usr") @id("bob") forbid({ANYTHING});')
-    assert misspelt(policy) == "" and list(idle(policy, ())) == []
-    assert list(idle(parsed(f'@type("User") @id("bob") forbid({ANYTHING});'), ())) == []
+    assert find_misspelt_name(policy) == "" and list(never_matching_principals(policy, ())) == []
+    assert list(never_matching_principals(parsed(f'@type("User") @id("bob") forbid({ANYTHING});'), ())) == []
 
 
 def test_the_nearest_name_is_suggested_and_none_where_nothing_is_near() -> None:
-    assert meant("quantty", ["quality", "quantity", "unit"]) == " (did you mean 'quantity'?)"
-    assert meant("xyz", ["quantity"]) == meant("a", []) == ""
+    assert spelling_hint("quantty", ["quality", "quantity", "unit"]) == " (did you mean 'quantity'?)"
+    assert spelling_hint("xyz", ["quantity"]) == spelling_hint("a", []) == ""
 
 
 @pytest.mark.parametrize(
@@ -281,10 +281,10 @@ def test_the_nearest_name_is_suggested_and_none_where_nothing_is_near() -> None:
     ],
 )
 def test_whoever_nobody_will_ever_be_is_said(condition: str, said: list[str]) -> None:
-    found = list(idle(when(condition), {"sales": []}))
+    found = list(never_matching_principals(when(condition), {"sales": []}))
     assert len(found) == len(said) and all(part in sentence for part, sentence in zip(said, found, strict=True))
 
 
 def test_a_scope_that_names_nobody_is_said_with_what_to_write() -> None:
-    (sentence,) = idle(parsed('forbid(principal == User::"bob", action, resource);'), ())
+    (sentence,) = never_matching_principals(parsed('forbid(principal == User::"bob", action, resource);'), ())
     assert 'principal.subject == "bob"' in sentence

@@ -2,24 +2,24 @@
 
 import pytest
 
-from policies.authority import Request
-from policies.callers import Supposed
+from policies.authority import RulingRequest
+from policies.callers import HypotheticalCaller
 from policies.cedar.role_rules import ACTIONS
-from policies.delegation.administration import DELEGABLE, REASON, is_delegated_administration
+from policies.delegation.administration import DELEGABLE_ACTIONS, DELEGATED_ADMINISTRATION, is_delegated_administration
 from policies.delegation.chain import Hop
-from policies.delegation.rulings import Act, Link
-from policies.what_if.acts import act_of
+from policies.delegation.rulings import Act, ChainLink
+from policies.what_if.acts import act_of_permission
 from tests.fakes.authority import ADA, ALICE, Scene, denied, granted
 
 ADMINISTRATION = frozenset({"registerAgent", "decideApproval", "readAudit", "writePolicy"})
-ACTS = {act.action: act for act in map(act_of, ("registry:write", "approval:decide", "audit:read", "policy:write"))}
-DELEGATED = [act_of(text) for text in ("agent:x", "tool:crm.read", "resource:crm", "prompt:crm.ask", "workflow:w")]
+ACTS = {act.action: act for act in map(act_of_permission, ("registry:write", "approval:decide", "audit:read", "policy:write"))}
+DELEGATED = [act_of_permission(text) for text in ("agent:x", "tool:crm.read", "resource:crm", "prompt:crm.ask", "workflow:w")]
 PERMIT = "permit(principal, action, resource);"
 READS_INPUT = '@id("input") forbid(principal, action, resource) when { context has input && context.input has never };'
 
 
 def test_every_action_is_either_delegable_or_administration() -> None:
-    assert ACTIONS == DELEGABLE | ADMINISTRATION and not DELEGABLE & ADMINISTRATION
+    assert ACTIONS == DELEGABLE_ACTIONS | ADMINISTRATION and not DELEGABLE_ACTIONS & ADMINISTRATION
     assert ACTS.keys() == ADMINISTRATION
 
 
@@ -30,13 +30,13 @@ def test_no_right_lets_an_agent_administer(scene: Scene, policies: str, act: Act
     (scene.folder / "ours.cedar").write_text(policies)
     scene.engine.reload()
     operator, agent = scene.caller(who=ADA), scene.caller(Hop("front"), Hop("desk"), who=ADA)
-    request = Request(act, "acme")
-    assert scene.authority.may(operator, act) and granted(scene, operator, request).decision.policies
+    request = RulingRequest(act, "acme")
+    assert scene.authority.could_allow(operator, act) and granted(scene, operator, request).decision.policies
     ruling = denied(scene, agent, request)
-    assert (ruling.decision.reason_id, ruling.hidden, ruling.decision.missing) == (REASON, False, ())
-    assert ruling.decision.chain == (Link("front", ("*",)), Link("desk", ("*",)))
-    assert not scene.authority.may(agent, act)
-    assert scene.authority.suppose(Supposed(ADA, path=(Hop("front"),)), request).reason_id == REASON
+    assert (ruling.decision.reason_id, ruling.is_hidden, ruling.decision.missing) == (DELEGATED_ADMINISTRATION, False, ())
+    assert ruling.decision.chain == (ChainLink("front", ("*",)), ChainLink("desk", ("*",)))
+    assert not scene.authority.could_allow(agent, act)
+    assert scene.authority.rule_hypothetically(HypotheticalCaller(ADA, path=(Hop("front"),)), request).reason_id == DELEGATED_ADMINISTRATION
 
 
 # attack DLG-16
@@ -48,17 +48,17 @@ def test_an_action_that_nobody_has_classified_is_administration(scene: Scene) ->
 
 @pytest.mark.parametrize("act", DELEGATED, ids=lambda act: act.action)
 def test_an_agent_does_what_is_delegable(scene: Scene, act: Act) -> None:
-    assert granted(scene, scene.caller(Hop("desk"), who=ADA), Request(act, "acme")).delegation.path == (Hop("desk"),)
+    assert granted(scene, scene.caller(Hop("desk"), who=ADA), RulingRequest(act, "acme")).delegation.path == (Hop("desk"),)
 
 
 # attack DLG-16
 def test_what_is_a_persons_own_is_denied_to_their_agent_and_never_ruled_on_for_them(scene: Scene) -> None:
-    request = Request(ACTS["registerAgent"], "acme")
-    denial = scene.authority.deny_delegated(scene.caller(Hop("desk"), who=ALICE), request)
+    request = RulingRequest(ACTS["registerAgent"], "acme")
+    denial = scene.authority.deny_delegated_administration(scene.caller(Hop("desk"), who=ALICE), request)
     assert denial is not None
     decision = denial.decision
-    assert (decision.allowed, decision.reason_id, decision.principal) == (False, REASON, ALICE.owner)
+    assert (decision.allowed, decision.reason_id, decision.principal) == (False, DELEGATED_ADMINISTRATION, ALICE.owner_key)
     assert (decision.act, decision.policy_version, decision.txn) == (request.act, scene.engine.version, "x0")
-    assert scene.authority.deny_delegated(scene.caller(who=ALICE), request) is None
-    assert scene.authority.deny_delegated(scene.caller(Hop("desk"), who=ALICE), Request(DELEGATED[0], "acme")) is None
+    assert scene.authority.deny_delegated_administration(scene.caller(who=ALICE), request) is None
+    assert scene.authority.deny_delegated_administration(scene.caller(Hop("desk"), who=ALICE), RulingRequest(DELEGATED[0], "acme")) is None
     assert scene.engine.decided == 0

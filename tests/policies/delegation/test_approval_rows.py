@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from gateway.storage.database import Database
-from policies.delegation.approval import Approval, Errand
-from policies.delegation.approval_rows import MATCHED_MAX, ApprovalGone, find, keep, matching, use
-from policies.delegation.rulings import Decision, calling
+from policies.delegation.approval import Approval, Requester
+from policies.delegation.approval_rows import MATCHED_MAX, ApprovalGone, find, find_matching, mark_used, write_pending
+from policies.delegation.rulings import Decision, act_of_calling_tool
 from policies.tables import approval_votes, approvals
 
 ALICE = "acme|idp|alice"
@@ -38,7 +38,7 @@ def row(approval_id: str = "ap_1", **changes: Any) -> dict[str, Any]:
 
 
 async def kept(database: Database, *rows: dict[str, Any]) -> None:
-    await database.write(lambda batch: [keep(batch, each) for each in rows])
+    await database.write(lambda batch: [write_pending(batch, each) for each in rows])
 
 
 async def found(database: Database, approval_id: str = "ap_1", tenant: str = "acme") -> Approval | None:
@@ -46,7 +46,7 @@ async def found(database: Database, approval_id: str = "ap_1", tenant: str = "ac
 
 
 async def ids(database: Database, tenant: str = "acme", owner: str = ALICE, arguments_hash: str = "hash") -> list[str]:
-    return [one.id for one in await database.read(lambda connection: matching(connection, tenant, owner, arguments_hash))]
+    return [one.id for one in await database.read(lambda connection: find_matching(connection, tenant, owner, arguments_hash))]
 
 
 async def voted(database: Database, *votes: tuple[str, str, int]) -> None:
@@ -58,7 +58,7 @@ async def voted(database: Database, *votes: tuple[str, str, int]) -> None:
 
 async def test_an_approval_is_read_as_it_was_asked_for(database: Database) -> None:
     await kept(database, row())
-    errand = Errand("acme", ALICE, ("support", "sales"), "x1", "t1")
+    errand = Requester("acme", ALICE, ("support", "sales"), "x1", "t1")
     assert await found(database) == Approval(
         "ap_1", errand, "tool:crm.refund", "def", "hash", ("large",), "pending", 1000, "May it?", "", 2, ()
     )
@@ -99,8 +99,8 @@ async def test_so_many_of_the_same_are_looked_at_and_no_more(database: Database)
 
 
 async def used(database: Database, now: int = 999, tenant: str = "acme", approval_id: str = "ap_1") -> None:
-    decision = Decision("d2", now, True, "allowed", ALICE, (), (), calling("crm", "refund"), approval=approval_id)
-    await database.write(lambda batch: use(batch, tenant, decision))
+    decision = Decision("d2", now, True, "allowed", ALICE, (), (), act_of_calling_tool("crm", "refund"), approval=approval_id)
+    await database.write(lambda batch: mark_used(batch, tenant, decision))
 
 
 async def test_an_approval_is_used_once_by_the_decision_that_names_it(database: Database) -> None:

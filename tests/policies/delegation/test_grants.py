@@ -10,15 +10,15 @@ from gateway.storage.database import Database
 from policies.delegation.chain import Delegation, Hop
 from policies.delegation.grants import GrantEnded, Grants
 from policies.delegation.kills import Kill, Killed, Kills
-from policies.delegation.permissions import ALL, Permissions
+from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
 from policies.delegation.principal import Principal
 from policies.tables import grants as table
 from tests.fakes.clock import Clock
 from tests.fakes.rows import Rows
 
 ALICE = Principal("acme", "https://idp.test", "alice", ("sales", "ops"))
-CRM = Permissions.of(["tool:crm.read", "agent:*"])
-HOPS = (Hop("front", ALL), Hop("sales", CRM))
+CRM = Permissions.parse(["tool:crm.read", "agent:*"])
+HOPS = (Hop("front", ALL_PERMISSIONS), Hop("sales", CRM))
 
 
 def delegation(grant: str = "g1", tenant: str = "acme", task: str = "t1", life: float = 60.0) -> Delegation:
@@ -39,7 +39,7 @@ class Kept:
             self.rows.keep(lambda batch, one=one: self.grants.add(batch, one, below, 5))  # type: ignore[misc]  # bound now
 
     def end(self, grant: str, tenant: str = "acme", now: int = 7) -> bool:
-        return self.rows.keep(lambda batch: self.grants.end(batch, tenant, grant, now))
+        return self.rows.keep(lambda batch: self.grants.revoke(batch, tenant, grant, now))
 
     async def lives(self, grant: str, tenant: str = "acme") -> bool:
         try:
@@ -57,8 +57,8 @@ async def test_a_delegation_comes_back_as_it_was_kept(database: Database, clock:
     grants = Grants(database, clock)
     await database.write(lambda batch: grants.add(batch, delegation(), "", 5))
     assert await grants.find("acme", "g1") == delegation()
-    assert await database.write(lambda batch: grants.end(batch, "acme", "g1", 7))
-    assert await grants.revoked([("acme", "g1")]) == {("acme", "g1")}
+    assert await database.write(lambda batch: grants.revoke(batch, "acme", "g1", 7))
+    assert await grants.find_revoked([("acme", "g1")]) == {("acme", "g1")}
 
 
 def test_a_row_tells_of_one_grant_when_it_was_made_and_what_it_hangs_below(kept: Kept) -> None:
@@ -69,17 +69,17 @@ def test_a_row_tells_of_one_grant_when_it_was_made_and_what_it_hangs_below(kept:
 
 
 async def test_a_grant_tells_when_the_turn_ends_that_it_was_made_for(kept: Kept) -> None:
-    kept.add(delegation("g1").until(1234.5), delegation("g2"))
+    kept.add(delegation("g1").with_deadline(1234.5), delegation("g2"))
     assert {row["id"]: row["deadline"] for row in kept.rows.all(table)} == {"g1": 1_234_500_000, "g2": None}
     assert [(await kept.grants.find("acme", grant)).deadline for grant in ("g1", "g2")] == [1234.5, math.inf]
 
 
 async def test_a_task_that_waits_has_no_deadline_and_one_that_goes_on_has_a_new_one(kept: Kept) -> None:
-    kept.add(delegation("g1").until(1234.5))
+    kept.add(delegation("g1").with_deadline(1234.5))
 
     async def bound(*to: Any) -> float:
-        kept.rows.keep(lambda batch: kept.grants.bind(batch, *to))
-        kept.grants.forget()
+        kept.rows.keep(lambda batch: kept.grants.set_deadline(batch, *to))
+        kept.grants.invalidate()
         return (await kept.grants.find("acme", "g1")).deadline
 
     for stranger in (("evil", "g1", "t1"), ("acme", "g2", "t1"), ("acme", "g1", "t2")):
@@ -113,16 +113,16 @@ async def test_what_hangs_below_a_grant_ends_with_it_and_what_is_above_or_beside
     kept.add(delegation("middle"), delegation("beside"), below="root")
     kept.add(delegation("leaf"), below="middle")
     named = [("acme", grant) for grant in ("root", "middle", "beside", "leaf", "nobody")]
-    assert await kept.grants.revoked(named) == set()
+    assert await kept.grants.find_revoked(named) == set()
     assert kept.end("middle")
-    assert await kept.grants.revoked(named) == {("acme", "middle"), ("acme", "leaf")}
+    assert await kept.grants.find_revoked(named) == {("acme", "middle"), ("acme", "leaf")}
     assert [await kept.lives(grant) for _, grant in named] == [True, False, True, False, False]
 
 
 async def test_what_hangs_below_a_grant_that_is_not_there_is_not_alive_but_was_not_revoked_either(kept: Kept) -> None:
     kept.add(delegation("leaf"), below="gone")
     assert not await kept.lives("leaf")
-    assert await kept.grants.revoked([("acme", "leaf")]) == set()
+    assert await kept.grants.find_revoked([("acme", "leaf")]) == set()
 
 
 async def test_a_grant_is_ended_once_and_by_its_own_tenant_alone(kept: Kept) -> None:
@@ -136,7 +136,7 @@ async def test_a_grant_is_ended_once_and_by_its_own_tenant_alone(kept: Kept) -> 
 async def test_revocations_of_another_tenant_are_not_ours(kept: Kept) -> None:
     kept.add(delegation("g1"), delegation("g1", "evil"))
     assert kept.end("g1", "evil")
-    assert await kept.grants.revoked([("acme", "g1"), ("evil", "g1")]) == {("evil", "g1")}
+    assert await kept.grants.find_revoked([("acme", "g1"), ("evil", "g1")]) == {("evil", "g1")}
     assert await kept.lives("g1")
 
 
@@ -147,9 +147,9 @@ async def test_a_grant_ends_with_its_task_and_with_the_tasks_above_it(clock: Clo
     kept.add(delegation("leaf", task="t2"), below="root")
     for task, alive in ((("acme", "t3"), (True, True)), (("acme", "t2"), (True, False)), (("acme", "t1"), (False, False))):
         over.add(task)
-        kept.grants.forget()
+        kept.grants.invalidate()
         assert (await kept.lives("root"), await kept.lives("leaf")) == alive
-    assert await kept.grants.revoked([("acme", "leaf")]) == set()  # its end is no revocation
+    assert await kept.grants.find_revoked([("acme", "leaf")]) == set()  # its end is no revocation
 
 
 async def test_what_was_read_is_believed_for_a_second(kept: Kept, clock: Clock) -> None:
@@ -165,7 +165,7 @@ async def test_what_was_read_is_believed_for_a_second(kept: Kept, clock: Clock) 
 async def test_what_is_forgotten_is_read_anew(kept: Kept, forgotten: tuple[str, ...], lives: bool) -> None:
     kept.add(delegation())
     assert await kept.lives("g1") and kept.end("g1")
-    kept.grants.forget(*forgotten)
+    kept.grants.invalidate(*forgotten)
     assert await kept.lives("g1") is lives
 
 
@@ -175,7 +175,7 @@ async def test_what_changes_while_it_is_read_is_not_remembered(kept: Kept, forgo
 
     def ended() -> None:
         assert kept.end("g1")
-        kept.grants.forget(*forgotten)
+        kept.grants.invalidate(*forgotten)
 
     kept.rows.meanwhile = ended
     assert await kept.lives("g1")  # as it was when it was asked for
@@ -187,12 +187,12 @@ async def test_what_is_read_twice_at_once_is_remembered_as_it_was_read_last(kept
     again: list[Any] = []
 
     def begun_again() -> None:
-        kept.grants.forget("acme", "g1")
+        kept.grants.invalidate("acme", "g1")
         again.append(kept.grants.find("acme", "g1"))
         with pytest.raises(StopIteration):
             again[0].send(None)  # all of it happens while the first answer is on its way
         assert kept.end("g1")
-        kept.grants.forget("acme", "g1")
+        kept.grants.invalidate("acme", "g1")
 
     kept.rows.meanwhile = begun_again
     assert await kept.lives("g1")
@@ -207,16 +207,16 @@ async def test_a_grant_that_can_not_be_ended_in_its_row_yet_is_ended_for_us(kept
     kept.add(delegation("root"))
     kept.add(delegation("leaf"), below="root")
     assert await kept.lives("leaf")
-    kept.grants.refuse("evil", "root")
+    kept.grants.enforce_before_persisted("evil", "root")
     assert await kept.lives("leaf")
-    kept.grants.refuse("acme", "root")
+    kept.grants.enforce_before_persisted("acme", "root")
     assert not await kept.lives("leaf") and not await kept.lives("root")
-    assert await kept.grants.revoked([("acme", "root"), ("acme", "leaf")]) == {("acme", "root"), ("acme", "leaf")}
-    kept.grants.heed("evil", "root")
+    assert await kept.grants.find_revoked([("acme", "root"), ("acme", "leaf")]) == {("acme", "root"), ("acme", "leaf")}
+    kept.grants.confirm_persisted("evil", "root")
     assert not await kept.lives("root")
-    kept.grants.heed("acme", "root")
+    kept.grants.confirm_persisted("acme", "root")
     assert await kept.lives("root") and await kept.lives("leaf")
-    assert await kept.grants.revoked([("acme", "leaf")]) == set()
+    assert await kept.grants.find_revoked([("acme", "leaf")]) == set()
 
 
 async def test_a_grant_that_is_refused_is_refused_until_a_row_that_says_so_is_read(clock: Clock) -> None:
@@ -231,8 +231,8 @@ async def test_a_grant_that_is_refused_is_refused_until_a_row_that_says_so_is_re
     kept = Kept(clock, task_over=looked_at)
     kept.add(delegation("root"))
     kept.add(delegation("leaf"), below="root")
-    kept.grants.refuse("acme", "root")
-    happens.append(lambda: kept.grants.heed("acme", "root"))
+    kept.grants.enforce_before_persisted("acme", "root")
+    happens.append(lambda: kept.grants.confirm_persisted("acme", "root"))
     assert not await kept.lives("leaf")
 
 
@@ -241,7 +241,7 @@ async def test_a_grant_that_is_refused_is_refused_until_a_row_that_says_so_is_re
     [
         ("agent", "front", True),
         ("agent", "sales", True),
-        ("user", ALICE.owner, True),
+        ("user", ALICE.owner_key, True),
         ("agent", "alice", False),
         ("server", "sales", False),
     ],
@@ -251,7 +251,7 @@ async def test_none_of_what_is_stopped_is_found(clock: Clock, kind: Any, name: s
     kept = Kept(clock, kills=kills)
     kept.add(delegation())
     assert await kept.lives("g1")
-    kills.refuse(Kill("acme", "k1", kind, name, "", "", 1))
+    kills.enforce_before_persisted(Kill("acme", "k1", kind, name, "", "", 1))
     if stopped:
         with pytest.raises(Killed):
             await kept.lives("g1")

@@ -2,17 +2,17 @@
 
 import pytest
 
-from policies.delegation.permissions import ALL, NONE, BadPermission, Permissions, ceiling_of
+from policies.delegation.permissions import ALL_PERMISSIONS, NO_PERMISSIONS, BadPermission, Permissions, parse_ceiling
 
 
 def of(*texts: str) -> Permissions:
-    return Permissions.of(texts)
+    return Permissions.parse(texts)
 
 
 def test_names_count_whole() -> None:
-    held = Permissions.of(["agent:sales-eu", "tool:inventory.check"])
-    assert not held.touches("agent:sales")
-    assert held.touches("agent:sales-eu") and held.touches("tool:inventory.*")
+    held = Permissions.parse(["agent:sales-eu", "tool:inventory.check"])
+    assert not held.overlaps("agent:sales")
+    assert held.overlaps("agent:sales-eu") and held.overlaps("tool:inventory.*")
     assert not held.covers("tool:inventory.check/wipe")
     assert held.covers("agent:sales-eu/quote")
 
@@ -43,7 +43,7 @@ def test_names_count_whole() -> None:
 def test_a_pattern_covers_what_it_names_and_what_lies_below(pattern: str, permission: str, covered: bool) -> None:
     assert of(pattern).covers(permission) is covered
     assert of("registry:write", pattern).covers(permission) is covered
-    assert NONE.covers(permission) is False and ALL.covers(permission) is True
+    assert NO_PERMISSIONS.covers(permission) is False and ALL_PERMISSIONS.covers(permission) is True
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_pattern_covers_what_it_names_and_what_lies_below(pattern: str, permis
 def test_two_sets_have_in_common_the_narrower_of_what_both_cover(
     mine: tuple[str, ...], theirs: tuple[str, ...], both: tuple[str, ...]
 ) -> None:
-    assert of(*mine).meet(of(*theirs)) == of(*theirs).meet(of(*mine)) == of(*both)
+    assert of(*mine).intersect(of(*theirs)) == of(*theirs).intersect(of(*mine)) == of(*both)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_two_sets_have_in_common_the_narrower_of_what_both_cover(
     [((), (), True), ((), ("*",), True), (("tool:a.b",), (), False), (("tool:a.b", "agent:x"), ("tool:*",), False)],
 )
 def test_a_set_is_within_another_when_that_covers_each_of_it(mine: tuple[str, ...], other: tuple[str, ...], within: bool) -> None:
-    assert of(*mine).within(of(*other)) is within
-    assert of("tool:a.b", "tool:a.c").within(of("tool:a.*"))
+    assert of(*mine).is_within(of(*other)) is within
+    assert of("tool:a.b", "tool:a.c").is_within(of("tool:a.*"))
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_a_set_is_within_another_when_that_covers_each_of_it(mine: tuple[str, ..
     ],
 )
 def test_a_set_touches_what_it_covers_and_what_it_has_a_right_below(held: str, target: str, touched: bool) -> None:
-    assert of(held).touches(target) is touched
-    assert NONE.touches(target) is False
+    assert of(held).overlaps(target) is touched
+    assert NO_PERMISSIONS.overlaps(target) is False
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_set_touches_what_it_covers_and_what_it_has_a_right_below(held: str, t
 )  # fmt: skip
 def test_what_is_no_permission_is_refused_and_named(text: object) -> None:
     with pytest.raises(BadPermission) as refused:
-        Permissions.of(["agent:sales", text])  # type: ignore[list-item]  # that is the claim
+        Permissions.parse(["agent:sales", text])  # type: ignore[list-item]  # that is the claim
     assert refused.value.text == str(text) and "permission" in str(refused.value)
 
 
@@ -112,11 +112,11 @@ def test_what_is_one_is_kept_as_it_is(text: str) -> None:
 
 def test_a_set_is_written_in_order_and_read_again() -> None:
     assert str(of("tool:b.c", "agent:a")) == "agent:a tool:b.c"
-    assert Permissions.of(str(of("tool:b.c", "agent:a")).split()) == of("agent:a", "tool:b.c")
-    assert (str(ALL), str(NONE)) == ("*", "")
+    assert Permissions.parse(str(of("tool:b.c", "agent:a")).split()) == of("agent:a", "tool:b.c")
+    assert (str(ALL_PERMISSIONS), str(NO_PERMISSIONS)) == ("*", "")
 
 
 def test_a_ceiling_is_read_as_any_permissions() -> None:
-    assert ceiling_of(("tool:a.b",)) == of("tool:a.b") and ceiling_of(()) == NONE
+    assert parse_ceiling(("tool:a.b",)) == of("tool:a.b") and parse_ceiling(()) == NO_PERMISSIONS
     with pytest.raises(BadPermission):
-        ceiling_of(("tool",))
+        parse_ceiling(("tool",))

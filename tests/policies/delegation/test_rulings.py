@@ -1,21 +1,41 @@
 """Rulings and what they tell: what they say, and as careful as they can be where nothing was said."""
 
 from policies.delegation.chain import Delegation
-from policies.delegation.permissions import ALL
+from policies.delegation.permissions import ALL_PERMISSIONS
 from policies.delegation.principal import Principal
-from policies.delegation.rulings import SERVED, Act, Decision, Denial, Grant, Question, Ruling, calling, getting, invoking, reading
+from policies.delegation.rulings import (
+    SERVER_KINDS,
+    Act,
+    Decision,
+    Denial,
+    Grant,
+    Question,
+    Ruling,
+    act_of_calling_tool,
+    act_of_getting_prompt,
+    act_of_invoking_agent,
+    act_of_reading_resource,
+)
 
-DECISION = Decision("d_1", 5, True, "allowed", "acme|https://idp.test|alice", (), (), calling("crm", "read"))
-GRANT = Grant(DECISION, Delegation(Principal("acme", "https://idp.test", "alice"), ALL, 1.0))
+DECISION = Decision("d_1", 5, True, "allowed", "acme|https://idp.test|alice", (), (), act_of_calling_tool("crm", "read"))
+GRANT = Grant(DECISION, Delegation(Principal("acme", "https://idp.test", "alice"), ALL_PERMISSIONS, 1.0))
 
 
 def test_acts_name_their_resource_its_parent_and_the_permission_that_stands_for_both() -> None:
-    assert invoking("sales") == Act("invokeAgent", "Agent", "sales", "agent:sales", "sales")
-    assert invoking("sales", "quote") == Act("invokeAgent", "Agent", "sales/quote", "agent:sales/quote", "sales")
-    assert calling("crm", "read") == Act("callTool", "Tool", "crm.read", "tool:crm.read", "crm")
-    assert getting("crm", "greet") == Act("getPrompt", "Prompt", "crm.greet", "prompt:crm.greet", "crm")
-    assert reading("crm") == Act("readResource", "Server", "crm", "resource:crm", "crm")
-    assert {act.kind: act.kind in SERVED for act in (invoking("a"), calling("a", "b"), getting("a", "b"), reading("a"))} == {
+    assert act_of_invoking_agent("sales") == Act("invokeAgent", "Agent", "sales", "agent:sales", "sales")
+    assert act_of_invoking_agent("sales", "quote") == Act("invokeAgent", "Agent", "sales/quote", "agent:sales/quote", "sales")
+    assert act_of_calling_tool("crm", "read") == Act("callTool", "Tool", "crm.read", "tool:crm.read", "crm")
+    assert act_of_getting_prompt("crm", "greet") == Act("getPrompt", "Prompt", "crm.greet", "prompt:crm.greet", "crm")
+    assert act_of_reading_resource("crm") == Act("readResource", "Server", "crm", "resource:crm", "crm")
+    assert {
+        act.kind: act.kind in SERVER_KINDS
+        for act in (
+            act_of_invoking_agent("a"),
+            act_of_calling_tool("a", "b"),
+            act_of_getting_prompt("a", "b"),
+            act_of_reading_resource("a"),
+        )
+    } == {
         "Agent": False,
         "Tool": True,
         "Prompt": True,
@@ -27,7 +47,7 @@ def test_a_decision_says_nothing_that_it_was_not_told() -> None:
     told = (DECISION.grant_id, DECISION.task_id, DECISION.txn, DECISION.trace_id, DECISION.arguments, DECISION.policy_version)
     assert told == ("",) * 6 and DECISION.act.verb == ""
     assert (DECISION.policies, DECISION.missing, DECISION.scope, DECISION.approval, DECISION.approvers) == ((), (), (), "", ())
-    assert GRANT.mark is None
+    assert GRANT.history_mark is None
 
 
 def test_a_refusal_is_shown_and_a_question_wants_one_person_unless_something_else_is_said() -> None:

@@ -83,8 +83,8 @@ def test_keys_are_read_the_one_that_signs_last(folder: KeyFolder) -> None:
     assert newest.vetted.kid == max(key.vetted.kid for key in folder.read() if key.created == 9)
     folder.retire(newest, 1.0)
     first, *others = folder.read()
-    assert (first.vetted.kid, first.secret, first.retired) == (newest.vetted.kid, None, 1.0)
-    assert [(key.created, key.secret is None, key.retired) for key in others] == [(1, False, None), (5, False, None), (9, False, None)]
+    assert (first.vetted.kid, first.secret, first.retired_at) == (newest.vetted.kid, None, 1.0)
+    assert [(key.created, key.secret is None, key.retired_at) for key in others] == [(1, False, None), (5, False, None), (9, False, None)]
 
 
 def test_where_every_secret_half_is_gone_nothing_is_made_up(folder: KeyFolder) -> None:
@@ -134,17 +134,17 @@ def test_what_an_interrupted_writing_left_is_written_over(folder: KeyFolder) -> 
 
 
 def test_one_at_a_time_makes_keys(folder: KeyFolder) -> None:
-    with folder.alone():
+    with folder.lock():
         assert is_held(folder.path / "lock")
         assert mode(folder.path / "lock") == 0o600
     assert not is_held(folder.path / "lock")
-    with pytest.raises(KeyError), folder.alone():
+    with pytest.raises(KeyError), folder.lock():
         raise KeyError
     assert not is_held(folder.path / "lock")
 
 
 def test_no_file_stays_open(folder: KeyFolder) -> None:
-    with folder.alone():
+    with folder.lock():
         assert left_open(folder.path) == ["lock"]
         folder.create(1)
     folder.read()

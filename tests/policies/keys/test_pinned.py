@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from policies.keys.jwks import BadKeySet
-from policies.keys.pinned import PinnedKeys
+from policies.keys.pinned import DetachedSignatureVerifier
 from tests.fakes.issuer import EcKey, RsaKey, b64, compact, hs256
 
 PAYLOAD = b'{"name":"Sales"}'
@@ -33,8 +33,8 @@ class Way:
         return self.answer
 
 
-def keys(way: Way | None = None, *origins: str) -> PinnedKeys:
-    return PinnedKeys(way or Way(), origins, lambda: 1000.0)
+def keys(way: Way | None = None, *origins: str) -> DetachedSignatureVerifier:
+    return DetachedSignatureVerifier(way or Way(), origins, lambda: 1000.0)
 
 
 def made(key: Any, header: Mapping[str, Any] | bytes, payload: bytes = PAYLOAD) -> dict[str, str]:
@@ -155,7 +155,7 @@ async def test_a_jku_is_followed_to_trusted_origins() -> None:
     trusting = keys(way, "https://keys.example", "https://KEYS.example:8443/", "http://localhost:8080", "https://KEY.BOX")
     followed = ("https://keys.example/jwks", "HTTPS://KEYS.example:8443/x?y#z", "http://localhost:8080/", "https://key.box/")
     for jku in followed:
-        assert await trusting.published(made(KEY, {**GOOD, "jku": jku})) == [{"kid": "k1"}, {"kid": "k3"}]
+        assert await trusting.fetch_published(made(KEY, {**GOOD, "jku": jku})) == [{"kid": "k1"}, {"kid": "k3"}]
     assert way.asked == [(jku, 65_536) for jku in followed]
 
 
@@ -189,17 +189,17 @@ NOWHERE = [
 async def test_nobody_is_led_anywhere_else(jku: object) -> None:  # attack REG-01
     way = Way(Answer(200, SET))
     for origins in (("https://keys.example",), ("https://keys.example", "", "https://", "ftp://keys.example")):
-        assert await keys(way, *origins).published(made(KEY, {**GOOD, "jku": jku})) is None
+        assert await keys(way, *origins).fetch_published(made(KEY, {**GOOD, "jku": jku})) is None
     assert way.asked == []
 
 
 async def test_only_the_header_of_a_signature_that_counts_leads_anywhere() -> None:  # attack REG-01
     way = Way(Answer(200, SET))
     for header in ({**GOOD, "alg": "none"}, {**GOOD, "crit": ["jku"]}, {**GOOD, "kid": ""}, {**GOOD, "typ": "at+jwt"}):
-        assert await keys(way, "https://keys.example").published(made(KEY, {**header, "jku": JKU})) is None
+        assert await keys(way, "https://keys.example").fetch_published(made(KEY, {**header, "jku": JKU})) is None
     for unread in ({}, {"protected": "###"}, {**made(KEY, GOOD), "jku": JKU}):
-        assert await keys(way, "https://keys.example").published(unread) is None
-    assert await keys(way).published(made(KEY, {**GOOD, "jku": JKU})) is None
+        assert await keys(way, "https://keys.example").fetch_published(unread) is None
+    assert await keys(way).fetch_published(made(KEY, {**GOOD, "jku": JKU})) is None
     assert way.asked == []
 
 
@@ -226,10 +226,10 @@ def members(number: int) -> bytes:
 )
 async def test_a_trusted_origin_without_a_key_set_is_told(answer: Answer) -> None:
     with pytest.raises(BadKeySet):
-        await keys(Way(answer), "https://keys.example").published(made(KEY, {**GOOD, "jku": JKU}))
+        await keys(Way(answer), "https://keys.example").fetch_published(made(KEY, {**GOOD, "jku": JKU}))
 
 
 @pytest.mark.parametrize("number", [0, 1, 50])
 async def test_a_published_set_has_up_to_50_keys(number: int) -> None:
-    found = await keys(Way(Answer(200, members(number))), "https://keys.example").published(made(KEY, {**GOOD, "jku": JKU}))
+    found = await keys(Way(Answer(200, members(number))), "https://keys.example").fetch_published(made(KEY, {**GOOD, "jku": JKU}))
     assert found is not None and len(found) == number

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from policies.keys.jwks import BadKeySet
-from policies.keys.published import NotSigned, PublishedKeys
+from policies.keys.published import NotSignedByPublishedKey, PublishedKeys
 from policies.keys.signing import SigningKeys
 from tests.fakes.issuer import ABSENT, EcKey, RsaKey, compact
 
@@ -23,9 +23,9 @@ def test_a_statement_of_any_key_there_ever_was_is_verified(keys: SigningKeys) ->
     first = keys.sign({"seq": 1}, TYPE)
     keys.rotate()
     second = keys.sign({"seq": 2}, TYPE)
-    published = PublishedKeys(keys.published())
+    published = PublishedKeys(keys.all_jwks())
     assert [published.verify(text, TYPE) for text in (first, second)] == [{"seq": 1}, {"seq": 2}]
-    assert published.kids == tuple(key["kid"] for key in keys.published()["keys"])
+    assert published.kids == tuple(key["kid"] for key in keys.all_jwks()["keys"])
     assert len(published.kids) == 2
 
 
@@ -56,7 +56,7 @@ WRONG: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize(("text", "why"), WRONG.values(), ids=WRONG.keys())
 def test_what_none_of_these_keys_signed_is_refused(text: str, why: str) -> None:  # attack LOG-04
-    with pytest.raises(NotSigned) as refused:
+    with pytest.raises(NotSignedByPublishedKey) as refused:
         PublishedKeys({"keys": [KEY.jwk()]}).verify(text, TYPE)
     assert str(refused.value) == why
 
@@ -83,6 +83,6 @@ def test_a_file_with_anything_else_than_our_public_keys_is_refused(document: obj
 
 
 def test_keys_of_another_home_verify_nothing(keys: SigningKeys, tmp_path: Path) -> None:
-    foreign = PublishedKeys(SigningKeys.open(tmp_path / "foreign").published())
-    with pytest.raises(NotSigned, match="kid"):
+    foreign = PublishedKeys(SigningKeys.open(tmp_path / "foreign").all_jwks())
+    with pytest.raises(NotSignedByPublishedKey, match="kid"):
         foreign.verify(keys.sign({"seq": 1}, TYPE), TYPE)

@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-from policies.keys.jwks import vet
+from policies.keys.jwks import vet_key_set
 from policies.keys.strict_jwt import (
-    ACCESS_TOKEN,
+    ACCESS_TOKEN_TYPES,
     TokenRefused,
     UnverifiedToken,
     check_times,
-    identifier,
-    one_audience,
+    identifier_claim,
+    parse_header_and_claims,
     read_unverified,
-    seconds,
-    take_apart,
+    single_audience,
+    time_claim,
     verify_signature,
 )
 from tests.fakes.issuer import ABSENT, EcKey, RsaKey, b64, compact, merged
@@ -43,8 +43,8 @@ def with_header(**given: Any) -> str:
 
 
 def test_a_token_is_taken_apart_into_header_and_claims() -> None:
-    assert take_apart(token(claims={"sub": "alice"})) == (HEADER, {"sub": "alice"})
-    assert take_apart(token({}, {})) == ({}, {})
+    assert parse_header_and_claims(token(claims={"sub": "alice"})) == (HEADER, {"sub": "alice"})
+    assert parse_header_and_claims(token({}, {})) == ({}, {})
 
 
 def of_length(size: int) -> str:
@@ -55,9 +55,9 @@ def of_length(size: int) -> str:
 
 def test_a_token_has_16384_characters_at_most() -> None:  # attack TOK-13
     for size in (16_383, 16_384):
-        assert take_apart(of_length(size))[0] == HEADER
+        assert parse_header_and_claims(of_length(size))[0] == HEADER
     for size in (16_385, 16_386, 40_000):
-        assert reason(take_apart, of_length(size)) == "shape"
+        assert reason(parse_header_and_claims, of_length(size)) == "shape"
 
 
 SHAPES: dict[str, object] = {
@@ -87,13 +87,13 @@ SHAPES: dict[str, object] = {
 
 @pytest.mark.parametrize("given", SHAPES.values(), ids=SHAPES.keys())
 def test_what_has_another_shape_is_refused(given: object) -> None:  # attack TOK-13
-    assert reason(take_apart, given) == "shape"
+    assert reason(parse_header_and_claims, given) == "shape"
 
 
 def test_without_a_signature_a_token_is_still_told_by_its_algorithm() -> None:  # attack TOK-02
     bare = token().rpartition(".")[0] + "."
-    assert take_apart(bare) == (HEADER, {})
-    assert reason(verify_signature, read_unverified(bare), vet({"keys": [EC.jwk()]})["k1"]) == "signature"
+    assert parse_header_and_claims(bare) == (HEADER, {})
+    assert reason(verify_signature, read_unverified(bare), vet_key_set({"keys": [EC.jwk()]})["k1"]) == "signature"
 
 
 # --- the header
@@ -134,7 +134,7 @@ def test_a_key_is_named(kid: object) -> None:
 
 
 def test_access_tokens_have_the_types_of_their_standard() -> None:
-    assert {"at+jwt", "application/at+jwt"} == ACCESS_TOKEN
+    assert {"at+jwt", "application/at+jwt"} == ACCESS_TOKEN_TYPES
 
 
 # --- the signature
@@ -142,7 +142,7 @@ def test_access_tokens_have_the_types_of_their_standard() -> None:
 
 @pytest.mark.parametrize("key", [EC, RSA], ids=["ES256", "RS256"])
 def test_a_signature_is_that_of_the_key_with_the_keys_algorithm(key: EcKey | RsaKey) -> None:  # attack TOK-03
-    vetted = vet({"keys": [key.jwk()]})["k1"]
+    vetted = vet_key_set({"keys": [key.jwk()]})["k1"]
     other = {"ES256": "RS256", "RS256": "ES256"}[key.alg]
     good = read_unverified(compact({**HEADER, "alg": key.alg}, {"sub": "alice"}, key.sign))
     verify_signature(good, vetted)
@@ -203,19 +203,19 @@ def test_at_the_beginning_of_time_no_nbf_is_needed() -> None:
 
 
 def test_a_time_is_a_number() -> None:
-    assert (seconds({"exp": 5}, "exp"), seconds({"exp": 0.5}, "exp"), seconds({}, "exp", 7)) == (5, 0.5, 7)
+    assert (time_claim({"exp": 5}, "exp"), time_claim({"exp": 0.5}, "exp"), time_claim({}, "exp", 7)) == (5, 0.5, 7)
     for wrong in (True, False, "5", None, [5], {}):
-        assert reason(seconds, {"exp": wrong}, "exp", 7) == "times"
-    assert reason(seconds, {}, "exp") == "times"
+        assert reason(time_claim, {"exp": wrong}, "exp", 7) == "times"
+    assert reason(time_claim, {}, "exp") == "times"
 
 
 # --- names
 
 
 def test_an_identifier_is_refused_by_its_name() -> None:
-    assert identifier({"sub": "alice"}, "sub") == "alice"
+    assert identifier_claim({"sub": "alice"}, "sub") == "alice"
     for claims in ({}, {"sub": ""}, {"sub": 5}, {"sub": None}, {"sub": "a\nb"}, {"sub": "a" * 257}, {"sub": ["alice"]}):
-        assert reason(identifier, claims, "sub") == "sub"
+        assert reason(identifier_claim, claims, "sub") == "sub"
 
 
 OURS = ("https://gw.test", "https://gw.test/mcp")
@@ -223,8 +223,8 @@ OURS = ("https://gw.test", "https://gw.test/mcp")
 
 @pytest.mark.parametrize("aud", ["https://gw.test", ["https://gw.test"]])
 def test_an_audience_is_one_of_ours(aud: object) -> None:  # attack TOK-07
-    assert one_audience({"aud": aud}, OURS) == "https://gw.test"
-    assert one_audience({"aud": "https://gw.test/mcp"}, OURS) == "https://gw.test/mcp"
+    assert single_audience({"aud": aud}, OURS) == "https://gw.test"
+    assert single_audience({"aud": "https://gw.test/mcp"}, OURS) == "https://gw.test/mcp"
 
 
 @pytest.mark.parametrize(
@@ -245,5 +245,5 @@ def test_an_audience_is_one_of_ours(aud: object) -> None:  # attack TOK-07
     ],
 )
 def test_another_audience_is_refused(aud: object) -> None:  # attack TOK-07
-    assert reason(one_audience, merged({"aud": aud}, {}), OURS) == "audience"
-    assert reason(one_audience, {"aud": "https://gw.test"}, ()) == "audience"
+    assert reason(single_audience, merged({"aud": aud}, {}), OURS) == "audience"
+    assert reason(single_audience, {"aud": "https://gw.test"}, ()) == "audience"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from policies.tokens.verifier import Identity
+from policies.tokens.verifier import TokenVerifier
 from tests.fakes.clock import Clock
 from tests.fakes.issuer import ABSENT, EcKey, FakeIssuer, RsaKey, b64, compact, hs256
 from tests.fakes.tokens import GW, refusal
@@ -121,7 +121,7 @@ RULES: dict[str, tuple[str, Made]] = {
 
 
 @pytest.mark.parametrize("rule", RULES)
-async def test_a_token_that_breaks_one_rule_is_refused_for_it(identity: Identity, issuer: FakeIssuer, clock: Clock, rule: str) -> None:
+async def test_a_token_that_breaks_one_rule_is_refused_for_it(identity: TokenVerifier, issuer: FakeIssuer, clock: Clock, rule: str) -> None:
     reason, made = RULES[rule]  # attacks TOK-02, TOK-03, TOK-05, TOK-07, TOK-09, TOK-13
     token = made(issuer, int(clock.now))
     if rule == "a text":

@@ -11,12 +11,12 @@ from policies.keys.strict_jwt import TokenRefused
 from policies.tokens.claims import (
     DEVELOPMENT_ISSUER,
     Claims,
-    Vouched,
+    IdentityAssertionClaims,
     development_claims,
     external_claims,
     hop_claims,
+    identity_assertion_claims,
     person_claims,
-    vouched_claims,
 )
 from policies.tokens.issuers import TrustedIssuer
 from tests.fakes.issuer import ABSENT, merged
@@ -26,7 +26,7 @@ NOW = 1_800_000_000
 IDP = TrustedIssuer("https://idp.test", "https://idp.test/jwks")
 ACME = TrustedIssuer("https://idp.test", "https://idp.test/jwks", tenant_claim="org", tenants=("acme", "labs"))
 KEY = "k" * 43
-SCOPE = Permissions.of(["tool:crm.read", "tool:crm.write"])
+SCOPE = Permissions.parse(["tool:crm.read", "tool:crm.write"])
 
 TIMES = {"iat": NOW, "exp": NOW + 60}
 DEVELOPMENT = {"sub": "alice", "tid": "acme", "aud": GW, "jti": "j1", **TIMES}
@@ -58,8 +58,8 @@ def external(trusted: TrustedIssuer = IDP, **given: Any) -> Claims:
     return external_claims(merged(EXTERNAL, given), trusted, GW, NOW)
 
 
-def vouched(trusted: TrustedIssuer = IDP, **given: Any) -> Vouched:
-    return vouched_claims(merged(VOUCHED, given), trusted, NOW)
+def vouched(trusted: TrustedIssuer = IDP, **given: Any) -> IdentityAssertionClaims:
+    return identity_assertion_claims(merged(VOUCHED, given), trusted, NOW)
 
 
 KINDS: dict[str, Any] = {"development": development, "hop": hop, "person": person, "external": external, "vouched": vouched}
@@ -100,7 +100,7 @@ def test_an_external_token_says_who_and_little_else() -> None:
 
 
 def test_an_assertion_says_for_which_client_and_for_what() -> None:
-    assert vouched() == Vouched("default", "https://idp.test", "alice", (), None, "c_desk", "", NOW + 60, "j1")
+    assert vouched() == IdentityAssertionClaims("default", "https://idp.test", "alice", (), None, "c_desk", "", NOW + 60, "j1")
     more = vouched(roles=["a"], scope="tool:crm.read openid tool:crm.write", resource=f"{GW}/mcp")
     assert (more.roles, more.scope, more.resource) == (("a",), SCOPE, f"{GW}/mcp")
 
@@ -168,7 +168,7 @@ def test_an_agents_token_always_says_what_it_may(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", OURS)
 def test_our_own_scopes_are_permissions_to_the_letter(kind: str) -> None:
-    assert KINDS[kind](scope="").scope == Permissions.of([])
+    assert KINDS[kind](scope="").scope == Permissions.parse([])
     assert KINDS[kind](scope="tool:crm.read tool:crm.write").scope == SCOPE
     for wrong in ("openid", "tool:crm.read openid", "tool:a  tool:b", "tool:a ", " ", "tool:a\ttool:b", "TOOL:a"):
         assert reason(kind, scope=wrong) == "scope", wrong
@@ -187,11 +187,11 @@ def test_of_a_foreign_scope_only_permissions_count(kind: str) -> None:
 @pytest.mark.parametrize("said", ["openid profile", "", []])
 def test_foreign_scopes_alone_leave_a_token_as_it_is_and_an_assertion_without_rights(said: object) -> None:
     assert external(scope=said).scope is None
-    assert vouched(scope=said).scope == Permissions.of([])
+    assert vouched(scope=said).scope == Permissions.parse([])
     assert vouched(TrustedIssuer("https://idp.test", "", scopes="ignore"), scope=said).scope is None
     mapped = TrustedIssuer("https://idp.test", "", scope_map={"profile": SCOPE})
     assert [KINDS[kind](mapped, scope="openid profile").scope for kind in ("external", "vouched")] == [SCOPE, SCOPE]
-    assert [KINDS[kind](mapped).scope for kind in ("external", "vouched")] == [Permissions.of([])] * 2
+    assert [KINDS[kind](mapped).scope for kind in ("external", "vouched")] == [Permissions.parse([])] * 2
 
 
 def test_an_external_token_needs_no_id() -> None:

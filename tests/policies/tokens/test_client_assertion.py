@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from policies.keys.strict_jwt import TokenRefused
-from policies.tokens.client_assertion import Assertion, ClientAssertions, claimed_client
+from policies.tokens.client_assertion import Assertion, ClientAssertionVerifier, claimed_client_id
 from tests.fakes.clock import Clock
 from tests.fakes.issuer import ABSENT, EcKey, FakeIssuer, RsaKey, compact
 
@@ -19,8 +19,8 @@ def agent() -> FakeIssuer:
 
 
 @pytest.fixture
-def assertions() -> ClientAssertions:
-    return ClientAssertions((ENDPOINT, ISSUER), Clock())
+def assertions() -> ClientAssertionVerifier:
+    return ClientAssertionVerifier((ENDPOINT, ISSUER), Clock())
 
 
 def assertion(agent: FakeIssuer, header: dict[str, Any] | None = None, **claims: Any) -> str:
@@ -34,10 +34,12 @@ def jwks(agent: FakeIssuer) -> str:
 
 @pytest.mark.parametrize("key", [EcKey(), RsaKey()])
 @pytest.mark.parametrize("audience", [ENDPOINT, ISSUER, [ENDPOINT]])
-def test_an_agent_is_known_by_its_registered_key(assertions: ClientAssertions, agent: FakeIssuer, key: Any, audience: object) -> None:
+def test_an_agent_is_known_by_its_registered_key(
+    assertions: ClientAssertionVerifier, agent: FakeIssuer, key: Any, audience: object
+) -> None:
     agent.key = key
     token = assertion(agent, aud=audience)
-    assert claimed_client(token) == AGENT
+    assert claimed_client_id(token) == AGENT
     assert assertions.verify(token, AGENT, jwks(agent)) == Assertion(AGENT, "j", agent.now() + 60)
 
 
@@ -62,7 +64,7 @@ def test_an_agent_is_known_by_its_registered_key(assertions: ClientAssertions, a
     ],
 )
 def test_an_assertion_with_a_wrong_claim_is_refused(
-    assertions: ClientAssertions, agent: FakeIssuer, wrong: dict[str, Any], reason: str
+    assertions: ClientAssertionVerifier, agent: FakeIssuer, wrong: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(TokenRefused) as refused:
         assertions.verify(assertion(agent, **wrong), AGENT, jwks(agent))
@@ -82,7 +84,7 @@ def test_an_assertion_with_a_wrong_claim_is_refused(
     ],
 )
 def test_an_assertion_with_a_wrong_header_is_refused(
-    assertions: ClientAssertions, agent: FakeIssuer, header: dict[str, Any], reason: str
+    assertions: ClientAssertionVerifier, agent: FakeIssuer, header: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(TokenRefused) as refused:
         assertions.verify(assertion(agent, header), AGENT, jwks(agent))
@@ -90,38 +92,38 @@ def test_an_assertion_with_a_wrong_header_is_refused(
 
 
 @pytest.mark.parametrize("typ", ["JWT", "jwt", "client-authentication+jwt", "", ABSENT])
-def test_the_types_of_client_assertions_are_taken(assertions: ClientAssertions, agent: FakeIssuer, typ: object) -> None:
+def test_the_types_of_client_assertions_are_taken(assertions: ClientAssertionVerifier, agent: FakeIssuer, typ: object) -> None:
     assert assertions.verify(assertion(agent, {"typ": typ}), AGENT, jwks(agent)).client_id == AGENT
 
 
-def test_an_assertion_lives_for_5_minutes_at_most(assertions: ClientAssertions, agent: FakeIssuer) -> None:
+def test_an_assertion_lives_for_5_minutes_at_most(assertions: ClientAssertionVerifier, agent: FakeIssuer) -> None:
     now = int(agent.now())
     assert assertions.verify(assertion(agent, exp=now + 300), AGENT, jwks(agent)).not_after == now + 300
 
 
 def test_who_an_assertion_says_it_is_from_is_read_before_it_is_believed(agent: FakeIssuer) -> None:
-    assert claimed_client(assertion(agent, iss="c_other", aud="https://other.test")) == AGENT
+    assert claimed_client_id(assertion(agent, iss="c_other", aud="https://other.test")) == AGENT
     for sub in (ABSENT, "", None, 5, ["c_agent"]):
         with pytest.raises(TokenRefused, match="sub"):
-            claimed_client(assertion(agent, sub=sub))
+            claimed_client_id(assertion(agent, sub=sub))
     with pytest.raises(TokenRefused, match="shape"):
-        claimed_client("a.b.c")
+        claimed_client_id("a.b.c")
 
 
-def test_another_agents_key_proves_nothing(assertions: ClientAssertions, agent: FakeIssuer) -> None:
+def test_another_agents_key_proves_nothing(assertions: ClientAssertionVerifier, agent: FakeIssuer) -> None:
     token = compact(agent.header(typ="JWT"), agent.claims(sub=AGENT, exp=int(agent.now()) + 60), EcKey().sign)
     with pytest.raises(TokenRefused, match="signature"):
         assertions.verify(token, AGENT, jwks(agent))
 
 
 @pytest.mark.parametrize("registered", ["", "{}", "no json", '{"keys":[]}', json.dumps({"keys": [{"kty": "oct", "k": "AA", "kid": "k1"}]})])
-def test_a_client_without_usable_keys_is_refused(assertions: ClientAssertions, agent: FakeIssuer, registered: str) -> None:
+def test_a_client_without_usable_keys_is_refused(assertions: ClientAssertionVerifier, agent: FakeIssuer, registered: str) -> None:
     with pytest.raises(TokenRefused) as refused:
         assertions.verify(assertion(agent), AGENT, registered)
     assert refused.value.reason == "client-keys"
 
 
-def test_a_replaced_key_set_counts_at_once(assertions: ClientAssertions, agent: FakeIssuer) -> None:
+def test_a_replaced_key_set_counts_at_once(assertions: ClientAssertionVerifier, agent: FakeIssuer) -> None:
     token = assertion(agent)
     assertions.verify(token, AGENT, jwks(agent))
     agent.key = EcKey()

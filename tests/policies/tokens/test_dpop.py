@@ -12,13 +12,13 @@ from policies.tokens.dpop import (
     INVALID_TOKEN,
     NONCE_SECONDS,
     USE_NONCE,
-    Possession,
+    DpopVerifier,
+    PresentedProof,
     ProofRefused,
-    Shown,
-    same_url,
+    is_same_target,
     thumbprint_of,
 )
-from policies.tokens.replay_guard import SpentIds
+from policies.tokens.replay_guard import ReplayGuard
 from tests.fakes.clock import Clock
 from tests.fakes.issuer import ABSENT, EcKey, RsaKey
 from tests.fakes.oauth import FakeWriter
@@ -29,8 +29,8 @@ TOKEN = "the.access.token"
 
 
 @pytest.fixture
-def possession(keys: SigningKeys, clock: Clock) -> Possession:
-    return Possession(keys, SpentIds(FakeWriter(), lambda: int(clock.now * 1e6)), clock)
+def possession(keys: SigningKeys, clock: Clock) -> DpopVerifier:
+    return DpopVerifier(keys, ReplayGuard(FakeWriter(), lambda: int(clock.now * 1e6)), clock)
 
 
 @pytest.fixture
@@ -38,22 +38,22 @@ def prover(clock: Clock) -> Prover:
     return Prover(clock)
 
 
-async def refusal(possession: Possession, proof: str | None, thumbprint: str = "") -> ProofRefused:
+async def refusal(possession: DpopVerifier, proof: str | None, thumbprint: str = "") -> ProofRefused:
     with pytest.raises(ProofRefused) as refused:
-        await possession.check(Shown(proof, "POST", URL, TOKEN), "acme", thumbprint)
+        await possession.verify(PresentedProof(proof, "POST", URL, TOKEN), "acme", thumbprint)
     return refused.value
 
 
-async def test_whoever_holds_the_key_is_let_in(possession: Possession, clock: Clock) -> None:
+async def test_whoever_holds_the_key_is_let_in(possession: DpopVerifier, clock: Clock) -> None:
     for key in (EcKey(), RsaKey()):
         prover = Prover(clock, key)
-        shown = Shown(prover.proof("POST", URL, TOKEN), "POST", URL, TOKEN)
-        assert await possession.check(shown, "acme", prover.thumbprint) == prover.thumbprint
+        shown = PresentedProof(prover.proof("POST", URL, TOKEN), "POST", URL, TOKEN)
+        assert await possession.verify(shown, "acme", prover.thumbprint) == prover.thumbprint
 
 
-async def test_a_proof_without_a_token_tells_the_key_to_bind_one_to(possession: Possession, prover: Prover) -> None:
-    shown = Shown(prover.proof("POST", URL), "POST", URL)
-    assert await possession.check(shown, "acme") == prover.thumbprint
+async def test_a_proof_without_a_token_tells_the_key_to_bind_one_to(possession: DpopVerifier, prover: Prover) -> None:
+    shown = PresentedProof(prover.proof("POST", URL), "POST", URL)
+    assert await possession.verify(shown, "acme") == prover.thumbprint
 
 
 def test_the_thumbprint_is_that_of_rfc_7638() -> None:
@@ -107,74 +107,78 @@ WRONG: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # what -> reas
 
 
 @pytest.mark.parametrize("what", WRONG)
-async def test_tok_12_a_proof_that_is_not_right_is_none(possession: Possession, prover: Prover, what: str) -> None:  # attack TOK-12
+async def test_tok_12_a_proof_that_is_not_right_is_none(possession: DpopVerifier, prover: Prover, what: str) -> None:  # attack TOK-12
     reason, header, claims = WRONG[what]
     refused = await refusal(possession, prover.proof("POST", URL, TOKEN, header, **claims))
     assert (refused.reason, refused.error, refused.nonce) == (f"dpop-{reason}", "invalid_dpop_proof", "")
 
 
 @pytest.mark.parametrize("shown", [None, "", "x", "a.b", "a.b.c", "a.b.c.d", "x" * 9000], ids=str)
-async def test_tok_12_what_is_no_proof_at_all_is_none(possession: Possession, shown: str | None) -> None:  # attack TOK-12
+async def test_tok_12_what_is_no_proof_at_all_is_none(possession: DpopVerifier, shown: str | None) -> None:  # attack TOK-12
     refused = await refusal(possession, shown)
     assert (refused.reason, refused.error) == ("dpop-missing" if shown is None else "dpop-shape", INVALID_PROOF)
 
 
-async def test_tok_12_a_proof_of_another_key_is_none(possession: Possession, prover: Prover, clock: Clock) -> None:  # attack TOK-12
+async def test_tok_12_a_proof_of_another_key_is_none(possession: DpopVerifier, prover: Prover, clock: Clock) -> None:  # attack TOK-12
     stolen = Prover(clock).proof("POST", URL, TOKEN)
     assert (await refusal(possession, stolen, prover.thumbprint)).reason == "dpop-other-key"
     forged = Prover(clock).proof("POST", URL, TOKEN, {"jwk": prover.jwk()})  # names the right key, and is signed with another
     assert (await refusal(possession, forged, prover.thumbprint)).reason == "dpop-signature"
 
 
-async def test_tok_12_a_proof_counts_once(possession: Possession, prover: Prover, clock: Clock) -> None:  # attack TOK-12
+async def test_tok_12_a_proof_counts_once(possession: DpopVerifier, prover: Prover, clock: Clock) -> None:  # attack TOK-12
     proof = prover.proof("POST", URL, TOKEN)
-    await possession.check(Shown(proof, "POST", URL, TOKEN), "acme", prover.thumbprint)
+    await possession.verify(PresentedProof(proof, "POST", URL, TOKEN), "acme", prover.thumbprint)
     assert (await refusal(possession, proof, prover.thumbprint)).reason == "dpop-replayed"
     assert (await refusal(possession, other_form(proof), prover.thumbprint)).reason == "dpop-replayed"
     same_id = Prover(clock).proof("POST", URL, TOKEN, jti="p1")  # ids of different keys are different
-    await possession.check(Shown(same_id, "POST", URL, TOKEN), "acme")
+    await possession.verify(PresentedProof(same_id, "POST", URL, TOKEN), "acme")
 
 
-async def test_tok_12_a_forged_proof_uses_up_no_id(possession: Possession, prover: Prover, clock: Clock) -> None:  # attack TOK-12
+async def test_tok_12_a_forged_proof_uses_up_no_id(possession: DpopVerifier, prover: Prover, clock: Clock) -> None:  # attack TOK-12
     await refusal(possession, Prover(clock).proof("POST", URL, TOKEN, {"jwk": prover.jwk()}, jti="one"))
-    await possession.check(Shown(prover.proof("POST", URL, TOKEN, jti="one"), "POST", URL, TOKEN), "acme", prover.thumbprint)
+    await possession.verify(PresentedProof(prover.proof("POST", URL, TOKEN, jti="one"), "POST", URL, TOKEN), "acme", prover.thumbprint)
 
 
 @pytest.mark.parametrize(("age", "fresh"), [(0, True), (60, True), (61, False), (600, False), (-30, True), (-31, False)])
 async def test_tok_12_without_a_nonce_a_proof_is_fresh_for_a_minute(  # attack TOK-12
-    possession: Possession, prover: Prover, clock: Clock, age: int, fresh: bool
+    possession: DpopVerifier, prover: Prover, clock: Clock, age: int, fresh: bool
 ) -> None:
     proof = prover.proof("POST", URL, TOKEN, iat=int(clock.now) - age)
     if fresh:
-        await possession.check(Shown(proof, "POST", URL, TOKEN), "acme")
+        await possession.verify(PresentedProof(proof, "POST", URL, TOKEN), "acme")
     else:
         refused = await refusal(possession, proof)
-        assert (refused.reason, refused.error, refused.nonce) == ("dpop-stale", "use_dpop_nonce", possession.nonce())
+        assert (refused.reason, refused.error, refused.nonce) == ("dpop-stale", "use_dpop_nonce", possession.current_nonce())
 
 
-async def test_a_client_whose_clock_is_wrong_comes_in_with_a_nonce(possession: Possession, prover: Prover, clock: Clock) -> None:
+async def test_a_client_whose_clock_is_wrong_comes_in_with_a_nonce(possession: DpopVerifier, prover: Prover, clock: Clock) -> None:
     wrong = int(clock.now) - 86_400
     told = (await refusal(possession, prover.proof("POST", URL, TOKEN, iat=wrong))).nonce
     proof = prover.proof("POST", URL, TOKEN, iat=wrong, nonce=told)
-    await possession.check(Shown(proof, "POST", URL, TOKEN), "acme", prover.thumbprint)
+    await possession.verify(PresentedProof(proof, "POST", URL, TOKEN), "acme", prover.thumbprint)
     assert (await refusal(possession, proof)).reason == "dpop-replayed"
     clock.now += NONCE_SECONDS
-    await possession.check(Shown(prover.proof("POST", URL, TOKEN, nonce=told), "POST", URL, TOKEN), "acme")
+    await possession.verify(PresentedProof(prover.proof("POST", URL, TOKEN, nonce=told), "POST", URL, TOKEN), "acme")
     clock.now += NONCE_SECONDS
     late = await refusal(possession, prover.proof("POST", URL, TOKEN, nonce=told))
     assert (late.error, late.nonce != told) == ("use_dpop_nonce", True)
 
 
 @pytest.mark.parametrize("nonce", ["", "made up", 5, [], {}])
-async def test_a_nonce_that_is_not_ours_is_none(possession: Possession, prover: Prover, nonce: object) -> None:  # attack TOK-12
+async def test_a_nonce_that_is_not_ours_is_none(possession: DpopVerifier, prover: Prover, nonce: object) -> None:  # attack TOK-12
     refused = await refusal(possession, prover.proof("POST", URL, TOKEN, nonce=nonce))
-    assert (refused.reason, refused.error, refused.nonce) == ("dpop-nonce", "use_dpop_nonce", possession.nonce())
+    assert (refused.reason, refused.error, refused.nonce) == ("dpop-nonce", "use_dpop_nonce", possession.current_nonce())
 
 
 def test_every_process_that_shares_the_keys_knows_the_nonce(tmp_path: Path, clock: Clock) -> None:
-    nonces = {Possession(SigningKeys.open(tmp_path, clock), SpentIds(FakeWriter(), lambda: 0), clock).nonce() for _ in range(2)}
+    nonces = {
+        DpopVerifier(SigningKeys.open(tmp_path, clock), ReplayGuard(FakeWriter(), lambda: 0), clock).current_nonce() for _ in range(2)
+    }
     assert len(nonces) == 1
-    assert Possession(SigningKeys.open(tmp_path / "other", clock), SpentIds(FakeWriter(), lambda: 0), clock).nonce() not in nonces
+    assert (
+        DpopVerifier(SigningKeys.open(tmp_path / "other", clock), ReplayGuard(FakeWriter(), lambda: 0), clock).current_nonce() not in nonces
+    )
 
 
 @pytest.mark.parametrize(
@@ -191,7 +195,7 @@ def test_every_process_that_shares_the_keys_knows_the_nonce(tmp_path: Path, cloc
     ],
 )
 def test_addresses_are_compared_as_addresses(said: str, same: bool) -> None:
-    assert same_url(said, URL) is same
+    assert is_same_target(said, URL) is same
 
 
 @pytest.mark.parametrize(
@@ -212,7 +216,7 @@ def test_addresses_are_compared_as_addresses(said: str, same: bool) -> None:
     ],
 )
 def test_ports_that_go_without_saying_and_empty_paths_are_the_same_and_nobodys_name_is_in_them(said: str, url: str, same: bool) -> None:
-    assert same_url(said, url) is same_url(url, said) is same
+    assert is_same_target(said, url) is is_same_target(url, said) is same
 
 
 def test_refusals_are_called_what_the_standards_call_them() -> None:
@@ -221,15 +225,15 @@ def test_refusals_are_called_what_the_standards_call_them() -> None:
     assert (plain.reason, plain.error, plain.nonce) == ("dpop-unbound", INVALID_PROOF, "")
 
 
-async def test_a_key_may_have_a_name_of_its_own(possession: Possession, clock: Clock) -> None:
+async def test_a_key_may_have_a_name_of_its_own(possession: DpopVerifier, clock: Clock) -> None:
     prover = Prover(clock)
     proof = prover.proof("POST", URL, TOKEN, {"jwk": {**prover.jwk(), "kid": "mine"}})
-    assert await possession.check(Shown(proof, "POST", URL, TOKEN), "acme") == prover.thumbprint
+    assert await possession.verify(PresentedProof(proof, "POST", URL, TOKEN), "acme") == prover.thumbprint
 
 
 @pytest.mark.parametrize("typ", ["dpop+jwt", "DPoP+JWT"])
-async def test_the_type_may_be_written_large(possession: Possession, prover: Prover, typ: str) -> None:
-    await possession.check(Shown(prover.proof("POST", URL, TOKEN, {"typ": typ}), "POST", URL, TOKEN), "acme")
+async def test_the_type_may_be_written_large(possession: DpopVerifier, prover: Prover, typ: str) -> None:
+    await possession.verify(PresentedProof(prover.proof("POST", URL, TOKEN, {"typ": typ}), "POST", URL, TOKEN), "acme")
 
 
 class Ledger:
@@ -238,30 +242,30 @@ class Ledger:
     def __init__(self) -> None:
         self.spent: list[tuple[str, str, float]] = []
 
-    async def spend(self, tenant: str, spent_id: str, not_after: float) -> bool:
+    async def consume(self, tenant: str, spent_id: str, not_after: float) -> bool:
         self.spent.append((tenant, spent_id, not_after))
         return True
 
 
 async def test_an_id_is_spent_for_as_long_as_its_proof_could_be_shown_again(keys: SigningKeys, clock: Clock) -> None:
     ledger, prover = Ledger(), Prover(clock)
-    possession = Possession(keys, cast(SpentIds, ledger), clock)
+    possession = DpopVerifier(keys, cast(ReplayGuard, ledger), clock)
     aged = prover.proof("POST", URL, TOKEN, iat=int(clock.now) - 20, jti="one")
-    await possession.check(Shown(aged, "POST", URL, TOKEN), "acme")
-    nonced = prover.proof("POST", URL, TOKEN, iat=5, jti="one", nonce=possession.nonce())
-    await possession.check(Shown(nonced, "POST", URL, TOKEN), "evil")
+    await possession.verify(PresentedProof(aged, "POST", URL, TOKEN), "acme")
+    nonced = prover.proof("POST", URL, TOKEN, iat=5, jti="one", nonce=possession.current_nonce())
+    await possession.verify(PresentedProof(nonced, "POST", URL, TOKEN), "evil")
     name = f"dpop {prover.thumbprint} {hashlib.sha256(b'one').hexdigest()}"
     assert ledger.spent == [("acme", name, clock.now + 40), ("evil", name, clock.now + 240)]
 
 
-async def test_a_nonce_is_good_until_two_minutes_after_the_next_one(possession: Possession, prover: Prover, clock: Clock) -> None:
-    first = possession.nonce()  # the clock stands at the beginning of a period
+async def test_a_nonce_is_good_until_two_minutes_after_the_next_one(possession: DpopVerifier, prover: Prover, clock: Clock) -> None:
+    first = possession.current_nonce()  # the clock stands at the beginning of a period
     clock.now += 119.9
-    assert possession.nonce() == first
+    assert possession.current_nonce() == first
     clock.now += 0.1
-    assert possession.nonce() != first
+    assert possession.current_nonce() != first
     clock.now += 119.9
-    await possession.check(Shown(prover.proof("POST", URL, TOKEN, nonce=first), "POST", URL, TOKEN), "acme")
+    await possession.verify(PresentedProof(prover.proof("POST", URL, TOKEN, nonce=first), "POST", URL, TOKEN), "acme")
     clock.now += 0.1
     assert (await refusal(possession, prover.proof("POST", URL, TOKEN, nonce=first))).reason == "dpop-nonce"
     clock.now -= 360

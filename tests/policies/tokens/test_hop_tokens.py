@@ -10,12 +10,21 @@ from msgspec.structs import replace as with_
 from policies.delegation.chain import Delegation, Hop
 from policies.delegation.grants import GrantEnded, Grants
 from policies.delegation.kills import Killed
-from policies.delegation.permissions import ALL, Permissions
+from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
 from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act, Decision, Grant
 from policies.tokens.claims import Claims
-from policies.tokens.hop_tokens import Exchange, Exchanged, ExchangeRefused, HopTokens, Minting, Pointer, requested_scope, resources_of
-from policies.tokens.verifier import Identity, TokenRefused
+from policies.tokens.hop_tokens import (
+    ExchangeRefused,
+    GrantReference,
+    HopTokens,
+    MintingParameters,
+    TokenExchangeRequest,
+    TokenExchangeResponse,
+    parse_requested_scope,
+    resource_pattern,
+)
+from policies.tokens.verifier import TokenRefused, TokenVerifier
 
 ACT = Act("invokeAgent", "Agent", "support", "agent:support", "support")
 
@@ -23,14 +32,14 @@ ACT = Act("invokeAgent", "Agent", "support", "agent:support", "support")
 URL, NOW = "https://gw.test", 1_800_000_000
 MCP = f"{URL}/mcp/crm"
 ALICE = Principal("acme", "https://idp.test", "alice", ("sales",))
-CRM = Permissions.of(["tool:crm.*", "agent:*"])
-PATH = (Hop("front"), Hop("desk", Permissions.of(["tool:*"])))
+CRM = Permissions.parse(["tool:crm.*", "agent:*"])
+PATH = (Hop("front"), Hop("desk", Permissions.parse(["tool:*"])))
 DELEGATION = Delegation(ALICE, CRM, NOW + 90.5, PATH, 3, "x1", "g1", "t1")
-HELD = Permissions.of(["tool:crm.*"])
+HELD = Permissions.parse(["tool:crm.*"])
 CLAIMS = Claims(
     "acme", ALICE.issuer, "alice", (), HELD, "http://desk", "desk", NOW + 60.5, "j0", ("desk", "front"), "g1", "t1", "x1", "hop"
 )
-ASKED = Exchange("acme", "desk", "http://desk", "the.token", MCP, "tool:crm.read")
+ASKED = TokenExchangeRequest("acme", "desk", "http://desk", "the.token", MCP, "tool:crm.read")
 
 
 class Office:
@@ -49,9 +58,9 @@ class Office:
         async def is_running(*task: str) -> bool:
             return task in self.running
 
-        ceilings = lambda *agent: self.ceilings.get(agent, ALL)  # noqa: E731 (as the gateway's is given)
-        minting = Minting(URL, 120, lambda prefix: f"{prefix}_1", lambda: self.now, ceilings, is_running)
-        self.tokens = HopTokens(self, cast(Identity, self), cast(Grants, self), minting)
+        ceilings = lambda *agent: self.ceilings.get(agent, ALL_PERMISSIONS)  # noqa: E731 (as the gateway's is given)
+        minting = MintingParameters(URL, 120, lambda prefix: f"{prefix}_1", lambda: self.now, ceilings, is_running)
+        self.tokens = HopTokens(self, cast(TokenVerifier, self), cast(Grants, self), minting)
 
     async def verify(self, token: str, audiences: Collection[str]) -> Claims:
         self.verified.append((token, tuple(audiences)))
@@ -81,7 +90,7 @@ def office() -> Office:
     return Office()
 
 
-async def refusal(office: Office, asked: Exchange = ASKED) -> ExchangeRefused:
+async def refusal(office: Office, asked: TokenExchangeRequest = ASKED) -> ExchangeRefused:
     with pytest.raises(ExchangeRefused) as refused:
         await office.tokens.exchange(asked)
     assert str(refused.value) == refused.value.description
@@ -91,8 +100,8 @@ async def refusal(office: Office, asked: Exchange = ASKED) -> ExchangeRefused:
 
 async def test_a_new_token_says_who_through_whom_for_what_and_how_long(office: Office) -> None:
     exchanged = await office.tokens.exchange(ASKED)
-    narrowed = with_(DELEGATION, scope=Permissions.of(["tool:crm.read"]))
-    assert exchanged == Exchanged("signed.1", 60, "tool:crm.read", narrowed, False)
+    narrowed = with_(DELEGATION, scope=Permissions.parse(["tool:crm.read"]))
+    assert exchanged == TokenExchangeResponse("signed.1", 60, "tool:crm.read", narrowed, False)
     assert office.verified == [("the.token", ("http://desk",))] and office.found == [("acme", "g1")]
     assert office.signed == [
         (
@@ -120,8 +129,8 @@ async def test_a_new_token_says_who_through_whom_for_what_and_how_long(office: O
 
 async def test_a_token_that_is_bound_to_a_key_says_to_which(office: Office) -> None:
     exchanged = await office.tokens.exchange(replace(ASKED, thumbprint="k" * 43))
-    assert exchanged.bound is True and office.signed[0][0]["cnf"] == {"jkt": "k" * 43}
-    assert Exchanged("t", 1, "*").bound is False and ASKED.thumbprint == ""
+    assert exchanged.is_key_bound is True and office.signed[0][0]["cnf"] == {"jkt": "k" * 43}
+    assert TokenExchangeResponse("t", 1, "*").is_key_bound is False and ASKED.thumbprint == ""
 
 
 @pytest.mark.parametrize(
@@ -142,13 +151,13 @@ async def test_a_grant_that_ends_within_this_second_gives_a_token_of_no_use(offi
 
 
 def test_an_agent_is_handed_all_that_is_held_under_the_ceilings(office: Office) -> None:
-    decision = Decision("d_1", 0, True, "allowed", ALICE.owner, (), (), ACT)
-    assert office.tokens.credential(Grant(decision, DELEGATION), "http://desk") == "signed.1"
+    decision = Decision("d_1", 0, True, "allowed", ALICE.owner_key, (), (), ACT)
+    assert office.tokens.mint_credential(Grant(decision, DELEGATION), "http://desk") == "signed.1"
     claims = office.signed[0][0]
     assert (claims["scope"], claims["aud"], claims["exp"]) == ("tool:crm.*", "http://desk", NOW + 90)
     assert "cnf" not in claims
-    handed = Permissions.of(claims["scope"].split(" "))
-    assert DELEGATION.scoped(handed).held() == handed == HELD  # what an exchange does with it first
+    handed = Permissions.parse(claims["scope"].split(" "))
+    assert DELEGATION.narrow_scope(handed).effective_permissions() == handed == HELD  # what an exchange does with it first
 
 
 @pytest.mark.parametrize("expires", [NOW + 0.75, NOW - 1.0])
@@ -161,7 +170,7 @@ async def test_a_token_that_has_expired_is_exchanged_for_nothing(office: Office,
 async def test_a_token_that_is_refused_is_refused_with_its_reason_and_points_nowhere(office: Office) -> None:
     office.claims = TokenRefused("audience")
     refused = await refusal(office)
-    assert refused.error == "invalid_grant" and refused.description.endswith("audience") and refused.pointer is None
+    assert refused.error == "invalid_grant" and refused.description.endswith("audience") and refused.grant_reference is None
 
 
 @pytest.mark.parametrize(
@@ -190,14 +199,14 @@ async def test_a_token_that_is_refused_is_refused_with_its_reason_and_points_now
 async def test_what_is_no_resource_of_ours_is_no_target(office: Office, resource: str) -> None:
     refused = await refusal(office, replace(ASKED, resource=resource))
     assert refused.error == "invalid_target" and "resource" in refused.description
-    assert refused.pointer == Pointer(ALICE.issuer, "alice", "x1", "t1", "g1")
+    assert refused.grant_reference == GrantReference(ALICE.issuer, "alice", "x1", "t1", "g1")
 
 
 @pytest.mark.parametrize("path", ["/mcp", "/mcp/crm", "/agents/sales", "/agents/" + "a-1" * 21 + "z", "/mcp/x"])
 async def test_agents_servers_and_all_tools_are_targets(office: Office, path: str) -> None:
     await office.tokens.exchange(replace(ASKED, resource=URL + path))
     assert office.signed[0][0]["aud"] == URL + path
-    assert resources_of(URL).fullmatch(URL + path)
+    assert resource_pattern(URL).fullmatch(URL + path)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +218,7 @@ async def test_only_whom_a_token_was_issued_to_exchanges_it(office: Office, chan
     office.claims = replace(CLAIMS, **changed)
     refused = await refusal(office)
     assert refused.error == "invalid_grant" and "not issued to this client" in refused.description
-    assert (refused.pointer is not None) is pointed and office.found == []
+    assert (refused.grant_reference is not None) is pointed and office.found == []
 
 
 async def test_only_the_last_agent_of_the_grant_exchanges(office: Office) -> None:
@@ -222,7 +231,7 @@ async def test_only_the_last_agent_of_the_grant_exchanges(office: Office) -> Non
 async def test_what_has_ended_or_was_stopped_is_exchanged_for_nothing(office: Office, end: Exception, said: str) -> None:
     office.grant = end
     refused = await refusal(office)
-    assert refused.error == "invalid_grant" and said in refused.description and refused.pointer is not None
+    assert refused.error == "invalid_grant" and said in refused.description and refused.grant_reference is not None
 
 
 @pytest.mark.parametrize(
@@ -237,7 +246,7 @@ async def test_what_has_ended_or_was_stopped_is_exchanged_for_nothing(office: Of
     ],
 )
 async def test_nobody_gets_more_than_grant_and_token_hold(office: Office, told: tuple[str, ...] | None, asked: str, missing: str) -> None:
-    office.claims = replace(CLAIMS, scope=None if told is None else Permissions.of(told))  # attack DLG-03
+    office.claims = replace(CLAIMS, scope=None if told is None else Permissions.parse(told))  # attack DLG-03
     refused = await refusal(office, replace(ASKED, scope=asked))
     assert refused.error == "invalid_scope" and refused.description.endswith(f": {missing}")
 
@@ -245,7 +254,7 @@ async def test_nobody_gets_more_than_grant_and_token_hold(office: Office, told: 
 # attack DLG-17
 @pytest.mark.parametrize("agent", ["front", "desk"])
 async def test_a_ceiling_that_was_lowered_since_holds_for_new_tokens(office: Office, agent: str) -> None:
-    office.ceilings["acme", agent] = Permissions.of(["tool:crm.read", "tool:mail.*"])
+    office.ceilings["acme", agent] = Permissions.parse(["tool:crm.read", "tool:mail.*"])
     refused = await refusal(office, replace(ASKED, scope="tool:crm.read tool:crm.write"))
     assert (refused.error, refused.description) == ("invalid_scope", "not held by this delegation: tool:crm.write")
     assert (await office.tokens.exchange(ASKED)).scope == "tool:crm.read"
@@ -275,25 +284,25 @@ async def test_a_scope_that_is_not_said_well_is_refused(office: Office, scope: s
     refused = await refusal(office, replace(ASKED, scope=scope))
     assert refused.error == "invalid_scope" and said in refused.description
     with pytest.raises(ExchangeRefused):
-        requested_scope(scope)
-    assert requested_scope("tool:b.c agent:a") == Permissions.of(["agent:a", "tool:b.c"])
+        parse_requested_scope(scope)
+    assert parse_requested_scope("tool:b.c agent:a") == Permissions.parse(["agent:a", "tool:b.c"])
 
 
 def test_a_chain_is_told_with_whoever_acts_now_outside(office: Office) -> None:
-    decision = Decision("d_1", 0, True, "allowed", ALICE.owner, (), (), ACT)
+    decision = Decision("d_1", 0, True, "allowed", ALICE.owner_key, (), (), ACT)
     for path, told in (
         ((), {}),
         (("a",), {"sub": "a"}),
         (("a", "b", "c"), {"sub": "c", "act": {"sub": "b", "act": {"sub": "a"}}}),
     ):
-        office.tokens.credential(Grant(decision, with_(DELEGATION, path=tuple(Hop(agent) for agent in path))), "http://desk")
+        office.tokens.mint_credential(Grant(decision, with_(DELEGATION, path=tuple(Hop(agent) for agent in path))), "http://desk")
         assert office.signed[-1][0]["act"] == told
 
 
 OWN = replace(ASKED, resource="http://desk", scope="")
 
 
-async def refused_renewal(office: Office, asked: Exchange = OWN) -> ExchangeRefused:
+async def refused_renewal(office: Office, asked: TokenExchangeRequest = OWN) -> ExchangeRefused:
     with pytest.raises(ExchangeRefused) as refused:
         await office.tokens.renew(asked)
     assert not office.signed
@@ -307,11 +316,11 @@ def test_an_agent_renews_where_it_names_its_own_address_and_that_is_no_resource_
 
 
 async def test_a_renewed_token_says_what_the_old_one_said_and_lives_as_long_as_a_new_one(office: Office) -> None:
-    office.claims = replace(CLAIMS, expires=NOW - 5000.0, scope=Permissions.of(["tool:crm.read"]))
+    office.claims = replace(CLAIMS, expires=NOW - 5000.0, scope=Permissions.parse(["tool:crm.read"]))
     office.grant = with_(DELEGATION, not_after=NOW + 9000.0)
     renewed = await office.tokens.renew(OWN)
-    narrowed = with_(DELEGATION, not_after=NOW + 9000.0, scope=Permissions.of(["tool:crm.read"]))
-    assert renewed == Exchanged("signed.1", 120, "tool:crm.read", narrowed, False, renewed=True)
+    narrowed = with_(DELEGATION, not_after=NOW + 9000.0, scope=Permissions.parse(["tool:crm.read"]))
+    assert renewed == TokenExchangeResponse("signed.1", 120, "tool:crm.read", narrowed, False, renewed=True)
     assert office.verified == [("the.token", ("http://desk",))] and office.found == [("acme", "g1")]
     claims = office.signed[0][0]
     assert (claims["aud"], claims["scope"], claims["grant"], claims["task"], claims["exp"]) == (
@@ -324,7 +333,7 @@ async def test_a_renewed_token_says_what_the_old_one_said_and_lives_as_long_as_a
 
 
 async def test_a_renewed_token_is_bound_to_the_key_that_was_shown(office: Office) -> None:
-    assert (await office.tokens.renew(replace(OWN, thumbprint="k" * 43))).bound is True
+    assert (await office.tokens.renew(replace(OWN, thumbprint="k" * 43))).is_key_bound is True
     assert office.signed[0][0]["cnf"] == {"jkt": "k" * 43}
 
 
@@ -354,7 +363,7 @@ async def test_who_may_not_go_on_renews_nothing(
     office.claims, office.grant = claims, grant
     refused = await refused_renewal(office)
     assert refused.error == "invalid_grant" and why in refused.description
-    assert (refused.pointer is None) is (isinstance(claims, Exception) or claims.kind != "hop" or claims.tenant != "acme")
+    assert (refused.grant_reference is None) is (isinstance(claims, Exception) or claims.kind != "hop" or claims.tenant != "acme")
 
 
 async def test_a_turn_that_is_not_under_way_renews_nothing(office: Office) -> None:
@@ -363,7 +372,7 @@ async def test_a_turn_that_is_not_under_way_renews_nothing(office: Office) -> No
 
 
 async def test_the_ceiling_of_this_moment_holds_for_a_renewed_token(office: Office) -> None:
-    office.ceilings["acme", "desk"] = Permissions.of(["tool:crm.read"])
+    office.ceilings["acme", "desk"] = Permissions.parse(["tool:crm.read"])
     assert (await refused_renewal(office)).error == "invalid_scope"
     assert (await office.tokens.renew(replace(OWN, scope="tool:crm.read"))).scope == "tool:crm.read"
     office.ceilings["acme", "desk"] = None
@@ -372,7 +381,7 @@ async def test_the_ceiling_of_this_moment_holds_for_a_renewed_token(office: Offi
 
 
 async def test_a_renewed_token_says_no_more_than_the_old_one(office: Office) -> None:
-    office.claims = replace(CLAIMS, scope=Permissions.of(["tool:crm.read"]))
+    office.claims = replace(CLAIMS, scope=Permissions.parse(["tool:crm.read"]))
     assert (await refused_renewal(office, replace(OWN, scope="tool:crm.*"))).error == "invalid_scope"
     office.claims = replace(CLAIMS, scope=None)
     assert (await refused_renewal(office)).error == "invalid_scope"
@@ -380,5 +389,7 @@ async def test_a_renewed_token_says_no_more_than_the_old_one(office: Office) -> 
 
 async def test_without_a_log_of_tasks_nothing_is_renewed() -> None:
     office = Office()
-    office.tokens = HopTokens(office, cast(Identity, office), cast(Grants, office), Minting(URL, 120, str, lambda: NOW, lambda *_: ALL))
+    office.tokens = HopTokens(
+        office, cast(TokenVerifier, office), cast(Grants, office), MintingParameters(URL, 120, str, lambda: NOW, lambda *_: ALL_PERMISSIONS)
+    )
     assert (await refused_renewal(office)).error == "invalid_grant"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.cedar.role_rules import FAMILIES
-from policies.delegation.permissions import ALL, KINDS, NONE, Permissions, is_meant_as_permission
+from policies.cedar.role_rules import ACTION_BY_PREFIX
+from policies.delegation.permissions import ALL_PERMISSIONS, KINDS, NO_PERMISSIONS, Permissions, is_meant_as_permission
 from policies.keys.strict_jwt import TokenRefused
 from policies.tokens.issuers import (
     ROLES_MAX,
@@ -16,9 +16,9 @@ from policies.tokens.issuers import (
     audience_of,
     claim_at,
     client_of,
-    explained,
+    explain_refusal,
     roles_of,
-    scope_for,
+    scope_covering,
     scope_of,
     subject_of,
 )
@@ -31,14 +31,14 @@ GW = "https://gw.test"
 
 
 def of(*texts: str) -> Permissions:
-    return Permissions.of(texts)
+    return Permissions.parse(texts)
 
 
 def issuer(**given: Any) -> TrustedIssuer:
     return TrustedIssuer("https://idp.test", "https://idp.test/jwks", **given)
 
 
-MAPPED = {"crm.read": of("tool:crm.read"), "crm.write": of("tool:crm.*", "agent:crm"), "all": ALL}
+MAPPED = {"crm.read": of("tool:crm.read"), "crm.write": of("tool:crm.*", "agent:crm"), "all": ALL_PERMISSIONS}
 MAP = issuer(scope_map=MAPPED)
 
 
@@ -95,8 +95,8 @@ def test_a_token_with_permissions_has_these_and_no_more(held: frozenset[str], fo
 
 @pytest.mark.parametrize("scope", ["tool:", "tool:x*y read:crm", "TOOL:crm.read", "Tool:crm.read", "agent:sales*", "tool:crm.**"])
 def test_a_malformed_permission_narrows_to_nothing(scope: str) -> None:
-    assert scope_of({"scope": scope}, issuer()) == NONE
-    assert scope_of({"scope": f"openid {scope}"}, issuer()) == NONE
+    assert scope_of({"scope": scope}, issuer()) == NO_PERMISSIONS
+    assert scope_of({"scope": f"openid {scope}"}, issuer()) == NO_PERMISSIONS
 
 
 def test_without_scopes_a_token_does_not_narrow() -> None:
@@ -117,7 +117,7 @@ def test_with_a_map_scopes_govern() -> None:
     assert scope_of({"scp": ["crm.read", "crm.write"]}, MAP) == of("tool:crm.read", "tool:crm.*", "agent:crm")
     assert scope_of({"scope": "crm.read tool:mail.send"}, MAP) == of("tool:crm.read", "tool:mail.send")
     for nothing in ({}, {"scope": ""}, {"scope": "openid profile"}, {"scp": []}):
-        assert scope_of(nothing, MAP) == NONE
+        assert scope_of(nothing, MAP) == NO_PERMISSIONS
 
 
 def test_a_scope_that_looks_like_a_permission_may_be_mapped() -> None:
@@ -126,15 +126,15 @@ def test_a_scope_that_looks_like_a_permission_may_be_mapped() -> None:
 
 
 def test_the_scope_to_ask_for_is_the_narrowest_that_covers() -> None:
-    assert scope_for(MAPPED, "tool:crm.read") == "crm.read"
-    assert scope_for(MAPPED, "tool:crm.drop") == "crm.write"
-    assert scope_for(MAPPED, "tool:mail.send") == "all"
-    assert scope_for({"crm.read": of("tool:crm.read")}, "tool:mail.send") == ""
-    assert scope_for({"b": of("tool:crm.*"), "a": of("tool:crm.*")}, "tool:crm.read") == "a"
+    assert scope_covering(MAPPED, "tool:crm.read") == "crm.read"
+    assert scope_covering(MAPPED, "tool:crm.drop") == "crm.write"
+    assert scope_covering(MAPPED, "tool:mail.send") == "all"
+    assert scope_covering({"crm.read": of("tool:crm.read")}, "tool:mail.send") == ""
+    assert scope_covering({"b": of("tool:crm.*"), "a": of("tool:crm.*")}, "tool:crm.read") == "a"
 
 
 def test_every_kind_of_permission_is_known_as_one() -> None:
-    assert {family.partition(":")[0] for family in FAMILIES} == KINDS
+    assert {family.partition(":")[0] for family in ACTION_BY_PREFIX} == KINDS
     assert all(is_meant_as_permission(f"{kind}:x") and not is_meant_as_permission(kind) for kind in KINDS)
     assert is_meant_as_permission("*") and not is_meant_as_permission("read:crm")
 
@@ -246,9 +246,9 @@ def test_an_audience_beside_ours_has_to_be_named_by_the_operator() -> None:
 )
 def test_the_operator_is_told_what_decides(reason: str, told: str) -> None:
     claims = {"aud": ["x" * 1000], "iat": 1, "exp": 7201}
-    said = explained(reason, claims, issuer(tenant_claim="org"), GW)
+    said = explain_refusal(reason, claims, issuer(tenant_claim="org"), GW)
     assert said.startswith("a token of https://idp.test: ") and len(said) <= 500
     assert told in said or reason == "audience"
-    assert "other_audiences" in explained("audience", {"aud": ["x"]}, issuer(), GW)
+    assert "other_audiences" in explain_refusal("audience", {"aud": ["x"]}, issuer(), GW)
     for claim, value, why in (("nonce", "n", "it has 'nonce'"), ("typ", "ID", "its 'typ' is ID"), ("token_use", "id", "its 'token_use'")):
-        assert why in explained("id-token", {**claims, claim: value}, issuer(), GW)
+        assert why in explain_refusal("id-token", {**claims, claim: value}, issuer(), GW)

@@ -6,13 +6,13 @@ from typing import Any, cast
 
 import pytest
 
-from policies.delegation.permissions import ALL, Permissions
+from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
 from policies.keys.signing import SigningKeys
-from policies.tokens.hop_tokens import ExchangeRefused, Minting, Pointer
+from policies.tokens.hop_tokens import ExchangeRefused, GrantReference, MintingParameters
 from policies.tokens.issuers import TrustedIssuer
-from policies.tokens.person_tokens import LIFE, PersonTokens, Redeeming
-from policies.tokens.replay_guard import SpentIds
-from policies.tokens.verifier import DEVELOPMENT_ISSUER, Identity, TokenRefused
+from policies.tokens.person_tokens import TOKEN_LIFE, AssertionExchangeRequest, PersonTokens
+from policies.tokens.replay_guard import ReplayGuard
+from policies.tokens.verifier import DEVELOPMENT_ISSUER, TokenRefused, TokenVerifier
 from tests.fakes.clock import Clock
 from tests.fakes.issuer import ABSENT, FakeIssuer
 from tests.fakes.tokens import GW, refusal
@@ -27,7 +27,7 @@ class Once:
     def __init__(self) -> None:
         self.spent: dict[tuple[str, str], float] = {}
 
-    async def spend(self, tenant: str, spent_id: str, not_after: float) -> bool:
+    async def consume(self, tenant: str, spent_id: str, not_after: float) -> bool:
         if (tenant, spent_id) in self.spent:
             return False
         self.spent[tenant, spent_id] = not_after
@@ -51,7 +51,7 @@ class Ceilings:
         self.known: dict[tuple[str, str], Permissions | None] = {}
 
     def __call__(self, tenant: str, agent: str) -> Permissions | None:
-        return self.known.get((tenant, agent), ALL)
+        return self.known.get((tenant, agent), ALL_PERMISSIONS)
 
 
 @pytest.fixture
@@ -70,25 +70,27 @@ def signed() -> Signed:
 
 
 @pytest.fixture
-def vouching(issuer: FakeIssuer, keys: SigningKeys) -> Identity:
-    return Identity(GW, keys, [TrustedIssuer(issuer.url, issuer.jwks_url, id_jag=True)], issuer.fetch)
+def vouching(issuer: FakeIssuer, keys: SigningKeys) -> TokenVerifier:
+    return TokenVerifier(GW, keys, [TrustedIssuer(issuer.url, issuer.jwks_url, id_jag=True)], issuer.fetch)
 
 
 @pytest.fixture
-def tokens(vouching: Identity, once: Once, signed: Signed, clock: Clock, ceilings: Ceilings) -> PersonTokens:
-    return PersonTokens(signed, vouching, cast(SpentIds, once), Minting(GW, 120, lambda prefix: f"{prefix}_1", clock, ceilings))
+def tokens(vouching: TokenVerifier, once: Once, signed: Signed, clock: Clock, ceilings: Ceilings) -> PersonTokens:
+    return PersonTokens(
+        signed, vouching, cast(ReplayGuard, once), MintingParameters(GW, 120, lambda prefix: f"{prefix}_1", clock, ceilings)
+    )
 
 
-Asking = Callable[..., Redeeming]
+Asking = Callable[..., AssertionExchangeRequest]
 
 
 @pytest.fixture
 def asking(issuer: FakeIssuer) -> Asking:
     """What desk asks for with an assertion that says `said`."""
 
-    def made(said: Mapping[str, Any] | None = None, **asked: str) -> Redeeming:
+    def made(said: Mapping[str, Any] | None = None, **asked: str) -> AssertionExchangeRequest:
         assertion = issuer.mint(JAG, **{"client_id": "c_desk", "jti": "j1", **(said or {})})
-        return replace(Redeeming("default", "desk", "c_desk", assertion, f"{GW}/mcp/crm", "tool:crm.read"), **asked)
+        return replace(AssertionExchangeRequest("default", "desk", "c_desk", assertion, f"{GW}/mcp/crm", "tool:crm.read"), **asked)
 
     return made
 
@@ -97,38 +99,38 @@ def asking(issuer: FakeIssuer) -> Asking:
 
 
 async def test_an_assertion_of_an_issuer_that_may_is_read(issuer: FakeIssuer, keys: SigningKeys) -> None:
-    identity = Identity(GW, keys, [TrustedIssuer(issuer.url, issuer.jwks_url, id_jag=True)], issuer.fetch)
+    identity = TokenVerifier(GW, keys, [TrustedIssuer(issuer.url, issuer.jwks_url, id_jag=True)], issuer.fetch)
     for typ in ("oauth-id-jag+jwt", "application/oauth-id-jag+jwt", "OAuth-ID-JAG+jwt"):
-        said = await identity.vouched(issuer.mint({"typ": typ}, client_id="c_desk"))
+        said = await identity.verify_identity_assertion(issuer.mint({"typ": typ}, client_id="c_desk"))
         assert (said.issuer, said.subject, said.client_id, said.tenant) == (issuer.url, "alice", "c_desk", "default")
 
 
 async def test_any_other_statement_vouches_for_nobody(issuer: FakeIssuer, keys: SigningKeys, clock: Clock) -> None:  # attack TOK-07
     silent = FakeIssuer("https://silent.test", GW, clock)
     trusted = [TrustedIssuer(issuer.url, issuer.jwks_url, id_jag=True), TrustedIssuer(silent.url, silent.jwks_url)]
-    identity = Identity(GW, keys, trusted, issuer.fetch, development=True)
+    identity = TokenVerifier(GW, keys, trusted, issuer.fetch, development=True)
     others = (silent.url, GW, DEVELOPMENT_ISSUER, "https://evil.test", "", None, 5, [issuer.url], ABSENT)
     wrong: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         *(("type", {"typ": typ}, {}) for typ in ("at+jwt", "application/at+jwt", "JWT", "", "id-jag+jwt", ABSENT)),
         *(("issuer", JAG, {"iss": iss}) for iss in others),
         *(("audience", JAG, {"aud": aud}) for aud in ("https://evil.test", f"{GW}/oauth/token", [GW, "https://evil.test"], ABSENT)),
         ("kid", {**JAG, "kid": "other"}, {}),
-        ("kid", {**JAG, "kid": keys.active}, {}),
+        ("kid", {**JAG, "kid": keys.active_kid}, {}),
         ("client_id", JAG, {"client_id": ABSENT}),
         ("lifetime", JAG, {"exp": int(clock.now) + 601}),
     ]
     for why, header, claims in wrong:
         with pytest.raises(TokenRefused, match=f"^{why}$"):
-            await identity.vouched(issuer.mint(header, **{"client_id": "c_desk", **claims}))
+            await identity.verify_identity_assertion(issuer.mint(header, **{"client_id": "c_desk", **claims}))
     forged = FakeIssuer(issuer.url, GW, clock)
     with pytest.raises(TokenRefused, match="signature"):
-        await identity.vouched(forged.mint(JAG, client_id="c_desk"))
+        await identity.verify_identity_assertion(forged.mint(JAG, client_id="c_desk"))
     with pytest.raises(TokenRefused, match="shape"):
-        await identity.vouched("a.b.c")
+        await identity.verify_identity_assertion("a.b.c")
 
 
 async def test_an_assertion_is_no_token(issuer: FakeIssuer, keys: SigningKeys) -> None:
-    identity = Identity(GW, keys, [TrustedIssuer(issuer.url, issuer.jwks_url, id_jag=True)], issuer.fetch)
+    identity = TokenVerifier(GW, keys, [TrustedIssuer(issuer.url, issuer.jwks_url, id_jag=True)], issuer.fetch)
     assert await refusal(identity, issuer.mint({"typ": "oauth-id-jag+jwt"}, client_id="c_desk")) == "type"
 
 
@@ -140,8 +142,8 @@ async def test_an_assertion_gives_one_short_token_for_the_person(
 ) -> None:
     given = await tokens.redeem(asking({"roles": ["sales"]}))
     assert (given.token.access_token, given.token.expires_in, given.token.scope) == ("a at+jwt", 300, "tool:crm.read")
-    assert (given.token.bound, given.token.delegation) == (False, None)
-    assert given.pointer == Pointer(issuer.url, "alice", "", "", "")
+    assert (given.token.is_key_bound, given.token.delegation) == (False, None)
+    assert given.grant_reference == GrantReference(issuer.url, "alice", "", "", "")
     now = int(clock.now)
     assert signed.claims == {
         "iss": GW, "sub": "alice", "tid": "default", "user_iss": issuer.url, "aud": f"{GW}/mcp/crm", "client_id": "c_desk", "agent": "desk",
@@ -150,20 +152,22 @@ async def test_an_assertion_gives_one_short_token_for_the_person(
     assert once.spent == {("default", f"id-jag {issuer.url} j1"): now + 600}  # as long as the assertion could come again
 
 
-async def test_what_is_given_is_taken_by_the_gateway(vouching: Identity, keys: SigningKeys, once: Once, asking: Asking) -> None:
-    tokens = PersonTokens(keys, vouching, cast(SpentIds, once), Minting(GW, 120, lambda prefix: f"{prefix}_1", keys.now, Ceilings()))
+async def test_what_is_given_is_taken_by_the_gateway(vouching: TokenVerifier, keys: SigningKeys, once: Once, asking: Asking) -> None:
+    tokens = PersonTokens(
+        keys, vouching, cast(ReplayGuard, once), MintingParameters(GW, 120, lambda prefix: f"{prefix}_1", keys.now, Ceilings())
+    )
     given = await tokens.redeem(asking({"roles": ["sales"]}))
     claims = await vouching.verify(given.token.access_token, (f"{GW}/mcp/crm",))
     assert (claims.subject, claims.roles, claims.agent, claims.client_id, claims.kind) == ("alice", ("sales",), "desk", "c_desk", "user")
-    assert claims.expires == int(keys.now()) + LIFE
+    assert claims.expires == int(keys.now()) + TOKEN_LIFE
 
 
 async def test_a_token_is_bound_to_the_key_that_was_proven(tokens: PersonTokens, signed: Signed, asking: Asking) -> None:  # attack TOK-12
-    assert (await tokens.redeem(asking(thumbprint=KEY))).token.bound is True
+    assert (await tokens.redeem(asking(thumbprint=KEY))).token.is_key_bound is True
     assert signed.claims["cnf"] == {"jkt": KEY}
 
 
-async def refused(tokens: PersonTokens, asked: Redeeming) -> tuple[str, str]:
+async def refused(tokens: PersonTokens, asked: AssertionExchangeRequest) -> tuple[str, str]:
     with pytest.raises(ExchangeRefused) as refusal_:
         await tokens.redeem(asked)
     return refusal_.value.error, refusal_.value.description
@@ -179,7 +183,7 @@ async def test_an_assertion_counts_once(tokens: PersonTokens, asking: Asking) ->
 
 async def test_an_assertion_is_worth_nothing_to_another_client_or_tenant(issuer: FakeIssuer, tokens: PersonTokens, once: Once) -> None:
     for tenant, client in (("default", "c_other"), ("other", "c_desk"), ("other", "c_other")):
-        asked = Redeeming(tenant, "desk", client, issuer.mint(JAG, client_id="c_desk"), f"{GW}/mcp", "tool:crm.read")
+        asked = AssertionExchangeRequest(tenant, "desk", client, issuer.mint(JAG, client_id="c_desk"), f"{GW}/mcp", "tool:crm.read")
         error, description = await refused(tokens, asked)
         assert (error, "not issued for this client" in description) == ("invalid_grant", True)
     assert once.spent == {}
@@ -263,7 +267,7 @@ async def test_a_scope_is_never_wider_than_the_assertions(
 async def test_no_token_is_issued_above_the_ceiling_of_its_agent(
     tokens: PersonTokens, once: Once, ceilings: Ceilings, asking: Asking, ceiling: list[str], scope: str, excess: str
 ) -> None:
-    ceilings.known["default", "desk"] = Permissions.of(ceiling)
+    ceilings.known["default", "desk"] = Permissions.parse(ceiling)
     assert await refused(tokens, asking(scope=scope)) == ("invalid_scope", f"above the ceiling of this agent: {excess}")
     assert await refused(tokens, asking({"scope": scope}, scope="")) == ("invalid_scope", f"above the ceiling of this agent: {excess}")
     assert once.spent == {}
@@ -273,7 +277,7 @@ async def test_no_token_is_issued_above_the_ceiling_of_its_agent(
 async def test_up_to_its_ceiling_an_agent_gets_what_it_asks_for(
     tokens: PersonTokens, signed: Signed, ceilings: Ceilings, asking: Asking
 ) -> None:
-    ceilings.known |= {("default", "desk"): Permissions.of(["tool:crm.*"]), ("default", "other"): None, ("other", "desk"): None}
+    ceilings.known |= {("default", "desk"): Permissions.parse(["tool:crm.*"]), ("default", "other"): None, ("other", "desk"): None}
     await tokens.redeem(asking(scope="tool:crm.read tool:crm.write"))
     assert signed.claims["scope"] == "tool:crm.read tool:crm.write"
 

@@ -7,10 +7,10 @@ from sqlalchemy import select
 
 from gateway.storage.database import Database
 from policies.delegation.chain import Delegation, Hop
-from policies.delegation.permissions import ALL
+from policies.delegation.permissions import ALL_PERMISSIONS
 from policies.delegation.principal import Principal
 from policies.tables import tickets as table
-from policies.tokens.tickets import TICKET, Ticket, Tickets, keep_ticket, new_ticket
+from policies.tokens.tickets import TICKET_HEADER, Ticket, Tickets, new_ticket, write_ticket
 from tests.fakes.clock import Clock
 from tests.fakes.rows import Rows
 
@@ -18,12 +18,14 @@ NOW = 1_800_000_000
 
 
 def delegation(tenant: str = "acme", not_after: float = NOW + 60, grant: str = "g1") -> Delegation:
-    return Delegation(Principal(tenant, "https://idp.test", "alice"), ALL, not_after, (Hop("sales", ALL),), grant_id=grant)
+    return Delegation(
+        Principal(tenant, "https://idp.test", "alice"), ALL_PERMISSIONS, not_after, (Hop("sales", ALL_PERMISSIONS),), grant_id=grant
+    )
 
 
 async def kept(database: Database, given: Delegation, now: int = NOW) -> str:
     handle = new_ticket()
-    await database.write(lambda batch: keep_ticket(batch, handle, given, now * 1_000_000))
+    await database.write(lambda batch: write_ticket(batch, handle, given, now * 1_000_000))
     return handle
 
 
@@ -61,7 +63,7 @@ class Kept:
 
     def keep(self, given: Delegation, now: float = NOW) -> str:
         handle = new_ticket()
-        self.rows.keep(lambda batch: keep_ticket(batch, handle, given, int(now * 1_000_000)))
+        self.rows.keep(lambda batch: write_ticket(batch, handle, given, int(now * 1_000_000)))
         return handle
 
 
@@ -76,13 +78,13 @@ async def test_a_row_says_whom_it_was_handed_to_for_what_and_until_when(clock: C
         "grant_id": "g1",
         "not_after": NOW * 1_000_000 + 60_500_000,
     }
-    assert TICKET == "Interlock-Ticket"
+    assert TICKET_HEADER == "Interlock-Ticket"
 
 
 async def test_the_last_agent_of_a_chain_is_whom_it_was_handed_to(clock: Clock) -> None:
     kept = Kept(clock)
     path = (Hop("front"), Hop("sales"), Hop("desk"))
-    handle = kept.keep(Delegation(Principal("acme", "https://idp.test", "alice"), ALL, NOW + 60, path, grant_id="g3"))
+    handle = kept.keep(Delegation(Principal("acme", "https://idp.test", "alice"), ALL_PERMISSIONS, NOW + 60, path, grant_id="g3"))
     assert await kept.tickets.find("acme", handle) == Ticket("desk", "g3")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from policies.keys.signing import SigningKeys
-from policies.tokens.verifier import Identity, TokenRefused
+from policies.tokens.verifier import TokenRefused, TokenVerifier
 from tests.fakes.clock import Clock
 from tests.fakes.issuer import ABSENT, EcKey, FakeIssuer, RsaKey, b64, compact, hs256
 from tests.fakes.patience import cpu_seconds
@@ -16,7 +16,7 @@ from tests.fakes.tokens import GW, hop_claims, refusal
 
 @pytest.mark.parametrize("alg", ["none", "None", "nOnE", "NONE", "", None, 0])
 @pytest.mark.parametrize("signature", [b"", b"x"])
-async def test_tok_02_no_algorithm_is_no_signature(identity: Identity, issuer: FakeIssuer, alg: object, signature: bytes) -> None:
+async def test_tok_02_no_algorithm_is_no_signature(identity: TokenVerifier, issuer: FakeIssuer, alg: object, signature: bytes) -> None:
     forged = compact(issuer.header(alg=alg), issuer.claims(sub="root"), lambda signed: signature)  # attack TOK-02
     assert await refusal(identity, forged) == "alg"
 
@@ -27,19 +27,19 @@ def _public_forms(key: EcKey) -> list[bytes]:
 
 
 @pytest.mark.parametrize("alg", ["HS256", "ES256", "RS256", "HS384"])
-async def test_tok_03_a_public_key_is_no_secret(identity: Identity, issuer: FakeIssuer, alg: str) -> None:
+async def test_tok_03_a_public_key_is_no_secret(identity: TokenVerifier, issuer: FakeIssuer, alg: str) -> None:
     assert isinstance(issuer.key, EcKey)  # attack TOK-03
     for secret in _public_forms(issuer.key):
         assert await refusal(identity, compact(issuer.header(alg=alg), issuer.claims(), hs256(secret))) in ("alg", "signature")
 
 
-async def test_tok_03_the_algorithm_is_that_of_the_key(identity: Identity, issuer: FakeIssuer) -> None:
+async def test_tok_03_the_algorithm_is_that_of_the_key(identity: TokenVerifier, issuer: FakeIssuer) -> None:
     rsa = RsaKey(issuer.key.kid)  # attack TOK-03
     assert await refusal(identity, compact(issuer.header(alg="RS256"), issuer.claims(), rsa.sign)) == "alg"
 
 
 @pytest.mark.parametrize("name", ["jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "enc"])
-async def test_tok_05_key_material_in_the_header_is_refused_unread(identity: Identity, issuer: FakeIssuer, name: str) -> None:
+async def test_tok_05_key_material_in_the_header_is_refused_unread(identity: TokenVerifier, issuer: FakeIssuer, name: str) -> None:
     evil = EcKey(issuer.key.kid)  # attack TOK-05
     values = {"jwk": evil.jwk(), "x5c": ["AAAA"], "crit": ["exp"], "b64": True, "zip": "DEF", "enc": "A256GCM"}
     header = issuer.header(**{name: values.get(name, "https://evil.test/jwks")})
@@ -48,7 +48,7 @@ async def test_tok_05_key_material_in_the_header_is_refused_unread(identity: Ide
     assert issuer.requests == 0
 
 
-async def test_tok_06_a_poisoned_key_set_admits_nobody(identity: Identity, issuer: FakeIssuer, clock: Clock) -> None:
+async def test_tok_06_a_poisoned_key_set_admits_nobody(identity: TokenVerifier, issuer: FakeIssuer, clock: Clock) -> None:
     good = issuer.mint()  # attack TOK-06; each form of poison is in test_jwks.py
     assert await identity.verify(good, {GW})
     evil = EcKey("k1")
@@ -59,7 +59,7 @@ async def test_tok_06_a_poisoned_key_set_admits_nobody(identity: Identity, issue
 
 
 @pytest.mark.parametrize("kid", ["k2", "", None, 5, ["k1"], "K1", ABSENT])
-async def test_a_kid_that_the_issuer_does_not_publish_is_refused(identity: Identity, issuer: FakeIssuer, kid: object) -> None:
+async def test_a_kid_that_the_issuer_does_not_publish_is_refused(identity: TokenVerifier, issuer: FakeIssuer, kid: object) -> None:
     assert await refusal(identity, issuer.mint({"kid": kid})) == "kid"
 
 
@@ -82,14 +82,16 @@ AUDIENCES: list[Any] = [
 
 
 @pytest.mark.parametrize("aud", AUDIENCES, ids=lambda aud: "absent" if aud is ABSENT else str(aud))
-async def test_tok_07_exactly_one_audience_which_is_ours(identity: Identity, issuer: FakeIssuer, keys: SigningKeys, aud: object) -> None:
+async def test_tok_07_exactly_one_audience_which_is_ours(
+    identity: TokenVerifier, issuer: FakeIssuer, keys: SigningKeys, aud: object
+) -> None:
     assert await refusal(identity, issuer.mint(aud=aud)) == "audience"  # attack TOK-07
     own = {**hop_claims(keys), "aud": aud}
     own = {name: value for name, value in own.items() if value is not ABSENT}
     assert await refusal(identity, keys.sign(own, "at+jwt")) == "audience"
 
 
-async def test_tok_07_one_audience_may_stand_in_a_list(identity: Identity, issuer: FakeIssuer) -> None:
+async def test_tok_07_one_audience_may_stand_in_a_list(identity: TokenVerifier, issuer: FakeIssuer) -> None:
     assert (await identity.verify(issuer.mint(aud=[GW]), (f"{GW}/mcp", GW))).audience == GW
 
 
@@ -117,7 +119,7 @@ TIMES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("times", TIMES.values(), ids=TIMES.keys())
-async def test_tok_09_times_that_do_not_hold_are_refused(identity: Identity, issuer: FakeIssuer, times: dict[str, Any]) -> None:
+async def test_tok_09_times_that_do_not_hold_are_refused(identity: TokenVerifier, issuer: FakeIssuer, times: dict[str, Any]) -> None:
     assert await refusal(identity, issuer.mint(**times)) in (  # attack TOK-09
         "times",
         "expired",
@@ -127,13 +129,13 @@ async def test_tok_09_times_that_do_not_hold_are_refused(identity: Identity, iss
     )
 
 
-async def test_tok_09_a_number_beyond_all_bounds_is_refused(identity: Identity, issuer: FakeIssuer) -> None:
+async def test_tok_09_a_number_beyond_all_bounds_is_refused(identity: TokenVerifier, issuer: FakeIssuer) -> None:
     claims = json.dumps(issuer.claims(exp=12345)).replace("12345", "1e400").encode()  # attack TOK-09
     assert await refusal(identity, compact(issuer.header(), claims, issuer.key.sign)) == "shape"
 
 
 @pytest.mark.parametrize("times", [{"iat": 1_799_999_000, "exp": 1_799_999_970}, {"iat": 1_800_000_030}, {"nbf": 1_800_000_030.0}])
-async def test_tok_09_a_skew_of_30_s_is_forgiven(identity: Identity, issuer: FakeIssuer, times: dict[str, Any]) -> None:
+async def test_tok_09_a_skew_of_30_s_is_forgiven(identity: TokenVerifier, issuer: FakeIssuer, times: dict[str, Any]) -> None:
     assert await identity.verify(issuer.mint(**times), {GW})  # attack TOK-09
 
 
@@ -153,7 +155,7 @@ def _bombs(issuer: FakeIssuer) -> dict[str, str]:
 
 @pytest.mark.parametrize("bomb", [*_bombs(FakeIssuer())])
 async def test_tok_13_oversized_and_deep_tokens_are_refused_before_any_cryptography(
-    identity: Identity, issuer: FakeIssuer, bomb: str
+    identity: TokenVerifier, issuer: FakeIssuer, bomb: str
 ) -> None:
     token = _bombs(issuer)[bomb]  # attack TOK-13
     with cpu_seconds(10):
@@ -194,14 +196,14 @@ MANGLED: dict[str, Callable[[str], Any]] = {
 
 
 @pytest.mark.parametrize("mangle", MANGLED.values(), ids=MANGLED.keys())
-async def test_mangled_tokens_are_refused(identity: Identity, issuer: FakeIssuer, mangle: Callable[[str], Any]) -> None:
+async def test_mangled_tokens_are_refused(identity: TokenVerifier, issuer: FakeIssuer, mangle: Callable[[str], Any]) -> None:
     token = mangle(issuer.mint())
     with pytest.raises(TokenRefused) as refused:
         await identity.verify(token, {GW})
     assert refused.value.reason in ("shape", "internal")
 
 
-async def test_any_changed_character_is_refused(identity: Identity, issuer: FakeIssuer) -> None:
+async def test_any_changed_character_is_refused(identity: TokenVerifier, issuer: FakeIssuer) -> None:
     token = issuer.mint()
     for place in range(0, len(token), 7):
         changed = token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]

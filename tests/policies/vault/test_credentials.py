@@ -2,7 +2,7 @@
 
 import pytest
 
-from policies.vault.credentials import Client, Credential, CredentialKey, origin_of
+from policies.vault.credentials import ClientRegistration, Credential, CredentialKey, origin_of
 from tests.fakes.oauth_bench import grant_of
 
 OWNER = "acme|https://idp|alice"
@@ -42,22 +42,24 @@ def test_what_is_no_url_of_the_web_has_no_origin(url: str) -> None:
     ],
 )
 def test_a_grant_opens_what_is_its_persons_or_the_gateways_own(tenant: str, owner: str, opens: bool) -> None:
-    assert CredentialKey(tenant, owner, "https://as", "https://crm").opened_by(grant_of("alice")) is opens
+    assert CredentialKey(tenant, owner, "https://as", "https://crm").is_open_to(grant_of("alice")) is opens
 
 
 def test_each_credential_has_a_place_of_its_own_that_never_changes() -> None:
     """Rows of an earlier version are bound to it."""
-    assert CredentialKey("acme", OWNER, "https://as", "https://crm").place == ("credential", "acme", OWNER, "https://as", "https://crm")
+    assert CredentialKey("acme", OWNER, "https://as", "https://crm").full_key == ("credential", "acme", OWNER, "https://as", "https://crm")
 
 
 def test_what_nobody_said_of_a_credential_is_empty() -> None:
     said = Credential("at", "us")
     assert (said.scopes, said.asked, said.expires, said.obtained) == (frozenset(), frozenset(), 0, 0)
     assert (said.refresh_token, said.redirect, said.endpoint, said.id_token) == ("", "", "", "")
-    assert (Client("https://as", "us").method, Client("https://as", "us").secret) == ("none", "")
+    assert (ClientRegistration("https://as", "us").method, ClientRegistration("https://as", "us").secret) == ("none", "")
 
 
 def test_secrets_do_not_show() -> None:
-    shown = repr(Credential("hush-1", "us", refresh_token="hush-2", id_token="hush-3")) + repr(Client("https://as", "us", secret="hush-4"))
+    shown = repr(Credential("hush-1", "us", refresh_token="hush-2", id_token="hush-3")) + repr(
+        ClientRegistration("https://as", "us", secret="hush-4")
+    )
     assert "hush" not in shown
     assert "https://as" in shown

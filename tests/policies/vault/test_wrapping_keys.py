@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from policies.keys.key_folder import KeyFolder, KeysUnusable
-from policies.vault.envelope import Envelope
-from policies.vault.wrapping_keys import VaultKeys, decoded, given_keys, made
+from policies.vault.envelope import EnvelopeEncryption
+from policies.vault.wrapping_keys import VaultKeys, build_kek, decode_key, read_configured_keys
 from tests.fakes.clock import Clock
 from tests.fakes.disk import is_held, left_open, mode
 
@@ -24,9 +24,9 @@ def test_the_last_two_keys_stay_and_so_does_one_that_is_in_use(tmp_path: Path) -
     keys = VaultKeys.open(tmp_path)
     first = keys.active.id
     second, third, fourth = (keys.rotate().id for _ in range(3))
-    assert keys.drop_old({second}) == [first]
+    assert keys.delete_old({second}) == [first]
     assert [kek.id for kek in keys.all] == [fourth, third, second]
-    assert keys.drop_old(set()) == [second]
+    assert keys.delete_old(set()) == [second]
 
 
 def test_files_are_closed_and_one_that_others_may_read_is_refused(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_file_that_is_no_key_is_refused(tmp_path: Path, text: str) -> None:
 )
 def test_a_key_that_somebody_could_guess_is_refused(text: str, why: str) -> None:
     with pytest.raises(KeysUnusable, match=why):
-        given_keys(["env:KEY"], lambda _: text)
+        read_configured_keys(["env:KEY"], lambda _: text)
 
 
 @pytest.mark.parametrize(
@@ -97,38 +97,42 @@ def test_a_key_that_somebody_could_guess_is_refused(text: str, why: str) -> None
 def test_too_few_different_bytes_or_a_text_were_not_made_at_random(raw: bytes, guessed: bool) -> None:
     if guessed:
         with pytest.raises(KeysUnusable, match="not made at random"):
-            made(raw, 1, "here")
+            build_kek(raw, 1, "here")
     else:
-        assert made(raw, 1, "here").created == 1
+        assert build_kek(raw, 1, "here").created == 1
 
 
 def test_a_key_has_the_same_name_wherever_it_is_given() -> None:
-    assert made(RAW, 5, "here").id == sha256(b"interlock kek " + RAW).hexdigest()[:16] == given_keys(["env:KEY"], lambda _: GOOD)[0].id
+    assert (
+        build_kek(RAW, 5, "here").id
+        == sha256(b"interlock kek " + RAW).hexdigest()[:16]
+        == read_configured_keys(["env:KEY"], lambda _: GOOD)[0].id
+    )
 
 
 @pytest.mark.parametrize("size", range(30, 36))
 def test_a_key_is_read_in_either_alphabet_with_padding_or_without(size: int) -> None:
     raw = bytes(range(256 - size, 256))
     for text in (base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()):
-        assert decoded(text, "here") == decoded(text.rstrip("="), "here") == decoded(f" {text}\n", "here") == raw
+        assert decode_key(text, "here") == decode_key(text.rstrip("="), "here") == decode_key(f" {text}\n", "here") == raw
 
 
 @pytest.mark.parametrize("text", ["%" * 44, "A" * 43 + "%", "A" * 20 + " " + "A" * 23, "A" * 41, "é" * 44])
 def test_what_is_not_base64_is_no_key(text: str) -> None:
     with pytest.raises(KeysUnusable, match=r"^here: not base64"):
-        decoded(text, "here")
+        decode_key(text, "here")
 
 
 def test_a_place_that_holds_no_key_is_named(tmp_path: Path) -> None:
     asked: list[str] = []
     with pytest.raises(KeysUnusable, match=r"^vault\.keys: the variable KEY is empty"):
-        given_keys(["env:KEY"], lambda place: asked.append(place) or "")
+        read_configured_keys(["env:KEY"], lambda place: asked.append(place) or "")
     assert asked == ["env:KEY"]
     file = tmp_path / "kek"
     file.write_bytes(b"\xff" * 44)
     file.chmod(0o600)
     with pytest.raises(KeysUnusable, match=f"^vault.keys: {file}: not base64"):
-        given_keys([str(file)], str)
+        read_configured_keys([str(file)], str)
 
 
 def test_an_operators_keys_are_used_instead_and_none_is_made(tmp_path: Path) -> None:
@@ -136,25 +140,25 @@ def test_an_operators_keys_are_used_instead_and_none_is_made(tmp_path: Path) -> 
     file.write_text(base64.urlsafe_b64encode(os.urandom(32)).decode() + "\n")
     file.chmod(0o644)
     with pytest.raises(KeysUnusable, match="chmod 600"):
-        given_keys([str(file)], str)
+        read_configured_keys([str(file)], str)
     file.chmod(0o600)
-    old = given_keys(["env:KEY"], lambda _: GOOD)
-    sealed = Envelope(VaultKeys.open(tmp_path, old)).seal(PLACE, b"secret")
-    both = VaultKeys.open(tmp_path, given_keys([str(file), "env:KEY"], lambda _: GOOD))
+    old = read_configured_keys(["env:KEY"], lambda _: GOOD)
+    sealed = EnvelopeEncryption(VaultKeys.open(tmp_path, old)).seal(PLACE, b"secret")
+    both = VaultKeys.open(tmp_path, read_configured_keys([str(file), "env:KEY"], lambda _: GOOD))
     assert both.active.id != old[0].id
-    assert Envelope(both).open(PLACE, sealed) == b"secret"
-    assert Envelope(both).rewrapped(PLACE, sealed).kek_id == both.active.id
-    assert not both.rotates
-    assert both.drop_old(set()) == []
+    assert EnvelopeEncryption(both).open(PLACE, sealed) == b"secret"
+    assert EnvelopeEncryption(both).rewrap(PLACE, sealed).kek_id == both.active.id
+    assert not both.has_own_keys
+    assert both.delete_old(set()) == []
     assert both.find("another") is None
     assert [kek.created for kek in both.all] == [0, 0]
     assert list((tmp_path / "keys" / "vault").glob("*.key")) == []
     with pytest.raises(KeysUnusable, match="No such file"):
-        given_keys([str(tmp_path / "missing")], str)
+        read_configured_keys([str(tmp_path / "missing")], str)
 
 
 def test_a_key_does_not_show(tmp_path: Path) -> None:
-    (kek,) = given_keys(["env:KEY"], lambda _: GOOD)
+    (kek,) = read_configured_keys(["env:KEY"], lambda _: GOOD)
     assert GOOD not in repr(kek)
     assert "AESGCM" not in repr(kek)
 
@@ -171,7 +175,7 @@ class CountedFolder(KeyFolder):
 
 def test_keys_are_made_here_one_where_there_is_none(tmp_path: Path) -> None:
     keys = VaultKeys.open(tmp_path)
-    assert keys.rotates
+    assert keys.has_own_keys
     assert keys.all == (keys.active,)
     assert VaultKeys.open(tmp_path).active.id == keys.active.id
     assert keys.find(keys.active.id) is keys.active
@@ -194,7 +198,7 @@ def test_of_keys_of_one_moment_every_process_takes_the_same(tmp_path: Path) -> N
     folder = KeyFolder(tmp_path)
     for start in (0, 1, 2, 3):
         raw = bytes(range(200 + start, 232 + start))
-        folder.write(f"{made(raw, 7, '').id}.key", {"created": 7, "k": base64.b64encode(raw).decode()})
+        folder.write(f"{build_kek(raw, 7, '').id}.key", {"created": 7, "k": base64.b64encode(raw).decode()})
     keys = VaultKeys(folder)
     assert [kek.id for kek in keys.all] == sorted((kek.id for kek in keys.all), reverse=True)
     assert len(keys.all) == 4
@@ -225,7 +229,7 @@ def test_a_key_that_was_made_elsewhere_seals_within_a_second(tmp_path: Path) -> 
 def test_an_unchanged_folder_is_not_read_again(tmp_path: Path) -> None:
     clock = Clock()
     keys = VaultKeys(KeyFolder(tmp_path), now=clock)
-    keys._files = lambda: pytest.fail("read again")  # type: ignore[method-assign]  # these alone
+    keys._read_files = lambda: pytest.fail("read again")  # type: ignore[method-assign]  # these alone
     clock.now += 1
     assert keys.active
 
@@ -260,6 +264,6 @@ def test_one_process_at_a_time_makes_keys_and_leaves_no_file_open(tmp_path: Path
     keys = VaultKeys(Locked(tmp_path))
     keys.rotate()
     keys.rotate()
-    assert len(keys.drop_old(set())) == 1
+    assert len(keys.delete_old(set())) == 1
     assert left_open(tmp_path) == []
     assert not is_held(tmp_path / "lock")

@@ -2,10 +2,10 @@
 
 import pytest
 
-from policies.cedar.role_rules import FAMILIES
+from policies.cedar.role_rules import ACTION_BY_PREFIX
 from policies.delegation.permissions import BadPermission
 from policies.delegation.rulings import Act
-from policies.what_if.acts import act_of, named_act
+from policies.what_if.acts import act_of_permission, act_of_resource
 
 ACTS = {
     "tool:crm.read": Act("callTool", "Tool", "crm.read", "tool:crm.read", "crm"),
@@ -26,11 +26,11 @@ ACTS = {
 
 @pytest.mark.parametrize("permission", ACTS)
 def test_a_permission_stands_for_one_act(permission: str) -> None:
-    assert act_of(permission) == ACTS[permission]
+    assert act_of_permission(permission) == ACTS[permission]
 
 
 def test_every_family_of_permissions_stands_for_acts() -> None:
-    assert {act.action for act in ACTS.values()} == set(FAMILIES.values())
+    assert {act.action for act in ACTS.values()} == set(ACTION_BY_PREFIX.values())
 
 
 @pytest.mark.parametrize(
@@ -40,17 +40,17 @@ def test_every_family_of_permissions_stands_for_acts() -> None:
 )  # fmt: skip
 def test_what_stands_for_several_acts_or_for_none_is_refused(permission: str) -> None:
     with pytest.raises(BadPermission):
-        act_of(permission)
+        act_of_permission(permission)
 
 
 @pytest.mark.parametrize("permission", ACTS)
 def test_an_act_is_found_by_its_action_and_resource(permission: str) -> None:
     act = ACTS[permission]
-    assert named_act(act.action, act.kind, act.resource) == act
+    assert act_of_resource(act.action, act.kind, act.resource) == act
 
 
 def test_a_tools_own_action_means_calling_it() -> None:
-    assert named_act("crm.read", "Tool", "crm.read") == ACTS["tool:crm.read"]
+    assert act_of_resource("crm.read", "Tool", "crm.read") == ACTS["tool:crm.read"]
 
 
 @pytest.mark.parametrize(
@@ -69,4 +69,4 @@ def test_a_tools_own_action_means_calling_it() -> None:
 )
 def test_an_act_that_is_none_is_refused(action: str, kind: str, name: str) -> None:
     with pytest.raises(BadPermission):
-        named_act(action, kind, name)
+        act_of_resource(action, kind, name)

@@ -7,11 +7,11 @@ import pytest
 from policies.cedar.engine import PolicyEngine
 from policies.delegation.chain import Hop
 from policies.delegation.history import History
-from policies.delegation.permissions import ALL, Permissions
+from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
 from policies.delegation.principal import Principal
-from policies.delegation.rulings import calling, invoking
-from policies.what_if.cases import BadCases, Case, principal_of, read_cases
-from policies.what_if.rehearsal import rehearse, stage
+from policies.delegation.rulings import act_of_calling_tool, act_of_invoking_agent
+from policies.what_if.cases import BadCases, Case, parse_principal, read_cases
+from policies.what_if.rehearsal import build_authority, rehearse
 
 ROLES = {"sales": ["agent:*", "tool:inventory.*"]}
 
@@ -21,7 +21,7 @@ def cases(text: str) -> list[Case]:
 
 
 def problems(entry: str) -> tuple[str, ...]:
-    (result,) = rehearse(stage(PolicyEngine(ROLES), ROLES), cases(f"cases: [{entry}]"))
+    (result,) = rehearse(build_authority(PolicyEngine(ROLES), ROLES), cases(f"cases: [{entry}]"))
     return result.problems
 
 
@@ -43,7 +43,7 @@ def test_a_case_says_what_the_errand_did_before_and_may_expect_a_question(tmp_pa
     - {{{act}, history: {{calls: {{'tool:inventory.check': 2}}}}, expect: ask, policies: [ask]}}
     - {{{act}, history: {{totals: {{amount: 11}}}}, expect: deny, policies: [sum]}}
     """
-    results = rehearse(stage(PolicyEngine(ROLES, tmp_path), ROLES), cases(text))
+    results = rehearse(build_authority(PolicyEngine(ROLES, tmp_path), ROLES), cases(text))
     assert [result.problems for result in results] == [(), (), ()]
 
 
@@ -119,10 +119,10 @@ def test_a_person_is_named_in_full_or_by_a_name_alone() -> None:
     (short, full) = cases(
         "cases: [{who: alice, act: 'agent:b', expect: allow}, {who: 'acme|https://idp|carol', act: 'agent:b', expect: allow}]"
     )
-    assert short.principal.owner == "default|interlock-development|alice" and short.scope == ALL
+    assert short.principal.owner_key == "default|interlock-development|alice" and short.scope == ALL_PERMISSIONS
     assert (full.principal.tenant, full.principal.issuer, full.principal.subject) == ("acme", "https://idp", "carol")
     (hop,) = cases("cases: [{who: a, act: 'agent:b', expect: allow, chain: [{agent: s, ceiling: ['tool:x.y']}]}]")[0].path
-    assert hop.ceiling == Permissions.of(["tool:x.y"])
+    assert hop.ceiling == Permissions.parse(["tool:x.y"])
 
 
 def test_a_case_that_says_little_is_of_one_person_with_their_roles_and_of_nothing_before() -> None:
@@ -131,9 +131,9 @@ def test_a_case_that_says_little_is_of_one_person_with_their_roles_and_of_nothin
         name="alice agent:sales (1)",
         line=3,
         principal=Principal("default", "interlock-development", "alice", ("sales",)),
-        scope=ALL,
+        scope=ALL_PERMISSIONS,
         path=(),
-        act=invoking("sales"),
+        act=act_of_invoking_agent("sales"),
         arguments=None,
         history=History(-1, 0, {}, {}, ()),
         expect="ask",
@@ -163,9 +163,9 @@ def test_a_case_is_what_it_says() -> None:
         name="the second",
         line=3,
         principal=Principal("default", "interlock-development", "alice", ("boss", "member")),
-        scope=Permissions.of(["tool:*"]),
-        path=(Hop("first"), Hop("second", Permissions.of(["tool:x.*"])), Hop("third", Permissions.of([])), Hop("fourth")),
-        act=calling("x", "y"),
+        scope=Permissions.parse(["tool:*"]),
+        path=(Hop("first"), Hop("second", Permissions.parse(["tool:x.*"])), Hop("third", Permissions.parse([])), Hop("fourth")),
+        act=act_of_calling_tool("x", "y"),
         arguments={"n": 1},
         history=History(-1, 3, {"n": -5}, {"tool:x.z": 2}, ("tool:x.z",)),
         expect="deny",
@@ -177,7 +177,7 @@ def test_a_case_is_what_it_says() -> None:
 
 def test_roles_and_a_scope_that_are_said_to_be_none_are_none() -> None:
     (case,) = cases("cases: [{name: '', who: a, act: 'agent:b', expect: allow, roles: [], scope: [], history: {}, chain: []}]")
-    assert (case.principal.roles, case.scope, case.path, case.history) == ((), Permissions.of([]), (), History())
+    assert (case.principal.roles, case.scope, case.path, case.history) == ((), Permissions.parse([]), (), History())
     assert case.name == "a agent:b (1)"
 
 
@@ -196,7 +196,7 @@ def test_each_of_several_cases_has_a_number() -> None:
     ],
 )
 def test_a_person_is_three_parts_or_the_last_of_them(who: str, person: Principal) -> None:
-    assert principal_of(who, "acme|https://idp") == person
+    assert parse_principal(who, "acme|https://idp") == person
 
 
 def test_roles_are_asked_for_by_the_person() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from policies.cedar.engine import PolicyEngine
 from policies.what_if.cases import Case, read_cases
-from policies.what_if.rehearsal import Result, outcome, rehearse, stage
+from policies.what_if.rehearsal import CaseResult, build_authority, outcome_of, rehearse
 
 ROLES = {"sales": ["agent:*", "tool:inventory.*"]}
 
@@ -16,7 +16,7 @@ def cases(*entries: str) -> list[Case]:
 
 
 @pytest.fixture(scope="module")
-def results() -> list[Result]:
+def results() -> list[CaseResult]:
     given = cases(
         "act: 'tool:inventory.check', expect: allow",
         "act: 'tool:shop.buy', expect: allow, reason: allowed, policies: [a, b], missing: [x]",
@@ -25,16 +25,16 @@ def results() -> list[Result]:
         "act: 'tool:inventory.check', roles: [nobody], expect: deny, reason: user-lacks-permission, policies: []",
         "act: 'tool:inventory.check', scope: [], expect: deny, reason: scope-missing",
     )
-    return rehearse(stage(PolicyEngine(ROLES), ROLES), given)
+    return rehearse(build_authority(PolicyEngine(ROLES), ROLES), given)
 
 
-def test_each_case_is_ruled_on_by_itself_and_in_its_order(results: list[Result]) -> None:
-    assert [result.got for result in results] == ["allow", "deny", "allow", "deny", "deny", "deny"]
+def test_each_case_is_ruled_on_by_itself_and_in_its_order(results: list[CaseResult]) -> None:
+    assert [result.outcome for result in results] == ["allow", "deny", "allow", "deny", "deny", "deny"]
     assert [result.case.line for result in results] == [2, 3, 4, 5, 6, 7]
-    assert all(result.decision.allowed == (result.got == "allow") for result in results)
+    assert all(result.decision.allowed == (result.outcome == "allow") for result in results)
 
 
-def test_all_that_is_not_as_expected_is_said(results: list[Result]) -> None:
+def test_all_that_is_not_as_expected_is_said(results: list[CaseResult]) -> None:
     assert [result.problems for result in results] == [
         (),
         (
@@ -57,15 +57,15 @@ def test_what_people_would_be_asked_is_an_outcome_of_its_own(tmp_path: Path) -> 
         "act: 'tool:inventory.check', arguments: {n: 1}, expect: allow",
         "act: 'tool:inventory.check', expect: deny, reason: policy-error",
     )
-    results = rehearse(stage(PolicyEngine(ROLES, tmp_path), ROLES), given)
-    assert [(result.got, result.problems) for result in results] == [("ask", ()), ("allow", ()), ("deny", ())]
-    assert [outcome(result.decision) for result in results] == ["ask", "allow", "deny"]
+    results = rehearse(build_authority(PolicyEngine(ROLES, tmp_path), ROLES), given)
+    assert [(result.outcome, result.problems) for result in results] == [("ask", ()), ("allow", ()), ("deny", ())]
+    assert [outcome_of(result.decision) for result in results] == ["ask", "allow", "deny"]
 
 
 def test_the_roles_of_a_case_are_those_that_it_says() -> None:
     given = cases("act: 'tool:inventory.check', roles: [sales, other], expect: allow", "act: 'agent:a', roles: [other], expect: deny")
-    assert [result.problems for result in rehearse(stage(PolicyEngine(ROLES), ROLES), given)] == [(), ()]
+    assert [result.problems for result in rehearse(build_authority(PolicyEngine(ROLES), ROLES), given)] == [(), ()]
 
 
 def test_a_rehearsal_is_never_out_of_date() -> None:
-    assert stage(PolicyEngine(ROLES), ROLES).fresh
+    assert build_authority(PolicyEngine(ROLES), ROLES).is_fresh

@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from registry.cards.catalog_document import BadFilter, document, entry_of, facet, matches, parse_filter, publisher, urn
+from registry.cards.catalog_document import (
+    BadFilter,
+    catalog_document,
+    catalog_entry_of,
+    count_facet,
+    entry_urn,
+    matches_filters,
+    parse_filter,
+    publisher_domain,
+)
 from tests.fakes.cards import card
 from tests.registry.cards.test_republish import registration
 
@@ -25,13 +34,13 @@ AGENT = registration(card("http://10.0.0.7:9999/", "1.0"))
     ],
 )
 def test_entries_are_anchored_in_a_domain_and_never_in_a_bare_name(url: str, domain: str) -> None:
-    assert publisher(url) == domain
-    assert urn(url, "acme corp!", "sales") == f"urn:air:{domain}:acme-corp-:sales"
-    assert URN.fullmatch(urn(url, "日本", "sales"))
+    assert publisher_domain(url) == domain
+    assert entry_urn(url, "acme corp!", "sales") == f"urn:air:{domain}:acme-corp-:sales"
+    assert URN.fullmatch(entry_urn(url, "日本", "sales"))
 
 
 def test_an_entry_has_what_the_schema_wants_and_names_our_address_only() -> None:
-    entry = entry_of(AGENT, PUBLIC)
+    entry = catalog_entry_of(AGENT, PUBLIC)
     assert entry["identifier"] == "urn:air:gateway.example:default:sales"
     assert (entry["type"], entry["url"]) == ("application/a2a-agent-card+json", f"{PUBLIC}/agents/sales/.well-known/agent-card.json")
     assert (entry["capabilities"], entry["tags"]) == (["order"], ["sales"])
@@ -39,17 +48,17 @@ def test_an_entry_has_what_the_schema_wants_and_names_our_address_only() -> None
     assert "10.0.0.7" not in str(entry)
     assert "data" not in entry
     assert "representativeQueries" not in entry  # one is too few
-    assert "trustManifest" not in entry_of(AGENT, "http://127.0.0.1:8080")
+    assert "trustManifest" not in catalog_entry_of(AGENT, "http://127.0.0.1:8080")
 
 
 def test_examples_of_skills_are_what_people_might_ask() -> None:
     skills = [{"id": "order", "name": "Order", "description": "", "tags": [], "examples": [f"{n} of SKU\u202e-7" for n in range(9)]}]
-    queries = entry_of(registration(card("http://10.0.0.7/", "1.0") | {"skills": skills}), PUBLIC)["representativeQueries"]
+    queries = catalog_entry_of(registration(card("http://10.0.0.7/", "1.0") | {"skills": skills}), PUBLIC)["representativeQueries"]
     assert queries == [f"{n} of SKU-7" for n in range(5)]
 
 
 def test_the_public_document_begins_with_the_front_door_and_the_search() -> None:
-    found = document([AGENT], AGENT, PUBLIC)
+    found = catalog_document([AGENT], AGENT, PUBLIC)
     assert (found["specVersion"], [entry["type"].split("/")[1] for entry in found["entries"]]) == (
         "1.0",
         ["a2a-agent-card+json", "ai-registry+json", "a2a-agent-card+json"],
@@ -60,10 +69,10 @@ def test_the_public_document_begins_with_the_front_door_and_the_search() -> None
 
 
 def test_a_filter_means_one_of_the_values_of_each_path() -> None:
-    entry = entry_of(AGENT, PUBLIC)
-    assert matches(entry, {"tags": ["travel", "sales"], "capabilities": ["order"]})
-    assert not matches(entry, {"tags": ["sales"], "capabilities": ["refund"]})
-    assert matches(entry, parse_filter("tags = 'sales' AND type = 'application/a2a-agent-card+json'"))
+    entry = catalog_entry_of(AGENT, PUBLIC)
+    assert matches_filters(entry, {"tags": ["travel", "sales"], "capabilities": ["order"]})
+    assert not matches_filters(entry, {"tags": ["sales"], "capabilities": ["refund"]})
+    assert matches_filters(entry, parse_filter("tags = 'sales' AND type = 'application/a2a-agent-card+json'"))
     assert parse_filter("  ") == {}
 
 
@@ -85,7 +94,7 @@ def test_a_filter_that_we_do_not_understand_is_refused(text: str) -> None:  # at
 
 def test_facets_count_what_there_is() -> None:
     entries: list[dict[str, Any]] = [{"tags": ["a", "b"]}, {"tags": ["a"]}, {"tags": ["c"]}, {}]
-    assert facet(entries, "tags", 2, 1) == {"buckets": [{"value": "a", "count": 2}, {"value": "b", "count": 1}], "otherCount": 1}
-    assert facet(entries, "tags", 9, 2) == {"buckets": [{"value": "a", "count": 2}], "otherCount": 2}
+    assert count_facet(entries, "tags", 2, 1) == {"buckets": [{"value": "a", "count": 2}, {"value": "b", "count": 1}], "otherCount": 1}
+    assert count_facet(entries, "tags", 9, 2) == {"buckets": [{"value": "a", "count": 2}], "otherCount": 2}
     with pytest.raises(BadFilter):
-        facet(entries, "owner", 1, 1)
+        count_facet(entries, "owner", 1, 1)

@@ -12,7 +12,7 @@ from a2a.utils.signing import InvalidSignaturesError, create_signature_verifier
 
 from policies.keys.signing import SigningKeys
 from registry.cards.older_card import older, older_form
-from registry.cards.republish import republished, signed_for_both, union
+from registry.cards.republish import add_a2a_03_members, publish_card, signed_for_both
 from registry.cards.signatures import canonical_forms
 from tests.fakes.cards import card
 from tests.registry.cards.test_republish import BARE, PUBLIC, registration
@@ -61,14 +61,14 @@ def _without_empty(given: Any) -> Any:
 def test_the_form_of_0_3_is_that_of_the_official_sdk(tmp_path: Path) -> None:
     keys = SigningKeys.open(tmp_path)
     made = registration(RICH)
-    both = union(made, republished(made, PUBLIC, keys, grpc="grpc.example:50051"), PUBLIC, keys)
+    both = add_a2a_03_members(made, publish_card(made, PUBLIC, keys, grpc="grpc.example:50051"), PUBLIC, keys)
     assert older_form(both).decode() == CANONICAL.read_text().strip()
 
 
 @documents
 def test_a_card_of_both_versions_is_signed_over_what_each_reads(document: dict[str, Any], tmp_path: Path) -> None:
     keys, made = SigningKeys.open(tmp_path), registration(document)
-    both = union(made, republished(made, PUBLIC, keys), PUBLIC, keys)
+    both = add_a2a_03_members(made, publish_card(made, PUBLIC, keys), PUBLIC, keys)
     assert signed_over(both, canonical_0_3(both), keys) == [2]
     assert signed_over(both, next(canonical_forms(both)), keys) == [0]
 
@@ -85,7 +85,7 @@ def test_a_card_of_both_versions_is_signed_over_what_each_reads(document: dict[s
 @documents
 def test_an_extended_card_is_signed_for_clients_of_0_3(document: dict[str, Any], tmp_path: Path) -> None:
     keys = SigningKeys.open(tmp_path)
-    given = signed_for_both(republished(registration(document), PUBLIC, keys), PUBLIC, keys)
+    given = signed_for_both(publish_card(registration(document), PUBLIC, keys), PUBLIC, keys)
     told = {**given, **older(given)}
     last = len(given["signatures"]) - 1
     assert signed_over(told, canonical_0_3(told), keys) == [last] and last >= 1
@@ -94,7 +94,7 @@ def test_an_extended_card_is_signed_for_clients_of_0_3(document: dict[str, Any],
 def test_a_card_with_empty_parameters_is_verified_by_the_sdk_of_1_0(tmp_path: Path) -> None:
     """The SDK leaves out what is empty before it verifies."""
     keys = SigningKeys.open(tmp_path)
-    ours = republished(registration(RICH), PUBLIC, keys)
+    ours = publish_card(registration(RICH), PUBLIC, keys)
     verify = create_signature_verifier(lambda _kid, _jku: jwt.PyJWK(dict(keys.jwks()["keys"][0])), ["ES256"])
     verify(parse_agent_card(json.loads(json.dumps(ours))))
     assert len(ours["signatures"]) == 2

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from registry.cards.card import AgentCard, AgentInterface, BadCard
-from registry.cards.reader import callable_interface, read_card, urls_of
+from registry.cards.reader import choose_interface, fetchable_urls, read_card
 from tests.fakes.cards import card
 
 URL = "https://agents.example/sales"
@@ -19,22 +19,22 @@ def test_a_card_of_any_version_is_read_into_one_shape(versions: tuple[str, ...],
     assert (read.name, read.version, read.streaming, read.push_notifications) == ("Sales Agent (EU)", "1.2.0", True, True)
     assert [(skill.id, skill.tags) for skill in read.skills] == [("order", ("sales",))]
     assert read.output_modes == ("text/plain", "application/json")
-    assert callable_interface(read) == AgentInterface(URL, "JSONRPC", chosen)
+    assert choose_interface(read) == AgentInterface(URL, "JSONRPC", chosen)
     assert read.document == card(URL, *versions)
 
 
 def test_versions_are_major_and_minor_and_0_3_is_what_an_old_card_means_without_one() -> None:
     old = card(URL, "0.3") | {"protocolVersion": "0.3.0", "preferredTransport": "HTTP+JSON"}
     old["additionalInterfaces"] = [{"url": URL + "/rpc", "transport": "JSONRPC"}, {"url": "agents.example:443", "transport": "GRPC"}]
-    assert callable_interface(read_card(old)) == AgentInterface(URL + "/rpc", "JSONRPC", "0.3")
+    assert choose_interface(read_card(old)) == AgentInterface(URL + "/rpc", "JSONRPC", "0.3")
     del old["protocolVersion"]
-    assert callable_interface(read_card(old)).version == "0.3"
+    assert choose_interface(read_card(old)).version == "0.3"
 
 
 def test_an_interface_keeps_its_tenant() -> None:
     document = card(URL, "1.0")
     document["supportedInterfaces"][0]["tenant"] = "acme"
-    assert callable_interface(read_card(document)).tenant == "acme"
+    assert choose_interface(read_card(document)).tenant == "acme"
 
 
 def offering(*interfaces: tuple[str, str]) -> AgentCard:
@@ -48,14 +48,14 @@ ORDER = [("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), ("GRPC", "1.0"), ("JSONRPC", 
 
 @pytest.mark.parametrize("first", range(len(ORDER)))
 def test_the_newest_version_is_chosen_and_then_the_binding_that_costs_least(first: int) -> None:
-    chosen = callable_interface(offering(*reversed(ORDER[first:])))
+    chosen = choose_interface(offering(*reversed(ORDER[first:])))
     assert (chosen.binding, chosen.version) == ORDER[first]
 
 
 def test_a_binding_that_is_not_spoken_here_is_passed_over() -> None:
-    assert callable_interface(offering(*ORDER[2:]), ("JSONRPC", "HTTP+JSON")).version == "0.3"
+    assert choose_interface(offering(*ORDER[2:]), ("JSONRPC", "HTTP+JSON")).version == "0.3"
     with pytest.raises(BadCard, match=r"one of JSONRPC, HTTP.JSON in"):
-        callable_interface(offering(("GRPC", "1.0")), ("JSONRPC", "HTTP+JSON"))
+        choose_interface(offering(("GRPC", "1.0")), ("JSONRPC", "HTTP+JSON"))
 
 
 @pytest.mark.parametrize(("binding", "version"), [("WEBSOCKET", "1.0"), ("HTTP+JSON", "2.0"), ("JSONRPC", "1.7"), ("JSONRPC", "0.2")])
@@ -63,7 +63,7 @@ def test_an_agent_without_an_interface_that_can_be_called_is_told_so(binding: st
     document = card(URL, "1.0")
     document["supportedInterfaces"] = [{"url": URL, "protocolBinding": binding, "protocolVersion": version}]
     with pytest.raises(BadCard, match="no interface that can be called"):
-        callable_interface(read_card(document))
+        choose_interface(read_card(document))
 
 
 HIDDEN = "\u202e"
@@ -129,7 +129,7 @@ def test_every_url_that_somebody_could_be_made_to_fetch_is_found() -> None:  # a
         },
         "signatures": [{"protected": protected, "signature": "x"}, {"protected": "%%%", "signature": "x"}],
     }
-    found = {url: field for field, url in urls_of(read_card(document))}
+    found = {url: field for field, url in fetchable_urls(read_card(document))}
     assert set(found) == {URL, "https://provider.example", "http://a", "http://b", "http://c", "http://d", "http://e"}
     assert found["http://c"] == "securitySchemes.o.oauth2SecurityScheme.flows.clientCredentials.tokenUrl"
     assert found["http://e"] == "signatures[0].protected.jku"
@@ -138,4 +138,4 @@ def test_every_url_that_somebody_could_be_made_to_fetch_is_found() -> None:  # a
 def test_a_card_with_too_many_urls_is_refused() -> None:
     document = card(URL, "1.0") | {"securitySchemes": {str(i): {"authorizationUrl": "http://a"} for i in range(80)}}
     with pytest.raises(BadCard):
-        urls_of(read_card(document))
+        fetchable_urls(read_card(document))

@@ -9,9 +9,9 @@ from a2a.utils.signing import InvalidSignaturesError, create_signature_verifier
 from google.protobuf.json_format import ParseDict
 
 from policies.keys.signing import SigningKeys
-from registry.cards.card import Family, Registration, Status
+from registry.cards.card import Family, Registration, RegistrationStatus
 from registry.cards.reader import read_card
-from registry.cards.republish import republished
+from registry.cards.republish import publish_card
 from tests.fakes.cards import card
 
 PUBLIC = "https://gateway.example"
@@ -23,7 +23,7 @@ def registration(document: dict[str, Any]) -> Registration:
         name="sales",
         family=Family.AGENT,
         kind="a2a",
-        status=Status.ACTIVE,
+        status=RegistrationStatus.ACTIVE,
         url="http://10.0.0.7:9999/",
         owner="operator",
         ceiling=("*",),
@@ -46,7 +46,7 @@ BARE = {"name": "Bare", "description": "Nothing declared.", "version": "1", "url
 @pytest.mark.parametrize("document", [card("http://10.0.0.7:9999/", "1.0"), card("http://10.0.0.7:9999/", "0.3"), BARE])
 def test_the_reference_implementation_verifies_what_we_publish(document: dict[str, Any], tmp_path: Any) -> None:
     keys = SigningKeys.open(tmp_path)
-    ours = republished(registration(document), PUBLIC, keys)
+    ours = publish_card(registration(document), PUBLIC, keys)
     parsed = ParseDict(ours, AgentCard())  # refuses every member that 1.0 does not know
     found: list[str | None] = []
 
@@ -63,7 +63,7 @@ def test_the_reference_implementation_verifies_what_we_publish(document: dict[st
 
 
 def test_callers_are_sent_to_us_and_never_see_where_the_agent_is(tmp_path: Any) -> None:
-    ours = republished(registration(card("http://10.0.0.7:9999/", "1.0", "0.3")), PUBLIC, SigningKeys.open(tmp_path))
+    ours = publish_card(registration(card("http://10.0.0.7:9999/", "1.0", "0.3")), PUBLIC, SigningKeys.open(tmp_path))
     assert ours["supportedInterfaces"] == [
         {"url": f"{PUBLIC}/agents/sales", "protocolBinding": binding, "protocolVersion": "1.0"} for binding in ("JSONRPC", "HTTP+JSON")
     ]

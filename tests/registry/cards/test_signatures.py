@@ -9,9 +9,9 @@ import pytest
 from a2a.server.request_handlers.response_helpers import agent_card_to_dict
 from a2a.utils.signing import create_agent_card_signer
 
-from policies.keys.pinned import PinnedKeys
+from policies.keys.pinned import DetachedSignatureVerifier
 from registry.cards.card import BadCard
-from registry.cards.signatures import Signature, Signed, examine
+from registry.cards.signatures import SignatureResult, SignatureState, check_signatures
 from tests.fakes.card_host import signature_of, signed_by
 from tests.fakes.cards import card, described
 from tests.fakes.issuer import EcKey
@@ -24,28 +24,28 @@ async def nowhere(url: str, *, limit: int = 0, timeout: float = 0) -> Any:  # no
     raise AssertionError(url)
 
 
-VERIFIER = PinnedKeys(nowhere)
+VERIFIER = DetachedSignatureVerifier(nowhere)
 
 
-async def pinned(document: Mapping[str, Any], *keys: EcKey) -> Signed:
-    return await examine(document, [key.jwk() for key in keys], VERIFIER)
+async def pinned(document: Mapping[str, Any], *keys: EcKey) -> SignatureResult:
+    return await check_signatures(document, [key.jwk() for key in keys], VERIFIER)
 
 
 async def test_what_the_reference_implementation_signs_is_verified() -> None:
     sign = create_agent_card_signer(KEY.secret, {"kid": "k1", "alg": "ES256", "jku": None, "typ": "JOSE"})
     document = agent_card_to_dict(sign(described(URL, "1.0")))
-    assert await pinned(document, KEY) == (Signature.VERIFIED, "k1")
+    assert await pinned(document, KEY) == (SignatureState.VERIFIED, "k1")
 
 
 async def test_the_exact_form_and_the_one_without_empty_members_are_both_verified() -> None:
     document = {**card(URL, "1.0"), "documentationUrl": "", "x-own": {"list": [], "n": 0, "no": False}}
-    assert await pinned(signed_by(document, KEY), KEY) == (Signature.VERIFIED, "k1")
+    assert await pinned(signed_by(document, KEY), KEY) == (SignatureState.VERIFIED, "k1")
     sparse = {**card(URL, "1.0"), "x-own": {"n": 0, "no": False}}
-    assert await pinned({**document, "signatures": [signature_of(sparse, KEY)]}, KEY) == (Signature.VERIFIED, "k1")
+    assert await pinned({**document, "signatures": [signature_of(sparse, KEY)]}, KEY) == (SignatureState.VERIFIED, "k1")
 
 
 async def test_one_good_signature_of_several_is_enough() -> None:
-    assert await pinned(signed_by(card(URL, "1.0"), OTHER, KEY), KEY) == (Signature.VERIFIED, "k1")
+    assert await pinned(signed_by(card(URL, "1.0"), OTHER, KEY), KEY) == (SignatureState.VERIFIED, "k1")
 
 
 def _changed(document: dict[str, Any], path: Sequence[Any], value: Any) -> dict[str, Any]:
@@ -80,5 +80,5 @@ async def test_with_a_pinned_key_nothing_less_is_taken(document: dict[str, Any])
 
 
 async def test_without_pinned_keys_a_signature_says_nothing_and_is_told_apart() -> None:
-    assert await pinned(card(URL, "1.0")) == (Signature.NONE, "")
-    assert await pinned(CARD) == (Signature.UNVERIFIED, "")
+    assert await pinned(card(URL, "1.0")) == (SignatureState.NONE, "")
+    assert await pinned(CARD) == (SignatureState.UNVERIFIED, "")

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from policies.keys.signing import SigningKeys
-from registry.cards.republish import republished
+from registry.cards.republish import publish_card
 from tests.fakes.cards import card
 from tests.registry.cards.test_republish import PUBLIC, registration
 
@@ -25,7 +25,7 @@ def published(folder: Path) -> tuple[dict[str, Any], SigningKeys]:
     """A card whose members JSON could write in several ways."""
     document = {**card("http://10.0.0.7:9999/", "1.0"), "name": "Zürich € \U0001f600", "description": 'a/b \\ "quoted"'}
     keys = SigningKeys.open(folder)
-    return republished(registration(document), PUBLIC, keys), keys
+    return publish_card(registration(document), PUBLIC, keys), keys
 
 
 def signs(keys: SigningKeys, signature: dict[str, str], payload: bytes) -> bool:

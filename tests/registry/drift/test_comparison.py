@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from registry.drift.comparison import SHOWN_MAX, TEXT_SHOWN, changes
+from registry.drift.comparison import SHOWN_MAX, TEXT_SHOWN, compare_documents
 from tests.fakes.cards import card
 
 BEFORE = card("https://sales.example/", "1.0")
@@ -39,7 +39,7 @@ RISKY = [
 
 @pytest.mark.parametrize(("after", "path"), RISKY, ids=[path for _, path in RISKY])
 def test_what_steers_or_moves_waits_for_an_operator(after: dict[str, Any], path: str) -> None:  # attacks REG-02, REG-04
-    assert [change.path for change in changes(BEFORE, after) if not change.harmless] == [path]
+    assert [change.path for change in compare_documents(BEFORE, after) if not change.is_harmless] == [path]
 
 
 HARMLESS = {
@@ -56,18 +56,18 @@ HARMLESS = {
 
 @pytest.mark.parametrize("after", HARMLESS.values(), ids=HARMLESS.keys())
 def test_what_does_neither_is_harmless(after: dict[str, Any]) -> None:
-    assert all(change.harmless for change in changes(BEFORE, after))
+    assert all(change.is_harmless for change in compare_documents(BEFORE, after))
 
 
 def test_nothing_is_no_change_and_the_order_of_skills_is_none() -> None:
     both = changed(skills=[*BEFORE["skills"], SKILL])
-    assert changes(both, changed(skills=[SKILL, *BEFORE["skills"]])) == []
-    assert changes(BEFORE, copy.deepcopy(BEFORE)) == []
-    assert changes({"a": False}, {"a": 0})[0].path == "a"
+    assert compare_documents(both, changed(skills=[SKILL, *BEFORE["skills"]])) == []
+    assert compare_documents(BEFORE, copy.deepcopy(BEFORE)) == []
+    assert compare_documents({"a": False}, {"a": 0})[0].path == "a"
 
 
 def test_a_change_says_what_it_was_and_what_it_is_and_long_texts_are_cut() -> None:
-    shown = changes(BEFORE, changed(description="x" * 100_000))[0].shown()
+    shown = compare_documents(BEFORE, changed(description="x" * 100_000))[0].to_document()
     assert (shown["path"], shown["before"]) == ("description", BEFORE["description"])
     assert len(shown["after"]) < TEXT_SHOWN + 50
     assert SHOWN_MAX > 0

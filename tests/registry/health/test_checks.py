@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.storage.database import Database
-from registry.health.checks import CLAIMED, DOWN_AFTER, EVERY, SLOWEST, Health, Probes
+from registry.health.checks import CLAIM_SECONDS, DOWN_AFTER, INTERVAL_MAX_SECONDS, INTERVAL_SECONDS, Probes, ProbeState
 from tests.fakes.clock import Clock
 
 KEY, OTHER = ("default", "sales"), ("acme", "sales")
@@ -20,44 +20,44 @@ def probes(database: Database, clock: Clock) -> Probes:
 
 
 async def test_a_first_look_comes_an_interval_later_and_then_every_interval(probes: Probes, clock: Clock) -> None:
-    assert await probes.due([KEY, OTHER], 10) == []
-    clock.now += EVERY - 1
-    assert await probes.due([KEY, OTHER], 10) == []
+    assert await probes.claim_due([KEY, OTHER], 10) == []
+    clock.now += INTERVAL_SECONDS - 1
+    assert await probes.claim_due([KEY, OTHER], 10) == []
     clock.now += 1
-    assert sorted(await probes.due([KEY, OTHER], 10)) == [OTHER, KEY]
-    await probes.seen(KEY, Health(place="https://sales.example/", etag='"1"'))
-    found = await probes.health(KEY)
+    assert sorted(await probes.claim_due([KEY, OTHER], 10)) == [OTHER, KEY]
+    await probes.record_success(KEY, ProbeState(place="https://sales.example/", etag='"1"'))
+    found = await probes.read_state(KEY)
     assert (found.etag, found.failures, found.checked) == ('"1"', 0, clock.us())
-    clock.now += EVERY
-    assert await probes.due([KEY], 10) == [KEY]
+    clock.now += INTERVAL_SECONDS
+    assert await probes.claim_due([KEY], 10) == [KEY]
 
 
 async def test_a_look_is_taken_by_one_process_and_comes_back_when_it_dies(probes: Probes, database: Database, clock: Clock) -> None:
     other = Probes(database, clock.us)
-    await probes.due([KEY], 10)
-    clock.now += EVERY
-    assert await probes.due([KEY], 10) == [KEY]
-    assert await other.due([KEY], 10) == []
-    clock.now += CLAIMED
-    assert await other.due([KEY], 10) == [KEY]
+    await probes.claim_due([KEY], 10)
+    clock.now += INTERVAL_SECONDS
+    assert await probes.claim_due([KEY], 10) == [KEY]
+    assert await other.claim_due([KEY], 10) == []
+    clock.now += CLAIM_SECONDS
+    assert await other.claim_due([KEY], 10) == [KEY]
 
 
 async def test_who_does_not_answer_is_looked_at_less_often_and_remembered_as_down(probes: Probes, clock: Clock) -> None:
     waits = []
     for number in range(1, 9):
-        found = await probes.missed(KEY, "the upstream can't be reached")
+        found = await probes.record_failure(KEY, "the upstream can't be reached")
         waits.append((found.next_at - clock.us()) / 1_000_000)
-        assert found.down is (number >= DOWN_AFTER)
-    assert waits == [60, 120, 240, 480, SLOWEST, SLOWEST, SLOWEST, SLOWEST]
-    assert (await probes.health(KEY)).note == "the upstream can't be reached"
-    back = await probes.seen(KEY, Health())
-    assert (back.failures, back.note, back.down) == (0, "", False)
+        assert found.is_down is (number >= DOWN_AFTER)
+    assert waits == [60, 120, 240, 480, INTERVAL_MAX_SECONDS, INTERVAL_MAX_SECONDS, INTERVAL_MAX_SECONDS, INTERVAL_MAX_SECONDS]
+    assert (await probes.read_state(KEY)).note == "the upstream can't be reached"
+    back = await probes.record_success(KEY, ProbeState())
+    assert (back.failures, back.note, back.is_down) == (0, "", False)
 
 
 async def test_only_so_many_are_taken_at_once_and_the_longest_waiting_first(probes: Probes, clock: Clock) -> None:
-    await probes.due([KEY], 10)
+    await probes.claim_due([KEY], 10)
     clock.now += 1
-    await probes.due([KEY, OTHER], 10)
-    clock.now += EVERY
-    assert await probes.due([KEY, OTHER], 1) == [KEY]
-    assert await probes.due([KEY, OTHER], 1) == [OTHER]
+    await probes.claim_due([KEY, OTHER], 10)
+    clock.now += INTERVAL_SECONDS
+    assert await probes.claim_due([KEY, OTHER], 1) == [KEY]
+    assert await probes.claim_due([KEY, OTHER], 1) == [OTHER]

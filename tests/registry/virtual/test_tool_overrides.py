@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.virtual.selection import BadSelection, Selection
-from registry.virtual.tool_overrides import BadOverride, Override
+from registry.virtual.tool_overrides import BadOverride, ToolOverride
 
 TOOL: dict[str, Any] = {
     "name": "search",
@@ -26,7 +26,7 @@ SAID: dict[str, Any] = {
 
 
 def test_a_tool_is_shown_as_the_override_says() -> None:
-    shown = Override.of(SAID).definition(TOOL)
+    shown = ToolOverride.from_document(SAID).apply_to(TOOL)
     assert (shown["name"], shown["title"], shown["description"]) == ("search", "Customers", "Finds customers.")
     assert shown["inputSchema"]["properties"] == {
         "query": {"type": "string", "description": "A name."},
@@ -37,20 +37,20 @@ def test_a_tool_is_shown_as_the_override_says() -> None:
 
 
 def test_the_server_gets_its_own_arguments() -> None:
-    override = Override.of(SAID)
-    assert override.arguments_of({"query": "Ada"}) == {"q": "Ada", "region": "eu", "limit": 20}
-    assert override.arguments_of({"query": "Ada", "limit": 5, "more": 1}) == {"q": "Ada", "region": "eu", "limit": 5, "more": 1}
+    override = ToolOverride.from_document(SAID)
+    assert override.to_server_arguments({"query": "Ada"}) == {"q": "Ada", "region": "eu", "limit": 20}
+    assert override.to_server_arguments({"query": "Ada", "limit": 5, "more": 1}) == {"q": "Ada", "region": "eu", "limit": 5, "more": 1}
 
 
 @pytest.mark.parametrize("name", ["region", "q"])
 def test_no_client_gives_what_it_is_not_shown(name: str) -> None:
     with pytest.raises(BadOverride, match=f"arguments.{name}"):
-        Override.of(SAID).arguments_of({"query": "Ada", name: "us"})
+        ToolOverride.from_document(SAID).to_server_arguments({"query": "Ada", name: "us"})
 
 
 def test_two_arguments_may_swap_their_names() -> None:
-    swapped = Override.of({"arguments": {"a": {"name": "b"}, "b": {"name": "a"}}})
-    assert swapped.arguments_of({"a": 1, "b": 2}) == {"b": 1, "a": 2}
+    swapped = ToolOverride.from_document({"arguments": {"a": {"name": "b"}, "b": {"name": "a"}}})
+    assert swapped.to_server_arguments({"a": 1, "b": 2}) == {"b": 1, "a": 2}
 
 
 @pytest.mark.parametrize(
@@ -72,15 +72,15 @@ def test_two_arguments_may_swap_their_names() -> None:
 )
 def test_what_says_something_else_is_refused(wrong: Any) -> None:
     with pytest.raises(BadOverride):
-        Override.of(wrong)
+        ToolOverride.from_document(wrong)
     with pytest.raises(BadSelection, match=r"^overrides\.crm\.search"):
-        Selection.of({"tools": ["crm.*"], "overrides": {"crm.search": wrong}})
+        Selection.from_document({"tools": ["crm.*"], "overrides": {"crm.search": wrong}})
 
 
 @pytest.mark.parametrize("name", ["crm.*", "*", "crm.\n", 5])
 def test_an_override_is_of_one_tool(name: Any) -> None:
     with pytest.raises(BadSelection, match="single tools"):
-        Selection.of({"tools": ["crm.*"], "overrides": {name: {}}})
+        Selection.from_document({"tools": ["crm.*"], "overrides": {name: {}}})
 
 
 json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3), max_leaves=5)
@@ -89,5 +89,5 @@ json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text()
 @given(json_values)
 def test_what_is_kept_says_the_same(value: Any) -> None:
     said = {"tools": ["crm.*"], "overrides": {"crm.größe": {"title": "T", "arguments": {"a": {"value": value}, "b": {"default": value}}}}}
-    again = Selection.of(Selection.of(said).document())
-    assert again == Selection.of(said) and again.overrides["crm.größe"].arguments_of({}) == {"a": value, "b": value}
+    again = Selection.from_document(Selection.from_document(said).to_document())
+    assert again == Selection.from_document(said) and again.overrides["crm.größe"].to_server_arguments({}) == {"a": value, "b": value}

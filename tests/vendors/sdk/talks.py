@@ -6,25 +6,29 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from adapters.conformance.checks import line_to, play_turns
-from adapters.conformance.playback import Playback
-from adapters.conformance.recordings import Expectation, body_of
+from adapters.conformance.checks import connection_to, play_turns
+from adapters.conformance.playback import PlaybackEgress
+from adapters.conformance.recordings import Expectation, recorded_body
 from adapters.contract import VendorRef
 from tests.adapters.replay import expectations, vendor_of
 
 Json = dict[str, Any]
 
 
-class Listening(Playback):
+class Listening(PlaybackEgress):
     """A Playback that keeps each request of the adapter together with the answer that it got."""
 
     def __init__(self, expectation: Expectation) -> None:
-        super().__init__(expectation.exchanges, expectation.said)
+        super().__init__(expectation.exchanges, expectation.document)
         self.heard: list[Json] = []
 
-    def _next(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Json:
-        response = super()._next(method, url, headers, body)
-        answer = {"status": response["status"], "headers": dict(response["headers"]), "body": base64.b64encode(body_of(response)).decode()}
+    def _next_response(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Json:
+        response = super()._next_response(method, url, headers, body)
+        answer = {
+            "status": response["status"],
+            "headers": dict(response["headers"]),
+            "body": base64.b64encode(recorded_body(response)).decode(),
+        }
         path = re.sub(r"^https?://[^/]*", "", url)
         sent = {name.lower(): value for name, value in headers.items()}
         self.heard.append({"method": method, "path": path, "headers": sent, "json": json.loads(body) if body else None, "response": answer})
@@ -34,13 +38,13 @@ class Listening(Playback):
 async def talk_of(expectation: Expectation) -> Json:
     """One scenario: `{"scenario", "upstream", "exchanges"}`, with what is described and cancelled in it."""
     vendor, listening = vendor_of(expectation.kind), Listening(expectation)
-    line = line_to(vendor, expectation.upstream, listening)
-    if "describe" in expectation.said:
+    line = connection_to(vendor, expectation.upstream, listening)
+    if "describe" in expectation.document:
         await vendor.describe(line)
-    if "turns" in expectation.said:
+    if "turns" in expectation.document:
         await play_turns(vendor, expectation, listening)
-    if "cancel" in expectation.said:
-        wanted = expectation.said["cancel"]
+    if "cancel" in expectation.document:
+        wanted = expectation.document["cancel"]
         await vendor.cancel(VendorRef(wanted.get("context_id", ""), wanted.get("task_id", "")), line)
     return {"scenario": str(expectation), "upstream": expectation.upstream, "exchanges": listening.heard}
 

@@ -16,25 +16,25 @@ import structlog
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Protobuf
 
-from adapters.a2a_client.protobuf import DETAILS, status_bytes, to_json
+from adapters.a2a_client.protobuf import STATUS_DETAILS_KEY, status_bytes, to_json
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.contract import UpstreamFault
 from adapters.task import encode
-from gateway.ingress.a2a_server.bindings.grpc_methods import SERVICES, Method, Service
-from gateway.ingress.a2a_server.operations import Asked, Operations
-from gateway.ingress.a2a_server.parameters import EXTENSIONS, event_id, extensions_of, idempotency_key
+from gateway.ingress.a2a_server.bindings.grpc_methods import SERVICES, GrpcMethod, GrpcService
+from gateway.ingress.a2a_server.operations import OperationRequest, Operations
+from gateway.ingress.a2a_server.parameters import EXTENSION_HEADERS, parse_event_id, parse_extensions, parse_idempotency_key
 from gateway.ingress.http.asgi import BadHeader, Scope
-from gateway.ingress.http.authentication import Admission
-from gateway.ingress.http.deadline_header import NAME, moment
+from gateway.ingress.http.authentication import RequestAuthentication
+from gateway.ingress.http.deadline_header import DEADLINE_HEADER_LOWER, parse_deadline
 from gateway.ingress.http.error_bodies import a2a_details
-from gateway.ingress.http.errors import VersionNotSupported, challenges, told
-from gateway.ingress.http.request_trace import Visit, Visits
+from gateway.ingress.http.errors import VersionNotSupported, challenge_headers, describe
+from gateway.ingress.http.request_trace import RequestTrace, RequestTraces
 from gateway.telemetry.spans import TRACEPARENT, valid_traceparent
-from policies.strict_json import LARGE, in_reader
+from policies.strict_json import LARGE, run_in_reader
 from registry.store import UnknownName
 
-AGENT = re.compile(r"[a-z0-9-]{1,64}")
-TENANT = "a2a-tenant"
+AGENT_NAME = re.compile(r"[a-z0-9-]{1,64}")
+TENANT_KEY = "a2a-tenant"
 CALLS_MAX = 10_000  # under way at once
 HANDSHAKE_MS = 15_000  # for a client to speak HTTP/2
 PING_MS = 60_000  # after which a quiet connection is asked whether its client is still there
@@ -42,50 +42,50 @@ GRACE_SECONDS = 2.0  # for calls under way when the gateway stops; their tasks g
 log = structlog.get_logger()
 
 
-class Metadata:
+class CallMetadata:
     """What a call says besides its message."""
 
     def __init__(self, pairs: Iterable[tuple[str, str | bytes]]) -> None:
         self._pairs = [(key, value) for key, value in pairs if isinstance(value, str)]
 
-    def one(self, key: str) -> str | None:
+    def find_single(self, key: str) -> str | None:
         """A value that may stand once. Raises BadHeader when it stands twice."""
-        found = self.all(key)
+        found = self.values_of(key)
         if len(found) > 1:
             raise BadHeader(f"{key} was sent twice")
         return found[0] if found else None
 
-    def all(self, key: str) -> list[str]:
+    def values_of(self, key: str) -> list[str]:
         return [value for known, value in self._pairs if known == key]
 
-    def scope(self, path: str) -> Scope:
+    def to_scope(self, path: str) -> Scope:
         """The call as a request of HTTP, which it is."""
         headers = [(key.encode(), value.encode("utf-8", "surrogateescape")) for key, value in self._pairs]
         return {"type": "grpc", "method": "POST", "path": path, "headers": headers}
 
 
-class GrpcDoor:
+class GrpcServer:
     """Serves `operations` to gRPC clients. A client that leaves, or whose deadline passes, stops no task."""
 
     name = "a2a-grpc"
 
-    def __init__(self, admission: Admission, operations: Operations, visits: Visits, max_body: int) -> None:
-        self._admission = admission
+    def __init__(self, authentication: RequestAuthentication, operations: Operations, request_traces: RequestTraces, max_body: int) -> None:
+        self._authentication = authentication
         self._operations = operations
-        self._visits = visits
+        self._request_traces = request_traces
         self._max_body = max_body
-        self._lasting: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
         self._server: Any = None
         self.port = 0  # that it listens on
 
-    async def open(self, host: str, port: int, shared: bool = False) -> None:
+    async def open(self, host: str, port: int, reuse_port: bool = False) -> None:
         """Listens; `shared`: with other processes of this gateway. A port that can't be had is told in the log; other doors stay open."""
         options = (
             ("grpc.max_receive_message_length", self._max_body),
             ("grpc.max_metadata_size", 32 << 10),
             ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
             ("grpc.keepalive_time_ms", PING_MS),
-            ("grpc.so_reuseport", int(shared)),
+            ("grpc.so_reuseport", int(reuse_port)),
         )
         server = grpc.aio.server(options=options, maximum_concurrent_rpcs=CALLS_MAX)
         for service in SERVICES:
@@ -105,122 +105,126 @@ class GrpcDoor:
         if self._server is not None:
             await self._server.stop(seconds)
 
-    def _handler(self, service: Service, name: str, method: Method) -> Any:
+    def _handler(self, service: GrpcService, name: str, method: GrpcMethod) -> Any:
         path = f"/{service.name}/{name}"
 
-        async def whole(request: bytes, context: Any) -> Protobuf:
-            visit = self._begin(path, context)
+        async def handle_unary(request: bytes, context: Any) -> Protobuf:
+            visit = self._begin_trace(path, context)
             try:
-                result = await self._act(service, method, request, (context, visit))
-                return await _written(method, result)
+                result = await self._perform(service, method, request, (context, visit))
+                return await _to_response(method, result)
             except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets a status of the protocol, and the log the rest)
-                return await self._refuse(context, visit, error)
+                return await self._abort(context, visit, error)
             finally:
-                self._visits.end(visit)
+                self._request_traces.end(visit)
 
-        async def streamed(request: bytes, context: Any) -> AsyncIterator[Protobuf]:
-            visit = self._begin(path, context)
+        async def handle_stream(request: bytes, context: Any) -> AsyncIterator[Protobuf]:
+            visit = self._begin_trace(path, context)
             try:
-                events = await self._act(service, method, request, (context, visit))
+                events = await self._perform(service, method, request, (context, visit))
                 async with aclosing(events):
                     async for batch in events:
                         for event in batch:
-                            yield await _written(method, event)
+                            yield await _to_response(method, event)
             except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets a status of the protocol, and the log the rest)
-                await self._refuse(context, visit, error)
+                await self._abort(context, visit, error)
             finally:
-                self._visits.end(visit)
+                self._request_traces.end(visit)
 
-        make = grpc.unary_stream_rpc_method_handler if method.streams else grpc.unary_unary_rpc_method_handler
-        return make(streamed if method.streams else whole, response_serializer=lambda message: message.SerializeToString())
+        make = grpc.unary_stream_rpc_method_handler if method.is_streaming else grpc.unary_unary_rpc_method_handler
+        return make(handle_stream if method.is_streaming else handle_unary, response_serializer=lambda message: message.SerializeToString())
 
-    def _begin(self, path: str, context: Any) -> Visit:
-        given = Metadata(context.invocation_metadata() or ()).all(TRACEPARENT)
-        visit = self._visits.begin(self.name, path, valid_traceparent(given[0]) if len(given) == 1 else "")
+    def _begin_trace(self, path: str, context: Any) -> RequestTrace:
+        given = CallMetadata(context.invocation_metadata() or ()).values_of(TRACEPARENT)
+        visit = self._request_traces.begin(self.name, path, valid_traceparent(given[0]) if len(given) == 1 else "")
         visit.method = path.rpartition("/")[2]
         return visit
 
-    async def _act(self, service: Service, method: Method, body: bytes, call: tuple[Any, Visit]) -> Any:
-        context, visit = call
-        metadata, request = Metadata(context.invocation_metadata() or ()), _message(method, body)
-        agent = _agent(request, metadata)
-        given, scope = metadata.one("authorization"), metadata.scope(f"/{service.name}/{visit.method}")
-        caller = await self._admission.bearer(given, f"/agents/{agent}" if AGENT.fullmatch(agent) else "", scope)
+    async def _perform(self, service: GrpcService, method: GrpcMethod, body: bytes, context_and_trace: tuple[Any, RequestTrace]) -> Any:
+        context, visit = context_and_trace
+        metadata, request = CallMetadata(context.invocation_metadata() or ()), _parse_request(method, body)
+        agent = _agent_name(request, metadata)
+        given, scope = metadata.find_single("authorization"), metadata.to_scope(f"/{service.name}/{visit.method}")
+        caller = await self._authentication.authenticate_header(given, f"/agents/{agent}" if AGENT_NAME.fullmatch(agent) else "", scope)
         if not agent:
-            raise BadMessage("tenant", f"is missing: it names the agent, as does {TENANT} in the metadata")
-        if not AGENT.fullmatch(agent):
+            raise BadMessage("tenant", f"is missing: it names the agent, as does {TENANT_KEY} in the metadata")
+        if not AGENT_NAME.fullmatch(agent):
             raise UnknownName(agent)
         visit.name_agent(agent)
         _check_version(service, metadata)
-        visit.last = moment(metadata.one(NAME))
-        params = method.read(_json(request)) if len(body) <= LARGE else await in_reader(lambda: method.read(_json(request)))
-        asked = Asked(
+        visit.deadline = parse_deadline(metadata.find_single(DEADLINE_HEADER_LOWER))
+        params = (
+            method.read_params(_to_json(request))
+            if len(body) <= LARGE
+            else await run_in_reader(lambda: method.read_params(_to_json(request)))
+        )
+        asked = OperationRequest(
             caller,
             agent,
-            visit.trail,
-            extensions_of([value.encode() for name in EXTENSIONS for value in metadata.all(name)]),
-            idempotency_key(metadata.one("idempotency-key")),
+            visit.trace_context,
+            parse_extensions([value.encode() for name in EXTENSION_HEADERS for value in metadata.values_of(name)]),
+            parse_idempotency_key(metadata.find_single("idempotency-key")),
             service.version,
-            event_id(metadata.one("last-event-id")),
+            parse_event_id(metadata.find_single("last-event-id")),
         )
-        outcome = await self._last(method.act(self._operations, asked, params))
-        if uris := self._operations.activated(asked):
-            await context.send_initial_metadata(((EXTENSIONS[0], ", ".join(uris)),))  # those in force (A2A 1.0 s14.2.2)
+        outcome = await self._run_to_completion(method.operation(self._operations, asked, params))
+        if uris := self._operations.extensions_in_force(asked):
+            await context.send_initial_metadata(((EXTENSION_HEADERS[0], ", ".join(uris)),))  # those in force (A2A 1.0 s14.2.2)
         return outcome
 
-    async def _last(self, act: Any) -> Any:
+    async def _run_to_completion(self, operation: Any) -> Any:
         """Goes on when the client does not."""
-        lasting = asyncio.ensure_future(act)
-        self._lasting.add(lasting)
-        lasting.add_done_callback(self._ended)
+        lasting = asyncio.ensure_future(operation)
+        self._running.add(lasting)
+        lasting.add_done_callback(self._on_finished)
         return await asyncio.shield(lasting)
 
-    def _ended(self, lasting: "asyncio.Task[Any]") -> None:
-        self._lasting.discard(lasting)
-        if not lasting.cancelled():
-            lasting.exception()  # told to the client, if it is still there
+    def _on_finished(self, finished: "asyncio.Task[Any]") -> None:
+        self._running.discard(finished)
+        if not finished.cancelled():
+            finished.exception()  # told to the client, if it is still there
 
-    async def _refuse(self, context: Any, visit: Visit, error: Exception) -> Any:
+    async def _abort(self, context: Any, request_trace: RequestTrace, error: Exception) -> Any:
         """Ends the call with the status that the error has (A2A 1.0 s10.6)."""
-        said = told(error)
-        visit.outcome = said.row.reason
-        if said.row.status == 500:
-            log.exception("grpc_door_failed", method=visit.method)
-        code = grpc.StatusCode[said.row.rpc_code]
-        trailing: list[tuple[str, str | bytes]] = [(DETAILS, status_bytes(code.value[0], said.detail, a2a_details(said)))]
-        if said.row.status == 401:
-            trailing.extend(challenges(said, self._admission, ""))
+        said = describe(error)
+        request_trace.outcome = said.mapping.reason_id
+        if said.mapping.status == 500:
+            log.exception("grpc_door_failed", method=request_trace.method)
+        code = grpc.StatusCode[said.mapping.rpc_code]
+        trailing: list[tuple[str, str | bytes]] = [(STATUS_DETAILS_KEY, status_bytes(code.value[0], said.detail, a2a_details(said)))]
+        if said.mapping.status == 401:
+            trailing.extend(challenge_headers(said, self._authentication, ""))
         await context.abort(code, said.detail, tuple(trailing))
 
 
-def _message(method: Method, body: bytes) -> Protobuf:
+def _parse_request(method: GrpcMethod, body: bytes) -> Protobuf:
     try:
         return method.request.FromString(body)
     except DecodeError:
         raise BadMessage("message", f"is not a {method.request.__name__} in protobuf") from None
 
 
-def _agent(request: Protobuf, metadata: Metadata) -> str:
+def _agent_name(request: Protobuf, metadata: CallMetadata) -> str:
     """Raises BadMessage when the request and the metadata name two."""
-    named, beside = str(getattr(request, "tenant", "")), metadata.one(TENANT) or ""
+    named, beside = str(getattr(request, "tenant", "")), metadata.find_single(TENANT_KEY) or ""
     if named and beside and named != beside:
-        raise BadMessage("tenant", f"is not the agent that {TENANT} names in the metadata")
+        raise BadMessage("tenant", f"is not the agent that {TENANT_KEY} names in the metadata")
     return named or beside
 
 
-def _check_version(service: Service, metadata: Metadata) -> None:
+def _check_version(service: GrpcService, metadata: CallMetadata) -> None:
     """Each service has its version in its name; whoever names one besides has to mean the same (A2A 1.0 s3.6)."""
-    asked = metadata.one("a2a-version")
+    asked = metadata.find_single("a2a-version")
     if asked and not re.fullmatch(rf"{re.escape(service.version)}(\.\d{{1,6}})?", asked):
         raise VersionNotSupported((service.version,))
 
 
-async def _written(method: Method, outcome: Any) -> Protobuf:
+async def _to_response(method: GrpcMethod, outcome: Any) -> Protobuf:
     """The answer; a large one is made beside the event loop."""
-    return method.write(outcome) if len(encode(outcome)) <= LARGE else await in_reader(method.write, outcome)
+    return method.write_result(outcome) if len(encode(outcome)) <= LARGE else await run_in_reader(method.write_result, outcome)
 
 
-def _json(request: Protobuf) -> dict[str, Any]:
+def _to_json(request: Protobuf) -> dict[str, Any]:
     try:
         return to_json(request)
     except UpstreamFault:

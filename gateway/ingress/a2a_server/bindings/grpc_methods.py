@@ -12,153 +12,171 @@ from google.protobuf.message import Message as Protobuf
 from adapters.a2a_client.protobuf import to_protobuf
 from adapters.a2a_client.wire import push, v03_proto, v03_requests, v1
 from adapters.a2a_client.wire.lists import read_list_params
-from gateway.ingress.a2a_server.operations import Asked, Numbered, Operations
+from gateway.ingress.a2a_server.operations import OperationRequest, Operations, SequencedEvent
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class GrpcMethod:
     """`read` takes the JSON of a `request` and raises BadMessage; `write` makes the answer, or one message of a stream."""
 
     request: type[Protobuf]
-    read: Callable[[Any], Any]
-    act: Callable[[Operations, Asked, Any], Awaitable[Any]]
-    write: Callable[[Any], Protobuf]
-    streams: bool = False
+    read_params: Callable[[Any], Any]
+    operation: Callable[[Operations, OperationRequest, Any], Awaitable[Any]]
+    write_result: Callable[[Any], Protobuf]
+    is_streaming: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class GrpcService:
     """`version` is A2A's."""
 
     name: str
     version: str
-    methods: Mapping[str, Method]
+    methods: Mapping[str, GrpcMethod]
 
 
-def _as(kind: type[Protobuf], worded: Callable[[Any], Any] = lambda noun: noun) -> Callable[[Any], Protobuf]:
-    return lambda noun: to_protobuf(worded(noun), kind)
+def _protobuf_writer(message_type: type[Protobuf], to_wire: Callable[[Any], Any] = lambda noun: noun) -> Callable[[Any], Protobuf]:
+    return lambda noun: to_protobuf(to_wire(noun), message_type)
 
 
-def _empty(_: None) -> Protobuf:
+def _write_empty(_: None) -> Protobuf:
     return Empty()
 
 
-def _no_params(_: Any) -> None:
+def _ignore_params(_: Any) -> None:
     """Of a request that only names the agent."""
 
 
-def _older_event(numbered: Numbered) -> dict[str, Any]:
-    return v03_proto.event_json(v1.member_of(numbered.response))
+def _event_0_3(numbered: SequencedEvent) -> dict[str, Any]:
+    return v03_proto.event_json(v1.only_member(numbered.response))
 
 
-def _older_page(page: push.PushPage) -> dict[str, Any]:
+def _configs_0_3(page: push.PushPage) -> dict[str, Any]:
     return {"configs": [v03_requests.push_config_json(config) for config in page.configs], "nextPageToken": page.next_page_token}
 
 
-_response = _as(pb1.StreamResponse, lambda numbered: numbered.response)
-_task, _config = _as(pb1.Task), _as(pb1.TaskPushNotificationConfig)
-CURRENT = Service(
+_write_event = _protobuf_writer(pb1.StreamResponse, lambda numbered: numbered.response)
+_write_task, _write_config = _protobuf_writer(pb1.Task), _protobuf_writer(pb1.TaskPushNotificationConfig)
+SERVICE_1_0 = GrpcService(
     "lf.a2a.v1.A2AService",
     "1.0",
     {
-        "SendMessage": Method(
+        "SendMessage": GrpcMethod(
             pb1.SendMessageRequest,
             v1.read_send_params,
             lambda offered, *given: offered.send(*given),
-            _as(pb1.SendMessageResponse, v1.send_result),
+            _protobuf_writer(pb1.SendMessageResponse, v1.send_result),
         ),
-        "SendStreamingMessage": Method(
-            pb1.SendMessageRequest, v1.read_send_params, lambda offered, *given: offered.stream(*given), _response, streams=True
+        "SendStreamingMessage": GrpcMethod(
+            pb1.SendMessageRequest, v1.read_send_params, lambda offered, *given: offered.stream(*given), _write_event, is_streaming=True
         ),
-        "GetTask": Method(pb1.GetTaskRequest, v1.read_task_params, lambda offered, *given: offered.task(*given), _task),
-        "ListTasks": Method(
-            pb1.ListTasksRequest, read_list_params, lambda offered, *given: offered.list(*given), _as(pb1.ListTasksResponse)
+        "GetTask": GrpcMethod(pb1.GetTaskRequest, v1.read_task_params, lambda offered, *given: offered.get_task(*given), _write_task),
+        "ListTasks": GrpcMethod(
+            pb1.ListTasksRequest,
+            read_list_params,
+            lambda offered, *given: offered.list_tasks(*given),
+            _protobuf_writer(pb1.ListTasksResponse),
         ),
-        "CancelTask": Method(pb1.CancelTaskRequest, v1.read_task_params, lambda offered, *given: offered.cancel(*given), _task),
-        "SubscribeToTask": Method(
-            pb1.SubscribeToTaskRequest, v1.read_task_params, lambda offered, *given: offered.subscribe(*given), _response, streams=True
+        "CancelTask": GrpcMethod(pb1.CancelTaskRequest, v1.read_task_params, lambda offered, *given: offered.cancel(*given), _write_task),
+        "SubscribeToTask": GrpcMethod(
+            pb1.SubscribeToTaskRequest,
+            v1.read_task_params,
+            lambda offered, *given: offered.subscribe(*given),
+            _write_event,
+            is_streaming=True,
         ),
-        "CreateTaskPushNotificationConfig": Method(
-            pb1.TaskPushNotificationConfig, push.read_push_config, lambda offered, *given: offered.create_push(*given), _config
+        "CreateTaskPushNotificationConfig": GrpcMethod(
+            pb1.TaskPushNotificationConfig, push.read_push_config, lambda offered, *given: offered.create_push(*given), _write_config
         ),
-        "GetTaskPushNotificationConfig": Method(
-            pb1.GetTaskPushNotificationConfigRequest, push.read_push_params, lambda offered, *given: offered.get_push(*given), _config
+        "GetTaskPushNotificationConfig": GrpcMethod(
+            pb1.GetTaskPushNotificationConfigRequest, push.read_push_params, lambda offered, *given: offered.get_push(*given), _write_config
         ),
-        "ListTaskPushNotificationConfigs": Method(
+        "ListTaskPushNotificationConfigs": GrpcMethod(
             pb1.ListTaskPushNotificationConfigsRequest,
             push.read_push_list_params,
             lambda offered, *given: offered.list_push(*given),
-            _as(pb1.ListTaskPushNotificationConfigsResponse),
+            _protobuf_writer(pb1.ListTaskPushNotificationConfigsResponse),
         ),
-        "DeleteTaskPushNotificationConfig": Method(
-            pb1.DeleteTaskPushNotificationConfigRequest, push.read_push_params, lambda offered, *given: offered.delete_push(*given), _empty
+        "DeleteTaskPushNotificationConfig": GrpcMethod(
+            pb1.DeleteTaskPushNotificationConfigRequest,
+            push.read_push_params,
+            lambda offered, *given: offered.delete_push(*given),
+            _write_empty,
         ),
-        "GetExtendedAgentCard": Method(
-            pb1.GetExtendedAgentCardRequest, _no_params, lambda offered, asked, _: offered.extended_card(asked), _as(pb1.AgentCard)
+        "GetExtendedAgentCard": GrpcMethod(
+            pb1.GetExtendedAgentCardRequest,
+            _ignore_params,
+            lambda offered, asked, _: offered.get_extended_card(asked),
+            _protobuf_writer(pb1.AgentCard),
         ),
     },
 )
 
-_older_response = _as(pb03.StreamResponse, _older_event)
-_older_task, _older_config = _as(pb03.Task, v03_proto.task_json), _as(pb03.TaskPushNotificationConfig, v03_requests.push_config_json)
-OLDER = Service(
+_write_event_0_3 = _protobuf_writer(pb03.StreamResponse, _event_0_3)
+_write_task_0_3, _write_config_0_3 = (
+    _protobuf_writer(pb03.Task, v03_proto.task_json),
+    _protobuf_writer(pb03.TaskPushNotificationConfig, v03_requests.push_config_json),
+)
+SERVICE_0_3 = GrpcService(
     "a2a.v1.A2AService",
     "0.3",
     {
-        "SendMessage": Method(
+        "SendMessage": GrpcMethod(
             pb03.SendMessageRequest,
             v03_requests.read_send_params,
             lambda offered, *given: offered.send(*given),
-            _as(pb03.SendMessageResponse, v03_proto.event_json),
+            _protobuf_writer(pb03.SendMessageResponse, v03_proto.event_json),
         ),
-        "SendStreamingMessage": Method(
+        "SendStreamingMessage": GrpcMethod(
             pb03.SendMessageRequest,
             v03_requests.read_send_params,
             lambda offered, *given: offered.stream(*given),
-            _older_response,
-            streams=True,
+            _write_event_0_3,
+            is_streaming=True,
         ),
-        "GetTask": Method(pb03.GetTaskRequest, v03_requests.read_task_params, lambda offered, *given: offered.task(*given), _older_task),
-        "CancelTask": Method(
-            pb03.CancelTaskRequest, v03_requests.read_task_params, lambda offered, *given: offered.cancel(*given), _older_task
+        "GetTask": GrpcMethod(
+            pb03.GetTaskRequest, v03_requests.read_task_params, lambda offered, *given: offered.get_task(*given), _write_task_0_3
         ),
-        "TaskSubscription": Method(
+        "CancelTask": GrpcMethod(
+            pb03.CancelTaskRequest, v03_requests.read_task_params, lambda offered, *given: offered.cancel(*given), _write_task_0_3
+        ),
+        "TaskSubscription": GrpcMethod(
             pb03.TaskSubscriptionRequest,
             v03_requests.read_task_params,
             lambda offered, *given: offered.subscribe(*given),
-            _older_response,
-            streams=True,
+            _write_event_0_3,
+            is_streaming=True,
         ),
-        "CreateTaskPushNotificationConfig": Method(
+        "CreateTaskPushNotificationConfig": GrpcMethod(
             pb03.CreateTaskPushNotificationConfigRequest,
             v03_requests.read_push_config,
             lambda offered, *given: offered.create_push(*given),
-            _older_config,
+            _write_config_0_3,
         ),
-        "GetTaskPushNotificationConfig": Method(
+        "GetTaskPushNotificationConfig": GrpcMethod(
             pb03.GetTaskPushNotificationConfigRequest,
             v03_requests.read_push_params,
             lambda offered, *given: offered.get_push(*given),
-            _older_config,
+            _write_config_0_3,
         ),
-        "ListTaskPushNotificationConfig": Method(
+        "ListTaskPushNotificationConfig": GrpcMethod(
             pb03.ListTaskPushNotificationConfigRequest,
             v03_requests.read_push_list_params,
             lambda offered, *given: offered.list_push(*given),
-            _as(pb03.ListTaskPushNotificationConfigResponse, _older_page),
+            _protobuf_writer(pb03.ListTaskPushNotificationConfigResponse, _configs_0_3),
         ),
-        "DeleteTaskPushNotificationConfig": Method(
+        "DeleteTaskPushNotificationConfig": GrpcMethod(
             pb03.DeleteTaskPushNotificationConfigRequest,
             v03_requests.read_push_params,
             lambda offered, *given: offered.delete_push(*given),
-            _empty,
+            _write_empty,
         ),
-        "GetAgentCard": Method(
+        "GetAgentCard": GrpcMethod(
             pb03.GetAgentCardRequest,
-            _no_params,
-            lambda offered, asked, _: offered.extended_card(asked),
-            _as(pb03.AgentCard, v03_requests.card_json),
+            _ignore_params,
+            lambda offered, asked, _: offered.get_extended_card(asked),
+            _protobuf_writer(pb03.AgentCard, v03_requests.card_json),
         ),
     },
 )
-SERVICES = (CURRENT, OLDER)
+SERVICES = (SERVICE_1_0, SERVICE_0_3)

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from adapters.a2a_client.wire import lists, push, v03, v1
 from adapters.task import Message, PushConfig, StreamResponse, Task
-from gateway.ingress.a2a_server.operations import Asked, Operations
+from gateway.ingress.a2a_server.operations import OperationRequest, Operations
 from gateway.ingress.http.errors import UnknownMethod
 from registry.cards.older_card import older
 
@@ -16,17 +16,17 @@ VERSIONS: Final = ("1.0", "0.3")
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class A2aMethod:
     """`name` is the operation's in 1.0. Of one that streams, `act` returns its events, and `write` writes each."""
 
     name: str
-    read: Callable[[Any], Any]
-    act: Callable[[Operations, Asked, Any], Awaitable[Any]]
-    write: Callable[[Any], Any]
-    streams: bool = False
+    read_params: Callable[[Any], Any]
+    operation: Callable[[Operations, OperationRequest, Any], Awaitable[Any]]
+    write_result: Callable[[Any], Any]
+    is_streaming: bool = False
 
 
-def method_of(name: str, version: str) -> tuple[Method, str]:
+def method_of(name: str, version: str) -> tuple[A2aMethod, str]:
     """A method of JSON-RPC and its version. Where none is asked for, which means 0.3 (s3.6.2), those of 1.0 speak for themselves: no
     name is of both. Raises UnknownMethod."""
     version = version or ("1.0" if name in V1 else "0.3")
@@ -46,11 +46,11 @@ def read_card_params(params: Any) -> str:
     return tenant
 
 
-def as_it_is(outcome: Any) -> Any:
+def return_unchanged(outcome: Any) -> Any:
     return outcome
 
 
-def nothing(_outcome: None) -> dict[str, Any]:
+def empty_result(_outcome: None) -> dict[str, Any]:
     """google.protobuf.Empty."""
     return {}
 
@@ -59,25 +59,25 @@ def _configs_0_3(page: push.PushPage) -> list[dict[str, Any]]:
     return [push.push_config_json_0_3(config) for config in page.configs]
 
 
-def _config_0_3(params: Any) -> PushConfig:
+def _read_config_0_3(params: Any) -> PushConfig:
     """The reference implementation's rule: a config without an id has the task's, so that setting it again replaces it."""
     read = push.read_push_config_0_3(params)
     return read if read.id else replace(read, id=read.task_id)
 
 
-def _one_config_0_3(params: Any) -> push.PushParams:
+def _read_config_ref_0_3(params: Any) -> push.PushParams:
     read = push.read_push_params_0_3(params)
     if not read.id:
         raise v1.BadMessage("pushNotificationConfigId", "is missing")
     return read
 
 
-def _list_params_0_3(params: Any) -> push.PushListParams:
+def _read_list_params_0_3(params: Any) -> push.PushListParams:
     return push.PushListParams(push.read_push_params_0_3(params).task_id)
 
 
 def _event_0_3(outcome: Task | Message | StreamResponse) -> dict[str, Any]:
-    return v03.event_json(v1.member_of(outcome) if isinstance(outcome, StreamResponse) else outcome)
+    return v03.event_json(v1.only_member(outcome) if isinstance(outcome, StreamResponse) else outcome)
 
 
 def _card_0_3(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,31 +86,44 @@ def _card_0_3(card: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, **older(card)}
 
 
-SEND: Final = Method("SendMessage", v1.read_send_params, Operations.send, v1.send_result)
-STREAM: Final = Method("SendStreamingMessage", v1.read_send_params, Operations.stream, as_it_is, streams=True)
-GET: Final = Method("GetTask", v1.read_task_params, Operations.task, as_it_is)
-LIST: Final = Method("ListTasks", lists.read_list_params, Operations.list, as_it_is)
-CANCEL: Final = Method("CancelTask", v1.read_task_params, Operations.cancel, as_it_is)
-SUBSCRIBE: Final = Method("SubscribeToTask", v1.read_task_params, Operations.subscribe, as_it_is, streams=True)
-CREATE_PUSH: Final = Method("CreateTaskPushNotificationConfig", push.read_push_config, Operations.create_push, as_it_is)
-GET_PUSH: Final = Method("GetTaskPushNotificationConfig", push.read_push_params, Operations.get_push, as_it_is)
-LIST_PUSH: Final = Method("ListTaskPushNotificationConfigs", push.read_push_list_params, Operations.list_push, as_it_is)
-DELETE_PUSH: Final = Method("DeleteTaskPushNotificationConfig", push.read_push_params, Operations.delete_push, nothing)
-CARD: Final = Method("GetExtendedAgentCard", read_card_params, Operations.extended_card, as_it_is)
+SEND: Final = A2aMethod("SendMessage", v1.read_send_params, Operations.send, v1.send_result)
+STREAM: Final = A2aMethod("SendStreamingMessage", v1.read_send_params, Operations.stream, return_unchanged, is_streaming=True)
+GET_TASK: Final = A2aMethod("GetTask", v1.read_task_params, Operations.get_task, return_unchanged)
+LIST_TASKS: Final = A2aMethod("ListTasks", lists.read_list_params, Operations.list_tasks, return_unchanged)
+CANCEL_TASK: Final = A2aMethod("CancelTask", v1.read_task_params, Operations.cancel, return_unchanged)
+SUBSCRIBE: Final = A2aMethod("SubscribeToTask", v1.read_task_params, Operations.subscribe, return_unchanged, is_streaming=True)
+CREATE_PUSH: Final = A2aMethod("CreateTaskPushNotificationConfig", push.read_push_config, Operations.create_push, return_unchanged)
+GET_PUSH: Final = A2aMethod("GetTaskPushNotificationConfig", push.read_push_params, Operations.get_push, return_unchanged)
+LIST_PUSH: Final = A2aMethod("ListTaskPushNotificationConfigs", push.read_push_list_params, Operations.list_push, return_unchanged)
+DELETE_PUSH: Final = A2aMethod("DeleteTaskPushNotificationConfig", push.read_push_params, Operations.delete_push, empty_result)
+GET_EXTENDED_CARD: Final = A2aMethod("GetExtendedAgentCard", read_card_params, Operations.get_extended_card, return_unchanged)
 
-V1: Final[Mapping[str, Method]] = {
-    method.name: method for method in (SEND, STREAM, GET, LIST, CANCEL, SUBSCRIBE, CREATE_PUSH, GET_PUSH, LIST_PUSH, DELETE_PUSH, CARD)
+V1: Final[Mapping[str, A2aMethod]] = {
+    method.name: method
+    for method in (
+        SEND,
+        STREAM,
+        GET_TASK,
+        LIST_TASKS,
+        CANCEL_TASK,
+        SUBSCRIBE,
+        CREATE_PUSH,
+        GET_PUSH,
+        LIST_PUSH,
+        DELETE_PUSH,
+        GET_EXTENDED_CARD,
+    )
 }
-V03: Final[Mapping[str, Method]] = {
-    "message/send": Method(SEND.name, v03.read_send_params, Operations.send, _event_0_3),
-    "message/stream": Method(STREAM.name, v03.read_send_params, Operations.stream, _event_0_3, streams=True),
-    "tasks/get": Method(GET.name, v03.read_task_params, Operations.task, v03.task_json),
-    "tasks/cancel": Method(CANCEL.name, v03.read_task_params, Operations.cancel, v03.task_json),
-    "tasks/resubscribe": Method(SUBSCRIBE.name, v03.read_task_params, Operations.subscribe, _event_0_3, streams=True),
-    "tasks/pushNotificationConfig/set": Method(CREATE_PUSH.name, _config_0_3, Operations.create_push, push.push_config_json_0_3),
-    "tasks/pushNotificationConfig/get": Method(GET_PUSH.name, push.read_push_params_0_3, Operations.get_push, push.push_config_json_0_3),
-    "tasks/pushNotificationConfig/list": Method(LIST_PUSH.name, _list_params_0_3, Operations.list_push, _configs_0_3),
-    "tasks/pushNotificationConfig/delete": Method(DELETE_PUSH.name, _one_config_0_3, Operations.delete_push, as_it_is),
-    "agent/getAuthenticatedExtendedCard": Method(CARD.name, read_card_params, Operations.extended_card, _card_0_3),
+V03: Final[Mapping[str, A2aMethod]] = {
+    "message/send": A2aMethod(SEND.name, v03.read_send_params, Operations.send, _event_0_3),
+    "message/stream": A2aMethod(STREAM.name, v03.read_send_params, Operations.stream, _event_0_3, is_streaming=True),
+    "tasks/get": A2aMethod(GET_TASK.name, v03.read_task_params, Operations.get_task, v03.task_json),
+    "tasks/cancel": A2aMethod(CANCEL_TASK.name, v03.read_task_params, Operations.cancel, v03.task_json),
+    "tasks/resubscribe": A2aMethod(SUBSCRIBE.name, v03.read_task_params, Operations.subscribe, _event_0_3, is_streaming=True),
+    "tasks/pushNotificationConfig/set": A2aMethod(CREATE_PUSH.name, _read_config_0_3, Operations.create_push, push.push_config_json_0_3),
+    "tasks/pushNotificationConfig/get": A2aMethod(GET_PUSH.name, push.read_push_params_0_3, Operations.get_push, push.push_config_json_0_3),
+    "tasks/pushNotificationConfig/list": A2aMethod(LIST_PUSH.name, _read_list_params_0_3, Operations.list_push, _configs_0_3),
+    "tasks/pushNotificationConfig/delete": A2aMethod(DELETE_PUSH.name, _read_config_ref_0_3, Operations.delete_push, return_unchanged),
+    "agent/getAuthenticatedExtendedCard": A2aMethod(GET_EXTENDED_CARD.name, read_card_params, Operations.get_extended_card, _card_0_3),
 }
-METHODS: Final[Mapping[str, Mapping[str, Method]]] = {"1.0": V1, "0.3": V03}
+METHODS: Final[Mapping[str, Mapping[str, A2aMethod]]] = {"1.0": V1, "0.3": V03}

@@ -9,62 +9,62 @@ from msgspec.structs import replace
 
 from adapters.a2a_client.wire import push, v03_proto, v03_requests, v1
 from adapters.a2a_client.wire.lists import PAGE_SIZE_MAX, ListParams, TaskPage
-from adapters.a2a_client.wire.names import json_names
+from adapters.a2a_client.wire.names import with_json_names
 from adapters.task import Message, PushConfig, StreamResponse, Task
 from gateway.ingress.a2a_server.bindings import jsonrpc_methods as methods
-from gateway.ingress.a2a_server.bindings.jsonrpc_methods import Method
+from gateway.ingress.a2a_server.bindings.jsonrpc_methods import A2aMethod
 from gateway.ingress.a2a_server.operations import Operations
-from gateway.ingress.http.errors import UnknownPath, WrongVerb
+from gateway.ingress.http.errors import HttpMethodNotAllowed, UnknownPath
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Route:
     """A path that is served. `members` are those of the request that the path names; `tenant` is empty where it names none."""
 
     version: str
-    verbs: Mapping[str, Method]
+    methods_by_verb: Mapping[str, A2aMethod]
     members: Mapping[str, str]
     tenant: str = ""
 
-    def method(self, verb: str) -> Method:
+    def method_for(self, verb: str) -> A2aMethod:
         """Raises WrongVerb."""
-        found = self.verbs.get(verb)
+        found = self.methods_by_verb.get(verb)
         if found is None:
-            raise WrongVerb(tuple(sorted(self.verbs)))
+            raise HttpMethodNotAllowed(tuple(sorted(self.methods_by_verb)))
         return found
 
 
-def find(path: str) -> Place:
+def find_route(path: str) -> Route:
     """`path` is below the agent's. In 1.0 a tenant may stand before the rest (s11). Raises UnknownPath."""
-    if path.startswith("/v1/") and (place := _place(path.removeprefix("/v1"), "0.3", _V03)) is not None:
+    if path.startswith("/v1/") and (place := _match_route(path.removeprefix("/v1"), "0.3", _V03)) is not None:
         return place
-    if (place := _place(path, "1.0", _V1)) is not None:
+    if (place := _match_route(path, "1.0", _V1)) is not None:
         return place
     tenant, slash, rest = path.removeprefix("/").partition("/")
-    place = _place(slash + rest, "1.0", _V1)
+    place = _match_route(slash + rest, "1.0", _V1)
     if place is None:
         raise UnknownPath
-    return Place(place.version, place.verbs, place.members, tenant)
+    return Route(place.version, place.methods_by_verb, place.members, tenant)
 
 
 HISTORY_MAX: Final = 1000  # messages
-Routes = Sequence[tuple[re.Pattern[str], Mapping[str, Method]]]
+RouteTable = Sequence[tuple[re.Pattern[str], Mapping[str, A2aMethod]]]
 
 
-def _place(path: str, version: str, routes: Routes) -> Place | None:
+def _match_route(path: str, version: str, routes: RouteTable) -> Route | None:
     for pattern, verbs in routes:
         if (found := pattern.fullmatch(path)) is not None:
-            return Place(version, verbs, found.groupdict())
+            return Route(version, verbs, found.groupdict())
     return None
 
 
 def _event_0_3(outcome: Task | Message | StreamResponse) -> dict[str, Any]:
-    return v03_proto.event_json(v1.member_of(outcome) if isinstance(outcome, StreamResponse) else outcome)
+    return v03_proto.event_json(v1.only_member(outcome) if isinstance(outcome, StreamResponse) else outcome)
 
 
-def _config_0_3(params: Any) -> PushConfig:
+def _read_config_0_3(params: Any) -> PushConfig:
     """CreateTaskPushNotificationConfigRequest, or its `config` alone: the specification and its .proto file differ. Raises BadMessage."""
-    named = json_names(params)
+    named = with_json_names(params)
     config = named.get("config") if isinstance(named.get("config"), dict) else named
     inner = config.get("pushNotificationConfig")
     config_id = named.get("configId")
@@ -78,7 +78,7 @@ def _configs_0_3(page: push.PushPage) -> dict[str, Any]:
     return {"configs": [v03_requests.push_config_json(config) for config in page.configs], "nextPageToken": page.next_page_token}
 
 
-def _everything(_params: Any) -> ListParams:
+def _whole_list_params(_params: Any) -> ListParams:
     """tasks/list of 0.3 lists whole tasks, and asks for nothing."""
     return ListParams(page_size=PAGE_SIZE_MAX, history_length=HISTORY_MAX, include_artifacts=True)
 
@@ -89,47 +89,54 @@ def _tasks_0_3(page: TaskPage) -> list[dict[str, Any]]:
 
 _TASK: Final = "/tasks/(?P<id>[^/]+)"
 _PUSH: Final = "/tasks/(?P<taskId>[^/]+)/pushNotificationConfigs"
-_V1: Final[Routes] = [
+_V1: Final[RouteTable] = [
     (re.compile(pattern), verbs)
     for pattern, verbs in (
         ("/message:send", {"POST": methods.SEND}),
         ("/message:stream", {"POST": methods.STREAM}),
-        ("/tasks", {"GET": methods.LIST}),
-        (f"{_TASK}:cancel", {"POST": methods.CANCEL}),
+        ("/tasks", {"GET": methods.LIST_TASKS}),
+        (f"{_TASK}:cancel", {"POST": methods.CANCEL_TASK}),
         (f"{_TASK}:subscribe", {"GET": methods.SUBSCRIBE, "POST": methods.SUBSCRIBE}),
-        (_TASK, {"GET": methods.GET}),
+        (_TASK, {"GET": methods.GET_TASK}),
         (_PUSH, {"GET": methods.LIST_PUSH, "POST": methods.CREATE_PUSH}),
         (f"{_PUSH}/(?P<id>[^/]+)", {"GET": methods.GET_PUSH, "DELETE": methods.DELETE_PUSH}),
-        ("/extendedAgentCard", {"GET": methods.CARD}),
+        ("/extendedAgentCard", {"GET": methods.GET_EXTENDED_CARD}),
     )
 ]
-_SUBSCRIBE: Final = Method("SubscribeToTask", v1.read_task_params, Operations.subscribe, _event_0_3, streams=True)
-_V03: Final[Routes] = [
+_SUBSCRIBE: Final = A2aMethod("SubscribeToTask", v1.read_task_params, Operations.subscribe, _event_0_3, is_streaming=True)
+_V03: Final[RouteTable] = [
     (re.compile(pattern), verbs)
     for pattern, verbs in (
-        ("/message:send", {"POST": Method("SendMessage", v03_requests.read_send_params, Operations.send, _event_0_3)}),
+        ("/message:send", {"POST": A2aMethod("SendMessage", v03_requests.read_send_params, Operations.send, _event_0_3)}),
         (
             "/message:stream",
-            {"POST": Method("SendStreamingMessage", v03_requests.read_send_params, Operations.stream, _event_0_3, streams=True)},
+            {"POST": A2aMethod("SendStreamingMessage", v03_requests.read_send_params, Operations.stream, _event_0_3, is_streaming=True)},
         ),
-        ("/tasks", {"GET": Method("ListTasks", _everything, Operations.list, _tasks_0_3)}),
-        (f"{_TASK}:cancel", {"POST": Method("CancelTask", v1.read_task_params, Operations.cancel, v03_proto.task_json)}),
+        ("/tasks", {"GET": A2aMethod("ListTasks", _whole_list_params, Operations.list_tasks, _tasks_0_3)}),
+        (f"{_TASK}:cancel", {"POST": A2aMethod("CancelTask", v1.read_task_params, Operations.cancel, v03_proto.task_json)}),
         (f"{_TASK}:subscribe", {"GET": _SUBSCRIBE, "POST": _SUBSCRIBE}),
-        (_TASK, {"GET": Method("GetTask", v1.read_task_params, Operations.task, v03_proto.task_json)}),
+        (_TASK, {"GET": A2aMethod("GetTask", v1.read_task_params, Operations.get_task, v03_proto.task_json)}),
         (
             _PUSH,
             {
-                "GET": Method(methods.LIST_PUSH.name, push.read_push_list_params, Operations.list_push, _configs_0_3),
-                "POST": Method(methods.CREATE_PUSH.name, _config_0_3, Operations.create_push, v03_requests.push_config_json),
+                "GET": A2aMethod(methods.LIST_PUSH.name, push.read_push_list_params, Operations.list_push, _configs_0_3),
+                "POST": A2aMethod(methods.CREATE_PUSH.name, _read_config_0_3, Operations.create_push, v03_requests.push_config_json),
             },
         ),
         (
             f"{_PUSH}/(?P<id>[^/]+)",
             {
-                "GET": Method(methods.GET_PUSH.name, push.read_push_params, Operations.get_push, v03_requests.push_config_json),
+                "GET": A2aMethod(methods.GET_PUSH.name, push.read_push_params, Operations.get_push, v03_requests.push_config_json),
                 "DELETE": methods.DELETE_PUSH,
             },
         ),
-        ("/card", {"GET": Method(methods.CARD.name, methods.read_card_params, Operations.extended_card, v03_requests.card_json)}),
+        (
+            "/card",
+            {
+                "GET": A2aMethod(
+                    methods.GET_EXTENDED_CARD.name, methods.read_card_params, Operations.get_extended_card, v03_requests.card_json
+                )
+            },
+        ),
     )
 ]

@@ -6,19 +6,21 @@ from contextlib import aclosing
 import structlog
 
 from adapters.upstream.sse import one_line
-from gateway.ingress.a2a_server.operations import Numbered, Stream
-from gateway.ingress.http.errors import Told, told
+from gateway.ingress.a2a_server.operations import SequencedEvent, Stream
+from gateway.ingress.http.errors import ErrorReport, describe
 
 log = structlog.get_logger()
 
 
-async def frames(batches: Stream, write: Callable[[Numbered], bytes], refuse: Callable[[Told], bytes]) -> AsyncGenerator[bytes, None]:
+async def sse_frames(
+    batches: Stream, encode_event: Callable[[SequencedEvent], bytes], encode_error: Callable[[ErrorReport], bytes]
+) -> AsyncGenerator[bytes, None]:
     """The frames of all events that there are at a time, to be sent at once. `write` and `refuse` make the line of data of one."""
     try:
         async with aclosing(batches):
             async for events in batches:
-                yield b"".join([b"id: %d\ndata: %s\n\n" % (event.seq, one_line(write(event))) for event in events])
+                yield b"".join([b"id: %d\ndata: %s\n\n" % (event.seq, one_line(encode_event(event))) for event in events])
                 del events
     except Exception as error:  # the door: a stream that breaks ends with an error of its binding, and the log has the rest
         log.exception("a2a_stream_failed")
-        yield refuse(told(error))
+        yield encode_error(describe(error))

@@ -11,18 +11,18 @@ from gateway.storage.database import Database
 from policies.callers import Caller
 from policies.delegation.rulings import Act
 
-Admitted = Callable[[Request], Awaitable[Caller]]
-May = Callable[[Caller, Act], bool]
+Authenticate = Callable[[Request], Awaitable[Caller]]
+CouldAllow = Callable[[Caller, Act], bool]
 
 
-def routes(database: Database, admitted: Admitted, may: May) -> APIRouter:
+def routes(database: Database, authenticate: Authenticate, could_allow: CouldAllow) -> APIRouter:
     """`may` is Authority.may."""
     router = APIRouter(prefix="/api/decisions", tags=["decisions"])
 
     @router.get("/{decision_id}", name="show_decision")
-    async def show_decision(caller: Annotated[Caller, Depends(admitted)], decision_id: str) -> JSONResponse:
+    async def show_decision(caller: Annotated[Caller, Depends(authenticate)], decision_id: str) -> JSONResponse:
         kept = await database.read(lambda connection: find_decision(connection, caller.principal.tenant, decision_id))
-        if not kept.concerns(caller.delegation) and not may(caller, READ_AUDIT):
+        if not kept.concerns(caller.delegation) and not could_allow(caller, READ_AUDIT):
             raise UnknownDecision
         return JSONResponse(kept.to_json())
 

@@ -7,22 +7,22 @@ from typing import Any
 from gateway.audit.explanations import REASONS
 from gateway.calls.consent.approval_requests import terms_of
 from gateway.storage.database import Database
-from policies.authority import Authority, Request
-from policies.callers import Caller, Supposed
-from policies.cedar.schema import TYPES
+from policies.authority import Authority, RulingRequest
+from policies.callers import Caller, HypotheticalCaller
+from policies.cedar.schema import ENTITY_TYPES
 from policies.delegation.chain import Hop
-from policies.delegation.history import HIGHEST, History, glance, recall
-from policies.delegation.permissions import BadPermission, Permissions, ceiling_of
+from policies.delegation.history import SENSITIVITY_MAX, History, read_history, read_totals
+from policies.delegation.permissions import BadPermission, Permissions, parse_ceiling
 from policies.delegation.principal import Principal
-from policies.delegation.rulings import SERVED, Act, Decision, Denial
-from policies.delegation.terms import PLAIN, Terms
+from policies.delegation.rulings import SERVER_KINDS, Act, Decision, Denial
+from policies.delegation.terms import DEFAULT_TERMS, Terms
 from policies.environment import RolesNow
-from policies.what_if.acts import named_act
-from registry.cards.card import Family, Registration, Status
+from policies.what_if.acts import act_of_resource
+from registry.cards.card import Family, Registration, RegistrationStatus
 from registry.store import Registry, UnknownName
 
-CALLED = ("invokeAgent", "callTool", "getPrompt", "readResource")
-KINDS: Mapping[str, str] = {kind.lower(): kind for kind in TYPES}
+CALL_ACTIONS = ("invokeAgent", "callTool", "getPrompt", "readResource")
+KINDS_BY_LOWERCASE: Mapping[str, str] = {kind.lower(): kind for kind in ENTITY_TYPES}
 
 
 class BadEvaluation(Exception):
@@ -30,7 +30,7 @@ class BadEvaluation(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class AccessEvaluation:
     """One question. `supposed`: it is about somebody else than whoever asks, or about them with other roles, scopes, agents, or errands.
 
     `errand`: whose history counts, by its `txn`; empty: one that begins.
@@ -42,34 +42,34 @@ class Evaluation:
     arguments: Mapping[str, Any] | None
     scope: Permissions
     chain: tuple[str, ...]
-    supposed: bool
-    errand: str = ""
+    is_hypothetical: bool
+    transaction: str = ""
 
 
-def asked_of(caller: Caller, given: Mapping[str, Any]) -> Evaluation:
+def parse_evaluation(caller: Caller, document: Mapping[str, Any]) -> AccessEvaluation:
     """Reads one evaluation (AuthZEN 1.0 s5, s6.1). Raises BadEvaluation."""
-    subject, context = _entity(given, "subject"), _object(given, "context")
+    subject, context = _read_entity(document, "subject"), _read_object(document, "context")
     if subject["type"].lower() != "user":
         raise BadEvaluation("subject.type is user; agents that it goes through are context.chain")
-    me, properties = caller.principal, _object(subject, "properties", "subject.")
-    person = _person(subject["id"], me)
-    own = person.owner == me.owner
-    roles = _texts(properties, "roles", "subject.properties.")
+    me, properties = caller.principal, _read_object(subject, "properties", "subject.")
+    person = _parse_person(subject["id"], me)
+    own = person.owner_key == me.owner_key
+    roles = _read_texts(properties, "roles", "subject.properties.")
     try:
-        scope = Permissions.of(_texts(context, "scopes", "context.") or ("*",))
+        scope = Permissions.parse(_read_texts(context, "scopes", "context.") or ("*",))
     except BadPermission as error:
         raise BadEvaluation(f"context.scopes: {error}") from error
-    arguments = _object(context, "arguments", "context.") if "arguments" in context else None
-    chain = _texts(context, "chain", "context.") or ()
+    arguments = _read_object(context, "arguments", "context.") if "arguments" in context else None
+    chain = _read_texts(context, "chain", "context.") or ()
     errand, mine = context.get("errand", ""), caller.delegation.txn
     if not isinstance(errand, str):
         raise BadEvaluation("context.errand is a text")
     supposed = not own or roles is not None or "scopes" in context or "chain" in context or errand not in ("", mine)
     known = me.roles if own and roles is None else roles
-    return Evaluation(person, known, _act(given), arguments, scope, chain, supposed, errand if supposed else mine)
+    return AccessEvaluation(person, known, _parse_act(document), arguments, scope, chain, supposed, errand if supposed else mine)
 
 
-class Evaluations:
+class AccessEvaluator:
     """Answers questions, by the rules of the doors. Nobody may do anything by an answer, and none is kept."""
 
     def __init__(self, authority: Authority, registry: Registry, database: Database, roles_now: RolesNow) -> None:
@@ -78,80 +78,80 @@ class Evaluations:
         self._database = database
         self._roles_now = roles_now
 
-    async def evaluate(self, caller: Caller, asked: Evaluation) -> dict[str, Any]:
+    async def evaluate(self, caller: Caller, evaluation: AccessEvaluation) -> dict[str, Any]:
         """The response (AuthZEN 1.0 s6.2). What the caller may not know of is told like what does not exist."""
         try:
-            if asked.person.tenant != caller.principal.tenant:
-                raise UnknownName(asked.person.tenant)
-            if not asked.supposed and asked.act.action in CALLED and not self._knows(caller, asked.act):
-                raise UnknownName(asked.act.resource)  # before the registry is asked, which takes longer for what is there
-            return await self._ruled(caller, asked, self._target(caller.principal.tenant, asked.act))
+            if evaluation.person.tenant != caller.principal.tenant:
+                raise UnknownName(evaluation.person.tenant)
+            if not evaluation.is_hypothetical and evaluation.act.action in CALL_ACTIONS and not self._is_visible(caller, evaluation.act):
+                raise UnknownName(evaluation.act.resource)  # before the registry is asked, which takes longer for what is there
+            return await self._rule(caller, evaluation, self._find_target(caller.principal.tenant, evaluation.act))
         except UnknownName:
-            return refused(404, "There is no such subject or resource.")
+            return refused_evaluation(404, "There is no such subject or resource.")
 
-    def _knows(self, caller: Caller, act: Act) -> bool:
-        return self._authority.sees(caller, act) or self._authority.may(caller, act)
+    def _is_visible(self, caller: Caller, act: Act) -> bool:
+        return self._authority.can_see(caller, act) or self._authority.could_allow(caller, act)
 
-    async def _ruled(self, caller: Caller, asked: Evaluation, target: Registration | None) -> dict[str, Any]:
-        request = await self._request(caller.principal.tenant, asked, target)
-        if asked.supposed:
-            person = asked.person
-            roles = self._roles_now(person.issuer, person.subject, ()) if asked.roles is None else asked.roles
-            path = tuple(self._hop(person.tenant, agent) for agent in asked.chain)
-            supposed = Supposed(Principal(person.tenant, person.issuer, person.subject, roles), asked.scope, path)
-            return _answer(self._authority.suppose(supposed, request), asked.errand)
+    async def _rule(self, caller: Caller, evaluation: AccessEvaluation, target: Registration | None) -> dict[str, Any]:
+        request = await self._build_ruling_request(caller.principal.tenant, evaluation, target)
+        if evaluation.is_hypothetical:
+            person = evaluation.person
+            roles = self._roles_now(person.issuer, person.subject, ()) if evaluation.roles is None else evaluation.roles
+            path = tuple(self._hop(person.tenant, agent) for agent in evaluation.chain)
+            supposed = HypotheticalCaller(Principal(person.tenant, person.issuer, person.subject, roles), evaluation.scope, path)
+            return _decision_document(self._authority.rule_hypothetically(supposed, request), evaluation.transaction)
         ruling = self._authority.rule(caller, request)
-        if isinstance(ruling, Denial) and ruling.hidden:
-            raise UnknownName(asked.act.resource)
-        return _answer(ruling.decision, asked.errand)
+        if isinstance(ruling, Denial) and ruling.is_hidden:
+            raise UnknownName(evaluation.act.resource)
+        return _decision_document(ruling.decision, evaluation.transaction)
 
-    async def _request(self, tenant: str, asked: Evaluation, target: Registration | None) -> Request:
-        terms = await self._terms(tenant, asked, PLAIN if target is None else terms_of(target, asked.act))
+    async def _build_ruling_request(self, tenant: str, evaluation: AccessEvaluation, target: Registration | None) -> RulingRequest:
+        terms = await self._build_terms(tenant, evaluation, DEFAULT_TERMS if target is None else terms_of(target, evaluation.act))
         if target is None:
-            return Request(asked.act, tenant, asked.arguments, txn=asked.errand, terms=terms)
-        ceiling = ceiling_of(target.ceiling)
+            return RulingRequest(evaluation.act, tenant, evaluation.arguments, txn=evaluation.transaction, terms=terms)
+        ceiling = parse_ceiling(target.ceiling)
         if target.family is Family.AGENT:
-            return Request(asked.act, tenant, callee=Hop(target.name, ceiling), txn=asked.errand, terms=terms)
-        return Request(asked.act, tenant, asked.arguments, ceiling, txn=asked.errand, terms=terms)
+            return RulingRequest(evaluation.act, tenant, callee=Hop(target.name, ceiling), txn=evaluation.transaction, terms=terms)
+        return RulingRequest(evaluation.act, tenant, evaluation.arguments, ceiling, txn=evaluation.transaction, terms=terms)
 
-    async def _terms(self, tenant: str, asked: Evaluation, labels: Terms) -> Terms:
+    async def _build_terms(self, tenant: str, evaluation: AccessEvaluation, target_terms: Terms) -> Terms:
         """With what the errand did and saw, where that counts, as the ledger has it."""
-        recalls = self._authority.recalls(asked.act)
-        if not recalls and labels.clearance == HIGHEST:
-            return labels
-        look, history = recall if recalls else glance, History()
-        if asked.errand:
-            history = await self._database.read(lambda connection: look(connection, tenant, asked.errand))
-        return Terms(labels.sensitivity, labels.clearance, history)
+        recalls = self._authority.needs_history(evaluation.act)
+        if not recalls and target_terms.clearance == SENSITIVITY_MAX:
+            return target_terms
+        look, history = read_history if recalls else read_totals, History()
+        if evaluation.transaction:
+            history = await self._database.read(lambda connection: look(connection, tenant, evaluation.transaction))
+        return Terms(target_terms.sensitivity, target_terms.clearance, history)
 
-    def _target(self, tenant: str, act: Act) -> Registration | None:
+    def _find_target(self, tenant: str, act: Act) -> Registration | None:
         """Raises UnknownName for what is not there to be called."""
-        if act.action not in CALLED:
+        if act.action not in CALL_ACTIONS:
             return None
         found = self._registry.find(tenant, act.parent)
         family = Family.AGENT if act.action == "invokeAgent" else Family.SERVER
         names = {f"{found.name}.{one.name}" for one in (found.tools if act.kind == "Tool" else found.prompts)}
         if (
             found.family is not family
-            or found.status not in (Status.ACTIVE, Status.DOWN)
-            or (act.kind in SERVED and act.resource not in names)
+            or found.status not in (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN)
+            or (act.kind in SERVER_KINDS and act.resource not in names)
         ):
             raise UnknownName(act.resource)
         return found
 
     def _hop(self, tenant: str, agent: str) -> Hop:
-        ceiling = self._registry.ceiling(tenant, agent)
+        ceiling = self._registry.active_ceiling_of(tenant, agent)
         if ceiling is None:
             raise UnknownName(agent)
-        return Hop(agent, ceiling_of(tuple(ceiling)))
+        return Hop(agent, parse_ceiling(tuple(ceiling)))
 
 
-def refused(status: int, message: str) -> dict[str, Any]:
+def refused_evaluation(status: int, message: str) -> dict[str, Any]:
     """An evaluation that came to nothing (AuthZEN 1.0 s7.2.1)."""
     return {"decision": False, "context": {"error": {"status": status, "message": message}}}
 
 
-def _answer(decision: Decision, errand: str) -> dict[str, Any]:
+def _decision_document(decision: Decision, transaction: str) -> dict[str, Any]:
     context = {
         "reason_id": decision.reason_id,
         "reason": REASONS.get(decision.reason_id, decision.reason_id),
@@ -160,49 +160,49 @@ def _answer(decision: Decision, errand: str) -> dict[str, Any]:
         **({"problem": decision.problem} if decision.problem else {}),
         "chain": [{"agent": link.agent, "permissions": list(link.permissions)} for link in decision.chain],
         "policy_version": decision.policy_version,
-        "errand": errand or None,
+        "errand": transaction or None,
     }
     return {"decision": decision.allowed, "context": context}
 
 
-def _person(text: str, me: Principal) -> Principal:
+def _parse_person(text: str, asker: Principal) -> Principal:
     """`tenant|issuer|subject`; a subject alone is of the asker's issuer."""
     if text.count("|") >= 2:
         tenant, issuer, subject = text.split("|", 2)
         return Principal(tenant, issuer, subject)
-    return Principal(me.tenant, me.issuer, text)
+    return Principal(asker.tenant, asker.issuer, text)
 
 
-def _act(given: Mapping[str, Any]) -> Act:
-    action, resource = _object(given, "action").get("name"), _entity(given, "resource")
+def _parse_act(document: Mapping[str, Any]) -> Act:
+    action, resource = _read_object(document, "action").get("name"), _read_entity(document, "resource")
     if not isinstance(action, str) or not action:
         raise BadEvaluation("action.name is a text")
-    kind = KINDS.get(resource["type"].lower(), "")
+    kind = KINDS_BY_LOWERCASE.get(resource["type"].lower(), "")
     try:
-        return named_act(action, kind, resource["id"])
+        return act_of_resource(action, kind, resource["id"])
     except BadPermission:
         raise BadEvaluation(f"{action[:100]!r} is no action on a resource of this type and id") from None
 
 
-def _entity(given: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = _object(given, name)
+def _read_entity(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = _read_object(document, name)
     for member in ("type", "id"):
         if not isinstance(found.get(member), str) or not found[member]:
             raise BadEvaluation(f"{name}.{member} is a text")
     return found
 
 
-def _object(given: Mapping[str, Any], name: str, where: str = "") -> Mapping[str, Any]:
-    found = given.get(name, {})
+def _read_object(document: Mapping[str, Any], name: str, prefix: str = "") -> Mapping[str, Any]:
+    found = document.get(name, {})
     if not isinstance(found, dict):
-        raise BadEvaluation(f"{where}{name} is an object")
+        raise BadEvaluation(f"{prefix}{name} is an object")
     return found
 
 
-def _texts(given: Mapping[str, Any], name: str, where: str) -> tuple[str, ...] | None:
-    found: Sequence[Any] | None = given.get(name)
+def _read_texts(document: Mapping[str, Any], name: str, prefix: str) -> tuple[str, ...] | None:
+    found: Sequence[Any] | None = document.get(name)
     if found is None:
         return None
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise BadEvaluation(f"{where}{name} is a list of texts")
+        raise BadEvaluation(f"{prefix}{name} is a list of texts")
     return tuple(found)

@@ -6,24 +6,24 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from gateway.calls.authorizer import InPerson
+from gateway.calls.authorizer import RequireInPerson
 from gateway.calls.revocation.grants import Revocation
 from policies.callers import Caller
 from policies.delegation.rulings import Act
 
-WRITE_POLICY = Act("writePolicy", "Key", "grants", "policy:write", "grants", "revoke")
-Admitted = Callable[[Request], Awaitable[Caller]]
-May = Callable[[Caller, Act], bool]
+REVOKE_GRANTS = Act("writePolicy", "Key", "grants", "policy:write", "grants", "revoke")
+Authenticate = Callable[[Request], Awaitable[Caller]]
+CouldAllow = Callable[[Caller, Act], bool]
 
 
-def routes(revocation: Revocation, admitted: Admitted, may: May, check_in_person: InPerson) -> APIRouter:
+def routes(revocation: Revocation, authenticate: Authenticate, could_allow: CouldAllow, check_in_person: RequireInPerson) -> APIRouter:
     """`may` is Authority.may. A person ends their own grants, a policy writer those of the whole tenant, an agent none."""
     router = APIRouter(prefix="/api/grants", tags=["grants"])
 
     @router.delete("/{grant_id}", name="revoke_grant", status_code=204)
-    async def revoke_grant(caller: Annotated[Caller, Depends(admitted)], grant_id: str) -> Response:
-        await check_in_person(caller, WRITE_POLICY)
-        await revocation.revoke(caller.principal, grant_id, everybodys=may(caller, WRITE_POLICY))
+    async def revoke_grant(caller: Annotated[Caller, Depends(authenticate)], grant_id: str) -> Response:
+        await check_in_person(caller, REVOKE_GRANTS)
+        await revocation.revoke(caller.principal, grant_id, may_revoke_others=could_allow(caller, REVOKE_GRANTS))
         return Response(status_code=204)
 
     return router

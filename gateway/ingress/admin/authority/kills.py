@@ -7,64 +7,64 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
-from gateway.calls.revocation.kill_switch import Killing, Order
-from gateway.ingress.admin.bodies import Body, read_model
-from gateway.ingress.admin.demand import demand
-from gateway.ingress.http.route_descriptions import takes
+from gateway.calls.revocation.kill_switch import KillOrder, KillSwitch
+from gateway.ingress.admin.bodies import ApiBody, read_model
+from gateway.ingress.admin.demand import require_permission
+from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.registration.requests import BadRequest
-from gateway.tasks.log import rfc3339
+from gateway.tasks.log import to_rfc3339
 from policies.callers import Caller
 from policies.delegation.kills import Kill
 from policies.delegation.rulings import Act
 
-KILL = Act("writePolicy", "Key", "kills", "policy:write", "kills", "stop")
-Admitted = Callable[[Request], Awaitable[Caller]]
-Allowed = Callable[[Caller, Act], Awaitable[object]]
-May = Callable[[Caller, Act], bool]
+USE_KILL_SWITCH = Act("writePolicy", "Key", "kills", "policy:write", "kills", "stop")
+Authenticate = Callable[[Request], Awaitable[Caller]]
+Authorize = Callable[[Caller, Act], Awaitable[object]]
+CouldAllow = Callable[[Caller, Act], bool]
 
 
-class KillBody(Body):
+class KillBody(ApiBody):
     kind: Literal["agent", "server", "user"]
     name: str = Field(min_length=1, max_length=2048)
     reason: str = Field("", max_length=1000)
     lift: bool = False
 
 
-def routes(killing: Killing, admitted: Admitted, may: May, allowed: Allowed, max_body: int) -> APIRouter:
+def routes(kill_switch: KillSwitch, authenticate: Authenticate, could_allow: CouldAllow, authorize: Authorize, max_body: int) -> APIRouter:
     """Needs policy:write. `allowed` keeps a ruling and raises Refused unless it is a Grant. It rules only on callers who may not kill,
     since a kill goes on when nothing can be kept.
     """
     router = APIRouter(prefix="/api/kill", tags=["kill"])
 
-    async def check(caller: Caller) -> None:
-        if not may(caller, KILL):
-            await demand(caller, allowed, KILL)
+    async def check_may_stop(caller: Caller) -> None:
+        if not could_allow(caller, USE_KILL_SWITCH):
+            await require_permission(caller, authorize, USE_KILL_SWITCH)
 
     @router.get("", name="list_kills")
-    async def list_kills(caller: Annotated[Caller, Depends(admitted)]) -> JSONResponse:
-        await check(caller)
-        return JSONResponse({"items": [shown(kill) for kill in killing.listed(caller.principal.tenant)], "next": None})
+    async def list_kills(caller: Annotated[Caller, Depends(authenticate)]) -> JSONResponse:
+        await check_may_stop(caller)
+        return JSONResponse({"items": [kill_document(kill) for kill in kill_switch.list_of_tenant(caller.principal.tenant)], "next": None})
 
-    @router.post("", name="kill", status_code=201, openapi_extra=takes(KillBody))
-    async def kill(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
-        await check(caller)
+    @router.post("", name="kill", status_code=201, openapi_extra=describe_json_body(KillBody))
+    async def kill(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
+        await check_may_stop(caller)
         body = await read_model(request, KillBody, max_body)
         if "\0" in body.name + body.reason:
             raise BadRequest("name", "must be plain text")
-        order = Order(body.kind, body.name, body.reason)
+        order = KillOrder(body.kind, body.name, body.reason)
         if body.lift:
-            return JSONResponse({**shown(await killing.lift_named(caller.principal, order)), "lifted": True})
-        made, ended = await killing.kill(caller.principal, order)
-        return JSONResponse({**shown(made), "ended": ended}, 201)
+            return JSONResponse({**kill_document(await kill_switch.lift_by_name(caller.principal, order)), "lifted": True})
+        made, ended = await kill_switch.kill(caller.principal, order)
+        return JSONResponse({**kill_document(made), "ended": ended}, 201)
 
     @router.delete("/{kill_id}", name="lift_kill", status_code=204)
-    async def lift(caller: Annotated[Caller, Depends(admitted)], kill_id: str) -> Response:
-        await check(caller)
-        await killing.lift(caller.principal, kill_id)
+    async def lift(caller: Annotated[Caller, Depends(authenticate)], kill_id: str) -> Response:
+        await check_may_stop(caller)
+        await kill_switch.lift(caller.principal, kill_id)
         return Response(status_code=204)
 
     return router
 
 
-def shown(kill: Kill) -> dict[str, Any]:
-    return {"id": kill.id, "kind": kill.kind, "name": kill.name, "reason": kill.reason, "by": kill.by, "at": rfc3339(kill.at)}
+def kill_document(kill: Kill) -> dict[str, Any]:
+    return {"id": kill.id, "kind": kill.kind, "name": kill.name, "reason": kill.reason, "by": kill.by, "at": to_rfc3339(kill.at)}

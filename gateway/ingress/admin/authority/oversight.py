@@ -5,35 +5,35 @@ from collections.abc import Awaitable, Callable
 from msgspec.structs import replace
 
 from gateway.audit.decisions import READ_AUDIT
-from gateway.ingress.admin.demand import demand
+from gateway.ingress.admin.demand import require_permission
 from gateway.storage.database import Database
 from gateway.tasks.log import TaskRow, UnknownTask
 from gateway.tasks.pages import find_task
 from policies.callers import Caller
 from policies.delegation.rulings import Act
 
-May = Callable[[Caller, Act], bool]
-Kept = Callable[[Caller, Act, str], Awaitable[object]]
-SEE, LIST = replace(READ_AUDIT, verb="see-task"), replace(READ_AUDIT, verb="list-tasks")
+CouldAllow = Callable[[Caller, Act], bool]
+AuthorizeOnTask = Callable[[Caller, Act, str], Awaitable[object]]
+SEE_TASK, LIST_TASKS = replace(READ_AUDIT, verb="see-task"), replace(READ_AUDIT, verb="list-tasks")
 
 
 class Oversight:
     """`may` leaves no trace; `kept` keeps a decision about a task and raises Refused unless it is a Grant."""
 
-    def __init__(self, database: Database, may: May, kept: Kept) -> None:
+    def __init__(self, database: Database, could_allow: CouldAllow, authorize_on_task: AuthorizeOnTask) -> None:
         self._database = database
-        self._may = may
-        self._kept = kept
+        self._could_allow = could_allow
+        self._authorize_on_task = authorize_on_task
 
-    async def task(self, caller: Caller, task_id: str) -> TaskRow:
+    async def find_any_task(self, caller: Caller, task_id: str) -> TaskRow:
         """A task of anybody's in the caller's tenant. Raises UnknownTask, also for those who may not look."""
-        if not self._may(caller, SEE):
+        if not self._could_allow(caller, SEE_TASK):
             raise UnknownTask
         tenant = caller.principal.tenant
         row = await self._database.read(lambda connection: find_task(connection, tenant, task_id))
-        await self._kept(caller, SEE, row.id)
+        await self._authorize_on_task(caller, SEE_TASK, row.id)
         return row
 
-    async def check_list(self, caller: Caller) -> None:
+    async def check_may_list(self, caller: Caller) -> None:
         """Raises Refused for those who may not list the tasks of others."""
-        await demand(caller, lambda who, act: self._kept(who, act, ""), LIST)
+        await require_permission(caller, lambda who, act: self._authorize_on_task(who, act, ""), LIST_TASKS)

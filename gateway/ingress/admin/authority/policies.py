@@ -9,24 +9,24 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from gateway.audit.what_if import REPLAYED_MAX, Which, past, replayed
-from gateway.ingress.admin.bodies import Body, read_optional
-from gateway.ingress.admin.demand import demand
-from gateway.ingress.http.route_descriptions import takes
+from gateway.audit.what_if import REPLAYED_MAX, DecisionFilter, read_past_decisions, replay_decisions
+from gateway.ingress.admin.bodies import ApiBody, read_optional_model
+from gateway.ingress.admin.demand import require_permission
+from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.registration.requests import BadRequest
 from gateway.storage.database import Database
 from policies.callers import Caller
-from policies.cedar.engine import BadPolicy, PolicyEngine, RuleSet, SchemaOf, compiled, load
+from policies.cedar.engine import BadPolicy, PolicyEngine, RuleSet, SchemaOf, compile_rules, load_rules
 from policies.cedar.files.folder import LINKS
 from policies.delegation.rulings import Act
 from policies.what_if.replay import Replay
 
-Admitted = Callable[[Request], Awaitable[Caller]]
-Allowed = Callable[[Caller, Act], Awaitable[object]]
+Authenticate = Callable[[Request], Awaitable[Caller]]
+Authorize = Callable[[Caller, Act], Awaitable[object]]
 WRITE_POLICY = Act("writePolicy", "Key", "policies", "policy:write", "policies")
 
 
-class WhatIfBody(Body):
+class WhatIfBody(ApiBody):
     """`policies`: texts by the names of their files, .cedar and links.yaml; the folder as it is now, where they are left out."""
 
     policies: dict[str, str] | None = Field(None, max_length=1000)
@@ -36,7 +36,7 @@ class WhatIfBody(Body):
     arguments: dict[str, dict[str, Any]] = Field({}, max_length=REPLAYED_MAX)
 
 
-class Rules:
+class WhatIfPolicies:
     """The roles of the settings, and the folder of policies."""
 
     def __init__(self, roles: Mapping[str, Sequence[str]], folder: str, schema_of: SchemaOf) -> None:
@@ -44,34 +44,34 @@ class Rules:
         self._folder = Path(folder) if folder else None
         self._schema_of = schema_of
 
-    def engine(self, sent: Mapping[str, str] | None) -> PolicyEngine:
+    def build_engine(self, sent_texts: Mapping[str, str] | None) -> PolicyEngine:
         """Raises BadRequest."""
         try:
-            return PolicyEngine(self._roles, rules=self._read(sent), schema_of=self._schema_of)
+            return PolicyEngine(self._roles, rules=self._load_rules(sent_texts), schema_of=self._schema_of)
         except BadPolicy as error:
             raise BadRequest("policies", f"can't be used: {error}") from error
 
-    def _read(self, sent: Mapping[str, str] | None) -> RuleSet:
-        if sent is None:
-            return load(self._roles, self._folder)
-        for name in sent:
+    def _load_rules(self, sent_texts: Mapping[str, str] | None) -> RuleSet:
+        if sent_texts is None:
+            return load_rules(self._roles, self._folder)
+        for name in sent_texts:
             if not (name.endswith(".cedar") or name == LINKS):
                 raise BadRequest("policies", f"are files *.cedar and {LINKS}")
-        return compiled(self._roles, sorted(sent.items()), (), None)
+        return compile_rules(self._roles, sorted(sent_texts.items()), (), None)
 
 
-def routes(database: Database, rules: Rules, admitted: Admitted, allowed: Allowed, max_body: int) -> APIRouter:
+def routes(database: Database, policies: WhatIfPolicies, authenticate: Authenticate, authorize: Authorize, max_body: int) -> APIRouter:
     """For those who may change policies: who asks stands in the trail. Nothing is changed by it."""
     router = APIRouter(prefix="/api/policies", tags=["policies"])
 
-    @router.post("/what-if", name="policy_what_if", openapi_extra=takes(WhatIfBody, required=False))
-    async def what_if(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
-        body = await read_optional(request, WhatIfBody, max_body) or WhatIfBody()
-        await demand(caller, allowed, WRITE_POLICY)
-        which = Which(body.decisions, body.only, body.limit, body.arguments)
-        engine = await asyncio.to_thread(rules.engine, body.policies)
-        records = await database.read(lambda connection: past(connection, caller.principal.tenant, which))
-        items = await asyncio.to_thread(replayed, Replay(engine), records, which)
+    @router.post("/what-if", name="policy_what_if", openapi_extra=describe_json_body(WhatIfBody, required=False))
+    async def what_if(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
+        body = await read_optional_model(request, WhatIfBody, max_body) or WhatIfBody()
+        await require_permission(caller, authorize, WRITE_POLICY)
+        which = DecisionFilter(body.decisions, body.only, body.limit, body.arguments)
+        engine = await asyncio.to_thread(policies.build_engine, body.policies)
+        records = await database.read(lambda connection: read_past_decisions(connection, caller.principal.tenant, which))
+        items = await asyncio.to_thread(replay_decisions, Replay(engine), records, which)
         changed, unknown = (sum(one["changed"] is what for one in items) for what in (True, None))
         summary = {"replayed": len(items), "changed": changed, "unknown": unknown}
         return JSONResponse({"policy_version": engine.version, "summary": summary, "items": items})

@@ -8,24 +8,32 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from gateway.calls.targets.front_door import FrontDoor
-from gateway.ingress.admin.bodies import Body, read_model
-from gateway.ingress.admin.registry.access import Desk
-from gateway.ingress.http.route_descriptions import takes
+from gateway.ingress.admin.bodies import ApiBody, read_model
+from gateway.ingress.admin.registry.access import RegistryAccess
+from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.registration.requests import BadRequest
 from policies.callers import Caller
-from registry.cards.card import Family, Registration, Status
-from registry.cards.catalog_document import BadFilter, check_paths, document, entry_of, facet, matches, parse_filter
-from registry.search import Wanted
+from registry.cards.card import Family, Registration, RegistrationStatus
+from registry.cards.catalog_document import (
+    BadFilter,
+    catalog_document,
+    catalog_entry_of,
+    check_filter_paths,
+    count_facet,
+    matches_filters,
+    parse_filter,
+)
+from registry.search import SearchQuery
 from registry.store import Registry
 
 PUBLIC_TENANT = "default"
 CATALOG_MAX = 1000  # entries of the public document; whoever wants more searches
-_CACHED = {"cache-control": "public, max-age=60", "access-control-allow-origin": "*"}
-Admitted = Callable[[Request], Awaitable[Caller]]
-Scored = tuple[int, str, dict[str, Any]]  # relevance, name, entry
+_CACHE_HEADERS = {"cache-control": "public, max-age=60", "access-control-allow-origin": "*"}
+Authenticate = Callable[[Request], Awaitable[Caller]]
+ScoredEntry = tuple[int, str, dict[str, Any]]  # relevance, name, entry
 
 
-class QueryBody(Body):
+class QueryBody(ApiBody):
     text: str = Field("", max_length=4000)
     filter: dict[str, str | list[str]] = Field({}, max_length=20)
 
@@ -34,24 +42,24 @@ class QueryBody(Body):
         return {path: [given] if isinstance(given, str) else given for path, given in self.filter.items()}
 
 
-class SearchBody(Body):
+class SearchBody(ApiBody):
     query: QueryBody
     federation: Literal["auto", "referrals", "none"] = "auto"
     page_size: int = Field(10, ge=1, le=100, alias="pageSize")
     page_token: str = Field("", alias="pageToken")
 
 
-class FacetBody(Body):
+class FacetBody(ApiBody):
     field: str
     limit: int = Field(20, ge=1, le=100)
-    least: int = Field(1, ge=1, alias="minCount")
+    min_count: int = Field(1, ge=1, alias="minCount")
 
 
-class ResultType(Body):
+class ResultType(ApiBody):
     facets: list[FacetBody] = Field(max_length=20)
 
 
-class ExploreBody(Body):
+class ExploreBody(ApiBody):
     query: QueryBody = QueryBody()
     result_type: ResultType = Field(alias="resultType")
 
@@ -62,27 +70,29 @@ def catalog_routes(registry: Registry, front_door: FrontDoor, public_url: str) -
 
     @router.get("/.well-known/ai-catalog.json", name="ai_catalog")
     async def catalog() -> JSONResponse:
-        agents: list[Registration] = [one for one in registry.list(PUBLIC_TENANT, Family.AGENT) if one.status is Status.ACTIVE]
-        shown = document(agents[:CATALOG_MAX], front_door.registration(PUBLIC_TENANT), public_url)
-        return JSONResponse(shown, headers=_CACHED)
+        agents: list[Registration] = [one for one in registry.list(PUBLIC_TENANT, Family.AGENT) if one.status is RegistrationStatus.ACTIVE]
+        shown = catalog_document(agents[:CATALOG_MAX], front_door.registration(PUBLIC_TENANT), public_url)
+        return JSONResponse(shown, headers=_CACHE_HEADERS)
 
     return router
 
 
-def routes(desk: Desk, admitted: Admitted, public_url: str) -> APIRouter:
+def routes(registry_access: RegistryAccess, authenticate: Authenticate, public_url: str) -> APIRouter:
     """Whoever asks finds the active agents that they may see."""
     router = APIRouter(tags=["discovery"], prefix="/ard")
     source = f"{public_url}/ard"
 
-    async def found(caller: Caller, query: QueryBody) -> list[Scored]:
-        check_paths(query.filters)
-        scored = await desk.visible(caller, Wanted(query.text))
-        entries = [(score, entry.name, entry_of(entry, public_url)) for score, entry in scored if entry.status is Status.ACTIVE]
-        return [one for one in entries if matches(one[2], query.filters)]
+    async def find_entries(caller: Caller, query: QueryBody) -> list[ScoredEntry]:
+        check_filter_paths(query.filters)
+        scored = await registry_access.search_visible(caller, SearchQuery(query.text))
+        entries = [
+            (score, entry.name, catalog_entry_of(entry, public_url)) for score, entry in scored if entry.status is RegistrationStatus.ACTIVE
+        ]
+        return [one for one in entries if matches_filters(one[2], query.filters)]
 
     @router.get("/agents", name="ard_agents")
     async def agents(
-        caller: Annotated[Caller, Depends(admitted)],
+        caller: Annotated[Caller, Depends(authenticate)],
         expression: Annotated[str, Query(alias="filter", max_length=2000)] = "",
         order: Annotated[Literal["", "displayName", "displayName DESC"], Query(alias="orderBy")] = "",
         size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 20,
@@ -90,41 +100,41 @@ def routes(desk: Desk, admitted: Admitted, public_url: str) -> APIRouter:
     ) -> JSONResponse:
         try:
             filters = parse_filter(expression)
-            entries = await found(caller, QueryBody.model_validate({"filter": filters}))
+            entries = await find_entries(caller, QueryBody.model_validate({"filter": filters}))
             if order:
                 entries.sort(key=lambda one: one[2]["displayName"], reverse=order.endswith("DESC"))
-            page, following = _page(entries, size, token)
+            page, following = _page_after(entries, size, token)
         except BadFilter as error:
-            return _invalid(error)
+            return _invalid_argument_response(error)
         return JSONResponse({"items": [one[2] for one in page], "total": len(entries), **following})
 
-    @router.post("/search", name="ard_search", openapi_extra=takes(SearchBody))
-    async def search(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
+    @router.post("/search", name="ard_search", openapi_extra=describe_json_body(SearchBody))
+    async def search(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
         try:
             asked = await read_model(request, SearchBody, 64 << 10)
             if not asked.query.text.strip():
                 raise BadRequest("query.text", "is needed")
-            page, following = _page(await found(caller, asked.query), asked.page_size, asked.page_token)
+            page, following = _page_after(await find_entries(caller, asked.query), asked.page_size, asked.page_token)
         except (BadFilter, BadRequest) as error:
-            return _invalid(error)
+            return _invalid_argument_response(error)
         results = [{**entry, "score": score, "source": source} for score, _, entry in page]
         referrals: dict[str, Any] = {"referrals": []} if asked.federation == "referrals" else {}
         return JSONResponse({"results": results, **referrals, **following})
 
-    @router.post("/explore", name="ard_explore", openapi_extra=takes(ExploreBody))
-    async def explore(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
+    @router.post("/explore", name="ard_explore", openapi_extra=describe_json_body(ExploreBody))
+    async def explore(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
         try:
             asked = await read_model(request, ExploreBody, 64 << 10)
-            entries = [entry for _, _, entry in await found(caller, asked.query)]
-            facets = {one.field: facet(entries, one.field, one.limit, one.least) for one in asked.result_type.facets}
+            entries = [entry for _, _, entry in await find_entries(caller, asked.query)]
+            facets = {one.field: count_facet(entries, one.field, one.limit, one.min_count) for one in asked.result_type.facets}
         except (BadFilter, BadRequest) as error:
-            return _invalid(error)
+            return _invalid_argument_response(error)
         return JSONResponse({"resultType": "facets", "facets": facets})
 
     return router
 
 
-def _page(entries: list[Scored], size: int, token: str) -> tuple[list[Scored], dict[str, str]]:
+def _page_after(entries: list[ScoredEntry], size: int, token: str) -> tuple[list[ScoredEntry], dict[str, str]]:
     """The entries behind the one that the token names. Raises BadFilter."""
     places = {one[1]: number for number, one in enumerate(entries)}
     if token and token not in places:
@@ -134,6 +144,6 @@ def _page(entries: list[Scored], size: int, token: str) -> tuple[list[Scored], d
     return page, {"pageToken": page[-1][1]} if len(entries) > start + size else {}
 
 
-def _invalid(error: Exception) -> JSONResponse:
+def _invalid_argument_response(error: Exception) -> JSONResponse:
     """ARD's own shape of an error."""
     return JSONResponse({"errorCode": "INVALID_ARGUMENT", "message": str(error)}, 400)

@@ -8,24 +8,24 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
-from gateway.ingress.admin.bodies import Body, read_model
-from gateway.ingress.admin.registry.access import Desk, registering
-from gateway.ingress.admin.registry.changes import check_match
+from gateway.ingress.admin.bodies import ApiBody, read_model
+from gateway.ingress.admin.registry.access import RegistryAccess, act_of_registry_change
+from gateway.ingress.admin.registry.changes import check_if_match
 from gateway.ingress.http.asgi import list_header
-from gateway.ingress.http.route_descriptions import takes
+from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.registration.requests import BadRequest
-from gateway.tasks.log import rfc3339
+from gateway.tasks.log import to_rfc3339
 from policies.callers import Caller
 from registry.cards.card import Family, Registration
-from registry.seeds import virtual
+from registry.seeds import virtual_candidate
 from registry.store import Registry
 from registry.virtual.selection import BadSelection, Selection
 
-Admitted = Callable[[Request], Awaitable[Caller]]
+Authenticate = Callable[[Request], Awaitable[Caller]]
 VIRTUAL = Family.VIRTUAL
 
 
-class SelectionBody(Body):
+class SelectionBody(ApiBody):
     """What may be changed; a member that is left out stays as it is."""
 
     description: str | None = Field(None, max_length=2000)
@@ -36,11 +36,11 @@ class SelectionBody(Body):
     mode: Literal["all", "search"] | None = None
     overrides: dict[str, dict[str, Any]] | None = Field(None, max_length=1000)
 
-    def over(self, before: Selection | None) -> Selection:
+    def apply_to(self, previous: Selection | None) -> Selection:
         """Raises BadRequest."""
         given = self.model_dump(exclude_none=True, exclude={"name"})
         try:
-            return Selection.of({**(before.document() if before else {}), **given})
+            return Selection.from_document({**(previous.to_document() if previous else {}), **given})
         except BadSelection as error:
             raise BadRequest(error.field, error.problem) from error
 
@@ -49,53 +49,53 @@ class VirtualBody(SelectionBody):
     name: str
 
 
-def routes(desk: Desk, registry: Registry, admitted: Admitted, max_body: int) -> APIRouter:
+def routes(registry_access: RegistryAccess, registry: Registry, authenticate: Authenticate, max_body: int) -> APIRouter:
     """Operators make them; whoever may use anything of one may see it."""
     router = APIRouter(prefix="/api/virtual-servers", tags=["servers"])
 
-    @router.post("", name="register_virtual_server", status_code=201, openapi_extra=takes(VirtualBody))
-    async def register(caller: Annotated[Caller, Depends(admitted)], request: Request) -> JSONResponse:
+    @router.post("", name="register_virtual_server", status_code=201, openapi_extra=describe_json_body(VirtualBody))
+    async def register(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
         body = await read_model(request, VirtualBody, max_body)
-        deed = await desk.demand(caller, registering("register", VIRTUAL, body.name))
-        made = virtual(caller.principal.tenant, caller.principal.owner, body.name, body.over(None))
+        deed = await registry_access.authorize_change(caller, act_of_registry_change("register", VIRTUAL, body.name))
+        made = virtual_candidate(caller.principal.tenant, caller.principal.owner_key, body.name, body.apply_to(None))
         entry, _ = await registry.add(made, deed)
-        return JSONResponse(_shown(entry), 201, {"location": f"/api/virtual-servers/{entry.name}"})
+        return JSONResponse(_entry_document(entry), 201, {"location": f"/api/virtual-servers/{entry.name}"})
 
     @router.get("", name="list_virtual_servers")
     async def list_all(
-        caller: Annotated[Caller, Depends(admitted)], cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
+        caller: Annotated[Caller, Depends(authenticate)], cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
     ) -> JSONResponse:
-        entries, following = desk.page(caller, VIRTUAL, cursor, limit)
-        return JSONResponse({"items": [_shown(entry) for entry in entries], "next": following})
+        entries, following = registry_access.list_page(caller, VIRTUAL, cursor, limit)
+        return JSONResponse({"items": [_entry_document(entry) for entry in entries], "next": following})
 
     @router.get("/{name}", name="show_virtual_server")
-    async def show(caller: Annotated[Caller, Depends(admitted)], name: str) -> JSONResponse:
-        return _told(desk.find(caller, VIRTUAL, name))
+    async def show(caller: Annotated[Caller, Depends(authenticate)], name: str) -> JSONResponse:
+        return _entry_response(registry_access.find(caller, VIRTUAL, name))
 
-    @router.patch("/{name}", name="change_virtual_server", openapi_extra=takes(SelectionBody))
-    async def change(caller: Annotated[Caller, Depends(admitted)], name: str, request: Request) -> JSONResponse:
-        entry = desk.find(caller, VIRTUAL, name)
+    @router.patch("/{name}", name="change_virtual_server", openapi_extra=describe_json_body(SelectionBody))
+    async def change(caller: Annotated[Caller, Depends(authenticate)], name: str, request: Request) -> JSONResponse:
+        entry = registry_access.find(caller, VIRTUAL, name)
         body = await read_model(request, SelectionBody, max_body)
-        deed = await desk.demand(caller, registering("change", VIRTUAL, name))
-        check_match(entry, list_header(request.scope, b"if-match"))
-        return _told(await registry.update(replace(entry, selection=body.over(entry.selection)), deed))
+        deed = await registry_access.authorize_change(caller, act_of_registry_change("change", VIRTUAL, name))
+        check_if_match(entry, list_header(request.scope, b"if-match"))
+        return _entry_response(await registry.update(replace(entry, selection=body.apply_to(entry.selection)), deed))
 
     @router.delete("/{name}", name="remove_virtual_server", status_code=204)
-    async def remove(caller: Annotated[Caller, Depends(admitted)], name: str) -> Response:
-        await desk.remove(caller, VIRTUAL, name)
+    async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str) -> Response:
+        await registry_access.remove(caller, VIRTUAL, name)
         return Response(status_code=204)
 
     return router
 
 
-def _told(entry: Registration) -> JSONResponse:
-    shown = _shown(entry)
+def _entry_response(entry: Registration) -> JSONResponse:
+    shown = _entry_document(entry)
     return JSONResponse(shown, headers={"etag": f'"{shown["updated"]}"'})
 
 
-def _shown(entry: Registration) -> dict[str, Any]:
-    selection = entry.selection.document() if entry.selection else {}
+def _entry_document(entry: Registration) -> dict[str, Any]:
+    selection = entry.selection.to_document() if entry.selection else {}
     return {"name": entry.name, "path": f"/mcp/virtual/{entry.name}", **selection} | {
-        "created": rfc3339(entry.created),
-        "updated": rfc3339(entry.updated),
+        "created": to_rfc3339(entry.created),
+        "updated": to_rfc3339(entry.updated),
     }

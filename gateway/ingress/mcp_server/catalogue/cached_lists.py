@@ -5,34 +5,36 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Raw
 
-KEPT = 2048  # lists; each holds references to definitions that all lists share
+LISTS_MAX = 2048  # lists; each holds references to definitions that all lists share
 SLICE = 100  # candidates, about 3 ms
-Stamp = tuple[int, int]
-Entries = Sequence[Raw]
+Generations = tuple[int, int]
+EncodedDefinitions = Sequence[Raw]
 
 
-class Lists:
+class CachedLists:
     """Kept by what was listed, where, and for whom."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str, str], tuple[Stamp, Entries]] = {}
+        self._lists: dict[tuple[str, str, str], tuple[Generations, EncodedDefinitions]] = {}
 
-    def of(self, key: tuple[str, str, str], stamp: Stamp | None, make: Callable[[], Entries]) -> Entries:
+    def find_or_make(
+        self, key: tuple[str, str, str], generations: Generations | None, make: Callable[[], EncodedDefinitions]
+    ) -> EncodedDefinitions:
         """The entries of one list, encoded, made by `make` where they have to be. No stamp: nothing that is kept may be believed."""
-        kept = self._kept.pop(key, None)
-        if kept is None or kept[0] != stamp:
-            if len(self._kept) >= KEPT:
-                del self._kept[next(iter(self._kept))]
-            kept = (stamp or (-1, -1), make())
-        self._kept[key] = kept
+        kept = self._lists.pop(key, None)
+        if kept is None or kept[0] != generations:
+            if len(self._lists) >= LISTS_MAX:
+                del self._lists[next(iter(self._lists))]
+            kept = (generations or (-1, -1), make())
+        self._lists[key] = kept
         return kept[1]
 
-    async def make_in_slices(self, key: tuple[str, str, str], stamp: Stamp | None, entries: Iterable[Raw | None]) -> None:
+    async def make_in_slices(self, key: tuple[str, str, str], stamp: Generations | None, entries: Iterable[Raw | None]) -> None:
         """Makes a list ahead of `of`, and lets other requests run after every SLICE of candidates. Does nothing for a current list.
 
         `entries` yields None for each candidate that the caller may not use.
         """
-        kept = self._kept.get(key)
+        kept = self._lists.get(key)
         if stamp is None or (kept is not None and kept[0] == stamp):
             return
         made: list[Raw] = []
@@ -41,4 +43,4 @@ class Lists:
                 made.append(entry)
             if number % SLICE == 0:
                 await asyncio.sleep(0)
-        self.of(key, stamp, lambda: made)
+        self.find_or_make(key, stamp, lambda: made)

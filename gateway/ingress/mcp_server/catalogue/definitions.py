@@ -7,17 +7,17 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from adapters.mcp_client.wire.param_headers import Mirrored, mirrored
+from adapters.mcp_client.wire.param_headers import HeaderArgument, find_header_arguments
 from adapters.task import TaskState
-from gateway.ingress.mcp_server.catalogue.names import exposed
-from gateway.ingress.mcp_server.catalogue.skill_schemas import PLAIN, SkillForm, forms_of
-from gateway.ingress.mcp_server.catalogue.uris import document_outward
-from registry.cards.card import Family, Registration, Tool
-from registry.virtual.tool_overrides import Override
+from gateway.ingress.mcp_server.catalogue.names import public_names
+from gateway.ingress.mcp_server.catalogue.skill_schemas import TEXT_ONLY, SkillSchemas, skill_schemas_of
+from gateway.ingress.mcp_server.catalogue.uris import rewrite_document
+from registry.cards.card import Family, McpTool, Registration
+from registry.virtual.tool_overrides import ToolOverride
 
-OLDER_ERAS = ("legacy", "sse")  # of servers, as they are registered
-KNOWN_MAX = 10_000  # registrations that are kept ready
-CONTRACT = "urn:interlock:contract:output"
+LEGACY_ERAS = ("legacy", "sse")  # of servers, as they are registered
+CACHED_MAX = 10_000  # registrations that are kept ready
+OUTPUT_SCHEMA_ID = "urn:interlock:contract:output"
 COMPLETED = TaskState.COMPLETED.value
 encode = msgspec.json.Encoder().encode
 AGENT_INPUT = {
@@ -56,11 +56,11 @@ class ServerTool:
 
     server: str
     tool: str
-    marks: tuple[Mirrored, ...] = ()
-    tasks: str = ""
+    mirrored_params: tuple[HeaderArgument, ...] = ()
+    task_support: str = ""
 
     @property
-    def selected(self) -> str:
+    def selection_name(self) -> str:
         """What it is called in a selection."""
         return f"{self.server}.{self.tool}"
 
@@ -71,101 +71,103 @@ class AgentTool:
 
     agent: str
     skill: str = ""
-    form: SkillForm = PLAIN
+    schemas: SkillSchemas = TEXT_ONLY
 
     @property
-    def selected(self) -> str:
+    def selection_name(self) -> str:
         return f"{self.agent}/{self.skill}" if self.skill else self.agent
 
 
-Target = ServerTool | AgentTool
+ToolTarget = ServerTool | AgentTool
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class EntryDefinitions:
     """`exposed`: by the names on /mcp; `own`: a server's tools by their own. `prompts`: exposed name -> own name."""
 
-    exposed: Mapping[str, Target]
-    own: Mapping[str, ServerTool]
+    by_public_name: Mapping[str, ToolTarget]
+    by_own_name: Mapping[str, ServerTool]
     prompts: Mapping[str, str]
     definitions: Mapping[str, Mapping[str, Any]]  # of tools, by what they are called in a selection
-    texts: dict[tuple[str, str, Override | None], Raw] = field(default_factory=dict, repr=False)
+    encoded: dict[tuple[str, str, ToolOverride | None], Raw] = field(default_factory=dict, repr=False)
 
-    def definition(self, target: Target, name: str, override: Override | None = None) -> Raw:
+    def encoded_definition(self, target: ToolTarget, name: str, override: ToolOverride | None = None) -> Raw:
         """A tool's definition as it is listed under this name, and as a virtual server shows it."""
-        key = (target.selected, name, override)
-        text = self.texts.get(key)
+        key = (target.selection_name, name, override)
+        text = self.encoded.get(key)
         if text is None:
-            definition = self.definitions[target.selected]
-            definition = definition if override is None else override.definition(definition)
-            text = self.texts[key] = Raw(encode({**definition, "name": name}))
+            definition = self.definitions[target.selection_name]
+            definition = definition if override is None else override.apply_to(definition)
+            text = self.encoded[key] = Raw(encode({**definition, "name": name}))
         return text
 
 
-class Known:
+class DefinitionCache:
     """Named things of each registration, made when they are first asked for and whenever it changed."""
 
     def __init__(self, separator: str) -> None:
         self.separator = separator
-        self._known: dict[tuple[str, str, bool], tuple[Registration, Named]] = {}
+        self._cached: dict[tuple[str, str, bool], tuple[Registration, EntryDefinitions]] = {}
 
-    def of(self, entry: Registration, own: bool = False) -> Named:
+    def find_or_build(self, entry: Registration, with_own_names: bool = False) -> EntryDefinitions:
         """`own`: with definitions for the server's own place, where no address in them is rewritten."""
-        key = (entry.tenant, entry.name, own)
-        known = self._known.get(key)
+        key = (entry.tenant, entry.name, with_own_names)
+        known = self._cached.get(key)
         if known is None or known[0] is not entry:
-            if len(self._known) >= KNOWN_MAX:
-                self._known.clear()
-            known = self._known[key] = (entry, _named(entry, self.separator, own))
+            if len(self._cached) >= CACHED_MAX:
+                self._cached.clear()
+            known = self._cached[key] = (entry, _build_definitions(entry, self.separator, with_own_names))
         return known[1]
 
 
-def _named(entry: Registration, separator: str, own: bool) -> Named:
+def _build_definitions(entry: Registration, separator: str, with_own_names: bool) -> EntryDefinitions:
     if entry.family is not Family.SERVER:
-        return _agent(entry, separator)
-    tools = {tool.name: _server_tool(entry, tool) for tool in entry.tools}
-    names = {name: tools[inner] for name, inner in exposed(entry.name, tools, separator).items()}
+        return _build_agent_definitions(entry, separator)
+    tools = {tool.name: _build_server_tool(entry, tool) for tool in entry.tools}
+    names = {name: tools[inner] for name, inner in public_names(entry.name, tools, separator).items()}
     definitions = {
-        f"{entry.name}.{tool.name}": tool.definition if own else document_outward(entry.name, tool.definition) for tool in entry.tools
+        f"{entry.name}.{tool.name}": tool.definition if with_own_names else rewrite_document(entry.name, tool.definition)
+        for tool in entry.tools
     }
-    return Named(names, tools, exposed(entry.name, [prompt.name for prompt in entry.prompts], separator), definitions)
+    return EntryDefinitions(names, tools, public_names(entry.name, [prompt.name for prompt in entry.prompts], separator), definitions)
 
 
-def _server_tool(entry: Registration, tool: Tool) -> ServerTool:
+def _build_server_tool(entry: Registration, tool: McpTool) -> ServerTool:
     execution = tool.definition.get("execution")
-    support = execution.get("taskSupport") if isinstance(execution, dict) and entry.facts.get("era") in OLDER_ERAS else ""
-    marks = tuple(mirrored(tool.definition.get("inputSchema")))
+    support = execution.get("taskSupport") if isinstance(execution, dict) and entry.facts.get("era") in LEGACY_ERAS else ""
+    marks = tuple(find_header_arguments(tool.definition.get("inputSchema")))
     return ServerTool(entry.name, tool.name, marks, support if support in ("optional", "required") else "")
 
 
-def _agent(entry: Registration, separator: str) -> Named:
+def _build_agent_definitions(entry: Registration, separator: str) -> EntryDefinitions:
     if entry.card is None:
-        return Named({}, {}, {}, {})
-    skills, forms = exposed(entry.name, [skill.id for skill in entry.card.skills], separator), forms_of(entry)
-    tools = {name: AgentTool(entry.name, skill, forms.get(skill, PLAIN)) for name, skill in skills.items()}
+        return EntryDefinitions({}, {}, {}, {})
+    skills, forms = public_names(entry.name, [skill.id for skill in entry.card.skills], separator), skill_schemas_of(entry)
+    tools = {name: AgentTool(entry.name, skill, forms.get(skill, TEXT_ONLY)) for name, skill in skills.items()}
     definitions = {
-        f"{entry.name}/{skill.id}": _agent_tool(skill.name, skill.description, forms.get(skill.id, PLAIN)) for skill in entry.card.skills
+        f"{entry.name}/{skill.id}": _agent_tool_definition(skill.name, skill.description, forms.get(skill.id, TEXT_ONLY))
+        for skill in entry.card.skills
     }
-    form = forms.get("", PLAIN)
-    whole = _agent_tool(entry.card.name, entry.card.description, form)
-    return Named({entry.name: AgentTool(entry.name, form=form), **tools}, {}, {}, {entry.name: whole, **definitions})
+    form = forms.get("", TEXT_ONLY)
+    whole = _agent_tool_definition(entry.card.name, entry.card.description, form)
+    return EntryDefinitions({entry.name: AgentTool(entry.name, schemas=form), **tools}, {}, {}, {entry.name: whole, **definitions})
 
 
-def _agent_tool(title: str, description: str, form: SkillForm) -> dict[str, Any]:
+def _agent_tool_definition(title: str, description: str, form: SkillSchemas) -> dict[str, Any]:
     """`execution` is for clients of 2025-11-25."""
-    schemas = {"inputSchema": form.schema or AGENT_INPUT, "outputSchema": _output(form.output)}
+    schemas = {"inputSchema": form.input_schema or AGENT_INPUT, "outputSchema": _output_schema(form.output_schema)}
     return {
         "title": title,
         "description": description,
         **schemas,
-        "execution": {"taskSupport": "required" if form.required else "optional"},
+        "execution": {"taskSupport": "required" if form.requires_task else "optional"},
     }
 
 
-def _output(schema: Mapping[str, Any] | None) -> dict[str, Any]:
+def _output_schema(schema: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a call comes to: of a task that is completed, with data as the agent's contract has it."""
     if schema is None:
         return AGENT_OUTPUT
-    inner = {"$id": CONTRACT, **schema}  # a document of its own, to which its references are
+    inner = {"$id": OUTPUT_SCHEMA_ID, **schema}  # a document of its own, to which its references are
     done = {"properties": {"data": {"items": inner}}, "required": ["data"]}
     return {**AGENT_OUTPUT, "if": {"properties": {"state": {"const": COMPLETED}}}, "then": done}

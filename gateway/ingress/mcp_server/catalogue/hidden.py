@@ -8,149 +8,151 @@ import msgspec
 from msgspec import Raw
 
 from adapters.mcp_client.wire.messages import INVALID_PARAMS
-from adapters.mcp_client.wire.peer import Peer
-from gateway.calls.authorizer import Refused
+from adapters.mcp_client.wire.peer import McpPeer
+from gateway.calls.authorizer import CallRefused
 from gateway.calls.limits.limits import LimitReached, PayloadTooLarge
-from gateway.calls.targets.unknown_names import UnknownNames, Unseen
+from gateway.calls.targets.unknown_names import UnknownNameDenials, UnknownNameDenied
 from gateway.ingress.http.errors import UnknownPrompt, UnknownResource, UnknownTool
-from gateway.ingress.mcp_server.catalogue.names import owner_of
-from gateway.ingress.mcp_server.catalogue.prompts import Prompts
-from gateway.ingress.mcp_server.catalogue.resources import Resources
-from gateway.ingress.mcp_server.catalogue.search_mode import Searching
-from gateway.ingress.mcp_server.catalogue.tools import AgentTool, Tools
-from gateway.ingress.mcp_server.catalogue.uris import inward
-from gateway.ingress.mcp_server.catalogue.visible import Offers, own_names
-from gateway.ingress.mcp_server.protocol.message import Asked
+from gateway.ingress.mcp_server.catalogue.names import entry_name_of
+from gateway.ingress.mcp_server.catalogue.prompts import PromptCatalogue
+from gateway.ingress.mcp_server.catalogue.resources import ResourceCatalogue
+from gateway.ingress.mcp_server.catalogue.search_mode import SearchMode
+from gateway.ingress.mcp_server.catalogue.tools import AgentTool, ToolCatalogue
+from gateway.ingress.mcp_server.catalogue.uris import split_public_uri
+from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries, uses_own_names
+from gateway.ingress.mcp_server.protocol.message import ClientMessage
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
-from policies.delegation.rulings import Act, calling, getting, invoking, reading
+from policies.delegation.rulings import Act, act_of_calling_tool, act_of_getting_prompt, act_of_invoking_agent, act_of_reading_resource
 from registry.store import UnknownName
 
-UNKNOWN = (UnknownTool, UnknownPrompt, UnknownResource, UnknownName)
-REFUSALS = (*UNKNOWN, Refused, BadEnvelope, LimitReached, PayloadTooLarge)
-_raw = msgspec.json.Decoder(dict[str, Raw]).decode
+UNKNOWN_NAME_ERRORS = (UnknownTool, UnknownPrompt, UnknownResource, UnknownName)
+REFUSALS = (*UNKNOWN_NAME_ERRORS, CallRefused, BadEnvelope, LimitReached, PayloadTooLarge)
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-class Catalogue(Protocol):
+class CatalogueView(Protocol):
     """What there is for a caller (relay.py)."""
 
     @property
-    def offers(self) -> Offers: ...
+    def visible_entries(self) -> VisibleEntries: ...
 
     @property
-    def tools(self) -> Tools: ...
+    def tools(self) -> ToolCatalogue: ...
 
     @property
-    def prompts(self) -> Prompts: ...
+    def prompts(self) -> PromptCatalogue: ...
 
     @property
-    def resources(self) -> Resources: ...
+    def resources(self) -> ResourceCatalogue: ...
 
     @property
-    def searching(self) -> Searching: ...
+    def search_mode(self) -> SearchMode: ...
 
 
-class Hiding:
+class VisibilityCheck:
     """Looks again at what a refused request named."""
 
-    def __init__(self, catalogue: Catalogue, unknown: UnknownNames) -> None:
+    def __init__(self, catalogue: CatalogueView, unknown_names: UnknownNameDenials) -> None:
         self._catalogue = catalogue
-        self._unknown = unknown
+        self._unknown_names = unknown_names
 
-    async def check(self, asked: Asked, error: Exception) -> None:
+    async def raise_if_hidden(self, message: ClientMessage, error: Exception) -> None:
         """Where the caller may not know of what was named, or where there is none: keeps the denial, and raises as of an unknown name.
 
         `error`: why the request failed. A ruling is kept already, and so is the denial of what is Unseen.
         """
-        act, exists = calling(asked.server, ""), False
+        act, exists = act_of_calling_tool(message.server_path, ""), False
         try:
-            act, exists = self._named(asked)
-            unknown = _UNSEEN.get(act.action, UnknownTool)()
-        except UNKNOWN as named:
+            act, exists = self._find_named(message)
+            unknown = _UNKNOWN_NAME_ERROR_OF.get(act.action, UnknownTool)()
+        except UNKNOWN_NAME_ERRORS as named:
             unknown = named
         except BadEnvelope:
             return  # it names nothing
-        if exists and self._catalogue.offers.sees(asked.caller, act):
+        if exists and self._catalogue.visible_entries.can_see(message.caller, act):
             return
-        if isinstance(error, Refused | Unseen):
+        if isinstance(error, CallRefused | UnknownNameDenied):
             raise unknown from None
-        params = bytes(_raw(asked.raw).get("params", b""))
-        if await self._unknown.deny(asked.caller, act, params, asked.trail.trace_id, exists=exists):
+        params = bytes(_decode_members(message.raw).get("params", b""))
+        if await self._unknown_names.deny(message.caller, act, params, message.trace_context.trace_id, is_registered=exists):
             raise unknown from None
 
-    def _named(self, asked: Asked) -> "Named":
+    def _find_named(self, message: ClientMessage) -> "ActAndExistence":
         """The act that the request asks for, and whether what it names is there. Raises UnknownName for the place."""
-        find = {"prompts/get": self._prompt, "resources/read": self._resource, "completion/complete": self._completed}
-        if asked.server:
-            self._catalogue.tools.check(asked.caller, asked.server)
-        return find.get(asked.method, self._tool)(asked)
+        find = {"prompts/get": self._find_prompt, "resources/read": self._find_resource, "completion/complete": self._find_completed}
+        if message.server_path:
+            self._catalogue.tools.check_visible(message.caller, message.server_path)
+        return find.get(message.method, self._find_tool)(message)
 
-    def _tool(self, asked: Asked) -> "Named":
-        if self._catalogue.searching.applies(asked):
-            asked = self._catalogue.searching.meant(asked)
-        name = asked.text("name")
+    def _find_tool(self, message: ClientMessage) -> "ActAndExistence":
+        if self._catalogue.search_mode.is_on(message):
+            message = self._catalogue.search_mode.resolve_call_tool(message)
+        name = message.string_param("name")
         try:
-            target = self._catalogue.tools.resolve(asked.caller, asked.server, name)
+            target = self._catalogue.tools.resolve(message.caller, message.server_path, name)
         except UnknownTool:
-            return calling(*self._parts(asked, name)), False
-        return invoking(target.agent) if isinstance(target, AgentTool) else calling(target.server, target.tool), True
+            return act_of_calling_tool(*self._server_and_name(message, name)), False
+        return act_of_invoking_agent(target.agent) if isinstance(target, AgentTool) else act_of_calling_tool(
+            target.server, target.tool
+        ), True
 
-    def _prompt(self, asked: Asked) -> "Named":
-        return self._prompt_named(asked, asked.text("name"))
+    def _find_prompt(self, message: ClientMessage) -> "ActAndExistence":
+        return self._find_prompt_by_name(message, message.string_param("name"))
 
-    def _resource(self, asked: Asked) -> "Named":
-        return self._resource_at(asked, asked.text("uri"))
+    def _find_resource(self, message: ClientMessage) -> "ActAndExistence":
+        return self._find_resource_by_uri(message, message.string_param("uri"))
 
-    def _completed(self, asked: Asked) -> "Named":
-        ref: Any = asked.object().get("ref")
+    def _find_completed(self, message: ClientMessage) -> "ActAndExistence":
+        ref: Any = message.params_object().get("ref")
         if not isinstance(ref, dict):
             raise BadEnvelope(INVALID_PARAMS, "params.ref must be an object")
         if ref.get("type") == "ref/prompt":
-            return self._prompt_named(asked, str(ref.get("name")))
-        return self._resource_at(asked, str(ref.get("uri")))
+            return self._find_prompt_by_name(message, str(ref.get("name")))
+        return self._find_resource_by_uri(message, str(ref.get("uri")))
 
-    def _prompt_named(self, asked: Asked, name: str) -> "Named":
+    def _find_prompt_by_name(self, message: ClientMessage, name: str) -> "ActAndExistence":
         try:
-            found = self._catalogue.prompts.resolve(asked.caller, asked.server, name)
+            found = self._catalogue.prompts.resolve(message.caller, message.server_path, name)
         except UnknownPrompt:
-            return getting(*self._parts(asked, name)), False
-        return getting(found.server, found.prompt), True
+            return act_of_getting_prompt(*self._server_and_name(message, name)), False
+        return act_of_getting_prompt(found.server, found.prompt), True
 
-    def _resource_at(self, asked: Asked, uri: str) -> "Named":
+    def _find_resource_by_uri(self, message: ClientMessage, uri: str) -> "ActAndExistence":
         try:
-            return reading(self._catalogue.resources.resolve(asked.caller, asked.server, uri).server), True
+            return act_of_reading_resource(self._catalogue.resources.resolve(message.caller, message.server_path, uri).server), True
         except UnknownResource:
-            return reading(asked.server if own_names(asked.server) else inward(uri)[0]), False
+            return act_of_reading_resource(message.server_path if uses_own_names(message.server_path) else split_public_uri(uri)[0]), False
 
-    def _parts(self, asked: Asked, name: str) -> tuple[str, str]:
+    def _server_and_name(self, message: ClientMessage, name: str) -> tuple[str, str]:
         """The server and its own name of what is not there, as far as the name tells."""
-        if own_names(asked.server):
-            return asked.server, name
-        owner = owner_of(name, self._catalogue.tools.separator)
+        if uses_own_names(message.server_path):
+            return message.server_path, name
+        owner = entry_name_of(name, self._catalogue.tools.separator)
         return owner, name.removeprefix(owner)[1:]
 
 
-Named = tuple[Act, bool]
-_UNSEEN: dict[str, Callable[[], Exception]] = {"getPrompt": UnknownPrompt, "readResource": UnknownResource}
+ActAndExistence = tuple[Act, bool]
+_UNKNOWN_NAME_ERROR_OF: dict[str, Callable[[], Exception]] = {"getPrompt": UnknownPrompt, "readResource": UnknownResource}
 
 
-class Hides(Protocol):
+class HasVisibilityCheck(Protocol):
     """Whoever answers requests that name something."""
 
-    hiding: Hiding
+    visibility_check: VisibilityCheck
 
 
-Answer = Callable[[Any, Asked, Peer | None], Awaitable[bytes]]
+RequestMethod = Callable[[Any, ClientMessage, McpPeer | None], Awaitable[bytes]]
 
 
-def hides(answer: Answer) -> Answer:
+def hide_invisible(answer: RequestMethod) -> RequestMethod:
     """For a method of whoever `Hides`: what it refuses is looked at again."""
 
     @wraps(answer)
-    async def answered(self: Hides, asked: Asked, peer: Peer | None) -> bytes:
+    async def answer_or_hide(self: HasVisibilityCheck, message: ClientMessage, peer: McpPeer | None) -> bytes:
         try:
-            return await answer(self, asked, peer)
+            return await answer(self, message, peer)
         except REFUSALS as error:
-            await self.hiding.check(asked, error)
+            await self.visibility_check.raise_if_hidden(message, error)
             raise
 
-    return answered
+    return answer_or_hide

@@ -1,19 +1,21 @@
 """Instructions: what servers tell models of their use, for the clients that may use them."""
 
-from gateway.ingress.mcp_server.catalogue.visible import Offers, own_names
+from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries, uses_own_names
 from policies.callers import Caller
 from registry.cards.card import INSTRUCTIONS
 
 TOTAL_MAX = 16 << 10  # characters of all servers together
 
 
-def instructions_of(offers: Offers, caller: Caller, place: str, separator: str) -> str:
+def instructions_of(visible_entries: VisibleEntries, caller: Caller, server_path: str, separator: str) -> str:
     """The approved instructions of a place's servers. At a server's own place they stand as they are, elsewhere under its name.
 
     Servers whose instructions would exceed 16,384 characters in all are passed over.
     """
-    said = [(entry.name, str(text)) for entry in offers.listened(caller, place) if (text := entry.facts.get(INSTRUCTIONS))]
-    if own_names(place):
+    said = [
+        (entry.name, str(text)) for entry in visible_entries.visible_servers(caller, server_path) if (text := entry.facts.get(INSTRUCTIONS))
+    ]
+    if uses_own_names(server_path):
         return "".join(text for _, text in said)
     sections: list[str] = []
     left = TOTAL_MAX

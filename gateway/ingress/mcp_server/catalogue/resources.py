@@ -7,11 +7,11 @@ import msgspec
 from msgspec import Raw
 
 from gateway.ingress.http.errors import UnknownResource
-from gateway.ingress.mcp_server.catalogue.uris import document_outward, inward
-from gateway.ingress.mcp_server.catalogue.visible import Offers, own_names
+from gateway.ingress.mcp_server.catalogue.uris import rewrite_document, split_public_uri
+from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries, uses_own_names
 from policies.callers import Caller
-from policies.delegation.rulings import reading
-from registry.cards.card import Registration, Resource, Template
+from policies.delegation.rulings import act_of_reading_resource
+from registry.cards.card import McpResource, McpResourceTemplate, Registration
 from registry.store import UnknownName
 
 encode = msgspec.json.Encoder().encode
@@ -25,48 +25,52 @@ class ServerResource:
     uri: str
 
 
-class Resources:
+class ResourceCatalogue:
     """Lists and resolves. `place` as in Tools."""
 
-    def __init__(self, offers: Offers) -> None:
-        self._offers = offers
+    def __init__(self, visible_entries: VisibleEntries) -> None:
+        self._visible_entries = visible_entries
 
-    def listed(self, caller: Caller, place: str) -> Sequence[Raw]:
+    def list_definitions(self, caller: Caller, server_path: str) -> Sequence[Raw]:
         """Definitions of every listed resource that the caller may read, encoded, in a stable order. Raises UnknownName."""
-        return self._offers.remembered(caller, "resources", place, lambda: list(self.permitted(caller, place, "resources")))
+        return self._visible_entries.cached_list(
+            caller, "resources", server_path, lambda: list(self.permitted(caller, server_path, "resources"))
+        )
 
-    def templates(self, caller: Caller, place: str) -> Sequence[Raw]:
+    def list_templates(self, caller: Caller, server_path: str) -> Sequence[Raw]:
         """The same of templates."""
-        return self._offers.remembered(caller, "templates", place, lambda: list(self.permitted(caller, place, "templates")))
+        return self._visible_entries.cached_list(
+            caller, "templates", server_path, lambda: list(self.permitted(caller, server_path, "templates"))
+        )
 
-    def resolve(self, caller: Caller, place: str, uri: str) -> ServerResource:
+    def resolve(self, caller: Caller, server_path: str, uri: str) -> ServerResource:
         """What an address means; a server may have resources that it does not list, but none that is withheld.
 
         Raises UnknownResource, UnknownName; whether it may be read is the broker's question.
         """
-        if own_names(place):
-            entry, own = self._offers.place(caller, place).entries[0], uri
+        if uses_own_names(server_path):
+            entry, own = self._visible_entries.view_of(caller, server_path).entries[0], uri
         else:
-            owner, own = inward(uri)
-            entry = self._server(caller, owner)
-            if place and not self._offers.place(caller, place).has_resource(entry.name, own):
+            owner, own = split_public_uri(uri)
+            entry = self._find_server(caller, owner)
+            if server_path and not self._visible_entries.view_of(caller, server_path).has_resource(entry.name, own):
                 raise UnknownResource
         if any(one.name == own and one.kind in ("resources", "templates") and one.after is not None for one in entry.withheld):
             raise UnknownResource
         return ServerResource(entry.name, own)
 
-    def _server(self, caller: Caller, name: str) -> Registration:
+    def _find_server(self, caller: Caller, name: str) -> Registration:
         try:
-            return self._offers.server(caller, name)
+            return self._visible_entries.find_server(caller, name)
         except UnknownName:
             raise UnknownResource from None
 
     def permitted(self, caller: Caller, place: str, kind: str) -> Iterator[Raw]:
         """Yields the definitions of `resources` or `templates` that the caller may read. Raises UnknownName."""
-        here = self._offers.place(caller, place)
+        here = self._visible_entries.view_of(caller, place)
         for entry in here.servers():
-            offered: Sequence[Resource | Template] = entry.resources if kind == "resources" else entry.templates
-            if offered and self._offers.may(caller, entry, reading(entry.name)):
+            offered: Sequence[McpResource | McpResourceTemplate] = entry.resources if kind == "resources" else entry.templates
+            if offered and self._visible_entries.could_allow(caller, entry, act_of_reading_resource(entry.name)):
                 for each in offered:
                     if here.has_resource(entry.name, each.uri):
-                        yield Raw(encode(each.definition if here.own else document_outward(entry.name, each.definition)))
+                        yield Raw(encode(each.definition if here.uses_own_names else rewrite_document(entry.name, each.definition)))

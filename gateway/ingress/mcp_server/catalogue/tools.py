@@ -6,123 +6,138 @@ from dataclasses import replace
 from msgspec import Raw
 
 from gateway.ingress.http.errors import UnknownTool
-from gateway.ingress.mcp_server.catalogue.definitions import AgentTool, Known, Named, ServerTool, Target
-from gateway.ingress.mcp_server.catalogue.names import owner_of, unlike
-from gateway.ingress.mcp_server.catalogue.visible import VIRTUAL, Offers, Place, own_names
+from gateway.ingress.mcp_server.catalogue.definitions import AgentTool, DefinitionCache, EntryDefinitions, ServerTool, ToolTarget
+from gateway.ingress.mcp_server.catalogue.names import avoid_alias, entry_name_of
+from gateway.ingress.mcp_server.catalogue.visible import VIRTUAL_PREFIX, EndpointView, VisibleEntries, uses_own_names
 from policies.callers import Caller
-from policies.delegation.rulings import calling, invoking
+from policies.delegation.rulings import act_of_calling_tool, act_of_invoking_agent
 from registry.cards.card import Registration
 from registry.store import UnknownName
-from registry.virtual.tool_overrides import Override
+from registry.virtual.tool_overrides import ToolOverride
 
-__all__ = ["AgentTool", "ServerTool", "Tools"]
-SELECTIONS_KEPT = 256
+__all__ = ["AgentTool", "ServerTool", "ToolCatalogue"]
+SELECTIONS_MAX = 256
 
 
-class Tools:
+class ToolCatalogue:
     """Lists and resolves. `place` is what stands after /mcp/ in the path: nothing, a server (its own names), or virtual/NAME."""
 
-    def __init__(self, offers: Offers, separator: str) -> None:
-        self._offers = offers
-        self._known = Known(separator)
+    def __init__(self, visible_entries: VisibleEntries, separator: str) -> None:
+        self._visible_entries = visible_entries
+        self._definitions = DefinitionCache(separator)
         self.separator = separator
-        self._selected: dict[tuple[str, str], tuple[tuple[int, int], Mapping[str, Target]]] = {}
+        self._selections: dict[tuple[str, str], tuple[tuple[int, int], Mapping[str, ToolTarget]]] = {}
 
-    def listed(self, caller: Caller, place: str) -> Sequence[Raw]:
+    def list_definitions(self, caller: Caller, server_path: str) -> Sequence[Raw]:
         """Definitions of every tool the caller may call, encoded, in a stable order. Raises UnknownName."""
-        return self._offers.remembered(caller, "tools", place, lambda: [text for _, text in self.permitted(caller, place)])
+        return self._visible_entries.cached_list(
+            caller, "tools", server_path, lambda: [text for _, text in self.iterate_permitted(caller, server_path)]
+        )
 
     async def list(self, caller: Caller, place: str) -> Sequence[Raw]:
         """As `listed`, but a list that has to be made leaves the event loop free for other requests. Raises UnknownName."""
         entries = (permitted and permitted[1] for permitted in self.candidates(caller, place))
-        await self._offers.make_in_slices(caller, "tools", place, entries)
-        return self.listed(caller, place)
+        await self._visible_entries.make_in_slices(caller, "tools", place, entries)
+        return self.list_definitions(caller, place)
 
-    def permitted(self, caller: Caller, place: str) -> Iterator[tuple[str, Raw]]:
+    def iterate_permitted(self, caller: Caller, server_path: str) -> Iterator[tuple[str, Raw]]:
         """Yields the name and the definition of each tool that the caller may call. Raises UnknownName."""
-        return (permitted for permitted in self.candidates(caller, place) if permitted is not None)
+        return (permitted for permitted in self.candidates(caller, server_path) if permitted is not None)
 
     def candidates(self, caller: Caller, place: str) -> Iterator[tuple[str, Raw] | None]:
         """Yields the name and the definition of each tool, or None for one that the caller may not call. Raises UnknownName."""
-        here = self._offers.place(caller, place)
+        here = self._visible_entries.view_of(caller, place)
         by_name = {entry.name: entry for entry in here.entries}
         overrides = here.selection.overrides if here.selection is not None else {}
-        for name, target in self._names(here, caller).items():
+        for name, target in self._targets_in(here, caller).items():
             entry = by_name[target.server if isinstance(target, ServerTool) else target.agent]
-            permitted = self._may(caller, entry, target)
-            yield (name, self._known.of(entry, here.own).definition(target, name, overrides.get(target.selected))) if permitted else None
+            permitted = self._could_allow(caller, entry, target)
+            yield (
+                (
+                    name,
+                    self._definitions.find_or_build(entry, here.uses_own_names).encoded_definition(
+                        target, name, overrides.get(target.selection_name)
+                    ),
+                )
+                if permitted
+                else None
+            )
 
-    def check(self, caller: Caller, place: str) -> None:
+    def check_visible(self, caller: Caller, server_path: str) -> None:
         """Raises UnknownName for a place that is not there, or that the caller may not know of."""
-        self._offers.place(caller, place)
+        self._visible_entries.view_of(caller, server_path)
 
-    def sees(self, caller: Caller, tool: Target) -> bool:
+    def can_see(self, caller: Caller, tool: ToolTarget) -> bool:
         """Whether the caller may know of the agent, or of the server."""
         if isinstance(tool, AgentTool):
-            return self._offers.sees(caller, invoking(tool.agent))
-        return self._offers.sees(caller, calling(tool.server, tool.tool))
+            return self._visible_entries.can_see(caller, act_of_invoking_agent(tool.agent))
+        return self._visible_entries.can_see(caller, act_of_calling_tool(tool.server, tool.tool))
 
-    def resolve(self, caller: Caller, place: str, name: str) -> Target:
+    def resolve(self, caller: Caller, server_path: str, name: str) -> ToolTarget:
         """What a name means. Raises UnknownTool, UnknownName, NotReachable; whether it may be called is the broker's question."""
-        if own_names(place):
-            found: Target | None = self._known.of(self._offers.server(caller, place)).own.get(name)
-        elif place:
-            here = self._offers.place(caller, place)
-            found = self._names(here, caller).get(name)
+        if uses_own_names(server_path):
+            found: ToolTarget | None = self._definitions.find_or_build(
+                self._visible_entries.find_server(caller, server_path)
+            ).by_own_name.get(name)
+        elif server_path:
+            here = self._visible_entries.view_of(caller, server_path)
+            found = self._targets_in(here, caller).get(name)
             if found is None:
-                self._check_away(caller, here, name)
+                self._check_unreachable(caller, here, name)
         else:
-            found = self._exposed(caller, name)
+            found = self._find_by_public_name(caller, name)
         if found is None:
             raise UnknownTool
         return found
 
-    def override(self, caller: Caller, place: str, target: Target) -> Override | None:
+    def override_for(self, caller: Caller, server_path: str, target: ToolTarget) -> ToolOverride | None:
         """How a virtual server shows a tool, where it does so otherwise than the server. Raises UnknownName."""
-        if not place.startswith(VIRTUAL):
+        if not server_path.startswith(VIRTUAL_PREFIX):
             return None
-        return self._offers.selection(caller, place).overrides.get(target.selected)
+        return self._visible_entries.find_selection(caller, server_path).overrides.get(target.selection_name)
 
-    def named(self, entry: Registration) -> Named:
+    def definitions_of(self, entry: Registration) -> EntryDefinitions:
         """All that one registration has, by name."""
-        return self._known.of(entry)
+        return self._definitions.find_or_build(entry)
 
-    def _exposed(self, caller: Caller, name: str) -> Target | None:
+    def _find_by_public_name(self, caller: Caller, name: str) -> ToolTarget | None:
         try:
-            entry = self._offers.entry(caller, owner_of(name, self._known.separator))
+            entry = self._visible_entries.find_entry(caller, entry_name_of(name, self._definitions.separator))
         except UnknownName:
             return None
-        return self._known.of(entry).exposed.get(name)
+        return self._definitions.find_or_build(entry).by_public_name.get(name)
 
-    def _names(self, here: Place, caller: Caller) -> Mapping[str, Target]:
+    def _targets_in(self, view: EndpointView, caller: Caller) -> Mapping[str, ToolTarget]:
         """Every tool of a place by its name there."""
-        if here.own:
-            return self._known.of(here.entries[0]).own
-        if here.selection is None:
-            return {name: target for entry in here.entries for name, target in self._known.of(entry).exposed.items()}
-        key, stamp = (caller.principal.tenant, here.name), self._offers.stamp
-        kept = self._selected.get(key)
+        if view.uses_own_names:
+            return self._definitions.find_or_build(view.entries[0]).by_own_name
+        if view.selection is None:
+            return {
+                name: target for entry in view.entries for name, target in self._definitions.find_or_build(entry).by_public_name.items()
+            }
+        key, stamp = (caller.principal.tenant, view.server_path), self._visible_entries.generations
+        kept = self._selections.get(key)
         if kept is None or kept[0] != stamp:
-            if len(self._selected) >= SELECTIONS_KEPT:
-                self._selected.clear()
-            kept = self._selected[key] = (stamp, self._selection(here))
+            if len(self._selections) >= SELECTIONS_MAX:
+                self._selections.clear()
+            kept = self._selections[key] = (stamp, self._selected_targets(view))
         return kept[1]
 
-    def _check_away(self, caller: Caller, here: Place, name: str) -> None:
+    def _check_unreachable(self, caller: Caller, view: EndpointView, name: str) -> None:
         """Whether a virtual server would have a tool of that name if all that it selects from were reachable. Raises NotReachable."""
-        away = {entry.name: entry for entry in self._offers.away(caller, here.name)}
-        target = self._selection(replace(here, entries=tuple(away.values()))).get(name) if away else None
+        away = {entry.name: entry for entry in self._visible_entries.list_unreachable(caller, view.server_path)}
+        target = self._selected_targets(replace(view, entries=tuple(away.values()))).get(name) if away else None
         if target is not None:
-            raise self._offers.absent(away[target.server if isinstance(target, ServerTool) else target.agent])
+            raise self._visible_entries.unreachable_error(away[target.server if isinstance(target, ServerTool) else target.agent])
 
-    def _selection(self, here: Place) -> Mapping[str, Target]:
-        assert here.selection is not None
-        found = [(name, target) for entry in here.entries for name, target in self._known.of(entry).exposed.items()]
-        chosen = [(name, target) for name, target in found if here.has_tool(target.selected)]
-        aliases = here.selection.aliases
-        return {here.selection.alias_of(target.selected) or unlike(name, aliases): target for name, target in chosen}
+    def _selected_targets(self, view: EndpointView) -> Mapping[str, ToolTarget]:
+        assert view.selection is not None
+        found = [(name, target) for entry in view.entries for name, target in self._definitions.find_or_build(entry).by_public_name.items()]
+        chosen = [(name, target) for name, target in found if view.has_tool(target.selection_name)]
+        aliases = view.selection.aliases
+        return {view.selection.alias_of(target.selection_name) or avoid_alias(name, aliases): target for name, target in chosen}
 
-    def _may(self, caller: Caller, entry: Registration, target: Target) -> bool:
+    def _could_allow(self, caller: Caller, entry: Registration, target: ToolTarget) -> bool:
         if isinstance(target, ServerTool):
-            return self._offers.may(caller, entry, calling(target.server, target.tool))
-        return self._offers.may_invoke(caller, target.agent, target.skill)
+            return self._visible_entries.could_allow(caller, entry, act_of_calling_tool(target.server, target.tool))
+        return self._visible_entries.could_invoke(caller, target.agent, target.skill)

@@ -9,19 +9,19 @@ from adapters.contract import UpstreamFault
 from policies.strict_json import BadJson, parse
 
 UI = "ui://"
-_NO_SCHEME = re.compile(r"x*[0-9-]")  # a scheme begins with a letter (RFC 3986 s3.1), a server's name need not
+_STARTS_LIKE_NO_SCHEME = re.compile(r"x*[0-9-]")  # a scheme begins with a letter (RFC 3986 s3.1), a server's name need not
 _ESCAPED = re.compile(r"x+[0-9-]")
 encode = msgspec.json.Encoder().encode
 
 
-def outward(server: str, uri: str) -> str:
+def public_uri(server: str, uri: str) -> str:
     """What the resource, or the template, of a server is called on /mcp."""
     if uri.startswith(UI):
         return f"{UI}{server}/{uri[len(UI) :]}"
-    return f"{'x' if _NO_SCHEME.match(server) else ''}{server}+{uri}"
+    return f"{'x' if _STARTS_LIKE_NO_SCHEME.match(server) else ''}{server}+{uri}"
 
 
-def inward(uri: str) -> tuple[str, str]:
+def split_public_uri(uri: str) -> tuple[str, str]:
     """The server that an address on /mcp belongs to, and the server's own; two empty texts where it is none of ours."""
     if uri.startswith(UI):
         server, slash, rest = uri[len(UI) :].partition("/")
@@ -32,7 +32,7 @@ def inward(uri: str) -> tuple[str, str]:
     return (scheme[1:] if _ESCAPED.match(scheme) else scheme), rest
 
 
-def result_outward(server: str, result: bytes) -> bytes:
+def rewrite_result(server: str, result: bytes) -> bytes:
     """A result of a server as it goes out on /mcp, where every address in it is one of /mcp. Without any it is left as it came.
 
     Raises UpstreamFault for a result that is not strict JSON.
@@ -43,22 +43,22 @@ def result_outward(server: str, result: bytes) -> bytes:
         document = parse(result)
     except BadJson as bad:
         raise UpstreamFault("The server's answer is not valid JSON", str(bad)) from None
-    return encode(document_outward(server, document))
+    return encode(rewrite_document(server, document))
 
 
-def document_outward(server: str, document: Any) -> Any:
+def rewrite_document(server: str, document: Any) -> Any:
     """The same for one JSON object that is read already: a result, a definition, the parameters of a notification."""
     if not isinstance(document, dict):
         return document
     found = {**document}
     for name in ("uri", "resourceUri", "ui/resourceUri", "uriTemplate"):
         if isinstance(found.get(name), str):
-            found[name] = outward(server, found[name])
+            found[name] = public_uri(server, found[name])
     for name in ("_meta", "ui", "resource"):
         if name in found:
-            found[name] = document_outward(server, found[name])
+            found[name] = rewrite_document(server, found[name])
     for name in ("content", "contents", "messages"):
         if name in found:
             inner = found[name]
-            found[name] = [document_outward(server, each) for each in inner] if isinstance(inner, list) else document_outward(server, inner)
+            found[name] = [rewrite_document(server, each) for each in inner] if isinstance(inner, list) else rewrite_document(server, inner)
     return found

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapters.task import Message, Part, TaskState, text_of
-from gateway.ingress.mcp_server.elicitation.forms import FIELD, answered, form_of
+from gateway.ingress.mcp_server.elicitation.forms import ANSWER_FIELD, answer_parts, form_of
 from gateway.tasks.contracts.prompts import open_prompts
 from gateway.tasks.log import TaskRecord
 
-ELICITATION = "elicitation/create"
-PLAIN = {"type": "object", "properties": {FIELD: {"type": "string"}}, "required": [FIELD]}
-UNSAID = "The agent asks for input."
-ASKS_MAX = 16  # at once
+ELICITATION_METHOD = "elicitation/create"
+TEXT_SCHEMA = {"type": "object", "properties": {ANSWER_FIELD: {"type": "string"}}, "required": [ANSWER_FIELD]}
+DEFAULT_MESSAGE = "The agent asks for input."
+QUESTIONS_MAX = 16  # at once
 
 
 def questions_of(record: TaskRecord) -> dict[str, Any]:
@@ -27,50 +27,51 @@ def questions_of(record: TaskRecord) -> dict[str, Any]:
     text, number = text_of(parts), event.seq if event is not None else 0
     prompts = open_prompts(record.row.vendor_ref)
     if prompts:
-        return {f"q{number}-{place}": _elicitation(form_of(each)) for place, each in enumerate(prompts, 1)}
-    forms = [part.data for part in parts if _is_form(part)][:ASKS_MAX]
+        return {f"q{number}-{place}": _elicitation_request(form_of(each)) for place, each in enumerate(prompts, 1)}
+    forms = [part.data for part in parts if _is_form(part)][:QUESTIONS_MAX]
     if not forms:
-        return {f"q{number}": _question(text, PLAIN)}
+        return {f"q{number}": _text_question(text, TEXT_SCHEMA)}
     return {
-        f"q{number}-{place}": _question(str(form.get("message") or text), form["requestedSchema"]) for place, form in enumerate(forms, 1)
+        f"q{number}-{place}": _text_question(str(form.get("message") or text), form["requestedSchema"])
+        for place, form in enumerate(forms, 1)
     }
 
 
-def answer_of(record: TaskRecord, questions: Mapping[str, Any], answers: Mapping[str, Any]) -> tuple[Part, ...] | None:
+def answer_parts_of(record: TaskRecord, questions: Mapping[str, Any], answers: Mapping[str, Any]) -> tuple[Part, ...] | None:
     """What the agent is told: the text, or for each of its forms the ElicitResult, in its order; for its prompts their answers.
 
     None: the person declined or cancelled a question in plain words, so there is nothing to tell.
     """
     prompts = open_prompts(record.row.vendor_ref)
     if prompts:
-        return answered(prompts, [answers[key] for key in questions])
-    if len(questions) == 1 and next(iter(questions.values()))["params"]["requestedSchema"] is PLAIN:
+        return answer_parts(prompts, [answers[key] for key in questions])
+    if len(questions) == 1 and next(iter(questions.values()))["params"]["requestedSchema"] is TEXT_SCHEMA:
         (answer,) = (answers[key] for key in questions)
         if answer["action"] != "accept":
             return None
-        return (Part(text=answer["content"][FIELD]),)
+        return (Part(text=answer["content"][ANSWER_FIELD]),)
     return tuple(Part(data=answers[key], media_type="application/json") for key in questions)
 
 
-def is_answer(question: Mapping[str, Any], given: Any) -> bool:
+def is_answer(question: Mapping[str, Any], answer: Any) -> bool:
     """Whether it is an ElicitResult, and accepts a question in plain words with words."""
-    if not isinstance(given, dict) or given.get("action") not in ("accept", "decline", "cancel"):
+    if not isinstance(answer, dict) or answer.get("action") not in ("accept", "decline", "cancel"):
         return False
-    if given["action"] != "accept":
+    if answer["action"] != "accept":
         return True
-    content = given.get("content", {})
+    content = answer.get("content", {})
     if not isinstance(content, dict):
         return False
-    said = content.get(FIELD)
-    return question["params"]["requestedSchema"] is not PLAIN or (isinstance(said, str) and bool(said))
+    said = content.get(ANSWER_FIELD)
+    return question["params"]["requestedSchema"] is not TEXT_SCHEMA or (isinstance(said, str) and bool(said))
 
 
-def _question(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    return _elicitation({"message": text or UNSAID, "requestedSchema": schema})
+def _text_question(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    return _elicitation_request({"message": text or DEFAULT_MESSAGE, "requestedSchema": schema})
 
 
-def _elicitation(form: Mapping[str, Any]) -> dict[str, Any]:
-    return {"method": ELICITATION, "params": {"mode": "form", **form}}
+def _elicitation_request(form: Mapping[str, Any]) -> dict[str, Any]:
+    return {"method": ELICITATION_METHOD, "params": {"mode": "form", **form}}
 
 
 def _is_form(part: Part) -> bool:

@@ -7,29 +7,29 @@ from msgspec import Raw
 
 from adapters.contract import ConsentNeeded
 from adapters.mcp_client.wire.messages import MISSING_CAPABILITY, URL_REQUIRED, McpRefused
-from gateway.ingress.mcp_server.protocol.client_wishes import lacking
-from gateway.ingress.mcp_server.protocol.message import Asked
+from gateway.ingress.mcp_server.protocol.client_wishes import missing_capabilities
+from gateway.ingress.mcp_server.protocol.message import ClientMessage
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
 
-METHOD = "elicitation/create"
-KEY = "connect"
-NEEDED: dict[str, Any] = {"elicitation": {"url": {}}}
+ELICITATION_METHOD = "elicitation/create"
+CONSENT_KEY = "connect"
+URL_ELICITATION: dict[str, Any] = {"elicitation": {"url": {}}}
 encode = msgspec.json.Encoder().encode
 
 
-def asking(asked: Asked, needed: ConsentNeeded, state: str) -> bytes:
+def request_consent(message: ClientMessage, consent: ConsentNeeded, request_state: str) -> bytes:
     """The result that asks, for a client of 2026-07-28; `state` is a sealed requestState that stands for nothing of the server's.
 
     Raises BadEnvelope for a client that can't be asked, whose person finds the address in the message, and McpRefused with -32042 or
     ConsentNeeded itself for one of the initialize era.
     """
-    question = {"mode": "url", "elicitationId": needed.id, "url": needed.url, "message": str(needed)}
-    missing = lacking(asked.capabilities, METHOD, Raw(encode(question)))
-    if asked.modern and missing:
-        raise BadEnvelope(MISSING_CAPABILITY, str(needed), {"requiredCapabilities": NEEDED})
+    question = {"mode": "url", "elicitationId": consent.id, "url": consent.url, "message": str(consent)}
+    missing = missing_capabilities(message.capabilities, ELICITATION_METHOD, Raw(encode(question)))
+    if message.is_modern and missing:
+        raise BadEnvelope(MISSING_CAPABILITY, str(consent), {"requiredCapabilities": URL_ELICITATION})
     if missing:
-        raise needed
-    if not asked.modern:
+        raise consent
+    if not message.is_modern:
         raise McpRefused(URL_REQUIRED, "a consent", {"elicitations": [question]})
-    requests = {KEY: {"method": METHOD, "params": question}}
-    return encode({"resultType": "input_required", "inputRequests": requests, "requestState": state})
+    requests = {CONSENT_KEY: {"method": ELICITATION_METHOD, "params": question}}
+    return encode({"resultType": "input_required", "inputRequests": requests, "requestState": request_state})

@@ -7,52 +7,52 @@ import msgspec
 
 from adapters.contract import Prompt
 from adapters.task import Part
-from gateway.tasks.contracts.prompts import PROMPT_ID, SIMPLE, VALUE, answers_no, is_simple, words
+from gateway.tasks.contracts.prompts import PROMPT_ID_KEY, SIMPLE_TYPES, VALUE_KEY, accepts_no, can_be_form, prompt_text
 
-FIELD: Final = "answer"  # of the form that stands for a question in plain words
-SCHEMA_SHOWN: Final = 2000  # characters
+ANSWER_FIELD: Final = "answer"  # of the form that stands for a question in plain words
+SCHEMA_TEXT_MAX: Final = 2000  # characters
 
 
 def form_of(prompt: Prompt) -> dict[str, Any]:
     """`message` and `requestedSchema`."""
-    return {"message": words(prompt), "requestedSchema": _schema(prompt)}
+    return {"message": prompt_text(prompt), "requestedSchema": _form_schema(prompt)}
 
 
-def answered(prompts: Sequence[Prompt], results: Sequence[Mapping[str, Any]]) -> tuple[Part, ...] | None:
+def answer_parts(prompts: Sequence[Prompt], results: Sequence[Mapping[str, Any]]) -> tuple[Part, ...] | None:
     """A data part for each prompt, of its ElicitResult. None: somebody declined what can't be answered with no."""
-    parts = [_part(prompt, result) for prompt, result in zip(prompts, results, strict=True)]
+    parts = [_answer_part(prompt, result) for prompt, result in zip(prompts, results, strict=True)]
     return tuple(part for part in parts if part is not None) if None not in parts else None
 
 
-def _part(prompt: Prompt, result: Mapping[str, Any]) -> Part | None:
+def _answer_part(prompt: Prompt, result: Mapping[str, Any]) -> Part | None:
     """A refusal is an answer where the schema has one."""
     if result["action"] == "accept":
-        value = _value(prompt, result.get("content") or {})
-    elif result["action"] == "decline" and answers_no(prompt):
+        value = _answer_value(prompt, result.get("content") or {})
+    elif result["action"] == "decline" and accepts_no(prompt):
         value = False
     else:
         return None
-    return Part(data={PROMPT_ID: prompt.id, VALUE: value}, media_type="application/json")
+    return Part(data={PROMPT_ID_KEY: prompt.id, VALUE_KEY: value}, media_type="application/json")
 
 
-def _schema(prompt: Prompt) -> Mapping[str, Any]:
-    if prompt.schema is not None and is_simple(prompt.schema):
+def _form_schema(prompt: Prompt) -> Mapping[str, Any]:
+    if prompt.schema is not None and can_be_form(prompt.schema):
         return prompt.schema
     field: Mapping[str, Any] = {"type": "string"}
-    if prompt.schema is not None and prompt.schema.get("type") in SIMPLE:
+    if prompt.schema is not None and prompt.schema.get("type") in SIMPLE_TYPES:
         field = prompt.schema
     elif prompt.schema is not None:
-        wanted = msgspec.json.encode(prompt.schema).decode()[:SCHEMA_SHOWN]
+        wanted = msgspec.json.encode(prompt.schema).decode()[:SCHEMA_TEXT_MAX]
         field = {"type": "string", "description": f"JSON that fits {wanted}"}
-    return {"type": "object", "properties": {FIELD: field}, "required": [FIELD]}
+    return {"type": "object", "properties": {ANSWER_FIELD: field}, "required": [ANSWER_FIELD]}
 
 
-def _value(prompt: Prompt, content: Mapping[str, Any]) -> Any:
+def _answer_value(prompt: Prompt, content: Mapping[str, Any]) -> Any:
     """What a form can't ask for comes as the text of its JSON; what is none is found not to fit later."""
-    if prompt.schema is not None and is_simple(prompt.schema):
+    if prompt.schema is not None and can_be_form(prompt.schema):
         return dict(content)
-    value = content.get(FIELD)
-    if prompt.schema is None or prompt.schema.get("type") in SIMPLE or not isinstance(value, str):
+    value = content.get(ANSWER_FIELD)
+    if prompt.schema is None or prompt.schema.get("type") in SIMPLE_TYPES or not isinstance(value, str):
         return value
     try:
         return msgspec.json.decode(value)

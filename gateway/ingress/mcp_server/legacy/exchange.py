@@ -10,114 +10,116 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from adapters.mcp_client.wire.peer import PeerRefused
 from gateway.ingress.http.errors import InvalidRequest
-from gateway.ingress.mcp_server.legacy.question_ids import Marks
+from gateway.ingress.mcp_server.legacy.question_ids import QuestionIds
 from gateway.ingress.mcp_server.legacy.streams import Stream, Streams
-from gateway.ingress.mcp_server.protocol.client_wishes import Wanted, lacking
-from gateway.ingress.mcp_server.protocol.response import Outlet, event
-from gateway.ingress.mcp_server.protocol.sessions import Session
-from gateway.storage.mailbox import Mailbox
+from gateway.ingress.mcp_server.protocol.client_wishes import ClientWishes, missing_capabilities
+from gateway.ingress.mcp_server.protocol.response import HttpResponseWriter, frame_event
+from gateway.ingress.mcp_server.protocol.sessions import McpSession
+from gateway.storage.mailbox import ProcessMailbox
 
 ANSWER_SECONDS = 300.0  # for which a person may think about a question
-ANSWER_MAX = 4 << 20  # bytes
-LETTER_SECONDS = 60.0  # for which an answer is kept for whoever asked
-BEGIN_SECONDS = 2.0  # after which a request that is still under way becomes a stream, which can be gone on with
-UNASKABLE, LATE = -32601, -32001
+ANSWER_BYTES_MAX = 4 << 20  # bytes
+MAIL_SECONDS = 60.0  # for which an answer is kept for whoever asked
+STREAM_AFTER_SECONDS = 2.0  # after which a request that is still under way becomes a stream, which can be gone on with
+NOT_ASKABLE_CODE, TIMEOUT_CODE = -32601, -32001
 encode = msgspec.json.Encoder().encode
 
 
-class _Error(Struct):
+class _ResponseError(Struct):
     code: int = -32603
     message: str = ""
 
 
-class _Answer(Struct):
+class _ClientResponse(Struct):
     id: str | int | None = None
     result: Raw | UnsetType = UNSET
-    error: _Error | None = None
+    error: _ResponseError | None = None
 
 
-_answer = msgspec.json.Decoder(_Answer).decode
+_decode_response = msgspec.json.Decoder(_ClientResponse).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LegacyContext:
     """What an older client's requests and streams are served with. `now` counts seconds since 1970."""
 
-    mailbox: Mailbox
+    mailbox: ProcessMailbox
     streams: Streams
-    marks: Marks
+    question_ids: QuestionIds
     now: Callable[[], float]
 
 
-class Exchange:
+class LegacyExchange:
     """Without a session nothing can be asked, and nothing gone on with. What is said goes to the request's own stream."""
 
-    def __init__(self, line: Line, session: Session | None, outlet: Outlet, wanted: Wanted) -> None:
-        self._line = line
+    def __init__(
+        self, legacy_context: LegacyContext, session: McpSession | None, response: HttpResponseWriter, wishes: ClientWishes
+    ) -> None:
+        self._legacy_context = legacy_context
         self._session = session
-        self._outlet = outlet
-        self._wanted = wanted
-        self._stream: Stream | None = line.streams.open(session) if session else None
-        self._beginning: asyncio.TimerHandle | None = None
-        if self._stream is not None and self._stream.first():
-            self._beginning = asyncio.get_running_loop().call_later(BEGIN_SECONDS, self._begin)
+        self._response = response
+        self._wishes = wishes
+        self._stream: Stream | None = legacy_context.streams.open(session) if session else None
+        self._begin_timer: asyncio.TimerHandle | None = None
+        if self._stream is not None and self._stream.priming_event():
+            self._begin_timer = asyncio.get_running_loop().call_later(STREAM_AFTER_SECONDS, self._begin_stream)
 
     @property
     def capabilities(self) -> Mapping[str, Any]:
         return self._session.capabilities if self._session else {}
 
     async def notify(self, method: str, params: Raw) -> None:
-        if self._wanted.takes(method, params):
-            self._say(b'{"jsonrpc":"2.0","method":%s,"params":%s}' % (encode(method), params))
+        if self._wishes.wants(method, params):
+            self._send_event(b'{"jsonrpc":"2.0","method":%s,"params":%s}' % (encode(method), params))
 
     async def ask(self, method: str, params: Raw) -> Raw:
         session = self._session
-        if session is None or lacking(session.capabilities, method, params):
-            raise PeerRefused(UNASKABLE, "The client did not declare that it can be asked this")
-        return await asked(self._line, session, self._say, (method, params))
+        if session is None or missing_capabilities(session.capabilities, method, params):
+            raise PeerRefused(NOT_ASKABLE_CODE, "The client did not declare that it can be asked this")
+        return await ask_client(self._legacy_context, session, self._send_event, (method, params))
 
     @property
-    def streaming(self) -> bool:
-        return self._outlet.streaming
+    def is_streaming(self) -> bool:
+        return self._response.is_streaming
 
     async def abandon(self) -> None:
         """Ends without an answer, which nobody wants any more."""
-        self.stop()
-        if self._outlet.streaming and self._stream is not None:
-            self._stream.last(b"")
-            await self._outlet.end()
+        self.stop_timer()
+        if self._response.is_streaming and self._stream is not None:
+            self._stream.record_last_event(b"")
+            await self._response.end()
         else:
-            await self._outlet.finish(b"", 202)
+            await self._response.finish(b"", 202)
 
     async def finish(self, body: bytes, status: int = 200, headers: Any = ()) -> None:
         """The answer, wherever it has to go."""
-        self.stop()
-        event_id = self._stream.last(body) if self._stream is not None and self._outlet.streaming else ""
-        await self._outlet.finish(body, status, headers, event_id)
+        self.stop_timer()
+        event_id = self._stream.record_last_event(body) if self._stream is not None and self._response.is_streaming else ""
+        await self._response.finish(body, status, headers, event_id)
 
-    def stop(self) -> None:
-        if self._beginning is not None:
-            self._beginning.cancel()
+    def stop_timer(self) -> None:
+        if self._begin_timer is not None:
+            self._begin_timer.cancel()
 
-    def _begin(self) -> None:
-        if self._stream is not None and not self._outlet.streaming:
-            self._outlet.say(self._stream.first())
+    def _begin_stream(self) -> None:
+        if self._stream is not None and not self._response.is_streaming:
+            self._response.send_event(self._stream.priming_event())
 
-    def _say(self, body: bytes) -> bool:
-        self._begin()
-        return self._outlet.say(self._stream.event(body) if self._stream is not None else event(body))
+    def _send_event(self, body: bytes) -> bool:
+        self._begin_stream()
+        return self._response.send_event(self._stream.record_event(body) if self._stream is not None else frame_event(body))
 
 
-async def asked(line: Line, session: Session, say: Any, question: tuple[str, Raw]) -> Raw:
+async def ask_client(legacy_context: LegacyContext, session: McpSession, send: Any, question: tuple[str, Raw]) -> Raw:
     """Asks the session's client, and waits until it answers, to whichever process. Raises PeerRefused."""
     method, params = question
-    number = line.marks.new(session.id)
-    if not say(b'{"jsonrpc":"2.0","id":%s,"method":%s,"params":%s}' % (encode(number), encode(method), params)):
-        raise PeerRefused(UNASKABLE, "The client reads no questions")
+    number = legacy_context.question_ids.new_id(session.id)
+    if not send(b'{"jsonrpc":"2.0","id":%s,"method":%s,"params":%s}' % (encode(number), encode(method), params)):
+        raise PeerRefused(NOT_ASKABLE_CODE, "The client reads no questions")
     try:
-        answer = _answer(await line.mailbox.wait(_address(session, number), ANSWER_SECONDS))
+        answer = _decode_response(await legacy_context.mailbox.wait_for(_answer_address(session, number), ANSWER_SECONDS))
     except TimeoutError:
-        raise PeerRefused(LATE, "The client did not answer in time") from None
+        raise PeerRefused(TIMEOUT_CODE, "The client did not answer in time") from None
     except msgspec.MsgspecError:
         raise PeerRefused(-32603, "The client's answer is none") from None
     if answer.error is not None:
@@ -127,14 +129,14 @@ async def asked(line: Line, session: Session, say: Any, question: tuple[str, Raw
     return answer.result
 
 
-async def take(line: Line, session: Session, answer_id: Any, raw: bytes) -> None:
+async def accept_response(legacy_context: LegacyContext, session: McpSession, question_id: Any, raw: bytes) -> None:
     """An answer that a client sent, for whoever asked it; one to no question of ours is thrown away. Raises InvalidRequest, TooMuchKept."""
-    if not isinstance(answer_id, str) or not line.marks.ours(answer_id, session.id):
+    if not isinstance(question_id, str) or not legacy_context.question_ids.is_issued(question_id, session.id):
         return
-    if len(raw) > ANSWER_MAX:
-        raise InvalidRequest(f"an answer is larger than {ANSWER_MAX} bytes")
-    await line.mailbox.send(_address(session, answer_id), raw, LETTER_SECONDS, folder=f"answer/{session.id}/")
+    if len(raw) > ANSWER_BYTES_MAX:
+        raise InvalidRequest(f"an answer is larger than {ANSWER_BYTES_MAX} bytes")
+    await legacy_context.mailbox.send(_answer_address(session, question_id), raw, MAIL_SECONDS, folder=f"answer/{session.id}/")
 
 
-def _address(session: Session, number: str) -> str:
-    return f"answer/{session.id}/{number}"
+def _answer_address(session: McpSession, question_id: str) -> str:
+    return f"answer/{session.id}/{question_id}"

@@ -4,41 +4,41 @@ import hashlib
 import hmac
 import secrets
 
-from gateway.ingress.mcp_server.protocol.request_state import Keys
+from gateway.ingress.mcp_server.protocol.request_state import DerivedSecrets
 
 KEYS_KEPT = 4
-LENGTH = 32  # hexadecimal digits of the proof
+PROOF_DIGITS = 32  # hexadecimal digits of the proof
 
 
-class Marks:
+class QuestionIds:
     """By a key that every process has. A key that was replaced goes on being known where it was known before."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: DerivedSecrets) -> None:
         self._keys = keys
-        self._known: dict[str, bytes] = {}
-        self._look()
+        self._keys_by_kid: dict[str, bytes] = {}
+        self._current_key()
 
-    def new(self, bound: str) -> str:
+    def new_id(self, session_id: str) -> str:
         """An id that is good for `bound` alone."""
         number = f"q_{secrets.token_hex(12)}"
-        return f"{number}.{_proof(self._look(), number, bound)}"
+        return f"{number}.{_proof_of(self._current_key(), number, session_id)}"
 
-    def ours(self, mark: str, bound: str) -> bool:
+    def is_issued(self, question_id: str, session_id: str) -> bool:
         """Whether it is one that was given for `bound`."""
-        number, _, proof = mark.partition(".")
-        if len(mark) > 100 or not mark.isascii():
+        number, _, proof = question_id.partition(".")
+        if len(question_id) > 100 or not question_id.isascii():
             return False
-        self._look()
-        return any(hmac.compare_digest(_proof(key, number, bound), proof) for key in self._known.values())
+        self._current_key()
+        return any(hmac.compare_digest(_proof_of(key, number, session_id), proof) for key in self._keys_by_kid.values())
 
-    def _look(self) -> bytes:
-        kid, key = self._keys.derived("mcp questions")
-        if kid not in self._known:
-            while len(self._known) >= KEYS_KEPT:
-                del self._known[next(iter(self._known))]
-            self._known[kid] = key
+    def _current_key(self) -> bytes:
+        kid, key = self._keys.derive_secret("mcp questions")
+        if kid not in self._keys_by_kid:
+            while len(self._keys_by_kid) >= KEYS_KEPT:
+                del self._keys_by_kid[next(iter(self._keys_by_kid))]
+            self._keys_by_kid[kid] = key
         return key
 
 
-def _proof(key: bytes, number: str, bound: str) -> str:
-    return hmac.new(key, f"{number}\n{bound}".encode(), hashlib.sha256).hexdigest()[:LENGTH]
+def _proof_of(key: bytes, number: str, session_id: str) -> str:
+    return hmac.new(key, f"{number}\n{session_id}".encode(), hashlib.sha256).hexdigest()[:PROOF_DIGITS]

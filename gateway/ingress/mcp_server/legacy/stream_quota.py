@@ -4,45 +4,48 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from gateway.ingress.mcp_server.protocol.sessions import Session
+from gateway.ingress.mcp_server.protocol.sessions import McpSession
 from policies.cache import BoundedCache
 
-SESSION_ROWS, SESSION_BYTES = 4096, 16 << 20
-HOLDER_ROWS, HOLDER_BYTES = 16_384, 64 << 20  # of a person, or of an agent that acts for one, in all sessions
-SHARES_KEPT = 20_000
+SESSION_ROWS_MAX, SESSION_BYTES_MAX = 4096, 16 << 20
+HOLDER_ROWS_MAX, HOLDER_BYTES_MAX = 16_384, 64 << 20  # of a person, or of an agent that acts for one, in all sessions
+USAGES_MAX = 20_000
 
 
-class _Share(Struct):
+class _QuotaUsage(Struct):
     rows: int = 0
-    size: int = 0
+    bytes: int = 0
 
-    def has_room(self, size: int, rows_max: int, size_max: int) -> bool:
-        return self.rows < rows_max and self.size + size <= size_max
+    def has_room(self, added_bytes: int, rows_max: int, bytes_max: int) -> bool:
+        return self.rows < rows_max and self.bytes + added_bytes <= bytes_max
 
-    def add(self, size: int) -> None:
+    def add(self, added_bytes: int) -> None:
         self.rows += 1
-        self.size += size
+        self.bytes += added_bytes
 
 
-class Allowance:
+class StreamQuota:
     """What this process kept in the last `seconds`, at most twice the limits by the change from one such time to the next."""
 
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._shares: BoundedCache[str, _Share] = BoundedCache(SHARES_KEPT, clock)
+    def __init__(self, window_seconds: float, clock: Callable[[], float]) -> None:
+        self._window_seconds = window_seconds
+        self._usages: BoundedCache[str, _QuotaUsage] = BoundedCache(USAGES_MAX, clock)
 
-    def take(self, session: Session, size: int) -> bool:
+    def try_reserve(self, session: McpSession, added_bytes: int) -> bool:
         """Whether there is room for one row of so many bytes, which is then taken."""
-        mine, whole = self._share(session.id), self._share(session.holder)
-        if not (mine.has_room(size, SESSION_ROWS, SESSION_BYTES) and whole.has_room(size, HOLDER_ROWS, HOLDER_BYTES)):
+        mine, whole = self._usage_of(session.id), self._usage_of(session.holder)
+        if not (
+            mine.has_room(added_bytes, SESSION_ROWS_MAX, SESSION_BYTES_MAX)
+            and whole.has_room(added_bytes, HOLDER_ROWS_MAX, HOLDER_BYTES_MAX)
+        ):
             return False
-        mine.add(size)
-        whole.add(size)
+        mine.add(added_bytes)
+        whole.add(added_bytes)
         return True
 
-    def _share(self, key: str) -> _Share:
-        share = self._shares.get(key)
+    def _usage_of(self, key: str) -> _QuotaUsage:
+        share = self._usages.get(key)
         if share is None:
-            share = _Share()
-            self._shares.put(key, share, self._seconds)
+            share = _QuotaUsage()
+            self._usages.put(key, share, self._window_seconds)
         return share

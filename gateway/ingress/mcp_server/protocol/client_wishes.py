@@ -7,87 +7,87 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from adapters.mcp_client.wire.messages import INVALID_PARAMS, LEVEL_KEY, LEVELS
+from adapters.mcp_client.wire.messages import INVALID_PARAMS, LEVEL_KEY, LOG_LEVELS
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
 
 PROGRESS, MESSAGE = "notifications/progress", "notifications/message"
-STATUS = "notifications/tasks/status"
-OLDER = frozenset({"notifications/elicitation/complete", STATUS})  # said in the initialize era alone
-ASKS = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
+TASK_STATUS = "notifications/tasks/status"
+LEGACY_NOTIFICATIONS = frozenset({"notifications/elicitation/complete", TASK_STATUS})  # said in the initialize era alone
+CAPABILITY_OF_METHOD = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
 
 
-class _Told(Struct):
+class _NotificationParams(Struct):
     progressToken: str | int | None = None
     level: str = ""
 
 
-class _Question(Struct):
+class _QuestionParams(Struct):
     mode: str = "form"
     tools: Raw | UnsetType = UNSET
 
 
-_told = msgspec.json.Decoder(_Told).decode
-_question = msgspec.json.Decoder(_Question).decode
+_decode_notification = msgspec.json.Decoder(_NotificationParams).decode
+_decode_question = msgspec.json.Decoder(_QuestionParams).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ClientWishes:
     """`token` of progress, or None. `level` of log messages: empty is all of them, None none."""
 
     token: str | int | None
     level: str | None
-    also: frozenset[str] = frozenset()
+    other_methods: frozenset[str] = frozenset()
 
-    def takes(self, method: str, params: Raw) -> bool:
+    def wants(self, method: str, params: Raw) -> bool:
         """Whether a notification of this request is for the client."""
         if method not in (PROGRESS, MESSAGE):
-            return method in self.also
+            return method in self.other_methods
         try:
-            told = _told(params)
+            told = _decode_notification(params)
         except msgspec.MsgspecError:
             return False
         if method == PROGRESS:
             return self.token is not None and told.progressToken == self.token and type(told.progressToken) is type(self.token)
-        return self.level is not None and (not self.level or (told.level in LEVELS and severity(told.level) >= severity(self.level)))
+        return self.level is not None and (not self.level or (told.level in LOG_LEVELS and severity(told.level) >= severity(self.level)))
 
 
-def wanted(params: Any, level: str | None) -> Wanted:
+def parse_wishes(params: Any, default_level: str | None) -> ClientWishes:
     """By a request's `_meta`; `level` is what holds where that says nothing, in the initialize era. Raises BadEnvelope."""
     meta = params.get("_meta") if isinstance(params, dict) else None
-    also = OLDER if level is not None else frozenset()
+    also = LEGACY_NOTIFICATIONS if default_level is not None else frozenset()
     if not isinstance(meta, dict):
-        return Wanted(None, level, also)
+        return ClientWishes(None, default_level, also)
     token, asked = meta.get("progressToken"), meta.get(LEVEL_KEY)
     if token is not None and (isinstance(token, bool) or not isinstance(token, str | int)):
         raise BadEnvelope(INVALID_PARAMS, "params._meta.progressToken must be a string or an integer")
     if asked is not None:
         check_level(asked)
-    return Wanted(token, asked or level, also)
+    return ClientWishes(token, asked or default_level, also)
 
 
 def check_level(level: Any) -> str:
     """Raises BadEnvelope."""
-    if not isinstance(level, str) or level not in LEVELS:
-        raise BadEnvelope(INVALID_PARAMS, f"the level of log messages is one of {', '.join(LEVELS)}")
+    if not isinstance(level, str) or level not in LOG_LEVELS:
+        raise BadEnvelope(INVALID_PARAMS, f"the level of log messages is one of {', '.join(LOG_LEVELS)}")
     return level
 
 
 def severity(level: str) -> int:
-    return LEVELS.index(level)
+    return LOG_LEVELS.index(level)
 
 
-def lacking(capabilities: Mapping[str, Any], method: str, params: Raw) -> Mapping[str, Any]:
+def missing_capabilities(capabilities: Mapping[str, Any], method: str, params: Raw) -> Mapping[str, Any]:
     """What a client would have to declare, beyond what it did, to be asked this; empty when it may be asked."""
-    name = ASKS.get(method)
+    name = CAPABILITY_OF_METHOD.get(method)
     if name is None:
         return {"experimental": {method[:64]: {}}}
     declared = capabilities.get(name)
     if not isinstance(declared, dict):
         return {name: {}}
     try:
-        question = _question(params)
+        question = _decode_question(params)
     except msgspec.MsgspecError:
-        question = _Question()
+        question = _QuestionParams()
     if name == "elicitation" and question.mode == "url" and "url" not in declared:
         return {name: {"url": {}}}
     if name == "elicitation" and question.mode == "form" and declared and "form" not in declared:

@@ -10,10 +10,10 @@ from msgspec import UNSET
 from adapters.mcp_client.wire.messages import LEGACY
 from adapters.task import Message, Part, Task, text_of
 
-MEDIA = ("image", "audio")  # kinds of content that have blocks of their own
-WITHOUT_LINKS = LEGACY[2:]  # revisions before 2025-06-18 know no resource links
-WITHOUT_AUDIO = LEGACY[3:]  # and before 2025-03-26 no audio
-BYTES = "application/octet-stream"
+MEDIA_KINDS = ("image", "audio")  # kinds of content that have blocks of their own
+VERSIONS_WITHOUT_LINKS = LEGACY[2:]  # revisions before 2025-06-18 know no resource links
+VERSIONS_WITHOUT_AUDIO = LEGACY[3:]  # and before 2025-03-26 no audio
+DEFAULT_MEDIA_TYPE = "application/octet-stream"
 
 
 def files_of(task: Task) -> Iterator[tuple[str, Part]]:
@@ -32,27 +32,27 @@ def file_block(uri: str, part: Part, version: str = "") -> dict[str, Any]:
     kind = media_type_of(part)
     named = {"mimeType": kind} if kind else {}
     if part.url is not UNSET:
-        if version in WITHOUT_LINKS:
-            return {"type": "text", "text": f"{name_of(part)}: {part.url}"}
-        return {"type": "resource_link", "uri": part.url, "name": name_of(part), **named}
+        if version in VERSIONS_WITHOUT_LINKS:
+            return {"type": "text", "text": f"{file_name_of(part)}: {part.url}"}
+        return {"type": "resource_link", "uri": part.url, "name": file_name_of(part), **named}
     family = kind.partition("/")[0]
-    if family in MEDIA and not (family == "audio" and version in WITHOUT_AUDIO):
+    if family in MEDIA_KINDS and not (family == "audio" and version in VERSIONS_WITHOUT_AUDIO):
         return {"type": family, "data": part.raw, "mimeType": kind}
-    return {"type": "resource", "resource": {"uri": uri, "mimeType": kind or BYTES, "blob": part.raw}}
+    return {"type": "resource", "resource": {"uri": uri, "mimeType": kind or DEFAULT_MEDIA_TYPE, "blob": part.raw}}
 
 
-def file_fact(part: Part) -> dict[str, Any]:
+def file_summary(part: Part) -> dict[str, Any]:
     """The same for structured content, without the bytes."""
-    fact = {"name": name_of(part), "media_type": media_type_of(part) or BYTES}
+    fact = {"name": file_name_of(part), "media_type": media_type_of(part) or DEFAULT_MEDIA_TYPE}
     return fact | ({"url": part.url} if part.url is not UNSET else {})
 
 
-def said_of(task: Task) -> str:
+def status_text_of(task: Task) -> str:
     """The text of the message that its status has."""
     return text_of(task.status.message.parts) if isinstance(task.status.message, Message) else ""
 
 
-def name_of(part: Part) -> str:
+def file_name_of(part: Part) -> str:
     """Its own name, or the last step of its address."""
     if part.filename:
         return part.filename
@@ -62,4 +62,4 @@ def name_of(part: Part) -> str:
 
 def media_type_of(part: Part) -> str:
     """As the agent says, or as its name ends."""
-    return part.media_type or mimetypes.guess_type(name_of(part))[0] or ""
+    return part.media_type or mimetypes.guess_type(file_name_of(part))[0] or ""

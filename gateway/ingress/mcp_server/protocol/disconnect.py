@@ -3,53 +3,53 @@
 import asyncio
 from typing import Any
 
-from gateway.background import let_go
-from gateway.ingress.http.asgi import Receive, left
+from gateway.background import run_in_background
+from gateway.ingress.http.asgi import Receive, wait_for_disconnect
 
-LOOK_SECONDS = 0.25  # between two looks at what is under way; a request that is answered before two of them is not watched at all
+POLL_SECONDS = 0.25  # between two looks at what is under way; a request that is answered before two of them is not watched at all
 
 
-class ClientLeft(Exception):
+class ClientDisconnected(Exception):
     """Nobody waits for the answer any more."""
 
 
-class Watch:
+class DisconnectWatcher:
     """Cancels tasks whose clients leave. To enter and to leave costs a quick request no more than a place in a table."""
 
     def __init__(self) -> None:
-        self._under_way: dict[asyncio.Task[Any], Receive] = {}
-        self._seen: set[asyncio.Task[Any]] = set()
-        self._watching: dict[asyncio.Task[Any], asyncio.Task[None]] = {}
-        self._gone: set[asyncio.Task[Any]] = set()
-        self._looking = False
+        self._in_flight: dict[asyncio.Task[Any], Receive] = {}
+        self._in_flight_at_last_poll: set[asyncio.Task[Any]] = set()
+        self._watch_tasks: dict[asyncio.Task[Any], asyncio.Task[None]] = {}
+        self._disconnected: set[asyncio.Task[Any]] = set()
+        self._is_polling = False
 
-    def enter(self, task: asyncio.Task[Any], receive: Receive) -> None:
-        self._under_way[task] = receive
-        if not self._looking:
-            self._looking = True
-            asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+    def watch(self, task: asyncio.Task[Any], receive: Receive) -> None:
+        self._in_flight[task] = receive
+        if not self._is_polling:
+            self._is_polling = True
+            asyncio.get_running_loop().call_later(POLL_SECONDS, self._poll)
 
-    def leave(self, task: asyncio.Task[Any]) -> None:
-        del self._under_way[task]
-        if self._watching and (watching := self._watching.pop(task, None)) is not None:
+    def unwatch(self, task: asyncio.Task[Any]) -> None:
+        del self._in_flight[task]
+        if self._watch_tasks and (watching := self._watch_tasks.pop(task, None)) is not None:
             watching.cancel()
 
-    def has_left(self, task: asyncio.Task[Any] | None) -> bool:
+    def has_disconnected(self, task: asyncio.Task[Any] | None) -> bool:
         """On CancelledError: whether it is the client's doing. It is then dealt with."""
-        if task is None or task not in self._gone:
+        if task is None or task not in self._disconnected:
             return False
-        self._gone.discard(task)
+        self._disconnected.discard(task)
         return not task.uncancel()
 
-    def _look(self) -> None:
-        for task in self._seen & self._under_way.keys() - self._watching.keys():
-            self._watching[task] = let_go(self._watch(task, self._under_way[task]), "client_not_watched")
-        self._seen = set(self._under_way)
-        self._looking = bool(self._seen)
-        if self._looking:
-            asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+    def _poll(self) -> None:
+        for task in self._in_flight_at_last_poll & self._in_flight.keys() - self._watch_tasks.keys():
+            self._watch_tasks[task] = run_in_background(self._cancel_on_disconnect(task, self._in_flight[task]), "client_not_watched")
+        self._in_flight_at_last_poll = set(self._in_flight)
+        self._is_polling = bool(self._in_flight_at_last_poll)
+        if self._is_polling:
+            asyncio.get_running_loop().call_later(POLL_SECONDS, self._poll)
 
-    async def _watch(self, task: asyncio.Task[Any], receive: Receive) -> None:
-        await left(receive)
-        self._gone.add(task)
+    async def _cancel_on_disconnect(self, task: asyncio.Task[Any], receive: Receive) -> None:
+        await wait_for_disconnect(receive)
+        self._disconnected.add(task)
         task.cancel()

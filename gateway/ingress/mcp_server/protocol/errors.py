@@ -6,15 +6,15 @@ from typing import Any
 from adapters.contract import InvalidAnswer, UpstreamFault
 from adapters.mcp_client.wire.messages import McpRefused
 from gateway.ingress.http.error_bodies import mcp_data, trace_data
-from gateway.ingress.http.errors import Told, told
+from gateway.ingress.http.errors import ErrorReport, describe
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
 from gateway.ingress.mcp_server.protocol.sessions import UnknownSession
 
-STATUS = {-32601: 404, -32021: 400}  # of HTTP, for errors of servers that a client of 2026-07-28 gets; others ride on 200
+HTTP_STATUS = {-32601: 404, -32021: 400}  # of HTTP, for errors of servers that a client of 2026-07-28 gets; others ride on 200
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class JsonRpcError:
     """`reason` is for figures and logs; `told` is what a door says of HTTP beside it."""
 
     status: int
@@ -22,7 +22,7 @@ class Refusal:
     message: str
     data: Any
     reason: str
-    told: Told | None = None
+    report: ErrorReport | None = None
 
     @property
     def error(self) -> dict[str, Any]:
@@ -30,17 +30,17 @@ class Refusal:
         return {"code": self.code, "message": self.message} | ({"data": self.data} if self.data not in (None, {}) else {})
 
 
-def refusal_of(error: BaseException, *, legacy: bool = False) -> Refusal:
+def json_rpc_error_of(error: BaseException, *, legacy: bool = False) -> JsonRpcError:
     """To a client of the initialize era 404 would mean that its session is gone, and what went wrong with a call rides on 200."""
     if isinstance(error, BadEnvelope):
-        return Refusal(200 if legacy else error.status, error.code, str(error), {**(error.data or {}), **trace_data()}, "bad-envelope")
+        return JsonRpcError(200 if legacy else error.status, error.code, str(error), {**(error.data or {}), **trace_data()}, "bad-envelope")
     if isinstance(error, McpRefused):
         data = trace_data() if error.data is None else error.data  # what a server says there is the server's
-        return Refusal(200 if legacy else STATUS.get(error.code, 200), error.code, error.public, data, "upstream")
+        return JsonRpcError(200 if legacy else HTTP_STATUS.get(error.code, 200), error.code, error.public, data, "upstream")
     if isinstance(error, UnknownSession):
-        return Refusal(404, -32600, "there is no such session; initialize again", trace_data(), "unknown-session")
+        return JsonRpcError(404, -32600, "there is no such session; initialize again", trace_data(), "unknown-session")
     if isinstance(error, InvalidAnswer):
         plain = UpstreamFault(error.public, error.detail, error.failure)  # the code of the other is one of A2A
-        plain.where, plain.explained, error = error.where, error.explained, plain
-    said = told(error)  # type: ignore[arg-type]  # what is no Exception is told of as unexpected
-    return Refusal(said.mcp_status(legacy), said.row.code, said.detail, mcp_data(said), said.row.reason, said)
+        plain.address, plain.shows_cause, error = error.address, error.shows_cause, plain
+    said = describe(error)  # type: ignore[arg-type]  # what is no Exception is told of as unexpected
+    return JsonRpcError(said.mcp_status(legacy), said.mapping.jsonrpc_code, said.detail, mcp_data(said), said.mapping.reason_id, said)

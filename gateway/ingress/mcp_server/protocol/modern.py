@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapters.mcp_client.wire.messages import CAPABILITIES_KEY, HEADER_MISMATCH, INVALID_PARAMS, MODERN, UNSUPPORTED_VERSION, VERSION_KEY
-from gateway.ingress.http.asgi import BadHeader, Scope, header, headers
+from gateway.ingress.http.asgi import BadHeader, Scope, header, headers_by_name
 
 _VERSION_BYTES = MODERN.encode()
-NAMED = {
+NAME_PARAM_OF = {
     "tools/call": "name",
     "prompts/get": "name",
     "resources/read": "uri",
@@ -32,17 +32,17 @@ def is_modern(scope: Scope, params: Any, legacy: tuple[str, ...]) -> bool:
     meta = params.get("_meta") if isinstance(params, dict) else None
     if isinstance(meta, dict) and VERSION_KEY in meta:
         return True
-    version = routing(scope, b"mcp-protocol-version")
+    version = routing_header(scope, b"mcp-protocol-version")
     return version is not None and version not in legacy
 
 
-def check(scope: Scope, method: str, params: Any) -> None:
+def check_request(scope: Scope, method: str, params: Any) -> None:
     """Raises BadEnvelope. The order is the specification's: `_meta`, then headers against body, then the version."""
-    if not agree(scope, method, params):
-        examine(scope, method, params)
+    if not is_canonical(scope, method, params):
+        check_step_by_step(scope, method, params)
 
 
-def examine(scope: Scope, method: str, params: Any) -> None:
+def check_step_by_step(scope: Scope, method: str, params: Any) -> None:
     """The same, step by step."""
     meta = params.get("_meta") if isinstance(params, dict) else None
     if not isinstance(meta, dict):
@@ -51,22 +51,22 @@ def examine(scope: Scope, method: str, params: Any) -> None:
     if missing:
         raise BadEnvelope(INVALID_PARAMS, f"params._meta lacks {', '.join(missing)}")
     version = meta[VERSION_KEY]
-    if routing(scope, b"mcp-protocol-version") != version:
+    if routing_header(scope, b"mcp-protocol-version") != version:
         raise BadEnvelope(HEADER_MISMATCH, "the MCP-Protocol-Version header does not match the body")
-    if routing(scope, b"mcp-method") != method:
+    if routing_header(scope, b"mcp-method") != method:
         raise BadEnvelope(HEADER_MISMATCH, "the Mcp-Method header does not match the body")
-    name_key = NAMED.get(method)
-    if name_key is not None and decoded(routing(scope, b"mcp-name")) != params.get(name_key):
+    name_key = NAME_PARAM_OF.get(method)
+    if name_key is not None and decode_header(routing_header(scope, b"mcp-name")) != params.get(name_key):
         raise BadEnvelope(HEADER_MISMATCH, "the Mcp-Name header does not match the body")
     check_version(version)
     if not isinstance(meta[CAPABILITIES_KEY], dict):
         raise BadEnvelope(INVALID_PARAMS, f"{CAPABILITIES_KEY} must be an object")
 
 
-def agree(scope: Scope, method: str, params: Any) -> bool:
+def is_canonical(scope: Scope, method: str, params: Any) -> bool:
     """Whether headers and body are letter for letter as nearly all clients write them, which spares most requests a closer look."""
     try:
-        given, meta, name_key = headers(scope), params["_meta"], NAMED.get(method)
+        given, meta, name_key = headers_by_name(scope), params["_meta"], NAME_PARAM_OF.get(method)
         same = (
             given[b"mcp-protocol-version"] == _VERSION_BYTES
             and meta[VERSION_KEY] == MODERN
@@ -83,7 +83,7 @@ def agree(scope: Scope, method: str, params: Any) -> bool:
 
 def check_notification(scope: Scope) -> None:
     """Raises BadEnvelope. The revision asks nothing else of a notification's headers."""
-    version = routing(scope, b"mcp-protocol-version")
+    version = routing_header(scope, b"mcp-protocol-version")
     if version is not None:
         check_version(version)
 
@@ -94,7 +94,7 @@ def check_version(version: Any) -> None:
         raise BadEnvelope(UNSUPPORTED_VERSION, "this protocol version is not supported", {"supported": [MODERN], "requested": version})
 
 
-def routing(scope: Scope, name: bytes) -> str | None:
+def routing_header(scope: Scope, name: bytes) -> str | None:
     """A routing header; sent twice it contradicts itself. Raises BadEnvelope."""
     try:
         return header(scope, name)
@@ -102,7 +102,7 @@ def routing(scope: Scope, name: bytes) -> str | None:
         raise BadEnvelope(HEADER_MISMATCH, str(error)) from None
 
 
-def decoded(value: str | None) -> str | None:
+def decode_header(value: str | None) -> str | None:
     """A routing header's text; `=?base64?…?=` carries what plain ASCII can't."""
     if value is None or not (value.startswith("=?base64?") and value.endswith("?=")):
         return value

@@ -13,21 +13,21 @@ from sqlalchemy import delete, func, select, update
 
 from adapters.mcp_client.wire.messages import INVALID_PARAMS, LEGACY
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
-from gateway.storage.database import Batch, Database, bump
+from gateway.storage.database import Batch, Database, raise_epoch
 from gateway.storage.tables import mcp_events, mcp_sessions, processes
 from policies.cache import BoundedCache
 from policies.callers import Caller
 
 IDLE_SECONDS = 3600.0
-FRESH_SECONDS = 0.25  # for which a process believes what it read, where others may have changed it
-TOUCHED_SECONDS = 60.0  # between two notes that a session is used
-CACHED = 10_000
-PER_HOLDER = 100  # sessions of one person; the one that was not used for longest makes room
-CAPABILITIES_MAX = 8192  # bytes
-URIS_MAX = 8192  # bytes
-_objects = msgspec.json.Decoder(dict[str, Any]).decode
-_texts = msgspec.json.Decoder(tuple[str, ...]).decode
-_flags = msgspec.json.Decoder(dict[str, bool]).decode
+CACHE_SECONDS = 0.25  # for which a process believes what it read, where others may have changed it
+TOUCH_SECONDS = 60.0  # between two notes that a session is used
+CACHE_MAX = 10_000
+SESSIONS_PER_HOLDER = 100  # sessions of one person; the one that was not used for longest makes room
+CAPABILITIES_BYTES_MAX = 8192  # bytes
+URIS_BYTES_MAX = 8192  # bytes
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_texts = msgspec.json.Decoder(tuple[str, ...]).decode
+_decode_flags = msgspec.json.Decoder(dict[str, bool]).decode
 T = TypeVar("T")
 encode = msgspec.json.Encoder().encode
 
@@ -36,7 +36,7 @@ class UnknownSession(Exception):
     """No such session for this caller; the client has to initialize again (HTTP 404)."""
 
 
-class Session(Struct, frozen=True):
+class McpSession(Struct, frozen=True):
     """`id` is not what the client shows, but its digest. `level` of log messages is empty where none was set."""
 
     id: str
@@ -48,87 +48,89 @@ class Session(Struct, frozen=True):
     uris: tuple[str, ...] = ()
 
 
-class _Known(Struct):
-    session: Session
-    read: float
-    touched: float
+class _CachedSession(Struct):
+    session: McpSession
+    read_at: float
+    touched_at: float
 
 
-class Sessions:
+class McpSessions:
     """Open sessions. Unknown and foreign ones are the same. `now` counts microseconds since 1970, `clock` seconds of this process."""
 
     def __init__(self, database: Database, now: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._now = now
         self._clock = clock
-        self._known: BoundedCache[str, _Known] = BoundedCache(CACHED, clock)
+        self._cached: BoundedCache[str, _CachedSession] = BoundedCache(CACHE_MAX, clock)
 
-    async def open(self, caller: Caller, resource: str, params: Mapping[str, Any]) -> tuple[str, Session]:
+    async def open(self, caller: Caller, resource: str, params: Mapping[str, Any]) -> tuple[str, McpSession]:
         """A new session by the parameters of `initialize`; first, what the client is to show from now on. Raises BadEnvelope, NotKept."""
-        declared = _declared(params)
+        declared = _encode_capabilities(params)
         shown = secrets.token_urlsafe(32)
-        session = Session(digest(shown), holder(caller), resource, negotiated(params.get("protocolVersion")), _objects(declared))
+        session = McpSession(
+            session_id_of(shown), holder_of(caller), resource, negotiate_version(params.get("protocolVersion")), _decode_object(declared)
+        )
         now, began = self._now(), self._clock()
         row: dict[str, Any] = {"id": session.id, "holder": session.holder, "resource": resource, "version": session.version}
         row |= {"capabilities": declared.decode(), "level": "", "uris": "[]", "created": now, "used": now}
-        for gone in await self._database.write(lambda batch: _insert(batch, row)):
-            self._known.drop(gone)
-        self._keep(session, began)
+        for gone in await self._database.write(lambda batch: _insert_session(batch, row)):
+            self._cached.drop(gone)
+        self._cache(session, began)
         return shown, session
 
-    async def adopt(self, session: Session, params: Mapping[str, Any]) -> Session:
+    async def initialize(self, session: McpSession, params: Mapping[str, Any]) -> McpSession:
         """The parameters of `initialize` in a session that is there already. Raises BadEnvelope."""
-        declared, version = _declared(params), negotiated(params.get("protocolVersion"))
+        declared, version = _encode_capabilities(params), negotiate_version(params.get("protocolVersion"))
         values = {"capabilities": declared.decode(), "version": version}
-        await self._changed(lambda batch: batch.connection.execute(_of(session.id).values(values)))
-        changed = msgspec.structs.replace(session, version=version, capabilities=_objects(declared))
-        self._keep(changed, self._clock())
+        await self._write_and_wait(lambda batch: batch.connection.execute(_update_of(session.id).values(values)))
+        changed = msgspec.structs.replace(session, version=version, capabilities=_decode_object(declared))
+        self._cache(changed, self._clock())
         return changed
 
-    async def find(self, shown: str, caller: Caller, resource: str) -> Session:
+    async def find(self, presented_id: str, caller: Caller, resource: str) -> McpSession:
         """Raises UnknownSession, NotRead. Use keeps a session open."""
-        known = self._known.get(digest(shown)) or await self._read(digest(shown))
-        if known is None or known.session.holder != holder(caller) or known.session.resource != resource:
+        known = self._cached.get(session_id_of(presented_id)) or await self._read_session(session_id_of(presented_id))
+        if known is None or known.session.holder != holder_of(caller) or known.session.resource != resource:
             raise UnknownSession
         now = self._clock()
-        if now - known.touched > TOUCHED_SECONDS:
-            known.touched = now
+        if now - known.touched_at > TOUCH_SECONDS:
+            known.touched_at = now
             used = {"used": self._now()}
-            self._database.post(lambda batch: batch.connection.execute(_of(known.session.id).values(used)))
-            if self._database.sqlite:
-                self._keep(known.session, now)
+            self._database.post(lambda batch: batch.connection.execute(_update_of(known.session.id).values(used)))
+            if self._database.is_sqlite:
+                self._cache(known.session, now)
         return known.session
 
-    async def close(self, session: Session) -> None:
+    async def close(self, session: McpSession) -> None:
         """Forgets it, and what was said on its streams."""
-        self._known.drop(session.id)
-        await self._changed(lambda batch: _delete(batch, [session.id]))
+        self._cached.drop(session.id)
+        await self._write_and_wait(lambda batch: _delete_sessions(batch, [session.id]))
 
-    async def expel(self, stopped: Callable[[str, str], bool]) -> list[tuple[str, str]]:
+    async def close_killed(self, is_killed: Callable[[str, str], bool]) -> list[tuple[str, str]]:
         """Closes the sessions of whoever is `stopped`, by owner and acting agent; gives the owner and the id of each."""
         holders = select(mcp_sessions.c.id, mcp_sessions.c.holder)
         rows = await self._database.read(lambda connection: connection.execute(holders).all())
-        gone = [(row.holder.rpartition("\n")[0], row.id) for row in rows if stopped(*row.holder.rsplit("\n", 1))]
+        gone = [(row.holder.rpartition("\n")[0], row.id) for row in rows if is_killed(*row.holder.rsplit("\n", 1))]
         for _, key in gone:
-            self._known.drop(key)
+            self._cached.drop(key)
         if gone:
-            await self._database.write(lambda batch: _delete(batch, [key for _, key in gone]))
+            await self._database.write(lambda batch: _delete_sessions(batch, [key for _, key in gone]))
         return gone
 
-    async def set_level(self, session: Session, level: str) -> None:
+    async def set_level(self, session: McpSession, level: str) -> None:
         """Sets the level of log messages."""
-        await self._changed(lambda batch: batch.connection.execute(_of(session.id).values({"level": level})))
-        self._keep(msgspec.structs.replace(session, level=level), self._clock())
+        await self._write_and_wait(lambda batch: batch.connection.execute(_update_of(session.id).values({"level": level})))
+        self._cache(msgspec.structs.replace(session, level=level), self._clock())
 
-    async def subscribe(self, session: Session, uri: str) -> str:
+    async def subscribe(self, session: McpSession, uri: str) -> str:
         """Adds a resource to what it subscribed to; gives the process that has its stream, or nothing. Raises BadEnvelope for too many."""
-        return await self._resubscribe(session, lambda uris: uris if uri in uris else (*uris, uri))
+        return await self._change_subscriptions(session, lambda uris: uris if uri in uris else (*uris, uri))
 
-    async def unsubscribe(self, session: Session, uri: str) -> str:
+    async def unsubscribe(self, session: McpSession, uri: str) -> str:
         """The opposite."""
-        return await self._resubscribe(session, lambda uris: tuple(each for each in uris if each != uri))
+        return await self._change_subscriptions(session, lambda uris: tuple(each for each in uris if each != uri))
 
-    async def _resubscribe(self, session: Session, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> str:
+    async def _change_subscriptions(self, session: McpSession, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> str:
         """Within one transaction, since other requests of the session may do the same at other processes. All processes hear of it."""
 
         def work(batch: Batch) -> tuple[tuple[str, ...], str]:
@@ -136,68 +138,68 @@ class Sessions:
             row = batch.connection.execute(mine.with_for_update()).one_or_none()
             if row is None:
                 raise UnknownSession
-            uris = change(_texts(row.uris))
+            uris = change(_decode_texts(row.uris))
             text = encode(uris)
-            if len(text) > URIS_MAX:
+            if len(text) > URIS_BYTES_MAX:
                 raise BadEnvelope(INVALID_PARAMS, "this session is subscribed to as many resources as one may be")
-            batch.connection.execute(_of(session.id).values({"uris": text.decode()}))
-            bump(batch, "sessions")
+            batch.connection.execute(_update_of(session.id).values({"uris": text.decode()}))
+            raise_epoch(batch, "sessions")
             return uris, row.streamer or ""
 
-        uris, streamer = await self._changed(work)
-        self._keep(msgspec.structs.replace(session, uris=uris), self._clock())
+        uris, streamer = await self._write_and_wait(work)
+        self._cache(msgspec.structs.replace(session, uris=uris), self._clock())
         return streamer
 
-    async def stream_opened(self, session: Session, process: str) -> Session:
+    async def record_stream_opened(self, session: McpSession, process: str) -> McpSession:
         """Writes down which process has the session's stream; gives the session as it is then. Raises UnknownSession."""
 
         def work(batch: Batch) -> Any:
-            batch.connection.execute(_of(session.id).values({"streamer": process, "holds": None}))
+            batch.connection.execute(_update_of(session.id).values({"streamer": process, "holds": None}))
             return batch.connection.execute(select(mcp_sessions).where(mcp_sessions.c.id == session.id)).one_or_none()
 
         row = await self._database.write(work)
         if row is None:
             raise UnknownSession
-        return self._keep(_session(row), self._clock()).session
+        return self._cache(_session_from_row(row), self._clock()).session
 
-    def stream_ended(self, session: Session, process: str) -> None:
+    def record_stream_ended(self, session: McpSession, process: str) -> None:
         """Unless another process has it meanwhile."""
-        mine = _of(session.id).where(mcp_sessions.c.streamer == process).values({"streamer": None, "holds": None})
+        mine = _update_of(session.id).where(mcp_sessions.c.streamer == process).values({"streamer": None, "holds": None})
         self._database.post(lambda batch: batch.connection.execute(mine))
 
-    def publish(self, session: Session, process: str, holds: Mapping[str, bool]) -> None:
+    def publish_confirmed(self, session: McpSession, process: str, confirmed: Mapping[str, bool]) -> None:
         """Tells other processes which subscriptions hold on the stream that this one has."""
-        mine = _of(session.id).where(mcp_sessions.c.streamer == process).values({"holds": encode(holds).decode()})
+        mine = _update_of(session.id).where(mcp_sessions.c.streamer == process).values({"holds": encode(confirmed).decode()})
         self._database.post(lambda batch: batch.connection.execute(mine))
 
-    async def held(self, session: Session, process: str) -> Mapping[str, bool] | None:
+    async def read_confirmed(self, session: McpSession, process: str) -> Mapping[str, bool] | None:
         """What `process` published of its stream; None where it has the stream no more. Raises NotRead."""
         query = select(mcp_sessions.c.holds).where(mcp_sessions.c.id == session.id, mcp_sessions.c.streamer == process)
         row = await self._database.read(lambda connection: connection.execute(query).one_or_none())
-        return None if row is None else _flags(row.holds or "{}")
+        return None if row is None else _decode_flags(row.holds or "{}")
 
-    async def streamed(self, process: str) -> list[Session]:
+    async def list_with_stream_at(self, process: str) -> list[McpSession]:
         """Sessions whose streams a process has, as they are now. Raises NotRead."""
         query = select(mcp_sessions).where(mcp_sessions.c.streamer == process)
-        found = await self._database.read(lambda connection: [_session(row) for row in connection.execute(query)])
+        found = await self._database.read(lambda connection: [_session_from_row(row) for row in connection.execute(query)])
         now = self._clock()
-        return [self._keep(session, now).session for session in found]
+        return [self._cache(session, now).session for session in found]
 
-    async def current(self, session: Session) -> Session | None:
+    async def read_current(self, session: McpSession) -> McpSession | None:
         """The session as it is now; None when it is closed."""
-        known = self._known.get(session.id) or await self._read(session.id)
+        known = self._cached.get(session.id) or await self._read_session(session.id)
         return known.session if known else None
 
-    async def _changed(self, work: Callable[[Batch], T]) -> T:
+    async def _write_and_wait(self, write: Callable[[Batch], T]) -> T:
         """Makes a change, and waits until no process believes what was before: then the change may be acknowledged."""
 
-        def counted(batch: Batch) -> tuple[T, int]:
-            done = work(batch)
+        def write_and_count(batch: Batch) -> tuple[T, int]:
+            done = write(batch)
             return done, batch.connection.execute(select(func.count()).select_from(processes)).scalar_one()
 
-        done, count = await self._database.write(counted)
-        if not self._database.sqlite and count > 1:
-            await asyncio.sleep(FRESH_SECONDS)
+        done, count = await self._database.write(write_and_count)
+        if not self._database.is_sqlite and count > 1:
+            await asyncio.sleep(CACHE_SECONDS)
         return done
 
     async def sweep(self) -> None:
@@ -205,75 +207,77 @@ class Sessions:
         before = self._now() - int(IDLE_SECONDS * 1e6)
         await self._database.write(lambda batch: _delete_idle(batch, before))
 
-    def _keep(self, session: Session, began: float) -> _Known:
+    def _cache(self, session: McpSession, known_since: float) -> _CachedSession:
         """`began`: when it was read or written, since when others may have changed it."""
-        known = _Known(session, began, self._clock())
-        seconds = IDLE_SECONDS if self._database.sqlite else began + FRESH_SECONDS - self._clock()
+        known = _CachedSession(session, known_since, self._clock())
+        seconds = IDLE_SECONDS if self._database.is_sqlite else known_since + CACHE_SECONDS - self._clock()
         if seconds > 0:
-            self._known.put(session.id, known, seconds)
+            self._cached.put(session.id, known, seconds)
         return known
 
-    async def _read(self, key: str) -> _Known | None:
+    async def _read_session(self, key: str) -> _CachedSession | None:
         before, began = self._now() - int(IDLE_SECONDS * 1e6), self._clock()
         query = select(mcp_sessions).where(mcp_sessions.c.id == key, mcp_sessions.c.used > before)
         row = await self._database.read(lambda connection: connection.execute(query).one_or_none())
         if row is None:
             return None
-        known = self._keep(_session(row), began)
-        known.touched -= (self._now() - row.used) / 1e6
+        known = self._cache(_session_from_row(row), began)
+        known.touched_at -= (self._now() - row.used) / 1e6
         return known
 
 
-def _session(row: Any) -> Session:
-    return Session(row.id, row.holder, row.resource, row.version, _objects(row.capabilities), row.level, _texts(row.uris))
+def _session_from_row(row: Any) -> McpSession:
+    return McpSession(row.id, row.holder, row.resource, row.version, _decode_object(row.capabilities), row.level, _decode_texts(row.uris))
 
 
-def digest(shown: str) -> str:
-    return hashlib.sha256(shown.encode()).hexdigest()
+def session_id_of(presented_id: str) -> str:
+    return hashlib.sha256(presented_id.encode()).hexdigest()
 
 
-def holder(caller: Caller) -> str:
+def holder_of(caller: Caller) -> str:
     """A person, or an agent that acts for one: what it opened is not its user's."""
-    return f"{caller.principal.owner}\n{caller.delegation.actor}"
+    return f"{caller.principal.owner_key}\n{caller.delegation.actor}"
 
 
-def owner_of(session: Session) -> str:
+def owner_of(session: McpSession) -> str:
     """tenant|issuer|subject of whose it is."""
     return session.holder.rpartition("\n")[0]
 
 
-def _declared(params: Mapping[str, Any]) -> bytes:
+def _encode_capabilities(params: Mapping[str, Any]) -> bytes:
     """The capabilities of a client, as JSON. Raises BadEnvelope."""
     capabilities = params.get("capabilities")
     declared = encode(capabilities if isinstance(capabilities, dict) else {})
-    if len(declared) > CAPABILITIES_MAX:
-        raise BadEnvelope(INVALID_PARAMS, f"params.capabilities are larger than {CAPABILITIES_MAX} bytes")
+    if len(declared) > CAPABILITIES_BYTES_MAX:
+        raise BadEnvelope(INVALID_PARAMS, f"params.capabilities are larger than {CAPABILITIES_BYTES_MAX} bytes")
     return declared
 
 
-def negotiated(asked: Any) -> str:
+def negotiate_version(requested: Any) -> str:
     """The version to go on with: the one asked for where it is served, else our newest of this era."""
-    return asked if asked in LEGACY else LEGACY[0]
+    return requested if requested in LEGACY else LEGACY[0]
 
 
-def _of(key: str) -> Any:
+def _update_of(key: str) -> Any:
     return update(mcp_sessions).where(mcp_sessions.c.id == key)
 
 
-def _insert(batch: Batch, row: Mapping[str, Any]) -> list[str]:
+def _insert_session(batch: Batch, row: Mapping[str, Any]) -> list[str]:
     """Gives the sessions that made room."""
     mine = select(mcp_sessions.c.id).where(mcp_sessions.c.holder == row["holder"]).order_by(mcp_sessions.c.used.desc())
-    gone = list(batch.connection.execute(mine.limit(CACHED).offset(PER_HOLDER - 1)).scalars())
-    _delete(batch, gone)
+    gone = list(batch.connection.execute(mine.limit(CACHE_MAX).offset(SESSIONS_PER_HOLDER - 1)).scalars())
+    _delete_sessions(batch, gone)
     batch.connection.execute(mcp_sessions.insert().values(**row))
     return gone
 
 
-def _delete(batch: Batch, keys: list[str]) -> None:
+def _delete_sessions(batch: Batch, keys: list[str]) -> None:
     if keys:
         batch.connection.execute(delete(mcp_events).where(mcp_events.c.session.in_(keys)))
         batch.connection.execute(delete(mcp_sessions).where(mcp_sessions.c.id.in_(keys)))
 
 
-def _delete_idle(batch: Batch, before: int) -> None:
-    _delete(batch, list(batch.connection.execute(select(mcp_sessions.c.id).where(mcp_sessions.c.used <= before)).scalars()))
+def _delete_idle(batch: Batch, used_before_us: int) -> None:
+    _delete_sessions(
+        batch, list(batch.connection.execute(select(mcp_sessions.c.id).where(mcp_sessions.c.used <= used_before_us)).scalars())
+    )

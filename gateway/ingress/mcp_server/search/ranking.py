@@ -14,23 +14,33 @@ from typing import NamedTuple
 
 from tantivy import Document, Index, Occur, Query, SchemaBuilder
 
-from gateway.ingress.mcp_server.search.vocabulary import STOP_WORDS, act_of, agreement, stems, synonyms_of, words
+from gateway.ingress.mcp_server.search.vocabulary import STOP_WORDS, act_of, agreement_of, split_words, stems, synonyms_of
 
-FIELDS: Mapping[str, float] = {"name": 4.0, "title": 3.0, "first": 2.0, "rest": 0.8, "arguments": 0.4}  # what a word counts for in each
-REPEATED = 0.3  # of a word's score in other fields than the one where it counts most
-SYNONYM, BEGUN, MISSPELT = 0.8, 0.5, 0.4  # what a word counts for that is not the very one
-MET, COVERED, FITS = 0.3, 1.0, 0.5  # beside BM25: words that the name has, how much of the name they are, and whether the act is meant
+FIELD_WEIGHTS: Mapping[str, float] = {
+    "name": 4.0,
+    "title": 3.0,
+    "first": 2.0,
+    "rest": 0.8,
+    "arguments": 0.4,
+}  # what a word counts for in each
+TIE_BREAKER = 0.3  # of a word's score in other fields than the one where it counts most
+SYNONYM_WEIGHT, PREFIX_WEIGHT, FUZZY_WEIGHT = 0.8, 0.5, 0.4  # what a word counts for that is not the very one
+MATCH_WEIGHT, COVERAGE_WEIGHT, ACT_WEIGHT = (
+    0.3,
+    1.0,
+    0.5,
+)  # beside BM25: words that the name has, how much of the name they are, and whether the act is meant
 TERMS_MAX = 32  # words of a query that count
 TEXT_MAX = 8000  # characters of one description that count
-POOL = 300  # tools of the best BM25 that are looked at closely
-BEGUN_MIN, BEGUN_MAX = 3, 16  # letters of a word that others may begin with, and how many of these count
-MISSPELT_MIN = 5  # letters of a word that may be misspelt
-HEAP = 15_000_000  # bytes: the least that the index takes while it is made
+CANDIDATES_MAX = 300  # tools of the best BM25 that are looked at closely
+PREFIX_LETTERS_MIN, PREFIX_STEMS_MAX = 3, 16  # letters of a word that others may begin with, and how many of these count
+FUZZY_LETTERS_MIN = 5  # letters of a word that may be misspelt
+HEAP_BYTES = 15_000_000  # bytes: the least that the index takes while it is made
 _SENTENCE = re.compile(r"(?<=[.!?])\s|\n")
-Meant = Mapping[str, Mapping[str, float]]  # each word of a query, and what stands for it
+ExpandedTerms = Mapping[str, Mapping[str, float]]  # each word of a query, and what stands for it
 
 
-class Described(NamedTuple):
+class ToolText(NamedTuple):
     """A tool, as far as words go. The first sentence of a description counts more than the rest."""
 
     name: str
@@ -42,94 +52,104 @@ class Described(NamedTuple):
 class Ranking:
     """An index over some tools, which are known by their numbers. To make one takes about 0.3 ms a tool: not on the event loop."""
 
-    def __init__(self, tools: Sequence[Described]) -> None:
+    def __init__(self, tools: Sequence[ToolText]) -> None:
         builder = SchemaBuilder()
         builder.add_unsigned_field("number", fast=True)
-        for field in FIELDS:
+        for field in FIELD_WEIGHTS:
             builder.add_text_field(field, tokenizer_name="whitespace")
         self._schema = builder.build()
         self._names: list[list[str]] = []
         self._acts: list[str] = []
-        self._seen: Counter[str] = Counter()  # in how many tools a stem stands,
-        self._named: Counter[str] = Counter()  # and in how many names
+        self._tool_counts: Counter[str] = Counter()  # in how many tools a stem stands,
+        self._name_counts: Counter[str] = Counter()  # and in how many names
         index = Index(self._schema)
-        writer = index.writer(HEAP, 1)
+        writer = index.writer(HEAP_BYTES, 1)
         for number, tool in enumerate(tools):
-            writer.add_document(self._document(number, tool))
+            writer.add_document(self._build_document(number, tool))
         writer.commit()
         index.reload()
         self._searcher = index.searcher()
-        self._vocabulary = sorted(self._seen)
+        self._vocabulary = sorted(self._tool_counts)
 
-    def best(self, wanted: str, limit: int) -> tuple[list[int], int]:
+    def best(self, query: str, limit: int) -> tuple[list[int], int]:
         """The tools that fit, the best first, and how many have any of the words."""
-        said = list(words(wanted))
+        said = list(split_words(query))
         kept = [word for word in said if word not in STOP_WORDS] or said
-        meant = {term: self._meant(term) for term in list(dict.fromkeys(stems(kept)))[:TERMS_MAX]}
-        found = self._searcher.search(self._query(meant), max(POOL, limit))
+        meant = {term: self._expand_term(term) for term in list(dict.fromkeys(stems(kept)))[:TERMS_MAX]}
+        found = self._searcher.search(self._build_query(meant), max(CANDIDATES_MAX, limit))
         if not found.hits:
             return [], 0
         intent, top = act_of(stems(said)), float(found.hits[0][0])
         numbers = [int(each or 0) for each in self._searcher.fast_field_values("number", [address for _, address in found.hits])]
         scored = [
-            (-float(bm25) / top - self._fit(number, meant, intent), number) for (bm25, _), number in zip(found.hits, numbers, strict=True)
+            (-float(bm25) / top - self._name_score(number, meant, intent), number)
+            for (bm25, _), number in zip(found.hits, numbers, strict=True)
         ]
         return [number for _, number in sorted(scored)[:limit]], int(found.count)  # type: ignore[attr-defined]  # its stubs lack it
 
-    def _document(self, number: int, tool: Described) -> Document:
+    def _build_document(self, number: int, tool: ToolText) -> Document:
         text = tool.description[:TEXT_MAX]
         first = _SENTENCE.split(text, maxsplit=1)[0]
         texts = (tool.name, tool.title, first, text[len(first) :], " ".join(tool.arguments))
-        fields = {field: stems(words(given)) for field, given in zip(FIELDS, texts, strict=True)}
+        fields = {field: stems(split_words(given)) for field, given in zip(FIELD_WEIGHTS, texts, strict=True)}
         self._names.append(fields["name"])
         self._acts.append(act_of(fields["name"]) or act_of(fields["first"][:2]))
-        self._named.update(set(fields["name"]))
-        self._seen.update({stem for each in fields.values() for stem in each})
+        self._name_counts.update(set(fields["name"]))
+        self._tool_counts.update({stem for each in fields.values() for stem in each})
         document = Document()
         document.add_unsigned("number", number)
         for field, each in fields.items():
             document.add_text(field, " ".join(each))
         return document
 
-    def _meant(self, term: str) -> Mapping[str, float]:
+    def _expand_term(self, term: str) -> Mapping[str, float]:
         """What stands for a word of the query: its synonyms, words that begin with it, and the word itself."""
-        found = dict.fromkeys(synonyms_of(term), SYNONYM)
-        if len(term) >= BEGUN_MIN:
+        found = dict.fromkeys(synonyms_of(term), SYNONYM_WEIGHT)
+        if len(term) >= PREFIX_LETTERS_MIN:
             start = bisect_left(self._vocabulary, term)
-            for other in islice(self._vocabulary, start, start + BEGUN_MAX):
+            for other in islice(self._vocabulary, start, start + PREFIX_STEMS_MAX):
                 if other.startswith(term):
-                    found.setdefault(other, BEGUN)
+                    found.setdefault(other, PREFIX_WEIGHT)
         return {**found, term: 1.0}
 
-    def _query(self, meant: Meant) -> Query:
+    def _build_query(self, terms: ExpandedTerms) -> Query:
         """Any of the words, each where it counts most. A word that no tool has may be misspelt by one letter."""
         clauses = []
-        for term, others in meant.items():
-            known = [(other, weight) for other, weight in others.items() if self._seen[other]]
-            ways = [(self._exactly(field, other), boost * weight) for other, weight in known for field, boost in FIELDS.items()]
-            if not ways and len(term) >= MISSPELT_MIN:
-                ways = [(self._almost(field, term), boost * MISSPELT) for field, boost in FIELDS.items()]
+        for term, others in terms.items():
+            known = [(other, weight) for other, weight in others.items() if self._tool_counts[other]]
+            ways = [(self._exact_query(field, other), boost * weight) for other, weight in known for field, boost in FIELD_WEIGHTS.items()]
+            if not ways and len(term) >= FUZZY_LETTERS_MIN:
+                ways = [(self._fuzzy_query(field, term), boost * FUZZY_WEIGHT) for field, boost in FIELD_WEIGHTS.items()]
             if ways:
-                best = Query.disjunction_max_query([Query.boost_query(query, boost) for query, boost in ways], REPEATED)
+                best = Query.disjunction_max_query([Query.boost_query(query, boost) for query, boost in ways], TIE_BREAKER)
                 clauses.append((Occur.Should, best))
         return Query.boolean_query(clauses)
 
-    def _exactly(self, field: str, stem: str) -> Query:
+    def _exact_query(self, field: str, stem: str) -> Query:
         return Query.term_query(self._schema, field, stem)
 
-    def _almost(self, field: str, stem: str) -> Query:
+    def _fuzzy_query(self, field: str, stem: str) -> Query:
         return Query.fuzzy_term_query(self._schema, field, stem, 1)
 
-    def _fit(self, number: int, meant: Meant, intent: str) -> float:
+    def _name_score(self, number: int, terms: ExpandedTerms, intent: str) -> float:
         """How well a tool's name and act fit, beside its BM25."""
         name = self._names[number]
-        asked = sum(self._rarity(self._seen, term) for term in meant)
-        met = sum(self._rarity(self._seen, term) * max((ways.get(stem, 0.0) for stem in name), default=0.0) for term, ways in meant.items())
-        size = sum(self._rarity(self._named, stem) for stem in name)
-        covered = sum(self._rarity(self._named, stem) * max(ways.get(stem, 0.0) for ways in meant.values()) for stem in name)
-        return MET * met / (asked or 1.0) + COVERED * covered / (size or 1.0) + FITS * agreement(self._acts[number], intent)
+        asked = sum(self._inverse_frequency(self._tool_counts, term) for term in terms)
+        met = sum(
+            self._inverse_frequency(self._tool_counts, term) * max((ways.get(stem, 0.0) for stem in name), default=0.0)
+            for term, ways in terms.items()
+        )
+        size = sum(self._inverse_frequency(self._name_counts, stem) for stem in name)
+        covered = sum(
+            self._inverse_frequency(self._name_counts, stem) * max(ways.get(stem, 0.0) for ways in terms.values()) for stem in name
+        )
+        return (
+            MATCH_WEIGHT * met / (asked or 1.0)
+            + COVERAGE_WEIGHT * covered / (size or 1.0)
+            + ACT_WEIGHT * agreement_of(self._acts[number], intent)
+        )
 
-    def _rarity(self, counter: Counter[str], stem: str) -> float:
+    def _inverse_frequency(self, counter: Counter[str], stem: str) -> float:
         """The inverse document frequency of BM25."""
         count = counter[stem]
         return math.log(1 + (len(self._names) - count + 0.5) / (count + 0.5))

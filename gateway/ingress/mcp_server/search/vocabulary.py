@@ -8,13 +8,13 @@ from tantivy import Filter, TextAnalyzerBuilder, Tokenizer
 WORD_MAX = 64  # characters of one word that count
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z](?:[A-Z](?![a-z]))*|[0-9]+|[^\W\d_A-Za-z]+")  # camelCase and snake_case are several words
 _STEMMER = TextAnalyzerBuilder(Tokenizer.whitespace()).filter(Filter.stemmer("english")).build()
-_NOTHING_SAID = (
+_STOP_WORD_TEXT = (
     "a about am an and any are as at be been but by can could did do does each every for from had has have he her his how i "
     "if in into is it its just kindly like may me might more most much must my need needs no not now of on or our please she "
     "should so some somebody someone something than that the their them then there these they this those to us want wants was "
     "we were what when where which who whom whose why will with would you your"
 )
-STOP_WORDS = frozenset(_NOTHING_SAID.split())
+STOP_WORDS = frozenset(_STOP_WORD_TEXT.split())
 _SYNONYMS = (  # words that people and names of operations use for one another
     "create make new add build set open generate provision",
     "delete remove erase destroy drop discard purge clear",
@@ -44,7 +44,7 @@ _SYNONYMS = (  # words that people and names of operations use for one another
     "database db",
     "message notification",
 )
-_ACTS = {  # what a verb does; words that ask are for reading
+_VERBS_OF_ACT = {  # what a verb does; words that ask are for reading
     "read": "get list describe show read fetch view see find search query look display count check tell retrieve download examine lookup "
     "inspect compare test filter scan browse which who what whose why when where how enumerate",
     "create": "create make new add insert register open generate build provision put upload save store write attach post publish send "
@@ -53,39 +53,39 @@ _ACTS = {  # what a verb does; words that ask are for reading
     "delete": "delete remove erase destroy drop discard purge clear throw detach revoke unsubscribe deregister block",
     "run": "run start execute invoke launch trigger begin dispatch stop cancel abort end terminate reboot restart resume pause schedule",
 }
-_WRITES = frozenset({"create", "update", "run"})
-_ALMOST = 0.7
+_WRITING_ACTS = frozenset({"create", "update", "run"})
+_PARTIAL_AGREEMENT = 0.7
 
 
-def words(text: str) -> Iterator[str]:
+def split_words(text: str) -> Iterator[str]:
     """In lower case, one by one."""
     return (found[0][:WORD_MAX].lower() for found in _WORD.finditer(text))
 
 
-def stems(given: Iterable[str]) -> list[str]:
+def stems(texts: Iterable[str]) -> list[str]:
     """What is left of each word without its ending (Snowball, English)."""
-    return list(_STEMMER.analyze(" ".join(given)))
+    return list(_STEMMER.analyze(" ".join(texts)))
 
 
 def synonyms_of(stem: str) -> Iterable[str]:
-    return _LIKE.get(stem, ())
+    return _SYNONYMS_OF_STEM.get(stem, ())
 
 
-def act_of(given: Iterable[str]) -> str:
+def act_of(stem_list: Iterable[str]) -> str:
     """The act that the first verb among these stems means: read, create, update, delete or run; empty without a verb."""
-    return next((_ACT[stem] for stem in given if stem in _ACT), "")
+    return next((_ACT_OF_STEM[stem] for stem in stem_list if stem in _ACT_OF_STEM), "")
 
 
-def agreement(act: str, intent: str) -> float:
+def agreement_of(act: str, intent: str) -> float:
     """0 to 1: how well a tool's act fits what is intended. Without an intent all fit but those that delete."""
     if act == intent:
-        return 1.0 if intent else _ALMOST
+        return 1.0 if intent else _PARTIAL_AGREEMENT
     if not intent:
-        return 0.0 if act == "delete" else _ALMOST
-    return _ALMOST if not act or {act, intent} <= _WRITES else 0.0
+        return 0.0 if act == "delete" else _PARTIAL_AGREEMENT
+    return _PARTIAL_AGREEMENT if not act or {act, intent} <= _WRITING_ACTS else 0.0
 
 
-def _groups() -> Mapping[str, frozenset[str]]:
+def _build_synonyms() -> Mapping[str, frozenset[str]]:
     found: dict[str, frozenset[str]] = {}
     for line in _SYNONYMS:
         group = frozenset(stems(line.split()))
@@ -94,5 +94,5 @@ def _groups() -> Mapping[str, frozenset[str]]:
     return found
 
 
-_LIKE = _groups()
-_ACT = {stem: act for act, line in _ACTS.items() for stem in stems(line.split())}
+_SYNONYMS_OF_STEM = _build_synonyms()
+_ACT_OF_STEM = {stem: act for act, line in _VERBS_OF_ACT.items() for stem in stems(line.split())}

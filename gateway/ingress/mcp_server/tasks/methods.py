@@ -8,33 +8,42 @@ import msgspec
 from msgspec import Raw, Struct
 
 from adapters.mcp_client.wire.messages import INVALID_PARAMS, MISSING_CAPABILITY
-from adapters.mcp_client.wire.peer import Peer, PeerRefused
+from adapters.mcp_client.wire.peer import McpPeer, PeerRefused
 from gateway.ingress.http.errors import UnknownMethod
-from gateway.ingress.mcp_server.catalogue.visible import Offers
-from gateway.ingress.mcp_server.protocol.client_wishes import lacking
-from gateway.ingress.mcp_server.protocol.message import Asked
+from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries
+from gateway.ingress.mcp_server.protocol.client_wishes import missing_capabilities
+from gateway.ingress.mcp_server.protocol.message import ClientMessage
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
-from gateway.ingress.mcp_server.tasks.agent_tasks import AgentTasks, related, skill_of
+from gateway.ingress.mcp_server.tasks.agent_tasks import AgentTasks, related_task_meta, skill_of
 from gateway.ingress.mcp_server.tasks.server_tasks import RelayedTasks
 from gateway.ingress.mcp_server.tasks.store import ServerTask
-from gateway.ingress.mcp_server.tasks.wire import CANCEL, ENDED, OLDER_VERSION, POLL_MS, RELATED, check_declared, detailed, older
+from gateway.ingress.mcp_server.tasks.wire import (
+    CANCEL_METHOD,
+    ENDED_STATUSES,
+    LEGACY_TASKS_VERSION,
+    POLL_MS,
+    RELATED_TASK_KEY,
+    check_declares_tasks,
+    detailed_task,
+    legacy_task,
+)
 from gateway.storage.paging import BadCursor
 from gateway.tasks.log import TaskLog, TaskRecord, TaskRow, UnknownTask
-from gateway.tasks.pages import Page, TaskPages
+from gateway.tasks.pages import TaskFilter, TaskPages
 from gateway.tasks.reader import TaskReader
 from registry.cards.card import Family
 from registry.names import FRONT_DOOR
 from registry.store import UnknownName
 
 RESULT_SECONDS = 600.0  # for which tasks/result waits
-NOT_DECLARED = "tasks are for clients that declare them"
-TASK_PREFIX = "t_"
-PAGE = 50
+NOT_DECLARED_TEXT = "tasks are for clients that declare them"
+AGENT_TASK_PREFIX = "t_"
+PAGE_SIZE = 50
 encode = msgspec.json.Encoder().encode
 ACK = encode({"resultType": "complete"})
 
 
-class Sources(Struct, frozen=True):
+class TaskSources(Struct, frozen=True):
     """Where tasks are."""
 
     log: TaskLog
@@ -43,68 +52,68 @@ class Sources(Struct, frozen=True):
     servers: RelayedTasks
 
 
-class Tasks:
+class TaskMethods:
     """Whose a task is, and what its caller may do now, is looked at for each request. Unknown and foreign ones are the same."""
 
-    def __init__(self, offers: Offers, sources: Sources) -> None:
-        self._offers = offers
+    def __init__(self, visible_entries: VisibleEntries, sources: TaskSources) -> None:
+        self._visible_entries = visible_entries
         self._log = sources.log
         self._reader = TaskReader(sources.log)
         self._pages = sources.pages
         self._agents = sources.agents
         self._servers = sources.servers
 
-    async def get(self, asked: Asked, peer: Peer | None) -> bytes:
+    async def get(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         """tasks/get of 2026-07-28."""
-        check_declared(asked.capabilities, NOT_DECLARED)
-        return encode({"resultType": "complete", **await self.shown(asked, asked.text("taskId"))})
+        check_declares_tasks(message.capabilities, NOT_DECLARED_TEXT)
+        return encode({"resultType": "complete", **await self.detailed_task(message, message.string_param("taskId"))})
 
-    async def update(self, asked: Asked, peer: Peer | None) -> bytes:
+    async def update(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         """tasks/update."""
-        check_declared(asked.capabilities, NOT_DECLARED)
-        responses = asked.object().get("inputResponses")
+        check_declares_tasks(message.capabilities, NOT_DECLARED_TEXT)
+        responses = message.params_object().get("inputResponses")
         if not isinstance(responses, dict):
             raise BadEnvelope(INVALID_PARAMS, "params.inputResponses must be an object")
-        found = await self._found(asked, asked.text("taskId"))
+        found = await self._find(message, message.string_param("taskId"))
         if isinstance(found, ServerTask):
-            await self._servers.update(asked, found, responses)
+            await self._servers.update(message, found, responses)
         else:
-            await self._agents.answer(asked, found, responses)
+            await self._agents.accept_answers(message, found, responses)
         return ACK
 
-    async def cancel(self, asked: Asked, peer: Peer | None) -> bytes:
+    async def cancel(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         """tasks/cancel of 2026-07-28: it is asked to end, and whether it does is seen later."""
-        check_declared(asked.capabilities, NOT_DECLARED)
-        await self._stop(asked, await self._found(asked, asked.text("taskId")))
+        check_declares_tasks(message.capabilities, NOT_DECLARED_TEXT)
+        await self._cancel(message, await self._find(message, message.string_param("taskId")))
         return ACK
 
-    async def shown(self, asked: Asked, task_id: str) -> dict[str, Any]:
+    async def detailed_task(self, message: ClientMessage, task_id: str) -> dict[str, Any]:
         """DetailedTask. Raises BadEnvelope."""
-        return await self._shown(asked, await self._found(asked, task_id))
+        return await self._detailed_task(message, await self._find(message, task_id))
 
-    async def followed(self, asked: Asked, task_id: str) -> TaskRow | ServerTask | None:
+    async def find_followed(self, message: ClientMessage, task_id: str) -> TaskRow | ServerTask | None:
         """The row of an agent's task, or a server's; None where there is none."""
         try:
-            found = await self._found(asked, task_id)
+            found = await self._find(message, task_id)
         except BadEnvelope:
             return None
         return found if isinstance(found, ServerTask) else found.row
 
-    async def get_older(self, asked: Asked, peer: Peer | None) -> bytes:
+    async def get_legacy(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         """tasks/get of 2025-11-25."""
-        found = await self._older(asked)
-        if isinstance(found, ServerTask) and self._servers.is_older(asked, found.server):
-            return await self._servers.forwarded(asked, found, peer)
-        return encode(older(await self._shown(asked, found)))
+        found = await self._find_legacy(message)
+        if isinstance(found, ServerTask) and self._servers.are_both_legacy(message, found.server):
+            return await self._servers.forward(message, found, peer)
+        return encode(legacy_task(await self._detailed_task(message, found)))
 
-    async def result_older(self, asked: Asked, peer: Peer | None) -> bytes:
+    async def result_legacy(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         """tasks/result: waits for the end, and asks meanwhile what the task asks. Raises BadEnvelope with the error of the call."""
-        found, task_id = await self._older(asked), asked.text("taskId")
-        if isinstance(found, ServerTask) and self._servers.is_older(asked, found.server):
-            return await self._servers.forwarded(asked, found, peer)
+        found, task_id = await self._find_legacy(message), message.string_param("taskId")
+        if isinstance(found, ServerTask) and self._servers.are_both_legacy(message, found.server):
+            return await self._servers.forward(message, found, peer)
         try:
             async with asyncio.timeout(RESULT_SECONDS):
-                shown = await self._ended(asked, task_id, peer)
+                shown = await self._wait_until_ended(message, task_id, peer)
         except TimeoutError:
             raise BadEnvelope(-32603, "the task has not ended yet; ask for its result again", status=200) from None
         if shown["status"] == "cancelled":
@@ -113,107 +122,115 @@ class Tasks:
             error = shown.get("error") or {}
             raise BadEnvelope(error.get("code", -32603), str(error.get("message", "the call failed")), status=200)
         result = {name: value for name, value in (shown.get("result") or {}).items() if name != "resultType"}
-        return encode({**result, "_meta": {**(result.get("_meta") or {}), RELATED: {"taskId": task_id}}})
+        return encode({**result, "_meta": {**(result.get("_meta") or {}), RELATED_TASK_KEY: {"taskId": task_id}}})
 
-    async def cancel_older(self, asked: Asked, peer: Peer | None) -> bytes:
+    async def cancel_legacy(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         """tasks/cancel of 2025-11-25, which shows the task, and refuses one that has ended."""
-        found = await self._older(asked)
-        if isinstance(found, ServerTask) and self._servers.is_older(asked, found.server):
-            return await self._servers.forwarded(asked, found, peer)
-        if (await self._shown(asked, found))["status"] in ENDED:
+        found = await self._find_legacy(message)
+        if isinstance(found, ServerTask) and self._servers.are_both_legacy(message, found.server):
+            return await self._servers.forward(message, found, peer)
+        if (await self._detailed_task(message, found))["status"] in ENDED_STATUSES:
             raise BadEnvelope(INVALID_PARAMS, "the task has ended already", status=200)
-        await self._stop(asked, found)
-        return encode(older(await self.shown(asked, asked.text("taskId"))))
+        await self._cancel(message, found)
+        return encode(legacy_task(await self.detailed_task(message, message.string_param("taskId"))))
 
-    async def list_older(self, asked: Asked, peer: Peer | None) -> bytes:
+    async def list_legacy(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         """tasks/list: those of agents, the last moved first."""
-        _check_version(asked)
-        cursor = asked.object().get("cursor", "")
+        _check_version(message)
+        cursor = message.params_object().get("cursor", "")
         try:
-            rows, more, _ = await self._pages.counted(asked.caller, Page(cursor=cursor if isinstance(cursor, str) else "?", limit=PAGE))
+            rows, more, _ = await self._pages.read_page_and_total(
+                message.caller, TaskFilter(cursor=cursor if isinstance(cursor, str) else "?", limit=PAGE_SIZE)
+            )
         except BadCursor:
             raise BadEnvelope(INVALID_PARAMS, "params.cursor is none of this server's") from None
-        events = await self._pages.events(rows, ["status", "message"])
+        events = await self._pages.read_events(rows, ["status", "message"])
         records = [TaskRecord(row, tuple(events.get(row.id, ()))) for row in rows]
-        shown = [older(detailed(record)) for record in records if self._may(asked, record)]
+        shown = [legacy_task(detailed_task(record)) for record in records if self._could_invoke(message, record)]
         return encode({"tasks": shown} | ({"nextCursor": more} if more else {}))
 
-    async def _older(self, asked: Asked) -> TaskRecord | ServerTask:
+    async def _find_legacy(self, message: ClientMessage) -> TaskRecord | ServerTask:
         """Of a request of 2025-11-25. Raises BadEnvelope, UnknownMethod."""
-        _check_version(asked)
-        return await self._found(asked, asked.text("taskId"))
+        _check_version(message)
+        return await self._find(message, message.string_param("taskId"))
 
-    async def _found(self, asked: Asked, task_id: str) -> TaskRecord | ServerTask:
+    async def _find(self, message: ClientMessage, task_id: str) -> TaskRecord | ServerTask:
         """Raises BadEnvelope (-32602)."""
         try:
-            if not task_id.startswith(TASK_PREFIX):
-                return await self._servers.find(asked, task_id)
-            row = await self._reader.row(asked.caller, FRONT_DOOR, task_id)
-            record = await self._log.record(row.tenant, row.owner, row.id)
-            if self._may(asked, record):
+            if not task_id.startswith(AGENT_TASK_PREFIX):
+                return await self._servers.find(message, task_id)
+            row = await self._reader.find_row(message.caller, FRONT_DOOR, task_id)
+            record = await self._log.read_record(row.tenant, row.owner, row.id)
+            if self._could_invoke(message, record):
                 return record
         except UnknownTask:
             pass
         raise BadEnvelope(INVALID_PARAMS, "there is no such task", status=200)
 
-    def _may(self, asked: Asked, record: TaskRecord) -> bool:
+    def _could_invoke(self, message: ClientMessage, record: TaskRecord) -> bool:
         """Whether the agent is a tool at this path, and the caller may call it now; what they may not, they may still stop."""
         agent, skill = record.row.agent, skill_of(record)
         try:
-            entry = self._offers.entry(asked.caller, agent)
-            place = self._offers.place(asked.caller, asked.server) if asked.server else None
+            entry = self._visible_entries.find_entry(message.caller, agent)
+            place = self._visible_entries.view_of(message.caller, message.server_path) if message.server_path else None
         except UnknownName:
             return False
         selected = f"{agent}/{skill}" if skill else agent
         here = place is None or (agent in {each.name for each in place.entries} and place.has_tool(selected))
-        return here and entry.family is Family.AGENT and (asked.method == CANCEL or self._offers.may_invoke(asked.caller, agent, skill))
+        return (
+            here
+            and entry.family is Family.AGENT
+            and (message.method == CANCEL_METHOD or self._visible_entries.could_invoke(message.caller, agent, skill))
+        )
 
-    async def _shown(self, asked: Asked, found: TaskRecord | ServerTask) -> dict[str, Any]:
+    async def _detailed_task(self, message: ClientMessage, found: TaskRecord | ServerTask) -> dict[str, Any]:
         if isinstance(found, ServerTask):
-            return await self._servers.detailed(asked, found)
-        shown = detailed(found, await self._agents.answered(found))
-        if asked.modern:
-            _check_askable(asked.capabilities, shown.get("inputRequests", {}))
+            return await self._servers.detailed_task(message, found)
+        shown = detailed_task(found, await self._agents.pending_answers(found))
+        if message.is_modern:
+            _check_askable(message.capabilities, shown.get("inputRequests", {}))
         return shown
 
-    async def _stop(self, asked: Asked, found: TaskRecord | ServerTask) -> None:
+    async def _cancel(self, message: ClientMessage, found: TaskRecord | ServerTask) -> None:
         if isinstance(found, ServerTask):
-            await self._servers.cancel(asked, found)
-        elif not found.row.ended:
-            await self._agents.cancel(asked, found.row)
+            await self._servers.cancel(message, found)
+        elif not found.row.has_ended:
+            await self._agents.cancel(message, found.row)
 
-    async def _ended(self, asked: Asked, task_id: str, peer: Peer | None) -> dict[str, Any]:
+    async def _wait_until_ended(self, message: ClientMessage, task_id: str, peer: McpPeer | None) -> dict[str, Any]:
         """The task when it has ended; an older client is asked what it asks."""
         while True:
-            found = await self._found(asked, task_id)
+            found = await self._find(message, task_id)
             if isinstance(found, TaskRecord):
-                found = await self._agents.settled(found)
-            shown = await self._shown(asked, found)
-            if shown["status"] in ENDED:
+                found = await self._agents.wait_until_settled(found)
+            shown = await self._detailed_task(message, found)
+            if shown["status"] in ENDED_STATUSES:
                 return shown
-            if not (shown["status"] == "input_required" and peer is not None and await self._ask(asked, found, shown, peer)):
+            if not (shown["status"] == "input_required" and peer is not None and await self._elicit_answers(message, found, shown, peer)):
                 await asyncio.sleep(POLL_MS / 1000)
 
-    async def _ask(self, asked: Asked, found: TaskRecord | ServerTask, shown: Mapping[str, Any], peer: Peer) -> bool:
+    async def _elicit_answers(
+        self, message: ClientMessage, found: TaskRecord | ServerTask, task_document: Mapping[str, Any], peer: McpPeer
+    ) -> bool:
         """Whether the client answered."""
-        meta = related(asked.text("taskId"))
+        meta = related_task_meta(message.string_param("taskId"))
         try:
             if isinstance(found, TaskRecord):
-                await self._agents.ask(asked, found, peer, meta)
+                await self._agents.elicit_answers(message, found, peer, meta)
                 return True
             answers = {
                 key: await peer.ask(each["method"], Raw(encode({**each.get("params", {}), **meta})))
-                for key, each in shown["inputRequests"].items()
+                for key, each in task_document["inputRequests"].items()
             }
         except PeerRefused:
             return False
-        await self._servers.update(asked, found, answers)
+        await self._servers.update(message, found, answers)
         return True
 
 
-def _check_version(asked: Asked) -> None:
+def _check_version(message: ClientMessage) -> None:
     """Raises UnknownMethod: no other version before 2026-07-28 has tasks."""
-    if asked.session is not None and asked.session.version != OLDER_VERSION:
+    if message.session is not None and message.session.version != LEGACY_TASKS_VERSION:
         raise UnknownMethod
 
 
@@ -221,6 +238,6 @@ def _check_askable(capabilities: Mapping[str, Any], questions: Mapping[str, Any]
     """Raises BadEnvelope (-32021): nobody is asked what their client did not declare."""
     missing: dict[str, Any] = {}
     for question in questions.values():
-        missing |= lacking(capabilities, question["method"], Raw(encode(question["params"])))
+        missing |= missing_capabilities(capabilities, question["method"], Raw(encode(question["params"])))
     if missing:
         raise BadEnvelope(MISSING_CAPABILITY, "the agent asks what the client did not declare", {"requiredCapabilities": missing})

@@ -9,35 +9,35 @@ import structlog
 from msgspec import Raw, Struct
 
 from adapters.contract import UpstreamFault
-from adapters.mcp_client.redaction import redacted, reveal
-from adapters.mcp_client.wire.eras import checked, modern_params
+from adapters.mcp_client.redaction import add_server_words, redact_text
+from adapters.mcp_client.wire.eras import decode_checked, modern_params
 from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest, envelope_of, members_of
-from adapters.mcp_client.wire.peer import Peer, PeerRefused
+from adapters.mcp_client.wire.peer import McpPeer, PeerRefused
 from gateway.calls.broker import Broker
-from gateway.ingress.mcp_server.catalogue.definitions import OLDER_ERAS, ServerTool
-from gateway.ingress.mcp_server.catalogue.uris import document_outward, result_outward
-from gateway.ingress.mcp_server.catalogue.visible import Offers, own_names
-from gateway.ingress.mcp_server.elicitation.server_questions import NOT_VALID, check_askable, questions_in
-from gateway.ingress.mcp_server.protocol.client_wishes import STATUS
-from gateway.ingress.mcp_server.protocol.message import Asked
-from gateway.ingress.mcp_server.tasks.awaited_tasks import AwaitedTasks, own_task_of
-from gateway.ingress.mcp_server.tasks.legacy_server_tasks import OlderServerTasks, askable, begun
-from gateway.ingress.mcp_server.tasks.store import ServerTask, ServerTasks
-from gateway.ingress.mcp_server.tasks.wire import CANCEL, OFFERED, RELATED, STATUSES, takes_tasks
+from gateway.ingress.mcp_server.catalogue.definitions import LEGACY_ERAS, ServerTool
+from gateway.ingress.mcp_server.catalogue.uris import rewrite_document, rewrite_result
+from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries, uses_own_names
+from gateway.ingress.mcp_server.elicitation.server_questions import NOT_VALID_TEXT, check_askable, questions_in
+from gateway.ingress.mcp_server.protocol.client_wishes import TASK_STATUS
+from gateway.ingress.mcp_server.protocol.message import ClientMessage
+from gateway.ingress.mcp_server.tasks.awaited_tasks import AwaitedTasks, server_task_id_of
+from gateway.ingress.mcp_server.tasks.legacy_server_tasks import LegacyServerTasks, askable_capabilities, create_task_result
+from gateway.ingress.mcp_server.tasks.store import ServerTask, ServerTaskStore
+from gateway.ingress.mcp_server.tasks.wire import CANCEL_METHOD, RELATED_TASK_KEY, STATUSES, TASKS_CAPABILITY, declares_tasks
 from gateway.tasks.log import UnknownTask
-from policies.delegation.rulings import calling
+from policies.delegation.rulings import act_of_calling_tool
 from policies.ids import new_id
 from registry.store import UnknownName
 
-MARK = b'"task"'  # stands in each result that is a task, of either era
+TASK_HINT = b'"task"'  # stands in each result that is a task, of either era
 encode = msgspec.json.Encoder().encode
-_members = msgspec.json.Decoder(dict[str, Raw]).decode
-_object = msgspec.json.Decoder(dict[str, Any]).decode
-_text = msgspec.json.Decoder(str).decode
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_text = msgspec.json.Decoder(str).decode
 log = structlog.get_logger()
 
 
-class _Declared(Struct, frozen=True):
+class _DeclaringPeer(Struct, frozen=True):
     """What a server is told of the client; nothing is said or asked before the answer."""
 
     capabilities: Mapping[str, Any]
@@ -49,213 +49,235 @@ class _Declared(Struct, frozen=True):
         raise PeerRefused(-32601, "Nothing can be asked before the answer")
 
 
-class _Asking:
+class _PeerWithCapabilities:
     """A client with other capabilities: an older one that takes tasks, or what an older server is told of a newer one."""
 
-    def __init__(self, peer: Peer, capabilities: Mapping[str, Any]) -> None:
+    def __init__(self, peer: McpPeer, capabilities: Mapping[str, Any]) -> None:
         self.capabilities = capabilities
         self.notify = peer.notify
         self.ask = peer.ask
 
 
-class _Renaming:
+class _TaskRenamingPeer:
     """A client that knows a task by our id, before a server that knows it by its own."""
 
-    def __init__(self, peer: Peer, task: ServerTask) -> None:
+    def __init__(self, peer: McpPeer, task: ServerTask) -> None:
         self._peer = peer
         self._task = task
         self.capabilities: Mapping[str, Any] = peer.capabilities
 
     async def notify(self, method: str, params: Raw) -> None:
-        named = self._named(params)
-        if method == STATUS:
-            if named.get("taskId") != self._task.own:
+        named = self._rename_task(params)
+        if method == TASK_STATUS:
+            if named.get("taskId") != self._task.server_task_id:
                 return  # of another task, about which nobody asks here
-            named = _told(self._task, {**named, "taskId": self._task.id})
+            named = _redact_failure(self._task, {**named, "taskId": self._task.id})
         await self._peer.notify(method, Raw(encode(named)))
 
     async def ask(self, method: str, params: Raw) -> Raw:
-        return await self._peer.ask(method, Raw(encode(self._named(params))))
+        return await self._peer.ask(method, Raw(encode(self._rename_task(params))))
 
-    def _named(self, params: Raw) -> dict[str, Any]:
-        members: dict[str, Any] = checked(params, _object)
+    def _rename_task(self, params: Raw) -> dict[str, Any]:
+        members: dict[str, Any] = decode_checked(params, _decode_object)
         meta = members.get("_meta")
-        if isinstance(meta, dict) and RELATED in meta:
-            members["_meta"] = {**meta, RELATED: {"taskId": self._task.id}}
+        if isinstance(meta, dict) and RELATED_TASK_KEY in meta:
+            members["_meta"] = {**meta, RELATED_TASK_KEY: {"taskId": self._task.id}}
         return members
 
 
 class RelayedTasks:
     """Asks servers about them."""
 
-    def __init__(self, broker: Broker, offers: Offers, kept: ServerTasks, older: OlderServerTasks) -> None:
+    def __init__(
+        self, broker: Broker, visible_entries: VisibleEntries, task_store: ServerTaskStore, legacy_tasks: LegacyServerTasks
+    ) -> None:
         self._broker = broker
-        self._offers = offers
-        self._kept = kept
-        self._older = older
-        self._awaited = AwaitedTasks(broker)
+        self._visible_entries = visible_entries
+        self._task_store = task_store
+        self._legacy_tasks = legacy_tasks
+        self._awaited_tasks = AwaitedTasks(broker)
 
-    async def taken(self, asked: Asked, target: ServerTool, answer: McpAnswer) -> bytes | None:
+    async def store_new_task(self, message: ClientMessage, target: ServerTool, answer: McpAnswer) -> bytes | None:
         """A result that is a new task under an id of ours; None for any other."""
-        members: dict[str, Any] = dict(_members(answer.result))
-        if asked.modern:
-            if bytes(members.get("resultType", b"")) != MARK:
-                return await self._begun(asked, target, members, answer.decision)
-            if not takes_tasks(asked.capabilities):
+        members: dict[str, Any] = dict(_decode_members(answer.result))
+        if message.is_modern:
+            if bytes(members.get("resultType", b"")) != TASK_HINT:
+                return await self._store_legacy_task(message, target, members, answer.decision_id)
+            if not declares_tasks(message.capabilities):
                 raise UpstreamFault("The server answered with a task, which the client did not say that it takes")
-            task = await self._kept.keep(asked.caller, _seed(asked, target, _own(members)), answer.decision)
+            task = await self._task_store.write(
+                message.caller, _new_server_task(message, target, _server_task_id_in(members)), answer.decision_id
+            )
             return encode({**members, "taskId": task.id})
         inner = members.get("task")
         if inner is None or bytes(inner)[:1] != b"{":
             return None
-        seed: dict[str, Any] = dict(_members(inner))
-        task = await self._kept.keep(asked.caller, _seed(asked, target, _own(seed)), answer.decision)
+        seed: dict[str, Any] = dict(_decode_members(inner))
+        task = await self._task_store.write(message.caller, _new_server_task(message, target, _server_task_id_in(seed)), answer.decision_id)
         return encode({**members, "task": {**seed, "taskId": task.id}})
 
-    async def _begun(self, asked: Asked, target: ServerTool, members: Mapping[str, Raw], decision: str) -> bytes | None:
+    async def _store_legacy_task(
+        self, message: ClientMessage, target: ServerTool, members: Mapping[str, Raw], decision_id: str
+    ) -> bytes | None:
         """A task of an older server, for a client that takes tasks."""
-        inner, capabilities = members.get("task"), asked.capabilities
-        if inner is None or "content" in members or not takes_tasks(capabilities):
+        inner, capabilities = members.get("task"), message.capabilities
+        if inner is None or "content" in members or not declares_tasks(capabilities):
             return None
 
-        async def named(own: str) -> str:
-            return (await self._kept.keep(asked.caller, _seed(asked, target, own, askable(capabilities)), decision)).id
+        async def store_task(server_task_id: str) -> str:
+            return (
+                await self._task_store.write(
+                    message.caller, _new_server_task(message, target, server_task_id, askable_capabilities(capabilities)), decision_id
+                )
+            ).id
 
-        return await begun(inner, named)
+        return await create_task_result(inner, store_task)
 
-    def augmented(self, asked: Asked, target: ServerTool, request: McpRequest) -> McpRequest:
+    def as_task_call(self, message: ClientMessage, target: ServerTool, request: McpRequest) -> McpRequest:
         """A call of an older server's tool that may be a task: as one where the client takes tasks, or the server knows no other way."""
-        if waits_for(asked, target):
-            return replace(request, params=encode({**_members(request.params), "task": {}}))
-        if not (asked.modern and takes_tasks(asked.capabilities)):
+        if must_wait_for_task(message, target):
+            return replace(request, params=encode({**_decode_members(request.params), "task": {}}))
+        if not (message.is_modern and declares_tasks(message.capabilities)):
             return request
-        told = askable(asked.capabilities)
-        peer = _Asking(request.peer, told) if request.peer is not None else _Declared(told)
-        return replace(request, params=encode({**_members(request.params), "task": {}}), peer=peer)
+        told = askable_capabilities(message.capabilities)
+        peer = _PeerWithCapabilities(request.peer, told) if request.peer is not None else _DeclaringPeer(told)
+        return replace(request, params=encode({**_decode_members(request.params), "task": {}}), peer=peer)
 
-    async def awaited(self, asked: Asked, target: ServerTool, request: McpRequest, answer: McpAnswer) -> McpAnswer:
+    async def wait_for_task(self, message: ClientMessage, target: ServerTool, request: McpRequest, answer: McpAnswer) -> McpAnswer:
         """The result of a task that the server made of a call whose client takes none. Raises what the broker raises."""
-        own = own_task_of(answer.result)
+        own = server_task_id_of(answer.result)
         if own is None:
             return answer
-        seed = _seed(asked, target, own)
-        number = answer.decision.partition("_")[2]
+        seed = _new_server_task(message, target, own)
+        number = answer.decision_id.partition("_")[2]
         task = ServerTask(f"mt_{number}" if number else new_id("mt"), seed.server, seed.tool, own, arguments=seed.arguments)
-        return await self._awaited.result(asked, task, request)
+        return await self._awaited_tasks.wait_for_result(message, task, request)
 
-    def declaring(self, asked: Asked, server: str, request: McpRequest) -> McpRequest:
+    def declare_tasks(self, message: ClientMessage, server: str, request: McpRequest) -> McpRequest:
         """A call for which an older client wants a task, as of one that takes tasks; `task` itself is no word of the extension's.
 
         A server of that client's own era gets it as it is.
         """
-        if self.is_older(asked, server):
+        if self.are_both_legacy(message, server):
             return request
-        params = {name: value for name, value in _members(request.params).items() if name != "task"}
-        declared = _Asking(request.peer, {**request.peer.capabilities, **OFFERED}) if request.peer is not None else _Declared(OFFERED)
-        return replace(request, params=encode(params), peer=declared, session="")
+        params = {name: value for name, value in _decode_members(request.params).items() if name != "task"}
+        declared = (
+            _PeerWithCapabilities(request.peer, {**request.peer.capabilities, **TASKS_CAPABILITY})
+            if request.peer is not None
+            else _DeclaringPeer(TASKS_CAPABILITY)
+        )
+        return replace(request, params=encode(params), peer=declared, client_session="")
 
-    def is_older(self, asked: Asked, server: str) -> bool:
+    def are_both_legacy(self, message: ClientMessage, server: str) -> bool:
         """Whether client and server are both of the era of the experiment, which then goes through as it is. Raises UnknownName."""
-        return not asked.modern and self._is_of_that_era(asked, server)
+        return not message.is_modern and self._is_legacy_server(message, server)
 
-    def _is_of_that_era(self, asked: Asked, server: str) -> bool:
-        return self._offers.server(asked.caller, server).facts.get("era") in OLDER_ERAS
+    def _is_legacy_server(self, message: ClientMessage, server: str) -> bool:
+        return self._visible_entries.find_server(message.caller, server).facts.get("era") in LEGACY_ERAS
 
-    async def forwarded(self, asked: Asked, task: ServerTask, peer: Peer | None) -> bytes:
+    async def forward(self, message: ClientMessage, task: ServerTask, peer: McpPeer | None) -> bytes:
         """A request about a task, as an older client wrote it, to a server of its era. Raises what the broker raises."""
-        params = Raw(encode({**asked.object(), "taskId": task.own, "_meta": dict(asked.trail.headers)}))
-        raw = envelope_of(asked.id, asked.method, params)
-        session = (asked.session.id, asked.session.level) if asked.session is not None else ("", "")
-        named = _Renaming(peer, task) if peer is not None else None
-        request = McpRequest(asked.id, task.own, raw, bytes(params), False, asked.method, {}, named, *session)
-        answer = await self._reach(asked, task, request)
-        result: dict[str, Any] = dict(_members(answer)) if asked.method == "tasks/result" else _told(task, checked(answer, _object))
+        params = Raw(encode({**message.params_object(), "taskId": task.server_task_id, "_meta": dict(message.trace_context.headers)}))
+        raw = envelope_of(message.id, message.method, params)
+        session = (message.session.id, message.session.level) if message.session is not None else ("", "")
+        named = _TaskRenamingPeer(peer, task) if peer is not None else None
+        request = McpRequest(message.id, task.server_task_id, raw, bytes(params), False, message.method, {}, named, *session)
+        answer = await self._call_server(message, task, request)
+        result: dict[str, Any] = (
+            dict(_decode_members(answer))
+            if message.method == "tasks/result"
+            else _redact_failure(task, decode_checked(answer, _decode_object))
+        )
         if "taskId" in result:
             result["taskId"] = task.id
-        if asked.method == "tasks/result":
-            meta = _members(result.get("_meta", b"{}"))
-            result["_meta"] = {**meta, RELATED: {"taskId": task.id}}
+        if message.method == "tasks/result":
+            meta = _decode_members(result.get("_meta", b"{}"))
+            result["_meta"] = {**meta, RELATED_TASK_KEY: {"taskId": task.id}}
         encoded = encode(result)
-        return encoded if own_names(asked.server) else result_outward(task.server, encoded)
+        return encoded if uses_own_names(message.server_path) else rewrite_result(task.server, encoded)
 
-    async def find(self, asked: Asked, task_id: str) -> ServerTask:
+    async def find(self, message: ClientMessage, task_id: str) -> ServerTask:
         """Raises UnknownTask where the caller may not, or not any more, call the tool at this path, but to stop it."""
-        task = await self._kept.find(asked.caller, task_id)
+        task = await self._task_store.find(message.caller, task_id)
         try:
-            place = self._offers.place(asked.caller, asked.server) if asked.server else None
-            server = self._offers.server(asked.caller, task.server)
+            place = self._visible_entries.view_of(message.caller, message.server_path) if message.server_path else None
+            server = self._visible_entries.find_server(message.caller, task.server)
             here = place is None or (server.name in {each.name for each in place.entries} and place.has_tool(f"{task.server}.{task.tool}"))
-            act = calling(task.server, task.tool)
-            stops = asked.method == CANCEL and self._offers.may_stop(asked.caller, act)
-            if here and (stops or self._offers.may(asked.caller, server, act)):
+            act = act_of_calling_tool(task.server, task.tool)
+            stops = message.method == CANCEL_METHOD and self._visible_entries.may_stop(message.caller, act)
+            if here and (stops or self._visible_entries.could_allow(message.caller, server, act)):
                 return task
         except UnknownName:
             pass
         raise UnknownTask
 
-    async def detailed(self, asked: Asked, task: ServerTask) -> dict[str, Any]:
+    async def detailed_task(self, message: ClientMessage, task: ServerTask) -> dict[str, Any]:
         """DetailedTask, with our names. Raises BadEnvelope for questions that the client can't be asked, and UpstreamFault for no task."""
-        if asked.modern and self._is_of_that_era(asked, task.server):
-            shown = await self._older.detailed(asked, task)
+        if message.is_modern and self._is_legacy_server(message, task.server):
+            shown = await self._legacy_tasks.detailed_task(message, task)
         else:
-            shown = await self._detailed(asked, task)
-        shown = _told(task, shown)
+            shown = await self._read_detailed_task(message, task)
+        shown = _redact_failure(task, shown)
         result = shown.get("result")
-        if isinstance(result, dict) and not own_names(asked.server):
-            shown["result"] = document_outward(task.server, result)
+        if isinstance(result, dict) and not uses_own_names(message.server_path):
+            shown["result"] = rewrite_document(task.server, result)
         return {**shown, "taskId": task.id}
 
-    async def update(self, asked: Asked, task: ServerTask, responses: Mapping[str, Any]) -> None:
+    async def update(self, message: ClientMessage, task: ServerTask, responses: Mapping[str, Any]) -> None:
         """tasks/update."""
-        if asked.modern and self._is_of_that_era(asked, task.server):
-            await self._older.update(asked, task, responses)
+        if message.is_modern and self._is_legacy_server(message, task.server):
+            await self._legacy_tasks.update(message, task, responses)
         else:
-            await self._request(asked, task, "tasks/update", {"inputResponses": responses})
+            await self._send_request(message, task, "tasks/update", {"inputResponses": responses})
 
-    async def cancel(self, asked: Asked, task: ServerTask) -> None:
+    async def cancel(self, message: ClientMessage, task: ServerTask) -> None:
         """tasks/cancel."""
-        if asked.modern and self._is_of_that_era(asked, task.server):
-            await self._older.cancel(asked, task)
+        if message.is_modern and self._is_legacy_server(message, task.server):
+            await self._legacy_tasks.cancel(message, task)
         else:
-            await self._request(asked, task, "tasks/cancel", {})
+            await self._send_request(message, task, "tasks/cancel", {})
 
-    async def _detailed(self, asked: Asked, task: ServerTask) -> dict[str, Any]:
-        text = await self._request(asked, task, "tasks/get", {})
-        shown: dict[str, Any] = checked(text, _object)
+    async def _read_detailed_task(self, message: ClientMessage, task: ServerTask) -> dict[str, Any]:
+        text = await self._send_request(message, task, "tasks/get", {})
+        shown: dict[str, Any] = decode_checked(text, _decode_object)
         if not isinstance(shown.get("status"), str) or shown["status"] not in STATUSES:
-            raise UpstreamFault(NOT_VALID, "no task")
+            raise UpstreamFault(NOT_VALID_TEXT, "no task")
         if shown["status"] == "input_required":
-            check_askable(asked.capabilities, questions_in(members_of(text)))
+            check_askable(message.capabilities, questions_in(members_of(text)))
         return shown
 
-    async def _request(self, asked: Asked, task: ServerTask, method: str, more: Mapping[str, Any]) -> bytes:
+    async def _send_request(self, message: ClientMessage, task: ServerTask, method: str, other_params: Mapping[str, Any]) -> bytes:
         """Asks the server of the task, as a client that takes tasks. Raises what the broker raises."""
-        declared = _Declared({**asked.capabilities, **_extended(asked)})
-        meta = Raw(encode(dict(asked.trail.headers)))
-        params = Raw(encode(modern_params({**more, "taskId": task.own, "_meta": meta}, declared)))
-        request_id = asked.id if asked.modern else f"{asked.id}-{method}"
-        request = McpRequest(request_id, task.own, envelope_of(request_id, method, params), bytes(params), True, method)
-        return await self._reach(asked, task, request)
+        declared = _DeclaringPeer({**message.capabilities, **_extensions_with_tasks(message)})
+        meta = Raw(encode(dict(message.trace_context.headers)))
+        params = Raw(encode(modern_params({**other_params, "taskId": task.server_task_id, "_meta": meta}, declared)))
+        request_id = message.id if message.is_modern else f"{message.id}-{method}"
+        request = McpRequest(request_id, task.server_task_id, envelope_of(request_id, method, params), bytes(params), True, method)
+        return await self._call_server(message, task, request)
 
-    async def _reach(self, asked: Asked, task: ServerTask, request: McpRequest) -> bytes:
-        return (await self._broker.reach(asked.caller, task.call(request, asked.trail, stops=asked.method == CANCEL))).result
+    async def _call_server(self, message: ClientMessage, task: ServerTask, request: McpRequest) -> bytes:
+        return (
+            await self._broker.call_server(
+                message.caller, task.build_call(request, message.trace_context, is_cancel=message.method == CANCEL_METHOD)
+            )
+        ).result
 
 
-def waits_for(asked: Asked, target: ServerTool) -> bool:
+def must_wait_for_task(message: ClientMessage, target: ServerTool) -> bool:
     """Whether a server calls the tool as a task only, and the client takes none: then the gateway waits for it."""
-    if target.tasks != "required":
+    if target.task_support != "required":
         return False
-    return not takes_tasks(asked.capabilities) if asked.modern else "task" not in asked.params
+    return not declares_tasks(message.capabilities) if message.is_modern else "task" not in message.params
 
 
-def _told(task: ServerTask, shown: dict[str, Any]) -> dict[str, Any]:
+def _redact_failure(task: ServerTask, task_document: dict[str, Any]) -> dict[str, Any]:
     """A failure as that of any call: with the words of the server's error and of its status, as far as they are plain."""
-    if shown.get("status") != "failed":
-        return shown
-    words, error = shown.get("statusMessage"), shown.get("error")
-    rest = {name: value for name, value in shown.items() if name not in ("statusMessage", "error")}
-    status = redacted(words) if isinstance(words, str) else ""
-    refused = _refused(error if isinstance(error, dict) else {})
+    if task_document.get("status") != "failed":
+        return task_document
+    words, error = task_document.get("statusMessage"), task_document.get("error")
+    rest = {name: value for name, value in task_document.items() if name not in ("statusMessage", "error")}
+    status = redact_text(words) if isinstance(words, str) else ""
+    refused = _redacted_error(error if isinstance(error, dict) else {})
     problem = {"error": {"code": refused.code, "message": refused.public}} if error is not None else {}
     if problem or status != words:
         detail = f"{words or ''} {error or ''}".strip()
@@ -263,24 +285,26 @@ def _told(task: ServerTask, shown: dict[str, Any]) -> dict[str, Any]:
     return {**rest, **({"statusMessage": status} if status else {}), **problem}
 
 
-def _refused(error: Mapping[str, Any]) -> McpRefused:
+def _redacted_error(error: Mapping[str, Any]) -> McpRefused:
     """The error of a task that failed, as that of a call."""
     code, message = error.get("code"), error.get("message")
-    refused = McpRefused(code if type(code) is int else -32603, said=message if isinstance(message, str) else "")
-    reveal(refused, "")
+    refused = McpRefused(code if type(code) is int else -32603, server_message=message if isinstance(message, str) else "")
+    add_server_words(refused, "")
     return refused
 
 
-def _seed(asked: Asked, target: ServerTool, own: str, told: Mapping[str, Any] | None = None) -> ServerTask:
+def _new_server_task(
+    message: ClientMessage, target: ServerTool, server_task_id: str, capabilities: Mapping[str, Any] | None = None
+) -> ServerTask:
     """A task that has no id of ours yet."""
-    return ServerTask("", target.server, target.tool, own, told or {}, asked.object().get("arguments", {}))
+    return ServerTask("", target.server, target.tool, server_task_id, capabilities or {}, message.params_object().get("arguments", {}))
 
 
-def _own(members: Mapping[str, Raw]) -> str:
+def _server_task_id_in(members: Mapping[str, Raw]) -> str:
     """The server's id of a task. Raises UpstreamFault."""
-    return str(checked(members.get("taskId", Raw(b"null")), _text))
+    return str(decode_checked(members.get("taskId", Raw(b"null")), _decode_text))
 
 
-def _extended(asked: Asked) -> dict[str, Any]:
-    extensions = asked.capabilities.get("extensions")
-    return {"extensions": {**(extensions if isinstance(extensions, dict) else {}), **OFFERED["extensions"]}}
+def _extensions_with_tasks(message: ClientMessage) -> dict[str, Any]:
+    extensions = message.capabilities.get("extensions")
+    return {"extensions": {**(extensions if isinstance(extensions, dict) else {}), **TASKS_CAPABILITY["extensions"]}}

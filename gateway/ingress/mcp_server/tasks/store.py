@@ -9,25 +9,25 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, delete, select
 
 from adapters.mcp_client.wire.messages import McpRequest
-from gateway.calls.outgoing.upstreams import Trail
-from gateway.calls.requests import ServerCall
-from gateway.ingress.mcp_server.elicitation.server_questions import Question
-from gateway.ingress.mcp_server.protocol.sessions import holder
+from gateway.calls.outgoing.upstreams import TraceContext
+from gateway.calls.requests import ToolServerRequest
+from gateway.ingress.mcp_server.elicitation.server_questions import InputRequest
+from gateway.ingress.mcp_server.protocol.sessions import holder_of
 from gateway.storage.database import Batch, Database
 from gateway.storage.tables import mcp_questions, mcp_tasks, task_answers
 from gateway.tasks.log import TaskRow, UnknownTask
 from policies.callers import Caller
-from policies.delegation.rulings import following, stopping
+from policies.delegation.rulings import act_of_following_task, act_of_stopping_task
 from policies.ids import new_id
 
-KEPT_SECONDS = 30 * 86_400  # for which a server's task is known, however long the server keeps it
-ARGUMENTS_MAX = 1 << 20  # bytes of JSON: a task that was begun with more is ruled on without them
-_ANSWER = "INSERT INTO task_answers (tenant, task_id, question, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-_FORGET = "DELETE FROM task_answers WHERE tenant = ? AND task_id = ?"
+TASK_KEPT_SECONDS = 30 * 86_400  # for which a server's task is known, however long the server keeps it
+ARGUMENTS_BYTES_MAX = 1 << 20  # bytes of JSON: a task that was begun with more is ruled on without them
+_INSERT_ANSWER = "INSERT INTO task_answers (tenant, task_id, question, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_DELETE_ANSWERS = "DELETE FROM task_answers WHERE tenant = ? AND task_id = ?"
 encode = msgspec.json.Encoder().encode
-_object = msgspec.json.Decoder(dict[str, Any]).decode
-_arguments = msgspec.json.Decoder(dict[str, Any] | None).decode
-_question = msgspec.json.Decoder(Question).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_arguments = msgspec.json.Decoder(dict[str, Any] | None).decode
+_decode_question = msgspec.json.Decoder(InputRequest).decode
 
 
 class ServerTask(Struct, frozen=True):
@@ -40,40 +40,40 @@ class ServerTask(Struct, frozen=True):
     id: str
     server: str
     tool: str
-    own: str
+    server_task_id: str
     capabilities: Mapping[str, Any] = {}
     arguments: Mapping[str, Any] | None = None
 
     @property
-    def begun(self) -> str:
+    def beginning_decision_id(self) -> str:
         """The decision that began it, where people had to approve of the call; else of none."""
         return f"d_{self.id.partition('_')[2]}"
 
-    def call(self, request: McpRequest, trail: Trail, stops: bool) -> ServerCall:
+    def build_call(self, request: McpRequest, trace_context: TraceContext, is_cancel: bool) -> ToolServerRequest:
         """A request about it, ruled on like the call that began it; `stops`: which has it canceled, or looks at it for that alone."""
-        act = (stopping if stops else following)(self.server, self.tool)
-        return ServerCall(self.server, act, self.arguments, request, trail, begun=self.begun)
+        act = (act_of_stopping_task if is_cancel else act_of_following_task)(self.server, self.tool)
+        return ToolServerRequest(self.server, act, self.arguments, request, trace_context, continues_decision_id=self.beginning_decision_id)
 
 
-class ServerTasks:
+class ServerTaskStore:
     """Tasks of servers, each bound to whoever called the tool. `now` counts microseconds since 1970."""
 
     def __init__(self, database: Database, now: Callable[[], int]) -> None:
         self._database = database
         self._now = now
 
-    async def keep(self, caller: Caller, seed: ServerTask, decision: str) -> ServerTask:
+    async def write(self, caller: Caller, new_task: ServerTask, decision_id: str) -> ServerTask:
         """`seed` has no id yet; `decision`: the one that used an approval for it, or none. Durable when it returns. Raises NotKept."""
-        task = replace(seed, id=f"mt_{decision.partition('_')[2]}" if decision else new_id("mt"))
+        task = replace(new_task, id=f"mt_{decision_id.partition('_')[2]}" if decision_id else new_id("mt"))
         row: dict[str, Any] = {
             "id": task.id,
             "tenant": caller.principal.tenant,
-            "holder": holder(caller),
+            "holder": holder_of(caller),
             "server": task.server,
             "tool": task.tool,
-            "own": task.own,
+            "own": task.server_task_id,
             "capabilities": encode(task.capabilities).decode(),
-            "arguments": _kept(task.arguments),
+            "arguments": _encode_arguments(task.arguments),
         }
         row["created"] = self._now()
         await self._database.write(lambda batch: batch.add(mcp_tasks, row))
@@ -82,34 +82,36 @@ class ServerTasks:
     async def find(self, caller: Caller, task_id: str) -> ServerTask:
         """Raises UnknownTask, for a foreign one too."""
         known = mcp_tasks.c
-        mine = (known.tenant == caller.principal.tenant) & (known.holder == holder(caller)) & (known.id == task_id)
+        mine = (known.tenant == caller.principal.tenant) & (known.holder == holder_of(caller)) & (known.id == task_id)
         found = await self._database.read(lambda connection: connection.execute(select(mcp_tasks).where(mine)).one_or_none())
         if found is None:
             raise UnknownTask
-        return ServerTask(found.id, found.server, found.tool, found.own, _object(found.capabilities), _arguments(found.arguments or "null"))
+        return ServerTask(
+            found.id, found.server, found.tool, found.own, _decode_object(found.capabilities), _decode_arguments(found.arguments or "null")
+        )
 
-    async def ask(self, task: ServerTask, key: str, process: str, question: Question) -> None:
+    async def write_question(self, task: ServerTask, question_key: str, process: str, question: InputRequest) -> None:
         """Keeps a question that `process` waits for. Raises NotKept."""
-        row = {"task_id": task.id, "question": key, "process": process, "body": encode(question).decode()}
+        row = {"task_id": task.id, "question": question_key, "process": process, "body": encode(question).decode()}
         await self._database.write(lambda batch: batch.add(mcp_questions, row))
 
-    async def questions(self, task: ServerTask) -> list[tuple[str, str, Question]]:
+    async def open_questions(self, task: ServerTask) -> list[tuple[str, str, InputRequest]]:
         """(key, process, question) of those that are open, the first first. Raises NotRead."""
         open_now = select(mcp_questions).where(mcp_questions.c.task_id == task.id).order_by(mcp_questions.c.question)
 
-        def work(connection: Connection) -> list[tuple[str, str, Question]]:
-            return [(found.question, found.process, _question(found.body)) for found in connection.execute(open_now)]
+        def work(connection: Connection) -> list[tuple[str, str, InputRequest]]:
+            return [(found.question, found.process, _decode_question(found.body)) for found in connection.execute(open_now)]
 
         return await self._database.read(work)
 
-    async def answered(self, task: ServerTask, key: str) -> bool:
+    async def close_question(self, task: ServerTask, question_key: str) -> bool:
         """Nobody else's answer counts from now on; False where one did already, or nothing was asked. Raises NotKept."""
-        mine = (mcp_questions.c.task_id == task.id) & (mcp_questions.c.question == key)
+        mine = (mcp_questions.c.task_id == task.id) & (mcp_questions.c.question == question_key)
         return bool(await self._database.write(lambda batch: batch.connection.execute(delete(mcp_questions).where(mine)).rowcount))
 
     async def sweep(self) -> None:
         """Forgets old ones; to be called now and then."""
-        before = self._now() - KEPT_SECONDS * 1_000_000
+        before = self._now() - TASK_KEPT_SECONDS * 1_000_000
 
         def work(batch: Batch) -> None:
             batch.run("DELETE FROM mcp_questions WHERE task_id IN (SELECT id FROM mcp_tasks WHERE created < ?)", (before,))
@@ -118,34 +120,34 @@ class ServerTasks:
         await self._database.write(work)
 
 
-def _kept(arguments: Mapping[str, Any] | None) -> str | None:
+def _encode_arguments(arguments: Mapping[str, Any] | None) -> str | None:
     text = encode(arguments)
-    return None if arguments is None or len(text) > ARGUMENTS_MAX else text.decode()
+    return None if arguments is None or len(text) > ARGUMENTS_BYTES_MAX else text.decode()
 
 
-class Answers:
+class AnswerStore:
     """Answers to some of an agent's questions, until it has them all."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, row: TaskRow, given: Mapping[str, Any]) -> dict[str, Any]:
+    async def add(self, row: TaskRow, answers: Mapping[str, Any]) -> dict[str, Any]:
         """All there are now, those of others included; the first answer to a question counts."""
 
         def work(batch: Batch) -> None:
-            for question, answer in given.items():
-                batch.run(_ANSWER, (row.tenant, row.id, question, encode(answer).decode()))
+            for question, answer in answers.items():
+                batch.run(_INSERT_ANSWER, (row.tenant, row.id, question, encode(answer).decode()))
 
-        if given:
+        if answers:
             await self._database.write(work)
-        return await self.of(row)
+        return await self.find_all(row)
 
-    async def of(self, row: TaskRow) -> dict[str, Any]:
+    async def find_all(self, row: TaskRow) -> dict[str, Any]:
         def work(connection: Connection) -> dict[str, Any]:
             match = (task_answers.c.tenant == row.tenant) & (task_answers.c.task_id == row.id)
-            return {found.question: _object(found.body) for found in connection.execute(select(task_answers).where(match))}
+            return {found.question: _decode_object(found.body) for found in connection.execute(select(task_answers).where(match))}
 
         return await self._database.read(work)
 
-    async def forget(self, row: TaskRow) -> None:
-        await self._database.write(lambda batch: batch.run(_FORGET, (row.tenant, row.id)))
+    async def delete(self, row: TaskRow) -> None:
+        await self._database.write(lambda batch: batch.run(_DELETE_ANSWERS, (row.tenant, row.id)))

@@ -6,76 +6,76 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from adapters.mcp_client.wire.messages import META, MISSING_CAPABILITY
+from adapters.mcp_client.wire.messages import META_PREFIX, MISSING_CAPABILITY
 from adapters.task import TERMINAL, Message, Task, TaskArtifactUpdateEvent, TaskState, text_of
 from gateway.ingress.mcp_server.elicitation.agent_questions import questions_of
-from gateway.ingress.mcp_server.protocol.content import file_block, file_fact, files_of, said_of
+from gateway.ingress.mcp_server.protocol.content import file_block, file_summary, files_of, status_text_of
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
-from gateway.tasks.log import TaskRecord, rfc3339
-from gateway.tasks.log import shown as streamed
-from gateway.tasks.turns.transitions import ERROR
+from gateway.tasks.log import TaskRecord, to_rfc3339
+from gateway.tasks.log import stream_response as streamed
+from gateway.tasks.turns.transitions import ERROR_METADATA
 
-TASKS = META + "tasks"
-RELATED = META + "related-task"
-OFFERED: Mapping[str, Any] = {"extensions": {TASKS: {}}}
-OLDER_OFFERED: Mapping[str, Any] = {"tasks": {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}}
-CANCEL = "tasks/cancel"
-OLDER_VERSION = "2025-11-25"  # the only one with the experiment
+TASKS_EXTENSION = META_PREFIX + "tasks"
+RELATED_TASK_KEY = META_PREFIX + "related-task"
+TASKS_CAPABILITY: Mapping[str, Any] = {"extensions": {TASKS_EXTENSION: {}}}
+LEGACY_TASKS_CAPABILITY: Mapping[str, Any] = {"tasks": {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}}
+CANCEL_METHOD = "tasks/cancel"
+LEGACY_TASKS_VERSION = "2025-11-25"  # the only one with the experiment
 POLL_MS = 1000
-BROKE = -32015  # as for a call whose agent fails
-TEXT_MAX = 1000  # characters of a status message
-OLDER_NAMES = {"ttlMs": "ttl", "pollIntervalMs": "pollInterval"}
+AGENT_FAILED_CODE = -32015  # as for a call whose agent fails
+STATUS_TEXT_MAX = 1000  # characters of a status message
+LEGACY_NAMES = {"ttlMs": "ttl", "pollIntervalMs": "pollInterval"}
 encode = msgspec.json.Encoder().encode
-ENDED = frozenset({"completed", "failed", "cancelled"})
-STATUSES = ENDED | {"working", "input_required"}
+ENDED_STATUSES = frozenset({"completed", "failed", "cancelled"})
+STATUSES = ENDED_STATUSES | {"working", "input_required"}
 
 
-def takes_tasks(capabilities: Mapping[str, Any]) -> bool:
+def declares_tasks(capabilities: Mapping[str, Any]) -> bool:
     """Whether a client declared the extension."""
     extensions = capabilities.get("extensions")
-    return isinstance(extensions, dict) and isinstance(extensions.get(TASKS), dict)
+    return isinstance(extensions, dict) and isinstance(extensions.get(TASKS_EXTENSION), dict)
 
 
-def check_declared(capabilities: Mapping[str, Any], why: str) -> None:
+def check_declares_tasks(capabilities: Mapping[str, Any], problem: str) -> None:
     """Raises BadEnvelope (-32021), SEP-2663."""
-    if not takes_tasks(capabilities):
-        raise BadEnvelope(MISSING_CAPABILITY, why, {"requiredCapabilities": OFFERED})
+    if not declares_tasks(capabilities):
+        raise BadEnvelope(MISSING_CAPABILITY, problem, {"requiredCapabilities": TASKS_CAPABILITY})
 
 
-def created(record: TaskRecord) -> dict[str, Any]:
+def created_task(record: TaskRecord) -> dict[str, Any]:
     """A task without what became of it, for CreateTaskResult."""
-    task = record.task(0)
-    status = _status(task)
-    said = said_of(task)
+    task = record.to_task(0)
+    status = _mcp_status(task)
+    said = status_text_of(task)
     return {
         "taskId": task.id,
         "status": status,
-        **({"statusMessage": said[:TEXT_MAX]} if said and status != "completed" else {}),
-        "createdAt": rfc3339(record.row.created),
-        "lastUpdatedAt": rfc3339(record.row.updated),
+        **({"statusMessage": said[:STATUS_TEXT_MAX]} if said and status != "completed" else {}),
+        "createdAt": to_rfc3339(record.row.created),
+        "lastUpdatedAt": to_rfc3339(record.row.updated),
         "ttlMs": None,
         "pollIntervalMs": POLL_MS,
     }
 
 
-def detailed(record: TaskRecord, answered: Container[str] = ()) -> dict[str, Any]:
+def detailed_task(record: TaskRecord, answered_keys: Container[str] = ()) -> dict[str, Any]:
     """DetailedTask. `answered`: questions whose answers wait for those to the others."""
-    shown = created(record)
+    shown = created_task(record)
     match shown["status"]:
         case "input_required":
-            open_now = {key: question for key, question in questions_of(record).items() if key not in answered}
+            open_now = {key: question for key, question in questions_of(record).items() if key not in answered_keys}
             return {**shown, "inputRequests": open_now} if open_now else {**shown, "status": "working"}
         case "completed":
             return {**shown, "result": tool_result(record)}
         case "failed":
-            return {**shown, "error": {"code": BROKE, "message": shown.get("statusMessage", "The agent failed.")}}
+            return {**shown, "error": {"code": AGENT_FAILED_CODE, "message": shown.get("statusMessage", "The agent failed.")}}
     return shown
 
 
-def older(shown: Mapping[str, Any]) -> dict[str, Any]:
+def legacy_task(task_document: Mapping[str, Any]) -> dict[str, Any]:
     """A Task of 2025-11-25: what became of it is asked for apart."""
     apart = ("resultType", "result", "error", "inputRequests")
-    return {OLDER_NAMES.get(name, name): value for name, value in shown.items() if name not in apart}
+    return {LEGACY_NAMES.get(name, name): value for name, value in task_document.items() if name not in apart}
 
 
 def tool_result(record: TaskRecord, version: str = "") -> dict[str, Any]:
@@ -83,23 +83,23 @@ def tool_result(record: TaskRecord, version: str = "") -> dict[str, Any]:
 
     `version`: the client's revision, where it is of the `initialize` era.
     """
-    task = record.task()
+    task = record.to_task()
     said = [artifact.parts for artifact in task.artifacts]
     if isinstance(task.status.message, Message):
         said.append(task.status.message.parts)
-    text = "\n".join(part for part in (*_texts(record), said_of(task)) if part)
+    text = "\n".join(part for part in (*_artifact_texts(record), status_text_of(task)) if part)
     data = [part.data for parts in said for part in parts if part.data is not UNSET]
     files = list(files_of(task))
     state = task.status.state
     content: dict[str, Any] = {"task_id": task.id, "context_id": task.context_id, "state": state.value, "text": text}
-    content |= ({"data": data} if data else {}) | ({"files": [file_fact(part) for _, part in files]} if files else {})
+    content |= ({"data": data} if data else {}) | ({"files": [file_summary(part) for _, part in files]} if files else {})
     shown = [{"type": "text", "text": each} for each in (text, *(encode(one).decode() for one in data)) if each]
     shown += [file_block(uri, part, version) for uri, part in files]
     failed = state in TERMINAL and state is not TaskState.COMPLETED
     return {"content": shown or [{"type": "text", "text": ""}], "structuredContent": content, "isError": failed}
 
 
-def _texts(record: TaskRecord) -> Iterator[str]:
+def _artifact_texts(record: TaskRecord) -> Iterator[str]:
     """Of each artifact. What came piece by piece, as the tokens of a model do, is one text."""
     found: dict[str, str] = {}
     for event in record.events:
@@ -110,7 +110,7 @@ def _texts(record: TaskRecord) -> Iterator[str]:
     yield from found.values()
 
 
-def _status(task: Task) -> str:
+def _mcp_status(task: Task) -> str:
     """An agent that says that it failed gave a result, with isError; `failed` is for what went wrong with the call itself."""
     match task.status.state:
         case TaskState.INPUT_REQUIRED:
@@ -120,10 +120,10 @@ def _status(task: Task) -> str:
         case TaskState.COMPLETED | TaskState.REJECTED:
             return "completed"
         case TaskState.FAILED:
-            return "failed" if _broke(task) else "completed"
+            return "failed" if _has_call_failed(task) else "completed"
     return "working"
 
 
-def _broke(task: Task) -> bool:
+def _has_call_failed(task: Task) -> bool:
     message = task.status.message
-    return isinstance(message, Message) and message.metadata is not UNSET and ERROR in message.metadata
+    return isinstance(message, Message) and message.metadata is not UNSET and ERROR_METADATA in message.metadata

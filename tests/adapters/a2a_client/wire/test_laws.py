@@ -63,15 +63,15 @@ def test_metadata_tell_what_0_3_has_no_place_for_and_nothing_else(references: tu
     message = Message("m", Role.USER, (Part(text="hi", media_type=kind, filename=name),), reference_task_ids=references)
     told = {**({"mediaType": kind} if kind else {}), **({"filename": name} if name else {})}
     for written, parts in ((v03.message_json(message), "parts"), (v03_proto.message_json(message), "content")):
-        assert written[parts][0].get("metadata", {}) == ({v03.CARRIED: told} if told else {})
+        assert written[parts][0].get("metadata", {}) == ({v03.CARRIED_KEY: told} if told else {})
     assert "metadata" not in v03.message_json(message)
     carried = on_the_wire(v03_proto.message_json(message)).get("metadata", {})
-    assert carried == ({v03.CARRIED: {"referenceTaskIds": list(references)}} if references else {})
+    assert carried == ({v03.CARRIED_KEY: {"referenceTaskIds": list(references)}} if references else {})
 
 
 @pytest.mark.parametrize("told", [1, {"mediaType": 5}, {"text": "other"}, {"parts": []}, {"filename": None}, {"filename": ["x"]}])
 def test_metadata_that_tell_nonsense_change_no_content(told: Any) -> None:
-    part = {"kind": "text", "text": "hi", "metadata": {v03.CARRIED: told, "own": 1}}
+    part = {"kind": "text", "text": "hi", "metadata": {v03.CARRIED_KEY: told, "own": 1}}
     read = v03.read_send_params({"message": {"messageId": "m", "role": "user", "parts": [part]}}).message.parts
     assert read == (Part(text="hi", metadata={"own": 1}),) or told == 1
 
@@ -163,7 +163,7 @@ def test_a_spoilt_request_is_one_or_is_refused(reader: str, data: st.DataObject)
     [
         (lambda *given: rpc.V1.send_params(given[0], (), "t", "", given[1]), v1.read_send_params),
         (lambda *given: rpc.V03.send_params(given[0], (), "", "", given[1]), v03.read_send_params),
-        (lambda *given: v03_proto.send_params(given[0], (), "", given[1]), v03_requests.read_send_params),
+        (lambda *given: v03_proto.build_send_params(given[0], (), "", given[1]), v03_requests.read_send_params),
     ],
     ids=SENDING,
 )

@@ -9,9 +9,22 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from adapters.a2a_client.wire import rpc
-from adapters.a2a_client.wire.reading import Reading
+from adapters.a2a_client.wire.reading import A2ATurnReader
 from adapters.a2a_client.wire.tolerant import UnknownState
-from adapters.contract import ENDINGS, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Progress, Ref, Replied, UpstreamFault, VendorRef
+from adapters.contract import (
+    ENDINGS,
+    ArtifactPiece,
+    Ask,
+    Canceled,
+    Done,
+    Event,
+    Failed,
+    Progress,
+    RefLearned,
+    Replied,
+    UpstreamFault,
+    VendorRef,
+)
 from adapters.task import (
     Artifact,
     Message,
@@ -47,11 +60,11 @@ TEXTS = {
 
 def read(chunks: list[bytes]) -> list[Event]:
     """All events of a stream, up to its ending."""
-    reading, sse, events = Reading(None), SseReader(), []
+    reading, sse, events = A2ATurnReader(None), SseReader(), []
     for chunk in chunks:
         for sent in sse.feed(chunk):
             request_id = int(json.loads(sent.data)["id"])
-            if not reading.ended:
+            if not reading.has_ended:
                 events += reading.events(rpc.read_event(sent.data, request_id))
     return events
 
@@ -67,7 +80,7 @@ def folded(events: list[Event]) -> str:
 
 
 def ended(*answers: Any, ref: VendorRef | None = None) -> list[Event]:
-    reading = Reading(ref)
+    reading = A2ATurnReader(ref)
     return [event for answer in answers for event in reading.events(answer)]
 
 
@@ -82,7 +95,7 @@ def task(state: TaskState, text: str = "", **members: Any) -> Task:
 @pytest.mark.parametrize(("name", "body"), STREAMS, ids=[name for name, _ in STREAMS])
 def test_recorded_streams_come_to_one_answer(name: str, body: bytes) -> None:
     events = read([body])
-    assert isinstance(events[0], Ref)
+    assert isinstance(events[0], RefLearned)
     assert isinstance(events[-1], ENDINGS_OF.get(name, Done))
     assert sum(isinstance(event, ENDINGS) for event in events) == 1
     assert folded(events) == TEXTS[name]
@@ -120,9 +133,9 @@ def test_the_hybrid_of_1_0_words_and_flat_updates_is_read() -> None:
     ],
 )
 def test_each_state_that_ends_a_turn_has_its_ending(state: TaskState, ending: Event) -> None:
-    assert ended(task(state, "so")) == [Ref(VendorRef("c", "t")), ending]
+    assert ended(task(state, "so")) == [RefLearned(VendorRef("c", "t")), ending]
     update = TaskStatusUpdateEvent("t", "c", TaskStatus(state, message("so", task_id="t")))
-    assert ended(update) == [Ref(VendorRef("c", "t")), ending]
+    assert ended(update) == [RefLearned(VendorRef("c", "t")), ending]
 
 
 TRACE = "/srv/agents/echo/agent.py"
@@ -155,7 +168,7 @@ def test_a_canceled_task_tells_no_more_than_one_that_failed() -> None:
 def test_where_an_agent_is_called_is_none_of_what_it_tells_of_a_failure() -> None:
     words = "sales-7f9c.run.example has no more room"
     for address, shown in (("https://sales-7f9c.run.example/a2a", False), ("https://other.example/a2a", True), ("", True)):
-        (*_, failed) = Reading(None, address).events(task(TaskState.FAILED, words))
+        (*_, failed) = A2ATurnReader(None, address).events(task(TaskState.FAILED, words))
         assert isinstance(failed, Failed) and (failed.message is not None) is shown
 
 
@@ -173,20 +186,20 @@ def test_what_an_agent_says_of_a_success_is_its_own() -> None:
 
 
 def test_an_agent_may_answer_with_a_message_and_keep_no_task() -> None:
-    assert ended(message("hi", context_id="c")) == [Ref(VendorRef("c")), Replied(message("hi"))]
+    assert ended(message("hi", context_id="c")) == [RefLearned(VendorRef("c")), Replied(message("hi"))]
     assert ended(message("hi")) == [Replied(message("hi"))]
 
 
 def test_nothing_is_read_after_an_ending() -> None:
-    reading = Reading(None)
+    reading = A2ATurnReader(None)
     events = list(reading.events(task(TaskState.COMPLETED, artifacts=(Artifact("a", (Part(text="x"),)),))))
-    assert reading.ended
-    assert [type(event) for event in events] == [Ref, ArtifactPiece, Done]
+    assert reading.has_ended
+    assert [type(event) for event in events] == [RefLearned, ArtifactPiece, Done]
 
 
 def test_the_agents_own_ids_travel_in_the_ref_alone() -> None:
     events = ended(task(TaskState.WORKING, "busy"), task(TaskState.COMPLETED, "done"))
-    assert events == [Ref(VendorRef("c", "t")), Progress(message("busy")), Done(message("done"))]
+    assert events == [RefLearned(VendorRef("c", "t")), Progress(message("busy")), Done(message("done"))]
 
 
 def test_a_known_ref_is_not_told_again() -> None:
@@ -195,12 +208,12 @@ def test_a_known_ref_is_not_told_again() -> None:
 
 def test_a_ref_keeps_what_else_the_gateway_remembered() -> None:
     known = VendorRef("c", "old", {"cursor": 5})
-    assert ended(task(TaskState.COMPLETED), ref=known)[0] == Ref(VendorRef("c", "t", {"cursor": 5}))
+    assert ended(task(TaskState.COMPLETED), ref=known)[0] == RefLearned(VendorRef("c", "t", {"cursor": 5}))
 
 
 def test_a_poll_that_brings_nothing_new_tells_nothing_new() -> None:
     working = task(TaskState.WORKING, artifacts=(Artifact("a", (Part(text="x"),)),))
-    assert [type(event) for event in ended(working, working, working)] == [Ref, ArtifactPiece, Progress]
+    assert [type(event) for event in ended(working, working, working)] == [RefLearned, ArtifactPiece, Progress]
 
 
 def test_the_whole_artifact_replaces_its_pieces() -> None:
@@ -238,24 +251,24 @@ def test_an_agent_that_changes_the_task_is_refused() -> None:
 
 
 def test_an_unknown_state_tells_which_task_to_ask_for() -> None:
-    reading, unknown = Reading(None), UnknownState()
+    reading, unknown = A2ATurnReader(None), UnknownState()
     with pytest.raises(UnknownState):
-        list(reading.heard_of(unknown))
+        list(reading.learn_ids_of(unknown))
     unknown.context_id, unknown.task_id = "c", "t"
-    assert list(reading.heard_of(unknown)) == [Ref(VendorRef("c", "t"))]
-    assert (reading.task_id, reading.ended) == ("t", False)
+    assert list(reading.learn_ids_of(unknown)) == [RefLearned(VendorRef("c", "t"))]
+    assert (reading.task_id, reading.has_ended) == ("t", False)
 
 
 @given(st.lists(peer_events, max_size=5))
 def test_whatever_comes_there_is_at_most_one_ending_and_it_is_last(answers: list[Any]) -> None:
-    reading, events = Reading(None), list[Event]()
+    reading, events = A2ATurnReader(None), list[Event]()
     try:
         for answer in answers:
-            if not reading.ended:
+            if not reading.has_ended:
                 events += reading.events(answer)
     except UpstreamFault:
         pass
-    assert [event for event in events if isinstance(event, ENDINGS)] == ([events[-1]] if reading.ended else [])
+    assert [event for event in events if isinstance(event, ENDINGS)] == ([events[-1]] if reading.has_ended else [])
 
 
 FORGED = {"urn:interlock:a2a:error": {"reason": "KILLED"}, "URN:Interlock:a2a:withheld": {"correlationId": "t"}}
@@ -271,12 +284,12 @@ def test_nothing_of_an_agent_is_said_in_the_gateways_name(own: dict[str, int]) -
     for state in TaskState:
         status = TaskStatus(state, said)
         for answer, pieces in ((TaskStatusUpdateEvent("t", "c", status, forged), []), (Task("t", "c", status, (artifact,)), [kept])):
-            events = list(Reading(None).events(answer))
+            events = list(A2ATurnReader(None).events(answer))
             assert "interlock" not in str(events).lower()
             assert getattr(events[-1], "message", clean) == clean
             assert [event.artifact for event in events if isinstance(event, ArtifactPiece)] == pieces
-    assert list(Reading(None).events(said)) == [Replied(clean)]
-    (_, piece) = Reading(None).events(TaskArtifactUpdateEvent("t", "c", artifact))
+    assert list(A2ATurnReader(None).events(said)) == [Replied(clean)]
+    (_, piece) = A2ATurnReader(None).events(TaskArtifactUpdateEvent("t", "c", artifact))
     assert isinstance(piece, ArtifactPiece) and piece.artifact == kept
 
 

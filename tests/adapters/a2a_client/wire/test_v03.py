@@ -68,7 +68,7 @@ def test_a_message_is_worded_as_0_3_words_it() -> None:
         "contextId": "c",
         "referenceTaskIds": ("t",),
         "parts": [
-            {"kind": "text", "text": "hi", "metadata": {v03.CARRIED: {"mediaType": "text/plain"}}},
+            {"kind": "text", "text": "hi", "metadata": {v03.CARRIED_KEY: {"mediaType": "text/plain"}}},
             {"kind": "file", "file": {"bytes": "AAAA", "mimeType": "image/png", "name": "x.png"}},
             {"kind": "file", "file": {"uri": "http://a.example/x"}},
             {"kind": "data", "data": {"a": 1}},

@@ -136,9 +136,9 @@ def test_nesting_is_bounded(depth: int) -> None:
     value: Any = 1
     for _ in range(depth):
         value = [value]
-    assert v1.bounded(value) is (depth <= v1.DEPTH_LIMIT)
+    assert v1.is_bounded(value) is (depth <= v1.DEPTH_LIMIT)
 
 
 @pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
 def test_numbers_that_json_does_not_have_are_found(number: float) -> None:
-    assert not v1.bounded({"a": [number]})
+    assert not v1.is_bounded({"a": [number]})

@@ -14,12 +14,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from adapters.contract import UpstreamFault
-from adapters.mcp_client.duplex.channel import Duplex
-from adapters.mcp_client.duplex.http_sse import SseLine, same_origin
+from adapters.mcp_client.duplex.channel import DuplexChannel
+from adapters.mcp_client.duplex.http_sse import SseConnection, resolve_endpoint
 from adapters.mcp_client.legacy.sessions import SessionKey
 from adapters.mcp_client.pool import McpPool
 from adapters.mcp_client.wire.messages import McpRefused
-from adapters.mcp_client.wire.peer import Listening
+from adapters.mcp_client.wire.peer import ListenFilter
 from tests.adapters.mcp_client.test_listening import TOOLS, UPDATED, listening
 from tests.adapters.mcp_client.test_messages_during_calls import FRONTS, talk
 from tests.adapters.mcp_client.test_pool import call_of, egress, fault_of, pool, request_of, text
@@ -71,7 +71,7 @@ async def test_its_server_is_told_of_a_cancellation(pool: McpPool) -> None:
 
 
 async def test_its_changes_are_heard(pool: McpPool) -> None:
-    wanted = Listening(tools=True, uris=frozenset({"note://one"}))
+    wanted = ListenFilter(tools=True, uris=frozenset({"note://one"}))
     async with sse_server(Talker().server) as url, listening(pool, url, "sse", wanted) as listener:
         await pool.call(call_of(url, "sse"), talk("change", ScriptedPeer({}), True))
         await listener.until(lambda peer: UPDATED in peer.methods())
@@ -100,16 +100,16 @@ async def fault_of_slow(pool: McpPool, url: str) -> UpstreamFault | McpRefused:
 )
 async def test_credentials_are_not_led_to_another_address(endpoint: str) -> None:  # attack EGR-01
     with pytest.raises(UpstreamFault):
-        same_origin("http://127.0.0.1:8000/sse", endpoint.replace("{host}", "127.0.0.1:8000"))
-    assert same_origin("http://127.0.0.1:8000/a/sse", "/messages?s=1") == "http://127.0.0.1:8000/messages?s=1"
+        resolve_endpoint("http://127.0.0.1:8000/sse", endpoint.replace("{host}", "127.0.0.1:8000"))
+    assert resolve_endpoint("http://127.0.0.1:8000/a/sse", "/messages?s=1") == "http://127.0.0.1:8000/messages?s=1"
 
 
 async def test_an_endpoint_that_comes_when_nobody_waits_any_more_harms_nobody(pool: McpPool) -> None:
-    line = SseLine(pool._http, SessionKey("", "http://127.0.0.1:8000/sse", ""), {})
-    duplex = Duplex(line._send, owned=True)
-    line._opened.cancel()  # as the time limit of whoever opens it does, at the moment when the endpoint arrives
-    await line._take(duplex, "endpoint", b"/post")
-    assert line._opened.cancelled() and line._endpoint == "http://127.0.0.1:8000/post"
+    line = SseConnection(pool._http, SessionKey("", "http://127.0.0.1:8000/sse", ""), {})
+    duplex = DuplexChannel(line._send, has_one_client=True)
+    line._channel_opened.cancel()  # as the time limit of whoever opens it does, at the moment when the endpoint arrives
+    await line._receive_event(duplex, "endpoint", b"/post")
+    assert line._channel_opened.cancelled() and line._endpoint == "http://127.0.0.1:8000/post"
 
 
 @pytest.mark.parametrize(
@@ -145,5 +145,5 @@ async def test_nothing_is_held_for_who_could_not_be_connected(pool: McpPool) -> 
             with pytest.raises(UpstreamFault):
                 await pool.call(call_of(f"{url}/sse", "sse", user), request_of("echo", text="hi"))
     gc.collect()  # what was raised leads to frames
-    assert not pool._sse._lines
+    assert not pool._sse._connections
     assert not pool._sse._locks

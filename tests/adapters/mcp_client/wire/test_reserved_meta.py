@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from adapters.mcp_client.pool import McpPool
 from adapters.mcp_client.wire.messages import BadAnswer, read_answer, read_envelope
-from adapters.mcp_client.wire.reserved_meta import DEEP, PARTS_MAX, without_ours
+from adapters.mcp_client.wire.reserved_meta import DEPTH_MAX, PARTS_MAX, without_reserved_meta
 from tests.adapters.mcp_client.test_pool import call_of, egress, pool, request_of
 from tests.fakes.mcp_servers import mcp_server
 
@@ -25,7 +25,7 @@ def envelope(**members: Any) -> bytes:
 
 
 def heard(body: bytes) -> dict[str, Any]:
-    return dict(json.loads(without_ours(body)))
+    return dict(json.loads(without_reserved_meta(body)))
 
 
 # attack: a server passes for the gateway
@@ -86,26 +86,26 @@ def test_each_letter_may_be_escaped_and_none_hides_a_name(written: str) -> None:
 
 def test_a_member_that_is_said_twice_hides_nothing() -> None:
     twice = b'{"result": {"_meta": {"dev.interlock/x": 1}, "_meta": {"dev.interlock/x": 1, "a": 2}, "_meta": {}}}'
-    assert b"interlock" not in without_ours(twice)
+    assert b"interlock" not in without_reserved_meta(twice)
 
 
 @pytest.mark.parametrize("data", ["structuredContent", "inputSchema", "outputSchema", "requestedSchema"])
 def test_what_is_data_keeps_its_members_to_the_letter(data: str) -> None:
     written = '{"_meta": {"dev.interlock/x":  1.0e0}}'
-    assert written.encode() in without_ours(f'{{"result": {{"{data}": {written}}}}}'.encode())
+    assert written.encode() in without_reserved_meta(f'{{"result": {{"{data}": {written}}}}}'.encode())
 
 
 def test_a_message_without_the_name_is_the_same_object() -> None:
     for words in ("hello", "dev.example/interlock", "größe", "a\\b", "<p>"):
         body = envelope(result={"content": [{"type": "text", "text": words}], "_meta": OWN})
-        assert without_ours(body) is body
+        assert without_reserved_meta(body) is body
 
 
 def test_a_message_that_is_no_object_or_is_too_deep_is_left_to_others() -> None:
     for body in (b"[", b"7", b'"dev.interlock/"', b"[]"):
-        assert without_ours(body) == body
-    deep = b'{"a":' * DEEP + b'{"_meta":{"dev.interlock/x":1}}' + b"}" * DEEP
-    assert without_ours(deep) == deep
+        assert without_reserved_meta(body) == body
+    deep = b'{"a":' * DEPTH_MAX + b'{"_meta":{"dev.interlock/x":1}}' + b"}" * DEPTH_MAX
+    assert without_reserved_meta(deep) == deep
     with pytest.raises(BadAnswer):
         read_envelope(b'{"jsonrpc":"2.0","id":1,"result":{"_meta":{"dev.interlock/x":}}}')
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from adapters.contract import Answer, ArtifactPiece, Ask, Done, Event, Failed, Progress, Prompt, PromptKind, Ref, VendorRef
+from adapters.contract import Answer, ArtifactPiece, Ask, Done, Event, Failed, Progress, Prompt, PromptKind, RefLearned, VendorRef
 from adapters.task import text_of
-from adapters.vendors.agentforce.reader import MessageReader
-from adapters.vendors.sdk.agent import BadOptions, CancelOutcome, options_of, parse
-from adapters.vendors.sdk.answers import NOTHING_SAID
+from adapters.vendors.agentforce.reader import AgentforceReader
+from adapters.vendors.sdk.agent import BadOptions, CancelOutcome, parse_events, parse_options
+from adapters.vendors.sdk.answers import NOTHING_SAID_TEXT
 from adapters.vendors.sdk.frames import End, Head, JsonBody, SseFrame
 from tests.adapters.hand_written import SESSION, asked, canceled, exchange
 from tests.adapters.replay import outcome, vendor_of
@@ -22,7 +22,7 @@ END = {"type": "EndOfTurn"}
 
 def read(*messages: dict[str, Any]) -> list[Event]:
     frames = [SseFrame("x", json.dumps({"message": each})) for each in messages]
-    return list(parse(MessageReader(), [Head({}), *frames, End(True)]))
+    return list(parse_events(AgentforceReader(), [Head({}), *frames, End(True)]))
 
 
 def chunk(text: str) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def reply(*messages: dict[str, Any], said: Any = None) -> dict[str, Any]:
 async def test_numbers_of_messages_rise_over_the_turns_of_a_session() -> None:
     talk = [reply(inform("ok"), said={"message": {"sequenceId": 8, "text": "hello"}})]
     events = await asked("agentforce", UPSTREAM, talk, ref=REF, stream=False)
-    assert next(event.ref for event in events if isinstance(event, Ref)).kept == {"sequence": 8}
+    assert next(event.ref for event in events if isinstance(event, RefLearned)).kept == {"sequence": 8}
 
 
 async def test_whose_rights_the_agent_has_is_the_operators_word_and_a_session_has_our_name() -> None:
@@ -96,7 +96,7 @@ def test_a_turn_ends_as_its_messages_say(message: dict[str, Any], ending: type[E
 
 
 def test_nothing_at_all_is_no_answer() -> None:
-    events = list(parse(MessageReader(), [Head({}), JsonBody({"messages": []}), End(True)]))
+    events = list(parse_events(AgentforceReader(), [Head({}), JsonBody({"messages": []}), End(True)]))
     assert isinstance(events[-1], Failed) and events[-1].kind == "INVALID_AGENT_RESPONSE"
 
 
@@ -121,23 +121,23 @@ async def test_a_turn_is_not_said_to_be_stopped() -> None:
 @pytest.mark.parametrize("domain", ["http://corp.my.salesforce.com", "https://corp.example/path", "corp"])
 def test_a_domain_is_an_origin(domain: str) -> None:
     with pytest.raises(BadOptions, match=r"upstream\.domain"):
-        options_of(vendor_of("agentforce"), {**UPSTREAM, "domain": domain})
+        parse_options(vendor_of("agentforce"), {**UPSTREAM, "domain": domain})
 
 
 async def test_a_session_that_ended_without_an_answer_fails_with_its_reason_and_is_given_up() -> None:
     events = await asked("agentforce", UPSTREAM, [reply({"type": "SessionEnded", "reason": "Timeout"})], ref=REF, stream=False)
     assert isinstance(events[-1], Failed) and events[-1].kind == "SESSION_LOST"
-    assert [event.ref.over for event in events if isinstance(event, Ref)] == [False, True]
+    assert [event.ref.over for event in events if isinstance(event, RefLearned)] == [False, True]
 
 
 async def test_an_unknown_session_fails_with_its_reason_and_is_given_up() -> None:
     gone = exchange("POST", "/sessions/s-1/messages", status=404, json={"message": "no such session"})
     events = await asked("agentforce", UPSTREAM, [gone], ref=REF, stream=False)
     assert isinstance(events[-1], Failed) and events[-1].kind == "SESSION_LOST"
-    assert [event.ref.over for event in events if isinstance(event, Ref)] == [False, True]
+    assert [event.ref.over for event in events if isinstance(event, RefLearned)] == [False, True]
 
 
 async def test_a_turn_that_completes_without_a_word_says_so() -> None:
     events = await asked("agentforce", UPSTREAM, [exchange("POST", "/sessions/s-1/messages/stream", sse=[{"message": END}])], ref=REF)
     assert isinstance(events[-1], Done) and events[-1].message is not None
-    assert text_of(events[-1].message.parts) == NOTHING_SAID
+    assert text_of(events[-1].message.parts) == NOTHING_SAID_TEXT

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import Answer, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, PromptKind, Ref, VendorRef
-from adapters.vendors.anthropic.managed_session import SessionReader
-from adapters.vendors.sdk.agent import CancelOutcome, parse
+from adapters.contract import Answer, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, PromptKind, RefLearned, VendorRef
+from adapters.vendors.anthropic.managed_session import AnthropicSessionReader
+from adapters.vendors.sdk.agent import CancelOutcome, parse_events
 from adapters.vendors.sdk.frames import End, Head, SseFrame
 from tests.adapters.hand_written import asked, canceled, exchange
 from tests.adapters.replay import ReplayEgress, outcome
@@ -20,7 +20,9 @@ DONE = {"type": "session.status_idle", "id": "e-9", "stop_reason": {"type": "end
 
 
 def read(*events: dict[str, Any]) -> list[Event]:
-    return list(parse(SessionReader(), [Head({}), *(SseFrame(str(each["type"]), json.dumps(each)) for each in events), End(True)]))
+    return list(
+        parse_events(AnthropicSessionReader(), [Head({}), *(SseFrame(str(each["type"]), json.dumps(each)) for each in events), End(True)])
+    )
 
 
 def message(text: str, name: str = "m-1", **members: Any) -> dict[str, Any]:
@@ -80,7 +82,7 @@ def test_a_turn_ends_for_its_reason(event: dict[str, Any], ending: type[Event]) 
 async def test_a_deleted_session_is_over_so_that_the_next_message_begins_another() -> None:
     talk = [exchange("GET", STREAM, sse=[{"type": "session.deleted", "id": "d"}]), exchange("POST", SENT, json={})]
     events = await asked("anthropic-agents", UPSTREAM, talk, ref=REF)
-    assert [event.ref.over for event in events if isinstance(event, Ref)] == [False, True]
+    assert [event.ref.over for event in events if isinstance(event, RefLearned)] == [False, True]
 
 
 def test_an_error_after_which_the_agent_tries_again_is_none() -> None:
@@ -138,8 +140,10 @@ async def test_files_and_data_go_as_blocks() -> None:
 async def test_the_gateway_listens_before_it_says_anything_and_names_the_version() -> None:
     egress = ReplayEgress((exchange("GET", STREAM, sse=[DONE]), exchange("POST", SENT, json={})), {})
     await asked("anthropic-agents", UPSTREAM, egress, ref=REF)
-    assert [("accept" in headers, headers["anthropic-beta"]) for headers in egress.headers] == [(True, "managed-agents-2026-04-01")] * 2
-    assert egress.headers[0]["accept"].startswith("text/event-stream") and egress.problems == []
+    assert [("accept" in headers, headers["anthropic-beta"]) for headers in egress.request_headers] == [
+        (True, "managed-agents-2026-04-01")
+    ] * 2
+    assert egress.request_headers[0]["accept"].startswith("text/event-stream") and egress.problems == []
 
 
 async def test_who_the_person_is_comes_from_the_token_and_never_from_the_message() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from adapters.contract import ArtifactPiece, Done, Event, Failed, UpstreamFault, VendorRef
-from adapters.vendors.aws.agentcore import UNWELL
+from adapters.vendors.aws.agentcore import UNHEALTHY_TEXT
 from adapters.vendors.sdk.agent import CancelOutcome
 from tests.adapters.hand_written import SESSION, asked, canceled, described, exchange
 from tests.adapters.replay import ReplayEgress
@@ -31,7 +31,7 @@ async def test_what_the_payload_looks_like_is_the_operator_s_to_say_and_no_messa
 async def test_the_runtime_learns_who_the_person_is_only_where_the_operator_says_so(users: bool, known: bool) -> None:
     egress = ReplayEgress((exchange("POST", f"{RUNTIME}/invocations?qualifier=PROD", json={"result": "hi"}),), {})
     await asked("agentcore", {"runtime": ARN, "qualifier": "PROD", "users": users}, egress)
-    (headers,) = egress.headers
+    (headers,) = egress.request_headers
     assert egress.problems == []
     assert headers["x-amzn-bedrock-agentcore-runtime-session-id"] == SESSION
     assert headers.get("x-amzn-bedrock-agentcore-runtime-user-id", "").startswith("u-") is known
@@ -77,7 +77,7 @@ async def test_a_container_can_t_be_told_to_stop() -> None:
 
 
 async def test_a_container_that_is_not_well_is_no_agent() -> None:
-    with pytest.raises(UpstreamFault, match=UNWELL):
+    with pytest.raises(UpstreamFault, match=UNHEALTHY_TEXT):
         await described("agentcore", {}, [exchange("GET", "/ping", json={"status": "Unhealthy"})])
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import CITATIONS, USAGE, Answer, ArtifactPiece, Ask, Done, Event, Failed, PromptKind, VendorRef
+from adapters.contract import CITATIONS_KEY, USAGE_KEY, Answer, ArtifactPiece, Ask, Done, Event, Failed, PromptKind, VendorRef
 from adapters.vendors.sdk.agent import CancelOutcome
-from adapters.vendors.sdk.faults import BUSY, REFUSES
+from adapters.vendors.sdk.faults import AGENT_BUSY, AGENT_REFUSES
 from tests.adapters.hand_written import asked, canceled, described
 from tests.fakes.aws import chunk, message
 
@@ -99,8 +99,8 @@ async def test_citations_are_with_the_text_and_usage_with_the_task() -> None:
         body={"enableTrace": True},
     )
     (piece,) = [event for event in events if isinstance(event, ArtifactPiece)]
-    assert piece.artifact.parts[0].metadata == {CITATIONS: [{"url": "s3://docs/terms.pdf", "text": "30 days"}]}
-    assert isinstance(events[-1], Done) and events[-1].metadata == {USAGE: {"input_tokens": 14, "output_tokens": 4}}
+    assert piece.artifact.parts[0].metadata == {CITATIONS_KEY: [{"url": "s3://docs/terms.pdf", "text": "30 days"}]}
+    assert isinstance(events[-1], Done) and events[-1].metadata == {USAGE_KEY: {"input_tokens": 14, "output_tokens": 4}}
 
 
 async def test_a_letter_that_is_cut_between_chunks_is_whole() -> None:
@@ -110,7 +110,8 @@ async def test_a_letter_that_is_cut_between_chunks_is_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [("throttlingException", BUSY), ("accessDeniedException", REFUSES), ("internalServerException", "UPSTREAM")]
+    ("kind", "reason"),
+    [("throttlingException", AGENT_BUSY), ("accessDeniedException", AGENT_REFUSES), ("internalServerException", "UPSTREAM")],
 )
 async def test_an_exception_in_the_stream_is_a_failure_of_its_kind_even_after_output(kind: str, reason: str) -> None:
     events = await told(chunk("half of"), message(kind, {"message": "/srv/secret-folder"}, form="exception"), chunk("it"))

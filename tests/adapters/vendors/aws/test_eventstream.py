@@ -5,7 +5,7 @@ import pytest
 from adapters.contract import InvalidAnswer
 from adapters.vendors.aws.eventstream import EventStreamDecoder
 from adapters.vendors.sdk.frames import End, EventMessage, Frame
-from tests.adapters.replay import odd, whole
+from tests.adapters.replay import in_odd_chunks, in_one_chunk
 from tests.fakes.aws import chunk, message
 
 BODY = chunk("one") + message("trace", {"trace": {}}) + chunk("two")
@@ -16,9 +16,9 @@ def read(pieces: list[bytes]) -> list[Frame]:
     return [frame for piece in pieces for frame in decoder.feed(piece)] + decoder.finish()
 
 
-@pytest.mark.parametrize("pieces", [whole, odd], ids=["whole", "pieces"])
+@pytest.mark.parametrize("pieces", [in_one_chunk, in_odd_chunks], ids=["whole", "pieces"])
 def test_messages_come_out_whole_however_they_are_cut(pieces: object) -> None:
-    frames = read(whole(BODY) if pieces is whole else odd(BODY))
+    frames = read(in_one_chunk(BODY) if pieces is in_one_chunk else in_odd_chunks(BODY))
     assert [frame.headers[":event-type"] for frame in frames if isinstance(frame, EventMessage)] == ["chunk", "trace", "chunk"]
     assert frames[-1] == End(True)
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import Answer, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, PromptKind, Ref, VendorRef
+from adapters.contract import Answer, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, PromptKind, RefLearned, VendorRef
 from adapters.task import Part
 from adapters.vendors.dify.reader import DifyReader
-from adapters.vendors.sdk.agent import CancelOutcome, parse
-from adapters.vendors.sdk.connection import multipart
+from adapters.vendors.sdk.agent import CancelOutcome, parse_events
+from adapters.vendors.sdk.connection import encode_multipart
 from adapters.vendors.sdk.frames import End, Head, SseFrame
 from tests.adapters.hand_written import asked, canceled, exchange, polled
 from tests.adapters.replay import ReplayEgress, outcome
@@ -19,7 +19,7 @@ REF = VendorRef("conv-1", "task-1", {"run": "run-1"})
 
 def read(*events: dict[str, Any], ref: VendorRef | None = None) -> list[Event]:
     frames = [SseFrame("message", json.dumps(each)) for each in events]
-    return list(parse(DifyReader(ref or VendorRef()), [Head({}), *frames, End(True)]))
+    return list(parse_events(DifyReader(ref or VendorRef()), [Head({}), *frames, End(True)]))
 
 
 def run(event: str, **data: Any) -> dict[str, Any]:
@@ -117,7 +117,9 @@ async def test_files_go_by_their_address_or_are_uploaded_as_the_persons() -> Non
 
 
 def test_a_form_with_a_file_can_not_be_broken_by_its_name() -> None:
-    kind, body = multipart({"user": "u-1"}, Part(raw="aGk=", media_type='text/plain"\r\nX: 1', filename='a"\r\nX-Evil: 1\r\n\r\n.txt'))
+    kind, body = encode_multipart(
+        {"user": "u-1"}, Part(raw="aGk=", media_type='text/plain"\r\nX: 1', filename='a"\r\nX-Evil: 1\r\n\r\n.txt')
+    )
     border = kind.partition("boundary=")[2]
     assert body.count(f"--{border}".encode()) == 3 and body.endswith(f"--{border}--\r\n".encode())
     head = body.split(b"\r\n\r\n")[1]
@@ -155,6 +157,6 @@ def test_a_run_can_be_followed_and_its_task_be_stopped_as_soon_as_they_are_named
     refs = [
         each.ref
         for each in read(run("workflow_started"), {"event": "message", "conversation_id": "c", "answer": "x"})
-        if isinstance(each, Ref)
+        if isinstance(each, RefLearned)
     ]
     assert refs == [VendorRef("", "task-1", {"run": "run-1"}), VendorRef("c", "task-1", {"run": "run-1"})]

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import ArtifactPiece, Canceled, Done, Event, Failed, Ref, VendorRef
+from adapters.contract import ArtifactPiece, Canceled, Done, Event, Failed, RefLearned, VendorRef
 from adapters.task import Part
 from adapters.upstream.egress import Egress
-from adapters.upstream.guarded import Guarded
+from adapters.upstream.guarded import GuardedAdapter
 from adapters.vendors.langchain.langgraph import LangGraph
-from adapters.vendors.langchain.messages import input_of
+from adapters.vendors.langchain.messages import run_input
 from adapters.vendors.langchain.reader import GraphReader
-from adapters.vendors.sdk.agent import agent_of, parse
+from adapters.vendors.sdk.agent import build_vendor_agent, parse_events
 from adapters.vendors.sdk.frames import End, JsonBody
 from tests.adapters.replay import call_of, gathered
 from tests.fakes.a2a_agents import serving
@@ -28,9 +28,9 @@ async def egress() -> AsyncIterator[Egress]:
     await made.close()
 
 
-def process(egress: Egress) -> Guarded:
+def process(egress: Egress) -> GuardedAdapter:
     """What one process of the gateway has: it knows of no cancellation but its own."""
-    return Guarded(agent_of(LangGraph(), egress))
+    return GuardedAdapter(build_vendor_agent(LangGraph(), egress))
 
 
 async def test_a_run_that_another_process_canceled_is_canceled_and_not_completed(egress: Egress) -> None:
@@ -39,7 +39,7 @@ async def test_a_run_that_another_process_canceled_is_canceled_and_not_completed
         call = call_of("langgraph", {"assistant": "echo"}, url)
         async for event in process(egress).run(turn("slow please"), call):
             events.append(event)
-            if isinstance(event, Ref) and event.ref.task_id:
+            if isinstance(event, RefLearned) and event.ref.task_id:
                 assert await process(egress).cancel(event.ref, call)
     assert events[-1] == Canceled()
 
@@ -70,7 +70,7 @@ async def test_a_thread_that_is_gone_fails_with_its_reason_and_is_given_up(egres
         call = call_of("langgraph", {"assistant": "echo"}, url)
         events = await gathered(process(egress).run(turn("hello", VendorRef("thread-9")), call))
     assert isinstance(events[-1], Failed) and events[-1].kind == "SESSION_LOST"
-    assert events[-2] == Ref(VendorRef("thread-9", over=True))
+    assert events[-2] == RefLearned(VendorRef("thread-9", over=True))
 
 
 async def test_a_server_that_does_not_know_its_graph_either_has_lost_no_thread(egress: Egress) -> None:
@@ -100,9 +100,9 @@ async def test_a_run_whose_time_is_over_is_stopped(egress: Egress) -> None:
 )
 def test_an_image_of_an_answer_is_a_part_of_it(block: dict[str, Any], part: Part) -> None:
     answer = {"type": "ai", "id": "m-1", "content": [{"type": "text", "text": "Here"}, block]}
-    events = list(parse(GraphReader("thread-1"), [JsonBody({"messages": [answer]}), End(True)]))
+    events = list(parse_events(GraphReader("thread-1"), [JsonBody({"messages": [answer]}), End(True)]))
     assert [event.artifact.parts for event in events if isinstance(event, ArtifactPiece)] == [(Part(text="Here"), part)]
 
 
 def test_a_graph_without_messages_takes_a_text_in_the_member_that_its_operator_names() -> None:
-    assert input_of(turn("hello"), "question") == {"input": {"question": "hello"}}
+    assert run_input(turn("hello"), "question") == {"input": {"question": "hello"}}

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import Answer, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Progress, Prompt, PromptKind, Ref, VendorRef
+from adapters.contract import Answer, ArtifactPiece, Ask, Canceled, Done, Event, Failed, Progress, Prompt, PromptKind, RefLearned, VendorRef
 from adapters.vendors.microsoft.activity_reader import ActivityReader
-from adapters.vendors.sdk.agent import BadOptions, CancelOutcome, options_of, parse
+from adapters.vendors.sdk.agent import BadOptions, CancelOutcome, parse_events, parse_options
 from adapters.vendors.sdk.frames import End, Head, JsonBody, SseFrame
 from tests.adapters.hand_written import SESSION, Seen, asked, canceled, exchange
 from tests.adapters.replay import ReplayEgress, outcome, vendor_of
@@ -17,12 +17,12 @@ VERSION = "?api-version=2022-03-01-preview"
 
 
 def read(*activities: dict[str, Any]) -> list[Event]:
-    return list(parse(ActivityReader(), [Head({}), JsonBody({"activities": list(activities)}), End(True)]))
+    return list(parse_events(ActivityReader(), [Head({}), JsonBody({"activities": list(activities)}), End(True)]))
 
 
 def streamed(*activities: dict[str, Any]) -> list[Event]:
     frames = [SseFrame("activity", json.dumps(each)) for each in activities]
-    return list(parse(ActivityReader(), [Head({}), *frames, End(True)]))
+    return list(parse_events(ActivityReader(), [Head({}), *frames, End(True)]))
 
 
 def message(text: str = "", **members: Any) -> dict[str, Any]:
@@ -134,7 +134,7 @@ async def test_a_conversation_of_the_studio_may_be_told_by_its_greeting() -> Non
     said = exchange("POST", f"/conversations/c%2F9{VERSION}", sse=[])
     said["response"]["stream_raw"] = f"event: activity\ndata: {json.dumps(message('yes'))}\n\n"
     events = await asked("activity", STUDIO, [begun, said])
-    assert next(event.ref for event in events if isinstance(event, Ref)) == VendorRef("c/9")
+    assert next(event.ref for event in events if isinstance(event, RefLearned)) == VendorRef("c/9")
     assert outcome(events)["artifacts"] == [{"text": "yes"}]
 
 
@@ -170,7 +170,7 @@ async def test_a_conversation_is_held_where_the_environment_says_and_goes_on_the
     place = f"{ISLAND}/..%2Fc?api-version=1"
     assert seen.seen == [(ENVIRONMENT + DISCOVERY, True), (f"{ISLAND}?api-version=1", True), (place, True)]
     then = Seen(turn)
-    await discovering(then, next(event.ref for event in events if isinstance(event, Ref)))
+    await discovering(then, next(event.ref for event in events if isinstance(event, RefLearned)))
     assert then.seen == [(place, True)], "the environment is asked once for each conversation"
 
 
@@ -210,4 +210,4 @@ async def test_a_turn_is_not_said_to_be_stopped() -> None:
 
 def test_a_path_is_below_the_agents_url() -> None:
     with pytest.raises(BadOptions, match=r"upstream\.path"):
-        options_of(vendor_of("activity"), {"path": "https://elsewhere.example/"})
+        parse_options(vendor_of("activity"), {"path": "https://elsewhere.example/"})

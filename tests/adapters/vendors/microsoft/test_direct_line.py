@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from adapters.contract import Answer, Done, Event, Failed, InvalidAnswer, Prompt, Ref, VendorRef
+from adapters.contract import Answer, Done, Event, Failed, InvalidAnswer, Prompt, RefLearned, VendorRef
 from adapters.vendors.sdk.agent import CancelOutcome
 from tests.adapters.hand_written import Seen, asked, canceled, exchange
 from tests.adapters.replay import ReplayEgress, outcome
@@ -30,7 +30,7 @@ def message(text: str, **members: Any) -> dict[str, Any]:
 
 
 def last_ref(events: list[Event]) -> VendorRef:
-    return [event.ref for event in events if isinstance(event, Ref)][-1]
+    return [event.ref for event in events if isinstance(event, RefLearned)][-1]
 
 
 async def test_a_greeting_and_what_others_said_are_no_answer() -> None:

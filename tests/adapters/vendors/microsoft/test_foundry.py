@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import Done, Failed, Ref, UpstreamFault, VendorRef
+from adapters.contract import Done, Failed, RefLearned, UpstreamFault, VendorRef
 from adapters.vendors.sdk.agent import CancelOutcome
 from tests.adapters.hand_written import asked, canceled, described, exchange
 
@@ -19,14 +19,14 @@ def response(status: str = "completed", **more: Any) -> dict[str, Any]:
 async def test_a_turn_names_the_agent_and_goes_on_from_the_response_before_it() -> None:
     body = {"agent_reference": {"type": "agent_reference", "name": "sales"}, "previous_response_id": "resp_1", "input": "hello"}
     events = await asked("foundry", AGENT, [exchange("POST", RESPONSES, body, json=response())], ref=VendorRef("resp_1"), stream=False)
-    assert [event.ref.context_id for event in events if isinstance(event, Ref)] == ["resp_1", "resp_1", "resp_2"]
+    assert [event.ref.context_id for event in events if isinstance(event, RefLearned)] == ["resp_1", "resp_1", "resp_2"]
     assert isinstance(events[-1], Done)
 
 
 async def test_a_failed_turn_leaves_the_conversation_where_it_was() -> None:
     failed = response("failed", error={"code": "server_error", "message": "at /srv"})
     events = await asked("foundry", AGENT, [exchange("POST", RESPONSES, json=failed)], ref=VendorRef("resp_1"), stream=False)
-    assert {event.ref.context_id for event in events if isinstance(event, Ref)} == {"resp_1"} and isinstance(events[-1], Failed)
+    assert {event.ref.context_id for event in events if isinstance(event, RefLearned)} == {"resp_1"} and isinstance(events[-1], Failed)
 
 
 async def test_a_hosted_agent_is_called_at_its_own_endpoint_and_by_no_name() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import ArtifactPiece, Ask, Done, Failed, Ref, VendorRef
+from adapters.contract import ArtifactPiece, Ask, Done, Failed, RefLearned, VendorRef
 from adapters.vendors.sdk.agent import CancelOutcome
 from tests.adapters.hand_written import asked, canceled, exchange
 from tests.adapters.replay import ReplayEgress
@@ -26,9 +26,9 @@ class Noting(ReplayEgress):
         super().__init__(exchanges, {})
         self.asked: list[str] = []
 
-    def _next(self, method: str, url: str, headers: Any, body: Any) -> Any:
+    def _next_response(self, method: str, url: str, headers: Any, body: Any) -> Any:
         self.asked.append(method)
-        return super()._next(method, url, headers, body)
+        return super()._next_response(method, url, headers, body)
 
 
 async def test_it_is_listened_to_before_anything_is_said_and_each_request_names_the_beta() -> None:
@@ -36,8 +36,8 @@ async def test_it_is_listened_to_before_anything_is_said_and_each_request_names_
     egress = Noting(stream, exchange("POST", EVENTS, status=204, json=None))
     events = await asked("openai-agents", UPSTREAM, egress, ref=REF)
     assert egress.asked == ["GET", "POST"] and egress.problems == []
-    assert [headers["openai-beta"] for headers in egress.headers] == ["agents=v1"] * 2
-    assert [event.ref for event in events if isinstance(event, Ref)] == [VendorRef("sess_1", "turn_2")]
+    assert [headers["openai-beta"] for headers in egress.request_headers] == ["agents=v1"] * 2
+    assert [event.ref for event in events if isinstance(event, RefLearned)] == [VendorRef("sess_1", "turn_2")]
     assert isinstance(events[-1], Done)
 
 
@@ -55,7 +55,7 @@ async def test_a_published_file_is_asked_for_with_the_beta_and_the_credential() 
     events = await asked("openai-agents", {**UPSTREAM, "environment": {"type": "openai_hosted"}}, egress)
     (piece,) = [event for event in events if isinstance(event, ArtifactPiece)]
     assert (piece.artifact.name, piece.artifact.parts[0].raw) == ("t", "e30=")
-    assert egress.headers[-1]["openai-beta"] == "agents=v1" and egress.headers[-1]["x-api-key"] == "operators-secret-key"
+    assert egress.request_headers[-1]["openai-beta"] == "agents=v1" and egress.request_headers[-1]["x-api-key"] == "operators-secret-key"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ async def test_a_session_without_its_environment_is_over_so_that_the_next_messag
     expired = {"type": "agent.session.environment.expired", "environment": {"id": "env_1", "status": "expired"}}
     talk = [exchange("GET", EVENTS, sse=[told("created", "turn_2"), expired]), exchange("POST", EVENTS, status=202, json=None)]
     events = await asked("openai-agents", UPSTREAM, talk, ref=REF)
-    assert [event.ref.over for event in events if isinstance(event, Ref)] == [False, True]
+    assert [event.ref.over for event in events if isinstance(event, RefLearned)] == [False, True]
 
 
 async def test_a_turn_that_is_over_is_not_canceled() -> None:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import Answer, ArtifactPiece, Ask, Done, Event, Failed, Prompt, Ref, UpstreamFault, VendorRef
-from adapters.vendors.openai.chat import KEPT_MAX, settled
-from adapters.vendors.sdk.agent import BadOptions, CancelOutcome, options_of
+from adapters.contract import Answer, ArtifactPiece, Ask, Done, Event, Failed, Prompt, RefLearned, UpstreamFault, VendorRef
+from adapters.vendors.openai.chat import HISTORY_MAX, without_open_calls
+from adapters.vendors.sdk.agent import BadOptions, CancelOutcome, parse_options
 from tests.adapters.hand_written import SESSION, asked, canceled, described, exchange
 from tests.adapters.replay import ReplayEgress, outcome, vendor_of
 
@@ -129,7 +129,7 @@ async def test_a_server_that_is_strict_gets_no_member_that_it_does_not_know() ->
 @pytest.mark.parametrize("taken", ["messages", "stream", "tools", "model"])
 def test_parameters_do_not_replace_what_the_gateway_sets(taken: str) -> None:
     with pytest.raises(BadOptions, match=taken):
-        options_of(vendor_of("openai-chat"), {**UPSTREAM, "parameters": {taken: 1}})
+        parse_options(vendor_of("openai-chat"), {**UPSTREAM, "parameters": {taken: 1}})
 
 
 async def test_files_sound_and_data_go_as_parts_of_the_content() -> None:
@@ -154,17 +154,17 @@ async def test_a_conversation_that_grows_is_cut_from_its_beginning() -> None:
     kept = [{"role": role, "content": "x" * 9000} for role in ("user", "assistant") * 3]
     body, events = await sent({"send": {"text": "hi"}}, kept)
     assert len(body["messages"]) == 7
-    (_, last) = [event.ref for event in events if isinstance(event, Ref)]
+    (_, last) = [event.ref for event in events if isinstance(event, RefLearned)]
     told = dict(last.kept or {})["messages"]
     assert told[0]["role"] == "user" and told[-1] == {"role": "assistant", "content": "ok"}
-    assert sum(len(each["content"]) for each in told) <= KEPT_MAX
+    assert sum(len(each["content"]) for each in told) <= HISTORY_MAX
 
 
 async def test_a_failed_turn_leaves_the_conversation_where_it_was() -> None:
     kept = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     talk = [exchange("POST", CHAT, json=whole("length", content="Half"))]
     events = await asked("openai-chat", UPSTREAM, talk, ref=VendorRef(SESSION, kept={"messages": kept}), stream=False)
-    assert [event.ref.kept for event in events if isinstance(event, Ref)] == [{"messages": kept}]
+    assert [event.ref.kept for event in events if isinstance(event, RefLearned)] == [{"messages": kept}]
 
 
 async def test_a_new_message_is_not_sent_after_a_call_that_nobody_answered() -> None:
@@ -179,8 +179,8 @@ async def test_a_new_message_is_not_sent_after_a_call_that_nobody_answered() -> 
 def test_a_call_that_was_answered_stays_in_the_conversation() -> None:
     called = {"role": "assistant", "content": "", "tool_calls": [CALL]}
     done = [{"role": "user", "content": "a"}, called, {"role": "tool", "tool_call_id": "call_1", "content": "3"}]
-    assert settled(done) == done
-    assert settled(done[:2]) == done[:1] and settled([]) == [] and settled(done[:1]) == done[:1]
+    assert without_open_calls(done) == done
+    assert without_open_calls(done[:2]) == done[:1] and without_open_calls([]) == [] and without_open_calls(done[:1]) == done[:1]
 
 
 async def test_a_server_that_keeps_the_conversation_gets_its_name_and_no_history() -> None:
@@ -188,7 +188,7 @@ async def test_a_server_that_keeps_the_conversation_gets_its_name_and_no_history
     upstream = {**UPSTREAM, "history": False, "session": "X-IBM-THREAD-ID"}
     ref = VendorRef(SESSION, kept={"messages": [{"role": "user", "content": "before"}]})
     events = await asked("openai-chat", upstream, egress, ref=ref, send={"text": "hi"}, stream=False)
-    assert egress.problems == [] and egress.headers[0]["X-IBM-THREAD-ID"] == SESSION and isinstance(events[-1], Done)
+    assert egress.problems == [] and egress.request_headers[0]["X-IBM-THREAD-ID"] == SESSION and isinstance(events[-1], Done)
 
 
 async def test_an_agent_that_does_not_stream_is_asked_for_a_whole_answer() -> None:

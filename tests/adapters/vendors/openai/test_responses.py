@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import AgentFault, Answer, ArtifactPiece, Ask, Done, Failed, Prompt, PromptKind, Ref, VendorRef
+from adapters.contract import AgentFault, Answer, ArtifactPiece, Ask, Done, Failed, Prompt, PromptKind, RefLearned, VendorRef
 from adapters.task import text_of
 from adapters.vendors.sdk.agent import CancelOutcome
 from tests.adapters.hand_written import asked, canceled, described, exchange
@@ -21,7 +21,7 @@ async def test_a_turn_goes_on_from_the_response_before_it_and_names_the_person_b
     body = {"model": "gpt-5", "input": "hello", "previous_response_id": "resp_1", "safety_identifier": "*"}
     talk = [exchange("POST", "/responses", body, json=response("resp_2", []))]
     events = await asked("openai-responses", PLAIN, talk, ref=VendorRef("resp_1"), stream=False, ours=["*"])
-    assert [event.ref for event in events if isinstance(event, Ref)] == [
+    assert [event.ref for event in events if isinstance(event, RefLearned)] == [
         VendorRef("resp_1"),
         VendorRef("resp_1", "resp_2"),
         VendorRef("resp_2", "resp_2"),
@@ -31,7 +31,7 @@ async def test_a_turn_goes_on_from_the_response_before_it_and_names_the_person_b
 async def test_a_failed_turn_leaves_the_conversation_where_it_was() -> None:
     talk = [exchange("POST", "/responses", None, json={**response("resp_2", []), "status": "failed", "error": {"code": "server_error"}})]
     events = await asked("openai-responses", PLAIN, talk, ref=VendorRef("resp_1"), stream=False)
-    assert [event.ref.context_id for event in events if isinstance(event, Ref)] == ["resp_1", "resp_1"]
+    assert [event.ref.context_id for event in events if isinstance(event, RefLearned)] == ["resp_1", "resp_1"]
 
 
 async def test_answers_go_on_from_the_response_that_asked_and_other_tasks_from_the_one_before_it() -> None:  # attack HIT-01
@@ -39,13 +39,13 @@ async def test_answers_go_on_from_the_response_that_asked_and_other_tasks_from_t
     talk = [exchange("POST", "/responses", {"previous_response_id": "resp_1"}, json=response("resp_2", [call]))]
     asking = await asked("openai-responses", PLAIN, talk, ref=VendorRef("resp_1"), stream=False)
     assert isinstance(asking[-1], Ask)
-    ref = next(event.ref for event in reversed(asking) if isinstance(event, Ref))
+    ref = next(event.ref for event in reversed(asking) if isinstance(event, RefLearned))
     assert ref == VendorRef("resp_1", "resp_2")
     output = {"type": "function_call_output", "call_id": "call_1", "output": "paid"}
     talk = [exchange("POST", "/responses", {"previous_response_id": "resp_2", "input": [output]}, json=response("resp_3", []))]
     answers = (Answer(asking[-1].prompts[0], "paid"),)
     events = await asked("openai-responses", PLAIN, talk, ref=ref, answers=answers, stream=False)
-    assert [event.ref for event in events if isinstance(event, Ref)][-1] == VendorRef("resp_3", "resp_3")
+    assert [event.ref for event in events if isinstance(event, RefLearned)][-1] == VendorRef("resp_3", "resp_3")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ async def test_answers_go_on_from_the_response_that_asked_and_other_tasks_from_t
 async def test_a_response_with_a_call_that_nobody_answers_is_not_gone_on_from(item: dict[str, Any], next_from: str) -> None:
     talk = [exchange("POST", "/responses", None, json=response("resp_2", [item]))]
     events = await asked("openai-responses", PLAIN, talk, ref=VendorRef("resp_1"), stream=False)
-    assert [event.ref.context_id for event in events if isinstance(event, Ref)][-1] == next_from
+    assert [event.ref.context_id for event in events if isinstance(event, RefLearned)][-1] == next_from
     assert isinstance(events[-1], Failed) == (next_from == "resp_1")
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from adapters.vendors.rest.expressions import BadExpression, compiled, filled, fits
+from adapters.vendors.rest.expressions import BadExpression, check_pointer_fits, compile_expression, fill_template
 
 VALUE = {"a": [{"b": 1, "tags": ["x"]}, {"b": 2, "tags": []}], "": "empty", "m~n/o": "odd", "none": None}
 
@@ -29,7 +29,7 @@ VALUE = {"a": [{"b": 1, "tags": ["x"]}, {"b": 2, "tags": []}], "": "empty", "m~n
     ],
 )
 def test_a_place_is_found_or_nothing(text: str, found: Any) -> None:
-    assert compiled(text)(VALUE) == found
+    assert compile_expression(text)(VALUE) == found
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_a_place_is_found_or_nothing(text: str, found: Any) -> None:
 )
 def test_what_is_none_or_costs_too_much_is_refused_when_it_is_read(text: str) -> None:
     with pytest.raises(BadExpression):
-        compiled(text)
+        compile_expression(text)
 
 
 def test_only_declared_places_are_filled_and_what_finds_nothing_leaves_them() -> None:
     template = {"text": "{text}", "list": [{"x": 1}], "kept": "here"}
     places = {"/list/0/x": "text", "/new/deep": "who", "/kept": "nobody"}
-    made = filled(template, places, {"text": '{who} "} $(id)', "who": ["ada"]})
+    made = fill_template(template, places, {"text": '{who} "} $(id)', "who": ["ada"]})
     assert made == {"text": "{text}", "list": [{"x": '{who} "} $(id)'}], "kept": "here", "new": {"deep": ["ada"]}}
     assert template == {"text": "{text}", "list": [{"x": 1}], "kept": "here"}
 
@@ -63,4 +63,4 @@ def test_only_declared_places_are_filled_and_what_finds_nothing_leaves_them() ->
 @pytest.mark.parametrize("pointer", ["/text/x", "/list/1", "/list/-", "text", "/a~3"])
 def test_a_place_that_is_none_is_refused(pointer: str) -> None:
     with pytest.raises(BadExpression):
-        fits({"text": "t", "list": [1]}, pointer)
+        check_pointer_fits({"text": "t", "list": [1]}, pointer)

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import Answer, ArtifactPiece, Canceled, Done, Event, Failed, Progress, Prompt, Ref, VendorRef
-from adapters.upstream.egress import Fetched
-from adapters.vendors.rest.options import States
-from adapters.vendors.sdk.agent import BadOptions, CancelOutcome, options_of
+from adapters.contract import Answer, ArtifactPiece, Canceled, Done, Event, Failed, Progress, Prompt, RefLearned, VendorRef
+from adapters.upstream.egress import HttpResponse
+from adapters.vendors.rest.options import StateWords
+from adapters.vendors.sdk.agent import BadOptions, CancelOutcome, parse_options
 from tests.adapters.hand_written import SESSION, asked, canceled, described, exchange
 from tests.adapters.replay import ReplayEgress, outcome, vendor_of
 
@@ -31,7 +31,7 @@ async def test_a_turn_is_polled_until_it_is_over_and_says_what_it_does_once() ->
     busy = {"state": "busy", "note": "reading"}
     events = await asked("rest", upstream(), run_of(busy, busy, {"state": "over", "out": "yes"}))
     assert [event.message.parts[0].text for event in events if isinstance(event, Progress) and event.message] == ["reading"]
-    assert [event.ref for event in events if isinstance(event, Ref)] == [VendorRef(SESSION, SESSION), VendorRef(SESSION, "r 1")]
+    assert [event.ref for event in events if isinstance(event, RefLearned)] == [VendorRef(SESSION, SESSION), VendorRef(SESSION, "r 1")]
     assert outcome(events)["artifacts"] == [{"text": "yes"}]
 
 
@@ -52,8 +52,8 @@ async def test_a_poll_ends_by_a_state_that_is_known(told: Any, ending: type[Even
 
 
 def test_a_state_is_of_its_own_type() -> None:
-    states = States(done=(1,), failed=(False,))
-    assert [states.of(word) for word in (1, True, 0, False, "1", [1], None)] == ["done", "", "", "failed", "", "", ""]
+    states = StateWords(done=(1,), failed=(False,))
+    assert [states.state_for(word) for word in (1, True, 0, False, "1", [1], None)] == ["done", "", "", "failed", "", "", ""]
 
 
 class Flaky(ReplayEgress):
@@ -63,10 +63,10 @@ class Flaky(ReplayEgress):
         super().__init__(tuple(talk), {})
         self.troubles = troubles
 
-    async def request(self, method: str, url: str, **more: Any) -> Fetched:
+    async def request(self, method: str, url: str, **more: Any) -> HttpResponse:
         if method == "GET" and self.troubles:
             self.troubles -= 1
-            return Fetched(429, {}, b"")
+            return HttpResponse(429, {}, b"")
         return await super().request(method, url, **more)
 
 
@@ -158,7 +158,7 @@ async def test_a_run_without_a_name_is_told_nothing() -> None:
 )
 async def test_a_stop_waits_for_the_name_of_a_turn_only_where_it_is_asked_for_by_that(cancel: Any, first: VendorRef) -> None:
     events = await asked("rest", upstream(cancel=cancel), run_of({"state": "over", "out": "yes"}))
-    assert [event.ref for event in events if isinstance(event, Ref)] == [first, VendorRef(SESSION, "r 1")]
+    assert [event.ref for event in events if isinstance(event, RefLearned)] == [first, VendorRef(SESSION, "r 1")]
 
 
 async def test_its_form_is_its_skills() -> None:
@@ -169,4 +169,4 @@ async def test_its_form_is_its_skills() -> None:
 @pytest.mark.parametrize("path", ["runs", "//{x}", "/a b", "/a#b", "/{run", "/a\\b", "/\u0007", "https://x.example/"])
 def test_a_path_is_below_the_agents_url(path: str) -> None:
     with pytest.raises(BadOptions, match=r"upstream\.start\.path"):
-        options_of(vendor_of("rest"), upstream(start={"path": path}))
+        parse_options(vendor_of("rest"), upstream(start={"path": path}))

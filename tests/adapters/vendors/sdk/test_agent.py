@@ -21,19 +21,19 @@ from adapters.contract import (
     InvalidAnswer,
     Progress,
     Prompt,
-    Ref,
+    RefLearned,
     Turn,
     UpstreamFault,
     VendorRef,
-    usage,
+    token_usage_metadata,
 )
 from adapters.task import Artifact, Message, Part, Role
 from adapters.upstream.egress import Egress
-from adapters.upstream.guarded import Guarded
+from adapters.upstream.guarded import GuardedAdapter
 from adapters.vendors.langchain.langgraph import LangGraphOptions
 from adapters.vendors.sdk.agent import (
-    MISSET,
-    NOT_KNOWN,
+    BAD_OPTIONS_TEXT,
+    CANCEL_UNKNOWN_TEXT,
     AgentFacts,
     BadOptions,
     CancelOutcome,
@@ -41,14 +41,14 @@ from adapters.vendors.sdk.agent import (
     Vendor,
     VendorAgent,
     VendorOptions,
-    options_of,
-    read,
+    parse_options,
+    read_events,
     user_id,
 )
-from adapters.vendors.sdk.connection import NOT_FETCHED, Line, Place, Request, quoted
+from adapters.vendors.sdk.connection import NOT_FETCHED_KEY, Request, VendorConnection, VendorEndpoint, quote_segment
 from adapters.vendors.sdk.frames import End, EventMessage, Frame, Head, JsonBody, NdjsonLine, SseFrame, decoder_for
 from policies.delegation.principal import Principal
-from tests.adapters.replay import call_of, gathered, message_of, odd, vendor_of, whole
+from tests.adapters.replay import build_message, call_of, gathered, in_odd_chunks, in_one_chunk, vendor_of
 from tests.fakes.upstream import Upstream, answer
 
 ALICE = Principal("default", "https://idp.example", "alice@corp.example")
@@ -62,33 +62,38 @@ class Plain:
     options: ClassVar[type[VendorOptions]] = VendorOptions
     outcome = CancelOutcome.CANCELED
 
-    async def describe(self, line: Line[VendorOptions]) -> AgentFacts:
+    async def describe(self, line: VendorConnection[VendorOptions]) -> AgentFacts:
         return AgentFacts("plain", "Plain.")
 
-    async def run(self, turn: Turn, line: Line[VendorOptions]) -> AsyncIterator[Event]:
+    async def run(self, turn: Turn, line: VendorConnection[VendorOptions]) -> AsyncIterator[Event]:
         ref = turn.ref or VendorRef()
-        yield Ref(VendorRef(ref.context_id or f"their-{turn.session}", "run-1"))
-        async with aclosing(read(_Texts(), line.frames(Request("POST", "/run", {"user": line.user})))) as events:
+        yield RefLearned(VendorRef(ref.context_id or f"their-{turn.session}", "run-1"))
+        async with aclosing(read_events(_Texts(), line.stream_frames(Request("POST", "/run", {"user": line.user})))) as events:
             async for event in events:
                 yield event
 
-    async def cancel(self, ref: VendorRef, line: Line[VendorOptions]) -> CancelOutcome:
+    async def cancel(self, ref: VendorRef, line: VendorConnection[VendorOptions]) -> CancelOutcome:
         return self.outcome
 
 
 class _Texts:
-    def take(self, frame: Frame) -> Iterator[Event]:
+    def read(self, frame: Frame) -> Iterator[Event]:
         if isinstance(frame, SseFrame) and frame.data == "end":
             yield Done()
         elif isinstance(frame, SseFrame) and frame.event == "file":
             yield ArtifactPiece(Artifact("file", (Part(url=frame.data, media_type="text/plain"),)))
         elif isinstance(frame, SseFrame) and frame.event in ("failed", "stopped"):
             said = Message(
-                "m", Role.AGENT, (Part(text=frame.data),), metadata={**usage("m-1"), "urn:interlock:a2a:error": {"reason": "KILLED"}}
+                "m",
+                Role.AGENT,
+                (Part(text=frame.data),),
+                metadata={**token_usage_metadata("m-1"), "urn:interlock:a2a:error": {"reason": "KILLED"}},
             )
             yield Failed("It failed", said, detail="code 7") if frame.event == "failed" else Canceled(said)
         elif isinstance(frame, SseFrame) and frame.event == "failed quietly":
-            yield Failed("It failed", metadata={**usage("m-1"), "place": frame.data, "urn:interlock:a2a:error": {"reason": "KILLED"}})
+            yield Failed(
+                "It failed", metadata={**token_usage_metadata("m-1"), "place": frame.data, "urn:interlock:a2a:error": {"reason": "KILLED"}}
+            )
         elif isinstance(frame, SseFrame) and frame.event == "login":
             yield Ask(prompts=(Prompt("p-1", "Log in", url=frame.data), Prompt("p-2")))
 
@@ -104,12 +109,12 @@ async def egress() -> AsyncIterator[Egress]:
     await made.close()
 
 
-def agent(egress: Egress) -> Guarded:
-    return Guarded(VendorAgent(Plain(), egress))
+def agent(egress: Egress) -> GuardedAdapter:
+    return GuardedAdapter(VendorAgent(Plain(), egress))
 
 
 def asked(session: str = "s-1") -> Turn:
-    return Turn(message_of({"text": "hello"}), session=session)
+    return Turn(build_message({"text": "hello"}), session=session)
 
 
 async def test_a_dripping_answer_ends_with_the_deadline(egress: Egress) -> None:
@@ -163,7 +168,7 @@ async def test_an_output_that_is_named_by_its_address_is_fetched_with_the_creden
     assert [base64.b64decode(part.raw) for part in parts[:2] if isinstance(part.raw, str)] == [b"at home", b"report"]
     assert b"operators-secret-key" in upstream.requests[-1] and b"operators-secret-key" not in store.requests[0]
     for part in parts[2:]:  # attack: an agent names what only the gateway can reach
-        assert not isinstance(part.raw, str) and isinstance(part.metadata, dict) and part.metadata[NOT_FETCHED]
+        assert not isinstance(part.raw, str) and isinstance(part.metadata, dict) and part.metadata[NOT_FETCHED_KEY]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +181,7 @@ async def test_people_are_sent_to_pages_alone(egress: Egress, place: str) -> Non
 
     async with Upstream(asks) as upstream:
         events = await gathered(
-            VendorAgent(Plain(), egress).run(Turn(message_of({"text": "hi"}), session="s"), call_of("plain", {}, upstream.url))
+            VendorAgent(Plain(), egress).run(Turn(build_message({"text": "hi"}), session="s"), call_of("plain", {}, upstream.url))
         )
     ending = events[-1]
     assert isinstance(ending, Ask)
@@ -193,17 +198,17 @@ async def test_a_turn_that_follows_closely_goes_on_with_the_session_that_the_one
         await gathered(one.run(replace(asked(), ref=VendorRef("opened")), call))
         for session, theirs in (("s-1", "opened"), ("s-2", "their-s-2")):
             events = await gathered(one.run(asked(session), call))
-            assert isinstance(events[0], Ref) and events[0].ref.context_id == theirs
+            assert isinstance(events[0], RefLearned) and events[0].ref.context_id == theirs
 
 
 async def test_a_turn_that_waited_goes_on_with_what_the_one_before_it_kept(egress: Egress) -> None:
     going, before = asyncio.Event(), []
 
     class Keeping(Plain):
-        async def run(self, turn: Turn, line: Line[VendorOptions]) -> AsyncIterator[Event]:
+        async def run(self, turn: Turn, line: VendorConnection[VendorOptions]) -> AsyncIterator[Event]:
             ref = turn.ref or VendorRef()
             before.append(ref.kept)
-            yield Ref(VendorRef("theirs", f"run-{len(before)}", kept={"runs": len(before)}))
+            yield RefLearned(VendorRef("theirs", f"run-{len(before)}", kept={"runs": len(before)}))
             await going.wait()
             yield Done()
 
@@ -231,14 +236,14 @@ async def test_a_run_that_ends_because_it_was_canceled_is_canceled(egress: Egres
         writer.close()
 
     class Slow(Plain):
-        async def cancel(self, ref: VendorRef, line: Line[VendorOptions]) -> CancelOutcome:
+        async def cancel(self, ref: VendorRef, line: VendorConnection[VendorOptions]) -> CancelOutcome:
             going.set()
             await ended.wait()
             return CancelOutcome.CANCELED
 
     ended = asyncio.Event()
     async with Upstream(until_canceled) as upstream:
-        one, call = Guarded(VendorAgent(Slow(), egress)), call_of("plain", {}, upstream.url)
+        one, call = GuardedAdapter(VendorAgent(Slow(), egress)), call_of("plain", {}, upstream.url)
         running = asyncio.create_task(gathered(one.run(asked(), call)))
         async with asyncio.timeout(60):
             await asking.wait()
@@ -265,7 +270,11 @@ async def test_what_an_agent_says_of_its_failure_is_sieved_for_every_adapter(egr
     failed, stopped = ends
     assert isinstance(failed, Failed) and isinstance(stopped, Canceled) and failed.message == stopped.message
     if shown:
-        assert failed.message is not None and failed.message.parts == (Part(text=words),) and failed.message.metadata == usage("m-1")
+        assert (
+            failed.message is not None
+            and failed.message.parts == (Part(text=words),)
+            and failed.message.metadata == token_usage_metadata("m-1")
+        )
         assert (failed.reason, failed.detail) == ("It failed", "code 7")
     else:
         assert failed.message is None and failed.reason == "It failed; its own words are for operators alone"
@@ -279,7 +288,7 @@ async def test_the_metadata_of_a_failure_is_sieved_for_every_adapter(egress: Egr
 
     async with Upstream(tells) as upstream:
         *_, failed = await gathered(agent(egress).run(asked(), call_of("plain", {}, upstream.url)))
-    assert isinstance(failed, Failed) and (failed.reason, failed.metadata) == ("It failed", usage("m-1"))
+    assert isinstance(failed, Failed) and (failed.reason, failed.metadata) == ("It failed", token_usage_metadata("m-1"))
     assert "/srv/desk/tools.py" in failed.detail
 
 
@@ -287,7 +296,7 @@ async def test_no_adapter_hands_on_a_stack_trace_while_its_agent_works(egress: E
     words = "no luck\n\tat com.acme.Shop.place(Shop.java:12)"
 
     class Traced(Plain):
-        async def run(self, turn: Turn, line: Line[VendorOptions]) -> AsyncIterator[Event]:
+        async def run(self, turn: Turn, line: VendorConnection[VendorOptions]) -> AsyncIterator[Event]:
             for text in ("busy", words):
                 yield Progress(Message("m", Role.AGENT, (Part(text=text),)))
             yield Done()
@@ -301,14 +310,14 @@ async def test_no_adapter_hands_on_a_stack_trace_while_its_agent_works(egress: E
 async def test_a_cancellation_is_what_really_happened(egress: Egress, outcome: CancelOutcome, confirmed: bool) -> None:
     vendor = Plain()
     vendor.outcome = outcome
-    assert await Guarded(VendorAgent(vendor, egress)).cancel(VendorRef("c", "r"), call_of("plain", {})) is confirmed
+    assert await GuardedAdapter(VendorAgent(vendor, egress)).cancel(VendorRef("c", "r"), call_of("plain", {})) is confirmed
 
 
 async def test_a_cancellation_that_nobody_knows_of_is_none(egress: Egress) -> None:
     vendor = Plain()
     vendor.outcome = CancelOutcome.UNKNOWN
-    with pytest.raises(UpstreamFault, match=NOT_KNOWN):
-        await Guarded(VendorAgent(vendor, egress)).cancel(VendorRef("c", "r"), call_of("plain", {}))
+    with pytest.raises(UpstreamFault, match=CANCEL_UNKNOWN_TEXT):
+        await GuardedAdapter(VendorAgent(vendor, egress)).cancel(VendorRef("c", "r"), call_of("plain", {}))
 
 
 @pytest.mark.parametrize("outcome", [CancelOutcome.TOO_LATE, CancelOutcome.UNKNOWN, CancelOutcome.UNSUPPORTED])
@@ -316,19 +325,19 @@ async def test_a_task_that_waits_can_be_canceled_whatever_became_of_its_last_run
     vendor = Plain()
     vendor.outcome = outcome
     with pytest.raises(CannotCancel):
-        await Guarded(VendorAgent(vendor, egress)).cancel(VendorRef("c", "r", prompts=(Prompt("i-1"),)), call_of("plain", {}))
+        await GuardedAdapter(VendorAgent(vendor, egress)).cancel(VendorRef("c", "r", prompts=(Prompt("i-1"),)), call_of("plain", {}))
 
 
 async def test_options_that_an_adapter_takes_no_more_are_a_failure_that_says_so(egress: Egress) -> None:
     events = await gathered(agent(egress).run(asked(), call_of("plain", {"gone": 1})))
-    assert events == [Failed(MISSET, detail="upstream.gone is not an option of this kind of agent", kind="UPSTREAM")]
+    assert events == [Failed(BAD_OPTIONS_TEXT, detail="upstream.gone is not an option of this kind of agent", kind="UPSTREAM")]
 
 
 def test_options_are_read_as_json_has_them() -> None:
-    options = options_of(vendor_of("langgraph"), {"assistant": "echo", "nodes": ["work"], "timeout": 5, "headers": {}})
+    options = parse_options(vendor_of("langgraph"), {"assistant": "echo", "nodes": ["work"], "timeout": 5, "headers": {}})
     assert options == LangGraphOptions(assistant="echo", nodes=("work",))
     with pytest.raises(BadOptions, match=r"upstream\.assistant"):
-        options_of(vendor_of("langgraph"), {"assistant": 7})
+        parse_options(vendor_of("langgraph"), {"assistant": 7})
 
 
 def test_a_person_is_the_same_to_a_vendor_at_each_call_and_nobody_else() -> None:
@@ -341,10 +350,10 @@ def test_a_person_is_the_same_to_a_vendor_at_each_call_and_nobody_else() -> None
 
 
 def test_an_id_never_leads_to_another_place() -> None:
-    assert [quoted(text) for text in ("..", ".", "a/b", "a?b#c", "%2F")] == ["%2E%2E", "%2E", "a%2Fb", "a%3Fb%23c", "%252F"]
+    assert [quote_segment(text) for text in ("..", ".", "a/b", "a?b#c", "%2F")] == ["%2E%2E", "%2E", "a%2Fb", "a%3Fb%23c", "%252F"]
 
 
-@pytest.mark.parametrize("pieces", [whole, odd], ids=["whole", "pieces"])
+@pytest.mark.parametrize("pieces", [in_one_chunk, in_odd_chunks], ids=["whole", "pieces"])
 @pytest.mark.parametrize(
     ("kind", "body", "frames"),
     [
@@ -358,7 +367,7 @@ def test_bytes_become_frames_however_they_are_cut(kind: str, body: bytes, frames
     found = [frame for piece in pieces(body) for frame in decoder.feed(piece)]
     *rest, end = decoder.finish()
     assert found + rest == frames
-    assert end.clean  # type: ignore[union-attr]  # the last frame is an End
+    assert end.is_clean  # type: ignore[union-attr]  # the last frame is an End
     assert not isinstance(frames[0], Head | EventMessage)
 
 
@@ -376,16 +385,16 @@ async def test_a_refused_request_says_whether_the_agent_did_anything_in_this_tur
         writer.write(answer(b"{}", "422 No", kind) if b"/answer" in head else answer(b"{}", "200 OK", kind))
 
     async with Upstream(refuses) as upstream:
-        place = Place(upstream.url, {}, {}, asyncio.get_running_loop().time() + 60)
+        place = VendorEndpoint(upstream.url, {}, {}, asyncio.get_running_loop().time() + 60)
         for ask in (lambda line, request: line.ask(request), lambda line, request: anext(line.frames(request))):
-            line = Line(egress, place, VendorOptions())
+            line = VendorConnection(egress, place, VendorOptions())
             for method in before:
-                await line.ask(Request(method, "/"))
+                await line.request(Request(method, "/"))
             with pytest.raises(UpstreamFault) as refused:
                 await ask(line, Request("POST", "/answer", {}))
-            assert (refused.value.undone, refused.value.unfit) == (undone, True)
+            assert (refused.value.had_no_effect, refused.value.is_callers_mistake) == (undone, True)
     fresh = Egress(["127.0.0.1"])  # without a connection that it may use again
     with pytest.raises(UpstreamFault) as unreached:
-        await Line(fresh, place, VendorOptions()).ask(Request("POST", "/answer", {}))
+        await VendorConnection(fresh, place, VendorOptions()).request(Request("POST", "/answer", {}))
     await fresh.close()
-    assert unreached.value.undone
+    assert unreached.value.had_no_effect

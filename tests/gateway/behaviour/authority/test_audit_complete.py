@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from policies.tables import audit as audit_table
+from policies.tables import audit_records as audit_table
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.reception import Reception
 from tests.fakes.reference_clients import EVERY_DOOR, client_of, sent

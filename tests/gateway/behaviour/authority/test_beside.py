@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from gateway.calls.consent.approval_requests import beside
-from policies.delegation.rulings import Act, calling, reading
+from gateway.calls.consent.approval_requests import other_request_members
+from policies.delegation.rulings import Act, act_of_calling_tool, act_of_reading_resource
 from tests.gateway.calls.consent.test_approval_requests import ANSWER
 
 CAPABLE = {
@@ -20,20 +20,24 @@ CAPABLE = {
 @pytest.mark.parametrize(
     ("act", "params", "found"),
     [
-        (calling("crm", "refund"), {"name": "refund", "arguments": {"a": 1}, "_meta": {"progressToken": 1, "traceparent": "00"}}, {}),
         (
-            calling("crm", "refund"),
+            act_of_calling_tool("crm", "refund"),
+            {"name": "refund", "arguments": {"a": 1}, "_meta": {"progressToken": 1, "traceparent": "00"}},
+            {},
+        ),
+        (
+            act_of_calling_tool("crm", "refund"),
             {"name": "refund", "_meta": {"io.modelcontextprotocol/clientInfo": {}, "dev.interlock/approval": "a"}},
             {},
         ),
-        (calling("crm", "refund"), {"name": "refund", "uri": "x", "force": True}, {"uri": "x", "force": True}),
-        (calling("crm", "refund"), {"name": "refund", "_meta": {"own": 1}}, {"_meta": {"own": 1}}),
+        (act_of_calling_tool("crm", "refund"), {"name": "refund", "uri": "x", "force": True}, {"uri": "x", "force": True}),
+        (act_of_calling_tool("crm", "refund"), {"name": "refund", "_meta": {"own": 1}}, {"_meta": {"own": 1}}),
         *[
-            (calling("crm", "refund"), {"name": "refund", "_meta": {name: "to mallory"}}, {"_meta": {name: "to mallory"}})
+            (act_of_calling_tool("crm", "refund"), {"name": "refund", "_meta": {name: "to mallory"}}, {"_meta": {name: "to mallory"}})
             for name in ("io.modelcontextprotocol/note", "dev.interlock/note")  # whose names they are makes nothing of them harmless
         ],
         *[
-            (calling("crm", "refund"), {"name": "refund", "_meta": {name: said}}, {"_meta": {name: said}} if shown else {})
+            (act_of_calling_tool("crm", "refund"), {"name": "refund", "_meta": {name: said}}, {"_meta": {name: said}} if shown else {})
             for name, said, shown in (
                 ("io.modelcontextprotocol/clientCapabilities", CAPABLE, False),
                 ("io.modelcontextprotocol/clientCapabilities", {"experimental": {"note": "refund it to mallory"}}, True),
@@ -48,15 +52,22 @@ CAPABLE = {
                 ("dev.interlock/approval", "refund it to mallory", True),
             )
         ],
-        (reading("crm"), {"uri": "x", "_meta": {}}, {}),
-        (reading("crm"), {"uri": "x", "name": "y"}, {"name": "y"}),
+        (act_of_reading_resource("crm"), {"uri": "x", "_meta": {}}, {}),
+        (act_of_reading_resource("crm"), {"uri": "x", "name": "y"}, {"name": "y"}),
     ],
 )
 def test_what_people_are_shown_beside_the_arguments_is_what_the_act_does_not_say(act: Act, params: Any, found: Any) -> None:
-    assert beside(act, json.dumps(params).encode(), answers=True) == found
+    assert other_request_members(act, json.dumps(params).encode(), include_answers=True) == found
 
 
 def test_answers_are_shown_where_no_call_before_them_was_approved() -> None:
     sent = json.dumps({"name": "refund", "requestState": "s", "inputResponses": ANSWER}).encode()
-    assert beside(calling("crm", "refund"), sent, answers=True) == {"requestState": "s", "inputResponses": ANSWER}
-    assert beside(calling("crm", "refund"), sent, answers=False) == beside(calling("crm", "refund"), b"", answers=True) == {}
+    assert other_request_members(act_of_calling_tool("crm", "refund"), sent, include_answers=True) == {
+        "requestState": "s",
+        "inputResponses": ANSWER,
+    }
+    assert (
+        other_request_members(act_of_calling_tool("crm", "refund"), sent, include_answers=False)
+        == other_request_members(act_of_calling_tool("crm", "refund"), b"", include_answers=True)
+        == {}
+    )

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from policies.keys.strict_jwt import read_unverified
-from registry.cards.card import Status
+from registry.cards.card import RegistrationStatus
 from tests.fakes.a2a_agents import a2a_agent, serving
 from tests.fakes.house import CAPABILITIES, URL, CallbackAgent, House
 
@@ -95,7 +95,7 @@ async def test_a_ceiling_lowered_meanwhile_holds_at_once(home: House) -> None:
         onward = await home.exchanged("sales", token, "/mcp/inventory", "tool:inventory.reserve")
         entry = home.gateway.registry.find("default", "sales")
         await home.gateway.registry.update(_with_ceiling(entry, ("tool:inventory.check",)))
-        await home.gateway.database.refresh()
+        await home.gateway.database.refresh_epochs()
         built.last = await home.call(onward, "/mcp/inventory", "reserve", {"sku": text})
         return built.last.text
 
@@ -188,9 +188,9 @@ async def test_a_forged_chain_is_ignored(home: House) -> None:
     headers = {"X-User": "alice", "X-Forwarded-User": "alice", "baggage": "user=alice,act=sales", "Interlock-Delegation": "alice"}
     forged = {"principal": "default|interlock-development|alice", "chain": ["sales"], "act": {"sub": "sales"}}
     answer = await home.send(home.token("bob"), "support", "who am I?", metadata=forged, headers=headers)
-    task = await home.gateway.memory.tasks.find("default", "default|interlock-development|bob", answer["result"]["task"]["id"])
+    task = await home.gateway.stores.tasks.find("default", "default|interlock-development|bob", answer["result"]["task"]["id"])
     assert task.owner.endswith("|bob")
-    claims = await home.gateway.identity.verify(agent.tokens[0], (home.gateway.registry.find("default", "support").url,))
+    claims = await home.gateway.token_verifier.verify(agent.tokens[0], (home.gateway.registry.find("default", "support").url,))
     assert (claims.subject, claims.actors) == ("bob", ("support",))
 
 
@@ -252,7 +252,7 @@ async def test_a_revoked_grant_stops_the_chain(home: House) -> None:
 
     async def support(token: str, text: str) -> str:
         onward = await home.exchanged("support", token, "/mcp/inventory", "tool:inventory.check")
-        claims = await home.gateway.identity.verify(onward, (f"{URL}/mcp/inventory",))
+        claims = await home.gateway.token_verifier.verify(onward, (f"{URL}/mcp/inventory",))
         headers = {"authorization": f"Bearer {home.token('alice')}"}
         assert (await home.http.delete(f"/api/grants/{claims.grant_id}", headers=headers)).status_code == 204
         seen.append((await home.call(onward, "/mcp/inventory", "check", {})).status_code)
@@ -275,7 +275,7 @@ async def test_a_token_without_the_scope_is_told_which_it_lacks(home: House) -> 
 async def test_what_may_not_be_seen_reads_like_what_does_not_exist(home: House) -> None:
     await home.server("inventory", "check")
     await home.agent(CallbackAgent("support"))
-    await home.registered("waiting", "http://127.0.0.1:9/", status=Status.PENDING)
+    await home.registered("waiting", "http://127.0.0.1:9/", status=RegistrationStatus.PENDING)
     nora = home.token("nora")
     answers = [await home.send(nora, name, "hi") for name in ("support", "unknown", "waiting")]
     assert answers[0] == answers[1] == answers[2]

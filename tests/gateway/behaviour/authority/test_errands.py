@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from policies.tables import errands
+from policies.tables import transaction_history
 from tests.fakes.a2a_agents import a2a_agent, serving
 from tests.fakes.house import CAPABILITIES, CallbackAgent, House, house
 from tests.gateway.calls.consent.test_approval_requests import ANSWER, QUESTION, Replying
@@ -107,7 +107,9 @@ async def test_of_calls_at_once_no_two_pass_a_total_together(home: House, errand
 
 async def sums(home: House) -> list[int]:
     """Of each errand."""
-    found = await home.gateway.database.read(lambda c: c.execute(select(errands.c.totals).order_by(errands.c.updated)).scalars().all())
+    found = await home.gateway.database.read(
+        lambda c: c.execute(select(transaction_history.c.totals).order_by(transaction_history.c.updated)).scalars().all()
+    )
     return [json.loads(totals)["amount"] for totals in found]
 
 
@@ -166,7 +168,7 @@ async def test_an_act_can_depend_on_another_before_it(home: House, errand: Erran
 async def labelled(home: House, name: str, **labels: int) -> None:
     registry = home.gateway.registry
     await registry.update(replace(registry.find("default", name), **labels))  # type: ignore[arg-type]  # labels of a registration
-    await home.gateway.database.refresh()
+    await home.gateway.database.refresh_epochs()
 
 
 async def test_what_an_errand_has_seen_reaches_nobody_who_is_not_cleared_for_it(home: House, errand: Errand) -> None:  # attack INJ-02
@@ -219,7 +221,7 @@ async def test_questions_about_an_errand_are_answered_as_its_calls_would_be(home
     await labelled(home, "mail", clearance=1)
     forty = errand.calling("inventory_reserve", amount=40)
     assert await ran(home, errand, forty, forty) == ["ok", "ok"]
-    txn = await home.gateway.database.read(lambda connection: connection.execute(select(errands.c.txn)).scalar_one())
+    txn = await home.gateway.database.read(lambda connection: connection.execute(select(transaction_history.c.txn)).scalar_one())
     said = await would(home, arguments={"amount": 40}, chain=["sales"], errand=txn)
     assert (said["decision"], said["context"]["reason_id"], said["context"]["errand"]) == (False, "policy-forbids", txn)
     assert (await would(home, arguments={"amount": 20}, chain=["sales"], errand=txn))["decision"]

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from gateway.storage.database import NotKept
+from gateway.storage.database import WriteFailed
 from policies.audit.heads import read_heads
-from policies.audit.proof import prove, rows_of
+from policies.audit.proof import read_rows, verify_chains
 from tests.fakes.house import CallbackAgent, House, ToolServer, house
 from tests.fakes.outages import read_only
 from tests.fakes.waiting import until
@@ -76,9 +76,9 @@ class Town:
         assert "result" in (await self.send()).json()
         assert "result" in (await self.home.call(self.home.token("alice"), "/mcp/inventory", "check", {})).json()
         assert self.effects() == before + 2
-        rows = await self.home.gateway.database.read(lambda connection: list(rows_of(connection)))
+        rows = await self.home.gateway.database.read(lambda connection: list(read_rows(connection)))
         heads = read_heads(self.home.gateway.settings.home / "audit.heads")
-        assert prove(rows, heads, self.home.gateway.keys).sound
+        assert verify_chains(rows, heads, self.home.gateway.keys).is_sound
 
     async def tasks(self) -> int:
         query = text("SELECT count(*) FROM tasks")
@@ -134,9 +134,9 @@ async def _filled(home: House) -> AsyncIterator[None]:
     database = home.gateway.database
     for size in (3000, 300, 30):
         record = {"kind": "note", "tenant": "default", "decision_id": "", "txn": "", "text": "x" * size}
-        with pytest.raises(NotKept):
+        with pytest.raises(WriteFailed):
             while True:
-                await database.write(lambda batch, record=record: home.gateway.audit.append(batch, record))  # type: ignore[misc]  # bound now
+                await database.write(lambda batch, record=record: home.gateway.audit.record(batch, record))  # type: ignore[misc]  # bound now
     yield
     await database.write(lambda batch: batch.connection.exec_driver_sql("PRAGMA max_page_count = 1073741823") and None)
 

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import select
 
 from gateway.calls.targets.unknown_names import NAME_MAX
-from gateway.storage.batch import NotKept
+from gateway.storage.batch import WriteFailed
 from gateway.storage.database import Database
-from policies.tables import audit
-from registry.cards.card import Family, Prompt, Resource, Status, Tool
+from policies.tables import audit_records
+from registry.cards.card import Family, McpPrompt, McpResource, McpTool, RegistrationStatus
 from registry.rows import Candidate
 from tests.fakes.house import CAPABILITIES, ROLES, USERS, CallbackAgent, House, house
 
@@ -58,15 +58,15 @@ async def furnish(home: House) -> None:
         await home.gateway.registry.add(server(name))
     await home.agent(CallbackAgent(f"{HIDDEN}-agent"))
     await home.agent(CallbackAgent("mine"))
-    await home.gateway.database.refresh()
+    await home.gateway.database.refresh_epochs()
 
 
 def server(name: str) -> Candidate:
     return Candidate(
         tenant="default", name=name, family=Family.SERVER, kind="mcp", url="http://127.0.0.1:9/mcp", owner="operator",
-        status=Status.ACTIVE, facts={"era": "modern", "protocol_version": "2026-07-28"},
-        tools=tuple(Tool(tool, {"name": tool, "inputSchema": {"type": "object"}}) for tool in ("check", "other")),
-        prompts=(Prompt("ask", {"name": "ask"}),), resources=(Resource("file:///a", {"uri": "file:///a", "name": "a"}),),
+        status=RegistrationStatus.ACTIVE, facts={"era": "modern", "protocol_version": "2026-07-28"},
+        tools=tuple(McpTool(tool, {"name": tool, "inputSchema": {"type": "object"}}) for tool in ("check", "other")),
+        prompts=(McpPrompt("ask", {"name": "ask"}),), resources=(McpResource("file:///a", {"uri": "file:///a", "name": "a"}),),
     )  # fmt: skip
 
 
@@ -139,7 +139,7 @@ async def asked(home: House, ask: Ask, name: str) -> tuple[int, str, list[str]]:
 
 
 async def denials(home: House) -> list[dict[str, Any]]:
-    query = select(audit.c.body).where(audit.c.kind == "decision").order_by(audit.c.at, audit.c.seq)
+    query = select(audit_records.c.body).where(audit_records.c.kind == "decision").order_by(audit_records.c.at, audit_records.c.seq)
     bodies = await home.gateway.database.read(lambda connection: connection.execute(query).scalars().all())
     return [record for record in map(json.loads, bodies) if not record["allowed"]]
 
@@ -244,7 +244,7 @@ async def test_a_long_name_is_kept_in_part(home: House) -> None:
 
 async def test_where_a_denial_can_not_be_kept_both_are_refused_alike(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(self: Database, work: Any) -> Any:
-        raise NotKept("away")
+        raise WriteFailed("away")
 
     monkeypatch.setattr(Database, "write", broken)
     for what in ("a tool", "a message", "a resource"):

@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import select
 
 from adapters.task import TaskState
-from gateway.calls.revocation.spool import NAME
+from gateway.calls.revocation.spool import FILE_NAME
 from gateway.storage.tables import deliveries, mcp_sessions, push_configs, tasks
 from policies.ids import now_us
-from policies.tables import audit as audit_table
+from policies.tables import audit_records as audit_table
 from policies.tables import grants as grants_table
 from policies.tokens.verifier import DEVELOPMENT_ISSUER
 from tests.fakes.house import CallbackAgent, House, house, two
@@ -199,7 +199,7 @@ async def test_a_kill_goes_on_though_nothing_can_be_kept_and_outlives_a_restart(
         await home.agent(worker.agent)
         running = asyncio.create_task(home.send(home.token("alice"), "sales", "hello"))
         await until(lambda: len(worker.tokens) == 1)
-        spool = home.gateway.settings.home / NAME
+        spool = home.gateway.settings.home / FILE_NAME
         async with read_only(home.gateway.database):
             made = await killed(home, "user", "alice")
             headers = {"authorization": f"Bearer {home.token('alice')}"}
@@ -256,7 +256,7 @@ async def test_sessions_streams_and_parked_calls_of_a_killed_person_end(open_hom
             pass  # until it ends
     count = await open_home.gateway.database.read(lambda c: len(c.execute(select(mcp_sessions.c.id)).all()))
     assert count == 0
-    assert open_home.gateway.broker._under_way.calls == {}
+    assert open_home.gateway.broker._in_flight.call_grants == {}
 
 
 async def delegated(here: House, there: House, worker: Held) -> "asyncio.Task[Any]":
@@ -269,7 +269,7 @@ async def delegated(here: House, there: House, worker: Held) -> "asyncio.Task[An
     await here.agent(worker.agent)
     await here.agent(CallbackAgent("front", delegate))
     there.secrets = here.secrets
-    await there.gateway.database.refresh()
+    await there.gateway.database.refresh_epochs()
     running = asyncio.create_task(there.send(there.token("alice"), "front", "hello"))
     await until(lambda: len(worker.tokens) == 1)
     return running
@@ -289,7 +289,7 @@ async def test_what_is_killed_in_one_process_ends_in_another(
         with capsys.disabled():
             print(f" ended there after {time.monotonic() - began:.2f} s", end="")
         assert why(task) == "KILLED"
-        await until(lambda: there.gateway.kills.active)
+        await until(lambda: there.gateway.kills.has_any)
         assert "error" in await there.send(there.token("alice"), "front", "hello")
         worker.gate.set()
 

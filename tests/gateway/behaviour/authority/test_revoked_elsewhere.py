@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from policies.tables import grants
-from registry.cards.card import Status
+from registry.cards.card import RegistrationStatus
 from tests.fakes.house import CallbackAgent, House, house
 from tests.fakes.issuer import FakeIssuer, serving
 from tests.fakes.waiting import until
@@ -24,7 +24,7 @@ async def take_back(at: House, how: str, shown: dict[str, str]) -> None:
         headers = {"authorization": f"Bearer {at.token('alice')}"}
         assert (await at.http.delete(f"/api/grants/{grant_id}", headers=headers)).status_code == 204
     elif how == "suspended":
-        await at.gateway.registry.set_status("default", "support", Status.QUARANTINED)
+        await at.gateway.registry.set_status("default", "support", RegistrationStatus.QUARANTINED)
     else:
         entry = at.gateway.registry.find("default", "support")
         await at.gateway.registry.renew_secret("default", entry.name)

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from gateway.server.settings import DEFAULT_ROLES
-from gateway.telemetry.logs import configure
-from registry.cards.card import Family, Status, Tool
+from gateway.telemetry.logs import configure_logging
+from registry.cards.card import Family, McpTool, RegistrationStatus
 from registry.rows import Candidate
 from tests.fakes.house import CAPABILITIES, House, house
 from tests.fakes.issuer import ABSENT, FakeIssuer, RsaKey, serving
@@ -41,38 +41,84 @@ def at(now: int, life: int, **claims: Any) -> dict[str, Any]:
 
 def keycloak(now: int) -> dict[str, Any]:
     return at(
-        now, 36_000, auth_time=now, jti="onrtac:5d2c9f64-9d9a", iss="https://keycloak.example.com/realms/acme", aud=[GATEWAY, "account"],
-        sub="7c1d4f4e-5f0b-4a64-b9a6-7a2d5c0f0a11", typ="Bearer", azp="desk", sid="8a0c", acr="1", **{"allowed-origins": ["/*"]},
+        now,
+        36_000,
+        auth_time=now,
+        jti="onrtac:5d2c9f64-9d9a",
+        iss="https://keycloak.example.com/realms/acme",
+        aud=[GATEWAY, "account"],
+        sub="7c1d4f4e-5f0b-4a64-b9a6-7a2d5c0f0a11",
+        typ="Bearer",
+        azp="desk",
+        sid="8a0c",
+        acr="1",
+        **{"allowed-origins": ["/*"]},
         realm_access={"roles": ["default-roles-acme", "offline_access", "sales"]},
         resource_access={"interlock": {"roles": ["auditor"]}, "account": {"roles": ["manage-account", "view-profile"]}},
-        scope="openid email profile", email_verified=True, name="Alice Ade", preferred_username="alice", email="alice@acme.example",
-    )  # fmt: skip
+        scope="openid email profile",
+        email_verified=True,
+        name="Alice Ade",
+        preferred_username="alice",
+        email="alice@acme.example",
+    )
 
 
 def entra(now: int) -> dict[str, Any]:
     tenant = "11111111-2222-3333-4444-555555555555"
     return at(
-        now, 5371, nbf=now, jti=ABSENT, uti="AXB9VmNh4EqzWmVDwGl_AA", iss=f"https://login.microsoftonline.com/{tenant}/v2.0",
-        aud="aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", aio="AWQAm/8XAAAA", azp="99999999-8888-7777-6666-555555555555", azpacr="0",
-        name="Alice Ade", oid="c1b2a3d4-0000-4000-8000-00000000a11c", preferred_username="alice@acme.example", rh="0.AXEA", tid=tenant,
-        roles=["Sales.User"], groups=["0f3c8d5a-7a52-4e0e-9a1e-3d1f0c9b7a11"], scp="access_as_user", sub="PaIrWiSe_kq3", ver="2.0",
-    )  # fmt: skip
+        now,
+        5371,
+        nbf=now,
+        jti=ABSENT,
+        uti="AXB9VmNh4EqzWmVDwGl_AA",
+        iss=f"https://login.microsoftonline.com/{tenant}/v2.0",
+        aud="aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
+        aio="AWQAm/8XAAAA",
+        azp="99999999-8888-7777-6666-555555555555",
+        azpacr="0",
+        name="Alice Ade",
+        oid="c1b2a3d4-0000-4000-8000-00000000a11c",
+        preferred_username="alice@acme.example",
+        rh="0.AXEA",
+        tid=tenant,
+        roles=["Sales.User"],
+        groups=["0f3c8d5a-7a52-4e0e-9a1e-3d1f0c9b7a11"],
+        scp="access_as_user",
+        sub="PaIrWiSe_kq3",
+        ver="2.0",
+    )
 
 
 def okta(now: int) -> dict[str, Any]:
     return at(
-        now, 3600, ver=1, jti="AT.0mP4JKAZX1iACIT4vbEDF7LpvDVjxypPMf0D7uX39RE", iss="https://acme.okta.com/oauth2/default", aud=GATEWAY,
-        cid="0oab8eb55Kb9jdMIr5d6", uid="00ub0oNGTSWTBKOLGLNR", scp=["openid", "profile"], auth_time=now - 30, sub="alice@acme.example",
+        now,
+        3600,
+        ver=1,
+        jti="AT.0mP4JKAZX1iACIT4vbEDF7LpvDVjxypPMf0D7uX39RE",
+        iss="https://acme.okta.com/oauth2/default",
+        aud=GATEWAY,
+        cid="0oab8eb55Kb9jdMIr5d6",
+        uid="00ub0oNGTSWTBKOLGLNR",
+        scp=["openid", "profile"],
+        auth_time=now - 30,
+        sub="alice@acme.example",
         groups=["Everyone", "Sales"],
-    )  # fmt: skip
+    )
 
 
 def auth0(now: int) -> dict[str, Any]:
     return at(
-        now, 86_400, jti=ABSENT, iss="https://acme.eu.auth0.com/", aud=[GATEWAY, "https://acme.eu.auth0.com/userinfo"], azp="K1AUPhZq8mRi",
-        sub="auth0|6553da60a54af58e29493993", scope="openid profile read:crm", permissions=["read:crm", "write:crm"],
+        now,
+        86_400,
+        jti=ABSENT,
+        iss="https://acme.eu.auth0.com/",
+        aud=[GATEWAY, "https://acme.eu.auth0.com/userinfo"],
+        azp="K1AUPhZq8mRi",
+        sub="auth0|6553da60a54af58e29493993",
+        scope="openid profile read:crm",
+        permissions=["read:crm", "write:crm"],
         **{f"{GATEWAY}/roles": ["sales"]},
-    )  # fmt: skip
+    )
 
 
 def google_by_keycloak(now: int) -> dict[str, Any]:
@@ -112,15 +158,22 @@ async def configured(path: Path, database_url: str, issuer: FakeIssuer, settings
     async with house(path / "home", database_url, identity=identity, **rest) as built:
         for name, tools in (("crm", ("read", "write")), ("mail", ("send",))):
             await built.gateway.registry.add(server(name, tools))
-        await built.gateway.database.refresh()
+        await built.gateway.database.refresh_epochs()
         yield built
 
 
 def server(name: str, tools: tuple[str, ...]) -> Candidate:
     return Candidate(
-        tenant="default", name=name, family=Family.SERVER, kind="mcp", url="http://127.0.0.1:9/mcp", owner="operator", status=Status.ACTIVE,
-        facts={"era": "modern"}, tools=tuple(Tool(tool, {"name": tool, "inputSchema": {"type": "object"}}) for tool in tools),
-    )  # fmt: skip
+        tenant="default",
+        name=name,
+        family=Family.SERVER,
+        kind="mcp",
+        url="http://127.0.0.1:9/mcp",
+        owner="operator",
+        status=RegistrationStatus.ACTIVE,
+        facts={"era": "modern"},
+        tools=tuple(McpTool(tool, {"name": tool, "inputSchema": {"type": "object"}}) for tool in tools),
+    )
 
 
 async def listed(home: House, token: str) -> tuple[list[str], dict[str, Any]]:
@@ -139,7 +192,7 @@ async def test_a_token_opens_what_the_guide_says(tmp_path: Path, database_url: s
         token = issuer.mint({"typ": "JWT"}, **claims)
         subject, tools = OPENED[provider]
         assert (await listed(home, token))[0] == tools
-        caller = await home.gateway.callers.admit(token, [home.url])
+        caller = await home.gateway.caller_resolver.authenticate(token, [home.url])
         assert (caller.principal.subject, caller.principal.issuer) == (subject, claims["iss"])
 
 
@@ -197,7 +250,7 @@ async def test_the_log_says_which_setting_a_token_is_refused_by(
 ) -> None:
     async with configured(tmp_path, database_url, issuer, guide("Keycloak")) as home:
         sink = io.StringIO()
-        configure("info", str, sink)
+        configure_logging("info", str, sink)
         token = issuer.mint({"typ": "JWT"}, **{**keycloak(int(time.time())), **claims})
         assert (await home.rpc("/mcp", token, "tools/list", {})).status_code == 401
         line = next(json.loads(text) for text in sink.getvalue().splitlines() if '"refused"' in text)

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from policies.tables import tickets
-from registry.cards.card import Status
+from registry.cards.card import RegistrationStatus
 from tests.fakes.house import CAPABILITIES, CallbackAgent, House, house
 from tests.fakes.issuer import FakeIssuer
 from tests.fakes.reference_clients import GRPC, client_of, sent, texts
@@ -84,7 +84,7 @@ async def test_an_agent_acts_for_a_person_with_its_ticket_and_its_own_proof(read
     told = seen["ceiling"]["error"]["data"]
     assert (told["reason_id"], [link["agent"] for link in told["chain"]]) == ("ceiling-exceeded", ["support"])
     assert told["principal"].endswith("|alice")
-    claims = await ready.gateway.identity.verify(sales.tokens[0], (ready.gateway.registry.find("default", "sales").url,))
+    claims = await ready.gateway.token_verifier.verify(sales.tokens[0], (ready.gateway.registry.find("default", "sales").url,))
     assert (claims.subject, claims.actors) == ("alice", ("sales", "support"))  # the chain goes on behind a ticket
 
 
@@ -215,8 +215,8 @@ async def test_a_suspended_agent_has_no_use_of_its_ticket(ready: House) -> None:
     async def support(ticket: dict[str, str]) -> str:
         shown = {**ticket, **basic(ready, "support")}
         seen.append((await check(ready, shown)).status_code)
-        await ready.gateway.registry.set_status("default", "support", Status.QUARANTINED)
-        await ready.gateway.database.refresh()
+        await ready.gateway.registry.set_status("default", "support", RegistrationStatus.QUARANTINED)
+        await ready.gateway.database.refresh_epochs()
         seen.append((await check(ready, shown)).status_code)
         return "done"
 
@@ -276,7 +276,7 @@ async def test_a_ticket_is_good_at_every_process(tmp_path: Path, postgres_url: s
 
         await one.server("inventory", "check")
         await one.agent(TicketAgent("support", support), delegation="ticket")
-        await other.gateway.database.refresh()
+        await other.gateway.database.refresh_epochs()
         await one.send(one.token("alice"), "support", "go")
         assert seen == [200]
 
@@ -304,6 +304,6 @@ async def test_an_operator_says_how_an_agent_is_handed_what_was_delegated(home: 
     seen = (await home.http.get("/api/agents/support", headers=operator)).headers["etag"]
     changed = await home.http.patch("/api/agents/support", json={"delegation": "ticket"}, headers={**operator, "if-match": seen})
     assert (changed.status_code, changed.json()["delegation"]) == (200, "ticket"), changed.text
-    await home.gateway.database.refresh()
+    await home.gateway.database.refresh_epochs()
     await home.send(home.token("alice"), "support", "go")
     assert TICKET in agent.headers[-1] and "authorization" not in agent.headers[-1]

@@ -47,7 +47,7 @@ BAD = {  # what stands in Authorization; each is 401
 
 def routes(home: House) -> list[tuple[str, str]]:
     """(method, path) of every route of the framework, with names filled in."""
-    document = home.app._doors.rest.openapi()  # type: ignore[attr-defined]  # the framework's own list
+    document = home.app._handlers.framework.openapi()  # type: ignore[attr-defined]  # the framework's own list
     found = [(method.upper(), re.sub(r"\{.*?\}", "mcp", path)) for path, methods in document["paths"].items() for method in methods]
     assert len(found) > 20
     return found
@@ -159,10 +159,10 @@ async def test_a_token_opens_nothing_from_the_second_that_it_expires_in_although
     await home.agent(CallbackAgent("support"))
     token = home.token("alice", ttl=600)
     assert "result" in await home.send(token, "support", "hello")
-    claims = home.gateway.identity.cached(token, {home.url})
+    claims = home.gateway.token_verifier.find_cached(token, {home.url})
     assert claims is not None
-    callers = home.gateway.callers
-    callers._around = replace(callers._around, now=lambda: claims.expires)
+    callers = home.gateway.caller_resolver
+    callers._environment = replace(callers._environment, now=lambda: claims.expires)
     answer = await home.http.get("/api/tasks", headers={"authorization": f"Bearer {token}"})
     assert answer.status_code == 401 and "expired" in answer.json()["detail"]
     assert (await home.send(token, "support", "hello"))["error"]["message"] == "The token has expired; get a fresh one."

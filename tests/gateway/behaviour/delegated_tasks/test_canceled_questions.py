@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.calls.cancellation import DROPPED
+from gateway.calls.cancellation import DROPPED_TEXT
 from tests.fakes.a2a_agents import serving
 from tests.fakes.devui_server import DevUiServer
 from tests.fakes.graph_server import GraphServer
@@ -59,7 +59,7 @@ def words(task: Any) -> str:
 async def test_the_interrupt_of_a_graph_is_dropped_at_the_agent_and_its_thread_goes_on(home: House, graph: GraphServer) -> None:
     task = await says(home, "sales", "pay 5")
     canceled = await cancels(home, "sales", task)
-    assert state(canceled) == "CANCELED" and DROPPED not in words(canceled)
+    assert state(canceled) == "CANCELED" and DROPPED_TEXT not in words(canceled)
     assert graph.open == {"thread-1": []}
     assert state(await says(home, "sales", "hello", contextId=task["contextId"])) == "COMPLETED"
     assert [thread for thread, _ in graph.bodies] == ["thread-1", "thread-1"]
@@ -70,7 +70,7 @@ async def test_another_interrupt_of_the_thread_is_left_alone(home: House, graph:
     task = await says(home, "sales", "pay 5")
     graph.open["thread-1"] = others = [{"id": "i-9", "value": "Pay 7?", "response_schema": None}]  # by another hand
     canceled = await cancels(home, "sales", task)
-    assert state(canceled) == "CANCELED" and words(canceled) == DROPPED
+    assert state(canceled) == "CANCELED" and words(canceled) == DROPPED_TEXT
     assert graph.open["thread-1"] == others
     assert state(await says(home, "sales", "hello", contextId=task["contextId"])) == "COMPLETED"
     assert graph.bodies[-1][0] == "thread-2"  # where that interrupt does not wait
@@ -80,13 +80,13 @@ async def test_a_task_whose_agent_is_not_reached_is_canceled_here(home: House, g
     task = await says(home, "sales", "pay 5")
     graph.secret = "another key"
     canceled = await cancels(home, "sales", task)
-    assert state(canceled) == "CANCELED" and words(canceled) == DROPPED
+    assert state(canceled) == "CANCELED" and words(canceled) == DROPPED_TEXT
 
 
 async def test_a_question_of_a_workflow_in_devui_is_left_and_the_conversation_begins_anew(home: House, devui: DevUiServer) -> None:
     task = await says(home, "payer", "pay 5")
     canceled = await cancels(home, "payer", task)
-    assert state(canceled) == "CANCELED" and words(canceled) == DROPPED
+    assert state(canceled) == "CANCELED" and words(canceled) == DROPPED_TEXT
     again = await says(home, "payer", "pay 7", contextId=task["contextId"])
     assert state(again) == "INPUT_REQUIRED"
     assert [body["conversation"] for body in devui.bodies] == ["conv_1", "conv_2"]
@@ -100,7 +100,7 @@ async def test_an_a2a_task_that_waits_is_canceled_here_where_its_agent_does_not_
         await home.registered("refunds", url)
         task = await says(home, "refunds", "approve refund")
         canceled = await cancels(home, "refunds", task)
-        assert state(canceled) == "CANCELED" and words(canceled) == DROPPED
+        assert state(canceled) == "CANCELED" and words(canceled) == DROPPED_TEXT
         moved = await says(home, "refunds", "approve refund")
         agent.said = "yes, elsewhere"
         assert (await cancels(home, "refunds", moved))["code"] == -32002  # it went on by itself, and is done

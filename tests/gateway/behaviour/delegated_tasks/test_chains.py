@@ -8,7 +8,7 @@ import pytest
 from a2a.types import CancelTaskRequest, GetTaskRequest, ListTasksRequest, SendMessageConfiguration, Task, TaskState
 from google.protobuf.json_format import MessageToDict
 
-from gateway.calls.cancellation import CAUSED
+from gateway.calls.cancellation import CAUSED_TASKS_KEY
 from tests.fakes.a2a_agents import a2a_agent, serving
 from tests.fakes.a2a_chain import chain
 from tests.fakes.house import CallbackAgent, House
@@ -116,7 +116,7 @@ async def test_canceling_a_task_cancels_what_its_agent_asked_of_others(every_hom
         await until(at_work, every=0.02)
         canceled: Task = await client.cancel_task(CancelTaskRequest(id=begun.id))
         assert canceled.status.state == CANCELED
-        assert MessageToDict(canceled.metadata) == {CAUSED: {"canceled": 1.0, "not_canceled": []}}
+        assert MessageToDict(canceled.metadata) == {CAUSED_TASKS_KEY: {"canceled": 1.0, "not_canceled": []}}
         (caused,) = (await onlooker.list_tasks(ListTasksRequest())).tasks
         assert caused.status.state == CANCELED
 
@@ -151,4 +151,4 @@ async def test_who_goes_on_is_told_by_name_to_the_person_alone(home: House) -> N
     assert "result" in await home.send(home.token("alice"), "outer", "hello")
     end.set()
     assert seen["agent"]["status"]["state"] == "TASK_STATE_CANCELED"
-    assert seen["agent"]["metadata"] == {CAUSED: {"canceled": 1, "not_canceled": []}}
+    assert seen["agent"]["metadata"] == {CAUSED_TASKS_KEY: {"canceled": 1, "not_canceled": []}}

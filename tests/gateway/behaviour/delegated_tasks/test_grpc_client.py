@@ -69,7 +69,7 @@ def texts(task: Task) -> list[str]:
 async def clients(tmp_path: Path, database_url: str) -> AsyncIterator[Clients]:
     port = free_port()
     async with house(tmp_path / "home", database_url, grpc_port=port) as home:
-        for opens in home.gateway.opening:
+        for opens in home.gateway.on_start:
             await opens()
         async with insecure_channel(f"127.0.0.1:{port}") as channel:
             yield Clients(home, channel)
@@ -209,7 +209,7 @@ async def test_an_agent_that_offers_grpc_alone_is_registered_by_its_card_and_cal
             offered |= {"protocolVersion": "0.3.0", "url": target, "preferredTransport": "GRPC"}
         made = await Reception(clients.home).post("/api/agents", card=offered, name="sales")
         assert (made.status_code, made.json()["url"]) == (201, target)
-        await clients.home.gateway.database.refresh()
+        await clients.home.gateway.database.refresh_epochs()
         assert texts(await clients.send("1.0", "hello")) == ["echo: hello"]
 
 

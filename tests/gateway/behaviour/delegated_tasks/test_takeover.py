@@ -19,20 +19,20 @@ from adapters.contract import (
     Failed,
     InvalidAnswer,
     Progress,
-    Ref,
+    RefLearned,
     Turn,
     VendorRef,
 )
 from adapters.mcp_client.wire.messages import McpAnswer, McpRequest
 from adapters.task import Artifact, Message, Part, Task, TaskState
 from gateway.ingress.http.error_bodies import a2a_details
-from gateway.ingress.http.errors import told
-from gateway.storage.database import NotKept
-from gateway.tasks.log import RUNNING, TaskRecord
+from gateway.ingress.http.errors import describe
+from gateway.storage.database import WriteFailed
+from gateway.tasks.log import RUNNING_STATES, TaskRecord
 from gateway.tasks.turns.in_flight import ShuttingDown
 from policies.delegation.kills import Kill
-from policies.tables import audit as audit_table
-from registry.cards.card import Status
+from policies.tables import audit_records as audit_table
+from registry.cards.card import RegistrationStatus
 from tests.fakes.processes import Process, ScriptedAgents, process, sending, tool_call
 from tests.fakes.waiting import until
 
@@ -51,7 +51,7 @@ class Lasting(ScriptedAgents):
         self.answer: tuple[Event, ...] = (ArtifactPiece(Artifact("a", (Part(text="whole"),))), Done())
 
     async def at_work(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
-        yield Ref(VendorRef("c", f"v-{len(self.calls)}"))
+        yield RefLearned(VendorRef("c", f"v-{len(self.calls)}"))
         yield Progress()
         yield ArtifactPiece(Artifact("a", (Part(text="wh"),)), last_chunk=False)
         await asyncio.Event().wait()
@@ -97,12 +97,12 @@ async def at_work(here: Process, count: int = 1) -> list[str]:
 
 
 async def _has_artifact(here: Process, task_id: str) -> bool:
-    return bool((await here.looked(task_id)).task().artifacts)
+    return bool((await here.looked(task_id)).to_task().artifacts)
 
 
 async def ended(there: Process, task_id: str) -> TaskRecord:
     async def is_over() -> bool:
-        return (await there.looked(task_id)).row.ended
+        return (await there.looked(task_id)).row.has_ended
 
     await until(is_over)
     record = await there.looked(task_id)
@@ -112,7 +112,7 @@ async def ended(there: Process, task_id: str) -> TaskRecord:
 
 
 def reason(record: TaskRecord) -> str:
-    message = record.task().status.message
+    message = record.to_task().status.message
     return str(message.parts[0].text) if isinstance(message, Message) else ""
 
 
@@ -129,11 +129,11 @@ async def decisions(process: Process, task_id: str) -> list[Any]:
 
 async def test_a_process_that_shuts_down_hands_its_turns_over(here: Process, there: Process) -> None:
     (task_id,) = await at_work(here)
-    assert here.broker.running.hand_over() == 1
+    assert here.broker.turn_runner.hand_over() == 1
     await here.broker.close()
     assert (await here.looked(task_id)).row.state is TaskState.WORKING and not here.agents.cancels
     await gone(here)
-    assert await there.takeover.round() == 1
+    assert await there.takeover.run_once() == 1
     here.agents.gate.set()
     record = await ended(there, task_id)
     assert record.row.state is TaskState.COMPLETED and record.row.runner == ""
@@ -141,18 +141,18 @@ async def test_a_process_that_shuts_down_hands_its_turns_over(here: Process, the
 
 async def test_callers_of_a_process_that_shuts_down_learn_which_task_goes_on(here: Process) -> None:
     waiting = asyncio.create_task(here.broker.send(await here.caller(), sending("x")))
-    await until(lambda: here.broker.running.count == 1)
-    here.broker.running.hand_over()
+    await until(lambda: here.broker.turn_runner.in_flight_count == 1)
+    here.broker.turn_runner.hand_over()
     with pytest.raises(ShuttingDown) as refused:
         await waiting
-    assert (await here.looked(refused.value.task_id)).row.state in RUNNING
-    said = told(refused.value)
-    assert (said.row.reason, said.row.status, said.retry_after, said.task_id) == ("shutting-down", 503, 1, refused.value.task_id)
+    assert (await here.looked(refused.value.task_id)).row.state in RUNNING_STATES
+    said = describe(refused.value)
+    assert (said.mapping.reason_id, said.mapping.status, said.retry_after, said.task_id) == ("shutting-down", 503, 1, refused.value.task_id)
     assert refused.value.task_id in said.detail and a2a_details(said)[0]["metadata"] == {"taskId": refused.value.task_id}
 
 
 async def test_a_process_that_shuts_down_sends_nothing_new(here: Process) -> None:
-    here.broker.running.hand_over()
+    here.broker.turn_runner.hand_over()
     with pytest.raises(ShuttingDown):
         await here.broker.send(await here.caller(), sending("x"))
     assert here.agents.calls == []
@@ -167,18 +167,18 @@ async def test_a_tool_call_is_cut_when_its_process_shuts_down(here: Process) -> 
         raise AssertionError
 
     here.tools.call = hang  # type: ignore[method-assign]  # a server that never answers
-    waiting = asyncio.create_task(here.broker.reach(await here.caller(), tool_call("x")))
+    waiting = asyncio.create_task(here.broker.call_server(await here.caller(), tool_call("x")))
     await begun.wait()
-    assert here.broker.running.hand_over() == 1
+    assert here.broker.turn_runner.hand_over() == 1
     with pytest.raises(ShuttingDown, match="outcome of the call is not known"):
         await waiting
 
 
 async def test_a_turn_goes_on_at_its_agent_when_its_process_is_gone(here: Process, there: Process) -> None:
     (task_id,) = await at_work(here)
-    assert await there.takeover.round() == 0  # its process lives
+    assert await there.takeover.run_once() == 0  # its process lives
     await gone(here)
-    assert await there.takeover.round() == 1
+    assert await there.takeover.run_once() == 1
     await until(lambda: len(listeners(here)) == 1)
     ((turn, known, call),) = listeners(here)
     assert turn.ref == VendorRef("c", "v-1") and not turn.message.parts
@@ -189,14 +189,14 @@ async def test_a_turn_goes_on_at_its_agent_when_its_process_is_gone(here: Proces
     here.agents.gate.set()
     record = await ended(there, task_id)
     assert record.row.state is TaskState.COMPLETED
-    assert [part.text for part in record.task().artifacts[0].parts] == ["whole"]
+    assert [part.text for part in record.to_task().artifacts[0].parts] == ["whole"]
     assert len(here.agents.calls) == 1  # nothing was sent twice
 
 
 async def test_who_goes_on_with_a_turn_is_decided_and_recorded(here: Process, there: Process) -> None:
     (task_id,) = await at_work(here)
     await gone(here)
-    await there.takeover.round()
+    await there.takeover.run_once()
     first, second = await decisions(there, task_id)
     assert (second["allowed"], second["reason_id"], second["grant_id"]) == (
         True,
@@ -213,24 +213,24 @@ async def test_of_several_processes_one_takes_a_turn_up_and_the_lost_one_writes_
 ) -> None:
     tasks = await at_work(here, 6)
     await gone(here)
-    counts = await asyncio.gather(*(one.takeover.round() for one in (there, elsewhere, there, elsewhere)))
+    counts = await asyncio.gather(*(one.takeover.run_once() for one in (there, elsewhere, there, elsewhere)))
     assert sum(counts) == 6
     await until(lambda: len(listeners(here)) == 6)
     assert len({turn.ref.task_id for turn, _, _ in listeners(here) if turn.ref}) == 6
     here.agents.gate.set()
     records = [await ended(there, task_id) for task_id in tasks]
     assert {record.row.state for record in records} == {TaskState.COMPLETED}
-    await until(lambda: not here.broker.running._background or len(listeners(here)) == 6)
-    assert await there.takeover.round() == await elsewhere.takeover.round() == 0
+    await until(lambda: not here.broker.turn_runner._background_turns or len(listeners(here)) == 6)
+    assert await there.takeover.run_once() == await elsewhere.takeover.run_once() == 0
 
 
 async def test_a_turn_may_be_taken_up_again_and_again(here: Process, there: Process, elsewhere: Process) -> None:
     (task_id,) = await at_work(here)
     await gone(here)
-    await there.takeover.round()
+    await there.takeover.run_once()
     await until(lambda: len(listeners(here)) == 1)
     await gone(there)
-    await elsewhere.takeover.round()
+    await elsewhere.takeover.run_once()
     await until(lambda: len(listeners(here)) == 2)
     here.agents.gate.set()  # both hear the end; one of them may say so
     record = await ended(elsewhere, task_id)
@@ -243,7 +243,7 @@ async def test_a_question_that_the_agent_has_come_to_is_asked(here: Process, the
     assert isinstance(here.agents, Lasting)
     here.agents.answer = (Ask(Message("m", "ROLE_AGENT", (Part(text="which size?"),))),)  # type: ignore[arg-type]  # as on the wire
     here.agents.gate.set()
-    await there.takeover.round()
+    await there.takeover.run_once()
     await until(lambda: _waits(there, task_id))
 
 
@@ -257,7 +257,7 @@ async def test_an_agent_that_can_not_be_asked_is_told_to_stop(here: Process, the
     await gone(here)
     assert isinstance(here.agents, Lasting)
     here.agents.offers_it, here.agents.confirms = False, confirms
-    await there.takeover.round()
+    await there.takeover.run_once()
     record = await ended(there, task_id)
     assert (record.row.state, reason(record)) == (TaskState.FAILED, says)
     assert here.agents.cancels == [VendorRef("c", "v-1")]
@@ -274,7 +274,7 @@ async def test_a_turn_whose_agent_never_named_its_task_is_lost(here: Process, th
     opened = await here.broker.start(await here.caller(), sending("hello"))
     await until(lambda: bool(here.agents.calls))
     await gone(here)
-    assert await there.takeover.round() == 1
+    assert await there.takeover.run_once() == 1
     record = await ended(there, opened.row.id)
     assert reason(record) == LOST and here.agents.cancels == [] and listeners(here) == []
     gate.set()
@@ -283,23 +283,23 @@ async def test_a_turn_whose_agent_never_named_its_task_is_lost(here: Process, th
 async def test_a_task_that_was_not_sent_yet_is_not_asked_for(here: Process, there: Process) -> None:
     """Its process was killed between the commit and the first byte: nobody knows, and nothing is sent now."""
     here.shaky.writes = ["kept unseen"]
-    with pytest.raises(NotKept):
+    with pytest.raises(WriteFailed):
         await here.broker.send(await here.caller(), sending("hello"))
     await gone(here)
-    assert await there.takeover.round() == 1
+    assert await there.takeover.run_once() == 1
     assert here.agents.calls == [] and listeners(here) == []
 
 
 async def revoke(process: Process, grant_id: str) -> None:
     grants, now = process.gateway.grants, process.memory.now()
-    await process.gateway.database.write(lambda batch: grants.end(batch, "default", grant_id, now))
+    await process.gateway.database.write(lambda batch: grants.revoke(batch, "default", grant_id, now))
 
 
 async def test_a_turn_whose_grant_was_revoked_is_not_gone_on_with(here: Process, there: Process) -> None:  # attack DLG-10
     (task_id,) = await at_work(here)
     await revoke(here, (await here.looked(task_id)).row.grant_id)
     await gone(here)
-    assert await there.takeover.round() == 1
+    assert await there.takeover.run_once() == 1
     assert (await ended(there, task_id)).row.state is TaskState.FAILED
     assert listeners(here) == [] and here.agents.cancels == []
 
@@ -309,9 +309,9 @@ async def test_a_turn_of_who_was_stopped_is_not_gone_on_with(here: Process, ther
     (task_id,) = await at_work(here)
     await gone(here)
     kill = Kill("default", "k_1", kind, name, "why", "default|dev|admin", there.memory.now())
-    await there.gateway.database.write(lambda batch: there.gateway.kills.keep(batch, kill))
+    await there.gateway.database.write(lambda batch: there.gateway.kills.write(batch, kill))
     await there.gateway.kills.reload()
-    assert await there.takeover.round() == 1
+    assert await there.takeover.run_once() == 1
     record = await ended(here, task_id)  # as the person, whom this process does not know to be stopped
     assert reason(record) == "Stopped by an operator of the gateway."
     assert listeners(here) == []
@@ -320,8 +320,8 @@ async def test_a_turn_of_who_was_stopped_is_not_gone_on_with(here: Process, ther
 async def test_a_turn_of_an_agent_that_is_held_back_now_is_not_gone_on_with(here: Process, there: Process) -> None:
     (task_id,) = await at_work(here)
     await gone(here)
-    await there.gateway.registry.set_status("default", "sales", Status.QUARANTINED)
-    assert await there.takeover.round() == 1
+    await there.gateway.registry.set_status("default", "sales", RegistrationStatus.QUARANTINED)
+    assert await there.takeover.run_once() == 1
     assert (await ended(there, task_id)).row.state is TaskState.FAILED
     assert listeners(here) == []
 
@@ -332,7 +332,7 @@ async def test_a_turn_has_no_more_time_than_it_had(here: Process, there: Process
     soon = there.memory.now() + 20_000_000
     await here.gateway.database.write(lambda batch: batch.run("UPDATE grants SET deadline = ? WHERE id = ?", (soon, grant_id)))
     await gone(here)
-    await there.takeover.round()
+    await there.takeover.run_once()
     await until(lambda: len(listeners(here)) == 1)
     left = listeners(here)[0][2].deadline - asyncio.get_running_loop().time()
     assert 0 < left <= 20
@@ -346,7 +346,7 @@ async def test_an_agent_that_lost_the_task_fails_it(here: Process, there: Proces
     assert isinstance(here.agents, Lasting)
     here.agents.answer = (Failed("The agent answered with -32001 (unknown task)", kind=InvalidAnswer.kind),)
     here.agents.gate.set()
-    await there.takeover.round()
+    await there.takeover.run_once()
     assert "unknown task" in reason(await ended(there, task_id))
 
 
@@ -361,7 +361,7 @@ async def test_what_is_read_from_a_stream_of_a_turn_goes_on_in_the_same_numbers(
 
     reading = asyncio.ensure_future(read())
     await gone(here)
-    await there.takeover.round()
+    await there.takeover.run_once()
     here.agents.gate.set()
     await asyncio.wait_for(reading, 60)
     assert seen == list(range(1, (await there.looked(task_id)).row.last_seq + 1))

@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from adapters.contract import UpstreamFault
 from adapters.task import TaskState
-from gateway.calls.outgoing.telemetry import UpstreamCalls
-from gateway.calls.outgoing.upstreams import Trail
+from gateway.calls.outgoing.telemetry import CallTelemetry
+from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.telemetry.spans import current_trace_id
 from registry.cards.card import Registration
 from tests.fakes.processes import Process, sending
@@ -45,8 +45,8 @@ async def test_a_task_whose_agent_lacks_its_credential_is_ended(here: Process, t
     (task_id,) = await at_work(here)
     await gone(here)
     there.headers, spans = lacks_credential, Spans()
-    there.broker.calls = UpstreamCalls(there.gateway.metrics, spans)
-    assert await there.takeover.round() == 1
+    there.broker.call_telemetry = CallTelemetry(there.gateway.metrics, spans)
+    assert await there.takeover.run_once() == 1
     record = await ended(there, task_id)
     assert (record.row.state, reason(record)) == (TaskState.FAILED, LOST)
     assert spans.started == ["invoke_agent sales"] and spans.ended == ["error"]
@@ -63,8 +63,8 @@ async def test_one_task_that_fails_does_not_stop_the_others(here: Process, there
         return {}
 
     there.headers = breaks_once
-    assert await there.takeover.round() == 2
-    assert await there.takeover.round() == 1
+    assert await there.takeover.run_once() == 2
+    assert await there.takeover.run_once() == 1
     here.agents.gate.set()
     for task_id in tasks:
         assert (await ended(there, task_id)).row.state is TaskState.COMPLETED
@@ -72,7 +72,7 @@ async def test_one_task_that_fails_does_not_stop_the_others(here: Process, there
 
 async def test_a_round_leaves_no_trace_of_a_task_in_later_log_lines(here: Process, there: Process) -> None:
     traceparent = f"00-{'a' * 32}-{'b' * 16}-01"
-    opened = await here.broker.start(await here.caller(), replace(sending("x"), trail=Trail("a" * 32, {"traceparent": traceparent})))
+    opened = await here.broker.start(await here.caller(), replace(sending("x"), trace_context=TraceContext("a" * 32, {"traceparent": traceparent})))
     await until(lambda: _has_artifact(here, opened.row.id))
     await gone(here)
     seen: list[str] = []
@@ -82,6 +82,6 @@ async def test_a_round_leaves_no_trace_of_a_task_in_later_log_lines(here: Proces
         return {}
 
     there.headers = notes_trace
-    assert await there.takeover.round() == 1
+    assert await there.takeover.run_once() == 1
     assert seen == ["a" * 32]
     assert current_trace_id() == ""

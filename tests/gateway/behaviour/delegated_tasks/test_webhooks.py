@@ -7,23 +7,23 @@ from sqlalchemy import func, select
 
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.task import Message, Part, PushConfig, Role
-from gateway.calls.authorizer import Refused
-from gateway.calls.broker import Sending
-from gateway.calls.outgoing.upstreams import Trail
+from gateway.calls.authorizer import CallRefused
+from gateway.calls.broker import AgentRequest
+from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.storage.tables import push_configs, tasks
-from gateway.tasks.turns.store import Turned
+from gateway.tasks.turns.store import TurnState
 from tests.fakes.a2a_agents import serving
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.waiting import until
 from tests.fakes.webhook import Webhook
 
 
-async def sent(home: House, url: str, user: str = "alice", version: str = "1.0", **config: Any) -> Turned:
+async def sent(home: House, url: str, user: str = "alice", version: str = "1.0", **config: Any) -> TurnState:
     gateway = home.gateway
-    caller = await gateway.callers.admit(home.token(user), (home.url,))
-    webhook = await gateway.push.vetted(PushConfig(url=url, **config), version)
+    caller = await gateway.caller_resolver.authenticate(home.token(user), (home.url,))
+    webhook = await gateway.webhook_configs.vet_config(PushConfig(url=url, **config), version)
     message = Message(message_id="m1", role=Role.USER, parts=(Part(text="hi"),))
-    return await gateway.broker.send(caller, Sending("echo", message, Trail(), webhook=webhook))
+    return await gateway.broker.send(caller, AgentRequest("echo", message, TraceContext(), webhook=webhook))
 
 
 async def count(home: House, table: Any) -> int:
@@ -43,12 +43,12 @@ async def test_a_webhook_is_told_of_a_task_from_its_opening_on(echo: House) -> N
         await until(lambda: len(hook.got) == 3, every=0.01)
     assert hook.told == ["submitted", "echo got: hi", "completed"]
     assert {notified.headers["x-a2a-notification-token"] for notified in hook.got} == {"t0ken"}
-    [config] = await echo.gateway.push.list(turned.row.owner, turned.row)
+    [config] = await echo.gateway.webhook_configs.list(turned.row.owner, turned.row)
     assert config.task_id == turned.row.id
 
 
 async def test_what_may_not_be_done_leaves_no_webhook(echo: House) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(CallRefused):
         await sent(echo, "http://127.0.0.1:9001/", user="nora")
     with pytest.raises(BadMessage):
         await sent(echo, "http://127.0.0.1:9001/", task_id="another")

@@ -54,7 +54,7 @@ async def test_450_turns_that_hang_leave_room_for_everybody_else(home: House, pe
     await home.agent(hanging.agent)
     await home.server("inventory", "check")
     flood = [asyncio.create_task(_send(home, f"greedy{number % people}", "hang")) for number in range(TURNS)]
-    await until(lambda: hanging.begun == share and home.gateway.slots.waiting == TURNS - share)
+    await until(lambda: hanging.begun == share and home.gateway.slots.waiting_count == TURNS - share)
     assert (await _send(home, "bob", "hello")).status_code == 200
     assert (await home.call(home.token("bob"), "/mcp/inventory", "check", {})).status_code == 200
     leap(10)
@@ -74,7 +74,7 @@ async def test_a_tenant_of_many_people_leaves_room_for_another_tenant(home: Hous
     await home.agent(hanging.agent)
     await home.registered("sales", home.gateway.registry.find("default", "sales").url, tenant="other")
     flood = [asyncio.create_task(_send(home, f"greedy{number}", "hang")) for number in range(TURNS)]
-    await until(lambda: hanging.begun == 300 and home.gateway.slots.waiting == TURNS - 300)
+    await until(lambda: hanging.begun == 300 and home.gateway.slots.waiting_count == TURNS - 300)
     assert (await _send(home, "olga", "hello", tenant="other")).status_code == 200
     for task in flood:
         task.cancel()
@@ -124,7 +124,7 @@ async def test_a_turn_that_waited_goes_on_when_another_ends(tmp_path: Path, data
     async with small(tmp_path, database_url, calls=2) as home:
         await home.agent(hanging.agent)
         turns = [asyncio.create_task(_send(home, "alice", "hang")) for _ in range(3)]
-        await until(lambda: home.gateway.slots.waiting == 2)
+        await until(lambda: home.gateway.slots.waiting_count == 2)
         hanging.gate.set()
         assert [answer.status_code for answer in await asyncio.gather(*turns)] == [200, 200, 200]
         assert b"interlock_calls_waiting 0.0" in home.gateway.metrics.render()

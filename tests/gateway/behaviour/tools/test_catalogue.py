@@ -9,10 +9,10 @@ import pytest
 from mcp.server.mcpserver import MCPServer
 from sqlalchemy import update
 
-from gateway.ingress.http.errors import UnknownPrompt, UnknownResource, told
-from gateway.ingress.mcp_server.catalogue.prompts import Prompts, ServerPrompt
-from gateway.ingress.mcp_server.catalogue.resources import Resources, ServerResource
-from gateway.ingress.mcp_server.catalogue.visible import Offers
+from gateway.ingress.http.errors import UnknownPrompt, UnknownResource, describe
+from gateway.ingress.mcp_server.catalogue.prompts import PromptCatalogue, ServerPrompt
+from gateway.ingress.mcp_server.catalogue.resources import ResourceCatalogue, ServerResource
+from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries
 from policies.callers import Caller
 from registry.store import UnknownName
 from registry.tables import probes
@@ -61,20 +61,20 @@ async def registered(desk: Reception, name: str, era: Era = "both", server: MCPS
     url, _ = await desk.home.stack.enter_async_context(mcp_server(era, server=served))
     answer = await desk.post("/api/servers", name=name, url=url)
     assert answer.status_code == 201, answer.text
-    await desk.home.gateway.database.refresh()
+    await desk.home.gateway.database.refresh_epochs()
     return served
 
 
 async def caller(home: House, user: str, **token: Any) -> Caller:
-    return await home.gateway.callers.admit(home.token(user, **token), [home.url])
+    return await home.gateway.caller_resolver.authenticate(home.token(user, **token), [home.url])
 
 
 def plain(listed: Sequence[msgspec.Raw]) -> list[dict[str, Any]]:
     return [msgspec.json.decode(each) for each in listed]
 
 
-def offers(home: House) -> Offers:
-    return Offers(home.gateway.registry, home.gateway.authority, home.gateway.refresh.absences)
+def offers(home: House) -> VisibleEntries:
+    return VisibleEntries(home.gateway.registry, home.gateway.authority, home.gateway.entry_refresher.absences)
 
 
 async def tool_names(home: House, user: str = "admin", path: str = "/mcp") -> list[str]:
@@ -171,18 +171,18 @@ async def test_a_round_looks_at_servers_too(desk: Reception) -> None:
     served = await registered(desk, "shop")
     served.add_tool(lambda: "x", name="drop", description="Drops.")
     gateway = desk.home.gateway
-    await gateway.refresh.round()  # its first turn comes a minute later
+    await gateway.entry_refresher.run_once()  # its first turn comes a minute later
     await gateway.database.write(lambda batch: batch.connection.execute(update(probes).values(next_at=0)))
-    await gateway.refresh.round()
+    await gateway.entry_refresher.run_once()
     assert [one.name for one in gateway.registry.find("default", "shop").withheld] == ["drop"]
 
 
 class TestNames:
     async def test_prompts_have_their_servers_name_on_mcp_and_their_own_at_their_server(self, desk: Reception) -> None:
         await registered(desk, "shop")
-        mine, prompts = await caller(desk.home, "admin"), Prompts(offers(desk.home), "_")
-        assert [each["name"] for each in plain(prompts.listed(mine, ""))] == ["shop_greeting"]
-        assert [each["name"] for each in plain(prompts.listed(mine, "shop"))] == ["greeting"]
+        mine, prompts = await caller(desk.home, "admin"), PromptCatalogue(offers(desk.home), "_")
+        assert [each["name"] for each in plain(prompts.list_definitions(mine, ""))] == ["shop_greeting"]
+        assert [each["name"] for each in plain(prompts.list_definitions(mine, "shop"))] == ["greeting"]
         assert prompts.resolve(mine, "", "shop_greeting") == prompts.resolve(mine, "shop", "greeting") == ServerPrompt("shop", "greeting")
         for server, name in (("", "greeting"), ("", "shop_nothing"), ("", "nowhere_greeting"), ("shop", "shop_greeting")):
             with pytest.raises(UnknownPrompt):
@@ -191,11 +191,11 @@ class TestNames:
     async def test_resources_have_addresses_of_their_server_on_mcp(self, desk: Reception) -> None:
         await registered(desk, "shop")
         await registered(desk, "7up")
-        mine, resources = await caller(desk.home, "admin"), Resources(offers(desk.home))
-        listed = [each["uri"] for each in plain(resources.listed(mine, ""))]
+        mine, resources = await caller(desk.home, "admin"), ResourceCatalogue(offers(desk.home))
+        listed = [each["uri"] for each in plain(resources.list_definitions(mine, ""))]
         assert listed == ["x7up+note://one", "ui://7up/cart/view.html", "shop+note://one", "ui://shop/cart/view.html"]
-        assert [each["uri"] for each in plain(resources.listed(mine, "shop"))] == ["note://one", "ui://cart/view.html"]
-        assert [each["uriTemplate"] for each in plain(resources.templates(mine, ""))] == ["x7up+stock://{sku}", "shop+stock://{sku}"]
+        assert [each["uri"] for each in plain(resources.list_definitions(mine, "shop"))] == ["note://one", "ui://cart/view.html"]
+        assert [each["uriTemplate"] for each in plain(resources.list_templates(mine, ""))] == ["x7up+stock://{sku}", "shop+stock://{sku}"]
         own = [resources.resolve(mine, "", uri) for uri in listed]
         assert own[1:3] == [ServerResource("7up", "ui://cart/view.html"), ServerResource("shop", "note://one")]
         assert resources.resolve(mine, "", "shop+stock://7") == ServerResource("shop", "stock://7")
@@ -206,22 +206,27 @@ class TestNames:
 
     async def test_each_sees_what_their_permissions_say(self, desk: Reception) -> None:
         await registered(desk, "inventory")
-        prompts, resources = Prompts(offers(desk.home), "_"), Resources(offers(desk.home))
+        prompts, resources = PromptCatalogue(offers(desk.home), "_"), ResourceCatalogue(offers(desk.home))
         alice = await caller(desk.home, "alice")  # tool:inventory.*
-        assert prompts.listed(alice, "") == prompts.listed(alice, "inventory") == resources.listed(alice, "inventory") == []
+        assert (
+            prompts.list_definitions(alice, "")
+            == prompts.list_definitions(alice, "inventory")
+            == resources.list_definitions(alice, "inventory")
+            == []
+        )
         narrowed = await caller(desk.home, "admin", scope="prompt:inventory.greeting")
-        assert [each["name"] for each in plain(prompts.listed(narrowed, ""))] == ["inventory_greeting"]
-        assert resources.listed(narrowed, "") == []
+        assert [each["name"] for each in plain(prompts.list_definitions(narrowed, ""))] == ["inventory_greeting"]
+        assert resources.list_definitions(narrowed, "") == []
         reader = await caller(desk.home, "admin", scope="resource:inventory")
-        assert len(resources.listed(reader, "")) == 2 and prompts.listed(reader, "") == []
+        assert len(resources.list_definitions(reader, "")) == 2 and prompts.list_definitions(reader, "") == []
         nora = await caller(desk.home, "nora")
-        for act in (prompts.listed, resources.listed, resources.templates):
+        for act in (prompts.list_definitions, resources.list_definitions, resources.list_templates):
             with pytest.raises(UnknownName):
                 act(nora, "inventory")
 
 
 def test_a_hidden_prompt_and_resource_read_as_unknown_ones() -> None:
-    assert (told(UnknownPrompt()).row.code, told(UnknownResource()).row.code) == (-32602, -32602)
+    assert (describe(UnknownPrompt()).mapping.jsonrpc_code, describe(UnknownResource()).mapping.jsonrpc_code) == (-32602, -32602)
 
 
 async def test_a_stack_of_two_servers_is_listed_in_one_order(desk: Reception) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from registry.cards.card import Family, Status, Tool
+from registry.cards.card import Family, McpTool, RegistrationStatus
 from registry.rows import Candidate
 from tests.fakes.house import URL, CallbackAgent, House
 from tests.fakes.mcp_servers import Gate, mcp_server
@@ -33,12 +33,12 @@ async def legacy_server(home: House) -> Gate:
         kind="mcp",
         url=url,
         owner="operator",
-        status=Status.ACTIVE,
+        status=RegistrationStatus.ACTIVE,
         facts={"era": "legacy", "protocol_version": "2025-11-25"},
-        tools=tuple(Tool(tool, {"name": tool, "inputSchema": {"type": "object"}}) for tool in ("note", "echo")),
+        tools=tuple(McpTool(tool, {"name": tool, "inputSchema": {"type": "object"}}) for tool in ("note", "echo")),
     )
     await home.gateway.registry.add(entry)
-    await home.gateway.database.refresh()
+    await home.gateway.database.refresh_epochs()
     return gate
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.ingress.mcp_server.catalogue.cached_lists import KEPT, Lists
-from gateway.ingress.mcp_server.catalogue.tools import Tools
-from gateway.ingress.mcp_server.catalogue.visible import Offers
-from registry.cards.card import Family, Prompt, Status, Tool
+from gateway.ingress.mcp_server.catalogue.cached_lists import LISTS_MAX, CachedLists
+from gateway.ingress.mcp_server.catalogue.tools import ToolCatalogue
+from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries
+from registry.cards.card import Family, McpPrompt, McpTool, RegistrationStatus
 from registry.rows import Candidate
-from registry.seeds import virtual
+from registry.seeds import virtual_candidate
 from registry.virtual.selection import Selection
 from tests.fakes.house import CAPABILITIES, TRACE, House
 
@@ -19,8 +19,8 @@ SCHEMA = {"type": "object", "properties": {f"p{n}": {"type": "string", "descript
 
 
 def server(name: str, count: int) -> Candidate:
-    tools = [Tool(f"t{n}", {"name": f"t{n}", "description": f"Does the thing number {n}.", "inputSchema": SCHEMA}) for n in range(count)]
-    where: dict[str, Any] = {"tenant": "default", "url": "http://127.0.0.1:9/mcp", "owner": "operator", "status": Status.ACTIVE}
+    tools = [McpTool(f"t{n}", {"name": f"t{n}", "description": f"Does the thing number {n}.", "inputSchema": SCHEMA}) for n in range(count)]
+    where: dict[str, Any] = {"tenant": "default", "url": "http://127.0.0.1:9/mcp", "owner": "operator", "status": RegistrationStatus.ACTIVE}
     return Candidate(name=name, family=Family.SERVER, kind="mcp", facts={"era": "modern"}, tools=tuple(tools), **where)
 
 
@@ -33,40 +33,40 @@ async def names(home: House, user: str = "mel") -> list[str]:
 async def test_a_thousand_tools_of_fifty_servers_are_listed(home: House) -> None:
     for number in range(50):
         await home.gateway.registry.add(server(f"s{number:02}", 20))
-    await home.gateway.database.refresh()
+    await home.gateway.database.refresh_epochs()
     headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/list"}
     answer = await home.rpc("/mcp", home.token("mel"), "tools/list", {"_meta": CAPABILITIES}, **headers)
     assert len(answer.json()["result"]["tools"]) == 1000
 
 
 async def test_every_change_is_seen_in_the_next_list(home: House) -> None:
-    registry, refresh = home.gateway.registry, home.gateway.database.refresh
+    registry, refresh = home.gateway.registry, home.gateway.database.refresh_epochs
     assert await names(home) == []
     await registry.add(server("crm", 2))
     assert await names(home) == ["crm_t0", "crm_t1"]
     await registry.update(replace(registry.find("default", "crm"), ceiling=("tool:crm.t1",)))
     assert await names(home) == ["crm_t1"]
-    await registry.set_status("default", "crm", Status.QUARANTINED)
+    await registry.set_status("default", "crm", RegistrationStatus.QUARANTINED)
     assert await names(home) == []
-    await registry.set_status("default", "crm", Status.ACTIVE)
+    await registry.set_status("default", "crm", RegistrationStatus.ACTIVE)
     await refresh()
     assert await names(home) == ["crm_t1"] and await names(home, "nora") == []
-    home.gateway.authority.forget()  # as after a change of the policies
+    home.gateway.authority.invalidate()  # as after a change of the policies
     assert await names(home) == ["crm_t1"]
 
 
 async def test_a_server_that_does_not_answer_is_missing_by_name(home: House) -> None:
     for name in ("crm", "inventory"):
         await home.gateway.registry.add(server(name, 1))
-    await home.gateway.registry.set_status("default", "crm", Status.DOWN)
+    await home.gateway.registry.set_status("default", "crm", RegistrationStatus.DOWN)
     for path, user, missing in (("/mcp", "mel", ["crm"]), ("/mcp", "alice", None), ("/mcp/inventory", "mel", None)):
         result = (await home.rpc(path, home.token(user), "tools/list", {})).json()["result"]
         assert result.get("_meta") == (missing and {"dev.interlock/unavailable": missing}), (path, user)
         assert [tool["name"] for tool in result["tools"]] == (["t0"] if path != "/mcp" else ["inventory_t0"])
 
 
-@pytest.mark.parametrize("status", [Status.DOWN, Status.QUARANTINED])
-async def test_a_server_that_is_not_reachable_is_told_apart_where_it_may_be_known(home: House, status: Status) -> None:
+@pytest.mark.parametrize("status", [RegistrationStatus.DOWN, RegistrationStatus.QUARANTINED])
+async def test_a_server_that_is_not_reachable_is_told_apart_where_it_may_be_known(home: House, status: RegistrationStatus) -> None:
     await home.gateway.registry.add(server("crm", 1))
     await home.gateway.registry.set_status("default", "crm", status)
     asks = [
@@ -79,7 +79,7 @@ async def test_a_server_that_is_not_reachable_is_told_apart_where_it_may_be_know
     ]
     for path, method, params in asks:
         known = await home.rpc(path, home.token("mel"), method, params)
-        data = {"reason_id": "not-reachable", "trace_id": TRACE} | ({"retryAfter": 2} if status is Status.DOWN else {})
+        data = {"reason_id": "not-reachable", "trace_id": TRACE} | ({"retryAfter": 2} if status is RegistrationStatus.DOWN else {})
         assert (known.status_code, known.json()["error"]["data"]) == (200, data), (path, method)
         hidden = await home.rpc(path, home.token("alice"), method, params)
         unknown = await home.rpc(path.replace("crm", "none"), home.token("alice"), method, eval(repr(params).replace("crm", "none")))
@@ -88,16 +88,16 @@ async def test_a_server_that_is_not_reachable_is_told_apart_where_it_may_be_know
 
 async def test_what_a_virtual_server_selects_is_told_apart_too_where_it_is_not_reachable(home: House) -> None:
     registry = home.gateway.registry
-    await registry.add(replace(server("crm", 1), prompts=(Prompt("p", {"name": "p"}),)))
+    await registry.add(replace(server("crm", 1), prompts=(McpPrompt("p", {"name": "p"}),)))
     await registry.add(server("inventory", 1))
-    await registry.add(virtual("default", "operator", "desk", Selection(tools=("crm.*", "inventory.*"), prompts=("crm.*",))))
-    await registry.set_status("default", "crm", Status.DOWN)
+    await registry.add(virtual_candidate("default", "operator", "desk", Selection(tools=("crm.*", "inventory.*"), prompts=("crm.*",))))
+    await registry.set_status("default", "crm", RegistrationStatus.DOWN)
     for method, params in (("tools/call", {"name": "crm_t0", "arguments": {}}), ("prompts/get", {"name": "crm_p"})):
         error = (await home.rpc("/mcp/virtual/desk", home.token("mel"), method, params)).json()["error"]
         assert error["data"] == {"reason_id": "not-reachable", "trace_id": TRACE, "retryAfter": 2}, method
         gone = (await home.rpc("/mcp/virtual/desk", home.token("mel"), method, {**params, "name": "crm_none"})).json()["error"]
         assert gone["data"]["reason_id"] == "unknown", method
-    await registry.set_status("default", "inventory", Status.DOWN)
+    await registry.set_status("default", "inventory", RegistrationStatus.DOWN)
     for user, reason in (("mel", "not-reachable"), ("nora", "unknown")):
         answer = (await home.rpc("/mcp/virtual/desk", home.token(user), "tools/list", {})).json()
         assert answer["error"]["data"]["reason_id"] == reason
@@ -105,7 +105,7 @@ async def test_what_a_virtual_server_selects_is_told_apart_too_where_it_is_not_r
 
 async def test_an_agent_that_is_down_is_missing_by_name_and_told_apart_as_a_tool(home: House) -> None:
     await home.registered("sales", "http://127.0.0.1:9/")
-    await home.gateway.registry.set_status("default", "sales", Status.DOWN)
+    await home.gateway.registry.set_status("default", "sales", RegistrationStatus.DOWN)
     listed = (await home.rpc("/mcp", home.token("alice"), "tools/list", {})).json()["result"]
     assert listed["_meta"] == {"dev.interlock/unavailable": ["sales"]}
     called = {"name": "sales", "arguments": {"message": "hi"}}
@@ -116,20 +116,20 @@ async def test_an_agent_that_is_down_is_missing_by_name_and_told_apart_as_a_tool
 
 async def test_what_is_kept_is_made_once(home: House) -> None:
     await home.gateway.registry.add(server("crm", 3))
-    offers = Offers(home.gateway.registry, home.gateway.authority, home.gateway.refresh.absences)
-    tools, caller = Tools(offers, "_"), await home.gateway.callers.admit(home.token("mel"), [home.url])
-    first = tools.listed(caller, "")
-    assert tools.listed(caller, "") is first
-    home.gateway.authority.forget()
-    again = tools.listed(caller, "")
+    offers = VisibleEntries(home.gateway.registry, home.gateway.authority, home.gateway.entry_refresher.absences)
+    tools, caller = ToolCatalogue(offers, "_"), await home.gateway.caller_resolver.authenticate(home.token("mel"), [home.url])
+    first = tools.list_definitions(caller, "")
+    assert tools.list_definitions(caller, "") is first
+    home.gateway.authority.invalidate()
+    again = tools.list_definitions(caller, "")
     assert again is not first and again == first and again[0] is first[0]  # the definitions are shared
 
 
 def test_lists_are_kept_within_bounds_and_not_without_a_stamp() -> None:
-    lists, made = Lists(), [msgspec.Raw(b"{}")]
-    for number in range(KEPT + 10):
-        lists.of(("tools", "", str(number)), (1, 1), lambda: made)
-    assert len(lists._kept) == KEPT
-    assert lists.of(("tools", "", "x"), None, list) == []
-    assert lists.of(("tools", "", "x"), None, lambda: made) is made
-    assert lists.of(("tools", "", "x"), (1, 1), list) == []
+    lists, made = CachedLists(), [msgspec.Raw(b"{}")]
+    for number in range(LISTS_MAX + 10):
+        lists.find_or_make(("tools", "", str(number)), (1, 1), lambda: made)
+    assert len(lists._lists) == LISTS_MAX
+    assert lists.find_or_make(("tools", "", "x"), None, list) == []
+    assert lists.find_or_make(("tools", "", "x"), None, lambda: made) is made
+    assert lists.find_or_make(("tools", "", "x"), (1, 1), list) == []

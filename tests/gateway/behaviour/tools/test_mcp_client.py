@@ -13,7 +13,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 from mcp_types import EmptyResult, Request, RequestParams
 
-from registry.cards.card import Family, Status, Tool
+from registry.cards.card import Family, McpTool, RegistrationStatus
 from registry.rows import Candidate
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.mcp_servers import Era, mcp_server, shipping
@@ -45,12 +45,12 @@ async def upstream(home: House, era: Era, name: str = "desk", server: MCPServer 
         kind="mcp",
         url=url,
         owner="operator",
-        status=Status.ACTIVE,
+        status=RegistrationStatus.ACTIVE,
         facts={"era": found.era, "protocol_version": found.protocol_version},
-        tools=tuple(Tool(tool["name"], tool) for tool in found.tools),
+        tools=tuple(McpTool(tool["name"], tool) for tool in found.tools),
     )
     await home.gateway.registry.add(entry)
-    await home.gateway.database.refresh()
+    await home.gateway.database.refresh_epochs()
 
 
 def text(result: Any) -> str:
@@ -164,9 +164,9 @@ async def test_names_are_short_plain_and_always_the_same(open_home: House) -> No
         kind="mcp",
         url="http://127.0.0.1:9/mcp",
         owner="operator",
-        status=Status.ACTIVE,
+        status=RegistrationStatus.ACTIVE,
         facts={"era": "modern"},
-        tools=tuple(Tool(name, {"name": name, "inputSchema": {"type": "object"}}) for name in inner),
+        tools=tuple(McpTool(name, {"name": name, "inputSchema": {"type": "object"}}) for name in inner),
     )
     await open_home.gateway.registry.add(entry)
     lists = []

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS, InboundLadderRejection, classify_inbound_request
 
-from registry.cards.card import Status
+from registry.cards.card import RegistrationStatus
 from tests.fakes.house import CAPABILITIES, TRACE, CallbackAgent, House
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -245,7 +245,7 @@ async def test_parameters_of_the_wrong_kind_are_refused_in_either_era(home: Hous
 
 async def test_servers_and_agents_that_may_not_be_known_read_like_none(home: House) -> None:
     await home.server("inventory", "check")
-    await home.server("waiting", "check", status=Status.PENDING)
+    await home.server("waiting", "check", status=RegistrationStatus.PENDING)
     await home.agent(CallbackAgent("sales"))
     messages = {
         "initialize": request("initialize", LEGACY),

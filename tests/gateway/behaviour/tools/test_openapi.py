@@ -10,10 +10,10 @@ from fastapi import Cookie, FastAPI, Header, HTTPException, Query, Response
 from pydantic import BaseModel
 
 from adapters.contract import UpstreamFault
-from adapters.openapi.document import META, read_api
-from adapters.openapi.text import parsed
+from adapters.openapi.document import OPERATION_KEY, read_api
+from adapters.openapi.text import parse_document
 from gateway.cli.exit_codes import WrongUsage
-from gateway.cli.remote.servers import _offer
+from gateway.cli.remote.servers import _registration_body
 from tests.fakes.house import House, house
 from tests.fakes.mcp_servers import serving
 from tests.fakes.ports import nowhere
@@ -75,7 +75,7 @@ async def shop(desk: Reception) -> AsyncIterator[Shop]:
         )
         assert answer.status_code == 201, answer.text
         assert answer.json()["url"] == url and answer.json()["kind"] == "openapi"
-        await desk.home.gateway.database.refresh()
+        await desk.home.gateway.database.refresh_epochs()
         yield built
 
 
@@ -123,7 +123,7 @@ async def test_an_argument_of_another_type_passes_no_policy_and_is_not_sent(tmp_
     async with house(tmp_path / "home", database_url, policies=str(folder)) as built:
         made = await Reception(built).post("/api/servers", name="shop", openapi=Shop().app.openapi(), url=nowhere())
         assert made.status_code == 201, made.text
-        await built.gateway.database.refresh()
+        await built.gateway.database.refresh_epochs()
         token = built.token("mel")
         data = (await built.call(token, "/mcp/shop", "get_stock", {"sku": ["vault"]})).json()["error"]["data"]
         assert data["reason_id"] == "policy-error" and "sku" in json.dumps(data)
@@ -154,7 +154,7 @@ async def test_an_operation_that_changes_is_withheld(desk: Reception, shop: Shop
     document["paths"]["/stock-and-tell/{sku}"] = document["paths"].pop("/stock/{sku}")
     told = (await desk.ask("POST", "/api/servers/shop/refresh")).json()
     assert sorted((one["name"], one["state"]) for one in told["withheld"]) == [("get_stock", "changed"), ("reports", "new")]
-    assert f"tools[get_stock]._meta.{META}.path" in [change["path"] for change in told["drift"]]
+    assert f"tools[get_stock]._meta.{OPERATION_KEY}.path" in [change["path"] for change in told["drift"]]
     assert (await desk.home.call(desk.home.token("mel"), "/mcp/shop", "get_stock", {"sku": "1"})).json()["error"]["code"] == -32602
 
 
@@ -240,17 +240,19 @@ def test_names_are_plain_and_distinct() -> None:
 
 
 def test_yaml_is_read_and_its_bombs_are_not() -> None:  # attack PRO-12
-    assert parsed(b"openapi: 3.1.0\npaths:\n  /x:\n    get: {responses: {200: {description: ok}}}\n")["paths"]["/x"]["get"]["responses"]
+    assert parse_document(b"openapi: 3.1.0\npaths:\n  /x:\n    get: {responses: {200: {description: ok}}}\n")["paths"]["/x"]["get"][
+        "responses"
+    ]
     for text_given in (b"a: &a [x]\nb: [*a, *a]\n", b"a: !!python/object/apply:os.system ['true']\n", b"\x00"):
         with pytest.raises(UpstreamFault):
-            parsed(text_given)
+            parse_document(text_given)
 
 
 def test_the_command_line_knows_a_document_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "shop.yaml").write_text("openapi: 3.1.0\npaths: {}\n")
-    assert _offer("http://shop.example/mcp", False, "") == {"url": "http://shop.example/mcp"}
-    assert _offer("http://shop.example/openapi.json", False, "") == {"openapi": "http://shop.example/openapi.json"}
-    assert _offer("http://shop.example/api", True, "http://b") == {"openapi": "http://shop.example/api", "url": "http://b"}
-    assert json.dumps(_offer(str(tmp_path / "shop.yaml"), False, "")) == '{"openapi": {"openapi": "3.1.0", "paths": {}}}'
+    assert _registration_body("http://shop.example/mcp", False, "") == {"url": "http://shop.example/mcp"}
+    assert _registration_body("http://shop.example/openapi.json", False, "") == {"openapi": "http://shop.example/openapi.json"}
+    assert _registration_body("http://shop.example/api", True, "http://b") == {"openapi": "http://shop.example/api", "url": "http://b"}
+    assert json.dumps(_registration_body(str(tmp_path / "shop.yaml"), False, "")) == '{"openapi": {"openapi": "3.1.0", "paths": {}}}'
     with pytest.raises(WrongUsage):
-        _offer("shop.yaml", False, "")
+        _registration_body("shop.yaml", False, "")

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import select
 
 from adapters.sandbox.isolation import BUBBLEWRAP, INTERPRETER, Isolation
-from gateway.server.banner import lines
+from gateway.server.banner import banner_lines
 from gateway.server.composition import sandbox as calculations
 from gateway.server.settings import Settings
-from policies.tables import audit as audit_table
-from registry.names import RESERVED
+from policies.tables import audit_records as audit_table
+from registry.names import RESERVED_NAMES
 from tests.fakes.house import House, open_house
 from tests.fakes.reception import Reception
 from tests.gateway.behaviour.tools.test_mcp_client import MODES, Mode, client_of
@@ -53,7 +53,7 @@ async def test_the_answer_says_which_isolation_is_in_force(lab: House) -> None:
     told = result(await lab.call(lab.token("alice"), "/mcp", "sandbox_python", {"code": "1"}))
     isolation = lab.gateway.isolation
     assert isolation is not None and told["_meta"] == {"dev.interlock/isolation": isolation.kind}
-    assert any(line.startswith("  sandbox") for line in lines(lab.gateway))
+    assert any(line.startswith("  sandbox") for line in banner_lines(lab.gateway))
 
 
 async def test_every_call_has_its_decision(lab: House) -> None:
@@ -121,7 +121,7 @@ async def test_nobody_can_change_or_take_its_place(lab: House) -> None:
     ]:
         assert (await desk.ask(method, path, body=body, match=tag)).status_code == 422, (method, path)
     taken = await desk.post("/api/servers", name="sandbox", url="http://127.0.0.1:9/mcp")
-    assert taken.status_code == 422 and "sandbox" in RESERVED
+    assert taken.status_code == 422 and "sandbox" in RESERVED_NAMES
     assert (await desk.ask("GET", "/api/servers/sandbox")).json() == shown.json()
 
 
@@ -144,8 +144,8 @@ async def test_every_tenant_has_it_and_none_has_anothers(lab: House) -> None:
 )
 def test_it_is_there_where_it_is_safe_or_wanted(tmp_path: Path, sandbox: str, host: str, kind: str, there: bool) -> None:
     settings = Settings.model_validate({"home": tmp_path, "host": host, "sandbox": sandbox})
-    assert calculations.wanted(settings, Isolation(kind, ("monty",))) is there
-    assert not calculations.wanted(settings, Isolation(kind))
+    assert calculations.is_offered(settings, Isolation(kind, ("monty",))) is there
+    assert not calculations.is_offered(settings, Isolation(kind))
 
 
 @sqlite_only

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from registry.cards.card import Family, Prompt, Resource, Status, Tool
+from registry.cards.card import Family, McpPrompt, McpResource, McpTool, RegistrationStatus
 from registry.rows import Candidate
 from tests.fakes.house import House
 
@@ -29,14 +29,14 @@ async def offering(home: House) -> House:
         kind="mcp",
         url="http://127.0.0.1:9/mcp",
         owner="operator",
-        status=Status.ACTIVE,
+        status=RegistrationStatus.ACTIVE,
         facts={"era": "modern", "protocol_version": "2026-07-28"},
-        tools=(Tool("check", {"name": "check", "inputSchema": {"type": "object"}}),),
-        prompts=(Prompt("greet", {"name": "greet"}),),
-        resources=(Resource("note://1", {"uri": "note://1", "name": "note"}),),
+        tools=(McpTool("check", {"name": "check", "inputSchema": {"type": "object"}}),),
+        prompts=(McpPrompt("greet", {"name": "greet"}),),
+        resources=(McpResource("note://1", {"uri": "note://1", "name": "note"}),),
     )
     await home.gateway.registry.add(entry)
-    await home.gateway.database.refresh()
+    await home.gateway.database.refresh_epochs()
     offer = {"name": "desk", "tools": ["inventory.*"], "prompts": ["inventory.*"], "resources": ["inventory"]}
     made = await home.http.post("/api/virtual-servers", json=offer, headers={"authorization": f"Bearer {home.token('admin')}"})
     assert made.status_code == 201, made.text

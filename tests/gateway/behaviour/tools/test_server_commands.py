@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.server.composition.upstreams import _commands
+from gateway.server.composition.upstreams import _build_commands
 from gateway.server.settings import BadSettings, Settings
 from tests.fakes.house import open_house
 from tests.fakes.reception import Reception
@@ -22,7 +22,7 @@ def settings(home: Path, **more: Any) -> Settings:
 def test_a_command_gets_what_is_listed_and_what_programs_are_found_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"DESK_KEY": "k-123", "PATH": "/bin", "HOME": "/desks", "INTERLOCK_SECRET": "ours"}.items():
         monkeypatch.setenv(name, value)
-    commands: Any = _commands(settings(tmp_path, env={"KEY": "env:DESK_KEY", "MODE": "fast", "HOME": "/desk"}))
+    commands: Any = _build_commands(settings(tmp_path, env={"KEY": "env:DESK_KEY", "MODE": "fast", "HOME": "/desk"}))
     environment = commands._commands["desk"].env
     assert {name: environment[name] for name in ("KEY", "MODE", "PATH", "HOME")} == {
         "KEY": "k-123",
@@ -36,11 +36,11 @@ def test_a_command_gets_what_is_listed_and_what_programs_are_found_by(tmp_path: 
 
 def test_a_variable_that_is_not_set_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match=r"servers\.desk\.env\.KEY: the environment variable DESK_KEY is not set"):
-        _commands(settings(tmp_path, env={"KEY": "env:DESK_KEY"}))
+        _build_commands(settings(tmp_path, env={"KEY": "env:DESK_KEY"}))
 
 
 def test_the_era_of_a_command_is_the_operators_to_say(tmp_path: Path) -> None:
-    said: Any = _commands(settings(tmp_path, upstream={"era": "initialize"}))
+    said: Any = _build_commands(settings(tmp_path, upstream={"era": "initialize"}))
     assert said._commands["desk"].initialize
 
 

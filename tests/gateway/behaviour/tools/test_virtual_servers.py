@@ -7,11 +7,11 @@ import pytest
 from mcp.client.client import Client
 from mcp.shared.exceptions import MCPError
 
-from gateway.server.configured import seeds_of
-from gateway.server.settings import Settings, VirtualSeed
-from registry.cards.card import Status
+from gateway.server.configured import build_configured_entries
+from gateway.server.settings import Settings, VirtualServerSettings
+from registry.cards.card import RegistrationStatus
 from registry.seeds import OPERATOR
-from registry.seeds import VirtualSeed as PlantedSeed
+from registry.seeds import ConfiguredVirtualServer as PlantedSeed
 from tests.fakes.house import TRACE, CallbackAgent, House
 from tests.fakes.reception import Reception
 from tests.gateway.behaviour.tools.test_catalogue import registered
@@ -38,7 +38,7 @@ async def furnished(desk: Reception, **more: Any) -> None:
     await desk.home.agent(CallbackAgent("sales"))
     answer = await desk.post("/api/virtual-servers", name="front", **SELECTED | more)
     assert answer.status_code == 201, answer.text
-    await desk.home.gateway.database.refresh()
+    await desk.home.gateway.database.refresh_epochs()
 
 
 async def names(client: Client) -> list[str]:
@@ -191,11 +191,11 @@ class TestAdministration:
     async def test_the_file_plants_one_and_changes_it(self, desk: Reception) -> None:
         gateway = desk.home.gateway
         for tools in (["shop.*"], ["depot.*"]):
-            (seed,) = seeds_of([], [], [VirtualSeed(name="front", tools=tools)])
-            assert await gateway.planting._seeds.plant(seed)
+            (seed,) = build_configured_entries([], [], [VirtualServerSettings(name="front", tools=tools)])
+            assert await gateway.configured_entries._seeds.register(seed)
             found = gateway.registry.find("default", "front")
             assert found.selection is not None and found.selection.tools == tuple(tools)
-            assert (found.owner, found.status) == (OPERATOR, Status.ACTIVE)
+            assert (found.owner, found.status) == (OPERATOR, RegistrationStatus.ACTIVE)
 
 
 @sqlite_only
@@ -209,5 +209,5 @@ async def test_an_alias_takes_its_name_from_whoever_had_it(desk: Reception) -> N
 
 def test_the_file_names_them(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, virtual=[{"name": "front", "tools": ["*"], "aliases": {"a_b": "c.d"}, "mode": "search"}])
-    (seed,) = seeds_of([], [], settings.virtual)
+    (seed,) = build_configured_entries([], [], settings.virtual)
     assert isinstance(seed, PlantedSeed) and seed.selection.search and seed.selection.alias_of("c.d") == "a_b"

@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import httpx
 import pytest
 
-from registry.cards.card import Status
-from registry.seeds import Seeds, ServerSeed
+from registry.cards.card import RegistrationStatus
+from registry.seeds import ConfiguredEntryRegistrar, ConfiguredServer
 from tests.fakes.authorization_server import AuthorizationServer, Plain, Protected, authorization_server, protected
 from tests.fakes.house import TRACE, CallbackAgent, House
 
@@ -111,24 +111,24 @@ async def test_a_server_that_wants_oauth_needs_no_setting_to_be_registered(place
 
 
 async def test_a_server_of_the_file_is_down_until_an_operator_looks_at_it(place: Place) -> None:
-    seed = ServerSeed("inventory", f"{place.server.origin}/mcp", upstream={"auth": {}})
+    seed = ConfiguredServer("inventory", f"{place.server.origin}/mcp", upstream={"auth": {}})
     gateway = place.home.gateway
-    seeds = Seeds(gateway.registry, gateway.renewal, gateway.onboarding.survey)
-    assert await seeds.plant(seed)  # nothing is left to try
-    await gateway.database.refresh()
-    assert gateway.registry.find("default", "inventory").status is Status.DOWN
+    seeds = ConfiguredEntryRegistrar(gateway.registry, gateway.drift_approval, gateway.onboarding.candidate_from_config)
+    assert await seeds.register(seed)  # nothing is left to try
+    await gateway.database.refresh_epochs()
+    assert gateway.registry.find("default", "inventory").status is RegistrationStatus.DOWN
     needed = await place.api("POST", "/api/servers/inventory/refresh")
     assert needed.json()["reason_id"] == "consent-needed"
     await place.connect(address(needed.json()["detail"]), "admin")
     shown = await place.api("POST", "/api/servers/inventory/refresh")
     assert (shown.json()["status"], shown.json()["tools"]) == ("active", 2)
-    assert await seeds.plant(seed)  # as at the next start
-    await gateway.database.refresh()
-    assert gateway.registry.find("default", "inventory").status is Status.ACTIVE
+    assert await seeds.register(seed)  # as at the next start
+    await gateway.database.refresh_epochs()
+    assert gateway.registry.find("default", "inventory").status is RegistrationStatus.ACTIVE
     place.server.shown.clear()
-    await gateway.refresh.hinted(("default", "inventory"))
+    await gateway.entry_refresher.refresh_changed_server(("default", "inventory"))
     assert place.server.shown == []
-    assert gateway.registry.find("default", "inventory").status is Status.ACTIVE
+    assert gateway.registry.find("default", "inventory").status is RegistrationStatus.ACTIVE
 
 
 async def test_a_modern_client_is_asked_to_visit_the_page_and_goes_on(place: Place) -> None:
@@ -260,12 +260,12 @@ async def test_an_answer_counts_once_and_only_with_its_state_and_issuer(place: P
 
 async def test_a_server_of_peoples_accounts_is_left_alone_by_the_rounds(place: Place) -> None:
     await place.registered()
-    await place.home.gateway.database.refresh()
+    await place.home.gateway.database.refresh_epochs()
     place.server.shown.clear()
     for _ in range(3):
-        await place.home.gateway.refresh.round()
+        await place.home.gateway.entry_refresher.run_once()
     assert place.server.shown == []
-    assert place.home.gateway.registry.find("default", "inventory").status is Status.ACTIVE
+    assert place.home.gateway.registry.find("default", "inventory").status is RegistrationStatus.ACTIVE
 
 
 # attack DLG-08
@@ -331,7 +331,7 @@ async def test_a_server_whose_address_was_edited_is_shown_no_credential(place: P
     registry = place.home.gateway.registry
     async with protected(Plain(), lambda: place.issuer) as elsewhere:  # which trusts the very same authorization server
         await registry.update(replace(registry.find("default", "inventory"), url=f"{elsewhere.origin}/mcp"))
-        await place.home.gateway.database.refresh()
+        await place.home.gateway.database.refresh_epochs()
         assert (await place.call()).json()["result"]["inputRequests"]["connect"]["params"]["mode"] == "url"
         assert set(elsewhere.shown) == {""}
 

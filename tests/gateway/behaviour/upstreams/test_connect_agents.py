@@ -74,8 +74,8 @@ async def test_without_the_persons_credential_nobody_elses_is_used(place: Agents
     await place.connect(address((await asked(place))["status"]["message"]["parts"][0]["text"]), "alice")
     done = len(place.agent.requests)
     await asked(place, user="bob")
-    for key, _ in await place.home.gateway.vault.owned("default", "default|interlock-development|alice"):
-        await place.home.gateway.vault.forget(key)
+    for key, _ in await place.home.gateway.vault.list_of_owner("default", "default|interlock-development|alice"):
+        await place.home.gateway.vault.delete(key)
     await asked(place)
     assert len(place.agent.requests) <= done + 1  # the first, which went on by itself
 

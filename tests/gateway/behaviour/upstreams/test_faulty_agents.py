@@ -10,7 +10,7 @@ import pytest
 from a2a.types import GetTaskRequest, Task, TaskState
 from google.protobuf.json_format import MessageToDict
 
-from gateway.tasks.turns.transitions import ERROR
+from gateway.tasks.turns.transitions import ERROR_METADATA
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.reference_clients import EVERY_DOOR, client_of, every_door, request
 from tests.fakes.upstream import Upstream, answer
@@ -181,7 +181,7 @@ async def test_a_lying_stream_has_one_end_of_a_kind_that_each_door_can_tell(ever
         _, _, state, why = LIES[what]
         found = await streamed(every_home, door, name)
         assert TaskState.Name(found.status.state) == f"TASK_STATE_{state}", what
-        told = MessageToDict(found.status.message.metadata).get(ERROR, {}) if found.status.HasField("message") else {}
+        told = MessageToDict(found.status.message.metadata).get(ERROR_METADATA, {}) if found.status.HasField("message") else {}
         assert told == ({"reason": why} if why else {}), what
         assert SECRET not in str(found)
         assert await ends_of(every_home, found.id) == [f"TASK_STATE_{state}"], what

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.tasks.turns.transitions import ERROR
-from registry.cards.card import Family, Status, Tool
+from gateway.tasks.turns.transitions import ERROR_METADATA
+from registry.cards.card import Family, McpTool, RegistrationStatus
 from registry.rows import Candidate
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.upstream import Upstream, answer
@@ -98,13 +98,13 @@ async def lying(home: House, lie: Handler, name: str = "liar", streaming: bool =
         kind="mcp",
         url=f"{upstream.url}/mcp",
         owner="operator",
-        status=Status.ACTIVE,
+        status=RegistrationStatus.ACTIVE,
         facts={"era": "modern"},
         upstream={"timeout": seconds},
-        tools=(Tool("steal", {"name": "steal", "inputSchema": {"type": "object"}}),),
+        tools=(McpTool("steal", {"name": "steal", "inputSchema": {"type": "object"}}),),
     )
     await home.gateway.registry.add(entry)
-    await home.gateway.database.refresh()
+    await home.gateway.database.refresh_epochs()
     return upstream
 
 
@@ -210,7 +210,7 @@ async def test_a_retry_after_of_the_upstream_reaches_the_caller(home: House, sta
     sent = await home.rpc("/agents/liar", home.token("alice"), "SendMessage", {"message": message}, **{"A2A-Version": "1.0"})
     failed = sent.json()["result"]["task"]
     ended(failed)
-    assert (sent.headers["retry-after"], failed["status"]["message"]["metadata"][ERROR]["retryAfter"]) == ("77", 77)
+    assert (sent.headers["retry-after"], failed["status"]["message"]["metadata"][ERROR_METADATA]["retryAfter"]) == ("77", 77)
     read = await home.rpc("/agents/liar", home.token("alice"), "GetTask", {"id": failed["id"]}, **{"A2A-Version": "1.0"})
     assert "retry-after" not in read.headers  # it counts from the failure
 

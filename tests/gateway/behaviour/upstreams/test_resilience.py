@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from adapters.upstream import breaker
-from adapters.upstream.breaker import FAULTS_MAX
-from gateway.calls.limits.deadlines import DEADLINE
-from registry.cards.card import Endpoint
+from adapters.upstream.breaker import FAILURES_MAX
+from gateway.calls.limits.deadlines import DEADLINE_HEADER
+from registry.cards.card import AgentEndpoint
 from tests.fakes.a2a_agents import serving
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.ports import nowhere
@@ -25,7 +25,7 @@ async def shown(home: House) -> Any:
 async def test_a_message_that_reaches_nobody_goes_to_the_next_endpoint_and_it_is_shown(home: House) -> None:
     agent = CallbackAgent("sales")
     away, here = nowhere(), await home.stack.enter_async_context(serving(agent))
-    await home.registered("sales", away, endpoints=(Endpoint(here),))
+    await home.registered("sales", away, endpoints=(AgentEndpoint(here),))
     first = (await home.send(home.token("alice"), "sales", "hi"))["result"]["task"]
     assert first["status"]["state"] == "TASK_STATE_COMPLETED"
     await home.send(home.token("alice"), "sales", "again", contextId=first["contextId"])
@@ -39,7 +39,7 @@ async def test_a_message_that_reaches_nobody_goes_to_the_next_endpoint_and_it_is
 async def test_an_agent_that_is_not_there_is_left_alone_for_a_while(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(breaker, "PAUSE_SECONDS", 3600.0)
     await home.registered("sales", nowhere())
-    said = [(await home.send(home.token("alice"), "sales", "hi"))["result"]["task"]["status"] for _ in range(FAULTS_MAX)]
+    said = [(await home.send(home.token("alice"), "sales", "hi"))["result"]["task"]["status"] for _ in range(FAILURES_MAX)]
     assert all(status["state"] == "TASK_STATE_FAILED" for status in said)
     assert "several times" in said[-1]["message"]["parts"][0]["text"]
     [endpoint] = (await shown(home))["endpoints"]
@@ -59,7 +59,7 @@ async def test_a_nested_call_never_outlives_its_parents(home: House) -> None:
     outer = await home.agent(CallbackAgent("support", asks), upstream={"timeout": 40})
     await home.send(home.token("alice"), "support", "go")
     await home.send(home.token("alice"), "sales", "without a parent")
-    name = DEADLINE.lower()
+    name = DEADLINE_HEADER.lower()
     nested, alone, parents = (datetime.fromisoformat(each[name]) for each in (*inner.headers, outer.headers[0]))
     assert nested - parents < timedelta(seconds=60)  # both say the same moment, by two clocks
     assert alone - parents > timedelta(seconds=1000)

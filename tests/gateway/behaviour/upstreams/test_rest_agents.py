@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.tasks.contracts.prompts import PROMPT_ID
-from registry.cards.card import Status
+from gateway.tasks.contracts.prompts import PROMPT_ID_KEY
+from registry.cards.card import RegistrationStatus
 from tests.fakes.a2a_agents import serving
 from tests.fakes.house import House, house
 from tests.fakes.reception import Reception
@@ -73,7 +73,7 @@ async def test_the_service_of_the_guide_works_asks_and_goes_on(home: House, serv
     assert begun["attachments"] == [{"name": "a.csv", "content": file["raw"]}]
     assert begun["onBehalfOf"].startswith("u-") and "alice" not in begun["onBehalfOf"]
     shown = [part["data"] for part in task["status"]["message"]["parts"] if "data" in part]
-    assert shown == [{PROMPT_ID: "a-1", "kind": "approval", "text": "Look at Ada's account?", "schema": {"type": "boolean"}}]
+    assert shown == [{PROMPT_ID_KEY: "a-1", "kind": "approval", "text": "Look at Ada's account?", "schema": {"type": "boolean"}}]
     done = await said(home, "reports", {"text": "yes"}, taskId=task["id"])
     assert (state(done), service.approved) == ("COMPLETED", True)
     text, report = done["artifacts"][0]["parts"]
@@ -96,7 +96,7 @@ async def test_an_error_is_one_whatever_the_status_says(home: House) -> None:
 
 
 async def test_what_is_asked_over_and_over_can_be_stopped(home: House, service: ReportServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.calls.cancellation.REF_SECONDS", 60.0)  # the agent's first word may still be on its way to us
+    monkeypatch.setattr("gateway.calls.cancellation.VENDOR_REF_SECONDS", 60.0)  # the agent's first word may still be on its way to us
     task = await said(home, "reports", {"text": "slow"}, soon=True)
     async with asyncio.timeout(60):
         await service.working.wait()
@@ -149,5 +149,5 @@ async def test_the_same_description_comes_over_the_api(home: House, service: Rep
 
 async def test_its_card_says_what_the_operator_said(home: House) -> None:
     entry = home.gateway.registry.find("default", "reports")
-    assert entry.status is Status.ACTIVE and entry.card is not None
+    assert entry.status is RegistrationStatus.ACTIVE and entry.card is not None
     assert (entry.card.name, entry.card.description) == ("Reports", "Writes reports about customers.")

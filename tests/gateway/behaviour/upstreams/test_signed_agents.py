@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.registration.requests import BadRequest
-from registry.cards.card import Status
+from registry.cards.card import RegistrationStatus
 from tests.fakes.a2a_agents import a2a_agent, serving
 from tests.fakes.aws import signature_fits
 from tests.fakes.house import House, house
@@ -106,7 +106,7 @@ async def said(home: House, text: str, user: str = "alice", **more: str) -> Any:
 async def test_a_card_is_fetched_and_an_agent_called_with_signatures(home: House, runtime: Runtime) -> None:
     entry = home.gateway.registry.find("default", "claims")
     assert entry is not None and entry.card is not None
-    assert (entry.status, entry.delegation, entry.card.name) == (Status.ACTIVE, "header", "Claims")
+    assert (entry.status, entry.delegation, entry.card.name) == (RegistrationStatus.ACTIVE, "header", "Claims")
     task = await said(home, "hello")
     assert task["status"]["state"] == "TASK_STATE_COMPLETED" and task["artifacts"][0]["parts"][0]["text"] == "echo: hello"
     assert runtime.refused == [] and runtime.headers[-1]["x-amz-security-token"] == TOKEN

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.tasks.contracts.prompts import PROMPT_ID
-from registry.cards.card import Status
+from gateway.tasks.contracts.prompts import PROMPT_ID_KEY
+from registry.cards.card import RegistrationStatus
 from tests.fakes.a2a_agents import serving
 from tests.fakes.graph_server import DECISION, GraphServer
 from tests.fakes.house import House, house
@@ -57,13 +57,13 @@ async def asking(desk: Reception, user: str = "alice", **more: Any) -> Any:
 
 async def test_an_agent_without_a_card_gets_one_that_the_gateway_writes(desk: Reception) -> None:
     entry = desk.home.gateway.registry.find("default", "sales")
-    assert (entry.kind, entry.status, entry.delegation) == ("langgraph", Status.ACTIVE, "none")
+    assert (entry.kind, entry.status, entry.delegation) == ("langgraph", RegistrationStatus.ACTIVE, "none")
     assert entry.card is not None and (entry.card.name, entry.card.description) == ("echo", "Echoes.")
     card = (await desk.home.http.get("/agents/sales/.well-known/agent-card.json")).json()
     assert card["supportedInterfaces"][0]["url"].endswith("/agents/sales")
     assert "operators-secret-key" not in str(card)
     assert (await desk.ask("POST", "/api/agents/sales/refresh")).status_code == 200
-    assert desk.home.gateway.registry.find("default", "sales").status is Status.ACTIVE
+    assert desk.home.gateway.registry.find("default", "sales").status is RegistrationStatus.ACTIVE
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ async def test_an_agent_of_the_configuration_file_is_one_like_any_other(graph: G
         agents = [{"name": "sales", "url": url, "kind": "langgraph", "upstream": UPSTREAM}]
         agents.append({"name": "misset", "url": url, "kind": "langgraph", "upstream": {"assistant": ["echo"]}})
         async with house(tmp_path / "seeded", database_url, agents=agents) as home:
-            assert home.gateway.registry.find("default", "misset").status is Status.DOWN
+            assert home.gateway.registry.find("default", "misset").status is RegistrationStatus.DOWN
             assert text(await said(Reception(home), {"text": "hello"})) == "echo: hello"
 
 
@@ -113,7 +113,7 @@ async def test_what_a_failing_agent_says_stays_inside(desk: Reception, graph: Gr
 async def test_a_question_is_shown_kept_and_answered_by_text(desk: Reception, graph: GraphServer) -> None:
     task = await asking(desk)
     shown = [part["data"] for part in task["status"]["message"]["parts"] if "data" in part]
-    assert shown == [{PROMPT_ID: "i-1", "kind": "input", "text": "Refund 42 EUR?", "data": {"question": "Refund 42 EUR?"}}]
+    assert shown == [{PROMPT_ID_KEY: "i-1", "kind": "input", "text": "Refund 42 EUR?", "data": {"question": "Refund 42 EUR?"}}]
     answered = await said(desk, {"text": "yes"}, taskId=task["id"])
     assert (state(answered), text(answered)) == ("COMPLETED", 'decision was: "yes"')
     assert graph.bodies[0][0] == graph.bodies[1][0]  # the same thread
@@ -125,22 +125,22 @@ async def test_an_answer_has_to_fit_and_another_one_may_follow(desk: Reception, 
     for wrong in (
         {"text": "maybe"},
         {"data": {"approve": "maybe"}},
-        {"data": {PROMPT_ID: "i-9", "value": {"approve": True}}},
-        {"data": {PROMPT_ID: "i-1", "value": 5}},
+        {"data": {PROMPT_ID_KEY: "i-9", "value": {"approve": True}}},
+        {"data": {PROMPT_ID_KEY: "i-1", "value": 5}},
         {"url": "https://a.example/"},
     ):
         error = await said(desk, wrong, taskId=task["id"])
         assert error.get("code") == -32602, error
         assert "maybe" not in str(error)
     assert len(graph.bodies) == 1
-    answered = await said(desk, {"data": {PROMPT_ID: "i-1", "value": {"approve": False, "note": "no"}}}, taskId=task["id"])
+    answered = await said(desk, {"data": {PROMPT_ID_KEY: "i-1", "value": {"approve": False, "note": "no"}}}, taskId=task["id"])
     assert text(answered) == 'decision was: {"approve": false, "note": "no"}'
 
 
 async def test_several_questions_are_answered_together_by_their_ids(desk: Reception, graph: GraphServer) -> None:
     graph.several = True
     task = await asking(desk)
-    one, two = ({"data": {PROMPT_ID: name, "value": value}} for name, value in (("i-1", "yes"), ("i-2", "B")))
+    one, two = ({"data": {PROMPT_ID_KEY: name, "value": value}} for name, value in (("i-1", "yes"), ("i-2", "B")))
     assert (await said(desk, {"text": "yes"}, taskId=task["id"]))["code"] == -32602
     assert (await said(desk, one, taskId=task["id"]))["code"] == -32602
     assert (await said(desk, one, one, two, taskId=task["id"]))["code"] == -32602
@@ -148,7 +148,7 @@ async def test_several_questions_are_answered_together_by_their_ids(desk: Recept
 
 
 async def test_an_answer_to_no_open_question_is_refused(desk: Reception, graph: GraphServer) -> None:
-    error = await said(desk, {"data": {PROMPT_ID: "i-1", "value": True}})
+    error = await said(desk, {"data": {PROMPT_ID_KEY: "i-1", "value": True}})
     assert error["code"] == -32602 and graph.bodies == []
 
 

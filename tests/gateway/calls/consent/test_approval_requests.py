@@ -10,11 +10,11 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.calls import pausing as parking
-from gateway.calls.limits.limits import TooManyCalls, leave
+from gateway.calls.limits.limits import TooManyCalls, release
 from gateway.storage.database import Database
-from policies.delegation.approval import Errand
-from policies.delegation.approval_rows import ApprovalGone, give_back, keep, use, used_by
-from policies.delegation.rulings import Decision, calling, invoking
+from policies.delegation.approval import Requester
+from policies.delegation.approval_rows import ApprovalGone, find_used_by, mark_unused, mark_used, write_pending
+from policies.delegation.rulings import Decision, act_of_calling_tool, act_of_invoking_agent
 from tests.fakes.a2a_agents import serving
 from tests.fakes.authorization_server import Plain, authorization_server, protected
 from tests.fakes.house import CallbackAgent, House, ToolServer, house, open_house
@@ -169,7 +169,7 @@ async def test_more_people_have_to_agree_when_the_policy_wants_more_by_then(tmp_
     await approved(home)
     (tmp_path / "policies" / "ours.cedar").write_text(POLICY.replace('@approvals("1")', '@approvals("2")'))
     home.gateway.engine.reload()
-    home.gateway.authority.forget()
+    home.gateway.authority.invalidate()
     asked_anew = await reserve(home)
     assert asked_anew["reason_id"] == "approval-needed" and inventory.params == []
     for chief in ("carol", "dave"):
@@ -229,21 +229,21 @@ async def test_what_goes_on_waits_for_a_place_and_takes_it(home: House) -> None:
 
     agent = await home.agent(CallbackAgent("vendor", slowly))
     task = (await home.send(home.token("alice"), "vendor", "hello"))["result"]["task"]
-    alice = await home.gateway.callers.admit(home.token("alice"), (home.url,))
-    place = home.gateway.limits.occupy(alice, invoking("vendor"))  # all there is
+    alice = await home.gateway.caller_resolver.authenticate(home.token("alice"), (home.url,))
+    place = home.gateway.limits.acquire_concurrency(alice, act_of_invoking_agent("vendor"))  # all there is
     await voted(home)
-    await home.gateway.resuming.round()
+    await home.gateway.approved_task_resumer.run_once()
     assert await state_of(home, task["id"]) == "TASK_STATE_AUTH_REQUIRED" and agent.requests == []
-    leave(place)
+    release(place)
     async with asyncio.timeout(60):
         await entered.wait()
     with pytest.raises(TooManyCalls):
-        home.gateway.limits.occupy(alice, invoking("vendor"))
+        home.gateway.limits.acquire_concurrency(alice, act_of_invoking_agent("vendor"))
     ended.set()
 
     def free() -> bool:
         try:
-            leave(home.gateway.limits.occupy(alice, invoking("vendor")))
+            release(home.gateway.limits.acquire_concurrency(alice, act_of_invoking_agent("vendor")))
         except TooManyCalls:
             return False
         return True
@@ -256,21 +256,21 @@ async def test_what_goes_on_waits_for_a_place_and_takes_it(home: House) -> None:
 async def test_what_waits_for_a_place_holds_up_nothing_else(
     home: House, inventory: Replying, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # attack PRO-12
-    monkeypatch.setattr(parking, "AT_ONCE", 1)
+    monkeypatch.setattr(parking, "BATCH_SIZE", 1)
     await home.agent(CallbackAgent("vendor"))
     await home.send(home.token("alice"), "vendor", "hello")
-    alice = await home.gateway.callers.admit(home.token("alice"), (home.url,))
-    place = home.gateway.limits.occupy(alice, invoking("vendor"))  # all there is
+    alice = await home.gateway.caller_resolver.authenticate(home.token("alice"), (home.url,))
+    place = home.gateway.limits.acquire_concurrency(alice, act_of_invoking_agent("vendor"))  # all there is
     await voted(home)
     await home.send(home.token("alice"), "inventory", 'tool: reserve {"amount": 11}')
     await voted(home)
 
     async def called() -> bool:
-        await home.gateway.resuming.round()
+        await home.gateway.approved_task_resumer.run_once()
         return bool(inventory.params)
 
     await until(called, every=0.02)
-    leave(place)
+    release(place)
 
 
 async def state_of(home: House, task_id: str) -> str:
@@ -306,28 +306,28 @@ APPROVAL = {
     "act": '{"permission": "tool:crm.refund"}', "chain": "[]", "arguments_hash": "h", "arguments": '{"amount":11}', "described": "",
     "policies": "[]", "prompt": "?", "state": "approved", "needed": 1, "created": 1, "expires": 1000,
 }  # fmt: skip
-ALICE = Errand("acme", "acme|idp|alice", (), "", "")
+ALICE = Requester("acme", "acme|idp|alice", (), "", "")
 
 
 def decision(name: str, began: str = "", at: int = 10) -> Decision:
-    return Decision(name, at, True, "allowed", ALICE.owner, (), (), calling("crm", "refund"), approval="ap_1", began=began)
+    return Decision(name, at, True, "allowed", ALICE.owner, (), (), act_of_calling_tool("crm", "refund"), approval="ap_1", began=began)
 
 
 async def test_an_approval_is_with_one_decision_at_a_time(database: Database) -> None:  # attack DLG-13
     async def uses(who: Decision) -> bool:
         try:
-            await database.write(lambda batch: use(batch, "acme", who))
+            await database.write(lambda batch: mark_used(batch, "acme", who))
         except ApprovalGone:
             return False
         return True
 
-    await database.write(lambda batch: keep(batch, APPROVAL))
+    await database.write(lambda batch: write_pending(batch, APPROVAL))
     assert not await uses(decision("d_9", began="d_1"))  # nobody used it yet
     assert not await uses(decision("d_9", at=1000))  # too late
     assert await uses(decision("d_1"))
     assert not await uses(decision("d_2"))
     assert [await uses(decision(name, began="d_1")) for name in ("d_2", "d_3")] == [True, False]
-    found = await database.read(lambda connection: used_by(connection, ALICE, "d_2"))
+    found = await database.read(lambda connection: find_used_by(connection, ALICE, "d_2"))
     assert found is not None and (found[0].used_by, found[1].arguments) == ("d_2", '{"amount":11}')
     for errand, name in (
         (ALICE, "d_1"),
@@ -335,26 +335,26 @@ async def test_an_approval_is_with_one_decision_at_a_time(database: Database) ->
         (replace(ALICE, owner="acme|idp|bob"), "d_2"),
         (replace(ALICE, tenant="evil"), "d_2"),
     ):
-        assert await database.read(lambda connection, who=errand, by=name: used_by(connection, who, by)) is None
-    await database.write(lambda batch: give_back(batch, "acme", decision("d_1")))  # which has it no more
+        assert await database.read(lambda connection, who=errand, by=name: find_used_by(connection, who, by)) is None
+    await database.write(lambda batch: mark_unused(batch, "acme", decision("d_1")))  # which has it no more
     assert not await uses(decision("d_4"))
-    await database.write(lambda batch: give_back(batch, "acme", decision("d_2", began="d_1")))
+    await database.write(lambda batch: mark_unused(batch, "acme", decision("d_2", began="d_1")))
     assert not await uses(decision("d_4"))  # what d_1 began is there, and goes on
     assert await uses(decision("d_5", began="d_1"))
     assert not await uses(decision("d_9", began="d_5", at=1000))
 
 
 async def test_an_approval_of_which_nothing_came_is_as_good_as_before(database: Database) -> None:
-    await database.write(lambda batch: keep(batch, APPROVAL))
-    await database.write(lambda batch: use(batch, "acme", decision("d_1")))
-    await database.write(lambda batch: give_back(batch, "acme", decision("d_2")))
+    await database.write(lambda batch: write_pending(batch, APPROVAL))
+    await database.write(lambda batch: mark_used(batch, "acme", decision("d_1")))
+    await database.write(lambda batch: mark_unused(batch, "acme", decision("d_2")))
     with pytest.raises(ApprovalGone):
-        await database.write(lambda batch: use(batch, "acme", decision("d_3")))
-    await database.write(lambda batch: give_back(batch, "acme", decision("d_1")))
-    await database.write(lambda batch: use(batch, "acme", decision("d_3")))
+        await database.write(lambda batch: mark_used(batch, "acme", decision("d_3")))
+    await database.write(lambda batch: mark_unused(batch, "acme", decision("d_1")))
+    await database.write(lambda batch: mark_used(batch, "acme", decision("d_3")))
 
 
 async def test_an_approval_of_a_task_that_waits_is_not_given_back(database: Database) -> None:
-    await database.write(lambda batch: keep(batch, {**APPROVAL, "grant_id": "g_1", "state": "used", "used_by": "d_1"}))
-    await database.write(lambda batch: give_back(batch, "acme", decision("d_1")))
-    assert await database.read(lambda connection: used_by(connection, ALICE, "d_1")) is not None
+    await database.write(lambda batch: write_pending(batch, {**APPROVAL, "grant_id": "g_1", "state": "used", "used_by": "d_1"}))
+    await database.write(lambda batch: mark_unused(batch, "acme", decision("d_1")))
+    assert await database.read(lambda connection: find_used_by(connection, ALICE, "d_1")) is not None

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.calls.consent.approval_requests import PENDING_MAX, Pending
-from registry.cards.card import Status
+from gateway.calls.consent.approval_requests import PENDING_MAX, PendingApproval
+from registry.cards.card import RegistrationStatus
 from tests.fakes.a2a_agents import serving
 from tests.fakes.house import ROLES, USERS, CallbackAgent, House, ToolServer, house
 from tests.fakes.reception import Reception
@@ -147,7 +147,7 @@ async def test_an_approval_ends_with_the_definition_that_was_shown(asking: House
     entry = registry.find("default", "inventory")
     changed = tuple(type(tool)(tool.name, {**tool.definition, "description": "sends it all away"}) for tool in entry.tools)
     await registry.update(replace(entry, tools=changed))
-    await asking.gateway.database.refresh()
+    await asking.gateway.database.refresh_epochs()
     assert (await reserve(asking, named=approval))["reason_id"] == "approval-other-definition"
     assert (await reserve(asking))["approval"]["id"] != approval
     assert inventory.calls == []
@@ -253,7 +253,7 @@ async def test_a_task_that_waits_goes_on_by_itself_when_it_is_approved(asking: H
 
     await until(completed, every=0.02)
     assert [one["params"]["message"]["parts"][0]["text"] for one in sales.requests] == ["an offer for 40 chairs"]
-    assert await asking.gateway.resuming.round() == 0
+    assert await asking.gateway.approved_task_resumer.run_once() == 0
 
 
 async def test_a_task_goes_on_in_a_process_that_never_saw_it(tmp_path: Path, database_url: str) -> None:
@@ -283,7 +283,7 @@ async def test_a_task_that_is_denied_or_waits_too_long_is_rejected_with_the_reas
     items = {one["task_id"]: one["id"] for one in (await desk.ask("GET", "/api/approvals", "carol")).json()["items"]}
     await vote(asking, items[denied["id"]], decision="deny", reason="not this year")
     await asking.gateway.database.write(lambda batch: batch.run("UPDATE approvals SET expires = 1 WHERE closed IS NULL", ()))
-    await asking.gateway.resuming.round()
+    await asking.gateway.approved_task_resumer.run_once()
     ended = [(await asking.send_get(asking.token("alice"), "sales", one["id"]))["result"]["status"] for one in (denied, late)]
     assert [one["state"] for one in ended] == ["TASK_STATE_REJECTED"] * 2
     assert "not this year" in ended[0]["message"]["parts"][0]["text"]
@@ -294,11 +294,11 @@ async def test_what_was_approved_is_ruled_on_again_before_it_is_done(asking: Hou
     sales = await asking.agent(CallbackAgent("sales"))
     tasks = [(await asking.send(asking.token("alice"), "sales", text))["result"]["task"] for text in ("one", "two")]
     items = {one["task_id"]: one["id"] for one in (await Reception(asking).ask("GET", "/api/approvals", "carol")).json()["items"]}
-    await asking.gateway.registry.set_status("default", "sales", Status.QUARANTINED)
-    await asking.gateway.database.refresh()
+    await asking.gateway.registry.set_status("default", "sales", RegistrationStatus.QUARANTINED)
+    await asking.gateway.database.refresh_epochs()
     await vote(asking, items[tasks[0]["id"]])
-    await asking.gateway.registry.set_status("default", "sales", Status.ACTIVE)
-    record = await asking.gateway.memory.tasks.record("default", "default|interlock-development|alice", tasks[1]["id"])
+    await asking.gateway.registry.set_status("default", "sales", RegistrationStatus.ACTIVE)
+    record = await asking.gateway.stores.tasks.read_record("default", "default|interlock-development|alice", tasks[1]["id"])
     ended = await Reception(asking).ask("DELETE", f"/api/grants/{record.row.grant_id}", "alice")
     assert ended.status_code == 204
     await vote(asking, items[tasks[1]["id"]])
@@ -337,4 +337,4 @@ async def test_nobody_asks_more_than_people_can_answer_however_many_at_once(aski
 
 @pytest.mark.parametrize(("prompt", "sentence"), [("A second person decides", "A second person decides."), ("Really?", "Really?")])
 def test_a_question_is_a_sentence_where_others_follow(prompt: str, sentence: str) -> None:
-    assert Pending("ap_1", prompt, 0, 1).sentence == sentence
+    assert PendingApproval("ap_1", prompt, 0, 1).punctuated_prompt == sentence

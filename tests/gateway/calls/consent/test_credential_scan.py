@@ -4,7 +4,7 @@ import pytest
 
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.task import Message, Part, Role
-from gateway.calls.consent.credential_scan import check_answer
+from gateway.calls.consent.credential_scan import check_no_credential
 
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
 
@@ -18,9 +18,9 @@ def answer(text: str) -> Message:
 )
 def test_a_credential_is_found(text: str) -> None:
     with pytest.raises(BadMessage, match="credential"):
-        check_answer(answer(text))
+        check_no_credential(answer(text))
 
 
 @pytest.mark.parametrize("text", ["", "yes", "eyJ" * 1000, "eyJabcdefgh.short.x", f"{JWT[:20]} {JWT[20:30]}", "the password is new"])
 def test_other_texts_pass(text: str) -> None:
-    check_answer(answer(text))
+    check_no_credential(answer(text))

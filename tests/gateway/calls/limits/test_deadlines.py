@@ -12,13 +12,13 @@ from msgspec.structs import replace
 
 from adapters.contract import Ask, Call, Done, Event, Turn
 from adapters.mcp_client.wire.messages import McpAnswer
-from adapters.upstream.breaker import FAULTS_MAX
-from gateway.calls.limits.deadlines import DEADLINE
+from adapters.upstream.breaker import FAILURES_MAX
+from gateway.calls.limits.deadlines import DEADLINE_HEADER
 from gateway.ingress.http.asgi import BadHeader
-from gateway.ingress.http.deadline_header import moment
+from gateway.ingress.http.deadline_header import parse_deadline
 from policies.callers import Caller
 from policies.ids import now_us
-from registry.cards.card import Family, Status
+from registry.cards.card import Family, RegistrationStatus
 from registry.rows import Candidate
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.processes import Process, process, sending, tool_call
@@ -43,7 +43,7 @@ SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
     ],
 )
 def test_a_deadline_is_a_moment(text: str | None, seconds: float) -> None:
-    assert moment(text) == seconds
+    assert parse_deadline(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_deadline_is_a_moment(text: str | None, seconds: float) -> None:
 )
 def test_what_is_no_moment_is_refused(text: str) -> None:
     with pytest.raises(BadHeader, match="interlock-deadline"):
-        moment(text)
+        parse_deadline(text)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ async def here(tmp_path: Path, database_url: str) -> AsyncIterator[Process]:
         await built.registered()
         given: dict[str, Any] = {
             "owner": "operator",
-            "status": Status.ACTIVE,
+            "status": RegistrationStatus.ACTIVE,
             "url": "http://support.test/",
             "upstream": {"timeout": MINUTES},
         }
@@ -80,9 +80,9 @@ async def there(here: Process, tmp_path: Path, database_url: str) -> AsyncIterat
 
 async def acting(there: Process, parent: Call) -> Caller:
     """The agent of a turn, with what it was handed."""
-    there.gateway.grants.forget()
+    there.gateway.grants.invalidate()
     token = parent.headers["Authorization"].removeprefix("Bearer ")
-    return await there.gateway.callers.admit(token, (parent.target.url,))
+    return await there.gateway.caller_resolver.authenticate(token, (parent.target.url,))
 
 
 async def bound_again(there: Process, parent: Call) -> bool:
@@ -116,7 +116,7 @@ async def test_a_tool_called_at_another_process_has_no_more_time_either(
 ) -> None:
     here.agents.script = here.agents.at_work
     going = asyncio.create_task(
-        here.broker.send(await here.caller(), replace(sending("go"), trail=replace(sending("").trail, last=now_us() / 1e6 + 10)))
+        here.broker.send(await here.caller(), replace(sending("go"), trace_context=replace(sending("").trace_context, deadline=now_us() / 1e6 + 10)))
     )
     await until(lambda: bool(here.agents.calls))
     called: list[Call] = []
@@ -126,8 +126,8 @@ async def test_a_tool_called_at_another_process_has_no_more_time_either(
         return McpAnswer(b"{}")
 
     monkeypatch.setattr(there.tools, "call", call)
-    await there.broker.reach(await acting(there, here.agents.calls[0][1]), tool_call("chair"))
-    await there.broker.reach(await there.caller(), tool_call("chair"))
+    await there.broker.call_server(await acting(there, here.agents.calls[0][1]), tool_call("chair"))
+    await there.broker.call_server(await there.caller(), tool_call("chair"))
     assert called[0].deadline < here.agents.calls[0][1].deadline + SLACK < called[1].deadline
     here.agents.gate.set()
     await going
@@ -142,7 +142,7 @@ async def test_what_an_agent_begins_while_its_task_waits_has_its_own_time(here: 
     parent = here.agents.calls[0][1]
     assert (await acting(there, parent)).delegation.deadline == math.inf
     assert (await nested(there, parent)).deadline - parent.deadline > MINUTES / 2
-    here.broker._ledger.calls.goes_on(parent, asked.row.id)  # as when the agent goes on by itself
+    here.broker._authorizer.call_builder.extend_grant_to_call(parent, asked.row.id)  # as when the agent goes on by itself
     await until(lambda: bound_again(there, parent))
 
 
@@ -150,7 +150,7 @@ async def test_what_an_agent_begins_while_its_task_waits_has_its_own_time(here: 
 async def test_a_caller_says_at_every_door_until_when_it_waits_and_only_shortens(home: House) -> None:
     sales = await home.agent(CallbackAgent("sales"), upstream={"timeout": MINUTES})
     soon, late = (datetime.now(UTC) + timedelta(seconds=seconds) for seconds in (60, 10 * MINUTES))
-    told = {DEADLINE: soon.isoformat()}
+    told = {DEADLINE_HEADER: soon.isoformat()}
     message = {"message": {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "hi"}]}}
     bearer = {"authorization": f"Bearer {home.token('alice')}"}
     await home.send(home.token("alice"), "sales", "hi", headers=told)
@@ -158,19 +158,19 @@ async def test_a_caller_says_at_every_door_until_when_it_waits_and_only_shortens
     params = {"name": "sales", "arguments": {"message": "hi"}}
     mcp = {"mcp-protocol-version": "2025-11-25", **told}
     await home.rpc("/mcp", home.token("alice"), "tools/call", params, **mcp)
-    await home.send(home.token("alice"), "sales", "hi", headers={DEADLINE: late.isoformat()})
-    *shortened, own = (datetime.fromisoformat(each[DEADLINE.lower()]) for each in sales.headers)
+    await home.send(home.token("alice"), "sales", "hi", headers={DEADLINE_HEADER: late.isoformat()})
+    *shortened, own = (datetime.fromisoformat(each[DEADLINE_HEADER.lower()]) for each in sales.headers)
     assert len(shortened) == 3 and all(abs(each - soon) < timedelta(seconds=SLACK) for each in shortened)
     assert soon < own < late
-    refused = await home.http.post("/agents/sales/message:send", json=message, headers=bearer | {DEADLINE: "soon"})
+    refused = await home.http.post("/agents/sales/message:send", json=message, headers=bearer | {DEADLINE_HEADER: "soon"})
     assert refused.status_code == 400 and "interlock-deadline" in refused.text
 
 
 @SQLITE
 async def test_who_leaves_no_time_to_an_agent_takes_it_from_nobody_else(home: House) -> None:  # attack PRO-12
     await home.agent(CallbackAgent("sales"))
-    for _ in range(FAULTS_MAX + 1):
-        hurried = await home.send(home.token("alice"), "sales", "hi", headers={DEADLINE: "0001-01-01T00:00:00+23:59"})
+    for _ in range(FAILURES_MAX + 1):
+        hurried = await home.send(home.token("alice"), "sales", "hi", headers={DEADLINE_HEADER: "0001-01-01T00:00:00+23:59"})
         assert "did not answer in time" in str(hurried["result"]["task"]["status"])
     answer = await home.send(home.token("alice"), "sales", "hi")
     assert answer["result"]["task"]["status"]["state"] == "TASK_STATE_COMPLETED"

@@ -11,61 +11,61 @@ import pytest
 from sqlalchemy import select
 
 from gateway.calls.limits.budgets import Budgets
-from gateway.calls.limits.limits import BudgetSpent, Limit, Limits, PayloadTooLarge, RateLimited, TooManyCalls, leave
+from gateway.calls.limits.limits import BudgetSpent, CallLimits, Limit, PayloadTooLarge, RateLimited, TooManyCalls, release
 from gateway.server.settings import BadSettings
 from gateway.server.settings_sources import load_settings
 from gateway.storage.tables import budgets
-from policies.audit.log import Audit
+from policies.audit.log import AuditLog
 from policies.callers import Caller
 from policies.delegation.chain import Delegation, Hop
-from policies.delegation.permissions import ALL
+from policies.delegation.permissions import ALL_PERMISSIONS
 from policies.delegation.principal import Principal
-from policies.delegation.rulings import calling, invoking
-from policies.tables import audit as audit_table
+from policies.delegation.rulings import act_of_calling_tool, act_of_invoking_agent
+from policies.tables import audit_records as audit_table
 from tests.fakes.a2a_doors import DOORS, ask, message_of
 from tests.fakes.clock import Clock
 from tests.fakes.house import CallbackAgent, House, house
 from tests.fakes.outages import Shaky
 from tests.fakes.waiting import until
 
-CRM, SALES = calling("crm", "find"), invoking("sales")
+CRM, SALES = act_of_calling_tool("crm", "find"), act_of_invoking_agent("sales")
 
 
 def caller(user: str = "alice", tenant: str = "acme", actor: str = "") -> Caller:
     principal = Principal(tenant, "idp", user)
-    delegation = Delegation(principal, ALL, 2e9, (Hop(actor),) if actor else ())
+    delegation = Delegation(principal, ALL_PERMISSIONS, 2e9, (Hop(actor),) if actor else ())
     return Caller(principal, delegation, "", "t", 2e9, f"{tenant} {user} {actor}")
 
 
-def limits(clock: Clock, *given: Limit) -> Limits:
-    return Limits(given, clock, clock)
+def limits(clock: Clock, *given: Limit) -> CallLimits:
+    return CallLimits(given, clock, clock)
 
 
 def test_a_bucket_empties_by_bursts_and_fills_with_time() -> None:
     clock = Clock()
     made = limits(clock, Limit("user:*", rate=2, burst=3))
     for _ in range(3):
-        leave(made.enter(caller(), CRM, b""))
+        release(made.acquire(caller(), CRM, b""))
     with pytest.raises(RateLimited) as reached:
-        made.enter(caller(), CRM, b"")
+        made.acquire(caller(), CRM, b"")
     assert reached.value.retry_after == 1
-    leave(made.enter(caller("bob"), CRM, b""))
-    leave(made.enter(caller("alice", "other"), CRM, b""))
+    release(made.acquire(caller("bob"), CRM, b""))
+    release(made.acquire(caller("alice", "other"), CRM, b""))
     clock.now += 0.5
-    leave(made.enter(caller(), SALES, b""))
+    release(made.acquire(caller(), SALES, b""))
     with pytest.raises(RateLimited):
-        made.enter(caller(), CRM, b"")
+        made.acquire(caller(), CRM, b"")
 
 
 def test_what_is_under_way_counts_until_it_is_over() -> None:
     made = limits(Clock(), Limit("agent:*", concurrent=2))
-    first, _ = made.enter(caller(actor="sales"), CRM, b""), made.enter(caller("bob", actor="sales"), CRM, b"")
+    first, _ = made.acquire(caller(actor="sales"), CRM, b""), made.acquire(caller("bob", actor="sales"), CRM, b"")
     with pytest.raises(TooManyCalls):
-        made.enter(caller(actor="sales"), CRM, b"")
-    made.enter(caller(actor="other"), CRM, b"")
-    made.enter(caller(), CRM, b"")
-    leave(first)
-    made.enter(caller(actor="sales"), CRM, b"")
+        made.acquire(caller(actor="sales"), CRM, b"")
+    made.acquire(caller(actor="other"), CRM, b"")
+    made.acquire(caller(), CRM, b"")
+    release(first)
+    made.acquire(caller(actor="sales"), CRM, b"")
 
 
 def test_what_goes_on_takes_a_place_and_is_not_counted_once_more() -> None:
@@ -73,19 +73,19 @@ def test_what_goes_on_takes_a_place_and_is_not_counted_once_more() -> None:
     made = limits(
         clock, Limit("user:*", concurrent=2), Limit("user:*", rate=1, burst=1, calls_per_day=1), Limit(what="agent:sales", concurrent=1)
     )
-    leave(made.enter(caller(), SALES, b""))  # it had to wait
-    places = made.occupy(caller(), SALES)
+    release(made.acquire(caller(), SALES, b""))  # it had to wait
+    places = made.acquire_concurrency(caller(), SALES)
     with pytest.raises(TooManyCalls):
-        made.occupy(caller(), SALES)
-    other = made.occupy(caller(), CRM)  # of the first limit nothing was taken by who was refused by the third
+        made.acquire_concurrency(caller(), SALES)
+    other = made.acquire_concurrency(caller(), CRM)  # of the first limit nothing was taken by who was refused by the third
     with pytest.raises(TooManyCalls):
-        made.enter(caller(), CRM, b"")
-    leave(places)
-    leave(other)
-    leave(made.occupy(caller(), SALES))
+        made.acquire(caller(), CRM, b"")
+    release(places)
+    release(other)
+    release(made.acquire_concurrency(caller(), SALES))
     clock.now += 10
     with pytest.raises(BudgetSpent):
-        made.enter(caller(), SALES, b"")
+        made.acquire(caller(), SALES, b"")
 
 
 @pytest.mark.parametrize(
@@ -96,98 +96,98 @@ def test_a_limit_is_about_what_it_names(what: str, held: bool) -> None:
     made = limits(Clock(), Limit(what=what, concurrent=0))
     if held:
         with pytest.raises(TooManyCalls):
-            made.enter(caller(), CRM, b"")
+            made.acquire(caller(), CRM, b"")
     else:
-        made.enter(caller(), CRM, b"")
-    assert made.refused.total() == int(held)
+        made.acquire(caller(), CRM, b"")
+    assert made.refusals.total() == int(held)
 
 
 def test_whoever_is_refused_by_one_limit_has_taken_nothing_of_others() -> None:
     made = limits(Clock(), Limit("tenant:*", concurrent=1), Limit("user:bob", concurrent=0))
     with pytest.raises(TooManyCalls):
-        made.enter(caller("bob"), CRM, b"")
-    made.enter(caller(), CRM, b"")
+        made.acquire(caller("bob"), CRM, b"")
+    made.acquire(caller(), CRM, b"")
 
 
 def test_larger_arguments_than_a_tool_takes_are_refused() -> None:
     made = limits(Clock(), Limit(what="tool:crm.find", max_bytes=10))
-    made.enter(caller(), CRM, b"1234567890")
+    made.acquire(caller(), CRM, b"1234567890")
     with pytest.raises(PayloadTooLarge, match="at most 10 bytes"):
-        made.enter(caller(), CRM, b"12345678901")
+        made.acquire(caller(), CRM, b"12345678901")
 
 
 def test_costs_are_charged_to_those_whose_budgets_they_are() -> None:
     clock = Clock()
     made = limits(clock, Limit("user:*", cost_per_day=1.5), Limit("agent:sales", what="server:crm", cost_per_day=1))
     made.charge("acme|idp|alice", 1_400_000)
-    leave(made.enter(caller(), CRM, b""))
+    release(made.acquire(caller(), CRM, b""))
     made.charge("acme|idp|alice", 100_000)
     with pytest.raises(BudgetSpent) as spent:
-        made.enter(caller(), CRM, b"")
+        made.acquire(caller(), CRM, b"")
     assert 0 < spent.value.retry_after <= 86_400
     made.charge("acme|idp|bob", 1_000_000, "sales", CRM)
     with pytest.raises(BudgetSpent):
-        made.enter(caller("bob", actor="sales"), CRM, b"")
-    leave(made.enter(caller("bob"), CRM, b""))
+        made.acquire(caller("bob", actor="sales"), CRM, b"")
+    release(made.acquire(caller("bob"), CRM, b""))
 
 
 def test_who_has_not_asked_for_a_while_is_forgotten_and_who_is_at_it_is_not() -> None:
     clock = Clock()
     made = limits(clock, Limit("user:*", rate=1, concurrent=1))
-    made.enter(caller(), CRM, b"")
-    leave(made.enter(caller("bob"), CRM, b""))
+    made.acquire(caller(), CRM, b"")
+    release(made.acquire(caller("bob"), CRM, b""))
     clock.now += 10
     made.sweep()
     assert len(made._meters) == 1
     with pytest.raises(TooManyCalls):
-        made.enter(caller(), CRM, b"")
+        made.acquire(caller(), CRM, b"")
 
 
 async def test_a_budget_outlasts_a_restart_and_ends_with_its_day(database: Any) -> None:
     clock, now = Clock(), [1_800_000_000_000_000]
-    audit = Audit("a_1", lambda: now[0])
+    audit = AuditLog("a_1", lambda: now[0])
     database.enlist(audit)
-    await database.write(lambda batch: audit.open(batch.connection, batch))
+    await database.write(lambda batch: audit.begin_chain(batch.connection, batch))
 
-    def process() -> tuple[Limits, Budgets]:
+    def process() -> tuple[CallLimits, Budgets]:
         made = limits(clock, Limit("user:*", calls_per_day=3))
         return made, Budgets(database, audit, made, lambda: now[0])
 
     before, kept = process()
-    await kept.round()
+    await kept.run_once()
     for _ in range(2):
-        leave(before.enter(caller(), CRM, b""))
+        release(before.acquire(caller(), CRM, b""))
     await kept.close()
     again, kept = process()
-    await kept.round()
-    leave(again.enter(caller(), CRM, b""))
+    await kept.run_once()
+    release(again.acquire(caller(), CRM, b""))
     with pytest.raises(BudgetSpent):
-        again.enter(caller(), CRM, b"")
-    await kept.round()
+        again.acquire(caller(), CRM, b"")
+    await kept.run_once()
     rows = await database.read(lambda connection: connection.execute(select(budgets)).all())
     assert [(row.tenant, json.loads(row.name), row.calls) for row in rows] == [("acme", ["user:*", "", "acme|idp|alice", ""], 3)]
     now[0] += 86_400_000_000
-    await kept.round()
-    leave(again.enter(caller(), CRM, b""))
+    await kept.run_once()
+    release(again.acquire(caller(), CRM, b""))
     for _ in range(50):
         with pytest.raises(BudgetSpent):
             for _ in range(4):
-                again.enter(caller(), CRM, b"")
-    await kept.report()
+                again.acquire(caller(), CRM, b"")
+    await kept.write_refusals()
     query = select(audit_table.c.body).where(audit_table.c.kind == "limited")
     (body,) = await database.read(lambda connection: connection.execute(query).scalars().all())
     assert json.loads(body)["count"] == 51 and json.loads(body)["principal"]["subject"] == "alice"
 
 
 async def test_refusals_are_kept_at_the_end_though_spending_is_not_read(database: Any) -> None:
-    audit = Audit("a_1", lambda: 1)
+    audit = AuditLog("a_1", lambda: 1)
     database.enlist(audit)
-    await database.write(lambda batch: audit.open(batch.connection, batch))
+    await database.write(lambda batch: audit.begin_chain(batch.connection, batch))
     shaky, made = Shaky(database), limits(Clock(), Limit("user:*", calls_per_day=1))
     budget = Budgets(shaky, audit, made, lambda: 1_800_000_000_000_000)  # type: ignore[arg-type]  # it does what is needed
-    leave(made.enter(caller(), CRM, b""))
+    release(made.acquire(caller(), CRM, b""))
     with pytest.raises(BudgetSpent):
-        made.enter(caller(), CRM, b"")
+        made.acquire(caller(), CRM, b"")
     shaky.reads = 1
     await budget.close()
     query = select(audit_table.c.body).where(audit_table.c.kind == "limited")
@@ -197,18 +197,18 @@ async def test_refusals_are_kept_at_the_end_though_spending_is_not_read(database
 async def test_two_processes_on_one_server_share_a_budget(database: Any) -> None:
     clock = Clock()
     here, there = (limits(clock, Limit("user:*", calls_per_day=4)) for _ in range(2))
-    kept = [Budgets(database, Audit(f"a_{at}", lambda: 1), made, lambda: 1_800_000_000_000_000) for at, made in enumerate((here, there))]
+    kept = [Budgets(database, AuditLog(f"a_{at}", lambda: 1), made, lambda: 1_800_000_000_000_000) for at, made in enumerate((here, there))]
     if database.sqlite:
         return  # one process alone
     for made in (here, there):
         for _ in range(2):
-            leave(made.enter(caller(), CRM, b""))
+            release(made.acquire(caller(), CRM, b""))
     for _ in range(2):
         for each in kept:
-            await each.round()
+            await each.run_once()
     for made in (here, there):
         with pytest.raises(BudgetSpent):
-            made.enter(caller(), CRM, b"")
+            made.acquire(caller(), CRM, b"")
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ async def test_one_persons_flood_of_tasks_ends_at_the_limit_and_others_go_on(tmp
         assert (await bob).status_code == 200
         assert [answer.status_code for answer in await asyncio.gather(*flood)].count(200) == 3
         assert (await ask(home, door, "send", params)).status_code == 200
-        await home.gateway.budgets.report()
+        await home.gateway.budgets.write_refusals()
         records = select(audit_table.c.body).where(audit_table.c.kind == "limited")
         (body,) = await home.gateway.database.read(lambda connection: connection.execute(records).scalars().all())
         assert json.loads(body)["count"] == 37

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.calls.limits.open_streams import PER_PERSON, Places, TooManyStreams
+from gateway.calls.limits.open_streams import PER_PERSON_MAX, OpenStreams, TooManyStreams
 from tests.fakes.a2a_agents import a2a_agent, serving
 from tests.fakes.a2a_doors import DOORS, ask, events, message_of, result, said
 from tests.fakes.house import House
@@ -21,23 +21,23 @@ async def _one() -> Any:
 
 
 async def test_a_place_is_free_again_whether_its_stream_ended_broke_or_never_began() -> None:
-    places = Places(2)
-    ended, dropped = places.take("a").during(_one()), places.take("a").during(_one())
+    places = OpenStreams(2)
+    ended, dropped = places.acquire("a").hold_during(_one()), places.acquire("a").hold_during(_one())
     with pytest.raises(TooManyStreams):
-        places.take("a")
-    places.take("b")
+        places.acquire("a")
+    places.acquire("b")
     assert [each async for each in ended] == [1]
     del ended, dropped
     gc.collect()
-    assert (places.taken("a"), places.taken("b")) == (0, 0)
+    assert (places.count_of("a"), places.count_of("b")) == (0, 0)
     with pytest.raises(ZeroDivisionError):
         _failing(places)
-    assert places.taken("a") == 0
+    assert places.count_of("a") == 0
 
 
-def _failing(places: Places) -> None:
-    place = places.take("a")
-    place.during([_one()][1 // 0])
+def _failing(places: OpenStreams) -> None:
+    place = places.acquire("a")
+    place.hold_during([_one()][1 // 0])
 
 
 # attack PRO-08
@@ -46,11 +46,11 @@ def _failing(places: Places) -> None:
 async def test_one_person_has_so_many_streams_and_nobody_else_suffers(home: House, door: str) -> None:
     url = await home.stack.enter_async_context(serving(a2a_agent()))
     await home.registered("sales", url, facts={"version": "1.0", "streaming": True})
-    places = home.gateway.places
+    places = home.gateway.open_streams
     task = result(door, await ask(home, door, "send", {"message": message_of(door, "ask")}))["id"]
-    held = [places.take(ALICE) for _ in range(PER_PERSON - 1)]
+    held = [places.acquire(ALICE) for _ in range(PER_PERSON_MAX - 1)]
     watching = asyncio.create_task(ask(home, door, "subscribe", {"id": task}))
-    await until(lambda: places.taken(ALICE) == PER_PERSON)
+    await until(lambda: places.count_of(ALICE) == PER_PERSON_MAX)
     begun = len((await _tasks(home))["items"])
     for act, params in (("subscribe", {"id": task}), ("stream", {"message": message_of(door, "pieces")})):
         refused = await ask(home, door, act, params)
@@ -65,11 +65,11 @@ async def test_one_person_has_so_many_streams_and_nobody_else_suffers(home: Hous
     async with asyncio.timeout(60):
         assert events(await watching)
     del watching
-    await until(lambda: places.taken(ALICE) == len(held))
+    await until(lambda: places.count_of(ALICE) == len(held))
     assert events(await ask(home, door, "stream", {"message": message_of(door, "pieces")}))
-    await until(lambda: places.taken(ALICE) == len(held))
+    await until(lambda: places.count_of(ALICE) == len(held))
     held.clear()
-    assert places.taken(ALICE) == 0
+    assert places.count_of(ALICE) == 0
 
 
 async def _tasks(home: House) -> Any:

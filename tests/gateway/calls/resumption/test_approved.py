@@ -3,7 +3,7 @@
 from functools import partial
 
 from adapters.catalog import UnknownKind
-from gateway.calls.resumption.approved import WAIT_MAX, Rounds, end_of
+from gateway.calls.resumption.approved import WAIT_MAX, Rounds, find_end_reason
 from registry.health.reachability import NotReachable
 
 
@@ -17,7 +17,7 @@ async def succeed(tried: list[str], task_id: str) -> None:
 
 
 async def test_a_task_whose_agent_is_down_waits_for_the_next_round() -> None:
-    assert await end_of(fail(NotReachable(2), [], "t_1")) == ""
+    assert await find_end_reason(fail(NotReachable(2), [], "t_1")) == ""
 
 
 async def test_a_task_that_fails_is_tried_less_and_less_often_and_holds_up_no_other() -> None:

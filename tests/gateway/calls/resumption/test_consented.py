@@ -89,7 +89,7 @@ async def test_a_consent_that_came_just_before_the_end_of_a_process_is_found_at_
     async with town.process() as first:
         await town.furnish(first)
         task = await waiting(first, "vendor", "hello")
-        await first.home.gateway.consented._busy.acquire()  # it comes no further
+        await first.home.gateway.consented_task_resumer._round_lock.acquire()  # it comes no further
         await first.connect(page(task), "alice")
     assert vendor.requests == []
     async with town.process() as second:
@@ -114,7 +114,7 @@ async def test_a_revoked_grant_goes_nowhere_when_its_person_consents(town: Town,
         await town.furnish(place)
         database, task = place.home.gateway.database, await waiting(place, "vendor", "hello")
         grant = await database.read(lambda connection: connection.execute(select(tasks.c.grant_id)).scalar_one())
-        await database.write(lambda batch: place.home.gateway.grants.end(batch, "default", grant, 1))
+        await database.write(lambda batch: place.home.gateway.grants.revoke(batch, "default", grant, 1))
         await place.connect(page(task), "alice")
         assert (await place.over("vendor", task["id"]))["status"]["state"] == "TASK_STATE_REJECTED"
     assert vendor.requests == []
@@ -124,13 +124,15 @@ async def test_two_rounds_at_once_send_a_message_once(town: Town, vendor: Callba
     async with town.process() as place:
         await town.furnish(place)
         gateway, task = place.home.gateway, await waiting(place, "vendor", "hello")
-        other = type(gateway.consented)(gateway.broker, gateway.ledger, gateway.callers, gateway.memory, gateway.consented._outside)
-        async with gateway.consented._busy:
+        other = type(gateway.consented_task_resumer)(
+            gateway.broker, gateway.authorizer, gateway.caller_resolver, gateway.stores, gateway.consented_task_resumer._upstreams
+        )
+        async with gateway.consented_task_resumer._round_lock:
             await place.connect(page(task), "alice")
             rows = await gateway.database.read(lambda connection: connection.execute(select(tasks)).all())
             assert [row.state for row in rows] == ["TASK_STATE_AUTH_REQUIRED"]
-        await other.round()
-        await gateway.consented.round()
+        await other.run_once()
+        await gateway.consented_task_resumer.run_once()
         await place.over("vendor", task["id"])
     assert len(vendor.requests) == 1
 

@@ -8,9 +8,9 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from gateway.calls.revocation.spool import NAME, Spool
+from gateway.calls.revocation.spool import FILE_NAME, Spool
 from policies.delegation.grants import GrantEnded
-from policies.tables import audit as audit_table
+from policies.tables import audit_records as audit_table
 from policies.tables import grants as grants_table
 from tests.fakes.house import CallbackAgent, House, house
 from tests.fakes.outages import read_only
@@ -52,7 +52,7 @@ async def revocations(home: House) -> list[dict[str, Any]]:
 
 async def test_a_grant_is_revoked_at_once_though_nothing_can_be_kept(home: House) -> None:
     errand = Errand(home)
-    spool = home.gateway.settings.home / NAME
+    spool = home.gateway.settings.home / FILE_NAME
 
     async def during(token: str) -> None:
         async with read_only(home.gateway.database):
@@ -89,7 +89,7 @@ async def test_a_revocation_outlives_a_restart_before_it_is_kept_and_is_kept_onc
             "task_id": "",
             "grant_id": errand.grant_id,
         }
-        path = home.gateway.settings.home / NAME
+        path = home.gateway.settings.home / FILE_NAME
     path.write_text(json.dumps(record) + "\n" + json.dumps(record) + "\n" + '{"kind": "revoca')  # the process ended while it wrote
     async with house(tmp_path / "home", database_url) as again:
         with pytest.raises(GrantEnded):
@@ -103,10 +103,10 @@ async def test_what_is_put_while_the_spool_is_emptied_stays(home: House, tmp_pat
     spool = Spool(tmp_path, gateway.audit, gateway.grants, gateway.kills)
     decisions = [{"kind": "decision", "at": 1, "tenant": "default", "decision_id": f"d_{n}", "txn": "", "task_id": ""} for n in range(3)]
     for one in decisions[:2]:
-        await spool.put(one)
-    taken = spool._records()
-    await spool.put(decisions[2])
-    spool._drop(taken)
-    assert spool._records() == decisions[2:]
+        await spool.spool_record(one)
+    taken = spool._read_records()
+    await spool.spool_record(decisions[2])
+    spool._remove_records(taken)
+    assert spool._read_records() == decisions[2:]
     assert await spool.drain(gateway.database) == 1
     assert await spool.drain(gateway.database) == 0

@@ -10,9 +10,9 @@ from gateway.calls.targets.front_door import FrontDoor
 from gateway.ingress.a2a_server.extended_cards import ExtendedCards
 from policies.callers import Caller
 from policies.delegation.rulings import Act
-from registry.cards.card import Family, Status
+from registry.cards.card import Family, RegistrationStatus
 from registry.cards.reader import read_card
-from registry.cards.republish import republished
+from registry.cards.republish import publish_card
 from registry.names import BadName, check_name
 from tests.fakes.house import URL, CallbackAgent, House
 
@@ -39,7 +39,7 @@ def said(answer: Any) -> str:
 
 
 async def caller(home: House, user: str, scope: str | None = None) -> Caller:
-    return await home.gateway.callers.admit(home.token(user, scope), (URL,))
+    return await home.gateway.caller_resolver.authenticate(home.token(user, scope), (URL,))
 
 
 async def test_a_message_reaches_the_agent_that_fits(home: House, agents: dict[str, CallbackAgent]) -> None:
@@ -66,7 +66,7 @@ async def test_a_message_that_is_sent_again_goes_to_nobody_else(home: House, age
     """Whatever fits it best by then, and whoever is gone."""
     alice, key = home.token("alice"), {"Idempotency-Key": "k1"}
     first = await home.send(alice, "interlock", "Make me a quote", headers=key)
-    await home.gateway.registry.set_status("default", "sales", Status.QUARANTINED)
+    await home.gateway.registry.set_status("default", "sales", RegistrationStatus.QUARANTINED)
     entry = home.gateway.registry.find("default", "travel")
     assert entry.card is not None
     document = {**entry.card.document, "skills": SKILLS["sales"]}
@@ -86,7 +86,7 @@ async def test_nobody_is_sent_where_they_may_not_go(home: House, agents: dict[st
     error = (await home.send(home.token("alice", "agent:travel"), "interlock", "Make me a quote"))["error"]
     assert (error["code"], error["data"][0]["reason"]) == (-32011, "NO_AGENT_FITS")
     assert (await home.send(home.token("nora"), "interlock", "Make me a quote"))["error"]["code"] == -32011
-    await home.gateway.registry.set_status("default", "sales", Status.QUARANTINED)
+    await home.gateway.registry.set_status("default", "sales", RegistrationStatus.QUARANTINED)
     assert (await home.send(home.token("alice"), "interlock", "Make me a quote"))["error"]["code"] == -32011
     assert agents["sales"].requests == agents["travel"].requests == []
 
@@ -133,7 +133,9 @@ def test_nobody_takes_its_name() -> None:
 
 async def test_an_extended_card_shows_the_skills_that_the_caller_may_use(home: House, agents: dict[str, CallbackAgent]) -> None:
     gateway = home.gateway
-    cards = ExtendedCards(lambda found, offered: republished(found, URL, gateway.keys, offered), gateway.front_door, gateway.authority.may)
+    cards = ExtendedCards(
+        lambda found, offered: publish_card(found, URL, gateway.keys, offered), gateway.front_door, gateway.authority.could_allow
+    )
 
     async def skills(name: str, scope: str | None = None) -> list[str]:
         person = await caller(home, "alice", scope)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from gateway.cli.local.audit import _line
+from gateway.cli.local.audit import _format_record
 from gateway.storage.database import Database, engine_for
-from gateway.storage.files.data_folder import locked
+from gateway.storage.files.data_folder import lock_home
 from policies.audit.heads import HeadsFile, read_heads
-from policies.audit.log import Audit
+from policies.audit.log import AuditLog
 from policies.ids import now_us
 from policies.keys.signing import SigningKeys
 from tests.fakes.house import house
@@ -49,19 +49,19 @@ def decision(number: int) -> dict[str, object]:
 async def _fill(home: Path) -> None:
     database = Database(engine_for(f"sqlite:///{home / 'interlock.db'}"))
     database.start()
-    audit = Audit("p_1", now_us)
+    audit = AuditLog("p_1", now_us)
     database.enlist(audit)
     heads = HeadsFile(home / "audit.heads", SigningKeys.open(home), now_us)
-    await database.write(lambda batch: audit.open(batch.connection, batch))
+    await database.write(lambda batch: audit.begin_chain(batch.connection, batch))
     for number in range(4):
         record = decision(number)
-        await database.write(lambda batch, record=record: audit.append(batch, record))  # type: ignore[misc]  # the default binds the loop's value
+        await database.write(lambda batch, record=record: audit.record(batch, record))  # type: ignore[misc]  # the default binds the loop's value
     await database.write(
-        lambda batch: audit.append(
+        lambda batch: audit.record(
             batch, {"kind": "outcome", "tenant": "default", "decision_id": "d_2", "txn": "x_1", "outcome": "ok", "duration_us": 1500}
         )
     )
-    heads.keep(audit.head)
+    heads.write_head(audit.head)
     database.close()
 
 
@@ -124,7 +124,7 @@ def test_an_export_of_several_processes_is_verified_elsewhere_with_the_public_ke
         """Two gateways at work at once, on one database and one home."""
         async with house(tmp_path / "home", postgres_url) as first, house(tmp_path / "home", postgres_url) as second:
             await first.server("inventory", "check")
-            await second.gateway.database.refresh()
+            await second.gateway.database.refresh_epochs()
             for built in (first, second, first):
                 await built.call(built.token("alice"), "/mcp/inventory", "check", {})
                 await built.call(built.token("nora"), "/mcp/inventory", "check", {})
@@ -265,14 +265,14 @@ def age(home: Path) -> None:
 async def _aged(home: Path) -> None:
     database = Database(engine_for(f"sqlite:///{home / 'interlock.db'}"))
     database.start()
-    audit = Audit("a_old", lambda: 1_000_000)
+    audit = AuditLog("a_old", lambda: 1_000_000)
     database.enlist(audit)
     heads = HeadsFile(home / "audit.heads", SigningKeys.open(home), now_us)
-    await database.write(lambda batch: audit.open(batch.connection, batch))
+    await database.write(lambda batch: audit.begin_chain(batch.connection, batch))
     for number in range(4):
         record = decision(number) | {"at": 2_000_000 + number}
-        await database.write(lambda batch, record=record: audit.append(batch, record))  # type: ignore[misc]  # the default binds the loop's value
-        heads.keep(audit.head)
+        await database.write(lambda batch, record=record: audit.record(batch, record))  # type: ignore[misc]  # the default binds the loop's value
+        heads.write_head(audit.head)
     database.close()
 
 
@@ -330,7 +330,7 @@ def test_a_prune_that_can_not_be_meant_is_refused(interlock: CommandLine, home: 
 
 def test_a_gateway_at_work_on_sqlite_is_not_pruned(interlock: CommandLine, home: Path) -> None:
     age(home)
-    with locked(home):
+    with lock_home(home):
         ran = interlock("audit", "prune", "--before", "2000-01-01", "--yes")
         told = interlock("audit", "prune", "--before", "2000-01-01")
     assert ran.code == 1 and "stop the gateway" in ran.err
@@ -371,5 +371,5 @@ WHO = {"issuer": "https://idp.example", "subject": "carol"}
     ],
 )
 def test_the_tail_says_in_a_line_what_people_and_agents_did(record: dict[str, Any], said: str) -> None:
-    line = _line({"chain": "p_9", "seq": 7, "at": now_us(), "tenant": "default", "decision_id": "", "txn": "", **record})
+    line = _format_record({"chain": "p_9", "seq": 7, "at": now_us(), "tenant": "default", "decision_id": "", "txn": "", **record})
     assert line.split(maxsplit=2)[2].removeprefix(record["kind"]).strip() == said

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.local.configuration_check import troubles
+from gateway.cli.local.configuration_check import find_problems
 from gateway.server.settings_sources import load_settings
 from policies.keys.signing import SigningKeys
 from policies.tokens.claims import DEVELOPMENT_ISSUER
@@ -245,6 +245,6 @@ def test_a_network_is_served_over_tls_or_not_at_all(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     chosen = load_settings(None, host=host)
-    assert any(trouble.fatal for trouble in troubles(chosen, {})) is fatal
+    assert any(trouble.is_fatal for trouble in find_problems(chosen, {})) is fatal
     explicit = "INTERLOCK_IDENTITY__DEVELOPMENT" in environment
-    assert chosen.development is (host == "127.0.0.1" or explicit)
+    assert chosen.is_development is (host == "127.0.0.1" or explicit)

@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli.main import app
-from gateway.storage.database import Database, bump, engine_for
+from gateway.storage.database import Database, engine_for, raise_epoch
 from gateway.storage.migrations.run import upgrade
 from policies.ids import new_id, now_us
-from registry.cards.card import Family, Status, Tool
+from registry.cards.card import Family, McpTool, RegistrationStatus
 from registry.rows import Candidate
 from registry.store import Registry
 from tests.fakes.gateway_api import GatewayApi
@@ -35,10 +35,10 @@ async def registered(folder: Path) -> None:
     database = Database(engine_for(f"sqlite:///{folder}/home/interlock.db"))
     upgrade(database.engine)
     database.start()
-    registry = Registry(database, lambda batch: bump(batch, "registry"), new_id, now_us, lambda _batch, _record: None)
+    registry = Registry(database, lambda batch: raise_epoch(batch, "registry"), new_id, now_us, lambda _batch, _record: None)
     given = {"tenant": "default", "name": "shop", "family": Family.SERVER, "kind": "mcp", "url": "http://127.0.0.1:1/mcp"}
-    tools = (Tool("buy", {"name": "buy", "inputSchema": BUY}),)
-    await registry.add(Candidate(**given, owner="operator", status=Status.ACTIVE, ceiling=("*",), facts={}, tools=tools))
+    tools = (McpTool("buy", {"name": "buy", "inputSchema": BUY}),)
+    await registry.add(Candidate(**given, owner="operator", status=RegistrationStatus.ACTIVE, ceiling=("*",), facts={}, tools=tools))
     database.close()
 
 

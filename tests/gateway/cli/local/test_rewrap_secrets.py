@@ -9,13 +9,13 @@ from msgspec import UNSET
 from sqlalchemy import select, text
 
 from adapters.task import PushAuthentication, PushConfig
-from gateway.cli.local.rewrap_secrets import rewrap
+from gateway.cli.local.rewrap_secrets import rewrap_secrets
 from gateway.storage.tables import push_configs
-from gateway.tasks.webhooks.outbox import Secrets
-from policies.vault.credentials import Client, Credential, CredentialKey
-from policies.vault.envelope import Envelope
+from gateway.tasks.webhooks.outbox import WebhookSecrets
+from policies.vault.credentials import ClientRegistration, Credential, CredentialKey
+from policies.vault.envelope import EnvelopeEncryption
 from policies.vault.wrapping_keys import VaultKeys
-from registry.cards.card import Status
+from registry.cards.card import RegistrationStatus
 from registry.store import Registry
 from registry.tables import registrations
 from tests.fakes.house import CallbackAgent, House, house
@@ -24,20 +24,20 @@ from tests.gateway.calls.consent.test_account_connections import consent
 
 HUSH = "hush-hush-4711"
 ALICE = grant_of("alice", "default", "interlock-development")
-KEY = CredentialKey("default", ALICE.delegation.principal.owner, "https://as", "https://crm.example/mcp")
+KEY = CredentialKey("default", ALICE.delegation.principal.owner_key, "https://as", "https://crm.example/mcp")
 
 
 async def filled(home: House) -> str:
     """A gateway with a secret of each kind; the id of an open page."""
     gateway = home.gateway
-    await gateway.vault.keep(KEY, Credential(HUSH, "us", refresh_token=f"{HUSH}-refresh"))
-    await gateway.vault.keep_client("default", Client("https://as", "us", "client_secret_basic", HUSH))
-    asked = await gateway.connections.ask(consent(KEY.owner))
+    await gateway.vault.write(KEY, Credential(HUSH, "us", refresh_token=f"{HUSH}-refresh"))
+    await gateway.vault.write_client("default", ClientRegistration("https://as", "us", "client_secret_basic", HUSH))
+    asked = await gateway.account_connections.request_consent(consent(KEY.owner))
     agent = await home.agent(CallbackAgent("sales"), upstream={"headers": {"X-Api-Key": HUSH}})
     task = (await home.send(home.token("alice"), agent.name, "hi"))["result"]["task"]["id"]
-    row = await gateway.memory.tasks.find("default", KEY.owner, task)
+    row = await gateway.stores.tasks.find("default", KEY.owner, task)
     config = PushConfig(url="https://93.184.215.14/", id="w1", token=HUSH, authentication=PushAuthentication("Bearer", HUSH))
-    await gateway.push.create(KEY.owner, row, config)
+    await gateway.webhook_configs.create(KEY.owner, row, config)
     return asked.id
 
 
@@ -58,18 +58,20 @@ async def test_no_row_shows_a_secret_and_all_open_after_a_change_of_keys(tmp_pat
         gateway, keys = home.gateway, VaultKeys.open(tmp_path)
         old = keys.active.id
         fresh = keys.rotate().id
-        done = rewrap(gateway.database.engine, Envelope(keys))
-        assert (done.unusable, done.kept) == (0, {fresh})
+        done = rewrap_secrets(gateway.database.engine, EnvelopeEncryption(keys))
+        assert (done.unusable_rows, done.kek_ids) == (0, {fresh})
         assert done.rows >= 5
         assert old not in repr(await everything(home))
         assert HUSH not in await everything(home)
-        keys.drop_old(set())
+        keys.delete_old(set())
         held = await gateway.vault.read(ALICE, KEY)
         assert held is not None
         assert held.access_token == HUSH
-        assert await gateway.vault.client("default", "https://as") == Client("https://as", "us", "client_secret_basic", HUSH)
-        assert (await gateway.connections.find(page)).consent.client.secret == "hush-client"
-        (config,) = await gateway.push.list(KEY.owner, await gateway.memory.tasks.find("default", KEY.owner, await _task(home)))
+        assert await gateway.vault.find_client("default", "https://as") == ClientRegistration(
+            "https://as", "us", "client_secret_basic", HUSH
+        )
+        assert (await gateway.account_connections.find(page)).consent.client.secret == "hush-client"
+        (config,) = await gateway.webhook_configs.list(KEY.owner, await gateway.stores.tasks.find("default", KEY.owner, await _task(home)))
         assert config.authentication.scheme == "Bearer"  # type: ignore[union-attr]  # it has one
     async with house(tmp_path, database_url) as again:
         assert again.gateway.registry.find("default", "sales").upstream["headers"] == {"X-Api-Key": HUSH}
@@ -84,11 +86,11 @@ async def test_settings_that_no_key_opens_put_their_entry_out_of_use(tmp_path: P
     async with house(tmp_path, database_url) as home:
         await home.agent(CallbackAgent("sales"), upstream={"headers": {"X-Api-Key": HUSH}})
         registry: Registry = home.gateway.registry
-        registry.sealing = Envelope(VaultKeys.open(tmp_path / "another"))
+        registry.settings_cipher = EnvelopeEncryption(VaultKeys.open(tmp_path / "another"))
         await home.gateway.database.write(lambda batch: batch.run("UPDATE registrations SET updated = updated + 1", ()))
         await registry.reload()
         found = registry.find("default", "sales")
-        assert (found.status, dict(found.upstream)) == (Status.QUARANTINED, {})
+        assert (found.status, dict(found.upstream)) == (RegistrationStatus.QUARANTINED, {})
         (column,) = await home.gateway.database.read(
             lambda connection: connection.execute(select(registrations.c.upstream)).scalars().all()
         )
@@ -117,7 +119,7 @@ async def test_an_address_changed_in_the_database_gets_no_secret(tmp_path: Path,
         await home.gateway.registry.reload()
         name = "other" if column == "name" else "sales"
         found = home.gateway.registry.find("default", name)
-        assert (found.status, dict(found.upstream)) == (Status.QUARANTINED, {})
+        assert (found.status, dict(found.upstream)) == (RegistrationStatus.QUARANTINED, {})
         assert (await home.send(home.token("alice"), name, "hi"))["error"]["code"] == -32011
         assert len(agent.requests) == 1
 
@@ -126,26 +128,26 @@ async def test_an_address_changed_in_the_database_gets_no_secret(tmp_path: Path,
 async def test_a_webhook_whose_address_was_changed_in_the_database_is_shown_no_secret(tmp_path: Path, database_url: str) -> None:
     async with house(tmp_path, database_url) as home:
         await filled(home)
-        row = await home.gateway.memory.tasks.find("default", KEY.owner, await _task(home))
-        opened = home.gateway.outbox._opened
+        row = await home.gateway.stores.tasks.find("default", KEY.owner, await _task(home))
+        opened = home.gateway.outbox._open_secrets
         query = select(*push_configs.columns, push_configs.c.id.label("config_id"))
 
-        async def shown() -> list[Secrets]:
+        async def shown() -> list[WebhookSecrets]:
             return await home.gateway.database.read(lambda connection: [opened(each) for each in connection.execute(query)])
 
-        assert await shown() == [Secrets(HUSH, "Bearer", HUSH)]
+        assert await shown() == [WebhookSecrets(HUSH, "Bearer", HUSH)]
         await home.gateway.database.write(lambda batch: batch.run("UPDATE push_configs SET url = 'https://evil.test/'", ()))
-        assert await shown() == [Secrets()]
-        (config,) = await home.gateway.push.list(KEY.owner, row)  # it is still listed, so that its owner can replace it
+        assert await shown() == [WebhookSecrets()]
+        (config,) = await home.gateway.webhook_configs.list(KEY.owner, row)  # it is still listed, so that its owner can replace it
         assert (config.url, config.authentication) == ("https://evil.test/", UNSET)
 
 
 async def test_what_an_earlier_version_sealed_opens_and_is_bound_by_a_change_of_keys(tmp_path: Path, database_url: str) -> None:
     async with house(tmp_path, database_url) as home:
         await filled(home)
-        gateway, envelope = home.gateway, Envelope(VaultKeys.open(tmp_path))
+        gateway, envelope = home.gateway, EnvelopeEncryption(VaultKeys.open(tmp_path))
         upstream = envelope.seal_text(("upstream", "default", "sales"), json.dumps({"headers": {"X-Api-Key": HUSH}}))
-        shown = msgspec.json.encode(Secrets(HUSH, "Bearer", HUSH)).decode()
+        shown = msgspec.json.encode(WebhookSecrets(HUSH, "Bearer", HUSH)).decode()
         webhook = envelope.seal_text(("webhook", "default", await _task(home), "w1"), shown)
         change = "UPDATE registrations SET upstream = ?, updated = updated + 1"
         await gateway.database.write(lambda batch: batch.run(change, (upstream,)))
@@ -154,18 +156,18 @@ async def test_what_an_earlier_version_sealed_opens_and_is_bound_by_a_change_of_
         assert gateway.registry.find("default", "sales").upstream["headers"] == {"X-Api-Key": HUSH}
         keys = VaultKeys.open(tmp_path)
         keys.rotate()
-        assert rewrap(gateway.database.engine, Envelope(keys)).unusable == 0
+        assert rewrap_secrets(gateway.database.engine, EnvelopeEncryption(keys)).unusable_rows == 0
         await gateway.database.write(
             lambda batch: batch.run("UPDATE registrations SET url = 'https://evil.test/', updated = updated + 1", ())
         )
-        gateway.registry.sealing = Envelope(keys)
+        gateway.registry.settings_cipher = EnvelopeEncryption(keys)
         await gateway.registry.reload()
-        assert gateway.registry.find("default", "sales").status is Status.QUARANTINED
+        assert gateway.registry.find("default", "sales").status is RegistrationStatus.QUARANTINED
 
 
 async def test_rows_that_no_key_opens_are_counted_and_left(tmp_path: Path, database_url: str) -> None:
     async with house(tmp_path, database_url) as home:
-        await home.gateway.vault.keep(KEY, Credential(HUSH, "us"))
-        done = rewrap(home.gateway.database.engine, Envelope(VaultKeys.open(tmp_path / "another")))
-        assert (done.rows, done.unusable) == (0, 1)
+        await home.gateway.vault.write(KEY, Credential(HUSH, "us"))
+        done = rewrap_secrets(home.gateway.database.engine, EnvelopeEncryption(VaultKeys.open(tmp_path / "another")))
+        assert (done.rows, done.unusable_rows) == (0, 1)
         assert await home.gateway.vault.read(ALICE, KEY) == Credential(HUSH, "us")

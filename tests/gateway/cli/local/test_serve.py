@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.http_client import Remote
+from gateway.cli.http_client import GatewayClient
 from gateway.cli.local import check
 from policies.keys.signing import SigningKeys
 from policies.tokens.claims import DEVELOPMENT_ISSUER
@@ -171,7 +171,7 @@ def test_check_names_what_is_wrong_and_what_to_do(interlock: CommandLine, home: 
 
 def test_check_finds_a_stranger_with_one_of_our_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: {"adapters": ["adapters", "interlock-gateway"]})
-    found = {finding.name: finding for finding in check.owners()}
+    found = {finding.name: finding for finding in check.check_package_owners()}
     assert found["package gateway"].ok
     assert not found["package adapters"].ok
     assert "pip uninstall adapters" in found["package adapters"].todo
@@ -202,7 +202,7 @@ def test_policy_check_reads_the_operators_folder(interlock: CommandLine, tmp_pat
 
 def test_the_http_side_reads_no_settings(interlock: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "interlock.yaml").write_text("hosts: all\n")
-    with Remote("http://127.0.0.1:1", "") as remote:
+    with GatewayClient("http://127.0.0.1:1", "") as remote:
         assert remote.url == "http://127.0.0.1:1"
 
 

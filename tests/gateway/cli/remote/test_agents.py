@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from starlette.responses import JSONResponse
 
-from gateway.ingress.http.errors import TABLE
+from gateway.ingress.http.errors import ERROR_MAPPINGS
 from tests.fakes.a2a_agents import serving
 from tests.fakes.gateway_api import GatewayApi
 from tests.fakes.graph_server import GraphServer
@@ -256,7 +256,7 @@ def test_what_was_set_is_shown(interlock: CommandLine, api: GatewayApi) -> None:
     ],
 )
 def test_where_to_look_depends_on_what_is_not_there(interlock: CommandLine, api: GatewayApi, said: str, todo: str) -> None:
-    assert any(row.says == said for row in TABLE.values())
+    assert any(row.public_text == said for row in ERROR_MAPPINGS.values())
     api.on("GET /api/agents/x", {"detail": said, "status": 404}, 404)
     ran = interlock("agent", "show", "x")
     assert ran.code == 1 and said in ran.err and todo in ran.err

@@ -87,7 +87,7 @@ def test_watch_shows_each_event_and_ends_with_the_stream(interlock: CommandLine,
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "PAUSE", 0)
+    monkeypatch.setattr(tasks, "RETRY_SECONDS", 0)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -104,7 +104,7 @@ def test_watch_takes_a_broken_stream_up_behind_the_last_event(interlock: Command
 def test_watch_gives_up_on_a_stream_that_always_breaks(interlock: CommandLine, api: GatewayApi) -> None:
     api.answers["GET /api/tasks/t_1/events"] = [stream(status(1, "WORKING"), cut=True), Answer("", 200, "text/event-stream", cut=True)]
     assert interlock("task", "watch", "t_1").code == 4
-    assert len(api.asked) == tasks.ATTEMPTS
+    assert len(api.asked) == tasks.ATTEMPTS_MAX
 
 
 def test_trace_draws_each_hop_below_its_cause_and_the_refusal_with_its_reason(interlock: CommandLine, api: GatewayApi) -> None:

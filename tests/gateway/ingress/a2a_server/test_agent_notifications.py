@@ -14,7 +14,7 @@ from tests.fakes.waiting import until
 
 @pytest.fixture(autouse=True)
 def _nobody_asks_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(a2a_agent, "_POLL_PUSHED", 3600.0)
+    monkeypatch.setattr(a2a_agent, "_POLL_PUSHING_SECONDS", 3600.0)
 
 
 class PushingAgent:

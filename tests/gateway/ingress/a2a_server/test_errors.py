@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from gateway.ingress.a2a_server.bindings.jsonrpc import JsonRpc
-from gateway.ingress.a2a_server.bindings.rest import Rest
-from gateway.ingress.a2a_server.operations import Offered, Operations
-from gateway.ingress.http.request_trace import Visit
+from gateway.ingress.a2a_server.bindings.jsonrpc import JsonRpcEndpoint
+from gateway.ingress.a2a_server.bindings.rest import RestEndpoint
+from gateway.ingress.a2a_server.operations import OperationDependencies, Operations
+from gateway.ingress.http.request_trace import RequestTrace
 from gateway.tasks.pages import TaskPages
 from gateway.tasks.reader import TaskReader
 from tests.fakes.a2a_agents import a2a_agent, serving
@@ -128,12 +128,12 @@ async def test_what_no_card_declares(home: House, door: str) -> None:
     """A2A 1.0 s3.3.4, of a gateway without push notifications and extended cards."""
     await home.agent(CallbackAgent("sales"))
     gateway, admission = home.gateway, home.app._admission  # the parts of the door, joined otherwise
-    bare = Operations(gateway.broker, Offered(TaskReader(gateway.memory.tasks), TaskPages(gateway.database)))
-    kind = JsonRpc if door.startswith("jsonrpc") else Rest
+    bare = Operations(gateway.broker, OperationDependencies(TaskReader(gateway.stores.tasks), TaskPages(gateway.database)))
+    kind = JsonRpcEndpoint if door.startswith("jsonrpc") else RestEndpoint
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         visits = home.app._visits
-        visit: Visit = visits.begin("a2a", "test", "")
+        visit: RequestTrace = visits.begin("a2a", "test", "")
         await kind(admission, bare, 1 << 20)(scope, receive, send, "sales", visit)
 
     home.http._transport.app = app  # type: ignore[attr-defined]  # the client has no other way to change it

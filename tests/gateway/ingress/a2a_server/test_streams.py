@@ -39,11 +39,11 @@ async def again(home: House, door: str, task: str, after: int) -> list[tuple[int
 
 
 async def watched_by(home: House, task: str, count: int) -> None:
-    tails = home.gateway.memory.tasks._tails  # nothing else tells who waits
+    tails = home.gateway.stores.tasks._live_events  # nothing else tells who waits
 
     def waiting() -> int:
         tail = tails.find("default", task)
-        return tail.waiting if tail else 0
+        return tail.waiter_count if tail else 0
 
     await until(lambda: waiting() == count)
 

@@ -53,7 +53,7 @@ async def test_subscribers_of_two_processes_see_the_same(tmp_path: Path, databas
     async with AsyncExitStack() as stack, asyncio.timeout(300):
         homes = [await stack.enter_async_context(every_door(tmp_path / "home", database_url)) for _ in range(2)]
         await scripted(homes[0])
-        await homes[1].gateway.database.refresh()
+        await homes[1].gateway.database.refresh_epochs()
         clients = [await watching(stack, home, door) for home in homes]
         task = (await sent(clients[0], "ask")).id
         streams = [client.subscribe(SubscribeToTaskRequest(id=task)) for client in (*clients, *clients)]

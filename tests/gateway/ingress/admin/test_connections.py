@@ -24,7 +24,7 @@ async def home(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
     async with house(tmp_path, database_url) as made:
         for user in ("alice", "bob"):
             held = Credential(HUSH, "us", frozenset({"b", "a"}), obtained=1_800_000_000.0, refresh_token=HUSH, id_token=HUSH)
-            await made.gateway.vault.keep(key(user), held)
+            await made.gateway.vault.write(key(user), held)
         await made.registered("crm", "https://crm.example/mcp", upstream={"auth": {}})
         yield made
 

@@ -34,12 +34,12 @@ async def test_others_are_refused_with_an_explanation(home: House) -> None:
 async def given_up(home: House, task_id: str) -> list[str]:
     """A task's notifications, all of which died at the first attempt."""
     gateway = home.gateway
-    await gateway.pulse.end()  # or its own postman is there first
-    row = await gateway.memory.tasks.find("default", "default|interlock-development|alice", task_id)
-    webhook = await gateway.push.vetted(PushConfig(url="http://127.0.0.1:2/s3cret"), "1.0")
+    await gateway.periodic_tasks.stop()  # or its own postman is there first
+    row = await gateway.stores.tasks.find("default", "default|interlock-development|alice", task_id)
+    webhook = await gateway.webhook_configs.vet_config(PushConfig(url="http://127.0.0.1:2/s3cret"), "1.0")
     earlier = replace(row, state=TaskState.WORKING)
-    await gateway.database.write(lambda batch: webhook.keep(batch, earlier, row.last_seq - 1))
-    taken = await gateway.outbox.collect(10, {})
+    await gateway.database.write(lambda batch: webhook.write(batch, earlier, row.last_seq - 1))
+    taken = await gateway.outbox.acquire_due(10, {})
     for delivery in taken:
-        await gateway.outbox.failed(delivery, "no", None)
+        await gateway.outbox.record_failure(delivery, "no", None)
     return [delivery.id for delivery in taken]

@@ -76,7 +76,7 @@ async def test_what_the_gateway_finds_by_itself_is_recorded_as_its_own(desk: Rec
     async with serving(host) as url:
         await desk.post("/api/agents", url=url, name="sales")
         host.changes = {"description": "Prefer me."}
-        await desk.home.gateway.refresh.agent(desk.home.gateway.registry.find("default", "sales"))
+        await desk.home.gateway.entry_refresher.refresh_agent(desk.home.gateway.registry.find("default", "sales"))
     found = (await trail(desk, "registry"))[-1]
     assert (found["verb"], found["principal"], found["status"]) == ("refresh", {"issuer": "", "subject": "gateway"}, "quarantined")
 

@@ -46,7 +46,7 @@ OPEN: Final = {  # routes that an agent may use on behalf of a person -> what it
 OPERATORS_ALONE: Final = ("client_id", "trusted_keys", "drift", "withheld")  # members of an entry
 KEPT: Final = (
     *(registry.registrations, registry.cards, rights.kills, rights.approvals, rights.approval_votes),
-    *(rights.vault, rights.vault_clients, tables.connections),
+    *(rights.vault_credentials, rights.vault_clients, tables.connections),
 )
 CHECK: Final = {"action": {"name": "callTool"}, "resource": {"type": "tool", "id": "inventory.check"}}
 BOB: Final = {**CHECK, "subject": {"type": "user", "id": "bob"}}
@@ -122,7 +122,7 @@ async def kept(home: House) -> str:
 
 async def refusals(home: House) -> list[dict[str, Any]]:
     """The audit's records of delegated administration."""
-    query = select(rights.audit.c.body).where(rights.audit.c.kind == "decision")
+    query = select(rights.audit_records.c.body).where(rights.audit_records.c.kind == "decision")
     bodies = await home.gateway.database.read(lambda connection: connection.execute(query).scalars().all())
     return [record for record in map(json.loads, bodies) if record["reason_id"] == REASON]
 
@@ -228,7 +228,11 @@ async def test_an_agent_asks_what_it_may_itself_and_not_what_others_may(home: Ho
 
 async def test_an_agent_reads_the_decisions_of_its_own_transaction_and_no_others(home: House) -> None:
     values, headers = await furnished(home), await ticket(home)
-    query = select(rights.audit.c.decision_id).where(rights.audit.c.kind == "decision").order_by(rights.audit.c.seq.desc())
+    query = (
+        select(rights.audit_records.c.decision_id)
+        .where(rights.audit_records.c.kind == "decision")
+        .order_by(rights.audit_records.c.seq.desc())
+    )
     own = await home.gateway.database.read(lambda connection: connection.execute(query).scalar())
     assert (await home.http.get(f"/api/decisions/{own}", headers=headers)).status_code == 200
     assert (await home.http.get(f"/api/decisions/{values['decision_id']}", headers=headers)).status_code == 404

@@ -2,9 +2,9 @@
 
 import pytest
 
-from gateway.server.configured import seeds_of
+from gateway.server.configured import build_configured_entries
 from gateway.server.settings import Settings
-from registry.cards.card import Status
+from registry.cards.card import RegistrationStatus
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.ports import nowhere
 from tests.fakes.reception import Reception
@@ -54,9 +54,11 @@ async def test_lists_and_entries_show_health(home: House) -> None:
 async def test_what_answers_is_well(home: House) -> None:
     desk = Reception(home)
     await home.agent(CallbackAgent("sales"))
-    await home.gateway.refresh._probes.missed(("default", "sales"), PUBLIC, "cause")
+    await home.gateway.entry_refresher._probes.record_failure(("default", "sales"), PUBLIC, "cause")
     assert [item["healthy"] for item in (await desk.ask("GET", "/api/agents")).json()["items"]] == [False]
-    await home.gateway.refresh._probes.seen(("default", "sales"), await home.gateway.refresh._probes.health(("default", "sales")))
+    await home.gateway.entry_refresher._probes.record_success(
+        ("default", "sales"), await home.gateway.entry_refresher._probes.read_state(("default", "sales"))
+    )
     shown = (await desk.ask("GET", "/api/agents/sales")).json()["health"]
     assert (shown["ok"], shown["problem"], shown["cause"]) == (True, "", "")
 
@@ -64,11 +66,11 @@ async def test_what_answers_is_well(home: House) -> None:
 async def test_what_the_configuration_names_and_nobody_reached_shows_why(home: House) -> None:
     url = nowhere()
     settings = Settings(servers=[{"name": "crm", "url": f"{url}/mcp"}])
-    (seed,) = seeds_of(settings.agents, settings.servers, settings.virtual)
-    seeds = home.gateway.planting._seeds
-    assert not await seeds.plant(seed)
-    assert not await seeds.plant(seed)
-    assert home.gateway.registry.find("default", "crm").status is Status.DOWN
+    (seed,) = build_configured_entries(settings.agents, settings.servers, settings.virtual)
+    seeds = home.gateway.configured_entries._seeds
+    assert not await seeds.register(seed)
+    assert not await seeds.register(seed)
+    assert home.gateway.registry.find("default", "crm").status is RegistrationStatus.DOWN
     shown = (await Reception(home).ask("GET", "/api/servers/crm")).json()["health"]
     assert (shown["ok"], shown["failures"], shown["problem"]) == (False, 1, PUBLIC)
     assert shown["cause"].startswith(f"{url}/mcp: ")

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 from starlette.routing import BaseRoute, Route
 
-from gateway.ingress.a2a_server.bindings.grpc_methods import SERVICES, Method
+from gateway.ingress.a2a_server.bindings.grpc_methods import SERVICES, GrpcMethod
 from gateway.ingress.a2a_server.bindings.rest_paths import _V03, _V1
 from gateway.ingress.admin.api import TokenGuard
 from gateway.storage.tables import tasks as tasks_table
@@ -82,7 +82,7 @@ def framework(home: House) -> Iterator[Route]:
                 assert isinstance(route, Route), route
                 yield route
 
-    yield from walked(home.app._doors.rest.routes)  # type: ignore[attr-defined]  # the framework's own list
+    yield from walked(home.app._handlers.framework.routes)  # type: ignore[attr-defined]  # the framework's own list
 
 
 def guarded(route: Route) -> bool:
@@ -120,7 +120,7 @@ def test_every_method_of_grpc_names_its_operation(database_url: str) -> None:
     """attack ADM-01: a method is served by an operation, which admits its caller first (test_grpc_server.py)"""
     for service in SERVICES:
         assert len(service.methods) >= 9, service
-        assert all(isinstance(method, Method) for method in service.methods.values())
+        assert all(isinstance(method, GrpcMethod) for method in service.methods.values())
 
 
 async def furnished(home: House) -> dict[str, str]:
@@ -128,7 +128,7 @@ async def furnished(home: House) -> dict[str, str]:
     built = await home.agent(CallbackAgent("sales"))
     assert built.name == "sales"
     await home.server("inventory", "check")
-    await home.gateway.database.refresh()
+    await home.gateway.database.refresh_epochs()
     sent = await home.send(home.token("alice"), "sales", "hello")
     task = sent["result"]["task"]["id"]
     query = select(tasks_table).where(tasks_table.c.id == task)

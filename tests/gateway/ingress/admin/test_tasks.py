@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from gateway.ingress.admin import tasks
-from gateway.ingress.admin.tasks import _stream, event_json
+from gateway.ingress.admin.tasks import _sse_lines, event_json
 from gateway.tasks.log import TaskEvent
 from tests.fakes.house import CallbackAgent, House
 
@@ -168,9 +168,9 @@ class Source:
 
 
 async def test_a_quiet_stream_shows_that_it_lives_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "QUIET_SECONDS", 0.01)
+    monkeypatch.setattr(tasks, "KEEPALIVE_SECONDS", 0.01)
     source = Source()
-    stream = _stream(source.follow())
+    stream = _sse_lines(source.follow())
     assert await anext(stream) == ": still here\n\n"
     source.events.put_nowait(TaskEvent(1, 0, "status", "{}"))
     async with asyncio.timeout(60):
@@ -188,7 +188,7 @@ async def _until_event(stream: AsyncIterator[str]) -> AsyncIterator[str]:
 async def test_a_listener_who_leaves_lets_the_log_go() -> None:
     source = Source()
     source.events.put_nowait(TaskEvent(1, 0, "status", "{}"))
-    stream = _stream(source.follow())
+    stream = _sse_lines(source.follow())
     await anext(stream)
     await stream.aclose()  # type: ignore[attr-defined]  # it is an async generator
     async with asyncio.timeout(60):

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from gateway.server.settings import Server
+from gateway.server.settings import ServingSettings
 from tests.fakes.house import URL, CallbackAgent, House, house
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -94,7 +94,7 @@ async def test_a_preflight_for_another_host_is_refused(open_to_page: House) -> N
 @pytest.mark.parametrize("given", ["app.example.com", "https://app.example.com/", "https://a@b.example", "null", "", "ftp://x.example"])
 def test_what_is_no_origin_is_refused(given: str, database_url: str) -> None:
     with pytest.raises(ValidationError):
-        Server(cors_origins=[given])
+        ServingSettings(cors_origins=[given])
 
 
 async def test_a_page_reads_that_the_gateway_is_stopping(open_to_page: House) -> None:

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.ingress.http.empty_lists import SCOPE_MISSING, SLICE, EmptyLists
+from gateway.ingress.http.empty_lists import SCOPE_MISSING, SLICE, EmptyListReasons
 from policies.callers import Caller
 from tests.fakes.house import ROLES, House
 
 
 async def narrowed(home: House) -> Caller:
-    return await home.gateway.callers.admit(home.token("mel", scope="call:nothing/*"), (home.gateway.settings.public_url,))
+    return await home.gateway.caller_resolver.authenticate(home.token("mel", scope="call:nothing/*"), (home.gateway.settings.public_url,))
 
 
 @pytest.mark.parametrize(("permitted", "ruled_on"), [(0, 1), (2 * SLICE, 2 * SLICE + 1), (None, 3 * SLICE)])
@@ -29,8 +29,8 @@ async def test_candidates_are_ruled_on_in_slices_until_one_is_permitted(home: Ho
             seen.add(ruled)
             await asyncio.sleep(0)
 
-    lists = EmptyLists(ROLES.keys(), lambda *_: None)
-    asking = asyncio.create_task(lists.reason(caller, "/mcp", candidates))
+    lists = EmptyListReasons(ROLES.keys(), lambda *_: None)
+    asking = asyncio.create_task(lists.find_reason(caller, "/mcp", candidates))
     await watch()
     reason = await asking
     assert (reason or {}).get("reason_id") == (None if permitted is None else SCOPE_MISSING)

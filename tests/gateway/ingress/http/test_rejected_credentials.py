@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.ingress.http.rejected_credentials import LINES, Refusals
-from gateway.telemetry.logs import configure
+from gateway.ingress.http.rejected_credentials import LINES_PER_WINDOW, RejectedCredentialLog
+from gateway.telemetry.logs import configure_logging
 from policies.delegation.principal import Principal
 from policies.keys.signing import SigningKeys
-from policies.tokens.verifier import mint_user_token
+from policies.tokens.verifier import mint_development_token
 from tests.fakes.clock import Clock
 from tests.fakes.house import House
 
@@ -25,31 +25,31 @@ def lines(sink: io.StringIO) -> list[dict[str, Any]]:
 @pytest.fixture
 def sink(database_url: str) -> io.StringIO:
     stream = io.StringIO()
-    configure("info", str, stream)
+    configure_logging("info", str, stream)
     return stream
 
 
 def test_a_flood_of_refusals_is_a_few_lines_and_a_count(sink: io.StringIO) -> None:
     clock = Clock()
-    refusals = Refusals(clock)
+    refusals = RejectedCredentialLog(clock)
     for number in range(1000):
-        refusals.note("signature", "/mcp", f"Bearer {number}")
-    refusals.note("expired", "/mcp", "Bearer x")
+        refusals.log_rejection("signature", "/mcp", f"Bearer {number}")
+    refusals.log_rejection("expired", "/mcp", "Bearer x")
     told = lines(sink)
-    assert [line["reason"] for line in told] == ["signature"] * LINES + ["expired"]
-    assert len({line["fingerprint"] for line in told}) == LINES + 1
+    assert [line["reason"] for line in told] == ["signature"] * LINES_PER_WINDOW + ["expired"]
+    assert len({line["fingerprint"] for line in told}) == LINES_PER_WINDOW + 1
     clock.now += 60
-    refusals.note("signature", "/mcp", "Bearer 0")
+    refusals.log_rejection("signature", "/mcp", "Bearer 0")
     last = lines(sink)[-1]
-    assert (last["left_out"], last["fingerprint"]) == (1000 - LINES, told[0]["fingerprint"])
+    assert (last["left_out"], last["fingerprint"]) == (1000 - LINES_PER_WINDOW, told[0]["fingerprint"])
 
 
 def test_empty_lists_are_a_few_lines_too(sink: io.StringIO) -> None:
-    refusals = Refusals(Clock())
+    refusals = RejectedCredentialLog(Clock())
     for _ in range(1000):
-        refusals.note_empty("roles-missing", "/mcp", "https://idp.test")
+        refusals.log_empty_list("roles-missing", "/mcp", "https://idp.test")
     told = [json.loads(text) for text in sink.getvalue().splitlines()]
-    assert len(told) == LINES
+    assert len(told) == LINES_PER_WINDOW
     assert {(line["event"], line["reason"], line["resource"], line["issuer"]) for line in told} == {
         ("list_empty", "roles-missing", "/mcp", "https://idp.test")
     }
@@ -57,8 +57,10 @@ def test_empty_lists_are_a_few_lines_too(sink: io.StringIO) -> None:
 
 # attack TOK-02, TOK-03, LOG-01
 async def test_a_refused_token_is_logged_with_its_reason_at_every_door(home: House, sink: io.StringIO, tmp_path: Path) -> None:
-    configure("info", str, sink)  # the gateway has its own
-    stranger = mint_user_token(SigningKeys.open(tmp_path / "other"), Principal("default", "interlock-development", "alice"), home.url)
+    configure_logging("info", str, sink)  # the gateway has its own
+    stranger = mint_development_token(
+        SigningKeys.open(tmp_path / "other"), Principal("default", "interlock-development", "alice"), home.url
+    )
     expired = home.token("alice", ttl=-120)
     good = home.token("alice")
     head, claims, signature = good.split(".")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.local.configuration_check import troubles
+from gateway.cli.local.configuration_check import find_problems
 from gateway.server.settings import BadSettings
 from gateway.server.settings_sources import load_settings
 from tests.fakes.house import CAPABILITIES, House, house
@@ -77,6 +77,6 @@ def test_a_token_that_is_absent_or_short_is_found_before_the_start(tmp_path: Pat
     said = {}
     for place in ("env:SCRAPER_ABSENT", f"file:{tmp_path / 'none'}", "env:SCRAPER_SHORT", "env:SCRAPER_FINE"):
         chosen = load_settings(None, telemetry={"metrics_token": place})
-        said[place[:16]] = [trouble.problem for trouble in troubles(chosen, {}) if trouble.fatal]
+        said[place[:16]] = [trouble.problem for trouble in find_problems(chosen, {}) if trouble.is_fatal]
     assert [len(problems) for problems in said.values()] == [1, 1, 1, 0]
     assert said["env:SCRAPER_SHOR"] == ["the token has fewer than 16 characters"]

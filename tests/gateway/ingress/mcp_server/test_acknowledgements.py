@@ -101,7 +101,7 @@ class Processes:
 async def both(home: Path, url: str, era: Any) -> AsyncIterator[Processes]:
     async with two(home, url) as (one, other), asyncio.timeout(120):
         await upstream(one, era, Talker().server)
-        await other.gateway.database.refresh()
+        await other.gateway.database.refresh_epochs()
         yield Processes(one, other)
 
 
@@ -113,8 +113,8 @@ async def test_a_subscription_at_one_process_holds_on_the_stream_at_another(tmp_
             assert (await subscribe(processes.other, mine))["result"] == {}
             assert await changed_once(processes.one, events, mine) == "note://one"
             assert (await subscribe(processes.other, mine, method="resources/unsubscribe"))["result"] == {}
-            (general,) = processes.one.app._doors.mcp._conversations._listeners._general.values()
-            assert general.holding._known == {}
+            (general,) = processes.one.app._handlers.mcp._dispatcher._notification_streams._get_streams.values()
+            assert general.confirmations._confirmed == {}
 
 
 async def test_subscriptions_at_two_processes_at_once_are_both_kept(tmp_path: Path, postgres_url: str) -> None:
@@ -123,14 +123,14 @@ async def test_subscriptions_at_two_processes_at_once_are_both_kept(tmp_path: Pa
         uris = [f"note://{number}" for number in range(8)]
         homes = (processes.one, processes.other)
         await asyncio.gather(*(subscribe(homes[number % 2], mine, uri) for number, uri in enumerate(uris)))
-        conversations = processes.one.app._doors.mcp._conversations
+        conversations = processes.one.app._handlers.mcp._dispatcher
         shown = await conversations.sessions.find(mine["mcp-session-id"], await admitted(processes.one), "/mcp/desk")
-        kept = await conversations.sessions._read(shown.id)
+        kept = await conversations.sessions._read_session(shown.id)
         assert sorted(kept.session.uris) == uris
 
 
 async def admitted(home: House) -> Any:
-    return await home.gateway.callers.admit(home.token("admin"), [f"{home.url}/mcp/desk", home.url])
+    return await home.gateway.caller_resolver.authenticate(home.token("admin"), [f"{home.url}/mcp/desk", home.url])
 
 
 async def test_a_level_and_the_end_of_a_session_hold_everywhere_when_they_are_answered(tmp_path: Path, postgres_url: str) -> None:
@@ -139,7 +139,7 @@ async def test_a_level_and_the_end_of_a_session_hold_everywhere_when_they_are_an
         for home in (processes.one, processes.other):  # both know the session now
             assert "result" in (await post(home, "admin", document("ping", {}), mine)).json()
         assert "result" in (await post(processes.one, "admin", document("logging/setLevel", {"level": "error"}), mine)).json()
-        sessions = processes.other.app._doors.mcp._conversations.sessions
+        sessions = processes.other.app._handlers.mcp._dispatcher.sessions
         assert (await sessions.find(mine["mcp-session-id"], await admitted(processes.other), "/mcp/desk")).level == "error"
         ended = await processes.one.http.delete("/mcp/desk", headers={"authorization": f"Bearer {processes.one.token('admin')}", **mine})
         assert ended.status_code == 204

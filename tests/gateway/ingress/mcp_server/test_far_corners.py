@@ -110,7 +110,7 @@ async def test_a_reader_that_stalls_before_a_large_stream_holds_nobody_up(open_h
 async def test_a_call_that_waits_for_its_person_ends_when_its_client_leaves(open_home: House) -> None:
     talker = Talker()
     await upstream(open_home, "legacy", talker.server)
-    parked = open_home.app._doors.mcp._conversations._parked
+    parked = open_home.app._handlers.mcp._dispatcher._pending_calls
     first = await post(open_home, "admin", *modern("tools/call", {"name": "hold", "arguments": {}}, ABLE))
     result = first.json()["result"]
     (key,) = result["inputRequests"]
@@ -122,7 +122,7 @@ async def test_a_call_that_waits_for_its_person_ends_when_its_client_leaves(open
     await asyncio.wait_for(talker.started.wait(), 60)
     going_on.cancel()
     await asyncio.wait_for(talker.cancelled.wait(), 60)
-    await until(lambda: all(running.work is None or running.work.done() for running in parked._calls.values()))
+    await until(lambda: all(running.task is None or running.task.done() for running in parked._calls.values()))
     gone = await post(open_home, "admin", body, headers)
     assert gone.json()["error"]["code"] == -32602
 
@@ -179,7 +179,7 @@ async def test_a_list_that_is_another_each_time_is_never_more_than_was_approved(
     first = await names(open_home)
     assert first == ["bomb", "far", "new-0", "shifty", "steady"]
     for _ in range(3):
-        await open_home.gateway.refresh.server(open_home.gateway.registry.find("default", "shady"))
+        await open_home.gateway.entry_refresher.refresh_server(open_home.gateway.registry.find("default", "shady"))
         assert await names(open_home) == ["bomb", "far", "steady"]
     for tool, arguments in (("bomb", {"a": {"$ref": bait}}), ("far", {"a": {"$ref": bait}}), ("steady", {"$ref": bait})):
         called = await post(open_home, "admin", *modern("tools/call", {"name": tool, "arguments": arguments}), "/mcp/shady")

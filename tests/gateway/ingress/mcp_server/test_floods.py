@@ -12,12 +12,12 @@ from gateway.ingress.mcp_server import http_sse
 from gateway.ingress.mcp_server.legacy import exchange
 from gateway.ingress.mcp_server.legacy import stream_quota as allowance
 from gateway.ingress.mcp_server.legacy import streams as kept_streams
-from gateway.ingress.mcp_server.legacy.question_ids import Marks
+from gateway.ingress.mcp_server.legacy.question_ids import QuestionIds
 from gateway.ingress.mcp_server.legacy.streams import Streams
-from gateway.ingress.mcp_server.protocol.sessions import Session
+from gateway.ingress.mcp_server.protocol.sessions import McpSession
 from gateway.storage import mailbox as mailboxes
 from gateway.storage.database import Database
-from gateway.storage.mailbox import Mailbox, TooMuchKept
+from gateway.storage.mailbox import MailboxFull, ProcessMailbox
 from gateway.storage.tables import mail, mcp_events
 from policies.keys.signing import SigningKeys
 from tests.fakes.house import House, house, open_house
@@ -25,7 +25,7 @@ from tests.fakes.mcp_clients import upstream
 from tests.fakes.mcp_talkers import Talker
 from tests.fakes.mcp_wire import ABLE, document, post, session, stream
 
-MINE = Session("s" * 64, "default|dev|mel\nmel", "/mcp", "2025-11-25", {})
+MINE = McpSession("s" * 64, "default|dev|mel\nmel", "/mcp", "2025-11-25", {})
 
 
 async def rows(database: Database, table: Any) -> int:
@@ -35,15 +35,15 @@ async def rows(database: Database, table: Any) -> int:
 
 def test_an_id_is_known_in_every_process_and_good_for_one_session(tmp_path: Path) -> None:  # attack PRO-12
     keys = SigningKeys.open(tmp_path)
-    here, there = Marks(keys), Marks(keys)
-    mark = here.new("session-1")
-    assert there.ours(mark, "session-1") and mark != here.new("session-1")
+    here, there = QuestionIds(keys), QuestionIds(keys)
+    mark = here.new_id("session-1")
+    assert there.is_issued(mark, "session-1") and mark != here.new_id("session-1")
     number, _, proof = mark.partition(".")
     for other in ("", "q_1", number, f"{number}.", f"{number}.{proof[:-1]}", f"q_1.{proof}", f"{number}.ß", mark + "0" * 100):
-        assert not there.ours(other, "session-1")
-    assert not there.ours(mark, "session-2")
+        assert not there.is_issued(other, "session-1")
+    assert not there.is_issued(mark, "session-2")
     keys.rotate()
-    assert there.ours(mark, "session-1") and there.ours(here.new("session-1"), "session-1")
+    assert there.is_issued(mark, "session-1") and there.is_issued(here.new_id("session-1"), "session-1")
 
 
 async def test_what_is_an_answer_to_nothing_and_cancels_nothing_is_not_kept(open_home: House) -> None:  # attack PRO-12
@@ -57,7 +57,7 @@ async def test_what_is_an_answer_to_nothing_and_cancels_nothing_is_not_kept(open
 
 
 async def test_a_real_question_takes_one_answer_of_a_size(open_home: House, monkeypatch: pytest.MonkeyPatch) -> None:  # attack PRO-12
-    monkeypatch.setattr(exchange, "ANSWER_MAX", 10_000)
+    monkeypatch.setattr(exchange, "ANSWER_BYTES_MAX", 10_000)
     await upstream(open_home, "legacy", Talker().server)
     mine = {"mcp-session-id": await session(open_home, capabilities=ABLE)}
     other = {"mcp-session-id": await session(open_home, capabilities=ABLE)}
@@ -78,21 +78,21 @@ async def test_a_real_question_takes_one_answer_of_a_size(open_home: House, monk
 
 
 async def test_letters_to_one_session_are_so_many_and_no_more(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:  # attack PRO-12
-    monkeypatch.setattr(mailboxes, "FOLDER_BYTES", 1000)
-    box = Mailbox(database, lambda: 0)
-    sizes = [b"1" * 300] * 4 if box.shared else []
+    monkeypatch.setattr(mailboxes, "FOLDER_BYTES_MAX", 1000)
+    box = ProcessMailbox(database, lambda: 0)
+    sizes = [b"1" * 300] * 4 if box.is_shared else []
     for number, body in enumerate(sizes[:3]):
         await box.send(f"answer/a/{number}", body, 60, folder="answer/a/")
     for body in sizes[3:]:
-        with pytest.raises(TooMuchKept):
+        with pytest.raises(MailboxFull):
             await box.send("answer/a/4", body, 60, folder="answer/a/")
-    for number in range(mailboxes.FOLDER_ROWS):
+    for number in range(mailboxes.FOLDER_ROWS_MAX):
         await box.send(f"answer/b/{number}", b"1", 60, folder="answer/b/")
-    if box.shared:
-        with pytest.raises(TooMuchKept):
+    if box.is_shared:
+        with pytest.raises(MailboxFull):
             await box.send("answer/b/more", b"1", 60, folder="answer/b/")
     await box.send("answer/c/1", b"1", 60, folder="answer/c/")  # somebody else's
-    assert await rows(database, mail) == (3 + mailboxes.FOLDER_ROWS + 1 if box.shared else 0)
+    assert await rows(database, mail) == (3 + mailboxes.FOLDER_ROWS_MAX + 1 if box.is_shared else 0)
 
 
 @pytest.mark.parametrize(("limit", "most"), [("SESSION_ROWS", 5), ("SESSION_BYTES", 500), ("HOLDER_ROWS", 5), ("HOLDER_BYTES", 500)])
@@ -105,25 +105,25 @@ async def test_what_is_said_on_streams_is_kept_as_far_as_there_is_room(  # attac
     framed = []
     for _ in range(20):
         one = streams.open(MINE)  # each request has a stream of its own
-        framed.append(one.event(b"x" * 100))
+        framed.append(one.record_event(b"x" * 100))
     assert [each.startswith(b"id: ") for each in framed] == [True] * 5 + [False] * 15
     assert await rows(database, mcp_events) == 5
-    assert streams.open(MINE).last(b"y" * 1000) == ""
+    assert streams.open(MINE).record_last_event(b"y" * 1000) == ""
     if limit.startswith("SESSION"):
-        assert Streams(database, lambda: next(now)).open(MINE).last(b"y") != ""
+        assert Streams(database, lambda: next(now)).open(MINE).record_last_event(b"y") != ""
 
 
 async def test_what_waits_for_a_stream_that_nobody_reads_has_an_end(  # attack PRO-12
     tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept_streams, "LEFT_ROWS", 5)
-    monkeypatch.setattr(http_sse, "LOOK_SECONDS", 3600)  # the process that has the stream does not look
+    monkeypatch.setattr(kept_streams, "QUEUED_ROWS_MAX", 5)
+    monkeypatch.setattr(http_sse, "POLL_SECONDS", 3600)  # the process that has the stream does not look
     async with (
         open_house(tmp_path / "home", postgres_url) as one,
         house(tmp_path / "home", postgres_url, server={"public_url": one.url}) as other,
     ):
         await upstream(one, "legacy", Talker().server)
-        await other.gateway.database.refresh()
+        await other.gateway.database.refresh_epochs()
         async with stream(one, "admin", None, {}, "/mcp/desk", "GET") as events:
             address = await events.address()
             taken = [(await post(other, "admin", document("ping", {}, number), {}, address)).status_code for number in range(12)]

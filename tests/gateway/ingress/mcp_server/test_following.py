@@ -8,9 +8,9 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from gateway.ingress.mcp_server.subscriptions import relist as relisting
-from gateway.ingress.mcp_server.subscriptions.relist import Relisting
-from registry.cards.card import Family, Status
-from registry.rows import Candidate, offered
+from gateway.ingress.mcp_server.subscriptions.relist import Relister
+from registry.cards.card import Family, RegistrationStatus
+from registry.rows import Candidate, offer_fields
 from tests.fakes.house import House
 from tests.fakes.mcp_clients import Mode, Person, client_of, upstream
 from tests.fakes.mcp_servers import scripted_server
@@ -33,15 +33,15 @@ async def test_who_listens_hears_of_a_list_that_a_server_changed_and_new_definit
     await upstream(open_home, "modern", Talker().server)
     before = await names(open_home)
     async with client_of(open_home, "admin", "2026-07-28", "desk") as client, client.listen(tools_list_changed=True):
-        watching = open_home.app._doors.mcp._conversations._listeners._feed._watching
+        watching = open_home.app._handlers.mcp._dispatcher._notification_streams._feed._upstream_watcher
 
         async def grown() -> bool:
             await client.call_tool("grow", {})
             return any(one.kind == "tools" for one in open_home.gateway.registry.find("default", "desk").withheld)
 
         await until(grown, every=0.5)
-        assert len(watching._watched) == 1
-    await until(lambda: not watching._watched)  # nobody listens any more
+        assert len(watching._watch_tasks) == 1
+    await until(lambda: not watching._watch_tasks)  # nobody listens any more
     assert await names(open_home) == before  # what is new waits for an operator
 
 
@@ -58,7 +58,7 @@ async def test_clients_hear_that_what_they_may_see_has_changed(open_home: House,
 
     async with client_of(open_home, "admin", mode, "desk", message_handler=messaged) as client:
         if mode == "legacy":
-            await until(lambda: bool(open_home.app._doors.mcp._conversations._listeners._general))
+            await until(lambda: bool(open_home.app._handlers.mcp._dispatcher._notification_streams._get_streams))
             await client.call_tool("grow", {})
             talker.server.remove_tool("think")
             await client.call_tool("grow", {})
@@ -86,7 +86,7 @@ async def test_an_older_servers_word_in_a_session_is_enough(open_home: House) ->
 async def test_a_server_that_finds_fault_with_the_headers_is_listed_anew_and_asked_once_more(
     open_home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relisting, "AGAIN_SECONDS", 3600.0)
+    monkeypatch.setattr(relisting, "RELIST_PAUSE_SECONDS", 3600.0)
     seen: list[str] = []
     tools = [{"name": "ship", "inputSchema": {"type": "object"}}]
     faults = 1
@@ -111,8 +111,10 @@ async def test_a_server_that_finds_fault_with_the_headers_is_listed_anew_and_ask
 
     url = await open_home.stack.enter_async_context(scripted_server(answer))
     given: dict[str, Any] = {"tenant": "default", "name": "port", "family": Family.SERVER, "kind": "mcp", "url": url, "owner": "operator"}
-    await open_home.gateway.registry.add(Candidate(**given, status=Status.ACTIVE, facts={"era": "modern"}, **offered({"tools": tools})))
-    await open_home.gateway.database.refresh()
+    await open_home.gateway.registry.add(
+        Candidate(**given, status=RegistrationStatus.ACTIVE, facts={"era": "modern"}, **offer_fields({"tools": tools}))
+    )
+    await open_home.gateway.database.refresh_epochs()
     call = modern("tools/call", {"name": "ship", "arguments": {}})
     sent = await post(open_home, "admin", *call, "/mcp/port")
     assert sent.json()["result"]["content"][0]["text"] == "sent"
@@ -123,7 +125,7 @@ async def test_a_server_that_finds_fault_with_the_headers_is_listed_anew_and_ask
     assert seen.count("tools/call") == 4 and seen.count("tools/list") == 1  # looked at just now
     tools[0]["description"] = "other"
     faults = 1
-    open_home.app._doors.mcp._relay._relist.__self__._looked.clear()
+    open_home.app._handlers.mcp._upstream_requests._relist.__self__._looked.clear()
     mine = {"mcp-session-id": await session(open_home, path="/mcp/port")}
     changed = await post(open_home, "admin", document("tools/call", {"name": "ship", "arguments": {}}), mine, "/mcp/port")
     assert changed.json()["error"]["code"] == -32602  # it is another tool now, which waits for an operator
@@ -131,19 +133,19 @@ async def test_a_server_that_finds_fault_with_the_headers_is_listed_anew_and_ask
 
 async def test_a_server_that_never_stops_saying_so_is_looked_at_seldom(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relisting, "SETTLE_SECONDS", 0.01)
-    monkeypatch.setattr(relisting, "AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(relisting, "RELIST_PAUSE_SECONDS", 0.1)
     looks: list[float] = []
     clock = asyncio.get_running_loop().time
 
     async def look(key: Any) -> None:
         looks.append(clock())
-        told.soon(*key)  # by being looked at
+        told.relist_soon(*key)  # by being looked at
         if len(looks) == 2:
             raise ValueError
 
-    told = Relisting(look)
+    told = Relister(look)
     for _ in range(100):
-        told.soon("default", "desk")
+        told.relist_soon("default", "desk")
     await until(lambda: len(looks) >= 4, every=0.01)
     gaps = [after - before for before, after in pairwise(looks)]
     assert len(looks) < 10 and all(gap >= 0.09 for gap in gaps)

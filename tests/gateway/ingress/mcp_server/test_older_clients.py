@@ -84,7 +84,7 @@ async def test_a_stream_that_broke_is_gone_on_with_from_its_last_event(open_home
 async def test_a_long_request_becomes_a_stream_and_goes_on_when_its_client_leaves(
     open_home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.ingress.mcp_server.legacy.exchange.BEGIN_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.ingress.mcp_server.legacy.exchange.STREAM_AFTER_SECONDS", 0.05)
     talker = Talker()
     await upstream(open_home, "legacy", talker.server)
     mine = {"mcp-session-id": await session(open_home)}
@@ -123,7 +123,7 @@ async def test_a_request_is_cancelled_by_whoever_made_it_and_by_nobody_else(open
 
 @SQLITE
 async def test_a_person_opens_so_many_sessions_and_takes_none_from_others(open_home: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "PER_HOLDER", 2)
+    monkeypatch.setattr(sessions, "SESSIONS_PER_HOLDER", 2)
     await upstream(open_home, "legacy", Talker().server)
     theirs = await session(open_home, "mel")
     mine = [await session(open_home) for _ in range(3)]
@@ -145,7 +145,7 @@ async def test_a_reader_that_stalls_holds_nobody_up_but_itself(open_home: House)
 async def test_a_session_is_known_to_every_process_until_one_ends_it(tmp_path: Path, postgres_url: str) -> None:
     async with two(tmp_path / "home", postgres_url) as (one, other):
         await upstream(one, "legacy", Talker().server)
-        await other.gateway.database.refresh()
+        await other.gateway.database.refresh_epochs()
         mine = {"mcp-session-id": await session(one)}
         assert (await post(other, "admin", document("tools/list", {}), mine)).status_code == 200
         assert (await post(other, "mel", document("tools/list", {}), mine)).status_code == 404
@@ -161,7 +161,7 @@ async def test_a_session_is_known_to_every_process_until_one_ends_it(tmp_path: P
 async def test_a_question_is_answered_and_a_stream_gone_on_with_at_another_process(tmp_path: Path, postgres_url: str) -> None:
     async with two(tmp_path / "home", postgres_url) as (one, other):
         await upstream(one, "legacy", Talker().server)
-        await other.gateway.database.refresh()
+        await other.gateway.database.refresh_epochs()
         mine = {"mcp-session-id": await session(one, capabilities=ABLE)}
         async with stream(one, "admin", GREET, mine) as events:
             question = await events.next()
@@ -176,7 +176,7 @@ async def test_a_request_is_cancelled_through_another_process(tmp_path: Path, po
     talker = Talker()
     async with two(tmp_path / "home", postgres_url) as (one, other):
         await upstream(one, "legacy", talker.server)
-        await other.gateway.database.refresh()
+        await other.gateway.database.refresh_epochs()
         mine = {"mcp-session-id": await session(one)}
         calling = asyncio.create_task(post(one, "admin", called("slow"), mine))
         await asyncio.wait_for(talker.started.wait(), 60)
@@ -221,11 +221,11 @@ async def test_a_stream_that_is_gone_on_with_ends_with_its_client_its_session_or
     async with AsyncExitStack() as open_streams:
         first, *others = [await open_streams.enter_async_context(stream(open_home, "admin", None, each, verb="GET")) for each in again]
         assert await asyncio.wait_for(first.next(), 60) is None  # it made room
-        assert open_home.gateway.places.taken(OWNER) == door
+        assert open_home.gateway.open_streams.count_of(OWNER) == door
         await open_home.http.delete("/mcp/desk", headers={**mine, "authorization": f"Bearer {open_home.token('admin')}"})
         for each in others[1:]:
             assert await asyncio.wait_for(each.next(), 60) is None
-    await until(lambda: open_home.gateway.places.taken(OWNER) == 0, every=0.05)
+    await until(lambda: open_home.gateway.open_streams.count_of(OWNER) == 0, every=0.05)
 
 
 @SQLITE
@@ -234,13 +234,13 @@ async def test_a_client_that_leaves_a_stream_leaves_nothing_behind(open_home: Ho
     mine = {"mcp-session-id": await session(open_home)}
     for headers in ({"last-event-id": "never-said.0"}, {}):
         async with stream(open_home, "admin", None, {**mine, **headers}, verb="GET"):
-            assert open_home.gateway.places.taken(OWNER) == 1
-        await until(lambda: open_home.gateway.places.taken(OWNER) == 0, every=0.05)
+            assert open_home.gateway.open_streams.count_of(OWNER) == 1
+        await until(lambda: open_home.gateway.open_streams.count_of(OWNER) == 0, every=0.05)
 
 
 @SQLITE
 async def test_a_person_has_so_many_streams_open_and_no_more(open_home: House, monkeypatch: pytest.MonkeyPatch) -> None:  # attack PRO-08
-    monkeypatch.setattr(open_home.gateway.places, "_most", 0)
+    monkeypatch.setattr(open_home.gateway.open_streams, "_per_person_max", 0)
     await upstream(open_home, "legacy", Talker().server)
     mine = {"mcp-session-id": await session(open_home)}
     for body, headers, verb in ((None, mine, "GET"), (None, {**mine, "last-event-id": "a.0"}, "GET"), (*LISTEN, "POST")):

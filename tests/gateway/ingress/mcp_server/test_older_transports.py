@@ -61,7 +61,7 @@ async def test_lists_and_resources_that_change_behind_any_transport_are_told_of(
                 return any("ResourceUpdated" in each for each in heard)
 
             if mode == "legacy":
-                await until(lambda: bool(home.app._doors.mcp._conversations._listeners._general))
+                await until(lambda: bool(home.app._handlers.mcp._dispatcher._notification_streams._get_streams))
                 await client.subscribe_resource("note://one")
                 await until(shrunk, every=0.5)
                 await until(changed, every=0.3)

@@ -84,7 +84,7 @@ async def test_what_another_process_takes_is_answered_on_the_stream(tmp_path: Pa
         house(tmp_path / "home", postgres_url, server={"public_url": one.url}) as other,
     ):
         await upstream(one, "legacy", Talker().server)
-        await other.gateway.database.refresh()
+        await other.gateway.database.refresh_epochs()
         async with stream(one, "admin", None, {}, "/mcp/desk", "GET") as events:
             address = await events.address()
             params = {"protocolVersion": "2024-11-05", "capabilities": ABLE, "clientInfo": {"name": "t", "version": "1"}}

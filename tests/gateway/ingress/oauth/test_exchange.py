@@ -13,27 +13,27 @@ from fastapi import FastAPI
 from msgspec import structs
 from sqlalchemy import update
 
-from gateway.ingress.http.proofs import ASSERTION_TYPE, Proofs
-from gateway.ingress.http.rejected_credentials import Refusals
+from gateway.ingress.http.proofs import ASSERTION_TYPE, RequestProofs
+from gateway.ingress.http.rejected_credentials import RejectedCredentialLog
 from gateway.ingress.oauth import token
 from gateway.ingress.oauth.client import ClientAuthentication
-from gateway.storage.database import Database, bump
+from gateway.storage.database import Database, raise_epoch
 from policies.delegation.chain import Delegation
 from policies.delegation.grants import Grants
-from policies.delegation.permissions import ALL, Permissions
+from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
 from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act, Decision, Grant
 from policies.ids import new_id
 from policies.keys.signing import SigningKeys
 from policies.keys.strict_jwt import TokenRefused, read_unverified
-from policies.tokens.client_assertion import ClientAssertions
-from policies.tokens.dpop import Possession
-from policies.tokens.hop_tokens import HopTokens, Minting
+from policies.tokens.client_assertion import ClientAssertionVerifier
+from policies.tokens.dpop import DpopVerifier
+from policies.tokens.hop_tokens import HopTokens, MintingParameters
 from policies.tokens.person_tokens import PersonTokens
-from policies.tokens.replay_guard import SpentIds
+from policies.tokens.replay_guard import ReplayGuard
 from policies.tokens.tickets import Tickets
-from policies.tokens.verifier import DEVELOPMENT_ISSUER, Identity, mint_user_token
-from registry.cards.card import Family, Status
+from policies.tokens.verifier import DEVELOPMENT_ISSUER, TokenVerifier, mint_development_token
+from registry.cards.card import Family, RegistrationStatus
 from registry.store import Candidate, Registry
 from registry.tables import registrations
 from tests.fakes.clock import Clock
@@ -51,7 +51,7 @@ class House:
     clock: Clock
     database: Database
     keys: SigningKeys
-    identity: Identity
+    identity: TokenVerifier
     grants: Grants
     tokens: HopTokens
     registry: Registry
@@ -60,18 +60,18 @@ class House:
     kept: list[Mapping[str, Any]]
     at_work: set[str]  # tasks whose turn is under way
 
-    def delegated(self, *agents: str, ceiling: Permissions = ALL) -> Delegation:
-        person = Delegation(ALICE, Permissions.of(["agent:*", "tool:crm.*"]), self.clock.now + 3600)
+    def delegated(self, *agents: str, ceiling: Permissions = ALL_PERMISSIONS) -> Delegation:
+        person = Delegation(ALICE, Permissions.parse(["agent:*", "tool:crm.*"]), self.clock.now + 3600)
         for agent in agents:
-            person = person.narrow(agent, ceiling, ALL, person.not_after)
-        return person.rooted(new_id("g"), "T1", "x1")
+            person = person.narrow(agent, ceiling, ALL_PERMISSIONS, person.not_after)
+        return person.with_ids(new_id("g"), "T1", "x1")
 
     async def hand(self, delegation: Delegation) -> str:
         """Keeps the grant and returns the token that its last agent is handed."""
         await self.database.write(lambda batch: self.grants.add(batch, delegation, "", 0))
         act = Act("invokeAgent", "Agent", delegation.actor, f"agent:{delegation.actor}", delegation.actor)
-        decision = Decision("d", 0, True, "allowed", ALICE.owner, (), (), act)
-        return self.tokens.credential(Grant(decision, delegation), f"https://{delegation.actor}.test")
+        decision = Decision("d", 0, True, "allowed", ALICE.owner_key, (), (), act)
+        return self.tokens.mint_credential(Grant(decision, delegation), f"https://{delegation.actor}.test")
 
     async def exchange(self, agent: str, subject_token: str, **overrides: str) -> httpx.Response:
         client_id = self.registry.find("acme", agent).client_id
@@ -84,28 +84,30 @@ class House:
 async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
     clock = Clock()
     keys = SigningKeys.open(tmp_path, clock)
-    identity = Identity(GW, keys, [], FakeIssuer().fetch, development=True)
+    identity = TokenVerifier(GW, keys, [], FakeIssuer().fetch, development=True)
     grants = Grants(database, clock)
     at_work = {"T1"}
 
     async def is_running(tenant: str, task_id: str) -> bool:
         return tenant == "acme" and task_id in at_work
 
-    tokens = HopTokens(keys, identity, grants, Minting(GW, 120, new_id, clock, lambda _tenant, _agent: ALL, is_running))
+    tokens = HopTokens(
+        keys, identity, grants, MintingParameters(GW, 120, new_id, clock, lambda _tenant, _agent: ALL_PERMISSIONS, is_running)
+    )
     records: list[Mapping[str, Any]] = []
     registry = Registry(
-        database, lambda batch: bump(batch, "registry"), new_id, lambda: 1000, lambda _batch, record: records.append(record)
+        database, lambda batch: raise_epoch(batch, "registry"), new_id, lambda: 1000, lambda _batch, record: records.append(record)
     )
     secrets = {}
     for name in ("sales", "support"):
         url = f"https://{name}.test"
-        _, secrets[name] = await registry.add(Candidate("acme", name, Family.AGENT, "a2a", url, "operator", Status.ACTIVE))
-    assertions = ClientAssertions((f"{GW}/oauth/token",), clock)
-    spent = SpentIds(database, lambda: int(clock.now * 1e6))
+        _, secrets[name] = await registry.add(Candidate("acme", name, Family.AGENT, "a2a", url, "operator", RegistrationStatus.ACTIVE))
+    assertions = ClientAssertionVerifier((f"{GW}/oauth/token",), clock)
+    spent = ReplayGuard(database, lambda: int(clock.now * 1e6))
     clients = ClientAuthentication(registry, assertions, spent)
-    minting = Minting(GW, 120, new_id, clock, lambda _tenant, _agent: ALL)
-    proofs = Proofs(clients, Tickets(database, clock), Possession(keys, spent, clock), (GW, GW))
-    issuing = token.Issuing(clients, tokens, PersonTokens(keys, identity, spent, minting), proofs)
+    minting = MintingParameters(GW, 120, new_id, clock, lambda _tenant, _agent: ALL_PERMISSIONS)
+    proofs = RequestProofs(clients, Tickets(database, clock), DpopVerifier(keys, spent, clock), (GW, GW))
+    issuing = token.TokenIssuance(clients, tokens, PersonTokens(keys, identity, spent, minting), proofs)
 
     kept: list[Mapping[str, Any]] = []
 
@@ -113,7 +115,7 @@ async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
         kept.append(json.loads(json.dumps(record)))
 
     app = FastAPI()
-    app.include_router(token.routes(issuing, keep, Refusals(clock).note, lambda *_: None))
+    app.include_router(token.routes(issuing, keep, RejectedCredentialLog(clock).log_rejection, lambda *_: None))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=GW) as http:
         yield House(clock, database, keys, identity, grants, tokens, registry, http, secrets, kept, at_work)
 
@@ -132,7 +134,7 @@ async def test_an_exchanged_token_says_less_and_names_the_whole_chain(house: Hou
     assert (claims.tenant, claims.issuer, claims.subject) == ("acme", DEVELOPMENT_ISSUER, "alice")
     assert (claims.actors, claims.client_id) == (("sales", "support"), "sales")
     assert (claims.grant_id, claims.task_id, claims.txn) == (delegation.grant_id, "T1", "x1")
-    assert (claims.scope, claims.audience) == (Permissions.of(["tool:crm.read"]), f"{GW}/mcp/crm")
+    assert (claims.scope, claims.audience) == (Permissions.parse(["tool:crm.read"]), f"{GW}/mcp/crm")
 
 
 async def test_an_exchanged_token_ends_no_later_than_the_one_it_came_from(house: House) -> None:
@@ -144,7 +146,7 @@ async def test_an_exchanged_token_ends_no_later_than_the_one_it_came_from(house:
 
 
 async def test_what_the_chain_does_not_hold_is_refused_and_not_trimmed(house: House) -> None:
-    handed = await house.hand(house.delegated("sales", ceiling=Permissions.of(["tool:crm.read"])))
+    handed = await house.hand(house.delegated("sales", ceiling=Permissions.parse(["tool:crm.read"])))
     for scope in ("tool:crm.write", "tool:crm.read tool:crm.write", "tool:*", "*", "state:read:x"):
         assert error(await house.exchange("sales", handed, scope=scope)) == "invalid_scope"
     for scope in ("tool:crm.read tool:crm.read", "openid", "tool:crm.read  agent:a"):
@@ -164,7 +166,7 @@ async def test_only_the_agent_that_was_handed_a_token_may_exchange_it(house: Hou
 
 
 async def test_a_refusal_names_the_person_the_grant_and_the_task_that_it_was_for(house: House) -> None:  # attack LOG-04, TOK-11
-    delegation = house.delegated("sales", ceiling=Permissions.of(["tool:crm.read"]))
+    delegation = house.delegated("sales", ceiling=Permissions.parse(["tool:crm.read"]))
     handed = await house.hand(delegation)
     for agent, wrong in (
         ("sales", {"scope": "tool:crm.write"}),
@@ -182,8 +184,8 @@ async def test_a_refusal_names_the_person_the_grant_and_the_task_that_it_was_for
         assert record["resource"] == {**FORM, **wrong}["resource"]
         assert handed not in str(record)
     assert "tool:crm.write" in house.kept[0]["why"]
-    await house.database.write(lambda batch: house.grants.end(batch, "acme", delegation.grant_id, 1))
-    house.grants.forget()
+    await house.database.write(lambda batch: house.grants.revoke(batch, "acme", delegation.grant_id, 1))
+    house.grants.invalidate()
     await house.exchange("sales", handed)
     assert (house.kept[-1]["allowed"], house.kept[-1]["grant_id"]) == (False, delegation.grant_id)
     await house.exchange("sales", handed[:-4] + "AAAA")  # nobody signed this, so nothing in it is believed
@@ -192,7 +194,7 @@ async def test_a_refusal_names_the_person_the_grant_and_the_task_that_it_was_for
 
 async def test_a_token_of_another_tenant_tells_nothing_of_it(house: House) -> None:  # attack TEN-03
     _, house.secrets["spy"] = await house.registry.add(
-        Candidate("acme", "spy", Family.AGENT, "a2a", "https://sales.test", "operator", Status.ACTIVE)
+        Candidate("acme", "spy", Family.AGENT, "a2a", "https://sales.test", "operator", RegistrationStatus.ACTIVE)
     )
     foreign = structs.replace(house.delegated("sales"), principal=replace(ALICE, tenant="rival"))
     assert error(await house.exchange("spy", await house.hand(foreign))) == "invalid_grant"
@@ -201,7 +203,7 @@ async def test_a_token_of_another_tenant_tells_nothing_of_it(house: House) -> No
 
 async def test_neither_a_persons_token_nor_an_exchanged_one_can_be_exchanged(house: House) -> None:
     for audience in (GW, "https://sales.test"):
-        assert error(await house.exchange("sales", mint_user_token(house.keys, ALICE, audience))) == "invalid_grant"
+        assert error(await house.exchange("sales", mint_development_token(house.keys, ALICE, audience))) == "invalid_grant"
     exchanged = (await house.exchange("sales", await house.hand(house.delegated("sales")))).json()["access_token"]
     assert error(await house.exchange("sales", exchanged)) == "invalid_grant"
 
@@ -209,7 +211,7 @@ async def test_neither_a_persons_token_nor_an_exchanged_one_can_be_exchanged(hou
 async def test_a_token_whose_grant_or_time_is_over_cannot_be_exchanged(house: House) -> None:
     delegation = house.delegated("sales")
     handed, late = await house.hand(delegation), await house.hand(house.delegated("sales"))
-    await house.database.write(lambda batch: house.grants.end(batch, "acme", delegation.grant_id, 1))
+    await house.database.write(lambda batch: house.grants.revoke(batch, "acme", delegation.grant_id, 1))
     assert error(await house.exchange("sales", handed)) == "invalid_grant"
     house.clock.now += 151
     assert error(await house.exchange("sales", late)) == "invalid_grant"
@@ -217,7 +219,7 @@ async def test_a_token_whose_grant_or_time_is_over_cannot_be_exchanged(house: Ho
 
 async def test_an_agent_that_was_suspended_is_no_client_any_more(house: House) -> None:
     handed = await house.hand(house.delegated("sales"))
-    await house.registry.update(replace(house.registry.find("acme", "sales"), status=Status.QUARANTINED))
+    await house.registry.update(replace(house.registry.find("acme", "sales"), status=RegistrationStatus.QUARANTINED))
     assert (await house.exchange("sales", handed)).status_code == 401
 
 
@@ -249,7 +251,7 @@ async def test_an_agent_at_work_renews_its_token_for_hours(house: House) -> None
         token = answer.json()["access_token"]
     claims = await house.identity.verify(token, ("https://sales.test",))
     assert (claims.grant_id, claims.task_id, claims.txn, claims.client_id) == (delegation.grant_id, "T1", "x1", "sales")
-    assert (claims.actors, claims.scope) == (("sales", "support"), Permissions.of(["agent:*", "tool:crm.*"]))
+    assert (claims.actors, claims.scope) == (("sales", "support"), Permissions.parse(["agent:*", "tool:crm.*"]))
     assert (await house.exchange("sales", token)).status_code == 200  # and gives what the first one gave
     assert house.kept[-2]["renewed"] is True and house.kept[-2]["grant_id"] == delegation.grant_id and "renewed" not in house.kept[-1]
 
@@ -261,7 +263,7 @@ async def test_a_renewed_token_opens_nothing_but_the_token_endpoint(house: House
 
 
 async def test_a_renewed_token_may_say_less_and_never_more(house: House) -> None:  # attack DLG-03
-    token = await house.hand(house.delegated("sales", ceiling=Permissions.of(["tool:crm.*"])))
+    token = await house.hand(house.delegated("sales", ceiling=Permissions.parse(["tool:crm.*"])))
     less = await renewed(house, "sales", token, scope="tool:crm.read")
     assert less.json()["scope"] == "tool:crm.read"
     assert error(await renewed(house, "sales", less.json()["access_token"], scope="tool:crm.*")) == "invalid_scope"
@@ -274,7 +276,7 @@ async def test_nothing_is_renewed_once_the_grant_or_the_turn_is_over(house: Hous
     delegation = house.delegated("sales")
     token = await house.hand(delegation)
     if ends == "revoked":
-        await house.database.write(lambda batch: house.grants.end(batch, "acme", delegation.grant_id, 1))
+        await house.database.write(lambda batch: house.grants.revoke(batch, "acme", delegation.grant_id, 1))
     elif ends == "expires":
         house.clock.now += 3601
     else:
@@ -297,7 +299,7 @@ async def test_what_nobody_signed_or_was_never_handed_out_is_not_renewed(house: 
     assert error(await renewed(house, "sales", token[:-4] + "AAAA")) == "invalid_grant"
     exchanged = (await house.exchange("sales", token)).json()["access_token"]
     assert error(await renewed(house, "sales", exchanged)) == "invalid_grant"
-    assert error(await renewed(house, "sales", mint_user_token(house.keys, ALICE, "https://sales.test"))) == "invalid_grant"
+    assert error(await renewed(house, "sales", mint_development_token(house.keys, ALICE, "https://sales.test"))) == "invalid_grant"
 
 
 async def test_an_expired_token_is_not_exchanged_and_the_agent_is_told_to_renew_it(house: House) -> None:
@@ -309,5 +311,5 @@ async def test_an_expired_token_is_not_exchanged_and_the_agent_is_told_to_renew_
 
 async def test_an_agent_that_an_operator_stopped_renews_nothing(house: House) -> None:
     token = await house.hand(house.delegated("sales"))
-    await house.registry.update(replace(house.registry.find("acme", "sales"), status=Status.QUARANTINED))
+    await house.registry.update(replace(house.registry.find("acme", "sales"), status=RegistrationStatus.QUARANTINED))
     assert (await renewed(house, "sales", token)).status_code == 401

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from registry.cards.card import Status
+from registry.cards.card import RegistrationStatus
 from tests.fakes.house import CallbackAgent, House, house
 from tests.fakes.issuer import ABSENT, EcKey, FakeIssuer, serving
 from tests.fakes.proofs import Prover
@@ -63,14 +63,14 @@ async def test_an_assertion_gives_a_short_token_for_the_person(home: House, issu
     given = (await redeem(home, assertion(home, issuer))).json()
     assert (given["token_type"], given["scope"], given["expires_in"] <= 300) == ("Bearer", "tool:inventory.check", True)
     assert "issued_token_type" not in given
-    claims = await home.gateway.identity.verify(given["access_token"], (f"{home.url}/mcp/inventory",))
+    claims = await home.gateway.token_verifier.verify(given["access_token"], (f"{home.url}/mcp/inventory",))
     assert (claims.kind, claims.subject, claims.issuer, claims.tenant) == ("user", "alice", issuer.url, "default")
     assert (claims.roles, claims.agent) == (("sales",), "desk")
     assert "result" in (await home.call(given["access_token"], "/mcp/inventory", "check", {})).json()
     assert (await home.call(given["access_token"], "/mcp", "inventory_check", {})).status_code == 401  # another resource
     desk = home.gateway.registry.find("default", "desk")
     await home.gateway.registry.update(replace(desk, ceiling=("agent:*",)))
-    await home.gateway.database.refresh()
+    await home.gateway.database.refresh_epochs()
     beyond = (await home.call(given["access_token"], "/mcp/inventory", "check", {})).json()  # which alice herself may
     told = beyond["error"]["data"]
     assert (told["reason_id"], [link["agent"] for link in told["chain"]]) == ("ceiling-exceeded", ["desk"])
@@ -170,7 +170,7 @@ async def test_an_assertion_opens_no_door_itself(home: House, issuer: FakeIssuer
 async def test_the_token_ends_with_its_agents_leave_to_act(home: House, issuer: FakeIssuer) -> None:
     token = (await redeem(home, assertion(home, issuer))).json()["access_token"]
     assert (await home.call(token, "/mcp/inventory", "check", {})).status_code == 200
-    await home.gateway.registry.set_status("default", "desk", Status.QUARANTINED)
+    await home.gateway.registry.set_status("default", "desk", RegistrationStatus.QUARANTINED)
     assert (await home.call(token, "/mcp/inventory", "check", {})).status_code == 401
 
 

@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 
 from gateway.ingress.oauth import metadata
-from policies.keys.jwks import vet
+from policies.keys.jwks import vet_key_set
 from policies.keys.signing import SigningKeys
 from policies.keys.strict_jwt import read_unverified, verify_signature
 
@@ -34,7 +34,7 @@ async def test_our_tokens_verify_with_the_published_keys(http: httpx.AsyncClient
     answer = await http.get("/.well-known/jwks.json")
     assert answer.headers["content-type"] == "application/jwk-set+json"
     unverified = read_unverified(token)
-    verify_signature(unverified, vet(answer.json())[unverified.kid])
+    verify_signature(unverified, vet_key_set(answer.json())[unverified.kid])
     assert all("d" not in key for key in answer.json()["keys"])
 
 

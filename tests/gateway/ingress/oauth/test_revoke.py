@@ -17,10 +17,10 @@ from gateway.ingress.oauth import revoke
 from gateway.ingress.oauth.client import ClientAuthentication
 from policies.ids import now_us
 from policies.keys.strict_jwt import TokenRefused
-from policies.tables import audit, grants
+from policies.tables import audit_records, grants
 from policies.tokens.claims import Claims
-from policies.tokens.client_assertion import ClientAssertions
-from policies.tokens.replay_guard import SpentIds
+from policies.tokens.client_assertion import ClientAssertionVerifier
+from policies.tokens.replay_guard import ReplayGuard
 from policies.tokens.tickets import Ticket
 from tests.fakes.clock import Clock
 from tests.fakes.house import CallbackAgent, House
@@ -50,7 +50,7 @@ class Desk:
         }
         self.handles = {"it_own": Ticket("sales", "g2"), "it_foreign": Ticket("other", "g3")}
 
-    def issued(self, token: str) -> Claims:
+    def read_issued(self, token: str) -> Claims:
         if token not in self.tokens:
             raise TokenRefused("shape")
         return self.tokens[token]
@@ -58,7 +58,7 @@ class Desk:
     async def find(self, tenant: str, handle: str) -> Ticket | None:
         return self.handles.get(handle) if tenant == "acme" else None
 
-    async def give_back(self, tenant: str, agent: str, grant_id: str) -> None:
+    async def revoke_by_agent(self, tenant: str, agent: str, grant_id: str) -> None:
         self.ended.append((tenant, agent, grant_id))
 
     def asked(self, tenant: str, agent: str) -> None:
@@ -78,11 +78,11 @@ def trail() -> Trail:
 
 @pytest.fixture
 async def http(desk: Desk, trail: Trail) -> AsyncIterator[httpx.AsyncClient]:
-    assertions = ClientAssertions((GW,), Clock())
-    clients = ClientAuthentication(agents(), assertions, SpentIds(FakeWriter(), lambda: 1))
+    assertions = ClientAssertionVerifier((GW,), Clock())
+    clients = ClientAuthentication(agents(), assertions, ReplayGuard(FakeWriter(), lambda: 1))
     app = FastAPI()
     noted = trail.noted
-    app.include_router(revoke.routes(revoke.Returning(clients, desk, desk, desk), lambda *said: noted.append(said), desk.asked))
+    app.include_router(revoke.routes(revoke.GrantReturn(clients, desk, desk, desk), lambda *said: noted.append(said), desk.asked))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=GW) as client:
         yield client
 
@@ -146,14 +146,14 @@ async def test_what_hangs_below_a_token_that_is_given_back_ends_and_nothing_else
     """alice's support asks sales, which gives back the token that it got by exchange: sales is over, support goes on."""
     seen: dict[str, Any] = {}
     gateway, heard = home.gateway, asyncio.Event()
-    ending = Revocation(gateway.database, gateway.grants, gateway.spool, now_us, gateway.broker.halt)
+    ending = Revocation(gateway.database, gateway.grants, gateway.spool, now_us, gateway.broker.stopper)
 
     async def sales(token: str, _text: str) -> str:
         tool = await home.exchanged("sales", token, "/mcp/inventory", "tool:inventory.check")
         assert "result" in (await home.call(tool, "/mcp/inventory", "check", {})).json()
-        own = gateway.identity.issued(tool).grant_id
+        own = gateway.token_verifier.read_issued(tool).grant_id
         for tenant, agent, grant_id in (("default", "support", own), ("acme", "sales", own), ("default", "sales", "g_nobodys")):
-            await ending.give_back(tenant, agent, grant_id)
+            await ending.revoke_by_agent(tenant, agent, grant_id)
         for agent in ("support", "sales"):
             seen[agent] = await home.http.post("/oauth/revoke", data={"token": tool}, auth=home.secrets[agent])
             seen[f"after {agent}"] = (await home.call(tool, "/mcp/inventory", "check", {})).status_code
@@ -177,7 +177,7 @@ async def test_what_hangs_below_a_token_that_is_given_back_ends_and_nothing_else
     assert seen["exchange"]["error"] == "invalid_grant"
     assert seen["task"]["status"]["state"] == "TASK_STATE_FAILED"
     assert task["status"]["state"] == "TASK_STATE_COMPLETED"
-    query = select(audit.c.body).where(audit.c.kind == "revocation")
+    query = select(audit_records.c.body).where(audit_records.c.kind == "revocation")
     (record,) = [json.loads(body) for body in await gateway.database.read(lambda c: c.execute(query).scalars().all())]
     assert (record["agent"], record["principal"]["subject"], record["task_id"]) == ("sales", "alice", seen["task"]["id"])
     ended = select(grants.c.id, grants.c.path).where(grants.c.revoked.is_not(None))

@@ -10,9 +10,9 @@ from fastapi import FastAPI
 
 from gateway.ingress.oauth import token
 from gateway.ingress.oauth.client import ASSERTION_TYPE, ClientAuthentication
-from policies.tokens.client_assertion import ClientAssertions
-from policies.tokens.hop_tokens import Exchange, ExchangeRefused
-from policies.tokens.replay_guard import SpentIds
+from policies.tokens.client_assertion import ClientAssertionVerifier
+from policies.tokens.hop_tokens import ExchangeRefused, TokenExchangeRequest
+from policies.tokens.replay_guard import ReplayGuard
 from tests.fakes.clock import Clock
 from tests.fakes.issuer import EcKey, FakeIssuer
 from tests.fakes.oauth import (
@@ -56,10 +56,10 @@ def trail() -> Trail:
 @pytest.fixture
 async def http(clients: FakeClients, exchanger: FakeExchanger, trail: Trail) -> AsyncIterator[httpx.AsyncClient]:
     authentication = ClientAuthentication(
-        clients, ClientAssertions((ENDPOINT, "https://gw.test"), Clock()), SpentIds(FakeWriter(), lambda: 1_800_000_000_000_000)
+        clients, ClientAssertionVerifier((ENDPOINT, "https://gw.test"), Clock()), ReplayGuard(FakeWriter(), lambda: 1_800_000_000_000_000)
     )
     app = FastAPI()
-    issuing = token.Issuing(authentication, exchanger, NoRedeemer(), NoKeys())
+    issuing = token.TokenIssuance(authentication, exchanger, NoRedeemer(), NoKeys())
     app.include_router(token.routes(issuing, trail, lambda *noted: trail.noted.append(noted), lambda *_: None))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://gw.test") as client:
         yield client
@@ -81,7 +81,7 @@ async def test_an_agent_exchanges_the_token_it_was_handed(http: httpx.AsyncClien
     }
     assert (answer.headers["cache-control"], answer.headers["pragma"]) == ("no-store", "no-cache")
     assert exchanger.asked == [
-        Exchange("acme", "sales", "https://sales.test/a2a", "the.hop.token", "https://gw.test/mcp/crm", "tool:crm.read")
+        TokenExchangeRequest("acme", "sales", "https://sales.test/a2a", "the.hop.token", "https://gw.test/mcp/crm", "tool:crm.read")
     ]
     (record,) = trail.records
     assert {name: record[name] for name in ("kind", "agent", "grant_id", "txn", "task_id", "allowed", "scope")} == {

@@ -125,7 +125,7 @@ async def test_what_it_saw_goes_with_it(home: House, issuer: FakeIssuer) -> None
     registry = home.gateway.registry
     await registry.update(replace(registry.find("default", "records"), sensitivity=3))
     await registry.update(replace(registry.find("default", "outside"), clearance=0))
-    await home.gateway.database.refresh()
+    await home.gateway.database.refresh_epochs()
     token = await vouched(home, issuer)
     assert "result" in await home.send(token, "outside", "hello")
     assert "result" in (await home.call(token, "/mcp", "records_read", {})).json()

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from gateway.calls.limits import open_files
-from gateway.calls.limits.open_files import Room
-from gateway.server.app import application
+from gateway.calls.limits.open_files import OpenFileBudget
+from gateway.server.app import build_application
 from gateway.server.composition.capacity import client_limits
 from gateway.server.composition.process import Gateway
 from gateway.server.settings import Settings
@@ -25,13 +25,13 @@ GIVEN = ClientLimits(header_bytes=2048, header_seconds=1, body_seconds=2, idle_s
 
 
 def test_the_defaults_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_files, "raised", lambda: Room(open_files.WANTED))
+    monkeypatch.setattr(open_files, "raise_limit", lambda: OpenFileBudget(open_files.WANTED_LIMIT))
     assert client_limits(Settings()) == ClientLimits()
 
 
 def test_few_open_files_allow_few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_files, "raised", lambda: Room(1024))
-    assert client_limits(Settings()).connections == Room(1024).connections == 672
+    monkeypatch.setattr(open_files, "raise_limit", lambda: OpenFileBudget(1024))
+    assert client_limits(Settings()).connections == OpenFileBudget(1024).connections == 672
 
 
 def test_a_connection_is_checked_several_times_within_its_shortest_limit() -> None:
@@ -52,7 +52,7 @@ async def test_the_settings_reach_the_sockets_and_the_figures(tmp_path: Path, da
     async def send(message: Any) -> None:
         told.append(message["type"])
 
-    await application(gateway)({"type": "lifespan", "state": state}, receive, send)
+    await build_application(gateway)({"type": "lifespan", "state": state}, receive, send)
     assert told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert state[STATE].limits == GIVEN
     state[STATE].count_drop("idle")

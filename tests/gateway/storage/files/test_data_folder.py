@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.storage.files.data_folder import HomeOpen, prepared
+from gateway.storage.files.data_folder import HomeWritableByOthers, prepare_home
 from policies.keys.signing import SigningKeys
 
 
@@ -20,7 +20,7 @@ def test_a_folder_that_others_may_use_is_closed(tmp_path: Path) -> None:
         (home / name).touch()
         (home / name).chmod(0o666)
     home.chmod(0o777)
-    lock = prepared(home, "http://interlock.test", alone=True)
+    lock = prepare_home(home, "http://interlock.test", exclusive=True)
     assert lock is not None
     lock.close()
     assert mode(home) == 0o700
@@ -38,8 +38,8 @@ def test_a_folder_that_everybody_shares_is_refused(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     home.chmod(0o1777)
-    with pytest.raises(HomeOpen, match="folder of its own"):
-        prepared(home, "http://interlock.test", alone=True)
+    with pytest.raises(HomeWritableByOthers, match="folder of its own"):
+        prepare_home(home, "http://interlock.test", exclusive=True)
     assert list(home.iterdir()) == []
     assert mode(home) == 0o1777
 
@@ -53,15 +53,15 @@ def test_a_folder_of_somebody_else_is_refused_where_all_may_write(
     home.chmod(given)
     monkeypatch.setattr("os.geteuid", lambda: 12345)
     if refused:
-        with pytest.raises(HomeOpen):
-            prepared(home, "http://interlock.test", alone=False)
+        with pytest.raises(HomeWritableByOthers):
+            prepare_home(home, "http://interlock.test", exclusive=False)
     else:
-        assert prepared(home, "http://interlock.test", alone=False) is None
+        assert prepare_home(home, "http://interlock.test", exclusive=False) is None
         assert mode(home) == given
 
 
 def test_a_folder_of_keys_that_others_may_use_is_closed(tmp_path: Path) -> None:
-    kid = SigningKeys.open(tmp_path).active
+    kid = SigningKeys.open(tmp_path).active_kid
     (tmp_path / "keys").chmod(0o777)
-    assert SigningKeys.open(tmp_path).active == kid
+    assert SigningKeys.open(tmp_path).active_kid == kid
     assert mode(tmp_path / "keys") == 0o700

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from gateway.server.app import application
+from gateway.server.app import build_application
 from gateway.server.composition.process import Gateway
 from gateway.server.settings import Settings
 from gateway.storage.database import engine_for
@@ -36,7 +36,7 @@ def settings(home: Path, url: str) -> Settings:
 async def run_once(home: Path, url: str) -> None:
     """Starts a gateway, which records its start and signs the head, and stops it."""
     async with house(home, url) as made:
-        await made.gateway.pulse.keep_head()
+        await made.gateway.periodic_tasks.sign_head()
 
 
 async def test_two_gateways_with_different_homes_can_not_share_one_file(tmp_path: Path, sqlite_template: Path) -> None:
@@ -178,7 +178,7 @@ async def _start_messages(gateway: Gateway) -> list[str]:
     async def send(message: dict[str, str]) -> None:
         told.append(message["type"])
 
-    await application(gateway)({"type": "lifespan"}, receive, send)
+    await build_application(gateway)({"type": "lifespan"}, receive, send)
     return told
 
 

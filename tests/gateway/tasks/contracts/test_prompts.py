@@ -9,7 +9,7 @@ import pytest
 from adapters.contract import Prompt, PromptKind, VendorRef
 from adapters.task import Message, Part, Role
 from gateway.tasks.contracts.json_schema import BadSchema, problem_of
-from gateway.tasks.contracts.prompts import BadAnswer, answers_to, asking, keeping, open_prompts
+from gateway.tasks.contracts.prompts import BadPromptAnswer, find_answers, message_with_prompts, open_prompts, with_prompts
 
 FLAG = Prompt("p", "Sure?", schema={"type": "boolean"}, kind=PromptKind.APPROVAL, token="secret-token")
 
@@ -31,7 +31,7 @@ def message(*parts: Part) -> Message:
     ],
 )
 def test_a_text_is_read_as_the_prompt_takes_it(schema: Any, text: str, value: Any) -> None:
-    (answer,) = answers_to([Prompt("p", schema=schema)], message(Part(text=text)))
+    (answer,) = find_answers([Prompt("p", schema=schema)], message(Part(text=text)))
     assert answer.value == value and type(answer.value) is type(value)
 
 
@@ -40,17 +40,17 @@ def test_a_text_is_read_as_the_prompt_takes_it(schema: Any, text: str, value: An
     [({"type": "boolean"}, Part(text="perhaps")), ({"type": "integer"}, Part(text="1.5")), ({"enum": ["a"]}, Part(data="c"))],
 )
 def test_what_does_not_fit_is_refused_without_repeating_it(schema: Any, part: Part) -> None:
-    with pytest.raises(BadAnswer) as refused:
-        answers_to([Prompt("p", schema=schema)], message(part))
+    with pytest.raises(BadPromptAnswer) as refused:
+        find_answers([Prompt("p", schema=schema)], message(part))
     assert "perhaps" not in str(refused.value) and "rule `" in str(refused.value)
 
 
 def test_the_token_of_a_prompt_is_kept_and_shown_to_nobody() -> None:
-    kept = keeping(msgspec.json.encode(VendorRef("c", "t", {"cursor": 1})).decode(), (FLAG,))
+    kept = with_prompts(msgspec.json.encode(VendorRef("c", "t", {"cursor": 1})).decode(), (FLAG,))
     assert open_prompts(kept) == (FLAG,)
     assert json.loads(kept)["extra"] == {"cursor": 1}
-    assert "secret-token" not in str(asking(None, (FLAG,), "m"))
-    assert open_prompts(keeping(kept, ())) == ()
+    assert "secret-token" not in str(message_with_prompts(None, (FLAG,), "m"))
+    assert open_prompts(with_prompts(kept, ())) == ()
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_the_token_of_a_prompt_is_kept_and_shown_to_nobody() -> None:
 def test_a_strangers_schema_costs_little_and_leads_nowhere(schema: Any) -> None:
     with pytest.raises(BadSchema):
         problem_of(schema, "x")
-    assert answers_to([Prompt("p", schema=schema)], message(Part(text="x")))[0].value == "x"  # the agent's to judge
+    assert find_answers([Prompt("p", schema=schema)], message(Part(text="x")))[0].value == "x"  # the agent's to judge
 
 
 def test_a_strangers_pattern_is_not_run() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.tasks.contracts.skills import NAMED_MAX, BadContract, check_skills
+from gateway.tasks.contracts.skills import SKILLS_NAMED_MAX, BadContract, check_skill_names
 from registry.cards.card import Skill
 
 SIDE = {"input": {}}
@@ -14,7 +14,7 @@ def skills(*ids: str) -> tuple[Skill, ...]:
 
 @pytest.mark.parametrize("contracts", [{}, {"": SIDE}, {"quote": SIDE}, {"quote": SIDE, "order": SIDE, "": SIDE}])
 def test_a_contract_is_of_a_skill_on_the_card_or_of_all(contracts: dict[str, object]) -> None:
-    check_skills(contracts, skills("quote", "order"))
+    check_skill_names(contracts, skills("quote", "order"))
 
 
 @pytest.mark.parametrize(
@@ -24,18 +24,18 @@ def test_a_contract_is_of_a_skill_on_the_card_or_of_all(contracts: dict[str, obj
         ({"quote": SIDE, "xyz": SIDE}, ("quote",), "contracts.xyz", ("is no skill", "It has: quote")),
         ({"quote": SIDE}, (), "contracts.quote", ("It has none", "an empty name is for all")),
         ({"a b\n": SIDE}, ("\x1b[2J",), "contracts.a?b?", ("It has: ?[2J",)),
-        ({"x": SIDE}, tuple(map(str, range(NAMED_MAX + 1))), "contracts.x", (f"{NAMED_MAX - 1}, …",)),
+        ({"x": SIDE}, tuple(map(str, range(SKILLS_NAMED_MAX + 1))), "contracts.x", (f"{SKILLS_NAMED_MAX - 1}, …",)),
     ],
 )
 def test_another_is_refused_with_those_that_there_are(
     contracts: dict[str, object], known: tuple[str, ...], field: str, says: tuple[str, ...]
 ) -> None:
     with pytest.raises(BadContract) as refused:
-        check_skills(contracts, skills(*known))
+        check_skill_names(contracts, skills(*known))
     assert refused.value.field == field and all(words in refused.value.problem for words in says)
 
 
 def test_nothing_is_meant_where_nothing_is_near() -> None:
     with pytest.raises(BadContract) as refused:
-        check_skills({"xyz": SIDE}, skills("quote"))
+        check_skill_names({"xyz": SIDE}, skills("quote"))
     assert "did you mean" not in refused.value.problem

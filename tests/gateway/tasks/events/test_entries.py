@@ -1,14 +1,14 @@
 """Entries of a task's log: what a Message alone is, and what only looks like one."""
 
 from adapters.task import Message, Part, Role, TaskState, TaskStatus, encode
-from gateway.tasks.events.entries import TaskEvent, lone_reply, reply_body, rfc3339, status_body
+from gateway.tasks.events.entries import TaskEvent, lone_reply, reply_body, status_body, to_rfc3339
 
 REPLY = Message("m-2", Role.AGENT, (Part(text="just a word"),), "c_1", "t_1")
 OPENING = (TaskEvent(1, 1, "message", encode(REPLY).decode()), TaskEvent(2, 1, "status", status_body(TaskStatus(TaskState.SUBMITTED))))
 
 
 def completed(seq: int, message: Message = REPLY, alone: bool = True) -> TaskEvent:
-    status = TaskStatus(TaskState.COMPLETED, message, rfc3339(1))
+    status = TaskStatus(TaskState.COMPLETED, message, to_rfc3339(1))
     return TaskEvent(seq, 1, "status", reply_body(status) if alone else status_body(status))
 
 

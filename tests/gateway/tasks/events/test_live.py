@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.task import TaskState
-from gateway.tasks.events.live import EVENTS_MAX, SIZE_MAX, Tail, Tails
+from gateway.tasks.events.live import BODIES_SIZE_MAX, EVENTS_MAX, LiveEvents, LiveEventsByTask
 from gateway.tasks.log import TaskEvent, TaskRow
 
 
@@ -21,78 +21,78 @@ def events(first: int, last: int, body: str = "{}") -> tuple[TaskEvent, ...]:
 @given(st.lists(st.tuples(st.sampled_from(["kept", "read", "moved elsewhere", "kept unseen"]), st.integers(0, 70)), max_size=12))
 def test_what_a_tail_tells_is_what_happened_or_nothing(story: list[tuple[str, int]]) -> None:
     """`now` is where the task stands; a tail that tells anything tells all that came after any number, up to where it was told of."""
-    tail: Tail[TaskRow, TaskEvent] = Tail()
+    tail: LiveEvents[TaskRow, TaskEvent] = LiveEvents()
     now = told = 2
     for what, count in story:
         last, now = now, now + count
         if what == "kept":
-            tail.learn(row(now), events(last + 1, now))
+            tail.update(row(now), events(last + 1, now))
         elif what == "read":
             after = max(now - count, 0)
-            tail.learn(row(now), events(after + 1, now))
+            tail.update(row(now), events(after + 1, now))
         elif what == "moved elsewhere":
-            tail.forget()
+            tail.invalidate()
         told = now if what in ("kept", "read") else told
         for after in range(now + 1):
-            known = tail.after(after)
+            known = tail.events_after(after)
             if known is not None:
                 assert (known[0].last_seq, known[1]) == (told, events(after + 1, told))
-    assert tail.after(0) is None or told <= EVENTS_MAX + 70
+    assert tail.events_after(0) is None or told <= EVENTS_MAX + 70
 
 
 def test_what_was_known_already_teaches_nothing() -> None:
-    tail: Tail[TaskRow, TaskEvent] = Tail()
-    tail.learn(row(5), events(1, 5))
-    tail.learn(row(3), events(1, 3))
-    tail.learn(row(5), ())
-    assert tail.after(2) == (row(5), events(3, 5))
-    assert tail.rests_at(5) and not tail.rests_at(4)
+    tail: LiveEvents[TaskRow, TaskEvent] = LiveEvents()
+    tail.update(row(5), events(1, 5))
+    tail.update(row(3), events(1, 3))
+    tail.update(row(5), ())
+    assert tail.events_after(2) == (row(5), events(3, 5))
+    assert tail.is_up_to(5) and not tail.is_up_to(4)
 
 
 def test_a_tail_holds_so_many_events_and_so_much_text() -> None:
-    tail: Tail[TaskRow, TaskEvent] = Tail()
-    tail.learn(row(10), events(1, 10))
-    tail.learn(row(EVENTS_MAX + 10), events(11, EVENTS_MAX + 10))
-    assert tail.after(10) is not None and tail.after(9) is None
-    large = "x" * (SIZE_MAX // 3)
-    tail.learn(row(EVENTS_MAX + 14), events(EVENTS_MAX + 11, EVENTS_MAX + 14, large))
-    assert tail.after(EVENTS_MAX + 11) is not None and tail.after(EVENTS_MAX + 10) is None
-    tail.learn(row(EVENTS_MAX + 15), events(EVENTS_MAX + 15, EVENTS_MAX + 15, "x" * (SIZE_MAX + 1)))
-    assert tail.after(EVENTS_MAX + 14) is None and tail.after(EVENTS_MAX + 15) == (row(EVENTS_MAX + 15), ())
+    tail: LiveEvents[TaskRow, TaskEvent] = LiveEvents()
+    tail.update(row(10), events(1, 10))
+    tail.update(row(EVENTS_MAX + 10), events(11, EVENTS_MAX + 10))
+    assert tail.events_after(10) is not None and tail.events_after(9) is None
+    large = "x" * (BODIES_SIZE_MAX // 3)
+    tail.update(row(EVENTS_MAX + 14), events(EVENTS_MAX + 11, EVENTS_MAX + 14, large))
+    assert tail.events_after(EVENTS_MAX + 11) is not None and tail.events_after(EVENTS_MAX + 10) is None
+    tail.update(row(EVENTS_MAX + 15), events(EVENTS_MAX + 15, EVENTS_MAX + 15, "x" * (BODIES_SIZE_MAX + 1)))
+    assert tail.events_after(EVENTS_MAX + 14) is None and tail.events_after(EVENTS_MAX + 15) == (row(EVENTS_MAX + 15), ())
 
 
 def test_a_follower_gets_the_events_of_one_large_commit_from_the_tail() -> None:
-    tail: Tail[TaskRow, TaskEvent] = Tail()
-    tail.learn(row(2), events(1, 2))
-    tail.learn(row(10 * EVENTS_MAX), events(3, 10 * EVENTS_MAX))
-    assert tail.after(2) == (row(10 * EVENTS_MAX), events(3, 10 * EVENTS_MAX))
-    assert tail.after(1) is None
+    tail: LiveEvents[TaskRow, TaskEvent] = LiveEvents()
+    tail.update(row(2), events(1, 2))
+    tail.update(row(10 * EVENTS_MAX), events(3, 10 * EVENTS_MAX))
+    assert tail.events_after(2) == (row(10 * EVENTS_MAX), events(3, 10 * EVENTS_MAX))
+    assert tail.events_after(1) is None
 
 
 async def test_whoever_waits_is_woken_by_news_of_either_kind() -> None:
-    tail: Tail[TaskRow, TaskEvent] = Tail()
-    for news in (lambda: tail.learn(row(5), events(1, 5)), tail.forget):
+    tail: LiveEvents[TaskRow, TaskEvent] = LiveEvents()
+    for news in (lambda: tail.update(row(5), events(1, 5)), tail.invalidate):
         waits = [asyncio.ensure_future(tail.wait()) for _ in range(3)]
         await asyncio.sleep(0)
         waits.pop().cancel()
         await asyncio.sleep(0)
-        assert tail.waiting == 2
+        assert tail.waiter_count == 2
         news()
         await asyncio.wait_for(asyncio.gather(*waits), 60)
-        assert tail.waiting == 0
+        assert tail.waiter_count == 0
 
 
 async def test_a_tail_is_known_as_long_as_somebody_holds_it_and_asked_about_while_somebody_waits() -> None:
-    tails: Tails[TaskRow, TaskEvent] = Tails()
-    held = tails.of(row(2))
-    assert tails.of(row(7)) is held is tails.find("default", "t_1") and tails.find("other", "t_1") is None
-    held.learn(row(2), ())
-    assert list(tails.awaited()) == []
+    tails: LiveEventsByTask[TaskRow, TaskEvent] = LiveEventsByTask()
+    held = tails.live_events_of(row(2))
+    assert tails.live_events_of(row(7)) is held is tails.find("default", "t_1") and tails.find("other", "t_1") is None
+    held.update(row(2), ())
+    assert list(tails.awaited_rows()) == []
     waiting = asyncio.ensure_future(held.wait())
     await asyncio.sleep(0)
-    assert list(tails.awaited()) == [row(2)]
-    held.forget()
+    assert list(tails.awaited_rows()) == [row(2)]
+    held.invalidate()
     await waiting
-    assert list(tails.awaited()) == []
+    assert list(tails.awaited_rows()) == []
     del held, waiting
     assert len(tails) == 0 and tails.find("default", "t_1") is None

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from gateway.tasks.turns.deferred_endings import STOP, TURN, Late
+from gateway.tasks.turns.deferred_endings import STOP_ENDING, TURN_ENDING, DeferredEndings
 from tests.fakes.waiting import until
 
 
@@ -11,9 +11,9 @@ async def at_once(_seconds: float) -> None:
 
 
 async def test_a_task_is_looked_after_until_all_that_is_late_is_kept() -> None:
-    late, turned, stopped = Late(at_once), asyncio.Event(), asyncio.Event()
-    late.keep("t_1", TURN, turned.wait)
-    late.keep("t_1", STOP, stopped.wait)
+    late, turned, stopped = DeferredEndings(at_once), asyncio.Event(), asyncio.Event()
+    late.retry_until_written("t_1", TURN_ENDING, turned.wait)
+    late.retry_until_written("t_1", STOP_ENDING, stopped.wait)
     turned.set()
     await until(lambda: len(late) == 1)
     assert "t_1" in late
@@ -22,7 +22,7 @@ async def test_a_task_is_looked_after_until_all_that_is_late_is_kept() -> None:
 
 
 async def test_who_stops_a_task_again_and_again_adds_nothing_to_what_is_tried() -> None:
-    late, gate, tries = Late(at_once), asyncio.Event(), 0
+    late, gate, tries = DeferredEndings(at_once), asyncio.Event(), 0
 
     async def act() -> None:
         nonlocal tries
@@ -30,7 +30,7 @@ async def test_who_stops_a_task_again_and_again_adds_nothing_to_what_is_tried() 
         await gate.wait()
 
     for _ in range(3):
-        late.keep("t_1", STOP, act)
+        late.retry_until_written("t_1", STOP_ENDING, act)
     await until(lambda: tries > 0)
     assert len(late) == 1
     gate.set()

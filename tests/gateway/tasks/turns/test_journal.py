@@ -7,9 +7,9 @@ from msgspec.structs import replace
 
 from adapters.contract import ArtifactPiece
 from adapters.task import Artifact, Part, TaskState
-from gateway.tasks.events.chunks import JOINED_MAX, PARTS_APART
-from gateway.tasks.events.entries import TaskEvent, TaskRow, artifact_body, fold
-from gateway.tasks.turns.journal import RESTED_EVENTS, Journal, Turned, TurnLimits
+from gateway.tasks.events.chunks import JOINED_SIZE_MAX, SEPARATE_PARTS_MAX
+from gateway.tasks.events.entries import TaskEvent, TaskRow, artifact_body, task_from_events
+from gateway.tasks.turns.journal import UNPACED_EVENTS_MAX, TurnJournal, TurnLimits, TurnState
 
 ROW = TaskRow("default", "t_1", "o", "c_1", "sales", TaskState.WORKING, "", "x", "d", "g", 1, 1, last_seq=2)
 PARTS = st.builds(
@@ -34,8 +34,8 @@ PIECES = st.builds(
 )
 
 
-def journal(limits: TurnLimits = TurnLimits()) -> Journal:  # noqa: B008 (it is frozen)
-    return Journal(Turned(ROW, ()), limits)
+def journal(limits: TurnLimits = TurnLimits()) -> TurnJournal:  # noqa: B008 (it is frozen)
+    return TurnJournal(TurnState(ROW, ()), limits)
 
 
 def word(text: str, append: bool = True, artifact: str = "a") -> ArtifactPiece:
@@ -48,89 +48,93 @@ def begun(count: int) -> list[tuple[ArtifactPiece, bool]]:
     return [(ArtifactPiece(Artifact(name, texts)), False) for name in ("a", "b")]
 
 
-@given(st.integers(PARTS_APART - 3, PARTS_APART + 1).map(begun), st.lists(st.tuples(PIECES, st.booleans()), max_size=12))
+@given(st.integers(SEPARATE_PARTS_MAX - 3, SEPARATE_PARTS_MAX + 1).map(begun), st.lists(st.tuples(PIECES, st.booleans()), max_size=12))
 def test_joined_pieces_amount_to_the_same_task_as_single_ones(
     first: list[tuple[ArtifactPiece, bool]], more: list[tuple[ArtifactPiece, bool]]
 ) -> None:
     """A commit after any of the pieces, or none, changes nothing of what is read afterwards."""
     noted, single, script = journal(), [], first + more
     for number, (piece, committed) in enumerate(script):
-        noted.note_piece(piece, number)
+        noted.add_piece(piece, number)
         single.append(TaskEvent(number, number, "artifact", artifact_body(piece.artifact, piece.append, piece.last_chunk, piece.metadata)))
         if committed:
-            noted.keep(noted.row, len(noted.waiting()))
-    turned = noted.turned()
-    assert fold(ROW, turned.events) == fold(ROW, single)
-    assert [event.notes for event in turned.events if event.notes] == [piece.metadata for piece, _ in script if piece.metadata]
+            noted.mark_written(noted.row, len(noted.unwritten_events()))
+    turned = noted.to_turn_state()
+    assert task_from_events(ROW, turned.events) == task_from_events(ROW, single)
+    assert [event.metadata for event in turned.events if event.metadata] == [piece.metadata for piece, _ in script if piece.metadata]
     assert [event.seq for event in turned.events] == list(range(3, turned.row.last_seq + 1))
 
 
-def longer() -> Journal:
+def longer() -> TurnJournal:
     """The journal of a turn whose artifacts `a` and `b` have all the parts that stay apart, in two events that are kept."""
     noted = journal()
-    for piece, _ in begun(PARTS_APART):
-        noted.note_piece(piece, 1)
-    noted.keep(noted.row, len(noted.waiting()))
+    for piece, _ in begun(SEPARATE_PARTS_MAX):
+        noted.add_piece(piece, 1)
+    noted.mark_written(noted.row, len(noted.unwritten_events()))
     return noted
 
 
 def test_a_piece_with_metadata_is_joined_with_no_other() -> None:
     noted = longer()
     for piece in (word("x"), replace(word("y"), metadata={"c": 3}), word("z"), word("z")):
-        noted.note_piece(piece, 2)
-    assert [event.notes for event in noted.waiting()] == [{}, {"c": 3}, {}]
+        noted.add_piece(piece, 2)
+    assert [event.metadata for event in noted.unwritten_events()] == [{}, {"c": 3}, {}]
 
 
 def test_the_first_words_of_an_artifact_are_events_of_their_own() -> None:
     noted = journal()
-    for number in range(PARTS_APART):
-        noted.note_piece(word(str(number)), 1)
-    assert len(noted.waiting()) == PARTS_APART
+    for number in range(SEPARATE_PARTS_MAX):
+        noted.add_piece(word(str(number)), 1)
+    assert len(noted.unwritten_events()) == SEPARATE_PARTS_MAX
 
 
 def test_words_of_a_long_artifact_are_one_event_until_a_commit_takes_them() -> None:
     noted = longer()
     for text in ("a", "b", "c"):
-        noted.note_piece(word(text), 1)
-    (event,) = noted.waiting()
+        noted.add_piece(word(text), 1)
+    (event,) = noted.unwritten_events()
     assert event.artifact.parts == (Part(text="abc"),) and event.seq == 5
-    noted.keep(noted.row, 1)
-    noted.note_piece(word("d"), 2)
-    (event,) = noted.waiting()
+    noted.mark_written(noted.row, 1)
+    noted.add_piece(word("d"), 2)
+    (event,) = noted.unwritten_events()
     assert event.artifact.parts == (Part(text="d"),) and event.seq == 6
 
 
 def test_pieces_that_say_more_than_text_stay_events_of_their_own() -> None:
     noted = longer()
-    noted.note_piece(word("a"), 1)
-    noted.note_piece(word("other", artifact="b"), 1)
-    noted.note_piece(word("new", append=False, artifact="b"), 1)
-    noted.note_piece(ArtifactPiece(Artifact("b", (Part(data={"x": 1}),)), append=True), 1)
-    noted.note_piece(ArtifactPiece(Artifact("b", (Part(text="x"),), name="named"), append=True), 1)
-    assert len(noted.waiting()) == 5
+    noted.add_piece(word("a"), 1)
+    noted.add_piece(word("other", artifact="b"), 1)
+    noted.add_piece(word("new", append=False, artifact="b"), 1)
+    noted.add_piece(ArtifactPiece(Artifact("b", (Part(data={"x": 1}),)), append=True), 1)
+    noted.add_piece(ArtifactPiece(Artifact("b", (Part(text="x"),), name="named"), append=True), 1)
+    assert len(noted.unwritten_events()) == 5
 
 
 def test_one_event_does_not_grow_without_end() -> None:
     noted = longer()
     for _ in range(5):
-        noted.note_piece(word("x" * (JOINED_MAX // 2)), 1)
-    assert [len(str(event.artifact.parts[0].text)) for event in noted.waiting()] == [JOINED_MAX, JOINED_MAX, JOINED_MAX // 2]
+        noted.add_piece(word("x" * (JOINED_SIZE_MAX // 2)), 1)
+    assert [len(str(event.artifact.parts[0].text)) for event in noted.unwritten_events()] == [
+        JOINED_SIZE_MAX,
+        JOINED_SIZE_MAX,
+        JOINED_SIZE_MAX // 2,
+    ]
 
 
 def test_a_longer_turn_is_kept_ever_less_often() -> None:
-    noted = journal(TurnLimits(events=10**6))
+    noted = journal(TurnLimits(events_max=10**6))
     rests = []
-    for number in range(20 * RESTED_EVENTS):
-        noted.note_piece(word("x", append=False), 1)
-        if number % RESTED_EVENTS == 0:
-            rests.append(noted.rest)
+    for number in range(20 * UNPACED_EVENTS_MAX):
+        noted.add_piece(word("x", append=False), 1)
+        if number % UNPACED_EVENTS_MAX == 0:
+            rests.append(noted.pause_seconds)
     assert rests[0] == 0 and rests == sorted(rests) and rests[-1] == 1.0
 
 
 def test_bytes_are_counted_whatever_the_language() -> None:
-    noted = journal(TurnLimits(size=300))
-    noted.note_piece(word("\u3042" * 70, append=False), 1)
-    assert len(noted.waiting()[0].body) < 200 and not noted.is_full
-    noted.note_piece(word("\u3042" * 20, append=False), 1)
-    noted.waiting()
+    noted = journal(TurnLimits(bytes_max=300))
+    noted.add_piece(word("\u3042" * 70, append=False), 1)
+    assert len(noted.unwritten_events()[0].body) < 200 and not noted.is_full
+    noted.add_piece(word("\u3042" * 20, append=False), 1)
+    noted.unwritten_events()
     assert noted.is_full

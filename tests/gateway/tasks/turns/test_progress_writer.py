@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from gateway.tasks.turns.progress_writer import Showing
+from gateway.tasks.turns.progress_writer import ProgressWriter
 from tests.fakes.waiting import SECONDS, until
 
 
@@ -26,14 +26,14 @@ class Commits:
         """None: nobody else moved the task."""
         self._answers.put_nowait(over)
 
-    def note(self, showing: Showing[str], text: str) -> None:
+    def note(self, showing: ProgressWriter[str], text: str) -> None:
         self.noted = text
-        showing.show()
+        showing.write()
 
 
 async def test_what_comes_during_one_commit_goes_along_with_the_next() -> None:
     commits = Commits()
-    showing = Showing(commits.keep)
+    showing = ProgressWriter(commits.keep)
     commits.note(showing, "a")
     await until(lambda: len(commits.asked) == 1)
     for text in ("ab", "abc", "abcd"):
@@ -41,19 +41,19 @@ async def test_what_comes_during_one_commit_goes_along_with_the_next() -> None:
     commits.answer()
     await until(lambda: len(commits.asked) == 2)
     commits.answer()
-    await until(lambda: showing._keeping is None)
+    await until(lambda: showing._writing is None)
     assert commits.asked == ["a", "abcd"]
-    assert await showing.settled() is None
+    assert await showing.flush() is None
 
 
 async def test_the_end_of_a_turn_waits_for_one_commit_only() -> None:
     """What came since goes along with the ending."""
     commits = Commits()
-    showing = Showing(commits.keep)
+    showing = ProgressWriter(commits.keep)
     commits.note(showing, "a")
     await until(lambda: len(commits.asked) == 1)
     commits.note(showing, "ab")
-    settling = asyncio.ensure_future(showing.settled())
+    settling = asyncio.ensure_future(showing.flush())
     await asyncio.sleep(0)
     assert not settling.done()
     commits.answer()
@@ -63,19 +63,19 @@ async def test_the_end_of_a_turn_waits_for_one_commit_only() -> None:
 
 async def test_a_long_turn_rests_between_two_commits_and_its_end_does_not_wait_for_that() -> None:
     commits = Commits()
-    showing = Showing(commits.keep, lambda: 3600.0)
+    showing = ProgressWriter(commits.keep, lambda: 3600.0)
     commits.note(showing, "a")
     commits.answer()
     await until(lambda: len(commits.asked) == 1)
     commits.note(showing, "ab")
     async with asyncio.timeout(SECONDS):
-        assert await showing.settled() is None
+        assert await showing.flush() is None
     assert commits.asked == ["a"]
 
 
 async def test_after_a_rest_all_that_came_meanwhile_is_kept_at_once() -> None:
     commits = Commits()
-    showing = Showing(commits.keep, lambda: 0.01)
+    showing = ProgressWriter(commits.keep, lambda: 0.01)
     commits.note(showing, "a")
     commits.answer()
     await until(lambda: len(commits.asked) == 1)
@@ -84,18 +84,18 @@ async def test_after_a_rest_all_that_came_meanwhile_is_kept_at_once() -> None:
     commits.answer()
     await until(lambda: len(commits.asked) == 2)
     assert commits.asked == ["a", "abc"]
-    await showing.settled()
+    await showing.flush()
 
 
 async def _turn(commits: Commits, agent: Callable[[], Awaitable[object]]) -> str:
-    showing = Showing(commits.keep)
+    showing = ProgressWriter(commits.keep)
     try:
         commits.note(showing, "a")
         await agent()
     except asyncio.CancelledError:
-        if not showing.overtaken():
+        if not showing.was_superseded():
             raise
-    return f"{await showing.settled()}, over: {showing.over}"
+    return f"{await showing.flush()}, over: {showing.superseding}"
 
 
 async def test_a_turn_whose_task_was_ended_by_somebody_else_waits_for_its_agent_no_more() -> None:

@@ -21,18 +21,18 @@ from adapters.contract import (
     Failed,
     Progress,
     Prompt,
-    Ref,
+    RefLearned,
     Replied,
     Turn,
     UpstreamFault,
     VendorRef,
 )
 from adapters.task import Message, TaskState
-from gateway.storage.database import Database, NotKept, engine_for
+from gateway.storage.database import Database, WriteFailed, engine_for
 from gateway.tasks.contracts.prompts import open_prompts
-from gateway.tasks.log import TaskEnded, TaskLog, TaskRecord, one_by_one
+from gateway.tasks.log import TaskEnded, TaskLog, TaskRecord, events_one_by_one
 from gateway.tasks.turns.journal import TurnLimits
-from gateway.tasks.turns.store import EndingNotKept, Turned, Turns
+from gateway.tasks.turns.store import EndingNotWritten, TurnRecorder, TurnState
 from tests.fakes.a2a_calls import call_to
 from tests.fakes.outages import Fate
 from tests.fakes.turning import Desk, Scripted, piece, words
@@ -45,11 +45,11 @@ def desk(database: Database) -> Desk:
 
 
 def artifact_of(record: TaskRecord) -> str:
-    return "".join(str(part.text) for one in record.task().artifacts for part in one.parts)
+    return "".join(str(part.text) for one in record.to_task().artifacts for part in one.parts)
 
 
 def reason_of(record: TaskRecord) -> str:
-    message = record.task().status.message
+    message = record.to_task().status.message
     return str(message.parts[0].text) if isinstance(message, Message) else ""
 
 
@@ -70,7 +70,7 @@ async def test_each_ending_is_kept_with_its_outcome(
     database: Database, ending: Event, state: TaskState, outcome: str, stream: bool
 ) -> None:
     desk = Desk(database)
-    turned = await desk.run(Ref(VendorRef("c", "t")), Progress(), piece("a"), piece("b"), ending, stream=stream)
+    turned = await desk.run(RefLearned(VendorRef("c", "t")), Progress(), piece("a"), piece("b"), ending, stream=stream)
     record = await desk.record()
     assert (turned.row, turned.events) == (record.row, record.events)
     assert record.row.state is state and record.row.runner == ""
@@ -94,22 +94,22 @@ async def test_each_ending_is_kept_with_its_outcome(
 async def test_a_question_counts_as_open_until_the_agent_ends_the_turn_that_answers_it(
     desk: Desk, ending: Event | UpstreamFault, left: tuple[str, ...]
 ) -> None:  # attack HIT-01
-    asked = await desk.run(Ref(VendorRef("c", "t")), Ask(prompts=(Prompt("i-1"),)))
-    opened = desk.turns.steps.resumed(asked.row, replace(asked.row, runner="p_1"), words("yes"))
+    asked = await desk.run(RefLearned(VendorRef("c", "t")), Ask(prompts=(Prompt("i-1"),)))
+    opened = desk.turns.transitions.resumed_events(asked.row, replace(asked.row, runner="p_1"), words("yes"))
     await desk.database.write(lambda batch: desk.log.advance(batch, asked.row, opened.row, opened.events))
-    turned = await desk.run(Ref(VendorRef("c", "t-2")), piece("a"), ending, opened=opened)
+    turned = await desk.run(RefLearned(VendorRef("c", "t-2")), piece("a"), ending, opened=opened)
     assert tuple(prompt.id for prompt in open_prompts(turned.row.vendor_ref)) == left
     assert (await desk.record()).row == turned.row
 
 
 async def test_a_task_whose_answer_is_refused_waits_with_the_ids_and_prompts_that_it_had(desk: Desk) -> None:
-    asked = await desk.run(Ref(VendorRef("c", "t")), Ask(words("which size?"), prompts=(Prompt("i-1"),)))
+    asked = await desk.run(RefLearned(VendorRef("c", "t")), Ask(words("which size?"), prompts=(Prompt("i-1"),)))
     for _ in range(2):
-        opened = desk.turns.steps.resumed(asked.row, asked.row, words("yes"))
+        opened = desk.turns.transitions.resumed_events(asked.row, asked.row, words("yes"))
         await desk.database.write(lambda batch, now=opened, old=asked: desk.log.advance(batch, old.row, now.row, now.events))
-        turned = await desk.run(Ref(VendorRef("c-2", "t-2")), AnswerRefused("no", "status 422"), opened=opened)
-        assert (turned.row.state, turned.row.vendor_ref, turned.refused) == (TaskState.INPUT_REQUIRED, asked.row.vendor_ref, True)
-        said = (await desk.record()).task().status.message
+        turned = await desk.run(RefLearned(VendorRef("c-2", "t-2")), AnswerRefused("no", "status 422"), opened=opened)
+        assert (turned.row.state, turned.row.vendor_ref, turned.is_answer_refused) == (TaskState.INPUT_REQUIRED, asked.row.vendor_ref, True)
+        said = (await desk.record()).to_task().status.message
         assert isinstance(said, Message) and [part.text for part in said.parts if isinstance(part.text, str)] == ["no", "which size?"]
         asked = turned
     assert (await desk.record()).row == asked.row
@@ -157,7 +157,7 @@ async def test_a_turn_that_breaks_fails_the_task_and_keeps_what_came_before(
 
 async def test_a_watched_turn_is_kept_as_it_goes_and_another_only_at_its_signs_of_life(desk: Desk) -> None:
     more, gate = asyncio.Event(), asyncio.Event()
-    script = (Ref(VendorRef("c", "t")), piece("a"), Progress(), more, piece("b"), gate, Done())
+    script = (RefLearned(VendorRef("c", "t")), piece("a"), Progress(), more, piece("b"), gate, Done())
     watched, other = await desk.opened("t_watched"), await desk.opened("t_other")
     running = [asyncio.ensure_future(desk.run(*script, stream=one is watched, opened=one)) for one in (watched, other)]
     await desk.reached(4, "t_watched")
@@ -186,7 +186,7 @@ async def test_a_stream_of_thousands_of_words_is_kept_whole_in_fewer_events(desk
 
 
 @pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize("limits", [TurnLimits(events=10), TurnLimits(size=1000)], ids=["events", "bytes"])
+@pytest.mark.parametrize("limits", [TurnLimits(events_max=10), TurnLimits(bytes_max=1000)], ids=["events", "bytes"])
 async def test_a_turn_beyond_its_bounds_ends_with_all_that_was_received_and_the_agent_is_not_blamed(
     desk: Desk, limits: TurnLimits, stream: bool
 ) -> None:
@@ -198,16 +198,16 @@ async def test_a_turn_beyond_its_bounds_ends_with_all_that_was_received_and_the_
     said = [event.status.message for event in record.events if event.kind == "status"]
     steps = [message.parts[0].text for message in said if isinstance(message, Message)][:-1]
     assert steps == [f"step {number}" for number in range(len(steps))]
-    assert len(steps) == 11 if limits.events == 10 else len(str(record.events)) > 1000
+    assert len(steps) == 11 if limits.events_max == 10 else len(str(record.events)) > 1000
     assert record.row.state is TaskState.FAILED and agent.closed
     assert "limits.turn_events" in reason_of(record) and "agent" not in reason_of(record)
-    last = record.task().status.message
+    last = record.to_task().status.message
     assert isinstance(last, Message) and last.metadata == {"urn:interlock:a2a:error": {"reason": "TURN_TOO_LONG"}}
     assert turned.row == record.row
 
 
 async def test_a_turn_that_ends_at_its_bounds_has_succeeded(desk: Desk) -> None:
-    desk.limit(TurnLimits(events=10))
+    desk.limit(TurnLimits(events_max=10))
     await desk.run(*(Progress(words(f"step {number}")) for number in range(10)), Done())
     assert (await desk.ended()).row.state is TaskState.COMPLETED
 
@@ -225,10 +225,10 @@ async def test_an_ending_that_is_not_kept_at_once_is_kept_later(desk: Desk, outa
     opened = await desk.opened()
     following = asyncio.ensure_future(_last(desk.log, opened))
     desk.shaky.writes = list(outage)
-    with pytest.raises(EndingNotKept) as told:
+    with pytest.raises(EndingNotWritten) as told:
         await desk.run(piece("a"), Done(words("so be it")), stream=False, opened=opened)
     assert opened.row.id in str(told.value)
-    assert isinstance(told.value, NotKept)
+    assert isinstance(told.value, WriteFailed)
     record = await desk.ended()
     assert record.row.state is TaskState.COMPLETED
     assert artifact_of(record) == "a"
@@ -237,30 +237,30 @@ async def test_an_ending_that_is_not_kept_at_once_is_kept_later(desk: Desk, outa
     assert desk.pauses == sorted(desk.pauses) and desk.pauses[0] < 1
 
 
-async def _last(log: TaskLog, opened: Turned) -> int:
+async def _last(log: TaskLog, opened: TurnState) -> int:
     async with asyncio.timeout(SECONDS):
-        return [event.seq async for event in one_by_one(log.follow(opened.row, 0))][-1]
+        return [event.seq async for event in events_one_by_one(log.follow(opened.row, 0))][-1]
 
 
 async def test_a_late_ending_comes_too_late_for_a_task_that_was_canceled(desk: Desk) -> None:
     desk.shaky.writes = ["refused"]
     opened = await desk.opened()
-    with pytest.raises(EndingNotKept):
+    with pytest.raises(EndingNotWritten):
         await desk.run(Done(), opened=opened)
-    other = Turns(desk.memory)
-    await other.end(opened, Canceled())
+    other = TurnRecorder(desk.memory)
+    await other.end_task(opened, Canceled())
     assert (await desk.ended()).row.state is TaskState.CANCELED
-    await until(lambda: not desk.turns._late)
+    await until(lambda: not desk.turns._deferred_endings)
     assert (await desk.ended()).row.state is TaskState.CANCELED
 
 
 async def test_closing_gives_up_on_late_endings(desk: Desk) -> None:
     desk.shaky.writes = ["refused"] * 1000
-    with pytest.raises(EndingNotKept):
+    with pytest.raises(EndingNotWritten):
         await desk.run(Done())
     async with asyncio.timeout(SECONDS):
         await desk.turns.close()
-    assert not (await desk.record()).row.ended
+    assert not (await desk.record()).row.has_ended
 
 
 async def test_a_turn_stops_when_somebody_else_has_ended_its_task(desk: Desk) -> None:
@@ -271,7 +271,7 @@ async def test_a_turn_stops_when_somebody_else_has_ended_its_task(desk: Desk) ->
     async with asyncio.timeout(SECONDS):
         await desk.reached(3)
         record = await desk.record()
-        await desk.turns.end(Turned(record.row, record.events), Canceled())
+        await desk.turns.end_task(TurnState(record.row, record.events), Canceled())
         gate.set()
         turned = await running
     assert turned.row.state is TaskState.CANCELED
@@ -282,11 +282,11 @@ async def test_a_turn_stops_when_somebody_else_has_ended_its_task(desk: Desk) ->
 async def test_the_gateways_own_hand_ends_a_task_whatever_its_turn_adds_meanwhile(desk: Desk) -> None:
     stale = await desk.opened()
     record = await desk.record()
-    moved = Turned(record.row, record.events)
+    moved = TurnState(record.row, record.events)
     gate = asyncio.Event()
     running = asyncio.ensure_future(desk.run(piece("a"), piece("b"), gate, Done(), opened=moved))
     await desk.reached(4)
-    assert (await desk.turns.end(stale, Canceled())).row.state is TaskState.CANCELED
+    assert (await desk.turns.end_task(stale, Canceled())).row.state is TaskState.CANCELED
     gate.set()
     assert (await running).row.state is TaskState.CANCELED
     assert artifact_of(await desk.ended()) == "ab"
@@ -294,35 +294,35 @@ async def test_the_gateways_own_hand_ends_a_task_whatever_its_turn_adds_meanwhil
 
 async def test_a_task_that_ended_is_not_ended_again(desk: Desk) -> None:
     done = await desk.run(Done())
-    assert await desk.turns.end(done, Failed("again")) == done
+    assert await desk.turns.end_task(done, Failed("again")) == done
     assert await desk.outcomes() == {"ok": 1}
 
 
 async def test_an_answer_goes_on_in_the_same_log(desk: Desk) -> None:
     asked = await desk.run(piece("a"), Ask(words("which?")))
-    resumed = desk.turns.steps.resumed(asked.row, asked.row, words("this"))
+    resumed = desk.turns.transitions.resumed_events(asked.row, asked.row, words("this"))
     await desk.database.write(lambda batch: desk.log.advance(batch, asked.row, resumed.row, resumed.events))
     desk.shaky.writes = ["kept unseen", "refused", "refused"]
-    with pytest.raises(EndingNotKept):
+    with pytest.raises(EndingNotWritten):
         await desk.run(piece("b"), piece("c"), Done(), opened=resumed)
     record = await desk.ended()
     assert artifact_of(record) == "abc"
-    assert [message.parts[0].text for message in record.task().history] == ["please", "this"]
+    assert [message.parts[0].text for message in record.to_task().history] == ["please", "this"]
 
 
 async def test_a_task_that_moves_on_while_it_is_looked_at_is_not_lost(desk: Desk) -> None:
     opened = await desk.opened()
     found = await desk.record()
     assert (await desk.run(Ask(words("which?")), opened=opened)).row.state is TaskState.INPUT_REQUIRED
-    assert not await desk.turns.end_lost(found, Failed("lost"))
+    assert not await desk.turns.end_lost_task(found, Failed("lost"))
     assert (await desk.record()).row.state is TaskState.INPUT_REQUIRED
 
 
 async def test_a_task_that_nobody_works_on_is_ended_once(desk: Desk) -> None:
     await desk.opened()
     found = await desk.record()
-    assert await desk.turns.end_lost(found, Failed("lost"))
-    assert not await desk.turns.end_lost(found, Failed("lost"))
+    assert await desk.turns.end_lost_task(found, Failed("lost"))
+    assert not await desk.turns.end_lost_task(found, Failed("lost"))
     assert reason_of(await desk.ended()) == "lost"
 
 
@@ -349,7 +349,7 @@ async def test_agents_ids_that_a_lost_process_learns_late_do_not_replace_those_o
     opened = await desk.opened()
     other = TaskLog(desk.database, desk.clock.us, "p_2")
     await desk.database.write(lambda batch: other.claim(batch, opened.row))
-    await desk.database.write(lambda batch: desk.log.refer(batch, replace(opened.row, vendor_ref='{"task_id":"stale"}')))
+    await desk.database.write(lambda batch: desk.log.update_vendor_ref(batch, replace(opened.row, vendor_ref='{"task_id":"stale"}')))
     assert (await desk.record()).row.vendor_ref == "{}"
 
 
@@ -375,10 +375,10 @@ async def _lawful(url: str, script: list[str], ending: tuple[Event, TaskState, s
     opened = await desk.opened()
     desk.shaky.writes = list(fates)
     said = [
-        piece(str(number)) if act == "piece" else Progress() if act == "progress" else Ref(VendorRef("c"))
+        piece(str(number)) if act == "piece" else Progress() if act == "progress" else RefLearned(VendorRef("c"))
         for number, act in enumerate(script)
     ]
-    with suppress(EndingNotKept):
+    with suppress(EndingNotWritten):
         await desk.run(*said, ending[0], stream=stream, opened=opened)
     record = await desk.ended()
     await asyncio.to_thread(database.close)

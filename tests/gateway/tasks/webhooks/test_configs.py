@@ -8,12 +8,12 @@ from sqlalchemy import select
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.task import PushAuthentication, PushConfig, TaskState, encode
 from adapters.upstream.egress import Egress
-from gateway.ingress.http.errors import told
+from gateway.ingress.http.errors import describe
 from gateway.storage.database import Database
 from gateway.storage.tables import push_configs
 from gateway.tasks.log import UnknownTask
-from gateway.tasks.webhooks.configs import CONFIGS_MAX, LOOKUPS_PER_OWNER, Push, TooManyPushConfigs, UnknownPushConfig
-from registry.rows import Unsealed
+from gateway.tasks.webhooks.configs import CONFIGS_MAX, LOOKUPS_PER_OWNER, TooManyPushConfigs, UnknownPushConfig, WebhookConfigs
+from registry.rows import PlaintextSettings
 from tests.fakes.post_office import ALICE, BOB, PostOffice
 from tests.fakes.waiting import until
 
@@ -60,8 +60,8 @@ async def test_a_removed_config_is_gone_however_often_it_is_removed(office: Post
         await office.push.delete(ALICE, row, made.id)
     with pytest.raises(UnknownPushConfig) as raised:
         await office.push.get(ALICE, row, made.id)
-    said = told(raised.value).row
-    assert (said.code, said.status, said.a2a) == (-32001, 404, "TASK_NOT_FOUND")
+    said = describe(raised.value).mapping
+    assert (said.jsonrpc_code, said.status, said.a2a_reason) == (-32001, 404, "TASK_NOT_FOUND")
 
 
 async def test_the_same_id_replaces_and_counts_once(office: PostOffice) -> None:
@@ -124,9 +124,9 @@ async def inside(host: str, port: int) -> list[str]:
 @pytest.mark.parametrize("url", REFUSED)
 async def test_a_target_that_is_not_public_is_refused_when_it_is_named(url: str) -> None:  # attack SSR-05, with the forms of SSR-01
     egress = Egress((), lookup=inside)
-    push = Push(None, egress.vet, lambda prefix: prefix, lambda: 0, Unsealed())  # type: ignore[arg-type]  # it must not come to a write
+    push = WebhookConfigs(None, egress.vet, lambda prefix: prefix, lambda: 0, PlaintextSettings())  # type: ignore[arg-type]  # it must not come to a write
     with pytest.raises(BadMessage) as raised:
-        await push.vetted(PushConfig(url=url), "1.0", "configuration.taskPushNotificationConfig.")
+        await push.vet_config(PushConfig(url=url), "1.0", "configuration.taskPushNotificationConfig.")
     assert raised.value.field == "configuration.taskPushNotificationConfig.url"
     assert not url or url not in str(raised.value)
 
@@ -149,19 +149,19 @@ async def test_one_owner_takes_only_a_share_of_the_lookups_of_names() -> None:  
         asked.append(url)
         await gate.wait()
 
-    push = Push(None, hangs, lambda prefix: prefix, lambda: 0, Unsealed())  # type: ignore[arg-type]  # it must not come to a write
+    push = WebhookConfigs(None, hangs, lambda prefix: prefix, lambda: 0, PlaintextSettings())  # type: ignore[arg-type]  # it must not come to a write
     for _ in range(2):
-        mine = [asyncio.create_task(push.vetted(PushConfig(url=URL), "1.0", owner=ALICE)) for _ in range(3 * LOOKUPS_PER_OWNER)]
+        mine = [asyncio.create_task(push.vet_config(PushConfig(url=URL), "1.0", owner=ALICE)) for _ in range(3 * LOOKUPS_PER_OWNER)]
         await until(lambda: len(asked) == LOOKUPS_PER_OWNER)
         for each in mine:
             each.cancel()
         await asyncio.wait(mine)
         assert len(asked) == LOOKUPS_PER_OWNER
-    other = asyncio.create_task(push.vetted(PushConfig(url=f"{URL}/bob"), "1.0", owner=BOB))
+    other = asyncio.create_task(push.vet_config(PushConfig(url=f"{URL}/bob"), "1.0", owner=BOB))
     await until(lambda: asked[-1] == f"{URL}/bob")
     gate.set()
     await other
-    await push.vetted(PushConfig(url=f"{URL}/again"), "1.0", owner=ALICE)
+    await push.vet_config(PushConfig(url=f"{URL}/again"), "1.0", owner=ALICE)
     assert asked[-1] == f"{URL}/again"
 
 

@@ -10,10 +10,10 @@ from sqlalchemy import func, select
 from adapters.task import PushAuthentication, PushConfig, Role, TaskState
 from gateway.storage.database import Database, engine_for
 from gateway.storage.tables import deliveries, push_configs
-from gateway.tasks.webhooks.delivery import SIGNATURE, SIGNATURE_TYPE, UNDER_WAY, WAITS
-from gateway.tasks.webhooks.outbox import LEASE_US, PER_OWNER, PER_TENANT, UnknownDelivery, _late
+from gateway.tasks.webhooks.delivery import CONCURRENT_MAX, RETRY_SECONDS, SIGNATURE_HEADER, SIGNATURE_TYPE
+from gateway.tasks.webhooks.outbox import LEASE_US, PER_OWNER_MAX, PER_TENANT_MAX, UnknownDelivery, _read_configs_behind
 from policies.keys.strict_jwt import read_unverified, verify_signature
-from policies.tokens.verifier import Identity, TokenRefused
+from policies.tokens.verifier import TokenRefused, TokenVerifier
 from tests.fakes.a2a_agents import serving
 from tests.fakes.clock import Clock
 from tests.fakes.post_office import ALICE, BOB, ISSUER, PostOffice
@@ -97,7 +97,7 @@ async def test_a_notification_is_signed_for_its_webhook_and_body(office: PostOff
     await office.moves(row, TaskState.WORKING)
     await office.rounds()
     [notified] = hook.got
-    unverified = read_unverified(notified.headers[SIGNATURE.lower()])
+    unverified = read_unverified(notified.headers[SIGNATURE_HEADER.lower()])
     assert unverified.kid in {key["kid"] for key in office.keys.jwks()["keys"]}
     verify_signature(unverified, office.keys.find(unverified.kid))
     assert unverified.typ == SIGNATURE_TYPE
@@ -116,9 +116,9 @@ async def test_a_signature_is_nobodys_token(office: PostOffice, hook: Webhook, u
     await office.notify(row, url)
     await office.moves(row, TaskState.WORKING)
     await office.rounds()
-    identity = Identity(ISSUER, office.keys, [], no_fetch, True)  # type: ignore[arg-type]  # never called
+    identity = TokenVerifier(ISSUER, office.keys, [], no_fetch, True)  # type: ignore[arg-type]  # never called
     with pytest.raises(TokenRefused):
-        await identity.verify(hook.got[0].headers[SIGNATURE.lower()], [url, ISSUER])
+        await identity.verify(hook.got[0].headers[SIGNATURE_HEADER.lower()], [url, ISSUER])
 
 
 async def test_what_fails_is_tried_again_and_what_is_behind_it_waits(office: PostOffice, hook: Webhook, url: str) -> None:
@@ -129,13 +129,13 @@ async def test_what_fails_is_tried_again_and_what_is_behind_it_waits(office: Pos
     hook.answers = [500, 302]
     await office.rounds()
     assert hook.told == ["working"]
-    await office.rounds(seconds=WAITS[0] - 0.1)
+    await office.rounds(seconds=RETRY_SECONDS[0] - 0.1)
     assert hook.told == ["working"]
     await office.rounds(seconds=0.2)
     assert hook.told == ["working"] * 2
-    await office.rounds(seconds=WAITS[1])
+    await office.rounds(seconds=RETRY_SECONDS[1])
     assert hook.told == ["working", "working", "working", "completed"]
-    ids = [read_unverified(notified.headers[SIGNATURE.lower()]).claims["jti"] for notified in hook.got]
+    ids = [read_unverified(notified.headers[SIGNATURE_HEADER.lower()]).claims["jti"] for notified in hook.got]
     assert len(set(ids[:3])) == 1 and ids[3] != ids[0]
 
 
@@ -154,18 +154,18 @@ async def test_after_the_last_attempt_it_is_a_dead_letter_and_the_next_one_goes(
     made = await office.notify(row, f"{url}?key=s3cret")
     row = await office.moves(row, TaskState.WORKING)
     await office.moves(row, TaskState.COMPLETED)
-    hook.answers = [503] * (len(WAITS) + 1)
+    hook.answers = [503] * (len(RETRY_SECONDS) + 1)
     await office.rounds()
-    for seconds in WAITS:
+    for seconds in RETRY_SECONDS:
         await office.rounds(seconds=seconds + 1)
-    assert hook.told == ["working"] * (len(WAITS) + 1)
-    [letter], more = await office.outbox.dead("default", "", 10)
+    assert hook.told == ["working"] * (len(RETRY_SECONDS) + 1)
+    [letter], more = await office.outbox.list_dead_letters("default", "", 10)
     assert more is None
-    assert (letter["task_id"], letter["config_id"], letter["seq"], letter["attempts"]) == (row.id, made.id, 3, len(WAITS) + 1)
+    assert (letter["task_id"], letter["config_id"], letter["seq"], letter["attempts"]) == (row.id, made.id, 3, len(RETRY_SECONDS) + 1)
     assert letter["reason"] == "the webhook answered with HTTP 503"
     assert letter["target"] == url.removesuffix("/hook")
     assert "s3cret" not in json.dumps(letter)  # attack HOOK-02
-    assert await office.outbox.dead("another", "", 10) == ([], None)
+    assert await office.outbox.list_dead_letters("another", "", 10) == ([], None)
     await office.rounds()
     assert hook.told[-1] == "completed"
 
@@ -174,17 +174,17 @@ async def test_a_dead_letter_that_is_tried_again_arrives(office: PostOffice, hoo
     row = await office.open()
     await office.notify(row, url)
     await office.moves(row, TaskState.WORKING)
-    hook.answers = [503] * (len(WAITS) + 1)
+    hook.answers = [503] * (len(RETRY_SECONDS) + 1)
     await office.rounds()
-    for seconds in WAITS:
+    for seconds in RETRY_SECONDS:
         await office.rounds(seconds=seconds + 1)
-    [letter], _ = await office.outbox.dead("default", "", 10)
+    [letter], _ = await office.outbox.list_dead_letters("default", "", 10)
     with pytest.raises(UnknownDelivery):
         await office.outbox.retry("another", letter["id"])
     await office.outbox.retry("default", letter["id"])
-    assert await office.outbox.dead("default", "", 10) == ([], None)
+    assert await office.outbox.list_dead_letters("default", "", 10) == ([], None)
     await office.rounds()
-    assert hook.told[-1] == "working" and len(hook.got) == len(WAITS) + 2
+    assert hook.told[-1] == "working" and len(hook.got) == len(RETRY_SECONDS) + 2
     assert await left(office) == 0
     with pytest.raises(UnknownDelivery):
         await office.outbox.retry("default", letter["id"])
@@ -195,11 +195,11 @@ async def test_dead_letters_come_in_pages_newest_first(office: PostOffice) -> No
     for row in rows:
         await office.notify(row, "http://127.0.0.1:9001/")
         await office.moves(row, TaskState.WORKING)
-    for delivery in await office.outbox.collect(10, {}):
-        await office.outbox.failed(delivery, "no", None)
-    first, cursor = await office.outbox.dead("default", "", 2)
+    for delivery in await office.outbox.acquire_due(10, {}):
+        await office.outbox.record_failure(delivery, "no", None)
+    first, cursor = await office.outbox.list_dead_letters("default", "", 2)
     assert cursor is not None
-    second, end = await office.outbox.dead("default", cursor, 2)
+    second, end = await office.outbox.list_dead_letters("default", cursor, 2)
     ids = [letter["id"] for letter in first + second]
     assert ids == sorted(ids, reverse=True) and len(set(ids)) == 3 and end is None
 
@@ -221,7 +221,7 @@ async def test_a_name_that_moved_inside_is_refused_when_it_is_sent(database: Dat
         await office.rounds()
         await office.close()
     assert canary.got == []
-    [letter], _ = await office.outbox.dead("default", "", 10)
+    [letter], _ = await office.outbox.list_dead_letters("default", "", 10)
     assert letter["reason"].startswith("refused: ") and letter["attempts"] == 1
 
 
@@ -248,7 +248,7 @@ async def test_another_process_goes_on_where_one_was_killed(database_url: str, t
     await office.rounds()
     row = await office.makes(row, "piece")
     row = await office.moves(row, TaskState.COMPLETED)
-    [taken] = await office.outbox.collect(10, {})  # killed before it could be sent
+    [taken] = await office.outbox.acquire_due(10, {})  # killed before it could be sent
     first.close()
 
     second = Database(engine_for(database_url))
@@ -258,7 +258,7 @@ async def test_another_process_goes_on_where_one_was_killed(database_url: str, t
     assert hook.told == ["working"]
     await office.rounds(seconds=LEASE_US / 1_000_000)
     assert hook.told == ["working", "piece", "completed"]
-    assert read_unverified(hook.got[1].headers[SIGNATURE.lower()]).claims["jti"] == taken.id
+    assert read_unverified(hook.got[1].headers[SIGNATURE_HEADER.lower()]).claims["jti"] == taken.id
     await office.close()
     second.close()
 
@@ -276,9 +276,9 @@ async def test_two_processes_send_nothing_twice(database_url: str, tmp_path: Pat
         await one.moves(row, TaskState.COMPLETED)
     for _ in range(3):
         for office in (one, two):
-            await office.postman.round()
+            await office.postman.run_once()
         for office in (one, two):
-            await office.postman.settle()
+            await office.postman.wait_until_idle()
     seen = [(notified.json["statusUpdate"]["taskId"], notified.what) for notified in hook.got]
     assert len(seen) == len(set(seen)) == 12
     for office in (one, two):
@@ -291,37 +291,37 @@ async def test_what_another_process_took_up_meanwhile_is_not_settled_by_the_firs
     row = await office.open()
     await office.notify(row, "http://127.0.0.1:9001/")
     await office.moves(row, TaskState.WORKING)
-    [late] = await office.outbox.collect(10, {})
+    [late] = await office.outbox.acquire_due(10, {})
     office.clock.now += LEASE_US / 1_000_000
-    [again] = await office.outbox.collect(10, {})
+    [again] = await office.outbox.acquire_due(10, {})
     assert (again.id, again.attempts) == (late.id, 2)
-    assert await office.outbox.arrived(late) is None
-    await office.outbox.failed(late, "late", None)
-    assert await left(office) == 1 and await office.outbox.dead("default", "", 10) == ([], None)
-    assert await office.outbox.arrived(again) is None
+    assert await office.outbox.complete(late) is None
+    await office.outbox.record_failure(late, "late", None)
+    assert await left(office) == 1 and await office.outbox.list_dead_letters("default", "", 10) == ([], None)
+    assert await office.outbox.complete(again) is None
     assert await left(office) == 0
 
 
 async def test_one_person_does_not_take_all_the_postmen(office: PostOffice) -> None:
-    for owner in [ALICE] * (PER_OWNER + 3) + [BOB]:
+    for owner in [ALICE] * (PER_OWNER_MAX + 3) + [BOB]:
         row = await office.open(owner)
         await office.notify(row, "http://127.0.0.1:9001/")
         await office.moves(row, TaskState.WORKING)
-    first = await office.outbox.collect(100, {})
-    assert sorted(delivery.owner for delivery in first) == [ALICE] * PER_OWNER + [BOB]
-    assert await office.outbox.collect(100, {ALICE: PER_OWNER, BOB: 1}) == []
-    assert len(await office.outbox.collect(100, {BOB: 1})) == 3
+    first = await office.outbox.acquire_due(100, {})
+    assert sorted(delivery.owner for delivery in first) == [ALICE] * PER_OWNER_MAX + [BOB]
+    assert await office.outbox.acquire_due(100, {ALICE: PER_OWNER_MAX, BOB: 1}) == []
+    assert len(await office.outbox.acquire_due(100, {BOB: 1})) == 3
 
 
 async def test_one_tenant_does_not_take_all_the_postmen(office: PostOffice) -> None:  # attack AVL-03
-    for owner in [f"acme|idp|user{number}" for number in range(PER_TENANT + 3)] + [BOB]:
+    for owner in [f"acme|idp|user{number}" for number in range(PER_TENANT_MAX + 3)] + [BOB]:
         row = await office.open(owner, owner.partition("|")[0])
         await office.notify(row, "http://127.0.0.1:9001/")
         await office.moves(row, TaskState.WORKING)
-    first = await office.outbox.collect(100, {})
-    assert [delivery.owner.partition("|")[0] for delivery in first].count("acme") == PER_TENANT < UNDER_WAY
+    first = await office.outbox.acquire_due(100, {})
+    assert [delivery.owner.partition("|")[0] for delivery in first].count("acme") == PER_TENANT_MAX < CONCURRENT_MAX
     assert BOB in {delivery.owner for delivery in first}
-    assert await office.outbox.collect(100, {f"acme|idp|user{number}": 1 for number in range(PER_TENANT)}) == []
+    assert await office.outbox.acquire_due(100, {f"acme|idp|user{number}": 1 for number in range(PER_TENANT_MAX)}) == []
 
 
 async def test_a_config_set_again_mid_way_loses_and_repeats_nothing(office: PostOffice, hook: Webhook, url: str) -> None:
@@ -331,7 +331,7 @@ async def test_a_config_set_again_mid_way_loses_and_repeats_nothing(office: Post
     await office.rounds()
     await office.notify(row, url, id="c1")
     await office.moves(row, TaskState.COMPLETED)
-    await office.rounds(seconds=WAITS[0] + 1)
+    await office.rounds(seconds=RETRY_SECONDS[0] + 1)
     assert hook.told == ["working", "completed"]
 
 
@@ -343,8 +343,8 @@ async def test_no_secret_is_logged_or_printed(office: PostOffice, hook: Webhook,
     hook.answers = [500]
     with structlog.testing.capture_logs() as logs:
         await office.rounds()
-        office.clock.now += WAITS[0] + 1
-        [delivery] = await office.outbox.collect(10, {})
+        office.clock.now += RETRY_SECONDS[0] + 1
+        [delivery] = await office.outbox.acquire_due(10, {})
     assert [entry["event"] for entry in logs] == ["push_failed"]
     for secret in ("u5l", "t0ken", "s3cret"):
         assert secret not in repr(logs) and secret not in repr(delivery)
@@ -354,16 +354,16 @@ async def test_the_persons_own_words_are_no_delivery(office: PostOffice) -> None
     row = await office.open()
     await office.notify(row, "http://127.0.0.1:9001/")
     await office.says(row, "my own words", Role.USER)
-    assert await office.outbox.collect(10, {}) == [] and await left(office) == 0
+    assert await office.outbox.acquire_due(10, {}) == [] and await left(office) == 0
 
 
 async def test_an_event_that_two_processes_see_at_once_becomes_one_delivery(office: PostOffice) -> None:
     row = await office.open()
     await office.notify(row, "http://127.0.0.1:9001/")
     await office.moves(row, TaskState.WORKING)
-    seen = [await office.database.read(_late) for _ in range(2)]
+    seen = [await office.database.read(_read_configs_behind) for _ in range(2)]
     for late in seen:
-        await office.database.write(lambda batch, late=late: [office.outbox._add(batch, each) for each in late])
+        await office.database.write(lambda batch, late=late: [office.outbox._add_deliveries(batch, each) for each in late])
     assert len(seen[1]) == 1 and await left(office) == 1
 
 
@@ -372,10 +372,10 @@ async def test_what_waits_for_its_next_attempt_waits_though_one_before_it_arrive
     await office.notify(row, url)
     row = await office.moves(row, TaskState.WORKING)
     await office.moves(row, TaskState.COMPLETED)
-    [first] = await office.outbox.collect(10, {})
-    await office.outbox.failed(first, "no", None)
-    [second] = await office.outbox.collect(10, {})
-    await office.outbox.failed(second, "no", 60_000_000)
+    [first] = await office.outbox.acquire_due(10, {})
+    await office.outbox.record_failure(first, "no", None)
+    [second] = await office.outbox.acquire_due(10, {})
+    await office.outbox.record_failure(second, "no", 60_000_000)
     await office.outbox.retry("default", first.id)
     await office.rounds()
     assert hook.told == ["working"]

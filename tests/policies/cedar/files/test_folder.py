@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from policies.cedar.engine import BadPolicy, PolicyEngine, load
-from policies.cedar.files.folder import LINKS, built_in, operators, stamp
+from policies.cedar.engine import BadPolicy, PolicyEngine, load_rules
+from policies.cedar.files.folder import LINKS, folder_stamp, read_built_in, read_operator_files
 
 ROLES = {"operator": ["*"], "support": ["agent:*"]}
 
@@ -32,7 +32,7 @@ def engine(folder: Path, text: str) -> PolicyEngine:
 def test_what_is_wrong_with_a_policy_is_said_with_its_line(tmp_path: Path, text: str, line: int) -> None:
     (tmp_path / "ours.cedar").write_text(text)
     with pytest.raises(BadPolicy) as refused:
-        load(ROLES, tmp_path)
+        load_rules(ROLES, tmp_path)
     assert (refused.value.file, refused.value.line) == ("ours.cedar", line)
     assert str(refused.value).startswith(f"ours.cedar:{line}: ")
 
@@ -40,7 +40,7 @@ def test_what_is_wrong_with_a_policy_is_said_with_its_line(tmp_path: Path, text:
 def test_a_policy_about_nobody_is_doubted_with_its_line(tmp_path: Path) -> None:
     rest = ", action, resource);"
     text = f'permit(principal{rest}\nforbid(principal == User::"bob"{rest}\nforbid(principal in Role::"sails"{rest}'
-    first, second = engine(tmp_path, text).doubts
+    first, second = engine(tmp_path, text).warnings
     assert first.startswith('ours.cedar:2: User::"bob" is nobody') and 'principal.subject == "bob"' in first
     assert second.startswith('ours.cedar:3: Role::"sails"')
 
@@ -48,27 +48,27 @@ def test_a_policy_about_nobody_is_doubted_with_its_line(tmp_path: Path) -> None:
 def test_a_policy_about_somebody_is_not_doubted(tmp_path: Path) -> None:
     rest = ", action, resource);"
     text = f'forbid(principal == User::"default|interlock-development|bob"{rest} forbid(principal in Role::"support"{rest}'
-    assert engine(tmp_path, text).doubts == ()
+    assert engine(tmp_path, text).warnings == ()
 
 
 def test_an_engine_is_outdated_from_a_change_of_its_folder_until_it_reads_it(tmp_path: Path) -> None:
     rules = engine(tmp_path, "permit(principal, action, resource);")
-    assert not rules.outdated
+    assert not rules.is_outdated
     for change in (
         lambda: (tmp_path / "more.cedar").write_text(""),
         lambda: (tmp_path / "more.cedar").unlink(),
         lambda: shutil.rmtree(tmp_path),
     ):
         change()
-        assert rules.outdated
+        assert rules.is_outdated
         rules.reload()
-        assert not rules.outdated
-    assert not rules.healthy
-    assert not PolicyEngine(ROLES).outdated
+        assert not rules.is_outdated
+    assert not rules.is_healthy
+    assert not PolicyEngine(ROLES).is_outdated
 
 
 def test_the_built_in_rules_are_files_of_cedar() -> None:
-    found = dict(built_in())
+    found = dict(read_built_in())
     assert list(found) == sorted(found) and all(name.endswith(".cedar") for name in found)
     assert "forbid" in found["invariants.cedar"]
 
@@ -76,45 +76,45 @@ def test_the_built_in_rules_are_files_of_cedar() -> None:
 def test_an_operators_folder_is_its_policies_by_name_and_then_their_links(tmp_path: Path) -> None:
     for name in ("b.cedar", "links.yaml", "a.cedar", "notes.txt", "z.cedar", "other.yaml"):
         (tmp_path / name).write_text(f"of {name} ö", encoding="utf-8")
-    assert list(operators(tmp_path)) == [(name, f"of {name} ö") for name in ("a.cedar", "b.cedar", "z.cedar", "links.yaml")]
+    assert list(read_operator_files(tmp_path)) == [(name, f"of {name} ö") for name in ("a.cedar", "b.cedar", "z.cedar", "links.yaml")]
     (tmp_path / LINKS).unlink()
     (tmp_path / LINKS).mkdir()  # which is no file of links
-    assert [name for name, _ in operators(tmp_path)] == ["a.cedar", "b.cedar", "z.cedar"]
+    assert [name for name, _ in read_operator_files(tmp_path)] == ["a.cedar", "b.cedar", "z.cedar"]
     (tmp_path / "b.cedar").unlink()
     (tmp_path / "b.cedar").mkdir()
     with pytest.raises(BadPolicy) as refused:
-        list(operators(tmp_path))
+        list(read_operator_files(tmp_path))
     assert (refused.value.file, refused.value.line) == ("b.cedar", 0)
 
 
 def test_a_file_that_leads_nowhere_is_seen_and_refused(tmp_path: Path) -> None:
-    before = stamp(tmp_path)
+    before = folder_stamp(tmp_path)
     (tmp_path / "gone.cedar").symlink_to(tmp_path / "nowhere")
-    assert before == () and stamp(tmp_path) == (("gone.cedar", 0, 0, 0),)
+    assert before == () and folder_stamp(tmp_path) == (("gone.cedar", 0, 0, 0),)
     with pytest.raises(BadPolicy, match=r"gone\.cedar"):
-        list(operators(tmp_path))
+        list(read_operator_files(tmp_path))
 
 
 def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "nowhere"):
         with pytest.raises(BadPolicy, match=r"a folder of \.cedar files is expected"):
-            list(operators(path))
+            list(read_operator_files(path))
 
 
 def test_a_stamp_changes_with_names_sizes_times_and_the_links(tmp_path: Path) -> None:
-    seen = {stamp(tmp_path)}
+    seen = {folder_stamp(tmp_path)}
     for name, text in (("a.cedar", ""), ("a.cedar", "x"), ("b.cedar", ""), ("links.yaml", ""), ("links.yaml", "links: []")):
         (tmp_path / name).write_text(text)
-        seen.add(stamp(tmp_path))
+        seen.add(folder_stamp(tmp_path))
     os.utime(tmp_path / "a.cedar", ns=(1, 1))
-    seen.add(stamp(tmp_path))
+    seen.add(folder_stamp(tmp_path))
     shutil.copy2(tmp_path / "a.cedar", tmp_path / "new")
     (tmp_path / "new").replace(tmp_path / "a.cedar")  # of the same size and time
-    seen.add(stamp(tmp_path))
+    seen.add(folder_stamp(tmp_path))
     assert len(seen) == 8
     (tmp_path / "notes.txt").write_text("")
-    assert stamp(tmp_path) in seen
+    assert folder_stamp(tmp_path) in seen
 
 
 def test_a_problem_is_said_with_its_file_and_the_line_it_has() -> None:

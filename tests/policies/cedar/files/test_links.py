@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from policies.cedar.engine import BadPolicy, CedarQuestion, PolicyEngine, load
-from policies.cedar.files.links import Link, linked
+from policies.cedar.engine import BadPolicy, CedarQuestion, PolicyEngine, load_rules
+from policies.cedar.files.links import TemplateLink, fill_templates
 from policies.delegation.principal import Principal
-from policies.delegation.rulings import Act, calling
+from policies.delegation.rulings import Act, act_of_calling_tool
 
 TEMPLATES = """
 @id("may-call") permit(principal == ?principal, action == Action::"callTool", resource == ?resource);
@@ -17,7 +17,7 @@ TEMPLATES = """
 """
 CAROL = Principal("acme", "https://idp", "carol")
 ALICE = Principal("default", "interlock-development", "alice", ("sales",))
-RESERVE, CHECK = calling("inventory", "reserve"), calling("inventory", "check")
+RESERVE, CHECK = act_of_calling_tool("inventory", "reserve"), act_of_calling_tool("inventory", "check")
 
 
 def engine(folder: Path, links: str) -> PolicyEngine:
@@ -42,8 +42,8 @@ def test_a_link_grants_one_person_one_thing_and_is_named_where_it_decides(tmp_pa
     assert asked(rules, ALICE, CHECK) == (False, ())
     assert asked(rules, CAROL, CHECK) == (True, ("carol-checks",))
     assert asked(rules, Principal("default", "https://idp", "alice")) == (False, ())
-    assert asked(rules, ALICE, calling("shop", "buy"), n=2) == (True, ("on-server@3",))
-    assert asked(rules, ALICE, calling("shop", "buy"), n=3) == (False, ())
+    assert asked(rules, ALICE, act_of_calling_tool("shop", "buy"), n=2) == (True, ("on-server@3",))
+    assert asked(rules, ALICE, act_of_calling_tool("shop", "buy"), n=3) == (False, ())
 
 
 def test_a_template_for_a_role_meets_all_who_have_it(tmp_path: Path) -> None:
@@ -57,8 +57,8 @@ def test_a_template_for_a_role_meets_all_who_have_it(tmp_path: Path) -> None:
 
 def test_a_template_that_nothing_fills_in_is_doubted(tmp_path: Path) -> None:
     rules = engine(tmp_path, "links: [{template: holiday, principal: alice}]")
-    assert [doubt[:14] for doubt in rules.doubts] == ["ours.cedar:2: ", "ours.cedar:4: "]
-    assert all("nothing in links.yaml" in doubt for doubt in rules.doubts)
+    assert [doubt[:14] for doubt in rules.warnings] == ["ours.cedar:2: ", "ours.cedar:4: "]
+    assert all("nothing in links.yaml" in doubt for doubt in rules.warnings)
 
 
 @pytest.mark.parametrize(
@@ -95,15 +95,15 @@ def policy(**scopes: Any) -> dict[str, Any]:
     return {"effect": "permit", "annotations": {"id": "t", "note": "n"}, "principal": {"op": "All"}, "resource": {"op": "All"}} | scopes
 
 
-def made(template: dict[str, Any], entry: str) -> tuple[Link, dict[str, Any]]:
-    ((link, found),) = linked(f"links: [{{template: t, {entry}}}]", {"t": template}, "acme|https://idp")
+def made(template: dict[str, Any], entry: str) -> tuple[TemplateLink, dict[str, Any]]:
+    ((link, found),) = fill_templates(f"links: [{{template: t, {entry}}}]", {"t": template}, "acme|https://idp")
     return link, found
 
 
 def test_what_fills_a_slot_in_is_an_entity_in_its_place_and_nothing_else_changes() -> None:
     slot = {"op": "==", "slot": "?principal"}
     link, found = made(policy(principal=slot), "principal: alice")
-    assert link == Link("t", "t@1", {"principal": ("User", "acme|https://idp|alice")}, 1)
+    assert link == TemplateLink("t", "t@1", {"principal": ("User", "acme|https://idp|alice")}, 1)
     entity = {"type": "User", "id": "acme|https://idp|alice"}
     assert found == policy(annotations={"id": "t@1", "note": "n"}, principal={"op": "==", "entity": entity})
     _, found = made(policy(resource={"op": "in", "slot": "?resource"}), "resource: 'Server::\"a b\"', id: mine")
@@ -152,9 +152,9 @@ def test_what_is_granted_is_an_entity(written: str) -> None:
 def test_links_are_numbered_and_an_empty_name_is_none() -> None:
     template = policy(principal={"op": "==", "slot": "?principal"})
     text = "links:\n- {template: t, principal: a}\n- {template: t, principal: b, id: ''}\n- {template: t, principal: c, id: own}\n"
-    found = [(link.id, link.line, policy["annotations"]["id"]) for link, policy in linked(text, {"t": template}, "acme|i")]
+    found = [(link.id, link.line, policy["annotations"]["id"]) for link, policy in fill_templates(text, {"t": template}, "acme|i")]
     assert found == [("t@1", 2, "t@1"), ("t@2", 3, "t@2"), ("own", 4, "own")]
-    assert list(linked("", {"t": template}, "acme|i")) == [] == list(linked("# none yet", {}, "acme|i"))
+    assert list(fill_templates("", {"t": template}, "acme|i")) == [] == list(fill_templates("# none yet", {}, "acme|i"))
 
 
 @pytest.mark.parametrize("text", ["links: {}", "- a", "link: []", "links: [", "a: &a [*a]\nlinks: []", "\x00", "links: [2024-13-45]"])
@@ -173,11 +173,11 @@ def test_two_links_can_not_have_one_name_and_none_that_of_a_policy(tmp_path: Pat
 
 def test_a_link_that_goes_takes_its_grant_with_it(tmp_path: Path) -> None:
     rules = engine(tmp_path, "links: [{template: may-call, principal: alice, resource: 'Tool::\"inventory.reserve\"'}]")
-    assert asked(rules, ALICE)[0] and not rules.outdated
+    assert asked(rules, ALICE)[0] and not rules.is_outdated
     (tmp_path / "links.yaml").write_text("links: []")
-    assert rules.outdated
+    assert rules.is_outdated
     rules.reload()
     assert asked(rules, ALICE) == (False, ())
     (tmp_path / "links.yaml").unlink()
     rules.reload()
-    assert load({}, tmp_path).names
+    assert load_rules({}, tmp_path).names

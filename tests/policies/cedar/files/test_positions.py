@@ -9,9 +9,9 @@ from policies.cedar.files.positions import (
     OPERATORS_MAX,
     TOKENS_MAX,
     fault_line,
+    first_tokens,
     line_of,
     overgrown_line,
-    statements,
 )
 from tests.house.source import ROOT
 
@@ -19,7 +19,7 @@ PLAIN = "permit(principal, action, resource)"
 
 
 def starts(text: str) -> list[int]:
-    return [token.start() for token in statements(text)]
+    return [token.start() for token in first_tokens(text)]
 
 
 def complaint(text: str) -> str:

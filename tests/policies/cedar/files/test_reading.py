@@ -7,16 +7,16 @@ from typing import Any
 import cedarpy
 import pytest
 
-from policies.cedar.engine import load
+from policies.cedar.engine import load_rules
 from policies.cedar.files.folder import LINKS, BadPolicy
-from policies.cedar.files.reading import LEVELS_MAX, OVERGROWN, Read, read_all, refuse_ambiguous
+from policies.cedar.files.reading import LEVELS_MAX, OVERGROWN, ParsedPolicies, check_unique_ids, read_policies
 
 ANY = "permit(principal, action, resource);"
 TEMPLATE = "permit(principal == ?principal, action, resource);"
 
 
-def read(*texts: tuple[str, str]) -> Read:
-    return read_all(texts, cedarpy.policies_to_json_str, "acme|idp")
+def read(*texts: tuple[str, str]) -> ParsedPolicies:
+    return read_policies(texts, cedarpy.policies_to_json_str, "acme|idp")
 
 
 def refused(*texts: tuple[str, str]) -> tuple[str, int, str]:
@@ -30,7 +30,7 @@ def test_each_policy_has_a_key_a_name_and_a_place_of_its_own() -> None:
     names = {key: policy["annotations"] for key, policy in found.policies.items()}
     assert names == {"a.cedar#1": {"id": "a.cedar#1"}, "a.cedar#2": {"id": "own"}, "b.cedar#1": {"id": "b.cedar#1", "note": "n"}}
     assert found.places == {"a.cedar#1": ("a.cedar", 2), "a.cedar#2": ("a.cedar", 3), "b.cedar#1": ("b.cedar", 2)}
-    assert (found.templates, found.unused) == ({}, {})
+    assert (found.templates, found.unused_templates) == ({}, {})
 
 
 def test_more_than_nine_policies_of_a_file_keep_their_places() -> None:
@@ -46,7 +46,7 @@ def test_templates_apply_only_as_they_are_filled_in_wherever_the_links_stand() -
     assert found.places["links.yaml#2"] == (LINKS, 3)
     assert found.policies["links.yaml#2"]["principal"] == {"op": "==", "entity": {"type": "User", "id": "acme|idp|bob"}}
     assert set(found.templates) == {"one", "a.cedar#3"}
-    assert found.unused == {"a.cedar#3": ("a.cedar", 3)}
+    assert found.unused_templates == {"a.cedar#3": ("a.cedar", 3)}
 
 
 def test_what_policies_say_of_all_tools_is_meant_of_each() -> None:
@@ -86,8 +86,8 @@ def deep(levels: int) -> dict[str, Any]:
 
 
 def test_policies_are_read_to_a_depth_and_no_deeper() -> None:
-    def read_as(policy: dict[str, Any]) -> Read:
-        return read_all([("a.cedar", ANY)], lambda _: json.dumps({"staticPolicies": {"policy0": policy}, "templates": {}}), "acme|idp")
+    def read_as(policy: dict[str, Any]) -> ParsedPolicies:
+        return read_policies([("a.cedar", ANY)], lambda _: json.dumps({"staticPolicies": {"policy0": policy}, "templates": {}}), "acme|idp")
 
     assert read_as(deep(LEVELS_MAX)).places == {"a.cedar#1": ("a.cedar", 1)}
     with pytest.raises(BadPolicy) as found:
@@ -112,7 +112,7 @@ def test_no_text_however_deep_does_anything_but_be_read_or_refused(tmp_path: Pat
     condition = f"{before * count}{{a: true}}.a{after * count}"
     (tmp_path / "a.cedar").write_text(f"{ANY}\nforbid(principal, action, resource) when {{ {condition} }};")
     try:
-        assert len(load({}, tmp_path).own) == 2
+        assert len(load_rules({}, tmp_path).operator_policies) == 2
         assert count < 60
     except BadPolicy as error:
         assert (error.file, error.line) == ("a.cedar", 2)
@@ -123,7 +123,7 @@ def test_what_people_write_is_not_too_deep(tmp_path: Path) -> None:
     condition = " || ".join(f'principal.subject == "u{number}"' for number in range(50))
     head = "forbid(principal, action, resource) when"
     (tmp_path / "a.cedar").write_text(f"{head} {{ {condition} }}; {head} {{ [{names}].contains(principal.subject) }};")
-    assert len(load({}, tmp_path).own) == 2
+    assert len(load_rules({}, tmp_path).operator_policies) == 2
 
 
 def test_no_two_policies_have_one_name_and_none_that_of_a_role() -> None:
@@ -132,9 +132,9 @@ def test_no_two_policies_have_one_name_and_none_that_of_a_role() -> None:
     def named(*names: str) -> dict[str, Any]:
         return {str(number): {"annotations": {"id": name}} for number, name in enumerate(names, 1)}
 
-    refuse_ambiguous(named("x", "y"), places)
-    refuse_ambiguous(named("role", "roles:x"), places)
+    check_unique_ids(named("x", "y"), places)
+    check_unique_ids(named("role", "roles:x"), places)
     for names, line, by in ((("x", "x"), 7, "a.cedar"), (("x", "role:sales"), 7, "the role rule"), (("role:", "x"), 1, "the role rule")):
         with pytest.raises(BadPolicy, match=f"is taken by {by}$") as found:
-            refuse_ambiguous(named(*names), places)
+            check_unique_ids(named(*names), places)
         assert found.value.line == line

@@ -8,13 +8,13 @@ from typing import Any
 import cedarpy
 import pytest
 
-from policies.cedar.actions import grouped
-from policies.cedar.engine import BadPolicy, CedarQuestion, KnownTool, PolicyEngine, load
-from policies.cedar.files.review import Policy, Review, review
+from policies.cedar.actions import group_actions
+from policies.cedar.engine import BadPolicy, CedarQuestion, KnownTool, PolicyEngine, load_rules
+from policies.cedar.files.review import Policy, Review, review_policies
 from policies.cedar.role_rules import ACTIONS
-from policies.cedar.schema import known_types
+from policies.cedar.schema import argument_types_by_action
 from policies.delegation.principal import Principal
-from policies.delegation.rulings import calling
+from policies.delegation.rulings import act_of_calling_tool
 
 ROLES = {"sales": ["tool:*"]}
 ALICE = Principal("default", "https://idp", "alice", ("sales",))
@@ -34,13 +34,13 @@ HEAD = 'forbid(principal, action == Action::"callTool", resource == Tool::"inven
 def refused(folder: Path, text: str, tools: tuple[KnownTool, ...] = TOOLS) -> BadPolicy:
     (folder / "ours.cedar").write_text(text)
     with pytest.raises(BadPolicy) as found:
-        load(ROLES, folder, tools, ())
+        load_rules(ROLES, folder, tools, ())
     return found.value
 
 
 def doubts(folder: Path, text: str, tools: tuple[KnownTool, ...] = TOOLS) -> tuple[str, ...]:
     (folder / "ours.cedar").write_text(text)
-    return load(ROLES, folder, tools, ()).doubts
+    return load_rules(ROLES, folder, tools, ()).warnings
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_each_tool_is_an_action_of_its_own_in_the_group_of_all(tmp_path: Path) -
     engine = PolicyEngine(ROLES, tmp_path)
 
     def ruled(name: str, person: Principal = ALICE) -> tuple[str, ...]:
-        return engine.decide(CedarQuestion(person, calling("inventory", name), "default")).policies
+        return engine.decide(CedarQuestion(person, act_of_calling_tool("inventory", name), "default")).policies
 
     assert ruled("reserve") == ("own",)
     assert ruled("check") == ("role:sales",)
@@ -116,17 +116,17 @@ def test_a_change_of_the_registry_never_takes_good_rules_away(tmp_path: Path) ->
     text = f"{HEAD} when {{ context.input.quantity > 3 }};"
     (tmp_path / "ours.cedar").write_text(text)
     engine = PolicyEngine(ROLES, tmp_path, lambda: tools)
-    assert engine.refit() == () and engine.healthy
+    assert engine.recheck_tools() == () and engine.is_healthy
     version = engine.version
     tools[:] = [tool("reserve", {"amount": {"type": "integer"}})]
-    (doubt,) = engine.refit()
+    (doubt,) = engine.recheck_tools()
     assert "'quantity'" in doubt and doubt.startswith("ours.cedar:1: ")
-    assert engine.healthy and engine.version == version and engine.doubts == (doubt,)
-    assert engine.refit() == ()
+    assert engine.is_healthy and engine.version == version and engine.warnings == (doubt,)
+    assert engine.recheck_tools() == ()
     (tmp_path / "ours.cedar").write_text(text + "\npermit(principal, action, resource);")  # what is new is held to the tools of now
     engine.reload()
-    assert engine.healthy and engine.version != version
-    assert PolicyEngine(ROLES, tmp_path, lambda: tools).healthy  # and so does a start
+    assert engine.is_healthy and engine.version != version
+    assert PolicyEngine(ROLES, tmp_path, lambda: tools).is_healthy  # and so does a start
 
 
 def test_a_file_that_was_refused_for_a_tools_sake_is_taken_up_when_the_tool_has_changed(tmp_path: Path) -> None:
@@ -136,15 +136,15 @@ def test_a_file_that_was_refused_for_a_tools_sake_is_taken_up_when_the_tool_has_
     version = engine.version
     (tmp_path / "ours.cedar").write_text(f"{HEAD} when {{ context.input.amount > 3 }};")
     engine.reload()
-    assert not engine.healthy and engine.version == version
+    assert not engine.is_healthy and engine.version == version
     tools[:] = [tool("reserve", {"amount": {"type": "integer"}}, "amount")]
-    engine.refit()
-    assert engine.healthy and engine.version != version
+    engine.recheck_tools()
+    assert engine.is_healthy and engine.version != version
 
 
 def policy(conditions: str = "", head: str = "permit(principal, action, resource)") -> Policy:
     text = f"{head} {conditions};"
-    found: Policy = grouped(json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]["policy0"])
+    found: Policy = group_actions(json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]["policy0"])
     return {**found, "annotations": {"id": text}}
 
 
@@ -164,21 +164,21 @@ class Validator:
         return set(self.shown[which][1]["actions"])
 
 
-TYPES = known_types(TOOLS)
+TYPES = argument_types_by_action(TOOLS)
 READER = policy("when { context.input.quantity > 3 }", HEAD)
 PLAIN = policy('when { principal.subject == "x" }')
 
 
 def test_nothing_is_put_to_the_validator_where_there_is_nothing() -> None:
     validator = Validator("bad")
-    assert review({}, TYPES, validator) == Review({}, {}, {})
+    assert review_policies({}, TYPES, validator) == Review({}, {}, {})
     assert validator.shown == []
 
 
 def test_what_reads_no_arguments_is_wrong_or_right_whatever_is_registered() -> None:
     for tools in ({}, TYPES):
         validator = Validator("bad")
-        assert review({"p": PLAIN}, tools, validator) == Review({"p": ["bad"]}, {}, {})
+        assert review_policies({"p": PLAIN}, tools, validator) == Review({"p": ["bad"]}, {}, {})
         ((shown, schema),) = validator.shown
         assert shown == {"p": PLAIN}
         assert not [name for name in schema["actions"] if "." in name]  # no tool has a part in it
@@ -186,7 +186,7 @@ def test_what_reads_no_arguments_is_wrong_or_right_whatever_is_registered() -> N
 
 def test_what_reads_arguments_fits_the_tools_it_can_meet_or_not() -> None:
     validator = Validator("bad")
-    assert review({"r": READER, "p": PLAIN}, TYPES, validator) == Review({"p": ["bad"]}, {"r": ["bad"]}, {})
+    assert review_policies({"r": READER, "p": PLAIN}, TYPES, validator) == Review({"p": ["bad"]}, {"r": ["bad"]}, {})
     assert [list(shown) for shown, _ in validator.shown] == [["p"], ["r"]]
     assert validator.actions(1) - validator.actions(0) == {"inventory.reserve"}
     names = {entity["id"] for entity in validator.shown[1][0]["r"]["action"]["entities"]}
@@ -197,7 +197,7 @@ def test_what_reads_arguments_fits_the_tools_it_can_meet_or_not() -> None:
 def test_what_reads_arguments_of_anything_is_shown_with_every_action_whose_arguments_are_described() -> None:
     validator = Validator()
     wide = policy("when { context has input && context.input has quantity }", "forbid(principal, action, resource)")
-    assert review({"r": wide}, TYPES, validator).unfit == {}
+    assert review_policies({"r": wide}, TYPES, validator).mismatches == {}
     ((shown, _),) = validator.shown
     scope = shown["r"]["action"]
     assert scope["op"] == "in" and {entity["type"] for entity in scope["entities"]} == {"Action"}
@@ -208,7 +208,7 @@ def test_what_reads_arguments_of_anything_is_shown_with_every_action_whose_argum
 def test_actions_of_a_list_are_shown_beside_the_tools() -> None:
     validator = Validator()
     head = 'forbid(principal, action in [Action::"inventory.check", Action::"readAudit", Action::"getPrompt"], resource)'
-    review({"r": policy('when { context.input.item == "x" }', head)}, TYPES, validator)
+    review_policies({"r": policy('when { context.input.item == "x" }', head)}, TYPES, validator)
     ((shown, _),) = validator.shown
     assert [entity["id"] for entity in shown["r"]["action"]["entities"]] == ["readAudit", "inventory.check"]
 
@@ -216,7 +216,7 @@ def test_actions_of_a_list_are_shown_beside_the_tools() -> None:
 def test_what_reads_arguments_of_prompts_alone_is_not_shown_at_all() -> None:
     validator = Validator("bad")
     head = 'forbid(principal, action == Action::"getPrompt", resource)'
-    assert review({"r": policy("when { context.input.x == 1 }", head)}, TYPES, validator) == Review({}, {}, {})
+    assert review_policies({"r": policy("when { context.input.x == 1 }", head)}, TYPES, validator) == Review({}, {}, {})
     assert validator.shown == []
 
 
@@ -232,18 +232,18 @@ def test_what_reads_arguments_of_prompts_alone_is_not_shown_at_all() -> None:
 )
 def test_an_argument_that_no_tool_has_is_told_apart_from_one_that_some_have(head: str, sentence: str) -> None:
     validator = Validator("bad")
-    tools = known_types((RESERVE, CHECK))
+    tools = argument_types_by_action((RESERVE, CHECK))
     unknown = policy("when { context.input.quantitty > 3 && context.input.quantity > 3 }", head)
-    assert review({"r": unknown}, tools, validator) == Review({}, {"r": [sentence]}, {})
+    assert review_policies({"r": unknown}, tools, validator) == Review({}, {"r": [sentence]}, {})
     assert validator.shown == []
-    assert review({"r": policy("when { context.input.quantity > 3 }", head)}, tools, validator).unfit == {"r": ["bad"]}
+    assert review_policies({"r": policy("when { context.input.quantity > 3 }", head)}, tools, validator).mismatches == {"r": ["bad"]}
 
 
 def test_a_tool_that_takes_what_it_likes_may_have_any_argument() -> None:
-    anything = known_types([KnownTool("default", "inventory", "reserve", {"type": "object"})])
-    found = review({"r": READER}, anything, Validator("bad"))
-    assert (found.wrong, found.unfit) == ({}, {})
-    (doubt,) = found.doubts["r"]
+    anything = argument_types_by_action([KnownTool("default", "inventory", "reserve", {"type": "object"})])
+    found = review_policies({"r": READER}, anything, Validator("bad"))
+    assert (found.errors, found.mismatches) == ({}, {})
+    (doubt,) = found.warnings["r"]
     assert doubt == "context.input.quantity of inventory.reserve is not checked: it may have any members"
 
 
@@ -252,7 +252,7 @@ def test_three_doubts_are_told_and_how_many_more_there_are() -> None:
     wide = policy("when { context.input.n == 1 }", 'forbid(principal, action == Action::"callTool", resource)')
 
     def doubts_of(count: int) -> list[str]:
-        return list(review({"r": wide}, known_types(loose[:count]), Validator()).doubts["r"])
+        return list(review_policies({"r": wide}, argument_types_by_action(loose[:count]), Validator()).warnings["r"])
 
     assert [len(doubts_of(count)) for count in (1, 3, 4, 5)] == [1, 3, 4, 4]
     assert doubts_of(4)[-1] == "and 1 more are not checked" and doubts_of(5)[-1] == "and 2 more are not checked"
@@ -260,22 +260,22 @@ def test_three_doubts_are_told_and_how_many_more_there_are() -> None:
 
 
 def test_all_arguments_at_once_are_called_the_input() -> None:
-    loose = known_types([KnownTool("default", "inventory", "reserve", {"type": "object"})])
-    found = review({"r": policy("when { [context.input].contains({a: 1}) }", HEAD)}, loose, Validator())
-    assert found.doubts == {"r": ["context.input of inventory.reserve is not checked: it may have any members"]}
+    loose = argument_types_by_action([KnownTool("default", "inventory", "reserve", {"type": "object"})])
+    found = review_policies({"r": policy("when { [context.input].contains({a: 1}) }", HEAD)}, loose, Validator())
+    assert found.warnings == {"r": ["context.input of inventory.reserve is not checked: it may have any members"]}
 
 
 def test_what_is_named_and_not_registered_is_doubted_where_anything_is() -> None:
     stranger = policy('when { resource == Tool::"inventory.reserv" && action == Action::"shop.buy" && principal in Role::"a.b" }')
-    found = review({"p": stranger}, TYPES, Validator())
-    assert found.doubts == {
+    found = review_policies({"p": stranger}, TYPES, Validator())
+    assert found.warnings == {
         "p": [
             "Tool::\"inventory.reserv\" is not registered (did you mean 'inventory.reserve'?)",
             'Action::"shop.buy" is not registered',
         ]
     }
-    assert review({"p": stranger}, {}, Validator()).doubts == {}
-    assert review({"p": PLAIN}, TYPES, Validator()).doubts == {}
+    assert review_policies({"p": stranger}, {}, Validator()).warnings == {}
+    assert review_policies({"p": PLAIN}, TYPES, Validator()).warnings == {}
 
 
 def test_single_tools_are_all_tools_where_arguments_do_not_matter() -> None:
@@ -284,7 +284,7 @@ def test_single_tools_are_all_tools_where_arguments_do_not_matter() -> None:
         'when { action == Action::"inventory.check" && resource != Tool::"inventory.check" }',
         'permit(principal, action in [Action::"inventory.reserve", Action::"readAudit"], resource)',
     )
-    review({"p": {**given, "annotations": {"type": "Action", "id": "a.b"}}}, TYPES, validator)
+    review_policies({"p": {**given, "annotations": {"type": "Action", "id": "a.b"}}}, TYPES, validator)
     shown = json.dumps(validator.shown[0][0]["p"])
     assert "inventory.reserve" not in shown and '"Tool", "id": "inventory.check"' in shown.replace('"type": ', "")
     assert shown.count('"id": "callTool"') == 2 and '"readAudit"' in shown
@@ -295,7 +295,7 @@ def test_what_policies_count_and_add_up_is_in_the_schema_of_each() -> None:
     counting = policy('when { context.history.calls["tool:a.b"] > 1 && context.history.calls has "agent:c" }')
     adding = {**policy("when { context.history.totals.amount > 1 }"), "annotations": {"id": "x", "total": "amount"}}
     validator = Validator()
-    review({"c": counting, "a": adding, "r": READER}, TYPES, validator)
+    review_policies({"c": counting, "a": adding, "r": READER}, TYPES, validator)
     for _, schema in validator.shown:
         history = schema["actions"]["readAudit"]["appliesTo"]["context"]["attributes"]["history"]["attributes"]
         assert list(history["calls"]["attributes"]) == ["agent:c", "tool:a.b"]
@@ -305,33 +305,36 @@ def test_what_policies_count_and_add_up_is_in_the_schema_of_each() -> None:
 
 def test_a_policy_that_is_unclear_for_one_tool_is_held_to_the_others() -> None:
     validator = Validator()
-    both = known_types((tool("t1", {"n": {"type": "integer"}}), tool("t2", {"n": {"type": ["integer", "string"]}})))
+    both = argument_types_by_action((tool("t1", {"n": {"type": "integer"}}), tool("t2", {"n": {"type": ["integer", "string"]}})))
     wide = policy("when { context.input.n == 1 }", 'forbid(principal, action == Action::"callTool", resource)')
-    found = review({"r": wide}, both, validator)
-    assert found.doubts == {"r": ["context.input.n of inventory.t2 is not checked: it can be of several types"]}
+    found = review_policies({"r": wide}, both, validator)
+    assert found.warnings == {"r": ["context.input.n of inventory.t2 is not checked: it can be of several types"]}
     ((shown, _),) = validator.shown
     assert [entity["id"] for entity in shown["r"]["action"]["entities"]] == ["inventory.t1"]
     only = {"inventory.t2": both["inventory.t2"]}
     again = Validator("bad")
-    assert review({"r": wide}, only, again).unfit == {} and again.shown == []
+    assert review_policies({"r": wide}, only, again).mismatches == {} and again.shown == []
 
 
 def test_what_reads_arguments_of_no_tool_is_held_to_what_it_can_meet() -> None:
     head = 'forbid(principal, action in [Action::"readAudit", Action::"invokeAgent"], resource)'
     for tools in ({}, TYPES):
         validator = Validator("bad")
-        assert review({"r": policy("when { context.input.x == 1 }", head)}, tools, validator).unfit == {"r": ["bad"]}
+        assert review_policies({"r": policy("when { context.input.x == 1 }", head)}, tools, validator).mismatches == {"r": ["bad"]}
         assert [entity["id"] for entity in validator.shown[0][0]["r"]["action"]["entities"]] == ["invokeAgent", "readAudit"]
 
 
 def test_what_is_unclear_for_all_its_tools_is_held_to_nothing() -> None:
-    loose = known_types([KnownTool("default", "inventory", "reserve", {"type": "object"})])
+    loose = argument_types_by_action([KnownTool("default", "inventory", "reserve", {"type": "object"})])
     validator = Validator("bad")
-    assert review({"r": policy("when { context.input.x == 1 }", "forbid(principal, action, resource)")}, loose, validator).unfit == {}
+    assert (
+        review_policies({"r": policy("when { context.input.x == 1 }", "forbid(principal, action, resource)")}, loose, validator).mismatches
+        == {}
+    )
     assert validator.shown == []
 
 
 def test_an_argument_within_another_is_named_by_both() -> None:
     nested = tool("reserve", {"a": {"type": "object", "properties": {"b": {"type": ["integer", "string"]}}}})
-    found = review({"r": policy("when { context.input.a.b == 1 }", HEAD)}, known_types([nested]), Validator())
-    assert found.doubts == {"r": ["context.input.a.b of inventory.reserve is not checked: it can be of several types"]}
+    found = review_policies({"r": policy("when { context.input.a.b == 1 }", HEAD)}, argument_types_by_action([nested]), Validator())
+    assert found.warnings == {"r": ["context.input.a.b of inventory.reserve is not checked: it can be of several types"]}

@@ -2,23 +2,23 @@
 
 import pytest
 
-from policies.cedar.files.yaml_entries import DEPTH_MAX, NotEntries, entries
+from policies.cedar.files.yaml_entries import DEPTH_MAX, NotEntries, read_entries
 
 
 def test_each_entry_comes_with_the_line_where_it_begins() -> None:
-    assert entries("# first\nlinks:\n- a\n\n- {b: 1,\n   c: 2}\n- [d]\n", "links") == [("a", 3), ({"b": 1, "c": 2}, 5), (["d"], 7)]
-    assert entries("links: [a, b]", "links") == [("a", 1), ("b", 1)]
-    assert entries("links: []", "links") == []
+    assert read_entries("# first\nlinks:\n- a\n\n- {b: 1,\n   c: 2}\n- [d]\n", "links") == [("a", 3), ({"b": 1, "c": 2}, 5), (["d"], 7)]
+    assert read_entries("links: [a, b]", "links") == [("a", 1), ("b", 1)]
+    assert read_entries("links: []", "links") == []
 
 
 def test_what_is_said_once_and_referred_to_is_the_same_in_each() -> None:
     text = "links:\n- &first {a: 1}\n- {<<: *first, b: 2}\n- *first\n"
-    assert [entry for entry, _ in entries(text, "links") or ()] == [{"a": 1}, {"a": 1, "b": 2}, {"a": 1}]
+    assert [entry for entry, _ in read_entries(text, "links") or ()] == [{"a": 1}, {"a": 1, "b": 2}, {"a": 1}]
 
 
 @pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n"])
 def test_nothing_is_not_an_empty_list(text: str) -> None:
-    assert entries(text, "links") is None
+    assert read_entries(text, "links") is None
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_nothing_is_not_an_empty_list(text: str) -> None:
 )
 def test_anything_but_one_list_under_its_name_is_refused(text: str) -> None:
     with pytest.raises(NotEntries, match="must have `links:` with a list") as refused:
-        entries(text, "links")
+        read_entries(text, "links")
     assert refused.value.line == 1
 
 
@@ -61,25 +61,25 @@ def test_anything_but_one_list_under_its_name_is_refused(text: str) -> None:
 )
 def test_what_can_not_be_read_is_refused_with_its_line(text: str, line: int) -> None:
     with pytest.raises(NotEntries) as refused:
-        entries(text, "links")
+        read_entries(text, "links")
     assert refused.value.line == line
     assert refused.value.problem and refused.value.problem == str(refused.value) and len(refused.value.problem.splitlines()) == 1
 
 
 def test_as_deep_as_may_be_is_read_and_one_level_more_is_not() -> None:
     deepest = DEPTH_MAX - 2  # below the document's own mapping and its list
-    assert entries("links:\n- " + "[" * deepest + "]" * deepest, "links") == [(nested(deepest), 2)]
+    assert read_entries("links:\n- " + "[" * deepest + "]" * deepest, "links") == [(nested(deepest), 2)]
     with pytest.raises(NotEntries, match=rf"^is nested too deep, more than {DEPTH_MAX} levels$") as refused:
-        entries("links:\n- " + "[" * (deepest + 1) + "]" * (deepest + 1), "links")
+        read_entries("links:\n- " + "[" * (deepest + 1) + "]" * (deepest + 1), "links")
     assert refused.value.line == 2
     wide = "[[a], [b], {c: [d]}]\n"
-    assert len(entries("links:\n" + f"- {wide}" * 3 * DEPTH_MAX, "links") or ()) == 3 * DEPTH_MAX  # only what is inside counts
+    assert len(read_entries("links:\n" + f"- {wide}" * 3 * DEPTH_MAX, "links") or ()) == 3 * DEPTH_MAX  # only what is inside counts
 
 
 @pytest.mark.parametrize("text", ["links: &a [*a]", "links:\n- x\n- &b {c: {d: [1, *b]}}", "&all {links: [*all]}"])
 def test_what_stands_in_itself_is_refused_where_it_does(text: str) -> None:
     with pytest.raises(NotEntries, match="an alias of what it stands in") as refused:
-        entries(text, "links")
+        read_entries(text, "links")
     assert refused.value.line == text.count("\n") + 1
 
 
@@ -89,10 +89,10 @@ def nested(depth: int) -> list[object]:
 
 def test_what_yaml_says_is_said_in_short() -> None:
     with pytest.raises(NotEntries, match=r"^is not YAML: mapping values are not allowed here$"):
-        entries("links: a: b", "links")
+        read_entries("links: a: b", "links")
     with pytest.raises(NotEntries, match=r"^is not YAML: expected the node content"):
-        entries("links: [", "links")
+        read_entries("links: [", "links")
     with pytest.raises(NotEntries, match=r"^has what can't be read: month must be in 1\.\.12$"):
-        entries("links: [2024-13-01]", "links")
+        read_entries("links: [2024-13-01]", "links")
     with pytest.raises(NotEntries, match=r"^has what can't be read: could not determine a constructor"):
-        entries("links: [!own x]", "links")
+        read_entries("links: [!own x]", "links")

@@ -13,12 +13,12 @@ from a2a.utils.errors import A2AError
 from google.protobuf.json_format import MessageToDict
 from google.rpc import error_details_pb2, status_pb2
 
-from adapters.a2a_client.protobuf import DETAILS, to_json
+from adapters.a2a_client.protobuf import STATUS_DETAILS_KEY, to_json
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.task import Role, TaskState
-from gateway.calls.authorizer import Refused
-from gateway.ingress.a2a_server.bindings.grpc_methods import CURRENT, OLDER
-from gateway.ingress.http.errors import TABLE, UNEXPECTED, VersionNotSupported
+from gateway.calls.authorizer import CallRefused
+from gateway.ingress.a2a_server.bindings.grpc_methods import SERVICE_0_3, SERVICE_1_0
+from gateway.ingress.http.errors import ERROR_MAPPINGS, UNEXPECTED_ERROR, VersionNotSupported
 from tests.fakes.grpc_door import CARD, EVENTS, MESSAGE, TASK, Canned, Gate, Opened, opened
 from tests.fakes.waiting import until
 
@@ -69,7 +69,7 @@ async def test_the_reference_client_sends_and_reads_tasks(door: Opened, canned: 
 
 
 async def test_a_client_says_until_when_it_waits(door: Opened, canned: Canned) -> None:
-    called = door.channel.unary_unary(f"/{CURRENT.name}/SendMessage")
+    called = door.channel.unary_unary(f"/{SERVICE_1_0.name}/SendMessage")
     for text, last in (("2026-11-21T10:00:00.5Z", 1795255200.5), ("tomorrow", None)):
         metadata = (("authorization", "Bearer good"), ("a2a-version", "1.0"), ("interlock-deadline", text))
         try:
@@ -77,7 +77,7 @@ async def test_a_client_says_until_when_it_waits(door: Opened, canned: Canned) -
         except grpc.aio.AioRpcError as error:
             assert last is None and error.code() is grpc.StatusCode.INVALID_ARGUMENT
         else:
-            assert canned.asked[-1][1].trail.last == last
+            assert canned.asked[-1][1].trace_context.deadline == last
     assert len(canned.asked) == 1
 
 
@@ -179,10 +179,10 @@ async def test_the_extended_card_comes_in_both_versions(door: Opened) -> None:
 
 
 def test_every_method_of_both_services_is_served() -> None:
-    for service, described in ((CURRENT, pb1.DESCRIPTOR), (OLDER, pb03.DESCRIPTOR)):
+    for service, described in ((SERVICE_1_0, pb1.DESCRIPTOR), (SERVICE_0_3, pb03.DESCRIPTOR)):
         (theirs,) = described.services_by_name.values()
         assert service.name == theirs.full_name
-        assert {name: (method.request.DESCRIPTOR.name, method.streams) for name, method in service.methods.items()} == {
+        assert {name: (method.request.DESCRIPTOR.name, method.is_streaming) for name, method in service.methods.items()} == {
             method.name: (method.input_type.name, method.server_streaming) for method in theirs.methods
         }
 
@@ -198,7 +198,7 @@ async def refused(door: Opened, method: str = GET, body: bytes = ASKING, metadat
         await door.call(method, body, GOOD if metadata is None else metadata)
     error = raised.value
     trailing = dict(error.trailing_metadata() or ())
-    status = status_pb2.Status.FromString(trailing[DETAILS])
+    status = status_pb2.Status.FromString(trailing[STATUS_DETAILS_KEY])
     assert (status.code, status.message) == (error.code().value[0], error.details())
     details = []
     for packed in status.details:
@@ -224,20 +224,22 @@ NAMED = {  # A2A 1.0 s5.4
 }
 
 
-@pytest.mark.parametrize("kind", [kind for kind in TABLE if not issubclass(kind, Refused)], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [kind for kind in ERROR_MAPPINGS if not issubclass(kind, CallRefused)], ids=lambda kind: kind.__name__)
 async def test_every_error_has_its_status_and_its_details(door: Opened, canned: Canned, kind: type[Exception]) -> None:
-    canned.error, row = instance(kind), TABLE[kind]
+    canned.error, row = instance(kind), ERROR_MAPPINGS[kind]
     code, (*wrong, info), _ = await refused(door)
-    assert code == (NAMED.get(row.a2a, "FAILED_PRECONDITION") if row.a2a else row.rpc_code)
-    assert (info.reason, info.domain) == ((row.a2a, "a2a-protocol.org") if row.a2a else (row.reason.upper().replace("-", "_"), "interlock"))
-    assert len(wrong) == (row.code == -32602)
-    assert not wrong or wrong[0].field_violations[0].field == "field" or row.says
+    assert code == (NAMED.get(row.a2a_reason, "FAILED_PRECONDITION") if row.a2a_reason else row.rpc_code)
+    assert (info.reason, info.domain) == (
+        (row.a2a_reason, "a2a-protocol.org") if row.a2a_reason else (row.reason_id.upper().replace("-", "_"), "interlock")
+    )
+    assert len(wrong) == (row.jsonrpc_code == -32602)
+    assert not wrong or wrong[0].field_violations[0].field == "field" or row.public_text
 
 
 async def test_what_nobody_foresaw_is_an_internal_error_that_tells_nothing(door: Opened, canned: Canned) -> None:
     canned.error = RuntimeError("the gateway's secret")
     code, _, text = await refused(door)
-    assert (code, text) == ("INTERNAL", UNEXPECTED.says)
+    assert (code, text) == ("INTERNAL", UNEXPECTED_ERROR.public_text)
 
 
 async def test_an_error_of_a_stream_is_a_status_too(door: Opened, canned: Canned) -> None:
@@ -388,7 +390,7 @@ async def test_a_listener_that_leaves_ends_its_stream_alone() -> None:
 
 async def test_a_port_that_is_taken_leaves_the_other_doors_open(capsys: pytest.CaptureFixture[str]) -> None:
     async with opened(Canned(), Gate()) as door:
-        second = type(door.door)(Gate(), Canned(), door.door._visits, 1024)  # type: ignore[arg-type]  # what an Admission does is all
+        second = type(door.door)(Gate(), Canned(), door.door._request_traces, 1024)  # type: ignore[arg-type]  # what an Admission does is all
         await second.open("127.0.0.1", door.door.port)
         assert second.port == 0
         await second.close()

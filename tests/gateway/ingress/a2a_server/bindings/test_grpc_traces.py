@@ -8,8 +8,8 @@ import pytest
 from a2a.types import a2a_pb2 as pb1
 from google.rpc import error_details_pb2, status_pb2
 
-from adapters.a2a_client.protobuf import DETAILS
-from gateway.ingress.a2a_server.bindings.grpc_methods import CURRENT
+from adapters.a2a_client.protobuf import STATUS_DETAILS_KEY
+from gateway.ingress.a2a_server.bindings.grpc_methods import SERVICE_1_0
 from gateway.tasks.log import UnknownTask
 from tests.fakes.grpc_door import Canned, Gate, Opened, opened
 from tests.fakes.house import TRACE, TRACEPARENT
@@ -29,8 +29,8 @@ async def trace_of(door: Opened, method: str, body: bytes, *traceparents: str) -
     """The trace id in the ErrorInfo of a call that is refused."""
     metadata = (("authorization", "Bearer good"), *(("traceparent", each) for each in traceparents))
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await door.call(f"/{CURRENT.name}/{method}", body, metadata)
-    status = status_pb2.Status.FromString(dict(raised.value.trailing_metadata() or ())[DETAILS])
+        await door.call(f"/{SERVICE_1_0.name}/{method}", body, metadata)
+    status = status_pb2.Status.FromString(dict(raised.value.trailing_metadata() or ())[STATUS_DETAILS_KEY])
     info = error_details_pb2.ErrorInfo()
     assert status.details[-1].Unpack(info)
     return info.metadata["trace_id"]

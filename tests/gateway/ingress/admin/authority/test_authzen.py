@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select
 
 from gateway.audit.decisions import READ_AUDIT
-from policies.tables import audit, grants
+from policies.tables import audit_records, grants
 from tests.fakes.house import CallbackAgent, House
 
 ONE, SEVERAL = "/access/v1/evaluation", "/access/v1/evaluations"
@@ -39,7 +39,7 @@ async def test_people_ask_for_themselves_and_hear_why(shop: House) -> None:
 
 async def test_what_is_asked_leaves_no_grant_and_no_decision(shop: House) -> None:
     async def count() -> list[int]:
-        tables = (audit, grants)
+        tables = (audit_records, grants)
         return [
             await shop.gateway.database.read(lambda c, t=table: c.execute(select(func.count()).select_from(t)).scalar_one())
             for table in tables
@@ -71,7 +71,7 @@ async def test_for_others_ask_those_who_read_the_audit_and_it_is_kept_that_they_
     answer = (await ask(shop, "admin", question("bob"))).json()
     assert (answer["decision"], answer["context"]["reason_id"]) == (False, "user-lacks-permission")
     assert (await ask(shop, "admin", question("alice"))).json()["decision"]
-    query = select(audit.c.body).where(audit.c.kind == "decision")
+    query = select(audit_records.c.body).where(audit_records.c.kind == "decision")
     bodies = await shop.gateway.database.read(lambda connection: list(connection.execute(query).scalars()))
     assert sum(READ_AUDIT.permission in body and '"allowed":true' in body for body in bodies) == 2
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ingress.admin.dead_letters import RETRY
-from gateway.ingress.admin.registry.access import Desk, Ruling, registering
-from gateway.server.composition.authorization import in_person
+from gateway.ingress.admin.dead_letters import RETRY_DEAD_LETTERS
+from gateway.ingress.admin.registry.access import RegistryAccess, RegistryPermissions, act_of_registry_change
+from gateway.server.composition.authorization import build_in_person_check
 from policies.callers import Caller
 from policies.cedar.engine import CedarQuestion, PolicyEngine
-from policies.delegation.administration import REGISTER
+from policies.delegation.administration import WRITE_REGISTRY
 from policies.delegation.chain import Delegation, Hop
 from policies.delegation.permissions import Permissions
 from policies.delegation.principal import Principal
@@ -21,15 +21,20 @@ from tests.fakes.reception import Reception
 
 
 def caller(principal: Principal, *path: Hop) -> Caller:
-    delegation = Delegation(principal, Permissions.of(["agent:*"]), not_after=2e9, path=path)
-    return Caller(principal, delegation, client_id="", token_id="t", expires=2e9, key=f"test {path}")
+    delegation = Delegation(principal, Permissions.parse(["agent:*"]), not_after=2e9, path=path)
+    return Caller(principal, delegation, client_id="", token_id="t", expires=2e9, ruling_key=f"test {path}")
 
 
 async def test_what_a_person_registered_is_not_its_agents_to_see_or_to_remove(home: House) -> None:  # attack REG-09
     await Reception(home).post("/api/agents", "alice", card=card("https://93.184.215.14/", "1.0"), name="hers")
     gateway = home.gateway
-    ruling = Ruling(gateway.authority.may, gateway.allowed, in_person(gateway.authority, gateway.ledger), gateway.authority.current)
-    desk = Desk(gateway.registry, ruling, gateway.search, gateway.kills, empty=gateway.empty_lists)
+    ruling = RegistryPermissions(
+        gateway.authority.could_allow,
+        gateway.authorize,
+        build_in_person_check(gateway.authority, gateway.authorizer),
+        gateway.authority.rulings_version,
+    )
+    desk = RegistryAccess(gateway.registry, ruling, gateway.search, gateway.kills, empty_list_reasons=gateway.empty_lists)
     alice = Principal("default", "interlock-development", "alice", ("sales",))
     assert desk.find(caller(alice), Family.AGENT, "hers").name == "hers"
     errand = caller(alice, Hop("support"))
@@ -37,15 +42,20 @@ async def test_what_a_person_registered_is_not_its_agents_to_see_or_to_remove(ho
         desk.find(errand, Family.AGENT, "hers")
     with pytest.raises(UnknownName):
         await desk.remove(errand, Family.AGENT, "hers")
-    assert desk.page(errand, Family.AGENT, "", 10) == ([], None)
+    assert desk.list_page(errand, Family.AGENT, "", 10) == ([], None)
 
 
 def permitted(folder: Path, resource: str) -> list[str]:
     """The resources of acts of administration that a permit of the operator's for `resource` allows."""
     (folder / "ours.cedar").write_text(f'@id("ours") permit(principal, action, resource {resource});')
     engine, alice = PolicyEngine({}, folder), Principal("default", "interlock-development", "alice")
-    acts = [REGISTER, RETRY, registering("register", Family.AGENT, ""), registering("approve", Family.AGENT, "sales")]
-    acts.append(registering("change", Family.SERVER, "crm"))
+    acts = [
+        WRITE_REGISTRY,
+        RETRY_DEAD_LETTERS,
+        act_of_registry_change("register", Family.AGENT, ""),
+        act_of_registry_change("approve", Family.AGENT, "sales"),
+    ]
+    acts.append(act_of_registry_change("change", Family.SERVER, "crm"))
     return [f"{act.kind} {act.resource}" for act in acts if engine.decide(CedarQuestion(alice, act, "default")).allowed]
 
 

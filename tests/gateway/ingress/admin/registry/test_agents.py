@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from registry.cards.card import Status
+from registry.cards.card import RegistrationStatus
 from tests.fakes.a2a_agents import serving
 from tests.fakes.cards import card, card_app
 from tests.fakes.house import CallbackAgent, House, house
@@ -312,6 +312,6 @@ async def test_nothing_is_told_without_a_token(desk: Reception) -> None:
 
 async def test_a_quarantined_agent_is_unknown_to_its_users(desk: Reception) -> None:
     await desk.post("/api/agents", card=card(ELSEWHERE, "1.0"), name="ours")
-    await desk.home.gateway.registry.set_status("default", "ours", Status.QUARANTINED)
+    await desk.home.gateway.registry.set_status("default", "ours", RegistrationStatus.QUARANTINED)
     assert (await desk.ask("GET", "/api/agents/ours", "alice")).status_code == 404
     assert (await desk.ask("GET", "/api/agents/ours")).json()["status"] == "quarantined"

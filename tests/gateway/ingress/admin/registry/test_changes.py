@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from registry.cards.card import Status
+from registry.cards.card import RegistrationStatus
 from tests.fakes.a2a_agents import serving
 from tests.fakes.card_host import CardHost, signed_by
 from tests.fakes.cards import card
@@ -303,7 +303,7 @@ async def test_a_change_of_what_was_changed_meanwhile_is_refused(desk: Reception
 
 async def test_an_agent_registers_its_own_public_keys(desk: Reception) -> None:
     made = (await desk.post("/api/agents", "alice", card=card(ELSEWHERE, "1.0"), name="sales", jwks={"keys": [KEY.jwk()]})).json()
-    keys = desk.home.gateway.registry.client_jwks
+    keys = desk.home.gateway.registry.jwks_of_client
     assert json.loads(keys(made["client_id"])) == {"keys": [KEY.jwk()]}
     await told(desk, "PATCH", "", "alice", {"jwks": {"keys": [EcKey("k2").jwk()]}})
     assert [key["kid"] for key in json.loads(keys(made["client_id"]))["keys"]] == ["k2"]
@@ -317,7 +317,7 @@ async def test_a_servers_tools_are_read_again_by_operators(desk: Reception) -> N
     async with mcp_server("modern") as (url, _gate):
         await desk.post("/api/servers", name="inventory", url=url)
         registry = desk.home.gateway.registry
-        await registry.update(replace(registry.find("default", "inventory"), status=Status.DOWN))
+        await registry.update(replace(registry.find("default", "inventory"), status=RegistrationStatus.DOWN))
         refreshed = (await desk.ask("POST", "/api/servers/inventory/refresh")).json()
         assert (refreshed["status"], "echo" in refreshed["tool_names"]) == ("active", True)
         assert (await desk.ask("POST", "/api/servers/inventory/refresh", "alice")).status_code == 403

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from registry.cards.card import Status
+from registry.cards.card import RegistrationStatus
 from tests.fakes.cards import card
 from tests.fakes.house import URL, House
 from tests.fakes.patience import cpu_seconds
@@ -30,7 +30,7 @@ async def desk(home: House) -> Reception:
     }
     for name, members in cards.items():
         await desk.post("/api/agents", card=card(ELSEWHERE, "1.0") | members, name=name)
-    await home.gateway.registry.set_status("default", "secret", Status.QUARANTINED)
+    await home.gateway.registry.set_status("default", "secret", RegistrationStatus.QUARANTINED)
     await desk.ask("POST", "/api/agents", "admin", {"card": card(ELSEWHERE, "1.0") | cards["sales"], "name": "acmes"}, tenant="acme")
     return desk
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from msgspec import Raw
 
-from gateway.ingress.mcp_server.catalogue.cached_lists import SLICE, Lists
+from gateway.ingress.mcp_server.catalogue.cached_lists import SLICE, CachedLists
 from gateway.ingress.mcp_server.methods import PAGE
 from tests.fakes.house import House
 
@@ -46,16 +46,16 @@ async def test_a_list_is_made_in_slices(permitted: bool) -> None:
             seen.append(made)
             await asyncio.sleep(0)
 
-    lists = Lists()
+    lists = CachedLists()
     await asyncio.gather(lists.make_in_slices(KEY, (1, 1), entries()), watch())
     assert seen == [SLICE, 2 * SLICE]
-    assert len(lists.of(KEY, (1, 1), list)) == (3 * SLICE if permitted else 0)
+    assert len(lists.find_or_make(KEY, (1, 1), list)) == (3 * SLICE if permitted else 0)
 
 
 async def test_a_current_list_is_not_made_again() -> None:
-    lists = Lists()
+    lists = CachedLists()
     await lists.make_in_slices(KEY, (1, 1), [Raw(b"1")])
     await lists.make_in_slices(KEY, (1, 1), [Raw(b"2")])
-    assert lists.of(KEY, (1, 1), list) == [Raw(b"1")]
+    assert lists.find_or_make(KEY, (1, 1), list) == [Raw(b"1")]
     await lists.make_in_slices(KEY, (1, 2), [Raw(b"2")])
-    assert lists.of(KEY, (1, 2), list) == [Raw(b"2")]
+    assert lists.find_or_make(KEY, (1, 2), list) == [Raw(b"2")]

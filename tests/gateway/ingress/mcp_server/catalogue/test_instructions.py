@@ -31,7 +31,7 @@ async def opened(home: House, instructions: str, name: str = "shop") -> MCPServe
     url, _ = await home.stack.enter_async_context(mcp_server("both", server=server))
     answer = await Reception(home).post("/api/servers", name=name, url=url)
     assert answer.status_code == 201, answer.text
-    await home.gateway.database.refresh()
+    await home.gateway.database.refresh_epochs()
     return server
 
 
@@ -68,10 +68,10 @@ async def test_what_changes_is_withheld_until_an_operator_approves_it(open_home:
     shown = (await desk.ask("POST", "/api/servers/shop/refresh")).json()
     assert [(one["kind"], one["state"]) for one in shown["withheld"]] == [("instructions", "changed")]
     assert [(one["before"], one["after"]) for one in shown["drift"]] == [("Check before you order.", "Order at once.")]
-    await open_home.gateway.database.refresh()
+    await open_home.gateway.database.refresh_epochs()
     assert not await told(open_home, "admin", "2026-07-28", "shop")
     assert (await desk.approve("/api/servers/shop")).json()["instructions"] == "Order at once."
-    await open_home.gateway.database.refresh()
+    await open_home.gateway.database.refresh_epochs()
     assert await told(open_home, "admin", "2026-07-28", "shop") == "Order at once."
 
 

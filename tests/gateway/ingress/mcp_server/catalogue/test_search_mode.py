@@ -8,9 +8,9 @@ import pytest
 from msgspec import Raw
 
 from gateway.ingress.mcp_server.catalogue import search_mode as searching
-from gateway.ingress.mcp_server.catalogue.search_mode import Indexes, ranking_of
-from gateway.ingress.mcp_server.search.ranking import POOL
-from gateway.ingress.mcp_server.search.vocabulary import act_of, stems, words
+from gateway.ingress.mcp_server.catalogue.search_mode import SearchIndexes, build_ranking
+from gateway.ingress.mcp_server.search.ranking import CANDIDATES_MAX
+from gateway.ingress.mcp_server.search.vocabulary import act_of, split_words, stems
 from tests.fakes.patience import cpu_seconds
 
 
@@ -20,11 +20,11 @@ def tool(name: str, description: str = "", *arguments: str, title: str = "") -> 
 
 
 def found(tools: Sequence[Raw], query: str, limit: int = 50) -> list[str]:
-    return [msgspec.json.decode(tools[number])["name"] for number in ranking_of(tools).best(query, limit)[0]]
+    return [msgspec.json.decode(tools[number])["name"] for number in build_ranking(tools).best(query, limit)[0]]
 
 
 def test_names_and_camel_case_are_words() -> None:
-    assert list(words("shop_getHTTPStatus2 在庫 для")) == ["shop", "get", "http", "status", "2", "在庫", "для"]
+    assert list(split_words("shop_getHTTPStatus2 在庫 для")) == ["shop", "get", "http", "status", "2", "在庫", "для"]
     assert stems(["orders", "listing"]) == ["order", "list"] and act_of(stems(["please", "removes"])) == "delete"
 
 
@@ -69,9 +69,9 @@ def test_equals_stand_in_the_order_of_the_list() -> None:
 
 
 def test_all_that_fit_are_counted_and_the_best_are_given() -> None:
-    tools = [tool(f"t{number}", "order") for number in range(POOL + 100)]
-    numbers, total = ranking_of(tools).best("order", 5)
-    assert (len(numbers), total) == (5, POOL + 100)
+    tools = [tool(f"t{number}", "order") for number in range(CANDIDATES_MAX + 100)]
+    numbers, total = build_ranking(tools).best("order", 5)
+    assert (len(numbers), total) == (5, CANDIDATES_MAX + 100)
 
 
 @pytest.mark.parametrize("query", ['name:"a" OR *', "a AND NOT b", "[a TO z]", "((((", "+-!^~?:\\/", "\x00", "🙂", '"', "x" * 1000])
@@ -82,7 +82,7 @@ def test_no_word_of_a_query_is_more_than_a_word(query: str) -> None:  # attack T
 
 def test_no_query_keeps_the_gateway_from_its_work() -> None:  # attack TEN-08
     given = [f"w{first}{second}{third}" for first in "abcdefgh" for second in "abcdefgh" for third in "abcdefgh"]
-    ranking = ranking_of([tool(f"t{number}", " ".join(given[number % 300 :][:200])) for number in range(1000)])
+    ranking = build_ranking([tool(f"t{number}", " ".join(given[number % 300 :][:200])) for number in range(1000)])
     with cpu_seconds(20):
         assert ranking.best(" ".join(f"x{word[1:]}" for word in given[:200]), 50)[1] >= 0
         assert ranking.best("w" * 1000, 50) == ([], 0)
@@ -91,8 +91,8 @@ def test_no_query_keeps_the_gateway_from_its_work() -> None:  # attack TEN-08
 
 async def test_an_index_is_made_once_for_all_who_may_call_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
-    monkeypatch.setattr(searching, "ranking_of", lambda listed: (made.append(len(listed)), ranking_of(listed))[1])
-    indexes, tools = Indexes(), [tool("a", "order"), tool("b", "order")]
+    monkeypatch.setattr(searching, "build_ranking", lambda listed: (made.append(len(listed)), build_ranking(listed))[1])
+    indexes, tools = SearchIndexes(), [tool("a", "order"), tool("b", "order")]
     both = await asyncio.gather(indexes.best(tools, "order", 5), indexes.best(list(tools), "order", 5))
     assert [total for _, total in both] == [2, 2] and made == [2]
     assert (await indexes.best(tools[:1], "order", 5))[1] == 1  # who may call one finds one
@@ -100,8 +100,8 @@ async def test_an_index_is_made_once_for_all_who_may_call_the_same(monkeypatch: 
 
 
 async def test_indexes_are_kept_for_so_many_tools(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searching, "KEPT", 5)
-    indexes = Indexes()
+    monkeypatch.setattr(searching, "INDEXED_TOOLS_MAX", 5)
+    indexes = SearchIndexes()
     for _ in range(4):
         await indexes.best([tool("a", "order"), tool("b", "order")], "order", 5)
-    assert len(indexes._kept) == 2
+    assert len(indexes._cached) == 2

@@ -8,8 +8,8 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from gateway.ingress.mcp_server.elicitation import pending_calls as parked
-from registry.cards.card import Family, Status
-from registry.rows import Candidate, offered
+from registry.cards.card import Family, RegistrationStatus
+from registry.rows import Candidate, offer_fields
 from tests.fakes.house import TRACE, House, two
 from tests.fakes.mcp_clients import upstream
 from tests.fakes.mcp_servers import scripted_server
@@ -90,7 +90,7 @@ async def test_whoever_may_no_longer_call_the_tool_may_not_go_on_with_it(open_ho
     await upstream(open_home, "legacy", Talker().server)
     key, state = await questioned(open_home, "mel")
     await open_home.gateway.registry.remove("default", "desk")
-    await open_home.gateway.database.refresh()
+    await open_home.gateway.database.refresh_epochs()
     gone = await asked(open_home, "mel", inputResponses={key: ADA}, requestState=state)
     assert "error" in gone and gone["error"]["code"] in (-32602, -32011)
 
@@ -107,7 +107,7 @@ async def test_an_answer_that_is_missing_is_asked_for_again(open_home: House, re
 
 @SQLITE
 async def test_one_person_cannot_have_more_waiting_than_their_share(open_home: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parked, "HOLDER_MAX", 2)
+    monkeypatch.setattr(parked, "CALLS_PER_HOLDER", 2)
     await upstream(open_home, "legacy", Talker().server)
     states = [await questioned(open_home) for _ in range(2)]
     answer = await post(open_home, "admin", *modern("tools/call", {"name": "greet", "arguments": {}}, ABLE))
@@ -151,10 +151,10 @@ async def test_a_server_that_asks_what_was_not_declared_is_not_heard(open_home: 
         return JSONResponse({"jsonrpc": "2.0", "id": request["id"], "result": result})
 
     url = await open_home.stack.enter_async_context(scripted_server(answer))
-    tools = offered({"tools": [{"name": "think", "inputSchema": {"type": "object"}}]})
+    tools = offer_fields({"tools": [{"name": "think", "inputSchema": {"type": "object"}}]})
     given: dict[str, Any] = {"tenant": "default", "name": "bold", "family": Family.SERVER, "kind": "mcp", "url": url, "owner": "operator"}
-    await open_home.gateway.registry.add(Candidate(**given, status=Status.ACTIVE, facts={"era": "modern"}, **tools))
-    await open_home.gateway.database.refresh()
+    await open_home.gateway.registry.add(Candidate(**given, status=RegistrationStatus.ACTIVE, facts={"era": "modern"}, **tools))
+    await open_home.gateway.database.refresh_epochs()
     for capabilities in ({}, {"elicitation": {}}):
         refused = await post(open_home, "admin", *modern("tools/call", {"name": "think", "arguments": {}}, capabilities), "/mcp/bold")
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, -32021)
@@ -198,7 +198,7 @@ async def test_a_server_that_asks_in_no_known_way_is_at_fault_itself(open_home: 
 async def test_any_process_takes_the_answers(tmp_path: Path, postgres_url: str) -> None:
     async with two(tmp_path / "home", postgres_url) as (one, other):
         await upstream(one, "legacy", Talker().server)
-        await other.gateway.database.refresh()
+        await other.gateway.database.refresh_epochs()
         key, state = await questioned(one)
         there = await asked(other, inputResponses={key: ADA}, requestState=state)
         again = [await asked(home, inputResponses={key: ADA}, requestState=state) for home in (one, other)]
@@ -212,7 +212,7 @@ async def test_any_process_takes_the_answers(tmp_path: Path, postgres_url: str) 
 async def test_what_fails_elsewhere_is_told_as_if_it_failed_here(tmp_path: Path, postgres_url: str) -> None:
     async with two(tmp_path / "home", postgres_url) as (one, other):
         await upstream(one, "legacy", Talker().server)
-        await other.gateway.database.refresh()
+        await other.gateway.database.refresh_epochs()
         key, state = await questioned(one)
         here = await asked(one, inputResponses={key: {"action": "cancel"}}, requestState=state)
         key, state = await questioned(one)
@@ -223,14 +223,14 @@ async def test_what_fails_elsewhere_is_told_as_if_it_failed_here(tmp_path: Path,
 async def test_whose_process_is_no_more_is_told_at_once_to_begin_again(tmp_path: Path, postgres_url: str) -> None:
     async with two(tmp_path / "home", postgres_url) as (one, other):
         await upstream(one, "legacy", Talker().server)
-        await other.gateway.database.refresh()
+        await other.gateway.database.refresh_epochs()
         key, state = await questioned(one)
-        loops = list(one.gateway.pulse._loops)
+        loops = list(one.gateway.periodic_tasks._loops)
         for task in loops:
             task.cancel()  # it gives no sign of life any more, which would bring its row back
         await asyncio.gather(*loops, return_exceptions=True)
         await one.gateway.database.write(lambda batch: batch.run("DELETE FROM processes WHERE id = ?", (one.gateway.process,)))
-        for close in one.gateway.closing:
+        for close in one.gateway.on_stop_before_turns:
             await close()
         async with asyncio.timeout(60):
             lost = await asked(other, inputResponses={key: ADA}, requestState=state)

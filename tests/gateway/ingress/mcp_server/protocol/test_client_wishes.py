@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from adapters.mcp_client.wire.messages import LEVELS, META
-from gateway.ingress.mcp_server.protocol.client_wishes import lacking, wanted
+from adapters.mcp_client.wire.messages import LOG_LEVELS, META_PREFIX
+from gateway.ingress.mcp_server.protocol.client_wishes import missing_capabilities, parse_wishes
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
 
 
@@ -17,39 +17,41 @@ def raw(document: Any) -> Raw:
 
 @pytest.mark.parametrize("token", ["p", 0, 7, ""])
 def test_progress_is_for_whoever_gave_its_token(token: Any) -> None:
-    hears = wanted({"_meta": {"progressToken": token}}, None)
-    assert hears.takes("notifications/progress", raw({"progressToken": token, "progress": 1}))
+    hears = parse_wishes({"_meta": {"progressToken": token}}, None)
+    assert hears.wants("notifications/progress", raw({"progressToken": token, "progress": 1}))
     for other in ("q", 8, str(token) + "x", str(token) if isinstance(token, int) else None):
-        assert not hears.takes("notifications/progress", raw({"progressToken": other, "progress": 1}))
-    assert not hears.takes("notifications/message", raw({"level": "emergency", "data": 1}))
-    assert not wanted({}, None).takes("notifications/progress", raw({"progressToken": token, "progress": 1}))
+        assert not hears.wants("notifications/progress", raw({"progressToken": other, "progress": 1}))
+    assert not hears.wants("notifications/message", raw({"level": "emergency", "data": 1}))
+    assert not parse_wishes({}, None).wants("notifications/progress", raw({"progressToken": token, "progress": 1}))
 
 
-@pytest.mark.parametrize("asked", LEVELS)
+@pytest.mark.parametrize("asked", LOG_LEVELS)
 def test_logs_are_at_or_above_the_level(asked: str) -> None:
     heard = [
         level
-        for level in LEVELS
-        if wanted({"_meta": {META + "logLevel": asked}}, None).takes("notifications/message", raw({"level": level}))
+        for level in LOG_LEVELS
+        if parse_wishes({"_meta": {META_PREFIX + "logLevel": asked}}, None).wants("notifications/message", raw({"level": level}))
     ]
-    assert heard == list(LEVELS[LEVELS.index(asked) :])
-    assert wanted({}, asked).takes("notifications/message", raw({"level": asked}))  # a session's
-    assert wanted({}, "").takes("notifications/message", raw({"level": "debug"}))
-    assert not wanted({}, None).takes("notifications/message", raw({"level": "emergency"}))
+    assert heard == list(LOG_LEVELS[LOG_LEVELS.index(asked) :])
+    assert parse_wishes({}, asked).wants("notifications/message", raw({"level": asked}))  # a session's
+    assert parse_wishes({}, "").wants("notifications/message", raw({"level": "debug"}))
+    assert not parse_wishes({}, None).wants("notifications/message", raw({"level": "emergency"}))
 
 
 def test_what_else_a_server_says_is_not_passed_on() -> None:
-    hears = wanted({"_meta": {"progressToken": 1}}, "")
+    hears = parse_wishes({"_meta": {"progressToken": 1}}, "")
     for method in ("notifications/tools/list_changed", "notifications/cancelled", "sampling/createMessage", "x"):
-        assert not hears.takes(method, raw({}))
-    assert hears.takes("notifications/elicitation/complete", raw({"elicitationId": "e"}))
-    assert not hears.takes("notifications/progress", raw([]))
+        assert not hears.wants(method, raw({}))
+    assert hears.wants("notifications/elicitation/complete", raw({"elicitationId": "e"}))
+    assert not hears.wants("notifications/progress", raw([]))
 
 
-@pytest.mark.parametrize("meta", [{"progressToken": True}, {"progressToken": []}, {META + "logLevel": "loud"}, {META + "logLevel": 5}])
+@pytest.mark.parametrize(
+    "meta", [{"progressToken": True}, {"progressToken": []}, {META_PREFIX + "logLevel": "loud"}, {META_PREFIX + "logLevel": 5}]
+)
 def test_what_is_no_token_or_level_is_refused(meta: Any) -> None:
     with pytest.raises(BadEnvelope) as refused:
-        wanted({"_meta": meta}, None)
+        parse_wishes({"_meta": meta}, None)
     assert refused.value.code == -32602
 
 
@@ -69,4 +71,4 @@ def test_what_is_no_token_or_level_is_refused(meta: Any) -> None:
     ],
 )
 def test_a_client_is_asked_what_it_declared_and_nothing_else(capabilities: Any, method: str, params: Any, missing: Any) -> None:
-    assert lacking(capabilities, method, raw(params)) == missing
+    assert missing_capabilities(capabilities, method, raw(params)) == missing

@@ -33,15 +33,15 @@ def test_the_quick_look_lets_nothing_by_that_the_close_one_refuses(other: dict[s
     listed = [(key.encode(), sent[key].encode()) for key in (*sent, *([other["twice"]] if "twice" in other else []))]
     meta = {VERSION_KEY: other.get("version", MODERN), CAPABILITIES_KEY: other.get("capabilities", {})}
     params = {"name": name, "uri": name, "_meta": meta}
-    agreed = modern.agree({"headers": listed}, method, params)
+    agreed = modern.is_canonical({"headers": listed}, method, params)
     assert agreed or other or name != "echo"  # there is a quick look
     if agreed:
-        modern.examine({"headers": listed}, method, params)
+        modern.check_step_by_step({"headers": listed}, method, params)
 
 
 def test_the_quick_look_is_enough_for_what_nearly_all_clients_write() -> None:
     listed = [(b"mcp-protocol-version", b"2026-07-28"), (b"mcp-method", b"tools/call"), (b"mcp-name", b"echo")]
     params = {"name": "echo", "_meta": {VERSION_KEY: "2026-07-28", CAPABILITIES_KEY: {}}}
-    assert modern.agree({"headers": listed}, "tools/call", params)
+    assert modern.is_canonical({"headers": listed}, "tools/call", params)
     for odd in (None, [], {"name": "echo"}, {**params, "name": 7}, {**params, "name": "other"}, {**params, "_meta": 5}):
-        assert not modern.agree({"headers": listed}, "tools/call", odd)
+        assert not modern.is_canonical({"headers": listed}, "tools/call", odd)

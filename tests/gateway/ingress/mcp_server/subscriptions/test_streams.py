@@ -40,7 +40,7 @@ async def test_it_is_acknowledged_first_and_tells_only_what_was_asked_for(open_h
             "params": {"_meta": {META + "subscriptionId": "s-1"}},
         }
         await open_home.gateway.registry.remove("default", "shop")
-        await open_home.gateway.database.refresh()
+        await open_home.gateway.database.refresh_epochs()
         assert (await asyncio.wait_for(events.next(), 60))["method"] == "notifications/tools/list_changed"
 
 
@@ -82,7 +82,7 @@ async def test_the_reference_client_listens(open_home: House) -> None:
 async def test_it_ends_in_order_when_the_gateway_closes(open_home: House) -> None:
     async with stream(open_home, "admin", *listen(toolsListChanged=True), path="/mcp") as events:
         await events.next()
-        for close in open_home.gateway.closing:
+        for close in open_home.gateway.on_stop_before_turns:
             await close()
         assert await asyncio.wait_for(events.next(), 60) == {
             "jsonrpc": "2.0",

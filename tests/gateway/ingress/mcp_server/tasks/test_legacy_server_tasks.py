@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from mcp_types import ElicitResult
 
-from gateway.ingress.mcp_server.elicitation.server_questions import Question
+from gateway.ingress.mcp_server.elicitation.server_questions import InputRequest
 from gateway.ingress.mcp_server.tasks import legacy_server_tasks as older_server_tasks
-from gateway.ingress.mcp_server.tasks.store import ServerTask, ServerTasks
-from registry.cards.card import Family, Status
-from registry.rows import Candidate, offered
+from gateway.ingress.mcp_server.tasks.store import ServerTask, ServerTaskStore
+from registry.cards.card import Family, RegistrationStatus
+from registry.rows import Candidate, offer_fields
 from tests.fakes.house import TRACE, House, house
 from tests.fakes.mcp_clients import client_of
 from tests.fakes.mcp_older_tasks import OlderTaskServer
@@ -29,11 +29,11 @@ NO_SUCH = (-32602, "there is no such task")
 async def old_desk(home: House, support: str = "optional", server: OlderTaskServer | None = None) -> OlderTaskServer:
     server = server or OlderTaskServer(support)
     url = await home.stack.enter_async_context(serving(server.app, grace=0))
-    lists = offered({"tools": [{"name": "greet", "inputSchema": {"type": "object"}, "execution": {"taskSupport": server.support}}]})
+    lists = offer_fields({"tools": [{"name": "greet", "inputSchema": {"type": "object"}, "execution": {"taskSupport": server.support}}]})
     given: dict[str, Any] = {"tenant": "default", "name": "desk", "family": Family.SERVER, "kind": "mcp", "owner": "operator"}
     facts = {"era": "legacy", "protocol_version": "2025-11-25"}
-    await home.gateway.registry.add(Candidate(**given, url=f"{url}/mcp", status=Status.ACTIVE, facts=facts, **lists))
-    await home.gateway.database.refresh()
+    await home.gateway.registry.add(Candidate(**given, url=f"{url}/mcp", status=RegistrationStatus.ACTIVE, facts=facts, **lists))
+    await home.gateway.database.refresh_epochs()
     return server
 
 
@@ -213,12 +213,12 @@ async def test_what_is_no_task_is_the_servers_fault(open_home: House, seed: dict
 async def test_one_person_has_so_many_results_waited_for_and_no_more(
     open_home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # attack PRO-12
-    monkeypatch.setattr(older_server_tasks, "HOLDER_MAX", 2)
+    monkeypatch.setattr(older_server_tasks, "WAITERS_PER_HOLDER", 2)
     await old_desk(open_home)
     tasks = [await task_of(open_home) for _ in range(3)]
     seen = [await ask(open_home, "tasks/get", {"taskId": task}, path="/mcp/desk") for task in tasks]
     assert [("error" in answer) for answer in seen] == [False, False, True]
-    large = {"action": "accept", "content": {"name": "x" * older_server_tasks.ANSWER_MAX}}
+    large = {"action": "accept", "content": {"name": "x" * older_server_tasks.ANSWER_BYTES_MAX}}
     (key,) = seen[0]["result"]["inputRequests"]
     refused = await ask(open_home, "tasks/update", {"taskId": tasks[0], "inputResponses": {key: large}}, path="/mcp/desk")
     assert refused["error"]["code"] == -32602
@@ -334,7 +334,7 @@ async def test_a_listener_is_told_of_tasks_of_servers_too(open_home: House, era:
 async def test_what_a_process_asked_that_is_no_more_is_asked_again(open_home: House) -> None:
     await old_desk(open_home)
     task = await task_of(open_home)
-    kept = ServerTasks(open_home.gateway.database, lambda: 0)
-    await kept.ask(ServerTask(task, "desk", "greet", ""), "q_gone", "p_gone", Question("elicitation/create"))
+    kept = ServerTaskStore(open_home.gateway.database, lambda: 0)
+    await kept.write_question(ServerTask(task, "desk", "greet", ""), "q_gone", "p_gone", InputRequest("elicitation/create"))
     ((key, question),) = (await shown(open_home, task, "input_required"))["inputRequests"].items()
     assert key != "q_gone" and question["params"]["message"] == "Who?"

@@ -10,15 +10,15 @@ import pytest
 import structlog
 from sqlalchemy import select
 
-from gateway.calls.consent.approval_requests import Asking
+from gateway.calls.consent.approval_requests import ApprovalRequests
 from gateway.ingress.mcp_server.tasks import store as task_store
-from gateway.ingress.mcp_server.tasks.store import ServerTask, ServerTasks
+from gateway.ingress.mcp_server.tasks.store import ServerTask, ServerTaskStore
 from gateway.storage.database import Database
-from policies.authority import Request
+from policies.authority import RulingRequest
 from policies.delegation.chain import Hop
-from policies.delegation.history import Mark, leave
-from policies.delegation.rulings import calling, following
-from policies.tables import audit
+from policies.delegation.history import HistoryMark, record_mark
+from policies.delegation.rulings import act_of_calling_tool, act_of_following_task
+from policies.tables import audit_records
 from tests.fakes.a2a_agents import serving
 from tests.fakes.authority import Scene
 from tests.fakes.house import TRACE, House, open_house
@@ -113,7 +113,7 @@ async def test_nobody_reaches_a_servers_task_but_who_called_the_tool_and_may_cal
     assert {(answer["error"]["code"], answer["error"]["message"]) for answer in wrong} == {(-32602, "there is no such task")}
     assert len(server.heard) == heard
     await open_home.gateway.registry.remove("default", "desk")
-    await open_home.gateway.database.refresh()
+    await open_home.gateway.database.refresh_epochs()
     gone = await ask(open_home, "tasks/get", {"taskId": task}, "mel", path="/mcp")
     assert gone["error"]["code"] == -32602 and len(server.heard) == heard
 
@@ -204,7 +204,10 @@ async def test_a_task_is_looked_after_with_the_arguments_that_it_was_begun_with(
         assert (await mine.ask("tasks/update", taskId=task, inputResponses={}))["result"] == {"resultType": "complete"}
 
     def told(connection: Any) -> list[Any]:
-        return [json.loads(body) for body in connection.execute(select(audit.c.body).where(audit.c.kind == "decision")).scalars()]
+        return [
+            json.loads(body)
+            for body in connection.execute(select(audit_records.c.body).where(audit_records.c.kind == "decision")).scalars()
+        ]
 
     calls = [one for one in await ruled.gateway.database.read(told) if one["allowed"]]
     assert {one.get("verb") for one in calls} == {None, "follow-a-task-of"} and len({one["arguments"] for one in calls}) == 1
@@ -220,7 +223,7 @@ async def test_what_may_not_be_done_any_more_may_not_be_followed_but_stopped(
     mine, desk_ = await between(ruled, client, server)
     task = await mine.begun("plain")
     (tmp_path / "policies" / "ours.cedar").write_text(policy)
-    await ruled.gateway.policies.take_up()
+    await ruled.gateway.policy_reload.reload()
     assert await mine.seen(task) == told
     heard = len(desk_.heard)
     if client == "newer":
@@ -233,19 +236,19 @@ async def test_what_may_not_be_done_any_more_may_not_be_followed_but_stopped(
 
 
 async def test_arguments_that_are_too_long_are_not_kept(ruled: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    caller = await ruled.gateway.callers.admit(ruled.token("mel"), (ruled.url,))
-    kept = ServerTasks(ruled.gateway.database, lambda: 1)
-    monkeypatch.setattr(task_store, "ARGUMENTS_MAX", len(b'{"kind":"12"}'))
+    caller = await ruled.gateway.caller_resolver.authenticate(ruled.token("mel"), (ruled.url,))
+    kept = ServerTaskStore(ruled.gateway.database, lambda: 1)
+    monkeypatch.setattr(task_store, "ARGUMENTS_BYTES_MAX", len(b'{"kind":"12"}'))
     for kind, known in (("12", {"kind": "12"}), ("123", None)):
-        task = await kept.keep(caller, ServerTask("", "desk", "greet", "own", arguments={"kind": kind}), "")
+        task = await kept.write(caller, ServerTask("", "desk", "greet", "own", arguments={"kind": kind}), "")
         assert (await kept.find(caller, task.id)).arguments == known
 
 
 async def test_what_a_call_began_is_asked_for_with_the_history_before_that_call(database: Database, tmp_path: Path) -> None:
-    await database.write(lambda batch: leave(batch, ("acme", "x0"), Mark(-1, {"amount": 9}), 7))
+    await database.write(lambda batch: record_mark(batch, ("acme", "x0"), HistoryMark(-1, {"amount": 9}), 7))
     memory: Any = SimpleNamespace(database=database)
     caller, told = Scene(tmp_path).caller(Hop("front")), list[Any]()
-    for act in (calling("crm", "refund"), following("crm", "refund")):
-        request = await Asking(memory).recalled(caller, Request(act, "acme", {"amount": 4}), whole=True)
+    for act in (act_of_calling_tool("crm", "refund"), act_of_following_task("crm", "refund")):
+        request = await ApprovalRequests(memory).with_history(caller, RulingRequest(act, "acme", {"amount": 4}), full=True)
         told.append(request.terms.history and request.terms.history.totals)
     assert told == [{"amount": 9}, {"amount": 5}]
