@@ -117,7 +117,9 @@ class Authority:
         act, terms = request.act, request.terms
         before = history.without_act(act.permission, request.arguments or {}, self._engine.total_names(act))
         return replace(
-            request, act=replace(act, verb=VERB_CONTINUE), terms=replace(terms, history=before, counted_with_decision_id=terms.continues_decision_id)
+            request,
+            act=replace(act, verb=VERB_CONTINUE),
+            terms=replace(terms, history=before, counted_with_decision_id=terms.continues_decision_id),
         )
 
     def prior_act_of(self, request: RulingRequest) -> PriorAct:

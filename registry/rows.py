@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
+import structlog
 from sqlalchemy import Row, RowMapping
 
 from registry.cards.card import (
@@ -26,6 +27,7 @@ from registry.cards.card import (
 from registry.cards.reader import read_card
 from registry.virtual.selection import Selection
 
+log = structlog.get_logger()
 DEFINITION_LISTS: Mapping[str, tuple[str, Callable[..., Any]]] = {  # kind -> what names a definition, what it becomes
     "tools": ("name", McpTool),
     "prompts": ("name", McpPrompt),
@@ -225,6 +227,29 @@ def registration_from_row(row: Row[Any], upstream: str | None = "{}") -> Registr
         **_parse_terms(row.terms),
         **_content_fields(row.family, document),
     )
+
+
+class RegistrationRows:
+    """Registrations as rows of the database, in which the cipher seals the settings of `upstream`: these may hold secrets."""
+
+    def __init__(self, cipher: SettingsCipher | None = None) -> None:
+        self._cipher = cipher or PlaintextSettings()
+
+    def to_row(self, entry: Candidate | Registration) -> dict[str, Any]:
+        """The columns that say what an entry is, without its credentials and times."""
+        row = row_of(entry)
+        if row["upstream"] != NO_SETTINGS:
+            row["upstream"] = self._cipher.seal_text(upstream_context(row), row["upstream"])
+        return row
+
+    def to_registration(self, row: Row[Any]) -> Registration:
+        """The registration of a row. A row whose settings can't be opened is quarantined, and logged."""
+        try:
+            context = () if row.upstream == NO_SETTINGS else upstream_context(row._mapping)
+            return registration_from_row(row, self._cipher.open_text(context, row.upstream, context[:FORMER_UPSTREAM_CONTEXT]))
+        except ValueError as error:
+            log.error("settings_unusable", name=row.name, tenant=row.tenant, why=str(error))
+            return registration_from_row(row, None)
 
 
 def _content_fields(family: str, document: Any) -> dict[str, Any]:

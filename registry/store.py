@@ -18,16 +18,10 @@ from registry.cards.card import Family, Registration, RegistrationStatus
 from registry.changes import REFRESHED, REGISTERED, REMOVED, SECRET_RENEWED, RegistryChange, audit_record_of
 from registry.names import check_name
 from registry.rows import (
-    FORMER_UPSTREAM_CONTEXT,
-    NO_SETTINGS,
     Candidate,
-    PlaintextSettings,
-    SettingsCipher,
+    RegistrationRows,
     content_text_of,
-    registration_from_row,
-    row_of,
     sha256_hex,
-    upstream_context,
 )
 from registry.tables import probes
 from registry.tables import registrations as table
@@ -105,6 +99,8 @@ class Registry:
         new_id: Callable[[str], str],
         now: Callable[[], int],
         record_audit: RecordAudit,
+        *,
+        rows: RegistrationRows | None = None,
     ) -> None:
         """`bump` raises the epoch `registry` within a transaction; `now` counts microseconds since 1970."""
         self._database = database
@@ -113,7 +109,7 @@ class Registry:
         self._new_id = new_id
         self._now = now
         self._loading = asyncio.Lock()
-        self.settings_cipher: SettingsCipher = PlaintextSettings()  # of what operators say of the other side, which has secrets in it
+        self._rows = rows or RegistrationRows()
         self._snapshot = _Snapshot({}, {}, {})
         self._built_in: dict[str, Registration] = {}
         self.generation = 0  # counts the snapshots: what was made of an older one may be outdated
@@ -167,12 +163,6 @@ class Registry:
         """The key set that it proves itself with instead of a secret, as JSON; empty when it has none."""
         return self._snapshot.credentials.get(client_id, NO_CREDENTIALS).jwks
 
-    def check_pending_limit(self, tenant: str, owner: str) -> None:
-        """Whether one more entry of this owner may wait for an operator. Raises TooManyPending."""
-        waiting = [entry for entry in self.list(tenant) if entry.owner == owner and entry.status is RegistrationStatus.PENDING]
-        if len(waiting) >= WAITING_MAX:
-            raise TooManyPending
-
     async def add(
         self, candidate: Candidate, registry_change: RegistryChange = REGISTERED, pending_limit: int | None = None
     ) -> tuple[Registration, str]:
@@ -183,7 +173,7 @@ class Registry:
         check_name(candidate.name)
         secret = secrets.token_urlsafe(32)
         now = self._now()
-        row = self._row_of(candidate) | {
+        row = self._rows.to_row(candidate) | {
             "client_id": self._new_id("client"),
             "client_secret_hash": sha256_hex(secret),
             "client_jwks": candidate.jwks,
@@ -221,7 +211,7 @@ class Registry:
 
         `also` is written in the same commit; it gets the connection and the moment. `jwks` replaces its key set, where given.
         """
-        moment = self._change_time(registration)
+        moment = _change_time(self._now(), registration)
         keys = {} if jwks is None else {"client_jwks": jwks}
 
         def note(connection: Connection) -> None:
@@ -229,7 +219,7 @@ class Registry:
             if extra_write is not None:
                 extra_write(connection, moment)
 
-        await self._update_row(registration, self._row_of(registration) | keys | {"updated": moment}, registry_change, note)
+        await self._update_row(registration, self._rows.to_row(registration) | keys | {"updated": moment}, registry_change, note)
         return self.find(registration.tenant, registration.name)
 
     async def set_status(
@@ -243,7 +233,9 @@ class Registry:
         secret = secrets.token_urlsafe(32)
         found = self.find(tenant, name)
         await self._update_row(
-            found, self._row_of(found) | {"client_secret_hash": sha256_hex(secret), "updated": self._change_time(found)}, registry_change
+            found,
+            self._rows.to_row(found) | {"client_secret_hash": sha256_hex(secret), "updated": _change_time(self._now(), found)},
+            registry_change,
         )
         return secret
 
@@ -268,27 +260,9 @@ class Registry:
         """Reads what changed since the last time. Called at start, after each change here and when the epoch moved."""
         async with self._loading:
             self._snapshot = await self._database.read(
-                lambda connection: _read_snapshot(connection, self._snapshot, self._registration_from_row)
+                lambda connection: _read_snapshot(connection, self._snapshot, self._rows.to_registration)
             )
             self.generation += 1
-
-    def _row_of(self, entry: Candidate | Registration) -> dict[str, Any]:
-        row = row_of(entry)
-        if row["upstream"] != NO_SETTINGS:
-            row["upstream"] = self.settings_cipher.seal_text(upstream_context(row), row["upstream"])
-        return row
-
-    def _registration_from_row(self, row: Row[Any]) -> Registration:
-        try:
-            place = () if row.upstream == NO_SETTINGS else upstream_context(row._mapping)
-            return registration_from_row(row, self.settings_cipher.open_text(place, row.upstream, place[:FORMER_UPSTREAM_CONTEXT]))
-        except ValueError as error:
-            log.error("settings_unusable", name=row.name, tenant=row.tenant, why=str(error))
-            return registration_from_row(row, None)
-
-    def _change_time(self, before: Registration) -> int:
-        """Of a change: told in milliseconds it is another than that of the change before, so that it names one state of the entry."""
-        return max(self._now(), before.updated + 1000)
 
     async def _update_row(
         self,
@@ -312,6 +286,11 @@ class Registry:
             await self._database.write(work)
         finally:
             await self.reload()
+
+
+def _change_time(now: int, before: Registration) -> int:
+    """The time of a change in microseconds, at least a millisecond after the change before, so that it names one state of the entry."""
+    return max(now, before.updated + 1000)
 
 
 def _name_of(entry: Registration) -> str:

@@ -53,7 +53,7 @@ class A2AAgent:
     transport on its first use.
     """
 
-    def __init__(  # noqa: PLR0913 (each is a collaborator or a bound of its own)
+    def __init__(
         self,
         egress: Egress,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,

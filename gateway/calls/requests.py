@@ -24,7 +24,7 @@ from gateway.calls.handoff import (
     without_gateway_context,
 )
 from gateway.calls.outgoing.upstreams import Adapters, TraceContext
-from gateway.calls.pausing import PendingMessage
+from gateway.calls.turns.pausing import PendingMessage
 from gateway.storage.database import Batch
 from gateway.tasks.contracts.prompts import find_answers
 from gateway.tasks.contracts.skills import check_input, contract_of

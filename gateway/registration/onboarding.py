@@ -1,102 +1,60 @@
-"""Onboarding: looks at an agent or a server that somebody names, vets what it says of itself, and registers it."""
+"""Onboarding: registers an agent or a server that a person names, after an inspection and within the person's limits."""
 
-import asyncio
-import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 from adapters.contract import Challenged, UpstreamFault
-from adapters.openapi.tools import OPENAPI_KIND as OPENAPI
-from adapters.openapi.tools import DocumentUnchanged
 from adapters.tool_servers import STDIO_PREFIX
-from adapters.upstream.aws_access import AWS_OPTION
 from adapters.upstream.egress import EgressRefused
 from gateway.calls.limits.limits import TooManyCalls
 from gateway.fair_shares import Capacity
-from gateway.registration.card_source import CardRejected, CardSource, ParsedCard
+from gateway.registration.inspection import EntryInspector
 from gateway.registration.requests import (
     AgentRegistrationRequest,
     BadRequest,
     OperatorTerms,
     Registrant,
     ServerRegistrationRequest,
-    UrlRefused,
 )
-from gateway.registration.same_agent import EndpointIdentityCheck
-from gateway.registration.server_source import ServerReader, ServerSource
-from gateway.registration.vendor_source import NoVendors, Vendors, VendorSource
-from policies.delegation.rulings import Grant
-from policies.keys.jwks import BadKeySet
-from registry.cards.card import AgentCard, BadCard, Family, Registration, RegistrationStatus
-from registry.cards.reader import choose_interface
-from registry.drift.pins import candidate_as_offered, withhold_suspicious
-from registry.drift.suspicions import find_suspicions
-from registry.health.checks import ProbeState
-from registry.names import BadName, check_name, derive_name
-from registry.rows import definitions_by_kind
+from registry.cards.card import BadCard, Registration, RegistrationStatus
+from registry.drift.pins import withhold_suspicious
+from registry.names import check_name
 from registry.seeds import DEFAULT_TENANT, OPERATOR, ConfiguredAgent, EntryUnreachable, RemoteEntry
-from registry.store import WAITING_MAX, Candidate, Registry
+from registry.store import WAITING_MAX, Candidate, Registry, TooManyPending
 
-REGISTRATION_SECONDS = 30.0  # for all that one registration asks of others
 CONCURRENT_REGISTRATIONS_MAX = 64  # registrations at once in one process, in fair shares
 
 
-class TrustedKeyCheck(Protocol):
-    """policies/keys/pinned.py."""
-
-    def check(self, keys: Sequence[Mapping[str, Any]]) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class OnboardingSources:
-    """Whom onboarding asks. `credentials` turns an entry's `upstream` into the headers that the operator lets us send.
-
-    `vendors` speak to agents that have no card.
-    """
-
-    cards: CardSource
-    mcp: ServerReader
-    keys: TrustedKeyCheck
-    credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]
-    vendors: Vendors = field(default_factory=NoVendors)
-
-
 class Onboarding:
-    """`kinds`: whom adapters speak to."""
+    """Registers agents and servers for people, and prepares those of the configuration file."""
 
-    def __init__(self, registry: Registry, sources: OnboardingSources, kinds: Sequence[str] = ("a2a",)) -> None:
+    def __init__(self, registry: Registry, inspector: EntryInspector) -> None:
         self._registry = registry
-        self._cards = sources.cards
-        self._servers = ServerSource(sources.cards, sources.mcp, sources.credentials)
-        self._vendors = VendorSource(sources.vendors, sources.cards, sources.credentials)
-        self.endpoint_check = EndpointIdentityCheck(sources.cards, self._vendors)
-        self._keys = sources.keys
-        self._kinds = kinds
+        self._inspector = inspector
         self._registration_slots = Capacity(CONCURRENT_REGISTRATIONS_MAX)
 
     async def register_agent(self, registrant: Registrant, request: AgentRegistrationRequest) -> tuple[Registration, str]:
         """The new entry and its client secret. Raises BadRequest, BadCard, BadName, NameTaken, TooManyPending, UpstreamFault."""
         request.terms.check(registrant)
-        await self.check_upstream(request.kind, request.terms.upstream)
+        await self._inspector.check_upstream(request.kind, request.terms.upstream)
         with _registration_slot(self._registration_slots, registrant):
-            return await self._registry.add(
-                await self._build_agent_candidate(registrant, request), registrant.registry_change, _pending_limit_for(registrant)
-            )
+            self._check_pending_limit(registrant)
+            found = await self._inspector.agent_candidate(registrant, request)
+            return await self._registry.add(found, registrant.registry_change, _pending_limit_for(registrant))
 
     async def register_server(self, registrant: Registrant, request: ServerRegistrationRequest) -> tuple[Registration, str]:
         """Raises BadRequest, BadName, NameTaken, TooManyPending, UpstreamFault, and ConsentNeeded of the operator who registers."""
         request.terms.check(registrant)
-        self._vendors.check("mcp", request.terms.upstream)
+        await self._inspector.check_upstream("mcp", request.terms.upstream)
         with _registration_slot(self._registration_slots, registrant):
+            self._check_pending_limit(registrant)
             try:
-                found = await self._build_server_candidate(registrant, request)
+                found = await self._inspector.server_candidate(registrant, request)
             except Challenged:  # a server that wants OAuth says so itself
                 if registrant.grant is None or request.terms.upstream:
                     raise
-                found = await self._build_server_candidate(
+                found = await self._inspector.server_candidate(
                     registrant, replace(request, terms=replace(request.terms, upstream={"auth": {}}))
                 )
         return await self._registry.add(withhold_suspicious(found), registrant.registry_change, _pending_limit_for(registrant))
@@ -105,181 +63,37 @@ class Onboarding:
         """What to register for a seed of the configuration file. Raises NotReached, and BadName."""
         check_name(entry.name)
         by = Registrant(DEFAULT_TENANT, OPERATOR, is_operator=True)
-        terms = OperatorTerms(entry.ceiling, "", entry.upstream)
+        terms = OperatorTerms(entry.ceiling, upstream=entry.upstream)
         if isinstance(entry, ConfiguredAgent):
-            keys, calls = entry.trusted_keys, (entry.contracts, entry.context, entry.endpoints)
-            terms = OperatorTerms(entry.ceiling, entry.delegation, entry.upstream, keys, entry.rank, None, None, None, *calls)
+            terms = OperatorTerms(
+                entry.ceiling,
+                delegation=entry.delegation,
+                upstream=entry.upstream,
+                trusted_keys=entry.trusted_keys,
+                rank=entry.rank,
+                contracts=entry.contracts,
+                context=entry.context,
+                endpoints=entry.endpoints,
+            )
         try:
             if isinstance(entry, ConfiguredAgent):
-                return await self._build_agent_candidate(by, AgentRegistrationRequest(entry.url, entry.card, entry.name, entry.kind, terms))
+                return await self._inspector.agent_candidate(
+                    by, AgentRegistrationRequest(entry.url, entry.card, entry.name, entry.kind, terms)
+                )
             offer = ServerRegistrationRequest(entry.name, STDIO_PREFIX if entry.command else entry.url, terms, entry.openapi or None)
-            return await self._build_server_candidate(by, offer, command=bool(entry.command))
+            return await self._inspector.server_candidate(by, offer, command=bool(entry.command))
         except (BadRequest, BadCard) as error:
             raise EntryUnreachable(str(error)) from error
         except (UpstreamFault, EgressRefused) as fault:
             raise EntryUnreachable(fault.public, fault.cause if isinstance(fault, UpstreamFault) else entry.url) from fault
 
-    async def current_agent_state(self, entry: Registration, known_state: ProbeState, fetch: bool = True) -> tuple[Candidate, ProbeState]:
-        """What an agent's card says now; without `fetch`, what the one says that is in force.
-
-        Raises Unverified, BadRequest, BadCard and UpstreamFault.
-        """
-        source = str(entry.facts.get("source", ""))
-        if self._vendors.is_vendor(entry.kind):
-            return await self._vendors.candidate_from_agent(
-                replace(_blank_candidate(entry), upstream=entry.upstream), source or entry.url
-            ), ProbeState()
-        async with _registration_deadline():
-            read: ParsedCard | None = None
-            if source and fetch:
-                read = await self._cards.fetch(source, entry.upstream, known_state if known_state.hash == entry.card_hash else None)
-            elif fetch:
-                await self._cards.check_answers(entry.url, entry.upstream)
-            if read is None:
-                if entry.card is None:
-                    raise BadCard("card", "is missing")
-                read = ParsedCard(entry.card, entry.card_text, known_state)
-            try:
-                return await self._candidate_from_verified_card(_blank_candidate(entry), read, entry.trusted_keys), read.probe_state
-            except (BadCard, UrlRefused) as error:
-                raise CardRejected(read.text, str(error)) from error
-
-    async def state_at(self, entry: Registration, url: str) -> Candidate:
-        """What is found of an entry at another address. Raises Unverified, BadRequest, BadCard and UpstreamFault."""
-        if entry.family is Family.SERVER:
-            return await self.current_server_state(replace(entry, url=url))
-        facts = {**entry.facts, "source": url}
-        return (await self.current_agent_state(replace(entry, facts=facts), ProbeState()))[0]
-
-    async def current_server_state(self, entry: Registration, grant: Grant | None = None) -> Candidate:
-        """What a server offers now, to the person of the Grant where it knows users. Raises BadRequest, UpstreamFault, ConsentNeeded."""
-        by = Registrant(entry.tenant, entry.owner, is_operator=True, grant=grant)
-        source = str(entry.facts.get("source", "")) or None
-        offer = ServerRegistrationRequest(
-            entry.name, entry.url, OperatorTerms(upstream=entry.upstream), source, str(entry.facts.get("document", ""))
-        )
-        if entry.kind != OPENAPI or source is not None:  # else the document came with the registration
-            with suppress(DocumentUnchanged):
-                return await self._build_server_candidate(by, offer, command=entry.url == STDIO_PREFIX)
-        return candidate_as_offered(entry)
-
-    async def check_upstream(self, kind: str, upstream: Mapping[str, Any]) -> None:
-        """Whether its options are of agents of this kind. Raises BadRequest."""
-        await self._vendors.load(kind)
-        self._vendors.check(kind, upstream)
-
-    def check_keys(self, field: str, keys: object) -> None:
-        """Raises BadRequest."""
-        try:
-            if not isinstance(keys, list | tuple) or not all(isinstance(key, Mapping) for key in keys):
-                raise BadKeySet("a list of JWKs is expected")
-            self._keys.check(keys)
-        except BadKeySet as error:
-            raise BadRequest(field, f"can't be used: {error}") from error
-
-    def encode_key_set(self, jwks: Mapping[str, Any] | None) -> str:
-        """A JWK Set of public keys as it is kept; empty for none. Raises BadRequest."""
-        if jwks is None:
-            return ""
-        if jwks.keys() != {"keys"} or not jwks["keys"]:
-            raise BadRequest("jwks", "must be a JWK Set with at least one key")
-        self.check_keys("jwks", jwks["keys"])
-        return json.dumps(dict(jwks))
-
     def _check_pending_limit(self, registrant: Registrant) -> None:
-        """Before anybody is asked anything on behalf of somebody who has no place left. Raises TooManyPending."""
-        if not registrant.is_operator:
-            self._registry.check_pending_limit(registrant.tenant, registrant.owner)
-
-    async def _build_agent_candidate(self, registrant: Registrant, request: AgentRegistrationRequest) -> Candidate:
-        self._check_pending_limit(registrant)
-        request.terms.check(registrant)
-        if bool(request.url) == (request.card is not None):
-            raise BadRequest("url", "or card is needed, and not both")
-        if request.kind not in self._kinds:
-            raise BadRequest("kind", f"must be one of: {', '.join(self._kinds)}")
-        if request.name:
-            check_name(request.name)
-        vendor = self._vendors.is_vendor_request(request)
-        keys = tuple(dict(key) for key in request.terms.trusted_keys)
-        self.check_keys("trusted_keys", keys)
-        blank = Candidate(
-            tenant=registrant.tenant,
-            name=request.name,
-            family=Family.AGENT,
-            kind=request.kind,
-            url="",
-            owner=registrant.owner,
-            status=RegistrationStatus.ACTIVE if registrant.is_operator else RegistrationStatus.PENDING,
-            ceiling=("*",) if request.terms.ceiling is None else request.terms.ceiling,
-            delegation=request.terms.delegation or _default_delegation(request, vendor),
-            upstream=request.terms.upstream,
-            facts={"source": request.url},
-            trusted_keys=keys,
-            rank=request.terms.rank,
-            jwks=self.encode_key_set(request.jwks),
-            **_label_fields(request.terms),
-        )
-        async with _registration_deadline():
-            found = await (
-                self._vendors.candidate_from_agent(blank, request.url) if vendor else self._candidate_from_card(blank, request, keys)
-            )
-            await self.endpoint_check.check(found)
-        return _finish_candidate(found, request, registrant)
-
-    async def _candidate_from_card(
-        self, blank: Candidate, request: AgentRegistrationRequest, keys: Sequence[Mapping[str, Any]]
-    ) -> Candidate:
-        read = (
-            await self._cards.read_given(request.card)
-            if request.card is not None
-            else await self._cards.fetch(request.url, request.terms.upstream)
-        )
-        assert read is not None  # nothing was known before
-        return await self._candidate_from_verified_card(blank, read, keys)
-
-    async def _candidate_from_verified_card(self, blank: Candidate, read: ParsedCard, keys: Sequence[Mapping[str, Any]]) -> Candidate:
-        """`blank` with the card and what it says, once it can be believed. Raises BadCard, UrlRefused and UpstreamFault."""
-        card = read.card
-        interface = choose_interface(card)
-        signed = await self._cards.check_signatures(card, keys)
-        await self._cards.vet_urls(card)
-        await self._cards.vet_target("url", interface.url)
-        _check_same_host(blank, interface.url)
-        facts = {
-            "interface": interface.url,
-            "binding": interface.binding,
-            "version": interface.version,
-            "tenant": interface.tenant,
-            "streaming": card.streaming,
-            "source": blank.facts.get("source", ""),
-            "signature": signed.state.value,
-            "signed_by": signed.kid,
-            "warnings": find_suspicions(card.document),
-        }
-        return replace(blank, url=interface.url, facts=facts, card=card, card_text=read.text)
-
-    async def _build_server_candidate(self, registrant: Registrant, request: ServerRegistrationRequest, command: bool = False) -> Candidate:
-        self._check_pending_limit(registrant)
-        request.terms.check(registrant)
-        check_name(request.name)
-        async with _registration_deadline():
-            found = await self._servers.inspect(registrant, request, command)
-        return Candidate(
-            tenant=registrant.tenant,
-            name=request.name,
-            family=Family.SERVER,
-            kind=found.kind,
-            url=found.url,
-            owner=registrant.owner,
-            status=RegistrationStatus.ACTIVE if registrant.is_operator else RegistrationStatus.PENDING,
-            ceiling=("*",) if request.terms.ceiling is None else request.terms.ceiling,
-            delegation="none",
-            upstream=request.terms.upstream,
-            facts=found.facts,
-            **_label_fields(request.terms),
-            **definitions_by_kind(found.definitions),
-        )
+        """Refuses a person with too many pending registrations before the gateway sends any request. Raises TooManyPending."""
+        if registrant.is_operator:
+            return
+        own = [entry for entry in self._registry.list(registrant.tenant) if entry.owner == registrant.owner]
+        if sum(entry.status is RegistrationStatus.PENDING for entry in own) >= WAITING_MAX:
+            raise TooManyPending
 
 
 def _pending_limit_for(registrant: Registrant) -> int | None:
@@ -300,63 +114,3 @@ def _registration_slot(registration_slots: Capacity, registrant: Registrant) -> 
         portion.free()
         if not registration_slots.whole.count:
             registration_slots.sweep()
-
-
-def _label_fields(terms: OperatorTerms) -> dict[str, Any]:
-    """How sensitive it is, what it may be told, and how it is called, as far as the operator says."""
-    said: dict[str, Any] = {"sensitivity": terms.sensitivity, "clearance": terms.clearance, "sensitivities": terms.sensitivities}
-    said |= {"contracts": terms.contracts, "context": terms.context, "endpoints": terms.endpoints}
-    return {name: label for name, label in said.items() if label is not None}
-
-
-def _finish_candidate(found: Candidate, request: AgentRegistrationRequest, registrant: Registrant) -> Candidate:
-    """Under its name, and for people to look at first where its card is odd. Raises BadRequest for terms that don't go with the card."""
-    assert found.card is not None  # it was read
-    request.terms.check_skills(found.card)
-    status = RegistrationStatus.PENDING if registrant.is_operator and found.facts["warnings"] else found.status
-    return replace(found, name=request.name or _derive_name(found.card), status=status)
-
-
-def _blank_candidate(entry: Registration) -> Candidate:
-    """An entry before anything is found out about it."""
-    source = {"source": entry.facts.get("source", "")}
-    return Candidate(entry.tenant, entry.name, entry.family, entry.kind, "", entry.owner, entry.status, facts=source)
-
-
-def _default_delegation(request: AgentRegistrationRequest, vendor: bool) -> str:
-    """No vendor knows our hop tokens, and whoever holds one may act for the person."""
-    if vendor:
-        return "none"
-    return "header" if request.terms.upstream.keys() & {"headers", "auth", AWS_OPTION} else "bearer"
-
-
-def _check_same_host(blank: Candidate, called_url: str) -> None:
-    """The operator's credentials are secrets of the host that was named; a card can't send them elsewhere. Raises BadRequest."""
-    source = str(blank.facts.get("source", ""))
-    if blank.upstream.keys() & {AWS_OPTION} and source and _host_of(source) != _host_of(called_url):
-        raise BadRequest(
-            f"upstream.{AWS_OPTION}", "is for the host that was named, but its card is called elsewhere: register that host's URL"
-        )
-    if blank.upstream.get("headers") and source and _host_of(source) != _host_of(called_url):
-        raise BadRequest("upstream.headers", "are for the host that was named, but its card is called elsewhere: register that host's URL")
-
-
-def _host_of(url: str) -> str | None:
-    return urlsplit(url if "//" in url else f"//{url}").hostname
-
-
-def _derive_name(card: AgentCard) -> str:
-    try:
-        return derive_name(card.name)
-    except BadName as error:
-        raise BadRequest("name", f"is needed: {error}") from error
-
-
-@asynccontextmanager
-async def _registration_deadline() -> AsyncIterator[None]:
-    """One deadline over everything that is asked of others."""
-    try:
-        async with asyncio.timeout(REGISTRATION_SECONDS):
-            yield
-    except TimeoutError as error:
-        raise UpstreamFault("the upstream did not answer in time") from error

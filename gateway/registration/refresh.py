@@ -13,7 +13,7 @@ from adapters.contract import UpstreamFault
 from adapters.upstream.egress import EgressRefused
 from gateway.background import run_in_background
 from gateway.registration.card_source import CardRejected
-from gateway.registration.onboarding import Onboarding
+from gateway.registration.inspection import EntryInspector
 from gateway.registration.requests import BadRequest
 from policies.delegation.rulings import Grant
 from registry.cards.card import BadCard, Family, Registration, RegistrationStatus
@@ -52,10 +52,10 @@ class EntryRefresher:
     """Nothing is called for the first time here: entries that wait for an operator are left alone by the rounds."""
 
     def __init__(
-        self, registry: Registry, onboarding: Onboarding, drift_approval: DriftApproval, probes: Probes, absences: Absences | None = None
+        self, registry: Registry, inspector: EntryInspector, drift_approval: DriftApproval, probes: Probes, absences: Absences | None = None
     ) -> None:
         self._registry = registry
-        self._onboarding = onboarding
+        self._inspector = inspector
         self._drift_approval = drift_approval
         self._probes = probes
         self.absences = absences or Absences(time.monotonic)
@@ -66,7 +66,7 @@ class EntryRefresher:
         key = (entry.tenant, entry.name)
         known = await self._probes.read_state(key)
         try:
-            found, health = await self._onboarding.current_agent_state(entry, known)
+            found, health = await self._inspector.current_agent_state(entry, known)
         except CardRejected as error:
             log.warning("card_refused", agent=entry.name, tenant=entry.tenant, why=str(error))
             await self._probes.record_success(key, ProbeState())
@@ -88,7 +88,7 @@ class EntryRefresher:
         Raises UpstreamFault when the keys of a trusted origin can't be had.
         """
         try:
-            found, _ = await self._onboarding.current_agent_state(entry, ProbeState(), fetch=False)
+            found, _ = await self._inspector.current_agent_state(entry, ProbeState(), fetch=False)
         except CardRejected as error:
             return await self._drift_approval.reject_card(entry, error.card_text, str(error), registry_change)
         return await self._drift_approval.apply_found(entry, found, registry_change=registry_change)
@@ -107,7 +107,7 @@ class EntryRefresher:
         """The server after a look at what it offers, to the person of the Grant. Raises BadRequest, UpstreamFault and ConsentNeeded."""
         key = (entry.tenant, entry.name)
         try:
-            found = await self._onboarding.current_server_state(entry, grant)
+            found = await self._inspector.current_server_state(entry, grant)
         except (BadRequest, UpstreamFault, EgressRefused) as error:
             await self._mark_down(entry, await self._probes.record_failure(key, str(error), _cause_of(error)))
             raise

@@ -141,7 +141,9 @@ def build_application(gateway: Gateway) -> Router:
     clients = build_client_authentication(gateway)
     shown = build_proofs(gateway, clients)
     hosts, cors = own_hosts(url, settings.host, settings.port), Cors(settings.server.cors_origins)
-    admission = RequestAuthentication(gateway.caller_resolver, url, hosts, gateway.rejected_credentials.log_rejection, shown, cors=cors)
+    admission = RequestAuthentication(
+        gateway.rulings.caller_resolver, url, hosts, gateway.rejected_credentials.log_rejection, shown, cors=cors
+    )
     visits, operations = RequestTraces(gateway.tracer, gateway.metrics), doors.build_operations(gateway)
     agents = doors.build_a2a_server(gateway, admission, operations, visits)
     administration = build_framework_app(gateway, admission, clients, shown)

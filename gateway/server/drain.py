@@ -10,7 +10,7 @@ from typing import Any, Final
 import structlog
 
 from gateway.background import run_in_background
-from gateway.calls.running import TurnRunner
+from gateway.calls.turns.runner import TurnRunner
 from gateway.ingress.http.asgi import Send
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)

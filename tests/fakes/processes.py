@@ -10,10 +10,11 @@ from adapters.contract import Call, Done, Event, Progress, RefLearned, Turn, Ven
 from adapters.mcp_client.wire.messages import McpAnswer, McpRequest
 from adapters.task import Message, Part, Role, text_of
 from gateway.calls.authorizer import CallAuthorizer
-from gateway.calls.broker import AgentRequest, Broker, ToolServerRequest
 from gateway.calls.outgoing.telemetry import CallTelemetry
 from gateway.calls.outgoing.upstreams import TraceContext, Upstreams
+from gateway.calls.requests import AgentRequest, ToolServerRequest
 from gateway.calls.resumption.takeover import Takeover
+from gateway.server.composition.calls import build_calls
 from gateway.server.composition.process import Gateway
 from gateway.server.settings import Settings
 from gateway.storage.tables import processes
@@ -95,16 +96,24 @@ class Process:
         self.shaky = Shaky(gateway.database)
         self.ahead = 0  # microseconds by which the clock of tasks is ahead
         tasks = TaskLog(self.shaky, lambda: now_us() + self.ahead, gateway.process)  # type: ignore[arg-type]  # it does what is needed
-        self.memory = TaskStores(self.shaky, gateway.audit, gateway.grants, tasks, new_id, now_us)  # type: ignore[arg-type]  # see above
+        self.memory = TaskStores(self.shaky, gateway.audit, gateway.rulings.grants, tasks, new_id, now_us)  # type: ignore[arg-type]  # see above
         self.headers: Callable[[Registration], Mapping[str, str]] = lambda _: {}
         outside = Upstreams(agents, tools, lambda target: self.headers(target), 60.0, 60.0)
-        ledger = CallAuthorizer(gateway.authority, gateway.hop_tokens, self.memory, outside, gateway.spool)
-        self.broker = Broker(gateway.registry, ledger, self.memory, outside, gateway.front_door, calls=CallTelemetry(gateway.metrics))
-        self.takeover = Takeover(self.broker, ledger, gateway.authority, gateway.caller_resolver, stores=self.memory, upstreams=outside)
+        ledger = CallAuthorizer(gateway.rulings.authority, gateway.rulings.hop_tokens, self.memory, outside, gateway.rulings.spool)
+        telemetry = CallTelemetry(gateway.metrics)
+        self.calls = calls = build_calls(gateway.registry, ledger, self.memory, outside, gateway.front_door, telemetry=telemetry)
+        self.takeover = Takeover(
+            calls.parts,
+            calls.resumed_turns,
+            gateway.rulings.authority,
+            gateway.rulings.caller_resolver,
+            stores=self.memory,
+            turns=calls.turns,
+        )
 
     async def caller(self, user: str = "alice") -> Caller:
         token = mint_development_token(self.gateway.keys, Principal("default", DEVELOPMENT_ISSUER, user), URL, None, 3600)
-        return await self.gateway.caller_resolver.authenticate(token, (URL,))
+        return await self.gateway.rulings.caller_resolver.authenticate(token, (URL,))
 
     async def registered(self) -> "Process":
         """With an agent `sales` and a server `inventory`."""
@@ -150,7 +159,7 @@ async def process(home: Path, database_url: str, agents: ScriptedAgents | None =
     built = Process(gateway, agents or ScriptedAgents(), ScriptedTools())
     async with looking(built.memory.tasks):
         yield built
-    await built.broker.close()
-    await gateway.webhook_egress.close()
+    await built.calls.close()
+    await gateway.webhooks.egress.close()
     await gateway.egress.close()
     gateway.database.close()

@@ -10,13 +10,12 @@ from msgspec.structs import replace
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.task import TaskState
 from gateway.audit.explanations import explain_refusal
-from gateway.calls.authorizer import CallAuthorizer, CallRefused
-from gateway.calls.broker import Broker
+from gateway.calls.authorizer import CallRefused
 from gateway.calls.consent.approval_requests import TooManyQuestions
 from gateway.calls.limits.limits import TooManyCalls
 from gateway.calls.outgoing.telemetry import resume_trace_context
-from gateway.calls.outgoing.upstreams import TraceContext, Upstreams
-from gateway.calls.pausing import DecidedTask, last_message, outcome_text, shown_exactly
+from gateway.calls.outgoing.upstreams import TraceContext
+from gateway.calls.parts import CallParts
 from gateway.calls.requests import (
     AgentRequest,
     AuthorizedRequest,
@@ -25,8 +24,10 @@ from gateway.calls.requests import (
     restore_pending_message,
     ruling_request_for_agent,
 )
+from gateway.calls.resumption.resumed_turns import ResumedTurns
 from gateway.calls.revocation.running import KILLED, PUBLIC_TEXTS
-from gateway.calls.running import PreparedTurn
+from gateway.calls.turns.pausing import DecidedTask, last_message, outcome_text, shown_exactly
+from gateway.calls.turns.runner import PreparedTurn
 from gateway.tasks.conversation import ConversationWaits
 from gateway.tasks.log import TaskEnded, TaskRecord
 from gateway.tasks.turns.store import TaskStores
@@ -99,25 +100,23 @@ async def find_end_reason(resumption: Awaitable[None]) -> str:
 class ApprovedTaskResumer:
     """One round after the other; any process may take up any task."""
 
-    def __init__(
-        self, broker: Broker, authorizer: CallAuthorizer, callers: CallerResolver, stores: TaskStores, upstreams: Upstreams
-    ) -> None:
-        self._broker = broker
-        self._authorizer = authorizer
+    def __init__(self, parts: CallParts, resumed_turns: ResumedTurns, callers: CallerResolver, stores: TaskStores) -> None:
+        self._parts = parts
+        self._authorizer = parts.authorizer
+        self._resumed_turns = resumed_turns
         self._callers = callers
         self._stores = stores
-        self._upstreams = upstreams
         self._round_lock = asyncio.Lock()
         self._rounds = Rounds(lambda: stores.now() / 1_000_000)
 
     async def run_once(self) -> int:
         """How many there were."""
         async with self._round_lock:
-            due = await self._broker.pausing.decided_tasks()
+            due = await self._parts.pausing.decided_tasks()
             return await self._rounds.each_by_itself((each.approval.requester.task_id, partial(self._resume_or_end, each)) for each in due)
 
     async def _resume_or_end(self, decided_task: DecidedTask) -> None:
-        parking, where = self._broker.pausing, decided_task.approval.requester
+        parking, where = self._parts.pausing, decided_task.approval.requester
         record = await self._stores.tasks.read_record(where.tenant, where.owner, where.task_id)
         if record.row.state is not TaskState.AUTH_REQUIRED or record.row.grant_id != decided_task.grant_id:
             await parking.close_approval(decided_task)
@@ -132,7 +131,7 @@ class ApprovedTaskResumer:
         """Asks the authority again, as things are now: what people allowed is no authority by itself."""
         row, memory = record.row, self._stores
         caller = await self._callers.resolve_resumed(row.tenant, decided_task.grant_id, row.parent_id)
-        target = self._broker.callees.find(caller, row.agent, Family.AGENT)
+        target = self._parts.callees.find(caller, row.agent, Family.AGENT)
         how = {**decided_task.send_options, "accepted_output_modes": tuple(decided_task.send_options.get("accepted_output_modes", ()))}
         known = row if row.vendor_ref != "{}" else None  # to its agent
         message = replace(last_message(record), task_id=row.id if known else "")
@@ -144,10 +143,10 @@ class ApprovedTaskResumer:
             raise CallRefused(grant)
         new = replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
         check_handoff(sending, target, known)
-        turn, adapter = await prepare_turn(memory, self._upstreams.adapters, sending, AuthorizedRequest(grant, target, row, known))
-        with self._broker.call_telemetry.prepared_turn(sending.trace_context, target, row) as (trail, span):
+        turn, adapter = await prepare_turn(memory, self._parts.upstreams.adapters, sending, AuthorizedRequest(grant, target, row, known))
+        with self._parts.telemetry.prepared_turn(sending.trace_context, target, row) as (trail, span):
             call = self._authorizer.call_builder.build_call(grant, target, trail, row.id)
-            opened = self._broker.pausing.resumed_state(row, new)
-            await self._broker.resume(
+            opened = self._parts.pausing.resumed_state(row, new)
+            await self._resumed_turns.resume(
                 caller, row, PreparedTurn(opened, turn, call, adapter, live_events=memory.tasks.live_events(row), span=span)
             )

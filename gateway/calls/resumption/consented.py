@@ -9,14 +9,14 @@ from sqlalchemy import ColumnElement, Connection, select, text
 
 from adapters.contract import Failed, VendorRef
 from adapters.upstream.pending_consent import is_pending, unsent_message
-from gateway.calls.authorizer import CallAuthorizer
-from gateway.calls.broker import Broker
 from gateway.calls.outgoing.telemetry import resume_trace_context
-from gateway.calls.outgoing.upstreams import TraceContext, Upstreams
-from gateway.calls.pausing import PausedTask
+from gateway.calls.outgoing.upstreams import TraceContext
+from gateway.calls.parts import CallParts
 from gateway.calls.requests import AgentRequest, AuthorizedRequest, pending_message_of, prepare_turn, ruling_request_for_agent, with_grant
 from gateway.calls.resumption.approved import Rounds, find_end_reason
-from gateway.calls.running import PreparedTurn
+from gateway.calls.resumption.resumed_turns import ResumedTurns
+from gateway.calls.turns.pausing import PausedTask
+from gateway.calls.turns.runner import PreparedTurn
 from gateway.storage.tables import connections, tasks
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.tasks.turns.store import TaskStores, TurnState
@@ -32,14 +32,12 @@ _decode_ref = msgspec.json.Decoder(VendorRef).decode
 class ConsentedTaskResumer:
     """One round after the other; any process may take up any task, whichever it was that parked it."""
 
-    def __init__(
-        self, broker: Broker, authorizer: CallAuthorizer, callers: CallerResolver, stores: TaskStores, upstreams: Upstreams
-    ) -> None:
-        self._broker = broker
-        self._authorizer = authorizer
+    def __init__(self, parts: CallParts, resumed_turns: ResumedTurns, callers: CallerResolver, stores: TaskStores) -> None:
+        self._parts = parts
+        self._authorizer = parts.authorizer
+        self._resumed_turns = resumed_turns
         self._callers = callers
         self._stores = stores
-        self._upstreams = upstreams
         self._round_lock = asyncio.Lock()
         self._rounds = Rounds(lambda: stores.now() / 1_000_000)
         self._after_task_id = ""  # the task that the last look ended with, behind which there may be more
@@ -62,26 +60,26 @@ class ConsentedTaskResumer:
         """Asks the authority again, as things are now: a consent opens a door elsewhere, and is no leave to go there."""
         memory, kept = self._stores, unsent_message(_decode_ref(row.vendor_ref))
         caller = await self._callers.resolve_resumed(row.tenant, row.grant_id, row.parent_id, row.agent)
-        target = self._broker.callees.find(caller, row.agent, Family.AGENT)
+        target = self._parts.callees.find(caller, row.agent, Family.AGENT)
         message = replace(kept.message, context_id=row.context_id, task_id=row.id)
         how = (kept.skill, kept.accepted_output_modes)
         sending = AgentRequest(row.agent, message, trail, *how, is_watched=True, metadata=kept.metadata)
-        asked = await self._broker.pausing.with_earlier_approval(caller, ruling_request_for_agent(sending, target, row), target, row)
+        asked = await self._parts.pausing.with_earlier_approval(caller, ruling_request_for_agent(sending, target, row), target, row)
         grant = await self._authorizer.rule(caller, asked)
         if isinstance(grant, Question):
-            await self._broker.pausing.pause(caller, PausedTask(row, row, message, target, pending_message_of(sending), None), asked, grant)
+            await self._parts.pausing.pause(caller, PausedTask(row, row, message, target, pending_message_of(sending), None), asked, grant)
             return
-        turn, adapter = await prepare_turn(memory, self._upstreams.adapters, sending, AuthorizedRequest(grant, target, row, row))
-        with self._broker.call_telemetry.prepared_turn(sending.trace_context, target, row) as (trail, span):
+        turn, adapter = await prepare_turn(memory, self._parts.upstreams.adapters, sending, AuthorizedRequest(grant, target, row, row))
+        with self._parts.telemetry.prepared_turn(sending.trace_context, target, row) as (trail, span):
             call = self._authorizer.call_builder.build_call(grant, target, trail, row.id)
-            opened = self._broker.pausing.resumed_state(row, with_grant(row, grant))
-            await self._broker.resume(
+            opened = self._parts.pausing.resumed_state(row, with_grant(row, grant))
+            await self._resumed_turns.resume(
                 caller, row, PreparedTurn(opened, turn, call, adapter, live_events=memory.tasks.live_events(row), span=span)
             )
 
     async def _reject(self, row: TaskRow, problem: str) -> None:
         record = await self._stores.tasks.read_record(row.tenant, row.owner, row.id)
-        await self._broker.pausing.reject(TurnState(record.row, record.events), Failed(problem, rejected=True))
+        await self._parts.pausing.reject(TurnState(record.row, record.events), Failed(problem, rejected=True))
 
 
 def _read_due(after_task_id: str, connection: Connection) -> list[TaskRow]:

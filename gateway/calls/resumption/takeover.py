@@ -12,18 +12,18 @@ import structlog
 from adapters.catalog import UnknownKind
 from adapters.contract import Adapter, Call, CannotCancel, CannotReattach, Event, Failed, Reattachable, Turn, UpstreamFault, VendorRef
 from adapters.task import Message, Role, Task
-from gateway.calls.authorizer import CallAuthorizer
-from gateway.calls.broker import Broker
 from gateway.calls.handoff import enforce_contract, skill_begun_with
 from gateway.calls.outgoing.telemetry import resume_trace_context
-from gateway.calls.outgoing.upstreams import TraceContext, Upstreams
+from gateway.calls.outgoing.upstreams import TraceContext
+from gateway.calls.parts import CallParts
+from gateway.calls.resumption.resumed_turns import ResumedTurns
 from gateway.calls.revocation.running import KILLED, PUBLIC_TEXTS
-from gateway.calls.running import PreparedTurn
+from gateway.calls.turns.runner import PreparedTurn
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.skills import contract_of
 from gateway.tasks.log import TaskEnded, TaskRecord, TaskRow
 from gateway.tasks.reader import session_id_of
-from gateway.tasks.turns.store import GATEWAY_FAILURE, TaskStores, TurnState
+from gateway.tasks.turns.store import GATEWAY_FAILURE, TaskStores, TurnRecorder, TurnState
 from policies.audit.log import decision_record
 from policies.authority import Authority, RulingRequest
 from policies.callers import CallerResolver
@@ -51,28 +51,32 @@ class Takeover:
 
     def __init__(
         self,
-        broker: Broker,
-        authorizer: CallAuthorizer,
+        parts: CallParts,
+        resumed_turns: ResumedTurns,
         authority: Authority,
         callers: CallerResolver,
         *,
         stores: TaskStores,
-        upstreams: Upstreams,
+        turns: TurnRecorder,
     ) -> None:
-        self._broker = broker
+        self._parts = parts
+        self._resumed_turns = resumed_turns
         self._authority = authority
         self._callers = callers
-        self._authorizer = authorizer
         self._stores = stores
-        self._upstreams = upstreams
+        self._turns = turns
         self._round_lock = asyncio.Lock()
 
     async def run_once(self) -> int:
         """Takes up or ends what nobody works on; returns how many tasks that were."""
         async with self._round_lock:
-            found = [row for row in await self._stores.tasks.find_orphans() if not self._broker.is_handling(row.id)]
+            found = [row for row in await self._stores.tasks.find_orphans() if not self._is_handled_here(row.id)]
             random.shuffle(found)  # so that processes which look at the same moment begin with different ones
             return sum([await self._one_alone(row) for row in found])
+
+    def _is_handled_here(self, task_id: str) -> bool:
+        """Whether this process works on the task, or still has its ending to write."""
+        return task_id in self._parts.in_flight or self._turns.has_deferred_ending(task_id)
 
     async def _one_alone(self, row: TaskRow) -> bool:
         """As `_one`, but logs what fails for this task, so that the round goes on with the others. The next round tries again."""
@@ -100,7 +104,7 @@ class Takeover:
             log.warning("turn_not_taken_up", task_id=row.id, agent=row.agent, error=fault.public)
         except Killed:
             ending = Failed(PUBLIC_TEXTS[KILLED], kind=KILLED)
-        return await self._broker.end_lost_task(record, ending)
+        return await self._turns.end_lost_task(record, ending)
 
     async def _take_up(self, record: TaskRecord, trail: TraceContext) -> bool:
         """False where the authority does not hold any more, or the agent is not known here.
@@ -110,7 +114,7 @@ class Takeover:
         row = record.row
         try:
             caller = await self._callers.resolve_agent_in_turn(row.tenant, row.agent, row.grant_id)
-            target = self._broker.callees.find_visible(caller, row.agent)  # one that is down may be back by now
+            target = self._parts.callees.find_visible(caller, row.agent)  # one that is down may be back by now
             grant = self._authority.grant_continuation(
                 caller, RulingRequest(act_of_invoking_agent(row.agent), row.tenant, task_id=row.id, txn=row.txn)
             )
@@ -118,16 +122,15 @@ class Takeover:
         except (TokenRefused, UnknownName, UnknownKind) as error:
             log.info("turn_not_taken_up", task_id=row.id, agent=row.agent, error=type(error).__name__)
             return False
-        with self._broker.call_telemetry.prepared_turn(trail, target, row) as (onward, span):
-            call = self._authorizer.call_builder.build_call(
-                grant, target, onward, row.id, self._authorizer.call_builder.deadline_for(caller, onward)
-            )
+        with self._parts.telemetry.prepared_turn(trail, target, row) as (onward, span):
+            builder = self._parts.authorizer.call_builder
+            call = builder.build_call(grant, target, onward, row.id, builder.deadline_for(caller, onward))
             claimed = await self._claim(row, grant)
         log.info("turn_taken_up", task_id=row.id, agent=row.agent, runner=row.runner)
         session = session_id_of(row) if FEATURES in target.facts else ""
         turn = Turn(NO_MESSAGE, _decode_ref(row.vendor_ref), stream=True, session=session)
         held = self._stores.tasks.live_events(claimed)
-        self._broker.take_over(
+        self._resumed_turns.take_over(
             caller,
             PreparedTurn(
                 TurnState(claimed, ()),
@@ -143,8 +146,8 @@ class Takeover:
 
     async def _prepare_adapter(self, target: Registration, row: TaskRow) -> Adapter:
         """The agent's, within the contract that its turn was begun with. Raises UnknownKind."""
-        await self._upstreams.adapters.load(target.kind)
-        adapter = self._upstreams.adapters.adapter(target.kind, target.upstream)
+        await self._parts.upstreams.adapters.load(target.kind)
+        adapter = self._parts.upstreams.adapters.adapter(target.kind, target.upstream)
         if not target.contracts:
             return adapter
         output = contract_of(target, await skill_begun_with(self._stores.tasks, row)).output

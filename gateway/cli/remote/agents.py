@@ -18,7 +18,7 @@ app = typer.Typer(help="Agents: register, list, find, show, look at again, appro
 
 
 @app.command()
-def add(  # noqa: PLR0913 (each is an option of the command)
+def add(
     source: Annotated[str, typer.Argument(help="The agent's address, or a file with its card.", metavar="URL|FILE")],
     name: Annotated[str | None, typer.Option(help="The name it gets here (default: from its card).")] = None,
     kind: Annotated[str | None, typer.Option(help="Its dialect (default: a2a).")] = None,
@@ -87,7 +87,7 @@ def refresh(name: Name, as_json: screen.AsJson = False) -> None:
 
 
 @app.command("set")
-def set_terms(  # noqa: PLR0913 (each is an option of the command)
+def set_terms(
     name: Name,
     ceiling: Annotated[list[str] | None, typer.Option(help=CEILING_HELP, metavar="PERMISSION")] = None,
     delegation: Annotated[str | None, typer.Option(help="How its token reaches it: bearer, header, ticket or none.")] = None,

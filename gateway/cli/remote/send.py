@@ -24,7 +24,7 @@ GOOD_STATES = (
 )
 
 
-def send(  # noqa: PLR0913 (each is an option of the command)
+def send(
     agent: Annotated[str, typer.Argument(help="The agent's name.", metavar="AGENT")],
     text: Annotated[str, typer.Argument(help="What you want of it; may be left out beside --data.", metavar="TEXT")] = "",
     data: Annotated[list[str] | None, typer.Option(help=DATA_HELP, metavar="JSON|@FILE")] = None,

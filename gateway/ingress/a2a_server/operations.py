@@ -13,10 +13,11 @@ from adapters.a2a_client.wire.lists import PAGE_SIZE, ListParams, TaskPage
 from adapters.a2a_client.wire.push import PushListParams, PushPage, PushParams
 from adapters.a2a_client.wire.v1 import BadMessage, SendParams, TaskParams
 from adapters.task import Message, PushConfig, Role, StreamResponse, Task
-from gateway.calls.broker import AgentRequest, Broker
-from gateway.calls.cancellation import CAUSED_TASKS_KEY, caused_tasks_metadata
+from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.limits.open_streams import OpenStreams
 from gateway.calls.outgoing.upstreams import TraceContext
+from gateway.calls.requests import AgentRequest
+from gateway.calls.turns.cancellation import CAUSED_TASKS_KEY, caused_tasks_metadata
 from gateway.ingress.a2a_server import extensions
 from gateway.ingress.http.errors import NoExtendedCard, PushNotSupported, UnsupportedOperation
 from gateway.storage.paging import BadCursor
@@ -77,8 +78,8 @@ class OperationDependencies:
 class Operations:
     """Each raises the domain's exceptions, which a binding maps through gateway/ingress/http/errors.py."""
 
-    def __init__(self, broker: Broker, dependencies: OperationDependencies) -> None:
-        self._broker = broker
+    def __init__(self, agent_calls: AgentCalls, dependencies: OperationDependencies) -> None:
+        self._agent_calls = agent_calls
         self._dependencies = dependencies
         self._reader = dependencies.reader
 
@@ -87,7 +88,7 @@ class Operations:
         if not request.extensions:
             return []
         try:
-            return extensions.extensions_in_force(self._broker.callees.find_visible(request.caller, request.agent), request.extensions)
+            return extensions.extensions_in_force(self._agent_calls.callees.find_visible(request.caller, request.agent), request.extensions)
         except UnknownName:
             return []
 
@@ -95,8 +96,8 @@ class Operations:
         """SendMessage (s3.1.1): waits for the end of the turn unless told not to."""
         sending = await self._build_agent_request(request, params)
         if params.configuration.return_immediately:
-            return _task_from_state(await self._broker.start(request.caller, sending), params.configuration.history_length)
-        turned = await self._broker.send(request.caller, sending)
+            return _task_from_state(await self._agent_calls.start(request.caller, sending), params.configuration.history_length)
+        turned = await self._agent_calls.send(request.caller, sending)
         return lone_reply(turned.events) or _task_from_state(turned, params.configuration.history_length)
 
     async def stream(self, request: OperationRequest, params: SendParams) -> Stream:
@@ -106,7 +107,7 @@ class Operations:
         first, as soon as the agent begins a task, so that callers know its id; a later Message is in the last status.
         """
         place = self._dependencies.open_streams.acquire(request.caller.principal.owner_key)
-        turned = await self._broker.start(request.caller, await self._build_agent_request(request, params))
+        turned = await self._agent_calls.start(request.caller, await self._build_agent_request(request, params))
         events = self._reader.follow_turn(turned)  # holds the task's tail meanwhile
         if (reply := await self._reader.lone_reply(turned, HOLD_SECONDS)) is not None:
             return place.hold_during(_one_message(request, OPENING_EVENTS + 1, reply))
@@ -122,7 +123,7 @@ class Operations:
     async def list_tasks(self, request: OperationRequest, params: ListParams) -> TaskPage:
         """ListTasks (s3.1.4): the caller's own tasks with this agent, the last moved first."""
         _check_tenant(request, params.tenant)
-        self._broker.callees.find_visible(request.caller, request.agent)
+        self._agent_calls.callees.find_visible(request.caller, request.agent)
         size = params.page_size or PAGE_SIZE
         since = _parse_timestamp_us(params.status_timestamp_after)
         state = params.status.value if params.status else ""
@@ -140,7 +141,7 @@ class Operations:
     async def cancel(self, request: OperationRequest, params: TaskParams) -> Task:
         """CancelTask (s3.1.5). What became of the tasks it had caused stands in the answer's metadata."""
         _check_tenant(request, params.tenant)
-        stopped = await self._broker.cancel(request.caller, request.agent, params.id, request.trace_context)
+        stopped = await self._agent_calls.cancel(request.caller, request.agent, params.id, request.trace_context)
         task = _task_from_state(stopped, params.history_length)
         told = caused_tasks_metadata(stopped, name_tasks=not request.caller.delegation.path)
         return replace(task, metadata={**(task.metadata or {}), CAUSED_TASKS_KEY: told}) if told else task
@@ -190,7 +191,7 @@ class Operations:
     async def get_extended_card(self, request: OperationRequest, tenant: str = "") -> Mapping[str, Any]:
         """GetExtendedAgentCard (s3.1.11), for this caller."""
         _check_tenant(request, tenant)
-        entry = self._broker.callees.find_visible(request.caller, request.agent)
+        entry = self._agent_calls.callees.find_visible(request.caller, request.agent)
         if self._dependencies.extended_card is None:
             raise UnsupportedOperation
         if entry.card is None:
@@ -213,7 +214,7 @@ class Operations:
         try:
             return await self._build_for_visible_agent(request, params)
         except UnknownName as unknown:
-            await self._broker.unknown_name_denials.check_name(
+            await self._agent_calls.unknown_name_denials.check_name(
                 unknown, request.caller, request.agent, params.message, request.trace_context.trace_id
             )
             raise
@@ -223,7 +224,7 @@ class Operations:
         _check_tenant(request, params.tenant)
         trail, skill = request.trace_context, ""
         if request.extensions or self._declares_extensions(request):
-            entry = self._broker.callees.find_visible(request.caller, request.agent)
+            entry = self._agent_calls.callees.find_visible(request.caller, request.agent)
             extensions.check_required_extensions(entry, request.extensions)
             trail = replace(trail, headers={**trail.headers, **extensions.extension_header_for_agent(entry, request.extensions)})
             skill = extensions.selected_skill(entry, params.message) if SKILL_SELECTION in request.extensions else ""
@@ -241,14 +242,16 @@ class Operations:
 
     def _declares_extensions(self, request: OperationRequest) -> bool:
         try:
-            return bool(extensions.declared_extensions(self._broker.callees.find_registered(request.caller, request.agent, Family.AGENT)))
+            return bool(
+                extensions.declared_extensions(self._agent_calls.callees.find_registered(request.caller, request.agent, Family.AGENT))
+            )
         except UnknownName:
             return False
 
     async def _vet_webhook(self, request: OperationRequest, config: PushConfig | None) -> Webhook | None:
         if config is None:
             return None
-        self._broker.callees.find_visible(request.caller, request.agent)
+        self._agent_calls.callees.find_visible(request.caller, request.agent)
         push = self._require_webhook_configs(request, config.tenant)
         where, owner = "configuration.taskPushNotificationConfig.", request.caller.principal.owner_key
         return await push.vet_config(config, request.version, where, owner=owner)

@@ -13,17 +13,17 @@ from adapters.upstream.targets import EgressRefused
 from gateway.audit.decisions import UnknownDecision
 from gateway.audit.explanations import decision_document, explain_refusal
 from gateway.calls.authorizer import ApprovalNeeded, CallRefused
-from gateway.calls.cancellation import NotCancelable
 from gateway.calls.consent.account_connections import UnknownConnection
 from gateway.calls.consent.approval_requests import TooManyQuestions
 from gateway.calls.consent.approval_votes import AlreadyVoted, ApprovalClosed, OwnApproval, UnknownApproval
 from gateway.calls.limits.limits import BudgetSpent, LimitReached, PayloadTooLarge, RateLimited, TooManyCalls
 from gateway.calls.limits.open_streams import TooManyStreams
 from gateway.calls.limits.slots import Overloaded
-from gateway.calls.pausing import AwaitsApproval
 from gateway.calls.revocation.grants import UnknownGrant
 from gateway.calls.revocation.kill_switch import AmbiguousPerson, NotYourself, UnknownKill
 from gateway.calls.targets.front_door import NoAgentFits
+from gateway.calls.turns.cancellation import NotCancelable
+from gateway.calls.turns.pausing import AwaitsApproval
 from gateway.ingress.http.asgi import BadHeader, BodyIncomplete, BodyTooLarge, ContentTypeNotSupported, HeadersTooLarge, RequestTooSlow
 from gateway.ingress.http.authentication import ForeignOrigin, RequestAuthentication, WrongHost
 from gateway.ingress.http.error_row import FAILED_PRECONDITION

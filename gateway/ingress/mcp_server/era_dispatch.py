@@ -199,7 +199,7 @@ class EraDispatcher:
 
     async def _run_round(self, message: ClientMessage, response: HttpResponseWriter, wishes: ClientWishes) -> bytes:
         """One round of a request that may take several."""
-        params, bound = message.params_object(), self._upstream_requests.state_context(message)
+        params, bound = message.params_object(), self._upstream_requests.states.context_of(message)
         if "requestState" in params:
             state = self._state_cipher.decrypt(params["requestState"], bound)
             if state.parked:

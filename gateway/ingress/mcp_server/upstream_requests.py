@@ -21,23 +21,23 @@ from adapters.mcp_client.wire.messages import (
 )
 from adapters.mcp_client.wire.param_headers import headers_for
 from adapters.mcp_client.wire.peer import McpPeer
-from gateway.calls.broker import Broker, ToolServerRequest
+from gateway.calls.outgoing.telemetry import CallTelemetry
+from gateway.calls.requests import ToolServerRequest
+from gateway.calls.server_calls import ServerCalls
 from gateway.ingress.http.errors import UnknownPrompt, UnknownResource, UnknownTool
-from gateway.ingress.mcp_server.agent_calls import AgentCalls
+from gateway.ingress.mcp_server.agent_tool_calls import AgentToolCalls
 from gateway.ingress.mcp_server.catalogue.hidden import VisibilityCheck, hide_invisible
 from gateway.ingress.mcp_server.catalogue.prompts import PromptCatalogue
 from gateway.ingress.mcp_server.catalogue.resources import ResourceCatalogue
-from gateway.ingress.mcp_server.catalogue.search_mode import CALL_TOOL, SEARCH_TOOL, SearchMode
+from gateway.ingress.mcp_server.catalogue.search_mode import SEARCH_TOOL, SearchMode
 from gateway.ingress.mcp_server.catalogue.tools import AgentTool, ServerTool, ToolCatalogue
 from gateway.ingress.mcp_server.catalogue.uris import rewrite_result
 from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries, uses_own_names
-from gateway.ingress.mcp_server.elicitation.consent import request_consent
-from gateway.ingress.mcp_server.elicitation.server_questions import check_askable, questions_in, state_in
+from gateway.ingress.mcp_server.elicitation.request_states import RequestStates
 from gateway.ingress.mcp_server.protocol.message import ClientMessage
 from gateway.ingress.mcp_server.protocol.mirrored_headers import check_mirrored_headers as check_mirrored
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
-from gateway.ingress.mcp_server.protocol.request_state import RequestState, RequestStateCipher, state_context
-from gateway.ingress.mcp_server.protocol.sessions import holder_of
+from gateway.ingress.mcp_server.protocol.request_state import RequestStateCipher
 from gateway.ingress.mcp_server.tasks.server_tasks import TASK_HINT, RelayedTasks, must_wait_for_task
 from policies.delegation.rulings import Act, act_of_calling_tool, act_of_getting_prompt, act_of_reading_resource
 from policies.strict_json import LARGE, run_in_reader, run_off_loop
@@ -51,9 +51,6 @@ NOT_FORWARDED = frozenset(  # of `_meta`: the client's trace, which joins none o
     | {"interlock-delegation", "interlock-ticket", "interlock-client-assertion", CLIENT_INFO_KEY.lower()}
 )
 NOT_FORWARDED_FROM_LEGACY = NOT_FORWARDED | {key.lower() for key in (VERSION_KEY, CAPABILITIES_KEY, LEVEL_KEY)}
-STATE_SECONDS = 600.0  # for which a person may think about what a server asks
-UNFINISHED = b'"input_required"'
-UNFINISHED_HINT = b"input_required"  # without quotes, which stand everywhere and make looking for it slower
 encode = msgspec.json.Encoder().encode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _GATEWAY_CLIENT_INFO = Raw(encode(CLIENT_INFO))
@@ -76,7 +73,7 @@ class Catalogue(Struct, frozen=True):
 class CallTargets(Struct, frozen=True):
     """What a call may come to beside a tool: an agent, or a task of a server."""
 
-    agents: AgentCalls
+    agents: AgentToolCalls
     tasks: RelayedTasks
 
 
@@ -84,15 +81,15 @@ class UpstreamRequests:
     """`peer` is None where a client wants nothing but the answer. `relist` looks at what a server of a tenant lists."""
 
     def __init__(
-        self, broker: Broker, catalogue: Catalogue, targets: CallTargets, state_cipher: RequestStateCipher, relist: Relist
+        self, server_calls: ServerCalls, catalogue: Catalogue, targets: CallTargets, state_cipher: RequestStateCipher, relist: Relist
     ) -> None:
-        self._broker = broker
+        self._server_calls = server_calls
         self._catalogue = catalogue
         self._agents = targets.agents
         self._tasks = targets.tasks
-        self._state_cipher = state_cipher
+        self.states = RequestStates(state_cipher, catalogue.search_mode)
         self._relist = relist
-        self.visibility_check = VisibilityCheck(catalogue, broker.unknown_name_denials)
+        self.visibility_check = VisibilityCheck(catalogue, server_calls.unknown_name_denials)
 
     @hide_invisible
     async def call_tool(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
@@ -116,29 +113,31 @@ class UpstreamRequests:
                 return await self._agents.call(message, target, arguments, peer)
             target, answer = await self._call_server_tool(message, target, arguments, peer)
         except ConsentNeeded as needed:
-            return self._request_consent(message, needed)
+            return self.states.request_consent(message, needed)
         if TASK_HINT in answer.result and (task := await self._tasks.store_new_task(message, target, answer)) is not None:
             return task
         return await run_off_loop(self._rewrite_result, answer.result, message, target.server, answer.decision_id)
 
     async def _call_server_tool(self, message: ClientMessage, target: ServerTool, arguments: dict[str, Any], peer: McpPeer | None) -> Reply:
         """A server's answer to a call of its tool, under a span of its own where there is a tracer."""
-        if self._broker.call_telemetry.tracer is None:
+        if self._server_calls.telemetry.tracer is None:
             return await self._answered(message, target, arguments, peer)
         name = {"gen_ai.tool.name": target.tool}
         server = self._server(message, target.server)
-        return await _traced(self._broker, server, name, message, lambda asked: self._answered(asked, target, arguments, peer))
+        return await _traced(
+            self._server_calls.telemetry, server, name, message, lambda asked: self._answered(asked, target, arguments, peer)
+        )
 
     async def _answered(self, asked: ClientMessage, target: ServerTool, arguments: dict[str, Any], peer: McpPeer | None) -> Reply:
         """The answer to a call of a tool, which is listed anew where the server finds fault with the call's headers."""
         given = (asked, target, arguments, peer)
         call = self._build_tool_call(*given) if len(asked.raw) <= LARGE else await run_in_reader(self._build_tool_call, *given)
         try:
-            answer = await self._broker.call_server(asked.caller, call)
+            answer = await self._server_calls.call(asked.caller, call)
         except HeadersDiffer:
             target = await _listed_anew(self._catalogue.tools, self._relist, asked, target)
             call = self._build_tool_call(asked, target, arguments, peer)
-            answer = await self._broker.call_server(asked.caller, call)
+            answer = await self._server_calls.call(asked.caller, call)
         if target.task_support and must_wait_for_task(asked, target):
             answer = await self._tasks.wait_for_task(asked, target, call.request, answer)
         return target, answer
@@ -194,20 +193,6 @@ class UpstreamRequests:
             if not self._could_allow(message, act_of_reading_resource(resource.server)):
                 raise UnknownResource
 
-    def state_context(self, message: ClientMessage) -> bytes:
-        """What a requestState of this request is good for: for that of call_tool, the call that it stands for."""
-        searching = self._catalogue.search_mode
-        if (
-            message.method == "tools/call"
-            and not message.is_rewritten
-            and message.params_object().get("name") == CALL_TOOL
-            and searching.is_on(message)
-        ):
-            message = searching.resolve_call_tool(message)
-        return state_context(
-            holder_of(message.caller), message.resource, message.method, message.original_params or message.params_object()
-        )
-
     def _could_allow(self, message: ClientMessage, act: Act) -> bool:
         return self._catalogue.visible_entries.could_allow(message.caller, self._server(message, act.parent), act)
 
@@ -220,14 +205,16 @@ class UpstreamRequests:
         """A server's answer to a request that `build` makes of `asked`, under a span of its own where there is a tracer."""
 
         async def send(asked: ClientMessage) -> McpAnswer:
-            return await self._broker.call_server(asked.caller, self._build_server_call(asked, act, arguments, build(asked)))
+            return await self._server_calls.call(asked.caller, self._build_server_call(asked, act, arguments, build(asked)))
 
         name = {"gen_ai.prompt.name": act.resource.removeprefix(f"{act.parent}.")} if act.kind == "Prompt" else {}
         try:
-            untraced = self._broker.call_telemetry.tracer is None
-            answer = await (send(message) if untraced else _traced(self._broker, self._server(message, act.parent), name, message, send))
+            if self._server_calls.telemetry.tracer is None:
+                answer = await send(message)
+            else:
+                answer = await _traced(self._server_calls.telemetry, self._server(message, act.parent), name, message, send)
         except ConsentNeeded as needed:
-            return self._request_consent(message, needed)
+            return self.states.request_consent(message, needed)
         return await run_off_loop(self._rewrite_result, answer.result, message, act.parent, answer.decision_id)
 
     def _build_server_call(
@@ -235,16 +222,8 @@ class UpstreamRequests:
     ) -> ToolServerRequest:
         begun = ""
         if message.is_modern and "requestState" in message.params:
-            begun = self._state_cipher.decrypt(message.params["requestState"], self.state_context(message)).begun
+            begun = self.states.decrypt(message).begun
         return ToolServerRequest(act.parent, act, arguments, request, message.trace_context, _approval_id_of(message), begun)
-
-    def _request_consent(self, message: ClientMessage, consent: ConsentNeeded) -> bytes:
-        state = (
-            self._state_cipher.encrypt(RequestState(self._state_cipher.expiry_after(STATE_SECONDS)), self.state_context(message))
-            if message.is_modern
-            else ""
-        )
-        return request_consent(message, consent, state)
 
     def _build_tool_call(
         self, message: ClientMessage, target: ServerTool, arguments: dict[str, Any], peer: McpPeer | None
@@ -274,7 +253,7 @@ class UpstreamRequests:
         meta = _decode_members(given["_meta"]) if "_meta" in given else {}
         kept = forwarded_meta(meta, message.is_modern)
         if "requestState" in given and message.is_modern:
-            state = self._state_cipher.decrypt(message.params["requestState"], self.state_context(message))
+            state = self.states.decrypt(message)
             if state.upstream is not None:
                 own_members = {**own_members, "requestState": state.upstream}
             else:  # where it was the gateway that asked, the server knows nothing of the answers
@@ -289,29 +268,18 @@ class UpstreamRequests:
 
     def _rewrite_result(self, result: bytes, message: ClientMessage, server: str, decision_id: str) -> bytes:
         result = result if uses_own_names(message.server_path) else rewrite_result(server, result)
-        return self._with_sealed_state(message, result, decision_id) if message.is_modern and UNFINISHED_HINT in result else result
-
-    def _with_sealed_state(self, message: ClientMessage, result: bytes, decision_id: str) -> bytes:
-        """A result that asks: only for what the client declared, and with the server's state in ours. Raises BadEnvelope, UpstreamFault.
-
-        `begun`: the decision that used an approval or was counted, which the answers may go on with.
-        """
-        members: dict[str, Any] = dict(_decode_members(result))
-        if bytes(members.get("resultType", b"")) != UNFINISHED:
-            return result
-        check_askable(message.capabilities, questions_in(members))
-        state = state_in(members)
-        if state is not None or decision_id:
-            sealed = RequestState(self._state_cipher.expiry_after(STATE_SECONDS), state, begun=decision_id)
-            members["requestState"] = self._state_cipher.encrypt(sealed, self.state_context(message))
-        return encode(members)
+        return self.states.seal_into_result(message, result, decision_id)
 
 
 async def _traced(
-    broker: Broker, target: Registration, name: Mapping[str, str], asked: ClientMessage, send: Callable[[ClientMessage], Awaitable[T]]
+    telemetry: CallTelemetry,
+    target: Registration,
+    name: Mapping[str, str],
+    asked: ClientMessage,
+    send: Callable[[ClientMessage], Awaitable[T]],
 ) -> T:
     """What `send` returns, which is given the request in a span of its own."""
-    with broker.call_telemetry.request_span(asked.trace_context, asked.method, target, name) as trail:
+    with telemetry.request_span(asked.trace_context, asked.method, target, name) as trail:
         return await send(structs.replace(asked, trace_context=trail))
 
 

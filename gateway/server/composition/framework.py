@@ -59,23 +59,28 @@ def build_proofs(gateway: Gateway, clients: ClientAuthentication) -> RequestProo
 
 def build_framework_app(gateway: Gateway, admission: RequestAuthentication, clients: ClientAuthentication, proofs: RequestProofs) -> App:
     """All that the framework serves."""
-    admitted, may, url = TokenGuard(admission, gateway.limits.count_request), gateway.authority.could_allow, gateway.settings.public_url
+    admitted, url, size = TokenGuard(admission, gateway.limits.count_request), gateway.settings.public_url, gateway.settings.server.max_body
+    may = gateway.rulings.authority.could_allow
     issuers = [issuer.issuer for issuer in gateway.settings.identity.issuers]
-    check_in_person = rights.build_in_person_check(gateway.authority, gateway.authorizer)
-    ruling, size = (
-        RegistryPermissions(may, gateway.authorize, check_in_person, gateway.authority.rulings_version),
-        gateway.settings.server.max_body,
+    check_in_person = rights.build_in_person_check(gateway.rulings.authority, gateway.authorizer)
+    ruling = RegistryPermissions(may, gateway.authorize, check_in_person, gateway.rulings.authority.rulings_version)
+    desk = RegistryAccess(gateway.registry, ruling, gateway.search, gateway.rulings.kills, empty_list_reasons=gateway.empty_lists)
+    amendments = EntryChanges(
+        desk,
+        gateway.registry,
+        gateway.inspector,
+        gateway.drift_approval,
+        gateway.entry_refresher,
+        call_state_of=gateway.catalog.resilience.describe_agent,
     )
-    desk = RegistryAccess(gateway.registry, ruling, gateway.search, gateway.kills, empty_list_reasons=gateway.empty_lists)
-    amendments = EntryChanges(desk, gateway.registry, gateway.onboarding, gateway.drift_approval, gateway.entry_refresher)
-    amendments.call_state_of = gateway.catalog.resilience.describe_agent
     oversight = Oversight(gateway.database, may, gateway.authorize)
-    evaluations = AccessEvaluator(gateway.authority, gateway.registry, gateway.database, rights.current_roles_reader(gateway.settings))
+    roles_now = rights.current_roles_reader(gateway.settings)
+    evaluations = AccessEvaluator(gateway.rulings.authority, gateway.registry, gateway.database, roles_now)
     rules = admin_policies.WhatIfPolicies(gateway.settings.roles, gateway.settings.policies or "", rights.known_schema(gateway.registry))
-    redeemer = PersonTokens(gateway.keys, gateway.token_verifier, ReplayGuard(gateway.database, now_us), gateway.minting)
-    issuing = TokenIssuance(clients, gateway.hop_tokens, redeemer, proofs)
-    revocation = Revocation(gateway.database, gateway.grants, gateway.spool, now_us, gateway.broker.stopper)
-    returning = oauth_revoke.GrantReturn(clients, gateway.token_verifier, Tickets(gateway.database, time.time), revocation)
+    redeemer = PersonTokens(gateway.keys, gateway.rulings.token_verifier, ReplayGuard(gateway.database, now_us), gateway.rulings.minting)
+    issuing = TokenIssuance(clients, gateway.rulings.hop_tokens, redeemer, proofs)
+    revocation = Revocation(gateway.database, gateway.rulings.grants, gateway.rulings.spool, now_us, gateway.calls.stopper)
+    returning = oauth_revoke.GrantReturn(clients, gateway.rulings.token_verifier, Tickets(gateway.database, time.time), revocation)
     deciding = admin_approvals.ApprovalPermissions(may, gateway.authorize, check_in_person, gateway.approved_task_resumer.run_once)
     about = admin_servers.ServerRuntime(
         gateway.tools.error_lines, lambda entry: gateway.oauth.delete_registration(own_credential_request(entry))
@@ -108,7 +113,7 @@ def build_framework_app(gateway: Gateway, admission: RequestAuthentication, clie
             admin_access.routes(evaluations, admin_access.EvaluationPermission(may, gateway.authorize), admitted, size),
             admin_policies.routes(gateway.database, rules, admitted, gateway.authorize, size),
             admin_connections.routes(accounts, admitted),
-            admin_deadletters.routes(gateway.outbox, admitted, gateway.authorize),
+            admin_deadletters.routes(gateway.webhooks.outbox, admitted, gateway.authorize),
         ],
         is_operator=desk.is_operator,
     )

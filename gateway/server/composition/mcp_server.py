@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from gateway.ingress.http.authentication import RequestAuthentication
-from gateway.ingress.mcp_server.agent_calls import AgentCalls
+from gateway.ingress.mcp_server.agent_tool_calls import AgentToolCalls
 from gateway.ingress.mcp_server.catalogue.prompts import PromptCatalogue
 from gateway.ingress.mcp_server.catalogue.resources import ResourceCatalogue
 from gateway.ingress.mcp_server.catalogue.search_mode import SearchMode
@@ -45,15 +45,15 @@ def build_endpoint(gateway: Gateway, admission: RequestAuthentication) -> McpEnd
     sessions, changes = McpSessions(gateway.database, now_us), ChangeBroadcast()
     relisting, watching = _build_relister(gateway)
     kept, log = ServerTaskStore(gateway.database, now_us), gateway.stores.tasks
-    older = LegacyServerTasks(gateway.broker, kept, mailbox, gateway.process, gateway.processes.is_alive)
-    relayed = RelayedTasks(gateway.broker, catalogue.visible_entries, kept, older)
-    running = AgentTasks(gateway.broker, log, AnswerStore(gateway.database), seal)
+    older = LegacyServerTasks(gateway.calls.servers, kept, mailbox, gateway.process, gateway.processes.is_alive)
+    relayed = RelayedTasks(gateway.calls.servers, catalogue.visible_entries, kept, older)
+    running = AgentTasks(gateway.calls.agents, log, AnswerStore(gateway.database), seal)
     tasks = TaskMethods(catalogue.visible_entries, TaskSources(log, TaskPages(gateway.database), running, relayed))
     relay = UpstreamRequests(
-        gateway.broker, catalogue, CallTargets(AgentCalls(gateway.broker, running), relayed), seal, relisting.relist_now
+        gateway.calls.servers, catalogue, CallTargets(AgentToolCalls(gateway.calls.agents, running), relayed), seal, relisting.relist_now
     )
     parked = PendingCalls(seal, mailbox, gateway.process, gateway.processes.is_alive)
-    feeds = NotificationFeed(gateway.broker, catalogue, changes, watching), TaskFeed(tasks, log)
+    feeds = NotificationFeed(gateway.calls.servers, catalogue, changes, watching), TaskFeed(tasks, log)
     line = LegacyContext(mailbox, streams, QuestionIds(gateway.keys), time.time)
     here = ThisProcess(gateway.process, gateway.processes.is_alive)
     listeners = NotificationStreams(admission, feeds, sessions, line, gateway.open_streams, this_process=here)
@@ -74,7 +74,7 @@ def build_endpoint(gateway: Gateway, admission: RequestAuthentication) -> McpEnd
     gateway.drain.end_streams.append(lambda _: listeners.close())
     gateway.on_stop_before_turns.extend((listeners.close, parked.close, running.close, older.close, watching.close, relisting.close))
     conversations = EraDispatcher(sessions, parts, changes, gateway.tools)
-    gateway.broker.stopper.kill_listeners.append(conversations.close_killed)
+    gateway.calls.stopper.kill_listeners.append(conversations.close_killed)
     http_sse, size = HttpSse(conversations, streams, mailbox.is_shared), gateway.settings.server.max_body
     return McpEndpoint(admission, relay, conversations, http_sse, size, visible_entries=catalogue.visible_entries)
 
@@ -91,7 +91,7 @@ def _build_relister(gateway: Gateway) -> tuple[Relister, UpstreamWatcher]:
 
 
 def _build_catalogue(gateway: Gateway) -> Catalogue:
-    offers = VisibleEntries(gateway.registry, gateway.authority, gateway.entry_refresher.absences)
+    offers = VisibleEntries(gateway.registry, gateway.rulings.authority, gateway.entry_refresher.absences)
     separator = "." if gateway.settings.server.tool_names == "dot" else "_"
     tools = ToolCatalogue(offers, separator)
     return Catalogue(offers, tools, PromptCatalogue(offers, separator), ResourceCatalogue(offers), SearchMode(offers, tools))

@@ -1,18 +1,17 @@
 """One process of the gateway: every part that doors share, made and joined, started and stopped."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import structlog
 
 from adapters.a2a_client.push_wakeups import PushWakeups
 from adapters.upstream.egress import Egress
-from adapters.upstream.host_names import SystemResolver
 from gateway.calls.authorizer import CallAuthorizer
-from gateway.calls.broker import Broker
 from gateway.calls.consent.account_connections import AccountConnections
 from gateway.calls.consent.approval_votes import Approvals
 from gateway.calls.limits import open_files
@@ -28,59 +27,56 @@ from gateway.calls.revocation.expired_grants import SWEEP_SECONDS as GRANTS_SECO
 from gateway.calls.revocation.expired_grants import ExpiredGrants
 from gateway.calls.revocation.kill_switch import KillStorage, KillSwitch
 from gateway.calls.revocation.running import POLL_SECONDS as HALT_SECONDS
-from gateway.calls.revocation.spool import SPOOL_SECONDS, Spool
+from gateway.calls.revocation.spool import SPOOL_SECONDS
 from gateway.calls.targets.front_door import FrontDoor
 from gateway.ingress.http.asgi import Receive, Scope, Send
 from gateway.ingress.http.empty_lists import EmptyListReasons
 from gateway.ingress.http.errors import REASON_IDS
 from gateway.ingress.http.rejected_credentials import RejectedCredentialLog
+from gateway.registration.inspection import EntryInspector
 from gateway.registration.onboarding import Onboarding
 from gateway.registration.refresh import REQUESTED_ROUND_SECONDS, ROUND_SECONDS, EntryRefresher
 from gateway.server.composition import authorization as rights
 from gateway.server.composition import capacity, tracing, upstreams
 from gateway.server.composition import sandbox as calculations
-from gateway.server.composition.gc_freeze import freeze_startup_objects
+from gateway.server.composition.calls import build_calls
+from gateway.server.composition.rulings import build_rulings
 from gateway.server.composition.storage import open_storage
+from gateway.server.composition.webhooks import build_webhooks
 from gateway.server.configured import RETRY_SECONDS, ConfiguredEntries, build_configured_entries
 from gateway.server.drain import Drain, DrainTimes, take_steps
 from gateway.server.periodic import PeriodicTasks
-from gateway.server.reload import RELOAD_POLL_SECONDS, KeyReload, PolicyReload
+from gateway.server.reload import RELOAD_POLL_SECONDS, KeyReload
 from gateway.server.settings import Settings, upstream_headers
 from gateway.storage.database import raise_epoch
 from gateway.storage.database_start import cause_of
 from gateway.storage.files.data_folder import missing_files
 from gateway.storage.mailbox import ProcessMailbox
 from gateway.storage.processes import ProcessRegistry
-from gateway.tasks.log import POLL_SECONDS, TaskLog, has_ended
+from gateway.tasks.log import POLL_SECONDS, TaskLog
 from gateway.tasks.turns.journal import TurnLimits
 from gateway.tasks.turns.store import TaskStores
-from gateway.tasks.webhooks.configs import WebhookConfigs
-from gateway.tasks.webhooks.delivery import DELIVERY_ROUND_SECONDS, WebhookDelivery, WebhookSigner
-from gateway.tasks.webhooks.outbox import Outbox
+from gateway.tasks.webhooks.delivery import DELIVERY_ROUND_SECONDS
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.spans import current_trace_id
 from gateway.telemetry.worker_figures import WorkerFigures
 from policies.audit.heads import HeadsFile
 from policies.audit.log import AuditLog
-from policies.authority import Authority, RulingRequest
-from policies.callers import Caller, CallerResolver
-from policies.cedar.engine import PolicyEngine
-from policies.delegation.grants import Grants
-from policies.delegation.kills import Kills
+from policies.authority import RulingRequest
+from policies.callers import Caller
 from policies.delegation.rulings import Act, Grant
 from policies.ids import new_id, now_us
-from policies.tokens.hop_tokens import HopTokens, MintingParameters
 from policies.vault.store import DatabaseVault
 from registry.drift.renewal import DriftApproval
 from registry.health.checks import Probes
+from registry.rows import RegistrationRows
 from registry.search import AgentSearch
 from registry.seeds import ConfiguredEntryRegistrar
 from registry.store import Registry
 
 log = structlog.get_logger()
 SWEEP_SECONDS = 60.0
-WEBHOOK_LOOKUPS = 64  # host names of webhooks that are looked up at once; those of agents and servers have threads of their own
 RESUME_SECONDS = 1.0
 CHECKPOINT_SECONDS = 1.0
 GAUGES_SECONDS = 1.0
@@ -108,13 +104,10 @@ class Gateway:
         self.audit = AuditLog(new_id("a"), now_us)
         self.database.enlist(self.audit)
         self.egress = Egress(settings.allowed_targets, connections=(capacity.connections_max(settings), 0))
-        self.registry = Registry(self.database, lambda batch: raise_epoch(batch, "registry"), new_id, now_us, self.audit.record)
-        tools, schema_of = rights.tools_reader(self.registry), rights.known_schema(self.registry)
-        self.engine = PolicyEngine(settings.roles, Path(settings.policies) if settings.policies else None, tools, schema_of=schema_of)
-        self.token_verifier = rights.build_token_verifier(settings, self.keys, self.egress)
-        self._build_authority(settings)
         self.envelope = upstreams.build_envelope(settings)
-        self.registry.settings_cipher = self.envelope
+        bump, rows = partial(raise_epoch, name="registry"), RegistrationRows(self.envelope)
+        self.registry = Registry(self.database, bump, new_id, now_us, self.audit.record, rows=rows)
+        self.rulings = build_rulings(settings, self.keys, self.database, self.registry, audit=self.audit, egress=self.egress)
         self.mailbox = ProcessMailbox(self.database, now_us)
         self.vault = DatabaseVault(self.database, self.envelope, now_us)
         self.account_connections = AccountConnections(self.database, self.envelope, settings.public_url, now_us, self.audit.record)
@@ -124,68 +117,47 @@ class Gateway:
         self.isolation = calculations.build_sandbox(settings, self.registry, self.tools)
         self.push_wakeups = PushWakeups(settings.public_url)
         self.catalog = upstreams.catalog(settings, self.egress, self.on_stop_after_turns, (self.push_wakeups, self.tools, self.oauth))
-        self.onboarding = Onboarding(
-            self.registry, upstreams.build_sources(settings, self.egress, self.tools, self.catalog), self.catalog.kinds
-        )
+        sources = upstreams.build_sources(settings, self.egress, self.tools, self.catalog)
+        self.inspector = EntryInspector(sources, self.catalog.kinds)
+        self.onboarding = Onboarding(self.registry, self.inspector)
         self.drift_approval = DriftApproval(self.database, self.registry)
-        self.entry_refresher = EntryRefresher(self.registry, self.onboarding, self.drift_approval, probes := Probes(self.database, now_us))
+        self.entry_refresher = EntryRefresher(self.registry, self.inspector, self.drift_approval, probes := Probes(self.database, now_us))
         self.search = AgentSearch(self.database, self.registry)
         seeds = ConfiguredEntryRegistrar(self.registry, self.drift_approval, self.onboarding.candidate_from_config, probes)
         self.configured_entries = ConfiguredEntries(seeds, build_configured_entries(settings.agents, settings.servers, settings.virtual))
         self.on_started: Callable[[], None] | None = None
         self.stores = self._build_stores()
-        self.webhook_egress = Egress(settings.allowed_targets, lookup=SystemResolver(threads=WEBHOOK_LOOKUPS, queue=WEBHOOK_LOOKUPS))
-        self.webhook_configs = WebhookConfigs(self.database, self.webhook_egress.vet, new_id, now_us, self.envelope)
-        self.outbox = Outbox(self.database, new_id, now_us, self.envelope)
-        self.webhook_delivery = WebhookDelivery(
-            self.outbox, self.stores.tasks, self.webhook_egress, WebhookSigner(self.keys, settings.public_url, time.time)
-        )
+        self.webhooks = build_webhooks(settings, self.keys, self.database, self.stores.tasks, self.envelope)
         self.limits = rights.build_limits(settings)
-        self.slots = capacity.build_slots(settings, self.limits, self.authority)
+        self.slots = capacity.build_slots(settings, self.limits, self.rulings.authority)
         self.budgets = Budgets(self.database, self.audit, self.limits, now_us)
         outside = self.upstreams = self._build_upstreams()
-        self.authorizer = CallAuthorizer(self.authority, self.hop_tokens, self.stores, outside, self.spool)
-        self.front_door = FrontDoor(self.registry, self.database, self.authority.could_allow)
-        self.broker = _broker(self, outside)
-        self.drain = Drain(DrainTimes(settings.server.drain, settings.server.drain_delay), self.broker.turn_runner)
+        self.authorizer = CallAuthorizer(self.rulings.authority, self.rulings.hop_tokens, self.stores, outside, self.rulings.spool)
+        self.front_door = FrontDoor(self.registry, self.database, self.rulings.authority.could_allow)
+        telemetry = CallTelemetry(self.metrics, self.tracer)
+        self.calls = build_calls(self.registry, self.authorizer, self.stores, outside, self.front_door, telemetry=telemetry)
+        self.drain = Drain(DrainTimes(settings.server.drain, settings.server.drain_delay), self.calls.turn_runner)
         self.kill_switch = self._build_kill_switch()
-        self._build_resumers(outside)
+        self._build_resumers()
         self.processes = ProcessRegistry(self.database, self.process, now_us)
         self.periodic_tasks = PeriodicTasks(self.database, self.audit, self._open_heads(), self.processes)
 
-    def _build_authority(self, settings: Settings) -> None:
-        """Who may what, and what was taken back of it."""
-        self.kills = Kills(self.database)
-        self.metrics.add_gauge("kills", "Agents, servers and people that operators have stopped.", lambda: len(self.kills), "livemax")
-        self.grants = Grants(self.database, time.time, has_ended, self.kills)
-        self.spool = Spool(settings.home, self.audit, self.grants, self.kills)
-        around = rights.build_environment(settings, self.registry, lambda: self.database.is_fresh, self.kills)
-        self.caller_resolver = CallerResolver(self.token_verifier, self.grants, around)
-        self.authority = Authority(self.engine, around)
-        self.policy_reload = PolicyReload(
-            self.database, self.engine, self.audit, self.authority.invalidate, lambda: self.registry.generation
-        )
-        running = rights.running_tasks(self.database)
-        self.minting = MintingParameters(settings.public_url, settings.identity.hop_ttl, new_id, time.time, around.ceiling_now, running)
-        self.hop_tokens = HopTokens(self.keys, self.token_verifier, self.grants, self.minting)
-
     def _build_kill_switch(self) -> KillSwitch:
-        archive = KillStorage(self.database, self.audit, self.spool, new_id, now_us)
-        return KillSwitch(archive, self.kills, self.broker.stopper, self.registry, rights.issuers_of_people(self.settings))
+        archive = KillStorage(self.database, self.audit, self.rulings.spool, new_id, now_us)
+        return KillSwitch(archive, self.rulings.kills, self.calls.stopper, self.registry, rights.issuers_of_people(self.settings))
 
     def _build_stores(self) -> TaskStores:
         tasks = TaskLog(self.database, now_us, self.process)
         limits = TurnLimits(self.settings.limits.turn_events, self.settings.limits.turn_bytes)
-        return TaskStores(self.database, self.audit, self.grants, tasks, new_id, now_us, limits)
+        return TaskStores(self.database, self.audit, self.rulings.grants, tasks, new_id, now_us, limits)
 
-    def _build_resumers(self, upstreams: Upstreams) -> None:
+    def _build_resumers(self) -> None:
         """How people decide, and what goes on when they have, or when another process is gone."""
+        parts, resumed, callers = self.calls.parts, self.calls.resumed_turns, self.rulings.caller_resolver
         self.approvals = Approvals(self.database, self.audit, now_us)
-        self.takeover = Takeover(
-            self.broker, self.authorizer, self.authority, self.caller_resolver, stores=self.stores, upstreams=upstreams
-        )
-        self.approved_task_resumer = ApprovedTaskResumer(self.broker, self.authorizer, self.caller_resolver, self.stores, upstreams)
-        self.consented_task_resumer = ConsentedTaskResumer(self.broker, self.authorizer, self.caller_resolver, self.stores, upstreams)
+        self.takeover = Takeover(parts, resumed, self.rulings.authority, callers, stores=self.stores, turns=self.calls.turns)
+        self.approved_task_resumer = ApprovedTaskResumer(parts, resumed, callers, self.stores)
+        self.consented_task_resumer = ConsentedTaskResumer(parts, resumed, callers, self.stores)
 
     def _open_heads(self) -> HeadsFile:
         heads = HeadsFile(self.settings.home / "audit.heads", self.keys, now_us)
@@ -225,7 +197,7 @@ class Gateway:
                 log.exception("start_failed")
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
-        freeze_startup_objects()
+        _freeze_startup_objects()
         self.drain.take_signals()
         await send({"type": "lifespan.startup.complete"})
         if self.on_started is not None:
@@ -240,24 +212,24 @@ class Gateway:
         await self.database.refresh_epochs()
         await self.registry.reload()
         await self.search.index_missing()
-        await self.kills.reload()
+        await self.rulings.kills.reload()
         await self.database.write(lambda batch: self.audit.begin_chain(batch.connection, batch))
         for name in ("registry", "grants", "policies"):
-            self.database.watch(name, self.authority.invalidate)
-            self.database.watch(name, self.caller_resolver.invalidate)
-        self.database.watch("grants", self.broker.stopper.on_revocation)
-        self.database.watch("kills", self.kills.reload)
-        self.database.watch("policies", self.policy_reload.reload)
-        self.database.watch("keys", self.token_verifier.invalidate)
+            self.database.watch(name, self.rulings.authority.invalidate)
+            self.database.watch(name, self.rulings.caller_resolver.invalidate)
+        self.database.watch("grants", self.calls.stopper.on_revocation)
+        self.database.watch("kills", self.rulings.kills.reload)
+        self.database.watch("policies", self.rulings.policy_reload.reload)
+        self.database.watch("keys", self.rulings.token_verifier.invalidate)
         self.database.watch("registry", self.registry.reload)
         await self.periodic_tasks.start(self.drain.until_begun(self.takeover.run_once))
-        self.periodic_tasks.repeat(RELOAD_POLL_SECONDS, self.policy_reload.poll)
+        self.periodic_tasks.repeat(RELOAD_POLL_SECONDS, self.rulings.policy_reload.poll)
         self.periodic_tasks.repeat(RELOAD_POLL_SECONDS, KeyReload(self.database, self.keys).poll)
         await self.budgets.run_once()
         self.periodic_tasks.repeat(BUDGET_SECONDS, self.budgets.run_once)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.upstreams.sweep)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.open_streams.sweep)
-        self.periodic_tasks.repeat(HALT_SECONDS, lambda: self.broker.stopper.poll(self.kills))
+        self.periodic_tasks.repeat(HALT_SECONDS, lambda: self.calls.stopper.poll(self.rulings.kills))
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.tools.sweep)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.approvals.sweep)
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.approved_task_resumer.run_once))
@@ -271,8 +243,8 @@ class Gateway:
         self.periodic_tasks.repeat(RETRY_SECONDS, self.configured_entries.run_once)
         self.periodic_tasks.repeat(ROUND_SECONDS, self.entry_refresher.run_once)
         self.periodic_tasks.repeat(REQUESTED_ROUND_SECONDS, self.entry_refresher.refresh_requested)
-        self.periodic_tasks.repeat(DELIVERY_ROUND_SECONDS, self.webhook_delivery.run_once)
-        self.periodic_tasks.repeat(SPOOL_SECONDS, lambda: self.spool.drain(self.database))
+        self.periodic_tasks.repeat(DELIVERY_ROUND_SECONDS, self.webhooks.delivery.run_once)
+        self.periodic_tasks.repeat(SPOOL_SECONDS, lambda: self.rulings.spool.drain(self.database))
         if self._worker is not None:
             self.periodic_tasks.repeat(GAUGES_SECONDS, self._write_gauges)
         self._start_tasks = [asyncio.create_task(each()) for each in self.on_start]  # nobody waits until they are ready
@@ -282,9 +254,9 @@ class Gateway:
         await take_steps(*self._start_tasks)
         await take_steps(self.drain.finish())
         await take_steps(*(close() for close in self.on_stop_before_turns))
-        await take_steps(self.broker.close())
+        await take_steps(self.calls.close())
         await take_steps(*(part() for part in self.on_stop_after_turns))
-        upstreams_last = (self.webhook_delivery.close, self.tools.close, self.webhook_egress.close, self.egress.close)
+        upstreams_last = (self.webhooks.delivery.close, self.tools.close, self.webhooks.egress.close, self.egress.close)
         for close in (
             self.periodic_tasks.stop,
             self.budgets.close,
@@ -302,16 +274,19 @@ class Gateway:
             self._locks.close()
 
 
-def _broker(gateway: Gateway, outside: Upstreams) -> Broker:
-    calls = CallTelemetry(gateway.metrics, gateway.tracer)
-    return Broker(gateway.registry, gateway.authorizer, gateway.stores, outside, gateway.front_door, calls=calls)
-
-
 def _add_gauges(gateway: Gateway) -> None:
     """Figures that are read when an operator asks for them."""
-    resilience, metrics = gateway.catalog.resilience, gateway.metrics
+    resilience, metrics, kills = gateway.catalog.resilience, gateway.metrics, gateway.rulings.kills
+    metrics.add_gauge("kills", "Agents, servers and people that operators have stopped.", lambda: len(kills), "livemax")
     metrics.add_gauge("agent_retries", "Calls of agents that were tried again.", lambda: resilience.retry_count)
     metrics.add_gauge("agents_ejected", "Endpoints of agents that are left alone for a while.", lambda: resilience.ejected_count)
     metrics.add_gauge("streams", "Streams that are open now.", lambda: gateway.open_streams.total_count)
-    metrics.add_gauge("calls_under_way", "Turns and calls that are under way.", lambda: gateway.broker.stopper.in_flight_count)
+    metrics.add_gauge("calls_under_way", "Turns and calls that are under way.", lambda: gateway.calls.stopper.in_flight_count)
     metrics.add_gauge("calls_waiting", "Turns and calls that wait for a slot.", lambda: gateway.slots.waiting_count)
+
+
+def _freeze_startup_objects() -> None:
+    """Exempts the objects of the start from garbage collection, and makes collections of what requests leave behind less frequent."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)

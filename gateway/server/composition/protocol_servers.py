@@ -30,11 +30,15 @@ if TYPE_CHECKING:
 
 def build_operations(gateway: Gateway) -> Operations:
     """What every binding of A2A offers."""
-    extended = ExtendedCards(PublishedCards(gateway).extended, gateway.front_door, gateway.authority.could_allow)
+    extended = ExtendedCards(PublishedCards(gateway).extended, gateway.front_door, gateway.rulings.authority.could_allow)
     offered = OperationDependencies(
-        TaskReader(gateway.stores.tasks), TaskPages(gateway.database), gateway.webhook_configs, extended.extended_card, gateway.open_streams
+        TaskReader(gateway.stores.tasks),
+        TaskPages(gateway.database),
+        gateway.webhooks.configs,
+        extended.extended_card,
+        gateway.open_streams,
     )
-    return Operations(gateway.broker, offered)
+    return Operations(gateway.calls.agents, offered)
 
 
 def build_a2a_server(gateway: Gateway, admission: RequestAuthentication, operations: Operations, visits: RequestTraces) -> A2aServer:
@@ -65,7 +69,7 @@ def build_health(gateway: Gateway, admission: RequestAuthentication) -> Health:
     checks: dict[str, Check] = {
         "serving": lambda: not gateway.drain.begun,
         "database": lambda: gateway.database.is_fresh and gateway.database.is_writable,
-        "policies": lambda: gateway.engine.is_healthy,
+        "policies": lambda: gateway.rulings.engine.is_healthy,
     }
 
     reference = gateway.settings.telemetry.metrics_token
@@ -74,6 +78,8 @@ def build_health(gateway: Gateway, admission: RequestAuthentication) -> Health:
     async def may_read(scope: Scope) -> bool:
         if scraper is not None and scraper.is_shown(scope):
             return True
-        return await admission.is_permitted_caller(scope, "/metrics", lambda caller: gateway.authority.could_allow(caller, READ_AUDIT))
+        return await admission.is_permitted_caller(
+            scope, "/metrics", lambda caller: gateway.rulings.authority.could_allow(caller, READ_AUDIT)
+        )
 
     return Health(checks, gateway.metrics.render, may_read, challenge=admission.challenge(""))

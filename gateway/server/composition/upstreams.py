@@ -16,7 +16,7 @@ from adapters.tool_servers import CommandServers, ToolServerClient
 from adapters.upstream.egress import Egress
 from gateway.calls.consent.account_connections import AccountConnections
 from gateway.registration.card_source import CardSource, own_addresses
-from gateway.registration.onboarding import OnboardingSources
+from gateway.registration.inspection import InspectionSources
 from gateway.server.settings import (
     McpServerSettings,
     Settings,
@@ -104,10 +104,10 @@ def grpc_transport_factory(egress: Egress, on_stop: Closing, limit: int) -> Call
     return build_transport
 
 
-def build_sources(settings: Settings, egress: Egress, tools: ToolServerClient, catalog: AdapterCatalog) -> OnboardingSources:
+def build_sources(settings: Settings, egress: Egress, tools: ToolServerClient, catalog: AdapterCatalog) -> InspectionSources:
     """Where registrations come from, and who is trusted to sign cards."""
     keys = DetachedSignatureVerifier(egress.fetch, settings.cards.key_origins)
     ours = own_addresses((settings.public_url, settings.public_grpc), settings.host, (settings.port, settings.grpc_port))
-    return OnboardingSources(
+    return InspectionSources(
         CardSource(egress, keys, upstream_headers, ours, signer=catalog.signer), tools, keys, upstream_headers, catalog
     )

@@ -128,7 +128,9 @@ async def test_who_leaves_a_server_no_time_has_nobody_else_leave_it_alone(pool: 
         for hurried in (True, False):
             for _ in range(FAILURES_MAX):
                 with pytest.raises(UpstreamFault) as fault:
-                    await pool.call(replace(call_of(url, "modern", seconds=0.01), has_shortened_deadline=hurried), request_of("echo", text="x"))
+                    await pool.call(
+                        replace(call_of(url, "modern", seconds=0.01), has_shortened_deadline=hurried), request_of("echo", text="x")
+                    )
                 assert fault.value.public != OPEN_TEXT
         release.set()
 

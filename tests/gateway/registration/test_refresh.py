@@ -56,7 +56,7 @@ async def rounds(home: House, host: CardHost, monkeypatch: pytest.MonkeyPatch) -
     async with serving(host) as url:
         await Reception(home).post("/api/agents", url=url, name="sales")
         rounds = Rounds(home)
-        monkeypatch.setattr(home.gateway.broker.callees, "_absences", rounds.absences)
+        monkeypatch.setattr(home.gateway.calls.parts.callees, "_absences", rounds.absences)
         await rounds.later()  # makes itself known
         yield rounds
 

@@ -68,7 +68,7 @@ class Counting:
 
 async def test_who_can_not_look_for_a_second_believes_no_ruling_of_before(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     await home.server("inventory", "check")
-    counting = home.gateway.authority._engine = Counting(home.gateway.engine)  # type: ignore[assignment]  # it counts, and asks the same
+    counting = home.gateway.rulings.authority._engine = Counting(home.gateway.rulings.engine)  # type: ignore[assignment]  # it counts, and asks the same
     database, token = home.gateway.database, home.token("alice")
 
     async def call() -> int:

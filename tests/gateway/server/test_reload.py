@@ -65,20 +65,20 @@ async def test_a_broken_file_keeps_the_last_good_rules_and_turns_readiness_degra
     await until(lambda: differs(ruled, "ok"), every=0.05)
     assert await readiness(ruled) == (200, "ready", True)
     (folder / "ours.cedar").write_text("permit(principal, action")
-    await until(lambda: not ruled.gateway.engine.is_healthy, every=0.05)
+    await until(lambda: not ruled.gateway.rulings.engine.is_healthy, every=0.05)
     assert await readiness(ruled) == (200, "degraded", False)
     assert await outcome(ruled) == ["stop"]
     away = Path(shutil.move(folder, folder.with_name("away")))
-    await until(lambda: "folder" in str(ruled.gateway.engine.problem), every=0.05)
+    await until(lambda: "folder" in str(ruled.gateway.rulings.engine.problem), every=0.05)
     assert await outcome(ruled) == ["stop"]
     (away / "ours.cedar").unlink()
     shutil.move(away, folder)
-    await until(lambda: ruled.gateway.engine.is_healthy, every=0.05)
+    await until(lambda: ruled.gateway.rulings.engine.is_healthy, every=0.05)
     assert (await outcome(ruled), await readiness(ruled)) == ("ok", (200, "ready", True))
 
 
 async def test_a_change_of_policies_is_in_the_audit(ruled: House, folder: Path) -> None:
-    before = ruled.gateway.engine.version
+    before = ruled.gateway.rulings.engine.version
     (folder / "ours.cedar").write_text(FORBID)
     await until(lambda: differs(ruled, "ok"), every=0.05)
 
@@ -89,7 +89,7 @@ async def test_a_change_of_policies_is_in_the_audit(ruled: House, folder: Path) 
     await until(kept, every=0.05)
     (row,) = await kept()
     assert f'"before":"{before}"' in row.body
-    assert f'"policy_version":"{ruled.gateway.engine.version}"' in row.body
+    assert f'"policy_version":"{ruled.gateway.rulings.engine.version}"' in row.body
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)  # two processes do not share a SQLite file
@@ -98,14 +98,14 @@ async def test_another_process_takes_up_what_one_has_seen_without_waiting_for_a_
 ) -> None:
     async with house(tmp_path / "other", database_url, policies=str(folder)) as other:
         await other.gateway.periodic_tasks.stop()  # it never looks at anything by itself
-        before = other.gateway.engine.version
+        before = other.gateway.rulings.engine.version
         (folder / "ours.cedar").write_text(FORBID)
-        await until(lambda: ruled.gateway.engine.version != before, every=0.05)
-        assert other.gateway.engine.version == before
+        await until(lambda: ruled.gateway.rulings.engine.version != before, every=0.05)
+        assert other.gateway.rulings.engine.version == before
 
         async def caught_up() -> bool:
             await other.gateway.database.refresh_epochs()
-            return other.gateway.engine.version == ruled.gateway.engine.version
+            return other.gateway.rulings.engine.version == ruled.gateway.rulings.engine.version
 
         await until(caught_up, every=0.05)
         assert await outcome(other) == ["stop"]
@@ -115,7 +115,7 @@ async def test_a_file_that_is_still_being_written_is_not_read(ruled: House, fold
     """What is there already of it might be a whole policy, and lack the rest."""
     gateway = ruled.gateway
     engine = PolicyEngine(gateway.settings.roles, folder)
-    reload = PolicyReload(gateway.database, engine, gateway.audit, gateway.authority.invalidate)
+    reload = PolicyReload(gateway.database, engine, gateway.audit, gateway.rulings.authority.invalidate)
     before = engine.version
     for count in range(3):
         (folder / "ours.cedar").write_text("\n".join([FORBID, *("// and more" for _ in range(count))]))
@@ -127,11 +127,11 @@ async def test_a_file_that_is_still_being_written_is_not_read(ruled: House, fold
 
 async def test_after_a_rotation_tokens_are_verified_again(home: House) -> None:
     token, audiences = home.token("alice"), {home.url}
-    await home.gateway.token_verifier.verify(token, audiences)
-    assert home.gateway.token_verifier.find_cached(token, audiences)
+    await home.gateway.rulings.token_verifier.verify(token, audiences)
+    assert home.gateway.rulings.token_verifier.find_cached(token, audiences)
     SigningKeys.open(home.gateway.settings.home).rotate()
-    await until(lambda: home.gateway.token_verifier.find_cached(token, audiences) is None, every=0.05)
-    assert await home.gateway.token_verifier.verify(token, audiences)  # the key before still verifies for a day
+    await until(lambda: home.gateway.rulings.token_verifier.find_cached(token, audiences) is None, every=0.05)
+    assert await home.gateway.rulings.token_verifier.verify(token, audiences)  # the key before still verifies for a day
 
 
 async def test_a_key_that_is_taken_away_opens_no_door_any_more(home: House) -> None:
@@ -156,7 +156,7 @@ BUY = {"type": "object", "properties": {"quantity": {"type": "integer"}}, "requi
 
 async def test_a_file_that_names_arguments_wrongly_is_refused_beside_the_registered_tools(ruled: House, folder: Path) -> None:
     await ruled.server("shop", "buy", schema=BUY)
-    engine = ruled.gateway.engine
+    engine = ruled.gateway.rulings.engine
     (folder / "ours.cedar").write_text(LIMIT % "quantty")
     await until(lambda: not engine.is_healthy, every=0.05)
     assert "did you mean 'quantity'" in str(engine.problem) and str(engine.problem).startswith("ours.cedar:1: ")
@@ -167,7 +167,7 @@ async def test_a_file_that_names_arguments_wrongly_is_refused_beside_the_registe
 
 
 async def test_a_change_of_the_registry_makes_doubts_and_takes_no_rules_away(ruled: House, folder: Path) -> None:
-    engine = ruled.gateway.engine
+    engine = ruled.gateway.rulings.engine
     (folder / "ours.cedar").write_text(LIMIT % "amount")
     await until(lambda: "shop.buy" in str(engine.warnings), every=0.05)  # nobody offers it yet
     version = engine.version

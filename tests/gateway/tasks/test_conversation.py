@@ -105,7 +105,7 @@ async def test_of_two_sends_at_once_the_second_is_rejected_when_the_first_asks(
     first = asyncio.create_task(says(desk.home, "pay wait 5", contextId="c-1"))
     await graph.working.wait()
     second = asyncio.create_task(says(desk.home, "pay 1000000", contextId="c-1"))
-    await until(lambda: len(desk.home.gateway.broker._in_flight.turn_grants) == 2)
+    await until(lambda: len(desk.home.gateway.calls.parts.in_flight.turn_grants) == 2)
     graph.go_on.set()
     asked, rejected = await first, await second
     assert (state(asked), state(rejected)) == ("INPUT_REQUIRED", "REJECTED")
@@ -122,7 +122,7 @@ async def test_another_process_keeps_a_new_task_out_too(graph: GraphServer, tmp_
         first = asyncio.create_task(says(here, "pay wait 5", contextId="c-1"))
         await graph.working.wait()
         second = asyncio.create_task(says(there, "pay 1000000", contextId="c-1"))
-        await until(lambda: len(there.gateway.broker._in_flight.turn_grants) == 1)
+        await until(lambda: len(there.gateway.calls.parts.in_flight.turn_grants) == 1)
         graph.go_on.set()
         asked, rejected = await first, await second
         assert (state(asked), state(rejected)) == ("INPUT_REQUIRED", "REJECTED") and asked["id"] in words(rejected)

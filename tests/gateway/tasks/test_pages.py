@@ -18,7 +18,7 @@ def _row(number: int, owner: str, state: str) -> dict[str, object]:
 
 async def test_tasks_by_state_are_read_through_an_index(home: House) -> None:
     database = home.gateway.database
-    alice = await home.gateway.caller_resolver.authenticate(home.token("alice"), (URL,))
+    alice = await home.gateway.rulings.caller_resolver.authenticate(home.token("alice"), (URL,))
     rows = [_row(number, alice.principal.owner_key, "TASK_STATE_COMPLETED") for number in range(OTHERS)]
     rows += [_row(OTHERS + number, alice.principal.owner_key, "TASK_STATE_FAILED") for number in range(3)]
     with database.engine.begin() as connection:

@@ -49,7 +49,7 @@ async def test_a_turn_waits_for_that_of_another_process_and_goes_on_with_its_ses
             waits.set()
             await asyncio.sleep(seconds)
 
-        there.gateway.broker.turn_runner._sessions._pause = looks_again
+        there.gateway.calls.turn_runner._sessions._pause = looks_again
         second = asyncio.create_task(there.send(there.token("alice"), "sales", "hello", contextId="c-1"))
         await until(lambda: waits.is_set() or len(graph.bodies) > 1)
         assert len(graph.bodies) == 1

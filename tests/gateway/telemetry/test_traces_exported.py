@@ -194,6 +194,6 @@ async def test_a_task_keeps_the_trace_that_it_began_in(home: House) -> None:
     await home.agent(CallbackAgent("sales"))
     task = (await home.send(home.token("alice"), "sales", "hello", headers={"traceparent": TRACEPARENT}))["result"]["task"]
     gateway: Gateway = home.gateway
-    caller = await gateway.caller_resolver.authenticate(home.token("alice"), (home.url,))
+    caller = await gateway.rulings.caller_resolver.authenticate(home.token("alice"), (home.url,))
     row = await gateway.stores.tasks.find("default", caller.principal.owner_key, task["id"])
     assert row.trace == TRACEPARENT

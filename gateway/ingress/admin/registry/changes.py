@@ -8,7 +8,7 @@ from pydantic import Field
 from gateway.ingress.admin.bodies import ApiBody, EndpointBody, UpstreamBody, parse_endpoints, upstream_settings
 from gateway.ingress.admin.registry.access import RegistryAccess, act_of_registry_change, check_changeable, registry_change_of
 from gateway.registration.card_source import CardRejected
-from gateway.registration.onboarding import Onboarding
+from gateway.registration.inspection import EntryInspector
 from gateway.registration.refresh import EntryRefresher
 from gateway.registration.requests import BadRequest, OperatorTerms, PreconditionFailed, PreconditionRequired, Registrant
 from gateway.tasks.log import to_rfc3339
@@ -62,16 +62,18 @@ class EntryChanges:
         self,
         registry_access: RegistryAccess,
         registry: Registry,
-        onboarding: Onboarding,
+        inspector: EntryInspector,
         drift_approval: DriftApproval,
         refresher: EntryRefresher,
+        *,
+        call_state_of: Callable[[Registration], Mapping[str, Any]],
     ) -> None:
         self._registry_access = registry_access
         self._registry = registry
-        self._onboarding = onboarding
+        self._inspector = inspector
         self._drift_approval = drift_approval
         self._refresher = refresher
-        self.call_state_of: Callable[[Registration], Mapping[str, Any]] = lambda entry: {}  # how it stands with those of an agent
+        self._call_state_of = call_state_of
 
     async def patch(self, caller: Caller, entry: Registration, patch: EntryPatch, if_match: str | None = None) -> Registration:
         """`entry` is what the caller may see; `match` the If-Match header. Nothing is changed when any part of it can't be.
@@ -84,11 +86,11 @@ class EntryChanges:
         if patch.status == "active" and patch.url is None and entry.status in AWAITING_STATUSES:
             check_has_if_match(if_match)
         if patch.upstream is not None:
-            await self._onboarding.check_upstream(entry.kind, upstream_settings(patch.upstream))
+            await self._inspector.check_upstream(entry.kind, upstream_settings(patch.upstream))
         found = await self._read_at_new_address(entry, patch.url) if patch.url is not None else None
         changed, jwks = self._apply_patch(entry, patch, found or entry)
         if changed.endpoints != entry.endpoints:
-            await self._onboarding.endpoint_check.check(changed)
+            await self._inspector.endpoint_check.check(changed)
         if changed != entry or jwks is not None:
             changed = await self._registry.update(changed, deed, jwks=jwks)
         if found is not None:
@@ -125,7 +127,7 @@ class EntryChanges:
         if not self._registry_access.is_operator_or_owner(caller, entry):
             return told
         if entry.family is Family.AGENT:
-            told["calls"] = calls_json(self.call_state_of(entry))
+            told["calls"] = calls_json(self._call_state_of(entry))
         drift = (await self._drift_approval.read_drift(entry))[:SHOWN_MAX]
         told["drift"] = [change.to_document() for change in drift]
         if entry.family is Family.SERVER:
@@ -163,10 +165,10 @@ class EntryChanges:
         if isinstance(patch, AgentPatch):
             delegation, rank = patch.delegation, patch.rank
             if patch.trusted_keys is not None:
-                self._onboarding.check_keys("trusted_keys", patch.trusted_keys)
+                self._inspector.check_keys("trusted_keys", patch.trusted_keys)
                 keys = tuple(patch.trusted_keys)
             if "jwks" in patch.model_fields_set:
-                jwks = self._onboarding.encode_key_set(patch.jwks)
+                jwks = self._inspector.encode_key_set(patch.jwks)
         sensitivity, single = (patch.sensitivity, patch.sensitivities) if isinstance(patch, ServerPatch) else (None, None)
         status = None  # which comes later, by itself
         calls = _calling_terms(patch)
@@ -180,7 +182,7 @@ class EntryChanges:
     async def _read_at_new_address(self, entry: Registration, url: str) -> Candidate:
         """What is found at another address. Raises BadRequest, BadCard and UpstreamFault."""
         try:
-            return await self._onboarding.state_at(entry, url)
+            return await self._inspector.state_at(entry, url)
         except CardRejected as error:
             raise BadRequest("url", f"leads to a card that can't be taken: {error}") from error
 

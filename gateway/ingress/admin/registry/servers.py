@@ -1,6 +1,7 @@
 """/api/servers: MCP servers are offered, listed, approved and removed. A command is never taken from a request."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -66,7 +67,39 @@ def routes(
 ) -> APIRouter:
     """An entry that the caller may not see is answered as one that does not exist."""
     router = APIRouter(prefix="/api/servers", tags=["servers"])
+    respond_with_entry = partial(_entry_response, registry_access, entry_changes, runtime)
+    _add_registration_routes(router, registry_access, entry_changes, onboarding, authenticate, max_body=max_body)
+    _add_change_routes(router, registry_access, entry_changes, authenticate, respond_with_entry, max_body=max_body)
 
+    @router.delete("/{name}/registration", name="forget_registration", status_code=204)
+    async def delete_client_registration(caller: Annotated[Caller, Depends(authenticate)], name: str) -> Response:
+        entry = registry_access.find(caller, SERVER, name)
+        await registry_access.authorize_change(caller, act_of_registry_change("register-anew", SERVER, name))
+        await runtime.delete_client_registration(entry)
+        return Response(status_code=204)
+
+    return router
+
+
+async def _entry_response(
+    registry_access: RegistryAccess, entry_changes: EntryChanges, runtime: ServerRuntime, caller: Caller, entry: Registration
+) -> JSONResponse:
+    names = {"tool_names": registry_access.visible_tools(caller, entry), "prompt_names": registry_access.visible_prompts(caller, entry)}
+    output = {"stderr": lines} if registry_access.is_operator(caller) and (lines := runtime.stderr_lines(entry)) else {}
+    summary, state = _summary_document(registry_access, caller, entry), await entry_changes.state_document(caller, entry)
+    shown = {**summary, **names, **output, **state}
+    return JSONResponse(shown, headers={"etag": f'"{shown["updated"]}"'})
+
+
+def _add_registration_routes(
+    router: APIRouter,
+    registry_access: RegistryAccess,
+    entry_changes: EntryChanges,
+    onboarding: Onboarding,
+    authenticate: Authenticate,
+    *,
+    max_body: int,
+) -> None:
     @router.post("", name="register_server", status_code=201, openapi_extra=describe_json_body(ServerBody))
     async def register(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
         bounds = (max(max_body, DOCUMENT_MAX), DOCUMENT_MEMBERS) if registry_access.is_operator(caller) else (max_body, MEMBERS_MAX)
@@ -85,17 +118,21 @@ def routes(
         items = [{**_summary_document(registry_access, caller, entry), "healthy": well[entry.name]} for entry in entries]
         return JSONResponse({"items": items, "next": following, **await registry_access.empty_reason(caller, SERVER, entries)})
 
-    async def respond_with_entry(caller: Caller, entry: Registration) -> JSONResponse:
-        names = {"tool_names": registry_access.visible_tools(caller, entry), "prompt_names": registry_access.visible_prompts(caller, entry)}
-        output = {"stderr": lines} if registry_access.is_operator(caller) and (lines := runtime.stderr_lines(entry)) else {}
-        shown = {
-            **_summary_document(registry_access, caller, entry),
-            **names,
-            **output,
-            **await entry_changes.state_document(caller, entry),
-        }
-        return JSONResponse(shown, headers={"etag": f'"{shown["updated"]}"'})
+    @router.delete("/{name}", name="remove_server", status_code=204)
+    async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str) -> Response:
+        await registry_access.remove(caller, SERVER, name)
+        return Response(status_code=204)
 
+
+def _add_change_routes(
+    router: APIRouter,
+    registry_access: RegistryAccess,
+    entry_changes: EntryChanges,
+    authenticate: Authenticate,
+    respond_with_entry: Callable[[Caller, Registration], Awaitable[JSONResponse]],
+    *,
+    max_body: int,
+) -> None:
     @router.get("/{name}", name="show_server")
     async def show(caller: Annotated[Caller, Depends(authenticate)], name: str) -> JSONResponse:
         return await respond_with_entry(caller, registry_access.find(caller, SERVER, name))
@@ -116,20 +153,6 @@ def routes(
         body = await read_optional_model(request, Choice, max_body)
         chosen = body.to_chosen_names() if body else None
         return await respond_with_entry(caller, await entry_changes.approve(caller, entry, list_header(request.scope, b"if-match"), chosen))
-
-    @router.delete("/{name}/registration", name="forget_registration", status_code=204)
-    async def delete_client_registration(caller: Annotated[Caller, Depends(authenticate)], name: str) -> Response:
-        entry = registry_access.find(caller, SERVER, name)
-        await registry_access.authorize_change(caller, act_of_registry_change("register-anew", SERVER, name))
-        await runtime.delete_client_registration(entry)
-        return Response(status_code=204)
-
-    @router.delete("/{name}", name="remove_server", status_code=204)
-    async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str) -> Response:
-        await registry_access.remove(caller, SERVER, name)
-        return Response(status_code=204)
-
-    return router
 
 
 def _summary_document(registry_access: RegistryAccess, caller: Caller, entry: Registration) -> dict[str, Any]:

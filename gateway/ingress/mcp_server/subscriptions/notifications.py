@@ -18,8 +18,9 @@ from adapters.mcp_client.wire.peer import ListenFilter, PeerRefused
 from adapters.upstream.targets import EgressRefused
 from gateway.background import run_in_background
 from gateway.calls.authorizer import CallRefused
-from gateway.calls.broker import Broker, ListenRequest
 from gateway.calls.outgoing.upstreams import TraceContext
+from gateway.calls.requests import ListenRequest
+from gateway.calls.server_calls import ServerCalls
 from gateway.ingress.http.errors import UnknownResource
 from gateway.ingress.mcp_server.subscriptions.confirmations import Confirmations
 from gateway.ingress.mcp_server.subscriptions.upstream_watch import UpstreamWatcher
@@ -136,8 +137,10 @@ ServerListeners = dict[str, tuple[Mapping[str, str], asyncio.Task[None]]]
 class NotificationFeed:
     """Tells one audience until it is cancelled, or wants nothing more."""
 
-    def __init__(self, broker: Broker, catalogue: Catalogue, changes: ChangeBroadcast, upstream_watcher: UpstreamWatcher) -> None:
-        self._broker = broker
+    def __init__(
+        self, server_calls: ServerCalls, catalogue: Catalogue, changes: ChangeBroadcast, upstream_watcher: UpstreamWatcher
+    ) -> None:
+        self._server_calls = server_calls
         self._catalogue = catalogue
         self._changes = changes
         self._upstream_watcher = upstream_watcher
@@ -239,7 +242,7 @@ class NotificationFeed:
             while True:
                 began = asyncio.get_running_loop().time()
                 try:
-                    await self._broker.listen(subscriber.caller, listening)
+                    await self._server_calls.listen(subscriber.caller, listening)
                 except (UpstreamFault, McpRefused, EgressRefused, WriteFailed, ReadFailed) as error:
                     log.info("mcp_not_listened", server=server, error=type(error).__name__)
                     follower.confirm(())

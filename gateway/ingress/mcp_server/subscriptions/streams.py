@@ -82,6 +82,54 @@ class _RemoteStreams:
             await asyncio.sleep(PUBLISHED_POLL_SECONDS)
 
 
+class _RunningStreams:
+    """The open streams, each with the future that stops it."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._closing = False
+        self._callers_by_stop: dict[asyncio.Future[None], Caller] = {}
+
+    def close(self) -> None:
+        self._closing = True
+        for stop in self._callers_by_stop:
+            _stop(stop)
+
+    def close_killed(self, is_killed: Callable[[str, str], bool]) -> None:
+        for stop, caller in self._callers_by_stop.items():
+            if is_killed(caller.principal.owner_key, caller.delegation.actor):
+                _stop(stop)
+
+    async def run_until_stopped(
+        self,
+        caller: Caller,
+        response: HttpResponseWriter,
+        work: Coroutine[Any, Any, None],
+        stop: asyncio.Future[None],
+        begin_stream: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Runs `work` until the client leaves, `stop` is settled, the caller's token expires or `work` ends.
+
+        `begin_stream` sends the first event, once the subscriptions of the stream hold.
+        """
+        telling = run_in_background(work, "mcp_stream_broke")
+        self._callers_by_stop[stop] = caller
+        if self._closing:
+            _stop(stop)
+        left = max(0.0, caller.expires - self._now())
+        opening, leaving = asyncio.ensure_future(begin_stream()), asyncio.ensure_future(response.wait_for_disconnect())
+        try:
+            await asyncio.wait([opening, leaving, telling, stop], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                opening.result()
+                await asyncio.wait([telling, response.stream_task, stop], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._callers_by_stop.pop(stop, None)
+            for task in (telling, opening, leaving):
+                task.cancel()
+            await asyncio.gather(telling, opening, leaving, return_exceptions=True)
+
+
 class NotificationStreams:
     """Serves them. When the gateway closes, or the token that opened one is not good any more, they end in order."""
 
@@ -102,23 +150,18 @@ class NotificationStreams:
         self._remote_streams = _RemoteStreams(sessions, this_process)
         self._streams = legacy_context.streams
         self._legacy_context = legacy_context
-        self._now = legacy_context.now
         self._open_streams = open_streams
-        self._closing = False
-        self._callers_by_stop: dict[asyncio.Future[None], Caller] = {}
+        self._running = _RunningStreams(legacy_context.now)
         self._resumed_stops: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)  # of each session, the oldest first
         self._get_streams: dict[str, _GetStream] = {}  # of each session the GET stream, one at a time
 
     async def close(self) -> None:
-        self._closing = True
-        for stop in self._callers_by_stop:
-            _stop(stop)
+        """Ends every stream in order."""
+        self._running.close()
 
     def close_killed(self, is_killed: Callable[[str, str], bool]) -> None:
-        """Ends the streams of whoever is `stopped`, by owner and acting agent."""
-        for stop, caller in self._callers_by_stop.items():
-            if is_killed(caller.principal.owner_key, caller.delegation.actor):
-                _stop(stop)
+        """Ends the streams of callers whose owner and acting agent `is_killed` names."""
+        self._running.close_killed(is_killed)
 
     async def listen(self, message: ClientMessage, response: HttpResponseWriter) -> bytes:
         """Until the stream ends; then the result that says so. Raises BadEnvelope and TooManyStreams."""
@@ -138,7 +181,7 @@ class NotificationStreams:
             telling.acknowledge(Interest(granted.tools, granted.prompts, granted.resources, held), tasks)
 
         try:
-            await self._run_until_stopped(message.caller, response, place.hold_during(feed), stop, begin_stream)
+            await self._running.run_until_stopped(message.caller, response, place.hold_during(feed), stop, begin_stream)
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
@@ -179,7 +222,7 @@ class NotificationStreams:
 
         feed = place.hold_during(self._feed.run(audience, lambda: self._subscribed_interest(message, session)))
         try:
-            await self._run_until_stopped(message.caller, response, feed, stop, begin_stream)
+            await self._running.run_until_stopped(message.caller, response, feed, stop, begin_stream)
         finally:
             mine = self._get_streams.get(session.id)
             if mine is not None and mine.stop is stop:
@@ -231,7 +274,7 @@ class NotificationStreams:
             response.send_event(OPENING_COMMENT)
 
         try:
-            await self._run_until_stopped(
+            await self._running.run_until_stopped(
                 message.caller, response, place.hold_during(self._replay(message, session, last_event_id, response)), stop, begin_stream
             )
         finally:
@@ -251,35 +294,6 @@ class NotificationStreams:
                     return
             if framed:
                 await response.say_in_turn(framed)
-
-    async def _run_until_stopped(
-        self,
-        caller: Caller,
-        response: HttpResponseWriter,
-        work: Coroutine[Any, Any, None],
-        stop: asyncio.Future[None],
-        begin_stream: Callable[[], Awaitable[None]],
-    ) -> None:
-        """Until the client leaves, `stop` is settled, the token's time is over or nothing is wanted any more.
-
-        `opened` begins the stream, once what it is to tell of holds.
-        """
-        telling = run_in_background(work, "mcp_stream_broke")
-        self._callers_by_stop[stop] = caller
-        if self._closing:
-            _stop(stop)
-        left = max(0.0, caller.expires - self._now())
-        opening, leaving = asyncio.ensure_future(begin_stream()), asyncio.ensure_future(response.wait_for_disconnect())
-        try:
-            await asyncio.wait([opening, leaving, telling, stop], timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            if opening.done():
-                opening.result()
-                await asyncio.wait([telling, response.stream_task, stop], timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._callers_by_stop.pop(stop, None)
-            for task in (telling, opening, leaving):
-                task.cancel()
-            await asyncio.gather(telling, opening, leaving, return_exceptions=True)
 
     async def _interest_if_admitted(self, message: ClientMessage, granted: Interest) -> Interest | None:
         return granted if await self._is_still_admitted(message) else None

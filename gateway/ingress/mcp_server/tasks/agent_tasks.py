@@ -13,8 +13,9 @@ from adapters.mcp_client.wire.messages import INVALID_PARAMS
 from adapters.mcp_client.wire.peer import McpPeer, PeerRefused
 from adapters.task import Message, Role, TaskState
 from gateway.background import run_in_background
-from gateway.calls.broker import AgentRequest, Broker
-from gateway.calls.cancellation import NotCancelable
+from gateway.calls.agent_calls import AgentCalls
+from gateway.calls.requests import AgentRequest
+from gateway.calls.turns.cancellation import NotCancelable
 from gateway.ingress.mcp_server.elicitation.agent_questions import ELICITATION_METHOD, answer_parts_of, is_answer, questions_of
 from gateway.ingress.mcp_server.protocol.client_wishes import missing_capabilities
 from gateway.ingress.mcp_server.protocol.message import ClientMessage
@@ -38,8 +39,8 @@ log = structlog.get_logger()
 class AgentTasks:
     """Every task is one of the log, durable before anybody hears of it."""
 
-    def __init__(self, broker: Broker, tasks: TaskLog, answer_store: AnswerStore, state_cipher: RequestStateCipher) -> None:
-        self._broker = broker
+    def __init__(self, agent_calls: AgentCalls, tasks: TaskLog, answer_store: AnswerStore, state_cipher: RequestStateCipher) -> None:
+        self._agent_calls = agent_calls
         self._tasks = tasks
         self._answer_store = answer_store
         self._state_cipher = state_cipher
@@ -51,7 +52,7 @@ class AgentTasks:
         if "requestState" in params and message.is_modern:
             record = await self._resume_task(message, params)
         else:
-            turned = await self._broker.start(message.caller, sending)
+            turned = await self._agent_calls.start(message.caller, sending)
             record = await self._read_record(turned.row)
         if not message.is_modern and isinstance(params.get("task"), dict):
             return encode({"task": legacy_task(created_task(record))})
@@ -147,12 +148,12 @@ class AgentTasks:
             return
         metadata: Mapping[str, Any] = {"metadata": {SKILL_SELECTION: {"skillId": skill}}} if skill else {}
         agent_message = Message(new_id("m"), Role.USER, parts, context_id=row.context_id, task_id=row.id, **metadata)
-        await self._broker.start(message.caller, AgentRequest(row.agent, agent_message, message.trace_context, skill=skill))
+        await self._agent_calls.start(message.caller, AgentRequest(row.agent, agent_message, message.trace_context, skill=skill))
 
     async def cancel(self, message: ClientMessage, row: TaskRow) -> None:
         """Has it stopped, as far as the agent lets itself be stopped. Raises UpstreamFault."""
         try:
-            await self._broker.cancel(message.caller, row.agent, row.id, message.trace_context)
+            await self._agent_calls.cancel(message.caller, row.agent, row.id, message.trace_context)
         except NotCancelable:
             log.info("task_goes_on", task_id=row.id)
 

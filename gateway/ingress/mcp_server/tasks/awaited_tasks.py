@@ -14,7 +14,7 @@ from adapters.mcp_client.wire.eras import decode_checked
 from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest, envelope_of
 from adapters.upstream.targets import EgressRefused
 from gateway.background import run_in_background
-from gateway.calls.broker import Broker
+from gateway.calls.server_calls import ServerCalls
 from gateway.ingress.mcp_server.protocol.message import ClientMessage
 from gateway.ingress.mcp_server.tasks.store import ServerTask
 from gateway.ingress.mcp_server.tasks.wire import CANCEL_METHOD, RELATED_TASK_KEY
@@ -38,8 +38,8 @@ _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 class AwaitedTasks:
     """Nobody but the call knows of such a task, so it ends with the call."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    def __init__(self, server_calls: ServerCalls) -> None:
+        self._server_calls = server_calls
 
     async def wait_for_result(self, message: ClientMessage, task: ServerTask, request: McpRequest) -> McpAnswer:
         """The result of a task that `request` began, in whose session it is. What the server asks goes to the request's client.
@@ -74,7 +74,7 @@ class AwaitedTasks:
         request_id = f"{message.id}-{method}"
         about = replace(request, id=request_id, name=task.server_task_id, method=method, params=params, headers={})
         about = replace(about, raw=envelope_of(request_id, method, Raw(params)))
-        return await self._broker.call_server(
+        return await self._server_calls.call(
             message.caller, task.build_call(about, message.trace_context, is_cancel=method == CANCEL_METHOD)
         )
 

@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 from adapters.mcp_client.wire.eras import decode_checked
 from adapters.mcp_client.wire.messages import INVALID_PARAMS, McpRefused, McpRequest, envelope_of
 from adapters.mcp_client.wire.peer import PeerRefused
-from gateway.calls.broker import Broker
+from gateway.calls.server_calls import ServerCalls
 from gateway.ingress.http.errors import TooManyWaiting
 from gateway.ingress.mcp_server.elicitation.server_questions import InputRequest, check_askable
 from gateway.ingress.mcp_server.protocol.message import ClientMessage
@@ -70,13 +70,13 @@ class LegacyServerTasks:
 
     def __init__(
         self,
-        broker: Broker,
+        server_calls: ServerCalls,
         task_store: ServerTaskStore,
         mailbox: ProcessMailbox,
         process: str,
         is_process_alive: Callable[[str], Awaitable[bool]],
     ) -> None:
-        self._broker = broker
+        self._server_calls = server_calls
         self._task_store = task_store
         self._mailbox = mailbox
         self._process = process
@@ -194,7 +194,7 @@ class LegacyServerTasks:
         request_id = f"{message.id}-{method}"
         request = McpRequest(request_id, task.server_task_id, envelope_of(request_id, method, Raw(params)), params, True, method, peer=peer)
         return (
-            await self._broker.call_server(
+            await self._server_calls.call(
                 message.caller, task.build_call(request, message.trace_context, is_cancel=message.method == CANCEL_METHOD)
             )
         ).result

@@ -13,7 +13,7 @@ from adapters.mcp_client.redaction import add_server_words, redact_text
 from adapters.mcp_client.wire.eras import decode_checked, modern_params
 from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest, envelope_of, members_of
 from adapters.mcp_client.wire.peer import McpPeer, PeerRefused
-from gateway.calls.broker import Broker
+from gateway.calls.server_calls import ServerCalls
 from gateway.ingress.mcp_server.catalogue.definitions import LEGACY_ERAS, ServerTool
 from gateway.ingress.mcp_server.catalogue.uris import rewrite_document, rewrite_result
 from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries, uses_own_names
@@ -89,13 +89,13 @@ class RelayedTasks:
     """Asks servers about them."""
 
     def __init__(
-        self, broker: Broker, visible_entries: VisibleEntries, task_store: ServerTaskStore, legacy_tasks: LegacyServerTasks
+        self, server_calls: ServerCalls, visible_entries: VisibleEntries, task_store: ServerTaskStore, legacy_tasks: LegacyServerTasks
     ) -> None:
-        self._broker = broker
+        self._server_calls = server_calls
         self._visible_entries = visible_entries
         self._task_store = task_store
         self._legacy_tasks = legacy_tasks
-        self._awaited_tasks = AwaitedTasks(broker)
+        self._awaited_tasks = AwaitedTasks(server_calls)
 
     async def store_new_task(self, message: ClientMessage, target: ServerTool, answer: McpAnswer) -> bytes | None:
         """A result that is a new task under an id of ours; None for any other."""
@@ -257,7 +257,7 @@ class RelayedTasks:
 
     async def _call_server(self, message: ClientMessage, task: ServerTask, request: McpRequest) -> bytes:
         return (
-            await self._broker.call_server(
+            await self._server_calls.call(
                 message.caller, task.build_call(request, message.trace_context, is_cancel=message.method == CANCEL_METHOD)
             )
         ).result

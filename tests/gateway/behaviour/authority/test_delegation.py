@@ -190,7 +190,7 @@ async def test_a_forged_chain_is_ignored(home: House) -> None:
     answer = await home.send(home.token("bob"), "support", "who am I?", metadata=forged, headers=headers)
     task = await home.gateway.stores.tasks.find("default", "default|interlock-development|bob", answer["result"]["task"]["id"])
     assert task.owner.endswith("|bob")
-    claims = await home.gateway.token_verifier.verify(agent.tokens[0], (home.gateway.registry.find("default", "support").url,))
+    claims = await home.gateway.rulings.token_verifier.verify(agent.tokens[0], (home.gateway.registry.find("default", "support").url,))
     assert (claims.subject, claims.actors) == ("bob", ("support",))
 
 
@@ -252,7 +252,7 @@ async def test_a_revoked_grant_stops_the_chain(home: House) -> None:
 
     async def support(token: str, text: str) -> str:
         onward = await home.exchanged("support", token, "/mcp/inventory", "tool:inventory.check")
-        claims = await home.gateway.token_verifier.verify(onward, (f"{URL}/mcp/inventory",))
+        claims = await home.gateway.rulings.token_verifier.verify(onward, (f"{URL}/mcp/inventory",))
         headers = {"authorization": f"Bearer {home.token('alice')}"}
         assert (await home.http.delete(f"/api/grants/{claims.grant_id}", headers=headers)).status_code == 204
         seen.append((await home.call(onward, "/mcp/inventory", "check", {})).status_code)

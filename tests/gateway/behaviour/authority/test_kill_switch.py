@@ -256,7 +256,7 @@ async def test_sessions_streams_and_parked_calls_of_a_killed_person_end(open_hom
             pass  # until it ends
     count = await open_home.gateway.database.read(lambda c: len(c.execute(select(mcp_sessions.c.id)).all()))
     assert count == 0
-    assert open_home.gateway.broker._in_flight.call_grants == {}
+    assert open_home.gateway.calls.parts.in_flight.call_grants == {}
 
 
 async def delegated(here: House, there: House, worker: Held) -> "asyncio.Task[Any]":
@@ -289,7 +289,7 @@ async def test_what_is_killed_in_one_process_ends_in_another(
         with capsys.disabled():
             print(f" ended there after {time.monotonic() - began:.2f} s", end="")
         assert why(task) == "KILLED"
-        await until(lambda: there.gateway.kills.has_any)
+        await until(lambda: there.gateway.rulings.kills.has_any)
         assert "error" in await there.send(there.token("alice"), "front", "hello")
         worker.gate.set()
 

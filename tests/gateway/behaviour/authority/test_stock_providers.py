@@ -192,7 +192,7 @@ async def test_a_token_opens_what_the_guide_says(tmp_path: Path, database_url: s
         token = issuer.mint({"typ": "JWT"}, **claims)
         subject, tools = OPENED[provider]
         assert (await listed(home, token))[0] == tools
-        caller = await home.gateway.caller_resolver.authenticate(token, [home.url])
+        caller = await home.gateway.rulings.caller_resolver.authenticate(token, [home.url])
         assert (caller.principal.subject, caller.principal.issuer) == (subject, claims["iss"])
 
 

@@ -84,7 +84,7 @@ async def test_an_agent_acts_for_a_person_with_its_ticket_and_its_own_proof(read
     told = seen["ceiling"]["error"]["data"]
     assert (told["reason_id"], [link["agent"] for link in told["chain"]]) == ("ceiling-exceeded", ["support"])
     assert told["principal"].endswith("|alice")
-    claims = await ready.gateway.token_verifier.verify(sales.tokens[0], (ready.gateway.registry.find("default", "sales").url,))
+    claims = await ready.gateway.rulings.token_verifier.verify(sales.tokens[0], (ready.gateway.registry.find("default", "sales").url,))
     assert (claims.subject, claims.actors) == ("alice", ("sales", "support"))  # the chain goes on behind a ticket
 
 

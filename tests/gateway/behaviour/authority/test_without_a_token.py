@@ -159,9 +159,9 @@ async def test_a_token_opens_nothing_from_the_second_that_it_expires_in_although
     await home.agent(CallbackAgent("support"))
     token = home.token("alice", ttl=600)
     assert "result" in await home.send(token, "support", "hello")
-    claims = home.gateway.token_verifier.find_cached(token, {home.url})
+    claims = home.gateway.rulings.token_verifier.find_cached(token, {home.url})
     assert claims is not None
-    callers = home.gateway.caller_resolver
+    callers = home.gateway.rulings.caller_resolver
     callers._environment = replace(callers._environment, now=lambda: claims.expires)
     answer = await home.http.get("/api/tasks", headers={"authorization": f"Bearer {token}"})
     assert answer.status_code == 401 and "expired" in answer.json()["detail"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.calls.cancellation import DROPPED_TEXT
+from gateway.calls.turns.cancellation import DROPPED_TEXT
 from tests.fakes.a2a_agents import serving
 from tests.fakes.devui_server import DevUiServer
 from tests.fakes.graph_server import GraphServer

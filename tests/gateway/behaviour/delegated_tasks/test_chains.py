@@ -8,7 +8,7 @@ import pytest
 from a2a.types import CancelTaskRequest, GetTaskRequest, ListTasksRequest, SendMessageConfiguration, Task, TaskState
 from google.protobuf.json_format import MessageToDict
 
-from gateway.calls.cancellation import CAUSED_TASKS_KEY
+from gateway.calls.turns.cancellation import CAUSED_TASKS_KEY
 from tests.fakes.a2a_agents import a2a_agent, serving
 from tests.fakes.a2a_chain import chain
 from tests.fakes.house import CallbackAgent, House

@@ -210,6 +210,6 @@ async def test_a_watched_task_that_is_canceled_stays_so(home: House) -> None:
     canceled = await home.rpc("/agents/giver", home.token("alice"), "CancelTask", {"id": asked["id"]}, **{"A2A-Version": "1.0"})
     assert canceled.json()["result"]["status"]["state"] == "TASK_STATE_CANCELED"
     agent.state = "completed"
-    vigil = home.gateway.broker._watcher
+    vigil = home.gateway.calls.agents._watcher
     await until(lambda: not vigil._watches, every=0.02)
     assert (await shown(home, asked["id"]))["status"]["state"] == "TASK_STATE_CANCELED"

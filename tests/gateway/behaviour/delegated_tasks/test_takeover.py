@@ -90,7 +90,7 @@ async def gone(dead: Process) -> None:
 
 async def at_work(here: Process, count: int = 1) -> list[str]:
     """Tasks whose agents work, with all that is kept of them."""
-    opened = [await here.broker.start(await here.caller(), sending(str(number))) for number in range(count)]
+    opened = [await here.calls.agents.start(await here.caller(), sending(str(number))) for number in range(count)]
     for one in opened:
         await until(lambda one=one: _has_artifact(here, one.row.id))  # type: ignore[misc]  # of this very one
     return [one.row.id for one in opened]
@@ -129,8 +129,8 @@ async def decisions(process: Process, task_id: str) -> list[Any]:
 
 async def test_a_process_that_shuts_down_hands_its_turns_over(here: Process, there: Process) -> None:
     (task_id,) = await at_work(here)
-    assert here.broker.turn_runner.hand_over() == 1
-    await here.broker.close()
+    assert here.calls.turn_runner.hand_over() == 1
+    await here.calls.close()
     assert (await here.looked(task_id)).row.state is TaskState.WORKING and not here.agents.cancels
     await gone(here)
     assert await there.takeover.run_once() == 1
@@ -140,9 +140,9 @@ async def test_a_process_that_shuts_down_hands_its_turns_over(here: Process, the
 
 
 async def test_callers_of_a_process_that_shuts_down_learn_which_task_goes_on(here: Process) -> None:
-    waiting = asyncio.create_task(here.broker.send(await here.caller(), sending("x")))
-    await until(lambda: here.broker.turn_runner.in_flight_count == 1)
-    here.broker.turn_runner.hand_over()
+    waiting = asyncio.create_task(here.calls.agents.send(await here.caller(), sending("x")))
+    await until(lambda: here.calls.turn_runner.in_flight_count == 1)
+    here.calls.turn_runner.hand_over()
     with pytest.raises(ShuttingDown) as refused:
         await waiting
     assert (await here.looked(refused.value.task_id)).row.state in RUNNING_STATES
@@ -152,9 +152,9 @@ async def test_callers_of_a_process_that_shuts_down_learn_which_task_goes_on(her
 
 
 async def test_a_process_that_shuts_down_sends_nothing_new(here: Process) -> None:
-    here.broker.turn_runner.hand_over()
+    here.calls.turn_runner.hand_over()
     with pytest.raises(ShuttingDown):
-        await here.broker.send(await here.caller(), sending("x"))
+        await here.calls.agents.send(await here.caller(), sending("x"))
     assert here.agents.calls == []
 
 
@@ -167,9 +167,9 @@ async def test_a_tool_call_is_cut_when_its_process_shuts_down(here: Process) -> 
         raise AssertionError
 
     here.tools.call = hang  # type: ignore[method-assign]  # a server that never answers
-    waiting = asyncio.create_task(here.broker.call_server(await here.caller(), tool_call("x")))
+    waiting = asyncio.create_task(here.calls.servers.call(await here.caller(), tool_call("x")))
     await begun.wait()
-    assert here.broker.turn_runner.hand_over() == 1
+    assert here.calls.turn_runner.hand_over() == 1
     with pytest.raises(ShuttingDown, match="outcome of the call is not known"):
         await waiting
 
@@ -220,7 +220,7 @@ async def test_of_several_processes_one_takes_a_turn_up_and_the_lost_one_writes_
     here.agents.gate.set()
     records = [await ended(there, task_id) for task_id in tasks]
     assert {record.row.state for record in records} == {TaskState.COMPLETED}
-    await until(lambda: not here.broker.turn_runner._background_turns or len(listeners(here)) == 6)
+    await until(lambda: not here.calls.turn_runner._background_turns or len(listeners(here)) == 6)
     assert await there.takeover.run_once() == await elsewhere.takeover.run_once() == 0
 
 
@@ -271,7 +271,7 @@ async def test_a_turn_whose_agent_never_named_its_task_is_lost(here: Process, th
         yield Done()
 
     here.agents.script, here.agents.names = silent, False
-    opened = await here.broker.start(await here.caller(), sending("hello"))
+    opened = await here.calls.agents.start(await here.caller(), sending("hello"))
     await until(lambda: bool(here.agents.calls))
     await gone(here)
     assert await there.takeover.run_once() == 1
@@ -284,14 +284,14 @@ async def test_a_task_that_was_not_sent_yet_is_not_asked_for(here: Process, ther
     """Its process was killed between the commit and the first byte: nobody knows, and nothing is sent now."""
     here.shaky.writes = ["kept unseen"]
     with pytest.raises(WriteFailed):
-        await here.broker.send(await here.caller(), sending("hello"))
+        await here.calls.agents.send(await here.caller(), sending("hello"))
     await gone(here)
     assert await there.takeover.run_once() == 1
     assert here.agents.calls == [] and listeners(here) == []
 
 
 async def revoke(process: Process, grant_id: str) -> None:
-    grants, now = process.gateway.grants, process.memory.now()
+    grants, now = process.gateway.rulings.grants, process.memory.now()
     await process.gateway.database.write(lambda batch: grants.revoke(batch, "default", grant_id, now))
 
 
@@ -309,8 +309,8 @@ async def test_a_turn_of_who_was_stopped_is_not_gone_on_with(here: Process, ther
     (task_id,) = await at_work(here)
     await gone(here)
     kill = Kill("default", "k_1", kind, name, "why", "default|dev|admin", there.memory.now())
-    await there.gateway.database.write(lambda batch: there.gateway.kills.write(batch, kill))
-    await there.gateway.kills.reload()
+    await there.gateway.database.write(lambda batch: there.gateway.rulings.kills.write(batch, kill))
+    await there.gateway.rulings.kills.reload()
     assert await there.takeover.run_once() == 1
     record = await ended(here, task_id)  # as the person, whom this process does not know to be stopped
     assert reason(record) == "Stopped by an operator of the gateway."
@@ -378,5 +378,5 @@ async def test_an_agent_streams_where_its_caller_may_come_back_for_the_task(here
     here.agents.script = ends
     caller = await here.caller()
     for more in ({}, {"idempotency_key": "k_1"}):
-        await here.broker.send(caller, sending("hello", **more))
+        await here.calls.agents.send(caller, sending("hello", **more))
     assert streamed == [False, True]

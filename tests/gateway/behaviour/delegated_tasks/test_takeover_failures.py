@@ -1,5 +1,6 @@
 """Takeover of tasks that can't be taken up: each ends or waits by itself, and the others go on."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +46,7 @@ async def test_a_task_whose_agent_lacks_its_credential_is_ended(here: Process, t
     (task_id,) = await at_work(here)
     await gone(here)
     there.headers, spans = lacks_credential, Spans()
-    there.broker.call_telemetry = CallTelemetry(there.gateway.metrics, spans)
+    there.takeover._parts = dataclasses.replace(there.calls.parts, telemetry=CallTelemetry(there.gateway.metrics, spans))
     assert await there.takeover.run_once() == 1
     record = await ended(there, task_id)
     assert (record.row.state, reason(record)) == (TaskState.FAILED, LOST)
@@ -72,7 +73,9 @@ async def test_one_task_that_fails_does_not_stop_the_others(here: Process, there
 
 async def test_a_round_leaves_no_trace_of_a_task_in_later_log_lines(here: Process, there: Process) -> None:
     traceparent = f"00-{'a' * 32}-{'b' * 16}-01"
-    opened = await here.broker.start(await here.caller(), replace(sending("x"), trace_context=TraceContext("a" * 32, {"traceparent": traceparent})))
+    opened = await here.calls.agents.start(
+        await here.caller(), replace(sending("x"), trace_context=TraceContext("a" * 32, {"traceparent": traceparent}))
+    )
     await until(lambda: _has_artifact(here, opened.row.id))
     await gone(here)
     seen: list[str] = []

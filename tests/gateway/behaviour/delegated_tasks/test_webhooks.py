@@ -8,8 +8,8 @@ from sqlalchemy import func, select
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.task import Message, Part, PushConfig, Role
 from gateway.calls.authorizer import CallRefused
-from gateway.calls.broker import AgentRequest
 from gateway.calls.outgoing.upstreams import TraceContext
+from gateway.calls.requests import AgentRequest
 from gateway.storage.tables import push_configs, tasks
 from gateway.tasks.turns.store import TurnState
 from tests.fakes.a2a_agents import serving
@@ -20,10 +20,10 @@ from tests.fakes.webhook import Webhook
 
 async def sent(home: House, url: str, user: str = "alice", version: str = "1.0", **config: Any) -> TurnState:
     gateway = home.gateway
-    caller = await gateway.caller_resolver.authenticate(home.token(user), (home.url,))
-    webhook = await gateway.webhook_configs.vet_config(PushConfig(url=url, **config), version)
+    caller = await gateway.rulings.caller_resolver.authenticate(home.token(user), (home.url,))
+    webhook = await gateway.webhooks.configs.vet_config(PushConfig(url=url, **config), version)
     message = Message(message_id="m1", role=Role.USER, parts=(Part(text="hi"),))
-    return await gateway.broker.send(caller, AgentRequest("echo", message, TraceContext(), webhook=webhook))
+    return await gateway.calls.agents.send(caller, AgentRequest("echo", message, TraceContext(), webhook=webhook))
 
 
 async def count(home: House, table: Any) -> int:
@@ -43,7 +43,7 @@ async def test_a_webhook_is_told_of_a_task_from_its_opening_on(echo: House) -> N
         await until(lambda: len(hook.got) == 3, every=0.01)
     assert hook.told == ["submitted", "echo got: hi", "completed"]
     assert {notified.headers["x-a2a-notification-token"] for notified in hook.got} == {"t0ken"}
-    [config] = await echo.gateway.webhook_configs.list(turned.row.owner, turned.row)
+    [config] = await echo.gateway.webhooks.configs.list(turned.row.owner, turned.row)
     assert config.task_id == turned.row.id
 
 

@@ -66,7 +66,7 @@ async def registered(desk: Reception, name: str, era: Era = "both", server: MCPS
 
 
 async def caller(home: House, user: str, **token: Any) -> Caller:
-    return await home.gateway.caller_resolver.authenticate(home.token(user, **token), [home.url])
+    return await home.gateway.rulings.caller_resolver.authenticate(home.token(user, **token), [home.url])
 
 
 def plain(listed: Sequence[msgspec.Raw]) -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ def plain(listed: Sequence[msgspec.Raw]) -> list[dict[str, Any]]:
 
 
 def offers(home: House) -> VisibleEntries:
-    return VisibleEntries(home.gateway.registry, home.gateway.authority, home.gateway.entry_refresher.absences)
+    return VisibleEntries(home.gateway.registry, home.gateway.rulings.authority, home.gateway.entry_refresher.absences)
 
 
 async def tool_names(home: House, user: str = "admin", path: str = "/mcp") -> list[str]:

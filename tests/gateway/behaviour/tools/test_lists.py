@@ -51,7 +51,7 @@ async def test_every_change_is_seen_in_the_next_list(home: House) -> None:
     await registry.set_status("default", "crm", RegistrationStatus.ACTIVE)
     await refresh()
     assert await names(home) == ["crm_t1"] and await names(home, "nora") == []
-    home.gateway.authority.invalidate()  # as after a change of the policies
+    home.gateway.rulings.authority.invalidate()  # as after a change of the policies
     assert await names(home) == ["crm_t1"]
 
 
@@ -116,11 +116,11 @@ async def test_an_agent_that_is_down_is_missing_by_name_and_told_apart_as_a_tool
 
 async def test_what_is_kept_is_made_once(home: House) -> None:
     await home.gateway.registry.add(server("crm", 3))
-    offers = VisibleEntries(home.gateway.registry, home.gateway.authority, home.gateway.entry_refresher.absences)
-    tools, caller = ToolCatalogue(offers, "_"), await home.gateway.caller_resolver.authenticate(home.token("mel"), [home.url])
+    offers = VisibleEntries(home.gateway.registry, home.gateway.rulings.authority, home.gateway.entry_refresher.absences)
+    tools, caller = ToolCatalogue(offers, "_"), await home.gateway.rulings.caller_resolver.authenticate(home.token("mel"), [home.url])
     first = tools.list_definitions(caller, "")
     assert tools.list_definitions(caller, "") is first
-    home.gateway.authority.invalidate()
+    home.gateway.rulings.authority.invalidate()
     again = tools.list_definitions(caller, "")
     assert again is not first and again == first and again[0] is first[0]  # the definitions are shared
 

@@ -96,7 +96,7 @@ async def test_an_error_is_one_whatever_the_status_says(home: House) -> None:
 
 
 async def test_what_is_asked_over_and_over_can_be_stopped(home: House, service: ReportServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.calls.cancellation.VENDOR_REF_SECONDS", 60.0)  # the agent's first word may still be on its way to us
+    monkeypatch.setattr("gateway.calls.turns.cancellation.VENDOR_REF_SECONDS", 60.0)  # the agent's first word may still be on its way to us
     task = await said(home, "reports", {"text": "slow"}, soon=True)
     async with asyncio.timeout(60):
         await service.working.wait()

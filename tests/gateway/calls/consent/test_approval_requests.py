@@ -168,8 +168,8 @@ async def test_what_an_approved_call_began_can_be_asked_for_and_nothing_else(hom
 async def test_more_people_have_to_agree_when_the_policy_wants_more_by_then(tmp_path: Path, home: House, inventory: Replying) -> None:
     await approved(home)
     (tmp_path / "policies" / "ours.cedar").write_text(POLICY.replace('@approvals("1")', '@approvals("2")'))
-    home.gateway.engine.reload()
-    home.gateway.authority.invalidate()
+    home.gateway.rulings.engine.reload()
+    home.gateway.rulings.authority.invalidate()
     asked_anew = await reserve(home)
     assert asked_anew["reason_id"] == "approval-needed" and inventory.params == []
     for chief in ("carol", "dave"):
@@ -229,7 +229,7 @@ async def test_what_goes_on_waits_for_a_place_and_takes_it(home: House) -> None:
 
     agent = await home.agent(CallbackAgent("vendor", slowly))
     task = (await home.send(home.token("alice"), "vendor", "hello"))["result"]["task"]
-    alice = await home.gateway.caller_resolver.authenticate(home.token("alice"), (home.url,))
+    alice = await home.gateway.rulings.caller_resolver.authenticate(home.token("alice"), (home.url,))
     place = home.gateway.limits.acquire_concurrency(alice, act_of_invoking_agent("vendor"))  # all there is
     await voted(home)
     await home.gateway.approved_task_resumer.run_once()
@@ -259,7 +259,7 @@ async def test_what_waits_for_a_place_holds_up_nothing_else(
     monkeypatch.setattr(parking, "BATCH_SIZE", 1)
     await home.agent(CallbackAgent("vendor"))
     await home.send(home.token("alice"), "vendor", "hello")
-    alice = await home.gateway.caller_resolver.authenticate(home.token("alice"), (home.url,))
+    alice = await home.gateway.rulings.caller_resolver.authenticate(home.token("alice"), (home.url,))
     place = home.gateway.limits.acquire_concurrency(alice, act_of_invoking_agent("vendor"))  # all there is
     await voted(home)
     await home.send(home.token("alice"), "inventory", 'tool: reserve {"amount": 11}')

@@ -80,9 +80,9 @@ async def there(here: Process, tmp_path: Path, database_url: str) -> AsyncIterat
 
 async def acting(there: Process, parent: Call) -> Caller:
     """The agent of a turn, with what it was handed."""
-    there.gateway.grants.invalidate()
+    there.gateway.rulings.grants.invalidate()
     token = parent.headers["Authorization"].removeprefix("Bearer ")
-    return await there.gateway.caller_resolver.authenticate(token, (parent.target.url,))
+    return await there.gateway.rulings.caller_resolver.authenticate(token, (parent.target.url,))
 
 
 async def bound_again(there: Process, parent: Call) -> bool:
@@ -92,14 +92,14 @@ async def bound_again(there: Process, parent: Call) -> bool:
 async def nested(there: Process, parent: Call) -> Call:
     """What the agent of a turn has another agent called for, at another process."""
     before = len(there.agents.calls)
-    await there.broker.start(await acting(there, parent), replace(sending("and you"), agent="support"))
+    await there.calls.agents.start(await acting(there, parent), replace(sending("and you"), agent="support"))
     await until(lambda: len(there.agents.calls) > before)
     return there.agents.calls[-1][1]
 
 
 async def test_a_nested_call_at_another_process_has_no_more_time_than_its_parent(here: Process, there: Process) -> None:
     here.agents.script = here.agents.at_work
-    going = asyncio.create_task(here.broker.send(await here.caller(), sending("go")))
+    going = asyncio.create_task(here.calls.agents.send(await here.caller(), sending("go")))
     await until(lambda: bool(here.agents.calls))
     parent = here.agents.calls[0][1]
     child = await nested(there, parent)
@@ -116,7 +116,9 @@ async def test_a_tool_called_at_another_process_has_no_more_time_either(
 ) -> None:
     here.agents.script = here.agents.at_work
     going = asyncio.create_task(
-        here.broker.send(await here.caller(), replace(sending("go"), trace_context=replace(sending("").trace_context, deadline=now_us() / 1e6 + 10)))
+        here.calls.agents.send(
+            await here.caller(), replace(sending("go"), trace_context=replace(sending("").trace_context, deadline=now_us() / 1e6 + 10))
+        )
     )
     await until(lambda: bool(here.agents.calls))
     called: list[Call] = []
@@ -126,8 +128,8 @@ async def test_a_tool_called_at_another_process_has_no_more_time_either(
         return McpAnswer(b"{}")
 
     monkeypatch.setattr(there.tools, "call", call)
-    await there.broker.call_server(await acting(there, here.agents.calls[0][1]), tool_call("chair"))
-    await there.broker.call_server(await there.caller(), tool_call("chair"))
+    await there.calls.servers.call(await acting(there, here.agents.calls[0][1]), tool_call("chair"))
+    await there.calls.servers.call(await there.caller(), tool_call("chair"))
     assert called[0].deadline < here.agents.calls[0][1].deadline + SLACK < called[1].deadline
     here.agents.gate.set()
     await going
@@ -138,11 +140,11 @@ async def test_what_an_agent_begins_while_its_task_waits_has_its_own_time(here: 
         yield Ask() if call.target.name == "sales" else Done()
 
     here.agents.script = asks
-    asked = await here.broker.send(await here.caller(), sending("go"))
+    asked = await here.calls.agents.send(await here.caller(), sending("go"))
     parent = here.agents.calls[0][1]
     assert (await acting(there, parent)).delegation.deadline == math.inf
     assert (await nested(there, parent)).deadline - parent.deadline > MINUTES / 2
-    here.broker._authorizer.call_builder.extend_grant_to_call(parent, asked.row.id)  # as when the agent goes on by itself
+    here.calls.agents._authorizer.call_builder.extend_grant_to_call(parent, asked.row.id)  # as when the agent goes on by itself
     await until(lambda: bound_again(there, parent))
 
 

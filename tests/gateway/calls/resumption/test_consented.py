@@ -114,7 +114,7 @@ async def test_a_revoked_grant_goes_nowhere_when_its_person_consents(town: Town,
         await town.furnish(place)
         database, task = place.home.gateway.database, await waiting(place, "vendor", "hello")
         grant = await database.read(lambda connection: connection.execute(select(tasks.c.grant_id)).scalar_one())
-        await database.write(lambda batch: place.home.gateway.grants.revoke(batch, "default", grant, 1))
+        await database.write(lambda batch: place.home.gateway.rulings.grants.revoke(batch, "default", grant, 1))
         await place.connect(page(task), "alice")
         assert (await place.over("vendor", task["id"]))["status"]["state"] == "TASK_STATE_REJECTED"
     assert vendor.requests == []
@@ -125,7 +125,7 @@ async def test_two_rounds_at_once_send_a_message_once(town: Town, vendor: Callba
         await town.furnish(place)
         gateway, task = place.home.gateway, await waiting(place, "vendor", "hello")
         other = type(gateway.consented_task_resumer)(
-            gateway.broker, gateway.authorizer, gateway.caller_resolver, gateway.stores, gateway.consented_task_resumer._upstreams
+            gateway.calls.parts, gateway.calls.resumed_turns, gateway.rulings.caller_resolver, gateway.stores
         )
         async with gateway.consented_task_resumer._round_lock:
             await place.connect(page(task), "alice")

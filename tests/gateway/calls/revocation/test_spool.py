@@ -93,14 +93,14 @@ async def test_a_revocation_outlives_a_restart_before_it_is_kept_and_is_kept_onc
     path.write_text(json.dumps(record) + "\n" + json.dumps(record) + "\n" + '{"kind": "revoca')  # the process ended while it wrote
     async with house(tmp_path / "home", database_url) as again:
         with pytest.raises(GrantEnded):
-            await again.gateway.grants.find("default", errand.grant_id)
+            await again.gateway.rulings.grants.find("default", errand.grant_id)
         await until(lambda: not path.exists(), every=0.05)
         assert len(await revocations(again)) == 1
 
 
 async def test_what_is_put_while_the_spool_is_emptied_stays(home: House, tmp_path: Path) -> None:
     gateway = home.gateway
-    spool = Spool(tmp_path, gateway.audit, gateway.grants, gateway.kills)
+    spool = Spool(tmp_path, gateway.audit, gateway.rulings.grants, gateway.rulings.kills)
     decisions = [{"kind": "decision", "at": 1, "tenant": "default", "decision_id": f"d_{n}", "txn": "", "task_id": ""} for n in range(3)]
     for one in decisions[:2]:
         await spool.spool_record(one)

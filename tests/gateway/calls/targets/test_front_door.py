@@ -39,7 +39,7 @@ def said(answer: Any) -> str:
 
 
 async def caller(home: House, user: str, scope: str | None = None) -> Caller:
-    return await home.gateway.caller_resolver.authenticate(home.token(user, scope), (URL,))
+    return await home.gateway.rulings.caller_resolver.authenticate(home.token(user, scope), (URL,))
 
 
 async def test_a_message_reaches_the_agent_that_fits(home: House, agents: dict[str, CallbackAgent]) -> None:
@@ -112,7 +112,7 @@ async def test_only_agents_that_share_a_word_with_the_message_are_ruled_on(home:
 
 
 async def test_a_message_for_the_front_door_does_not_list_its_skills(home: House, agents: dict[str, CallbackAgent]) -> None:
-    found = home.gateway.broker.callees.find(await caller(home, "alice"), "interlock", Family.AGENT)
+    found = home.gateway.calls.parts.callees.find(await caller(home, "alice"), "interlock", Family.AGENT)
     assert found.card is not None and [one.id for one in found.card.skills] == ["route"]
 
 
@@ -134,12 +134,12 @@ def test_nobody_takes_its_name() -> None:
 async def test_an_extended_card_shows_the_skills_that_the_caller_may_use(home: House, agents: dict[str, CallbackAgent]) -> None:
     gateway = home.gateway
     cards = ExtendedCards(
-        lambda found, offered: publish_card(found, URL, gateway.keys, offered), gateway.front_door, gateway.authority.could_allow
+        lambda found, offered: publish_card(found, URL, gateway.keys, offered), gateway.front_door, gateway.rulings.authority.could_allow
     )
 
     async def skills(name: str, scope: str | None = None) -> list[str]:
         person = await caller(home, "alice", scope)
-        shown = cards.extended_card(gateway.broker.callees.find(person, name, Family.AGENT), person)
+        shown = cards.extended_card(gateway.calls.parts.callees.find(person, name, Family.AGENT), person)
         return [one["id"] for one in shown["skills"]]
 
     assert await skills("sales") == ["quote"]

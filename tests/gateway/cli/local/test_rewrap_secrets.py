@@ -16,6 +16,7 @@ from policies.vault.credentials import ClientRegistration, Credential, Credentia
 from policies.vault.envelope import EnvelopeEncryption
 from policies.vault.wrapping_keys import VaultKeys
 from registry.cards.card import RegistrationStatus
+from registry.rows import RegistrationRows
 from registry.store import Registry
 from registry.tables import registrations
 from tests.fakes.house import CallbackAgent, House, house
@@ -37,7 +38,7 @@ async def filled(home: House) -> str:
     task = (await home.send(home.token("alice"), agent.name, "hi"))["result"]["task"]["id"]
     row = await gateway.stores.tasks.find("default", KEY.owner, task)
     config = PushConfig(url="https://93.184.215.14/", id="w1", token=HUSH, authentication=PushAuthentication("Bearer", HUSH))
-    await gateway.webhook_configs.create(KEY.owner, row, config)
+    await gateway.webhooks.configs.create(KEY.owner, row, config)
     return asked.id
 
 
@@ -71,7 +72,7 @@ async def test_no_row_shows_a_secret_and_all_open_after_a_change_of_keys(tmp_pat
             "https://as", "us", "client_secret_basic", HUSH
         )
         assert (await gateway.account_connections.find(page)).consent.client.secret == "hush-client"
-        (config,) = await gateway.webhook_configs.list(KEY.owner, await gateway.stores.tasks.find("default", KEY.owner, await _task(home)))
+        (config,) = await gateway.webhooks.configs.list(KEY.owner, await gateway.stores.tasks.find("default", KEY.owner, await _task(home)))
         assert config.authentication.scheme == "Bearer"  # type: ignore[union-attr]  # it has one
     async with house(tmp_path, database_url) as again:
         assert again.gateway.registry.find("default", "sales").upstream["headers"] == {"X-Api-Key": HUSH}
@@ -86,7 +87,7 @@ async def test_settings_that_no_key_opens_put_their_entry_out_of_use(tmp_path: P
     async with house(tmp_path, database_url) as home:
         await home.agent(CallbackAgent("sales"), upstream={"headers": {"X-Api-Key": HUSH}})
         registry: Registry = home.gateway.registry
-        registry.settings_cipher = EnvelopeEncryption(VaultKeys.open(tmp_path / "another"))
+        registry._rows = RegistrationRows(EnvelopeEncryption(VaultKeys.open(tmp_path / "another")))
         await home.gateway.database.write(lambda batch: batch.run("UPDATE registrations SET updated = updated + 1", ()))
         await registry.reload()
         found = registry.find("default", "sales")
@@ -129,7 +130,7 @@ async def test_a_webhook_whose_address_was_changed_in_the_database_is_shown_no_s
     async with house(tmp_path, database_url) as home:
         await filled(home)
         row = await home.gateway.stores.tasks.find("default", KEY.owner, await _task(home))
-        opened = home.gateway.outbox._open_secrets
+        opened = home.gateway.webhooks.outbox._open_secrets
         query = select(*push_configs.columns, push_configs.c.id.label("config_id"))
 
         async def shown() -> list[WebhookSecrets]:
@@ -138,7 +139,7 @@ async def test_a_webhook_whose_address_was_changed_in_the_database_is_shown_no_s
         assert await shown() == [WebhookSecrets(HUSH, "Bearer", HUSH)]
         await home.gateway.database.write(lambda batch: batch.run("UPDATE push_configs SET url = 'https://evil.test/'", ()))
         assert await shown() == [WebhookSecrets()]
-        (config,) = await home.gateway.webhook_configs.list(KEY.owner, row)  # it is still listed, so that its owner can replace it
+        (config,) = await home.gateway.webhooks.configs.list(KEY.owner, row)  # it is still listed, so that its owner can replace it
         assert (config.url, config.authentication) == ("https://evil.test/", UNSET)
 
 
@@ -160,7 +161,7 @@ async def test_what_an_earlier_version_sealed_opens_and_is_bound_by_a_change_of_
         await gateway.database.write(
             lambda batch: batch.run("UPDATE registrations SET url = 'https://evil.test/', updated = updated + 1", ())
         )
-        gateway.registry.settings_cipher = EnvelopeEncryption(keys)
+        gateway.registry._rows = RegistrationRows(EnvelopeEncryption(keys))
         await gateway.registry.reload()
         assert gateway.registry.find("default", "sales").status is RegistrationStatus.QUARANTINED
 

@@ -128,7 +128,7 @@ async def test_what_no_card_declares(home: House, door: str) -> None:
     """A2A 1.0 s3.3.4, of a gateway without push notifications and extended cards."""
     await home.agent(CallbackAgent("sales"))
     gateway, admission = home.gateway, home.app._admission  # the parts of the door, joined otherwise
-    bare = Operations(gateway.broker, OperationDependencies(TaskReader(gateway.stores.tasks), TaskPages(gateway.database)))
+    bare = Operations(gateway.calls.agents, OperationDependencies(TaskReader(gateway.stores.tasks), TaskPages(gateway.database)))
     kind = JsonRpcEndpoint if door.startswith("jsonrpc") else RestEndpoint
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

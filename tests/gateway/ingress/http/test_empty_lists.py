@@ -11,7 +11,9 @@ from tests.fakes.house import ROLES, House
 
 
 async def narrowed(home: House) -> Caller:
-    return await home.gateway.caller_resolver.authenticate(home.token("mel", scope="call:nothing/*"), (home.gateway.settings.public_url,))
+    return await home.gateway.rulings.caller_resolver.authenticate(
+        home.token("mel", scope="call:nothing/*"), (home.gateway.settings.public_url,)
+    )
 
 
 @pytest.mark.parametrize(("permitted", "ruled_on"), [(0, 1), (2 * SLICE, 2 * SLICE + 1), (None, 3 * SLICE)])

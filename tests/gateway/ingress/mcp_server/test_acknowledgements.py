@@ -130,7 +130,7 @@ async def test_subscriptions_at_two_processes_at_once_are_both_kept(tmp_path: Pa
 
 
 async def admitted(home: House) -> Any:
-    return await home.gateway.caller_resolver.authenticate(home.token("admin"), [f"{home.url}/mcp/desk", home.url])
+    return await home.gateway.rulings.caller_resolver.authenticate(home.token("admin"), [f"{home.url}/mcp/desk", home.url])
 
 
 async def test_a_level_and_the_end_of_a_session_hold_everywhere_when_they_are_answered(tmp_path: Path, postgres_url: str) -> None:

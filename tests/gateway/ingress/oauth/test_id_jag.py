@@ -63,7 +63,7 @@ async def test_an_assertion_gives_a_short_token_for_the_person(home: House, issu
     given = (await redeem(home, assertion(home, issuer))).json()
     assert (given["token_type"], given["scope"], given["expires_in"] <= 300) == ("Bearer", "tool:inventory.check", True)
     assert "issued_token_type" not in given
-    claims = await home.gateway.token_verifier.verify(given["access_token"], (f"{home.url}/mcp/inventory",))
+    claims = await home.gateway.rulings.token_verifier.verify(given["access_token"], (f"{home.url}/mcp/inventory",))
     assert (claims.kind, claims.subject, claims.issuer, claims.tenant) == ("user", "alice", issuer.url, "default")
     assert (claims.roles, claims.agent) == (("sales",), "desk")
     assert "result" in (await home.call(given["access_token"], "/mcp/inventory", "check", {})).json()

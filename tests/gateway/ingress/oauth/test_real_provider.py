@@ -57,10 +57,10 @@ async def test_its_id_token_opens_nothing_though_it_names_us(tmp_path: Path, dat
         given = await provider.tokens("alice")
         assert (await tools(home, given["id_token"]))[0] == 401
         with pytest.raises(TokenRefused) as refused:
-            await home.gateway.token_verifier.verify(given["id_token"], {home.url})
+            await home.gateway.rulings.token_verifier.verify(given["id_token"], {home.url})
         assert refused.value.reason == ("id-token" if typ == "any" else "type")
         with pytest.raises(TokenRefused) as refused:
-            await home.gateway.token_verifier.verify(given["access_token"], {home.url})
+            await home.gateway.rulings.token_verifier.verify(given["access_token"], {home.url})
         assert refused.value.reason == "audience"  # it is read further, since it is one for an API
 
 

@@ -146,12 +146,12 @@ async def test_what_hangs_below_a_token_that_is_given_back_ends_and_nothing_else
     """alice's support asks sales, which gives back the token that it got by exchange: sales is over, support goes on."""
     seen: dict[str, Any] = {}
     gateway, heard = home.gateway, asyncio.Event()
-    ending = Revocation(gateway.database, gateway.grants, gateway.spool, now_us, gateway.broker.stopper)
+    ending = Revocation(gateway.database, gateway.rulings.grants, gateway.rulings.spool, now_us, gateway.calls.stopper)
 
     async def sales(token: str, _text: str) -> str:
         tool = await home.exchanged("sales", token, "/mcp/inventory", "tool:inventory.check")
         assert "result" in (await home.call(tool, "/mcp/inventory", "check", {})).json()
-        own = gateway.token_verifier.read_issued(tool).grant_id
+        own = gateway.rulings.token_verifier.read_issued(tool).grant_id
         for tenant, agent, grant_id in (("default", "support", own), ("acme", "sales", own), ("default", "sales", "g_nobodys")):
             await ending.revoke_by_agent(tenant, agent, grant_id)
         for agent in ("support", "sales"):

@@ -29,12 +29,12 @@ async def test_what_a_person_registered_is_not_its_agents_to_see_or_to_remove(ho
     await Reception(home).post("/api/agents", "alice", card=card("https://93.184.215.14/", "1.0"), name="hers")
     gateway = home.gateway
     ruling = RegistryPermissions(
-        gateway.authority.could_allow,
+        gateway.rulings.authority.could_allow,
         gateway.authorize,
-        build_in_person_check(gateway.authority, gateway.authorizer),
-        gateway.authority.rulings_version,
+        build_in_person_check(gateway.rulings.authority, gateway.authorizer),
+        gateway.rulings.authority.rulings_version,
     )
-    desk = RegistryAccess(gateway.registry, ruling, gateway.search, gateway.kills, empty_list_reasons=gateway.empty_lists)
+    desk = RegistryAccess(gateway.registry, ruling, gateway.search, gateway.rulings.kills, empty_list_reasons=gateway.empty_lists)
     alice = Principal("default", "interlock-development", "alice", ("sales",))
     assert desk.find(caller(alice), Family.AGENT, "hers").name == "hers"
     errand = caller(alice, Hop("support"))

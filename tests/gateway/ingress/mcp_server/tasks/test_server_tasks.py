@@ -223,7 +223,7 @@ async def test_what_may_not_be_done_any_more_may_not_be_followed_but_stopped(
     mine, desk_ = await between(ruled, client, server)
     task = await mine.begun("plain")
     (tmp_path / "policies" / "ours.cedar").write_text(policy)
-    await ruled.gateway.policy_reload.reload()
+    await ruled.gateway.rulings.policy_reload.reload()
     assert await mine.seen(task) == told
     heard = len(desk_.heard)
     if client == "newer":
@@ -236,7 +236,7 @@ async def test_what_may_not_be_done_any_more_may_not_be_followed_but_stopped(
 
 
 async def test_arguments_that_are_too_long_are_not_kept(ruled: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    caller = await ruled.gateway.caller_resolver.authenticate(ruled.token("mel"), (ruled.url,))
+    caller = await ruled.gateway.rulings.caller_resolver.authenticate(ruled.token("mel"), (ruled.url,))
     kept = ServerTaskStore(ruled.gateway.database, lambda: 1)
     monkeypatch.setattr(task_store, "ARGUMENTS_BYTES_MAX", len(b'{"kind":"12"}'))
     for kind, known in (("12", {"kind": "12"}), ("123", None)):

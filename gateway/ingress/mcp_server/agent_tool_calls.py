@@ -9,7 +9,8 @@ from adapters.a2a_client.wire.v1 import ID_LIMIT, BadMessage
 from adapters.mcp_client.wire.messages import INVALID_PARAMS
 from adapters.mcp_client.wire.peer import McpPeer
 from adapters.task import Message, Part, Role
-from gateway.calls.broker import AgentRequest, Broker
+from gateway.calls.agent_calls import AgentCalls
+from gateway.calls.requests import AgentRequest
 from gateway.ingress.mcp_server.catalogue.tools import AgentTool
 from gateway.ingress.mcp_server.protocol.message import ClientMessage
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
@@ -28,11 +29,11 @@ NEEDS_TASKS_TEXT = "this tool can only be called by clients that take tasks"
 encode = msgspec.json.Encoder().encode
 
 
-class AgentCalls:
+class AgentToolCalls:
     """Calls them."""
 
-    def __init__(self, broker: Broker, tasks: AgentTasks) -> None:
-        self._broker = broker
+    def __init__(self, agent_calls: AgentCalls, tasks: AgentTasks) -> None:
+        self._agent_calls = agent_calls
         self._tasks = tasks
 
     async def call(self, message: ClientMessage, target: AgentTool, arguments: dict[str, Any], peer: McpPeer | None) -> bytes:
@@ -43,7 +44,7 @@ class AgentCalls:
         try:
             if _can_take_task_or_question(message, peer):
                 return await self._tasks.call(message, sending, peer)
-            turned = await self._broker.send(message.caller, sending)
+            turned = await self._agent_calls.send(message.caller, sending)
         except ContractBroken as broken:
             raise BadEnvelope(INVALID_PARAMS, str(broken).replace(DATA_PART_PATH, "arguments", 1)) from None
         except BadPromptAnswer as refused:

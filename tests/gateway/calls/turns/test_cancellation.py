@@ -12,9 +12,9 @@ from sqlalchemy import select
 from adapters.contract import Call, CannotCancel, Done, Event, Turn, UpstreamFault, VendorRef
 from adapters.task import TaskState
 from gateway.calls import cancellation
-from gateway.calls.cancellation import WITHDRAWN_TEXT, CanceledTask, NotCanceledTask, caused_tasks_metadata
 from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.calls.revocation.spool import FILE_NAME
+from gateway.calls.turns.cancellation import WITHDRAWN_TEXT, CanceledTask, NotCanceledTask, caused_tasks_metadata
 from gateway.storage.database import ReadFailed
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.store import EndingNotWritten, TurnState
@@ -48,7 +48,7 @@ async def there(here: Process, tmp_path: Path, database_url: str) -> AsyncIterat
 
 async def begun(process: Process, caller: Caller, text: str) -> tuple[TurnState, Caller]:
     """A task at work, and its agent as a caller of others."""
-    opened = await process.broker.start(caller, sending(text))
+    opened = await process.calls.agents.start(caller, sending(text))
     await until(lambda: _at_work(process, opened))
     delegation = next(call.grant.delegation for said, call in process.agents.calls if said == text)
     path = (*delegation.path[:-1], Hop(f"agent-of-{text}"))  # the one agent there is may be called again
@@ -64,7 +64,7 @@ async def state(process: Process, opened: TurnState) -> TaskState:
 
 
 async def canceled(process: Process, opened: TurnState, user: str = "alice") -> CanceledTask:
-    return await process.broker.cancel(await process.caller(user), "sales", opened.row.id, TRAIL)
+    return await process.calls.agents.cancel(await process.caller(user), "sales", opened.row.id, TRAIL)
 
 
 async def chain(here: Process, there: Process) -> list[TurnState]:
@@ -123,7 +123,7 @@ async def test_what_can_not_be_looked_at_any_more_is_named_and_spoils_nothing(
     here: Process, there: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, child, *_ = await chain(here, there)
-    find = here.broker._stores.tasks.find
+    find = here.calls.agents._stores.tasks.find
 
     async def stop(ref: VendorRef) -> bool:
         return ref.task_id != "v-2"
@@ -134,7 +134,7 @@ async def test_what_can_not_be_looked_at_any_more_is_named_and_spoils_nothing(
         return await find(tenant, owner, task_id)
 
     here.agents.stop = stop
-    monkeypatch.setattr(here.broker._stores.tasks, "find", away)
+    monkeypatch.setattr(here.calls.agents._stores.tasks, "find", away)
     ended = await canceled(here, root)
     assert ended.not_canceled == (NotCanceledTask(child.row.id, "sales", "not-kept"),)
 
@@ -158,15 +158,15 @@ async def test_a_task_whose_agent_offers_no_way_to_stop_is_withdrawn_from_it(her
 
     here.agents.stop = stop
     caller = await here.caller()
-    waiting = asyncio.ensure_future(here.broker.send(caller, sending("hello", watched=True)))
+    waiting = asyncio.ensure_future(here.calls.agents.send(caller, sending("hello", watched=True)))
     await until(lambda: len(here.agents.calls) == 1)
     task_id, delegation = here.agents.calls[0][1].idempotency_key, here.agents.calls[0][1].grant.delegation
-    ended = await here.broker.cancel(caller, "sales", task_id, TRAIL)
+    ended = await here.calls.agents.cancel(caller, "sales", task_id, TRAIL)
     assert ended.row.state is TaskState.CANCELED and WITHDRAWN_TEXT in ended.events[-1].body
     async with asyncio.timeout(60):
         assert (await waiting).row.state is TaskState.CANCELED  # nobody waits for the agent any more
     with pytest.raises(GrantEnded):
-        await here.gateway.grants.find("default", delegation.grant_id)
+        await here.gateway.rulings.grants.find("default", delegation.grant_id)
 
 
 async def test_a_task_that_its_agent_never_named_is_withdrawn_after_a_moment(here: Process, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,12 +179,12 @@ async def test_a_task_that_its_agent_never_named_is_withdrawn_after_a_moment(her
         yield Done()
 
     monkeypatch.setattr(here.agents, "run", silent)
-    opened = await here.broker.start(await here.caller(), sending("hello"))
+    opened = await here.calls.agents.start(await here.caller(), sending("hello"))
     await entered.wait()
     ended = await canceled(here, opened)
     assert ended.row.state is TaskState.CANCELED and WITHDRAWN_TEXT in ended.events[-1].body
     assert here.agents.cancels == []
-    await until(lambda: not here.broker.turn_runner._background_turns)
+    await until(lambda: not here.calls.turn_runner._background_turns)
 
 
 async def test_a_silent_agents_first_word_is_kept_so_that_it_can_be_told_to_stop(here: Process) -> None:
@@ -193,7 +193,7 @@ async def test_a_silent_agents_first_word_is_kept_so_that_it_can_be_told_to_stop
         yield Done()
 
     here.agents.script = silent
-    opened = await here.broker.start(await here.caller(), sending("hello"))
+    opened = await here.calls.agents.start(await here.caller(), sending("hello"))
 
     async def named() -> bool:
         return "v-1" in (await here.looked(opened.row.id)).row.vendor_ref
@@ -217,7 +217,7 @@ async def test_nothing_is_begun_for_a_task_that_is_over(here: Process, there: Pr
     await canceled(here, root)
     for one in (here, there):
         with pytest.raises(TokenRefused) as refused:
-            await one.broker.start(agent, sending("late"))
+            await one.calls.agents.start(agent, sending("late"))
         assert refused.value.reason == "grant-ended"
     assert [said for said, _ in here.agents.calls] == ["root"]
 
@@ -225,7 +225,7 @@ async def test_nothing_is_begun_for_a_task_that_is_over(here: Process, there: Pr
 async def test_whoever_a_task_belongs_to_may_have_it_stopped_whatever_policies_say_now(here: Process) -> None:
     opened, _ = await begun(here, await here.caller(), "root")
     here.gateway.settings.users["alice"].roles[:] = ["nobody"]
-    here.gateway.authority.invalidate()
+    here.gateway.rulings.authority.invalidate()
     assert (await canceled(here, opened)).row.state is TaskState.CANCELED
     records = await _records(here)
     assert records[-1]["reason_id"] == "own-task" and records[-1]["allowed"]
@@ -259,5 +259,5 @@ async def test_a_cancellation_goes_on_when_nothing_can_be_kept_and_is_kept_later
 
 
 async def _drained(here: Process) -> bool:
-    await here.gateway.spool.drain(here.gateway.database)
+    await here.gateway.rulings.spool.drain(here.gateway.database)
     return True

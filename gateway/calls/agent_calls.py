@@ -1,0 +1,230 @@
+"""Calls of agents: find the task and the agent, limit, authorize, record, run. The one place that shows the order of their effects."""
+
+from functools import partial
+
+import msgspec
+
+from adapters.a2a_client.wire.v1 import BadMessage
+from adapters.task import Message
+from gateway.calls.authorizer import retry_while_history_changes
+from gateway.calls.limits.limits import LimitReached, PayloadTooLarge
+from gateway.calls.outgoing.upstreams import TraceContext
+from gateway.calls.parts import CallParts
+from gateway.calls.requests import (
+    AgentRequest,
+    AuthorizedRequest,
+    check_handoff,
+    combine_writes,
+    new_task_row,
+    pending_message_of,
+    prepare_turn,
+    restore_pending_message,
+    ruling_request_for_agent,
+    webhook_write,
+    with_grant,
+)
+from gateway.calls.targets.front_door import FrontDoor
+from gateway.calls.targets.unknown_names import UnknownNameDenied
+from gateway.calls.turns.cancellation import CanceledTask, Cancellation
+from gateway.calls.turns.pausing import PausedTask
+from gateway.calls.turns.runner import PreparedTurn, TurnRunner
+from gateway.tasks.contracts.prompts import BadPromptAnswer
+from gateway.tasks.log import RUNNING_STATES, IdempotencyKeyUsed, TaskEnded, TaskRow, UnknownTask
+from gateway.tasks.reader import TaskReader, front_door_idempotency_key
+from gateway.tasks.turns.store import TaskStores, TurnRecorder, TurnState
+from gateway.tasks.watcher import PausedTaskWatcher
+from policies.authority import RulingRequest
+from policies.callers import Caller
+from policies.delegation.rulings import Question
+from registry.cards.card import Family, Registration
+from registry.names import FRONT_DOOR
+from registry.store import UnknownName
+
+
+class AgentCalls:
+    """Delegates messages to agents. Each message is a turn of a task, and each refusal is raised before the message leaves."""
+
+    def __init__(
+        self,
+        parts: CallParts,
+        stores: TaskStores,
+        front_door: FrontDoor,
+        *,
+        turns: TurnRecorder,
+        turn_runner: TurnRunner,
+        watcher: PausedTaskWatcher,
+        cancellation: Cancellation,
+    ) -> None:
+        self.callees = parts.callees
+        self.unknown_name_denials = parts.unknown_name_denials
+        self._authorizer = parts.authorizer
+        self._call_builder = parts.authorizer.call_builder
+        self._pausing = parts.pausing
+        self._upstreams = parts.upstreams
+        self._in_flight = parts.in_flight
+        self._telemetry = parts.telemetry
+        self._stores = stores
+        self._reader = TaskReader(stores.tasks)
+        self._front_door = front_door
+        self._turns = turns
+        self._turn_runner = turn_runner
+        self._watcher = watcher
+        self._cancellation = cancellation
+
+    async def send(self, caller: Caller, request: AgentRequest) -> TurnState:
+        """Delegates and waits until the agent ends its turn."""
+        ready = await self._prepare(caller, request)
+        if isinstance(ready, TurnState):
+            return ready
+        turned = _check_answer_accepted(await self._turn_runner.run(ready))
+        return await self._reader.read_whole(turned) if request.message.task_id else turned
+
+    async def start(self, caller: Caller, request: AgentRequest) -> TurnState:
+        """Delegates and returns at once; the turn goes on whatever becomes of the caller."""
+        ready = await self._prepare(caller, msgspec.structs.replace(request, is_watched=True))
+        if isinstance(ready, TurnState):
+            return ready
+        self._turn_runner.run_in_background(ready)
+        return await self._reader.read_whole(ready.opened) if request.message.task_id else ready.opened
+
+    async def _prepare(self, caller: Caller, request: AgentRequest) -> PreparedTurn | TurnState:
+        """Chooses the agent where the message goes to the front door, and prepares the call. A name that is unknown is denied on record."""
+        if request.agent == FRONT_DOOR:
+            request = msgspec.structs.replace(request, idempotency_key=front_door_idempotency_key(request.idempotency_key))
+            if (repeated := await self._find_repeated(caller, request)) is not None:  # whoever fits by now
+                return repeated
+            chosen = await self._front_door.agent_for(caller, request.message, request.skill)
+            request = msgspec.structs.replace(request, agent=chosen)
+        try:
+            return await self._open(caller, request)
+        except UnknownNameDenied:
+            raise  # its denial is kept already
+        except UnknownName as unknown:
+            await self.unknown_name_denials.check_name(unknown, caller, request.agent, request.message, request.trace_context.trace_id)
+            raise
+
+    async def _open(self, caller: Caller, request: AgentRequest) -> PreparedTurn | TurnState:
+        """Takes a message through every stage before it leaves; returns the turn, or the state of a task that waits or is repeated."""
+        if (repeated := await self._find_repeated(caller, request)) is not None:
+            return repeated
+        previous = await self._find_continued_task(caller, request)
+        target = self.callees.find(caller, request.agent, Family.AGENT)
+        row, parent_id = previous or new_task_row(self._stores, caller, request), caller.delegation.task_id
+        self._in_flight.add_turn(row.id, parent_id)
+        if previous:
+            self._watcher.stop_watching(row.id)
+        try:
+            if target.family is Family.SERVER:
+                self.callees.find_visible(caller, target.name)
+            outgoing = restore_pending_message(request, previous)
+            ruling_request = ruling_request_for_agent(outgoing, target, row)
+            await self._acquire_shares(caller, outgoing, target, ruling_request, row.id)
+            ready = await retry_while_history_changes(
+                partial(self._authorize_and_record, caller, outgoing, target, ruling_request, previous=previous, row=row)
+            )
+            if isinstance(ready, TurnState):
+                self._in_flight.remove_turn(row.id, parent_id)  # it waits
+            return ready
+        except IdempotencyKeyUsed:
+            self._in_flight.remove_turn(row.id, parent_id)
+            if (repeated := await self._find_repeated(caller, request)) is None:
+                raise
+            return repeated
+        except BaseException:
+            self._in_flight.remove_turn(row.id, parent_id)
+            raise
+
+    async def _acquire_shares(
+        self, caller: Caller, request: AgentRequest, target: Registration, ruling_request: RulingRequest, task_id: str
+    ) -> None:
+        """Counts the turn in the limits of the caller and the agent, and waits for a slot at the agent until the turn's deadline.
+
+        Raises LimitReached and PayloadTooLarge, or UnknownNameDenied where the caller may not know of the agent.
+        """
+        act, slots = ruling_request.act, self._upstreams.slots
+        try:
+            self._in_flight.hold_shares(task_id, self._upstreams.limits.acquire(caller, act, request.message))
+            deadline = self._call_builder.deadline_for(caller, request.trace_context)
+            slot = slots.try_acquire(caller, target) or await slots.wait_for_slot(caller, target, act, deadline)
+        except (LimitReached, PayloadTooLarge) as refused:
+            message = request.logged_message or request.message
+            await self.unknown_name_denials.check_limit(refused, caller, act, message, request.trace_context.trace_id)
+            raise
+        self._in_flight.hold_shares(task_id, (slot,))
+
+    async def _authorize_and_record(
+        self,
+        caller: Caller,
+        request: AgentRequest,
+        target: Registration,
+        ruling_request: RulingRequest,
+        *,
+        previous: TaskRow | None,
+        row: TaskRow,
+    ) -> PreparedTurn | TurnState:
+        """Rules on the call and records it with its task in one commit; nothing has left before. A question to people pauses the task."""
+        if previous and request.logged_message and not request.continues_decision_id:
+            ruling_request = await self._pausing.with_earlier_approval(caller, ruling_request, target, previous)
+        grant = await self._authorizer.rule(caller, ruling_request)
+        check_handoff(request, target, previous)
+        message = msgspec.structs.replace(request.logged_message or request.message, context_id=row.context_id, task_id=row.id)
+        if isinstance(grant, Question):
+            paused = PausedTask(row, previous, message, target, pending_message_of(request), webhook_write(request, row, previous))
+            return await self._pausing.pause(caller, paused, ruling_request, grant)
+        row, grant_write = self._pausing.resumable_grant(caller, target, with_grant(row, grant))
+        opened = (
+            self._turns.transitions.resumed_events(previous, row, message)
+            if previous
+            else TurnState(*self._stores.tasks.opening_events(row, message))
+        )
+        turn, adapter = await prepare_turn(self._stores, self._upstreams.adapters, request, AuthorizedRequest(grant, target, row, previous))
+        deadline = min(self._in_flight.deadline_of(row.parent_id), self._call_builder.deadline_for(caller, request.trace_context))
+        with self._telemetry.prepared_turn(request.trace_context, target, row) as (trace_context, span):
+            call = self._call_builder.build_call(grant, target, trace_context, row.id, deadline)
+            live_events = self._stores.tasks.live_events(row) if request.is_watched else None
+            extra_write = combine_writes(webhook_write(request, opened.row, previous), grant_write)
+            await self._authorizer.record_task_opening(call, opened, previous, extra_write)
+        return PreparedTurn(opened, turn, call, adapter, caller.delegation.task_id, live_events, span=span)
+
+    async def _find_continued_task(self, caller: Caller, request: AgentRequest) -> TaskRow | None:
+        """The task that the message answers, if it names one (A2A 1.0 s3.4)."""
+        message = request.message
+        if not message.task_id:
+            return None
+        try:
+            row = await self._reader.find_row(caller, request.agent, message.task_id)
+        except UnknownTask:
+            self.callees.find_visible(caller, request.agent)  # as without a task: an agent that may not be known is not there
+            raise
+        check_answerable(row, message)
+        await self._pausing.check_answerable(row, message)
+        return row
+
+    async def _find_repeated(self, caller: Caller, request: AgentRequest) -> TurnState | None:
+        key = request.idempotency_key
+        return (
+            None
+            if key is None
+            else await self._reader.find_repeated(caller, request.agent, key, request.message, wait_for_end=not request.is_watched)
+        )
+
+    async def cancel(self, caller: Caller, agent: str, task_id: str, trace_context: TraceContext) -> CanceledTask:
+        """Has a task of the caller's stopped, and those it caused. Raises as Cancellation does, and UnknownTask."""
+        return await self._cancellation.cancel(caller, await self._reader.find_row(caller, agent, task_id), trace_context)
+
+
+def check_answerable(row: TaskRow, message: Message) -> None:
+    """Whether a message can answer the task that it names. Raises BadMessage and TaskEnded."""
+    if message.context_id and message.context_id != row.context_id:
+        raise BadMessage("message.contextId", "is not the context of the task named in message.taskId")
+    if row.has_ended or row.state in RUNNING_STATES:
+        raise TaskEnded
+
+
+def _check_answer_accepted(turned: TurnState) -> TurnState:
+    """Raises BadAnswer where the agent refused the answer that the turn brought."""
+    if turned.is_answer_refused:
+        raise BadPromptAnswer(
+            "message.parts", "is not taken as an answer by the agent, and the task still waits: its message says for what"
+        )
+    return turned

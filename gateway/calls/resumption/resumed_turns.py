@@ -1,0 +1,58 @@
+"""Starts turns that no caller waits for: of tasks that waited for people, and of tasks that another process began."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from adapters.contract import Call
+from gateway.calls.limits.limits import TooManyCalls, release
+from gateway.calls.limits.slots import ShareUsed
+from gateway.calls.parts import CallParts
+from gateway.calls.turns.runner import PreparedTurn, TurnRunner
+from gateway.tasks.log import TaskRow
+from gateway.tasks.turns.in_flight import HeldShare
+from policies.callers import Caller
+
+
+class ResumedTurns:
+    """Counts resumed turns in the limits of their callers and agents, and runs them in the background."""
+
+    def __init__(self, parts: CallParts, turn_runner: TurnRunner) -> None:
+        self._authorizer = parts.authorizer
+        self._upstreams = parts.upstreams
+        self._in_flight = parts.in_flight
+        self._turn_runner = turn_runner
+
+    async def resume(self, caller: Caller, row: TaskRow, prepared_turn: PreparedTurn) -> None:
+        """Records and runs the next turn of `row`, a task that waited.
+
+        Raises TooManyCalls, after which the task waits on, and what CallAuthorizer.record_task_opening raises.
+        """
+        shares = self._acquire_concurrency(caller, prepared_turn.call)
+        try:
+            await self._authorizer.record_task_opening(prepared_turn.call, prepared_turn.opened, row)
+        except BaseException:
+            release(shares)
+            raise
+        self._run(prepared_turn, shares)
+
+    def take_over(self, caller: Caller, prepared_turn: PreparedTurn) -> None:
+        """Runs a turn that another process began. The turn counts in the limits of this process, but no limit refuses it."""
+        shares: Sequence[HeldShare] = ()
+        with suppress(TooManyCalls):
+            shares = self._acquire_concurrency(caller, prepared_turn.call)
+        self._run(prepared_turn, shares)
+
+    def _run(self, prepared_turn: PreparedTurn, shares: Sequence[HeldShare]) -> None:
+        task_id = prepared_turn.opened.row.id
+        self._in_flight.add_turn(task_id, "")
+        self._in_flight.hold_shares(task_id, shares)
+        self._turn_runner.run_in_background(prepared_turn)
+
+    def _acquire_concurrency(self, caller: Caller, call: Call) -> Sequence[HeldShare]:
+        """The shares of a turn whose request was counted when it arrived. Raises TooManyCalls, and then holds no share."""
+        shares = self._upstreams.limits.acquire_concurrency(caller, call.grant.decision.act)
+        slot = self._upstreams.slots.try_acquire(caller, call.target)
+        if slot is None:
+            release(shares)
+            raise ShareUsed("As many calls are under way as may be.", 1)
+        return (*shares, slot)

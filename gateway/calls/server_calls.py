@@ -1,0 +1,130 @@
+"""Calls of MCP servers: find, limit, authorize, call. The one place that shows the order of a tool call's effects."""
+
+import asyncio
+import time
+
+import structlog
+
+from adapters.contract import Call, ConsentNeeded, NotSent, UpstreamFault
+from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest
+from adapters.upstream.targets import EgressRefused
+from gateway.calls.limits.limits import release
+from gateway.calls.limits.pausable_timeout import call_with_pausable_timeout
+from gateway.calls.outgoing.telemetry import TOOL_ERROR, is_tool_error
+from gateway.calls.parts import CallParts
+from gateway.calls.requests import ListenRequest, ToolServerRequest, ruling_request_for_listening, ruling_request_for_server
+from gateway.tasks.turns.in_flight import HeldShare
+from gateway.telemetry.spans import note_outcome
+from policies.callers import Caller
+from policies.delegation.history import VERB_STOP_TASK
+from policies.delegation.rulings import Grant
+from registry.cards.card import Family
+
+log = structlog.get_logger()
+
+
+class ServerCalls:
+    """Calls tools, prompts and resources of MCP servers, and listens to servers. A call leaves a decision and its record, but no task."""
+
+    def __init__(self, parts: CallParts) -> None:
+        self._parts = parts
+        self._authorizer = parts.authorizer
+        self._call_builder = parts.authorizer.call_builder
+        self._upstreams = parts.upstreams
+        self._in_flight = parts.in_flight
+        self.telemetry = parts.telemetry
+        self.unknown_name_denials = parts.unknown_name_denials
+
+    async def call(self, caller: Caller, request: ToolServerRequest) -> McpAnswer:
+        """Returns the server's answer to a request, from the registry to the outcome in the audit.
+
+        Cancelling a task is never rate-limited. Raises UnknownName, NotReachable, LimitReached, PayloadTooLarge, CallRefused,
+        ConsentNeeded, and what the adapter raises.
+        """
+        target = self._parts.callees.find(caller, request.server, Family.SERVER)
+        params, shares = request.request.params, list[HeldShare]()
+        grant: Grant | None = None
+        outcome = "failed"
+        try:
+            if request.act.verb != VERB_STOP_TASK:
+                shares += self._upstreams.limits.acquire(caller, request.act, params)
+            deadline = self._call_builder.deadline_for(caller, request.trace_context)
+            slots = self._upstreams.slots
+            shares.append(slots.try_acquire(caller, target) or await slots.wait_for_slot(caller, target, request.act, deadline))
+            grant = await self._authorizer.authorize(caller, ruling_request_for_server(target, request), target, params)
+            deadline = min(
+                self._in_flight.deadline_of(caller.delegation.task_id), self._call_builder.deadline_for(caller, request.trace_context)
+            )
+            call = self._call_builder.build_call(grant, target, request.trace_context, grant.decision.id, deadline)
+            answer = await self._send_and_count(call, request.request)
+            outcome = "ok"
+            return McpAnswer(answer.result, grant.decision.id) if _must_name_decision(grant) else answer
+        except ConsentNeeded:
+            if grant is not None:
+                await self._parts.pausing.return_approval(grant)
+            raise
+        finally:
+            release(shares)
+            if grant is not None:
+                self._authorizer.record_outcome(grant, outcome)
+
+    async def listen(self, caller: Caller, request: ListenRequest) -> None:
+        """Listens to an MCP server until the server ends the stream; leaves a decision and its record, as a read does.
+
+        Raises as `call` does, and NotSent where the caller's share of open streams is used up.
+        """
+        target = self._parts.callees.find(caller, request.server, Family.SERVER)
+        grant = await self._authorizer.authorize(caller, ruling_request_for_listening(target, request))
+        call = self._call_builder.build_call(grant, target, request.trace_context, grant.decision.id)
+        slot = self._upstreams.listening_slots.try_acquire(caller, target)
+        if slot is None:
+            raise NotSent("As many streams with servers are open as your share allows", target.name)
+        waiting = self._in_flight.begin_call(grant)
+        try:
+            await self._upstreams.tool_servers.listen(call, request.notifications_wanted, request.listener, request.session)
+        except asyncio.CancelledError:
+            self._in_flight.raise_if_abandoned(waiting)
+            raise
+        finally:
+            slot.free()
+            self._in_flight.end_call(waiting)
+
+    async def _send_and_count(self, call: Call, request: McpRequest) -> McpAnswer:
+        """The server's answer, counted with its duration. A result with `isError` counts as a failure of the tool."""
+        began, outcome = time.perf_counter(), "failed"
+        waiting = self._in_flight.begin_call(call.grant)
+        try:
+            answer = await self._send(call, request)
+            outcome = "ok"
+            if request.method == "tools/call" and is_tool_error(answer.result):
+                outcome = TOOL_ERROR
+                note_outcome(TOOL_ERROR)
+            return answer
+        except asyncio.CancelledError:
+            self._in_flight.raise_if_abandoned(waiting)
+            outcome = "canceled"
+            raise
+        finally:
+            self._in_flight.end_call(waiting)
+            self.telemetry.count(call.target, outcome, began)
+
+    async def _send(self, call: Call, request: McpRequest) -> McpAnswer:
+        try:
+            if request.peer is not None and request.peer.capabilities:
+                return await call_with_pausable_timeout(self._upstreams.tool_servers.call, call, request, request.peer)
+            return await self._upstreams.tool_servers.call(call, request)
+        except (UpstreamFault, EgressRefused, McpRefused) as fault:
+            if not (isinstance(fault, McpRefused) and fault.has_next_step):
+                _log_failure(call, fault)
+            raise
+
+
+def _must_name_decision(grant: Grant) -> bool:
+    """Whether a follow-up of this call has to name its decision: people approved of it, or its transaction counted it."""
+    counted = grant.history_mark is not None and grant.history_mark.version is not None and grant.decision.txn
+    return bool(grant.decision.approval or counted)
+
+
+def _log_failure(call: Call, fault: UpstreamFault | EgressRefused | McpRefused) -> None:
+    detail = fault.cause if isinstance(fault, UpstreamFault) else fault.detail if isinstance(fault, McpRefused) else ""
+    log.warning("server_failed", server=call.target.name, decision_id=call.grant.decision.id, problem=fault.public, detail=detail)

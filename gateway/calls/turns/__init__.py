@@ -1,0 +1,1 @@
+"""The turns of a task at its agent: run, paused for people, canceled."""

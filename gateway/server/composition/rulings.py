@@ -1,0 +1,71 @@
+"""Makes what decides who calls, what they may do, and what was taken back."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.upstream.egress import Egress
+from gateway.calls.revocation.spool import Spool
+from gateway.server.composition import authorization
+from gateway.server.reload import PolicyReload
+from gateway.server.settings import Settings
+from gateway.storage.database import Database
+from gateway.tasks.log import has_ended
+from policies.audit.log import AuditLog
+from policies.authority import Authority
+from policies.callers import CallerResolver
+from policies.cedar.engine import PolicyEngine
+from policies.delegation.grants import Grants
+from policies.delegation.kills import Kills
+from policies.ids import new_id
+from policies.keys.signing import SigningKeys
+from policies.tokens.hop_tokens import HopTokens, MintingParameters
+from policies.tokens.verifier import TokenVerifier
+from registry.store import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Rulings:
+    """Authentication of callers, the authority that rules on their acts, and grants with their end."""
+
+    token_verifier: TokenVerifier
+    kills: Kills
+    grants: Grants
+    spool: Spool
+    caller_resolver: CallerResolver
+    engine: PolicyEngine
+    authority: Authority
+    policy_reload: PolicyReload
+    minting: MintingParameters
+    hop_tokens: HopTokens
+
+
+def build_rulings(
+    settings: Settings, keys: SigningKeys, database: Database, registry: Registry, *, audit: AuditLog, egress: Egress
+) -> Rulings:
+    """The rulings of one process, which read the registry, roles and policies as they are at each call."""
+    token_verifier = authorization.build_token_verifier(settings, keys, egress)
+    kills = Kills(database)
+    grants = Grants(database, time.time, has_ended, kills)
+    environment = authorization.build_environment(settings, registry, lambda: database.is_fresh, kills)
+    engine = PolicyEngine(
+        settings.roles,
+        Path(settings.policies) if settings.policies else None,
+        authorization.tools_reader(registry),
+        schema_of=authorization.known_schema(registry),
+    )
+    authority = Authority(engine, environment)
+    is_running = authorization.running_tasks(database)
+    minting = MintingParameters(settings.public_url, settings.identity.hop_ttl, new_id, time.time, environment.ceiling_now, is_running)
+    return Rulings(
+        token_verifier=token_verifier,
+        kills=kills,
+        grants=grants,
+        spool=Spool(settings.home, audit, grants, kills),
+        caller_resolver=CallerResolver(token_verifier, grants, environment),
+        engine=engine,
+        authority=authority,
+        policy_reload=PolicyReload(database, engine, audit, authority.invalidate, lambda: registry.generation),
+        minting=minting,
+        hop_tokens=HopTokens(keys, token_verifier, grants, minting),
+    )

@@ -1,0 +1,40 @@
+"""Makes what tells webhooks of tasks."""
+
+import time
+from dataclasses import dataclass
+
+from adapters.upstream.egress import Egress
+from adapters.upstream.host_names import SystemResolver
+from gateway.server.settings import Settings
+from gateway.storage.database import Database
+from gateway.tasks.log import TaskLog
+from gateway.tasks.webhooks.configs import WebhookConfigs
+from gateway.tasks.webhooks.delivery import WebhookDelivery, WebhookSigner
+from gateway.tasks.webhooks.outbox import Outbox
+from policies.ids import new_id, now_us
+from policies.keys.signing import SigningKeys
+from policies.vault.envelope import EnvelopeEncryption
+
+WEBHOOK_LOOKUPS = 64  # host names of webhooks that are looked up at once; those of agents and servers have threads of their own
+
+
+@dataclass(frozen=True, slots=True)
+class Webhooks:
+    """Push notifications (A2A 1.0 s4.3): their configurations, the outbox, and the delivery, which has an egress of its own."""
+
+    egress: Egress
+    configs: WebhookConfigs
+    outbox: Outbox
+    delivery: WebhookDelivery
+
+
+def build_webhooks(settings: Settings, keys: SigningKeys, database: Database, tasks: TaskLog, envelope: EnvelopeEncryption) -> Webhooks:
+    """The webhooks of one process, whose requests go through the egress guard."""
+    egress = Egress(settings.allowed_targets, lookup=SystemResolver(threads=WEBHOOK_LOOKUPS, queue=WEBHOOK_LOOKUPS))
+    outbox = Outbox(database, new_id, now_us, envelope)
+    return Webhooks(
+        egress=egress,
+        configs=WebhookConfigs(database, egress.vet, new_id, now_us, envelope),
+        outbox=outbox,
+        delivery=WebhookDelivery(outbox, tasks, egress, WebhookSigner(keys, settings.public_url, time.time)),
+    )

@@ -1,0 +1,82 @@
+"""How many files a warm call enters, and how often it goes from one to another: the order of its effects stays readable."""
+
+import sys
+from contextvars import ContextVar
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import pytest
+
+from tests.fakes.house import CallbackAgent, House
+
+ROOT = f"{Path(__file__).resolve().parents[3]}/"
+PRODUCT = tuple(f"{ROOT}{package}/" for package in ("gateway", "adapters", "registry", "policies"))
+
+
+class Trip:
+    """Follows one call through the product's files; what other tasks and threads do meanwhile is not counted."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, int] = {}
+        self.functions: set[tuple[str, str]] = set()
+        self.changes: dict[tuple[str, str], int] = {}
+        self._mark: ContextVar[bool] = ContextVar("mark", default=False)
+        self._last = ""
+
+    def __enter__(self) -> Self:
+        self._token = self._mark.set(True)
+        sys.setprofile(self._on_event)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        sys.setprofile(None)
+        self._mark.reset(self._token)
+
+    def _on_event(self, frame: FrameType, event: str, argument: Any) -> None:
+        path = frame.f_code.co_filename
+        if event != "call" or not path.startswith(PRODUCT) or not self._mark.get():
+            return
+        file = path.removeprefix(ROOT)
+        self.files[file] = self.files.get(file, 0) + 1
+        self.functions.add((file, frame.f_code.co_qualname))
+        if file != self._last and self._last:
+            self.changes[(self._last, file)] = self.changes.get((self._last, file), 0) + 1
+        self._last = file
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.files)} files, {len(self.functions)} functions, {sum(self.changes.values())} changes of file", ""]
+        lines += [f"  {count:4} calls into {file}" for file, count in self.files.items()]
+        lines += [
+            "",
+            *(f"  {count:4} {before} > {after}" for (before, after), count in sorted(self.changes.items(), key=lambda item: -item[1])),
+        ]
+        return "\n".join(lines)
+
+
+def check(trip: Trip, files: int, changes: int) -> None:
+    assert 10 < len(trip.files) <= files, f"more than {files} files:\n{trip}"
+    assert sum(trip.changes.values()) <= changes, f"more than {changes} changes of file:\n{trip}"
+
+
+@pytest.fixture
+def alice(home: House) -> str:
+    return home.token("alice")
+
+
+async def test_warm_send_message_enters_few_files(home: House, alice: str) -> None:
+    await home.agent(CallbackAgent("support"))
+    await home.send(alice, "support", "warm")
+    with Trip() as trip:
+        answer = await home.send(alice, "support", "hello")
+    assert answer["result"]["task"]["status"]["state"] == "TASK_STATE_COMPLETED"
+    check(trip, files=35, changes=120)
+
+
+async def test_warm_tool_call_enters_few_files(home: House, alice: str) -> None:
+    await home.server("inventory", "check")
+    await home.call(alice, "/mcp/inventory", "check", {"sku": "A"})
+    with Trip() as trip:
+        answer = await home.call(alice, "/mcp/inventory", "check", {"sku": "B"})
+    assert "result" in answer.json()
+    check(trip, files=28, changes=90)
