@@ -17,7 +17,7 @@ class Shaky:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.sqlite = database.is_sqlite
+        self.is_sqlite = database.is_sqlite
         self.writes: list[Fate] = []
         self.reads = 0  # so many are not answered
 

@@ -26,7 +26,7 @@ def subjects() -> tuple[TestedAdapter, ...]:
 
 class TestVendors(VendorSuite):
     @classmethod
-    def subjects(cls) -> list[TestedAdapter]:
+    def tested_adapters(cls) -> list[TestedAdapter]:
         return list(subjects())
 
 

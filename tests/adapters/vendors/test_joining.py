@@ -25,7 +25,7 @@ GUIDE = Path(__file__).parents[3] / "docs" / "resilience.md"
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (dify, langgraph, response_reader):
-        monkeypatch.setattr(module, "JOIN_SECONDS", 0.001)
+        monkeypatch.setattr(module, "REATTACH_POLL_SECONDS", 0.001)
 
 
 async def joined(kind: str, upstream: dict[str, Any], ref: VendorRef, talk: Iterable[Mapping[str, Any]]) -> list[Event]:

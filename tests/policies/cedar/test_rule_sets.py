@@ -129,7 +129,7 @@ def test_a_bad_reload_keeps_the_last_good_rules_and_says_so(tmp_path: Path) -> N
     assert ask(found, input={"quantity": 4}).policies == ("limit",)
     (tmp_path / "ours.cedar").write_text(OTHERS)
     found.reload()
-    assert found.healthy and found.problem is None and found.version != before
+    assert found.is_healthy and found.problem is None and found.version != before
     assert ask(found).policies == ("others",)
 
 
@@ -148,7 +148,7 @@ def test_a_folder_that_is_gone_looks_unlike_an_empty_one(tmp_path: Path) -> None
     folder.rmdir()
     assert found.current_stamp() is None and found.is_outdated
     folder.mkdir()
-    assert not found.outdated
+    assert not found.is_outdated
 
 
 def test_rules_that_were_read_already_are_not_read_again(tmp_path: Path) -> None:

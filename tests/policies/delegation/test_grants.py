@@ -142,7 +142,7 @@ async def test_revocations_of_another_tenant_are_not_ours(kept: Kept) -> None:
 
 async def test_a_grant_ends_with_its_task_and_with_the_tasks_above_it(clock: Clock) -> None:
     over: set[tuple[str, str]] = set()
-    kept = Kept(clock, task_over=lambda _, tenant, task: (tenant, task) in over)
+    kept = Kept(clock, is_task_over=lambda _, tenant, task: (tenant, task) in over)
     kept.add(delegation("root", task="t1"))
     kept.add(delegation("leaf", task="t2"), below="root")
     for task, alive in ((("acme", "t3"), (True, True)), (("acme", "t2"), (True, False)), (("acme", "t1"), (False, False))):
@@ -228,7 +228,7 @@ async def test_a_grant_that_is_refused_is_refused_until_a_row_that_says_so_is_re
             happens.pop()()
         return False
 
-    kept = Kept(clock, task_over=looked_at)
+    kept = Kept(clock, is_task_over=looked_at)
     kept.add(delegation("root"))
     kept.add(delegation("leaf"), below="root")
     kept.grants.enforce_before_persisted("acme", "root")

@@ -68,7 +68,7 @@ class Office:
             raise self.claims
         return self.claims
 
-    def issued(self, token: str, audience: str) -> Claims:
+    def read_issued(self, token: str, audience: str) -> Claims:
         self.verified.append((token, (audience,)))
         if isinstance(self.claims, Exception):
             raise self.claims

@@ -386,7 +386,7 @@ async def test_a_refused_request_says_whether_the_agent_did_anything_in_this_tur
 
     async with Upstream(refuses) as upstream:
         place = VendorEndpoint(upstream.url, {}, {}, asyncio.get_running_loop().time() + 60)
-        for ask in (lambda line, request: line.ask(request), lambda line, request: anext(line.frames(request))):
+        for ask in (lambda line, request: line.request(request), lambda line, request: anext(line.stream_frames(request))):
             line = VendorConnection(egress, place, VendorOptions())
             for method in before:
                 await line.request(Request(method, "/"))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.calls import pausing as parking
 from gateway.calls.limits.limits import TooManyCalls, release
+from gateway.calls.turns import pausing as parking
 from gateway.storage.database import Database
 from policies.delegation.approval import Requester
 from policies.delegation.approval_rows import ApprovalGone, find_used_by, mark_unused, mark_used, write_pending

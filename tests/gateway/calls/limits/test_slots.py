@@ -54,7 +54,7 @@ def taken(made: Slots, who: Caller, where: Registration) -> list[Lane]:
 
 
 def test_a_person_alone_takes_half_and_a_tenant_three_quarters() -> None:
-    made = slots(Clock(), calls=1000, per_upstream=400)
+    made = slots(Clock(), calls_max=1000, per_upstream_max=400)
     assert len(taken(made, caller(), target())) == 200
     assert len(taken(made, caller("bob"), target())) == 80
     assert sum(len(taken(made, caller(f"user{number}"), target())) for number in range(60)) == 20  # the tenant has 300 of 400
@@ -79,7 +79,7 @@ def test_whoever_holds_nothing_finds_one_free_however_much_others_take(takers: S
 
 
 def test_agents_at_one_host_share_its_slots_and_ports_are_hosts_of_their_own() -> None:
-    made = slots(Clock(), per_upstream=8)
+    made = slots(Clock(), per_upstream_max=8)
     for number in range(4):
         assert made.try_acquire(caller(), target(f"agent{number}", f"http://sales.example:9000/{number}"))
     assert made.try_acquire(caller(), target("more", "http://SALES.example:9000/x")) is None
@@ -102,7 +102,7 @@ def test_workers_that_end_soon_are_all_for_one_person_as_long_as_nobody_else_ask
 
 
 def test_a_call_that_a_task_causes_finds_a_slot_where_its_own_task_left_none() -> None:
-    made = slots(Clock(), per_upstream=12)
+    made = slots(Clock(), per_upstream_max=12)
     assert len(taken(made, caller(), target())) == 6
     assert len(taken(made, caller(causing="t_1"), target())) == 2
 
@@ -139,7 +139,7 @@ async def test_people_and_tenants_take_turns_whoever_came_first() -> None:
 
 
 async def test_whoever_has_used_their_share_keeps_nobody_behind_them_waiting() -> None:
-    made = slots(per_upstream=2)
+    made = slots(per_upstream_max=2)
     mine, theirs = made.try_acquire(caller(), target()), made.try_acquire(caller("bob", "other"), target())
     tasks, begun = await _queue(made, caller(), caller("carol", "third"))
     assert mine is not None and theirs is not None
@@ -150,7 +150,7 @@ async def test_whoever_has_used_their_share_keeps_nobody_behind_them_waiting() -
 
 
 async def test_a_place_in_the_queue_is_free_again_after_each_wait() -> None:
-    made = slots(per_upstream=2, waiting=2)
+    made = slots(per_upstream_max=2, waiting_max=2)
     held = made.try_acquire(caller(), target())
     for _ in range(3):
         assert held is not None
@@ -160,7 +160,7 @@ async def test_a_place_in_the_queue_is_free_again_after_each_wait() -> None:
 
 
 async def test_a_call_that_waits_for_a_busy_host_keeps_no_other_call_of_its_person_waiting() -> None:
-    made = slots(per_upstream=2)
+    made = slots(per_upstream_max=2)
     held = made.try_acquire(caller(), target())
     tasks, _ = await _queue(made, caller())
     assert made.try_acquire(caller(), target("crm", "http://crm.example/")) is not None
@@ -171,7 +171,7 @@ async def test_a_call_that_waits_for_a_busy_host_keeps_no_other_call_of_its_pers
 
 async def test_a_greedy_person_is_told_429_after_a_while_and_how_long_to_stay_away() -> None:
     clock = Clock()
-    made = slots(clock, per_upstream=2, seconds=10.0)
+    made = slots(clock, per_upstream_max=2, wait_seconds=10.0)
     assert made.try_acquire(caller(), target()) is not None
     assert made.try_acquire(caller("bob", "other"), target()) is not None
     tasks, _ = await _queue(made, caller(), caller(), caller("carol", "third"))
@@ -184,7 +184,7 @@ async def test_a_greedy_person_is_told_429_after_a_while_and_how_long_to_stay_aw
 
 
 async def test_who_holds_nothing_while_others_hold_all_is_told_503() -> None:
-    made = slots(seconds=0.0, workers={SANDBOX: 1})
+    made = slots(wait_seconds=0.0, workers={SANDBOX: 1})
     place = target(SANDBOX, "", SANDBOX)
     assert made.try_acquire(caller(), place) is not None
     with pytest.raises(Overloaded):
@@ -194,7 +194,7 @@ async def test_who_holds_nothing_while_others_hold_all_is_told_503() -> None:
 
 
 async def test_the_queue_has_shares_too_and_who_has_used_theirs_is_refused_at_once() -> None:
-    made = slots(per_upstream=2, waiting=8)
+    made = slots(per_upstream_max=2, waiting_max=8)
     held = made.try_acquire(caller(), target())
     tasks, _ = await _queue(made, *[caller()] * 4)
     with pytest.raises(ShareUsed):
@@ -208,7 +208,7 @@ async def test_the_queue_has_shares_too_and_who_has_used_theirs_is_refused_at_on
 
 
 async def test_a_client_that_goes_away_as_its_turn_comes_gives_the_slot_back() -> None:
-    made = slots(per_upstream=2)
+    made = slots(per_upstream_max=2)
     held = made.try_acquire(caller(), target())
     assert held is not None
     tasks, _ = await _queue(made, caller())
@@ -219,14 +219,14 @@ async def test_a_client_that_goes_away_as_its_turn_comes_gives_the_slot_back() -
 
 
 async def test_a_caller_with_less_time_waits_no_longer_than_that() -> None:
-    made = slots(per_upstream=2)
+    made = slots(per_upstream_max=2)
     assert made.try_acquire(caller(), target()) is not None
     with pytest.raises(ShareUsed):
         await made.wait_for_slot(caller(), target(), ACT, asyncio.get_running_loop().time())
 
 
 async def test_a_call_that_stops_another_may_use_twice_the_share() -> None:
-    made = slots(per_upstream=12, seconds=0.0)
+    made = slots(per_upstream_max=12, wait_seconds=0.0)
     assert len(taken(made, caller(), target())) == 6
     assert (await made.wait_for_slot(caller(), target(), replace(ACT, verb=VERB_STOP_TASK))) is not None
 
@@ -257,7 +257,7 @@ def test_slots_given_back_are_all_there_again_and_nobody_is_forgotten(script: Se
 
 async def _play(script: Sequence[tuple[str, str, bool]]) -> None:
     """Calls come and end; at the end every call that waited has had its turn."""
-    made = slots(calls=6, per_upstream=4)
+    made = slots(calls_max=6, per_upstream_max=4)
     tasks: list[asyncio.Task[None]] = []
     gates: list[asyncio.Event] = []
     outcomes: Counter[str] = Counter()

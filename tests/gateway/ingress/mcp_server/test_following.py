@@ -125,7 +125,7 @@ async def test_a_server_that_finds_fault_with_the_headers_is_listed_anew_and_ask
     assert seen.count("tools/call") == 4 and seen.count("tools/list") == 1  # looked at just now
     tools[0]["description"] = "other"
     faults = 1
-    open_home.app._handlers.mcp._upstream_requests._relist.__self__._looked.clear()
+    open_home.app._handlers.mcp._upstream_requests._relist.__self__._recently_relisted.clear()
     mine = {"mcp-session-id": await session(open_home, path="/mcp/port")}
     changed = await post(open_home, "admin", document("tools/call", {"name": "ship", "arguments": {}}), mine, "/mcp/port")
     assert changed.json()["error"]["code"] == -32602  # it is another tool now, which waits for an operator

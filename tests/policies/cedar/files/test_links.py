@@ -180,4 +180,4 @@ def test_a_link_that_goes_takes_its_grant_with_it(tmp_path: Path) -> None:
     assert asked(rules, ALICE) == (False, ())
     (tmp_path / "links.yaml").unlink()
     rules.reload()
-    assert load_rules({}, tmp_path).names
+    assert load_rules({}, tmp_path).id_by_key

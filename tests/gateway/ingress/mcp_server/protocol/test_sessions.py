@@ -14,7 +14,7 @@ from tests.fakes.clock import Clock
 
 
 def caller(name: str) -> Any:
-    return SimpleNamespace(principal=SimpleNamespace(owner=f"default|i|{name}"), delegation=SimpleNamespace(actor=""))
+    return SimpleNamespace(principal=SimpleNamespace(owner_key=f"default|i|{name}"), delegation=SimpleNamespace(actor=""))
 
 
 async def count(database: Database) -> Any:
