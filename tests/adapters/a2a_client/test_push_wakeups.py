@@ -21,11 +21,14 @@ async def test_a_ring_ends_a_pause_even_when_it_came_before_it() -> None:
     with PushWakeups(URL).register("sales") as bell:
         waiting = asyncio.create_task(bell.wait(3600))
         await asyncio.sleep(0)
+        assert not waiting.done()
         bell.wake()
-        await asyncio.wait_for(waiting, 60)
+        done, _ = await asyncio.wait({waiting}, timeout=60)
+        assert done == {waiting}
         bell.wake()
         bell.wake()
-        await asyncio.wait_for(bell.wait(3600), 60)
+        done, _ = await asyncio.wait({again := asyncio.create_task(bell.wait(3600))}, timeout=60)
+        assert done == {again}
 
 
 async def test_without_a_ring_a_pause_ends_by_itself() -> None:

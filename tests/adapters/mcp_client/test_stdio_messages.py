@@ -129,8 +129,10 @@ async def test_a_call_that_is_given_up_leaves_the_process_to_others(tools: ToolS
 
 async def test_what_a_command_started_ends_with_it(tools: ToolServerClient) -> None:
     child = int(text((await tools.call(stdio_call("legacy"), request_of("child"))).result))
+    assert _alive(child)
     await tools.close()
     await until(lambda: not _alive(child))
+    assert not _alive(child)
 
 
 async def test_a_process_that_ended_is_missed_even_while_another_holds_its_output(tools: ToolServerClient) -> None:
@@ -171,6 +173,7 @@ async def test_processes_of_ones_own_are_few_and_end_when_idle_or_left(tools: To
     clock.now += 301
     await tools.sweep()
     await until(lambda: not any(map(_alive, pids)))
+    assert not any(map(_alive, pids))
 
 
 async def test_one_persons_many_processes_end_none_of_another_person(tools: ToolServerClient, clock: Clock) -> None:  # attack AVL-03

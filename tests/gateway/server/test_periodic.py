@@ -49,6 +49,7 @@ async def test_an_agent_that_was_shut_out_here_is_shut_out_there(home: House, ot
     await until(lambda: answers(True), every=0.01)
     await home.gateway.registry.set_status("default", "support", RegistrationStatus.QUARANTINED)
     await until(lambda: answers(False), every=0.01)
+    assert "error" in await other.send(token, "support", "hello")
 
 
 class Counting:
@@ -173,7 +174,14 @@ async def test_while_it_runs_the_log_hears_of_a_new_head_now_and_then(
     async with house(tmp_path / "home", database_url) as home:
         capsys.readouterr()
         await home.http.get("/api/audit", headers={"authorization": f"Bearer {home.token('admin')}"})
-        await until(lambda: '"audit_head"' in capsys.readouterr().err, every=0.05)
+        lines: list[str] = []
+
+        def head_logged() -> bool:
+            lines.extend(capsys.readouterr().err.splitlines())
+            return any('"audit_head"' in line for line in lines)
+
+        await until(head_logged, every=0.05)
+        assert [json.loads(line)["level"] for line in lines if '"audit_head"' in line][:1] == ["info"]
 
 
 async def test_a_failed_first_look_at_tasks_does_not_prevent_the_start(home: House) -> None:

@@ -73,6 +73,7 @@ async def test_what_an_agent_is_asked_ends_with_the_turn_that_it_began() -> None
     async with asyncio.timeout(60):
         await agent.closed.wait()
     await until(lambda: not vigil._watches and not vigil._resuming)
+    assert len(held) == 1
     await vigil.close()
 
 
@@ -93,4 +94,5 @@ async def test_an_answer_ends_the_watch_but_not_the_turn_that_the_agent_began() 
         vigil.stop_watching("t_1")
         gate.set()
         await ended.wait()
+    assert agent.closed.is_set() and not vigil._watches
     await vigil.close()

@@ -146,6 +146,14 @@ def test_what_is_no_whole_number_is_compared_as_it_is(given: Any) -> None:
     assert with_decimals(dict(given), {("n",)}, {("n",), ("m",)}) == given
 
 
+def is_roundabout(condition: str) -> bool:
+    try:
+        check_decimals(when(condition))
+    except ValueError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize(
     "condition",
     [
@@ -175,4 +183,4 @@ def test_a_decimal_is_compared_with_arguments_by_their_names_alone(condition: st
     ],
 )
 def test_any_other_comparison_is_taken(condition: str) -> None:
-    check_decimals(when(condition))
+    assert not is_roundabout(condition)

@@ -233,7 +233,8 @@ async def test_a_key_may_have_a_name_of_its_own(possession: DpopVerifier, clock:
 
 @pytest.mark.parametrize("typ", ["dpop+jwt", "DPoP+JWT"])
 async def test_the_type_may_be_written_large(possession: DpopVerifier, prover: Prover, typ: str) -> None:
-    await possession.verify(PresentedProof(prover.proof("POST", URL, TOKEN, {"typ": typ}), "POST", URL, TOKEN), "acme")
+    proof = PresentedProof(prover.proof("POST", URL, TOKEN, {"typ": typ}), "POST", URL, TOKEN)
+    assert await possession.verify(proof, "acme") == prover.thumbprint
 
 
 class Ledger:

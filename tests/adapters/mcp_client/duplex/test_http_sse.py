@@ -67,7 +67,7 @@ async def test_its_server_is_told_of_a_cancellation(pool: McpPool) -> None:
         under_way = asyncio.create_task(pool.call(call_of(url, "sse"), talk("slow", ScriptedPeer(), True)))
         await asyncio.wait_for(talker.started.wait(), 60)
         under_way.cancel()
-        await asyncio.wait_for(talker.cancelled.wait(), 60)
+        assert await asyncio.wait_for(talker.cancelled.wait(), 60)
 
 
 async def test_its_changes_are_heard(pool: McpPool) -> None:

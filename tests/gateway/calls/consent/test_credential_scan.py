@@ -13,6 +13,14 @@ def answer(text: str) -> Message:
     return Message("m1", Role.USER, (Part(text=text),))
 
 
+def is_refused(text: str) -> bool:
+    try:
+        check_no_credential(answer(text))
+    except BadMessage:
+        return True
+    return False
+
+
 @pytest.mark.parametrize(
     "text", [JWT, f"it is {JWT}.", f"key-{JWT}", f"eyJ.eyJ-{JWT}", f"a.{JWT}", "Bearer abcdefghijklmnop", "password: hunter22"]
 )
@@ -23,4 +31,4 @@ def test_a_credential_is_found(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "yes", "eyJ" * 1000, "eyJabcdefgh.short.x", f"{JWT[:20]} {JWT[20:30]}", "the password is new"])
 def test_other_texts_pass(text: str) -> None:
-    check_no_credential(answer(text))
+    assert not is_refused(text)

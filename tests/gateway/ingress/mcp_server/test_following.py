@@ -80,7 +80,9 @@ async def test_an_older_servers_word_in_a_session_is_enough(open_home: House) ->
             await client.call_tool("grow", {})
             return bool(open_home.gateway.registry.find("default", "desk").withheld)
 
+        assert not open_home.gateway.registry.find("default", "desk").withheld
         await until(grown, every=0.5)
+        assert [*open_home.gateway.registry.find("default", "desk").withheld]
 
 
 async def test_a_server_that_finds_fault_with_the_headers_is_listed_anew_and_asked_once_more(

@@ -136,12 +136,16 @@ async def test_an_older_backup_starts_with_a_warning(tmp_path: Path, sqlite_temp
     assert '"event": "audit_records_missing", "chains": 1' in capsys.readouterr().err
 
 
-async def test_heads_signed_by_another_gateway_prove_nothing(tmp_path: Path, sqlite_template: Path) -> None:
+async def test_heads_signed_by_another_gateway_prove_nothing(
+    tmp_path: Path, sqlite_template: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     await run_once(tmp_path / "theirs", f"sqlite:///{tmp_path / 'theirs.db'}")
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     (home / "audit.heads").write_bytes((tmp_path / "theirs" / "audit.heads").read_bytes() + b"nonsense\n")
+    capsys.readouterr()
     await run_once(home, f"sqlite:///{tmp_path / 'new.db'}")
+    assert "audit_records_missing" not in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_database_refuses_the_start(tmp_path: Path) -> None:

@@ -124,6 +124,7 @@ async def test_an_older_client_subscribes_and_hears_on_its_own_stream(open_home:
             return any("updated" in each or "Updated" in each for each in person.told)
 
         await until(told, every=0.3)
+        assert await told()
         await client.unsubscribe_resource("note://one")
 
 

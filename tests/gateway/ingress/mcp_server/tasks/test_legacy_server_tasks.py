@@ -143,6 +143,7 @@ async def test_such_a_task_ends_with_the_call_that_waits_for_it(open_home: House
     body, headers = modern("tools/call", {"name": "greet", "arguments": {}}, {"sampling": {}})
     waiting = asyncio.create_task(_left(open_home, body, headers))
     await until(lambda: bool(server.tasks), every=0.05)
+    assert [task["status"] for task in server.tasks.values()] == ["working"]
     waiting.cancel()
     await until(lambda: [task["status"] for task in server.tasks.values()] == ["cancelled"], every=0.05)
 
