@@ -134,7 +134,7 @@ def test_a_figure_missed_is_called_missed_and_one_not_measured_is_not() -> None:
     assert found["A2A CPU per call, 16 connections"].cells == ("not measured", "<= 750", "-")
 
 
-def test_what_is_measured_beside_is_held_against_the_floor_and_against_a_call_without_translation() -> None:
+def test_side_figures_are_compared_with_the_floor_and_an_untranslated_call() -> None:
     runs = [
         Run("floor", "a2a.stream", 16, 1.0, 1.0, 1.0, 500.0, 0),
         Run("interlock", "a2a.stream", 16, 1.0, 1.0, 1.0, 2_000.0, 0),

@@ -55,7 +55,7 @@ async def test_events_pass_while_the_answer_is_still_open() -> None:
         assert await reply.content.readline() == b"data: two\n"
 
 
-def test_a_card_asked_for_at_the_root_is_the_named_agents_card_in_the_clients_own_version() -> None:
+def test_the_root_card_is_the_named_agents_card_in_the_clients_version() -> None:
     front = Front(1, 2, "secret", at_root="sales")
     head = front.head(b"GET /.well-known/agent-card.json HTTP/1.1\r\nhost: a\r\n\r\n")
     assert head.startswith(b"GET /agents/sales/.well-known/agent-card.json HTTP/1.1\r\n")

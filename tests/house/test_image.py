@@ -55,7 +55,7 @@ def test_what_is_copied_exists_and_is_not_ignored() -> None:
     assert [name for name in copied if not (ROOT / name).exists()] == []
 
 
-def test_the_wheel_of_the_image_runs_from_a_read_only_folder_with_the_images_command(tmp_path: Path) -> None:
+def test_the_images_wheel_runs_its_command_from_a_read_only_folder(tmp_path: Path) -> None:
     """The steps of the file: build the wheel, install it as a copy, start with `-P`, write to the home only."""
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     site, home = tmp_path / "site", tmp_path / "data"

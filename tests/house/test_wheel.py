@@ -23,7 +23,7 @@ def test_the_wheel_holds_the_four_packages_and_its_own_papers(tmp_path: Path) ->
     assert rules <= set(names)
 
 
-def test_the_distribution_can_not_be_uploaded_and_strangers_of_these_names_are_refused() -> None:
+def test_the_distribution_is_private_and_foreign_packages_are_refused() -> None:
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert document["project"]["name"] == "interlock-gateway"
     assert "Private :: Do Not Upload" in document["project"]["classifiers"]

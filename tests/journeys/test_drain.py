@@ -53,7 +53,7 @@ def end(built: Town) -> "asyncio.Future[int]":
     return asyncio.ensure_future(asyncio.to_thread(built.gateway.stop, signal.SIGTERM))
 
 
-async def test_what_cannot_end_within_the_grace_is_refused_by_type_and_its_task_is_not_left_at_work(tmp_path: Path) -> None:
+async def test_a_call_beyond_the_grace_gets_a_typed_error_and_its_task_ends(tmp_path: Path) -> None:
     async with town(tmp_path / "town", f"sqlite:///{tmp_path / 'interlock.db'}") as built:
         configure(built, drain=0.5, drain_delay=1.5)
         await built.start()

@@ -45,7 +45,7 @@ def test_a_grant_tells_all_that_its_ruling_rested_on(scene: Scene) -> None:
     assert grant.delegation is caller.delegation and grant.history_mark is None
 
 
-def test_the_task_and_errand_that_are_to_come_are_told_and_no_scope_where_nothing_was_narrowed(scene: Scene) -> None:
+def test_a_grant_names_its_coming_task_and_transaction_and_no_unnarrowed_scope(scene: Scene) -> None:
     caller = scene.caller(Hop("front"))
     told = granted(scene, caller, RulingRequest(READ, "acme", task_id="t9", txn="x9")).decision
     assert (told.task_id, told.txn, told.scope, told.arguments, told.trace_id) == ("t9", "x9", (), "", "")

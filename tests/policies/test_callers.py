@@ -345,7 +345,7 @@ async def test_what_a_person_begins_ends_with_their_token(scene: Scene) -> None:
     assert caller.expires == caller.delegation.not_after == PERSON.expires
 
 
-async def test_what_a_person_begins_may_last_longer_than_their_token_where_the_operator_says_so(tmp_path: Path) -> None:
+async def test_a_persons_tasks_may_outlive_their_token_where_configured(tmp_path: Path) -> None:
     """The token itself does not."""
     lasting = Scene(tmp_path, task_ttl=7200)
     lasting.clock.now = NOW

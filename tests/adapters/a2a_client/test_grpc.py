@@ -125,7 +125,7 @@ async def test_what_found_no_connection_goes_to_the_next_endpoint(caller: Caller
     assert caller.resilience.describe_agent(caller.target)["last_fault"]["problem"] == AWAY
 
 
-async def test_without_another_endpoint_it_is_tried_once_more_and_then_the_agent_is_left_alone(caller: Caller) -> None:
+async def test_a_single_endpoint_is_retried_once_and_then_its_circuit_opens(caller: Caller) -> None:
     with refusing() as target:
         [first] = await caller.run(target)
         assert isinstance(first, Failed) and first.reason == AWAY and caller.pauses == 1

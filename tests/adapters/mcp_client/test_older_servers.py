@@ -83,7 +83,7 @@ async def test_afterwards_it_counts_again(pool: McpPool) -> None:
             await asyncio.wait_for(pool.call(call_of(url, "legacy", seconds=0.5), talk("x", ScriptedPeer(), True)), 60)
 
 
-async def test_a_server_that_asks_without_leave_is_refused_and_the_modern_client_told_what_it_needs(pool: McpPool) -> None:
+async def test_an_unpermitted_server_request_is_refused_and_the_client_told_what_it_needs(pool: McpPool) -> None:
     unable = ScriptedPeer({"sampling": {}})
     server = OldServer(asks)
     async with server.serve() as url:

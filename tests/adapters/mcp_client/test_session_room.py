@@ -19,7 +19,7 @@ def key(owner: str, front: Any) -> SessionKey:
     return SessionKey("crm", "http://crm.example/mcp", owner, str(front))
 
 
-def test_whoever_has_their_share_makes_room_by_themselves_and_others_only_when_all_is_full() -> None:
+def test_a_caller_at_its_share_loses_its_own_sessions_before_others_do() -> None:
     assert owner_to_evict([], "alice", 4) is None
     assert owner_to_evict(["alice"], "alice", 4) is None
     assert owner_to_evict(["alice", "alice"], "alice", 4) == "alice"

@@ -191,7 +191,7 @@ async def test_the_operator_may_say_that_a_command_speaks_the_initialize_era(ini
     await servers.close()
 
 
-async def test_operators_see_what_a_command_writes_to_its_standard_error_without_its_secrets() -> None:
+async def test_operators_see_a_commands_standard_error_without_its_secrets() -> None:
     secret = Command(sys.executable, ("-c", SPEAKS), {"KEY": "t0p-secret"}, secrets=("t0p-secret",))
     servers = StdioServers({"s": secret}, time.monotonic)
     await servers.probe("s")

@@ -41,7 +41,7 @@ async def test_what_is_good_for_one_use_is_shown_once_whatever_becomes_of_the_co
     await egress.close()
 
 
-async def test_what_is_good_for_one_use_is_not_lost_with_a_connection_that_the_server_let_go() -> None:
+async def test_a_single_use_grant_survives_a_connection_that_the_server_dropped() -> None:
     """On an old connection it could not be told from one that was taken."""
     connections: list[asyncio.StreamWriter] = []
 

@@ -153,7 +153,7 @@ async def test_a_service_account_is_widened_by_the_gateway_itself(bench: Bench) 
         await bench.does("read")
 
 
-async def test_a_look_at_what_a_server_offers_uses_the_lookers_own_account_or_the_services(bench: Bench) -> None:
+async def test_listing_a_server_uses_the_callers_account_or_the_service_account(bench: Bench) -> None:
     with pytest.raises(ConsentNeeded):
         await bench.looks(credential_request_of(bench.call()))
     await bench.consent()
@@ -277,7 +277,7 @@ async def test_a_consent_for_another_client_or_address_is_none(bench: Bench, mem
 
 
 # attack DLG-11
-async def test_without_the_persons_credential_nothing_goes_out_beside_what_everybody_shares(bench: Bench) -> None:
+async def test_without_a_personal_credential_not_even_the_shared_one_is_sent(bench: Bench) -> None:
     bench.shared = {"x-gateway": "shared-secret"}
     with pytest.raises(ConsentNeeded):
         await bench.does()

@@ -260,7 +260,7 @@ def test_metadata_is_shown_member_by_member() -> None:
     assert ErrorTextFilter(AT).with_filtered_metadata(plain) is plain
 
 
-def test_what_nobody_has_the_time_to_look_at_is_kept_back_and_what_is_kept_for_the_log_has_an_end() -> None:
+def test_text_too_long_to_filter_is_withheld_and_the_logged_text_is_bounded() -> None:
     sieve = ErrorTextFilter(AT)
     assert sieve.filter_message(said(Part(data=["plain"] * (BYTES_MAX // 8)))) is None
     assert sieve.filter_metadata({"code": 7}) is UNSET

@@ -84,7 +84,7 @@ def test_a_credential_is_asked_for_by_an_address_and_without_its_configuration()
     assert prompt.token["config"] == config
 
 
-async def test_an_authorization_is_given_back_with_the_address_that_the_person_came_back_to() -> None:
+async def test_an_authorization_is_returned_with_the_redirect_address() -> None:
     config = {"credentialKey": "k", "exchangedAuthCredential": {"oauth2": {"state": "x"}}}
     prompt = Prompt("c-1", kind=PromptKind.AUTH, token={"name": "adk_request_credential", "config": config})
     value = {"authResponseUri": "https://app.example/cb?code=1&state=x"}

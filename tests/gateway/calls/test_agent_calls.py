@@ -232,7 +232,7 @@ async def _on_an_errand(here: Process) -> tuple[Caller, TurnState]:
     return replace(caller, delegation=looped, ruling_key="errand"), opened
 
 
-async def test_one_task_has_at_most_so_many_others_under_way_however_fast_they_are_asked_for(here: Process) -> None:
+async def test_the_limit_of_concurrent_subtasks_holds_for_concurrent_requests(here: Process) -> None:
     agent, _ = await _on_an_errand(here)
     asked = [asyncio.ensure_future(here.calls.agents.start(agent, sending(str(number)))) for number in range(CHILD_TASKS_MAX + 20)]
     outcomes = await asyncio.gather(*asked, return_exceptions=True)

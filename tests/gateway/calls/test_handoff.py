@@ -92,7 +92,7 @@ async def test_a_broken_contract_is_told_in_mcp_too_and_tools_have_its_schemas(h
         jsonschema.validate({**result["structuredContent"], "data": [{"price": "7"}]}, tools["sales_quote"]["outputSchema"])
 
 
-async def test_an_answer_that_breaks_the_contract_fails_the_task_and_is_kept_for_the_record_alone(home: House) -> None:
+async def test_an_answer_that_breaks_the_contract_fails_the_task_and_is_only_recorded(home: House) -> None:
     await quoting(home, price="secret-price")
     task = (await handed(home, GOOD))["result"]["task"]
     status = task["status"]
@@ -269,7 +269,7 @@ async def test_an_answer_that_breaks_its_contract_comes_out_of_no_door(every_hom
         assert task.status.state == TaskState.TASK_STATE_COMPLETED and task.artifacts[0].parts[1].data.struct_value["price"] == 7, door
 
 
-async def test_a_contract_of_a_skill_that_the_agent_does_not_have_is_refused_with_those_it_has(home: House) -> None:
+async def test_a_contract_for_an_unknown_skill_is_refused_with_the_known_skills(home: House) -> None:
     await quoting(home, contracts={})
     wrong = {"qoute": {"input": ORDER}}
     admin = {"authorization": f"Bearer {home.token('admin')}"}

@@ -79,7 +79,7 @@ def test_401_ends_with_3_and_says_how_to_get_a_token(interlock: CommandLine, api
     assert "export INTERLOCK_TOKEN=$(interlock token --user alice)" in ran.err
 
 
-def test_a_refusal_ends_with_3_and_tells_reason_decision_and_the_command_that_explains(interlock: CommandLine, api: GatewayApi) -> None:
+def test_a_refusal_exits_with_3_and_prints_reason_decision_and_why_command(interlock: CommandLine, api: GatewayApi) -> None:
     api.on(
         "DELETE /api/agents/sales", {"detail": "No.", "reason_id": "user-lacks-permission", "decision_id": "d_1", "decision": STORY}, 403
     )

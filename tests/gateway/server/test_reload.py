@@ -93,7 +93,7 @@ async def test_a_change_of_policies_is_in_the_audit(ruled: House, folder: Path) 
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)  # two processes do not share a SQLite file
-async def test_another_process_takes_up_what_one_has_seen_without_waiting_for_a_second_look(
+async def test_another_process_reloads_what_one_has_seen_without_a_second_check(
     ruled: House, tmp_path: Path, database_url: str, folder: Path
 ) -> None:
     async with house(tmp_path / "other", database_url, policies=str(folder)) as other:

@@ -144,7 +144,7 @@ def test_a_commit_in_doubt_is_settled_before_anything_is_appended(chain: Kept) -
     assert chain.there() == ["first", "a", "c"]
 
 
-def test_a_commit_that_arrives_late_after_it_was_believed_lost_does_not_stop_the_chain(chain: Kept, database_url: str) -> None:
+def test_a_late_commit_believed_lost_does_not_stop_the_audit_chain(chain: Kept, database_url: str) -> None:
     """The server may still be at it when we ask: our record stands there the next time we look."""
     chain.keep("a")
     stolen: list[dict[str, Any]] = []

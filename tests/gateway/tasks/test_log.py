@@ -267,7 +267,7 @@ async def test_a_stream_outlives_an_outage_of_the_database(database: Database) -
     assert shaky.reads == 0
 
 
-async def test_tasks_of_processes_that_are_gone_are_orphans_and_of_those_that_live_are_not(
+async def test_tasks_of_dead_processes_are_orphans_and_tasks_of_live_ones_are_not(
     database: Database, elsewhere: tuple[Database, TaskLog]
 ) -> None:
     other, others = elsewhere

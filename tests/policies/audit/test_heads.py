@@ -50,7 +50,7 @@ def test_a_head_is_signed_with_the_time_and_stands_in_a_line(path: Path, tmp_pat
     assert keys.verify(signed, "interlock-audit-head+jwt") == {"chain": "a", "seq": 3, "hash": head("a", 3).hash, "at": NOW}
 
 
-def test_a_chain_without_a_record_and_a_head_that_stands_there_already_are_not_signed(file: HeadsFile, path: Path) -> None:
+def test_empty_chains_and_heads_already_written_are_not_signed(file: HeadsFile, path: Path) -> None:
     assert read_heads(path) == []
     assert file.write_head(head("a", 0)) == ""
     assert not path.exists()
@@ -123,7 +123,7 @@ def test_two_last_heads_of_one_chain_and_what_is_no_head_are_left_to_be_found(fi
     assert read_heads(path) == lines
 
 
-def test_bytes_that_are_no_text_are_left_to_be_found_and_keep_no_head_from_being_read(path: Path, tmp_path: Path) -> None:
+def test_invalid_bytes_are_reported_and_do_not_hide_readable_heads(path: Path, tmp_path: Path) -> None:
     keys = SigningKeys.open(tmp_path)
     file = HeadsFile(path, keys, lambda: NOW)
     file.write_head(head("a", 1))

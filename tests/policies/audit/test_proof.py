@@ -221,7 +221,7 @@ def test_records_after_the_last_head_are_counted(keys: Plain) -> None:
     assert not verify_chains(rows, [], keys).is_sound
 
 
-def test_a_process_that_was_killed_before_its_first_head_left_nothing_that_is_forged(keys: Plain) -> None:
+def test_a_process_killed_before_its_first_head_is_not_reported_as_forged(keys: Plain) -> None:
     """But one record of anything else needs a witness, and so do two."""
     begun = verify_chains(chain_of([genesis()], "a_2"), [], keys)
     assert (begun.is_sound, begun.unwitnessed) == (True, 1)

@@ -84,7 +84,7 @@ def test_what_can_be_added_up_is_one_argument(name: str) -> None:
         parse_total({"annotations": {"total": name}})
 
 
-def test_several_policies_ask_all_they_ask_of_as_many_as_the_strictest_and_for_as_long_as_the_shortest() -> None:
+def test_several_policies_combine_all_approvers_highest_count_and_shortest_time() -> None:
     first, second, third = AskAnnotation("Is it safe?", 2, 60), AskAnnotation("Is it paid?", 1, 30), AskAnnotation("Is it safe?", 1, 90)
     assert combine_asks([first, second, third]) == AskAnnotation("Is it safe? Is it paid?", 2, 30)
     assert combine_asks(iter([second])) == second

@@ -264,7 +264,7 @@ def test_an_act_without_reading_policies_does_not_depend_on_its_arguments(plain:
 @given(
     st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x))
 )
-def test_the_cache_key_is_honest_arguments_change_nothing_where_no_policy_reads_them(value: Any) -> None:
+def test_arguments_change_the_cache_key_only_where_a_policy_reads_them(value: Any) -> None:
     assert LIMITED.decide(ask(ALICE, READ, input={"amount": value})) == LIMITED.decide(ask(ALICE, READ))
     verdict = LIMITED.decide(ask(BOB, RESERVE, input={"amount": value}))
     number = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1

@@ -37,7 +37,7 @@ ONE = 'decimal("1.0")'
         ('"context.input.a" == "input"', set()),
     ],
 )
-def test_a_policy_reads_the_arguments_that_it_names_and_all_of_them_where_it_takes_them_whole(condition: str, paths: set[Any]) -> None:
+def test_a_policy_reads_the_arguments_it_names_or_all_where_it_uses_the_whole(condition: str, paths: set[Any]) -> None:
     assert input_paths(when(condition)) == paths
 
 
@@ -108,7 +108,7 @@ def test_two_that_are_ordered_as_decimals_are_both_decimals_at_any_depth() -> No
         ),
     ],
 )
-def test_whole_numbers_become_decimals_where_they_are_wanted_and_nothing_else_changes(paths: set[Any], expected: Any) -> None:
+def test_only_whole_numbers_compared_with_decimals_become_decimals(paths: set[Any], expected: Any) -> None:
     given = {"n": 1, "f": decimal_value("0.5000"), "l": [1, "x"], "in": {"n": -2, "t": True}}
     assert with_decimals(given, paths) == expected
 

@@ -129,7 +129,7 @@ def policies(**roles: list[str]) -> list[dict[str, Any]]:
     return list(role_policies(roles))
 
 
-def test_each_permission_is_a_permit_under_the_name_of_its_role_in_an_order_that_stays() -> None:
+def test_each_permission_is_a_permit_named_by_its_role_in_a_stable_order() -> None:
     found = policies(b=["tool:b.x", "agent:a"], a=["*"], c=[])
     assert [(policy["effect"], policy["annotations"]["id"]) for policy in found] == [("permit", f"role:{name}") for name in "abb"]
     assert [policy["principal"]["entity"] for policy in found] == [{"type": "Role", "id": name} for name in "abb"]

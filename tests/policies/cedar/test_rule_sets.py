@@ -66,7 +66,7 @@ def test_a_role_that_cedar_can_not_read_is_refused() -> None:
     assert refused.value.file == "policies"
 
 
-def test_what_is_wrong_whatever_is_registered_is_refused_even_if_it_was_there_before() -> None:
+def test_policies_wrong_for_any_registry_are_refused_even_if_loaded_before() -> None:
     for known in (None, (), [parsed(WRONG)]):
         with pytest.raises(BadPolicy) as refused:
             rules(OTHERS + WRONG, known)
@@ -82,7 +82,7 @@ def test_each_complaint_is_said_once_however_many_acts_it_is_about() -> None:
     assert "policy" not in refused.value.problem
 
 
-def test_what_does_not_fit_the_tools_of_today_is_refused_where_it_is_new_and_doubted_where_it_is_not() -> None:
+def test_policies_that_do_not_fit_the_tools_are_refused_if_new_else_warned_about() -> None:
     with pytest.raises(BadPolicy, match=r"unfit: .*'amount'") as refused:
         rules(OTHERS + UNFIT)
     assert (refused.value.file, refused.value.line) == ("ours.cedar", 2)
@@ -94,7 +94,7 @@ def test_what_does_not_fit_the_tools_of_today_is_refused_where_it_is_new_and_dou
         rules(OTHERS + UNFIT.replace("amount", "quantty"), list(standing.operator_policies.values()))
 
 
-def test_what_fits_has_no_doubts_and_whom_nobody_will_be_is_the_first_of_those_there_are() -> None:
+def test_fitting_policies_have_no_warnings_and_an_unknown_user_comes_first() -> None:
     assert rules(LIMIT).warnings == ()
     both = rules(UNFIT + '\nforbid(principal == User::"bob", action, resource);', None)
     assert [doubt[:13] for doubt in both.warnings] == ["ours.cedar:2:", "ours.cedar:1:"]
@@ -174,7 +174,7 @@ def test_a_refit_without_policies_of_an_operator_asks_for_no_tools() -> None:
     assert PolicyEngine(ROLES, tools=unavailable).recheck_tools() == ()
 
 
-def test_an_act_depends_on_the_past_where_a_policy_that_may_apply_reads_it_or_adds_up_for_others(tmp_path: Path) -> None:
+def test_an_act_depends_on_history_where_an_applicable_policy_reads_or_totals_it(tmp_path: Path) -> None:
     reads = '@id("reads") forbid(principal, action == Action::"inventory.reserve", resource) when { context.history.repeats > 1 };'
     adds = '@id("adds") @total("amount") forbid(principal, action == Action::"inventory.check", resource) when { context.depth > 3 };'
     found = engine(tmp_path, reads + adds)
@@ -195,7 +195,7 @@ def test_several_that_ask_are_asked_about_together(tmp_path: Path) -> None:
     assert ask(found, person=Principal("acme", "https://idp", "bob")) == Verdict(False)
 
 
-def test_a_question_about_arguments_that_can_not_be_compared_is_refused_only_where_a_policy_looks(tmp_path: Path) -> None:
+def test_incomparable_arguments_are_refused_only_where_a_policy_reads_them(tmp_path: Path) -> None:
     found = engine(tmp_path, LIMIT)
     unread = ask(found, input={"quantity": 1 << 64})
     assert (unread.allowed, unread.has_error, unread.problem) == (False, True, "argument quantity: an integer needs more than 64 bits")

@@ -108,7 +108,7 @@ async def test_a_grant_that_is_remembered_ends_at_its_time_too(kept: Kept, clock
     assert not await kept.lives("g1") and kept.rows.reads == 1
 
 
-async def test_what_hangs_below_a_grant_ends_with_it_and_what_is_above_or_beside_it_does_not(kept: Kept) -> None:
+async def test_revoking_a_grant_ends_its_descendants_and_no_other_grants(kept: Kept) -> None:
     kept.add(delegation("root"))
     kept.add(delegation("middle"), delegation("beside"), below="root")
     kept.add(delegation("leaf"), below="middle")
@@ -119,7 +119,7 @@ async def test_what_hangs_below_a_grant_ends_with_it_and_what_is_above_or_beside
     assert [await kept.lives(grant) for _, grant in named] == [True, False, True, False, False]
 
 
-async def test_what_hangs_below_a_grant_that_is_not_there_is_not_alive_but_was_not_revoked_either(kept: Kept) -> None:
+async def test_descendants_of_a_missing_grant_are_neither_alive_nor_revoked(kept: Kept) -> None:
     kept.add(delegation("leaf"), below="gone")
     assert not await kept.lives("leaf")
     assert await kept.grants.find_revoked([("acme", "leaf")]) == set()

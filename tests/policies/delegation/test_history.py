@@ -177,7 +177,7 @@ async def test_what_the_audit_will_not_tell_any_more_is_counted_on_and_moves_the
     assert (found.totals["amount"], found.taint) == (5, 2)
 
 
-async def test_errands_that_have_no_row_get_one_when_their_records_go_and_what_is_no_errands_gets_none(database: Database) -> None:
+async def test_pruning_gives_each_transaction_a_history_row_and_other_records_none(database: Database) -> None:
     going = [decided("x2"), decided(""), decided("x3", allowed=False), decided("x4", permission=""), decided("x1")]
     await database.write(lambda batch: keep_before_prune(batch.connection, going, 9))
     assert [(txn, version, taint, updated) for _, txn, version, taint, _, updated in await rows(database)] == [

@@ -21,7 +21,7 @@ DECISION = Decision("d_1", 5, True, "allowed", "acme|https://idp.test|alice", ()
 GRANT = Grant(DECISION, Delegation(Principal("acme", "https://idp.test", "alice"), ALL_PERMISSIONS, 1.0))
 
 
-def test_acts_name_their_resource_its_parent_and_the_permission_that_stands_for_both() -> None:
+def test_an_act_names_its_resource_the_parent_and_the_permission_for_both() -> None:
     assert act_of_invoking_agent("sales") == Act("invokeAgent", "Agent", "sales", "agent:sales", "sales")
     assert act_of_invoking_agent("sales", "quote") == Act("invokeAgent", "Agent", "sales/quote", "agent:sales/quote", "sales")
     assert act_of_calling_tool("crm", "read") == Act("callTool", "Tool", "crm.read", "tool:crm.read", "crm")
@@ -50,7 +50,7 @@ def test_a_decision_says_nothing_that_it_was_not_told() -> None:
     assert GRANT.history_mark is None
 
 
-def test_a_refusal_is_shown_and_a_question_wants_one_person_unless_something_else_is_said() -> None:
+def test_a_refusal_is_visible_and_a_question_needs_one_approval_by_default() -> None:
     assert Denial(DECISION) == Denial(DECISION, False, "", "")
     assert Question(DECISION) == Question(DECISION, "", 1, 0)
     assert all(isinstance(ruling, Ruling) for ruling in (GRANT, Denial(DECISION), Question(DECISION)))

@@ -254,7 +254,7 @@ def test_a_key_that_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
     assert mine.active_kid == new
 
 
-def test_a_process_whose_keys_were_taken_away_goes_on_until_it_is_told_to_begin_anew(tmp_path: Path) -> None:
+def test_a_removed_active_key_stays_in_use_until_the_rotation(tmp_path: Path) -> None:
     clock = Clock(0.0)
     keys = SigningKeys.open(tmp_path, clock)
     kid = keys.active_kid
@@ -289,7 +289,7 @@ def test_a_key_that_is_replaced_says_when(tmp_path: Path) -> None:
     assert keys.find("another") is None
 
 
-def test_what_is_derived_from_a_key_is_the_same_for_its_holders_and_no_other_purpose(tmp_path: Path) -> None:
+def test_a_derived_secret_is_equal_for_one_key_and_purpose_only(tmp_path: Path) -> None:
     keys = SigningKeys.open(tmp_path)
     kid, secret = keys.derive_secret("tickets")
     assert (kid, len(secret)) == (keys.active_kid, 32)

@@ -185,7 +185,7 @@ def test_of_a_foreign_scope_only_permissions_count(kind: str) -> None:
 
 
 @pytest.mark.parametrize("said", ["openid profile", "", []])
-def test_foreign_scopes_alone_leave_a_token_as_it_is_and_an_assertion_without_rights(said: object) -> None:
+def test_foreign_scopes_do_not_narrow_a_token_and_give_an_assertion_no_rights(said: object) -> None:
     assert external(scope=said).scope is None
     assert vouched(scope=said).scope == Permissions.parse([])
     assert vouched(TrustedIssuer("https://idp.test", "", scopes="ignore"), scope=said).scope is None

@@ -215,7 +215,7 @@ def test_addresses_are_compared_as_addresses(said: str, same: bool) -> None:
         ("https://[::1]:443/x", "https://[::1]/x", True),
     ],
 )
-def test_ports_that_go_without_saying_and_empty_paths_are_the_same_and_nobodys_name_is_in_them(said: str, url: str, same: bool) -> None:
+def test_targets_match_with_default_ports_and_empty_paths_but_not_with_userinfo(said: str, url: str, same: bool) -> None:
     assert is_same_target(said, url) is is_same_target(url, said) is same
 
 

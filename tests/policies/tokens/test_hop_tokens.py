@@ -309,7 +309,7 @@ async def refused_renewal(office: Office, asked: TokenExchangeRequest = OWN) -> 
     return refused.value
 
 
-def test_an_agent_renews_where_it_names_its_own_address_and_that_is_no_resource_of_the_gateway(office: Office) -> None:
+def test_an_agent_renews_for_its_own_address_which_is_no_gateway_resource(office: Office) -> None:
     assert office.tokens.is_renewal(OWN) and not office.tokens.is_renewal(ASKED)
     assert not office.tokens.is_renewal(replace(ASKED, agent_audience=MCP))
     assert not office.tokens.is_renewal(replace(OWN, resource="http://desk/"))

@@ -97,7 +97,7 @@ async def test_a_ticket_is_kept_to_the_last_moment_of_its_grant(clock: Clock) ->
     assert {row["grant_id"] for row in kept.rows.all(table)} == {"g3"}
 
 
-async def test_what_was_found_is_remembered_for_a_minute_in_its_tenant_and_what_was_not_is_asked_for_again(clock: Clock) -> None:
+async def test_found_tickets_are_cached_for_a_minute_per_tenant_and_misses_are_not(clock: Clock) -> None:
     kept = Kept(clock)
     handle, unknown = kept.keep(delegation()), new_ticket()
     for _ in range(2):

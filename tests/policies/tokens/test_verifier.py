@@ -266,7 +266,7 @@ async def test_a_token_of_ours_in_which_nobody_acts_is_a_persons(identity: Token
     assert (claims.kind, claims.subject, claims.agent, claims.roles, claims.actors) == ("user", "alice", "desk", ("sales",), ())
 
 
-async def test_what_we_issued_is_told_whichever_resource_it_is_for_and_opens_nothing_by_that(
+async def test_introspection_describes_own_tokens_for_any_resource_without_access(
     identity: TokenVerifier, keys: SigningKeys, issuer: FakeIssuer, clock: Clock
 ) -> None:
     token = keys.sign(hop_claims(keys, aud="https://agent-b.test"), "at+jwt")

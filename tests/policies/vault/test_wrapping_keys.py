@@ -204,7 +204,7 @@ def test_of_keys_of_one_moment_every_process_takes_the_same(tmp_path: Path) -> N
     assert len(keys.all) == 4
 
 
-def test_the_folder_is_looked_at_once_a_second_and_at_once_for_a_key_that_is_missing(tmp_path: Path) -> None:
+def test_the_folder_is_read_once_a_second_and_at_once_for_a_missing_key(tmp_path: Path) -> None:
     clock, folder = Clock(), CountedFolder(tmp_path)
     keys = VaultKeys(folder, now=clock)
     begun, known = folder.looks, keys.active.id

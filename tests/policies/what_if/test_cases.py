@@ -125,7 +125,7 @@ def test_a_person_is_named_in_full_or_by_a_name_alone() -> None:
     assert hop.ceiling == Permissions.parse(["tool:x.y"])
 
 
-def test_a_case_that_says_little_is_of_one_person_with_their_roles_and_of_nothing_before() -> None:
+def test_a_minimal_case_means_one_person_with_their_roles_and_no_history() -> None:
     (case,) = cases("cases:\n\n- {who: alice, act: 'agent:sales', expect: ask}")
     assert case == Case(
         name="alice agent:sales (1)",

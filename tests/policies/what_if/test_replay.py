@@ -148,7 +148,7 @@ def test_arguments_are_known_by_their_canonical_form_or_not_at_all(tmp_path: Pat
     assert again(tmp_path, LIMIT, record(arguments=""), {"quantity": 9}) == ReplayOutcome("deny", ("limit",))
 
 
-def test_it_is_the_arguments_that_are_missing_only_where_a_policy_on_this_act_reads_them(tmp_path: Path) -> None:
+def test_arguments_are_missing_only_where_a_policy_on_the_act_reads_them(tmp_path: Path) -> None:
     text = LIMIT.replace("resource)", 'resource == Tool::"inventory.other")')
     text += '@id("h") forbid(principal, action, resource) when { context.history.repeats > 3 };'
     assert again(tmp_path, text, record()) == ReplayOutcome("unknown", (), HISTORY)

@@ -110,7 +110,7 @@ async def test_one_is_approved_without_the_others(renewal: DriftApproval, regist
     assert await renewal.apply_found(now, offering(tools=worse)) == now  # in the order that was approved
 
 
-async def test_what_goes_away_and_comes_back_as_it_was_needs_no_approval_and_anything_else_does(  # attack REG-02
+async def test_a_tool_that_returns_unchanged_needs_no_approval_and_a_changed_one_does(  # attack REG-02
     renewal: DriftApproval, registry: Registry
 ) -> None:
     without = await renewal.apply_found(crm(registry), offering(tools=[CHECK]))

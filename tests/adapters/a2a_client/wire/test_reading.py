@@ -172,7 +172,7 @@ def test_where_an_agent_is_called_is_none_of_what_it_tells_of_a_failure() -> Non
         assert isinstance(failed, Failed) and (failed.message is not None) is shown
 
 
-def test_a_stack_trace_is_withheld_while_an_agent_works_and_its_artifacts_are_its_own() -> None:  # attack LOG-02
+def test_a_stack_trace_in_a_status_is_withheld_and_artifacts_pass_unchanged() -> None:  # attack LOG-02
     stack = 'No luck:\nTraceback (most recent call last):\n  File "a.py", line 3, in run'
     artifact = Artifact("log", (Part(text=stack),))
     events = ended(task(TaskState.WORKING, stack), TaskArtifactUpdateEvent("t", "c", artifact), task(TaskState.COMPLETED, stack))

@@ -43,7 +43,7 @@ async def test_numbers_of_messages_rise_over_the_turns_of_a_session() -> None:
     assert next(event.ref for event in events if isinstance(event, RefLearned)).kept == {"sequence": 8}
 
 
-async def test_whose_rights_the_agent_has_is_the_operators_word_and_a_session_has_our_name() -> None:
+async def test_the_operator_sets_bypass_user_and_the_gateway_names_the_session() -> None:
     for told in (False, True):
         body = {"externalSessionKey": SESSION, "bypassUser": told, "variables": [{"name": "$Context.X", "type": "Text", "value": "en"}]}
         begun = exchange("POST", "/agents/0Xx1/sessions", body, json={"sessionId": "s-1", "messages": [inform("Hi, I am new")]})
@@ -124,7 +124,7 @@ def test_a_domain_is_an_origin(domain: str) -> None:
         parse_options(vendor_of("agentforce"), {**UPSTREAM, "domain": domain})
 
 
-async def test_a_session_that_ended_without_an_answer_fails_with_its_reason_and_is_given_up() -> None:
+async def test_a_session_ended_without_an_answer_fails_as_lost_and_is_over() -> None:
     events = await asked("agentforce", UPSTREAM, [reply({"type": "SessionEnded", "reason": "Timeout"})], ref=REF, stream=False)
     assert isinstance(events[-1], Failed) and events[-1].kind == "SESSION_LOST"
     assert [event.ref.over for event in events if isinstance(event, RefLearned)] == [False, True]

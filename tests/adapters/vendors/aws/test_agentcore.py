@@ -19,7 +19,7 @@ def answers(events: list[Event]) -> list[Any]:
     return [part.text if isinstance(part.text, str) else part.data for part in parts]
 
 
-async def test_what_the_payload_looks_like_is_the_operator_s_to_say_and_no_message_changes_it() -> None:
+async def test_the_operator_sets_the_payload_shape_and_no_message_changes_it() -> None:
     upstream = {"prompt": "input", "answer": "output", "payload": {"tenant": "corp"}}
     talk = [exchange("POST", "/invocations", {"input": "hello", "order": 7, "tenant": "corp"}, json={"output": {"total": 3}})]
     send = {"parts": [{"text": "hello"}, {"data": {"order": 7, "tenant": "another"}}]}

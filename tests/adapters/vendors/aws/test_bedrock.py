@@ -124,7 +124,7 @@ async def test_an_answer_that_says_nothing_is_a_failure() -> None:
     assert isinstance((await told(message("trace", {"trace": {}})))[-1], Failed)
 
 
-async def test_files_go_along_and_the_agent_remembers_the_person_where_the_operator_says_so() -> None:
+async def test_files_are_sent_and_memory_is_used_where_configured() -> None:
     source = {"sourceType": "BYTE_CONTENT", "byteContent": {"data": "YQ==", "mediaType": "text/csv"}}
     body = {
         "inputText": 'look\n{"a":1}',

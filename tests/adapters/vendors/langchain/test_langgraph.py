@@ -104,5 +104,5 @@ def test_an_image_of_an_answer_is_a_part_of_it(block: dict[str, Any], part: Part
     assert [event.artifact.parts for event in events if isinstance(event, ArtifactPiece)] == [(Part(text="Here"), part)]
 
 
-def test_a_graph_without_messages_takes_a_text_in_the_member_that_its_operator_names() -> None:
+def test_a_graph_without_messages_takes_text_in_the_configured_member() -> None:
     assert run_input(turn("hello"), "question") == {"input": {"question": "hello"}}

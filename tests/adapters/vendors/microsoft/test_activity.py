@@ -56,7 +56,7 @@ def test_a_conversation_that_ends_says_how(code: str | None, ending: type[Event]
     assert isinstance(read(message("bye"), {"type": "endOfConversation", "code": code})[-1], ending)
 
 
-def test_an_agent_that_says_nothing_has_nothing_to_say_and_a_stream_that_says_nothing_broke_off() -> None:
+def test_a_silent_agent_gives_an_empty_answer_and_a_silent_stream_is_lost() -> None:
     assert isinstance(read()[-1], Done)
     assert isinstance(streamed()[-1], Failed)
 

@@ -82,7 +82,7 @@ def regional(where: str) -> list[dict[str, Any]]:
     return [exchange("GET", f"{settings.path}?{settings.query}", json={"channelUrlsById": {"directline": where}})]
 
 
-async def test_the_secret_is_for_direct_line_alone_and_stays_at_the_region_that_the_conversation_began_at() -> None:
+async def test_the_secret_goes_only_to_direct_line_in_the_conversations_region() -> None:
     seen = Seen(*regional("http://europe.vendor.test/"), BEGUN, SAID, told(message("yes", inputHint="expectingInput")))
     events = await asked("direct-line", {**OPTIONS, "settings": SETTINGS}, seen)
     assert seen.problems == []
@@ -110,7 +110,7 @@ async def test_the_secret_follows_no_address_outside_of_the_agents_own_host(wher
     assert seen.seen == [(SETTINGS, False)]
 
 
-async def test_a_direct_line_that_is_away_for_a_moment_is_asked_again_and_one_that_refuses_is_not() -> None:
+async def test_a_briefly_unreachable_direct_line_is_retried_and_a_refusing_one_is_not() -> None:
     away = exchange("GET", ACTIVITIES, status=429)
     events = await asked("direct-line", OPTIONS, [BEGUN, SAID, away, told(message("yes", inputHint="expectingInput"))])
     assert outcome(events)["state"] == "INPUT_REQUIRED"

@@ -36,7 +36,7 @@ async def test_a_hosted_agent_is_called_at_its_own_endpoint_and_by_no_name() -> 
     assert (await described("foundry", upstream, [])).name == "Refunds"
 
 
-async def test_an_agent_without_a_description_is_described_by_its_name_and_a_disabled_one_is_away() -> None:
+async def test_an_agent_without_description_uses_its_name_and_a_disabled_one_is_down() -> None:
     about = {"name": "sales", "state": "enabled", "versions": {"latest": {"version": "7", "description": None}}}
     path = "/agents/sales?api-version=2025-11-15-preview"
     facts = await described("foundry", {**AGENT, "api_version": "2025-11-15-preview"}, [exchange("GET", path, json=about)])

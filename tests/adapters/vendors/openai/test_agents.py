@@ -117,7 +117,7 @@ async def test_an_approval_without_a_name_or_arguments_is_still_asked(name: str 
     assert isinstance(ending, Ask) and [prompt.text for prompt in ending.prompts] == [text]
 
 
-async def test_a_session_whose_budget_ends_while_it_is_canceled_tells_what_became_of_the_turn() -> None:
+async def test_a_session_out_of_budget_during_cancel_reports_the_turns_outcome() -> None:
     events = [{"type": "agent.session.budget_reached", "session": {}}, told("cancelled", "turn_1")]
     talk = [
         exchange("GET", TURN, json={"status": "in_progress"}),
@@ -127,7 +127,7 @@ async def test_a_session_whose_budget_ends_while_it_is_canceled_tells_what_becam
     assert await canceled("openai-agents", UPSTREAM, talk, REF) is CancelOutcome.CANCELED
 
 
-async def test_a_session_without_its_environment_is_over_so_that_the_next_message_begins_another() -> None:
+async def test_a_session_without_its_environment_ends_and_the_next_message_opens_another() -> None:
     expired = {"type": "agent.session.environment.expired", "environment": {"id": "env_1", "status": "expired"}}
     talk = [exchange("GET", EVENTS, sse=[told("created", "turn_2"), expired]), exchange("POST", EVENTS, status=202, json=None)]
     events = await asked("openai-agents", UPSTREAM, talk, ref=REF)

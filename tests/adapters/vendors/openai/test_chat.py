@@ -115,7 +115,7 @@ async def test_an_answer_that_was_asked_for_as_json_is_data(text: str, found: Js
     assert outcome(events)["artifacts"] == [found]
 
 
-async def test_what_the_operator_sets_goes_with_each_request_and_the_person_is_a_pseudonym() -> None:
+async def test_each_request_carries_the_operators_options_and_a_pseudonymous_user() -> None:
     body, _ = await sent({"send": {"text": "hi"}}, parameters={"temperature": 0, "user": "mallory"}, instructions="Be brief.")
     assert body["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]
     assert body["temperature"] == 0 and body["user"].startswith("u-") and "stream_options" not in body

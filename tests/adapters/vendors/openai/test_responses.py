@@ -17,7 +17,7 @@ def response(name: str, output: list[Any], **more: Any) -> dict[str, Any]:
     return {"id": name, "status": "completed", "error": None, "output": output, **more}
 
 
-async def test_a_turn_goes_on_from_the_response_before_it_and_names_the_person_by_a_pseudonym() -> None:
+async def test_a_turn_continues_the_previous_response_under_a_pseudonym() -> None:
     body = {"model": "gpt-5", "input": "hello", "previous_response_id": "resp_1", "safety_identifier": "*"}
     talk = [exchange("POST", "/responses", body, json=response("resp_2", []))]
     events = await asked("openai-responses", PLAIN, talk, ref=VendorRef("resp_1"), stream=False, ours=["*"])
@@ -34,7 +34,7 @@ async def test_a_failed_turn_leaves_the_conversation_where_it_was() -> None:
     assert [event.ref.context_id for event in events if isinstance(event, RefLearned)] == ["resp_1", "resp_1"]
 
 
-async def test_answers_go_on_from_the_response_that_asked_and_other_tasks_from_the_one_before_it() -> None:  # attack HIT-01
+async def test_an_answer_continues_the_asking_response_and_a_new_task_the_previous_one() -> None:  # attack HIT-01
     call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "pay", "arguments": "{}"}
     talk = [exchange("POST", "/responses", {"previous_response_id": "resp_1"}, json=response("resp_2", [call]))]
     asking = await asked("openai-responses", PLAIN, talk, ref=VendorRef("resp_1"), stream=False)
@@ -91,7 +91,7 @@ async def test_a_cancellation_is_what_the_answer_says(dialect: str, status: str,
     assert await canceled("openai-responses", upstream, talk, VendorRef("", "resp_1")) is outcome
 
 
-async def test_a_response_that_is_not_in_the_background_can_t_be_canceled_and_nobody_is_asked() -> None:
+async def test_a_foreground_response_cannot_be_canceled_and_no_request_is_sent() -> None:
     assert await canceled("openai-responses", PLAIN, [], VendorRef("", "resp_1")) is CancelOutcome.UNSUPPORTED
 
 
@@ -211,7 +211,7 @@ async def test_a_text_that_ends_under_another_id_than_it_was_streamed_under_is_t
     assert "".join(event.artifact.parts[0].text for event in events if hasattr(event, "artifact")) == "Hello"
 
 
-async def test_a_server_without_the_request_for_a_model_is_registered_by_the_operators_word() -> None:
+async def test_a_server_without_model_lookup_is_registered_as_configured() -> None:
     facts = await described("openai-responses", PLAIN, [exchange("GET", "/models/gpt-5", status=404, json={"detail": "Not Found"})])
     assert facts.name == "gpt-5"
 

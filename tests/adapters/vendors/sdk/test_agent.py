@@ -147,7 +147,7 @@ async def test_a_connection_that_breaks_is_a_failure_and_so_is_an_event_without_
         assert isinstance(events[-1], Failed) and events[-1].kind == InvalidAnswer.kind
 
 
-async def test_an_output_that_is_named_by_its_address_is_fetched_with_the_credential_at_home_only(egress: Egress) -> None:
+async def test_an_output_url_is_fetched_with_the_credential_at_its_own_origin_only(egress: Egress) -> None:
     async def stores(head: bytes, _reader: Any, writer: Any) -> None:
         writer.write(answer(b"report", "200 OK", "Content-Type: text/plain"))
         writer.close()
@@ -188,7 +188,7 @@ async def test_people_are_sent_to_pages_alone(egress: Egress, place: str) -> Non
     assert [(prompt.id, prompt.url) for prompt in ending.prompts] == [("p-1", place if place.startswith("https:") else ""), ("p-2", "")]
 
 
-async def test_a_turn_that_follows_closely_goes_on_with_the_session_that_the_one_before_it_opened(egress: Egress) -> None:
+async def test_a_turn_that_follows_closely_uses_the_session_of_the_previous_turn(egress: Egress) -> None:
     async def ends(head: bytes, _reader: Any, writer: Any) -> None:
         writer.write(HEAD + b"data: end\n\n")
         writer.close()

@@ -113,7 +113,7 @@ async def sums(home: House) -> list[int]:
     return [json.loads(totals)["amount"] for totals in found]
 
 
-async def test_a_call_that_was_asked_something_is_counted_once_and_its_question_answered_once(home: House, errand: Errand) -> None:
+async def test_a_call_with_a_question_is_counted_once_and_answered_once(home: House, errand: Errand) -> None:
     """attack DLG-13: the same state twice is no call for nothing"""
     inventory = Replying()
     await home.server("inventory", "reserve", url=(await home.stack.enter_async_context(serving(inventory))).rstrip("/"))

@@ -219,7 +219,7 @@ async def test_a_kill_goes_on_though_nothing_can_be_kept_and_outlives_a_restart(
         assert "error" in await again.send(again.token("alice"), "sales", "hello")
 
 
-async def test_a_task_that_waits_is_ended_and_webhooks_of_a_killed_person_are_told_nothing_more(home: House, held: Held) -> None:
+async def test_killing_a_person_ends_waiting_tasks_and_silences_webhooks(home: House, held: Held) -> None:
     running = asyncio.create_task(home.send(home.token("alice"), "sales", "hello"))
     await until(lambda: len(held.tokens) == 1)
     database = home.gateway.database

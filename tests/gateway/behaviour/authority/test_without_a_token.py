@@ -154,7 +154,7 @@ class TestWithAnIssuerOfPeople:
         assert (await ask(strict, "GET", "/api/tasks", ["Bearer {token}"])).status_code == 401
 
 
-async def test_a_token_opens_nothing_from_the_second_that_it_expires_in_although_it_was_verified_before(home: House) -> None:
+async def test_a_cached_token_is_refused_from_the_second_it_expires(home: House) -> None:
     """It is remembered for a minute, and clocks may differ by 30 s; neither makes it live longer."""
     await home.agent(CallbackAgent("support"))
     token = home.token("alice", ttl=600)

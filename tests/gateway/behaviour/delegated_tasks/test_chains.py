@@ -28,7 +28,7 @@ def question(task: Task) -> str:
 
 @each_door
 @two_dialects
-async def test_a_question_travels_up_the_chain_and_each_answer_down_to_the_task_that_asked(
+async def test_a_question_goes_up_the_chain_and_its_answer_down_to_the_asking_task(
     every_home: House, door: str, support: str, sales: str
 ) -> None:
     passing = await chain(every_home, support, sales)

@@ -137,7 +137,7 @@ async def test_a_message_that_names_no_tool_is_told_how_to(desk: Reception, part
     assert server.calls == []
 
 
-async def test_the_public_card_names_no_tool_and_the_extended_one_those_that_may_be_called(desk: Reception) -> None:
+async def test_the_public_card_names_no_tools_and_the_extended_card_callable_ones(desk: Reception) -> None:
     await desk.home.server("inventory", "check", "reserve")
     card = (await desk.home.http.get("/agents/inventory/.well-known/agent-card.json")).json()
     assert [skill["id"] for skill in card["skills"]] == ["call-tool"] and "reserve" not in str(card)

@@ -54,7 +54,7 @@ async def test_a_refusal_that_reads_like_an_unknown_name_is_logged_for_what_it_i
     assert (line["permission"], line["reason_id"]) == ("agent:support", "user-lacks-permission")
 
 
-async def test_a_server_that_is_gone_is_logged_with_the_reason_that_its_caller_is_not_told(
+async def test_an_unreachable_server_is_logged_with_a_reason_hidden_from_the_caller(
     tmp_path: Path, database_url: str, log: Log, nobody: str
 ) -> None:
     async with house(tmp_path / "home", database_url) as home:

@@ -84,7 +84,7 @@ async def test_each_person_has_sessions_of_their_own_at_an_upstream(home: House,
 
 
 @pytest.mark.parametrize("width", [16, 64])
-async def test_each_agent_call_carries_the_one_who_asked_and_each_stream_shows_them_theirs(home: House, width: int) -> None:
+async def test_each_agent_call_carries_its_user_and_each_stream_shows_its_own_user(home: House, width: int) -> None:
     async def says_who(token: str, text: str) -> str:
         await asyncio.sleep(0)
         return f"{claims_of(token)['sub']} asked {text}"

@@ -171,7 +171,7 @@ async def test_a_document_may_come_with_the_registration(desk: Reception) -> Non
 
 
 @sqlite_only
-async def test_a_document_larger_than_other_requests_may_come_with_an_operators_registration(desk: Reception) -> None:
+async def test_an_operator_may_register_a_document_above_the_usual_body_limit(desk: Reception) -> None:
     document = {**Shop().app.openapi(), "x-filler": "x" * desk.home.gateway.settings.server.max_body}
     made = await desk.post("/api/servers", name="shop", openapi=document, url=f"{nowhere()}/v1")
     assert (made.status_code, made.json()["tools"]) == (201, 4), made.text

@@ -159,7 +159,7 @@ async def test_a_place_in_the_queue_is_free_again_after_each_wait() -> None:
         held = await tasks[0]
 
 
-async def test_a_call_that_waits_for_a_busy_host_keeps_no_other_call_of_its_person_waiting() -> None:
+async def test_a_call_waiting_for_a_busy_host_does_not_block_the_persons_other_calls() -> None:
     made = slots(per_upstream_max=2)
     held = made.try_acquire(caller(), target())
     tasks, _ = await _queue(made, caller())

@@ -85,7 +85,7 @@ async def test_a_task_goes_on_in_a_process_that_never_saw_it(town: Town, name: s
         assert over["artifacts"][0]["parts"][0]["text"] == said
 
 
-async def test_a_consent_that_came_just_before_the_end_of_a_process_is_found_at_the_next_start(town: Town, vendor: CallbackAgent) -> None:
+async def test_a_consent_given_just_before_a_process_ended_is_found_at_the_next_start(town: Town, vendor: CallbackAgent) -> None:
     async with town.process() as first:
         await town.furnish(first)
         task = await waiting(first, "vendor", "hello")

@@ -139,7 +139,7 @@ async def test_what_can_not_be_looked_at_any_more_is_named_and_spoils_nothing(
     assert ended.not_canceled == (NotCanceledTask(child.row.id, "sales", "not-kept"),)
 
 
-async def test_an_agent_that_does_not_stop_or_is_not_reached_keeps_its_task_and_what_it_caused(here: Process, there: Process) -> None:
+async def test_an_agent_that_does_not_cancel_keeps_its_task_and_its_subtasks(here: Process, there: Process) -> None:
     tasks = await chain(here, there)
 
     async def unreachable(ref: VendorRef) -> bool:

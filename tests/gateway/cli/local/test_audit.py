@@ -115,7 +115,7 @@ def test_an_export_is_verified_on_its_own(interlock: CommandLine, home: Path, tm
     assert interlock("audit", "verify", "copy.jsonl", "--json").json["sound"]
 
 
-def test_an_export_of_several_processes_is_verified_elsewhere_with_the_public_keys_alone(
+def test_an_export_of_several_processes_is_verified_with_public_keys_alone(
     interlock: CommandLine, tmp_path: Path, postgres_url: str
 ) -> None:
     interlock.environment["INTERLOCK_DATABASE__URL"] = postgres_url

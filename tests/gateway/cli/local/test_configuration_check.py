@@ -142,9 +142,7 @@ def test_what_works_but_hardly_as_it_was_meant_is_a_warning_and_no_failure(inter
     assert 'User::"bob" is nobody' in interlock("policy", "check").err
 
 
-def test_an_account_that_everybody_shares_is_pointed_at_until_somebody_says_that_it_is_meant(
-    interlock: CommandLine, tmp_path: Path
-) -> None:
+def test_a_shared_account_is_a_warning_until_the_operator_confirms_it(interlock: CommandLine, tmp_path: Path) -> None:
     said = "  - {name: NAME, url: http://127.0.0.1:1, upstream: {headers: {X-Api-Key: env:INTERLOCK_TOKEN}MORE}}\n"
     quiet = said.replace("NAME", "quiet", 1).replace("MORE", "")
     aloud = said.replace("NAME", "aloud", 1).replace("MORE", ", account: service")

@@ -101,7 +101,7 @@ async def test_one_person_can_not_fill_the_desk_of_the_operators(desk: Reception
             assert (await desk.post("/api/agents", url=url, name=name)).status_code == 201  # an operator waits for nobody
 
 
-async def test_hosts_that_hang_when_one_person_registers_them_keep_nobody_else_from_registering(desk: Reception) -> None:
+async def test_hanging_hosts_of_one_person_do_not_block_other_registrations(desk: Reception) -> None:
     """attack AVL-03"""
     gate = asyncio.Event()
 

@@ -85,7 +85,7 @@ async def test_an_older_servers_word_in_a_session_is_enough(open_home: House) ->
         assert [*open_home.gateway.registry.find("default", "desk").withheld]
 
 
-async def test_a_server_that_finds_fault_with_the_headers_is_listed_anew_and_asked_once_more(
+async def test_a_server_that_rejects_the_headers_is_relisted_and_called_once_more(
     open_home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relisting, "RELIST_PAUSE_SECONDS", 3600.0)

@@ -186,7 +186,7 @@ async def test_a_request_is_cancelled_through_another_process(tmp_path: Path, po
 
 
 @SQLITE
-async def test_what_a_client_says_of_its_roots_and_its_progress_reaches_the_server_that_it_is_for(open_home: House) -> None:
+async def test_a_clients_roots_and_progress_reach_the_server_they_are_for(open_home: House) -> None:
     desk, shop = Talker(), Talker()
     await upstream(open_home, "legacy", desk.server)
     await upstream(open_home, "legacy", shop.server, "shop")
@@ -214,7 +214,7 @@ async def test_what_a_client_says_of_its_roots_and_its_progress_reaches_the_serv
 
 
 @SQLITE
-async def test_a_stream_that_is_gone_on_with_ends_with_its_client_its_session_or_its_token(open_home: House) -> None:  # attack PRO-08
+async def test_a_resumed_stream_ends_with_its_client_its_session_or_its_token(open_home: House) -> None:  # attack PRO-08
     await upstream(open_home, "legacy", Talker().server)
     mine, door = {"mcp-session-id": await session(open_home)}, listening.RESUMED_MAX
     again = [{**mine, "last-event-id": f"never-said-{number}.0"} for number in range(door + 1)]

@@ -56,7 +56,7 @@ async def test_a_task_is_polled_and_its_result_waited_for(open_home: House, pace
     assert ended["error"]["code"] == -32602
 
 
-async def test_the_result_of_a_call_that_broke_is_its_error_and_of_one_that_was_cancelled_too(open_home: House, pace: Pace) -> None:
+async def test_the_result_of_a_failed_or_cancelled_call_is_its_error(open_home: House, pace: Pace) -> None:
     await jobs(open_home)
     shown = await session(open_home, path=PLACE)
     slow, broke = await begun(open_home, shown, "slow_compute"), await begun(open_home, shown, "protocol_error_job")

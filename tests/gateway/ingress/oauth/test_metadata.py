@@ -49,7 +49,7 @@ async def test_the_authorization_server_offers_tokens_for_tokens_and_assertions_
     assert "authorization_endpoint" not in document
 
 
-async def test_what_was_given_can_be_given_back_by_clients_that_prove_themselves_the_same_way(http: httpx.AsyncClient) -> None:
+async def test_revocation_accepts_the_same_client_authentication_as_the_token_endpoint(http: httpx.AsyncClient) -> None:
     document = (await http.get("/.well-known/oauth-authorization-server")).json()
     assert document["revocation_endpoint"] == f"{GW}/oauth/revoke"
     for told in ("auth_methods_supported", "auth_signing_alg_values_supported"):

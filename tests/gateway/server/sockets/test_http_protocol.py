@@ -179,7 +179,7 @@ def test_a_reader_that_takes_a_byte_now_and_then_is_overdue() -> None:
     assert any(unread.is_overdue(10_000_000 - second, second) for second in range(0, 60, 5))
 
 
-def test_a_reader_of_a_stream_that_empties_the_buffer_again_and_again_is_not_overdue() -> None:
+def test_a_stream_reader_that_keeps_emptying_the_buffer_is_not_timed_out() -> None:
     unread = Unread(30)
     for second in range(0, 3000, 5):
         assert not unread.is_overdue(50_000, second)

@@ -82,7 +82,7 @@ async def test_whoever_waits_is_woken_by_news_of_either_kind() -> None:
         assert tail.waiter_count == 0
 
 
-async def test_a_tail_is_known_as_long_as_somebody_holds_it_and_asked_about_while_somebody_waits() -> None:
+async def test_live_events_are_kept_while_held_and_polled_while_awaited() -> None:
     tails: LiveEventsByTask[TaskRow, TaskEvent] = LiveEventsByTask()
     held = tails.live_events_of(row(2))
     assert tails.live_events_of(row(7)) is held is tails.find("default", "t_1") and tails.find("other", "t_1") is None

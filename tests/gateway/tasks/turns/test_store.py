@@ -187,7 +187,7 @@ async def test_a_stream_of_thousands_of_words_is_kept_whole_in_fewer_events(desk
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("limits", [TurnLimits(events_max=10), TurnLimits(bytes_max=1000)], ids=["events", "bytes"])
-async def test_a_turn_beyond_its_bounds_ends_with_all_that_was_received_and_the_agent_is_not_blamed(
+async def test_a_turn_beyond_its_bounds_keeps_what_arrived_and_does_not_blame_the_agent(
     desk: Desk, limits: TurnLimits, stream: bool
 ) -> None:
     desk.limit(limits)
@@ -326,7 +326,7 @@ async def test_a_task_that_nobody_works_on_is_ended_once(desk: Desk) -> None:
     assert reason_of(await desk.ended()) == "lost"
 
 
-async def test_a_process_whose_turn_another_has_taken_up_writes_no_more_and_stops_its_agent(desk: Desk) -> None:
+async def test_a_process_that_lost_its_turn_stops_writing_and_stops_its_agent(desk: Desk) -> None:
     """It may have been paused for long, and taken for dead."""
     gate = asyncio.Event()
     agent = Scripted(Progress(), gate, piece("late"), Done())
@@ -345,7 +345,7 @@ async def test_a_process_whose_turn_another_has_taken_up_writes_no_more_and_stop
         await desk.database.write(lambda batch: other.claim(batch, found.row))
 
 
-async def test_agents_ids_that_a_lost_process_learns_late_do_not_replace_those_of_the_next(desk: Desk) -> None:
+async def test_late_agent_ids_of_a_superseded_process_do_not_replace_the_new_ones(desk: Desk) -> None:
     opened = await desk.opened()
     other = TaskLog(desk.database, desk.clock.us, "p_2")
     await desk.database.write(lambda batch: other.claim(batch, opened.row))

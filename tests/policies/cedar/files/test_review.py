@@ -87,7 +87,7 @@ def test_an_argument_that_cedar_has_no_type_for_is_a_doubt(tmp_path: Path) -> No
     assert doubt == "ours.cedar:1: context.input.n of inventory.loose is not checked: it can be of several types"
 
 
-def test_a_tool_that_is_not_registered_is_a_doubt_and_its_arguments_are_not_looked_at(tmp_path: Path) -> None:
+def test_an_unregistered_tool_is_a_warning_and_its_arguments_are_not_checked(tmp_path: Path) -> None:
     text = 'forbid(principal, action == Action::"callTool", resource == Tool::"inventory.reserv") when { context.input.x == 1 };'
     (doubt,) = doubts(tmp_path, text)
     assert doubt == "ours.cedar:1: Tool::\"inventory.reserv\" is not registered (did you mean 'inventory.reserve'?)"
@@ -129,7 +129,7 @@ def test_a_change_of_the_registry_never_takes_good_rules_away(tmp_path: Path) ->
     assert PolicyEngine(ROLES, tmp_path, lambda: tools).is_healthy  # and so does a start
 
 
-def test_a_file_that_was_refused_for_a_tools_sake_is_taken_up_when_the_tool_has_changed(tmp_path: Path) -> None:
+def test_a_file_refused_for_a_tool_is_loaded_once_the_tool_has_changed(tmp_path: Path) -> None:
     tools: list[KnownTool] = [RESERVE]
     (tmp_path / "ours.cedar").write_text("")
     engine = PolicyEngine(ROLES, tmp_path, lambda: tools)
@@ -194,7 +194,7 @@ def test_what_reads_arguments_fits_the_tools_it_can_meet_or_not() -> None:
     assert {**validator.shown[1][0]["r"], "action": READER["action"]} == READER
 
 
-def test_what_reads_arguments_of_anything_is_shown_with_every_action_whose_arguments_are_described() -> None:
+def test_a_policy_on_any_arguments_is_reviewed_with_every_described_action() -> None:
     validator = Validator()
     wide = policy("when { context has input && context.input has quantity }", "forbid(principal, action, resource)")
     assert review_policies({"r": wide}, TYPES, validator).mismatches == {}

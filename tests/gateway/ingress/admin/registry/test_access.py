@@ -60,7 +60,7 @@ def permitted(folder: Path, resource: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["write", "new", "deadletters"])
-def test_whatever_an_agent_or_a_server_is_called_a_permit_for_it_makes_nobody_an_operator(tmp_path: Path, name: str) -> None:
+def test_no_name_of_an_agent_or_server_turns_a_permit_into_operator_rights(tmp_path: Path, name: str) -> None:
     """attack ADM-01"""
     for kind in ("Agent", "Server", "Virtual"):
         for scope in (f'== {kind}::"{name}"', f'in {kind}::"{name}"'):

@@ -184,7 +184,7 @@ async def test_what_is_harmless_is_taken_and_told_in_the_history(desk: Reception
     assert [one["seq"] for one in (await told(desk, path=f"/history?cursor={page['next']}"))["items"]] == [1]
 
 
-async def test_a_card_that_lost_its_signature_is_quarantined_and_no_approval_puts_it_into_force(desk: Reception, host: CardHost) -> None:
+async def test_a_card_that_lost_its_signature_is_quarantined_and_not_approvable(desk: Reception, host: CardHost) -> None:
     host.key = KEY
     async with registered(desk, host, trusted_keys=[KEY.jwk()]):
         host.key, host.changes = None, {"description": "Unsigned."}

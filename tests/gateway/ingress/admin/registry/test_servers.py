@@ -32,7 +32,7 @@ async def test_what_others_register_waits(desk: Reception) -> None:
     assert (await desk.approve("/api/servers/crm")).json()["status"] == "active"
 
 
-async def test_a_caller_sees_the_servers_whose_tools_they_may_call_and_of_these_only_those(desk: Reception) -> None:
+async def test_a_caller_sees_only_servers_and_tools_that_they_may_call(desk: Reception) -> None:
     await desk.home.server("inventory", "check", "reserve")
     await desk.home.server("payroll", "raise")
     seen = {}

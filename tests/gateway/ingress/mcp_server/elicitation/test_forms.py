@@ -56,7 +56,7 @@ def test_a_prompt_without_a_schema_is_answered_by_words_that_nobody_reads_as_jso
     assert value_of(None, {ANSWER_FIELD: "7"}) == "7"
 
 
-def test_to_decline_is_a_no_where_the_prompt_takes_one_and_ends_the_answer_where_not() -> None:
+def test_declining_answers_no_where_the_prompt_accepts_it_else_gives_no_answer() -> None:
     approval = prompt({"type": "boolean"}, PromptKind.APPROVAL)
     no = Part(data={"promptId": "p-1", "value": False}, media_type="application/json")
     assert answer_parts([approval], [{"action": "decline"}]) == (no,)
