@@ -1,12 +1,26 @@
-"""What modules may be called, and the sentence that each one starts with."""
+"""What modules, classes, functions and tests may be called, and the sentence that each module starts with."""
 
 import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
+from tests.house.limits import Function
 from tests.house.source import Source
 
 BAGS = {"utils", "util", "helpers", "helper", "common", "core", "base", "misc", "manager", "service", "services", "shared", "lib", "models"}
 SHADOWS = {"mcp", "a2a"}
+PARTICIPLES_MAX = 0.03  # of the functions of one package
+TEST_NAME_MAX = 79  # characters
+
+ENDS_IN_ED = {"bed", "bleed", "breed", "embed", "exceed", "feed", "led", "need", "proceed", "red", "seed", "shed", "speed", "succeed"}
+IRREGULAR = re.compile(
+    "beaten|become|been|begun|bent|bitten|born|bought|bound|bred|broken|brought|built|burnt|caught|chosen|crept|dealt|"
+    "done|drawn|driven|eaten|fallen|fed|felt|forgotten|fought|found|frozen|given|gone|got|grown|heard|held|hidden|hung|"
+    "kept|known|laid|learnt|led|left|lent|lost|made|meant|met|paid|risen|said|seen|sent|shown|sold|sought|spent|spoken|"
+    "stolen|stood|struck|stuck|sung|swept|sworn|taken|taught|thought|thrown|told|torn|understood|won|worn|woven|written"
+)
 
 
 def bags(source: Source) -> list[str]:
@@ -32,3 +46,36 @@ def bare_folders(root: Path) -> list[str]:
     """Folders with tests or fakes in them, but without `__init__.py`: these would shadow the packages they mirror."""
     folders = {path.parent for path in root.rglob("*.py")}
     return sorted(f"{folder}: no __init__.py" for folder in folders if not (folder / "__init__.py").exists())
+
+
+def is_participle(name: str) -> bool:
+    """Whether a function is named by one past participle, such as `kept` or `_allowed`, rather than by a verb with an object."""
+    word = name.strip("_")
+    return bool(IRREGULAR.fullmatch(word)) or (word.isalpha() and word.endswith("ed") and word not in ENDS_IN_ED)
+
+
+def functions_of(source: Source) -> list[Function]:
+    return [node for node in ast.walk(source.tree) if isinstance(node, Function)]
+
+
+def participles(sources: Iterable[Source]) -> tuple[list[str], float]:
+    """The functions and methods that a past participle alone names, and their share of all."""
+    functions = [(source, node) for source in sources for node in functions_of(source)]
+    found = [f"{source.path}:{node.lineno}: {node.name}" for source, node in functions if is_participle(node.name)]
+    return found, len(found) / len(functions)
+
+
+def repeated_classes(sources: Iterable[Source]) -> list[str]:
+    """Classes, nested ones included, whose name another file has too."""
+    files: dict[str, set[str]] = defaultdict(set)
+    for source in sources:
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.ClassDef):
+                files[node.name].add(source.path)
+    return [f"class {name}: {', '.join(sorted(paths))}" for name, paths in sorted(files.items()) if len(paths) > 1]
+
+
+def long_test_names(source: Source) -> list[str]:
+    """Test functions whose name is no short claim."""
+    names = [(node.lineno, node.name) for node in functions_of(source) if node.name.startswith("test_")]
+    return [f"{source.path}:{line}: {name} has {len(name)} characters" for line, name in names if len(name) > TEST_NAME_MAX]

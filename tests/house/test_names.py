@@ -1,11 +1,12 @@
 """Names say what is inside, and modules say it in a sentence."""
 
+import ast
 from pathlib import Path
 
 import pytest
 
 from tests.house import names
-from tests.house.source import ROOT, Source, assert_kept, everything, product
+from tests.house.source import PRODUCT, ROOT, Source, assert_kept, everything, product, python
 
 
 def test_no_module_is_a_bag() -> None:
@@ -18,6 +19,49 @@ def test_every_module_starts_with_a_sentence() -> None:
 
 def test_every_folder_of_tests_is_a_package() -> None:
     assert names.bare_folders(ROOT / "tests") == []
+
+
+@pytest.mark.parametrize("package", PRODUCT)
+def test_few_functions_are_named_by_a_past_participle(package: str) -> None:
+    sources = python(package)
+    assert sum(len(names.functions_of(source)) for source in sources) > 100
+    found, share = names.participles(sources)
+    assert share <= names.PARTICIPLES_MAX, "\n" + "\n".join(found)
+
+
+def test_a_class_name_occurs_in_one_file() -> None:
+    assert sum(isinstance(node, ast.ClassDef) for source in product() for node in ast.walk(source.tree)) > 500
+    assert names.repeated_classes(product()) == []
+
+
+def test_names_of_tests_are_under_80_characters() -> None:
+    assert sum(node.name.startswith("test_") for source in python("tests") for node in names.functions_of(source)) > 1000
+    assert_kept(names.long_test_names, python("tests"))
+
+
+@pytest.mark.parametrize("name", ["kept", "_told", "allowed", "begun", "_shown", "found"])
+def test_a_past_participle_is_found(name: str) -> None:
+    source = Source("gateway/made.py", f"class A:\n    def {name}(self): ...\n    def keep_row(self): ...\n")
+    assert names.participles([source]) == ([f"gateway/made.py:2: {name}"], 0.5)
+
+
+@pytest.mark.parametrize("name", ["kept_row", "is_allowed", "feed", "seed", "tenant", "encrypt", "widen", "on_closed"])
+def test_another_word_is_no_past_participle(name: str) -> None:
+    assert not names.is_participle(name)
+
+
+def test_a_class_in_two_files_is_found() -> None:
+    one, two = (Source(f"gateway/{name}.py", "class A:\n    class Page: ...\nclass B: ...\n") for name in ("one", "two"))
+    other = Source("gateway/three.py", "def f():\n    class B: ...\nclass C: ...\nclass D: ...\n")
+    assert names.repeated_classes([one, other]) == ["class B: gateway/one.py, gateway/three.py"]
+    assert names.repeated_classes([one, two])[-1] == "class Page: gateway/one.py, gateway/two.py"
+    assert names.repeated_classes([one]) == []
+
+
+def test_a_long_name_of_a_test_is_found() -> None:
+    for length, count in ((79, 0), (80, 1)):
+        name = "test_" + "x" * (length - len("test_"))
+        assert len(names.long_test_names(Source("tests/test_x.py", f"async def {name}(): ...\n"))) == count
 
 
 @pytest.mark.parametrize(
