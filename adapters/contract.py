@@ -77,7 +77,7 @@ class Turn(Struct, frozen=True):
     session: str = ""
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """For calls that nobody watches."""
 
 
@@ -91,7 +91,7 @@ class Call(Struct, frozen=True):
     idempotency_key: str = ""
     has_shortened_deadline: bool = False  # whoever calls gives it less time than the target usually gets
     idle: float = math.inf  # seconds that the agent may give no sign of life for
-    heard: Callable[[], None] = _nothing  # to be called for each sign of life that is no event, such as bytes of a stream
+    heard: Callable[[], None] = _do_nothing  # to be called for each sign of life that is no event, such as bytes of a stream
 
     @property
     def ran_out_of_callers_time(self) -> bool:

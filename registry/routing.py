@@ -26,7 +26,7 @@ class Routes:
         an agent could ask to be preferred. A skill that claims many words gains little by each of them. The operator's rank
         decides between equal scores, then the age of the registration.
         """
-        index = self._current(tenant)
+        index = self._current_index(tenant)
         scores = dict.fromkeys(index.skills.get(skill, ()), 1.0) if skill else index.scores(text)
         fitting = [
             (entry, score)
@@ -40,7 +40,7 @@ class Routes:
         while queue:
             yield heappop(queue)[-1]
 
-    def _current(self, tenant: str) -> "_Index":
+    def _current_index(self, tenant: str) -> "_Index":
         index = self._indexes.get(tenant) or _Index()
         if index.generation != self._registry.generation:
             index.generation = self._registry.generation
@@ -76,14 +76,14 @@ class _Index:
         """The score of each agent that has a claim with one of the words."""
         hits: Counter[_Claim] = Counter()
         for word in routing_words(text):
-            hits.update({claim for alike in self._alike(word) for claim in self._postings[alike]})
+            hits.update({claim for alike in self._similar_words(word) for claim in self._postings[alike]})
         scores: dict[str, float] = {}
         for claim, count in hits.items():
             score = round(count / sqrt(self._sizes[claim]), 3)
             scores[claim[0]] = max(score, scores.get(claim[0], 0.0))
         return scores
 
-    def _alike(self, word: str) -> set[str]:
+    def _similar_words(self, word: str) -> set[str]:
         """The indexed words that are the same, or of which one begins with the other (at least STEM letters)."""
         found = {word} if word in self._postings else set()
         if len(word) >= STEM_LETTERS:

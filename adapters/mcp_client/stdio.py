@@ -97,13 +97,13 @@ class StdioServers:
             raise
 
     async def _answer(self, call: Call, request: McpRequest, duplex: DuplexChannel) -> McpAnswer:
-        async def once(again: InputRound) -> Exchange:
+        async def call_once(again: InputRound) -> Exchange:
             return await duplex.call(request, again.answers, call.deadline + again.paused_seconds - self._clock())
 
         try:
             if request.peer is None:
-                return await client_answer_off_loop(request, await once(InputRound()), duplex.is_modern)
-            return await run_rounds(request, request.peer, duplex.is_modern, once, self._clock)
+                return await client_answer_off_loop(request, await call_once(InputRound()), duplex.is_modern)
+            return await run_rounds(request, request.peer, duplex.is_modern, call_once, self._clock)
         except WrongEra as error:
             raise UpstreamFault("The server's answer is not one of its protocol", str(error)) from error
 

@@ -54,7 +54,7 @@ class GuardedAdapter:
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """The events of the adapter inside up to its ending, or a Failed in its place."""
         bound = _TurnDeadline(call)
-        visit = self._resilience.attempts_for(turn.ref, replace(call, heard=bound.heard))
+        visit = self._resilience.attempts_for(turn.ref, replace(call, heard=bound.note_activity))
         try:
             while True:
                 visit.begin()
@@ -104,7 +104,7 @@ class GuardedAdapter:
         if not isinstance(inner, Reattachable):
             raise CannotReattach
         bound = _TurnDeadline(call)
-        sent = self._resilience.call_at_task_endpoint(turn.ref or VendorRef(), replace(call, heard=bound.heard))
+        sent = self._resilience.call_at_task_endpoint(turn.ref or VendorRef(), replace(call, heard=bound.note_activity))
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", inner.reattach(turn, known, sent))) as events:
                 while True:
@@ -170,16 +170,16 @@ class _TurnDeadline:
         self._heard = self._loop.time()
         self.last_fault: UpstreamFault | None = None  # that the last event stands for
         self._waiting_task: asyncio.Task[object] | None = None
-        self._timer = self._loop.call_at(self._due, self._expire)
+        self._timer = self._loop.call_at(self._end_time, self._expire)
         self._is_expired = False
 
-    def heard(self) -> None:
+    def note_activity(self) -> None:
         """Notes a sign of life."""
         self._heard = self._loop.time()
 
     async def next_event(self, events: AsyncIterator[Event]) -> Event:
         """Raises TimeoutError, and whatever the adapter raises."""
-        self.heard()
+        self.note_activity()
         task = self._waiting_task = asyncio.current_task()
         before = task.cancelling() if task else 0
         try:
@@ -192,7 +192,7 @@ class _TurnDeadline:
             raise TimeoutError from None
         finally:
             self._waiting_task = None
-        self.heard()
+        self.note_activity()
         return event
 
     @property
@@ -209,12 +209,12 @@ class _TurnDeadline:
         self._timer.cancel()
 
     @property
-    def _due(self) -> float:
+    def _end_time(self) -> float:
         """When it is over, on the event loop's clock. Silence counts while somebody waits for the agent."""
         return min(self._deadline, (self._heard if self._waiting_task is not None else self._loop.time()) + self._idle)
 
     def _expire(self) -> None:
-        if (due := self._due) > self._loop.time():
+        if (due := self._end_time) > self._loop.time():
             self._timer = self._loop.call_at(due, self._expire)
             return
         self._is_expired = True

@@ -45,7 +45,7 @@ def serve(settings: Settings) -> None:
     """
     os.environ[SETTINGS_VARIABLE] = settings.model_dump_json()
     for number in SIGNALS:
-        signal.signal(number, _stopped)
+        signal.signal(number, _exit_on_signal)
     if settings.workers > 1:
         _check_database(settings)
         _run_workers(settings)
@@ -70,7 +70,7 @@ def _run_workers(settings: Settings) -> None:
         figures.remove()
 
 
-def _stopped(_number: int, _frame: FrameType | None) -> None:
+def _exit_on_signal(_number: int, _frame: FrameType | None) -> None:
     """A signal that comes before anything is served."""
     raise SystemExit(0)
 

@@ -66,7 +66,7 @@ class Drain:
                 continue
 
             def handle(number: int, frame: FrameType | None, server: Handler = server) -> None:
-                loop.call_soon_threadsafe(self._signalled, number, server)
+                loop.call_soon_threadsafe(self._handle_signal, number, server)
 
             signal.signal(number, handle)
 
@@ -80,10 +80,10 @@ class Drain:
     def until_begun(self, act: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[int]]:
         """The act, which does nothing from the begin of the drain on: a process that is about to end takes up no turns."""
 
-        async def acted() -> int:
+        async def act_until_begun() -> int:
             return 0 if self.begun else await act()
 
-        return acted
+        return act_until_begun
 
     def enter(self) -> asyncio.Task[Any]:
         """Notes the current task as a request under way."""
@@ -113,7 +113,7 @@ class Drain:
         if self._ending is not None:
             self._ending.cancel()
 
-    def _signalled(self, number: int, server: Handler) -> None:
+    def _handle_signal(self, number: int, server: Handler) -> None:
         """The first signal begins the drain, without a delay for SIGINT, which comes from a terminal. A second one ends the delay.
 
         The server gets later signals itself.
@@ -132,7 +132,7 @@ class Drain:
         self._deadline = loop.time() + grace
         self._ending = loop.call_at(self._deadline, self._end)
         for end in self.end_streams:
-            run_in_background(_ended(end, grace), "drain_stream_not_ended")
+            run_in_background(_end_stream(end, grace), "drain_stream_not_ended")
         then()
 
     def _end(self) -> None:
@@ -153,16 +153,16 @@ class Drain:
             task.cancel()
 
 
-async def _ended(end: Callable[[float], Awaitable[None]], seconds: float) -> None:
+async def _end_stream(end: Callable[[float], Awaitable[None]], seconds: float) -> None:
     await end(seconds)
 
 
-def closing(send: Send) -> Send:
+def with_connection_close(send: Send) -> Send:
     """Tells the client of each answer that its connection is not used again."""
 
-    async def sent(message: MutableMapping[str, Any]) -> None:
+    async def send_with_close(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
         await send(message)
 
-    return sent
+    return send_with_close

@@ -16,7 +16,7 @@ from gateway.ingress.http.error_bodies import problem
 from gateway.ingress.http.errors import InvalidRequest, describe
 from gateway.ingress.http.request_trace import RequestTrace, RequestTraces, read_traceparent
 from gateway.ingress.mcp_server.endpoint import McpEndpoint
-from gateway.server.drain import Drain, closing
+from gateway.server.drain import Drain, with_connection_close
 from gateway.server.health import HEALTH_PATHS, Health
 from gateway.tasks.turns.in_flight import ShuttingDown
 from registry.names import FRONT_DOOR
@@ -73,7 +73,7 @@ def door_of(path: str) -> str:
 def noting_status(visit: RequestTrace, send: Send) -> Send:
     """Makes the status of the answer the outcome of the visit, unless an error has named it already."""
 
-    async def sent(message: MutableMapping[str, Any]) -> None:
+    async def send_and_note_status(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             status = message["status"]
             visit.attributes["http.response.status_code"] = status
@@ -81,7 +81,7 @@ def noting_status(visit: RequestTrace, send: Send) -> Send:
                 visit.outcome = "denied" if status in (401, 403) else "error"
         await send(message)
 
-    return sent
+    return send_and_note_status
 
 
 def note_route(visit: RequestTrace, scope: Scope) -> None:
@@ -106,11 +106,11 @@ class Router:
             await (doors.lifespan if scope["type"] == "lifespan" else doors.framework)(scope, receive, send)
             return
         if drain.begun:
-            send = closing(send)
+            send = with_connection_close(send)
         if self._admission.cors and scope["path"].startswith(CLIENTS):
             if await self._is_preflight(scope, send):
                 return
-            send = self._admission.cors.marking(scope, send)
+            send = self._admission.cors.with_cors_headers(scope, send)
         if drain.closed and scope["path"] not in HEALTH_PATHS:
             await _respond_with_error(send, ShuttingDown())
             return
@@ -202,6 +202,6 @@ async def _respond_with_error(send: Send, error: Exception) -> None:
 async def _end(send: Send) -> None:
     """Answers a request that the drain has cut; a stream that has begun ends in order."""
     try:
-        await _respond_with_error(closing(send), ShuttingDown())
+        await _respond_with_error(with_connection_close(send), ShuttingDown())
     except RuntimeError:  # the answer had begun
         await send({"type": "http.response.body", "body": b""})

@@ -177,7 +177,7 @@ class OtelTracer:
         linked = get_current_span(context_of(link)).get_span_context() if link else None
         links = [Link(linked)] if linked is not None and linked.is_valid else None
         span = self._tracer.start_span(name, context_of(parent), OTEL_KINDS[kind], links=links, start_time=began)
-        span.set_attributes(exported(attributes))
+        span.set_attributes(exported_attributes(attributes))
         return span
 
     def headers(self, span: Span) -> dict[str, str]:
@@ -189,7 +189,7 @@ class OtelTracer:
     def finish(self, span: Span, outcome: str, attributes: Mapping[str, Attribute], name: str = "") -> None:
         if name:
             span.update_name(name)
-        span.set_attributes({**exported(attributes), "interlock.outcome": outcome})
+        span.set_attributes({**exported_attributes(attributes), "interlock.outcome": outcome})
         if outcome not in ORDINARY_OUTCOMES:
             span.set_attribute("error.type", attributes.get("error.type", outcome))
             span.set_status(Status(StatusCode.ERROR, outcome))
@@ -205,7 +205,7 @@ class OtelTracer:
         self._provider.shutdown()
 
 
-def exported(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+def exported_attributes(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
     return {name: value for name, value in attributes.items() if name in ATTRIBUTES}
 
 

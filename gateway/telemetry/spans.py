@@ -95,7 +95,7 @@ def new_trace_id() -> str:
     return f"{random.getrandbits(128) or 1:032x}"
 
 
-def unsampled(trace_id: str) -> str:
+def unsampled_traceparent(trace_id: str) -> str:
     """A `traceparent` for a trace of which the gateway records nothing."""
     return f"00-{trace_id}-{random.getrandbits(64) or 1:016x}-00"
 

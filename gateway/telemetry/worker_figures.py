@@ -27,7 +27,7 @@ class FiguresFolder:
             for left in parent.glob(f"{PREFIX}*"):
                 _remove_ended(left)
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)).absolute()
-            self._lock = _locked(self.path / OWNER)
+            self._lock = _open_locked(self.path / OWNER)
 
     def remove(self) -> None:
         """Removes the folder when the gateway ends."""
@@ -55,7 +55,7 @@ class WorkerFigures:
         """Removes the gauges of workers that have ended and were not replaced; what they counted stays."""
         for path in self.folder.glob("worker-*.lock"):
             number = int(path.stem.removeprefix("worker-"))
-            if number != self.number and (lock := _locked(path)) is not None:
+            if number != self.number and (lock := _open_locked(path)) is not None:
                 with lock:
                     mark_process_dead(number, str(self.folder))  # type: ignore[no-untyped-call]  # prometheus_client has no types for it
 
@@ -78,7 +78,7 @@ def _exclusive(folder: Path) -> Iterator[None]:
 def _remove_ended(folder: Path) -> None:
     """Removes a gateway's folder unless the gateway still runs."""
     with suppress(FileNotFoundError):  # its gateway removed it meanwhile
-        if (lock := _locked(folder / OWNER)) is not None:
+        if (lock := _open_locked(folder / OWNER)) is not None:
             with lock:
                 shutil.rmtree(folder)
 
@@ -86,12 +86,12 @@ def _remove_ended(folder: Path) -> None:
 def _first_free(folder: Path) -> tuple[int, IO[bytes]]:
     """The lowest number that no worker holds, and its lock. Raises FileNotFoundError if the folder is gone."""
     number = 0
-    while (lock := _locked(folder / f"worker-{number}.lock")) is None:
+    while (lock := _open_locked(folder / f"worker-{number}.lock")) is None:
         number += 1
     return number, lock
 
 
-def _locked(path: Path) -> IO[bytes] | None:
+def _open_locked(path: Path) -> IO[bytes] | None:
     """The file, locked until it is closed or this process ends; None while another process holds it.
 
     Raises FileNotFoundError if its folder is gone.

@@ -50,11 +50,11 @@ def _policy_name(policy: Mapping[str, Any]) -> str:
 
 def _problem_with_arguments(said: str, policy: Mapping[str, Any], arguments: Any) -> str:
     """The problem, with the arguments that it can be about."""
-    culprits = sorted(_dotted_path(path) for path in set(_culprits(said, input_paths(policy), arguments)))
+    culprits = sorted(_dotted_path(path) for path in set(_failing_paths(said, input_paths(policy), arguments)))
     return f"argument {', '.join(culprits)}: {said}" if culprits else said
 
 
-def _culprits(said: str, paths: Iterable[Path], arguments: Any) -> Iterator[Path]:
+def _failing_paths(said: str, paths: Iterable[Path], arguments: Any) -> Iterator[Path]:
     """Of the arguments that a policy reads those that lack what it names, or are of the type that it met."""
     absent = said.partition(_ABSENT)[2].partition("`")[0]
     met = said.rpartition(_GOT)[2] if _GOT in said else ""

@@ -65,33 +65,36 @@ class DeclaredTypes:
             return
         if isinstance(properties := schema.get("properties"), Mapping):
             yield properties
-        for part in (*self._referred(schema), *(part for name in ("allOf", "anyOf", "oneOf") for part in _listed(schema.get(name)))):
+        for part in (
+            *self._resolve_reference(schema),
+            *(part for name in ("allOf", "anyOf", "oneOf") for part in _list_or_empty(schema.get(name))),
+        ):
             yield from self._properties(part, depth + 1)
 
     def _fit(self, schema: Any, value: Any, path: Path, at: Path) -> str:
         """`path` is what is left to go; empty: all members are looked at. `at` is what was gone."""
         self._step(len(at))
-        fit = self._declared(schema, value, path, at)
+        fit = self._fit_schema(schema, value, path, at)
         if fit == _UNTYPED and self._plain and json_type(value) in (*_COMPOUND, "null"):
             return self._misfit(at, f"expected a plain value, got {json_type(value)}")
         return fit
 
-    def _declared(self, schema: Any, value: Any, path: Path, at: Path, depth: int = 0) -> str:
+    def _fit_schema(self, schema: Any, value: Any, path: Path, at: Path, depth: int = 0) -> str:
         self._step(depth)
         if value is None and not self._plain:
             return _FITS
         if not isinstance(schema, Mapping):
             return self._misfit(at, "no value is allowed") if schema is False else _UNTYPED
         fits = [self._own_type(schema, value, at)]
-        parts = [*self._referred(schema), *_listed(schema.get("allOf"))]
-        fits += [self._declared(part, value, path, at, depth + 1) for part in parts]
+        parts = [*self._resolve_reference(schema), *_list_or_empty(schema.get("allOf"))]
+        fits += [self._fit_schema(part, value, path, at, depth + 1) for part in parts]
         fits += [self._choice(schema[name], value, path, at, depth) for name in ("anyOf", "oneOf") if isinstance(schema.get(name), list)]
         if _MISFIT not in fits:
             fits += self._inner(schema, value, path, at)
         return _all_of(fits)
 
     def _own_type(self, schema: Mapping[str, Any], value: Any, at: Path) -> str:
-        allowed = _allowed(schema)
+        allowed = _named_types(schema)
         if not allowed:
             return _UNTYPED
         got = json_type(value)
@@ -101,7 +104,7 @@ class DeclaredTypes:
         return self._misfit(at, f"expected {' or '.join(sorted(allowed))}, got {got}")
 
     def _choice(self, choices: list[Any], value: Any, path: Path, at: Path, depth: int) -> str:
-        fits = [self._declared(choice, value, path, at, depth + 1) for choice in choices]
+        fits = [self._fit_schema(choice, value, path, at, depth + 1) for choice in choices]
         if _FITS in fits:
             return _FITS
         if _UNTYPED in fits or not fits:
@@ -111,14 +114,14 @@ class DeclaredTypes:
     def _inner(self, schema: Mapping[str, Any], value: Any, path: Path, at: Path) -> list[str]:
         """How the members of an object or the items of an array fit. One without a declared type is no reason to doubt its holder."""
         if isinstance(value, Mapping):
-            found = [self._fit(each, value[name], path[1:], (*at, name)) for name, each in self._known(schema, value, path)]
+            found = [self._fit(each, value[name], path[1:], (*at, name)) for name, each in self._present_members(schema, value, path)]
         elif isinstance(value, list):
             found = [self._fit(each, item, path, at) for each, item in _items(schema, value)]
         else:
             return []
         return [fit for fit in found if fit == _MISFIT]
 
-    def _known(self, schema: Mapping[str, Any], value: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Any]]:
+    def _present_members(self, schema: Mapping[str, Any], value: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Any]]:
         """The members that are looked at and present, each with its schema."""
         properties = schema.get("properties")
         named = properties if isinstance(properties, Mapping) else {}
@@ -131,7 +134,7 @@ class DeclaredTypes:
             elif isinstance(others, Mapping):
                 yield name, others
 
-    def _referred(self, schema: Mapping[str, Any]) -> list[Any]:
+    def _resolve_reference(self, schema: Mapping[str, Any]) -> list[Any]:
         """What `$ref` leads to within the schema; nothing where it leads elsewhere."""
         reference = schema.get("$ref")
         if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
@@ -169,7 +172,7 @@ def json_type(value: Any) -> str:
     return "array"
 
 
-def _allowed(schema: Mapping[str, Any]) -> frozenset[str]:
+def _named_types(schema: Mapping[str, Any]) -> frozenset[str]:
     """The types that a schema names by itself; none: it names no type."""
     kinds = schema.get("type")
     if kinds is not None:
@@ -182,7 +185,7 @@ def _allowed(schema: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _items(schema: Mapping[str, Any], value: list[Any]) -> Iterable[tuple[Any, Any]]:
-    first = _listed(schema.get("prefixItems"))
+    first = _list_or_empty(schema.get("prefixItems"))
     rest = schema.get("items", True)
     return ((first[index] if index < len(first) else rest, item) for index, item in enumerate(value))
 
@@ -192,5 +195,5 @@ def _all_of(fits: Iterable[str]) -> str:
     return next((fit for fit in (_MISFIT, _FITS) if fit in found), _UNTYPED)
 
 
-def _listed(value: Any) -> list[Any]:
+def _list_or_empty(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []

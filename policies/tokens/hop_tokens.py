@@ -23,7 +23,7 @@ class TokenSigner(Protocol):
     def sign(self, claims: Mapping[str, Any], typ: str) -> str: ...
 
 
-async def _never(_tenant: str, _task_id: str) -> bool:
+async def _never_running(_tenant: str, _task_id: str) -> bool:
     """Without a log of tasks no turn is known to be under way, and no token is renewed."""
     return False
 
@@ -41,7 +41,7 @@ class MintingParameters:
     new_id: Callable[[str], str]
     now: Callable[[], float]
     ceiling_now: Callable[[str, str], Permissions | None]
-    is_running: Callable[[str, str], Awaitable[bool]] = _never
+    is_running: Callable[[str, str], Awaitable[bool]] = _never_running
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +134,19 @@ class HopTokens:
         except TokenRefused as refusal:
             raise ExchangeRefused("invalid_grant", f"the subject_token is refused: {refusal.reason}") from None
         try:
-            return await self._renewed(asked, claims)
+            return await self._renew_token(asked, claims)
         except ExchangeRefused as refusal:
             refusal.grant_reference = _grant_reference_of(claims, asked.tenant)
             raise
 
-    async def _renewed(self, asked: TokenExchangeRequest, claims: Claims) -> TokenExchangeResponse:
+    async def _renew_token(self, asked: TokenExchangeRequest, claims: Claims) -> TokenExchangeResponse:
         delegation = await self._delegation(asked, claims)
         if (delegation.task_id, delegation.txn) != (claims.task_id, claims.txn):
             raise ExchangeRefused("invalid_grant", "the subject_token does not stand for this task")
         if not claims.task_id or not await self._minting.is_running(asked.tenant, claims.task_id):
             raise ExchangeRefused("invalid_grant", "a token is renewed while the agent works on its task, and this task waits")
         requested = parse_requested_scope(asked.scope) if asked.scope else claims.scope or NO_PERMISSIONS
-        narrowed = self._narrowed(asked, claims, delegation, requested)
+        narrowed = self._narrow_delegation(asked, claims, delegation, requested)
         token, seconds = self._mint_token(narrowed, requested, asked.resource, asked.thumbprint)
         return TokenExchangeResponse(token, seconds, str(requested), narrowed, bool(asked.thumbprint), renewed=True)
 
@@ -155,7 +155,7 @@ class HopTokens:
             raise ExchangeRefused("invalid_target", "resource must be the URL of an agent or MCP endpoint of this gateway, or your own")
         requested = parse_requested_scope(request.scope)
         delegation = await self._delegation(request, claims)
-        narrowed = self._narrowed(request, claims, delegation, requested)
+        narrowed = self._narrow_delegation(request, claims, delegation, requested)
         if claims.expires <= self._minting.now():
             raise ExchangeRefused("invalid_grant", "the subject_token has expired; renew it first")
         ending = msgspec.structs.replace(narrowed, not_after=min(claims.expires, delegation.not_after))
@@ -176,7 +176,7 @@ class HopTokens:
             raise ExchangeRefused("invalid_grant", "the subject_token was not issued to this client")
         return delegation
 
-    def _narrowed(self, asked: TokenExchangeRequest, claims: Claims, delegation: Delegation, requested: Permissions) -> Delegation:
+    def _narrow_delegation(self, asked: TokenExchangeRequest, claims: Claims, delegation: Delegation, requested: Permissions) -> Delegation:
         """No more than the token says, than the ceilings of this moment, and than is asked for. Raises ExchangeRefused."""
         ceilings = tuple(self._current_ceiling(asked.tenant, hop.agent) for hop in delegation.path)
         try:

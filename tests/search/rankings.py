@@ -27,7 +27,7 @@ class Score(NamedTuple):
 
 def ours(tools: Tools) -> Find:
     ranking = build_ranking([Raw(msgspec.json.encode(tool)) for tool in tools])
-    return lambda question: [tools[number]["name"] for number in ranking.best(question, FIRST)[0]]
+    return lambda question: [tools[number]["name"] for number in ranking.find_best(question, FIRST)[0]]
 
 
 def plain_bm25(tools: Tools) -> Find:

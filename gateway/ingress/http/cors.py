@@ -48,19 +48,19 @@ class Cors:
             (b"access-control-max-age", PREFLIGHT_SECONDS),
         ]
 
-    def marking(self, scope: Scope, send: Send) -> Send:
+    def with_cors_headers(self, scope: Scope, send: Send) -> Send:
         """Lets the page read the answer, where its origin is allowed. Caches keep answers to different origins apart."""
         given = headers_by_name(scope)
         more = [] if self._any else [(b"vary", b"Origin")]
         if self._is_allowed(given):
             more = [*self._marks(given), (b"access-control-expose-headers", ", ".join(EXPOSED).encode())]
 
-        async def marked(message: MutableMapping[str, Any]) -> None:
+        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
-        return marked
+        return send_with_headers
 
     def _is_allowed(self, given: Mapping[bytes, bytes]) -> bool:
         origin = given.get(b"origin")

@@ -15,7 +15,7 @@ from gateway.telemetry.spans import (
     enter_work,
     new_trace_id,
     trace_id_of,
-    unsampled,
+    unsampled_traceparent,
     valid_traceparent,
 )
 
@@ -84,7 +84,7 @@ class RequestTrace:
 
     def _open(self) -> dict[str, str]:
         if self.tracer is None:
-            return {TRACEPARENT: self.parent or unsampled(self.trace_id)}
+            return {TRACEPARENT: self.parent or unsampled_traceparent(self.trace_id)}
         self.span = self.tracer.start(self.name, OtelSpanKind.SERVER, self.parent, {}, began=self.began)
         return self.tracer.headers(self.span)
 

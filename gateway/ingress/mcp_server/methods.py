@@ -147,12 +147,12 @@ class MethodTable:
     async def _list_resources(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         resources = self._catalogue.resources
         found = resources.list_definitions(message.caller, message.server_path)
-        return await self._encode_list(message, "resources", found, partial(resources.permitted, kind="resources"))
+        return await self._encode_list(message, "resources", found, partial(resources.iterate_permitted, kind="resources"))
 
     async def _list_templates(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         resources = self._catalogue.resources
         found = resources.list_templates(message.caller, message.server_path)
-        return await self._encode_list(message, "resourceTemplates", found, partial(resources.permitted, kind="templates"))
+        return await self._encode_list(message, "resourceTemplates", found, partial(resources.iterate_permitted, kind="templates"))
 
     async def _set_level(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         level = check_level(message.params_object().get("level"))

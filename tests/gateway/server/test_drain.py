@@ -14,10 +14,10 @@ class Work:
     """Turns under way, and the time until which the drain waits for them."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.in_flight_count = 0
         self.until = 0.0
 
-    async def idle(self, until: float) -> None:
+    async def wait_until_idle(self, until: float) -> None:
         self.until = until
 
     def hand_over(self) -> int:

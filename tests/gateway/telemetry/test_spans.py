@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.ingress.http.request_trace import RequestTraces
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.spans import current_trace_id, trace_id_of, unsampled, valid_traceparent
+from gateway.telemetry.spans import current_trace_id, trace_id_of, unsampled_traceparent, valid_traceparent
 
 CALLER = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
 
@@ -27,7 +27,7 @@ def test_no_traceparent_breaks_the_reader(value: str) -> None:
 
 
 def test_a_trace_that_is_not_recorded_says_so() -> None:
-    made = unsampled("a" * 32)
+    made = unsampled_traceparent("a" * 32)
     assert valid_traceparent(made) == made and trace_id_of(made) == "a" * 32 and made.endswith("-00")
 
 

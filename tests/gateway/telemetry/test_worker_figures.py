@@ -24,12 +24,12 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.worker_figures import WorkerFigures
 
 metrics = Metrics((), WorkerFigures(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
-metrics.gauge("streams", "Open streams.", lambda: 2)
-metrics.gauge("kills", "Stopped.", lambda: 3, "livemax")
+metrics.add_gauge("streams", "Open streams.", lambda: 2)
+metrics.add_gauge("kills", "Stopped.", lambda: 3, "livemax")
 metrics.write_gauges()
 for line in sys.stdin:
     if line.strip() == "call":
-        metrics.call("mcp", "tools/call", "ok", 0.004)
+        metrics.count_call("mcp", "tools/call", "ok", 0.004)
         metrics.upstream("agent", "default", "sales", "ok", 0.004)
     else:
         print(metrics.render().decode().replace("\\n", "|"))

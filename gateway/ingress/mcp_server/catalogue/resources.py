@@ -34,13 +34,13 @@ class ResourceCatalogue:
     def list_definitions(self, caller: Caller, server_path: str) -> Sequence[Raw]:
         """Definitions of every listed resource that the caller may read, encoded, in a stable order. Raises UnknownName."""
         return self._visible_entries.cached_list(
-            caller, "resources", server_path, lambda: list(self.permitted(caller, server_path, "resources"))
+            caller, "resources", server_path, lambda: list(self.iterate_permitted(caller, server_path, "resources"))
         )
 
     def list_templates(self, caller: Caller, server_path: str) -> Sequence[Raw]:
         """The same of templates."""
         return self._visible_entries.cached_list(
-            caller, "templates", server_path, lambda: list(self.permitted(caller, server_path, "templates"))
+            caller, "templates", server_path, lambda: list(self.iterate_permitted(caller, server_path, "templates"))
         )
 
     def resolve(self, caller: Caller, server_path: str, uri: str) -> ServerResource:
@@ -65,7 +65,7 @@ class ResourceCatalogue:
         except UnknownName:
             raise UnknownResource from None
 
-    def permitted(self, caller: Caller, place: str, kind: str) -> Iterator[Raw]:
+    def iterate_permitted(self, caller: Caller, place: str, kind: str) -> Iterator[Raw]:
         """Yields the definitions of `resources` or `templates` that the caller may read. Raises UnknownName."""
         here = self._visible_entries.view_of(caller, place)
         for entry in here.servers():

@@ -101,7 +101,7 @@ class SearchMode:
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LIMIT_MAX:
             raise BadEnvelope(INVALID_PARAMS, f"limit must be an integer from 1 to {LIMIT_MAX}")
         listed = await self._tools.list(message.caller, message.server_path)
-        found, total = await self._indexes.best(listed, query, limit) if query.strip() else (list(listed[:limit]), len(listed))
+        found, total = await self._indexes.find_best(listed, query, limit) if query.strip() else (list(listed[:limit]), len(listed))
         structured = encode({"tools": found, "total": total})
         result = {"content": [{"type": "text", "text": structured.decode()}], "structuredContent": Raw(structured)}
         return encode({"resultType": "complete", **result} if message.is_modern else result)
@@ -113,10 +113,10 @@ class SearchIndexes:
     def __init__(self) -> None:
         self._cached: dict[int, tuple[Sequence[Raw], asyncio.Task[Ranking]]] = {}  # the least recently used first
 
-    async def best(self, definitions: Sequence[Raw], query: str, limit: int) -> tuple[list[Raw], int]:
+    async def find_best(self, definitions: Sequence[Raw], query: str, limit: int) -> tuple[list[Raw], int]:
         """The definitions that fit, the best first, and how many have any of the words."""
         ranking = await asyncio.shield(self._find_or_build(definitions))
-        numbers, total = await asyncio.to_thread(ranking.best, query, limit)
+        numbers, total = await asyncio.to_thread(ranking.find_best, query, limit)
         return [definitions[number] for number in numbers], total
 
     def _find_or_build(self, definitions: Sequence[Raw]) -> asyncio.Task[Ranking]:

@@ -37,7 +37,7 @@ class Backlog:
         self.size = 0
 
     @property
-    def bound(self) -> int:
+    def queue_limit(self) -> int:
         """How many may wait for one reader."""
         return QUEUED_BYTES_MAX if self.size <= BACKLOG_MAX else CROWDED_MAX
 
@@ -63,7 +63,7 @@ class HttpResponseWriter:
 
     def send_event(self, event_bytes: bytes) -> bool:
         """Says an event before the answer; False where the client takes none, or too much waits for it already."""
-        if not self._accepts_events or self._is_ended or self._queued_bytes > self._backlog.bound:
+        if not self._accepts_events or self._is_ended or self._queued_bytes > self._backlog.queue_limit:
             return False
         self._begin_stream()
         self._enqueue(event_bytes)
@@ -109,9 +109,9 @@ class HttpResponseWriter:
     def _begin_stream(self) -> None:
         if self._stream_task is None:
             self._stream_task = asyncio.create_task(stream_events(self._receive, self._send, self._events()))
-            self._stream_task.add_done_callback(self._over)
+            self._stream_task.add_done_callback(self._on_stream_end)
 
-    def _over(self, _streaming: "asyncio.Task[None]") -> None:
+    def _on_stream_end(self, _streaming: "asyncio.Task[None]") -> None:
         """Forgets what waits for a reader who has left. What is said from now on may still be kept for a stream that is taken up again."""
         self._queued.clear()
         self._count(-self._queued_bytes)

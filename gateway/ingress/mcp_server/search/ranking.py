@@ -71,7 +71,7 @@ class Ranking:
         self._searcher = index.searcher()
         self._vocabulary = sorted(self._tool_counts)
 
-    def best(self, query: str, limit: int) -> tuple[list[int], int]:
+    def find_best(self, query: str, limit: int) -> tuple[list[int], int]:
         """The tools that fit, the best first, and how many have any of the words."""
         said = list(split_words(query))
         kept = [word for word in said if word not in STOP_WORDS] or said

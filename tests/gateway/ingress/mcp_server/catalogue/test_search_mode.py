@@ -20,7 +20,7 @@ def tool(name: str, description: str = "", *arguments: str, title: str = "") -> 
 
 
 def found(tools: Sequence[Raw], query: str, limit: int = 50) -> list[str]:
-    return [msgspec.json.decode(tools[number])["name"] for number in build_ranking(tools).best(query, limit)[0]]
+    return [msgspec.json.decode(tools[number])["name"] for number in build_ranking(tools).find_best(query, limit)[0]]
 
 
 def test_names_and_camel_case_are_words() -> None:
@@ -70,7 +70,7 @@ def test_equals_stand_in_the_order_of_the_list() -> None:
 
 def test_all_that_fit_are_counted_and_the_best_are_given() -> None:
     tools = [tool(f"t{number}", "order") for number in range(CANDIDATES_MAX + 100)]
-    numbers, total = build_ranking(tools).best("order", 5)
+    numbers, total = build_ranking(tools).find_best("order", 5)
     assert (len(numbers), total) == (5, CANDIDATES_MAX + 100)
 
 
@@ -84,24 +84,24 @@ def test_no_query_keeps_the_gateway_from_its_work() -> None:  # attack TEN-08
     given = [f"w{first}{second}{third}" for first in "abcdefgh" for second in "abcdefgh" for third in "abcdefgh"]
     ranking = build_ranking([tool(f"t{number}", " ".join(given[number % 300 :][:200])) for number in range(1000)])
     with cpu_seconds(20):
-        assert ranking.best(" ".join(f"x{word[1:]}" for word in given[:200]), 50)[1] >= 0
-        assert ranking.best("w" * 1000, 50) == ([], 0)
-        assert ranking.best(" ".join(given[:300]), 50)[1] > 0
+        assert ranking.find_best(" ".join(f"x{word[1:]}" for word in given[:200]), 50)[1] >= 0
+        assert ranking.find_best("w" * 1000, 50) == ([], 0)
+        assert ranking.find_best(" ".join(given[:300]), 50)[1] > 0
 
 
 async def test_an_index_is_made_once_for_all_who_may_call_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     monkeypatch.setattr(searching, "build_ranking", lambda listed: (made.append(len(listed)), build_ranking(listed))[1])
     indexes, tools = SearchIndexes(), [tool("a", "order"), tool("b", "order")]
-    both = await asyncio.gather(indexes.best(tools, "order", 5), indexes.best(list(tools), "order", 5))
+    both = await asyncio.gather(indexes.find_best(tools, "order", 5), indexes.find_best(list(tools), "order", 5))
     assert [total for _, total in both] == [2, 2] and made == [2]
-    assert (await indexes.best(tools[:1], "order", 5))[1] == 1  # who may call one finds one
-    assert (await indexes.best([*tools[:1], tool("b", "order")], "order", 5))[1] == 2 and made == [2, 1, 2]
+    assert (await indexes.find_best(tools[:1], "order", 5))[1] == 1  # who may call one finds one
+    assert (await indexes.find_best([*tools[:1], tool("b", "order")], "order", 5))[1] == 2 and made == [2, 1, 2]
 
 
 async def test_indexes_are_kept_for_so_many_tools(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(searching, "INDEXED_TOOLS_MAX", 5)
     indexes = SearchIndexes()
     for _ in range(4):
-        await indexes.best([tool("a", "order"), tool("b", "order")], "order", 5)
+        await indexes.find_best([tool("a", "order"), tool("b", "order")], "order", 5)
     assert len(indexes._cached) == 2
