@@ -72,9 +72,7 @@ class TransactionRunner:
         """Runs all jobs in one transaction; once more when the connection was lost before the commit, or a broken commit came late."""
         try:
             return self._transact(jobs)
-        except WriteFailed:
-            raise
-        except Exception as error:
+        except SQLAlchemyError as error:
             if self._connection is not None and not self._must_resolve:
                 raise
             log.info("transaction_repeated", error=type(error).__name__)
@@ -108,7 +106,7 @@ class TransactionRunner:
             connection = self._connection or self._connect()
             if self._must_resolve:
                 self._resolve_uncertain_commit(connection)
-        except Exception as error:
+        except (SQLAlchemyError, OSError) as error:
             log.debug("no_transaction", error=type(error).__name__)
             self.drop_connection()
             raise WriteFailed("the database can't be reached") from error
@@ -125,7 +123,7 @@ class TransactionRunner:
         self._has_uncertain_commit = self._must_resolve = True
         try:
             return self._resolve_uncertain_commit(self._connect())
-        except Exception as error:  # noqa: BLE001 (the question stays open, and comes first on the next connection)
+        except (SQLAlchemyError, OSError) as error:  # the outcome stays unknown, and is resolved first on the next connection
             log.warning("commit_in_doubt", error=type(error).__name__)
             self.drop_connection()
             return False
@@ -142,7 +140,7 @@ class TransactionRunner:
         try:
             lost = connection.invalidated
             connection.rollback()
-        except Exception as error:  # noqa: BLE001 (a connection that can't even roll back is none)
+        except (SQLAlchemyError, OSError) as error:  # a connection that cannot roll back is lost
             log.debug("rollback_broke", error=type(error).__name__)
             lost = True
         if lost:

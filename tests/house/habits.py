@@ -4,37 +4,33 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tests.house.limits import Function
 from tests.house.source import Source
 
-# Doors and roots of tasks, where nothing is left above that could answer. Prefixes of module names.
-ROOTS = (
-    "adapters.mcp_client.pool",
-    "adapters.mcp_client.stdio",
-    "gateway.ingress.a2a_server",
-    "gateway.ingress.admin",
-    "gateway.server.composition",
-    "gateway.cli.main",
-    "gateway.cli",
-    "gateway.calls.resumption.consented",
-    "gateway.storage.database",
-    "gateway.server.router",
-    "gateway.server.health",
-    "gateway.tasks.turns.deferred_endings",
-    "gateway.ingress.mcp_server",
-    "gateway.ingress.oauth",
-    "gateway.tasks.webhooks.delivery",
-    "gateway.server.periodic",
-    "gateway.calls.resumption.approved",
-    "gateway.calls.resumption.takeover",
-    "gateway.storage.transactions",
-    "gateway.tasks.turns.store",
-    "gateway.storage.writer",
-    "policies.tokens.verifier",  # whatever goes wrong while a token is read, nobody comes in
-    "policies.keys.jwks",  # whatever goes wrong while keys are fetched, the last good set stays
-)
+# Request handlers and roots of tasks, above which no code is left that could respond. Names of modules, or of folders with all below.
+ROOTS = {
+    "gateway.calls.resumption.approved": "the root of the work on one approved task",
+    "gateway.calls.resumption.takeover": "the root of the work on one task of a lost process",
+    "gateway.ingress.a2a_server.bindings": "request handlers",
+    "gateway.ingress.a2a_server.cards": "a request handler",
+    "gateway.ingress.mcp_server.elicitation.pending_calls": "the root of the task of a call that waits for an answer",
+    "gateway.ingress.mcp_server.endpoint": "a request handler",
+    "gateway.ingress.mcp_server.http_sse": "a request handler",
+    "gateway.ingress.mcp_server.subscriptions.relist": "the root of the work on one server",
+    "gateway.server.composition": "the root of the process",
+    "gateway.server.health": "a request handler: a readiness check that raises has failed",
+    "gateway.server.periodic": "the roots of periodic work",
+    "gateway.server.router": "the outermost request handler",
+    "gateway.storage.transactions": "the root of one job: its error goes to the caller that waits for it",
+    "gateway.storage.writer": "the root of the writer's thread",
+    "gateway.tasks.turns.deferred_endings": "the root of a task that writes an ending",
+    "gateway.tasks.turns.store": "the root of a turn",
+    "gateway.tasks.webhooks.delivery": "the root of one delivery",
+    "policies.keys.jwks": "a failed fetch of any kind keeps the last good key set; the fetch belongs to another package",
+    "policies.tokens.verifier": "a token that cannot be read for any reason is refused",
+}
 ENVIRONMENT_READERS = ("gateway.server.settings", "gateway.cli.main", "gateway.server.app", "gateway.server.composition.tracing")
 LOGGED = {"exception", "error", "warning", "critical", "info", "debug"}
 LEFTOVER = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX|NotImplemented" + r"Error)\b")
@@ -56,6 +52,14 @@ def _broad(source: Source) -> Iterator[ast.ExceptHandler]:
                 yield node
 
 
+def _suppressed_lines(source: Source) -> Iterator[int]:
+    """Lines with `suppress(Exception)`."""
+    for node in (each for each in ast.walk(source.tree) if isinstance(each, ast.Call)):
+        is_suppress = ast.unparse(node.func).rpartition(".")[2] == "suppress"
+        if is_suppress and any(_names(argument) & {"Exception", "BaseException"} for argument in node.args):
+            yield node.lineno
+
+
 def _logs(node: ast.AST, loggers: frozenset[str] = frozenset()) -> bool:
     calls = [call.func for call in ast.walk(node) if isinstance(call, ast.Call)]
     return any(
@@ -64,11 +68,22 @@ def _logs(node: ast.AST, loggers: frozenset[str] = frozenset()) -> bool:
     )
 
 
+def root_of(source: Source) -> str | None:
+    """The entry of ROOTS that a module belongs to."""
+    return next((root for root in ROOTS if f"{source.module}.".startswith(f"{root}.")), None)
+
+
+def needless_roots(sources: Iterable[Source]) -> set[str]:
+    """Entries of ROOTS without a broad except."""
+    return set(ROOTS) - {root_of(source) for source in sources if any(_broad(source))}
+
+
 def broad_excepts(source: Source) -> list[str]:
     """`except Exception` stands only at a door or a task's root, with a line in the log."""
-    at_a_root = any(source.module == root or source.module.startswith(f"{root}.") for root in ROOTS)
+    at_a_root = root_of(source) is not None
     loggers = frozenset(one.name for one in ast.walk(source.tree) if isinstance(one, Function) and _logs(one))
     problems = []
+    problems += [f"{source.path}:{line}: suppresses every exception" for line in _suppressed_lines(source)]
     for handler in _broad(source):
         if not at_a_root:
             problems.append(f"{source.path}:{handler.lineno}: a broad except, but no door or task root")
