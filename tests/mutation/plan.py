@@ -3,7 +3,7 @@
 from tests.house.source import ROOT
 
 LEFT_OUT = {"__init__", "tables"}  # nothing that decides
-DOORS = ("gateway/behaviour/authority/test_delegation.py", "gateway/ingress/oauth/test_exchange.py")
+DOORS = ("gateway/behaviour/authority/test_delegation.py", "gateway/ingress/oauth/test_token_exchange.py")
 CEDAR = (
     "policies/cedar/test_engine.py",
     "policies/what_if/test_cases.py",
@@ -13,10 +13,10 @@ CEDAR = (
 TOKENS = ("policies/tokens/test_verifier.py", "policies/keys/test_strict_rules.py", "policies/tokens/test_token_attacks.py")
 AUDIT = ("policies/audit/test_log.py", "policies/audit/test_proof.py", "policies/audit/test_cuts.py", "policies/audit/test_heads.py")
 ASKING = (
-    "policies/cedar/test_asking_rules.py",
+    "policies/cedar/test_approval_rules.py",
     "gateway/calls/consent/test_approval_requests.py",
     "gateway/calls/consent/test_approval_votes.py",
-    "gateway/behaviour/authority/test_errands.py",
+    "gateway/behaviour/authority/test_transactions.py",
 )
 ABOVE = (
     *DOORS,
@@ -27,7 +27,7 @@ ABOVE = (
     "gateway/calls/test_cancellation.py",
     "gateway/calls/consent/test_approval_votes.py",
     "gateway/behaviour/authority/test_tenancy.py",
-    "gateway/ingress/admin/test_surface.py",
+    "gateway/ingress/admin/test_route_guards.py",
 )
 ALSO: dict[str, tuple[str, ...]] = {
     "what_if/acts": (*CEDAR, *DOORS),
@@ -45,11 +45,11 @@ ALSO: dict[str, tuple[str, ...]] = {
         "policies/cedar/test_rule_sets.py",
         "policies/cedar/files/test_links.py",
         "policies/cedar/files/test_folder.py",
-        "policies/cedar/test_asking_rules.py",
+        "policies/cedar/test_approval_rules.py",
         "policies/what_if/test_replay.py",
         "gateway/server/test_reload.py",
     ),
-    "cedar/question": (*CEDAR, "policies/cedar/test_asking_rules.py"),
+    "cedar/question": (*CEDAR, "policies/cedar/test_approval_rules.py"),
     "cedar/values": CEDAR,
     "tokens/claims": (
         *TOKENS,
@@ -60,9 +60,9 @@ ALSO: dict[str, tuple[str, ...]] = {
     "tokens/client_assertion": ("gateway/ingress/oauth/test_token.py",),
     "vault/credentials": (
         "policies/vault/test_store.py",
-        "policies/test_vault_places.py",
+        "policies/vault/test_encryption_contexts.py",
         "gateway/ingress/admin/test_connections.py",
-        "adapters/oauth/test_lasting_credentials.py",
+        "adapters/oauth/test_stored_credentials.py",
     ),
     "delegation/chain": ("policies/tokens/test_hop_tokens.py", *DOORS),
     "vault/envelope": ("policies/vault/test_store.py", "gateway/cli/local/test_rewrap_secrets.py"),
@@ -74,7 +74,7 @@ ALSO: dict[str, tuple[str, ...]] = {
         "gateway/calls/revocation/test_spool.py",
         "gateway/calls/test_cancellation.py",
     ),
-    "delegation/history": (*ASKING, "gateway/behaviour/authority/test_errands.py"),
+    "delegation/history": (*ASKING, "gateway/behaviour/authority/test_transactions.py"),
     "tokens/hop_tokens": (
         *DOORS,
         "gateway/behaviour/authority/test_possession.py",
@@ -83,7 +83,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     ),
     "tokens/verifier": (*TOKENS, "policies/tokens/test_person_tokens.py", "gateway/ingress/http/test_rejected_credentials.py"),
     "ids": ("policies/vault/test_store.py",),
-    "cedar/input_paths": (*CEDAR, "policies/cedar/test_asking_rules.py"),
+    "cedar/input_paths": (*CEDAR, "policies/cedar/test_approval_rules.py"),
     "keys/jwks": (*TOKENS, "policies/keys/test_signing.py", "policies/keys/test_pinned.py"),
     "keys/key_folder": (
         "policies/keys/test_signing.py",
@@ -93,7 +93,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "keys/signing": ("policies/audit/test_heads.py", "policies/audit/test_cuts.py", *TOKENS, "registry/cards/test_republish.py"),
     "delegation/kills": ("gateway/behaviour/authority/test_kill_switch.py",),
     "delegation/permissions": ("policies/delegation/test_chain.py", "policies/cedar/test_engine.py", *TOKENS, *DOORS),
-    "tokens/person_tokens": (*TOKENS, "gateway/ingress/oauth/test_exchange.py", "gateway/ingress/oauth/test_id_jag.py"),
+    "tokens/person_tokens": (*TOKENS, "gateway/ingress/oauth/test_token_exchange.py", "gateway/ingress/oauth/test_id_jag.py"),
     "keys/pinned": ("registry/cards/test_signatures.py",),
     "cedar/actions": CEDAR,
     "cedar/files/folder": CEDAR,
@@ -103,7 +103,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "cedar/schema": CEDAR,
     "cedar/syntax": (
         *CEDAR,
-        "policies/cedar/test_asking_rules.py",
+        "policies/cedar/test_approval_rules.py",
         "policies/cedar/files/test_links.py",
         "policies/cedar/files/test_folder.py",
     ),
@@ -112,12 +112,12 @@ ALSO: dict[str, tuple[str, ...]] = {
     "delegation/principal": ("policies/delegation/test_chain.py", "policies/cedar/test_engine.py", *TOKENS),
     "keys/published": ("policies/audit/test_cuts.py", "gateway/cli/local/test_audit.py"),
     "what_if/rehearsal": ("policies/what_if/test_cases.py", "examples/test_policies.py"),
-    "delegation/rights": ("policies/cedar/test_engine.py", "gateway/ingress/admin/test_surface.py", *DOORS),
+    "delegation/rights": ("policies/cedar/test_engine.py", "gateway/ingress/admin/test_route_guards.py", *DOORS),
     "cedar/role_rules": ("policies/cedar/test_engine.py", "policies/cedar/files/test_folder.py", *DOORS),
     "tokens/replay_guard": (
         "policies/tokens/test_dpop.py",
         "gateway/ingress/oauth/test_token.py",
-        "gateway/ingress/oauth/test_exchange.py",
+        "gateway/ingress/oauth/test_token_exchange.py",
     ),
     "strict_json": TOKENS,
     "keys/strict_jwt": (*TOKENS, "policies/tokens/test_client_assertion.py", "policies/keys/test_signing.py"),
@@ -125,7 +125,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "delegation/terms": (*CEDAR, *ASKING),
     "tokens/tickets": ("gateway/behaviour/authority/test_tickets.py", "gateway/behaviour/authority/test_revoked_elsewhere.py"),
     "vault/store": (
-        "policies/test_vault_places.py",
+        "policies/vault/test_encryption_contexts.py",
         "gateway/cli/local/test_rewrap_secrets.py",
         "gateway/ingress/admin/test_connections.py",
     ),

@@ -5,8 +5,8 @@ import pytest
 from tests.fakes.house import House
 from tests.gateway.behaviour.delegated_tasks import test_downgrades as downgrades
 from tests.gateway.behaviour.operation import test_strange_requests as strange
-from tests.gateway.behaviour.tools import test_mcp_door as door
-from tests.gateway.ingress.admin import test_surface as surface
+from tests.gateway.behaviour.tools import test_mcp_server as door
+from tests.gateway.ingress.admin import test_route_guards as surface
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 

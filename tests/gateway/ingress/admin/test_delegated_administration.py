@@ -17,7 +17,7 @@ from registry import tables as registry
 from tests.fakes.house import CallbackAgent, House, house
 from tests.fakes.issuer import FakeIssuer, serving
 from tests.gateway.behaviour.authority.test_tickets import TicketAgent, basic
-from tests.gateway.ingress.admin.test_surface import BODIES, UNGUARDED, filled, framework, guarded, named
+from tests.gateway.ingress.admin.test_route_guards import BODIES, UNGUARDED, filled, framework, guarded, named
 from tests.gateway.ingress.oauth.test_id_jag import GRANT, TYPE
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
