@@ -30,7 +30,10 @@ def explain_rejected_token(token: str, url: str) -> CommandRefused:
             f"the gateway at {url} does not accept your token, which is for {named or 'nobody'}",
             f"if that is the same gateway: export INTERLOCK_URL={named}; else {_renew_todo(claims)}" if named else _renew_todo(claims),
         )
-    return CommandRefused("the gateway does not accept your token: other keys made it, or it is no longer valid", _renew_todo(claims))
+    todo = _renew_todo(claims)
+    if claims.get("iss") == DEVELOPMENT_ISSUER:
+        todo = f"in the folder in which that gateway was started, or with its INTERLOCK_HOME: {todo}"
+    return CommandRefused("the gateway does not accept your token: other keys made it, or it is no longer valid", todo)
 
 
 def _renew_todo(claims: dict[str, Any]) -> str:

@@ -65,7 +65,7 @@ class Home:
 
     def admin_token(self) -> str:
         """An operator's token from the command line."""
-        command = [sys.executable, "-m", "gateway", "token", "--user", "admin"]
+        command = [sys.executable, "-m", "gateway", "token", "--create-keys", "--user", "admin"]
         done = subprocess.run(command, cwd=self.folder, env=self._environment(), capture_output=True, text=True, timeout=60)
         if done.returncode:
             raise BenchFailure(f"interlock token failed with {done.returncode}:\n{done.stderr[-2000:]}")

@@ -6,6 +6,7 @@ import re
 import socket
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,8 +18,10 @@ from gateway.cli.local import installation as home
 
 if TYPE_CHECKING:
     from gateway.server.settings import Settings
+    from policies.keys.signing import SigningKeys
 
 DAY = 86_400
+DEFAULT_CONFIG = Path("interlock.yaml")
 _SECONDS_PER_UNIT = {"": 1, "s": 1, "m": 60, "h": 3600, "d": DAY}
 
 
@@ -116,10 +119,13 @@ def token(
     scope: Annotated[str | None, typer.Option(help='At most these permissions, such as "agent:sales tool:crm.*".')] = None,
     tenant: Annotated[str, typer.Option(help="The tenant that the user is in.")] = "default",
     ttl: Annotated[str, typer.Option(help="How long it lives: 90s, 30m, 1h, 1d (at most).")] = "1h",
+    create_keys: Annotated[
+        bool, typer.Option("--create-keys", help="Make the signing keys before the first start of the gateway, where there are none.")
+    ] = False,
     config: home.Config = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Print a token of the development issuer."""
+    """Print a token of the development issuer. A note on standard error names the gateway that it is for and the keys that sign it."""
     seconds = _parse_duration(ttl)
     chosen = home.load_settings(config)
     from policies.delegation.permissions import BadPermission, Permissions
@@ -137,13 +143,33 @@ def token(
         Permissions.parse(narrowed.split(" ") if narrowed is not None else ())
     except BadPermission as error:
         raise WrongUsage(f"--scope: {error}", "leave --scope away for all that the user may do") from error
-    person = Principal(tenant, DEVELOPMENT_ISSUER, user)
-    minted = mint_development_token(home.open_signing_keys(chosen, create=True), person, _audience(chosen), narrowed, seconds)
+    keys, audience = _open_token_keys(chosen, config, create_keys), _audience(chosen)
+    minted = mint_development_token(keys, Principal(tenant, DEVELOPMENT_ISSUER, user), audience, narrowed, seconds)
+    screen.print_note(f"for the gateway at {audience}, signed with key {keys.active_kid} of {(chosen.home / 'keys').absolute()}")
     if as_json:
         expires = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds)
         screen.print_json({"token": minted, "expires_at": expires.strftime("%Y-%m-%dT%H:%M:%SZ")})
     else:
         screen.print_text(minted)
+
+
+def _open_token_keys(settings: "Settings", config: Path | None, create: bool) -> "SigningKeys":
+    """The keys that sign tokens. Where neither a configuration file nor the home exists they are made only on request.
+
+    No gateway would accept a token that keys of a wrong folder signed.
+    """
+    folder = (settings.home / "keys").absolute()
+    is_new = not folder.is_dir()
+    if is_new and not (create or settings.home.exists() or (config or DEFAULT_CONFIG).exists()):
+        raise CommandFailed(
+            f"there are no keys in {folder}: no gateway was started with this home",
+            "run this in the folder in which the gateway was started, or set INTERLOCK_HOME to its home; "
+            "--create-keys makes keys before the first start",
+        )
+    keys = home.open_signing_keys(settings, create=True)
+    if is_new:
+        screen.print_note(f"made new keys in {folder}; only a gateway with this home accepts what they sign")
+    return keys
 
 
 def _audience(settings: "Settings") -> str:

@@ -200,7 +200,7 @@ def of_other_keys(keys: SigningKeys, url: str) -> str:
         (expired, "your token has expired, at 20", "export INTERLOCK_TOKEN=$(interlock token --user 'o'\"'\"'hara')"),
         (of_an_issuer, "your token has expired", "get a fresh token from https://login.example"),
         (for_another, "your token, which is for http://127.0.0.1:9999", "export INTERLOCK_URL=http://127.0.0.1:9999"),
-        (of_other_keys, "other keys made it", "interlock token --user bob"),
+        (of_other_keys, "other keys made it", "with its INTERLOCK_HOME: export INTERLOCK_TOKEN=$(interlock token --user bob)"),
         (lambda *_: "rubbish", "INTERLOCK_TOKEN is not a token", "interlock token --user alice"),
         (lambda *_: "", "INTERLOCK_TOKEN is not set", "export INTERLOCK_TOKEN=$(interlock token --user alice)"),
     ],

@@ -24,8 +24,9 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_token_prints_the_token_alone(interlock: CommandLine, home: Path) -> None:
+    home.mkdir()
     ran = interlock("token", "--user", "alice", "--ttl", "30m", "--tenant", "acme")
-    assert (ran.code, ran.err) == (0, "")
+    assert ran.code == 0
     found = claims(home, ran.out)
     assert (found["iss"], found["sub"], found["tid"]) == (DEVELOPMENT_ISSUER, "alice", "acme")
     assert isinstance(found["exp"], int)
@@ -35,13 +36,40 @@ def test_token_prints_the_token_alone(interlock: CommandLine, home: Path) -> Non
 
 
 def test_token_as_json_says_when_it_expires(interlock: CommandLine, home: Path) -> None:
-    answer = interlock("token", "--user", "alice", "--scope", "agent:sales  tool:crm.*", "--json").json
+    answer = interlock("token", "--create-keys", "--user", "alice", "--scope", "agent:sales  tool:crm.*", "--json").json
     assert set(answer) == {"token", "expires_at"}
     assert answer["expires_at"].endswith("Z")
     assert claims(home, answer["token"])["scope"] == "agent:sales tool:crm.*"
 
 
+def test_token_makes_no_keys_where_no_gateway_was_started(interlock: CommandLine, home: Path) -> None:
+    ran = interlock("token", "--user", "alice")
+    assert (ran.code, ran.out) == (1, "")
+    assert str(home / "keys") in ran.err and "INTERLOCK_HOME" in ran.err
+    assert not home.exists()
+
+
+def test_token_makes_keys_on_request_and_says_where(interlock: CommandLine, home: Path) -> None:
+    ran = interlock("token", "--user", "alice", "--create-keys")
+    assert claims(home, ran.out)["sub"] == "alice"
+    assert f"made new keys in {home / 'keys'}" in ran.err
+
+
+def test_token_makes_keys_beside_a_configuration_file(interlock: CommandLine, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "interlock.yaml").write_text("users: {}\n")
+    ran = interlock("token", "--user", "alice")
+    assert (ran.code, f"made new keys in {home / 'keys'}" in ran.err) == (0, True)
+
+
+def test_token_names_the_gateway_and_the_key_folder_on_standard_error(interlock: CommandLine, home: Path) -> None:
+    interlock("token", "--user", "alice", "--create-keys")
+    ran = interlock("token", "--user", "alice")
+    assert f"of {home / 'keys'}" in ran.err and "made new keys" not in ran.err
+    assert str(claims(home, ran.out)["aud"]) in ran.err
+
+
 def test_a_token_is_for_the_gateway_that_serves_from_this_home(interlock: CommandLine, home: Path, tmp_path: Path) -> None:
+    home.mkdir()
     interlock.environment["INTERLOCK_URL"] = "http://127.0.0.1:9001/"
     assert claims(home, interlock("token", "--user", "a").out)["aud"] == "http://127.0.0.1:9001"
     (home / "serving.json").write_text(json.dumps({"url": "http://127.0.0.1:9002"}))
@@ -51,6 +79,7 @@ def test_a_token_is_for_the_gateway_that_serves_from_this_home(interlock: Comman
 
 
 def test_a_token_is_for_the_default_address_where_nothing_else_is_known(interlock: CommandLine, home: Path) -> None:
+    home.mkdir()
     interlock.environment["INTERLOCK_URL"] = None
     assert claims(home, interlock("token", "--user", "a").out)["aud"] == "http://127.0.0.1:8080"
 
@@ -180,7 +209,7 @@ def test_check_finds_a_stranger_with_one_of_our_names(monkeypatch: pytest.Monkey
 def test_keys_are_listed_and_rotated(interlock: CommandLine, home: Path) -> None:
     assert interlock("keys", "list").code == 1
     assert not home.exists()
-    interlock("token", "--user", "alice")
+    interlock("token", "--create-keys", "--user", "alice")
     old = interlock("keys", "list", "--json").json["items"]
     new = interlock("keys", "rotate", "--json").json["kid"]
     items = interlock("keys", "list", "--json").json["items"]
