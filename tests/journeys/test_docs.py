@@ -29,3 +29,10 @@ def test_the_modules_that_the_guide_for_adapters_names_have_what_it_says() -> No
         found = [import_module(module) for module in re.findall(r"`([\w.]+)`", modules)]
         missing = [name for name in re.findall(r"`([A-Za-z]\w+)`", names) if not any(hasattr(module, name) for module in found)]
         assert missing == [], f"{modules} has no {missing}"
+
+
+def test_commands_of_the_guides_work_where_the_address_of_the_gateway_is_not_set() -> None:
+    uses = {path: re.findall(r"\$\{?INTERLOCK_URL[^/ ]*", path.read_text()) for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}
+    assert sum(map(len, uses.values())) >= 2
+    for path, found in uses.items():
+        assert all(use.startswith("${INTERLOCK_URL:-http") for use in found), f"{path.name} uses a variable that no reader has set"

@@ -14,6 +14,7 @@ from gateway.ingress.http.deadline_header import read_deadline
 from gateway.ingress.http.errors import InvalidRequest, error_headers
 from gateway.ingress.http.request_trace import RequestTrace
 from gateway.ingress.mcp_server.batches import answer_batch
+from gateway.ingress.mcp_server.catalogue.search_mode import check_query
 from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries
 from gateway.ingress.mcp_server.era_dispatch import EraDispatcher
 from gateway.ingress.mcp_server.http_sse import HttpSse, session_id_in_query, wants_event_stream
@@ -68,6 +69,8 @@ class McpEndpoint:
         try:
             caller = await self._admission.authenticate(scope, resource)
             visit.deadline = read_deadline(scope)
+            if scope.get("query_string"):
+                check_query(scope)
             if scope["method"] != "POST":
                 message = ClientMessage(caller, server_path, resource, None, scope["method"], None, b"", False, visit.trace_context, scope)
                 await self._handle_get_or_delete(message, receive, send)

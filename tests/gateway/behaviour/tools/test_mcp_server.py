@@ -47,6 +47,34 @@ async def session(home: House, user: str = "alice", path: str = "/mcp") -> str:
     return opened.headers["mcp-session-id"]
 
 
+@pytest.mark.parametrize("query", ["mode=serch", "mode=", "mode=SEARCH", "mode=search&mode=all", "x=1&mode=%00"])
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/inventory"])
+async def test_an_unknown_mode_in_the_address_is_refused(home: House, path: str, query: str) -> None:
+    await home.server("inventory", "check")
+    opened = await post(home, request("initialize", LEGACY), f"{path}?{query}")
+    modern = await post(home, request("tools/list", {"_meta": CAPABILITIES}), f"{path}?{query}", **routed("", "tools/list"))
+    opening = await home.http.get(
+        f"{path}?{query}", headers={"authorization": f"Bearer {home.token('alice')}", "accept": "text/event-stream"}
+    )
+    for answer in (opened, modern, opening):
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["data"]["reason_id"]) == (400, -32600, "invalid-request")
+        assert "all and search" in error["message"]
+
+
+async def test_the_modes_all_and_search_are_served(home: House) -> None:
+    await home.server("inventory", "check")
+    for query, names in {
+        "?mode=all": ["inventory_check"],
+        "?mode=search": ["search_tools", "call_tool"],
+        "?other=1": ["inventory_check"],
+    }.items():
+        listed = await post(
+            home, request("tools/list", {"_meta": CAPABILITIES}), f"/mcp{query}", mcp_protocol_version="2026-07-28", mcp_method="tools/list"
+        )
+        assert [tool["name"] for tool in listed.json()["result"]["tools"]] == names
+
+
 # attack PRO-05
 async def test_headers_must_say_what_the_body_says(home: House) -> None:
     server = await home.server("inventory", "check", "reserve")
