@@ -7,7 +7,7 @@ from typer.core import TyperGroup
 
 from adapters.version import VERSION
 from gateway.cli import output as screen
-from gateway.cli.exit_codes import CommandError
+from gateway.cli.exit_codes import CommandError, WrongUsage
 from gateway.cli.local import audit as trail
 from gateway.cli.local import check, keys, policy
 from gateway.cli.local import serve as machine
@@ -24,6 +24,12 @@ class ExitCodeGroup(TyperGroup):
         except CommandError as stop:
             screen.print_problem(stop.message, stop.todo)
             raise typer.Exit(stop.exit_code) from stop
+        except typer.BadParameter as wrong:  # a missing argument too
+            example = wrong.ctx.command.epilog if wrong.ctx is not None else ""
+            if not example:
+                raise
+            screen.print_problem(wrong.format_message(), example)
+            raise typer.Exit(WrongUsage.exit_code) from wrong
 
 
 app = typer.Typer(

@@ -204,5 +204,6 @@ def _check_port_free(host: str, port: int, option: str) -> None:
 
 
 def register(app: typer.Typer) -> None:
-    for command in (serve, migrate, token):
+    for command in (serve, migrate):
         app.command()(command)
+    app.command(epilog="Example: interlock token --user alice")(token)

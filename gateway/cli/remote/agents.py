@@ -14,10 +14,10 @@ from gateway.cli.remote.permissions import CEILING_HELP, parse_permissions
 
 Name = Annotated[str, typer.Argument(help="The agent's name.", metavar="NAME")]
 CONTRACTS_HELP = "A JSON file: {skill: {input: schema, output: schema}}, with an empty skill for all (docs/handoff.md)."
-app = typer.Typer(help="Agents: register, list, find, show, look at again, approve, remove, renew secrets.", no_args_is_help=True)
+app = typer.Typer(help="Agents: add, list, show, refresh, set, approve, secret, rm.", no_args_is_help=True)
 
 
-@app.command()
+@app.command(epilog="Example: interlock agent add http://127.0.0.1:7001 --name sales")
 def add(
     source: Annotated[str, typer.Argument(help="The agent's address, or a file with its card.", metavar="URL|FILE")],
     name: Annotated[str | None, typer.Option(help="The name it gets here (default: from its card).")] = None,

@@ -158,4 +158,4 @@ def _text_of_part(part: dict[str, Any]) -> str:
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(send)
+    app.command(epilog='Example: interlock send sales "2 of SKU-7, please"')(send)

@@ -33,11 +33,11 @@ FIELDS = (
     "updated",
 )
 DEFINITION_KINDS = ("tools", "prompts", "resources", "templates", "instructions")
-app = typer.Typer(help="Servers of tools: register, list, show, look at again, approve, remove; virtual ones.", no_args_is_help=True)
+app = typer.Typer(help="Servers of tools: add, list, show, refresh, register-anew, set, approve, rm, virtual.", no_args_is_help=True)
 app.add_typer(virtual.app, name="virtual")
 
 
-@app.command()
+@app.command(epilog="Example: interlock server add inventory http://127.0.0.1:7001/mcp")
 def add(
     name: Name,
     url: Annotated[str, typer.Argument(help="Where its MCP endpoint is, or its OpenAPI document (also a FILE).", metavar="URL")],

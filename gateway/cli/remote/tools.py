@@ -11,6 +11,7 @@ from gateway.cli.elicitation import current_terminal
 from gateway.cli.exit_codes import CommandFailed, WrongUsage
 from gateway.cli.http_client import connect, quote_segment
 
+CALL_EXAMPLE = """Example: interlock call inventory_check '{"sku": "SKU-7"}'"""
 ServerOption = Annotated[str | None, typer.Option(help="One server, whose tools keep their own names (default: all that you may use).")]
 
 
@@ -77,5 +78,5 @@ def _first_line(text: str) -> str:
 
 
 def register(app: typer.Typer) -> None:
-    for command in (tools, call):
-        app.command()(command)
+    app.command()(tools)
+    app.command(epilog=CALL_EXAMPLE)(call)

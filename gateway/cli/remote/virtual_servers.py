@@ -14,7 +14,7 @@ SELECTION_KINDS = ("tools", "prompts", "resources", "aliases")
 app = typer.Typer(help="Virtual servers: a selection of several servers and agents, at /mcp/virtual/NAME.", no_args_is_help=True)
 
 
-@app.command()
+@app.command(epilog="Example: interlock server virtual add front-office tools:crm.search aliases:find=crm.search --search")
 def add(
     name: Name,
     selected: Annotated[

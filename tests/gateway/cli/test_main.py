@@ -1,12 +1,17 @@
 """The command as a whole: quick help, exit codes, and what the gateway's errors turn into."""
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
+import typer
 
 from gateway.calls.limits.limits import BudgetSpent
+from gateway.cli.main import app
 from gateway.ingress.http.error_bodies import a2a_details, mcp_data
 from gateway.ingress.http.errors import describe
 from tests.fakes.gateway_api import Answer, GatewayApi
@@ -47,6 +52,7 @@ def test_the_module_is_the_command() -> None:
         ("call", "reserve", "[1]"),
         ("agent", "add", "no-such-file.json"),
         ("server", "add", "inventory", "python server.py"),
+        ("agent", "add"),
         ("agent", "show", ""),
         ("why", ".."),
     ],
@@ -164,3 +170,25 @@ def test_redirects_are_not_followed_so_the_token_stays_here() -> None:
     with GatewayClient("http://127.0.0.1:1", "t") as remote:
         assert isinstance(remote._client, httpx.Client)
         assert not remote._client.follow_redirects
+
+
+@pytest.mark.parametrize("command", ["agent add", "server add", "server virtual add", "send", "call", "token"])
+def test_a_missing_argument_is_named_with_an_example(interlock: CommandLine, command: str) -> None:
+    ran = interlock(*command.split())
+    assert (ran.code, ran.out) == (2, "")
+    assert "Missing" in ran.err and f"Example: interlock {command} " in ran.err
+
+
+def test_the_help_of_a_group_names_its_commands() -> None:
+    whole = typer.main.get_command(app)
+    groups = [(help_text, set(group.commands)) for help_text, group in _groups(whole) if re.search(r": (\w[\w-]*, )+", help_text)]
+    assert len(groups) >= 5
+    for help_text, commands in groups:
+        assert set(help_text.partition(": ")[2].removesuffix(".").split(", ")) == commands, help_text
+
+
+def _groups(group: Any) -> Iterator[tuple[str, Any]]:
+    for inner in group.commands.values():
+        if hasattr(inner, "commands"):
+            yield inner.help, inner
+            yield from _groups(inner)
