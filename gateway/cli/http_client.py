@@ -32,7 +32,7 @@ LISTING_TODO_BY_KIND = {  # what there is none of, as the gateway's answer calls
     "grant": "interlock why DECISION_ID shows the grant that an agent acted under",
     "is stopped": "interlock kill list shows what is",
 }
-WRONG_URL_TODO = "does INTERLOCK_URL point to an Interlock gateway?"
+WRONG_URL_TODO = f"set INTERLOCK_URL to the address that `interlock serve` names; where it is not set, it is {DEFAULT_URL}"
 ANSWER_SECONDS = 150.0  # a turn of an agent may take 120
 
 
@@ -80,7 +80,7 @@ class GatewayClient:
         with self._translate_errors():
             answer = self._client.request(method, path, json=body, params=params or None, headers=headers)
         self._raise_for_status(answer)
-        return decode_json(answer.content) if answer.content else None
+        return self._decode(answer.content) if answer.content else None
 
     def approve(self, path: str, show: Callable[[Any], None], version: str | None = None, body: Any = None) -> Any:
         """Approves an entry of the registry as it was at `seen`, its `updated`; without it, as it is now, after `tell` has shown that."""
@@ -98,6 +98,8 @@ class GatewayClient:
         cursor: str | None = ""
         while cursor is not None and len(items) < limit:
             page = self.get(path, **params, **({"cursor": cursor} if cursor else {}))
+            if not isinstance(page, dict) or not isinstance(page.get("items"), list):
+                raise error_for_other_service(self.url, "what it answers is no list of the gateway")
             items += page["items"]
             if "empty" in page:
                 print_problem(page["empty"]["detail"])
@@ -119,10 +121,10 @@ class GatewayClient:
             if answer.is_error or not _is_stream(answer):
                 answer.read()
                 self._raise_for_status(answer)
-                yield _check_message(decode_json(answer.content))
+                yield self._check_message(answer.content)
                 return
             for sent in _parse_events(answer.iter_lines()):
-                yield _check_message(decode_json(sent.data))
+                yield self._check_message(sent.data)
 
     def stream_events(self, path: str, last_event_id: str = "") -> Iterator[SseEvent]:
         """The server-sent events behind `after`, until the gateway ends the stream."""
@@ -131,7 +133,7 @@ class GatewayClient:
             if answer.is_error or not _is_stream(answer):
                 answer.read()
                 self._raise_for_status(answer)
-                raise CommandFailed(f"{self.url}{path} is not a stream of events")
+                raise error_for_other_service(self.url, f"{path} is not a stream of events")
             yield from _parse_events(answer.iter_lines())
 
     @contextmanager
@@ -148,14 +150,34 @@ class GatewayClient:
             raise self.error_for_response(answer.status_code, answer.content)
 
     def error_for_response(self, status: int, content: bytes) -> CommandError:
-        """What an HTTP answer that is no success means."""
-        if status == 401:
-            return explain_rejected_token(self._token, self.url)
+        """What an HTTP answer that is no success means. Each error of a gateway has a reason_id or is one of JSON-RPC or OAuth."""
         try:
             document = json.loads(content)
         except ValueError:
-            document = {}
-        return error_for_document(document if isinstance(document, dict) else {}, status)
+            document = None
+        if not isinstance(document, dict) or not ("reason_id" in document or "error" in document):
+            return error_for_other_service(self.url, f"it answers HTTP {status}")
+        if status == 401:
+            return explain_rejected_token(self._token, self.url)
+        return error_for_document(document, status)
+
+    def _decode(self, content: bytes) -> Any:
+        try:
+            return json.loads(content)
+        except ValueError:
+            raise error_for_other_service(self.url, "what it answers is not JSON") from None
+
+    def _check_message(self, content: bytes | str) -> dict[str, Any]:
+        """One JSON-RPC message; its error is raised."""
+        try:
+            message = json.loads(content)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+            raise error_for_other_service(self.url, "what it answers is not JSON-RPC")
+        if "error" in message:
+            raise error_for_document(message, 200)
+        return message
 
 
 def connect() -> GatewayClient:
@@ -172,6 +194,11 @@ def error_for_transport(url: str, error: Exception, http_library: ModuleType) ->
     if isinstance(error, http_library.TransportError):
         return GatewayUnreachable(f"the connection to {url} broke", "was the gateway stopped? start it with: interlock serve")
     return WrongUsage(f"{url} is not an address that can be called", "look at INTERLOCK_URL and the name you gave")
+
+
+def error_for_other_service(url: str, problem: str) -> CommandFailed:
+    """What it means that something answers at the address, and not in the words of a gateway: another program, or a proxy in front."""
+    return CommandFailed(f"{url} answers, but not as an Interlock gateway: {problem}", WRONG_URL_TODO)
 
 
 def quote_segment(name: str) -> str:
@@ -229,19 +256,11 @@ def _find_member(document: Any, name: str, depth: int = 6) -> Any:
     return next((found for value in inner if (found := _find_member(value, name, depth - 1))), None)
 
 
-def _check_message(message: Any) -> dict[str, Any]:
-    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
-        raise CommandFailed("the answer is not JSON-RPC", WRONG_URL_TODO)
-    if "error" in message:
-        raise error_for_document(message, 200)
-    return message
-
-
 def decode_json(content: bytes | str) -> Any:
     try:
         return json.loads(content)
     except ValueError:
-        raise CommandFailed("the answer is not JSON", WRONG_URL_TODO) from None
+        raise CommandFailed("an event of the stream is not JSON", WRONG_URL_TODO) from None
 
 
 def _is_stream(answer: "httpx.Response") -> bool:

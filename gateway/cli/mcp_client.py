@@ -26,7 +26,7 @@ from pydantic import BaseModel, ValidationError
 from adapters.version import VERSION
 from gateway.cli.elicitation import Terminal, interruptible
 from gateway.cli.exit_codes import CommandError, CommandFailed
-from gateway.cli.http_client import ANSWER_SECONDS, WRONG_URL_TODO, GatewayClient, error_for_document, error_for_transport
+from gateway.cli.http_client import ANSWER_SECONDS, GatewayClient, error_for_document, error_for_other_service, error_for_transport
 from gateway.cli.output import print_problem
 from gateway.cli.progress import ProgressDisplay
 
@@ -106,7 +106,7 @@ class McpToolClient:
         if not response.is_success:
             self._http_error = self._remote.error_for_response(response.status_code, await response.aread())
         elif not response.headers.get("content-type", "").startswith(ACCEPTED_MEDIA_TYPES):
-            self._http_error = CommandFailed("the answer is not JSON", WRONG_URL_TODO)
+            self._http_error = error_for_other_service(self._remote.url, "what it answers is not JSON")
         else:
             self._http_error = None
 
@@ -123,7 +123,7 @@ class McpToolClient:
             case MCPError(code=code) if code != PARSE_ERROR:
                 return error_for_document({"error": {"code": error.code, "message": error.message, "data": error.data}}, 200)
             case MCPError() | ValidationError():
-                return CommandFailed("the answer is not MCP", WRONG_URL_TODO)
+                return error_for_other_service(self._remote.url, "what it answers is not MCP")
         return error_for_transport(self._remote.url, error, httpx2)
 
 

@@ -69,8 +69,7 @@ class McpEndpoint:
         try:
             caller = await self._admission.authenticate(scope, resource)
             visit.deadline = read_deadline(scope)
-            if scope.get("query_string"):
-                check_query(scope)
+            check_query(scope)
             if scope["method"] != "POST":
                 message = ClientMessage(caller, server_path, resource, None, scope["method"], None, b"", False, visit.trace_context, scope)
                 await self._handle_get_or_delete(message, receive, send)

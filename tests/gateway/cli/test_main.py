@@ -147,6 +147,30 @@ def test_a_success_that_is_not_json_is_said_to_be_no_gateway(interlock: CommandL
     assert "INTERLOCK_URL" in ran.err
 
 
+@pytest.mark.parametrize("command", [("agent", "list"), ("tools",), ("send", "sales", "hi"), ("task", "watch", "t_1")])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer({"detail": "Not Found"}, 404),
+        Answer({"detail": "Not authenticated"}, 401),
+        Answer("<html>Sign in", 403, "text/html"),
+        Answer("<html>hello", 200, "text/html"),
+        Answer({"hello": "world"}),
+        Answer([]),
+    ],
+    ids=["404", "401", "403", "html", "object", "list"],
+)
+def test_another_service_at_the_address_is_told_apart_from_a_gateway(
+    interlock: CommandLine, api: GatewayApi, command: tuple[str, ...], answer: Answer
+) -> None:
+    for place in ("GET /api/agents", "POST /mcp", "POST /agents/sales", "GET /api/tasks/t_1/events"):
+        api.answers[place] = answer
+    ran = interlock(*command)
+    assert (ran.code, ran.out) == (1, "")
+    assert f"{api.url} answers, but not as an Interlock gateway" in ran.err
+    assert "set INTERLOCK_URL" in ran.err and "interlock token" not in ran.err
+
+
 def test_the_token_goes_to_the_gateway_and_nowhere_on_the_screen(interlock: CommandLine, api: GatewayApi) -> None:
     ran = interlock("agent", "show", "nobody")
     assert api.asked[0].headers["authorization"] == "Bearer secret-token"
