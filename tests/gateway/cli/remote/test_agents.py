@@ -198,7 +198,9 @@ def test_an_approval_is_of_what_was_seen(interlock: CommandLine, api: GatewayApi
 
 def test_what_is_approved_as_it_was_seen_is_not_asked_for_again(interlock: CommandLine, api: GatewayApi) -> None:  # attack REG-02
     for kind in ("agent", "server"):
-        api.on(f"POST /api/{kind}s/sales/approve", {"reason_id": "precondition-failed", "detail": "It was changed since you last saw it."}, 412)
+        api.on(
+            f"POST /api/{kind}s/sales/approve", {"reason_id": "precondition-failed", "detail": "It was changed since you last saw it."}, 412
+        )
         ran = interlock(kind, "approve", "sales", "--seen", "2026-01-01T00:00:00.000Z")
         assert (ran.code, "changed since" in ran.err) == (1, True)
         assert [asked.method for asked in api.asked] == ["POST"]
