@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from adapters.validation_texts import describe_problem
+
 AWS_OPTION: Final = "aws"  # the member of an A2A agent's `upstream`
 AGENTCORE: Final = "bedrock-agentcore"
 
@@ -36,8 +38,8 @@ def parse_access(given: Any) -> A2AAwsAccess:
     try:
         found = A2AAwsAccess.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {describe_problem(first)}") from None
     if not found.ambient and not (found.access_key_id and found.secret_access_key):
         raise ValueError("access_key_id: is needed with secret_access_key, or ambient: true")
     return found

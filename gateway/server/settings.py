@@ -15,6 +15,8 @@ from gateway.server.identity_settings import IdentitySettings
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (addresses to listen on, which clients can't call)
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 NO_CREDENTIAL_TEXT = "the gateway lacks a credential that its settings name"
+HOUR, WEEK = 3600, 7 * 86_400  # seconds
+COUNT_MAX = 10**15  # of a limit; a larger number is a mistake, and no limit at all is written by leaving it away
 LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128", "localhost")
 
 
@@ -72,16 +74,16 @@ class ServingSettings(_StrictSettings):
     public_grpc: str = ""  # host:port that gRPC clients see; empty: the host of public_url and grpc_port
     trusted_proxies: list[str] = []
     cors_origins: list[Annotated[str, AfterValidator(_origin)]] = []  # of pages that may call A2A and MCP; *: of all pages
-    max_body: int = Field(4 << 20, ge=1024)  # bytes of one request
+    max_body: int = Field(4 << 20, ge=1024, le=1 << 30)  # bytes of one request
     max_headers: int = Field(32 << 10, ge=1024, le=1 << 20)  # bytes of one request line with its headers
-    max_connections: int = Field(16_384, ge=1)  # of clients, in one process
-    header_timeout: float = Field(15.0, gt=0)  # seconds for a request's headers
-    body_timeout: float = Field(30.0, gt=0)  # seconds for a small body; a large one gets more
-    idle_timeout: float = Field(75.0, gt=0)  # seconds that a connection stays open between two requests
-    send_timeout: float = Field(30.0, gt=0)  # seconds that a client may read nothing of what waits for it
+    max_connections: int = Field(16_384, ge=1, le=1_000_000)  # of clients, in one process
+    header_timeout: float = Field(15.0, gt=0, le=HOUR)  # seconds for a request's headers
+    body_timeout: float = Field(30.0, gt=0, le=HOUR)  # seconds for a small body; a large one gets more
+    idle_timeout: float = Field(75.0, gt=0, le=HOUR)  # seconds that a connection stays open between two requests
+    send_timeout: float = Field(30.0, gt=0, le=HOUR)  # seconds that a client may read nothing of what waits for it
     tool_names: Literal["underscore", "dot"] = "underscore"
-    drain: float = Field(20.0, ge=0)  # seconds that requests and turns under way may take when the process ends
-    drain_delay: float = Field(2.0, ge=0)  # seconds between the end of readiness and the end of the listener
+    drain: float = Field(20.0, ge=0, le=HOUR)  # seconds that requests and turns under way may take when the process ends
+    drain_delay: float = Field(2.0, ge=0, le=HOUR)  # seconds between the end of readiness and the end of the listener
 
 
 class DatabaseSettings(_StrictSettings):
@@ -90,7 +92,7 @@ class DatabaseSettings(_StrictSettings):
     url: Annotated[str, AfterValidator(_check_database_url)] = (
         ""  # sqlite:///PATH or postgresql://…; empty: a SQLite file in INTERLOCK_HOME
     )
-    wait: float = Field(30.0, ge=0, le=3600)  # seconds that a server which is away is waited for at start
+    wait: float = Field(30.0, ge=0, le=HOUR)  # seconds that a server which is away is waited for at start
 
 
 class DevelopmentUserSettings(_StrictSettings):
@@ -126,23 +128,23 @@ class LimitRuleSettings(_StrictSettings):
 
     who: Annotated[str, AfterValidator(lambda given: _check_kind_and_name(("user", "agent", "tenant"), given))] = ""
     what: Annotated[str, AfterValidator(lambda given: _check_kind_and_name(("agent", "server", "tool"), given))] = ""
-    rate: float | None = Field(None, gt=0)
-    burst: float | None = Field(None, ge=1)
-    concurrent: int | None = Field(None, ge=0)
-    calls_per_day: int | None = Field(None, ge=0)
-    cost_per_day: float | None = Field(None, ge=0)
-    max_bytes: int | None = Field(None, ge=0)
+    rate: float | None = Field(None, gt=0, le=COUNT_MAX)
+    burst: float | None = Field(None, ge=1, le=COUNT_MAX)
+    concurrent: int | None = Field(None, ge=0, le=COUNT_MAX)
+    calls_per_day: int | None = Field(None, ge=0, le=COUNT_MAX)
+    cost_per_day: float | None = Field(None, ge=0, le=COUNT_MAX)
+    max_bytes: int | None = Field(None, ge=0, le=COUNT_MAX)
 
 
 class LimitsSettings(_StrictSettings):
-    agent_timeout: float = Field(3600.0, gt=0)  # seconds one turn of an agent may take
-    agent_idle_timeout: float = Field(120.0, gt=0)  # seconds for which an agent may give no sign of life in its turn
-    tool_timeout: float = Field(60.0, gt=0)  # seconds one tool call may take
-    turn_events: int = Field(20_000, ge=10)  # that are kept of one turn of an agent
-    turn_bytes: int = Field(32 << 20, ge=1024)  # of those events
-    calls: int = Field(1000, ge=2)  # turns and calls under way at once in one process, in fair shares
-    calls_per_upstream: int = Field(400, ge=2)  # of them at one host, or one command
-    queue_seconds: float = Field(10.0, ge=0)  # that a call waits for its turn at most
+    agent_timeout: float = Field(3600.0, gt=0, le=WEEK)  # seconds one turn of an agent may take
+    agent_idle_timeout: float = Field(120.0, gt=0, le=WEEK)  # seconds for which an agent may give no sign of life in its turn
+    tool_timeout: float = Field(60.0, gt=0, le=WEEK)  # seconds one tool call may take
+    turn_events: int = Field(20_000, ge=10, le=10_000_000)  # that are kept of one turn of an agent
+    turn_bytes: int = Field(32 << 20, ge=1024, le=1 << 30)  # of those events
+    calls: int = Field(1000, ge=2, le=1_000_000)  # turns and calls under way at once in one process, in fair shares
+    calls_per_upstream: int = Field(400, ge=2, le=1_000_000)  # of them at one host, or one command
+    queue_seconds: float = Field(10.0, ge=0, le=HOUR)  # that a call waits for its turn at most
     per: list[LimitRuleSettings] = []
 
 
@@ -225,7 +227,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=1, le=65535)
     grpc_port: int = Field(0, ge=0, le=65535)  # 0: A2A is not served over gRPC
-    workers: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, le=1024)
     server: ServingSettings = ServingSettings()
     database: DatabaseSettings = DatabaseSettings()
     identity: IdentitySettings = IdentitySettings()

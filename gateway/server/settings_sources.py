@@ -1,5 +1,9 @@
 """Loads the settings from `interlock.yaml`, environment variables and flags, and names the place of each problem."""
 
+import difflib
+import itertools
+import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +11,10 @@ import yaml
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
+from adapters.validation_texts import describe_problem
 from gateway.server.settings import BadSettings, Settings
+
+UNION_TAGS = frozenset({"str", "list[str]"})  # steps that pydantic adds for the parts of a union; no setting has such a name
 
 
 def _merge_layers(*layers: dict[str, Any]) -> dict[str, Any]:
@@ -36,7 +43,8 @@ def load_settings(config: Path | None, **given: Any) -> Settings:
         raise BadSettings(_unreadable_variables()) from error
     except ValidationError as error:
         root = yaml.compose(text, yaml.SafeLoader) if text else None
-        raise BadSettings("\n".join(_describe_problem(p["loc"], p["msg"], p["type"], path, root) for p in error.errors())) from error
+        told = (_describe_setting(found, path, root) for found in error.errors(include_url=False, include_input=False))
+        raise BadSettings("\n".join(dict.fromkeys(told))) from error
 
 
 def _unreadable_variables() -> str:
@@ -66,13 +74,33 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     return text, document
 
 
-def _describe_problem(steps: tuple[int | str, ...], problem: str, kind: str, path: Path, root: yaml.Node | None) -> str:
+def _describe_setting(error: Mapping[str, Any], path: Path, root: yaml.Node | None) -> str:
     """One problem, with its line where the file has it, and else with the variable or flag that it must come from."""
-    name, line = ".".join(str(step) for step in steps), _find_line(root, steps)
-    said = "there is no such setting" if kind == "extra_forbidden" else problem
-    if line:
+    steps = tuple(step for step in error["loc"] if step not in UNION_TAGS)
+    name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
+    said = _describe_unknown(steps) if error["type"] == "extra_forbidden" else describe_problem(error)
+    if line := _find_line(root, steps):
         return f"{path}:{line}: {name}: {said}"
-    return f"{name} (INTERLOCK_{'__'.join(str(step) for step in steps).upper()} or a flag): {said}"
+    named = tuple(itertools.takewhile(lambda step: isinstance(step, str), steps))  # lists are given whole, as JSON
+    return f"{name} (INTERLOCK_{'__'.join(map(str, named)).upper()} or a flag): {said}"
+
+
+def _describe_unknown(steps: tuple[int | str, ...]) -> str:
+    """What is said of a name that no setting has: the one that is most like it, of those in its place."""
+    kind: Any = Settings
+    for step in steps[:-1]:
+        kind = _kind_of_member(kind, step)
+    near = difflib.get_close_matches(str(steps[-1]), getattr(kind, "model_fields", ()), n=1)
+    return f"there is no such setting; is {near[0]} meant?" if near else "there is no such setting; docs/settings.md has all of them"
+
+
+def _kind_of_member(kind: Any, step: int | str) -> Any:
+    """The type of a member: a field of a model, an item of a list, a value of a mapping."""
+    fields = getattr(kind, "model_fields", {})
+    if step in fields:
+        return fields[step].annotation
+    members = typing.get_args(kind)
+    return members[-1] if members else None
 
 
 def _find_line(node: yaml.Node | None, steps: tuple[int | str, ...]) -> int:

@@ -33,6 +33,7 @@ from adapters.contract import (
 )
 from adapters.task import Message, Part, Role, Task
 from adapters.upstream.egress import Egress
+from adapters.validation_texts import describe_problem
 from adapters.vendors.sdk.answers import READING_ERRORS, enforce_contract, ensure_final_message, unreadable_answer
 from adapters.vendors.sdk.connection import VendorConnection, VendorEndpoint
 from adapters.vendors.sdk.frames import End, Frame
@@ -190,10 +191,9 @@ def parse_options(vendor: Vendor, upstream: Mapping[str, Any], read_text: Callab
     try:
         return vendor.options.model_validate_json(msgspec.json.encode(given))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(step)[:100] for step in first["loc"] if str(step).isprintable())
-        told = first["msg"].removeprefix("Value error, ")
-        problem = "is not an option of this kind of agent" if first["type"] == "extra_forbidden" else told[:1].lower() + told[1:]
+        problem = "is not an option of this kind of agent" if first["type"] == "extra_forbidden" else describe_problem(first)
         raise BadOptions(f"upstream.{field}".rstrip("."), problem) from None
 
 

@@ -12,6 +12,7 @@ from fastapi.security.base import SecurityBase
 from starlette.exceptions import HTTPException
 
 from adapters.contract import UpstreamFault
+from adapters.validation_texts import describe_problem
 from adapters.version import VERSION
 from gateway.ingress.admin.openapi import BEARER, build_openapi_document
 from gateway.ingress.admin.reference_page import CONTENT_SECURITY_POLICY, render_page
@@ -58,7 +59,9 @@ def build_api(authentication: RequestAuthentication, routers: Iterable[APIRouter
         where = ".".join(str(step) for step in first["loc"])
         return with_request_id(
             request,
-            problem_response(authentication, ErrorReport(ErrorMapping(422, -32602, "bad-request", ""), f"{where}: {first['msg']}"), error),
+            problem_response(
+                authentication, ErrorReport(ErrorMapping(422, -32602, "bad-request", ""), f"{where} {describe_problem(first)}"), error
+            ),
         )
 
     app.add_exception_handler(HTTPException, handle_http_exception)

@@ -8,6 +8,7 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapters.upstream.aws_access import AWS_OPTION
+from adapters.validation_texts import describe_problem
 from gateway.ingress.http.asgi import read_body
 from gateway.registration.requests import BadRequest, OperatorTerms
 from policies.strict_json import LARGE, MEMBERS_MAX, parse, run_off_loop
@@ -161,10 +162,10 @@ def _parse_model(raw: bytes, model: type[M], members_max: int = MEMBERS_MAX) -> 
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         path = _field_path(first["loc"])
         if first["type"] != "extra_forbidden":
-            raise BadRequest(path, first["msg"][:1].lower() + first["msg"][1:]) from None
+            raise BadRequest(path, describe_problem(first)) from None
         if path in FILE_ONLY_MEMBERS:
             raise BadRequest(path, "is accepted in the configuration file only, never in a request") from None
         raise BadRequest(path, "is not a member of this request") from None
