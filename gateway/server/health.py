@@ -9,6 +9,9 @@ from typing import Final
 import structlog
 
 from gateway.ingress.http.asgi import Header, Receive, Scope, Send, respond
+from gateway.ingress.http.error_bodies import respond_problem
+from gateway.ingress.http.errors import HttpMethodNotAllowed, UnknownPath
+from policies.tokens.verifier import TokenRefused
 
 Check = Callable[[], bool]
 Guard = Callable[[Scope], Awaitable[bool]]  # whether this caller may read figures
@@ -40,7 +43,7 @@ class Health:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            await respond(send, 405, b"{}", [(b"allow", b"GET, HEAD")])
+            await respond_problem(send, HttpMethodNotAllowed(("GET", "HEAD")), [(b"allow", b"GET, HEAD")])
         elif scope["path"] == "/livez":
             await self._respond_live(send)
         elif scope["path"] == "/readyz":
@@ -48,7 +51,7 @@ class Health:
         elif scope["path"] == "/metrics":
             await self._respond_metrics(scope, send)
         else:
-            await respond(send, 404, b"{}")
+            await respond_problem(send, UnknownPath())
 
     async def _respond_live(self, send: Send) -> None:
         """Answers 200: an answer at all shows that the event loop turns. `lag_ms` is how long one turn of it took, for people."""
@@ -69,7 +72,7 @@ class Health:
         if await self._can_read_metrics(scope):
             await respond(send, 200, self._render_metrics(), [NO_STORE], METRICS_MEDIA_TYPE)
         else:
-            await respond(send, 401, b"{}", [NO_STORE, (b"www-authenticate", self._challenge)])
+            await respond_problem(send, TokenRefused("metrics"), [NO_STORE, (b"www-authenticate", self._challenge)])
 
 
 def _passes(name: str, check: Check) -> bool:

@@ -6,14 +6,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import structlog
 
 from gateway.ingress.a2a_server.door import CARD_PATHS, A2aServer
 from gateway.ingress.http.asgi import SECURITY_HEADERS, BadHeader, Header, Receive, Scope, Send, respond
 from gateway.ingress.http.authentication import ForeignOrigin, RequestAuthentication, WrongHost
-from gateway.ingress.http.error_bodies import problem
-from gateway.ingress.http.errors import InvalidRequest, describe
+from gateway.ingress.http.error_bodies import respond_problem
+from gateway.ingress.http.errors import InvalidRequest
 from gateway.ingress.http.request_trace import RequestTrace, RequestTraces, read_traceparent
 from gateway.ingress.mcp_server.endpoint import McpEndpoint
 from gateway.server.drain import Drain, with_connection_close
@@ -112,7 +111,7 @@ class Router:
                 return
             send = self._admission.cors.with_cors_headers(scope, send)
         if drain.closed and scope["path"] not in HEALTH_PATHS:
-            await _respond_with_error(send, ShuttingDown())
+            await respond_problem(send, ShuttingDown())
             return
         request = drain.enter()
         try:
@@ -143,7 +142,7 @@ class Router:
                 raise
             log.exception("door_failed", door=_first_step(path))
             try:
-                await _respond_with_error(send, error)
+                await respond_problem(send, error)
             except RuntimeError:  # the answer had begun, so the server has to cut it
                 raise error from None
 
@@ -155,7 +154,7 @@ class Router:
         try:
             self._admission.check_host(scope)
         except (WrongHost, BadHeader) as error:
-            await _respond_with_error(send, error)
+            await respond_problem(send, error)
         else:
             await respond(send, 200, b"", answer)
         return True
@@ -171,7 +170,7 @@ class Router:
         except (WrongHost, ForeignOrigin, BadHeader, InvalidRequest) as error:
             if ANSWERED_KEY in scope:
                 raise
-            await _respond_with_error(send, error)
+            await respond_problem(send, error)
         finally:
             note_route(visit, scope)
             self._visits.end(visit)
@@ -193,15 +192,9 @@ class Router:
             self._visits.end(visit)
 
 
-async def _respond_with_error(send: Send, error: Exception) -> None:
-    said = describe(error)
-    retry: list[Header] = [(b"retry-after", str(said.retry_after).encode())] if said.retry_after else []
-    await respond(send, said.mapping.status, msgspec.json.encode(problem(said)), retry, media_type=b"application/problem+json")
-
-
 async def _end(send: Send) -> None:
     """Answers a request that the drain has cut; a stream that has begun ends in order."""
     try:
-        await _respond_with_error(with_connection_close(send), ShuttingDown())
+        await respond_problem(with_connection_close(send), ShuttingDown())
     except RuntimeError:  # the answer had begun
         await send({"type": "http.response.body", "body": b""})

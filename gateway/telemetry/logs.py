@@ -103,6 +103,11 @@ class _LibraryLogHandler(logging.Handler):
         self._stream.flush()
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for what uvicorn logs of a request that it can't parse: the gateway's own `request_refused` says why."""
+    return record.msg != "Invalid HTTP request received."
+
+
 def configure_logging(level: str, trace_id: TraceId = str, stream: TextIO | None = None) -> None:
     """Sends everything to `stream` (stderr) from `level` on: our own lines, and from warnings on those of libraries."""
     sink = stream or sys.stderr
@@ -124,4 +129,5 @@ def configure_logging(level: str, trace_id: TraceId = str, stream: TextIO | None
         library = logging.getLogger(name)
         library.handlers = []
         library.propagate = name != "uvicorn.access"
+        library.addFilter(_is_news)
         library.setLevel(logging.NOTSET if name != "uvicorn.access" else logging.CRITICAL)

@@ -4,6 +4,8 @@ from adapters.a2a_client.push_wakeups import PushWakeups
 from adapters.a2a_client.wire import tolerant
 from adapters.contract import UpstreamFault
 from gateway.ingress.http.asgi import BadHeader, BodyIncomplete, BodyTooLarge, Receive, Scope, Send, read_body, respond
+from gateway.ingress.http.error_bodies import respond_problem
+from gateway.ingress.http.errors import HttpMethodNotAllowed, UnknownPath
 from policies.strict_json import BadJson, parse, run_off_loop
 
 BODY_MAX = 1 << 20  # bytes
@@ -18,9 +20,9 @@ class NotificationEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send, agent: str, secret: str) -> None:
         bell = self._push_wakeups.find(agent, secret)
         if bell is None:
-            await respond(send, 404, b"{}")
+            await respond_problem(send, UnknownPath())
         elif scope["method"] != "POST":
-            await respond(send, 405, b"{}", [(b"allow", b"POST")])
+            await respond_problem(send, HttpMethodNotAllowed(("POST",)), [(b"allow", b"POST")])
         elif (status := await _rejection_status(scope, receive)) is not None:
             await respond(send, status, b"{}")
         else:

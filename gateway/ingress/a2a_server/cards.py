@@ -13,8 +13,8 @@ import structlog
 from gateway.ingress.a2a_server.parameters import requested_version
 from gateway.ingress.http.asgi import Scope, Send, header, list_header, respond
 from gateway.ingress.http.authentication import RequestAuthentication
-from gateway.ingress.http.error_bodies import problem
-from gateway.ingress.http.errors import describe
+from gateway.ingress.http.error_bodies import problem, respond_problem
+from gateway.ingress.http.errors import HttpMethodNotAllowed, describe
 from registry.cards.card import Family, Registration, RegistrationStatus
 from registry.cards.server_card import with_card
 from registry.names import FRONT_DOOR
@@ -103,7 +103,7 @@ class AgentCardEndpoint:
             await respond(send, said.mapping.status, encode(problem(said)), media_type=b"application/problem+json")
             return
         if scope["method"] not in ("GET", "HEAD"):
-            await respond(send, 405, b"{}", [(b"allow", b"GET, HEAD")])
+            await respond_problem(send, HttpMethodNotAllowed(("GET", "HEAD")), [(b"allow", b"GET, HEAD")])
         elif unchanged:
             await respond(send, 304, b"", card.cache_headers())
         else:

@@ -18,10 +18,19 @@ from gateway.ingress.admin.openapi import BEARER, build_openapi_document
 from gateway.ingress.admin.reference_page import CONTENT_SECURITY_POLICY, render_page
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.error_bodies import problem
-from gateway.ingress.http.errors import ERROR_MAPPINGS, ErrorMapping, ErrorReport, describe, error_headers
+from gateway.ingress.http.errors import (
+    ERROR_MAPPINGS,
+    ErrorMapping,
+    ErrorReport,
+    HttpMethodNotAllowed,
+    UnknownPath,
+    describe,
+    error_headers,
+)
 from gateway.telemetry.spans import note_outcome
 from policies.callers import Caller
 
+FRAMEWORK_ERRORS = {404: UnknownPath(), 405: HttpMethodNotAllowed()}  # by the HTTP status that the framework answers with
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 CALLER_KEY = "interlock.caller"  # in a request's scope, once it is admitted
 log = structlog.get_logger()
@@ -47,9 +56,9 @@ def build_api(authentication: RequestAuthentication, routers: Iterable[APIRouter
 
     async def handle_http_exception(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        told_of = problem_response(
-            authentication, ErrorReport(ErrorMapping(error.status_code, -32600, "http", ""), str(error.detail)), error
-        )
+        known = FRAMEWORK_ERRORS.get(error.status_code)
+        report = describe(known) if known else ErrorReport(ErrorMapping(error.status_code, -32600, "invalid-request"), str(error.detail))
+        told_of = problem_response(authentication, report, error)
         told_of.headers.update(error.headers or {})
         return with_request_id(request, told_of)
 

@@ -1,10 +1,15 @@
 """The body of an error in each protocol: details of A2A, data of MCP, and a problem of HTTP. Each names the trace of its request."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from gateway.ingress.http.errors import ErrorReport
+import msgspec
+
+from gateway.ingress.http.asgi import Header, Send, respond
+from gateway.ingress.http.errors import ErrorReport, describe
 from gateway.telemetry.spans import current_trace_id
 
+PROBLEM_MEDIA_TYPE = b"application/problem+json"
 A2A_DOMAIN = "a2a-protocol.org"
 OUR_DOMAIN = "interlock"
 
@@ -64,8 +69,15 @@ def mcp_data(said: ErrorReport) -> dict[str, Any]:
     return data
 
 
-def problem(said: ErrorReport) -> dict[str, Any]:
-    """RFC 9457, for /api."""
+async def respond_problem(send: Send, error: Exception, headers: Iterable[Header] = ()) -> None:
+    """Answers with the problem document of an error, and with Retry-After where the error has one."""
+    said = describe(error)
+    retry: list[Header] = [(b"retry-after", str(said.retry_after).encode())] if said.retry_after else []
+    await respond(send, said.mapping.status, msgspec.json.encode(problem(said)), [*retry, *headers], PROBLEM_MEDIA_TYPE)
+
+
+def problem(said: ErrorReport, trace_id: str = "") -> dict[str, Any]:
+    """RFC 9457, for /api. `trace_id`: of a request that was refused before its trace began."""
     decision = said.decision or {}
     return {
         "type": "about:blank",
@@ -75,7 +87,7 @@ def problem(said: ErrorReport) -> dict[str, Any]:
         "reason_id": decision.get("reason_id", said.mapping.reason_id),
         "decision_id": decision.get("id", ""),
         "task_id": decision.get("task_id", said.task_id),
-        "trace_id": current_trace_id(),
+        **({"trace_id": trace} if (trace := current_trace_id() or trace_id) else {}),
         **({"decision": decision} if decision else {}),
         **({"approval": said.approval} if said.approval else {}),
     }

@@ -70,8 +70,8 @@ class UnknownPath(Exception):
 class HttpMethodNotAllowed(Exception):
     """The path takes other HTTP methods; `allowed` names them."""
 
-    def __init__(self, allowed: tuple[str, ...]) -> None:
-        super().__init__(f"this path takes {' and '.join(allowed)}")
+    def __init__(self, allowed: tuple[str, ...] = ()) -> None:
+        super().__init__(f"this path takes {' and '.join(allowed) or 'other HTTP methods'}")
         self.allowed = allowed
 
 
@@ -123,7 +123,7 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
     BadJson: ErrorMapping(400, -32700, "bad-json"),
     InvalidRequest: ErrorMapping(400, -32600, "invalid-request"),
     UnknownMethod: ErrorMapping(404, -32601, "unknown-method", "The method is not served here.", rpc_code_override="UNIMPLEMENTED"),
-    UnknownPath: ErrorMapping(404, -32601, "unknown-path", "There is nothing at this path."),
+    UnknownPath: ErrorMapping(404, -32601, "unknown-path", "There is nothing at this path; /docs lists the paths of the gateway."),
     HttpMethodNotAllowed: ErrorMapping(405, -32601, "wrong-verb"),
     BadMessage: ErrorMapping(400, -32602, "bad-params"),
     BadPromptAnswer: ErrorMapping(400, -32602, "bad-answer"),
@@ -143,7 +143,11 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
         421, -32600, "wrong-host", "The Host header names another host; use the gateway's public URL.", keeps_http_status=True
     ),
     ForeignOrigin: ErrorMapping(
-        403, -32600, "foreign-origin", "Requests from pages of another origin are refused.", keeps_http_status=True
+        403,
+        -32600,
+        "foreign-origin",
+        "Requests from pages of another origin are refused; server.cors_origins names those that may call A2A and MCP.",
+        keeps_http_status=True,
     ),
     ProofRefused: ErrorMapping(
         401,

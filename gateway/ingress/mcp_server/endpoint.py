@@ -11,7 +11,8 @@ from adapters.mcp_client.wire.messages import LEGACY
 from gateway.ingress.http.asgi import BadHeader, Receive, Scope, Send, check_json_content_type, header, read_body, respond
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.deadline_header import read_deadline
-from gateway.ingress.http.errors import InvalidRequest, error_headers
+from gateway.ingress.http.error_bodies import respond_problem
+from gateway.ingress.http.errors import HttpMethodNotAllowed, InvalidRequest, error_headers
 from gateway.ingress.http.request_trace import RequestTrace
 from gateway.ingress.mcp_server.batches import answer_batch
 from gateway.ingress.mcp_server.catalogue.search_mode import check_query
@@ -159,7 +160,7 @@ class McpEndpoint:
         shown, verb = header(message.scope, b"mcp-session-id"), message.method
         opens = verb == "GET" and shown is None and wants_event_stream(message.scope)
         if modern.is_modern(message.scope, None, LEGACY) or not (opens or verb == "DELETE" or (verb == "GET" and shown is not None)):
-            await respond(send, 405, b"{}", [(b"allow", b"POST, GET, DELETE")])
+            await respond_problem(send, HttpMethodNotAllowed(("POST", "GET", "DELETE")), [(b"allow", b"POST, GET, DELETE")])
             return
         if opens:
             await self._http_sse.open_stream(message, HttpResponseWriter(message.scope, receive, send, self._backlog))

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
+import structlog
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -17,7 +18,9 @@ from gateway.ingress.http.error_bodies import problem
 from gateway.ingress.http.errors import InvalidRequest, describe
 from gateway.server.health import HEALTH_PATHS as HEALTH_PATHS
 from gateway.server.sockets.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, STATE, Connections, Unread
+from gateway.telemetry.spans import new_trace_id
 
+log = structlog.get_logger()
 PROBLEM = b"application/problem+json"
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")  # group 1: the host with its port, and with a user name if there is one
 ROOM_SECONDS = 1  # after which a client that found no room may come again
@@ -125,12 +128,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Answers a request that can't be parsed; uvicorn calls it too where on_headers_complete raises."""
         if self.transport.is_closing():
             return
-        if self._refusal is not None:
-            self._refuse(self._refusal)
-        elif self._is_answering():
-            self.drop("bad-request")
-        else:
-            super().send_400_response(msg)
+        self._refuse(self._refusal or InvalidRequest("The request can't be read as HTTP/1.1."))
 
     def drop(self, reason: str) -> None:
         """Closes the connection without an answer. `reason` is counted."""
@@ -186,9 +184,11 @@ class HttpProtocol(HttpToolsProtocol):
             self._answer(error)
 
     def _answer(self, error: Exception) -> None:
-        said = describe(error)
-        self._connections.count_drop(said.mapping.reason_id)
-        body = msgspec.json.encode(problem(said))
+        said, trace_id = describe(error), new_trace_id()
+        reason = said.mapping.reason_id
+        self._connections.count_drop(reason)
+        log.warning("request_refused", trace_id=trace_id, reason=reason, detail=said.detail, client=self.client[0] if self.client else "")
+        body = msgspec.json.encode(problem(said, trace_id))
         status = HTTPStatus(said.mapping.status)
         head = b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(head % (status, status.phrase.encode(), PROBLEM, len(body)) + body)

@@ -90,3 +90,13 @@ async def test_nothing_is_written_here(path: str) -> None:
 
 async def test_another_path_is_unknown() -> None:
     assert (await ask(made(), "/livez2")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status", "reason"),
+    [("/metrics", "GET", 401, "unauthenticated"), ("/livez", "POST", 405, "wrong-verb"), ("/other", "GET", 404, "unknown-path")],
+)
+async def test_a_refusal_is_a_problem_with_its_reason(path: str, method: str, status: int, reason: str) -> None:
+    answer = await ask(made(allowed=False), path, method)
+    assert (answer.status, json.loads(answer.body)["reason_id"]) == (status, reason)
+    assert answer.headers[b"content-type"] == b"application/problem+json"

@@ -13,8 +13,8 @@ from gateway.ingress.a2a_server.parameters import read_service_parameters
 from gateway.ingress.http.asgi import Header, Receive, Scope, Send, check_json_content_type, read_body, respond, stream_events
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.deadline_header import read_deadline
-from gateway.ingress.http.error_bodies import a2a_details
-from gateway.ingress.http.errors import ErrorReport, InvalidRequest, describe, error_headers
+from gateway.ingress.http.error_bodies import a2a_details, respond_problem
+from gateway.ingress.http.errors import ErrorReport, HttpMethodNotAllowed, InvalidRequest, describe, error_headers
 from gateway.ingress.http.request_trace import RequestTrace
 from gateway.tasks.turns.transitions import retry_after_of
 from policies.strict_json import LARGE, parse, run_off_loop
@@ -37,7 +37,7 @@ class JsonRpcEndpoint:
         try:
             caller = await self._authentication.authenticate(scope, f"/agents/{agent}")
             if scope["method"] != "POST":
-                await respond(send, 405, b"{}", [(b"allow", b"POST")])
+                await respond_problem(send, HttpMethodNotAllowed(("POST",)), [(b"allow", b"POST")])
                 return
             check_json_content_type(scope)
             raw = await read_body(scope, receive, self._max_body)

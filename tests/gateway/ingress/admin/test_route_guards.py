@@ -230,3 +230,9 @@ async def test_another_host_or_origin_is_refused_at_every_route(home: House, hea
             continue  # read from pages of anybody
         answer = await home.http.request(min(route.methods or {"GET"}), filled(route, values), headers={**token, **headers})
         assert answer.status_code in (403, 421), (named(route), answer.status_code)
+
+
+async def test_a_path_or_a_method_that_is_not_served_has_a_documented_reason(home: House) -> None:
+    for method, path, status, reason in (("GET", "/nothing", 404, "unknown-path"), ("DELETE", "/docs", 405, "wrong-verb")):
+        answer = await home.http.request(method, path)
+        assert (answer.status_code, answer.json()["reason_id"]) == (status, reason)

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.ingress.http.asgi import BodyIncomplete, read_body, respond
 from gateway.server.sockets.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, READ_RATE, ClientLimits, Connections, Unread
@@ -75,6 +77,21 @@ def test_headers_that_trickle_are_answered_408(connect: Connect, dropped: list[s
         client.loop.pass_time(0.3)
     assert (client.status, client.wire.closed, dropped) == (408, "closed", ["request-timeout"])
     assert reason(client) == "request-timeout"
+
+
+def test_a_request_that_was_not_read_has_a_trace_id_by_which_the_log_has_the_reason(connect: Connect) -> None:
+    cases = {
+        "headers-too-large": b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 40_000 + b"\r\n\r\n",
+        "invalid-request": b"GET / HTTP/9\r\n\r\n",
+    }
+    for expected, request in cases.items():
+        with capture_logs() as lines:
+            client = connect()
+            client.send(request)
+        told = json.loads(client.wire.sent.rpartition(b"\r\n\r\n")[2])
+        (line,) = [line for line in lines if line["event"] == "request_refused"]
+        assert (told["reason_id"], line["reason"], line["trace_id"]) == (expected, expected, told["trace_id"])
+        assert re.fullmatch(r"[0-9a-f]{32}", told["trace_id"]) and line["detail"] == told["detail"]
 
 
 # attack AVL-04
