@@ -129,6 +129,7 @@ class Story:
         """Gives an agent its own credentials, which stand for nobody's rights: they only prove who exchanges a token."""
         path = self._credentials(agent["name"])
         path.touch(mode=0o600)
+        path.chmod(0o600)  # one that was there may be open to others
         path.write_text(json.dumps({name: agent[name] for name in ("client_id", "client_secret")}))
 
     def _asks(self, name: str, person: Outside) -> dict[str, Any]:

@@ -92,8 +92,8 @@ class PeriodicTasks:
 
 async def _recover_all(recover: RecoverTasks) -> None:
     """Has tasks of dead processes looked after, so many at a time."""
-    while recovered := await recover():
-        log.warning("tasks_recovered", count=recovered)
+    while await recover():
+        pass
 
 
 async def _repeat(seconds: float, run: Callable[[], Awaitable[object]]) -> None:

@@ -4,6 +4,7 @@ The share `telemetry.sample` of traces is exported, by their trace id, so that a
 the spans are recorded too, and exported when one of them fails.
 """
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceFlags, g
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.trace.status import Status, StatusCode
 
+from gateway.telemetry.span_export import LoggedExporter, collector_address
 from gateway.telemetry.spans import ORDINARY_OUTCOMES, TRACEPARENT, Attribute, OtelSpanKind, current_trace_id
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
@@ -214,4 +216,4 @@ def tracer_from_environment(version: str, share: float, make: Callable[[], SpanE
     resource = Resource.create({"service.version": version})
     if str(resource.attributes["service.name"]).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": "interlock"}))
-    return OtelTracer(share, make(), resource)
+    return OtelTracer(share, LoggedExporter(make(), collector_address(os.environ)), resource)

@@ -33,6 +33,8 @@ from policies.tokens.verifier import TokenRefused
 from registry.cards.card import FEATURES, Registration
 from registry.store import UnknownName
 
+RESUMED, ENDED, MOVED = "resumed", "ended", "moved"  # what became of a task whose process is gone
+LOGGED_TASKS_MAX = 20  # ids of one line of the log
 STOP_SECONDS = 10.0  # for an agent to confirm that it stopped
 LOST_TEXT = "The gateway stopped while the agent was at work; its outcome is not known."
 LOST_HERE_TEXT = "The gateway lost sight of the agent; its outcome is not known."
@@ -72,13 +74,18 @@ class Takeover:
         async with self._round_lock:
             found = [row for row in await self._stores.tasks.find_orphans() if not self._is_handled_here(row.id)]
             random.shuffle(found)  # so that processes which look at the same moment begin with different ones
-            return sum([await self._one_alone(row) for row in found])
+            outcomes = {row.id: await self._one_alone(row) for row in found}
+        resumed, failed = ([task for task, outcome in outcomes.items() if outcome == wanted] for wanted in (RESUMED, ENDED))
+        if resumed or failed:
+            given = {"resumed_tasks": resumed[:LOGGED_TASKS_MAX], "failed_tasks": failed[:LOGGED_TASKS_MAX]}
+            log.warning("tasks_recovered", count=len(resumed) + len(failed), resumed=len(resumed), failed=len(failed), **given)
+        return len(resumed) + len(failed)
 
     def _is_handled_here(self, task_id: str) -> bool:
         """Whether this process works on the task, or still has its ending to write."""
         return task_id in self._parts.in_flight or self._turns.has_deferred_ending(task_id)
 
-    async def _one_alone(self, row: TaskRow) -> bool:
+    async def _one_alone(self, row: TaskRow) -> str:
         """As `_one`, but logs what fails for this task, so that the round goes on with the others. The next round tries again."""
         with resume_trace_context(row.trace) as trail:
             try:
@@ -87,24 +94,24 @@ class Takeover:
                 log.debug("takeover_failed", task_id=row.id, exc_info=True)
             except Exception:  # the root of what becomes of one task
                 log.exception("takeover_failed", task_id=row.id, agent=row.agent)
-            return False
+            return MOVED
 
-    async def _take_up_or_end(self, row: TaskRow, trail: TraceContext) -> bool:
-        """Whether the task was taken up or ended; one that moved since it was looked at is not lost."""
+    async def _take_up_or_end(self, row: TaskRow, trail: TraceContext) -> str:
+        """RESUMED, ENDED, or MOVED for a task that changed since it was looked at, and so is not lost."""
         record = await self._stores.tasks.read_record(row.tenant, row.owner, row.id)
         if record.row.runner != row.runner:
-            return False
+            return MOVED
         ending = Failed(LOST_HERE_TEXT if row.runner == self._stores.tasks.runner else LOST_TEXT, kind=GATEWAY_FAILURE)
         try:
             if _decode_ref(record.row.vendor_ref).task_id and await self._take_up(record, trail):
-                return True
+                return RESUMED
         except TaskEnded:
-            return False
+            return MOVED
         except UpstreamFault as fault:
             log.warning("turn_not_taken_up", task_id=row.id, agent=row.agent, error=fault.public)
         except Killed:
             ending = Failed(PUBLIC_TEXTS[KILLED], kind=KILLED)
-        return await self._turns.end_lost_task(record, ending)
+        return ENDED if await self._turns.end_lost_task(record, ending) else MOVED
 
     async def _take_up(self, record: TaskRecord, trail: TraceContext) -> bool:
         """False where the authority does not hold any more, or the agent is not known here.

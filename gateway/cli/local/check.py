@@ -1,11 +1,13 @@
 """check: whether the gateway could run here, and what to do where it could not."""
 
 import os
+import socket
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import CommandError, CommandFailed
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.server.settings import Settings
 
 DISTRIBUTION = "interlock-gateway"
+COLLECTOR_SECONDS = 3.0  # to connect to the collector of traces
 PACKAGES = ("gateway", "adapters", "registry", "policies")
 
 
@@ -61,6 +64,7 @@ def collect_findings(config: Path | None) -> Iterator[Finding]:
         ("database", _check_database),
         ("policies", _check_policies),
         ("sandbox", _check_sandbox),
+        ("traces", _check_traces),
     )
     for name, look in looks:
         try:
@@ -154,6 +158,23 @@ def _check_policies(settings: "Settings") -> Finding:
     except BadPolicy as error:
         return Finding("policies", False, str(error), "correct the file; interlock policy check")
     return Finding("policies", True, f"{len(rules.id_by_key)} policies, version {rules.version}", "; ".join(rules.warnings))
+
+
+def _check_traces(settings: "Settings") -> Finding:
+    """Whether the collector that the environment names can be reached; without one no traces are exported."""
+    address = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        unused = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT alone exports nothing: set OTEL_EXPORTER_OTLP_ENDPOINT" if address else ""
+        return Finding("traces", True, "not exported: OTEL_EXPORTER_OTLP_ENDPOINT is not set", unused)
+    found = urlsplit(address)
+    if found.scheme not in ("http", "https") or not found.hostname:
+        return Finding("traces", False, f"{address!r} is not an address", "set OTEL_EXPORTER_OTLP_ENDPOINT, such as http://127.0.0.1:4318")
+    try:
+        socket.create_connection((found.hostname, found.port or (443 if found.scheme == "https" else 80)), COLLECTOR_SECONDS).close()
+    except OSError as error:
+        todo = "start the collector, or correct OTEL_EXPORTER_OTLP_ENDPOINT; the gateway runs without it, and its traces are lost"
+        return Finding("traces", True, f"the collector at {found.hostname} can't be reached: {error.strerror or error}", todo)
+    return Finding("traces", True, f"{settings.telemetry.sample:.0%} of ordinary requests, and all that fail, to {found.hostname}")
 
 
 def _check_sandbox(settings: "Settings") -> Finding:

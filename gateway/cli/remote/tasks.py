@@ -12,6 +12,7 @@ from gateway.cli.http_client import GatewayClient, SseEvent, connect, decode_jso
 from gateway.cli.remote.send import send_request
 
 TaskId = Annotated[str, typer.Argument(help="The task's id.", metavar="ID")]
+ERROR_METADATA = "urn:interlock:a2a:error"  # beside the message of a failure (docs/a2a.md)
 ENDED_STATES = ("completed", "failed", "canceled", "rejected")
 ATTEMPTS_MAX = 5  # at a stream that breaks before it says anything new
 RETRY_SECONDS = 0.2  # seconds before the second, doubled each time
@@ -46,6 +47,8 @@ def show(task_id: TaskId, as_json: screen.AsJson = False) -> None:
     names = ("id", "agent", "context_id", "parent_id", "decision_id", "grant_id")
     times = [(name, screen.format_time(task[name])) for name in ("created", "updated")]
     screen.print_fields([("state", screen.format_state(task["state"])), *((name, task[name]) for name in names), *times])
+    if reason := _status_text(task):
+        screen.print_text(f"\nreason: {reason}")
     for message in task["history"]:
         who = "you" if message.get("role") == "ROLE_USER" else task["agent"]
         screen.print_text(f"\n{who}: {_text_of(message)}")
@@ -92,6 +95,16 @@ def trace(
     refused = [span for span in found["spans"] if span["outcome"] == "refused"]
     if refused:
         screen.print_note(f"why it was refused: interlock why {refused[-1]['decision_id']}")
+
+
+def _status_text(task: dict[str, Any]) -> str:
+    """What the status says of a task that failed or waits, with the reason that the gateway notes beside it."""
+    message = (task.get("status") or {}).get("message") or {}
+    reason = str(((message.get("metadata") or {}).get(ERROR_METADATA) or {}).get("reason") or "")
+    text = _text_of(message)
+    if screen.format_state(task["state"]) == "completed" or not (text or reason):
+        return ""
+    return f"{text} ({reason})" if text and reason else text or reason
 
 
 def _follow_events(remote: GatewayClient, path: str) -> Iterator[SseEvent]:

@@ -1,5 +1,6 @@
 """The tracer on the OpenTelemetry SDK: which spans are exported, with which ids and attributes."""
 
+import logging
 from collections.abc import Sequence
 
 import pytest
@@ -8,8 +9,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.status import StatusCode
+from structlog.testing import capture_logs
 
 from gateway.telemetry.otlp import ATTRIBUTES, PENDING_MAX, TEXT_MAX, OtelTracer, tracer_from_environment
+from gateway.telemetry.span_export import EXPORTER_LOGGER, LOG_SECONDS, LoggedExporter, collector_address
 from gateway.telemetry.spans import OtelSpanKind, Resumed, enter_work, trace_id_of
 
 LOW, HIGH = "0" * 31 + "1", "f" * 32  # trace ids that a sampler by ratio takes first and last
@@ -137,3 +140,35 @@ def test_the_operator_may_name_the_service(monkeypatch: pytest.MonkeyPatch, expo
     made.close()
     resource = exporter.spans[0].resource
     assert (resource.attributes["service.name"], resource.attributes["service.version"]) == (service, "1.2.3")
+
+
+class Refusing(Exporter):
+    """Takes nothing while `refuses`, and says why as the SDK's exporter does."""
+
+    refuses = True
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        if not self.refuses:
+            return super().export(spans)
+        logging.getLogger(f"{EXPORTER_LOGGER}.trace_exporter").error("Failed to export span batch code: 503")
+        return SpanExportResult.FAILURE
+
+
+def test_a_collector_that_takes_nothing_is_logged_with_its_address_and_reason() -> None:
+    inner, now = Refusing(), [0.0]
+    exporter = LoggedExporter(inner, collector_address({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/"}), lambda: now[0])
+    span = ReadableSpan("request")
+    with capture_logs() as lines:
+        for at in (0.0, 1.0, LOG_SECONDS):
+            now[0] = at
+            exporter.export([span, span])
+        inner.refuses = False
+        exporter.export([span])
+        exporter.export([span])
+    failed = {"event": "traces_not_exported", "problem": "Failed to export span batch code: 503", "log_level": "warning"}
+    place = {"collector": "http://collector:4318/v1/traces"}
+    assert lines == [
+        {**failed, **place, "lost_spans": 2},
+        {**failed, **place, "lost_spans": 6},
+        {"event": "traces_exported_again", **place, "lost_spans": 6, "log_level": "info"},
+    ]

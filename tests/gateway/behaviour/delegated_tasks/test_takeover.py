@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from structlog.testing import capture_logs
 
 from adapters.contract import (
     ArtifactPiece,
@@ -133,7 +134,10 @@ async def test_a_process_that_shuts_down_hands_its_turns_over(here: Process, the
     await here.calls.close()
     assert (await here.looked(task_id)).row.state is TaskState.WORKING and not here.agents.cancels
     await gone(here)
-    assert await there.takeover.run_once() == 1
+    with capture_logs() as lines:
+        assert await there.takeover.run_once() == 1
+    (line,) = [line for line in lines if line["event"] == "tasks_recovered"]
+    assert (line["count"], line["resumed"], line["failed"], line["resumed_tasks"]) == (1, 1, 0, [task_id])
     here.agents.gate.set()
     record = await ended(there, task_id)
     assert record.row.state is TaskState.COMPLETED and record.row.runner == ""

@@ -163,6 +163,20 @@ def test_check_finds_a_fresh_machine_in_order(interlock: CommandLine, home: Path
     assert interlock("check").code == 0
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "ok", "detail"),
+    [
+        (None, True, "OTEL_EXPORTER_OTLP_ENDPOINT is not set"),
+        ("collector:4318", False, "is not an address"),
+        ("http://127.0.0.1:9", True, "the collector at 127.0.0.1 can't be reached"),
+    ],
+)
+def test_check_looks_at_the_collector_of_traces(interlock: CommandLine, endpoint: str | None, ok: bool, detail: str) -> None:
+    interlock.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
+    (found,) = [one for one in interlock("check", "--json").json["checks"] if one["name"] == "traces"]
+    assert found["ok"] is ok and detail in found["detail"]
+
+
 def _open_keys(home: Path) -> None:
     for path in (home / "keys").glob("*.json"):
         path.chmod(0o644)

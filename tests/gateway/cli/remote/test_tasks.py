@@ -69,6 +69,20 @@ def test_a_task_is_shown_with_what_was_said(interlock: CommandLine, api: Gateway
         assert text in shown
 
 
+def test_a_task_that_failed_is_shown_with_the_reason(interlock: CommandLine, api: GatewayApi) -> None:
+    noted = {"urn:interlock:a2a:error": {"reason": "AGENT_BUDGET"}}
+    message = {"role": "ROLE_AGENT", "parts": [{"text": "The agent has no budget left."}], "metadata": noted}
+    failed = {
+        **TASK,
+        "state": "TASK_STATE_FAILED",
+        "status": {"state": "TASK_STATE_FAILED", "message": message},
+        "history": [],
+        "artifacts": [],
+    }
+    api.on("GET /api/tasks/t_1", failed)
+    assert "reason: The agent has no budget left. (AGENT_BUDGET)" in interlock("task", "show", "t_1").out
+
+
 def test_cancel_asks_the_tasks_own_agent_over_a2a(interlock: CommandLine, api: GatewayApi) -> None:
     api.on("GET /api/tasks/t_1", TASK)
     api.on("POST /agents/sales", {"jsonrpc": "2.0", "id": 1, "result": {"id": "t_1", "status": {"state": "TASK_STATE_CANCELED"}}})
