@@ -26,7 +26,15 @@ def print_banner(gateway: Gateway) -> None:
     known = {family.value: [entry.name for entry in gateway.registry.list("default", family)] for family in Family}
     sandbox = gateway.isolation.kind if gateway.isolation else "off"
     made = {"made": gateway.created_files} if gateway.created_files else {}
-    said = {"grpc": settings.public_grpc, "version": VERSION, "next": next_steps(gateway), "sandbox": sandbox, **made, **known}
+    said = {
+        "docs": f"{settings.public_url}/docs",
+        "grpc": settings.public_grpc,
+        "version": VERSION,
+        "next": next_steps(gateway),
+        "sandbox": sandbox,
+        **made,
+        **known,
+    }
     log.info("serving", url=settings.public_url, **said)
 
 
@@ -34,6 +42,7 @@ def banner_lines(gateway: Gateway) -> Iterator[str]:
     """The words."""
     settings = gateway.settings
     yield f"Interlock {VERSION} serves {settings.public_url}" + (f", gRPC at {settings.public_grpc}" if settings.public_grpc else "")
+    yield f"  api      {settings.public_url}/docs describes it, /openapi.json for programs"
     yield f"  agents   {_describe_entries(gateway, Family.AGENT)}"
     yield f"  servers  {_describe_entries(gateway, Family.SERVER)}"
     if gateway.isolation is not None:

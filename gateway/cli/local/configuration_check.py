@@ -46,21 +46,26 @@ def find_problems(settings: "Settings", environment: Mapping[str, str]) -> Itera
 
 def _check_exposure(settings: "Settings") -> Iterator[SettingsProblem]:
     """What is meant for one machine and is on a network."""
-    from gateway.server.settings import LOOPBACK
+    from gateway.server.settings import LOOPBACK, WILDCARDS
 
     if settings.host in LOOPBACK:
         return
     if settings.is_development:
-        problem = f"whoever can read {settings.home} is anybody they like here, on a network"
-        yield SettingsProblem("identity.development", problem, "set identity.issuers; this is for a try", is_fatal=False)
+        problem = f"the gateway is reachable from the network on {settings.host}, and who can read {settings.home} can sign in as anybody"
+        todo = "set identity.issuers to your identity provider; the development issuer is for tests on one machine"
+        yield SettingsProblem("identity.development", problem, todo, is_fatal=False)
         return
     public = urlsplit(settings.public_url)
     if not settings.server.public_url:
-        problem = f"{settings.host} is on a network, and clients there can't know the gateway by an address"
-        yield SettingsProblem("server.public_url", problem, "set it to the https:// address that clients use")
+        where = "every network interface of this machine" if settings.host in WILDCARDS else "a network"
+        problem = (
+            f"host {settings.host} opens A2A, MCP, /api and /metrics to {where}, and clients there need an address that is served over TLS"
+        )
+        todo = "end TLS in front of the gateway and set server.public_url to the https:// address that clients use; or leave --host away"
+        yield SettingsProblem("server.public_url", problem, todo)
     elif public.scheme != "https" and public.hostname not in LOOPBACK:
-        todo = "end TLS before the gateway, and set server.public_url to the https:// address that clients use"
-        yield SettingsProblem("server.public_url", f"{settings.public_url} would have tokens cross a network for everybody to read", todo)
+        todo = "end TLS in front of the gateway, and set server.public_url to the https:// address that clients use"
+        yield SettingsProblem("server.public_url", f"at {settings.public_url} tokens cross the network in plain text", todo)
 
 
 def _check_folders(settings: "Settings") -> Iterator[SettingsProblem]:

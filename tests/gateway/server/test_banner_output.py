@@ -26,6 +26,7 @@ def told(home: House) -> str:
 async def test_an_empty_gateway_says_where_it_is_and_how_to_register_the_first_agent(home: House) -> None:
     said = told(home)
     assert f"serves {home.url}" in said
+    assert f"{home.url}/docs" in said
     assert "agents   none yet" in said
     assert f"export INTERLOCK_URL={home.url}" in said
     assert f"export INTERLOCK_HOME={home.gateway.settings.home}" in said

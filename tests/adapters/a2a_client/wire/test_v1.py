@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from adapters.a2a_client.wire import v1
 from adapters.task import Message, Part, Role, StreamResponse, Task, encode
+from policies.strict_json import parse
 from tests.strategies import messages, peer_events, tasks
 
 MESSAGE = {"messageId": "m1", "role": "ROLE_USER", "parts": [{"text": "hi"}]}
@@ -143,3 +144,9 @@ def test_nesting_is_bounded(depth: int) -> None:
 @pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
 def test_numbers_that_json_does_not_have_are_found(number: float) -> None:
     assert not v1.is_bounded({"a": [number]})
+
+
+@pytest.mark.parametrize("text", [b"2.0", b"2", b"-0.0", b"9007199254740993"])
+def test_a_number_in_data_is_handed_on_as_it_was_written(text: bytes) -> None:
+    given = parse(b'{"message": {"messageId": "m", "role": "ROLE_USER", "parts": [{"data": {"n": %s}}]}}' % text)
+    assert b'{"n":%s}' % text in encode(v1.read_send_params(given).message)

@@ -235,6 +235,12 @@ def test_short_help_and_the_version_are_there_and_help_tells_of_the_environment(
         assert name in words
 
 
+def test_an_address_of_every_interface_is_said_to_open_the_gateway_to_the_network(interlock: CommandLine) -> None:
+    ran = interlock("serve", "--host", "0.0.0.0", "--port", "1")
+    assert ran.code == 1
+    assert "every network interface of this machine" in ran.err and "TLS" in ran.err and "server.public_url" in ran.err
+
+
 # attack ADM-06
 @pytest.mark.parametrize(
     ("host", "environment", "fatal"),
