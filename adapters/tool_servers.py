@@ -17,6 +17,7 @@ from adapters.openapi.tools import OPENAPI_KIND, OpenApiServers
 from adapters.redaction.secrets import redactor_for
 from adapters.sandbox.calculation import SANDBOX_KIND as SANDBOX
 from adapters.sandbox.tools import SandboxTools
+from adapters.upstream.call_redaction import CallRedactor
 from registry.cards.card import Registration
 
 STDIO_PREFIX: Final = "stdio:"
@@ -63,11 +64,19 @@ class ToolServerClient:
         if url.startswith(STDIO_PREFIX):
             return await self._require_commands().probe(name)
         initialize = credential_request is not None and speaks_initialize(credential_request.upstream)
-        if self._oauth is None or credential_request is None or AUTH_OPTION not in credential_request.upstream:
-            return await self._pool.probe(url, headers, initialize=initialize)
-        return await self._oauth.send_authorized(
-            credential_request, lambda own: self._pool.probe(url, {**headers, **own}, initialize=initialize)
-        )
+        redactor = CallRedactor(headers)
+
+        async def probe_with(own: Mapping[str, str]) -> Probe:
+            redactor.add_headers(own)
+            return await self._pool.probe(url, {**headers, **own}, initialize=initialize)
+
+        try:
+            if self._oauth is None or credential_request is None or AUTH_OPTION not in credential_request.upstream:
+                return await probe_with({})
+            return await self._oauth.send_authorized(credential_request, probe_with)
+        except UpstreamFault as fault:
+            redactor.redact_fault(fault)
+            raise
 
     def error_lines(self, target: Registration) -> list[str]:
         """The last lines that a command wrote to its standard error, in this process of the gateway; none of any other server.
@@ -79,7 +88,11 @@ class ToolServerClient:
 
     async def read(self, source: str, headers: Mapping[str, str], known: str = "") -> ApiTools:
         """The HTTP API that an OpenAPI document describes. Raises UpstreamFault, EgressRefused and DocumentUnchanged (see OpenApi.read)."""
-        return await self._require_apis().read(source, headers, known)
+        try:
+            return await self._require_apis().read(source, headers, known)
+        except UpstreamFault as fault:
+            CallRedactor(headers).redact_fault(fault)
+            raise
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
         """Makes one request. Raises UpstreamFault, McpRefused, ConsentNeeded and EgressRefused; a result with isError is an answer."""
@@ -148,11 +161,18 @@ class ToolServerClient:
             if not self._oauth.has_own_account(target.upstream):
                 return  # nobody's account is used without them
             approach = CredentialRequest(target.tenant, target.name, target.url, target.upstream, None)
-            await self._oauth.send_authorized(approach, lambda own: self._pool.watch(target, {**headers, **own}, changed))
+            await self._oauth.send_authorized(approach, lambda own: self._watch_without_secrets(target, {**headers, **own}, changed))
         elif target.url.startswith(STDIO_PREFIX):
             await self._require_commands().watch(target.name, changed)
         else:
+            await self._watch_without_secrets(target, headers, changed)
+
+    async def _watch_without_secrets(self, target: Registration, headers: Mapping[str, str], changed: Callable[[], None]) -> None:
+        try:
             await self._pool.watch(target, headers, changed)
+        except UpstreamFault as fault:
+            CallRedactor(headers).redact_fault(fault)
+            raise
 
     def set_list_changed_hook(self, hint: Callable[[str, str], None]) -> None:
         """Has `hint` told tenant and name of a server that says in anybody's session that a list of its changed."""

@@ -18,8 +18,8 @@ from adapters.contract import (
     Watcher,
 )
 from adapters.oauth.authorized import UpstreamOAuth, credential_request_of, with_headers
-from adapters.redaction.secrets import redactor_for
 from adapters.task import Task
+from adapters.upstream.call_redaction import CallRedactor
 from adapters.upstream.pending_consent import consent_question, is_pending, pending_ref, ref_before_consent, with_pending_message
 
 T = TypeVar("T")
@@ -34,7 +34,6 @@ def needs_credential(upstream: Mapping[str, Any]) -> bool:
 class _StartedEvents(NamedTuple):
     events: AsyncGenerator[Event, None]
     first: Event | None
-    call: Call
 
 
 class AuthorizedAdapter:
@@ -71,40 +70,37 @@ class AuthorizedAdapter:
             ref = ref_before_consent(ref)
             if not ref.task_id:
                 raise CannotCancel
-        return await self._send_authorized(call, lambda opened: self._inner.cancel(ref, opened))
+        return await self._send_authorized(call, lambda opened: self._inner.cancel(ref, opened), CallRedactor(call.headers))
 
     async def _authorized_events(self, call: Call, start_events: Callable[[Call], AsyncIterator[Event]]) -> AsyncGenerator[Event, None]:
         async def first_event_of(opened: Call) -> _StartedEvents:
             events = cast("AsyncGenerator[Event, None]", start_events(opened))
-            return _StartedEvents(events, await anext(events, None), opened)
+            return _StartedEvents(events, await anext(events, None))
 
-        begun = await self._send_authorized(call, first_event_of)
-        scrubber = redactor_for(begun.call.headers)
+        redactor = CallRedactor(call.headers)
+        begun = await self._send_authorized(call, first_event_of, redactor)
         async with aclosing(begun.events) as events:
             try:
                 event = begun.first
                 while event is not None:
-                    yield scrubber.redact_event(event) if scrubber else event
+                    yield redactor.redact_event(event)
                     event = await anext(events, None)
             except UpstreamFault as fault:
-                if scrubber:
-                    scrubber.redact_fault(fault)
+                redactor.redact_fault(fault)
                 raise
 
-    async def _send_authorized(self, call: Call, send: Callable[[Call], Awaitable[T]]) -> T:
-        async def send_without_secrets(own: Mapping[str, str]) -> T:
-            opened = with_headers(call, own)
-            try:
-                return await send(opened)
-            except UpstreamFault as fault:
-                scrubber = redactor_for(opened.headers)
-                if scrubber:
-                    scrubber.redact_fault(fault)
-                raise
+    async def _send_authorized(self, call: Call, send: Callable[[Call], Awaitable[T]], redactor: CallRedactor) -> T:
+        async def send_with(own: Mapping[str, str]) -> T:
+            redactor.add_headers(own)
+            return await send(with_headers(call, own))
 
-        if self._oauth is None or AUTH_OPTION not in call.target.upstream:
-            return await send_without_secrets({})
-        return await self._oauth.send_authorized(credential_request_of(call), send_without_secrets)
+        try:
+            if self._oauth is None or AUTH_OPTION not in call.target.upstream:
+                return await send(call)
+            return await self._oauth.send_authorized(credential_request_of(call), send_with)
+        except UpstreamFault as fault:
+            redactor.redact_fault(fault)
+            raise
 
 
 class AuthorizedWatcher(AuthorizedAdapter):

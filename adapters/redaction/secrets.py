@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 from urllib.parse import quote, quote_plus
 
@@ -16,12 +16,30 @@ E = TypeVar("E", bound=Event)
 SECRET_MIN: Final = 8  # what is shorter stands in texts by chance
 MASK: Final = b"***"
 _ESCAPE: Final = re.compile("%..")
-SECRET_NAME_PARTS: Final = ("authorization", "cookie", "token", "secret", "key", "password", "credential", "delegation", "ticket")
+SECRET_NAME_PARTS: Final = (
+    "auth",
+    "session",
+    "signature",
+    "cookie",
+    "token",
+    "secret",
+    "key",
+    "passw",
+    "pwd",
+    "credential",
+    "delegation",
+    "ticket",
+)
 
 
 def secrets_of(headers: Mapping[str, str]) -> list[str]:
-    """What is secret in the headers of a call, with and without the name of its scheme, and what Basic wraps (RFC 7617 s2)."""
-    held = [value for name, value in headers.items() if any(part in name.lower() for part in SECRET_NAME_PARTS)]
+    """What is secret in the headers of a call, as `secrets_in` has it."""
+    return secrets_in(headers.items())
+
+
+def secrets_in(headers: Iterable[tuple[str, str]]) -> list[str]:
+    """The secrets in names and values of headers, with and without the name of the scheme, and what Basic wraps (RFC 7617 s2)."""
+    held = [value for name, value in headers if any(part in name.lower() for part in SECRET_NAME_PARTS)]
     found = [text for value in held for text in (value, value.partition(" ")[2], *_basic_credentials(value))]
     return [text for text in dict.fromkeys(found) if len(text) >= SECRET_MIN]
 
@@ -90,9 +108,10 @@ class SecretRedactor:
         return event if clean is raw else msgspec.json.decode(clean, type=type(event))
 
     def redact_fault(self, error: Exception) -> None:
-        """Masks the secrets in the detail of an upstream's fault, which goes to the log and to the caller."""
+        """Masks the secrets in both texts of an upstream's fault, which go to the caller and to the log."""
         if isinstance(error, UpstreamFault):
-            error.detail = self.redact_text(error.detail)
+            error.public, error.detail = self.redact_text(error.public), self.redact_text(error.detail)
+            error.args = (error.public,)
 
 
 def redactor_for(headers: Mapping[str, str]) -> SecretRedactor | None:

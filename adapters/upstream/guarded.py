@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from typing import Final, cast
 
@@ -31,6 +31,7 @@ from adapters.contract import (
 )
 from adapters.task import Task
 from adapters.upstream.breaker import CircuitOpen
+from adapters.upstream.call_redaction import CallRedactor, redact_error_event
 from adapters.upstream.egress import EgressRefused
 from adapters.upstream.pending_consent import is_pending
 from adapters.upstream.resilience import Resilience
@@ -60,7 +61,7 @@ class GuardedAdapter:
                 visit.begin()
                 ref = turn.ref if turn.answers else None
                 async with aclosing(cast("AsyncGenerator[Event, None]", self._inner.run(turn, visit.call))) as events:
-                    event = await _next_event_or_failure(events, bound)
+                    event = await _next_event_or_failure(events, bound, call.headers)
                     delay = None
                     if bound.last_fault is None:
                         visit.record_answer()
@@ -80,7 +81,7 @@ class GuardedAdapter:
                             if bound.last_fault is not None:
                                 visit.record_broken_answer(bound.last_fault)
                             return
-                        event = await _next_event_or_failure(events, bound)
+                        event = await _next_event_or_failure(events, bound, call.headers)
                 await self._resilience.sleep(delay)
         except CircuitOpen as left:
             failed = Failed(left.public, detail=left.detail, kind=left.kind, retryable=True, retry_after=left.retry_after)
@@ -108,7 +109,7 @@ class GuardedAdapter:
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", inner.reattach(turn, known, sent))) as events:
                 while True:
-                    event = await _next_event_or_failure(events, bound)
+                    event = await _next_event_or_failure(events, bound, call.headers)
                     yield event
                     if isinstance(event, ENDINGS):
                         return
@@ -122,6 +123,9 @@ class GuardedAdapter:
                 return await self._inner.cancel(ref, self._resilience.call_at_task_endpoint(ref, call))
         except EgressRefused as refused:
             raise UpstreamFault(refused.public) from None
+        except UpstreamFault as fault:
+            CallRedactor(call.headers).redact_fault(fault)
+            raise
         except TimeoutError:
             raise UpstreamFault(LATE_TEXT, failure=Failure.LATE) from None
 
@@ -136,7 +140,7 @@ class GuardedWatcher(GuardedAdapter):
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", inner.watch(ref, call))) as events:
                 while True:
-                    event = await _next_event_or_failure(events, bound)
+                    event = await _next_event_or_failure(events, bound, call.headers)
                     if isinstance(event, Failed) and event.kind and not moved:
                         return
                     moved = True
@@ -222,13 +226,15 @@ class _TurnDeadline:
             self._waiting_task.cancel()
 
 
-async def _next_event_or_failure(events: AsyncIterator[Event], turn_deadline: _TurnDeadline) -> Event:
+async def _next_event_or_failure(events: AsyncIterator[Event], turn_deadline: _TurnDeadline, headers: Mapping[str, str]) -> Event:
+    """What the adapter yields next, or a Failed in place of what it raises, without the credentials of `headers` in its texts."""
     turn_deadline.last_fault = None
     try:
-        return await turn_deadline.next_event(events)
+        return redact_error_event(await turn_deadline.next_event(events), headers)
     except StopAsyncIteration:
         turn_deadline.last_fault = InvalidAnswer(NO_ENDING_TEXT, "the adapter yielded no ending")
     except UpstreamFault as broken:
+        CallRedactor(headers).redact_fault(broken)
         turn_deadline.last_fault = broken
     except EgressRefused as refused:
         turn_deadline.last_fault = UpstreamFault(refused.public)

@@ -1,13 +1,27 @@
 """Headers whose credential is made anew before it expires, for calls that outlive one credential."""
 
 import time
-from collections import ChainMap
+from collections import ChainMap, deque
 from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+SENT_MAX: Final = 8  # credentials of one call that are masked: at half a life each, those before them have expired long ago
 
 
 def with_more(headers: Mapping[str, str], more: Mapping[str, str]) -> Mapping[str, str]:
     """The same headers and more, which count where both have one; a credential that is made anew stays so."""
     return ChainMap(dict(more), headers)  # type: ignore[arg-type]  # which it only reads
+
+
+def sent_values(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Name and value of each header, and every earlier value of a renewed credential. Renews nothing, unlike reading the headers."""
+    if isinstance(headers, ChainMap):
+        for layer in headers.maps:
+            yield from sent_values(layer)
+    elif isinstance(headers, LiveHeaders):
+        yield from headers.sent_values()
+    else:
+        yield from headers.items()
 
 
 class LiveHeaders(Mapping[str, str]):
@@ -25,11 +39,18 @@ class LiveHeaders(Mapping[str, str]):
         self._clock = clock
         self._made = clock()
         self._values = {**fixed, name: make()}
+        self._credentials = deque([self._values[name]], SENT_MAX)
+
+    def sent_values(self) -> Iterator[tuple[str, str]]:
+        """Name and value of each header, with the last SENT_MAX values of the credential."""
+        yield from ((name, value) for name, value in self._values.items() if name != self._name)
+        yield from ((self._name, credential) for credential in self._credentials)
 
     def __getitem__(self, name: str) -> str:
         if name == self._name and self._clock() - self._made >= self._seconds:
             self._made = self._clock()
             self._values[name] = self._make()
+            self._credentials.append(self._values[name])
         return self._values[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -13,7 +13,9 @@ from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from adapters.contract import Unreachable, UpstreamFault
+from adapters.redaction.secrets import SECRET_MIN, SecretRedactor
 from adapters.task import Part
+from adapters.upstream.call_redaction import CallRedactor
 from adapters.upstream.egress import Egress, EgressRefused
 from adapters.vendors.sdk.faults import fault_for_status
 from adapters.vendors.sdk.frames import DecoderFactories, End, Frame, Head, decoder_for, parse_json
@@ -222,11 +224,13 @@ class VendorConnection(Generic[O_co]):
         self._has_had_effect = self._has_had_effect or (request.method not in SAFE_METHODS and 200 <= status < 300)
 
     def _redact_fault(self, fault: UpstreamFault, request: Request) -> UpstreamFault:
-        """Without what an agent echoes of the credentials that it was shown."""
-        for secret in (*self._endpoint.headers.values(), *request.secrets):
-            for word in (secret, secret.rpartition(" ")[2]):
-                if len(word) >= 8:
-                    fault.detail = fault.detail.replace(word, "…")
+        """The fault without what an agent echoes of the credentials that it was sent."""
+        redactor = CallRedactor(self._endpoint.headers)
+        redactor.add_headers(request.headers)
+        redactor.redact_fault(fault)
+        long_enough = [secret for secret in request.secrets if len(secret) >= SECRET_MIN]
+        if long_enough:
+            SecretRedactor(long_enough).redact_fault(fault)
         return fault
 
 
