@@ -28,7 +28,8 @@ IDLE_SECONDS: Final = 300.0  # until one of those is ended
 UNIFORM_SECONDS: Final = 3600.0  # for which a command that shows every client the same is believed to
 PROBE_OWNER: Final = "look"  # owns the process that lists what only clients see that can do more; no person has this name
 TOOL_SECONDS: Final = 60.0  # that a server has for a call where neither its registration nor the settings say
-SILENT_SHARE: Final = 0.9  # of those seconds in which a hung process was silent: the call has waited elsewhere too, such as for its ruling
+FULL_SHARE: Final = 0.9  # of those seconds after which a call counts as unanswered: it has waited elsewhere too, such as for its ruling
+PING_SECONDS: Final = 5.0  # that a process has to answer a ping after a call that it left unanswered
 _QUESTION_CAPABILITIES: Final = frozenset({"elicitation", "sampling", "roots"})
 
 
@@ -50,8 +51,11 @@ class StdioServers:
     asks one of the older era while it works, which the other has no way for; with no process left for that, in its own.
     """
 
-    def __init__(self, commands: Mapping[str, Command], clock: Callable[[], float], timeout: float = TOOL_SECONDS) -> None:
+    def __init__(
+        self, commands: Mapping[str, Command], clock: Callable[[], float], timeout: float = TOOL_SECONDS, ping_seconds: float = PING_SECONDS
+    ) -> None:
         """`timeout`: seconds that a server has for a call where its registration has no `timeout`."""
+        self._ping_seconds = ping_seconds
         self._clock = clock
         self._timeout = timeout
         self._commands = commands
@@ -81,19 +85,18 @@ class StdioServers:
         return [line for whose, process in self._processes.items() if whose.name == name for line in process.error_lines]
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
-        """As McpPool.call. A process that was silent for as long as its server may take is hung, and ended."""
+        """As McpPool.call. A call that is not answered in time fails alone; the process is ended only if it answers no ping either."""
         whose = await self._process_key(call, request.peer, request.client_session, bool(parse_wishes(request).log_level))
         duplex = await self._channel_for(whose, call.deadline - self._clock())
         if request.peer is not None and not request.is_modern and (answer := self._session_answer(call, request, duplex)):
             return answer
-        began, heard = self._clock(), duplex.heard
+        began = self._clock()
         try:
             return await self._answer(call, request, duplex)
         except (Unreachable, asyncio.CancelledError):
-            silent = self._clock() - began
             process, seconds = self._processes.get(whose), float(call.target.upstream.get("timeout", self._timeout))
-            if process is not None and duplex.heard == heard and silent >= SILENT_SHARE * seconds:
-                process.end_hung(duplex, silent)
+            if process is not None and self._clock() - began >= FULL_SHARE * seconds:
+                process.check_responsive(duplex, self._ping_seconds)
             raise
 
     async def _answer(self, call: Call, request: McpRequest, duplex: DuplexChannel) -> McpAnswer:

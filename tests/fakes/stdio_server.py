@@ -9,6 +9,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
 server = MCPServer("stdio")
+canceled = asyncio.Event()
 
 
 @server.tool()
@@ -48,8 +49,18 @@ async def hang(seconds: float = 60) -> str:
 @server.tool()
 async def dawdle() -> str:
     """Takes long, while the process answers others."""
-    await asyncio.sleep(60)
+    try:
+        await asyncio.sleep(60)
+    finally:
+        canceled.set()
     return "late"
+
+
+@server.tool()
+async def cancelled() -> str:
+    """Waits until a call of `dawdle` is cancelled."""
+    await canceled.wait()
+    return "dawdle"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import structlog
 
 from adapters.contract import Failure, Unreachable, UpstreamFault
 from adapters.mcp_client.duplex.channel import DuplexChannel
+from adapters.mcp_client.duplex.ping import answers_ping
 from adapters.mcp_client.exchange.http import LATE_TEXT
 from adapters.mcp_client.legacy.sessions import NotLegacy
 from adapters.upstream.breaker import CircuitOpen
@@ -35,7 +36,7 @@ SECRET_MIN: Final = 6  # characters: what is shorter stands in texts by chance
 STDERR_FD: Final = 2
 ENDED_TEXT: Final = "The server's process ended"
 STOPPED_TEXT: Final = "The server's process was stopped"
-HUNG: Final = "The server's process was silent for too long, and is started again with the next call"
+HUNG: Final = "The server's process answers nothing any more, and is started again with the next call"
 NOT_STARTED_TEXT: Final = "The server's command does not start"
 
 
@@ -73,6 +74,7 @@ class ServerProcess:
         self._run_tasks: set[asyncio.Task[None]] = set()  # also of processes before this one, which may still be ending
         self._child: _ChildProtocol | None = None
         self._duplex: DuplexChannel | None = None
+        self._ping: asyncio.Task[None] | None = None
         self._failures = 0
         self._not_before = 0.0
         self._errors = ErrorOutput(command.secrets)
@@ -93,8 +95,10 @@ class ServerProcess:
         return self._duplex
 
     async def open_channel(self, seconds: float) -> DuplexChannel:
-        """The open channel, started where needed. Raises UpstreamFault."""
+        """The open channel, started where needed; waits while the process is asked by a ping whether it hangs. Raises UpstreamFault."""
         self.used = self._clock()
+        if self._ping is not None and not self._ping.done():
+            await asyncio.wait([self._ping], timeout=max(seconds, 0.001))
         if self._duplex is not None and self._duplex.end_fault is None:
             return self._duplex
         if self._starting is None or self._starting.done():
@@ -172,16 +176,23 @@ class ServerProcess:
         self._failures = 0 if self._clock() - began > STABLE_SECONDS else self._failures + 1
         self._not_before = self._clock() + min(RESTART_MAX, 2.0 ** (self._failures - 1)) if self._failures > 1 else 0.0
 
-    def end_hung(self, duplex: DuplexChannel, seconds: float) -> None:
-        """Ends the process behind `duplex`, which was silent for so many seconds; the next call starts another one."""
-        if self._child is not None and self._duplex is duplex and duplex.end_fault is None:
-            hung = Unreachable(HUNG, f"silent for {seconds:.1f} s", Failure.LATE)
-            duplex.end(hung)
-            self._child.stop(hung)
+    def check_responsive(self, duplex: DuplexChannel, seconds: float) -> None:
+        """Ends the process behind `duplex` unless it answers a ping within `seconds`; the next call starts another one."""
+        if self._duplex is duplex and duplex.end_fault is None and (self._ping is None or self._ping.done()):
+            self._ping = asyncio.create_task(self._end_if_hung(duplex, seconds))
+
+    async def _end_if_hung(self, duplex: DuplexChannel, seconds: float) -> None:
+        if await answers_ping(duplex, seconds) or self._child is None or self._duplex is not duplex or duplex.end_fault is not None:
+            return
+        hung = Unreachable(HUNG, f"no answer to a ping in {seconds:.1f} s", Failure.LATE)
+        duplex.end(hung)
+        self._child.stop(hung)
 
     async def stop(self) -> None:
         """Ends it, with all that it started."""
         self._stopped = True
+        if self._ping is not None:
+            self._ping.cancel()
         if self._child is not None:
             self._child.stop(UpstreamFault(STOPPED_TEXT))
         if self._starting is not None:

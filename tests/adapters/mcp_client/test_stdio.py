@@ -37,7 +37,7 @@ async def tools() -> AsyncIterator[ToolServerClient]:
         "hangs": Command(sys.executable, ("-c", HANGS)),
         "ends": Command(sys.executable, ("-c", "print('hello')")),
     }
-    tools = ToolServerClient(McpPool(Egress(), time.monotonic), StdioServers(commands, time.monotonic))
+    tools = ToolServerClient(McpPool(Egress(), time.monotonic), StdioServers(commands, time.monotonic, ping_seconds=0.3))
     yield tools
     await tools.close()
 
@@ -51,7 +51,7 @@ def stdio_call(name: str = "tools", user: str = "alice", seconds: float = 20.0, 
 
 async def test_a_command_is_called_like_any_server_and_is_one_process(tools: ToolServerClient) -> None:
     found = await tools.probe("tools", "stdio:", {})
-    assert {tool["name"] for tool in found.tools} == {"echo", "environment", "process", "fail", "die", "hang", "dawdle"}
+    assert {tool["name"] for tool in found.tools} == {"echo", "environment", "process", "fail", "die", "hang", "dawdle", "cancelled"}
     for modern in (True, False):
         answers = await asyncio.gather(*(tools.call(stdio_call(), request_of("echo", modern, 1, text=str(n))) for n in range(5)))
         assert [text(answer.result) for answer in answers] == ["0", "1", "2", "3", "4"]
@@ -81,14 +81,14 @@ async def process_of(tools: ToolServerClient) -> str:
     return text((await tools.call(stdio_call(), request_of("process"))).result)
 
 
-async def test_a_process_that_is_silent_for_its_servers_timeout_is_started_again(tools: ToolServerClient) -> None:
+async def test_a_process_that_answers_no_ping_is_started_again(tools: ToolServerClient) -> None:
     before = await process_of(tools)
     with pytest.raises(UpstreamFault, match="in time"):
         await tools.call(stdio_call(seconds=0.3, timeout=0.3), request_of("hang"))
     assert await process_of(tools) != before
 
 
-async def test_a_call_behind_a_hung_one_fails_as_soon_as_the_process_is_ended(tools: ToolServerClient) -> None:
+async def test_calls_behind_a_hung_one_fail_once_the_process_is_ended(tools: ToolServerClient) -> None:
     await process_of(tools)
     hung = asyncio.create_task(tools.call(stdio_call(seconds=0.3, timeout=0.3), request_of("hang")))
     behind = asyncio.create_task(tools.call(stdio_call(), request_of("hang")))
@@ -102,6 +102,24 @@ async def test_a_hung_process_is_ended_too_where_the_client_can_be_asked(tools: 
     with pytest.raises(UpstreamFault, match="in time"):
         await call_with_pausable_timeout(tools.call, stdio_call(seconds=0.3, timeout=0.3), request, ScriptedPeer())
     assert await process_of(tools) != before
+
+
+async def test_a_slow_quiet_call_fails_alone_and_is_cancelled_at_the_server(tools: ToolServerClient) -> None:  # attack PRO-12
+    before = await process_of(tools)
+    other = asyncio.create_task(tools.call(stdio_call(user="bob"), request_of("cancelled")))
+    with pytest.raises(UpstreamFault, match="in time"):
+        await tools.call(stdio_call(seconds=0.3, timeout=0.3), request_of("dawdle"))
+    assert text((await other).result) == "dawdle"  # another person's call went on, and saw that the slow one was cancelled
+    assert await process_of(tools) == before
+
+
+async def test_a_slow_quiet_call_of_a_client_that_can_be_asked_fails_alone_too(tools: ToolServerClient) -> None:
+    before = await process_of(tools)
+    other = asyncio.create_task(tools.call(stdio_call(user="bob"), request_of("cancelled")))
+    with pytest.raises(UpstreamFault, match="in time"):
+        await call_with_pausable_timeout(tools.call, stdio_call(seconds=0.3, timeout=0.3), request_of("dawdle"), ScriptedPeer({}))
+    assert text((await other).result) == "dawdle"
+    assert await process_of(tools) == before
 
 
 async def test_a_caller_in_a_hurry_ends_nobodys_process(tools: ToolServerClient) -> None:
