@@ -4,10 +4,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.cli.local.configuration_check import find_problems
+from gateway.ingress.http.scrape_token import READ_SECONDS, ScrapeToken
 from gateway.server.settings import BadSettings
 from gateway.server.settings_sources import load_settings
+from tests.fakes.clock import Clock
 from tests.fakes.house import CAPABILITIES, House, house
 
 TOKEN = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
@@ -49,13 +52,64 @@ async def test_the_token_opens_nothing_else(home: House) -> None:
     assert (called.status_code, sent.status_code) == (401, 401)
 
 
-async def test_the_operator_may_replace_the_token_while_the_gateway_runs(home: House, tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("a-new-token-of-the-operator")
-    assert [await scraped(home, TOKEN), await scraped(home, "a-new-token-of-the-operator")] == [401, 200]
-    (tmp_path / "token").write_text("short")
-    assert await scraped(home, "short") == 401
+class TokenFile:
+    """A file with the token, read by a gateway whose clock the test moves."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.reads = 0
+        self.clock = Clock()
+        self.scraper = ScrapeToken(self._read, self.clock)
+
+    def _read(self) -> str:
+        self.reads += 1
+        return self.path.read_text()
+
+    def opens(self, token: str) -> bool:
+        return self.scraper.is_shown({"type": "http", "headers": [(b"authorization", f"Bearer {token}".encode())]})
+
+    def opens_a_second_later(self, token: str) -> bool:
+        self.clock.now += READ_SECONDS
+        return self.opens(token)
+
+
+def test_the_operator_may_replace_the_token_while_the_gateway_runs(tmp_path: Path) -> None:
+    place = TokenFile(tmp_path / "token")
+    place.path.write_text(TOKEN)
+    assert place.opens(TOKEN)
+    place.path.write_text("a-new-token-of-the-operator")
+    assert [place.opens_a_second_later(token) for token in (TOKEN, "a-new-token-of-the-operator")] == [False, True]
+    place.path.write_text("short")
+    assert not place.opens_a_second_later("short")
+    place.path.unlink()
+    assert [place.opens_a_second_later(token) for token in ("short", "", TOKEN)] == [False] * 3
+
+
+def test_requests_without_a_credential_cost_one_read_a_second(tmp_path: Path) -> None:
+    place = TokenFile(tmp_path / "token")
+    place.path.write_text(TOKEN)
+    assert not any(place.opens(f"guess-{number}") for number in range(1000))
+    assert place.reads == 1
+    place.clock.now += 0.9
+    assert place.opens(TOKEN) and place.reads == 1
+    assert place.opens_a_second_later(TOKEN) and place.reads == 2
+
+
+def test_a_token_that_is_away_is_one_line_in_the_log_and_one_when_it_is_back(tmp_path: Path) -> None:
+    place = TokenFile(tmp_path / "token")
+    with capture_logs() as lines:
+        for _ in range(30):
+            assert not any(place.opens(f"guess-{number}") for number in range(10))
+            place.clock.now += READ_SECONDS
+        place.path.write_text(TOKEN)
+        assert place.opens(TOKEN)
+    assert [line["event"] for line in lines] == ["metrics_token_missing", "metrics_token_read_again"]
+    assert place.reads == 31
+
+
+async def test_people_get_in_while_the_token_is_away(home: House, tmp_path: Path) -> None:
     (tmp_path / "token").unlink()
-    assert [await scraped(home, "short"), await scraped(home, ""), await scraped(home, home.token("admin"))] == [401, 401, 200]
+    assert [await scraped(home, TOKEN), await scraped(home, home.token("admin"))] == [401, 200]
 
 
 async def test_without_the_setting_no_token_opens_figures(tmp_path: Path, database_url: str) -> None:
