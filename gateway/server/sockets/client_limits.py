@@ -1,8 +1,9 @@
 """Limits on connections of clients: time, size and number, and which connection is closed when all are taken."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 STATE = "connections"  # the key of Connections in the state of the ASGI lifespan
 HEADERS_MAX = 128  # header lines of one request
@@ -76,27 +77,42 @@ class Connections:
         self._waiting.pop(connection, None)
 
 
-class Unread:
-    """Notices a client that does not read what waits for it in the connection's buffer."""
+class CountingTransport:
+    """A connection's transport that counts the bytes written to it."""
 
-    __slots__ = ("_seconds", "_since", "_size")
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.written = 0
+
+    def write(self, data: bytes) -> None:
+        self.written += len(data)
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class UnreadTimer:
+    """Notices a client that does not read what waits for it in the connection's buffer.
+
+    Within `seconds` the client has to take all that waited when they began, or READ_RATE bytes for each of them, whichever is less. What it
+    has taken is what was written less what waits: the buffer of a stream is filled again while the client reads, so its size alone tells
+    nothing.
+    """
+
+    __slots__ = ("_seconds", "_since", "_taken", "_wanted")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._size = 0
+        self._wanted = 0  # bytes to be taken from `_since` on; 0 while nothing waits
+        self._taken = 0  # bytes that had been taken at `_since`
         self._since = 0.0
 
-    def clear(self) -> None:
-        """Forgets what waited: the client has read it."""
-        self._size = 0
-
-    def is_overdue(self, size: int, now: float) -> bool:
-        """Whether the client has read too little for too long. `size`: bytes that wait at the time `now`."""
-        if size == 0:
-            self._size = 0
-            return False
-        wanted = min(self._size, max(1, int(READ_RATE * self._seconds)))
-        if self._size == 0 or size <= self._size - wanted:
-            self._size, self._since = size, now
-            return False
-        return now - self._since >= self._seconds
+    def is_overdue(self, written: int, waiting: int, now: float) -> bool:
+        """Whether the client has read too little for too long. `written`: all bytes for it so far, of which `waiting` are in the buffer."""
+        taken = written - waiting
+        if waiting and self._wanted and taken - self._taken < self._wanted:
+            return now - self._since >= self._seconds
+        self._wanted = min(waiting, max(1, int(READ_RATE * self._seconds)))
+        self._taken, self._since = taken, now
+        return False

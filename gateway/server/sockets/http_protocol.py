@@ -4,7 +4,7 @@ import asyncio
 import re
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import structlog
@@ -17,7 +17,7 @@ from gateway.ingress.http.asgi import HeadersTooLarge, Receive, RequestTooSlow, 
 from gateway.ingress.http.error_bodies import problem
 from gateway.ingress.http.errors import InvalidRequest, describe
 from gateway.server.health import HEALTH_PATHS as HEALTH_PATHS
-from gateway.server.sockets.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, STATE, Connections, Unread
+from gateway.server.sockets.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, STATE, Connections, CountingTransport, UnreadTimer
 from gateway.telemetry.spans import new_trace_id
 
 log = structlog.get_logger()
@@ -53,13 +53,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._field_bytes = 0  # of a head, or between pieces of a body: trailers and chunk extensions
         self._shares_read = False  # the head began in a read together with the end of another request, so `_field_bytes` has not all of it
         self._body_bytes = 0
-        self._unread = Unread(self._limits.send_seconds)
+        self._unread = UnreadTimer(self._limits.send_seconds)
         self._refusal: Exception | None = None
         self._has_room = True
         self._look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(transport)
+        super().connection_made(CountingTransport(transport))  # type: ignore[arg-type]  # it has all that a transport has
         self._enter(Phase.OPENED)
         self._has_room = self._connections.enter(self)
         self._look = self.loop.call_later(self._limits.look_seconds, self._check)
@@ -119,10 +119,6 @@ class HttpProtocol(HttpToolsProtocol):
             elif self._phase is Phase.BODY:  # nobody reads the rest, which gets no more time than a small one
                 self._enter(Phase.BODY)
         super().on_response_complete()
-
-    def resume_writing(self) -> None:
-        self._unread.clear()
-        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         """Answers a request that can't be parsed; uvicorn calls it too where on_headers_complete raises."""
@@ -198,7 +194,8 @@ class HttpProtocol(HttpToolsProtocol):
         """Looks whether the client keeps the gateway waiting, again and again."""
         now = self.loop.time()
         self._look = self.loop.call_later(self._limits.look_seconds, self._check)
-        if self._unread.is_overdue(self.transport.get_write_buffer_size(), now):
+        written = cast("CountingTransport", self.transport).written
+        if self._unread.is_overdue(written, self.transport.get_write_buffer_size(), now):
             self._connections.count_drop("not-read")
             self.transport.abort()
         elif not self.transport.is_closing():

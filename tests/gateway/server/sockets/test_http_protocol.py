@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.ingress.http.asgi import BodyIncomplete, read_body, respond
-from gateway.server.sockets.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, READ_RATE, ClientLimits, Connections, Unread
+from gateway.server.sockets.client_limits import BODY_RATE, HEADERS_MAX, PIPELINED_MAX, READ_RATE, ClientLimits, Connections, UnreadTimer
 from tests.fakes.sockets import Client, FakeLoop
 
 LIMITS = ClientLimits(header_seconds=10, body_seconds=20, idle_seconds=40, send_seconds=30, connections=3)
@@ -185,22 +185,44 @@ async def test_a_closed_connection_whose_last_bytes_are_not_read_is_cut(connect:
 
 
 def test_a_slow_reader_is_no_stalled_one() -> None:
-    unread, size = Unread(30), 100 * 30 * READ_RATE
+    unread, size = UnreadTimer(30), 100 * 30 * READ_RATE
     for second in range(0, 3000, 10):
-        assert not unread.is_overdue(size, second)
+        assert not unread.is_overdue(10**9, size, second)
         size -= 10 * READ_RATE
 
 
 def test_a_reader_that_takes_a_byte_now_and_then_is_overdue() -> None:
-    unread = Unread(30)
-    assert any(unread.is_overdue(10_000_000 - second, second) for second in range(0, 60, 5))
+    unread = UnreadTimer(30)
+    assert any(unread.is_overdue(10**9, 10_000_000 - second, second) for second in range(0, 60, 5))
 
 
 def test_a_stream_reader_that_keeps_emptying_the_buffer_is_not_timed_out() -> None:
-    unread = Unread(30)
+    unread = UnreadTimer(30)
     for second in range(0, 3000, 5):
-        assert not unread.is_overdue(50_000, second)
-        unread.clear()
+        assert not unread.is_overdue(10_000 * second, 50_000 if second % 10 else 0, second)
+
+
+async def test_a_reader_whose_buffer_is_filled_again_while_it_reads_is_not_cut(connect: Connect) -> None:
+    client = connect()
+    client.send(GET.replace(b"/ ", b"/hang ", 1))
+    client.wire.waiting = 60_000
+    for _ in range(300):
+        client.protocol.transport.write(b"x" * 10_000)  # which it reads: as much waits as before
+        client.loop.pass_time(1)
+    assert not client.wire.closed
+
+
+# attack AVL-04
+async def test_a_reader_that_takes_a_little_whenever_the_buffer_is_full_is_cut(connect: Connect, dropped: list[str]) -> None:
+    client = connect()
+    client.send(GET.replace(b"/ ", b"/hang ", 1))
+    client.wire.waiting = 64 << 10
+    for _ in range(10):
+        client.protocol.pause_writing()
+        client.loop.pass_time(29)
+        client.protocol.resume_writing()  # it took three quarters of what waited, and the next events are there
+        client.protocol.transport.write(b"x" * (48 << 10))
+    assert (client.wire.closed, dropped) == ("aborted", ["not-read"])
 
 
 @pytest.mark.parametrize("chunk", [100, 1_000_000], ids=["piece by piece", "at once"])
