@@ -21,7 +21,15 @@ from policies.cedar.json_types import DeclaredTypes
 from policies.cedar.question import CedarQuestion, Verdict, context_json, entities_json
 from policies.cedar.role_rules import role_policies
 from policies.cedar.schema import TOOL_ACTION_GROUP, argument_types_by_action, schema_document
-from policies.cedar.syntax import action_and_group, assume_unknown, may_apply, never_matching_principals, reads_context, reads_input
+from policies.cedar.syntax import (
+    action_and_group,
+    assume_unknown,
+    may_apply,
+    named_roles,
+    never_matching_principals,
+    reads_context,
+    reads_input,
+)
 from policies.cedar.values import NotExpressible, cedar_value
 from policies.delegation.permissions import BadPermission
 from policies.delegation.rulings import Act
@@ -54,6 +62,7 @@ class RuleSet:
     history_readers: tuple[Policy, ...] = ()  # that look at the history, or want something added up for those that do
     totals: tuple[tuple[Policy, str], ...] = ()  # the argument that is added up for acts to which the policy may apply
     documents: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # all of them, as Cedar's JSON
+    permitted_roles: frozenset[str] = frozenset()  # that a permit names: of the settings, and of the operator's policies
     operator_policies: Mapping[str, Policy] = field(default_factory=dict)
     operator_places: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     never_matching: tuple[str, ...] = ()
@@ -118,6 +127,7 @@ def _build_rule_set(rules: Mapping[str, dict[str, Any]]) -> RuleSet:
         history_readers=tuple(policy for policy in rules.values() if reads_context(policy["conditions"], "history") or parse_total(policy)),
         totals=tuple((policy, total) for policy in rules.values() if (total := parse_total(policy))),
         documents=rules,
+        permitted_roles=frozenset(role for policy in rules.values() if policy["effect"] == "permit" for role in named_roles(policy)),
     )
 
 
@@ -234,6 +244,11 @@ class PolicyEngine:
     def warnings(self) -> tuple[str, ...]:
         """See RuleSet."""
         return self._rules.warnings
+
+    @property
+    def permitted_roles(self) -> frozenset[str]:
+        """The roles that a permit names, whoever gives them to people: the settings, a tenant's identity provider, or its default roles."""
+        return self._rules.permitted_roles
 
     @property
     def is_outdated(self) -> bool:

@@ -151,6 +151,14 @@ def never_matching_principals(policy: Mapping[str, Any], roles: Collection[str])
                 yield f'Role::"{name}" has no permissions in `roles`; an issuer may still vouch for it'
 
 
+def named_roles(policy: Mapping[str, Any]) -> Iterator[str]:
+    """The names of all roles that a policy speaks of, in its scope and in its conditions."""
+    for node in policy_objects(policy):
+        match node:
+            case {"type": "Role", "id": str(name)}:
+                yield name
+
+
 def policy_objects(policy: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Every object of a policy but its annotations, which anybody may write as they like."""
     yield from json_objects([part for name, part in policy.items() if name != "annotations"])

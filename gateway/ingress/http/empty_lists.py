@@ -39,14 +39,10 @@ class EmptyListReasons:
         return {"reason_id": reason, "detail": _reason_detail(caller, reason)}
 
     async def _find_reason_id(self, caller: Caller, candidates: Callable[[Caller], Candidates]) -> str:
-        if not any(role in self._roles for role in caller.principal.roles):
-            return ROLES_MISSING
         narrowed = caller.delegation.scope != ALL_PERMISSIONS
-        return (
-            SCOPE_MISSING
-            if narrowed and await _has_permitted(candidates(hypothetical_caller(HypotheticalCaller(caller.principal))))
-            else ""
-        )
+        if narrowed and await _has_permitted(candidates(hypothetical_caller(HypotheticalCaller(caller.principal)))):
+            return SCOPE_MISSING  # whatever gives the person the right: a role of the settings, or a policy
+        return "" if any(role in self._roles for role in caller.principal.roles) else ROLES_MISSING
 
 
 async def _has_permitted(candidates: Candidates) -> bool:

@@ -207,3 +207,13 @@ def test_more_people_than_are_remembered_are_still_told_apart() -> None:
     people = [Principal("acme", "https://idp", f"p{number}", ("sales",) if number % 2 else ()) for number in range(1100)]
     assert [ask(found, person=person).allowed for person in people] == [number % 2 == 1 for number in range(1100)]
     assert not ask(found, person=people[0]).allowed and ask(found, person=people[1]).allowed
+
+
+def test_roles_that_permit_something_are_those_of_the_settings_and_of_the_operators_policies() -> None:
+    text = """
+    @id("scope") permit(principal in Role::"analyst", action, resource);
+    @id("condition") permit(principal, action, resource) when { principal in Role::"auditor" };
+    @id("other") forbid(principal in Role::"intern", action, resource);
+    """
+    assert rules(text).permitted_roles == {"operator", "sales", "analyst", "auditor"}
+    assert compile_rules({"empty": []}, [("ours.cedar", text)], (), ()).permitted_roles == {"analyst", "auditor"}

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.ingress.http.empty_lists import SCOPE_MISSING, SLICE, EmptyListReasons
+from gateway.ingress.http.empty_lists import ROLES_MISSING, SCOPE_MISSING, SLICE, EmptyListReasons
 from policies.callers import Caller
 from tests.fakes.house import ROLES, House
 
@@ -37,3 +37,11 @@ async def test_candidates_are_ruled_on_in_slices_until_one_is_permitted(home: Ho
     reason = await asking
     assert (reason or {}).get("reason_id") == (None if permitted is None else SCOPE_MISSING)
     assert ruled == ruled_on and seen >= set(range(SLICE, ruled_on, SLICE))
+
+
+async def test_who_may_by_a_policy_alone_is_told_of_scopes_and_not_of_roles(home: House) -> None:
+    lists = EmptyListReasons((), lambda *_: None)  # the settings define none of the person's roles
+    caller = await narrowed(home)
+    for permitted, reason_id in ((object(), SCOPE_MISSING), (None, ROLES_MISSING)):
+        reason = await lists.find_reason(caller, "/mcp", lambda _, candidate=permitted: iter((candidate,)))  # type: ignore[misc]
+        assert (reason or {}).get("reason_id") == reason_id
