@@ -1,6 +1,7 @@
 """Claims about credentials that an agent echoes in errors: none goes to the caller or to the log, renewed ones included."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import cast
 
 import pytest
 from msgspec.structs import replace
@@ -20,7 +21,7 @@ from adapters.contract import (
 )
 from adapters.oauth.agents import authorize_adapter
 from adapters.task import Message, Part, Role
-from adapters.upstream.guarded import guard
+from adapters.upstream.guarded import GuardedWatcher, guard
 from adapters.upstream.live_headers import LiveHeaders
 from tests.fakes.a2a_calls import call_to, turn
 
@@ -88,8 +89,8 @@ async def test_an_error_text_has_no_hop_token_that_was_renewed_meanwhile(
 ) -> None:
     for watched in (False, True):
         renewals = Renewals(header)
-        adapter = guard(Echo(renewals, answer))
-        events = adapter.watch(VendorRef(), renewals.call) if watched else adapter.run(turn("hi"), renewals.call)  # type: ignore[attr-defined]
+        adapter = cast("GuardedWatcher", guard(Echo(renewals, answer)))
+        events = adapter.watch(VendorRef(), renewals.call) if watched else adapter.run(turn("hi"), renewals.call)
         texts = str([event async for event in events])
         assert "***" in texts
         assert not [token for token in TOKENS if token in texts]

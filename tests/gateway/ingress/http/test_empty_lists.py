@@ -43,5 +43,5 @@ async def test_who_may_by_a_policy_alone_is_told_of_scopes_and_not_of_roles(home
     lists = EmptyListReasons((), lambda *_: None)  # the settings define none of the person's roles
     caller = await narrowed(home)
     for permitted, reason_id in ((object(), SCOPE_MISSING), (None, ROLES_MISSING)):
-        reason = await lists.find_reason(caller, "/mcp", lambda _, candidate=permitted: iter((candidate,)))  # type: ignore[misc]
+        reason = await lists.find_reason(caller, "/mcp", lambda _, candidate=permitted: iter((candidate,)))  # type: ignore[misc]  # mypy can't infer a lambda with a default
         assert (reason or {}).get("reason_id") == reason_id
