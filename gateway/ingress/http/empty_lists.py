@@ -19,10 +19,10 @@ class LogEmptyList(Protocol):
 
 
 class EmptyListReasons:
-    """`roles` are the names of all roles that permit something."""
+    """`known_roles` returns the names of all roles that permit something now: operators change policies while the gateway runs."""
 
-    def __init__(self, roles: Collection[str], log_empty_list: LogEmptyList) -> None:
-        self._roles = roles
+    def __init__(self, known_roles: Callable[[], Collection[str]], log_empty_list: LogEmptyList) -> None:
+        self._known_roles = known_roles
         self._log_empty_list = log_empty_list
 
     async def find_reason(self, caller: Caller, resource: str, candidates: Callable[[Caller], Candidates]) -> Mapping[str, str] | None:
@@ -42,7 +42,8 @@ class EmptyListReasons:
         narrowed = caller.delegation.scope != ALL_PERMISSIONS
         if narrowed and await _has_permitted(candidates(hypothetical_caller(HypotheticalCaller(caller.principal)))):
             return SCOPE_MISSING  # whatever gives the person the right: a role of the settings, or a policy
-        return "" if any(role in self._roles for role in caller.principal.roles) else ROLES_MISSING
+        known = self._known_roles()
+        return "" if any(role in known for role in caller.principal.roles) else ROLES_MISSING
 
 
 async def _has_permitted(candidates: Candidates) -> bool:

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from gateway.ingress.http.empty_lists import ROLES_MISSING, SCOPE_MISSING, SLICE, EmptyListReasons
 from policies.callers import Caller
-from tests.fakes.house import ROLES, House
+from tests.fakes.house import ROLES, House, open_house
 
 
 async def narrowed(home: House) -> Caller:
@@ -31,7 +32,7 @@ async def test_candidates_are_ruled_on_in_slices_until_one_is_permitted(home: Ho
             seen.add(ruled)
             await asyncio.sleep(0)
 
-    lists = EmptyListReasons(ROLES.keys(), lambda *_: None)
+    lists = EmptyListReasons(ROLES.keys, lambda *_: None)
     asking = asyncio.create_task(lists.find_reason(caller, "/mcp", candidates))
     await watch()
     reason = await asking
@@ -40,8 +41,20 @@ async def test_candidates_are_ruled_on_in_slices_until_one_is_permitted(home: Ho
 
 
 async def test_who_may_by_a_policy_alone_is_told_of_scopes_and_not_of_roles(home: House) -> None:
-    lists = EmptyListReasons((), lambda *_: None)  # the settings define none of the person's roles
+    lists = EmptyListReasons(tuple, lambda *_: None)  # the settings define none of the person's roles
     caller = await narrowed(home)
     for permitted, reason_id in ((object(), SCOPE_MISSING), (None, ROLES_MISSING)):
         reason = await lists.find_reason(caller, "/mcp", lambda _, candidate=permitted: iter((candidate,)))  # type: ignore[misc]  # mypy can't infer a lambda with a default
         assert (reason or {}).get("reason_id") == reason_id
+
+
+async def test_a_role_that_only_a_policy_of_the_operator_knows_is_no_missing_one(tmp_path: Path, database_url: str) -> None:
+    (tmp_path / "policies").mkdir()
+    policy = '@id("analysts") permit(principal in Role::"analyst", action == Action::"invokeAgent", resource == Agent::"other");'
+    (tmp_path / "policies" / "ours.cedar").write_text(policy)
+    users = {"ana": {"roles": ["analyst"]}, "nora": {"roles": ["nobody"]}}
+    async with open_house(tmp_path / "home", database_url, policies=str(tmp_path / "policies"), users=users) as home:
+        for user, reason_id in (("ana", None), ("nora", ROLES_MISSING)):
+            caller = await home.gateway.caller_resolver.authenticate(home.token(user), (home.url,))
+            reason = await home.gateway.empty_lists.find_reason(caller, "/mcp", lambda _: iter(()))
+            assert (reason or {}).get("reason_id") == reason_id
