@@ -167,6 +167,8 @@ class AgentCalls:
             ruling_request = await self._pausing.with_earlier_approval(caller, ruling_request, target, previous)
         grant = await self._authorizer.rule(caller, ruling_request)
         check_handoff(request, target, previous)
+        if request.webhook is not None:
+            await request.webhook.check_name()
         message = msgspec.structs.replace(request.logged_message or request.message, context_id=row.context_id, task_id=row.id)
         if isinstance(grant, Question):
             paused = PausedTask(row, previous, message, target, pending_message_of(request), webhook_write(request, row, previous))

@@ -34,7 +34,7 @@ class PostOffice:
         self.keys = SigningKeys.open(home)
         self.egress = Egress(allow, lookup=lookup)
         self.tasks = TaskLog(database, self.clock.us, "p1")
-        self.push = WebhookConfigs(database, self.egress.vet, new_id, self.clock.us, PlaintextSettings())
+        self.push = WebhookConfigs(database, self.egress, new_id, self.clock.us, PlaintextSettings())
         self.outbox = Outbox(database, new_id, self.clock.us, PlaintextSettings())
         self.postman = WebhookDelivery(self.outbox, self.tasks, self.egress, WebhookSigner(self.keys, ISSUER, self.clock), lambda: 0.5)
 

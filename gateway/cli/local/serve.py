@@ -114,7 +114,7 @@ def migrate(config: home.Config = None, as_json: screen.AsJson = False) -> None:
         screen.print_text(f"already at {after}" if before == after else f"migrated from {before or 'nothing'} to {after}")
 
 
-def token(  # noqa: PLR0913 (each is an option of the command)
+def token(
     user: Annotated[str, typer.Option(help="Who the token stands for; `admin` is operator.")],
     scope: Annotated[str | None, typer.Option(help='At most these permissions, such as "agent:sales tool:crm.*".')] = None,
     tenant: Annotated[str, typer.Option(help="The tenant that the user is in.")] = "default",

@@ -237,7 +237,7 @@ class Operations:
             accepted_output_modes=configuration.accepted_output_modes,
             idempotency_key=request.idempotency_key,
             metadata=params.metadata or None,
-            webhook=await self._vet_webhook(request, configuration.task_push_notification_config),
+            webhook=self._check_webhook(request, configuration.task_push_notification_config),
         )
 
     def _declares_extensions(self, request: OperationRequest) -> bool:
@@ -248,13 +248,14 @@ class Operations:
         except UnknownName:
             return False
 
-    async def _vet_webhook(self, request: OperationRequest, config: PushConfig | None) -> Webhook | None:
+    def _check_webhook(self, request: OperationRequest, config: PushConfig | None) -> Webhook | None:
+        """Reads the text of a webhook. Its name is looked up after the grant: a refused caller causes no lookup."""
         if config is None:
             return None
         self._agent_calls.callees.find_visible(request.caller, request.agent)
         push = self._require_webhook_configs(request, config.tenant)
         where, owner = "configuration.taskPushNotificationConfig.", request.caller.principal.owner_key
-        return await push.vet_config(config, request.version, where, owner=owner)
+        return push.check_config(config, request.version, where, owner=owner)
 
 
 async def _one_message(asked: OperationRequest, seq: int, message: Message) -> Stream:

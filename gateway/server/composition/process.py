@@ -96,7 +96,7 @@ class Gateway:
         self.on_stop_after_turns: list[Callable[[], Coroutine[Any, Any, None]]] = []  # from agents, after them
         self.metrics = Metrics(REASON_IDS | {"bad-envelope", "unknown-session", "canceled"}, worker)
         self.rejected_credentials = RejectedCredentialLog(time.monotonic)
-        self.empty_lists = EmptyListReasons(lambda: self.engine.permitted_roles, self.rejected_credentials.log_empty_list)
+        self.empty_lists = EmptyListReasons(lambda: self.rulings.engine.permitted_roles, self.rejected_credentials.log_empty_list)
         self.open_streams = OpenStreams(total_max=open_files.raise_limit().streams_max)
         self.process = new_id("p")
         storage = open_storage(settings, self.process)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from adapters.upstream.egress import Egress
 from adapters.upstream.host_names import SystemResolver
+from gateway.server.composition import capacity
 from gateway.server.settings import Settings
 from gateway.storage.database import Database
 from gateway.tasks.log import TaskLog
@@ -30,11 +31,12 @@ class Webhooks:
 
 def build_webhooks(settings: Settings, keys: SigningKeys, database: Database, tasks: TaskLog, envelope: EnvelopeEncryption) -> Webhooks:
     """The webhooks of one process, whose requests go through the egress guard."""
-    egress = Egress(settings.allowed_targets, lookup=SystemResolver(threads=WEBHOOK_LOOKUPS, queue=WEBHOOK_LOOKUPS))
+    resolver = SystemResolver(threads=WEBHOOK_LOOKUPS, queue=WEBHOOK_LOOKUPS)
+    egress = Egress(settings.allowed_targets, lookup=resolver, connections=(capacity.connections_max(settings), 0))
     outbox = Outbox(database, new_id, now_us, envelope)
     return Webhooks(
         egress=egress,
-        configs=WebhookConfigs(database, egress.vet, new_id, now_us, envelope),
+        configs=WebhookConfigs(database, egress, new_id, now_us, envelope),
         outbox=outbox,
         delivery=WebhookDelivery(outbox, tasks, egress, WebhookSigner(keys, settings.public_url, time.time)),
     )

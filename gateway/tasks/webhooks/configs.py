@@ -5,7 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -41,14 +42,30 @@ class TooManyPushConfigs(Exception):
     """The task has as many configs as one may have."""
 
 
+class WebhookTargets(Protocol):
+    """adapters/upstream/egress.py."""
+
+    def check(self, url: str) -> object:
+        """Vets the text alone. Raises EgressRefused."""
+        ...
+
+    async def vet(self, url: str) -> None:
+        """Vets what the name stands for too. Raises EgressRefused and UpstreamFault."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A config that was found fit. `version` is A2A's, in which its creator wants to be told."""
+    """A config whose text is fit. `version` is A2A's, in which its creator wants to be told.
+
+    `check_name` looks up the name of its URL, once its creator is allowed to do what the config comes with. Raises BadMessage.
+    """
 
     config: PushConfig
     version: str
     created: int  # microseconds since 1970
     sealing: WebhookCipher
+    check_name: Callable[[], Awaitable[None]]
 
     def write(self, batch: Batch, row: TaskRow, after_seq: int) -> None:
         """Keeps it, to be told of the task's events after number `after`. Raises BadMessage for another task, and TooManyPushConfigs."""
@@ -72,15 +89,14 @@ class WebhookConfigs:
     def __init__(
         self,
         database: Database,
-        vet: Callable[[str], Awaitable[None]],
+        targets: WebhookTargets,
         new_id: Callable[[str], str],
         now: Callable[[], int],
         sealing: WebhookCipher,
     ) -> None:
-        """`vet` is Egress.vet."""
         self._sealing = sealing
         self._database = database
-        self._vet = vet
+        self._targets = targets
         self._new_id = new_id
         self._now = now
         self._looking: Counter[str] = Counter()  # lookups under way, by owner
@@ -94,24 +110,32 @@ class WebhookConfigs:
         others = select(func.count()).select_from(push_configs).where(_configs_of_task(row) & (push_configs.c.id != config.id))
         if await self._database.read(lambda connection: connection.execute(others).scalar_one()) >= CONFIGS_MAX:
             raise TooManyPushConfigs  # before its name is looked up
-        webhook = await self.vet_config(config, version, owner=owner)
+        webhook = self.check_config(config, version, owner=owner)
+        await webhook.check_name()
         await self._database.write(lambda batch: webhook.write(batch, row, row.last_seq))
         return _without_secrets(webhook.config, row.id)
 
-    async def vet_config(self, config: PushConfig, version: str, field_prefix: str = "", *, owner: str = "") -> Webhook:
-        """A config that may be kept, under an id; with a task that is opened, too. `where` is its path in the request, with a dot.
+    def check_config(self, config: PushConfig, version: str, field_prefix: str = "", *, owner: str = "") -> Webhook:
+        """A config whose text may be kept, under an id; with a task that is opened, too. No name is looked up: see Webhook.check_name.
 
-        Raises BadMessage.
+        `field_prefix` is its path in the request, with a dot. Raises BadMessage.
         """
         check_id(config.id, f"{field_prefix}id")
         _check_secrets(config, field_prefix)
         try:
-            await self._look_up(config.url, owner)
+            self._targets.check(config.url)
+        except EgressRefused as refused:
+            raise BadMessage(f"{field_prefix}url", f"is refused: {refused.public}") from refused
+        named = msgspec.structs.replace(config, id=config.id or self._new_id("w"))
+        return Webhook(named, version, self._now(), self._sealing, partial(self._check_name, config.url, field_prefix, owner))
+
+    async def _check_name(self, url: str, field_prefix: str, owner: str) -> None:
+        try:
+            await self._look_up(url, owner)
         except EgressRefused as refused:
             raise BadMessage(f"{field_prefix}url", f"is refused: {refused.public}") from refused
         except (UpstreamFault, TimeoutError):
             pass  # the name stands for nothing yet; what it stands for then is looked at whenever something is sent
-        return Webhook(msgspec.structs.replace(config, id=config.id or self._new_id("w")), version, self._now(), self._sealing)
 
     async def _look_up(self, url: str, owner: str) -> None:
         """Vets what the URL's name stands for now; does nothing for an owner who has LOOKUPS_PER_OWNER lookups under way.
@@ -122,7 +146,7 @@ class WebhookConfigs:
         if self._looking[owner] >= LOOKUPS_PER_OWNER:
             return
         self._looking[owner] += 1
-        looking = asyncio.ensure_future(self._vet(url))
+        looking = asyncio.ensure_future(self._targets.vet(url))
         looking.add_done_callback(lambda done: self._looked_up(owner, done))
         async with asyncio.timeout(RESOLVE_SECONDS):
             await asyncio.shield(looking)

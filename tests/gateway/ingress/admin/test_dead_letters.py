@@ -36,7 +36,7 @@ async def given_up(home: House, task_id: str) -> list[str]:
     gateway = home.gateway
     await gateway.periodic_tasks.stop()  # or its own postman is there first
     row = await gateway.stores.tasks.find("default", "default|interlock-development|alice", task_id)
-    webhook = await gateway.webhooks.configs.vet_config(PushConfig(url="http://127.0.0.1:2/s3cret"), "1.0")
+    webhook = gateway.webhooks.configs.check_config(PushConfig(url="http://127.0.0.1:2/s3cret"), "1.0")
     earlier = replace(row, state=TaskState.WORKING)
     await gateway.database.write(lambda batch: webhook.write(batch, earlier, row.last_seq - 1))
     taken = await gateway.webhooks.outbox.acquire_due(10, {})

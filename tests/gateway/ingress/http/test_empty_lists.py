@@ -55,6 +55,6 @@ async def test_a_role_that_only_a_policy_of_the_operator_knows_is_no_missing_one
     users = {"ana": {"roles": ["analyst"]}, "nora": {"roles": ["nobody"]}}
     async with open_house(tmp_path / "home", database_url, policies=str(tmp_path / "policies"), users=users) as home:
         for user, reason_id in (("ana", None), ("nora", ROLES_MISSING)):
-            caller = await home.gateway.caller_resolver.authenticate(home.token(user), (home.url,))
+            caller = await home.gateway.rulings.caller_resolver.authenticate(home.token(user), (home.url,))
             reason = await home.gateway.empty_lists.find_reason(caller, "/mcp", lambda _: iter(()))
             assert (reason or {}).get("reason_id") == reason_id

@@ -95,7 +95,9 @@ async def test_letters_to_one_session_are_so_many_and_no_more(database: Database
     assert await rows(database, mail) == (3 + mailboxes.FOLDER_ROWS_MAX + 1 if box.is_shared else 0)
 
 
-@pytest.mark.parametrize(("limit", "most"), [("SESSION_ROWS_MAX", 5), ("SESSION_BYTES_MAX", 500), ("HOLDER_ROWS_MAX", 5), ("HOLDER_BYTES_MAX", 500)])
+@pytest.mark.parametrize(
+    ("limit", "most"), [("SESSION_ROWS_MAX", 5), ("SESSION_BYTES_MAX", 500), ("HOLDER_ROWS_MAX", 5), ("HOLDER_BYTES_MAX", 500)]
+)
 async def test_what_is_said_on_streams_is_kept_as_far_as_there_is_room(  # attack PRO-12
     database: Database, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
 ) -> None:

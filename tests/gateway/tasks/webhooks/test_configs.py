@@ -1,5 +1,7 @@
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
@@ -124,9 +126,9 @@ async def inside(host: str, port: int) -> list[str]:
 @pytest.mark.parametrize("url", REFUSED)
 async def test_a_target_that_is_not_public_is_refused_when_it_is_named(url: str) -> None:  # attack SSR-05, with the forms of SSR-01
     egress = Egress((), lookup=inside)
-    push = WebhookConfigs(None, egress.vet, lambda prefix: prefix, lambda: 0, PlaintextSettings())  # type: ignore[arg-type]  # it must not come to a write
+    push = WebhookConfigs(None, egress, lambda prefix: prefix, lambda: 0, PlaintextSettings())  # type: ignore[arg-type]  # it must not come to a write
     with pytest.raises(BadMessage) as raised:
-        await push.vet_config(PushConfig(url=url), "1.0", "configuration.taskPushNotificationConfig.")
+        await push.check_config(PushConfig(url=url), "1.0", "configuration.taskPushNotificationConfig.").check_name()
     assert raised.value.field == "configuration.taskPushNotificationConfig.url"
     assert not url or url not in str(raised.value)
 
@@ -145,23 +147,30 @@ async def test_one_owner_takes_only_a_share_of_the_lookups_of_names() -> None:  
     """A lookup counts until its name server answers, though its request has been given up."""
     gate, asked = asyncio.Event(), list[str]()
 
-    async def hangs(url: str) -> None:
-        asked.append(url)
-        await gate.wait()
+    class Hangs:
+        def check(self, url: str) -> None:
+            """The text is fit."""
 
-    push = WebhookConfigs(None, hangs, lambda prefix: prefix, lambda: 0, PlaintextSettings())  # type: ignore[arg-type]  # it must not come to a write
+        async def vet(self, url: str) -> None:
+            asked.append(url)
+            await gate.wait()
+
+    def look_up(path: str, owner: str) -> Coroutine[Any, Any, None]:
+        return cast("Coroutine[Any, Any, None]", push.check_config(PushConfig(url=f"{URL}{path}"), "1.0", owner=owner).check_name())
+
+    push = WebhookConfigs(None, Hangs(), lambda prefix: prefix, lambda: 0, PlaintextSettings())  # type: ignore[arg-type]  # it must not come to a write
     for _ in range(2):
-        mine = [asyncio.create_task(push.vet_config(PushConfig(url=URL), "1.0", owner=ALICE)) for _ in range(3 * LOOKUPS_PER_OWNER)]
+        mine = [asyncio.create_task(look_up("", ALICE)) for _ in range(3 * LOOKUPS_PER_OWNER)]
         await until(lambda: len(asked) == LOOKUPS_PER_OWNER)
         for each in mine:
             each.cancel()
         await asyncio.wait(mine)
         assert len(asked) == LOOKUPS_PER_OWNER
-    other = asyncio.create_task(push.vet_config(PushConfig(url=f"{URL}/bob"), "1.0", owner=BOB))
+    other = asyncio.create_task(look_up("/bob", BOB))
     await until(lambda: asked[-1] == f"{URL}/bob")
     gate.set()
     await other
-    await push.vet_config(PushConfig(url=f"{URL}/again"), "1.0", owner=ALICE)
+    await look_up("/again", ALICE)
     assert asked[-1] == f"{URL}/again"
 
 
