@@ -1,4 +1,4 @@
-"""Work that nobody waits for: what it fails of is in the log, and lost nowhere."""
+"""Background work whose result is not awaited: failures are logged."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -11,7 +11,7 @@ log = structlog.get_logger()
 
 
 def run_in_background(work: Coroutine[Any, Any, None], event: str, **log_fields: str) -> "asyncio.Task[None]":
-    """Begins it. A failure is logged as `event`, with what is `named`; an end by cancellation is none."""
+    """Starts `work` as a task. A failure is logged as `event` with `log_fields`; a cancellation is not logged."""
     task = asyncio.create_task(work)
     task.add_done_callback(partial(_log_failure, event, log_fields))
     return task

@@ -1,13 +1,13 @@
-"""Fair shares of what all tenants use together: no person and no tenant can hold so much that nothing is left for the next one."""
+"""Fair shares of a capacity that all tenants use: no user and no tenant can take all of it."""
 
 from typing import Final
 
-PERSON_MULTIPLE: Final = 1  # a person may hold as many as are free
-TENANT_MULTIPLE: Final = 3  # a tenant may hold three times as many as are free
+PERSON_MULTIPLE: Final = 1  # a user may hold as many units as are free
+TENANT_MULTIPLE: Final = 3  # a tenant may hold three times as many units as are free
 
 
 class ShareCount:
-    """How many one person, or one tenant, holds."""
+    """Counts the units that one user, one tenant or all of them hold."""
 
     __slots__ = ("count",)
 
@@ -16,15 +16,15 @@ class ShareCount:
 
 
 class Capacity:
-    """A number of equal things, such as connections, that people of all tenants take and give back.
+    """A number of equal units, such as connections, that users of all tenants take and give back.
 
-    A tenant may hold at most three times as many as are free, a person at most as many as are free, or as their tenant may still take.
-    A single person who takes all that they can gets half of it, a single tenant three quarters, and each further one less. Whoever
-    holds none finds one free, unless there are about as many holders as things.
+    A tenant may hold at most three times as many units as are free. A user may hold at most as many as are free, or as the tenant may
+    still take. A single user can hold half of the capacity, a single tenant three quarters, and each further one less. A new user finds
+    a free unit unless there are about as many holders as units.
     """
 
     def __init__(self, size: int, person_multiple: int = PERSON_MULTIPLE, tenant_multiple: int = TENANT_MULTIPLE) -> None:
-        """`person` and `tenant` are the multiples of what is free that one of them may hold."""
+        """`person_multiple` and `tenant_multiple` say how many times the free units a user or a tenant may hold."""
         self.size = size
         self.whole = ShareCount()
         self.person_multiple = person_multiple
@@ -33,7 +33,7 @@ class Capacity:
         self._tenants: dict[str, ShareCount] = {}
 
     def portion_of(self, owner: str) -> "Portion":
-        """What one person holds of it. `owner` is tenant|issuer|subject."""
+        """Returns what one user holds. `owner` is tenant|issuer|subject."""
         found = self._portions.get(owner)
         if found is None:
             tenant = self._tenants.setdefault(owner.partition("|")[0], ShareCount())
@@ -41,13 +41,13 @@ class Capacity:
         return found
 
     def sweep(self) -> None:
-        """Forgets people and tenants who hold nothing. Only for when nobody keeps a Portion of theirs."""
+        """Deletes the counts of users and tenants that hold nothing. Call it only while no other object refers to their Portions."""
         self._portions = {owner: portion for owner, portion in self._portions.items() if portion.person.count}
         self._tenants = {tenant: held for tenant, held in self._tenants.items() if held.count}
 
 
 class Portion:
-    """What one person holds of a Capacity, and what their tenant does."""
+    """Counts what one user holds of a Capacity, and what the user's tenant holds."""
 
     __slots__ = ("_capacity", "person", "tenant", "whole")
 
@@ -58,9 +58,9 @@ class Portion:
         self.tenant = tenant
 
     def exhausted_share(self, share_multiple: int = 1) -> ShareCount | None:
-        """The share that one more would go beyond, or the whole capacity; None where one more is within both.
+        """Returns the share that one more unit would exceed, or the whole capacity if it is full, or None if the unit may be taken.
 
-        `times`: how many times the usual share may be used.
+        `share_multiple` is how many times the usual share may be used.
         """
         capacity = self._capacity
         free = (capacity.size - self.whole.count) * share_multiple
@@ -72,11 +72,13 @@ class Portion:
         return self.person if self.person.count >= min(free, left) * capacity.person_multiple else None
 
     def take(self) -> None:
+        """Takes one unit."""
         self.whole.count += 1
         self.person.count += 1
         self.tenant.count += 1
 
     def free(self) -> None:
+        """Gives one unit back."""
         self.whole.count -= 1
         self.person.count -= 1
         self.tenant.count -= 1

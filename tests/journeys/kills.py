@@ -41,7 +41,7 @@ READS_INPUT = """@id("reads-input")
 forbid(principal, action, resource) when { context has input && context.input has text && context.input.text == "" };
 """
 TERMINAL = {"TASK_STATE_COMPLETED", "TASK_STATE_FAILED", "TASK_STATE_CANCELED", "TASK_STATE_REJECTED"}
-CUT = "The gateway stopped while the agent was at work; its outcome is not known."
+CUT = "The gateway stopped while the agent was working; the outcome is not known."
 Hook = Callable[[str], None]
 
 

@@ -1,4 +1,4 @@
-"""Consents that people are asked for: one page each, for one person, for ten minutes, whichever process they come to."""
+"""Pending consents to connect an account: each is one page for one user, good for ten minutes at any process of the gateway."""
 
 import hashlib
 import hmac
@@ -19,9 +19,9 @@ from policies.vault.credentials import CredentialKey
 from policies.vault.envelope import CannotOpen, EnvelopeEncryption, SealedSecret
 
 PAGE_SECONDS = 600.0
-CONSENTED_SECONDS = 7 * 86_400.0  # for which a process may be away before a task that waits is not taken up any more
+CONSENTED_SECONDS = 7 * 86_400.0  # how long a given consent is kept for waiting tasks
 PER_OWNER_MAX = 20
-MANAGE_CONNECTIONS = Act("manageConnections", "Key", "connections", "", "connections")  # each person their own: no policy is asked
+MANAGE_CONNECTIONS = Act("manageConnections", "Key", "connections", "", "connections")  # users manage only their own: no policy applies
 _INSERT = (
     "INSERT INTO connections (id, tenant, owner, consent, state, browser, kek_id, wrapped, body, until, given) "
     "VALUES (?, ?, ?, ?, ?, '', ?, ?, ?, ?, 0)"
@@ -37,7 +37,7 @@ RecordConnection = Callable[[Batch, Mapping[str, Any]], None]
 
 
 class UnknownConnection(Exception):
-    """No such page, or its time is over, or it is somebody else's."""
+    """The page does not exist, has expired, or belongs to another user."""
 
 
 class _Body(msgspec.Struct):
@@ -51,9 +51,10 @@ _decode_body = msgspec.json.Decoder(_Body).decode
 
 @dataclass(frozen=True, slots=True)
 class PendingConnection:
-    """`state` comes back from the authorization server (RFC 6749 s10.12), `verifier` proves that we asked (RFC 7636).
+    """A consent that the user has not given yet.
 
-    `browser` is the digest of the cookie of the browser in which the person proved who they are; none may go on but that one.
+    `state` comes back from the authorization server (RFC 6749 s10.12), `verifier` proves that the gateway sent the request (RFC 7636).
+    `browser_digest` is the digest of the cookie of the browser in which the user signed in; only that browser may continue.
     """
 
     id: str
@@ -64,9 +65,9 @@ class PendingConnection:
 
 
 class AccountConnections:
-    """What waits for one is a task's row (gateway/calls/resumption/consented.py).
+    """Stores pending consents. The row of a task says that it waits for one (gateway/calls/resumption/consented.py).
 
-    `now` counts microseconds since 1970; `note` keeps an audit record.
+    `now` returns microseconds since 1970; `record_audit` writes an audit record.
     """
 
     def __init__(
@@ -80,7 +81,10 @@ class AccountConnections:
         self._record_audit = record_audit
 
     async def request_consent(self, consent: Consent) -> ConsentNeeded:
-        """The same page for the same consent, which is of one person, client, scopes and redirect, as long as it is good."""
+        """Returns the page for a consent.
+
+        An equal consent, of the same user, client, scopes and redirect, gets the same page until it expires.
+        """
         digest = hashlib.sha256(_encode(consent)).hexdigest()
         same = select(table.c.id).where(
             table.c.owner == consent.key.owner, table.c.consent == digest, table.c.until > self._now(), table.c.state != ""
@@ -89,11 +93,11 @@ class AccountConnections:
         return self._consent_needed(found or await self._create(consent, digest), consent)
 
     async def find(self, connection_id: str) -> PendingConnection:
-        """One that is still open. Raises UnknownConnection."""
+        """Returns an open pending connection. Raises UnknownConnection."""
         return self._connection_from_row(await self._read_row(table.c.id == connection_id, table.c.state != ""))
 
     async def consume_callback(self, state: str, cookies: Mapping[str, str]) -> PendingConnection:
-        """The one that a browser with these cookies comes back for, once. Raises UnknownConnection."""
+        """Returns the pending connection for a callback with this `state` and these cookies, once. Raises UnknownConnection."""
         if not state:
             raise UnknownConnection
         found = self._connection_from_row(await self._read_row(table.c.state == _digest(state)))
@@ -106,14 +110,14 @@ class AccountConnections:
         return found
 
     async def bind_browser(self, connection: PendingConnection) -> str:
-        """The cookie of the browser that may go on; any other loses its place."""
+        """Binds the connection to one browser, replacing any other, and returns the value for that browser's cookie."""
         cookie = _new_secret()
         values = (_digest(cookie), connection.id)
         await self._database.write(lambda batch: batch.run("UPDATE connections SET browser = ? WHERE id = ?", values))
         return cookie
 
     async def record_consent(self, connection: PendingConnection) -> None:
-        """The person has consented, and the credential is kept."""
+        """Records that the user has consented and that the credential is stored."""
         consent = connection.consent
         record = connection_record(consent.key, "connected", server=consent.server, scopes=sorted(consent.scopes))
 
@@ -124,7 +128,7 @@ class AccountConnections:
         await self._database.write(work)
 
     async def sweep(self) -> None:
-        """Throws away what nobody waits for any more; to be called now and then. What was given is kept for tasks that go on with it."""
+        """Deletes expired pages, and given consents after seven days."""
         now = self._now()
         over = (now - int(PAGE_SECONDS * 1e6), now - int(CONSENTED_SECONDS * 1e6))
         await self._database.write(lambda batch: batch.run(_DELETE_OVER, over))
@@ -136,7 +140,7 @@ class AccountConnections:
         values = (made.id, key.tenant, key.owner, consent_digest, _digest(made.state), *sealed, until)
 
         def work(batch: Batch) -> None:
-            batch.run(_DELETE_OLDEST, (key.owner, PER_OWNER_MAX - 1))  # nobody's pages push out somebody else's
+            batch.run(_DELETE_OLDEST, (key.owner, PER_OWNER_MAX - 1))  # the bound is per user: no user can displace the pages of another
             batch.run(_INSERT, values)
 
         await self._database.write(work)
@@ -150,7 +154,7 @@ class AccountConnections:
         return row
 
     def _connection_from_row(self, row: "Row[Any]") -> PendingConnection:
-        """Raises UnknownConnection."""
+        """Decrypts the row. Raises UnknownConnection if the row cannot be decrypted."""
         try:
             body = _decode_body(self._envelope.open(encryption_context_of(row.id), SealedSecret(row.kek_id, row.wrapped, row.body)))
         except CannotOpen:
@@ -162,30 +166,30 @@ class AccountConnections:
 
 
 def connection_record(key: CredentialKey, act: str, **more: Any) -> dict[str, Any]:
-    """The audit's record of an account that was `connected` or `forgotten`."""
+    """Returns the audit record of an account that was `connected` or `forgotten`."""
     _, issuer, subject = key.owner.split("|", 2)
     about = {"kind": "connection", "tenant": key.tenant, "decision_id": "", "txn": "", "act": act}
     return {**about, "principal": {"issuer": issuer, "subject": subject}, "issuer": key.issuer, "resource": key.resource, **more}
 
 
 def encryption_context_of(connection_id: str) -> tuple[str, ...]:
-    """Where what is secret of a connection opens."""
+    """Returns the encryption context of a connection's secrets."""
     return ("connection", connection_id)
 
 
 def cookie_name(connection: PendingConnection, uses_https: bool) -> str:
-    """The name of the cookie of one page. Over https no sibling domain can set it (RFC 6265bis s4.1.3.2)."""
+    """Returns the name of the cookie of one page. Over https no sibling domain can set the cookie (RFC 6265bis s4.1.3.2)."""
     return f"{'__Host-' if uses_https else ''}interlock-connect-{_digest(connection.id)[:16]}"
 
 
 def is_same_browser(connection: PendingConnection, cookies: Mapping[str, str], uses_https: bool) -> bool:
-    """Whether these are of the browser in which the person proved who they are."""
+    """Returns whether the cookies are those of the browser in which the user signed in."""
     shown = cookies.get(cookie_name(connection, uses_https), "")
     return bool(connection.browser_digest) and hmac.compare_digest(connection.browser_digest, _digest(shown))
 
 
 def _new_secret() -> str:
-    """256 bits, 43 characters of base64url."""
+    """Returns 256 random bits as 43 characters of base64url."""
     return secrets.token_urlsafe(32)
 
 

@@ -1,4 +1,4 @@
-"""Asking people about one act: what they are shown, what they said before, and the history that a ruling may depend on."""
+"""Creates approval requests for acts that policies ask about, and finds the approvals and the history that a ruling needs."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -25,28 +25,28 @@ from policies.tables import approvals
 from registry.cards.card import CLEARANCE_MAX, Registration
 from registry.drift.pins import pin_hash
 
-PENDING_MAX = 50  # questions of one person that wait for somebody
-_ANSWER_MEMBERS = ("requestState", "inputResponses")  # MCP 2026-07-28: of a request that goes on
+PENDING_MAX = 50  # pending approval requests of one user
+_ANSWER_MEMBERS = ("requestState", "inputResponses")  # MCP 2026-07-28: members of a request that answers questions
 _CLIENT_META_KEYS = (
     VERSION_KEY,
     CAPABILITIES_KEY,
     LEVEL_KEY,
     f"{META_PREFIX}clientInfo",
     "dev.interlock/approval",
-)  # other names may say anything
-_HIDDEN_META_KEYS = frozenset({"progressToken", "traceparent", "tracestate", "baggage", *_CLIENT_META_KEYS})  # where they are terse
-_WORDS_MAX = 32  # in one of them
+)  # only known names: other members can hold any text and are shown
+_HIDDEN_META_KEYS = frozenset({"progressToken", "traceparent", "tracestate", "baggage", *_CLIENT_META_KEYS})  # hidden if terse
+_WORDS_MAX = 32  # words in one hidden member
 _WORD = re.compile(r"[!-~]{0,64}")
 _encode = msgspec.json.Encoder().encode
 _decode_params = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class TooManyQuestions(Exception):
-    """As many questions of one person wait for somebody as may."""
+    """The user has PENDING_MAX pending approval requests."""
 
 
 class PendingApproval(Struct, frozen=True):
-    """A question that people have been asked. `expires` in microseconds."""
+    """An approval request that waits for votes. `expires` is in microseconds since 1970."""
 
     id: str
     prompt: str
@@ -56,13 +56,13 @@ class PendingApproval(Struct, frozen=True):
 
     @property
     def punctuated_prompt(self) -> str:
-        """The question with a mark at its end, so that other sentences can follow."""
+        """Returns the prompt with a punctuation mark at its end, so that other sentences can follow."""
         return self.prompt if self.prompt.endswith((".", "!", "?", "…")) else f"{self.prompt}."
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalSubject:
-    """What people are asked about. `definition`: of the tool, prompt or agent. `grant_id`: what a kept task goes on with."""
+    """What an approval request is about. `definition` is that of the tool, prompt or agent. `grant_id` is the grant of a paused task."""
 
     caller: Caller
     request: RulingRequest
@@ -73,14 +73,14 @@ class ApprovalSubject:
 
 
 def terms_of(target: Registration, act: Act, approval_id: str = "") -> Terms:
-    """What a ruling on a call of `target` has to know beside the act. `named`: an approval that the caller means."""
+    """Returns what a ruling on a call of `target` needs beside the act. `approval_id` is the approval that the caller names."""
     if not approval_id and not target.sensitivity and not target.sensitivities and target.clearance == CLEARANCE_MAX:
         return DEFAULT_TERMS
     return Terms(target.sensitivity_of(_name_at_server(act)), target.clearance, approval_id=approval_id)
 
 
 def definition_of(target: Registration, act: Act) -> Mapping[str, Any]:
-    """The definition that is approved along with a call: a tool's, a prompt's, or the agent's card."""
+    """Returns the definition that is approved with a call: that of the tool or prompt, or the agent's card."""
     if act.kind == "Agent":
         return target.card.document if target.card is not None else {}
     offered = target.tools if act.kind == "Tool" else target.prompts if act.kind == "Prompt" else ()
@@ -88,22 +88,22 @@ def definition_of(target: Registration, act: Act) -> Mapping[str, Any]:
 
 
 def _name_at_server(act: Act) -> str:
-    """Of a tool or a prompt, as its server calls it."""
+    """Returns the name of a tool or prompt as its server knows it."""
     return act.resource.removeprefix(f"{act.parent}.")
 
 
 def shown_to_approvers(
     arguments: Mapping[str, Any], definition: Mapping[str, Any], beside: Mapping[str, Any] | None = None
 ) -> ExactContent:
-    """Raises NotShowable."""
+    """Returns the exact content that approvers see. Raises NotShowable."""
     return exact_content_of(arguments, pin_hash(definition), beside)
 
 
 def other_request_members(act: Act, params: bytes, include_answers: bool) -> dict[str, Any]:
-    """What is sent to a server along with the arguments of an act, as its client wrote it; with `answers`, those to questions too.
+    """Returns what a request sends to a server beside the act's arguments. With `include_answers`, answers to questions too.
 
-    Left out is what the act and its arguments say already, and what protocol and gateway say of the client and the trace, in so far as
-    no sentence fits in it.
+    Left out are the members that the act and its arguments state already. Members of protocol and gateway about client and trace are
+    left out too, if their values are terse.
     """
     given: dict[str, Any] = _decode_params(params) if params else {}
     told = ("uri",) if act.action == "readResource" else ("name", "arguments")
@@ -113,13 +113,13 @@ def other_request_members(act: Act, params: bytes, include_answers: bool) -> dic
 
 
 def _is_terse(value: Any) -> bool:
-    """Whether it has a few short words without blanks, such as the names of capabilities, and no others."""
+    """Returns whether the value has only a few short words without blanks, such as names of capabilities."""
     words = list(_texts_in(value))
     return len(words) <= _WORDS_MAX and all(_WORD.fullmatch(word) for word in words)
 
 
 def _texts_in(value: Any) -> Iterator[str]:
-    """The texts and the names of members, at any depth."""
+    """Yields the texts and member names at any depth."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
@@ -128,13 +128,16 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 
 class ApprovalRequests:
-    """Reads and writes for the ledger."""
+    """Reads and writes approval requests for the authorizer."""
 
     def __init__(self, stores: TaskStores) -> None:
         self._stores = stores
 
     async def with_history(self, caller: Caller, request: RulingRequest, full: bool) -> RulingRequest:
-        """The request with the history of its errand: all of it, or what one row tells. A person's own call begins an errand."""
+        """Returns the request with the history of its transaction: all acts if `full`, else only the totals.
+
+        A user's own call starts a transaction and has no history.
+        """
         errand = requester_of(caller, request)
         history = History()
         if errand.txn:
@@ -146,13 +149,13 @@ class ApprovalRequests:
         return replace(request, terms=replace(terms, history=history))
 
     async def can_continue_from(self, requester: Requester, prior_act: PriorAct) -> bool:
-        """Whether an act may go on from that without being counted again. To be asked after `recalled`."""
+        """Returns whether an act may continue `prior_act` of its transaction without being counted again."""
         return bool(requester.txn) and await self._stores.database.read(
             lambda connection: can_continue_from(connection, requester.tenant, requester.txn, prior_act)
         )
 
     async def find_matching_approval(self, requester: Requester, request: RulingRequest, content: ExactContent) -> Approval | None:
-        """The approval that the caller names, or else the newest that is about this very act and still good."""
+        """Returns the approval that the caller names, else the newest valid approval for exactly this act, else None."""
         now, named = self._stores.now(), request.terms.approval_id
 
         def work(connection: Connection) -> Approval | None:
@@ -164,11 +167,11 @@ class ApprovalRequests:
         return await self._stores.database.read(work)
 
     async def used_approval(self, requester: Requester, decision_id: str) -> tuple[Approval, ExactContent] | None:
-        """The approval that a decision used, of which nothing has come so far, and what was shown."""
+        """Returns the approval that a decision used without a later result, and the content that approvers saw."""
         return await self._stores.database.read(lambda connection: approval_rows.find_used_by(connection, requester, decision_id))
 
     async def with_approval_of_followed_call(self, caller: Caller, request: RulingRequest) -> RulingRequest | None:
-        """One about what an approved call has begun, which says nothing of its arguments: they are those that were approved."""
+        """Returns a follow-up request with the approval and the arguments of the call that it follows, or None without an approval."""
         found = await self.used_approval(requester_of(caller, request), request.terms.continues_decision_id)
         if found is None:
             return None
@@ -177,7 +180,10 @@ class ApprovalRequests:
         return replace(request, arguments=shown_arguments(what.arguments), terms=terms)
 
     async def with_earlier_approval(self, caller: Caller, request: RulingRequest, target: Registration, decision_id: str) -> RulingRequest:
-        """A request that had to wait for something else when `decision_id` had allowed it: with the approval that was used, if it holds."""
+        """Returns the request of a task that paused after `decision_id` with the approval which that decision used.
+
+        The approval is added only if it still matches the request; otherwise the approvers are asked again.
+        """
         errand = requester_of(caller, request)
         found = await self.used_approval(errand, decision_id)
         if found is None:
@@ -190,16 +196,16 @@ class ApprovalRequests:
             else shown_to_approvers(request.arguments, definition)
         )
         if approval.mismatch_reason(errand, request.act.permission, what, self._stores.now(), decision_id):
-            return request  # people are asked again
+            return request  # the approvers are asked again
         return replace(request, terms=replace(request.terms, content=what, approval=approval, continues_decision_id=decision_id))
 
     async def check_pending_limit(self, requester: Requester) -> None:
-        """Raises TooManyQuestions."""
+        """Raises TooManyQuestions if the requester has as many pending approval requests as allowed."""
         now = self._stores.now()
         await self._stores.database.read(lambda connection: _check_pending_limit(connection, requester.tenant, requester.owner, now))
 
     def new_request(self, question: Question, subject: ApprovalSubject) -> tuple[Question, PendingApproval, dict[str, Any]]:
-        """The question under the id of its approval, as callers see that, and its row."""
+        """Returns the question with the id of its approval, the pending approval for the caller, and its row."""
         decision = replace(question.decision, approval=self._stores.new_id("ap"))
         errand, request = requester_of(subject.caller, subject.request), subject.request
         expires = decision.at + question.answer_valid_seconds * 1_000_000
@@ -230,7 +236,7 @@ class ApprovalRequests:
         return asked, PendingApproval(decision.approval, question.prompt, expires, question.approvals_needed), row
 
     def write(self, batch: Batch, row: dict[str, Any]) -> None:
-        """Raises TooManyQuestions: whoever asked at the same moment may have come first."""
+        """Writes the row. Raises TooManyQuestions if concurrent requests of the user have reached the bound first."""
         _check_pending_limit(batch.connection, row["tenant"], row["owner"], row["created"])
         approval_rows.write_pending(batch, row)
 

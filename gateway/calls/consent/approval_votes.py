@@ -1,4 +1,4 @@
-"""Approvals as people see them: what waits, what exactly it is, and their votes."""
+"""Approvals for approvers and requesters: lists, exact content, and votes."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from policies.delegation.approval import decode_arguments
 from policies.delegation.approval_rows import read_votes
 from policies.tables import approval_votes, approvals
 
-ARGUMENTS_KEPT_US = 7 * 86_400 * 1_000_000  # for which the arguments are kept after an approval is of no use any more
+ARGUMENTS_KEPT_US = 7 * 86_400 * 1_000_000  # how long the arguments of a closed approval are kept
 STATES = ("pending", "approved", "denied", "used", "expired", "void")
 REASON_MAX = 1000
 _LOCK_PENDING = "UPDATE approvals SET needed = needed WHERE tenant = ? AND id = ? AND state = 'pending' AND expires > ?"
@@ -27,24 +27,24 @@ _ERASE_ARGUMENTS = "UPDATE approvals SET arguments = '', errand = '{}' WHERE clo
 
 
 class UnknownApproval(Exception):
-    """No such approval for this caller: of another tenant or person, or of nobody."""
+    """No such approval exists for this caller."""
 
 
 class OwnApproval(Exception):
-    """Whoever asks for something can't approve of it."""
+    """The requester of an approval cannot vote on it."""
 
 
 class AlreadyVoted(Exception):
-    """This person has said what they think."""
+    """The voter has voted on this approval already."""
 
 
 class ApprovalClosed(Exception):
-    """The approval is decided, used, or too old."""
+    """The approval is decided, used or expired, or its task has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """What somebody says of an approval."""
+    """One approver's vote with its reason."""
 
     allows: bool
     reason: str
@@ -52,7 +52,10 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalFilter:
-    """Which approvals: those of one person, or everybody's; `state` empty: all. `errand` (txn and task): an agent sees those of its own."""
+    """Selects approvals: those of `owner`, or of the whole tenant; an empty `state` means all.
+
+    `txn_and_task` limits an agent to the approvals of its own transaction or task.
+    """
 
     owner: str = ""
     txn_and_task: tuple[str, str] | None = None
@@ -62,7 +65,10 @@ class ApprovalFilter:
 
 
 class Approvals:
-    """Reads and votes. The caller asks the authority who may; that nobody decides about what they asked for themselves is checked here."""
+    """Reads approvals and records votes.
+
+    The routes check the permission to vote; this class refuses votes on one's own requests.
+    """
 
     def __init__(self, database: Database, audit: AuditLog, now: Callable[[], int]) -> None:
         self._database = database
@@ -70,7 +76,7 @@ class Approvals:
         self._now = now
 
     async def list_page(self, tenant: str, page: ApprovalFilter) -> tuple[list[dict[str, Any]], str | None]:
-        """The newest first, without what is asked for exactly. Raises BadCursor."""
+        """Returns a page, newest first, without arguments, and the cursor of the next page. Raises BadCursor."""
         query = select(approvals).where(approvals.c.tenant == tenant)
         query = query.where(approvals.c.owner == page.owner) if page.owner else query
         if page.txn_and_task is not None:
@@ -90,7 +96,7 @@ class Approvals:
         return [self._summary_document(row) for row in shown_rows], more
 
     async def find(self, caller: Caller, approval_id: str, can_decide: bool) -> dict[str, Any]:
-        """All of it for those who decide, the status for whose it is. Raises UnknownApproval."""
+        """Returns the full document for approvers, and the summary for the requester. Raises UnknownApproval."""
 
         def work(connection: Connection) -> dict[str, Any]:
             row = _find_row(connection, caller.principal.tenant, approval_id)
@@ -103,18 +109,21 @@ class Approvals:
         return await self._database.read(work)
 
     async def check_voter(self, caller: Caller, approval_id: str) -> None:
-        """Raises OwnApproval."""
+        """Raises OwnApproval if the caller requested the approval."""
         row = await self._database.read(lambda connection: _find_row(connection, caller.principal.tenant, approval_id))
         if row is not None and row.owner == caller.principal.owner_key:
             raise OwnApproval
 
     async def vote(self, caller: Caller, approval_id: str, vote: Vote, decision_id: str) -> dict[str, Any]:
-        """`decision_id`: that allowed it. One denial denies. Raises all of the above but BadCursor."""
+        """Records a vote and returns the approval. One denial denies. `decision_id` is the decision that allowed the vote.
+
+        Raises OwnApproval, UnknownApproval, ApprovalClosed and AlreadyVoted.
+        """
         await self.check_voter(caller, approval_id)
         principal, now = caller.principal, self._now()
 
         def work(batch: Batch) -> dict[str, Any]:
-            locked = batch.run(_LOCK_PENDING, (principal.tenant, approval_id, now))  # whoever votes at the same moment comes after
+            locked = batch.run(_LOCK_PENDING, (principal.tenant, approval_id, now))  # serializes concurrent votes
             row = _find_row(batch.connection, principal.tenant, approval_id)
             if row is None:
                 raise UnknownApproval
@@ -139,7 +148,7 @@ class Approvals:
         batch.add(approval_votes, {"tenant": row.tenant, "approval_id": row.id, **said})
 
     async def sweep(self) -> None:
-        """Closes what is too old, and forgets the arguments of what was closed a week ago."""
+        """Closes expired approvals, and erases the arguments of approvals that were closed a week ago."""
         now = self._now()
 
         def work(batch: Batch) -> None:
@@ -149,7 +158,7 @@ class Approvals:
         await self._database.write(work)
 
     def _summary_document(self, row: "Row[Any]") -> dict[str, Any]:
-        """What whose it is may know of it."""
+        """Returns what the requester may see of an approval."""
         act = json.loads(row.act)
         return {
             "id": row.id,
@@ -189,12 +198,12 @@ def _find_row(connection: Connection, tenant: str, approval_id: str) -> "Row[Any
 
 def _read_locked_row(connection: Connection, row: "Row[Any]") -> "Row[Any]":
     found = _find_row(connection, row.tenant, row.id)
-    assert found is not None  # it is locked
+    assert found is not None  # the transaction holds a lock on the row
     return found
 
 
 def _is_callers_own(row: "Row[Any]", caller: Caller) -> bool:
-    """The person whose it is; an agent, where its own errand led to it."""
+    """Returns whether the caller is the requester; an agent also needs the same transaction or task."""
     mine = caller.delegation
     return bool(row.owner == caller.principal.owner_key and (not mine.path or row.txn == mine.txn or row.task_id == mine.task_id))
 

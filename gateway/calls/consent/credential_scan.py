@@ -1,4 +1,4 @@
-"""Texts that look like credentials: nobody hands an agent one in a message, whatever the agent says that it waits for (A2A 1.0 s7.6.4)."""
+"""Finds texts that look like credentials in messages to tasks that wait for an authorization (A2A 1.0 s7.6.4)."""
 
 import re
 from collections.abc import Iterator
@@ -22,9 +22,9 @@ _CREDENTIAL_PATTERN = re.compile(
 
 
 def check_no_credential(message: Message) -> None:
-    """Whether a message may answer a task that waits for an authorization. Raises BadMessage."""
+    """Raises BadMessage if a message to a task that waits for an authorization contains what looks like a credential."""
     if any(_CREDENTIAL_PATTERN.search(text[:SCANNED_MAX]) for text in _texts_of(message)):
-        raise BadMessage("message.parts", "has what looks like a credential, which no agent gets in a message; sign in where it says")
+        raise BadMessage("message.parts", "has what looks like a credential, which agents never get in messages: sign in where it says")
 
 
 def _texts_of(message: Message) -> Iterator[str]:
@@ -37,7 +37,7 @@ def _texts_of(message: Message) -> Iterator[str]:
 
 
 def _texts_in(value: Any) -> Iterator[str]:
-    """Every text, with the name of its member before it."""
+    """Yields each text, preceded by the name of its member."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Budgets: what was spent of them today is kept, so that no restart fills them again; and refusals of limits go into the audit."""
+"""Stores daily budgets in the database, so that a restart does not reset them, and writes refusals by limits to the audit."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -12,8 +12,8 @@ from gateway.storage.database import Batch, Database, ReadFailed, WriteFailed
 from gateway.storage.tables import budgets
 from policies.audit.log import AuditLog
 
-ROUND_SECONDS = 1.0  # between two rounds
-REPORT_ROUNDS = 10  # rounds for which refusals are counted before they are told of
+ROUND_SECONDS = 1.0  # seconds between two runs
+REPORT_ROUNDS = 10  # runs for which refusals are counted before they are written
 DAYS_KEPT = 31
 _ADD_SPENT = (
     "INSERT INTO budgets (tenant, day, name, calls, cost) VALUES (?, ?, ?, ?, ?) "
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class Budgets:
-    """One per process. `now` counts microseconds since 1970."""
+    """Writes and reads the budgets of one process. `now` returns microseconds since 1970."""
 
     def __init__(self, database: Database, audit: AuditLog, limits: CallLimits, now: Callable[[], int]) -> None:
         self._database = database
@@ -34,7 +34,10 @@ class Budgets:
         self._rounds = 0
 
     async def run_once(self) -> None:
-        """Keeps what was spent since, and reads what all processes have spent. Raises NotKept and NotRead: the next round tries again."""
+        """Writes new spending and reads what all processes have spent.
+
+        Raises WriteFailed and ReadFailed; the next run tries again.
+        """
         self._rounds += 1
         if self._limits.refusals and self._rounds % REPORT_ROUNDS == 0:
             await self.write_refusals()
@@ -42,7 +45,7 @@ class Budgets:
             await self._write_spending()
 
     async def write_refusals(self) -> None:
-        """One record for all refusals of one person by one limit, with how many there were."""
+        """Writes one audit record with a count for all refusals of one caller by one limit. Raises WriteFailed and keeps the counts."""
         told, self._limits.refusals = self._limits.refusals, type(self._limits.refusals)()
         records = [self._refusal_record(report, count) for report, count in told.items()]
         for record in records:
@@ -54,13 +57,13 @@ class Budgets:
             raise
 
     async def close(self) -> None:
-        """Keeps what was spent since the last round, and the refusals that were counted, as far as the database takes and answers."""
+        """Writes spending and refusals since the last run. Logs `budgets_not_written` if the database does not accept them."""
         for left, keep in ((self._limits.has_budget, self._write_spending), (self._limits.refusals, self.write_refusals)):
             try:
                 if left:
                     await keep()
             except (WriteFailed, ReadFailed):
-                log.warning("budgets_not_kept")
+                log.warning("budgets_not_written")
 
     async def _write_spending(self) -> None:
         day = datetime.fromtimestamp(self._now() / 1e6, UTC).date()

@@ -1,4 +1,4 @@
-"""Interlock-Deadline: until when an agent has time, and until when whoever calls waits. It only ever takes time away."""
+"""Conversion of call deadlines (header `Interlock-Deadline`) between wall clock and event loop clock. A deadline only shortens a call."""
 
 import asyncio
 import math
@@ -8,10 +8,10 @@ DEADLINE_HEADER: Final = "Interlock-Deadline"
 
 
 def to_loop_clock(deadline: float, now_us: int) -> float:
-    """A moment in seconds since 1970, on the event loop's clock."""
+    """Converts seconds since 1970 to the event loop's clock. `now_us` is the wall clock in microseconds."""
     return deadline if deadline == math.inf else asyncio.get_running_loop().time() + deadline - now_us / 1e6
 
 
 def to_wall_clock(deadline: float, now_us: int) -> float:
-    """The other way round."""
+    """Converts a moment on the event loop's clock to seconds since 1970. `now_us` is the wall clock in microseconds."""
     return now_us / 1e6 + deadline - asyncio.get_running_loop().time()

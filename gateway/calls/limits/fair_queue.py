@@ -1,4 +1,4 @@
-"""The calls that wait for a slot, in turn: tenants take turns, within a tenant its people, within a person's calls the upstreams."""
+"""The queue of calls that wait for a slot. Tenants take turns, then users within a tenant, then upstreams within a user's calls."""
 
 import asyncio
 from collections import OrderedDict
@@ -17,11 +17,11 @@ class QueueLane(Protocol):
     def tenant(self) -> str: ...
 
     def exhausted_share(self, share_multiple: int) -> ShareCount | None:
-        """What keeps one more call out; None where it may begin."""
+        """Returns the share that allows no further call, or None if one more call may start."""
         ...
 
     def counts_towards(self, shares: set[ShareCount]) -> bool:
-        """Whether a call here counts towards one of these."""
+        """Returns whether a call of this lane uses one of `shares`."""
         ...
 
 
@@ -29,7 +29,7 @@ L = TypeVar("L", bound=QueueLane)
 
 
 class Waiter:
-    """One call that waits. `times`: how many times the usual share it may use."""
+    """One call that waits for a slot. `share_multiple` is how many times the usual share it may use."""
 
     __slots__ = ("outcome", "share_multiple")
 
@@ -38,14 +38,14 @@ class Waiter:
         self.share_multiple = share_multiple
 
     def grant(self) -> bool:
-        """Lets the call begin; False where it does not wait any more."""
+        """Gives the slot to the call. Returns False if the call no longer waits."""
         if self.outcome.done():
             return False
         self.outcome.set_result(True)
         return True
 
     def expire(self) -> None:
-        """The call has waited for as long as it may."""
+        """Ends the wait without a slot."""
         if not self.outcome.done():
             self.outcome.set_result(False)
 
@@ -55,7 +55,7 @@ class Waiter:
 
 
 class FairQueue(Generic[L]):
-    """Calls of one lane begin in the order in which they came."""
+    """A fair queue of waiting calls. Calls of one lane start in the order of their arrival."""
 
     def __init__(self) -> None:
         self._tenants: OrderedDict[str, OrderedDict[str, OrderedDict[L, OrderedDict[Waiter, None]]]] = OrderedDict()
@@ -71,7 +71,7 @@ class FairQueue(Generic[L]):
         self._count += 1
 
     def remove(self, lane: L, waiter: Waiter) -> None:
-        """Does nothing where the call is not in the queue any more."""
+        """Removes a call, or does nothing if the call is not in the queue."""
         people = self._tenants.get(lane.tenant, OrderedDict())
         lanes = people.get(lane.owner, OrderedDict())
         waiters = lanes.get(lane, OrderedDict())
@@ -87,8 +87,8 @@ class FairQueue(Generic[L]):
             del self._tenants[lane.tenant]
 
     def pop(self) -> tuple[L, Waiter] | None:
-        """The next call that may begin now; its tenant, person and lane come last from then on."""
-        full: dict[int, set[ShareCount]] = {}  # shares that were seen to be full, by the multiple that a call may use of them
+        """Returns the next call that may start, or None. Its tenant, user and lane move to the end of their turns."""
+        full: dict[int, set[ShareCount]] = {}  # exhausted shares, by the multiple that a call may use
         for tenant, people in self._tenants.items():
             for owner, lanes in people.items():
                 for lane, waiters in lanes.items():

@@ -1,4 +1,4 @@
-"""Limits: how much a person, an agent or a tenant may ask for, and how much an agent, a server or a tool is asked."""
+"""Call limits: rates, concurrency, daily budgets and sizes for users, agents, tenants, servers and tools."""
 
 import math
 from collections import Counter
@@ -13,15 +13,15 @@ from adapters.task import Message, encode
 from policies.callers import Caller
 from policies.delegation.rulings import Act
 
-CALLERS_MAX = 10_000  # callers whose limits are remembered
-REPORTED_MAX = 1000  # people and limits that refusals are counted for, until they are kept
+CALLERS_MAX = 10_000  # callers, and acts per caller, whose meters are cached
+REPORTED_MAX = 1000  # kinds of refusals that are counted until they are written to the audit
 DAY_SECONDS = 86_400
 _encode_name = msgspec.json.Encoder().encode
 log = structlog.get_logger()
 
 
 class LimitReached(Exception):
-    """As much is asked for as may be; `retry_after` seconds may help."""
+    """A call would exceed a limit of `limits`. `retry_after` is the number of seconds, at least 1, after which a retry may succeed."""
 
     def __init__(self, public_text: str, retry_after: float) -> None:
         super().__init__(public_text)
@@ -29,23 +29,26 @@ class LimitReached(Exception):
 
 
 class RateLimited(LimitReached):
-    """Too fast."""
+    """The calls exceed a `rate` limit."""
 
 
 class TooManyCalls(LimitReached):
-    """Too much at once."""
+    """The calls in flight have reached a `concurrent` limit or a share of the slots."""
 
 
 class BudgetSpent(LimitReached):
-    """Too much today."""
+    """The calls or the cost of today, in UTC, have reached a daily budget."""
 
 
 class PayloadTooLarge(Exception):
-    """The arguments or the message are larger than what they are for may be sent."""
+    """The arguments or the message have more bytes than `max_bytes` allows."""
 
 
 class Limit(Struct, frozen=True):
-    """One entry of `limits.per`. A `*` in `who` or `what` counts each one by itself; empty: all together. None: without limit."""
+    """One entry of `limits.per`. A `*` in `who` or `what` gives each subject or callee a meter of its own; empty means one shared meter.
+
+    A bound of None is no bound.
+    """
 
     who: str = ""  # user:NAME | agent:NAME | tenant:NAME
     what: str = ""  # agent:NAME | server:NAME | tool:SERVER.TOOL
@@ -61,7 +64,10 @@ class Limit(Struct, frozen=True):
         return self.calls_per_day is not None or self.cost_per_day is not None
 
     def subject_of(self, owner: str, actor: str) -> str | None:
-        """Whose share of it a call takes; None where it is not about them."""
+        """Returns the subject whose meter counts a call of this owner and agent.
+
+        Returns an empty text for a shared meter, and None if the limit does not apply.
+        """
         kind, _, name = self.who.partition(":")
         tenant, _, person = owner.split("|", 2)
         found = {"": "", "user": owner, "agent": actor, "tenant": tenant}[kind]
@@ -72,7 +78,7 @@ class Limit(Struct, frozen=True):
         return found if name in ("*", found, person if kind == "user" else found) else None
 
     def callee_of(self, act: Act) -> str | None:
-        """The same of what is called."""
+        """Returns the callee whose meter counts this act, empty for a shared meter, or None if the limit does not apply to the act."""
         if not self.what:
             return ""
         kind, _, name = self.what.partition(":")
@@ -87,6 +93,8 @@ class Limit(Struct, frozen=True):
 
 
 class MeterKey(NamedTuple):
+    """Identifies a meter: `limit_index` is the position of the limit in `limits.per`."""
+
     tenant: str
     limit_index: int
     subject: str
@@ -94,7 +102,7 @@ class MeterKey(NamedTuple):
 
 
 class Meter:
-    """What is taken of one limit by one of those it is about. Times are seconds of the process."""
+    """Counts what one subject uses of one limit for one callee. Times are seconds of the process's clock."""
 
     __slots__ = (
         "calls",
@@ -118,29 +126,30 @@ class Meter:
         self.tokens = self._burst_size()
         self.needs_no_clock = limit.rate is None and not limit.is_budget
         self.in_flight = 0
-        self.calls = self.cost = 0  # of today, as kept
-        self.unwritten_calls = self.unwritten_cost = 0  # not kept yet; costs in millionths
+        self.calls = self.cost = 0  # of today, as the database has them
+        self.unwritten_calls = self.unwritten_cost = 0  # not in the database yet; costs in millionths of a unit
 
     def check(self, now: float, unix_now: float) -> None:
-        """Raises LimitReached. `clock` counts seconds since 1970."""
+        """Raises RateLimited, TooManyCalls or BudgetSpent if one more call exceeds the limit. `unix_now` is in seconds since 1970."""
         limit = self.limit
         self.check_concurrency()
         if limit.rate is not None:
             self._refill(now, limit.rate)
             if self.tokens < 1:
-                raise RateLimited(f"Calls come faster than they may ({self._describe_scope()}); slow down.", (1 - self.tokens) / limit.rate)
+                raise RateLimited(f"The rate limit is exceeded ({self._describe_scope()}); slow down.", (1 - self.tokens) / limit.rate)
         spent = limit.calls_per_day is not None and self.calls + self.unwritten_calls >= limit.calls_per_day
         if limit.cost_per_day is not None and self.cost + self.unwritten_cost >= limit.cost_per_day * 1_000_000:
             spent = True
         if spent:
-            raise BudgetSpent(f"The budget of this day is spent ({self._describe_scope()}).", DAY_SECONDS - unix_now % DAY_SECONDS)
+            raise BudgetSpent(f"The budget for today is spent ({self._describe_scope()}).", DAY_SECONDS - unix_now % DAY_SECONDS)
 
     def check_concurrency(self) -> None:
-        """Raises TooManyCalls."""
+        """Raises TooManyCalls if as many calls as the limit allows are in flight."""
         if self.limit.concurrent is not None and self.in_flight >= self.limit.concurrent:
-            raise TooManyCalls(f"As many calls are under way as may be ({self._describe_scope()}); wait until some end.", 1)
+            raise TooManyCalls(f"The limit of concurrent calls is reached ({self._describe_scope()}); wait until some end.", 1)
 
     def take(self) -> None:
+        """Counts one call that starts."""
         self.in_flight += 1
         if self.limit.rate is not None:
             self.tokens -= 1
@@ -148,10 +157,11 @@ class Meter:
             self.unwritten_calls += 1
 
     def free(self) -> None:
+        """Counts one call that has ended."""
         self.in_flight -= 1
 
     def is_idle(self, now: float) -> bool:
-        """Whether nothing is lost when it is forgotten."""
+        """Returns whether the meter can be deleted without loss: no call in flight, no budget, and a full burst."""
         if self.limit.rate is not None:
             self._refill(now, self.limit.rate)
         return not (self.in_flight or self.limit.is_budget or (self.limit.rate is not None and self.tokens < self._burst_size()))
@@ -168,7 +178,7 @@ class Meter:
 
 
 class RefusalReport(NamedTuple):
-    """Refusals that are told of together."""
+    """Identifies refusals that the log and the audit report as one record with a count."""
 
     tenant: str
     owner: str
@@ -178,10 +188,10 @@ class RefusalReport(NamedTuple):
 
 
 class CallLimits:
-    """All meters of this process. Every check is one synchronous step; tenants share none of them."""
+    """Holds all meters of this process. Each check is synchronous, so no other call runs within it. Tenants share no meter."""
 
     def __init__(self, limits: Sequence[Limit], now: Callable[[], float], unix_now: Callable[[], float]) -> None:
-        """`now` counts seconds of the process, `clock` since 1970."""
+        """`now` returns seconds of the process's clock, `unix_now` seconds since 1970."""
         self._limits = tuple(limits)
         self._now = now
         self._unix_now = unix_now
@@ -193,11 +203,14 @@ class CallLimits:
 
     @property
     def has_budget(self) -> bool:
-        """Whether any limit is a budget, which has to be kept."""
+        """Returns whether any limit is a daily budget, which is stored in the database."""
         return any(limit.is_budget for limit in self._limits)
 
     def acquire(self, caller: Caller, act: Act, payload: bytes | Message) -> tuple[Meter, ...]:
-        """Takes what a call takes; each is to be freed when it is over. Raises LimitReached and PayloadTooLarge, and then took nothing."""
+        """Counts a call on every meter that applies and returns these meters; the caller frees each one when the call ends.
+
+        Raises LimitReached or PayloadTooLarge if one limit does not allow the call. Then no meter has counted it.
+        """
         if not self._limits:
             return ()
         by_act = self._meters_by_caller.get(caller.ruling_key)
@@ -216,11 +229,14 @@ class CallLimits:
         return meters
 
     def report_refusal(self, caller: Caller, error: Exception) -> None:
-        """Counts a refusal for the log and the audit, which hear of all of them together."""
+        """Counts a refusal; the log and the audit report all equal refusals together."""
         self._count_refusal(caller.principal.owner_key, caller.delegation.actor, error)
 
     def acquire_concurrency(self, caller: Caller, act: Act) -> tuple[Meter, ...]:
-        """A place for what was counted when it was asked for, and had to wait. Raises TooManyCalls, and then took nothing."""
+        """Takes only a concurrency place, for a call whose rate and budget were counted before it waited.
+
+        Raises TooManyCalls if a limit of concurrent calls is reached. Then no place is taken.
+        """
         meters = self._meters_for(caller, act)
         for meter in meters:
             meter.check_concurrency()
@@ -229,11 +245,11 @@ class CallLimits:
         return meters
 
     def count_request(self, caller: Caller) -> None:
-        """One request of administration: only how fast a person or an agent may ask counts. Raises RateLimited."""
+        """Counts a request to the HTTP API. Only rate limits with `who` and without `what` apply. Raises RateLimited."""
         self.count_request_of(caller.principal.owner_key, caller.delegation.actor)
 
     def count_request_of(self, owner: str, actor: str) -> None:
-        """The same for whoever is no caller yet. `owner` is tenant|issuer|subject. Raises RateLimited."""
+        """Counts a request to the HTTP API before a Caller exists. `owner` is tenant|issuer|subject. Raises RateLimited."""
         asked = [(at, limit) for at, limit in enumerate(self._limits) if limit.rate is not None and limit.who and not limit.what]
         meters = [
             self._find_or_create_meter(at, owner, subject, "")
@@ -248,36 +264,36 @@ class CallLimits:
             self._count_refusal(owner, actor, error)
             raise
         except LimitReached:
-            return  # what is under way, or spent, are calls
+            return  # concurrency and budgets limit calls, not requests to the API
         for meter in meters:
             meter.tokens -= 1
 
     def charge(self, owner: str, amount: int, actor: str = "", act: Act | None = None) -> None:
-        """Adds to what was spent today, in millionths of a unit: by a person, by the agent that acted, for what was called."""
+        """Adds `amount`, in millionths of a unit, to today's cost of the user, of the acting agent and of the callee."""
         for at, limit in enumerate(self._limits):
             subject, thing = limit.subject_of(owner, actor), limit.callee_of(act) if act is not None else None if limit.what else ""
             if limit.cost_per_day is not None and subject is not None and thing is not None:
                 self._find_or_create_meter(at, owner, subject, thing).unwritten_cost += amount
 
     def unwritten_meters(self) -> list[Meter]:
-        """Meters of budgets that have something to keep."""
+        """Returns the budget meters with calls or costs that are not in the database yet."""
         return [meter for meter in self._meters.values() if meter.unwritten_calls or meter.unwritten_cost]
 
     def restore_spent(self, spent: Mapping[tuple[str, str], tuple[int, int]]) -> None:
-        """What was spent today by all processes: calls and cost, by tenant and name of a meter."""
+        """Sets what all processes have spent today: calls and cost by tenant and meter name."""
         self._spent_today = spent
         for meter in self._meters.values():
             if meter.limit.is_budget:
                 meter.calls, meter.cost = spent.get((meter.tenant, meter.name), (0, 0))
 
     def sweep(self) -> None:
-        """Forgets whoever has not asked for a while."""
+        """Deletes idle meters."""
         now = self._now()
         self._meters_by_caller.clear()
         self._meters = {key: meter for key, meter in self._meters.items() if not meter.is_idle(now)}
 
     def _check_meters(self, meters: tuple[Meter, ...]) -> None:
-        if len(meters) == 1 and meters[0].needs_no_clock:  # as it nearly always is
+        if len(meters) == 1 and meters[0].needs_no_clock:  # the usual case: reads no clock
             meters[0].check(0.0, 0.0)
             return
         now, clock = self._now(), self._unix_now()
@@ -326,10 +342,10 @@ def _check_size(meters: tuple[Meter, ...], payload: bytes | Message) -> None:
         if size < 0:
             size = len(payload) if isinstance(payload, bytes) else len(encode(payload))
         if size > most:
-            raise PayloadTooLarge(f"It takes at most {most} bytes; this has {size}.")
+            raise PayloadTooLarge(f"The payload has {size} bytes; the limit is {most}.")
 
 
 def release(shares: Sequence[Any]) -> None:
-    """Gives back what a call has taken."""
+    """Frees every meter, slot or share that a call holds."""
     for share in shares:
         share.free()

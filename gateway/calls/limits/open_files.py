@@ -1,17 +1,17 @@
-"""Open files: the system's limit for this process, raised as far as it may be, and how much of everything fits within it."""
+"""Raises the limit of open files (RLIMIT_NOFILE) and derives the bounds of calls, streams and connections from it."""
 
 import resource
 from dataclasses import dataclass
 from typing import Final
 
-WANTED_LIMIT: Final = 65_536  # more than all bounds of one process together take
+WANTED_LIMIT: Final = 65_536  # more than all bounds of one process together use
 RESERVED_FILES: Final = 128  # for the database, listening sockets, logs, commands and libraries
-STREAMS_MAX: Final = 10_000  # open streams of clients, which hold memory too
+STREAMS_MAX: Final = 10_000  # open streams of clients, which also use memory
 
 
 @dataclass(frozen=True, slots=True)
 class OpenFileBudget:
-    """What fits within a limit of open files: a quarter of it are calls, with a client and an upstream each, and half of it streams."""
+    """Divides a limit of open files. A quarter is for calls, which use a client and an upstream socket each, and half for streams."""
 
     limit: int
 
@@ -25,12 +25,12 @@ class OpenFileBudget:
 
     @property
     def connections(self) -> int:
-        """Connections of clients, with a call, a stream or nothing under way."""
+        """Returns how many client connections fit, busy and idle ones together."""
         return max(2, (self.limit - RESERVED_FILES) * 3 // 4)
 
 
 def raise_limit() -> OpenFileBudget:
-    """Raises this process's limit of open files, as far as the system lets it."""
+    """Raises the soft limit of open files up to WANTED_LIMIT or the hard limit, and returns the budget."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = WANTED_LIMIT if hard == resource.RLIM_INFINITY else min(WANTED_LIMIT, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,4 +1,4 @@
-"""How many streams one person may have open at a time, through all servers and agents, and how many all may have together."""
+"""Bounds the open streams of one user, over all servers and agents, and of all users together."""
 
 import weakref
 from collections.abc import Callable
@@ -12,11 +12,11 @@ PER_PERSON_MAX = 2_500
 
 
 class TooManyStreams(Exception):
-    """The person has as many streams open as one may, or as their share allows."""
+    """The user has as many open streams as the bound or the fair share allows."""
 
 
 class StreamSlot:
-    """One stream's: free again when nobody holds it any more, so that none is lost with a stream that never began."""
+    """Counts one open stream. The slot is freed with its last reference, so a stream that never started frees it too."""
 
     __slots__ = ("__weakref__", "_release")
 
@@ -27,20 +27,20 @@ class StreamSlot:
         self._release()
 
     def hold_during(self, stream: S) -> S:
-        """Holds the place as long as `stream` is there."""
+        """Keeps the slot until `stream` is garbage-collected, and returns `stream`."""
         weakref.finalize(stream, _keep_until_finalized, self).atexit = False
         return stream
 
 
 class OpenStreams:
-    """Counted by the owner key of the person, whoever acts for them. `most` is per person, `all` of everybody, in fair shares."""
+    """Counts open streams by owner key, whichever agent acts. `total_max` bounds all streams, in fair shares."""
 
     def __init__(self, per_person_max: int = PER_PERSON_MAX, total_max: int = STREAMS_MAX) -> None:
         self._per_person_max = per_person_max
         self._capacity = Capacity(total_max)
 
     def acquire(self, owner: str) -> StreamSlot:
-        """Before anything is begun that is to be watched. Raises TooManyStreams."""
+        """Takes a slot before the stream starts. Raises TooManyStreams."""
         portion = self._capacity.portion_of(owner)
         if portion.person.count >= self._per_person_max or portion.exhausted_share() is not None:
             raise TooManyStreams
@@ -51,14 +51,14 @@ class OpenStreams:
         return self._capacity.portion_of(owner).person.count
 
     async def sweep(self) -> None:
-        """Forgets people without a stream."""
+        """Deletes the counts of users without an open stream."""
         self._capacity.sweep()
 
     @property
     def total_count(self) -> int:
-        """Of everybody."""
+        """Returns the number of open streams of all users."""
         return self._capacity.whole.count
 
 
 def _keep_until_finalized(_place: StreamSlot) -> None:
-    """The place goes with its last holder."""
+    """Holds the only reference to the slot until the stream's finalizer runs."""

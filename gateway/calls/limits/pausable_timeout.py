@@ -1,4 +1,4 @@
-"""Time limits of calls that ask people: a server has its time to work, and while somebody thinks about a question it stands still."""
+"""Timeouts of calls that ask the user questions: while a question is open, the server's time stands still."""
 
 import asyncio
 import dataclasses
@@ -12,12 +12,12 @@ from adapters.contract import Call, UpstreamFault
 from adapters.mcp_client.wire.messages import McpAnswer, McpRequest
 from adapters.mcp_client.wire.peer import McpPeer
 
-QUESTIONS_SECONDS = 600.0  # for which all questions of one call may take at most
+QUESTIONS_SECONDS = 600.0  # upper bound for all questions of one call together
 LATE_TEXT = "The server did not answer in time"
 
 
 class _ClockStoppingPeer:
-    """A Peer whose questions stop the clock."""
+    """Wraps an McpPeer and stops the timeout while one of its questions is open."""
 
     def __init__(self, peer: McpPeer, timeout: asyncio.Timeout) -> None:
         self._peer = peer
@@ -49,7 +49,10 @@ class _ClockStoppingPeer:
 async def call_with_pausable_timeout(
     send: Callable[[Call, McpRequest], Awaitable[McpAnswer]], call: Call, request: McpRequest, peer: McpPeer
 ) -> McpAnswer:
-    """Makes a call whose client can be asked. Raises UpstreamFault, and what `send` raises."""
+    """Calls a server that may ask the client questions.
+
+    Raises UpstreamFault if the server does not answer within its own time, and whatever `send` raises.
+    """
     longer = msgspec.structs.replace(call, deadline=call.deadline + QUESTIONS_SECONDS)
     try:
         async with asyncio.timeout_at(call.deadline) as limit:

@@ -1,4 +1,4 @@
-"""Call slots: how many turns and calls one process has under way at once, shared fairly among people, tenants and upstreams."""
+"""Call slots: how many turns and calls one process runs at once, shared fairly among users, tenants and upstreams."""
 
 import asyncio
 import math
@@ -17,22 +17,22 @@ from policies.delegation.history import VERB_STOP_TASK
 from policies.delegation.rulings import Act
 from registry.cards.card import Registration
 
-NESTED_SHARE_MULTIPLE: Final = 2  # times the usual share, for what a task under way causes: else its own turn could keep it out
+NESTED_SHARE_MULTIPLE: Final = 2  # shares for calls that a running task causes: otherwise its own turn could use up the share
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-RETRY_MAX: Final = 30.0  # seconds that a caller is told to stay away at most
+RETRY_MAX: Final = 30.0  # upper bound of Retry-After, in seconds
 
 
 class ShareUsed(TooManyCalls):
-    """The person, or their tenant, has as many calls under way as their share allows."""
+    """The caller, or the caller's tenant, uses its whole share of the slots."""
 
 
 class Overloaded(LimitReached):
-    """All slots are taken, by others."""
+    """All slots are in use by other callers."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlotLimits:
-    """Turns and calls that one process has under way at once, in all and at one upstream; how many more wait, for how many seconds."""
+    """Bounds of one process: calls in flight in all and per upstream, waiting calls, and seconds that a call waits."""
 
     calls_max: int = 1000
     per_upstream_max: int = 400
@@ -44,20 +44,20 @@ LISTENING_LIMITS: Final = SlotLimits(calls_max=2000, per_upstream_max=500, waiti
 
 
 class NoSlot:
-    """In the place of a slot, for a call that the ruling refuses."""
+    """Stands for a slot where the ruling will refuse the call, so that no slot is taken."""
 
     def free(self) -> None:
-        """Nothing was taken."""
+        """Does nothing, since no slot was taken."""
 
 
 NO_SLOT: Final = NoSlot()
 
 
 class Slots:
-    """A call takes a slot before it is ruled on, and gives it back when it is over.
+    """Gives out call slots. A call takes its slot before the ruling and frees it when it ends.
 
-    Who is within their shares begins at once. Other calls wait, in a queue in which all tenants and their people take turns; they are
-    refused when they have waited too long, or when too many wait.
+    A caller within its shares starts at once. Other calls wait in a queue in which tenants and their users take turns. A call is
+    refused if it waits too long or if too many calls wait.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class Slots:
         can_see: Callable[[Caller, Act], bool] = lambda caller, act: True,
         report_refusal: Callable[[Caller, Exception], None] = lambda caller, error: None,
     ) -> None:
-        """`now` is the event loop's clock. `sees` tells whether a caller may know of what is called; `report` hears of refusals.
+        """`now` is the event loop's clock. `can_see` tells whether a caller may know of the callee. `report_refusal` counts refusals.
 
-        `workers`: how many calls at once a built-in server takes, by its kind; they all end soon.
+        `workers` maps the kind of a built-in server to its number of concurrent calls; such calls are short.
         """
         self._can_see = can_see
         self._report_refusal = report_refusal
@@ -85,11 +85,11 @@ class Slots:
 
     @property
     def waiting_count(self) -> int:
-        """Calls that wait for a slot."""
+        """Returns the number of calls that wait for a slot."""
         return len(self._queue)
 
     def try_acquire(self, caller: Caller, target: Registration) -> "Lane | None":
-        """A slot at once, to be given back by `Lane.free`; None where the caller has to wait for one."""
+        """Returns a slot if one is free for this caller, else None. The caller gives it back with `Lane.free`."""
         owner = caller.principal.owner_key
         lane = self._lanes.get((owner, target.url, target.name)) or self._create_lane(owner, target)
         if lane.exhausted_share(_share_multiple(caller)) is not None:
@@ -98,10 +98,10 @@ class Slots:
         return lane
 
     async def wait_for_slot(self, caller: Caller, target: Registration, act: Act, deadline: float = math.inf) -> "Lane | NoSlot":
-        """A slot when it is the caller's turn, by `last` on the event loop's clock.
+        """Waits for a slot until `deadline`, on the event loop's clock, but no longer than `wait_seconds`.
 
-        Whoever may not know of the target gets none and does not wait, since that would tell them of it; the ruling refuses them.
-        Raises ShareUsed and Overloaded.
+        A caller that may not know of the target gets NO_SLOT at once, because a wait would reveal the target; the ruling then refuses
+        the call. Raises ShareUsed and Overloaded.
         """
         if not self._can_see(caller, act):
             return NO_SLOT
@@ -123,7 +123,7 @@ class Slots:
         raise refusal
 
     def on_slot_freed(self, upstream: "UpstreamSlots") -> None:
-        """A slot was given back: the calls begin whose turn it is."""
+        """Starts the waiting calls that can use the slot which was freed at `upstream`."""
         upstream.freed_at = self._now()
         while self._queue and (found := self._queue.pop()) is not None:
             lane, waiter = found
@@ -131,10 +131,11 @@ class Slots:
                 lane.take()
 
     def seconds_since(self, moment: float) -> float:
+        """Returns the seconds since `moment`, on the event loop's clock."""
         return self._now() - moment
 
     def sweep(self) -> None:
-        """Forgets people and upstreams without a call. To be called about once a minute."""
+        """Deletes lanes and upstreams without a call. The process calls it about once a minute."""
         if self._queue:
             return
         self._lanes = {key: lane for key, lane in self._lanes.items() if lane.is_busy}
@@ -170,7 +171,7 @@ class Slots:
 
 
 class UpstreamSlots:
-    """The slots of one host, or of one command. `freed_at`: when one was given back last."""
+    """The slots of one host or of one stdio command. `freed_at` is when a slot was last freed, on the event loop's clock."""
 
     __slots__ = ("capacity", "freed_at")
 
@@ -180,7 +181,7 @@ class UpstreamSlots:
 
 
 class Lane:
-    """The calls of one person to one upstream."""
+    """The calls of one user to one upstream."""
 
     __slots__ = ("_name", "_shares", "_slots", "_upstream", "_upstream_portion", "_whole_portion", "owner", "tenant")
 
@@ -198,35 +199,41 @@ class Lane:
 
     @property
     def is_busy(self) -> bool:
+        """Returns whether the user has a call in flight here."""
         return self._upstream_portion.person.count > 0
 
     def exhausted_share(self, share_multiple: int) -> ShareCount | None:
-        """What keeps one more call out; None where it may begin."""
+        """Returns the share that allows no further call, or None if one more call may start."""
         return self._whole_portion.exhausted_share(share_multiple) or self._upstream_portion.exhausted_share(share_multiple)
 
     def counts_towards(self, shares: set[ShareCount]) -> bool:
-        """Whether a call here counts towards one of these."""
+        """Returns whether a call of this lane uses one of `shares`."""
         return bool(shares) and not shares.isdisjoint(self._shares)
 
     def take(self) -> None:
+        """Takes a slot of the process and one of the upstream."""
         self._whole_portion.take()
         self._upstream_portion.take()
 
     def free(self) -> None:
+        """Gives both slots back and starts calls that wait for them."""
         self._whole_portion.free()
         self._upstream_portion.free()
         self._slots.on_slot_freed(self._upstream)
 
     def build_refusal(self, share_multiple: int) -> LimitReached:
-        """Why a call can't begin, and after how long it may be tried again: as long as no slot of the upstream was given back."""
+        """Returns the error for a call that gets no slot.
+
+        Its `retry_after` is the time since a slot of this upstream was last freed, at most RETRY_MAX seconds.
+        """
         wait = min(self._slots.seconds_since(self._upstream.freed_at), RETRY_MAX)
         portion = self._whole_portion if self._whole_portion.exhausted_share(share_multiple) else self._upstream_portion
         binding, to = portion.exhausted_share(share_multiple), "" if portion is self._whole_portion else f" to {self._name}"
         if binding is portion.tenant:
-            return ShareUsed(f"Your tenant has as many calls{to} under way as its share allows; wait until some end.", wait)
+            return ShareUsed(f"Your tenant uses its whole share of concurrent calls{to}; wait until some end.", wait)
         if portion.person.count:
-            return ShareUsed(f"You have as many calls{to} under way as your share allows; wait until some end.", wait)
-        return Overloaded(f"As many calls{to} are under way as the gateway makes at once; try again later.", wait)
+            return ShareUsed(f"You use your whole share of concurrent calls{to}; wait until some end.", wait)
+        return Overloaded(f"The gateway has reached its limit of concurrent calls{to}; try again later.", wait)
 
 
 def _share_multiple(caller: Caller, act: Act | None = None) -> int:
@@ -234,7 +241,7 @@ def _share_multiple(caller: Caller, act: Act | None = None) -> int:
 
 
 def _upstream_key(target: Registration) -> str:
-    """The host and port of an address; the name of what has none, such as a command."""
+    """Returns the host and port of the target's address, or tenant and name where there is no host, as for a stdio command."""
     parts = urlsplit(target.url if "//" in target.url else f"//{target.url}")
     if target.url.startswith(STDIO_PREFIX) or not parts.hostname:
         return f"{target.tenant}|{target.name}"

@@ -1,4 +1,4 @@
-"""Calls: what a Grant allows becomes a Call, with the credential that its target is to see and the time that it has."""
+"""Builds calls: a Grant becomes a Call with the credential for its target and a deadline."""
 
 import asyncio
 import math
@@ -21,7 +21,7 @@ from registry.cards.card import FEATURES, Family, Registration
 
 
 class CallBuilder:
-    """Makes calls, and knows when each has to be over."""
+    """Builds Calls and computes their deadlines."""
 
     def __init__(self, hop_tokens: HopTokens, stores: TaskStores, upstreams: Upstreams) -> None:
         self._hop_tokens = hop_tokens
@@ -31,9 +31,9 @@ class CallBuilder:
     def build_call(
         self, grant: Grant, target: Registration, trace_context: TraceContext, idempotency_key: str, caller_deadline: float = math.inf
     ) -> Call:
-        """The leave to call `target`, with the credential it is to see. `key` is the call's idempotency key.
+        """Returns the Call that `grant` allows, with the credential for `target`.
 
-        `last`: when whoever causes the call is over, on the event loop's clock; a call never outlives that.
+        `caller_deadline`, on the event loop's clock, is when the causing call ends; the new call never outlives it.
         """
         is_agent = target.family is Family.AGENT
         now = asyncio.get_running_loop().time()
@@ -50,18 +50,25 @@ class CallBuilder:
         )
 
     def deadline_for(self, caller: Caller, trace_context: TraceContext) -> float:
-        """When a caller has no time left, on the event loop's clock: by its own word, and by the turn that it acts in, in any process."""
+        """Returns the caller's deadline on the event loop's clock.
+
+        The earlier one counts: the deadline that the request states, or the end of the turn in which the calling agent acts, in any
+        process.
+        """
         return to_loop_clock(min(trace_context.deadline, caller.delegation.deadline), self._stores.now())
 
     def extend_grant_to_call(self, call: Call, task_id: str) -> None:
-        """A task that waited is worked on again, by the same leave: what its agent begins has no more time than that."""
+        """Sets the deadline of the call's grant in the database when a paused task continues.
+
+        Calls that its agent makes under the grant end no later than this call.
+        """
         until, held = to_wall_clock(call.deadline, self._stores.now()), call.grant.delegation
         self._stores.database.post(
             lambda batch: self._stores.grants.set_deadline(batch, held.principal.tenant, held.grant_id, task_id, until)
         )
 
     def renew_call(self, call: Call) -> Call:
-        """The same call with the ticket that was kept, if it had one, and all of its time, in the same trace."""
+        """Returns the call again with its full time and in the same trace. A ticket stays the same; other credentials are new."""
         last = to_loop_clock(call.grant.delegation.not_after, self._stores.now())
         trail = TraceContext(headers={name: value for name, value in call.headers.items() if name == TRACEPARENT})
         again = self.build_call(call.grant, call.target, trail, call.idempotency_key, last)
@@ -70,7 +77,10 @@ class CallBuilder:
         return replace(again, headers={**again.headers, TICKET_HEADER: call.headers[TICKET_HEADER]})
 
     def _add_credential(self, headers: dict[str, str], grant: Grant, target: Registration) -> Mapping[str, str]:
-        """A hop token is minted anew when half of its life is over, as long as its call goes on."""
+        """Adds the credential that the target's `delegation` setting asks for.
+
+        A hop token is replaced when half of its lifetime is over, as long as its call runs.
+        """
         if target.delegation == "none":
             return headers
         if target.delegation == "ticket":
@@ -79,6 +89,9 @@ class CallBuilder:
         return LiveHeaders(headers, name, lambda: prefix + self._hop_tokens.mint_credential(grant, target.url), self._hop_tokens.ttl / 2)
 
     def _idle_seconds(self, target: Registration) -> float:
-        """Seconds of silence. An operator who gives an agent its own time for a turn means that it may be silent for as long."""
+        """Returns how many seconds the agent may send nothing.
+
+        Without `idle_timeout`, the entry's own `timeout` applies, then the default of the gateway.
+        """
         upstream = target.upstream
         return float(upstream.get("idle_timeout", upstream.get("timeout", self._upstreams.idle_timeout)))

@@ -1,4 +1,4 @@
-"""Calls of agents and MCP servers, as spans and figures tell of them (OpenTelemetry conventions for GenAI agents and for MCP)."""
+"""Spans and metrics for calls of agents and MCP servers (OpenTelemetry conventions for GenAI agents and for MCP)."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ TOOL_ERROR = "tool-error"
 
 @contextmanager
 def resume_trace_context(traceparent: str) -> Iterator[TraceContext]:
-    """Yields the trail of work that goes on without a request. Log lines of the block name the trace in which its task began."""
+    """Yields the trace context of a task that continues without a request. Log lines of the block carry the task's trace id."""
     if not traceparent:
         yield TraceContext()
         return
@@ -45,7 +45,7 @@ _result = msgspec.json.Decoder(_Result).decode
 
 
 def is_tool_error(result: bytes) -> bool:
-    """Whether a result of tools/call says that the tool failed (MCP, `isError`)."""
+    """Returns whether a result of tools/call says that the tool failed (MCP, `isError`)."""
     if b'"isError"' not in result:
         return False
     try:
@@ -56,13 +56,16 @@ def is_tool_error(result: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class CallTelemetry:
-    """Begins spans where there is a tracer, and counts calls by agent and server in any case."""
+    """Starts spans if a tracer is configured, and always counts calls by agent and server."""
 
     metrics: Metrics
     tracer: Tracer | None = None
 
     def begin_turn(self, trail: TraceContext, target: Registration, row: TaskRow) -> "tuple[TraceContext, Span | None]":
-        """The trail that an agent's turn gets, and its span `invoke_agent NAME`. A later turn links to where its task began."""
+        """Starts the span `invoke_agent NAME` of an agent's turn and returns the trace context for the agent with it.
+
+        A later turn of a task links to the trace in which the task began. Without a tracer, the span is None.
+        """
         if self.tracer is None:
             return trail, None
         attributes: dict[str, Attribute] = {
@@ -80,7 +83,7 @@ class CallTelemetry:
 
     @contextmanager
     def prepared_turn(self, trail: TraceContext, target: Registration, row: TaskRow) -> "Iterator[tuple[TraceContext, Span | None]]":
-        """Yields what `begin_turn` returns. Finishes the span as an error if the block raises, since the turn then never runs."""
+        """Yields what `begin_turn` returns. Ends the span as an error if the block raises, because the turn then never runs."""
         trail, span = self.begin_turn(trail, target, row)
         try:
             yield trail, span
@@ -89,12 +92,13 @@ class CallTelemetry:
             raise
 
     def finish(self, span: "Span | None", outcome: str) -> None:
+        """Ends the span, if there is one, with `outcome`."""
         if self.tracer is not None and span is not None:
             self.tracer.finish(span, outcome, {})
 
     @contextmanager
     def request_span(self, trail: TraceContext, method: str, target: Registration, name: Mapping[str, Attribute]) -> Iterator[TraceContext]:
-        """The span `METHOD NAME` of one request to an MCP server, and the trail that the request gets. Only for where there is a tracer."""
+        """Yields the trace context for one request to an MCP server, within its span `METHOD NAME`. Requires a tracer."""
         assert self.tracer is not None
         attributes: dict[str, Attribute] = {"mcp.method.name": method, "interlock.server": target.name, **name, **address_of(target)}
         if method == "tools/call":
@@ -118,7 +122,7 @@ class CallTelemetry:
 
 
 def address_of(target: Registration) -> dict[str, Attribute]:
-    """`server.address` and `server.port` of a target that has an HTTP address."""
+    """Returns `server.address` and `server.port` of a target with an HTTP address, else nothing."""
     try:
         parts = urlsplit(target.url)
         host, port = parts.hostname, parts.port

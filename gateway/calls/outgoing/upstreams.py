@@ -1,4 +1,4 @@
-"""Whom the gateway calls, what may be sent along, and how much there may be at once."""
+"""The agents and servers that the gateway calls: their adapters, headers, timeouts, limits and slots."""
 
 import math
 import time
@@ -19,7 +19,7 @@ from registry.health.reachability import Absences
 
 
 class TraceContext(Struct, frozen=True):
-    """The trace this call belongs to, and the headers that carry it on. `last`: until when the caller waits, in seconds since 1970."""
+    """The trace of a call and the headers that propagate it. `deadline`, in seconds since 1970, is until when the caller waits."""
 
     trace_id: str = ""
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
@@ -27,7 +27,7 @@ class TraceContext(Struct, frozen=True):
 
 
 class Adapters(Protocol):
-    """adapters/catalog.py."""
+    """Loads and returns adapters by kind; adapters/catalog.py implements it."""
 
     async def load(self, kind: str) -> None: ...
 
@@ -35,7 +35,7 @@ class Adapters(Protocol):
 
 
 class ToolServers(Protocol):
-    """adapters/mcp_client/pool.py."""
+    """Calls MCP servers; adapters/mcp_client/pool.py implements it."""
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer: ...
 
@@ -44,7 +44,7 @@ class ToolServers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Upstreams:
-    """Whom we call: one adapter per kind of agent, the MCP upstreams, what may be sent along, and how much there may be."""
+    """What calls need: an adapter per kind of agent, the MCP client, credentials of the operator, timeouts, limits and slots."""
 
     adapters: Adapters
     tool_servers: ToolServers
@@ -54,12 +54,10 @@ class Upstreams:
     limits: CallLimits = field(default_factory=lambda: CallLimits((), time.monotonic, time.time))
     slots: Slots = field(default_factory=lambda: Slots(SlotLimits(), time.monotonic))
     absences: Absences = field(default_factory=lambda: Absences(time.monotonic))
-    listening_slots: Slots = field(
-        default_factory=lambda: Slots(LISTENING_LIMITS, time.monotonic)
-    )  # streams of what servers say by themselves
-    idle_timeout: float = math.inf  # seconds that an agent may be silent for
+    listening_slots: Slots = field(default_factory=lambda: Slots(LISTENING_LIMITS, time.monotonic))  # streams of server notifications
+    idle_timeout: float = math.inf  # seconds for which an agent may send nothing
 
     async def sweep(self) -> None:
-        """Forgets whoever has not called anything for a while."""
+        """Deletes idle entries of limits and slots."""
         for each in (self.limits, self.slots, self.listening_slots):
             each.sweep()

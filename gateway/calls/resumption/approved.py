@@ -1,4 +1,4 @@
-"""Resuming: goes on with tasks that people allowed, as far as the authority still allows them, and ends the others."""
+"""Resumes paused tasks after approval if the authority still allows them, and ends the others."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -41,24 +41,24 @@ from registry.cards.card import Family
 from registry.health.reachability import NotReachable
 from registry.store import UnknownName
 
-STALE_TEXT = "What it was asked with does not hold any more; send it again."
-FAILED_MAX = 10_000  # tasks whose failures are remembered
-WAIT_MAX = 300.0  # seconds between two tries of a task that fails again and again
+STALE_TEXT = "The request or its authority is no longer valid; send it again."
+FAILED_MAX = 10_000  # tasks whose failures are counted
+WAIT_MAX = 300.0  # upper bound of seconds between two attempts at a task
 log = structlog.get_logger()
 
 
 class Rounds:
-    """Goes on with tasks one after the other. A task that fails holds up no other, and waits twice as long after each failure.
+    """Resumes tasks one after another. A task that fails delays no other, and its own wait doubles with each failure.
 
-    `now` counts seconds.
+    `now` returns seconds.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._failed: dict[str, tuple[int, float]] = {}  # task id: how often in a row, and when it is due again
+        self._failed: dict[str, tuple[int, float]] = {}  # task id: failures in a row, and when it is due again
 
     async def each_by_itself(self, due: Iterable[tuple[str, Callable[[], Awaitable[None]]]]) -> int:
-        """Goes on with each task, unless it failed a short while ago. Returns how many it went on with."""
+        """Resumes each task that is due and returns how many were attempted. A recent failure postpones its task."""
         count = 0
         for task_id, go_on in due:
             times, again = self._failed.get(task_id, (0, 0.0))
@@ -67,8 +67,8 @@ class Rounds:
             count += 1
             try:
                 await go_on()
-            except Exception as error:  # noqa: BLE001 (the root of what goes on with one task)
-                log.error("not_resumed", task_id=task_id, error=type(error).__name__)
+            except Exception as error:  # noqa: BLE001 (the root of the work on one task)
+                log.error("task_not_resumed", task_id=task_id, error=type(error).__name__)
                 self._note_failure(task_id, times + 1)
             else:
                 self._failed.pop(task_id, None)
@@ -81,8 +81,10 @@ class Rounds:
 
 
 async def find_end_reason(resumption: Awaitable[None]) -> str:
-    """Why a task can't go on, for everybody. Empty where it does, or where the next round tries again: another process has the task,
-    there is no room, the agent is down, or another task of its conversation waits for an answer.
+    """Returns why a task cannot be resumed, as text for its owner, or an empty text.
+
+    An empty text means that the task was resumed, or that the next run tries again. The next run tries again if another process has the
+    task, there is no slot, the agent is down, or another task of its conversation waits for an answer.
     """
     try:
         await resumption
@@ -98,7 +100,7 @@ async def find_end_reason(resumption: Awaitable[None]) -> str:
 
 
 class ApprovedTaskResumer:
-    """One round after the other; any process may take up any task."""
+    """Resumes approved tasks, one run at a time. Any process may resume any task."""
 
     def __init__(self, parts: CallParts, resumed_turns: ResumedTurns, callers: CallerResolver, stores: TaskStores) -> None:
         self._parts = parts
@@ -110,7 +112,7 @@ class ApprovedTaskResumer:
         self._rounds = Rounds(lambda: stores.now() / 1_000_000)
 
     async def run_once(self) -> int:
-        """How many there were."""
+        """Handles the tasks whose approvals are decided, and returns how many."""
         async with self._round_lock:
             due = await self._parts.pausing.decided_tasks()
             return await self._rounds.each_by_itself((each.approval.requester.task_id, partial(self._resume_or_end, each)) for each in due)
@@ -128,12 +130,12 @@ class ApprovedTaskResumer:
                     await parking.reject_and_close(decided_task, record, why)
 
     async def _resume(self, decided_task: DecidedTask, record: TaskRecord, trail: TraceContext) -> None:
-        """Asks the authority again, as things are now: what people allowed is no authority by itself."""
+        """Rules on the request again with the current authority, because an approval alone grants nothing, and starts the turn."""
         row, memory = record.row, self._stores
         caller = await self._callers.resolve_resumed(row.tenant, decided_task.grant_id, row.parent_id)
         target = self._parts.callees.find(caller, row.agent, Family.AGENT)
         how = {**decided_task.send_options, "accepted_output_modes": tuple(decided_task.send_options.get("accepted_output_modes", ()))}
-        known = row if row.vendor_ref != "{}" else None  # to its agent
+        known = row if row.vendor_ref != "{}" else None  # whether the agent has seen the task
         message = replace(last_message(record), task_id=row.id if known else "")
         sending = restore_pending_message(AgentRequest(row.agent, message, trail, is_watched=True, **how), known)
         asked = ruling_request_for_agent(sending, target, row)

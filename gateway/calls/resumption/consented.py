@@ -1,4 +1,4 @@
-"""Goes on with tasks whose people have consented meanwhile, as far as the authority still allows them, and ends the others."""
+"""Resumes paused tasks after their users have consented, if the authority still allows them, and ends the others."""
 
 import asyncio
 from functools import partial
@@ -30,7 +30,7 @@ _decode_ref = msgspec.json.Decoder(VendorRef).decode
 
 
 class ConsentedTaskResumer:
-    """One round after the other; any process may take up any task, whichever it was that parked it."""
+    """Resumes tasks whose users have consented, one run at a time. Any process may resume any task, whichever process paused it."""
 
     def __init__(self, parts: CallParts, resumed_turns: ResumedTurns, callers: CallerResolver, stores: TaskStores) -> None:
         self._parts = parts
@@ -40,10 +40,10 @@ class ConsentedTaskResumer:
         self._stores = stores
         self._round_lock = asyncio.Lock()
         self._rounds = Rounds(lambda: stores.now() / 1_000_000)
-        self._after_task_id = ""  # the task that the last look ended with, behind which there may be more
+        self._after_task_id = ""  # the last task of a full batch, after which the next run continues
 
     async def run_once(self) -> int:
-        """How many there were."""
+        """Handles one batch of tasks whose consent was given, and returns how many."""
         async with self._round_lock:
             found = await self._stores.database.read(partial(_read_due, self._after_task_id))
             self._after_task_id = found[-1].id if len(found) == BATCH_SIZE else ""
@@ -57,7 +57,7 @@ class ConsentedTaskResumer:
                 await self._reject(row, why)
 
     async def _resume(self, row: TaskRow, trail: TraceContext) -> None:
-        """Asks the authority again, as things are now: a consent opens a door elsewhere, and is no leave to go there."""
+        """Rules on the request again with the current authority, because a consent elsewhere grants nothing here, and starts the turn."""
         memory, kept = self._stores, unsent_message(_decode_ref(row.vendor_ref))
         caller = await self._callers.resolve_resumed(row.tenant, row.grant_id, row.parent_id, row.agent)
         target = self._parts.callees.find(caller, row.agent, Family.AGENT)
@@ -83,7 +83,10 @@ class ConsentedTaskResumer:
 
 
 def _read_due(after_task_id: str, connection: Connection) -> list[TaskRow]:
-    """Tasks that wait for a consent which was given, and for no approval, or seem to. The first condition is that of their index."""
+    """Returns tasks that may wait for a given consent and for no approval; the caller checks each.
+
+    The first condition is that of the partial index.
+    """
     query = (
         select(tasks)
         .join(connections, (connections.c.tenant == tasks.c.tenant) & (connections.c.owner == tasks.c.owner))

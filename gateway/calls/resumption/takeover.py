@@ -1,4 +1,4 @@
-"""Takeover: turns whose process is gone go on at their agents in another one; where that can't be, the agent is told to stop."""
+"""Takeover: another process continues turns whose process has ended, or tells the agent to stop where that is not possible."""
 
 import asyncio
 import random
@@ -36,19 +36,19 @@ from registry.store import UnknownName
 RESUMED, ENDED, MOVED = "resumed", "ended", "moved"  # what became of a task whose process is gone
 LOGGED_TASKS_MAX = 20  # ids of one line of the log
 STOP_SECONDS = 10.0  # for an agent to confirm that it stopped
-LOST_TEXT = "The gateway stopped while the agent was at work; its outcome is not known."
-LOST_HERE_TEXT = "The gateway lost sight of the agent; its outcome is not known."
-STOPPED_TEXT = "The gateway stopped while the agent was at work, and could not go on there later. The agent was told to stop."
+LOST_TEXT = "The gateway stopped while the agent was working; the outcome is not known."
+LOST_HERE_TEXT = "The gateway lost its connection to the agent's turn; the outcome is not known."
+STOPPED_TEXT = "The gateway stopped while the agent was working and could not reattach. The agent was told to stop."
 NO_MESSAGE = Message("", Role.USER, ())
 log = structlog.get_logger()
 _decode_ref = msgspec.json.Decoder(VendorRef).decode
 
 
 class Takeover:
-    """Looks for tasks that nobody works on: of processes that are gone, and of this one when it has lost sight of them.
+    """Finds tasks without a working process: those of processes that have ended, and those that this process has lost.
 
-    One process takes each up: it claims the task's row, which shuts out every other process, the lost one included. A turn that goes on
-    does so by the grant that it began with, as it holds now.
+    The process that claims the task's row continues the task; the claim excludes every other process, the former one included. A turn
+    continues under the grant with which it started, as that grant is now.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class Takeover:
         self._round_lock = asyncio.Lock()
 
     async def run_once(self) -> int:
-        """Takes up or ends what nobody works on; returns how many tasks that were."""
+        """Takes over or ends tasks without a working process, and returns how many."""
         async with self._round_lock:
             found = [row for row in await self._stores.tasks.find_orphans() if not self._is_handled_here(row.id)]
-            random.shuffle(found)  # so that processes which look at the same moment begin with different ones
+            random.shuffle(found)  # so that concurrent processes start with different tasks
             outcomes = {row.id: await self._one_alone(row) for row in found}
         resumed, failed = ([task for task, outcome in outcomes.items() if outcome == wanted] for wanted in (RESUMED, ENDED))
         if resumed or failed:
@@ -86,13 +86,13 @@ class Takeover:
         return task_id in self._parts.in_flight or self._turns.has_deferred_ending(task_id)
 
     async def _one_alone(self, row: TaskRow) -> str:
-        """As `_one`, but logs what fails for this task, so that the round goes on with the others. The next round tries again."""
+        """Takes over or ends one task. Logs a failure, so that the run continues with the other tasks; the next run tries again."""
         with resume_trace_context(row.trace) as trail:
             try:
                 return await self._take_up_or_end(row, trail)
-            except (WriteFailed, ReadFailed):  # the database says so itself
+            except (WriteFailed, ReadFailed):  # the database layer logs its outage
                 log.debug("takeover_failed", task_id=row.id, exc_info=True)
-            except Exception:  # the root of what becomes of one task
+            except Exception:  # the root of the work on one task
                 log.exception("takeover_failed", task_id=row.id, agent=row.agent)
             return MOVED
 
@@ -114,14 +114,14 @@ class Takeover:
         return ENDED if await self._turns.end_lost_task(record, ending) else MOVED
 
     async def _take_up(self, record: TaskRecord, trail: TraceContext) -> bool:
-        """False where the authority does not hold any more, or the agent is not known here.
+        """Returns False if the authority has ended or the agent is unknown here.
 
-        Raises TaskEnded, Killed, and UpstreamFault where the agent can't be called with what is configured here.
+        Raises TaskEnded, Killed, and UpstreamFault if the agent cannot be called with this configuration.
         """
         row = record.row
         try:
             caller = await self._callers.resolve_agent_in_turn(row.tenant, row.agent, row.grant_id)
-            target = self._parts.callees.find_visible(caller, row.agent)  # one that is down may be back by now
+            target = self._parts.callees.find_visible(caller, row.agent)  # an agent that is marked as down may be up again
             grant = self._authority.grant_continuation(
                 caller, RulingRequest(act_of_invoking_agent(row.agent), row.tenant, task_id=row.id, txn=row.txn)
             )
@@ -152,7 +152,7 @@ class Takeover:
         return True
 
     async def _prepare_adapter(self, target: Registration, row: TaskRow) -> Adapter:
-        """The agent's, within the contract that its turn was begun with. Raises UnknownKind."""
+        """Returns the agent's adapter, which enforces the contract of the turn's skill. Raises UnknownKind."""
         await self._parts.upstreams.adapters.load(target.kind)
         adapter = self._parts.upstreams.adapters.adapter(target.kind, target.upstream)
         if not target.contracts:
@@ -161,7 +161,7 @@ class Takeover:
         return adapter if output is None else enforce_contract(adapter, output, self._stores.turn_limits)
 
     async def _claim(self, row: TaskRow, grant: Grant) -> TaskRow:
-        """The task under this process, in one commit with the decision. Raises TaskEnded when somebody else was faster."""
+        """Makes this process the task's runner, in one commit with the decision. Raises TaskEnded if another process was faster."""
         memory, record = self._stores, decision_record(grant.decision, grant.delegation.principal)
 
         def work(batch: Batch) -> TaskRow:
@@ -172,7 +172,7 @@ class Takeover:
 
 
 class _ReattachingAdapter:
-    """The Adapter of a turn that another process began. Where its agent can't be asked what became of it, it is told to stop."""
+    """The adapter of a turn that another process started. If the agent cannot report the turn's outcome, the agent is told to stop."""
 
     def __init__(self, inner: Adapter, known_task: Task) -> None:
         self._inner = inner
@@ -194,7 +194,7 @@ class _ReattachingAdapter:
         return await self._inner.cancel(ref, call)
 
     async def _stop_agent(self, ref: VendorRef, call: Call) -> bool:
-        """Whether the agent confirms that it stopped."""
+        """Returns whether the agent confirms that it stopped."""
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 return await self._inner.cancel(ref, call)

@@ -1,4 +1,4 @@
-"""Old grants: rows that have not opened anything for a month, thrown away a few at a time."""
+"""Deletes grants that expired a month ago, in small batches."""
 
 from collections.abc import Callable
 
@@ -11,12 +11,12 @@ from policies.tables import grants
 
 GRANT_KEPT_SECONDS = 30 * 86_400.0  # after a grant's own end
 BATCH_SIZE = 500
-BATCHES_MAX = 20  # of one sweep, so that it ends
+BATCHES_MAX = 20  # batches of one sweep, so that a sweep ends
 SWEEP_SECONDS = 3600.0
 
 
 class ExpiredGrants:
-    """What was decided with them stands in the audit. One whose task still waits for somebody stays: its id is in the task's row."""
+    """Deletes expired grants; the audit keeps their decisions. A grant stays while its task waits, because the task's row refers to it."""
 
     def __init__(self, database: Database, now: Callable[[], int]) -> None:
         """`now` counts microseconds since 1970."""
@@ -24,7 +24,7 @@ class ExpiredGrants:
         self._now = now
 
     async def sweep(self) -> int:
-        """Returns how many went. They are looked for among what readers see, so that no writer waits for that."""
+        """Deletes expired grants and returns how many. The search runs on a read connection, so that no writer waits for it."""
         before, gone = self._now() - int(GRANT_KEPT_SECONDS * 1e6), 0
         for _ in range(BATCHES_MAX):
             found = await self._database.read(lambda connection: _read_expired(connection, before))

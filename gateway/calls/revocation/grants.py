@@ -1,4 +1,4 @@
-"""Revocation: ends a grant, and with it all that was handed on from it, in every process."""
+"""Revocation: ends a grant and every grant derived from it, in every process."""
 
 import json
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from policies.tables import grants as table
 
 
 class UnknownGrant(Exception):
-    """No such grant for this caller: of another tenant or person, or of nobody."""
+    """No such grant exists for this caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """Keeps the end of a grant and the record of who ended it in one commit, or in the spool. Ending it twice is ending it once."""
+    """Writes a revocation and its audit record in one commit, or to the spool. A second revocation changes nothing."""
 
     database: Database
     grants: Grants
@@ -30,14 +30,17 @@ class Revocation:
     stopper: RunningWorkStopper
 
     async def revoke(self, principal: Principal, grant_id: str, may_revoke_others: bool) -> None:
-        """`everybodys`: the caller may end other people's grants of the tenant too. Raises UnknownGrant."""
+        """Revokes a grant and stops the work under it.
+
+        `may_revoke_others` says whether the caller may revoke grants of other users in the tenant. Raises UnknownGrant.
+        """
         row = await self._find_row(principal.tenant, grant_id)
         if row is None or not (may_revoke_others or (row.issuer, row.subject) == (principal.issuer, principal.subject)):
             raise UnknownGrant
         await self._revoke_and_stop(self._revocation_record(row, principal.issuer, principal.subject))
 
     async def revoke_by_agent(self, tenant: str, agent: str, grant_id: str) -> None:
-        """By the agent that was handed it; nothing happens to one that this agent was not handed, or that is nobody's."""
+        """Revokes a grant that this agent holds. Does nothing if the grant does not exist or another agent holds it (RFC 7009 s2.2)."""
         row = await self._find_row(tenant, grant_id)
         if row is not None and json.loads(row.path)[-1]["agent"] == agent:
             await self._revoke_and_stop({**self._revocation_record(row, row.issuer, row.subject), "agent": agent})

@@ -1,4 +1,4 @@
-"""Killing: an operator stops an agent, a server or a person at once, in every process, and may lift that again."""
+"""The kill switch: an operator stops an agent, a server or a user in every process, and can lift the kill again."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,15 +27,15 @@ class UnknownKill(Exception):
 
 
 class NotYourself(Exception):
-    """Who stops themselves could not lift it again."""
+    """An operator cannot kill their own account, because they could not lift the kill."""
 
 
 class AmbiguousPerson(Exception):
-    """More than one person, or none that is known, has this subject; the message says how to name one."""
+    """The subject matches several known users or none; the message says how to name one."""
 
 
 class KillOrder(Struct, frozen=True):
-    """What an operator wants stopped. `name` of a person: a subject, or tenant|issuer|subject."""
+    """What an operator stops. For a user, `name` is a subject or tenant|issuer|subject."""
 
     kind: KillKind
     name: str
@@ -44,7 +44,7 @@ class KillOrder(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class KillStorage:
-    """Where kills and the records of them are kept."""
+    """Where kills and their audit records are stored."""
 
     database: Database
     audit: AuditLog
@@ -54,10 +54,13 @@ class KillStorage:
 
 
 class KillSwitch:
-    """Keeps a kill and the record of it in one commit, or in the spool, since it only takes away; lifting it has to be kept."""
+    """Writes a kill and its audit record in one commit, or to the spool, because a kill only reduces authority.
+
+    A lift needs the database.
+    """
 
     def __init__(self, storage: KillStorage, kills: Kills, stopper: RunningWorkStopper, registry: Registry, issuers: Sequence[str]) -> None:
-        """`issuers`: all that vouch for people here."""
+        """`issuers` are all issuers of user tokens that the gateway trusts."""
         self._storage = storage
         self._kills = kills
         self._stopper = stopper
@@ -65,11 +68,11 @@ class KillSwitch:
         self._issuers = issuers
 
     def list_of_tenant(self, tenant: str) -> list[Kill]:
-        """Those in force in a tenant, the newest first."""
+        """Returns the kills in force in a tenant, newest first."""
         return self._kills.list_of_tenant(tenant)
 
     async def kill(self, by: Principal, order: KillOrder) -> tuple[Kill, int]:
-        """The kill, and how many turns and calls of this process it ended. One that is in force already stays as it is.
+        """Returns the kill and how many turns and calls of this process it ended. A kill that is already in force stays as it is.
 
         Raises UnknownName, AmbiguousPerson and NotYourself.
         """
@@ -88,7 +91,7 @@ class KillSwitch:
         return await self._end_work(self._kills.find(by.tenant, order.kind, name) or kill_from_record(record))
 
     async def lift(self, by: Principal, kill_id: str) -> Kill:
-        """From now on it may go on: what was ended stays so. Raises UnknownKill and NotKept."""
+        """Lifts a kill. Work that the kill ended stays ended. Raises UnknownKill and WriteFailed."""
         kill = next((kill for kill in self._kills.list_of_tenant(by.tenant) if kill.id == kill_id), None)
         if kill is None:
             raise UnknownKill
@@ -108,7 +111,10 @@ class KillSwitch:
         return kill
 
     async def lift_by_name(self, by: Principal, order: KillOrder) -> Kill:
-        """The same by what is stopped, which need not be registered any more. Raises AmbiguousPerson besides."""
+        """Lifts the kill of a target by its name, even if it is no longer registered.
+
+        Raises UnknownKill, AmbiguousPerson and WriteFailed.
+        """
         name = await self._resolve_person(by.tenant, order.name) if order.kind == "user" else order.name
         kill = self._kills.find(by.tenant, order.kind, name)
         if kill is None:
@@ -129,12 +135,15 @@ class KillSwitch:
         return {**self._target_record(by, order.kind, name), "kind": "kill", "kill_id": kill_id, "reason": order.reason}
 
     def _target_record(self, by: Principal, kind: KillKind, name: str) -> dict[str, Any]:
-        """An audit record of whom a person stops or lets go on."""
+        """Returns the members that the audit records of a kill and of a lift share."""
         about = {"at": self._storage.now(), "tenant": by.tenant, "decision_id": "", "txn": "", "task_id": ""}
         return {**about, "target": {"kind": kind, "name": name}, "principal": {"issuer": by.issuer, "subject": by.subject}}
 
     async def _resolve_name(self, by: Principal, order: KillOrder) -> str:
-        """What stands in the row: the name of a registration of that kind, or the owner key of a person."""
+        """Returns the name to store: that of a registration of this kind, or a user's owner key.
+
+        Raises UnknownName, AmbiguousPerson and NotYourself.
+        """
         if order.kind != "user":
             family = Family.AGENT if order.kind == "agent" else Family.SERVER
             if self._registry.find(by.tenant, order.name).family is not family:
@@ -156,12 +165,12 @@ class KillSwitch:
             )
             people = known or people
         if len(people) != 1:
-            raise AmbiguousPerson(f"several people may be meant; name one as tenant|issuer|subject: {', '.join(people) or 'nobody'}")
+            raise AmbiguousPerson(f"name one user as tenant|issuer|subject: {', '.join(people) or 'none is known'}")
         return people[0]
 
 
 def _is_known_person(connection: Connection, tenant: str, owner: str) -> bool:
-    """Whether there is a task or a grant of the person's."""
+    """Returns whether the user has a task or a grant."""
     _, issuer, subject = owner.split("|", 2)
     granted = (grants.c.tenant == tenant) & (grants.c.issuer == issuer) & (grants.c.subject == subject)
     for query in (select(tasks.c.id).where((tasks.c.tenant == tenant) & (tasks.c.owner == owner)), select(grants.c.id).where(granted)):

@@ -1,4 +1,4 @@
-"""The halt: ends what goes on in this process by a leave that is no more, since it was revoked or somebody was stopped."""
+"""Stops running work in this process whose authority has ended, by a revocation or a kill."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -18,20 +18,20 @@ from policies.delegation.kills import Kill, Killed, Kills
 from policies.delegation.rulings import Grant
 from policies.tokens.verifier import TokenRefused
 
-POLL_SECONDS = 0.25  # while anything is stopped: what began just before is found by the next look
-REVOKED_POLL_SECONDS = 2.0  # for which that is looked for after a revocation
-ENDING_SECONDS = 0.5  # for an ending to be kept, before our waiting for the agent ends all the same
-WAITING_MAX = 10_000  # tasks that wait and are ended by one kill
+POLL_SECONDS = 0.25  # while a kill is in force: the next poll finds work that started just before it
+REVOKED_POLL_SECONDS = 2.0  # how long to poll after a revocation
+ENDING_SECONDS = 0.5  # for writing the endings, before the turns are abandoned anyway
+WAITING_MAX = 10_000  # waiting tasks that one kill ends
 KILLED, REVOKED = "KILLED", "REVOKED"
 PUBLIC_TEXTS = {
     KILLED: "Stopped by an operator of the gateway.",
-    REVOKED: "Stopped: the authority that the task was worked on with was revoked.",
+    REVOKED: "Stopped: the grant of the task was revoked.",
 }
 log = structlog.get_logger()
 
 
 class RunningWorkStopper:
-    """Ends turns with their tasks, calls of servers, and the vigils of tasks that wait; `also` end what doors keep of people."""
+    """Ends turns and their tasks, calls of servers, and the watching of paused tasks. `kill_listeners` run when kills change."""
 
     def __init__(self, stores: TaskStores, turns: TurnRecorder, in_flight: InFlight, watcher: PausedTaskWatcher) -> None:
         self._stores = stores
@@ -39,17 +39,17 @@ class RunningWorkStopper:
         self._in_flight = in_flight
         self._watcher = watcher
         self._endings: dict[str, asyncio.Task[None]] = {}
-        self._poll_revoked_until = 0.0  # when looks for what was revoked may end
+        self._poll_revoked_until = 0.0  # on the event loop's clock
         self._kills_version = 0
         self.kill_listeners: list[Callable[[Kills], Awaitable[None]]] = []
 
     @property
     def in_flight_count(self) -> int:
-        """Turns and calls, of everybody."""
+        """Returns the number of turns and calls in flight."""
         return len(self._in_flight.turn_grants) + len(self._in_flight.call_grants)
 
     async def stop_killed(self, kills: Kills) -> int:
-        """Ends what was begun for or through what is stopped now; returns how many turns and calls those were."""
+        """Ends work that a kill stops, and returns how many turns and calls it ended."""
         count = self._stop(KILLED, kills.is_grant_stopped)
         if kills.version != self._kills_version:
             self._kills_version = kills.version
@@ -58,23 +58,23 @@ class RunningWorkStopper:
         return count
 
     def on_revocation(self) -> None:
-        """A grant was: what was begun under it, or under those that hang below it, is ended by the next looks."""
+        """Makes the next polls end work under the revoked grant and the grants derived from it."""
         self._poll_revoked_until = asyncio.get_running_loop().time() + REVOKED_POLL_SECONDS
 
     async def poll(self, kills: Kills) -> None:
-        """To be called every quarter of a second. Costs nothing while nothing is stopped."""
+        """Ends work whose authority has ended. The process calls it every quarter of a second; without kills it costs nothing."""
         if kills.has_any:
             await self.stop_killed(kills)
         if self._poll_revoked_until > asyncio.get_running_loop().time():
             await self.stop_revoked()
 
     async def wait_until_ended(self) -> None:
-        """When the endings that were begun are kept, or some time has passed."""
+        """Waits until the endings are written, for at most 1 second."""
         if self._endings:
             await asyncio.wait(list(self._endings.values()), timeout=2 * ENDING_SECONDS)
 
     async def end_waiting_tasks(self, kill: Kill) -> int:
-        """Ends the tasks that wait for somebody and are the person's or the agent's that was stopped. Returns how many."""
+        """Ends the waiting tasks of the killed user or agent, and the tasks below them. Returns the number of the former."""
         mine = tasks.c.owner == kill.name if kill.kind == "user" else tasks.c.agent == kill.name
         states = [state.value for state in INTERRUPTED]
         query = select(tasks).where((tasks.c.tenant == kill.tenant) & mine & tasks.c.state.in_(states)).limit(WAITING_MAX)
@@ -87,6 +87,7 @@ class RunningWorkStopper:
         await self.wait_until_ended()
 
     async def stop_revoked(self) -> int:
+        """Ends work whose grant was revoked, and returns how many turns and calls it ended."""
         under = {_grant_key(grant) for grant in self._grants_in_use()} - {None}
         gone = await self._stores.grants.find_revoked([key for key in under if key is not None]) if under else set()
         return self._stop(REVOKED, lambda grant: _grant_key(grant) in gone) if gone else 0
@@ -108,12 +109,13 @@ class RunningWorkStopper:
             self._endings |= dict.fromkeys(turns, ending)
             ending.add_done_callback(lambda _: [self._endings.pop(task_id, None) for task_id in turns])
         if calls or turns:
-            log.warning("halted", why=kind.lower(), calls=len(calls), turns=len(turns))
+            log.warning("work_stopped", why=kind.lower(), calls=len(calls), turns=len(turns))
         return len(calls) + len(turns)
 
     async def _end_turns(self, turns: Mapping[str, Grant], kind: str) -> None:
-        """Their tasks first, so that whoever waits for a turn is told of its ending, and no agent goes on with what another one of them
-        was told; but not for long.
+        """Ends the tasks of these turns, then abandons the turns after at most ENDING_SECONDS.
+
+        With this order, waiting callers see the ending of the task, and no agent continues with the failure of another turn.
         """
         whose = [(task_id, grant.delegation.principal) for task_id, grant in turns.items()]
         endings = [asyncio.ensure_future(self._find_and_end_task(one.tenant, one.owner_key, task_id, kind)) for task_id, one in whose]
@@ -126,16 +128,16 @@ class RunningWorkStopper:
         try:
             await self._end_task(await self._stores.tasks.find(tenant, owner, task_id), kind)
         except (UnknownTask, ReadFailed) as error:
-            log.warning("halt_not_kept", task_id=task_id, error=type(error).__name__)
+            log.warning("stop_not_written", task_id=task_id, error=type(error).__name__)
 
     async def _end_task(self, row: TaskRow, kind: str) -> None:
-        """What can't be kept now is kept later."""
+        """Ends the task; if the database does not accept the ending, it is written later."""
         self._watcher.stop_watching(row.id)
         try:
             record = await self._stores.tasks.read_record(row.tenant, row.owner, row.id)
             await self._turns.stop_task(TurnState(record.row, record.events), Failed(PUBLIC_TEXTS[kind], kind=kind))
         except (WriteFailed, ReadFailed) as error:
-            log.warning("halt_not_kept", task_id=row.id, error=type(error).__name__)
+            log.warning("stop_not_written", task_id=row.id, error=type(error).__name__)
 
 
 def _grant_key(grant: Grant) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""The spool: what was done to reduce authority while no record of it could be kept, in a file, until the database takes it."""
+"""The spool: a file of cancellations, revocations and kills that the database has not accepted yet."""
 
 import asyncio
 import fcntl
@@ -27,9 +27,10 @@ log = structlog.get_logger()
 
 
 class Spool:
-    """One audit record a line, synced before the act goes on. Cancellations, revocations and kills only: nobody gains anything by them.
+    """Stores one audit record per line and syncs it before the act continues.
 
-    Processes that share a home share the file, and whoever reaches the database first empties it.
+    Only cancellations, revocations and kills are spooled, since they only reduce authority. Processes that share a home share the file;
+    the first one that reaches the database empties it.
     """
 
     def __init__(self, home: Path, audit: AuditLog, grants: Grants, kills: Kills) -> None:
@@ -37,17 +38,17 @@ class Spool:
         self._audit = audit
         self._grants = grants
         self._kills = kills
-        for record in self._read_records():  # their ends are still to be kept
+        for record in self._read_records():  # in force, though not in the database yet
             self._enforce(record)
 
     async def spool_record(self, record: Mapping[str, Any]) -> None:
-        """Keeps a record of `kind` decision, revocation or kill, with `at`; the latter two hold here from now on."""
+        """Stores a record of the kind decision, revocation or kill, with `at`. A revocation or kill takes effect here at once."""
         await asyncio.to_thread(self._append_to_file, record)
         self._enforce(record)
         log.warning("act_spooled", kind=record["kind"], task_id=record.get("task_id", ""))
 
     async def drain(self, database: Database) -> int:
-        """Moves all into the database, each record once; returns how many there were. Raises NotKept."""
+        """Moves all records to the database, each once, and returns how many. Raises WriteFailed."""
         if not self._path.exists():
             return 0
         records = self._read_records()
@@ -57,11 +58,11 @@ class Spool:
         await asyncio.to_thread(self._remove_records, records)
         for record in records:
             self._confirm_persisted(record)
-        log.info("spool_kept", count=len(records))
+        log.info("spool_drained", count=len(records))
         return len(records)
 
     def write(self, batch: Batch, record: Mapping[str, Any]) -> None:
-        """Keeps a record that is not kept yet, with what follows from it."""
+        """Writes the record and its effects to the database, unless they are there already."""
         if record["kind"] == "revocation":
             if not self._grants.revoke(batch, record["tenant"], record["grant_id"], record["at"]):
                 return
@@ -100,14 +101,14 @@ class Spool:
             os.fsync(file)
 
     def _read_records(self) -> list[dict[str, Any]]:
-        """A line that was cut by the end of a process was never answered, and is passed over."""
+        """Returns the complete records. A line cut off by the end of a process was never confirmed to a caller, so it is skipped."""
         if not self._path.exists():
             return []
         with self._locked_file() as file:
             return list(_parse_lines(os.pread(file, os.fstat(file).st_size, 0)))
 
     def _remove_records(self, records: list[dict[str, Any]]) -> None:
-        """Takes these away; what came after them stays, and what another process took away is gone already."""
+        """Removes these records from the file. Later records stay; records that another process removed are gone already."""
         done = {_encode(record) for record in records}
         with self._locked_file() as file:
             raw = os.pread(file, os.fstat(file).st_size, 0)
@@ -122,7 +123,7 @@ class Spool:
 
     @contextmanager
     def _locked_file(self) -> Iterator[int]:
-        """The file, for nobody else meanwhile."""
+        """Yields the file under an exclusive lock."""
         while True:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -136,14 +137,14 @@ class Spool:
 
 
 def kill_from_record(record: Mapping[str, Any]) -> Kill:
-    """What an audit record of a kill is about."""
+    """Returns the kill that an audit record describes."""
     target, by = record["target"], record["principal"]
     whose = f"{record['tenant']}|{by['issuer']}|{by['subject']}"
     return Kill(record["tenant"], record["kill_id"], target["kind"], target["name"], record["reason"], whose, record["at"])
 
 
 def _disable_webhooks(batch: Batch, owner: str) -> None:
-    """The webhooks of a person who is stopped are told nothing more."""
+    """Disables the webhooks of a killed user and their pending deliveries."""
     whose = "EXISTS (SELECT 1 FROM push_configs c WHERE c.tenant = deliveries.tenant AND c.task_id = deliveries.task_id"
     whose += " AND c.id = deliveries.config_id AND c.owner = ?)"
     dead = "UPDATE deliveries SET state = 'dead', reason = 'its owner was stopped' WHERE state = 'pending' AND "
@@ -152,7 +153,7 @@ def _disable_webhooks(batch: Batch, owner: str) -> None:
 
 
 def _is_same_file(file: int, path: Path) -> bool:
-    """Whether the path names this very file: another process may have emptied it away meanwhile."""
+    """Returns whether the path still names this file: another process may have removed it."""
     try:
         return os.path.samestat(os.fstat(file), path.stat())
     except FileNotFoundError:

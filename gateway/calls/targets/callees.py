@@ -1,4 +1,4 @@
-"""Whom a caller names: agents, servers and the front door, as they can be called or known of."""
+"""Finds the agent, server or front door that a call names, as far as the caller may know of it."""
 
 from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.targets.front_door import FrontDoor
@@ -12,7 +12,7 @@ from registry.store import Registry, UnknownName
 
 
 class Callees:
-    """`absences` hears of those that are down and asked for."""
+    """Finds callees by name. `absences` records requests for callees that are down."""
 
     def __init__(self, registry: Registry, authorizer: CallAuthorizer, front_door: FrontDoor, absences: Absences) -> None:
         self._registry = registry
@@ -21,9 +21,9 @@ class Callees:
         self._absences = absences
 
     def find(self, caller: Caller, name: str, family: Family) -> Registration:
-        """An agent or server that can be called, or the front door; a server is an agent too.
+        """Returns an agent or server that can be called, or the front door. A server can also be found as an agent.
 
-        Raises UnknownName, and NotReachable for one that is down and that the caller may know of.
+        Raises UnknownName, and NotReachable for a callee that is down and that the caller may know of.
         """
         found = self.find_registered(caller, name, family)
         if found.status is RegistrationStatus.DOWN:
@@ -32,18 +32,18 @@ class Callees:
         return found
 
     def find_visible(self, caller: Caller, agent: str) -> Registration:
-        """An agent that this caller may know of, reachable or not, for what is answered without a ruling. Raises UnknownName."""
+        """Returns an agent that the caller may know of, even if it is down, for requests without a ruling. Raises UnknownName."""
         try:
             found = self.find_registered(caller, agent, Family.AGENT)
         except UnknownName:
-            self._authorizer.can_see(caller, act_of_invoking_agent(agent))  # takes as long as for one that is there and hidden
+            self._authorizer.can_see(caller, act_of_invoking_agent(agent))  # takes as long as for a hidden agent
             raise
         if agent != FRONT_DOOR:
             self._check_visible(caller, found)
         return found
 
     def find_registered(self, caller: Caller, name: str, family: Family) -> Registration:
-        """As it is registered, reachable or not, and whether or not the caller may know of it. Raises UnknownName."""
+        """Returns the registration, even if it is down or the caller may not know of it. Raises UnknownName."""
         if name == FRONT_DOOR and family is Family.AGENT:
             return self._front_door.registration(caller.principal.tenant)
         found = self._registry.find(caller.principal.tenant, name)
@@ -61,5 +61,5 @@ class Callees:
 
 
 def act_on(found: Registration) -> Act:
-    """The act that decides whether a caller may know of an agent or server: to send it a message, or to call its tools."""
+    """Returns the act that decides whether a caller may know of an agent or server: to send it a message, or to call its tools."""
     return act_of_calling_tool(found.name, "*") if found.family is Family.SERVER else act_of_invoking_agent(found.name)

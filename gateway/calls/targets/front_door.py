@@ -1,4 +1,4 @@
-"""The gateway's own agent, `interlock`: it hands each message to the registered agent that fits, of those the caller may use."""
+"""The gateway's own agent, `interlock`: routes each message to the registered agent that fits best and that the caller may use."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ RULINGS_PER_SLICE = 100  # about 5 ms
 ROUTE_SKILL = {
     "id": "route",
     "name": "Find the right agent",
-    "description": "Hands a message to the registered agent whose skills fit it best, with the rights of whoever asks.",
+    "description": "Hands a message to the registered agent whose skills fit it best, with the rights of the caller.",
     "tags": ["routing", "discovery"],
 }
 CARD_DOCUMENT: dict[str, Any] = {
@@ -36,11 +36,11 @@ CARD_DOCUMENT: dict[str, Any] = {
 
 
 class NoAgentFits(Exception):
-    """None of the agents that the caller may use has a skill that the message asks for."""
+    """No agent that the caller may use has a skill that fits the message."""
 
 
 class FrontDoor:
-    """It has no rights and no tasks of its own: the task is the chosen agent's, and so is the decision."""
+    """Chooses the agent for a message. The task and the decision belong to the chosen agent; the front door has no rights of its own."""
 
     def __init__(self, registry: Registry, database: Database, could_allow: Callable[[Caller, Act], bool]) -> None:
         self._registry = registry
@@ -55,9 +55,10 @@ class FrontDoor:
                 yield entry
 
     async def route(self, text: str, caller: Caller, skill: str = "") -> str | None:
-        """The agent that fits best of those that the caller may use; one that is down only if no active agent fits.
+        """Returns the name of the agent that fits best among those that the caller may use, or None.
 
-        Agents are ruled on in the order of their rank until one is allowed. Other requests run between slices of rulings.
+        An agent that is down is chosen only if no active agent fits. The agents are ruled on in the order of their rank until one is
+        allowed. Other requests run between slices of rulings.
         """
         for number, entry in enumerate(self._routes.rank(caller.principal.tenant, text, skill), start=1):
             if self._could_allow(caller, act_of_invoking_agent(entry.name)):
@@ -67,7 +68,7 @@ class FrontDoor:
         return None
 
     async def agent_for(self, caller: Caller, message: Message, skill: str = "") -> str:
-        """Who gets a message: who has the task or the conversation already, else who fits. Raises NoAgentFits."""
+        """Returns the agent that has the task or the conversation already, else the agent that fits best. Raises NoAgentFits."""
         known = await self._find_current_agent(caller, message)
         if known is None or not self._could_allow(caller, act_of_invoking_agent(known)):
             text = "\n".join(part.text for part in message.parts if part.text)
@@ -77,7 +78,10 @@ class FrontDoor:
         return known
 
     def registration(self, tenant: str, caller: Caller | None = None) -> Registration:
-        """The front door as an agent. For a caller it shows the skills of all agents that the caller may use: a ruling on each."""
+        """Returns the front door as a registered agent.
+
+        With a caller, its card lists the skills of all agents that the caller may use, which takes a ruling on each.
+        """
         document = {**CARD_DOCUMENT, "skills": [ROUTE_SKILL]}
         if caller is not None:
             document["skills"] = list({skill["id"]: skill for skill in (ROUTE_SKILL, *self._usable_skills(caller))}.values())
@@ -109,7 +113,7 @@ class FrontDoor:
                     yield {"id": skill.id, "name": skill.name, "description": skill.description, "tags": list(skill.tags)}
 
     async def _find_current_agent(self, caller: Caller, message: Message) -> str | None:
-        """The agent of the task that the message goes on with, or of the last one in its conversation; the caller's own ones alone."""
+        """Returns the agent of the task that the message names, or of the last task in its conversation, if the caller owns it."""
         if not (message.task_id or message.context_id):
             return None
         mine = (tasks.c.tenant == caller.principal.tenant, tasks.c.owner == caller.principal.owner_key)

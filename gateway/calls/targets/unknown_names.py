@@ -1,6 +1,7 @@
-"""Acts on what is not there: denied as those on what the caller may not know of, after the same ruling and in a commit of their own.
+"""Denials of acts on unknown names, which a caller cannot tell from denials of hidden ones.
 
-Both get the same answer. If only one of them waited for the database, the time until the answer would tell them apart.
+Both take the same ruling, the same commit and the same answer. If only one of them waited for the database, the response time would
+tell them apart.
 """
 
 from msgspec.structs import replace
@@ -15,17 +16,17 @@ from policies.delegation.rulings import Act, Decision, Denial, act_of_calling_to
 from registry.cards.card import Family
 from registry.store import UnknownName
 
-NAME_MAX = 200  # characters of a stranger's name that are ruled on and kept
+NAME_MAX = 200  # characters of an unknown name that are ruled on and recorded
 REASON_ID = "unknown"
-NO_ACT = act_of_calling_tool("", "")  # what an unknown name takes of limits: of a person's or an agent's own, and of nothing that is called
+NO_ACT = act_of_calling_tool("", "")  # counts only on the limits of the caller, since there is no callee
 
 
 class UnknownNameDenied(UnknownName):
-    """An unknown name whose denial is kept."""
+    """A name that the caller may not know of, and whose denial is in the audit already."""
 
 
 class UnknownNameDenials:
-    """Keeps their denials."""
+    """Records denials of acts on unknown and hidden names."""
 
     def __init__(self, callees: Callees, authorizer: CallAuthorizer, limits: CallLimits) -> None:
         self._callees = callees
@@ -33,7 +34,10 @@ class UnknownNameDenials:
         self._limits = limits
 
     async def check_name(self, unknown: UnknownName, caller: Caller, agent: str, message: Message, trace_id: str) -> None:
-        """Keeps the denial of a message whose agent does not exist, or may not be known of by the caller. Then raises Unseen."""
+        """Records the denial of a message to an agent that does not exist or is hidden from the caller, and raises UnknownNameDenied.
+
+        Returns if the agent exists and the caller may know of it.
+        """
         try:
             act, exists = act_on(self._callees.find_registered(caller, agent, Family.AGENT)), True
         except UnknownName:
@@ -42,17 +46,18 @@ class UnknownNameDenials:
             raise UnknownNameDenied(agent) from unknown
 
     async def check_limit(self, refused: LimitReached | PayloadTooLarge, caller: Caller, act: Act, message: Message, trace_id: str) -> None:
-        """Hides that a limit refused an act on a registered agent or server that the caller may not know of.
+        """Hides a refusal by a limit if the caller may not know of the agent or server.
 
-        Raises Unseen in that case, after it kept the denial. It returns where the caller may know of the agent or server.
+        Records the denial and raises UnknownNameDenied in that case. Returns if the caller may know of the agent or server.
         """
         if await self.deny(caller, act, message, trace_id, is_registered=True):
             raise UnknownNameDenied(act.parent) from refused
 
     async def deny(self, caller: Caller, act: Act, payload: bytes | Message, trace_id: str, *, is_registered: bool = False) -> bool:
-        """Keeps the denial of an act on what is not there; where it `exists`, only if the caller may not know of it. Whether it was kept.
+        """Records the denial of an act on a name that is not registered, or registered but hidden from the caller.
 
-        `sent`: what the request takes along. Raises LimitReached, PayloadTooLarge and NotKept, as an act on something hidden does.
+        Returns False if the caller may know of the registered callee. `payload` is the body whose size counts. Raises LimitReached,
+        PayloadTooLarge and WriteFailed, like an act on a hidden callee.
         """
         if not is_registered:
             release(self._limits.acquire(caller, NO_ACT, payload))
@@ -68,5 +73,5 @@ class UnknownNameDenials:
 
 
 def _unknown_decision(decision: Decision) -> Decision:
-    """Whatever the caller may do: there is nothing to do it to."""
+    """Returns the decision as a denial: the caller's permissions do not matter where there is no callee."""
     return replace(decision, allowed=False, reason_id=REASON_ID, policies=(), missing=(), approval="", approvers=())

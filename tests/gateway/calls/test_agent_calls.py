@@ -128,7 +128,7 @@ async def test_a_task_whose_process_is_gone_is_ended_by_the_next(here: Process, 
     assert await there.takeover.run_once() == 1
     record = await there.looked(told.value.task_id)
     assert record.row.state is TaskState.FAILED
-    assert reason(TurnState(record.row, record.events)) == "The gateway stopped while the agent was at work; its outcome is not known."
+    assert reason(TurnState(record.row, record.events)) == "The gateway stopped while the agent was working; the outcome is not known."
 
 
 async def test_two_who_recover_end_each_task_once(here: Process, there: Process) -> None:

@@ -37,8 +37,8 @@ from registry.cards.card import RegistrationStatus
 from tests.fakes.processes import Process, ScriptedAgents, process, sending, tool_call
 from tests.fakes.waiting import until
 
-STOPPED = "The gateway stopped while the agent was at work, and could not go on there later. The agent was told to stop."
-LOST = "The gateway stopped while the agent was at work; its outcome is not known."
+STOPPED = "The gateway stopped while the agent was working and could not reattach. The agent was told to stop."
+LOST = "The gateway stopped while the agent was working; the outcome is not known."
 
 
 class Lasting(ScriptedAgents):
