@@ -1,4 +1,4 @@
-"""A conversation of one caller with one agent: what a new task goes on with, and which open question keeps it out."""
+"""A conversation of one caller with one agent: the session that a new task continues, and the open question that blocks new tasks."""
 
 from collections.abc import Sequence
 from uuid import UUID, uuid5
@@ -19,7 +19,7 @@ from gateway.tasks.log import TaskRow, to_task_row
 from gateway.tasks.reader import session_id_of
 from registry.cards.card import FEATURES, QUESTIONS, Registration
 
-RECENT_TASKS_MAX = 5  # tasks of a conversation that are looked at for the agent's own ids
+RECENT_TASKS_MAX = 5  # tasks of a conversation that are searched for the agent's ids
 WAITING_STATES = [state.value for state in INTERRUPTED]
 _decode_ref = msgspec.json.Decoder(VendorRef).decode
 
@@ -36,21 +36,24 @@ class ConversationWaits(Exception):
 
 
 class OtherTasks(Struct, frozen=True):
-    """The other tasks of a task's conversation: all that wait for somebody, and the last that moved. The last moved comes first."""
+    """The other tasks of a task's conversation: all that wait for an answer, and the most recently updated. Both are newest first."""
 
     waiting: tuple[TaskRow, ...] = ()
     recent: tuple[TaskRow, ...] = ()
 
 
 async def read_other_tasks(database: Database, row: TaskRow) -> OtherTasks:
-    """A caller's conversations are closed to the agents on their errands: what these begin has another parent. Raises NotRead."""
+    """Reads the other tasks of the task's conversation. Raises ReadFailed.
+
+    Tasks of another parent belong to another conversation, so an agent does not see the conversations of its user.
+    """
     return await database.read(lambda connection: _read_other_tasks(connection, row))
 
 
 async def referenced(database: Database, row: TaskRow, task_ids: Sequence[str]) -> tuple[str, ...]:
-    """The agent's own ids of tasks that a message for `row` refers to, in their order. Raises NotRead.
+    """Returns the agent's ids of the tasks that a message for `row` refers to, in their order. Raises ReadFailed.
 
-    Ids of other people's tasks, of other agents' and other errands', and of tasks that the agent never named are left out.
+    Tasks of other users, agents and parents, and tasks without an agent's id, are left out.
     """
     same = (tasks.c.tenant == row.tenant) & (tasks.c.owner == row.owner) & (tasks.c.agent == row.agent)
     query = select(tasks.c.id, tasks.c.vendor_ref).where(same & (tasks.c.parent_id == row.parent_id) & tasks.c.id.in_(task_ids))
@@ -60,7 +63,7 @@ async def referenced(database: Database, row: TaskRow, task_ids: Sequence[str]) 
 
 
 def holds_one_question(target: Registration) -> bool:
-    """Whether a session of this agent holds one open question at a time: as its adapter or its operator says."""
+    """Returns whether a session of this agent holds one open question at a time, as its adapter or its operator declares."""
     features = target.facts.get(FEATURES)
     if features is None:
         return bool(target.upstream.get(QUESTIONS) == OpenQuestions.ONE)
@@ -70,16 +73,16 @@ def holds_one_question(target: Registration) -> bool:
 
 
 def check_no_open_question(target: Registration, others: OtherTasks) -> None:
-    """Raises ConversationWaits where a new task would answer, drop or confuse the question of a task that waits."""
+    """Raises ConversationWaits if a new task would answer, drop or confuse the question of a waiting task."""
     for other in others.waiting:
         if blocks_other_tasks(target, other):
             raise ConversationWaits(other.id)
 
 
 def check_question_is_current(target: Registration, row: TaskRow, others: OtherTasks) -> None:
-    """Whether the question of a task that waits is still the one that the agent's session holds.
+    """Checks that the agent's session still holds the question of a waiting task.
 
-    Raises ConversationWaits where the session went on to another question, and BadAnswer where it went on otherwise.
+    Raises ConversationWaits if the session has another open question, and BadPromptAnswer if the session has moved on without one.
     """
     later = [
         other for other in (*others.waiting, *others.recent) if other.updated > row.updated and _decode_ref(other.vendor_ref).context_id
@@ -94,9 +97,9 @@ def check_question_is_current(target: Registration, row: TaskRow, others: OtherT
 
 
 def ref_to_continue(target: Registration, row: TaskRow, others: OtherTasks) -> VendorRef | None:
-    """What a new task goes on with: the agent's session as the last task left it, or a new session where that one can't be used.
+    """Returns the session that a new task continues: the session of the last task, or a new one, or None without an earlier task.
 
-    A session is given up when the agent ended or lost it, and when a task ended whose question may still be open there.
+    A new session replaces one that the agent has ended or lost, and one whose last task ended while its question may still be open.
     """
     for last in others.recent:
         ref = _decode_ref(last.vendor_ref)
@@ -109,7 +112,7 @@ def ref_to_continue(target: Registration, row: TaskRow, others: OtherTasks) -> V
 
 
 def blocks_other_tasks(target: Registration, waiting: TaskRow) -> bool:
-    """Whether the question of a task that waits is the only one that its session may hold."""
+    """Returns whether the question of a waiting task is the only one that its session may hold."""
     ref = agent_ref(_decode_ref(waiting.vendor_ref))
     if FEATURES in target.facts:
         return holds_one_question(target) and bool(ref.prompts)

@@ -1,4 +1,4 @@
-"""The TaskLog: every accepted task and each of its events, kept before it is shown, replayable from any number."""
+"""The task log: stores each accepted task and its events before they are shown, and replays them from any number."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -30,41 +30,41 @@ __all__ = [
     "to_rfc3339",
 ]
 T = TypeVar("T")
-POLL_SECONDS = 0.25  # between two looks at what other processes did
+POLL_SECONDS = 0.25  # between two polls for changes by other processes
 SELECT_MOVED = """
 SELECT tasks.tenant, tasks.id FROM tasks
 JOIN unnest(%(tenants)s::text[], %(ids)s::text[], %(seqs)s::bigint[]) AS known (tenant, id, seq) USING (tenant, id)
 WHERE tasks.last_seq > known.seq
 """
-RECENTLY_MOVED_US = 2_000_000  # a task of ours that moved in this time is not looked at
+RECENTLY_MOVED_US = 2_000_000  # a task of this process that was updated within this time is not lost
 RUNNING_STATES = (TaskState.SUBMITTED, TaskState.WORKING)
 _UPDATE_VENDOR_REF = "UPDATE tasks SET vendor_ref = ? WHERE tenant = ? AND id = ? AND last_seq = ? AND runner = ?"
-BATCH_EVENTS, BATCH_SIZE = 64, 64 << 10  # events, and characters of their bodies, that a follower is handed together
-DESCENDANTS_READ_MAX = 10_000  # tasks of one errand that are looked through
+BATCH_EVENTS, BATCH_SIZE = 64, 64 << 10  # events, and characters of their bodies, that a follower gets at once
+DESCENDANTS_READ_MAX = 10_000  # tasks of one transaction that are searched
 
 
 class UnknownTask(Exception):
-    """No such task for this caller: of another owner, or of nobody."""
+    """No such task exists for this caller."""
 
 
 class TaskEnded(Exception):
-    """The task has reached a terminal state, or another hand moved it on."""
+    """The task has reached a terminal state, or another process or request has moved it."""
 
 
 _ADVANCE = GuardedUpdate(
     tasks,
     ("state", "updated", "last_seq", "runner", "vendor_ref", "decision_id", "grant_id"),
-    ("tenant", "id", "last_seq", "runner"),  # a process whose turn another one has taken up moves nothing any more
+    ("tenant", "id", "last_seq", "runner"),  # so that a process whose turn was taken over cannot write
     TaskEnded,
 )
 
 
 class IdempotencyKeyUsed(Exception):
-    """A request with the same Idempotency-Key was faster: its task is the one."""
+    """A concurrent request with the same Idempotency-Key has opened its task first."""
 
 
 class TaskLog:
-    """Reads and appends. The process that runs a turn (`runner`) is the one that appends to its task."""
+    """Reads and appends task events. Only the process that runs a turn (`runner`) appends to its task."""
 
     def __init__(self, database: Database, now: Callable[[], int], runner: str) -> None:
         self._database = database
@@ -73,21 +73,21 @@ class TaskLog:
         self._live_events: LiveEventsByTask[TaskRow, TaskEvent] = LiveEventsByTask()
 
     def opening_events(self, row: TaskRow, message: Message) -> tuple[TaskRow, tuple[TaskEvent, ...]]:
-        """A new task with its first two events: what was asked, and that it was taken."""
+        """Returns a new task with its first two events: the caller's message and the status SUBMITTED."""
         at = row.created
         status = encode(TaskStatus(state=row.state, timestamp=to_rfc3339(at))).decode()
         events = (TaskEvent(1, at, "message", encode(message).decode()), TaskEvent(2, at, "status", status))
         return replace(row, last_seq=2, runner=self.runner), events
 
     def open(self, batch: Batch, row: TaskRow, events: Sequence[TaskEvent]) -> None:
-        """Keeps a new task, in the same commit as the decision that allowed it. Raises TaskEnded when the one that causes it is over."""
+        """Writes a new task, in one commit with the decision that allowed it. Raises TaskEnded if its parent task has ended."""
         if row.parent_id and has_ended(batch.connection, row.tenant, row.parent_id):
             raise TaskEnded
         batch.add(tasks, asdict(row) | {"state": row.state.value})
         self._add_events(batch, row, events)
 
     def advance(self, batch: Batch, previous: TaskRow, row: TaskRow, events: Sequence[TaskEvent]) -> None:
-        """Appends events and moves the task on; raises TaskEnded when somebody else moved it since `old`."""
+        """Appends events and updates the task. Raises TaskEnded if the task has moved since `previous` or has ended."""
         values = (row.state.value, row.updated, row.last_seq, row.runner, row.vendor_ref, row.decision_id, row.grant_id)
         if previous.has_ended:
             raise TaskEnded
@@ -95,16 +95,16 @@ class TaskLog:
         self._add_events(batch, row, events)
 
     def claim(self, batch: Batch, row: TaskRow) -> TaskRow:
-        """Makes this process the one that runs the task's turn: whatever its runner of before writes from now on is refused.
+        """Makes this process the runner of the task's turn, so that later writes of its former runner are refused.
 
-        Raises TaskEnded, at the latest with the commit, when anybody moved the task or took it up since `row` was read.
+        Raises TaskEnded, at the latest with the commit, if the task has moved or was claimed since `row` was read.
         """
         claimed = replace(row, runner=self.runner, updated=self._now())
         self.advance(batch, row, claimed, ())
         return claimed
 
     def update_vendor_ref(self, batch: Batch, row: TaskRow) -> None:
-        """Keeps the agent's own ids alone. Nothing, once anything was appended: that brought them along."""
+        """Writes only the agent's ids. Does nothing if events were appended since, because they have written the ids too."""
         batch.run(_UPDATE_VENDOR_REF, (row.vendor_ref, row.tenant, row.id, row.last_seq, row.runner))
 
     def _add_events(self, batch: Batch, row: TaskRow, events: Sequence[TaskEvent]) -> None:
@@ -115,17 +115,17 @@ class TaskLog:
             )
 
     def live_events(self, row: TaskRow) -> LiveEvents[TaskRow, TaskEvent]:
-        """Whoever runs or follows a task holds its tail, so that what is kept here is handed on here."""
+        """Returns the live events of a task. A process that runs or follows the task holds them to get each new event."""
         return self._live_events.live_events_of(row)
 
     def publish(self, row: TaskRow, events: Sequence[TaskEvent]) -> None:
-        """Tells whoever follows this task here. Called after the commit, with all that it kept of the task."""
+        """Delivers committed events to the followers in this process. Called after the commit with all of its events of the task."""
         tail = self._live_events.find(row.tenant, row.id)
         if tail is not None:
             tail.update(row, events)
 
     async def poll_other_processes(self) -> None:
-        """Whether other processes moved what is waited for here: one question for all of it. On SQLite there are none."""
+        """Finds out, by one query, which of the awaited tasks other processes have moved. Does nothing on SQLite."""
         known = list(self._live_events.awaited_rows())
         if not known or self._database.is_sqlite:
             return
@@ -139,11 +139,11 @@ class TaskLog:
                 tail.invalidate()
 
     async def find(self, tenant: str, owner: str, task_id: str) -> TaskRow:
-        """Where a task stands. Raises UnknownTask, for a foreign task too: the owner is part of the question."""
+        """Returns the task of this owner. Raises UnknownTask, also for a task of another owner."""
         return await self._database.read(lambda connection: _find_row(connection, tenant, owner, task_id))
 
     async def read_record(self, tenant: str, owner: str, task_id: str) -> TaskRecord:
-        """A task with its log. Raises UnknownTask."""
+        """Returns a task with its log. Raises UnknownTask."""
 
         def work(connection: Connection) -> TaskRecord:
             row = _find_row(connection, tenant, owner, task_id)
@@ -152,7 +152,7 @@ class TaskLog:
         return await self._database.read(work)
 
     async def read_since(self, row: TaskRow, after_seq: int) -> TaskRecord:
-        """Where the task stands now, and its events after number `after`."""
+        """Returns the task with its events after `after_seq`. Raises UnknownTask."""
 
         def work(connection: Connection) -> TaskRecord:
             current = _find_row(connection, row.tenant, row.owner, row.id)
@@ -161,7 +161,7 @@ class TaskLog:
         return await self._database.read(work)
 
     async def next_events(self, row: TaskRow, after: int) -> TaskRecord:
-        """Where the task stands now, and the first of its events after number `after`, of about BATCH_SIZE together."""
+        """Returns the task with its next events after number `after`, about BATCH_SIZE characters together."""
 
         def work(connection: Connection) -> TaskRecord:
             current = _find_row(connection, row.tenant, row.owner, row.id)
@@ -170,11 +170,11 @@ class TaskLog:
         return await self._database.read(work)
 
     async def read_events(self, row: TaskRow, after_seq: int) -> tuple[TaskEvent, ...]:
-        """The events after number `after`."""
+        """Returns the events after `after_seq`."""
         return (await self.read_since(row, after_seq)).events
 
     async def open_descendants(self, row: TaskRow) -> list[TaskRow]:
-        """The tasks that hang below this one, at any depth, and have not ended; nearer ones first."""
+        """Returns the tasks below this one, at any depth, that have not ended; nearer ones first."""
         same = (tasks.c.tenant == row.tenant) & (tasks.c.txn == row.txn) & (tasks.c.owner == row.owner)
         query = select(tasks).where(same).order_by(tasks.c.id).limit(DESCENDANTS_READ_MAX)
         errand = await self._database.read(lambda connection: [to_task_row(found) for found in connection.execute(query)])
@@ -182,12 +182,12 @@ class TaskLog:
         for one in errand:
             children.setdefault(one.parent_id, []).append(one)
         below = children.pop(row.id, [])
-        for one in below:  # grows while it is gone through
+        for one in below:  # the list grows during the loop
             below += children.pop(one.id, [])
         return [one for one in below if not one.has_ended]
 
     async def find_by_idempotency_key(self, tenant: str, owner: str, agent: str, key: str) -> TaskRow | None:
-        """The task that was opened under this idempotency key; with any agent, where `agent` is the front door."""
+        """Returns the task that was opened under this idempotency key; the front door's name stands for any agent."""
         match = (tasks.c.tenant == tenant) & (tasks.c.owner == owner) & (tasks.c.idempotency_key == key)
         if agent != FRONT_DOOR:
             match &= tasks.c.agent == agent
@@ -195,16 +195,15 @@ class TaskLog:
         return None if found is None else to_task_row(found)
 
     def follow(self, row: TaskRow, after_seq: int, until_end: bool = False) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
-        """Every event after number `after`, until the task ends or waits for somebody; whichever process appends them.
+        """Yields the events after `after_seq` until the task ends or waits for an answer, whichever process appends them.
 
-        Each time those that there are, at least one, and of at most BATCH_SIZE together: a slow reader holds no more than that.
-        `past_waits`: until it ends, whatever it waits for meanwhile.
-        While the database does not answer, there is nothing to show: the stream waits until it does.
+        Each batch has at least one event and about BATCH_SIZE characters, so a slow reader holds no more than one batch. With
+        `until_end`, the stream continues while the task waits. While the database is away, the stream waits for it.
         """
         return _follow(self, self._live_events.live_events_of(row), row, after_seq, until_end)
 
     async def first_events(self, row: TaskRow, seconds: float) -> tuple[TaskEvent, ...]:
-        """The first events after where `row` stands; none once its agent has begun a task of its own, or after `seconds`."""
+        """Returns the first events after `row`. Returns none if the agent has begun a task of its own, or after `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 return await _first_after(self, self._live_events.live_events_of(row), row)
@@ -212,15 +211,16 @@ class TaskLog:
             return ()
 
     def note_agent_task(self, row: TaskRow) -> None:
-        """Tells those who follow this task here that its agent has begun a task of its own."""
+        """Tells the followers of this task in this process that its agent has begun a task of its own."""
         tail = self._live_events.find(row.tenant, row.id)
         if tail is not None:
             tail.note_agent_task()
 
     async def find_orphans(self) -> list[TaskRow]:
-        """Tasks of processes that are gone (at most 1000 at once), and our own that did not move for a while, which may be lost.
+        """Returns tasks of ended processes, at most 1000, and possibly lost tasks of this process.
 
-        A process joins before it opens a task, and strikes nobody off who lives: one look at both tables tells.
+        A task of this process may be lost if it has not moved for a while. One query over both tables is enough, because a process
+        registers before it opens a task and deletes only ended processes.
         """
         somebodys = text("tasks.runner <> ''")  # as the index says it
         gone = select(tasks).where(somebodys, ~exists().where(processes.c.id == tasks.c.runner)).limit(1000)
@@ -243,7 +243,7 @@ async def _follow(
         is_whole = not events or after_seq >= now.last_seq
         if is_whole and (now.has_ended or not (until_end or now.state in RUNNING_STATES)):
             return
-        del events, now  # a quiet follower holds on to nothing
+        del events, now  # an idle follower holds no events
         if live_events.is_up_to(after_seq):
             await live_events.wait()
 
@@ -251,7 +251,7 @@ async def _follow(
 async def _read_after(
     log: TaskLog, tail: LiveEvents[TaskRow, TaskEvent], row: TaskRow, after: int
 ) -> tuple[TaskRow, tuple[TaskEvent, ...]]:
-    """Where the database says that the task stands, and its first events after number `after`. The tail learns of them."""
+    """Reads the task and its first events after number `after`, and updates the live events. Repeats until the database answers."""
     while True:
         try:
             record = await log.next_events(row, after)
@@ -265,7 +265,7 @@ async def _read_after(
 
 
 async def _first_after(log: TaskLog, tail: LiveEvents[TaskRow, TaskEvent], row: TaskRow) -> tuple[TaskEvent, ...]:
-    """The first events after where `row` stands; none once the agent has begun a task of its own, or where the task rests."""
+    """Returns the first events after `row`, or none if the agent has begun a task of its own or the task does not run."""
     while not tail.has_agent_task:
         now, events = tail.events_after(row.last_seq) or await _read_after(log, tail, row, row.last_seq)
         if events or now.state not in RUNNING_STATES:
@@ -276,7 +276,7 @@ async def _first_after(log: TaskLog, tail: LiveEvents[TaskRow, TaskEvent], row: 
 
 
 async def events_one_by_one(batches: AsyncGenerator[tuple[TaskEvent, ...], None]) -> AsyncIterator[TaskEvent]:
-    """The events of a follower, for whom one at a time is enough."""
+    """Yields the events of batches one by one."""
     async with aclosing(batches):
         async for batch in batches:
             for event in batch:
@@ -284,13 +284,13 @@ async def events_one_by_one(batches: AsyncGenerator[tuple[TaskEvent, ...], None]
 
 
 def is_running(connection: Connection, tenant: str, task_id: str) -> bool:
-    """Whether the turn of a task is under way, in whichever process."""
+    """Returns whether a turn of the task is running, in any process."""
     state = connection.execute(select(tasks.c.state).where((tasks.c.tenant == tenant) & (tasks.c.id == task_id))).scalar()
     return state in RUNNING_STATES
 
 
 def has_ended(connection: Connection, tenant: str, task_id: str) -> bool:
-    """Whether a task has ended."""
+    """Returns whether the task is in a terminal state."""
     state = connection.execute(select(tasks.c.state).where((tasks.c.tenant == tenant) & (tasks.c.id == task_id))).scalar()
     return state in TERMINAL
 
@@ -308,13 +308,13 @@ def to_task_row(row: "Row[Any]") -> TaskRow:
 
 
 def _first_of(events: tuple[TaskEvent, ...]) -> tuple[TaskEvent, ...]:
-    """As many of the first events as have BATCH_SIZE characters together, at least one."""
+    """Returns the first events of at most BATCH_SIZE characters together, at least one."""
     sizes = accumulate(len(event.body) for event in events)
     return events[: max(1, sum(1 for size in sizes if size <= BATCH_SIZE))]
 
 
 def _read_events(connection: Connection, row: TaskRow, after_seq: int, most: int | None = None) -> tuple[TaskEvent, ...]:
-    """Up to where the row stands, and at most `most`: what is appended meanwhile belongs to a later look."""
+    """Reads the events up to the row's last number, at most `most`. Events appended later belong to the next read."""
     match = (task_events.c.tenant == row.tenant) & (task_events.c.task_id == row.id)
     among = task_events.c.seq.between(after_seq + 1, row.last_seq)
     rows = connection.execute(select(task_events).where(match, among).order_by(task_events.c.seq).limit(most)).all()

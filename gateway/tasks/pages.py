@@ -1,4 +1,4 @@
-"""Lists of tasks: a page of what one caller may see, the last moved first."""
+"""Lists of tasks: pages of the tasks that a caller may see, last updated first."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,32 +17,38 @@ from policies.delegation.permissions import Permissions
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
-    """What is asked for: empty members match all. `cursor` is the `next` of the page before. `everybody`: of the whole tenant."""
+    """Selects tasks: empty members match all. `cursor` is the `next` of the page before.
+
+    `includes_whole_tenant` selects the tasks of all users of the tenant.
+    """
 
     agent: str = ""
     state: str = ""
     context_id: str = ""
     cursor: str = ""
     limit: int = 50
-    updated_since: int = 0  # microseconds: moved at or after
+    updated_since: int = 0  # microseconds since 1970; tasks updated at or after it
     includes_whole_tenant: bool = False
 
 
 def can_see(caller: Caller, row: TaskRow) -> bool:
-    """Whether an owner's token reaches this task: its scope covers the agent, and an agent sees only what its own task caused."""
+    """Returns whether the owner's token reaches this task.
+
+    Its scope must cover the agent, and an agent sees only tasks that its own task caused.
+    """
     delegation = caller.delegation
     caused = not delegation.path or row.parent_id == delegation.task_id
     return caused and delegation.effective_permissions().covers(f"agent:{row.agent}")
 
 
 class TaskPages:
-    """Pages with their totals and events, for those who list tasks whole."""
+    """Reads pages with their total and their events, for listings of whole tasks."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def read_page_and_total(self, caller: Caller, filters: TaskFilter) -> tuple[list[TaskRow], str | None, int]:
-        """A page, the cursor of the next, and how many tasks match in all. Raises BadCursor."""
+        """Returns a page, the cursor of the next, and the number of matching tasks. Raises BadCursor."""
 
         def work(connection: Connection) -> tuple[list[TaskRow], str | None, int]:
             total = connection.execute(select(func.count()).select_from(_matching_query(caller, filters).subquery())).scalar_one()
@@ -51,7 +57,7 @@ class TaskPages:
         return await self._database.read(work)
 
     async def read_events(self, rows: Sequence[TaskRow], kinds: Sequence[str]) -> Mapping[str, Sequence[TaskEvent]]:
-        """The events of some kinds, by task, in their order."""
+        """Returns the events of these kinds by task, in their order."""
         if not rows:
             return {}
         log = task_events.c
@@ -65,7 +71,7 @@ class TaskPages:
 
 
 def _matching_query(caller: Caller, filters: TaskFilter) -> Select[Any]:
-    """All that match, without the cursor."""
+    """Returns the query for all matching tasks, without the cursor."""
     query = select(tasks).where(tasks.c.tenant == caller.principal.tenant)
     if not filters.includes_whole_tenant:
         query = _restrict_to_visible(query, caller)
@@ -75,7 +81,7 @@ def _matching_query(caller: Caller, filters: TaskFilter) -> Select[Any]:
 
 
 def _restrict_to_visible(query: Select[Any], caller: Caller) -> Select[Any]:
-    """What the caller may see without being anybody's overseer."""
+    """Restricts the query to what the caller may see without the permission to see the whole tenant."""
     query = query.where(tasks.c.owner == caller.principal.owner_key)
     if caller.delegation.path:
         query = query.where(tasks.c.parent_id == caller.delegation.task_id)
@@ -84,7 +90,7 @@ def _restrict_to_visible(query: Select[Any], caller: Caller) -> Select[Any]:
 
 
 def find_task(connection: Connection, tenant: str, task_id: str) -> TaskRow:
-    """Whoever's it is. Raises UnknownTask."""
+    """Returns a task of any owner of the tenant. Raises UnknownTask."""
     found = connection.execute(select(tasks).where((tasks.c.tenant == tenant) & (tasks.c.id == task_id))).first()
     if found is None:
         raise UnknownTask
@@ -92,13 +98,13 @@ def find_task(connection: Connection, tenant: str, task_id: str) -> TaskRow:
 
 
 def _agents_within(held: Permissions) -> list[str]:
-    """The agents that a narrowed token or a ceiling still covers, so that pages and totals count no task that is not shown."""
+    """Returns the agents that a narrowed token or a ceiling still covers, so that pages and totals count only visible tasks."""
     names = (pattern.removeprefix("agent:") for pattern in held.patterns if pattern.startswith("agent:"))
     return sorted(name for name in names if held.covers(f"agent:{name}"))
 
 
 def read_page(connection: Connection, caller: Caller, filters: TaskFilter) -> tuple[list[TaskRow], str | None]:
-    """The tasks of a page and the cursor of the next. Raises BadCursor."""
+    """Returns the tasks of a page and the cursor of the next. Raises BadCursor."""
     query = _matching_query(caller, filters)
     if filters.cursor:
         updated, task_id = _parse_cursor(filters.cursor)

@@ -1,4 +1,4 @@
-"""Agents whose sessions share state: a question that a task holds is shown in no other task, and answered by none."""
+"""Agents whose sessions share questions: each question is shown and answered only in the task that holds it."""
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing
@@ -17,19 +17,19 @@ from gateway.tasks.events.entries import TaskRow
 from gateway.tasks.turns.store import GATEWAY_FAILURE
 from registry.cards.card import FEATURES, Registration
 
-FOREIGN_QUESTION: Final = "FOREIGN_QUESTION"  # the kind of a failure: the agent asks what it asked in another conversation
-FOREIGN_QUESTION_TEXT: Final = "The agent asks nothing but what it asked in another conversation"
-UNREADABLE_TEXT: Final = "The gateway can't read its records now, so it does not know whose question this is"
+FOREIGN_QUESTION: Final = "FOREIGN_QUESTION"  # failure kind: the agent repeats a question of another conversation
+FOREIGN_QUESTION_TEXT: Final = "The agent repeated only questions of another conversation"
+UNREADABLE_TEXT: Final = "The gateway cannot read its records now, so it cannot tell to which task the question belongs"
 log = structlog.get_logger()
 
 
 def shares_questions(target: Registration) -> bool:
-    """Whether one session of this agent may tell the questions of another."""
+    """Returns whether a session of this agent may repeat questions of another session."""
     return bool(target.facts.get(FEATURES, {}).get("shares_questions"))
 
 
 class OwnQuestionsAdapter:
-    """An Adapter around one whose agent shares questions between sessions. What another task of any caller holds is dropped and logged."""
+    """Wraps the adapter of an agent that shares questions between sessions. Drops and logs questions that another task holds."""
 
     def __init__(self, inner: Adapter, database: Database, row: TaskRow) -> None:
         self._inner = inner
@@ -57,21 +57,21 @@ class OwnQuestionsAdapter:
 
 
 async def check_own_question(database: Database, row: TaskRow, turn: Turn) -> None:
-    """Whether what a task answers is its own question. Raises BadAnswer where an older task holds it too, and NotRead."""
+    """Raises BadPromptAnswer if an older task holds the question that the turn answers, and ReadFailed."""
     holders = await find_holders(database, row, {answer.prompt.id for answer in turn.answers})
     if any(holder < row.id for holder in holders.values()):
         raise BadPromptAnswer("message.taskId", "names a task that shows the question of another conversation; cancel the task")
 
 
 async def find_holders(database: Database, row: TaskRow, prompt_ids: Collection[str]) -> dict[str, str]:
-    """Which other task with the agent waits for the answer to a prompt: its id, by that of the prompt. Raises NotRead."""
+    """Returns which other task of the agent holds each prompt: task ids by prompt id. Raises ReadFailed."""
     return await database.read(lambda connection: _read_holders(connection, row, prompt_ids)) if prompt_ids else {}
 
 
 def _read_holders(connection: Connection, row: TaskRow, prompt_ids: Collection[str]) -> dict[str, str]:
     same = (tasks.c.tenant == row.tenant) & (tasks.c.agent == row.agent) & (tasks.c.id != row.id)
     named = or_(*(tasks.c.vendor_ref.contains(msgspec.json.encode(each).decode(), autoescape=True) for each in prompt_ids))
-    asking = text("state = 'TASK_STATE_INPUT_REQUIRED'")  # as the index says it
+    asking = text("state = 'TASK_STATE_INPUT_REQUIRED'")  # the condition of the partial index
     query = select(tasks.c.id, tasks.c.vendor_ref).where(same, asking, named).order_by(tasks.c.id)
     found: dict[str, str] = {}
     for task_id, vendor_ref in connection.execute(query).all():

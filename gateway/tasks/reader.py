@@ -1,4 +1,4 @@
-"""Reading tasks: whose they are decides who may, and an agent sees only what its own task caused."""
+"""Reads tasks for their owners. An agent sees only the tasks that its own task caused."""
 
 import hashlib
 from collections.abc import AsyncGenerator
@@ -18,59 +18,62 @@ _ref = msgspec.json.Decoder(VendorRef).decode
 
 
 class IdempotencyConflict(Exception):
-    """The Idempotency-Key was used before, with another message."""
+    """The Idempotency-Key was used before with another message."""
 
 
 class TaskReader:
-    """For the broker and the doors, which need no ruling to read what is the caller's own."""
+    """Reads the caller's own tasks for the broker and the servers; no ruling is needed for them."""
 
     def __init__(self, tasks: TaskLog) -> None:
         self._tasks = tasks
 
     async def find_row(self, caller: Caller, agent: str, task_id: str) -> TaskRow:
-        """A task of the caller's with this agent, through the front door with any. Raises UnknownTask, for a foreign one too."""
+        """Returns the caller's task with this agent, or with any agent at the front door.
+
+        Raises UnknownTask, also for tasks of other callers.
+        """
         row = await self._tasks.find(caller.principal.tenant, caller.principal.owner_key, task_id)
         _check_visible(caller, agent, row)
         return row
 
     async def read_task(self, caller: Caller, agent: str, task_id: str) -> TurnState:
-        """A task with its events, in one look. Raises UnknownTask."""
+        """Returns a task with its events, by one read. Raises UnknownTask."""
         record = await self._tasks.read_record(caller.principal.tenant, caller.principal.owner_key, task_id)
         _check_visible(caller, agent, record.row)
         return TurnState(record.row, record.events)
 
     async def read_whole(self, turn_state: TurnState) -> TurnState:
-        """A task with all that was ever kept of it."""
+        """Returns the task with its whole log."""
         record = await self._tasks.read_record(turn_state.row.tenant, turn_state.row.owner, turn_state.row.id)
         return TurnState(record.row, record.events)
 
     def follow_turn(self, turn_state: TurnState) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
-        """The events after those of `turned`, as they are kept, until the turn ends."""
+        """Yields the events after those of `turn_state` until the turn ends."""
         return self._tasks.follow(turn_state.row, turn_state.row.last_seq)
 
     async def lone_reply(self, turned: TurnState, seconds: float) -> Message | None:
-        """Returns the Message that is all an agent answers to a new task (A2A 1.0 s3.1.2), and waits `seconds` for it at most.
+        """Returns the Message that is the agent's whole answer to a new task (A2A 1.0 s3.1.2), after at most `seconds`.
 
-        None as soon as there is anything else to show: another event, or the agent's Ref to a task of its own.
+        Returns None as soon as there is anything else to show: another event, or the agent's Ref to a task of its own.
         """
         if len(turned.events) > OPENING_EVENTS or turned.row.state not in RUNNING_STATES or _ref(turned.row.vendor_ref).task_id:
             return lone_reply(turned.events)
         return lone_reply((*turned.events, *await self._tasks.first_events(turned.row, seconds)))
 
     def follow_task(self, row: TaskRow, after_seq: int) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
-        """The events after number `after`, until the task ends, however often it waits."""
+        """Yields the events after number `after_seq` until the task ends, also while it waits."""
         return self._tasks.follow(row, after_seq, until_end=True)
 
     async def find_repeated(self, caller: Caller, agent: str, key: str, message: Message, wait_for_end: bool) -> TurnState | None:
-        """The task that was opened under this idempotency key, at the front door with any agent; with `wait`, once its turn has ended.
+        """Returns the task that was opened under this idempotency key, at the front door with any agent; else None.
 
-        Raises IdempotencyConflict.
+        With `wait_for_end`, returns when the task's turn has ended. Raises IdempotencyConflict.
         """
         row = await self._tasks.find_by_idempotency_key(
             caller.principal.tenant, caller.principal.owner_key, agent, scoped_idempotency_key(caller, key)
         )
         if row is None or not caller.delegation.effective_permissions().covers(f"agent:{row.agent}"):
-            return None  # the ruling that follows says why not
+            return None  # the ruling that follows gives the reason
         if row.request_digest != message_digest(message):
             raise IdempotencyConflict
         if wait_for_end:
@@ -80,28 +83,28 @@ class TaskReader:
 
 
 def _check_visible(caller: Caller, agent: str, row: TaskRow) -> None:
-    """Raises UnknownTask for what the caller may not see of what is theirs."""
+    """Raises UnknownTask if the caller may not see a task of their own with this agent or through this token."""
     caused = not caller.delegation.path or row.parent_id == caller.delegation.task_id
     if agent not in (row.agent, FRONT_DOOR) or not caused or not caller.delegation.effective_permissions().covers(f"agent:{row.agent}"):
         raise UnknownTask
 
 
 def front_door_idempotency_key(key: str | None) -> str | None:
-    """A key of the front door's own, whichever agent it chose: no key of a request has a line break."""
+    """Returns the key that the front door uses, whichever agent it chooses. A line break keeps it apart from callers' keys."""
     return None if key is None else f"\n{key}"
 
 
 def scoped_idempotency_key(caller: Caller, key: str) -> str:
-    """An idempotency key in the errand it belongs to: an agent's keys are not its user's."""
+    """Returns the key together with the calling agent's task, so that an agent's keys differ from its user's."""
     return f"{caller.delegation.task_id}|{key}"
 
 
 def session_id_of(row: TaskRow) -> str:
-    """The gateway's name of a conversation for the agents of vendors: a UUID, of this person, agent, errand and contextId alone."""
+    """Returns the session id for agents of vendors: a UUID that depends only on user, agent, parent task and contextId."""
     whose = (row.tenant, row.owner, row.agent, row.parent_id, row.context_id)
     return str(UUID(bytes=hashlib.sha256("\n".join(whose).encode()).digest()[:16], version=5))
 
 
 def message_digest(message: Message) -> str:
-    """What makes two messages the same."""
+    """Returns the digest by which two messages are equal."""
     return hashlib.sha256(encode(message)).hexdigest()

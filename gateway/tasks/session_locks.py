@@ -1,4 +1,4 @@
-"""Sessions of vendors' agents: one turn at a time in each, and none that would touch another task's open question."""
+"""Locks of agent sessions: one turn at a time in each session, and none that would affect another task's open question."""
 
 import asyncio
 import hashlib
@@ -24,12 +24,12 @@ from gateway.tasks.turns.store import GATEWAY_FAILURE, TaskStores, TurnRecorder,
 from policies.tables import vault_leases as leases
 from registry.cards.card import FEATURES, Registration
 
-LEASE_SPARE_US: Final = 10_000_000  # after the deadline of a turn, until its ending is surely kept
-POLL_FIRST_SECONDS: Final = 0.05  # seconds between two looks at what another process holds
+LEASE_SPARE_US: Final = 10_000_000  # after the deadline of a turn, for writing its ending
+POLL_FIRST_SECONDS: Final = 0.05  # before the second attempt at a lease of another process
 POLL_MAX_SECONDS: Final = 1.0
 POLL_GROWTH: Final = 1.6
-CONVERSATION_WAITS: Final = "CONVERSATION_WAITS"  # the kind of a failure: another task of the conversation waits for an answer
-UNREADABLE_TEXT: Final = "The gateway can't read its records now, so nothing was sent"
+CONVERSATION_WAITS: Final = "CONVERSATION_WAITS"  # failure kind: another task of the conversation waits for an answer
+UNREADABLE_TEXT: Final = "The gateway cannot read its records now, so it sent nothing to the agent"
 _ACQUIRE_LEASE: Final = (
     "INSERT INTO vault_leases (id, holder, until) VALUES (?, ?, ?) "
     "ON CONFLICT (id) DO UPDATE SET holder = excluded.holder, until = excluded.until "
@@ -40,10 +40,10 @@ _RELEASE_LEASE: Final = "DELETE FROM vault_leases WHERE id = ? AND holder = ?"
 
 
 class SessionLocks:
-    """Runs turns as Turns does, one after the other in each conversation: by a lock in this process, by a row among processes.
+    """Runs the turns of each conversation one after another: with a lock within a process, with a lease among processes.
 
-    The row is free again when its turn is over, at the latest some seconds after its deadline, and when its process is no more. What
-    an earlier turn left behind is read once its ending is kept, so a turn that had to wait sees the question that the earlier one asked.
+    A lease ends with its turn, some seconds after the turn's deadline, or with its process. A waiting turn reads the session only after
+    the earlier turn's ending is written, so it sees an open question of that turn.
     """
 
     def __init__(self, stores: TaskStores, turns: TurnRecorder, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
@@ -54,8 +54,10 @@ class SessionLocks:
         self._releasing: set[asyncio.Task[None]] = set()
 
     def run(self, adapter: Adapter, turn: Turn, call: Call, opening: TurnState) -> Coroutine[Any, Any, TurnState]:
-        """A turn whose time is over before it is its turn has failed, and may be tried again. One whose conversation waits for an answer
-        by then is rejected. Raises EndingNotKept.
+        """Runs a turn when its session is free.
+
+        A turn that does not get the session before its deadline fails and can be retried. A turn whose conversation then waits for an
+        answer is rejected. Raises EndingNotWritten.
         """
         has_session = turn.session and not call.target.facts.get(FEATURES, {}).get("parallel")
         return (self._run_after_others if has_session else self._turns.run)(adapter, turn, call, opening)
@@ -74,7 +76,7 @@ class SessionLocks:
 
     @asynccontextmanager
     async def _hold_session(self, call: Call, row: TaskRow) -> AsyncIterator[None]:
-        """Raises _Late."""
+        """Holds the session of a conversation. Raises _TurnTooLate after the deadline."""
         session = hashlib.sha256(f"session|{call.target.tenant}|{call.target.name}|{session_id_of(row)}".encode()).hexdigest()
         lock = self._locks.get(session)
         if lock is None:
@@ -94,12 +96,12 @@ class SessionLocks:
             await self._acquire_lease(session, call.deadline)
             yield
         finally:
-            leaving = run_in_background(self._release_lease(session, lock), "session_not_left")
+            leaving = run_in_background(self._release_lease(session, lock), "session_lease_not_released")
             self._releasing.add(leaving)
             leaving.add_done_callback(self._releasing.discard)
 
     async def _acquire_lease(self, session: str, deadline: float) -> None:
-        """Raises _Late."""
+        """Acquires the lease of a session. Raises _TurnTooLate after the deadline."""
         delay = 0.0
         try:
             async with asyncio.timeout_at(deadline):
@@ -110,7 +112,10 @@ class SessionLocks:
             raise _TurnTooLate from None
 
     async def _try_acquire_lease(self, session: str, deadline: float, first: bool) -> bool:
-        """Looks before it writes, where it has waited. As long as nobody can say whether it is free, it is not."""
+        """Returns whether the lease was acquired.
+
+        After a wait, a read comes before the write. While the database fails, the lease counts as held.
+        """
         database, now = self._stores.database, self._stores.now()
         left = deadline - asyncio.get_running_loop().time()
         values = (session, self._stores.tasks.runner, now + int(left * 1_000_000) + LEASE_SPARE_US, now)
@@ -122,22 +127,22 @@ class SessionLocks:
         return False
 
     async def _release_lease(self, session: str, lock: asyncio.Lock) -> None:
-        """The next of this process comes after the row is gone, so that nobody's but our own is taken away."""
+        """Deletes the lease, then releases the lock, so that the next turn of this process cannot lose its own lease."""
         try:
             await self._stores.database.write(lambda batch: batch.run(_RELEASE_LEASE, (session, self._stores.tasks.runner)))
         finally:
             lock.release()
 
     async def _with_latest_session(self, turn: Turn, target: Registration, row: TaskRow) -> Turn:
-        """With the agent's session as the last turn of the conversation left it. A task that goes on has its own.
+        """Returns the turn with the session as the conversation's last turn left it. A task with a session keeps its own.
 
-        Raises ConversationWaits, and NotRead where an open question could be missed.
+        Raises ConversationWaits, and ReadFailed if an open question could be missed.
         """
         own = turn.ref
         if own is not None and agent_ref(own).task_id:
             return turn
         if self._stores.database.is_sqlite and not turn.message.context_id:
-            return turn  # the caller does not know the conversation yet, so it has no other task
+            return turn  # a new conversation, which has no other task
         try:
             beside = await read_other_tasks(self._stores.database, row)
         except ReadFailed:
@@ -150,17 +155,17 @@ class SessionLocks:
 
 
 class _TurnTooLate(Exception):
-    """It was not its turn in time."""
+    """The turn did not get its session before its deadline."""
 
 
 def _ending_without_sending(turn: Turn, text: str, kind: str) -> Failed | AnswerRefused:
-    """The ending of a turn that its agent never heard of: a task that waits for an answer waits on."""
+    """Returns the ending of a turn that was not sent to the agent. A task that waits for an answer keeps waiting."""
     goes_on = turn.ref is not None and turn.ref.task_id and not is_pending(turn.ref)
     return AnswerRefused(text, kind=kind, retryable=True) if goes_on else Failed(text, kind=kind, retryable=True)
 
 
 class _FixedEndingAdapter:
-    """An Adapter in the place of one that is not asked: it says how the turn ended."""
+    """An adapter that calls no agent and ends the turn with a fixed event."""
 
     def __init__(self, ending: Failed | AnswerRefused) -> None:
         self._ending = ending
@@ -173,7 +178,7 @@ class _FixedEndingAdapter:
 
 
 def _is_free(session: str, process: str, now: int, connection: Connection) -> bool:
-    """For a process: what it forgot to let go of is its own."""
+    """Returns whether no other live process holds the lease. A lease that this process did not release counts as free."""
     lives = exists().where(processes.c.id == leases.c.holder)
     held = select(leases.c.id).where(leases.c.id == session, leases.c.holder != process, leases.c.until >= now, lives)
     return connection.execute(held).first() is None

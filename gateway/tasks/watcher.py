@@ -1,4 +1,4 @@
-"""The vigil: looks after tasks that wait for somebody, since their agents may go on by themselves, as after a sign-in elsewhere."""
+"""Watches paused tasks, because an agent may continue by itself, for example after a sign-in elsewhere."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
@@ -17,7 +17,7 @@ from gateway.tasks.log import TaskLog
 from gateway.tasks.turns.store import TurnState
 from policies.delegation.rulings import Grant
 
-WATCHED_MAX = 1000  # tasks that one process watches at once, in fair shares; of more, an agent's own move shows when a person answers
+WATCHED_MAX = 1000  # tasks that one process watches at once, in fair shares; others show the agent's progress with the next answer
 NO_MESSAGE = Message("", Role.USER, ())
 log = structlog.get_logger()
 _decode_ref = msgspec.json.Decoder(VendorRef).decode
@@ -25,22 +25,25 @@ RunResumed = Callable[[Adapter, Turn, Call, TurnState], Awaitable[TurnState]]
 
 
 class PausedTaskWatcher:
-    """Ends with the authority of the turn that asked, with the process, or when the task is moved by anybody."""
+    """Watches each paused task until the grant of its turn ends, the process ends, or the task moves."""
 
     def __init__(self, tasks: TaskLog, now: Callable[[], int]) -> None:
         self._tasks = tasks
         self._now = now
         self._watches: dict[str, asyncio.Task[None]] = {}
-        self.watched_grants: dict[str, Grant] = {}  # by whose leave
+        self.watched_grants: dict[str, Grant] = {}  # the grant of each watched task, by task id
         self._capacity = Capacity(WATCHED_MAX)
-        self._resuming: set[asyncio.Task[Any]] = set()  # those whose agent went on: nobody's answer ends them
+        self._resuming: set[asyncio.Task[Any]] = set()  # watches whose agent has continued; an answer does not cancel them
 
     def watch(self, adapter: Adapter, grant: Grant, renew_call: Callable[[], Call], turn_state: TurnState, run_resumed: RunResumed) -> None:
-        """Watches a task that waits now. `renewed` makes the call anew, whose tokens do not last as long; `go_on` runs what follows."""
+        """Watches a task that waits now. `renew_call` returns the call with fresh tokens; `run_resumed` runs a continued turn.
+
+        Does nothing if the agent cannot be watched, or if the owner's share of watches is used up.
+        """
         key, ref = turn_state.row.id, _decode_ref(turn_state.row.vendor_ref)
         portion = self._capacity.portion_of(grant.delegation.principal.owner_key)
         if not isinstance(adapter, Watcher) or not ref.task_id or is_pending(ref) or portion.exhausted_share() is not None:
-            return  # what waits for a consent is a row, for whichever process
+            return  # a task that waits for a consent is resumed from its row, by any process
         self.stop_watching(key)
         portion.take()
         self.watched_grants[key] = grant
@@ -48,7 +51,7 @@ class PausedTaskWatcher:
         watch.add_done_callback(lambda done: self._on_watch_done(key, portion, done))
 
     def stop_watching(self, task_id: str) -> None:
-        """Somebody answers."""
+        """Stops watching, because an answer has arrived or the task has ended."""
         watch = self._watches.pop(task_id, None)
         if watch is not None and watch not in self._resuming:
             watch.cancel()
@@ -97,7 +100,7 @@ class PausedTaskWatcher:
             self._resuming.discard(watch)
 
     async def _is_still_waiting(self, turn_state: TurnState) -> bool:
-        """Whether nobody has moved the task since."""
+        """Returns whether the task has not moved since."""
         try:
             row = await self._tasks.find(turn_state.row.tenant, turn_state.row.owner, turn_state.row.id)
         except ReadFailed:
@@ -106,7 +109,7 @@ class PausedTaskWatcher:
 
 
 class _ResumedByAgent:
-    """The adapter of a turn that the agent began by itself."""
+    """The adapter of a turn that the agent continued by itself."""
 
     def __init__(self, first: Event, rest: AsyncIterator[Event]) -> None:
         self._first = first

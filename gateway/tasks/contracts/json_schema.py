@@ -1,4 +1,4 @@
-"""Whether a value fits a JSON Schema that a stranger wrote: nothing is fetched, no pattern is run, and the work is bounded."""
+"""Validates values against untrusted JSON Schemas: fetches nothing, runs no patterns, and bounds the work."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -9,12 +9,12 @@ from jsonschema.exceptions import SchemaError, ValidationError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-REFERENCES_MAX: Final = 2_000  # references that are followed for one value
-RULES_MAX: Final = 100_000  # rules that are asked about one value
-SIZE_MAX: Final = 1 << 16  # bytes of one schema that is taken in
+REFERENCES_MAX: Final = 2_000  # references followed for one value
+RULES_MAX: Final = 100_000  # rules evaluated for one value
+SIZE_MAX: Final = 1 << 16  # bytes of one accepted schema
 DEPTH_MAX: Final = 32
 PATH_MAX: Final = 300  # characters
-_SKIPPED_KEYWORDS: Final = ("pattern", "patternProperties")  # a stranger's expressions may take for ever; whoever wrote them checks them
+_SKIPPED_KEYWORDS: Final = ("pattern", "patternProperties")  # untrusted expressions may take for ever; only the agent checks them
 _REFERENCE_KEYWORDS: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 _EMPTY_REGISTRY: Final[Registry[Any]] = Registry()
 _TRIAL_VALUES: Final[tuple[Any, ...]] = (
@@ -24,17 +24,17 @@ _TRIAL_VALUES: Final[tuple[Any, ...]] = (
     [],
     [None],
     {},
-)  # find a schema out that nobody can afford
+)  # reveal a schema that is too expensive
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 Rule = Callable[[Any, Any, Any, Any], Iterator[ValidationError]]
 
 
 class BadSchema(Exception):
-    """Not a schema, or one that nobody can afford to follow."""
+    """The schema is invalid, or too expensive to evaluate."""
 
 
 def problem_of(schema: Mapping[str, Any], value: Any) -> str:
-    """Which rule a value breaks, and at which path, in no words of a stranger's; empty: it fits. Raises BadSchema."""
+    """Returns the rule that a value breaks and its path, quoting nothing of the value, or an empty text. Raises BadSchema."""
     try:
         Draft202012Validator.check_schema(schema)
     except (SchemaError, RecursionError) as error:
@@ -44,7 +44,10 @@ def problem_of(schema: Mapping[str, Any], value: Any) -> str:
 
 
 def broken_rule(schema: Mapping[str, Any], value: Any) -> tuple[str, str]:
-    """Path (from `$`) and name of the first rule that a value breaks; empty: none. Of a schema that `check` has taken. Raises BadSchema."""
+    """Returns the path (from `$`) and the name of the first rule that a value breaks, or two empty texts.
+
+    The schema must have passed `check_schema`. Raises BadSchema.
+    """
     try:
         first = next(_bounded_validator()(schema, registry=_EMPTY_REGISTRY).iter_errors(value), None)
     except (SchemaError, Unresolvable, RecursionError) as error:
@@ -53,7 +56,7 @@ def broken_rule(schema: Mapping[str, Any], value: Any) -> tuple[str, str]:
 
 
 def check_schema(schema: Mapping[str, Any]) -> None:
-    """Whether a schema can be held against values later on. Raises BadSchema, whose text is safe to show."""
+    """Raises BadSchema, with a public text, if values cannot be validated against the schema."""
     _check_depth_and_references(schema)
     if len(_canonical(schema)) > SIZE_MAX:
         raise BadSchema(f"is larger than {SIZE_MAX} bytes")
@@ -68,7 +71,7 @@ def check_schema(schema: Mapping[str, Any]) -> None:
 
 
 def _check_depth_and_references(schema: Any, depth: int = 0) -> None:
-    """Not too deep, and with no reference to another document."""
+    """Raises BadSchema if the schema is too deep or refers to another document."""
     if depth > DEPTH_MAX:
         raise BadSchema(f"is deeper than {DEPTH_MAX} levels")
     if isinstance(schema, Mapping):
@@ -83,7 +86,7 @@ def _check_depth_and_references(schema: Any, depth: int = 0) -> None:
 
 
 def _bounded_validator() -> Any:
-    """A validator for one value: it stops counting where it gets expensive."""
+    """Returns a validator for one value that raises BadSchema when its work exceeds the bounds."""
     left = [REFERENCES_MAX, RULES_MAX]
 
     def with_counter(rule: Rule, counter: int) -> Rule:
@@ -109,6 +112,6 @@ def _accept(validator: Any, rule: Any, instance: Any, schema: Any) -> Iterator[V
 
 
 def _check_unique_items(validator: Any, rule: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-    """In one pass, where the library compares each with each."""
+    """Checks `uniqueItems` in linear time; the library compares each pair."""
     if rule and isinstance(instance, list) and len({_canonical(each) for each in instance}) < len(instance):
         yield ValidationError("has an item twice")

@@ -1,4 +1,4 @@
-"""Open prompts: what a task waits for, how people get to see it, and what they answer, which has to fit."""
+"""Open prompts: what a task waits for, how prompts are shown, and how answers are checked."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -23,54 +23,54 @@ DEFAULT_TEXTS: Final = {
 }
 YES_WORDS: Final = frozenset({"yes", "y", "true", "approve", "approved", "accept", "ok"})
 NO_WORDS: Final = frozenset({"no", "n", "false", "deny", "denied", "reject", "decline"})
-SIMPLE_TYPES: Final = ("string", "number", "integer", "boolean")  # compared, never hashed: an agent's `type` may be a list
+SIMPLE_TYPES: Final = ("string", "number", "integer", "boolean")  # a tuple, because an agent's `type` may be an unhashable list
 _PROMPTS_MARK: Final = '"prompts":['
 _decode_ref = msgspec.json.Decoder(VendorRef).decode
 log = structlog.get_logger()
 
 
 class BadPromptAnswer(BadMessage):
-    """A message that answers no open prompt, or not as the prompt wants it."""
+    """A message answers no open prompt, or does not fit the prompt's schema."""
 
 
 def open_prompts(vendor_ref: str) -> tuple[Prompt, ...]:
-    """Those that a task keeps."""
+    """Returns the open prompts of a task from its `vendor_ref`."""
     return (_decode_ref(vendor_ref).prompts or ()) if _PROMPTS_MARK in vendor_ref else ()
 
 
 def with_prompts(vendor_ref: str, prompts: tuple[Prompt, ...]) -> str:
-    """The agent's own ids with the prompts that are open now, instead of those that were."""
+    """Returns the `vendor_ref` with these open prompts in place of the former ones."""
     if not prompts and _PROMPTS_MARK not in vendor_ref:
         return vendor_ref
     return msgspec.json.encode(replace(_decode_ref(vendor_ref), prompts=prompts or UNSET)).decode()
 
 
 def with_unanswered_prompts(vendor_ref: str, ref: VendorRef) -> VendorRef:
-    """What the agent tells of its ids in a turn that answers prompts, with those prompts: nobody knows yet whether it took the answers."""
+    """Returns the agent's new ids with the prompts that the turn answers, until the agent has accepted the answers."""
     return replace(ref, prompts=_decode_ref(vendor_ref).prompts) if _PROMPTS_MARK in vendor_ref and ref.prompts is UNSET else ref
 
 
 def message_with_prompts(message: Message | None, prompts: Sequence[Prompt], message_id: str) -> Message:
-    """The agent's words, and each prompt as a data part."""
+    """Returns the agent's message, with each prompt as a data part."""
     parts = message.parts if message else tuple(Part(text=prompt_text(each)) for each in prompts)
     whole = (*parts, *(Part(data=prompt_document(each), media_type="application/json") for each in prompts))
     return replace(message, parts=whole) if message else Message(message_id, Role.AGENT, whole)
 
 
 def prompt_text(prompt: Prompt) -> str:
-    """A prompt for people: never empty."""
+    """Returns the text of a prompt for users; never empty."""
     text = prompt.text or DEFAULT_TEXTS[prompt.kind]
     return f"{text}\n{prompt.url}" if prompt.url else text
 
 
 def prompt_document(prompt: Prompt) -> dict[str, Any]:
-    """A prompt for programs: answered by a data part {"promptId", "value"}, whose value fits the schema."""
+    """Returns a prompt for programs. A data part {"promptId", "value"} answers it; the value must fit the schema."""
     told = {"text": prompt.text, "data": prompt.data, "schema": prompt.schema, "url": prompt.url}
     return {PROMPT_ID_KEY: prompt.id, "kind": prompt.kind.value, **{name: value for name, value in told.items() if value not in ("", None)}}
 
 
 def find_answers(prompts: Sequence[Prompt], message: Message) -> tuple[Answer, ...]:
-    """The answers that a message brings to what is open, every prompt of it. Raises BadAnswer."""
+    """Returns the answers in a message, one for each open prompt. Raises BadPromptAnswer."""
     given = _answers_by_prompt_id(message)
     known = {each.id: each for each in prompts}
     for prompt_id, (field, _) in given.items():
@@ -90,7 +90,7 @@ def find_answers(prompts: Sequence[Prompt], message: Message) -> tuple[Answer, .
 
 
 def _answers_by_prompt_id(message: Message) -> dict[str, tuple[str, Any]]:
-    """Path and value of each data part that says which prompt it answers."""
+    """Returns the path and the value of each data part that names its prompt. Raises BadPromptAnswer."""
     found: dict[str, tuple[str, Any]] = {}
     for place, part in enumerate(message.parts):
         data, field = part.data, f"message.parts[{place}].data"
@@ -103,7 +103,7 @@ def _answers_by_prompt_id(message: Message) -> dict[str, tuple[str, Any]]:
 
 
 def _answer_to_single_prompt(prompt: Prompt, message: Message) -> Answer:
-    """An answer to the one prompt that is open, which needs no name: one data part, or text."""
+    """Returns the answer to the only open prompt: one data part without an id, or text. Raises BadPromptAnswer."""
     values = [(f"message.parts[{place}].data", part.data) for place, part in enumerate(message.parts) if part.data is not UNSET]
     if len(values) == 1:
         field, value = values[0]
@@ -115,7 +115,7 @@ def _answer_to_single_prompt(prompt: Prompt, message: Message) -> Answer:
 
 
 def _value_from_text(prompt: Prompt, text: str) -> Any:
-    """A text is itself where the schema takes it, else a yes or no, else JSON."""
+    """Reads a text as a string if the schema accepts one, else as yes or no, else as JSON. Raises BadPromptAnswer."""
     problem = _find_problem(prompt, text)
     if not problem:
         return text
@@ -137,7 +137,10 @@ def _check_value(prompt: Prompt, value: Any, field: str) -> Any:
 
 
 def _find_problem(prompt: Prompt, value: Any) -> str:
-    """A schema that can't be followed is for the agent alone to enforce."""
+    """Returns why the value does not fit, or an empty text.
+
+    If the gateway cannot evaluate the schema, only the agent enforces it.
+    """
     if prompt.schema is None:
         return ""
     try:
@@ -148,12 +151,12 @@ def _find_problem(prompt: Prompt, value: Any) -> str:
 
 
 def accepts_no(prompt: Prompt) -> bool:
-    """Whether a plain no is an answer."""
+    """Returns whether `false` is a valid answer to the prompt."""
     return prompt.schema is not None and not _find_problem(prompt, False)
 
 
 def can_be_form(schema: Mapping[str, Any]) -> bool:
-    """Whether a form can ask for it (MCP elicitation): an object whose members are all texts, numbers and flags."""
+    """Returns whether a form (MCP elicitation) can ask for the value: an object of texts, numbers and booleans."""
     members = schema.get("properties")
     if schema.get("type") != "object" or not isinstance(members, Mapping):
         return False

@@ -1,4 +1,4 @@
-"""Contracts: what an agent's skills take in and give out, as JSON Schemas, held against whatever is handed to them and on from them."""
+"""Contracts: JSON Schemas for the input and output of an agent's skills, enforced on messages to and from the agent."""
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -17,16 +17,16 @@ SKILL_FORMS_EXTENSION: Final = (
 SIDES: Final = ("input", "output")
 SKILLS_MAX: Final = 200
 NAME_SHOWN_MAX: Final = 200
-SKILLS_NAMED_MAX: Final = 20  # skills that a message names
-CONTRACT_BROKEN: Final = "CONTRACT_BROKEN"  # the kind of a failure
+SKILLS_NAMED_MAX: Final = 20  # skills that an error text lists
+CONTRACT_BROKEN: Final = "CONTRACT_BROKEN"  # failure kind
 
 
 class ContractBroken(BadMessage):
-    """A message that is not what the agent's contract says of its input. `field` is the path of what breaks it."""
+    """A message does not fit the agent's contract for its input. `field` is the path of the violation."""
 
 
 class BadContract(Exception):
-    """A contract that can't be kept. `field` is its path, `problem` says why; both are safe to show."""
+    """A contract cannot be used. `field` is its path, `problem` the reason; both are public texts."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field} {problem}")
@@ -35,7 +35,10 @@ class BadContract(Exception):
 
 
 class Contract(Struct, frozen=True):
-    """JSON Schemas of the data parts of a message, and of what comes back. `declared`: an operator said so, and data is needed."""
+    """JSON Schemas for the data parts of messages to and from the agent.
+
+    `is_declared` says that an operator declared the contract, which makes a data part mandatory.
+    """
 
     input: Mapping[str, Any] | None = None
     output: Mapping[str, Any] | None = None
@@ -46,7 +49,7 @@ NO_CONTRACT: Final = Contract()
 
 
 def contract_of(entry: Registration, skill: str) -> Contract:
-    """As the operator declares it for the skill, or for all of them; else what a vendor's agent says of its input."""
+    """Returns the operator's contract for the skill or for all skills, else the input schema of a vendor's agent."""
     if not skill and entry.card is not None and len(entry.card.skills) == 1:
         skill = entry.card.skills[0].id
     said = entry.contracts.get(skill, entry.contracts.get("")) if entry.contracts else None
@@ -59,7 +62,7 @@ def contract_of(entry: Registration, skill: str) -> Contract:
 
 
 def skill_forms(entry: Registration) -> Mapping[str, Mapping[str, Any]]:
-    """What the card says of its skills beside A2A, by skill."""
+    """Returns the card's extension data about skills, by skill id."""
     capabilities: Any = entry.card.document.get("capabilities") if entry.card else None
     extensions = capabilities.get("extensions") if isinstance(capabilities, dict) else None
     for each in extensions if isinstance(extensions, list) else ():
@@ -71,7 +74,7 @@ def skill_forms(entry: Registration) -> Mapping[str, Mapping[str, Any]]:
 
 
 def is_usable_schema(schema: Mapping[str, Any]) -> bool:
-    """Whether a schema that nobody vetted can be followed."""
+    """Returns whether values can be validated against an untrusted schema."""
     try:
         check_schema(schema)
     except BadSchema:
@@ -80,7 +83,7 @@ def is_usable_schema(schema: Mapping[str, Any]) -> bool:
 
 
 def check_contracts(contracts: Mapping[str, Any]) -> None:
-    """Raises BadContract."""
+    """Raises BadContract if a contract cannot be used."""
     if len(contracts) > SKILLS_MAX:
         raise BadContract("contracts", f"has more than {SKILLS_MAX} skills")
     for skill, said in contracts.items():
@@ -97,7 +100,7 @@ def check_contracts(contracts: Mapping[str, Any]) -> None:
 
 
 def check_skill_names(contracts: Mapping[str, Any], skills: Sequence[Skill]) -> None:
-    """Whether each is of one of the agent's skills, or of all. Raises BadContract."""
+    """Raises BadContract if a contract names no skill of the agent. An empty name means all skills."""
     known = [skill.id for skill in skills]
     there = (
         f"has: {', '.join(map(_printable, known[:SKILLS_NAMED_MAX]))}{', …' if len(known) > SKILLS_NAMED_MAX else ''}"
@@ -110,7 +113,7 @@ def check_skill_names(contracts: Mapping[str, Any], skills: Sequence[Skill]) -> 
 
 
 def check_input(contract: Contract, message: Message) -> None:
-    """Whether a message may be handed to the agent. Raises ContractBroken."""
+    """Raises ContractBroken if a message must not be sent to the agent."""
     if contract.input is None:
         return
     if contract.is_declared and all(part.data is UNSET for part in message.parts):
@@ -121,19 +124,19 @@ def check_input(contract: Contract, message: Message) -> None:
 
 
 def find_breach(schema: Mapping[str, Any], parts: Sequence[Part]) -> tuple[str, str] | None:
-    """Path and rule of the first data part that breaks a contract."""
+    """Returns the path and rule of the first data part that breaks the schema, or None."""
     for place, part in enumerate(parts):
         if part.data is UNSET:
             continue
         try:
             path, rule = broken_rule(schema, part.data)
         except BadSchema:
-            path, rule = "$", "size"  # more than can be looked at
+            path, rule = "$", "size"  # too expensive to validate
         if rule:
             return f"parts[{place}].data{_printable(path[1:])}", rule
     return None
 
 
 def _printable(text: str) -> str:
-    """A stranger's name for a member, fit for a message."""
+    """Returns an untrusted name with unprintable characters replaced, for use in an error text."""
     return "".join(letter if letter.isprintable() and letter != " " else "?" for letter in text[:NAME_SHOWN_MAX])

@@ -1,4 +1,4 @@
-"""Parts of an artifact that arrive in pieces: appended text continues the text before it."""
+"""Joins the pieces of a streamed artifact: appended text continues the text before it."""
 
 from collections.abc import Sequence
 
@@ -8,15 +8,15 @@ from msgspec.structs import replace
 from adapters.contract import ArtifactPiece
 from adapters.task import Artifact, Part
 
-SEPARATE_PARTS_MAX = 100  # parts of one artifact that stay as they came; text that is appended after them continues the last one
-JOINED_SIZE_MAX = 64 << 10  # characters of the text that joins one piece
+SEPARATE_PARTS_MAX = 100  # parts of one artifact that stay separate; later text continues the last part
+JOINED_SIZE_MAX = 64 << 10  # characters of text that one joined piece holds
 
 
 class ArtifactParts:
-    """The parts of one artifact. Appending a piece costs the same however much came before.
+    """The parts of one artifact. The cost of appending a piece does not depend on the number of earlier parts.
 
-    Once there are `apart`, a plain text that is appended to a plain text of the same media type becomes one part with it. Texts within
-    one piece stay apart.
+    From `separate_max` parts on, plain text that follows plain text of the same media type is joined to it. Texts within one piece stay
+    separate.
     """
 
     def __init__(self, parts: Sequence[Part], separate_max: int = SEPARATE_PARTS_MAX) -> None:
@@ -25,7 +25,7 @@ class ArtifactParts:
         self._continuation: list[str] = []  # texts that continue the last part
 
     def append(self, parts: Sequence[Part]) -> None:
-        """Adds the parts of one more piece."""
+        """Appends the parts of one more piece."""
         if not parts:
             return
         if len(self._parts) >= max(self._separate_max, 1) and _can_continue(self._parts[-1], parts[0]):
@@ -36,7 +36,7 @@ class ArtifactParts:
             self._parts += parts
 
     def all_parts(self) -> tuple[Part, ...]:
-        """Every part so far."""
+        """Returns all parts so far."""
         self._join()
         return tuple(self._parts)
 
@@ -47,13 +47,16 @@ class ArtifactParts:
 
 
 class PartCounts:
-    """How many parts the artifacts of one turn have."""
+    """Counts the parts of the artifacts of one turn."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
 
     def count_piece(self, piece: ArtifactPiece) -> bool:
-        """Counts the parts of a piece; returns whether its artifact had PARTS_APART before, so that the piece may join another."""
+        """Counts the parts of a piece.
+
+        Returns whether its artifact had SEPARATE_PARTS_MAX parts before, so that the piece may be joined to another.
+        """
         name = piece.artifact.artifact_id
         known = self._counts.get(name, 0) if piece.append else 0
         self._counts[name] = known + len(piece.artifact.parts)
@@ -61,7 +64,7 @@ class PartCounts:
 
 
 class PieceJoiner:
-    """A piece of an artifact of PARTS_APART parts, and those appended to it. Joining one costs the same however many there are."""
+    """Joins pieces of an artifact that has SEPARATE_PARTS_MAX parts. The cost of a join does not depend on the number of pieces."""
 
     def __init__(self, first: ArtifactPiece) -> None:
         self._first_piece = self._last_piece = first
@@ -69,9 +72,9 @@ class PieceJoiner:
         self.size = _text_size(first)  # characters
 
     def can_join(self, piece: ArtifactPiece) -> bool:
-        """Whether a piece only appends plain text to this artifact, and there is room for it.
+        """Returns whether a piece only appends plain text to this artifact and fits within JOINED_SIZE_MAX.
 
-        A piece with metadata stays an update of its own, since that metadata is about this update alone.
+        A piece with metadata stays a separate update, because its metadata describes that update only.
         """
         if piece.metadata or self._first_piece.metadata:
             return False
@@ -87,7 +90,7 @@ class PieceJoiner:
         self.size += _text_size(piece)
 
     def joined_piece(self) -> ArtifactPiece:
-        """All of them as one piece."""
+        """Returns all pieces as one."""
         return replace(
             self._first_piece,
             artifact=replace(self._first_piece.artifact, parts=self._parts.all_parts()),
@@ -96,7 +99,7 @@ class PieceJoiner:
 
 
 def _only_adds_text(first: Artifact, added: Artifact) -> bool:
-    """Whether a piece of the same artifact brings plain text, and nothing about the artifact that the first one did not say."""
+    """Returns whether a piece of the same artifact adds only plain text and no new artifact metadata."""
     same = added.artifact_id == first.artifact_id and added.name in ("", first.name) and added.description in ("", first.description)
     known = added.metadata in (UNSET, first.metadata) and added.extensions in ((), first.extensions)
     return same and known and all(_is_plain(part) for part in added.parts)
@@ -111,5 +114,5 @@ def _can_continue(previous: Part, new: Part) -> bool:
 
 
 def _is_plain(part: Part) -> bool:
-    """Whether a part is text and nothing else, so that nothing is lost when another text joins it."""
+    """Returns whether a part is text without file name and metadata, so that joining another text loses nothing."""
     return isinstance(part.text, str) and not part.filename and part.metadata is UNSET

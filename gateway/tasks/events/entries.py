@@ -1,4 +1,4 @@
-"""The entries of a task's log, where a task stands, and what both amount to in the words of A2A."""
+"""The entries of a task's log, the row of a task, and their conversion to A2A objects."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ from adapters.task import (
 from gateway.tasks.events.chunks import ArtifactParts
 
 T = TypeVar("T")
-WITHHELD = "withheld"  # kind of an event for the record alone: what its agent gave against its contract
+WITHHELD = "withheld"  # kind of an event that only operators see: output that breaks the agent's contract
 OPENING_EVENTS = 2  # of a new task: the caller's message, and the status SUBMITTED
 _METADATA_PREFIX = '{"metadata":'
 _UPDATE_NOTED = '{"updateMetadata":'  # of an artifact's update: the artifact has a member `metadata` of its own
@@ -46,8 +46,9 @@ _decode_artifact = msgspec.json.Decoder(Artifact).decode
 
 
 class TaskEvent(Struct, frozen=True, dict=True):
-    """One entry of a task's log. `body` is A2A 1.0 JSON: a Message, a TaskStatus (+ metadata, replied) or an Artifact
-    (+ updateMetadata, append, lastChunk).
+    """One entry of a task's log.
+
+    `body` is A2A 1.0 JSON: a Message, a TaskStatus (+ metadata, replied) or an Artifact (+ updateMetadata, append, lastChunk).
     """
 
     seq: int
@@ -57,33 +58,33 @@ class TaskEvent(Struct, frozen=True, dict=True):
 
     @property
     def status(self) -> TaskStatus:
-        """What a `status` says."""
+        """Returns the TaskStatus of a `status` entry."""
         return self._decode_body(_decode_status)
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The metadata of the update that a `status` or an `artifact` is shown as."""
+        """Returns the metadata of the stream update for a `status` or `artifact` entry."""
         if self.body.startswith(_UPDATE_NOTED):
             return _decode_metadata(self.body).update_metadata
         return _decode_metadata(self.body).metadata if self.body.startswith(_METADATA_PREFIX) else {}
 
     @property
     def is_reply(self) -> bool:
-        """Whether a `status` holds the Message of an agent that answered with a Message and began no task."""
+        """Returns whether a `status` holds the Message of an agent that answered with a Message and began no task."""
         return self.kind == "status" and self.body.endswith(_REPLIED)
 
     @property
     def message(self) -> Message:
-        """What a `message` says."""
+        """Returns the Message of a `message` entry."""
         return self._decode_body(_decode_message)
 
     @property
     def artifact(self) -> Artifact:
-        """The artifact, or the piece of one, that an `artifact` brings."""
+        """Returns the artifact, or the piece of one, of an `artifact` entry."""
         return self._decode_body(_decode_artifact)
 
     def _decode_body(self, decode: Callable[[str], T]) -> T:
-        """The body, decoded once for all readers of this process: they share the events that they are handed."""
+        """Returns the body, decoded once for all readers of this process, which share the event."""
         memo = self.__dict__
         if "content" not in memo:
             memo["content"] = decode(self.body)
@@ -91,17 +92,20 @@ class TaskEvent(Struct, frozen=True, dict=True):
 
     @property
     def is_append(self) -> bool:
-        """Whether an `artifact` adds to the artifact of that id."""
+        """Returns whether an `artifact` entry appends to the artifact of the same id."""
         return self.body.endswith(_APPEND_SUFFIX)
 
     @property
     def is_last_chunk(self) -> bool:
-        """Whether an `artifact` is said to be complete."""
+        """Returns whether an `artifact` entry completes its artifact."""
         return '"lastChunk":true,' in self.body[-40:]
 
 
 class TaskRow(Struct, frozen=True):
-    """Where a task stands. A Struct, since a turn makes several of them and msgspec copies them ten times faster than dataclasses do."""
+    """The row of a task.
+
+    A Struct, because a turn copies it several times and msgspec copies ten times faster than dataclasses.
+    """
 
     tenant: str
     id: str
@@ -120,7 +124,7 @@ class TaskRow(Struct, frozen=True):
     vendor_ref: str = "{}"
     idempotency_key: str | None = None
     request_digest: str = ""
-    trace: str = ""  # the `traceparent` of the request that began it
+    trace: str = ""  # the `traceparent` of the request that began the task
 
     @property
     def has_ended(self) -> bool:
@@ -135,13 +139,13 @@ class TaskRecord:
     events: tuple[TaskEvent, ...] = field(repr=False)
 
     def to_task(self, history_length: int | None = None) -> Task:
-        """The task as A2A shows it. `history_length`: None = all, 0 = none, n = the last n messages (A2A 1.0 s3.2.4)."""
+        """Returns the task in A2A form. `history_length`: None = all, 0 = none, n = the last n messages (A2A 1.0 s3.2.4)."""
         return task_from_events(self.row, self.events, history_length)
 
 
 def task_from_events(row: TaskRow, events: Iterable[TaskEvent], history_length: int | None = None) -> Task:
-    """The state that a log amounts to, in time that grows with the log alone."""
-    last: TaskEvent | None = None  # that tells the status
+    """Returns the A2A Task that results from a log, in time linear in the log."""
+    last: TaskEvent | None = None  # the last `status` entry
     history: list[Message] = []
     artifacts: dict[str, tuple[Artifact, ArtifactParts]] = {}
     noted: dict[str, Any] = {}
@@ -170,7 +174,7 @@ def _add_artifact(artifacts: dict[str, tuple[Artifact, ArtifactParts]], event: T
 
 
 def stream_response(row: TaskRow, event: TaskEvent) -> StreamResponse | None:
-    """An event as a stream shows it (A2A 1.0 s3.2.3); None for the user's own words."""
+    """Returns the stream update for an entry (A2A 1.0 s3.2.3), or None for a message of the user and for withheld output."""
     if event.kind == "status":
         update = TaskStatusUpdateEvent(row.id, row.context_id, event.status, event.metadata or UNSET)
         return StreamResponse(status_update=update)
@@ -184,9 +188,9 @@ def stream_response(row: TaskRow, event: TaskEvent) -> StreamResponse | None:
 
 
 def lone_reply(events: Sequence[TaskEvent]) -> Message | None:
-    """Returns the Message that is all an agent answered to a new task (A2A 1.0 s3.1.1). `events`: the whole log.
+    """Returns the Message that is the agent's whole answer to a new task (A2A 1.0 s3.1.1). `events` is the whole log.
 
-    None for a task that showed its caller anything else, as one that waited for a consent first.
+    Returns None for a task that showed its caller anything else, for example that it waited for a consent first.
     """
     if len(events) <= OPENING_EVENTS or not events[OPENING_EVENTS].is_reply:
         return None
@@ -199,13 +203,13 @@ def reply_body(status: TaskStatus) -> str:
 
 
 def status_body(status: TaskStatus, metadata: Mapping[str, Any] | None = None) -> str:
-    """A TaskStatus, behind what the agent noted about its task at that moment."""
+    """Encodes a TaskStatus, preceded by the metadata of its update."""
     text = encode(status).decode()
     return f"{_METADATA_PREFIX}{encode(metadata).decode()},{text[1:]}" if metadata else text
 
 
 def to_rfc3339(microseconds: int) -> str:
-    """UTC with milliseconds and Z, as A2A 1.0 s5.6.1 wants times."""
+    """Formats a time as UTC with milliseconds and Z (A2A 1.0 s5.6.1)."""
     seconds, rest = divmod(microseconds, 1_000_000)
     return f"{_format_second(seconds)}.{rest // 1000:03}Z"
 
@@ -216,7 +220,7 @@ def _format_second(seconds: int) -> str:
 
 
 def artifact_body(artifact: Artifact, append: bool, last_chunk: bool, noted: Mapping[str, Any] | None = None) -> str:
-    """An Artifact behind the metadata of its update, with how it joins what came before; the two marks stand last."""
+    """Encodes an Artifact, preceded by the metadata of its update and followed by the marks `lastChunk` and `append`."""
     text = encode(artifact).decode()
     if noted:
         text = f"{_UPDATE_NOTED}{encode(noted).decode()},{text[1:]}"

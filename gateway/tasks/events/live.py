@@ -1,4 +1,4 @@
-"""Tails: the latest events of tasks that run or are followed here, handed on as they are kept, without a question to the database."""
+"""Live events: the latest events of running and followed tasks, delivered in this process without a database query."""
 
 import asyncio
 from collections import deque
@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Generic, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
-EVENTS_MAX = 64  # of one task, beside those of the last commit; a follower that is further behind asks the database
+EVENTS_MAX = 64  # of one task, beside those of the last commit; slower followers read from the database
 BODIES_SIZE_MAX = 1 << 20  # characters of their bodies
 
 
@@ -21,7 +21,7 @@ class LogEntry(Protocol):
 
 
 class TaskPosition(Protocol):
-    """Where a task stands."""
+    """The row of a task with the number of its last event."""
 
     @property
     def tenant(self) -> str: ...
@@ -36,7 +36,7 @@ E = TypeVar("E", bound=LogEntry)
 
 
 class LiveEvents(Generic[R, E]):
-    """What this process knows of one task: where it stands (None: unknown), and without a gap the events that led there."""
+    """What this process knows of one task: its row (None: unknown), and its last events without a gap."""
 
     __slots__ = ("__weakref__", "_events", "_row", "_size", "_waiters", "has_agent_task")
 
@@ -45,17 +45,17 @@ class LiveEvents(Generic[R, E]):
         self._events: deque[E] = deque()
         self._size = 0  # characters of their bodies
         self._waiters: set[asyncio.Future[None]] = set()
-        self.has_agent_task = False  # whether the agent is known to have begun a task of its own for this one
+        self.has_agent_task = False  # whether the agent has begun a task of its own for this task
 
     def events_after(self, seq: int) -> tuple[R, tuple[E, ...]] | None:
-        """Where the task stands, and its events after number `seq`; None when that has to be asked for."""
+        """Returns the row and its events after number `seq`, or None if these must be read from the database."""
         if self._row is None or seq < self._row.last_seq - len(self._events):
             return None
         count = max(0, self._row.last_seq - seq)
         return self._row, tuple(reversed(tuple(islice(reversed(self._events), count))))
 
     def update(self, row: R, events: Sequence[E]) -> None:
-        """What was kept or read: where the task stands, and the events up to there, from whichever number on."""
+        """Stores a row that was committed or read, with consecutive events up to it, and wakes the waiters."""
         known = self._row.last_seq if self._row is not None else 0
         if row.last_seq < known or (row.last_seq == known and self._row is not None):
             return
@@ -69,18 +69,18 @@ class LiveEvents(Generic[R, E]):
         self._wake()
 
     def invalidate(self) -> None:
-        """The task moved, and nobody said how."""
+        """Forgets the row, because another process has moved the task, and wakes the waiters."""
         self._row = None
         self._clear()
         self._wake()
 
     def note_agent_task(self) -> None:
-        """The agent has begun a task of its own, so its answer is no Message alone."""
+        """Records that the agent has begun a task of its own, so that its answer is more than a Message."""
         self.has_agent_task = True
         self._wake()
 
     async def wait(self) -> None:
-        """Until more is known than at the moment of the call."""
+        """Waits for the next change."""
         signal = asyncio.get_running_loop().create_future()
         self._waiters.add(signal)
         try:
@@ -90,16 +90,16 @@ class LiveEvents(Generic[R, E]):
 
     @property
     def awaited_row(self) -> R | None:
-        """Where those who wait believe that the task stands."""
+        """Returns the row as the waiters know it, or None without waiters."""
         return self._row if self._waiters else None
 
     @property
     def waiter_count(self) -> int:
-        """How many wait."""
+        """Returns the number of waiters."""
         return len(self._waiters)
 
     def is_up_to(self, seq: int) -> bool:
-        """Whether nothing is known to come after number `seq`."""
+        """Returns whether no event after number `seq` is known."""
         return self._row is not None and self._row.last_seq <= seq
 
     def _clear(self) -> None:
@@ -107,7 +107,7 @@ class LiveEvents(Generic[R, E]):
         self._size = 0
 
     def _trim(self, count: int) -> None:
-        """Drops the oldest events, so that at most `count` are held, and SIZE_MAX characters."""
+        """Drops the oldest events until at most `count` events and BODIES_SIZE_MAX characters are left."""
         while len(self._events) > count or self._size > BODIES_SIZE_MAX:
             self._size -= len(self._events.popleft().body)
 
@@ -119,13 +119,13 @@ class LiveEvents(Generic[R, E]):
 
 
 class LiveEventsByTask(Generic[R, E]):
-    """The tails of one process; each lives as long as somebody holds it."""
+    """The live events of one process, each kept as long as a runner or follower refers to them."""
 
     def __init__(self) -> None:
         self._by_task: WeakValueDictionary[tuple[str, str], LiveEvents[R, E]] = WeakValueDictionary()
 
     def live_events_of(self, row: R) -> LiveEvents[R, E]:
-        """To be held by whoever runs or follows the task: from now on nothing of it is missed."""
+        """Returns the live events of a task, which its runner or follower holds so that no event is missed."""
         key = (row.tenant, row.id)
         tail = self._by_task.get(key)
         if tail is None:
@@ -133,11 +133,11 @@ class LiveEventsByTask(Generic[R, E]):
         return tail
 
     def find(self, tenant: str, task_id: str) -> LiveEvents[R, E] | None:
-        """The tail of a task that somebody holds."""
+        """Returns the live events of a task that has a runner or follower here, else None."""
         return self._by_task.get((tenant, task_id))
 
     def awaited_rows(self) -> Iterator[R]:
-        """The tasks that somebody waits for, where they are believed to stand."""
+        """Yields the rows, as known here, of tasks with waiters."""
         for tail in list(self._by_task.values()):
             if (row := tail.awaited_row) is not None:
                 yield row

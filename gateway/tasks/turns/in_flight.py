@@ -1,4 +1,4 @@
-"""The turns and calls of this process that are under way, and how many tasks each task has caused."""
+"""The running turns and calls of this process, and how many tasks each task has caused."""
 
 import asyncio
 import math
@@ -9,22 +9,22 @@ from typing import Any, Protocol, TypeVar
 from policies.delegation.rulings import Grant
 
 T = TypeVar("T")
-CHILD_TASKS_MAX = 64  # tasks that one task may have under way at once
+CHILD_TASKS_MAX = 64  # tasks that one task may have in flight at once
 
 
 class TurnAbandoned(Exception):
-    """The turn was given up, since its task has ended by another hand."""
+    """The turn was abandoned, because its task has ended otherwise."""
 
 
 class TooManyTasks(Exception):
-    """One task has caused more tasks than may be under way at once."""
+    """A task has CHILD_TASKS_MAX tasks in flight."""
 
 
 class ShuttingDown(Exception):
-    """This process of the gateway ends before the request was answered. `task_id`: of a turn that goes on without it."""
+    """This process of the gateway shuts down before the request is answered. `task_id` names a turn that continues elsewhere."""
 
     def __init__(self, task_id: str = "", called: bool = False) -> None:
-        """`called`: a server was at work."""
+        """`called` says that a server was working on the call."""
         says = "This process of the gateway is shutting down; send the request again."
         if task_id:
             says = f"This process of the gateway is shutting down; ask for the task {task_id} instead of sending the message again."
@@ -35,13 +35,13 @@ class ShuttingDown(Exception):
 
 
 class HeldShare(Protocol):
-    """What a turn takes up of a limit (gateway/calls/limits/limits.py)."""
+    """What a turn holds of a limit (gateway/calls/limits/limits.py)."""
 
     def free(self) -> None: ...
 
 
 class GrantedCall(Protocol):
-    """adapters.contract.Call."""
+    """The parts of adapters.contract.Call that this module needs."""
 
     @property
     def grant(self) -> Grant: ...
@@ -53,7 +53,7 @@ class GrantedCall(Protocol):
 class InFlight:
     """The turns of this process, from before their first commit to after their last, and how many each task has caused.
 
-    `turns` and `calls` tell which of them are with an agent or a server now, and by whose leave.
+    `turn_grants` and `call_grants` have the turns and calls that are now at an agent or server, with their grants.
     """
 
     def __init__(self) -> None:
@@ -65,21 +65,22 @@ class InFlight:
         self._shares: dict[str, list[Sequence[HeldShare]]] = {}
         self._abandoned_calls: dict[asyncio.Task[Any], Exception] = {}
         self.turn_grants: dict[str, Grant] = {}
-        self.turn_deadlines: dict[str, float] = {}  # of the turns, on the event loop's clock
+        self.turn_deadlines: dict[str, float] = {}  # by task id, on the event loop's clock
         self.call_grants: dict[asyncio.Task[Any], Grant] = {}
 
     def add_turn(self, task_id: str, parent_id: str) -> None:
-        """Raises TooManyTasks. `parent` is empty for what no task has caused."""
+        """Adds a turn. `parent_id` is empty if no task caused it. Raises TooManyTasks."""
         if parent_id and self._children_per_task[parent_id] >= CHILD_TASKS_MAX:
             raise TooManyTasks
         self._turns_per_task[task_id] += 1
         self._children_per_task[parent_id] += 1
 
     def hold_shares(self, task_id: str, shares: Sequence[HeldShare]) -> None:
-        """What is free again when the last turn of a task that entered has left."""
+        """Holds shares until the last turn of the task is removed."""
         self._shares.setdefault(task_id, []).append(shares)
 
     def remove_turn(self, task_id: str, parent_id: str) -> None:
+        """Removes a turn, and frees the shares of its task after its last turn."""
         for counter, key in ((self._turns_per_task, task_id), (self._children_per_task, parent_id)):
             counter[key] -= 1
             if not counter[key]:
@@ -90,14 +91,17 @@ class InFlight:
                     share.free()
 
     def deadline_of(self, task_id: str) -> float:
-        """When the turn of a task is over at the latest; of one that is not under way here, nobody knows."""
+        """Returns the deadline of a task's turn, on the event loop's clock; infinite if the turn does not run here."""
         return self.turn_deadlines.get(task_id, math.inf) if task_id else math.inf
 
     def __contains__(self, task_id: object) -> bool:
         return task_id in self._turns_per_task
 
     async def run(self, task_id: str, turn: Coroutine[Any, Any, T], call: GrantedCall) -> T:
-        """Runs a turn, in the task that waits for it, which may be told meanwhile to give up on it. Raises Abandoned and ShuttingDown."""
+        """Runs a turn in the current asyncio task, which `abandon_turn` and `hand_over` can cancel.
+
+        Raises TurnAbandoned and ShuttingDown.
+        """
         waiting = asyncio.current_task()
         if waiting is None:
             raise RuntimeError("a turn runs in a task")
@@ -124,16 +128,16 @@ class InFlight:
             self._abandoned_turns.discard(task_id)
 
     def abandon_turn(self, task_id: str) -> None:
-        """Stops waiting for the agent of a task that has ended."""
+        """Cancels the turn of a task that has ended."""
         waiting = self._waiting_tasks.pop(task_id, None)
         if waiting is not None:
             self._abandoned_turns.add(task_id)
             waiting.cancel()
 
     def hand_over(self) -> int:
-        """Stops waiting for all agents and servers, now and from now on, and ends no task; returns how many turns and calls those were.
+        """Cancels all turns and calls, now and later, without ending a task. Returns how many turns and calls were cancelled.
 
-        Tasks stay with this process until it leaves (gateway/storage/processes.py); then another one takes them over.
+        The tasks stay with this process until it departs (gateway/storage/processes.py); then another process takes them over.
         """
         self._handing_over = True
         turns, calls = list(self._waiting_tasks), list(self.call_grants)
@@ -144,7 +148,7 @@ class InFlight:
         return len(turns) + len(calls)
 
     def begin_call(self, grant: Grant) -> "asyncio.Task[Any]":
-        """A server is asked from now on, in the task that waits for it, which may be told meanwhile to give up on it."""
+        """Registers the current asyncio task as a call of a server, which `abandon_call` can cancel."""
         waiting = asyncio.current_task()
         if waiting is None:
             raise RuntimeError("a call is made in a task")
@@ -152,7 +156,7 @@ class InFlight:
         return waiting
 
     def raise_if_abandoned(self, waiting: "asyncio.Task[Any]") -> None:
-        """After a CancelledError: raises what the call was given up for, if it was."""
+        """Raises the error for which the call was abandoned, if it was. Called after a CancelledError."""
         if (error := self._abandoned_calls.get(waiting)) is not None:
             waiting.uncancel()
             raise error
@@ -163,7 +167,7 @@ class InFlight:
             self._abandoned_calls.pop(waiting, None)
 
     def abandon_call(self, waiting: "asyncio.Task[Any]", error: Exception) -> None:
-        """Stops waiting for the server of a call."""
+        """Cancels a call of a server, which then raises `error`."""
         if self.call_grants.pop(waiting, None) is not None:
             self._abandoned_calls[waiting] = error
             waiting.cancel()

@@ -1,4 +1,4 @@
-"""The journal of one turn: its events in order, of which the first are kept and the rest wait for the next commit."""
+"""The journal of one turn: its events in order, of which a first part is in the database."""
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -7,13 +7,13 @@ from adapters.contract import ArtifactPiece
 from gateway.tasks.events.chunks import PartCounts, PieceJoiner
 from gateway.tasks.events.entries import TaskEvent, TaskRow, artifact_body
 
-UNPACED_EVENTS_MAX = 1000  # a turn with fewer events is kept as fast as the database commits
+UNPACED_EVENTS_MAX = 1000  # a turn with fewer events is written as fast as the database commits
 PAUSE_PER_EVENT_SECONDS = 1e-4  # seconds between two commits, for each event of a longer turn
 PAUSE_MAX_SECONDS = 1.0  # seconds
 
 
 class TurnLimits(Struct, frozen=True):
-    """How much the gateway keeps of one turn: numbered events, and bytes of what they say."""
+    """How much the gateway stores of one turn: the number of events, and the bytes of their bodies."""
 
     events_max: int = 20_000
     bytes_max: int = 32 << 20
@@ -23,7 +23,10 @@ DEFAULT_TURN_LIMITS = TurnLimits()
 
 
 class TurnState(Struct, frozen=True):
-    """A task and the events of it that this process knows. `refused`: the turn brought an answer that the agent refuses."""
+    """A task with the events of it that this process knows.
+
+    `is_answer_refused` says that the agent did not accept the answer that the turn brought.
+    """
 
     row: TaskRow
     events: tuple[TaskEvent, ...]
@@ -31,15 +34,15 @@ class TurnState(Struct, frozen=True):
 
 
 class TurnJournal:
-    """What one turn has come to. Noting an event costs the same however many there are.
+    """Collects the events of one turn. The cost of adding an event does not depend on the number of earlier events.
 
-    Text that is appended to an artifact of many parts joins the event before it, as long as no commit has taken that. So a long stream of
-    single words becomes as many events as the database makes commits meanwhile, and nothing of it is lost.
+    Text that is appended to an artifact of many parts joins the last event until a commit has taken that event. So a long stream of
+    single words becomes as many events as the database makes commits, without loss.
     """
 
     def __init__(self, opening: TurnState, limits: TurnLimits) -> None:
-        self.row = opening.row  # where the task stands with all that is noted
-        self.written_row = opening.row  # where it stands in the database
+        self.row = opening.row  # with all events of the journal
+        self.written_row = opening.row  # as the database has it
         self._limits = limits
         self._events = list(opening.events)
         self._first_seq = opening.row.last_seq
@@ -50,7 +53,7 @@ class TurnJournal:
         self._size = 0
 
     def add(self, turn_state: TurnState) -> None:
-        """Adds events that were made from `row`, and where the task stands with them."""
+        """Adds events that follow `row`, and the row that results from them."""
         if turn_state.events:
             self._close_piece()
             self._events += turn_state.events
@@ -58,7 +61,7 @@ class TurnJournal:
         self.row = turn_state.row
 
     def add_piece(self, piece: ArtifactPiece, at: int) -> None:
-        """Adds an artifact or a piece of one, as an event or as the continuation of the last one."""
+        """Adds an artifact or a piece of one, as an event or as the continuation of the last event."""
         many = self._part_counts.count_piece(piece)
         if many and self._open_piece is not None and self._open_piece.can_join(piece):
             self._open_piece.join(piece)
@@ -69,33 +72,33 @@ class TurnJournal:
         self._open_piece, self._open_piece_at = PieceJoiner(piece), at
 
     def unwritten_events(self) -> tuple[TaskEvent, ...]:
-        """The events that are not kept yet; from now on nothing joins them."""
+        """Returns the events that are not written yet. From now on, no text joins them."""
         self._close_piece()
         return tuple(self._events[self._written_count :])
 
     def mark_written(self, row: TaskRow, count: int) -> None:
-        """Notes that the database has `count` more of the events that waited, and with them `row`."""
+        """Records that the database has `count` more events, and `row`."""
         self.written_row = row
         self._written_count += count
 
     @property
     def is_full(self) -> bool:
-        """Whether the turn has reached what the gateway keeps of one."""
+        """Returns whether the turn has reached its limits."""
         size = self._size + (self._open_piece.size if self._open_piece else 0)
         return self.event_count > self._limits.events_max or size > self._limits.bytes_max
 
     @property
     def pause_seconds(self) -> float:
-        """Seconds to wait until the next commit, so that a long turn makes ever fewer and larger events."""
+        """Returns the seconds until the next commit. The pause grows with the turn, so that a long turn makes fewer and larger events."""
         return min(self.event_count * PAUSE_PER_EVENT_SECONDS, PAUSE_MAX_SECONDS) if self.event_count > UNPACED_EVENTS_MAX else 0.0
 
     @property
     def event_count(self) -> int:
-        """The events of this turn."""
+        """Returns the number of events of this turn."""
         return self.row.last_seq - self._first_seq
 
     def to_turn_state(self) -> TurnState:
-        """All of it."""
+        """Returns the task with all events of the journal."""
         self._close_piece()
         return TurnState(self.row, tuple(self._events))
 
@@ -110,5 +113,5 @@ class TurnJournal:
 
 
 def _body_size(event: TaskEvent) -> int:
-    """Bytes of UTF-8."""
+    """Returns the size in bytes of UTF-8."""
     return len(event.body) if event.body.isascii() else len(event.body.encode())

@@ -1,4 +1,4 @@
-"""Keeps what a turn comes to while it goes on: one commit at a time, each with all that came during the one before."""
+"""Writes a turn's events while the turn runs, one commit at a time; each commit takes what came during the one before."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,29 +9,30 @@ T = TypeVar("T")
 
 
 class ProgressWriter(Generic[T]):
-    """Keeps one turn. `keep` keeps all that waits, as far as it can now; it returns what somebody else made of the task, else None.
+    """Writes the progress of one turn.
 
-    In that case the turn, which runs in the task that constructed this, is cancelled, and `over` is what `keep` returned. `rest` says for
-    how many seconds to wait between two commits.
+    `write_pending` writes all pending events and returns None, or the new state if the task was moved otherwise. Such a state is stored
+    in `superseding`, and the turn, which runs in the constructing task, is cancelled. `pause_seconds` returns the seconds between two
+    commits.
     """
 
     def __init__(self, write_pending: Callable[[], Awaitable[T | None]], pause_seconds: Callable[[], float] = lambda: 0.0) -> None:
         self.superseding: T | None = None
         self._write_pending = write_pending
         self._pause_seconds = pause_seconds
-        self._has_pending = False  # whether anything came since the last commit began
+        self._has_pending = False  # whether events were added since the last commit began
         self._writing: asyncio.Task[None] | None = None
         self._turn_task = asyncio.current_task()
         self._turn_ended = asyncio.Event()
 
     def write(self) -> None:
-        """Keeps what waits, at once or after what is being kept."""
+        """Writes the pending events, now or after the commit that is running."""
         self._has_pending = True
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_until_caught_up())
 
     async def flush(self) -> T | None:
-        """Waits until nothing is being kept any more; returns what somebody else made of the task, where somebody did."""
+        """Waits for the running commit. Returns the superseding state, or None."""
         self._turn_task, self._has_pending = None, False
         self._turn_ended.set()
         if self._writing is not None:
@@ -39,7 +40,7 @@ class ProgressWriter(Generic[T]):
         return self.superseding
 
     def was_superseded(self) -> bool:
-        """Whether a CancelledError came from here; if so, it is dealt with."""
+        """Returns whether this writer caused a CancelledError, and if so, revokes the cancellation."""
         if self.superseding is None or self._turn_task is None:
             return False
         self._turn_task.uncancel()
@@ -60,7 +61,7 @@ class ProgressWriter(Generic[T]):
             self._writing = None
 
     async def _pause(self, seconds: float) -> None:
-        """Waits so long, or until the turn ends."""
+        """Waits `seconds`, or until the turn ends."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._turn_ended.wait()

@@ -1,4 +1,4 @@
-"""One turn of an agent: its events become entries of the task's log, and exactly one ending ends it."""
+"""Records one turn of an agent: its events become entries of the task's log, and exactly one ending ends the turn."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -40,12 +40,10 @@ from policies.delegation.grants import Grants
 
 __all__ = ["EndingNotWritten", "TaskStores", "TurnRecorder", "TurnState"]
 INVALID_ANSWER = InvalidAnswer.kind
-GATEWAY_FAILURE = "GATEWAY"  # what failed is the gateway, not the agent
-TURN_TOO_LONG = "TURN_TOO_LONG"  # the agent did nothing wrong, but the gateway keeps no more of one turn
-TURN_TOO_LONG_TEXT = (
-    "The turn is longer than this gateway keeps of one (limits.turn_events, limits.turn_bytes). All that came before is kept."
-)
-REF_WRITE_SECONDS = 0.05  # of silence after an agent's first word, before it is kept alone
+GATEWAY_FAILURE = "GATEWAY"  # failure kind: the gateway failed, not the agent
+TURN_TOO_LONG = "TURN_TOO_LONG"  # failure kind: the turn exceeds limits.turn_events or limits.turn_bytes
+TURN_TOO_LONG_TEXT = "The turn is longer than this gateway stores (limits.turn_events, limits.turn_bytes). All earlier output is stored."
+REF_WRITE_SECONDS = 0.05  # of silence after the agent's ids arrived, before they are written alone
 log = structlog.get_logger()
 _decode_status = msgspec.json.Decoder(TaskStatus).decode
 OUTCOME_BY_STATE = {
@@ -59,7 +57,7 @@ OUTCOME_BY_STATE = {
 
 @dataclass(frozen=True, slots=True)
 class TaskStores:
-    """Where things are kept: in one commit, whatever belongs together."""
+    """The stores of tasks, whose writes share one commit."""
 
     database: Database
     audit: AuditLog
@@ -71,18 +69,18 @@ class TaskStores:
 
 
 class EndingNotWritten(WriteFailed):
-    """The agent's turn is over, but its ending is not kept yet; the gateway goes on trying. `task_id` names the task to ask for."""
+    """The agent's turn is over, but the database has not accepted its ending; the gateway retries. `task_id` names the task."""
 
     def __init__(self, task_id: str) -> None:
-        super().__init__(f"The agent's answer could not be kept yet; ask for the task {task_id} later.")
+        super().__init__(f"The agent's answer could not be stored yet; ask for the task {task_id} later.")
         self.task_id = task_id
 
 
 class TurnRecorder:
-    """Runs turns. Entries are kept at each sign of life of a watched turn, and together with the ending of any other.
+    """Runs turns. Events of a streamed turn are written as they come, those of other turns with the ending.
 
-    A turn does not wait for its entries: what comes during one commit goes along with the next. While the database is away it goes on
-    too, and what could not be kept (nor shown) is kept with the next entry.
+    A turn does not wait for commits: events that come during one commit are written by the next. While the database is away, the turn
+    continues, and its events are written (and shown) with a later commit.
     """
 
     def __init__(self, stores: TaskStores, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
@@ -91,7 +89,7 @@ class TurnRecorder:
         self._deferred_endings = DeferredEndings(pause)
 
     async def run(self, adapter: Adapter, turn: Turn, call: Call, opening: TurnState) -> TurnState:
-        """Runs the agent until it ends its turn. Raises EndingNotKept."""
+        """Runs the agent until it ends its turn, and returns the task. Raises EndingNotWritten."""
         started = self._stores.now()
         journal = TurnJournal(opening, self._stores.turn_limits)
         showing = ProgressWriter(partial(self._write_pending, journal), lambda: journal.pause_seconds)
@@ -119,16 +117,16 @@ class TurnRecorder:
                 raise
         except UpstreamFault as fault:
             event = self._add_failure(journal, Failed(fault.public, detail=fault.detail, kind=fault.kind))
-        except Exception:  # a task's root: whatever went wrong, the task must end
+        except Exception:  # the root of a turn: the task must end after any error
             log.exception("turn_broke", agent=opening.row.agent, task_id=opening.row.id)
-            event = self._add_failure(journal, Failed("The gateway could not go on with the agent's answer.", kind=GATEWAY_FAILURE))
+            event = self._add_failure(journal, Failed("The gateway could not process the agent's answer.", kind=GATEWAY_FAILURE))
         silence.cancel()
         over = await showing.flush()
         turned = await self._write_ending(journal, event, started) if over is None else over
         return replace(turned, is_answer_refused=True) if isinstance(event, AnswerRefused) and not event.kind else turned
 
     async def end_task(self, turn_state: TurnState, event: Event) -> TurnState:
-        """Ends a task by the gateway's own hand, whatever its turn adds meanwhile. One that has ended stays as it is."""
+        """Ends a task by the gateway, even while its turn adds events. A task that has ended stays as it is."""
         while not turn_state.row.has_ended:
             new = self.transitions.apply_event(turn_state.row, event)
             moved = await self._append_events(turn_state.row, new.row, new.events, self._stores.now())
@@ -138,7 +136,7 @@ class TurnRecorder:
         return turn_state
 
     async def stop_task(self, turn_state: TurnState, event: Event) -> TurnState:
-        """As `end`. What can't be kept now is kept later, behind the caller's back. Raises EndingNotKept."""
+        """Ends a task like `end_task`. If the database fails, retries in the background and raises EndingNotWritten."""
         try:
             return await self.end_task(turn_state, event)
         except (WriteFailed, ReadFailed) as error:
@@ -146,32 +144,38 @@ class TurnRecorder:
             raise EndingNotWritten(turn_state.row.id) from error
 
     async def end_lost_task(self, record: TaskRecord, failure: Failed) -> bool:
-        """Ends a task that nobody works on; False when it moved since it was looked at, and is not lost. Raises NotKept and NotRead."""
+        """Ends a task without a working process.
+
+        Returns False if the task has moved since it was read. Raises WriteFailed and ReadFailed.
+        """
         new = self.transitions.apply_event(record.row, failure)
         return await self._append_events(record.row, new.row, new.events, self._stores.now()) is None
 
     def has_deferred_ending(self, task_id: str) -> bool:
-        """Whether the task has an ending that is still to be kept."""
+        """Returns whether an ending of the task is still to be written."""
         return task_id in self._deferred_endings
 
     async def close(self) -> None:
-        """Gives up on endings that are still to be kept: the next start ends their tasks."""
+        """Gives up on endings that are still to be written; the next process ends these tasks."""
         await self._deferred_endings.close()
 
     async def _write_pending(self, journal: TurnJournal) -> TurnState | None:
-        """Keeps what waits; returns what somebody else made of the task. While the database is away, all of it goes on waiting."""
+        """Writes the pending events.
+
+        Returns the new state if the task was moved otherwise, else None. While the database is away, the events stay pending.
+        """
         fresh, row = journal.unwritten_events(), journal.row
         try:
             moved = await self._append_events(journal.written_row, row, fresh, None)
         except (WriteFailed, ReadFailed) as error:
-            log.warning("entry_waits", task_id=row.id, error=type(error).__name__)
+            log.warning("events_postponed", task_id=row.id, error=type(error).__name__)
             return None
         if moved is None:
             journal.mark_written(row, len(fresh))
         return moved
 
     async def _write_ending(self, journal: TurnJournal, event: Event, started: int) -> TurnState:
-        """Keeps an ending. What can't be kept now is kept later, behind the caller's back. Raises EndingNotKept."""
+        """Writes the ending and returns the task. If the database fails, retries in the background and raises EndingNotWritten."""
         journal.row = row = _without_answered_prompts(journal.row, event)
         fresh = journal.unwritten_events()
         _log_event(row, event)
@@ -184,9 +188,9 @@ class TurnRecorder:
         return journal.to_turn_state() if moved is None else moved
 
     async def _append_events(self, previous: TaskRow, row: TaskRow, events: Sequence[TaskEvent], started: int | None) -> TurnState | None:
-        """Appends events to a task that stands at `old`; with `started` also the outcome, and the end of the grant when it is over.
+        """Appends events to the task as it was at `previous`; with `started`, writes the outcome and the end of the grant too.
 
-        Returns None, or what became of the task when somebody else moved it on. Raises NotKept and NotRead.
+        Returns None, or the new state if the task was moved otherwise. Raises WriteFailed and ReadFailed.
         """
         memory = self._stores
 
@@ -194,7 +198,7 @@ class TurnRecorder:
             memory.tasks.advance(batch, previous, row, events)
             if started is not None:
                 memory.audit.record(batch, _outcome_record(row, memory.now() - started))
-                if not row.has_ended:  # it waits, and what its agent begins meanwhile has its own time
+                if not row.has_ended:  # the task waits, and calls that its agent makes now have their own time
                     memory.grants.set_deadline(batch, row.tenant, row.grant_id, row.id)
 
         try:
@@ -213,14 +217,14 @@ class TurnRecorder:
         return None
 
     def _add_event(self, journal: TurnJournal, event: Event) -> None:
-        """Adds an event to the turn; nothing is kept yet."""
+        """Adds an event to the journal without writing it."""
         if isinstance(event, ArtifactPiece):
             journal.add_piece(event, self._stores.now())
         else:
             journal.add(self.transitions.apply_event(journal.row, event))
 
     async def _restore_waiting_state(self, journal: TurnJournal, previous: TaskRow, refusal: AnswerRefused) -> None:
-        """Notes that the task waits as before: its agent took no answer, so its ids and prompts are those from before the turn."""
+        """Adds the event that the task waits as before: the agent took no answer, so its former ids and prompts apply."""
         try:
             record = await self._stores.tasks.read_record(previous.tenant, previous.owner, previous.id)
         except ReadFailed:
@@ -231,25 +235,28 @@ class TurnRecorder:
         journal.add(self.transitions.waiting_state(journal.row, asked, refusal))
 
     def _add_failure(self, journal: TurnJournal, event: Failed) -> Failed:
-        """Notes the failure that ends a turn whose agent gave it no ending."""
+        """Adds the failure that ends a turn whose agent sent no ending."""
         self._add_event(journal, event)
         return event
 
 
 def _without_answered_prompts(row: TaskRow, ending: Event) -> TaskRow:
-    """Without the prompts that the turn answered, once the agent itself ended it. After any other failure the answers may be unread."""
+    """Returns the row without the prompts that the turn answered, if the agent itself ended the turn.
+
+    After any other failure the agent may not have read the answers, so the prompts stay.
+    """
     if isinstance(ending, Ask | AnswerRefused) or (isinstance(ending, Failed) and ending.kind):
         return row
     return replace(row, vendor_ref=with_prompts(row.vendor_ref, ()))
 
 
 def _post_vendor_ref(stores: TaskStores, row: TaskRow) -> None:
-    """Keeps the agent's own ids of a task it is silent about, by which it can be told to stop."""
+    """Writes the agent's ids of a task, so that the agent can be told to stop."""
     stores.database.post(lambda batch: stores.tasks.update_vendor_ref(batch, row))
 
 
 class _VendorRefTimer:
-    """After an agent's first word: what it said is kept, unless something follows soon that is kept anyway."""
+    """Writes the agent's ids after a short silence, unless an event that is written anyway follows."""
 
     def __init__(self, memory: TaskStores) -> None:
         self._memory = memory
@@ -268,28 +275,28 @@ class _VendorRefTimer:
 
 
 def _log_event(row: TaskRow, event: Event) -> None:
-    """What callers do not get to see, for operators."""
+    """Logs for operators what callers do not see."""
     if isinstance(event, Failed):
         log.warning("agent_failed", agent=row.agent, task_id=row.id, problem=event.reason, detail=event.detail)
     elif isinstance(event, AnswerRefused):
         log.info("answer_refused", agent=row.agent, task_id=row.id, problem=event.reason, detail=event.detail)
     elif isinstance(event, Progress) and event.detail:
-        log.warning("agent_traced", agent=row.agent, task_id=row.id, detail=event.detail)
+        log.warning("stack_trace_withheld", agent=row.agent, task_id=row.id, detail=event.detail)
 
 
 def _is_written_at_once(turn: Turn, event: Event) -> bool:
-    """Whether it is kept as it comes, and not only with the ending."""
+    """Returns whether the event is written when it comes, not only with the ending."""
     return isinstance(event, Progress) or (turn.stream and isinstance(event, ArtifactPiece))
 
 
 def _count_written(events: Sequence[TaskEvent], record: TaskRecord) -> int | None:
-    """How many of these events are kept already, by a commit that seemed to fail; None when somebody else moved the task on."""
+    """Returns how many of these events the database has, after a commit that seemed to fail; None if the task was moved otherwise."""
     ours = tuple(event for event in events if event.seq <= record.row.last_seq)
     return len(ours) if ours == tuple(event for event in record.events if event.seq >= events[0].seq) else None
 
 
 def outcome_of(state: TaskState) -> str:
-    """How a turn ended that left its task in `state`, in one word."""
+    """Returns the outcome, in one word, of a turn that left its task in `state`."""
     return OUTCOME_BY_STATE.get(state, "failed")
 
 

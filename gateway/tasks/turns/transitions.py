@@ -1,4 +1,4 @@
-"""What each event makes of a task: its next entries, and where it stands with them."""
+"""Task transitions: the entries and the row that result from each event of an agent."""
 
 from collections.abc import Callable, Mapping
 from math import ceil
@@ -28,15 +28,15 @@ from gateway.tasks.events.entries import WITHHELD, TaskEvent, TaskRow, reply_bod
 from gateway.tasks.log import TaskLog
 from gateway.tasks.turns.journal import TurnState
 
-ERROR_METADATA = "urn:interlock:a2a:error"  # in the metadata of a message that tells of a failure
-RETRY_AFTER = "retryAfter"  # seconds, a member of it
-WITHHELD_METADATA = "urn:interlock:a2a:withheld"  # beside it: operators find in the log what else is known
-STACK_TRACE_TEXT = "The agent told of a stack trace; it is for operators alone"
-UNEXPLAINED_AUTH_TEXT = "The agent waits for an authorization, and did not say which."  # A2A 1.0 s7.6.1: somebody has to explain
+ERROR_METADATA = "urn:interlock:a2a:error"  # in the metadata of a message about a failure
+RETRY_AFTER = "retryAfter"  # member of ERROR_METADATA, in seconds
+WITHHELD_METADATA = "urn:interlock:a2a:withheld"  # beside ERROR_METADATA: the operator's log has more
+STACK_TRACE_TEXT = "The agent sent a stack trace, which only operators can see"
+UNEXPLAINED_AUTH_TEXT = "The agent waits for an authorization and did not say which."  # A2A 1.0 s7.6.1 demands an explanation
 
 
 class TaskTransitions:
-    """Constructs entries. Nothing is kept here."""
+    """Builds entries and rows; writes nothing."""
 
     def __init__(self, tasks: TaskLog, new_id: Callable[[str], str], now: Callable[[], int]) -> None:
         self._tasks = tasks
@@ -44,13 +44,16 @@ class TaskTransitions:
         self._now = now
 
     def resumed_events(self, previous: TaskRow, row: TaskRow, message: Message) -> TurnState:
-        """A task that waited and goes on: the answer, and that it works again."""
+        """Returns a paused task with the answer and the status WORKING."""
         at = self._now()
         answered = _with_events(replace(row, last_seq=previous.last_seq), _message_event(previous, message, at))
         return join_events(answered, self.with_status(answered.row, TaskState.WORKING, None, at))
 
     def paused_events(self, previous: TaskRow | None, row: TaskRow, message: Message, text: str) -> TurnState:
-        """A task, new or not, that waits for people before anybody is told of the message; `text` says for what."""
+        """Returns a new or known task with the message and the status AUTH_REQUIRED, before the agent gets the message.
+
+        `text` tells the caller what the task waits for.
+        """
         at = self._now()
         if previous is None:
             opened = TurnState(*self._tasks.opening_events(row, message))
@@ -59,11 +62,11 @@ class TaskTransitions:
         return join_events(opened, self.with_status(opened.row, TaskState.AUTH_REQUIRED, self.gateway_message(row, text), at))
 
     def resumed_state(self, previous: TaskRow, row: TaskRow) -> TurnState:
-        """A task that waited and works now."""
+        """Returns a paused task with the status WORKING."""
         return self.with_status(replace(row, last_seq=previous.last_seq), TaskState.WORKING, None, self._now())
 
     def apply_event(self, row: TaskRow, event: Event) -> TurnState:
-        """Where one more event brings a task, and the entry that it makes."""
+        """Returns the task after one more event, with the entry for the event, if it makes one."""
         at = self._now()
         if isinstance(event, RefLearned):
             ref = msgspec.json.encode(with_unanswered_prompts(row.vendor_ref, event.ref)).decode()
@@ -71,7 +74,7 @@ class TaskTransitions:
         if isinstance(event, RejectedArtifact):
             return _with_events(row, TaskEvent(row.last_seq + 1, at, WITHHELD, encode(event.artifact).decode()))
         if isinstance(event, Replied):
-            message = _with_gateway_ids(row, event.message)  # in the status, since a stream of a task has no messages of their own (s3.1.2)
+            message = _with_gateway_ids(row, event.message)  # in the status, because a task's stream has no separate messages (s3.1.2)
             body = reply_body(TaskStatus(TaskState.COMPLETED, message, to_rfc3339(at)))
             completed = replace(row, state=TaskState.COMPLETED, runner="")
             return _with_events(completed, TaskEvent(row.last_seq + 1, at, "status", body))
@@ -81,7 +84,10 @@ class TaskTransitions:
         return self.with_status(row, *self._state_and_message(row, event), at, noted)
 
     def waiting_state(self, row: TaskRow, prior_status: TaskStatus | None, refusal: AnswerRefused) -> TurnState:
-        """Where a refused answer leaves a task: it waits as before, and says why. `asked`: its status when it asked."""
+        """Returns the task after a refused answer: it waits as before, with the reason.
+
+        `prior_status` is the status with which the task asked.
+        """
         state = prior_status.state if prior_status is not None else TaskState.INPUT_REQUIRED
         metadata = _failure_metadata(refusal.kind or BAD_ANSWER, refusal.retryable)
         why = Part(text=refusal.reason, metadata=metadata)
@@ -115,7 +121,10 @@ class TaskTransitions:
     def gateway_message(
         self, row: TaskRow, text: str, failure: Mapping[str, Any] | None = None, has_withheld_detail: bool = False
     ) -> Message:
-        """A message of the gateway itself in a task. `failure`: metadata. `withheld`: the log has more of it, under the task's id."""
+        """Returns a message of the gateway in a task. `failure` is its metadata.
+
+        `has_withheld_detail` says that the log has more about it, under the task's id.
+        """
         metadata = dict(failure or {}) | ({WITHHELD_METADATA: {"correlationId": row.id}} if has_withheld_detail else {})
         return Message(self._new_id("m"), Role.AGENT, (Part(text=text),), row.context_id, row.id, metadata or UNSET)
 
@@ -137,13 +146,16 @@ def _message_event(row: TaskRow, message: Message, at: int) -> TaskEvent:
 
 
 def _failure_metadata(kind: str, retryable: bool, retry_after: float | None = None) -> dict[str, Any]:
-    """The metadata of a message about a failure. `retryable`: the same turn may work later, after `retry_after` seconds."""
+    """Returns the metadata of a failure message.
+
+    `retryable` says that the same turn may succeed later, after `retry_after` seconds.
+    """
     more = {"retryable": True} if retryable else {}
     return {ERROR_METADATA: {"reason": kind, **more, **({RETRY_AFTER: ceil(retry_after)} if retry_after else {})}} if kind else {}
 
 
 def retry_after_of(task: Task) -> int:
-    """The seconds after which the agent that failed the task wants to be asked again, or 0."""
+    """Returns the seconds after which the agent that failed the task may be asked again, or 0."""
     message = task.status.message
     if task.status.state is not TaskState.FAILED or not isinstance(message, Message) or message.metadata is UNSET:
         return 0
@@ -153,10 +165,10 @@ def retry_after_of(task: Task) -> int:
 
 
 def _with_gateway_ids(row: TaskRow, message: Message) -> Message:
-    """An agent's message under the gateway's ids; the agent's own are nobody else's business."""
+    """Returns an agent's message with the gateway's ids in place of the agent's."""
     return replace(message, context_id=row.context_id, task_id=row.id, reference_task_ids=())
 
 
 def _with_events(row: TaskRow, *events: TaskEvent) -> TurnState:
-    """The task with more events, of which there is at least one."""
+    """Returns the task with these additional events, at least one."""
     return TurnState(replace(row, last_seq=events[-1].seq, updated=events[-1].at), events)

@@ -1,4 +1,4 @@
-"""Whom to notify of a task's events: the webhooks that its owner names."""
+"""Push notification configs: the webhooks that a task's owner registers for its events."""
 
 import asyncio
 import re
@@ -23,10 +23,10 @@ from gateway.tasks.webhooks.outbox import FORMER_WEBHOOK_CONTEXT, WebhookCipher,
 
 CONFIGS_MAX = 20  # per task
 SECRET_MAX = 4096  # characters
-LOOKUPS_PER_OWNER = 8  # names of one person's webhooks that are looked up at once in one process
-RESOLVE_SECONDS = 5.0  # for the first look at what the URL's name stands for
+LOOKUPS_PER_OWNER = 8  # concurrent name lookups for one user's webhooks in one process
+RESOLVE_SECONDS = 5.0  # for the first name lookup of a URL
 _SCHEME_PATTERN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110 s5.6.2: token
-_HEADER_VALUE_PATTERN = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # what a header can carry without being cut or continued
+_HEADER_VALUE_PATTERN = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # a header value without surrounding spaces and line breaks
 _UPSERT_CONFIG = (
     "INSERT INTO push_configs (tenant, task_id, id, owner, agent, url, secrets, version, cursor, live, created) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, task_id, id) "
@@ -39,7 +39,7 @@ class UnknownPushConfig(Exception):
 
 
 class TooManyPushConfigs(Exception):
-    """The task has as many configs as one may have."""
+    """The task has CONFIGS_MAX configs."""
 
 
 class WebhookTargets(Protocol):
@@ -56,9 +56,9 @@ class WebhookTargets(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A config whose text is fit. `version` is A2A's, in which its creator wants to be told.
+    """A checked config. `version` is the A2A version in which its creator wants the notifications.
 
-    `check_name` looks up the name of its URL, once its creator is allowed to do what the config comes with. Raises BadMessage.
+    `check_name` looks up the name of the config's URL, after the call that carries the config was granted. Raises BadMessage.
     """
 
     config: PushConfig
@@ -68,7 +68,7 @@ class Webhook:
     check_name: Callable[[], Awaitable[None]]
 
     def write(self, batch: Batch, row: TaskRow, after_seq: int) -> None:
-        """Keeps it, to be told of the task's events after number `after`. Raises BadMessage for another task, and TooManyPushConfigs."""
+        """Stores the config for the events after number `after_seq`. Raises BadMessage for another task, and TooManyPushConfigs."""
         config = self.config
         if config.task_id not in ("", row.id):
             raise BadMessage("taskId", "is not the task that is asked about")
@@ -84,7 +84,7 @@ class Webhook:
 
 
 class WebhookConfigs:
-    """The configs of a task, for its owner alone. What is secret in one goes in and is never shown again."""
+    """The configs of a task, for its owner only. Secrets of a config are never returned."""
 
     def __init__(
         self,
@@ -99,24 +99,24 @@ class WebhookConfigs:
         self._targets = targets
         self._new_id = new_id
         self._now = now
-        self._looking: Counter[str] = Counter()  # lookups under way, by owner
+        self._looking: Counter[str] = Counter()  # lookups in flight, by owner
 
     async def create(self, owner: str, row: TaskRow, config: PushConfig, version: str = "1.0") -> PushConfig:
-        """Tells the webhook of all that happens from now on; a config of the same id is replaced and goes on where it was.
+        """Stores a config for all later events. A config of the same id is replaced and keeps its position.
 
-        Raises BadMessage, TooManyPushConfigs, UnknownTask.
+        Raises BadMessage, TooManyPushConfigs and UnknownTask.
         """
         _check_owner(owner, row)
         others = select(func.count()).select_from(push_configs).where(_configs_of_task(row) & (push_configs.c.id != config.id))
         if await self._database.read(lambda connection: connection.execute(others).scalar_one()) >= CONFIGS_MAX:
-            raise TooManyPushConfigs  # before its name is looked up
+            raise TooManyPushConfigs  # before the name lookup
         webhook = self.check_config(config, version, owner=owner)
         await webhook.check_name()
         await self._database.write(lambda batch: webhook.write(batch, row, row.last_seq))
         return _without_secrets(webhook.config, row.id)
 
     def check_config(self, config: PushConfig, version: str, field_prefix: str = "", *, owner: str = "") -> Webhook:
-        """A config whose text may be kept, under an id; with a task that is opened, too. No name is looked up: see Webhook.check_name.
+        """Returns the config, with its text checked and with an id, to be stored now or with a new task. Webhook.check_name looks up its name.
 
         `field_prefix` is its path in the request, with a dot. Raises BadMessage.
         """
@@ -135,13 +135,13 @@ class WebhookConfigs:
         except EgressRefused as refused:
             raise BadMessage(f"{field_prefix}url", f"is refused: {refused.public}") from refused
         except (UpstreamFault, TimeoutError):
-            pass  # the name stands for nothing yet; what it stands for then is looked at whenever something is sent
+            pass  # the name has no address yet; each delivery vets the address again
 
     async def _look_up(self, url: str, owner: str) -> None:
-        """Vets what the URL's name stands for now; does nothing for an owner who has LOOKUPS_PER_OWNER lookups under way.
+        """Vets the addresses of the URL's name; does nothing for an owner with LOOKUPS_PER_OWNER lookups in flight.
 
-        A lookup can't be stopped, so it counts until its name server has answered, even if its request has given up.
-        Raises EgressRefused, UpstreamFault and TimeoutError.
+        A lookup cannot be stopped, so it counts until its name server has answered, even if its request has given up. Raises
+        EgressRefused, UpstreamFault and TimeoutError.
         """
         if self._looking[owner] >= LOOKUPS_PER_OWNER:
             return
@@ -156,23 +156,23 @@ class WebhookConfigs:
         if not self._looking[owner]:
             del self._looking[owner]
         if not done.cancelled():
-            done.exception()  # its request may have given up
+            done.exception()  # marks the exception as retrieved: the request may have given up
 
     async def get(self, owner: str, row: TaskRow, config_id: str) -> PushConfig:
-        """Raises UnknownPushConfig and UnknownTask."""
+        """Returns one config. Raises UnknownPushConfig and UnknownTask."""
         found = await self._read_configs(owner, row, push_configs.c.id == config_id)
         if not found:
             raise UnknownPushConfig
         return found[0]
 
     async def list(self, owner: str, row: TaskRow) -> tuple[PushConfig, ...]:
-        """All of them, the oldest first; there are at most CONFIGS_MAX. Raises UnknownTask."""
+        """Returns all configs, oldest first. Raises UnknownTask."""
         return await self._read_configs(owner, row, push_configs.c.id != "")
 
     async def page(self, owner: str, row: TaskRow, size: int, token: str) -> tuple[tuple[PushConfig, ...], str]:
-        """At most `size` configs after those of the page that ended with `token`, the oldest first; and the token of the next page, if any.
+        """Returns at most `size` configs after the page that ended with `token`, oldest first, and the token of the next page, or empty.
 
-        Raises BadMessage for a token that no page has, and UnknownTask.
+        Raises BadMessage for an invalid token, and UnknownTask.
         """
         _check_owner(owner, row)
         order = tuple_(push_configs.c.created, push_configs.c.id)
@@ -184,7 +184,7 @@ class WebhookConfigs:
         return tuple(self._config_from_row(each) for each in found[:size]), more
 
     async def delete(self, owner: str, row: TaskRow, config_id: str) -> None:
-        """Nothing more is sent there, dead letters neither. One that is not there is gone already. Raises UnknownTask."""
+        """Deletes the config and its deliveries, dead letters included. Deleting an unknown config succeeds. Raises UnknownTask."""
         _check_owner(owner, row)
         key = (row.tenant, row.id, config_id)
 
@@ -204,7 +204,7 @@ class WebhookConfigs:
         try:
             secrets = self._sealing.open_text(place, row.secrets, place[:FORMER_WEBHOOK_CONTEXT])
             scheme = msgspec.json.decode(secrets, type=WebhookSecrets).scheme
-        except ValueError:  # it was changed, or its key is gone: deliveries go without, and the log says so
+        except ValueError:  # the row was changed or its key is gone: deliveries have no secrets and log that
             scheme = ""
         return PushConfig(url=row.url, id=row.id, task_id=row.task_id, authentication=PushAuthentication(scheme) if scheme else UNSET)
 
@@ -214,10 +214,10 @@ def _configs_of_task(row: TaskRow) -> ColumnElement[bool]:
 
 
 def _position(token: str) -> tuple[int, str]:
-    """When the last config of a page was created, and its id. Raises BadMessage."""
+    """Returns when the last config of a page was created, and its id. Raises BadMessage."""
     created, _, config_id = token.partition(".")
     if not (config_id and created.isascii() and created.isdigit() and len(created) < 19):
-        raise BadMessage("pageToken", "is not one of ours")
+        raise BadMessage("pageToken", "is not a token of this list")
     return int(created), config_id
 
 
@@ -227,7 +227,7 @@ def _check_owner(owner: str, row: TaskRow) -> None:
 
 
 def _check_secrets(config: PushConfig, field_prefix: str) -> None:
-    """What becomes a header must be one: no line breaks, no NUL, nothing that can't be seen. Raises BadMessage, which quotes nothing."""
+    """Raises BadMessage if a secret is no valid header value. The error does not quote the secret."""
     said = config.authentication
     if not isinstance(said, UnsetType):
         if not _SCHEME_PATTERN.fullmatch(said.scheme):

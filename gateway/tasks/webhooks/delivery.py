@@ -1,4 +1,4 @@
-"""Posts notifications to webhooks: signed, in order, again after a while when it fails, and not for ever."""
+"""Delivers notifications to webhooks: signed, in order, and retried a limited number of times."""
 
 import asyncio
 import hashlib
@@ -19,11 +19,11 @@ from gateway.tasks.log import TaskLog, TaskRecord, UnknownTask, stream_response,
 from gateway.tasks.webhooks.outbox import Delivery, Outbox
 
 DELIVERY_ROUND_SECONDS = 0.25
-CONCURRENT_MAX = 40  # deliveries of one process at once, more than one tenant may have
+CONCURRENT_MAX = 40  # concurrent deliveries of one process; one tenant may have fewer
 ATTEMPT_SECONDS = 15.0  # seconds for one attempt (A2A 1.0 s4.3.3: 10 to 30)
-RETRY_SECONDS = (1, 4, 15, 60, 300, 1800)  # seconds between attempts, give or take a fifth
-SIGNATURE_SECONDS = 300  # for which a signature is good
-RESPONSE_BYTES_MAX = 1 << 16  # bytes of an answer that are read, so that its connection can be used again
+RETRY_SECONDS = (1, 4, 15, 60, 300, 1800)  # seconds between attempts, plus or minus a fifth
+SIGNATURE_SECONDS = 300  # lifetime of a signature
+RESPONSE_BYTES_MAX = 1 << 16  # bytes of a response that are read, so that the connection can be reused
 CLOSING_SECONDS = 2.0
 SIGNATURE_HEADER = "Interlock-Signature"
 SIGNATURE_TYPE = "webhook+jwt"
@@ -31,33 +31,33 @@ log = structlog.get_logger()
 
 
 class WebhookJwtSigner(Protocol):
-    """policies/keys/signing.py."""
+    """Signs JWTs; policies/keys/signing.py implements it."""
 
     def sign(self, claims: Mapping[str, Any], typ: str) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookSigner:
-    """Proves to a webhook that a notification is ours, for it, of now, and unchanged. `now` counts seconds since 1970."""
+    """Signs notifications, so that a webhook can verify sender, receiver, time and content. `now` returns seconds since 1970."""
 
     signing_keys: WebhookJwtSigner
     issuer: str
     now: Callable[[], float]
 
     def sign(self, delivery: Delivery, body: bytes) -> str:
-        """A JWT that our JWKS verifies. `jti` is the same for each attempt; `sha256` is of the body, in hex."""
+        """Returns a JWT for the keys of the gateway's JWKS. `jti` is the same for each attempt; `sha256` is the body's digest in hex."""
         at = int(self.now())
         claims = {"iss": self.issuer, "aud": delivery.url, "iat": at, "exp": at + SIGNATURE_SECONDS, "jti": delivery.id}
         return self.signing_keys.sign({**claims, "sha256": hashlib.sha256(body).hexdigest()}, SIGNATURE_TYPE)
 
 
 class WebhookDelivery:
-    """One per process. What it has taken up when it dies is sent again, by another one or by itself."""
+    """Delivers the notifications of one process. Deliveries without a result are sent again, by this or another process."""
 
     def __init__(
         self, outbox: Outbox, tasks: TaskLog, egress: Egress, signer: WebhookSigner, jitter: Callable[[], float] = random.random
     ) -> None:
-        """`spread` gives numbers from 0 to 1, so that retries don't come all at once."""
+        """`jitter` returns numbers from 0 to 1, which spread the retries over time."""
         self._outbox = outbox
         self._tasks = tasks
         self._egress = egress
@@ -66,7 +66,7 @@ class WebhookDelivery:
         self._in_flight: dict[asyncio.Task[None], str] = {}
 
     async def run_once(self) -> None:
-        """Takes up what is due and sends it, without waiting until it has arrived."""
+        """Acquires due deliveries and starts to send them, without waiting for the results."""
         free = CONCURRENT_MAX - len(self._in_flight)
         if free <= 0:
             return
@@ -76,12 +76,12 @@ class WebhookDelivery:
             sending.add_done_callback(lambda done: self._in_flight.pop(done, None))
 
     async def wait_until_idle(self) -> None:
-        """Waits until nothing is under way."""
+        """Waits until no delivery is in flight."""
         while self._in_flight:
             await asyncio.wait(list(self._in_flight))
 
     async def close(self) -> None:
-        """Waits a moment for what is under way; the rest is sent again by whoever comes after."""
+        """Waits CLOSING_SECONDS for deliveries in flight and cancels the rest, which another process sends again."""
         if self._in_flight:
             await asyncio.wait(list(self._in_flight), timeout=CLOSING_SECONDS)
         for sending in list(self._in_flight):
@@ -89,16 +89,16 @@ class WebhookDelivery:
         await asyncio.gather(*self._in_flight, return_exceptions=True)
 
     async def _send_in_order(self, first: Delivery) -> None:
-        """A delivery, and those behind it of the same config, as long as they arrive."""
+        """Sends a delivery and the next ones of the same config, as long as they succeed."""
         delivery: Delivery | None = first
         try:
             while delivery is not None:
                 delivery = await self._attempt(delivery)
-        except Exception:  # a task's root: what was not settled is taken up again
+        except Exception:  # the root of an asyncio task: a delivery without a result is sent again
             log.exception("push_broke", task_id=first.task_id)
 
     async def _attempt(self, delivery: Delivery) -> Delivery | None:
-        """One attempt; the next delivery after a good one."""
+        """Makes one attempt. Returns the next delivery of the config after a success, else None."""
         lasting, failure = False, ""
         try:
             content = await self._build_body(delivery)
@@ -115,11 +115,11 @@ class WebhookDelivery:
         return None
 
     def _retry_delay_us(self, attempts: int) -> int:
-        """Microseconds until the next attempt."""
+        """Returns the microseconds until the next attempt."""
         return int(RETRY_SECONDS[attempts - 1] * (0.8 + 0.4 * self._jitter()) * 1_000_000)
 
     async def _post(self, delivery: Delivery, body: bytes, media_type: str) -> str:
-        """Why it did not arrive; empty when it did. Raises EgressRefused."""
+        """Returns why the delivery failed, or an empty text after success. Raises EgressRefused."""
         headers = {"Content-Type": media_type, SIGNATURE_HEADER: self._signer.sign(delivery, body), **_credential_headers(delivery)}
         try:
             async with self._egress.stream("POST", delivery.url, headers=headers, body=body, timeout=ATTEMPT_SECONDS) as answer:
@@ -130,7 +130,10 @@ class WebhookDelivery:
             return fault.public
 
     async def _build_body(self, delivery: Delivery) -> tuple[bytes, str] | None:
-        """1.0: the event as a stream shows it (s4.3.3). 0.3: the task as it stood after it. None: nothing to tell."""
+        """Returns the body and its media type, or None if the webhook gets no notification of the event.
+
+        A2A 1.0 gets the stream update for the event (s4.3.3), A2A 0.3 the task as it was after the event.
+        """
         row = await self._tasks.find(delivery.tenant, delivery.owner, delivery.task_id)
         if delivery.version.startswith("0."):
             record = await self._tasks.read_record(row.tenant, row.owner, row.id)

@@ -1,7 +1,7 @@
-"""The outbox of push notifications: which event still has to reach which webhook, and when it is tried next.
+"""The outbox of push notifications: which event still has to reach which webhook, and when the next attempt is due.
 
-The task's log is where an event becomes durable; a config's `cursor` says how far of it has become deliveries. So an event and the duty
-to deliver it are one commit, made by whichever process, and tasks without configs pay nothing.
+The task's log makes an event durable; a config's `cursor` says up to which event deliveries exist. So an event needs one commit only,
+by whichever process, and tasks without configs cost nothing.
 """
 
 from collections import Counter
@@ -19,13 +19,13 @@ from adapters.task import TERMINAL, Role, TaskState
 from gateway.storage.database import Batch, Database
 from gateway.storage.tables import deliveries, push_configs, task_events, tasks
 
-CONFIGS_BEHIND_MAX = 100  # configs that get their deliveries at once
-EVENTS_PER_CONFIG_MAX = 500  # events that become deliveries of one config at once
-PER_OWNER_MAX = 8  # deliveries of one person under way at once in one process
+CONFIGS_BEHIND_MAX = 100  # configs that get their deliveries in one transaction
+EVENTS_PER_CONFIG_MAX = 500  # events that become deliveries of one config in one transaction
+PER_OWNER_MAX = 8  # deliveries to webhooks of one user in flight at once in one process
 PER_TENANT_MAX = 32
-LEASE_US = 30_000_000  # after which another process takes a delivery up that was never settled
+LEASE_US = 30_000_000  # after which another process acquires a delivery without a result
 ENDED_STATES = [state.value for state in TERMINAL]
-_PENDING = text("deliveries.state = 'pending'")  # as the index says it
+_PENDING = text("deliveries.state = 'pending'")  # the condition of the partial index
 _HAS_WORK = text("SELECT 1 FROM push_configs WHERE live = 1 UNION ALL SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1")
 _KEY_CONDITION = "tenant = ? AND task_id = ? AND config_id = ? AND seq = ? AND attempts = ?"
 
@@ -34,11 +34,11 @@ log = structlog.get_logger()
 
 
 class UnknownDelivery(Exception):
-    """No such dead letter in this tenant."""
+    """No such dead letter exists in this tenant."""
 
 
 class WebhookSecrets(msgspec.Struct, frozen=True):
-    """What a webhook wants to be shown."""
+    """The credentials that a webhook expects."""
 
     token: str = ""
     scheme: str = ""
@@ -49,18 +49,21 @@ class WebhookSecrets(msgspec.Struct, frozen=True):
 
 
 class WebhookCipher(Protocol):
-    """policies/vault/envelope.py."""
+    """Encrypts the secrets of webhooks; policies/vault/envelope.py implements it."""
 
     def seal_text(self, context: Sequence[str], text: str) -> str: ...
 
     def open_text(self, context: Sequence[str], text: str, former_context: Sequence[str] | None = None) -> str: ...
 
 
-FORMER_WEBHOOK_CONTEXT = 4  # of the parts of the place, those that earlier versions sealed for
+FORMER_WEBHOOK_CONTEXT = 4  # number of leading context parts that earlier versions encrypted with
 
 
 def webhook_context(tenant: str, task_id: str, config_id: str, url: str) -> tuple[str, ...]:
-    """Where what a webhook wants to be shown opens: for its own address alone, whoever changes that in the database."""
+    """Returns the encryption context of a webhook's secrets.
+
+    The URL is part of it, so that the secrets cannot be sent to another address after a change in the database.
+    """
     return ("webhook", tenant, task_id, config_id, url)
 
 
@@ -74,7 +77,7 @@ _decode_secrets = msgspec.json.Decoder(WebhookSecrets).decode
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event on its way to one webhook. `attempts` counts this one too; `version` is A2A's, as the webhook's owner speaks it."""
+    """One event on its way to one webhook. `attempts` includes the current one; `version` is the A2A version of the webhook's owner."""
 
     tenant: str
     task_id: str
@@ -89,13 +92,13 @@ class Delivery:
 
     @property
     def key(self) -> tuple[str, str, str, int, int]:
-        """Also tells whether it is still ours: another process that takes it up counts one more attempt."""
+        """Returns the key of this attempt. It is outdated as soon as another process starts a further attempt."""
         return self.tenant, self.task_id, self.config_id, self.seq, self.attempts
 
 
 @dataclass(frozen=True, slots=True)
 class _ConfigBehind:
-    """A config behind its task's log: deliveries that are missing, and where its cursor then stands."""
+    """A config behind its task's log: the missing deliveries, and its cursor after they are added."""
 
     tenant: str
     task_id: str
@@ -107,7 +110,7 @@ class _ConfigBehind:
 
 
 class Outbox:
-    """Several processes may share it: none takes up what another has under way."""
+    """Stores deliveries. Several processes may share it; each delivery is in flight in one of them."""
 
     def __init__(self, database: Database, new_id: Callable[[str], str], now: Callable[[], int], sealing: WebhookCipher) -> None:
         self._database = database
@@ -116,25 +119,25 @@ class Outbox:
         self._now = now
 
     async def acquire_due(self, count: int, in_flight: Mapping[str, int]) -> list[Delivery]:
-        """Takes up at most `count` deliveries that are due, each the first of its config. `busy`: how many an owner has under way."""
+        """Acquires at most `count` due deliveries, each the first of its config. `in_flight` counts an owner's deliveries here."""
         late, due = await self._database.read(lambda connection: self._find_work(connection, in_flight))
         if not late and not due:
             return []
         return await self._database.write(lambda batch: self._acquire_due(batch, late, count, in_flight))
 
     async def complete(self, delivery: Delivery) -> Delivery | None:
-        """It is done; takes up the next one of the same config, if it is due."""
+        """Deletes a successful delivery, and acquires the next one of the same config if it is due."""
         return await self._database.write(lambda batch: self._complete(batch, delivery))
 
     async def record_failure(self, delivery: Delivery, reason: str, wait_us: int | None) -> None:
-        """It is tried again after `wait_us`; None: it is a dead letter."""
+        """Schedules the next attempt after `wait_us` microseconds, or makes the delivery a dead letter if that is None."""
         now = self._now()
         state, next_at = ("dead", now) if wait_us is None else ("pending", now + wait_us)
         statement = f"UPDATE deliveries SET state = ?, reason = ?, next_at = ?, updated = ? WHERE {_KEY_CONDITION}"  # noqa: S608 (a constant)
         await self._database.write(lambda batch: batch.run(statement, (state, reason, next_at, now, *delivery.key)))
 
     async def list_dead_letters(self, tenant: str, cursor: str, limit: int) -> tuple[list[dict[str, Any]], str | None]:
-        """The dead letters of a tenant, newest first, and the cursor of the next page. Nothing in them is a webhook's secret."""
+        """Returns the dead letters of a tenant, newest first, and the cursor of the next page. They contain no secrets."""
         query = _deliveries_with_config(deliveries.c.created, deliveries.c.updated, deliveries.c.reason, push_configs.c.agent)
         query = query.where(text("deliveries.state = 'dead'"), deliveries.c.tenant == tenant)
         if cursor:
@@ -144,7 +147,7 @@ class Outbox:
         return [_dead_letter_document(row) for row in rows[:limit]], rows[limit - 1].id if len(rows) > limit else None
 
     async def retry(self, tenant: str, delivery_id: str) -> None:
-        """Lets a dead letter be tried from the start again, before what waits behind it. Raises UnknownDelivery."""
+        """Restarts the attempts of a dead letter, ahead of later deliveries of its config. Raises UnknownDelivery."""
         now = self._now()
         statement = (
             "UPDATE deliveries SET state = 'pending', attempts = 0, next_at = ?, updated = ? WHERE tenant = ? AND id = ? AND state = 'dead'"
@@ -153,12 +156,12 @@ class Outbox:
             raise UnknownDelivery
 
     def _find_work(self, connection: Connection, in_flight: Mapping[str, int]) -> tuple[list[_ConfigBehind], bool]:
-        if connection.execute(_HAS_WORK).first() is None:  # as it is nearly always, so it is asked cheaply
+        if connection.execute(_HAS_WORK).first() is None:  # the usual case
             return [], False
         return _read_configs_behind(connection), connection.execute(self._due_query(in_flight).limit(1)).first() is not None
 
     def _due_query(self, in_flight: Mapping[str, int]) -> "Select[Any]":
-        """What may be sent now: of each config the first, of people and tenants who have not too much under way."""
+        """Returns the query for due deliveries: the first of each config, of owners and tenants below their bounds."""
         full = [owner for owner, count in in_flight.items() if count >= PER_OWNER_MAX]
         crowded = [tenant for tenant, count in _count_by_tenant(in_flight).items() if count >= PER_TENANT_MAX]
         query = (
@@ -184,7 +187,7 @@ class Outbox:
         return taken
 
     def _add_deliveries(self, batch: Batch, behind: _ConfigBehind) -> None:
-        """Unless another process did."""
+        """Adds the missing deliveries of a config, unless another process has added them."""
         moved = "UPDATE push_configs SET cursor = ?, live = ? WHERE tenant = ? AND task_id = ? AND id = ? AND cursor = ? AND live = 1"
         if not batch.run(moved, (behind.new_cursor, int(behind.is_live), behind.tenant, behind.task_id, behind.config_id, behind.cursor)):
             return
@@ -202,7 +205,7 @@ class Outbox:
         return Delivery(*whose, url=row.url, version=row.version, secrets=self._open_secrets(row))
 
     def _open_secrets(self, row: Any) -> WebhookSecrets:
-        """None where they can't be opened: the webhook is told, and may refuse."""
+        """Decrypts the secrets. If that fails, the delivery is sent without them, and the webhook may refuse it."""
         try:
             place = webhook_context(row.tenant, row.task_id, row.config_id, row.url)
             return _decode_secrets(self._sealing.open_text(place, row.secrets, place[:FORMER_WEBHOOK_CONTEXT]))
@@ -244,12 +247,12 @@ def _missing_deliveries(connection: Connection, row: Any) -> _ConfigBehind:
 
 
 def _is_notified(event: Any) -> bool:
-    """Whether a webhook is told of it: as a stream is, it is not told the user's own words."""
+    """Returns whether webhooks are notified of an event. Like streams, they do not get the user's own messages."""
     return event.kind in ("status", "artifact") or (event.kind == "message" and _decode_role(event.body).role is Role.AGENT)
 
 
 def _count_by_tenant(owners: Mapping[str, int]) -> Counter[str]:
-    """Counts of owners, which are tenant|issuer|subject, as counts of tenants."""
+    """Sums counts by owner (tenant|issuer|subject) to counts by tenant."""
     counts: Counter[str] = Counter()
     for owner, count in owners.items():
         counts[owner.partition("|")[0]] += count
@@ -264,7 +267,7 @@ def _deliveries_with_config(*more: ColumnElement[Any]) -> "Select[Any]":
 
 
 def _is_first_of_config() -> ColumnElement[bool]:
-    """No earlier event waits for the same webhook."""
+    """Returns the condition that no earlier event waits for the same webhook."""
     earlier = deliveries.alias("earlier")
     same = (earlier.c.tenant == deliveries.c.tenant) & (earlier.c.task_id == deliveries.c.task_id)
     waits = (earlier.c.config_id == deliveries.c.config_id) & (earlier.c.state == "pending") & (earlier.c.seq < deliveries.c.seq)
@@ -272,7 +275,7 @@ def _is_first_of_config() -> ColumnElement[bool]:
 
 
 def _dead_letter_document(row: Any) -> dict[str, Any]:
-    """Of the URL only whose it is: its path may be a secret."""
+    """Returns the JSON of a dead letter. It has only the host of the URL, because the path may be a secret."""
     names = ("id", "task_id", "agent", "owner", "config_id", "seq", "attempts", "reason", "created", "updated")
     parts = urlsplit(row.url)
     return {**{name: getattr(row, name) for name in names}, "target": f"{parts.scheme}://{parts.netloc}"}

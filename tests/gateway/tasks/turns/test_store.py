@@ -125,7 +125,7 @@ async def test_what_callers_do_not_get_to_see_of_an_agents_words_is_told_to_be_i
     assert told["state"] == "TASK_STATE_WORKING" and "stack trace" in told["message"]["parts"][0]["text"]
     assert told["message"]["metadata"] == {"urn:interlock:a2a:withheld": {"correlationId": "t_1"}}
     assert "Shop.java" not in json.dumps(bodies) and '"step":2' in json.dumps(bodies, separators=(",", ":"))
-    (line,) = (line for line in said if line["event"] == "agent_traced")
+    (line,) = (line for line in said if line["event"] == "stack_trace_withheld")
     assert (line["task_id"], line["detail"]) == ("t_1", "at Shop.java")
 
 
@@ -140,7 +140,7 @@ async def test_what_follows_an_ending_is_not_heard(desk: Desk) -> None:
     [
         ([], "The agent ended its turn without an outcome."),
         ([UpstreamFault("The agent's answer broke off", "10.0.0.7 said: secret")], "The agent's answer broke off"),
-        ([RuntimeError("secret")], "The gateway could not go on with the agent's answer."),
+        ([RuntimeError("secret")], "The gateway could not process the agent's answer."),
     ],
     ids=["nothing", "fault", "bug"],
 )
