@@ -1,4 +1,4 @@
-"""Cards of agents, as they come from strangers: fetched, bounded, vetted URL by URL, and asked who signed them."""
+"""Fetches agent cards from untrusted hosts, bounds their size, vets each URL in them and checks their signatures."""
 
 import asyncio
 import json
@@ -25,14 +25,14 @@ from registry.rows import sha256_hex
 
 WELL_KNOWN = ("/.well-known/agent-card.json", "/.well-known/agent.json")
 CARD_SECONDS = 10.0
-HOSTS_MAX = 16  # that one card may name
+HOSTS_MAX = 16  # hosts that one card may name
 VALIDATOR_MAX = 256  # characters of an ETag or a date
-LOOPBACK = "loopback"  # stands for every address of this machine's own
-HostPort = tuple[str, int]  # host and port
+LOOPBACK = "loopback"  # stands for each loopback address
+HostPort = tuple[str, int]
 
 
 class CardRejected(Exception):
-    """A card that parses, and still can't be taken: nobody trusted signed it, or it leads where nobody goes. Safe to show."""
+    """A card that parses but is not accepted: no trusted key signed it, or it has a refused URL. The text is public."""
 
     def __init__(self, card_text: str, problem: str) -> None:
         super().__init__(problem)
@@ -41,7 +41,7 @@ class CardRejected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ParsedCard:
-    """A card as it came; `health` has what the next request is made conditional with."""
+    """A card as it was received. `probe_state` has the validators that make the next request conditional."""
 
     card: AgentCard
     text: str = field(repr=False)
@@ -49,16 +49,16 @@ class ParsedCard:
 
 
 def own_addresses(urls: Iterable[str], host: str, ports: Collection[int]) -> frozenset[HostPort]:
-    """Where the gateway itself is reached: at `urls`, and at the `ports` of the address `host` that it listens on."""
+    """Returns the host and port pairs of this gateway: those of `urls`, and each of `ports` at `host` and at loopback addresses."""
     public = [URL(grpc_url(url)) for url in urls if url]
     named = {(str(url.host).lower(), url.port or 0) for url in public}
     return frozenset(named | {(each, port) for each in (LOOPBACK, host) for port in ports if port})
 
 
 class CardSource:
-    """`credentials` turns an entry's `upstream` into the headers that the operator lets us send; `ours`: where we are reached.
+    """Reads cards. `credentials` returns the headers that the operator configured in `upstream`; `own_addresses` are the gateway's own.
 
-    `signer` signs requests for the cards of agents behind AWS.
+    `signer` signs requests for the cards of agents on AWS.
     """
 
     def __init__(
@@ -77,13 +77,13 @@ class CardSource:
         self._own_addresses = own_addresses
 
     async def read_given(self, document: Mapping[str, Any]) -> ParsedCard:
-        """A card that came in a request. Raises BadCard."""
+        """Parses a card that came in a request. Raises BadCard."""
         return await run_in_reader(_read_given, document)
 
     async def fetch(self, url: str, upstream: Mapping[str, Any], known_state: ProbeState | None = None) -> ParsedCard | None:
-        """The card at a well-known path below the URL, or at the URL itself. Redirects are not followed.
+        """Fetches the card from a well-known path below the URL, or from the URL itself. Follows no redirects.
 
-        None: it is still what `known` was told. Raises BadRequest, UrlRefused, BadCard and UpstreamFault.
+        Returns None if the card has not changed since `known_state`. Raises BadRequest, UrlRefused, BadCard and UpstreamFault.
         """
         self.check_url("url", url)
         headers = {"Accept": "application/json", **self._credentials(upstream)}
@@ -110,7 +110,7 @@ class CardSource:
         raise BadRequest("url", f"leads to no agent card ({'; '.join(seen)})")
 
     async def check_answers(self, url: str, upstream: Mapping[str, Any]) -> None:
-        """Whether anybody answers there, whatever it is; of a gRPC target, whether its name is known. Raises UrlRefused, UpstreamFault."""
+        """Checks that a server answers at the URL, or that the name of a gRPC target resolves. Raises UrlRefused and UpstreamFault."""
         if grpc_url(url) != url:
             await self.vet_target("url", url)
             return
@@ -119,7 +119,7 @@ class CardSource:
             raise UpstreamFault(f"the agent answers {answer.status}")
 
     async def check_signatures(self, card: AgentCard, pinned_keys: Sequence[Mapping[str, Any]]) -> SignatureResult:
-        """Raises BadCard, and UpstreamFault when the keys of a trusted origin can't be had."""
+        """Checks the card's signatures. Raises BadCard, UrlRefused, and UpstreamFault if the keys of a trusted origin cannot be fetched."""
         try:
             return await check_signatures(card.document, pinned_keys, self._verifier)
         except BadKeySet as error:
@@ -128,7 +128,10 @@ class CardSource:
             raise UrlRefused("signatures", f"lead to keys that are refused: {refused.public}") from refused
 
     async def vet_urls(self, card: AgentCard) -> None:
-        """Every URL of a card, since somebody may follow it: a name that has no address now is vetted again when it is called."""
+        """Vets every URL of a card, because a client may follow it. Raises BadCard and UrlRefused.
+
+        A name without an address is accepted, since it is vetted again when it is called.
+        """
         hosts: dict[tuple[str | None, int | None], tuple[str, str]] = {}
         for place, url in fetchable_urls(card):
             target = self.check_url(place, url)
@@ -141,25 +144,28 @@ class CardSource:
                 raise outcome
 
     def check_url(self, field: str, url: str) -> URL:
-        """Raises UrlRefused."""
+        """Returns the parsed URL. Raises UrlRefused."""
         try:
             return self._egress.check(url)
         except EgressRefused as refused:
             raise UrlRefused(field, f"is refused: {refused.public}") from refused
 
     async def vet_url(self, field: str, url: str) -> None:
-        """Raises UrlRefused, and UpstreamFault for a name without an address."""
+        """Vets the addresses of a URL. Raises UrlRefused, and UpstreamFault for a name without an address."""
         try:
             await self._egress.vet(url)
         except EgressRefused as refused:
             raise UrlRefused(field, f"is refused: {refused.public}") from refused
 
     async def vet_target(self, field: str, url: str) -> None:
-        """Where an agent is called: a URL, or a gRPC target without a scheme. Nothing else may lack one. Raises as `vet_callee`."""
+        """Vets the address of an agent: a URL, or a gRPC target without a scheme. Raises UrlRefused and UpstreamFault."""
         await self.vet_callee(field, grpc_url(url))
 
     async def vet_callee(self, field: str, url: str) -> None:
-        """As `vet_url`; and it must not be the gateway itself, whose calls would run in circles."""
+        """Vets the address of a callee. It must not be the gateway itself, which would call itself in a loop.
+
+        Raises UrlRefused, and UpstreamFault for a name without an address.
+        """
         target = self.check_url(field, url)
         self._check_not_own_address(field, target.port, [str(target.host).lower().rstrip(".")])
         try:
@@ -170,7 +176,7 @@ class CardSource:
 
     def _check_not_own_address(self, field: str, port: int | None, hosts: Iterable[str]) -> None:
         if any((host, port) in self._own_addresses for host in hosts):
-            raise UrlRefused(field, "is refused: it is an address of this gateway, whose calls would run in circles")
+            raise UrlRefused(field, "is refused: it is an address of this gateway, which would call itself")
 
     async def _get(self, url: str, extra_headers: Mapping[str, str], upstream: Mapping[str, Any]) -> Any:
         headers = await self._signer.signed_headers(upstream, ("GET", url, b""), extra_headers)
@@ -196,7 +202,7 @@ def _card_urls(url: str) -> list[str]:
 
 
 def _conditional_headers(known_state: ProbeState) -> dict[str, str]:
-    """RFC 9110 s13.1."""
+    """Returns the headers of a conditional request (RFC 9110 s13.1)."""
     given = {"If-None-Match": known_state.etag, "If-Modified-Since": known_state.last_modified}
     return {name: value for name, value in given.items() if value}
 

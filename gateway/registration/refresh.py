@@ -1,4 +1,4 @@
-"""Looks at registered agents and servers again: by order, and every minute. What changed is held back, who is gone is down."""
+"""Refreshes registered agents and servers, on request and periodically. Changes are withheld for approval; unreachable entries go down."""
 
 import asyncio
 import time
@@ -24,10 +24,10 @@ from registry.health.checks import EntryKey, Probes, ProbeState
 from registry.health.reachability import Absences
 from registry.store import Outdated, Registry, UnknownName
 
-ROUND_SECONDS = 5.0  # how often it is asked whose time has come; see registry/health/checks.py for how often that is
-CONCURRENT_MAX = 16  # looks of one process at a time
-REQUESTED_ROUND_SECONDS = 0.5  # how often it is asked who is down and was asked for
-REQUESTED_REFRESH_SECONDS = 5.0  # for one look at one of them, which nobody else waits for
+ROUND_SECONDS = 5.0  # seconds between two runs; registry/health/checks.py says how often an entry is due
+CONCURRENT_MAX = 16  # concurrent refreshes of one process
+REQUESTED_ROUND_SECONDS = 0.5  # seconds between two runs for requested entries that are down
+REQUESTED_REFRESH_SECONDS = 5.0  # for the refresh of one requested entry
 REQUESTED_CONCURRENT_MAX = 64
 WATCHED_STATUSES = (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN, RegistrationStatus.QUARANTINED)
 SERVICE_ACCOUNT = {"account": "service"}
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 
 class _LogEvents(NamedTuple):
-    """What the log calls what becomes of a look."""
+    """The log events for the outcomes of a refresh."""
 
     missed: str
     superseded: str
@@ -43,13 +43,13 @@ class _LogEvents(NamedTuple):
 
 
 LOG_EVENTS = {
-    Family.AGENT: _LogEvents("agent_missed", "agent_changed_meanwhile", "agent_down"),
-    Family.SERVER: _LogEvents("server_missed", "server_changed_meanwhile", "server_down"),
+    Family.AGENT: _LogEvents("agent_missed", "agent_refresh_superseded", "agent_down"),
+    Family.SERVER: _LogEvents("server_missed", "server_refresh_superseded", "server_down"),
 }
 
 
 class EntryRefresher:
-    """Nothing is called for the first time here: entries that wait for an operator are left alone by the rounds."""
+    """Refreshes entries. It never makes the first contact: periodic runs skip entries that wait for an operator."""
 
     def __init__(
         self, registry: Registry, inspector: EntryInspector, drift_approval: DriftApproval, probes: Probes, absences: Absences | None = None
@@ -59,10 +59,10 @@ class EntryRefresher:
         self._drift_approval = drift_approval
         self._probes = probes
         self.absences = absences or Absences(time.monotonic)
-        self._refreshes_by_key: dict[EntryKey, asyncio.Task[None]] = {}  # at those that were asked for
+        self._refreshes_by_key: dict[EntryKey, asyncio.Task[None]] = {}  # of requested entries
 
     async def refresh_agent(self, entry: Registration, registry_change: RegistryChange = REFRESHED) -> Registration:
-        """The agent after a look at its card. Raises BadRequest, BadCard and UpstreamFault when there is no card to look at."""
+        """Fetches the agent's card again and returns the updated agent. Raises BadRequest, BadCard, UpstreamFault and EgressRefused."""
         key = (entry.tenant, entry.name)
         known = await self._probes.read_state(key)
         try:
@@ -83,9 +83,9 @@ class EntryRefresher:
         return taken
 
     async def recheck_card(self, entry: Registration, registry_change: RegistryChange) -> Registration:
-        """The agent after a look at the card that is in force, as after a change of the keys that have to sign it.
+        """Checks the card in force again, for example after a change of the trusted keys, and returns the updated agent.
 
-        Raises UpstreamFault when the keys of a trusted origin can't be had.
+        Raises UpstreamFault if the keys of a trusted origin cannot be fetched.
         """
         try:
             found, _ = await self._inspector.current_agent_state(entry, ProbeState(), fetch=False)
@@ -97,21 +97,24 @@ class EntryRefresher:
         return await self._probes.read_state((entry.tenant, entry.name))
 
     async def probe_states(self, entries: Sequence[Registration]) -> Mapping[str, ProbeState]:
-        """By name, of all that were looked at. The entries are of one tenant."""
+        """Returns the probe states by name. The entries are of one tenant."""
         found = await self._probes.read_states([(entry.tenant, entry.name) for entry in entries])
         return {name: health for (_, name), health in found.items()}
 
     async def refresh_server(
         self, entry: Registration, registry_change: RegistryChange = REFRESHED, grant: Grant | None = None
     ) -> Registration:
-        """The server after a look at what it offers, to the person of the Grant. Raises BadRequest, UpstreamFault and ConsentNeeded."""
+        """Reads what the server offers, under `grant` if given, and returns the updated server.
+
+        Raises BadRequest, UpstreamFault, EgressRefused and ConsentNeeded.
+        """
         key = (entry.tenant, entry.name)
         try:
             found = await self._inspector.current_server_state(entry, grant)
         except (BadRequest, UpstreamFault, EgressRefused) as error:
             await self._mark_down(entry, await self._probes.record_failure(key, str(error), _cause_of(error)))
             raise
-        first = grant is not None and not entry.facts  # an operator looks at what was never reached
+        first = grant is not None and not entry.facts  # the operator's first contact approves what the server offers
         taken = await self._drift_approval.apply_found(entry, found, approved_by_operator=first, registry_change=registry_change)
         await self._probes.record_success(key, ProbeState())
         if taken.withheld != entry.withheld and any(awaiting_approval(taken)):
@@ -121,13 +124,13 @@ class EntryRefresher:
         return taken
 
     async def run_once(self) -> None:
-        """One look at every agent and server whose time has come; processes share them."""
+        """Refreshes each agent and server that is due. The processes of a gateway share the work."""
         entries = {(entry.tenant, entry.name): entry for tenant in self._registry.tenants() for entry in self._watched_entries(tenant)}
         due = await self._probes.claim_due(list(entries), CONCURRENT_MAX) if entries else []
         await asyncio.gather(*(self._refresh_and_log(entries[key], key) for key in due))
 
     async def refresh_requested(self) -> None:
-        """Begins a look at each that is down and that a caller asked for, so that it can be called seconds after it is back."""
+        """Starts a refresh of each entry that is down and was requested, so that it is usable seconds after its return."""
         for key in self.absences.take():
             try:
                 entry = self._registry.find(*key)
@@ -139,17 +142,19 @@ class EntryRefresher:
                 and key not in self._refreshes_by_key
                 and len(self._refreshes_by_key) < REQUESTED_CONCURRENT_MAX
             ):
-                look = self._refreshes_by_key[key] = run_in_background(self._refresh_within_time(entry, key), "look_broke", name=entry.name)
+                look = self._refreshes_by_key[key] = run_in_background(
+                    self._refresh_within_time(entry, key), "refresh_failed", name=entry.name
+                )
                 look.add_done_callback(partial(_remove_finished, self._refreshes_by_key, key))
 
     async def close(self) -> None:
-        """Gives up on looks under way."""
+        """Cancels the running refreshes."""
         for look in self._refreshes_by_key.values():
             look.cancel()
         await asyncio.gather(*self._refreshes_by_key.values(), return_exceptions=True)
 
     async def refresh_changed_server(self, key: EntryKey) -> None:
-        """One look at a server that said that something changed; not at one that waits for an operator."""
+        """Refreshes a server that announced a change, unless it waits for an operator."""
         entry = self._registry.find(*key)
         if entry.family is Family.SERVER and entry.status in WATCHED_STATUSES and needs_no_person(entry):
             await self._refresh_and_log(entry, key)
@@ -187,10 +192,10 @@ def _remove_finished(refreshes: dict[EntryKey, asyncio.Task[None]], key: EntryKe
 
 
 def _is_watched(entry: Registration) -> bool:
-    """Whether it was reached before, and can be without a person."""
+    """Returns whether the entry was reached before and can be reached without a user's account."""
     return needs_no_person(entry) and (entry.card is not None or bool(entry.facts.get("era")))
 
 
 def needs_no_person(entry: Registration) -> bool:
-    """Not a server that people's own accounts open: nobody's is used without them."""
+    """Returns whether the gateway can reach the entry without a user's account: those accounts are only used for their users."""
     return entry.family is Family.AGENT or bool(entry.upstream.get("auth", SERVICE_ACCOUNT).get("account") == "service")

@@ -1,4 +1,4 @@
-"""What somebody asks to have registered: an agent or a server, and the terms that only operators set."""
+"""Registration requests: an agent or a server, and the terms that only operators set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ AUTH_TEXTS: Mapping[str, tuple[str, ...]] = {
 AUTH_LISTS = ("scopes", "authorization_servers")
 PROVIDER_TEXTS: Mapping[str, tuple[str, ...]] = {"issuer": (), "client_id": (), "client_secret": (), "method": CLIENT_AUTH_METHODS}
 CONTEXTS = ("none", "summary")
-ERAS = ("auto", "initialize")  # that a server is spoken to in
+ERAS = ("auto", "initialize")  # MCP eras in which the gateway can speak to a server
 ENDPOINTS_MAX = 16
 WEIGHT_MAX = 100
 OPERATOR_FIELDS = (
@@ -47,7 +47,7 @@ SHARED_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x
 
 
 class BadRequest(Exception):
-    """A member of a request can't be used. `field` is its path; both texts are safe to show."""
+    """A member of a request is invalid. `field` is its path; both texts are public."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field} {problem}")
@@ -56,46 +56,46 @@ class BadRequest(Exception):
 
 
 class PreconditionFailed(Exception):
-    """An entry is not what the caller last saw of it."""
+    """An entry has changed since the caller last read it."""
 
 
 class PreconditionRequired(Exception):
-    """The caller does not say what they saw of an entry before they approve it."""
+    """The caller does not say which version of an entry they approve."""
 
 
 class UrlRefused(BadRequest):
-    """A URL that the egress guard does not go to."""
+    """A URL that the egress guard refuses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Registrant:
-    """Who registers. What an operator registers is active at once, what others register waits for an operator."""
+    """The caller that registers. Entries of operators are active at once; entries of others wait for an operator."""
 
     tenant: str
     owner: str
     is_operator: bool
     registry_change: RegistryChange = REGISTERED
-    grant: Grant | None = None  # under which an operator looks at what a server offers
+    grant: Grant | None = None  # under which an operator reads what a server offers
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorTerms:
-    """What only operators set. `ceiling` None: no limit of its own."""
+    """The members that only operators set. A `ceiling` of None sets no limit."""
 
     ceiling: tuple[str, ...] | None = None
     delegation: str = ""
     upstream: Mapping[str, Any] = field(default_factory=dict)
     trusted_keys: tuple[Mapping[str, Any], ...] = ()  # JWKs, one of which has to sign the card
     rank: int = 0  # preference among agents that fit equally well
-    sensitivity: int | None = None  # of what a server tells, 0..3
-    clearance: int | None = None  # the most sensitive that it may be told, 0..3
-    sensitivities: Mapping[str, int] | None = None  # of single tools
-    contracts: Mapping[str, Mapping[str, Any]] | None = None  # of an agent's skills
-    context: str | None = None  # what it is told of the conversation that a message comes from
-    endpoints: tuple[AgentEndpoint, ...] | None = None  # at which it is called besides
+    sensitivity: int | None = None  # sensitivity of a server's results, 0..3
+    clearance: int | None = None  # the highest sensitivity that the entry may receive, 0..3
+    sensitivities: Mapping[str, int] | None = None  # by tool
+    contracts: Mapping[str, Mapping[str, Any]] | None = None  # by skill
+    context: str | None = None  # how much of the caller's conversation the agent gets: none or summary
+    endpoints: tuple[AgentEndpoint, ...] | None = None  # further addresses of the agent
 
     def check(self, registrant: "Registrant") -> None:
-        """Nobody but an operator says what an agent may do, what is sent along, and whom to trust. Raises BadRequest naming the field."""
+        """Raises BadRequest, naming the field, if a term is invalid or the registrant is no operator and sets one."""
         if not registrant.is_operator:
             for name in OPERATOR_FIELDS:
                 if getattr(self, name) not in (None, "", {}, ()) and (name, getattr(self, name)) != ("rank", 0):
@@ -113,7 +113,7 @@ class OperatorTerms:
         self._check_upstream()
 
     def check_skills(self, card: AgentCard | None) -> None:
-        """What can't be known before the agent's card is read. Raises BadRequest."""
+        """Checks the contracts against the skills of the card. Raises BadRequest."""
         try:
             check_skill_names(self.contracts or {}, card.skills if card else ())
         except BadContract as error:
@@ -127,7 +127,7 @@ class OperatorTerms:
                 raise BadRequest(name, f"must be a whole number from 0 to {CLEARANCE_MAX}")
 
     def _check_calls(self) -> None:
-        """How an agent is called."""
+        """Checks contracts, context and endpoints. Raises BadRequest."""
         try:
             check_contracts(self.contracts or {})
         except BadContract as error:
@@ -162,17 +162,17 @@ class OperatorTerms:
 
 
 def _check_account(upstream: Mapping[str, Any], headers: list[str]) -> None:
-    """Whose account is used: each person's own, and then nothing that is everybody's. Raises BadRequest naming the member."""
+    """Checks `account`: personal accounts exclude credentials that all users would share. Raises BadRequest naming the member."""
     if upstream["account"] not in ACCOUNT_KINDS:
         raise BadRequest("upstream.account", f"must be one of: {', '.join(ACCOUNT_KINDS)}")
     personal = upstream["account"] == "person"
     if personal and "auth" not in upstream:
         raise BadRequest("upstream.auth", "is needed beside account: person; auth: {} is enough for most servers")
     if "auth" in upstream and (upstream["auth"].get("account", "personal") == "personal") != personal:
-        raise BadRequest("upstream.auth.account", "says something else than upstream.account")
+        raise BadRequest("upstream.auth.account", "contradicts upstream.account")
     shared = sorted(SHARED_HEADERS.intersection(headers))
     if personal and shared:
-        raise BadRequest("upstream.headers", f"has what everybody would share ({', '.join(shared)}), beside account: person")
+        raise BadRequest("upstream.headers", f"has headers that all users would share ({', '.join(shared)}), beside account: person")
 
 
 def _check_auth(auth: Any, headers: list[str]) -> None:
@@ -188,7 +188,7 @@ def _check_auth(auth: Any, headers: list[str]) -> None:
         if not isinstance(given, list) or not all(isinstance(one, str) and one.isprintable() and one and " " not in one for one in given):
             raise BadRequest(f"upstream.auth.{name}", "must be a list of texts without spaces")
     if "client_id" in auth and "issuer" not in auth:
-        raise BadRequest("upstream.auth.issuer", "is needed beside client_id, which is good at one authorization server alone")
+        raise BadRequest("upstream.auth.issuer", "is needed beside client_id, which is valid at one authorization server only")
     if auth.keys() & {"client_secret", "method"} and "client_id" not in auth:
         raise BadRequest("upstream.auth.client_id", "is needed beside client_secret and method")
     _check_grant(auth)
@@ -222,21 +222,22 @@ def _check_texts(field: str, given: Mapping[str, Any], texts: Mapping[str, tuple
 
 @dataclass(frozen=True, slots=True)
 class AgentRegistrationRequest:
-    """Either `url` or `card`. Without a name one is made of the card's."""
+    """The registration of an agent, by `url` or by `card`. Without a name, the card's name is used."""
 
     url: str = ""
     card: Mapping[str, Any] | None = None
     name: str = ""
     kind: str = "a2a"
     terms: OperatorTerms = OperatorTerms()
-    jwks: Mapping[str, Any] | None = None  # the keys that it proves itself with at the token endpoint
+    jwks: Mapping[str, Any] | None = None  # the keys with which the agent authenticates at the token endpoint
 
 
 @dataclass(frozen=True, slots=True)
 class ServerRegistrationRequest:
-    """`openapi`: the address of a document that describes an HTTP API, or the document; `url` may then be empty.
+    """The registration of a server.
 
-    `known`: the digest of the document that was read there before.
+    `openapi` is a document that describes an HTTP API, or its address; `url` may then be empty. `known_digest` is the digest of the
+    document that was last read there.
     """
 
     name: str

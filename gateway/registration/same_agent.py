@@ -1,4 +1,4 @@
-"""Endpoints: that one agent is at all of its addresses, before any of its tasks goes there."""
+"""Checks that all endpoints of an agent belong to the same agent, before tasks are sent there."""
 
 from dataclasses import replace
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ from registry.rows import Candidate
 
 
 class EndpointIdentityCheck:
-    """Asks each of them who is there."""
+    """Compares the cards at an agent's endpoints with its registered card."""
 
     def __init__(self, cards: CardSource, vendors: VendorSource) -> None:
         self._cards = cards
@@ -28,7 +28,7 @@ class EndpointIdentityCheck:
             except BadCard as error:
                 raise BadRequest(place, f"has a card that can't be used: {error}") from error
             if card is None or entry.card is None or _card_identity(card) != _card_identity(entry.card):
-                raise BadRequest(place, "is where another agent answers: its card has another name, version or skills")
+                raise BadRequest(place, "belongs to another agent: its card has another name, version or other skills")
 
     async def _read_card(self, entry: Registration | Candidate, url: str) -> AgentCard | None:
         if self._vendors.is_vendor(entry.kind):
@@ -40,5 +40,5 @@ class EndpointIdentityCheck:
 
 
 def _card_identity(card: AgentCard) -> tuple[str, str, tuple[str, ...]]:
-    """What two endpoints of one agent have in common."""
+    """Returns what the cards of all endpoints of one agent have in common."""
     return card.name, card.version, tuple(sorted(skill.id for skill in card.skills))

@@ -1,4 +1,4 @@
-"""What a server offers that somebody names: an MCP server asked, or an OpenAPI document read, learned without trusting any of it."""
+"""Reads what a server offers, from an MCP server or an OpenAPI document, without trusting the content."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +12,12 @@ from adapters.openapi.tools import OPENAPI_KIND as OPENAPI
 from gateway.registration.card_source import CardSource
 from gateway.registration.requests import BadRequest, Registrant, ServerRegistrationRequest
 
-LEFT_OUT_SHOWN_MAX = 50  # definitions that are named, of those that are left out
+LEFT_OUT_SHOWN_MAX = 50  # omitted definitions that are listed by name
 Definition = Mapping[str, Any]
 
 
 class ServerProbe(Protocol):
-    """adapters/mcp_client/probe.py."""
+    """What an MCP server offers; adapters/mcp_client/probe.py implements it."""
 
     @property
     def facts(self) -> Mapping[str, Any]: ...
@@ -36,7 +36,7 @@ class ServerProbe(Protocol):
 
 
 class ApiDescription(Protocol):
-    """adapters/openapi/document.py."""
+    """The tools of an HTTP API; adapters/openapi/document.py implements it."""
 
     @property
     def base(self) -> str: ...
@@ -55,7 +55,7 @@ class ApiDescription(Protocol):
 
 
 class ServerReader(Protocol):
-    """adapters/tool_servers.py."""
+    """Reads MCP servers and OpenAPI documents; adapters/tool_servers.py implements it."""
 
     async def probe(
         self, name: str, url: str, headers: Mapping[str, str], credential_request: CredentialRequest | None = None
@@ -66,7 +66,7 @@ class ServerReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServerFindings:
-    """`lists`: definitions by kind, as registry/rows.py makes them."""
+    """What a server offers. `definitions` has the lists by kind, as registry/rows.py stores them."""
 
     kind: str
     url: str
@@ -75,7 +75,7 @@ class ServerFindings:
 
 
 class ServerSource:
-    """`credentials` turns an entry's `upstream` into the headers that the operator lets us send."""
+    """Reads servers. `credentials` returns the headers that the operator configured in `upstream`."""
 
     def __init__(self, cards: CardSource, servers: ServerReader, credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]) -> None:
         self._cards = cards
@@ -83,7 +83,10 @@ class ServerSource:
         self._credentials = credentials
 
     async def inspect(self, registrant: Registrant, request: ServerRegistrationRequest, command: bool = False) -> ServerFindings:
-        """Raises BadRequest, UrlRefused, UpstreamFault, and ConsentNeeded of whoever registers."""
+        """Returns what the server offers.
+
+        Raises BadRequest, UrlRefused, UpstreamFault, and ConsentNeeded if the registrant must connect an account first.
+        """
         if request.openapi is not None:
             return await self._read_api(request, request.openapi)
         if not command:
@@ -94,7 +97,7 @@ class ServerSource:
         return ServerFindings("mcp", request.url, probed.facts, lists)
 
     async def _read_api(self, request: ServerRegistrationRequest, openapi: str | Mapping[str, Any]) -> ServerFindings:
-        """The API is called where its document says, or at `url`, where that is given."""
+        """Reads an OpenAPI document. The API is called at `url` if given, else where the document says."""
         source = openapi if isinstance(openapi, str) else ""
         if isinstance(openapi, str):
             await self._cards.vet_callee("openapi", source)
@@ -103,10 +106,10 @@ class ServerSource:
             api = await asyncio.to_thread(read_api, openapi)
         url = request.url or api.base
         if not url:
-            raise BadRequest("url", "is needed: the document does not say where the API is")
+            raise BadRequest("url", "is needed, because the document names no server")
         await self._cards.vet_callee("url", url)
         if not request.url and source and request.terms.upstream.get("headers") and urlsplit(source).hostname != urlsplit(url).hostname:
-            raise BadRequest("upstream.headers", "are for the host that was named, but the API is elsewhere: give its address as url")
+            raise BadRequest("upstream.headers", "are for the host of the document, but the API is on another host: set url")
         facts: dict[str, Any] = {"era": OPENAPI, "protocol_version": api.version, "source": source}
         if api.digest:
             facts["document"] = api.digest
@@ -114,7 +117,7 @@ class ServerSource:
 
 
 def _left_out_fact(left_out: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """What an operator is shown of definitions that no client gets to see, as JSON gives it back. Nothing where there are none."""
+    """Returns the fact that lists omitted definitions for operators, or nothing if none was omitted."""
     if not left_out:
         return {}
     first = [{"name": name, "why": why} for name, why in left_out[:LEFT_OUT_SHOWN_MAX]]

@@ -1,4 +1,4 @@
-"""The tools that policies can speak of: those that servers offer, as they are registered."""
+"""The registered tools with their input schemas, against which policies are checked."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,7 +11,7 @@ from registry.tables import registrations
 
 
 def known_tools_of(servers: Iterable[Registration]) -> Iterator[KnownTool]:
-    """What is withheld is not among them."""
+    """Yields the tools of these servers. Withheld definitions are not included."""
     for entry in servers:
         for tool in entry.tools:
             schema = tool.definition.get("inputSchema")
@@ -19,6 +19,6 @@ def known_tools_of(servers: Iterable[Registration]) -> Iterator[KnownTool]:
 
 
 def read_known_tools(connection: Connection) -> list[KnownTool]:
-    """The same from the rows, for who stands beside the gateway."""
+    """Reads the known tools from the database, for commands that run without a gateway."""
     rows = connection.execute(select(registrations).where(registrations.c.family == Family.SERVER.value))
     return list(known_tools_of(registration_from_row(row) for row in rows))

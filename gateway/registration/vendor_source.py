@@ -1,4 +1,4 @@
-"""Agents of vendors, which have no card: their adapter asks them about themselves, and the gateway writes the card."""
+"""Registers agents of vendors: their adapter asks them about themselves, and the gateway writes the card."""
 
 import asyncio
 import json
@@ -22,11 +22,11 @@ from registry.drift.suspicions import find_suspicions
 from registry.rows import Candidate
 
 DESCRIBE_SECONDS = 20.0
-SKILL_FORMS_EXTENSION = "urn:interlock:a2a:skill-forms:1"  # as gateway/ingress/mcp_server/catalogue/skill_schemas.py reads it
+SKILL_FORMS_EXTENSION = "urn:interlock:a2a:skill-forms:1"  # read by gateway/ingress/mcp_server/catalogue/skill_schemas.py
 
 
 class Vendors(Protocol):
-    """adapters/catalog.py."""
+    """The adapters by kind; adapters/catalog.py implements it."""
 
     def is_vendor(self, kind: str) -> bool: ...
 
@@ -42,7 +42,7 @@ class Vendors(Protocol):
 OWN_MEMBERS = {
     "mcp": frozenset({"account", "era"}),
     "a2a": frozenset({QUESTIONS, AWS_OPTION}),
-}  # members of `upstream`, by the kinds that have no adapter
+}  # members of `upstream` for kinds without a vendor adapter
 
 
 def _check_aws_access(access: Any) -> None:
@@ -55,13 +55,13 @@ def _check_aws_access(access: Any) -> None:
 
 
 class NoVendors:
-    """For a gateway that speaks A2A alone."""
+    """A gateway without vendor adapters."""
 
     def is_vendor(self, kind: str) -> bool:
         return False
 
     async def load(self, kind: str) -> None:
-        """There is nothing to load."""
+        """Does nothing: there is no adapter to load."""
 
     def features(self, kind: str, upstream: Mapping[str, Any]) -> Features:
         raise UnknownKind(kind)
@@ -74,7 +74,7 @@ class NoVendors:
 
 
 class VendorSource:
-    """`credentials` turns an entry's `upstream` into the headers that the operator lets us send."""
+    """Reads agents of vendors. `credentials` returns the headers that the operator configured in `upstream`."""
 
     def __init__(self, vendors: Vendors, cards: CardSource, credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]) -> None:
         self._vendors = vendors
@@ -85,17 +85,17 @@ class VendorSource:
         return self._vendors.is_vendor(kind)
 
     def is_vendor_request(self, request: AgentRegistrationRequest) -> bool:
-        """Whether it is of a vendor's agent. Raises BadRequest for one that comes with a card."""
+        """Returns whether a request registers a vendor's agent. Raises BadRequest if it does and has a card."""
         if self.is_vendor(request.kind) and request.card is not None:
-            raise BadRequest("card", f"is not what agents of the kind {request.kind} have: give the url")
+            raise BadRequest("card", f"is not possible for agents of the kind {request.kind}: give the url")
         return self.is_vendor(request.kind)
 
     async def load(self, kind: str) -> None:
-        """Before a kind is asked for anything else, so that its libraries are there."""
+        """Loads the libraries of a kind. Must run before other methods for this kind."""
         await self._vendors.load(kind)
 
     def check(self, kind: str, upstream: Mapping[str, Any]) -> None:
-        """Options of an adapter are for agents of its kind alone. Raises BadRequest."""
+        """Checks the options in `upstream`. Options of an adapter are only valid for agents of its kind. Raises BadRequest."""
         if not self.is_vendor(kind):
             for name in sorted(upstream.keys() - COMMON_OPTIONS - OWN_MEMBERS.get(kind, frozenset())):
                 raise BadRequest(f"upstream.{printable_name(name)}", "is not a member of this request")
@@ -112,7 +112,7 @@ class VendorSource:
             raise BadRequest("kind", "has an adapter that can't be loaded") from error
 
     async def candidate_from_agent(self, blank: Candidate, url: str) -> Candidate:
-        """`blank` with what an agent tells about itself. Raises BadRequest, UrlRefused, BadCard and UpstreamFault."""
+        """Returns `blank` with what the agent says about itself. Raises BadRequest, UrlRefused, BadCard and UpstreamFault."""
         kind, upstream = blank.kind, blank.upstream
         await self.load(kind)
         self.check(kind, upstream)
@@ -143,7 +143,7 @@ class VendorSource:
 
 
 def build_card(agent_facts: AgentFacts, kind: str, url: str, features: Features) -> dict[str, Any]:
-    """In the shape of A2A 1.0, whose binding is the vendor's own: nobody but the adapter calls it there."""
+    """Returns an A2A 1.0 card whose protocol binding is the vendor's own, which only the adapter can call."""
     skills = agent_facts.skills or (SkillFacts("chat", agent_facts.name, agent_facts.description),)
     forms = {each.id: {"inputSchema": each.schema} for each in skills if each.schema is not None}
     return {
@@ -165,5 +165,5 @@ def build_card(agent_facts: AgentFacts, kind: str, url: str, features: Features)
 
 
 def printable_name(name: str) -> str:
-    """A stranger's name for a member, fit for a message."""
+    """Returns an untrusted name with unprintable characters replaced, for use in an error text."""
     return "".join(letter if letter.isprintable() and letter != " " else "?" for letter in name[:100])

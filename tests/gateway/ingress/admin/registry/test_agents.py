@@ -260,7 +260,7 @@ async def test_the_gateway_is_no_agent_of_its_own(tmp_path: Path, database_url: 
         for url in OURS:
             answer = await desk.post("/api/agents", card=card(url, "1.0"), name="loop")
             assert (answer.status_code, answer.json()["reason_id"]) == (400, "egress-refused"), url
-            assert answer.json()["detail"] == "url is refused: it is an address of this gateway, whose calls would run in circles", url
+            assert answer.json()["detail"] == "url is refused: it is an address of this gateway, which would call itself", url
             answer = await desk.post("/api/servers", url=url, name="loop")
             assert (answer.status_code, answer.json()["reason_id"]) == (400, "egress-refused"), url
         answer = await desk.post("/api/agents", card=card("http://127.0.0.1:8081/", "1.0"), name="neighbour")
