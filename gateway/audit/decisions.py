@@ -1,4 +1,4 @@
-"""Decisions, read back from the audit: by id, with what became of them, and as the trail itself."""
+"""Reads decisions and other records from the audit: one decision with its outcome, or pages of records."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ READ_AUDIT = Act("readAudit", "Key", "audit", "audit:read", "audit")
 
 
 class UnknownDecision(Exception):
-    """No such decision for this caller: of another tenant or person, or of nobody."""
+    """No such decision exists for this caller."""
 
     def __init__(self) -> None:
         super().__init__("cursor is not one that a page of this list gave")
@@ -27,19 +27,19 @@ class UnknownDecision(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
-    """A decision as the audit holds it, and the record of how it ended, where there is one."""
+    """A decision as recorded in the audit, and the record of its outcome, if there is one."""
 
     record: Mapping[str, Any]
     outcome: Mapping[str, Any] | None
 
     def concerns(self, delegation: Delegation) -> bool:
-        """Whether it was made for this very person; to an agent, whether its own errand led to it."""
+        """Returns whether the decision was made for this user and, for an agent, in the agent's own transaction."""
         person, record = delegation.principal, self.record
         mine = {"tenant": person.tenant, "principal": {"issuer": person.issuer, "subject": person.subject}}
         return all(record[name] == value for name, value in mine.items()) and (not delegation.path or record["txn"] == delegation.txn)
 
     def to_json(self) -> dict[str, Any]:
-        """The story as the refusal itself tells it, with what only the audit knows."""
+        """Returns the document of the refusal, with the members that only the audit has."""
         record = self.record
         return {
             **decision_document(_decision_from_record(record)),
@@ -56,7 +56,7 @@ class DecisionRecord:
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """Which records of the trail: empty members match all. `cursor` is the `next` of the page before."""
+    """Selects audit records: empty members match all. `cursor` is the `next` of the page before."""
 
     kind: str = ""
     txn: str = ""
@@ -66,7 +66,7 @@ class AuditFilter:
 
 
 def find_decision(connection: Connection, tenant: str, decision_id: str) -> DecisionRecord:
-    """Raises UnknownDecision."""
+    """Returns a decision of the tenant with its outcome. Raises UnknownDecision."""
     match = (audit_records.c.decision_id == decision_id) & (audit_records.c.tenant == tenant)
     found = {row.kind: json.loads(row.body) for row in connection.execute(select(audit_records.c.kind, audit_records.c.body).where(match))}
     if "decision" not in found:
@@ -75,7 +75,7 @@ def find_decision(connection: Connection, tenant: str, decision_id: str) -> Deci
 
 
 def read_audit_page(connection: Connection, tenant: str, filters: AuditFilter) -> tuple[list[dict[str, Any]], str | None]:
-    """A page of records, the newest first, and the cursor of the next page. Raises BadCursor."""
+    """Returns a page of records, newest first, and the cursor of the next page. Raises BadCursor."""
     query = select(audit_records.c.body, audit_records.c.at, audit_records.c.chain, audit_records.c.seq).where(
         audit_records.c.tenant == tenant
     )

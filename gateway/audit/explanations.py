@@ -1,4 +1,4 @@
-"""The story of a decision: told alike by the refusal itself, by /api/decisions and by `interlock why`."""
+"""The explanation of a decision, the same in refusals, in /api/decisions and in `interlock why`."""
 
 from typing import Any
 
@@ -6,33 +6,33 @@ from policies.delegation.rulings import Decision
 
 REASONS = {
     "allowed": "The user, every agent in the chain and the policies allow it.",
-    "own-task": "Whoever a task belongs to may have it stopped.",
+    "own-task": "The owner of a task may cancel it.",
     "turn-under-way": "The turn was allowed when it began, and its grant still holds; another process of the gateway goes on with it.",
     "user-lacks-permission": "Neither a role of the user nor a policy permits it.",
     "scope-missing": "The token, or the authority handed on by the calling agent, does not cover it.",
-    "ceiling-exceeded": "An agent in the chain may not do it for anybody.",
+    "ceiling-exceeded": "The ceiling of an agent in the chain does not allow it.",
     "policy-forbids": "A policy forbids it.",
     "policy-error": "A policy could not be evaluated, so it is refused.",
-    "delegated-administration": "Only a person administers, with a token of their own, and no agent on their behalf.",
+    "delegated-administration": "Administration needs a user's own token; no agent may do it on a user's behalf.",
     "killed": "An operator has stopped it.",
     "token-expired": "The token has expired.",
     "loop": "The agent is in the chain already.",
-    "too-deep": "The chain of agents is as long as it may get.",
-    "approval-needed": "People have to allow it first.",
-    "approval-denied": "Somebody who may decide has denied it.",
-    "unknown": "There is nothing of this name that can be called.",
+    "too-deep": "The chain of agents has reached its maximum length.",
+    "approval-needed": "It needs an approval first.",
+    "approval-denied": "An approver has denied it.",
+    "unknown": "Nothing with this name can be called.",
     "approval-unknown": "There is no such approval.",
-    "approval-expired": "The approval is too old.",
-    "approval-used": "The approval has been used; it is good for one act.",
+    "approval-expired": "The approval has expired.",
+    "approval-used": "The approval has been used; it is valid for one act.",
     "approval-other-act": "The approval is for something else.",
     "approval-other-arguments": "The approval is for other arguments.",
     "approval-other-definition": "The definition has changed since it was approved.",
     "approval-other-task": "The approval is for another task.",
     "approval-other-chain": "The approval is for another chain of agents.",
-    "approval-too-large": "The arguments are too large to be shown to whoever has to approve of them.",
-    "sensitivity-exceeds-clearance": "What it tells is more sensitive than an agent in the chain may know.",
-    "taint-exceeds-clearance": "The errand has seen what is more sensitive than its receiver may know.",
-    "not-countable": "An argument that is added up is not a whole number from 0 on.",
+    "approval-too-large": "The arguments are too large to be shown to the approvers.",
+    "sensitivity-exceeds-clearance": "Its result is more sensitive than an agent in the chain may receive.",
+    "taint-exceeds-clearance": "The transaction has read data more sensitive than the receiver may get.",
+    "not-countable": "An argument that a policy adds up is not a whole number of 0 or more.",
 }
 
 
@@ -48,7 +48,7 @@ ACTION_PHRASES = {
 
 
 def decision_document(decision: Decision) -> dict[str, Any]:
-    """The shape of GET /api/decisions/{id}."""
+    """Returns the body of GET /api/decisions/{id}."""
     return {
         "id": decision.id,
         "allowed": decision.allowed,
@@ -69,7 +69,7 @@ def decision_document(decision: Decision) -> dict[str, Any]:
 
 
 def explain_refusal(decision: Decision) -> str:
-    """One line for whoever was refused."""
+    """Returns a refusal in one line, for the refused caller."""
     who = decision.principal.split("|", 2)[-1]
     through = " > ".join(link.agent for link in decision.chain)
     chain = f" through {through}" if through else ""

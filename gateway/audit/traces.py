@@ -1,4 +1,4 @@
-"""The trace of a task: what it caused, put together from the task's log and the audit, so it is there even when nothing was sampled."""
+"""The trace of a task: all that it caused, built from the task's log and the audit, so that it exists without sampling."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,18 +19,18 @@ _KINDS_OF_CALLS = {"invokeAgent": "agent", "callTool": "tool"}
 
 @dataclass(frozen=True, slots=True)
 class TraceSpan:
-    """Something that took time, or a ruling. Times are microseconds since 1970; `end` is None while it goes on.
+    """A ruling, or something that took time. Times are microseconds since 1970; `end` is None while it runs.
 
-    `kind`: task (a row of the log), agent (one turn of it), tool (one call), decision (a refusal, or leave for anything else).
-    `outcome`: a task's state in lower case; ok, asks, failed, canceled, rejected, running or unknown (a call that was cut);
-    allowed or refused. `reason` is empty where nothing went wrong.
+    `kind`: task (a row of the log), agent (one turn of it), tool (one call), decision (a refusal, or a grant for anything else).
+    `outcome`: a task's state in lower case; ok, asks, failed, canceled, rejected, running or unknown (an interrupted call); allowed or
+    refused. `reason` is empty without a failure.
     """
 
     id: str
-    parent: str  # empty for the first
+    parent: str  # empty for the root
     kind: str
     name: str
-    actor: str  # who acted: the last agent of the chain, or the person
+    actor: str  # the last agent of the chain, or the user
     start: int
     end: int | None
     outcome: str
@@ -48,21 +48,21 @@ class Trace:
     truncated: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As /api shows it: times are RFC 3339."""
+        """Returns the trace for /api, with RFC 3339 times."""
         return {**asdict(self), "spans": [_span_document(span) for span in self.spans]}
 
 
 @dataclass(frozen=True, slots=True)
 class TraceRows:
-    """The rows of one transaction that a trace is made of."""
+    """The rows of one transaction from which a trace is built."""
 
     tasks: Sequence["Row[Any]"]
     records: Sequence[Mapping[str, Any]]
-    reasons: Mapping[str, str]  # task id -> what the agent or the gateway said when it ended
+    reasons: Mapping[str, str]  # task id -> the text with which the task ended
 
 
 def read_trace(connection: Connection, row: TaskRow) -> Trace:
-    """The trace of a task that the caller was found to own."""
+    """Returns the trace of a task. The caller must have checked that the requester owns the task."""
     match = (tasks.c.tenant == row.tenant) & (tasks.c.owner == row.owner) & (tasks.c.txn == row.txn)
     rows = connection.execute(select(tasks).where(match).order_by(tasks.c.created, tasks.c.id).limit(RECORDS_MAX)).all()
     match = (audit_records.c.tenant == row.tenant) & (audit_records.c.txn == row.txn)
@@ -78,7 +78,7 @@ def read_trace(connection: Connection, row: TaskRow) -> Trace:
 
 
 def build_spans(rows: TraceRows) -> list[TraceSpan]:
-    """Every span of the transaction, parents known or not."""
+    """Returns a span for each task and decision of the transaction, even if its parent is unknown."""
     by_id = {row.id: row for row in rows.tasks}
     by_grant = {row.grant_id: row.id for row in rows.tasks if row.grant_id}
     outcomes = {record["decision_id"]: record for record in rows.records if record["kind"] == "outcome"}
@@ -107,7 +107,7 @@ def _task_span(row: "Row[Any]", by_id: Mapping[str, "Row[Any]"], reason: str) ->
 
 
 def _ruling_span(record: Mapping[str, Any], task: "Row[Any] | None", outcome: Mapping[str, Any] | None) -> TraceSpan:
-    """A refusal, a call with its outcome, or leave for something that takes no time."""
+    """Returns the span of a refusal, of a call with its outcome, or of a grant for an act without duration."""
     path, allowed = record["path"], record["allowed"]
     kind = _KINDS_OF_CALLS.get(record["action"], "decision") if allowed else "decision"
     result, end = _outcome_and_end(kind, record, task, outcome) if allowed else ("refused", record["at"])
@@ -128,19 +128,19 @@ def _ruling_span(record: Mapping[str, Any], task: "Row[Any] | None", outcome: Ma
 def _outcome_and_end(
     kind: str, record: Mapping[str, Any], task: "Row[Any] | None", outcome: Mapping[str, Any] | None
 ) -> tuple[str, int | None]:
-    """How and when what was allowed came to its end."""
+    """Returns the outcome of an allowed act and when it ended."""
     if kind == "decision":
         return "allowed", record["at"]
     over = None if task is None or task.state not in TERMINAL else max(record["at"], task.updated)
-    if outcome is not None and kind == "agent":  # recorded a moment after the task has ended, which a turn does not outlast
+    if outcome is not None and kind == "agent":  # written just after the task's end, which a turn does not outlast
         return outcome["outcome"], outcome["at"] if over is None else min(outcome["at"], over)
-    if outcome is not None:  # recorded when there is time for it
+    if outcome is not None:  # a tool's outcome is written later than its end
         return outcome["outcome"], record["at"] + outcome["duration_us"]
     return ("running", None) if over is None else ("unknown", over)
 
 
 def _in_tree_order(root: str, spans: Iterable[TraceSpan]) -> list[TraceSpan]:
-    """`root` and its descendants in depth-first order. A span is placed once, so rows that name each other can't loop."""
+    """Returns `root` and its descendants in depth-first order. A span is placed once, so rows that name each other cannot loop."""
     children: dict[str, list[TraceSpan]] = {}
     first: list[TraceSpan] = []
     for span in sorted(spans, key=lambda span: (span.start, span.kind != "task", span.id)):
@@ -158,7 +158,7 @@ def _in_tree_order(root: str, spans: Iterable[TraceSpan]) -> list[TraceSpan]:
 
 
 def _read_end_texts(connection: Connection, tenant: str, ids: Sequence[str]) -> dict[str, str]:
-    """What was said last in each of these tasks."""
+    """Returns the last status text of each of these tasks."""
     match = (task_events.c.tenant == tenant) & task_events.c.task_id.in_(ids) & (task_events.c.kind == "status")
     last = select(task_events.c.task_id, func.max(task_events.c.seq).label("seq")).where(match).group_by(task_events.c.task_id).subquery()
     both = (task_events.c.task_id == last.c.task_id) & (task_events.c.seq == last.c.seq) & (task_events.c.tenant == tenant)

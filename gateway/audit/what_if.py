@@ -1,4 +1,4 @@
-"""What-if: which decisions of the past would come out otherwise by other policies."""
+"""What-if: replays past decisions under other policies."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +11,13 @@ from gateway.tasks.log import to_rfc3339
 from policies.tables import audit_records
 from policies.what_if.replay import SAME, UNKNOWN, Replay, ReplayOutcome
 
-RECORDS_READ_MAX = 20_000  # records, the newest first
+RECORDS_READ_MAX = 20_000  # newest records that are searched
 REPLAYED_MAX = 500
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionFilter:
-    """Decisions by id, or the newest of one outcome: denied, allowed or all. `arguments` by decision, where they are known."""
+    """Selects decisions by id, or the newest of one outcome: denied, allowed or all. `arguments` has known arguments by decision id."""
 
     decisions: Sequence[str] = ()
     only: str = "denied"
@@ -26,7 +26,7 @@ class DecisionFilter:
 
 
 def read_past_decisions(connection: Connection, tenant: str, filters: DecisionFilter) -> list[dict[str, Any]]:
-    """Records of decisions, the newest first."""
+    """Returns records of decisions, newest first."""
     query = select(audit_records.c.body).where(audit_records.c.tenant == tenant, audit_records.c.kind == "decision")
     if filters.decisions:
         query = query.where(audit_records.c.decision_id.in_(list(filters.decisions)))
@@ -48,7 +48,7 @@ def _matching_records(rows: Any, filters: DecisionFilter) -> Iterator[dict[str, 
 
 
 def replay_decisions(replay: Replay, records: Sequence[Mapping[str, Any]], filters: DecisionFilter) -> list[dict[str, Any]]:
-    """A row for each: what it was about, then, and now."""
+    """Returns for each record what it was about, the former ruling and the ruling now."""
     return [_comparison_row(record, replay.rule_again(record, filters.arguments.get(record["decision_id"]))) for record in records]
 
 

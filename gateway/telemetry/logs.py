@@ -23,9 +23,9 @@ _SECRET_NAME = re.compile(
     r"authorization|bearer|cookie|credential|passw|private_key|secret|token(?!_id$|s$)|api_?key|assertion$|ticket$", re.IGNORECASE
 )
 _SECRET_TEXT = re.compile(
-    r"(?<![\w-])((?>[\w-]*?(?=eyJ)))eyJ[\w-]{8,}+\.[\w-]+(?:\.[\w-]*)?"  # a JWT, signed or cut short; what stands before it stays
+    r"(?<![\w-])((?>[\w-]*?(?=eyJ)))eyJ[\w-]{8,}+\.[\w-]+(?:\.[\w-]*)?"  # a JWT, signed or cut short; the text before it stays
     r"|\b(?:bearer|basic)\s+[\w.~+/=-]{8,}"
-    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user:password of an address
+    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user:password in a URL
     r"|(?i:(?<=[?&;\s])(?:access_token|client_secret|code|password|sig|token)=)[^&\s]+",
     re.IGNORECASE,
 )
@@ -35,14 +35,14 @@ TraceId = Callable[[], str]
 
 
 def _redact_text(text: str) -> str:
-    """Without secrets, at most VALUE_MAX characters; the end of a longer one is cut."""
+    """Returns the text without secrets, cut to VALUE_MAX characters."""
     shown = text if len(text) <= 2 * VALUE_MAX else text[: 2 * VALUE_MAX]
     shown = _SECRET_TEXT.sub(rf"\1{HIDDEN}", shown)
     return shown if len(text) <= VALUE_MAX else f"{shown[:VALUE_MAX]}… ({len(text)} characters)"
 
 
 def _to_bounded_json(value: object, depth: int = 0) -> object:
-    """The value as plain JSON, its strings clean, its secrets hidden by name, its size bounded."""
+    """Returns the value as plain JSON with redacted strings and bounded size. Values of members with secret names are hidden."""
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if value is None or isinstance(value, bool | int):
@@ -63,7 +63,7 @@ def _to_bounded_json(value: object, depth: int = 0) -> object:
 
 
 def _describe_exception(info: object) -> dict[str, str]:
-    """An exception as its class, its message and where it came from: never the values of variables."""
+    """Returns class, message and traceback of an exception, without the values of variables."""
     error = info if isinstance(info, BaseException) else info[1] if isinstance(info, tuple) else sys.exc_info()[1]
     if error is None:
         return {}
@@ -73,7 +73,7 @@ def _describe_exception(info: object) -> dict[str, str]:
 
 
 def json_line(event: Event, trace_id: str) -> str:
-    """One line of JSON in ASCII: line breaks, terminal escapes and bidirectional marks arrive as \\u…."""
+    """Returns one line of JSON in ASCII: line breaks, terminal escapes and bidirectional marks become \\u…."""
     shown: dict[str, object] = {"at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")}
     if trace_id:
         shown["trace_id"] = trace_id
@@ -88,7 +88,7 @@ def json_line(event: Event, trace_id: str) -> str:
 
 
 class _LibraryLogHandler(logging.Handler):
-    """Lines of libraries that log the standard way, uvicorn's among them."""
+    """Writes log records of libraries, such as uvicorn, in the gateway's format."""
 
     def __init__(self, stream: TextIO, trace_id: TraceId) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def configure_logging(level: str, trace_id: TraceId = str, stream: TextIO | None = None) -> None:
-    """Sends everything to `stream` (stderr) from `level` on: our own lines, and from warnings on those of libraries."""
+    """Sends log lines from `level` on to `stream` (default stderr): the gateway's own, and warnings and errors of libraries."""
     sink = stream or sys.stderr
 
     def render(logger: object, method: str, event: Event) -> str:

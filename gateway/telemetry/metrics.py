@@ -1,4 +1,4 @@
-"""Counters and durations for Prometheus. Every label comes from a closed set, so that no input makes a series."""
+"""Counters and durations for Prometheus. Every label value comes from a closed set, so that no input can create a series."""
 
 from collections.abc import Callable, Iterable
 from typing import Final, Literal
@@ -54,15 +54,15 @@ METHODS: Final = frozenset(
 )
 OUTCOMES: Final = frozenset({"ok", "asks", "canceled", "denied", "error", "failed", "question", "rejected", "timeout", "tool-error"})
 FAMILIES: Final = frozenset({"agent", "server"})
-UPSTREAMS_MAX: Final = 200  # agents and servers with figures of their own; calls of more count under the name `other`
+UPSTREAMS_MAX: Final = 200  # agents and servers with series of their own; further ones count as `other`
 OTHER: Final = "other"
 CALL_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 
 
 class Metrics:
-    """One process's figures, or with `worker` those of all workers; `render` is the body of /metrics.
+    """The metrics of one process, or with `worker` those of all workers. `render` returns the body of /metrics.
 
-    `reasons` are the outcomes there are beside OUTCOMES, such as the reason ids of the table of errors.
+    `reasons` are outcomes beside OUTCOMES, such as the reason ids of the table of errors.
     """
 
     def __init__(self, reasons: Iterable[str] = (), worker: WorkerFigures | None = None) -> None:
@@ -74,7 +74,7 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=True)
         labels = ("door", "method", "outcome")
         durations = ("interlock_call_seconds", "Time to the end of an answer.", labels[:2])
-        self._calls = Counter("interlock_calls", "Requests that a door answered.", labels, registry=self.registry)
+        self._calls = Counter("interlock_calls", "Requests that an ingress answered.", labels, registry=self.registry)
         self._seconds = Histogram(*durations, registry=self.registry, buckets=CALL_BUCKETS)
         self._call_series: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         names: tuple[str, ...] = ("family", "tenant", "name")
@@ -118,7 +118,7 @@ class Metrics:
     def add_gauge(
         self, name: str, help_text: str, read_value: Callable[[], float], over_workers: Literal["livesum", "livemax"] = "livesum"
     ) -> None:
-        """Shows `interlock_{name}`, without labels, as `tells` has it when somebody looks. `over_workers` says how workers add up."""
+        """Adds the gauge `interlock_{name}` without labels, whose value `read_value` returns. `over_workers` says how workers combine."""
         gauge = Gauge(f"interlock_{name}", help_text, registry=self.registry, multiprocess_mode=over_workers)
         if self._worker is None:
             gauge.set_function(read_value)
@@ -126,17 +126,20 @@ class Metrics:
             self._gauges.append((gauge, read_value))
 
     def write_gauges(self) -> None:
-        """Writes this worker's gauges to where the other workers read them. Does nothing in a gateway of one process."""
+        """Writes this worker's gauges for the other workers. Does nothing in a gateway of one process."""
         for gauge, tells in self._gauges:
             gauge.set(tells())
 
     def counter(self, name: str, says: str, label: str) -> Callable[[str], None]:
-        """Makes the counter `interlock_{name}_total` with one label, and returns what adds one. Its values are the product's own."""
+        """Adds the counter `interlock_{name}_total` with one label and returns a function that increments it.
+
+        The label values must come from the gateway, not from input.
+        """
         counted = Counter(f"interlock_{name}", says, (label,), registry=self.registry)
         return lambda value: counted.labels(value).inc()
 
     def add_histogram(self, name: str, help_text: str, buckets: tuple[float, ...]) -> Callable[[float], None]:
-        """Makes the histogram `interlock_{name}_seconds`, without labels, and returns what adds to it."""
+        """Adds the histogram `interlock_{name}_seconds` without labels and returns a function that observes a value."""
         return Histogram(f"interlock_{name}_seconds", help_text, registry=self.registry, buckets=buckets).observe
 
     def render(self) -> bytes:

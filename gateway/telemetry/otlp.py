@@ -1,7 +1,8 @@
-"""Traces on the OpenTelemetry SDK, exported over OTLP/HTTP; imported only when OTEL_EXPORTER_OTLP_ENDPOINT is set, since it costs 20 MB.
+"""Traces with the OpenTelemetry SDK, exported over OTLP/HTTP.
 
-The share `telemetry.sample` of traces is exported, by their trace id, so that all processes choose the same ones. Of every other trace
-the spans are recorded too, and exported when one of them fails.
+Imported only if OTEL_EXPORTER_OTLP_ENDPOINT is set, because the SDK needs 20 MB. The share `telemetry.sample` of traces is exported,
+selected by trace id, so that all processes select the same ones. Spans of other traces are recorded too, and exported if one of them
+fails.
 """
 
 import os
@@ -28,12 +29,12 @@ from gateway.telemetry.spans import ORDINARY_OUTCOMES, TRACEPARENT, Attribute, O
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 OTEL_KINDS: Final = {OtelSpanKind.INTERNAL: SpanKind.INTERNAL, OtelSpanKind.SERVER: SpanKind.SERVER, OtelSpanKind.CLIENT: SpanKind.CLIENT}
 SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
-PENDING_MAX: Final = 64  # finished spans that wait for the end of their root; more are dropped
-LIVE_MAX: Final = 10_000  # spans under way whose roots are known; the oldest are forgotten
+PENDING_MAX: Final = 64  # finished spans that wait for the end of their root; further ones are dropped
+LIVE_MAX: Final = 10_000  # unfinished spans whose roots are known; the oldest are dropped
 TEXT_MAX: Final = 256  # characters of one attribute
 
-# Semantic conventions (gen_ai, mcp, rpc, http) and the gateway's own attributes. Only these are exported: an argument, a prompt or a
-# token can't leave under another name.
+# Semantic conventions (gen_ai, mcp, rpc, http) and the gateway's own attributes. Only these are exported, so that an argument, a prompt
+# or a token cannot be exported under another name.
 ATTRIBUTES: Final = frozenset(
     {
         "error.type",
@@ -62,12 +63,12 @@ _propagator = TraceContextTextMapPropagator()
 
 
 def context_of(traceparent: str) -> Context:
-    """The SDK's context for a `traceparent` of another process; an empty one begins a trace."""
+    """Returns the SDK's context for a `traceparent` of another process; an empty one starts a trace."""
     return _propagator.extract({TRACEPARENT: traceparent} if traceparent else {}, context=Context())
 
 
 class RequestIds(RandomIdGenerator):
-    """A new trace gets the id that the request's log lines have already."""
+    """Gives a new trace the id that the request's log lines already have."""
 
     def generate_trace_id(self) -> int:
         known = current_trace_id()
@@ -75,7 +76,7 @@ class RequestIds(RandomIdGenerator):
 
 
 class RecordAll(Sampler):
-    """Samples a share of traces by their id, whatever the caller's flag says, and records the others for `Tail` to decide on."""
+    """Samples a share of traces by trace id, whatever the caller's flag says, and records the others for `Tail` to decide on."""
 
     def __init__(self, share: float) -> None:
         self._ratio = TraceIdRatioBased(share)
@@ -101,7 +102,7 @@ class Root:
 
 
 class Tail(SpanProcessor):
-    """Exports all spans of a request that is sampled or in which one failed. Called in the event loop's thread alone."""
+    """Exports all spans of a request that is sampled or in which a span failed. Called only in the event loop's thread."""
 
     def __init__(self, export: SpanProcessor) -> None:
         self._export = export
@@ -140,7 +141,7 @@ class Tail(SpanProcessor):
 
 
 def as_sampled(span: ReadableSpan) -> ReadableSpan:
-    """The span with the flag that exporters look for."""
+    """Returns the span with the sampled flag, which exporters check."""
     context = span.get_span_context()
     if context is None or context.trace_flags.sampled:
         return span
@@ -160,7 +161,7 @@ def as_sampled(span: ReadableSpan) -> ReadableSpan:
 
 
 class OtelTracer:
-    """gateway.telemetry.spans.Tracer: spans of the SDK, sent in batches by a thread of its own. A full queue drops spans."""
+    """Implements gateway.telemetry.spans.Tracer with the SDK. A thread exports spans in batches; a full queue drops spans."""
 
     def __init__(self, share: float, exporter: SpanExporter, resource: Resource) -> None:
         self._provider = TracerProvider(
@@ -183,7 +184,7 @@ class OtelTracer:
         return span
 
     def headers(self, span: Span) -> dict[str, str]:
-        """`traceparent` alone. The sampled flag is the gateway's own decision."""
+        """Returns the `traceparent` header. Its sampled flag is the gateway's own decision."""
         carrier: dict[str, str] = {}
         _propagator.inject(carrier, set_span_in_context(span, Context()))
         return {TRACEPARENT: carrier[TRACEPARENT]}
@@ -198,11 +199,11 @@ class OtelTracer:
         span.end()
 
     def flush(self) -> None:
-        """Sends what has ended so far, and waits for at most 3 seconds."""
+        """Exports finished spans, waiting at most 3 seconds."""
         self._provider.force_flush(3000)
 
     def close(self) -> None:
-        """Sends what is left, and waits for at most 3 seconds."""
+        """Exports the remaining spans, waiting at most 3 seconds, and shuts the SDK down."""
         self.flush()
         self._provider.shutdown()
 
@@ -212,7 +213,7 @@ def exported_attributes(attributes: Mapping[str, Attribute]) -> dict[str, Attrib
 
 
 def tracer_from_environment(version: str, share: float, make: Callable[[], SpanExporter] = OTLPSpanExporter) -> OtelTracer:
-    """The tracer that the standard variables (OTEL_EXPORTER_OTLP_…, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES) describe."""
+    """Returns the tracer that the standard variables (OTEL_EXPORTER_OTLP_…, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES) configure."""
     resource = Resource.create({"service.version": version})
     if str(resource.attributes["service.name"]).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": "interlock"}))

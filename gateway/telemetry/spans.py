@@ -1,7 +1,7 @@
-"""Trace context (W3C Trace Context 1) of the request that a task works for, and what the gateway needs of a tracer.
+"""Trace context (W3C Trace Context 1) of the current work, and the interface of a tracer.
 
-The tracer is gateway/telemetry/otlp.py, on the OpenTelemetry SDK.
-Without one no span is made: the gateway then only passes trace context on.
+gateway/telemetry/otlp.py implements the tracer with the OpenTelemetry SDK. Without a tracer, the gateway creates no spans and only
+propagates the trace context.
 """
 
 import random
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 Attribute = str | int | float | bool
 TRACEPARENT: Final = "traceparent"
-ORDINARY_OUTCOMES: Final = frozenset({"ok", "question", "asks", "canceled"})  # outcomes that are no failure
+ORDINARY_OUTCOMES: Final = frozenset({"ok", "question", "asks", "canceled"})  # outcomes that are not failures
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 
 
 class Work(Protocol):
-    """What a task works for: a request at a door, or a task of an agent that is taken up again."""
+    """What the current asyncio task works for: a request, or a resumed task of an agent."""
 
     trace_id: str
     outcome: str
@@ -32,7 +32,7 @@ class Work(Protocol):
 
 @dataclass(slots=True)
 class Resumed:
-    """Work that goes on without a request, in the trace of its task."""
+    """Work without a request, in the trace of its task."""
 
     trace_id: str
     outcome: str = "ok"
@@ -42,12 +42,12 @@ _work: ContextVar[Work | None] = ContextVar("work", default=None)
 
 
 def enter_work(work: Work) -> "Token[Work | None]":
-    """Makes `work` the current one of this asyncio task and of those that it starts, until `leave_work` gets the token."""
+    """Makes `work` current for this asyncio task and the tasks that it starts, until `leave_work` gets the token."""
     return _work.set(work)
 
 
 def leave_work(entered: "Token[Work | None]") -> None:
-    """Makes the work current again that was so before `enter_work`."""
+    """Restores the work that was current before `enter_work`."""
     _work.reset(entered)
 
 
@@ -56,20 +56,20 @@ def current_work() -> Work | None:
 
 
 def current_trace_id() -> str:
-    """The trace of the request that this task works for, 32 hex digits, or empty."""
+    """Returns the trace id of the current work, 32 hex digits, or an empty text."""
     work = _work.get()
     return "" if work is None else work.trace_id
 
 
 def note_outcome(outcome: str) -> None:
-    """Records how the current request ends, where its answer does not say so: a tool's `isError` rides on a success."""
+    """Records the outcome of the current request if its response does not show it, such as a tool's `isError`."""
     work = _work.get()
     if work is not None:
         work.outcome = outcome
 
 
 class OtelSpanKind(IntEnum):
-    """Span kinds, as the OpenTelemetry SDK numbers them."""
+    """Span kinds with the numbers of the OpenTelemetry SDK."""
 
     INTERNAL = 0
     SERVER = 1
@@ -77,7 +77,7 @@ class OtelSpanKind(IntEnum):
 
 
 def valid_traceparent(given: Any) -> str:
-    """A `traceparent` as its sender wrote it (W3C Trace Context 1 s3.2), or empty where it is not valid."""
+    """Returns a `traceparent` unchanged if it is valid (W3C Trace Context 1 s3.2), else an empty text."""
     if not isinstance(given, str) or len(given) != 55:
         return ""
     match = _TRACEPARENT.fullmatch(given)
@@ -87,7 +87,7 @@ def valid_traceparent(given: Any) -> str:
 
 
 def trace_id_of(traceparent: str) -> str:
-    """The trace id in a valid `traceparent`; empty where there is none."""
+    """Returns the trace id of a valid `traceparent`, or an empty text."""
     return traceparent[3:35]
 
 
@@ -96,12 +96,12 @@ def new_trace_id() -> str:
 
 
 def unsampled_traceparent(trace_id: str) -> str:
-    """A `traceparent` for a trace of which the gateway records nothing."""
+    """Returns a `traceparent` for a trace of which the gateway records nothing."""
     return f"00-{trace_id}-{random.getrandbits(64) or 1:016x}-00"
 
 
 class Tracer(Protocol):
-    """gateway/telemetry/otlp.py."""
+    """Creates spans; gateway/telemetry/otlp.py implements it."""
 
     def start(
         self, name: str, kind: OtelSpanKind, parent: str, attributes: Mapping[str, Attribute], *, began: int | None = None, link: str = ""
@@ -110,9 +110,9 @@ class Tracer(Protocol):
         ...
 
     def headers(self, span: "Span") -> dict[str, str]:
-        """Trace context for the next hop."""
+        """Returns the trace context headers for the next hop."""
         ...
 
     def finish(self, span: "Span", outcome: str, attributes: Mapping[str, Attribute], name: str = "") -> None:
-        """Ends a span. An outcome outside of ORDINARY makes it an error; `name` replaces its name."""
+        """Ends a span. An outcome outside of ORDINARY_OUTCOMES makes it an error; `name` replaces its name."""
         ...
