@@ -1,4 +1,4 @@
-"""What the jobs of one transaction keep: rows that wait for its end, and statements that are run at once."""
+"""Batches: the rows and statements of one transaction. Plain rows are collected and written together; other statements run at once."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -10,15 +10,15 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 
 class WriteFailed(Exception):
-    """The database did not take the write. Nothing of it was kept, unless the connection broke just as it committed."""
+    """The database did not accept the write. Nothing was written, unless the connection broke during the commit."""
 
 
 class CommitUncertain(Exception):
-    """Whether it was kept is for the database to say."""
+    """A commit failed in a way that leaves its outcome open."""
 
 
 class GuardedUpdate(NamedTuple):
-    """How rows of a table change: each by its `keys`, which must name a row as it stands; `missed` is raised when they name none."""
+    """Updates rows of a table by `keys` that must match the current row; `missed_error` is raised if they match none."""
 
     table: Table
     values: tuple[str, ...]
@@ -26,7 +26,7 @@ class GuardedUpdate(NamedTuple):
     missed_error: type[Exception]
 
     def build_statement(self, rows_source: str) -> str:
-        """The update, from rows of `source` whose columns are column1, column2, …: the values first, then the keys."""
+        """Returns the UPDATE from rows of `rows_source` with the columns column1, column2, …: the values first, then the keys."""
         name, columns = self.table.name, [f"given.column{number}" for number in range(1, len(self.values) + len(self.keys) + 1)]
         sets = ",".join(f"{value}={given}" for value, given in zip(self.values, columns, strict=False))
         match = " AND ".join(f"{name}.{key}={given}" for key, given in zip(self.keys, columns[len(self.values) :], strict=True))
@@ -37,18 +37,18 @@ RowsByTarget = Mapping[Table | GuardedUpdate, Sequence[tuple[Any, ...]]]
 
 
 class BulkInsert(Protocol):
-    """A quicker way to put rows in, which commits too where no transaction has begun."""
+    """A faster way to write rows, which also commits if no transaction has begun."""
 
     def write(self, connection: Connection, rows: RowsByTarget) -> bool:
-        """All of them, those that move first; False, and none of them, when this is not the way for these rows.
+        """Writes all rows, updates first, and returns True; or writes none and returns False if it cannot handle these rows.
 
-        Raises as `put_each` does, NotKept and CommitBroke.
+        Raises what `write_each` raises, and WriteFailed and CommitUncertain.
         """
         ...
 
 
 class Batch:
-    """One transaction under way. Rows that are only inserted or moved go in together, at its end or when somebody has to see them."""
+    """One open transaction. Rows to insert or update are written together at its end, or earlier if a statement must see them."""
 
     def __init__(self, connection: Connection, bulk_insert: BulkInsert | None = None) -> None:
         self._connection = connection
@@ -58,7 +58,7 @@ class Batch:
 
     @property
     def connection(self) -> Connection:
-        """For statements other than plain inserts; sees every row added before."""
+        """Returns the connection for other statements; they see every row added before."""
         self._begin()
         self.flush()
         return self._connection
@@ -67,11 +67,11 @@ class Batch:
         self._rows.setdefault(table, []).append(tuple(map(row.get, column_names(table))))
 
     def update(self, guarded_update: GuardedUpdate, values: tuple[Any, ...]) -> None:
-        """Changes one row, not later than `flush`, which raises `moves.missed` when it is not there as its keys say."""
+        """Updates one row, at the latest with `flush`, which raises `missed_error` if the keys do not match."""
         self._rows.setdefault(guarded_update, []).append(values)
 
     def run(self, statement: str, values: tuple[Any, ...]) -> int:
-        """Runs one statement at once, with `?` marks, and returns the number of rows it changed. Does not see rows just added."""
+        """Runs one statement with `?` marks at once and returns the number of changed rows. It does not see rows added before."""
         self._begin()
         errors = self._connection.dialect.loaded_dbapi.Error
         cursor = self._connection.connection.cursor()
@@ -84,7 +84,7 @@ class Batch:
             cursor.close()
 
     def flush(self) -> None:
-        """Puts what waits into the transaction. Raises as `put_each` does."""
+        """Writes the collected rows. Raises what `write_each` raises."""
         if self._rows:
             self._begin()
             rows, self._rows = self._rows, {}
@@ -92,7 +92,7 @@ class Batch:
                 write_each(self._connection, rows)
 
     def commit(self) -> None:
-        """Puts what waits, and commits. Raises as `flush` does, NotKept and CommitBroke."""
+        """Writes the collected rows and commits. Raises what `flush` raises, and WriteFailed and CommitUncertain."""
         if self._rows and not self._has_begun and self._bulk_insert is not None:
             if self._bulk_insert.write(self._connection, self._rows):
                 return
@@ -104,7 +104,7 @@ class Batch:
             raise CommitUncertain from error
 
     def _begin(self) -> None:
-        """Raises NotKept."""
+        """Begins the transaction. Raises WriteFailed."""
         if not self._has_begun:
             try:
                 self._connection.begin()
@@ -114,9 +114,9 @@ class Batch:
 
 
 def write_each(connection: Connection, rows: RowsByTarget) -> None:
-    """A statement for each row, those that move first; psycopg sends them all before it reads the first answer.
+    """Writes each row by its own statement, updates first; psycopg sends all of them before it reads the first response.
 
-    Raises what DBAPIError stands for, and the `missed` of rows that moved.
+    Raises DBAPIError, and `missed_error` of updates that match no row.
     """
     errors, text = connection.dialect.loaded_dbapi.Error, ""
     with closing(connection.connection.cursor()) as cursor:
@@ -131,7 +131,7 @@ def write_each(connection: Connection, rows: RowsByTarget) -> None:
 
 
 def updates_first(target: Table | GuardedUpdate) -> bool:
-    """A key to sort by."""
+    """Sort key that puts updates before inserts."""
     return isinstance(target, Table)
 
 
@@ -141,13 +141,13 @@ def column_names(table: Table) -> tuple[str, ...]:
 
 
 def _with_driver_marks(connection: Connection, statement: str) -> str:
-    """The statement with the marks that the driver knows."""
+    """Returns the statement with the parameter marks of the driver."""
     return statement if connection.dialect.name == "sqlite" else statement.replace("?", "%s")
 
 
 @cache
 def _single_row_statement(target: Table | GuardedUpdate) -> str:
-    """For one row given by marks."""
+    """Returns the statement for one row, with parameter marks."""
     if isinstance(target, GuardedUpdate):
         return target.build_statement(f"VALUES ({','.join('?' * len(target.values + target.keys))})")
     names = column_names(target)

@@ -1,4 +1,4 @@
-"""The database: its engine, the group-commit writer, readers, and the epochs that tell every process what changed."""
+"""The database: its engine, the group-commit writer, readers, and the epochs that announce changes to every process."""
 
 import asyncio
 import time
@@ -21,8 +21,8 @@ T = TypeVar("T")
 READER_THREADS = 4
 EPOCHS = ("grants", "kills", "registry", "policies", "keys", "sessions")
 STALE_SECONDS = 1.0
-WAL_PAGES_MAX = 16_384  # 64 MB: only when `checkpoint` does not keep up does a commit have to do it
-BUSY_MS = 5000  # how long one transaction waits for another
+WAL_PAGES_MAX = 16_384  # 64 MB: a commit checkpoints only if `checkpoint` does not keep up
+BUSY_MS = 5000  # how long one transaction waits for a lock of another
 POSTGRES_OPTIONS = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -36,11 +36,14 @@ log = structlog.get_logger()
 
 
 class ReadFailed(Exception):
-    """The database did not answer a question."""
+    """The database did not answer a query."""
 
 
 def engine_for(url: str, process: str = "interlock") -> Engine:
-    """SQLite in WAL mode with every commit synced, or Postgres through psycopg, which knows our sessions by the name of the process."""
+    """Returns an engine for SQLite in WAL mode with synced commits, or for PostgreSQL through psycopg.
+
+    The sessions at PostgreSQL have the name `process`.
+    """
     if url.startswith("sqlite"):
         engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_MS / 1000}, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
@@ -58,14 +61,14 @@ def engine_for(url: str, process: str = "interlock") -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # transactions are begun by `_begin_sqlite`, not guessed by the driver
+    connection.isolation_level = None  # `_begin_sqlite` begins transactions, not the driver
     ours = ("journal_mode=WAL", "synchronous=FULL", f"wal_autocheckpoint={WAL_PAGES_MAX}")
     for pragma in (*ours, f"busy_timeout={BUSY_MS}", "foreign_keys=ON", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _prepare_postgres(connection: Any, _record: Any) -> None:
-    """Nobody waits for long: not we for a lock, and not others for a transaction that we left behind."""
+    """Bounds the wait for locks, and how long an abandoned transaction of this process can block others."""
     connection.execute(f"SET lock_timeout = {BUSY_MS}")
     connection.execute(f"SET idle_in_transaction_session_timeout = {2 * BUSY_MS}")
     connection.commit()
@@ -77,12 +80,12 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def raise_epoch(batch: Batch, name: str) -> None:
-    """Tells every process, with this commit, that what `name` stands for has changed."""
+    """Announces to every process, with this commit, that the data of epoch `name` has changed."""
     batch.connection.execute(update(epochs).where(epochs.c.name == name).values(value=epochs.c.value + 1))
 
 
 class Database:
-    """Reads go to threads, writes to the one writer. Opened once per process by gateway/server/app.py."""
+    """Reads in threads and writes through one writer. gateway/server/app.py opens one per process."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -105,20 +108,20 @@ class Database:
         self._writer.enlist(participant)
 
     async def write(self, work: Callable[[Batch], T]) -> T:
-        """See Writer.write."""
+        """Runs `work` in the next commit; see Writer.write."""
         return await self._writer.write(work)
 
     @property
     def is_writable(self) -> bool:
-        """Whether the last write was kept, as far as that is up to the database."""
+        """Returns whether the database accepted the last write, apart from errors of the write itself."""
         return self._writer.is_healthy
 
     def post(self, work: Callable[[Batch], Any]) -> None:
-        """See Writer.post."""
+        """Runs `work` later without a result; see Writer.post."""
         self._writer.post(work)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Runs `work` in a reader's thread, within one transaction. Raises NotRead."""
+        """Runs `work` in a reader's thread, within one transaction. Raises ReadFailed."""
 
         def run() -> T:
             try:
@@ -135,20 +138,23 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
     def epoch(self, name: str) -> int:
-        """How often what `name` stands for (grants, kills, registry, policies, keys) was changed, as last seen."""
+        """Returns the last known epoch of `name` (one of EPOCHS); each change of that data increments it."""
         return self._epochs[name]
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the epochs were read within the last second; if not, nothing cached may be believed."""
+        """Returns whether the epochs were read within the last second; otherwise, cached data must not be used."""
         return time.monotonic() - self._epochs_read_at < STALE_SECONDS
 
     def watch(self, name: str, on_change: Callable[[], Any]) -> None:
-        """Calls `changed` (or awaits it) after each change of `name`, by whichever process."""
+        """Calls (and awaits) `on_change` after each change of `name`, by any process."""
         self._watchers.append((name, on_change))
 
     async def refresh_epochs(self) -> None:
-        """Reads the epochs, and tells the watchers of those that moved. An epoch counts as seen when all of its watchers are done."""
+        """Reads the epochs and calls the watchers of those that changed.
+
+        An epoch counts as seen only after all of its watchers have finished.
+        """
         began = time.monotonic()
         rows = await self.read(lambda connection: connection.execute(select(epochs)).all())
         current = {row.name: row.value for row in rows}
@@ -162,7 +168,7 @@ class Database:
         self._epochs_read_at = max(began, self._epochs_read_at)
 
     async def checkpoint(self) -> None:
-        """SQLite: moves what the log holds into the database, in a reader's thread, so that no commit has to wait for it."""
+        """Checkpoints the WAL of SQLite in a reader's thread, so that no commit has to wait for it."""
         if self.is_sqlite:
             await asyncio.get_running_loop().run_in_executor(self._readers, self._checkpoint)
 
@@ -171,7 +177,7 @@ class Database:
             connection.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def revision(self) -> str:
-        """The migration that this database is at; empty for a new one."""
+        """Returns the migration of this database; empty for a new one."""
         with self.engine.connect() as connection:
             reader = connection.execution_options(interlock_read=True)
             if not inspect(reader).has_table("alembic_version"):
@@ -179,7 +185,7 @@ class Database:
             return str(reader.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
 
     def close(self) -> None:
-        """Keeps what was handed in, then lets go of every connection."""
+        """Writes what was submitted, then closes every connection."""
         self._writer.close()
         self._readers.shutdown(wait=True)
         self.engine.dispose()

@@ -1,4 +1,4 @@
-"""Reaching the database at start: waits while it is away, and says in one line what is wrong with it."""
+"""Connects to the database at start: waits while it is unreachable, and describes permanent errors in one line."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ DAMAGED_FILE_ERRORS = ("not a database", "malformed")  # of SQLite
 
 
 class DatabaseUnusable(Exception):
-    """The gateway can't begin with this database. `todo` says what to do about it."""
+    """The gateway cannot start with this database. `todo` says what to do."""
 
     def __init__(self, problem: str, todo: str) -> None:
         super().__init__(problem)
@@ -23,7 +23,7 @@ class DatabaseUnusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DatabaseWait:
-    """How long a database that is away is waited for, in seconds, and the clock for it. `told` hears once what is waited for."""
+    """How many seconds to wait for an unreachable database, with the clock. `report` is called once with what is awaited."""
 
     seconds: float
     report: Callable[[str], None]
@@ -32,7 +32,10 @@ class DatabaseWait:
 
 
 def wait_for_database(engine: Engine, patience: DatabaseWait) -> None:
-    """Returns once the database answers. Raises DatabaseUnusable: at once for what waiting does not mend, else when time is over."""
+    """Returns once the database answers.
+
+    Raises DatabaseUnusable at once for a permanent error, otherwise after the wait.
+    """
     deadline, waiting = patience.now() + patience.seconds, False
     while True:
         try:
@@ -50,39 +53,39 @@ def wait_for_database(engine: Engine, patience: DatabaseWait) -> None:
 
 
 def describe_unusable(engine: Engine, error: SQLAlchemyError) -> DatabaseUnusable:
-    """What to tell of an error, with what to do."""
+    """Returns the error with what to do about it."""
     problem = problem_of(error)
     if any(sign in problem for sign in DAMAGED_FILE_ERRORS):
-        todo = f"restore it from a backup; what can still be read of it: sqlite3 {engine.url.database} .recover"
+        todo = f"restore it from a backup, or recover what is readable: sqlite3 {engine.url.database} .recover"
     elif engine.dialect.name == "sqlite":
-        todo = "make its folder, or let this user write there; database.url says where it is"
+        todo = "create its folder, or give this user write access there; database.url says where it is"
     elif is_permanent(engine, problem):
-        todo = "look at database.url, and at the users and databases of the server"
+        todo = "check database.url, and the users and databases of the server"
     else:
-        todo = "start it, or look at database.url; database.wait says how long it is waited for"
+        todo = "start it, or check database.url; database.wait says how long the gateway waits"
     return DatabaseUnusable(f"{describe_location(engine)}: {problem}", todo)
 
 
 def is_permanent(engine: Engine, problem: str) -> bool:
-    """Whether waiting does not mend it: it is no server that starts."""
+    """Returns whether waiting cannot help, because the error is not that of a server that is starting."""
     return engine.dialect.name == "sqlite" or any(sign in problem for sign in PERMANENT_ERRORS)
 
 
 def problem_of(error: SQLAlchemyError) -> str:
-    """The driver's own words for it, in one line. No password is ever among them."""
+    """Returns the driver's message in one line. It never contains a password."""
     said = str(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error)
     line = said.strip().partition("\n")[0].strip()
     return line.rpartition("failed: ")[2][:300] or type(error).__name__
 
 
 def cause_of(error: Exception) -> str:
-    """What the database said, of its own error or of one that was raised for it; empty for any other."""
+    """Returns the database's message for its error or an error raised from it, or an empty text for other errors."""
     cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
     return problem_of(cause) if isinstance(cause, SQLAlchemyError) else ""
 
 
 def describe_location(engine: Engine) -> str:
-    """Where the database is, without who we are there."""
+    """Returns where the database is, without the user name."""
     url = engine.url
     if engine.dialect.name == "sqlite":
         return f"the database {url.database}"

@@ -1,4 +1,4 @@
-"""Mail between the gateway's processes: one letter per address, read as often as anybody asks until its time is over."""
+"""Messages between the gateway's processes: one message per address, readable any number of times until it expires."""
 
 import asyncio
 from collections import defaultdict
@@ -12,21 +12,21 @@ from gateway.storage.database import Batch, Database, ReadFailed
 from gateway.storage.tables import mail
 from policies.cache import BoundedCache
 
-POLL_SECONDS = 0.1  # between two looks for letters from other processes, while anybody waits
+POLL_SECONDS = 0.1  # between two polls for messages of other processes, while a caller waits
 CACHED_MAX = 10_000
-FOLDER_ROWS_MAX, FOLDER_BYTES_MAX = 64, 16 << 20  # of the letters to one session
+FOLDER_ROWS_MAX, FOLDER_BYTES_MAX = 64, 16 << 20  # bounds of the messages of one folder
 log = structlog.get_logger()
 _INSERT = "INSERT INTO mail (address, body, until) VALUES (?, ?, ?) ON CONFLICT (address) DO NOTHING"
 
 
 class MailboxFull(Exception):
-    """As much waits for a session's clients, or for other processes on their behalf, as may."""
+    """A folder has reached its bounds of messages or bytes."""
 
 
 class ProcessMailbox:
-    """Where processes share a database, letters go through it; one process alone keeps those that somebody waits for.
+    """Delivers messages within this process, and through the database to the processes that share it.
 
-    The first letter to an address is the only one. `now` counts microseconds since 1970.
+    Only the first message to an address counts. `now` returns microseconds since 1970.
     """
 
     def __init__(self, database: Database, now: Callable[[], int]) -> None:
@@ -38,13 +38,13 @@ class ProcessMailbox:
 
     @property
     def is_shared(self) -> bool:
-        """Whether there may be other processes."""
+        """Returns whether other processes may share the database."""
         return not self._database.is_sqlite
 
     async def send(self, address: str, body: bytes, seconds: float, folder: str = "") -> None:
-        """Leaves a letter, to be read for so long. Raises NotKept.
+        """Sends a message that can be read for `seconds`. Raises WriteFailed.
 
-        Letters of one `folder`, which their addresses begin with, are so many and no more at a time: raises TooMuchKept.
+        Addresses of a `folder` begin with its name; a full folder raises MailboxFull.
         """
         if address in self._waiters:
             self._deliver(address, body, seconds)
@@ -54,23 +54,23 @@ class ProcessMailbox:
                 raise MailboxFull
 
     async def has_message(self, address: str) -> bool:
-        """Whether a letter lies there. Raises NotRead."""
+        """Returns whether the address has a message in the database. Raises ReadFailed."""
         found = select(mail.c.until).where(mail.c.address == address)
         return await self._database.read(lambda connection: connection.execute(found).first()) is not None
 
     def delete(self, address: str) -> None:
-        """Takes a letter back; nobody waits for that."""
+        """Deletes the message of an address with a later commit."""
         self._database.post(lambda batch: batch.run("DELETE FROM mail WHERE address = ?", (address,)))
 
     async def wait_for(self, address: str, seconds: float) -> bytes:
-        """The letter. Raises TimeoutError when none came."""
+        """Waits for the message of an address and returns it. Raises TimeoutError after `seconds`."""
         known = self._cache.get(address)
         if known is not None:
             return known
         letter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiters[address].add(letter)
         if self.is_shared and (self._polling is None or self._polling.done()):
-            self._polling = run_in_background(self._poll(), "mail_not_looked_for")
+            self._polling = run_in_background(self._poll(), "mail_poll_failed")
         try:
             return await asyncio.wait_for(letter, seconds)
         finally:
@@ -79,7 +79,7 @@ class ProcessMailbox:
                 del self._waiters[address]
 
     async def sweep(self) -> None:
-        """Throws away what nobody may read any more; to be called now and then."""
+        """Deletes expired messages. The process calls it periodically."""
         if self.is_shared:
             now = self._now()
             await self._database.write(lambda batch: _delete_expired(batch, now))
@@ -93,12 +93,12 @@ class ProcessMailbox:
                 letter.set_result(body)
 
     async def _poll(self) -> None:
-        """Goes on for as long as anybody waits."""
+        """Polls the database as long as a caller waits."""
         while self._waiters:
             try:
                 for address, body, until in await self._database.read(lambda connection: _read_letters(connection, list(self._waiters))):
                     self._deliver(address, body.encode(), (until - self._now()) / 1e6)
-            except ReadFailed as error:  # the next look may be luckier; whoever waits gives up by themselves
+            except ReadFailed as error:  # the next poll may succeed; waiting callers have their own timeout
                 log.info("mail_not_read", waiting=len(self._waiters), error=str(error))
             await asyncio.sleep(POLL_SECONDS)
 
@@ -109,7 +109,7 @@ def _read_letters(connection: Connection, addresses: Sequence[str]) -> list[tupl
 
 
 def _insert(batch: Batch, row: tuple[str, str, int], folder: str) -> bool:
-    """False where the folder is full."""
+    """Inserts the message. Returns False if the folder is full."""
     if folder:
         inside = (mail.c.address >= folder) & (mail.c.address < folder + "~")  # addresses are plain ASCII
         count, size = batch.connection.execute(select(func.count(), func.sum(func.length(mail.c.body))).where(inside)).one()

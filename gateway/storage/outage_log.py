@@ -1,4 +1,4 @@
-"""An outage in the log: its first failure, a count now and then, and its end, however often something is tried meanwhile."""
+"""Decides which failures of an outage are logged: the first, then one line per minute with a count, and the end."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ LOG_SECONDS = 60.0
 
 
 class Outage:
-    """Counts failures of one thing, from any thread. `now` counts seconds."""
+    """Counts failures of one resource, from any thread. `now` returns seconds."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -18,7 +18,7 @@ class Outage:
         self._unlogged = 0
 
     def record_failure(self) -> int | None:
-        """How many failures were left out since the last line, where this one is to be logged; else None."""
+        """Returns None if this failure is not to be logged, else how many failures since the last line were not logged."""
         with self._lock:
             if self._failing_since is not None and self._now() - self._logged_at < LOG_SECONDS:
                 self._unlogged += 1
@@ -29,7 +29,7 @@ class Outage:
             return left_out
 
     def record_success(self) -> float | None:
-        """Called after each success: for how many seconds it had failed, where it had; else None."""
+        """Returns the seconds that an outage lasted if this success ends one, else None."""
         if self._failing_since is None:
             return None
         with self._lock:

@@ -1,4 +1,4 @@
-"""Presence: which processes of the gateway live, as far as the database that they share can tell."""
+"""The registry of live gateway processes that share a database, based on heartbeats."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,32 +8,36 @@ from sqlalchemy import Connection, select, text
 from gateway.storage.database import Batch, Database
 from gateway.storage.tables import processes
 
-GONE_HEARTBEATS = 2  # a process without a session at the database, and without a sign of life for so many beats of ours
-SILENT_HEARTBEATS = 30  # one whose session stands, but which gives no sign: its machine may be gone
+GONE_HEARTBEATS = 2  # own heartbeats after which a process without heartbeat and database session counts as dead
+SILENT_HEARTBEATS = 30  # own heartbeats for one that has a database session: its machine may be gone
 _UPSERT_HEARTBEAT = "INSERT INTO processes (id, started, seen) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen"
 _SELECT_SESSIONS = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database()"
 
 
 @dataclass(slots=True)
 class _OtherProcess:
-    """`seen` is its own clock's; `beats` counts ours since it moved, so that clocks need not agree and an outage makes nobody dead."""
+    """What this process knows of another.
+
+    `seen` is on the other's clock; `heartbeats` counts this process's own heartbeats since `seen` changed. So clocks need not agree,
+    and an outage of the database makes no process dead.
+    """
 
     seen: int
     heartbeats: int = 0
 
 
 class ProcessRegistry:
-    """One process among those that share a database. A row of `processes` is a process that lives."""
+    """Registers this process among those that share a database. Each row of `processes` is a live process."""
 
     def __init__(self, database: Database, process: str, now: Callable[[], int]) -> None:
-        """`process` is also the name of the sessions that the process holds at Postgres (see engine_for)."""
+        """`process` is also the name of the sessions that the process holds at PostgreSQL (see engine_for)."""
         self._database = database
         self._process = process
         self._now = now
         self._others: dict[str, _OtherProcess] = {}
 
     async def register(self) -> None:
-        """From now on we are there. On SQLite we are alone: it is one process's own."""
+        """Registers this process. On SQLite, deletes all other rows, since only one process can use the database."""
 
         def work(batch: Batch) -> None:
             if self._database.is_sqlite:
@@ -43,7 +47,10 @@ class ProcessRegistry:
         await self._database.write(work)
 
     async def heartbeat(self) -> bool:
-        """A sign of life; and whether others, who gave none for long though they could, were struck off. Raises NotKept and NotRead."""
+        """Writes a heartbeat, and deletes processes that are dead.
+
+        Returns whether any was deleted. Raises WriteFailed and ReadFailed.
+        """
         try:
             await self._database.write(self._write_heartbeat)
             if self._database.is_sqlite:
@@ -53,16 +60,16 @@ class ProcessRegistry:
                 await self._database.write(lambda batch: _delete_gone(batch, gone))
             return bool(gone)
         except BaseException:
-            self._others.clear()  # who can't see can't say that others are silent
+            self._others.clear()  # without the database, silence of others proves nothing
             raise
 
     async def is_alive(self, process: str) -> bool:
-        """Whether a process is there, as far as anybody noticed: one that was killed is struck off within seconds. Raises NotRead."""
+        """Returns whether a process is registered; the row of a killed process is deleted within seconds. Raises ReadFailed."""
         found = select(processes.c.id).where(processes.c.id == process)
         return await self._database.read(lambda connection: connection.execute(found).first()) is not None
 
     async def depart(self) -> None:
-        """We are no more: what we leave undone is for others to end."""
+        """Deletes this process's row, so that other processes take over its work."""
         await self._database.write(lambda batch: batch.run("DELETE FROM processes WHERE id = ?", (self._process,)))
 
     def _write_heartbeat(self, batch: Batch) -> None:
@@ -70,7 +77,7 @@ class ProcessRegistry:
         batch.run(_UPSERT_HEARTBEAT, (self._process, now, now))
 
     def _find_gone(self, rows: dict[str, int], sessions: set[str]) -> list[tuple[str, int]]:
-        """(id, seen) of the processes that are no more."""
+        """Returns (id, seen) of the dead processes."""
         others = {name: seen for name, seen in rows.items() if name != self._process}
         self._others = {name: known for name, known in self._others.items() if others.get(name) == known.seen}
         gone = []
@@ -83,12 +90,12 @@ class ProcessRegistry:
 
 
 def _read_processes(connection: Connection) -> tuple[dict[str, int], set[str]]:
-    """When each process was seen, and whose sessions stand."""
+    """Returns when each process was last seen, and the names of the open database sessions."""
     rows = connection.execute(select(processes.c.id, processes.c.seen)).all()
     return {row.id: row.seen for row in rows}, set(connection.execute(text(_SELECT_SESSIONS)).scalars())
 
 
 def _delete_gone(batch: Batch, gone: list[tuple[str, int]]) -> None:
-    """Unless one of them gave a sign after all."""
+    """Deletes dead processes, except those that have written a heartbeat since."""
     for name, seen in gone:
         batch.run("DELETE FROM processes WHERE id = ? AND seen = ?", (name, seen))

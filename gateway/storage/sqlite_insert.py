@@ -1,4 +1,4 @@
-"""All rows of a transaction by one statement of SQLite, which commits them too."""
+"""Writes all rows of a SQLite transaction by one statement, which also commits them."""
 
 import re
 from typing import Any
@@ -9,23 +9,26 @@ from sqlalchemy.exc import DataError, DBAPIError
 
 from gateway.storage.batch import CommitUncertain, GuardedUpdate, RowsByTarget, WriteFailed, column_names, updates_first
 
-JSON_BYTES_MAX = 64 << 10  # bytes of JSON; what is longer is given as it is, since JSON costs several times its length in memory
-UNWRITABLE_ERRORS = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_READONLY")  # nothing can be written now
+JSON_BYTES_MAX = 64 << 10  # larger batches are written row by row, because JSON needs several times its length in memory
+UNWRITABLE_ERRORS = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_READONLY")  # the statement wrote nothing
 _MISSED_PREFIX = "rows have moved: "
 _encode_json = msgspec.json.Encoder().encode
-_find_nul = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000").search  # where SQLite's JSON would end a text
+_find_nul = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000").search  # SQLite's JSON functions end a text at a NUL
 
 
 def bulk_insert_for(connection: Connection) -> "SqliteBulkInsert | None":
-    """Of this one connection; none at Postgres, which takes each row's statement without waiting for the one before."""
+    """Returns the bulk insert of a SQLite connection.
+
+    Returns None for PostgreSQL, where psycopg pipelines the statements of single rows.
+    """
     return SqliteBulkInsert() if connection.dialect.name == "sqlite" else None
 
 
 class SqliteBulkInsert:
-    """A temporary view of one connection, whose trigger takes rows in as JSON: a column for each table and each way of moving rows.
+    """Writes rows through a temporary view whose trigger takes JSON: one column for each table and each kind of update.
 
-    SQLite gives up the interpreter's lock for every statement it runs, and a busy event loop is slow to hand it back. Ten statements wait
-    for it some thirty times, this one three times.
+    SQLite releases the interpreter's lock for each statement, and a busy event loop is slow to return it. Ten statements wait for the
+    lock about thirty times, this one three times.
     """
 
     def __init__(self) -> None:
@@ -41,13 +44,13 @@ class SqliteBulkInsert:
         try:
             if not rows.keys() <= set(self._targets):
                 if within:
-                    return False  # a rollback would take the view along
+                    return False  # a rollback would remove the view
                 self._create_view(execute, [*self._targets, *(kind for kind in rows if kind not in self._targets)])
             execute(self._statement, [bodies[kind].decode() if kind in bodies else None for kind in self._targets])
         except errors as error:
             _, found, number = str(error).partition(_MISSED_PREFIX)
             if found:
-                raise self._targets[int(number)].missed_error from None  # type: ignore[union-attr]  # only moves say so
+                raise self._targets[int(number)].missed_error from None  # type: ignore[union-attr]  # only updates raise it
             if isinstance(error, connection.dialect.loaded_dbapi.OperationalError) and not within:
                 _raise_commit_error(error)
             raise DBAPIError.instance(self._statement, None, error, errors) from error
@@ -65,7 +68,10 @@ class SqliteBulkInsert:
 
 
 def _raise_commit_error(error: Exception) -> None:
-    """What a statement that commits as well came to. Nothing when it is certain that none of it was kept, whoever is to blame."""
+    """Raises WriteFailed or CommitUncertain for the error of a statement that also commits.
+
+    Returns if the statement certainly wrote nothing because of its own data.
+    """
     name = str(getattr(error, "sqlite_errorname", ""))
     if name.startswith(UNWRITABLE_ERRORS):
         raise WriteFailed("the database can't be reached") from error
@@ -74,7 +80,7 @@ def _raise_commit_error(error: Exception) -> None:
 
 
 def _encode_rows(rows: Any) -> bytes:
-    """The rows as JSON. Raises DataError where they hold a NUL, as Postgres does."""
+    """Returns the rows as JSON. Raises DataError if a text contains a NUL, like PostgreSQL."""
     body = _encode_json(rows)
     if b"\\u0000" in body and _find_nul(body):
         raise DataError("a text holds a NUL", None, ValueError("NUL"))
@@ -82,7 +88,7 @@ def _encode_rows(rows: Any) -> bytes:
 
 
 def _trigger_step(target: Table | GuardedUpdate, number: int) -> str:
-    """For all rows of that column of the view; the whole statement ends where not each of them is met."""
+    """Returns the trigger's statements for one column of the view. An update that misses a row aborts the whole statement."""
     given = f"json_each(NEW.given{number})"
     if isinstance(target, GuardedUpdate):
         update = target.build_statement(f"SELECT {_json_columns(len(target.values + target.keys))} FROM {given}")  # noqa: S608 (our own names)

@@ -1,4 +1,4 @@
-"""Rows of the gateway's memory: tasks and their events, who runs them, whom to notify, and what is spent of budgets."""
+"""Tables of the gateway: tasks and their events, processes, push notifications, MCP sessions and tasks, budgets, pending consents."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ metadata = MetaData()
 
 
 def _partial_index(condition: str) -> dict[str, Any]:
-    """For an index of few rows among many, which costs the other rows nothing."""
+    """Returns the arguments of a partial index, which costs only rows that meet the condition."""
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
@@ -33,12 +33,12 @@ tasks = Table(
     Column("txn", Text, nullable=False),
     Column("decision_id", Text, nullable=False),
     Column("grant_id", Text, nullable=False),
-    Column("runner", Text, nullable=False),  # the process whose turn is under way, or empty
+    Column("runner", Text, nullable=False),  # the process that runs the turn, or empty
     Column("last_seq", BigInteger, nullable=False),
     Column("vendor_ref", Text, nullable=False),  # JSON: the agent's own ids
     Column("idempotency_key", Text),
     Column("request_digest", Text, nullable=False),
-    Column("trace", Text, nullable=False, server_default=""),  # the traceparent of the request that began it
+    Column("trace", Text, nullable=False, server_default=""),  # the traceparent of the request that began the task
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
     Index("tasks_owner", "tenant", "owner", "updated"),
@@ -79,10 +79,10 @@ push_configs = Table(
     Column("owner", Text, nullable=False),  # tenant|issuer|subject
     Column("agent", Text, nullable=False),
     Column("url", Text, nullable=False),
-    Column("secrets", Text, nullable=False),  # JSON: token, scheme, credentials; read by the sender alone
-    Column("version", Text, nullable=False),  # of A2A, as its creator speaks it
-    Column("cursor", BigInteger, nullable=False),  # the last event of the task that has its delivery
-    Column("live", BigInteger, nullable=False),  # 1 until the task's last event has its delivery
+    Column("secrets", Text, nullable=False),  # JSON: token, scheme, credentials; encrypted
+    Column("version", Text, nullable=False),  # the A2A version of its creator
+    Column("cursor", BigInteger, nullable=False),  # the last event of the task for which deliveries exist
+    Column("live", BigInteger, nullable=False),  # 1 until deliveries exist for the task's last event
     Column("created", BigInteger, nullable=False),
     Index("push_configs_live", "tenant", "task_id", **LIVE),
 )
@@ -96,8 +96,8 @@ deliveries = Table(
     Column("seq", BigInteger, primary_key=True),  # the event of the task
     Column("id", Text, nullable=False, unique=True),
     Column("attempts", BigInteger, nullable=False),
-    Column("next_at", BigInteger, nullable=False),  # not before; while it is under way, when others may take it up
-    Column("state", Text, nullable=False),  # pending | dead; one that arrived is no more
+    Column("next_at", BigInteger, nullable=False),  # earliest next attempt; during an attempt, the end of its lease
+    Column("state", Text, nullable=False),  # pending | dead; successful ones are deleted
     Column("reason", Text, nullable=False),  # why the last attempt failed
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
@@ -108,17 +108,17 @@ deliveries = Table(
 mcp_sessions = Table(
     "mcp_sessions",
     metadata,
-    Column("id", Text, primary_key=True),  # sha256 of what the client shows
+    Column("id", Text, primary_key=True),  # sha256 of the session id
     Column("holder", Text, nullable=False),  # whose it is, and which agent's
-    Column("resource", Text, nullable=False),  # the path that it was opened at
+    Column("resource", Text, nullable=False),  # the path at which it was opened
     Column("version", Text, nullable=False),
     Column("capabilities", Text, nullable=False),  # JSON: what the client declared
-    Column("level", Text, nullable=False),  # of log messages; empty: none was set
-    Column("uris", Text, nullable=False),  # JSON: resources that it subscribed to
+    Column("level", Text, nullable=False),  # of log messages; empty: not set
+    Column("uris", Text, nullable=False),  # JSON: subscribed resources
     Column("created", BigInteger, nullable=False),
     Column("used", BigInteger, nullable=False),
-    Column("streamer", Text),  # the process that has its GET stream, where there are several processes
-    Column("holds", Text),  # JSON: each resource that is followed there, and whether its server tells of its changes
+    Column("streamer", Text),  # the process that holds its GET stream, if there are several
+    Column("holds", Text),  # JSON: each resource that is followed there, and whether its server notifies of changes
     Index("mcp_sessions_holder", "holder", "used"),
     Index("mcp_sessions_used", "used"),
     Index("mcp_sessions_streamer", "streamer"),
@@ -131,7 +131,7 @@ mcp_events = Table(
     Column("stream", Text, primary_key=True),
     Column("seq", BigInteger, primary_key=True),
     Column("at", BigInteger, nullable=False),
-    Column("last", BigInteger, nullable=False),  # 1 where the stream ends with it
+    Column("last", BigInteger, nullable=False),  # 1 for the last message of the stream
     Column("body", Text, nullable=False),  # one JSON-RPC message
     Index("mcp_events_at", "at"),
 )
@@ -141,21 +141,21 @@ mail = Table(
     metadata,
     Column("address", Text, primary_key=True),
     Column("body", Text, nullable=False),
-    Column("until", BigInteger, nullable=False),  # read by nobody after that
+    Column("until", BigInteger, nullable=False),  # expiry, in microseconds
     Index("mail_until", "until"),
 )
 
 mcp_tasks = Table(
     "mcp_tasks",
     metadata,
-    Column("id", Text, primary_key=True),  # as clients know it
+    Column("id", Text, primary_key=True),  # the id that clients see
     Column("tenant", Text, nullable=False),
     Column("holder", Text, nullable=False),  # whose it is, and which agent's
     Column("server", Text, nullable=False),
     Column("tool", Text, nullable=False),
-    Column("own", Text, nullable=False),  # the server's id of it
-    Column("capabilities", Text, nullable=False, server_default="{}"),  # JSON: what its server was told that the client can be asked
-    Column("arguments", Text),  # JSON: of the call; NULL where they are not known, or too long
+    Column("own", Text, nullable=False),  # the server's own task id
+    Column("capabilities", Text, nullable=False, server_default="{}"),  # JSON: the client capabilities that the server was told
+    Column("arguments", Text),  # JSON: of the call; NULL if unknown or too long
     Column("created", BigInteger, nullable=False),
     Index("mcp_tasks_created", "created"),
 )
@@ -165,7 +165,7 @@ mcp_questions = Table(
     metadata,
     Column("task_id", Text, primary_key=True),  # of mcp_tasks
     Column("question", Text, primary_key=True),
-    Column("process", Text, nullable=False),  # that waits for the answer
+    Column("process", Text, nullable=False),  # the process that waits for the answer
     Column("body", Text, nullable=False),  # JSON: method and parameters
 )
 
@@ -175,7 +175,7 @@ task_answers = Table(
     Column("tenant", Text, primary_key=True),
     Column("task_id", Text, primary_key=True),
     Column("question", Text, primary_key=True),
-    Column("body", Text, nullable=False),  # JSON: the answer, until the others are there that the agent waits for
+    Column("body", Text, nullable=False),  # JSON: the answer, until all answers for the agent have arrived
 )
 
 budgets = Table(
@@ -183,7 +183,7 @@ budgets = Table(
     metadata,
     Column("tenant", Text, primary_key=True),
     Column("day", Text, primary_key=True),  # 2026-11-21, in UTC
-    Column("name", Text, primary_key=True),  # JSON: whose, by which limit
+    Column("name", Text, primary_key=True),  # JSON: who, what, subject, callee
     Column("calls", BigInteger, nullable=False),
     Column("cost", BigInteger, nullable=False),  # millionths
 )
@@ -193,15 +193,15 @@ connections = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("tenant", Text, nullable=False),
-    Column("owner", Text, nullable=False),  # tenant|issuer|subject of the person who is asked
-    Column("consent", Text, nullable=False),  # digest of what is asked, so that the same is asked once
-    Column("state", Text, nullable=False),  # digest; empty when somebody came back with it
-    Column("browser", Text, nullable=False),  # digest of the cookie of the one that may go on
-    Column("kek_id", Text, nullable=False),  # the consent, its state and verifier, sealed
+    Column("owner", Text, nullable=False),  # tenant|issuer|subject of the user who is asked
+    Column("consent", Text, nullable=False),  # digest of the consent, so that an equal one shares its page
+    Column("state", Text, nullable=False),  # digest; empty after the callback
+    Column("browser", Text, nullable=False),  # digest of the cookie of the browser that may continue
+    Column("kek_id", Text, nullable=False),  # key of `body`: the consent, its state and verifier, encrypted
     Column("wrapped", Text, nullable=False),
     Column("body", Text, nullable=False),
     Column("until", BigInteger, nullable=False),
-    Column("given", BigInteger, nullable=False),  # 1: the credential is kept
+    Column("given", BigInteger, nullable=False),  # 1: the credential is stored
     Index("connections_owner", "owner", "until"),
     Index("connections_state", "state"),
     Index("connections_until", "until"),

@@ -1,4 +1,4 @@
-"""Transactions of the writer: all jobs together, each alone when one of them fails, and the truth after a commit that broke."""
+"""Runs the jobs of the writer: all in one transaction, one by one if that fails, and finds the outcome of an uncertain commit."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -15,19 +15,19 @@ log = structlog.get_logger()
 
 
 class Participant(Protocol):
-    """Keeps state in step with the commits, such as the head of a hash chain. Called on the writer's thread."""
+    """State that follows the commits, such as the head of a hash chain. Called on the writer's thread."""
 
     def on_commit(self) -> None: ...
 
     def on_rollback(self) -> None: ...
 
     def resolve_uncertain_commit(self, connection: Connection) -> bool:
-        """After a commit whose outcome is not known: takes the state from the database. True when that commit is there."""
+        """Reads the state from the database after an uncertain commit. Returns whether that commit is there."""
         ...
 
 
 class JobOutcome(NamedTuple):
-    """What a job returned, or why nothing of it was kept."""
+    """The result of a job, or the error for which nothing of it was written."""
 
     result: Any
     error: Exception | None = None
@@ -43,25 +43,31 @@ class TransactionRunner:
         self._engine = engine
         self._create_bulk_insert = create_bulk_insert
         self._connection: Connection | None = None
-        self._bulk_insert: BulkInsert | None = None  # of that connection
-        self._has_uncertain_commit = False  # a commit broke, and none was kept since: it may yet turn out to be kept
-        self._must_resolve = False  # the participants must look at the database before anything is appended
+        self._bulk_insert: BulkInsert | None = None  # of `_connection`
+        self._has_uncertain_commit = False  # a commit broke and none has succeeded since: it may still become visible
+        self._must_resolve = False  # the participants must read the database before the next write
         self.participants: list[Participant] = []
 
     def run_jobs(self, jobs: Sequence[Job]) -> list[JobOutcome]:
-        """One for each job. What one job does wrong is its own affair; a job may be run again after a rollback."""
+        """Runs jobs and returns the outcome of each. A failing job does not affect the others.
+
+        A job may run again after a rollback.
+        """
         try:
             return self._run_together(jobs)
         except WriteFailed as error:
             return [JobOutcome(None, error)] * len(jobs)
-        except Exception as error:  # noqa: BLE001 (it belongs to one of these jobs, whose caller is told)
+        except Exception as error:  # noqa: BLE001 (the error of one of these jobs, which its caller gets)
             log.debug("batch_rolled_back", jobs=len(jobs), error=type(error).__name__)
             if len(jobs) == 1:
                 return [JobOutcome(None, _error_for_caller(error))]
         return self._run_one_by_one(jobs)
 
     def _run_one_by_one(self, jobs: Sequence[Job]) -> list[JobOutcome]:
-        """When the database takes neither of two jobs in a row, it is the database: the others need not wait for its answers."""
+        """Runs each job in its own transaction.
+
+        After two failures of the database in a row, the remaining jobs fail without an attempt.
+        """
         outcomes: list[JobOutcome] = []
         for job in jobs:
             away = [outcome.error for outcome in outcomes[-2:] if isinstance(outcome.error, WriteFailed)]
@@ -69,7 +75,10 @@ class TransactionRunner:
         return outcomes
 
     def _run_together(self, jobs: Sequence[Job]) -> list[JobOutcome]:
-        """Runs all jobs in one transaction; once more when the connection was lost before the commit, or a broken commit came late."""
+        """Runs all jobs in one transaction.
+
+        Repeats it once if the connection was lost before the commit, or if an uncertain commit became visible late.
+        """
         try:
             return self._transact(jobs)
         except SQLAlchemyError as error:
@@ -101,7 +110,7 @@ class TransactionRunner:
         return outcomes
 
     def _usable_connection(self) -> Connection:
-        """The connection, with nothing in doubt. Raises NotKept."""
+        """Returns a connection without an unresolved commit. Raises WriteFailed."""
         try:
             connection = self._connection or self._connect()
             if self._must_resolve:
@@ -118,12 +127,12 @@ class TransactionRunner:
         return connection
 
     def _was_committed(self) -> bool:
-        """Whether a commit that broke was kept after all, as far as a new connection can tell."""
+        """Returns whether a broken commit succeeded, as far as a new connection can tell."""
         self.drop_connection()
         self._has_uncertain_commit = self._must_resolve = True
         try:
             return self._resolve_uncertain_commit(self._connect())
-        except (SQLAlchemyError, OSError) as error:  # the outcome stays unknown, and is resolved first on the next connection
+        except (SQLAlchemyError, OSError) as error:  # the next connection resolves it first
             log.warning("commit_in_doubt", error=type(error).__name__)
             self.drop_connection()
             return False
@@ -147,7 +156,7 @@ class TransactionRunner:
             self.drop_connection()
 
     def drop_connection(self) -> None:
-        """Lets go of the connection, in whatever state it is."""
+        """Closes the connection, in any state."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -159,7 +168,7 @@ class TransactionRunner:
 
 
 def _error_for_caller(error: Exception) -> Exception:
-    """The error as the job's caller sees it."""
+    """Returns the error that the job's caller gets."""
     if isinstance(error, IntegrityError):
         known = getattr(error.orig, "sqlite_errorname", "") or getattr(error.orig, "sqlstate", "")
         if known in DUPLICATE_ERRORS:

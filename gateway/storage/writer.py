@@ -1,4 +1,4 @@
-"""The one database writer: whoever waits at the same moment shares one durable commit."""
+"""The only database writer: concurrent writes share one durable commit."""
 
 import asyncio
 import queue
@@ -21,20 +21,20 @@ Work = Callable[[Batch], T]
 BATCH_JOBS_MAX = 512
 DEFERRED_SECONDS = 0.05
 DEFERRED_MAX = 10_000
-RETRY_SECONDS = 1.0  # between two tries to keep what nobody waits for, while the database is away
+RETRY_SECONDS = 1.0  # between two attempts at posted writes while the database is away
 
 log = structlog.get_logger()
 
 
 class _Job(NamedTuple):
     work: Work[Any]
-    future: "asyncio.Future[Any] | None"  # None: nobody waits
+    future: "asyncio.Future[Any] | None"  # None: a posted write
 
 
 class Writer:
-    """A thread that takes all jobs that wait, runs them in one transaction and wakes their callers after the commit.
+    """A thread that runs all waiting jobs in one transaction and wakes their callers after the commit.
 
-    When one job of a transaction fails, all of it is rolled back and each is tried alone, so only the culprit fails.
+    If one job fails, the transaction is rolled back and each job is tried alone, so that only the failing job fails.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -57,9 +57,9 @@ class Writer:
         self._thread.start()
 
     async def write(self, work: Work[T]) -> T:
-        """Runs `work` in the next commit and returns its result once that is durable. `work` may be run again after a rollback.
+        """Runs `work` in the next commit and returns its result once that is durable. `work` may run again after a rollback.
 
-        Raises what `work` raised, IntegrityError for a duplicate, DataError, and NotKept for all else that a database may say.
+        Raises what `work` raised, IntegrityError for a duplicate, DataError, and WriteFailed for all other errors of the database.
         """
         if self._loop is None or self._closing or not self._thread.is_alive():
             raise WriteFailed("the database writer does not run")
@@ -70,20 +70,26 @@ class Writer:
         return await future
 
     def _submit(self) -> None:
-        """Wakes the thread once for all that one round of the event loop hands in, since each waking costs both of them the lock."""
+        """Hands over all jobs of one iteration of the event loop at once.
+
+        Each wake-up of the thread makes it compete for the interpreter's lock.
+        """
         if self._submitted:
             jobs, self._submitted = self._submitted, []
             self._jobs.put(jobs)
 
     def post(self, work: Work[Any]) -> None:
-        """Runs `work` with the next commit, or within 50 ms, and tells nobody. For what comes after an effect, never before it."""
+        """Runs `work` with the next commit or within 50 ms, without a result.
+
+        For writes that follow an effect, never for those before it.
+        """
         if len(self._deferred) < DEFERRED_MAX:
             self._deferred.append(_Job(work, None))
         else:
             self._dropped += 1
 
     def close(self) -> None:
-        """Keeps all that was handed in, then ends; whatever is handed in from now on is refused."""
+        """Writes what was submitted and stops the thread. Later writes are refused."""
         self._closing = True
         if self._thread.is_alive():
             self._submit()
@@ -102,7 +108,7 @@ class Writer:
         self._transactions.drop_connection()
 
     def _take_jobs(self) -> tuple[list[_Job], bool]:
-        """All jobs that wait, at most BATCH_MAX, those that were posted, and whether they are the last."""
+        """Returns the waiting jobs, about BATCH_JOBS_MAX at most, with the posted ones, and whether they are the last."""
         jobs: list[_Job] = []
         last = False
         try:
@@ -127,7 +133,7 @@ class Writer:
             return
         try:
             outcomes = self._transactions.run_jobs([job.work for job in jobs])
-        except Exception:  # the thread's root: nothing may end it
+        except Exception:  # the root of the thread, which must not end
             log.exception("writer_failed")
             self._transactions.drop_connection()
             outcomes = [JobOutcome(None, WriteFailed("the writer failed"))] * len(jobs)
@@ -138,7 +144,7 @@ class Writer:
         self._wake_callers(done)
 
     def _update_health(self, failed: list[tuple[_Job, Exception]], job_count: int) -> None:
-        """Whether the database is well. While it is away, what was posted waits for better times."""
+        """Updates `is_healthy`. While the database is away, posted writes stay queued."""
         away = [(job, error) for job, error in failed if isinstance(error, WriteFailed)]
         well = len(away) < job_count
         if well != self.is_healthy:
@@ -158,7 +164,7 @@ class Writer:
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(_resolve_futures, done)
         except RuntimeError:
-            log.debug("nobody_waits", jobs=len(done))  # the event loop is closed
+            log.debug("callers_gone", jobs=len(done))  # the event loop is closed
 
 
 def _describe_error(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The gateway's home folder: made at need, closed to others, locked where only one process may have it, and telling where we serve."""
+"""The gateway's home folder: created if missing, closed to other users, locked for one process, and recording the public URL."""
 
 import fcntl
 import os
@@ -10,21 +10,21 @@ import msgspec
 
 DATABASE_FILE = "interlock.db"
 OTHERS_MODE = 0o077
-OWN_FILES = (f"{DATABASE_FILE}*", "audit.*", "lock", "serving.json")  # beside the keys, which are read only where their mode is right
+OWN_FILES = (f"{DATABASE_FILE}*", "audit.*", "lock", "serving.json")  # keys are checked where they are read
 
 
 class HomeInUse(Exception):
-    """Another gateway runs with this home. `todo` says how to go on."""
+    """Another gateway runs with this home. `todo` says what to do."""
 
     todo = "stop the other one, or set INTERLOCK_HOME to another folder"
 
 
 class HomeWritableByOthers(OSError):
-    """Others may write where the signing keys and the audit's heads are kept, and it is not ours to change."""
+    """Other users can write to the folder of the signing keys and audit heads, and the gateway cannot change that."""
 
 
 def missing_files(home: Path, database_url: str) -> dict[str, Path]:
-    """What a first start makes and is not there yet: where each will be. What the operator brings is made by nobody."""
+    """Returns the files that a first start creates and that are missing, by name. Files that the operator supplies are not included."""
     places = {"signing keys": home / "keys", "vault keys": home / "keys" / "vault", "audit heads": home / "audit.heads"}
     missing = {what: path.absolute() for what, path in places.items() if not path.exists()}
     file = database_url.removeprefix("sqlite:///")
@@ -32,7 +32,7 @@ def missing_files(home: Path, database_url: str) -> dict[str, Path]:
 
 
 def prepare_home(home: Path, public_url: str, exclusive: bool) -> IO[str] | None:
-    """The folder, which says where we serve; with `alone` locked for this process. Raises HomeInUse and HomeOpen."""
+    """Creates the home with `serving.json` and, with `exclusive`, returns its lock. Raises HomeInUse and HomeWritableByOthers."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     _restrict_mode(home)
     lock = lock_home(home) if exclusive else None
@@ -44,18 +44,21 @@ def prepare_home(home: Path, public_url: str, exclusive: bool) -> IO[str] | None
 
 
 def _restrict_mode(home: Path) -> None:
-    """Takes away what others may do in a folder of ours. One that everybody shares, or that is another's and open to all, is refused."""
+    """Removes the access of other users from the gateway's own folder.
+
+    Raises HomeWritableByOthers for a shared folder (sticky), or another user's, that all users can write to.
+    """
     found = home.stat()
     if not found.st_mode & OTHERS_MODE:
         return
     if found.st_uid == os.geteuid() and not found.st_mode & stat.S_ISVTX:
         home.chmod(0o700)
     elif found.st_mode & stat.S_IWOTH:
-        raise HomeWritableByOthers(f"{home}: everybody may write there; give the gateway a folder of its own, of mode 0700")
+        raise HomeWritableByOthers(f"{home}: every user may write there; give the gateway a folder of its own, of mode 0700")
 
 
 def lock_home(home: Path) -> IO[str]:
-    """For this process alone, until it is closed. Raises HomeInUse."""
+    """Locks the home for this process until the result is closed. Raises HomeInUse."""
     lock = (home / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

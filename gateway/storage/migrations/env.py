@@ -1,4 +1,4 @@
-"""What Alembic runs: our connection, no logging set-up, no offline mode."""
+"""Alembic's environment: uses the given connection, sets up no logging, and has no offline mode."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""Brings a database to the schema that this code expects (Alembic)."""
+"""Migrates a database to the schema of this version, with Alembic."""
 
 from importlib.resources import as_file, files
 
@@ -6,7 +6,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, text
 
-LOCK_KEY = 4_242_001  # two processes that start at once must not both migrate
+LOCK_KEY = 4_242_001  # advisory lock, so that processes that start together do not both migrate
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:

@@ -52,7 +52,7 @@ async def test_letters_reach_other_processes_before_and_after_they_wait(database
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
-@pytest.mark.parametrize(("error", "event"), [(ReadFailed("busy"), "mail_not_read"), (ValueError("odd"), "mail_not_looked_for")])
+@pytest.mark.parametrize(("error", "event"), [(ReadFailed("busy"), "mail_not_read"), (ValueError("odd"), "mail_poll_failed")])
 async def test_a_look_that_fails_is_in_the_log_and_the_next_one_finds_the_letter(
     database: Database, error: Exception, event: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,7 +51,7 @@ def _probes() -> None:
 
 
 def _agent_search() -> None:
-    """Terms are made by registry/search_terms.py: here they are only found."""
+    """Creates the search tables; registry/search_terms.py computes the terms."""
     if op.get_bind().dialect.name == "sqlite":
         tokens = "tokenize='unicode61 remove_diacritics 0'"
         op.execute(f"CREATE VIRTUAL TABLE agent_search USING fts5(tenant UNINDEXED, name UNINDEXED, terms, {tokens})")

@@ -1,4 +1,4 @@
-"""The fourth schema: tickets of agents that exchange no tokens, what operators stopped and is spent, approvals, errands, the vault."""
+"""The fourth schema: tickets of agents without token exchange, kills, budgets, approvals, transaction history, and the vault."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The sixth schema: until when the turn lasts that a grant was made for."""
+"""The sixth schema: the end of the turn for which a grant was made."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The seventh schema: with which arguments the tool was called whose server made a task of it."""
+"""The seventh schema: the arguments of tool calls from which servers made tasks."""
 
 import sqlalchemy as sa
 from alembic import op

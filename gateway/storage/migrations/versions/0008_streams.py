@@ -1,4 +1,4 @@
-"""The eighth schema: which process has the stream of an older client's session, and which of its subscriptions hold there."""
+"""The eighth schema: the process that holds the stream of an older client's session, and the subscriptions that it holds there."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The ninth schema: tasks that wait for an answer are found by their agent."""
+"""The ninth schema: an index of the tasks that wait for an answer, by agent."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The eleventh schema: the tasks of a caller with one agent are found by their state."""
+"""The eleventh schema: an index of a caller's tasks with one agent, by state."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""The twelfth schema: the trace context in which a task began, so that work that goes on later belongs to its trace."""
+"""The twelfth schema: the trace context in which a task began, so that its later work belongs to the same trace."""
 
 import sqlalchemy as sa
 from alembic import op
