@@ -342,7 +342,7 @@ def _check_size(meters: tuple[Meter, ...], payload: bytes | Message) -> None:
         if size < 0:
             size = len(payload) if isinstance(payload, bytes) else len(encode(payload))
         if size > most:
-            raise PayloadTooLarge(f"The payload has {size} bytes; the limit is {most}.")
+            raise PayloadTooLarge(f"The callee takes at most {most} bytes; the payload has {size}.")
 
 
 def release(shares: Sequence[Any]) -> None:
