@@ -30,7 +30,7 @@ LISTING_TODO_BY_KIND = {  # what there is none of, as the gateway's answer calls
     "dead letter": "interlock deadletter list shows yours",
     "decision": "refusals name theirs; the audit has all: interlock audit tail",
     "grant": "interlock why DECISION_ID shows the grant that an agent acted under",
-    "is stopped": "interlock kill list shows what is",
+    "active kill": "interlock kill list shows active kills",
 }
 WRONG_URL_TODO = f"set INTERLOCK_URL to the address that `interlock serve` names; where it is not set, it is {DEFAULT_URL}"
 ANSWER_SECONDS = 150.0  # a turn of an agent may take 120

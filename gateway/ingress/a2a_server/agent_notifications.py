@@ -1,4 +1,7 @@
-"""Where agents push to: POST /agents/{name}/notifications/{secret}. What is pushed only says that it is worth asking the agent now."""
+"""Receives push notifications of agents: POST /agents/{name}/notifications/{secret}.
+
+A notification only wakes the gateway up to ask the agent for the task; its content is not used.
+"""
 
 from adapters.a2a_client.push_wakeups import PushWakeups
 from adapters.a2a_client.wire import tolerant
@@ -12,7 +15,7 @@ BODY_MAX = 1 << 20  # bytes
 
 
 class NotificationEndpoint:
-    """The secret in the address is all that lets anybody in; a wrong one is answered like any address that is nobody's."""
+    """Answers push notifications. The secret in the path is the only credential; a wrong one is answered like an unknown path."""
 
     def __init__(self, push_wakeups: PushWakeups) -> None:
         self._push_wakeups = push_wakeups
@@ -31,7 +34,10 @@ class NotificationEndpoint:
 
 
 async def _rejection_status(scope: Scope, receive: Receive) -> int | None:
-    """The status for a body that is no notification of either version; of one with a state unknown to us the agent can still be asked."""
+    """Returns the HTTP status for a body that is not a notification of either version, or None.
+
+    A notification with an unknown task state is accepted, since the gateway asks the agent anyway.
+    """
     try:
         tolerant.read_event(await run_off_loop(parse, await read_body(scope, receive, BODY_MAX)))
     except BodyTooLarge:

@@ -1,4 +1,4 @@
-"""The re-published cards of registered agents, public, with what caches need."""
+"""Serves the signed cards of registered agents without authentication, with the headers that caches need."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -23,13 +23,13 @@ from registry.store import Registry, UnknownName
 PublishCard = Callable[[Registration], dict[str, Any]]
 AddA2a03Members = Callable[[Registration, Mapping[str, Any]], dict[str, Any]]
 PUBLIC_TENANT = "default"
-MAX_AGE_SECONDS = 60  # seconds
+MAX_AGE_SECONDS = 60
 encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
 
 
 class ActiveSigningKey(Protocol):
-    """policies/keys/signing.py: the key that signs now."""
+    """The key that signs cards now; policies/keys/signing.py implements it."""
 
     @property
     def active_kid(self) -> str: ...
@@ -42,7 +42,10 @@ class ActiveSigningKey(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CardPublishing:
-    """`publish` makes the signed card, pure 1.0; `unite` adds the members of 0.3, for those who do not ask for 1.0."""
+    """Makes the documents to serve.
+
+    `publish` returns the signed 1.0 card. `add_a2a_03_members` adds the members of 0.3 for requests that do not name version 1.0.
+    """
 
     publish: PublishCard
     add_a2a_03_members: AddA2a03Members
@@ -58,13 +61,16 @@ class _PublishedCard:
     changed_at: datetime
 
     def is_unchanged_for(self, scope: Scope) -> bool:
-        """Whether the caller has it already (RFC 9110 s13.2.2): a date counts where no tag is given, and a wrong one not at all."""
+        """Returns whether the client already has this card (RFC 9110 s13.2.2).
+
+        If-Modified-Since counts only without If-None-Match, and an invalid date is ignored.
+        """
         tags = list_header(scope, b"if-none-match")
         if tags is not None:
             return tags.strip() == "*" or self.etag.removeprefix("W/") in (each.strip() for each in tags.replace("W/", "").split(","))
         try:
             return self.changed_at <= parsedate_to_datetime(header(scope, b"if-modified-since") or "")
-        except (ValueError, TypeError):  # no date, or one without a zone
+        except (ValueError, TypeError):  # not a date, or a date without a zone
             return False
 
     def cache_headers(self) -> list[tuple[bytes, bytes]]:
@@ -77,7 +83,7 @@ class _PublishedCard:
 
 
 class AgentCardEndpoint:
-    """Serves cards of active agents and of the front door; the others do not exist for the public."""
+    """Serves the cards of active agents and of the front door. Any other name is answered as unknown."""
 
     def __init__(
         self, authentication: RequestAuthentication, registry: Registry, front_door: Registration, publishing: CardPublishing
@@ -110,7 +116,7 @@ class AgentCardEndpoint:
             await respond(send, 200, card.body, card.cache_headers())
 
     def _find_or_publish(self, name: str, both: bool) -> _PublishedCard:
-        """Signed anew when the agent changed, and when the key did. Raises UnknownName."""
+        """Returns the cached card, signed again when the entry or the signing key has changed. Raises UnknownName."""
         found = self._front_door if name == FRONT_DOOR else self._registry.find(PUBLIC_TENANT, name)
         reached = found.status is RegistrationStatus.DOWN and (found.card is not None or found.family is Family.SERVER)
         if found.family is Family.VIRTUAL or not (found.status is RegistrationStatus.ACTIVE or reached):
@@ -121,7 +127,7 @@ class AgentCardEndpoint:
         return known
 
     def _publish(self, registration: Registration, both: bool) -> _PublishedCard:
-        """The tag is of what the card says and which key signed it: the same in every process, though no two signatures are alike."""
+        """Signs a card. Its ETag hashes the content and the key id, so that it is equal in every process although signatures differ."""
         shown = with_card(registration) if registration.family is Family.SERVER else registration
         key, card = self._publishing.signing_key, self._publishing.publish(shown)
         if both:

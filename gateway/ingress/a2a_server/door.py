@@ -1,4 +1,4 @@
-"""The door of every agent, /agents/{name} and all below it: JSON-RPC, HTTP+JSON, the card, and where agents push to."""
+"""Routes the paths of an agent, /agents/{name} and below: JSON-RPC, HTTP+JSON, the card, and push notifications of the agent."""
 
 import re
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ NOTIFICATION_PATH: Final = re.compile(r"/notifications/([A-Za-z0-9_-]{1,128})")
 
 @dataclass(frozen=True, slots=True)
 class A2aServer:
-    """`below` is what follows the agent's name in the path."""
+    """Serves A2A over HTTP. `subpath` is the part of the path after the agent's name."""
 
     jsonrpc: JsonRpcEndpoint
     rest: RestEndpoint

@@ -1,4 +1,4 @@
-"""The extended card of an agent: the published one, with only the skills that this caller may use (A2A 1.0 s3.1.11)."""
+"""The extended card of an agent: the published card with only the skills that the caller may use (A2A 1.0 s3.1.11)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ PublishCardWithSkills = Callable[[Registration, Callable[[Skill], bool]], dict[s
 
 
 class ExtendedCards:
-    """`publish` makes the signed card of an agent with some of its skills."""
+    """Builds extended cards. `publish` returns the signed card of an agent with the skills that a predicate selects."""
 
     def __init__(self, publish: PublishCardWithSkills, front_door: FrontDoor, could_allow: Callable[[Caller, Act], bool]) -> None:
         self._publish = publish
@@ -23,7 +23,7 @@ class ExtendedCards:
         self._could_allow = could_allow
 
     def extended_card(self, registration: Registration, caller: Caller) -> dict[str, Any]:
-        """The caller has been found to know of the agent already."""
+        """Returns the extended card for a caller who is already known to see the agent."""
         if registration.name == FRONT_DOOR:
             return self._publish(self._front_door.registration(registration.tenant, caller), lambda skill: True)
         name = registration.name

@@ -1,4 +1,4 @@
-"""Extensions of A2A (1.0 s4.6): what agents declare and require, and what the gateway itself adds for those who ask for it."""
+"""Extensions of A2A (1.0 s4.6): those that agents declare and require, and those that the gateway adds for clients that name them."""
 
 from typing import Any
 
@@ -12,33 +12,33 @@ from registry.cards.republish import EXTENSIONS, RESUMPTION, SKILL_SELECTION
 
 
 def declared_extensions(entry: Registration) -> dict[str, bool]:
-    """The extensions of an agent's card, and whether each is required (s4.4.4)."""
+    """Returns the extensions of an agent's card by URI, and whether each is required (s4.4.4)."""
     document: Any = entry.card.document if entry.card else {}
     extensions = document.get("capabilities", {}).get("extensions", [])
     return {str(each["uri"]): each.get("required") is True for each in extensions if isinstance(each, dict) and "uri" in each}
 
 
 def extensions_in_force(entry: Registration, requested: frozenset[str]) -> list[str]:
-    """Those asked for that the gateway or the agent serves."""
+    """Returns the requested extensions that the gateway or the agent serves, sorted."""
     return sorted(requested & (EXTENSIONS.keys() | declared_extensions(entry).keys())) if requested else []
 
 
 def check_required_extensions(entry: Registration, requested: frozenset[str]) -> None:
-    """Raises ExtensionRequired."""
+    """Raises ExtensionRequired for an extension that the agent requires and the request does not name."""
     for uri, required in declared_extensions(entry).items():
         if required and uri not in requested:
             raise ExtensionRequired(uri)
 
 
 def extension_header_for_agent(entry: Registration, requested: frozenset[str]) -> dict[str, str]:
-    """The header that hands on what the agent itself declares, under the name its version has for it."""
+    """Returns the header that passes on requested extensions that the agent declares, named as the agent's version names it."""
     wanted = ", ".join(sorted(requested & declared_extensions(entry).keys()))
     name = "X-A2A-Extensions" if entry.facts.get("version") == "0.3" else "A2A-Extensions"
     return {name: wanted} if wanted else {}
 
 
 def selected_skill(entry: Registration, message: Message) -> str:
-    """The skill that a message names under the skill-selection extension; it has to be on the card. Raises BadMessage."""
+    """Returns the skill that a message names under the skill-selection extension, or "". Raises BadMessage for a skill not on the card."""
     chosen = message.metadata.get(SKILL_SELECTION) if isinstance(message.metadata, dict) else None
     if chosen is None:
         return ""
@@ -50,7 +50,7 @@ def selected_skill(entry: Registration, message: Message) -> str:
 
 
 def with_event_number(response: StreamResponse, seq: int) -> StreamResponse:
-    """The same event with its number in its metadata, where no SSE id tells it."""
+    """Returns the event with its number in its metadata, for clients that read it there (resumption extension)."""
     for name in ("task", "message", "status_update", "artifact_update"):
         if event := getattr(response, name):
             metadata = {**(event.metadata or {}), RESUMPTION: {"event": seq}}

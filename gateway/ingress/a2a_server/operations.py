@@ -1,4 +1,4 @@
-"""The operations of A2A (1.0 s3.1), for every binding and version alike."""
+"""The operations of A2A (1.0 s3.1), which all bindings and versions share."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
@@ -34,15 +34,16 @@ from registry.names import FRONT_DOOR
 from registry.store import UnknownName
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-HOLD_SECONDS = 0.5  # that a stream waits for an agent's Message before it shows the Task
+HOLD_SECONDS = 0.5  # a stream waits that long for an agent's Message before it sends the Task
 _MICROSECOND = timedelta(microseconds=1)
-ExtendedCard = Callable[[Registration, Caller], Mapping[str, Any]]  # of which agent, for whom; in 1.0
+ExtendedCard = Callable[[Registration, Caller], Mapping[str, Any]]  # returns the extended card of an agent for a caller, in 1.0
 
 
 class OperationRequest(Struct, frozen=True):
-    """Who asks, of which agent, whatever the binding. `extensions` are those of `A2A-Extensions`.
+    """A request of any binding: the caller, the agent and the service parameters.
 
-    `version` is the caller's, in which webhooks are told too. `last_event_id` is the number of the last event that was seen.
+    `extensions` are those of `A2A-Extensions`. `version` is the caller's, and that of its webhooks' notifications. `last_event_id` is the
+    number of the last event that the client has received.
     """
 
     caller: Caller
@@ -55,18 +56,21 @@ class OperationRequest(Struct, frozen=True):
 
 
 class SequencedEvent(Struct, frozen=True):
-    """One event of a stream and its number in the task's log, from which a stream can be taken up again."""
+    """One event of a stream and its number in the task's log, after which a stream can resume."""
 
     seq: int
     response: StreamResponse
 
 
-Stream = AsyncGenerator[list[SequencedEvent], None]  # each time as many events as there are
+Stream = AsyncGenerator[list[SequencedEvent], None]  # each batch has all events available at that time
 
 
 @dataclass(frozen=True, slots=True)
 class OperationDependencies:
-    """What is there to be asked for beside messages. None: not offered, and no card says so."""
+    """What the operations other than sending read and write.
+
+    Webhooks or extended cards that are None are not offered, and no card declares them.
+    """
 
     reader: TaskReader
     task_pages: TaskPages
@@ -76,7 +80,7 @@ class OperationDependencies:
 
 
 class Operations:
-    """Each raises the domain's exceptions, which a binding maps through gateway/ingress/http/errors.py."""
+    """Performs the operations. Each raises domain exceptions, which a binding maps through gateway/ingress/http/errors.py."""
 
     def __init__(self, agent_calls: AgentCalls, dependencies: OperationDependencies) -> None:
         self._agent_calls = agent_calls
@@ -84,7 +88,7 @@ class Operations:
         self._reader = dependencies.reader
 
     def extensions_in_force(self, request: OperationRequest) -> list[str]:
-        """The extensions in force for this request, for the answer's A2A-Extensions."""
+        """Returns the extensions in force for this request, for the answer's A2A-Extensions."""
         if not request.extensions:
             return []
         try:
@@ -93,7 +97,7 @@ class Operations:
             return []
 
     async def send(self, request: OperationRequest, params: SendParams) -> Task | Message:
-        """SendMessage (s3.1.1): waits for the end of the turn unless told not to."""
+        """SendMessage (s3.1.1): returns after the turn has ended, or at once with `returnImmediately`."""
         sending = await self._build_agent_request(request, params)
         if params.configuration.return_immediately:
             return _task_from_state(await self._agent_calls.start(request.caller, sending), params.configuration.history_length)
@@ -101,14 +105,14 @@ class Operations:
         return lone_reply(turned.events) or _task_from_state(turned, params.configuration.history_length)
 
     async def stream(self, request: OperationRequest, params: SendParams) -> Stream:
-        """SendStreamingMessage (s3.1.2). What can be refused is refused before the first event is asked for.
+        """SendStreamingMessage (s3.1.2): every refusal is raised before the first event is read.
 
-        An agent that answers a new task with a Message within HOLD_SECONDS is streamed as this one Message. Otherwise the Task comes
-        first, as soon as the agent begins a task, so that callers know its id; a later Message is in the last status.
+        An agent that answers a new task with a Message within HOLD_SECONDS is streamed as this one Message. Otherwise the Task comes first,
+        as soon as the agent begins a task, so that callers know its id. A later Message is in the last status.
         """
         place = self._dependencies.open_streams.acquire(request.caller.principal.owner_key)
         turned = await self._agent_calls.start(request.caller, await self._build_agent_request(request, params))
-        events = self._reader.follow_turn(turned)  # holds the task's tail meanwhile
+        events = self._reader.follow_turn(turned)  # follows the task from here on, so that no event is missed
         if (reply := await self._reader.lone_reply(turned, HOLD_SECONDS)) is not None:
             return place.hold_during(_one_message(request, OPENING_EVENTS + 1, reply))
         return place.hold_during(
@@ -121,7 +125,7 @@ class Operations:
         return _task_from_state(await self._reader.read_task(request.caller, request.agent, params.id), params.history_length)
 
     async def list_tasks(self, request: OperationRequest, params: ListParams) -> TaskPage:
-        """ListTasks (s3.1.4): the caller's own tasks with this agent, the last moved first."""
+        """ListTasks (s3.1.4): returns the caller's own tasks with this agent, the most recently changed first."""
         _check_tenant(request, params.tenant)
         self._agent_calls.callees.find_visible(request.caller, request.agent)
         size = params.page_size or PAGE_SIZE
@@ -131,7 +135,7 @@ class Operations:
         try:
             rows, more, total = await self._dependencies.task_pages.read_page_and_total(request.caller, page)
         except BadCursor:
-            raise BadMessage("pageToken", "is not one of ours") from None
+            raise BadMessage("pageToken", "was not issued by this list") from None
         history = params.history_length or 0
         kinds = ["status", *(["message"] if history else []), *(["artifact"] if params.include_artifacts else [])]
         events = await self._dependencies.task_pages.read_events(rows, kinds)
@@ -139,7 +143,7 @@ class Operations:
         return TaskPage(tasks, more or "", size, total)
 
     async def cancel(self, request: OperationRequest, params: TaskParams) -> Task:
-        """CancelTask (s3.1.5). What became of the tasks it had caused stands in the answer's metadata."""
+        """CancelTask (s3.1.5). The answer's metadata has the outcome of each task below it."""
         _check_tenant(request, params.tenant)
         stopped = await self._agent_calls.cancel(request.caller, request.agent, params.id, request.trace_context)
         task = _task_from_state(stopped, params.history_length)
@@ -147,10 +151,10 @@ class Operations:
         return replace(task, metadata={**(task.metadata or {}), CAUSED_TASKS_KEY: told}) if told else task
 
     async def subscribe(self, request: OperationRequest, params: TaskParams) -> Stream:
-        """SubscribeToTask (s3.1.6): the task as it stands, then its events until it ends; or, after the last event that was seen,
-        just what came since, as long as the task has had such an event.
+        """SubscribeToTask (s3.1.6): streams the task and then its events until it ends.
 
-        Raises TaskEnded for a task that is over, unless a stream of it is taken up again.
+        With a `last_event_id` that the task's log has, the stream has only the events after it. Raises TaskEnded for a task that has ended,
+        unless such a stream resumes.
         """
         _check_tenant(request, params.tenant)
         place = self._dependencies.open_streams.acquire(request.caller.principal.owner_key)
@@ -170,7 +174,7 @@ class Operations:
         return await push.create(row.owner, row, params, request.version)
 
     async def get_push(self, request: OperationRequest, params: PushParams) -> PushConfig:
-        """GetTaskPushNotificationConfig (s3.1.8). In 0.3 the id may be left out, which asks for the task's first."""
+        """GetTaskPushNotificationConfig (s3.1.8). In 0.3 the id may be left out, which means the task's first config."""
         push = self._require_webhook_configs(request, params.tenant)
         row = await self._reader.find_row(request.caller, request.agent, params.task_id)
         config_id = params.id or next((config.id for config in await push.list(row.owner, row)), "")
@@ -183,13 +187,13 @@ class Operations:
         return PushPage(*await push.page(row.owner, row, params.page_size or CONFIGS_MAX, params.page_token))
 
     async def delete_push(self, request: OperationRequest, params: PushParams) -> None:
-        """DeleteTaskPushNotificationConfig (s3.1.10): one that is gone already may be deleted again."""
+        """DeleteTaskPushNotificationConfig (s3.1.10): deleting a config that does not exist succeeds."""
         push = self._require_webhook_configs(request, params.tenant)
         row = await self._reader.find_row(request.caller, request.agent, params.task_id)
         await push.delete(row.owner, row, params.id)
 
     async def get_extended_card(self, request: OperationRequest, tenant: str = "") -> Mapping[str, Any]:
-        """GetExtendedAgentCard (s3.1.11), for this caller."""
+        """GetExtendedAgentCard (s3.1.11) for this caller. Raises UnsupportedOperation and NoExtendedCard."""
         _check_tenant(request, tenant)
         entry = self._agent_calls.callees.find_visible(request.caller, request.agent)
         if self._dependencies.extended_card is None:
@@ -205,12 +209,12 @@ class Operations:
         return self._dependencies.webhook_configs
 
     async def _build_agent_request(self, request: OperationRequest, params: SendParams) -> AgentRequest:
-        """What is handed to the broker. Callers who may not know of the agent get no other refusal than the broker's, and no sooner.
+        """Builds the broker's request. Callers who may not know of the agent get the broker's refusal only, and no earlier one.
 
-        Raises BadMessage for a message in the agent's role: whatever a caller sends comes from the client (A2A 1.0 s4.1.5).
+        Raises BadMessage for a message in the agent's role: a message that a caller sends comes from the client (A2A 1.0 s4.1.5).
         """
         if params.message.role is not Role.USER:
-            raise BadMessage("message.role", "must be that of the user: only messages of the agent have the agent's role")
+            raise BadMessage("message.role", "must be ROLE_USER (0.3: user), since the client sends the message")
         try:
             return await self._build_for_visible_agent(request, params)
         except UnknownName as unknown:
@@ -220,7 +224,7 @@ class Operations:
             raise
 
     async def _build_for_visible_agent(self, request: OperationRequest, params: SendParams) -> AgentRequest:
-        """Raises UnknownName where it depends on the agent, and the caller may not know of it; else the broker does."""
+        """Builds the broker's request. Raises UnknownName when a parameter depends on an agent that the caller may not know of."""
         _check_tenant(request, params.tenant)
         trail, skill = request.trace_context, ""
         if request.extensions or self._declares_extensions(request):
@@ -259,7 +263,7 @@ class Operations:
 
 
 async def _one_message(asked: OperationRequest, seq: int, message: Message) -> Stream:
-    """The stream of an agent that answered with a Message (s3.1.2)."""
+    """Streams the Message of an agent that answered without a task (s3.1.2)."""
     response = StreamResponse(message=message)
     yield [SequencedEvent(seq, extensions.with_event_number(response, seq) if RESUMPTION in asked.extensions else response)]
 
@@ -267,14 +271,13 @@ async def _one_message(asked: OperationRequest, seq: int, message: Message) -> S
 async def _sequenced_events(
     request: OperationRequest, row: TaskRow, batches: AsyncGenerator[tuple[TaskEvent, ...], None], first_event: SequencedEvent | None = None
 ) -> Stream:
-    """What a stream shows of a task's events, as many as there are at a time; told their numbers where the resumption extension
-    is asked for."""
+    """Streams a task's events in batches, numbered in their metadata when the request names the resumption extension."""
     marked = RESUMPTION in request.extensions
     if first_event is not None:
         yield [
             SequencedEvent(first_event.seq, extensions.with_event_number(first_event.response, first_event.seq)) if marked else first_event
         ]
-        first_event = None  # a quiet stream holds on to nothing
+        first_event = None  # a quiet stream must not keep the event in memory
     async with aclosing(batches):
         async for events in batches:
             answers = ((event.seq, stream_response(row, event)) for event in events)
@@ -295,7 +298,10 @@ def _task_from_state(turn_state: TurnState, history_length: int | None) -> Task:
 
 
 def _check_tenant(request: OperationRequest, tenant: str) -> None:
-    """A2A's tenant names the agent behind a shared endpoint, as our path does already: whoever means another one finds none."""
+    """Raises UnknownName for a tenant other than the agent.
+
+    A2A's tenant names the agent behind a shared endpoint; here the path names it already.
+    """
     if tenant and tenant != request.agent:
         raise UnknownName(tenant)
 
@@ -306,7 +312,7 @@ def _parse_timestamp_us(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise BadMessage("statusTimestampAfter", "is not a time of RFC 3339") from None
+        raise BadMessage("statusTimestampAfter", "is not an RFC 3339 time") from None
     if moment.tzinfo is None:
         raise BadMessage("statusTimestampAfter", "has no time zone")
     return (moment - _EPOCH) // _MICROSECOND

@@ -1,4 +1,4 @@
-"""The service parameters of A2A (1.0 s3.2.6) as HTTP carries them: version, extensions, and what our own extensions add."""
+"""Reads the service parameters of A2A (1.0 s3.2.6) from HTTP: version, extensions, and those that the gateway's extensions add."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from gateway.ingress.http.errors import VersionNotSupported
 
 VERSION_FORMAT: Final = re.compile(r"(\d{1,4}\.\d{1,4})(\.\d{1,6})?")
 EXTENSIONS_MAX: Final = 32
-QUERY_FIELDS_MAX: Final = 50  # of a query
+QUERY_FIELDS_MAX: Final = 50
 NO_EXTENSIONS: Final = frozenset[str]()
 _EVENT_ID: Final = re.compile(r"[0-9]{1,15}")
 EXTENSION_HEADERS: Final = ("a2a-extensions", "x-a2a-extensions")  # the latter in 0.3
@@ -21,7 +21,11 @@ _EXTENSION_HEADER_BYTES: Final = tuple(name.encode() for name in EXTENSION_HEADE
 
 
 class ServiceParameters(Struct, frozen=True):
-    """`version` is Major.Minor, empty where none is asked for. `last_event_id` is the number of the last event a client has seen."""
+    """The service parameters of a request.
+
+    `version` is Major.Minor, or "" when the request names none. `last_event_id` is the number of the last event that the client has
+    received.
+    """
 
     version: str = ""
     extensions: frozenset[str] = NO_EXTENSIONS
@@ -30,7 +34,7 @@ class ServiceParameters(Struct, frozen=True):
 
 
 def read_service_parameters(scope: Scope, supported: Sequence[str]) -> ServiceParameters:
-    """What a request asks for. Raises VersionNotSupported for a version other than those `supported`, and BadHeader."""
+    """Reads the service parameters. Raises VersionNotSupported for a version that is not in `supported`, and BadHeader."""
     return ServiceParameters(
         _supported_version(requested_version(scope), supported),
         parse_extensions([value for key, value in scope["headers"] if key in _EXTENSION_HEADER_BYTES]),
@@ -40,7 +44,10 @@ def read_service_parameters(scope: Scope, supported: Sequence[str]) -> ServicePa
 
 
 def requested_version(scope: Scope) -> str:
-    """As it was sent: in the header, or in the query where a client can't set headers (A2A 1.0 s3.6.1). Raises BadHeader."""
+    """Returns the version as the client sent it, in the header or, where a client can't set headers, in the query (A2A 1.0 s3.6.1).
+
+    Raises BadHeader.
+    """
     asked = header(scope, b"a2a-version")
     if asked or not scope["query_string"]:
         return asked or ""
@@ -52,7 +59,7 @@ def requested_version(scope: Scope) -> str:
 
 
 def _supported_version(requested: str, supported: Sequence[str]) -> str:
-    """A2A 1.0 s3.6.2: Major.Minor decides, whatever the patch."""
+    """Returns Major.Minor of a requested version; its patch is ignored (A2A 1.0 s3.6.2). Raises VersionNotSupported."""
     if not requested or requested in supported:
         return requested
     found = VERSION_FORMAT.fullmatch(requested)
@@ -72,7 +79,7 @@ def parse_extensions(lines: list[bytes]) -> frozenset[str]:
 
 def parse_idempotency_key(key: str | None) -> str | None:
     if key and (len(key) > ID_LIMIT or not key.isprintable()):
-        raise BadHeader(f"idempotency-key is longer than {ID_LIMIT} characters, or has some that can't be seen")
+        raise BadHeader(f"idempotency-key is longer than {ID_LIMIT} characters, or has unprintable ones")
     return key or None
 
 
@@ -80,5 +87,5 @@ def parse_event_id(text: str | None) -> int | None:
     if not text:
         return None
     if not _EVENT_ID.fullmatch(text):
-        raise BadHeader("last-event-id is not the id of one of our events")
+        raise BadHeader("last-event-id is not the id of an event of this gateway")
     return int(text)

@@ -1,4 +1,4 @@
-"""The framework's part of the gateway: /api, /oauth and /.well-known as one FastAPI application."""
+"""Builds the FastAPI application that serves /api, /oauth and /.well-known."""
 
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -32,7 +32,7 @@ from policies.callers import Caller
 
 FRAMEWORK_ERRORS = {404: UnknownPath(), 405: HttpMethodNotAllowed()}  # by the HTTP status that the framework answers with
 PROBLEM_MEDIA_TYPE = "application/problem+json"
-CALLER_KEY = "interlock.caller"  # in a request's scope, once it is admitted
+CALLER_KEY = "interlock.caller"  # in a request's scope, once it is authenticated
 log = structlog.get_logger()
 
 
@@ -42,7 +42,7 @@ API_DESCRIPTION = (
 
 
 def build_api(authentication: RequestAuthentication, routers: Iterable[APIRouter], is_operator: Callable[[Caller], bool]) -> FastAPI:
-    """Every failure leaves as application/problem+json (RFC 9457). Operators are told which upstream failed, and how."""
+    """Returns the application. Every error is application/problem+json (RFC 9457); operators also see which upstream failed, and how."""
     app = FastAPI(title="Interlock", version=VERSION, description=API_DESCRIPTION, docs_url=None, openapi_url=None, redirect_slashes=False)
     for router in routers:
         app.include_router(router)
@@ -75,13 +75,13 @@ def build_api(authentication: RequestAuthentication, routers: Iterable[APIRouter
 
     app.add_exception_handler(HTTPException, handle_http_exception)
     app.add_exception_handler(RequestValidationError, handle_validation_error)
-    for kind in (*ERROR_MAPPINGS, Exception):  # each by its name: what only `Exception` catches is raised again, for the server's log
+    for kind in (*ERROR_MAPPINGS, Exception):  # each class, since Starlette re-raises what only the handler of Exception handles
         app.add_exception_handler(kind, handle_error)
     return app
 
 
 def request_id_header(request: Request) -> dict[str, str]:
-    """The id that a caller gave the request, where it is fit to be told back."""
+    """Returns the caller's X-Request-Id header where it is safe to send back, else nothing."""
     given = request.headers.get("x-request-id", "")
     return {"x-request-id": given} if 0 < len(given) <= 256 and given.isascii() and given.isprintable() else {}
 
@@ -92,7 +92,7 @@ def with_request_id(request: Request, response: JSONResponse) -> JSONResponse:
 
 
 def problem_response(authentication: RequestAuthentication, report: ErrorReport, error: Exception) -> JSONResponse:
-    """One failure as a problem document; unexpected ones are logged, and never told."""
+    """Returns the problem document of an error. An unexpected error is logged, and its text is not sent."""
     if report.mapping.status == 500:
         log.error("api_failed", exc_info=error)
     elif isinstance(error, UpstreamFault):
@@ -103,7 +103,7 @@ def problem_response(authentication: RequestAuthentication, report: ErrorReport,
 
 
 def _add_description_routes(app: FastAPI) -> None:
-    """/openapi.json for programs, /docs for people. They tell what there is for everybody, and nothing of what is kept here."""
+    """Adds the public /openapi.json and /docs. They describe the interface and no stored data."""
 
     @cache
     def document() -> dict[str, Any]:
@@ -119,7 +119,10 @@ def _add_description_routes(app: FastAPI) -> None:
 
 
 class TokenGuard(SecurityBase):
-    """The dependency of every route that is not public: a token made for the gateway as a whole. `asked` may refuse a request too many."""
+    """Dependency of every route that is not public: a token for the gateway as a whole.
+
+    `count_request` raises LimitReached for a caller over the rate.
+    """
 
     def __init__(self, authentication: RequestAuthentication, count_request: Callable[[Caller], None]) -> None:
         self.model = BEARER
@@ -128,7 +131,7 @@ class TokenGuard(SecurityBase):
         self._count_request = count_request
 
     async def __call__(self, request: Request) -> Caller:
-        """Raises as Admission.admit."""
+        """Returns the caller. Raises the errors of RequestAuthentication.authenticate."""
         caller = request.scope[CALLER_KEY] = await self._authentication.authenticate(request.scope, "/api")
         self._count_request(caller)
         return caller

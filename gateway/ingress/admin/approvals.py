@@ -1,4 +1,4 @@
-"""/api/approvals: what waits for people, shown exactly to those who decide, and their decisions."""
+"""/api/approvals: acts that wait for people, shown in full to approvers, and their votes."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -36,7 +36,10 @@ class ApprovalListQuery(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ApprovalPermissions:
-    """Who rules on whom: `may` leaves no trace, `allowed` keeps its decision. `decided` lets tasks go on that waited."""
+    """The rulings and effects of approval routes.
+
+    `could_allow` records nothing, `authorize` records its decision. `on_decision` resumes tasks that waited.
+    """
 
     could_allow: CouldAllow
     authorize: Authorize
@@ -45,7 +48,7 @@ class ApprovalPermissions:
 
 
 def routes(approvals: Approvals, authenticate: Authenticate, permissions: ApprovalPermissions) -> APIRouter:
-    """Who may decide sees everything, other people what they asked for, agents what their errand waits for."""
+    """Returns the routes. Approvers see all approvals, other people their own, and agents those of their transaction."""
     router = APIRouter(prefix="/api/approvals", tags=["approvals"])
 
     def can_decide(caller: Caller) -> bool:

@@ -1,4 +1,4 @@
-"""Bodies of /api: bounded, checked as raw JSON, then read into a model that knows every member."""
+"""Reads bodies of /api: bounded, checked as raw JSON, then validated by a model that knows every member."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,18 +15,18 @@ from policies.strict_json import LARGE, MEMBERS_MAX, parse, run_off_loop
 from registry.cards.card import AgentEndpoint
 
 M = TypeVar("M", bound=BaseModel)
-FILE_ONLY_MEMBERS = frozenset({"command", "args", "env"})  # what starts a program on our machine is said in the configuration file
-OWN_CREDENTIAL_MEMBERS = frozenset({"ambient"})  # what shows the machine's own credential to somebody
+FILE_ONLY_MEMBERS = frozenset({"command", "args", "env"})  # these start a program on the gateway's machine
+OWN_CREDENTIAL_MEMBERS = frozenset({"ambient"})  # these send the machine's own credential to the upstream
 
 
 class ApiBody(BaseModel):
-    """Nothing is converted and nothing is overlooked."""
+    """A body whose values are not converted, and whose unknown members are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class ProviderBody(ApiBody):
-    """Who vouches for people, and who the gateway is there."""
+    """The identity provider of people, and the gateway's client there."""
 
     issuer: str = Field(max_length=2048)
     client_id: str = Field(max_length=2048)
@@ -35,7 +35,7 @@ class ProviderBody(ApiBody):
 
 
 class AuthBody(ApiBody):
-    """How the gateway gets the credentials for a server (docs/mcp.md); the secret is taken in and never shown."""
+    """How the gateway gets the credentials for a server (docs/mcp.md). The client secret is stored and never shown."""
 
     account: str | None = None
     issuer: str | None = Field(None, max_length=2048)
@@ -49,7 +49,7 @@ class AuthBody(ApiBody):
 
 
 class UpstreamBody(ApiBody):
-    """Other members are options of the adapter of an agent's kind, which checks them."""
+    """The settings of the upstream. Other members are options that the adapter of the agent's kind checks."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
@@ -71,7 +71,7 @@ def parse_endpoints(bodies: list[EndpointBody] | None) -> tuple[AgentEndpoint, .
 
 
 class TermsBody(ApiBody):
-    """What operators may add to a registration."""
+    """The terms that operators may add to a registration."""
 
     ceiling: list[str] | None = Field(None, max_length=1000)
     delegation: str = ""
@@ -79,13 +79,13 @@ class TermsBody(ApiBody):
     clearance: int | None = None
 
     def operator_terms(self) -> OperatorTerms:
-        """Raises BadRequest."""
+        """Returns the terms. Raises BadRequest."""
         ceiling = None if self.ceiling is None else tuple(self.ceiling)
         return OperatorTerms(ceiling, self.delegation, upstream_settings(self.upstream), clearance=self.clearance)
 
 
 class AgentTermsBody(TermsBody):
-    """What operators may add to the registration of an agent."""
+    """The terms that operators may add to the registration of an agent."""
 
     trusted_keys: list[dict[str, Any]] | None = Field(None, max_length=50)
     rank: int | None = Field(None, ge=-1000, le=1000)
@@ -105,7 +105,7 @@ class AgentTermsBody(TermsBody):
 
 
 class ServerTermsBody(TermsBody):
-    """What operators may add to the registration of a server."""
+    """The terms that operators may add to the registration of a server."""
 
     sensitivity: int | None = None
     sensitivities: dict[str, int] | None = Field(None, max_length=2000)
@@ -115,27 +115,29 @@ class ServerTermsBody(TermsBody):
 
 
 def upstream_settings(upstream: UpstreamBody | None) -> dict[str, Any]:
-    """An entry's settings for the other side. Raises BadRequest."""
+    """Returns the upstream settings of an entry. Raises BadRequest for members that only the configuration file may have."""
     settings = upstream.model_dump(exclude_none=True, exclude_defaults=True) if upstream else {}
     for name, value in _option_members((upstream.model_extra or {}) if upstream else {}):
         if name in OWN_CREDENTIAL_MEMBERS or (isinstance(value, str) and value.startswith(("env:", "file:"))):
-            raise BadRequest(f"upstream.{_printable_name(name)}", "reads the gateway's environment: that is for the configuration file")
+            raise BadRequest(
+                f"upstream.{_printable_name(name)}", "reads the gateway's environment; only the configuration file may do that"
+            )
     for name in sorted(settings.keys() & {"tls", "push"}):
         raise BadRequest(f"upstream.{name}", "is not a member of this request")
     for name, value in settings.get("headers", {}).items():
         if value.startswith("env:"):
             raise BadRequest(
-                f"upstream.headers.{_printable_name(name)}", "reads the gateway's environment: that is for the configuration file"
+                f"upstream.headers.{_printable_name(name)}", "reads the gateway's environment; only the configuration file may do that"
             )
     auth = settings.get("auth", {})
     for where, given in (("upstream.auth", auth), ("upstream.auth.provider", auth.get("provider", {}))):
         if given.get("client_secret", "").startswith(("env:", "file:")):
-            raise BadRequest(f"{where}.client_secret", "reads the gateway's environment: that is for the configuration file")
+            raise BadRequest(f"{where}.client_secret", "reads the gateway's environment; only the configuration file may do that")
     return settings
 
 
 def _option_members(upstream_options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The options of an adapter, and the members of a credential for AWS."""
+    """Yields the options of an adapter, and the members of its AWS credential."""
     yield from upstream_options.items()
     if isinstance(access := upstream_options.get(AWS_OPTION), Mapping):
         yield from access.items()
@@ -177,5 +179,5 @@ def _field_path(steps: tuple[int | str, ...]) -> str:
 
 
 def _printable_name(name: str) -> str:
-    """A stranger's name for a member, fit for a message."""
+    """Returns a member name of a request, bounded and printable, for a message."""
     return "".join(letter if letter.isprintable() and letter != " " else "?" for letter in name[:100])

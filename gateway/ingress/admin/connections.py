@@ -1,4 +1,4 @@
-"""/api/connections: the accounts that a person has connected, which they see and give up themselves."""
+"""/api/connections: the accounts that a person has connected, which only that person lists and removes."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 class PersonCredentials(Protocol):
-    """policies/vault/store.py."""
+    """The stored credentials of people; policies/vault/store.py implements it."""
 
     async def list_of_owner(self, tenant: str, owner: str) -> StoredCredentials: ...
 
@@ -36,9 +36,10 @@ class PersonCredentials(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionDependencies:
-    """What the routes stand on: `known` are the entries that a caller may know of; `note` keeps an audit record.
+    """What the routes use.
 
-    `revoke` tells an authorization server of a credential that is not used any more (adapters/oauth/authorized.py).
+    `visible_entries` returns the entries that a caller may know of. `revoke_credential` revokes a credential at its authorization server
+    (adapters/oauth/authorized.py).
     """
 
     vault: PersonCredentials
@@ -49,7 +50,7 @@ class ConnectionDependencies:
 
 
 def routes(dependencies: ConnectionDependencies, authenticate: Authenticate) -> APIRouter:
-    """A person sees and forgets their own accounts; an agent none."""
+    """Returns the routes. A person lists and removes their own accounts; an agent none."""
     router = APIRouter(prefix="/api/connections", tags=["connections"])
 
     async def read_own(caller: Caller) -> StoredCredentials:
@@ -63,7 +64,7 @@ def routes(dependencies: ConnectionDependencies, authenticate: Authenticate) -> 
 
     @router.delete("/{connection_id}", name="forget_connection")
     async def delete_connection(caller: Annotated[Caller, Depends(authenticate)], connection_id: str) -> JSONResponse:
-        """It is forgotten here whatever the authorization server says; `revoked` tells what that said."""
+        """Deletes the credential even when its revocation fails; `revoked` reports the revocation."""
         found = next((each for each in await read_own(caller) if connection_id_of(each[0]) == connection_id), None)
         if found is None:
             raise UnknownConnection
@@ -72,7 +73,7 @@ def routes(dependencies: ConnectionDependencies, authenticate: Authenticate) -> 
         await dependencies.vault.delete(key)
         entries = [entry for entry in dependencies.visible_entries(caller) if _is_used_by(key, entry)]
         revoked = await _revoke_upstream(dependencies.revoke_credential, key, held, [entry.upstream for entry in entries])
-        log.info("disconnected", issuer=key.issuer, resource=key.resource, principal=key.owner, revoked=revoked)
+        log.info("account_disconnected", issuer=key.issuer, resource=key.resource, principal=key.owner, revoked=revoked)
         return JSONResponse({"id": connection_id, "removed": True, "revoked": revoked})
 
     return router
@@ -81,7 +82,7 @@ def routes(dependencies: ConnectionDependencies, authenticate: Authenticate) -> 
 async def _revoke_upstream(
     revoke_credential: RevokeCredential, key: CredentialKey, credential: Credential, upstreams: Sequence[Mapping[str, Any]]
 ) -> str:
-    """`yes`, `not-offered` where the authorization server takes no revocations, or `failed`."""
+    """Returns `yes`, `not-offered` when the authorization server offers no revocation, or `failed`."""
     try:
         return "yes" if await revoke_credential(key, credential, upstreams) else "not-offered"
     except (UpstreamFault, EgressRefused) as fault:
@@ -94,12 +95,12 @@ def _is_used_by(key: CredentialKey, entry: Registration) -> bool:
 
 
 def connection_id_of(key: CredentialKey) -> str:
-    """The same as long as it is the same account at the same place."""
+    """Returns the id of a connection, which is equal as long as the account and its server are."""
     return "k_" + hashlib.sha256(json.dumps(key.full_key).encode()).hexdigest()[:24]
 
 
 def _connection_document(key: CredentialKey, credential: Credential, entries: list[Registration]) -> dict[str, Any]:
-    """Nothing that opens anything."""
+    """Returns a connection without its secrets."""
     return {
         "id": connection_id_of(key),
         "resource": key.resource,

@@ -1,4 +1,4 @@
-"""/api/deadletters: the notifications that never arrived, for operators."""
+"""/api/deadletters: push notifications that were not delivered, for operators."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
@@ -19,7 +19,10 @@ Authorize = Callable[[Caller, Act], Awaitable[object]]
 
 
 def routes(outbox: Outbox, authenticate: Authenticate, authorize: Authorize) -> APIRouter:
-    """`allowed` keeps a ruling and raises Refused unless it is a Grant. Reading needs audit:read, sending again registry:write."""
+    """Returns the routes. Listing needs audit:read, retrying registry:write.
+
+    `authorize` records the ruling and raises CallRefused unless it is a Grant.
+    """
     router = APIRouter(prefix="/api/deadletters", tags=["deadletters"])
 
     @router.get("", name="list_deadletters")

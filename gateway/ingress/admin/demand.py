@@ -1,4 +1,4 @@
-"""Acts whose refusal is explained, since that there is such a thing is no secret."""
+"""Authorization of acts whose refusal is explained, since their existence is public."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 async def require_permission(caller: Caller, authorize: Callable[[Caller, Act], Awaitable[T]], act: Act) -> T:
-    """What `allowed` gives. Raises Refused, with the reason in it."""
+    """Returns the result of `authorize`. Raises CallRefused that is not hidden, so that the caller reads the reason."""
     try:
         return await authorize(caller, act)
     except CallRefused as refused:

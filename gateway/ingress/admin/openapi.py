@@ -1,4 +1,4 @@
-"""The description of the gateway's HTTP interface for programs (OpenAPI 3.1): bodies, who may call what, and errors."""
+"""The OpenAPI 3.1 document of the gateway's HTTP interface: bodies, security of each operation, and errors."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -11,7 +11,7 @@ from gateway.ingress.http.route_descriptions import SCHEMA_REF, STRING_SCHEMA
 
 HTTP_METHODS: Final = frozenset({"get", "post", "put", "patch", "delete"})
 BEARER: Final = HTTPBearer(
-    bearerFormat="JWT", description="A token of an identity provider that the gateway trusts, or one that the gateway gave to an agent."
+    bearerFormat="JWT", description="A token of an identity provider that the gateway trusts, or one that the gateway issued to an agent."
 )
 SECURITY_SCHEMES: Final[Mapping[str, Mapping[str, Any]]] = {
     "dpop": {
@@ -19,24 +19,32 @@ SECURITY_SCHEMES: Final[Mapping[str, Mapping[str, Any]]] = {
         "scheme": "dpop",
         "description": "A token bound to a key, with a proof in the header DPoP (RFC 9449).",
     },
-    "ticket": {"type": "apiKey", "in": "header", "name": "Interlock-Ticket", "description": "A ticket of an agent that proves who it is."},
+    "ticket": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Interlock-Ticket",
+        "description": "A ticket of an agent, which also authenticates as a client.",
+    },
     "client": {
         "type": "http",
         "scheme": "basic",
         "description": "client_id and secret of an agent; or private_key_jwt in the form.",
     },
 }
-BEARER_ALTERNATIVES: Final[tuple[dict[str, list[str]], ...]] = ({"dpop": []}, {"ticket": [], "client": []})  # to a bearer token
+BEARER_ALTERNATIVES: Final[tuple[dict[str, list[str]], ...]] = (
+    {"dpop": []},
+    {"ticket": [], "client": []},
+)  # alternatives to a bearer token
 PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
     "title": "Problem",
-    "description": "RFC 9457. `reason_id` is a word that stays; docs/errors.md lists them.",
+    "description": "RFC 9457. `reason_id` is stable; docs/errors.md lists its values.",
     "type": "object",
     "required": ["type", "title", "status", "detail", "reason_id"],
     "properties": {
         **dict.fromkeys(("type", "title", "detail", "reason_id", "decision_id", "task_id", "trace_id"), STRING_SCHEMA),
         "status": {"type": "integer"},
-        "decision": {"type": "object", "description": "Why it was refused, as GET /api/decisions/{id} tells it."},
-        "approval": {"type": "object", "description": "What people have to allow first."},
+        "decision": {"type": "object", "description": "Why the request was refused, as GET /api/decisions/{id} returns it."},
+        "approval": {"type": "object", "description": "The approval that the request waits for."},
     },
 }
 _ERROR_RESPONSE: Final = {
@@ -46,7 +54,7 @@ _ERROR_RESPONSE: Final = {
 
 
 def build_openapi_document(app: FastAPI) -> dict[str, Any]:
-    """The whole document. Routes that admit nobody but people and agents with a token say so by their dependency."""
+    """Builds the document. A route that depends on TokenGuard gets the alternatives to a bearer token."""
     document = get_openapi(title=app.title, version=app.version, routes=app.routes, description=app.description)
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
@@ -57,7 +65,7 @@ def build_openapi_document(app: FastAPI) -> dict[str, Any]:
         given = operation.setdefault("security", [])
         if {"bearer": []} in given:
             given.extend(BEARER_ALTERNATIVES)
-        operation["responses"].pop("422", None)  # told like all other problems
+        operation["responses"].pop("422", None)  # the gateway reports it as a Problem
         operation["responses"]["default"] = _ERROR_RESPONSE
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
@@ -70,7 +78,7 @@ def _operations(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _move_schemas_to_components(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """Moves the schema of a body, and what it refers to, to the components."""
+    """Moves the schema of a body, and the schemas it refers to, to the components."""
     for media in operation.get("requestBody", {}).get("content", {}).values():
         schema = media["schema"]
         schemas.update(schema.pop("$defs", {}))

@@ -1,4 +1,4 @@
-"""/docs: the description of the interface as a page for people, without a script and without a foreign host."""
+"""/docs: the OpenAPI document as an HTML page, without scripts and without content of other hosts."""
 
 import base64
 import hashlib
@@ -27,7 +27,7 @@ CONTENT_SECURITY_POLICY: Final = (
 
 
 def render_page(document: Mapping[str, Any]) -> str:
-    """HTML of an OpenAPI document: every operation by its tag, with parameters, body and who may call it."""
+    """Returns the HTML page of an OpenAPI document: every operation by its tag, with parameters, body and required credentials."""
     by_tag: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {}
     for path, item in document["paths"].items():
         for method, operation in item.items():
@@ -86,7 +86,7 @@ def _body(operation: Mapping[str, Any]) -> str:
 
 
 def _schema(schema: Mapping[str, Any]) -> str:
-    """One that has a name by a link to it, any other as it is."""
+    """Returns a link to a named schema, and the JSON of any other."""
     name = escape(schema.get("$ref", "").rpartition("/")[2])
     return f'<p><a href="#schema-{name}">{name}</a></p>' if name else f"<pre>{escape(json.dumps(schema, indent=2))}</pre>"
 

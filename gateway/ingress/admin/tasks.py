@@ -1,4 +1,4 @@
-"""/api/tasks: a person's tasks, their events as they happen, and the trace of what each caused."""
+"""/api/tasks: a person's tasks, their events as they happen, and the trace of each task."""
 
 import asyncio
 import json
@@ -18,14 +18,14 @@ from gateway.tasks.log import WITHHELD, TaskEvent, TaskLog, TaskRecord, TaskRow,
 from gateway.tasks.pages import TaskFilter, can_see, read_page
 from policies.callers import Caller
 
-KEEPALIVE_SECONDS = 15.0  # after which a comment shows that the stream lives
+KEEPALIVE_SECONDS = 15.0  # a comment is sent on a stream that was quiet for that long
 Authenticate = Callable[[Request], Awaitable[Caller]]
 
 
 def routes(
     database: Database, task_log: TaskLog, authenticate: Authenticate, open_streams: OpenStreams, *, oversight: Oversight
 ) -> APIRouter:
-    """Every answer about a task that the caller may not see is the one about a task that does not exist."""
+    """Returns the routes. A task that the caller may not see is answered like one that does not exist."""
 
     async def find_visible(caller: Caller, task_id: str) -> TaskRow:
         try:
@@ -71,7 +71,10 @@ def routes(
 
 
 def _is_shown_to(caller: Caller, event: TaskEvent) -> bool:
-    """What broke a contract is for the person to look at, and for no agent on their errands."""
+    """Returns whether the caller may see the event.
+
+    Content that broke a contract is for the person only, not for agents that act for them.
+    """
     return event.kind != WITHHELD or not caller.delegation.actor
 
 
@@ -88,7 +91,7 @@ def _page_filter(
 
 
 async def _find_own(task_log: TaskLog, caller: Caller, task_id: str) -> TaskRow:
-    """Raises UnknownTask, for what the caller may not see too."""
+    """Returns the caller's own task. Raises UnknownTask, also when the caller may not see the task."""
     row = await task_log.find(caller.principal.tenant, caller.principal.owner_key, task_id)
     if not can_see(caller, row):
         raise UnknownTask
@@ -111,16 +114,16 @@ def _summary_document(row: TaskRow) -> dict[str, Any]:
 
 
 def _full_document(record: TaskRecord) -> dict[str, Any]:
-    """Artifacts, history and status in the shapes of A2A 1.0."""
+    """Returns the task with artifacts, history and status in the format of A2A 1.0."""
     task = json.loads(encode(record.to_task()))
     status = {"status": task["status"]}
     return {**_summary_document(record.row), **status, "artifacts": task.get("artifacts", []), "history": task.get("history", [])}
 
 
 def event_json(event: TaskEvent) -> dict[str, Any]:
-    """Returns {"seq", "at", "kind"} and, under the name of its kind, what happened.
+    """Returns {"seq", "at", "kind"} and the event under the name of its kind.
 
-    An artifact has `append` and `last_chunk` beside it; the status of an agent that answered with a Message alone has `replied`.
+    An artifact also has `append` and `last_chunk`. The status of an agent that answered with a Message alone has `replied`.
     """
     body = json.loads(event.body)
     marks = {"append": body.pop("append", False), "last_chunk": body.pop("lastChunk", True)} if event.kind == "artifact" else {}
@@ -130,7 +133,7 @@ def event_json(event: TaskEvent) -> dict[str, Any]:
 
 
 async def _sse_lines(events: AsyncIterator[TaskEvent]) -> AsyncIterator[str]:
-    """Server-sent events whose id is the sequence number; a comment now and then while nothing happens."""
+    """Yields server-sent events whose id is the sequence number, and a comment every KEEPALIVE_SECONDS while there is no event."""
     upcoming: asyncio.Future[TaskEvent] = asyncio.ensure_future(_next_event(events))
     try:
         while True:
@@ -153,5 +156,5 @@ async def _next_event(events: AsyncIterator[TaskEvent]) -> TaskEvent:
 
 
 def _parse_event_id(text: str) -> int:
-    """Last-Event-ID as the number it is; anything else begins at the beginning."""
+    """Returns Last-Event-ID as a number, or 0 for any other text, which starts at the first event."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0

@@ -1,4 +1,4 @@
-"""The few bytes of HTTP that the protocol doors need, on bare ASGI: a bounded body in, an answer or a stream out."""
+"""Helpers for HTTP on bare ASGI, which the protocol servers use: headers, a bounded request body, an answer or an event stream."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping
@@ -14,21 +14,21 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
 JSON = b"application/json"
-# A browser that is led to an answer of ours makes nothing of it: no script, no frame, no guess at its kind, no word of where it came from.
+# A browser that opens an answer of the gateway runs no script, shows it in no frame, sniffs no media type and sends no referrer.
 SECURITY_HEADERS: tuple[Header, ...] = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
 _HEADERS_KEY = "interlock.headers"
-_DUPLICATED = b"\xff twice"  # no header of a request: compared by identity
+_DUPLICATED = b"\xff twice"  # marks a header sent twice; compared by identity, so that no value a client sends equals it
 log = structlog.get_logger()
-KEEPALIVE_SECONDS = 15.0  # after which a comment shows that a stream lives
+KEEPALIVE_SECONDS = 15.0  # a comment is sent on a stream that was quiet for that long
 KEEPALIVE_COMMENT = b": still here\n\n"
 
 
 class BodyTooLarge(Exception):
-    """The request has more bytes than `server.max_body`; `limit` is that number."""
+    """The request body has more bytes than `server.max_body`; `limit` is that number."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"the body is larger than {limit} bytes")
@@ -36,18 +36,18 @@ class BodyTooLarge(Exception):
 
 
 class HeadersTooLarge(Exception):
-    """The request line and the headers have more bytes than `server.max_headers`, or more lines than any client needs."""
+    """The request line and the headers have more bytes than `server.max_headers`, or more lines than the gateway reads."""
 
     def __init__(self, limit: int, lines: int) -> None:
         super().__init__(f"the request line and the headers may have {limit} bytes and {lines} lines")
 
 
 class RequestTooSlow(Exception):
-    """The request did not come as a whole within `server.header_timeout` or `server.body_timeout`."""
+    """The request did not arrive completely within `server.header_timeout` or `server.body_timeout`."""
 
 
 class BodyIncomplete(Exception):
-    """The client left, or the connection ended, before the whole body had come."""
+    """The client disconnected before the whole body had arrived."""
 
 
 class BadHeader(Exception):
@@ -55,11 +55,11 @@ class BadHeader(Exception):
 
 
 class ContentTypeNotSupported(Exception):
-    """The body says that it is something else than JSON."""
+    """The Content-Type of the body is not JSON."""
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    """The value of a header that may stand once. Raises BadHeader when it stands twice or isn't ASCII."""
+    """Returns the value of a header that may occur once. Raises BadHeader when it occurs twice or isn't ASCII."""
     known: dict[bytes, bytes] | None = scope.get(_HEADERS_KEY)
     found = (headers_by_name(scope) if known is None else known).get(name)
     if found is None:
@@ -72,7 +72,7 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 
 def list_header(scope: Scope, name: bytes) -> str | None:
-    """The value of a header that is a list, and may stand on several lines (RFC 9110 s5.3). Raises BadHeader when it isn't ASCII."""
+    """Returns a list header, whose lines are joined (RFC 9110 s5.3). Raises BadHeader when it isn't ASCII."""
     found = headers_by_name(scope).get(name)
     if found is None:
         return None
@@ -84,7 +84,7 @@ def list_header(scope: Scope, name: bytes) -> str | None:
 
 
 def headers_by_name(scope: Scope) -> dict[bytes, bytes]:
-    """All of them as they came, for comparing: one that was sent twice equals nothing that a client can send."""
+    """Returns all headers as raw bytes, to compare with. A header that was sent twice equals nothing that a client can send."""
     known: dict[bytes, bytes] | None = scope.get(_HEADERS_KEY)
     if known is None:
         known = scope[_HEADERS_KEY] = _index_headers(scope["headers"])
@@ -92,7 +92,7 @@ def headers_by_name(scope: Scope) -> dict[bytes, bytes]:
 
 
 def _index_headers(headers: Iterable[Header]) -> dict[bytes, bytes]:
-    """Looked at once per request, since a door asks for many."""
+    """Builds the map that the request keeps, since a request reads many headers."""
     listed = list(headers)
     known = dict(listed)
     if len(known) < len(listed):
@@ -105,7 +105,7 @@ def _index_headers(headers: Iterable[Header]) -> dict[bytes, bytes]:
 
 
 def check_json_content_type(scope: Scope) -> None:
-    """The body must be called JSON, in this or another dialect, where it is called anything. Raises ContentTypeNotSupported, BadHeader."""
+    """Accepts `application/json`, `application/*+json` and a body without a type. Raises ContentTypeNotSupported, BadHeader."""
     declared = header(scope, b"content-type")
     if declared and declared != "application/json":
         kind = declared.partition(";")[0].rstrip().lower()
@@ -114,7 +114,7 @@ def check_json_content_type(scope: Scope) -> None:
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body, of at most `limit` bytes: counted as they come, whatever Content-Length says. Raises BodyTooLarge, BodyIncomplete."""
+    """Reads the whole body of at most `limit` bytes, counted as they arrive. Raises BodyTooLarge, BodyIncomplete."""
     declared = header(scope, b"content-length")
     if declared and declared.isdigit() and int(declared[:20]) > limit:
         raise BodyTooLarge(limit)
@@ -127,7 +127,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         size = len(body)
         while message.get("more_body"):
             message = await receive()
-            if message["type"] == "http.disconnect":  # what came may be a whole document by chance
+            if message["type"] == "http.disconnect":  # the part that arrived could happen to be a valid document
                 raise BodyIncomplete
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
@@ -140,14 +140,14 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 
 async def respond(send: Send, status: int, body: bytes, headers: Iterable[Header] = (), media_type: bytes = JSON) -> None:
-    """One whole answer."""
+    """Sends one complete answer."""
     fixed = ((b"content-type", media_type), (b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": [*fixed, *SECURITY_HEADERS, *headers]})
     await send({"type": "http.response.body", "body": body})
 
 
 async def stream_events(receive: Receive, send: Send, events: AsyncGenerator[bytes, None], headers: Iterable[Header] = ()) -> None:
-    """Server-sent events; each item is one or more whole events, already framed. Ends early when nobody listens any more."""
+    """Sends server-sent events until they end or the client disconnects. Each item is one or more whole, framed events."""
     fixed = ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
     await send({"type": "http.response.start", "status": 200, "headers": [*fixed, *SECURITY_HEADERS, *headers]})
     listener = _StreamClient(receive, send)
@@ -155,13 +155,13 @@ async def stream_events(receive: Receive, send: Send, events: AsyncGenerator[byt
         async for event in events:
             listener.is_quiet = False
             await send({"type": "http.response.body", "body": event, "more_body": True})
-            del event  # a stream may be quiet for long, and holds nothing then
+            del event  # a stream may be quiet for long, and must not keep the last event in memory
     if not listener.is_gone:
         await send({"type": "http.response.body", "body": b""})
 
 
 class _StreamClient:
-    """Whoever reads a stream: as long as they do, its block goes on, and while it is quiet they see that it lives."""
+    """The client of an event stream: cancels the block when it disconnects, and sends it keep-alive comments while the stream is quiet."""
 
     __slots__ = ("_comment_task", "_comment_timer", "_disconnect_task", "_receive", "_send", "_task", "is_gone", "is_quiet")
 
@@ -202,11 +202,11 @@ class _StreamClient:
     async def _send_comment(self) -> None:
         try:
             await self._send({"type": "http.response.body", "body": KEEPALIVE_COMMENT, "more_body": True})
-        except OSError as error:  # nobody is there; the watch ends the block
+        except OSError as error:  # the client is gone; _disconnect_task ends the block
             log.info("listener_lost", error=type(error).__name__)
 
 
 async def wait_for_disconnect(receive: Receive) -> None:
-    """Returns when the client has left."""
+    """Returns when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass

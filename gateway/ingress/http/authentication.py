@@ -1,4 +1,4 @@
-"""Admission: the same first questions at every door. Right host, no foreign origin, one bearer token that names this resource."""
+"""Authenticates requests of all protocols: own host, allowed origin, and one bearer token made for this resource."""
 
 from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
@@ -17,15 +17,18 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
 class WrongHost(Exception):
-    """The Host header names a host that this gateway is not."""
+    """The Host header names a host that is not the gateway's."""
 
 
 class ForeignOrigin(Exception):
-    """A browser sent this from a page of somebody else."""
+    """A browser sent the request from a page of another origin."""
 
 
 def own_hosts(public_url: str, host: str, port: int) -> frozenset[str]:
-    """The Host values that mean us: the public one, and loopback names where only loopback is listened to, or is the public one."""
+    """Returns the Host values that name the gateway.
+
+    These are the public host, and loopback names where the gateway listens on loopback or its public host is loopback.
+    """
     public = urlsplit(public_url).netloc.lower()
     ours = {public, public.removesuffix(":80" if public_url.startswith("http:") else ":443")}
     if host in {"127.0.0.1", "::1", "localhost"} or urlsplit(public_url).hostname in {"127.0.0.1", "::1", "localhost"}:
@@ -34,7 +37,7 @@ def own_hosts(public_url: str, host: str, port: int) -> frozenset[str]:
 
 
 class RequestAuthentication:
-    """Asks them."""
+    """Checks host, origin, token and proof of a request, and resolves its caller."""
 
     def __init__(
         self,
@@ -56,25 +59,28 @@ class RequestAuthentication:
         self._audiences: dict[str, tuple[str, ...]] = {}
 
     def check_host(self, scope: Scope) -> None:
-        """Raises WrongHost or BadHeader."""
+        """Raises WrongHost when the Host header is not the gateway's, and BadHeader when it is sent twice."""
         host = header(scope, b"host")
         if host is None or (host not in self._hosts and host.lower() not in self._hosts):
             raise WrongHost
 
     def check_origin(self, scope: Scope) -> None:
-        """Lets pages of the gateway's own origin call. Raises ForeignOrigin or BadHeader."""
+        """Accepts requests without an origin, and of the gateway's own origin. Raises ForeignOrigin or BadHeader."""
         origin = header(scope, b"origin")
         if origin is not None and origin.lower() not in self._origins:
             raise ForeignOrigin
 
     def _check_client_origin(self, scope: Scope) -> None:
-        """Lets pages of the gateway's own origin and of those that CORS allows call. Raises ForeignOrigin or BadHeader."""
+        """Accepts requests without an origin, of the gateway's own origin and of those that CORS allows.
+
+        Raises ForeignOrigin or BadHeader.
+        """
         origin = header(scope, b"origin")
         if origin is not None and origin.lower() not in self._origins and not self.cors.allows(origin):
             raise ForeignOrigin
 
     async def authenticate(self, scope: Scope, resource: str) -> Caller:
-        """Who calls. `resource` is the path below the public URL that a hop token must be made for.
+        """Returns the caller of a request. `resource` is the path below the public URL that a hop token must be made for.
 
         Raises TokenRefused, WrongHost, ForeignOrigin and BadHeader.
         """
@@ -83,16 +89,16 @@ class RequestAuthentication:
         return await self.authenticate_header(header(scope, b"authorization"), resource, scope)
 
     async def is_permitted_caller(self, scope: Scope, resource: str, is_permitted: Callable[[Caller], bool]) -> bool:
-        """Whether `admit` lets in somebody who is `allowed`."""
+        """Returns whether `authenticate` accepts the request, and `is_permitted` its caller."""
         try:
             return is_permitted(await self.authenticate(scope, resource))
         except (TokenRefused, Killed, WrongHost, ForeignOrigin, BadHeader):
             return False
 
     async def authenticate_header(self, authorization: str | None, resource: str, scope: Scope | None = None) -> Caller:
-        """Who calls, by the value of `Authorization`, and by what the request in `scope` shows beside it.
+        """Returns the caller by the value of `Authorization`, and by the ticket or proof of the request in `scope`.
 
-        Raises TokenRefused; the log has the reason.
+        Raises TokenRefused, Killed and BadHeader; the log has the reason.
         """
         try:
             if scope is not None and (ticket := header(scope, TICKET_HEADER)) is not None:
@@ -119,7 +125,7 @@ class RequestAuthentication:
         return await self._callers.resolve_agent(holder.tenant, holder.agent, holder.grant_id)
 
     async def _check_possession(self, scope: Scope | None, caller: Caller, token: str, is_dpop: bool) -> None:
-        """A bound token is no bearer token, nor the other way round (RFC 9449 s7.2). Raises ProofRefused."""
+        """Verifies that a DPoP-bound token came with scheme DPoP, and any other token without (RFC 9449 s7.2). Raises ProofRefused."""
         if not is_dpop or not caller.thumbprint:
             raise ProofRefused("downgrade" if caller.thumbprint else "unbound", INVALID_TOKEN)
         await self._proofs.check_possession(scope, token, caller.principal.tenant, caller.thumbprint)
@@ -133,7 +139,7 @@ class RequestAuthentication:
         return known
 
     def challenge(self, resource: str, error: str = "", scope: str = "", scheme: str = "Bearer") -> str:
-        """The WWW-Authenticate value (RFC 6750 s3, RFC 9728 s5.1, RFC 9449 s7.1)."""
+        """Returns the WWW-Authenticate value (RFC 6750 s3, RFC 9728 s5.1, RFC 9449 s7.1)."""
         parts = [f'{scheme} resource_metadata="{self._public_url}/.well-known/oauth-protected-resource{resource}"']
         if scheme == "DPoP":
             parts.append('algs="ES256 RS256"')

@@ -1,4 +1,4 @@
-"""CORS: which pages of other origins a browser lets call A2A and MCP here (Fetch standard, s3.2). No cookies are ever involved."""
+"""CORS: the origins whose pages a browser lets call A2A and MCP here (Fetch standard, s3.2). The gateway uses no cookies."""
 
 from collections.abc import Collection, Mapping, MutableMapping
 from typing import Any, Final
@@ -13,7 +13,7 @@ REQUEST_HEADERS: Final = (
     *("a2a-extensions", "a2a-version", "idempotency-key", "interlock-deadline", "x-a2a-extensions"),
     *("mcp-method", "mcp-name", "mcp-protocol-version", "mcp-session-id"),
 )
-PARAMETER: Final = "mcp-param-"  # begins the headers that repeat a tool's arguments (MCP 2026-07-28)
+PARAMETER: Final = "mcp-param-"  # prefix of the headers that repeat a tool's arguments (MCP 2026-07-28)
 EXPOSED: Final = (
     *("a2a-extensions", "a2a-version", "mcp-protocol-version", "mcp-session-id"),
     *("allow", "dpop-nonce", "etag", "last-modified", "retry-after", "www-authenticate"),
@@ -21,7 +21,7 @@ EXPOSED: Final = (
 
 
 class Cors:
-    """Answers preflight requests and marks answers for the origins that the operator allows; `*` allows every origin."""
+    """Answers preflight requests, and adds CORS headers to answers for the origins that the operator allows. `*` allows every origin."""
 
     def __init__(self, allowed: Collection[str]) -> None:
         self._allowed = frozenset(allowed)
@@ -31,11 +31,14 @@ class Cors:
         return bool(self._allowed)
 
     def allows(self, origin: str) -> bool:
-        """Whether pages of this origin may call. `null`, the origin of sandboxed pages and files, is covered by `*` alone."""
+        """Returns whether pages of this origin may call. Only `*` covers `null`, the origin of sandboxed pages and files."""
         return self._any or origin.lower() in self._allowed
 
     def preflight(self, scope: Scope) -> list[Header] | None:
-        """The headers that answer a preflight request; None for a request that is none, or comes from an origin that is not allowed."""
+        """Returns the headers that answer a preflight request.
+
+        Returns None for any other request, and for an origin that is not allowed.
+        """
         given = headers_by_name(scope)
         if scope["method"] != "OPTIONS" or b"access-control-request-method" not in given or not self._is_allowed(given):
             return None
@@ -49,7 +52,7 @@ class Cors:
         ]
 
     def with_cors_headers(self, scope: Scope, send: Send) -> Send:
-        """Lets the page read the answer, where its origin is allowed. Caches keep answers to different origins apart."""
+        """Wraps `send`: adds the headers that let a page of an allowed origin read the answer, and `Vary: Origin` for caches."""
         given = headers_by_name(scope)
         more = [] if self._any else [(b"vary", b"Origin")]
         if self._is_allowed(given):

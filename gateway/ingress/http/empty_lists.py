@@ -1,4 +1,4 @@
-"""Why a list is empty where the caller's own token is the reason: told to the caller, and to the operator in the log."""
+"""Finds out whether a list is empty because of the caller's token, and reports it to the caller and in the log."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -7,28 +7,29 @@ from typing import Protocol
 from policies.callers import Caller, HypotheticalCaller, hypothetical_caller
 from policies.delegation.permissions import ALL_PERMISSIONS
 
-SLICE = 100  # candidates that are ruled on before other requests run, about 3 ms
+SLICE = 100  # candidates ruled on before other requests may run, about 3 ms
 SCOPE_MISSING, ROLES_MISSING = "scope-missing", "roles-missing"
-Candidates = Iterable[object | None]  # of a list, in any order; None for each that the caller may not use
+Candidates = Iterable[object | None]  # items of a list in any order; None for each that the caller may not use
 
 
 class LogEmptyList(Protocol):
-    """Refusals.note_empty."""
+    """Type of RejectedCredentialLog.log_empty_list."""
 
     def __call__(self, reason: str, resource: str, issuer: str) -> None: ...
 
 
 class EmptyListReasons:
-    """`known_roles` returns the names of all roles that permit something now: operators change policies while the gateway runs."""
+    """Explains empty lists. `known_roles` returns the names of all roles that permit something now."""
 
     def __init__(self, known_roles: Callable[[], Collection[str]], log_empty_list: LogEmptyList) -> None:
         self._known_roles = known_roles
         self._log_empty_list = log_empty_list
 
     async def find_reason(self, caller: Caller, resource: str, candidates: Callable[[Caller], Candidates]) -> Mapping[str, str] | None:
-        """`reason_id` and `detail`, or None where there is simply nothing. `candidates` are those of the same list for another caller.
+        """Returns `reason_id` and `detail`, or None when the list is empty for another reason.
 
-        Agents on behalf of a person have asked for their scopes themselves, so nothing is told of them.
+        `candidates` returns the items of the list for a given caller. Agents that act for a person requested their scopes themselves, so
+        they get no reason.
         """
         if caller.delegation.path:
             return None
@@ -47,7 +48,7 @@ class EmptyListReasons:
 
 
 async def _has_permitted(candidates: Candidates) -> bool:
-    """Whether any candidate is permitted. Rules on no more of them than it needs, and lets other requests run after every SLICE."""
+    """Returns whether any candidate is permitted. It stops at the first one, and lets other requests run after every SLICE."""
     for number, candidate in enumerate(candidates, start=1):
         if candidate is not None:
             return True

@@ -1,4 +1,4 @@
-"""The body of an error in each protocol: details of A2A, data of MCP, and a problem of HTTP. Each names the trace of its request."""
+"""Builds the body of an error: `error.data` for A2A and MCP, problem details (RFC 9457) for /api. Each names the trace of its request."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,7 +15,7 @@ OUR_DOMAIN = "interlock"
 
 
 def a2a_details(said: ErrorReport) -> list[dict[str, Any]]:
-    """`error.data` of A2A 1.0 (s9.5): google.rpc details."""
+    """Returns `error.data` of A2A 1.0 (s9.5): google.rpc details."""
     row = said.mapping
     info: dict[str, Any] = {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
@@ -36,7 +36,7 @@ def a2a_details(said: ErrorReport) -> list[dict[str, Any]]:
 
 
 def _info_metadata(said: ErrorReport) -> dict[str, str]:
-    """`metadata` of an ErrorInfo, whose values are texts: the trace, how an upstream failed, the task in the way, the decision."""
+    """Returns `metadata` of an ErrorInfo, a map of strings: trace id, upstream failure, blocking task and decision."""
     metadata = trace_data()
     if said.failure:
         metadata["failure"] = said.failure
@@ -48,13 +48,13 @@ def _info_metadata(said: ErrorReport) -> dict[str, str]:
 
 
 def trace_data() -> dict[str, str]:
-    """The member `trace_id` of an error's data; nothing where no request is under way."""
+    """Returns the member `trace_id` of an error's data; empty outside a request."""
     trace_id = current_trace_id()
     return {"trace_id": trace_id} if trace_id else {}
 
 
 def mcp_data(said: ErrorReport) -> dict[str, Any]:
-    """`error.data` for MCP clients."""
+    """Returns `error.data` for MCP clients."""
     data: dict[str, Any] = {"reason_id": said.mapping.reason_id, **trace_data()}
     if said.retry_after:
         data["retryAfter"] = said.retry_after  # seconds
@@ -77,7 +77,7 @@ async def respond_problem(send: Send, error: Exception, headers: Iterable[Header
 
 
 def problem(said: ErrorReport, trace_id: str = "") -> dict[str, Any]:
-    """RFC 9457, for /api. `trace_id`: of a request that was refused before its trace began."""
+    """Returns the problem details (RFC 9457) of an error of /api. `trace_id` is for a request that was refused before its trace began."""
     decision = said.decision or {}
     return {
         "type": "about:blank",

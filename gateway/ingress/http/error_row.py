@@ -1,15 +1,16 @@
-"""One row of the table of errors: what an exception is in each protocol."""
+"""The type of a row in the table of errors: what an exception is in each protocol."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorMapping:
-    """`status` is HTTP's, `code` JSON-RPC's, `reason` the reason_id. `says` empty: the exception's own message is safe to show.
+    """How each protocol reports one class of exceptions.
 
-    `rpc` is the name of a google.rpc code, which gRPC answers with too; empty: the one that goes with `status`.
-    `acts`: HTTP itself must act, so `status` is that of an A2A answer in JSON-RPC too, which else is 200.
-    `rides`: an MCP answer has 200, since what was called went wrong, not the request.
+    `status` is the HTTP status. `public_text` is what callers read; when it is empty, they read the exception's own message.
+    `rpc_code_override` names a google.rpc code; when it is empty, the code follows from `status`. `keeps_http_status`: an A2A answer over
+    JSON-RPC has `status` too, where it has 200 otherwise. `is_mcp_http_200`: an MCP answer has status 200, since the upstream failed and
+    not the request.
     """
 
     status: int

@@ -1,4 +1,4 @@
-"""The one table from what went wrong to what each protocol says of it. Domain code knows no wire; the wire shows no stranger's text."""
+"""Maps each exception to its error in HTTP, A2A, gRPC and MCP. Domain code knows no protocol, and errors repeat no upstream text."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -56,7 +56,7 @@ from registry.virtual.selection import BadSelection
 
 
 class InvalidRequest(Exception):
-    """Not a request of the protocol; the message says what is wrong with it."""
+    """The document is not a request of the protocol; the message says what is wrong with it."""
 
 
 class UnknownMethod(Exception):
@@ -64,11 +64,11 @@ class UnknownMethod(Exception):
 
 
 class UnknownPath(Exception):
-    """No binding of the protocol has anything at this path."""
+    """No A2A binding serves this path."""
 
 
 class HttpMethodNotAllowed(Exception):
-    """The path takes other HTTP methods; `allowed` names them."""
+    """The path accepts other HTTP methods; `allowed` names them."""
 
     def __init__(self, allowed: tuple[str, ...] = ()) -> None:
         super().__init__(f"this path takes {' and '.join(allowed) or 'other HTTP methods'}")
@@ -76,35 +76,35 @@ class HttpMethodNotAllowed(Exception):
 
 
 class UnknownTool(Exception):
-    """No such tool for this caller."""
+    """The caller may use no tool of this name."""
 
 
 class UnknownPrompt(Exception):
-    """No such prompt for this caller."""
+    """The caller may use no prompt of this name."""
 
 
 class UnknownResource(Exception):
-    """No such resource for this caller."""
+    """The caller may read no resource at this URI."""
 
 
 class TooManyWaiting(Exception):
-    """More calls of MCP servers wait for people's answers than may."""
+    """The caller, or the gateway as a whole, has the maximum number of MCP calls waiting for answers of people."""
 
 
 class PushNotSupported(Exception):
-    """Push notifications are asked for, which no card of ours offers."""
+    """A request asks for push notifications, which no card of the gateway offers."""
 
 
 class UnsupportedOperation(Exception):
-    """An operation of the protocol that no card of ours offers."""
+    """A request names an operation of the protocol that no card of the gateway offers."""
 
 
 class NoExtendedCard(Exception):
-    """The card declares an extended one, and the agent has none."""
+    """The card declares an extended card, and the agent has none."""
 
 
 class ExtensionRequired(Exception):
-    """The agent's card requires an extension that the caller did not ask for; `uri` names it."""
+    """The agent's card requires an extension that the request does not name in A2A-Extensions; `uri` is that extension."""
 
     def __init__(self, uri: str) -> None:
         super().__init__(f"the agent requires the extension {uri[:256]}; name it in A2A-Extensions")
@@ -112,7 +112,7 @@ class ExtensionRequired(Exception):
 
 
 class VersionNotSupported(Exception):
-    """The caller asks for a version that is not served."""
+    """The request names a protocol version that the gateway does not serve."""
 
     def __init__(self, supported: tuple[str, ...]) -> None:
         super().__init__(f"this version is not supported; supported: {', '.join(supported)}")
@@ -131,10 +131,10 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
     BadHeader: ErrorMapping(400, -32600, "bad-header", keeps_http_status=True),
     BodyTooLarge: ErrorMapping(413, -32600, "body-too-large", keeps_http_status=True),
     BodyIncomplete: ErrorMapping(
-        400, -32600, "body-incomplete", "The connection ended before the whole body had come.", keeps_http_status=True
+        400, -32600, "body-incomplete", "The connection ended before the whole body arrived.", keeps_http_status=True
     ),
     HeadersTooLarge: ErrorMapping(431, -32600, "headers-too-large", keeps_http_status=True),
-    RequestTooSlow: ErrorMapping(408, -32600, "request-timeout", "The request did not come as a whole in time.", keeps_http_status=True),
+    RequestTooSlow: ErrorMapping(408, -32600, "request-timeout", "The request did not arrive in time.", keeps_http_status=True),
     ContentTypeNotSupported: ErrorMapping(
         415, -32005, "content-type", "The body must be application/json.", a2a_reason="CONTENT_TYPE_NOT_SUPPORTED"
     ),
@@ -146,15 +146,11 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
         403,
         -32600,
         "foreign-origin",
-        "Requests from pages of another origin are refused; server.cors_origins names those that may call A2A and MCP.",
+        "Pages of another origin may not call the gateway; server.cors_origins names origins whose pages may call A2A and MCP.",
         keeps_http_status=True,
     ),
     ProofRefused: ErrorMapping(
-        401,
-        -32016,
-        "unauthenticated",
-        "The token is bound to a key; show a fresh proof (DPoP) that you hold it, for this request.",
-        keeps_http_status=True,
+        401, -32016, "unauthenticated", "The token is bound to a key; send a fresh DPoP proof of it.", keeps_http_status=True
     ),
     TokenRefused: ErrorMapping(401, -32016, "unauthenticated", "A valid bearer token for this resource is needed.", keeps_http_status=True),
     UnknownName: ErrorMapping(404, -32011, "unknown", "There is no such agent or server.", keeps_http_status=True),
@@ -165,25 +161,25 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
     BadName: ErrorMapping(422, -32602, "bad-name"),
     NameTaken: ErrorMapping(409, -32602, "name-taken"),
     Outdated: ErrorMapping(409, -32602, "outdated"),
-    PreconditionFailed: ErrorMapping(412, -32602, "precondition-failed", "It was changed since you last saw it; read it again."),
+    PreconditionFailed: ErrorMapping(412, -32602, "precondition-failed", "The entry was changed since you read it; read it again."),
     PreconditionRequired: ErrorMapping(
         428,
         -32602,
         "precondition-required",
-        "Say what you approve: send its ETag, as GET tells it, as If-Match (interlock … approve --seen).",
+        "An approval names what it approves: send the ETag that GET returns as If-Match (interlock … approve --seen).",
     ),
     TooManyPending: ErrorMapping(
         429,
         -32012,
         "too-many-pending",
-        "As many of your registrations wait for an operator as may; wait for them, or remove some.",
+        "You have the maximum number of registrations waiting for an operator; wait for them, or remove some.",
         keeps_http_status=True,
     ),
     NoAgentFits: ErrorMapping(
         404,
         -32011,
         "no-agent-fits",
-        "None of the agents that you may use has a skill that fits; name one, as /agents/{name}, or a skill.",
+        "No agent that you may use has a skill that fits; name an agent (/agents/{name}) or a skill.",
         keeps_http_status=True,
     ),
     UnknownKind: ErrorMapping(400, -32602, "unknown-kind"),
@@ -192,13 +188,13 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
     UnknownResource: ErrorMapping(200, -32602, "unknown", "There is no such resource."),
     UnknownTask: ErrorMapping(404, -32001, "unknown", "There is no such task.", a2a_reason="TASK_NOT_FOUND"),
     UnknownPushConfig: ErrorMapping(404, -32001, "unknown", "The task has no such push notification config.", a2a_reason="TASK_NOT_FOUND"),
-    TooManyPushConfigs: ErrorMapping(400, -32602, "too-many-push-configs", "configs are as many as one task may have."),
+    TooManyPushConfigs: ErrorMapping(400, -32602, "too-many-push-configs", "configs: the task has the maximum number; delete one."),
     UnknownConnection: ErrorMapping(404, -32011, "unknown", "There is no such connection.", keeps_http_status=True),
     UnknownDelivery: ErrorMapping(404, -32011, "unknown", "There is no such dead letter.", keeps_http_status=True),
     UnknownDecision: ErrorMapping(404, -32011, "unknown", "There is no such decision.", keeps_http_status=True),
     UnknownGrant: ErrorMapping(404, -32011, "unknown", "There is no such grant.", keeps_http_status=True),
-    UnknownKill: ErrorMapping(404, -32011, "unknown", "Nothing of that name or id is stopped.", keeps_http_status=True),
-    NotYourself: ErrorMapping(409, -32602, "not-yourself", "You could not lift it again; let another operator do it."),
+    UnknownKill: ErrorMapping(404, -32011, "unknown", "No active kill has that name or id.", keeps_http_status=True),
+    NotYourself: ErrorMapping(409, -32602, "not-yourself", "You could not lift this kill; ask another operator."),
     AmbiguousPerson: ErrorMapping(409, -32602, "ambiguous"),
     BadCursor: ErrorMapping(400, -32602, "bad-cursor"),
     NotCancelable: ErrorMapping(400, -32002, "not-cancelable", "The task can't be canceled.", "TASK_NOT_CANCELABLE", FAILED_PRECONDITION),
@@ -207,7 +203,7 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
     ),
     ConversationWaits: ErrorMapping(409, -32014, "conversation-waits", rpc_code_override=FAILED_PRECONDITION),
     AwaitsApproval: ErrorMapping(
-        400, -32004, "awaits-approval", "The task waits for approval, and goes on by itself.", "UNSUPPORTED_OPERATION", FAILED_PRECONDITION
+        400, -32004, "awaits-approval", "The task waits for approval, not for a message.", "UNSUPPORTED_OPERATION", FAILED_PRECONDITION
     ),
     PushNotSupported: ErrorMapping(
         400, -32003, "push-not-supported", "Push notifications are not offered.", "PUSH_NOTIFICATION_NOT_SUPPORTED", FAILED_PRECONDITION
@@ -233,37 +229,41 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
     PayloadTooLarge: ErrorMapping(413, -32602, "payload-too-large", keeps_http_status=True),
     ApprovalNeeded: ErrorMapping(403, -32010, "approval-needed", is_mcp_http_200=True),
     UnknownApproval: ErrorMapping(404, -32011, "unknown", "There is no such approval.", keeps_http_status=True),
-    OwnApproval: ErrorMapping(403, -32010, "approval-own", "Somebody else has to decide on what you ask for."),
-    AlreadyVoted: ErrorMapping(409, -32014, "approval-voted", "You have said what you think of it; somebody else has to."),
-    ApprovalClosed: ErrorMapping(409, -32014, "approval-closed", "It is decided, used or too old; look at it again."),
+    OwnApproval: ErrorMapping(403, -32010, "approval-own", "The requester of an act can't approve it; another approver must."),
+    AlreadyVoted: ErrorMapping(409, -32014, "approval-voted", "You have already voted on this approval; another approver must."),
+    ApprovalClosed: ErrorMapping(409, -32014, "approval-closed", "The approval is decided, used or expired; read it again."),
     TooManyQuestions: ErrorMapping(
-        429, -32012, "too-many-questions", "As many of your acts wait for people as may.", keeps_http_status=True
+        429,
+        -32012,
+        "too-many-questions",
+        "You have too many acts waiting for approval; wait until some are decided.",
+        keeps_http_status=True,
     ),
     TooManyTasks: ErrorMapping(
-        429, -32012, "too-many-tasks", "The task has caused as many tasks as may be under way; wait until some end.", keeps_http_status=True
+        429, -32012, "too-many-tasks", "The task has too many tasks in flight; wait until some end.", keeps_http_status=True
     ),
     TooManyWaiting: ErrorMapping(
         429,
         -32012,
         "too-many-waiting",
-        "As many calls wait for answers as may; answer some, or wait until they end.",
+        "The maximum number of calls wait for answers; answer some, or wait until they end.",
         keeps_http_status=True,
     ),
     MailboxFull: ErrorMapping(
         429,
         -32012,
         "too-much-kept",
-        "As much waits for this session as may; read its stream, or answer what you were asked.",
+        "The queue of this session is full; read its stream, or answer the server's requests.",
         keeps_http_status=True,
     ),
     TooManyStreams: ErrorMapping(
-        429, -32012, "too-many-streams", "You have as many streams open as one person may; close some.", keeps_http_status=True
+        429, -32012, "too-many-streams", "You have the maximum number of streams open; close some.", keeps_http_status=True
     ),
     ShuttingDown: ErrorMapping(503, -32013, "shutting-down", keeps_http_status=True),
     EndingNotWritten: ErrorMapping(503, -32013, "ending-not-kept", keeps_http_status=True),
     ReadFailed: ErrorMapping(503, -32013, "not-read", "The gateway can't read its records now; try again later.", keeps_http_status=True),
     WriteFailed: ErrorMapping(
-        503, -32013, "not-kept", "The gateway can't keep a record now, so nothing was done; try again later.", keeps_http_status=True
+        503, -32013, "not-kept", "The gateway can't write its records now, so nothing was done; try again later.", keeps_http_status=True
     ),
     IdempotencyConflict: ErrorMapping(409, -32014, "idempotency-conflict", "The Idempotency-Key was used before with another message."),
     InvalidAnswer: ErrorMapping(500, -32006, "invalid-agent-response", a2a_reason="INVALID_AGENT_RESPONSE"),
@@ -276,10 +276,10 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
 }
 UNKNOWN_BY_ACTION: dict[str, type[Exception]] = {"callTool": UnknownTool, "getPrompt": UnknownPrompt, "readResource": UnknownResource}
 UNEXPECTED_ERROR = ErrorMapping(
-    500, -32603, "internal", "Something went wrong inside the gateway; its log has the details.", keeps_http_status=True
+    500, -32603, "internal", "The gateway failed; its log has the details under the trace id.", keeps_http_status=True
 )
 REASON_IDS = frozenset({row.reason_id for row in (*ERROR_MAPPINGS.values(), UNEXPECTED_ERROR)})
-TOKEN_TEXTS = {  # all else about a token is no business of whoever shows it; these its holder can read in it
+TOKEN_TEXTS = {  # the only reasons a caller learns: its holder can read these claims in the token
     "expired": "The token has expired; get a fresh one.",
     "audience": "The token is for another resource than this, or for another gateway.",
     "lifetime": "The token lives longer than this gateway accepts of its issuer.",
@@ -288,9 +288,10 @@ TOKEN_TEXTS = {  # all else about a token is no business of whoever shows it; th
 
 @dataclass(frozen=True, slots=True)
 class ErrorReport:
-    """An error as a caller may know it. `decision` is the story of a refusal; `scope` what a token lacks (HTTP 403 insufficient_scope).
+    """An error as the gateway reports it to a caller.
 
-    `unnamed`: no token was shown at all.
+    `decision` is the document of a refusal (`decision_document`). `missing_permission` makes the error 403 insufficient_scope (RFC 6750
+    s3.1). `is_token_missing`: the request has no token at all.
     """
 
     mapping: ErrorMapping
@@ -298,20 +299,20 @@ class ErrorReport:
     decision: dict[str, Any] | None = None
     missing_permission: str = ""
     scope_to_request: str = ""  # the scope to ask the token's issuer for
-    approval: dict[str, Any] | None = None  # that is waited for
+    approval: dict[str, Any] | None = None  # the pending approval of an ApprovalNeeded
     retry_after: int = 0  # seconds
     is_token_missing: bool = False
-    proof_refusal: ProofRefused | None = None  # of the key that the token is bound to
-    task_id: str = ""  # of the caller's other task, which has to be answered or canceled first
+    proof_refusal: ProofRefused | None = None  # why the DPoP proof was refused
+    task_id: str = ""  # the caller's other task, which must be answered or canceled first
     failure: str = ""  # how the call of an agent or a server failed: a value of adapters.contract.Failure
 
     @property
     def jsonrpc_status(self) -> int:
-        """Of HTTP, for A2A in JSON-RPC."""
+        """The HTTP status of an A2A answer over JSON-RPC."""
         return 403 if self.missing_permission else self.mapping.status if self.mapping.keeps_http_status else 200
 
     def mcp_status(self, is_initialize_era: bool) -> int:
-        """Of HTTP, for MCP. To a client of the `initialize` era 404 would mean that its session is gone."""
+        """Returns the HTTP status for MCP. To a client of the `initialize` era 404 would mean that its session is gone."""
         if self.missing_permission:
             return 403
         return (
@@ -322,7 +323,7 @@ class ErrorReport:
 
 
 def describe(error: Exception) -> ErrorReport:
-    """What may be said of `error`. A refusal to someone who may not know of the thing reads exactly like an unknown name."""
+    """Returns what a caller may know of `error`. A hidden refusal is reported exactly like an unknown name."""
     if isinstance(error, CallRefused):
         return _describe_refusal(error)
     row = next((ERROR_MAPPINGS[kind] for kind in type(error).__mro__ if kind in ERROR_MAPPINGS), UNEXPECTED_ERROR)
@@ -350,7 +351,7 @@ def _upstream(fault: UpstreamFault) -> dict[str, Any]:
 
 
 def error_headers(report: ErrorReport, authentication: RequestAuthentication, resource: str) -> list[tuple[bytes, bytes]]:
-    """What HTTP wants beside an error: the challenge of RFC 6750 s3, or Retry-After."""
+    """Returns the HTTP headers of an error: the challenge of RFC 6750 s3, or Retry-After."""
     if report.mapping.status == 401:
         return [(name.encode(), value.encode()) for name, value in challenge_headers(report, authentication, resource)]
     if report.missing_permission:
@@ -359,7 +360,7 @@ def error_headers(report: ErrorReport, authentication: RequestAuthentication, re
 
 
 def challenge_headers(report: ErrorReport, authentication: RequestAuthentication, resource: str) -> list[tuple[str, str]]:
-    """What goes with 401: how to come in (RFC 6750 s3), or what was wrong with a proof (RFC 9449 s7.1 and s9)."""
+    """Returns the headers of a 401: how to authenticate (RFC 6750 s3), or why a proof was refused (RFC 9449 s7.1 and s9)."""
     if report.proof_refusal is None:
         return [("www-authenticate", authentication.challenge(resource, "" if report.is_token_missing else "invalid_token"))]
     challenge = [("www-authenticate", authentication.challenge(resource, report.proof_refusal.error, scheme="DPoP"))]
@@ -375,14 +376,14 @@ def _describe_refusal(error: CallRefused) -> ErrorReport:
         return _describe_approval_needed(error)
     row = ERROR_MAPPINGS[CallRefused]
     scope, wanted = (ruling.missing_permission, ruling.scope_to_request) if isinstance(ruling, Denial) else ("", "")
-    said = f" They said: {ruling.note}" if isinstance(ruling, Denial) and ruling.note else ""
+    said = f" The approver wrote: {ruling.note}" if isinstance(ruling, Denial) and ruling.note else ""
     return ErrorReport(row, explain_refusal(ruling.decision) + said, decision_document(ruling.decision), scope, wanted)
 
 
 def _describe_approval_needed(error: ApprovalNeeded) -> ErrorReport:
     pending = error.pending
     until = to_rfc3339(pending.expires)
-    waits = f"Approval {pending.id} waits for an approver until {until}; then do exactly the same again."
+    waits = f"Approval {pending.id} waits for an approver until {until}; then repeat exactly the same request."
     detail = f"{pending.punctuated_prompt} {waits}"
     approval = {"id": pending.id, "state": pending.state, "prompt": pending.prompt, "expires": until, "needed": pending.approvals_needed}
     return ErrorReport(ERROR_MAPPINGS[ApprovalNeeded], detail, decision_document(error.ruling.decision), approval=approval)

@@ -1,4 +1,4 @@
-"""What some callers show beside a token: a proof that they hold its key, or a ticket and who they are."""
+"""Credentials beside a token: a DPoP proof of the token's key, or a ticket with the client authentication of its agent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from policies.tokens.tickets import Tickets
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_HEADER = b"interlock-client-assertion"
-_PROVED_KEY = "interlock.proved"  # in a request's scope: what it showed was taken, and is not asked for again while it lasts
+_PROVED_KEY = "interlock.proved"  # in a request's scope: the proof was verified, and is not verified again for this request
 
 
 class AuthenticatedAgent(Protocol):
-    """registry/cards/card.py: Registration."""
+    """An agent that has authenticated as an OAuth client; registry.cards.card.Registration satisfies it."""
 
     @property
     def tenant(self) -> str: ...
@@ -25,14 +25,14 @@ class AuthenticatedAgent(Protocol):
 
 
 class ClientAuthenticator(Protocol):
-    """gateway/ingress/oauth/client.py."""
+    """Authenticates OAuth clients; gateway/ingress/oauth/client.py implements it."""
 
     async def authenticate(self, authorization: str | None, form: Mapping[str, str]) -> AuthenticatedAgent: ...
 
 
 @dataclass(frozen=True, slots=True)
 class TicketHolder:
-    """An agent that proved who it is, and the grant that its ticket stands for."""
+    """An agent that authenticated with a ticket, and the grant that the ticket refers to."""
 
     tenant: str
     agent: str
@@ -40,7 +40,7 @@ class TicketHolder:
 
 
 class RequestProofs:
-    """Asks for them. `bases` are our public URL and that of the gRPC door, which proofs have to name."""
+    """Verifies DPoP proofs and tickets of requests. A proof names the gateway's public URL, or the URL of its gRPC server."""
 
     def __init__(
         self, clients: ClientAuthenticator, tickets: Tickets, dpop_verifier: DpopVerifier, public_and_grpc_url: tuple[str, str]
@@ -51,7 +51,7 @@ class RequestProofs:
         self._public_url, self._grpc_url = public_and_grpc_url
 
     async def check_possession(self, scope: Scope | None, token: str, tenant: str, thumbprint: str) -> None:
-        """Whether the caller holds the key that its token is bound to. Raises ProofRefused, BadHeader."""
+        """Verifies that the caller holds the key that its token is bound to. Raises ProofRefused, BadHeader."""
         if scope is None:
             raise ProofRefused("missing")
         if scope.get(_PROVED_KEY) == token:
@@ -62,14 +62,17 @@ class RequestProofs:
         scope[_PROVED_KEY] = token
 
     async def find_key_thumbprint(self, scope: Scope, tenant: str) -> str:
-        """The thumbprint of the key that the token to come is to be bound to; empty when none is shown. Raises ProofRefused, BadHeader."""
+        """Returns the thumbprint of the key to bind a new token to, or "" when the request has no proof.
+
+        Raises ProofRefused, BadHeader.
+        """
         proof = header(scope, b"dpop")
         if proof is None:
             return ""
         return await self._dpop_verifier.verify(PresentedProof(proof, scope["method"], f"{self._public_url}{scope['path']}"), tenant)
 
     async def find_ticket_holder(self, scope: Scope, handle: str) -> TicketHolder:
-        """The agent that was handed the ticket, and no other. Raises TokenRefused, BadHeader."""
+        """Returns the authenticated agent and its grant. Raises TokenRefused when the ticket is not the agent's, and BadHeader."""
         known: AuthenticatedAgent | None = scope.get(_PROVED_KEY)
         agent = known or await self._authenticate_agent(scope)
         ticket = await self._tickets.find(agent.tenant, handle)

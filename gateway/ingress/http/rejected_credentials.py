@@ -1,4 +1,4 @@
-"""Tokens and clients that were refused, and lists that are empty for it, in the log: a few lines a minute of each kind."""
+"""Logs refused credentials, and lists that are empty because of the caller's token, at a limited rate for each reason."""
 
 import hashlib
 from collections.abc import Callable
@@ -13,7 +13,7 @@ log = structlog.get_logger()
 
 
 class LogRejection(Protocol):
-    """Refusals.note."""
+    """Type of RejectedCredentialLog.log_rejection."""
 
     def __call__(self, reason: str, resource: str, credential: str = "", detail: str = "") -> None: ...
 
@@ -26,16 +26,19 @@ class _Window:
 
 
 class RejectedCredentialLog:
-    """`now` counts seconds. Reasons are ours, so there are few of them."""
+    """Logs at most LINES_PER_WINDOW lines of each reason in WINDOW_SECONDS.
+
+    `now` returns seconds. The gateway itself gives the reasons, so there are few of them.
+    """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._windows: dict[str, _Window] = {}
 
     def log_rejection(self, reason: str, resource: str, credential: str = "", detail: str = "") -> None:
-        """Logs one refusal. `shown` is what was shown for a proof. Nobody can be told from it, so the log has a fingerprint of it alone.
+        """Logs a refused credential. The log has only a truncated SHA-256 of the credential, from which it can't be recovered.
 
-        `detail` explains a token with a verified signature: what it says, and which setting decides.
+        `detail` explains a token with a verified signature: its claims, and the setting that refuses it.
         """
         left_out = self._count_left_out(reason)
         if left_out is None:
@@ -45,13 +48,13 @@ class RejectedCredentialLog:
         log.warning("refused", reason=reason, resource=resource, fingerprint=fingerprint, left_out=left_out, **more)
 
     def log_empty_list(self, reason: str, resource: str, issuer: str) -> None:
-        """Logs a list that is empty for want of scopes or roles in a token of `issuer`."""
+        """Logs a list that is empty because a token of `issuer` lacks scopes or roles."""
         left_out = self._count_left_out(reason)
         if left_out is not None:
             log.warning("list_empty", reason=reason, resource=resource, issuer=issuer, left_out=left_out)
 
     def _count_left_out(self, reason: str) -> int | None:
-        """How many lines of this reason were left out before this one; None where this one is to be left out too."""
+        """Returns how many lines of this reason were suppressed before this one, or None when this one is suppressed too."""
         window = self._windows.get(reason)
         left_out = 0
         if window is None or self._now() - window.started_at >= WINDOW_SECONDS:

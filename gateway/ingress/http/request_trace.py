@@ -1,4 +1,4 @@
-"""A visit: one request at a door, from its first byte to its last, as spans and figures tell of it."""
+"""The trace of one request to a protocol server, from its first byte to its last: its span and its metrics."""
 
 import math
 import time
@@ -22,14 +22,14 @@ from gateway.telemetry.spans import (
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-UNKNOWN = ("bad-", "invalid", "unknown")  # outcomes of requests whose target may be any text
+UNKNOWN = ("bad-", "invalid", "unknown")  # outcomes of requests whose target may be any text, so that it may not name a span
 
 
 class RequestTrace:
-    """Filled in by the door while it works. `method` is the protocol's, `outcome` is `ok` or a reason_id.
+    """The trace of one request, filled in by the protocol server that handles it.
 
-    `target` is the tool or the agent, as the caller names it. The span starts when the door first asks for the trail, so that a
-    message may name its parent (`join`).
+    `method` is the protocol's method, `outcome` is `ok` or a reason_id, `target` is the tool or agent as the caller names it. The span
+    starts when `trace_context` is first read, so that a message can set its parent before that (`join`).
     """
 
     __slots__ = (
@@ -66,12 +66,12 @@ class RequestTrace:
         self.started = time.perf_counter()
 
     def join(self, traceparent: Any) -> None:
-        """Makes the trace context that a message carries (MCP `_meta.traceparent`) the parent, in place of the transport's."""
+        """Makes the trace context of a message (MCP `_meta.traceparent`) the parent, instead of the transport's."""
         if self.headers is None and (given := valid_traceparent(traceparent)):
             self.parent, self.trace_id = given, trace_id_of(given)
 
     def name_agent(self, agent: str) -> None:
-        """Says which agent the request is for."""
+        """Sets the agent that the request is for."""
         self.target = agent
         if self.tracer is not None:
             self.attributes |= {"gen_ai.agent.name": agent, "rpc.method": self.method}
@@ -98,7 +98,7 @@ class RequestTrace:
             self.tracer.finish(self.span, self.outcome, {**self.attributes, "interlock.door": self.ingress}, self._span_name())
 
     def _span_name(self) -> str:
-        """`{method} {target}`, both of few values."""
+        """Returns `{method} {target}`, or the method alone where the target is not known to exist. Both have few values."""
         if not self.method:
             return self.name
         method = self.method if self.method in METHODS else "other"
@@ -106,7 +106,7 @@ class RequestTrace:
 
 
 class RequestTraces:
-    """Opens and closes visits. Without a tracer a visit keeps its trace id, and makes no span."""
+    """Begins and ends request traces. Without a tracer a trace has an id and no span."""
 
     def __init__(self, tracer: Tracer | None, metrics: Metrics) -> None:
         self._tracer = tracer
@@ -125,7 +125,7 @@ class RequestTraces:
 
 
 def read_traceparent(scope: Scope) -> str:
-    """What the caller says its trace is; empty where the header is sent twice or is not valid."""
+    """Returns the caller's `traceparent`, or "" where the header is sent twice or is not valid."""
     try:
         return valid_traceparent(header(scope, b"traceparent"))
     except BadHeader:

@@ -1,4 +1,4 @@
-"""What a route of the framework takes, for the description of the interface: routes that read their bodies themselves say so."""
+"""OpenAPI descriptions of the bodies of routes that read their bodies themselves."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,19 +10,19 @@ STRING_SCHEMA: Final[Mapping[str, str]] = {"type": "string"}
 
 
 def describe_json_body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
-    """`openapi_extra` of a route that reads a JSON body itself."""
+    """Returns `openapi_extra` for a route that reads a JSON body."""
     schema = model.model_json_schema(ref_template=SCHEMA_REF)
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
 def describe_form(required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The same of a form, from an agent that authenticates as an OAuth client."""
+    """Returns `openapi_extra` for a route that reads a form of an agent, which authenticates as an OAuth client."""
     schema = {"type": "object", "required": list(required), "properties": dict.fromkeys((*required, *optional), STRING_SCHEMA)}
     body = {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": schema}}}
     return {"requestBody": body, "security": [{"client": []}]}
 
 
 def describe_object_body(description: str) -> dict[str, Any]:
-    """The same of a JSON body that another specification describes."""
+    """Returns `openapi_extra` for a route whose JSON body another specification describes."""
     schema = {"type": "object", "description": description}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -1,4 +1,4 @@
-"""The bearer token of a scraper: it opens /metrics and nothing else, and lasts until the operator changes it."""
+"""The bearer token of a metrics scraper. It is accepted at /metrics only, and lasts until the operator changes it."""
 
 import hmac
 import math
@@ -12,14 +12,14 @@ from adapters.contract import UpstreamFault
 from gateway.ingress.http.asgi import BadHeader, Scope, header
 from gateway.storage.outage_log import Outage
 
-SHORTEST: Final = 16  # characters of a token that the gateway takes
+SHORTEST: Final = 16  # characters; the gateway accepts no shorter token
 READ_SECONDS: Final = 1.0  # for which a token that was read counts, and so does that there was none
 
 log = structlog.get_logger()
 
 
 class ScrapeToken:
-    """Checks the token of a scraper. `read` returns the token from its place, so that the operator may replace it while the gateway runs.
+    """Verifies the scraper's token. `read` loads it from its place, so that the operator may replace it while the gateway runs.
 
     Requests with any bearer token cause at most one read in READ_SECONDS: they need no credential, and must not cost files or log lines.
     """
@@ -32,7 +32,7 @@ class ScrapeToken:
         self._token = ""
 
     def is_shown(self, scope: Scope) -> bool:
-        """Whether `Authorization` of this request is the token, compared in constant time."""
+        """Returns whether the request's `Authorization` is the token, compared in constant time."""
         try:
             scheme, _, shown = (header(scope, b"authorization") or "").partition(" ")
         except BadHeader:

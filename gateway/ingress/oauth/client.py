@@ -1,4 +1,4 @@
-"""Which agent is at an endpoint for clients: proved by its secret or by a key of its own, never by what it says."""
+"""Authenticates agents as OAuth clients, by a secret or by a key of their own."""
 
 import base64
 from collections.abc import Mapping
@@ -17,19 +17,19 @@ from registry.cards.card import Family, Registration
 
 
 class AgentCredentials(Protocol):
-    """registry/store.py: the agents that hold credentials of this gateway."""
+    """The credentials of agents; registry/store.py implements it."""
 
     def find_client(self, client_id: str) -> Registration | None: ...
 
     def verify_secret(self, client_id: str, secret: str) -> bool: ...
 
     def jwks_of_client(self, client_id: str) -> str:
-        """The key set that the agent registered, as JSON; empty when it has none."""
+        """Returns the key set that the agent registered, as JSON, or "" when it has none."""
         ...
 
 
 class ClientAuthentication:
-    """client_secret_basic (RFC 6749 s2.3.1) or private_key_jwt (RFC 7523), one of them, once."""
+    """Authenticates by client_secret_basic (RFC 6749 s2.3.1) or private_key_jwt (RFC 7523). A request uses exactly one of them."""
 
     def __init__(self, credentials: AgentCredentials, assertions: ClientAssertionVerifier, replay_guard: ReplayGuard) -> None:
         self._credentials = credentials
@@ -37,10 +37,10 @@ class ClientAuthentication:
         self._replay_guard = replay_guard
 
     async def authenticate(self, authorization: str | None, form: Mapping[str, str]) -> Registration:
-        """The agent that asks. Raises ExchangeRefused; `invalid_client` says the same of an unknown and of an unproved one."""
+        """Returns the agent. Raises ExchangeRefused; `invalid_client` does not tell whether the client is unknown or its proof wrong."""
         asserted = "client_assertion" in form or "client_assertion_type" in form
         if authorization is not None and asserted:
-            raise ExchangeRefused("invalid_request", "two ways of client authentication at once")
+            raise ExchangeRefused("invalid_request", "the request uses two methods of client authentication")
         if asserted:
             client = await self._authenticate_by_assertion(form)
         elif authorization is not None:
@@ -48,7 +48,7 @@ class ClientAuthentication:
         else:
             raise ExchangeRefused("invalid_client", "client authentication by client_secret_basic or private_key_jwt is needed")
         if form.get("client_id", client.client_id) != client.client_id:
-            raise ExchangeRefused("invalid_request", "client_id is not that of the authenticated client")
+            raise ExchangeRefused("invalid_request", "client_id differs from the authenticated client")
         return client
 
     def _authenticate_by_secret(self, authorization: str) -> Registration:
@@ -82,7 +82,7 @@ class ClientAuthentication:
 
 
 def read_authorization(request: Request) -> str | None:
-    """Raises ExchangeRefused when it stands twice."""
+    """Returns the Authorization header. Raises ExchangeRefused when it occurs twice."""
     try:
         return header(request.scope, b"authorization")
     except BadHeader as error:
@@ -90,7 +90,7 @@ def read_authorization(request: Request) -> str | None:
 
 
 def _invalid_client() -> ExchangeRefused:
-    return ExchangeRefused("invalid_client", "the client is not known, or did not prove that it is the one it claims to be")
+    return ExchangeRefused("invalid_client", "the client is unknown, or its authentication is not valid")
 
 
 def _parse_basic(authorization: str) -> tuple[str, str]:

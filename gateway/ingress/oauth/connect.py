@@ -1,4 +1,7 @@
-"""/connect: where a person lets the gateway use their account at a server. Whoever opens the page has to be who the call was made for."""
+"""/connect: pages where a person allows the gateway to use their account at a server.
+
+Only the person for whom the call was made can use a page.
+"""
 
 import html
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,12 +31,12 @@ from policies.callers import Caller
 from policies.tokens.hop_tokens import ExchangeRefused
 from policies.tokens.verifier import TokenRefused
 
-GONE_TEXT = "This page does not exist, its time is over, or it is not yours. Do again what led you here to get a new one."
+GONE_TEXT = "This page does not exist, has expired, or is for another person. Repeat the request that led you here to get a new one."
 _CACHE_HEADERS = {"cache-control": "public, max-age=300", "access-control-allow-origin": "*"}
 _PAGE_HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "referrer-policy": "same-origin",  # with none at all the form's Origin would be null
+    "referrer-policy": "same-origin",  # with no-referrer the form's Origin would be null
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "cross-origin-opener-policy": "same-origin",
@@ -43,23 +46,23 @@ _PAGE_TEMPLATE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta n
 body{{font:1rem/1.5 system-ui,sans-serif;max-width:38rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}}
 dt{{font-weight:600}}dd{{margin:0 0 .5rem;overflow-wrap:anywhere}}input{{width:100%;font:inherit}}a,button{{font:inherit}}
 </style><h1>{title}</h1>{body}</html>"""
-_SIGN_IN_FORM = """<p>A request of yours needs an account of your own at another service. So that nobody connects theirs to you,
-or yours to them, show first who you are: give the access token that you use Interlock with
+_SIGN_IN_FORM = """<p>One of your requests needs your own account at another service. Enter the access token that you use with
+Interlock, so that the account is connected to you and to no other person
 (<code>interlock token</code> prints one on a development gateway).</p>
 <form method="post" autocomplete="off"><p><label>Access token<br><input type="password" name="token" required></label></p>
-<p><button>Go on</button></p></form>"""
+<p><button>Continue</button></p></form>"""
 log = structlog.get_logger()
 AuthenticateHeader = Callable[[str, str], Awaitable[Caller]]
 
 
 class ConsentCompletion(Protocol):
-    """adapters/oauth/authorized.py."""
+    """Exchanges the authorization code for tokens; adapters/oauth/authorized.py implements it."""
 
     async def complete_consent(self, consent: Consent, verifier: str, answer: Mapping[str, str]) -> None: ...
 
 
 def client_routes(own_client: OwnClient) -> APIRouter:
-    """What the gateway says of itself as a client (client ID metadata documents), for everybody."""
+    """Returns the routes of the gateway's client ID metadata documents, which are public."""
     router = APIRouter(tags=["oauth"])
 
     @router.get("/.well-known/oauth-client")
@@ -80,7 +83,10 @@ def routes(
     authenticate_header: AuthenticateHeader,
     check_in_person: RequireInPerson,
 ) -> APIRouter:
-    """`bearer` admits the value of an Authorization header to a resource, or raises TokenRefused."""
+    """Returns the routes of the pages.
+
+    `authenticate_header` authenticates an Authorization value for a resource, or raises TokenRefused.
+    """
     router = APIRouter(prefix="/connect", tags=["oauth"], include_in_schema=False)
 
     @router.get("/callback")
@@ -95,18 +101,18 @@ def routes(
             await oauth.complete_consent(consent, connection.verifier, answer)
         except (UpstreamFault, EgressRefused) as fault:
             detail = fault.detail if isinstance(fault, UpstreamFault) else ""
-            log.warning("not_connected", server=consent.server, problem=fault.public, detail=detail)
-            return _html_page("Not connected", f"<p>{_escape(fault.public)}. Do again what led you here to try once more.</p>", 400)
+            log.warning("account_connect_failed", server=consent.server, problem=fault.public, detail=detail)
+            return _html_page("Not connected", f"<p>{_escape(fault.public)}. Repeat the request that led you here to try again.</p>", 400)
         await connections.record_consent(connection)
-        log.info("connected", server=consent.server, issuer=consent.at.issuer, principal=consent.key.owner)
+        log.info("account_connected", server=consent.server, issuer=consent.at.issuer, principal=consent.key.owner)
         said = (
-            f"<p>Interlock may now use your account for <b>{_escape(consent.server)}</b>. What waited for it goes on; close this page.</p>"
+            f"<p>Interlock may now use your account for <b>{_escape(consent.server)}</b>. Tasks that waited continue; close this page.</p>"
         )
         return _html_page("Connected", said)
 
     @router.get("/{connection_id}")
     async def show_page(connection_id: str) -> HTMLResponse:
-        """Tells nobody anything before they have said who they are, not even whether there is such a page."""
+        """Returns the sign-in form for any id, so that the page does not reveal which ids exist."""
         return _html_page("Connect an account", _SIGN_IN_FORM)
 
     @router.post("/{connection_id}")
@@ -117,7 +123,7 @@ def routes(
             caller = await authenticate_header(f"Bearer {form.get('token', '')}", "/api")
             await check_in_person(caller, MANAGE_CONNECTIONS)
         except (BodyTooLarge, BadHeader, ExchangeRefused, TokenRefused):
-            return _html_page("Connect an account", f"<p><b>That is no access token that is valid here.</b></p>{_SIGN_IN_FORM}", 401)
+            return _html_page("Connect an account", f"<p><b>The access token is not valid here.</b></p>{_SIGN_IN_FORM}", 401)
         except (UnknownConnection, CallRefused):
             return _html_page("Nothing to connect", f"<p>{GONE_TEXT}</p>", 404)
         if caller.principal.owner_key != connection.consent.key.owner:
@@ -135,13 +141,13 @@ def routes(
 
 
 def _single_parameters(request: Request) -> dict[str, str]:
-    """Parameters of the answer; one that comes twice counts as absent (RFC 6749 s3.1)."""
+    """Returns the parameters of the callback; a parameter that occurs twice counts as absent (RFC 6749 s3.1)."""
     pairs = request.query_params.multi_items()
     return {name: value for name, value in pairs if sum(1 for other, _ in pairs if other == name) == 1}
 
 
 def _summary_html(connection: PendingConnection, own_client: OwnClient) -> str:
-    """Who gets what from whom, and the way there."""
+    """Returns the consent summary: the server, the authorization server, the scope and the link to sign in."""
     consent = connection.consent
     scope = " ".join(sorted(consent.scopes))
     href = consent_url(
@@ -151,14 +157,14 @@ def _summary_html(connection: PendingConnection, own_client: OwnClient) -> str:
         "Server": consent.server,
         "Address": consent.at.issuer if consent.openid else consent.key.resource,
         "You sign in at": urlsplit(href).netloc,
-        "It vouches as": consent.at.issuer,
-        "Interlock is known there as": consent.client.client_id,
+        "Its issuer name": consent.at.issuer,
+        "Interlock's client id there": consent.client.client_id,
         "Interlock will be able to": scope or "whatever that service allows by default",
     }
     rows = "".join(f"<dt>{_escape(name)}</dt><dd>{_escape(value)}</dd>" for name, value in told.items())
     return (
         f"<p>Interlock will call this server in your name, and only for you.</p><dl>{rows}</dl>"
-        f'<p><a href="{_escape(href)}" rel="noreferrer">Go on to {_escape(urlsplit(href).netloc)}</a>. '
+        f'<p><a href="{_escape(href)}" rel="noreferrer">Continue to {_escape(urlsplit(href).netloc)}</a>. '
         "If you did not just ask for this, close the page: nothing has happened yet.</p>"
     )
 

@@ -1,4 +1,4 @@
-"""What endpoints of OAuth clients do alike: a form, a client that proves who it is and comes not too fast, and errors of RFC 6749."""
+"""The frame of OAuth endpoints for clients: the form, client authentication, the rate limit, and errors of RFC 6749."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -14,21 +14,25 @@ from policies.tokens.hop_tokens import ExchangeRefused
 from registry.cards.card import Registration
 
 NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}  # RFC 6749 s5.1
-CountRequest = Callable[[str, str], None]  # gateway/calls/limits/limits.py Limits.ask
+CountRequest = Callable[[str, str], None]  # counts a request of an owner at a name (gateway/calls/limits/limits.py)
 AnswerClient = Callable[[Registration, Mapping[str, str]], Awaitable[Response]]
-"""Of the agent that asks and its form. Raises ExchangeRefused."""
+"""Answers an authenticated agent and its form. Raises ExchangeRefused."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientEndpoint:
-    """`noted` hears of clients that nobody knows: they are nobody's to keep an audit record of. `asked` may refuse an agent."""
+    """Handles requests of OAuth clients.
+
+    `log_rejection` logs clients that failed to authenticate; they belong to no tenant, so the audit has no record of them. `count_request`
+    raises LimitReached for an agent over its rate.
+    """
 
     client_authentication: ClientAuthentication
     log_rejection: LogRejection
     count_request: CountRequest
 
     async def answer(self, request: Request, answer_client: AnswerClient) -> Response:
-        """What `act` answers, or why nothing was done."""
+        """Returns the response of `answer_client`, or an OAuth error."""
         try:
             form = await read_form(request)
             client = await self.client_authentication.authenticate(read_authorization(request), form)
@@ -43,7 +47,7 @@ class ClientEndpoint:
 
 
 def _refusal_response(refusal: ExchangeRefused) -> JSONResponse:
-    """RFC 6749 s5.2."""
+    """Returns the error response of RFC 6749 s5.2."""
     unproved = refusal.error == "invalid_client"
     challenge = {"www-authenticate": 'Basic realm="interlock", charset="UTF-8"'} if unproved else {}
     body = {"error": refusal.error, "error_description": _printable_description(str(refusal))}
@@ -51,11 +55,11 @@ def _refusal_response(refusal: ExchangeRefused) -> JSONResponse:
 
 
 def _rate_limited_response(reached: LimitReached) -> JSONResponse:
-    """429 in the same shape, and the seconds to wait."""
+    """Returns 429 as an OAuth error with Retry-After."""
     body = {"error": "temporarily_unavailable", "error_description": _printable_description(str(reached))}
     return JSONResponse(body, 429, headers={**NO_STORE, "retry-after": str(reached.retry_after)})
 
 
 def _printable_description(text: str) -> str:
-    """The characters that RFC 6749 s5.2 allows there."""
+    """Replaces characters that RFC 6749 s5.2 does not allow in error_description."""
     return "".join(mark if " " <= mark <= "~" and mark not in '"\\' else "?" for mark in text)

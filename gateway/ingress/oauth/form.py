@@ -1,4 +1,4 @@
-"""Forms as OAuth sends them: each parameter once, and nothing that two readers could read differently."""
+"""Parses OAuth forms. A form that two parsers could read differently is refused."""
 
 import re
 from urllib.parse import unquote_to_bytes
@@ -14,7 +14,10 @@ _MALFORMED = re.compile("%(?![0-9A-Fa-f]{2})|[^!-~]")
 
 
 def decode_form_text(text: str) -> str:
-    """One name or value of application/x-www-form-urlencoded (WHATWG URL s5.1), without control characters. Raises ValueError."""
+    """Decodes one name or value of application/x-www-form-urlencoded (WHATWG URL s5.1).
+
+    Raises ValueError for malformed text and for control characters.
+    """
     if _MALFORMED.search(text):
         raise ValueError("not form-encoded")
     decoded = unquote_to_bytes(text.replace("+", " ")).decode("utf-8")
@@ -24,7 +27,7 @@ def decode_form_text(text: str) -> str:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """What a request says. Raises ExchangeRefused with `invalid_request`."""
+    """Reads the form of a request. Raises ExchangeRefused with `invalid_request`."""
     try:
         body, kind = await read_body(request.scope, request.receive, FORM_MAX), header(request.scope, b"content-type")
     except (BodyTooLarge, BadHeader) as error:
@@ -33,7 +36,7 @@ async def read_form(request: Request) -> dict[str, str]:
 
 
 def parse_form(body: bytes, content_type: str | None) -> dict[str, str]:
-    """The parameters; one without a value counts as absent (RFC 6749 s3.2). Raises ExchangeRefused with `invalid_request`."""
+    """Returns the parameters; one without a value counts as absent (RFC 6749 s3.2). Raises ExchangeRefused with `invalid_request`."""
     if (content_type or "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise ExchangeRefused("invalid_request", "the body must be application/x-www-form-urlencoded")
     form: dict[str, str] = {}
@@ -44,6 +47,6 @@ def parse_form(body: bytes, content_type: str | None) -> dict[str, str]:
         raise ExchangeRefused("invalid_request", "the body is not a well-formed form") from None
     for name, value in members:
         if name in form or len(form) >= MEMBERS_MAX:
-            raise ExchangeRefused("invalid_request", "a parameter stands twice, or there are too many")
+            raise ExchangeRefused("invalid_request", f"a parameter occurs twice, or there are more than {MEMBERS_MAX}")
         form[name] = value
     return {name: value for name, value in form.items() if value}

@@ -1,4 +1,4 @@
-"""What clients may learn before they have a token: our keys, our token endpoint, and who vouches for people."""
+"""Public metadata for clients: the gateway's keys, its token endpoint, and the identity providers of people."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,19 +10,22 @@ from starlette.responses import JSONResponse, Response
 from gateway.ingress.oauth.token import EXCHANGE_METHOD, JWT_BEARER
 
 _CACHE_HEADERS = {"cache-control": "public, max-age=300", "access-control-allow-origin": "*"}
-_CLIENT_ENDPOINTS = ("token", "revocation")  # endpoints where clients prove who they are
+_CLIENT_ENDPOINTS = ("token", "revocation")  # endpoints where clients authenticate
 _NAME_PATTERN = "[a-z0-9-]{1,64}"
 _RESOURCE_PATH = re.compile(rf"api|mcp(/{_NAME_PATTERN}|/virtual/{_NAME_PATTERN})?|agents/{_NAME_PATTERN}")
 
 
 class PublishedKeySet(Protocol):
-    """policies/keys/signing.py."""
+    """The gateway's public keys; policies/keys/signing.py implements it."""
 
     def jwks(self) -> Mapping[str, Any]: ...
 
 
 def routes(public_url: str, keys: PublishedKeySet, issuers: Sequence[str], scopes: Sequence[str]) -> APIRouter:
-    """`issuers` are the identity providers of people, `scopes` those that each of them knows; `public_url` has no slash at its end."""
+    """Returns the metadata routes.
+
+    `issuers` are the identity providers of people, and `scopes` those that each of them knows. `public_url` has no slash at its end.
+    """
     router = APIRouter(tags=["oauth"], prefix="/.well-known")
 
     @router.get("/jwks.json")
@@ -47,7 +50,10 @@ def routes(public_url: str, keys: PublishedKeySet, issuers: Sequence[str], scope
 
 
 def _authorization_server_metadata(public_url: str) -> dict[str, Any]:
-    """RFC 8414 s2. There is no authorization endpoint: nobody logs in here."""
+    """Returns authorization server metadata (RFC 8414 s2).
+
+    There is no authorization endpoint, since people sign in at their own provider.
+    """
     return {
         "issuer": public_url,
         "token_endpoint": f"{public_url}/oauth/token",
@@ -63,9 +69,9 @@ def _authorization_server_metadata(public_url: str) -> dict[str, Any]:
 
 
 def _protected_resource_metadata(public_url: str, resource: str, issuers: Sequence[str], scopes: Sequence[str]) -> dict[str, Any]:
-    """RFC 9728 s2. The same for every name of the right form, so it tells nobody which exist.
+    """Returns protected resource metadata (RFC 9728 s2), equal for existing and unknown names, so that it does not reveal names.
 
-    Clients ask an issuer for all of `scopes_supported`, and issuers refuse scopes that they don't know: none of ours stands there.
+    Clients ask an issuer for all of `scopes_supported`, and issuers refuse unknown scopes, so the gateway's own scopes are not listed.
     """
     return {
         "resource": resource,

@@ -1,4 +1,4 @@
-"""POST /oauth/revoke: an agent gives back what it was handed, and all that hangs below it ends (RFC 7009)."""
+"""POST /oauth/revoke: an agent revokes a token or ticket it was issued, with all grants below it (RFC 7009)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,26 +19,26 @@ from registry.cards.card import Registration
 
 
 class IssuedTokens(Protocol):
-    """policies/tokens/verifier.py."""
+    """Reads tokens of the gateway; policies/tokens/verifier.py implements it."""
 
     def read_issued(self, token: str) -> Claims: ...
 
 
 class TicketSource(Protocol):
-    """policies/tokens/tickets.py."""
+    """Finds tickets; policies/tokens/tickets.py implements it."""
 
     async def find(self, tenant: str, handle: str) -> Ticket | None: ...
 
 
 class GrantRevocation(Protocol):
-    """gateway/calls/revocation/grants.py."""
+    """Revokes grants; gateway/calls/revocation/grants.py implements it."""
 
     async def revoke_by_agent(self, tenant: str, agent: str, grant_id: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class GrantReturn:
-    """Who authenticates clients, what tells which grant a token or a ticket stands for, and what ends it."""
+    """Authenticates the client, finds the grant of a token or ticket, and revokes it."""
 
     client_authentication: ClientAuthentication
     issued_tokens: IssuedTokens
@@ -46,9 +46,9 @@ class GrantReturn:
     revocation: GrantRevocation
 
     async def find_grant_id(self, client: Registration, token: str) -> str:
-        """Empty unless it is a token or ticket that this client was given, and whose time is not over.
+        """Returns the grant of a valid token or ticket that this client was issued, else "".
 
-        Raises ExchangeRefused for one of the client's own that stands for no grant.
+        Raises ExchangeRefused for a token of the client that belongs to no grant.
         """
         ticket = await self.tickets.find(client.tenant, token)
         if ticket is not None:
@@ -60,15 +60,15 @@ class GrantReturn:
         if claims.tenant != client.tenant or claims.client_id != (client.name if claims.kind == "hop" else client.client_id):
             return ""
         if claims.kind != "hop":
-            raise ExchangeRefused("unsupported_token_type", "a token for an identity assertion stands for no grant; it ends by itself")
+            raise ExchangeRefused("unsupported_token_type", "a token for an identity assertion can't be revoked; it expires")
         return claims.grant_id
 
 
 def routes(grant_return: GrantReturn, log_rejection: LogRejection, count_request: CountRequest) -> APIRouter:
-    """The revocation endpoint.
+    """Returns the route of the revocation endpoint.
 
-    The answer is the same for what was ended now, for what had ended, and for what is unknown or somebody else's: nobody can try out
-    here what there is.
+    The answer is the same whether the token was revoked now or before, is unknown, or belongs to another client. A client can't learn from
+    it which tokens exist.
     """
     router = APIRouter(tags=["oauth"])
     endpoint = ClientEndpoint(grant_return.client_authentication, log_rejection, count_request)

@@ -1,4 +1,4 @@
-"""POST /oauth/token: an agent gets a token for the token it was handed (RFC 8693), or for an identity assertion (ID-JAG)."""
+"""POST /oauth/token: issues a token for a token that the agent holds (RFC 8693), or for an identity assertion (ID-JAG)."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ AUDIT_TEXT_MAX = 256  # characters
 
 
 class TokenExchanger(Protocol):
-    """policies/tokens/hop_tokens.py."""
+    """Exchanges and renews hop tokens; policies/tokens/hop_tokens.py implements it."""
 
     async def exchange(self, request: TokenExchangeRequest) -> TokenExchangeResponse: ...
 
@@ -35,20 +35,20 @@ class TokenExchanger(Protocol):
 
 
 class AssertionRedeemer(Protocol):
-    """policies/tokens/person_tokens.py."""
+    """Redeems identity assertions; policies/tokens/person_tokens.py implements it."""
 
     async def redeem(self, request: AssertionExchangeRequest) -> AssertionExchangeResponse: ...
 
 
 class KeyThumbprints(Protocol):
-    """gateway/ingress/http/proofs.py."""
+    """Verifies DPoP proofs; gateway/ingress/http/proofs.py implements it."""
 
     async def find_key_thumbprint(self, scope: Scope, tenant: str) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
 class TokenIssuance:
-    """Who authenticates clients, who makes tokens, and who says which key they are bound to."""
+    """The parts of the token endpoint: client authentication, both kinds of issuance, and DPoP proofs."""
 
     client_authentication: ClientAuthentication
     exchanger: TokenExchanger
@@ -57,12 +57,12 @@ class TokenIssuance:
 
 
 RecordAudit = Callable[[Mapping[str, Any]], Awaitable[None]]
-"""Makes one audit record durable; raises when it can't, and then no token leaves."""
+"""Makes one audit record durable. When it raises, no token is issued."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """Who asks, with what, and the thumbprint of the key that the token is to be bound to, or nothing."""
+    """A request of an authenticated client; `thumbprint` is that of the key to bind the token to, or ""."""
 
     client: Registration
     form: Mapping[str, str]
@@ -70,7 +70,7 @@ class TokenRequest:
 
     @property
     def record_members(self) -> dict[str, Any]:
-        """Of the audit's record."""
+        """Returns the members that every audit record of this request has."""
         return {"kind": "exchange", "tenant": self.client.tenant, "decision_id": "", "agent": self.client.name}
 
     @property
@@ -82,7 +82,7 @@ OPTIONAL_PARAMETERS = ("subject_token", "subject_token_type", "assertion", "reso
 
 
 def routes(token_issuance: TokenIssuance, record_audit: RecordAudit, log_rejection: LogRejection, count_request: CountRequest) -> APIRouter:
-    """The token endpoint."""
+    """Returns the route of the token endpoint."""
     router = APIRouter(tags=["oauth"])
     endpoint = ClientEndpoint(token_issuance.client_authentication, log_rejection, count_request)
 
@@ -105,7 +105,7 @@ def routes(token_issuance: TokenIssuance, record_audit: RecordAudit, log_rejecti
 
 
 async def _exchange(request: TokenRequest, exchanger: TokenExchanger, record_audit: RecordAudit) -> TokenExchangeResponse:
-    """A refusal is kept too, once it is known who asked."""
+    """Exchanges or renews a token. Both a token and a refusal to a known client are written to the audit."""
     try:
         asked = _parse_exchange_request(request)
         exchanged = await (exchanger.renew(asked) if exchanger.is_renewal(asked) else exchanger.exchange(asked))
@@ -123,7 +123,7 @@ async def _exchange(request: TokenRequest, exchanger: TokenExchanger, record_aud
 
 
 async def _redeem(request: TokenRequest, redeemer: AssertionRedeemer, record_audit: RecordAudit) -> TokenExchangeResponse:
-    """As an exchange, of an identity assertion (RFC 7523 s2.1, ID-JAG)."""
+    """Redeems an identity assertion (RFC 7523 s2.1, ID-JAG). Both a token and a refusal are written to the audit."""
     form, client = request.form, request.client
     try:
         if "assertion" not in form:
@@ -144,7 +144,7 @@ def _refusal_record(request: TokenRequest, refusal: ExchangeRefused) -> dict[str
 
 
 def _grant_members(pointer: GrantReference | None) -> dict[str, Any]:
-    """Whose task it was for; of a refusal only what a token told that we had signed for this tenant."""
+    """Returns the members that name the grant. A refusal has them only from a token that the gateway signed for this tenant."""
     if pointer is None:
         return {"txn": ""}
     principal = {"issuer": pointer.issuer, "subject": pointer.subject}
@@ -152,9 +152,9 @@ def _grant_members(pointer: GrantReference | None) -> dict[str, Any]:
 
 
 def _parse_exchange_request(request: TokenRequest) -> TokenExchangeRequest:
-    """RFC 8693 s2.1. Exactly one resource and an explicit scope: nothing is defaulted to all that is held.
+    """Reads a token exchange (RFC 8693 s2.1) with exactly one resource and an explicit scope; nothing is defaulted.
 
-    An agent that renews the token which it was handed names its own URL, and may leave the scope out: it stays what it was.
+    An agent that renews its own token names its own URL, and may omit the scope, which then stays. Raises ExchangeRefused.
     """
     client, form = request.client, request.form
     if "grant_type" not in form:
@@ -166,7 +166,7 @@ def _parse_exchange_request(request: TokenRequest) -> TokenExchangeRequest:
             raise ExchangeRefused("invalid_request", f"{name} is missing")
     for name in ("audience", "actor_token", "actor_token_type"):
         if name in form:
-            raise ExchangeRefused("invalid_request", f"{name} is not taken: the client is the actor, and resource names the target")
+            raise ExchangeRefused("invalid_request", f"{name} is not supported: the client is the actor, and resource names the target")
     for name in ("subject_token_type", "requested_token_type"):
         if form.get(name, ACCESS_TOKEN) != ACCESS_TOKEN:
             raise ExchangeRefused("invalid_request", f"{name} must be {ACCESS_TOKEN}")
@@ -187,6 +187,6 @@ def _token_response(exchanged: TokenExchangeResponse) -> JSONResponse:
 
 
 def _dpop_refusal_response(refusal: ProofRefused) -> JSONResponse:
-    """RFC 9449 s5 and s8."""
+    """Returns the DPoP error of RFC 9449 s5 and s8."""
     body = {"error": refusal.error, "error_description": "the DPoP proof is not a fresh one of its key for this request"}
     return JSONResponse(body, 400, headers={**NO_STORE, **({"dpop-nonce": refusal.nonce} if refusal.nonce else {})})

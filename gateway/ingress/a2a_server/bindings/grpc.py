@@ -1,8 +1,7 @@
 """A2A over gRPC, 1.0 and 0.3 on one port of its own.
 
-The agent is named in the field `tenant` of a request (1.0), or in the metadata key `a2a-tenant` (0.3, whose requests have no
-such field). Besides, the metadata are those of HTTP: authorization, a2a-version, a2a-extensions, idempotency-key,
-last-event-id, traceparent.
+The agent is named in the field `tenant` of a request (1.0), or in the metadata key `a2a-tenant` (0.3, whose requests have no such field).
+The other metadata keys equal the HTTP headers: authorization, a2a-version, a2a-extensions, idempotency-key, last-event-id, traceparent.
 """
 
 import asyncio
@@ -35,21 +34,21 @@ from registry.store import UnknownName
 
 AGENT_NAME = re.compile(r"[a-z0-9-]{1,64}")
 TENANT_KEY = "a2a-tenant"
-CALLS_MAX = 10_000  # under way at once
-HANDSHAKE_MS = 15_000  # for a client to speak HTTP/2
-PING_MS = 60_000  # after which a quiet connection is asked whether its client is still there
-GRACE_SECONDS = 2.0  # for calls under way when the gateway stops; their tasks go on without them
+CALLS_MAX = 10_000  # in flight
+HANDSHAKE_MS = 15_000  # for a client to complete the HTTP/2 handshake
+PING_MS = 60_000  # a connection that was quiet for that long is pinged
+GRACE_SECONDS = 2.0  # for calls in flight when the gateway stops; their tasks continue without them
 log = structlog.get_logger()
 
 
 class CallMetadata:
-    """What a call says besides its message."""
+    """The metadata of a call, without binary values."""
 
     def __init__(self, pairs: Iterable[tuple[str, str | bytes]]) -> None:
         self._pairs = [(key, value) for key, value in pairs if isinstance(value, str)]
 
     def find_single(self, key: str) -> str | None:
-        """A value that may stand once. Raises BadHeader when it stands twice."""
+        """Returns the value of a key that may occur once. Raises BadHeader when it occurs twice."""
         found = self.values_of(key)
         if len(found) > 1:
             raise BadHeader(f"{key} was sent twice")
@@ -59,13 +58,13 @@ class CallMetadata:
         return [value for known, value in self._pairs if known == key]
 
     def to_scope(self, path: str) -> Scope:
-        """The call as a request of HTTP, which it is."""
+        """Returns the call as an ASGI-like scope, since authentication reads HTTP headers."""
         headers = [(key.encode(), value.encode("utf-8", "surrogateescape")) for key, value in self._pairs]
         return {"type": "grpc", "method": "POST", "path": path, "headers": headers}
 
 
 class GrpcServer:
-    """Serves `operations` to gRPC clients. A client that leaves, or whose deadline passes, stops no task."""
+    """Serves `operations` to gRPC clients. A client that disconnects, or whose deadline passes, stops no task."""
 
     name = "a2a-grpc"
 
@@ -76,10 +75,13 @@ class GrpcServer:
         self._max_body = max_body
         self._running: set[asyncio.Task[Any]] = set()
         self._server: Any = None
-        self.port = 0  # that it listens on
+        self.port = 0  # the bound port, after `open`
 
     async def open(self, host: str, port: int, reuse_port: bool = False) -> None:
-        """Listens; `shared`: with other processes of this gateway. A port that can't be had is told in the log; other doors stay open."""
+        """Starts to listen. With `reuse_port`, other processes of the gateway share the port.
+
+        A port that can't be bound is logged and raises nothing, so that the other servers still start.
+        """
         options = (
             ("grpc.max_receive_message_length", self._max_body),
             ("grpc.max_metadata_size", 32 << 10),
@@ -94,14 +96,14 @@ class GrpcServer:
         try:
             self.port = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         except RuntimeError:
-            log.exception("grpc_not_open", host=host, port=port)
+            log.exception("grpc_listen_failed", host=host, port=port)
             return
         await server.start()
         self._server = server
-        log.info("grpc_open", host=host, port=self.port)
+        log.info("grpc_listening", host=host, port=self.port)
 
     async def close(self, seconds: float = GRACE_SECONDS) -> None:
-        """Accepts no further calls, and gives those under way so many seconds. A second call may shorten them."""
+        """Accepts no further calls, and lets calls in flight run for `seconds`. A later call may shorten that time."""
         if self._server is not None:
             await self._server.stop(seconds)
 
@@ -113,7 +115,7 @@ class GrpcServer:
             try:
                 result = await self._perform(service, method, request, (context, visit))
                 return await _to_response(method, result)
-            except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets a status of the protocol, and the log the rest)
+            except Exception as error:  # noqa: BLE001 (request handler: every failure gets a status of the protocol)
                 return await self._abort(context, visit, error)
             finally:
                 self._request_traces.end(visit)
@@ -126,7 +128,7 @@ class GrpcServer:
                     async for batch in events:
                         for event in batch:
                             yield await _to_response(method, event)
-            except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets a status of the protocol, and the log the rest)
+            except Exception as error:  # noqa: BLE001 (request handler: every failure gets a status of the protocol)
                 await self._abort(context, visit, error)
             finally:
                 self._request_traces.end(visit)
@@ -147,7 +149,7 @@ class GrpcServer:
         given, scope = metadata.find_single("authorization"), metadata.to_scope(f"/{service.name}/{visit.method}")
         caller = await self._authentication.authenticate_header(given, f"/agents/{agent}" if AGENT_NAME.fullmatch(agent) else "", scope)
         if not agent:
-            raise BadMessage("tenant", f"is missing: it names the agent, as does {TENANT_KEY} in the metadata")
+            raise BadMessage("tenant", f"is missing; name the agent in it, or in {TENANT_KEY} of the metadata")
         if not AGENT_NAME.fullmatch(agent):
             raise UnknownName(agent)
         visit.name_agent(agent)
@@ -169,11 +171,11 @@ class GrpcServer:
         )
         outcome = await self._run_to_completion(method.operation(self._operations, asked, params))
         if uris := self._operations.extensions_in_force(asked):
-            await context.send_initial_metadata(((EXTENSION_HEADERS[0], ", ".join(uris)),))  # those in force (A2A 1.0 s14.2.2)
+            await context.send_initial_metadata(((EXTENSION_HEADERS[0], ", ".join(uris)),))  # A2A 1.0 s14.2.2
         return outcome
 
     async def _run_to_completion(self, operation: Any) -> Any:
-        """Goes on when the client does not."""
+        """Awaits the operation, which continues when the client cancels the call."""
         lasting = asyncio.ensure_future(operation)
         self._running.add(lasting)
         lasting.add_done_callback(self._on_finished)
@@ -182,14 +184,14 @@ class GrpcServer:
     def _on_finished(self, finished: "asyncio.Task[Any]") -> None:
         self._running.discard(finished)
         if not finished.cancelled():
-            finished.exception()  # told to the client, if it is still there
+            finished.exception()  # marks it as retrieved; `_abort` reports it to a client that is still connected
 
     async def _abort(self, context: Any, request_trace: RequestTrace, error: Exception) -> Any:
-        """Ends the call with the status that the error has (A2A 1.0 s10.6)."""
+        """Ends the call with the gRPC status of the error (A2A 1.0 s10.6)."""
         said = describe(error)
         request_trace.outcome = said.mapping.reason_id
         if said.mapping.status == 500:
-            log.exception("grpc_door_failed", method=request_trace.method)
+            log.exception("grpc_request_failed", method=request_trace.method)
         code = grpc.StatusCode[said.mapping.rpc_code]
         trailing: list[tuple[str, str | bytes]] = [(STATUS_DETAILS_KEY, status_bytes(code.value[0], said.detail, a2a_details(said)))]
         if said.mapping.status == 401:
@@ -205,7 +207,7 @@ def _parse_request(method: GrpcMethod, body: bytes) -> Protobuf:
 
 
 def _agent_name(request: Protobuf, metadata: CallMetadata) -> str:
-    """Raises BadMessage when the request and the metadata name two."""
+    """Returns the agent's name, or "". Raises BadMessage when the request and the metadata name two agents."""
     named, beside = str(getattr(request, "tenant", "")), metadata.find_single(TENANT_KEY) or ""
     if named and beside and named != beside:
         raise BadMessage("tenant", f"is not the agent that {TENANT_KEY} names in the metadata")
@@ -213,14 +215,14 @@ def _agent_name(request: Protobuf, metadata: CallMetadata) -> str:
 
 
 def _check_version(service: GrpcService, metadata: CallMetadata) -> None:
-    """Each service has its version in its name; whoever names one besides has to mean the same (A2A 1.0 s3.6)."""
+    """Raises VersionNotSupported when the metadata name another version than the service (A2A 1.0 s3.6)."""
     asked = metadata.find_single("a2a-version")
     if asked and not re.fullmatch(rf"{re.escape(service.version)}(\.\d{{1,6}})?", asked):
         raise VersionNotSupported((service.version,))
 
 
 async def _to_response(method: GrpcMethod, outcome: Any) -> Protobuf:
-    """The answer; a large one is made beside the event loop."""
+    """Converts the outcome to protobuf; a large one in a worker thread."""
     return method.write_result(outcome) if len(encode(outcome)) <= LARGE else await run_in_reader(method.write_result, outcome)
 
 
@@ -228,4 +230,4 @@ def _to_json(request: Protobuf) -> dict[str, Any]:
     try:
         return to_json(request)
     except UpstreamFault:
-        raise BadMessage("message", "has a number that JSON does not know") from None
+        raise BadMessage("message", "has a number that JSON can't represent") from None

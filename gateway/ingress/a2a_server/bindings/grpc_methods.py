@@ -1,4 +1,4 @@
-"""The methods of the two gRPC services of A2A: which message each method takes, which operation it is, and which message answers it."""
+"""The methods of the two gRPC services of A2A: the request message, the operation and the response message of each."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,10 @@ from gateway.ingress.a2a_server.operations import OperationRequest, Operations, 
 
 @dataclass(frozen=True, slots=True)
 class GrpcMethod:
-    """`read` takes the JSON of a `request` and raises BadMessage; `write` makes the answer, or one message of a stream."""
+    """One method.
+
+    `read_params` reads the JSON of a `request` and raises BadMessage. `write_result` builds the response, or one message of a stream.
+    """
 
     request: type[Protobuf]
     read_params: Callable[[Any], Any]
@@ -28,7 +31,7 @@ class GrpcMethod:
 
 @dataclass(frozen=True, slots=True)
 class GrpcService:
-    """`version` is A2A's."""
+    """One gRPC service; `version` is its A2A version."""
 
     name: str
     version: str
@@ -44,7 +47,7 @@ def _write_empty(_: None) -> Protobuf:
 
 
 def _ignore_params(_: Any) -> None:
-    """Of a request that only names the agent."""
+    """Reads the parameters of a request that only names the agent."""
 
 
 def _event_0_3(numbered: SequencedEvent) -> dict[str, Any]:

@@ -23,7 +23,11 @@ log = structlog.get_logger()
 
 
 class JsonRpcEndpoint:
-    """The endpoint of every agent. Errors of the protocol ride on HTTP 200; only who may not enter gets 401, 403 or 404."""
+    """The JSON-RPC endpoint of every agent.
+
+    Errors of the protocol have HTTP status 200. Only errors that HTTP itself must report have another status
+    (`ErrorReport.jsonrpc_status`).
+    """
 
     def __init__(self, authentication: RequestAuthentication, operations: Operations, max_body: int) -> None:
         self._authentication = authentication
@@ -57,14 +61,14 @@ class JsonRpcEndpoint:
             headers = extension_headers(self._operations, asked)
             if is_notification:
                 if method.is_streaming:
-                    await outcome.aclose()  # the turn goes on without a reader
+                    await outcome.aclose()  # the turn continues without a reader
                 await respond(send, 202, b"", headers)
             elif method.is_streaming:
-                del document, given, asked  # a stream lasts, and what was asked for is read
+                del document, given, asked  # a stream lasts long, and must not keep the request in memory
                 await stream_events(receive, send, _encode_events(request_id, method, outcome), headers)
             else:
                 await respond(send, 200, result_bytes(request_id, method.write_result(outcome)), [*headers, *retry_header(method, outcome)])
-        except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets an answer of the protocol, and the log the rest)
+        except Exception as error:  # noqa: BLE001 (request handler: every failure gets an answer of the protocol)
             said = describe(error)
             request_trace.outcome = said.mapping.reason_id
             body = error_bytes(request_id, said.mapping.jsonrpc_code, said.detail, a2a_details(said))
@@ -75,18 +79,18 @@ class JsonRpcEndpoint:
 
     async def _respond_error(self, send: Send, agent: str, said: ErrorReport, status: int, body: bytes) -> None:
         if said.mapping.status == 500:
-            log.exception("a2a_door_failed", agent=agent)
+            log.exception("a2a_request_failed", agent=agent)
         await respond(send, status, body, error_headers(said, self._authentication, f"/agents/{agent}"))
 
 
 def extension_headers(operations: Operations, request: OperationRequest) -> list[Header]:
-    """Which of the extensions asked for are in force (A2A 1.0 s14.2.2)."""
+    """Returns the answer's A2A-Extensions header: the requested extensions that are in force (A2A 1.0 s14.2.2)."""
     uris = operations.extensions_in_force(request) if request.extensions else []
     return [(b"a2a-extensions", ", ".join(uris).encode())] if uris else []
 
 
 def retry_header(method: A2aMethod, outcome: Any) -> list[Header]:
-    """Retry-After (RFC 9110 s10.2.3) of SendMessage whose task failed because the agent asks to be called again later."""
+    """Returns Retry-After (RFC 9110 s10.2.3) for a SendMessage whose task failed because the agent wants a later retry."""
     seconds = retry_after_of(outcome) if method.name == "SendMessage" and isinstance(outcome, Task) else 0
     return [(b"retry-after", str(seconds).encode())] if seconds else []
 
@@ -100,7 +104,7 @@ def _encode_events(request_id: Any, method: A2aMethod, events: Stream) -> Any:
 
 
 def _request_id(document: Any) -> str | int | None:
-    """The id of a request; None where it is null or missing. Raises InvalidRequest."""
+    """Returns the id of a request, or None where it is null or missing. Raises InvalidRequest."""
     request_id = document.get("id") if isinstance(document, dict) else None
     if isinstance(request_id, bool) or not isinstance(request_id, str | int | None):
         raise InvalidRequest("id must be a string or an integer")
@@ -113,7 +117,7 @@ def _check_envelope(document: Any) -> None:
 
 
 def _find_method(document: dict[str, Any], version: str) -> tuple[A2aMethod, str]:
-    """Raises InvalidRequest and UnknownMethod."""
+    """Returns the method and its version. Raises InvalidRequest and UnknownMethod."""
     method = document.get("method")
     if not isinstance(method, str):
         raise InvalidRequest("method must be a string")

@@ -1,4 +1,4 @@
-"""The methods of A2A's versions: how each is read, which operation it is, and how its outcome is written."""
+"""The methods of both A2A versions: how to read the parameters, which operation to run, and how to write the result."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ VERSIONS: Final = ("1.0", "0.3")
 
 @dataclass(frozen=True, slots=True)
 class A2aMethod:
-    """`name` is the operation's in 1.0. Of one that streams, `act` returns its events, and `write` writes each."""
+    """One method. `name` is its name in 1.0. A streaming operation returns events, and `write_result` converts each."""
 
     name: str
     read_params: Callable[[Any], Any]
@@ -27,8 +27,10 @@ class A2aMethod:
 
 
 def method_of(name: str, version: str) -> tuple[A2aMethod, str]:
-    """A method of JSON-RPC and its version. Where none is asked for, which means 0.3 (s3.6.2), those of 1.0 speak for themselves: no
-    name is of both. Raises UnknownMethod."""
+    """Returns a JSON-RPC method and its version. Raises UnknownMethod.
+
+    A request without a version means 0.3 (s3.6.2), but a method name of 1.0 is served as 1.0, since no name is in both.
+    """
     version = version or ("1.0" if name in V1 else "0.3")
     found = METHODS[version].get(name)
     if found is None:
@@ -37,7 +39,7 @@ def method_of(name: str, version: str) -> tuple[A2aMethod, str]:
 
 
 def read_card_params(params: Any) -> str:
-    """GetExtendedAgentCardRequest, of which nothing but its tenant matters. Raises BadMessage."""
+    """Returns the tenant of GetExtendedAgentCardRequest, or "". Raises BadMessage."""
     if params is None:
         return ""
     tenant = params.get("tenant") or "" if isinstance(params, dict) else None
@@ -51,7 +53,7 @@ def return_unchanged(outcome: Any) -> Any:
 
 
 def empty_result(_outcome: None) -> dict[str, Any]:
-    """google.protobuf.Empty."""
+    """Returns google.protobuf.Empty as JSON."""
     return {}
 
 
@@ -60,7 +62,7 @@ def _configs_0_3(page: push.PushPage) -> list[dict[str, Any]]:
 
 
 def _read_config_0_3(params: Any) -> PushConfig:
-    """The reference implementation's rule: a config without an id has the task's, so that setting it again replaces it."""
+    """Reads a config. Without an id it gets the task's id, as in the reference implementation, so that setting it again replaces it."""
     read = push.read_push_config_0_3(params)
     return read if read.id else replace(read, id=read.task_id)
 
@@ -81,7 +83,7 @@ def _event_0_3(outcome: Task | Message | StreamResponse) -> dict[str, Any]:
 
 
 def _card_0_3(card: Mapping[str, Any]) -> dict[str, Any]:
-    """One of its signatures is over the members of 0.3."""
+    """Returns the card in its 0.3 form, whose members one of its signatures covers."""
     kept = {name: value for name, value in card.items() if name not in ("supportedInterfaces", "securityRequirements")}
     return {**kept, **older(card)}
 

@@ -41,7 +41,7 @@ log = structlog.get_logger()
 
 
 class RestEndpoint:
-    """The other endpoint of every agent."""
+    """The HTTP+JSON endpoint of every agent."""
 
     def __init__(self, authentication: RequestAuthentication, operations: Operations, max_body: int) -> None:
         self._authentication = authentication
@@ -68,7 +68,7 @@ class RestEndpoint:
             outcome = await method.operation(self._operations, asked, method.read_params(params))
             extensions = extension_headers(self._operations, asked)
             if method.is_streaming:
-                del params, given, asked  # a stream lasts, and what was asked for is read
+                del params, given, asked  # a stream lasts long, and must not keep the request in memory
                 await stream_events(receive, send, _encode_events(method, outcome, older), extensions)
             else:
                 await respond(
@@ -78,19 +78,22 @@ class RestEndpoint:
                     [*extensions, *retry_header(method, outcome)],
                     _response_media_type(scope, older),
                 )
-        except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets an answer of the protocol, and the log the rest)
+        except Exception as error:  # noqa: BLE001 (request handler: every failure gets an answer of the protocol)
             request_trace.outcome = await self._respond_error(scope, send, agent, error, older)
 
     async def _read_params(self, scope: Scope, receive: Receive, route: Route) -> dict[str, Any]:
-        """The members of the request from its path, and from its body or its query (A2A 1.0 s11.5)."""
+        """Merges the members of the path with those of the body or the query (A2A 1.0 s11.5).
+
+        Raises BadMessage when they contradict each other.
+        """
         given = await self._read_body_object(scope, receive) if scope["method"] == "POST" else _read_query(scope)
         for name, value in route.members.items():
             if given.get(name) not in (None, "", value):
-                raise BadMessage(name, "is not that of the path")
+                raise BadMessage(name, "differs from the one in the path")
         return {**given, **route.members}
 
     async def _read_body_object(self, scope: Scope, receive: Receive) -> dict[str, Any]:
-        """An object, which may be left out. Raises ContentTypeNotSupported, BadJson, BadMessage."""
+        """Reads the body, an object or nothing. Raises ContentTypeNotSupported, BadJson, BadMessage, BodyTooLarge, BodyIncomplete."""
         kind = _declared_media_type(scope)
         if kind not in (b"", JSON, A2A_JSON):
             raise ContentTypeNotSupported
@@ -105,7 +108,7 @@ class RestEndpoint:
     async def _respond_error(self, scope: Scope, send: Send, agent: str, error: Exception, is_a2a_03: bool) -> str:
         said = describe(error)
         if said.mapping.status == 500:
-            log.exception("a2a_door_failed", agent=agent)
+            log.exception("a2a_request_failed", agent=agent)
         more = error_headers(said, self._authentication, f"/agents/{agent}")
         if isinstance(error, HttpMethodNotAllowed):
             more.append((b"allow", ", ".join(error.allowed).encode()))
@@ -114,7 +117,10 @@ class RestEndpoint:
 
 
 def _error_body(report: ErrorReport, is_a2a_03: bool = False) -> bytes:
-    """google.rpc.Status in JSON (s11.6). 0.3 has no shape for it: beside this one stands what its reference implementation reads."""
+    """Encodes google.rpc.Status as JSON (s11.6).
+
+    0.3 defines no error body, so members that its reference implementation reads are added.
+    """
     row = report.mapping
     error = {"code": row.status, "status": row.rpc_code, "message": report.detail, "details": a2a_details(report)}
     if not is_a2a_03:
@@ -132,22 +138,22 @@ def _encode_events(method: A2aMethod, events: Stream, is_a2a_03: bool) -> Any:
 
 
 def _read_query(scope: Scope) -> dict[str, Any]:
-    """The query by the names of JSON. Raises BadMessage."""
+    """Reads the query into JSON members. Raises BadMessage."""
     found: dict[str, Any] = {}
     try:
         fields = parse_qsl(scope["query_string"].decode("ascii"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX, errors="strict")
     except ValueError:
-        raise BadMessage("query", f"is not one, or has more than {QUERY_FIELDS_MAX} fields") from None
+        raise BadMessage("query", f"is malformed, or has more than {QUERY_FIELDS_MAX} fields") from None
     for field, text in fields:
         name = to_json_name(field)
         if name in found:
-            raise BadMessage(name, "is there twice")
+            raise BadMessage(name, "occurs twice")
         found[name] = _typed_query_value(name, text)
     return found
 
 
 def _typed_query_value(name: str, text: str) -> Any:
-    """As the type of the member wants it; what does not fit stays text, so that reading it by type names the field."""
+    """Converts the text of a number or boolean member. A text that does not fit stays text, so that the reader's error names the member."""
     if name in _NUMBER_MEMBERS and text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 10:
         return int(text)
     return _BOOLEANS.get(text, text) if name == "includeArtifacts" else text
@@ -158,7 +164,7 @@ def _declared_media_type(scope: Scope) -> bytes:
 
 
 def _response_media_type(scope: Scope, is_a2a_03: bool, default: bytes = A2A_JSON) -> bytes:
-    """That of the request, where it has one that we speak; else what it accepts; else the one of A2A 1.0 (s11.1), but errors are JSON."""
+    """Returns the media type of the answer: that of the request, else one that Accept names, else `default` (A2A 1.0 s11.1)."""
     if is_a2a_03:
         return JSON
     given = headers_by_name(scope)

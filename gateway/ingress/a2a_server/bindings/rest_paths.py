@@ -1,4 +1,4 @@
-"""Where A2A over HTTP+JSON has what: paths below an agent, the HTTP methods they take, and the method of A2A behind each."""
+"""The paths of A2A over HTTP+JSON below an agent: their HTTP methods, and the A2A method of each."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,10 @@ from gateway.ingress.http.errors import HttpMethodNotAllowed, UnknownPath
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path that is served. `members` are those of the request that the path names; `tenant` is empty where it names none."""
+    """A path that is served.
+
+    `members` are the members of the request that the path contains; `tenant` is empty where the path has none.
+    """
 
     version: str
     methods_by_verb: Mapping[str, A2aMethod]
@@ -27,7 +30,7 @@ class Route:
     tenant: str = ""
 
     def method_for(self, verb: str) -> A2aMethod:
-        """Raises WrongVerb."""
+        """Returns the A2A method for an HTTP method. Raises HttpMethodNotAllowed."""
         found = self.methods_by_verb.get(verb)
         if found is None:
             raise HttpMethodNotAllowed(tuple(sorted(self.methods_by_verb)))
@@ -35,7 +38,7 @@ class Route:
 
 
 def find_route(path: str) -> Route:
-    """`path` is below the agent's. In 1.0 a tenant may stand before the rest (s11). Raises UnknownPath."""
+    """Returns the route of a path below the agent's. In 1.0 a tenant may precede it (s11). Raises UnknownPath."""
     if path.startswith("/v1/") and (place := _match_route(path.removeprefix("/v1"), "0.3", _V03)) is not None:
         return place
     if (place := _match_route(path, "1.0", _V1)) is not None:
@@ -63,7 +66,10 @@ def _event_0_3(outcome: Task | Message | StreamResponse) -> dict[str, Any]:
 
 
 def _read_config_0_3(params: Any) -> PushConfig:
-    """CreateTaskPushNotificationConfigRequest, or its `config` alone: the specification and its .proto file differ. Raises BadMessage."""
+    """Reads CreateTaskPushNotificationConfigRequest or its `config` alone, since the specification and its .proto file differ.
+
+    Raises BadMessage.
+    """
     named = with_json_names(params)
     config = named.get("config") if isinstance(named.get("config"), dict) else named
     inner = config.get("pushNotificationConfig")
@@ -79,7 +85,7 @@ def _configs_0_3(page: push.PushPage) -> dict[str, Any]:
 
 
 def _whole_list_params(_params: Any) -> ListParams:
-    """tasks/list of 0.3 lists whole tasks, and asks for nothing."""
+    """Returns the parameters of tasks/list of 0.3, which takes none and lists whole tasks."""
     return ListParams(page_size=PAGE_SIZE_MAX, history_length=HISTORY_MAX, include_artifacts=True)
 
 

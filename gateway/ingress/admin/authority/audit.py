@@ -1,4 +1,4 @@
-"""/api/audit: the trail of a tenant, for those who may read it."""
+"""/api/audit: the audit of a tenant, for callers who may read it."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
@@ -17,7 +17,7 @@ Authorize = Callable[[Caller, Act], Awaitable[object]]
 
 
 def routes(database: Database, authenticate: Authenticate, authorize: Authorize) -> APIRouter:
-    """`allowed` keeps a ruling and raises Refused unless it is a Grant: who reads the trail stands in it."""
+    """Returns the route. `authorize` records each read in the audit, and raises CallRefused unless the ruling is a Grant."""
     router = APIRouter(prefix="/api/audit", tags=["audit"])
 
     @router.get("", name="list_audit")

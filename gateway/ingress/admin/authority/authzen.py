@@ -1,4 +1,7 @@
-"""/access/v1: AuthZEN 1.0, what would be ruled. People ask for themselves; those who read the audit or change policies for others too."""
+"""/access/v1: access evaluations of AuthZEN 1.0.
+
+Everyone may evaluate their own access. Callers who may read the audit or change policies may evaluate other people's.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
@@ -34,21 +37,21 @@ _CACHE_HEADERS = {"cache-control": "public, max-age=300", "access-control-allow-
 
 
 class EvaluationPermission:
-    """Lets questions about others through for those who may ask them: `allowed` keeps that they did, and raises Refused."""
+    """Permits hypothetical evaluations. `authorize` records the ruling and raises CallRefused unless it is a Grant."""
 
     def __init__(self, could_allow: CouldAllow, authorize: Authorize) -> None:
         self._could_allow = could_allow
         self._authorize = authorize
 
     async def check_may_ask(self, caller: Caller, is_hypothetical: bool) -> None:
-        """Raises Refused."""
+        """Raises CallRefused for a hypothetical evaluation of a caller who may neither read the audit nor change policies."""
         if is_hypothetical:
             writes = not self._could_allow(caller, READ_AUDIT) and self._could_allow(caller, WRITE_POLICY)
             await require_permission(caller, self._authorize, WRITE_POLICY if writes else READ_AUDIT)
 
 
 def metadata_routes(public_url: str) -> APIRouter:
-    """AuthZEN 1.0 s9."""
+    """Returns the route of the metadata (AuthZEN 1.0 s9)."""
     router = APIRouter(tags=["access"])
     places = {
         "policy_decision_point": public_url,
@@ -64,7 +67,7 @@ def metadata_routes(public_url: str) -> APIRouter:
 
 
 def routes(evaluator: AccessEvaluator, permission: EvaluationPermission, authenticate: Authenticate, max_body: int) -> APIRouter:
-    """AuthZEN 1.0 s6 and s7."""
+    """Returns the evaluation routes (AuthZEN 1.0 s6 and s7)."""
     router = APIRouter(prefix="/access/v1", tags=["access"])
 
     async def evaluate_one(caller: Caller, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,12 +107,12 @@ def routes(evaluator: AccessEvaluator, permission: EvaluationPermission, authent
 
 
 def respond_with_request_id(request: Request, answer: Mapping[str, Any]) -> JSONResponse:
-    """With the caller's own id of the request (AuthZEN 1.0 s10.1.3); so have errors (api.py)."""
+    """Returns the response with the caller's request id (AuthZEN 1.0 s10.1.3). api.py adds it to errors."""
     return JSONResponse(answer, headers=request_id_header(request))
 
 
 async def _read_document(request: Request, max_body: int) -> Mapping[str, Any]:
-    """Members that nobody knows are overlooked, as the specification wants. Raises BodyTooLarge, BadJson and InvalidRequest."""
+    """Reads the body; unknown members are ignored, as AuthZEN demands. Raises BodyTooLarge, BadJson and InvalidRequest."""
     check_json_content_type(request.scope)
     raw = await read_body(request.scope, request.receive, max_body)
     document = parse(raw) if len(raw) <= LARGE else await run_off_loop(parse, raw)
@@ -119,23 +122,23 @@ async def _read_document(request: Request, max_body: int) -> Mapping[str, Any]:
 
 
 def _stop_decision(document: Mapping[str, Any]) -> bool | None:
-    """The decision that ends the round (AuthZEN 1.0 s7.1.2.1)."""
+    """Returns the decision that ends the evaluations, or None (AuthZEN 1.0 s7.1.2.1). Raises InvalidRequest."""
     options = document.get("options", {})
     semantic = options.get("evaluations_semantic", "execute_all") if isinstance(options, dict) else None
     if not isinstance(semantic, str) or semantic not in STOP_DECISIONS:
-        raise InvalidRequest(f"options.evaluations_semantic is one of {', '.join(STOP_DECISIONS)}")
+        raise InvalidRequest(f"options.evaluations_semantic must be one of {', '.join(STOP_DECISIONS)}")
     return STOP_DECISIONS[semantic]
 
 
 def _parse_evaluations(caller: Caller, document: Mapping[str, Any], items: Any) -> list[AccessEvaluation | str]:
-    """Each with the defaults of the whole; of one that can't be put, why."""
+    """Returns each evaluation merged with the defaults, or the error message of one that is not valid. Raises InvalidRequest."""
     if not isinstance(items, list) or len(items) > EVALUATIONS_MAX:
-        raise InvalidRequest(f"evaluations is a list of at most {EVALUATIONS_MAX}")
+        raise InvalidRequest(f"evaluations must be a list of at most {EVALUATIONS_MAX}")
     defaults = {name: document[name] for name in DEFAULTED_MEMBERS if name in document}
     read: list[AccessEvaluation | str] = []
     for each in items:
         if not isinstance(each, dict):
-            raise InvalidRequest("an evaluation is an object")
+            raise InvalidRequest("an evaluation must be an object")
         try:
             read.append(parse_evaluation(caller, {**defaults, **each}))
         except BadEvaluation as error:

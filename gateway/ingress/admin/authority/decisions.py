@@ -1,4 +1,4 @@
-"""/api/decisions: why a ruling came out as it did, for the person it was about and for those who read the audit."""
+"""/api/decisions: explains a ruling to the person it was about and to callers who may read the audit."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
@@ -16,7 +16,7 @@ CouldAllow = Callable[[Caller, Act], bool]
 
 
 def routes(database: Database, authenticate: Authenticate, could_allow: CouldAllow) -> APIRouter:
-    """`may` is Authority.may."""
+    """Returns the route; `could_allow` is Authority.could_allow."""
     router = APIRouter(prefix="/api/decisions", tags=["decisions"])
 
     @router.get("/{decision_id}", name="show_decision")

@@ -1,4 +1,4 @@
-"""What would be ruled, in the words of AuthZEN 1.0: a subject, an action, a resource, and the context."""
+"""Access evaluations in the terms of AuthZEN 1.0: a subject, an action, a resource and a context."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,18 +26,19 @@ KINDS_BY_LOWERCASE: Mapping[str, str] = {kind.lower(): kind for kind in ENTITY_T
 
 
 class BadEvaluation(Exception):
-    """A question that can't be put; the message says why."""
+    """An evaluation request that is not valid; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessEvaluation:
-    """One question. `supposed`: it is about somebody else than whoever asks, or about them with other roles, scopes, agents, or errands.
+    """One evaluation.
 
-    `errand`: whose history counts, by its `txn`; empty: one that begins.
+    `is_hypothetical`: the subject is another person than the caller, or the caller with other roles, scopes, agents or another transaction.
+    `transaction` is the `txn` whose history counts, or "" for a new one.
     """
 
     person: Principal
-    roles: tuple[str, ...] | None  # None: those of today, as far as we know them
+    roles: tuple[str, ...] | None  # None: the person's current roles, as far as the gateway knows them
     act: Act
     arguments: Mapping[str, Any] | None
     scope: Permissions
@@ -50,7 +51,7 @@ def parse_evaluation(caller: Caller, document: Mapping[str, Any]) -> AccessEvalu
     """Reads one evaluation (AuthZEN 1.0 s5, s6.1). Raises BadEvaluation."""
     subject, context = _read_entity(document, "subject"), _read_object(document, "context")
     if subject["type"].lower() != "user":
-        raise BadEvaluation("subject.type is user; agents that it goes through are context.chain")
+        raise BadEvaluation("subject.type must be user; put agents of the chain in context.chain")
     me, properties = caller.principal, _read_object(subject, "properties", "subject.")
     person = _parse_person(subject["id"], me)
     own = person.owner_key == me.owner_key
@@ -63,14 +64,14 @@ def parse_evaluation(caller: Caller, document: Mapping[str, Any]) -> AccessEvalu
     chain = _read_texts(context, "chain", "context.") or ()
     errand, mine = context.get("errand", ""), caller.delegation.txn
     if not isinstance(errand, str):
-        raise BadEvaluation("context.errand is a text")
+        raise BadEvaluation("context.errand must be a string")
     supposed = not own or roles is not None or "scopes" in context or "chain" in context or errand not in ("", mine)
     known = me.roles if own and roles is None else roles
     return AccessEvaluation(person, known, _parse_act(document), arguments, scope, chain, supposed, errand if supposed else mine)
 
 
 class AccessEvaluator:
-    """Answers questions, by the rules of the doors. Nobody may do anything by an answer, and none is kept."""
+    """Evaluates requests by the rules that calls follow. An evaluation permits nothing and is not recorded."""
 
     def __init__(self, authority: Authority, registry: Registry, database: Database, roles_now: RolesNow) -> None:
         self._authority = authority
@@ -79,12 +80,12 @@ class AccessEvaluator:
         self._roles_now = roles_now
 
     async def evaluate(self, caller: Caller, evaluation: AccessEvaluation) -> dict[str, Any]:
-        """The response (AuthZEN 1.0 s6.2). What the caller may not know of is told like what does not exist."""
+        """Returns the response (AuthZEN 1.0 s6.2). A resource that the caller may not know of is answered like one that does not exist."""
         try:
             if evaluation.person.tenant != caller.principal.tenant:
                 raise UnknownName(evaluation.person.tenant)
             if not evaluation.is_hypothetical and evaluation.act.action in CALL_ACTIONS and not self._is_visible(caller, evaluation.act):
-                raise UnknownName(evaluation.act.resource)  # before the registry is asked, which takes longer for what is there
+                raise UnknownName(evaluation.act.resource)  # before the registry is read, so that the time taken does not reveal the entry
             return await self._rule(caller, evaluation, self._find_target(caller.principal.tenant, evaluation.act))
         except UnknownName:
             return refused_evaluation(404, "There is no such subject or resource.")
@@ -115,7 +116,7 @@ class AccessEvaluator:
         return RulingRequest(evaluation.act, tenant, evaluation.arguments, ceiling, txn=evaluation.transaction, terms=terms)
 
     async def _build_terms(self, tenant: str, evaluation: AccessEvaluation, target_terms: Terms) -> Terms:
-        """With what the errand did and saw, where that counts, as the ledger has it."""
+        """Returns the terms with the history or totals of the transaction, where the ruling depends on them."""
         recalls = self._authority.needs_history(evaluation.act)
         if not recalls and target_terms.clearance == SENSITIVITY_MAX:
             return target_terms
@@ -125,7 +126,7 @@ class AccessEvaluator:
         return Terms(target_terms.sensitivity, target_terms.clearance, history)
 
     def _find_target(self, tenant: str, act: Act) -> Registration | None:
-        """Raises UnknownName for what is not there to be called."""
+        """Returns the entry to call, or None for an act that is not a call. Raises UnknownName when the entry can't be called."""
         if act.action not in CALL_ACTIONS:
             return None
         found = self._registry.find(tenant, act.parent)
@@ -147,7 +148,7 @@ class AccessEvaluator:
 
 
 def refused_evaluation(status: int, message: str) -> dict[str, Any]:
-    """An evaluation that came to nothing (AuthZEN 1.0 s7.2.1)."""
+    """Returns the response for an evaluation that failed (AuthZEN 1.0 s7.2.1)."""
     return {"decision": False, "context": {"error": {"status": status, "message": message}}}
 
 
@@ -166,7 +167,7 @@ def _decision_document(decision: Decision, transaction: str) -> dict[str, Any]:
 
 
 def _parse_person(text: str, asker: Principal) -> Principal:
-    """`tenant|issuer|subject`; a subject alone is of the asker's issuer."""
+    """Reads `tenant|issuer|subject`, or a subject alone, which belongs to the asker's tenant and issuer."""
     if text.count("|") >= 2:
         tenant, issuer, subject = text.split("|", 2)
         return Principal(tenant, issuer, subject)
@@ -176,26 +177,26 @@ def _parse_person(text: str, asker: Principal) -> Principal:
 def _parse_act(document: Mapping[str, Any]) -> Act:
     action, resource = _read_object(document, "action").get("name"), _read_entity(document, "resource")
     if not isinstance(action, str) or not action:
-        raise BadEvaluation("action.name is a text")
+        raise BadEvaluation("action.name must be a string")
     kind = KINDS_BY_LOWERCASE.get(resource["type"].lower(), "")
     try:
         return act_of_resource(action, kind, resource["id"])
     except BadPermission:
-        raise BadEvaluation(f"{action[:100]!r} is no action on a resource of this type and id") from None
+        raise BadEvaluation(f"{action[:100]!r} is not an action on a resource of this type and id") from None
 
 
 def _read_entity(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = _read_object(document, name)
     for member in ("type", "id"):
         if not isinstance(found.get(member), str) or not found[member]:
-            raise BadEvaluation(f"{name}.{member} is a text")
+            raise BadEvaluation(f"{name}.{member} must be a string")
     return found
 
 
 def _read_object(document: Mapping[str, Any], name: str, prefix: str = "") -> Mapping[str, Any]:
     found = document.get(name, {})
     if not isinstance(found, dict):
-        raise BadEvaluation(f"{prefix}{name} is an object")
+        raise BadEvaluation(f"{prefix}{name} must be an object")
     return found
 
 
@@ -204,5 +205,5 @@ def _read_texts(document: Mapping[str, Any], name: str, prefix: str) -> tuple[st
     if found is None:
         return None
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise BadEvaluation(f"{prefix}{name} is a list of texts")
+        raise BadEvaluation(f"{prefix}{name} must be a list of strings")
     return tuple(found)

@@ -1,4 +1,4 @@
-"""/api/grants: the end of a delegation, by the person it came from or by an operator."""
+"""/api/grants: revokes a delegation, for the person who delegated and for operators."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
@@ -17,7 +17,10 @@ CouldAllow = Callable[[Caller, Act], bool]
 
 
 def routes(revocation: Revocation, authenticate: Authenticate, could_allow: CouldAllow, check_in_person: RequireInPerson) -> APIRouter:
-    """`may` is Authority.may. A person ends their own grants, a policy writer those of the whole tenant, an agent none."""
+    """Returns the route. `could_allow` is Authority.could_allow.
+
+    A person revokes their own grants, a policy writer any grant of the tenant, an agent none.
+    """
     router = APIRouter(prefix="/api/grants", tags=["grants"])
 
     @router.delete("/{grant_id}", name="revoke_grant", status_code=204)

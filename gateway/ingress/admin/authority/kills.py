@@ -1,4 +1,4 @@
-"""/api/kill: an operator stops an agent, a server or a person at once, sees what is stopped, and lifts it."""
+"""/api/kill: the kill switch. An operator stops an agent, a server or a person at once, lists active kills, and lifts them."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
@@ -31,8 +31,10 @@ class KillBody(ApiBody):
 
 
 def routes(kill_switch: KillSwitch, authenticate: Authenticate, could_allow: CouldAllow, authorize: Authorize, max_body: int) -> APIRouter:
-    """Needs policy:write. `allowed` keeps a ruling and raises Refused unless it is a Grant. It rules only on callers who may not kill,
-    since a kill goes on when nothing can be kept.
+    """Returns the routes, which need policy:write.
+
+    `authorize` records a ruling and raises CallRefused unless it is a Grant. It is used only for callers who may not kill, since a kill
+    must work when the audit can't be written.
     """
     router = APIRouter(prefix="/api/kill", tags=["kill"])
 
@@ -50,7 +52,7 @@ def routes(kill_switch: KillSwitch, authenticate: Authenticate, could_allow: Cou
         await check_may_stop(caller)
         body = await read_model(request, KillBody, max_body)
         if "\0" in body.name + body.reason:
-            raise BadRequest("name", "must be plain text")
+            raise BadRequest("name", "must not contain NUL")
         order = KillOrder(body.kind, body.name, body.reason)
         if body.lift:
             return JSONResponse({**kill_document(await kill_switch.lift_by_name(caller.principal, order)), "lifted": True})

@@ -1,4 +1,4 @@
-"""Everybody's tasks of a tenant, for people who may read its audit. Each look at the task of another person is a record of the audit."""
+"""Access to all tasks of a tenant, for callers who may read its audit. Each read of another person's task is recorded in the audit."""
 
 from collections.abc import Awaitable, Callable
 
@@ -18,7 +18,10 @@ SEE_TASK, LIST_TASKS = replace(READ_AUDIT, verb="see-task"), replace(READ_AUDIT,
 
 
 class Oversight:
-    """`may` leaves no trace; `kept` keeps a decision about a task and raises Refused unless it is a Grant."""
+    """Authorizes access to tasks of other people.
+
+    `could_allow` records nothing. `authorize_on_task` records the decision about a task and raises CallRefused unless it is a Grant.
+    """
 
     def __init__(self, database: Database, could_allow: CouldAllow, authorize_on_task: AuthorizeOnTask) -> None:
         self._database = database
@@ -26,7 +29,7 @@ class Oversight:
         self._authorize_on_task = authorize_on_task
 
     async def find_any_task(self, caller: Caller, task_id: str) -> TaskRow:
-        """A task of anybody's in the caller's tenant. Raises UnknownTask, also for those who may not look."""
+        """Returns any task of the caller's tenant. Raises UnknownTask, also when the caller may not read it."""
         if not self._could_allow(caller, SEE_TASK):
             raise UnknownTask
         tenant = caller.principal.tenant
@@ -35,5 +38,5 @@ class Oversight:
         return row
 
     async def check_may_list(self, caller: Caller) -> None:
-        """Raises Refused for those who may not list the tasks of others."""
+        """Raises CallRefused when the caller may not list the tasks of other people."""
         await require_permission(caller, lambda who, act: self._authorize_on_task(who, act, ""), LIST_TASKS)

@@ -1,4 +1,4 @@
-"""/api/policies/what-if: decisions of the past, ruled on again by the folder as it is now, or by policies that are sent."""
+"""/api/policies/what-if: rules on past decisions again, with the current policies or with policies of the request."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ WRITE_POLICY = Act("writePolicy", "Key", "policies", "policy:write", "policies")
 
 
 class WhatIfBody(ApiBody):
-    """`policies`: texts by the names of their files, .cedar and links.yaml; the folder as it is now, where they are left out."""
+    """`policies` maps file names (*.cedar and links.yaml) to their texts; without it the policy folder is used as it is now."""
 
     policies: dict[str, str] | None = Field(None, max_length=1000)
     decisions: list[str] = Field([], max_length=REPLAYED_MAX)
@@ -37,7 +37,7 @@ class WhatIfBody(ApiBody):
 
 
 class WhatIfPolicies:
-    """The roles of the settings, and the folder of policies."""
+    """Builds policy engines from the roles of the settings and the policy folder."""
 
     def __init__(self, roles: Mapping[str, Sequence[str]], folder: str, schema_of: SchemaOf) -> None:
         self._roles = roles
@@ -45,7 +45,7 @@ class WhatIfPolicies:
         self._schema_of = schema_of
 
     def build_engine(self, sent_texts: Mapping[str, str] | None) -> PolicyEngine:
-        """Raises BadRequest."""
+        """Returns an engine with the given policies, or with those of the folder. Raises BadRequest."""
         try:
             return PolicyEngine(self._roles, rules=self._load_rules(sent_texts), schema_of=self._schema_of)
         except BadPolicy as error:
@@ -61,7 +61,7 @@ class WhatIfPolicies:
 
 
 def routes(database: Database, policies: WhatIfPolicies, authenticate: Authenticate, authorize: Authorize, max_body: int) -> APIRouter:
-    """For those who may change policies: who asks stands in the trail. Nothing is changed by it."""
+    """Returns the route, which needs policy:write. The request is recorded in the audit and changes nothing."""
     router = APIRouter(prefix="/api/policies", tags=["policies"])
 
     @router.post("/what-if", name="policy_what_if", openapi_extra=describe_json_body(WhatIfBody, required=False))

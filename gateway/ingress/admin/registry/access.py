@@ -1,4 +1,4 @@
-"""The registry as callers may see and change it. What they may not see is, in every answer, what does not exist."""
+"""The registry as callers may see and change it. An entry that a caller may not see is answered like one that does not exist."""
 
 import re
 import time
@@ -29,31 +29,31 @@ from registry.changes import RegistryChange
 from registry.search import AgentSearch, SearchQuery
 from registry.store import Registry, UnknownName
 
-_CURSOR_FORMAT = re.compile(r"(?:([0-9]{1,3})\.)?([a-z0-9-]{1,64})")  # relevance, where it was searched by words, and name
-RELEVANCE_MAX = 100  # relevance
+_CURSOR_FORMAT = re.compile(r"(?:([0-9]{1,3})\.)?([a-z0-9-]{1,64})")  # relevance, for a search by words, and name
+RELEVANCE_MAX = 100
 VISIBILITY_CACHE_SIZE, VISIBILITY_CACHE_SECONDS = 50_000, 60.0
 CouldAllow = Callable[[Caller, Act], bool]
 Authorize = Callable[[Caller, Act], Awaitable[Grant]]
 
 
 def act_of_registry_change(verb: str, family: Family, name: str) -> Act:
-    """An act of administration on one entry; whether it is allowed does not depend on which."""
+    """Returns the act of administration on one entry. Whether it is allowed does not depend on the entry."""
     kind = family.value.capitalize() if name else WRITE_REGISTRY.kind
     return Act(WRITE_REGISTRY.action, kind, name or WRITE_REGISTRY.resource, WRITE_REGISTRY.permission, WRITE_REGISTRY.parent, verb)
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryPermissions:
-    """Whom the desk asks: `may` leaves no trace, `allowed` keeps its decision and raises Refused."""
+    """The rulings that RegistryAccess needs. `could_allow` records nothing; `authorize` records its decision and raises CallRefused."""
 
     could_allow: CouldAllow
     authorize: Authorize
     check_in_person: RequireInPerson
-    rulings_version: Callable[[], Hashable]  # differs whenever `may` could answer otherwise; None: nothing that was answered counts
+    rulings_version: Callable[[], Hashable]  # changes whenever `could_allow` could; None: don't cache
 
 
 class RegistryAccess:
-    """An operator is whoever may write the registry."""
+    """Reads and changes the registry on behalf of callers. An operator is a caller who may write the registry."""
 
     def __init__(
         self,
@@ -75,7 +75,10 @@ class RegistryAccess:
         self._kills = kills
 
     async def authorize_registration(self, caller: Caller, family: Family, name: str) -> Registrant:
-        """A person may offer; a token that was narrowed to other things may not be used for it. `name` may be empty. Raises Refused."""
+        """Returns the registrant. Every person may propose an entry, unless their token is narrowed to other permissions.
+
+        `name` may be empty. Raises CallRefused.
+        """
         await self._check_in_person(caller, act_of_registry_change("register", family, name))
         operator, deed, grant = self.is_operator(caller), RegistryChange("register", caller.principal.owner_key), None
         if operator or not caller.delegation.effective_permissions().covers(WRITE_REGISTRY.permission):
@@ -84,14 +87,14 @@ class RegistryAccess:
         return Registrant(caller.principal.tenant, caller.principal.owner_key, operator, deed, grant)
 
     def find(self, caller: Caller, family: Family, name: str) -> Registration:
-        """Raises UnknownName."""
+        """Returns an entry that the caller may see. Raises UnknownName."""
         found = self._registry.find(caller.principal.tenant, name)
         if found.family is not family or not self.can_see(caller, found):
             raise UnknownName(name)
         return found
 
     def list_page(self, caller: Caller, family: Family, cursor: str, limit: int) -> tuple[Sequence[Registration], str | None]:
-        """Entries after the name `cursor`, and the cursor of the next page. Raises BadCursor."""
+        """Returns entries after the name `cursor`, and the cursor of the next page. Raises BadCursor."""
         after = _parse_cursor(cursor)[1]
         page: list[Registration] = []
         for entry in self._registry.list(caller.principal.tenant, family):
@@ -102,7 +105,7 @@ class RegistryAccess:
         return page, None
 
     async def empty_reason(self, caller: Caller, family: Family, listed: Sequence[Registration]) -> dict[str, Any]:
-        """The member `empty` of a list that has nothing in it because of the caller's token; no member of any other."""
+        """Returns the member `empty` for a list that is empty because of the caller's token, else nothing."""
         if listed:
             return {}
 
@@ -113,7 +116,7 @@ class RegistryAccess:
         return {"empty": reason} if reason else {}
 
     async def search_page(self, caller: Caller, query: SearchQuery, cursor: str, limit: int) -> tuple[Sequence[Registration], str | None]:
-        """Agents that fit, the best first, after `cursor`. Raises BadCursor."""
+        """Returns matching agents after `cursor`, the best first, and the cursor of the next page. Raises BadCursor."""
         after = _parse_cursor(cursor)
         page: list[tuple[int, Registration]] = []
         for score, entry in await self._search.find(caller.principal.tenant, query):
@@ -124,28 +127,28 @@ class RegistryAccess:
         return [one for _, one in page], None
 
     def list_visible(self, caller: Caller) -> list[Registration]:
-        """All that the caller may know of."""
+        """Returns all entries that the caller may know of."""
         return [entry for entry in self._registry.list(caller.principal.tenant) if self.can_see(caller, entry)]
 
     async def search_visible(self, caller: Caller, query: SearchQuery) -> list[tuple[int, Registration]]:
-        """(relevance, agent) of all that fit and may be seen, the best first."""
+        """Returns (relevance, agent) of all matching agents that the caller may see, the best first."""
         scored = await self._search.find(caller.principal.tenant, query)
         return [(score, entry) for score, entry in scored if self.can_see(caller, entry)]
 
     async def remove(self, caller: Caller, family: Family, name: str) -> None:
-        """By operators, and by the person who registered it. Raises UnknownName, Refused and BadRequest."""
+        """Removes an entry, for operators and its owner. Raises UnknownName, CallRefused and BadRequest."""
         found = self.find(caller, family, name)
         deed = await self.authorize_owner_change(caller, found, "remove")
         check_changeable(found)
         await self._registry.remove(found.tenant, name, deed)
 
     async def renew_secret(self, caller: Caller, family: Family, name: str) -> str:
-        """Raises UnknownName, Refused, Outdated."""
+        """Returns a new client secret. Raises UnknownName, CallRefused, Outdated."""
         found = self.find(caller, family, name)
         return await self._registry.renew_secret(found.tenant, name, await self.authorize_owner_change(caller, found, "renew-secret"))
 
     def summary_document(self, caller: Caller, entry: Registration) -> dict[str, Any]:
-        """What agents and servers have in common. Who registered an entry, and its client id, is for them and operators."""
+        """Returns the members that agents and servers have in common. Only operators and the owner see `owner` and `client_id`."""
         shown: dict[str, Any] = {"name": entry.name, "kind": entry.kind, "status": entry.status.value, "url": entry.url}
         shown |= {"delegation": entry.delegation, "ceiling": list(entry.ceiling), "clearance": entry.clearance}
         if self._kills.find(entry.tenant, "agent" if entry.family is Family.AGENT else "server", entry.name) is not None:
@@ -155,32 +158,33 @@ class RegistryAccess:
         return shown | {"created": to_rfc3339(entry.created), "updated": to_rfc3339(entry.updated)}
 
     def visible_tools(self, caller: Caller, entry: Registration) -> list[str]:
-        """The names of the tools of a server that a caller may know."""
+        """Returns the names of a server's tools that the caller may know of."""
         whole = self.is_operator_or_owner(caller, entry)
         return [tool.name for tool in entry.tools if whole or self._could_allow(caller, act_of_calling_tool(entry.name, tool.name))]
 
     def visible_prompts(self, caller: Caller, entry: Registration) -> list[str]:
-        """The names of the prompts of a server that a caller may know."""
+        """Returns the names of a server's prompts that the caller may know of."""
         whole = self.is_operator_or_owner(caller, entry)
         return [
             prompt.name for prompt in entry.prompts if whole or self._could_allow(caller, act_of_getting_prompt(entry.name, prompt.name))
         ]
 
     def can_read_resources(self, caller: Caller, entry: Registration) -> bool:
-        """Whether they may read a server's resources."""
+        """Returns whether the caller may read a server's resources."""
         return self.is_operator_or_owner(caller, entry) or self._could_allow(caller, act_of_reading_resource(entry.name))
 
     def is_operator(self, caller: Caller) -> bool:
         return self._could_allow(caller, WRITE_REGISTRY)
 
     def is_operator_or_owner(self, caller: Caller, entry: Registration) -> bool:
-        """Whether they may know all of it: operators, and who registered it."""
+        """Returns whether the caller may know the whole entry."""
         return self.is_operator(caller) or _is_owner(caller, entry)
 
     def can_see(self, caller: Caller, entry: Registration) -> bool:
-        """Whether they may know of it at all.
+        """Returns whether the caller may know of the entry.
 
-        Remembered: a server that shows a caller none of its many tools would take longer to be not found than one that is not there.
+        The answer is cached. Ruling on each of a server's many hidden tools takes longer than a lookup of an unknown name, and the time
+        taken would reveal the server.
         """
         generation = self._rulings_version()
         key = (caller.ruling_key, entry.tenant, entry.name, self._registry.generation, generation)
@@ -205,7 +209,10 @@ class RegistryAccess:
         )
 
     async def authorize_owner_change(self, caller: Caller, entry: Registration, verb: str) -> RegistryChange:
-        """An operator, or the very person who registered it with a token that was not narrowed to other things. Raises Refused."""
+        """Authorizes an operator, or the person who registered the entry, with a token that is not narrowed to other permissions.
+
+        Raises CallRefused.
+        """
         if not (
             _is_owner(caller, entry) and caller.delegation.effective_permissions().covers(WRITE_REGISTRY.permission)
         ) or self.is_operator(caller):
@@ -213,22 +220,22 @@ class RegistryAccess:
         return RegistryChange(verb, caller.principal.owner_key)
 
     async def authorize_change(self, caller: Caller, act: Act) -> RegistryChange:
-        """As `granted`."""
+        """Returns the registry change that the ruling grants. Raises CallRefused with an explanation."""
         return registry_change_of(await self.require_grant(caller, act))
 
     async def require_grant(self, caller: Caller, act: Act) -> Grant:
-        """Refuses with an explanation: whoever comes here knows of the entry. Raises Refused."""
+        """Returns the Grant. Raises CallRefused with an explanation, since the caller already knows of the entry."""
         return await require_permission(caller, self._authorize, act)
 
 
 def check_changeable(entry: Registration) -> None:
-    """The gateway's own servers are as its settings say. Raises BadRequest."""
+    """Raises BadRequest for the gateway's own servers, which follow the settings."""
     if not entry.client_id:
-        raise BadRequest("name", f"is {entry.name}, the gateway's own: settings say whether it is there, policies who may call it")
+        raise BadRequest("name", f"is {entry.name}, a server of the gateway: change it in the settings, and access to it in policies")
 
 
 def _parse_cursor(cursor: str) -> tuple[int, str]:
-    """Where a page begins, in the order of lists. Raises BadCursor."""
+    """Returns the position after which a page begins, in the order of lists. Raises BadCursor."""
     if not cursor:
         return -RELEVANCE_MAX - 1, ""
     found = _CURSOR_FORMAT.fullmatch(cursor)
@@ -242,5 +249,5 @@ def registry_change_of(grant: Grant) -> RegistryChange:
 
 
 def _is_owner(caller: Caller, entry: Registration) -> bool:
-    """The person, not an agent on an errand of theirs."""
+    """Returns whether the caller is the person who registered the entry, and not an agent that acts for them."""
     return not caller.delegation.path and entry.owner == caller.principal.owner_key

@@ -1,4 +1,4 @@
-"""/api/agents: agents are offered, listed, approved and removed; cards come back as they came."""
+"""/api/agents: registers, lists, changes, approves and removes agents. Cards are returned byte for byte as they were received."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ from registry.store import UnknownName
 
 Authenticate = Callable[[Request], Awaitable[Caller]]
 AGENT = Family.AGENT
-REGISTRATION_MAX = 2 * CARD_MAX  # bytes of a registration, whose card may escape its characters
+REGISTRATION_MAX = 2 * CARD_MAX  # bytes of a registration; JSON escapes may make its card longer
 
 
 class AgentBody(AgentTermsBody):
@@ -37,7 +37,7 @@ class AgentBody(AgentTermsBody):
 
 
 class AgentListQuery(BaseModel):
-    """What a list is narrowed to."""
+    """The filters and the page of a list of agents."""
 
     q: str = Field("", max_length=1000)
     skill: str = Field("", max_length=200)
@@ -54,7 +54,7 @@ class AgentListQuery(BaseModel):
 def routes(
     registry_access: RegistryAccess, entry_changes: EntryChanges, onboarding: Onboarding, authenticate: Authenticate, max_body: int
 ) -> APIRouter:
-    """An entry that the caller may not see is answered as one that does not exist."""
+    """Returns the routes. An entry that the caller may not see is answered like one that does not exist."""
     router = APIRouter(prefix="/api/agents", tags=["agents"])
     _add_registration_routes(router, registry_access, onboarding, authenticate, max_body, entry_changes=entry_changes)
     _add_change_routes(router, registry_access, entry_changes, authenticate, max_body)
@@ -70,7 +70,7 @@ def _add_registration_routes(
     *,
     entry_changes: EntryChanges,
 ) -> None:
-    """Offers, lists, cards, secrets, farewells."""
+    """Adds the routes that register, list and remove agents, and those of cards and client secrets."""
 
     @router.post("", name="register_agent", status_code=201, openapi_extra=describe_json_body(AgentBody))
     async def register(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
@@ -113,7 +113,7 @@ def _add_registration_routes(
 def _add_change_routes(
     router: APIRouter, registry_access: RegistryAccess, entry_changes: EntryChanges, authenticate: Authenticate, max_body: int
 ) -> None:
-    """How an agent stands, and what becomes of it."""
+    """Adds the routes that show, change, refresh and approve an agent, and that of its history."""
 
     async def respond_with_entry(caller: Caller, entry: Registration) -> JSONResponse:
         shown = {**_full_document(registry_access, caller, entry), **await entry_changes.state_document(caller, entry)}
@@ -162,7 +162,7 @@ def _summary_document(registry_access: RegistryAccess, caller: Caller, entry: Re
 
 
 def _full_document(registry_access: RegistryAccess, caller: Caller, entry: Registration) -> dict[str, Any]:
-    """With all that is for operators and for who registered it."""
+    """Returns all members of an agent, with those that only operators and the owner may see where the caller is one."""
     shown = {
         **_summary_document(registry_access, caller, entry),
         "card": entry.card.document if entry.card else None,

@@ -1,4 +1,4 @@
-"""Changes of registered agents and servers: on other terms, at another address, looked at again, approved."""
+"""Changes of registered agents and servers: new terms, a new address, a refresh, an approval."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -24,14 +24,14 @@ from registry.rows import Candidate, RegistrationPatch, apply_patch
 from registry.store import Registry
 
 AWAITING_STATUSES = (RegistrationStatus.PENDING, RegistrationStatus.QUARANTINED)
-OWNER_FIELDS = frozenset({"url", "jwks"})  # what who registered an agent may change without an operator
+OWNER_FIELDS = frozenset({"url", "jwks"})  # fields that an owner may change without being an operator
 
 
 ChosenNames = Mapping[str, Sequence[str]]  # names of definitions, by kind
 
 
 class EntryPatch(ApiBody):
-    """What may be changed; a member that is left out stays as it is."""
+    """The fields that may be changed. An omitted field stays as it is."""
 
     url: str | None = Field(None, max_length=2048)
     ceiling: list[str] | None = Field(None, max_length=1000)
@@ -56,7 +56,7 @@ class AgentPatch(EntryPatch):
 
 
 class EntryChanges:
-    """Who may do what: operators everything; who registered an entry its address while it waits, and its own keys."""
+    """Applies changes. Operators may change everything; an owner the address of a pending entry, and its own keys."""
 
     def __init__(
         self,
@@ -76,9 +76,9 @@ class EntryChanges:
         self._call_state_of = call_state_of
 
     async def patch(self, caller: Caller, entry: Registration, patch: EntryPatch, if_match: str | None = None) -> Registration:
-        """`entry` is what the caller may see; `match` the If-Match header. Nothing is changed when any part of it can't be.
+        """Applies a patch to an entry that the caller may see, completely or not at all. `if_match` is the If-Match header.
 
-        Raises Refused, PreconditionFailed, PreconditionRequired, BadRequest, BadCard, UpstreamFault, Outdated, UnknownName.
+        Raises CallRefused, PreconditionFailed, PreconditionRequired, BadRequest, BadCard, UpstreamFault, Outdated, UnknownName.
         """
         deed = await self._check_may_change(caller, entry, patch)
         check_changeable(entry)
@@ -100,7 +100,7 @@ class EntryChanges:
         return await self._set_status(changed, patch, deed)
 
     async def refresh(self, caller: Caller, entry: Registration) -> Registration:
-        """Raises Refused, BadRequest, BadCard, UpstreamFault, Outdated, UnknownName."""
+        """Reads the entry at its address again. Raises CallRefused, BadRequest, BadCard, UpstreamFault, Outdated, UnknownName."""
         if entry.family is Family.AGENT:
             return await self._refresher.refresh_agent(entry, await self._registry_access.authorize_owner_change(caller, entry, "refresh"))
         grant = await self._registry_access.require_grant(caller, act_of_registry_change("refresh", entry.family, entry.name))
@@ -108,9 +108,9 @@ class EntryChanges:
         return await self._refresher.refresh_server(entry, registry_change_of(grant), grant)
 
     async def approve(self, caller: Caller, entry: Registration, if_match: str | None, chosen: ChosenNames | None = None) -> Registration:
-        """What waits is accepted, and the entry can be called; of a server only what is `chosen`, where that is given.
+        """Approves what waits, so that the entry can be called. For a server, `chosen` limits it to the named definitions.
 
-        Raises Refused, PreconditionFailed, PreconditionRequired, BadRequest, BadCard, Outdated, UnknownName.
+        Raises CallRefused, PreconditionFailed, PreconditionRequired, BadRequest, BadCard, Outdated, UnknownName.
         """
         deed = await self._registry_access.authorize_change(caller, act_of_registry_change("approve", entry.family, entry.name))
         check_if_match(entry, if_match)
@@ -122,7 +122,7 @@ class EntryChanges:
         return await self._drift_approval.approve(entry, chosen, deed)
 
     async def state_document(self, caller: Caller, entry: Registration) -> dict[str, Any]:
-        """How it stands with an entry: its health for everybody, what waits and why for those who may change it."""
+        """Returns the health of an entry, and for operators and its owner also its calls, its drift and why it is quarantined."""
         told: dict[str, Any] = {"health": health_json(await self._refresher.probe_state(entry), self._registry_access.is_operator(caller))}
         if not self._registry_access.is_operator_or_owner(caller, entry):
             return told
@@ -138,12 +138,12 @@ class EntryChanges:
         return told
 
     async def healthy_by_name(self, entries: Sequence[Registration]) -> dict[str, bool | None]:
-        """Whether each answered when it was looked at last, by name; None for those that never were."""
+        """Returns by name whether each entry passed its last probe; None for entries that were never probed."""
         found = await self._refresher.probe_states(entries)
         return {entry.name: is_healthy(found[entry.name]) if entry.name in found else None for entry in entries}
 
     async def history(self, caller: Caller, entry: Registration, before_seq: int, limit: int) -> list[dict[str, Any]]:
-        """The newest first. Raises Refused."""
+        """Returns versions of the entry, the newest first. Raises CallRefused."""
         if not self._registry_access.is_operator_or_owner(caller, entry):
             await self._registry_access.authorize_change(caller, act_of_registry_change("read", entry.family, entry.name))
         return [version_json(version) for version in await self._drift_approval.read_versions(entry, before_seq, limit)]
@@ -154,11 +154,14 @@ class EntryChanges:
             return deed
         for name in sorted(patch.model_fields_set):
             if name not in OWNER_FIELDS or (name == "url" and entry.status is not RegistrationStatus.PENDING):
-                raise BadRequest(name, "is for operators to change")
+                raise BadRequest(name, "can be changed by operators only")
         return deed
 
     def _apply_patch(self, entry: Registration, patch: EntryPatch, current: Registration | Candidate) -> tuple[Registration, str | None]:
-        """The entry as it is to be, and its own keys where they change. `seen` has its card as it is now. Raises BadRequest."""
+        """Returns the entry with the patch applied, and its own key set where it changes. `current` has the card to check against.
+
+        Raises BadRequest.
+        """
         ceiling = None if patch.ceiling is None else tuple(patch.ceiling)
         upstream = None if patch.upstream is None else upstream_settings(patch.upstream)
         delegation = keys = rank = jwks = None
@@ -170,7 +173,7 @@ class EntryChanges:
             if "jwks" in patch.model_fields_set:
                 jwks = self._inspector.encode_key_set(patch.jwks)
         sensitivity, single = (patch.sensitivity, patch.sensitivities) if isinstance(patch, ServerPatch) else (None, None)
-        status = None  # which comes later, by itself
+        status = None  # set afterwards by _set_status
         calls = _calling_terms(patch)
         labels = (sensitivity, patch.clearance, single)
         terms = OperatorTerms(ceiling, delegation or "", upstream or {}, (), 0, *labels, *calls)
@@ -180,11 +183,11 @@ class EntryChanges:
         return apply_patch(entry, amendment), jwks
 
     async def _read_at_new_address(self, entry: Registration, url: str) -> Candidate:
-        """What is found at another address. Raises BadRequest, BadCard and UpstreamFault."""
+        """Reads the entry at another address. Raises BadRequest, BadCard and UpstreamFault."""
         try:
             return await self._inspector.state_at(entry, url)
         except CardRejected as error:
-            raise BadRequest("url", f"leads to a card that can't be taken: {error}") from error
+            raise BadRequest("url", f"has a card that can't be used: {error}") from error
 
     async def _set_status(self, entry: Registration, patch: EntryPatch, registry_change: RegistryChange) -> Registration:
         if patch.status is None or patch.status == entry.status.value:
@@ -195,12 +198,12 @@ class EntryChanges:
 
 
 def _calling_terms(patch: EntryPatch) -> tuple[Mapping[str, Mapping[str, Any]] | None, str | None, tuple[AgentEndpoint, ...] | None]:
-    """How an agent is to be called from now on, as far as the patch says: contracts, context, endpoints."""
+    """Returns the contracts, the context and the endpoints of a patch; None for each that stays."""
     return (patch.contracts, patch.context, parse_endpoints(patch.endpoints)) if isinstance(patch, AgentPatch) else (None, None, None)
 
 
 def check_if_match(entry: Registration, if_match: str | None) -> None:
-    """If-Match names the `updated` of what the caller saw, maybe among others (RFC 9110 s13.1.1). Raises PreconditionFailed."""
+    """Raises PreconditionFailed unless If-Match lists the `updated` of the entry, or is `*` or absent (RFC 9110 s13.1.1)."""
     if (
         if_match is not None
         and if_match.strip() != "*"
@@ -210,15 +213,15 @@ def check_if_match(entry: Registration, if_match: str | None) -> None:
 
 
 def check_has_if_match(if_match: str | None) -> None:
-    """Who approves says what they saw: whoever waits may have changed meanwhile. Raises PreconditionRequired."""
+    """Raises PreconditionRequired without an explicit If-Match, since the entry may have changed after the approver read it."""
     if if_match is None or if_match.strip() == "*":
         raise PreconditionRequired
 
 
 def check_is_awaiting(entry: Registration, chosen: ChosenNames) -> None:
-    """A selection names something, and only what waits: an answer that says it is done has done it. Raises BadRequest."""
+    """Raises BadRequest for a selection that is empty, or names a definition that does not wait for approval."""
     if not any(chosen.values()):
-        raise BadRequest("body", "names nothing to approve: name what is to be approved, or send no body to approve all that waits")
+        raise BadRequest("body", "names nothing to approve: name definitions, or send no body to approve all that wait")
     waits = {(one.kind, one.name) for one in awaiting_approval(entry)}
     for kind, names in chosen.items():
         if strange := sorted(name for name in names if (kind, name) not in waits):
@@ -226,7 +229,7 @@ def check_is_awaiting(entry: Registration, chosen: ChosenNames) -> None:
 
 
 def health_json(health: ProbeState, is_operator: bool) -> dict[str, Any]:
-    """Never looked at: only when it will be. Operators are told what was called and what happened there."""
+    """Returns a probe state as JSON; only operators see `cause`. An entry that was never probed has only the time of its first probe."""
     return {
         "ok": is_healthy(health),
         "checked": to_rfc3339(health.checked) if health.checked else None,
@@ -238,12 +241,12 @@ def health_json(health: ProbeState, is_operator: bool) -> dict[str, Any]:
 
 
 def is_healthy(health: ProbeState) -> bool | None:
-    """None: it was never looked at."""
+    """Returns whether the last probe succeeded; None before the first one."""
     return None if not health.checked else not health.failures
 
 
 def calls_json(state: Mapping[str, Any]) -> dict[str, Any]:
-    """How calls of an agent go, as this process sees it."""
+    """Returns the state of an agent's calls in this process as JSON."""
     if not state:
         return {}
     fault = state["last_fault"]

@@ -1,4 +1,4 @@
-"""Discovery: the public AI catalog at its well-known place, and the registry's search (ARD) for whoever has a token."""
+"""Discovery: the public AI catalog at its well-known path, and the registry's search (ARD), which needs a token."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
@@ -27,7 +27,7 @@ from registry.search import SearchQuery
 from registry.store import Registry
 
 PUBLIC_TENANT = "default"
-CATALOG_MAX = 1000  # entries of the public document; whoever wants more searches
+CATALOG_MAX = 1000  # entries of the public document; the search finds the rest
 _CACHE_HEADERS = {"cache-control": "public, max-age=60", "access-control-allow-origin": "*"}
 Authenticate = Callable[[Request], Awaitable[Caller]]
 ScoredEntry = tuple[int, str, dict[str, Any]]  # relevance, name, entry
@@ -65,7 +65,7 @@ class ExploreBody(ApiBody):
 
 
 def catalog_routes(registry: Registry, front_door: FrontDoor, public_url: str) -> APIRouter:
-    """The public document: active agents of the default tenant, and where more is searched."""
+    """Returns the route of the public catalog: active agents of the default tenant, and the address of the search."""
     router = APIRouter(tags=["discovery"])
 
     @router.get("/.well-known/ai-catalog.json", name="ai_catalog")
@@ -78,7 +78,7 @@ def catalog_routes(registry: Registry, front_door: FrontDoor, public_url: str) -
 
 
 def routes(registry_access: RegistryAccess, authenticate: Authenticate, public_url: str) -> APIRouter:
-    """Whoever asks finds the active agents that they may see."""
+    """Returns the search routes. A caller finds the active agents that they may see."""
     router = APIRouter(tags=["discovery"], prefix="/ard")
     source = f"{public_url}/ard"
 
@@ -135,15 +135,15 @@ def routes(registry_access: RegistryAccess, authenticate: Authenticate, public_u
 
 
 def _page_after(entries: list[ScoredEntry], size: int, token: str) -> tuple[list[ScoredEntry], dict[str, str]]:
-    """The entries behind the one that the token names. Raises BadFilter."""
+    """Returns the entries after the one that the token names. Raises BadFilter."""
     places = {one[1]: number for number, one in enumerate(entries)}
     if token and token not in places:
-        raise BadFilter("pageToken is not one of ours, or what it named is gone; begin again")
+        raise BadFilter("pageToken is not valid any more; start again without one")
     start = places[token] + 1 if token else 0
     page = entries[start : start + size]
     return page, {"pageToken": page[-1][1]} if len(entries) > start + size else {}
 
 
 def _invalid_argument_response(error: Exception) -> JSONResponse:
-    """ARD's own shape of an error."""
+    """Returns an error in ARD's format."""
     return JSONResponse({"errorCode": "INVALID_ARGUMENT", "message": str(error)}, 400)

@@ -1,4 +1,4 @@
-"""/api/virtual-servers: selections of what servers and agents offer, each an MCP endpoint at /mcp/virtual/{name}."""
+"""/api/virtual-servers: selections of what servers and agents offer, each served as an MCP endpoint at /mcp/virtual/{name}."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -26,7 +26,7 @@ VIRTUAL = Family.VIRTUAL
 
 
 class SelectionBody(ApiBody):
-    """What may be changed; a member that is left out stays as it is."""
+    """The fields that may be changed. An omitted field stays as it is."""
 
     description: str | None = Field(None, max_length=2000)
     tools: list[str] | None = None
@@ -37,7 +37,7 @@ class SelectionBody(ApiBody):
     overrides: dict[str, dict[str, Any]] | None = Field(None, max_length=1000)
 
     def apply_to(self, previous: Selection | None) -> Selection:
-        """Raises BadRequest."""
+        """Returns the selection with the given fields replaced. Raises BadRequest."""
         given = self.model_dump(exclude_none=True, exclude={"name"})
         try:
             return Selection.from_document({**(previous.to_document() if previous else {}), **given})
@@ -50,7 +50,7 @@ class VirtualBody(SelectionBody):
 
 
 def routes(registry_access: RegistryAccess, registry: Registry, authenticate: Authenticate, max_body: int) -> APIRouter:
-    """Operators make them; whoever may use anything of one may see it."""
+    """Returns the routes. Operators create virtual servers; callers see those of which they may use anything."""
     router = APIRouter(prefix="/api/virtual-servers", tags=["servers"])
 
     @router.post("", name="register_virtual_server", status_code=201, openapi_extra=describe_json_body(VirtualBody))

@@ -253,7 +253,7 @@ def test_what_was_set_is_shown(interlock: CommandLine, api: GatewayApi) -> None:
         ("There is no such dead letter.", "interlock deadletter list"),
         ("There is no such decision.", "interlock audit tail"),
         ("There is no such grant.", "interlock why"),
-        ("Nothing of that name or id is stopped.", "interlock kill list"),
+        ("No active kill has that name or id.", "interlock kill list"),
         ("There is no such agent or server.", "interlock agent list, server list"),
     ],
 )

@@ -198,7 +198,7 @@ async def test_a_client_that_proves_nothing_gets_one_and_the_same_answer(
     assert refused(answer, "invalid_client", 401)
     assert answer.headers["www-authenticate"].startswith("Basic realm=")
     if headers:
-        assert answer.json()["error_description"].startswith("the client is not known, or did not prove")
+        assert answer.json()["error_description"].startswith("the client is unknown, or its authentication")
     assert (exchanger.asked, trail.records) == ([], [])
 
 

@@ -82,7 +82,7 @@ async def test_a_body_may_be_left_out_and_may_not_speak_of_another_task(home: Ho
     empty = await asked(home, "POST", "/tasks/t_1:cancel", headers=json)
     assert (empty.status_code, empty.json()["error"]["status"]) == (404, "NOT_FOUND")
     other = await asked(home, "POST", "/tasks/t_1:cancel", json={"id": "t_2"})
-    assert other.json()["error"]["details"][0]["fieldViolations"] == [{"field": "id", "description": "is not that of the path"}]
+    assert other.json()["error"]["details"][0]["fieldViolations"] == [{"field": "id", "description": "differs from the one in the path"}]
     array = await asked(home, "POST", "/message:send", headers=json, content=b"[]")
     assert (array.status_code, array.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
 

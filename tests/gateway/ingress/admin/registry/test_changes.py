@@ -267,12 +267,12 @@ async def test_who_registered_an_agent_moves_it_only_while_it_waits(desk: Recept
         assert (moved["status"], moved["url"], moved["source"]) == ("pending", url, url)
         for name, value in (("ceiling", ["*"]), ("status", "active"), ("trusted_keys", []), ("rank", 1), ("delegation", "none")):
             refused = await desk.ask("PATCH", "/api/agents/sales", "alice", {name: value})
-            assert (refused.status_code, refused.json()["detail"]) == (422, f"{name} is for operators to change")
+            assert (refused.status_code, refused.json()["detail"]) == (422, f"{name} can be changed by operators only")
         assert (await desk.ask("PATCH", "/api/agents/sales", "bob", {"url": url})).status_code == 404
         await approved(desk)
         assert (await desk.ask("PATCH", "/api/agents/sales", "bob", {"url": url})).status_code == 403
         late = await desk.ask("PATCH", "/api/agents/sales", "alice", {"url": url})
-        assert late.json()["detail"] == "url is for operators to change"
+        assert late.json()["detail"] == "url can be changed by operators only"
         assert (await desk.ask("POST", "/api/agents/sales/refresh", "bob")).status_code == 403
         assert (await desk.ask("GET", "/api/agents/sales/history", "bob")).status_code == 403
         assert (await told(desk, "POST", "/refresh", "alice"))["status"] == "active"
