@@ -1,4 +1,4 @@
-"""Agents as tools: a call becomes a message to the agent, and its task becomes the result, at once or later."""
+"""Agents as tools: a tools/call becomes a message to the agent, and its task becomes the result, at once or later."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,19 +25,22 @@ from registry.cards.republish import SKILL_SELECTION
 DATA_PART_PATH = "message.parts[0].data"
 ID_ARGUMENTS = ("context_id", "task_id")
 NO_SUCH_TASK_TEXT = "arguments.task_id names no task of this agent that waits for an answer in this conversation"
-NEEDS_TASKS_TEXT = "this tool can only be called by clients that take tasks"
+NEEDS_TASKS_TEXT = "this tool can only be called by clients that support tasks"
 encode = msgspec.json.Encoder().encode
 
 
 class AgentToolCalls:
-    """Calls them."""
+    """Calls agents as tools."""
 
     def __init__(self, agent_calls: AgentCalls, tasks: AgentTasks) -> None:
         self._agent_calls = agent_calls
         self._tasks = tasks
 
     async def call(self, message: ClientMessage, target: AgentTool, arguments: dict[str, Any], peer: McpPeer | None) -> bytes:
-        """Waits until the agent ends its turn, or until the call becomes a task. Raises BadEnvelope and what the broker raises."""
+        """Returns the result after the agent's turn has ended, or after the call has become a task.
+
+        Raises BadEnvelope, and the errors of the broker.
+        """
         if target.schemas.requires_task:
             _check_declares_tasks(message)
         sending = AgentRequest(target.agent, build_message(target, arguments), message.trace_context, skill=target.skill)
@@ -56,7 +59,7 @@ class AgentToolCalls:
 
 
 def build_message(target: AgentTool, arguments: dict[str, Any]) -> Message:
-    """What the agent is told: in a new task, in a conversation, or in answer to a question. Raises BadEnvelope."""
+    """Builds the message for the agent: in a new task, in a conversation, or as the answer to a question. Raises BadEnvelope."""
     metadata: dict[str, Any] = {SKILL_SELECTION: {"skillId": target.skill}} if target.skill else {}
     more: Mapping[str, Any] = {"metadata": metadata} if metadata else {}
     if target.schemas.input_schema is not None:
@@ -64,15 +67,15 @@ def build_message(target: AgentTool, arguments: dict[str, Any]) -> Message:
     text, ids = arguments.get("message"), {name: arguments.get(name, "") for name in ID_ARGUMENTS}
     texts = all(isinstance(one, str) for one in ids.values())
     if not isinstance(text, str) or not text or not texts or arguments.keys() - {"message", *ID_ARGUMENTS}:
-        raise BadEnvelope(INVALID_PARAMS, "an agent takes message (text) and optionally context_id and task_id (texts), and nothing else")
+        raise BadEnvelope(INVALID_PARAMS, "an agent takes message (string), optionally context_id and task_id (strings), and nothing else")
     for name, one in ids.items():
         if len(one) > ID_LIMIT or not one.isprintable():
-            raise BadEnvelope(INVALID_PARAMS, f"{name} is longer than {ID_LIMIT}, or has characters that can't be seen")
+            raise BadEnvelope(INVALID_PARAMS, f"{name} is longer than {ID_LIMIT}, or has unprintable characters")
     return Message(message_id=new_id("m"), role=Role.USER, parts=(Part(text=text),), **ids, **more)
 
 
 def _can_take_task_or_question(message: ClientMessage, peer: McpPeer | None) -> bool:
-    """Whether the client takes a task, or can be asked what the agent asks."""
+    """Returns whether the client supports tasks, or can be asked the agent's questions."""
     if not message.is_modern:
         return isinstance(message.params.get("task"), dict) or (peer is not None and "elicitation" in peer.capabilities)
     capabilities = message.capabilities
@@ -80,7 +83,7 @@ def _can_take_task_or_question(message: ClientMessage, peer: McpPeer | None) -> 
 
 
 def _check_declares_tasks(message: ClientMessage) -> None:
-    """Raises BadEnvelope: -32021 in 2026-07-28, -32601 in 2025-11-25."""
+    """Raises BadEnvelope for a client without tasks: -32021 in 2026-07-28, -32601 in 2025-11-25."""
     if message.is_modern:
         check_declares_tasks(message.capabilities, NEEDS_TASKS_TEXT)
     elif not isinstance(message.params.get("task"), dict):

@@ -1,4 +1,4 @@
-"""Batches, as revision 2025-03-26 has them: several messages in one body, whose answers go back together."""
+"""JSON-RPC batches of revision 2025-03-26: several messages in one body, whose answers are sent together."""
 
 import asyncio
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ encode = msgspec.json.Encoder().encode
 
 
 class BatchItemResponse(HttpResponseWriter):
-    """Where one message of several is answered: what is said before goes to all of them's stream, the answer waits for the others."""
+    """The response of one message of a batch. Its notifications go to the stream of the batch, its answer waits for the others."""
 
     def __init__(self, batch_response: HttpResponseWriter) -> None:
         self._batch_response = batch_response
@@ -30,7 +30,7 @@ class BatchItemResponse(HttpResponseWriter):
 
     @property
     def is_streaming(self) -> bool:
-        return True  # so that what fails is answered here, and not by HTTP
+        return True  # so that an error becomes a JSON-RPC answer, not an HTTP status
 
     def send_event(self, event_bytes: bytes) -> bool:
         return self._batch_response.send_event(event_bytes)
@@ -39,11 +39,14 @@ class BatchItemResponse(HttpResponseWriter):
         self.answer_body = body
 
     async def end(self) -> None:
-        """There was no answer."""
+        """Ends a message that has no answer."""
 
 
 async def answer_batch(dispatcher: EraDispatcher, message: ClientMessage, items: list[Any], response: HttpResponseWriter) -> None:
-    """All messages at once. Raises InvalidRequest where the session's revision has no batches."""
+    """Handles all messages concurrently, and sends their answers together.
+
+    Raises InvalidRequest where the session's revision has no batches.
+    """
     if message.session is None or message.session.version != BATCH_VERSION:
         raise InvalidRequest("one JSON-RPC 2.0 request object is expected")
     if not 0 < len(items) <= BATCH_MAX:
@@ -64,12 +67,12 @@ async def answer_batch(dispatcher: EraDispatcher, message: ClientMessage, items:
 
 
 async def _answer_one(dispatcher: EraDispatcher, message: ClientMessage, item: Any, response: BatchItemResponse) -> bytes:
-    """The answer to one message; empty where it wants none."""
+    """Returns the answer to one message; empty for a notification or a response."""
     request_id = None
     try:
         request_id, method, params = parse_envelope(item)
         if method == "initialize":
-            raise InvalidRequest("initialize is no part of a batch")
+            raise InvalidRequest("initialize must not be in a batch")
         mine = msgspec.structs.replace(message, id=request_id, method=method, params=params, raw=encode(item))
         if request_id is None:
             await dispatcher.handle_notification(mine)

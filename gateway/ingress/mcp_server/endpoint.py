@@ -1,4 +1,4 @@
-"""Streamable HTTP at /mcp and /mcp/{server}: both eras on one URL. A request is admitted, read, told by its era, answered."""
+"""Streamable HTTP at /mcp and /mcp/{server}, for both eras at one URL: authenticates, reads and dispatches each request."""
 
 import asyncio
 from typing import Any
@@ -35,11 +35,11 @@ CANCELED = "canceled"
 encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
 
-NAMED = {"tools/call": "gen_ai.tool.name", "prompts/get": "gen_ai.prompt.name"}  # what params.name is
+NAMED = {"tools/call": "gen_ai.tool.name", "prompts/get": "gen_ai.prompt.name"}  # the span attribute that params.name sets
 
 
 class McpEndpoint:
-    """The endpoint of all servers together, and of each."""
+    """The MCP endpoint of all servers together, and of each."""
 
     name = "mcp"
 
@@ -63,7 +63,7 @@ class McpEndpoint:
         self._disconnects = DisconnectWatcher()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, server_path: str, visit: RequestTrace) -> None:
-        """Answers one request. What a modern client calls without wanting more than the answer goes straight through."""
+        """Answers one request. A modern tools/call that wants nothing but its result skips the dispatcher."""
         resource = f"/mcp/{server_path}" if server_path else "/mcp"
         message: ClientMessage | None = None
         response: HttpResponseWriter | None = None
@@ -98,7 +98,7 @@ class McpEndpoint:
             if is_modern and request_id is not None:
                 modern.check_request(scope, visit.method, params)
                 if visit.method == "tools/call" and wants_only_result(params):
-                    task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # a door runs in a task
+                    task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # a request runs in a task
                     self._disconnects.watch(task, receive)
                     try:
                         result = await self._upstream_requests.call_tool(message, None)
@@ -114,11 +114,11 @@ class McpEndpoint:
             visit.outcome = CANCELED
         except ClientDisconnected:
             visit.outcome = CANCELED
-        except Exception as error:  # noqa: BLE001 (the door: whatever happens, the caller gets an answer of the protocol, and the log the rest)
+        except Exception as error:  # noqa: BLE001 (request handler: every failure gets an answer of the protocol)
             visit.outcome = await self._respond_with_error(response, send, message, resource, error)
 
     async def _accept_response(self, message: ClientMessage, send: Send) -> str:
-        """What an older client answers."""
+        """Accepts a legacy client's answer to a server's request. Returns the outcome for the trace."""
         try:
             if modern.is_modern(message.scope, None, LEGACY):
                 raise InvalidRequest("a request is expected")
@@ -147,7 +147,7 @@ class McpEndpoint:
             await self._dispatcher.handle_legacy(await self._with_session(message), response)
 
     async def _with_session(self, message: ClientMessage) -> ClientMessage:
-        """With its session, where it names one. Raises UnknownSession. A request without one is served as far as it needs none."""
+        """Returns the message with the session it names. Raises UnknownSession. A message without a session is returned unchanged."""
         shown = header(message.scope, b"mcp-session-id")
         if shown is None:
             shown = session_id_in_query(message.scope)
@@ -156,7 +156,7 @@ class McpEndpoint:
         return msgspec.structs.replace(message, session=await self._dispatcher.sessions.find(shown, message.caller, message.resource))
 
     async def _handle_get_or_delete(self, message: ClientMessage, receive: Receive, send: Send) -> None:
-        """DELETE ends a session, GET opens its stream; without a session GET opens both, for clients of HTTP+SSE."""
+        """Closes a session (DELETE) or serves its stream (GET). A GET without a session opens both, for clients of HTTP+SSE."""
         shown, verb = header(message.scope, b"mcp-session-id"), message.method
         opens = verb == "GET" and shown is None and wants_event_stream(message.scope)
         if modern.is_modern(message.scope, None, LEGACY) or not (opens or verb == "DELETE" or (verb == "GET" and shown is not None)):
@@ -175,13 +175,13 @@ class McpEndpoint:
     async def _respond_with_error(
         self, response: HttpResponseWriter | None, send: Send, message: ClientMessage | None, resource: str, error: Exception
     ) -> str:
-        """Answers with the error, and returns its reason. Nothing of the request is read here: what can't be read may be the error."""
+        """Sends the error, and returns its reason. The request is not read again, since reading it may be what failed."""
         legacy = message is not None and not message.is_modern and (message.id is not None or not message.method)
         if message is not None and isinstance(error, UpstreamFault):
             self._visible_entries.explain_to_operators(message.caller, error)
         refusal = json_rpc_error_of(error, legacy=legacy)
         if refusal.reason == "internal":
-            log.exception("mcp_door_failed", resource=resource)
+            log.exception("mcp_request_failed", resource=resource)
         body = _encode_error(message.id if message else None, refusal)
         headers = error_headers(refusal.report, self._admission, resource) if refusal.report is not None else ()
         if response is None:
@@ -192,7 +192,7 @@ class McpEndpoint:
 
 
 def _note(visit: RequestTrace, request_id: Any, params: Any) -> None:
-    """What a message says of itself for its span, and the trace that it belongs to (`_meta.traceparent`)."""
+    """Sets the attributes of the request's span, and its parent from `_meta.traceparent`."""
     if not isinstance(params, dict):
         return
     meta, name = params.get("_meta"), params.get("name")

@@ -1,4 +1,4 @@
-"""Requests that are more than a question and its answer: with things said and asked meanwhile, in the manner of either era."""
+"""Dispatches requests that may send notifications and ask questions while they run, in the manner of either MCP era."""
 
 import asyncio
 import hashlib
@@ -29,9 +29,9 @@ from gateway.ingress.mcp_server.subscriptions.streams import NotificationStreams
 from gateway.ingress.mcp_server.upstream_requests import UpstreamRequests
 from policies.delegation.kills import Kills
 
-MULTI_ROUND_METHODS = frozenset({"tools/call", "prompts/get", "resources/read"})  # what a modern server may answer with questions
-FORWARDED_NOTIFICATIONS = frozenset({PROGRESS, "notifications/roots/list_changed"})  # what servers of this era hear from clients
-LIVE_SECONDS = 0.5  # after which other processes are told of a request that is still under way
+MULTI_ROUND_METHODS = frozenset({"tools/call", "prompts/get", "resources/read"})  # methods that may return an InputRequiredResult
+FORWARDED_NOTIFICATIONS = frozenset({PROGRESS, "notifications/roots/list_changed"})  # notifications of clients that servers receive
+LIVE_SECONDS = 0.5  # a request in flight for that long is announced to other processes
 LIVE_POLLS = 4
 WORK_SECONDS = 3600.0
 encode = msgspec.json.Encoder().encode
@@ -40,7 +40,7 @@ RequestKey = tuple[str, type, Any]
 
 
 class DispatchParts(Struct, frozen=True):
-    """What requests are served with."""
+    """The parts that handle requests."""
 
     upstream_requests: UpstreamRequests
     methods: MethodTable
@@ -51,7 +51,7 @@ class DispatchParts(Struct, frozen=True):
 
 
 class SessionUpstreams(Protocol):
-    """adapters/tool_servers.py."""
+    """Connections to servers of client sessions; adapters/tool_servers.py implements it."""
 
     async def close_client_session(self, owner: str, session: str) -> None: ...
 
@@ -59,12 +59,12 @@ class SessionUpstreams(Protocol):
 
 
 class EraDispatcher:
-    """Those under way in this process, and their parts."""
+    """Handles requests, and knows those in flight in this process."""
 
     def __init__(
         self, sessions: McpSessions, parts: DispatchParts, on_change: Callable[[], None], session_upstreams: SessionUpstreams
     ) -> None:
-        """`changed` wakes the streams that are open."""
+        """`on_change` wakes the open streams."""
         self.sessions = sessions
         self._upstream_requests = parts.upstream_requests
         self._methods = parts.methods
@@ -77,7 +77,7 @@ class EraDispatcher:
         self._in_flight: dict[RequestKey, asyncio.Task[bytes]] = {}
 
     async def handle_modern(self, message: ClientMessage, response: HttpResponseWriter) -> None:
-        """A request of 2026-07-28. The client cancels it by leaving."""
+        """Handles a request of 2026-07-28. The client cancels it by disconnecting."""
         if message.method == "subscriptions/listen":
             _check_accepts_events(message)
             work = self._notification_streams.listen(message, response)
@@ -99,7 +99,7 @@ class EraDispatcher:
         await response.finish(_encode_result(message, answer.result()))
 
     async def initialize(self, message: ClientMessage, response: HttpResponseWriter) -> None:
-        """Opens a session."""
+        """Opens a session and answers `initialize`."""
         self._methods.check_server(message)
         params = message.params if isinstance(message.params, dict) else {}
         shown, session = await self.sessions.open(message.caller, message.resource, params)
@@ -108,18 +108,18 @@ class EraDispatcher:
         )
 
     async def open_session(self, message: ClientMessage) -> tuple[str, McpSession]:
-        """A session that `initialize` comes into later; first, what names it. Raises UnknownName."""
+        """Opens a session before its `initialize`, and returns its id and the session. Raises UnknownName."""
         self._methods.check_server(message)
         return await self.sessions.open(message.caller, message.resource, {"protocolVersion": LEGACY[-1]})
 
     async def initialize_session(self, message: ClientMessage, response: HttpResponseWriter) -> None:
-        """`initialize` in such a session."""
+        """Answers `initialize` in a session that `open_session` opened."""
         assert message.session is not None
         session = await self.sessions.initialize(message.session, message.params if isinstance(message.params, dict) else {})
         await response.finish(_encode_result(message, self._methods.initialize_result(message, session)))
 
     async def handle_legacy(self, message: ClientMessage, response: HttpResponseWriter) -> None:
-        """A request of the initialize era. It goes on when its client leaves, and ends when the client says so."""
+        """Handles a request of the initialize era. It continues when its client disconnects, and ends when the client cancels it."""
         session = message.session
         exchange = LegacyExchange(self._legacy_context, session, response, parse_wishes(message.params, session.level if session else ""))
         work = asyncio.create_task(self._call_method(message, exchange))
@@ -146,7 +146,7 @@ class EraDispatcher:
                 del self._in_flight[key]
 
     async def handle_notification(self, message: ClientMessage) -> None:
-        """A notification of the initialize era; those that mean nothing to us are taken all the same."""
+        """Handles a notification of the initialize era: forwards it to servers, or cancels a request. Others are ignored."""
         params = message.params if isinstance(message.params, dict) else {}
         if message.method in FORWARDED_NOTIFICATIONS and message.session is not None:
             token = encode(params.get("progressToken")) if message.method == PROGRESS else b""
@@ -163,13 +163,13 @@ class EraDispatcher:
             await self._cancel_remotely(key)
 
     async def accept_response(self, message: ClientMessage) -> None:
-        """An answer to what a client was asked. Raises InvalidRequest where nobody can have asked."""
+        """Passes on a client's answer to a server's request. Raises InvalidRequest without a session."""
         if message.session is None:
-            raise InvalidRequest("an answer needs the session that it was asked in")
+            raise InvalidRequest("a response needs the session of its request")
         await accept_response(self._legacy_context, message.session, message.params.get("id"), message.raw)
 
     async def close_session(self, session: McpSession) -> None:
-        """Ends a session with all that goes on in it."""
+        """Closes a session and cancels its requests in flight."""
         for key, work in list(self._in_flight.items()):
             if key[0] == session.id:
                 work.cancel()
@@ -178,7 +178,7 @@ class EraDispatcher:
         self._on_change()
 
     async def close_killed(self, kills: Kills) -> None:
-        """Closes the streams and sessions of people and agents that were stopped; their calls are ended by the broker."""
+        """Closes the streams and sessions of killed people and agents. The broker ends their calls."""
         self._notification_streams.close_killed(kills.is_owner_stopped)
         for owner, session_id in await self.sessions.close_killed(kills.is_owner_stopped):
             await self._session_upstreams.close_client_session(owner, session_id)
@@ -186,7 +186,7 @@ class EraDispatcher:
     async def serve_stream(
         self, message: ClientMessage, session: McpSession, response: HttpResponseWriter, may_resume: bool = True
     ) -> None:
-        """GET: the session's own stream, or one that broke."""
+        """Serves the session's GET stream, or resumes a stream after `Last-Event-ID`."""
         _check_accepts_events(message)
         last = header(message.scope, b"last-event-id") if may_resume else None
         if last:
@@ -198,7 +198,7 @@ class EraDispatcher:
         return await self._methods.method_for(message)(message, peer)
 
     async def _run_round(self, message: ClientMessage, response: HttpResponseWriter, wishes: ClientWishes) -> bytes:
-        """One round of a request that may take several."""
+        """Runs one round of a request that may take several."""
         params, bound = message.params_object(), self._upstream_requests.states.context_of(message)
         if "requestState" in params:
             state = self._state_cipher.decrypt(params["requestState"], bound)
@@ -218,13 +218,13 @@ class EraDispatcher:
         elif exchange.is_streaming and isinstance(error, Exception):
             refusal = json_rpc_error_of(error, legacy=True)
             if refusal.reason == "internal":
-                log.error("mcp_door_failed", resource=message.resource, exc_info=error)
+                log.error("mcp_request_failed", resource=message.resource, exc_info=error)
             await exchange.finish(encode({"jsonrpc": "2.0", "id": message.id, "error": refusal.error}))
         else:
             raise error
 
     async def _cancel_when_told_remotely(self, key: RequestKey, task: asyncio.Task[bytes]) -> None:
-        """Another process may be told; it is not looked for while most requests end anyway."""
+        """Cancels the task when another process receives its cancellation. The wait starts late, since most requests end before."""
         await asyncio.sleep(LIVE_SECONDS)
         mailbox, live = self._legacy_context.mailbox, f"live/{_address_of(key)}"
         try:
@@ -237,13 +237,13 @@ class EraDispatcher:
         task.cancel()
 
     async def _cancel_remotely(self, key: RequestKey) -> None:
-        """Tells the process that has the request, if one has: nothing is kept for requests that are not under way."""
+        """Sends the cancellation to the process that has the request. Does nothing for a request that is not in flight."""
         mailbox = self._legacy_context.mailbox
         for _ in range(LIVE_POLLS):
             if await mailbox.has_message(f"live/{_address_of(key)}"):
                 await mailbox.send(f"cancel/{_address_of(key)}", b"{}", MAIL_SECONDS)
                 return
-            await asyncio.sleep(LIVE_SECONDS / 2)  # it may have begun just now
+            await asyncio.sleep(LIVE_SECONDS / 2)  # the request may have begun just now
 
 
 def _check_accepts_events(message: ClientMessage) -> None:

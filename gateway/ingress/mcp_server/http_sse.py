@@ -1,4 +1,4 @@
-"""HTTP+SSE, the transport of 2024-11-05: a GET opens a stream, says first where to post to, and has the answers to all that is posted."""
+"""HTTP+SSE, the transport of 2024-11-05: a GET stream that first names the URL for POSTs and then has all answers."""
 
 import asyncio
 from collections.abc import Iterable
@@ -20,13 +20,13 @@ from gateway.storage.database import ReadFailed, WriteFailed
 
 SESSION_QUERY = b"sessionId="
 ACCEPTED = b"Accepted"
-REMOTE_ANSWERS = "line"  # the stream that other processes leave answers on
+REMOTE_ANSWERS = "line"  # the queue of answers from other processes
 encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
 
 
 class SessionStreamResponse(HttpResponseWriter):
-    """Where what is posted to a session is answered: its stream, if need be by way of the database."""
+    """Sends the answers to a session's POSTs on its stream, through the database when another process has the stream."""
 
     def __init__(self, session: McpSession, streams: Streams, local_stream: HttpResponseWriter | None) -> None:
         self._session = session
@@ -47,21 +47,21 @@ class SessionStreamResponse(HttpResponseWriter):
             log.warning("mcp_answer_dropped", size=len(body))
 
     async def end(self) -> None:
-        """Others are answered on it too."""
+        """Does nothing, since the stream carries the answers of other requests too."""
 
 
 class HttpSse:
-    """The streams of this process. Each has a session of its own, which ends with it."""
+    """The streams of this process. Each has its own session, which ends with it."""
 
     def __init__(self, dispatcher: EraDispatcher, streams: Streams, is_shared: bool) -> None:
-        """`shared`: other processes may take what is posted."""
+        """`is_shared`: other processes may receive POSTs of a session."""
         self._dispatcher = dispatcher
         self._streams = streams
         self._is_shared = is_shared
         self._open_streams: dict[str, HttpResponseWriter] = {}
 
     async def open_stream(self, message: ClientMessage, response: HttpResponseWriter) -> None:
-        """Until the client leaves. Raises UnknownName."""
+        """Serves a stream until its client disconnects. Raises UnknownName."""
         shown, session = await self._dispatcher.open_session(message)
         query = message.scope.get("query_string", b"")
         address = message.resource.encode() + b"?" + (query + b"&" if query else b"") + SESSION_QUERY + shown.encode()
@@ -79,11 +79,11 @@ class HttpSse:
             await asyncio.shield(self._dispatcher.close_session(session))
 
     async def handle_post(self, message: ClientMessage, response: HttpResponseWriter) -> None:
-        """A request or a notification, in its session: taken at once, answered on its stream. Raises UnknownSession, and TooMuchKept."""
+        """Accepts a request or notification of a session, and answers it on the session's stream. Raises UnknownSession and MailboxFull."""
         session = message.session
         assert session is not None
         stream = self._open_streams.get(session.id)
-        if stream is None and not self._is_shared:  # nobody would ever read the answer
+        if stream is None and not self._is_shared:  # no process has the stream
             raise UnknownSession
         if stream is None:
             await self._streams.check_queue_limit(session, REMOTE_ANSWERS)
@@ -103,26 +103,26 @@ class HttpSse:
         except Exception as error:
             refusal = json_rpc_error_of(error, legacy=True)
             if refusal.reason == "internal":
-                log.exception("mcp_door_failed", resource=message.resource)
+                log.exception("mcp_request_failed", resource=message.resource)
             await line.finish(encode({"jsonrpc": "2.0", "id": message.id, "error": refusal.error}))
 
     async def _forward_remote_answers(self, session: McpSession, response: HttpResponseWriter) -> None:
-        """What other processes answer."""
+        """Sends the answers of other processes on the stream."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
                 for framed in await self._streams.take_queued(session, REMOTE_ANSWERS):
                     await response.say_in_turn(framed)
-            except (ReadFailed, WriteFailed) as error:  # the next look may be luckier
-                log.info("mcp_answers_wait", error=type(error).__name__)
+            except (ReadFailed, WriteFailed) as error:  # the next poll tries again
+                log.info("mcp_answers_delayed", error=type(error).__name__)
 
 
 def wants_event_stream(scope: Scope) -> bool:
-    """Whether a GET without a session is for a stream, which clients of this transport say."""
+    """Returns whether a GET without a session accepts an event stream, as clients of this transport do."""
     return EVENT_STREAM in (list_header(scope, b"accept") or "")
 
 
 def session_id_in_query(scope: Scope) -> str | None:
-    """The session that the address of a POST names."""
+    """Returns the session id in the query of a POST, or None."""
     query = scope.get("query_string", b"")
     return parse_qs(query.decode("latin-1")).get("sessionId", [None])[-1] if SESSION_QUERY in query else None

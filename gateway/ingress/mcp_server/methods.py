@@ -1,4 +1,4 @@
-"""Which methods there are, in which era, and who answers them."""
+"""The methods of each MCP era and the functions that answer them."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -34,16 +34,16 @@ CAPABILITIES: dict[str, Any] = {
     "logging": {},
 }
 LIST_TTL_MS = 5_000
-PAGE = 1_000  # entries of a list in one answer
+PAGE = 1_000  # entries in one page of a list
 CURSOR = "after-"  # followed by the number of entries on the pages before
-UNAVAILABLE_KEY = "dev.interlock/unavailable"  # in the `_meta` of a list: servers that do not answer now
-EMPTY_KEY = "dev.interlock/empty"  # in the `_meta` of an empty list: why the caller's token has nothing in it
+UNAVAILABLE_KEY = "dev.interlock/unavailable"  # in the `_meta` of a list: servers that are unreachable now
+EMPTY_KEY = "dev.interlock/empty"  # in the `_meta` of a list that is empty because of the caller's token
 encode = msgspec.json.Encoder().encode
 Method = Callable[[ClientMessage, McpPeer | None], Awaitable[bytes]]
 
 
 class MethodTable:
-    """Requests that are answered once; streams and `initialize` are the endpoint's own."""
+    """Requests with one answer. The dispatcher handles streams and `initialize`."""
 
     def __init__(
         self,
@@ -89,25 +89,25 @@ class MethodTable:
         }
 
     def method_for(self, message: ClientMessage) -> Method:
-        """Raises UnknownMethod."""
+        """Returns the function for a message. Raises UnknownMethod."""
         method = (self._modern if message.is_modern else self._legacy).get(message.method)
         if method is None:
             raise UnknownMethod
         return method
 
     def check_server(self, message: ClientMessage) -> None:
-        """Raises UnknownName where the caller may not know of the server that the path names."""
+        """Raises UnknownName when the caller may not know of the server that the path names."""
         if message.server_path:
             self._catalogue.tools.check_visible(message.caller, message.server_path)
 
     def initialize_result(self, message: ClientMessage, session: McpSession) -> bytes:
-        """The result of `initialize`."""
+        """Returns the result of `initialize`."""
         capabilities = CAPABILITIES | dict(LEGACY_TASKS_CAPABILITY if session.version == LEGACY_TASKS_VERSION else {})
         said = {"protocolVersion": session.version, "capabilities": capabilities, "serverInfo": SERVER_INFO}
         return encode(said | self._instructions_member(message))
 
     def _instructions_member(self, message: ClientMessage) -> dict[str, str]:
-        """The member `instructions`, where there are any."""
+        """Returns the member `instructions`, or nothing."""
         text = instructions_of(self._catalogue.visible_entries, message.caller, message.server_path, self._catalogue.tools.separator)
         return {"instructions": text} if text else {}
 
@@ -161,7 +161,7 @@ class MethodTable:
         return b"{}"
 
     async def _subscribe(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
-        """Kept with the session, whose GET stream tells of it; answered once it holds there, at whichever process."""
+        """Subscribes the session, whose GET stream sends the updates. Answers once the server has confirmed, at any process."""
         uri, caller, offers = message.string_param("uri"), message.caller, self._catalogue.visible_entries
         found = self._catalogue.resources.resolve(caller, message.server_path, uri)
         if not offers.could_allow(caller, offers.find_server(caller, found.server), act_of_reading_resource(found.server)):
@@ -176,7 +176,7 @@ class MethodTable:
             raise
         if not holds:
             await self._sessions.unsubscribe(message.session, uri)
-            raise modern.BadEnvelope(INVALID_PARAMS, "the server does not tell of changes of this resource", status=200)
+            raise modern.BadEnvelope(INVALID_PARAMS, "the server does not send updates of this resource", status=200)
         return b"{}"
 
     async def _unsubscribe(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
@@ -190,9 +190,10 @@ class MethodTable:
     async def _encode_list(
         self, message: ClientMessage, kind: str, found: Sequence[Raw], candidates: Callable[[Caller, str], Candidates]
     ) -> bytes:
-        """A page of a list, with the cursor of the next one. Servers that don't answer are named, since what they have is missing.
+        """Returns a page of a list and the cursor of the next page.
 
-        An empty list says why if the token is the reason. Raises BadEnvelope for a cursor that is not of this list.
+        Unreachable servers are named, since their entries are missing. An empty list says why if the token is the reason. Raises
+        BadEnvelope for a cursor of another list.
         """
         start = _page_start(message, len(found))
         more = {"nextCursor": f"{CURSOR}{start + PAGE}"} if start + PAGE < len(found) else {}
@@ -211,12 +212,12 @@ class MethodTable:
 
 
 def _page_start(asked: ClientMessage, length: int) -> int:
-    """The number of entries before the page that `params.cursor` names. Raises BadEnvelope."""
+    """Returns the number of entries before the page of `params.cursor`. Raises BadEnvelope."""
     cursor = asked.params.get("cursor") if isinstance(asked.params, dict) else None
     if cursor is None:
         return 0
     number = cursor.removeprefix(CURSOR) if isinstance(cursor, str) and cursor.startswith(CURSOR) else ""
     start = int(number) if number.isascii() and number.isdigit() and len(number) < 9 else 0
     if not 0 < start < length or start % PAGE:
-        raise modern.BadEnvelope(INVALID_PARAMS, "params.cursor is none of this list's; begin again without one")
+        raise modern.BadEnvelope(INVALID_PARAMS, "params.cursor is not valid for this list; start again without one")
     return start

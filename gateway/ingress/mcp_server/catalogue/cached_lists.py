@@ -1,4 +1,4 @@
-"""Lists as they were made last for each caller, until anything that they follow from may have changed."""
+"""Caches encoded lists for each caller until the registry or the policies change."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from msgspec import Raw
 
 LISTS_MAX = 2048  # lists; each holds references to definitions that all lists share
-SLICE = 100  # candidates, about 3 ms
+SLICE = 100  # candidates checked before other requests may run, about 3 ms
 Generations = tuple[int, int]
 EncodedDefinitions = Sequence[Raw]
 
 
 class CachedLists:
-    """Kept by what was listed, where, and for whom."""
+    """Lists by kind, path and caller."""
 
     def __init__(self) -> None:
         self._lists: dict[tuple[str, str, str], tuple[Generations, EncodedDefinitions]] = {}
@@ -20,7 +20,10 @@ class CachedLists:
     def find_or_make(
         self, key: tuple[str, str, str], generations: Generations | None, make: Callable[[], EncodedDefinitions]
     ) -> EncodedDefinitions:
-        """The entries of one list, encoded, made by `make` where they have to be. No stamp: nothing that is kept may be believed."""
+        """Returns an encoded list, and makes it when it is not cached for these generations.
+
+        Without generations the list is always made.
+        """
         kept = self._lists.pop(key, None)
         if kept is None or kept[0] != generations:
             if len(self._lists) >= LISTS_MAX:
@@ -30,9 +33,9 @@ class CachedLists:
         return kept[1]
 
     async def make_in_slices(self, key: tuple[str, str, str], stamp: Generations | None, entries: Iterable[Raw | None]) -> None:
-        """Makes a list ahead of `of`, and lets other requests run after every SLICE of candidates. Does nothing for a current list.
+        """Makes a list before `find_or_make` needs it, and lets other requests run after every SLICE of candidates.
 
-        `entries` yields None for each candidate that the caller may not use.
+        Does nothing for a current list. `entries` yields None for each candidate that the caller may not use.
         """
         kept = self._lists.get(key)
         if stamp is None or (kept is not None and kept[0] == stamp):

@@ -1,4 +1,4 @@
-"""What one agent or server has, by the names that it has on /mcp and by its own, with its definitions encoded once for all lists."""
+"""The tools and prompts of one registration, by public and own names, with definitions encoded once for all lists."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,16 +15,16 @@ from gateway.ingress.mcp_server.catalogue.uris import rewrite_document
 from registry.cards.card import Family, McpTool, Registration
 from registry.virtual.tool_overrides import ToolOverride
 
-LEGACY_ERAS = ("legacy", "sse")  # of servers, as they are registered
-CACHED_MAX = 10_000  # registrations that are kept ready
+LEGACY_ERAS = ("legacy", "sse")  # values of a server's `era` fact
+CACHED_MAX = 10_000  # registrations
 OUTPUT_SCHEMA_ID = "urn:interlock:contract:output"
 COMPLETED = TaskState.COMPLETED.value
 encode = msgspec.json.Encoder().encode
 AGENT_INPUT = {
     "type": "object",
     "properties": {
-        "message": {"type": "string", "description": "What the agent is asked, in plain words."},
-        "context_id": {"type": "string", "description": "The conversation to go on with; leave out to begin one."},
+        "message": {"type": "string", "description": "What the agent is asked, in natural language."},
+        "context_id": {"type": "string", "description": "The conversation to continue; leave out to begin one."},
         "task_id": {"type": "string", "description": "The task that asked something (TASK_STATE_INPUT_REQUIRED), when message answers it."},
     },
     "required": ["message"],
@@ -37,10 +37,10 @@ AGENT_OUTPUT = {
         "context_id": {"type": "string"},
         "state": {"type": "string"},
         "text": {"type": "string"},
-        "data": {"type": "array", "description": "What the agent gave as data, in its order."},
+        "data": {"type": "array", "description": "The data parts of the agent's answer, in its order."},
         "files": {
             "type": "array",
-            "description": "Files that the agent gave; their bytes are in the content.",
+            "description": "Files of the agent's answer; their bytes are in the content.",
         },
     },
     "required": ["task_id", "context_id", "state", "text"],
@@ -49,9 +49,10 @@ AGENT_OUTPUT = {
 
 @dataclass(frozen=True, slots=True)
 class ServerTool:
-    """A tool of an MCP server under its own name. `marks`: its arguments that travel as headers too.
+    """A tool of an MCP server under its own name.
 
-    `tasks`: whether a call may (`optional`) or must (`required`) be a task, which servers of 2025-11-25 say.
+    `mirrored_params` are its arguments that are sent as headers too. `task_support` is `optional` or `required` where a server of
+    2025-11-25 declares that a call may or must be a task.
     """
 
     server: str
@@ -61,7 +62,7 @@ class ServerTool:
 
     @property
     def selection_name(self) -> str:
-        """What it is called in a selection."""
+        """Returns the name of the tool in a selection."""
         return f"{self.server}.{self.tool}"
 
 
@@ -83,16 +84,19 @@ ToolTarget = ServerTool | AgentTool
 
 @dataclass(frozen=True, slots=True)
 class EntryDefinitions:
-    """`exposed`: by the names on /mcp; `own`: a server's tools by their own. `prompts`: exposed name -> own name."""
+    """The definitions of one registration.
+
+    `by_public_name` has the names on /mcp, `by_own_name` a server's own names. `prompts` maps public to own names.
+    """
 
     by_public_name: Mapping[str, ToolTarget]
     by_own_name: Mapping[str, ServerTool]
     prompts: Mapping[str, str]
-    definitions: Mapping[str, Mapping[str, Any]]  # of tools, by what they are called in a selection
+    definitions: Mapping[str, Mapping[str, Any]]  # of tools, by their names in a selection
     encoded: dict[tuple[str, str, ToolOverride | None], Raw] = field(default_factory=dict, repr=False)
 
     def encoded_definition(self, target: ToolTarget, name: str, override: ToolOverride | None = None) -> Raw:
-        """A tool's definition as it is listed under this name, and as a virtual server shows it."""
+        """Returns the encoded definition of a tool under this name, with the override of a virtual server."""
         key = (target.selection_name, name, override)
         text = self.encoded.get(key)
         if text is None:
@@ -103,14 +107,14 @@ class EntryDefinitions:
 
 
 class DefinitionCache:
-    """Named things of each registration, made when they are first asked for and whenever it changed."""
+    """Definitions of each registration, built when they are first needed and after it has changed."""
 
     def __init__(self, separator: str) -> None:
         self.separator = separator
         self._cached: dict[tuple[str, str, bool], tuple[Registration, EntryDefinitions]] = {}
 
     def find_or_build(self, entry: Registration, with_own_names: bool = False) -> EntryDefinitions:
-        """`own`: with definitions for the server's own place, where no address in them is rewritten."""
+        """Returns the definitions. With `with_own_names` they are those of the server's own endpoint, where no URI is rewritten."""
         key = (entry.tenant, entry.name, with_own_names)
         known = self._cached.get(key)
         if known is None or known[0] is not entry:
@@ -154,7 +158,7 @@ def _build_agent_definitions(entry: Registration, separator: str) -> EntryDefini
 
 
 def _agent_tool_definition(title: str, description: str, form: SkillSchemas) -> dict[str, Any]:
-    """`execution` is for clients of 2025-11-25."""
+    """Returns a tool definition; `execution` is for clients of 2025-11-25."""
     schemas = {"inputSchema": form.input_schema or AGENT_INPUT, "outputSchema": _output_schema(form.output_schema)}
     return {
         "title": title,
@@ -165,9 +169,9 @@ def _agent_tool_definition(title: str, description: str, form: SkillSchemas) -> 
 
 
 def _output_schema(schema: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a call comes to: of a task that is completed, with data as the agent's contract has it."""
+    """Returns the output schema: a completed task has data that fits the agent's contract."""
     if schema is None:
         return AGENT_OUTPUT
-    inner = {"$id": OUTPUT_SCHEMA_ID, **schema}  # a document of its own, to which its references are
+    inner = {"$id": OUTPUT_SCHEMA_ID, **schema}  # its own document, so that its references resolve in it
     done = {"properties": {"data": {"items": inner}}, "required": ["data"]}
     return {**AGENT_OUTPUT, "if": {"properties": {"state": {"const": COMPLETED}}}, "then": done}

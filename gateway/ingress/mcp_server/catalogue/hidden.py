@@ -1,4 +1,4 @@
-"""What the caller may not know of is refused as what is not there: with the same words, and after the same commit."""
+"""Answers requests for hidden things exactly like requests for unknown ones: with the same error, after the same database commit."""
 
 from collections.abc import Awaitable, Callable
 from functools import wraps
@@ -31,7 +31,7 @@ _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 class CatalogueView(Protocol):
-    """What there is for a caller (relay.py)."""
+    """The catalogue of a caller; upstream_requests.py implements it."""
 
     @property
     def visible_entries(self) -> VisibleEntries: ...
@@ -50,16 +50,16 @@ class CatalogueView(Protocol):
 
 
 class VisibilityCheck:
-    """Looks again at what a refused request named."""
+    """Checks after a refusal whether the caller may know of what the request named."""
 
     def __init__(self, catalogue: CatalogueView, unknown_names: UnknownNameDenials) -> None:
         self._catalogue = catalogue
         self._unknown_names = unknown_names
 
     async def raise_if_hidden(self, message: ClientMessage, error: Exception) -> None:
-        """Where the caller may not know of what was named, or where there is none: keeps the denial, and raises as of an unknown name.
+        """Records a denial and raises the error of an unknown name, when the named thing is hidden or does not exist.
 
-        `error`: why the request failed. A ruling is kept already, and so is the denial of what is Unseen.
+        `error` is why the request failed. A CallRefused or UnknownNameDenied is already recorded.
         """
         act, exists = act_of_calling_tool(message.server_path, ""), False
         try:
@@ -68,7 +68,7 @@ class VisibilityCheck:
         except UNKNOWN_NAME_ERRORS as named:
             unknown = named
         except BadEnvelope:
-            return  # it names nothing
+            return  # the request names nothing
         if exists and self._catalogue.visible_entries.can_see(message.caller, act):
             return
         if isinstance(error, CallRefused | UnknownNameDenied):
@@ -78,7 +78,7 @@ class VisibilityCheck:
             raise unknown from None
 
     def _find_named(self, message: ClientMessage) -> "ActAndExistence":
-        """The act that the request asks for, and whether what it names is there. Raises UnknownName for the place."""
+        """Returns the requested act, and whether its target exists. Raises UnknownName for an unknown endpoint."""
         find = {"prompts/get": self._find_prompt, "resources/read": self._find_resource, "completion/complete": self._find_completed}
         if message.server_path:
             self._catalogue.tools.check_visible(message.caller, message.server_path)
@@ -124,7 +124,7 @@ class VisibilityCheck:
             return act_of_reading_resource(message.server_path if uses_own_names(message.server_path) else split_public_uri(uri)[0]), False
 
     def _server_and_name(self, message: ClientMessage, name: str) -> tuple[str, str]:
-        """The server and its own name of what is not there, as far as the name tells."""
+        """Returns the server and own name that an unknown name would belong to."""
         if uses_own_names(message.server_path):
             return message.server_path, name
         owner = entry_name_of(name, self._catalogue.tools.separator)
@@ -136,7 +136,7 @@ _UNKNOWN_NAME_ERROR_OF: dict[str, Callable[[], Exception]] = {"getPrompt": Unkno
 
 
 class HasVisibilityCheck(Protocol):
-    """Whoever answers requests that name something."""
+    """A class whose methods answer requests that name something."""
 
     visibility_check: VisibilityCheck
 
@@ -145,7 +145,7 @@ RequestMethod = Callable[[Any, ClientMessage, McpPeer | None], Awaitable[bytes]]
 
 
 def hide_invisible(answer: RequestMethod) -> RequestMethod:
-    """For a method of whoever `Hides`: what it refuses is looked at again."""
+    """Decorates a request method: `raise_if_hidden` checks each refusal."""
 
     @wraps(answer)
     async def answer_or_hide(self: HasVisibilityCheck, message: ClientMessage, peer: McpPeer | None) -> bytes:

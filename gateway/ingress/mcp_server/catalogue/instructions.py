@@ -1,16 +1,16 @@
-"""Instructions: what servers tell models of their use, for the clients that may use them."""
+"""Instructions that servers give models, for the clients that may use these servers."""
 
 from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries, uses_own_names
 from policies.callers import Caller
 from registry.cards.card import INSTRUCTIONS
 
-TOTAL_MAX = 16 << 10  # characters of all servers together
+TOTAL_MAX = 16 << 10  # characters, of all servers together
 
 
 def instructions_of(visible_entries: VisibleEntries, caller: Caller, server_path: str, separator: str) -> str:
-    """The approved instructions of a place's servers. At a server's own place they stand as they are, elsewhere under its name.
+    """Returns the approved instructions of an endpoint's servers, each under the server's name except at its own endpoint.
 
-    Servers whose instructions would exceed 16,384 characters in all are passed over.
+    A server whose instructions would exceed 16,384 characters in total is left out.
     """
     said = [
         (entry.name, str(text)) for entry in visible_entries.visible_servers(caller, server_path) if (text := entry.facts.get(INSTRUCTIONS))

@@ -1,4 +1,4 @@
-"""Names of tools on /mcp: `{server}_{tool}`, `{agent}` and `{agent}_{skill}`; at most 64 characters, the same in every process."""
+"""Names of tools on /mcp: `{server}_{tool}`, `{agent}` and `{agent}_{skill}`, at most 64 characters, equal in every process."""
 
 import hashlib
 import re
@@ -9,9 +9,10 @@ _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def public_names(owner: str, own_names: Iterable[str], separator: str) -> dict[str, str]:
-    """Exposed name -> inner name, in the order given. A name that is too long, odd, or taken ends in a digest of the inner name.
+    """Returns own names by public name, in the order given.
 
-    `owner` has neither `_` nor `.`, so no two owners ever expose the same name.
+    A name that is too long, has other characters or is taken ends in a digest of the own name. `owner` has neither `_` nor `.`, so two
+    owners never have the same public name.
     """
     names: dict[str, str] = {}
     for name in own_names:
@@ -23,12 +24,12 @@ def public_names(owner: str, own_names: Iterable[str], separator: str) -> dict[s
 
 
 def avoid_alias(name: str, aliases: Container[str]) -> str:
-    """The name, or where another thing has it as an alias, one with a digest."""
+    """Returns the name, with a digest when another tool has it as an alias."""
     return _with_digest(name, name) if name in aliases else name
 
 
 def entry_name_of(name: str, separator: str) -> str:
-    """The server or agent that an exposed name belongs to."""
+    """Returns the server or agent that a public name belongs to."""
     return name.split(separator, 1)[0]
 
 

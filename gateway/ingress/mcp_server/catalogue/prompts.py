@@ -1,4 +1,4 @@
-"""The prompts a caller has. One rule decides what is listed and what can be got."""
+"""The prompts of a caller. The same rule decides what is listed and what can be got."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,20 +27,20 @@ class ServerPrompt:
 
 
 class PromptCatalogue:
-    """Lists and resolves. `place` as in Tools."""
+    """Lists and resolves prompts. `server_path` is the path after /mcp/, as in ToolCatalogue."""
 
     def __init__(self, visible_entries: VisibleEntries, separator: str) -> None:
         self._visible_entries = visible_entries
         self._separator = separator
 
     def list_definitions(self, caller: Caller, server_path: str) -> Sequence[Raw]:
-        """Definitions of every prompt the caller may get, encoded, in a stable order. Raises UnknownName."""
+        """Returns the encoded definitions of all prompts that the caller may get, in a stable order. Raises UnknownName."""
         return self._visible_entries.cached_list(
             caller, "prompts", server_path, lambda: [text for text in self.candidates(caller, server_path) if text is not None]
         )
 
     def resolve(self, caller: Caller, server_path: str, name: str) -> ServerPrompt:
-        """What a name means. Raises UnknownPrompt, UnknownName, NotReachable; whether it may be got is the broker's question."""
+        """Returns the prompt of a name. Raises UnknownPrompt, UnknownName, NotReachable; the broker rules on the call."""
         if server_path:
             here = self._visible_entries.view_of(caller, server_path)
             names = {shown: (entry, own) for entry in here.servers() for shown, own in self._names_in(here, entry).items()}
@@ -64,7 +64,7 @@ class PromptCatalogue:
         return (entry, own) if own is not None else (None, "")
 
     def _names_in(self, view: EndpointView, entry: Registration) -> Mapping[str, str]:
-        """Name there -> own name."""
+        """Returns own names by the names at this endpoint."""
         own = [prompt.name for prompt in entry.prompts]
         if view.uses_own_names:
             return {name: name for name in own}

@@ -1,4 +1,4 @@
-"""The resources a caller has. One permission per server decides what is listed, read, completed and subscribed to."""
+"""The resources of a caller. One permission per server decides what is listed, read, completed and subscribed to."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,34 +19,34 @@ encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class ServerResource:
-    """A resource of an MCP server under its own address, or a template under its own text."""
+    """A resource of an MCP server under its own URI, or a template under its own text."""
 
     server: str
     uri: str
 
 
 class ResourceCatalogue:
-    """Lists and resolves. `place` as in Tools."""
+    """Lists and resolves resources. `server_path` is the path after /mcp/, as in ToolCatalogue."""
 
     def __init__(self, visible_entries: VisibleEntries) -> None:
         self._visible_entries = visible_entries
 
     def list_definitions(self, caller: Caller, server_path: str) -> Sequence[Raw]:
-        """Definitions of every listed resource that the caller may read, encoded, in a stable order. Raises UnknownName."""
+        """Returns the encoded definitions of all listed resources that the caller may read, in a stable order. Raises UnknownName."""
         return self._visible_entries.cached_list(
             caller, "resources", server_path, lambda: list(self.iterate_permitted(caller, server_path, "resources"))
         )
 
     def list_templates(self, caller: Caller, server_path: str) -> Sequence[Raw]:
-        """The same of templates."""
+        """Returns the encoded definitions of all resource templates that the caller may read, in a stable order. Raises UnknownName."""
         return self._visible_entries.cached_list(
             caller, "templates", server_path, lambda: list(self.iterate_permitted(caller, server_path, "templates"))
         )
 
     def resolve(self, caller: Caller, server_path: str, uri: str) -> ServerResource:
-        """What an address means; a server may have resources that it does not list, but none that is withheld.
+        """Returns the resource of a URI. A server may have resources that it does not list; withheld ones are unknown.
 
-        Raises UnknownResource, UnknownName; whether it may be read is the broker's question.
+        Raises UnknownResource, UnknownName; the broker rules on the read.
         """
         if uses_own_names(server_path):
             entry, own = self._visible_entries.view_of(caller, server_path).entries[0], uri

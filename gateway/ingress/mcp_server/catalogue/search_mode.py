@@ -1,4 +1,4 @@
-"""Search mode, for catalogues that are too big to be read: two tools, of which one finds the others and one calls them."""
+"""Search mode for large catalogues: search_tools finds tools, and call_tool calls them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,17 +21,17 @@ SEARCH_TOOL, CALL_TOOL = "search_tools", "call_tool"
 MODES = ("all", "search")  # values of the query parameter `mode`
 DEFAULT_LIMIT, LIMIT_MAX = 10, 50
 QUERY_MAX = 1000
-INDEXED_TOOLS_MAX = 100_000  # tools of all indexes that are kept; the index that was not used for longest leaves first
+INDEXED_TOOLS_MAX = 100_000  # tools in all cached indexes; the least recently used index is dropped first
 encode = msgspec.json.Encoder().encode
 DEFINITIONS = [
     {
         "name": SEARCH_TOOL,
         "title": "Search tools",
-        "description": "Finds tools by what they are for. Use it before call_tool; each result says which arguments the tool takes.",
+        "description": "Finds tools by their purpose. Use it before call_tool; each result has the arguments that the tool takes.",
         "inputSchema": {
             "type": "object",
             "properties": {
-                "query": {"type": "string", "description": "Words for what is to be done; empty: all tools in their order."},
+                "query": {"type": "string", "description": "Words that describe the task; empty: all tools in their order."},
                 "limit": {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": DEFAULT_LIMIT},
             },
             "required": ["query"],
@@ -72,7 +72,7 @@ def _modes_in_query(scope: Scope) -> list[str]:
 
 
 class SearchMode:
-    """Of the tools that a caller may call, and no others."""
+    """Searches and calls the tools that the caller may call."""
 
     def __init__(self, visible_entries: VisibleEntries, tools: ToolCatalogue) -> None:
         self._visible_entries = visible_entries
@@ -80,7 +80,7 @@ class SearchMode:
         self._indexes = SearchIndexes()
 
     def is_on(self, message: ClientMessage) -> bool:
-        """Whether the client asked for it (`?mode=search`), or the virtual server is made so. Raises UnknownName."""
+        """Returns whether the client requested search mode (`?mode=search`), or the virtual server has it. Raises UnknownName."""
         if (
             message.server_path.startswith(VIRTUAL_PREFIX)
             and self._visible_entries.find_selection(message.caller, message.server_path).search
@@ -89,25 +89,25 @@ class SearchMode:
         return _modes_in_query(message.scope) == ["search"]
 
     def list_definitions(self, message: ClientMessage) -> Sequence[Raw]:
-        """Raises UnknownName."""
+        """Returns the definitions of the two tools. Raises UnknownName."""
         self._tools.check_visible(message.caller, message.server_path)
         return ENCODED_DEFINITIONS
 
     def resolve_call_tool(self, message: ClientMessage) -> ClientMessage:
-        """The call that call_tool stands for. Raises UnknownTool and BadEnvelope."""
+        """Returns the tools/call that a call of call_tool contains. Raises UnknownTool and BadEnvelope."""
         params = message.params_object()
         arguments = params.get("arguments", {})
         if params.get("name") != CALL_TOOL:
             raise UnknownTool
         inner, given = arguments.get("name"), arguments.get("arguments", {})
         if not isinstance(inner, str) or not isinstance(given, dict) or arguments.keys() - {"name", "arguments"}:
-            raise BadEnvelope(INVALID_PARAMS, "call_tool takes name (text) and arguments (an object), and nothing else")
+            raise BadEnvelope(INVALID_PARAMS, "call_tool takes name (string) and arguments (object), and nothing else")
         changed = {**params, "name": inner, "arguments": given}
         raw = encode({**msgspec.json.decode(message.raw, type=dict[str, Raw]), "params": changed})
         return msgspec.structs.replace(message, params=changed, raw=raw, is_rewritten=True)
 
     async def search(self, message: ClientMessage, arguments: dict[str, Any]) -> bytes:
-        """The result of search_tools. Raises BadEnvelope and UnknownName."""
+        """Returns the result of search_tools. Raises BadEnvelope and UnknownName."""
         query, limit = arguments.get("query"), arguments.get("limit", DEFAULT_LIMIT)
         if not isinstance(query, str) or len(query) > QUERY_MAX or arguments.keys() - {"query", "limit"}:
             raise BadEnvelope(INVALID_PARAMS, f"search_tools takes query (at most {QUERY_MAX} characters) and limit, and nothing else")
@@ -121,19 +121,19 @@ class SearchMode:
 
 
 class SearchIndexes:
-    """Indexes over lists of definitions. Callers who may call the same tools share one. All work is done in a thread."""
+    """Search indexes over lists of definitions. Callers with equal lists share one. Threads build and query them."""
 
     def __init__(self) -> None:
         self._cached: dict[int, tuple[Sequence[Raw], asyncio.Task[Ranking]]] = {}  # the least recently used first
 
     async def find_best(self, definitions: Sequence[Raw], query: str, limit: int) -> tuple[list[Raw], int]:
-        """The definitions that fit, the best first, and how many have any of the words."""
+        """Returns the best `limit` definitions, best first, and how many definitions match any of the words."""
         ranking = await asyncio.shield(self._find_or_build(definitions))
         numbers, total = await asyncio.to_thread(ranking.find_best, query, limit)
         return [definitions[number] for number in numbers], total
 
     def _find_or_build(self, definitions: Sequence[Raw]) -> asyncio.Task[Ranking]:
-        """Definitions are told apart by identity: a list that is kept keeps them, so none takes another's place."""
+        """Finds the index by the identity of the definitions. The cached list holds references to them, so no id is reused."""
         key = hash(tuple(map(id, definitions)))
         kept = self._cached.pop(key, None)
         if kept is None or not _is_same_list(kept[0], definitions) or _has_failed(kept[1]):

@@ -1,4 +1,4 @@
-"""What skills of agents take as tools, where their card says so: arguments by a schema, and whether a call has to become a task."""
+"""Input and output schemas of skills as tools, from the operator's contract or the agent's card."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,11 @@ __all__ = ["SKILL_FORMS_EXTENSION", "TEXT_ONLY", "SkillSchemas", "skill_schemas_
 
 @dataclass(frozen=True, slots=True)
 class SkillSchemas:
-    """`schema` None: plain words. `output`: of the first data part that comes back. `required`: who takes no tasks can't call it."""
+    """The schemas of one skill.
+
+    Without `input_schema` the tool takes a text message. `output_schema` is that of the first data part of the answer. `requires_task`:
+    clients without tasks can't call the tool.
+    """
 
     input_schema: Mapping[str, Any] | None = field(default=None, repr=False)
     output_schema: Mapping[str, Any] | None = field(default=None, repr=False)
@@ -23,9 +27,9 @@ TEXT_ONLY = SkillSchemas()
 
 
 def skill_schemas_of(entry: Registration) -> dict[str, SkillSchemas]:
-    """By skill, and for the agent as a whole. What is not sound is left out: the skill then takes plain words, as any other.
+    """Returns the schemas by skill id, with "" for the agent as a whole; skills that take text only are left out.
 
-    What an operator declares counts before what the card says; where either is of another type than an object, a tool can't have it.
+    The operator's contract has precedence over the card. An unusable schema, or one whose type is not object, is ignored.
     """
     said = skill_forms(entry)
     skills = [skill.id for skill in entry.card.skills] if entry.card else []

@@ -1,4 +1,4 @@
-"""The tools a caller has: those of MCP servers, and agents. One rule decides what is listed and what can be called."""
+"""The tools of a caller: those of MCP servers, and agents. The same rule decides what is listed and what can be called."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +20,10 @@ SELECTIONS_MAX = 256
 
 
 class ToolCatalogue:
-    """Lists and resolves. `place` is what stands after /mcp/ in the path: nothing, a server (its own names), or virtual/NAME."""
+    """Lists and resolves tools.
+
+    `server_path` is the path after /mcp/: empty for all, a server (under its own names), or virtual/NAME.
+    """
 
     def __init__(self, visible_entries: VisibleEntries, separator: str) -> None:
         self._visible_entries = visible_entries
@@ -29,13 +32,13 @@ class ToolCatalogue:
         self._selections: dict[tuple[str, str], tuple[tuple[int, int], Mapping[str, ToolTarget]]] = {}
 
     def list_definitions(self, caller: Caller, server_path: str) -> Sequence[Raw]:
-        """Definitions of every tool the caller may call, encoded, in a stable order. Raises UnknownName."""
+        """Returns the encoded definitions of all tools that the caller may call, in a stable order. Raises UnknownName."""
         return self._visible_entries.cached_list(
             caller, "tools", server_path, lambda: [text for _, text in self.iterate_permitted(caller, server_path)]
         )
 
     async def list(self, caller: Caller, place: str) -> Sequence[Raw]:
-        """As `listed`, but a list that has to be made leaves the event loop free for other requests. Raises UnknownName."""
+        """Returns the same list as `list_definitions`, and lets other requests run while it is made. Raises UnknownName."""
         entries = (permitted and permitted[1] for permitted in self.candidates(caller, place))
         await self._visible_entries.make_in_slices(caller, "tools", place, entries)
         return self.list_definitions(caller, place)
@@ -64,17 +67,17 @@ class ToolCatalogue:
             )
 
     def check_visible(self, caller: Caller, server_path: str) -> None:
-        """Raises UnknownName for a place that is not there, or that the caller may not know of."""
+        """Raises UnknownName for an endpoint that does not exist, or that the caller may not know of."""
         self._visible_entries.view_of(caller, server_path)
 
     def can_see(self, caller: Caller, tool: ToolTarget) -> bool:
-        """Whether the caller may know of the agent, or of the server."""
+        """Returns whether the caller may know of the agent, or of the tool."""
         if isinstance(tool, AgentTool):
             return self._visible_entries.can_see(caller, act_of_invoking_agent(tool.agent))
         return self._visible_entries.can_see(caller, act_of_calling_tool(tool.server, tool.tool))
 
     def resolve(self, caller: Caller, server_path: str, name: str) -> ToolTarget:
-        """What a name means. Raises UnknownTool, UnknownName, NotReachable; whether it may be called is the broker's question."""
+        """Returns the tool of a name. Raises UnknownTool, UnknownName, NotReachable; the broker rules on the call."""
         if uses_own_names(server_path):
             found: ToolTarget | None = self._definitions.find_or_build(
                 self._visible_entries.find_server(caller, server_path)
@@ -91,13 +94,13 @@ class ToolCatalogue:
         return found
 
     def override_for(self, caller: Caller, server_path: str, target: ToolTarget) -> ToolOverride | None:
-        """How a virtual server shows a tool, where it does so otherwise than the server. Raises UnknownName."""
+        """Returns how a virtual server changes a tool's definition, or None. Raises UnknownName."""
         if not server_path.startswith(VIRTUAL_PREFIX):
             return None
         return self._visible_entries.find_selection(caller, server_path).overrides.get(target.selection_name)
 
     def definitions_of(self, entry: Registration) -> EntryDefinitions:
-        """All that one registration has, by name."""
+        """Returns all definitions of one registration."""
         return self._definitions.find_or_build(entry)
 
     def _find_by_public_name(self, caller: Caller, name: str) -> ToolTarget | None:
@@ -108,7 +111,7 @@ class ToolCatalogue:
         return self._definitions.find_or_build(entry).by_public_name.get(name)
 
     def _targets_in(self, view: EndpointView, caller: Caller) -> Mapping[str, ToolTarget]:
-        """Every tool of a place by its name there."""
+        """Returns all tools of an endpoint by their names there."""
         if view.uses_own_names:
             return self._definitions.find_or_build(view.entries[0]).by_own_name
         if view.selection is None:
@@ -124,7 +127,7 @@ class ToolCatalogue:
         return kept[1]
 
     def _check_unreachable(self, caller: Caller, view: EndpointView, name: str) -> None:
-        """Whether a virtual server would have a tool of that name if all that it selects from were reachable. Raises NotReachable."""
+        """Raises NotReachable when an unreachable entry would give a virtual server a tool of that name."""
         away = {entry.name: entry for entry in self._visible_entries.list_unreachable(caller, view.server_path)}
         target = self._selected_targets(replace(view, entries=tuple(away.values()))).get(name) if away else None
         if target is not None:

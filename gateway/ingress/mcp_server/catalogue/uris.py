@@ -1,4 +1,4 @@
-"""Addresses of resources on /mcp: `ui://{server}/{rest}` for `ui://{rest}`, `{server}+{uri}` for all others, and what they were before."""
+"""Translates URIs of resources to /mcp and back: `ui://{rest}` becomes `ui://{server}/{rest}`, any other `{server}+{uri}`."""
 
 import re
 from typing import Any
@@ -9,20 +9,20 @@ from adapters.contract import UpstreamFault
 from policies.strict_json import BadJson, parse
 
 UI = "ui://"
-_STARTS_LIKE_NO_SCHEME = re.compile(r"x*[0-9-]")  # a scheme begins with a letter (RFC 3986 s3.1), a server's name need not
+_STARTS_LIKE_NO_SCHEME = re.compile(r"x*[0-9-]")  # a scheme begins with a letter (RFC 3986 s3.1), a server's name may not
 _ESCAPED = re.compile(r"x+[0-9-]")
 encode = msgspec.json.Encoder().encode
 
 
 def public_uri(server: str, uri: str) -> str:
-    """What the resource, or the template, of a server is called on /mcp."""
+    """Returns the URI on /mcp of a server's resource or template."""
     if uri.startswith(UI):
         return f"{UI}{server}/{uri[len(UI) :]}"
     return f"{'x' if _STARTS_LIKE_NO_SCHEME.match(server) else ''}{server}+{uri}"
 
 
 def split_public_uri(uri: str) -> tuple[str, str]:
-    """The server that an address on /mcp belongs to, and the server's own; two empty texts where it is none of ours."""
+    """Returns the server and its own URI for a URI on /mcp, or two empty strings for any other URI."""
     if uri.startswith(UI):
         server, slash, rest = uri[len(UI) :].partition("/")
         return (server, UI + rest) if slash else ("", "")
@@ -33,7 +33,7 @@ def split_public_uri(uri: str) -> tuple[str, str]:
 
 
 def rewrite_result(server: str, result: bytes) -> bytes:
-    """A result of a server as it goes out on /mcp, where every address in it is one of /mcp. Without any it is left as it came.
+    """Returns a server's result with all URIs rewritten to those on /mcp; a result without URIs is returned unchanged.
 
     Raises UpstreamFault for a result that is not strict JSON.
     """
@@ -47,7 +47,7 @@ def rewrite_result(server: str, result: bytes) -> bytes:
 
 
 def rewrite_document(server: str, document: Any) -> Any:
-    """The same for one JSON object that is read already: a result, a definition, the parameters of a notification."""
+    """Returns a parsed result, definition or notification with all URIs rewritten to those on /mcp."""
     if not isinstance(document, dict):
         return document
     found = {**document}

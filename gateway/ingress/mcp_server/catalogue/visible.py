@@ -1,4 +1,4 @@
-"""Where a client comes in, and what of it the caller may know of and use: one answer for lists, calls, reads and completion alike."""
+"""The endpoint a client uses and the entries there that its caller may know of and use: one rule for lists, calls, reads and completion."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ VIRTUAL_PREFIX = "virtual/"
 
 @dataclass(frozen=True, slots=True)
 class EndpointView:
-    """`entries` are active, in the order of their names. `own`: it is one server, whose names and addresses are its own there."""
+    """The active entries of an endpoint, sorted by name. `uses_own_names`: the endpoint is one server, under its own names and URIs."""
 
-    server_path: str  # of the path after /mcp/
+    server_path: str  # the path after /mcp/
     entries: Sequence[Registration]
     uses_own_names: bool = False
     selection: Selection | None = None
 
     def has_tool(self, name: str) -> bool:
-        """`crm.search`, `sales` or `sales/quote`."""
+        """Returns whether the endpoint has the tool, named `crm.search`, `sales` or `sales/quote`."""
         return self.selection is None or self.selection.has_tool(name)
 
     def has_prompt(self, name: str) -> bool:
@@ -44,7 +44,7 @@ class EndpointView:
 
 
 class VisibleEntries:
-    """Of agents and servers that are active. What is not active is not there."""
+    """Active agents and servers as callers may see them."""
 
     def __init__(self, registry: Registry, authority: Authority, absences: Absences) -> None:
         self._absences = absences
@@ -53,24 +53,24 @@ class VisibleEntries:
         self._lists = CachedLists()
 
     def cached_list(self, caller: Caller, kind: str, server_path: str, make_list: Callable[[], EncodedDefinitions]) -> EncodedDefinitions:
-        """A list, as it was made last for this caller where nothing changed since."""
+        """Returns a list from the cache, or makes it."""
         return self._lists.find_or_make(
             (kind, server_path, caller.ruling_key), self.generations if self._authority.is_fresh else None, make_list
         )
 
     async def make_in_slices(self, caller: Caller, kind: str, place: str, entries: Iterable[Raw | None]) -> None:
-        """Makes a list that `remembered` then has ready."""
+        """Makes a list in slices, so that `cached_list` has it ready."""
         await self._lists.make_in_slices((kind, place, caller.ruling_key), self.generations if self._authority.is_fresh else None, entries)
 
     @property
     def generations(self) -> tuple[int, int]:
-        """Differs whenever a list may."""
+        """Changes whenever a list may change."""
         return self._registry.generation, self._authority.generation
 
     def find_entry(self, caller: Caller, name: str) -> Registration:
-        """An agent or a server, or a virtual one. Raises UnknownName.
+        """Returns an active agent, server or virtual server. Raises UnknownName.
 
-        Raises NotReachable for one that is down, and for a server that an operator holds back, where the caller may know of it.
+        Raises NotReachable for an entry that is down, or a server in quarantine, when the caller may know of it.
         """
         found = self._registry.find(caller.principal.tenant, name)
         if found.status is RegistrationStatus.ACTIVE:
@@ -80,18 +80,18 @@ class VisibleEntries:
         raise self.unreachable_error(found)
 
     def unreachable_error(self, entry: Registration) -> NotReachable:
-        """What to raise where an entry is asked for that is away; one that is down is looked at again soon."""
+        """Returns the error for an unreachable entry; for one that is down it also schedules a probe."""
         return self._absences.refuse(entry) if entry.status is RegistrationStatus.DOWN else NotReachable()
 
     def find_server(self, caller: Caller, name: str) -> Registration:
-        """Raises UnknownName and NotReachable."""
+        """Returns an active server. Raises UnknownName and NotReachable."""
         found = self.find_entry(caller, name)
         if found.family is not Family.SERVER:
             raise UnknownName(name)
         return found
 
     def view_of(self, caller: Caller, server_path: str) -> EndpointView:
-        """Everything, one server, or a virtual one. Raises NotReachable, and UnknownName, also where the caller may not know of it."""
+        """Returns all entries, one server, or a virtual server. Raises NotReachable, and UnknownName for hidden ones too."""
         if not server_path:
             return EndpointView("", self._active_entries(caller))
         if not server_path.startswith(VIRTUAL_PREFIX):
@@ -107,40 +107,40 @@ class VisibleEntries:
         return EndpointView(server_path, entries, selection=selection)
 
     def find_selection(self, caller: Caller, server_path: str) -> Selection:
-        """Of the virtual server at this place. Raises UnknownName."""
+        """Returns the selection of a virtual server. Raises UnknownName."""
         found = self.find_entry(caller, server_path.removeprefix(VIRTUAL_PREFIX))
         if found.selection is None:
             raise UnknownName(server_path)
         return found.selection
 
     def could_allow(self, caller: Caller, server: Registration, act: Act) -> bool:
-        """Whether the act could be allowed with some arguments, within the server's ceiling. Leaves no trace."""
+        """Returns whether the act could be allowed with some arguments, within the server's ceiling. Records nothing."""
         return parse_ceiling(server.ceiling).covers(act.permission) and self._authority.could_allow(caller, act)
 
     def may_stop(self, caller: Caller, act: Act) -> bool:
-        """Whether what the act began may be ended, which no policy is asked about."""
+        """Returns whether the caller may end what the act began. Policies are not asked."""
         return self._authority.may_stop(caller, act)
 
     def could_invoke(self, caller: Caller, agent: str, skill: str = "") -> bool:
         return self._authority.could_allow(caller, act_of_invoking_agent(agent, skill))
 
     def can_see(self, caller: Caller, act: Act) -> bool:
-        """Whether the caller may know of the resource at all."""
+        """Returns whether the caller may know of the resource."""
         return self._authority.can_see(caller, act)
 
     def explain_to_operators(self, caller: Caller, fault: UpstreamFault) -> None:
-        """Lets operators, who may write the registry, be told the cause."""
+        """Shows the cause of a fault to callers that may write the registry."""
         fault.shows_cause = self._authority.could_allow(caller, WRITE_REGISTRY)
 
     def list_unreachable(self, caller: Caller, server_path: str) -> list[Registration]:
-        """Servers and agents that would be listed there, are not reachable now, and that the caller may know of."""
+        """Returns the unreachable servers and agents of an endpoint that the caller may know of."""
         selection = self.find_selection(caller, server_path) if server_path.startswith(VIRTUAL_PREFIX) else None
         entries = self._registry.list(caller.principal.tenant) if not server_path or selection else ()
         down = (entry for entry in entries if _is_unreachable(entry) and (selection is None or selection.may_include(entry.name)))
         return [entry for entry in down if self._can_see_entry(caller, entry)]
 
     def visible_servers(self, caller: Caller, server_path: str) -> list[Registration]:
-        """Servers of a place that the caller may know of; none where the place is not there."""
+        """Returns the servers of an endpoint that the caller may know of; none for an unknown endpoint."""
         try:
             return [entry for entry in self.view_of(caller, server_path).servers() if self._can_see_entry(caller, entry)]
         except (UnknownName, NotReachable):
@@ -160,10 +160,13 @@ class VisibleEntries:
 
 
 def _is_unreachable(entry: Registration) -> bool:
-    """Whether it is there and can't be called now. That an agent is in quarantine is not told: its card is not to be trusted."""
+    """Returns whether the entry exists but can't be called now.
+
+    A quarantined agent is not reported, since its card is not trusted.
+    """
     return entry.status is RegistrationStatus.DOWN or (entry.status is RegistrationStatus.QUARANTINED and entry.family is Family.SERVER)
 
 
 def uses_own_names(server_path: str) -> bool:
-    """Whether names and addresses at this place are those of its one server."""
+    """Returns whether the endpoint is that of one server, under its own names and URIs."""
     return bool(server_path) and not server_path.startswith(VIRTUAL_PREFIX)

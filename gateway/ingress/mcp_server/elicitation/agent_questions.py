@@ -1,4 +1,4 @@
-"""What an agent asks, as elicitations, and what a person answers, as the message that the agent gets."""
+"""Converts an agent's questions to elicitations, and a person's answers to the message for the agent."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +11,13 @@ from gateway.tasks.log import TaskRecord
 ELICITATION_METHOD = "elicitation/create"
 TEXT_SCHEMA = {"type": "object", "properties": {ANSWER_FIELD: {"type": "string"}}, "required": [ANSWER_FIELD]}
 DEFAULT_MESSAGE = "The agent asks for input."
-QUESTIONS_MAX = 16  # at once
+QUESTIONS_MAX = 16  # in one message of the agent
 
 
 def questions_of(record: TaskRecord) -> dict[str, Any]:
-    """Open inputRequests by their keys, which are never used again (SEP-2663); none, where the task waits for nothing.
+    """Returns the open inputRequests by keys that are never reused (SEP-2663); none unless the task is INPUT_REQUIRED.
 
-    A data part with `requestedSchema` (and `message`) is a question of its own; else the whole message is one, in plain words.
+    Each data part with `requestedSchema` (and `message`) is one question. Without such parts the whole message is one text question.
     """
     if record.row.state is not TaskState.INPUT_REQUIRED:
         return {}
@@ -38,9 +38,9 @@ def questions_of(record: TaskRecord) -> dict[str, Any]:
 
 
 def answer_parts_of(record: TaskRecord, questions: Mapping[str, Any], answers: Mapping[str, Any]) -> tuple[Part, ...] | None:
-    """What the agent is told: the text, or for each of its forms the ElicitResult, in its order; for its prompts their answers.
+    """Returns the parts of the answer: the text, the ElicitResult of each form in order, or the answers of the agent's prompts.
 
-    None: the person declined or cancelled a question in plain words, so there is nothing to tell.
+    Returns None when the person declined or canceled a text question.
     """
     prompts = open_prompts(record.row.vendor_ref)
     if prompts:
@@ -54,7 +54,7 @@ def answer_parts_of(record: TaskRecord, questions: Mapping[str, Any], answers: M
 
 
 def is_answer(question: Mapping[str, Any], answer: Any) -> bool:
-    """Whether it is an ElicitResult, and accepts a question in plain words with words."""
+    """Returns whether `answer` is an ElicitResult, with a non-empty text where it accepts a text question."""
     if not isinstance(answer, dict) or answer.get("action") not in ("accept", "decline", "cancel"):
         return False
     if answer["action"] != "accept":

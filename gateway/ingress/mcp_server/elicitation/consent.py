@@ -1,4 +1,4 @@
-"""A person's consent that a call needs first, as clients of either era ask for it: elicitation by URL."""
+"""Requests a person's consent for a call by URL elicitation, in the form of either MCP era."""
 
 from typing import Any
 
@@ -18,10 +18,10 @@ encode = msgspec.json.Encoder().encode
 
 
 def request_consent(message: ClientMessage, consent: ConsentNeeded, request_state: str) -> bytes:
-    """The result that asks, for a client of 2026-07-28; `state` is a sealed requestState that stands for nothing of the server's.
+    """Returns the result that asks a client of 2026-07-28; `request_state` is a sealed state without server state.
 
-    Raises BadEnvelope for a client that can't be asked, whose person finds the address in the message, and McpRefused with -32042 or
-    ConsentNeeded itself for one of the initialize era.
+    Raises BadEnvelope for a modern client without URL elicitation, whose error message has the URL. For a client of the initialize era it
+    raises McpRefused with -32042, or ConsentNeeded when that client can't be asked.
     """
     question = {"mode": "url", "elicitationId": consent.id, "url": consent.url, "message": str(consent)}
     missing = missing_capabilities(message.capabilities, ELICITATION_METHOD, Raw(encode(question)))

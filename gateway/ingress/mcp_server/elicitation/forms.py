@@ -1,4 +1,4 @@
-"""Open prompts as forms of MCP elicitation, which know texts, numbers and flags, and what is filled in there as the prompt's answer."""
+"""Converts open prompts to forms of MCP elicitation, which support strings, numbers and booleans, and form content to prompt answers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -9,23 +9,23 @@ from adapters.contract import Prompt
 from adapters.task import Part
 from gateway.tasks.contracts.prompts import PROMPT_ID_KEY, SIMPLE_TYPES, VALUE_KEY, accepts_no, can_be_form, prompt_text
 
-ANSWER_FIELD: Final = "answer"  # of the form that stands for a question in plain words
+ANSWER_FIELD: Final = "answer"  # the field of a form for a text question
 SCHEMA_TEXT_MAX: Final = 2000  # characters
 
 
 def form_of(prompt: Prompt) -> dict[str, Any]:
-    """`message` and `requestedSchema`."""
+    """Returns `message` and `requestedSchema` of a prompt's form."""
     return {"message": prompt_text(prompt), "requestedSchema": _form_schema(prompt)}
 
 
 def answer_parts(prompts: Sequence[Prompt], results: Sequence[Mapping[str, Any]]) -> tuple[Part, ...] | None:
-    """A data part for each prompt, of its ElicitResult. None: somebody declined what can't be answered with no."""
+    """Returns a data part for each prompt from its ElicitResult, or None when a prompt that has no negative answer was declined."""
     parts = [_answer_part(prompt, result) for prompt, result in zip(prompts, results, strict=True)]
     return tuple(part for part in parts if part is not None) if None not in parts else None
 
 
 def _answer_part(prompt: Prompt, result: Mapping[str, Any]) -> Part | None:
-    """A refusal is an answer where the schema has one."""
+    """Returns the answer of one prompt. Declining is the answer False where the schema accepts it."""
     if result["action"] == "accept":
         value = _answer_value(prompt, result.get("content") or {})
     elif result["action"] == "decline" and accepts_no(prompt):
@@ -48,7 +48,10 @@ def _form_schema(prompt: Prompt) -> Mapping[str, Any]:
 
 
 def _answer_value(prompt: Prompt, content: Mapping[str, Any]) -> Any:
-    """What a form can't ask for comes as the text of its JSON; what is none is found not to fit later."""
+    """Returns the value of an accepted form.
+
+    A type that forms don't support is entered as JSON text; a text that is not JSON is returned, and fails validation later.
+    """
     if prompt.schema is not None and can_be_form(prompt.schema):
         return dict(content)
     value = content.get(ANSWER_FIELD)

@@ -1,6 +1,6 @@
-"""Calls of modern clients that wait for answers: an older server asks while it works, a modern client is asked by a result.
+"""Calls of modern clients that wait for answers, since a legacy server asks during a call and a modern client is asked by a result.
 
-The call goes on in the process that took it in; the client's next request, to whichever process, brings the answers to it.
+The call continues in the process that received it. The client's next request brings the answers to it, through any process.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.storage.mailbox import ProcessMailbox
 from policies.ids import new_id
 
-ANSWER_SECONDS = 300.0  # for which a person may think about a question
-OUTCOME_SECONDS = 300.0  # for which a repeated answer gets the same result again
-REMOTE_SECONDS = 120.0  # for which another process may work on an answer
-RESPONSES_MAX = 4 << 20  # bytes that one process hands to another
-POLL_SECONDS = 0.5  # between two looks whether that process is still there
+ANSWER_SECONDS = 300.0  # a question waits that long for its answer
+OUTCOME_SECONDS = 300.0  # a repeated answer gets the same result that long
+REMOTE_SECONDS = 120.0  # how long another process may work on an answer
+RESPONSES_MAX = 4 << 20  # bytes of answers that one process sends to another
+POLL_SECONDS = 0.5  # between two checks that the other process is alive
 CALLS_MAX, CALLS_PER_HOLDER, QUESTIONS_MAX = 1000, 20, 16
 NOT_ASKABLE_CODE, TIMEOUT_CODE = -32601, -32001
 IS_ERROR_PATTERN = re.compile(rb'"isError"\s*:\s*true')
@@ -40,7 +40,7 @@ CallHandler = Callable[[McpPeer], Coroutine[Any, Any, bytes]]
 
 
 class PendingCall:
-    """One call and the Peer behind it. `front` is the client's request of the moment, if one is under way."""
+    """One call, and the McpPeer that its server asks. `current_request` is the client's request in flight, if there is one."""
 
     def __init__(self, holder: str, capabilities: Mapping[str, Any], wishes: ClientWishes, response: HttpResponseWriter) -> None:
         self.id = new_id("k")
@@ -69,7 +69,7 @@ class PendingCall:
         missing = missing_capabilities(self._capabilities, method, params)
         if missing or len(self._open_questions) >= QUESTIONS_MAX:
             self.missing_capabilities |= missing
-            raise PeerRefused(NOT_ASKABLE_CODE, "The client did not declare that it can be asked this")
+            raise PeerRefused(NOT_ASKABLE_CODE, "The client did not declare the capability for this request")
         self._asked_count += 1
         key, answer = f"{method.partition('/')[0]}-{self._asked_count}", asyncio.get_running_loop().create_future()
         self._open_questions[key] = (method, params, answer)
@@ -90,7 +90,7 @@ class PendingCall:
             self.task.cancel()
 
     def accept_answers(self, responses: Mapping[str, Any]) -> None:
-        """Unknown keys mean nothing; what is no object is no answer."""
+        """Sets the answers of open questions. Unknown keys, and values that are not objects, are ignored."""
         for key, given in responses.items():
             if key in self._open_questions and isinstance(given, dict):
                 answer = self._open_questions.pop(key)[2]
@@ -98,7 +98,7 @@ class PendingCall:
                     answer.set_result(Raw(encode(given)))
 
     async def wait_for_pause(self) -> Mapping[str, Any] | None:
-        """Returns when the server asks something, with all that it asks, or when the call has ended, with None."""
+        """Returns all open questions as soon as the server asks, or None when the call has ended."""
         while self.task is not None and not self.task.done():
             if self._open_questions:
                 return {key: {"method": method, "params": params} for key, (method, params, _) in self._open_questions.items()}
@@ -107,19 +107,24 @@ class PendingCall:
         return None
 
     def result(self) -> bytes:
-        """Of a call that has ended; raises what ended it. Where it failed for want of what the client can't do, that is what is said."""
+        """Returns the result of a call that has ended, or raises its error.
+
+        Raises BadEnvelope when the call failed because the client lacks a capability.
+        """
         if self.task is None or self.task.cancelled():
             raise invalid_state_error()
         failed = self.task.exception() is not None or IS_ERROR_PATTERN.search(self.task.result()) is not None
         if self.missing_capabilities and failed:
             raise BadEnvelope(
-                MISSING_CAPABILITY, "the server asks what the client did not declare", {"requiredCapabilities": self.missing_capabilities}
+                MISSING_CAPABILITY,
+                "the client lacks a capability that the server needs",
+                {"requiredCapabilities": self.missing_capabilities},
             )
         return self.task.result()
 
 
 class _RoundOutcome(Struct, omit_defaults=True):
-    """What came of a round: a result, or an error with its HTTP status."""
+    """The outcome of a round: a result, or an error with its HTTP status."""
 
     result: Raw | UnsetType = UNSET
     code: int = 0
@@ -140,7 +145,7 @@ def _round_outcome_of(outcome: asyncio.Future[bytes]) -> _RoundOutcome:
 
 
 class PendingCalls:
-    """The calls of this process that wait. `lives` tells of a process whether it is still there."""
+    """The waiting calls of this process. `is_process_alive` returns whether another process still runs."""
 
     def __init__(
         self, state_cipher: RequestStateCipher, mailbox: ProcessMailbox, process: str, is_process_alive: Callable[[str], Awaitable[bool]]
@@ -154,7 +159,7 @@ class PendingCalls:
         self._round_tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, pending: PendingCall, handler: CallHandler, state_context: bytes) -> bytes:
-        """Makes the call; its result, or that it asks something. Cancelled, it cancels the call."""
+        """Makes the call and returns its result, or the questions it asks. Canceling it cancels the call."""
         pending.start(handler)
         try:
             return await self._run_turn(pending, state_context)
@@ -169,7 +174,7 @@ class PendingCalls:
         response_and_wishes: tuple[HttpResponseWriter, ClientWishes],
         state_context: bytes,
     ) -> bytes:
-        """Brings answers to a call that waits. The same answers again get the same result. Raises BadEnvelope."""
+        """Passes answers to a waiting call and returns its next result. Repeated answers get the same result. Raises BadEnvelope."""
         running = self._calls.get(state.parked)
         if running is None:
             return await self._resume_remotely(state, responses)
@@ -189,7 +194,7 @@ class PendingCalls:
             running.waiting_count -= 1
 
     async def close(self) -> None:
-        """Ends all of them: nobody could answer any more."""
+        """Cancels all calls, since no answer can reach them any more."""
         for running in list(self._calls.values()):
             running.cancel()
         for task in list(self._round_tasks):
@@ -214,7 +219,7 @@ class PendingCalls:
             pending.task.add_done_callback(lambda _: self._remove_later(pending))
         pending.round += 1
         outcome = pending.outcomes[pending.round] = asyncio.get_running_loop().create_future()
-        outcome.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be waiting
+        outcome.add_done_callback(lambda done: done.cancelled() or done.exception())  # marks the exception as retrieved
         state = RequestState(self._state_cipher.expiry_after(ANSWER_SECONDS), None, pending.id, self._process, pending.round)
         if self._mailbox.is_shared:
             self._run_in_background(self._serve_remote_answers(pending, pending.round, state_context))
@@ -232,7 +237,7 @@ class PendingCalls:
                 del self._calls_per_holder[pending.holder]
 
     def _start_turn(self, pending: PendingCall, round_number: int, responses: Mapping[str, Any], state_context: bytes) -> None:
-        """The next turn, whose outcome is for whoever brings the answers of this round, once or again."""
+        """Starts the next turn. Its outcome is returned to every request with the answers of this round."""
         pending.answered_rounds.add(round_number)
         pending.accept_answers(responses)
         self._run_in_background(self._run_answered_turn(pending, round_number, state_context))
@@ -241,12 +246,12 @@ class PendingCalls:
         outcome = pending.outcomes[round_number]
         try:
             outcome.set_result(await self._run_turn(pending, state_context))
-        except Exception as error:  # noqa: BLE001 (a task's root: whoever waits is told, and the door logs what is unexpected)
-            log.debug("parked_call_failed", error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 (a task's root: the waiting request gets the error and logs it)
+            log.debug("pending_call_failed", error=type(error).__name__)
             outcome.set_exception(error)
 
     async def _resume_remotely(self, state: RequestState, responses: Mapping[str, Any]) -> bytes:
-        """Hands answers to the process that keeps the call, and waits for what comes of them."""
+        """Sends answers to the process that has the call, and returns the outcome. Raises BadEnvelope."""
         if state.process == self._process or not self._mailbox.is_shared:
             raise invalid_state_error()
         call, said = f"{state.parked}/{state.round}", encode(responses)
@@ -265,7 +270,7 @@ class PendingCalls:
         return bytes(letter.result)
 
     async def _wait_for_outcome(self, process: str, address: str) -> bytes:
-        """A letter from another process. Raises TimeoutError when none came in time, or none can come: the process is no more."""
+        """Returns a message of another process. Raises TimeoutError when none came in time, or that process has ended."""
         letter = asyncio.create_task(self._mailbox.wait_for(address, REMOTE_SECONDS))
         try:
             while not letter.done():
@@ -280,10 +285,10 @@ class PendingCalls:
         try:
             return await self._is_process_alive(process)
         except ReadFailed:
-            return True  # as far as one can see
+            return True  # unknown, so wait until the timeout
 
     async def _serve_remote_answers(self, pending: PendingCall, round_number: int, state_context: bytes) -> None:
-        """The other end of `_elsewhere`, for one round, which may also be answered here."""
+        """Receives answers and cancellations of one round from `_resume_remotely` of other processes, and sends the outcome back."""
         call, outcome = f"{pending.id}/{round_number}", pending.outcomes[round_number]
         given = await self._wait_for_mail(outcome, f"resume/{call}")
         if given is not None and round_number not in pending.answered_rounds:
@@ -295,11 +300,11 @@ class PendingCalls:
         await asyncio.wait([outcome])
         try:
             await self._mailbox.send(f"resumed/{call}", encode(_round_outcome_of(outcome)), OUTCOME_SECONDS)
-        except WriteFailed as error:  # whoever waits there is told that the state is good for nothing
-            log.warning("parked_answer_not_sent", error=str(error))
+        except WriteFailed as error:  # the other process reports an invalid state after its timeout
+            log.warning("pending_call_outcome_not_sent", error=str(error))
 
     async def _wait_for_mail(self, outcome: asyncio.Future[bytes], address: str) -> bytes | None:
-        """A letter, or None when the round is over before one comes."""
+        """Returns a message, or None when the round ends first."""
         letter = asyncio.create_task(self._mailbox.wait_for(address, ANSWER_SECONDS))
         try:
             await asyncio.wait([letter, outcome], return_when=asyncio.FIRST_COMPLETED)
@@ -308,6 +313,6 @@ class PendingCalls:
             letter.cancel()
 
     def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = run_in_background(work, "parked_call_lost")
+        task = run_in_background(work, "pending_call_task_failed")
         self._round_tasks.add(task)
         task.add_done_callback(self._round_tasks.discard)

@@ -1,4 +1,4 @@
-"""One request of an older client under way: the Peer that hears what a server says meanwhile and answers what it asks."""
+"""One request of a legacy client in flight: the McpPeer that sends its client notifications and questions of the server."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -17,10 +17,10 @@ from gateway.ingress.mcp_server.protocol.response import HttpResponseWriter, fra
 from gateway.ingress.mcp_server.protocol.sessions import McpSession
 from gateway.storage.mailbox import ProcessMailbox
 
-ANSWER_SECONDS = 300.0  # for which a person may think about a question
+ANSWER_SECONDS = 300.0  # a question waits that long for its answer
 ANSWER_BYTES_MAX = 4 << 20  # bytes
-MAIL_SECONDS = 60.0  # for which an answer is kept for whoever asked
-STREAM_AFTER_SECONDS = 2.0  # after which a request that is still under way becomes a stream, which can be gone on with
+MAIL_SECONDS = 60.0  # an answer waits that long for the process that asked
+STREAM_AFTER_SECONDS = 2.0  # a request in flight for that long becomes a stream, which can resume
 NOT_ASKABLE_CODE, TIMEOUT_CODE = -32601, -32001
 encode = msgspec.json.Encoder().encode
 
@@ -41,7 +41,7 @@ _decode_response = msgspec.json.Decoder(_ClientResponse).decode
 
 @dataclass(frozen=True, slots=True)
 class LegacyContext:
-    """What an older client's requests and streams are served with. `now` counts seconds since 1970."""
+    """What requests and streams of legacy clients need. `now` returns seconds since 1970."""
 
     mailbox: ProcessMailbox
     streams: Streams
@@ -50,7 +50,7 @@ class LegacyContext:
 
 
 class LegacyExchange:
-    """Without a session nothing can be asked, and nothing gone on with. What is said goes to the request's own stream."""
+    """Sends notifications and questions on the request's own stream. Without a session it can't ask, and its stream can't resume."""
 
     def __init__(
         self, legacy_context: LegacyContext, session: McpSession | None, response: HttpResponseWriter, wishes: ClientWishes
@@ -75,7 +75,7 @@ class LegacyExchange:
     async def ask(self, method: str, params: Raw) -> Raw:
         session = self._session
         if session is None or missing_capabilities(session.capabilities, method, params):
-            raise PeerRefused(NOT_ASKABLE_CODE, "The client did not declare that it can be asked this")
+            raise PeerRefused(NOT_ASKABLE_CODE, "The client did not declare the capability for this request")
         return await ask_client(self._legacy_context, session, self._send_event, (method, params))
 
     @property
@@ -83,7 +83,7 @@ class LegacyExchange:
         return self._response.is_streaming
 
     async def abandon(self) -> None:
-        """Ends without an answer, which nobody wants any more."""
+        """Ends a canceled request without an answer."""
         self.stop_timer()
         if self._response.is_streaming and self._stream is not None:
             self._stream.record_last_event(b"")
@@ -92,7 +92,7 @@ class LegacyExchange:
             await self._response.finish(b"", 202)
 
     async def finish(self, body: bytes, status: int = 200, headers: Any = ()) -> None:
-        """The answer, wherever it has to go."""
+        """Sends the answer, as the last event where the request has become a stream."""
         self.stop_timer()
         event_id = self._stream.record_last_event(body) if self._stream is not None and self._response.is_streaming else ""
         await self._response.finish(body, status, headers, event_id)
@@ -111,30 +111,33 @@ class LegacyExchange:
 
 
 async def ask_client(legacy_context: LegacyContext, session: McpSession, send: Any, question: tuple[str, Raw]) -> Raw:
-    """Asks the session's client, and waits until it answers, to whichever process. Raises PeerRefused."""
+    """Asks the session's client, and returns its answer, which may reach any process. Raises PeerRefused."""
     method, params = question
     number = legacy_context.question_ids.new_id(session.id)
     if not send(b'{"jsonrpc":"2.0","id":%s,"method":%s,"params":%s}' % (encode(number), encode(method), params)):
-        raise PeerRefused(NOT_ASKABLE_CODE, "The client reads no questions")
+        raise PeerRefused(NOT_ASKABLE_CODE, "The client's stream is not open")
     try:
         answer = _decode_response(await legacy_context.mailbox.wait_for(_answer_address(session, number), ANSWER_SECONDS))
     except TimeoutError:
         raise PeerRefused(TIMEOUT_CODE, "The client did not answer in time") from None
     except msgspec.MsgspecError:
-        raise PeerRefused(-32603, "The client's answer is none") from None
+        raise PeerRefused(-32603, "The client's response is not valid") from None
     if answer.error is not None:
         raise PeerRefused(answer.error.code, answer.error.message[:1000])
     if answer.result is UNSET or bytes(answer.result)[:1] != b"{":
-        raise PeerRefused(-32603, "The client's answer is none")
+        raise PeerRefused(-32603, "The client's response is not valid")
     return answer.result
 
 
 async def accept_response(legacy_context: LegacyContext, session: McpSession, question_id: Any, raw: bytes) -> None:
-    """An answer that a client sent, for whoever asked it; one to no question of ours is thrown away. Raises InvalidRequest, TooMuchKept."""
+    """Passes a client's response to the process that asked; a response to an unknown question is ignored.
+
+    Raises InvalidRequest, MailboxFull.
+    """
     if not isinstance(question_id, str) or not legacy_context.question_ids.is_issued(question_id, session.id):
         return
     if len(raw) > ANSWER_BYTES_MAX:
-        raise InvalidRequest(f"an answer is larger than {ANSWER_BYTES_MAX} bytes")
+        raise InvalidRequest(f"a response is larger than {ANSWER_BYTES_MAX} bytes")
     await legacy_context.mailbox.send(_answer_address(session, question_id), raw, MAIL_SECONDS, folder=f"answer/{session.id}/")
 
 

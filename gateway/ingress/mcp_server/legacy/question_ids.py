@@ -1,4 +1,4 @@
-"""Ids of what clients are asked: nobody makes one up, so that only answers to real questions are kept for other processes."""
+"""Ids of questions to legacy clients. They can't be forged, so other processes store answers to real questions only."""
 
 import hashlib
 import hmac
@@ -11,7 +11,7 @@ PROOF_DIGITS = 32  # hexadecimal digits of the proof
 
 
 class QuestionIds:
-    """By a key that every process has. A key that was replaced goes on being known where it was known before."""
+    """Issues and verifies ids by a key that every process derives. A replaced key stays valid in processes that have it."""
 
     def __init__(self, keys: DerivedSecrets) -> None:
         self._keys = keys
@@ -19,12 +19,12 @@ class QuestionIds:
         self._current_key()
 
     def new_id(self, session_id: str) -> str:
-        """An id that is good for `bound` alone."""
+        """Returns an id that is valid in this session only."""
         number = f"q_{secrets.token_hex(12)}"
         return f"{number}.{_proof_of(self._current_key(), number, session_id)}"
 
     def is_issued(self, question_id: str, session_id: str) -> bool:
-        """Whether it is one that was given for `bound`."""
+        """Returns whether the gateway issued the id for this session."""
         number, _, proof = question_id.partition(".")
         if len(question_id) > 100 or not question_id.isascii():
             return False

@@ -1,4 +1,4 @@
-"""How much of what a session says is kept: so that nobody fills the database by what they ask for."""
+"""Limits how many events of sessions are stored, so that one caller can't fill the database."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from gateway.ingress.mcp_server.protocol.sessions import McpSession
 from policies.cache import BoundedCache
 
 SESSION_ROWS_MAX, SESSION_BYTES_MAX = 4096, 16 << 20
-HOLDER_ROWS_MAX, HOLDER_BYTES_MAX = 16_384, 64 << 20  # of a person, or of an agent that acts for one, in all sessions
+HOLDER_ROWS_MAX, HOLDER_BYTES_MAX = 16_384, 64 << 20  # of a person, or of an agent that acts for a person, in all sessions
 USAGES_MAX = 20_000
 
 
@@ -25,14 +25,14 @@ class _QuotaUsage(Struct):
 
 
 class StreamQuota:
-    """What this process kept in the last `seconds`, at most twice the limits by the change from one such time to the next."""
+    """Counts what this process stored in windows of `window_seconds`. Across two windows up to twice the limits may be stored."""
 
     def __init__(self, window_seconds: float, clock: Callable[[], float]) -> None:
         self._window_seconds = window_seconds
         self._usages: BoundedCache[str, _QuotaUsage] = BoundedCache(USAGES_MAX, clock)
 
     def try_reserve(self, session: McpSession, added_bytes: int) -> bool:
-        """Whether there is room for one row of so many bytes, which is then taken."""
+        """Reserves room for one row of that many bytes; returns False where there is none."""
         mine, whole = self._usage_of(session.id), self._usage_of(session.holder)
         if not (
             mine.has_room(added_bytes, SESSION_ROWS_MAX, SESSION_BYTES_MAX)

@@ -1,4 +1,4 @@
-"""Streams of the `initialize` era: every event has an id and is kept, so that a client that lost one goes on with it, at any process."""
+"""Resumable streams of the `initialize` era. Every event has an id and is stored, so that a client can resume at any process."""
 
 import asyncio
 import secrets
@@ -15,12 +15,12 @@ from gateway.storage.mailbox import MailboxFull
 from gateway.storage.tables import mcp_events
 
 KEPT_SECONDS = 600.0
-STREAM_BYTES_MAX = 4 << 20  # of one stream, its end not counted
-QUEUED_ROWS_MAX, QUEUED_BYTES_MAX = 256, 8 << 20  # that wait to be fetched by the process that has a stream
-RETRY_MS = 1000  # that a client waits before it takes up a stream that broke
-POLL_SECONDS, POLL_MAX = 0.1, 1.0  # between two looks for what comes next: longer while nothing does
+STREAM_BYTES_MAX = 4 << 20  # of one stream, without its last event
+QUEUED_ROWS_MAX, QUEUED_BYTES_MAX = 256, 8 << 20  # events that wait for the process that has the stream
+RETRY_MS = 1000  # a client waits that long before it resumes a broken stream
+POLL_SECONDS, POLL_MAX = 0.1, 1.0  # between two polls for new events; grows while there are none
 POLLS = 5
-REPLAY_BATCH_SIZE = 200  # events that are read at once
+REPLAY_BATCH_SIZE = 200  # events in one read
 _DELETE_EVENT = "DELETE FROM mcp_events WHERE session = ? AND stream = ? AND seq = ?"
 
 
@@ -31,7 +31,7 @@ class _Event(NamedTuple):
 
 
 class Stream:
-    """One stream of a session; makes its events and keeps them."""
+    """Frames and stores the events of one stream of a session."""
 
     def __init__(self, streams: "Streams", session: McpSession, name: str = "") -> None:
         self._streams = streams
@@ -41,16 +41,16 @@ class Stream:
         self._size = 0
 
     def priming_event(self) -> bytes:
-        """An event without a message, by which a client can go on though nothing was said yet (2025-11-25)."""
+        """Returns an event without a message, after which a client can resume before the first message (2025-11-25)."""
         return b"id: %s.0\nretry: %d\ndata:\n\n" % (self.name.encode(), RETRY_MS) if self._session.version == "2025-11-25" else b""
 
     def record_event(self, body: bytes) -> bytes:
-        """A message, framed; kept where there is room."""
+        """Returns the framed message. Stores it while the stream is below its size limit."""
         self._size += len(body)
         return frame_event(body, self._record(body, is_last=False)) if self._size <= STREAM_BYTES_MAX else frame_event(body)
 
     def record_last_event(self, body: bytes) -> str:
-        """The id of the message that ends the stream, however long that was. An empty one ends it without a message."""
+        """Stores the message that ends the stream, of any size, and returns its event id. An empty body ends it without a message."""
         return self._record(body, is_last=True)
 
     def _record(self, body: bytes, *, is_last: bool) -> str:
@@ -60,7 +60,7 @@ class Stream:
 
 
 class Streams:
-    """Keeps events and gives them again. `now` counts microseconds since 1970."""
+    """Stores and replays events of streams. `now` returns microseconds since 1970."""
 
     def __init__(self, database: Database, now: Callable[[], int]) -> None:
         self._database = database
@@ -72,7 +72,7 @@ class Streams:
         return Stream(self, session)
 
     def write(self, session: McpSession, stream: str, event: _Event) -> bool:
-        """False where so much is kept for the session already that this is not."""
+        """Stores an event. Returns False when the quota of the session or its holder is used up."""
         if not self._quota.try_reserve(session, len(event.body)):
             return False
         row = {"session": session.id, "stream": stream, "seq": event.seq, "at": self._now(), "last": int(event.is_last), "body": event.body}
@@ -80,22 +80,22 @@ class Streams:
         return True
 
     async def check_queue_limit(self, session: McpSession, stream: str) -> None:
-        """Raises TooMuchKept where nobody fetches what is left, or not fast enough, and NotKept."""
+        """Raises MailboxFull when too many queued events were not fetched, and WriteFailed."""
         mine = (mcp_events.c.session == session.id) & (mcp_events.c.stream == stream)
         query = select(func.count(), func.sum(func.length(mcp_events.c.body))).where(mine)
-        count, size = await self._database.write(lambda batch: batch.connection.execute(query).one())  # with what was left a moment ago
+        count, size = await self._database.write(lambda batch: batch.connection.execute(query).one())  # the writer sees queued events
         if count >= QUEUED_ROWS_MAX or (size or 0) >= QUEUED_BYTES_MAX:
             raise MailboxFull
 
     def enqueue(self, session: McpSession, stream: str, event_bytes: bytes) -> bool:
-        """Leaves an event for the process that has the stream, after those that were left before; False where there is no room."""
+        """Queues an event for the process that has the stream, in order. Returns False when there is no room."""
         self._last_queued = max(
             self._last_queued + 1, self._now() * 1000 + secrets.randbelow(1000)
-        )  # two processes hardly ever choose the same
+        )  # two processes rarely choose the same number
         return self.write(session, stream, _Event(self._last_queued, False, event_bytes.decode()))
 
     async def take_queued(self, session: McpSession, stream: str) -> list[bytes]:
-        """What others left, once. Raises NotRead."""
+        """Returns and deletes the queued events. Raises ReadFailed, WriteFailed."""
         found = await self._read_after(session, stream, 0)
         if found:
             gone = [(session.id, stream, each.seq) for each in found]
@@ -103,9 +103,9 @@ class Streams:
         return [each.body.encode() for each in found]
 
     async def replay(self, session: McpSession, last_event_id: str) -> AsyncGenerator[bytes, None]:
-        """What followed an event on its stream, and what follows, to the stream's end. Nothing of streams that are not the session's.
+        """Yields the events after `last_event_id` until the stream ends; nothing for a stream of another session.
 
-        An empty text now and then says that nothing has come.
+        Yields an empty value after each poll without events.
         """
         stream, _, number = last_event_id.rpartition(".")
         after = int(number) if number.isdecimal() and len(number) < 10 else -1
@@ -130,17 +130,17 @@ class Streams:
                 await asyncio.sleep(pause)
 
     async def sweep(self) -> None:
-        """Throws away what nobody goes on with any more; to be called now and then."""
+        """Deletes events older than KEPT_SECONDS. A periodic task calls it."""
         before = self._now() - int(KEPT_SECONDS * 1e6)
         await self._database.write(lambda batch: batch.run("DELETE FROM mcp_events WHERE at < ?", (before,)))
 
     async def _is_known_event(self, session: McpSession, stream: str, seq: int) -> bool:
-        """An id of ours: of an event that is kept, or of the one that began a stream."""
+        """Returns whether the id is that of a stored event, or of a priming event."""
         if seq == 0:
             return bool(stream) and len(stream) <= 64
         mine = (mcp_events.c.session == session.id, mcp_events.c.stream == stream, mcp_events.c.seq == seq)
         query = select(mcp_events.c.seq).where(*mine)
-        for _ in range(POLLS):  # it may have been said before it was kept
+        for _ in range(POLLS):  # the event may have been sent before it was committed
             if await self._database.read(lambda connection: connection.execute(query).first()) is not None:
                 return True
             await asyncio.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""What a client wants to hear while its request is under way, and which of its capabilities a question needs."""
+"""The notifications that a client wants during a request, and the capabilities that a question needs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
 
 PROGRESS, MESSAGE = "notifications/progress", "notifications/message"
 TASK_STATUS = "notifications/tasks/status"
-LEGACY_NOTIFICATIONS = frozenset({"notifications/elicitation/complete", TASK_STATUS})  # said in the initialize era alone
+LEGACY_NOTIFICATIONS = frozenset({"notifications/elicitation/complete", TASK_STATUS})  # sent to clients of the initialize era only
 CAPABILITY_OF_METHOD = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
 
 
@@ -32,14 +32,17 @@ _decode_question = msgspec.json.Decoder(_QuestionParams).decode
 
 @dataclass(frozen=True, slots=True)
 class ClientWishes:
-    """`token` of progress, or None. `level` of log messages: empty is all of them, None none."""
+    """The wanted notifications.
+
+    `token` is the progress token, or None. `level` is the lowest level of log messages: empty for all, None for none.
+    """
 
     token: str | int | None
     level: str | None
     other_methods: frozenset[str] = frozenset()
 
     def wants(self, method: str, params: Raw) -> bool:
-        """Whether a notification of this request is for the client."""
+        """Returns whether the client wants this notification."""
         if method not in (PROGRESS, MESSAGE):
             return method in self.other_methods
         try:
@@ -52,7 +55,7 @@ class ClientWishes:
 
 
 def parse_wishes(params: Any, default_level: str | None) -> ClientWishes:
-    """By a request's `_meta`; `level` is what holds where that says nothing, in the initialize era. Raises BadEnvelope."""
+    """Reads a request's `_meta`. `default_level` is the session's level in the initialize era, else None. Raises BadEnvelope."""
     meta = params.get("_meta") if isinstance(params, dict) else None
     also = LEGACY_NOTIFICATIONS if default_level is not None else frozenset()
     if not isinstance(meta, dict):
@@ -66,9 +69,9 @@ def parse_wishes(params: Any, default_level: str | None) -> ClientWishes:
 
 
 def check_level(level: Any) -> str:
-    """Raises BadEnvelope."""
+    """Returns a valid level of log messages. Raises BadEnvelope."""
     if not isinstance(level, str) or level not in LOG_LEVELS:
-        raise BadEnvelope(INVALID_PARAMS, f"the level of log messages is one of {', '.join(LOG_LEVELS)}")
+        raise BadEnvelope(INVALID_PARAMS, f"the level of log messages must be one of {', '.join(LOG_LEVELS)}")
     return level
 
 
@@ -77,7 +80,7 @@ def severity(level: str) -> int:
 
 
 def missing_capabilities(capabilities: Mapping[str, Any], method: str, params: Raw) -> Mapping[str, Any]:
-    """What a client would have to declare, beyond what it did, to be asked this; empty when it may be asked."""
+    """Returns the capabilities that the client must declare to be asked this; empty when it has declared them."""
     name = CAPABILITY_OF_METHOD.get(method)
     if name is None:
         return {"experimental": {method[:64]: {}}}

@@ -1,4 +1,4 @@
-"""What an agent gives besides text, as content of a tool's result: images, audio, files and links, as the client's revision has them."""
+"""Converts files of an agent's task to content of a tool result: images, audio, resources and links, as the client's revision has them."""
 
 import mimetypes
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from msgspec import UNSET
 from adapters.mcp_client.wire.messages import LEGACY
 from adapters.task import Message, Part, Task, text_of
 
-MEDIA_KINDS = ("image", "audio")  # kinds of content that have blocks of their own
-VERSIONS_WITHOUT_LINKS = LEGACY[2:]  # revisions before 2025-06-18 know no resource links
-VERSIONS_WITHOUT_AUDIO = LEGACY[3:]  # and before 2025-03-26 no audio
+MEDIA_KINDS = ("image", "audio")  # kinds of content that have their own block types
+VERSIONS_WITHOUT_LINKS = LEGACY[2:]  # revisions before 2025-06-18 have no resource links
+VERSIONS_WITHOUT_AUDIO = LEGACY[3:]  # revisions before 2025-03-26 have no audio
 DEFAULT_MEDIA_TYPE = "application/octet-stream"
 
 
 def files_of(task: Task) -> Iterator[tuple[str, Part]]:
-    """Each part that is a file, bytes or an address, with a URI that names it."""
+    """Yields each part that is a file (bytes or URL), with a URI that identifies it."""
     parts = [(artifact.artifact_id, artifact.parts) for artifact in task.artifacts]
     if isinstance(task.status.message, Message):
         parts.append((task.status.message.message_id, task.status.message.parts))
@@ -28,7 +28,7 @@ def files_of(task: Task) -> Iterator[tuple[str, Part]]:
 
 
 def file_block(uri: str, part: Part, version: str = "") -> dict[str, Any]:
-    """One block of content. `version`: the client's revision, where it is of the `initialize` era."""
+    """Returns one content block. `version` is the client's revision in the `initialize` era."""
     kind = media_type_of(part)
     named = {"mimeType": kind} if kind else {}
     if part.url is not UNSET:
@@ -42,18 +42,18 @@ def file_block(uri: str, part: Part, version: str = "") -> dict[str, Any]:
 
 
 def file_summary(part: Part) -> dict[str, Any]:
-    """The same for structured content, without the bytes."""
+    """Returns a file for structured content, without its bytes."""
     fact = {"name": file_name_of(part), "media_type": media_type_of(part) or DEFAULT_MEDIA_TYPE}
     return fact | ({"url": part.url} if part.url is not UNSET else {})
 
 
 def status_text_of(task: Task) -> str:
-    """The text of the message that its status has."""
+    """Returns the text of the task's status message, or ""."""
     return text_of(task.status.message.parts) if isinstance(task.status.message, Message) else ""
 
 
 def file_name_of(part: Part) -> str:
-    """Its own name, or the last step of its address."""
+    """Returns the name of a file, or the last path segment of its URL."""
     if part.filename:
         return part.filename
     steps = urlsplit(part.url).path.rstrip("/") if isinstance(part.url, str) else ""
@@ -61,5 +61,5 @@ def file_name_of(part: Part) -> str:
 
 
 def media_type_of(part: Part) -> str:
-    """As the agent says, or as its name ends."""
+    """Returns the media type that the agent gives, or one guessed from the file name."""
     return part.media_type or mimetypes.guess_type(file_name_of(part))[0] or ""

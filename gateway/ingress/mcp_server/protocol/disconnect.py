@@ -1,4 +1,4 @@
-"""Clients that leave while they wait: with 2026-07-28 that cancels their request (Streamable HTTP, Cancellation)."""
+"""Cancels requests whose clients disconnect, as 2026-07-28 demands (Streamable HTTP, Cancellation)."""
 
 import asyncio
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 from gateway.background import run_in_background
 from gateway.ingress.http.asgi import Receive, wait_for_disconnect
 
-POLL_SECONDS = 0.25  # between two looks at what is under way; a request that is answered before two of them is not watched at all
+POLL_SECONDS = 0.25  # between two polls; a request that ends before the second poll is not watched
 
 
 class ClientDisconnected(Exception):
-    """Nobody waits for the answer any more."""
+    """The client no longer waits for the answer."""
 
 
 class DisconnectWatcher:
-    """Cancels tasks whose clients leave. To enter and to leave costs a quick request no more than a place in a table."""
+    """Cancels tasks whose clients disconnect. A quick request costs one dictionary entry only."""
 
     def __init__(self) -> None:
         self._in_flight: dict[asyncio.Task[Any], Receive] = {}
@@ -35,7 +35,7 @@ class DisconnectWatcher:
             watching.cancel()
 
     def has_disconnected(self, task: asyncio.Task[Any] | None) -> bool:
-        """On CancelledError: whether it is the client's doing. It is then dealt with."""
+        """Returns on CancelledError whether the client's disconnect caused it, and clears that cancellation."""
         if task is None or task not in self._disconnected:
             return False
         self._disconnected.discard(task)

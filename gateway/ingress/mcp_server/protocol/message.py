@@ -1,4 +1,4 @@
-"""One JSON-RPC message from a client, as the endpoint took it in."""
+"""One JSON-RPC message of a client, as the endpoint received it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from policies.callers import Caller
 
 
 class ResponseReceived(Exception):
-    """The message is an answer, as a client of the initialize era gives it to what it was asked."""
+    """The message is a response, which clients of the initialize era send to requests of a server."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         super().__init__("an answer")
@@ -23,7 +23,7 @@ class ResponseReceived(Exception):
 
 
 class BatchReceived(Exception):
-    """The body has several messages."""
+    """The body is a batch of messages."""
 
     def __init__(self, items: list[Any]) -> None:
         super().__init__("a batch")
@@ -31,7 +31,10 @@ class BatchReceived(Exception):
 
 
 class ClientMessage(Struct, frozen=True):
-    """`id` is None for a notification. `resource` is the path it came to; `session` is of the initialize era, where there is one."""
+    """A message of a client.
+
+    `id` is None for a notification. `resource` is the path of the request. `session` is set in the initialize era, if the client has one.
+    """
 
     caller: Caller
     server_path: str
@@ -44,14 +47,12 @@ class ClientMessage(Struct, frozen=True):
     trace_context: TraceContext
     scope: Scope
     session: McpSession | None = None
-    is_rewritten: bool = (
-        False  # call_tool of the search mode names the tool, or a virtual server shows it otherwise: no header says anything
-    )
-    original_params: Any = None  # the parameters as the client wrote them, where a virtual server changed them
+    is_rewritten: bool = False  # the call comes from call_tool or through a virtual server's override, so no Mcp-Param header matches it
+    original_params: Any = None  # the client's parameters, where a virtual server changed them
 
     @property
     def capabilities(self) -> Mapping[str, Any]:
-        """What its client declared: in the request itself, or when it opened its session."""
+        """Returns the capabilities that the client declared in the request, or when it opened its session."""
         if self.is_modern:
             declared: Mapping[str, Any] = self.params["_meta"][CAPABILITIES_KEY]
             return declared
@@ -59,18 +60,18 @@ class ClientMessage(Struct, frozen=True):
 
     @property
     def version(self) -> str:
-        """The revision of its client's session; empty where there is none, as in 2026-07-28."""
+        """Returns the revision of the client's session; empty without one, as in 2026-07-28."""
         return self.session.version if self.session is not None else ""
 
     def params_object(self) -> dict[str, Any]:
-        """The parameters, where they are an object with an object as `_meta`. Raises BadEnvelope."""
+        """Returns the parameters. Raises BadEnvelope unless they and `_meta` are objects."""
         params = self.params if self.params is not None else {}
         if not isinstance(params, dict) or not isinstance(params.get("_meta", {}), dict):
             raise BadEnvelope(INVALID_PARAMS, "params and params._meta must be objects")
         return params
 
     def string_param(self, name: str) -> str:
-        """A parameter that has to be a text. Raises BadEnvelope."""
+        """Returns a string parameter. Raises BadEnvelope."""
         value = self.params_object().get(name)
         if not isinstance(value, str):
             raise BadEnvelope(INVALID_PARAMS, f"params.{name} must be a string")
@@ -78,7 +79,7 @@ class ClientMessage(Struct, frozen=True):
 
 
 def parse_envelope(document: Any) -> tuple[Any, str, Any]:
-    """(id or None, method, params). Raises InvalidRequest, Answered and Batched."""
+    """Returns (id or None, method, params). Raises InvalidRequest, ResponseReceived and BatchReceived."""
     if not isinstance(document, dict) or document.get("jsonrpc") != "2.0" or not isinstance(document.get("method"), str):
         if isinstance(document, dict) and "method" not in document and ("result" in document) != ("error" in document):
             raise ResponseReceived(document)
@@ -92,6 +93,6 @@ def parse_envelope(document: Any) -> tuple[Any, str, Any]:
 
 
 def wants_only_result(params: dict[str, Any]) -> bool:
-    """A modern request whose client wants nothing but the answer, can be asked nothing, and goes on with nothing."""
+    """Returns whether a modern client wants no notifications, can't be asked anything, and continues no earlier request."""
     meta = params["_meta"]
     return not meta[CAPABILITIES_KEY] and "progressToken" not in meta and LEVEL_KEY not in meta and "requestState" not in params

@@ -1,4 +1,4 @@
-"""Whether a client's `Mcp-Param-*` headers say the same as its arguments (2026-07-28)."""
+"""Compares a client's `Mcp-Param-*` headers with its arguments (2026-07-28)."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ _DECIMAL = re.compile(r"(-?[0-9]{1,400})(?:\.0{1,20})?")
 
 
 def check_mirrored_headers(scope: Scope, mirrored_params: tuple[HeaderArgument, ...], arguments: Mapping[str, Any]) -> None:
-    """Each header and its argument must be there together and say the same. Raises BadEnvelope."""
+    """Raises BadEnvelope unless each header and its argument are both present and equal, or both absent."""
     for mark in mirrored_params:
         given = routing_header(scope, mark.header.encode())
         value, text = mark.find_value(arguments), mark.header_value(arguments)

@@ -1,4 +1,4 @@
-"""The stateless revision 2026-07-28: what a request must say of itself, in its body and in its headers alike."""
+"""Checks requests of the stateless revision 2026-07-28, whose body and headers must agree."""
 
 import base64
 import binascii
@@ -18,7 +18,7 @@ NAME_PARAM_OF = {
 
 
 class BadEnvelope(Exception):
-    """A request that contradicts itself or the revision. Answered with `code`, and a modern client's with HTTP `status`."""
+    """A request that contradicts itself or the revision. The error has `code`; a modern client also gets HTTP `status`."""
 
     def __init__(self, code: int, message: str, data: Mapping[str, Any] | None = None, status: int = 400) -> None:
         super().__init__(message)
@@ -28,7 +28,7 @@ class BadEnvelope(Exception):
 
 
 def is_modern(scope: Scope, params: Any, legacy: tuple[str, ...]) -> bool:
-    """Whether a request is of this era: its `_meta` names a version, or its header names one that no handshake knows."""
+    """Returns whether a request is of this era."""
     meta = params.get("_meta") if isinstance(params, dict) else None
     if isinstance(meta, dict) and VERSION_KEY in meta:
         return True
@@ -37,13 +37,13 @@ def is_modern(scope: Scope, params: Any, legacy: tuple[str, ...]) -> bool:
 
 
 def check_request(scope: Scope, method: str, params: Any) -> None:
-    """Raises BadEnvelope. The order is the specification's: `_meta`, then headers against body, then the version."""
+    """Raises BadEnvelope. The order of checks is the specification's: `_meta`, headers against body, version."""
     if not is_canonical(scope, method, params):
         check_step_by_step(scope, method, params)
 
 
 def check_step_by_step(scope: Scope, method: str, params: Any) -> None:
-    """The same, step by step."""
+    """Performs the checks of `check_request` one by one. Raises BadEnvelope."""
     meta = params.get("_meta") if isinstance(params, dict) else None
     if not isinstance(meta, dict):
         raise BadEnvelope(INVALID_PARAMS, f"params._meta must be an object with {VERSION_KEY} and {CAPABILITIES_KEY}")
@@ -64,7 +64,7 @@ def check_step_by_step(scope: Scope, method: str, params: Any) -> None:
 
 
 def is_canonical(scope: Scope, method: str, params: Any) -> bool:
-    """Whether headers and body are letter for letter as nearly all clients write them, which spares most requests a closer look."""
+    """Returns whether headers and body are spelled as nearly all clients spell them, which makes the single checks unnecessary."""
     try:
         given, meta, name_key = headers_by_name(scope), params["_meta"], NAME_PARAM_OF.get(method)
         same = (
@@ -82,20 +82,20 @@ def is_canonical(scope: Scope, method: str, params: Any) -> bool:
 
 
 def check_notification(scope: Scope) -> None:
-    """Raises BadEnvelope. The revision asks nothing else of a notification's headers."""
+    """Raises BadEnvelope. The revision demands nothing else of a notification's headers."""
     version = routing_header(scope, b"mcp-protocol-version")
     if version is not None:
         check_version(version)
 
 
 def check_version(version: Any) -> None:
-    """Raises BadEnvelope."""
+    """Raises BadEnvelope for any version but 2026-07-28."""
     if version != MODERN:
         raise BadEnvelope(UNSUPPORTED_VERSION, "this protocol version is not supported", {"supported": [MODERN], "requested": version})
 
 
 def routing_header(scope: Scope, name: bytes) -> str | None:
-    """A routing header; sent twice it contradicts itself. Raises BadEnvelope."""
+    """Returns a routing header. Raises BadEnvelope when it is sent twice, since it then contradicts itself."""
     try:
         return header(scope, name)
     except BadHeader as error:
@@ -103,7 +103,7 @@ def routing_header(scope: Scope, name: bytes) -> str | None:
 
 
 def decode_header(value: str | None) -> str | None:
-    """A routing header's text; `=?base64?…?=` carries what plain ASCII can't."""
+    """Returns a routing header's text; `=?base64?…?=` encodes text that is not plain ASCII. Returns None for invalid base64."""
     if value is None or not (value.startswith("=?base64?") and value.endswith("?=")):
         return value
     try:

@@ -1,4 +1,4 @@
-"""What a client of 2026-07-28 carries for us between two requests (`requestState`): sealed, bound to who it was given to and what for."""
+"""Encrypts `requestState`, which a client of 2026-07-28 returns with its next request. It is bound to the caller and the request."""
 
 import base64
 import binascii
@@ -22,15 +22,16 @@ _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
 class DerivedSecrets(Protocol):
-    """policies/keys/signing.py."""
+    """Derives secrets from the signing keys; policies/keys/signing.py implements it."""
 
     def derive_secret(self, purpose: str) -> tuple[str, bytes]: ...
 
 
 class RequestState(msgspec.Struct, frozen=True):
-    """`upstream` is the server's own state, or none; or `parked` names a call that waits, and `round` how often it had asked.
+    """The content of a state.
 
-    `begun`: the decision under which the server asked, where people had approved of the call or an errand counted it.
+    `upstream` is the server's own state, or None. Otherwise `parked` is the id of a waiting call, and `round` its number of rounds. `begun`
+    is the id of the decision under which the server asked, where an approval or the transaction's history counted it.
     """
 
     until: float
@@ -45,19 +46,19 @@ _decode_state = msgspec.json.Decoder(RequestState).decode
 
 
 def invalid_state_error() -> BadEnvelope:
-    return BadEnvelope(INVALID_PARAMS, "params.requestState was not given for this request, or its time is over; begin again without it")
+    return BadEnvelope(INVALID_PARAMS, "params.requestState is not valid for this request, or has expired; start again without it")
 
 
 def state_context(session_holder: str, resource: str, method: str, params: Mapping[str, Any]) -> bytes:
-    """What a state is good for: this caller, this path, this method with these parameters."""
+    """Returns what a state is bound to: this caller, this path, and this method with these parameters."""
     salient = {name: value for name, value in params.items() if name not in _NOT_SALIENT}
     return _canonical([session_holder, resource, method, hashlib.sha256(_canonical(salient)).hexdigest()])
 
 
 class RequestStateCipher:
-    """AES-256-GCM under a key derived from the signing keys, so that every process opens what another sealed. `now` counts seconds.
+    """AES-256-GCM under a key derived from the signing keys, so that every process can decrypt. `now` returns seconds.
 
-    A key that was replaced goes on opening where it was known before.
+    A replaced key still decrypts in processes that have loaded it.
     """
 
     def __init__(self, keys: DerivedSecrets, now: Callable[[], float]) -> None:
@@ -67,11 +68,11 @@ class RequestStateCipher:
         self.load_current_key()
 
     async def sweep(self) -> None:
-        """Notes the key of now, so that it goes on opening when it is replaced; to be called now and then."""
+        """Loads the current key, so that it still decrypts after it is replaced. A periodic task calls it."""
         self.load_current_key()
 
     def load_current_key(self) -> str:
-        """The id of the key of now."""
+        """Loads the current key and returns its id."""
         kid, key = self._keys.derive_secret("mcp request state")
         if kid not in self._ciphers:
             while len(self._ciphers) >= KEYS_MAX:
@@ -80,7 +81,7 @@ class RequestStateCipher:
         return kid
 
     def expiry_after(self, seconds: float) -> float:
-        """The end of a state that is good for so long."""
+        """Returns the expiry of a state that is valid for `seconds`."""
         return self._now() + seconds
 
     def encrypt(self, state: RequestState, context: bytes) -> str:
@@ -89,7 +90,7 @@ class RequestStateCipher:
         return f"{kid}.{base64.urlsafe_b64encode(box).decode()}"
 
     def decrypt(self, request_state: Any, context: bytes) -> RequestState:
-        """Raises BadEnvelope: it is not one that we gave for this request, or its time is over."""
+        """Returns the state. Raises BadEnvelope when it was not issued for this context, or has expired."""
         if not isinstance(request_state, str) or len(request_state) > STATE_CHARS_MAX:
             raise invalid_state_error()
         kid, _, body = request_state.partition(".")

@@ -1,4 +1,4 @@
-"""The answer to one request as HTTP sees it: plain JSON, or server-sent events from the first thing that is said before it."""
+"""The HTTP response to one MCP request: plain JSON, or server-sent events once a message precedes the answer."""
 
 import asyncio
 from collections import deque
@@ -7,21 +7,21 @@ from collections.abc import AsyncGenerator, Iterable
 from adapters.upstream.sse import one_line
 from gateway.ingress.http.asgi import Header, Receive, Scope, Send, list_header, respond, stream_events, wait_for_disconnect
 
-QUEUED_BYTES_MAX = 1 << 20  # bytes that wait for one slow reader; notifications beyond them are dropped
-CROWDED_MAX = 64 << 10  # the same, while more than BACKLOG_MAX waits for all readers together
+QUEUED_BYTES_MAX = 1 << 20  # bytes queued for one slow client; further notifications are dropped
+CROWDED_MAX = 64 << 10  # bytes queued for one client while more than BACKLOG_MAX is queued for all clients
 BACKLOG_MAX = 32 << 20
-END_SECONDS = 30.0  # for which the end of a stream waits for its reader
+END_SECONDS = 30.0  # how long the end of a stream waits for its client
 EVENT_STREAM = "text/event-stream"
 
 
 def accepts_events(scope: Scope) -> bool:
-    """Whether the client reads streams: it says so, or says nothing of what it reads. Raises BadHeader."""
+    """Returns whether Accept allows an event stream, or is absent. Raises BadHeader."""
     accepted = list_header(scope, b"accept")
     return accepted is None or "*/*" in accepted or "text/*" in accepted or EVENT_STREAM in accepted
 
 
 def frame_event(body: bytes, event_id: str = "") -> bytes:
-    """One JSON-RPC message, framed. Line breaks between its tokens would end the event too early."""
+    """Returns one JSON-RPC message as a server-sent event. Line breaks between its tokens are replaced, since they would end the event."""
     if b"\n" in body or b"\r" in body:
         body = body.replace(b"\r", b" ").replace(b"\n", b" ")
     data = one_line(body)
@@ -29,7 +29,7 @@ def frame_event(body: bytes, event_id: str = "") -> bytes:
 
 
 class Backlog:
-    """How many bytes wait for all slow readers of one process together."""
+    """The number of bytes queued for all slow clients of this process."""
 
     __slots__ = ("size",)
 
@@ -38,12 +38,12 @@ class Backlog:
 
     @property
     def queue_limit(self) -> int:
-        """How many may wait for one reader."""
+        """Returns how many bytes may be queued for one client."""
         return QUEUED_BYTES_MAX if self.size <= BACKLOG_MAX else CROWDED_MAX
 
 
 class HttpResponseWriter:
-    """Nobody who says something waits for the reader, who may be slow or stalled."""
+    """Writes the response of one request. Events are queued, so that no sender waits for a slow client."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, backlog: Backlog) -> None:
         self._receive = receive
@@ -62,7 +62,7 @@ class HttpResponseWriter:
         return self._stream_task is not None
 
     def send_event(self, event_bytes: bytes) -> bool:
-        """Says an event before the answer; False where the client takes none, or too much waits for it already."""
+        """Queues an event before the answer. Returns False when the client accepts no events, or too many bytes are queued."""
         if not self._accepts_events or self._is_ended or self._queued_bytes > self._backlog.queue_limit:
             return False
         self._begin_stream()
@@ -70,14 +70,14 @@ class HttpResponseWriter:
         return True
 
     async def say_in_turn(self, framed: bytes) -> bool:
-        """Says an event that must not be dropped: waits until the reader has read most of what waits, or has left."""
+        """Queues an event that must not be dropped: waits until most queued bytes are sent, or the client has disconnected."""
         while self._queued_bytes > CROWDED_MAX:
             self._less.clear()
             await self._less.wait()
         return self.send_event(framed)
 
     async def finish(self, body: bytes, status: int = 200, headers: Iterable[Header] = (), event_id: str = "") -> None:
-        """The answer, after all that was said."""
+        """Sends the answer after all queued events."""
         if self._stream_task is None:
             self._is_ended = True
             await respond(self._send, status, body, headers)
@@ -86,7 +86,7 @@ class HttpResponseWriter:
             await self.end()
 
     async def end(self) -> None:
-        """Ends the stream, without an answer where there was none."""
+        """Ends the stream without a further answer."""
         self._is_ended = True
         self._queue_changed.set()
         if self._stream_task is not None:
@@ -95,12 +95,12 @@ class HttpResponseWriter:
 
     @property
     def stream_task(self) -> asyncio.Task[None]:
-        """The stream, which has begun; it is done when the client has left."""
+        """Returns the task of a stream that has begun; it is done when the client has disconnected."""
         assert self._stream_task is not None
         return self._stream_task
 
     async def wait_for_disconnect(self) -> None:
-        """Returns when the client has left."""
+        """Returns when the client has disconnected."""
         if self._stream_task is None:
             await wait_for_disconnect(self._receive)
         else:
@@ -112,7 +112,7 @@ class HttpResponseWriter:
             self._stream_task.add_done_callback(self._on_stream_end)
 
     def _on_stream_end(self, _streaming: "asyncio.Task[None]") -> None:
-        """Forgets what waits for a reader who has left. What is said from now on may still be kept for a stream that is taken up again."""
+        """Drops the queue of a client that has disconnected. Later events may still be stored for a stream that resumes."""
         self._queued.clear()
         self._count(-self._queued_bytes)
         self._less.set()

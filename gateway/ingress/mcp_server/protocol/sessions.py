@@ -1,4 +1,4 @@
-"""Sessions of the `initialize` era: each bound to who opened it and where, kept in the database, known to every process."""
+"""Sessions of the `initialize` era: bound to a caller and a path, stored in the database, valid at every process."""
 
 import asyncio
 import hashlib
@@ -19,12 +19,12 @@ from policies.cache import BoundedCache
 from policies.callers import Caller
 
 IDLE_SECONDS = 3600.0
-CACHE_SECONDS = 0.25  # for which a process believes what it read, where others may have changed it
-TOUCH_SECONDS = 60.0  # between two notes that a session is used
+CACHE_SECONDS = 0.25  # how long a process caches a session that other processes may change
+TOUCH_SECONDS = 60.0  # between two writes of a session's last use
 CACHE_MAX = 10_000
-SESSIONS_PER_HOLDER = 100  # sessions of one person; the one that was not used for longest makes room
-CAPABILITIES_BYTES_MAX = 8192  # bytes
-URIS_BYTES_MAX = 8192  # bytes
+SESSIONS_PER_HOLDER = 100  # sessions of one holder; the least recently used one is closed for a new one
+CAPABILITIES_BYTES_MAX = 8192
+URIS_BYTES_MAX = 8192
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_texts = msgspec.json.Decoder(tuple[str, ...]).decode
 _decode_flags = msgspec.json.Decoder(dict[str, bool]).decode
@@ -33,11 +33,11 @@ encode = msgspec.json.Encoder().encode
 
 
 class UnknownSession(Exception):
-    """No such session for this caller; the client has to initialize again (HTTP 404)."""
+    """The caller has no such session; the client has to initialize again (HTTP 404)."""
 
 
 class McpSession(Struct, frozen=True):
-    """`id` is not what the client shows, but its digest. `level` of log messages is empty where none was set."""
+    """A session. `id` is the digest of the id that the client sends. `level` of log messages is empty until it is set."""
 
     id: str
     holder: str
@@ -55,7 +55,10 @@ class _CachedSession(Struct):
 
 
 class McpSessions:
-    """Open sessions. Unknown and foreign ones are the same. `now` counts microseconds since 1970, `clock` seconds of this process."""
+    """Opens and finds sessions; a session of another caller is unknown.
+
+    `now` returns microseconds since 1970, `clock` monotonic seconds.
+    """
 
     def __init__(self, database: Database, now: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
@@ -64,7 +67,10 @@ class McpSessions:
         self._cached: BoundedCache[str, _CachedSession] = BoundedCache(CACHE_MAX, clock)
 
     async def open(self, caller: Caller, resource: str, params: Mapping[str, Any]) -> tuple[str, McpSession]:
-        """A new session by the parameters of `initialize`; first, what the client is to show from now on. Raises BadEnvelope, NotKept."""
+        """Opens a session with the parameters of `initialize`. Returns the id for the client, and the session.
+
+        Raises BadEnvelope, WriteFailed.
+        """
         declared = _encode_capabilities(params)
         shown = secrets.token_urlsafe(32)
         session = McpSession(
@@ -79,7 +85,7 @@ class McpSessions:
         return shown, session
 
     async def initialize(self, session: McpSession, params: Mapping[str, Any]) -> McpSession:
-        """The parameters of `initialize` in a session that is there already. Raises BadEnvelope."""
+        """Sets the parameters of `initialize` in an open session. Raises BadEnvelope."""
         declared, version = _encode_capabilities(params), negotiate_version(params.get("protocolVersion"))
         values = {"capabilities": declared.decode(), "version": version}
         await self._write_and_wait(lambda batch: batch.connection.execute(_update_of(session.id).values(values)))
@@ -88,7 +94,7 @@ class McpSessions:
         return changed
 
     async def find(self, presented_id: str, caller: Caller, resource: str) -> McpSession:
-        """Raises UnknownSession, NotRead. Use keeps a session open."""
+        """Returns the caller's session, whose use keeps it open. Raises UnknownSession, ReadFailed."""
         known = self._cached.get(session_id_of(presented_id)) or await self._read_session(session_id_of(presented_id))
         if known is None or known.session.holder != holder_of(caller) or known.session.resource != resource:
             raise UnknownSession
@@ -102,12 +108,12 @@ class McpSessions:
         return known.session
 
     async def close(self, session: McpSession) -> None:
-        """Forgets it, and what was said on its streams."""
+        """Deletes a session and the stored events of its streams."""
         self._cached.drop(session.id)
         await self._write_and_wait(lambda batch: _delete_sessions(batch, [session.id]))
 
     async def close_killed(self, is_killed: Callable[[str, str], bool]) -> list[tuple[str, str]]:
-        """Closes the sessions of whoever is `stopped`, by owner and acting agent; gives the owner and the id of each."""
+        """Closes sessions whose owner or acting agent `is_killed`. Returns the owner and the id of each."""
         holders = select(mcp_sessions.c.id, mcp_sessions.c.holder)
         rows = await self._database.read(lambda connection: connection.execute(holders).all())
         gone = [(row.holder.rpartition("\n")[0], row.id) for row in rows if is_killed(*row.holder.rsplit("\n", 1))]
@@ -123,15 +129,15 @@ class McpSessions:
         self._cache(msgspec.structs.replace(session, level=level), self._clock())
 
     async def subscribe(self, session: McpSession, uri: str) -> str:
-        """Adds a resource to what it subscribed to; gives the process that has its stream, or nothing. Raises BadEnvelope for too many."""
+        """Adds a subscription. Returns the process that has the session's stream, or "". Raises BadEnvelope for too many."""
         return await self._change_subscriptions(session, lambda uris: uris if uri in uris else (*uris, uri))
 
     async def unsubscribe(self, session: McpSession, uri: str) -> str:
-        """The opposite."""
+        """Removes a subscription. Returns the process that has the session's stream, or ""."""
         return await self._change_subscriptions(session, lambda uris: tuple(each for each in uris if each != uri))
 
     async def _change_subscriptions(self, session: McpSession, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> str:
-        """Within one transaction, since other requests of the session may do the same at other processes. All processes hear of it."""
+        """Changes the subscriptions in one transaction, since other processes may change them too, and notifies all processes."""
 
         def work(batch: Batch) -> tuple[tuple[str, ...], str]:
             mine = select(mcp_sessions.c.uris, mcp_sessions.c.streamer).where(mcp_sessions.c.id == session.id)
@@ -141,7 +147,7 @@ class McpSessions:
             uris = change(_decode_texts(row.uris))
             text = encode(uris)
             if len(text) > URIS_BYTES_MAX:
-                raise BadEnvelope(INVALID_PARAMS, "this session is subscribed to as many resources as one may be")
+                raise BadEnvelope(INVALID_PARAMS, "this session has the maximum number of subscriptions; unsubscribe from some")
             batch.connection.execute(_update_of(session.id).values({"uris": text.decode()}))
             raise_epoch(batch, "sessions")
             return uris, row.streamer or ""
@@ -151,7 +157,7 @@ class McpSessions:
         return streamer
 
     async def record_stream_opened(self, session: McpSession, process: str) -> McpSession:
-        """Writes down which process has the session's stream; gives the session as it is then. Raises UnknownSession."""
+        """Records which process has the session's stream. Returns the current session. Raises UnknownSession."""
 
         def work(batch: Batch) -> Any:
             batch.connection.execute(_update_of(session.id).values({"streamer": process, "holds": None}))
@@ -163,35 +169,35 @@ class McpSessions:
         return self._cache(_session_from_row(row), self._clock()).session
 
     def record_stream_ended(self, session: McpSession, process: str) -> None:
-        """Unless another process has it meanwhile."""
+        """Clears the process of the session's stream, unless another process has taken it over."""
         mine = _update_of(session.id).where(mcp_sessions.c.streamer == process).values({"streamer": None, "holds": None})
         self._database.post(lambda batch: batch.connection.execute(mine))
 
     def publish_confirmed(self, session: McpSession, process: str, confirmed: Mapping[str, bool]) -> None:
-        """Tells other processes which subscriptions hold on the stream that this one has."""
+        """Writes which subscriptions of the stream are confirmed, for other processes."""
         mine = _update_of(session.id).where(mcp_sessions.c.streamer == process).values({"holds": encode(confirmed).decode()})
         self._database.post(lambda batch: batch.connection.execute(mine))
 
     async def read_confirmed(self, session: McpSession, process: str) -> Mapping[str, bool] | None:
-        """What `process` published of its stream; None where it has the stream no more. Raises NotRead."""
+        """Returns what `process` published of its stream, or None when it no longer has the stream. Raises ReadFailed."""
         query = select(mcp_sessions.c.holds).where(mcp_sessions.c.id == session.id, mcp_sessions.c.streamer == process)
         row = await self._database.read(lambda connection: connection.execute(query).one_or_none())
         return None if row is None else _decode_flags(row.holds or "{}")
 
     async def list_with_stream_at(self, process: str) -> list[McpSession]:
-        """Sessions whose streams a process has, as they are now. Raises NotRead."""
+        """Returns the current sessions whose streams a process has. Raises ReadFailed."""
         query = select(mcp_sessions).where(mcp_sessions.c.streamer == process)
         found = await self._database.read(lambda connection: [_session_from_row(row) for row in connection.execute(query)])
         now = self._clock()
         return [self._cache(session, now).session for session in found]
 
     async def read_current(self, session: McpSession) -> McpSession | None:
-        """The session as it is now; None when it is closed."""
+        """Returns the current session, or None when it is closed."""
         known = self._cached.get(session.id) or await self._read_session(session.id)
         return known.session if known else None
 
     async def _write_and_wait(self, write: Callable[[Batch], T]) -> T:
-        """Makes a change, and waits until no process believes what was before: then the change may be acknowledged."""
+        """Writes a change, and waits until no process has the old session cached. Only then may it be acknowledged."""
 
         def write_and_count(batch: Batch) -> tuple[T, int]:
             done = write(batch)
@@ -203,12 +209,12 @@ class McpSessions:
         return done
 
     async def sweep(self) -> None:
-        """Forgets sessions that nobody uses any more; to be called now and then."""
+        """Deletes sessions that were idle for IDLE_SECONDS. A periodic task calls it."""
         before = self._now() - int(IDLE_SECONDS * 1e6)
         await self._database.write(lambda batch: _delete_idle(batch, before))
 
     def _cache(self, session: McpSession, known_since: float) -> _CachedSession:
-        """`began`: when it was read or written, since when others may have changed it."""
+        """Caches a session. `known_since` is when it was read or written; others may have changed it since then."""
         known = _CachedSession(session, known_since, self._clock())
         seconds = IDLE_SECONDS if self._database.is_sqlite else known_since + CACHE_SECONDS - self._clock()
         if seconds > 0:
@@ -235,17 +241,17 @@ def session_id_of(presented_id: str) -> str:
 
 
 def holder_of(caller: Caller) -> str:
-    """A person, or an agent that acts for one: what it opened is not its user's."""
+    """Returns the holder of a session: a person, or an agent that acts for one. An agent's sessions are not the person's."""
     return f"{caller.principal.owner_key}\n{caller.delegation.actor}"
 
 
 def owner_of(session: McpSession) -> str:
-    """tenant|issuer|subject of whose it is."""
+    """Returns tenant|issuer|subject of the session's person."""
     return session.holder.rpartition("\n")[0]
 
 
 def _encode_capabilities(params: Mapping[str, Any]) -> bytes:
-    """The capabilities of a client, as JSON. Raises BadEnvelope."""
+    """Returns a client's capabilities as JSON. Raises BadEnvelope."""
     capabilities = params.get("capabilities")
     declared = encode(capabilities if isinstance(capabilities, dict) else {})
     if len(declared) > CAPABILITIES_BYTES_MAX:
@@ -254,7 +260,7 @@ def _encode_capabilities(params: Mapping[str, Any]) -> bytes:
 
 
 def negotiate_version(requested: Any) -> str:
-    """The version to go on with: the one asked for where it is served, else our newest of this era."""
+    """Returns the requested version where it is served, else the gateway's newest of this era."""
     return requested if requested in LEGACY else LEGACY[0]
 
 
@@ -263,7 +269,7 @@ def _update_of(key: str) -> Any:
 
 
 def _insert_session(batch: Batch, row: Mapping[str, Any]) -> list[str]:
-    """Gives the sessions that made room."""
+    """Inserts a session. Returns the ids of sessions that were closed for it."""
     mine = select(mcp_sessions.c.id).where(mcp_sessions.c.holder == row["holder"]).order_by(mcp_sessions.c.used.desc())
     gone = list(batch.connection.execute(mine.limit(CACHE_MAX).offset(SESSIONS_PER_HOLDER - 1)).scalars())
     _delete_sessions(batch, gone)

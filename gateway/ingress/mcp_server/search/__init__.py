@@ -1,1 +1,1 @@
-"""Search mode: the tools that fit what a model wants to do, ranked by BM25."""
+"""Search mode: ranks tools by how well they fit a task (BM25)."""

@@ -1,7 +1,7 @@
-"""Which tools fit what a client wants to do: BM25 over names, titles, descriptions and arguments, then how much of the name is meant.
+"""Ranks tools for a query: BM25 over names, titles, descriptions and arguments, plus how much of the name matches.
 
-One order on every database, since all of it happens in this process. An index holds the tools of one list, which are those that its caller
-may call: no other tool has a part in what is found, or in how common a word is.
+The order is equal on every database, since this process computes it. An index has only tools that its caller may call, so other tools
+affect neither the results nor the word frequencies.
 """
 
 import math
@@ -22,26 +22,26 @@ FIELD_WEIGHTS: Mapping[str, float] = {
     "first": 2.0,
     "rest": 0.8,
     "arguments": 0.4,
-}  # what a word counts for in each
-TIE_BREAKER = 0.3  # of a word's score in other fields than the one where it counts most
-SYNONYM_WEIGHT, PREFIX_WEIGHT, FUZZY_WEIGHT = 0.8, 0.5, 0.4  # what a word counts for that is not the very one
+}  # weight of a word in each field
+TIE_BREAKER = 0.3  # share of a word's score in fields other than its best one
+SYNONYM_WEIGHT, PREFIX_WEIGHT, FUZZY_WEIGHT = 0.8, 0.5, 0.4  # weights of words that match inexactly
 MATCH_WEIGHT, COVERAGE_WEIGHT, ACT_WEIGHT = (
     0.3,
     1.0,
     0.5,
-)  # beside BM25: words that the name has, how much of the name they are, and whether the act is meant
-TERMS_MAX = 32  # words of a query that count
-TEXT_MAX = 8000  # characters of one description that count
-CANDIDATES_MAX = 300  # tools of the best BM25 that are looked at closely
-PREFIX_LETTERS_MIN, PREFIX_STEMS_MAX = 3, 16  # letters of a word that others may begin with, and how many of these count
-FUZZY_LETTERS_MIN = 5  # letters of a word that may be misspelt
-HEAP_BYTES = 15_000_000  # bytes: the least that the index takes while it is made
+)  # added to BM25: query words in the name, coverage of the name, and agreement of the act
+TERMS_MAX = 32  # words of a query that are used
+TEXT_MAX = 8000  # characters of one description that are indexed
+CANDIDATES_MAX = 300  # tools with the best BM25 that are scored further
+PREFIX_LETTERS_MIN, PREFIX_STEMS_MAX = 3, 16  # least letters of a prefix, and how many words with it are used
+FUZZY_LETTERS_MIN = 5  # least letters of a word that is matched fuzzily
+HEAP_BYTES = 15_000_000  # the least memory that the index writer accepts
 _SENTENCE = re.compile(r"(?<=[.!?])\s|\n")
-ExpandedTerms = Mapping[str, Mapping[str, float]]  # each word of a query, and what stands for it
+ExpandedTerms = Mapping[str, Mapping[str, float]]  # each word of a query with the weights of its matches
 
 
 class ToolText(NamedTuple):
-    """A tool, as far as words go. The first sentence of a description counts more than the rest."""
+    """The searchable text of a tool. The first sentence of a description has more weight than the rest."""
 
     name: str
     title: str = ""
@@ -50,7 +50,7 @@ class ToolText(NamedTuple):
 
 
 class Ranking:
-    """An index over some tools, which are known by their numbers. To make one takes about 0.3 ms a tool: not on the event loop."""
+    """An index over tools, which are identified by their positions. Building takes about 0.3 ms per tool, so not on the event loop."""
 
     def __init__(self, tools: Sequence[ToolText]) -> None:
         builder = SchemaBuilder()
@@ -60,8 +60,8 @@ class Ranking:
         self._schema = builder.build()
         self._names: list[list[str]] = []
         self._acts: list[str] = []
-        self._tool_counts: Counter[str] = Counter()  # in how many tools a stem stands,
-        self._name_counts: Counter[str] = Counter()  # and in how many names
+        self._tool_counts: Counter[str] = Counter()  # in how many tools a stem occurs
+        self._name_counts: Counter[str] = Counter()  # in how many names a stem occurs
         index = Index(self._schema)
         writer = index.writer(HEAP_BYTES, 1)
         for number, tool in enumerate(tools):
@@ -72,7 +72,7 @@ class Ranking:
         self._vocabulary = sorted(self._tool_counts)
 
     def find_best(self, query: str, limit: int) -> tuple[list[int], int]:
-        """The tools that fit, the best first, and how many have any of the words."""
+        """Returns the positions of matching tools, best first, and how many tools match any of the words."""
         said = list(split_words(query))
         kept = [word for word in said if word not in STOP_WORDS] or said
         meant = {term: self._expand_term(term) for term in list(dict.fromkeys(stems(kept)))[:TERMS_MAX]}
@@ -85,7 +85,7 @@ class Ranking:
             (-float(bm25) / top - self._name_score(number, meant, intent), number)
             for (bm25, _), number in zip(found.hits, numbers, strict=True)
         ]
-        return [number for _, number in sorted(scored)[:limit]], int(found.count)  # type: ignore[attr-defined]  # its stubs lack it
+        return [number for _, number in sorted(scored)[:limit]], int(found.count)  # type: ignore[attr-defined]  # missing in the stubs
 
     def _build_document(self, number: int, tool: ToolText) -> Document:
         text = tool.description[:TEXT_MAX]
@@ -103,7 +103,7 @@ class Ranking:
         return document
 
     def _expand_term(self, term: str) -> Mapping[str, float]:
-        """What stands for a word of the query: its synonyms, words that begin with it, and the word itself."""
+        """Returns the weights of what matches a word: its synonyms, words with this prefix, and the word itself."""
         found = dict.fromkeys(synonyms_of(term), SYNONYM_WEIGHT)
         if len(term) >= PREFIX_LETTERS_MIN:
             start = bisect_left(self._vocabulary, term)
@@ -113,7 +113,7 @@ class Ranking:
         return {**found, term: 1.0}
 
     def _build_query(self, terms: ExpandedTerms) -> Query:
-        """Any of the words, each where it counts most. A word that no tool has may be misspelt by one letter."""
+        """Returns a query for any of the words, each scored in its best field. A word that no tool has matches with one letter changed."""
         clauses = []
         for term, others in terms.items():
             known = [(other, weight) for other, weight in others.items() if self._tool_counts[other]]
@@ -132,7 +132,7 @@ class Ranking:
         return Query.fuzzy_term_query(self._schema, field, stem, 1)
 
     def _name_score(self, number: int, terms: ExpandedTerms, intent: str) -> float:
-        """How well a tool's name and act fit, beside its BM25."""
+        """Returns how well a tool's name and act match, to be added to its BM25 score."""
         name = self._names[number]
         asked = sum(self._inverse_frequency(self._tool_counts, term) for term in terms)
         met = sum(
@@ -150,6 +150,6 @@ class Ranking:
         )
 
     def _inverse_frequency(self, counter: Counter[str], stem: str) -> float:
-        """The inverse document frequency of BM25."""
+        """Returns the inverse document frequency of BM25."""
         count = counter[stem]
         return math.log(1 + (len(self._names) - count + 0.5) / (count + 0.5))

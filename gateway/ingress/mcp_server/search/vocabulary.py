@@ -1,11 +1,11 @@
-"""Words as search mode understands them: which say nothing, which mean the same to people who name operations, and which act a verb is."""
+"""The vocabulary of tool search: stop words, synonyms in names of operations, and the act of each verb."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from tantivy import Filter, TextAnalyzerBuilder, Tokenizer
 
-WORD_MAX = 64  # characters of one word that count
+WORD_MAX = 64  # characters of one word that are used
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z](?:[A-Z](?![a-z]))*|[0-9]+|[^\W\d_A-Za-z]+")  # camelCase and snake_case are several words
 _STEMMER = TextAnalyzerBuilder(Tokenizer.whitespace()).filter(Filter.stemmer("english")).build()
 _STOP_WORD_TEXT = (
@@ -15,7 +15,7 @@ _STOP_WORD_TEXT = (
     "we were what when where which who whom whose why will with would you your"
 )
 STOP_WORDS = frozenset(_STOP_WORD_TEXT.split())
-_SYNONYMS = (  # words that people and names of operations use for one another
+_SYNONYMS = (  # words used interchangeably in queries and names of operations
     "create make new add build set open generate provision",
     "delete remove erase destroy drop discard purge clear",
     "list show find enumerate see",
@@ -44,7 +44,7 @@ _SYNONYMS = (  # words that people and names of operations use for one another
     "database db",
     "message notification",
 )
-_VERBS_OF_ACT = {  # what a verb does; words that ask are for reading
+_VERBS_OF_ACT = {  # the act of each verb; question words mean reading
     "read": "get list describe show read fetch view see find search query look display count check tell retrieve download examine lookup "
     "inspect compare test filter scan browse which who what whose why when where how enumerate",
     "create": "create make new add insert register open generate build provision put upload save store write attach post publish send "
@@ -58,12 +58,12 @@ _PARTIAL_AGREEMENT = 0.7
 
 
 def split_words(text: str) -> Iterator[str]:
-    """In lower case, one by one."""
+    """Yields the words in lower case."""
     return (found[0][:WORD_MAX].lower() for found in _WORD.finditer(text))
 
 
 def stems(texts: Iterable[str]) -> list[str]:
-    """What is left of each word without its ending (Snowball, English)."""
+    """Returns the stem of each word (Snowball, English)."""
     return list(_STEMMER.analyze(" ".join(texts)))
 
 
@@ -72,12 +72,12 @@ def synonyms_of(stem: str) -> Iterable[str]:
 
 
 def act_of(stem_list: Iterable[str]) -> str:
-    """The act that the first verb among these stems means: read, create, update, delete or run; empty without a verb."""
+    """Returns the act of the first verb among these stems: read, create, update, delete or run; "" without a verb."""
     return next((_ACT_OF_STEM[stem] for stem in stem_list if stem in _ACT_OF_STEM), "")
 
 
 def agreement_of(act: str, intent: str) -> float:
-    """0 to 1: how well a tool's act fits what is intended. Without an intent all fit but those that delete."""
+    """Returns from 0 to 1 how well a tool's act fits the intent. Without an intent every act fits partly, except delete."""
     if act == intent:
         return 1.0 if intent else _PARTIAL_AGREEMENT
     if not intent:

@@ -1,33 +1,36 @@
-"""Which subscriptions of an older client's stream hold, as far as the servers have answered, for requests that wait for that."""
+"""The subscriptions of a legacy client's stream that servers have confirmed or refused."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
-CONFIRM_SECONDS = 10.0  # for which an acknowledgement waits for a server
+CONFIRM_SECONDS = 10.0  # how long an acknowledgement waits for a server
 Publish = Callable[[Mapping[str, bool]], None]
 
 
 class Confirmations:
-    """Of one stream. A URI is known when its server has said whether it tells of its changes. `publish` tells other processes."""
+    """The confirmations of one stream.
+
+    A URI is known once its server has accepted or refused the subscription. `publish` reports changes to other processes.
+    """
 
     def __init__(self, publish: Publish = lambda _: None) -> None:
-        self.interest_changed = asyncio.Event()  # set when what is wanted has changed
+        self.interest_changed = asyncio.Event()  # set when the client's interest has changed
         self._publish = publish
         self._confirmed: dict[str, bool] = {}
         self._updated = asyncio.Event()
 
     def confirm(self, uris: Iterable[str], confirmed: Iterable[str]) -> None:
-        """The server of these resources has answered: it tells of those that are `held`."""
+        """Records a server's answer for these resources: those in `confirmed` are subscribed, the others refused."""
         taken = frozenset(confirmed)
         self._update({**self._confirmed, **{uri: uri in taken for uri in uris}})
 
     def retain(self, uris: Iterable[str]) -> None:
-        """Forgets all resources but these."""
+        """Removes all resources but these."""
         wanted = frozenset(uris)
         self._update({uri: held for uri, held in self._confirmed.items() if uri in wanted})
 
     async def wait_until_known(self, uris: Iterable[str], seconds: float = CONFIRM_SECONDS) -> Mapping[str, bool]:
-        """Whether each holds, when all of them are known or the time is over; without those that are not known."""
+        """Returns whether each resource is subscribed, once all are known or the time is over. Unknown ones are left out."""
         wanted = frozenset(uris)
         try:
             async with asyncio.timeout(seconds):
@@ -39,7 +42,7 @@ class Confirmations:
         return {uri: held for uri, held in self._confirmed.items() if uri in wanted}
 
     async def wait_until_gone(self, uri: str, seconds: float = CONFIRM_SECONDS) -> None:
-        """Returns when a resource is followed no more, or the time is over."""
+        """Returns when the resource is not followed any more, or the time is over."""
         try:
             async with asyncio.timeout(seconds):
                 while uri in self._confirmed:

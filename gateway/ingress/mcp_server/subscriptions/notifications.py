@@ -1,4 +1,4 @@
-"""What is told outside of any request: changed lists and changed resources, to `subscriptions/listen` and to older clients' GET streams."""
+"""Sends changes of lists and resources outside of requests: to `subscriptions/listen`, and to GET streams of legacy clients."""
 
 import asyncio
 import hashlib
@@ -33,10 +33,10 @@ from policies.tokens.verifier import TokenRefused
 from registry.health.reachability import NotReachable
 from registry.store import UnknownName
 
-POLL_SECONDS = 5.0  # between two looks at what other processes may have changed
+POLL_SECONDS = 5.0  # between two polls for changes of other processes
 SECOND_POLL_SECONDS = 1.0
-SETTLE_SECONDS = 0.2  # several changes at once are told as one
-RETRY_MAX_SECONDS = 60.0  # seconds between two tries to listen to a server
+SETTLE_SECONDS = 0.2  # changes within this time become one notification
+RETRY_MAX_SECONDS = 60.0  # between two attempts to listen to a server
 RESOURCE_UPDATED = "notifications/resources/updated"
 encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
@@ -47,7 +47,7 @@ _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 @dataclass(frozen=True, slots=True)
 class Interest:
-    """What somebody wants to be told of, by the names of the path they came to."""
+    """What a client wants to be notified of, by the names of its endpoint."""
 
     tools: bool = False
     prompts: bool = False
@@ -57,7 +57,7 @@ class Interest:
 
 @dataclass(frozen=True, slots=True)
 class Subscriber:
-    """Who is told, and how. `ask` is None where nothing can be asked. `session` is of the initialize era."""
+    """A client that is notified. `ask` is None where it can't be asked. `session` is that of the initialize era."""
 
     caller: Caller
     server_path: str
@@ -70,7 +70,7 @@ class Subscriber:
 
 
 class ChangeBroadcast:
-    """Wakes everybody who listens when something may have changed."""
+    """Wakes all subscribers when something may have changed."""
 
     def __init__(self) -> None:
         self._listeners: set[asyncio.Event] = set()
@@ -90,9 +90,9 @@ class ChangeBroadcast:
 
 
 class _ResourceListener:
-    """Listens to one server on behalf of an audience; what the server calls `own` is told as `uris` say.
+    """Listens to one server for a subscriber. `uris` maps the server's own URIs to those of the subscriber.
 
-    `before` is the task that it takes the place of, which goes on until this one holds, so that nothing is missed between.
+    `previous` is the task that this one replaces. It runs until this one is confirmed, so that no update is missed.
     """
 
     def __init__(self, subscriber: Subscriber, uris: Mapping[str, str], previous: "asyncio.Task[None] | None" = None) -> None:
@@ -105,16 +105,16 @@ class _ResourceListener:
         return self._subscriber.capabilities
 
     async def on_acknowledged(self, granted: ListenFilter) -> None:
-        """What is not granted now may be when the server is asked again."""
+        """Confirms the granted resources. Others may be granted at the next attempt."""
         self.confirm(granted.uris)
 
     def confirm(self, own_uris: Iterable[str]) -> None:
-        """The server has answered: it tells of these resources, which are named as it does."""
+        """Records the server's answer, which names resources by its own URIs, and ends the previous task."""
         self.cancel_previous()
         self._subscriber.confirmations.confirm(self.uris.values(), [self.uris[each] for each in own_uris if each in self.uris])
 
     def cancel_previous(self) -> None:
-        """Ends the task before this one."""
+        """Cancels the task that this one replaces."""
         if self._previous is not None:
             self._previous.cancel()
             self._previous = None
@@ -135,7 +135,7 @@ ServerListeners = dict[str, tuple[Mapping[str, str], asyncio.Task[None]]]
 
 
 class NotificationFeed:
-    """Tells one audience until it is cancelled, or wants nothing more."""
+    """Notifies one subscriber until it is canceled or has no more interest."""
 
     def __init__(
         self, server_calls: ServerCalls, catalogue: Catalogue, changes: ChangeBroadcast, upstream_watcher: UpstreamWatcher
@@ -146,7 +146,7 @@ class NotificationFeed:
         self._upstream_watcher = upstream_watcher
 
     def granted_interest(self, caller: Caller, server_path: str, interest: Interest) -> Interest:
-        """What of it can be told to this caller."""
+        """Returns the part of the interest that this caller may be notified of."""
         return Interest(
             interest.tools,
             interest.prompts,
@@ -155,7 +155,7 @@ class NotificationFeed:
         )
 
     async def run(self, subscriber: Subscriber, interest: Callable[[], Awaitable[Interest | None]]) -> None:
-        """`interest` is asked again after each change; None ends it."""
+        """Notifies the subscriber. `interest` is called again after each change; None ends the feed."""
         followers: ServerListeners = {}
         told: dict[str, str] = {}
         asked = subscriber.confirmations.interest_changed
@@ -163,7 +163,7 @@ class NotificationFeed:
         try:
             with self._changes.subscribe() as moved, self._upstream_watcher.watch_servers() as watch:
                 followed: frozenset[str] | None = None
-                looks = 1  # at the lists; two after a change, since what they are made of may still be on its way
+                looks = 1  # polls of the lists; two after a change, which may not be visible at once
                 while wanted is not None:
                     asked.clear()
                     if looks or wanted.uris != followed:
@@ -182,7 +182,7 @@ class NotificationFeed:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _notify_changed_lists(self, subscriber: Subscriber, interest: Interest, previous_digests: Mapping[str, str]) -> dict[str, str]:
-        """Says which lists are other than they were when they were `told` of; gives what they are."""
+        """Notifies of lists whose digests differ from the previous ones. Returns the current digests."""
         tools, prompts, resources = self._catalogue.tools, self._catalogue.prompts, self._catalogue.resources
         lists: dict[str, tuple[Callable[..., Any], ...]] = {}
         if interest.tools:
@@ -204,7 +204,7 @@ class NotificationFeed:
             return ""
 
     def _listen_to_servers(self, subscriber: Subscriber, uris: frozenset[str], followers: ServerListeners) -> None:
-        """Listens to each server that has any of the resources, and to no other."""
+        """Listens to each server that has any of the resources, and stops listening to others."""
         wanted: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for uri in uris:
             own = self._resolve_own(subscriber.caller, subscriber.server_path, uri)
@@ -221,11 +221,11 @@ class NotificationFeed:
                 follower = _ResourceListener(subscriber, mine, before[1] if before else None)
                 followers[server] = (
                     mine,
-                    run_in_background(self._listen_to_server(subscriber, server, follower), "mcp_not_listened", server=server),
+                    run_in_background(self._listen_to_server(subscriber, server, follower), "mcp_listen_failed", server=server),
                 )
 
     def _resolve_own(self, caller: Caller, server_path: str, uri: str) -> tuple[str, str] | None:
-        """The server and its own name of a resource; None for what this caller may not read."""
+        """Returns the server and its own URI of a resource, or None when the caller may not read it."""
         offers = self._catalogue.visible_entries
         try:
             found = self._catalogue.resources.resolve(caller, server_path, uri)
@@ -235,7 +235,7 @@ class NotificationFeed:
         return (found.server, found.uri) if allowed else None
 
     async def _listen_to_server(self, subscriber: Subscriber, server: str, follower: _ResourceListener) -> None:
-        """Again and again, with growing patience where the server fails."""
+        """Listens until it is canceled, with exponential backoff while the server fails."""
         wanted, patience = ListenFilter(uris=frozenset(follower.uris)), 1.0
         listening = ListenRequest(server, act_of_reading_resource(server), wanted, follower, subscriber.trace_context, subscriber.session)
         try:
@@ -244,7 +244,7 @@ class NotificationFeed:
                 try:
                     await self._server_calls.listen(subscriber.caller, listening)
                 except (UpstreamFault, McpRefused, EgressRefused, WriteFailed, ReadFailed) as error:
-                    log.info("mcp_not_listened", server=server, error=type(error).__name__)
+                    log.info("mcp_listen_failed", server=server, error=type(error).__name__)
                     follower.confirm(())
                 except (CallRefused, UnknownName, Killed, TokenRefused):
                     follower.confirm(())
@@ -257,7 +257,7 @@ class NotificationFeed:
 
 
 async def _wait_for_change(changed: asyncio.Event, interest_changed: asyncio.Event, seconds: float) -> bool:
-    """Whether something may have changed here, within so many seconds or until the audience asks for something else."""
+    """Returns whether something changed within `seconds`. Returns early when the subscriber's interest changes."""
     waiting = [asyncio.ensure_future(event.wait()) for event in (changed, interest_changed)]
     try:
         await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""Looks at what servers offer when they say that it changed: soon, not too often, and one look at a time for each."""
+"""Lists a server's offerings again after it reports a change: soon, at a limited rate, and once at a time for each server."""
 
 import asyncio
 import time
@@ -8,17 +8,17 @@ import structlog
 
 from policies.cache import BoundedCache
 
-SETTLE_SECONDS = 0.3  # several changes at once are looked at as one
-RELIST_PAUSE_SECONDS = 2.0  # between two looks at a server that goes on saying so; twice as long each time
-RELIST_PAUSE_MAX = 60.0  # by then it is looked at anyway
-CONCURRENT_MAX = 8  # looks of one process
+SETTLE_SECONDS = 0.3  # changes within this time cause one listing
+RELIST_PAUSE_SECONDS = 2.0  # between two listings of a server that keeps reporting changes; doubles each time
+RELIST_PAUSE_MAX = 60.0  # the periodic check lists the server by then anyway
+CONCURRENT_MAX = 8  # listings at the same time in one process
 RECENT_MAX = 10_000
 ServerKey = tuple[str, str]  # tenant, name
 log = structlog.get_logger()
 
 
 class Relister:
-    """`look` looks at one server, and writes down what is found. `clock` counts seconds."""
+    """Schedules listings. `relist` lists one server and stores the result. `clock` returns seconds."""
 
     def __init__(self, relist: Callable[[ServerKey], Awaitable[None]], clock: Callable[[], float] = time.monotonic) -> None:
         self._relist = relist
@@ -29,7 +29,7 @@ class Relister:
         self._concurrency = asyncio.Semaphore(CONCURRENT_MAX)
 
     def relist_soon(self, tenant: str, name: str) -> None:
-        """A server said that what it offers has changed."""
+        """Schedules a listing after a server reported a change."""
         key = (tenant, name)
         self._changed.add(key)
         if key not in self._follow_tasks:
@@ -37,7 +37,7 @@ class Relister:
             task.add_done_callback(lambda _: self._follow_tasks.pop(key, None))
 
     async def relist_now(self, tenant: str, name: str) -> None:
-        """Looks, together with whoever else waits for it, unless somebody looked just now."""
+        """Lists the server, or waits for a listing in progress. Does nothing when the last one was less than RELIST_PAUSE_SECONDS ago."""
         key = (tenant, name)
         if key in self._relist_tasks or not self._recently_relisted.get(key):
             await asyncio.shield(self._start_relist(key))
@@ -69,6 +69,6 @@ class Relister:
         async with self._concurrency:
             try:
                 await self._relist(key)
-            except Exception as error:  # noqa: BLE001 (a task's root: a look every minute makes up for it)
-                log.warning("server_not_looked_at", server=key[1], tenant=key[0], error=type(error).__name__)
+            except Exception as error:  # noqa: BLE001 (a task's root: the periodic check lists the server again)
+                log.warning("server_relist_failed", server=key[1], tenant=key[0], error=type(error).__name__)
         self._recently_relisted.put(key, True, RELIST_PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""Hears from servers that their lists changed, while any client wants to know: one stream for each server, on the gateway's own behalf."""
+"""Listens on the gateway's behalf for list changes of servers while clients are subscribed: one stream for each server."""
 
 import asyncio
 from collections import Counter
@@ -14,28 +14,28 @@ from gateway.ingress.mcp_server.subscriptions.relist import Relister, ServerKey
 from registry.cards.card import Registration, RegistrationStatus
 from registry.store import Registry, UnknownName
 
-WATCHED_MAX = 500  # servers; the others are looked at every minute like all
+WATCHED_MAX = 500  # servers; the periodic check covers the others
 INTERNED_MAX = 100
-RETRY_SECONDS, RETRY_MAX_SECONDS = 1.0, 60.0  # between two tries to listen to a server
+RETRY_SECONDS, RETRY_MAX_SECONDS = 1.0, 60.0  # between two attempts to listen to a server
 WatchServers = Callable[[Iterable[Registration]], None]
 ListenToServer = Callable[[Registration, Callable[[], None]], Awaitable[None]]
 log = structlog.get_logger()
 
 
 class UpstreamWatcher:
-    """`listen` listens to one server until it tells nothing of its lists any more, or never did."""
+    """Watches servers. `listen` returns when a server does not report list changes, or stops to."""
 
     def __init__(self, registry: Registry, listen: ListenToServer, relister: Relister) -> None:
         self._registry = registry
         self._listen = listen
         self._relister = relister
         self._watch_counts: Counter[ServerKey] = Counter()
-        self._interned: dict[frozenset[ServerKey], frozenset[ServerKey]] = {}  # most who listen follow the same servers
+        self._interned: dict[frozenset[ServerKey], frozenset[ServerKey]] = {}  # most subscribers watch the same servers
         self._watch_tasks: dict[ServerKey, tuple[str, asyncio.Task[None]]] = {}
 
     @contextmanager
     def watch_servers(self) -> Iterator[WatchServers]:
-        """Within it, those that are named last are listened to."""
+        """Within this context, the servers that were passed last are watched."""
         mine: frozenset[ServerKey] = frozenset()
 
         def follow(entries: Iterable[Registration]) -> None:
@@ -59,14 +59,14 @@ class UpstreamWatcher:
         await asyncio.gather(*ending, return_exceptions=True)
 
     def update_streams(self) -> None:
-        """Begins and ends streams; a server that moved is another. To be called when any may have."""
+        """Starts and stops streams after registrations have changed. A server with a new URL gets a new stream."""
         places = {key: entry.url for key in sorted(self._watch_counts)[:WATCHED_MAX] if (entry := self._find_active(key)) is not None}
         for key in [key for key, (url, _) in self._watch_tasks.items() if places.get(key) != url]:
             self._watch_tasks.pop(key)[1].cancel()
         for key in places.keys() - self._watch_tasks.keys():
             self._watch_tasks[key] = (
                 places[key],
-                run_in_background(self._watch_server(key), "mcp_lists_not_watched", server=key[1], tenant=key[0]),
+                run_in_background(self._watch_server(key), "mcp_list_watch_failed", server=key[1], tenant=key[0]),
             )
 
     def _intern(self, keys: frozenset[ServerKey]) -> frozenset[ServerKey]:
@@ -93,10 +93,10 @@ class UpstreamWatcher:
             began = asyncio.get_running_loop().time()
             try:
                 await self._listen(entry, lambda: self._relister.relist_soon(*key))
-                return  # it has nothing to tell
+                return  # the server reports no list changes
             except (UpstreamFault, EgressRefused) as error:
-                log.info("mcp_lists_not_watched", server=key[1], tenant=key[0], error=type(error).__name__)
+                log.info("mcp_list_watch_failed", server=key[1], tenant=key[0], error=type(error).__name__)
             lasted = asyncio.get_running_loop().time() - began
             patience = RETRY_SECONDS if lasted > RETRY_MAX_SECONDS else min(RETRY_MAX_SECONDS, 2 * patience)
             await asyncio.sleep(patience)
-            self._relister.relist_soon(*key)  # what was said meanwhile is lost
+            self._relister.relist_soon(*key)  # a change during the pause was missed

@@ -1,4 +1,4 @@
-"""Calls of agents that take their time or ask: as tasks that the client looks after, or as questions before there is one (MRTR first)."""
+"""Calls of agents that take long or ask questions: as tasks for the client, or as questions before there is a task (MRTR first)."""
 
 import asyncio
 from collections.abc import Mapping
@@ -29,15 +29,15 @@ from gateway.tasks.log import RUNNING_STATES, TaskEnded, TaskLog, TaskRecord, Ta
 from policies.ids import new_id
 from registry.cards.republish import SKILL_SELECTION
 
-SYNC_WAIT_SECONDS = 0.5  # for which a client that takes tasks waits for an agent before it gets one
-ANSWER_SECONDS = 600.0  # for which a person may think about a question
+SYNC_WAIT_SECONDS = 0.5  # a client with tasks waits that long for the result before it gets a task
+ANSWER_SECONDS = 600.0  # a question waits that long for its answer
 ROUNDS_MAX = 8
 encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
 
 
 class AgentTasks:
-    """Every task is one of the log, durable before anybody hears of it."""
+    """Runs agents' tasks for MCP clients. Each is a task of the log, and durable before the client learns of it."""
 
     def __init__(self, agent_calls: AgentCalls, tasks: TaskLog, answer_store: AnswerStore, state_cipher: RequestStateCipher) -> None:
         self._agent_calls = agent_calls
@@ -47,7 +47,7 @@ class AgentTasks:
         self._cancellations: set[asyncio.Task[None]] = set()
 
     async def call(self, message: ClientMessage, sending: AgentRequest, peer: McpPeer | None) -> bytes:
-        """A result, questions, or a task. Raises BadEnvelope and what the broker raises."""
+        """Returns a result, questions, or a task. Raises BadEnvelope and the errors of the broker."""
         params = message.params_object()
         if "requestState" in params and message.is_modern:
             record = await self._resume_task(message, params)
@@ -67,7 +67,7 @@ class AgentTasks:
         return await self._outcome(message, record)
 
     async def wait_until_settled(self, record: TaskRecord, timeout_seconds: float | None = None) -> TaskRecord:
-        """The task when it ends or waits for somebody, or as it stands when patience is over."""
+        """Returns the task when it has ended or waits for input, or its current state after `timeout_seconds`."""
         if record.row.state in RUNNING_STATES:
             try:
                 async with asyncio.timeout(timeout_seconds):
@@ -79,7 +79,7 @@ class AgentTasks:
         return record
 
     async def accept_answers(self, message: ClientMessage, record: TaskRecord, responses: Mapping[str, Any]) -> None:
-        """Takes answers; with the last of them the agent goes on. Those to no open question mean nothing (SEP-2663)."""
+        """Accepts answers. When all questions are answered, the agent continues. Answers to unknown questions are ignored (SEP-2663)."""
         questions = questions_of(record)
         given = {key: answer for key, answer in responses.items() if key in questions and is_answer(questions[key], answer)}
         if not given:
@@ -90,12 +90,12 @@ class AgentTasks:
         try:
             await self._continue_task(message, record, questions, answers)
         except TaskEnded:
-            log.info("answer_came_late", task_id=record.row.id)  # somebody else's came first
+            log.info("answer_came_late", task_id=record.row.id)  # another answer was first
         if answers is not given:
             await self._answer_store.delete(record.row)
 
     async def elicit_answers(self, message: ClientMessage, record: TaskRecord, peer: McpPeer, meta: Mapping[str, Any]) -> TaskRecord:
-        """Puts what the agent asks to an older client, one after the other. Raises PeerRefused."""
+        """Asks a legacy client the agent's questions one by one. Raises PeerRefused."""
         answers: dict[str, Any] = {}
         for key, question in questions_of(record).items():
             said = await peer.ask(ELICITATION_METHOD, Raw(encode({**question["params"], **meta})))
@@ -104,7 +104,7 @@ class AgentTasks:
         return await self._read_record(record.row)
 
     async def pending_answers(self, record: TaskRecord) -> Mapping[str, Any]:
-        """Answers that wait for others."""
+        """Returns the answers that are stored until all questions are answered."""
         return await self._answer_store.find_all(record.row) if record.row.state is TaskState.INPUT_REQUIRED else {}
 
     async def close(self) -> None:
@@ -115,7 +115,7 @@ class AgentTasks:
         return await self._tasks.read_record(row.tenant, row.owner, row.id)
 
     async def _resume_task(self, message: ClientMessage, params: Mapping[str, Any]) -> TaskRecord:
-        """The task that a retry brings answers to. The same answers again find it gone on, and get what came of it."""
+        """Returns the task of a retry, with its answers accepted. Repeated answers find the task already continued, and get its result."""
         state = self._state_cipher.decrypt(params["requestState"], _state_context(message))
         principal, responses = message.caller.principal, params.get("inputResponses", {})
         if not isinstance(responses, dict):
@@ -128,14 +128,14 @@ class AgentTasks:
         return await self._read_record(record.row)
 
     async def _elicit_until_settled(self, message: ClientMessage, record: TaskRecord, peer: McpPeer) -> TaskRecord:
-        """While the agent asks, its client is asked, as long as it can be."""
+        """Asks the client each time the agent asks, as long as the client answers."""
         for _ in range(ROUNDS_MAX):
             if record.row.state is not TaskState.INPUT_REQUIRED:
                 break
             try:
                 record = await self.elicit_answers(message, record, peer, {})
             except PeerRefused:
-                break  # the result says what the agent asks, and how to answer
+                break  # the result has the agent's question, and how to answer
             record = await self.wait_until_settled(record)
         return record
 
@@ -151,14 +151,14 @@ class AgentTasks:
         await self._agent_calls.start(message.caller, AgentRequest(row.agent, agent_message, message.trace_context, skill=skill))
 
     async def cancel(self, message: ClientMessage, row: TaskRow) -> None:
-        """Has it stopped, as far as the agent lets itself be stopped. Raises UpstreamFault."""
+        """Cancels the task, if the agent allows it. Raises UpstreamFault."""
         try:
             await self._agent_calls.cancel(message.caller, row.agent, row.id, message.trace_context)
         except NotCancelable:
-            log.info("task_goes_on", task_id=row.id)
+            log.info("task_continues", task_id=row.id)
 
     def _cancel_in_background(self, message: ClientMessage, row: TaskRow) -> None:
-        """The client has left, and knows of no task that it could come back for."""
+        """Cancels the task of a client that disconnected, since that client does not know its id."""
 
         async def cancel() -> None:
             try:
@@ -188,7 +188,7 @@ class AgentTasks:
 
 
 def skill_of(record: TaskRecord) -> str:
-    """The skill that the task was begun with; empty for the agent as a whole."""
+    """Returns the skill of the task's first message; empty for the agent as a whole."""
     first = next((event for event in record.events if event.kind == "message"), None)
     message = msgspec.json.decode(first.body, type=Message) if first is not None else None
     chosen = message.metadata.get(SKILL_SELECTION) if message is not None and isinstance(message.metadata, dict) else None
@@ -196,7 +196,7 @@ def skill_of(record: TaskRecord) -> str:
 
 
 def related_task_meta(task_id: str) -> dict[str, Any]:
-    """`_meta` of whatever belongs to a task of 2025-11-25."""
+    """Returns the `_meta` of messages that belong to a task of 2025-11-25."""
     return {"_meta": {RELATED_TASK_KEY: {"taskId": task_id}}}
 
 

@@ -1,4 +1,4 @@
-"""Tools that an older server only calls as tasks, for clients that take none: the gateway begins the task, and waits for its result."""
+"""Tools that a legacy server runs as tasks only, for clients without tasks: the gateway starts the task and waits for its result."""
 
 import asyncio
 from dataclasses import replace
@@ -20,8 +20,8 @@ from gateway.ingress.mcp_server.tasks.store import ServerTask
 from gateway.ingress.mcp_server.tasks.wire import CANCEL_METHOD, RELATED_TASK_KEY
 from gateway.storage.database import ReadFailed, WriteFailed
 
-TASK_SECONDS = 600.0  # for a task to end; then it is cancelled
-POLL_SECONDS, POLL_MAX = 0.25, 5.0  # between two looks: longer while nothing happens
+TASK_SECONDS = 600.0  # after which a task is canceled
+POLL_SECONDS, POLL_MAX = 0.25, 5.0  # between two polls; grows with each poll
 encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
 
@@ -36,15 +36,15 @@ _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class AwaitedTasks:
-    """Nobody but the call knows of such a task, so it ends with the call."""
+    """Waits for tasks that no client knows, so each is canceled with its call."""
 
     def __init__(self, server_calls: ServerCalls) -> None:
         self._server_calls = server_calls
 
     async def wait_for_result(self, message: ClientMessage, task: ServerTask, request: McpRequest) -> McpAnswer:
-        """The result of a task that `request` began, in whose session it is. What the server asks goes to the request's client.
+        """Returns the result of a task that `request` started, in its session. The server's questions go to the request's client.
 
-        Raises what the broker raises, and UpstreamFault when the task does not end in time.
+        Raises the errors of the broker, and UpstreamFault when the task does not end in time.
         """
         try:
             async with asyncio.timeout(TASK_SECONDS):
@@ -62,14 +62,14 @@ class AwaitedTasks:
             status: _PolledStatus = decode_checked((await self._send_request(message, task, request, "tasks/get")).result, _decode_status)
             if status.status == "cancelled":
                 raise UpstreamFault("The server cancelled the call", "its task is cancelled")
-            if status.status != "working":  # one that waits for input asks on the stream of its result
+            if status.status != "working":  # a task that waits for input asks on the stream of its result
                 answer = await self._send_request(message, task, request, "tasks/result")
                 return replace(answer, result=_without_related_task(answer.result))
             await asyncio.sleep(pause)
             pause = min(POLL_MAX, 1.5 * pause)
 
     async def _send_request(self, message: ClientMessage, task: ServerTask, request: McpRequest, method: str) -> McpAnswer:
-        """A request about the task, as of the client that began it."""
+        """Sends a request about the task on behalf of the client whose call started it."""
         params = encode({"taskId": task.server_task_id, "_meta": dict(message.trace_context.headers)})
         request_id = f"{message.id}-{method}"
         about = replace(request, id=request_id, name=task.server_task_id, method=method, params=params, headers={})
@@ -83,13 +83,13 @@ class AwaitedTasks:
             try:
                 await self._send_request(message, task, request, CANCEL_METHOD)
             except (UpstreamFault, McpRefused, EgressRefused, WriteFailed, ReadFailed) as error:
-                log.info("server_task_not_cancelled", server=task.server, error=type(error).__name__)
+                log.info("server_task_cancel_failed", server=task.server, error=type(error).__name__)
 
-        run_in_background(cancel(), "server_task_not_cancelled", server=task.server)
+        run_in_background(cancel(), "server_task_cancel_failed", server=task.server)
 
 
 def server_task_id_of(result: bytes) -> str | None:
-    """The server's id of a new task; None for a result that is none."""
+    """Returns the server's id of a new task, or None for a result that is not a task."""
     inner = _decode_members(result).get("task")
     if inner is None or bytes(inner)[:1] != b"{":
         return None
@@ -98,7 +98,7 @@ def server_task_id_of(result: bytes) -> str | None:
 
 
 def _without_related_task(result: bytes) -> bytes:
-    """Without the server's own id of the task."""
+    """Returns the result without the server's own task id."""
     members: dict[str, Any] = dict(_decode_members(result))
     if "_meta" in members:
         kept = {name: value for name, value in _decode_members(members["_meta"]).items() if name != RELATED_TASK_KEY}

@@ -1,4 +1,4 @@
-"""notifications/tasks on `subscriptions/listen` (SEP-2663): each change of an agent's task, whole, to whoever may see it then."""
+"""notifications/tasks on `subscriptions/listen` (SEP-2663): each change of a task as a DetailedTask, for callers that may see it."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -21,14 +21,14 @@ from gateway.tasks.log import TaskLog, TaskRow, UnknownTask
 
 IDS_MAX = 100
 TASK_CHANGED = "notifications/tasks"
-POLL_MIN_SECONDS, POLL_MAX_SECONDS = 1.0, 30.0  # seconds between two questions to a server
+POLL_MIN_SECONDS, POLL_MAX_SECONDS = 1.0, 30.0  # between two polls of a server
 log = structlog.get_logger()
 FollowedTask = TaskRow | ServerTask
 Notify = Callable[[str, Mapping[str, Any]], object]
 
 
 def parse_task_ids(message: ClientMessage) -> tuple[str, ...]:
-    """Those that a listener names. Raises BadEnvelope, -32021 where the client does not take tasks."""
+    """Returns the task ids of a listen request. Raises BadEnvelope, with -32021 where the client does not declare tasks."""
     wanted = message.params_object().get("notifications")
     ids = wanted.get("taskIds", []) if isinstance(wanted, dict) else []
     if not isinstance(ids, list) or len(ids) > IDS_MAX or not all(isinstance(each, str) for each in ids):
@@ -39,25 +39,25 @@ def parse_task_ids(message: ClientMessage) -> tuple[str, ...]:
 
 
 def _poll_seconds(task_document: Mapping[str, Any]) -> float:
-    """Seconds, as the server wishes within bounds."""
+    """Returns the poll interval that the server wishes, within bounds."""
     wished = task_document.get("pollIntervalMs")
     return max(POLL_MIN_SECONDS, min(POLL_MAX_SECONDS, wished / 1000)) if isinstance(wished, int | float) else POLL_MIN_SECONDS
 
 
 class TaskFeed:
-    """Of an agent's task every change is told; a server is asked for its own again and again, the less often the longer nothing happens."""
+    """Follows tasks. Changes of agents' tasks come from the log; servers are polled, more slowly while nothing changes."""
 
     def __init__(self, tasks: TaskMethods, log: TaskLog) -> None:
         self._tasks = tasks
         self._log = log
 
     async def find_followed(self, message: ClientMessage, ids: tuple[str, ...]) -> dict[str, FollowedTask]:
-        """Those of them that the caller will be told of."""
+        """Returns the tasks of these ids that the caller may follow."""
         rows = {task_id: await self._tasks.find_followed(message, task_id) for task_id in ids}
         return {task_id: row for task_id, row in rows.items() if row is not None}
 
     async def run(self, message: ClientMessage, rows: Mapping[str, FollowedTask], notify: Notify) -> None:
-        """Until all of them have ended. What a task is at first is told too, so that no change is missed in between."""
+        """Notifies of changes until all tasks have ended. The first state is sent too, so that no change is missed."""
         if rows:
             follow = (
                 self._poll_server_task(message, row, notify)
@@ -74,7 +74,7 @@ class TaskFeed:
                 if any(event.kind == "status" for event in events):
                     told = await self._notify_if_changed(message, row, notify, told)
         except (BadEnvelope, UnknownTask, CallRefused, ReadFailed) as error:
-            log.info("task_not_followed", task_id=row.id, error=type(error).__name__)
+            log.info("task_follow_failed", task_id=row.id, error=type(error).__name__)
 
     async def _poll_server_task(self, message: ClientMessage, task: ServerTask, notify: Notify) -> None:
         told, pause = None, 0.0
@@ -97,7 +97,7 @@ class TaskFeed:
             WriteFailed,
             ReadFailed,
         ) as error:
-            log.info("task_not_followed", task_id=task.id, error=type(error).__name__)
+            log.info("task_follow_failed", task_id=task.id, error=type(error).__name__)
 
     async def _notify_if_changed(self, message: ClientMessage, row: FollowedTask, notify: Notify, previous: Any) -> Any:
         shown = await self._tasks.detailed_task(message, row.id)

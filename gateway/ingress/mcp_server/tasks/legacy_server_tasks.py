@@ -1,7 +1,7 @@
-"""Tasks of servers of 2025-11-25 for clients of 2026-07-28: begun, shown, answered and ended in the words of the extension.
+"""Tasks of servers of 2025-11-25 for clients of 2026-07-28, in terms of the tasks extension.
 
-Such a server asks what a task asks on the stream of `tasks/result`, so somebody has to have that open while a person thinks: the process
-that a client asked when the task was waiting. What is asked is kept, so that any process shows it and takes the answer.
+Such a server asks its questions on the stream of `tasks/result`, so one process must keep that request open while a person answers. It is
+the process that a client asked when the task was waiting. Questions are stored, so that any process shows them and accepts the answers.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ from gateway.storage.database import ReadFailed
 from gateway.storage.mailbox import ProcessMailbox
 from policies.ids import new_id
 
-ANSWER_SECONDS = 600.0  # for which a person may think about a question
-FIRST_QUESTION_SECONDS = 2.0  # for which a client that asks waits for what a task that waits asks
-IDLE_SECONDS = 10.0  # after which a result that asks nothing is not waited for any more; whoever asks for the task begins again
-WAITERS_MAX, WAITERS_PER_HOLDER = 1000, 20  # results that are waited for
+ANSWER_SECONDS = 600.0  # a question waits that long for its answer
+FIRST_QUESTION_SECONDS = 2.0  # how long tasks/get waits for the first question of a waiting task
+IDLE_SECONDS = 10.0  # a waiter without open questions ends after that; the next tasks/get starts another
+WAITERS_MAX, WAITERS_PER_HOLDER = 1000, 20  # open tasks/result requests
 ANSWER_BYTES_MAX = 1 << 20  # bytes
 ASKABLE_CAPABILITIES = ("elicitation", "sampling", "roots")
 encode = msgspec.json.Encoder().encode
@@ -55,18 +55,18 @@ _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def askable_capabilities(capabilities: Mapping[str, Any]) -> dict[str, Any]:
-    """What of them a server of the initialize era is told, at each request about a task alike."""
+    """Returns the capabilities that a server of the initialize era is sent, equal in all requests about a task."""
     return {name: capabilities[name] for name in ASKABLE_CAPABILITIES if isinstance(capabilities.get(name), dict)}
 
 
 async def create_task_result(server_result: Raw, store_task: Callable[[str], Awaitable[str]]) -> bytes:
-    """CreateTaskResult of 2026-07-28 for what a server says of a new task; `named` keeps the server's id, and gives ours."""
+    """Returns CreateTaskResult of 2026-07-28 for a server's new task. `store_task` stores the server's id and returns the gateway's."""
     said: _LegacyTask = decode_checked(server_result, _decode_task)
     return encode({"resultType": "task", **_modern_task(said, await store_task(said.task_id))})
 
 
 class LegacyServerTasks:
-    """`process` is ours; `lives` tells of another whether it is still there."""
+    """Serves such tasks. `process` is this process; `is_process_alive` returns whether another one still runs."""
 
     def __init__(
         self,
@@ -85,7 +85,10 @@ class LegacyServerTasks:
         self._waiters_per_holder: Counter[str] = Counter()
 
     async def detailed_task(self, message: ClientMessage, task: ServerTask) -> dict[str, Any]:
-        """DetailedTask, with the server's names in its result. Raises BadEnvelope for questions that the client can't be asked."""
+        """Returns a DetailedTask, whose result has the server's own names.
+
+        Raises BadEnvelope for questions that the client can't be asked.
+        """
         said: _LegacyTask = decode_checked(
             await self._send_request(message, task, "tasks/get", _SilentPeer(task.capabilities)), _decode_task
         )
@@ -109,10 +112,10 @@ class LegacyServerTasks:
             **shown,
             "status": "completed",
             "result": _without_related_task(result),
-        }  # what a tool says of itself is a result, of isError too
+        }  # a tool's result with isError is a result too
 
     async def update(self, message: ClientMessage, task: ServerTask, responses: Mapping[str, Any]) -> None:
-        """Answers; those to no open question mean nothing. Ruled on like any request about it. Raises BadEnvelope."""
+        """Accepts answers; those to unknown questions are ignored. Authorized like any request about the task. Raises BadEnvelope."""
         await self._send_request(message, task, "tasks/get", _SilentPeer(task.capabilities))
         for key, given in responses.items():
             if not isinstance(given, dict):
@@ -124,7 +127,7 @@ class LegacyServerTasks:
                 await self._mailbox.send(_answer_address(task, key), answer, ANSWER_SECONDS)
 
     async def cancel(self, message: ClientMessage, task: ServerTask) -> None:
-        """Asks for the end; one that has ended already stays as it is."""
+        """Cancels the task; one that has ended stays as it is."""
         try:
             await self._send_request(message, task, "tasks/cancel", _SilentPeer(task.capabilities))
         except McpRefused as refused:
@@ -141,7 +144,7 @@ class LegacyServerTasks:
         await asyncio.gather(*works, return_exceptions=True)
 
     async def _open_questions(self, message: ClientMessage, task: ServerTask) -> dict[str, InputRequest]:
-        """What the task asks now, wherever it is waited for. Raises what ended the waiting, if it has ended."""
+        """Returns the task's open questions, asked at any process. Raises the error of a waiter that has ended."""
         found = await self._read_open_questions(task)
         if found:
             return found
@@ -154,20 +157,20 @@ class LegacyServerTasks:
         return await self._read_open_questions(task)
 
     async def _read_open_questions(self, task: ServerTask) -> dict[str, InputRequest]:
-        """Those that somebody waits for."""
+        """Returns the stored questions that a living process waits for."""
         found: dict[str, InputRequest] = {}
         for key, process, question in await self._task_store.open_questions(task):
             if process == self._process or await self._is_alive(process):
                 found[key] = question
             else:
-                await self._task_store.close_question(task, key)  # never by anybody: whoever asked is no more
+                await self._task_store.close_question(task, key)  # the process that asked has ended, so no answer can reach it
         return found
 
     async def _is_alive(self, process: str) -> bool:
         try:
             return await self._is_process_alive(process)
         except ReadFailed:
-            return True  # as far as one can see
+            return True  # unknown, so show the question
 
     def _start_waiter(self, message: ClientMessage, task: ServerTask) -> "_ResultWaiter":
         whose = holder_of(message.caller)
@@ -182,14 +185,14 @@ class LegacyServerTasks:
             if not self._waiters_per_holder[whose]:
                 del self._waiters_per_holder[whose]
             if not work.cancelled() and (error := work.exception()) is not None:
-                log.info("server_task_not_waited_for", server=task.server, task_id=task.id, error=type(error).__name__)
+                log.info("server_task_wait_failed", server=task.server, task_id=task.id, error=type(error).__name__)
 
         waiting.start(self._send_request(message, task, "tasks/result", waiting))
         waiting.task_of_result.add_done_callback(remove_waiter)
         return waiting
 
     async def _send_request(self, message: ClientMessage, task: ServerTask, method: str, peer: "_SilentPeer | _ResultWaiter") -> bytes:
-        """A request about the task, in the session that it was begun in. Raises what the broker raises."""
+        """Sends a request about the task, in the session that created it. Raises the errors of the broker."""
         params = encode({"taskId": task.server_task_id, "_meta": dict(message.trace_context.headers)})
         request_id = f"{message.id}-{method}"
         request = McpRequest(request_id, task.server_task_id, envelope_of(request_id, method, Raw(params)), params, True, method, peer=peer)
@@ -201,7 +204,7 @@ class LegacyServerTasks:
 
 
 class _SilentPeer(Struct, frozen=True):
-    """Somebody with these capabilities, who hears and answers nothing now."""
+    """A client with these capabilities that can't be notified or asked now."""
 
     capabilities: Mapping[str, Any]
 
@@ -213,7 +216,7 @@ class _SilentPeer(Struct, frozen=True):
 
 
 class _ResultWaiter:
-    """The Peer of a result that is waited for: keeps what is asked, and waits for the answers."""
+    """The McpPeer of an open tasks/result: stores questions, and waits for their answers."""
 
     task_of_result: "asyncio.Task[None]"
 
@@ -250,7 +253,7 @@ class _ResultWaiter:
                 await asyncio.shield(self._task_store.close_question(self._task, key))
 
     async def _wait_while_asking(self, result: "asyncio.Future[bytes]") -> None:
-        """Until the result is there, or nothing was asked for a while: then nobody need wait for it."""
+        """Waits for the result. Gives up when no question was open for IDLE_SECONDS, since the result can be requested again."""
         try:
             while not result.done():
                 await asyncio.wait([result], timeout=IDLE_SECONDS)
@@ -264,7 +267,7 @@ class _ResultWaiter:
 
 
 def _modern_task(legacy_task: _LegacyTask, task_id: str) -> dict[str, Any]:
-    """A Task of 2026-07-28 without what became of it."""
+    """Returns a Task of 2026-07-28 without its outcome."""
     more = (
         {"statusMessage": legacy_task.status_message}
         if legacy_task.status_message and legacy_task.status not in ENDED_STATUSES - {"failed"}
@@ -276,7 +279,7 @@ def _modern_task(legacy_task: _LegacyTask, task_id: str) -> dict[str, Any]:
 
 
 def _without_related_task(members: dict[str, Any]) -> dict[str, Any]:
-    """Without the server's own id of the task in `_meta`."""
+    """Returns the members without the server's own task id in `_meta`."""
     meta = members.get("_meta")
     rest = {name: value for name, value in members.items() if name != "_meta"}
     kept = {name: value for name, value in meta.items() if name != RELATED_TASK_KEY} if isinstance(meta, dict) else {}

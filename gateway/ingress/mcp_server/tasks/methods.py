@@ -1,4 +1,4 @@
-"""The requests of the tasks extension (SEP-2663) and of the experiment of 2025-11-25, for tasks of agents and of servers alike."""
+"""The requests of the tasks extension (SEP-2663) and of tasks in 2025-11-25, for tasks of agents and of servers."""
 
 import asyncio
 from collections.abc import Mapping
@@ -35,8 +35,8 @@ from registry.cards.card import Family
 from registry.names import FRONT_DOOR
 from registry.store import UnknownName
 
-RESULT_SECONDS = 600.0  # for which tasks/result waits
-NOT_DECLARED_TEXT = "tasks are for clients that declare them"
+RESULT_SECONDS = 600.0  # how long tasks/result waits
+NOT_DECLARED_TEXT = "the client did not declare the tasks extension"
 AGENT_TASK_PREFIX = "t_"
 PAGE_SIZE = 50
 encode = msgspec.json.Encoder().encode
@@ -44,7 +44,7 @@ ACK = encode({"resultType": "complete"})
 
 
 class TaskSources(Struct, frozen=True):
-    """Where tasks are."""
+    """The parts that tasks come from."""
 
     log: TaskLog
     pages: TaskPages
@@ -53,7 +53,7 @@ class TaskSources(Struct, frozen=True):
 
 
 class TaskMethods:
-    """Whose a task is, and what its caller may do now, is looked at for each request. Unknown and foreign ones are the same."""
+    """Answers requests about tasks. Each request checks whose task it is and what its caller may do now; foreign tasks are unknown."""
 
     def __init__(self, visible_entries: VisibleEntries, sources: TaskSources) -> None:
         self._visible_entries = visible_entries
@@ -64,12 +64,12 @@ class TaskMethods:
         self._servers = sources.servers
 
     async def get(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
-        """tasks/get of 2026-07-28."""
+        """Answers tasks/get of 2026-07-28."""
         check_declares_tasks(message.capabilities, NOT_DECLARED_TEXT)
         return encode({"resultType": "complete", **await self.detailed_task(message, message.string_param("taskId"))})
 
     async def update(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
-        """tasks/update."""
+        """Answers tasks/update."""
         check_declares_tasks(message.capabilities, NOT_DECLARED_TEXT)
         responses = message.params_object().get("inputResponses")
         if not isinstance(responses, dict):
@@ -82,17 +82,17 @@ class TaskMethods:
         return ACK
 
     async def cancel(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
-        """tasks/cancel of 2026-07-28: it is asked to end, and whether it does is seen later."""
+        """Answers tasks/cancel of 2026-07-28. The task is asked to end; tasks/get shows whether it has."""
         check_declares_tasks(message.capabilities, NOT_DECLARED_TEXT)
         await self._cancel(message, await self._find(message, message.string_param("taskId")))
         return ACK
 
     async def detailed_task(self, message: ClientMessage, task_id: str) -> dict[str, Any]:
-        """DetailedTask. Raises BadEnvelope."""
+        """Returns a DetailedTask. Raises BadEnvelope."""
         return await self._detailed_task(message, await self._find(message, task_id))
 
     async def find_followed(self, message: ClientMessage, task_id: str) -> TaskRow | ServerTask | None:
-        """The row of an agent's task, or a server's; None where there is none."""
+        """Returns an agent's task row, a server's task, or None for an unknown task."""
         try:
             found = await self._find(message, task_id)
         except BadEnvelope:
@@ -100,14 +100,17 @@ class TaskMethods:
         return found if isinstance(found, ServerTask) else found.row
 
     async def get_legacy(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
-        """tasks/get of 2025-11-25."""
+        """Answers tasks/get of 2025-11-25."""
         found = await self._find_legacy(message)
         if isinstance(found, ServerTask) and self._servers.are_both_legacy(message, found.server):
             return await self._servers.forward(message, found, peer)
         return encode(legacy_task(await self._detailed_task(message, found)))
 
     async def result_legacy(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
-        """tasks/result: waits for the end, and asks meanwhile what the task asks. Raises BadEnvelope with the error of the call."""
+        """Answers tasks/result: waits for the end, and asks the client the task's questions.
+
+        Raises BadEnvelope with the error of the call.
+        """
         found, task_id = await self._find_legacy(message), message.string_param("taskId")
         if isinstance(found, ServerTask) and self._servers.are_both_legacy(message, found.server):
             return await self._servers.forward(message, found, peer)
@@ -115,7 +118,7 @@ class TaskMethods:
             async with asyncio.timeout(RESULT_SECONDS):
                 shown = await self._wait_until_ended(message, task_id, peer)
         except TimeoutError:
-            raise BadEnvelope(-32603, "the task has not ended yet; ask for its result again", status=200) from None
+            raise BadEnvelope(-32603, "the task has not ended yet; request its result again", status=200) from None
         if shown["status"] == "cancelled":
             raise BadEnvelope(-32603, "the task was cancelled", status=200)
         if shown["status"] == "failed":
@@ -125,7 +128,7 @@ class TaskMethods:
         return encode({**result, "_meta": {**(result.get("_meta") or {}), RELATED_TASK_KEY: {"taskId": task_id}}})
 
     async def cancel_legacy(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
-        """tasks/cancel of 2025-11-25, which shows the task, and refuses one that has ended."""
+        """Answers tasks/cancel of 2025-11-25 with the task. Raises BadEnvelope for a task that has ended."""
         found = await self._find_legacy(message)
         if isinstance(found, ServerTask) and self._servers.are_both_legacy(message, found.server):
             return await self._servers.forward(message, found, peer)
@@ -135,7 +138,7 @@ class TaskMethods:
         return encode(legacy_task(await self.detailed_task(message, message.string_param("taskId"))))
 
     async def list_legacy(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
-        """tasks/list: those of agents, the last moved first."""
+        """Answers tasks/list with tasks of agents, the most recently changed first."""
         _check_version(message)
         cursor = message.params_object().get("cursor", "")
         try:
@@ -143,19 +146,19 @@ class TaskMethods:
                 message.caller, TaskFilter(cursor=cursor if isinstance(cursor, str) else "?", limit=PAGE_SIZE)
             )
         except BadCursor:
-            raise BadEnvelope(INVALID_PARAMS, "params.cursor is none of this server's") from None
+            raise BadEnvelope(INVALID_PARAMS, "params.cursor is not valid for this list; start again without one") from None
         events = await self._pages.read_events(rows, ["status", "message"])
         records = [TaskRecord(row, tuple(events.get(row.id, ()))) for row in rows]
         shown = [legacy_task(detailed_task(record)) for record in records if self._could_invoke(message, record)]
         return encode({"tasks": shown} | ({"nextCursor": more} if more else {}))
 
     async def _find_legacy(self, message: ClientMessage) -> TaskRecord | ServerTask:
-        """Of a request of 2025-11-25. Raises BadEnvelope, UnknownMethod."""
+        """Returns the task of a 2025-11-25 request. Raises BadEnvelope, UnknownMethod."""
         _check_version(message)
         return await self._find(message, message.string_param("taskId"))
 
     async def _find(self, message: ClientMessage, task_id: str) -> TaskRecord | ServerTask:
-        """Raises BadEnvelope (-32602)."""
+        """Returns the task. Raises BadEnvelope (-32602) for unknown tasks."""
         try:
             if not task_id.startswith(AGENT_TASK_PREFIX):
                 return await self._servers.find(message, task_id)
@@ -168,7 +171,7 @@ class TaskMethods:
         raise BadEnvelope(INVALID_PARAMS, "there is no such task", status=200)
 
     def _could_invoke(self, message: ClientMessage, record: TaskRecord) -> bool:
-        """Whether the agent is a tool at this path, and the caller may call it now; what they may not, they may still stop."""
+        """Returns whether the agent is a tool at this path that the caller may call. Canceling needs no permission to call."""
         agent, skill = record.row.agent, skill_of(record)
         try:
             entry = self._visible_entries.find_entry(message.caller, agent)
@@ -198,7 +201,7 @@ class TaskMethods:
             await self._agents.cancel(message, found.row)
 
     async def _wait_until_ended(self, message: ClientMessage, task_id: str, peer: McpPeer | None) -> dict[str, Any]:
-        """The task when it has ended; an older client is asked what it asks."""
+        """Returns the task when it has ended. A legacy client is asked the task's questions."""
         while True:
             found = await self._find(message, task_id)
             if isinstance(found, TaskRecord):
@@ -212,7 +215,7 @@ class TaskMethods:
     async def _elicit_answers(
         self, message: ClientMessage, found: TaskRecord | ServerTask, task_document: Mapping[str, Any], peer: McpPeer
     ) -> bool:
-        """Whether the client answered."""
+        """Asks the client the task's questions. Returns whether it answered."""
         meta = related_task_meta(message.string_param("taskId"))
         try:
             if isinstance(found, TaskRecord):
@@ -229,15 +232,15 @@ class TaskMethods:
 
 
 def _check_version(message: ClientMessage) -> None:
-    """Raises UnknownMethod: no other version before 2026-07-28 has tasks."""
+    """Raises UnknownMethod, since before 2026-07-28 only 2025-11-25 has tasks."""
     if message.session is not None and message.session.version != LEGACY_TASKS_VERSION:
         raise UnknownMethod
 
 
 def _check_askable(capabilities: Mapping[str, Any], questions: Mapping[str, Any]) -> None:
-    """Raises BadEnvelope (-32021): nobody is asked what their client did not declare."""
+    """Raises BadEnvelope (-32021) when the client lacks a capability that a question needs."""
     missing: dict[str, Any] = {}
     for question in questions.values():
         missing |= missing_capabilities(capabilities, question["method"], Raw(encode(question["params"])))
     if missing:
-        raise BadEnvelope(MISSING_CAPABILITY, "the agent asks what the client did not declare", {"requiredCapabilities": missing})
+        raise BadEnvelope(MISSING_CAPABILITY, "the client lacks a capability that the agent needs", {"requiredCapabilities": missing})

@@ -1,4 +1,4 @@
-"""Tasks of MCP servers that speak the extension: under ids of ours, for whoever called the tool, ruled on at each request."""
+"""Tasks of MCP servers under ids of the gateway, for the caller of the tool only, authorized at each request."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,7 +29,7 @@ from policies.delegation.rulings import act_of_calling_tool
 from policies.ids import new_id
 from registry.store import UnknownName
 
-TASK_HINT = b'"task"'  # stands in each result that is a task, of either era
+TASK_HINT = b'"task"'  # occurs in each result that is a task, of either era
 encode = msgspec.json.Encoder().encode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 
 class _DeclaringPeer(Struct, frozen=True):
-    """What a server is told of the client; nothing is said or asked before the answer."""
+    """The client's capabilities for a server; notifications and questions before the answer are not passed on."""
 
     capabilities: Mapping[str, Any]
 
@@ -50,7 +50,7 @@ class _DeclaringPeer(Struct, frozen=True):
 
 
 class _PeerWithCapabilities:
-    """A client with other capabilities: an older one that takes tasks, or what an older server is told of a newer one."""
+    """A client with other capabilities: a legacy one with tasks, or a modern one as a legacy server sees it."""
 
     def __init__(self, peer: McpPeer, capabilities: Mapping[str, Any]) -> None:
         self.capabilities = capabilities
@@ -59,7 +59,7 @@ class _PeerWithCapabilities:
 
 
 class _TaskRenamingPeer:
-    """A client that knows a task by our id, before a server that knows it by its own."""
+    """A client that knows a task by the gateway's id, for a server that knows it by its own."""
 
     def __init__(self, peer: McpPeer, task: ServerTask) -> None:
         self._peer = peer
@@ -70,7 +70,7 @@ class _TaskRenamingPeer:
         named = self._rename_task(params)
         if method == TASK_STATUS:
             if named.get("taskId") != self._task.server_task_id:
-                return  # of another task, about which nobody asks here
+                return  # a notification of another task
             named = _redact_failure(self._task, {**named, "taskId": self._task.id})
         await self._peer.notify(method, Raw(encode(named)))
 
@@ -86,7 +86,7 @@ class _TaskRenamingPeer:
 
 
 class RelayedTasks:
-    """Asks servers about them."""
+    """Forwards requests about tasks to their servers."""
 
     def __init__(
         self, server_calls: ServerCalls, visible_entries: VisibleEntries, task_store: ServerTaskStore, legacy_tasks: LegacyServerTasks
@@ -98,13 +98,13 @@ class RelayedTasks:
         self._awaited_tasks = AwaitedTasks(server_calls)
 
     async def store_new_task(self, message: ClientMessage, target: ServerTool, answer: McpAnswer) -> bytes | None:
-        """A result that is a new task under an id of ours; None for any other."""
+        """Returns a result that is a new task with the gateway's id, or None for any other result."""
         members: dict[str, Any] = dict(_decode_members(answer.result))
         if message.is_modern:
             if bytes(members.get("resultType", b"")) != TASK_HINT:
                 return await self._store_legacy_task(message, target, members, answer.decision_id)
             if not declares_tasks(message.capabilities):
-                raise UpstreamFault("The server answered with a task, which the client did not say that it takes")
+                raise UpstreamFault("The server answered with a task, but the client did not declare tasks")
             task = await self._task_store.write(
                 message.caller, _new_server_task(message, target, _server_task_id_in(members)), answer.decision_id
             )
@@ -119,7 +119,7 @@ class RelayedTasks:
     async def _store_legacy_task(
         self, message: ClientMessage, target: ServerTool, members: Mapping[str, Raw], decision_id: str
     ) -> bytes | None:
-        """A task of an older server, for a client that takes tasks."""
+        """Stores a new task of a legacy server for a client that declares tasks. Returns its result, or None."""
         inner, capabilities = members.get("task"), message.capabilities
         if inner is None or "content" in members or not declares_tasks(capabilities):
             return None
@@ -134,7 +134,7 @@ class RelayedTasks:
         return await create_task_result(inner, store_task)
 
     def as_task_call(self, message: ClientMessage, target: ServerTool, request: McpRequest) -> McpRequest:
-        """A call of an older server's tool that may be a task: as one where the client takes tasks, or the server knows no other way."""
+        """Returns the call of a legacy server's tool as a task call, where the client declares tasks or the tool requires them."""
         if must_wait_for_task(message, target):
             return replace(request, params=encode({**_decode_members(request.params), "task": {}}))
         if not (message.is_modern and declares_tasks(message.capabilities)):
@@ -144,7 +144,7 @@ class RelayedTasks:
         return replace(request, params=encode({**_decode_members(request.params), "task": {}}), peer=peer)
 
     async def wait_for_task(self, message: ClientMessage, target: ServerTool, request: McpRequest, answer: McpAnswer) -> McpAnswer:
-        """The result of a task that the server made of a call whose client takes none. Raises what the broker raises."""
+        """Returns the result of a call that the server made a task, for a client without tasks. Raises the errors of the broker."""
         own = server_task_id_of(answer.result)
         if own is None:
             return answer
@@ -154,9 +154,9 @@ class RelayedTasks:
         return await self._awaited_tasks.wait_for_result(message, task, request)
 
     def declare_tasks(self, message: ClientMessage, server: str, request: McpRequest) -> McpRequest:
-        """A call for which an older client wants a task, as of one that takes tasks; `task` itself is no word of the extension's.
+        """Returns a legacy client's task call as one of a client with the extension, without the parameter `task`.
 
-        A server of that client's own era gets it as it is.
+        The call to a legacy server stays as it is.
         """
         if self.are_both_legacy(message, server):
             return request
@@ -169,14 +169,14 @@ class RelayedTasks:
         return replace(request, params=encode(params), peer=declared, client_session="")
 
     def are_both_legacy(self, message: ClientMessage, server: str) -> bool:
-        """Whether client and server are both of the era of the experiment, which then goes through as it is. Raises UnknownName."""
+        """Returns whether client and server both speak the legacy form of tasks, which is then forwarded. Raises UnknownName."""
         return not message.is_modern and self._is_legacy_server(message, server)
 
     def _is_legacy_server(self, message: ClientMessage, server: str) -> bool:
         return self._visible_entries.find_server(message.caller, server).facts.get("era") in LEGACY_ERAS
 
     async def forward(self, message: ClientMessage, task: ServerTask, peer: McpPeer | None) -> bytes:
-        """A request about a task, as an older client wrote it, to a server of its era. Raises what the broker raises."""
+        """Forwards a legacy client's request about a task to a legacy server. Raises the errors of the broker."""
         params = Raw(encode({**message.params_object(), "taskId": task.server_task_id, "_meta": dict(message.trace_context.headers)}))
         raw = envelope_of(message.id, message.method, params)
         session = (message.session.id, message.session.level) if message.session is not None else ("", "")
@@ -197,7 +197,7 @@ class RelayedTasks:
         return encoded if uses_own_names(message.server_path) else rewrite_result(task.server, encoded)
 
     async def find(self, message: ClientMessage, task_id: str) -> ServerTask:
-        """Raises UnknownTask where the caller may not, or not any more, call the tool at this path, but to stop it."""
+        """Returns the task. Raises UnknownTask when the caller may not call its tool at this path now; canceling stays possible."""
         task = await self._task_store.find(message.caller, task_id)
         try:
             place = self._visible_entries.view_of(message.caller, message.server_path) if message.server_path else None
@@ -212,7 +212,10 @@ class RelayedTasks:
         raise UnknownTask
 
     async def detailed_task(self, message: ClientMessage, task: ServerTask) -> dict[str, Any]:
-        """DetailedTask, with our names. Raises BadEnvelope for questions that the client can't be asked, and UpstreamFault for no task."""
+        """Returns a DetailedTask with the gateway's names.
+
+        Raises BadEnvelope for questions that the client can't be asked, and UpstreamFault for an answer that is not a task.
+        """
         if message.is_modern and self._is_legacy_server(message, task.server):
             shown = await self._legacy_tasks.detailed_task(message, task)
         else:
@@ -224,14 +227,14 @@ class RelayedTasks:
         return {**shown, "taskId": task.id}
 
     async def update(self, message: ClientMessage, task: ServerTask, responses: Mapping[str, Any]) -> None:
-        """tasks/update."""
+        """Forwards tasks/update."""
         if message.is_modern and self._is_legacy_server(message, task.server):
             await self._legacy_tasks.update(message, task, responses)
         else:
             await self._send_request(message, task, "tasks/update", {"inputResponses": responses})
 
     async def cancel(self, message: ClientMessage, task: ServerTask) -> None:
-        """tasks/cancel."""
+        """Forwards tasks/cancel."""
         if message.is_modern and self._is_legacy_server(message, task.server):
             await self._legacy_tasks.cancel(message, task)
         else:
@@ -241,13 +244,13 @@ class RelayedTasks:
         text = await self._send_request(message, task, "tasks/get", {})
         shown: dict[str, Any] = decode_checked(text, _decode_object)
         if not isinstance(shown.get("status"), str) or shown["status"] not in STATUSES:
-            raise UpstreamFault(NOT_VALID_TEXT, "no task")
+            raise UpstreamFault(NOT_VALID_TEXT, "not a task")
         if shown["status"] == "input_required":
             check_askable(message.capabilities, questions_in(members_of(text)))
         return shown
 
     async def _send_request(self, message: ClientMessage, task: ServerTask, method: str, other_params: Mapping[str, Any]) -> bytes:
-        """Asks the server of the task, as a client that takes tasks. Raises what the broker raises."""
+        """Sends a request about the task on behalf of a client with tasks. Raises the errors of the broker."""
         declared = _DeclaringPeer({**message.capabilities, **_extensions_with_tasks(message)})
         meta = Raw(encode(dict(message.trace_context.headers)))
         params = Raw(encode(modern_params({**other_params, "taskId": task.server_task_id, "_meta": meta}, declared)))
@@ -264,14 +267,14 @@ class RelayedTasks:
 
 
 def must_wait_for_task(message: ClientMessage, target: ServerTool) -> bool:
-    """Whether a server calls the tool as a task only, and the client takes none: then the gateway waits for it."""
+    """Returns whether the tool requires tasks and the client has none, so that the gateway waits for the task."""
     if target.task_support != "required":
         return False
     return not declares_tasks(message.capabilities) if message.is_modern else "task" not in message.params
 
 
 def _redact_failure(task: ServerTask, task_document: dict[str, Any]) -> dict[str, Any]:
-    """A failure as that of any call: with the words of the server's error and of its status, as far as they are plain."""
+    """Returns a failed task with the plain parts of the server's error and status texts only, like any failed call."""
     if task_document.get("status") != "failed":
         return task_document
     words, error = task_document.get("statusMessage"), task_document.get("error")
@@ -286,7 +289,7 @@ def _redact_failure(task: ServerTask, task_document: dict[str, Any]) -> dict[str
 
 
 def _redacted_error(error: Mapping[str, Any]) -> McpRefused:
-    """The error of a task that failed, as that of a call."""
+    """Returns the error of a failed task, redacted like that of a call."""
     code, message = error.get("code"), error.get("message")
     refused = McpRefused(code if type(code) is int else -32603, server_message=message if isinstance(message, str) else "")
     add_server_words(refused, "")
@@ -296,12 +299,12 @@ def _redacted_error(error: Mapping[str, Any]) -> McpRefused:
 def _new_server_task(
     message: ClientMessage, target: ServerTool, server_task_id: str, capabilities: Mapping[str, Any] | None = None
 ) -> ServerTask:
-    """A task that has no id of ours yet."""
+    """Returns a task that has no id of the gateway yet."""
     return ServerTask("", target.server, target.tool, server_task_id, capabilities or {}, message.params_object().get("arguments", {}))
 
 
 def _server_task_id_in(members: Mapping[str, Raw]) -> str:
-    """The server's id of a task. Raises UpstreamFault."""
+    """Returns the server's id of a task. Raises UpstreamFault."""
     return str(decode_checked(members.get("taskId", Raw(b"null")), _decode_text))
 
 

@@ -1,4 +1,4 @@
-"""What is kept of tasks beside their log: which task of which server an id stands for, and answers that wait for others."""
+"""Stores which task of which server an id refers to, open questions, and answers until all questions of an agent are answered."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,8 +20,8 @@ from policies.callers import Caller
 from policies.delegation.rulings import act_of_following_task, act_of_stopping_task
 from policies.ids import new_id
 
-TASK_KEPT_SECONDS = 30 * 86_400  # for which a server's task is known, however long the server keeps it
-ARGUMENTS_BYTES_MAX = 1 << 20  # bytes of JSON: a task that was begun with more is ruled on without them
+TASK_KEPT_SECONDS = 30 * 86_400  # a server's task is known that long, even if the server deletes it
+ARGUMENTS_BYTES_MAX = 1 << 20  # bytes of JSON; later rulings on a task with more don't see its arguments
 _INSERT_ANSWER = "INSERT INTO task_answers (tenant, task_id, question, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _DELETE_ANSWERS = "DELETE FROM task_answers WHERE tenant = ? AND task_id = ?"
 encode = msgspec.json.Encoder().encode
@@ -31,10 +31,10 @@ _decode_question = msgspec.json.Decoder(InputRequest).decode
 
 
 class ServerTask(Struct, frozen=True):
-    """A task of a server. `id` is what its caller knows, `own` what the server calls it.
+    """A task of a server. `id` is the gateway's id, `server_task_id` the server's.
 
-    `capabilities`: those that a server of the initialize era was told, in whose session the task is. `arguments`: of the call, as far as
-    they are known. One that people's approval began has the id of the decision that used it, but for the kind.
+    `capabilities` are those that a server of the initialize era was sent, in whose session the task is. `arguments` are those of the call,
+    as far as they are known. The `id` of a task that an approval started ends in the id of the decision that used the approval.
     """
 
     id: str
@@ -46,24 +46,30 @@ class ServerTask(Struct, frozen=True):
 
     @property
     def beginning_decision_id(self) -> str:
-        """The decision that began it, where people had to approve of the call; else of none."""
+        """Returns the id of the decision that started the task, where the call needed an approval; else an id that no decision has."""
         return f"d_{self.id.partition('_')[2]}"
 
     def build_call(self, request: McpRequest, trace_context: TraceContext, is_cancel: bool) -> ToolServerRequest:
-        """A request about it, ruled on like the call that began it; `stops`: which has it canceled, or looks at it for that alone."""
+        """Returns a request about the task, authorized like the call that started it.
+
+        `is_cancel`: the request cancels the task, or reads it in order to cancel it.
+        """
         act = (act_of_stopping_task if is_cancel else act_of_following_task)(self.server, self.tool)
         return ToolServerRequest(self.server, act, self.arguments, request, trace_context, continues_decision_id=self.beginning_decision_id)
 
 
 class ServerTaskStore:
-    """Tasks of servers, each bound to whoever called the tool. `now` counts microseconds since 1970."""
+    """Tasks of servers, each bound to the caller of its tool. `now` returns microseconds since 1970."""
 
     def __init__(self, database: Database, now: Callable[[], int]) -> None:
         self._database = database
         self._now = now
 
     async def write(self, caller: Caller, new_task: ServerTask, decision_id: str) -> ServerTask:
-        """`seed` has no id yet; `decision`: the one that used an approval for it, or none. Durable when it returns. Raises NotKept."""
+        """Stores a new task durably and returns it with its id. `decision_id` is the decision that used an approval, or "".
+
+        Raises WriteFailed.
+        """
         task = replace(new_task, id=f"mt_{decision_id.partition('_')[2]}" if decision_id else new_id("mt"))
         row: dict[str, Any] = {
             "id": task.id,
@@ -80,7 +86,7 @@ class ServerTaskStore:
         return task
 
     async def find(self, caller: Caller, task_id: str) -> ServerTask:
-        """Raises UnknownTask, for a foreign one too."""
+        """Returns the caller's task. Raises UnknownTask, also for a task of another caller."""
         known = mcp_tasks.c
         mine = (known.tenant == caller.principal.tenant) & (known.holder == holder_of(caller)) & (known.id == task_id)
         found = await self._database.read(lambda connection: connection.execute(select(mcp_tasks).where(mine)).one_or_none())
@@ -91,12 +97,12 @@ class ServerTaskStore:
         )
 
     async def write_question(self, task: ServerTask, question_key: str, process: str, question: InputRequest) -> None:
-        """Keeps a question that `process` waits for. Raises NotKept."""
+        """Stores a question that `process` waits for. Raises WriteFailed."""
         row = {"task_id": task.id, "question": question_key, "process": process, "body": encode(question).decode()}
         await self._database.write(lambda batch: batch.add(mcp_questions, row))
 
     async def open_questions(self, task: ServerTask) -> list[tuple[str, str, InputRequest]]:
-        """(key, process, question) of those that are open, the first first. Raises NotRead."""
+        """Returns (key, process, question) of open questions, the oldest first. Raises ReadFailed."""
         open_now = select(mcp_questions).where(mcp_questions.c.task_id == task.id).order_by(mcp_questions.c.question)
 
         def work(connection: Connection) -> list[tuple[str, str, InputRequest]]:
@@ -105,12 +111,12 @@ class ServerTaskStore:
         return await self._database.read(work)
 
     async def close_question(self, task: ServerTask, question_key: str) -> bool:
-        """Nobody else's answer counts from now on; False where one did already, or nothing was asked. Raises NotKept."""
+        """Closes a question. Returns False when it was answered before, or never asked. Raises WriteFailed."""
         mine = (mcp_questions.c.task_id == task.id) & (mcp_questions.c.question == question_key)
         return bool(await self._database.write(lambda batch: batch.connection.execute(delete(mcp_questions).where(mine)).rowcount))
 
     async def sweep(self) -> None:
-        """Forgets old ones; to be called now and then."""
+        """Deletes tasks older than TASK_KEPT_SECONDS, and their questions. A periodic task calls it."""
         before = self._now() - TASK_KEPT_SECONDS * 1_000_000
 
         def work(batch: Batch) -> None:
@@ -126,13 +132,13 @@ def _encode_arguments(arguments: Mapping[str, Any] | None) -> str | None:
 
 
 class AnswerStore:
-    """Answers to some of an agent's questions, until it has them all."""
+    """Answers to some of an agent's questions, stored until all are answered."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def add(self, row: TaskRow, answers: Mapping[str, Any]) -> dict[str, Any]:
-        """All there are now, those of others included; the first answer to a question counts."""
+        """Stores answers, and returns all answers stored so far. The first answer to a question counts."""
 
         def work(batch: Batch) -> None:
             for question, answer in answers.items():

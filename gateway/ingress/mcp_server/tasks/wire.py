@@ -1,4 +1,4 @@
-"""Tasks in the words of MCP: of the extension io.modelcontextprotocol/tasks, and of the experiment of 2025-11-25 before it."""
+"""Tasks in the formats of MCP: the extension io.modelcontextprotocol/tasks, and tasks of 2025-11-25."""
 
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
@@ -20,9 +20,9 @@ RELATED_TASK_KEY = META_PREFIX + "related-task"
 TASKS_CAPABILITY: Mapping[str, Any] = {"extensions": {TASKS_EXTENSION: {}}}
 LEGACY_TASKS_CAPABILITY: Mapping[str, Any] = {"tasks": {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}}
 CANCEL_METHOD = "tasks/cancel"
-LEGACY_TASKS_VERSION = "2025-11-25"  # the only one with the experiment
+LEGACY_TASKS_VERSION = "2025-11-25"  # the only legacy revision with tasks
 POLL_MS = 1000
-AGENT_FAILED_CODE = -32015  # as for a call whose agent fails
+AGENT_FAILED_CODE = -32015  # the code of a call whose agent fails
 STATUS_TEXT_MAX = 1000  # characters of a status message
 LEGACY_NAMES = {"ttlMs": "ttl", "pollIntervalMs": "pollInterval"}
 encode = msgspec.json.Encoder().encode
@@ -31,19 +31,19 @@ STATUSES = ENDED_STATUSES | {"working", "input_required"}
 
 
 def declares_tasks(capabilities: Mapping[str, Any]) -> bool:
-    """Whether a client declared the extension."""
+    """Returns whether a client declared the extension."""
     extensions = capabilities.get("extensions")
     return isinstance(extensions, dict) and isinstance(extensions.get(TASKS_EXTENSION), dict)
 
 
 def check_declares_tasks(capabilities: Mapping[str, Any], problem: str) -> None:
-    """Raises BadEnvelope (-32021), SEP-2663."""
+    """Raises BadEnvelope (-32021, SEP-2663) unless the client declared the extension."""
     if not declares_tasks(capabilities):
         raise BadEnvelope(MISSING_CAPABILITY, problem, {"requiredCapabilities": TASKS_CAPABILITY})
 
 
 def created_task(record: TaskRecord) -> dict[str, Any]:
-    """A task without what became of it, for CreateTaskResult."""
+    """Returns a task without its outcome, for CreateTaskResult."""
     task = record.to_task(0)
     status = _mcp_status(task)
     said = status_text_of(task)
@@ -59,7 +59,7 @@ def created_task(record: TaskRecord) -> dict[str, Any]:
 
 
 def detailed_task(record: TaskRecord, answered_keys: Container[str] = ()) -> dict[str, Any]:
-    """DetailedTask. `answered`: questions whose answers wait for those to the others."""
+    """Returns a DetailedTask. `answered_keys` are questions whose answers wait for the other answers."""
     shown = created_task(record)
     match shown["status"]:
         case "input_required":
@@ -73,15 +73,15 @@ def detailed_task(record: TaskRecord, answered_keys: Container[str] = ()) -> dic
 
 
 def legacy_task(task_document: Mapping[str, Any]) -> dict[str, Any]:
-    """A Task of 2025-11-25: what became of it is asked for apart."""
+    """Returns a Task of 2025-11-25, whose outcome is requested separately."""
     apart = ("resultType", "result", "error", "inputRequests")
     return {LEGACY_NAMES.get(name, name): value for name, value in task_document.items() if name not in apart}
 
 
 def tool_result(record: TaskRecord, version: str = "") -> dict[str, Any]:
-    """An agent's task as a tool result: its text, data and files, and the task for clients that want more. A task that failed has isError.
+    """Returns an agent's task as a tool result: text, data, files and the task. A task that failed has isError.
 
-    `version`: the client's revision, where it is of the `initialize` era.
+    `version` is the client's revision in the `initialize` era.
     """
     task = record.to_task()
     said = [artifact.parts for artifact in task.artifacts]
@@ -100,7 +100,7 @@ def tool_result(record: TaskRecord, version: str = "") -> dict[str, Any]:
 
 
 def _artifact_texts(record: TaskRecord) -> Iterator[str]:
-    """Of each artifact. What came piece by piece, as the tokens of a model do, is one text."""
+    """Yields the text of each artifact; pieces that were appended are one text."""
     found: dict[str, str] = {}
     for event in record.events:
         told = streamed(record.row, event) if event.kind == "artifact" else None
@@ -111,7 +111,7 @@ def _artifact_texts(record: TaskRecord) -> Iterator[str]:
 
 
 def _mcp_status(task: Task) -> str:
-    """An agent that says that it failed gave a result, with isError; `failed` is for what went wrong with the call itself."""
+    """Returns the MCP status. An agent that reports its failure has a result with isError; `failed` means that the call itself failed."""
     match task.status.state:
         case TaskState.INPUT_REQUIRED:
             return "input_required"

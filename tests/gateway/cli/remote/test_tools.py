@@ -190,7 +190,7 @@ class TestFailures:
 class TestQuestions:
     def test_without_a_terminal_the_gateway_is_told_so_and_its_refusal_is_explained(self, interlock: CommandLine, api: GatewayApi) -> None:
         data = {"requiredCapabilities": {"elicitation": {"form": {}}}}
-        api.answers[CALL] = Answer(refused(-32021, "the server asks what the client did not declare", data), 400)
+        api.answers[CALL] = Answer(refused(-32021, "the client lacks a capability that the server needs", data), 400)
         ran = interlock("call", "reserve")
         assert (ran.code, ran.out) == (1, "")
         assert "no terminal to ask at" in ran.err

@@ -70,7 +70,7 @@ async def test_a_subscription_that_the_server_refuses_is_refused(open_home: Hous
     mine = {"mcp-session-id": await session(open_home)}
     async with stream(open_home, "admin", None, mine, verb="GET"):
         error = (await subscribe(open_home, mine))["error"]
-        assert error["code"] == -32602 and "does not tell of changes" in error["message"]
+        assert error["code"] == -32602 and "does not send updates" in error["message"]
     body, headers = modern("subscriptions/listen", {"notifications": {"resourceSubscriptions": ["note://one"]}})
     async with stream(open_home, "admin", body, headers) as events:
         said = await asyncio.wait_for(events.next(), 30)

@@ -234,4 +234,4 @@ async def test_whose_process_is_no_more_is_told_at_once_to_begin_again(tmp_path:
             await close()
         async with asyncio.timeout(60):
             lost = await asked(other, inputResponses={key: ADA}, requestState=state)
-        assert lost["error"]["code"] == -32602 and "begin again" in lost["error"]["message"]
+        assert lost["error"]["code"] == -32602 and "start again" in lost["error"]["message"]
