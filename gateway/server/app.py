@@ -65,7 +65,7 @@ def _run_workers(settings: Settings) -> None:
     figures = FiguresFolder(settings.home)
     os.environ[VARIABLE] = str(figures.path)
     try:
-        uvicorn.run("gateway.server.app:from_environment", factory=True, workers=settings.workers, **_uvicorn_options(settings))
+        uvicorn.run("gateway.server.app:build_worker_application", factory=True, workers=settings.workers, **_uvicorn_options(settings))
     finally:
         figures.remove()
 
