@@ -39,9 +39,9 @@ log = structlog.get_logger()
 
 
 def serve(settings: Settings) -> None:
-    """Runs the gateway until a signal. With several workers each builds its own, from the same settings.
+    """Runs the gateway until a signal. With several workers, each constructs its own gateway from the same settings.
 
-    Raises DatabaseUnusable, HomeInUse, KeysUnusable, BadPolicy and ValueError for a gateway that can't be built.
+    Raises DatabaseUnusable, HomeInUse, KeysUnusable, BadPolicy and ValueError for a gateway that can't be constructed.
     """
     os.environ[SETTINGS_VARIABLE] = settings.model_dump_json()
     for number in SIGNALS:
@@ -54,14 +54,14 @@ def serve(settings: Settings) -> None:
     gateway.drain.takes_signals = True
     server = _BannerServer(uvicorn.Config(build_application(gateway), **_uvicorn_options(settings)), gateway)
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # uvicorn takes them while it runs, and raises what it got once more at its end
+        signal.signal(number, signal.SIG_IGN)  # uvicorn handles signals while it runs, and raises a captured one again when it ends
     server.run()
     if not server.started:
         sys.exit(NOT_STARTED_EXIT_CODE)
 
 
 def _run_workers(settings: Settings) -> None:
-    """Runs the workers until a signal. They share their figures in a folder of the home."""
+    """Runs the workers until a signal. They share their metrics in a folder of the home directory."""
     figures = FiguresFolder(settings.home)
     os.environ[VARIABLE] = str(figures.path)
     try:
@@ -71,7 +71,7 @@ def _run_workers(settings: Settings) -> None:
 
 
 def _exit_on_signal(_number: int, _frame: FrameType | None) -> None:
-    """A signal that comes before anything is served."""
+    """Exits on a signal that arrives before the gateway serves requests."""
     raise SystemExit(0)
 
 
@@ -85,7 +85,7 @@ def _check_database(settings: Settings) -> None:
 
 
 class _BannerServer(uvicorn.Server):
-    """One that greets, once it can be reached."""
+    """A uvicorn server that prints the banner once it accepts connections."""
 
     def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
         super().__init__(config)
@@ -115,18 +115,18 @@ def _uvicorn_options(settings: Settings) -> dict[str, Any]:
 
 
 def build_worker_application() -> Router:
-    """What a worker serves."""
+    """Returns the ASGI application of one worker."""
     gateway = Gateway(Settings.model_validate_json(os.environ[SETTINGS_VARIABLE]), WorkerFigures(Path(os.environ[VARIABLE])))
     gateway.drain.takes_signals = True
-    gateway.on_started = lambda: print_banner(gateway)  # the sockets are open before the workers are there
+    gateway.on_started = lambda: print_banner(gateway)  # the sockets are open before the workers start
     return build_application(gateway)
 
 
 def _with_connections(gateway: Gateway) -> App:
-    """The lifespan of `gateway`, whose state tells the sockets what connections of clients may cost."""
-    dropped = gateway.metrics.counter("connections_dropped", "Connections of clients that a limit closed.", "reason")
+    """Returns the lifespan of `gateway`, with the connection limits in its state for the sockets."""
+    dropped = gateway.metrics.counter("connections_dropped", "Client connections closed because of a limit.", "reason")
     connections = Connections(client_limits(gateway.settings), dropped)
-    gateway.metrics.add_gauge("connections", "Open connections of clients.", lambda: connections.open)
+    gateway.metrics.add_gauge("connections", "Open client connections.", lambda: connections.open)
 
     async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})[STATE] = connections
@@ -136,7 +136,7 @@ def _with_connections(gateway: Gateway) -> App:
 
 
 def build_application(gateway: Gateway) -> Router:
-    """The ASGI application."""
+    """Returns the ASGI application."""
     settings, url = gateway.settings, gateway.settings.public_url
     clients = build_client_authentication(gateway)
     shown = build_proofs(gateway, clients)
@@ -154,7 +154,7 @@ def build_application(gateway: Gateway) -> Router:
         administration,
         _with_connections(gateway),
     )
-    watchdog = Watchdog(gateway.metrics.add_histogram("event_loop_blocked", "How long the event loop stood still.", BLOCKED_BUCKETS))
+    watchdog = Watchdog(gateway.metrics.add_histogram("event_loop_blocked", "How long the event loop was blocked.", BLOCKED_BUCKETS))
     gateway.on_start.append(watchdog.start)
     gateway.on_stop_before_turns.append(watchdog.stop)
     if settings.grpc_port:

@@ -1,4 +1,4 @@
-"""What whoever starts the gateway is told: where it is, whom it knows, and what to do next. People in words, programs in the log."""
+"""The start message for the operator: URL, registered entries and next steps. A terminal gets text, otherwise the log gets an event."""
 
 import shlex
 import sys
@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 def print_banner(gateway: Gateway) -> None:
-    """On a terminal in words; else in the log."""
+    """Prints the banner on a terminal, and logs `serving` otherwise."""
     if sys.stderr.isatty():
         print("\n".join(banner_lines(gateway)), file=sys.stderr, flush=True)
         return
@@ -39,7 +39,7 @@ def print_banner(gateway: Gateway) -> None:
 
 
 def banner_lines(gateway: Gateway) -> Iterator[str]:
-    """The words."""
+    """Yields the lines for a terminal."""
     settings = gateway.settings
     yield f"Interlock {VERSION} serves {settings.public_url}" + (f", gRPC at {settings.public_grpc}" if settings.public_grpc else "")
     yield f"  api      {settings.public_url}/docs describes it, /openapi.json for programs"
@@ -55,7 +55,7 @@ def banner_lines(gateway: Gateway) -> Iterator[str]:
 
 
 def next_steps(gateway: Gateway) -> list[str]:
-    """Commands that lead on from here, for a terminal that knows nothing yet."""
+    """Returns commands to continue with, for a terminal without environment variables."""
     settings, steps = gateway.settings, []
     if settings.public_url != DEFAULT_URL:
         steps.append(f"export INTERLOCK_URL={settings.public_url}")
@@ -67,7 +67,7 @@ def next_steps(gateway: Gateway) -> list[str]:
     user = "admin" if waiting or not ready else "alice"
     steps.append(f"export INTERLOCK_TOKEN=$(interlock token --user {user})" if settings.is_development else "export INTERLOCK_TOKEN=…")
     if waiting:
-        steps.append(f"interlock {waiting.family.value} show {waiting.name}   # it waits for an operator's approval")
+        steps.append(f"interlock {waiting.family.value} show {waiting.name}   # waits for an operator's approval")
     elif ready:
         steps.append(f'interlock send {ready.name} "hello"')
     else:
@@ -86,12 +86,12 @@ def _describe_entries(gateway: Gateway, family: Family) -> str:
 
 
 def _describe_sandbox(isolation: Isolation) -> str:
-    return "isolated by bubblewrap" if isolation.is_strong else f"weaker, by its interpreter alone: {isolation.weakness}"
+    return "isolated by bubblewrap" if isolation.is_strong else f"weaker, isolated by its interpreter alone: {isolation.weakness}"
 
 
 def _describe_issuers(gateway: Gateway) -> str:
     settings = gateway.settings
     issuers = [issuer.issuer for issuer in settings.identity.issuers]
     if settings.is_development:
-        issuers.append("anybody, by a token of the development issuer: for one machine, not for a network")
-    return ", ".join(issuers) or "nobody: set identity.issuers"
+        issuers.append("anyone with a token of the development issuer: for one machine, not for a network")
+    return ", ".join(issuers) or "none: set identity.issuers"

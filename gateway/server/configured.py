@@ -1,4 +1,4 @@
-"""Plants what the configuration file names: at start without waiting long for anybody, and again until everything is there."""
+"""Registers the entries of the configuration file at start, and retries those that were unreachable."""
 
 import asyncio
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ RETRY_SECONDS = 2.0
 
 
 def build_configured_entries(agents: Iterable[Any], servers: Iterable[Any], virtual: Iterable[Any] = ()) -> list[ConfiguredEntry]:
-    """What to plant for the entries `agents`, `servers` and `virtual` of the configuration file (gateway/server/settings.py)."""
+    """Returns what to register for the entries `agents`, `servers` and `virtual` of the configuration file (gateway/server/settings.py)."""
     return [
         *(
             ConfiguredAgent(
@@ -54,7 +54,7 @@ def build_configured_entries(agents: Iterable[Any], servers: Iterable[Any], virt
 
 
 class ConfiguredEntries:
-    """Retries each entry that could not be reached, whatever becomes of the others."""
+    """Retries each entry that could not be reached, independently of the others."""
 
     def __init__(self, seeds: ConfiguredEntryRegistrar, entries: Iterable[ConfiguredEntry]) -> None:
         self._seeds = seeds
@@ -62,19 +62,19 @@ class ConfiguredEntries:
         self._attempts: dict[int, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
-        """The first round; a silent host delays the start for two seconds at most."""
+        """Makes the first attempts; unreachable hosts delay the start by two seconds at most."""
         await self.run_once()
         if self._attempts:
             await asyncio.wait(list(self._attempts.values()), timeout=RETRY_SECONDS)
 
     async def run_once(self) -> None:
-        """Begins a try at each that is left and is not being tried; does not wait for any."""
+        """Starts an attempt for each unregistered entry without one, and waits for none."""
         for number, seed in self._unregistered.items():
             if number not in self._attempts:
-                self._attempts[number] = run_in_background(self._register(number, seed), "seed_broke", name=seed.name)
+                self._attempts[number] = run_in_background(self._register(number, seed), "configured_entry_failed", name=seed.name)
 
     async def close(self) -> None:
-        """Gives up on tries under way."""
+        """Cancels the attempts in progress."""
         trying = list(self._attempts.values())
         for each in trying:
             each.cancel()

@@ -1,4 +1,4 @@
-"""The end of one process: it says that it is not ready, stops accepting requests, lets work end, and hands over the rest."""
+"""The end of one process: readiness turns off, new requests are refused, work ends, and the rest is handed over."""
 
 import asyncio
 import signal
@@ -14,14 +14,14 @@ from gateway.calls.turns.runner import TurnRunner
 from gateway.ingress.http.asgi import Send
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-ANSWER_SECONDS: Final = 1.0  # for requests to answer by themselves after their turns and calls were handed over
-SPARE_SECONDS: Final = 10.0  # after the grace, for answers to be read before the server cuts its connections
+ANSWER_SECONDS: Final = 1.0  # how long requests may still answer after their turns and calls were handed over
+SPARE_SECONDS: Final = 10.0  # after the grace, so that clients read answers before the server closes connections
 Handler = Callable[[int, FrameType | None], Any]
 log = structlog.get_logger()
 
 
 async def take_steps(*steps: Awaitable[object]) -> None:
-    """Takes steps of a shutdown at once and waits until all are over. Logs each that fails, so that later steps follow all the same."""
+    """Runs steps of a shutdown concurrently and waits for all. Logs each failure, so that later steps still run."""
     for outcome in await asyncio.gather(*steps, return_exceptions=True):
         if isinstance(outcome, Exception):
             log.error("stop_step_failed", exc_info=outcome)
@@ -29,17 +29,17 @@ async def take_steps(*steps: Awaitable[object]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DrainTimes:
-    """Seconds: `grace` for work under way, and before that `delay` between the end of readiness and the end of the listener."""
+    """Seconds: `grace` for work in flight, and `delay` between the end of readiness and the end of the listener."""
 
     grace: float
     delay: float
 
 
 class Drain:
-    """Drains one process. It takes signals where `takes_signals` is set before the start.
+    """Drains one process. It handles signals when `takes_signals` is set before the start.
 
-    `begun`: readiness is off. `closed`: new requests are refused. `end_streams` are called then; they end streams that have no end of
-    their own, and get the seconds that other work still has.
+    `begun`: readiness is off. `closed`: new requests are refused. `end_streams` are called at that time with the grace in seconds; they end
+    streams that would not end.
     """
 
     def __init__(self, times: DrainTimes, running: TurnRunner) -> None:
@@ -47,7 +47,7 @@ class Drain:
         self._running = running
         self._requests: set[asyncio.Task[Any]] = set()
         self._cut: set[asyncio.Task[Any]] = set()
-        self._deadline = 0.0  # on the event loop's clock
+        self._deadline = 0.0  # by the event loop's clock
         self._closing: asyncio.TimerHandle | None = None
         self._ending: asyncio.TimerHandle | None = None
         self.takes_signals = False
@@ -56,7 +56,7 @@ class Drain:
         self.end_streams: list[Callable[[float], Awaitable[None]]] = []
 
     def take_signals(self) -> None:
-        """Puts itself before the server's own handlers, which are called once requests are refused."""
+        """Installs handlers before the server's own, which are called once requests are refused."""
         if not self.takes_signals:
             return
         loop = asyncio.get_running_loop()
@@ -78,7 +78,7 @@ class Drain:
         self._closing = asyncio.get_running_loop().call_later(seconds, self._close, then)
 
     def until_begun(self, act: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[int]]:
-        """The act, which does nothing from the begin of the drain on: a process that is about to end takes up no turns."""
+        """Wraps `act` so that it does nothing once the drain has begun, since an ending process must not resume turns."""
 
         async def act_until_begun() -> int:
             return 0 if self.begun else await act()
@@ -86,10 +86,10 @@ class Drain:
         return act_until_begun
 
     def enter(self) -> asyncio.Task[Any]:
-        """Notes the current task as a request under way."""
+        """Registers the current task as a request in flight."""
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("a request is answered in a task")
+            raise RuntimeError("a request must run in a task")
         self._requests.add(task)
         return task
 
@@ -98,14 +98,14 @@ class Drain:
         self._cut.discard(task)
 
     def has_cut(self, task: asyncio.Task[Any]) -> bool:
-        """Whether a CancelledError in this request came from here; if so, it is dealt with."""
+        """Returns whether the drain caused a CancelledError in this request, and clears the cancellation."""
         if task not in self._cut:
             return False
         task.uncancel()
         return True
 
     async def finish(self) -> None:
-        """Waits until no turn is under way, or the grace is over; hands over what is left. Returns at once where no drain was begun."""
+        """Waits until no turn is in flight or the grace is over, then hands over the rest. Returns at once without a drain."""
         if not self.closed:
             return
         await self._running.wait_until_idle(self._deadline)
@@ -114,9 +114,9 @@ class Drain:
             self._ending.cancel()
 
     def _handle_signal(self, number: int, server: Handler) -> None:
-        """The first signal begins the drain, without a delay for SIGINT, which comes from a terminal. A second one ends the delay.
+        """Handles a signal. The first one begins the drain, for SIGINT without delay. The second one ends the delay.
 
-        The server gets later signals itself.
+        The server itself handles later signals.
         """
         if self.closed:
             server(number, None)
@@ -145,9 +145,9 @@ class Drain:
             log.warning("drain_handed_over", count=count)
 
     def _cut_requests(self) -> None:
-        """Ends requests that do not answer by themselves, such as streams of tasks that go on elsewhere."""
+        """Cancels requests that did not answer, such as streams of tasks that continue elsewhere."""
         if self._requests:
-            log.info("drain_cut", requests=len(self._requests))
+            log.info("drain_requests_canceled", requests=len(self._requests))
         for task in self._requests:
             self._cut.add(task)
             task.cancel()
@@ -158,7 +158,7 @@ async def _end_stream(end: Callable[[float], Awaitable[None]], seconds: float) -
 
 
 def with_connection_close(send: Send) -> Send:
-    """Tells the client of each answer that its connection is not used again."""
+    """Adds `Connection: close` to each answer, so that clients open a new connection."""
 
     async def send_with_close(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":

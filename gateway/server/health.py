@@ -1,4 +1,4 @@
-"""/livez, /readyz and /metrics on bare ASGI: whether the event loop turns, whether the process can do its work, and its figures."""
+"""/livez, /readyz and /metrics on bare ASGI."""
 
 import asyncio
 import json
@@ -14,10 +14,10 @@ from gateway.ingress.http.errors import HttpMethodNotAllowed, UnknownPath
 from policies.tokens.verifier import TokenRefused
 
 Check = Callable[[], bool]
-Guard = Callable[[Scope], Awaitable[bool]]  # whether this caller may read figures
+Guard = Callable[[Scope], Awaitable[bool]]  # whether this caller may read metrics
 
 HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
-TOLERATED_CHECKS: Final = frozenset({"policies"})  # what may fail for a while: the process does its work with what it knew before
+TOLERATED_CHECKS: Final = frozenset({"policies"})  # checks that may fail: the process works on with the last valid policies
 NO_STORE: Final[Header] = (b"cache-control", b"no-store")
 METRICS_MEDIA_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 class Health:
-    """Serves PATHS. The first two are public and say no more than names; `guard` says who may read figures."""
+    """Serves HEALTH_PATHS. /livez and /readyz are public and name checks only; `can_read_metrics` authorizes /metrics."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Health:
             await respond_problem(send, UnknownPath())
 
     async def _respond_live(self, send: Send) -> None:
-        """Answers 200: an answer at all shows that the event loop turns. `lag_ms` is how long one turn of it took, for people."""
+        """Answers 200, since any answer shows that the event loop runs. `lag_ms` is the duration of one iteration, for people."""
         began = self._clock()
         await asyncio.sleep(0)
         lag = self._clock() - began

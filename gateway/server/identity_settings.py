@@ -1,4 +1,4 @@
-"""Settings of people: which identity providers vouch for them, and how their tokens are read."""
+"""Settings of identity providers, and of how their tokens are read."""
 
 from typing import Annotated, Literal, Self
 
@@ -11,18 +11,18 @@ MONTH = 30 * 86_400
 
 
 class _FrozenSettings(BaseModel):
-    """Refuses names that are no setting. Nothing changes after start."""
+    """Settings that refuse unknown names and never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _check_scope_map(scope_map: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Raises ValueError for a scope that stands for something else than permissions."""
+    """Returns the map. Raises ValueError for a scope mapped to something other than permissions."""
     for scope, texts in scope_map.items():
         try:
             Permissions.parse(texts)
         except BadPermission as error:
-            raise ValueError(f"{scope!r} stands for what is no permission: {error}") from None
+            raise ValueError(f"{scope!r} is mapped to something that is not a permission: {error}") from None
     return scope_map
 
 
@@ -31,33 +31,31 @@ class IssuerSettings(_FrozenSettings):
 
     issuer: str
     audience: str = ""  # empty: the public_url
-    other_audiences: list[str] = []  # that its tokens may name beside ours
+    other_audiences: list[str] = []  # that its tokens may name besides the gateway's
     jwks_url: str
     algorithms: list[Literal["ES256", "RS256"]] = ["ES256", "RS256"]
     typ: Literal["any", "at+jwt"] = "any"
     token_life: int = Field(int(TOKEN_LIFE_MAX), ge=60, le=MONTH)  # seconds
     subject_claim: str = "sub"
     roles_claim: str | list[str] = "roles"
-    default_roles: list[str] = []  # of everybody whom it vouches for
-    tenant_claim: str = ""  # empty: everybody of this issuer is in its only tenant of `tenants`, or in `default`
-    tenants: list[str] = []  # the only ones that it may speak for; empty: any
+    default_roles: list[str] = []  # of every person of this issuer
+    tenant_claim: str = ""  # empty: all people of this issuer are in the only tenant of `tenants`, or in `default`
+    tenants: list[str] = []  # the only tenants that its tokens may name; empty: any
     scopes: Literal["permissions", "ignore"] = "permissions"
-    scope_map: Annotated[dict[str, list[str]], AfterValidator(_check_scope_map)] | None = (
-        None  # its scopes: the permissions each stands for
-    )
+    scope_map: Annotated[dict[str, list[str]], AfterValidator(_check_scope_map)] | None = None  # scope: the permissions it grants
     id_jag: bool = False  # whether its identity assertions (ID-JAG) are exchanged for tokens
 
     @model_validator(mode="after")
     def _check_scope_map_allowed(self) -> Self:
         if self.scopes == "ignore" and self.scope_map is not None:
-            raise ValueError("scopes: ignore leaves nothing for scope_map to say; leave one of them away")
+            raise ValueError("scopes: ignore and scope_map exclude each other; remove one of them")
         return self
 
 
 class IdentitySettings(_FrozenSettings):
-    """Who vouches for people."""
+    """Settings of identity providers and of token lifetimes."""
 
     development: Literal["auto", "on", "off"] = "auto"
     issuers: list[IssuerSettings] = []
     hop_ttl: int = Field(120, ge=5, le=120)  # seconds a hop token lives
-    task_ttl: int = Field(0, ge=0, le=86_400)  # seconds that a task's authority lasts at least, though the person's token expires before
+    task_ttl: int = Field(0, ge=0, le=86_400)  # least seconds of a task's authority, even if the person's token expires before

@@ -1,4 +1,4 @@
-"""What the gateway does every moment: looks for changes, signs the audit's head, shows that it lives, ends what died with others."""
+"""Periodic work of one process: epochs, signed audit heads, heartbeats, and recovery of tasks of dead processes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,12 +16,12 @@ HEAD_SECONDS = 1.0
 LOG_HEAD_SECONDS = 60.0
 HEARTBEAT_SECONDS = 1.0
 RECOVER_SECONDS = 1.0
-RecoverTasks = Callable[[], Awaitable[int]]  # looks after tasks that nobody works on; returns how many
+RecoverTasks = Callable[[], Awaitable[int]]  # recovers tasks that no process runs; returns how many
 log = structlog.get_logger()
 
 
 class PeriodicTasks:
-    """The loops of one process."""
+    """The periodic loops of one process."""
 
     def __init__(self, database: Database, audit: AuditLog, heads: HeadsFile, processes: ProcessRegistry) -> None:
         self._database = database
@@ -33,16 +33,16 @@ class PeriodicTasks:
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self, recover: RecoverTasks) -> None:
-        """Joins the processes, has tasks looked after that nobody runs any more, and starts the loops.
+        """Registers the process, recovers tasks that no process runs, and starts the loops.
 
-        A failed first look at such tasks does not prevent the start: the next one follows within SWEEP_SECONDS.
+        A failed first recovery does not prevent the start; the next one follows after RECOVER_SECONDS.
         """
-        await self.sign_and_log_head()  # from here on no chain of ours is without a witness
+        await self.sign_and_log_head()  # from here on the audit chain has a signed head
         await self._processes.register()
         try:
             await _recover_all(recover)
-        except Exception:  # the root of the first sweep, as _repeat is of all others
-            log.exception("first_sweep_failed")
+        except Exception:  # a task's root: _repeat tries again
+            log.exception("first_recovery_failed")
         self.repeat(EPOCH_SECONDS, self._database.refresh_epochs)
         self.repeat(HEAD_SECONDS, self.sign_head)
         self.repeat(LOG_HEAD_SECONDS, self._log_head)
@@ -50,21 +50,24 @@ class PeriodicTasks:
         self.repeat(RECOVER_SECONDS, lambda: _recover_all(recover))
 
     def repeat(self, seconds: float, run: Callable[[], Awaitable[object]]) -> None:
-        """One more loop."""
+        """Starts a loop that calls `run` every `seconds`."""
         self._loops.append(asyncio.create_task(_repeat(seconds, run)))
 
     async def stop(self) -> None:
-        """Stops the loops and leaves the processes."""
+        """Stops the loops and removes the process from the registry of processes."""
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         try:
             await self._processes.depart()
         except WriteFailed:
-            log.warning("left_without_a_word")
+            log.warning("process_departure_not_written")
 
     async def _heartbeat(self, recover: RecoverTasks) -> None:
-        """One process alone has nobody to show that it lives, and only tries whether the database takes writes again."""
+        """Writes a heartbeat.
+
+        A single process on SQLite writes one only while the database takes no writes, to find out whether it has recovered.
+        """
         if self._database.is_sqlite and self._database.is_writable:
             return
         if await self._processes.heartbeat():
@@ -78,12 +81,12 @@ class PeriodicTasks:
             self._signed_head = head
 
     async def sign_and_log_head(self) -> None:
-        """Once more when the last record of all is written, or the first; the log hears of it too."""
+        """Signs and logs the head, at the start and after the last record."""
         await self.sign_head()
         await self._log_head()
 
     async def _log_head(self) -> None:
-        """The log is a witness that nobody here can edit; it is told of a head now and then, not of all."""
+        """Logs the signed head when it has changed. The log is a witness outside the database, and gets some heads only."""
         head = self._signed_head
         if head is not None and head != self._logged_head:
             self._logged_head = head
@@ -91,22 +94,22 @@ class PeriodicTasks:
 
 
 async def _recover_all(recover: RecoverTasks) -> None:
-    """Has tasks of dead processes looked after, so many at a time."""
+    """Recovers tasks of dead processes in batches until none are left."""
     while await recover():
         pass
 
 
 async def _repeat(seconds: float, run: Callable[[], Awaitable[object]]) -> None:
-    """The next round tries again what failed. While the database is away, it says so itself, once for everybody."""
+    """Calls `run` forever. A failure is retried in the next round; repeated failures are logged at a limited rate."""
     outage = Outage()
     while True:
         await asyncio.sleep(seconds)
         try:
             await run()
         except (WriteFailed, ReadFailed):
-            log.debug("pulse_missed", exc_info=True)
+            log.debug("periodic_task_failed", exc_info=True)
         except Exception:  # a loop's root
             if (left_out := outage.record_failure()) is not None:
-                log.exception("pulse_missed", left_out=left_out)
+                log.exception("periodic_task_failed", left_out=left_out)
         else:
             outage.record_success()

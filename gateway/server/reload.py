@@ -1,4 +1,4 @@
-"""Policies and signing keys that change while the gateway runs: each process looks for them, and tells the others by an epoch."""
+"""Reloads policies and signing keys while the gateway runs. Each process polls for changes, and announces them by an epoch."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,9 +15,9 @@ log = structlog.get_logger()
 
 
 class PolicyReload:
-    """Takes up the folder of policies as soon as two looks find it the same: a file that is half written, is not read.
+    """Reloads the policy folder once two polls find it unchanged, so that a half-written file is not read.
 
-    `forget`: rulings made by other rules may not be believed any more.
+    `invalidate` clears cached rulings of the previous policies.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class PolicyReload:
         invalidate: Callable[[], None],
         generation: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`generation` changes with the registry, whose tools policies speak of."""
+        """`generation` changes with the registry, whose tools policies refer to."""
         self._database = database
         self._generation = generation
         self._checked_generation = -1
@@ -40,7 +40,7 @@ class PolicyReload:
         self._reload_lock = asyncio.Lock()
 
     async def poll(self) -> None:
-        """One look. What could not be kept of a change is tried again by the next."""
+        """Polls once. A change that could not be recorded is retried by the next poll."""
         stamp = await asyncio.to_thread(self._engine.current_stamp)
         settled, self._last_stamp = stamp == self._last_stamp, stamp
         if settled:
@@ -49,7 +49,7 @@ class PolicyReload:
             await self._check_against_tools()
 
     async def reload(self) -> None:
-        """Reads the folder where it has changed, and tells the other processes, which wait no longer then."""
+        """Reloads a changed folder, records the change, and announces it to other processes."""
         async with self._reload_lock:
             if await asyncio.to_thread(lambda: self._engine.is_outdated):
                 await asyncio.to_thread(self._engine.reload)
@@ -61,7 +61,7 @@ class PolicyReload:
                 self._announced_version = now
 
     async def _check_against_tools(self) -> None:
-        """Looks at the rules beside the tools of now: whatever is said of them, the rules stay."""
+        """Checks the policies against the registered tools again. Warnings don't change the policies."""
         async with self._reload_lock:
             self._checked_generation, before = self._generation(), self._engine.version
             for doubt in await asyncio.to_thread(self._engine.recheck_tools):
@@ -71,7 +71,7 @@ class PolicyReload:
                 self.log_outcome()
 
     def log_outcome(self) -> None:
-        """Says in the log what became of the policies."""
+        """Logs the outcome of a reload, with its warnings."""
         problem = self._engine.problem
         if problem is not None:
             log.error("policies_refused", file=problem.file, line=problem.line, problem=problem.problem, version=self._engine.version)
@@ -94,7 +94,7 @@ class PolicyReload:
 
 
 class KeyReload:
-    """Notices a rotation, or a key that was taken away: what was verified with the keys of before, is verified again."""
+    """Notices rotated or removed signing keys and announces them, so that tokens verified with former keys are verified again."""
 
     def __init__(self, database: Database, keys: SigningKeys) -> None:
         self._database = database
@@ -102,7 +102,7 @@ class KeyReload:
         self._announced_keys = keys.serving_kids
 
     async def poll(self) -> None:
-        """One look; the keys themselves look at their folder once a second."""
+        """Polls once. SigningKeys itself reads its folder once a second."""
         served = await asyncio.to_thread(lambda: self._keys.serving_kids)
         if served != self._announced_keys:
             log.info("keys_changed", active=self._keys.active_kid)

@@ -1,4 +1,4 @@
-"""The front: sends each request to its door. The protocol doors are reached on bare ASGI, before the framework sees anything."""
+"""Routes requests to the protocol servers. A2A and MCP are reached on bare ASGI, before the framework."""
 
 import asyncio
 import re
@@ -23,14 +23,14 @@ from registry.names import FRONT_DOOR
 log = structlog.get_logger()
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MCP_PATH = re.compile(r"/mcp(?:/((?:virtual/)?[a-z0-9-]{1,64}))?")
-PUBLIC_PREFIX = "/.well-known/"  # read from pages of anybody
-CLIENTS = ("/agents/", "/mcp", "/.well-known/agent")  # what browser clients of A2A and MCP call
+PUBLIC_PREFIX = "/.well-known/"  # pages of any origin may read it
+CLIENTS = ("/agents/", "/mcp", "/.well-known/agent")  # paths that browser clients of A2A and MCP call
 AGENT_PATH = re.compile(r"/agents/([a-z0-9-]{1,64})(/.*)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """Whom the front sends to. `lifespan` runs start and stop; `rest` is all that is not a protocol's door."""
+    """The ASGI applications that the router dispatches to. `lifespan` handles start and stop; `framework` handles all other paths."""
 
     a2a: A2aServer
     mcp: McpEndpoint
@@ -40,11 +40,11 @@ class Handlers:
 
 
 NO_STORE: Header = (b"cache-control", b"no-store")
-ANSWERED_KEY = "interlock.answered"  # in a scope: the framework has begun to answer
+ANSWERED_KEY = "interlock.answered"  # in a request's scope: the framework has begun to answer
 
 
 def with_security_headers(scope: Scope, send: Send) -> Send:
-    """Adds what a browser is told to every answer of the framework, unless the route has said it in its own words."""
+    """Adds security headers to every answer of the framework, except those that the route has set."""
 
     async def send_with_headers(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -59,18 +59,18 @@ def with_security_headers(scope: Scope, send: Send) -> Send:
 
 
 def _first_step(path: str) -> str:
-    """The first step of a path; empty for one without a slash, such as the `*` of OPTIONS (RFC 9110 s7.1)."""
+    """Returns the first segment of a path; "" for one without a slash, such as the `*` of OPTIONS (RFC 9110 s7.1)."""
     return path.partition("/")[2].partition("/")[0]
 
 
 def door_of(path: str) -> str:
-    """The door of a request to the framework, as figures name it."""
+    """Returns the name of the protocol server of a framework request, as the metrics label `door` has it."""
     top = _first_step(path)
     return "admin" if top == "api" else "oauth" if top in ("oauth", ".well-known") else "console"
 
 
 def noting_status(visit: RequestTrace, send: Send) -> Send:
-    """Makes the status of the answer the outcome of the visit, unless an error has named it already."""
+    """Makes the status of the answer the outcome of the trace, unless an error has set it already."""
 
     async def send_and_note_status(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -84,7 +84,7 @@ def noting_status(visit: RequestTrace, send: Send) -> Send:
 
 
 def note_route(visit: RequestTrace, scope: Scope) -> None:
-    """Names the span after the route, whose texts are few, and not after the path."""
+    """Names the span after the route, which has few values, and not after the path."""
     visit.attributes["http.request.method"] = visit.method
     if (route := getattr(scope.get("route"), "path", "")) and visit.outcome != "error":
         visit.attributes["http.route"] = visit.target = route
@@ -100,6 +100,7 @@ class Router:
         self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request. During a drain new requests are refused, and a canceled one gets an orderly end."""
         doors, drain = self._handlers, self._drain
         if scope["type"] != "http":
             await (doors.lifespan if scope["type"] == "lifespan" else doors.framework)(scope, receive, send)
@@ -124,7 +125,7 @@ class Router:
             drain.leave(request)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hands an HTTP request to its door. Answers whatever a door raises, unless its answer has begun."""
+        """Dispatches an HTTP request. Answers unexpected exceptions, unless the answer has begun."""
         doors, path = self._handlers, scope["path"]
         try:
             if path.startswith("/mcp") and (found := MCP_PATH.fullmatch(path)) is not None:
@@ -138,16 +139,16 @@ class Router:
             else:
                 await self._serve_framework(scope, receive, send)
         except Exception as error:
-            if ANSWERED_KEY in scope:  # by the framework, which raises again what it has told
+            if ANSWERED_KEY in scope:  # the framework re-raises an error that it has answered
                 raise
-            log.exception("door_failed", door=_first_step(path))
+            log.exception("request_failed", door=_first_step(path))
             try:
                 await respond_problem(send, error)
-            except RuntimeError:  # the answer had begun, so the server has to cut it
+            except RuntimeError:  # the answer had begun, so the server must close the connection
                 raise error from None
 
     async def _is_preflight(self, scope: Scope, send: Send) -> bool:
-        """Answers a browser that asks whether a page of an allowed origin may call; False for any other request."""
+        """Answers a CORS preflight of an allowed origin. Returns False for any other request."""
         answer = self._admission.cors.preflight(scope)
         if answer is None:
             return False
@@ -160,7 +161,7 @@ class Router:
         return True
 
     async def _serve_framework(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The framework believes the Host header, so it gets none but ours; and no address that is nobody's."""
+        """Serves a request by the framework, after checks of its host, origin and path, since the framework trusts the Host header."""
         visit = self._visits.begin(door_of(scope["path"]), _first_step(scope["path"]), read_traceparent(scope))
         visit.method = scope["method"]
         send = noting_status(visit, send)
@@ -176,12 +177,12 @@ class Router:
             self._visits.end(visit)
 
     def _check(self, scope: Scope) -> None:
-        """Raises WrongHost, ForeignOrigin, BadHeader and InvalidRequest."""
+        """Raises WrongHost, ForeignOrigin, BadHeader, and InvalidRequest for a NUL character."""
         self._admission.check_host(scope)
         if not scope["path"].startswith(PUBLIC_PREFIX):
             self._admission.check_origin(scope)
-        if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # no database keeps it in a text
-            raise InvalidRequest("the address has a NUL character")
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # PostgreSQL stores no NUL in text
+            raise InvalidRequest("the URL has a NUL character")
 
     async def _serve_mcp(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
         door = self._handlers.mcp
@@ -193,7 +194,7 @@ class Router:
 
 
 async def _end(send: Send) -> None:
-    """Answers a request that the drain has cut; a stream that has begun ends in order."""
+    """Ends a request that the drain has canceled: with an error, or by the end of a stream that has begun."""
     try:
         await respond_problem(with_connection_close(send), ShuttingDown())
     except RuntimeError:  # the answer had begun

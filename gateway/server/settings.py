@@ -1,4 +1,4 @@
-"""Every setting of the gateway: `interlock.yaml`, then environment variables `INTERLOCK_…` (nested by `__`), which win."""
+"""All settings of the gateway: `interlock.yaml`, overridden by environment variables `INTERLOCK_…` (nested by `__`)."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128", "localhost")
 
 
 class BadSettings(Exception):
-    """A setting that can't be used; the message names it and says what is expected."""
+    """A setting that can't be used; the message names it and what is expected."""
 
 
 class _StrictSettings(BaseModel):
@@ -29,7 +29,7 @@ class _StrictSettings(BaseModel):
 
 
 def _check_address(url: str) -> str:
-    """Raises ValueError for what no client could call."""
+    """Returns the URL. Raises ValueError for a URL that clients can't call."""
     try:
         parts = urlsplit(url)
         told = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port) and not parts.username
@@ -41,7 +41,7 @@ def _check_address(url: str) -> str:
 
 
 def _origin(given: str) -> str:
-    """Raises ValueError for what no browser sends as `Origin`."""
+    """Returns the origin in lower case. Raises ValueError for a text that no browser sends as `Origin`."""
     parts = urlsplit(given)
     if given != "*" and (
         parts.scheme not in ("http", "https") or given.lower() != f"{parts.scheme}://{parts.netloc.lower()}" or "@" in given
@@ -51,48 +51,48 @@ def _origin(given: str) -> str:
 
 
 def _check_database_url(url: str) -> str:
-    """Raises ValueError for a database that the gateway can't use, without telling what may be a password."""
+    """Returns the URL. Raises ValueError for a database that the gateway does not support, without repeating a password."""
     if url and not url.startswith(("sqlite:///", "postgresql://")):
         kind = url.partition(":")[0][:32]
-        raise ValueError(f"{kind!r} is no database that the gateway knows; write sqlite:///PATH or postgresql://USER@HOST/NAME")
+        raise ValueError(f"{kind!r} is not a supported database; write sqlite:///PATH or postgresql://USER@HOST/NAME")
     return url
 
 
 def _secret(given: str) -> str:
-    """Raises ValueError for a secret that stands in the settings itself, without repeating it."""
+    """Returns the reference to a secret. Raises ValueError for a secret in the settings themselves, without repeating it."""
     if given and not given.startswith(("env:", "file:")):
-        raise ValueError("write env:NAME or file:PATH, where the secret is; a secret does not belong in the settings")
+        raise ValueError("write env:NAME or file:PATH; the settings must not contain the secret itself")
     return given
 
 
 class ServingSettings(_StrictSettings):
-    """How the gateway is reached and what it takes in."""
+    """How clients reach the gateway, and the limits of requests."""
 
     public_url: Annotated[str, AfterValidator(_check_address)] = (
-        ""  # as clients see it, without a trailing slash; empty: http://{host}:{port}
+        ""  # the URL that clients use, without a trailing slash; empty: http://{host}:{port}
     )
-    public_grpc: str = ""  # host:port that gRPC clients see; empty: the host of public_url and grpc_port
+    public_grpc: str = ""  # host:port that gRPC clients use; empty: the host of public_url and grpc_port
     trusted_proxies: list[str] = []
-    cors_origins: list[Annotated[str, AfterValidator(_origin)]] = []  # of pages that may call A2A and MCP; *: of all pages
+    cors_origins: list[Annotated[str, AfterValidator(_origin)]] = []  # pages of these origins may call A2A and MCP; *: of all origins
     max_body: int = Field(4 << 20, ge=1024, le=1 << 30)  # bytes of one request
     max_headers: int = Field(32 << 10, ge=1024, le=1 << 20)  # bytes of one request line with its headers
-    max_connections: int = Field(16_384, ge=1, le=1_000_000)  # of clients, in one process
+    max_connections: int = Field(16_384, ge=1, le=1_000_000)  # client connections of one process
     header_timeout: float = Field(15.0, gt=0, le=HOUR)  # seconds for a request's headers
     body_timeout: float = Field(30.0, gt=0, le=HOUR)  # seconds for a small body; a large one gets more
     idle_timeout: float = Field(75.0, gt=0, le=HOUR)  # seconds that a connection stays open between two requests
-    send_timeout: float = Field(30.0, gt=0, le=HOUR)  # seconds that a client may read nothing of what waits for it
+    send_timeout: float = Field(30.0, gt=0, le=HOUR)  # seconds that a client may leave an answer unread
     tool_names: Literal["underscore", "dot"] = "underscore"
-    drain: float = Field(20.0, ge=0, le=HOUR)  # seconds that requests and turns under way may take when the process ends
+    drain: float = Field(20.0, ge=0, le=HOUR)  # seconds that requests and turns in flight may take when the process ends
     drain_delay: float = Field(2.0, ge=0, le=HOUR)  # seconds between the end of readiness and the end of the listener
 
 
 class DatabaseSettings(_StrictSettings):
-    """Where everything is kept."""
+    """The database of the gateway."""
 
     url: Annotated[str, AfterValidator(_check_database_url)] = (
         ""  # sqlite:///PATH or postgresql://…; empty: a SQLite file in INTERLOCK_HOME
     )
-    wait: float = Field(30.0, ge=0, le=HOUR)  # seconds that a server which is away is waited for at start
+    wait: float = Field(30.0, ge=0, le=HOUR)  # seconds that the start waits for an unreachable server
 
 
 class DevelopmentUserSettings(_StrictSettings):
@@ -100,7 +100,7 @@ class DevelopmentUserSettings(_StrictSettings):
 
 
 class CardSettings(_StrictSettings):
-    """Whom to trust with signatures of agents' cards, beside the keys pinned for an agent."""
+    """Trust in signatures of agents' cards, besides the keys pinned for an agent."""
 
     key_origins: list[str] = []  # https://host[:port] that a signature's `jku` may lead to
 
@@ -110,13 +110,13 @@ class EgressSettings(_StrictSettings):
 
 
 class VaultSettings(_StrictSettings):
-    """Where credentials for upstreams are kept."""
+    """Keys that encrypt stored credentials of upstreams."""
 
-    keys: list[str] = []  # env:NAME or files, the one that seals first; empty: made and kept in INTERLOCK_HOME/keys/vault
+    keys: list[str] = []  # env:NAME or files, the encrypting key first; empty: created in INTERLOCK_HOME/keys/vault
 
 
 def _check_kind_and_name(kinds: tuple[str, ...], text: str) -> str:
-    """Raises ValueError for what is not one of `kinds`, a colon and a name."""
+    """Returns the text. Raises ValueError unless it is one of `kinds`, a colon and a name."""
     kind, _, name = text.partition(":")
     if text and (kind not in kinds or not name):
         raise ValueError(f"{text!r} is not {' or '.join(f'{kind}:NAME' for kind in kinds)}, where NAME may be *")
@@ -124,7 +124,7 @@ def _check_kind_and_name(kinds: tuple[str, ...], text: str) -> str:
 
 
 class LimitRuleSettings(_StrictSettings):
-    """One limit (gateway/calls/limits/limits.py). What is left out is without limit."""
+    """One limit (gateway/calls/limits/limits.py). An omitted field is no limit."""
 
     who: Annotated[str, AfterValidator(lambda given: _check_kind_and_name(("user", "agent", "tenant"), given))] = ""
     what: Annotated[str, AfterValidator(lambda given: _check_kind_and_name(("agent", "server", "tool"), given))] = ""
@@ -138,20 +138,20 @@ class LimitRuleSettings(_StrictSettings):
 
 class LimitsSettings(_StrictSettings):
     agent_timeout: float = Field(3600.0, gt=0, le=WEEK)  # seconds one turn of an agent may take
-    agent_idle_timeout: float = Field(120.0, gt=0, le=WEEK)  # seconds for which an agent may give no sign of life in its turn
+    agent_idle_timeout: float = Field(120.0, gt=0, le=WEEK)  # seconds that an agent may be silent in its turn
     tool_timeout: float = Field(60.0, gt=0, le=WEEK)  # seconds one tool call may take
-    turn_events: int = Field(20_000, ge=10, le=10_000_000)  # that are kept of one turn of an agent
-    turn_bytes: int = Field(32 << 20, ge=1024, le=1 << 30)  # of those events
-    calls: int = Field(1000, ge=2, le=1_000_000)  # turns and calls under way at once in one process, in fair shares
-    calls_per_upstream: int = Field(400, ge=2, le=1_000_000)  # of them at one host, or one command
-    queue_seconds: float = Field(10.0, ge=0, le=HOUR)  # that a call waits for its turn at most
+    turn_events: int = Field(20_000, ge=10, le=10_000_000)  # most events stored of one turn of an agent
+    turn_bytes: int = Field(32 << 20, ge=1024, le=1 << 30)  # most bytes of those events
+    calls: int = Field(1000, ge=2, le=1_000_000)  # turns and calls in flight in one process, in fair shares
+    calls_per_upstream: int = Field(400, ge=2, le=1_000_000)  # turns and calls in flight to one host, or one command
+    queue_seconds: float = Field(10.0, ge=0, le=HOUR)  # most seconds that a call waits for a slot
     per: list[LimitRuleSettings] = []
 
 
 class TelemetrySettings(_StrictSettings):
     sample: float = Field(0.1, ge=0, le=1)  # share of ordinary requests that are traced
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    metrics_token: Annotated[str, AfterValidator(_secret)] = ""  # a bearer token that opens /metrics and nothing else
+    metrics_token: Annotated[str, AfterValidator(_secret)] = ""  # a bearer token that is accepted at /metrics only
 
 
 Label = Annotated[int, Field(ge=0, le=3)]
@@ -165,7 +165,7 @@ class EndpointSettings(_StrictSettings):
 
 
 class AgentSettings(_StrictSettings):
-    """An agent of the configuration file, registered at start. Either `url` or `card`."""
+    """An agent of the configuration file, registered at start, with either `url` or `card`."""
 
     name: str
     url: str = ""
@@ -176,14 +176,14 @@ class AgentSettings(_StrictSettings):
     rank: int = Field(0, ge=-1000, le=1000)  # preference among agents that fit a message equally well
     delegation: Literal["bearer", "header", "ticket", "none", ""] = ""
     upstream: dict[str, Any] = {}
-    clearance: Label = 3  # the most sensitive that the agent may be told
-    contracts: dict[str, dict[str, Any]] = {}  # what its skills take in and give out
+    clearance: Label = 3  # the highest sensitivity that the agent may receive
+    contracts: dict[str, dict[str, Any]] = {}  # schemas of the input and output of its skills
     context: Literal["none", "summary"] = "none"
     endpoints: list[EndpointSettings] = []
 
 
 class McpServerSettings(_StrictSettings):
-    """An MCP server of the configuration file. A command is accepted here and nowhere else."""
+    """An MCP server of the configuration file. Only the configuration file may name a command."""
 
     name: str
     url: str = ""
@@ -192,8 +192,8 @@ class McpServerSettings(_StrictSettings):
     env: dict[str, str] = {}
     ceiling: list[str] = ["*"]
     upstream: dict[str, Any] = {}
-    openapi: str = ""  # the address of a document that describes an HTTP API
-    sensitivity: Label = 0  # of what the server tells
+    openapi: str = ""  # URL of an OpenAPI document
+    sensitivity: Label = 0  # of the server's results
     clearance: Label = 3
     sensitivities: dict[str, Label] = {}  # of single tools
 
@@ -208,10 +208,10 @@ class VirtualServerSettings(_StrictSettings):
     resources: list[str] = []
     aliases: dict[str, str] = {}
     mode: Literal["all", "search"] = "all"
-    overrides: dict[str, dict[str, Any]] = {}  # how single tools are shown
+    overrides: dict[str, dict[str, Any]] = {}  # changed definitions of single tools
 
 
-INHERITED_VARIABLES = (  # variables by which programs find others and their own files
+INHERITED_VARIABLES = (  # variables that commands need to find programs and files
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TMPDIR"),
     *("LANG", "LC_ALL", "LC_CTYPE", "TZ"),
 )
@@ -219,7 +219,7 @@ DEFAULT_ROLES = {"operator": ["*"], "member": ["agent:*", "tool:*", "prompt:*", 
 
 
 class Settings(BaseSettings):
-    """All of them. Unknown names are refused."""
+    """All settings. Unknown names are refused."""
 
     model_config = SettingsConfigDict(env_prefix="INTERLOCK_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
@@ -236,9 +236,9 @@ class Settings(BaseSettings):
     agents: list[AgentSettings] = []
     servers: list[McpServerSettings] = []
     virtual: list[VirtualServerSettings] = []
-    sandbox: Literal["auto", "on", "off"] = "auto"  # the built-in server for calculations; auto: where bubblewrap works, or in development
+    sandbox: Literal["auto", "on", "off"] = "auto"  # the built-in server that runs code; auto: where bubblewrap works, or in development
     policies: str = ""  # a folder of .cedar files
-    workflows: str = ""  # a folder of workflow documents, which nothing reads yet
+    workflows: str = ""  # a folder of workflow documents, not used yet
     cards: CardSettings = CardSettings()
     egress: EgressSettings = EgressSettings()
     vault: VaultSettings = VaultSettings()
@@ -254,7 +254,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)  # `load` merges the file, the environment and the flags before
+        return (init_settings,)  # load_settings has merged the file, the environment and the flags
 
     @property
     def public_url(self) -> str:
@@ -264,7 +264,7 @@ class Settings(BaseSettings):
 
     @property
     def public_grpc(self) -> str:
-        """What cards say of gRPC: `host:port`, or nothing while it is off."""
+        """The gRPC address in cards, `host:port`; empty while gRPC is off."""
         if not self.grpc_port:
             return ""
         host = urlsplit(self.public_url).hostname or self.host
@@ -276,13 +276,13 @@ class Settings(BaseSettings):
 
     @property
     def is_development(self) -> bool:
-        """Whether the gateway's own development issuer vouches for people."""
+        """Whether the gateway's own development issuer is trusted."""
         if self.identity.development == "auto":
             return self.host in LOOPBACK and not self.identity.issuers
         return self.identity.development == "on"
 
     def roles_of(self, subject: str) -> tuple[str, ...]:
-        """Of a user of the development issuer."""
+        """Returns the roles of a user of the development issuer."""
         known = self.users.get(subject)
         if known is not None:
             return tuple(known.roles)
@@ -290,24 +290,24 @@ class Settings(BaseSettings):
 
     @property
     def allowed_targets(self) -> Sequence[str]:
-        """Private networks and hosts that may be called all the same."""
+        """Private networks and hosts that may be called."""
         if self.egress.allow is not None:
             return self.egress.allow
         return LOOPBACK_NETWORKS if self.is_development else ()
 
 
 def upstream_headers(upstream: Mapping[str, Any]) -> Mapping[str, str]:
-    """What the operator lets us send along: `headers` of an entry's `upstream`, where `env:NAME` is read from the environment."""
+    """Returns the `headers` of an entry's `upstream`, with `env:NAME` values read from the environment."""
     return {name: resolve_text(value) for name, value in upstream.get("headers", {}).items()}
 
 
 def environment_value(reference: str) -> str:
-    """What the environment has for `env:NAME`; empty where it has nothing."""
+    """Returns the value of `env:NAME`, or "" when the variable is not set."""
     return os.environ.get(reference.removeprefix("env:"), "")
 
 
 def resolve_text(value: str) -> str:
-    """What `env:NAME` stands for; any other text is itself. Raises UpstreamFault where the environment has nothing for it."""
+    """Returns the value of `env:NAME`, and any other text unchanged. Raises UpstreamFault when the variable is not set."""
     if not value.startswith("env:"):
         return value
     found = environment_value(value)
@@ -317,7 +317,7 @@ def resolve_text(value: str) -> str:
 
 
 def command_environment(seed: McpServerSettings) -> dict[str, str]:
-    """What a command gets as its environment: `env`, where `env:NAME` is read from ours, and INHERITED. Raises BadSettings."""
+    """Returns the environment of a command: INHERITED_VARIABLES, and `env` with `env:NAME` values resolved. Raises BadSettings."""
     for name, value in seed.env.items():
         wanted = value.removeprefix("env:")
         if value.startswith("env:") and wanted not in os.environ:
@@ -327,11 +327,14 @@ def command_environment(seed: McpServerSettings) -> dict[str, str]:
 
 
 def resolve_credential(value: str) -> str:
-    """The same, and `file:PATH` for what a platform writes anew now and then, such as the token of a workload. Raises UpstreamFault."""
+    """Returns the value of `env:NAME` or the content of `file:PATH`, and any other text unchanged.
+
+    The file is read at each call, since platforms replace workload tokens. Raises UpstreamFault for an empty or missing value.
+    """
     if not value.startswith("file:"):
         return resolve_text(value)
     path = Path(value.removeprefix("file:"))
     text = path.read_text().strip() if path.is_file() else ""
     if not text:
-        raise UpstreamFault(NO_CREDENTIAL_TEXT, f"there is no file {path}, or nothing in it")
+        raise UpstreamFault(NO_CREDENTIAL_TEXT, f"the file {path} does not exist or is empty")
     return text

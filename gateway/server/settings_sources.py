@@ -1,4 +1,4 @@
-"""Loads the settings from `interlock.yaml`, environment variables and flags, and names the place of each problem."""
+"""Loads the settings from `interlock.yaml`, environment variables and flags, and names the source of each problem."""
 
 import difflib
 import itertools
@@ -18,7 +18,7 @@ UNION_TAGS = frozenset({"str", "list[str]"})  # steps that pydantic adds for the
 
 
 def _merge_layers(*layers: dict[str, Any]) -> dict[str, Any]:
-    """One mapping of several, the later ones winning, member by member."""
+    """Returns one mapping of several, merged member by member; later ones have precedence."""
     result: dict[str, Any] = {}
     for layer in layers:
         for name, value in layer.items():
@@ -28,9 +28,9 @@ def _merge_layers(*layers: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_settings(config: Path | None, **given: Any) -> Settings:
-    """Settings from `config` (default: ./interlock.yaml where it exists), the environment, and flags, which win over both.
+    """Returns the settings of `config` (default: ./interlock.yaml where it exists), the environment and the flags.
 
-    Raises BadSettings.
+    Flags have the highest precedence, then the environment. Raises BadSettings.
     """
     document: dict[str, Any] = {}
     text, path = "", config or Path("interlock.yaml")
@@ -48,7 +48,7 @@ def load_settings(config: Path | None, **given: Any) -> Settings:
 
 
 def _unreadable_variables() -> str:
-    """Names the environment variables of lists and mappings whose value is not JSON."""
+    """Returns a message that names the environment variables of lists and mappings whose value is not JSON."""
     source, wrong = EnvSettingsSource(Settings), []
     for name, value in dict(source.env_vars).items():
         source.env_vars = {name: value}
@@ -56,11 +56,11 @@ def _unreadable_variables() -> str:
             source()
         except SettingsError:
             wrong.append(name.upper())
-    return f"{', '.join(sorted(wrong))}: a list or a mapping is given as JSON, such as '[\"https://app.example.com\"]'"
+    return f"{', '.join(sorted(wrong))}: write a list or a mapping as JSON, such as '[\"https://app.example.com\"]'"
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
-    """The file's text and what it says. Raises BadSettings with the line."""
+    """Returns the file's text and its document. Raises BadSettings with the line."""
     try:
         text = path.read_text()
         document = yaml.safe_load(text) or {}
@@ -75,7 +75,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _describe_setting(error: Mapping[str, Any], path: Path, root: yaml.Node | None) -> str:
-    """One problem, with its line where the file has it, and else with the variable or flag that it must come from."""
+    """Returns one problem, with its line in the file, or else with the variable or flag it may come from."""
     steps = tuple(step for step in error["loc"] if step not in UNION_TAGS)
     name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
     said = _describe_unknown(steps) if error["type"] == "extra_forbidden" else describe_problem(error)
@@ -104,7 +104,10 @@ def _kind_of_member(kind: Any, step: int | str) -> Any:
 
 
 def _find_line(node: yaml.Node | None, steps: tuple[int | str, ...]) -> int:
-    """Where the value that `steps` lead to begins, from 1; of what the file lacks, where that would belong; 0 if nothing of it is there."""
+    """Returns the line of the value at `steps`, from 1.
+
+    For a missing value it is the line of the mapping that lacks it, or 0 when that is missing too.
+    """
     found = 0
     for step in steps:
         if isinstance(node, yaml.MappingNode):

@@ -1,4 +1,4 @@
-"""Notices when the event loop does not turn, and says what held it up: a request that blocks it blocks everybody's."""
+"""Detects a blocked event loop and logs the stack that blocks it."""
 
 import asyncio
 import sys
@@ -11,17 +11,17 @@ from typing import Final
 
 import structlog
 
-INTERVAL_SECONDS: Final = 0.05  # between two looks
+INTERVAL_SECONDS: Final = 0.05  # between two checks
 BLOCKED_SECONDS: Final = 0.2
-STUCK_SECONDS: Final = 5.0  # after which the log hears of it while it lasts
-BLOCKED_BUCKETS: Final = (BLOCKED_SECONDS, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # seconds, of the metric
+STUCK_SECONDS: Final = 5.0  # a block of that length is logged while it lasts
+BLOCKED_BUCKETS: Final = (BLOCKED_SECONDS, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # seconds; buckets of the metric
 FRAMES_MAX: Final = 8
 
 log = structlog.get_logger()
 
 
 class Watchdog:
-    """A thread that asks the loop for a sign of life again and again. `observe` is told how many seconds each late one took."""
+    """A thread that checks periodically whether the event loop runs. `observe` gets the duration of each block in seconds."""
 
     def __init__(self, observe: Callable[[float], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._observe = observe
@@ -30,13 +30,13 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     async def start(self) -> None:
-        """Watches the loop that this runs in."""
+        """Watches the event loop that this coroutine runs in."""
         watched = (asyncio.get_running_loop(), threading.get_ident())
         self._thread = threading.Thread(target=self._watch, args=watched, name="watchdog", daemon=True)
         self._thread.start()
 
     async def stop(self) -> None:
-        """Returns when the thread has ended."""
+        """Stops the thread and waits until it has ended."""
         self._stopping.set()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
@@ -53,7 +53,7 @@ class Watchdog:
                 self._report(asked, turned, describe_stack(sys._current_frames().get(thread)))
 
     def _report(self, asked_at: float, has_turned: threading.Event, stack: str) -> None:
-        """Waits until the loop turns again. A sample that was taken while it did not shows who holds it up."""
+        """Logs a block when it has ended, and every longer one while it lasts. `stack` was sampled during the block."""
         if not has_turned.wait(STUCK_SECONDS - BLOCKED_SECONDS):
             log.error("event_loop_stuck", seconds=round(self._clock() - asked_at, 1), where=stack)
             while not has_turned.wait(STUCK_SECONDS):
@@ -65,7 +65,7 @@ class Watchdog:
 
 
 def describe_stack(frame: FrameType | None) -> str:
-    """The innermost calls of a stack, as `folder/file.py:line function`, the innermost first."""
+    """Returns the innermost calls of a stack, as `folder/file.py:line function`, the innermost first."""
     calls: list[str] = []
     while frame is not None and len(calls) < FRAMES_MAX:
         file = "/".join(Path(frame.f_code.co_filename).parts[-2:])

@@ -1,22 +1,22 @@
-"""Limits on connections of clients: time, size and number, and which connection is closed when all are taken."""
+"""Limits on client connections: time, size and number, and which connection is closed when all are in use."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-STATE = "connections"  # the key of Connections in the state of the ASGI lifespan
+STATE = "connections"  # key of Connections in the state of the ASGI lifespan
 HEADERS_MAX = 128  # header lines of one request
-PIPELINED_MAX = 16  # requests that one connection may send before the answer to the first
-BODY_RATE = 16 << 10  # bytes a second; each second's worth of a body extends the time for the rest by one second
-READ_RATE = 8 << 10  # bytes a second that a client has to read of an answer that waits for it
+PIPELINED_MAX = 16  # requests that one connection may send before the first answer
+BODY_RATE = 16 << 10  # bytes per second; each such amount of a body extends its time by one second
+READ_RATE = 8 << 10  # bytes per second that a client must read of a waiting answer
 LOOKS = 4  # how often a connection is checked within the shortest of its limits
 LOOK_MAX = 5.0  # seconds between two checks at most
 
 
 @dataclass(frozen=True, slots=True)
 class ClientLimits:
-    """What one connection may cost, and how many there may be in one process. Times are in seconds, sizes in bytes."""
+    """The limits of one connection, and the number of connections in one process. Times are in seconds, sizes in bytes."""
 
     header_bytes: int = 32 << 10
     header_seconds: float = 15.0
@@ -27,7 +27,7 @@ class ClientLimits:
 
     @property
     def look_seconds(self) -> float:
-        """How long lies between two checks of a connection."""
+        """The time between two checks of a connection."""
         return min(LOOK_MAX, min(self.header_seconds, self.body_seconds, self.idle_seconds, self.send_seconds) / LOOKS)
 
 
@@ -38,9 +38,9 @@ class Connection(Protocol):
 
 
 class Connections:
-    """The open connections of one process, and those without a request under way in the order in which they began to wait.
+    """The open connections of one process, and those without a request in flight, ordered by the start of their wait.
 
-    `count_drop` is told the reason of each connection that the gateway closes because of a limit.
+    `count_drop` gets the reason of each connection that the gateway closes because of a limit.
     """
 
     def __init__(self, limits: ClientLimits | None = None, count_drop: Callable[[str], None] = lambda reason: None) -> None:
@@ -50,7 +50,7 @@ class Connections:
         self._waiting: dict[Connection, None] = {}
 
     def enter(self, connection: Connection) -> bool:
-        """Counts a new connection. Above the bound, closes the one that has waited longest; False where each has a request under way."""
+        """Adds a connection. Above the limit it closes the one that has waited longest; returns False when all have requests in flight."""
         self._open.add(connection)
         if self.open > self.limits.connections and (longest := next(iter(self._waiting), None)) is not None:
             self.exit(longest)
@@ -59,26 +59,26 @@ class Connections:
         return self.open <= self.limits.connections
 
     def exit(self, connection: Connection) -> None:
-        """Forgets a connection that is closed."""
+        """Removes a closed connection."""
         self._open.discard(connection)
         self.leave(connection)
 
     @property
     def open(self) -> int:
-        """How many there are."""
+        """The number of open connections."""
         return len(self._open)
 
     def wait(self, connection: Connection) -> None:
-        """Notes that the connection has no request under way."""
+        """Records that the connection has no request in flight."""
         self._waiting[connection] = None
 
     def leave(self, connection: Connection) -> None:
-        """Notes that the connection has a request under way."""
+        """Records that the connection has a request in flight."""
         self._waiting.pop(connection, None)
 
 
 class CountingTransport:
-    """A connection's transport that counts the bytes written to it."""
+    """Detects a client that does not read the bytes in the connection's write buffer."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport

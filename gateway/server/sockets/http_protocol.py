@@ -1,4 +1,4 @@
-"""HTTP/1.1 as the gateway's sockets read it: uvicorn's protocol, with limits on what a client may cost."""
+"""HTTP/1.1 on the gateway's sockets: uvicorn's protocol with limits on what a client may use."""
 
 import asyncio
 import re
@@ -22,24 +22,24 @@ from gateway.telemetry.spans import new_trace_id
 
 log = structlog.get_logger()
 PROBLEM = b"application/problem+json"
-_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")  # group 1: the host with its port, and with a user name if there is one
-ROOM_SECONDS = 1  # after which a client that found no room may come again
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")  # group 1: host and port, with user information if there is any
+ROOM_SECONDS = 1  # Retry-After for a client above the limit of connections
 
 
 class Phase(Enum):
-    """What a connection is doing, seen from the client's side."""
+    """What a connection is doing, from the client's side."""
 
-    OPENED = auto()  # no byte of a first request has come
+    OPENED = auto()  # no byte of a first request has arrived
     HEAD = auto()
     BODY = auto()
-    ANSWER = auto()  # the request is whole, and the gateway's answer is not
+    ANSWER = auto()  # the request is complete, the gateway's answer is not
     IDLE = auto()
 
 
 class HttpProtocol(HttpToolsProtocol):
     """One client's connection.
 
-    A request target with a host of its own (`GET http://host/path`) counts in place of the Host header (RFC 9112 s3.2.2).
+    The host of an absolute request target (`GET http://host/path`) replaces the Host header (RFC 9112 s3.2.2).
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._limits = self._connections.limits
         self._phase = Phase.OPENED
         self._since = 0.0
-        self._field_bytes = 0  # of a head, or between pieces of a body: trailers and chunk extensions
-        self._shares_read = False  # the head began in a read together with the end of another request, so `_field_bytes` has not all of it
+        self._field_bytes = 0  # bytes of the head, or between pieces of a body: trailers and chunk extensions
+        self._shares_read = False  # the head began in a read with another request's end, so `_field_bytes` is too small
         self._body_bytes = 0
         self._unread = UnreadTimer(self._limits.send_seconds)
         self._refusal: Exception | None = None
@@ -84,7 +84,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._enter(Phase.HEAD)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Leaves out trailers of a chunked body, which come here too: no trailer counts as a header of the request (RFC 9110 s6.5.1)."""
+        """Ignores trailers of a chunked body, since a trailer is not a header of the request (RFC 9110 s6.5.1)."""
         if self._phase is Phase.HEAD:
             super().on_header(name, value)
 
@@ -116,20 +116,20 @@ class HttpProtocol(HttpToolsProtocol):
             self._connections.wait(self)
             if self._phase is Phase.ANSWER:
                 self._enter(Phase.IDLE)
-            elif self._phase is Phase.BODY:  # nobody reads the rest, which gets no more time than a small one
+            elif self._phase is Phase.BODY:  # the rest of the body is not read, and gets the time of a small body
                 self._enter(Phase.BODY)
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answers a request that can't be parsed; uvicorn calls it too where on_headers_complete raises."""
+        """Answers a request that can't be parsed. uvicorn also calls it when on_headers_complete raises."""
         if self.transport.is_closing():
             return
         self._refuse(self._refusal or InvalidRequest("The request can't be read as HTTP/1.1."))
 
     def drop(self, reason: str) -> None:
-        """Closes the connection without an answer. `reason` is counted."""
+        """Closes the connection without an answer, and counts `reason`."""
         self._connections.count_drop(reason)
-        if self.transport.get_write_buffer_size():  # which the client may never read
+        if self.transport.get_write_buffer_size():  # the client may never read the buffer
             self.transport.abort()
         else:
             self.transport.close()
@@ -139,7 +139,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._since = self.loop.time()
 
     def _check_head(self) -> None:
-        """Raises HeadersTooLarge or InvalidRequest, which end the parser's work; uvicorn then calls send_400_response."""
+        """Raises HeadersTooLarge or InvalidRequest, which stop the parser; uvicorn then calls send_400_response."""
         may_be_large = self._shares_read or self._field_bytes > self._limits.header_bytes
         if (may_be_large and self._head_size() > self._limits.header_bytes) or len(self.headers) > HEADERS_MAX:
             self._refusal = HeadersTooLarge(self._limits.header_bytes, HEADERS_MAX)
@@ -152,7 +152,7 @@ class HttpProtocol(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def _is_answering(self) -> bool:
-        """Whether the answer to an earlier request is under way, so that nothing can be written between."""
+        """Returns whether the answer to an earlier request is being sent, so that no error can be written."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def _refuse_fields(self) -> None:
@@ -164,18 +164,18 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse_body(error)
 
     def _refuse(self, error: Exception) -> None:
-        """Answers a request whose headers are not there yet, and closes the connection."""
+        """Answers a request whose headers are incomplete, and closes the connection."""
         if self._is_answering():
             self.drop(describe(error).mapping.reason_id)
         else:
             self._answer(error)
 
     def _refuse_body(self, error: Exception) -> None:
-        """Answers a request whose body is not all there, unless its answer has begun, and closes the connection."""
+        """Answers a request whose body is incomplete, unless its answer has begun, and closes the connection."""
         if self.cycle.response_started or self.pipeline:
             self.drop(describe(error).mapping.reason_id)
         else:
-            self.cycle.disconnected = True  # the application, which waits for the rest, answers nothing any more
+            self.cycle.disconnected = True  # the application, which waits for the rest, must not answer
             self.cycle.message_event.set()
             self._answer(error)
 
@@ -191,7 +191,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _check(self) -> None:
-        """Looks whether the client keeps the gateway waiting, again and again."""
+        """Checks periodically whether the client is too slow to send or to read."""
         now = self.loop.time()
         self._look = self.loop.call_later(self._limits.look_seconds, self._check)
         written = cast("CountingTransport", self.transport).written
@@ -202,7 +202,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._check_request(now - self._since)
 
     def _check_request(self, seconds: float) -> None:
-        """`seconds`: how long the phase has lasted."""
+        """Closes a connection whose phase has lasted too long. `seconds` is the age of the phase."""
         limits, phase = self._limits, self._phase
         if phase is Phase.HEAD and seconds >= limits.header_seconds:
             self._refuse(RequestTooSlow())
@@ -214,7 +214,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._check_body(seconds)
 
     def _check_body(self, seconds: float) -> None:
-        if self.flow.read_paused:  # the gateway has not come to read what is there
+        if self.flow.read_paused:  # the gateway itself has paused reading
             self._since += self._limits.look_seconds
             return
         answered = self.cycle.response_complete
@@ -225,7 +225,7 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 async def refuse_for_want_of_room(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers a request on a connection above the bound, and closes it."""
-    said = describe(Overloaded("The gateway has as many connections with requests under way as it takes.", ROOM_SECONDS))
+    """Answers a request on a connection above the limit, and closes the connection."""
+    said = describe(Overloaded("The gateway has the maximum number of connections with requests in flight.", ROOM_SECONDS))
     headers = [(b"retry-after", str(said.retry_after).encode()), (b"connection", b"close")]
     await respond(send, said.mapping.status, msgspec.json.encode(problem(said)), headers, PROBLEM)

@@ -70,7 +70,7 @@ async def test_a_door_that_fails_is_answered_for(home: House, path: str) -> None
     assert start["status"] == 500
     assert json.loads(body["body"])["reason_id"] == "internal"
     assert b"secret" not in body["body"]
-    assert [entry["event"] for entry in logged] == ["door_failed"]
+    assert [entry["event"] for entry in logged] == ["request_failed"]
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

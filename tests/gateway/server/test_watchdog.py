@@ -59,7 +59,7 @@ async def test_a_loop_that_stands_still_is_told_while_it_does(observed: Observed
 
 async def test_a_blocked_loop_is_counted() -> None:
     metrics = Metrics()
-    metrics.add_histogram("event_loop_blocked", "How long the event loop stood still.", BLOCKED_BUCKETS)(0.7)
+    metrics.add_histogram("event_loop_blocked", "How long the event loop was blocked.", BLOCKED_BUCKETS)(0.7)
     assert metrics.registry.get_sample_value("interlock_event_loop_blocked_seconds_sum") == 0.7
     assert metrics.registry.get_sample_value("interlock_event_loop_blocked_seconds_bucket", {"le": "0.5"}) == 0
 

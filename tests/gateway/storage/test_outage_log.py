@@ -62,4 +62,4 @@ async def test_a_chore_that_keeps_failing_is_one_line_at_most(sink: io.StringIO,
     loop = asyncio.create_task(_repeat(0, fails))
     await until(lambda: len(tries) > 50, every=0.001)
     loop.cancel()
-    assert [line["event"] for line in lines(sink)] == ["pulse_missed"] * told
+    assert [line["event"] for line in lines(sink)] == ["periodic_task_failed"] * told

@@ -97,9 +97,9 @@ def test_an_exception_is_one_line_without_the_values_of_variables(sink: io.Strin
     try:
         raise ValueError(f"bad\nthing {JWT}" if private else "")
     except ValueError:
-        structlog.get_logger().exception("door_failed")
+        structlog.get_logger().exception("request_failed")
     (shown,) = lines(sink)
-    assert (shown["level"], shown["event"]) == ("error", "door_failed")
+    assert (shown["level"], shown["event"]) == ("error", "request_failed")
     assert shown["exception"]["error"] == "ValueError"
     assert "test_logs.py" in shown["exception"]["where"]
     assert "eyJ" not in sink.getvalue()
