@@ -1,4 +1,4 @@
-"""What a server asks of the person at the terminal in the middle of a call (MCP elicitation): a form, or to open an address."""
+"""MCP elicitation at the terminal: a server asks the person during a call to fill in a form, or to open a URL."""
 
 import re
 import signal
@@ -10,20 +10,23 @@ from typing import Any
 
 from gateway.cli import output as screen
 
-HINT = "(Ctrl-D: say no; Ctrl-C: break off)"
+HINT = "(Ctrl-D: decline; Ctrl-C: cancel)"
 YES_NO_WORDS = {"y": True, "yes": True, "true": True, "n": False, "no": False, "false": False}
 Action = str  # accept | decline | cancel, as MCP has it
 
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """`say` shows a line, or the beginning of one; `read` gives the next line with its end, "" when the person ended their input."""
+    """The terminal. `write` prints text, and ends the line if its second argument is true.
+
+    `read_line` returns a line with its end, or "" at the end of input.
+    """
 
     write: Callable[[str, bool], None]
     read_line: Callable[[], str]
 
     def ask_form(self, server: str, message: str, schema: Mapping[str, Any]) -> tuple[Action, dict[str, Any] | None]:
-        """What the person did, and the values that they gave: MCP 2026-07-28, elicitation in form mode."""
+        """Asks for the fields of a form (MCP 2026-07-28, elicitation in form mode). Returns the action and the values."""
         self.write(f"{server} asks: {message} {HINT}", True)
         required = schema.get("required") or ()
         content: dict[str, Any] = {}
@@ -39,24 +42,24 @@ class Terminal:
         return "accept", content
 
     def ask_to_open(self, server: str, message: str, url: str) -> Action:
-        """Nothing is opened here: the person reads the address first."""
-        self.write(f"{server} asks you to open an address: {message} {HINT}", True)
+        """Asks the person to open a URL. The command itself opens nothing."""
+        self.write(f"{server} asks you to open a URL: {message} {HINT}", True)
         self.write(f"  {url}", True)
         try:
-            self._prompt_line("  press Enter when you have done so: ")
+            self._prompt_line("  press Enter when done: ")
         except (EOFError, KeyboardInterrupt) as end:
             return self._action_on_end(end)
         return "accept"
 
     def _confirm_empty_form(self) -> bool:
-        """A form that was left empty may as well be a no."""
+        """Asks whether to send an empty form, which may also be meant as declining."""
         try:
-            return YES_NO_WORDS.get(self._prompt_line("  go on? [y/N]: ").lower(), False)
+            return YES_NO_WORDS.get(self._prompt_line("  send an empty answer? [y/N]: ").lower(), False)
         except (EOFError, KeyboardInterrupt):
             return False
 
     def _ask_field(self, name: str, field: Mapping[str, Any], required: bool) -> Any:
-        """The value, asked for until it fits; None where one that isn't needed is left out."""
+        """Asks until the value is valid. Returns None for an optional value that is left out."""
         while True:
             given = self._prompt_line(_field_prompt(name, field, required))
             if not given and "default" in field:
@@ -81,7 +84,7 @@ class Terminal:
 
 
 def current_terminal() -> Terminal | None:
-    """The terminal that this command runs at, or None where nobody could read a question or answer it."""
+    """Returns the terminal of this command, or None unless standard input and standard error are a terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None
     return Terminal(_write_stderr, sys.stdin.readline)
@@ -89,7 +92,7 @@ def current_terminal() -> Terminal | None:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Ctrl-C ends a question, as everywhere; the loop's own handler would wait for the line to end."""
+    """Lets Ctrl-C end a question at once; the event loop's own handler would wait for the end of the line."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -103,7 +106,7 @@ def _write_stderr(text: str, ends_line: bool) -> None:
 
 
 def parse_value(text: str, field: Mapping[str, Any]) -> Any:
-    """The value of one field (MCP's PrimitiveSchemaDefinition); ValueError tells the person what it has to be."""
+    """Returns the value of one field (MCP's PrimitiveSchemaDefinition). Raises ValueError with a message for the person."""
     kind = field.get("type")
     if kind == "array":
         return _parse_choices(text, field)
@@ -119,7 +122,7 @@ def parse_value(text: str, field: Mapping[str, Any]) -> Any:
 
 
 def choices(field: Mapping[str, Any]) -> dict[str, str]:
-    """The values that may be chosen, with the words for each."""
+    """Returns the selectable values with their titles."""
     titled = field.get("oneOf") or field.get("anyOf")
     if titled:
         return {str(option["const"]): str(option.get("title", option["const"])) for option in titled if "const" in option}
@@ -133,19 +136,19 @@ def _parse_choices(text: str, field: Mapping[str, Any]) -> list[str]:
     chosen = list(dict.fromkeys(_parse_choice(part.strip(), offered) for part in text.split(",") if part.strip()))
     fewest, most = field.get("minItems", 0), field.get("maxItems", len(offered))
     if not fewest <= len(chosen) <= most:
-        raise ValueError(f"choose {fewest} to {most} of them, with commas between")
+        raise ValueError(f"choose {fewest} to {most} of them, separated by commas")
     return chosen
 
 
 def _parse_choice(text: str, offered: Mapping[str, str]) -> str:
-    """By its place in the list, its value or its words."""
+    """Returns the value of a choice given by position, value or title. Raises ValueError."""
     if text in offered:
         return text
     if re.fullmatch(r"[0-9]{1,4}", text) and 1 <= int(text) <= len(offered):
         return list(offered)[int(text) - 1]
     found = [value for value, words in offered.items() if words.lower() == text.lower()]
     if len(found) != 1:
-        raise ValueError(f"one of these is expected: {', '.join(offered)}")
+        raise ValueError(f"choose one of: {', '.join(offered)}")
     return found[0]
 
 
@@ -172,7 +175,7 @@ def _describe_bounds(field: Mapping[str, Any], low: str, high: str) -> str:
 
 
 def _field_prompt(name: str, field: Mapping[str, Any], required: bool) -> str:
-    """The field's title, what it is for, what may be chosen and what an empty line means."""
+    """Returns the prompt of a field: title, description, choices, and the meaning of an empty line."""
     lines = [f"  {field.get('title') or name}" + (f": {field['description']}" if field.get("description") else "")]
     offered = choices(field.get("items") or {}) if field.get("type") == "array" else choices(field)
     for number, (value, words) in enumerate(offered.items(), 1):

@@ -1,8 +1,8 @@
-"""How a command ends when it does not end well: an exit code, what happened, and what to do next."""
+"""Errors of commands: an exit code, a message, and what to do next."""
 
 
 class CommandError(Exception):
-    """Ends the command. `message` says what happened, `todo` what to do about it."""
+    """Ends the command. `message` says what happened, `todo` what the person can do."""
 
     exit_code = 1
 
@@ -13,22 +13,22 @@ class CommandError(Exception):
 
 
 class CommandFailed(CommandError):
-    """It was tried and did not work."""
+    """The command was tried and failed."""
 
 
 class WrongUsage(CommandError):
-    """The command can't be carried out as it was written."""
+    """The command can't be run as it was written."""
 
     exit_code = 2
 
 
 class CommandRefused(CommandError):
-    """The gateway does not allow it, or does not know who is asking."""
+    """The gateway refuses the request or does not accept the token."""
 
     exit_code = 3
 
 
 class GatewayUnreachable(CommandError):
-    """Nobody answers at INTERLOCK_URL."""
+    """The gateway at INTERLOCK_URL does not answer."""
 
     exit_code = 4

@@ -1,4 +1,4 @@
-"""The gateway as the command line reaches it: over HTTP, at INTERLOCK_URL, with INTERLOCK_TOKEN."""
+"""The HTTP client of the command line: calls the gateway at INTERLOCK_URL with INTERLOCK_TOKEN."""
 
 import json
 import os
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     import httpx
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-DENIED_CODE = -32010  # JSON-RPC: denied by policy (on both doors)
-LIMITED_CODE = -32012  # too much was asked for
-UNKNOWN_CODES = (-32001, -32011)  # a task; an agent or a server
+DENIED_CODE = -32010  # JSON-RPC: denied by policy, over A2A and MCP
+LIMITED_CODE = -32012  # JSON-RPC: a limit is reached
+UNKNOWN_CODES = (-32001, -32011)  # JSON-RPC: an unknown task; an unknown agent or server
 CREDENTIAL_TODO = "set INTERLOCK_TOKEN: export INTERLOCK_TOKEN=$(interlock token --user alice)"
-LISTING_TODO = "interlock agent list, server list, tools and task list show what there is for you"
-LISTING_TODO_BY_KIND = {  # what there is none of, as the gateway's answer calls it, and where such things are shown
-    "approval": "interlock approval list --state all shows those that you may see",
+LISTING_TODO = "interlock agent list, server list, tools and task list show what you may see"
+LISTING_TODO_BY_KIND = {  # by the kind of the unknown thing in the gateway's answer
+    "approval": "interlock approval list --state all shows the ones you may see",
     "connection": "interlock connection list shows yours",
     "dead letter": "interlock deadletter list shows yours",
-    "decision": "refusals name theirs; the audit has all: interlock audit tail",
+    "decision": "refusals name their decision; all are in the audit: interlock audit tail",
     "grant": "interlock why DECISION_ID shows the grant that an agent acted under",
     "active kill": "interlock kill list shows active kills",
 }
@@ -45,7 +45,7 @@ class SseEvent:
 
 
 class GatewayClient:
-    """Every failure is a Stop that says what to do. One HTTP client; proxies and netrc of the environment are not read."""
+    """One HTTP client. Every failure is a CommandError with what to do. Proxies and netrc of the environment are not used."""
 
     def __init__(self, url: str, token: str) -> None:
         import httpx
@@ -75,7 +75,7 @@ class GatewayClient:
     def request(
         self, method: str, path: str, *, body: Any = None, params: Mapping[str, str | int] | None = None, match: str | None = None
     ) -> Any:
-        """The JSON answer, or None when it is empty. `match`: only if what is meant is still of that version."""
+        """Returns the JSON answer, or None when it is empty. `match` is sent as If-Match."""
         headers = {"Accept": "application/json", **({"If-Match": f'"{match}"'} if match else {})}
         with self._translate_errors():
             answer = self._client.request(method, path, json=body, params=params or None, headers=headers)
@@ -83,7 +83,10 @@ class GatewayClient:
         return self._decode(answer.content) if answer.content else None
 
     def approve(self, path: str, show: Callable[[Any], None], version: str | None = None, body: Any = None) -> Any:
-        """Approves an entry of the registry as it was at `seen`, its `updated`; without it, as it is now, after `tell` has shown that."""
+        """Approves an entry of the registry at `version`, its `updated`.
+
+        Without a version it passes the current entry to `show` and approves that.
+        """
         if version is None:
             with show_progress("asking…"):
                 waiting = self.get(path)
@@ -93,7 +96,7 @@ class GatewayClient:
             return self.request("POST", f"{path}/approve", body=body, match=version)
 
     def list_all(self, path: str, limit: int = 1000, **params: str | int) -> list[Any]:
-        """The items of all pages of a list, at most `limit`."""
+        """Returns the items of all pages of a list, at most `limit`."""
         items: list[Any] = []
         cursor: str | None = ""
         while cursor is not None and len(items) < limit:
@@ -107,14 +110,14 @@ class GatewayClient:
         return items[:limit]
 
     def call_rpc(self, path: str, method: str, params: Any, headers: Mapping[str, str]) -> Any:
-        """The result of one JSON-RPC call, whether it comes as JSON or as a stream of events."""
+        """Returns the result of one JSON-RPC call, from JSON or from an event stream."""
         for message in self.stream_rpc(path, method, params, headers):
             if "result" in message:
                 return message["result"]
-        raise CommandFailed("the answer ended before the result came", "try again; interlock task list shows what was started")
+        raise CommandFailed("the answer ended before the result arrived", "try again; interlock task list shows what was started")
 
     def stream_rpc(self, path: str, method: str, params: Any, headers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        """Every JSON-RPC message of the answer; an error among them is raised."""
+        """Yields every JSON-RPC message of the answer. Raises CommandError for an error message."""
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         accept = {"Accept": "application/json, text/event-stream"}
         with self._translate_errors(), self._client.stream("POST", path, json=body, headers={**accept, **headers}) as answer:
@@ -127,7 +130,7 @@ class GatewayClient:
                 yield self._check_message(sent.data)
 
     def stream_events(self, path: str, last_event_id: str = "") -> Iterator[SseEvent]:
-        """The server-sent events behind `after`, until the gateway ends the stream."""
+        """Yields the server-sent events after `last_event_id` until the gateway ends the stream."""
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_event_id} if last_event_id else {})}
         with self._translate_errors(), self._client.stream("GET", path, headers=headers) as answer:
             if answer.is_error or not _is_stream(answer):
@@ -150,7 +153,7 @@ class GatewayClient:
             raise self.error_for_response(answer.status_code, answer.content)
 
     def error_for_response(self, status: int, content: bytes) -> CommandError:
-        """What an HTTP answer that is no success means. Each error of a gateway has a reason_id or is one of JSON-RPC or OAuth."""
+        """Returns the error of an HTTP answer that is not a success. Each error of a gateway has a reason_id or is one of JSON-RPC or OAuth."""
         try:
             document = json.loads(content)
         except ValueError:
@@ -181,19 +184,19 @@ class GatewayClient:
 
 
 def connect() -> GatewayClient:
-    """The gateway that the environment names."""
+    """Returns a client of the gateway that the environment names."""
     return GatewayClient(os.environ.get("INTERLOCK_URL") or DEFAULT_URL, os.environ.get("INTERLOCK_TOKEN", "").strip())
 
 
 def error_for_transport(url: str, error: Exception, http_library: ModuleType) -> CommandError:
-    """What it means that no answer came, by the words of that library: httpx, or its sibling httpx2 that MCP's client uses."""
+    """Returns the error of a request without an answer. `http_library` is httpx, or httpx2, which the MCP SDK uses."""
     if isinstance(error, (http_library.ConnectError, http_library.ConnectTimeout)):
-        return GatewayUnreachable(f"nobody answers at {url}", "is the gateway running? start it with: interlock serve")
+        return GatewayUnreachable(f"the gateway at {url} does not answer", "is the gateway running? start it with: interlock serve")
     if isinstance(error, http_library.TimeoutException):
-        return CommandFailed(f"no answer within {ANSWER_SECONDS:.0f} s", "it may still go on: interlock task list")
+        return CommandFailed(f"no answer within {ANSWER_SECONDS:.0f} s", "the request may still be running: interlock task list")
     if isinstance(error, http_library.TransportError):
         return GatewayUnreachable(f"the connection to {url} broke", "was the gateway stopped? start it with: interlock serve")
-    return WrongUsage(f"{url} is not an address that can be called", "look at INTERLOCK_URL and the name you gave")
+    return WrongUsage(f"{url} is not a valid URL", "check INTERLOCK_URL and the name you gave")
 
 
 def error_for_other_service(url: str, problem: str) -> CommandFailed:
@@ -202,14 +205,14 @@ def error_for_other_service(url: str, problem: str) -> CommandFailed:
 
 
 def quote_segment(name: str) -> str:
-    """A name as one segment of a path, whatever it holds."""
+    """Returns a name as one segment of a path. Raises WrongUsage for names that are no segment."""
     if name in ("", ".", ".."):
-        raise WrongUsage("a name or an id is expected", "interlock COMMAND --help shows the command's form")
+        raise WrongUsage("a name or an id is expected", "interlock COMMAND --help shows its arguments")
     return quote(name, safe="")
 
 
 def error_for_document(document: Mapping[str, Any], status: int) -> CommandError:
-    """What an error document (RFC 9457 problem or JSON-RPC error) and its HTTP status mean to the person at the terminal."""
+    """Returns the error of an error document (RFC 9457 problem or JSON-RPC error) and its HTTP status."""
     error = document.get("error")
     inner = error if isinstance(error, dict) else document
     text = inner.get("detail") or inner.get("message") or document.get("error_description") or inner.get("title")
@@ -224,14 +227,14 @@ def error_for_document(document: Mapping[str, Any], status: int) -> CommandError
 
 
 def _when_to_try_again(document: Mapping[str, Any]) -> str:
-    """What the person does after a 429 or 503. A task that is under way is watched: sending its message again would repeat its acts."""
+    """Returns what to do after a 429 or 503. A task in flight is to be watched, since sending its message again would repeat its acts."""
     if task := _find_member(document, "taskId"):
         return f"interlock task watch {shlex.quote(str(task))}"
-    return "budgets begin anew at midnight, UTC" if _is_budget_spent(document) else "the gateway is busy: try again in a moment"
+    return "budgets restart at midnight UTC" if _is_budget_spent(document) else "the gateway is busy: try again in a moment"
 
 
 def _is_budget_spent(document: Mapping[str, Any]) -> bool:
-    """Whether the budget of the day is the reason: `reason_id` of problems and of MCP, `reason` of A2A's ErrorInfo."""
+    """Returns whether the daily budget is the reason: `reason_id` of problems and MCP errors, `reason` of A2A's ErrorInfo."""
     return bool(_find_member(document, "reason_id") == "budget-spent" or _find_member(document, "reason") == "BUDGET_SPENT")
 
 
@@ -242,11 +245,11 @@ def _refusal_from(error: Mapping[str, Any], text: str) -> CommandRefused:
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
         if shown and shown not in text:
             lines.append(f"{label}: {shown}")
-    return CommandRefused("\n".join(lines), f"the whole story: interlock why {shlex.quote(str(decision))}" if decision else "")
+    return CommandRefused("\n".join(lines), f"for details: interlock why {shlex.quote(str(decision))}" if decision else "")
 
 
 def _find_member(document: Any, name: str, depth: int = 6) -> Any:
-    """The first member of that name: problems carry it at the top, JSON-RPC errors in `data`, A2A in a list of details."""
+    """Returns the first member of that name at any depth: problems have it at the top, JSON-RPC errors in `data`, A2A in its details."""
     if depth and isinstance(document, dict):
         if document.get(name):
             return document[name]
@@ -268,7 +271,7 @@ def _is_stream(answer: "httpx.Response") -> bool:
 
 
 def _parse_events(lines: Iterator[str]) -> Iterator[SseEvent]:
-    """WHATWG server-sent events: `id` lasts until it is set again, an event without data is none."""
+    """Parses WHATWG server-sent events: `id` stays until it is set again, and an event without data is skipped."""
     last = ""
     data: list[str] = []
     for line in lines:

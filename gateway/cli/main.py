@@ -1,4 +1,4 @@
-"""The `interlock` command: what each command needs is imported when it runs, so that help comes at once."""
+"""The `interlock` command. Each command imports what it needs when it runs, so that help is fast."""
 
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from gateway.cli.remote import dead_letters as deadletters
 
 
 class ExitCodeGroup(TyperGroup):
-    """Where a command's failure becomes words and an exit code."""
+    """Prints a CommandError and turns it into the exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -36,7 +36,7 @@ app = typer.Typer(
     cls=ExitCodeGroup,
     name="interlock",
     epilog=(
-        "Environment: INTERLOCK_URL, the gateway that is talked to (http://127.0.0.1:8080); INTERLOCK_TOKEN, who you are to it; "
+        "Environment: INTERLOCK_URL, the gateway to call (http://127.0.0.1:8080); INTERLOCK_TOKEN, your access token; "
         "INTERLOCK_HOME, where serve, token, keys and audit find the gateway's own files (.interlock); INTERLOCK_…, every setting.\n\n"
         "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 not reachable."
     ),
@@ -55,9 +55,9 @@ def _print_version(is_wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and end.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")] = False,
 ) -> None:
-    """A gateway between AI agents: each acts with the permissions of the person who asked, and no more."""
+    """A gateway between AI agents: each acts with the permissions of the person it acts for, and no more."""
 
 
 machine.register(app)
@@ -79,5 +79,5 @@ for module in (tools, send, tasks, decisions, kills):
 
 
 def main() -> None:
-    """The console script."""
+    """Runs the command line; the console script calls it."""
     app(prog_name="interlock")

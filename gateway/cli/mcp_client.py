@@ -1,4 +1,4 @@
-"""The official SDK's client of MCP, at the gateway's own door: the one module that imports it, and only when a command needs it."""
+"""The MCP client of the command line, on the official SDK. Only this module imports the SDK, and only when a command needs it."""
 
 import asyncio
 import logging
@@ -30,34 +30,35 @@ from gateway.cli.http_client import ANSWER_SECONDS, GatewayClient, error_for_doc
 from gateway.cli.output import print_problem
 from gateway.cli.progress import ProgressDisplay
 
-REVISION = "2026-07-28"  # nothing is agreed beforehand: the gateway speaks it, and each request says all about itself
+REVISION = "2026-07-28"  # a stateless revision, so no handshake is needed
 PAGES_MAX = 100
-EMPTY_META_KEY = "dev.interlock/empty"  # why a list has nothing in it, where the token is the reason
-READ_SECONDS_MAX = 3600.0  # seconds; streams are kept alive by comments, and answers to somebody else's question are none
+EMPTY_META_KEY = "dev.interlock/empty"  # why a list is empty, where the token is the reason
+READ_SECONDS_MAX = 3600.0  # seconds; comments keep streams alive, and a person may take long to answer
 ACCEPTED_MEDIA_TYPES = ("application/json", "text/event-stream")
 Result = TypeVar("Result")
 
 
 class McpToolClient:
-    """The tools behind one address of the gateway. Every failure is a Stop that says what to do, as `Remote`'s are.
+    """The tools at one MCP endpoint of the gateway. Every failure is a CommandError with what to do.
 
-    Without a terminal no elicitation is declared: a tool that needs one is refused by the gateway before it runs."""
+    Without a terminal no elicitation is declared, so the gateway refuses a tool that needs it before the tool runs.
+    """
 
     def __init__(self, remote: GatewayClient, path: str, terminal: Terminal | None = None) -> None:
         self._remote = remote
         self._url = remote.url + path
         self._terminal = terminal
-        for name in ("mcp", "client"):  # the SDK's loggers: what a person has to know of their warnings ends a command as a Stop
+        for name in ("mcp", "client"):  # the SDK's loggers; relevant problems become a CommandError
             logging.getLogger(name).propagate = False
             logging.getLogger(name).addHandler(logging.NullHandler())
-        self._http_error: CommandError | None = None  # what the latest HTTP answer means, when it is no success
+        self._http_error: CommandError | None = None  # the error of the last HTTP answer
 
     def list_tools(self) -> list[dict[str, Any]]:
-        """Every tool that the person may call, as MCP writes it."""
+        """Returns every tool that the person may call, as MCP's JSON."""
         return self._run(self._list_tools(), "")
 
     def call_tool(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The result as MCP writes it; `isError` is the reader's."""
+        """Returns the result as MCP's JSON. The caller checks `isError`."""
         return self._run(self._call_tool(tool, arguments), tool)
 
     def _run(self, work: Coroutine[Any, Any, Result], tool: str) -> Result:
@@ -73,7 +74,7 @@ class McpToolClient:
                 return [_to_wire(tool) async for tool in _list_all(client)]
 
     async def _call_tool(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The tool is looked up first: its schemas say which arguments go into headers, and what its result must look like."""
+        """Finds the tool in the list first, since its schemas define which arguments are sent as headers, and the form of its result."""
         with ProgressDisplay(f"calling {tool}…") as waiting:
             async with self._client(waiting, tool) as client:
                 async for listed in _list_all(client):
@@ -81,8 +82,8 @@ class McpToolClient:
                         break
                 try:
                     return _to_wire(await client.call_tool(tool, arguments, progress_callback=waiting.on_progress))
-                except RuntimeError as error:  # the SDK's: not as the output schema promises, or questions without end
-                    raise CommandFailed(f"{tool} was called, but what it answers can't be used: {error}") from error
+                except RuntimeError as error:  # the SDK raises it for a result that breaks the output schema, and for endless questions
+                    raise CommandFailed(f"{tool} was called, but its answer can't be used: {error}") from error
 
     @asynccontextmanager
     async def _client(self, waiting: ProgressDisplay, tool: str) -> AsyncIterator[Client]:
@@ -102,7 +103,7 @@ class McpToolClient:
             yield client
 
     async def _record_http_error(self, response: httpx2.Response) -> None:
-        """The SDK tells no more of an HTTP error than that there was one."""
+        """Keeps the error of an HTTP answer, since the SDK reports only that there was one."""
         if not response.is_success:
             self._http_error = self._remote.error_for_response(response.status_code, await response.aread())
         elif not response.headers.get("content-type", "").startswith(ACCEPTED_MEDIA_TYPES):
@@ -117,7 +118,7 @@ class McpToolClient:
             case MCPError(code=code, data=data) if code == MISSING_REQUIRED_CLIENT_CAPABILITY:
                 return _error_for_missing_capability(tool, data)
             case MCPError(code=code) if code == CONNECTION_CLOSED:
-                return CommandFailed("the answer ended before the result came", "try again; interlock task list shows what was started")
+                return CommandFailed("the answer ended before the result arrived", "try again; interlock task list shows what was started")
             case MCPError() | ValidationError() if self._http_error is not None:
                 return self._http_error
             case MCPError(code=code) if code != PARSE_ERROR:
@@ -128,7 +129,7 @@ class McpToolClient:
 
 
 class _TerminalElicitation:
-    """Elicitation at the terminal. Questions that come together are asked one after the other: each holds the only thread."""
+    """Elicitation at the terminal. Concurrent questions are asked one by one, since each blocks the event loop."""
 
     def __init__(self, terminal: Terminal, waiting: ProgressDisplay, tool: str) -> None:
         self._terminal = terminal
@@ -147,13 +148,15 @@ def _elicit_result(action: Any, content: dict[str, Any] | None = None) -> Elicit
 
 
 def _error_for_missing_capability(tool: str, data: Any) -> CommandError:
-    """MCP 2026-07-28, missing required client capability: nothing was done yet."""
+    """Returns the error for a missing client capability (MCP 2026-07-28). The gateway has done nothing yet."""
     needed = data.get("requiredCapabilities") if isinstance(data, dict) else None
     names = ", ".join(needed) if isinstance(needed, dict) and needed else "more"
     if names == "elicitation":
         todo = "call it where standard input and standard error are a terminal"
-        return CommandFailed(f"{tool} asks the person who calls it, and there is no terminal to ask at", todo)
-    return CommandFailed(f"{tool} needs of its client what this command can't give: {names}", "call it from an MCP client that supports it")
+        return CommandFailed(f"{tool} asks the person that calls it, and there is no terminal to ask at", todo)
+    return CommandFailed(
+        f"{tool} needs client capabilities that this command lacks: {names}", "call it from an MCP client that supports it"
+    )
 
 
 async def _list_all(client: Client) -> AsyncIterator[Tool]:
@@ -170,12 +173,12 @@ async def _list_all(client: Client) -> AsyncIterator[Tool]:
 
 
 def _to_wire(model: BaseModel) -> dict[str, Any]:
-    """As it stood on the wire."""
+    """Returns the model as it was received."""
     return model.model_dump(by_alias=True, mode="json", exclude_unset=True)
 
 
 def _root_cause(error: BaseException) -> Exception:
-    """What really happened, in whatever groups of tasks it came: our own word for it before the SDK's."""
+    """Returns the cause inside nested exception groups, a CommandError rather than an exception of the SDK."""
     while isinstance(error, BaseExceptionGroup):
         error = next((inner for inner in error.exceptions if isinstance(inner, CommandError)), error.exceptions[0])
     assert isinstance(error, Exception)

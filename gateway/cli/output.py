@@ -1,4 +1,4 @@
-"""What a command prints: data on stdout, for people or as JSON; notes and progress on stderr."""
+"""Output of commands: data on stdout, for people or as JSON; notes and progress on stderr."""
 
 import json
 import os
@@ -14,10 +14,10 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the print_json as JSON, and nothing else.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the data as JSON, and nothing else.")]
 
-# A stranger's text must neither drive the terminal nor hide anything from who reads it: control characters (but tab and line feed), marks
-# that reorder text, line breaks that a terminal does not show as such, and Default_Ignorable_Code_Point of Unicode, which has no shape.
+# Untrusted text must neither control the terminal nor hide anything from its reader. Replaced are control characters (not tab, line feed),
+# marks that reorder text, line breaks that terminals don't show, and the invisible Default_Ignorable_Code_Point characters of Unicode.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
@@ -25,12 +25,12 @@ _UNSAFE = re.compile(
 
 
 def printable(value: object) -> str:
-    """The value as text that can't move the cursor, recolour or reorder what stands on the screen."""
+    """Returns the value as text that can't move the cursor, recolour or reorder the screen."""
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", "" if value is None else str(value))
 
 
 def console(stderr: bool = False) -> "Console":
-    """A rich console on today's stdout or stderr. Wide when piped, so that little is folded."""
+    """Returns a rich console on the current stdout or stderr. It is wide when piped, so that little is folded."""
     from rich.console import Console
 
     narrow = "COLUMNS" in os.environ or (sys.stderr if stderr else sys.stdout).isatty()
@@ -38,22 +38,22 @@ def console(stderr: bool = False) -> "Console":
 
 
 def print_json(value: Any) -> None:
-    """One JSON document."""
+    """Prints one JSON document."""
     typer.echo(_encode_json(value, indent=2))
 
 
 def print_json_line(value: Any) -> None:
-    """One JSON document of several, on a line of its own."""
+    """Prints one JSON document of several on a line of its own."""
     typer.echo(_encode_json(value, separators=(",", ":")))
 
 
 def _encode_json(value: Any, **form: Any) -> str:
-    """JSON in which the characters that `plain` replaces are escaped: they can only stand in strings."""
+    """Returns JSON in which the characters that `printable` replaces are escaped; they occur in strings only."""
     return _UNSAFE.sub(lambda found: _escape(found[0]), json.dumps(value, ensure_ascii=False, **form))
 
 
 def _escape(character: str) -> str:
-    """One character as JSON writes it in ASCII: above U+FFFF two surrogates."""
+    """Returns the JSON escape of one character: above U+FFFF two surrogates."""
     units = character.encode("utf-16-be")
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
@@ -63,12 +63,12 @@ def print_text(text: object, *, newline: bool = True) -> None:
 
 
 def print_note(text: object) -> None:
-    """For the person only: never on stdout."""
+    """Prints a note for the person on stderr."""
     console(stderr=True).print(printable(text), style="dim", soft_wrap=True)
 
 
 def print_problem(message: object, todo: object = "") -> None:
-    """What went wrong, and what to do about it, on stderr."""
+    """Prints on stderr what went wrong, and what to do."""
     screen = console(stderr=True)
     screen.print(printable(message), style="red", soft_wrap=True)
     if todo:
@@ -76,7 +76,7 @@ def print_problem(message: object, todo: object = "") -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str = "nothing here") -> None:
-    """A table for people; the first column is never cut."""
+    """Prints a table; its first column is never wrapped. Prints the note `empty` when there are no rows."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -93,7 +93,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty:
 
 
 def print_fields(pairs: Iterable[tuple[str, object]]) -> None:
-    """Names and values of one thing; what is empty is left out."""
+    """Prints names and values of one thing; empty values are left out."""
     from rich.table import Table
     from rich.text import Text
 
@@ -107,7 +107,7 @@ def print_fields(pairs: Iterable[tuple[str, object]]) -> None:
 
 
 def format_value(value: object) -> str:
-    """One value of a document, for a table."""
+    """Returns one value of a document for a table."""
     if value is None:
         return "—"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -115,7 +115,7 @@ def format_value(value: object) -> str:
 
 @contextmanager
 def show_progress(text: str) -> Iterator[None]:
-    """Says on a terminal that something is under way."""
+    """Shows on a terminal that the command waits."""
     if not sys.stderr.isatty():
         yield
         return
@@ -124,7 +124,7 @@ def show_progress(text: str) -> Iterator[None]:
 
 
 def format_time(text: str) -> str:
-    """An RFC 3339 time as people write it, in their own time zone."""
+    """Returns an RFC 3339 time in local time, in the usual form for people."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -151,5 +151,5 @@ def format_count(number: int, noun: str) -> str:
 
 
 def format_state(name: str) -> str:
-    """`TASK_STATE_INPUT_REQUIRED` as people say it."""
+    """Returns `TASK_STATE_INPUT_REQUIRED` as `input required`."""
     return name.removeprefix("TASK_STATE_").replace("_", " ").lower()

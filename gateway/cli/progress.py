@@ -1,4 +1,4 @@
-"""What a person sees of a call that takes longer than a second: a line that moves, and how far the other side says it is."""
+"""Progress of a call that takes longer than a second: a spinner with the reported progress."""
 
 import asyncio
 import sys
@@ -11,11 +11,11 @@ from gateway.cli import output as screen
 if TYPE_CHECKING:
     from rich.status import Status
 
-DELAY_SECONDS = 1.0  # seconds without a word
+DELAY_SECONDS = 1.0  # before the spinner appears
 
 
 class ProgressDisplay:
-    """Entered inside a running loop. On a terminal only; elsewhere it says nothing."""
+    """A spinner, to be entered inside a running event loop. Shown on a terminal only."""
 
     def __init__(self, label: str, delay: float = DELAY_SECONDS) -> None:
         self._label = self._text = label
@@ -32,14 +32,14 @@ class ProgressDisplay:
         self._hide()
 
     async def on_progress(self, progress: float, total: float | None, message: str | None) -> None:
-        """What a progress notification says."""
+        """Shows a progress notification."""
         self._text = " ".join((self._label, format_progress(progress, total), message or "")).strip()
         if self._status is not None:
             self._status.update(screen.printable(self._text))
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Out of the way while the person is asked something."""
+        """Hides the spinner while the person is asked something."""
         self._hide()
         try:
             yield
@@ -59,5 +59,5 @@ class ProgressDisplay:
 
 
 def format_progress(progress: float, total: float | None) -> str:
-    """`3/10`, or `3` where nobody knows how much it will be."""
+    """Returns `3/10`, or `3` where the total is unknown."""
     return f"{progress:g}" if total is None else f"{progress:g}/{total:g}"

@@ -1,4 +1,4 @@
-"""What the token in INTERLOCK_TOKEN says of itself, for the person at the terminal when the gateway refuses it. Nothing is verified."""
+"""Explains why the gateway refuses the token in INTERLOCK_TOKEN, by the token's unverified claims."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ DEVELOPMENT_ISSUER = "interlock-development"
 
 
 def explain_rejected_token(token: str, url: str) -> CommandRefused:
-    """Why the gateway at `url` does not know who is asking, as far as the token tells, and what to do."""
+    """Returns the error for a token that the gateway at `url` refuses, with its reason as far as the claims show it, and what to do."""
     if not token:
         return CommandRefused("INTERLOCK_TOKEN is not set, so the gateway does not know who you are", _renew_todo({}))
     claims = _decode_claims(token)
@@ -27,13 +27,13 @@ def explain_rejected_token(token: str, url: str) -> CommandRefused:
     named = audience if isinstance(audience, str) else " ".join(map(str, audience or ()))
     if url not in named.split():
         return CommandRefused(
-            f"the gateway at {url} does not accept your token, which is for {named or 'nobody'}",
+            f"the gateway at {url} does not accept your token, which is for {named or 'no gateway'}",
             f"if that is the same gateway: export INTERLOCK_URL={named}; else {_renew_todo(claims)}" if named else _renew_todo(claims),
         )
     todo = _renew_todo(claims)
     if claims.get("iss") == DEVELOPMENT_ISSUER:
         todo = f"in the folder in which that gateway was started, or with its INTERLOCK_HOME: {todo}"
-    return CommandRefused("the gateway does not accept your token: other keys made it, or it is no longer valid", todo)
+    return CommandRefused("the gateway does not accept your token: it was signed by other keys, or is no longer valid", todo)
 
 
 def _renew_todo(claims: dict[str, Any]) -> str:

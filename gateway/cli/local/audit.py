@@ -1,4 +1,4 @@
-"""audit: the audit trail, verified, exported and watched from beside the database."""
+"""audit: verifies, exports and shows the audit, read from the database of this machine."""
 
 import json
 import time
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from policies.audit.heads import StatementVerifier
     from policies.audit.proof import Proof
 
-# What a record that is no decision tells of itself in one line, in this order.
+# Members shown in the line of a record that is not a decision, in this order.
 SUMMARY_MEMBERS = (
     "verb",
     "verdict",
@@ -36,7 +36,7 @@ SUMMARY_MEMBERS = (
     "reason",
     "count",
 )
-POLL_SECONDS = 0.5  # seconds between two looks of `tail --follow`
+POLL_SECONDS = 0.5  # seconds between two reads of `tail --follow`
 app = typer.Typer(help="The audit trail.", no_args_is_help=True)
 app.command()(retention.prune)
 
@@ -45,16 +45,18 @@ app.command()(retention.prune)
 def verify(
     file: Annotated[Path | None, typer.Argument(help="An export (default: the database itself).")] = None,
     heads: Annotated[
-        Path | None, typer.Option(help="Heads that you kept elsewhere, besides those of the export or of INTERLOCK_HOME.")
+        Path | None, typer.Option(help="Signed heads kept elsewhere, besides those of the export or of INTERLOCK_HOME.")
     ] = None,
-    keys: Annotated[Path | None, typer.Option(help="The public keys that you trust (interlock keys export), for a FILE elsewhere.")] = None,
-    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Take a trail without any record for sound.")] = False,
+    keys: Annotated[
+        Path | None, typer.Option(help="The trusted public keys (interlock keys export), to verify a FILE on another machine.")
+    ] = None,
+    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Accept an audit without records.")] = False,
     config: home.Config = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Find any edit, deletion or reordering, a cut up to the last kept head, and a trail that has no records at all."""
+    """Find any edit, deletion or reordering, a truncation before the last kept head, and an audit without records."""
     if keys is not None and file is None:
-        raise WrongUsage("--keys is for a FILE", "interlock audit export -o FILE; interlock audit verify FILE --keys KEYS")
+        raise WrongUsage("--keys needs a FILE", "interlock audit export -o FILE; interlock audit verify FILE --keys KEYS")
     with screen.show_progress("verifying…"):
         if file:
             proof = _proof_of_file(file, heads, _trusted_keys(keys, config), allow_empty=allow_empty)
@@ -84,7 +86,9 @@ def verify(
     if not as_json:
         screen.print_text(f"the audit trail is sound: {seen}")
         if proof.unwitnessed:
-            screen.print_text(f"{screen.format_count(proof.unwitnessed, 'record')} since the last signed head, which nothing witnesses yet")
+            screen.print_text(
+                f"{screen.format_count(proof.unwitnessed, 'record')} since the last signed head are not covered by a head yet"
+            )
 
 
 @app.command()
@@ -92,7 +96,7 @@ def export(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write (default: standard output).")] = None,
     config: home.Config = None,
 ) -> None:
-    """Write every record and the signed heads, one JSON document a line, as `verify FILE` reads them."""
+    """Write every record and the signed heads, one JSON document per line, as `verify FILE` reads them."""
     chosen = home.load_settings(config)
     signed = _read_own_heads(chosen)
     from policies.audit.proof import read_rows
@@ -110,14 +114,14 @@ def export(
         except OSError as error:
             raise CommandFailed(f"{output} was not written: {error.strerror}") from error
     screen.print_note(
-        f"written to {output}; check it beside these keys, or anywhere with --keys (interlock keys export): interlock audit verify {output}"
+        f"written to {output}; verify it here, or elsewhere with --keys (interlock keys export): interlock audit verify {output}"
     )
 
 
 @app.command()
 def tail(
     lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last records to show.", min=1, max=10_000)] = 20,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with each new record until interrupted.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show each new record until interrupted.")] = False,
     config: home.Config = None,
     as_json: screen.AsJson = False,
 ) -> None:
@@ -142,7 +146,7 @@ def _proof_counts(proof: "Proof") -> list[tuple[int, str]]:
 
 
 def _trusted_keys(keys: Path | None, config: Path | None) -> "StatementVerifier":
-    """The keys of a file, which needs no gateway and no database, or those of this machine."""
+    """Returns the keys of a file, which needs neither gateway nor database, or those of this machine."""
     if keys is None:
         return home.open_signing_keys(home.load_settings(config))
     from policies.keys.jwks import BadKeySet
@@ -152,17 +156,17 @@ def _trusted_keys(keys: Path | None, config: Path | None) -> "StatementVerifier"
         return PublishedKeys(json.loads(keys.read_text()))
     except (OSError, ValueError, BadKeySet) as error:
         raise WrongUsage(
-            f"{keys} is no set of public keys: {error}", "make one beside the gateway: interlock keys export > FILE"
+            f"{keys} is not a set of public keys: {error}", "create one on the gateway's machine: interlock keys export > FILE"
         ) from error
 
 
 def _proof_of_database(settings: "Settings", heads: Path | None, *, allow_empty: bool) -> "Proof":
-    """The heads are read first: each names a record that was durable by then. A chain that began meanwhile has its head afterwards."""
+    """Verifies the database. Heads are read before the rows, so that each names a durable record, and again afterwards for new chains."""
     from policies.audit.proof import read_rows, verify_chains
 
     signed = [*_read_own_heads(settings), *_read_heads_file(heads)]
     with home.connect_to_database(settings) as connection:
-        later = (line for _ in range(1) for line in _read_own_heads(settings))  # read when asked for, which is after the rows
+        later = (line for _ in range(1) for line in _read_own_heads(settings))  # a generator, so that it is read after the rows
         return verify_chains(read_rows(connection), signed, home.open_signing_keys(settings), later, allow_empty=allow_empty)
 
 
@@ -185,10 +189,10 @@ def _proof_of_file(file: Path, heads: Path | None, trusted: "StatementVerifier",
 
 
 def _parse_export_line(file: Path, number: int, line: bytes) -> dict[str, Any]:
-    """A record with exactly the members that it was exported with, or a head.
+    """Returns a record with exactly its exported members, or a head.
 
-    Any other line was edited: it proves nothing and is missed in its chain. So was one that has a member twice, since readers differ in
-    which of the two they show, or one more, which no hash covers.
+    Any other line was edited and is returned as an invalid record, so that its chain has a gap. That includes lines with a member twice,
+    which readers resolve differently, or with a further member, which no hash covers.
     """
     from policies.audit.proof import COLUMNS
     from policies.strict_json import BadJson, parse
@@ -224,7 +228,7 @@ def _read_heads_file(path: Path | None) -> list[str]:
 
 
 def _read_newest(connection: Any, shown_seqs: Mapping[str, int], limit: int) -> list[dict[str, Any]]:
-    """The last records that were not shown yet, oldest first."""
+    """Returns the last records that were not shown yet, oldest first."""
     from sqlalchemy import and_, not_, or_, select
 
     from policies.tables import audit_records
@@ -240,7 +244,7 @@ def _read_newest(connection: Any, shown_seqs: Mapping[str, int], limit: int) -> 
 
 
 def _describe_record(record: Mapping[str, Any]) -> str:
-    """Who did what, of a record that is neither a decision nor an outcome."""
+    """Returns person and act of a record that is neither a decision nor an outcome."""
     who = (record.get("principal") or {}).get("subject", "")
     target = record.get("target") or {}
     said = [target.get("kind", ""), target.get("name", ""), *(record.get(name) or "" for name in SUMMARY_MEMBERS)]
@@ -249,7 +253,7 @@ def _describe_record(record: Mapping[str, Any]) -> str:
 
 
 def _format_record(record: Mapping[str, Any]) -> str:
-    """A record as one line for people."""
+    """Returns a record as one line."""
     at = datetime.fromtimestamp(record["at"] / 1e6, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     if record["kind"] == "outcome":
         return f"{at}  {record['outcome']:<8} {record['decision_id']}  after {record['duration_us'] / 1000:.1f} ms"

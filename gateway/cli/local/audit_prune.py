@@ -1,4 +1,4 @@
-"""audit prune: what is older than a day of your choice goes from the audit, in a way that the rest still proves."""
+"""audit prune: removes audit records older than a day, so that the rest can still be verified."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 
 
 def prune(
-    before: Annotated[str, typer.Option(help="A day, such as 2026-01-31: what is older goes (UTC).")],
-    archive: Annotated[Path | None, typer.Option(help="Where to write what goes, one JSON document a line; a new file.")] = None,
-    confirmed: Annotated[bool, typer.Option("--yes", help="Do it; without this it is only said what would go.")] = False,
+    before: Annotated[str, typer.Option(help="A day, such as 2026-01-31 (UTC): older records are removed.")],
+    archive: Annotated[Path | None, typer.Option(help="A new file for the removed records, one JSON document per line.")] = None,
+    confirmed: Annotated[
+        bool, typer.Option("--yes", help="Remove the records; without it the command only shows what it would remove.")
+    ] = False,
     config: home.Config = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Remove old records, and sign what was removed: the rest stays provable. SQLite: stop the gateway first."""
+    """Remove old records, and sign what was removed, so that the rest can be verified. SQLite: stop the gateway first."""
     moment, chosen = _parse_day(before), home.load_settings(config)
     from policies.audit.cuts import delete_records, find_due_cuts
     from policies.audit.cuts import read_records as going
@@ -42,13 +44,13 @@ def prune(
             with screen.show_progress("removing…"):
                 for cut in cuts:
                     delete_records(connection, cut)
-            heads.compact()  # the last head of each chain is of a record that stays, and the statements stay too
+            heads.compact()  # the last head of each chain names a remaining record, and the statements remain
     count = sum(cut.records for cut in cuts)
     if as_json:
         screen.print_json({"removed": confirmed, "records": count, "cuts": [cut.claims(0) for cut in cuts]})
     elif not confirmed:
         screen.print_text(
-            f"{screen.format_count(count, 'record')} of {screen.format_count(len(cuts), 'chain')} would go; add --yes to do it"
+            f"{screen.format_count(count, 'record')} of {screen.format_count(len(cuts), 'chain')} would be removed; add --yes to do it"
         )
     else:
         gone = f"{screen.format_count(count, 'record')} of {screen.format_count(len(cuts), 'chain')} removed"
@@ -56,19 +58,19 @@ def prune(
 
 
 def _parse_day(day: str) -> int:
-    """Microseconds since 1970. Raises WrongUsage."""
+    """Returns a day as microseconds since 1970. Raises WrongUsage."""
     try:
         at = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
         raise WrongUsage(f"--before {day}: a day is expected", "such as --before 2026-01-31") from None
     if at > datetime.now(UTC):
-        raise WrongUsage(f"--before {day} is in the future", "the audit of today stays")
+        raise WrongUsage(f"--before {day} is in the future", "today's records can't be removed")
     return int(at.timestamp() * 1e6)
 
 
 @contextmanager
 def _exclusive_access(settings: "Settings") -> Iterator[None]:
-    """SQLite is written by one process."""
+    """Locks the home and the file of a SQLite database, which one process may write. Raises CommandFailed."""
     from gateway.storage.files.data_folder import HomeInUse, lock_home
     from gateway.storage.files.database_file import lock_database_file
 
@@ -91,13 +93,13 @@ def _write_archive(path: Path, rows: Iterable[object]) -> None:
         with path.open("w", encoding="utf-8") as target:
             target.writelines(f"{json.dumps(row)}\n" for row in rows)
     except FileExistsError:
-        raise WrongUsage(f"{path} is there already", "name a new file") from None
+        raise WrongUsage(f"{path} exists already", "name a new file") from None
     except OSError as error:
         raise CommandFailed(f"{path} was not written: {error.strerror}", "nothing was removed") from error
 
 
 def _record_cuts(settings: "Settings", connection: "Connection", cuts: "list[AuditCut]") -> "HeadsFile":
-    """Signed statements come first, durably, beside the heads; and the audit itself tells of each cut, in a chain of its own."""
+    """Writes a signed statement of each cut beside the heads, then records each cut in a chain of its own in the audit."""
     from policies.audit.cuts import CUT_JWT_TYPE
     from policies.audit.heads import HeadsFile
     from policies.audit.log import AuditLog
@@ -117,7 +119,7 @@ def _record_cuts(settings: "Settings", connection: "Connection", cuts: "list[Aud
 
 
 class _ImmediateInserts:
-    """Inserts at once."""
+    """A batch that inserts each row at once."""
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""check: whether the gateway could run here, and what to do where it could not."""
+"""check: verifies whether the gateway can run on this machine, and says what to do if it can't."""
 
 import os
 import socket
@@ -24,7 +24,7 @@ PACKAGES = ("gateway", "adapters", "registry", "policies")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `todo` is empty when it is in order; with `ok` it is something to look at all the same."""
+    """The result of one check. A `todo` with `ok` is a recommendation; without `ok` it says how to solve the problem."""
 
     name: str
     ok: bool
@@ -47,7 +47,7 @@ def check(config: home.Config = None, as_json: screen.AsJson = False) -> None:
 
 
 def collect_findings(config: Path | None) -> Iterator[Finding]:
-    """Looks at one thing after another; without settings there is little else to look at."""
+    """Yields the findings one by one. Unusable settings end the checks."""
     yield from check_package_owners()
     try:
         chosen = home.load_settings(config)
@@ -72,11 +72,11 @@ def collect_findings(config: Path | None) -> Iterator[Finding]:
         except CommandError as stop:
             yield Finding(name, False, stop.message, stop.todo)
         except OSError as error:
-            yield Finding(name, False, str(error), "look at owner and modes of this path")
+            yield Finding(name, False, str(error), "check owner and modes of this path")
 
 
 def check_package_owners() -> Iterator[Finding]:
-    """Our top-level names are generic: another distribution with the same name would overwrite or shadow ours unseen."""
+    """Checks that no other distribution installs packages of the same names, which would overwrite or shadow the gateway's."""
     from importlib.metadata import packages_distributions
     from importlib.util import find_spec
 
@@ -91,35 +91,40 @@ def check_package_owners() -> Iterator[Finding]:
                 f"package {package}", False, f"also owned by {', '.join(others)}", f"pip uninstall {' '.join(others)}; install again"
             )
         elif found != here:
-            yield Finding(f"package {package}", False, f"comes from {found}, not from {here}", "run it in a virtual environment of its own")
+            yield Finding(
+                f"package {package}",
+                False,
+                f"comes from {found}, not from {here}",
+                "install the gateway in a virtual environment of its own",
+            )
         else:
             yield Finding(f"package {package}", True, f"{DISTRIBUTION}, in {here}")
 
 
 def _check_home(settings: "Settings") -> Finding:
     if not settings.home.exists():
-        return Finding("home", True, f"{settings.home} will be made by interlock serve")
+        return Finding("home", True, f"{settings.home} will be created by interlock serve")
     if not settings.home.is_dir():
-        return Finding("home", False, f"{settings.home} is no folder", "set INTERLOCK_HOME to a folder")
+        return Finding("home", False, f"{settings.home} is not a folder", "set INTERLOCK_HOME to a folder")
     mode = stat.S_IMODE(settings.home.stat().st_mode)
     if mode & 0o002:
-        return Finding("home", False, f"{settings.home} may be written by everybody", f"chmod 700 {settings.home}")
+        return Finding("home", False, f"{settings.home} is writable by all users", f"chmod 700 {settings.home}")
     return Finding("home", True, f"{settings.home}")
 
 
 def _check_keys(settings: "Settings") -> Finding:
     folder = settings.home / "keys"
     if not folder.exists():
-        return Finding("keys", True, "will be made by interlock serve")
+        return Finding("keys", True, "will be created by interlock serve")
     for path in (folder, *sorted(folder.glob("*.json"))):
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            return Finding("keys", False, f"{path} is open to others", f"chmod go= {path}; then interlock keys rotate")
+            return Finding("keys", False, f"{path} is accessible to other users", f"chmod go= {path}; then interlock keys rotate")
     return Finding("keys", True, f"{home.open_signing_keys(settings).active_kid} signs")
 
 
 def _check_vault(settings: "Settings") -> Finding:
     if not settings.vault.keys and not (settings.home / "keys" / "vault").exists():
-        return Finding("vault keys", True, "will be made by interlock serve")
+        return Finding("vault keys", True, "will be created by interlock serve")
     home.open_vault_keys(settings)
     return Finding("vault keys", True, "from vault.keys" if settings.vault.keys else f"in {settings.home / 'keys' / 'vault'}")
 
@@ -137,7 +142,7 @@ def _check_database(settings: "Settings") -> Finding:
         if heads.exists():
             refuse_lost_records(database.engine, heads, home.open_signing_keys(settings))
         if file is not None and not file.exists():
-            return Finding("database", True, "will be made by interlock serve")
+            return Finding("database", True, "will be created by interlock serve")
         with home.connect_to_database(settings) as connection:
             connection.exec_driver_sql("SELECT 1")
         revision = check_revision(database)

@@ -1,4 +1,4 @@
-"""What a configuration says that can't be, or that nobody would notice: looked for before the gateway starts, and by `interlock check`."""
+"""Problems of a configuration: settings that can't work, and settings that hardly have the intended effect."""
 
 import difflib
 import os
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 PREFIX = "INTERLOCK_"
 OWN_VARIABLES = frozenset(
     {"INTERLOCK_URL", "INTERLOCK_TOKEN", "INTERLOCK_SERVING"}
-)  # of the command line, and of the gateway for its workers
-AGENT_VARIABLES = frozenset({"INTERLOCK_CLIENT_ID", "INTERLOCK_CLIENT_SECRET", "INTERLOCK_SECRET"})  # of agents behind the gateway
+)  # variables of the command line, and of the gateway for its workers
+AGENT_VARIABLES = frozenset(
+    {"INTERLOCK_CLIENT_ID", "INTERLOCK_CLIENT_SECRET", "INTERLOCK_SECRET"}
+)  # variables of agents behind the gateway
 
 
 @dataclass(frozen=True, slots=True)
 class SettingsProblem:
-    """`fatal`: the gateway can't do what is asked. Else it works, but hardly as somebody meant it."""
+    """One problem. With `is_fatal` the gateway can't start; otherwise it works, but probably not as intended."""
 
     field: str
     problem: str
@@ -34,7 +36,7 @@ class SettingsProblem:
 
 
 def find_problems(settings: "Settings", environment: Mapping[str, str]) -> Iterator[SettingsProblem]:
-    """All that is found, in the order of the file."""
+    """Yields all problems, in the order of the file."""
     yield from find_unknown_variables(environment)
     yield from _check_exposure(settings)
     yield from _check_folders(settings)
@@ -45,7 +47,7 @@ def find_problems(settings: "Settings", environment: Mapping[str, str]) -> Itera
 
 
 def _check_exposure(settings: "Settings") -> Iterator[SettingsProblem]:
-    """What is meant for one machine and is on a network."""
+    """Yields settings for a single machine that are used on a network."""
     from gateway.server.settings import LOOPBACK, WILDCARDS
 
     if settings.host in LOOPBACK:
@@ -69,17 +71,19 @@ def _check_exposure(settings: "Settings") -> Iterator[SettingsProblem]:
 
 
 def _check_folders(settings: "Settings") -> Iterator[SettingsProblem]:
-    """The folder of a SQLite file that the settings name: the gateway makes its home, and no other folder."""
+    """Yields problems of a SQLite file's folder. The gateway creates its home, and no other folder."""
     if settings.database.url.startswith("sqlite:///"):
         folder = Path(settings.database.url.removeprefix("sqlite:///")).absolute().parent
         if not folder.is_dir():
-            yield SettingsProblem("database.url", f"there is no folder {folder}", "make it, or correct database.url")
+            yield SettingsProblem("database.url", f"the folder {folder} does not exist", "create it, or correct database.url")
         elif not os.access(folder, os.W_OK):
-            yield SettingsProblem("database.url", f"this user may not write in {folder}", "let them, or correct database.url")
+            yield SettingsProblem(
+                "database.url", f"this user may not write to {folder}", "change its owner or modes, or correct database.url"
+            )
 
 
 def _metrics_token(chosen: "Settings") -> Iterator[SettingsProblem]:
-    """A scrape token that is absent, or so short that it could be guessed."""
+    """Yields a problem for a scrape token that is missing, or too short."""
     from adapters.contract import UpstreamFault
     from gateway.ingress.http.scrape_token import SHORTEST
     from gateway.server.settings import resolve_credential
@@ -90,32 +94,30 @@ def _metrics_token(chosen: "Settings") -> Iterator[SettingsProblem]:
     try:
         token = resolve_credential(chosen.telemetry.metrics_token)
     except (UpstreamFault, OSError, UnicodeDecodeError) as error:
-        yield SettingsProblem(
-            where, getattr(error, "detail", "") or str(error), "put the token there, or leave telemetry.metrics_token away"
-        )
+        yield SettingsProblem(where, getattr(error, "detail", "") or str(error), "put the token there, or remove telemetry.metrics_token")
         return
     if len(token) < SHORTEST:
         yield SettingsProblem(where, f"the token has fewer than {SHORTEST} characters", "make one with: openssl rand -hex 32")
 
 
 def _check_issuers(settings: "Settings") -> Iterator[SettingsProblem]:
-    """Providers that can't be told apart, or whose people can't be put into tenants."""
+    """Yields issuers that can't be told apart, or whose people have no tenant."""
     given = settings.identity.issuers
     names = Counter(issuer.issuer for issuer in given)
     for index, issuer in enumerate(given):
         where = f"identity.issuers[{index}] {issuer.issuer}"
         if names[issuer.issuer] > 1:
-            yield SettingsProblem(where, "two entries have this issuer", "leave one of them away")
+            yield SettingsProblem(where, "two entries have this issuer", "remove one of them")
         if not issuer.issuer or "|" in issuer.issuer or issuer.issuer == settings.public_url:
             yield SettingsProblem(where, "an issuer needs a name of its own, without |", "write the `iss` of its tokens")
         if urlsplit(issuer.jwks_url).scheme not in ("http", "https"):
             yield SettingsProblem(f"{where}: jwks_url", f"{issuer.jwks_url!r} is not an address", "write the https:// address of its keys")
         if len(issuer.tenants) > 1 and not issuer.tenant_claim:
-            yield SettingsProblem(where, "several tenants need a tenant_claim", "name the claim that says which")
+            yield SettingsProblem(where, "several tenants need a tenant_claim", "name the claim that has the tenant")
 
 
 def find_unknown_variables(environment: Mapping[str, str]) -> Iterator[SettingsProblem]:
-    """Variables that look like settings and are none."""
+    """Yields variables that look like settings and are not."""
     from gateway.server.settings import Settings
 
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
@@ -182,7 +184,7 @@ def _check_ceiling(field: str, entry: Any) -> Iterator[SettingsProblem]:
 
 
 def _check_references(field: str, texts: Any, path: str = "") -> Iterator[SettingsProblem]:
-    """Texts that stand for a variable or a file which is not there: an empty credential would be sent instead."""
+    """Yields `env:` references to variables that are not set, since the gateway would send an empty credential."""
     if isinstance(texts, dict):
         for name, value in texts.items():
             yield from _check_references(field, value, f"{path}.{name}" if path else str(name))
@@ -192,19 +194,19 @@ def _check_references(field: str, texts: Any, path: str = "") -> Iterator[Settin
     elif isinstance(texts, str) and texts.startswith("env:"):
         name = texts.removeprefix("env:")
         if name not in os.environ or (path.startswith("upstream") and not os.environ[name]):
-            yield SettingsProblem(f"{field}: {path}", f"the environment has no variable {name}", f"set {name} for the gateway")
+            yield SettingsProblem(f"{field}: {path}", f"the environment variable {name} is not set", f"set {name} for the gateway")
 
 
 def _check_shared_account(field: str, entry: Any) -> Iterator[SettingsProblem]:
-    """Credentials that everybody who may call it shares, which nobody said aloud."""
+    """Yields credentials that all callers of an entry share without `account: service`."""
     if entry.upstream.get("headers") and "account" not in entry.upstream and "auth" not in entry.upstream:
-        problem = "its upstream.headers are one account, which everybody who may call it shares"
-        todo = "say so with upstream.account: service; or with account: person and auth: {} each person connects their own"
+        problem = "its upstream.headers are one account, which all its callers share"
+        todo = "set upstream.account: service; or account: person and auth: {}, so that each person connects their own"
         yield SettingsProblem(f"{field}: upstream", problem, todo, is_fatal=False)
 
 
 def _check_target(field: str, entry: Any) -> Iterator[SettingsProblem]:
-    """One of url and card, or of url and command."""
+    """Yields a problem unless an entry has exactly one of url and card, or of url and command."""
     other = "card" if hasattr(entry, "card") else "command"
     if bool(entry.url) == bool(getattr(entry, other)):
         yield SettingsProblem(field, f"one of url and {other} is needed", f"write url: http://… or {other}: …, and not both")
@@ -212,5 +214,5 @@ def _check_target(field: str, entry: Any) -> Iterator[SettingsProblem]:
         yield SettingsProblem(f"{field}: url", f"{entry.url!r} is not an address", f"is http://{entry.url} meant?")
     if other == "command" and entry.command and shutil.which(entry.command) is None:
         yield SettingsProblem(
-            f"{field}: command", f"there is no program {entry.command!r} on the PATH", "install it, or write its whole path"
+            f"{field}: command", f"there is no program {entry.command!r} on the PATH", "install it, or write its full path"
         )

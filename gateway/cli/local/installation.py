@@ -1,4 +1,4 @@
-"""The machine's side: settings, database and keys of the gateway under INTERLOCK_HOME, for commands that run beside it."""
+"""Settings, database and keys of the gateway on this machine, for commands that run without the gateway."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,17 +26,20 @@ def load_settings(config: Path | None, **flags: str | int | None) -> "Settings":
     try:
         return load_settings(config, **flags)
     except BadSettings as error:
-        raise CommandFailed(str(error), "correct the setting; interlock check looks at all of them") from error
+        raise CommandFailed(str(error), "correct the setting; interlock check verifies all of them") from error
 
 
 def open_signing_keys(settings: "Settings", create: bool = False) -> "SigningKeys":
-    """The signing keys. Only commands that may come before the gateway's first start make them."""
+    """Returns the signing keys. `create` lets commands that may run before the gateway's first start create them.
+
+    Raises CommandFailed.
+    """
     from policies.keys.key_folder import KeysUnusable
     from policies.keys.signing import SigningKeys
 
     folder = settings.home / "keys"
     if not create and not folder.is_dir():
-        raise CommandFailed(f"there are no keys in {folder}", "is INTERLOCK_HOME right? the first interlock serve makes the keys")
+        raise CommandFailed(f"there are no keys in {folder}", "is INTERLOCK_HOME right? the first interlock serve creates the keys")
     try:
         return SigningKeys.open(settings.home)
     except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
@@ -44,11 +47,11 @@ def open_signing_keys(settings: "Settings", create: bool = False) -> "SigningKey
             f"INTERLOCK_HOME is {settings.home}, where no folder can be: {error.strerror}", "set it to a folder of yours"
         ) from error
     except (KeysUnusable, OSError) as error:
-        raise CommandFailed(str(error), "look at the folder's owner and modes; interlock check says what is expected") from error
+        raise CommandFailed(str(error), "check the folder's owner and modes; interlock check says what is expected") from error
 
 
 def open_vault_keys(settings: "Settings") -> "VaultKeys":
-    """Those that seal credentials. They are made with the signing keys, at the first start."""
+    """Returns the keys that encrypt credentials. The first start creates them with the signing keys. Raises CommandFailed."""
     from gateway.server.settings import environment_value
     from policies.keys.key_folder import KeysUnusable
     from policies.vault.wrapping_keys import VaultKeys, read_configured_keys
@@ -56,12 +59,12 @@ def open_vault_keys(settings: "Settings") -> "VaultKeys":
     try:
         return VaultKeys.open(settings.home, read_configured_keys(settings.vault.keys, environment_value))
     except (KeysUnusable, OSError) as error:
-        raise CommandFailed(str(error), "look at vault.keys, or at the owner and modes of keys/vault") from error
+        raise CommandFailed(str(error), "check vault.keys, or the owner and modes of keys/vault") from error
 
 
 @contextmanager
 def open_engine(settings: "Settings") -> Iterator["Engine"]:
-    """Of a database that is there and at the newest schema."""
+    """Yields an engine of an existing database at the newest schema. Raises CommandFailed."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from gateway.storage.database import engine_for
@@ -70,13 +73,15 @@ def open_engine(settings: "Settings") -> Iterator["Engine"]:
     try:
         yield made
     except SQLAlchemyError as error:
-        raise CommandFailed(f"the database did not take it: {type(error).__name__}", "interlock check; then interlock migrate") from error
+        raise CommandFailed(
+            f"the database refused the change: {type(error).__name__}", "interlock check; then interlock migrate"
+        ) from error
     finally:
         made.dispose()
 
 
 def sqlite_file(settings: "Settings") -> Path | None:
-    """The database's file, or None on Postgres."""
+    """Returns the database's file, or None on PostgreSQL."""
     from sqlalchemy.engine import make_url
 
     url = make_url(settings.database_url)
@@ -85,7 +90,10 @@ def sqlite_file(settings: "Settings") -> Path | None:
 
 @contextmanager
 def connect_to_database(settings: "Settings", read_only: bool = True) -> Iterator["Connection"]:
-    """A connection that only reads, or with `only` false writes too. The database is not made, and not migrated, by this."""
+    """Yields a connection, read-only unless `read_only` is false. The database is neither created nor migrated.
+
+    Raises CommandFailed.
+    """
     from sqlalchemy.exc import SQLAlchemyError
 
     from gateway.storage.database import engine_for
@@ -94,7 +102,7 @@ def connect_to_database(settings: "Settings", read_only: bool = True) -> Iterato
     url = settings.database_url
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
         raise CommandFailed(
-            f"there is no database {url.removeprefix('sqlite:///')}", "is INTERLOCK_HOME right? the first interlock serve makes it"
+            f"there is no database {url.removeprefix('sqlite:///')}", "is INTERLOCK_HOME right? the first interlock serve creates it"
         )
     engine = engine_for(settings.database_url)
     try:

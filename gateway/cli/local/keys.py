@@ -1,4 +1,4 @@
-"""keys: the gateway's own signing keys, and those that seal its vault."""
+"""keys: the gateway's signing keys, and the keys that encrypt its vault."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,12 +9,12 @@ import typer
 from gateway.cli import output as screen
 from gateway.cli.local import installation as home
 
-app = typer.Typer(help="The gateway's keys, to sign with and to seal credentials.", no_args_is_help=True)
+app = typer.Typer(help="The gateway's keys for signing and for encrypting credentials.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_keys(config: home.Config = None, as_json: screen.AsJson = False) -> None:
-    """Show the keys: of those that sign the last made does, those before verify for a day; credentials are sealed with the active one."""
+    """Show the keys. The newest signing key signs, earlier ones verify for a day; the active vault key encrypts credentials."""
     chosen = home.load_settings(config)
     ring = home.open_signing_keys(chosen)
     from policies.keys.key_folder import KeyFolder
@@ -46,10 +46,10 @@ def list_keys(config: home.Config = None, as_json: screen.AsJson = False) -> Non
 @app.command()
 def rotate(
     config: home.Config = None,
-    vault: Annotated[bool, typer.Option("--vault", help="The key that seals credentials, instead of the one that signs.")] = False,
+    vault: Annotated[bool, typer.Option("--vault", help="Rotate the key that encrypts credentials, instead of the signing key.")] = False,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Make a new key; a running gateway takes it up within a second."""
+    """Make a new key, which a running gateway uses within a second."""
     if vault:
         _rotate_vault(config, as_json)
         return
@@ -58,11 +58,11 @@ def rotate(
         screen.print_json({"kid": kid})
         return
     screen.print_text(kid)
-    screen.print_note("this key signs from now on; what the one before signed is accepted for 24 hours")
+    screen.print_note("this key signs from now on; signatures of the previous key are accepted for 24 hours")
 
 
 def _rotate_vault(config: Path | None, as_json: bool) -> None:
-    """A new key, where the gateway makes them itself; then everything is wrapped with the one that is active."""
+    """Creates a key where the gateway makes its own, then rewraps all secrets with the active key."""
     chosen = home.load_settings(config)
     keys = home.open_vault_keys(chosen)
     from gateway.cli.local.rewrap_secrets import rewrap_secrets
@@ -76,16 +76,16 @@ def _rotate_vault(config: Path | None, as_json: bool) -> None:
         screen.print_json({"kid": kid, "rows": done.rows, "unusable": done.unusable_rows, "dropped": dropped})
         return
     screen.print_text(kid)
-    screen.print_note(f"{done.rows} secrets are wrapped with this key; the one before stays for what was just being written")
+    screen.print_note(f"{done.rows} secrets are wrapped with this key; the previous key stays for writes in progress")
     if done.unusable_rows:
-        screen.print_note(f"{done.unusable_rows} can't be opened by any key: their people are asked anew")
+        screen.print_note(f"{done.unusable_rows} can't be decrypted by any key: their owners will be asked to connect again")
     if not keys.has_own_keys:
-        screen.print_note("vault.keys sets the keys: to change them put the new one first, restart, run this, then take the old one away")
+        screen.print_note("vault.keys sets the keys: to change them put the new one first, restart, run this, then remove the old one")
 
 
 @app.command()
 def export(config: home.Config = None) -> None:
-    """Write all public keys there ever were, as a JWK Set: with it `audit verify FILE --keys` needs no gateway."""
+    """Write all public keys, former ones too, as a JWK Set. With it `audit verify FILE --keys` needs no gateway."""
     screen.print_json(home.open_signing_keys(home.load_settings(config)).all_jwks())
 
 

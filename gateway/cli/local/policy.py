@@ -1,4 +1,4 @@
-"""policy: the rules that the gateway would load."""
+"""policy: checks, tests and replays the policies that the gateway would load."""
 
 import json
 from collections import Counter
@@ -31,18 +31,18 @@ def check(
     config: home.Config = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Read every policy as the gateway would, and say what is wrong."""
+    """Read every policy as the gateway would, and report what is wrong."""
     chosen = home.load_settings(config)
     rules = _load_rules(chosen, folder)
     names = sorted(set(rules.id_by_key.values()))
     if as_json:
         screen.print_json({"version": rules.version, "policies": names, "doubts": rules.warnings})
         return
-    screen.print_text(f"{len(rules.id_by_key)} policies are sound, version {rules.version}")
+    screen.print_text(f"{len(rules.id_by_key)} policies are valid, version {rules.version}")
     several = Counter(rules.id_by_key.values())
     screen.print_text("\n".join(f"  {name}" + (f" ({several[name]} policies)" if several[name] > 1 else "") for name in names))
     for doubt in rules.warnings:
-        screen.print_problem(f"doubtful: {doubt}")
+        screen.print_problem(f"warning: {doubt}")
 
 
 @app.command()
@@ -52,7 +52,7 @@ def test(
     config: home.Config = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Try the policies with cases: who may do what, who may not, and why."""
+    """Test the policies with cases: expected permits, expected refusals, and their reasons."""
     chosen = home.load_settings(config)
     results = [(path, result) for path, found in _rehearse(chosen, policies, files) for result in found]
     failed = [result for _, result in results if result.problems]
@@ -89,7 +89,7 @@ def _rehearse(settings: "Settings", folder: Path | None, files: list[Path] | Non
         try:
             cases = read_cases(path.read_text("utf-8"), DEFAULT_USER_PREFIX, roles_of)
         except (BadCases, OSError, UnicodeDecodeError) as error:
-            raise CommandFailed(f"{path}: {error}", "docs/policies.md says what a case looks like") from error
+            raise CommandFailed(f"{path}: {error}", "docs/policies.md describes cases") from error
         yield path, rehearse(authority, cases)
 
 
@@ -119,11 +119,11 @@ def what_if(
     folder: Annotated[Path | None, typer.Argument(help="A folder of .cedar files (default: the gateway's own, as it is now).")] = None,
     decision: Annotated[list[str] | None, typer.Option("--decision", help="A decision to rule on again (default: the newest).")] = None,
     only: Annotated[str, typer.Option("--only", help="denied, allowed or all.")] = "denied",
-    limit: Annotated[int, typer.Option("--limit", help="How many at most, up to 500.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", help="The most decisions to rule on, up to 500.")] = 100,
     arguments: Annotated[Path | None, typer.Option("--arguments", help="A JSON file: arguments by decision id.")] = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Rule on past decisions again, by other policies: what would come out otherwise."""
+    """Rule on past decisions again by other policies, and show which would change."""
     body: dict[str, Any] = {"only": only, "limit": limit, "decisions": decision or []}
     if folder is not None:
         body["policies"] = _read_policy_texts(folder)
@@ -138,7 +138,7 @@ def what_if(
         ["decision", "person", "act", "then", "now", "because of"], [_replay_row(one) for one in found["items"]], "no decisions"
     )
     summary = found["summary"]
-    screen.print_text(f"{summary['changed']} of {summary['replayed']} would come out otherwise, {summary['unknown']} can't be told")
+    screen.print_text(f"{summary['changed']} of {summary['replayed']} would change, {summary['unknown']} can't be determined")
 
 
 def _replay_row(one: dict[str, Any]) -> tuple[str, ...]:
@@ -155,7 +155,7 @@ def _read_policy_texts(folder: Path) -> dict[str, str]:
     except BadPolicy as error:
         raise CommandFailed(str(error)) from error
     if not texts:
-        raise CommandFailed(f"{folder} holds no policies", "give a folder of .cedar files, or none for the gateway's own")
+        raise CommandFailed(f"{folder} has no policies", "give a folder of .cedar files, or none for the gateway's own")
     return texts
 
 
@@ -168,7 +168,7 @@ def _read_json(path: Path) -> Any:
 
 @app.command()
 def schema(config: home.Config = None) -> None:
-    """Print the Cedar schema of what policies can speak of, with the arguments of every registered tool, for editors."""
+    """Print the Cedar schema for editors: what policies can refer to, with the arguments of every registered tool."""
     chosen = home.load_settings(config)
     from policies.cedar.engine import schema_text
 
@@ -186,7 +186,7 @@ def _load_rules(settings: "Settings", folder: Path | None) -> "RuleSet":
 
 
 def registered_tools(settings: "Settings") -> "list[KnownTool]":
-    """The tools in the gateway's database; none where there is none yet."""
+    """Returns the tools in the gateway's database; none where there is no database yet."""
     from gateway.registration.tool_schemas import read_known_tools
 
     try:

@@ -1,4 +1,4 @@
-"""After a change of the vault's keys: every secret in the database is wrapped anew. What is inside of the envelopes is not touched."""
+"""Rewraps every secret in the database after a change of the vault's keys. The encrypted content itself is not changed."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -15,11 +15,11 @@ from policies.vault.store import client_full_key
 from registry.rows import FORMER_UPSTREAM_CONTEXT, upstream_context
 from registry.tables import registrations
 
-BATCH_SIZE = 100  # rows of one transaction, so that nobody waits long
+BATCH_SIZE = 100  # rows of one transaction, so that other writers wait only shortly
 
 
 class RewrapResult(NamedTuple):
-    """`kept`: ids of the keys that rows are wrapped with now. `unusable`: rows that no key opens."""
+    """`kek_ids` are the ids of the keys that rows are wrapped with now. `unusable_rows` counts rows that no key decrypts."""
 
     rows: int
     unusable_rows: int
@@ -27,9 +27,10 @@ class RewrapResult(NamedTuple):
 
 
 class _SealedTable(NamedTuple):
-    """Rows with an envelope in three columns, or in the one that is `text`.
+    """A table with an envelope in three columns, or in the column `text_column`.
 
-    `former`: of the parts of the place, how many earlier versions sealed for; 0: all. Such rows are sealed for the whole place now.
+    `former_parts` is the number of leading parts of the encryption context that earlier versions used; 0 means all. Such rows are bound to
+    the whole context now.
     """
 
     table: Table
@@ -48,7 +49,7 @@ SEALED_TABLES = (
 
 
 def rewrap_secrets(engine: Engine, envelope: EnvelopeEncryption) -> RewrapResult:
-    """A row that somebody changes meanwhile has its new key already, or the one before, which still opens."""
+    """Rewraps all rows. A row that changes in between was written with the new key, or with the previous one, which still decrypts."""
     rows, unusable, kept = 0, 0, set()
     for kind in SEALED_TABLES:
         for part in _read_batches(engine, kind):
@@ -81,7 +82,7 @@ def _sealed_columns(sealed_table: _SealedTable) -> tuple[Any, ...]:
 
 
 def _rewrap_row(sealed_table: _SealedTable, row: "Row[Any]", envelope: EnvelopeEncryption) -> dict[str, str]:
-    """Raises CannotOpen."""
+    """Returns the new values of a row's columns. Raises CannotOpen."""
     if not sealed_table.text_column:
         return envelope.rewrap(sealed_table.context_of(row), SealedSecret(row.kek_id, row.wrapped, row.body))._asdict()
     text = getattr(row, sealed_table.text_column)

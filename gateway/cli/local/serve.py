@@ -1,4 +1,4 @@
-"""serve, migrate and token: what is done on the gateway's own machine."""
+"""serve, migrate and token: commands on the gateway's own machine."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def serve(
     if chosen.workers > 1 and chosen.database_url.startswith("sqlite"):
         raise WrongUsage(
             f"{chosen.workers} workers need Postgres: SQLite is written by one process",
-            "set INTERLOCK_DATABASE__URL=postgresql://…, or leave --workers away",
+            "set INTERLOCK_DATABASE__URL=postgresql://…, or remove --workers",
         )
     _check_settings(chosen)
     _check_port_free(chosen.host, chosen.port, "--port")
@@ -60,16 +60,16 @@ def serve(
     except (DatabaseUnusable, HomeInUse) as error:
         raise CommandFailed(str(error), error.todo) from error
     except (BadPolicy, KeysUnusable, OSError) as error:
-        raise CommandFailed(str(error), "interlock check looks at all that the gateway needs") from error
+        raise CommandFailed(str(error), "interlock check verifies all that the gateway needs") from error
     except SystemExit as ended:
         if ended.code:
             raise CommandFailed(
-                "the gateway did not start", "the log above says why; interlock check looks at all that it needs"
+                "the gateway did not start", "the log above says why; interlock check verifies all that it needs"
             ) from ended
 
 
 def _check_settings(settings: "Settings") -> None:
-    """Says what looks wrong; what can't be, ends it."""
+    """Prints warnings, and raises CommandFailed for fatal problems."""
     found = list(examine.find_problems(settings, os.environ))
     for trouble in found:
         if not trouble.is_fatal:
@@ -115,10 +115,10 @@ def migrate(config: home.Config = None, as_json: screen.AsJson = False) -> None:
 
 
 def token(
-    user: Annotated[str, typer.Option(help="Who the token stands for; `admin` is operator.")],
-    scope: Annotated[str | None, typer.Option(help='At most these permissions, such as "agent:sales tool:crm.*".')] = None,
+    user: Annotated[str, typer.Option(help="The person that the token is for; `admin` is an operator.")],
+    scope: Annotated[str | None, typer.Option(help='Limit the token to these permissions, such as "agent:sales tool:crm.*".')] = None,
     tenant: Annotated[str, typer.Option(help="The tenant that the user is in.")] = "default",
-    ttl: Annotated[str, typer.Option(help="How long it lives: 90s, 30m, 1h, 1d (at most).")] = "1h",
+    ttl: Annotated[str, typer.Option(help="How long the token is valid: 90s, 30m, 1h, at most 1d.")] = "1h",
     create_keys: Annotated[
         bool, typer.Option("--create-keys", help="Make the signing keys before the first start of the gateway, where there are none.")
     ] = False,
@@ -142,7 +142,7 @@ def token(
     try:
         Permissions.parse(narrowed.split(" ") if narrowed is not None else ())
     except BadPermission as error:
-        raise WrongUsage(f"--scope: {error}", "leave --scope away for all that the user may do") from error
+        raise WrongUsage(f"--scope: {error}", "omit --scope for all that the user may do") from error
     keys, audience = _open_token_keys(chosen, config, create_keys), _audience(chosen)
     minted = mint_development_token(keys, Principal(tenant, DEVELOPMENT_ISSUER, user), audience, narrowed, seconds)
     screen.print_note(f"for the gateway at {audience}, signed with key {keys.active_kid} of {(chosen.home / 'keys').absolute()}")
@@ -173,7 +173,10 @@ def _open_token_keys(settings: "Settings", config: Path | None, create: bool) ->
 
 
 def _audience(settings: "Settings") -> str:
-    """The gateway that the token is for: the configured one, else the one that was started from this home, else INTERLOCK_URL."""
+    """Returns the gateway URL that the token is for.
+
+    It is the configured one, else that of the gateway started from this home, else INTERLOCK_URL.
+    """
     if settings.server.public_url:
         return settings.public_url
     try:
@@ -191,7 +194,7 @@ def _parse_duration(text: str) -> int:
 
 
 def _check_port_free(host: str, port: int, option: str) -> None:
-    """A taken port is said before anything is loaded."""
+    """Raises CommandFailed for a port in use, before anything is loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""agent: register agents and look at them."""
+"""agent: registers, lists, changes and approves agents."""
 
 import json
 from pathlib import Path
@@ -21,18 +21,16 @@ app = typer.Typer(help="Agents: add, list, show, refresh, set, approve, secret, 
 def add(
     source: Annotated[str, typer.Argument(help="The agent's address, or a file with its card.", metavar="URL|FILE")],
     name: Annotated[str | None, typer.Option(help="The name it gets here (default: from its card).")] = None,
-    kind: Annotated[str | None, typer.Option(help="Its dialect (default: a2a).")] = None,
+    kind: Annotated[str | None, typer.Option(help="The kind of agent, which selects its adapter (default: a2a).")] = None,
     option: Annotated[
-        list[str] | None, typer.Option(help="What its kind needs to know (docs/adapters.md); may be repeated.", metavar="NAME=VALUE")
+        list[str] | None, typer.Option(help="An option of its kind (docs/adapters.md); may be repeated.", metavar="NAME=VALUE")
     ] = None,
-    ceiling: Annotated[list[str] | None, typer.Option(help="What it may do at most, whoever asks; may be repeated.")] = None,
-    delegation: Annotated[
-        str | None, typer.Option(help="How it is handed what a person delegated: bearer, header, ticket or none.")
-    ] = None,
+    ceiling: Annotated[list[str] | None, typer.Option(help="A permission that the agent may have at most; may be repeated.")] = None,
+    delegation: Annotated[str | None, typer.Option(help="How the agent gets its delegation: bearer, header, ticket or none.")] = None,
     contracts: Annotated[Path | None, typer.Option(help=CONTRACTS_HELP)] = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Register an agent; by others than operators it waits for approval."""
+    """Register an agent. One that is not registered by an operator waits for approval."""
     options = dict(map(_parse_option, option or ())) or None
     given = {"name": name, "kind": kind, "ceiling": ceiling or None, "delegation": delegation, "upstream": options}
     given["contracts"] = None if contracts is None else _read_contracts(contracts)
@@ -45,7 +43,7 @@ def add(
     _print_agent(agent)
     if agent.get("client_secret"):
         screen.print_fields([("client_secret", agent["client_secret"])])
-        screen.print_note("the secret is shown this once: the agent needs it to exchange the tokens it is given")
+        screen.print_note("the secret is shown once only: the agent needs it to exchange its tokens")
     if agent.get("status") == "pending":
         screen.print_note(f"an operator has to approve it: interlock agent approve {agent['name']}")
 
@@ -55,7 +53,7 @@ def list_agents(
     q: Annotated[str | None, typer.Option("--q", help="Words to find them by.")] = None,
     skill: Annotated[str | None, typer.Option(help="A skill, by id or name.")] = None,
     tag: Annotated[str | None, typer.Option(help="A tag of a skill.")] = None,
-    mode: Annotated[str | None, typer.Option(help="A media type that is taken in or given out.")] = None,
+    mode: Annotated[str | None, typer.Option(help="A media type of its input or output.")] = None,
     as_json: screen.AsJson = False,
 ) -> None:
     """Show the agents that you may see, or find some of them."""
@@ -72,7 +70,7 @@ def list_agents(
 
 @app.command()
 def show(name: Name, as_json: screen.AsJson = False) -> None:
-    """Show one agent, and what changed of its card where that waits for an operator."""
+    """Show one agent, and the changes of its card that wait for an operator."""
     with connect() as remote, screen.show_progress("asking…"):
         agent = remote.get(f"/api/agents/{quote_segment(name)}")
     screen.print_json(agent) if as_json else _print_agent(agent)
@@ -80,7 +78,7 @@ def show(name: Name, as_json: screen.AsJson = False) -> None:
 
 @app.command()
 def refresh(name: Name, as_json: screen.AsJson = False) -> None:
-    """Look at an agent's card again, now."""
+    """Read an agent's card again now."""
     with connect() as remote, screen.show_progress("reading the card…"):
         agent = remote.request("POST", f"/api/agents/{quote_segment(name)}/refresh")
     screen.print_json(agent) if as_json else _print_agent(agent)
@@ -90,22 +88,22 @@ def refresh(name: Name, as_json: screen.AsJson = False) -> None:
 def set_terms(
     name: Name,
     ceiling: Annotated[list[str] | None, typer.Option(help=CEILING_HELP, metavar="PERMISSION")] = None,
-    delegation: Annotated[str | None, typer.Option(help="How its token reaches it: bearer, header, ticket or none.")] = None,
-    clearance: Annotated[int | None, typer.Option(help="The most sensitive that it may be told, 0 to 3.")] = None,
+    delegation: Annotated[str | None, typer.Option(help="How the agent gets its delegation: bearer, header, ticket or none.")] = None,
+    clearance: Annotated[int | None, typer.Option(help="The highest sensitivity that it may receive, 0 to 3.")] = None,
     contracts: Annotated[Path | None, typer.Option(help=CONTRACTS_HELP)] = None,
-    context: Annotated[str | None, typer.Option(help="What it is told of the conversation before: none or summary.")] = None,
+    context: Annotated[str | None, typer.Option(help="What it gets of the earlier conversation: none or summary.")] = None,
     endpoint: Annotated[
-        list[str] | None, typer.Option(help="One more address, with its weight; may be repeated, `none` for none.", metavar="URL[=WEIGHT]")
+        list[str] | None, typer.Option(help="One more URL with its weight; may be repeated, `none` for none.", metavar="URL[=WEIGHT]")
     ] = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Say what an agent may do at most, how it gets its token, what it may be told, what it takes in, and where else it is called."""
+    """Set an agent's ceiling, delegation, clearance, contracts, context and further endpoints."""
     given: dict[str, Any] = {"ceiling": parse_permissions(ceiling), "delegation": delegation, "clearance": clearance, "context": context}
     given["contracts"] = None if contracts is None else _read_contracts(contracts)
     given["endpoints"] = None if not endpoint else [_parse_endpoint(each) for each in endpoint if each != "none"]
     body = {key: value for key, value in given.items() if value is not None}
     if not body:
-        raise WrongUsage("nothing is to be set", "give --ceiling, --delegation, --clearance, --contracts, --context or --endpoint")
+        raise WrongUsage("there is nothing to set", "give --ceiling, --delegation, --clearance, --contracts, --context or --endpoint")
     with connect() as remote, screen.show_progress("changing…"):
         agent = remote.request("PATCH", f"/api/agents/{quote_segment(name)}", body=body)
     screen.print_json(agent) if as_json else _print_agent(agent)
@@ -123,11 +121,12 @@ def rm(name: Name, as_json: screen.AsJson = False) -> None:
 def approve(
     name: Name,
     seen: Annotated[
-        str | None, typer.Option(help="Only as it was then: `updated`, as `interlock agent show` tells it (default: now).", metavar="TIME")
+        str | None,
+        typer.Option(help="Approve only this version: `updated` of `interlock agent show` (default: the current one).", metavar="TIME"),
     ] = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Let an agent be called that waits for approval, with the card that it shows now, which is told first."""
+    """Approve an agent with its current card, which is shown first."""
     with connect() as remote:
         agent = remote.approve(f"/api/agents/{quote_segment(name)}", _print_changes, seen)
     screen.print_json(agent) if as_json else screen.print_text(f"{name} is {agent['status']}")
@@ -135,21 +134,21 @@ def approve(
 
 @app.command()
 def secret(name: Name, as_json: screen.AsJson = False) -> None:
-    """Give an agent a new client secret; the one before is worth nothing any more."""
+    """Give an agent a new client secret; the previous one stops working."""
     with connect() as remote, screen.show_progress("renewing…"):
         renewed = remote.request("POST", f"/api/agents/{quote_segment(name)}/secret")
     if as_json:
         screen.print_json(renewed)
         return
     screen.print_fields([(key, renewed.get(key)) for key in ("client_id", "client_secret")])
-    screen.print_note("the secret is shown this once")
+    screen.print_note("the secret is shown once only")
 
 
 def _parse_option(text: str) -> tuple[str, Any]:
-    """`NAME=VALUE`; what reads as JSON is, anything else is a text."""
+    """Parses `NAME=VALUE`. A value that is valid JSON is read as JSON, any other is text."""
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise WrongUsage(f"{text} is no option", "give NAME=VALUE, as --option assistant=echo")
+        raise WrongUsage(f"{text} is not an option", "give NAME=VALUE, as in --option assistant=echo")
     try:
         return name, json.loads(value)
     except (ValueError, RecursionError):
@@ -157,7 +156,7 @@ def _parse_option(text: str) -> tuple[str, Any]:
 
 
 def _read_contracts(path: Path) -> Any:
-    """What a file says, in JSON."""
+    """Returns the JSON document of a file. Raises WrongUsage."""
     try:
         return json.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -180,7 +179,7 @@ def _read_source(text: str) -> dict[str, Any]:
     except OSError as error:
         raise WrongUsage(f"{text} is neither an http address nor a file that can be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise WrongUsage(f"{text} is not JSON: {error}", "give the agent's card, as it stands at /.well-known/agent-card.json") from error
+        raise WrongUsage(f"{text} is not JSON: {error}", "give the agent's card, as served at /.well-known/agent-card.json") from error
     return {"card": card}
 
 
@@ -196,7 +195,7 @@ def _print_agent(agent: dict[str, Any]) -> None:
     pairs.append(("contracts", ", ".join(skill or "(all skills)" for skill in agent.get("contracts") or {})))
     pairs.append(("context", agent.get("context") if agent.get("context") != "none" else ""))
     pairs.append(("endpoints", ", ".join(f"{each['url']}={each['weight']}" for each in agent.get("endpoints") or [])))
-    pairs.append(("killed", "an operator has stopped it: interlock kill list" if agent.get("killed") else ""))
+    pairs.append(("killed", "an operator has killed it: interlock kill list" if agent.get("killed") else ""))
     pairs.append(("quarantined", agent.get("quarantine")))
     pairs += probe_fields(agent)
     screen.print_fields(pairs)
@@ -205,7 +204,7 @@ def _print_agent(agent: dict[str, Any]) -> None:
 
 
 def _print_calls(calls: dict[str, Any], name: str) -> None:
-    """Where it is called and how that goes, where there is anything to tell."""
+    """Prints the endpoints of an agent and how calls go, where there is anything to show."""
     endpoints = calls.get("endpoints") or []
     fault = calls.get("last_fault")
     if len(endpoints) < 2 and not fault:
@@ -215,13 +214,13 @@ def _print_calls(calls: dict[str, Any], name: str) -> None:
     if fault:
         screen.print_note(f"last fault of {name}: {fault['problem']}, at {fault['at']}")
     retries = calls.get("retries") or {}
-    screen.print_note(f"tried again: {retries.get('used', 0)}; as many may be at once now: {retries.get('left', 0)}")
+    screen.print_note(f"retries made: {retries.get('used', 0)}; retries left now: {retries.get('left', 0)}")
 
 
 def _print_drift(agent: dict[str, Any]) -> None:
-    """What an operator has to look at before they approve."""
+    """Prints what an operator has to check before approving."""
     for warning in agent.get("warnings") or []:
-        screen.print_note(f"look at it: {warning}")
+        screen.print_note(f"check: {warning}")
     drift = agent.get("drift") or []
     if drift:
         rows = [(change["path"], screen.format_value(change["before"]), screen.format_value(change["after"])) for change in drift]
@@ -231,12 +230,12 @@ def _print_drift(agent: dict[str, Any]) -> None:
 
 
 def _print_changes(agent: dict[str, Any]) -> None:
-    """What is approved, beside the answer itself."""
+    """Prints what is being approved, on stderr."""
     for field in ("url", "signature", "owner"):
         if agent.get(field):
             screen.print_note(f"{field}: {agent[field]}")
     screen.print_note(f"skills: {', '.join(_skill_names(agent)) or 'none'}")
     for warning in agent.get("warnings") or []:
-        screen.print_note(f"look at it: {warning}")
+        screen.print_note(f"check: {warning}")
     for change in agent.get("drift") or []:
         screen.print_note(f"changed: {change['path']}: {screen.format_value(change['before'])} → {screen.format_value(change['after'])}")

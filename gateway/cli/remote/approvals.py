@@ -1,4 +1,4 @@
-"""approval: what waits for people, and their decisions."""
+"""approval: lists, shows and decides approvals."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ def list_approvals(
     state: Annotated[str, typer.Option(help="pending, approved, denied, used, expired, void, or all.")] = "pending",
     as_json: screen.AsJson = False,
 ) -> None:
-    """Show what waits for a decision: all of it if you may decide, else your own."""
+    """Show approvals that wait: all if you may decide, else your own."""
     given: dict[str, Any] = {} if state == "all" else {"state": state}
     with connect() as remote, screen.show_progress("asking…"):
         items = remote.list_all("/api/approvals", **given)
@@ -26,12 +26,12 @@ def list_approvals(
         screen.print_json({"items": items})
         return
     rows = [(i["id"], i["state"], _format_requester(i), i["resource"], i["prompt"], screen.format_time(i["expires"])) for i in items]
-    screen.print_table(["id", "state", "asked by", "for", "question", "until"], rows, "nothing waits")
+    screen.print_table(["id", "state", "asked by", "for", "question", "until"], rows, "no approvals")
 
 
 @app.command()
 def show(approval_id: ApprovalId, as_json: screen.AsJson = False) -> None:
-    """Show exactly what is asked for, by whom, and under which policy."""
+    """Show the exact request, its requester, and the policy that asks."""
     with connect() as remote, screen.show_progress("asking…"):
         approval = remote.get(f"/api/approvals/{quote_segment(approval_id)}")
     screen.print_json(approval) if as_json else _print_approval(approval)
@@ -50,10 +50,10 @@ def approve(
 @app.command()
 def deny(
     approval_id: ApprovalId,
-    reason: Annotated[str, typer.Option(help="Why; whoever asked is told.")] = "",
+    reason: Annotated[str, typer.Option(help="Why; the requester reads it.")] = "",
     as_json: screen.AsJson = False,
 ) -> None:
-    """Do not allow it."""
+    """Deny this act."""
     _decide(approval_id, "deny", reason, as_json)
 
 
@@ -66,12 +66,12 @@ def _decide(approval_id: str, decision: str, reason: str, as_json: bool) -> None
         return
     screen.print_text(f"{approval_id} is {approval['state']}")
     if approval["state"] == "pending":
-        screen.print_note(f"{len(approval['votes'])} of {approval['needed']} have approved; somebody else has to as well")
+        screen.print_note(f"{len(approval['votes'])} of {approval['needed']} have approved; another approver must as well")
     elif approval["state"] == "approved":
         until = screen.format_time(approval["expires"])
         screen.print_note(
-            f"a task that waits for it goes on by itself; else {_format_requester(approval)} "
-            f"may now do exactly the same again, once, until {until}"
+            f"a task that waits for it continues; otherwise {_format_requester(approval)} "
+            f"may now repeat exactly this request once, until {until}"
         )
 
 
@@ -103,7 +103,7 @@ def _print_approval(approval: Mapping[str, Any]) -> None:
 
 
 def format_exact_json(arguments: Any) -> str:
-    """JSON in which nothing hides: what can't be seen, such as a space of no width, stands there as its number."""
+    """Returns JSON in which characters that can't be seen, such as a zero-width space, are escaped."""
     text = json.dumps(arguments, ensure_ascii=False, sort_keys=True)
     return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
 

@@ -1,4 +1,4 @@
-"""connection: the accounts that a person has connected."""
+"""connection: lists and removes the accounts that a person has connected."""
 
 from typing import Annotated
 
@@ -9,16 +9,16 @@ from gateway.cli.http_client import connect, quote_segment
 
 ConnectionId = Annotated[str, typer.Argument(help="The connection's id.", metavar="ID")]
 REVOKED_TEXTS = {
-    "yes": "the service was told that its tokens are not used any more",
-    "not-offered": "the service takes no revocations and may list Interlock as allowed still: take it away there too",
-    "failed": "the service could not be told, so its tokens may be good still: take Interlock away there too",
+    "yes": "its tokens are revoked at the service",
+    "not-offered": "the service has no revocation and may still list Interlock as allowed: remove it there too",
+    "failed": "the tokens could not be revoked and may still be valid: remove Interlock at the service too",
 }
-app = typer.Typer(help="Your accounts that agents and servers are opened with: list, rm.", no_args_is_help=True)
+app = typer.Typer(help="Your accounts at agents and servers: list, rm.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_connections(as_json: screen.AsJson = False) -> None:
-    """Show the accounts that you have connected; a call that needs another one says where to connect it."""
+    """Show the accounts that you have connected. A call that needs another one says where to connect it."""
     with connect() as remote, screen.show_progress("asking…"):
         items = remote.list_all("/api/connections")
     if as_json:
@@ -32,11 +32,11 @@ def list_connections(as_json: screen.AsJson = False) -> None:
 
 @app.command()
 def rm(connection_id: ConnectionId, as_json: screen.AsJson = False) -> None:
-    """Have the gateway give up an account of yours; the next call that needs it asks again."""
+    """Delete the credentials of one of your accounts. The next call that needs the account asks for consent again."""
     with connect() as remote, screen.show_progress("asking…"):
         said = remote.request("DELETE", f"/api/connections/{quote_segment(connection_id)}")
     if as_json:
         screen.print_json(said)
         return
-    screen.print_text(f"{connection_id} is forgotten here")
+    screen.print_text(f"{connection_id} is removed")
     screen.print_note(REVOKED_TEXTS.get(said.get("revoked", ""), REVOKED_TEXTS["failed"]))

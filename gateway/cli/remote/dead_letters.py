@@ -1,4 +1,4 @@
-"""deadletter: the notifications that never arrived."""
+"""deadletter: lists and retries push notifications that were not delivered."""
 
 from typing import Annotated
 
@@ -8,12 +8,12 @@ from gateway.cli import output as screen
 from gateway.cli.http_client import connect, quote_segment
 
 DeadLetterId = Annotated[str, typer.Argument(help="The dead letter's id.", metavar="ID")]
-app = typer.Typer(help="Push notifications that never arrived: list, retry.", no_args_is_help=True)
+app = typer.Typer(help="Push notifications that were not delivered: list, retry.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_letters(as_json: screen.AsJson = False) -> None:
-    """Show the notifications that were given up, the newest first."""
+    """Show the notifications that were not delivered, the newest first."""
     with connect() as remote, screen.show_progress("asking…"):
         items = remote.list_all("/api/deadletters")
     if as_json:
@@ -25,7 +25,7 @@ def list_letters(as_json: screen.AsJson = False) -> None:
 
 @app.command()
 def retry(letter_id: DeadLetterId, as_json: screen.AsJson = False) -> None:
-    """Send a notification again, from the first attempt."""
+    """Send a notification again, starting with the first attempt."""
     with connect() as remote, screen.show_progress("asking…"):
         remote.request("POST", f"/api/deadletters/{quote_segment(letter_id)}/retry")
     screen.print_json({"id": letter_id, "retried": True}) if as_json else screen.print_text(f"{letter_id} is sent again")

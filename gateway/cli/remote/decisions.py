@@ -1,4 +1,4 @@
-"""why and revoke: what a decision was based on, and the end of a grant."""
+"""why and revoke: explains a decision, and revokes a grant."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ def why(
     decision_id: Annotated[str, typer.Argument(help="The decision's id, as a refusal names it.", metavar="DECISION_ID")],
     as_json: screen.AsJson = False,
 ) -> None:
-    """Explain a decision: who asked, through whom, for what, and what decided."""
+    """Explain a decision: the person, the chain, the act, and the policies that decided."""
     with connect() as remote, screen.show_progress("asking…"):
         decision = remote.get(f"/api/decisions/{quote_segment(decision_id)}")
     if as_json:
@@ -26,7 +26,7 @@ def revoke(
     grant_id: Annotated[str, typer.Argument(help="The grant's id, as `interlock why` shows it.", metavar="GRANT_ID")],
     as_json: screen.AsJson = False,
 ) -> None:
-    """End a grant: the agents that act under it, and all that they handed on, may do nothing more."""
+    """Revoke a grant: the agents that act under it, and all below them, may do nothing more."""
     with connect() as remote, screen.show_progress("revoking…"):
         remote.request("DELETE", f"/api/grants/{quote_segment(grant_id)}")
     screen.print_json({"id": grant_id, "revoked": True}) if as_json else screen.print_text(f"{grant_id} is revoked")
@@ -62,7 +62,7 @@ def _print_decision(decision: dict[str, Any]) -> None:
 
 
 def _chain_rows(decision: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """What was left after each agent: the person's roles, met by the token's scope and by the ceiling of every agent until there."""
+    """Yields what each agent could do: the person's roles, intersected with the token's scope and the ceilings up to that agent."""
     from policies.delegation.permissions import Permissions
 
     for link in decision["chain"]:

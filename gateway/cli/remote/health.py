@@ -1,4 +1,4 @@
-"""How agents and servers answered when they were looked at, as lists and single entries show it."""
+"""Health of agents and servers in lists and details."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,13 +7,13 @@ from gateway.cli import output as screen
 
 
 def describe_health(entry: Mapping[str, Any]) -> str:
-    """Whether an entry of a list answered when it was looked at last."""
+    """Returns the outcome of the last probe of an entry, or "" before the first one."""
     answered = entry.get("healthy")
     return "" if answered is None else "ok" if answered else "problem"
 
 
 def probe_fields(entry: Mapping[str, Any]) -> list[tuple[str, object]]:
-    """When an agent or a server was looked at, and what was wrong; the cause is told to operators alone."""
+    """Returns the fields of the last probe; only operators get the cause."""
     found = entry.get("health") or {}
     state = (
         "" if found.get("ok") is None else "ok" if found["ok"] else f"no answer, {screen.format_count(found['failures'], 'time')} in a row"

@@ -1,4 +1,4 @@
-"""kill: stop an agent, a server or a person at once, see what is stopped, and lift it."""
+"""kill: stops an agent, a server or a person at once, lists active kills, and lifts them."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -21,25 +21,25 @@ def kill(
     what: Annotated[KillKind, typer.Argument(help="agent, server or user; `list` shows what is stopped.", metavar="WHAT")],
     name: Annotated[str, typer.Argument(help="Its name; of a person the subject, or tenant|issuer|subject.", metavar="NAME")] = "",
     reason: Annotated[str, typer.Option(help="Why, for operators and the audit.")] = "",
-    lift: Annotated[bool, typer.Option("--lift", help="Let it go on instead.")] = False,
+    lift: Annotated[bool, typer.Option("--lift", help="Lift the kill instead.")] = False,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Stop an agent, a server or a person at once: what runs ends within a second, what would begin is refused."""
+    """Stop an agent, a server or a person at once: running calls end within a second, new ones are refused."""
     if what is KillKind.LIST:
         _print_kills(as_json)
         return
     if not name:
-        raise WrongUsage(f"whom? name the {what}", f"interlock kill {what} NAME")
+        raise WrongUsage(f"a name is missing: name the {what}", f"interlock kill {what} NAME")
     body = {"kind": what.value, "name": name, **({"reason": reason} if reason else {}), **({"lift": True} if lift else {})}
     with connect() as remote, screen.show_progress("lifting…" if lift else "stopping…"):
         answer = remote.request("POST", "/api/kill", body=body)
     if as_json:
         screen.print_json(answer)
     elif lift:
-        screen.print_text(f"{what} {answer['name']} may go on")
+        screen.print_text(f"{what} {answer['name']} is not stopped any more")
     else:
         screen.print_text(f"{what} {answer['name']} is stopped; ended here: {answer['ended']}")
-        screen.print_note(f"to let it go on: interlock kill {what} '{answer['name']}' --lift")
+        screen.print_note(f"to lift it: interlock kill {what} '{answer['name']}' --lift")
 
 
 def _print_kills(as_json: bool) -> None:

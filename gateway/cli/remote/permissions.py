@@ -1,10 +1,10 @@
-"""Permissions as options of commands take them."""
+"""Permissions as options of commands."""
 
-CEILING_HELP = "What it may do at most, as agent:sales or tool:crm.*; may be given again. All are replaced; `none` for nothing."
+CEILING_HELP = "A permission it may have at most, as agent:sales or tool:crm.*; may be repeated. Replaces all; `none` for nothing."
 
 
 def parse_permissions(texts_given: list[str] | None) -> list[str] | None:
-    """Several in one text or in several options; `none` for none at all, None where nothing is given."""
+    """Returns the permissions of one or several options; [] for `none`, None without an option."""
     if not texts_given:
         return None
     texts = [text for each in texts_given for text in each.split()]

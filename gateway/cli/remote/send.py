@@ -1,4 +1,4 @@
-"""send: a message to an agent, over A2A 1.0."""
+"""send: sends a message to an agent over A2A 1.0."""
 
 import json
 import uuid
@@ -13,7 +13,7 @@ from gateway.cli.exit_codes import CommandFailed, WrongUsage
 from gateway.cli.http_client import GatewayClient, connect, quote_segment
 from policies import strict_json
 
-DATA_HELP = "Structured data, as JSON or a file of it; may be repeated."
+DATA_HELP = "Structured data, as JSON or a JSON file; may be repeated."
 VERSION_HEADER = {"A2A-Version": "1.0"}
 GOOD_STATES = (
     "TASK_STATE_COMPLETED",
@@ -26,17 +26,17 @@ GOOD_STATES = (
 
 def send(
     agent: Annotated[str, typer.Argument(help="The agent's name.", metavar="AGENT")],
-    text: Annotated[str, typer.Argument(help="What you want of it; may be left out beside --data.", metavar="TEXT")] = "",
+    text: Annotated[str, typer.Argument(help="The message; optional with --data.", metavar="TEXT")] = "",
     data: Annotated[list[str] | None, typer.Option(help=DATA_HELP, metavar="JSON|@FILE")] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Show what it says while it works.")] = False,
-    context: Annotated[str, typer.Option(help="Go on with this conversation.", metavar="ID")] = "",
+    stream: Annotated[bool, typer.Option("--stream", help="Show the answer while it is produced.")] = False,
+    context: Annotated[str, typer.Option(help="Continue this conversation.", metavar="ID")] = "",
     task: Annotated[str, typer.Option(help="Answer this task, which waits for input.", metavar="ID")] = "",
     as_json: screen.AsJson = False,
 ) -> None:
     """Send a message to an agent, and show its answer."""
     parts = [*([{"text": text}] if text else ()), *({"data": _read_data(each)} for each in data or ())]
     if not parts:
-        raise WrongUsage("there is nothing to send", "say what you want, or give it as --data JSON")
+        raise WrongUsage("there is nothing to send", "give a TEXT, or --data JSON")
     message: dict[str, Any] = {"messageId": str(uuid.uuid4()), "role": "ROLE_USER", "parts": parts}
     message |= {key: value for key, value in (("contextId", context), ("taskId", task)) if value}
     with connect() as remote:
@@ -53,14 +53,14 @@ def send(
 
 
 def _read_data(text: str) -> Any:
-    """JSON, or that of a file."""
+    """Returns the data of JSON text, or of a file. Raises WrongUsage."""
     try:
         said = Path(text[1:]).read_text("utf-8") if text.startswith("@") else text
     except (OSError, UnicodeError) as error:
-        raise WrongUsage(f"{text[1:]} can't be read: {getattr(error, 'strerror', None) or 'it is no text'}") from error
+        raise WrongUsage(f"{text[1:]} can't be read: {getattr(error, 'strerror', None) or 'it is not text'}") from error
     try:
-        json.loads(said)  # which says where it is wrong
-        return strict_json.parse(said.encode())  # and this what the gateway would not take
+        json.loads(said)  # its error names the position
+        return strict_json.parse(said.encode())  # its error names what the gateway refuses
     except (ValueError, RecursionError) as error:
         raise WrongUsage(
             f"--data {screen.format_value(text)} is not JSON: {error}",
@@ -69,12 +69,12 @@ def _read_data(text: str) -> Any:
 
 
 def send_request(remote: GatewayClient, agent: str, method: str, params: dict[str, Any]) -> Any:
-    """The result of one A2A 1.0 request."""
+    """Returns the result of one A2A 1.0 request."""
     return remote.call_rpc(f"/agents/{quote_segment(agent)}", method, params, VERSION_HEADER)
 
 
 def _print_stream(remote: GatewayClient, agent: str, message: dict[str, Any], as_json: bool) -> None:
-    """Events as they come, as JSON one on a line; of a message sent, that is all an agent says (A2A 1.0 s3.1.2)."""
+    """Prints events as they arrive, with --json one per line. A Message is the whole answer of an agent (A2A 1.0 s3.1.2)."""
     last: dict[str, Any] = {}
     for answer in remote.stream_rpc(f"/agents/{quote_segment(agent)}", "SendStreamingMessage", {"message": message}, VERSION_HEADER):
         event = answer.get("result") or {}
@@ -85,12 +85,12 @@ def _print_stream(remote: GatewayClient, agent: str, message: dict[str, Any], as
                 screen.print_text(piece, newline=newline)
         last = _last_known_task(last, event)
     if not last:
-        raise CommandFailed("the stream ended before anything came", "interlock task list shows what was started")
+        raise CommandFailed("the stream ended before the first event", "interlock task list shows what was started")
     _print_next_step(agent, last)
 
 
 def _text_pieces(event: dict[str, Any]) -> Iterator[tuple[str, bool]]:
-    """Texts to show, and whether a line ends with them."""
+    """Yields texts to print, and whether a line ends after each."""
     update = event.get("artifactUpdate")
     if update:
         text = _text_of_parts(update["artifact"].get("parts", []))
@@ -103,7 +103,7 @@ def _text_pieces(event: dict[str, Any]) -> Iterator[tuple[str, bool]]:
 
 
 def _last_known_task(known_task: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
-    """What is known of the task after one more event."""
+    """Returns the task as it is known after one more event."""
     if "task" in event:
         return dict(event["task"])
     if "statusUpdate" in event:
@@ -113,7 +113,7 @@ def _last_known_task(known_task: dict[str, Any], event: dict[str, Any]) -> dict[
 
 
 def _print_next_step(agent: str, known_task: dict[str, Any]) -> None:
-    """What to do next, on stderr; a task that ended badly ends the command badly."""
+    """Prints what to do next on stderr. Raises CommandFailed for a task that failed."""
     state, context = known_task.get("status", {}).get("state", ""), known_task.get("contextId", "")
     task_id = known_task.get("id") or known_task.get("taskId") or ""
     if state and state not in GOOD_STATES:
@@ -133,7 +133,7 @@ def _print_next_step(agent: str, known_task: dict[str, Any]) -> None:
 
 
 def _answer_text(result: dict[str, Any]) -> str:
-    """An agent's answer: its message, or the artifacts of its task, or else what the task's status says."""
+    """Returns an agent's answer: its message, else the artifacts of its task, else the text of the task's status."""
     if "message" in result:
         return _text_of_parts(result["message"].get("parts", []))
     task = result.get("task", {})
@@ -146,7 +146,7 @@ def _text_of_parts(parts: list[dict[str, Any]]) -> str:
 
 
 def _text_of_part(part: dict[str, Any]) -> str:
-    """Text and data as they are; of a file what it is, and where: --json has all of it."""
+    """Returns text and data unchanged, and the type and location of a file. --json prints all of it."""
     if "text" in part:
         return str(part["text"])
     if "data" in part:

@@ -1,4 +1,4 @@
-"""server: register MCP servers and look at them."""
+"""server: registers, lists, changes and approves MCP servers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,12 +40,12 @@ app.add_typer(virtual.app, name="virtual")
 @app.command(epilog="Example: interlock server add inventory http://127.0.0.1:7001/mcp")
 def add(
     name: Name,
-    url: Annotated[str, typer.Argument(help="Where its MCP endpoint is, or its OpenAPI document (also a FILE).", metavar="URL")],
-    openapi: Annotated[bool, typer.Option("--openapi", help="It is an OpenAPI document, whatever its name.")] = False,
-    base: Annotated[str, typer.Option(help="Where the API is, if not where its document says.", metavar="URL")] = "",
+    url: Annotated[str, typer.Argument(help="The URL of its MCP endpoint, or of its OpenAPI document (also a FILE).", metavar="URL")],
+    openapi: Annotated[bool, typer.Option("--openapi", help="URL is an OpenAPI document, whatever its name.")] = False,
+    base: Annotated[str, typer.Option(help="The URL of the API, if it is not the one in its document.", metavar="URL")] = "",
     as_json: screen.AsJson = False,
 ) -> None:
-    """Register an MCP server, or an HTTP API by its OpenAPI document; by others than operators it waits for approval."""
+    """Register an MCP server, or an HTTP API by its OpenAPI document. One that is not registered by an operator waits for approval."""
     body = _registration_body(url, openapi, base)
     with connect() as remote, screen.show_progress(f"asking {url} for its tools…"):
         server = remote.request("POST", "/api/servers", body={"name": name, **body})
@@ -79,7 +79,7 @@ def show(name: Name, as_json: screen.AsJson = False) -> None:
 
 @app.command()
 def refresh(name: Name, as_json: screen.AsJson = False) -> None:
-    """Ask a server for its tools again, now."""
+    """Ask a server for its tools again now."""
     with connect() as remote, screen.show_progress("asking for its tools…"):
         server = remote.request("POST", f"/api/servers/{quote_segment(name)}/refresh")
     screen.print_json(server) if as_json else _print_server(server)
@@ -87,11 +87,11 @@ def refresh(name: Name, as_json: screen.AsJson = False) -> None:
 
 @app.command("register-anew")
 def register_anew(name: Name, as_json: screen.AsJson = False) -> None:
-    """Have the gateway register itself anew where a server gets its tokens from, as when that forgot it; people consent again."""
+    """Delete the gateway's client registration for a server, so that it registers again; people consent again."""
     with connect() as remote, screen.show_progress("asking…"):
         remote.request("DELETE", f"/api/servers/{quote_segment(name)}/registration")
     screen.print_json({"name": name, "registration": None}) if as_json else screen.print_text(
-        f"the next consent for {name} registers the gateway anew"
+        f"the next consent for {name} registers the gateway again"
     )
 
 
@@ -99,19 +99,19 @@ def register_anew(name: Name, as_json: screen.AsJson = False) -> None:
 def set_labels(
     name: Name,
     ceiling: Annotated[list[str] | None, typer.Option(help=CEILING_HELP, metavar="PERMISSION")] = None,
-    sensitivity: Annotated[int | None, typer.Option(help="Of what it tells, 0 to 3.")] = None,
-    clearance: Annotated[int | None, typer.Option(help="The most sensitive that an errand may have seen that calls it, 0 to 3.")] = None,
+    sensitivity: Annotated[int | None, typer.Option(help="The sensitivity of its results, 0 to 3.")] = None,
+    clearance: Annotated[int | None, typer.Option(help="The highest sensitivity that a calling transaction may have seen, 0 to 3.")] = None,
     tool_sensitivity: Annotated[
-        list[str] | None, typer.Option(help="Of one tool, where it differs; may be given again. All are replaced.", metavar="TOOL=N")
+        list[str] | None, typer.Option(help="The sensitivity of one tool; may be repeated. Replaces all.", metavar="TOOL=N")
     ] = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Say what may be called on a server at most, how sensitive what it tells is, and what it may be told."""
+    """Set a server's ceiling, the sensitivity of its results, and its clearance."""
     single = None if tool_sensitivity is None else dict(_parse_label(each) for each in tool_sensitivity)
     given = {"ceiling": parse_permissions(ceiling), "sensitivity": sensitivity, "clearance": clearance, "sensitivities": single}
     body = {key: value for key, value in given.items() if value is not None}
     if not body:
-        raise WrongUsage("nothing is to be set", "give --ceiling, --sensitivity, --clearance or --tool-sensitivity")
+        raise WrongUsage("there is nothing to set", "give --ceiling, --sensitivity, --clearance or --tool-sensitivity")
     with connect() as remote, screen.show_progress("changing…"):
         server = remote.request("PATCH", f"/api/servers/{quote_segment(name)}", body=body)
     screen.print_json(server) if as_json else _print_server(server)
@@ -143,20 +143,21 @@ def rm(name: Name, as_json: screen.AsJson = False) -> None:
 @app.command()
 def approve(
     name: Name,
-    tool: Annotated[list[str] | None, typer.Option(help="Only this tool of the server. May be given again.", metavar="NAME")] = None,
+    tool: Annotated[list[str] | None, typer.Option(help="Approve only this tool; may be repeated.", metavar="NAME")] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this: prompts:NAME, resources:URI, templates:TEXT, instructions:instructions. May be repeated.",
+            help="Approve only this: prompts:NAME, resources:URI, templates:TEXT, instructions:instructions. May be repeated.",
             metavar="KIND:NAME",
         ),
     ] = None,
     seen: Annotated[
-        str | None, typer.Option(help="Only as it was then: `updated`, as `interlock server show` tells it (default: now).", metavar="TIME")
+        str | None,
+        typer.Option(help="Approve only this version: `updated` of `interlock server show` (default: the current one).", metavar="TIME"),
     ] = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Let a server that waits for approval be called, and take what it changed or added since, which is told first."""
+    """Approve a server and its changed or added definitions, which are shown first."""
     body: dict[str, list[str]] = {"tools": tool} if tool else {}
     for each in only or ():
         kind, _, one = each.partition(":")
@@ -169,13 +170,15 @@ def approve(
 
 
 def _registration_body(url: str, openapi: bool, base: str) -> dict[str, Any]:
-    """An address with the name of a document is one."""
+    """Returns the body of a registration. A URL whose name ends like a document's is an OpenAPI document."""
     where = {"url": base} if base else {}
     if url.startswith(("http://", "https://")):
         described = openapi or base or urlsplit(url).path.endswith((".json", ".yaml", ".yml"))
         return {"openapi": url, **where} if described else {"url": url}
     if not Path(url).is_file():
-        raise WrongUsage(f"{url} is no http address and no file", "a server that is a command stands in interlock.yaml, under servers")
+        raise WrongUsage(
+            f"{url} is neither an http URL nor a file", "configure a server that is a command in interlock.yaml, under servers"
+        )
     from adapters.contract import UpstreamFault
     from adapters.openapi.text import parse_document
 
@@ -186,14 +189,14 @@ def _registration_body(url: str, openapi: bool, base: str) -> dict[str, Any]:
 
 
 def _print_server(server: Mapping[str, Any]) -> None:
-    """A server, and what of it waits for an operator, with the difference."""
+    """Prints a server, and its definitions that wait for an operator, with their changes."""
     screen.print_fields(_server_fields(server))
     for line in server.get("stderr") or ():
         screen.print_note(f"stderr: {line}")
     left_out = server.get("left_out") or {"count": 0, "first": []}
     if left_out["count"]:
         screen.print_table(["left out", "why"], [(one["name"], one["why"]) for one in left_out["first"]])
-        screen.print_note(f"{left_out['count']} of what it lists can't be offered to clients")
+        screen.print_note(f"{left_out['count']} of its definitions can't be offered to clients")
     waiting = [one for one in server.get("withheld", ()) if one["state"] != "gone"]
     if not waiting:
         return
@@ -203,11 +206,11 @@ def _print_server(server: Mapping[str, Any]) -> None:
         (change["path"], screen.format_value(change["before"]), screen.format_value(change["after"])) for change in server.get("drift", ())
     ]
     screen.print_table(["changed", "before", "after"], drift)
-    screen.print_note(f"to accept it: interlock server approve {server['name']} --seen {server['updated']}; of it one, with --tool NAME")
+    screen.print_note(f"to approve: interlock server approve {server['name']} --seen {server['updated']}; one tool only: --tool NAME")
 
 
 def _print_changes(server: Mapping[str, Any]) -> None:
-    """What is approved, beside the answer itself."""
+    """Prints what is being approved, on stderr."""
     screen.print_note(f"url: {server.get('url')}")
     screen.print_note(f"tools: {', '.join(server.get('tool_names') or []) or 'none'}")
     for one in server.get("withheld") or []:

@@ -1,4 +1,4 @@
-"""task and trace: what was asked, how it stands, and what it caused."""
+"""task and trace: lists, shows, watches and cancels tasks, and draws their traces."""
 
 import time
 from collections.abc import Iterator
@@ -14,15 +14,15 @@ from gateway.cli.remote.send import send_request
 TaskId = Annotated[str, typer.Argument(help="The task's id.", metavar="ID")]
 ERROR_METADATA = "urn:interlock:a2a:error"  # beside the message of a failure (docs/a2a.md)
 ENDED_STATES = ("completed", "failed", "canceled", "rejected")
-ATTEMPTS_MAX = 5  # at a stream that breaks before it says anything new
-RETRY_SECONDS = 0.2  # seconds before the second, doubled each time
+ATTEMPTS_MAX = 5  # at a stream that breaks without a new event
+RETRY_SECONDS = 0.2  # before the second attempt; doubles each time
 app = typer.Typer(help="Your tasks: list, show, watch, cancel.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_tasks(
-    limit: Annotated[int, typer.Option(help="At most so many, the newest first.", min=1, max=1000)] = 50,
-    everybody: Annotated[bool, typer.Option("--all", help="Everybody's, for those who may read the audit.")] = False,
+    limit: Annotated[int, typer.Option(help="How many at most, the newest first.", min=1, max=1000)] = 50,
+    everybody: Annotated[bool, typer.Option("--all", help="Tasks of all people; needs the permission to read the audit.")] = False,
     as_json: screen.AsJson = False,
 ) -> None:
     """Show your tasks."""
@@ -67,7 +67,7 @@ def cancel(task_id: TaskId, as_json: screen.AsJson = False) -> None:
 
 @app.command()
 def watch(task_id: TaskId, as_json: screen.AsJson = False) -> None:
-    """Show each event of a task until it ends or waits for you; as JSON, one on a line."""
+    """Show each event of a task until it ends or waits for you; with --json one per line."""
     with connect() as remote:
         state = ""
         for sent in _follow_events(remote, f"/api/tasks/{quote_segment(task_id)}/events"):
@@ -82,7 +82,7 @@ def trace(
     task_id: Annotated[str, typer.Argument(help="The task's id.", metavar="TASK_ID")],
     as_json: screen.AsJson = False,
 ) -> None:
-    """Draw what a task caused: every hop, every tool, every refusal, against time."""
+    """Draw what a task caused: every hop, tool and refusal on a time axis."""
     with connect() as remote, screen.show_progress("asking…"):
         found = remote.get(f"/api/tasks/{quote_segment(task_id)}/trace")
     if as_json:
@@ -108,7 +108,7 @@ def _status_text(task: dict[str, Any]) -> str:
 
 
 def _follow_events(remote: GatewayClient, path: str) -> Iterator[SseEvent]:
-    """All events once each: a stream that breaks is taken up behind the last event seen."""
+    """Yields each event once. A stream that breaks is resumed after the last event."""
     after, failures = "", 0
     while True:
         try:

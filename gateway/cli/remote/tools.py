@@ -1,4 +1,4 @@
-"""tools and call: what MCP clients do, from the command line."""
+"""tools and call: lists and calls tools over MCP."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from gateway.cli.exit_codes import CommandFailed, WrongUsage
 from gateway.cli.http_client import connect, quote_segment
 
 CALL_EXAMPLE = """Example: interlock call inventory_check '{"sku": "SKU-7"}'"""
-ServerOption = Annotated[str | None, typer.Option(help="One server, whose tools keep their own names (default: all that you may use).")]
+ServerOption = Annotated[str | None, typer.Option(help="One server, whose tools have their own names (default: all servers).")]
 
 
 def tools(server: ServerOption = None, as_json: screen.AsJson = False) -> None:
@@ -36,7 +36,7 @@ def call(
     server: ServerOption = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Call a tool. What it asks of you in between is asked at the terminal."""
+    """Call a tool. Questions of the tool are asked at the terminal."""
     given = _read_arguments(arguments)
     from gateway.cli.mcp_client import McpToolClient
 
@@ -47,7 +47,7 @@ def call(
     else:
         screen.print_text(_result_text(result))
     if result.get("isError"):
-        raise CommandFailed(f"{tool} reports an error", "look at its arguments: interlock tools --json shows what it expects")
+        raise CommandFailed(f"{tool} reports an error", "check its arguments: interlock tools --json shows what it expects")
 
 
 def _mcp_path(server: str | None) -> str:
@@ -66,7 +66,7 @@ def _read_arguments(text: str) -> dict[str, Any]:
 
 
 def _result_text(result: dict[str, Any]) -> str:
-    """What people see of a result: its text; what else it holds by its kind; the structured form where there is no text."""
+    """Returns the text of a result. Other content is named by its kind; without content the structured form is printed."""
     parts = [part.get("text") or f"[{part.get('type', 'content')}]" for part in result.get("content") or []]
     if not parts and "structuredContent" in result:
         return json.dumps(result["structuredContent"], indent=2, ensure_ascii=False)

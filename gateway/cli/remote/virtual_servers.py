@@ -20,10 +20,10 @@ def add(
     selected: Annotated[
         list[str], typer.Argument(help="tools:crm.search, tools:sales (an agent), prompts:crm.*, resources:crm, aliases:find=crm.search.")
     ],
-    search: Annotated[bool, typer.Option("--search", help="Show two tools that find and call all others.")] = False,
+    search: Annotated[bool, typer.Option("--search", help="List two tools only, which find and call all others.")] = False,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Make one."""
+    """Create a virtual server."""
     body: dict[str, Any] = {"name": name, "mode": "search" if search else "all"}
     for each in selected:
         kind, _, one = each.partition(":")
@@ -41,7 +41,7 @@ def add(
 
 @app.command("list")
 def list_virtual(as_json: screen.AsJson = False) -> None:
-    """Show those that you may see."""
+    """Show the virtual servers that you may see."""
     with connect() as remote, screen.show_progress("asking…"):
         items = remote.list_all(PATH)
     if as_json:
@@ -53,7 +53,7 @@ def list_virtual(as_json: screen.AsJson = False) -> None:
 
 @app.command()
 def show(name: Name, as_json: screen.AsJson = False) -> None:
-    """Show one."""
+    """Show one virtual server."""
     with connect() as remote, screen.show_progress("asking…"):
         found = remote.get(f"{PATH}/{quote_segment(name)}")
     screen.print_json(found) if as_json else _print_virtual_server(found)
@@ -61,7 +61,7 @@ def show(name: Name, as_json: screen.AsJson = False) -> None:
 
 @app.command()
 def rm(name: Name, as_json: screen.AsJson = False) -> None:
-    """Remove one."""
+    """Remove a virtual server."""
     with connect() as remote, screen.show_progress("removing…"):
         remote.request("DELETE", f"{PATH}/{quote_segment(name)}")
     screen.print_json({"name": name, "removed": True}) if as_json else screen.print_text(f"{name} is removed")

@@ -1,4 +1,4 @@
-"""The waterfall of a trace: a line for each span, indented below its cause, a bar that shows when."""
+"""The waterfall of a trace: a line for each span, indented below its cause, with a bar on the time axis."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ SYMBOLS = {"task": "●", "tool": "▸", "agent": "○", "decision": "·"}
 
 @dataclass(frozen=True, slots=True)
 class SpanLine:
-    """One span, ready to be drawn. Times are seconds after the first span's start."""
+    """One span to draw. Times are seconds after the first span's start."""
 
     depth: int
     span: Mapping[str, Any]
@@ -34,7 +34,7 @@ class SpanLine:
 
     @property
     def reason(self) -> Text | None:
-        """What went wrong, where something did."""
+        """Returns what went wrong, or None."""
         if not self.span["reason"]:
             return None
         said = printable(self.span["reason"]).partition("\n")[0]
@@ -43,7 +43,7 @@ class SpanLine:
 
 @dataclass(frozen=True, slots=True)
 class SpanBar:
-    """A bar between two moments of a whole, at least one cell long: what took no time is seen too."""
+    """A bar on the time axis, at least one cell long, so that short spans are visible."""
 
     begin: float
     end: float
@@ -57,7 +57,7 @@ class SpanBar:
 
 
 def build_waterfall(spans: Sequence[Mapping[str, Any]], width: int) -> Group:
-    """The spans of a trace (gateway/audit/traces.py), each after its parent, and below them why some did not go well. `width` in cells."""
+    """Returns the spans of a trace (gateway/audit/traces.py), each below its parent, then the reasons of failures. `width` is in cells."""
     lines = list(_build_lines(spans))
     whole = max((line.end for line in lines), default=0.0) or 0.001
     grid = Table(box=None, pad_edge=False, expand=True, header_style="dim")
@@ -74,7 +74,7 @@ def build_waterfall(spans: Sequence[Mapping[str, Any]], width: int) -> Group:
 
 
 def _build_lines(spans: Sequence[Mapping[str, Any]]) -> Iterator[SpanLine]:
-    """One for each span, but for the only turn of a task, which says what the task's own line says."""
+    """Yields a line for each span. The only turn of a task is skipped, since the task's own line equals it."""
     start = min((_to_seconds(span["start"]) for span in spans), default=0.0)
     last = max((_to_seconds(span["end"] or span["start"]) for span in spans), default=0.0)
     turns = [span["parent"] for span in spans if span["kind"] == "agent"]

@@ -23,7 +23,7 @@ class ExtendedCards:
         self._could_allow = could_allow
 
     def extended_card(self, registration: Registration, caller: Caller) -> dict[str, Any]:
-        """Returns the extended card for a caller who is already known to see the agent."""
+        """Returns the extended card for a caller that may see the agent."""
         if registration.name == FRONT_DOOR:
             return self._publish(self._front_door.registration(registration.tenant, caller), lambda skill: True)
         name = registration.name

@@ -1,7 +1,4 @@
-"""/connect: pages where a person allows the gateway to use their account at a server.
-
-Only the person for whom the call was made can use a page.
-"""
+"""/connect: pages where the person of a call allows the gateway to use their account at a server."""
 
 import html
 from collections.abc import Awaitable, Callable, Mapping
@@ -83,10 +80,7 @@ def routes(
     authenticate_header: AuthenticateHeader,
     check_in_person: RequireInPerson,
 ) -> APIRouter:
-    """Returns the routes of the pages.
-
-    `authenticate_header` authenticates an Authorization value for a resource, or raises TokenRefused.
-    """
+    """Returns the routes of the pages. `authenticate_header` authenticates an Authorization value, or raises TokenRefused."""
     router = APIRouter(prefix="/connect", tags=["oauth"], include_in_schema=False)
 
     @router.get("/callback")

@@ -1,4 +1,4 @@
-"""/api/audit: the audit of a tenant, for callers who may read it."""
+"""/api/audit: the audit of a tenant, for callers with audit:read."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated

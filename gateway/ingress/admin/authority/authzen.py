@@ -44,7 +44,7 @@ class EvaluationPermission:
         self._authorize = authorize
 
     async def check_may_ask(self, caller: Caller, is_hypothetical: bool) -> None:
-        """Raises CallRefused for a hypothetical evaluation of a caller who may neither read the audit nor change policies."""
+        """Raises CallRefused for a hypothetical evaluation without audit:read or policy:write."""
         if is_hypothetical:
             writes = not self._could_allow(caller, READ_AUDIT) and self._could_allow(caller, WRITE_POLICY)
             await require_permission(caller, self._authorize, WRITE_POLICY if writes else READ_AUDIT)

@@ -1,4 +1,4 @@
-"""/api/decisions: explains a ruling to the person it was about and to callers who may read the audit."""
+"""/api/decisions: explains a ruling to the person it was about and to callers with audit:read."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated

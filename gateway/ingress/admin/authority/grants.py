@@ -1,4 +1,4 @@
-"""/api/grants: revokes a delegation, for the person who delegated and for operators."""
+"""/api/grants: revokes a delegation, for its person and for operators."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Access to all tasks of a tenant, for callers who may read its audit. Each read of another person's task is recorded in the audit."""
+"""Access to all tasks of a tenant with audit:read. Each read of another person's task is recorded in the audit."""
 
 from collections.abc import Awaitable, Callable
 

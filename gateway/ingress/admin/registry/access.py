@@ -53,7 +53,7 @@ class RegistryPermissions:
 
 
 class RegistryAccess:
-    """Reads and changes the registry on behalf of callers. An operator is a caller who may write the registry."""
+    """Reads and changes the registry on behalf of callers. An operator is a caller with registry:write."""
 
     def __init__(
         self,
@@ -249,5 +249,5 @@ def registry_change_of(grant: Grant) -> RegistryChange:
 
 
 def _is_owner(caller: Caller, entry: Registration) -> bool:
-    """Returns whether the caller is the person who registered the entry, and not an agent that acts for them."""
+    """Returns whether the caller is the owner of the entry in person, and not an agent that acts for the owner."""
     return not caller.delegation.path and entry.owner == caller.principal.owner_key

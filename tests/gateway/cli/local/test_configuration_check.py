@@ -52,8 +52,8 @@ servers:
         ("server: {public_url: ftp://agents.example.com}\n", "is not an address that clients can call, such as https://"),
         ("server: {public_url: 'https://'}\n", "is not an address that clients can call"),
         ("server: {public_url: 'https://a.example:99999'}\n", "is not an address that clients can call"),
-        ("database: {url: 'mysql://me:s3cret@db/interlock'}\n", "interlock.yaml:1: database.url: 'mysql' is no database"),
-        ("database: {url: 'sqlite:////no/such/folder/x.db'}\n", "database.url: there is no folder /no/such/folder"),
+        ("database: {url: 'mysql://me:s3cret@db/interlock'}\n", "interlock.yaml:1: database.url: 'mysql' is not a supported database"),
+        ("database: {url: 'sqlite:////no/such/folder/x.db'}\n", "database.url: the folder /no/such/folder does not exist"),
         (ISSUER + ISSUER[ISSUER.index("    -") :], "identity.issuers[1] https://idp.example: two entries have this issuer"),
         (ISSUER.replace("https://idp.example/jwks", "idp.example/jwks"), "jwks_url: 'idp.example/jwks' is not an address"),
         (ISSUER + "      tenants: [a, b]\n", "several tenants need a tenant_claim"),
@@ -89,9 +89,9 @@ def test_a_credential_that_the_environment_lacks_is_said_before_the_gateway_star
     assert ran.code == 1
     found = {one["name"]: one["detail"] for one in interlock("check", "--json").json["checks"] if not one["ok"]}
     assert found == {
-        "agents[0] one: upstream.headers.Authorization": "the environment has no variable NOT_SET_ANYWHERE",
-        "agents[1] two: upstream.auth.client_secret": "the environment has no variable NOT_SET_EITHER",
-        "servers[0] three: env.KEY": "the environment has no variable NOT_SET_ANYWHERE",
+        "agents[0] one: upstream.headers.Authorization": "the environment variable NOT_SET_ANYWHERE is not set",
+        "agents[1] two: upstream.auth.client_secret": "the environment variable NOT_SET_EITHER is not set",
+        "servers[0] three: env.KEY": "the environment variable NOT_SET_ANYWHERE is not set",
     }
     assert all(f"{name}: {detail}" in ran.err for name, detail in found.items())
 
@@ -161,7 +161,7 @@ def test_a_shared_account_is_a_warning_until_the_operator_confirms_it(interlock:
     assert ran.code == 0
     looks = {one["name"]: one["detail"] + "; " + one["todo"] for one in ran.json["checks"] if one["todo"]}
     assert [name for name in looks if "servers" in name] == ["servers[0] quiet: upstream"]
-    assert "everybody" in looks["servers[0] quiet: upstream"] and "account: service" in looks["servers[0] quiet: upstream"]
+    assert "all its callers share" in looks["servers[0] quiet: upstream"] and "account: service" in looks["servers[0] quiet: upstream"]
 
 
 @pytest.mark.parametrize("command", [("serve", "--port", "1"), ("token", "--user", "alice")])

@@ -90,7 +90,7 @@ def test_what_if_sends_the_folder_and_shows_what_would_change(interlock: Command
     found = {"policy_version": "1", "summary": {"replayed": 1, "changed": 1, "unknown": 0}, "items": [{**item, "changed": True}]}
     api.on("POST /api/policies/what-if", found)
     ran = interlock("policy", "what-if", "policies", "--decision", "d_1", "--arguments", "arguments.json")
-    assert ran.code == 0 and "bob > sales" in ran.out and "allow *" in ran.out and "1 of 1 would come out otherwise" in ran.out
+    assert ran.code == 0 and "bob > sales" in ran.out and "allow *" in ran.out and "1 of 1 would change" in ran.out
     assert api.asked[-1].body == {
         "only": "denied",
         "limit": 100,
@@ -107,4 +107,4 @@ def test_what_if_sends_the_folder_and_shows_what_would_change(interlock: Command
 def test_a_folder_without_policies_is_not_taken_for_policies(interlock: CommandLine, api: GatewayApi, at_home: Path) -> None:
     (at_home / "empty").mkdir()
     ran = interlock("policy", "what-if", "empty")
-    assert ran.code == 1 and "holds no policies" in ran.err and not api.asked
+    assert ran.code == 1 and "has no policies" in ran.err and not api.asked

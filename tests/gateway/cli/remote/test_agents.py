@@ -25,7 +25,7 @@ def test_an_address_is_registered_as_url_with_what_was_given(interlock: CommandL
     assert ran.code == 0
     assert api.asked[0].body == {"url": "http://sales.example", "name": "sales", "ceiling": ["tool:inventory.*", "agent:a"]}
     assert "s3cret" in ran.out
-    assert "this once" in ran.err
+    assert "shown once only" in ran.err
 
 
 def test_options_of_a_kind_are_texts_or_json(interlock: CommandLine, api: GatewayApi) -> None:

@@ -75,4 +75,4 @@ def test_labels_of_servers_and_agents_are_set(interlock: CommandLine, api: Gatew
 def test_whoever_approves_hears_what_comes_of_it(interlock: CommandLine, api: GatewayApi) -> None:
     api.on("POST /api/approvals/ap_1/decision", {**WHOLE, "state": "approved"})
     done = interlock("approval", "approve", "ap_1")
-    assert done.out == "ap_1 is approved\n" and "alice > sales may now do exactly the same again, once, until " in done.err
+    assert done.out == "ap_1 is approved\n" and "alice > sales may now repeat exactly this request once, until " in done.err

@@ -16,7 +16,7 @@ def test_an_agent_is_stopped_with_a_reason_and_it_is_said_how_to_lift_that(inter
 
 def test_a_kill_is_lifted_by_what_it_stopped(interlock: CommandLine, api: GatewayApi) -> None:
     api.on("POST /api/kill", {**KILL, "lifted": True})
-    assert "may go on" in interlock("kill", "agent", "sales", "--lift").out
+    assert "is not stopped any more" in interlock("kill", "agent", "sales", "--lift").out
     assert api.asked[-1].body == {"kind": "agent", "name": "sales", "lift": True}
 
 

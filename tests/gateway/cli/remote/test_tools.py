@@ -197,14 +197,14 @@ class TestQuestions:
 
     def test_what_no_command_line_has_is_named(self, interlock: CommandLine, api: GatewayApi) -> None:
         api.answers[CALL] = Answer(refused(-32021, "no", {"requiredCapabilities": {"sampling": {}}}), 400)
-        assert "can't give: sampling" in interlock("call", "reserve").err
+        assert "this command lacks: sampling" in interlock("call", "reserve").err
 
     def test_a_person_is_asked_at_the_terminal_and_the_answer_goes_back(self, api: GatewayApi, tmp_path: Path) -> None:
         question = {"mode": "form", "message": "Which size?\x1b[2J", "requestedSchema": SIZE}
         api.answers[CALL] = [Answer(asks(question)), Answer(text("reserved"))]
         shown, code, out = at_a_terminal(api, tmp_path, "XL\nL\n", "call", "reserve")
         assert (code, out) == (0, "reserved\n")
-        assert "reserve asks: Which size?" in shown and "one of these is expected: S, L" in shown
+        assert "reserve asks: Which size?" in shown and "choose one of: S, L" in shown
         assert "\x1b[2J" not in shown
         first, second = (asked.body["params"] for asked in calls(api))
         assert first["_meta"][f"{META}clientCapabilities"]["elicitation"] == {"form": {}, "url": {}}
