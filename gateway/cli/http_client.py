@@ -153,7 +153,7 @@ class GatewayClient:
             raise self.error_for_response(answer.status_code, answer.content)
 
     def error_for_response(self, status: int, content: bytes) -> CommandError:
-        """Returns the error of an HTTP answer that is not a success. Each error of a gateway has a reason_id or is one of JSON-RPC or OAuth."""
+        """Returns the error of an HTTP answer that is not a success. Errors of a gateway have a reason_id, or are of JSON-RPC or OAuth."""
         try:
             document = json.loads(content)
         except ValueError:

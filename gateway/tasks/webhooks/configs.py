@@ -116,7 +116,7 @@ class WebhookConfigs:
         return _without_secrets(webhook.config, row.id)
 
     def check_config(self, config: PushConfig, version: str, field_prefix: str = "", *, owner: str = "") -> Webhook:
-        """Returns the config, with its text checked and with an id, to be stored now or with a new task. Webhook.check_name looks up its name.
+        """Returns the config, with its text checked and with an id. Webhook.check_name looks up its name.
 
         `field_prefix` is its path in the request, with a dot. Raises BadMessage.
         """
