@@ -1,4 +1,4 @@
-"""The authority: rules on every act. What the chain still holds, then Cedar; both must allow. The only maker of a Grant."""
+"""The authority: rules on every act by the delegation chain and then by Cedar, which must both allow it. Only it makes grants."""
 
 import hashlib
 from collections.abc import Collection, Mapping
@@ -25,17 +25,17 @@ from policies.environment import RulingEnvironment
 from policies.tokens.issuers import scope_covering
 
 CACHED_SECONDS = 60.0
-POLICY_ERROR = "policy-error"  # may be over with the next question, so it is not remembered
+POLICY_ERROR = "policy-error"  # may be transient, so it is not cached
 _encode_canonical = msgspec.json.Encoder(order="sorted").encode
 
 
 class RulingRequest(Struct, frozen=True):
-    """One act, ready to be ruled on. For invokeAgent `callee` is the agent with its ceiling, and `task_id` the task to come."""
+    """One act to be ruled on. For invokeAgent, `callee` is the agent with its ceiling, and `task_id` the id of the task to be created."""
 
     act: Act
     tenant: str
     arguments: Mapping[str, Any] | None = None
-    ceiling: Permissions = ALL_PERMISSIONS  # of the server whose tool it is
+    ceiling: Permissions = ALL_PERMISSIONS  # of the server that offers the tool
     callee: Hop | None = None
     task_id: str = ""
     txn: str = ""
@@ -44,26 +44,26 @@ class RulingRequest(Struct, frozen=True):
 
 
 class _CachedRuling(Struct, frozen=True):
-    """What can be remembered of a ruling."""
+    """The part of a ruling that does not depend on its decision, and that may be cached."""
 
     reason_id: str = ""  # empty: allowed
     policies: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     is_hidden: bool = False
     scope: str = ""
-    note: str = ""  # of whoever denied it
+    note: str = ""  # the comment of the person who rejected the approval
     allowed_reason_id: str = "allowed"
-    approval: Approval | None = None  # without which it would not be allowed
+    approval: Approval | None = None  # the approval that the act is allowed by
     problem: str = ""  # why a policy could not be evaluated
 
 
 class Authority:
-    """Rules. Remembers rulings that nothing has changed since; every ruling still gets its own decision."""
+    """Rules on acts. Caches verdicts until policies, registry or grants change; each ruling still gets a decision of its own."""
 
     def __init__(self, engine: PolicyEngine, environment: RulingEnvironment) -> None:
         self._engine = engine
         self._environment = environment
-        self.generation = 0  # counts what was forgotten: what follows from an earlier ruling may not hold any more
+        self.generation = 0  # incremented by each invalidation: results derived from earlier rulings may be outdated
         self._permissions_by_roles: BoundedCache[tuple[str, ...], Permissions] = BoundedCache(
             10_000, environment.now
         )  # by roles, whose meaning is settled
@@ -71,20 +71,20 @@ class Authority:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether this process knows what others changed; if not, nothing that was kept may be believed."""
+        """Whether this process has seen the changes that other processes made. If not, no cached ruling may be used."""
         return self._environment.is_fresh()
 
     def rulings_version(self) -> tuple[int, int] | None:
-        """Changes whenever `may` could answer otherwise; None while this process can't know."""
+        """A value that changes whenever `could_allow` could answer otherwise; None while this process's caches may be outdated."""
         return (self.generation, self._environment.kills.version) if self.is_fresh else None
 
     def invalidate(self) -> None:
-        """Believes nothing ruled before. Called after each change of policies, registry or grants."""
+        """Drops all cached rulings. Called after each change of policies, registry or grants."""
         self.generation += 1
         self._rulings.clear()
 
     def rule(self, caller: Caller, request: RulingRequest) -> Ruling:
-        """Grant or Denial, with the decision that explains it. What is decided must be kept before it takes effect."""
+        """Returns a Grant, Denial or Question, with its decision. The decision must be recorded before it takes effect."""
         told = _arguments_digest(request.arguments)
         read = told and self._engine.reads_input(request.act)
         verdict = self._find_or_evaluate(caller, request, request.arguments if read else None, told if read else None)
@@ -109,11 +109,11 @@ class Authority:
         return Grant(decision, child or caller.delegation, None if request.terms is DEFAULT_TERMS else _history_mark(self._engine, request))
 
     def needs_history(self, act: Act) -> bool:
-        """Whether a policy wants to know what the errand did before."""
+        """Whether a policy depends on what the transaction did before this act."""
         return self._engine.needs_history(act)
 
     def as_continuation(self, request: RulingRequest, history: History) -> RulingRequest:
-        """The request of an act that goes on from one which `counted` tells of, as it was ruled on then."""
+        """The request to continue the act `terms.continues_decision_id`, with the history as it was when that act was ruled on."""
         act, terms = request.act, request.terms
         before = history.without_act(act.permission, request.arguments or {}, self._engine.total_names(act))
         return replace(
@@ -123,15 +123,15 @@ class Authority:
         )
 
     def prior_act_of(self, request: RulingRequest) -> PriorAct:
-        """What a decision has to have been of for this act to go on from it."""
+        """The act that the continued decision must have been about, for this request to continue it."""
         return PriorAct(
             request.terms.continues_decision_id, request.act.permission, _arguments_digest(request.arguments), self._engine.version
         )
 
     def deny_delegated_administration(self, caller: Caller, request: RulingRequest) -> Denial | None:
-        """The Denial of an act on what is a person's own, where an agent asks for it; None for the person, about whom nothing is decided.
+        """Returns a Denial where an agent asks to administer what belongs to a person; None where a person asks, without a decision.
 
-        For acts that need no right: who registered an agent changes it, who has an account disconnects it.
+        Used for acts that need no permission, such as changing an agent that one registered, or disconnecting an account.
         """
         if not is_delegated_administration(caller.delegation, request.act):
             return None
@@ -139,12 +139,13 @@ class Authority:
         return Denial(_build_decision(self._environment, (self._engine.version, ""), caller, request, verdict))
 
     def rule_hypothetically(self, who: HypotheticalCaller, request: RulingRequest) -> Decision:
-        """What would be ruled. Nobody may do anything by it: no Grant is handed out, and nothing of it is kept."""
+        """Returns the decision that `rule` would make, without a grant. Nothing is recorded."""
         return self.rule(hypothetical_caller(who), request).decision
 
     def grant_stop(self, caller: Caller, request: RulingRequest, callee: Hop | None = None) -> Grant:
-        """Leave to have an agent or a server stop a task, which whoever asks has shown to be the caller's own. No policy is asked, since it
-        only ends what was allowed once; the agent is handed no more than the caller has now. Raises CannotNarrow.
+        """A grant to stop a task that was verified to be the caller's own. Raises CannotNarrow.
+
+        No policy is evaluated, since stopping only ends what was allowed before. The agent gets no more than the caller's authority of now.
         """
         held = caller.delegation if callee is None else _delegate_to_callee(self._environment.new_id("g"), caller, request, callee)
         return Grant(
@@ -153,10 +154,11 @@ class Authority:
         )
 
     def grant_continuation(self, caller: Caller, request: RulingRequest) -> Grant:
-        """Leave to go on with a turn of the agent that acts, which was allowed when it began: to ask the agent what became of it.
+        """A grant to continue a turn of the acting agent, which was allowed when it began: to ask the agent for its outcome.
 
-        No policy is asked again, as none is while a turn goes on; `caller` is what is left of the grant that the turn was begun with,
-        and nothing is handed on beyond that. Raises Killed.
+        No policy is evaluated again, as during a turn. `caller` has what is left of the turn's grant, and no authority beyond that is
+        passed
+        on. Raises Killed.
         """
         if self._environment.kills.stops(caller.delegation, request.act):
             raise Killed
@@ -168,13 +170,13 @@ class Authority:
         )
 
     def may_stop(self, caller: Caller, act: Act) -> bool:
-        """Whether the caller could have a task stopped that the act began: no policy is asked, as above."""
+        """Whether the caller could stop a task that `act` began. No policy is evaluated, as in `grant_stop`."""
         return caller.delegation.effective_permissions().covers(act.permission) and not self._environment.kills.stops(
             caller.delegation, act
         )
 
     def could_allow(self, caller: Caller, act: Act) -> bool:
-        """Whether `act` could be allowed with some arguments: for lists. Leaves no trace."""
+        """Whether `act` could be allowed with some arguments: used to filter lists. Records nothing."""
         request = RulingRequest(act, caller.principal.tenant)
         if not self._engine.reads_input(act) and not self._engine.needs_history(act):
             return self._find_or_evaluate(caller, request, None, None).reason_id in ("", APPROVAL_NEEDED)
@@ -184,7 +186,7 @@ class Authority:
         return held and self._engine.could_allow(_cedar_question(caller, request, None))
 
     def can_see(self, caller: Caller, act: Act) -> bool:
-        """Whether the caller may know of the resource at all; what they may not is answered as if it did not exist."""
+        """Whether the caller may know that the resource exists. An invisible resource is answered as if it did not exist."""
         return self._is_visible(caller, act)
 
     def _find_or_evaluate(
@@ -266,7 +268,7 @@ def _cedar_question(
 def _build_decision(
     environment: RulingEnvironment, basis: tuple[str, str], caller: Caller, request: RulingRequest, verdict: _CachedRuling
 ) -> Decision:
-    """`basis`: the version of the policies, and the digest of what they read of the arguments."""
+    """Builds the decision. `basis` is the version of the policies and the digest of the arguments."""
     delegation = caller.delegation
     return Decision(
         id=environment.new_id("d"),
@@ -297,7 +299,7 @@ def _build_decision(
 
 
 def _scope_to_request(caller: Caller, permission: str) -> str:
-    """The scope that a token needs for the permission, by the name that its issuer has for it."""
+    """The scope that a token needs for the permission, in the notation of its issuer."""
     return permission if caller.scope_map is None or not permission else scope_covering(caller.scope_map, permission)
 
 
@@ -311,7 +313,7 @@ def _delegate_to_callee(grant_id: str, caller: Caller, request: RulingRequest, c
 
 
 def requester_of(caller: Caller, request: RulingRequest) -> Requester:
-    """What an approval of this request is bound to, beside the act itself. A task that is to come is its own."""
+    """The requester that an approval of this request is bound to, beside the act. A task to be created counts as its own requester."""
     delegation, principal = caller.delegation, caller.principal
     chain = tuple(hop.agent for hop in delegation.path)
     txn, task_id = request.txn or delegation.txn, request.task_id or delegation.task_id
@@ -328,7 +330,7 @@ def _history_mark(engine: PolicyEngine, request: RulingRequest) -> HistoryMark:
 
 
 def _apply_approval(caller: Caller, request: RulingRequest, verdict: _CachedRuling, now: float, approvals_needed: int) -> _CachedRuling:
-    """What becomes of an act that people have to allow, now that they may have said something."""
+    """The verdict on an act that needs approval, after the votes so far."""
     errand = requester_of(caller, request)
     reason_id, note = request.terms.approval_outcome(
         errand, request.act.permission, verdict.policies, int(now * 1_000_000), approvals_needed

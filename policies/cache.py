@@ -1,4 +1,4 @@
-"""A cache with a fixed number of places, whose entries expire."""
+"""A cache of bounded size whose entries expire."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -9,19 +9,19 @@ V = TypeVar("V")
 
 
 class BoundedCache(Generic[K, V]):
-    """At most `size` entries; the oldest leaves first. `clock` counts seconds. For one event loop: it takes no lock."""
+    """A cache of at most `size` entries, which evicts the oldest first. `clock` counts seconds. For one event loop: it takes no lock."""
 
     __slots__ = ("_clock", "_entries", "_size")
 
     def __init__(self, size: int, clock: Callable[[], float]) -> None:
         if size < 1:
-            raise ValueError("a cache needs at least one place")
+            raise ValueError("size must be at least 1")
         self._size = size
         self._clock = clock
         self._entries: OrderedDict[K, tuple[float, V]] = OrderedDict()
 
     def get(self, key: K) -> V | None:
-        """The value, or None when there is none or its time is over."""
+        """The value, or None when there is none or it has expired."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -31,7 +31,7 @@ class BoundedCache(Generic[K, V]):
         return entry[1]
 
     def put(self, key: K, value: V, ttl_seconds: float) -> None:
-        """Keeps `value` for `seconds` from now; nothing is kept for zero or less."""
+        """Stores `value` for `ttl_seconds` from now. Stores nothing, and drops the old value, for zero or less."""
         self._entries.pop(key, None)
         if ttl_seconds <= 0:
             return

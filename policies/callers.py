@@ -1,4 +1,4 @@
-"""Callers: who stands at a door, with the roles and under the ceilings of this moment."""
+"""Callers of requests, with their current roles and under the current ceilings."""
 
 import hashlib
 import math
@@ -22,7 +22,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Caller(Struct, frozen=True):
-    """Whoever stands at a door: a person, or an agent that acts for one. `key` sums up all that rulings depend on."""
+    """The authenticated caller of a request: a person, or an agent that acts for one.
+
+    `ruling_key` identifies everything about the caller that rulings depend on.
+    """
 
     principal: Principal
     delegation: Delegation
@@ -30,12 +33,12 @@ class Caller(Struct, frozen=True):
     token_id: str
     expires: float
     ruling_key: str
-    thumbprint: str = ""  # of the key that has to be shown beside the token, where it is bound to one
-    scope_map: Mapping[str, Permissions] | None = None  # what the scopes of the person's issuer stand for, where it has its own
+    thumbprint: str = ""  # RFC 9449: the thumbprint of the key that the token is bound to
+    scope_map: Mapping[str, Permissions] | None = None  # what the scopes of the person's issuer stand for, where it has scopes of its own
 
 
 class HypotheticalCaller(Struct, frozen=True):
-    """A person who is not here, through agents with the most that each may do: for questions about what would be ruled."""
+    """A person, and optionally a chain of agents with their highest ceilings, for questions about what would be ruled."""
 
     principal: Principal
     scope: Permissions = ALL_PERMISSIONS
@@ -43,33 +46,33 @@ class HypotheticalCaller(Struct, frozen=True):
 
 
 class CallerResolver:
-    """Finds out who comes with what. Remembers people whose token it saw."""
+    """Resolves tokens and stored grants to callers. Caches the callers of person tokens."""
 
     def __init__(self, identity: ClaimsSource, grants: GrantRows, environment: RulingEnvironment) -> None:
         self._identity = identity
         self._grants = grants
         self._environment = environment
-        # by the id of the claims, which nothing else gets while they are here
+        # by the id of the claims object, which stays unique while the entry holds the object
         self._callers_by_claims: BoundedCache[int, tuple[Claims, Caller]] = BoundedCache(10_000, environment.now)
 
     def invalidate(self) -> None:
-        """Believes nothing found out before. Called after each change of registry, grants or policies."""
+        """Drops all cached callers and grants. Called after each change of registry, grants or policies."""
         self._callers_by_claims.clear()
         self._grants.invalidate()
 
     async def authenticate(self, token: str, audiences: Collection[str]) -> Caller:
-        """Who a bearer token stands for. Raises TokenRefused, and Killed for what an operator has stopped."""
+        """The caller that a bearer token stands for. Raises TokenRefused, and Killed for what an operator has stopped."""
         claims = self._identity.find_cached(token, audiences)
         if claims is None:
             claims = await self._identity.verify(token, audiences)
-        if claims.expires <= self._environment.now():  # no skew here: whoever came in with it would be refused everything
+        if claims.expires <= self._environment.now():  # without clock skew: every act of a caller with an expired token is denied
             raise TokenRefused("expired")
         if claims.kind == "hop":
             return await self._resolve_hop_token(claims)
         if not self._environment.is_fresh():
             await self._environment.kills.reload()
         self._environment.kills.check_person(claims.tenant, claims.issuer, claims.subject)
-        if claims.agent:  # what it may do is the registry's to say, now
+        if claims.agent:  # the agent's permissions come from the registry at each request
             return self._resolve_person_token(claims)
         known = self._callers_by_claims.get(id(claims))
         if known is not None:
@@ -79,25 +82,28 @@ class CallerResolver:
         return caller
 
     async def resolve_agent(self, tenant: str, agent: str, grant_id: str) -> Caller:
-        """An agent that proved who it is, and to have been handed the ticket of a grant. Raises TokenRefused and Killed."""
+        """The caller of an authenticated agent that presented the ticket of a grant. Raises TokenRefused and Killed."""
         delegation = await self._find_grant(tenant, grant_id)
         if delegation.actor != agent:
             raise TokenRefused("ticket")
         return _caller_from_delegation(delegation.actor, "", delegation.not_after, _with_current_limits(self._environment, delegation))
 
     async def resolve_agent_in_turn(self, tenant: str, agent: str, grant_id: str) -> Caller:
-        """An agent in the turn that a grant was made for, with what is left of the grant now. Raises TokenRefused and Killed."""
+        """The caller of an agent in the turn that a grant was made for, with what is left of the grant. Raises TokenRefused and Killed."""
         self._grants.invalidate(tenant, grant_id)
         return await self.resolve_agent(tenant, agent, grant_id)
 
     async def resolve_resumed(self, tenant: str, grant_id: str, task_id: str, callee: str = "") -> Caller:
-        """Who left authority behind, with what is left of it: in `task_id`; `callee` is to be called again. Raises TokenRefused, Killed."""
+        """The caller with what is left of a stored grant, in `task_id`. `callee` is the agent to be called again.
+
+        Raises TokenRefused and Killed.
+        """
         self._grants.invalidate(tenant, grant_id)
         now = _with_current_limits(self._environment, await self._find_grant(tenant, grant_id)).without_actor(callee)
         return _caller_from_delegation(now.actor, "", now.not_after, now.with_ids(grant_id, task_id, now.txn))
 
     async def _resolve_hop_token(self, claims: Claims) -> Caller:
-        """An agent with a hop token: the grant row says what it may, the token can only say less."""
+        """The caller of a hop token: the grant row says what the agent may do, and the token can only narrow it."""
         delegation = await self._find_grant(claims.tenant, claims.grant_id)
         _check_grant_reference(claims, delegation)
         try:
@@ -108,7 +114,7 @@ class CallerResolver:
             raise TokenRefused("scope") from None
 
     def _resolve_person_token(self, claims: Claims) -> Caller:
-        """An agent that a person's identity provider vouched for."""
+        """The caller of a token that a person's identity provider issued to an agent."""
         caller = _person_caller(self._environment, claims)
         if self._environment.kills.has_any and self._environment.kills.is_delegation_stopped(caller.delegation):
             raise Killed
@@ -125,7 +131,7 @@ class CallerResolver:
 
 
 def hypothetical_caller(who: HypotheticalCaller) -> Caller:
-    """Nobody may do anything by it."""
+    """A caller for rehearsals. It comes from no token, and its rulings are never carried out."""
     delegation = Delegation(who.principal, who.scope, math.inf, who.path)
     return Caller(who.principal, delegation, "", "", math.inf, _ruling_key(delegation))
 
@@ -142,15 +148,15 @@ def _person_caller(environment: RulingEnvironment, claims: Claims) -> Caller:
 
 
 def _standing_task_id(principal: Principal, agent: str) -> str:
-    """What stands for the task that an agent would have been sent with, whichever of its tokens for a person it comes with.
+    """The task id for an agent that acts by tokens of its own for a person: the same for all of them.
 
-    It tells what the agent began from what the person did, and both from what other agents did.
+    It separates what the agent does from what the person does, and from what other agents do.
     """
     return "v_" + hashlib.sha256(f"{principal.owner_key}\n{agent}".encode()).hexdigest()[:32]
 
 
 def _with_current_limits(environment: RulingEnvironment, delegation: Delegation) -> Delegation:
-    """The same authority under the ceilings and with the roles of now. Raises TokenRefused when an agent of the chain may not act."""
+    """Applies the current ceilings and roles to a delegation. Raises TokenRefused when an agent of the chain is not active."""
     principal = delegation.principal
     ceilings = [environment.ceiling_now(principal.tenant, hop.agent) for hop in delegation.path]
     known = tuple(ceiling for ceiling in ceilings if ceiling is not None)
@@ -168,7 +174,7 @@ def _principal_with_current_roles(
 
 
 def _check_grant_reference(claims: Claims, delegation: Delegation) -> None:
-    """A hop token must say of its grant what the row says; a mix of two is a splice."""
+    """Raises TokenRefused where a hop token and the row of its grant differ, which indicates a splice of two grants."""
     path = tuple(hop.agent for hop in reversed(delegation.path))
     said = (claims.actors, claims.task_id, claims.txn, claims.issuer, claims.subject)
     if said != (path, delegation.task_id, delegation.txn, delegation.principal.issuer, delegation.principal.subject):
@@ -187,7 +193,7 @@ def _caller_from_delegation(client_id: str, token_id: str, expires: float, deleg
 
 
 def _ruling_key(delegation: Delegation) -> str:
-    """All of a delegation that rulings depend on, so that no two have the same that differ in it."""
+    """A text of all members of a delegation that rulings depend on: two delegations that differ in one have different keys."""
     principal, path = delegation.principal, [(hop.agent, str(hop.ceiling)) for hop in delegation.path]
     parts = (principal.owner_key, principal.roles, str(delegation.scope), path, delegation.grant_id, delegation.task_id)
     return _encode(parts).decode()

@@ -1,4 +1,4 @@
-"""What the authority asks others: who a token stands for, what a grant says, and how things are at this moment."""
+"""The sources that the authority depends on: verified claims, stored grants, and the current roles, ceilings and kills."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from policies.tokens.verifier import Claims
 
 
 class ClaimsSource(Protocol):
-    """policies/tokens/verifier.py."""
+    """The token verifier (policies/tokens/verifier.py)."""
 
     def find_cached(self, token: str, audiences: Collection[str]) -> Claims | None: ...
 
@@ -19,7 +19,7 @@ class ClaimsSource(Protocol):
 
 
 class GrantRows(Protocol):
-    """policies/delegation/grants.py."""
+    """The grant store (policies/delegation/grants.py)."""
 
     async def find(self, tenant: str, grant_id: str) -> Delegation: ...
 
@@ -27,27 +27,28 @@ class GrantRows(Protocol):
 
 
 class RolesNow(Protocol):
-    """The roles of a person as of this moment: of development users from the settings, of others as their issuer vouched."""
+    """The current roles of a person: of development users from the settings, of others as their issuer vouched."""
 
     def __call__(self, issuer: str, subject: str, vouched: Sequence[str]) -> tuple[str, ...]: ...
 
 
 class CeilingNow(Protocol):
-    """An agent's ceiling as of this moment; None when it may not act at all (unknown, pending, quarantined)."""
+    """The current ceiling of an agent; None when it may not act (unknown, pending, quarantined)."""
 
     def __call__(self, tenant: str, agent: str) -> Permissions | None: ...
 
 
 class ClearanceNow(Protocol):
-    """The most sensitive that an agent may be told, as of this moment."""
+    """The current clearance of an agent: the highest sensitivity of data that it may receive."""
 
     def __call__(self, tenant: str, agent: str, /) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
 class RulingEnvironment:
-    """What the authority asks others: roles and ceilings of today, ids, the clock (seconds), what is stopped, and whether caches may be
-    believed.
+    """What rulings depend on beside policies: current roles, ceilings and clearances, kills, ids, and the clock (seconds).
+
+    `is_fresh` tells whether the process's caches are up to date.
     """
 
     roles_now: RolesNow
@@ -58,4 +59,4 @@ class RulingEnvironment:
     is_fresh: Callable[[], bool]
     clearance_now: ClearanceNow
     kills: Kills
-    task_ttl: float = 0.0  # seconds that what a person begins may go on for, though their token expires before
+    task_ttl: float = 0.0  # seconds for which a person's tasks may outlive the token

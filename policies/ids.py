@@ -1,4 +1,4 @@
-"""Ids that sort by time, so that index inserts stay local, and that nobody can guess."""
+"""Ids that sort by time, so that inserts into an index stay local, and that are unpredictable."""
 
 import os
 import time
@@ -11,7 +11,7 @@ os.register_at_fork(after_in_child=_random_pool.clear)  # two processes must nev
 
 
 def new_id(prefix: str) -> str:
-    """`prefix_` + 11 hex digits of milliseconds + 80 random bits. The system is asked for randomness once for many ids."""
+    """`prefix_` + 11 hex digits of milliseconds + 80 random bits. Random bits are drawn from the system for many ids at once."""
     try:
         drawn = _random_pool.pop()
     except IndexError:
@@ -23,5 +23,5 @@ def new_id(prefix: str) -> str:
 
 
 def now_us() -> int:
-    """Microseconds since 1970-01-01 UTC, the unit of every stored time."""
+    """The current time in microseconds since 1970-01-01 UTC, the unit of every stored time."""
     return time.time_ns() // 1000

@@ -1,4 +1,4 @@
-"""JSON from others, read strictly and in one pass: no name twice, no number beyond a float, no lone surrogate, bounded depth and size."""
+"""Strict parsing of JSON from other parties: unique names, finite numbers, no lone surrogates, bounded depth and size."""
 
 import asyncio
 import gc
@@ -13,7 +13,7 @@ MAX_DEPTH: Final = 64
 DIGITS_MAX: Final = 308  # of an integer, so that it is finite as a float too
 MEMBERS_MAX: Final = 250_000  # arrays, objects and names in one document
 VALUES_MAX: Final = 2_000_000  # values in one document: as many as 4 MB can hold
-LARGE: Final = 1 << 16  # bytes; what is longer is read beside the event loop
+LARGE: Final = 1 << 16  # bytes; longer text is parsed in a thread
 
 _HUGE: Final = 10**DIGITS_MAX
 _SHAPE: Final = bytes.maketrans(b"123456789E", b"000000000e")
@@ -25,7 +25,7 @@ _REASONS: Final = {
     "hex escape": "a string has a lone surrogate, or an escape that does not end",
     "out of range": "a number is too long",
 }
-_reader: Final = ThreadPoolExecutor(1, "json-reader")  # one, so that the event loop never waits behind several for the interpreter
+_reader: Final = ThreadPoolExecutor(1, "json-reader")  # a single thread, so that the event loop competes with one thread at most
 T = TypeVar("T")
 
 
@@ -36,7 +36,7 @@ class BadJson(ValueError):
 def parse(raw: bytes, members_max: int = MEMBERS_MAX) -> Any:
     """Decodes UTF-8 JSON of at most MAX_DEPTH levels, `members_max` arrays, objects and names, and VALUES_MAX values. Raises BadJson.
 
-    The caller bounds the size in bytes, and reads what is longer than LARGE beside the event loop: `await off_loop(parse, raw)`.
+    The caller bounds the size in bytes, and parses texts longer than LARGE in a thread: `await run_off_loop(parse, raw)`.
     """
     if len(raw) > LARGE:
         return _parse_large(raw, members_max)
@@ -48,10 +48,10 @@ def parse(raw: bytes, members_max: int = MEMBERS_MAX) -> Any:
 
 
 def _parse_large(raw: bytes, members_max: int) -> Any:
-    """Only the decoding itself holds the interpreter, for some 20 ms per 4 MB; the checks let other threads run meanwhile."""
+    """Parses a long text. Only the decoding holds the interpreter, for about 20 ms per 4 MB; the checks let other threads run."""
     names = count_names(raw, members_max)
     collecting = gc.isenabled()
-    gc.disable()  # JSON has no cycles, and the collector would walk through all of it several times
+    gc.disable()  # JSON has no cycles, and the collector would traverse it several times
     try:
         value = _decode(raw, unique=False)
     finally:
@@ -64,20 +64,20 @@ def _parse_large(raw: bytes, members_max: int) -> Any:
 
 
 async def run_off_loop(act: Callable[..., T], raw: bytes, *arguments: Any) -> T:
-    """Calls `act(raw, *arguments)`; where `raw` is longer than LARGE, in the thread for that, so that the event loop goes on meanwhile."""
+    """Calls `act(raw, *arguments)`; in the reader thread where `raw` is longer than LARGE, so that the event loop is not blocked."""
     if len(raw) <= LARGE:
         return act(raw, *arguments)
     return await run_in_reader(act, raw, *arguments)
 
 
 async def run_in_reader(act: Callable[..., T], *arguments: Any) -> T:
-    """Calls `act(*arguments)` in the thread that reads what is large."""
+    """Calls `act(*arguments)` in the thread that parses long texts."""
     return await asyncio.get_running_loop().run_in_executor(_reader, act, *arguments)
 
 
 def count_names(raw: bytes, members_max: int = MEMBERS_MAX) -> int:
-    """The names of members in a text, which bounds what the text becomes when it is decoded. Raises BadJson where that is too much."""
-    plain = raw.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in raw else raw  # each quote that is left begins or ends a string
+    """Counts the names of members in a text, before it is decoded. Raises BadJson for too many names, containers or values."""
+    plain = raw.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in raw else raw  # each remaining quote begins or ends a string
     names = containers = commas = inside = 0
     for start in range(0, len(plain), LARGE):
         parts = plain[start : start + LARGE].split(b'"')
@@ -101,12 +101,12 @@ def _decode(raw: bytes, unique: bool) -> Any:
 
 
 def _reason(said: str) -> str:
-    """The words of the library, which names a place and quotes nothing but duplicate keys."""
+    """The public text for a parser error. The library's text names a position, and quotes only duplicate keys."""
     return next((reason for mark, reason in _REASONS.items() if mark in said), f"the text is not JSON: {said}")
 
 
 def _check_containers(value: Any) -> int:
-    """Goes through the levels, which are at most MAX_DEPTH. Returns how many members all objects have together."""
+    """Checks the depth, level by level, and returns the number of members of all objects. Raises BadJson beyond MAX_DEPTH."""
     members = 0
     level = [value] if type(value) in (dict, list) else []
     for _ in range(MAX_DEPTH):
@@ -121,7 +121,7 @@ def _check_containers(value: Any) -> int:
 
 
 def _check_shape(raw: bytes, value: Any) -> None:
-    """Checks the numbers of a text in which one could be too large: one has very many digits, or an exponent of three."""
+    """Checks the numbers of a text that may have one out of range: with very many digits, or an exponent of three digits."""
     shape = raw.translate(_SHAPE)
     if b"0e000" in shape or b"0e+000" in shape or _LONG in shape:
         _check_numbers(value)

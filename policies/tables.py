@@ -1,4 +1,4 @@
-"""Rows of authority: grants, tickets, kills, the audit, spent ids, approvals, errands, the vault. Times are microseconds since 1970 UTC."""
+"""Tables of authority: grants, tickets, kills, audit, spent ids, approvals, history, vault. Times are microseconds since 1970 UTC."""
 
 from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text, text
 
@@ -18,11 +18,11 @@ grants = Table(
     Column("scope", Text, nullable=False),  # permission strings, space-separated
     Column("path", Text, nullable=False),  # JSON [{"agent", "ceiling"}]
     Column("depth_max", BigInteger, nullable=False),
-    Column("epoch", BigInteger, nullable=False),  # of the grants, when it was made
+    Column("epoch", BigInteger, nullable=False),  # of the grants, at creation
     Column("created", BigInteger, nullable=False),
     Column("not_after", BigInteger, nullable=False),
     Column("revoked", BigInteger),
-    Column("deadline", BigInteger),  # of the turn that it was made for, while that is under way
+    Column("deadline", BigInteger),  # of the turn that the grant was made for, while it runs
 )
 
 audit_records = Table(
@@ -35,7 +35,7 @@ audit_records = Table(
     Column("at", BigInteger, nullable=False),
     Column("decision_id", Text, nullable=False),
     Column("txn", Text, nullable=False),
-    Column("body", Text, nullable=False),  # the record as JSON; the hash covers these very bytes
+    Column("body", Text, nullable=False),  # the record as JSON; the hash covers these bytes
     Column("prev", Text, nullable=False),
     Column("hash", Text, nullable=False),
     Index("audit_decision", "decision_id"),
@@ -47,7 +47,7 @@ tickets = Table(
     metadata,
     Column("tenant", Text, primary_key=True),
     Column("hash", Text, primary_key=True),  # sha256 of the handle, in hex
-    Column("agent", Text, nullable=False),  # the only one that it is good for
+    Column("agent", Text, nullable=False),  # the only agent that may use it
     Column("grant_id", Text, nullable=False),
     Column("not_after", BigInteger, nullable=False),
     Index("tickets_not_after", "tenant", "not_after"),
@@ -60,7 +60,7 @@ kills = Table(
     Column("id", Text, primary_key=True),
     Column("kind", Text, nullable=False),  # agent | server | user
     Column("name", Text, nullable=False),  # of a person tenant|issuer|subject
-    Column("reason", Text, nullable=False),  # in the words of who stopped it
+    Column("reason", Text, nullable=False),  # as the operator wrote it
     Column("by", Text, nullable=False),  # tenant|issuer|subject
     Column("at", BigInteger, nullable=False),
 )
@@ -78,24 +78,24 @@ approvals = Table(
     metadata,
     Column("tenant", Text, primary_key=True),
     Column("id", Text, primary_key=True),
-    Column("owner", Text, nullable=False),  # tenant|issuer|subject of whoever the act is for
+    Column("owner", Text, nullable=False),  # tenant|issuer|subject of the person the act is for
     Column("txn", Text, nullable=False),
-    Column("task_id", Text, nullable=False),  # in which the act was asked for; of a kept task its own
-    Column("grant_id", Text, nullable=False),  # the authority that a kept task goes on with; empty: the caller asks again
+    Column("task_id", Text, nullable=False),  # the task that requested the act; for a paused task its own id
+    Column("grant_id", Text, nullable=False),  # the authority that a paused task continues with; empty: the caller asks again
     Column("decision_id", Text, nullable=False),  # of the question
     Column("act", Text, nullable=False),  # JSON
     Column("chain", Text, nullable=False),  # JSON list of agents
     Column("definition", Text, nullable=False),  # sha256 of the definition's canonical form (RFC 8785)
     Column("arguments_hash", Text, nullable=False),  # sha256 of the arguments' canonical form
-    Column("arguments", Text, nullable=False),  # JSON, for those who decide; empty once they are of no use any more
+    Column("arguments", Text, nullable=False),  # JSON, for the people who decide; empty after it was deleted
     Column("described", Text, nullable=False),
-    Column("policies", Text, nullable=False),  # JSON list of the @ids that ask
+    Column("policies", Text, nullable=False),  # JSON list of the @ids that require the approval
     Column("prompt", Text, nullable=False),
     Column("state", Text, nullable=False),  # pending | approved | denied | used | expired | void
-    Column("errand", Text, nullable=False),  # JSON: what else a kept task needs to go on
+    Column("errand", Text, nullable=False),  # JSON: what else a paused task needs to continue
     Column("used_by", Text, nullable=False),  # the decision that used it
     Column("reason", Text, nullable=False),  # of a denial
-    Column("needed", BigInteger, nullable=False),  # votes
+    Column("needed", BigInteger, nullable=False),  # number of approvals
     Column("created", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=False),
     Column("closed", BigInteger),
@@ -120,8 +120,8 @@ transaction_history = Table(
     metadata,
     Column("tenant", Text, primary_key=True),
     Column("txn", Text, primary_key=True),
-    Column("version", BigInteger, nullable=False),  # counts the acts that were ruled on by what happened before
-    Column("taint", BigInteger, nullable=False),  # the highest sensitivity that it has seen
+    Column("version", BigInteger, nullable=False),  # counts the acts whose ruling depended on the history
+    Column("taint", BigInteger, nullable=False),  # the highest sensitivity of the data that the transaction received
     Column("totals", Text, nullable=False),  # JSON: argument -> sum
     Column("updated", BigInteger, nullable=False),
 )
@@ -141,7 +141,7 @@ vault_credentials = Table(
     Column("issuer", Text, primary_key=True),  # the authorization server
     Column("resource", Text, primary_key=True),
     Column("origin", Text, nullable=False),  # of the resource
-    Column("kek_id", Text, nullable=False),  # these three are an envelope (policies/vault/envelope.py), good in this row alone
+    Column("kek_id", Text, nullable=False),  # these three are an envelope (policies/vault/envelope.py), valid only in this row
     Column("wrapped", Text, nullable=False),
     Column("body", Text, nullable=False),
     Column("updated", BigInteger, nullable=False),
@@ -161,7 +161,7 @@ vault_clients = Table(
 vault_leases = Table(
     "vault_leases",
     metadata,
-    Column("id", Text, primary_key=True),  # digest of what one process does at a time: change a credential, run a turn of a session
+    Column("id", Text, primary_key=True),  # digest of what one process at a time does: change a credential, run a turn of a session
     Column("holder", Text, nullable=False),
     Column("until", BigInteger, nullable=False),
 )

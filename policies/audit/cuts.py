@@ -1,4 +1,4 @@
-"""Cuts of the audit: old records go, and a signed statement of each cut lets the rest be proved without them."""
+"""Cuts of the audit log: old records are deleted, and a signed statement of each cut lets the remaining records be verified."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ DELETE_BATCH_SIZE = 5000  # records of one transaction
 
 @dataclass(frozen=True, slots=True)
 class AuditCut:
-    """Of one chain the records up to `seq` go; `hash` is the last one's, which whoever kept them can show to be theirs."""
+    """The records of one chain up to and including `seq`, which a cut deletes. `hash` is the hash of record `seq`."""
 
     chain: str
     seq: int
@@ -31,7 +31,7 @@ class AuditCut:
 
 
 def find_due_cuts(connection: Connection, before: int) -> list[AuditCut]:
-    """What would go of each chain: all records from its first on that are older than `before`, but never its last one."""
+    """The cut of each chain that removes all records older than `before` (microseconds since 1970), but never the chain's last record."""
     table = audit_table.c
     found = []
     ends = connection.execute(select(table.chain, func.max(table.seq)).group_by(table.chain).order_by(table.chain)).all()
@@ -48,7 +48,7 @@ def find_due_cuts(connection: Connection, before: int) -> list[AuditCut]:
 
 
 def read_records(connection: Connection, cut: AuditCut) -> Iterator[Mapping[str, Any]]:
-    """The records that it takes away, in order."""
+    """Yields the records that the cut deletes, in order."""
     table = audit_table.c
     query = select(audit_table).where(table.chain == cut.chain, table.seq <= cut.seq).order_by(table.seq)
     for row in connection.execute(query, execution_options={"yield_per": 1000}):
@@ -56,9 +56,10 @@ def read_records(connection: Connection, cut: AuditCut) -> Iterator[Mapping[str,
 
 
 def delete_records(connection: Connection, cut: AuditCut) -> int:
-    """Removes them, from the oldest on, in transactions of its own: whatever interrupts it leaves a chain that the statement covers.
+    """Deletes the records of the cut, oldest first, in committed batches, and returns their number.
 
-    What errands did is kept apart from them: it counts for as long as one goes on.
+    An interruption leaves a chain that the statement of the cut still covers. The deleted decisions are first copied to the history of
+    their transactions, which policies count for as long as a transaction lasts.
     """
     table, gone = audit_table.c, 0
     while True:
@@ -74,7 +75,7 @@ def delete_records(connection: Connection, cut: AuditCut) -> int:
 
 
 def parse_cut_statements(lines: Iterable[str], verifier: StatementVerifier) -> tuple[list[str], dict[str, dict[int, str]]]:
-    """Of signed lines those that are no statements of cuts, and chain -> the last record of each cut -> its hash."""
+    """Splits signed lines into those that are no statements of cuts, and the cuts: chain -> last deleted record -> its hash."""
     others: list[str] = []
     cuts: dict[str, dict[int, str]] = {}
     for line in lines:

@@ -1,4 +1,4 @@
-"""Signed heads of the audit chains, kept in a file beside the database: what was signed can't be cut off unseen."""
+"""Signed heads of the audit chains, in a file beside the database: records that a signed head covers can't be removed unnoticed."""
 
 import errno
 import fcntl
@@ -16,21 +16,21 @@ _DECODE_ERRORS = "surrogateescape"
 
 
 class StatementVerifier(Protocol):
-    """policies/keys/signing.py, or policies/keys/published.py."""
+    """Verifies statements that the gateway signed: policies/keys/signing.py or policies/keys/published.py."""
 
     def verify(self, token: str, typ: str) -> Mapping[str, Any]:
-        """What a key of the gateway signed as `typ`. Raises ValueError for all else."""
+        """Returns the claims of a token that a key of the gateway signed as `typ`. Raises ValueError for any other token."""
         ...
 
 
 class StatementSigner(StatementVerifier, Protocol):
-    """policies/keys/signing.py."""
+    """Signs statements: policies/keys/signing.py."""
 
     def sign(self, claims: Mapping[str, Any], typ: str) -> str: ...
 
 
 class HeadsFile:
-    """One signed head a line, appended and synced; now and then only the last of each chain is kept."""
+    """A file with one signed head per line, appended and synced. Compaction keeps only the last head of each chain."""
 
     def __init__(self, path: Path, signer: StatementSigner, now: Callable[[], int]) -> None:
         self._path = path
@@ -40,7 +40,7 @@ class HeadsFile:
         self._lines = 0  # appended since the last compaction
 
     def write_head(self, head: ChainHead) -> str:
-        """Signs and writes `head` unless it is already the last one; returns the signed form, or nothing."""
+        """Signs and appends `head`, and returns the signed form. Returns an empty string where `head` is empty or was written last."""
         if head.seq == 0 or head == self._last_written:
             return ""
         claims = {"chain": head.chain, "seq": head.seq, "hash": head.hash, "at": self._now()}
@@ -54,16 +54,16 @@ class HeadsFile:
         return signed
 
     def write_statement(self, claims: Mapping[str, Any], typ: str) -> str:
-        """Signs and writes another statement, which no compaction drops; returns the signed form."""
+        """Signs and appends a statement that no compaction drops, and returns the signed form."""
         signed = self._signer.sign(claims, typ)
         with self._lock():
             _append(self._path, signed.encode() + b"\n")
         return signed
 
     def compact(self) -> None:
-        """Drops the heads that a later one of the same chain makes needless, in whatever order they stand.
+        """Drops every head that a later head of the same chain supersedes, in whatever order they are.
 
-        A line that can't be read is left for `verify` to find, and so are two last heads of one chain.
+        Keeps lines that can't be read and duplicate last heads of one chain: `verify` reports them.
         """
         self._lines = 0
         with self._lock():
@@ -73,7 +73,7 @@ class HeadsFile:
             fresh.unlink(missing_ok=True)
             lines = self._without_superseded(_read(self._path).splitlines())
             _append(fresh, "".join(f"{line}\n" for line in lines).encode(errors=_DECODE_ERRORS))
-            os.chown(fresh, self._path.stat().st_uid, -1)  # whoever compacts, those who append have to be able to go on
+            os.chown(fresh, self._path.stat().st_uid, -1)  # a compaction by another user must not lock the appending processes out
             fresh.replace(self._path)
             _sync_folder(self._path.parent)
 
@@ -85,7 +85,7 @@ class HeadsFile:
         return [line for line, position in heads.items() if position is None or position[1] == last[position[0]]]
 
     def _chain_position(self, line: str) -> tuple[str, int] | None:
-        """Chain and number of a signed head; None for what is none."""
+        """The chain and sequence number of a signed head; None for a line that is not a signed head."""
         try:
             claims = self._signer.verify(line, HEAD_JWT_TYPE)
             return str(claims["chain"]), int(claims["seq"])
@@ -94,7 +94,7 @@ class HeadsFile:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Several processes may share the file; one that compacts must not lose what another appends."""
+        """Locks the file against other processes: a compaction must not lose a line that another process appends."""
         descriptor = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -104,7 +104,7 @@ class HeadsFile:
 
 
 def _append(path: Path, line: bytes) -> None:
-    """All of `line`, durably, or nothing: a torn line would look like a forged one. Raises OSError."""
+    """Appends all of `line` and syncs it, or appends nothing, since a torn line would look forged. Raises OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         before = os.fstat(descriptor).st_size
@@ -117,7 +117,7 @@ def _append(path: Path, line: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """What is appended from now on must not be in a file that a crash takes out of the folder again."""
+    """Syncs the folder, so that a crash can't undo the replacement of a file that lines are appended to from now on."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -131,5 +131,5 @@ def read_heads(path: Path) -> list[str]:
 
 
 def _read(path: Path) -> str:
-    """Whatever bytes somebody or something else left there are no head, and no reason to read none."""
+    """Reads the file; bytes that are not UTF-8 become surrogates, so that foreign content does not hide the heads."""
     return path.read_text(errors=_DECODE_ERRORS)

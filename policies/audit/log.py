@@ -1,4 +1,4 @@
-"""The audit trail: a hash chain per process, durable before any effect, whose heads are signed and kept outside the database too."""
+"""The audit log: one hash chain per process, durable before any effect; its heads are signed and kept outside the database too."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ GENESIS_HASH = "0" * 64
 
 
 class AuditBatch(Protocol):
-    """The writer's transaction (gateway/storage/writer.py)."""
+    """The transaction of the database writer (gateway/storage/writer.py)."""
 
     def add(self, table: Table, row: dict[str, Any]) -> None: ...
 
@@ -32,7 +32,7 @@ class ChainHead:
 
 
 def decision_record(decision: Decision, principal: Principal) -> dict[str, Any]:
-    """The one record of a ruling: who, through whom, what, why."""
+    """The audit record of a ruling: the caller, the chain of agents, the act, and the reason."""
     return {
         "kind": "decision",
         "at": decision.at,
@@ -64,21 +64,20 @@ def decision_record(decision: Decision, principal: Principal) -> dict[str, Any]:
 
 
 class AuditLog:
-    """Appends to this process's chain, on the writer's thread, in the same commit as what is recorded.
+    """Appends records to this process's chain, on the writer's thread, in the same commit as the change that they record.
 
-    A chain's first record (`genesis`) names the last record of every chain before it, so that a whole chain that
-    vanishes is missed too.
+    A chain's first record (`genesis`) names the last record of every earlier chain, so that the removal of a whole chain is detected too.
     """
 
     def __init__(self, chain: str, now: Callable[[], int]) -> None:
         self._chain = chain
         self._now = now
         self._head = self._durable = ChainHead(chain, 0, GENESIS_HASH)
-        self._uncertain: set[ChainHead] = set()  # ends of commits that broke, and may yet turn out to be kept
+        self._uncertain: set[ChainHead] = set()  # heads of commits that failed without a known outcome
 
     @property
     def head(self) -> ChainHead:
-        """The last record that is durable."""
+        """The last durable record of this process's chain."""
         return self._durable
 
     def on_commit(self) -> None:
@@ -89,9 +88,10 @@ class AuditLog:
         self._head = self._durable
 
     def resolve_uncertain_commit(self, connection: Connection) -> bool:
-        """After a commit that broke: goes on from where the chain ends in the database, if that is a record of ours.
+        """After a commit of unknown outcome: continues from the chain's last record in the database, if this process wrote it.
 
-        True when the commit is there. If records are gone that were kept before, the chain goes on without them: the gap tells.
+        Returns True when the uncertain commit is in the database. If durable records are missing, the chain continues without them, and
+        verification reports the gap.
         """
         tail = _read_last_head(connection, self._chain)
         asked = self._head
@@ -103,12 +103,12 @@ class AuditLog:
         return tail == asked and asked in self._uncertain
 
     def begin_chain(self, connection: Connection, batch: AuditBatch) -> None:
-        """Begins the chain."""
+        """Writes the chain's genesis record, which names the last record of every chain in the database."""
         before = [{"chain": head.chain, "seq": head.seq, "hash": head.hash} for head in read_last_heads(connection)]
         self.record(batch, {"kind": "genesis", "tenant": "", "decision_id": "", "txn": "", "before": before})
 
     def record(self, batch: AuditBatch, record: Mapping[str, Any]) -> None:
-        """Chains one record. `record` has kind, tenant, decision_id and txn, and whatever explains it; never a secret."""
+        """Appends one record to the chain. `record` has kind, tenant, decision_id, txn and explanatory members; never a secret."""
         seq = self._head.seq + 1
         at = record.get("at") or self._now()
         body = _encode({"chain": self._chain, "seq": seq, **record, "at": at})
@@ -133,7 +133,7 @@ class AuditLog:
 
 
 def read_last_heads(connection: Connection) -> list[ChainHead]:
-    """The last record of every chain in the database: one look into the index for each."""
+    """The last record of every chain in the database, by one index lookup for each chain."""
     chains: list[str] = []
     column = audit_table.c.chain
     while True:

@@ -1,4 +1,4 @@
-"""Proof of the audit trail: finds any edit, deletion or reordering, and a cut up to the last head that was kept."""
+"""Verification of the audit log: finds edited, deleted or reordered records, and records missing up to the last signed head."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ COPIED_COLUMNS = ("chain", "seq", "tenant", "kind", "at", "decision_id", "txn")
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """What is wrong, and at which record."""
+    """A problem that verification found, and the record that has it."""
 
     chain: str
     seq: int
@@ -30,7 +30,7 @@ class Flaw:
 class Proof:
     """The outcome of a verification; sound when it has no flaws.
 
-    `unwitnessed` are the records after the last one that a signed head names: true of a moment ago, or of a crash, or forged.
+    `unwitnessed` counts the records after the last one that a signed head names. They are a moment old, left by a crash, or forged.
     """
 
     records: int = 0
@@ -46,7 +46,7 @@ class Proof:
 
 
 def read_rows(connection: Connection) -> Iterator[Mapping[str, Any]]:
-    """All records of a database, in the order of their chains."""
+    """Yields all audit records of a database, ordered by chain and sequence number."""
     query = select(audit_table).order_by(audit_table.c.chain, audit_table.c.seq)
     found = connection.execute(query, execution_options={"yield_per": 1000})
     for row in found:
@@ -61,19 +61,19 @@ def verify_chains(
     *,
     allow_empty: bool = False,
 ) -> Proof:
-    """Checks records (dicts of the table's columns) and signed heads against each other.
+    """Verifies records (dicts of the table's columns) and signed heads against each other.
 
-    Rows of one chain must stand in order; that is what finds a reordering. `later` are heads read after the rows, of a gateway at
-    work: they name records that may not have been there yet, and only say which chains are its own. A trail without any record is
-    a flaw unless `allow_empty`: every gateway records its start, so there was none, or all of it was taken away.
+    Rows of one chain must be in order, which is how a reordering is found. `later_heads` were read after the rows, of a running gateway:
+    they may name newer records, and only show which chains are its own. An audit log without any record is a flaw unless
+    `allow_empty`: every gateway records its start, so an empty log may have been deleted.
     """
     proof = Proof()
     heads, cuts = parse_cut_statements(heads, verifier)
     proof.cuts = sum(len(each) for each in cuts.values())
     hashes: dict[str, dict[int, str]] = {}
-    begins: dict[str, int] = {}  # the records of a chain before its first, which a cut covers
+    begins: dict[str, int] = {}  # the number of records of a chain that a cut deleted before its first row
     before: list[tuple[str, Mapping[str, Any]]] = []
-    begun: set[str] = set()  # chains that may have ended before their first head could be signed: a first record tells of nothing
+    begun: set[str] = set()  # chains with a genesis record: a process may end before its first head is signed
     for row in rows:
         chain, seq = str(row.get("chain")), row.get("seq")
         if chain not in hashes:
@@ -94,7 +94,7 @@ def verify_chains(
     witnesses += [(f"the first record of chain {chain}", head) for chain, head in before]
     witnesses += [("the statement of a cut", head) for head in _cut_heads(cuts)]
     for witness, head in witnesses:
-        if not 0 < _seq_of(head) <= begins.get(str(head.get("chain")), 0):  # of what a cut took away it tells nothing any more
+        if not 0 < _seq_of(head) <= begins.get(str(head.get("chain")), 0):  # a deleted record can't be compared
             _check_head(proof, hashes, head, witness)
     witnessed = _last_seq_by_chain(signed)
     own = witnessed.keys() | _last_seq_by_chain(_verify_heads(Proof(), later_heads, verifier)).keys()
@@ -106,7 +106,7 @@ def verify_chains(
 
 
 def _pruned_before(first: Mapping[str, Any], cuts: Mapping[int, str]) -> int:
-    """How many records may be missing before the first of a chain: none, unless a signed cut reaches up to it."""
+    """The number of records that a signed cut deleted before this first row of a chain; 0 where no cut covers the gap."""
     gone, prev = _seq_of(first) - 1, first.get("prev")
     covered = any(seq >= gone for seq in cuts) and cuts.get(gone, prev) == prev
     return max(gone, 0) if covered else 0
@@ -122,7 +122,7 @@ def _seq_of(named: Mapping[str, Any]) -> int:
 
 
 def _verify_heads(proof: Proof, heads: Iterable[str], verifier: StatementVerifier) -> list[Mapping[str, Any]]:
-    """What the heads say, those left out that no key of ours signed."""
+    """The claims of the heads that a key of this gateway signed. Every other line becomes a flaw of `proof`."""
     found = []
     for signed in heads:
         proof.heads += 1
@@ -134,7 +134,7 @@ def _verify_heads(proof: Proof, heads: Iterable[str], verifier: StatementVerifie
 
 
 def _last_seq_by_chain(heads: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """The last record of each chain that a head names."""
+    """The highest sequence number of each chain among the heads."""
     last: dict[str, int] = {}
     for head in heads:
         chain, seq = str(head.get("chain")), _seq_of(head)
@@ -160,7 +160,7 @@ def _check_row(proof: Proof, row: Mapping[str, Any], known: Mapping[int, str], p
 
 
 def _parse_body(body: str) -> Mapping[str, Any]:
-    """A record's content; nothing for what is no object, which then matches no column."""
+    """The content of a record as a mapping; empty for anything but a JSON object, which then matches no column."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Each tool is an action of its own in a group; what operators write about the group means whatever is in it."""
+"""Tool actions: each tool is a Cedar action in one group, and a policy about the group applies to every tool."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ _LITERAL = {"Value": {"__entity": _ENTITY}}
 
 
 def group_actions(policy: dict[str, Any]) -> dict[str, Any]:
-    """`action == Action::"callTool"` -> `action in Action::"callTool"`, in the scope and in conditions; a list's `contains` likewise.
+    """Rewrites `action == Action::"callTool"` to `action in Action::"callTool"`, in the scope and in conditions, and `contains` likewise.
 
     Raises ValueError where a condition compares the group in a way that would silently never hold.
     """

@@ -1,4 +1,4 @@
-"""What policies say in annotations: @ask has people lift a forbid for one act, @total has an argument added up."""
+"""Annotations of policies: @ask makes a forbid subject to approval by people, @total names an argument to be added up."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,14 +10,14 @@ APPROVALS_MAX = 5
 PROMPT_MAX = 500
 DEFAULT_SECONDS = 3600
 SECONDS_MAX = 7 * 86_400
-ASK_OPTIONS = ("approvals", "expires")  # which say more about a question
+ASK_OPTIONS = ("approvals", "expires")  # annotations that belong to @ask
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 _TOTAL = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 class AskAnnotation(Struct, frozen=True):
-    """What is asked of how many people, and for how long their answer is good, in seconds."""
+    """The question, the number of approvals that it needs, and how long they are valid, in seconds."""
 
     prompt: str
     approvals: int = 1
@@ -25,35 +25,35 @@ class AskAnnotation(Struct, frozen=True):
 
 
 def parse_ask(policy: Mapping[str, Any]) -> AskAnnotation | None:
-    """What a policy asks, if it does. Raises ValueError for one that can't mean what it says."""
+    """The @ask annotation of a policy, or None. Raises ValueError for an annotation that is invalid or in the wrong place."""
     said = policy.get("annotations", {})
     if "ask" not in said:
         if strange := [name for name in ASK_OPTIONS if name in said]:
-            raise ValueError(f"@{strange[0]} says more about @ask, which is missing")
+            raise ValueError(f"@{strange[0]} needs an @ask beside it")
         return None
     if policy["effect"] != "forbid":
-        raise ValueError("@ask is for a forbid, which people may lift")
+        raise ValueError("@ask belongs on a forbid, not on a permit")
     prompt = said["ask"] or ""
     if not prompt.strip() or len(prompt) > PROMPT_MAX or not prompt.isprintable():
-        raise ValueError(f"@ask needs a sentence of one line, of at most {PROMPT_MAX} characters")
+        raise ValueError(f"@ask needs one line of text, of at most {PROMPT_MAX} characters")
     approvals = said.get("approvals", "1")
     if approvals not in {str(count) for count in range(1, APPROVALS_MAX + 1)}:
-        raise ValueError(f"@approvals is a number from 1 to {APPROVALS_MAX}")
+        raise ValueError(f"@approvals must be a number from 1 to {APPROVALS_MAX}")
     return AskAnnotation(prompt, int(approvals), _parse_span(said.get("expires", "1h")))
 
 
 def parse_total(policy: Mapping[str, Any]) -> str:
-    """The argument that a policy wants to be added up, or the empty string. Raises ValueError."""
+    """The argument that a policy's @total names, or the empty string. Raises ValueError."""
     name = policy.get("annotations", {}).get("total")
     if name is None:
         return ""
     if not _TOTAL.fullmatch(name):
-        raise ValueError("@total names one argument, such as amount")
+        raise ValueError("@total must name one argument, such as amount")
     return str(name)
 
 
 def combine_asks(asks: Iterable[AskAnnotation]) -> AskAnnotation:
-    """What several policies ask at once: all of them, of as many people as the strictest wants, good as long as the shortest."""
+    """One question for several policies: all prompts, the highest number of approvals, the shortest validity."""
     found = list(asks)
     prompts = dict.fromkeys(ask.prompt for ask in found)
     return AskAnnotation(" ".join(prompts), max(ask.approvals for ask in found), min(ask.seconds for ask in found))
@@ -63,5 +63,5 @@ def _parse_span(text: str | None) -> int:
     found = _SPAN.fullmatch(text) if text else None
     seconds = int(found[1]) * _UNITS[found[2]] if found else 0
     if not 0 < seconds <= SECONDS_MAX:
-        raise ValueError("@expires is a span such as 30m, 1h or 2d, of at most seven days")
+        raise ValueError("@expires must be a duration such as 30m, 1h or 2d, of at most seven days")
     return seconds

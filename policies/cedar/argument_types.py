@@ -1,4 +1,4 @@
-"""The JSON Schema of a tool's arguments as a Cedar type, and what of it Cedar has no type for."""
+"""Converts the JSON Schema of a tool's arguments to a Cedar type, and names the parts that have no Cedar type."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from typing import Any
 
 DEPTH_MAX = 8
 ATTRIBUTES_MAX = 1000  # of one tool
-RESERVED = frozenset({"__entity", "__extn", "__expr"})  # Cedar's JSON would turn such an object into an entity or a function call
+RESERVED = frozenset({"__entity", "__extn", "__expr"})  # Cedar's JSON reads an object with such a member as an entity or a function call
 ANY_MEMBER = "*"  # the last step of a path: any other member
 TOO_DEEP = "it is nested too deeply"
 SEVERAL_TYPES = "it can be of several types"
 CedarType = dict[str, Any]
 Path = tuple[str, ...]
-SingleTypeSchema = tuple[Mapping[str, Any], bool]  # a schema of one type, and whether null is allowed beside
+SingleTypeSchema = tuple[Mapping[str, Any], bool]  # a schema of one type, and whether null is allowed too
 _LEAVES: Mapping[str, CedarType] = {
     "string": {"type": "String"},
     "integer": {"type": "Long"},
@@ -23,7 +23,7 @@ _LEAVES: Mapping[str, CedarType] = {
 
 @dataclass(frozen=True, slots=True)
 class KnownTool:
-    """One tool of the registry; `schema` is its inputSchema."""
+    """A registered tool; `schema` is its inputSchema."""
 
     tenant: str
     server: str
@@ -32,19 +32,19 @@ class KnownTool:
 
     @property
     def action(self) -> str:
-        """Its own Cedar action; its resource has the same name."""
+        """The Cedar action of this tool; its resource has the same name."""
         return f"{self.server}.{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class ArgumentTypes:
-    """`record`: a Cedar record. `unclear`: what can hold anything as far as Cedar knows, by its path, and why."""
+    """The Cedar type of a tool's arguments. `record` is a Cedar record; `unclear` maps each path without a Cedar type to the reason."""
 
     record: CedarType
     unclear: Mapping[Path, str]
 
     def why_unclear(self, path: Path) -> str:
-        """Why nothing is known of what a policy names by this path; empty: it is known whether it exists."""
+        """Why the type at this path is unknown; empty where it is known whether the path exists."""
         for length in range(len(path) + 1):
             if path[:length] in self.unclear:
                 return self.unclear[path[:length]]
@@ -63,12 +63,12 @@ class ArgumentTypes:
         return known is not None
 
     def path_names(self) -> Iterator[str]:
-        """Every path, in writing."""
+        """Yields the dotted name of every path."""
         yield from _dotted_names(self.record, "")
 
 
 def argument_types_of(schema: Mapping[str, Any]) -> ArgumentTypes:
-    """Never raises: what can't be read is unclear."""
+    """Converts an inputSchema. Never raises: a part that can't be read is unclear."""
     reader = _ArgumentsReader(schema)
     read = reader.read(schema, (), 0)
     record = read if read is not None and read["type"] == "Record" else {"type": "Record", "attributes": {}}
@@ -78,7 +78,7 @@ def argument_types_of(schema: Mapping[str, Any]) -> ArgumentTypes:
 
 
 def merge_types(types: "list[ArgumentTypes]") -> ArgumentTypes:
-    """What tools of one name in several tenants have in common; what they differ in is unclear."""
+    """The type that all tools of one name in several tenants share; unclear where they differ."""
     first = types[0]
     if all(other == first for other in types):
         return first
@@ -86,7 +86,7 @@ def merge_types(types: "list[ArgumentTypes]") -> ArgumentTypes:
 
 
 class _ArgumentsReader:
-    """Collects what is unclear on the way."""
+    """Reads one schema and collects the unclear paths."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
@@ -94,7 +94,7 @@ class _ArgumentsReader:
         self.unclear: dict[Path, str] = {}
 
     def read(self, schema: Any, path: Path, depth: int) -> CedarType | None:
-        """None: no type of Cedar's; it is noted why."""
+        """The Cedar type of a schema at `path`; None where it has none, with the reason in `unclear`."""
         settled = self._single_type_schema(schema) if depth <= DEPTH_MAX else TOO_DEEP
         if isinstance(settled, str):
             return self._mark_unclear(path, settled)
@@ -138,7 +138,7 @@ class _ArgumentsReader:
         return not isinstance(settled, str) and settled[1]
 
     def _single_type_schema(self, schema: Any) -> SingleTypeSchema | str:
-        """Without references, null and choices of one; or why that can't be had."""
+        """Resolves references, null and choices with one member. Returns the schema and whether it is nullable, or the reason why not."""
         nullable = False
         for _ in range(DEPTH_MAX):
             given = self._follow_references(schema)
@@ -156,7 +156,7 @@ class _ArgumentsReader:
         return TOO_DEEP
 
     def _follow_references(self, schema: Any) -> Mapping[str, Any] | None:
-        """Follows references within the document, a few at most."""
+        """Follows up to DEPTH_MAX references within the document. None where one leads nowhere."""
         for _ in range(DEPTH_MAX):
             if not isinstance(schema, Mapping):
                 return {} if schema is True else None
@@ -176,7 +176,7 @@ class _ArgumentsReader:
 
 
 def _single_type(given: Mapping[str, Any], nullable: bool) -> SingleTypeSchema | str:
-    """A schema that names one type, beside null."""
+    """The schema if it names one type, not counting null; otherwise the reason."""
     kinds = given.get("type")
     if isinstance(kinds, list):
         kept = [one for one in kinds if one != "null"]

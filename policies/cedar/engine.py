@@ -1,4 +1,4 @@
-"""The policy engine: Cedar rules on every act, from the built-in invariants, the role rule and the operator's folder."""
+"""The policy engine: evaluates Cedar policies (the built-in ones, the role rules and the operator's folder) on every act."""
 
 import hashlib
 import json
@@ -37,32 +37,32 @@ from policies.delegation.rulings import Act
 __all__ = ["BadPolicy", "CedarQuestion", "KnownTool", "PolicyEngine", "RuleSet", "Verdict", "load_rules", "schema_text"]
 
 ENTITIES_CACHE_SIZE = 1024  # 8 KB each
-DEFAULT_USER_PREFIX = "default|interlock-development"  # people who are called by a name alone
+DEFAULT_USER_PREFIX = "default|interlock-development"  # the tenant and issuer of people whom a policy names by a name alone
 UNKNOWN_TO_LISTS = ("input", "history")
 ToolSource = Callable[[], Iterable[KnownTool]]
-SchemaOf = Callable[[str, Act], Mapping[str, Any] | None]  # the inputSchema of the tool that an act of a tenant calls, as it is now
+SchemaOf = Callable[[str, Act], Mapping[str, Any] | None]  # the current inputSchema of the tool that an act calls, in a tenant
 
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """Parsed policies. `names`: Cedar's policy id -> @id. `readers`: those that look at the arguments, with what of
-    them they take for decimals, and what not, and all that they read of them.
+    """Parsed and checked policies.
 
-    `doubts`: sentences about policies that are sound, but name somebody whom they will never meet, or don't fit the tools of today.
-    `own`: the operator's, as Cedar's JSON; `places`: where each of them stands.
+    `id_by_key` maps Cedar's policy ids to @ids. `argument_readers` are the policies that read arguments, each with the paths that it reads
+    as decimals, as other values, and in all. `operator_policies` are the operator's, as Cedar's JSON, and `operator_places` their files
+    and lines. `never_matching` and `tool_mismatches` are warnings about valid policies that match no principal or no registered tool.
     """
 
     policies: cedarpy.PolicySet
-    without_asking: cedarpy.PolicySet  # the same without those that ask
-    best_case: cedarpy.PolicySet  # of these, what is left where neither the arguments nor the history are known, at best
+    without_asking: cedarpy.PolicySet  # without the policies that have @ask
+    best_case: cedarpy.PolicySet  # the policies without @ask, with every condition on arguments or history assumed in the caller's favour
     id_by_key: Mapping[str, str]
     argument_readers: tuple[tuple[Policy, set[InputPath], set[InputPath], set[InputPath]], ...]
     version: str
     asks: Mapping[str, AskAnnotation] = field(default_factory=dict)  # by @id
-    history_readers: tuple[Policy, ...] = ()  # that look at the history, or want something added up for those that do
-    totals: tuple[tuple[Policy, str], ...] = ()  # the argument that is added up for acts to which the policy may apply
-    documents: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # all of them, as Cedar's JSON
-    permitted_roles: frozenset[str] = frozenset()  # that a permit names: of the settings, and of the operator's policies
+    history_readers: tuple[Policy, ...] = ()  # policies that read the history, or that have something added up for those that do
+    totals: tuple[tuple[Policy, str], ...] = ()  # the argument that is added up for acts that the policy may apply to
+    documents: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # all policies, as Cedar's JSON
+    permitted_roles: frozenset[str] = frozenset()  # roles that a permit names: of the settings and of the operator's policies
     operator_policies: Mapping[str, Policy] = field(default_factory=dict)
     operator_places: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     never_matching: tuple[str, ...] = ()
@@ -79,9 +79,9 @@ def load_rules(
     tools: Iterable[KnownTool] = (),
     known: Iterable[Policy] | None = None,
 ) -> RuleSet:
-    """Reads and checks every policy. Raises BadPolicy: also for one that doesn't fit the tools of today, unless it is one of `known`.
+    """Reads and checks every policy. Raises BadPolicy, also for a policy that does not fit the registered tools and is not in `known`.
 
-    None: nothing is refused for the tools' sake, which may have changed since it was written.
+    With `known` None, no policy is refused for a mismatch with the tools, which may have changed since it was written.
     """
     return compile_rules(roles, read_operator_files(folder) if folder else (), tools, known)
 
@@ -89,7 +89,7 @@ def load_rules(
 def compile_rules(
     roles: Mapping[str, Sequence[str]], texts: Iterable[FileText], tools: Iterable[KnownTool], known: Iterable[Policy] | None
 ) -> RuleSet:
-    """The same, of texts by the names of their files."""
+    """Like `load_rules`, from texts by their file names."""
     built, own = (read_policies(files, cedarpy.policies_to_json_str, DEFAULT_USER_PREFIX) for files in (read_built_in(), texts))
     check_unique_ids({**{f"built-in/{key}": one for key, one in built.policies.items()}, **own.policies}, _places_by_key(built, own))
     unfit = _check_review(own, review_policies(own.policies, argument_types_by_action(tools), _validate), known)
@@ -132,13 +132,13 @@ def _build_rule_set(rules: Mapping[str, dict[str, Any]]) -> RuleSet:
 
 
 def recheck_rules(rules: RuleSet, tools: Iterable[KnownTool]) -> RuleSet:
-    """The same rules, with what is to be said of them beside the tools of now."""
+    """The rule set with its warnings checked again against `tools`."""
     found = review_policies(rules.operator_policies, argument_types_by_action(tools), _validate)
     return replace(rules, tool_mismatches=tuple(_located_sentences(rules.operator_places, found.mismatches, found.warnings)))
 
 
 def schema_text(tools: Iterable[KnownTool]) -> str:
-    """The schema in Cedar's own form, for editors."""
+    """The Cedar schema in its human-readable form, for editors."""
     return str(cedarpy.Schema.from_json_str(json.dumps(schema_document(argument_types_by_action(tools)))))
 
 
@@ -155,7 +155,7 @@ def _never_matching_warnings(own: ParsedPolicies, roles: Mapping[str, Sequence[s
 
 
 def _check_review(own: ParsedPolicies, found: Review, known: Iterable[Policy] | None) -> tuple[str, ...]:
-    """What is doubtful. Raises BadPolicy for what is wrong, and for what is unfit and new."""
+    """The warnings of a review. Raises BadPolicy for every error, and for a mismatch of a policy that is not in `known`."""
     standing = None if known is None else list(known)
     for complaints in (found.errors, found.mismatches):
         for key, said in complaints.items():
@@ -173,7 +173,7 @@ def _located_sentences(places: Mapping[str, tuple[str, int]], *complaints: Mappi
 
 
 def _validate(policies: Mapping[str, Policy], schema: str) -> dict[str, list[str]]:
-    """What Cedar's validator says of each."""
+    """The complaints of Cedar's validator, by policy key."""
     keyed = {key: {**policy, "annotations": {"id": key}} for key, policy in policies.items()}
     text = cedarpy.policies_from_json_str(json.dumps({"staticPolicies": keyed, "templates": {}, "templateLinks": []}))
     result = cedarpy.validate_policies(text, cedarpy.Schema.from_json_str(schema), release_gil=True)
@@ -198,12 +198,12 @@ def _failure_verdict(failure: PolicyFailure) -> Verdict:
 
 
 def no_tools() -> Iterable[KnownTool]:
-    """Where there is no registry."""
+    """The tool source of an engine without a registry."""
     return ()
 
 
 def _schema_among(tools: ToolSource) -> SchemaOf:
-    """Looks a schema up among all tools."""
+    """A slow `schema_of` that searches all tools."""
 
     def schema_of(tenant: str, act: Act) -> Mapping[str, Any] | None:
         return next((tool.schema for tool in tools() if (tool.tenant, tool.action) == (tenant, act.resource)), None)
@@ -212,7 +212,7 @@ def _schema_among(tools: ToolSource) -> SchemaOf:
 
 
 class PolicyEngine:
-    """Answers from the last good rule set. `healthy` is false while a newer one was refused, `problem` says why."""
+    """Answers from the last valid rule set. While a newer one is refused, `is_healthy` is false and `problem` says why."""
 
     def __init__(
         self,
@@ -223,7 +223,7 @@ class PolicyEngine:
         *,
         schema_of: SchemaOf | None = None,
     ) -> None:
-        """`rules`: those of the folder, where they were read already. `schema_of`: a faster way to a schema than through all `tools`."""
+        """`rules`: the folder's policies, if already loaded. `schema_of`: a faster way to a tool's schema than a search of all `tools`."""
         self._roles, self._folder, self._tools = roles, folder, tools
         self._schema_of = schema_of or _schema_among(tools)
         self._stamp = self.current_stamp()
@@ -237,12 +237,12 @@ class PolicyEngine:
 
     @property
     def version(self) -> str:
-        """Changes whenever any policy changes."""
+        """A digest that changes whenever any policy changes."""
         return self._rules.version
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """See RuleSet."""
+        """The warnings of the current rule set."""
         return self._rules.warnings
 
     @property
@@ -252,15 +252,15 @@ class PolicyEngine:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether the folder looks different from when it was last read."""
+        """Whether the folder has changed since it was last read."""
         return self.current_stamp() != self._stamp
 
     def current_stamp(self) -> FolderStamp | None:
-        """How the folder looks now; None where there is none to look at."""
+        """The current stamp of the folder; None without a folder."""
         return folder_stamp(self._folder) if self._folder is not None and self._folder.is_dir() else None
 
     def reload(self) -> None:
-        """Takes the rules of today in one step, or keeps the last good ones and reports the problem."""
+        """Loads the policies again in one step. On BadPolicy keeps the last valid rule set and sets `problem`."""
         self._stamp = self.current_stamp()
         try:
             self._rules = load_rules(self._roles, self._folder, self._tools(), self._rules.operator_policies.values())
@@ -270,7 +270,7 @@ class PolicyEngine:
             self.problem = None
 
     def recheck_tools(self) -> tuple[str, ...]:
-        """Looks at the rules beside the tools of now, and returns the doubts that are new. What was refused is tried again."""
+        """Checks the policies against the current tools and returns the new warnings. Loads a refused folder again."""
         before = self._rules.warnings
         if self.problem is not None:
             self.reload()
@@ -279,16 +279,16 @@ class PolicyEngine:
         return tuple(doubt for doubt in self._rules.warnings if doubt not in before)
 
     def with_unknown(self, unknown: Collection[str], favourable: bool) -> "PolicyEngine":
-        """One that does not know these attributes of `context`, and takes what depends on them as best for the caller, or as worst."""
+        """An engine whose policies do not know these attributes of `context`: conditions on them favour the caller, or go against them."""
         rules = _build_rule_set(assume_unknown(self._rules.documents, unknown, favourable))
         return PolicyEngine(self._roles, tools=self._tools, rules=rules, schema_of=self._schema_of)
 
     def reads_input(self, act: Act) -> bool:
-        """Whether any policy that may apply to this act looks at the arguments."""
+        """Whether any policy that may apply to this act reads the arguments."""
         return any(may_apply(policy, act) for policy, *_ in self._rules.argument_readers)
 
     def needs_history(self, act: Act) -> bool:
-        """Whether any policy that may apply to this act looks at what the errand did before, or has it added up."""
+        """Whether any policy that may apply to this act reads the transaction's history, or has an argument added up."""
         return any(may_apply(policy, act) for policy in self._rules.history_readers)
 
     def total_names(self, act: Act) -> frozenset[str]:
@@ -297,15 +297,15 @@ class PolicyEngine:
 
     @property
     def all_total_names(self) -> frozenset[str]:
-        """Of any act."""
+        """The arguments that any policy has added up."""
         return frozenset(total for _, total in self._rules.totals)
 
     def combined_ask(self, names: Sequence[str]) -> AskAnnotation:
-        """What the policies with these @ids ask together, of which there is at least one."""
+        """The combined question of the policies with these @ids, of which there is at least one."""
         return combine_asks(self._rules.asks[name] for name in names)
 
     def decide(self, question: CedarQuestion) -> Verdict:
-        """Allows only on an explicit Allow without any diagnostic error: Cedar skips a forbid that fails."""
+        """Evaluates the policies. Allows only on an explicit Allow without any diagnostic error, since Cedar skips a forbid that fails."""
         rules = self._rules
         try:
             arguments = self._cedar_arguments(rules, question) if question.input is not None else None
@@ -320,7 +320,10 @@ class PolicyEngine:
         return Verdict(False, verdict.policies, needs_approval=True) if rest.allowed else rest
 
     def _cedar_arguments(self, rules: RuleSet, question: CedarQuestion) -> Any:
-        """As Cedar values, where a policy that may apply looks at them. Raises NotExpressible, also for what the tool does not take."""
+        """The arguments as Cedar values; None where no applicable policy reads them.
+
+        Raises NotExpressible, also for arguments of another type than the tool declares.
+        """
         applying = [paths for policy, *paths in rules.argument_readers if may_apply(policy, question.act)]
         if not applying:
             return None
@@ -343,11 +346,11 @@ class PolicyEngine:
                 raise NotExpressible(found.problem, found.path)
 
     def _applicable_readers(self, rules: RuleSet, question: CedarQuestion) -> Iterable[Policy]:
-        """Policies that may apply and look at the arguments."""
+        """The policies that may apply to the act and read its arguments."""
         return (policy for policy, *_ in rules.argument_readers if may_apply(policy, question.act))
 
     def could_allow(self, question: CedarQuestion) -> bool:
-        """Whether some arguments may be allowed, for lists: conditions on the arguments count as met. The call is ruled on again."""
+        """Whether some arguments could be allowed, for lists: conditions on arguments count as met. The call itself is ruled on again."""
         rules = self._rules
         return self._evaluate(rules, rules.best_case, question, None).allowed
 
@@ -369,7 +372,7 @@ class PolicyEngine:
         return Verdict(result.decision == cedarpy.Decision.Allow, decided)
 
     def _entities_of(self, question: CedarQuestion) -> cedarpy.Entities:
-        """The user in their roles and the resource in its parent, parsed once and kept."""
+        """The Cedar entities of the user with their roles and the resource with its parent, parsed once and cached."""
         principal, act = question.principal, question.act
         key = (principal, question.tenant, act)
         kept = self._entities.get(key)

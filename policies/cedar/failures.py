@@ -1,4 +1,4 @@
-"""Why a policy could not be evaluated: which policy, for which argument of the call, in words for the caller and for its author."""
+"""Explains why a policy could not be evaluated: the policy and the argument, in words for the caller and the policy's author."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from policies.cedar.input_paths import WHOLE_INPUT, input_paths
 from policies.cedar.values import NotExpressible
 
 PROBLEM_MAX = 500  # characters
-UNEVALUABLE = "the act can't be put to the policies"
+UNEVALUABLE = "the policies can't be evaluated on this act"
 _POLICY = "error while evaluating policy `"
 _ABSENT = "does not have the attribute `"
 _GOT = ", got "
@@ -18,14 +18,14 @@ Policies = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class PolicyFailure:
-    """`policies` are the @ids of those that failed, and of no other; `problem` is a sentence without a full stop for each of them."""
+    """`policies` has the @ids of the policies that failed; `problem` has one sentence without a full stop for each of them."""
 
     policies: tuple[str, ...]
     problem: str
 
 
 def failure_from_errors(errors: Sequence[str], policies: Policies, arguments: Any) -> PolicyFailure:
-    """What Cedar says of a question. `policies` are all that were asked, by Cedar's ids; `arguments` are the Cedar values they read."""
+    """Explains Cedar's evaluation errors. `policies` are all evaluated ones by Cedar's ids; `arguments` are the Cedar values they read."""
     found: dict[str, str] = {}
     unfit = False
     for error in errors:
@@ -39,7 +39,7 @@ def failure_from_errors(errors: Sequence[str], policies: Policies, arguments: An
 
 
 def failure_of_inexpressible(error: NotExpressible, policies: Iterable[Mapping[str, Any]]) -> PolicyFailure:
-    """An argument that is no Cedar value. The policies are those that read it."""
+    """Explains an argument that has no Cedar value. Names the policies that read it."""
     reading = sorted({_policy_name(policy) for policy in policies if any(_overlap(path, error.path) for path in input_paths(policy))})
     return PolicyFailure(tuple(reading), f"argument {_dotted_path(error.path)}: {error}"[:PROBLEM_MAX])
 
@@ -49,13 +49,13 @@ def _policy_name(policy: Mapping[str, Any]) -> str:
 
 
 def _problem_with_arguments(said: str, policy: Mapping[str, Any], arguments: Any) -> str:
-    """The problem, with the arguments that it can be about."""
+    """Cedar's error text, with the arguments that it can be about."""
     culprits = sorted(_dotted_path(path) for path in set(_failing_paths(said, input_paths(policy), arguments)))
     return f"argument {', '.join(culprits)}: {said}" if culprits else said
 
 
 def _failing_paths(said: str, paths: Iterable[Path], arguments: Any) -> Iterator[Path]:
-    """Of the arguments that a policy reads those that lack what it names, or are of the type that it met."""
+    """Yields the paths, among those a policy reads, that lack the attribute which Cedar names or have the type which Cedar met."""
     absent = said.partition(_ABSENT)[2].partition("`")[0]
     met = said.rpartition(_GOT)[2] if _GOT in said else ""
     for path in paths:
@@ -78,7 +78,7 @@ def _value_at(arguments: Any, path: Path) -> Any:
 
 
 def _cedar_type_of(value: Any) -> str:
-    """The type of a Cedar value, by Cedar's name for it."""
+    """The type of a Cedar value, as Cedar names it in error texts."""
     match value:
         case bool():
             return "bool"
@@ -94,7 +94,7 @@ def _cedar_type_of(value: Any) -> str:
 
 
 def _overlap(path: Path, other: Path) -> bool:
-    """Whether one leads to the other, or beyond it."""
+    """Whether one path is a prefix of the other."""
     return path == WHOLE_INPUT or all(one == two for one, two in zip(path, other, strict=False))
 
 

@@ -1,4 +1,4 @@
-"""What a policy reads of the arguments: by which paths, and which of them it takes for decimals."""
+"""The arguments that a policy reads: their paths, and which of them it compares with decimals."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -13,12 +13,12 @@ _EQUALITY_OPERATORS = ("==", "!=", "contains", "containsAll", "containsAny")
 
 
 def input_paths(policy: Mapping[str, Any]) -> set[Path]:
-    """`context.input.a.b` and `context.input has a` -> ("a", "b"), ("a",). WHOLE where they are looked at otherwise."""
+    """`context.input.a.b` and `context.input has a` -> ("a", "b"), ("a",). WHOLE_INPUT where the arguments are read in another way."""
     return set(_paths(policy["conditions"]))
 
 
 def decimal_paths(policy: Mapping[str, Any]) -> set[Path]:
-    """Those that are compared as decimals, or looked for among decimals: a Long is never equal to one, and Cedar would not say so."""
+    """The paths that are compared with decimals, or looked up among them. In Cedar a Long never equals a decimal, without an error."""
     found: set[Path] = set()
     for name, sides in _comparisons(policy):
         if name in _DECIMAL_METHODS or any("decimal" in side for side in sides):
@@ -27,7 +27,10 @@ def decimal_paths(policy: Mapping[str, Any]) -> set[Path]:
 
 
 def non_decimal_paths(policy: Mapping[str, Any]) -> set[Path]:
-    """Those that are looked for among whole numbers, or among each other, which tells nothing where others take them for decimals."""
+    """The paths that are compared with whole numbers, or with each other.
+
+    If another policy compares such a path with decimals, the value can't be both.
+    """
     found: set[Path] = set()
     for name, sides in _comparisons(policy):
         paths = _paths_among(sides)
@@ -38,17 +41,17 @@ def non_decimal_paths(policy: Mapping[str, Any]) -> set[Path]:
 
 
 def check_decimals(policy: Mapping[str, Any]) -> None:
-    """Raises ValueError where a decimal is compared with an argument that is not named: it would never be equal to a whole number."""
+    """Raises ValueError where a decimal is compared with an expression that hides the argument: it would never equal a whole number."""
     for name, sides in _comparisons(policy):
         decimals = any("decimal" in side for side in sides)
         if name in _EQUALITY_OPERATORS and any(_hides_decimal(side, decimals) for side in sides):
             raise ValueError(
-                'a decimal is compared roundabout: compare it with the argument itself, as in context.input.a == decimal("1.0")'
+                'a decimal is compared indirectly: compare it with the argument itself, as in context.input.a == decimal("1.0")'
             )
 
 
 def _comparisons(policy: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """The name of each, and the expressions that its sides come down to."""
+    """Yields the operator of each comparison, and the expressions on both of its sides."""
     for node in json_objects(policy["conditions"]):
         for name, operands in node.items():
             if name in _DECIMAL_METHODS and isinstance(operands, list):
@@ -62,7 +65,7 @@ def _paths_among(sides: list[dict[str, Any]]) -> set[Path]:
 
 
 def _hides_decimal(side: dict[str, Any], decimals: bool) -> bool:
-    """Whether it is a record with a decimal in it or, beside decimals, a member of what is no plain chain of names."""
+    """Whether the side is a record that contains a decimal or, with `decimals`, a member of anything but a plain chain of names."""
     if "Record" in side:
         return any("decimal" in each for each in json_objects(side))
     inner: Any = side
@@ -72,7 +75,7 @@ def _hides_decimal(side: dict[str, Any], decimals: bool) -> bool:
 
 
 def _flatten_operands(operands: list[Any]) -> Iterator[dict[str, Any]]:
-    """The expressions that operands come down to: members of a list that is written out, both ends of an `if`."""
+    """Yields the expressions of operands: the members of a literal set, and both branches of an `if`."""
     for operand in operands:
         match operand:
             case {"Set": list(members)}:
@@ -84,9 +87,9 @@ def _flatten_operands(operands: list[Any]) -> Iterator[dict[str, Any]]:
 
 
 def with_decimals(arguments: Any, paths: Collection[Path], integer_paths: Collection[Path] = ()) -> Any:
-    """Arguments as Cedar values, in which whole numbers at these paths, or in lists there, are decimals: JSON knows one kind of number.
+    """Replaces whole numbers at `paths`, or in lists there, by Cedar decimals: JSON has one kind of number.
 
-    Raises NotExpressible for one that policies compare with whole numbers too (`others`), since it can't be both.
+    Changes `arguments` (Cedar values) in place. Raises NotExpressible for a path that is also in `integer_paths`, since it can't be both.
     """
     for path in paths:
         holder = arguments
@@ -99,7 +102,7 @@ def with_decimals(arguments: Any, paths: Collection[Path], integer_paths: Collec
             except NotExpressible as error:
                 raise NotExpressible(str(error), path) from None
             if path in integer_paths and holder[path[-1]] != value:
-                raise NotExpressible("policies compare a number with decimals, and with whole numbers", path)
+                raise NotExpressible("policies compare the same number with decimals and with whole numbers", path)
     return arguments
 
 
@@ -110,7 +113,7 @@ def _as_decimal(value: Any) -> Any:
 
 
 def _paths(node: Any) -> Iterator[Path]:
-    """The longest path at each place, and no shorter one within it."""
+    """Yields the longest path of each access, and none of its prefixes."""
     if isinstance(node, list):
         for item in node:
             yield from _paths(item)
@@ -135,7 +138,7 @@ def _has_path(node: Mapping[str, Any]) -> Path | None:
 
 
 def _is_other_context_access(node: Mapping[str, Any]) -> bool:
-    """Whether it asks the context for something else than the arguments, or whether there are any."""
+    """Whether the node reads another attribute of the context, or only tests whether one exists."""
     match node:
         case {"has": {"left": {"Var": "context"}}} | {".": {"left": {"Var": "context"}}} if len(node) == 1:
             return True

@@ -1,10 +1,10 @@
-"""Whether a JSON value has the types that a JSON Schema declares. Patterns, formats and limits are not looked at."""
+"""Checks whether a JSON value has the types that a JSON Schema declares. Ignores patterns, formats and limits."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 Path = tuple[str, ...]
-STEPS_MAX: Final = 100_000  # of one check: choices within choices can be made to take for ever
+STEPS_MAX: Final = 100_000  # of one check: nested choices can grow exponentially
 DEPTH_MAX: Final = 200
 _FITS, _UNTYPED, _MISFIT = "fits", "untyped", "misfit"
 _COMPOUND: Final = frozenset({"array", "object"})
@@ -19,7 +19,7 @@ class Mismatch(NamedTuple):
 
 
 class _TooComplicated(Exception):
-    """A schema needs more steps than a check may take."""
+    """A check would take more than STEPS_MAX steps or DEPTH_MAX levels."""
 
 
 class DeclaredTypes:
@@ -48,7 +48,7 @@ class DeclaredTypes:
         return self._found if fit == _MISFIT else None
 
     def members(self, schema: Any) -> Mapping[str, Any]:
-        """The members that a schema names, of all its choices, each with its schema."""
+        """The members that a schema declares, over all its choices, each with its schema."""
         self._steps = STEPS_MAX
         found: dict[str, list[Any]] = {}
         try:
@@ -72,7 +72,7 @@ class DeclaredTypes:
             yield from self._properties(part, depth + 1)
 
     def _fit(self, schema: Any, value: Any, path: Path, at: Path) -> str:
-        """`path` is what is left to go; empty: all members are looked at. `at` is what was gone."""
+        """Compares `value` with `schema`. `path` is the remaining path, empty to check all members; `at` is the path so far."""
         self._step(len(at))
         fit = self._fit_schema(schema, value, path, at)
         if fit == _UNTYPED and self._plain and json_type(value) in (*_COMPOUND, "null"):
@@ -112,7 +112,7 @@ class DeclaredTypes:
         return _MISFIT if len(fits) == 1 else self._misfit(at, f"expected another type, got {json_type(value)}")
 
     def _inner(self, schema: Mapping[str, Any], value: Any, path: Path, at: Path) -> list[str]:
-        """How the members of an object or the items of an array fit. One without a declared type is no reason to doubt its holder."""
+        """Compares the members of an object or the items of an array. Returns only misfits: untyped members do not affect their object."""
         if isinstance(value, Mapping):
             found = [self._fit(each, value[name], path[1:], (*at, name)) for name, each in self._present_members(schema, value, path)]
         elif isinstance(value, list):
@@ -122,7 +122,7 @@ class DeclaredTypes:
         return [fit for fit in found if fit == _MISFIT]
 
     def _present_members(self, schema: Mapping[str, Any], value: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Any]]:
-        """The members that are looked at and present, each with its schema."""
+        """Yields the members that are checked, present and declared, each with its schema."""
         properties = schema.get("properties")
         named = properties if isinstance(properties, Mapping) else {}
         others = schema.get("additionalProperties") if not schema.get("patternProperties") else None
@@ -135,7 +135,7 @@ class DeclaredTypes:
                 yield name, others
 
     def _resolve_reference(self, schema: Mapping[str, Any]) -> list[Any]:
-        """What `$ref` leads to within the schema; nothing where it leads elsewhere."""
+        """The schema that `$ref` refers to within the document; empty where there is none."""
         reference = schema.get("$ref")
         if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
             return []
@@ -173,7 +173,7 @@ def json_type(value: Any) -> str:
 
 
 def _named_types(schema: Mapping[str, Any]) -> frozenset[str]:
-    """The types that a schema names by itself; none: it names no type."""
+    """The types that a schema names directly; empty if it names none."""
     kinds = schema.get("type")
     if kinds is not None:
         return frozenset(kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if isinstance(kind, str)) & _TYPES

@@ -1,4 +1,4 @@
-"""What the policy engine is asked and what it answers, and the JSON that Cedar gets to see of it."""
+"""The policy engine's question and verdict, and the JSON that Cedar gets for a question."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class CedarQuestion:
-    """All that a policy can see. `tenant` is where the resource lives, `scopes` and `chain` become sets, `chain` names agents.
+    """Everything that a policy can see of an act. `tenant` is the resource's; `chain` names agents; `scopes` and `chain` become sets.
 
-    `input` holds the arguments as parsed JSON, None where there are none; it is looked at only where a policy reads it. `history` is what
-    the errand did before, for acts that `PolicyEngine.recalls`.
+    `input` holds the arguments as parsed JSON, None without arguments; it is converted only where a policy reads it. `history` is what the
+    transaction did before, for acts that `PolicyEngine.needs_history`.
     """
 
     principal: Principal
@@ -34,10 +34,10 @@ class CedarQuestion:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`policies`: the @ids that decided, none for the default denial. `error`: something could not be evaluated, so it is a denial;
-    then `policies` are those that failed, and `problem` says why.
+    """The result of an evaluation. `policies` are the @ids that decided; none for the default denial.
 
-    `asks`: all that stands in the way are policies that people may lift, which `policies` names.
+    With `has_error`, something could not be evaluated: the verdict is a denial, `policies` are those that failed, `problem` says why. With
+    `needs_approval`, only policies that people may lift forbid the act, and `policies` names them.
     """
 
     allowed: bool
@@ -48,7 +48,7 @@ class Verdict:
 
 
 def context_json(question: CedarQuestion, arguments: Any) -> str:
-    """The context as Cedar JSON. `arguments` in the form of cedar_values."""
+    """The context as Cedar JSON. `arguments` are Cedar values, see `cedar_value`."""
     context: dict[str, Any] = {
         "tenant": question.tenant,
         "scopes": question.scopes,
@@ -64,7 +64,7 @@ def context_json(question: CedarQuestion, arguments: Any) -> str:
 
 
 def entities_json(question: CedarQuestion) -> str:
-    """The few entities that a question is about, as Cedar JSON: the user in their roles, the resource in its parent."""
+    """The entities of a question as Cedar JSON: the user with their roles, the resource with its parent, and the tool's action."""
     principal, act, parent = question.principal, question.act, parent_of(question.act)
     action, group = action_and_group(act)
     where = {"tenant": question.tenant}

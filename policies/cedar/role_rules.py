@@ -1,4 +1,4 @@
-"""The role rule: each permission of a role, written as a Cedar permit in the JSON form, so that no name needs quoting."""
+"""Role rules: each permission of a role becomes a Cedar permit in JSON form, so that no name needs quoting."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ _ALL = {"op": "All"}
 
 
 def role_policies(roles: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]]:
-    """One Cedar policy (JSON form) for each role and permission, annotated @id("role:NAME"). Raises BadPermission."""
+    """Yields one Cedar policy (JSON form) for each role and permission, annotated @id("role:NAME"). Raises BadPermission."""
     for role, patterns in sorted(roles.items()):
         for pattern in sorted(Permissions.parse(patterns).patterns):
             yield {
@@ -36,7 +36,7 @@ def role_policies(roles: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]
 
 
 def _scope_of_pattern(pattern: str) -> dict[str, Any]:
-    """Action, resource and conditions that mean the same as `pattern` does in `Permissions.covers`, or less."""
+    """The action, resource and conditions that permit what `pattern` covers in `Permissions.covers`, or less."""
     if pattern == "*":
         return {"action": _ALL, "resource": _ALL, "conditions": []}
     actions = [action for family, action in ACTION_BY_PREFIX.items() if pattern.startswith(family) or pattern == _wildcard_of(family)]
@@ -51,12 +51,12 @@ def _scope_of_pattern(pattern: str) -> dict[str, Any]:
 
 
 def _wildcard_of(family: str) -> str:
-    """`state:read:` -> `state:*`, which covers reading and writing."""
+    """`state:read:` -> `state:*`, the pattern that covers reading and writing."""
     return family.partition(":")[0] + ":*"
 
 
 def _resource_scope(family: str, rest: str) -> dict[str, Any] | None:
-    """A scope for the resource, where one says it all: an agent with its skills, a tool or a prompt, all of a server."""
+    """A resource scope that expresses the pattern fully: an agent with its skills, one tool or prompt, or all of a server; else None."""
     if family == "agent" and "*" not in rest:
         return {"op": "in", "entity": _entity_reference("Agent", rest)}
     if family in ("tool", "prompt") and "*" not in rest:
@@ -67,7 +67,7 @@ def _resource_scope(family: str, rest: str) -> dict[str, Any] | None:
 
 
 def _permission_condition(pattern: str) -> dict[str, Any]:
-    """`when { resource.permission like "stem*" }`, or for a full name that name and whatever lies below it after a slash."""
+    """A `when` condition: `resource.permission like "stem*"`, or for a full name: that name or any name below it after a slash."""
     permission = {".": {"left": {"Var": "resource"}, "attr": "permission"}}
     stem = pattern[:-1] if pattern.endswith("*") else pattern + "/"
     like = {"like": {"left": permission, "pattern": [{"Literal": letter} for letter in stem] + ["Wildcard"]}}

@@ -1,4 +1,4 @@
-"""The Cedar schema: what policies may speak of, from what the gateway asks and from the tools that are registered."""
+"""The Cedar schema: the entities, actions and attributes that policies can use, for the gateway's acts and the registered tools."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -37,7 +37,7 @@ ENTITY_TYPES = frozenset({"User", "Role", "Action", *(kind for kinds in RESOURCE
 
 
 def schema_document(tools: Mapping[str, ArgumentTypes], calls: Iterable[str] = (), totals: Iterable[str] = ()) -> dict[str, Any]:
-    """Cedar's JSON form of a schema. `tools` by their actions, which are in the group of all.
+    """Cedar's JSON form of the schema. `tools` are argument types by action; each action is in the group of all tools.
 
     `calls`: permissions whose calls are counted in `context.history`; `totals`: arguments that are added up there.
     """
@@ -54,7 +54,7 @@ def schema_document(tools: Mapping[str, ArgumentTypes], calls: Iterable[str] = (
 
 
 def argument_types_by_action(tools: Iterable[KnownTool]) -> dict[str, ArgumentTypes]:
-    """By the action of each."""
+    """The argument types of the tools, by Cedar action."""
     found: dict[str, list[ArgumentTypes]] = {}
     for tool in tools:
         found.setdefault(tool.action, []).append(argument_types_of(tool.schema))

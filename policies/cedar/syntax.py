@@ -1,4 +1,4 @@
-"""What a Cedar policy says, read from its JSON form: what it applies to, whether it looks at the arguments, what is misspelt."""
+"""Reads Cedar policies in JSON form: what a policy applies to, which attributes it reads, and which of its names are misspelt."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -14,7 +14,7 @@ _CALLS = {".": {"left": _HISTORY, "attr": "calls"}}
 
 
 def parent_of(act: Act) -> Uid | None:
-    """The entity above the resource: the server of a tool, the agent of a skill. Who administers an entry acts on that alone."""
+    """The entity above the resource: the server of a tool, the agent of a skill. None for administration, which acts on one entry."""
     if act.action == ADMINISTER_ACTION:
         return None
     parent = ("Server" if act.kind in SERVER_KINDS else act.kind, act.parent)
@@ -22,20 +22,20 @@ def parent_of(act: Act) -> Uid | None:
 
 
 def may_apply(policy: Mapping[str, Any], act: Act) -> bool:
-    """Whether the policy's scope fits the action and the resource; what is not understood fits."""
+    """Whether the policy's scope matches the action and the resource; a scope that is not understood matches."""
     lineage = [(act.kind, act.resource), parent_of(act)]
     return scope_matches(policy["action"], action_and_group(act)) and scope_matches(policy["resource"], lineage)
 
 
 def action_and_group(act: Act) -> tuple[Uid, Uid | None]:
-    """The action that Cedar is asked about and what it is in: each tool has one of its own, in the group of all."""
+    """The Cedar action of an act and its group: each tool has an action of its own, in the group of all tools."""
     if act.action == TOOL_ACTION_GROUP:
         return ("Action", act.resource), ("Action", TOOL_ACTION_GROUP)
     return ("Action", act.action), None
 
 
 def scope_matches(scope: Mapping[str, Any], lineage: Sequence[Uid | None]) -> bool:
-    """`lineage` holds the uid itself and then what it is in."""
+    """Whether a scope matches an entity. `lineage` holds the entity's uid and then that of its group or parent."""
     match scope:
         case {"op": "==", "entity": entity}:
             return _uid_of(entity) == lineage[0]
@@ -50,7 +50,7 @@ def scope_matches(scope: Mapping[str, Any], lineage: Sequence[Uid | None]) -> bo
 
 
 def reads_context(node: Any, attribute_name: str) -> bool:
-    """Whether an expression may look at this attribute of `context`: any use of `context` but for reading another one of it."""
+    """Whether an expression may read this attribute of `context`: by its name, or by any use of `context` as a whole."""
     if isinstance(node, list):
         return any(reads_context(item, attribute_name) for item in node)
     if not isinstance(node, dict):
@@ -62,7 +62,7 @@ def reads_context(node: Any, attribute_name: str) -> bool:
 
 
 def reads_input(node: Any) -> bool:
-    """Whether an expression may look at the arguments."""
+    """Whether an expression may read the arguments."""
     return reads_context(node, "input")
 
 
@@ -85,7 +85,11 @@ def counted_permission(node: Mapping[str, Any]) -> str:
 
 
 def assume_unknown(rules: Mapping[str, dict[str, Any]], unknown: Collection[str], favourable: bool) -> dict[str, dict[str, Any]]:
-    """What is left when these attributes of `context` are not known: whatever depends on them taken as best for the caller, or worst."""
+    """The policies with the conditions on unknown attributes of `context` removed.
+
+    `favourable`: every removed condition is assumed to be best for the caller; otherwise worst. A policy that would go against that
+    assumption is left out.
+    """
     kept = {}
     for key, policy in rules.items():
         parts = [part for condition in policy["conditions"] for part in _split_conditions(condition["kind"], condition["body"])]
@@ -106,7 +110,7 @@ def _split_conditions(kind: str, body: Mapping[str, Any]) -> Iterator[dict[str, 
 
 
 def find_misspelt_name(policy: Mapping[str, Any]) -> str:
-    """The first name that nothing will ever have, so that the policy would silently never apply; else the empty string."""
+    """Describes the first name that no entity, action or attribute has, so that the policy would never apply; else the empty string."""
     for node in policy_objects(policy):
         attribute = _context_attribute(node)
         if attribute and attribute not in CONTEXT_ATTRIBUTES:
@@ -126,13 +130,13 @@ def find_misspelt_name(policy: Mapping[str, Any]) -> str:
 
 
 def spelling_hint(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, where something is near."""
+    """` (did you mean 'x'?)` if a known name is similar; else the empty string."""
     near = get_close_matches(name, list(known), 1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _variable_attribute(node: Mapping[str, Any]) -> tuple[str, str]:
-    """`principal.x` or `resource has x` -> which of them, and x."""
+    """`principal.x` or `resource has x` -> the variable, and x; anything else -> two empty strings."""
     match node:
         case {".": {"left": {"Var": "principal" | "resource" as variable}, "attr": str(attribute)}} if len(node) == 1:
             return variable, attribute
@@ -142,11 +146,11 @@ def _variable_attribute(node: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def never_matching_principals(policy: Mapping[str, Any], roles: Collection[str]) -> Iterator[str]:
-    """What is said of every person and role that nobody will ever be or have."""
+    """Yields a warning for each person or role in the policy that no principal can be or have."""
     for node in policy_objects(policy):
         match node:
             case {"type": "User", "id": str(name)} if name.count("|") < 2:
-                yield f'User::"{name}" is nobody: a user\'s id is tenant|issuer|subject; write principal.subject == "{name}"'
+                yield f'User::"{name}" matches no principal: a user\'s id is tenant|issuer|subject; write principal.subject == "{name}"'
             case {"type": "Role", "id": str(name)} if name not in roles:
                 yield f'Role::"{name}" has no permissions in `roles`; an issuer may still vouch for it'
 
@@ -160,12 +164,12 @@ def named_roles(policy: Mapping[str, Any]) -> Iterator[str]:
 
 
 def policy_objects(policy: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every object of a policy but its annotations, which anybody may write as they like."""
+    """Yields every object of a policy except its annotations, which are free text."""
     yield from json_objects([part for name, part in policy.items() if name != "annotations"])
 
 
 def json_objects(node: Any) -> Iterator[dict[str, Any]]:
-    """Every object of a JSON tree."""
+    """Yields every object of a JSON tree."""
     if isinstance(node, dict):
         yield node
         node = list(node.values())

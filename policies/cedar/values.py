@@ -1,4 +1,4 @@
-"""Arguments of a call as Cedar values: no nulls, numbers as Long or decimal, and nothing that Cedar would read as its own."""
+"""Converts arguments to Cedar values: without nulls, numbers as Long or decimal, and no member with a name that Cedar reserves."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -11,7 +11,7 @@ DECIMAL_LIMIT = 1 << 63  # ten-thousandths
 
 
 class NotExpressible(ValueError):
-    """A value that Cedar can't compare faithfully, so no policy may rule on it. `path` leads to it, by names of members."""
+    """A value that Cedar can't compare faithfully, so no policy may rule on it. `path` names the members that lead to it."""
 
     def __init__(self, problem: str, path: tuple[str, ...] = ()) -> None:
         super().__init__(problem)
@@ -19,9 +19,9 @@ class NotExpressible(ValueError):
 
 
 def cedar_value(value: Any) -> Any:
-    """`value` (parsed JSON) in Cedar's JSON form; members that are null are left out. Raises NotExpressible.
+    """Converts parsed JSON to Cedar's JSON form, without members that are null. Raises NotExpressible.
 
-    JSON knows one kind of number, so 4.0 is the Long 4: else it would slip past a policy that forbids 4.
+    JSON has one kind of number, so 4.0 becomes the Long 4: otherwise it would evade a policy that forbids 4.
     """
     match value:
         case bool() | str():
@@ -56,9 +56,9 @@ def decimal_value(digits: str) -> dict[str, Any]:
 
 
 def _decimal_digits(number: float) -> str:
-    """With four decimals; Cedar's decimal takes no more."""
+    """The number with four decimals, the most that Cedar supports. Raises NotExpressible where that would round it."""
     exact = Decimal(repr(number))
     text = f"{exact:.4f}"
     if not exact.is_finite() or Decimal(text) != exact:
-        raise NotExpressible("a number is no decimal of four digits at most")
+        raise NotExpressible("a number is not a decimal with at most four digits after the point")
     return text

@@ -1,4 +1,4 @@
-"""An approval: one act that people allowed, or did not, exactly as they were shown it."""
+"""An approval: people's decision on one act with exactly the content that they were shown."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,21 +11,21 @@ from msgspec.structs import replace
 
 from policies.delegation.rulings import Act
 
-APPROVABLE_ACTIONS = frozenset({"callTool", "getPrompt", "readResource", "invokeAgent"})  # acts that can be shown exactly
-SHOWN_MAX = 65_536  # characters of arguments: more than that nobody reads
+APPROVABLE_ACTIONS = frozenset({"callTool", "getPrompt", "readResource", "invokeAgent"})  # acts whose content can be shown exactly
+SHOWN_MAX = 65_536  # characters of arguments; people would not review more
 NEVER_EXPIRES_US = 1 << 62  # microseconds
 DECIDE_APPROVALS = Act("decideApproval", "Key", "approvals", "approval:decide", "approvals")
 _decode = msgspec.json.Decoder(Any).decode
 
 
 class NotShowable(Exception):
-    """Arguments that can't be shown, or have no canonical form; so nobody can approve of them."""
+    """Arguments that can't be shown in full or have no canonical form, so that they can't be approved."""
 
 
 class ExactContent(Struct, frozen=True):
-    """What is approved, to the letter: the arguments as JSON, and hashes of their and the definition's canonical form (RFC 8785).
+    """The exact content of an approval: the arguments as JSON, and hashes of the canonical forms (RFC 8785) of them and the definition.
 
-    `beside`: all else that is sent along with the arguments, as JSON; empty where there is nothing. The hash covers it.
+    `other_members`: what is sent along with the arguments, as JSON; empty without any. `arguments_hash` covers it too.
     """
 
     arguments: str
@@ -35,7 +35,7 @@ class ExactContent(Struct, frozen=True):
 
 
 def exact_content_of(arguments: Mapping[str, Any], definition: str, other_members: Mapping[str, Any] | None = None) -> ExactContent:
-    """Raises NotShowable."""
+    """The exact content of an act. Raises NotShowable."""
     try:
         canonical = rfc8785.dumps(dict(arguments))
         more = rfc8785.dumps(dict(other_members)) if other_members else b""
@@ -44,12 +44,12 @@ def exact_content_of(arguments: Mapping[str, Any], definition: str, other_member
     text, rest = canonical.decode(), more.decode()
     if len(text) + len(rest) > SHOWN_MAX:
         raise NotShowable
-    whole = b"\n".join((canonical, more)) if more else canonical  # which no arguments alone come to: a canonical form has one line
+    whole = b"\n".join((canonical, more)) if more else canonical  # a canonical form has one line, so arguments alone never equal this
     return ExactContent(text, hashlib.sha256(whole).hexdigest(), definition, rest)
 
 
 class Requester(Struct, frozen=True):
-    """On whose behalf, through which agents and in which errand and task something is asked for."""
+    """The owner, chain of agents, transaction and task on whose behalf an act is requested."""
 
     tenant: str
     owner: str  # tenant|issuer|subject
@@ -59,7 +59,7 @@ class Requester(Struct, frozen=True):
 
 
 class Approval(Struct, frozen=True):
-    """An approval as its row tells it. `expires` in microseconds; `approvers` are owner keys."""
+    """An approval as stored. `expires` is in microseconds; `approvers` are owner keys."""
 
     id: str
     requester: Requester
@@ -78,9 +78,9 @@ class Approval(Struct, frozen=True):
     def mismatch_reason(
         self, requester: Requester, permission: str, content: ExactContent, now: int, continues_decision_id: str = ""
     ) -> str:
-        """Why this is no approval of that act, as a reason_id; empty when it is about that very act, however it was decided.
+        """Why this approval is not valid for an act, as a reason_id; empty if it is about that act, whatever was decided.
 
-        `begun`: the decision that the act goes on from, which may be the one that used it.
+        `continues_decision_id`: the decision that the act continues, which may be the one that used the approval.
         """
         mine = self.requester
         if (mine.tenant, mine.owner) != (requester.tenant, requester.owner):
@@ -89,7 +89,7 @@ class Approval(Struct, frozen=True):
             return "approval-other-act"
         if mine.chain != requester.chain:
             return "approval-other-chain"
-        if mine.task_id != requester.task_id or (not mine.task_id and mine.txn != requester.txn):  # no task is of two errands
+        if mine.task_id != requester.task_id or (not mine.task_id and mine.txn != requester.txn):  # a task belongs to one transaction
             return "approval-other-task"
         if self.arguments_hash != content.arguments_hash:
             return "approval-other-arguments"
@@ -100,16 +100,16 @@ class Approval(Struct, frozen=True):
         return "approval-expired" if self.state in ("expired", "void") or self.expires <= now else ""
 
     def for_follow_up(self) -> "Approval":
-        """The same for whoever asks about what was begun by it: nothing is begun once more, so it is not used again, nor too old."""
+        """A copy for acts that follow what the approval started: they start nothing new, so it is neither used again nor too old."""
         return replace(self, id="", expires=NEVER_EXPIRES_US)
 
 
 def description_of(definition: Mapping[str, Any]) -> str:
-    """What a definition says of itself, for those who decide."""
+    """The description in a definition, of at most 4000 characters, for approvers."""
     said = definition.get("description", "")
     return said[:4000] if isinstance(said, str) else ""
 
 
 def decode_arguments(arguments: str) -> Any:
-    """Arguments as they were asked for; None once they are of no use any more."""
+    """The stored arguments as JSON; None after they were deleted."""
     return _decode(arguments) if arguments else None

@@ -1,4 +1,4 @@
-"""Approvals as rows: asked for, found again, used once."""
+"""Approvals as rows: created, found, and used at most once."""
 
 import json
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from policies.delegation.approval import Approval, ExactContent, Requester
 from policies.delegation.rulings import Decision
 from policies.tables import approval_votes, approvals
 
-MATCHED_MAX = 50  # approvals of the same arguments that are looked at
+MATCHED_MAX = 50  # approvals of the same arguments that are examined
 _MARK_USED = (
     "UPDATE approvals SET state = 'used', used_by = ?, closed = ? WHERE tenant = ? AND id = ? AND state = ? AND used_by = ? AND expires > ?"
 )
@@ -23,7 +23,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ApprovalsBatch(Protocol):
-    """The writer's transaction (gateway/storage/writer.py)."""
+    """The transaction of the database writer (gateway/storage/writer.py)."""
 
     def add(self, table: Table, row: dict[str, Any]) -> None: ...
 
@@ -31,17 +31,17 @@ class ApprovalsBatch(Protocol):
 
 
 class ApprovalGone(Exception):
-    """Somebody used the approval first, or it ended: whatever followed from it has to be ruled on again."""
+    """The approval was used by another act or has ended: the act that depended on it has to be ruled on again."""
 
 
 def find(connection: Connection, tenant: str, approval_id: str) -> Approval | None:
-    """Whoever's it is."""
+    """The approval with this id in the tenant, of any owner; None if there is none."""
     row = connection.execute(select(approvals).where((approvals.c.tenant == tenant) & (approvals.c.id == approval_id))).first()
     return None if row is None else approval_from_row(connection, row)
 
 
 def find_matching(connection: Connection, tenant: str, owner: str, arguments_hash: str) -> list[Approval]:
-    """Those of one person for the same arguments, the newest first."""
+    """The approvals of one person for the same arguments, newest first, at most MATCHED_MAX."""
     match = (approvals.c.tenant == tenant) & (approvals.c.arguments_hash == arguments_hash) & (approvals.c.owner == owner)
     match &= approvals.c.grant_id == ""
     rows = connection.execute(select(approvals).where(match).order_by(approvals.c.created.desc(), approvals.c.id.desc()).limit(MATCHED_MAX))
@@ -49,16 +49,16 @@ def find_matching(connection: Connection, tenant: str, owner: str, arguments_has
 
 
 def find_used_by(connection: Connection, requester: Requester, decision_id: str) -> tuple[Approval, ExactContent] | None:
-    """The one that a decision of the same person used last, with what was shown: what that began may go on."""
+    """The approval that a decision of the same person used, with its exact content; None if there is none."""
     match = (approvals.c.tenant == requester.tenant) & (approvals.c.owner == requester.owner) & (approvals.c.used_by == decision_id)
     row = connection.execute(select(approvals).where(match)).first() if decision_id else None
     return None if row is None else (approval_from_row(connection, row), ExactContent(row.arguments, row.arguments_hash, row.definition))
 
 
 def mark_used(batch: ApprovalsBatch, tenant: str, decision: Decision) -> None:
-    """In the commit of the decision that names it. Raises ApprovalGone.
+    """Marks the decision's approval as used, in the commit of that decision. Raises ApprovalGone.
 
-    An act that goes on takes it over from the decision that it goes on from, so of two that go on from the same one does.
+    An act that continues another takes the approval over from that act's decision. Of two such acts only one succeeds.
     """
     state = "used" if decision.began else "approved"
     if batch.run(_MARK_USED, (decision.id, decision.at, tenant, decision.approval, state, decision.began, decision.at)) != 1:
@@ -66,13 +66,13 @@ def mark_used(batch: ApprovalsBatch, tenant: str, decision: Decision) -> None:
 
 
 def mark_unused(batch: ApprovalsBatch, tenant: str, decision: Decision) -> None:
-    """Nothing came of the decision that used it; what an earlier one began with it is there all the same, and only that can go on."""
+    """Undoes `mark_used` for a decision whose act did not take place. An approval taken over goes back to the earlier decision."""
     before = ("used", decision.began, decision.at) if decision.began else ("approved", "", None)
     batch.run(_MARK_UNUSED, (*before, tenant, decision.approval, decision.id))
 
 
 def write_pending(batch: ApprovalsBatch, row: dict[str, Any]) -> None:
-    """A new one, in the commit of the decision that asks. `row` lacks what is the same of each."""
+    """Writes a new approval in the commit of its question's decision. `row` lacks the columns that are the same for each."""
     batch.add(approvals, {"state": "pending", "errand": "{}", "grant_id": "", "used_by": "", "reason": "", "closed": None} | row)
 
 
@@ -95,6 +95,6 @@ def approval_from_row(connection: Connection, row: "Row[Any]") -> Approval:
 
 
 def read_votes(connection: Connection, tenant: str, approval_id: str) -> Iterable["Row[Any]"]:
-    """In their order."""
+    """The votes on an approval, in order of time."""
     match = (approval_votes.c.tenant == tenant) & (approval_votes.c.approval_id == approval_id)
     return connection.execute(select(approval_votes).where(match).order_by(approval_votes.c.at)).all()

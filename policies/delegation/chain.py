@@ -1,4 +1,4 @@
-"""A delegation: what is left of a person's authority after each agent it went through."""
+"""A delegation: what remains of a person's authority after each agent in the chain."""
 
 import math
 
@@ -12,14 +12,14 @@ DEPTH_MAX = 4
 
 
 class Hop(Struct, frozen=True):
-    """One agent of a chain and the ceiling its operator set (no limit of its own by default)."""
+    """One agent of a chain and the ceiling that its operator set; unlimited by default."""
 
     agent: str
     ceiling: Permissions = ALL_PERMISSIONS
 
 
 class CannotNarrow(Exception):
-    """The next hop is refused before any policy is asked; `reason_id` says why."""
+    """The next hop is refused before any policy is evaluated; `reason_id` says why."""
 
     def __init__(self, reason_id: str, missing: str = "") -> None:
         super().__init__(reason_id)
@@ -28,11 +28,12 @@ class CannotNarrow(Exception):
 
 
 class Delegation(Struct, frozen=True):
-    """The authority that the last agent of `path` acts with; an empty path is the person themselves.
+    """The authority that the last agent of `path` acts with; with an empty path, the person's own.
 
-    `scope` is what the token and every request for less have left; `not_after` is in seconds since 1970.
-    `grant_id`, `task_id` and `txn` are empty for a person's own call, which no row stands for yet. `deadline`, in seconds since 1970 too,
-    is when the turn ends that it is acted in: nothing that is begun in a turn has more time than that has left.
+    `scope` is what the token and later requests for less leave. `not_after` and `deadline` are seconds since 1970. `grant_id`, `task_id`
+    and
+    `txn` are empty for a person's own call, which has no row. `deadline` is the end of the turn that the authority is used in: calls made
+    during the turn end by then.
     """
 
     principal: Principal
@@ -47,48 +48,48 @@ class Delegation(Struct, frozen=True):
 
     @property
     def actor(self) -> str:
-        """The agent that acts now, or the empty string for the person."""
+        """The acting agent, or the empty string for the person."""
         return self.path[-1].agent if self.path else ""
 
     def with_principal(self, principal: Principal) -> "Delegation":
-        """The same authority of the same person, with the roles of today."""
+        """A copy with the current roles of the same person."""
         return replace(self, principal=principal)
 
     def with_ceilings(self, ceilings: "tuple[Permissions, ...]") -> "Delegation":
-        """The same authority under the ceilings of today, which only ever take away. One per hop of `path`."""
+        """A copy under the current ceilings, which only narrow it. `ceilings` has one per hop of `path`."""
         hops = tuple(Hop(hop.agent, hop.ceiling.intersect(ceiling)) for hop, ceiling in zip(self.path, ceilings, strict=True))
         return replace(self, path=hops)
 
     def effective_permissions(self) -> Permissions:
-        """What scope and ceilings leave; the person's own rights are ruled on beside it."""
+        """The permissions that scope and ceilings leave. The person's own permissions are ruled on separately."""
         held = self.scope
         for hop in self.path:
             held = held.intersect(hop.ceiling)
         return held
 
     def narrow_scope(self, requested: Permissions) -> "Delegation":
-        """The same authority asked for with less. Asking for what is not held refuses: nothing is trimmed or defaulted."""
+        """A copy with a smaller scope. Raises CannotNarrow for a permission that the delegation does not have: nothing is trimmed."""
         if not requested.patterns or not requested.is_within(self.effective_permissions()):
             excess = [p for p in sorted(requested.patterns) if not self.effective_permissions().covers(p)]
             raise CannotNarrow("scope-exceeds-held", " ".join(excess))
         return replace(self, scope=self.scope.intersect(requested))
 
     def with_deadline(self, deadline: float) -> "Delegation":
-        """The same authority in a turn that ends then."""
+        """A copy for a turn that ends at `deadline`."""
         return replace(self, deadline=deadline)
 
     def with_ids(self, grant_id: str, task_id: str, txn: str) -> "Delegation":
-        """The same authority under the grant row that stands for it."""
+        """A copy with the ids of its grant row, task and transaction."""
         return replace(self, grant_id=grant_id, task_id=task_id, txn=txn)
 
     def without_actor(self, agent: str) -> "Delegation":
-        """What the last agent, if it is this one, can be handed anew: no more than it has."""
+        """A copy without the last hop if that is `agent`, so that the same agent can be called again with no more authority."""
         return replace(self, path=self.path[:-1]) if agent and self.actor == agent else self
 
     def narrow(self, agent: str, ceiling: Permissions, requested: Permissions, not_after: float) -> "Delegation":
-        """The authority handed to `agent`: an intersection, so never more than this one. The only way to make a child.
+        """The delegation for `agent`: an intersection, so never more than this one. Every child delegation is made here.
 
-        Raises CannotNarrow for a loop or a chain that gets too long.
+        Raises CannotNarrow for a loop or a chain that would be too long.
         """
         if any(hop.agent == agent for hop in self.path):
             raise CannotNarrow("loop")

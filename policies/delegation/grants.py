@@ -1,4 +1,4 @@
-"""Grant rows: the authority of a delegated task, kept by the gateway; tokens only point to it."""
+"""Grant rows: the authority of a delegated task, stored by the gateway. Tokens only refer to it."""
 
 import json
 import math
@@ -17,11 +17,11 @@ from policies.tables import grants as table
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
-CACHED_SECONDS = 1.0  # how long a revocation elsewhere may go unseen
+CACHED_SECONDS = 1.0  # how long a revocation by another process may go unnoticed
 
 
 class GrantsBatch(Protocol):
-    """The writer's transaction (gateway/storage/writer.py)."""
+    """The transaction of the database writer (gateway/storage/writer.py)."""
 
     def add(self, table: Table, row: dict[str, Any]) -> None: ...
 
@@ -29,12 +29,12 @@ class GrantsBatch(Protocol):
 
 
 class GrantsReader(Protocol):
-    """gateway/storage/database.py."""
+    """The database reader (gateway/storage/database.py)."""
 
     async def read(self, work: Callable[[Connection], T]) -> T: ...
 
 
-IsTaskOver = Callable[[Connection, str, str], bool]  # of a tenant's task by its id
+IsTaskOver = Callable[[Connection, str, str], bool]  # whether a task of a tenant has ended
 
 
 def _is_never_over(_connection: Connection, _tenant: str, _task_id: str) -> bool:
@@ -42,29 +42,29 @@ def _is_never_over(_connection: Connection, _tenant: str, _task_id: str) -> bool
 
 
 class GrantEnded(Exception):
-    """The grant was revoked, is over, or never was; whoever holds a token of it may do nothing more."""
+    """The grant was revoked, has ended or never existed; a token that refers to it permits nothing."""
 
 
 class Grants:
-    """Reads and writes grant rows. What it read is believed for a second.
+    """Reads and writes grant rows. Caches what it read for one second.
 
-    A grant ends with its task, which `task_over` tells, so that the end of a task needs no write here.
+    A grant ends with its task, which `is_task_over` tells, so that the end of a task needs no write here.
     """
 
     def __init__(
         self, reader: GrantsReader, clock: Callable[[], float], is_task_over: IsTaskOver = _is_never_over, kills: Kills | None = None
     ) -> None:
-        """`kills`: none of what they stop is found, which raises Killed."""
+        """With `kills`, finding a stopped grant raises Killed."""
         self._reader = reader
         self._kills = kills
         self._is_task_over = is_task_over
         self._clock = clock
-        self._unpersisted: set[tuple[str, str]] = set()  # ended here, which could not be kept yet
+        self._unpersisted: set[tuple[str, str]] = set()  # revoked in this process, without a row that says so yet
         self._cache: BoundedCache[tuple[str, str], Delegation] = BoundedCache(10_000, clock)
-        self._reading: dict[tuple[str, str], object] = {}  # of each the last reading under way, unless it is forgotten already
+        self._reading: dict[tuple[str, str], object] = {}  # the newest read in progress for each grant; removed by `invalidate`
 
     def add(self, batch: GrantsBatch, delegation: Delegation, parent_id: str, now_us: int) -> None:
-        """Keeps a delegation under its `grant_id`, in the same commit as the decision that made it."""
+        """Writes a delegation under its `grant_id`, in the same commit as its decision."""
         principal = delegation.principal
         batch.add(
             table,
@@ -88,12 +88,15 @@ class Grants:
         )
 
     def set_deadline(self, batch: GrantsBatch, tenant: str, grant_id: str, task_id: str, deadline: float = math.inf) -> None:
-        """The task that a grant was made for goes on until then, or waits for as long as it likes. No other task's grant is touched."""
+        """Sets the end of the turn of the task that the grant was made for (seconds since 1970; infinity while the task is paused).
+
+        Changes no grant of another task.
+        """
         said = "UPDATE grants SET deadline = ? WHERE tenant = ? AND id = ? AND task_id = ?"
         batch.run(said, (_to_us(deadline), tenant, grant_id, task_id))
 
     async def find(self, tenant: str, grant_id: str) -> Delegation:
-        """The live delegation of a grant, all of whose ancestors live too. Raises GrantEnded and Killed."""
+        """The delegation of a grant that is valid together with all its ancestors. Raises GrantEnded and Killed."""
         key = (tenant, grant_id)
         delegation = self._cache.get(key)
         if delegation is None:
@@ -105,7 +108,7 @@ class Grants:
         return delegation
 
     async def _read(self, key: tuple[str, str]) -> Delegation:
-        """What the rows say. It is not remembered where they may have changed before it is here."""
+        """Reads a delegation. Does not cache it if it was invalidated during the read."""
         ended, reading = self._unpersisted_revocations(), object()
         self._reading[key] = reading
         try:
@@ -118,7 +121,7 @@ class Grants:
                 del self._reading[key]
 
     async def find_revoked(self, keys: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Which of these grants, each a tenant and an id, were revoked, or hang below one that was."""
+        """The grants among `keys` (tenant, id) that were revoked or descend from a revoked one."""
         ended = self._unpersisted_revocations()
 
         def is_revoked(connection: Connection, tenant: str, grant_id: str) -> bool:
@@ -128,21 +131,21 @@ class Grants:
         return await self._reader.read(lambda connection: {key for key in keys if is_revoked(connection, *key)})
 
     def revoke(self, batch: GrantsBatch, tenant: str, grant_id: str, now_us: int) -> bool:
-        """Ends a grant before its task ends; what hangs below it can't be used either. False when it had ended before."""
+        """Revokes a grant before its task ends, and with it all its descendants. Returns False when it was revoked before."""
         changed = batch.run("UPDATE grants SET revoked = ? WHERE tenant = ? AND id = ? AND revoked IS NULL", (now_us, tenant, grant_id))
         return changed == 1
 
     def enforce_before_persisted(self, tenant: str, grant_id: str) -> None:
-        """Takes a grant for ended although its row can't say so yet."""
+        """Treats a grant as revoked although its row does not say so yet."""
         self._unpersisted.add((tenant, grant_id))
         self.invalidate()
 
     def confirm_persisted(self, tenant: str, grant_id: str) -> None:
-        """From now on its row says what is true of a grant."""
+        """Stops overriding a grant's row, which is up to date again."""
         self._unpersisted.discard((tenant, grant_id))
 
     def invalidate(self, tenant: str = "", grant_id: str = "") -> None:
-        """Believes nothing read before, of one grant or of all."""
+        """Drops what was read of one grant, or of all."""
         if grant_id:
             self._reading.pop((tenant, grant_id), None)
             self._cache.drop((tenant, grant_id))
@@ -151,7 +154,7 @@ class Grants:
             self._cache.clear()
 
     def _unpersisted_revocations(self) -> frozenset[tuple[str, str]]:
-        """Those that are taken for ended, as of before a row is read: one that is heeded meanwhile may be read as it was."""
+        """The grants treated as revoked, copied before a row is read: one that is removed during the read may be read as it was."""
         return frozenset(self._unpersisted)
 
     def _load(self, connection: Connection, tenant: str, grant_id: str, revoked: Collection[tuple[str, str]]) -> Delegation:
@@ -174,12 +177,12 @@ class Grants:
 
 
 def _to_us(deadline: float) -> int | None:
-    """Microseconds; None where there is none."""
+    """Microseconds since 1970; None for no deadline."""
     return None if deadline == math.inf else int(deadline * 1_000_000)
 
 
 def _ancestry(connection: Connection, tenant: str, grant_id: str) -> Iterator[tuple[str, Any]]:
-    """A grant and all that it hangs below: the id and the row of each, None where there is no such row."""
+    """Yields a grant and its ancestors: the id and the row of each, None for a missing row."""
     while True:
         row = connection.execute(select(table).where((table.c.tenant == tenant) & (table.c.id == grant_id))).first()
         yield grant_id, row

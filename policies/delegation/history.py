@@ -1,4 +1,4 @@
-"""The history of an errand: what it did before, read anew for each ruling that depends on it, and what it has seen."""
+"""The history of a transaction: its earlier acts and the sensitivity of what it read. Read again for each ruling that depends on it."""
 
 import json
 from collections import Counter
@@ -15,8 +15,8 @@ SENSITIVITY_MAX = 3  # of sensitivity and clearance
 VERB_FOLLOW_TASK, VERB_STOP_TASK = (
     "follow-a-task-of",
     "stop-a-task-of",
-)  # verbs of acts about what another began, which do nothing once more
-VERB_CONTINUE = "go-on-with"  # of an act whose answer was a question, with what was answered to that: it was counted when it began
+)  # verbs of acts on a task that another act started; not counted
+VERB_CONTINUE = "go-on-with"  # verb of an act that answers its predecessor's question: counted with that act
 _INSERT_TRANSACTION = (
     "INSERT INTO errands (tenant, txn, version, taint, totals, updated) VALUES (?, ?, 1, 0, ?, ?) ON CONFLICT (tenant, txn) DO NOTHING"
 )
@@ -28,18 +28,19 @@ ON CONFLICT (tenant, txn) DO UPDATE SET taint = excluded.taint, updated = exclud
 
 
 class HistoryBatch(Protocol):
-    """The writer's transaction (gateway/storage/writer.py)."""
+    """The transaction of the database writer (gateway/storage/writer.py)."""
 
     def run(self, statement: str, values: tuple[Any, ...]) -> int: ...
 
 
 class HistoryChanged(Exception):
-    """The errand went on since its history was read: whatever followed from it has to be ruled on again."""
+    """The history changed after it was read: the act that depended on it has to be ruled on again."""
 
 
 class History(Struct, frozen=True):
-    """`version` counts the acts that were ruled on by the history; -1: there is no row yet. `totals` has sums by argument,
-    and what the audit does not tell any more.
+    """What a transaction did before. `version` counts the acts that were ruled on by the history; -1: there is no row yet.
+
+    `totals` has sums by argument, and the counts of acts whose audit records were deleted.
     """
 
     version: int = -1
@@ -49,8 +50,9 @@ class History(Struct, frozen=True):
     approvals: tuple[str, ...] = ()
 
     def without_act(self, permission: str, arguments: Mapping[str, Any], summed_arguments: Collection[str] | None = None) -> "History":
-        """As it was without one act that it tells of, for whoever asks about what that began. `counted`: those of its arguments that were
-        added up; None: all.
+        """The history without one of its acts, for an act that follows or continues that one.
+
+        `summed_arguments` are the arguments of the act that were added up; None: all of them.
         """
         calls = {**self.calls, permission: max(self.calls.get(permission, 0) - 1, 0)}
         added = arguments if summed_arguments is None else {name: arguments[name] for name in summed_arguments if name in arguments}
@@ -59,7 +61,7 @@ class History(Struct, frozen=True):
         return msgspec.structs.replace(self, calls={name: count for name, count in calls.items() if count}, totals=totals)
 
     def to_policy_context(self, permission: str, total_names: Collection[str]) -> dict[str, Any]:
-        """What policies see of it as `context.history`. Each of `totals` is there, if only as 0."""
+        """The history as policies see it in `context.history`. Every name in `total_names` has a value, 0 by default."""
         sums = {name: self.totals.get(name, 0) for name in total_names}
         return {
             "approvals": self.approvals,
@@ -71,7 +73,10 @@ class History(Struct, frozen=True):
 
 
 class HistoryMark(Struct, frozen=True):
-    """What an act leaves in the history of its errand, in the commit of its decision. `version` None: it does not depend on it."""
+    """The change that an act makes to its transaction's history, in the commit of its decision.
+
+    `version` is None where the ruling did not depend on the history.
+    """
 
     version: int | None = None
     totals: Mapping[str, int] = {}
@@ -79,12 +84,12 @@ class HistoryMark(Struct, frozen=True):
 
 
 class PriorAct(Struct, frozen=True):
-    """The act that a question came back from: its decision, and what has to be the same of the act that goes on from it."""
+    """An act that was answered by a question: its decision, and what the act that continues it must have in common with it."""
 
     decision_id: str
     permission: str
     arguments: str  # sha256, as in the decision
-    policy_version: str  # by others it may not have been counted, or something else of it
+    policy_version: str  # under another version the act may not have been counted, or counted differently
 
 
 class _RecordedDecision(Struct):
@@ -107,8 +112,8 @@ _decode_decision = msgspec.json.Decoder(_RecordedDecision).decode
 
 
 def read_history(connection: Connection, tenant: str, txn: str) -> History:
-    """All that policies may look at: what the audit tells, and of what it does not have any more the row."""
-    seen = read_totals(connection, tenant, txn)  # first: what a prune takes in between moves the version
+    """Everything that policies may read: acts from the audit log, and sums and pruned acts from the history row."""
+    seen = read_totals(connection, tenant, txn)  # read first: a prune before the next read changes the version
     done = Counter(seen.totals) + _count_acts(_decision_bodies(connection, tenant, txn))
     calls = {name: count for name, count in done.items() if ":" in name and not name.startswith(_APPROVED)}
     approvals = sorted(name.removeprefix(_APPROVED) for name in done if name.startswith(_APPROVED))
@@ -116,8 +121,9 @@ def read_history(connection: Connection, tenant: str, txn: str) -> History:
 
 
 def can_continue_from(connection: Connection, tenant: str, txn: str, prior: PriorAct) -> bool:
-    """Whether the errand did that, and nothing has gone on from it yet. To be read after the version that the next act moves: of two that
-    go on from the same step one does.
+    """Whether the transaction did the act `prior`, and no act continues it yet.
+
+    The caller reads the history's version first: of two acts that continue the same step, one then fails with HistoryChanged.
     """
     done = [
         one for one in map(_decode_decision, _decision_bodies(connection, tenant, txn)) if one.allowed and one.verb in ("", VERB_CONTINUE)
@@ -131,9 +137,10 @@ def _decision_bodies(connection: Connection, tenant: str, txn: str) -> Iterable[
 
 
 def keep_before_prune(connection: Connection, records: Iterable[tuple[str, str, str]], at: int) -> None:
-    """Keeps what errands did apart from the audit, before these records of decisions go: (tenant, txn, body). In their transaction.
+    """Adds the acts in decision records (tenant, txn, body) to their transactions' rows, in the commit that deletes the records.
 
-    Permissions are no names of arguments, so both stand among the totals. Whoever ruled by the audit a moment ago has to do so again.
+    Counts of permissions and sums of arguments share `totals`: their names can't be equal. The version rises, so that concurrent rulings
+    are repeated.
     """
     bodies: dict[tuple[str, str], list[str]] = {}
     for tenant, txn, body in records:
@@ -152,7 +159,7 @@ def keep_before_prune(connection: Connection, records: Iterable[tuple[str, str, 
 
 
 def _count_acts(bodies: Iterable[str]) -> Counter[str]:
-    """How often each act was allowed, by its permission, and by an approval, before which that stands."""
+    """Counts the allowed acts by permission, and those with an approval by the permission after the prefix `approved `."""
     done = [
         one
         for one in map(_decode_decision, bodies)
@@ -163,7 +170,7 @@ def _count_acts(bodies: Iterable[str]) -> Counter[str]:
 
 
 def read_totals(connection: Connection, tenant: str, txn: str) -> History:
-    """What one row tells: sums, and the taint."""
+    """The history row of a transaction: its version, sums and taint."""
     row = connection.execute(
         select(transaction_history).where((transaction_history.c.tenant == tenant) & (transaction_history.c.txn == txn))
     ).first()
@@ -171,7 +178,7 @@ def read_totals(connection: Connection, tenant: str, txn: str) -> History:
 
 
 def record_mark(batch: HistoryBatch, transaction: tuple[str, str], mark: HistoryMark, now: int) -> None:
-    """`errand` is (tenant, txn). Raises HistoryMoved."""
+    """Applies a mark to a transaction (tenant, txn). Raises HistoryChanged if the history's version is no longer the mark's."""
     if mark.version is not None:
         totals = json.dumps(dict(mark.totals))
         known = (totals, now, *transaction, mark.version)

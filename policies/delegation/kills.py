@@ -1,4 +1,4 @@
-"""Kills: agents, servers and people that an operator has stopped. Whatever would go on through them, or for them, is refused."""
+"""Kills: agents, servers and people that an operator has stopped. Every act through them or for them is refused."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, TypeVar
@@ -16,11 +16,11 @@ SERVER_ACTIONS = frozenset({"callTool", "getPrompt", "readResource"})
 
 
 class Killed(Exception):
-    """An operator has stopped the agent, the server or the person that this would go on through or for."""
+    """An operator has stopped the agent, the server or the person that the act goes through or is for."""
 
 
 class Kill(Struct, frozen=True):
-    """`name` of a person is tenant|issuer|subject, and so is `by`. `at` counts microseconds since 1970."""
+    """One stopped agent, server or person. `by` and the `name` of a person are tenant|issuer|subject; `at` is microseconds since 1970."""
 
     tenant: str
     id: str
@@ -36,7 +36,7 @@ class Kill(Struct, frozen=True):
 
 
 class KillsBatch(Protocol):
-    """The writer's transaction (gateway/storage/writer.py)."""
+    """The transaction of the database writer (gateway/storage/writer.py)."""
 
     def add(self, table: Table, row: dict[str, Any]) -> None: ...
 
@@ -47,29 +47,29 @@ class KillsBatch(Protocol):
 
 
 class KillsReader(Protocol):
-    """gateway/storage/database.py."""
+    """The database reader (gateway/storage/database.py)."""
 
     async def read(self, work: Callable[[Connection], T]) -> T: ...
 
 
 class Kills:
-    """Those in force, as this process knows them: read anew whenever the epoch `kills` moves. Asking is cheap while there are none."""
+    """The kills in force, as this process knows them. Reloaded whenever the epoch `kills` changes. Checks are cheap without any kill."""
 
     def __init__(self, reader: KillsReader | None = None) -> None:
-        """Without a `reader` nothing is stopped."""
+        """Without a `reader`, only unpersisted kills are in force."""
         self._reader = reader
         self._persisted: dict[tuple[str, str, str], Kill] = {}
-        self._unpersisted: dict[tuple[str, str, str], Kill] = {}  # in force, though no row can say so yet
+        self._unpersisted: dict[tuple[str, str, str], Kill] = {}  # in force, without a row yet
         self._in_force: Mapping[tuple[str, str, str], Kill] = {}
         self.version = 0  # counts changes
 
     @property
     def has_any(self) -> bool:
-        """Whether anything is stopped at all."""
+        """Whether any kill is in force."""
         return bool(self._in_force)
 
     def list_of_tenant(self, tenant: str) -> list[Kill]:
-        """Those of a tenant, the newest first."""
+        """The kills of a tenant, newest first."""
         return sorted((kill for kill in self._in_force.values() if kill.tenant == tenant), key=lambda kill: (-kill.at, kill.id))
 
     def find(self, tenant: str, kind: str, name: str) -> Kill | None:
@@ -79,7 +79,7 @@ class Kills:
         return len(self._in_force)
 
     async def reload(self) -> None:
-        """Reads what is in force."""
+        """Reads the kills from the database."""
         if self._reader is None:
             return
         rows = await self._reader.read(lambda connection: connection.execute(select(table)).all())
@@ -87,17 +87,17 @@ class Kills:
         self._merge()
 
     def enforce_before_persisted(self, kill: Kill) -> None:
-        """In force from now on, although its row can't say so yet."""
+        """Puts a kill into force before its row is written."""
         self._unpersisted[kill.key] = kill
         self._merge()
 
     def confirm_persisted(self, kill: Kill) -> None:
-        """From now on its row says what is true of it."""
+        """Marks a kill as written: from now on its row decides."""
         if self._unpersisted.pop(kill.key, None) is not None:
             self._persisted[kill.key] = kill
 
     def write(self, batch: KillsBatch, kill: Kill) -> bool:
-        """Keeps it. False when the same was stopped before."""
+        """Writes a kill. Returns False when the same target was stopped before."""
         columns = table.c
         same = (columns.tenant == kill.tenant) & (columns.kind == kill.kind) & (columns.name == kill.name)
         if batch.connection.execute(select(columns.id).where(same)).first() is not None:
@@ -106,7 +106,7 @@ class Kills:
         return True
 
     def lift(self, batch: KillsBatch, tenant: str, kill_id: str) -> bool:
-        """False when there is no such kill in force."""
+        """Deletes a kill. Returns False when there is no such kill."""
         return batch.run("DELETE FROM kills WHERE tenant = ? AND id = ?", (tenant, kill_id)) == 1
 
     def is_person_stopped(self, tenant: str, owner: str) -> bool:
@@ -114,34 +114,34 @@ class Kills:
         return (tenant, "user", owner) in self._in_force
 
     def check_person(self, tenant: str, issuer: str, subject: str) -> None:
-        """Raises Killed for a person who is stopped."""
+        """Raises Killed for a stopped person."""
         if self._in_force and self.is_person_stopped(tenant, f"{tenant}|{issuer}|{subject}"):
             raise Killed
 
     def is_owner_stopped(self, owner: str, actor: str) -> bool:
-        """The same of whoever opened something: a person, or an agent that acts for one."""
+        """Whether the person, or the acting agent, that owns an open connection is stopped. `owner` is tenant|issuer|subject."""
         tenant = owner.partition("|")[0]
         return self.is_person_stopped(tenant, owner) or (tenant, "agent", actor) in self._in_force
 
     def is_delegation_stopped(self, delegation: Delegation) -> bool:
-        """Whether the person is stopped whom a delegation comes from, or any agent that it went through."""
+        """Whether the person of a delegation, or any agent of its chain, is stopped."""
         principal, known = delegation.principal, self._in_force
         if (principal.tenant, "user", principal.owner_key) in known:
             return True
         return any((principal.tenant, "agent", hop.agent) in known for hop in delegation.path)
 
     def is_target_stopped(self, tenant: str, act: Act) -> bool:
-        """Whether an act is for an agent or a server that is stopped. Looking after one's registration is none of them."""
+        """Whether an act calls a stopped agent or server. Administration of its registry entry stays possible."""
         if act.action == "invokeAgent":
             return (tenant, "agent", act.parent) in self._in_force
         return act.action in SERVER_ACTIONS and (tenant, "server", act.parent) in self._in_force
 
     def stops(self, delegation: Delegation, act: Act) -> bool:
-        """Whether an act by this authority is refused."""
+        """Whether an act under this delegation is refused."""
         return self.has_any and (self.is_delegation_stopped(delegation) or self.is_target_stopped(delegation.principal.tenant, act))
 
     def is_grant_stopped(self, grant: Grant) -> bool:
-        """Whether what a Grant allowed has to stop."""
+        """Whether the act of a Grant has to be stopped."""
         return self.stops(grant.delegation, grant.decision.act)
 
     def _merge(self) -> None:

@@ -1,4 +1,4 @@
-"""Permissions: sets of strings such as `tool:crm.read`, where `*` stands alone or after a separator."""
+"""Permissions: sets of strings such as `tool:crm.read`, where `*` is alone or follows a separator."""
 
 import re
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ PERMISSION = re.compile(r"\*|[a-z]+:(?:[A-Za-z0-9._/:-]*[./:])?\*|[a-z]+:[A-Za-z
 
 
 class BadPermission(ValueError):
-    """The text is not a permission; `text` is what was written."""
+    """The text is not a permission; `text` is the input."""
 
     def __init__(self, text: str) -> None:
         super().__init__(f"{text[:100]!r} is not a permission such as agent:sales, tool:crm.* or *")
@@ -19,7 +19,7 @@ class BadPermission(ValueError):
 
 
 def is_meant_as_permission(text: str) -> bool:
-    """Whether a scope of a foreign token speaks of our permissions, well formed or not: `*`, or one of KINDS before a colon."""
+    """Whether a scope in a foreign token refers to the gateway's permissions, valid or not: `*`, or one of KINDS before a colon."""
     kind, colon, _ = text.partition(":")
     return text == "*" or (bool(colon) and kind.lower() in KINDS)
 
@@ -28,19 +28,19 @@ def is_meant_as_permission(text: str) -> bool:
 def _covers(pattern: str, permission: str) -> bool:
     if pattern.endswith("*"):
         return permission.startswith(pattern[:-1])
-    below = permission.startswith(pattern + "/")  # `agent:sales` covers its skill `agent:sales/quote`, `state:read:team` what is below
-    return below and not pattern.startswith(("tool:", "prompt:"))  # whose names are strangers' and may have a slash
+    below = permission.startswith(pattern + "/")  # `agent:sales` covers its skill `agent:sales/quote`; likewise `state:read:team`
+    return below and not pattern.startswith(("tool:", "prompt:"))  # tool and prompt names come from servers and may contain a slash
 
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """What may be done at most. Equal sets mean equal rights; an empty set permits nothing."""
+    """A set of permission patterns. An empty set permits nothing."""
 
     patterns: frozenset[str]
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> Self:
-        """Reads permission strings. Raises BadPermission for anything else: no trimming, no look-alikes."""
+        """Reads permission strings. Raises BadPermission for anything else, without trimming or normalization."""
         patterns = frozenset(texts)
         for text in patterns:
             if not isinstance(text, str) or len(text) > 256 or not PERMISSION.fullmatch(text):
@@ -52,7 +52,7 @@ class Permissions:
         return permission in self.patterns or any(_covers(pattern, permission) for pattern in self.patterns)
 
     def intersect(self, other: "Permissions") -> "Permissions":
-        """The rights that both sets hold: of each two patterns the narrower, when one covers the other."""
+        """The permissions that both sets cover: of two patterns the narrower, when one covers the other."""
         if self == ALL_PERMISSIONS:
             return other
         if other == ALL_PERMISSIONS:
@@ -62,11 +62,13 @@ class Permissions:
         return Permissions(frozenset(kept))
 
     def is_within(self, other: "Permissions") -> bool:
-        """Whether `other` holds everything that this set holds."""
+        """Whether `other` covers everything that this set covers."""
         return all(other.covers(pattern) for pattern in self.patterns)
 
     def overlaps(self, permission: str) -> bool:
-        """Whether any right in this set lies at or below `permission`'s target, or covers it. Names count whole, as in sales, sales-eu."""
+        """Whether any pattern in this set is at, below or above `permission`. Names match as a whole: `agent:sales` is not
+        `agent:sales-eu`.
+        """
         stem = permission.removesuffix("*") if permission.endswith("*") else f"{permission}/"
         return self.covers(permission) or any(pattern.startswith(stem) for pattern in self.patterns)
 
@@ -76,7 +78,7 @@ class Permissions:
 
 @lru_cache(maxsize=4096)
 def parse_ceiling(texts: tuple[str, ...]) -> Permissions:
-    """A registration's ceiling, read once. Raises BadPermission."""
+    """The ceiling of a registration, parsed once per value. Raises BadPermission."""
     return Permissions.parse(texts)
 
 

@@ -1,11 +1,11 @@
-"""Who is asking: a person of one tenant, vouched for by one issuer."""
+"""The principal: a person of one tenant, authenticated by one issuer."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A verified user. `roles` are those in force now, not those of the day the token was minted."""
+    """A verified user. `roles` are the current ones, not those of the token's date of issue."""
 
     tenant: str
     issuer: str
@@ -14,5 +14,5 @@ class Principal:
 
     @property
     def owner_key(self) -> str:
-        """The key of everything this person owns: the same subject of another issuer is somebody else."""
+        """The owner key of everything that this person owns: the same subject of another issuer is another person."""
         return f"{self.tenant}|{self.issuer}|{self.subject}"

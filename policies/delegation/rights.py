@@ -1,4 +1,4 @@
-"""Rights of a person by their roles, and what those let them and their agents know of."""
+"""Permissions of a person by their roles, and the resources that those make visible to them and their agents."""
 
 from collections.abc import Iterable, Mapping
 
@@ -8,12 +8,12 @@ from policies.delegation.rulings import SERVER_KINDS, Act, ChainLink
 
 
 def permissions_of_roles(role_permissions: Mapping[str, Permissions], roles: Iterable[str]) -> Permissions:
-    """What the roles permit, as far as they are known."""
+    """The union of the permissions of all known roles."""
     return Permissions(frozenset().union(*(role_permissions.get(role, NO_PERMISSIONS).patterns for role in roles)))
 
 
 def is_visible(user_permissions: Permissions, delegation: Delegation, act: Act) -> bool:
-    """Whether the caller may know of the resource: a right of the person's touches it, or the acting agent's ceiling does."""
+    """Whether the caller may know of the resource: a permission of the person, or the acting agent's ceiling, concerns it."""
     family = act.permission.partition(":")[0]
     whole = f"{family}:{act.parent}" + (".*" if act.kind in SERVER_KINDS else "")
     if user_permissions.overlaps(whole):
@@ -23,7 +23,7 @@ def is_visible(user_permissions: Permissions, delegation: Delegation, act: Act) 
 
 
 def chain_links(user_permissions: Permissions, delegation: Delegation) -> tuple[ChainLink, ...]:
-    """Each agent of the chain, with what it could do at most for this person."""
+    """Each agent of the chain, with the most that it could do for this person."""
     found: list[ChainLink] = []
     held = user_permissions.intersect(delegation.scope)
     for hop in delegation.path:

@@ -1,4 +1,4 @@
-"""Rulings: a Grant, a Denial or a Question. Values, not exceptions; only `policies/authority.py` makes a Grant."""
+"""Rulings: a Grant, a Denial or a Question. They are values, not exceptions; only `policies/authority.py` makes grants."""
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -10,7 +10,7 @@ SERVER_KINDS = frozenset({"Tool", "Prompt"})  # their parent is a server
 
 
 class Act(Struct, frozen=True):
-    """What is asked: a Cedar action on a resource, and the permission string that stands for both.
+    """One act: a Cedar action on a resource, and the permission string for both.
 
     `parent` is the server of a tool or a prompt, the agent of a skill, else the resource itself.
     """
@@ -20,7 +20,7 @@ class Act(Struct, frozen=True):
     resource: str  # `sales`, `inventory.reserve`
     permission: str  # `agent:sales`, `tool:inventory.reserve`
     parent: str
-    verb: str = ""  # of an action that stands for several: approve, remove, follow-a-task-of, …; no policy sees it
+    verb: str = ""  # distinguishes acts of one action: approve, remove, follow-a-task-of, …; policies do not see it
 
 
 def act_of_invoking_agent(agent: str, skill: str = "") -> Act:
@@ -36,12 +36,12 @@ def act_of_calling_tool(server: str, tool: str) -> Act:
 
 
 def act_of_following_task(server: str, tool: str) -> Act:
-    """The act of looking at a task, or answering it, that a tool's server made of a call."""
+    """The act of reading or answering a task that a server created for a tool call."""
     return replace(act_of_calling_tool(server, tool), verb=VERB_FOLLOW_TASK)
 
 
 def act_of_stopping_task(server: str, tool: str) -> Act:
-    """The act of having it canceled."""
+    """The act of canceling a task that a server created for a tool call."""
     return replace(act_of_calling_tool(server, tool), verb=VERB_STOP_TASK)
 
 
@@ -52,19 +52,19 @@ def act_of_getting_prompt(server: str, prompt: str) -> Act:
 
 
 def act_of_reading_resource(server: str) -> Act:
-    """The act of reading a resource of an MCP server, whichever it is."""
+    """The act of reading any resource of an MCP server."""
     return Act("readResource", "Server", server, f"resource:{server}", server)
 
 
 class ChainLink(Struct, frozen=True):
-    """One agent of a chain, with what it was allowed at most, for explanations."""
+    """One agent of a chain with the most that it was allowed, for explanations."""
 
     agent: str
     permissions: tuple[str, ...]
 
 
 class Decision(Struct, frozen=True):
-    """Why a ruling came out as it did; `interlock why` shows exactly this."""
+    """The reasons of a ruling, as `interlock why` shows them."""
 
     id: str
     at: int  # microseconds since 1970
@@ -75,44 +75,46 @@ class Decision(Struct, frozen=True):
     chain: tuple[ChainLink, ...]
     act: Act
     policies: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()  # permissions that would have been needed, e.g. `tool:inventory.reserve (user)`
+    missing: tuple[str, ...] = ()  # permissions that were missing, e.g. `tool:inventory.reserve (user)`
     grant_id: str = ""
     task_id: str = ""
     txn: str = ""
     trace_id: str = ""
     arguments: str = ""  # sha256 of the canonical arguments, where the act has any
     policy_version: str = ""
-    scope: tuple[str, ...] = ()  # what the token left, where it left less than everything
-    approval: str = ""  # that it used, or that it asks for
+    scope: tuple[str, ...] = ()  # the token's scope, where it is less than everything
+    approval: str = ""  # the approval that the act used or needs
     approvers: tuple[str, ...] = ()  # tenant|issuer|subject of each
-    began: str = ""  # the decision that used the approval before, where an act goes on that had to wait
-    goes_on: str = ""  # the decision of an act that asked something, which this one answers, and with which it was counted
+    began: str = ""  # the decision that used the approval before, for an act that continues after a pause
+    goes_on: str = ""  # the decision of the act whose question this act answers, and with which it was counted
     problem: str = ""  # why a policy could not be evaluated
 
 
 class Grant(Struct, frozen=True):
-    """Leave for one call. An adapter or a credential can't be had without one."""
+    """Permission for one call. Adapters and credentials are only available with one."""
 
     decision: Decision
-    delegation: Delegation  # for invokeAgent the callee's, already narrowed; else the caller's own
-    history_mark: HistoryMark | None = None  # what is kept of it in the history of its errand
+    delegation: Delegation  # for invokeAgent the callee's, already narrowed; otherwise the caller's own
+    history_mark: HistoryMark | None = None  # the change to the transaction's history
 
 
 class Denial(Struct, frozen=True):
-    """A refusal. `hidden` means: answer exactly as if the thing did not exist. `scope` names the permission that a token lacks.
+    """A refusal. With `is_hidden`, the caller gets the answer for a resource that does not exist.
 
-    `wanted` is the scope to ask the token's issuer for; empty where the issuer has none that covers it.
+    `missing_permission` is what the token's scope lacks. `scope_to_request` is the scope to request from the token's issuer; empty where
+    the
+    issuer has none that covers it.
     """
 
     decision: Decision
     is_hidden: bool = False
     missing_permission: str = ""
-    note: str = ""  # what whoever denied it said
+    note: str = ""  # the comment of the person who rejected the approval
     scope_to_request: str = ""
 
 
 class Question(Struct, frozen=True):
-    """A person has to decide first (human approval). `seconds`: for how long their answer is good."""
+    """A person has to decide first (human approval). `answer_valid_seconds`: how long an approval stays valid."""
 
     decision: Decision
     prompt: str = ""

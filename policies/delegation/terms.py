@@ -1,4 +1,4 @@
-"""Terms of one act: what people said of it, what its errand did and saw before, and how sensitive what it tells is."""
+"""Terms of one act: its approval, the history of its transaction, and the sensitivity and clearance that apply."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -9,27 +9,32 @@ from policies.delegation.approval import Approval, ExactContent, Requester
 from policies.delegation.history import SENSITIVITY_MAX, History, HistoryMark
 
 APPROVAL_NEEDED = "approval-needed"
-Excess = tuple[str, str]  # reason_id, and what is missing
+Excess = tuple[str, str]  # reason_id, and the missing clearance
 
 
 class Terms(Struct, frozen=True):
-    """`history` is there where a policy wants to know it, or whom to tell is not cleared for everything; `exact` with what people said."""
+    """What a ruling depends on beside act and caller.
 
-    sensitivity: int = 0  # of what will be told, 0..3
-    clearance: int = SENSITIVITY_MAX  # of whom it is told
+    `history` is set where a policy needs it or the target is not cleared for everything; `content` where the act has an approval.
+    """
+
+    sensitivity: int = 0  # of the result, 0..3
+    clearance: int = SENSITIVITY_MAX  # of the target that the act sends data to
     history: History | None = None
     content: ExactContent | None = None
     approval: Approval | None = None
-    approval_id: str = ""  # the approval that the caller means
-    continues_decision_id: str = ""  # the decision that the act goes on from
-    counted_with_decision_id: str = ""  # the same, where the act was counted with that and is not counted again
+    approval_id: str = ""  # the approval that the caller refers to
+    continues_decision_id: str = ""  # the decision that the act continues
+    counted_with_decision_id: str = ""  # the decision that the act was counted with, so that it is not counted again
 
     def approval_outcome(
         self, requester: Requester, permission: str, policies: Collection[str], now: int, approvals_needed: int = 1
     ) -> tuple[str, str]:
-        """(reason_id, what was said) of an act that `policies` ask about: ASKS while nobody decided, nothing once people allowed it.
+        """The reason_id and comment for an act that needs approval by `policies`.
 
-        `needed`: how many have to allow it, by the policies of now.
+        The reason_id is APPROVAL_NEEDED while votes are missing, and empty once the act is approved. `approvals_needed`: the number of
+        approvals
+        that the current policies require.
         """
         if self.content is None or (self.approval is None and not self.approval_id):
             return APPROVAL_NEEDED, ""
@@ -44,23 +49,23 @@ class Terms(Struct, frozen=True):
         return ("" if allowed and len(self.approval.approvers) >= approvals_needed else APPROVAL_NEEDED), ""
 
     def find_clearance_excess(self, requester: Requester, target: str, clearance_now: Callable[[str, str], int]) -> Excess | None:
-        """Why what is sensitive would reach somebody who may not know it: an agent that hears the answer, or whoever is asked."""
+        """The reason_id and missing clearance where sensitive data would reach an agent or target that is not cleared for it; else None."""
         for agent in requester.chain:
             if clearance_now(requester.tenant, agent) < self.sensitivity:
                 return "sensitivity-exceeds-clearance", f"clearance {self.sensitivity} (agent {agent})"
         if requester.txn:
-            taint = SENSITIVITY_MAX if self.history is None else self.history.taint  # what is not known may be the worst
+            taint = SENSITIVITY_MAX if self.history is None else self.history.taint  # an unknown history may be as sensitive as possible
             if self.clearance < taint:
                 return "taint-exceeds-clearance", f"clearance {taint} ({target})"
         return None
 
     def has_countable_arguments(self, total_names: Collection[str], arguments: Mapping[str, Any] | None) -> bool:
-        """Whether what is to be added up are whole numbers, none below zero, which would make room for more."""
+        """Whether all arguments to be added up are whole numbers of at least zero: a negative one would raise the limit."""
         given = arguments or {}
         return all(type(given[name]) is int and given[name] >= 0 for name in total_names if name in given)
 
     def history_mark(self, depends_on_history: bool, total_names: Collection[str], arguments: Mapping[str, Any] | None) -> HistoryMark:
-        """What the act, once allowed, leaves in the history. `recalled`: the ruling depends on what happened before."""
+        """The mark of the allowed act. `depends_on_history`: whether the ruling depended on the history."""
         if self.history is None or not depends_on_history:
             return HistoryMark(taint=self.sensitivity)
         before, given = self.history.totals, arguments or {}

@@ -1,4 +1,4 @@
-"""Key sets of others: vetted member by member, fetched seldom, and kept through an outage for a day at most."""
+"""Key sets of other issuers: each key is checked, a set is fetched rarely, and kept through an outage for at most a day."""
 
 import asyncio
 import base64
@@ -17,7 +17,7 @@ from policies import strict_json
 MEMBERS_MAX = 50
 DOCUMENT_MAX = 64 << 10  # bytes
 TTL = 600.0  # seconds until a set is fetched again
-COOL_DOWN = 30.0  # seconds between two fetches, whatever happens
+COOL_DOWN = 30.0  # seconds between two fetches, whatever their outcome
 MAX_AGE = 86_400.0  # seconds after which a set that could not be renewed is dropped
 ALGORITHMS = frozenset({"ES256", "RS256"})
 _SECRET_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 class BadKeySet(Exception):
-    """The document is not a key set that we use; the message says why."""
+    """The document is not a usable key set; the message says why."""
 
 
 class KeySetResponse(Protocol):
@@ -37,20 +37,20 @@ class KeySetResponse(Protocol):
 
 
 class KeySetFetch(Protocol):
-    """The guarded way out: no redirects; raises when the address is refused, the peer fails or the answer is too large."""
+    """The egress client: follows no redirects; raises when the address is refused, the peer fails or the response is too large."""
 
     async def __call__(
         self,
         url: str,
         *,
         limit: int = ...,
-        timeout: float = ...,  # noqa: ASYNC109 - it is the way out that counts it
+        timeout: float = ...,  # noqa: ASYNC109 - the egress client enforces it
     ) -> KeySetResponse: ...
 
 
 @dataclass(frozen=True, slots=True)
 class VettedKey:
-    """A public signature key, parsed once. `alg` is the only algorithm that it is used with."""
+    """A public signature key, parsed once. `alg` is the only algorithm it is used with."""
 
     kid: str
     alg: str
@@ -58,7 +58,7 @@ class VettedKey:
 
 
 def decode_base64url(text: object) -> bytes:
-    """The bytes of canonical unpadded base64url. Raises ValueError for anything else (RFC 7515 s2)."""
+    """Decodes canonical unpadded base64url (RFC 7515 s2). Raises ValueError for anything else."""
     if not isinstance(text, str) or not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
         raise ValueError("not base64url")
     raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
@@ -73,9 +73,9 @@ def is_identifier(text: object) -> bool:
 
 
 def vet_key_set(document: object, algorithms: Collection[str] = ALGORITHMS) -> dict[str, VettedKey]:
-    """The usable keys of a JWK Set by their kid: P-256 and RSA of 2048 to 8192 bits, for signatures, public only.
+    """The usable keys of a JWK Set by kid: P-256, and RSA of 2048 to 8192 bits; public keys for signatures only.
 
-    Members that are something else are skipped. Raises BadKeySet for no set, more than 50 members, one kid twice, or nothing usable.
+    Skips other members. Raises BadKeySet for a document that is no set, for more than 50 members, a repeated kid, or no usable key.
     """
     members = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(members, list) or len(members) > MEMBERS_MAX:
@@ -132,7 +132,7 @@ class RemoteKeySet:
         self._lock = asyncio.Lock()
 
     async def find(self, kid: str) -> VettedKey | None:
-        """The key, after at most one fetch; None for a kid that the issuer does not publish, or when its set is too old."""
+        """The key with this kid, after at most one fetch. None where the issuer does not publish it, or its set is too old."""
         key = self._find_known(kid)
         stale = self._clock() - self._loaded_at >= TTL
         if key is None or (stale and not self._lock.locked()):
@@ -144,15 +144,15 @@ class RemoteKeySet:
         return self._keys.get(kid) if self._clock() - self._loaded_at < MAX_AGE else None
 
     async def _refresh(self) -> None:
-        async with self._lock:  # whoever waited here finds the cool-down begun, and does not fetch again
+        async with self._lock:  # a caller that waited for the lock finds the cool-down begun, and does not fetch again
             if self._clock() - self._tried_at < COOL_DOWN:
                 return
             self._tried_at = self._clock()
             try:
                 self._keys = await self._load()
                 self._loaded_at = self._clock()
-            except Exception as error:  # noqa: BLE001 - whatever the way out raises is an outage: the last good set stays
-                log.warning("key set not renewed", url=self._url, error=type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - any exception of the fetch counts as an outage: the last good set stays
+                log.warning("key_set_not_renewed", url=self._url, error=type(error).__name__)
 
     async def _load(self) -> dict[str, VettedKey]:
         answer = await self._fetch(self._url, limit=DOCUMENT_MAX, timeout=5.0)

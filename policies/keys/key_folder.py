@@ -1,4 +1,4 @@
-"""The folder with the gateway's signing keys: one JWK per file, written whole or not at all."""
+"""The folder with the gateway's signing keys: one JWK per file, written atomically."""
 
 import base64
 import fcntl
@@ -30,7 +30,7 @@ class KeysUnusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """One file. A key that was replaced at `retired` (seconds since 1970) has no secret half any more."""
+    """One key file. A key that was replaced at `retired_at` (seconds since 1970) has no secret half."""
 
     vetted: VettedKey
     public: Mapping[str, str]
@@ -44,21 +44,21 @@ def encode_base64url(raw: bytes) -> str:
 
 
 class KeyFolder:
-    """Reads and writes at `path`, which is made where it is missing, and closed to others where it is not. Files have mode 0600."""
+    """Reads and writes key files in a folder, which it creates or makes private to its owner. Files have mode 0600."""
 
     def __init__(self, path: Path) -> None:
-        """Raises KeysUnusable."""
+        """Opens the folder. Raises KeysUnusable."""
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.stat().st_mode & 0o077:
             _make_private(path)
         self.path = path
 
     def stamp(self) -> tuple[int, int]:
-        """Changes whenever a key is added or replaced. Raises OSError."""
+        """A value that changes whenever a key is added or replaced. Raises OSError."""
         return self.path.stat().st_mtime_ns, len(list(self.path.iterdir()))
 
     def read(self) -> list[StoredKey]:
-        """All keys, the one that signs last. Raises KeysUnusable."""
+        """All keys; the last one is the signing key. Raises KeysUnusable."""
         stored = [_read_key(path) for path in self.path.glob("*.json")]
         stored.sort(key=lambda key: (key.secret is not None, key.created, key.vetted.kid))
         if stored and stored[-1].secret is None:
@@ -66,7 +66,7 @@ class KeyFolder:
         return stored
 
     def create(self, created: int) -> None:
-        """Makes a new P-256 key. Its kid is its thumbprint (RFC 7638)."""
+        """Writes a new P-256 key. Its kid is its thumbprint (RFC 7638)."""
         pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -76,12 +76,12 @@ class KeyFolder:
         self.write(f"{kid}.json", {**document, "kid": kid, "alg": "ES256", "use": "sig", "created": created})
 
     def retire(self, stored: StoredKey, retired_at: float) -> None:
-        """Takes the secret half away for good."""
+        """Removes the secret half of a key permanently."""
         self.write(f"{stored.vetted.kid}.json", {**stored.public, "created": stored.created, "retired": retired_at})
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """One process at a time makes or replaces keys."""
+        """Lets one process at a time create or replace keys."""
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -90,7 +90,7 @@ class KeyFolder:
             os.close(descriptor)
 
     def write(self, name: str, document: Mapping[str, Any]) -> None:
-        """Durably, closed to others, and whole or not at all."""
+        """Writes a file durably, atomically, and readable by its owner only."""
         target = self.path / name
         fresh = target.with_suffix(".new")
         fresh.unlink(missing_ok=True)
@@ -107,18 +107,18 @@ class KeyFolder:
 
 
 def _make_private(path: Path) -> None:
-    """Others may not even look into the folder: who can write there can put a key of their own. Raises KeysUnusable."""
+    """Makes the folder inaccessible to other users, since they could add a key of their own. Raises KeysUnusable."""
     try:
         path.chmod(0o700)
     except OSError as error:
-        raise KeysUnusable(f"{path}: others may use this folder, and it is not ours to close; run chmod 700 on it") from error
+        raise KeysUnusable(f"{path}: other users can access this folder, and the gateway can't change that; run chmod 700 on it") from error
 
 
 def _read_key(path: Path) -> StoredKey:
     try:
         document = strict_json.parse(path.read_bytes())
         if "d" in document and path.stat().st_mode & 0o077:
-            raise KeysUnusable(f"{path}: others may read this secret key; run chmod 600 on it, or rotate the keys")
+            raise KeysUnusable(f"{path}: other users can read this secret key; run chmod 600 on it, or rotate the keys")
         public = {name: document[name] for name in _PUBLIC}
         vetted = vet_key_set({"keys": [public]})[document["kid"]]
         secret = jwk.construct({**public, "d": document["d"]}, "ES256") if "d" in document else None

@@ -1,4 +1,4 @@
-"""Keys that an operator pinned, or that a trusted origin publishes, and signatures over documents that stand elsewhere."""
+"""Verification of detached signatures, with keys that an operator pinned or that a trusted origin publishes."""
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,7 +27,7 @@ _TYPES = frozenset({"", "jose"})
 
 
 class DetachedSignatureVerifier:
-    """Verifies detached JWS signatures (RFC 7515 appendix F) with keys that somebody trusts; never with keys that a signature brings.
+    """Verifies detached JWS signatures (RFC 7515 appendix F) with trusted keys only, never with keys in a signature.
 
     `origins`: where a signature's `jku` may lead, as `https://host[:port]`. `now` counts seconds since 1970.
     """
@@ -38,16 +38,16 @@ class DetachedSignatureVerifier:
         self._now = now
 
     def check(self, keys: Sequence[Mapping[str, Any]]) -> None:
-        """Every member has to be usable: somebody relies on it. Raises BadKeySet, whose message is safe to show."""
+        """Raises BadKeySet unless every key is usable, since a caller relies on each. The message is safe to show."""
         if not keys:
             return
         if len(keys) > MEMBERS_MAX or len(vet_key_set({"keys": list(keys)})) != len(keys):
             raise BadKeySet(f"at most {MEMBERS_MAX} public keys are expected, each with a kid, for ES256 on P-256 or RS256")
 
     def verify(self, signature: Mapping[str, Any], payload: bytes, keys: Sequence[Mapping[str, Any]]) -> str:
-        """The kid of the key among `keys` that made `signature` (`protected` and `signature`, base64url), or nothing.
+        """The kid of the key among `keys` that made `signature` (`protected` and `signature`, base64url), or the empty string.
 
-        A key makes nothing any more when its `exp` (seconds since 1970) has come, or is no number.
+        A key is not used from its `exp` on (seconds since 1970), nor where that is not a number.
         """
         alive = [key for key in keys if not self._is_expired(key)]
         try:
@@ -56,9 +56,9 @@ class DetachedSignatureVerifier:
             return ""
 
     async def fetch_published(self, signature: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
-        """The keys at the signature's `jku`, where it leads to a trusted origin; None where it does not.
+        """The keys at the signature's `jku`; None where it does not lead to a trusted origin.
 
-        Raises what the way out raises, and BadKeySet.
+        Raises what the fetch raises, and BadKeySet.
         """
         header = _parse_header(signature)
         jku = header.get("jku") if header else None
@@ -91,7 +91,7 @@ class DetachedSignatureVerifier:
 
 
 def _parse_header(signature: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The protected header, where it is one that we verify: one known algorithm, a kid, and nothing that changes the rules."""
+    """The protected header if it is supported: a known algorithm, a kid, and no parameter that changes the processing rules."""
     text = signature.get("protected")
     try:
         if not isinstance(text, str) or len(text) > PROTECTED_MAX:
@@ -107,7 +107,7 @@ def _parse_header(signature: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _origin(url: str) -> str | None:
-    """`https://host[:port]`; None for what is no such address, or tries to look like another."""
+    """`https://host[:port]` of a URL; None for anything else, or a URL that could be mistaken for another."""
     try:
         parts = urlsplit(url)
         plain = parts.username is None and parts.password is None and "\\" not in url and url.isprintable()

@@ -1,4 +1,4 @@
-"""Public keys in a file: what somebody without the gateway's own verifies its signatures with."""
+"""Public keys in a file, with which the gateway's signatures are verified elsewhere."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,19 +8,19 @@ from policies.keys.strict_jwt import TokenRefused, read_unverified, verify_signa
 
 
 class NotSignedByPublishedKey(ValueError):
-    """No statement that one of these keys signed; the message is a slug."""
+    """No statement that one of these keys signed; the message is a reason slug."""
 
 
 class PublishedKeys:
-    """A JWK Set that somebody trusts, whenever its keys were in use."""
+    """A trusted JWK Set of a gateway: its keys of all times."""
 
     def __init__(self, document: object) -> None:
-        """Raises BadKeySet."""
+        """Parses a JWK Set. Raises BadKeySet."""
         members = document.get("keys") if isinstance(document, Mapping) else None
         if not isinstance(members, list) or not members:
             raise BadKeySet("a JWK Set with at least one key is expected")
         self._keys: dict[str, VettedKey] = {}
-        for member in members:  # one by one: a gateway that changes its keys often has had more than a set may hold
+        for member in members:  # one by one: a gateway that rotates its keys often has had more than MEMBERS_MAX
             self._keys |= vet_key_set({"keys": [member]}, ("ES256",))
 
     @property
@@ -28,7 +28,7 @@ class PublishedKeys:
         return tuple(self._keys)
 
     def verify(self, token: str, typ: str) -> Mapping[str, Any]:
-        """As SigningKeys.verify. Raises NotSigned."""
+        """The claims of a statement that one of the keys signed as `typ`. Raises NotSignedByPublishedKey."""
         try:
             unverified = read_unverified(token)
             verify_signature(unverified, self._keys.get(unverified.kid))

@@ -1,4 +1,4 @@
-"""The gateway's own signing keys: ES256, shared by every process that opens the same home."""
+"""The gateway's own signing keys: ES256, shared by every process with the same home folder."""
 
 import math
 import time
@@ -18,18 +18,18 @@ from policies.keys.key_folder import KeyFolder, KeysUnusable, StoredKey, encode_
 from policies.keys.strict_jwt import TokenRefused, read_unverified, verify_signature
 
 RETIREMENT_SECONDS = 86_400.0  # seconds for which a replaced key still verifies tokens
-POLL_SECONDS = 1.0  # seconds between two looks at the folder
+POLL_SECONDS = 1.0  # seconds between two checks of the folder
 _encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
 
 
 class NotSignedByUs(ValueError):
-    """The text is not a statement that one of our keys signed."""
+    """The text is not a statement that one of the gateway's keys signed."""
 
 
 @dataclass(frozen=True, slots=True)
 class _KeyRing:
-    """What one reading of the folder gave; it never changes, so threads may share it."""
+    """The keys of one reading of the folder. It is immutable, so threads may share it."""
 
     stored: Mapping[str, StoredKey]
     active: str
@@ -44,10 +44,10 @@ class _KeyRing:
 
 
 class SigningKeys:
-    """The newest key signs. A rotation by another process is noticed within a second. `now` counts seconds since 1970."""
+    """Signs with the newest key. Notices a rotation by another process within a second. `now` counts seconds since 1970."""
 
     def __init__(self, folder: KeyFolder, now: Callable[[], float] = time.time) -> None:
-        """Makes the first key where there is none. Raises KeysUnusable."""
+        """Loads the keys; creates the first one. Raises KeysUnusable."""
         self._folder = folder
         self.now = now
         with folder.lock():
@@ -58,13 +58,13 @@ class SigningKeys:
 
     @classmethod
     def open(cls, home: Path, now: Callable[[], float] = time.time) -> "SigningKeys":
-        """The keys under `home/keys`. Two processes that start at once get the same ones. Raises KeysUnusable."""
+        """The keys in `home/keys`. Two processes that start at once get the same ones. Raises KeysUnusable."""
         return cls(KeyFolder(home / "keys"), now)
 
     def sign(self, claims: Mapping[str, Any], typ: str) -> str:
-        """A JWT of the active key. Raises ValueError for a number that JSON lacks."""
+        """A JWT of the active key. Raises ValueError for a number that is not finite."""
         if not all(math.isfinite(value) for value in claims.values() if type(value) is float):
-            raise ValueError("a claim is a number that JSON lacks")
+            raise ValueError("a claim is a number that JSON can't represent")
         ring = self._current_ring()
         header = ring.headers.get(typ)
         if header is None:
@@ -73,13 +73,13 @@ class SigningKeys:
         return f"{signed}.{ring.sign(signed)}"
 
     def sign_detached(self, header: Mapping[str, str], payload: bytes) -> tuple[str, str]:
-        """The protected header and the signature over `payload`, both base64url (RFC 7515 appendix F)."""
+        """Returns the protected header and the signature over `payload`, both base64url (RFC 7515 appendix F)."""
         ring = self._current_ring()
         protected = ring.encode_header(header)
         return protected, ring.sign(f"{protected}.{encode_base64url(payload)}")
 
     def verify(self, token: str, typ: str) -> Mapping[str, Any]:
-        """The claims of a statement that we signed, whenever it was, for the audit's heads. No times are checked. Raises NotOurs."""
+        """The claims of a statement that one of the gateway's keys signed as `typ`, at any time. Checks no times. Raises NotSignedByUs."""
         try:
             unverified = read_unverified(token)
             stored = self._current_ring().stored.get(unverified.kid)
@@ -91,7 +91,7 @@ class SigningKeys:
         return unverified.claims
 
     def find(self, kid: str) -> VettedKey | None:
-        """A key that tokens of today are verified with: the active one, or one replaced less than 24 h ago."""
+        """A key that verifies current tokens: the active one, or one replaced less than 24 h ago; else None."""
         stored = self._current_ring().stored.get(kid)
         return stored.vetted if stored and self._is_serving(stored) else None
 
@@ -101,33 +101,33 @@ class SigningKeys:
         return {"keys": [stored.public for stored in newest_first if self._is_serving(stored)]}
 
     def all_jwks(self) -> dict[str, list[Mapping[str, str]]]:
-        """As `jwks`, with every key there ever was: what the audit's heads of long ago are verified with."""
+        """The public JWK Set of every key there ever was, which verifies old audit heads."""
         return {"keys": [stored.public for stored in reversed(list(self._current_ring().stored.values()))]}
 
     @property
     def active_kid(self) -> str:
-        """The kid of the key that signs."""
+        """The kid of the active key."""
         return self._current_ring().active
 
     @property
     def serving_kids(self) -> tuple[str, ...]:
-        """The kids of all keys that tokens of today are verified with."""
+        """The kids of all keys that verify current tokens."""
         return tuple(kid for kid, stored in self._current_ring().stored.items() if self._is_serving(stored))
 
     @property
     def active_since_us(self) -> int:
-        """When the key that signs was made, in microseconds since 1970."""
+        """When the active key was created, in microseconds since 1970."""
         ring = self._current_ring()
         return ring.stored[ring.active].created
 
     def derive_secret(self, purpose: str) -> tuple[str, bytes]:
-        """The kid of the key that signs, and 32 bytes that only its holders can derive for `purpose` (HKDF, RFC 5869)."""
+        """The kid of the active key, and 32 bytes that only its holders can derive for `purpose` (HKDF, RFC 5869)."""
         ring = self._current_ring()
         secret = str(ring.secret.to_dict()["d"]).encode()
         return ring.active, HKDF(hashes.SHA256(), 32, salt=None, info=f"interlock {purpose}".encode()).derive(secret)
 
     def rotate(self) -> str:
-        """Makes a new key; the old ones lose their secret half and verify for 24 h more. Returns the new kid."""
+        """Creates a new key and returns its kid. The old keys lose their secret half, and verify for 24 h more."""
         with self._folder.lock():
             replaced = [stored for stored in self._folder.read() if stored.secret is not None]
             self._folder.create(max([int(self.now() * 1e6), *(stored.created + 1 for stored in replaced)]))
@@ -153,7 +153,7 @@ class SigningKeys:
     def _load(self) -> _KeyRing:
         stamp, keys = self._folder.stamp(), self._folder.read()
         if not keys or keys[-1].secret is None:
-            raise KeysUnusable(f"{self._folder.path}: the keys are gone")
-        self._stamp = stamp  # what could not be read is tried again
+            raise KeysUnusable(f"{self._folder.path}: the keys are missing; restore the folder from a backup")
+        self._stamp = stamp  # set only after a successful read, so that a failed one is tried again
         stored = {key.vetted.kid: key for key in keys}
         return _KeyRing(stored, keys[-1].vetted.kid, keys[-1].secret, {})

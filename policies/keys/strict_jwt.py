@@ -1,4 +1,4 @@
-"""The strict reading of a JWT: everything that a library lets pass is refused here, before and after the signature."""
+"""Strict parsing of JWTs: refuses what libraries accept, before and after the signature is verified."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -10,16 +10,16 @@ from jose.exceptions import JOSEError
 from policies import strict_json
 from policies.keys.jwks import ALGORITHMS, VettedKey, decode_base64url, is_identifier
 
-TOKEN_MAX = 16_384  # characters; a token with the 200 groups that Entra ID puts in has 11,000
+TOKEN_MAX = 16_384  # characters; a token with the 200 groups that Entra ID includes has 11,000
 SKEW = 30.0  # seconds
 ACCESS_TOKEN_TYPES = frozenset({"at+jwt", "application/at+jwt"})  # RFC 9068 s2.1
 _REFUSED_HEADERS = frozenset({"crit", "jwk", "jku", "x5u", "x5c", "b64", "zip", "enc"})
 
 
 class TokenRefused(Exception):
-    """The token says nothing about anybody. `reason` is a slug for logs and audit; callers are told no more than `invalid_token`.
+    """The token is not accepted. `reason` is a slug for log and audit; callers only get `invalid_token`.
 
-    `detail` is for the log alone: what a token with a verified signature says, and what the operator could set.
+    `detail` is only for the log: what a token with a verified signature says, and which setting could accept it.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -30,7 +30,7 @@ class TokenRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedToken:
-    """A token taken apart. Nothing in it is true before `verify_signature`; it serves to choose the key set to verify with."""
+    """A parsed token. Nothing in it is trusted before `verify_signature`; it only selects the key set to verify with."""
 
     token: str = field(repr=False)
     kid: str
@@ -40,14 +40,14 @@ class UnverifiedToken:
 
 
 def parse_header_and_claims(token: object) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Header and claims of a token of the right size and shape, without cryptography. Raises TokenRefused."""
+    """Header and claims of a token of valid size and shape, without cryptography. Raises TokenRefused."""
     if not isinstance(token, str) or len(token) > TOKEN_MAX or token.count(".") != 2:
         raise TokenRefused("shape")
     try:
         header_text, claims_text, signature_text = token.split(".")
         header = strict_json.parse(decode_base64url(header_text))
         claims = strict_json.parse(decode_base64url(claims_text))
-        if signature_text:  # an empty one is told apart by its algorithm, and verifies with no key
+        if signature_text:  # an unsigned token is refused by its algorithm later
             decode_base64url(signature_text)
     except ValueError:
         raise TokenRefused("shape") from None
@@ -76,7 +76,7 @@ def _check_header(header: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def verify_signature(unverified: UnverifiedToken, key: VettedKey | None) -> None:
-    """The algorithm is the key's own: one that the header names instead refuses. Raises TokenRefused."""
+    """Verifies the signature by the key's own algorithm, and refuses a header that names another. Raises TokenRefused."""
     if key is None:
         raise TokenRefused("kid")
     if unverified.alg != key.alg:
@@ -88,7 +88,7 @@ def verify_signature(unverified: UnverifiedToken, key: VettedKey | None) -> None
 
 
 def check_times(claims: Mapping[str, Any], now: float, life: float) -> float:
-    """`iat` and `exp` are needed, `nbf` may be; 30 s of skew. Returns `exp`. Raises TokenRefused."""
+    """Checks `iat` and `exp`, which are required, and `nbf`, with 30 s of skew. Returns `exp`. Raises TokenRefused."""
     issued, expires = time_claim(claims, "iat"), time_claim(claims, "exp")
     if now - expires > SKEW:
         raise TokenRefused("expired")
@@ -100,15 +100,15 @@ def check_times(claims: Mapping[str, Any], now: float, life: float) -> float:
 
 
 def time_claim(claims: Mapping[str, Any], name: str, default: int | None = None) -> float:
-    """The claim, which has to be a number that is no bool. Raises TokenRefused."""
+    """The claim, which must be a number other than a bool. Raises TokenRefused."""
     value = claims.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):  # NaN and infinities never get past the JSON reader
+    if isinstance(value, bool) or not isinstance(value, int | float):  # the JSON parser refuses NaN and infinities
         raise TokenRefused("times")
     return value
 
 
 def identifier_claim(claims: Mapping[str, Any], name: str) -> str:
-    """The claim, which has to be a string of 1 to 256 printable characters. Raises TokenRefused with the claim's name."""
+    """The claim, which must be a string of 1 to 256 printable characters. Raises TokenRefused with the claim's name."""
     value = claims.get(name)
     if not is_identifier(value):
         raise TokenRefused(name)
@@ -116,7 +116,7 @@ def identifier_claim(claims: Mapping[str, Any], name: str) -> str:
 
 
 def single_audience(claims: Mapping[str, Any], audiences: Collection[str]) -> str:
-    """The token's only audience, which has to be one of ours, character by character. Raises TokenRefused."""
+    """The token's only audience, which must equal one of `audiences` exactly. Raises TokenRefused."""
     value = claims.get("aud")
     if isinstance(value, list) and len(value) == 1:
         value = value[0]

@@ -1,4 +1,4 @@
-"""What a verified token says about a person, and about the agents between them and us."""
+"""The claims of verified tokens: a person, and the agents that act for the person."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ ASSERTION_LIFE = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """A token's statement. `roles` are empty where settings or the grant's row know them: development and hop tokens."""
+    """The claims of a verified token. `roles` is empty where settings or the grant's row have them: development and hop tokens."""
 
     tenant: str
-    issuer: str  # of the person; for a hop token not ourselves
+    issuer: str  # of the person, also for a hop token
     subject: str
     roles: tuple[str, ...]
     scope: Permissions | None  # None: the claim is absent, the token does not narrow
-    audience: str  # the one of ours that it was accepted for
+    audience: str  # the one of the gateway's that it was accepted for
     client_id: str
     expires: float  # seconds since 1970
     token_id: str
@@ -32,14 +32,14 @@ class Claims:
     task_id: str = ""
     txn: str = ""
     kind: Literal["user", "hop"] = "user"
-    thumbprint: str = ""  # of the key that its bearer has to hold (RFC 9449), where it is bound to one
-    agent: str = ""  # that a person's token was given to, for an assertion of their identity provider
-    scope_map: Mapping[str, Permissions] | None = None  # of the issuer, to say which of its scopes a token lacks
+    thumbprint: str = ""  # of the key that the token is bound to (RFC 9449), if any
+    agent: str = ""  # the agent that a person's token was issued to, for an identity assertion
+    scope_map: Mapping[str, Permissions] | None = None  # of the issuer, to name the scope that a token lacks
 
 
 @dataclass(frozen=True, slots=True)
 class IdentityAssertionClaims:
-    """What an identity assertion says: who, for which client of ours, and for what."""
+    """The claims of an identity assertion: the person, the client, and the resource and scope."""
 
     tenant: str
     issuer: str
@@ -47,13 +47,13 @@ class IdentityAssertionClaims:
     roles: tuple[str, ...]
     scope: Permissions | None
     client_id: str
-    resource: str  # empty: it names none
+    resource: str  # empty: the assertion names none
     expires: float
     token_id: str
 
 
 def development_claims(claims: Mapping[str, Any], audiences: Collection[str], now: float) -> Claims:
-    """A token that our development issuer made for a person. Raises TokenRefused."""
+    """The claims of a token of the development issuer. Raises TokenRefused."""
     return Claims(
         tenant=_tenant_claim(claims, "tid"),
         issuer=DEVELOPMENT_ISSUER,
@@ -69,7 +69,7 @@ def development_claims(claims: Mapping[str, Any], audiences: Collection[str], no
 
 
 def hop_claims(claims: Mapping[str, Any], audiences: Collection[str], now: float) -> Claims:
-    """A token that we made for an agent. All its claims are needed. Raises TokenRefused."""
+    """The claims of a token that the gateway issued to an agent. All of them are required. Raises TokenRefused."""
     depth = claims.get("dlg_max")
     actors = _actors(claims.get("act"))
     if isinstance(depth, bool) or not isinstance(depth, int) or not len(actors) <= depth <= DEPTH_MAX:
@@ -86,7 +86,7 @@ def hop_claims(claims: Mapping[str, Any], audiences: Collection[str], now: float
         token_id=identifier_claim(claims, "jti"),
         actors=actors,
         grant_id=identifier_claim(claims, "grant"),
-        task_id=identifier_claim(claims, "task") if claims.get("task") != "" else "",  # a tool call alone is no task
+        task_id=identifier_claim(claims, "task") if claims.get("task") != "" else "",  # a tool call by itself has no task
         txn=identifier_claim(claims, "txn"),
         kind="hop",
         thumbprint=_bound_key_thumbprint(claims),
@@ -94,7 +94,7 @@ def hop_claims(claims: Mapping[str, Any], audiences: Collection[str], now: float
 
 
 def person_claims(claims: Mapping[str, Any], audiences: Collection[str], now: float) -> Claims:
-    """A token that we gave an agent for a person, for an assertion of their identity provider. Raises TokenRefused."""
+    """The claims of a token that the gateway issued to an agent for an identity assertion. Raises TokenRefused."""
     return Claims(
         tenant=_tenant_claim(claims, "tid"),
         issuer=identifier_claim(claims, "user_iss"),
@@ -112,8 +112,8 @@ def person_claims(claims: Mapping[str, Any], audiences: Collection[str], now: fl
 
 
 def identity_assertion_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, now: float) -> IdentityAssertionClaims:
-    """An identity assertion, whose audience was found to be ours. Raises TokenRefused."""
-    for unwanted in ("act", "cnf"):  # it is the client's to prove who it is, and nobody stands between the person and them
+    """The claims of an identity assertion whose audience was verified. Raises TokenRefused."""
+    for unwanted in ("act", "cnf"):  # the client authenticates by itself, and no agent may act in between
         if unwanted in claims:
             raise TokenRefused(unwanted)
     return IdentityAssertionClaims(
@@ -130,9 +130,9 @@ def identity_assertion_claims(claims: Mapping[str, Any], trusted: TrustedIssuer,
 
 
 def external_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, audience: str, now: float) -> Claims:
-    """A person's token of an identity provider, whose `audience` was found to be ours. Raises TokenRefused.
+    """The claims of an identity provider's token for a person, with the verified `audience`. Raises TokenRefused.
 
-    Refused too: a token that somebody acts with for the person (`act`), since delegation begins here.
+    Refuses a token with an actor (`act`), since every delegation begins at the gateway.
     """
     if "act" in claims:
         raise TokenRefused("act")
@@ -154,14 +154,15 @@ def external_claims(claims: Mapping[str, Any], trusted: TrustedIssuer, audience:
 
 
 def _assertion_scope(claims: Mapping[str, Any], trusted: TrustedIssuer) -> Permissions | None:
-    """As for a token, except that scopes which say nothing permit nothing: an assertion names what its issuer lets the client have."""
+    """The scope of an assertion. Unlike for a token, scopes that contain no permission permit nothing."""
     scope = scope_of(claims, trusted)
     return NO_PERMISSIONS if scope is None and "scope" in claims and trusted.scopes == "permissions" else scope
 
 
 def _bound_key_thumbprint(claims: Mapping[str, Any]) -> str:
-    """Empty for a bearer token. One that is bound to something else than a key is refused: taking it as a bearer token would be a downgrade
-    (RFC 9449 s7.2).
+    """The thumbprint of the key that a token is bound to; empty for a bearer token.
+
+    Raises TokenRefused for another kind of binding: accepting such a token as a bearer token would be a downgrade (RFC 9449 s7.2).
     """
     if "cnf" not in claims:
         return ""
@@ -172,7 +173,7 @@ def _bound_key_thumbprint(claims: Mapping[str, Any]) -> str:
 
 
 def _tenant_of_issuer(claims: Mapping[str, Any], trusted: TrustedIssuer) -> str:
-    """By the claim, if the issuer may speak for that tenant; without one, its only tenant or the default."""
+    """The tenant by the issuer's claim, if the issuer may speak for it; without a claim its only tenant, or the default one."""
     if not trusted.tenant_claim:
         return trusted.tenants[0] if trusted.tenants else "default"
     tenant = _tenant_claim(claims, trusted.tenant_claim)
@@ -183,7 +184,7 @@ def _tenant_of_issuer(claims: Mapping[str, Any], trusted: TrustedIssuer) -> str:
 
 def _tenant_claim(claims: Mapping[str, Any], name: str) -> str:
     tenant = identifier_claim(claims, name)
-    if "|" in tenant:  # it is the first part of every owner key, and ends at the first |
+    if "|" in tenant:  # the tenant is the first part of every owner key and ends at the first |
         raise TokenRefused("tenant")
     return tenant
 
@@ -197,7 +198,7 @@ def _own_scope(claims: Mapping[str, Any]) -> Permissions:
 
 
 def _actors(act: object) -> tuple[str, ...]:
-    """RFC 8693 s4.1: the outermost `sub` acts now, those within acted before."""
+    """The chain of RFC 8693 s4.1, outermost first: the outermost `sub` acts now, those within acted before."""
     actors: list[str] = []
     while act is not None:
         if not isinstance(act, dict):

@@ -1,4 +1,4 @@
-"""private_key_jwt: an agent proves who it is with a key of its own (RFC 7523)."""
+"""private_key_jwt: an agent authenticates with a key of its own (RFC 7523)."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _TYPES = frozenset({"", "jwt", "client-authentication+jwt"})
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """A verified assertion. The caller spends `id` once, remembering it until `not_after` (seconds since 1970)."""
+    """A verified assertion. The caller consumes `id` once, and remembers it until `not_after` (seconds since 1970)."""
 
     client_id: str
     id: str
@@ -23,12 +23,12 @@ class Assertion:
 
 
 def claimed_client_id(assertion: str) -> str:
-    """Whom the assertion says it is from, to look up the keys to verify it with. Raises TokenRefused."""
+    """The client id that the unverified assertion claims, to look up its keys. Raises TokenRefused."""
     return identifier_claim(read_unverified(assertion).claims, "sub")
 
 
 class ClientAssertionVerifier:
-    """Verifies assertions for `audiences`: our token endpoint and our issuer name. `now` counts seconds since 1970."""
+    """Verifies assertions for `audiences`: the gateway's token endpoint and issuer name. `now` counts seconds since 1970."""
 
     def __init__(self, audiences: Collection[str], now: Callable[[], float]) -> None:
         self._audiences = audiences
@@ -36,9 +36,9 @@ class ClientAssertionVerifier:
         self._key_sets: BoundedCache[bytes, dict[str, VettedKey]] = BoundedCache(1000, now)
 
     def verify(self, assertion: str, client_id: str, jwks: str) -> Assertion:
-        """`jwks` is the JWK Set that the client registered, as JSON. Raises TokenRefused.
+        """Verifies an assertion of `client_id` with `jwks`, the JWK Set that the client registered, as JSON. Raises TokenRefused.
 
-        RFC 7523 s3: `iss` and `sub` are the client, one audience is ours, `exp` within 5 minutes; and always `iat` and `jti`.
+        RFC 7523 s3: `iss` and `sub` are the client, one audience is the gateway's, `exp` is within 5 minutes. `iat` and `jti` are required.
         """
         unverified = read_unverified(assertion)
         if unverified.typ not in _TYPES:

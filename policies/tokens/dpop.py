@@ -1,4 +1,4 @@
-"""Proofs of possession (RFC 9449, DPoP): a token that is bound to a key is taken only from whoever holds it, and each proof once."""
+"""Proofs of possession (RFC 9449, DPoP): a token bound to a key is accepted only from the holder of the key, and each proof once."""
 
 import base64
 import hmac
@@ -22,14 +22,14 @@ from policies.keys.strict_jwt import (
 from policies.tokens.replay_guard import ReplayGuard
 
 AGE_MAX = 60.0  # seconds since `iat` for which a proof without a nonce is fresh
-NONCE_SECONDS = 120.0  # after which a new one is given out; the one before still counts
+NONCE_SECONDS = 120.0  # after which a new nonce is issued; the previous one stays valid as long
 INVALID_PROOF, USE_NONCE, INVALID_TOKEN = "invalid_dpop_proof", "use_dpop_nonce", "invalid_token"
 _HEADERS = frozenset({"typ", "alg", "jwk"})
 _PROOF_KID = "key of the proof"
 
 
 class ProofRefused(TokenRefused):
-    """`error` is what RFC 9449 s7.1 calls it; `nonce`, where the next proof has to carry one."""
+    """A proof is not accepted. `error` is the code of RFC 9449 s7.1; `nonce` is set where the next proof has to contain one."""
 
     def __init__(self, reason: str, error: str = INVALID_PROOF, nonce: str = "") -> None:
         super().__init__(f"dpop-{reason}")
@@ -39,7 +39,7 @@ class ProofRefused(TokenRefused):
 
 @dataclass(frozen=True, slots=True)
 class PresentedProof:
-    """A proof, as it came, and the request that it has to be for: its method, its URL without query, and its access token, if any."""
+    """A proof as received, and its request: the method, the URL without query, and the access token, if any."""
 
     proof: str | None
     method: str
@@ -48,7 +48,7 @@ class PresentedProof:
 
 
 class DpopSecrets(Protocol):
-    """policies/keys/signing.py."""
+    """The source of the secret that nonces are derived from (policies/keys/signing.py)."""
 
     def derive_secret(self, purpose: str) -> tuple[str, bytes]: ...
 
@@ -62,7 +62,10 @@ class DpopVerifier:
         self._now = now
 
     async def verify(self, presented: PresentedProof, tenant: str, thumbprint: str = "") -> str:
-        """The thumbprint of the key that the proof shows possession of, which is `thumbprint` where one is given. Raises ProofRefused."""
+        """Verifies a proof, consumes its jti, and returns the thumbprint of its key. Raises ProofRefused.
+
+        With `thumbprint`, the proof's key must have that thumbprint.
+        """
         if presented.proof is None:
             raise ProofRefused("missing")
         try:
@@ -82,11 +85,11 @@ class DpopVerifier:
         return found
 
     def current_nonce(self) -> str:
-        """The one to use now. Nothing is kept of it: every process that shares our keys knows it."""
+        """The current nonce. It is derived from the signing key, so every process with the same keys knows it."""
         return self._valid_nonces()[0]
 
     def _fresh_until(self, claims: Mapping[str, Any]) -> float:
-        """Until when the proof could be shown again. Without a nonce of ours its age counts, by the client's clock."""
+        """Until when the proof could be replayed. Without a nonce, the proof's age by the client's clock decides."""
         now, issued, nonce = self._now(), time_claim(claims, "iat"), claims.get("nonce")
         if nonce is not None:
             if not isinstance(nonce, str) or not any(hmac.compare_digest(nonce.encode(), known.encode()) for known in self._valid_nonces()):
@@ -104,7 +107,7 @@ class DpopVerifier:
 
 
 def is_same_target(said: str, url: str) -> bool:
-    """Whether both name one target, query and fragment aside (RFC 9449 s4.3, with the normalisation of RFC 3986 s6.2.2 and s6.2.3)."""
+    """Whether both URLs name one target, apart from query and fragment (RFC 9449 s4.3, normalised by RFC 3986 s6.2.2 and s6.2.3)."""
     try:
         return _normalize_target(said) == _normalize_target(url)
     except ValueError:
@@ -113,14 +116,14 @@ def is_same_target(said: str, url: str) -> bool:
 
 def _normalize_target(url: str) -> tuple[str, str, int | None, str]:
     parts = urlsplit(url)
-    if parts.username is not None:  # as it is where there is a password
+    if parts.username is not None:  # also set where there is only a password
         raise ValueError("user information")
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     return parts.scheme, (parts.hostname or "").lower(), port, parts.path or "/"
 
 
 def _parse_proof(proof: str) -> tuple[VettedKey, Mapping[str, Any], str]:
-    """The key in the header, the claims and the key's thumbprint. Nothing of it is true before the signature is verified."""
+    """The key in the proof's header, the claims, and the key's thumbprint, all unverified. Raises ProofRefused."""
     header, claims = parse_header_and_claims(proof)
     if header.keys() != _HEADERS or str(header["typ"]).lower() != "dpop+jwt":
         raise ProofRefused("header")
@@ -137,7 +140,7 @@ def _parse_proof(proof: str) -> tuple[VettedKey, Mapping[str, Any], str]:
 
 
 def thumbprint_of(jwk: Mapping[str, Any]) -> str:
-    """RFC 7638, of a vetted key: the members that it needs, in the order of their names."""
+    """The thumbprint of a vetted key (RFC 7638): a hash over its required members in the order of their names."""
     names: Sequence[str] = ("crv", "kty", "x", "y") if jwk["kty"] == "EC" else ("e", "kty", "n")
     canonical = json.dumps({name: jwk[name] for name in names}, separators=(",", ":"))
     return _encode_base64url(sha256(canonical.encode()).digest())

@@ -1,4 +1,4 @@
-"""Hop tokens: what an agent is handed, and what it exchanges them for. They point to a grant row and can only say less."""
+"""Hop tokens: issued to agents with a task, and exchanged by them. Each refers to a grant row and can only narrow it."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,22 +18,23 @@ ACCESS_JWT_TYPE = "at+jwt"
 
 
 class TokenSigner(Protocol):
-    """policies/keys/signing.py."""
+    """Signs tokens (policies/keys/signing.py)."""
 
     def sign(self, claims: Mapping[str, Any], typ: str) -> str: ...
 
 
 async def _never_running(_tenant: str, _task_id: str) -> bool:
-    """Without a log of tasks no turn is known to be under way, and no token is renewed."""
+    """The default of `is_running`: without a task log no turn is known to run, and no token is renewed."""
     return False
 
 
 @dataclass(frozen=True, slots=True)
 class MintingParameters:
-    """`issuer` is the gateway's public URL, `ttl` the seconds a hop token lives (at most 120).
+    """Parameters of token minting. `issuer` is the gateway's public URL, `ttl` the lifetime of hop tokens in seconds (at most 120).
 
-    `ceiling_now` is an agent's ceiling of this moment by tenant and name, None where the agent may not act at all. `is_running` tells
-    whether the turn of a task is under way, by tenant and id.
+    `ceiling_now` returns an agent's current ceiling by tenant and name, None where the agent may not act. `is_running` tells whether a turn
+    of
+    a task is running, by tenant and id.
     """
 
     issuer: str
@@ -46,7 +47,7 @@ class MintingParameters:
 
 @dataclass(frozen=True, slots=True)
 class TokenExchangeRequest:
-    """A request of RFC 8693: the authenticated agent, the audience of the tokens it is given, and what it asks for."""
+    """A token exchange (RFC 8693): the authenticated agent, the audience of its tokens, and the requested resource and scope."""
 
     tenant: str
     agent: str
@@ -54,7 +55,7 @@ class TokenExchangeRequest:
     subject_token: str
     resource: str
     scope: str
-    thumbprint: str = ""  # of the key that the token is to be bound to
+    thumbprint: str = ""  # of the key that the token will be bound to
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,13 @@ class TokenExchangeResponse:
     expires_in: int
     scope: str
     delegation: Delegation | None = None
-    is_key_bound: bool = False  # to a key (RFC 9449)
-    renewed: bool = False  # it takes the place of the token that the agent was handed
+    is_key_bound: bool = False  # to a key by DPoP (RFC 9449)
+    renewed: bool = False  # it replaces the token that the agent was given with its task
 
 
 @dataclass(frozen=True, slots=True)
 class GrantReference:
-    """Whose, and which: what a token of ours points to."""
+    """The person, transaction, task and grant that a token of the gateway refers to."""
 
     issuer: str
     subject: str
@@ -79,7 +80,10 @@ class GrantReference:
 
 
 class ExchangeRefused(Exception):
-    """`error` is an OAuth error code; `description` is safe to show. `pointer`, where the token told one, is for the audit."""
+    """An exchange is refused. `error` is an OAuth error code; `description` is safe to show.
+
+    `grant_reference` is for the audit log; None where the token has none.
+    """
 
     def __init__(self, error: str, description: str) -> None:
         super().__init__(description)
@@ -89,7 +93,7 @@ class ExchangeRefused(Exception):
 
 
 class HopTokens:
-    """Mints tokens for grants, and exchanges them."""
+    """Mints tokens for grants, exchanges and renews them."""
 
     def __init__(self, signer: TokenSigner, identity: TokenVerifier, grants: Grants, minting: MintingParameters) -> None:
         self._signer = signer
@@ -100,18 +104,18 @@ class HopTokens:
 
     @property
     def ttl(self) -> int:
-        """Seconds that a hop token lives."""
+        """The lifetime of a hop token in seconds."""
         return self._minting.ttl
 
     def mint_credential(self, grant: Grant, audience: str) -> str:
-        """The token that the invoked agent is handed. `audience` is the agent's own URL.
+        """The token that the invoked agent is given. `audience` is the agent's own URL.
 
-        Its scope is what is held under the ceilings, since an exchange refuses a token that says more than that.
+        Its scope is what the ceilings leave, since an exchange refuses a token with more than that.
         """
         return self._mint_token(grant.delegation, grant.delegation.effective_permissions(), audience)[0]
 
     async def exchange(self, request: TokenExchangeRequest) -> TokenExchangeResponse:
-        """A token for one resource of this gateway, for no more than `asked.scope`. Raises ExchangeRefused."""
+        """A token for one resource of this gateway with at most `request.scope`. Raises ExchangeRefused."""
         claims = await self._verify_subject_token(request)
         try:
             return await self._exchange_claims(request, claims)
@@ -120,14 +124,15 @@ class HopTokens:
             raise
 
     def is_renewal(self, asked: TokenExchangeRequest) -> bool:
-        """Whether an agent asks for a token for itself, in place of the one that it was handed."""
+        """Whether an agent requests a token for itself, in place of the one that it was given."""
         return asked.resource == asked.agent_audience and not self._resources.fullmatch(asked.resource)
 
     async def renew(self, asked: TokenExchangeRequest) -> TokenExchangeResponse:
-        """A fresh token in place of the one that the agent was handed with a task, which may have expired, while the task's turn goes on.
+        """A new token in place of the one that an agent was given with a task, which may have expired, while the task's turn runs.
 
-        The token only points to the grant, which has to live, with all that it hangs below, and decides. The new token says no more than
-        the old one, under the ceilings of this moment. Without `asked.scope` it says the same. Raises ExchangeRefused.
+        The old token only refers to the grant, which must be valid together with its ancestors. The new token has at most the old one's
+        scope,
+        under the current ceilings; without `asked.scope` it has the same. Raises ExchangeRefused.
         """
         try:
             claims = self._identity.read_issued(asked.subject_token, asked.agent_audience)
@@ -142,9 +147,11 @@ class HopTokens:
     async def _renew_token(self, asked: TokenExchangeRequest, claims: Claims) -> TokenExchangeResponse:
         delegation = await self._delegation(asked, claims)
         if (delegation.task_id, delegation.txn) != (claims.task_id, claims.txn):
-            raise ExchangeRefused("invalid_grant", "the subject_token does not stand for this task")
+            raise ExchangeRefused("invalid_grant", "the subject_token was issued for another task")
         if not claims.task_id or not await self._minting.is_running(asked.tenant, claims.task_id):
-            raise ExchangeRefused("invalid_grant", "a token is renewed while the agent works on its task, and this task waits")
+            raise ExchangeRefused(
+                "invalid_grant", "a token can only be renewed while the agent works on its task, which is paused or has ended"
+            )
         requested = parse_requested_scope(asked.scope) if asked.scope else claims.scope or NO_PERMISSIONS
         narrowed = self._narrow_delegation(asked, claims, delegation, requested)
         token, seconds = self._mint_token(narrowed, requested, asked.resource, asked.thumbprint)
@@ -163,7 +170,7 @@ class HopTokens:
         return TokenExchangeResponse(token, seconds, str(requested), narrowed, bool(request.thumbprint))
 
     async def _delegation(self, asked: TokenExchangeRequest, claims: Claims) -> Delegation:
-        """What is left of the grant that the token points to, which was made for the agent that asks. Raises ExchangeRefused."""
+        """The current delegation of the grant that the token refers to, if it was made for this agent. Raises ExchangeRefused."""
         if claims.kind != "hop" or claims.tenant != asked.tenant or claims.client_id != asked.agent:
             raise ExchangeRefused("invalid_grant", "the subject_token was not issued to this client")
         try:
@@ -177,7 +184,7 @@ class HopTokens:
         return delegation
 
     def _narrow_delegation(self, asked: TokenExchangeRequest, claims: Claims, delegation: Delegation, requested: Permissions) -> Delegation:
-        """No more than the token says, than the ceilings of this moment, and than is asked for. Raises ExchangeRefused."""
+        """The delegation narrowed by the token, the current ceilings and the request. Raises ExchangeRefused."""
         ceilings = tuple(self._current_ceiling(asked.tenant, hop.agent) for hop in delegation.path)
         try:
             return delegation.narrow_scope(claims.scope or NO_PERMISSIONS).with_ceilings(ceilings).narrow_scope(requested)
@@ -185,7 +192,7 @@ class HopTokens:
             raise ExchangeRefused("invalid_scope", f"not held by this delegation: {refusal.missing or 'anything'}") from None
 
     def _current_ceiling(self, tenant: str, agent: str) -> Permissions:
-        """Of this moment: no token leaves that its use would refuse."""
+        """The agent's current ceiling. Raises ExchangeRefused if it may not act: no token is issued that would be refused when used."""
         ceiling = self._minting.ceiling_now(tenant, agent)
         if ceiling is None:
             raise ExchangeRefused("invalid_grant", "an agent of the chain may not act now")
@@ -223,19 +230,19 @@ class HopTokens:
 
 
 def resource_pattern(issuer: str) -> re.Pattern[str]:
-    """The URLs that a token may be for, character by character: an agent, one MCP server, or all tools."""
+    """A pattern of the URLs that a token may be for: an agent, one MCP server, or all tools. It matches exactly."""
     return re.compile(rf"{re.escape(issuer)}/(mcp(/[a-z0-9-]{{1,64}})?|agents/[a-z0-9-]{{1,64}})")
 
 
 def _grant_reference_of(claims: Claims, tenant: str) -> GrantReference | None:
-    """Nothing of another tenant's."""
+    """The reference in a hop token of this tenant; else None."""
     if claims.kind != "hop" or claims.tenant != tenant:
         return None
     return GrantReference(claims.issuer, claims.subject, claims.txn, claims.task_id, claims.grant_id)
 
 
 def _actor_claim(delegation: Delegation) -> dict[str, Any]:
-    """RFC 8693 s4.1: the current actor outside, those before it inside."""
+    """The `act` claim (RFC 8693 s4.1): the current actor outside, earlier ones inside."""
     nested: dict[str, Any] = {}
     for hop in delegation.path:
         nested = {"sub": hop.agent, "act": nested} if nested else {"sub": hop.agent}
@@ -243,12 +250,12 @@ def _actor_claim(delegation: Delegation) -> dict[str, Any]:
 
 
 def parse_requested_scope(scope: str) -> Permissions:
-    """The scope asked for: at least one permission, single spaces, nothing twice."""
+    """The requested scope: at least one permission, single spaces, no duplicates. Raises ExchangeRefused."""
     texts = scope.split(" ")
     try:
         requested = Permissions.parse(texts)
     except BadPermission as error:
         raise ExchangeRefused("invalid_scope", f"{error}; name each permission that the call needs") from None
     if len(requested.patterns) != len(texts):
-        raise ExchangeRefused("invalid_scope", "a permission is asked for twice")
+        raise ExchangeRefused("invalid_scope", "a permission is requested twice")
     return requested

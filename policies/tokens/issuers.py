@@ -1,4 +1,4 @@
-"""Identity providers of people: what the operator trusts each with, and how the claims of its tokens are read."""
+"""Identity providers of people: what the operator trusts each one with, and how the claims of its tokens are read."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from policies.delegation.permissions import BadPermission, Permissions, is_meant
 from policies.keys.jwks import ALGORITHMS, is_identifier
 from policies.keys.strict_jwt import ACCESS_TOKEN_TYPES, TokenRefused, identifier_claim
 
-TOKEN_LIFE_MAX = 3600.0  # seconds between `iat` and `exp` that a token has at most, unless the operator accepts more
+TOKEN_LIFE_MAX = 3600.0  # seconds between `iat` and `exp`, unless the operator accepts more
 ROLES_MAX = 200  # of one claim
 ROLES_ELSEWHERE = "roles-elsewhere"  # the reason of a refusal
 AUDIENCES_MAX = 20
 DETAIL_MAX = 500  # characters of an explanation
 SCOPE_CLAIMS = ("scope", "scp")  # RFC 9068 s2.2.3; Entra ID (a text) and Okta (a list)
-# What providers write into tokens that are for a client to read or to act on, and not for an API: OpenID Connect Core s2 and s3.3.2.11,
-# security events such as logout tokens (RFC 8417). Two say what a token is for in a claim: Keycloak by `typ`, Cognito by `token_use`.
+# Claims of tokens that are for a client and not for an API: OpenID Connect Core s2 and s3.3.2.11, security events such as logout tokens
+# (RFC 8417). Two providers name the use of a token in a claim: Keycloak in `typ`, Cognito in `token_use`.
 CLIENT_TOKEN_MARKS = ("at_hash", "c_hash", "s_hash", "events")
 KEYCLOAK_CLIENT_TYPES = ("ID", "Refresh", "Offline", "Logout")
 CLIENT_ID_CLAIMS = ("client_id", "azp", "cid", "appid")  # RFC 9068 s2.2; OpenID Connect; Okta; Entra ID v1
@@ -23,7 +23,7 @@ CLIENT_ID_CLAIMS = ("client_id", "azp", "cid", "appid")  # RFC 9068 s2.2; OpenID
 
 @dataclass(frozen=True, slots=True)
 class TrustedIssuer:
-    """An identity provider of people. An empty `audience` means our public URL, an empty `tenant_claim` the tenant `default`.
+    """An identity provider of people. An empty `audience` is the gateway's public URL; an empty `tenant_claim` the tenant `default`.
 
     Claims are named as `claim_at` reads them: a name, or a path with dots such as `realm_access.roles`.
     """
@@ -31,22 +31,22 @@ class TrustedIssuer:
     issuer: str
     jwks_url: str
     audience: str = ""
-    other_audiences: tuple[str, ...] = ()  # that may stand beside ours
+    other_audiences: tuple[str, ...] = ()  # that a token may name beside the gateway
     algorithms: tuple[str, ...] = tuple(sorted(ALGORITHMS))
-    typ: Literal["any", "at+jwt"] = "any"  # at+jwt: only tokens that say in their header that they are for an API (RFC 9068)
+    typ: Literal["any", "at+jwt"] = "any"  # at+jwt: only tokens whose header says that they are for an API (RFC 9068)
     token_life: float = TOKEN_LIFE_MAX  # seconds
     subject_claim: str = "sub"
     roles_claims: tuple[str, ...] = ("roles",)
-    default_roles: tuple[str, ...] = ()  # of everybody whom it vouches for
+    default_roles: tuple[str, ...] = ()  # of every person of this issuer
     tenant_claim: str = ""
-    tenants: tuple[str, ...] = ()  # the only ones it may speak for; empty: any. The only one of a few needs no claim
+    tenants: tuple[str, ...] = ()  # the only tenants it may speak for; empty: any. A single one needs no claim
     scopes: Literal["permissions", "ignore"] = "permissions"
-    scope_map: Mapping[str, Permissions] | None = None  # what its own scopes stand for
-    id_jag: bool = False  # whether its identity assertions are exchanged for tokens of ours
+    scope_map: Mapping[str, Permissions] | None = None  # the permissions that its own scopes grant
+    id_jag: bool = False  # whether its identity assertions are exchanged for the gateway's tokens
 
 
 def check_is_access_token(typ: str, claims: Mapping[str, Any], trusted: TrustedIssuer) -> None:
-    """Raises TokenRefused for a token that is not for an API. `typ` is that of its header: `jwt` or empty where it does not tell."""
+    """Raises TokenRefused for a token that is not for an API. `typ` is that of its header, where `jwt` or an empty one says nothing."""
     if typ in ACCESS_TOKEN_TYPES:
         return
     if trusted.typ == "at+jwt":
@@ -56,10 +56,11 @@ def check_is_access_token(typ: str, claims: Mapping[str, Any], trusted: TrustedI
 
 
 def client_token_evidence(claims: Mapping[str, Any]) -> str:
-    """What shows that a token is for a client: an ID token, a refresh token, a logout token. Empty where nothing does.
+    """The sign that a token is for a client: an ID, refresh or logout token. Empty where there is none.
 
-    An ID token may have no claim that tells. But it names the client as its audience and has no scope, so that an access token of a
-    provider which does not say `at+jwt` has to have a scope, or another client than its audience.
+    An ID token may have no such claim. It names the client as its audience and has no scope. So an access token without `at+jwt` must have
+    a
+    scope, or a client other than its audience.
     """
     if claims.get("token_use", "access") != "access":
         return "its 'token_use' is not access"
@@ -81,10 +82,11 @@ def client_token_evidence(claims: Mapping[str, Any]) -> str:
 
 
 def scope_of(claims: Mapping[str, Any], trusted: TrustedIssuer) -> Permissions | None:
-    """What the token's scopes leave of the person's rights; None where they do not narrow. Raises TokenRefused.
+    """The permissions that the token's scopes leave; None where they do not narrow. Raises TokenRefused.
 
-    Scopes that are permissions narrow. Without a `scope_map`, other scopes say nothing, so `openid profile` alone does not narrow.
-    With one, scopes govern: those that it names stand for permissions, and a token with none of them may do nothing.
+    Scopes that are permissions narrow. Without a `scope_map`, other scopes are ignored, so `openid profile` alone does not narrow. With
+    one,
+    its scopes grant their permissions, and a token with none of them may do nothing.
     """
     if trusted.scopes == "ignore":
         return None
@@ -97,7 +99,7 @@ def scope_of(claims: Mapping[str, Any], trusted: TrustedIssuer) -> Permissions |
 
 
 def scope_covering(scope_map: Mapping[str, Permissions], permission: str) -> str:
-    """The scope that covers the permission and permits least besides; empty where none covers it."""
+    """The scope that covers the permission and permits the least; empty where none covers it."""
     best = ""
     for scope in sorted(name for name, permitted in scope_map.items() if permitted.covers(permission)):
         if not best or (scope_map[scope].is_within(scope_map[best]) and not scope_map[best].is_within(scope_map[scope])):
@@ -106,9 +108,9 @@ def scope_covering(scope_map: Mapping[str, Permissions], permission: str) -> str
 
 
 def roles_of(claims: Mapping[str, Any], trusted: TrustedIssuer) -> tuple[str, ...]:
-    """The roles that the claims list, in order and each once, and those of everybody. Raises TokenRefused.
+    """The roles in the claims, in order and each once, and the default ones. Raises TokenRefused.
 
-    A token that only says where a list of roles can be fetched is refused: a policy may forbid something to a role that is not seen.
+    Refuses a token that only refers to a list of roles elsewhere: a policy may forbid something to a role that is not seen.
     """
     listed: list[str] = []
     for claim in trusted.roles_claims:
@@ -120,13 +122,13 @@ def roles_of(claims: Mapping[str, Any], trusted: TrustedIssuer) -> tuple[str, ..
 
 
 def is_overage_claim(claims: Mapping[str, Any], claim: str) -> bool:
-    """Whether the token leaves the claim out because it is too long (OpenID Connect Core 5.6.2; Entra ID's `hasgroups`)."""
+    """Whether the token omits the claim because it is too long (OpenID Connect Core 5.6.2; Entra ID's `hasgroups`)."""
     names = claims.get("_claim_names")
     return (isinstance(names, Mapping) and claim in names) or (claim == "groups" and claims.get("hasgroups") is True)
 
 
 def parse_roles(value: object) -> tuple[str, ...]:
-    """A list of identifiers, or a text of them with blanks between. Raises TokenRefused."""
+    """Roles as a list of identifiers, or as a text separated by spaces. Raises TokenRefused."""
     roles = value.split() if isinstance(value, str) else value
     if roles is None:
         return ()
@@ -136,7 +138,7 @@ def parse_roles(value: object) -> tuple[str, ...]:
 
 
 def subject_of(claims: Mapping[str, Any], trusted: TrustedIssuer) -> str:
-    """Whom the token is about. An address of mail counts only where the issuer says that it verified it. Raises TokenRefused."""
+    """The person that the token is about. An email address counts only if the issuer verified it. Raises TokenRefused."""
     name = trusted.subject_claim
     subject = claim_at(claims, name)
     if not is_identifier(subject) or (name == "email" and claims.get("email_verified") is not True):
@@ -145,12 +147,12 @@ def subject_of(claims: Mapping[str, Any], trusted: TrustedIssuer) -> str:
 
 
 def client_of(claims: Mapping[str, Any]) -> str:
-    """The client that the token was issued to, by whichever claim names it; empty where none does. Raises TokenRefused."""
+    """The client that the token was issued to, by any of the claims for it; empty where none is present. Raises TokenRefused."""
     return next((identifier_claim(claims, name) for name in CLIENT_ID_CLAIMS if name in claims), "")
 
 
 def audience_of(claims: Mapping[str, Any], audiences: Collection[str], others: Collection[str]) -> str:
-    """The one of `audiences` that the token names, once and beside none but `others`. Raises TokenRefused."""
+    """The audience among `audiences` that the token names, exactly one, and beside it only `others`. Raises TokenRefused."""
     value = claims.get("aud")
     listed = value if isinstance(value, list) else [value]
     if not 0 < len(listed) <= AUDIENCES_MAX or not all(isinstance(each, str) for each in listed):
@@ -162,9 +164,9 @@ def audience_of(claims: Mapping[str, Any], audiences: Collection[str], others: C
 
 
 def claim_at(claims: Mapping[str, Any], path: str) -> object:
-    """The claim of that very name, else the one that the dots lead to; None without one.
+    """The claim with that name, or the one at that dotted path; None if there is none.
 
-    A step may hold dots itself, as in `resource_access.https://gw.example.roles`: the longest name that is there is followed.
+    A step may contain dots, as in `resource_access.https://gw.example.roles`: the longest name that exists is followed.
     """
     if path in claims:
         return claims[path]
@@ -178,7 +180,7 @@ def claim_at(claims: Mapping[str, Any], path: str) -> object:
 
 
 def explain_refusal(reason: str, claims: Mapping[str, Any], trusted: TrustedIssuer, public_url: str) -> str:
-    """For the operator: what a token of this issuer says, against what is accepted, and the setting that decides."""
+    """Explains a refusal to the operator: the token's value, what is accepted, and the setting that decides."""
     match reason:
         case "audience":
             problem = f"aud is {claims.get('aud')!r}, accepted is {trusted.audience or public_url!r}; see audience and other_audiences"
@@ -203,7 +205,7 @@ def explain_refusal(reason: str, claims: Mapping[str, Any], trusted: TrustedIssu
 
 
 def _parse_scopes(value: object) -> list[str]:
-    """Raises TokenRefused."""
+    """Scopes as a list, or as a text separated by spaces. Raises TokenRefused."""
     scopes = value.split() if isinstance(value, str) else value
     if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
         raise TokenRefused("scope")
@@ -211,7 +213,7 @@ def _parse_scopes(value: object) -> list[str]:
 
 
 def _well_formed_permissions(scopes: Iterable[str]) -> frozenset[str]:
-    """Those that are well formed: one that is not still narrows, to nothing."""
+    """The valid permissions among the scopes. An invalid one still narrows, to nothing."""
     found: set[str] = set()
     for scope in scopes:
         try:

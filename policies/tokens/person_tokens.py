@@ -1,4 +1,4 @@
-"""Tokens for people whom their identity provider vouched for to a client of ours (identity assertion authorization grant, ID-JAG)."""
+"""Tokens for people, by assertions of their identity provider (identity assertion authorization grant, ID-JAG)."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ TOKEN_LIFE = 300  # seconds, at most
 
 @dataclass(frozen=True, slots=True)
 class AssertionExchangeRequest:
-    """The authenticated agent with its client id, the assertion, and what it asks for; `scope` and `resource` may be empty."""
+    """An exchange: the authenticated agent and its client id, the assertion, and the requested `resource` and `scope`, or empty."""
 
     tenant: str
     agent: str
@@ -40,7 +40,7 @@ class AssertionExchangeResponse:
 
 
 class PersonTokens:
-    """Gives one token for each assertion."""
+    """Exchanges each identity assertion for one token."""
 
     def __init__(self, signer: TokenSigner, identity: TokenVerifier, replay_guard: ReplayGuard, minting: MintingParameters) -> None:
         self._signer = signer
@@ -50,7 +50,7 @@ class PersonTokens:
         self._resources = resource_pattern(minting.issuer)
 
     async def redeem(self, request: AssertionExchangeRequest) -> AssertionExchangeResponse:
-        """A short token for the person, for one resource, that says which agent it was given to. Raises ExchangeRefused."""
+        """A short-lived token for the person, for one resource, issued to the agent. Raises ExchangeRefused."""
         try:
             vouched = await self._identity.verify_identity_assertion(request.assertion)
         except TokenRefused as refusal:
@@ -67,7 +67,7 @@ class PersonTokens:
         )
 
     def _check_ceiling(self, request: AssertionExchangeRequest, scope: Permissions) -> None:
-        """Nothing is trimmed: an agent that asks for more than its ceiling is told here, and not when it uses the token."""
+        """Raises ExchangeRefused for a scope above the agent's ceiling, rather than trimming it: the agent learns of it at once."""
         ceiling = self._minting.ceiling_now(request.tenant, request.agent)
         if ceiling is None:
             raise ExchangeRefused("invalid_grant", "the agent may not act now")
@@ -96,7 +96,7 @@ class PersonTokens:
             "agent": request.agent,
             "roles": list(vouched.roles),
             "scope": str(scope),
-            "txn": self._minting.new_id("x"),  # what is done with it is one errand
+            "txn": self._minting.new_id("x"),  # everything done with the token is one transaction
             "iat": now,
             "exp": now + TOKEN_LIFE,
             "jti": self._minting.new_id("j"),
@@ -108,7 +108,7 @@ class PersonTokens:
 
 
 def _choose_scope(requested_text: str, vouched: IdentityAssertionClaims) -> Permissions:
-    """What is asked for, which the assertion has to cover where it has a scope; else all that the assertion names."""
+    """The requested scope, which the assertion's scope must cover; without a request the assertion's scope. Raises ExchangeRefused."""
     if not requested_text:
         if vouched.scope is None or not vouched.scope.patterns:
             raise ExchangeRefused("invalid_scope", "scope is missing, and the assertion has none")

@@ -1,33 +1,33 @@
-"""Ids that count once: whoever comes second with one is refused, in whichever process."""
+"""One-time ids: of several uses of an id, in any process, only the first is accepted."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
-SKEW_US = 60_000_000  # an id is remembered this much longer than what carries it can be accepted
+SKEW_US = 60_000_000  # an id is remembered this much longer than it could be accepted
 
 
 class ReplayGuardBatch(Protocol):
-    """The writer's transaction (gateway/storage/writer.py)."""
+    """The transaction of the database writer (gateway/storage/writer.py)."""
 
     def run(self, statement: str, values: tuple[Any, ...]) -> int: ...
 
 
 class ReplayGuardWriter(Protocol):
-    """gateway/storage/database.py."""
+    """The database writer (gateway/storage/database.py)."""
 
     async def write(self, work: Callable[[Any], T]) -> T: ...
 
 
 class ReplayGuard:
-    """`now` counts microseconds since 1970."""
+    """Records one-time ids in the database. `now` counts microseconds since 1970."""
 
     def __init__(self, writer: ReplayGuardWriter, now: Callable[[], int]) -> None:
         self._writer = writer
         self._now = now
 
     async def consume(self, tenant: str, spent_id: str, not_after: float) -> bool:
-        """Whether this is the first time; durable when it returns. `not_after`, in seconds since 1970, is when the id is of no use."""
+        """Records the id durably and returns whether this is its first use. `not_after` (seconds since 1970) is when it expires."""
         forget_after = int(not_after * 1_000_000) + SKEW_US
 
         def work(batch: ReplayGuardBatch) -> bool:

@@ -1,4 +1,4 @@
-"""Tickets: what an agent that exchanges no tokens is handed for one task. Of use to that agent alone, which has to prove who it is."""
+"""Tickets: given to an agent that exchanges no tokens, for one task. Only that agent can use one, and it must authenticate."""
 
 import secrets
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from policies.cache import BoundedCache
 from policies.delegation.chain import Delegation
 from policies.tables import tickets as table
 
-TICKET_HEADER = "Interlock-Ticket"  # the header that it travels in
+TICKET_HEADER = "Interlock-Ticket"  # the request header of a ticket
 _PREFIX = "it_"
 _LENGTH = len(_PREFIX) + 43  # 256 bits in base64url
 _CACHED_SECONDS = 60.0
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class TicketsBatch(Protocol):
-    """The writer's transaction (gateway/storage/writer.py)."""
+    """The transaction of the database writer (gateway/storage/writer.py)."""
 
     def add(self, table: Table, row: dict[str, Any]) -> None: ...
 
@@ -28,25 +28,25 @@ class TicketsBatch(Protocol):
 
 
 class TicketsReader(Protocol):
-    """gateway/storage/database.py."""
+    """The database reader (gateway/storage/database.py)."""
 
     async def read(self, work: Callable[[Connection], T]) -> T: ...
 
 
 class Ticket(Struct, frozen=True):
-    """Whom it was handed to, and what it stands for; whether that still holds is the grant's to say."""
+    """The agent that a ticket was given to, and its grant, which decides whether the ticket is still valid."""
 
     agent: str
     grant_id: str
 
 
 def new_ticket() -> str:
-    """A handle that says nothing and can't be guessed."""
+    """A new opaque, unpredictable handle."""
     return _PREFIX + secrets.token_urlsafe(32)
 
 
 def write_ticket(batch: TicketsBatch, handle: str, delegation: Delegation, now_us: int) -> None:
-    """Keeps its hash beside the grant that it stands for, and forgets those whose time is over."""
+    """Writes the hash of a ticket for the delegation's grant, and deletes expired tickets."""
     tenant = delegation.principal.tenant
     batch.run("DELETE FROM tickets WHERE tenant = ? AND not_after < ?", (tenant, now_us))
     batch.add(
@@ -62,14 +62,14 @@ def write_ticket(batch: TicketsBatch, handle: str, delegation: Delegation, now_u
 
 
 class Tickets:
-    """Finds them. A row never changes, so what was read is remembered for a minute. `clock` counts seconds."""
+    """Finds tickets. A row never changes, so it is cached for a minute. `clock` counts seconds."""
 
     def __init__(self, reader: TicketsReader, clock: Callable[[], float]) -> None:
         self._reader = reader
         self._cache: BoundedCache[tuple[str, str], Ticket] = BoundedCache(10_000, clock)
 
     async def find(self, tenant: str, handle: str) -> Ticket | None:
-        """What the handle stands for in this tenant; None when nobody was handed it."""
+        """The ticket with this handle in this tenant, or None."""
         if len(handle) != _LENGTH or not handle.startswith(_PREFIX):
             return None
         key = (tenant, _digest(handle))

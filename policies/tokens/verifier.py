@@ -1,4 +1,4 @@
-"""Tokens become claims, or nothing: people's tokens of trusted issuers, development tokens, and our own hop tokens."""
+"""Verifies bearer tokens and returns their claims: of trusted issuers, the development issuer, and the gateway itself."""
 
 from collections.abc import Collection, Sequence
 from hashlib import sha256
@@ -34,21 +34,21 @@ from policies.tokens.issuers import TrustedIssuer, audience_of, check_is_access_
 
 __all__ = ["DEVELOPMENT_ISSUER", "Claims", "TokenRefused", "TokenVerifier", "TrustedIssuer", "mint_development_token"]
 
-# What identity providers commonly send instead of RFC 9068's type. An ID token has it too: `check_use` tells them apart.
+# What identity providers commonly send instead of RFC 9068's type. An ID token has it too: `check_is_access_token` tells them apart.
 _EXTERNAL_TYPES = ACCESS_TOKEN_TYPES | {"jwt", ""}
-_ASSERTION_TYPES = frozenset({"oauth-id-jag+jwt", "application/oauth-id-jag+jwt"})  # never that of an access token
+_ASSERTION_TYPES = frozenset({"oauth-id-jag+jwt", "application/oauth-id-jag+jwt"})  # never the type of an access token
 _CACHE_SIZE = 10_000
 _CACHE_SECONDS = 60.0
 log = structlog.get_logger()
 
 
 class TokenVerifier:
-    """Verifies bearer tokens. Every failure is a TokenRefused: nothing falls through to a default person. The clock is that of `keys`."""
+    """Verifies bearer tokens. Every failure is a TokenRefused: there is no default person. Uses the clock of `keys`."""
 
     def __init__(
         self, public_url: str, keys: SigningKeys, issuers: Sequence[TrustedIssuer], fetch: KeySetFetch, development: bool = False
     ) -> None:
-        """Raises ValueError for an issuer that is named twice, or as ourselves, or with the separator of owner keys."""
+        """Raises ValueError for an issuer that is listed twice, is the gateway itself, or contains the separator of owner keys."""
         names = {trusted.issuer for trusted in issuers}
         if len(names) != len(issuers) or names & {public_url, DEVELOPMENT_ISSUER, ""} or any("|" in name for name in names):
             raise ValueError("issuers need different names, without |, that are not the gateway's or its development issuer's")
@@ -62,14 +62,14 @@ class TokenVerifier:
         self._cache: BoundedCache[bytes, Claims] = BoundedCache(_CACHE_SIZE, keys.now)
 
     def find_cached(self, token: str, audiences: Collection[str]) -> Claims | None:
-        """The claims of a token that was verified in the last minute, for one of `audiences`; else None, and `verify` decides."""
+        """The claims of a token verified in the last minute for one of `audiences`; else None, and `verify` decides."""
         if len(token) > TOKEN_MAX:
             return None
         claims = self._cache.get(_digest(token))
         return claims if claims is not None and claims.audience in audiences else None
 
     async def verify(self, token: str, audiences: Collection[str]) -> Claims:
-        """`audiences` are URIs of ours, of which the token has to name exactly one. Raises TokenRefused with a reason for the log."""
+        """Verifies a token that names exactly one of `audiences`, URIs of the gateway. Raises TokenRefused with a reason for the log."""
         try:
             claims = self.find_cached(token, audiences)
             if claims is None:
@@ -77,25 +77,25 @@ class TokenVerifier:
                 self._cache.put(_digest(token), claims, min(claims.expires - self._now(), _CACHE_SECONDS))
         except TokenRefused:
             raise
-        except Exception as error:  # the door of identities: whatever fails here, nobody comes in
+        except Exception as error:  # no failure of a token check may let a request pass
             log.exception("token_reading_failed")
             raise TokenRefused("internal") from error
         return claims
 
     def read_issued(self, token: str, audience: str = "") -> Claims:
-        """What a token says that we gave an agent, for `audience` or whichever resource, and whether it has expired or not.
+        """The claims of a token that the gateway issued to an agent, for `audience` or any resource, even if it has expired.
 
-        It opens nothing: it only points to a grant. Raises TokenRefused.
+        It authorizes nothing: it only refers to a grant. Raises TokenRefused.
         """
         unverified = read_unverified(token)
         if unverified.claims.get("iss") != self._public_url:
             raise TokenRefused("issuer")
-        said = unverified.claims.get("aud")  # an agent's URL, however long
+        said = unverified.claims.get("aud")  # an agent's URL of any length
         audiences = (audience,) if audience else (said,) if isinstance(said, str) else ()
         return self._verify_issued(unverified, audiences, min(self._now(), time_claim(unverified.claims, "exp")))
 
     def invalidate(self) -> None:
-        """Forgets every verified token: keys or issuers changed."""
+        """Drops all cached claims: keys or issuers changed."""
         self._cache.clear()
 
     async def _verify_uncached(self, unverified: UnverifiedToken, audiences: Collection[str]) -> Claims:
@@ -110,7 +110,7 @@ class TokenVerifier:
         return await self._verify_external(unverified, issuer, audiences)
 
     async def verify_identity_assertion(self, assertion: str) -> IdentityAssertionClaims:
-        """What an identity assertion (ID-JAG) for us says, of an issuer that may make them. Raises TokenRefused."""
+        """The claims of an identity assertion (ID-JAG) for the gateway, from an issuer that may make them. Raises TokenRefused."""
         unverified = read_unverified(assertion)
         issuer = unverified.claims.get("iss")
         trusted, keys = self._issuers.get(issuer, (None, None)) if isinstance(issuer, str) else (None, None)
@@ -144,8 +144,8 @@ class TokenVerifier:
             raise TokenRefused(refused.reason, explain_refusal(refused.reason, unverified.claims, trusted, self._public_url)) from None
 
     def _external_audience(self, unverified: UnverifiedToken, trusted: TrustedIssuer, audiences: Collection[str]) -> str:
-        """The one of `audiences` that the token is for. Where the issuer knows us by another name, that stands for our public URL."""
-        if self._public_url not in audiences:  # what is not a door of the gateway, takes no tokens of people
+        """The audience among `audiences` that the token names. The issuer's own name for the gateway counts as its public URL."""
+        if self._public_url not in audiences:  # only the gateway's own endpoints accept tokens of people
             raise TokenRefused("audience")
         ours = trusted.audience or self._public_url
         accepted = [ours if audience == self._public_url else audience for audience in audiences]
@@ -158,7 +158,7 @@ def _digest(token: str) -> bytes:
 
 
 def mint_development_token(keys: SigningKeys, person: Principal, audience: str, scope: str | None = None, ttl: int = 3600) -> str:
-    """A development token for `person` that lives for `ttl` seconds, at most a day; without `scope` it does not narrow."""
+    """A development token for `person`, valid for `ttl` seconds, at most a day. Without `scope` it does not narrow."""
     now = int(keys.now())
     claims = {"iss": DEVELOPMENT_ISSUER, "sub": person.subject, "tid": person.tenant, "aud": audience}
     narrowing = {} if scope is None else {"scope": scope}

@@ -1,4 +1,4 @@
-"""Credentials for servers, each in a place of its own: whose it is, who gave it, and what it opens. Read against a Grant only."""
+"""Credentials for upstreams: each has a key of owner, issuer and resource, and is read against a Grant only."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -10,11 +10,11 @@ from policies.delegation.rulings import Grant
 
 
 class WrongOwner(Exception):
-    """A Grant does not open a credential of another tenant or person."""
+    """The credential belongs to another tenant or person than the Grant."""
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port, or nothing for what is no http(s) URL."""
+    """Scheme, host and port of an http(s) URL; empty for anything else."""
     try:
         parts = urlsplit(url)
         usual = {"http": 80, "https": 443}[parts.scheme]
@@ -24,9 +24,9 @@ def origin_of(url: str) -> str:
 
 
 class CredentialKey(NamedTuple):
-    """The place of one credential. `owner` is tenant|issuer|subject of a person, or empty for the gateway's own account.
+    """The key of one credential. `owner` is tenant|issuer|subject of a person, or empty for the gateway's own account.
 
-    `issuer` is the authorization server, byte for byte; `resource` the identifier of what it opens (RFC 9728), an origin with a path.
+    `issuer` is the authorization server, byte for byte; `resource` the identifier of the resource (RFC 9728), an origin with a path.
     """
 
     tenant: str
@@ -36,21 +36,21 @@ class CredentialKey(NamedTuple):
 
     @property
     def full_key(self) -> tuple[str, ...]:
-        """What names it among all that is sealed, and is changed by one at a time."""
+        """The encryption context and lease name of this credential, unique among all sealed secrets."""
         return ("credential", *self)
 
     def is_open_to(self, grant: Grant) -> bool:
-        """Whether a Grant is the same tenant's and, where the credential is a person's, the same person's."""
+        """Whether the Grant is of the same tenant and, for a personal credential, of the same person."""
         principal = grant.delegation.principal
         return self.tenant == principal.tenant and self.owner in ("", principal.owner_key)
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """`expires` and `obtained` are seconds since 1970; 0: nobody said. `asked` are the scopes asked for, `scopes` those that were given.
+    """Tokens for one resource. `expires` and `obtained` are seconds since 1970, 0 if unknown. `asked` are the requested scopes.
 
-    A consent was given to `client_id`, which was to come back at `redirect`; `endpoint` gave the tokens, and no other renews them.
-    `id_token` says who the person is, where the issuer said so (OpenID Connect).
+    The consent was given to `client_id` with the redirect URI `redirect`. `endpoint` issued the tokens, and only it refreshes them.
+    `id_token` identifies the person, where the issuer sent one (OpenID Connect).
     """
 
     access_token: str = field(repr=False)
@@ -67,7 +67,7 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class ClientRegistration:
-    """Who the gateway is to one authorization server. `method` is how it proves that (RFC 7591 s2: client_secret_basic, none, …)."""
+    """The gateway's client registration at one authorization server. `method` is its client authentication method (RFC 7591 s2)."""
 
     issuer: str
     client_id: str
@@ -76,14 +76,14 @@ class ClientRegistration:
 
 
 class CredentialVault(Protocol):
-    """Keeps credentials, and what authorization servers registered for us."""
+    """Stores credentials, and the gateway's client registrations."""
 
     async def read(self, grant: Grant, key: CredentialKey) -> Credential | None:
-        """Raises NotTheirs."""
+        """The credential of a key, or None. Raises WrongOwner."""
         ...
 
     async def find(self, grant: Grant, origin: str, personal: bool) -> Sequence[tuple[CredentialKey, Credential]]:
-        """Those of the Grant's person, or of the gateway's own account, for resources of one origin; the latest last."""
+        """The credentials of the Grant's person, or of the gateway's own account, for resources of one origin; the latest last."""
         ...
 
     async def write(self, key: CredentialKey, credential: Credential) -> None: ...
@@ -91,7 +91,7 @@ class CredentialVault(Protocol):
     async def delete(self, key: CredentialKey) -> None: ...
 
     def lease(self, name: Sequence[str]) -> AbstractAsyncContextManager[None]:
-        """One at a time, of all processes, changes what `place` names: a refresh token is good for once."""
+        """A lease on `name` across all processes, since a refresh token can be used only once."""
         ...
 
     async def find_client(self, tenant: str, issuer: str) -> ClientRegistration | None: ...

@@ -1,4 +1,4 @@
-"""Envelopes for secrets in rows: AES-256-GCM under a fresh key, which is itself wrapped, both bound to the one place where they open."""
+"""Envelope encryption of secrets in rows: AES-256-GCM under a fresh key, which is wrapped; both are bound to their row."""
 
 import base64
 import json
@@ -17,11 +17,11 @@ SEALED_PREFIX: Final = "sealed:"
 
 
 class CannotOpen(ValueError):
-    """What is in a row was not sealed for it, was changed, or its key is gone. The text is safe to show."""
+    """A sealed text belongs to another row, was changed, or its key is missing. The text is safe to show."""
 
 
 class SealedSecret(NamedTuple):
-    """`wrapped` is the key of `body` under the key `kek_id`; both in base64url."""
+    """`wrapped` is the encrypted key of `body` under the key `kek_id`; both in base64url."""
 
     kek_id: str
     wrapped: str
@@ -29,7 +29,7 @@ class SealedSecret(NamedTuple):
 
 
 class EnvelopeEncryption:
-    """`place` names the row and what it is: the same, byte for byte, for sealing and for opening."""
+    """Seals and opens secrets. `context` names the row and its kind of secret, and must be equal for sealing and opening."""
 
     def __init__(self, keys: VaultKeys) -> None:
         self._keys = keys
@@ -39,23 +39,26 @@ class EnvelopeEncryption:
         return SealedSecret(kek.id, _encrypt(kek.cipher, key, bound), _encrypt(AESGCM(key), plain, bound))
 
     def open(self, context: Sequence[str], sealed: SealedSecret) -> bytes:
-        """Raises CannotOpen."""
+        """Decrypts a secret. Raises CannotOpen."""
         bound = _associated_data(context)
         return _decrypt(AESGCM(self._unwrap_key(bound, sealed)), sealed.body, bound)
 
     def rewrap(self, context: Sequence[str], sealed: SealedSecret) -> SealedSecret:
-        """The same under the key that wraps now; the body is not touched. Raises CannotOpen."""
+        """The secret with its key wrapped by the active wrapping key; the body stays as it is. Raises CannotOpen."""
         bound, kek = _associated_data(context), self._keys.active
         if sealed.kek_id == kek.id:
             return sealed
         return SealedSecret(kek.id, _encrypt(kek.cipher, self._unwrap_key(bound, sealed), bound), sealed.body)
 
     def seal_text(self, context: Sequence[str], text: str) -> str:
-        """For a column that may hold a plain text as well."""
+        """Seals a text for a column that may also hold plain texts."""
         return SEALED_PREFIX + ".".join(self.seal(context, text.encode()))
 
     def open_text(self, context: Sequence[str], text: str, former_context: Sequence[str] | None = None) -> str:
-        """What is not sealed is itself. `former`: the place that a text was sealed for by earlier versions. Raises CannotOpen."""
+        """Opens a sealed text; returns a plain one as it is. Raises CannotOpen.
+
+        `former_context`: the context that earlier versions sealed the text with.
+        """
         if not text.startswith(SEALED_PREFIX):
             return text
         sealed = parse_sealed(text)
@@ -67,7 +70,7 @@ class EnvelopeEncryption:
         return self.open(former_context, sealed).decode()
 
     def rewrap_text(self, context: Sequence[str], text: str, former_context: Sequence[str] | None = None) -> str:
-        """Sealed for `place` under the key that wraps now, whatever it was. Raises CannotOpen."""
+        """The text sealed with `context` under the active wrapping key, whatever its form was. Raises CannotOpen."""
         if not text.startswith(SEALED_PREFIX):
             return self.seal_text(context, text)
         try:
@@ -80,12 +83,12 @@ class EnvelopeEncryption:
     def _unwrap_key(self, associated_data: bytes, sealed: SealedSecret) -> bytes:
         kek = self._keys.find(sealed.kek_id)
         if kek is None:
-            raise CannotOpen(f"the vault's key {sealed.kek_id[:32]} is not here")
+            raise CannotOpen(f"the vault's key {sealed.kek_id[:32]} is missing")
         return _decrypt(kek.cipher, sealed.wrapped, associated_data)
 
 
 def parse_sealed(text: str) -> SealedSecret:
-    """Of a sealed text. Raises CannotOpen."""
+    """Parses a sealed text. Raises CannotOpen."""
     parts = text.removeprefix(SEALED_PREFIX).split(".")
     if len(parts) != 3:
         raise CannotOpen("a sealed text of the database is damaged")
@@ -93,7 +96,7 @@ def parse_sealed(text: str) -> SealedSecret:
 
 
 def _associated_data(context: Sequence[str]) -> bytes:
-    """No two places are the same bytes, whatever stands in their parts."""
+    """The context as bytes: different contexts give different bytes, whatever their parts contain."""
     return json.dumps(list(context), ensure_ascii=True).encode()
 
 
@@ -107,4 +110,4 @@ def _decrypt(cipher: AESGCM, text: str, associated_data: bytes) -> bytes:
         raw = base64.b64decode(text.encode(), b"-_", validate=True)
         return cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], associated_data)
     except (InvalidTag, ValueError) as error:
-        raise CannotOpen("a secret of the database does not belong where it stands, or was changed") from error
+        raise CannotOpen("a secret of the database belongs to another row, or was changed") from error

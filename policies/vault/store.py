@@ -1,4 +1,4 @@
-"""The vault: credentials for upstreams and the gateway's own clients, sealed in rows that every process shares."""
+"""The vault: credentials for upstreams and the gateway's client registrations, sealed in rows that all processes share."""
 
 import asyncio
 import hashlib
@@ -23,10 +23,10 @@ from policies.vault.credentials import ClientRegistration, Credential, Credentia
 from policies.vault.envelope import CannotOpen, EnvelopeEncryption, SealedSecret
 
 T = TypeVar("T")
-CACHED_SECONDS: Final = 1.0  # how long what another process changed may go unseen
+CACHED_SECONDS: Final = 1.0  # how long another process's change may go unnoticed
 CACHED_MAX: Final = 10_000
-LEASE_SECONDS: Final = 40.0  # longer than a token endpoint is waited for, twice
-POLL_SECONDS: Final = 0.05  # between two looks at what another process holds
+LEASE_SECONDS: Final = 40.0  # longer than two timeouts of a token endpoint
+POLL_SECONDS: Final = 0.05  # between two checks of a lease that another process holds
 _UPSERT_CREDENTIAL: Final = (
     "INSERT INTO vault (tenant, owner, issuer, resource, origin, kek_id, wrapped, body, updated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (tenant, owner, issuer, resource) DO UPDATE SET "
@@ -49,13 +49,13 @@ StoredCredentials = tuple[tuple[CredentialKey, Credential], ...]
 
 
 class VaultBatch(Protocol):
-    """The writer's transaction (gateway/storage/writer.py)."""
+    """The transaction of the database writer (gateway/storage/writer.py)."""
 
     def run(self, statement: str, values: tuple[Any, ...]) -> int: ...
 
 
 class VaultDatabase(Protocol):
-    """gateway/storage/database.py."""
+    """The database (gateway/storage/database.py)."""
 
     async def write(self, work: Callable[[Any], T]) -> T: ...
 
@@ -67,7 +67,7 @@ def client_full_key(tenant: str, issuer: str) -> tuple[str, ...]:
 
 
 class DatabaseVault:
-    """What this process read is believed for a second. `now` counts microseconds since 1970."""
+    """A vault in the database. Caches what it read for one second. `now` counts microseconds since 1970."""
 
     def __init__(self, database: VaultDatabase, envelope: EnvelopeEncryption, now: Callable[[], int]) -> None:
         self._database = database
@@ -78,7 +78,7 @@ class DatabaseVault:
         self._writes = 0
 
     async def read(self, grant: Grant, key: CredentialKey) -> Credential | None:
-        """From the row itself; none where that can't be opened. Raises NotTheirs."""
+        """Reads a credential from its row; None where there is none or it can't be opened. Raises WrongOwner."""
         if not key.is_open_to(grant):
             raise WrongOwner
         row = await self._database.read(lambda connection: connection.execute(select(table).where(*_key_conditions(key))).first())
@@ -92,12 +92,12 @@ class DatabaseVault:
         if held is None:
             changes = self._writes
             held = await self._read_where(table.c.tenant == drawer[0], table.c.owner == drawer[1], table.c.origin == origin)
-            if changes == self._writes:  # else it may be older than what was kept or forgotten meanwhile
+            if changes == self._writes:  # otherwise it may be older than a concurrent write or deletion
                 self._cache.put(drawer, held, CACHED_SECONDS)
         return held
 
     async def list_of_owner(self, tenant: str, owner: str) -> StoredCredentials:
-        """Everything of one person, the oldest first."""
+        """All credentials of one person, oldest first."""
         return await self._read_where(table.c.tenant == tenant, table.c.owner == owner)
 
     async def write(self, key: CredentialKey, credential: Credential) -> None:
@@ -117,7 +117,7 @@ class DatabaseVault:
 
     @asynccontextmanager
     async def lease(self, name: Sequence[str]) -> AsyncIterator[None]:
-        """In this process by a lock, among processes by a row, which is free again when its holder is no more."""
+        """Holds `name` within this process by a lock, and among processes by a row, which expires after LEASE_SECONDS."""
         lease, holder = hashlib.sha256(json.dumps(list(name)).encode()).hexdigest(), new_id("v")
         lock = self._locks.get(lease)
         if lock is None:
@@ -126,11 +126,11 @@ class DatabaseVault:
             try:
                 await self._acquire_lease(lease, holder)
                 yield
-            finally:  # of who was interrupted too: nobody can say whether the row was taken by then
+            finally:  # also after a cancellation, when the row may or may not have been written
                 await self._database.write(lambda batch: batch.run(_RELEASE_LEASE, (lease, holder)))
 
     async def _acquire_lease(self, lease: str, holder: str) -> None:
-        """Looks before it writes: only who finds it free tries to have it."""
+        """Waits for the lease. Reads before it writes, so that only a free lease is written."""
         wanted = select(leases.c.until).where(leases.c.id == lease)
         while True:
             until, now = await self._database.read(lambda connection: connection.execute(wanted).scalar()), self._now()
@@ -163,7 +163,7 @@ class DatabaseVault:
         return tuple(held)
 
     def _open_or_none(self, full_key: Sequence[str], row: "Row[Any]") -> bytes | None:
-        """What can't be opened is as good as gone: people are asked anew, and nobody else's is used instead."""
+        """Opens a row; None if that fails. The person then has to consent again, and no other credential is used instead."""
         try:
             return self._envelope.open(full_key, _sealed_from_row(row))
         except CannotOpen as error:

@@ -1,4 +1,4 @@
-"""Keys that wrap the vault's keys (KEKs): the newest wraps, the others still open. From closed files, or set by the operator."""
+"""Wrapping keys of the vault (KEKs): the newest wraps, older ones still open. Read from private files, or set by the operator."""
 
 import base64
 import binascii
@@ -17,15 +17,15 @@ from policies import strict_json
 from policies.keys.key_folder import KeyFolder, KeysUnusable, encode_base64url
 
 SIZE: Final = 32  # bytes of a key
-DISTINCT_MIN: Final = 16  # different bytes among them; 32 random ones have about 30
-KEYS_KEPT: Final = 2  # the newest, and the one before, whose rows may just be on their way
-POLL_SECONDS: Final = 1.0  # seconds between two looks at the folder
+DISTINCT_MIN: Final = 16  # different bytes in a key; 32 random ones have about 30
+KEYS_KEPT: Final = 2  # the newest, and the previous one, which concurrent writes may still use
+POLL_SECONDS: Final = 1.0  # seconds between two checks of the folder
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Kek:
-    """`id` is a fingerprint of the key; `created` counts microseconds since 1970, 0 where the operator set it."""
+    """A wrapping key. `id` is its fingerprint; `created` is microseconds since 1970, 0 where the operator set the key."""
 
     id: str
     created: int
@@ -33,16 +33,16 @@ class Kek:
 
 
 def build_kek(raw: bytes, created: int, where: str) -> Kek:
-    """Raises KeysUnusable for a key that somebody could guess."""
+    """Builds a wrapping key. Raises KeysUnusable for one of the wrong size or one that could be guessed."""
     if len(raw) != SIZE:
         raise KeysUnusable(f"{where}: a key of {SIZE} random bytes in base64 is needed, such as: openssl rand -base64 {SIZE}")
     if len(set(raw)) < DISTINCT_MIN or all(32 <= byte < 127 for byte in raw):
-        raise KeysUnusable(f"{where}: this key was not made at random; make one with: openssl rand -base64 {SIZE}")
+        raise KeysUnusable(f"{where}: this key is not random; make one with: openssl rand -base64 {SIZE}")
     return Kek(sha256(b"interlock kek " + raw).hexdigest()[:16], created, AESGCM(raw))
 
 
 def decode_key(text: str, where: str) -> bytes:
-    """Of base64, with either alphabet. Raises KeysUnusable."""
+    """Decodes base64 in either alphabet. Raises KeysUnusable."""
     try:
         return base64.b64decode(text.strip().replace("-", "+").replace("_", "/") + "=" * (-len(text.strip()) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
@@ -50,7 +50,7 @@ def decode_key(text: str, where: str) -> bytes:
 
 
 def read_configured_keys(places: Sequence[str], environment: Callable[[str], str]) -> list[Kek]:
-    """Those that the operator names: `env:NAME`, or the path of a file. Raises KeysUnusable."""
+    """The keys that the operator configured: `env:NAME`, or the path of a file. Raises KeysUnusable."""
     found = []
     for place in places:
         if place.startswith("env:"):
@@ -64,20 +64,20 @@ def read_configured_keys(places: Sequence[str], environment: Callable[[str], str
 
 
 def _read_private_file(path: Path) -> bytes:
-    """What is in a file that nobody else may read. Raises KeysUnusable."""
+    """Reads a file that only its owner may access. Raises KeysUnusable."""
     try:
         if path.stat().st_mode & 0o077:
-            raise KeysUnusable(f"{path}: others may read this key; run chmod 600 on it, or rotate: interlock keys rotate --vault")
+            raise KeysUnusable(f"{path}: other users can read this key; run chmod 600 on it, or rotate: interlock keys rotate --vault")
         return path.read_bytes()
     except OSError as error:
         raise KeysUnusable(f"{path}: {error.strerror}") from error
 
 
 class VaultKeys:
-    """With `given` those and no others; else the files of `folder`, the first of which is made here. `now` counts seconds since 1970."""
+    """The wrapping keys: the `configured` ones, or else those in `folder`, where it creates the first. `now` counts seconds since 1970."""
 
     def __init__(self, folder: KeyFolder, configured: Sequence[Kek] = (), now: Callable[[], float] = time.time) -> None:
-        """Raises KeysUnusable."""
+        """Loads the keys. Raises KeysUnusable."""
         self._folder = folder
         self._configured = tuple(configured)
         self._now = now
@@ -89,22 +89,22 @@ class VaultKeys:
 
     @classmethod
     def open(cls, home: Path, configured: Sequence[Kek] = ()) -> "VaultKeys":
-        """Those under `home/keys/vault`. Raises KeysUnusable."""
+        """The keys in `home/keys/vault`. Raises KeysUnusable."""
         return cls(KeyFolder(KeyFolder(home / "keys").path / "vault"), configured)
 
     @property
     def active(self) -> Kek:
-        """The one that wraps."""
+        """The key that wraps."""
         return self.all[0]
 
     @property
     def all(self) -> tuple[Kek, ...]:
-        """The one that wraps first."""
+        """All keys, the active one first."""
         self._poll()
         return tuple(reversed(list(self._ring.values())))
 
     def find(self, kek_id: str) -> Kek | None:
-        """A key that was just made elsewhere is looked for at once."""
+        """The key with this id, or None. Looks for an unknown one in the folder at once: another process may have just created it."""
         found = self._ring.get(kek_id)
         if found is None and not self._configured:
             self._ring = self._reload()
@@ -113,18 +113,18 @@ class VaultKeys:
 
     @property
     def has_own_keys(self) -> bool:
-        """Whether new keys are made here; else the operator makes them."""
+        """Whether the gateway creates the keys itself; otherwise the operator does."""
         return not self._configured
 
     def rotate(self) -> Kek:
-        """A new key that wraps from now on."""
+        """Creates a new key, which wraps from now on."""
         with self._folder.lock():
             self._create()
             self._ring = self._load()
         return self.active
 
     def delete_old(self, in_use: set[str]) -> list[str]:
-        """Removes the files of keys before the last two, but none that a row is wrapped with; returns their ids."""
+        """Deletes key files except the newest two and those in `in_use`, and returns the deleted ids."""
         if self._configured:
             return []
         with self._folder.lock():
@@ -136,19 +136,21 @@ class VaultKeys:
 
     def _create(self) -> None:
         raw = os.urandom(SIZE)
-        created = max([int(self._now() * 1e6), *(kek.created + 1 for kek in self._read_files())])  # the newest, whatever the clock says
+        created = max(
+            [int(self._now() * 1e6), *(kek.created + 1 for kek in self._read_files())]
+        )  # newer than every other key, whatever the clock says
         self._folder.write(f"{build_kek(raw, created, 'a new key').id}.key", {"created": created, "k": encode_base64url(raw)})
 
     def _read_files(self) -> list[Kek]:
-        """The newest last."""
+        """The keys in the folder, newest last."""
         return sorted((_read_key(path) for path in self._folder.path.glob("*.key")), key=lambda kek: (kek.created, kek.id))
 
     def _load(self) -> Mapping[str, Kek]:
-        """By id, the one that wraps last."""
+        """The keys by id, the active one last."""
         stamp, keys = self._folder.stamp(), list(reversed(self._configured)) or self._read_files()
         if not keys:
-            raise KeysUnusable(f"{self._folder.path}: the vault's keys are gone")
-        self._stamp = stamp  # what could not be read is tried again
+            raise KeysUnusable(f"{self._folder.path}: the vault's keys are missing; restore the folder from a backup")
+        self._stamp = stamp  # set only after a successful read, so that a failed one is tried again
         return {kek.id: kek for kek in keys}
 
     def _reload(self) -> Mapping[str, Kek]:
@@ -159,7 +161,7 @@ class VaultKeys:
             return self._ring
 
     def _poll(self) -> None:
-        """Once a second: whether another process has made a key."""
+        """Checks once a second whether another process created a key."""
         now = self._now()
         if self._configured or 0 <= now - self._polled_at < POLL_SECONDS:
             return

@@ -1,4 +1,4 @@
-"""Acts by the permission that stands for them, for whoever asks what would be ruled."""
+"""Acts by their permission, for questions about what would be ruled."""
 
 from policies.cedar.role_rules import ACTION_BY_PREFIX, ADMINISTER_ACTION
 from policies.cedar.schema import RESOURCE_KINDS
@@ -7,7 +7,7 @@ from policies.delegation.rulings import Act, act_of_calling_tool, act_of_getting
 
 
 def act_of_permission(permission: str) -> Act:
-    """`tool:inventory.check` -> the act of calling it. Raises BadPermission for anything that stands for several acts, or for none."""
+    """`tool:inventory.check` -> the act of calling it. Raises BadPermission for a permission that names several acts or none."""
     Permissions.parse([permission])
     family = next((family for family in ACTION_BY_PREFIX if permission.startswith(family)), "")
     name = permission.removeprefix(family)
@@ -20,12 +20,14 @@ def act_of_permission(permission: str) -> Act:
         agent, _, skill = name.partition("/")
         return act_of_invoking_agent(agent, skill)
     action = ACTION_BY_PREFIX[family]
-    kind = "Key" if action == ADMINISTER_ACTION else RESOURCE_KINDS.get(action, ("Key",))[0]  # of administration as such, not of one entry
+    kind = (
+        "Key" if action == ADMINISTER_ACTION else RESOURCE_KINDS.get(action, ("Key",))[0]
+    )  # for administration in general, not of one entry
     return Act(action, kind, name, permission, name)
 
 
 def act_of_resource(action: str, kind: str, name: str) -> Act:
-    """The same by an action of Cedar's, or by a tool's own, and a resource. Raises BadPermission."""
+    """The act with this Cedar action (a group or a tool's own) on a resource. Raises BadPermission."""
     wanted = "callTool" if action == name and kind == "Tool" else action
     for family, known in ACTION_BY_PREFIX.items():
         if known == wanted:

@@ -1,4 +1,4 @@
-"""Cases that a folder of policies is tried with: who asks for what through whom, and what should come of it."""
+"""Test cases for a folder of policies: a person, agents and an act, and the expected outcome."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ RolesOf = Callable[[Principal], Sequence[str]]
 
 
 class BadCases(Exception):
-    """The file has no cases that can be run; the message is for whoever wrote it."""
+    """The file has no runnable cases; the message is for its author."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`policies` and `missing` None, `reason` empty: not looked at."""
+    """One test case. `policies` and `missing` None and an empty `reason` are not compared."""
 
     name: str
     line: int
@@ -41,7 +41,7 @@ class Case:
 
 
 def read_cases(text: str, user_prefix: str, roles_of: RolesOf) -> list[Case]:
-    """`user_of`: `tenant|issuer` of people who are called by a name alone. Raises BadCases."""
+    """Parses the cases of a YAML text. `user_prefix`: `tenant|issuer` of people given by a name alone. Raises BadCases."""
     try:
         found = read_entries(text, "cases")
     except NotEntries as error:
@@ -61,14 +61,14 @@ def _parse_cases(found: Iterable[tuple[Any, int]], user_prefix: str, roles_of: R
 
 def _parse_case(entry: Any, number: int, line: int, user_prefix: str, roles_of: RolesOf) -> Case:
     if not isinstance(entry, dict):
-        raise BadCases("a case is a mapping")
+        raise BadCases("a case must be a mapping")
     if unknown := sorted(str(name) for name in entry.keys() - set(MEMBERS)):
         raise BadCases(f"a case has no {unknown[0]!r}{spelling_hint(unknown[0], MEMBERS)}; it has {', '.join(MEMBERS)}")
     expect, arguments = entry.get("expect"), entry.get("arguments")
     if expect not in OUTCOMES:
-        raise BadCases(f"expect is one of {', '.join(OUTCOMES)}")
+        raise BadCases(f"expect must be one of {', '.join(OUTCOMES)}")
     if arguments is not None and not isinstance(arguments, dict):
-        raise BadCases("arguments are a mapping")
+        raise BadCases("arguments must be a mapping")
     act = act_of_permission(_required_text(entry, "act"))
     return Case(
         name=str(entry.get("name") or f"{entry.get('who')} {act.permission} ({number})"),
@@ -94,7 +94,7 @@ def _parse_principal(entry: Mapping[str, Any], user_prefix: str, roles_of: Roles
 
 
 def parse_principal(who: str, user_prefix: str) -> Principal:
-    """`tenant|issuer|subject`, or a name alone."""
+    """The principal of `tenant|issuer|subject`, or of a name alone."""
     tenant, issuer, subject = (who if who.count("|") >= 2 else f"{user_prefix}|{who}").split("|", 2)
     return Principal(tenant, issuer, subject)
 
@@ -107,25 +107,25 @@ def _parse_hop(given: Any) -> Hop:
             _required_text(given, "agent"),
             Permissions.parse(_optional_texts(given, "ceiling") or ()) if "ceiling" in given else ALL_PERMISSIONS,
         )
-    raise BadCases("chain is a list of agents: names, or mappings with agent and ceiling")
+    raise BadCases("chain must be a list of agents: names, or mappings with agent and ceiling")
 
 
 def _parse_history(given: Any) -> History:
-    """What the errand did before: nothing, unless it is said."""
+    """The history of a case; empty by default. Raises BadCases."""
     if not isinstance(given, dict) or set(given) - {"approvals", "calls", "totals", "taint"}:
-        raise BadCases("history is a mapping with some of approvals, calls, totals, taint")
+        raise BadCases("history must be a mapping with some of approvals, calls, totals, taint")
     calls, totals, taint = given.get("calls", {}), given.get("totals", {}), given.get("taint", 0)
     if not all(isinstance(one, dict) and all(type(count) is int for count in one.values()) for one in (calls, totals)):
-        raise BadCases("history.calls and history.totals map names to whole numbers")
+        raise BadCases("history.calls and history.totals must map names to whole numbers")
     if type(taint) is not int:
-        raise BadCases("history.taint is a whole number")
+        raise BadCases("history.taint must be a whole number")
     return History(-1, taint, totals, calls, _optional_texts(given, "approvals") or ())
 
 
 def _required_text(entry: Mapping[str, Any], name: str) -> str:
     found = entry.get(name)
     if not isinstance(found, str) or not found:
-        raise BadCases(f"{name} is a text")
+        raise BadCases(f"{name} must be a text")
     return found
 
 
@@ -134,12 +134,12 @@ def _optional_texts(entry: Mapping[str, Any], name: str) -> tuple[str, ...] | No
         return None
     found = _list(entry, name)
     if not all(isinstance(one, str) for one in found):
-        raise BadCases(f"{name} is a list of texts")
+        raise BadCases(f"{name} must be a list of texts")
     return tuple(found)
 
 
 def _list(entry: Mapping[str, Any], name: str) -> list[Any]:
     found = entry.get(name, [])
     if not isinstance(found, list):
-        raise BadCases(f"{name} is a list")
+        raise BadCases(f"{name} must be a list")
     return found

@@ -1,4 +1,4 @@
-"""Rehearsals: what the authority would rule, tried with cases and without a gateway."""
+"""Rehearsals: rulings on test cases, without a running gateway."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ from policies.what_if.cases import Case
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """`problems`: in what the ruling is not what the case expects."""
+    """The decision on a case; `problems` names each difference from what the case expects."""
 
     case: Case
     decision: Decision
@@ -31,7 +31,7 @@ class CaseResult:
 
 
 def build_authority(engine: PolicyEngine, roles: Mapping[str, Sequence[str]]) -> Authority:
-    """An authority over these policies that knows nobody."""
+    """An authority over these policies, without agents, kills or a clearance below the highest."""
     permissions = {role: Permissions.parse(texts) for role, texts in roles.items()}
     around = RulingEnvironment(
         roles_now=lambda _issuer, _subject, vouched: tuple(vouched),
@@ -47,7 +47,7 @@ def build_authority(engine: PolicyEngine, roles: Mapping[str, Sequence[str]]) ->
 
 
 def rehearse(authority: Authority, cases: Iterable[Case]) -> list[CaseResult]:
-    """Each case by itself."""
+    """Rules on each case by itself."""
     results = []
     for case in cases:
         request = RulingRequest(case.act, case.principal.tenant, case.arguments, terms=Terms(history=case.history))
@@ -57,7 +57,7 @@ def rehearse(authority: Authority, cases: Iterable[Case]) -> list[CaseResult]:
 
 
 def outcome_of(decision: Decision) -> str:
-    """allow | deny | ask."""
+    """The outcome of a decision: allow, deny or ask."""
     return "allow" if decision.allowed else "ask" if decision.reason_id == APPROVAL_NEEDED else "deny"
 
 

@@ -1,4 +1,4 @@
-"""What-if: decisions of the past, ruled on again by other policies, with what the audit kept of them and nothing else."""
+"""Replay: rules again on recorded decisions with other policies, by what the audit log has of them."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ from policies.what_if.acts import act_of_permission
 _encode_canonical = msgspec.json.Encoder(order="sorted").encode
 BY_POLICY = frozenset({"allowed", "user-lacks-permission", "policy-forbids", "policy-error"})
 UNKNOWN, SAME = "unknown", "same"
-DIGEST_ONLY = "it depends on the arguments, of which the audit has a digest only"
-HISTORY = "it depends on what the errand had done by then"
-NOT_ASKED = "it was not for policies to decide"
+DIGEST_ONLY = "it depends on the arguments, of which the audit log has only a digest"
+HISTORY = "it depends on what the transaction had done by then"
+NOT_ASKED = "policies did not decide it"
 OTHER_ARGUMENTS = "the arguments given are not those of this decision"
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayOutcome:
-    """`ruling`: allow | deny | ask | unknown, or same where no policy was asked. `note` says why it can't be told."""
+    """`ruling`: allow | deny | ask | unknown; same where policies did not decide. `note` says why it is unknown or the same."""
 
     ruling: str
     policies: tuple[str, ...] = ()
@@ -33,14 +33,14 @@ class ReplayOutcome:
 
 
 class Replay:
-    """Rules on records again; `engine` has the other policies."""
+    """Rules again on audit records; `engine` has the other policies."""
 
     def __init__(self, engine: PolicyEngine) -> None:
         self._engine = engine
         self._engines_by_unknown: dict[frozenset[str], tuple[PolicyEngine, PolicyEngine]] = {}
 
     def rule_again(self, record: Mapping[str, Any], arguments: Mapping[str, Any] | None = None) -> ReplayOutcome:
-        """`record` is of kind decision (policies/audit/log.py); `arguments` are those that it was about, where they are known."""
+        """Rules on a record of kind decision (policies/audit/log.py). `arguments` are the original ones, if known."""
         if record["reason_id"] not in BY_POLICY and not record["reason_id"].startswith("approval-"):
             return ReplayOutcome(SAME, tuple(record["policies"]), NOT_ASKED)
         if arguments is not None and record["arguments"] not in ("", hashlib.sha256(_encode_canonical(arguments)).hexdigest()):

@@ -1,4 +1,4 @@
-"""Grants to single people: templates of the operator's files, filled in by the lines of `links.yaml`."""
+"""Template links: policy templates of the operator's files, filled in by the entries of `links.yaml`."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ Policy = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class TemplateLink:
-    """One line: the template's @id, whom and what it is filled in with (Cedar's type and id), and where it stands."""
+    """One entry of links.yaml: the template's @id, the Cedar type and id for each slot, and its line."""
 
     template: str
     id: str
@@ -27,7 +27,7 @@ class TemplateLink:
 
 
 def fill_templates(text: str, templates: Mapping[str, Policy], user_prefix: str) -> Iterator[tuple[TemplateLink, Policy]]:
-    """Each link with the policy that it makes. `user_of` is `tenant|issuer` of people who are called by a name alone. Raises BadPolicy."""
+    """Yields each link with its policy. `user_prefix` is `tenant|issuer` of people given by a name alone. Raises BadPolicy."""
     for link in _read_links(text, user_prefix):
         template = templates.get(link.template)
         if template is None:
@@ -68,17 +68,17 @@ def _read_links(text: str, user_prefix: str) -> Iterator[TemplateLink]:
 
 def _read_link(entry: Any, line: int, number: int, user_prefix: str) -> TemplateLink:
     if not isinstance(entry, dict) or any(not isinstance(part, str) for pair in entry.items() for part in pair):
-        raise BadPolicy(LINKS, "a link has texts: template, principal, resource, id", line)
+        raise BadPolicy(LINKS, "the members of a link must be texts: template, principal, resource, id", line)
     if unknown := sorted(entry.keys() - set(MEMBERS)):
         raise BadPolicy(LINKS, f"a link has no {unknown[0]!r}{spelling_hint(unknown[0], MEMBERS)}", line)
     if not entry.get("template"):
-        raise BadPolicy(LINKS, "a link names its template", line)
+        raise BadPolicy(LINKS, "a link must name its template", line)
     values = {slot: _parse_entity(entry[slot], slot, line, user_prefix) for slot in SLOTS if slot in entry}
     return TemplateLink(entry["template"], entry.get("id") or f"{entry['template']}@{number}", values, line)
 
 
 def _parse_entity(text: str, slot: str, line: int, user_prefix: str) -> tuple[str, str]:
-    """`Tool::"inventory.check"`; of people also `tenant|issuer|subject`, or a name alone."""
+    """The type and id of an entity such as `Tool::"inventory.check"`. A principal may also be `tenant|issuer|subject` or a name."""
     named = ENTITY_LITERAL.fullmatch(text)
     if named and named[1] in ENTITY_TYPES:
         return named[1], named[2]

@@ -1,4 +1,4 @@
-"""Policies read from text: each with a name of its own, its file and its line."""
+"""Reads policies from text: each gets a unique id, its file and its line."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,20 +14,20 @@ from policies.cedar.input_paths import check_decimals
 from policies.cedar.syntax import find_misspelt_name
 
 Policy = dict[str, Any]
-FileText = tuple[str, str]  # the name of a file, and what is in it
-LEVELS_MAX = 120  # of a policy as JSON: what is deeper Cedar writes, and doesn't read again
-OVERGROWN = "a policy has too much within each other: [a, b].contains(c) says what many || say, and two policies what one can't"
-ToJson = Callable[[str], str]  # Cedar's own reader; raises ValueError
+FileText = tuple[str, str]  # the name and the text of a file
+LEVELS_MAX = 120  # of a policy as JSON: Cedar writes deeper ones, but can't read them again
+OVERGROWN = "a policy is nested too deeply: write [a, b].contains(c) instead of many ||, or split the policy in two"
+ToJson = Callable[[str], str]  # Cedar's parser; raises ValueError
 
 
 @dataclass(slots=True)
 class ParsedPolicies:
-    """`policies` and `places` ("file:line") by a key of each; `links`: the template and the values of those that links made."""
+    """The policies of some files. `policies` and `places` (file and line) have the same keys; `templates` are by @id."""
 
     policies: dict[str, Policy] = field(default_factory=dict)
     places: dict[str, tuple[str, int]] = field(default_factory=dict)
     templates: dict[str, Policy] = field(default_factory=dict)
-    unused_templates: dict[str, tuple[str, int]] = field(default_factory=dict)  # templates that nothing fills in
+    unused_templates: dict[str, tuple[str, int]] = field(default_factory=dict)  # templates without a link
 
     def add(self, key: str, policy: Policy, place: tuple[str, int]) -> None:
         self.policies[key] = policy
@@ -35,7 +35,7 @@ class ParsedPolicies:
 
 
 def read_policies(texts: Iterable[FileText], to_json: ToJson, user_prefix: str) -> ParsedPolicies:
-    """Raises BadPolicy."""
+    """Parses policies, fills in templates, and checks each policy. Raises BadPolicy."""
     read, links = ParsedPolicies(), ""
     for file, text in texts:
         if file == LINKS:
@@ -63,7 +63,7 @@ def read_policies(texts: Iterable[FileText], to_json: ToJson, user_prefix: str) 
 
 
 def _check_and_group(file: str, policy: Policy, line: int) -> Policy:
-    """As it applies to tools. Raises BadPolicy."""
+    """Checks the annotations and decimals of a policy, and applies it to the group of tools. Raises BadPolicy."""
     try:
         parse_ask(policy)
         parse_total(policy)
@@ -74,7 +74,7 @@ def _check_and_group(file: str, policy: Policy, line: int) -> Policy:
 
 
 def _parse_file(file: str, text: str, to_json: ToJson) -> Iterator[tuple[int, Policy, bool]]:
-    """Each with its place in the file, and whether it is a template."""
+    """Yields the position in the file, the policy, and whether it is a template. Raises BadPolicy."""
     if line := overgrown_line(text):
         raise BadPolicy(file, OVERGROWN, line)
     try:
@@ -87,7 +87,7 @@ def _parse_file(file: str, text: str, to_json: ToJson) -> Iterator[tuple[int, Po
 
 
 def _nesting_depth(policy: Policy) -> int:
-    """How deep it goes, without going there by calls within calls."""
+    """The nesting depth of a policy, computed without recursion."""
     levels = 0
     within: list[Any] = [policy]
     while within:
@@ -97,7 +97,7 @@ def _nesting_depth(policy: Policy) -> int:
 
 
 def _parse_error(text: str, to_json: ToJson) -> str:
-    """What Cedar says of a text that is no policy."""
+    """Cedar's error for a text; empty for a valid one."""
     try:
         to_json(text)
     except ValueError as error:
@@ -106,7 +106,7 @@ def _parse_error(text: str, to_json: ToJson) -> str:
 
 
 def check_unique_ids(policies: Mapping[str, Mapping[str, Any]], places: Mapping[str, tuple[str, int]]) -> None:
-    """An explanation names policies by @id, so no two may share one, and none may pose as the role rule. Raises BadPolicy."""
+    """Raises BadPolicy where two policies share an @id, or one has an id of the role rules: explanations name policies by @id."""
     seen: dict[str, str] = {}
     for key, policy in policies.items():
         name, (file, line) = policy["annotations"]["id"], places[key]

@@ -1,4 +1,4 @@
-"""Whether policies fit what they speak of: each is put to Cedar's validator with the actions that it can meet, and no others."""
+"""Reviews policies against the registered tools: each goes to Cedar's validator with the actions that it can apply to."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,12 +14,12 @@ from policies.cedar.syntax import counted_permission, policy_objects, reads_inpu
 
 Policy = Mapping[str, Any]
 Validate = Callable[[Mapping[str, Policy], str], Mapping[str, Sequence[str]]]  # policies and schema -> complaints by policy
-_UNTYPED = frozenset({TOOL_ACTION_GROUP, "getPrompt"})  # whose arguments no schema of ours describes
+_UNTYPED = frozenset({TOOL_ACTION_GROUP, "getPrompt"})  # actions whose arguments have no schema in Cedar
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """Sentences by policy. `wrong`: whatever is registered; `unfit`: as the tools are that are registered; `doubts`: it can't be said."""
+    """Sentences by policy. `errors` hold for any tools, `mismatches` for the registered ones; `warnings` name what can't be checked."""
 
     errors: Mapping[str, Sequence[str]]
     mismatches: Mapping[str, Sequence[str]]
@@ -27,7 +27,7 @@ class Review:
 
 
 def review_policies(policies: Mapping[str, Policy], tools: Mapping[str, ArgumentTypes], validate: Validate) -> Review:
-    """`tools` by their actions."""
+    """Reviews the policies. `tools` are the argument types by Cedar action."""
     readers = {key: policy for key, policy in policies.items() if reads_input(policy["conditions"])}
     plain = {key: _widen_tool_actions(policy) for key, policy in policies.items() if key not in readers}
     unfit: dict[str, Sequence[str]] = {}
@@ -58,13 +58,13 @@ def review_policies(policies: Mapping[str, Policy], tools: Mapping[str, Argument
 
 
 def _counted_history(policies: Mapping[str, Policy]) -> tuple[list[str], list[str]]:
-    """What policies count and add up: permissions whose calls one of them names, and arguments."""
+    """The permissions whose calls policies count, and the arguments that they add up."""
     counted = {name for policy in policies.values() for node in policy_objects(policy) if (name := counted_permission(node))}
     return sorted(counted), sorted({total for policy in policies.values() if (total := parse_total(policy))})
 
 
 def _can_concern(policy: Policy, action: str) -> bool:
-    """Whether the policy can be about this tool."""
+    """Whether the policy can apply to this tool."""
     lineage = [("Tool", action), ("Server", action.partition(".")[0])]
     return scope_matches(policy["action"], [("Action", action), ("Action", TOOL_ACTION_GROUP)]) and scope_matches(
         policy["resource"], lineage
@@ -80,7 +80,7 @@ def _action_scope(actions: Iterable[str]) -> dict[str, Any]:
 
 
 def _widen_tool_actions(policy: Policy) -> Policy:
-    """The actions of single tools widened to all: what is said beside the arguments is the same of each."""
+    """Widens actions of single tools to the group: parts that don't read arguments mean the same for every tool."""
 
     def widen(node: Any) -> Any:
         if isinstance(node, list):
@@ -102,12 +102,12 @@ def _is_unknown_path(path: Path, about: Mapping[str, ArgumentTypes]) -> bool:
 def _describe_unknown_path(path: Path, about: Mapping[str, ArgumentTypes]) -> str:
     text = ".".join(path)
     known = {name for types in about.values() for name in types.path_names()}
-    whom = next(iter(about)) if len(about) == 1 else "no tool that this is about"
+    whom = next(iter(about)) if len(about) == 1 else "no tool that this policy applies to"
     return f"{whom} has {'no' if len(about) == 1 else 'an'} argument {text!r}{spelling_hint(text, known)}"
 
 
 def _describe_unclear_paths(paths: Iterable[Path], about: Mapping[str, ArgumentTypes]) -> list[str]:
-    """What can't be checked, one sentence for each tool."""
+    """The paths that can't be checked, one sentence each; at most three, and the number of the others."""
     said = []
     for action, types in about.items():
         why = {".".join(path) or "input": types.why_unclear(path) for path in sorted(paths) if types.why_unclear(path)}
@@ -116,7 +116,7 @@ def _describe_unclear_paths(paths: Iterable[Path], about: Mapping[str, ArgumentT
 
 
 def _describe_unregistered_tools(policy: Policy, tools: Mapping[str, ArgumentTypes]) -> Iterable[str]:
-    """Tools that are named and not registered."""
+    """Yields a sentence for each tool that the policy names and that is not registered."""
     for node in policy_objects(policy):
         match node:
             case {"type": "Tool" | "Action" as kind, "id": str(name)} if "." in name and name not in tools:

@@ -1,15 +1,15 @@
-"""Entries of a YAML document that is one list under one name, each with the line in which it begins."""
+"""Reads a YAML document that is one list under one name, and the line in which each entry begins."""
 
 from typing import Any
 
 import yaml
 
 DEPTH_MAX = 64  # levels, as of JSON
-UNREADABLE = (ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)  # of a day that no month has, of `!!bool x`
+UNREADABLE = (ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)  # from an impossible date or `!!bool x`
 
 
 class NotEntries(Exception):
-    """The document is something else; `problem` is for whoever wrote it. `line` counts from 1."""
+    """The document does not have that form; `problem` is for its author. `line` counts from 1."""
 
     def __init__(self, problem: str, line: int) -> None:
         super().__init__(problem)
@@ -18,7 +18,7 @@ class NotEntries(Exception):
 
 
 class _DepthLimitedLoader(yaml.SafeLoader):
-    """Says where a document gets too deep, or is in itself, long before reading it would end for want of stack."""
+    """Raises NotEntries for a document that is nested too deeply or contains itself, before the stack overflows."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -29,18 +29,18 @@ class _DepthLimitedLoader(yaml.SafeLoader):
         begins: Any = self.peek_event()  # type: ignore[no-untyped-call]  # the library's stubs leave it out
         line = begins.start_mark.line + 1
         if len(self._ancestors) > DEPTH_MAX:
-            raise NotEntries(f"is nested too deep, more than {DEPTH_MAX} levels", line)
+            raise NotEntries(f"is nested too deeply: more than {DEPTH_MAX} levels", line)
         try:
             node = super().compose_node(parent, index)
             if any(node is each for each in self._ancestors):
-                raise NotEntries("has an alias of what it stands in", line)
+                raise NotEntries("has an alias that refers to an enclosing node", line)
             return node
         finally:
             self._ancestors.pop()
 
 
 def read_entries(text: str, name: str) -> list[tuple[Any, int]] | None:
-    """None where nothing is written at all. Raises NotEntries, and nothing else whatever the text is."""
+    """The entries with their lines; None for an empty document. Raises NotEntries, and nothing else for any text."""
     try:
         root = yaml.compose(text, _DepthLimitedLoader)
     except yaml.YAMLError as error:
@@ -58,15 +58,15 @@ def _construct(node: yaml.Node) -> Any:
     try:
         return loader.construct_document(node)
     except (yaml.YAMLError, *UNREADABLE) as error:
-        raise NotEntries(f"has what can't be read: {_first_line(error)}", node.start_mark.line + 1) from error
+        raise NotEntries(f"has an unreadable value: {_first_line(error)}", node.start_mark.line + 1) from error
 
 
 def _line_of_error(error: yaml.YAMLError, text: str) -> int:
-    """What has no mark is a character that no document has, at its position."""
+    """The line of an error. Errors without a mark are about an invalid character, and have its position."""
     mark = getattr(error, "problem_mark", None)
     return mark.line + 1 if mark else text.count("\n", 0, getattr(error, "position", None)) + 1
 
 
 def _first_line(error: Exception) -> str:
-    """In one line."""
+    """The first line of an error's text."""
     return str(getattr(error, "problem", None) or error).partition("\n")[0]

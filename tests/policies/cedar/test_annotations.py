@@ -39,32 +39,32 @@ def test_an_answer_is_good_for_a_span_of_up_to_seven_days(span: str, seconds: in
 
 @pytest.mark.parametrize("span", [None, "", "0s", "1", "h", "1w", "-1h", "1.5h", "01h", " 1h", "1h ", "8d", "604801s", "1234567s", "1h30m"])
 def test_anything_else_is_no_span(span: str | None) -> None:
-    with pytest.raises(ValueError, match="@expires is a span"):
+    with pytest.raises(ValueError, match="@expires must be a duration"):
         asked(ask="sure?", expires=span)
 
 
 @pytest.mark.parametrize("count", [None, "", "0", "6", "-1", "1.0", "01", " 1", "five"])
 def test_anything_else_is_no_number_of_people(count: str | None) -> None:
-    with pytest.raises(ValueError, match="@approvals is a number from 1 to 5"):
+    with pytest.raises(ValueError, match="@approvals must be a number from 1 to 5"):
         asked(ask="sure?", approvals=count)
 
 
 @pytest.mark.parametrize("prompt", [None, "", " ", "two\nlines", "a\ttab", "\u202eturned", "x" * 501])
 def test_people_are_asked_in_one_line_that_can_be_shown(prompt: str | None) -> None:
-    with pytest.raises(ValueError, match="@ask needs a sentence of one line, of at most 500 characters"):
+    with pytest.raises(ValueError, match="@ask needs one line of text, of at most 500 characters"):
         asked(ask=prompt)
     assert asked(ask="x" * 500) == AskAnnotation("x" * 500)
     assert asked(ask="Größer als 500 €?") == AskAnnotation("Größer als 500 €?")
 
 
 def test_only_a_forbid_can_be_lifted() -> None:
-    with pytest.raises(ValueError, match="@ask is for a forbid"):
+    with pytest.raises(ValueError, match="@ask belongs on a forbid"):
         asked("permit", ask="sure?")
 
 
 @pytest.mark.parametrize("name", ["approvals", "expires"])
 def test_what_says_more_about_a_question_needs_one(name: str) -> None:
-    with pytest.raises(ValueError, match=f"@{name} says more about @ask"):
+    with pytest.raises(ValueError, match=f"@{name} needs an @ask"):
         asked(**{name: "1"})
 
 
@@ -80,7 +80,7 @@ def test_nothing_is_added_up_unless_it_is_said(policy: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["", "a.b", "1a", "a b", "a-b", "a" * 65, "ä"])
 def test_what_can_be_added_up_is_one_argument(name: str) -> None:
-    with pytest.raises(ValueError, match="@total names one argument"):
+    with pytest.raises(ValueError, match="@total must name one argument"):
         parse_total({"annotations": {"total": name}})
 
 

@@ -60,15 +60,15 @@ def test_a_tool_that_asks_is_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("annotations", "effect", "problem"),
     [
-        ('@ask("sure?")', "permit", "@ask is for a forbid"),
-        ('@ask("")', "forbid", "@ask needs a sentence"),
-        ('@ask("two\\nlines")', "forbid", "@ask needs a sentence"),
-        ('@ask("sure?") @approvals("0")', "forbid", "@approvals is a number"),
-        ('@ask("sure?") @approvals("six")', "forbid", "@approvals is a number"),
-        ('@ask("sure?") @expires("8d")', "forbid", "@expires is a span"),
-        ('@ask("sure?") @expires("soon")', "forbid", "@expires is a span"),
+        ('@ask("sure?")', "permit", "@ask belongs on a forbid"),
+        ('@ask("")', "forbid", "@ask needs one line"),
+        ('@ask("two\\nlines")', "forbid", "@ask needs one line"),
+        ('@ask("sure?") @approvals("0")', "forbid", "@approvals must be a number"),
+        ('@ask("sure?") @approvals("six")', "forbid", "@approvals must be a number"),
+        ('@ask("sure?") @expires("8d")', "forbid", "@expires must be a duration"),
+        ('@ask("sure?") @expires("soon")', "forbid", "@expires must be a duration"),
         ('@approvals("2")', "forbid", "@approvals says more about @ask"),
-        ('@total("a.b")', "forbid", "@total names one argument"),
+        ('@total("a.b")', "forbid", "@total must name one argument"),
     ],
 )
 def test_an_annotation_that_can_not_be_meant_is_refused_with_its_line(tmp_path: Path, annotations: str, effect: str, problem: str) -> None:

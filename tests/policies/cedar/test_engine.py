@@ -146,7 +146,7 @@ def test_a_question_that_cedar_cannot_read_is_refused(tmp_path: Path) -> None:
         {"scopes": (object(),)},
     ]
     for change in odd:
-        expected = Verdict(False, has_error=True, problem="the act can't be put to the policies")
+        expected = Verdict(False, has_error=True, problem="the policies can't be evaluated on this act")
         assert rules.decide(replace(ask(ALICE, SALES), **change)) == expected, change
 
 

@@ -67,7 +67,7 @@ def test_all_that_fail_are_named(tmp_path: Path) -> None:
     ("arguments", "policies", "problem"),
     [
         ({"amount": 1 << 63}, ("noted", "small"), "argument amount: an integer needs more than 64 bits"),
-        ({"price": 0.123456}, ("priced",), "argument price: a number is no decimal of four digits at most"),
+        ({"price": 0.123456}, ("priced",), "argument price: a number is not a decimal with at most four digits after the point"),
         ({"price": 10**15}, ("priced",), "argument price: a number is too large for a decimal"),
         ({"to": {"city": {"__extn": 1}}}, ("deep",), "argument to.city: a member has a name that Cedar reserves"),
         ({"other": [{"x": 1 << 70}]}, (), "argument other.x: an integer needs more than 64 bits"),

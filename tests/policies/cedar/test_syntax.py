@@ -270,8 +270,8 @@ def test_the_nearest_name_is_suggested_and_none_where_nothing_is_near() -> None:
 @pytest.mark.parametrize(
     ("condition", "said"),
     [
-        ('principal == User::"bob"', ['User::"bob" is nobody']),
-        ('principal == User::"acme|bob"', ['User::"acme|bob" is nobody']),
+        ('principal == User::"bob"', ['User::"bob" matches no principal']),
+        ('principal == User::"acme|bob"', ['User::"acme|bob" matches no principal']),
         ('principal == User::"acme|https://idp|bob"', []),
         ('principal == User::"acme|https://idp|b|ob"', []),
         ('principal in Role::"sails"', ['Role::"sails" has no permissions']),

@@ -352,9 +352,9 @@ async def test_a_renewed_token_does_not_outlive_its_grant(office: Office) -> Non
         (CLAIMS, with_(DELEGATION, path=PATH[:1]), "not issued to this client"),
         (CLAIMS, GrantEnded(), "has ended or was revoked"),
         (CLAIMS, Killed(), "an operator has stopped"),
-        (replace(CLAIMS, task_id="t2"), DELEGATION, "does not stand for this task"),
-        (replace(CLAIMS, txn="x2"), DELEGATION, "does not stand for this task"),
-        (replace(CLAIMS, task_id=""), with_(DELEGATION, task_id=""), "this task waits"),
+        (replace(CLAIMS, task_id="t2"), DELEGATION, "was issued for another task"),
+        (replace(CLAIMS, txn="x2"), DELEGATION, "was issued for another task"),
+        (replace(CLAIMS, task_id=""), with_(DELEGATION, task_id=""), "which is paused or has ended"),
     ],
 )
 async def test_who_may_not_go_on_renews_nothing(

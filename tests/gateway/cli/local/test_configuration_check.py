@@ -46,7 +46,7 @@ servers:
         ),
         ("a: b: c\n", "interlock.yaml:1: mapping values are not allowed here"),
         ("- a\n", "a mapping of settings is expected"),
-        ("policies: nowhere\n", "nowhere: a folder of .cedar files is expected"),
+        ("policies: nowhere\n", "nowhere: is not a folder; policies.folder must name a folder of .cedar files"),
         ("roles: {sales: [tools]}\n", "roles.sales: 'tools' is not a permission"),
         ("server: {public_url: agents.example.com}\n", "interlock.yaml:1: server.public_url: 'agents.example.com' is not an"),
         ("server: {public_url: ftp://agents.example.com}\n", "is not an address that clients can call, such as https://"),
@@ -148,8 +148,8 @@ def test_what_works_but_hardly_as_it_was_meant_is_a_warning_and_no_failure(inter
     assert looks.keys() - {"sandbox"} == {"INTERLOCK_PROT", "users.bob.roles", "policies"}  # bubblewrap may be missing here
     assert "is INTERLOCK_PORT meant?" in looks["INTERLOCK_PROT"]
     assert "no role 'membre'" in looks["users.bob.roles"] and "is member meant?" in looks["users.bob.roles"]
-    assert 'bob.cedar:2: User::"bob" is nobody' in looks["policies"]
-    assert 'User::"bob" is nobody' in interlock("policy", "check").err
+    assert 'bob.cedar:2: User::"bob" matches no principal' in looks["policies"]
+    assert 'User::"bob" matches no principal' in interlock("policy", "check").err
 
 
 def test_a_shared_account_is_a_warning_until_the_operator_confirms_it(interlock: CommandLine, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_policy_about_nobody_is_doubted_with_its_line(tmp_path: Path) -> None:
     rest = ", action, resource);"
     text = f'permit(principal{rest}\nforbid(principal == User::"bob"{rest}\nforbid(principal in Role::"sails"{rest}'
     first, second = engine(tmp_path, text).warnings
-    assert first.startswith('ours.cedar:2: User::"bob" is nobody') and 'principal.subject == "bob"' in first
+    assert first.startswith('ours.cedar:2: User::"bob" matches no principal') and 'principal.subject == "bob"' in first
     assert second.startswith('ours.cedar:3: Role::"sails"')
 
 

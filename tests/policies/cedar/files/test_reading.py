@@ -65,7 +65,7 @@ def test_what_policies_say_of_all_tools_is_meant_of_each() -> None:
             "policy 3: context has no attribute 'tasc'",
         ),
         (f'{ANY}\n@ask("") forbid(principal, action, resource);', 2, "@ask needs"),
-        (f'{ANY}\n@total("") forbid(principal, action, resource);', 2, "@total names"),
+        (f'{ANY}\n@total("") forbid(principal, action, resource);', 2, "@total must name"),
         (f'{ANY}\n@id("x") {TEMPLATE}\n@id("x") {TEMPLATE}', 3, '@id("x") is taken by another template'),
         ('forbid(principal, action, resource) when { [action].contains(Action::"callTool") };', 1, "stands for every tool"),
     ],

@@ -226,7 +226,7 @@ def test_what_reads_arguments_of_prompts_alone_is_not_shown_at_all() -> None:
         (HEAD, "inventory.reserve has no argument 'quantitty' (did you mean 'quantity'?)"),
         (
             'forbid(principal, action == Action::"callTool", resource in Server::"inventory")',
-            "no tool that this is about has an argument 'quantitty' (did you mean 'quantity'?)",
+            "no tool that this policy applies to has an argument 'quantitty' (did you mean 'quantity'?)",
         ),
     ],
 )

@@ -69,7 +69,7 @@ def test_what_can_not_be_read_is_refused_with_its_line(text: str, line: int) -> 
 def test_as_deep_as_may_be_is_read_and_one_level_more_is_not() -> None:
     deepest = DEPTH_MAX - 2  # below the document's own mapping and its list
     assert read_entries("links:\n- " + "[" * deepest + "]" * deepest, "links") == [(nested(deepest), 2)]
-    with pytest.raises(NotEntries, match=rf"^is nested too deep, more than {DEPTH_MAX} levels$") as refused:
+    with pytest.raises(NotEntries, match=rf"^is nested too deeply: more than {DEPTH_MAX} levels$") as refused:
         read_entries("links:\n- " + "[" * (deepest + 1) + "]" * (deepest + 1), "links")
     assert refused.value.line == 2
     wide = "[[a], [b], {c: [d]}]\n"
@@ -78,7 +78,7 @@ def test_as_deep_as_may_be_is_read_and_one_level_more_is_not() -> None:
 
 @pytest.mark.parametrize("text", ["links: &a [*a]", "links:\n- x\n- &b {c: {d: [1, *b]}}", "&all {links: [*all]}"])
 def test_what_stands_in_itself_is_refused_where_it_does(text: str) -> None:
-    with pytest.raises(NotEntries, match="an alias of what it stands in") as refused:
+    with pytest.raises(NotEntries, match="an alias that refers to an enclosing node") as refused:
         read_entries(text, "links")
     assert refused.value.line == text.count("\n") + 1
 
@@ -92,7 +92,7 @@ def test_what_yaml_says_is_said_in_short() -> None:
         read_entries("links: a: b", "links")
     with pytest.raises(NotEntries, match=r"^is not YAML: expected the node content"):
         read_entries("links: [", "links")
-    with pytest.raises(NotEntries, match=r"^has what can't be read: month must be in 1\.\.12$"):
+    with pytest.raises(NotEntries, match=r"^has an unreadable value: month must be in 1\.\.12$"):
         read_entries("links: [2024-13-01]", "links")
-    with pytest.raises(NotEntries, match=r"^has what can't be read: could not determine a constructor"):
+    with pytest.raises(NotEntries, match=r"^has an unreadable value: could not determine a constructor"):
         read_entries("links: [!own x]", "links")
