@@ -1,4 +1,4 @@
-"""The cards that an agent showed over time: which one is in force, which one waits for an operator, which ones were turned away."""
+"""Versions of a card or of a server's definitions: approved, waiting for an operator, or rejected."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ class VersionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CardVersion:
-    """One card as it came; of servers the tool definitions. `facts` come with it once it is in force."""
+    """One version as received: of an agent the card, of a server its definitions. `facts` apply once it is approved."""
 
     seq: int
     at: int  # microseconds since 1970
@@ -36,7 +36,7 @@ class CardVersion:
 
 @dataclass(frozen=True, slots=True)
 class NewCardVersion:
-    """What is to be written down."""
+    """A version to be written."""
 
     card: str = field(repr=False)
     signature: str
@@ -46,7 +46,7 @@ class NewCardVersion:
 
 
 def write_version(connection: Connection, key: tuple[str, str], at: int, version: NewCardVersion) -> None:
-    """`key` is (tenant, name). At most one version waits: a newer one takes the place of what waited."""
+    """Writes a version of (tenant, name), and rejects the pending one: at most one version waits for approval."""
     mine = (cards.c.tenant == key[0], cards.c.name == key[1])
     last = connection.execute(select(func.max(cards.c.seq)).where(*mine)).scalar() or 0
     reject_pending(connection, key)
@@ -57,13 +57,13 @@ def write_version(connection: Connection, key: tuple[str, str], at: int, version
 
 
 def reject_pending(connection: Connection, key: tuple[str, str]) -> None:
-    """What waits is not wanted any more."""
+    """Rejects the version that waits for approval."""
     waiting = (cards.c.tenant == key[0], cards.c.name == key[1], cards.c.status == VersionStatus.PENDING.value)
     connection.execute(update(cards).where(*waiting).values(status=VersionStatus.REJECTED.value))
 
 
 def approve_version(connection: Connection, key: tuple[str, str], seq: int) -> None:
-    """What waited is in force from now on."""
+    """Marks a pending version as approved."""
     mine = (cards.c.tenant == key[0], cards.c.name == key[1], cards.c.seq == seq)
     connection.execute(update(cards).where(*mine).values(status=VersionStatus.APPROVED.value))
 
@@ -73,7 +73,7 @@ def delete_versions(connection: Connection, key: tuple[str, str]) -> None:
 
 
 def read_versions(connection: Connection, key: tuple[str, str], before: int = 0, limit: int = VERSIONS_KEPT) -> Sequence[CardVersion]:
-    """The newest first; those before number `before`, where it is given."""
+    """The versions, newest first; with `before`, those with a lower number."""
     query = select(cards).where(cards.c.tenant == key[0], cards.c.name == key[1])
     if before:
         query = query.where(cards.c.seq < before)
@@ -81,7 +81,7 @@ def read_versions(connection: Connection, key: tuple[str, str], before: int = 0,
 
 
 def find_pending(connection: Connection, key: tuple[str, str]) -> CardVersion | None:
-    """The version that waits for an operator."""
+    """The version that waits for approval, or None."""
     waiting = (cards.c.tenant == key[0], cards.c.name == key[1], cards.c.status == VersionStatus.PENDING.value)
     row = connection.execute(select(cards).where(*waiting).order_by(cards.c.seq.desc()).limit(1)).first()
     return _version_from_row(row) if row else None

@@ -1,19 +1,21 @@
-"""What was done to the registry, by whom: one record of the audit for each change, in the same commit."""
+"""Changes of the registry: one audit record for each, with its author, in the same commit."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-GATEWAY = "gateway"  # looks that nobody ordered
+GATEWAY = "gateway"  # the author of changes that the gateway found by itself
 _RECORDED_COLUMNS = ("family", "name", "status", "url", "owner", "client_id", "card_hash", "delegation", "rank", "sensitivity", "clearance")
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryChange:
-    """`by` is the owner key of a person (tenant|issuer|subject), `operator` for the configuration file, or `gateway`.
+    """A change of an entry and its author.
 
-    `decision_id` is of the ruling that allowed it, where one was needed.
+    `by` is the owner key of a person (tenant|issuer|subject), `operator` for the configuration file, or `gateway`. `decision_id` is the
+    ruling
+    that allowed it, where one was needed.
     """
 
     verb: str  # register | change | approve | refresh | renew-secret | remove
@@ -29,7 +31,7 @@ APPROVED = RegistryChange("approve")
 
 
 def audit_record_of(registry_change: RegistryChange, row: Mapping[str, Any]) -> dict[str, Any]:
-    """For the audit: what an entry is now, or was when it was removed. Headers and secrets are not among it."""
+    """The audit record of a change: the entry after it, or before its removal. Has no headers and no secrets."""
     issuer, subject = registry_change.by.split("|", 2)[1:] if registry_change.by.count("|") > 1 else ("", registry_change.by)
     return {
         "kind": "registry",

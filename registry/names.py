@@ -1,10 +1,10 @@
-"""Names of agents and servers: what one may look like, and how one is made of a card's title."""
+"""Names of agents and servers: their form, and how one is derived from a card's title."""
 
 import re
 import unicodedata
 
 NAME_MAX = 64
-FRONT_DOOR = "interlock"  # the gateway's own agent, which hands each message to the agent that fits
+FRONT_DOOR = "interlock"  # the gateway's own agent, which routes each message to the agent that fits
 RESERVED_NAMES = frozenset({"sandbox", "memory", "virtual", FRONT_DOOR})
 _NAME = re.compile(r"[a-z0-9-]{1,64}")
 
@@ -14,7 +14,7 @@ class BadName(Exception):
 
 
 def check_name(name: str) -> str:
-    """Gives the name back. Raises BadName."""
+    """Returns the name if it is valid and not reserved. Raises BadName."""
     if not _NAME.fullmatch(name):
         raise BadName(f"name must be 1 to {NAME_MAX} characters of a-z, 0-9 and -")
     if name in RESERVED_NAMES:
@@ -27,5 +27,5 @@ def derive_name(title: str) -> str:
     plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
     name = re.sub(r"[^a-z0-9]+", "-", plain)[:NAME_MAX].strip("-")
     if not name:
-        raise BadName("name is needed, since none can be made of the card's name")
+        raise BadName("name is required: none can be derived from the card's name")
     return check_name(name)

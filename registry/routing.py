@@ -9,7 +9,7 @@ from registry.cards.card import Family, Registration, RegistrationStatus
 from registry.search import STEM_LETTERS, claims_of, routing_words
 from registry.store import Registry
 
-_Claim = tuple[str, int]  # the name of an agent, and which of its claims
+_Claim = tuple[str, int]  # the name of an agent, and the index of the claim
 
 
 class Routes:
@@ -36,7 +36,7 @@ class Routes:
         queue = [
             (entry.status is RegistrationStatus.DOWN, -score, -entry.rank, entry.created, entry.name, entry) for entry, score in fitting
         ]
-        heapify(queue)  # names differ, so no entry is compared; the registry may change while the caller takes one after the other
+        heapify(queue)  # names differ, so entries are never compared; the registry may change while the caller iterates
         while queue:
             yield heappop(queue)[-1]
 
@@ -46,7 +46,7 @@ class Routes:
             index.generation = self._registry.generation
             index.update({entry.name: entry for entry in self._registry.list(tenant, Family.AGENT)})
             self._indexes[tenant] = index
-            if not index.entries:  # anybody can name a tenant without agents
+            if not index.entries:  # a caller can name any tenant
                 del self._indexes[tenant]
         return index
 
@@ -63,7 +63,7 @@ class _Index:
         self._stems: defaultdict[str, set[str]] = defaultdict(set)  # first letters -> words
 
     def update(self, entries: dict[str, Registration]) -> None:
-        """Indexes the agents that are new or changed, and drops the others."""
+        """Indexes new and changed agents, and drops the others."""
         for name, entry in self.entries.items():
             if entries.get(name) is not entry:
                 self._remove(entry)
@@ -73,7 +73,7 @@ class _Index:
         self.entries = entries
 
     def scores(self, text: str) -> dict[str, float]:
-        """The score of each agent that has a claim with one of the words."""
+        """The score of each agent with a claim that contains one of the words."""
         hits: Counter[_Claim] = Counter()
         for word in routing_words(text):
             hits.update({claim for alike in self._similar_words(word) for claim in self._postings[alike]})
@@ -84,7 +84,7 @@ class _Index:
         return scores
 
     def _similar_words(self, word: str) -> set[str]:
-        """The indexed words that are the same, or of which one begins with the other (at least STEM letters)."""
+        """The indexed words that equal the word, or share a prefix: one begins with the other (at least STEM_LETTERS letters)."""
         found = {word} if word in self._postings else set()
         if len(word) >= STEM_LETTERS:
             found |= {one for one in self._stems.get(word[:STEM_LETTERS], ()) if word.startswith(one) or one.startswith(word)}

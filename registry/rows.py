@@ -1,4 +1,4 @@
-"""What a registration looks like as a row, and a row as a registration."""
+"""Converts registrations to rows and back."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ from registry.cards.reader import read_card
 from registry.virtual.selection import Selection
 
 log = structlog.get_logger()
-DEFINITION_LISTS: Mapping[str, tuple[str, Callable[..., Any]]] = {  # kind -> what names a definition, what it becomes
+DEFINITION_LISTS: Mapping[str, tuple[str, Callable[..., Any]]] = {  # kind -> the member that names a definition, the class of its entries
     "tools": ("name", McpTool),
     "prompts": ("name", McpPrompt),
     "resources": ("uri", McpResource),
@@ -37,7 +37,7 @@ DEFINITION_LISTS: Mapping[str, tuple[str, Callable[..., Any]]] = {  # kind -> wh
 
 
 class SettingsCipher(Protocol):
-    """policies/vault/envelope.py."""
+    """Seals settings (policies/vault/envelope.py)."""
 
     def seal_text(self, context: Sequence[str], text: str) -> str: ...
 
@@ -45,7 +45,7 @@ class SettingsCipher(Protocol):
 
 
 class PlaintextSettings:
-    """Texts as they are."""
+    """A cipher that leaves texts in plain form."""
 
     def seal_text(self, context: Sequence[str], text: str) -> str:
         return text
@@ -55,20 +55,20 @@ class PlaintextSettings:
 
 
 NO_SETTINGS = "{}"
-FORMER_UPSTREAM_CONTEXT = 3  # of the parts of the place, those that earlier versions sealed for
+FORMER_UPSTREAM_CONTEXT = 3  # the number of parts of the context that earlier versions used
 
 
 def upstream_context(row: Mapping[str, Any] | RowMapping) -> tuple[str, ...]:
-    """Where the settings of an entry for the other side, which may hold secrets, open: beside all that decides where they are sent.
+    """The encryption context of an entry's upstream settings, which may hold secrets: everything that decides where they are sent.
 
-    Whoever changes an address in the database alone, or the definition of a call, leaves settings that nobody can open.
+    If an address or definition is changed in the database alone, the settings can no longer be opened.
     """
     return ("upstream", *(row[name] for name in ("tenant", "name", "kind", "url", "facts", "terms")), sha256_hex(row["card"]))
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is to be registered: a Registration before it has an id, a secret and a place in time."""
+    """An entry to be registered: a Registration before it has credentials and times."""
 
     tenant: str
     name: str
@@ -97,11 +97,11 @@ class Candidate:
     contracts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     context: str = "none"
     endpoints: tuple[AgentEndpoint, ...] = ()
-    jwks: str = ""  # the key set that it proves itself with at the token endpoint, as JSON
+    jwks: str = ""  # the key set that it authenticates with at the token endpoint, as JSON
 
 
 def row_of(entry: Candidate | Registration) -> dict[str, Any]:
-    """The columns that say what an entry is; those of its credentials and times are not among them."""
+    """The columns of an entry, without its credentials and times."""
     text = content_text_of(entry)
     return {
         "tenant": entry.tenant,
@@ -127,7 +127,7 @@ def row_of(entry: Candidate | Registration) -> dict[str, Any]:
 
 
 def _terms_json(entry: Candidate | Registration) -> str:
-    """What differs from what every agent is called with."""
+    """The terms that differ from the defaults, as JSON."""
     endpoints = [{"url": each.url, "weight": each.weight} for each in entry.endpoints]
     said = {"contracts": dict(entry.contracts), "context": entry.context if entry.context != "none" else "", "endpoints": endpoints}
     return json.dumps({name: value for name, value in said.items() if value})
@@ -140,7 +140,7 @@ def _parse_terms(text: str) -> dict[str, Any]:
 
 
 def content_text_of(entry: Candidate | Registration) -> str:
-    """An agent's card verbatim, or all that a server offers, or what a virtual one selects."""
+    """The content of an entry: an agent's card as received, a server's definitions, or a virtual server's selection, as JSON."""
     if entry.selection is not None:
         return json.dumps(entry.selection.to_document())
     if entry.card_text or entry.family is Family.AGENT:
@@ -162,7 +162,7 @@ def definitions_in_force(entry: Candidate | Registration) -> dict[str, dict[str,
 
 @dataclass(frozen=True, slots=True)
 class RegistrationPatch:
-    """What operators change of an entry; None: as it is."""
+    """An operator's changes of an entry; None: unchanged."""
 
     ceiling: tuple[str, ...] | None = None
     delegation: str | None = None
@@ -179,19 +179,22 @@ class RegistrationPatch:
 
 
 def apply_patch(entry: Registration, patch: RegistrationPatch) -> Registration:
-    """The entry on other terms."""
+    """The entry with the changes of a patch."""
     given = {name: value for name in RegistrationPatch.__slots__ if (value := getattr(patch, name)) is not None}
     return replace(entry, **given)
 
 
 def apply_candidate(entry: Registration, candidate: Candidate) -> Registration:
-    """The entry with what was found out anew: its card or tools, where it is called, and the facts that go with them."""
+    """The entry with what was newly found: its card or definitions, its address, and their facts."""
     found = replace(entry, url=candidate.url, facts=dict(candidate.facts), card=candidate.card, card_text=candidate.card_text)
     return replace(found, **{name: getattr(candidate, name) for name in (*DEFINITION_LISTS, "withheld")})
 
 
 def registration_from_row(row: Row[Any], upstream: str | None = "{}") -> Registration:
-    """A card that today's rules refuse quarantines its agent, and so do settings (`upstream`) that can't be opened."""
+    """A registration from its row. `upstream`: the opened settings; None where they can't be opened.
+
+    Quarantines an agent whose card the current rules refuse, and an entry whose settings can't be opened.
+    """
     agent = row.family == Family.AGENT
     status = RegistrationStatus.QUARANTINED if upstream is None else RegistrationStatus(row.status)
     document = json.loads(row.card)
@@ -199,7 +202,7 @@ def registration_from_row(row: Row[Any], upstream: str | None = "{}") -> Registr
     if agent and document:
         try:
             card = read_card(document)
-        except BadCard:  # it was read under older rules
+        except BadCard:  # it was accepted under older rules
             status = RegistrationStatus.QUARANTINED
     return Registration(
         tenant=row.tenant,
@@ -259,13 +262,13 @@ def _content_fields(family: str, document: Any) -> dict[str, Any]:
 
 
 def offer_fields(document: Any) -> dict[str, Any]:
-    """The fields of a server's row that say what it offers. A list has only tools: an earlier version wrote it."""
+    """The fields of a server's definitions. Accepts the list of tools that an earlier version wrote."""
     lists = {"tools": document} if isinstance(document, list) else document
     return definitions_by_kind(lists) | {"withheld": tuple(WithheldDefinition(**one) for one in lists.get("withheld", ()))}
 
 
 def definitions_by_kind(lists: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, Any]:
-    """The fields for definitions by kind; of two with one name the first counts."""
+    """The fields for definitions by kind; of two with the same name, the first is kept."""
     found: dict[str, Any] = {}
     for kind, (key, offer) in DEFINITION_LISTS.items():
         by_name: dict[str, Mapping[str, Any]] = {}
@@ -276,5 +279,5 @@ def definitions_by_kind(lists: Mapping[str, Iterable[Mapping[str, Any]]]) -> dic
 
 
 def sha256_hex(text: str) -> str:
-    """sha256, in hex."""
+    """The SHA-256 of a text, in hex."""
     return hashlib.sha256(text.encode()).hexdigest()

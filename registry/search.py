@@ -1,4 +1,4 @@
-"""Finds agents by words, skill, tag and mode."""
+"""Searches agents by words, skill, tag and mode."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from registry.cards.card import AgentCard, Family, Registration, Skill
 from registry.search_terms import query_terms, terms_of, words_of
 from registry.store import Registry, RegistryBatch, RegistryDatabase, UnknownName
 
-STEM_LETTERS = 4  # letters that two words have to begin with alike, to count as one
+STEM_LETTERS = 4  # common first letters for two words to count as alike
 EXACT_WEIGHT, PREFIX_WEIGHT = 1.0, 0.7
 NAME_WEIGHT, SKILL_WEIGHT, DESCRIPTION_WEIGHT = (
     1.0,
     0.9,
     0.4,
-)  # what a word counts for in a name, in a skill's id, name or tags, in a description
+)  # the weight of a word in a name; in a skill's id, name or tags; in a description
 _STOP_WORDS = frozenset(
     words_of(
         "and are but can could for from get give has have her his how its may need not our out please she should some that the "
@@ -25,7 +25,7 @@ _STOP_WORDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
-    """What is looked for; empty: anything. `skill` is an id or a name, `mode` a media type that is taken in or given out."""
+    """A search; empty members match anything. `skill` is an id or a name, `mode` a media type that is accepted or produced."""
 
     text: str = ""
     skill: str = ""
@@ -33,7 +33,7 @@ class SearchQuery:
     mode: str = ""
 
     def matches(self, entry: Registration) -> bool:
-        """All but the text."""
+        """Whether an entry matches everything except the text."""
         card = entry.card
         if card is None:
             return not (self.skill or self.tag or self.mode)
@@ -46,7 +46,7 @@ class SearchQuery:
 
 
 def modes_of(card: AgentCard) -> set[str]:
-    """The media types of an agent and of its skills."""
+    """The media types of an agent and of its skills, in lower case."""
     found = [*card.input_modes, *card.output_modes]
     for skill in card.document.get("skills") or ():
         found += [one for key in ("inputModes", "outputModes") for one in skill.get(key) or () if isinstance(one, str)]
@@ -54,14 +54,14 @@ def modes_of(card: AgentCard) -> set[str]:
 
 
 class AgentSearch:
-    """Asks the database which agents have the words, whatever their status and whoever may see them: that is for the caller to sort out."""
+    """Searches agents in the database, regardless of their status and visibility, which the caller has to check."""
 
     def __init__(self, database: RegistryDatabase, registry: Registry) -> None:
         self._database = database
         self._registry = registry
 
     async def find(self, tenant: str, query: SearchQuery) -> list[tuple[int, Registration]]:
-        """(relevance from 0 to 100, entry), the best first. Without a text all are equally relevant, in the order of names."""
+        """(relevance from 0 to 100, entry), best first. Without a text, all are equally relevant and ordered by name."""
         if not query.text.strip():
             return [(100, entry) for entry in self._registry.list(tenant, Family.AGENT) if query.matches(entry)]
         terms = query_terms(query.text)
@@ -70,7 +70,7 @@ class AgentSearch:
         return sorted(scored, key=lambda one: (-one[0], one[1].name))
 
     async def index_missing(self) -> None:
-        """Puts agents into the index that were registered before there was one. Called at start."""
+        """Indexes agents that were registered before the index existed. Called at start."""
         tenants = self._registry.tenants()
         agents = {(tenant, entry.name): entry for tenant in tenants for entry in self._registry.list(tenant, Family.AGENT)}
         missing = agents.keys() - await self._database.read(search_terms.read_indexed)
@@ -88,11 +88,11 @@ class AgentSearch:
             try:
                 yield self._registry.find(tenant, name)
             except UnknownName:
-                continue  # removed a moment ago
+                continue  # removed after the query
 
 
 def relevance(entry: Registration, terms: Sequence[str]) -> int:
-    """0 to 100: how well, and where, each of the words is met."""
+    """The relevance of an agent, 0 to 100: how well, and in which text, each term matches."""
     weighed = [(NAME_WEIGHT, frozenset(words_of(entry.name)))]
     if entry.card is not None:
         weighed.append((NAME_WEIGHT, frozenset(words_of(entry.card.name))))
@@ -109,7 +109,7 @@ def _term_score(term: str, weighed: Sequence[tuple[float, frozenset[str]]]) -> f
 
 
 def routing_words(text: str) -> frozenset[str]:
-    """The words of a message by which an agent is chosen: those of more than two letters that are no stop words."""
+    """The words of a message that select an agent: more than two letters and no stop word."""
     return frozenset(word for word in query_terms(text) if len(word) > 2 and word not in _STOP_WORDS)
 
 

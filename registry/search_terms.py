@@ -1,4 +1,4 @@
-"""The words by which agents are found: the same on every database, since the databases are given words and not texts."""
+"""The search index: words of agents, computed here so that every database finds the same."""
 
 import hashlib
 import re
@@ -11,12 +11,12 @@ from registry.cards.card import AgentCard
 
 TERM_MAX = 64  # characters
 TERMS_MAX = 4000  # of one agent
-QUERY_TERMS_MAX = 32  # of one question
+QUERY_TERMS_MAX = 32  # of one query
 _WORD = re.compile(r"[^\W_]+")
 
 
 def words_of(given: str) -> Iterator[str]:
-    """Letters and digits, without case and accents. Nothing that a query language could read as its own is left."""
+    """Yields the words of a text: letters and digits, without case and accents, and without any syntax of a query language."""
     folded = unicodedata.normalize("NFKD", given.casefold())
     plain = "".join(letter for letter in folded if not unicodedata.combining(letter))
     for found in _WORD.finditer(plain):
@@ -24,7 +24,7 @@ def words_of(given: str) -> Iterator[str]:
 
 
 def terms_of(name: str, card: AgentCard | None) -> tuple[str, ...]:
-    """All words of an agent, each once."""
+    """All words of an agent, each once, at most TERMS_MAX."""
     texts = [name]
     if card is not None:
         texts += [card.name, card.description, *card.input_modes, *card.output_modes]
@@ -34,7 +34,7 @@ def terms_of(name: str, card: AgentCard | None) -> tuple[str, ...]:
 
 
 def query_terms(query: str) -> tuple[str, ...]:
-    """The words of a question."""
+    """The words of a query, each once, at most QUERY_TERMS_MAX."""
     return tuple(dict.fromkeys(words_of(query[:4000])))[:QUERY_TERMS_MAX]
 
 
@@ -55,18 +55,18 @@ _FIND = {
 
 
 def delete(connection: Connection, tenant: str, name: str) -> None:
-    """Within the commit that removes or changes an agent."""
+    """Removes an agent from the index, in the commit that removes or changes it."""
     connection.execute(_DELETE[connection.dialect.name], _key(connection, tenant, name))
 
 
 def write(connection: Connection, tenant: str, name: str, terms: tuple[str, ...]) -> None:
-    """Within the commit that adds or changes an agent."""
+    """Indexes an agent, in the commit that adds or changes it."""
     delete(connection, tenant, name)
     connection.execute(_INSERT[connection.dialect.name], _key(connection, tenant, name) | {"terms": " ".join(terms)})
 
 
 def find(connection: Connection, tenant: str, terms: tuple[str, ...]) -> list[str]:
-    """The names of those that have a word beginning with each of `terms`."""
+    """The names of the agents that have a word beginning with each of `terms`."""
     if not terms:
         return []
     sqlite = connection.dialect.name == "sqlite"
@@ -75,12 +75,12 @@ def find(connection: Connection, tenant: str, terms: tuple[str, ...]) -> list[st
 
 
 def read_indexed(connection: Connection) -> set[tuple[str, str]]:
-    """(tenant, name) of all that are in the index."""
+    """(tenant, name) of all indexed agents."""
     return {(row[0], row[1]) for row in connection.execute(text("SELECT tenant, name FROM agent_search"))}
 
 
 def _key(connection: Connection, tenant: str, name: str) -> dict[str, object]:
-    """FTS5 finds rows by number only: here a number that the name stands for."""
+    """The key of a row. FTS5 finds rows by number only, so on SQLite the key has a number derived from the name."""
     if connection.dialect.name != "sqlite":
         return {"tenant": tenant, "name": name}
     number = hashlib.sha256(f"{tenant}\0{name}".encode()).digest()[:8]

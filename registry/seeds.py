@@ -1,4 +1,4 @@
-"""Agents and servers of the configuration file: registered at start, and again whenever one that was down may be back."""
+"""Entries of the configuration file: registered at start, and again while they are not reachable."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,14 +16,14 @@ from registry.rows import RegistrationPatch, apply_patch
 from registry.store import Candidate, NameTaken, Outdated, Registry, UnknownName
 from registry.virtual.selection import Selection
 
-OPERATOR = "operator"  # the owner of all that the file names; no person's key looks like it
+OPERATOR = "operator"  # the owner of all entries of the file; no person has this owner key
 DEFAULT_TENANT = "default"
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredAgent:
-    """Either `url` or `card`."""
+    """An agent of the configuration file, with either `url` or `card`."""
 
     name: str
     url: str = ""
@@ -42,7 +42,7 @@ class ConfiguredAgent:
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredServer:
-    """Either `url` or `command`, which is accepted from the file only."""
+    """An MCP server of the configuration file, with either `url` or `command`, which only the file may set."""
 
     name: str
     url: str = ""
@@ -51,7 +51,7 @@ class ConfiguredServer:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     ceiling: tuple[str, ...] = ("*",)
     upstream: Mapping[str, Any] = field(default_factory=dict)
-    openapi: str = ""  # where the document of an HTTP API is; `url` may then be empty
+    openapi: str = ""  # the address of an OpenAPI document; `url` may then be empty
     sensitivity: int = 0
     clearance: int = CLEARANCE_MAX
     sensitivities: Mapping[str, int] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class ConfiguredServer:
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredVirtualServer:
-    """A selection, which nobody has to be asked for."""
+    """A virtual server of the configuration file: a selection, which needs no request to an upstream."""
 
     name: str
     selection: Selection
@@ -71,9 +71,9 @@ CandidateBuilder = Callable[[RemoteEntry], Awaitable[Candidate]]
 
 
 class EntryUnreachable(Exception):
-    """The agent or server of a seed does not answer, or not with anything that can be used; the message is safe to show.
+    """A configured agent or server does not respond, or its response is unusable; the message is safe to show.
 
-    `cause` is for operators: what was called, and what happened there.
+    `cause` is for operators: the call and its error.
     """
 
     def __init__(self, problem: str, cause: str = "") -> None:
@@ -82,12 +82,12 @@ class EntryUnreachable(Exception):
 
 
 class ConfiguredEntryRegistrar:
-    """`survey` looks at what a seed names and says what to register; it raises NotReached."""
+    """Registers configured entries. `build_candidate` fetches an entry's card or definitions; it raises EntryUnreachable."""
 
     def __init__(
         self, registry: Registry, approval: DriftApproval, build_candidate: CandidateBuilder, probes: Probes | None = None
     ) -> None:
-        """`probes` are told of what could not be reached, and that it was, each time that changes."""
+        """`probes` records when an entry becomes unreachable and reachable."""
         self._probes = probes
         self._reported: dict[str, str] = {}
         self._registry = registry
@@ -95,9 +95,9 @@ class ConfiguredEntryRegistrar:
         self._build_candidate = build_candidate
 
     async def register(self, entry: ConfiguredEntry) -> bool:
-        """One attempt, at start or later; never raises for what the other side does. True when nothing is left to try.
+        """Makes one attempt to register an entry, and returns whether nothing is left to retry. Never raises for an upstream's fault.
 
-        The file wins over who took the name before: their entry goes, and their credentials with it. Raises BadName.
+        The file takes precedence: another owner's entry of the same name is removed with its credentials. Raises BadName.
         """
         found = await self._find_or_replace(entry)
         if isinstance(entry, ConfiguredVirtualServer):
@@ -106,19 +106,19 @@ class ConfiguredEntryRegistrar:
             candidate = await self._build_candidate(entry)
         except EntryUnreachable as missing:
             known = found is not None and found.status is RegistrationStatus.DOWN
-            log.log(DEBUG if known else WARNING, "seed_down", name=entry.name, why=str(missing), cause=missing.cause)
+            log.log(DEBUG if known else WARNING, "configured_entry_unreachable", name=entry.name, why=str(missing), cause=missing.cause)
             candidate = None
             await self._report_reachability(entry.name, missing)
         try:
             await self._write_entry(entry, found, candidate)
         except (NameTaken, Outdated):
-            log.info("seed_planted_elsewhere", name=entry.name)  # another process, from the same file
+            log.info("configured_entry_registered_elsewhere", name=entry.name)  # by another process with the same file
         if candidate is not None:
             await self._report_reachability(entry.name, None)
         return candidate is not None or _needs_personal_account(entry)
 
     async def _report_reachability(self, name: str, failure: EntryUnreachable | None) -> None:
-        """Seeds are tried again every few seconds: only what is new is kept."""
+        """Records a change of reachability. Entries are retried every few seconds, so repetitions are not recorded."""
         said = f"{failure}\n{failure.cause}" if failure else ""
         if self._probes is None or self._reported.get(name, "") == said:
             return
@@ -135,7 +135,7 @@ class ConfiguredEntryRegistrar:
             elif found.selection != entry.selection:
                 await self._registry.update(replace(found, selection=entry.selection), RegistryChange("change", OPERATOR))
         except (NameTaken, Outdated):
-            log.info("seed_planted_elsewhere", name=entry.name)
+            log.info("configured_entry_registered_elsewhere", name=entry.name)
         return True
 
     async def _find_or_replace(self, entry: ConfiguredEntry) -> Registration | None:
@@ -145,7 +145,7 @@ class ConfiguredEntryRegistrar:
             return None
         if found.owner == OPERATOR and found.family is _family_of(entry):
             return found
-        log.warning("seed_takes_name", name=entry.name, owner=found.owner)
+        log.warning("configured_entry_replaced", name=entry.name, owner=found.owner)
         await self._registry.remove(DEFAULT_TENANT, entry.name, RegistryChange("remove", OPERATOR))
         return None
 
@@ -172,7 +172,7 @@ class ConfiguredEntryRegistrar:
 
 
 def _needs_personal_account(entry: RemoteEntry) -> bool:
-    """Whether only people's own accounts open it, so that an operator looks at it with theirs, and nothing else does."""
+    """Whether only people's own accounts have access, so that only an operator can inspect the entry with theirs."""
     auth = entry.upstream.get("auth") if isinstance(entry, ConfiguredServer) else None
     return isinstance(auth, Mapping) and auth.get("account", "personal") == "personal"
 
@@ -182,7 +182,7 @@ def _pin_first(candidate: Candidate) -> Candidate:
 
 
 def virtual_candidate(tenant: str, owner: str, name: str, selection: Selection) -> Candidate:
-    """What to register for a selection."""
+    """The candidate of a virtual server with this selection."""
     path = f"virtual/{name}"
     return Candidate(
         tenant, name, Family.VIRTUAL, "virtual", path, owner, RegistrationStatus.ACTIVE, delegation="none", selection=selection
@@ -190,7 +190,7 @@ def virtual_candidate(tenant: str, owner: str, name: str, selection: Selection) 
 
 
 def _patch_from(entry: RemoteEntry, candidate: Candidate | None) -> RegistrationPatch:
-    """What the file says of an entry counts at once, whether the other side answers or not."""
+    """The patch that applies the file's settings, whether the upstream responds or not."""
     labels = _label_fields(entry)
     if candidate is not None:
         upstream, keys = dict(candidate.upstream), candidate.trusted_keys
@@ -203,7 +203,7 @@ def _patch_from(entry: RemoteEntry, candidate: Candidate | None) -> Registration
 
 
 def _label_fields(entry: RemoteEntry) -> dict[str, Any]:
-    """How sensitive it is, what it may be told, and how agents are called."""
+    """The fields for sensitivity, clearance, and how agents are called."""
     if isinstance(entry, ConfiguredAgent):
         calls = {"contracts": dict(entry.contracts), "context": entry.context, "endpoints": entry.endpoints}
         return {"clearance": entry.clearance, **calls}
@@ -211,7 +211,7 @@ def _label_fields(entry: RemoteEntry) -> dict[str, Any]:
 
 
 def _was_reached(found: Registration) -> bool:
-    """Whether it was ever reached."""
+    """Whether the entry was reached at least once."""
     return found.card is not None if found.family is Family.AGENT else bool(found.facts)
 
 
@@ -226,7 +226,7 @@ def _is_changed_by_operator(entry: RemoteEntry, found: Registration) -> bool:
 
 
 def _down_candidate(entry: RemoteEntry) -> Candidate:
-    """A place for one that was never reached, so that it is seen to be missing."""
+    """The candidate of an entry that was never reached, registered as down so that operators see it."""
     return Candidate(
         tenant=DEFAULT_TENANT,
         name=entry.name,

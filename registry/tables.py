@@ -1,4 +1,4 @@
-"""Rows of the registry: one namespace of names per tenant, for agents and servers alike."""
+"""Tables of the registry: agents and servers of a tenant share one namespace of names."""
 
 from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text
 
@@ -18,19 +18,19 @@ registrations = Table(
     Column("card_hash", Text, nullable=False),
     Column("ceiling", Text, nullable=False),  # permission strings, space-separated
     Column("delegation", Text, nullable=False),  # bearer | header | ticket | none
-    Column("upstream", Text, nullable=False),  # JSON of the operator's settings for the other side
-    Column("facts", Text, nullable=False),  # JSON of what we learned: interface, version, era
+    Column("upstream", Text, nullable=False),  # JSON of the operator's settings for the upstream, sealed
+    Column("facts", Text, nullable=False),  # JSON of what the gateway found: interface, version, era
     Column("client_id", Text, nullable=False, unique=True),
     Column("client_secret_hash", Text, nullable=False),
     Column("client_jwks", Text, nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
-    Column("trusted_keys", Text, nullable=False, server_default="[]"),  # JSON list of JWKs, one of which has to sign the card
+    Column("trusted_keys", Text, nullable=False, server_default="[]"),  # JSON list of JWKs, one of which must have signed the card
     Column("rank", BigInteger, nullable=False, server_default="0"),  # the operator's preference among agents that fit equally
-    Column("sensitivity", BigInteger, nullable=False, server_default="0"),  # 0..3: of what a server tells
-    Column("clearance", BigInteger, nullable=False, server_default="3"),  # 0..3: the most sensitive that it may be told
+    Column("sensitivity", BigInteger, nullable=False, server_default="0"),  # 0..3: of what a server returns
+    Column("clearance", BigInteger, nullable=False, server_default="3"),  # 0..3: the highest sensitivity of data that it may receive
     Column("sensitivities", Text, nullable=False, server_default="{}"),  # JSON: tool -> 0..3, where it differs from its server
-    Column("terms", Text, nullable=False, server_default="{}"),  # JSON of what agents are called with: contracts, context, endpoints
+    Column("terms", Text, nullable=False, server_default="{}"),  # JSON of how agents are called: contracts, context, endpoints
     Index("registrations_family", "tenant", "family"),
 )
 
@@ -41,12 +41,12 @@ cards = Table(
     Column("name", Text, primary_key=True),
     Column("seq", BigInteger, primary_key=True),
     Column("at", BigInteger, nullable=False),
-    Column("card", Text, nullable=False),  # verbatim; of servers the tool definitions
+    Column("card", Text, nullable=False),  # as received; of servers the definitions
     Column("hash", Text, nullable=False),
     Column("signature", Text, nullable=False),  # none | verified | unverified
     Column("facts", Text, nullable=False),  # JSON of the facts that come with this card
     Column("status", Text, nullable=False),  # pending | approved | rejected
-    Column("note", Text, nullable=False),  # why it was not taken
+    Column("note", Text, nullable=False),  # why it was rejected
 )
 
 probes = Table(
@@ -57,7 +57,7 @@ probes = Table(
     Column("checked", BigInteger, nullable=False),
     Column("next_at", BigInteger, nullable=False),
     Column("failures", BigInteger, nullable=False),
-    Column("note", Text, nullable=False),  # what was wrong the last time; empty: nothing
+    Column("note", Text, nullable=False),  # the last problem; empty: none
     Column("place", Text, nullable=False),  # the URL that the validators belong to
     Column("etag", Text, nullable=False),
     Column("last_modified", Text, nullable=False),

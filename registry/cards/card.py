@@ -1,4 +1,4 @@
-"""Cards and registrations: who an agent or server says it is, and what the gateway made of it."""
+"""Cards and registrations: how an agent or server describes itself, and how the gateway registered it."""
 
 import re
 from collections.abc import Mapping
@@ -8,22 +8,22 @@ from typing import Any
 
 from registry.virtual.selection import Selection
 
-# Nobody sees these characters, or they change how the text around them looks. Joiners that some scripts and emoji need, U+200C and U+200D,
-# tabs and line feeds are not among them.
+# Characters that are invisible or change how the text around them is shown. Excludes tabs, line feeds, and the joiners U+200C and U+200D
+# that some scripts and emoji need.
 HIDDEN_CHARACTERS = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 
 
 def strip_hidden(text: str) -> str:
-    """A stranger's prose without what nobody would see of it, and models would."""
+    """The text without hidden characters, which a model would read and a person would not see."""
     return HIDDEN_CHARACTERS.sub("", text)
 
 
 CLEARANCE_MAX = 3
-INSTRUCTIONS = "instructions"  # in the facts of a server: what it tells models of its use, once that is in force
-QUESTIONS = "questions"  # in the `upstream` of an A2A agent: `one` where a context holds one open question, as its operator knows
-FEATURES = "features"  # in the facts of an agent of a vendor, whose card the gateway wrote: what its kind can do
+INSTRUCTIONS = "instructions"  # in the facts of a server: its approved instructions for models
+QUESTIONS = "questions"  # in the `upstream` of an A2A agent: `one` where a context has one open question, as its operator knows
+FEATURES = "features"  # in the facts of a vendor's agent, whose card the gateway wrote: what its kind supports
 
 
 class RegistrationStatus(StrEnum):
@@ -60,7 +60,7 @@ class Skill:
 
 @dataclass(frozen=True, slots=True)
 class AgentInterface:
-    """Where and how an agent is called. `binding` is JSONRPC, HTTP+JSON or GRPC; `version` is Major.Minor."""
+    """An address and protocol of an agent. `binding` is JSONRPC, HTTP+JSON or GRPC; `version` is Major.Minor."""
 
     url: str
     binding: str
@@ -70,7 +70,7 @@ class AgentInterface:
 
 @dataclass(frozen=True, slots=True)
 class AgentCard:
-    """A card of either version, read into one shape. `document` is the original, verbatim."""
+    """An A2A card of either version, parsed. `document` is the original."""
 
     name: str
     description: str
@@ -118,17 +118,17 @@ class McpResourceTemplate:
 
 @dataclass(frozen=True, slots=True)
 class WithheldDefinition:
-    """A definition that callers do not get to see: changed or new, until it is approved, or pinned and not listed any more."""
+    """A definition that callers do not see: changed or new and not yet approved, or pinned and no longer listed."""
 
     kind: str  # tools | prompts | resources | templates
     name: str  # of a resource its URI, of a template its text
-    before: Mapping[str, Any] | None = field(repr=False)  # what is pinned; None: it is new
-    after: Mapping[str, Any] | None = field(repr=False)  # what waits; None: it is gone
+    before: Mapping[str, Any] | None = field(repr=False)  # the pinned one; None: it is new
+    after: Mapping[str, Any] | None = field(repr=False)  # the one to approve; None: it is gone
 
 
 @dataclass(frozen=True, slots=True)
 class AgentEndpoint:
-    """One more address at which the same agent is called. `weight`: its share of new tasks; 0: only when no other can be reached."""
+    """An additional address of the same agent. `weight`: its share of new tasks; 0: only when no other address is reachable."""
 
     url: str
     weight: int = 1
@@ -136,16 +136,16 @@ class AgentEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """An agent, a server or a virtual server under its name in one tenant, ready to be called."""
+    """An agent, a server or a virtual server with its name in one tenant."""
 
     tenant: str
     name: str
     family: Family
     kind: str
     status: RegistrationStatus
-    url: str  # where calls go; for a command from the configuration file `stdio:`
+    url: str  # where calls go; `stdio:` for a command from the configuration file
     owner: str
-    ceiling: tuple[str, ...]  # permission strings; ("*",) = no limit of its own
+    ceiling: tuple[str, ...]  # permission strings; ("*",) = no limit
     delegation: str  # bearer | header | ticket | none
     upstream: Mapping[str, Any]
     facts: Mapping[str, Any]  # interface, binding, version, streaming (agents); era, protocol version (servers)
@@ -156,29 +156,29 @@ class Registration:
     card_hash: str
     created: int
     updated: int
-    trusted_keys: tuple[Mapping[str, Any], ...] = ()  # JWKs, one of which has to sign the card; none: anybody may, or nobody
+    trusted_keys: tuple[Mapping[str, Any], ...] = ()  # JWKs, one of which must have signed the card; empty: no signature is required
     rank: int = 0  # the operator's preference among agents that fit equally well
     prompts: tuple[McpPrompt, ...] = ()
     resources: tuple[McpResource, ...] = ()
     templates: tuple[McpResourceTemplate, ...] = ()
     withheld: tuple[WithheldDefinition, ...] = ()
     selection: Selection | None = None  # of a virtual server
-    sensitivity: int = 0  # 0..3, of what a server tells
-    clearance: int = CLEARANCE_MAX  # 0..3: the most sensitive that it may be told
-    sensitivities: Mapping[str, int] = field(default_factory=dict)  # of single tools
+    sensitivity: int = 0  # 0..3, of what a server returns
+    clearance: int = CLEARANCE_MAX  # 0..3: the highest sensitivity of data that it may receive
+    sensitivities: Mapping[str, int] = field(default_factory=dict)  # of tools that differ from their server
     contracts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # skill, empty for all -> JSON Schemas: input, output
-    context: str = "none"  # none | summary: what an agent is told of the conversation that a message comes from
-    endpoints: tuple[AgentEndpoint, ...] = ()  # beside `url`
+    context: str = "none"  # none | summary: what an agent learns of the conversation that a message comes from
+    endpoints: tuple[AgentEndpoint, ...] = ()  # in addition to `url`
 
     @property
     def may_act(self) -> bool:
-        """Whether it may act for people: while it is active, and while it is down, since a turn of it may go on.
+        """Whether it may act for people: while active, and while down, since one of its turns may still run.
 
-        Not while it is down and none of the keys that the operator pinned is known to have signed its card.
+        False while it is down and its card is not known to be signed by one of the pinned keys.
         """
         trusted = self.card is not None and (not self.trusted_keys or self.facts.get("signature") == "verified")
         return self.status is RegistrationStatus.ACTIVE or (self.status is RegistrationStatus.DOWN and trusted)
 
     def sensitivity_of(self, tool: str) -> int:
-        """Of what this tool tells; of anything but a tool, its server's."""
+        """The sensitivity of what this tool returns; of anything but a tool, the server's."""
         return self.sensitivities.get(tool, self.sensitivity)

@@ -1,4 +1,4 @@
-"""The catalog of agents in the shapes of AI Catalog 1.0 and of Agentic Resource Discovery (API 0.5.0)."""
+"""The catalog of agents in the formats of AI Catalog 1.0 and of Agentic Resource Discovery (API 0.5.0)."""
 
 import re
 from collections import Counter
@@ -15,7 +15,7 @@ SPEC_VERSION = "1.0"
 AGENT_CARD, REGISTRY = "application/a2a-agent-card+json", "application/ai-registry+json"
 QUERIES_MIN_MAX = (2, 5)  # at least, at most
 CAPABILITIES_MAX = TAGS_MAX = 100
-LOCAL_DOMAIN = "agent.localhost"  # whoever has no domain; never the bare name
+LOCAL_DOMAIN = "agent.localhost"  # for a gateway without a domain; never the bare name
 FILTER_PATHS: Mapping[str, Callable[[Mapping[str, Any]], Sequence[str]]] = {
     "identifier": lambda entry: [entry["identifier"]],
     "displayName": lambda entry: [entry["displayName"]],
@@ -30,11 +30,11 @@ _TERM = re.compile(r"\s*([A-Za-z.]{1,64})\s*=\s*'([^']{0,200})'\s*(?:AND\b|$)")
 
 
 class BadFilter(Exception):
-    """A filter or a facet that can't be used; the message says why."""
+    """A filter or a facet is not usable; the message says why."""
 
 
 def publisher_domain(public_url: str) -> str:
-    """The domain that entries are anchored in."""
+    """The domain of the entries' URNs."""
     host = (urlsplit(public_url).hostname or "").rstrip(".").lower()
     try:
         ip_address(host)
@@ -49,7 +49,7 @@ def entry_urn(public_url: str, namespace: str, name: str) -> str:
 
 
 def catalog_entry_of(agent: Registration, public_url: str) -> dict[str, Any]:
-    """One agent; its card is the one that we publish."""
+    """The catalog entry of one agent; it refers to the card that the gateway publishes."""
     card = agent.card
     skills = card.skills if card else ()
     tags = list(dict.fromkeys(tag for skill in skills for tag in skill.tags))[:TAGS_MAX]
@@ -70,7 +70,7 @@ def catalog_entry_of(agent: Registration, public_url: str) -> dict[str, Any]:
 
 
 def catalog_document(agents: Iterable[Registration], front_door: Registration, public_url: str) -> dict[str, Any]:
-    """`/.well-known/ai-catalog.json`: the front door, where more is searched, and the agents."""
+    """`/.well-known/ai-catalog.json`: the gateway's own agent, the search endpoint, and the agents."""
     door = catalog_entry_of(front_door, public_url) | {"url": f"{public_url}/.well-known/agent-card.json"}
     door.pop("updatedAt")
     search = {
@@ -85,18 +85,18 @@ def catalog_document(agents: Iterable[Registration], front_door: Registration, p
 
 
 def matches_filters(entry: Mapping[str, Any], filters: Mapping[str, Sequence[str]]) -> bool:
-    """One of the values for each path. Raises BadFilter for a path that is not supported."""
+    """Whether the entry has one of the values for each path. Raises BadFilter for a path that is not supported."""
     return all(set(_path_reader(path)(entry)) & set(values) for path, values in filters.items())
 
 
 def check_filter_paths(paths: Iterable[str]) -> None:
-    """Raises BadFilter."""
+    """Raises BadFilter for a path that is not supported."""
     for path in paths:
         _path_reader(path)
 
 
 def parse_filter(text: str) -> dict[str, list[str]]:
-    """`path = 'value' AND …`, as `GET /agents` takes it. Raises BadFilter."""
+    """Parses `path = 'value' AND …`, the `filter` parameter of `GET /agents`. Raises BadFilter."""
     found: dict[str, list[str]] = {}
     place = 0
     while text[place:].strip():
@@ -109,7 +109,7 @@ def parse_filter(text: str) -> dict[str, list[str]]:
 
 
 def count_facet(entries: Sequence[Mapping[str, Any]], path: str, limit: int, min_count: int) -> dict[str, Any]:
-    """How often each value occurs, the most frequent first; `otherCount` sums up those that are left out. Raises BadFilter."""
+    """How often each value occurs, most frequent first; `otherCount` sums up the omitted ones. Raises BadFilter."""
     counted = Counter(value for entry in entries for value in dict.fromkeys(_path_reader(path)(entry)))
     ordered = sorted(((count, value) for value, count in counted.items() if count >= min_count), key=lambda one: (-one[0], one[1]))
     shown = [{"value": value, "count": count} for count, value in ordered[:limit]]
@@ -132,6 +132,6 @@ def _representative_queries(agent: Registration) -> dict[str, Any]:
 
 
 def _trust_manifest(public_url: str) -> dict[str, Any]:
-    """Whoever has a domain stands for its entries by it."""
+    """The trust manifest that binds entries to the gateway's domain; empty without a domain."""
     domain = publisher_domain(public_url)
     return {} if domain == LOCAL_DOMAIN else {"trustManifest": {"identity": f"https://{domain}", "identityType": "https"}}

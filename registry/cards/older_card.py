@@ -1,4 +1,4 @@
-"""The members of A2A 0.3 in a published card, and the bytes of them that the official SDK of 0.3 verifies a signature over."""
+"""A2A 0.3: its members in a published card, and the bytes over which the official SDK of 0.3 verifies a signature."""
 
 import json
 from collections.abc import Mapping
@@ -6,13 +6,21 @@ from typing import Any, Final
 
 VERSION: Final = "0.3.0"
 TRANSPORT: Final = "JSONRPC"  # of `url`
-_SHARED: Final = ("name", "description", "version", "defaultInputModes", "defaultOutputModes", "skills", "provider")  # of both versions
+_SHARED: Final = (
+    "name",
+    "description",
+    "version",
+    "defaultInputModes",
+    "defaultOutputModes",
+    "skills",
+    "provider",
+)  # members of both versions
 _OLDER: Final = ("url", "additionalInterfaces", "supportsAuthenticatedExtendedCard", "security")
 _CAPABILITIES: Final = ("streaming", "pushNotifications", "extensions")
 
 
 def older(card: Mapping[str, Any], extended: bool = True) -> dict[str, Any]:
-    """The members that only 0.3 has (s5.5), or has in another shape, of a published card."""
+    """The members of a published card that only 0.3 has (s5.5), or has in another form."""
     offered, required = card["supportedInterfaces"], card["securityRequirements"]
     return {
         "protocolVersion": VERSION,
@@ -26,10 +34,11 @@ def older(card: Mapping[str, Any], extended: bool = True) -> dict[str, Any]:
 
 
 def older_form(card: Mapping[str, Any]) -> bytes:
-    """The canonical form that the official Python SDK of 0.3 makes of a card which has the members of `older`.
+    """The canonical form that the official Python SDK of 0.3 makes of a card with the members of `older`.
 
-    The SDK reads the members that 0.3 knows, leaves out the values that 0.3 has as defaults and empty ones, and writes JSON in ASCII
-    with sorted names. The defaults in our cards are `protocolVersion`, `preferredTransport` and the `type` of security schemes.
+    The SDK reads the members that 0.3 knows, omits empty values and the defaults of 0.3, and writes ASCII JSON with sorted names. The
+    defaults in
+    published cards are `protocolVersion`, `preferredTransport` and the `type` of security schemes.
     """
     read = {name: card[name] for name in (*_SHARED, *_OLDER) if name in card}
     read["capabilities"] = {name: card["capabilities"][name] for name in _CAPABILITIES if name in card["capabilities"]}
@@ -40,7 +49,7 @@ def older_form(card: Mapping[str, Any]) -> bytes:
 
 
 def without_empty(value: Any) -> Any:
-    """The value without empty texts, lists and objects at any depth; None for what is empty."""
+    """The value without empty texts, lists and objects at any depth; None for an empty value."""
     if isinstance(value, dict):
         kept = {key: member for key, entry in value.items() if (member := without_empty(entry)) is not None}
         return kept or None

@@ -1,4 +1,4 @@
-"""Reads the card of an agent, in A2A 1.0, 0.3 or both in one document, and says which field is wrong."""
+"""Reads agent cards in A2A 1.0, 0.3 or both in one document, and names the field that is wrong."""
 
 import base64
 import binascii
@@ -17,17 +17,17 @@ URLS_MAX = 64
 URL_MAX = 2048
 NAME_MAX = 200  # characters of names, ids, versions, tags
 TEXT_MAX = 20_000  # characters of a description
-BINDINGS = ("JSONRPC", "HTTP+JSON", "GRPC")  # what the adapter speaks, best first
+BINDINGS = ("JSONRPC", "HTTP+JSON", "GRPC")  # that the adapter supports, best first
 VERSIONS = ("1.0", "0.3")
 
-# Characters that change how the text around them looks, or that nobody sees: controls, bidirectional marks, zero widths, tags.
+# Characters that are invisible or change how the text around them is shown: controls, bidirectional marks, zero widths, tags.
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _VERSION = re.compile(r"([0-9]{1,3}\.[0-9]{1,3})(?:\.[0-9A-Za-z.+-]{1,32})?")
 
 
 def read_card(document: Any) -> AgentCard:
-    """Reads a parsed card. Unknown members are ignored, absent lists are empty as ProtoJSON leaves them out. Raises BadCard."""
+    """Reads a parsed card. Ignores unknown members; absent lists are empty, since ProtoJSON omits them. Raises BadCard."""
     if not isinstance(document, dict):
         raise BadCard("card", "must be a JSON object")
     capabilities = _object(document, "capabilities")
@@ -46,7 +46,7 @@ def read_card(document: Any) -> AgentCard:
 
 
 def choose_interface(card: AgentCard, bindings: Collection[str] = BINDINGS) -> AgentInterface:
-    """The interface to call: of A2A 1.0, else of 0.3, in the order of BINDINGS; `bindings` are those that can be called over.
+    """The interface to call: of A2A 1.0, else of 0.3, in the order of BINDINGS, and with a binding among `bindings`.
 
     Raises BadCard when the card has none of them.
     """
@@ -60,7 +60,7 @@ def choose_interface(card: AgentCard, bindings: Collection[str] = BINDINGS) -> A
 
 
 def fetchable_urls(card: AgentCard) -> list[tuple[str, str]]:
-    """(field, URL) of all that someone could be made to fetch: interfaces, icons, documentation, sign-in pages, keys. Raises BadCard."""
+    """(field, URL) of everything that a client could fetch: interfaces, icons, documentation, sign-in pages, keys. Raises BadCard."""
     found = list(_urls(card.document, ""))
     for number, signature in enumerate(_list(card.document, "signatures")):
         protected = signature.get("protected") if isinstance(signature, dict) else None
@@ -82,7 +82,7 @@ def _interfaces(document: Mapping[str, Any]) -> tuple[AgentInterface, ...]:
 
 
 def _interface(entry: Any, field: str) -> AgentInterface:
-    """A2A 1.0 s4.4.6."""
+    """Reads an interface of A2A 1.0 s4.4.6."""
     if not isinstance(entry, dict):
         raise BadCard(field, "must be an object")
     binding = _name(entry, "protocolBinding", f"{field}.")
@@ -91,10 +91,10 @@ def _interface(entry: Any, field: str) -> AgentInterface:
 
 
 def _a2a_03_interfaces(document: Mapping[str, Any]) -> Iterator[AgentInterface]:
-    """A2A 0.3 s5.5: `url` with `preferredTransport`, then `additionalInterfaces`."""
+    """Yields the interfaces of A2A 0.3 s5.5: `url` with `preferredTransport`, then `additionalInterfaces`."""
     version = _version(document, "0.3", "")
     if version.startswith("1."):
-        version = "0.3"  # a document of both versions: these members are the older one's
+        version = "0.3"  # in a document of both versions these members are of 0.3
     binding = _name(document, "preferredTransport") if "preferredTransport" in document else "JSONRPC"
     yield AgentInterface(_url(document, binding, ""), binding, version)
     for number, entry in enumerate(_list(document, "additionalInterfaces", INTERFACES_MAX)):
@@ -127,16 +127,16 @@ def _url(holder: Mapping[str, Any], binding: str, prefix: str) -> str:
     url = holder.get("url")
     field = f"{prefix}url"
     if not isinstance(url, str) or not url:
-        raise BadCard(field, "is missing or no text")
+        raise BadCard(field, "is missing or not a text")
     if len(url) > URL_MAX or _HIDDEN.search(url):
-        raise BadCard(field, f"is longer than {URL_MAX} characters or has characters that can't be seen")
+        raise BadCard(field, f"is longer than {URL_MAX} characters or has invisible characters")
     if binding != "GRPC" and not url.lower().startswith(("http://", "https://")):
         raise BadCard(field, "must begin with http:// or https://")
     return url
 
 
 def _version(holder: Mapping[str, Any], absent: str, prefix: str) -> str:
-    """Major.Minor."""
+    """The protocol version as Major.Minor. Raises BadCard."""
     text = holder.get("protocolVersion") or absent
     found = _VERSION.fullmatch(text) if isinstance(text, str) else None
     if found is None:
@@ -149,9 +149,9 @@ def _name(holder: Mapping[str, Any], key: str, prefix: str = "") -> str:
 
 
 def _check_plain(text: Any, field: str) -> str:
-    """A name or an id: not empty, short, and nothing in it that can't be seen."""
+    """Checks a name or id: not empty, at most NAME_MAX characters, none of them hidden. Raises BadCard."""
     if not isinstance(text, str) or not text.strip():
-        raise BadCard(field, "is missing, empty or no text")
+        raise BadCard(field, "is missing, empty or not a text")
     if len(text) > NAME_MAX:
         raise BadCard(field, f"is longer than {NAME_MAX} characters")
     if _HIDDEN.search(text):
@@ -162,7 +162,7 @@ def _check_plain(text: Any, field: str) -> str:
 def _text(holder: Mapping[str, Any], key: str, prefix: str = "", required: bool = True) -> str:
     text = holder.get(key, None if required else "")
     if not isinstance(text, str) or (required and not text.strip()):
-        raise BadCard(prefix + key, "is missing, empty or no text")
+        raise BadCard(prefix + key, "is missing, empty or not a text")
     if len(text) > TEXT_MAX:
         raise BadCard(prefix + key, f"is longer than {TEXT_MAX} characters")
     if _CONTROL.search(text):
@@ -198,7 +198,7 @@ def _flag(holder: Mapping[str, Any], key: str, prefix: str) -> bool:
 
 
 def _urls(value: Any, field: str) -> Iterator[tuple[str, str]]:
-    """Members whose name ends with `url`, and `jku`, at any depth. gRPC targets have no scheme and are left out."""
+    """Yields members whose name ends with `url`, and `jku`, at any depth. Skips gRPC targets, which have no scheme."""
     if isinstance(value, list):
         for number, entry in enumerate(value):
             yield from _urls(entry, f"{field.removesuffix('.')}[{number}].")
@@ -213,7 +213,7 @@ def _urls(value: Any, field: str) -> Iterator[tuple[str, str]]:
 
 
 def _protected_header(text: Any) -> Any:
-    """The protected header of a card's signature (RFC 7515), or nothing where it can't be read: then no key is fetched for it."""
+    """The protected header of a card's signature (RFC 7515); None where it can't be read, so that no key is fetched for it."""
     try:
         return json.loads(base64.urlsafe_b64decode(str(text) + "=="))
     except (binascii.Error, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The card that the gateway publishes for an agent: our interface in place of the agent's, signed with our key."""
+"""Publishes agents' cards: with the gateway's interfaces in place of the agent's, signed with the gateway's key."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -22,20 +22,20 @@ EXTENSIONS = {  # what the gateway adds to every agent
 
 
 class CardSigner(Protocol):
-    """policies/keys/signing.py."""
+    """Signs cards (policies/keys/signing.py)."""
 
     def sign_detached(self, header: Mapping[str, str], payload: bytes) -> tuple[str, str]:
-        """The protected header, with alg and kid added, and the signature, both base64url."""
+        """Returns the protected header, with alg and kid added, and the signature, both base64url."""
         ...
 
 
 def publish_card(
     registration: Registration, public_url: str, signer: CardSigner, is_offered: Callable[[Skill], bool] | None = None, grpc: str = ""
 ) -> dict[str, Any]:
-    """The signed card of one agent, as callers get it. The agent's own card stays as it came, for those who may see it.
+    """The signed card of one agent for callers.
 
-    `offered` leaves skills out, for a card that is made for one caller. `grpc`: `host:port` of the gateway, where it is on.
-    No member is empty, so that verifiers that drop empty members and those that keep them see the same bytes.
+    `is_offered` filters the skills, for a card made for one caller. `grpc`: `host:port` of the gateway's gRPC server, or empty.
+    No member is empty, so that verifiers that drop empty members and those that keep them verify the same bytes.
     """
     card = registration.card
     if card is None:
@@ -65,19 +65,19 @@ def publish_card(
 
 
 def _interfaces(registration: Registration, public_url: str, grpc: str) -> list[dict[str, Any]]:
-    """A2A 1.0 s4.4.6. Over gRPC all agents are at one address, and told apart by their tenant."""
+    """The gateway's interfaces of an agent (A2A 1.0 s4.4.6). Over gRPC all agents have one address and differ in their tenant."""
     url = f"{public_url}/agents/{registration.name}"
     http = [{"url": url, "protocolBinding": binding, "protocolVersion": "1.0"} for binding in ("JSONRPC", "HTTP+JSON")]
     return [*http, {"url": grpc, "protocolBinding": "GRPC", "protocolVersion": "1.0", "tenant": registration.name}] if grpc else http
 
 
 def add_a2a_03_members(registration: Registration, card: Mapping[str, Any], public_url: str, signer: CardSigner) -> dict[str, Any]:
-    """A published card with the members of A2A 0.3 beside those of 1.0, for clients that do not say which version they speak.
+    """A published card with the members of A2A 0.3 added, for clients that do not send their version.
 
-    It has three signatures, since verifiers differ in what they read: over all of its members (A2A 1.0 s8.4.3), over those of 1.0, which
-    libraries of 1.0 read, and over those of 0.3, which the SDK of 0.3 reads.
+    It has three signatures, because verifiers read different members: all of them (A2A 1.0 s8.4.3), those of 1.0 only, and those of 0.3
+    only.
 
-    Clients of 0.3 fetch an extended card wherever they are told of one, so they are where the agent itself has one.
+    Clients of 0.3 fetch an extended card wherever one is announced, so it is announced only where the agent has one.
     """
     document: Mapping[str, Any] = registration.card.document if registration.card else {}
     extended = bool(document.get("supportsAuthenticatedExtendedCard") or document.get("capabilities", {}).get("extendedAgentCard"))
@@ -90,14 +90,16 @@ def add_a2a_03_members(registration: Registration, card: Mapping[str, Any], publ
 
 
 def signed_for_both(card: Mapping[str, Any], public_url: str, signer: CardSigner) -> dict[str, Any]:
-    """A published card with one more signature, over what a client of 0.3 is given of it: `card` with the members of `older`."""
+    """A published card with an additional signature over what a client of 0.3 gets: `card` with the members of `older`."""
     form = older_form({**card, **older(card)})
     return {**card, "signatures": [*card["signatures"], _signature(form, public_url, signer)]}
 
 
 def sign_card(card: dict[str, Any], public_url: str, signer: CardSigner) -> dict[str, Any]:
-    """A2A 1.0 s8.4: a JWS over the RFC 8785 form of the card without its signatures."""
-    forms = dict.fromkeys((rfc8785.dumps(card), rfc8785.dumps(without_empty(card))))  # two where an extension's params are empty somewhere
+    """Adds signatures (A2A 1.0 s8.4): JWS over the RFC 8785 form of the card without its signatures."""
+    forms = dict.fromkeys(
+        (rfc8785.dumps(card), rfc8785.dumps(without_empty(card)))
+    )  # two forms where the params of an extension have empty members
     return {**card, "signatures": [_signature(form, public_url, signer) for form in forms]}
 
 
@@ -135,7 +137,7 @@ def _gateway_extensions() -> Iterator[dict[str, Any]]:
 
 
 def _agent_extensions(card: AgentCard) -> Iterator[dict[str, Any]]:
-    """What the agent itself declares (A2A 1.0 s4.4.4): messages reach it through us, and so do its extensions."""
+    """Yields the extensions that the agent declares (A2A 1.0 s4.4.4); the gateway passes them on."""
     for each in card.document.get("capabilities", {}).get("extensions", ()):
         uri = each.get("uri") if isinstance(each, dict) else None
         if not isinstance(uri, str) or not (uri.isprintable() and 0 < len(uri) <= URI_MAX) or uri in EXTENSIONS:
@@ -151,7 +153,7 @@ def _agent_extensions(card: AgentCard) -> Iterator[dict[str, Any]]:
 
 
 def _is_signable(value: Any) -> bool:
-    """RFC 8785 knows no numbers that JavaScript has not."""
+    """Whether the value has an RFC 8785 form, which numbers beyond JavaScript's range do not."""
     try:
         return bool(rfc8785.dumps(value))
     except rfc8785.CanonicalizationError:

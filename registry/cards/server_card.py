@@ -1,4 +1,4 @@
-"""The card of an MCP server, for those who speak A2A: in public how to call it, for a caller each tool as a skill."""
+"""The A2A card of an MCP server: its public card says how to call a tool; the card for a caller has each tool as a skill."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,7 @@ MODES = ("application/json", "text/plain")
 
 
 def with_card(server: Registration, with_tools: bool = False) -> Registration:
-    """The server with a card. What tools it has is only for those who may call them, so no public card names any."""
+    """The server with an A2A card. `with_tools` lists its tools, which no public card may name."""
     skills = (
         [_skill(tool.name, tool.definition) for tool in server.tools] if with_tools else [Skill("call-tool", "Call a tool", HOW_TO_CALL)]
     )

@@ -1,4 +1,4 @@
-"""Whether a card was signed by whom the operator trusts (A2A 1.0 s8.4)."""
+"""Checks whether a card was signed by a key that the operator trusts (A2A 1.0 s8.4)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -19,19 +19,19 @@ class SignatureState(StrEnum):
 
 
 class CardSignatureVerifier(Protocol):
-    """policies/keys/pinned.py."""
+    """Verifies signatures of cards (policies/keys/pinned.py)."""
 
     def verify(self, signature: Mapping[str, Any], payload: bytes, keys: Sequence[Mapping[str, Any]]) -> str:
-        """The kid of the key that made it, or nothing."""
+        """The kid of the key that made the signature, or the empty string."""
         ...
 
     async def fetch_published(self, signature: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
-        """The keys at its `jku`, where that leads to an origin that the operator trusts. Raises when they can't be had."""
+        """The keys at the signature's `jku`; None where that is no trusted origin. Raises when they can't be fetched."""
         ...
 
 
 class SignatureResult(NamedTuple):
-    """What the signatures of a card say; `kid` names the key of a verified one."""
+    """The state of a card's signatures; `kid` is the key of a verified one."""
 
     state: SignatureState
     kid: str = ""
@@ -40,9 +40,9 @@ class SignatureResult(NamedTuple):
 async def check_signatures(
     document: Mapping[str, Any], pinned_keys: Sequence[Mapping[str, Any]], verifier: CardSignatureVerifier
 ) -> SignatureResult:
-    """With pinned keys one of them has to have signed the card. Without, a key at a trusted `jku` may have; if one is named, it must.
+    """Checks the signatures of a card. Raises BadCard.
 
-    Raises BadCard.
+    One of the pinned keys must have signed it. Without pinned keys, a signature that names a trusted `jku` must be made by a key there.
     """
     signatures = _parse_signatures(document)
     payloads = list(canonical_forms(document)) if signatures else []
@@ -56,9 +56,9 @@ async def check_signatures(
 
 
 def canonical_forms(document: Mapping[str, Any]) -> Iterator[bytes]:
-    """RFC 8785 of the card without its signatures: exactly as it came, and with empty members left out, as some signers do.
+    """Yields the RFC 8785 form of the card without its signatures: as received, and without empty members, as some signers do.
 
-    An empty member says nothing, so no reader takes the two for different cards. Raises BadCard.
+    The two mean the same to every reader of cards. Raises BadCard.
     """
     plain = {key: value for key, value in document.items() if key != "signatures"}
     try:
@@ -75,13 +75,13 @@ def _check_signed_by(
     signatures: Sequence[Mapping[str, Any]], payloads: Sequence[bytes], keys: Sequence[Mapping[str, Any]], verifier: CardSignatureVerifier
 ) -> SignatureResult:
     if not signatures:
-        raise BadCard("signatures", "are missing: the card has to be signed by a trusted key")
+        raise BadCard("signatures", "are missing: the card must be signed by a trusted key")
     for signature in signatures:
         for payload in payloads:
             kid = verifier.verify(signature, payload, keys)
             if kid:
                 return SignatureResult(SignatureState.VERIFIED, kid)
-    raise BadCard("signatures", "have none that a trusted key made over this card")
+    raise BadCard("signatures", "include none by a trusted key over this card")
 
 
 def _parse_signatures(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:

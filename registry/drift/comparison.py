@@ -1,4 +1,4 @@
-"""What changed between two cards of one agent, or two definitions of one server, and whether somebody has to look at it."""
+"""Compares two cards of one agent, or two definitions of one server, and tells whether an operator has to review the difference."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from typing import Any
 
 SHOWN_MAX = 200  # changes
 TEXT_SHOWN = 2000  # characters of one value
-ABSENT: tuple[Any, ...] = (None, "", [], {})  # all the same to a reader of cards
+ABSENT: tuple[Any, ...] = (None, "", [], {})  # equal to a reader of cards
 
-# What neither steers a model nor moves a call. Everything else waits for an operator: descriptions too, since models follow them.
+# Members that neither steer a model nor redirect a call. All others need approval; descriptions too, since models follow them.
 HARMLESS_PATHS = frozenset(
     {
         "version",
@@ -21,12 +21,12 @@ HARMLESS_PATHS = frozenset(
         "supportsAuthenticatedExtendedCard",
     }
 )
-_UNORDERED_LISTS = ("tags", "inputModes", "outputModes", "defaultInputModes", "defaultOutputModes")  # lists whose order says nothing
+_UNORDERED_LISTS = ("tags", "inputModes", "outputModes", "defaultInputModes", "defaultOutputModes")  # lists whose order has no meaning
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`before` or `after` is None where the member is absent."""
+    """One difference; `before` or `after` is None where the member is absent."""
 
     path: str
     before: Any
@@ -34,7 +34,7 @@ class Difference:
 
     @property
     def is_harmless(self) -> bool:
-        """It only takes skills, tags or modes away, or touches what steers nothing."""
+        """Whether it only removes skills, tags or modes, or changes a member of HARMLESS_PATHS."""
         last = self.path.rpartition(".")[2]
         if self.path in HARMLESS_PATHS:
             return True
@@ -47,7 +47,7 @@ class Difference:
 
 
 def compare_documents(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
-    """Of two cards, or two definitions. Signatures are left out: whether they hold is another question."""
+    """The differences between two cards, or two definitions. Ignores signatures, which are verified separately."""
     return list(_compare_members({**before, "signatures": None}, {**after, "signatures": None}, ""))
 
 
@@ -72,7 +72,7 @@ def _compare_members(before: Mapping[str, Any], after: Mapping[str, Any], prefix
 
 
 def _compare_keyed_lists(before: list[Any], after: list[Any], path: str, key: str) -> Iterator[Difference]:
-    """Lists whose entries have a name: their order says nothing."""
+    """Compares lists of named entries, whose order has no meaning."""
     old, new = ({str(entry[key]): entry for entry in entries if isinstance(entry, dict) and key in entry} for entries in (before, after))
     for name in sorted(old.keys() | new.keys()):
         yield from _compare(old.get(name), new.get(name), f"{path}[{name}]")

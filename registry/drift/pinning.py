@@ -1,4 +1,4 @@
-"""What a server is found to offer now, against what was pinned: written down, and approved definition by definition."""
+"""Applies what a server offers now to its registration, against the pinned definitions, and approves single definitions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from registry.store import Registry
 
 
 class DefinitionPinning:
-    """The server stays up whatever it changes: only what changed is out of sight until an operator approves it."""
+    """Pins a server's definitions. The server stays active: only changed definitions are withheld until an operator approves them."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -23,7 +23,10 @@ class DefinitionPinning:
     async def apply_found(
         self, entry: Registration, found: Candidate, approved_by_operator: bool = False, registry_change: RegistryChange = REFRESHED
     ) -> Registration:
-        """`trusted`: an operator named the address anew, so all there is pinned as at first. Raises Outdated and UnknownName."""
+        """Applies what the server offers now. Raises Outdated and UnknownName.
+
+        `approved_by_operator`: an operator set the address, so everything except suspicious definitions is pinned again.
+        """
         fresh = (
             withhold_suspicious(found)
             if approved_by_operator or entry.status is RegistrationStatus.PENDING
@@ -34,7 +37,7 @@ class DefinitionPinning:
     async def approve(
         self, entry: Registration, chosen: Mapping[str, Sequence[str]] | None = None, registry_change: RegistryChange = APPROVED
     ) -> Registration:
-        """What waits is in force from now on: all of it, and the server too, or what is `chosen` by kind and name.
+        """Puts definitions that wait for approval into force: all of them, and the server too, or those `chosen` by kind and name.
 
         Raises Outdated and UnknownName.
         """
@@ -50,7 +53,7 @@ class DefinitionPinning:
 
 
 def _write_version(connection: Connection, at: int, changed: Registration) -> None:
-    """The version that is in force, or that waits for somebody in part."""
+    """Writes the version of the definitions: approved if all of it is in force, else pending."""
     key, text = (changed.tenant, changed.name), content_text_of(changed)
     settled = changed.status is not RegistrationStatus.PENDING and not any(awaiting_approval(changed))
     last = next(iter(history.read_versions(connection, key, limit=1)), None)

@@ -1,4 +1,4 @@
-"""What a server offers is pinned by hash: what changed, and what is new and steers models, is withheld until an operator approves it."""
+"""Pins a server's definitions by hash: changed ones, and new ones that steer models, are withheld until an operator approves them."""
 
 import hashlib
 import json
@@ -17,12 +17,12 @@ from registry.rows import DEFINITION_LISTS, Candidate, definitions_by_kind, defi
 Definition = Mapping[str, Any]
 Offered = TypeVar("Offered", McpTool, McpPrompt, McpResource, McpResourceTemplate)
 Entry = TypeVar("Entry", Registration, Candidate)
-UNPINNED_KINDS = frozenset({"resources"})  # these come and go as their server works; what one says of itself is pinned while it is listed
-GONE_MAX = 4000  # definitions that a server does not list any more and that are still known when they come back
+UNPINNED_KINDS = frozenset({"resources"})  # they come and go as the server works; the definition of one is pinned while it is listed
+GONE_MAX = 4000  # definitions that a server no longer lists, and that are recognized when they return
 
 
 def pin_hash(definition: Definition) -> str:
-    """sha256 over the canonical form (RFC 8785), in hex; where it has none, a number being too large, over sorted JSON."""
+    """sha256 (hex) over the canonical form (RFC 8785); over sorted JSON where a number is too large for that form."""
     try:
         canonical = rfc8785.dumps(dict(definition))
     except rfc8785.CanonicalizationError:
@@ -31,7 +31,7 @@ def pin_hash(definition: Definition) -> str:
 
 
 def withhold_suspicious(found: Candidate) -> Candidate:
-    """A server that an operator registers: all is in force but what has texts that a person would overlook and a model obey."""
+    """The offer of a newly registered server, without the definitions that have suspicious texts, which are withheld."""
     withheld = [
         WithheldDefinition(kind, name, None, definition)
         for kind, each in definitions_in_force(found).items()
@@ -51,7 +51,7 @@ def withhold_suspicious(found: Candidate) -> Candidate:
 
 
 def withhold_changed(entry: Registration, found: Candidate) -> Candidate:
-    """What of `found` may be in force without anybody's approval: what is as it was when it was pinned."""
+    """The offer with only the definitions that equal their pins in force; all others are withheld for approval."""
     pinned, offered = _pinned_definitions(entry), definitions_in_force(found)
     in_force: dict[str, list[Definition]] = {}
     withheld: list[WithheldDefinition] = []
@@ -75,7 +75,7 @@ def withhold_changed(entry: Registration, found: Candidate) -> Candidate:
 
 
 def candidate_as_offered(entry: Registration) -> Candidate:
-    """What a server offers that can't be asked again: what it did."""
+    """The last known offer of a server, pending changes included, for one that can't be asked again."""
     lists = {kind: list(each.values()) for kind, each in definitions_in_force(entry).items()}
     said = _instructions_of(entry)
     for one in awaiting_approval(entry):
@@ -104,12 +104,12 @@ def _may_be_in_force(kind: str, before: Definition | None, after: Definition) ->
 
 
 def _have_same_pin(before: Definition, after: Definition) -> bool:
-    """Whether both have the same pin. Two equal texts have; most definitions are unchanged, and a pin costs a hundred times more."""
+    """Whether both have the same pin. Compares their JSON first: most are unchanged, and a pin costs a hundred times more."""
     return msgspec.json.encode(before) == msgspec.json.encode(after) or pin_hash(before) == pin_hash(after)
 
 
 def _pinned_definitions(entry: Registration) -> dict[str, dict[str, Definition]]:
-    """By kind and name: what was approved, whether it is in force or not."""
+    """The approved definitions by kind and name, in force or not."""
     pinned = {kind: dict(each) for kind, each in definitions_in_force(entry).items()}
     for one in entry.withheld:
         if one.before is not None and one.kind != INSTRUCTIONS:
@@ -118,13 +118,13 @@ def _pinned_definitions(entry: Registration) -> dict[str, dict[str, Definition]]
 
 
 def _instructions_of(entry: Entry) -> Definition | None:
-    """What a server tells models of its use, as a definition; None where it says nothing."""
+    """The instructions of a server for models, as a definition; None where it has none."""
     text = entry.facts.get(INSTRUCTIONS)
     return {"text": text} if text else None
 
 
 def _pinned_instructions(entry: Registration) -> Definition | None:
-    """Those that were approved, whether they are in force or not."""
+    """The approved instructions, in force or not."""
     held = next((one.before for one in entry.withheld if one.kind == INSTRUCTIONS), None)
     return held or _instructions_of(entry)
 
@@ -142,16 +142,16 @@ def _limit_gone(withheld: Sequence[WithheldDefinition]) -> tuple[WithheldDefinit
 
 
 def awaiting_approval(entry: Registration) -> Iterator[WithheldDefinition]:
-    """What an operator can approve."""
+    """Yields the withheld definitions that an operator can approve."""
     return (one for one in entry.withheld if one.after is not None)
 
 
 def with_approved(entry: Registration, chosen_names: Mapping[str, Sequence[str]] | None) -> Registration:
-    """`chosen`: names by kind; None: all that waits. Those are in force, and pinned as they are now."""
+    """The entry with withheld definitions put into force and pinned. `chosen_names`: names by kind; None: all that wait."""
     taken = [one for one in awaiting_approval(entry) if chosen_names is None or one.name in chosen_names.get(one.kind, ())]
     lists = {kind: [*each.values()] for kind, each in definitions_in_force(entry).items()}
     for one in taken:
-        assert one.after is not None  # it waits
+        assert one.after is not None  # awaiting_approval has no others
         if one.kind == INSTRUCTIONS:
             entry = _with_instructions(entry, one.after)
         else:
@@ -160,7 +160,7 @@ def with_approved(entry: Registration, chosen_names: Mapping[str, Sequence[str]]
 
 
 def pinned_differences(entry: Registration) -> list[Difference]:
-    """Between what was pinned and what waits, definition by definition."""
+    """The differences between pinned and waiting definitions."""
     found: list[Difference] = []
     for one in awaiting_approval(entry):
         path = f"{one.kind}[{one.name}]"
@@ -172,7 +172,7 @@ def pinned_differences(entry: Registration) -> list[Difference]:
 
 
 def describe_withheld(one: WithheldDefinition) -> dict[str, Any]:
-    """What waits, for operators: its pin, and that of what was in force."""
+    """A withheld definition for operators: its state, the pins of both versions, and warnings."""
     state = "gone" if one.after is None else "new" if one.before is None else "changed"
     pins = {"pinned": one.before and pin_hash(one.before), "found": one.after and pin_hash(one.after)}
     return {"kind": one.kind, "name": one.name, "state": state, **pins, "warnings": find_suspicions(one.after or {}, length_max=None)}

@@ -1,4 +1,4 @@
-"""What is found anew of an agent or a server: taken where nothing is at stake, held back for an operator where something is."""
+"""Applies newly found cards and definitions: harmless changes at once, all others after an operator's approval."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from registry.store import Registry, RegistryDatabase
 
 
 class DriftApproval:
-    """The card in force stays in force until an operator approves another; an agent whose card changed is quarantined until then."""
+    """Keeps the approved card in force until an operator approves another; quarantines an agent whose card changed until then."""
 
     def __init__(self, database: RegistryDatabase, registry: Registry) -> None:
         self._database = database
@@ -30,7 +30,10 @@ class DriftApproval:
     async def apply_found(
         self, entry: Registration, found: Candidate, approved_by_operator: bool = False, registry_change: RegistryChange = REFRESHED
     ) -> Registration:
-        """`trusted`: an operator said so, whatever changed. Raises Outdated and UnknownName."""
+        """Applies a found card or offer. Raises Outdated and UnknownName.
+
+        `approved_by_operator`: an operator approved it, whatever changed.
+        """
         if entry.family is Family.SERVER:
             return await self._pinning.apply_found(entry, found, approved_by_operator, registry_change)
         waiting = await self.find_awaiting_approval(entry)
@@ -42,7 +45,7 @@ class DriftApproval:
         return await self._hold_for_approval(entry, found, waiting, registry_change)
 
     async def reject_card(self, entry: Registration, text: str, problem: str, registry_change: RegistryChange = REFRESHED) -> Registration:
-        """A card that no approval can make good: what was in force is not called any more. Raises Outdated and UnknownName."""
+        """Records a card that no approval can make valid, and quarantines the agent. Raises Outdated and UnknownName."""
         versions = await self.read_versions(entry, 0, 1)
         known = bool(versions) and versions[0].hash == sha256_hex(text) and versions[0].note == problem
         if known and entry.status is RegistrationStatus.QUARANTINED:
@@ -53,7 +56,7 @@ class DriftApproval:
     async def approve(
         self, entry: Registration, chosen: Mapping[str, Sequence[str]] | None = None, registry_change: RegistryChange = APPROVED
     ) -> Registration:
-        """What waits is in force from now on, and the entry can be called; of a server, only what is `chosen`, where that is given.
+        """Puts what waits for approval into force and activates the entry; of a server, with `chosen`, only those definitions.
 
         Raises BadCard, Outdated and UnknownName.
         """
@@ -69,22 +72,22 @@ class DriftApproval:
         )
 
     async def find_awaiting_approval(self, entry: Registration) -> CardVersion | None:
-        """The card that waits for an operator."""
+        """The card version that waits for approval, or None."""
         return await self._database.read(lambda connection: history.find_pending(connection, _key(entry)))
 
     async def read_versions(self, entry: Registration, before: int, limit: int) -> Sequence[CardVersion]:
-        """The newest first."""
+        """The versions, newest first; with `before`, those with a lower number."""
         return await self._database.read(lambda connection: history.read_versions(connection, _key(entry), before, limit))
 
     async def read_drift(self, entry: Registration) -> list[Difference]:
-        """Between what is in force and what waits."""
+        """The differences between what is in force and what waits for approval."""
         if entry.family is Family.SERVER:
             return pinned_differences(entry)
         waiting = await self.find_awaiting_approval(entry)
         return compare_with_found(entry, _candidate_from_version(entry, waiting)) if waiting else []
 
     async def _dismiss_awaiting(self, entry: Registration, awaiting: CardVersion | None, registry_change: RegistryChange) -> Registration:
-        """A card that went back to what it was needs no approval any more; the quarantine stays for an operator to end."""
+        """Drops a waiting card when the agent returned to the approved one. Only an operator ends the quarantine."""
         if awaiting is None or entry.status is RegistrationStatus.PENDING:
             return entry
         return await self._registry.update(entry, registry_change, lambda connection, _at: history.reject_pending(connection, _key(entry)))
@@ -106,7 +109,7 @@ class DriftApproval:
 
 
 def compare_with_found(entry: Registration, found: Candidate) -> list[Difference]:
-    """What changed, signatures and the place of calls included."""
+    """The differences between entry and found card, including signatures and the address of calls."""
     before = entry.card.document if entry.card else {}
     differences = compare_documents(before, found.card.document if found.card else {})
     if entry.url != found.url:
@@ -115,7 +118,7 @@ def compare_with_found(entry: Registration, found: Candidate) -> list[Difference
 
 
 def _signature_differences(entry: Registration, found: Candidate) -> list[Difference]:
-    """A signature that is lost, or made by another key than before while no key is pinned."""
+    """A lost signature, or one by another key than before while no key is pinned."""
     before, after = ((str(one.facts.get("signature", "none")), str(one.facts.get("signed_by", ""))) for one in (entry, found))
     if before[0] != SignatureState.VERIFIED:
         return []
@@ -133,12 +136,12 @@ def _new_version(found: Candidate, standing: VersionStatus) -> NewCardVersion:
 
 
 def _version_writer(entry: Registration, note: NewCardVersion) -> Callable[[Connection, int], None]:
-    """Writes one version down within a commit."""
+    """A function that writes a version within a commit."""
     return lambda connection, at: history.write_version(connection, _key(entry), at, note)
 
 
 def _candidate_from_version(entry: Registration, version: CardVersion) -> Candidate:
-    """A version as it was found. Raises BadCard when today's rules refuse it."""
+    """The candidate of a stored version. Raises BadCard when the current rules refuse it."""
     return Candidate(
         tenant=entry.tenant,
         name=entry.name,

@@ -1,4 +1,4 @@
-"""What in a card's or tool's texts is made for a model to obey and for a person to overlook."""
+"""Finds texts in cards and tools that are made for a model to obey and for a person to overlook."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 from registry.cards.card import HIDDEN_CHARACTERS
 
 FOUND_MAX = 50
-LENGTH_MAX = 5_000  # characters; a description of honest length is shorter
+LENGTH_MAX = 5_000  # characters; ordinary descriptions are shorter
 _MODEL_ORDERS = re.compile(
     r"<\s*+(?:/\s*+)?(?:important|system|secret|instructions?|assistant|admin)\b|\bignore (?:all |any )?(?:previous|prior|above)\b"
     r"|\bdo not (?:tell|mention|show|reveal)\b|\bbefore (?:using|calling) (?:this|any)\b",
@@ -16,13 +16,13 @@ _MODEL_ORDERS = re.compile(
 
 
 def find_suspicions(document: Any, length_max: int | None = LENGTH_MAX) -> list[str]:
-    """One sentence for each text that deserves a second look, beginning with its path. `longest`: None where length is no sign."""
+    """One sentence for each suspicious text, beginning with its path. `length_max`: None where length is no sign."""
     found: list[str] = []
     for path, text in _texts(document, ""):
         if HIDDEN_CHARACTERS.search(text):
-            found.append(f"{path} has characters that nobody sees")
+            found.append(f"{path} has hidden characters")
         if _MODEL_ORDERS.search(text):
-            found.append(f"{path} speaks to a model rather than to a person")
+            found.append(f"{path} has instructions for a model rather than a description")
         if length_max is not None and len(text) > length_max:
             found.append(f"{path} is {len(text)} characters long")
         if len(found) >= FOUND_MAX:
@@ -31,7 +31,7 @@ def find_suspicions(document: Any, length_max: int | None = LENGTH_MAX) -> list[
 
 
 def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Signatures aside, which are no prose."""
+    """Yields path and text of all texts, except signatures."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Whether agents and servers answer: when each was looked at last, what was wrong, and when it is looked at again."""
+"""Health checks of agents and servers: the time and result of the last one, and the time of the next."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,26 +8,29 @@ from sqlalchemy import Connection, insert, select, update
 from registry.store import RegistryBatch, RegistryDatabase
 from registry.tables import probes
 
-INTERVAL_SECONDS = 60.0  # seconds between two looks at one that answers
-INTERVAL_MAX_SECONDS = 900.0  # and at most, at one that does not
+INTERVAL_SECONDS = 60.0  # seconds between two checks of an entry that responds
+INTERVAL_MAX_SECONDS = 900.0  # the maximum for an entry that does not
 DOWN_AFTER = 3  # failures in a row
-CLAIM_SECONDS = 120.0  # seconds for which a process that took a look upon itself is believed to be at it
+CLAIM_SECONDS = 120.0  # seconds for which a check claimed by another process is left to it
 EntryKey = tuple[str, str]  # tenant, name
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeState:
-    """Times are microseconds since 1970. `place`, `etag` and `last_modified` are for the next conditional request."""
+    """The result of the last check. Times are microseconds since 1970.
+
+    `place` (a URL), `etag` and `last_modified` are for the next conditional request.
+    """
 
     checked: int = 0
     next_at: int = 0
     failures: int = 0
-    note: str = ""  # what was wrong the last time; empty: nothing
+    note: str = ""  # the last problem; empty: none
     place: str = ""
     etag: str = ""
     last_modified: str = ""
-    hash: str = ""  # of the card that came with these
-    cause: str = ""  # of `note`, for operators: what was called, and what happened there
+    hash: str = ""  # of the card that came with these validators
+    cause: str = ""  # of `note`, for operators: the call and its error
 
     @property
     def is_down(self) -> bool:
@@ -35,7 +38,7 @@ class ProbeState:
 
 
 class Probes:
-    """Kept beside the registrations, since a look changes nothing of them: no epoch moves. Processes share the looks among them."""
+    """Stores check results apart from registrations, so that a check moves no epoch. Processes share the checks."""
 
     def __init__(self, database: RegistryDatabase, now: Callable[[], int]) -> None:
         self._database = database
@@ -45,7 +48,7 @@ class Probes:
         return (await self._read_known([key])).get(key, ProbeState())
 
     async def claim_due(self, keys: Sequence[EntryKey], limit: int) -> list[EntryKey]:
-        """Of `keys` those whose time has come, taken by this process; one that was never seen gets its first turn an interval later."""
+        """The keys whose check is due, claimed for this process. A new key's first check is due one interval later."""
         known, now = await self._read_known(keys), self._now()
         fresh = [key for key in keys if key not in known]
         ripe = sorted((known[key].next_at, key) for key in known if known[key].next_at <= now)[:limit]
@@ -58,14 +61,14 @@ class Probes:
         return await self._database.write(work) if fresh or ripe else []
 
     async def record_success(self, key: EntryKey, found: ProbeState) -> ProbeState:
-        """It answered; `found` brings what the next request is made conditional with."""
+        """Records a success; `found` has the validators of the next conditional request."""
         now = self._now()
         return await self._write_state(
             key, replace(found, checked=now, next_at=now + _to_us(INTERVAL_SECONDS), failures=0, note="", cause="")
         )
 
     async def record_failure(self, key: EntryKey, note: str, cause: str = "") -> ProbeState:
-        """It did not answer, or not as it should; the next look comes later each time."""
+        """Records a failure; the interval to the next check doubles each time."""
         now, before = self._now(), await self.read_state(key)
         failures = before.failures + 1
         wait = min(INTERVAL_SECONDS * 2 ** min(failures - 1, 10), INTERVAL_MAX_SECONDS)
@@ -73,7 +76,7 @@ class Probes:
         return await self._write_state(key, found)
 
     async def read_states(self, keys: Sequence[EntryKey]) -> Mapping[EntryKey, ProbeState]:
-        """Of all that were looked at."""
+        """The results of all keys that were checked."""
         return await self._read_known(keys) if keys else {}
 
     async def _write_state(self, key: EntryKey, health: ProbeState) -> ProbeState:
@@ -102,7 +105,7 @@ def _upsert(connection: Connection, key: EntryKey, health: ProbeState) -> None:
 
 
 def _claim(connection: Connection, key: EntryKey, at: int, until: int) -> bool:
-    """False when another process was faster."""
+    """Claims a check. Returns False when another process did so first."""
     mine = (probes.c.tenant == key[0], probes.c.name == key[1], probes.c.next_at == at)
     return bool(connection.execute(update(probes).where(*mine).values(next_at=until)).rowcount)
 

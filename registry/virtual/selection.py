@@ -1,4 +1,4 @@
-"""What a virtual server shows: tools, prompts and resources of several servers, and agents, some under other names."""
+"""The selection of a virtual server: tools, prompts and resources of several servers, and agents, some with other names."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ _RESOURCE = re.compile(r"\*|[a-z0-9-]{1,64}(?:\+[!-~]{1,2048})?")
 
 
 class BadSelection(ValueError):
-    """`field` is a path such as `tools[0]`; the message is safe to show."""
+    """The selection is invalid. `field` is a path such as `tools[0]`; the message is safe to show."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field} {problem}")
@@ -25,9 +25,11 @@ class BadSelection(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """`tools`: `crm.search`, `crm.*`, agents as `sales` and `sales/quote`. `prompts`: `crm.greeting`, `crm.*`. `resources`: `crm`,
-    `crm+note://*`. `*` alone is everything. `aliases`: another name -> `crm.search`. `search`: two tools that find all others.
-    `overrides`: `crm.search` -> how it is shown here.
+    """What a virtual server offers. `*` alone selects everything.
+
+    `tools`: `crm.search`, `crm.*`, agents as `sales` and `sales/quote`. `prompts`: `crm.greeting`, `crm.*`. `resources`: `crm`,
+    `crm+note://*`.
+    `aliases`: another name -> `crm.search`. `search`: offers two tools that find all others. `overrides`: `crm.search` -> how it is shown.
     """
 
     description: str = ""
@@ -40,7 +42,7 @@ class Selection:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
-        """Reads the form that `document` gives. Raises BadSelection."""
+        """Reads the form that `to_document` returns. Raises BadSelection."""
         made = cls(
             str(document.get("description", "")),
             _check_patterns("tools", document.get("tools", ()), _TOOL),
@@ -56,20 +58,20 @@ class Selection:
             if "*" in target or not _TOOL.fullmatch(target):
                 raise BadSelection(f"aliases.{alias}", "must name one tool, prompt or agent, as crm.search or sales")
         if len(set(made.aliases.values())) < len(made.aliases):
-            raise BadSelection("aliases", "give one thing two names")
+            raise BadSelection("aliases", "give the same target two names")
         if not (made.tools or made.prompts or made.resources):
             raise BadSelection("tools", "prompts or resources are needed")
         return made
 
     def to_document(self) -> dict[str, Any]:
-        """The form that `of` reads."""
+        """The JSON form that `from_document` reads."""
         lists = {"tools": list(self.tools), "prompts": list(self.prompts), "resources": list(self.resources)}
         said = {"description": self.description, **lists, "aliases": dict(self.aliases), "mode": "search" if self.search else "all"}
         overrides = {name: each.to_document() for name, each in self.overrides.items()}
         return said | ({"overrides": overrides} if overrides else {})
 
     def has_tool(self, name: str) -> bool:
-        """`crm.search`, `sales` or `sales/quote`; an agent comes with all of its skills."""
+        """Whether it selects `crm.search`, `sales` or `sales/quote`; an agent includes all of its skills."""
         owner, slash, _ = name.partition("/")
         return _matches_any(self.tools, name) or bool(slash and "." not in owner and owner in self.tools)
 
@@ -77,11 +79,11 @@ class Selection:
         return _matches_any(self.prompts, name)
 
     def has_resource(self, server: str, uri: str) -> bool:
-        """A template by its text."""
+        """Whether it selects a resource, or a template by its text."""
         return server in self.resources or _matches_any(self.resources, f"{server}+{uri}")
 
     def may_include(self, name: str) -> bool:
-        """Whether anything of this agent or server may be in it."""
+        """Whether it may select anything of this agent or server."""
         return any(re.split(r"[.+/]", each, maxsplit=1)[0] in ("*", name) for each in (*self.tools, *self.prompts, *self.resources))
 
     def alias_of(self, name: str) -> str | None:
@@ -89,7 +91,7 @@ class Selection:
 
 
 def _parse_overrides(given: Any) -> dict[str, ToolOverride]:
-    """Raises BadSelection."""
+    """Reads the overrides. Raises BadSelection."""
     if not isinstance(given, Mapping) or len(given) > ITEMS_MAX:
         raise BadSelection("overrides", f"must be a mapping of at most {ITEMS_MAX} tools")
     found = {}

@@ -1,4 +1,4 @@
-"""How a virtual server shows a tool otherwise than its server does: title, description, and names, defaults and values of arguments."""
+"""Overrides of a virtual server's tools: title, description, and names, descriptions, defaults and values of arguments."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ MEMBERS = frozenset({"name", "description", "default", "value"})
 
 
 class BadOverride(ValueError):
-    """`field` is a path below the tool's name, such as `arguments.region`; the message is safe to show."""
+    """The override is invalid. `field` is a path below the tool's name, such as `arguments.region`; the message is safe to show."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field} {problem}")
@@ -23,9 +23,9 @@ class BadOverride(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ArgumentOverride:
-    """`own` is what the server calls it, `shown` what clients do. `default` and `value` are JSON; empty: there is none.
+    """How one argument is shown. `default` and `value` are JSON; empty: none.
 
-    A client never sees an argument with a `value`, and can't give another.
+    An argument with a `value` is hidden from clients, which can't set it.
     """
 
     server_name: str
@@ -43,7 +43,7 @@ class ArgumentOverride:
 
 @dataclass(frozen=True, slots=True)
 class ToolOverride:
-    """Of one tool. What is empty stays as the server has it."""
+    """How one tool is shown. An empty member keeps the server's text."""
 
     title: str = ""
     description: str = ""
@@ -51,7 +51,7 @@ class ToolOverride:
 
     @classmethod
     def from_document(cls, document: Any) -> Self:
-        """Reads the form that `document` gives. Raises BadOverride."""
+        """Reads the form that `to_document` returns. Raises BadOverride."""
         if not isinstance(document, Mapping) or document.keys() - {*TEXTS, "arguments"}:
             raise BadOverride("", "must be a mapping with some of: title, description, arguments")
         for name in TEXTS:
@@ -66,19 +66,19 @@ class ToolOverride:
         return cls(document.get("title", ""), document.get("description", ""), arguments)
 
     def to_document(self) -> dict[str, Any]:
-        """The form that `of` reads."""
+        """The JSON form that `from_document` reads."""
         said = {name: getattr(self, name) for name in TEXTS if getattr(self, name)}
         return said | ({"arguments": {each.server_name: each.to_document() for each in self.arguments}} if self.arguments else {})
 
     def apply_to(self, tool: Mapping[str, Any]) -> dict[str, Any]:
-        """A tool's definition as clients see it."""
+        """The tool's definition as clients see it."""
         texts = {name: getattr(self, name) for name in TEXTS if getattr(self, name)}
         schema = tool.get("inputSchema")
         shown = {"inputSchema": self._shown_schema(schema)} if self.arguments and isinstance(schema, Mapping) else {}
         return {**tool, **texts, **shown}
 
     def to_server_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """What the server gets for what a client gave. Raises BadOverride for an argument that clients have not."""
+        """The arguments for the server. Raises BadOverride for an argument that clients do not have."""
         known = {each.client_name: each for each in self.arguments if not each.value}
         hidden = {each.server_name for each in self.arguments if each.value or each.client_name != each.server_name} - known.keys()
         if strange := sorted(hidden & given.keys()):
@@ -92,7 +92,7 @@ class ToolOverride:
         return sent
 
     def _shown_schema(self, schema: Mapping[str, Any]) -> dict[str, Any]:
-        """The schema of the arguments, those with a value left out, and none required that has a default."""
+        """The schema for clients: without arguments that have a value; arguments with a default are not required."""
         own = schema.get("properties")
         properties = dict(own) if isinstance(own, Mapping) else {}
         required = [name for name in schema.get("required") or () if isinstance(name, str)]
@@ -113,7 +113,7 @@ class ToolOverride:
 
 
 def _is_given(argument: ArgumentOverride | None) -> bool:
-    """Whether the server gets one, whatever a client says."""
+    """Whether the server gets a value in any case."""
     return argument is not None and bool(argument.value or argument.default)
 
 
@@ -125,7 +125,7 @@ def _shown_property(argument: ArgumentOverride, schema: Any) -> Any:
 
 
 def _parse_argument(own: Any, given: Any) -> ArgumentOverride:
-    """Raises BadOverride."""
+    """Reads one argument. Raises BadOverride."""
     where = f"arguments.{str(own)[:NAME_MAX]}"
     if not isinstance(own, str) or not own or len(own) > NAME_MAX or not isinstance(given, Mapping) or given.keys() - MEMBERS:
         raise BadOverride(where, f"must be a mapping with some of: {', '.join(sorted(MEMBERS))}")
@@ -135,7 +135,7 @@ def _parse_argument(own: Any, given: Any) -> ArgumentOverride:
     if not isinstance(description, str) or len(description) > TEXT_MAX:
         raise BadOverride(f"{where}.description", f"must be a text of at most {TEXT_MAX} characters")
     if "value" in given and given.keys() != {"value"}:
-        raise BadOverride(where, "has a value, so no client sees it: nothing else can be said of it")
+        raise BadOverride(where, "has a value, so clients do not see it; remove its other members")
     texts = {name: json.dumps(given[name]) if name in given else "" for name in ("default", "value")}
     if any(len(text) > TEXT_MAX for text in texts.values()):
         raise BadOverride(where, f"has a value of more than {TEXT_MAX} bytes")
