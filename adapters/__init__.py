@@ -1,1 +1,1 @@
-"""Adapters: the agents and servers that the gateway calls, each in its own protocol."""
+"""Adapters: clients for the agents and servers that the gateway calls, one for each protocol."""

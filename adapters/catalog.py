@@ -1,4 +1,4 @@
-"""Which languages the gateway speaks: the kind of a registration -> its adapter. A vendor is one line here."""
+"""The adapter catalog: the kind of a registration -> its adapter. Each vendor is one line here."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -27,9 +27,9 @@ from adapters.vendors.aws.agentcore_session import AgentCoreSessions
 from adapters.vendors.sdk.agent import AgentFacts, Features, VendorAgent, build_vendor_agent, parse_options
 from adapters.vendors.sdk.connection import VendorEndpoint
 
-SERVER_KINDS = frozenset({"mcp", OPENAPI_KIND, SANDBOX})  # the kinds of servers; no agent is registered as one
-ENTRY_POINT_GROUP: Final = "interlock.adapters"  # of entry points, by which other distributions bring vendors
-# loaded when the first agent of the kind is looked at (see Catalog.load), since some bring heavy libraries
+SERVER_KINDS = frozenset({"mcp", OPENAPI_KIND, SANDBOX})  # the kinds of servers; agents can't have them
+ENTRY_POINT_GROUP: Final = "interlock.adapters"  # by which other distributions add vendors
+# loaded when an agent of the kind is first checked (see AdapterCatalog.load), since some import heavy libraries
 VENDORS: Final[Mapping[str, str]] = {
     "activity": "adapters.vendors.microsoft.activity:Activity",
     "adk": "adapters.vendors.adk:Adk",
@@ -54,19 +54,18 @@ log = structlog.get_logger()
 
 
 class UnknownKind(Exception):
-    """No adapter speaks to agents of this kind."""
+    """No adapter exists for this kind of agent."""
 
     def __init__(self, kind: str) -> None:
-        super().__init__(f"no adapter speaks to agents of the kind {kind[:64]!r}")
+        super().__init__(f"there is no adapter for agents of the kind {kind[:64]!r}")
         self.kind = kind
 
 
 class AdapterCatalog:
-    """The adapters, each behind the guard, over the one egress. Without `grpc`, agents can't be called over gRPC.
+    """The adapters, each guarded, over one egress client. Without `grpc`, agents can't be called over gRPC.
 
-    `grpc` makes the gRPC transport when an agent is first called over it, since its libraries take half a second to load.
-    `doorbells` are for agents that push, `servers` are those of tools, MCP's and HTTP APIs, which are called as agents too.
-    `oauth` gets credentials for agents whose entry says of them.
+    `grpc` makes the gRPC transport on first use, since its libraries take half a second to load. `push_wakeups` are for agents that push.
+    `servers` calls tools of MCP servers and HTTP APIs, which can be called as agents too. `oauth` gets credentials for entries with `auth`.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class AdapterCatalog:
         *,
         answer_limit: int = ANSWER_LIMIT,
     ) -> None:
-        """`answer_limit`: bytes of one answer of an A2A agent, or of one event of its stream."""
+        """`answer_limit`: maximum bytes of one response of an A2A agent, or of one event of its stream."""
         resilience = Resilience()
         self.signer = RequestSigner(lambda text: self._read_text(text))
         ask_again = resilience.may_retry
@@ -88,7 +87,7 @@ class AdapterCatalog:
         self._signed_a2a_adapter = guard(authorize_adapter(AgentCoreSessions(a2a), oauth), resilience)
         self._oauth = oauth
         self._authorized_adapters: dict[str, Adapter] = {}
-        self.bindings = (JSONRPC, HTTP_JSON, GRPC) if grpc else (JSONRPC, HTTP_JSON)  # of A2A, that agents can be called over
+        self.bindings = (JSONRPC, HTTP_JSON, GRPC) if grpc else (JSONRPC, HTTP_JSON)  # of A2A, over which agents can be called
         self._egress = egress
         self.resilience = resilience
         self._class_paths = {**_entry_point_vendors(), **VENDORS}
@@ -98,22 +97,22 @@ class AdapterCatalog:
         self._read_text: Callable[[str], str] = str
 
     def use_option_reader(self, read_text: Callable[[str], str]) -> "AdapterCatalog":
-        """The same, that knows what options of vendors such as `env:NAME` stand for."""
+        """Sets the function that resolves options such as `env:NAME`, and returns the catalog."""
         self._read_text = read_text
         return self
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds an agent may be registered as."""
+        """The kinds that an agent may be registered as."""
         return (*dict.fromkeys(("a2a", *sorted(self._class_paths))),)
 
     async def load(self, kind: str) -> None:
-        """Brings in what a kind needs, which may take a second, in a thread: nobody else waits. What can't be loaded is told on its use."""
+        """Imports a vendor's module in a thread, since that may take a second. An import error is reported on first use."""
         if kind in self._class_paths and kind not in self._vendors:
             await asyncio.to_thread(self._import_module, kind)
 
     def adapter(self, kind: str, upstream: Mapping[str, Any] = NO_OPTIONS) -> Adapter:
-        """For an entry with that `upstream`. Raises UnknownKind."""
+        """The adapter for an entry with that `upstream`. Raises UnknownKind."""
         if kind in SERVER_KINDS and self._tool_agent is not None:
             return self._tool_agent
         if kind == "a2a" and is_signed(upstream):
@@ -129,20 +128,20 @@ class AdapterCatalog:
         return self._adapters[kind]
 
     def is_vendor(self, kind: str) -> bool:
-        """Whether agents of this kind have no card of their own, but an adapter that tells about them."""
+        """Whether agents of this kind have no card of their own, but an adapter that describes them."""
         return kind in self._class_paths
 
     def features(self, kind: str, upstream: Mapping[str, Any] = NO_OPTIONS) -> Features:
-        """What an agent of this kind with that `upstream` can do. Raises UnknownKind and BadOptions."""
+        """The features of an agent of this kind with that `upstream`. Raises UnknownKind and BadOptions."""
         vendor = self._vendor_agent(kind).vendor
         return parse_options(vendor, upstream, self._read_text).narrow_features(vendor.features) if upstream else vendor.features
 
     def check(self, kind: str, upstream: Mapping[str, Any]) -> None:
-        """Whether an `upstream` is one of agents of this kind. Raises UnknownKind and BadOptions."""
+        """Checks that an `upstream` is valid for this kind of agent. Raises UnknownKind and BadOptions."""
         parse_options(self._vendor_agent(kind).vendor, upstream)
 
     async def describe(self, kind: str, endpoint: VendorEndpoint) -> AgentFacts:
-        """Asks an agent about itself. Raises UnknownKind, BadOptions, EgressRefused and UpstreamFault."""
+        """Requests an agent's description. Raises UnknownKind, BadOptions, EgressRefused and UpstreamFault."""
         return await self._vendor_agent(kind).describe(endpoint)
 
     def _vendor_agent(self, kind: str) -> VendorAgent:
@@ -166,7 +165,7 @@ class AdapterCatalog:
 
 
 def _entry_point_vendors() -> dict[str, str]:
-    """Vendors of other distributions; they take no kind that is there already."""
+    """Vendors of other distributions, which can't replace existing kinds."""
     found = {entry.name: entry.value for entry in entry_points(group=ENTRY_POINT_GROUP)}
     for kind in found.keys() & {"a2a", *VENDORS, *SERVER_KINDS}:
         log.warning("adapter_ignored", kind=kind, place=found.pop(kind))

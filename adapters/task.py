@@ -1,4 +1,4 @@
-"""The nouns of a delegated call, in the shapes of A2A 1.0 (lf.a2a.v1, ProtoJSON): Task, Message, Part, Artifact."""
+"""The types of a delegated call, in the form of A2A 1.0 (lf.a2a.v1, ProtoJSON): Task, Message, Part, Artifact."""
 
 from enum import StrEnum
 from typing import Any
@@ -28,7 +28,7 @@ class Role(StrEnum):
 
 
 class Part(Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """Exactly one of text, raw (base64), url and data (any JSON, null included)."""
+    """A part with exactly one of text, raw (base64), url and data (any JSON, including null)."""
 
     text: str | UnsetType = UNSET
     raw: str | UnsetType = UNSET
@@ -100,7 +100,7 @@ class StreamResponse(Struct, frozen=True, omit_defaults=True, rename="camel"):
 
 
 class PushAuthentication(Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """AuthenticationInfo (s4.3.2): what the webhook wants to see in `Authorization`."""
+    """AuthenticationInfo (s4.3.2): the `Authorization` that the webhook expects."""
 
     scheme: str
     credentials: str = ""
@@ -110,7 +110,7 @@ class PushAuthentication(Struct, frozen=True, omit_defaults=True, rename="camel"
 
 
 class PushConfig(Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """TaskPushNotificationConfig (s4.3.1). `token` and the credentials are secrets: they come in, and never go out but to `url`."""
+    """TaskPushNotificationConfig (s4.3.1). `token` and the credentials are secrets, which are only sent to `url`."""
 
     url: str
     id: str = ""

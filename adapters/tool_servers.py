@@ -1,4 +1,4 @@
-"""Every MCP server behind one call, whether it is reached over HTTP or is a command of the configuration file."""
+"""Calls all MCP servers through one interface: over HTTP, as configured commands, as HTTP APIs, or the sandbox."""
 
 import asyncio
 import dataclasses
@@ -22,11 +22,11 @@ from registry.cards.card import Registration
 
 STDIO_PREFIX: Final = "stdio:"
 AUTH_OPTION: Final = "auth"
-COMMANDS_TENANT: Final = "default"  # which the configuration file is about
+COMMANDS_TENANT: Final = "default"  # the tenant of the configuration file
 
 
 class CommandServers(Protocol):
-    """What adapters/mcp_client/stdio.py offers; it is imported only where a command is configured."""
+    """The interface of adapters/mcp_client/stdio.py, which is imported only where a command is configured."""
 
     async def probe(self, name: str) -> Probe: ...
 
@@ -48,7 +48,7 @@ class CommandServers(Protocol):
 
 
 class ToolServerClient:
-    """The pool and, where there are any, the commands. Servers whose entry has `upstream.auth` are opened by `oauth`."""
+    """Calls servers by their kind. Servers with `upstream.auth` get credentials from `oauth`."""
 
     def __init__(
         self, pool: McpPool, commands: CommandServers | None = None, apis: OpenApiServers | None = None, oauth: UpstreamOAuth | None = None
@@ -57,10 +57,10 @@ class ToolServerClient:
         self._oauth = oauth
         self._apis = apis
         self._commands = commands
-        self.sandbox: SandboxTools | None = None  # where it is offered
+        self.sandbox: SandboxTools | None = None  # set where it is offered
 
     async def probe(self, name: str, url: str, headers: Mapping[str, str], credential_request: CredentialRequest | None = None) -> Probe:
-        """What the server is. Raises UpstreamFault and EgressRefused, and ConsentNeeded where the approach has a Grant."""
+        """Probes a server. Raises UpstreamFault and EgressRefused, and ConsentNeeded if the request has a Grant."""
         if url.startswith(STDIO_PREFIX):
             return await self._require_commands().probe(name)
         initialize = credential_request is not None and speaks_initialize(credential_request.upstream)
@@ -79,15 +79,15 @@ class ToolServerClient:
             raise
 
     def error_lines(self, target: Registration) -> list[str]:
-        """The last lines that a command wrote to its standard error, in this process of the gateway; none of any other server.
+        """The last lines of standard error of a command, in this process of the gateway; empty for other servers.
 
-        One that never started has no address.
+        A command that never started has no URL.
         """
         is_command = self._commands is not None and target.tenant == COMMANDS_TENANT and target.url in (STDIO_PREFIX, "")
         return self._commands.error_lines(target.name) if self._commands is not None and is_command else []
 
     async def read(self, source: str, headers: Mapping[str, str], known: str = "") -> ApiTools:
-        """The HTTP API that an OpenAPI document describes. Raises UpstreamFault, EgressRefused and DocumentUnchanged (see OpenApi.read)."""
+        """The HTTP API of an OpenAPI document. Raises UpstreamFault, EgressRefused and DocumentUnchanged (see OpenApiServers.read)."""
         try:
             return await self._require_apis().read(source, headers, known)
         except UpstreamFault as fault:
@@ -95,7 +95,7 @@ class ToolServerClient:
             raise
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
-        """Makes one request. Raises UpstreamFault, McpRefused, ConsentNeeded and EgressRefused; a result with isError is an answer."""
+        """Sends one request. Raises UpstreamFault, McpRefused, ConsentNeeded and EgressRefused; a result with isError is returned."""
         try:
             if not call.target.upstream:
                 return await self._dispatch(call, request)
@@ -109,7 +109,7 @@ class ToolServerClient:
             raise
 
     async def _call_without_secrets(self, call: Call, request: McpRequest) -> McpAnswer:
-        """Without the secrets that the call carries, whatever the server does with them."""
+        """Sends a request and masks the call's secrets in the response and in faults."""
         scrubber = redactor_for(call.headers)
         if scrubber is None:
             return await self._dispatch(call, request)
@@ -130,13 +130,13 @@ class ToolServerClient:
         return await self._pool.call(call, request)
 
     async def listen(self, call: Call, wanted: ListenFilter, listener: McpListener, session: str = "") -> None:
-        """Tells `listener` until the server ends the stream in order, then returns; cancel it to stop. Raises as `call` does.
+        """Sends changes to `listener` until the server ends the stream regularly; cancel it to stop. Raises as `call` does.
 
-        Of `call` only the time to the acknowledgement is bounded. `session` is the front's, as in McpRequest.
+        The call's deadline only bounds the acknowledgement. `session` is the client's session, as in McpRequest.
         """
         if call.target.kind in (OPENAPI_KIND, SANDBOX):
             await listener.on_acknowledged(ListenFilter())
-            await asyncio.Event().wait()  # it never says anything, and never ends a stream
+            await asyncio.Event().wait()  # it never sends anything, and never ends a stream
         elif call.target.url.startswith(STDIO_PREFIX):
             await self._require_commands().listen(call, wanted, listener, session)
         elif self._oauth is not None and AUTH_OPTION in call.target.upstream:
@@ -151,15 +151,15 @@ class ToolServerClient:
         await self._pool.listen(call, wanted, scrub_listener(listener, scrubber) if scrubber else listener, session)
 
     async def watch(self, target: Registration, headers: Mapping[str, str], changed: Callable[[], None]) -> None:
-        """Calls `changed` whenever the server says that a list of its changed, until the stream breaks (UpstreamFault).
+        """Calls `changed` whenever the server announces a changed list, until the stream breaks (UpstreamFault).
 
-        Returns where the server tells of no changes. `headers` are the gateway's own credentials there, as for `probe`.
+        Returns where the server announces no changes. `headers` are the gateway's own credentials, as for `probe`.
         """
         if target.kind in (OPENAPI_KIND, SANDBOX):
             return
         if self._oauth is not None and AUTH_OPTION in target.upstream:
             if not self._oauth.has_own_account(target.upstream):
-                return  # nobody's account is used without them
+                return  # personal accounts are not used without their person
             approach = CredentialRequest(target.tenant, target.name, target.url, target.upstream, None)
             await self._oauth.send_authorized(approach, lambda own: self._watch_without_secrets(target, {**headers, **own}, changed))
         elif target.url.startswith(STDIO_PREFIX):
@@ -175,23 +175,23 @@ class ToolServerClient:
             raise
 
     def set_list_changed_hook(self, hint: Callable[[str, str], None]) -> None:
-        """Has `hint` told tenant and name of a server that says in anybody's session that a list of its changed."""
+        """Sets `hint`, which is called with tenant and name of a server that announces a changed list in any session."""
         self._pool.set_list_changed_hook(lambda server: hint(*server.split("|", 1)))
 
     def notify(self, owner: str, session: str, notification: ClientNotification) -> None:
-        """Passes on what a client of the initialize era says, to the servers that its session has sessions with; nobody waits for it."""
+        """Passes on a notification of a client of the initialize era to its sessions' servers, without waiting."""
         self._pool.notify(owner, session, notification)
         if self._commands is not None:
             self._commands.notify(owner, session, notification)
 
     async def close_client_session(self, owner: str, session: str) -> None:
-        """Ends what a client's session of the initialize era had with servers; `owner` is tenant|issuer|subject."""
+        """Closes a client session's sessions with servers; `owner` is tenant|issuer|subject."""
         await self._pool.close_client_session(owner, session)
         if self._commands is not None:
             await self._commands.close_client_session(owner, session)
 
     async def sweep(self) -> None:
-        """Closes idle sessions; to be called about once a minute."""
+        """Closes idle sessions; the caller calls it about once a minute."""
         await self._pool.sweep()
         if self._commands is not None:
             await self._commands.sweep()
@@ -205,7 +205,7 @@ class ToolServerClient:
 
     def _require_apis(self) -> OpenApiServers:
         if self._apis is None:
-            raise UpstreamFault("HTTP APIs are not called here")
+            raise UpstreamFault("HTTP APIs are not supported by this gateway")
         return self._apis
 
     def _require_commands(self) -> CommandServers:

@@ -1,3 +1,3 @@
-"""The version of Interlock: the packaging, the command line, the doors, and what agents and servers are told, all take it from here."""
+"""The version of Interlock, used by the packaging, the command line, the servers and the clients."""
 
 VERSION = "0.1.0"

@@ -1,4 +1,4 @@
-"""An agent that speaks A2A, in whichever binding and version its card says."""
+"""The adapter for A2A agents, in the binding and version that the agent's card names."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -34,23 +34,22 @@ from adapters.upstream.request_signing import Signer
 _POLL_FIRST: Final = 0.05  # seconds
 _POLL_MAX: Final = 2.0
 _POLL_GROWTH: Final = 1.6
-_POLL_SHARE: Final = 0.02  # of the time that a turn has taken, between two questions about a long one
+_POLL_SHARE: Final = 0.02  # of the turn's duration so far, between two polls of a long turn
 _POLL_LONG: Final = 15.0
-_POLL_PUSHING_SECONDS: Final = 10.0  # of an agent that pushes: what it forgets to tell is found by asking
+_POLL_PUSHING_SECONDS: Final = 10.0  # of an agent that pushes: polling finds what it failed to push
 _WATCH_FIRST: Final = 1.0
 _WATCH_MAX: Final = 30.0
-_RETRY_DELAYS: Final = (0.2, 1.0, 3.0)  # seconds between questions to an agent that can't be reached
-_ANSWER_REFUSED_CODES: Final = frozenset({UNSUPPORTED_OPERATION, -32602, -32600})  # as peers refuse a message for a task that has moved on
+_RETRY_DELAYS: Final = (0.2, 1.0, 3.0)  # seconds between retries while an agent is unreachable
+_ANSWER_REFUSED_CODES: Final = frozenset({UNSUPPORTED_OPERATION, -32602, -32600})  # how agents refuse a message to a task that moved on
 _NO_WAKEUP: Final[AbstractContextManager[None]] = nullcontext()
-ANSWER_REFUSED_TEXT: Final = "The agent does not take the answer, and waits for another one"
+ANSWER_REFUSED_TEXT: Final = "The agent refused the answer and waits for another one"
 
 
 class A2AAgent:
-    """Reads from `call.target.facts`: binding, version, streaming, interface (its URL) and tenant.
+    """Runs turns of A2A agents. Reads from `call.target.facts`: binding, version, streaming, interface (its URL) and tenant.
 
-    An agent that pushes and can't stream is asked to push where the operator said `upstream: {push: true}`.
-    A peer that doesn't know 1.0 methods although its card says so is spoken to in 0.3 from then on. `grpc` makes the gRPC
-    transport on its first use.
+    An agent that supports push but not streaming is asked to push where the operator set `upstream: {push: true}`. An agent that does not
+    know 1.0 methods despite its card is called in 0.3 from then on. `grpc` makes the gRPC transport on its first use.
     """
 
     def __init__(
@@ -64,14 +63,14 @@ class A2AAgent:
         signer: Signer | None = None,
         limit: int = ANSWER_LIMIT,
     ) -> None:
-        """`limit`: bytes of one answer of an agent, or of one event of its stream; the transport of gRPC has its own."""
+        """`limit`: maximum bytes of one response, or of one event of a stream; the gRPC transport has its own limit."""
         self._may_retry = may_retry
         self._peers = A2APeers(egress, grpc, signer, limit)
         self._push_wakeups = push_wakeups
         self._sleep = sleep
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
-        """Sends the message, then asks for the task until it ends. Raises UpstreamFault."""
+        """Sends the message, then polls the task until it ends. Raises UpstreamFault."""
         reading = A2ATurnReader(turn.ref, self._peers.peer(call).url)
         with self._register_wakeup(turn, call) as bell:
             notify = bell.url if bell else ""
@@ -94,7 +93,7 @@ class A2AAgent:
                     yield event
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
-        """As Reattachable has it: by GetTask, then SubscribeToTask where the agent streams, else by asking again."""
+        """Continues a turn, see Reattachable: GetTask, then SubscribeToTask where the agent streams, else polling."""
         ref = turn.ref or VendorRef()
         if not ref.task_id:
             raise CannotReattach
@@ -110,7 +109,7 @@ class A2AAgent:
                 yield event
 
     async def _subscription_events(self, call: Call, reader: A2ATurnReader) -> AsyncGenerator[Event, None]:
-        """What a subscription tells, as long as it lasts; nothing where the agent has none, or where the task has ended meanwhile."""
+        """Yields the events of a subscription while it lasts; none where the agent has none, or the task has ended."""
         answers = self._peers.transport(call).subscribe(self._peers.peer(call), call, reader.task_id)
         try:
             async with aclosing(answers):
@@ -123,9 +122,9 @@ class A2AAgent:
             return
 
     async def _poll_until_ended(self, call: Call, reader: A2ATurnReader, wakeup: PushWakeup | None) -> AsyncGenerator[Event, None]:
-        """Asks for the task until it ends, at once when the agent rings."""
+        """Polls the task until it ends, at once when the agent pushes."""
         if not reader.task_id:
-            raise InvalidAnswer("The agent's answer broke off", "the stream had no event")
+            raise InvalidAnswer("The agent's answer was cut off", "the stream had no event")
         delay, waited = _POLL_FIRST, 0.0
         while not reader.has_ended:
             await (wakeup.wait(_POLL_PUSHING_SECONDS) if wakeup else self._sleep(delay))
@@ -135,7 +134,7 @@ class A2AAgent:
                 yield event
 
     async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
-        """As Watcher has it: by asking, less and less often while nothing moves."""
+        """Polls a waiting task, see Watcher, less and less often while nothing changes."""
         reading, delay, moved = A2ATurnReader(ref, self._peers.peer(call).url), _WATCH_FIRST, False
         while not reading.has_ended:
             await self._sleep(delay)
@@ -148,11 +147,11 @@ class A2AAgent:
                 yield event
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
-        """True only when the agent shows the task as canceled; one that ended otherwise meanwhile is not."""
+        """Cancels a task. Returns True only when the agent shows it as canceled, not when it ended otherwise."""
         return bool(ref.task_id) and await cancel_task(self._peers, call, ref.task_id, self._sleep)
 
     async def _stream_or_send(self, turn: Turn, call: Call, reader: A2ATurnReader, push_url: str) -> AsyncGenerator[Event, None]:
-        """All of a stream, or one answer of an agent that has no streams. Without an ending, the task is known afterwards."""
+        """Yields the events of a stream, or of one response without streaming. Without an ending, the task's id is then known."""
         stream = True
         while stream and (peer := self._peers.peer(call, push_url, turn.metadata)).can_stream:
             try:
@@ -163,7 +162,7 @@ class A2AAgent:
             except PeerError as error:
                 if reader.task_id or not self._peers.should_retry_downgraded(peer, error, True):
                     raise
-                stream = peer.is_v03 is not self._peers.peer(call).is_v03  # another version first, then without
+                stream = peer.is_v03 is not self._peers.peer(call).is_v03  # another version first, then without streaming
             except UnknownState as unknown:
                 for event in reader.learn_ids_of(unknown):
                     yield event
@@ -173,7 +172,7 @@ class A2AAgent:
                 yield event
 
     async def _send_and_read(self, turn: Turn, call: Call, reader: A2ATurnReader, push_url: str) -> list[Event]:
-        """What one answer tells. Without an ending, the task is known afterwards."""
+        """The events of one response. Without an ending, the task's id is then known."""
         while True:
             peer = self._peers.peer(call, push_url, turn.metadata)
             try:
@@ -187,7 +186,7 @@ class A2AAgent:
                 return list(reader.learn_ids_of(unknown))
 
     async def _events_after_refused_answer(self, turn: Turn, call: Call, reader: A2ATurnReader, error: PeerError) -> list[Event]:
-        """What has become of a task whose agent does not take an answer: it waits for another one, or went on by itself. Raises `error`."""
+        """The events after an agent refused an answer: AnswerRefused while the task waits, else its progress. Raises `error` otherwise."""
         task_id = turn.ref.task_id if turn.ref else ""
         if not task_id or reader.task_id or error.code not in _ANSWER_REFUSED_CODES:
             raise error
@@ -197,7 +196,7 @@ class A2AAgent:
         return list(reader.events(task))
 
     async def _get_task(self, call: Call, task_id: str) -> Task:
-        """The task as it stands. An agent that is away for a moment is asked again."""
+        """The current task. Retries while the agent is briefly unreachable."""
         for delay in _RETRY_DELAYS:
             try:
                 return await self._peers.task(call, task_id)
@@ -219,7 +218,7 @@ class A2AAgent:
                     return
 
     def _register_wakeup(self, turn: Turn, call: Call) -> AbstractContextManager[PushWakeup | None]:
-        """For an agent that will ring it."""
+        """A context manager for a wakeup URL, for an agent that will push; otherwise for None."""
         target = call.target
         if self._push_wakeups is None or target.upstream.get("push") is not True or target.card is None:
             return _NO_WAKEUP
@@ -228,9 +227,9 @@ class A2AAgent:
 
 
 def _outgoing_message(turn: Turn) -> Message:
-    """The message under its own id, in the agent's conversation: the gateway's ids mean nothing to the agent and stay here.
+    """The message with its own id in the agent's conversation. The gateway's ids are not sent.
 
-    The tasks that it refers to have the agent's own ids already.
+    Tasks that the message refers to have the agent's own ids already.
     """
     ref = turn.ref or VendorRef()
     return structs.replace(turn.message, context_id=ref.context_id, task_id=ref.task_id)

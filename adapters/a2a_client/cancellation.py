@@ -1,4 +1,4 @@
-"""CancelTask at an A2A agent (s3.1.5), and what the agent shows of the task afterwards."""
+"""CancelTask at an A2A agent (s3.1.5), and the state of the task afterwards."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -14,7 +14,7 @@ _POLL_GROWTH: Final = 1.6
 
 
 async def cancel_task(peers: A2APeers, call: Call, task_id: str, sleep: Callable[[float], Awaitable[None]]) -> bool:
-    """Returns whether the agent shows the task as canceled.
+    """Cancels a task and returns whether the agent shows it as canceled.
 
     Raises UpstreamFault, and CannotCancel where the agent has no such method or the task still waits for an answer.
     """
@@ -39,7 +39,7 @@ async def cancel_task(peers: A2APeers, call: Call, task_id: str, sleep: Callable
 
 
 async def _was_canceled(peers: A2APeers, call: Call, task_id: str) -> bool:
-    """Returns whether a task that its agent refuses to cancel is canceled already. Raises CannotCancel for one that waits for an answer."""
+    """Whether a task that its agent refuses to cancel is already canceled. Raises CannotCancel for one that waits for an answer."""
     try:
         task = await peers.task(call, task_id)
     except PeerError:

@@ -1,4 +1,4 @@
-"""A2A over gRPC, as a client: lf.a2a.v1 for 1.0, a2a.v1 for 0.3, through the generated stubs alone."""
+"""The A2A client over gRPC: lf.a2a.v1 for 1.0, a2a.v1 for 0.3, through the generated stubs."""
 
 import math
 import re
@@ -43,7 +43,7 @@ _METADATA_KEY: Final = re.compile(r"[0-9a-z_.-]+")
 _TRANSPORT_HEADERS: Final = frozenset(
     {"host", "te", "connection", "content-type", "content-length", "user-agent", "accept", "accept-encoding"}
 )
-_CODES: Final = {  # where no ErrorInfo says more
+_CODES: Final = {  # used without an ErrorInfo
     _Code.UNIMPLEMENTED: METHOD_NOT_FOUND,
     _Code.NOT_FOUND: TASK_NOT_FOUND,
     _Code.INVALID_ARGUMENT: -32602,
@@ -54,20 +54,20 @@ _PUBLIC_TEXTS: Final = {
     _Code.PERMISSION_DENIED: "The agent refused the gateway's credential (gRPC PERMISSION_DENIED)",
     _Code.RESOURCE_EXHAUSTED: "the upstream's answer is too large, or it has no room for the call",
 }
-_UNREACHABLE_TEXTS: Final = {  # who said so, the agent or gRPC here, is not told
+_UNREACHABLE_TEXTS: Final = {  # the text does not say whether the agent or the local gRPC library reported it
     _Code.UNAVAILABLE: "the upstream can't be reached",
     _Code.DEADLINE_EXCEEDED: "the upstream did not answer in time",
 }
 _STREAM_CUT_CODES: Final = frozenset(
     {_Code.UNAVAILABLE, _Code.CANCELLED, _Code.UNKNOWN, _Code.ABORTED}
-)  # a stream like this has just ended
+)  # a stream that ends with one of these was cut
 
 
 class GrpcTransport:
     """Transport over channels to addresses that `egress` vetted. `roots`: PEM certificates to trust instead of the public ones."""
 
     def __init__(self, egress: Egress, now: Callable[[], float], roots: bytes | None = None, limit: int = ANSWER_LIMIT) -> None:
-        """`limit`: bytes of one message of an agent."""
+        """`limit`: maximum bytes of one message of an agent."""
         self._channels = GrpcChannels(egress, now, roots, limit)
 
     async def send(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
@@ -114,12 +114,12 @@ class GrpcTransport:
         try:
             return await _decode_answer(_read_task, peer, await self._call_unary("CancelTask", peer, call, request))
         except PeerError as error:
-            if "TaskNotCancelable" in error.detail:  # in 0.3 its name is all that tells it
+            if "TaskNotCancelable" in error.detail:  # in 0.3 only its name identifies it
                 raise PeerError(TASK_NOT_CANCELABLE, "gRPC", error.detail) from None
             raise
 
     async def close(self) -> None:
-        """Ends every channel."""
+        """Closes every channel."""
         await self._channels.close()
 
     async def _call_unary(self, method: str, peer: A2APeer, call: Call, request: Protobuf) -> Protobuf:
@@ -131,7 +131,7 @@ class GrpcTransport:
         return answer
 
     async def _connected_channel_and_stub(self, peer: A2APeer, call: Call) -> tuple[PinnedChannel, Any]:
-        """The channel, connected, and the stub of the peer's version on it. Raises Unreachable, while nothing is sent."""
+        """The connected channel, and the stub of the peer's version on it. Raises Unreachable before anything is sent."""
         tls = call.target.upstream.get("tls")
         line = await self._channels.channel_to(peer.url, tls if isinstance(tls, bool) else None)
         if not await line.wait_until_connected(min(seconds_left(call), CONNECT_SECONDS)):
@@ -143,12 +143,12 @@ class GrpcTransport:
 
 
 async def _decode_answer(decode: Callable[[A2APeer, Protobuf], R], peer: A2APeer, message: Protobuf) -> R:
-    """Reads an answer; a large one beside the event loop."""
+    """Decodes a response; a large one in a thread."""
     return decode(peer, message) if message.ByteSize() <= LARGE else await run_in_reader(decode, peer, message)
 
 
 async def _encode_send_request(peer: A2APeer, message: Message, modes: tuple[str, ...]) -> Protobuf:
-    """The request to send; a large one is made beside the event loop."""
+    """Encodes a request; a large one in a thread."""
     if len(encode(message)) <= LARGE:
         return _build_send_request(peer, message, modes)
     return await run_in_reader(_build_send_request, peer, message, modes)
@@ -161,7 +161,7 @@ def _build_send_request(peer: A2APeer, message: Message, modes: tuple[str, ...])
 
 
 def _read_event(peer: A2APeer, message: Protobuf) -> PeerEvent:
-    """SendMessageResponse or StreamResponse, whose members have the same names."""
+    """Decodes a SendMessageResponse or StreamResponse, whose members have the same names."""
     value = to_json(message)
     if peer.is_v03:
         return tolerant.read_event(v03_proto.lift_event(value))
@@ -185,7 +185,7 @@ def _convert_or_none(value: Any, kind: type[S]) -> S | None:
 
 
 def _call_metadata(peer: A2APeer, call: Call) -> tuple[tuple[str, str], ...]:
-    """The headers of a call, as gRPC names them; what HTTP/2 or gRPC itself sets stays out. Raises UpstreamFault."""
+    """The headers of a call as gRPC metadata, without those that HTTP/2 or gRPC sets itself. Raises UpstreamFault."""
     headers = {name.lower(): value for name, value in call.headers.items()} | ({} if peer.is_v03 else {"a2a-version": V1.version})
     kept = {name: value for name, value in headers.items() if name not in _TRANSPORT_HEADERS and not name.startswith("grpc-")}
     for name, value in kept.items():
@@ -195,7 +195,7 @@ def _call_metadata(peer: A2APeer, call: Call) -> tuple[tuple[str, str], ...]:
 
 
 def _no_connection_fault(channel: PinnedChannel) -> Unreachable:
-    channel.vetted_at = -math.inf  # the name may stand for another address by now
+    channel.vetted_at = -math.inf  # the name may have another address by now
     fault = Unreachable(_UNREACHABLE_TEXTS[_Code.UNAVAILABLE], "no connection")
     fault.is_unsent = True
     return fault
@@ -204,7 +204,7 @@ def _no_connection_fault(channel: PinnedChannel) -> Unreachable:
 def _fault_of_status(
     channel: PinnedChannel, error: "grpc.aio.AioRpcError", precondition_code: int = UNSUPPORTED_OPERATION
 ) -> UpstreamFault:
-    """What a status other than OK means. Its text is not told. `precondition`: the code of one that failed, where nothing says more."""
+    """The fault for a status other than OK, without its text. `precondition_code`: the code for FAILED_PRECONDITION without details."""
     status, detail = error.code(), str(error.details())[:500]
     if status is _Code.UNAVAILABLE:
         channel.vetted_at = -math.inf

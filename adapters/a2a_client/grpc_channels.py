@@ -1,4 +1,4 @@
-"""gRPC channels: one long-lived channel per target, to addresses that the egress guard vetted, and a bounded number of them."""
+"""gRPC channels: one long-lived channel per target, to addresses that the egress guard vetted, at most CHANNELS_MAX."""
 
 import asyncio
 import ipaddress
@@ -12,8 +12,8 @@ from adapters.upstream.egress import Egress, VettedTarget
 from adapters.upstream.targets import grpc_url, has_no_scheme
 
 CHANNELS_MAX: Final = 256
-REVET_SECONDS: Final = 60.0  # after which the name is looked up and vetted again
-RETIRED_SECONDS: Final = 600.0  # that calls on a channel which was replaced may still take
+REVET_SECONDS: Final = 60.0  # after which the name is resolved and vetted again
+RETIRED_SECONDS: Final = 600.0  # that calls on a replaced channel may still take
 OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -26,19 +26,20 @@ _DOWN: Final = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnecti
 
 
 class PinnedChannel:
-    """A channel with the addresses that it is pinned to."""
+    """A channel and the vetted addresses that it is pinned to."""
 
     __slots__ = ("addresses", "channel", "stubs", "vetted_at")
 
     def __init__(self, channel: "grpc.aio.Channel", addresses: tuple[str, ...], vetted_at: float) -> None:
         self.channel = channel
         self.addresses = addresses
-        self.vetted_at = vetted_at  # when, on the clock of Channels
+        self.vetted_at = vetted_at  # on the clock of GrpcChannels
         self.stubs: dict[bool, Any] = {}  # of services, made on first use
 
     async def wait_until_connected(self, timeout_seconds: float) -> bool:
-        """Whether there is a connection by then. A call that waits for it is not sent without one; what it says afterwards tells nothing
-        of that, since agents may use the same words as gRPC itself.
+        """Whether the channel connects in time. Without a connection, the call is not sent.
+
+        A later status can't tell that, since agents may send the same texts as gRPC itself.
         """
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -46,16 +47,16 @@ class PinnedChannel:
                     if state in _DOWN:
                         return False
                     await self.channel.wait_for_state_change(state)
-        except (TimeoutError, grpc.aio.UsageError):  # late, or the channel is being closed
+        except (TimeoutError, grpc.aio.UsageError):  # timed out, or the channel is being closed
             return False
         return True
 
 
 class GrpcChannels:
-    """`roots`: PEM certificates to trust instead of those that gRPC brings."""
+    """Opens and caches channels. `roots`: PEM certificates to trust instead of gRPC's own."""
 
     def __init__(self, egress: Egress, now: Callable[[], float], roots: bytes | None = None, limit: int = ANSWER_LIMIT) -> None:
-        """`limit`: bytes of one message of an agent."""
+        """`limit`: maximum bytes of one message of an agent."""
         self._options = (*OPTIONS, ("grpc.max_receive_message_length", limit))
         self._egress = egress
         self._clock = now
@@ -64,7 +65,7 @@ class GrpcChannels:
         self._closing_tasks: set[asyncio.Task[None]] = set()
 
     async def channel_to(self, target: str, tls: bool | None) -> PinnedChannel:
-        """The channel to a target such as `host:port`. `tls` None: as its scheme says, without one as `_wants_tls` does.
+        """The channel to a target such as `host:port`. `tls` None: by its scheme, or without a scheme as `_wants_tls` decides.
 
         Raises EgressRefused, and UpstreamFault when the name has no address.
         """
@@ -79,7 +80,7 @@ class GrpcChannels:
         return known
 
     async def close(self) -> None:
-        """Ends every channel."""
+        """Closes every channel."""
         lines, self._pinned_channels = list(self._pinned_channels.values()), {}
         for retiring in self._closing_tasks:
             retiring.cancel()
@@ -102,7 +103,7 @@ class GrpcChannels:
         task.add_done_callback(self._closing_tasks.discard)
 
     def _open(self, vetted: VettedTarget, tls: bool) -> "grpc.aio.Channel":
-        """Connects to the vetted addresses, under the name that was asked for."""
+        """Opens a channel to the vetted addresses, with the target's name as authority."""
         host, port = str(vetted.url.raw_host), vetted.url.port
         authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         address = _grpc_address(vetted)
@@ -113,7 +114,7 @@ class GrpcChannels:
 
 
 def _grpc_address(vetted: VettedTarget) -> str:
-    """A gRPC name of literal addresses, which nobody resolves; they are of one family in it."""
+    """A gRPC name of literal addresses of one family, which need no resolution."""
     port = vetted.url.port
     if ":" in vetted.addresses[0]:
         return "ipv6:" + ",".join(f"[{address}]:{port}" for address in vetted.addresses if ":" in address)
@@ -121,7 +122,7 @@ def _grpc_address(vetted: VettedTarget) -> str:
 
 
 def _wants_tls(target: str, vetted: VettedTarget) -> bool:
-    """Cards give no scheme: TLS it is, except within networks of our own that the operator allowed."""
+    """Whether to use TLS for a target: without a scheme always, except in private networks that the operator allowed."""
     if not has_no_scheme(target):
         return vetted.url.scheme == "https"
     return vetted.url.port == 443 or any(ipaddress.ip_address(address).is_global for address in vetted.addresses)

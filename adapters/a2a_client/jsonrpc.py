@@ -1,4 +1,4 @@
-"""A2A over JSON-RPC, as a client: one HTTP request per call, in the words of either version."""
+"""The A2A client over JSON-RPC: one HTTP request per call, in either version."""
 
 import itertools
 from collections.abc import AsyncGenerator, Mapping
@@ -21,10 +21,10 @@ from policies.strict_json import LARGE, run_off_loop
 
 
 class JsonRpcTransport:
-    """Transport over `egress`."""
+    """Transport of JSON-RPC over `egress`."""
 
     def __init__(self, egress: Egress, signer: Signer | None = None, limit: int = ANSWER_LIMIT) -> None:
-        """`limit`: bytes of one answer, or of one event of a stream."""
+        """`limit`: maximum bytes of one response, or of one event of a stream."""
         self._limit = limit
         self._egress = egress
         self._signer = signer or NoSigner()
@@ -92,7 +92,7 @@ class JsonRpcTransport:
 
 
 def _refusal(answer: HttpResponse | StreamedResponse, body: bytes) -> UpstreamFault:
-    """The fault that an answer other than HTTP 200 means, with the Retry-After of the agent."""
+    """The fault for a status other than 200, with the agent's Retry-After."""
     fault = rpc.http_fault(answer.status, body, answer.headers.get("www-authenticate", ""))
     return add_retry_after(fault, answer.status, answer.headers)
 

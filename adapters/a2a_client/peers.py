@@ -1,4 +1,4 @@
-"""Which version and binding of A2A an agent is called in, by its card and by what it turned out to speak."""
+"""Selects the A2A version and binding for an agent, by its card and by what it turned out to support."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -25,21 +25,21 @@ _NO_GRPC_TEXT: Final = "The agent is called over gRPC, and this gateway was star
 
 
 class A2APeers:
-    """The agents as their calls' facts describe them: binding, version, streaming, interface (its URL) and tenant."""
+    """The A2A agents by the facts of their entries: binding, version, streaming, interface (its URL) and tenant."""
 
     def __init__(
         self, egress: Egress, grpc: Callable[[], Transport] | None, signer: Signer | None = None, limit: int = ANSWER_LIMIT
     ) -> None:
-        """`limit`: bytes of one answer, or of one event of a stream."""
+        """`limit`: maximum bytes of one response, or of one event of a stream."""
         self._transports: dict[str, Transport] = {
             JSONRPC: JsonRpcTransport(egress, signer, limit),
             HTTP_JSON: RestTransport(egress, signer, limit),
         }
         self._grpc = grpc
-        self._v03_urls: set[str] = set()  # URLs that turned out to speak 0.3 only
+        self._v03_urls: set[str] = set()  # URLs that turned out to support 0.3 only
 
     def should_retry_downgraded(self, peer: A2APeer, error: PeerError, for_stream: bool) -> bool:
-        """Whether a refused method is worth another try, in the older version or without streaming: nothing was done yet."""
+        """Whether to retry a refused method, in the older version or without streaming: the agent has done nothing yet."""
         streamed = for_stream and peer.can_stream
         if error.code == METHOD_NOT_FOUND and not peer.is_v03:
             self._v03_urls.add(peer.url)
@@ -49,7 +49,7 @@ class A2APeers:
         return streamed and error.code in (METHOD_NOT_FOUND, UNSUPPORTED_OPERATION)
 
     async def task(self, call: Call, task_id: str, cancel: bool = False) -> Task:
-        """GetTask, or CancelTask, in the version that the agent speaks. Raises PeerError, and InvalidAnswer about another task."""
+        """Calls GetTask, or CancelTask, in the agent's version. Raises PeerError, and InvalidAnswer for another task."""
         peer, transport = self.peer(call), self.transport(call)
         try:
             task = await (transport.cancel_task if cancel else transport.get_task)(peer, call, task_id)
@@ -63,18 +63,18 @@ class A2APeers:
         return task
 
     def peer(self, call: Call, push_url: str = "", metadata: Mapping[str, Any] | None = None) -> A2APeer:
-        """Where a call goes and in which version."""
+        """The address, version and capabilities for a call."""
         facts = call.target.facts
         url = facts.get("interface") or call.target.url
         older = str(facts.get("version", "1.0")).startswith("0.") or url in self._v03_urls
         return A2APeer(url, "" if older else facts.get("tenant", ""), older, bool(facts.get("streaming")), push_url, metadata)
 
     def transport(self, call: Call) -> Transport:
-        """What carries a call. Raises UpstreamFault for a binding that can't be had."""
+        """The transport of a call. Raises UpstreamFault for an unavailable binding."""
         binding = call.target.facts.get("binding") or JSONRPC
         found = self._transports.get(binding)
         if found is None:
             if binding != GRPC or self._grpc is None:
-                raise UpstreamFault(_NO_GRPC_TEXT if binding == GRPC else "The agent's protocol binding is not known here")
+                raise UpstreamFault(_NO_GRPC_TEXT if binding == GRPC else "The agent's protocol binding is not supported")
             found = self._transports[GRPC] = self._grpc()
         return found

@@ -1,4 +1,4 @@
-"""A2A in protobuf, at the edge where gRPC is spoken: messages to JSON as we read it, our nouns to messages, errors in their details."""
+"""Converts between A2A in protobuf, JSON and the types of adapters/task.py, for gRPC."""
 
 from collections.abc import Iterable
 from typing import Any, Final, TypeVar
@@ -12,24 +12,24 @@ from google.rpc import error_details_pb2, status_pb2
 from adapters.a2a_client.wire.transport import NotCarried
 from adapters.contract import UpstreamFault
 
-DEPTH_MAX: Final = 34  # of JSON: deeper, a Struct exceeds the 100 nested messages that protobuf reads
-INTEGER_MAX: Final = 2**53  # beyond, a double may have been another integer
+DEPTH_MAX: Final = 34  # of JSON: a deeper Struct exceeds the 100 nested messages that protobuf reads
+INTEGER_MAX: Final = 2**53  # beyond it, a double may stand for another integer
 STATUS_DETAILS_KEY: Final = "grpc-status-details-bin"
 M = TypeVar("M", bound=Protobuf)
 
 
 def to_json(message: Protobuf) -> dict[str, Any]:
-    """ProtoJSON. Numbers of Struct are doubles on the wire; whole ones become integers again. Raises UpstreamFault."""
+    """A message as ProtoJSON. Doubles of a Struct that are whole become integers. Raises UpstreamFault."""
     try:
         read: dict[str, Any] = json_format.MessageToDict(message)
     except (json_format.Error, ValueError) as error:
-        raise UpstreamFault("The message has a value that JSON does not know", str(error)[:500]) from None
+        raise UpstreamFault("The message has a value that JSON can't represent", str(error)[:500]) from None
     _restore_integers(read)
     return read
 
 
 def to_protobuf(noun_or_json: Any, kind: type[M]) -> M:
-    """A noun of adapters/task.py, or JSON, as a message of `kind`. Raises NotCarried."""
+    """A type of adapters/task.py, or JSON, as a message of `kind`. Raises NotCarried."""
     value = msgspec.to_builtins(noun_or_json)
     _check_carried(value, DEPTH_MAX)
     try:
@@ -40,7 +40,7 @@ def to_protobuf(noun_or_json: Any, kind: type[M]) -> M:
 
 
 def _restore_integers(value: Any) -> None:
-    """In place, since the JSON was made for us."""
+    """Replaces whole doubles by integers in place."""
     members: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
     for key, member in members:
         if isinstance(member, float) and member.is_integer() and abs(member) <= INTEGER_MAX:
@@ -50,7 +50,7 @@ def _restore_integers(value: Any) -> None:
 
 
 def _check_carried(value: Any, depth: int) -> None:
-    """Raises NotCarried for JSON that is nested more than `depth` deep, or has an integer that a double would round."""
+    """Raises NotCarried for JSON nested more than `depth` deep, or with an integer that a double would round."""
     if isinstance(value, dict | list | tuple):
         if depth <= 0:
             raise NotCarried("nested too deeply")
@@ -68,7 +68,7 @@ def _is_double(value: int) -> bool:
 
 
 def status_bytes(code: int, message: str, details: Iterable[dict[str, Any]]) -> bytes:
-    """google.rpc.Status for DETAILS. Of `details`, JSON with `@type`, ErrorInfo, BadRequest and RetryInfo are carried, and no other."""
+    """A serialized google.rpc.Status. Of `details` (JSON with `@type`), only ErrorInfo, BadRequest and RetryInfo are kept."""
     status = status_pb2.Status(code=code, message=message)
     for detail in details:
         kind = _DETAILS.get(str(detail["@type"]).rpartition(".")[2])
@@ -81,7 +81,7 @@ def status_bytes(code: int, message: str, details: Iterable[dict[str, Any]]) -> 
 
 
 def reason_in(details: bytes) -> str:
-    """The reason of the first ErrorInfo in DETAILS, or the empty string."""
+    """The reason of the first ErrorInfo in a serialized Status, or the empty string."""
     try:
         for packed in status_pb2.Status.FromString(details).details:
             info = error_details_pb2.ErrorInfo()

@@ -1,4 +1,4 @@
-"""Doorbells: an agent that was asked to push rings, and the turn that waits for it asks for the task at once."""
+"""Wakeups by push: when an agent pushes to a turn's URL, the turn polls its task at once."""
 
 import asyncio
 import hashlib
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class PushWakeup:
-    """Of one turn. `url` is known to the gateway and the agent only, and works as long as the turn waits."""
+    """The wakeup of one turn. Only the gateway and the agent know `url`, which is valid while the turn waits."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -18,7 +18,7 @@ class PushWakeup:
         self._woken.set()
 
     async def wait(self, seconds: float) -> None:
-        """Until it is rung, or was since the last pause, and at most so long."""
+        """Waits until the agent pushes, or has pushed since the last wait, at most `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
@@ -28,7 +28,7 @@ class PushWakeup:
 
 
 class PushWakeups:
-    """Those of this process. A ring that reaches another one finds nobody: what it tells is then asked for a little later."""
+    """The wakeups of this process. A push that reaches another process is ignored: polling finds the change a little later."""
 
     def __init__(self, public_url: str, new_secret: Callable[[], str] = lambda: secrets.token_urlsafe(32)) -> None:
         self._public_url = public_url
@@ -37,7 +37,7 @@ class PushWakeups:
 
     @contextmanager
     def register(self, agent: str) -> Iterator[PushWakeup]:
-        """A bell for `agent` alone."""
+        """Registers a wakeup for `agent` only."""
         secret = self._new_secret()
         key = (agent, _digest(secret))
         bell = self._wakeups[key] = PushWakeup(f"{self._public_url}/agents/{agent}/notifications/{secret}")
@@ -47,7 +47,7 @@ class PushWakeups:
             del self._wakeups[key]
 
     def find(self, agent: str, secret: str) -> PushWakeup | None:
-        """By digest, so that no comparison tells how close a guess was."""
+        """Finds a wakeup by the digest of its secret, so that no comparison leaks how close a guess was."""
         return self._wakeups.get((agent, _digest(secret)))
 
 

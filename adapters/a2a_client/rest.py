@@ -1,4 +1,4 @@
-"""A2A over HTTP+JSON, as a client: 1.0 below the interface's URL, 0.3 below its `/v1`."""
+"""The A2A client over HTTP+JSON: 1.0 below the interface's URL, 0.3 below its `/v1`."""
 
 import json
 from collections.abc import AsyncGenerator, Mapping
@@ -34,7 +34,7 @@ from policies.strict_json import LARGE, BadJson, parse, run_off_loop
 _SEND: Final = "/message:send"
 _STREAM: Final = "/message:stream"
 _STATUS_CODES: Final = {400: -32602, 404: METHOD_NOT_FOUND, 405: METHOD_NOT_FOUND, 415: -32005, 501: METHOD_NOT_FOUND}
-# Sent as plain JSON, which every server takes: some know no other type, and none may refuse it (A2A 1.0 s11.2).
+# Plain JSON, which every server accepts: some know no other type, and none may refuse it (A2A 1.0 s11.2).
 _HEADERS: Final = {"Content-Type": "application/json"}
 _ACCEPT: Final = "application/a2a+json, application/json"
 _decode_event: Final = msgspec.json.Decoder(StreamResponse).decode
@@ -42,10 +42,10 @@ _decode_task: Final = msgspec.json.Decoder(Task).decode
 
 
 class RestTransport:
-    """Transport over `egress`."""
+    """Transport of HTTP+JSON over `egress`."""
 
     def __init__(self, egress: Egress, signer: Signer | None = None, limit: int = ANSWER_LIMIT) -> None:
-        """`limit`: bytes of one answer, or of one event of a stream."""
+        """`limit`: maximum bytes of one response, or of one event of a stream."""
         self._limit = limit
         self._egress = egress
         self._signer = signer or NoSigner()
@@ -106,7 +106,7 @@ class RestTransport:
 
 
 def _url(peer: A2APeer, path: str) -> str:
-    """A2A 1.0 s11.3: a tenant is the first step of the path."""
+    """The URL of a method (A2A 1.0 s11.3): a tenant is the first segment of the path."""
     base = peer.url.rstrip("/")
     if peer.is_v03:
         return f"{base.removesuffix('/v1')}/v1{path}"
@@ -124,7 +124,7 @@ def _send_params(peer: A2APeer, message: Message, modes: tuple[str, ...]) -> Any
 
 
 def _read_event(body: bytes, peer: A2APeer) -> PeerEvent:
-    """Clean 1.0 is decoded once; anything else is read by its shape."""
+    """Decodes a response. Clean 1.0 is decoded by type; anything else by its shape."""
     check_size(body)
     if not peer.is_v03:
         try:
@@ -170,7 +170,7 @@ class _StatusAndHeaders(Protocol):
 
 
 def _challenge_in(answer: _StatusAndHeaders) -> UpstreamFault | None:
-    """Of an answer that wants another credential."""
+    """The challenge of a response that requires another credential; else None."""
     challenge = answer.headers.get("www-authenticate", "")
     if answer.status != 401 and not (answer.status == 403 and challenge):
         return None
@@ -178,7 +178,7 @@ def _challenge_in(answer: _StatusAndHeaders) -> UpstreamFault | None:
 
 
 def _fault_of_status(answer: _StatusAndHeaders, body: bytes, not_found_code: int) -> UpstreamFault:
-    """The fault that an answer other than HTTP 200 means. `unknown`: the code of a 404 that says nothing else."""
+    """The fault for a status other than 200. `not_found_code`: the code for a 404 without a known reason."""
     status = answer.status
     if status in (401, 403):
         return UpstreamFault(f"The agent refused the gateway's credential (HTTP {status})")
@@ -191,7 +191,7 @@ def _fault_of_status(answer: _StatusAndHeaders, body: bytes, not_found_code: int
 
 
 def _error_in(value: Any, status_text: str, code: int) -> UpstreamFault:
-    """A2A 1.0 s11.6: `{"error": {"details": [{"@type": …ErrorInfo, "reason": …}]}}`; some answer with a JSON-RPC code."""
+    """The fault of an error body (A2A 1.0 s11.6), by the reason of its ErrorInfo. Some agents send a JSON-RPC code instead."""
     error = value.get("error", value) if isinstance(value, dict) else None
     error = error if isinstance(error, Mapping) else {}
     details = error.get("details")

@@ -1,19 +1,19 @@
-"""Streams that are read without haste: what comes within a moment is handed on together, and costs one commit and one write."""
+"""Batches the chunks of a stream: those that arrive within BATCH_SECONDS cost one commit and one write."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from typing import Final
 
 BATCH_SECONDS: Final = 0.02  # seconds
-IMMEDIATE_CHUNKS: Final = 2  # chunks that are handed on as they come, so that a short answer waits for nothing
+IMMEDIATE_CHUNKS: Final = 2  # chunks that are passed on at once, so that a short response is not delayed
 
 
 async def batch_chunks(
     chunks: AsyncIterable[bytes], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> AsyncGenerator[bytes, None]:
-    """The chunks, as large as they have become meanwhile: `chunks` gathers what nobody has asked for yet.
+    """Yields chunks, with pauses in which `chunks` buffers what arrives.
 
-    Moments end for all streams at once, so that theirs is one commit too.
+    Pauses of all streams end at the same time, so that their writes share a commit.
     """
     now = asyncio.get_running_loop().time
     count = 0

@@ -1,4 +1,4 @@
-"""The contract of an adapter as tests: recorded exchanges are played back to a vendor's class, whole, cut, repeated and damaged."""
+"""Conformance tests for adapters: recorded exchanges are played back to a vendor's class, whole, truncated, repeated and damaged."""
 
 from adapters.conformance.suite import VendorSuite
 

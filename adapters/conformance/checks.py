@@ -1,4 +1,4 @@
-"""What every adapter of a vendor has to keep, as functions that raise AssertionError with what they saw instead."""
+"""The rules for vendors' adapters, as functions that raise AssertionError with what they found instead."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -28,14 +28,14 @@ URL: Final = "http://vendor.test"
 SESSION: Final = "5f0c2a52-0000-5000-8000-000000000001"
 USER: Final = "u-0001"
 CREDENTIAL: Final = "operators-secret-key"
-LEAKED_TEXT: Final = "Traceback at /srv/agents/secret-folder/app.py"  # stands in damaged answers, and may reach no caller
+LEAKED_TEXT: Final = "Traceback at /srv/agents/secret-folder/app.py"  # part of damaged responses, and must not reach a caller
 TURN_SECONDS: Final = 60.0
-CUT_SIZES: Final = (0, 1, 40, 200)  # bytes after which a streamed answer breaks
+CUT_SIZES: Final = (0, 1, 40, 200)  # bytes after which a streamed response breaks
 
 
 @dataclass(frozen=True)
 class BadHttpResponse:
-    """An answer that is none, and the `kind` of failure that it has to become. `%s` in the body stands for words of the agent."""
+    """An invalid response, and the `kind` of failure that it must become. `%s` in the body is replaced by a text of the agent."""
 
     name: str
     status: int
@@ -71,28 +71,28 @@ BAD_RESPONSES: Final = (
 
 
 def check_shape(vendor: Vendor) -> None:
-    """The class has a kind, features and options of its own, and its objects hold no state."""
+    """Checks that the class has its own kind, features and options, and that its objects are stateless."""
     _check(vendor.kind and vendor.kind == vendor.kind.lower(), f"the kind {vendor.kind!r} is a word in small letters")
     _check(isinstance(vendor.features, Features), f"`features` is a Features, and not {vendor.features!r}")
     _check(issubclass(vendor.options, VendorOptions), f"`options` is a subclass of VendorOptions, and not {vendor.options!r}")
-    _check(vars(vendor) == {}, f"an adapter holds no state, but this one has {sorted(vars(vendor))}")
+    _check(vars(vendor) == {}, f"an adapter must be stateless, but this one has {sorted(vars(vendor))}")
     _check(vendor.features.polls == isinstance(vendor, PollingVendor), "`features.polls` says whether there is a method `poll`")
 
 
 def check_options(vendor: Vendor, expectation: Expectation) -> None:
-    """An option that the adapter does not know is refused by its name."""
+    """Checks that an unknown option is refused by name."""
     try:
         parse_options(vendor, {**expectation.upstream, "no-such-option": 1})
     except BadOptions as refused:
         _check("no-such-option" in refused.field, f"the refusal names the option, and not {refused.field!r}")
     else:
-        raise AssertionError("an option that nobody knows was taken: `options` has to forbid extra members, as VendorOptions does")
+        raise AssertionError("an unknown option was accepted: `options` has to forbid extra members, as VendorOptions does")
 
 
 async def check_scenario(vendor: Vendor, expectation: Expectation, transform: BodyTransform = in_one_chunk) -> None:
-    """Everything that an expectation says: `turns`, `bodies`, `describe` and `cancel`. A scenario that says nothing of these fails.
+    """Checks everything in an expectation: `turns`, `bodies`, `describe` and `cancel`. One without any of them fails.
 
-    Together they use every recorded exchange, except those that the expectation names in `skip`.
+    Together they must use every recorded exchange, except those in the expectation's `skip`.
     """
     said = expectation.document
     _check(any(name in said for name in ("turns", "bodies", "describe", "cancel")), f"{expectation} expects nothing")
@@ -111,7 +111,7 @@ async def check_scenario(vendor: Vendor, expectation: Expectation, transform: Bo
 
 
 async def check_turns(vendor: Vendor, expectation: Expectation, transform: BodyTransform = in_one_chunk) -> set[int]:
-    """The recorded turns come out as expected, and the adapter asks for what was recorded. Returns the numbers of exchanges it used."""
+    """Checks the outcomes and requests of the recorded turns. Returns the numbers of the exchanges that were used."""
     playback = PlaybackEgress(expectation.exchanges, expectation.document, transform)
     outcomes = await play_turns(vendor, expectation, playback)
     _check_requests(expectation, playback)
@@ -120,19 +120,19 @@ async def check_turns(vendor: Vendor, expectation: Expectation, transform: BodyT
 
 
 async def check_unknown_members(vendor: Vendor, expectation: Expectation) -> None:
-    """Events and members that the adapter does not know change nothing."""
+    """Checks that unknown events and members change nothing."""
     _check_outcomes(expectation, (await play_scenario(vendor, expectation, with_unknown_events))[0])
 
 
 async def check_repeats(vendor: Vendor, expectation: Expectation) -> None:
-    """A repeated event brings no second ending."""
+    """Checks that a repeated event causes no second ending."""
     outcomes, _ = await play_scenario(vendor, expectation, with_repeated_events)
     wanted, found = expectation.document["turns"][0]["state"], outcomes[0]["state"]
     _check(found == wanted, f"{expectation}: the first turn ends as {found}, and not as {wanted}, once every event arrives twice")
 
 
 async def check_cuts(vendor: Vendor, expectation: Expectation) -> None:
-    """A streamed answer that breaks off is a failure, even after partial output."""
+    """Checks that a truncated stream is a failure, even after partial output."""
     for number in range(len(expectation.document["turns"])):
         for size in CUT_SIZES:
             outcomes, _ = await play_scenario(vendor, expectation, cut=(number, size))
@@ -140,7 +140,7 @@ async def check_cuts(vendor: Vendor, expectation: Expectation) -> None:
 
 
 def check_body(expectation: Expectation, body: Mapping[str, Any], transform: BodyTransform) -> None:
-    """A single recorded response is read as expected by the reader that the expectation names."""
+    """Checks a single recorded response with the reader that the expectation names."""
     module, _, name = body["reader"].partition(":")
     reader = getattr(import_module(module), name)(*body.get("arguments", ()))
     exchange = next(each for each in expectation.exchanges if each["seq"] == body["seq"])
@@ -150,7 +150,7 @@ def check_body(expectation: Expectation, body: Mapping[str, Any], transform: Bod
 
 
 async def check_description(vendor: Vendor, expectation: Expectation) -> set[int]:
-    """`describe` tells what the expectation says of the agent. Returns the numbers of exchanges it used."""
+    """Checks the result of `describe`. Returns the numbers of the exchanges that were used."""
     playback = PlaybackEgress(expectation.exchanges, expectation.document)
     facts = await vendor.describe(connection_to(vendor, expectation.upstream, playback))
     _check_requests(expectation, playback)
@@ -161,7 +161,7 @@ async def check_description(vendor: Vendor, expectation: Expectation) -> set[int
 
 
 async def check_cancellation(vendor: Vendor, expectation: Expectation) -> set[int]:
-    """`cancel` reports what the agent's recorded answers say. Returns the numbers of exchanges it used."""
+    """Checks the result of `cancel`. Returns the numbers of the exchanges that were used."""
     wanted = expectation.document["cancel"]
     playback = PlaybackEgress(expectation.exchanges, expectation.document)
     ref = VendorRef(wanted.get("context_id", ""), wanted.get("task_id", ""))
@@ -172,7 +172,7 @@ async def check_cancellation(vendor: Vendor, expectation: Expectation) -> set[in
 
 
 async def check_bad_response(vendor: Vendor, expectation: Expectation, response: BadHttpResponse) -> None:
-    """An answer that is none is a failure of its kind, and tells callers nothing of the agent's inside."""
+    """Checks that an invalid response is a failure of its kind, whose public text reveals nothing internal."""
     headers = {"content-type": "application/json", **response.headers}
     ending = await _failing_turn(
         vendor, expectation, lambda: (response.status, headers, response.body.replace(b"%s", LEAKED_TEXT.encode()))
@@ -183,7 +183,7 @@ async def check_bad_response(vendor: Vendor, expectation: Expectation, response:
 
 
 async def check_credential(vendor: Vendor, expectation: Expectation) -> None:
-    """A credential that the agent echoes is not in the details for the log."""
+    """Checks that a credential echoed by the agent is removed from the details for the log."""
     ending = await _failing_turn(vendor, expectation, lambda: (401, {}, f"bad key {CREDENTIAL}".encode()))
     _check(CREDENTIAL not in ending.detail, "the credential stands in the details of the failure")
     _check("bad key" in ending.detail, f"the details have the agent's words, and not {ending.detail!r}")
@@ -192,7 +192,7 @@ async def check_credential(vendor: Vendor, expectation: Expectation) -> None:
 async def play_scenario(
     vendor: Vendor, expectation: Expectation, transform: BodyTransform = in_one_chunk, cut: tuple[int, int] | None = None
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """What came of each turn, and what was asked otherwise than recorded. `cut`: (turn, bytes) at which a streamed body breaks."""
+    """The outcome of each turn, and the deviations from the recorded requests. `cut`: (turn, bytes) at which a streamed body breaks."""
     playback = PlaybackEgress(expectation.exchanges, expectation.document, transform)
     return await play_turns(vendor, expectation, playback, cut), playback.problems
 
@@ -200,7 +200,7 @@ async def play_scenario(
 async def play_turns(
     vendor: Vendor, expectation: Expectation, playback: PlaybackEgress, cut: tuple[int, int] | None = None
 ) -> list[dict[str, Any]]:
-    """What came of each turn of one conversation, up to the one that is cut."""
+    """The outcome of each turn of one conversation, up to the truncated one."""
     line = connection_to(vendor, expectation.upstream, playback)
     outcomes: list[dict[str, Any]] = []
     ref: VendorRef | None = None
@@ -219,28 +219,28 @@ async def play_turns(
 
 
 async def collect_events(vendor: Vendor, turn: Turn, connection: VendorConnection[Any]) -> list[Event]:
-    """The events of one turn as the gateway takes them. What the adapter raises of the agent is a Failed."""
+    """The events of one turn as the gateway gets them. A fault that the adapter raises becomes a Failed."""
     events: list[Event] = []
     try:
         async with asyncio.timeout(TURN_SECONDS), aclosing(enforce_contract(vendor.run(turn, connection), connection)) as arriving:
             async for event in arriving:
                 events.append(event)
         if not events:
-            raise InvalidAnswer("The agent's answer broke off", "the adapter yielded no event")
+            raise InvalidAnswer("The agent's answer was cut off", "the adapter yielded no event")
     except UpstreamFault as fault:
         events.append(Failed(fault.public, detail=fault.detail, kind=fault.kind, retryable=fault.retryable))
     return events
 
 
 def connection_to(vendor: Vendor, upstream: Mapping[str, Any], egress: object) -> VendorConnection[Any]:
-    """A line to an agent that `egress` stands for, with an operator's credential."""
+    """A connection to an agent behind `egress`, with an operator's credential."""
     deadline = asyncio.get_running_loop().time() + TURN_SECONDS
     place = VendorEndpoint(URL, upstream, {"x-api-key": CREDENTIAL}, deadline, USER, SESSION)
     return VendorConnection(cast("Egress", egress), place, parse_options(vendor, upstream))
 
 
 def build_message(content: Mapping[str, Any]) -> Message:
-    """A person's message: `{"text"}`, `{"data"}` or `{"parts": [parts as A2A has them]}`."""
+    """A person's message from `{"text"}`, `{"data"}` or `{"parts": [A2A parts]}`."""
     if "parts" in content:
         parts = tuple(Part(**{_python_name(name): value for name, value in each.items()}) for each in content["parts"])
     else:

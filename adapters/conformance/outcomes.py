@@ -1,4 +1,4 @@
-"""What the events of a turn amount to, in the words of an expectation file."""
+"""Summarizes the events of a turn in the form of an expectation file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -27,11 +27,11 @@ STATES: Final = {
     Ask: "INPUT_REQUIRED",
     AnswerRefused: "ANSWER_REFUSED",
 }
-INPUT_MEMBERS: Final = ("send", "stream", "answers")  # members of an expected turn that say what happens before it
+INPUT_MEMBERS: Final = ("send", "stream", "answers")  # members of an expected turn that describe its input
 
 
 def outcome(events: Sequence[Event]) -> dict[str, Any]:
-    """State, artifacts, prompts, reason, message and metadata. Raises AssertionError unless the last event is the one ending."""
+    """State, artifacts, prompts, reason, message and metadata. Raises AssertionError unless the last event is the only ending."""
     if [isinstance(event, ENDINGS) for event in events] != [False] * (len(events) - 1) + [True]:
         raise AssertionError(f"a turn has one ending, and it is the last event: {events}")
     ending = events[-1]
@@ -51,7 +51,7 @@ def outcome(events: Sequence[Event]) -> dict[str, Any]:
 
 
 def matches_expectation(expected: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
-    """Whether an outcome is the expected one. Artifacts and prompts always count; other members only where the expectation names them."""
+    """Whether an outcome matches. Artifacts and prompts are always compared, other members only where expected."""
     full = {"artifacts": [], "prompts": [], **expected}
     return all(found.get(name, []) == value for name, value in full.items() if name not in INPUT_MEMBERS)
 
@@ -74,7 +74,7 @@ def _artifacts(events: Sequence[Event]) -> list[dict[str, Any]]:
 
 
 def _artifact(parts: Sequence[Part]) -> dict[str, Any]:
-    """Texts joined as `text`, anything else in `parts`, metadata of parts in `metadata`."""
+    """Texts joined as `text`, other parts in `parts`, metadata of parts in `metadata`."""
     texts = [part.text for part in parts if isinstance(part.text, str)]
     told: dict[str, Any] = {"text": "".join(texts)} if texts else {}
     others = [_part_content(part) for part in parts if not isinstance(part.text, str)]

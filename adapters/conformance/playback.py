@@ -1,4 +1,4 @@
-"""Recorded responses in place of the network: each request gets the recorded answer and is compared with the recorded request."""
+"""Plays recorded responses instead of using the network, and compares each request with the recorded one."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -14,12 +14,12 @@ FixedResponse = tuple[int, Mapping[str, str], bytes]
 
 
 class PlaybackEgress:
-    """An egress that answers as recorded, in the order of the recording for each method and path.
+    """An egress client that answers with recorded responses, in recorded order for each method and path.
 
-    `said` is an expectation: `ours` names recorded ids that stand for ids of the gateway's choosing, `ignore` members of bodies that
-    may differ, `prefix` what the agent's URL has of each recorded path, `skip` numbers of exchanges that are left out. `problems`
-    gets every request that is not the recorded one, `used` the number of every exchange that was asked for. `change` changes streamed
-    bodies; with `cut` they break after so many bytes, and no later than in their middle.
+    `expected` is an expectation: `ours` names recorded ids that stand for ids of the gateway's choice, `ignore` members of bodies that may
+    differ, `prefix` the part of each recorded path that belongs to the agent's URL, `skip` numbers of omitted exchanges. `problems`
+    collects deviating requests, `used` the numbers of requested exchanges. `transform` changes streamed bodies; with `cut_after` they
+    break after that many bytes, at the latest in their middle.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class PlaybackEgress:
             self.problems.append(f"{request['method']} {request['path']}: {path}")
 
     def _differences(self, recorded: Any, sent: Any, path: str) -> Iterator[str]:
-        """Where a body lacks a recorded member or has another value there; a body may have more members than the recorded one."""
+        """Yields where a body lacks a recorded member or has another value. A body may have additional members."""
         if isinstance(recorded, dict) and isinstance(sent, dict):
             for name, value in recorded.items():
                 if name not in self._ignored_members:
@@ -93,7 +93,7 @@ class PlaybackEgress:
 
 
 class FixedResponseEgress:
-    """An egress that gives the same answer to every request."""
+    """An egress client that gives the same response to every request."""
 
     def __init__(self, answer: Callable[[], FixedResponse]) -> None:
         self._answer = answer
@@ -108,7 +108,7 @@ class FixedResponseEgress:
 
 
 class RecordedStream:
-    """A response that arrives in chunks; a broken one ends as a connection that was cut."""
+    """A response in chunks; a broken one ends like a lost connection."""
 
     def __init__(self, status: int, headers: Mapping[str, str], chunks: list[bytes], is_broken: bool = False) -> None:
         self.status = status

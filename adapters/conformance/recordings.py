@@ -1,4 +1,4 @@
-"""Recordings of a vendor's agent, `NAME.jsonl`, and what its adapter has to make of them, `NAME.expected.json`."""
+"""Recordings of a vendor's agent, `NAME.jsonl`, and the expected outcomes, `NAME.expected.json`."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from adapters.vendors.sdk.frames import Frame, Head, decoder_for
 
 EXPECTED_SUFFIX = ".expected.json"
 SSE_PREFIXES = (b"event:", b"data:", b"id:", b":")
-BodyTransform = Callable[[bytes], list[bytes]]  # what becomes of a streamed body: the chunks in which it arrives
+BodyTransform = Callable[[bytes], list[bytes]]  # converts a streamed body to the chunks in which it arrives
 
 
 @cache
@@ -23,7 +23,7 @@ def load_exchanges(path: Path) -> tuple[dict[str, Any], ...]:
 
 @dataclass(frozen=True)
 class Expectation:
-    """One scenario: `said` is the content of `SCENARIO.expected.json` in the folder of the recordings."""
+    """One scenario: `document` is the content of `SCENARIO.expected.json` in the folder of the recordings."""
 
     folder: Path
     scenario: str
@@ -31,7 +31,7 @@ class Expectation:
 
     @property
     def vendor(self) -> str:
-        """The name of the folder."""
+        """The vendor by the folder's name."""
         return self.folder.name
 
     @property
@@ -40,7 +40,7 @@ class Expectation:
 
     @property
     def upstream(self) -> Mapping[str, Any]:
-        """The options that an operator would set for this agent."""
+        """The options in `upstream` that an operator would set for this agent."""
         return dict(self.document["upstream"])
 
     @cached_property
@@ -52,7 +52,7 @@ class Expectation:
 
 
 def load_expectations(folder: Path) -> list[Expectation]:
-    """Every scenario of a folder that says what has to come of it."""
+    """All scenarios of a folder that have an expectation."""
     paths = sorted(folder.glob(f"*{EXPECTED_SUFFIX}"))
     return [Expectation(folder, path.name.removesuffix(EXPECTED_SUFFIX), json.loads(path.read_text())) for path in paths]
 
@@ -81,7 +81,7 @@ def in_one_chunk(body: bytes) -> list[bytes]:
 
 
 def in_odd_chunks(body: bytes) -> list[bytes]:
-    """Pieces of 1, 2, 3, 5, 7, 11 and 13 bytes, over and over."""
+    """The body in pieces of 1, 2, 3, 5, 7, 11 and 13 bytes, repeatedly."""
     pieces, sizes, at, turn = [], (1, 2, 3, 5, 7, 11, 13), 0, 0
     while at < len(body):
         pieces.append(body[at : at + sizes[turn % len(sizes)]])
@@ -90,7 +90,7 @@ def in_odd_chunks(body: bytes) -> list[bytes]:
 
 
 def with_unknown_events(body: bytes) -> list[bytes]:
-    """An unknown event between all server-sent events, and an unknown member in each of them."""
+    """The body with unknown events between its server-sent events, and an unknown member in each of them."""
     if not body.lstrip().startswith(SSE_PREFIXES):
         return [body]
     known = [_with_unknown_member(block) for block in _split_events(body)]
@@ -98,7 +98,7 @@ def with_unknown_events(body: bytes) -> list[bytes]:
 
 
 def with_repeated_events(body: bytes) -> list[bytes]:
-    """Each server-sent event twice."""
+    """The body with each server-sent event twice."""
     if not body.lstrip().startswith(SSE_PREFIXES):
         return [body]
     return [b"".join(block + b"\n\n" + block + b"\n\n" for block in _split_events(body) if block.strip())]

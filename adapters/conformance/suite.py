@@ -1,4 +1,4 @@
-"""The contract of an adapter as a class of tests for pytest, which a distribution with an adapter of its own subclasses."""
+"""The conformance tests as a pytest class, which a distribution with its own adapter subclasses."""
 
 import asyncio
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ BODY_TRANSFORMS: Final[dict[str, BodyTransform]] = {"whole": in_one_chunk, "piec
 
 @dataclass(frozen=True)
 class TestedAdapter:
-    """An adapter and the scenarios that show it."""
+    """An adapter and the scenarios that test it."""
 
     vendor: Vendor
     scenarios: tuple[Expectation, ...]
 
     @property
     def streamed_scenarios(self) -> list[Expectation]:
-        """The scenarios with turns that are answered by a stream."""
+        """The scenarios with streamed turns."""
         return [each for each in self.scenarios if "turns" in each.document and not each.document.get("whole")]
 
     def __str__(self) -> str:
@@ -36,7 +36,7 @@ class VendorSuite:
             vendor = Riddle
             recordings = Path(__file__).parent / "recordings"
 
-    Needs pytest and nothing else: no plugin, no fixture, no network.
+    Requires only pytest: no plugin, no fixture, no network.
     """
 
     vendor: ClassVar[type[Vendor]]
@@ -44,11 +44,11 @@ class VendorSuite:
 
     @classmethod
     def tested_adapters(cls) -> list[TestedAdapter]:
-        """The adapters under test, which is one."""
+        """The adapters under test: one."""
         return [TestedAdapter(cls.vendor(), tuple(load_expectations(cls.recordings)))]
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
-        """Called by pytest for each test: parametrizes it over adapters, scenarios, pieces and bad answers."""
+        """Called by pytest for each test: parametrizes it over adapters, scenarios, chunk sizes and bad responses."""
         subjects = self.tested_adapters()
         pairs = [(each.vendor, scenario) for each in subjects for scenario in each.scenarios]
         if "adapter" in metafunc.fixturenames:

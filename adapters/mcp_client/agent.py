@@ -1,4 +1,4 @@
-"""An MCP server as an agent: a message names one of its tools, and the tool's result is the artifact of the task."""
+"""An MCP server as an agent: a message names one of its tools, and the tool's result becomes the task's artifact."""
 
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -34,10 +34,10 @@ from adapters.upstream.pending_consent import consent_question, pending_ref
 from policies.strict_json import BadJson, parse
 
 RESULT_ARTIFACT: Final = "result"
-TOOL_FAILED_TEXT: Final = "The tool reports an error"
+TOOL_FAILED_TEXT: Final = "The tool reported an error"
 FORMAT_TEXT: Final = 'must be one data part {"tool": …, "arguments": {…}}, or one text `tool: name {json}`'
 NAME_MAX: Final = 128  # characters of a tool's name
-TOOL_CALL_KEY: Final = "tool_call"  # in the `extra` of a VendorRef: the call whose server asked, to be made again with the answers
+TOOL_CALL_KEY: Final = "tool_call"  # in the `extra` of a VendorRef: the call to be repeated with the answers
 ELICITATION_METHOD: Final = "elicitation/create"
 QUESTIONS_MAX: Final = 16  # questions at once
 _decode_message: Final = msgspec.json.Decoder(Message).decode
@@ -45,7 +45,7 @@ _NAME_END: Final = re.compile(r"[\s{]")
 
 
 class ToolCaller(Protocol):
-    """adapters/tool_servers.py."""
+    """Calls tools of servers (adapters/tool_servers.py)."""
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer: ...
 
@@ -58,7 +58,7 @@ class ToolInvocation(NamedTuple):
 
 
 def read_invocation(message: Message) -> ToolInvocation:
-    """Raises BadMessage."""
+    """Reads the message of a tool call. Raises BadMessage."""
     if len(message.parts) != 1:
         raise BadMessage("message.parts", FORMAT_TEXT)
     part = message.parts[0]
@@ -68,7 +68,7 @@ def read_invocation(message: Message) -> ToolInvocation:
 
 
 def _read_text_invocation(text: str) -> ToolInvocation:
-    """Reads `tool: name {json}`, where the object may be left out. The name ends at the first white space or brace."""
+    """Reads `tool: name {json}`, where the object is optional. The name ends at the first white space or brace."""
     keyword, _, rest = text.strip().partition(":")
     rest = rest.lstrip()
     end = _NAME_END.search(rest)
@@ -93,13 +93,13 @@ def _read_data_invocation(data: Any) -> ToolInvocation:
 
 
 class ToolAgent:
-    """Calls the tool under the Grant for that very tool and those arguments. What a server of 2026-07-28 asks, the task asks."""
+    """Calls a tool under the Grant for it and its arguments. Questions of a server of 2026-07-28 become prompts of the task."""
 
     def __init__(self, servers: ToolCaller) -> None:
         self._servers = servers
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
-        """One piece, or what the server asks, and the end."""
+        """Yields one artifact or the server's questions, and the ending."""
         asked = read_invocation(turn.message)
         if f"{call.target.name}.{asked.tool}" != call.grant.decision.act.resource:
             raise BadMessage("message.parts", "names another tool than was allowed")
@@ -124,21 +124,21 @@ class ToolAgent:
         if result.get("resultType", "complete") == "input_required":
             return _question_events(turn.message, result)
         if result.get("resultType", "complete") != "complete":
-            raise UpstreamFault("The server answered with something else than a result", str(result["resultType"])[:100])
+            raise UpstreamFault("The server's answer is not a result", str(result["resultType"])[:100])
         parts = parts_from_result(result)
         if result.get("isError") is True:
             return [Failed(TOOL_FAILED_TEXT, message=Message(f"m-{call.idempotency_key}", Role.AGENT, parts))]
         return [ArtifactPiece(Artifact(RESULT_ARTIFACT, parts, name=invocation.tool)), Done()]
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
-        """A task that waits for an answer is known to nobody but the gateway. Raises CannotCancel for any other."""
+        """True for a task that waits for an answer, which only the gateway knows. Raises CannotCancel for any other."""
         if TOOL_CALL_KEY in ref.extra:
             return True
         raise CannotCancel
 
 
 class _ElicitingPeer:
-    """What the server is told of the client: a person can be asked by the task, after the answer."""
+    """The client capabilities sent to the server: the task can ask a person, after the response."""
 
     capabilities: Mapping[str, Any] = {"elicitation": {"form": {}, "url": {}}}
 
@@ -153,13 +153,13 @@ _ELICITING_PEER: Final = _ElicitingPeer()
 
 
 def message_awaiting_answer(ref: VendorRef) -> Message | None:
-    """The message whose tool asked something, of a task that waits for the answer."""
+    """The message whose tool asked a question, for a task that waits for the answer; else None."""
     kept = ref.extra.get(TOOL_CALL_KEY)
     return _decode_message(kept["message"].encode()) if isinstance(kept, Mapping) else None
 
 
 def _question_events(message: Message, result: Mapping[str, Any]) -> list[Event]:
-    """What the server asks, and what the call goes on with. Raises UpstreamFault for what no person can be asked."""
+    """The prompts of the server's questions, and the state to continue with. Raises UpstreamFault for any other request."""
     requests, state = result.get("inputRequests", {}), result.get("requestState")
     if not isinstance(requests, dict) or not 0 < len(requests) <= QUESTIONS_MAX or not isinstance(state, str | None):
         raise UpstreamFault("The server's message is not valid", "input requests")
@@ -169,10 +169,10 @@ def _question_events(message: Message, result: Mapping[str, Any]) -> list[Event]
 
 
 def _prompt_from_request(key: str, request: Any) -> Prompt:
-    """Raises UpstreamFault."""
+    """The prompt of an elicitation. Raises UpstreamFault for any other request."""
     params = request.get("params") if isinstance(request, dict) and request.get("method") == ELICITATION_METHOD else None
     if not isinstance(params, dict) or not isinstance(params.get("message"), str):
-        raise UpstreamFault("The server asks for something that no person is asked here", str(request)[:200])
+        raise UpstreamFault("The server asked for something that the gateway can't ask a person", str(request)[:200])
     if params.get("mode", "form") == "url" and isinstance(params.get("url"), str):
         return Prompt(key, params["message"], schema={}, kind=PromptKind.AUTH, url=params["url"])
     if not isinstance(params.get("requestedSchema"), dict):
@@ -181,7 +181,7 @@ def _prompt_from_request(key: str, request: Any) -> Prompt:
 
 
 def _input_responses(turn: Turn) -> dict[str, Any]:
-    """What the call is repeated with (2026-07-28 MRTR): the answers, and the server's state."""
+    """The members with which the call is repeated (2026-07-28 MRTR): the answers and the server's state."""
     kept = turn.ref.extra.get(TOOL_CALL_KEY) if turn.ref is not None else None
     if not isinstance(kept, Mapping) or not turn.answers:
         return {}
@@ -190,7 +190,7 @@ def _input_responses(turn: Turn) -> dict[str, Any]:
 
 
 def parts_from_result(result: Mapping[str, Any]) -> tuple[Part, ...]:
-    """A tool's result as parts: its structured content first, then the blocks of its content. Raises UpstreamFault."""
+    """A tool's result as parts: its structured content first, then its content blocks. Raises UpstreamFault."""
     content = result.get("content", [])
     if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
         raise UpstreamFault("The server's result is not one of a tool")
@@ -200,7 +200,7 @@ def parts_from_result(result: Mapping[str, Any]) -> tuple[Part, ...]:
 
 
 def _part_from_block(block: Mapping[str, Any]) -> Part:
-    """A block of any kind that is not known is data."""
+    """A content block as a part; a block of unknown type as data."""
     match block:
         case {"type": "text", "text": str(text)}:
             return Part(text=text)

@@ -1,4 +1,4 @@
-"""Listening to servers outside of requests: `subscriptions/listen` in the modern era, a session's own stream in the older one."""
+"""Listens to servers outside of requests: by `subscriptions/listen` in the modern era, by a session's stream in the older one."""
 
 import asyncio
 import dataclasses
@@ -62,7 +62,7 @@ class _SubscribedUris:
 
 
 class LegacySubscriptions:
-    """What clients of the `initialize` era subscribed to at modern servers, by server, person and session."""
+    """The subscriptions of clients of the `initialize` era at modern servers, by server, person and session."""
 
     def __init__(self) -> None:
         self._uris_by_session: dict[tuple[str, str, str], _SubscribedUris] = {}
@@ -74,7 +74,7 @@ class LegacySubscriptions:
         return self._uris_by_session.setdefault(key, _SubscribedUris())
 
     def record_request(self, call: Call, request: McpRequest) -> None:
-        """Takes resources/subscribe or resources/unsubscribe."""
+        """Records a resources/subscribe or resources/unsubscribe."""
         wanted = self.uris_of(call, request.client_session)
         if request.method == UNSUBSCRIBE:
             wanted.uris.discard(request.name)
@@ -94,7 +94,7 @@ class ModernListening:
         self._legacy_subscriptions = legacy_subscriptions
 
     async def listen(self, call: Call, wanted: ListenFilter, listener: McpListener, client_session: str) -> None:
-        """Until the server ends it. A broken stream is opened again, and what may have been missed is told as changed."""
+        """Listens until the server ends it. Opens a broken stream again, and notifies of all changes that may have been missed."""
         more = self._legacy_subscriptions.uris_of(call, client_session) if client_session else _SubscribedUris()
         stream = ModernStream(self._http, call.target.url, call.headers, listener)
         pause, seconds = PAUSE_SECONDS, call.deadline - self._clock()
@@ -105,7 +105,7 @@ class ModernListening:
                 whole = dataclasses.replace(wanted, uris=wanted.uris | more.uris)
                 if await _run_until(more.changed, stream.run(whole, seconds)):
                     return
-                continue  # with what the client subscribed to meanwhile
+                continue  # with the URIs that the client subscribed to since
             except UpstreamFault:
                 if not stream.was_opened:
                     raise
@@ -115,7 +115,7 @@ class ModernListening:
 
 
 class ModernStream:
-    """One listener's stream, perhaps opened several times."""
+    """One listener's stream, which may be opened several times."""
 
     def __init__(self, http: McpHttp, url: str, credentials: Mapping[str, str], listener: McpListener) -> None:
         self._http = http
@@ -124,10 +124,13 @@ class ModernStream:
         self._listener = listener
         self._next_number = itertools.count(1).__next__
         self.was_opened = False
-        self.may_have_missed = False  # since it was open
+        self.may_have_missed = False  # set while the stream is broken
 
     async def run(self, wanted: ListenFilter, seconds: float) -> None:
-        """Returns when the server ended it in order. Raises UpstreamFault, McpRefused and WrongEra. `seconds`: to the acknowledgement."""
+        """Runs until the server ends the stream regularly. `seconds`: the timeout of the acknowledgement.
+
+        Raises UpstreamFault, McpRefused and WrongEra.
+        """
         number, url = f"listen-{self._next_number()}", self._url
         body = envelope_of(number, LISTEN_METHOD, modern_params({"notifications": notification_filter(wanted)}))
         headers = {**self._credentials, **modern_headers(LISTEN_METHOD)}
@@ -151,7 +154,7 @@ class ModernStream:
             if granted is not None:
                 await forward_if_granted(self._listener, granted, str(message.method), params)
             elif message.method != ACKNOWLEDGED_METHOD:
-                raise UpstreamFault("The server's message is not valid", "something came before the acknowledgement")
+                raise UpstreamFault("The server's message is not valid", "a message arrived before the acknowledgement")
             else:
                 granted = read_acknowledged(params, wanted)
                 opening.reschedule(None)
@@ -175,14 +178,14 @@ class LegacyListening:
         self._clock = clock
 
     async def listen(self, call: Call, wanted: ListenFilter, listener: McpListener, client_session: str) -> None:
-        """Until it is cancelled: a session has no end that its server could tell of."""
+        """Listens until it is canceled: sessions have no end that a server announces."""
         session = self._sessions.session_for(session_key(call, listener, client_session))
         session.calls_in_flight += 1
         ear: _ListenerSink | None = None
         try:
             await self._sessions.ensure_open(session, call.headers, call.deadline)
             self._streams.open(session, call.headers)
-            await self._streams.wait_until_open(session)  # what is said before it is open is lost
+            await self._streams.wait_until_open(session)  # notifications before it is open are lost
             ear = _ListenerSink(listener, wanted, SessionReplyChannel(self._http, session, call.headers), client_session)
             session.listeners.append(ear)
             await self._subscribe_to_all(session, call, wanted, ear)
@@ -198,7 +201,7 @@ class LegacyListening:
             session.last_used = self._clock()
 
     async def _subscribe_to_all(self, session: ServerSession, call: Call, wanted: ListenFilter, sink: "_ListenerSink") -> None:
-        """Grants the ear what the server says that it tells of; each URI is subscribed to, once for all who want it."""
+        """Grants the sink what the server announces; subscribes to each URI once for all listeners."""
         offered = session.server_capabilities
         sink.granted = ListenFilter(
             tools=wanted.tools and announces_changes(offered.get("tools")),
@@ -217,7 +220,7 @@ class LegacyListening:
         return exchange.answer is not None and exchange.answer.result is not UNSET
 
     def _unsubscribe(self, session: ServerSession, call: Call, uris: frozenset[str]) -> None:
-        """The server is told of those that nobody wants any more, as far as it listens."""
+        """Unsubscribes from URIs without any remaining listener, without waiting."""
         for uri in uris:
             session.uris[uri] -= 1
             if session.uris[uri] <= 0:
@@ -226,7 +229,7 @@ class LegacyListening:
 
 
 class _ListenerSink:
-    """A listener in a session. A front's own session hears all of it, a shared one what the listener was granted."""
+    """A listener in a session. It gets everything in a client's own session, and only what it was granted in a shared one."""
 
     def __init__(self, listener: McpListener, granted: ListenFilter, reply_channel: SessionReplyChannel, client_session: str) -> None:
         self._listener = listener
@@ -252,7 +255,7 @@ def notification_filter(wanted: ListenFilter) -> dict[str, Any]:
 
 
 def read_acknowledged(params: Members, wanted: ListenFilter) -> ListenFilter:
-    """What was acknowledged, of what was wanted."""
+    """The acknowledged part of what was wanted."""
     said: _NotificationFilter = decode_checked(encode(params), _decode_acknowledged).notifications
     return ListenFilter(
         tools=wanted.tools and said.tools_list_changed is True,
@@ -268,7 +271,7 @@ def announces_changes(offered: Any) -> bool:
 
 
 async def forward_if_granted(listener: McpListener, granted: ListenFilter, method: str, params: Members) -> None:
-    """Passes on what was granted, without the server's name for the subscription."""
+    """Passes on a granted notification, without the server's subscription id."""
     if is_granted(granted, method, params):
         meta = {name: value for name, value in members_of(params.get("_meta", Raw(b"{}"))).items() if name != SUBSCRIPTION_KEY}
         rest: dict[str, Any] = {name: value for name, value in params.items() if name != "_meta"}
@@ -286,7 +289,7 @@ def is_granted(granted: ListenFilter, method: str, params: Members) -> bool:
 
 
 async def _notify_possible_changes(listener: McpListener, granted: ListenFilter) -> None:
-    """After a gap: whatever may have been missed."""
+    """Notifies of all changes that may have been missed."""
     for name in _FILTER_MEMBERS:
         if getattr(granted, name):
             await listener.notify(f"notifications/{name}/list_changed", Raw(b"{}"))
@@ -295,7 +298,7 @@ async def _notify_possible_changes(listener: McpListener, granted: ListenFilter)
 
 
 async def _run_until(changed: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Follows until `changed`; True when what was followed came to its own end."""
+    """Runs `work` until it ends (returns True) or `changed` is set (returns False)."""
     task, waiting = asyncio.create_task(work), asyncio.create_task(changed.wait())
     try:
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""What an MCP server lists: its tools, prompts, resources and templates, all pages within bounds, without what can't be used."""
+"""The lists of an MCP server: tools, prompts, resources and templates, on all pages within bounds, without unusable entries."""
 
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -13,23 +13,23 @@ from adapters.mcp_client.wire.messages import WireError
 from policies import strict_json
 
 ITEMS_MAX: Final = 2000  # of one list
-PAGES_MAX: Final = 2 * ITEMS_MAX  # of one list: a server may give one item a page, and pages without any
+PAGES_MAX: Final = 2 * ITEMS_MAX  # of one list: pages may have one item or none
 SIZE_MAX: Final = 16 << 20  # bytes of one list
 CURSOR_MAX: Final = 4096
 URI_MAX: Final = 2048
-NOT_OFFERED_CODES: Final = frozenset({-32600, -32601, -32602})  # what servers answer to a method that they do not have
+NOT_OFFERED_CODES: Final = frozenset({-32600, -32601, -32602})  # how servers refuse a method that they do not have
 _HEADER_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 NAME_MAX: Final = 128  # characters
-_SCALARS: Final = ("string", "integer", "boolean")  # compared, never hashed: a stranger's `type` may be a list
+_SCALARS: Final = ("string", "integer", "boolean")  # compared, never hashed: an untrusted `type` may be a list
 _DATA_KEYWORDS: Final = frozenset({"default", "examples", "const", "enum"})
 
 Definition = dict[str, Any]
-FetchPage = Callable[[str, dict[str, Any]], Awaitable[Exchange]]  # method, params
+FetchPage = Callable[[str, dict[str, Any]], Awaitable[Exchange]]  # takes method and params
 
 
 @dataclass(frozen=True, slots=True)
 class ServerLists:
-    """Entries of the four lists, verbatim, without those that can't be used safely: `left_out` names these, each with the reason."""
+    """The entries of the four lists as received, without unsafe ones: `left_out` names these with the reason."""
 
     tools: list[Definition]
     prompts: list[Definition] = field(default_factory=list)
@@ -40,9 +40,9 @@ class ServerLists:
 
 @dataclass(frozen=True, slots=True)
 class _ListKind:
-    """One of the lists: `member` of the result has its entries, each with a `key` of its own. `open_ended`: its rest may be left out.
+    """One kind of list: `member` of the result has the entries, which `key` identifies. `may_be_cut`: its end may be left out.
 
-    `flaw` says why an entry can't be used; empty where it can.
+    `find_flaw` returns why an entry is unusable; empty if it is usable.
     """
 
     method: str
@@ -53,14 +53,14 @@ class _ListKind:
 
 
 async def list_all(fetch_page: FetchPage) -> ServerLists:
-    """Every list that the server has. Raises UpstreamFault."""
+    """All lists of the server. Raises UpstreamFault."""
     left_out: dict[tuple[str, str], None] = {}
     tools, prompts, resources, templates = [await _fetch_list(fetch_page, each, left_out) for each in LISTS]
     return ServerLists(tools, prompts, resources, templates, list(left_out))
 
 
 async def _fetch_list(fetch_page: FetchPage, kind: _ListKind, left_out: dict[tuple[str, str], None]) -> list[Definition]:
-    """All pages of one list. A server without this list has nothing in it. `left_out` gets what can't be used. Raises UpstreamFault."""
+    """All pages of one list; empty if the server does not have it. Adds unusable entries to `left_out`. Raises UpstreamFault."""
     found: dict[str, Definition] = {}
     params: dict[str, Any] = {}
     cursors: set[str] = set()
@@ -95,7 +95,7 @@ def _is_not_offered(exchange: Exchange, kind: _ListKind) -> bool:
     answer = exchange.answer
     if answer is None:
         return kind.member != "tools" and exchange.status in (400, 404, 405, 501)
-    if isinstance(answer.result, msgspec.Raw):  # a server that answers whatever it is asked, with something else
+    if isinstance(answer.result, msgspec.Raw):  # a server may answer any method with another result
         return kind.member != "tools" and f'"{kind.member}"'.encode() not in bytes(answer.result)
     if not isinstance(answer.error, WireError):
         return False
@@ -103,7 +103,7 @@ def _is_not_offered(exchange: Exchange, kind: _ListKind) -> bool:
 
 
 def _read_page(exchange: Exchange, kind: _ListKind) -> tuple[list[Definition], str]:
-    """The entries of one page, and the cursor of the next or nothing. Raises UpstreamFault."""
+    """The entries of one page, and the cursor of the next or the empty string. Raises UpstreamFault."""
     missing = f"The server does not list its {kind.member}"
     if exchange.status in (401, 403):
         raise Challenged(exchange.status, exchange.headers.get("www-authenticate", ""))
@@ -121,7 +121,7 @@ def _read_page(exchange: Exchange, kind: _ListKind) -> tuple[list[Definition], s
 
 
 def tool_flaw(tool: Mapping[str, Any]) -> str:
-    """Why a tool can't be called; empty where it can. One whose `x-mcp-header` marks are not sound is dropped (2026-07-28)."""
+    """Why a tool can't be called; empty if it can. A tool with invalid `x-mcp-header` marks is dropped (2026-07-28)."""
     schema = tool.get("inputSchema")
     if flaw := _name_flaw(tool):
         return flaw
@@ -133,7 +133,7 @@ def tool_flaw(tool: Mapping[str, Any]) -> str:
 
 
 def _name_flaw(entry: Mapping[str, Any]) -> str:
-    """Names may have letters of any script. What nobody sees, such as marks of direction, is no part of a name."""
+    """Why a name is unusable; empty if it is usable. Letters of any script are allowed, invisible characters are not."""
     name = entry.get("name")
     if isinstance(name, str) and 0 < len(name) <= NAME_MAX and name.isprintable() and name == name.strip():
         return ""
@@ -141,7 +141,7 @@ def _name_flaw(entry: Mapping[str, Any]) -> str:
 
 
 def _address_flaw(key: str) -> Callable[[Mapping[str, Any]], str]:
-    """Why an entry is no resource or template: `key` has to be a URI or a template of one, and there has to be a name for people."""
+    """A function that returns why an entry is no valid resource or template: `key` must be a URI or template, and it needs a name."""
 
     def flaw(entry: Mapping[str, Any]) -> str:
         uri, name = entry.get(key), entry.get("name")
@@ -153,7 +153,7 @@ def _address_flaw(key: str) -> Callable[[Mapping[str, Any]], str]:
 
 
 def _header_marks(schema: Any, reachable: bool, top: bool = True) -> Iterator[Any]:
-    """Every `x-mcp-header`; None for one that stands where no argument can be found by properties alone."""
+    """Yields every `x-mcp-header`; None for one that is not reachable by properties alone."""
     if isinstance(schema, list):
         for item in schema:
             yield from _header_marks(item, False, False)

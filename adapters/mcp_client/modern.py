@@ -1,4 +1,4 @@
-"""Requests to servers of the stateless era: the client's own envelope, the headers that say the same, and a stream where one is wanted."""
+"""Requests to servers of the stateless era: the client's own envelope, the matching headers, and a stream if needed."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -21,13 +21,13 @@ class ModernRequests:
         self._method_headers: dict[tuple[str, str], Mapping[str, str]] = {}
 
     async def send(self, call: Call, request: McpRequest) -> Exchange:
-        """One request and its answer. Raises UpstreamFault."""
+        """Sends one request and returns its response. Raises UpstreamFault."""
         fixed = self._method_headers.get((request.method, request.name)) or self._remember_headers(request)
         headers = {**call.headers, **request.headers, **fixed}
         return await self._http.post(call.target.url, headers, modern_body(request), request.id, call.deadline - self._clock())
 
     async def send_and_receive(self, call: Call, request: McpRequest, peer: McpPeer, input_round: InputRound) -> Exchange:
-        """As `once`, and `peer` hears what comes before the answer."""
+        """Like `send`, but passes the messages before the response to `peer`."""
         number, answers, thought = input_round
         body = retry_body(request, number, answers) if number else modern_body(request)
         expected = f"{request.id}/{number}" if number else request.id

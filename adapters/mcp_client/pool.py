@@ -1,4 +1,4 @@
-"""Calls to MCP servers over HTTP: modern ones get the envelope as it came, older ones get it inside a warm session of its owner."""
+"""Calls MCP servers over HTTP: modern ones get the client's envelope, older ones get it inside a warm session of its owner."""
 
 import dataclasses
 import math
@@ -23,12 +23,12 @@ from adapters.upstream.egress import BODY_MAX, Egress
 from registry.cards.card import Registration
 
 PROBE_SECONDS: Final = 15.0
-HANDSHAKE_SECONDS: Final = 5.0  # that a modern server has to say whether it knows `initialize`
+HANDSHAKE_SECONDS: Final = 5.0  # the timeout for probing whether a modern server knows `initialize`
 PROBE_AGAIN_SECONDS: Final = 60.0  # between two probes of a server that contradicts itself
 ERAS_MAX: Final = 4096
 ERA_OPTION: Final = "era"  # in `upstream` of a server
 INITIALIZE: Final = "initialize"
-CONTRADICTION_TEXT: Final = "The server's answer is not one of its protocol"
+CONTRADICTION_TEXT: Final = "The server's answer violates its protocol"
 _ERAS_BY_FACT: Final[Mapping[Any, Era]] = {"legacy": "legacy", "sse": "sse"}
 _EMPTY_ANSWER: Final = McpAnswer(b"{}")
 
@@ -37,7 +37,7 @@ _RegistrationVersion = tuple[str, str, str, int]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """`answer`: bytes of one answer. `idle`: seconds until an unused session is closed."""
+    """Limits of the pool. `answer`: bytes of one response. `idle`: seconds until an unused session is closed."""
 
     answer: int = BODY_MAX
     sessions: int = SESSIONS_MAX
@@ -50,14 +50,14 @@ class _ProbedEra(NamedTuple):
 
 
 class _Handshake(NamedTuple):
-    """Whether a modern server knows `initialize` too; after `until` it is asked again."""
+    """Whether a modern server also knows `initialize`; probed again after `valid_until`."""
 
     knows_initialize: bool
     valid_until: float
 
 
 class McpPool:
-    """`clock` counts the seconds that deadlines are given in."""
+    """The pool of sessions and calls. `clock` counts the seconds of deadlines."""
 
     def __init__(self, egress: Egress, clock: Callable[[], float], limits: PoolLimits | None = None) -> None:
         limits = limits or PoolLimits()
@@ -71,18 +71,18 @@ class McpPool:
         self._sse = SseSessions(self._http, clock, limits.sessions, limits.idle)
         self._legacy_subscriptions = LegacySubscriptions()
         self._breaker = Breaker(clock)
-        self._eras: dict[_RegistrationVersion, _ProbedEra] = {}  # what was found out since the server was registered
+        self._eras: dict[_RegistrationVersion, _ProbedEra] = {}  # found since the server was registered
         self._handshakes: dict[_RegistrationVersion, _Handshake] = {}
 
     async def probe(self, url: str, headers: Mapping[str, str], seconds: float = PROBE_SECONDS, initialize: bool = False) -> Probe:
-        """Era, version and tools of a server. `headers` are credentials. Raises UpstreamFault and EgressRefused.
+        """Probes a server's era, version and lists. `headers` are credentials. Raises UpstreamFault and EgressRefused.
 
-        `initialize`: the operator says that the server is to be spoken to in the `initialize` era.
+        `initialize`: the operator chose the `initialize` era.
         """
         return await probe_server(self._http, url, headers, seconds, initialize)
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
-        """Makes one request. Raises UpstreamFault, McpRefused and EgressRefused; a result with isError is an answer."""
+        """Sends one request. Raises UpstreamFault, McpRefused and EgressRefused; a result with isError is returned."""
         server, era = call.target.url, self._era(call.target)
         if self._breaker.states:
             self._breaker.acquire(server)
@@ -99,10 +99,10 @@ class McpPool:
         except Unreachable:
             (self._breaker.release if call.ran_out_of_callers_time else self._breaker.record_failure)(server)
             raise
-        except (UpstreamFault, McpRefused):  # it answered
+        except (UpstreamFault, McpRefused):  # it responded
             self._breaker.record_success(server)
             raise
-        except BaseException:  # given up, or never sent: nothing is known of the server
+        except BaseException:  # canceled, or never sent: the server's state is unknown
             self._breaker.release(server)
             raise
         if self._breaker.states:
@@ -110,7 +110,7 @@ class McpPool:
         return answer
 
     async def _send_in_other_era(self, era: Era, call: Call, request: McpRequest, contradiction: Exception) -> McpAnswer:
-        """In the era that the server has come to speak."""
+        """Repeats the request in the era that the server supports now."""
         found = await self._other_era(era, call, contradiction)
         try:
             return await self._send(found, call, request)
@@ -140,11 +140,11 @@ class McpPool:
             raise UpstreamFault(CONTRADICTION_TEXT, str(contradiction)) from contradiction
 
     def set_list_changed_hook(self, hint: Callable[[str], None]) -> None:
-        """Has `hint` told the server, as tenant|name, whenever one says in any session that a list of its changed."""
+        """Sets `hint`, which is called with the server (tenant|name) whenever it announces a changed list in any session."""
         self._sessions.on_list_changed = self._sse.on_list_changed = hint
 
     def notify(self, owner: str, session: str, notification: ClientNotification) -> None:
-        """See McpTools.tell."""
+        """See McpTools.notify."""
         for one in self._sessions.sessions_of(owner, session):
             if notification.is_for(one.expected_tokens):
                 self._legacy.send_in_background(one, notification.body)
@@ -153,13 +153,13 @@ class McpPool:
                 duplex.send_in_background(notification.body)
 
     async def close_client_session(self, owner: str, session: str) -> None:
-        """Ends what a client's session of the initialize era had with servers; `owner` is tenant|issuer|subject."""
+        """Closes a client session's sessions with servers; `owner` is tenant|issuer|subject."""
         self._legacy_subscriptions.remove_session(owner, session)
         await self._sse.close_client_session(owner, session)
         await self._sessions.close_client_session(owner, session)
 
     async def sweep(self) -> None:
-        """Closes idle sessions; to be called about once a minute."""
+        """Closes idle sessions; the caller calls it about once a minute."""
         await self._sse.sweep()
         await self._sessions.sweep()
 
@@ -174,7 +174,7 @@ class McpPool:
         return known.era if known else _ERAS_BY_FACT.get(target.facts.get("era", ""), "modern")
 
     async def _session_era(self, call: Call) -> Era:
-        """That of a modern server for a client with a session: a server of both eras asks and keeps in sessions what it can't without."""
+        """The era for a client with a session: the older one where a modern server also supports it, since it needs sessions to ask."""
         key, now = _registration_version(call.target), self._clock()
         known = self._handshakes.get(key)
         if known is None or known.valid_until <= now:
@@ -185,7 +185,7 @@ class McpPool:
         return "legacy" if known.knows_initialize else "modern"
 
     async def _other_era(self, era: Era, call: Call, contradiction: Exception) -> Era:
-        """Asks the server again, seldom, and remembers. Raises UpstreamFault when it is what it was."""
+        """Probes the server again, rarely, and caches its era. Raises UpstreamFault when it is unchanged."""
         key, now = _registration_version(call.target), self._clock()
         known = self._eras.get(key)
         if known is None or known.probed_at + PROBE_AGAIN_SECONDS <= now:
@@ -197,7 +197,7 @@ class McpPool:
         if known.era == era:
             raise UpstreamFault(CONTRADICTION_TEXT, str(contradiction)) from contradiction
         if known.era == "modern":
-            self._handshakes[key] = _Handshake(False, math.inf)  # whatever it knew before
+            self._handshakes[key] = _Handshake(False, math.inf)  # whatever it supported before
         return known.era
 
     async def _listen(self, era: Era, call: Call, wanted: ListenFilter, listener_and_session: tuple[McpListener, str]) -> None:
@@ -227,15 +227,15 @@ class McpPool:
             self._legacy_subscriptions.record_request(call, request)
             return _EMPTY_ANSWER
         if not request.is_modern and request.method == "logging/setLevel":
-            return _EMPTY_ANSWER  # in the modern era each request brings its own level
+            return _EMPTY_ANSWER  # in the modern era each request has its own level
         return await run_rounds(request, peer, True, lambda again: self._modern.send_and_receive(call, request, peer, again), self._clock)
 
 
 def speaks_initialize(upstream: Mapping[str, Any]) -> bool:
-    """Whether an operator says that a server is to be spoken to in the `initialize` era, whatever else it knows."""
+    """Whether the operator chose the `initialize` era for a server."""
     return upstream.get(ERA_OPTION) == INITIALIZE
 
 
 def _registration_version(target: Registration) -> _RegistrationVersion:
-    """One state of one registration: what was found out ends with it."""
+    """Identifies one state of a registration: cached findings become invalid with it."""
     return (target.tenant, target.name, target.url, target.updated)

@@ -1,4 +1,4 @@
-"""What an MCP server is: its era, its version and what it offers, learned without trusting any of it."""
+"""Probes an MCP server: its era, version and lists, none of which is trusted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,9 +28,7 @@ from registry.cards.card import INSTRUCTIONS
 
 Era = Literal["modern", "legacy", "sse"]
 INSTRUCTIONS_MAX: Final = 8192  # characters
-ALL_CAPABILITIES: Final[
-    Mapping[str, Any]
-] = {  # what a look at a server declares, since servers show some tools only to clients that can do more
+ALL_CAPABILITIES: Final[Mapping[str, Any]] = {  # declared by probes, since servers show some tools only to clients that support more
     "elicitation": {"form": {}, "url": {}},
     "roots": {"listChanged": True},
     "sampling": {"context": {}, "tools": {}},
@@ -40,7 +38,7 @@ ALL_CAPABILITIES_JSON: Final = msgspec.json.encode(ALL_CAPABILITIES).decode()
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What it lists, verbatim, without what can't be used safely: `left_out` names that. `instructions`: how to use it, for models."""
+    """A server's lists as received, without unusable entries, which `left_out` names. `instructions`: the server's, for models."""
 
     era: Era
     protocol_version: str
@@ -53,7 +51,7 @@ class Probe:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What a registration remembers of the server, for McpPool."""
+        """The facts for a registration, which McpPool uses."""
         said = {INSTRUCTIONS: self.instructions} if self.instructions else {}
         return {"era": self.era, "protocol_version": self.protocol_version, **said}
 
@@ -72,9 +70,9 @@ _decode_discovered: Final = msgspec.json.Decoder(_Discovered).decode
 
 
 async def probe_server(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float, initialize: bool = False) -> Probe:
-    """Tries 2026-07-28, `initialize`, and the transport of 2024-11-05. Raises UpstreamFault; an outage tells nothing about the era.
+    """Probes for 2026-07-28, `initialize`, and the transport of 2024-11-05. Raises UpstreamFault; an outage does not show the era.
 
-    `initialize`: the operator says that the server is to be spoken to in the `initialize` era.
+    `initialize`: the operator chose the `initialize` era.
     """
     discovered = None if initialize else await _discover(http, url, credentials, seconds)
     if discovered is not None:
@@ -86,17 +84,17 @@ async def probe_server(http: McpHttp, url: str, credentials: Mapping[str, str], 
     try:
         return await _probe_sse(http, url, credentials, seconds)
     except NotLegacy as error:
-        raise UpstreamFault("The server speaks no version of MCP that we know", f"{refused}, {error}") from error
+        raise UpstreamFault("The server supports no version of MCP that the gateway knows", f"{refused}, {error}") from error
 
 
 async def _discover(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> _Discovered | None:
-    """What a modern server says of itself; None for one that is not modern. Raises UpstreamFault."""
+    """The response to `server/discover`; None for a server that is not modern. Raises UpstreamFault."""
     headers = {**credentials, **modern_headers("server/discover")}
     body = envelope_of(0, "server/discover", modern_params({}))
     try:
         exchange = await http.post(url, headers, body, 0, seconds)
     except BadAnswer:
-        return None  # what is no JSON-RPC answer is no evidence of the modern era
+        return None  # an invalid response does not prove the modern era
     if exchange.status in (401, 403):
         raise Challenged(exchange.status, exchange.headers.get("www-authenticate", ""))
     if exchange.status >= 500 and exchange.answer is None:
@@ -113,11 +111,11 @@ async def _discover(http: McpHttp, url: str, credentials: Mapping[str, str], sec
 
 
 def _is_modern_error(error: WireError) -> bool:
-    """Only these codes prove the modern era. Raises UpstreamFault when it is one that we don't speak."""
+    """Whether an error's code proves the modern era. Raises UpstreamFault for unsupported versions only."""
     if error.code == UNSUPPORTED_VERSION:
         supported = error.data.get("supported") if isinstance(error.data, dict) else None
         if isinstance(supported, list) and MODERN not in supported and not set(LEGACY) & {str(version) for version in supported}:
-            raise UpstreamFault("The server speaks no version of MCP that we know", str(supported)[:200])
+            raise UpstreamFault("The server supports no version of MCP that the gateway knows", str(supported)[:200])
         return isinstance(supported, list) and MODERN in supported
     return error.code in (HEADER_MISMATCH, MISSING_CAPABILITY)
 
@@ -131,13 +129,13 @@ async def _probe_modern(http: McpHttp, url: str, credentials: Mapping[str, str],
 
 
 def with_all_capabilities(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of a modern request by which a list is asked for as a client sees it that can do everything."""
+    """The parameters of a modern request from a client with all capabilities."""
     made = modern_params(params)
     return {**made, "_meta": {**made["_meta"], CAPABILITIES_KEY: ALL_CAPABILITIES}}
 
 
 async def knows_handshake(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> bool | None:
-    """Whether a modern server knows `initialize` too, of which `server/discover` tells nothing. None: it can't be told now."""
+    """Whether a modern server also knows `initialize`, which `server/discover` does not show. None: unknown now."""
     session = ServerSession(SessionKey("", url, ""))
     try:
         await open_session(http, session, credentials, seconds)

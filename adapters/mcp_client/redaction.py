@@ -1,4 +1,4 @@
-"""What callers may read of an MCP server: its errors without the inside of the server, its messages without the secrets of the call."""
+"""Redacts an MCP server's texts for callers: errors without internals, messages without the secrets of the call."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ _SENTENCE: Final = re.compile(r"(?<=[.!?;])\s")
 
 
 def add_server_words(refused: McpRefused, server_url: str) -> None:
-    """Gives a refusal the server's own words and data as far as they are plain. `address`: the server's URL, whose host is not told."""
+    """Adds the server's own message and data to a refusal, as far as they are safe. `server_url`: its host is redacted."""
     words = redact_text(refused.server_message, server_url)
     if words:
         refused.public = words
@@ -28,7 +28,7 @@ def add_server_words(refused: McpRefused, server_url: str) -> None:
 
 
 def redact_text(message: str, server_url: str = "") -> str:
-    """The text with a mark in place of each sentence that tells of files, code, hosts, databases or secrets; empty where none is left."""
+    """The text with a mark in place of each sentence about files, code, hosts, databases or secrets; empty where none is left."""
     text = "".join(letter if letter.isprintable() or letter in "\n\t" else " " for letter in message[:TEXT_MAX]).strip()
     if not text or not reveals_internals(text, server_url):
         return text
@@ -45,7 +45,7 @@ def redact_text(message: str, server_url: str = "") -> str:
 
 
 def showable_data(data: Any, server_url: str = "") -> Any:
-    """The error's `data`, all of it or nothing, without members that only the gateway gives."""
+    """The error's `data` without reserved members; None if any of it is unsafe or it is too large."""
     if isinstance(data, dict):
         data = {name: value for name, value in data.items() if name not in RESERVED_MEMBERS}
     if data in (None, {}, [], "") or len(msgspec.json.encode(data)) > DATA_MAX:
@@ -54,7 +54,7 @@ def showable_data(data: Any, server_url: str = "") -> Any:
 
 
 def _without_repeated_marks(sentences: list[str]) -> Iterator[str]:
-    """One mark for several sentences in a row that are withheld."""
+    """Yields the sentences, with one mark for several consecutive ones."""
     before = ""
     for sentence in sentences:
         if not (sentence == before == WITHHELD_MARK):
@@ -63,17 +63,17 @@ def _without_repeated_marks(sentences: list[str]) -> Iterator[str]:
 
 
 def scrub_peer(peer: McpPeer | None, scrubber: SecretRedactor) -> McpPeer | None:
-    """A client that gets the server's messages masked."""
+    """A client that gets the server's messages with secrets masked."""
     return None if peer is None else _RedactingPeer(peer, scrubber)
 
 
 def scrub_listener(listener: McpListener, scrubber: SecretRedactor) -> McpListener:
-    """A listener that gets the server's notifications masked."""
+    """A listener that gets the server's notifications with secrets masked."""
     return _RedactingListener(listener, scrubber)
 
 
 def scrub_fault(error: Exception, scrubber: SecretRedactor) -> None:
-    """Masks the secrets in a fault, or in the JSON-RPC error with which a server refused."""
+    """Masks the secrets in a fault, or in a server's JSON-RPC error."""
     scrubber.redact_fault(error)
     if isinstance(error, McpRefused):
         error.detail = scrubber.redact_text(error.detail)
@@ -86,7 +86,7 @@ def _scrub_value(value: Any, scrubber: SecretRedactor) -> Any:
 
 
 class _RedactingPeer:
-    """Hears what a server says before it answers, without the secrets."""
+    """A peer that gets a server's messages with secrets masked."""
 
     def __init__(self, inner: McpPeer, scrubber: SecretRedactor) -> None:
         self._inner = inner

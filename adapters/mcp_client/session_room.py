@@ -1,4 +1,4 @@
-"""Room for one more session or process of a person, in fair shares: nobody's flood of sessions ends those of others."""
+"""Fair shares of sessions and processes: one person's many sessions do not evict those of others."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,9 +7,10 @@ ANY_OWNER: Final = ""
 
 
 def owner_to_evict(owners: Sequence[str], owner: str, size: int, share_multiple: int = 1) -> str | None:
-    """Whose idle session makes room for one more of `owner`: their own when they have `times` as many as are free; None: nobody's.
+    """The owner of the idle session to evict for a new one of `owner`, or None if there is room.
 
-    `owners` has the owner of each session there is, `size` is how many there may be.
+    That is `owner` if they have `share_multiple` times as many as are free, ANY_OWNER if none is free. `owners` has the owner of each
+    existing session; `size` is the maximum.
     """
     mine, free = owners.count(owner), size - len(owners)
     if mine and mine >= free * share_multiple:

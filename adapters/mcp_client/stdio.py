@@ -1,4 +1,4 @@
-"""MCP servers that are commands of the operator's configuration: one process each for everybody, and some of their own for who is asked."""
+"""MCP servers that are commands of the configuration: one shared process each, and separate ones for clients that can be asked."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -22,19 +22,19 @@ from adapters.mcp_client.wire.peer import ListenFilter, McpListener, McpPeer
 
 __all__ = ["Command", "StdioServers"]
 
-OWN_PROCESSES_MAX: Final = 16  # processes of one command besides the one for everybody
-OWN_SHARE: Final = 3  # times as many as are free that one person may have of them
-IDLE_SECONDS: Final = 300.0  # until one of those is ended
-UNIFORM_SECONDS: Final = 3600.0  # for which a command that shows every client the same is believed to
-PROBE_OWNER: Final = "look"  # owns the process that lists what only clients see that can do more; no person has this name
-TOOL_SECONDS: Final = 60.0  # that a server has for a call where neither its registration nor the settings say
-FULL_SHARE: Final = 0.9  # of those seconds after which a call counts as unanswered: it has waited elsewhere too, such as for its ruling
+OWN_PROCESSES_MAX: Final = 16  # processes of one command besides the shared one
+OWN_SHARE: Final = 3  # a person may have this many times as many as are free
+IDLE_SECONDS: Final = 300.0  # after which an idle one of those is ended
+UNIFORM_SECONDS: Final = 3600.0  # for which a command is assumed to show every client the same lists
+PROBE_OWNER: Final = "look"  # the owner of the process that lists what only clients with more capabilities see; no person has this name
+TOOL_SECONDS: Final = 60.0  # the default timeout of a call
+FULL_SHARE: Final = 0.9  # of that timeout, after which a call counts as unanswered: the call also waits elsewhere, such as for its ruling
 PING_SECONDS: Final = 5.0  # that a process has to answer a ping after a call that it left unanswered
 _QUESTION_CAPABILITIES: Final = frozenset({"elicitation", "sampling", "roots"})
 
 
 class _ProcessKey(NamedTuple):
-    """A process of the command `name`; of everybody when `owner` is empty."""
+    """A process of the command `name`; the shared one when `owner` is empty."""
 
     name: str
     owner: str = ""
@@ -43,30 +43,30 @@ class _ProcessKey(NamedTuple):
 
 
 class StdioServers:
-    """Speaks to the commands of the configuration file, by the names of their registrations; `clock` counts the deadlines' seconds.
+    """Calls the configured commands by the names of their registrations; `clock` counts the seconds of deadlines.
 
-    A process serves all users: whoever configures a command decides that its tools are the same for everybody. On such a channel nothing
-    tells for whom a question or a log message is, so a client that can be asked gets a process of its own, as it would without a gateway.
-    A modern client is asked by results, and needs none with a modern command. A command of both eras is spoken to in the client's, since it
-    asks one of the older era while it works, which the other has no way for; with no process left for that, in its own.
+    A process serves all users: the operator decides that a command's tools are the same for every user. Its questions and logs do not name
+    a client, so a client that can be asked gets a process of its own. A modern client is asked in results, and needs none with a modern
+    command. A command of both eras is called in the client's era, since older clients can only be asked during the call; without a free
+    process, in its own.
     """
 
     def __init__(
         self, commands: Mapping[str, Command], clock: Callable[[], float], timeout: float = TOOL_SECONDS, ping_seconds: float = PING_SECONDS
     ) -> None:
-        """`timeout`: seconds that a server has for a call where its registration has no `timeout`."""
+        """`timeout`: seconds for a call to a server whose registration has no `timeout`."""
         self._ping_seconds = ping_seconds
         self._clock = clock
         self._timeout = timeout
         self._commands = commands
         self._processes: dict[_ProcessKey, ServerProcess] = {}
         self._legacy_subscriptions = LegacySubscriptions()
-        self._modern_commands: set[str] = set()  # commands whose questions come in results, so that one process is enough
-        self._modern_only_commands: set[str] = set()  # those of them that know no `initialize`
-        self._uniform_until: dict[str, float] = {}  # older commands that show every client the same, and until when that is believed
+        self._modern_commands: set[str] = set()  # commands that ask in results, so that the shared process is enough
+        self._modern_only_commands: set[str] = set()  # those of them that do not know `initialize`
+        self._uniform_until: dict[str, float] = {}  # until when older commands are assumed to show every client the same
 
     async def probe(self, name: str) -> Probe:
-        """Era, version and what it lists for a client that can do everything. Raises UpstreamFault."""
+        """Era, version and lists, as a client with all capabilities sees them. Raises UpstreamFault."""
         duplex = await self._channel_for(_ProcessKey(name), START_SECONDS)
         listed = await _list_all_of(duplex)
         if duplex.is_modern:
@@ -81,11 +81,11 @@ class StdioServers:
         return build_probe("legacy", duplex.version, listed, duplex.instructions)
 
     def error_lines(self, name: str) -> list[str]:
-        """The last lines that the processes of a command wrote to their standard error, without what its environment was given."""
+        """The last lines of standard error of a command's processes, with values of its environment masked."""
         return [line for whose, process in self._processes.items() if whose.name == name for line in process.error_lines]
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
-        """As McpPool.call. A call that is not answered in time fails alone; the process is ended only if it answers no ping either."""
+        """Sends a request, see McpPool.call. Ends a process that was silent for as long as the call may take."""
         whose = await self._process_key(call, request.peer, request.client_session, bool(parse_wishes(request).log_level))
         duplex = await self._channel_for(whose, call.deadline - self._clock())
         if request.peer is not None and not request.is_modern and (answer := self._session_answer(call, request, duplex)):
@@ -108,10 +108,10 @@ class StdioServers:
                 return await client_answer_off_loop(request, await call_once(InputRound()), duplex.is_modern)
             return await run_rounds(request, request.peer, duplex.is_modern, call_once, self._clock)
         except WrongEra as error:
-            raise UpstreamFault("The server's answer is not one of its protocol", str(error)) from error
+            raise UpstreamFault("The server's answer violates its protocol", str(error)) from error
 
     async def listen(self, call: Call, wanted: ListenFilter, listener: McpListener, session: str = "") -> None:
-        """As McpTools.listen; ends with UpstreamFault when the process does."""
+        """Listens for changes, see McpTools.listen. Ends with UpstreamFault when the process does."""
         whose = await self._process_key(call, listener, session, False)
         duplex = await self._channel_for(whose, call.deadline - self._clock())
         more = self._legacy_subscriptions.uris_of(call, session) if session else None
@@ -119,23 +119,23 @@ class StdioServers:
         await listen(duplex, wanted, listener, heard, call.deadline - self._clock())
 
     async def watch(self, name: str, changed: OnListChanged) -> None:
-        """As McpTools.watch."""
+        """Watches lists, see McpTools.watch."""
         await watch_duplex(await self._channel_for(_ProcessKey(name), START_SECONDS), changed)
 
     def notify(self, owner: str, session: str, notification: ClientNotification) -> None:
-        """As McpTools.tell."""
+        """See McpTools.notify."""
         for whose, process in self._processes.items():
             duplex = process.channel if (whose.owner, whose.client_session) == (owner, session) else None
             if duplex is not None and notification.is_for(duplex.expected_tokens):
                 duplex.send_in_background(notification.body)
 
     async def close_client_session(self, owner: str, session: str) -> None:
-        """Ends the processes that a client's session had."""
+        """Ends the processes of a client's session."""
         self._legacy_subscriptions.remove_session(owner, session)
         await self._stop([whose for whose in self._processes if whose.owner == owner and whose.client_session == session])
 
     async def sweep(self) -> None:
-        """Ends the processes of those who have not used them for a while."""
+        """Ends separate processes that are idle."""
         before = self._clock() - IDLE_SECONDS
         await self._stop([whose for whose, one in self._processes.items() if whose.owner and not one.is_busy and one.used <= before])
 
@@ -143,14 +143,14 @@ class StdioServers:
         await self._stop(list(self._processes))
 
     def _session_answer(self, call: Call, request: McpRequest, channel: DuplexChannel) -> McpAnswer | None:
-        """What a session of the initialize era keeps, where a modern server keeps none."""
+        """The answer to a request of the initialize era about session state, which a modern server does not have; else None."""
         if request.method in (SUBSCRIBE, UNSUBSCRIBE):
             self._legacy_subscriptions.record_request(call, request)
         kept = (SUBSCRIBE, UNSUBSCRIBE, "logging/setLevel")
         return McpAnswer(b"{}") if channel.is_modern and request.method in kept else None
 
     async def _process_key(self, call: Call, peer: McpPeer | None, client_session: str, wants_logs: bool) -> _ProcessKey:
-        """Whose process serves a client. What era a command is of is learned from the process for everybody."""
+        """The process for a client. Starts the shared process first, if the command's era is unknown."""
         everybody = _ProcessKey(call.target.name)
         if peer is None or not (wants_logs or _QUESTION_CAPABILITIES & peer.capabilities.keys()):
             return everybody
@@ -165,13 +165,13 @@ class StdioServers:
         return everybody if crowded and not wants_logs else mine
 
     def _has_room(self, key: _ProcessKey) -> bool:
-        """Whether one more process may be started, after one that is idle has ended if need be."""
+        """Whether one more process can be started, perhaps after an idle one was ended."""
         owners, idle = self._own_processes(key)
         retired = owner_to_evict(owners, key.owner, OWN_PROCESSES_MAX, OWN_SHARE)
         return retired is None or any(retired in (ANY_OWNER, other.owner) for other in idle)
 
     def _own_processes(self, key: _ProcessKey) -> tuple[list[str], list[_ProcessKey]]:
-        """The owners of the command's processes besides the one for everybody, and those processes that are idle."""
+        """The owners of the command's separate processes, and the idle ones among these."""
         own = [other for other in self._processes if other.owner and other.name == key.name]
         return [other.owner for other in own], [other for other in own if not self._processes[other].is_busy]
 
@@ -194,7 +194,7 @@ class StdioServers:
         return duplex
 
     async def _make_room(self, key: _ProcessKey) -> None:
-        """Raises NotSent."""
+        """Ends an idle process if needed. Raises NotSent where none is idle."""
         if not key.owner:
             return
         owners, idle = self._own_processes(key)

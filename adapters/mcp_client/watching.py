@@ -1,4 +1,4 @@
-"""Hears from servers that their lists changed, on the gateway's own behalf: like a probe, it is part of nobody's call."""
+"""Watches servers for list changes on the gateway's own behalf, independent of any call."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -23,11 +23,11 @@ SEND_SECONDS: Final = 5.0
 
 
 class _NoChangeNotifications(Exception):
-    """The server does not tell of its lists."""
+    """The server does not announce list changes."""
 
 
 class _ListChangeListener:
-    """A Listener that is told, and asked nothing."""
+    """A McpListener that gets notifications and can't be asked."""
 
     capabilities: Mapping[str, Any] = {}
 
@@ -42,11 +42,11 @@ class _ListChangeListener:
         self._changed()
 
     async def ask(self, method: str, params: Raw) -> Raw:
-        raise PeerRefused(-32601, "nobody is there who could be asked")
+        raise PeerRefused(-32601, "there is no client to ask")
 
 
 async def watch_modern(http: McpHttp, url: str, credentials: Mapping[str, str], changed: OnListChanged) -> None:
-    """Calls `changed` for each change of a list; returns where the server tells of none. Raises UpstreamFault and WrongEra."""
+    """Calls `changed` for each list change; returns if the server announces none. Raises UpstreamFault and WrongEra."""
     try:
         await ModernStream(http, url, credentials, _ListChangeListener(changed)).run(ALL_LISTS, OPEN_SECONDS)
     except _NoChangeNotifications:
@@ -54,7 +54,7 @@ async def watch_modern(http: McpHttp, url: str, credentials: Mapping[str, str], 
 
 
 async def watch_legacy(http: McpHttp, url: str, credentials: Mapping[str, str], changed: OnListChanged) -> None:
-    """The same on the stream of a session of its own. Raises NotLegacy in place of WrongEra."""
+    """Like `watch_modern`, on the stream of a separate session. Raises NotLegacy instead of WrongEra."""
     session = ServerSession(SessionKey("", url, ""))
     await open_session(http, session, credentials, OPEN_SECONDS)
     session.headers = headers = {**credentials, **session.headers}
@@ -69,7 +69,7 @@ async def watch_legacy(http: McpHttp, url: str, credentials: Mapping[str, str], 
                 if message.method in CHANGE_METHODS:
                     changed()
                 elif message.id is not None:
-                    said = reply_of(message.id, {}) if message.method == "ping" else error_of(message.id, -32601, "nobody is there")
+                    said = reply_of(message.id, {}) if message.method == "ping" else error_of(message.id, -32601, "there is no client")
                     await http.notify(url, headers, said, SEND_SECONDS)
         raise Unreachable(CUT_TEXT, "the stream ended")
     finally:
@@ -77,7 +77,7 @@ async def watch_legacy(http: McpHttp, url: str, credentials: Mapping[str, str], 
 
 
 async def watch_sse(http: McpHttp, url: str, credentials: Mapping[str, str], changed: OnListChanged) -> None:
-    """The same over a connection of its own."""
+    """Like `watch_legacy`, over a separate HTTP+SSE connection."""
     line = SseConnection(http, SessionKey("", url, ""), credentials)
     try:
         await watch_duplex(await line.open(OPEN_SECONDS), changed)
@@ -86,7 +86,7 @@ async def watch_sse(http: McpHttp, url: str, credentials: Mapping[str, str], cha
 
 
 async def watch_duplex(duplex: DuplexChannel, changed: OnListChanged) -> None:
-    """The same over a channel that is open."""
+    """Like `watch_modern`, over an open channel."""
     try:
         await listen(duplex, ALL_LISTS, _ListChangeListener(changed), frozenset, OPEN_SECONDS)
     except _NoChangeNotifications:

@@ -1,1 +1,1 @@
-"""OAuth towards upstreams: discovery, registration, and access tokens for agents and servers that require them."""
+"""OAuth towards upstreams: discovery, client registration, and access tokens for agents and servers."""

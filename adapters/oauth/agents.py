@@ -1,4 +1,4 @@
-"""Agents that a credential opens: the person's own or the operator's, which goes no further than there."""
+"""Adapters for agents that need a credential: the person's own or the operator's, which is sent to no other upstream."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -27,7 +27,7 @@ AUTH_OPTION: Final = "auth"
 
 
 def needs_credential(upstream: Mapping[str, Any]) -> bool:
-    """Whether an entry says of a credential."""
+    """Whether an entry has a credential."""
     return AUTH_OPTION in upstream or "headers" in upstream
 
 
@@ -37,10 +37,10 @@ class _StartedEvents(NamedTuple):
 
 
 class AuthorizedAdapter:
-    """An Adapter around another, which raises Challenged before its first event where it is refused.
+    """An Adapter around another, which raises Challenged before its first event where the credential is refused.
 
-    A call that needs a consent waits with its message, which a turn with its ref goes on with. Secrets that it carried are taken out of
-    all that comes.
+    A call that needs a consent is stored with its message, and a turn with its ref continues it. Secrets of the call are removed from all
+    events.
     """
 
     def __init__(self, inner: Adapter, oauth: UpstreamOAuth | None) -> None:
@@ -48,7 +48,7 @@ class AuthorizedAdapter:
         self._oauth = oauth
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
-        """As the adapter inside; where a consent is needed that is the ending."""
+        """Runs a turn of the inner adapter; a needed consent ends it."""
         turn = with_pending_message(turn)
         try:
             async for event in self._authorized_events(call, lambda opened: self._inner.run(turn, opened)):
@@ -58,7 +58,7 @@ class AuthorizedAdapter:
             yield consent_question(needed)
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
-        """As the adapter inside; where a consent is needed meanwhile the turn can't go on. Raises CannotReattach and ConsentNeeded."""
+        """Continues a turn of the inner adapter. Raises CannotReattach, and ConsentNeeded where a consent is needed."""
         inner = self._inner
         if not isinstance(inner, Reattachable) or (turn.ref is not None and is_pending(turn.ref)):
             raise CannotReattach
@@ -104,17 +104,17 @@ class AuthorizedAdapter:
 
 
 class AuthorizedWatcher(AuthorizedAdapter):
-    """The same around an adapter that is a Watcher too."""
+    """An AuthorizedAdapter around an adapter that is a Watcher."""
 
     async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
-        """As the adapter inside."""
+        """Watches a task of the inner adapter."""
         inner = cast("Watcher", self._inner)
         async for event in self._authorized_events(call, lambda opened: inner.watch(ref, opened)):
             yield event
 
 
 def authorize_adapter(inner: Adapter, oauth: UpstreamOAuth | None) -> AuthorizedAdapter:
-    """A Watcher only where the adapter inside is one."""
+    """The adapter with authorization; a Watcher where the inner one is one."""
     return AuthorizedWatcher(inner, oauth) if isinstance(inner, Watcher) else AuthorizedAdapter(inner, oauth)
 
 

@@ -1,4 +1,4 @@
-"""Tokens for assertions: the gateway's word on who a person is, or that of their identity provider (RFC 8693, RFC 7523, ID-JAG)."""
+"""Tokens for assertions: the gateway's own statement about a person, or their identity provider's (RFC 8693, RFC 7523, ID-JAG)."""
 
 import base64
 import binascii
@@ -24,11 +24,11 @@ OPENID_SCOPES: Final = frozenset({"openid", "offline_access"})
 ASSERTION_SECONDS: Final = 60
 PROVIDER_SECONDS: Final = 600.0
 PROVIDERS_MAX: Final = 100
-NO_PERSON_TEXT: Final = "The identity provider vouches for people, and nobody asks"
+NO_PERSON_TEXT: Final = "The identity provider vouches for people, and this call has no person"
 
 
 class AssertionTokenRequest(NamedTuple):
-    """Whom a token is for: at `at`, as `client`, for `resource` with `scopes`. Without a Grant it is for the gateway itself."""
+    """A token request as `client`, for `resource` with `scopes`. Without a Grant it is for the gateway itself."""
 
     server: str
     grant: Grant | None
@@ -40,7 +40,7 @@ class AssertionTokenRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ProviderIdentity:
-    """A person at their identity provider, and who the gateway is there."""
+    """A person at their identity provider, and the gateway's client there."""
 
     authorization_server: AuthorizationServer
     client: ClientRegistration
@@ -48,13 +48,13 @@ class ProviderIdentity:
 
 
 class RequestIdentityConsent(Protocol):
-    """Has a person connect with their identity provider."""
+    """Asks a person to connect their account at the identity provider."""
 
     def __call__(self, identity: ProviderIdentity, server: str) -> Awaitable[ConsentNeeded]: ...
 
 
 class AssertionTokens:
-    """What gets tokens without asking the person at each server."""
+    """Gets tokens by assertion, without a consent for each server."""
 
     def __init__(self, network: Network, own_client: OwnClient, vault: CredentialVault, request_consent: RequestIdentityConsent) -> None:
         self._fetch = network.fetch
@@ -65,7 +65,7 @@ class AssertionTokens:
         self._providers: BoundedCache[str, AuthorizationServer] = BoundedCache(PROVIDERS_MAX, own_client.now)
 
     async def request_token(self, auth_options: AuthOptions, request: AssertionTokenRequest) -> Credential:
-        """Raises ConsentNeeded, OAuthRefused and UpstreamFault."""
+        """Requests a token. Raises ConsentNeeded, OAuthRefused and UpstreamFault."""
         scope = {"scope": " ".join(sorted(request.scopes))} if request.scopes else {}
         if auth_options.grant_kind == EXCHANGE_METHOD:
             subject = {
@@ -83,7 +83,7 @@ class AssertionTokens:
         )
 
     def _own_assertion(self, request: AssertionTokenRequest) -> str:
-        """The gateway's own, for this authorization server alone: about the person of the Grant, or about itself."""
+        """The gateway's own assertion for this authorization server only: about the person of the Grant, or about itself."""
         now, grant = int(self._own_client.now()), request.grant
         who: Mapping[str, Any] = {"sub": request.client.client_id}
         if grant is not None:
@@ -98,7 +98,7 @@ class AssertionTokens:
         return self._own_client.sign({**claims, **who, "jti": secrets.token_urlsafe(16), "iat": now, "exp": now + ASSERTION_SECONDS}, "JWT")
 
     async def _identity_assertion(self, provider: ProviderOptions, request: AssertionTokenRequest, scope: Mapping[str, str]) -> str:
-        """An ID-JAG for the person (draft-ietf-oauth-identity-assertion-authz-grant-04 s4). Raises as `token`."""
+        """An ID-JAG for the person (draft-ietf-oauth-identity-assertion-authz-grant-04 s4). Raises as `request_token`."""
         grant = request.grant
         if grant is None:
             raise UpstreamFault(NO_PERSON_TEXT)
@@ -128,7 +128,7 @@ class AssertionTokens:
     async def _current_credential(
         self, identity: ProviderIdentity, grant: Grant, credential: Credential | None, renew: bool
     ) -> Credential | None:
-        """One whose ID token is good, as far as that tells; renewed where it has ended, or is to be."""
+        """The credential if its ID token has not expired; refreshed otherwise, or with `renew`. None if that fails."""
         if credential is None or not credential.id_token:
             return None
         ends = read_claims(credential.id_token).get("exp", 0)
@@ -169,15 +169,15 @@ class AssertionTokens:
 
 
 def identity_key(principal: Principal, client: ClientRegistration) -> CredentialKey:
-    """Where a person's connection with an identity provider is kept. It is for the gateway as `client` there, as its ID tokens say.
+    """The key of a person's connection with an identity provider, made for the gateway as `client`.
 
-    So it opens no server at all: not one at the provider's own address either, since it has no origin.
+    It has no origin, so it authorizes calls to no server, not even at the provider's own address.
     """
     return CredentialKey(principal.tenant, principal.owner_key, client.issuer, f"openid:{client.client_id}")
 
 
 def read_claims(token: str) -> Mapping[str, Any]:
-    """Of a JWT that came from its issuer itself, whose signature says no more than that. Nothing of what is none."""
+    """The claims of a JWT that was received from its issuer directly, so that its signature need not be verified. Empty if invalid."""
     try:
         part = token.split(".")[1]
         found = parse(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
@@ -187,7 +187,7 @@ def read_claims(token: str) -> Mapping[str, Any]:
 
 
 def check_identity(token: str, expected: ProviderIdentity, nonce: str, now: float) -> None:
-    """Whether an ID token is the answer to our question, about this very person (OpenID Connect Core s3.1.3.7). Raises UpstreamFault."""
+    """Checks that an ID token is for this request and person (OpenID Connect Core s3.1.3.7). Raises UpstreamFault."""
     claims = read_claims(token)
     audience = claims.get("aud")
     audiences = audience if isinstance(audience, list) else [audience]
@@ -197,12 +197,12 @@ def check_identity(token: str, expected: ProviderIdentity, nonce: str, now: floa
         or expected.client.client_id not in audiences
         or claims.get("nonce") != nonce
     ):
-        raise UpstreamFault("The identity provider's answer is not to what was asked", "iss, aud or nonce")
+        raise UpstreamFault("The identity provider's answer belongs to another request", "iss, aud or nonce")
     if not isinstance(ends, int | float) or ends <= now:
-        raise UpstreamFault("The identity provider's answer is out of date", "exp")
+        raise UpstreamFault("The identity provider's answer has expired", "exp")
     _, issuer, subject = expected.key.owner.split("|", 2)
     if issuer == expected.authorization_server.issuer and claims.get("sub") != subject:
-        raise UpstreamFault("You are signed in there as somebody else", "sub differs")
+        raise UpstreamFault("You are signed in there as another person", "sub differs")
 
 
 def _is_same_person(fresh: str, previous: str) -> bool:

@@ -1,4 +1,4 @@
-"""Calls to servers that want OAuth: with the caller's own credential, renewed, widened or asked for where the server says so."""
+"""Calls to servers with OAuth: with the caller's credential, which is refreshed, extended or requested by the server's challenge."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,14 +31,14 @@ T = TypeVar("T")
 ROUNDS_MAX: Final = 4  # requests of one call: without a token, with one, with a fresh one, with a wider one
 SITES_MAX: Final = 4096
 SITE_SECONDS: Final = 600.0
-REFRESH_EARLY_SECONDS: Final = 30.0  # before its end a token is renewed
-ASK_AGAIN_SECONDS: Final = 600.0  # who was given less than asked for so lately is not asked again
-REFUSED_TEXT: Final = "The server refuses what it was given a moment ago"
-NO_PERSON_TEXT: Final = "The server is opened by people's own accounts, and nobody asks"
+REFRESH_EARLY_SECONDS: Final = 30.0  # a token is refreshed this long before its end
+ASK_AGAIN_SECONDS: Final = 600.0  # a person who granted less than requested is not asked again for this long
+REFUSED_TEXT: Final = "The server refused the credential that was just issued"
+NO_PERSON_TEXT: Final = "The server requires a person's own account, and this call has no person"
 
 
 class CredentialRequest(NamedTuple):
-    """Who comes to which door: a call's Grant and server. Without a Grant the gateway itself looks at what a server offers."""
+    """The server and Grant of a call that needs a credential. Without a Grant, the gateway itself probes the server."""
 
     tenant: str
     server: str
@@ -54,9 +54,9 @@ class OAuthSite(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """What a person is to allow: that the gateway, as `client`, gets a token for them at `at`. `scopes` are those asked for.
+    """A consent that a person is asked for: that the gateway, as `client`, gets a token at `at`. `scopes` are requested.
 
-    They come back at `redirect` (RFC 6749 s3.1.2.3: the same in every request).
+    The person returns to `redirect` (RFC 6749 s3.1.2.3: the same in every request).
     """
 
     key: CredentialKey
@@ -65,25 +65,28 @@ class Consent:
     client: ClientRegistration
     scopes: frozenset[str]
     redirect: str = ""
-    openid: bool = False  # who they are at their identity provider, and no access to anything
+    openid: bool = False  # an ID token of their identity provider, without access to anything
 
     def authorization_params(self, state: str, verifier: str) -> dict[str, str]:
-        """What the authorization endpoint is asked, beside what is always the same."""
+        """The variable parameters of the authorization request."""
         asked = {"state": state, "code_challenge": challenge_for(verifier)}
         asked |= {"nonce": nonce_for(verifier)} if self.openid else {"resource": self.key.resource}
         return asked | _scope_param(self.scopes)
 
 
 class ConsentRequests(Protocol):
-    """gateway/calls/consent/account_connections.py."""
+    """Requests consents (gateway/calls/consent/account_connections.py)."""
 
     async def request_consent(self, consent: Consent) -> ConsentNeeded:
-        """The same page for the same consent, as long as it is good."""
+        """The page for a consent; the same one while it is valid."""
         ...
 
 
 class UpstreamOAuth:
-    """`terms` reads an entry's `upstream`, or gives None where no authorization is set up. `own.now` counts seconds since 1970."""
+    """Credentials for upstreams. `own_client.now` counts seconds since 1970.
+
+    `auth_options` parses an entry's `upstream`, and returns None where no authorization is set up.
+    """
 
     def __init__(
         self,
@@ -104,13 +107,13 @@ class UpstreamOAuth:
         self._sites: BoundedCache[tuple[str, str], OAuthSite] = BoundedCache(SITES_MAX, own_client.now)
 
     async def send_authorized(self, request: CredentialRequest, send: Callable[[Mapping[str, str]], Awaitable[T]]) -> T:
-        """What `send` gives with the headers that open the server. Raises ConsentNeeded, UpstreamFault, EgressRefused, and as `send`."""
+        """Calls `send` with the authorization headers. Raises ConsentNeeded, UpstreamFault, EgressRefused, and what `send` raises."""
         terms = self._auth_options(request.upstream)
         if terms is None:
             return await send({})
         visit = _AuthorizedSend(self, request, terms)
         shown = await visit.find_credential()
-        if shown is None and terms.is_personal and request.upstream.get("headers"):  # never with what is everybody's alone
+        if shown is None and terms.is_personal and request.upstream.get("headers"):  # never with shared credentials only
             shown = await visit.answer_challenge(Challenged(401, ""), None)
         for _ in range(ROUNDS_MAX):
             try:
@@ -120,20 +123,20 @@ class UpstreamOAuth:
         raise UpstreamFault(REFUSED_TEXT, "challenged again and again")
 
     def has_own_account(self, upstream: Mapping[str, Any]) -> bool:
-        """Whether the gateway has an account of its own there."""
+        """Whether the gateway uses an account of its own there."""
         terms = self._auth_options(upstream)
         return terms is not None and not terms.is_personal
 
     async def complete_consent(self, consent: Consent, verifier: str, answer: Mapping[str, str]) -> None:
-        """Takes what the authorization server sent a person back with, and keeps the credential. Raises UpstreamFault.
+        """Completes a consent with the authorization server's callback, and stores the credential. Raises UpstreamFault.
 
-        RFC 9207: `iss` is compared byte for byte before anything else of the answer means anything.
+        RFC 9207: `iss` is compared byte for byte before anything else is used.
         """
         at = consent.at
         if consent.redirect != self._own_client.redirect_uri:
             raise UpstreamFault("The gateway's address has changed since this was asked", "another redirect")
         if ("iss" in answer or at.names_itself) and answer.get("iss") != at.issuer:
-            raise UpstreamFault("The answer is of another authorization server than was asked", "iss differs")
+            raise UpstreamFault("The answer is from another authorization server", "iss differs")
         if "error" in answer or not answer.get("code"):
             raise OAuthRefused(answer.get("error", "no_code")[:60])
         form = {"grant_type": "authorization_code", "code": answer["code"], "redirect_uri": self._own_client.redirect_uri}
@@ -146,21 +149,21 @@ class UpstreamOAuth:
     async def find_site(
         self, request: CredentialRequest, auth_options: AuthOptions, metadata_url: str = "", refetch: bool = False
     ) -> OAuthSite:
-        """Where tokens for a server come from. Raises UpstreamFault."""
+        """The resource and authorization server of an upstream. Raises UpstreamFault."""
         place = (request.url, auth_options.issuer)
         known = self._sites.get(place)
         if known is not None and not refetch:
             return known
         if metadata_url and not is_at_own_host(request.url, metadata_url):
-            raise UpstreamFault("The server's resource metadata is at another host", metadata_url[:200])
+            raise UpstreamFault("The server's resource metadata is on another host", metadata_url[:200])
         resource = await discover_resource(self._network.fetch, request.url, metadata_url)
-        if resource is None and auth_options.issuer:  # the operator knows what the server does not say
+        if resource is None and auth_options.issuer:  # the operator configured what the server does not announce
             resource = ProtectedResource(request.url, (auth_options.issuer,), frozenset())
         if resource is None:
-            raise UpstreamFault("The server wants authorization and does not say whose", metadata_url[:200])
+            raise UpstreamFault("The server requires authorization and names no authorization server", metadata_url[:200])
         issuer = auth_options.issuer or choose_issuer(request.url, resource.issuers, auth_options.listed_issuers)
         if issuer not in resource.issuers:
-            raise UpstreamFault("The server names another authorization server than is set up for it", resource.issuers[0][:200])
+            raise UpstreamFault("The server names another authorization server than the configured one", resource.issuers[0][:200])
         found = OAuthSite(resource, await discover_authorization_server(self._network.fetch, issuer))
         check_endpoints(found.authorization_server, auth_options.trusted_issuers)
         self._sites.put(place, found, SITE_SECONDS)
@@ -193,7 +196,7 @@ class UpstreamOAuth:
         self, request: CredentialRequest, auth_options: AuthOptions, site: OAuthSite, key: CredentialKey, scopes: frozenset[str]
     ) -> ConsentNeeded:
         if not site.authorization_server.pkce or not site.authorization_server.authorization_endpoint:
-            raise UpstreamFault("The authorization server offers no consent that is safe", "no S256, or no authorization endpoint")
+            raise UpstreamFault("The authorization server does not support a secure consent", "no S256, or no authorization endpoint")
         more = frozenset({OFFLINE_ACCESS}) if OFFLINE_ACCESS in site.authorization_server.scopes else frozenset()
         client = await self.clients.client_for(request.tenant, auth_options, site.authorization_server, for_consent=True)
         return await self.consents.request_consent(
@@ -203,7 +206,7 @@ class UpstreamOAuth:
     async def request_token_by_assertion(
         self, request: CredentialRequest, auth_options: AuthOptions, site: OAuthSite, scopes: frozenset[str]
     ) -> Credential:
-        """By an assertion; the person is asked for nothing here, and nobody else's account is used where it is refused."""
+        """A token by assertion. The person is not asked, and no other account is used where it is refused."""
         client = await self.clients.client_for(request.tenant, auth_options, site.authorization_server)
         asked = AssertionTokenRequest(
             request.server, request.grant if auth_options.is_personal else None, site.authorization_server, client, site.resource.id, scopes
@@ -212,23 +215,23 @@ class UpstreamOAuth:
 
     async def _request_identity_consent(self, identity: ProviderIdentity, server: str) -> ConsentNeeded:
         if not identity.authorization_server.pkce or not identity.authorization_server.authorization_endpoint:
-            raise UpstreamFault("The identity provider offers no consent that is safe", "no S256, or no authorization endpoint")
+            raise UpstreamFault("The identity provider does not support a secure consent", "no S256, or no authorization endpoint")
         consent = Consent(
             identity.key, server, identity.authorization_server, identity.client, OPENID_SCOPES, self._own_client.redirect_uri, openid=True
         )
         return await self.consents.request_consent(consent)
 
     async def delete_registration(self, request: CredentialRequest) -> None:
-        """Has the gateway register anew where it registered itself for a server. Raises UpstreamFault and EgressRefused."""
+        """Deletes the gateway's client registration for a server, so that it registers again. Raises UpstreamFault and EgressRefused."""
         terms = self._auth_options(request.upstream)
         if terms is not None:
             site = await self.find_site(request, terms, refetch=True)
             await self.clients.delete_registration(request.tenant, site.authorization_server.issuer)
 
     async def revoke(self, key: CredentialKey, credential: Credential, upstreams: Sequence[Mapping[str, Any]]) -> bool:
-        """Tells the authorization server that a credential is not used any more; False where it takes no such word (RFC 7009).
+        """Revokes a credential's tokens (RFC 7009); False where the authorization server does not support that.
 
-        `upstreams`: of the entries that the credential opens, which may say who the gateway is there. Raises UpstreamFault, EgressRefused.
+        `upstreams`: of the entries that use the credential, which may have the client. Raises UpstreamFault and EgressRefused.
         """
         at = await discover_authorization_server(self._network.fetch, key.issuer)
         known = [terms for terms in map(self._auth_options, upstreams) if terms is not None]
@@ -244,7 +247,7 @@ class UpstreamOAuth:
         return True
 
     def is_for_current_client(self, auth_options: AuthOptions, credential: Credential) -> bool:
-        """Whether a credential is of the consent that would be asked for now: for this client, who comes back at this address."""
+        """Whether a credential fits the consent that would be requested now: the same client and redirect URI."""
         return (auth_options.client_id in ("", credential.client_id)) and credential.redirect in ("", self._own_client.redirect_uri)
 
     @property
@@ -265,7 +268,7 @@ class _AuthorizedSend:
         self._has_refreshed = False
 
     async def find_credential(self) -> Credential | None:
-        """What there is already for this person at this server, renewed where it ends."""
+        """The existing credential of this person for this server, refreshed if it ends soon; None without one."""
         grant, found = self._request.grant, None
         if grant is None:
             return None
@@ -282,7 +285,7 @@ class _AuthorizedSend:
             return newer if newer != held or key != self._credential_key(site, grant) else await self._refresh(site, key, held)
 
     async def answer_challenge(self, challenged: Challenged, presented: Credential | None) -> Credential:
-        """A credential other than the one that was `shown`. Raises ConsentNeeded and UpstreamFault."""
+        """A credential other than the `presented` one, which was refused. Raises ConsentNeeded and UpstreamFault."""
         challenge = parse_challenge(challenged.challenge)
         wider = challenged.status == 403
         if wider and challenge.error != "insufficient_scope":
@@ -299,7 +302,7 @@ class _AuthorizedSend:
             if held is not None and not self._oauth.is_for_current_client(self._auth_options, held):
                 held = None
             if held is not None and (presented is None or held.access_token != presented.access_token):
-                return held  # somebody was faster
+                return held  # another call was faster
             if held is not None and not wider:
                 fresh = await self._refresh(site, key, held)
                 if fresh is not None:
@@ -309,11 +312,11 @@ class _AuthorizedSend:
     async def _obtain_credential(
         self, site: OAuthSite, key: CredentialKey, challenge: Challenge, too_narrow: Credential | None
     ) -> Credential:
-        """A new credential: for what the server says, what the operator added, and what was there already."""
+        """A new credential, for the scopes of the server, the operator and the previous credential. Raises ConsentNeeded."""
         scopes = (challenge.scopes or (frozenset() if too_narrow else site.resource.scopes)) | self._auth_options.scopes
         if too_narrow is not None:
             if scopes <= too_narrow.asked and self._oauth.now() - too_narrow.obtained < ASK_AGAIN_SECONDS:
-                raise UpstreamFault(REFUSED_TEXT, "insufficient_scope, for scopes that were asked for already")
+                raise UpstreamFault(REFUSED_TEXT, "insufficient_scope, for scopes that were requested before")
             scopes |= too_narrow.asked | too_narrow.scopes
         if self._auth_options.grant_kind in ASSERTION_GRANT_KINDS:
             credential = await self._oauth.request_token_by_assertion(self._request, self._auth_options, site, scopes)
@@ -326,28 +329,28 @@ class _AuthorizedSend:
         return credential
 
     async def _own_credential(self, site: OAuthSite, scopes: frozenset[str]) -> Credential:
-        """The gateway's own account."""
+        """A credential of the gateway's own account."""
         if self._auth_options.grant_kind in ASSERTION_GRANT_KINDS:
             return await self._oauth.request_token_by_assertion(self._request, self._auth_options, site, scopes)
         form = {"grant_type": "client_credentials", **_scope_param(scopes)}
         return await self._oauth.request_token(self._request, self._auth_options, site, form, scopes)
 
     async def _credential_for_probe(self, challenge: Challenge, presented: Credential | None) -> Credential:
-        """For a look at what a server offers, which is nobody's call: only by the gateway's own account, and kept nowhere."""
+        """A credential for a probe, without a person: of the gateway's own account only, and not stored."""
         if self._auth_options.is_personal or presented is not None:
             raise UpstreamFault(NO_PERSON_TEXT if self._auth_options.is_personal else REFUSED_TEXT)
         site = await self._oauth.find_site(self._request, self._auth_options, challenge.metadata_url)
         return await self._own_credential(site, (challenge.scopes or site.resource.scopes) | self._auth_options.scopes)
 
     async def _refresh(self, site: OAuthSite, key: CredentialKey, credential: Credential) -> Credential | None:
-        """By its refresh token, once in a call; what can't be renewed is forgotten."""
+        """Refreshes the credential, at most once in a call; deletes it if that fails."""
         if self._has_refreshed or not credential.refresh_token:
             await self._oauth.vault.delete(key)
             return None
         self._has_refreshed = True
         client = await self._oauth.clients.client_for(self._request.tenant, self._auth_options, site.authorization_server)
         same = client.client_id == credential.client_id and credential.endpoint in ("", site.authorization_server.token_endpoint)
-        if not same:  # RFC 6749 s10.4: the token is bound to whom it was given to, and goes nowhere but whence it came
+        if not same:  # RFC 6749 s10.4: a refresh token is bound to its client, and only sent to its issuer
             await self._oauth.vault.delete(key)
             return None
         form = {"grant_type": "refresh_token", "refresh_token": credential.refresh_token}
@@ -363,7 +366,7 @@ class _AuthorizedSend:
         return fresh
 
     def _credential_key(self, site: OAuthSite, grant: Grant) -> CredentialKey:
-        """Raises UpstreamFault where the token would go to another origin than it is for."""
+        """The key of the credential. Raises UpstreamFault where the token is for another origin."""
         if origin_of(site.resource.id) != origin_of(self._request.url):
             raise UpstreamFault("The server's resource metadata is of another resource")
         principal = grant.delegation.principal
@@ -377,7 +380,7 @@ def credential_request_of(call: Call) -> CredentialRequest:
 
 
 def own_credential_request(target: Registration) -> CredentialRequest:
-    """The gateway's own, on nobody's behalf."""
+    """The request of the gateway's own account, without a person."""
     return CredentialRequest(target.tenant, target.name, target.url, target.upstream, None)
 
 
@@ -390,5 +393,5 @@ def _scope_param(scopes: frozenset[str]) -> dict[str, str]:
 
 
 def nonce_for(verifier: str) -> str:
-    """Binds an ID token to our question; it can be told by whoever holds the verifier alone."""
+    """A nonce that binds an ID token to the request; it can only be computed from the verifier."""
     return challenge_for(f"nonce {verifier}")

@@ -1,4 +1,4 @@
-"""Who the gateway is at each authorization server: as its operator says, by the address of a document, or by a registration of its own."""
+"""The gateway's client registration at each authorization server: the operator's, a client metadata document, or dynamic registration."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,12 +10,12 @@ from adapters.oauth.options import AuthOptions
 from policies.cache import BoundedCache
 from policies.vault.credentials import ClientRegistration, Credential, CredentialKey, CredentialVault
 
-GOOD_SECONDS: Final = 600.0  # for which a registration that was good is not asked about
+GOOD_SECONDS: Final = 600.0  # for which a valid registration is not checked again
 GOOD_MAX: Final = 4096
 
 
 class OwnClients:
-    """`own.now` counts seconds since 1970."""
+    """Client registrations. `own_client.now` counts seconds since 1970."""
 
     def __init__(self, own_client: OwnClient, requests: OAuthRequests, vault: CredentialVault) -> None:
         self._own_client = own_client
@@ -26,10 +26,11 @@ class OwnClients:
     async def client_for(
         self, tenant: str, auth_options: AuthOptions, authorization_server: AuthorizationServer, for_consent: bool = False
     ) -> ClientRegistration:
-        """Set up by the operator, else by the address of our document, else registered there. Never one of another issuer's.
+        """The configured client, else the client metadata document, else a dynamic registration. Raises UpstreamFault.
 
-        `lasting`: a person is to be sent there with it. A registration that the authorization server forgot would show them an error page
-        of which the gateway never hears, so it is asked about and made anew first.
+        `for_consent`: a person will be redirected there with it. If the authorization server lost the registration, the person would only
+        see its
+        error page, so the registration is checked first, and replaced if it is lost.
         """
         if auth_options.client_id:
             method = auth_options.method or (
@@ -51,14 +52,15 @@ class OwnClients:
             registered = await self._register_once(tenant, authorization_server)
         if registered is None:
             raise UpstreamFault(
-                "The authorization server registers nobody; an operator has to set upstream.auth.client_id", authorization_server.issuer
+                "The authorization server does not register clients; an operator has to set upstream.auth.client_id",
+                authorization_server.issuer,
             )
         return registered
 
     async def client_of_credential(
         self, key: CredentialKey, credential: Credential, known_options: Sequence[AuthOptions], authorization_server: AuthorizationServer
     ) -> ClientRegistration:
-        """As whom the gateway was given a credential. `known`: terms of the entries that it opens."""
+        """The client that a credential was issued to. `known_options`: of the entries that the credential is for."""
         for terms in known_options:
             if terms.client_id == credential.client_id:
                 return await self.client_for(key.tenant, terms, authorization_server)
@@ -72,11 +74,11 @@ class OwnClients:
         )
 
     def mark_good(self, tenant: str, client: ClientRegistration) -> None:
-        """The authorization server took it a moment ago."""
+        """Notes that the authorization server just accepted the client."""
         self._good_until_expiry.put((tenant, client.issuer), client.client_id, GOOD_SECONDS)
 
     async def handle_refusal(self, tenant: str, authorization_server: AuthorizationServer, refused: OAuthRefused) -> None:
-        """Forgets a registration that the authorization server does not know."""
+        """Deletes a registration that the authorization server does not know."""
         if refused.error in UNKNOWN_CLIENT_ERRORS:
             await self.delete_registration(tenant, authorization_server.issuer)
 
@@ -96,7 +98,7 @@ class OwnClients:
         return True
 
     async def _register_once(self, tenant: str, authorization_server: AuthorizationServer) -> ClientRegistration:
-        """One registration for all processes: a consent is good for the client that asked for it."""
+        """Registers once for all processes: a consent is bound to the client that requested it."""
         async with self._vault.lease(("client", tenant, authorization_server.issuer)):
             known = await self._vault.find_client(tenant, authorization_server.issuer)
             if known is None:

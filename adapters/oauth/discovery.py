@@ -1,4 +1,4 @@
-"""Who gives tokens for a server: its challenge, its resource metadata (RFC 9728), its authorization server's (RFC 8414, OIDC)."""
+"""Finds the authorization server of an upstream: its challenge, resource metadata (RFC 9728) and server metadata (RFC 8414, OIDC)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,13 +27,13 @@ _WORD: Final = re.compile(r'([^\s,="]++)(?:[ \t]*+=[ \t]*+("(?:[^"\\]|\\.)*+"?|[
 
 
 class FetchDocument(Protocol):
-    """adapters/upstream/egress.py."""
+    """Fetches a document (adapters/upstream/egress.py)."""
 
     async def __call__(self, url: str, *, limit: int, timeout: float) -> HttpResponse: ...  # noqa: ASYNC109 (covers reading too)
 
 
 class Challenge(NamedTuple):
-    """What a server's WWW-Authenticate says of Bearer (RFC 6750 s3, RFC 9728 s5.1)."""
+    """The Bearer challenge in a WWW-Authenticate header (RFC 6750 s3, RFC 9728 s5.1)."""
 
     error: str = ""
     scopes: frozenset[str] = frozenset()
@@ -41,7 +41,7 @@ class Challenge(NamedTuple):
 
 
 class ProtectedResource(NamedTuple):
-    """`id` is what tokens are asked for (RFC 8707); `issuers` those who give them."""
+    """A protected resource. `id` is requested in tokens (RFC 8707); `issuers` are its authorization servers."""
 
     id: str
     issuers: tuple[str, ...]
@@ -56,13 +56,13 @@ class _ResourceDocument(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationServer:
-    """`documents`: it takes the address of a document as client id (CIMD). `names_itself`: its answers carry `iss` (RFC 9207)."""
+    """An authorization server. `documents`: supports client metadata documents (CIMD). `names_itself`: sends `iss` (RFC 9207)."""
 
     issuer: str
     token_endpoint: str
     authorization_endpoint: str = ""
     registration_endpoint: str = ""
-    methods: tuple[str, ...] = ("client_secret_basic",)  # RFC 8414 s2: what silence means
+    methods: tuple[str, ...] = ("client_secret_basic",)  # RFC 8414 s2: the default
     scopes: frozenset[str] = frozenset()
     documents: bool = False
     names_itself: bool = False
@@ -84,7 +84,7 @@ class _ServerDocument(msgspec.Struct):
 
 
 def parse_challenge(header: str) -> Challenge:
-    """Of all schemes in one header the parameters of Bearer."""
+    """The parameters of the Bearer scheme among all schemes in one header."""
     found: dict[str, str] = {}
     scheme = ""
     for word, value in _WORD.findall(header[:HEADER_MAX]):
@@ -96,13 +96,13 @@ def parse_challenge(header: str) -> Challenge:
 
 
 def parse_scopes(text: str | Sequence[str]) -> frozenset[str]:
-    """Scope tokens (RFC 6749 s3.3), those that are none left out."""
+    """The valid scope tokens (RFC 6749 s3.3) of a text or list."""
     tokens = text.split(" ") if isinstance(text, str) else text
     return frozenset(token for token in tokens[:SCOPES_MAX] if _SCOPE.fullmatch(token))
 
 
 def is_confidential(url: str) -> bool:
-    """Whether what is sent there stays between the two: https, or this machine. Nothing else is an endpoint of OAuth."""
+    """Whether requests to a URL are confidential: https, or this machine. OAuth uses no other endpoints."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -112,9 +112,9 @@ def is_confidential(url: str) -> bool:
 
 
 async def discover_resource(fetch: FetchDocument, url: str, metadata_url: str) -> ProtectedResource | None:
-    """The metadata of the server at `url`, at the address that its challenge `told`, or at the well-known ones; None: there is none.
+    """The metadata of the server at `url`, from `metadata_url` of its challenge or the well-known URLs; None without any.
 
-    Raises UpstreamFault for metadata that can't be believed.
+    Raises UpstreamFault for metadata that can't be trusted.
     """
     parts = urlsplit(url)
     base, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
@@ -128,7 +128,7 @@ async def discover_resource(fetch: FetchDocument, url: str, metadata_url: str) -
             said = msgspec.convert(document, _ResourceDocument)
         except msgspec.ValidationError as error:
             raise UpstreamFault("The server's resource metadata can't be used", str(error)[:200]) from None
-        if not covers(said.resource, url):  # RFC 9728 s3.3: else anybody could have tokens made for somebody else's resource
+        if not covers(said.resource, url):  # RFC 9728 s3.3: a server could otherwise obtain tokens for another server's resource
             raise UpstreamFault("The server's resource metadata is of another resource", said.resource[:200])
         if not said.authorization_servers:
             raise UpstreamFault("The server's resource metadata names no authorization server")
@@ -137,9 +137,9 @@ async def discover_resource(fetch: FetchDocument, url: str, metadata_url: str) -
 
 
 async def discover_authorization_server(fetch: FetchDocument, issuer: str) -> AuthorizationServer:
-    """The metadata of an authorization server. Raises UpstreamFault, also where it is of another issuer (RFC 8414 s3.3)."""
+    """The metadata of an authorization server. Raises UpstreamFault, also for metadata of another issuer (RFC 8414 s3.3)."""
     if not is_confidential(issuer) or urlsplit(issuer).query:
-        raise UpstreamFault(UNUSABLE_TEXT, "the issuer is no https URL")
+        raise UpstreamFault(UNUSABLE_TEXT, "the issuer is not an https URL")
     parts = urlsplit(issuer)
     base, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
     places = [f"{base}{SERVER_METADATA_PATH}{path}", f"{base}{OPENID_METADATA_PATH}{path}", f"{base}{path}{OPENID_METADATA_PATH}"]
@@ -159,7 +159,7 @@ def _read_authorization_server(document: Mapping[str, Any], issuer: str) -> Auth
         raise UpstreamFault(UNUSABLE_TEXT, "the metadata is of another issuer")
     endpoints = (said.token_endpoint, said.authorization_endpoint, said.registration_endpoint)
     if not all(is_confidential(each) for each in endpoints if each):
-        raise UpstreamFault(UNUSABLE_TEXT, "an endpoint is no https URL")
+        raise UpstreamFault(UNUSABLE_TEXT, "an endpoint is not an https URL")
     return AuthorizationServer(
         issuer,
         *endpoints,
@@ -173,7 +173,7 @@ def _read_authorization_server(document: Mapping[str, Any], issuer: str) -> Auth
 
 
 def covers(resource: str, url: str) -> bool:
-    """Whether `url` is the resource or below it: the same origin, and the path up to a slash."""
+    """Whether `url` is the resource or below it: the same origin, and its path is a prefix up to a slash."""
     if not origin_of(resource) or origin_of(resource) != origin_of(url):
         return False
     above, path = urlsplit(resource), urlsplit(url).path
@@ -182,7 +182,7 @@ def covers(resource: str, url: str) -> bool:
 
 
 async def _fetch_document(fetch: FetchDocument, url: str) -> Mapping[str, Any] | None:
-    """A JSON object, or None where there is none."""
+    """The JSON object at a URL, or None without one."""
     fetched = await fetch(url, limit=DOCUMENT_MAX, timeout=FETCH_SECONDS)
     if fetched.status != 200:
         return None

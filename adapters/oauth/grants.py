@@ -1,4 +1,4 @@
-"""What the gateway asks authorization servers: registration, a person's consent, and tokens (OAuth 2.1, RFC 7591, 7636, 8707)."""
+"""Requests to authorization servers: client registration, consents and tokens (OAuth 2.1, RFC 7591, 7636, 8707)."""
 
 import base64
 import hashlib
@@ -20,16 +20,16 @@ ASSERTION_SECONDS: Final = 60.0
 REQUEST_SECONDS: Final = 15.0
 ANSWER_MAX: Final = 256 << 10
 TOKEN_MAX: Final = 16 << 10  # characters
-PREFERRED_METHODS: Final = ("client_secret_basic", "client_secret_post", "none")  # of what a registration may bring
-REFUSED_TEXT: Final = "The authorization server refuses"
+PREFERRED_METHODS: Final = ("client_secret_basic", "client_secret_post", "none")  # for a dynamic registration
+REFUSED_TEXT: Final = "The authorization server refused the request"
 OFFLINE_ACCESS: Final = "offline_access"
-INVALID_CODE: Final = "interlock-asks-whether-it-is-still-registered-here"  # no code, and long enough for a verifier (RFC 7636 s4.1)
-UNKNOWN_CLIENT_ERRORS: Final = frozenset({"invalid_client", "unauthorized_client"})  # what is said to a client that is not registered
+INVALID_CODE: Final = "interlock-asks-whether-it-is-still-registered-here"  # an invalid code, long enough for a verifier (RFC 7636 s4.1)
+UNKNOWN_CLIENT_ERRORS: Final = frozenset({"invalid_client", "unauthorized_client"})  # errors for a client that is not registered
 SINGLE_USE_GRANTS: Final = frozenset({"authorization_code", "refresh_token"})
 
 
 class OAuthRefused(UpstreamFault):
-    """An error of RFC 6749 s5.2; `error` is its code, which is for the log."""
+    """An error of RFC 6749 s5.2; `error` is its code, for the log."""
 
     def __init__(self, error: str) -> None:
         super().__init__(REFUSED_TEXT, f"error {error}")
@@ -37,7 +37,7 @@ class OAuthRefused(UpstreamFault):
 
 
 class Network(Protocol):
-    """adapters/upstream/egress.py."""
+    """The egress client (adapters/upstream/egress.py)."""
 
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **bounds: Unpack[RequestBounds]
@@ -48,8 +48,10 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OwnClient:
-    """The gateway as a client. `document` and `keyed` are addresses of its metadata: as a public client, and as one that proves itself
-    with the keys at `jwks`. `redirect` is where people come back to. `sign` makes a JWT of claims and a `typ`. `now` counts seconds.
+    """The gateway as an OAuth client.
+
+    `document_url` and `keyed_document_url` are its metadata: as a public client, and as one that authenticates with the keys at `jwks`.
+    `redirect_uri` is where people return to. `sign` makes a JWT of claims and a `typ`. `now` counts seconds since 1970.
     """
 
     document_url: str
@@ -58,7 +60,7 @@ class OwnClient:
     redirect_uri: str
     sign: Callable[[Mapping[str, Any], str], str]
     now: Callable[[], float]
-    issuer: str = ""  # of assertions that are signed with those keys
+    issuer: str = ""  # of assertions signed with those keys
 
     def metadata(self, keyed: bool) -> dict[str, Any]:
         """A client ID metadata document."""
@@ -67,7 +69,7 @@ class OwnClient:
         return {"client_id": self.keyed_document_url if keyed else self.document_url, **self.registration_metadata(), **method}
 
     def registration_metadata(self) -> dict[str, Any]:
-        """What every registration says."""
+        """The members of every registration."""
         return {
             "client_name": "Interlock",
             "redirect_uris": [self.redirect_uri],
@@ -77,7 +79,7 @@ class OwnClient:
         }
 
     def client_by_document(self, authorization_server: AuthorizationServer) -> ClientRegistration:
-        """Who we are where addresses of documents are taken as client ids."""
+        """The client where client metadata documents are supported."""
         if "private_key_jwt" in authorization_server.methods:
             return ClientRegistration(authorization_server.issuer, self.keyed_document_url, "private_key_jwt")
         return ClientRegistration(authorization_server.issuer, self.document_url)
@@ -117,7 +119,7 @@ _decode_registration_answer: Final = msgspec.json.Decoder(_RegistrationAnswer).d
 def consent_url(
     authorization_server: AuthorizationServer, own_client: OwnClient, client_id: str, authorization_params: Mapping[str, str]
 ) -> str:
-    """Where a person is sent to consent. `asked`: resource, state, code_challenge and, where there are any, scope."""
+    """The authorization URL for a consent. `authorization_params`: resource, state, code_challenge, and the scope if there is one."""
     fixed = {"response_type": "code", "client_id": client_id, "redirect_uri": own_client.redirect_uri, "code_challenge_method": "S256"}
     prompt = {"prompt": "consent"} if OFFLINE_ACCESS in authorization_params.get("scope", "").split(" ") else {}
     joint = "&" if urlsplit(authorization_server.authorization_endpoint).query else "?"
@@ -125,19 +127,19 @@ def consent_url(
 
 
 def challenge_for(verifier: str) -> str:
-    """RFC 7636 s4.2, S256."""
+    """The code challenge of a verifier (RFC 7636 s4.2, S256)."""
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
 
 
 class OAuthRequests:
-    """Raises UpstreamFault, OAuthRefused and EgressRefused."""
+    """OAuth requests. Every method raises UpstreamFault, OAuthRefused and EgressRefused."""
 
     def __init__(self, network: Network, own_client: OwnClient) -> None:
         self._network = network
         self._own_client = own_client
 
     async def register(self, authorization_server: AuthorizationServer) -> ClientRegistration:
-        """RFC 7591."""
+        """Registers the gateway dynamically (RFC 7591)."""
         method = next((each for each in PREFERRED_METHODS if each in authorization_server.methods), "none")
         body = msgspec.json.encode({**self._own_client.registration_metadata(), "token_endpoint_auth_method": method})
         headers = {"content-type": "application/json", "accept": "application/json"}
@@ -159,7 +161,10 @@ class OAuthRequests:
     async def request_token(
         self, authorization_server: AuthorizationServer, client: ClientRegistration, form: Mapping[str, str], scopes: frozenset[str]
     ) -> Credential:
-        """`form` has the grant and its resource; what proves who we are is added. `asked`: the scopes, given where nothing else is said."""
+        """Requests a token. `form` has the grant and its resource; client authentication is added.
+
+        `scopes`: the requested ones, which are granted unless the response says otherwise.
+        """
         try:
             said = _decode_token_answer(await self._post_to_token_endpoint(authorization_server, client, form))
             lasts = float(said.expires_in or 0)
@@ -175,7 +180,7 @@ class OAuthRequests:
         return replace(kept, endpoint=authorization_server.token_endpoint, id_token=said.id_token or "")
 
     async def is_registered(self, authorization_server: AuthorizationServer, client: ClientRegistration) -> bool:
-        """Whether a registration is still there. An authorization server proves the client before it looks at a code (RFC 6749 s5.2)."""
+        """Whether a registration still exists: an authorization server authenticates the client before it checks a code (RFC 6749 s5.2)."""
         form = {
             "grant_type": "authorization_code",
             "code": INVALID_CODE,
@@ -187,11 +192,11 @@ class OAuthRequests:
         except OAuthRefused as refused:
             return refused.error not in UNKNOWN_CLIENT_ERRORS
         except UpstreamFault:
-            return True  # as far as one can see
+            return True  # assumed, if it can't be checked
         return True
 
     async def revoke(self, authorization_server: AuthorizationServer, client: ClientRegistration, token: str, kind: str) -> None:
-        """RFC 7009 s2.1. Raises UpstreamFault."""
+        """Revokes a token (RFC 7009 s2.1). Raises UpstreamFault."""
         proof, headers = self._client_proof(authorization_server, client)
         headers |= {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
         body = urlencode({"token": token, "token_type_hint": kind, **proof}).encode()
@@ -202,7 +207,7 @@ class OAuthRequests:
     async def exchange_for_assertion(
         self, authorization_server: AuthorizationServer, client: ClientRegistration, form: Mapping[str, str], kind: str
     ) -> str:
-        """An assertion of the type `kind` for another authorization server, which is no access token (RFC 8693 s2.2.1)."""
+        """Exchanges for an assertion of type `kind` for another authorization server, which is no access token (RFC 8693 s2.2.1)."""
         try:
             said = _decode_exchange_answer(await self._post_to_token_endpoint(authorization_server, client, form))
         except msgspec.MsgspecError:
@@ -214,7 +219,7 @@ class OAuthRequests:
     async def _post_to_token_endpoint(
         self, authorization_server: AuthorizationServer, client: ClientRegistration, form: Mapping[str, str]
     ) -> bytes:
-        """What the token endpoint says. Raises OAuthRefused and UpstreamFault."""
+        """The body of the token endpoint's response. Raises OAuthRefused and UpstreamFault."""
         proof, headers = self._client_proof(authorization_server, client)
         headers |= {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
         again = form.get("grant_type") not in SINGLE_USE_GRANTS
@@ -224,16 +229,17 @@ class OAuthRequests:
         return answer.body
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes, *, may_repeat: bool) -> HttpResponse:
-        """`again`: once more where a connection ended without an answer.
+        """Sends a POST. `may_repeat`: once more if the connection ended without a response.
 
-        Not with a code or a refresh token: one that is shown twice looks stolen, and ends all that was given for it (RFC 9700 s4.14).
+        A code or refresh token is not repeated: one that is used twice looks stolen, and everything granted for it is revoked (RFC 9700
+        s4.14).
         """
         return await self._network.request(
             "POST", url, headers=headers, body=body, timeout=REQUEST_SECONDS, limit=ANSWER_MAX, idempotent=may_repeat, fresh=not may_repeat
         )
 
     def _client_proof(self, authorization_server: AuthorizationServer, client: ClientRegistration) -> tuple[dict[str, str], dict[str, str]]:
-        """Members of the form, and headers."""
+        """The client authentication: form members, and headers. Raises UpstreamFault for an unsupported method."""
         match client.method:
             case "client_secret_basic":
                 pair = f"{quote_plus(client.client_id)}:{quote_plus(client.secret)}"  # RFC 6749 s2.3.1
@@ -248,10 +254,10 @@ class OAuthRequests:
                 return {"client_id": client.client_id, **proof}, {}
             case "none":
                 return {"client_id": client.client_id}, {}
-        raise UpstreamFault("The authorization server wants another proof of who the gateway is than it has", client.method[:40])
+        raise UpstreamFault("The authorization server requires an unsupported client authentication method", client.method[:40])
 
     def _client_assertion(self, authorization_server: AuthorizationServer, client: ClientRegistration) -> str:
-        """RFC 7523 s3, for this issuer alone."""
+        """A client assertion (RFC 7523 s3) for this issuer only."""
         now = int(self._own_client.now())
         claims = {"iss": client.client_id, "sub": client.client_id, "aud": authorization_server.issuer, "jti": new_id("a")}
         return self._own_client.sign({**claims, "iat": now, "exp": now + int(ASSERTION_SECONDS)}, "JWT")

@@ -1,4 +1,4 @@
-"""Which authorization servers a server may name by itself: those of its own host. All others an operator has to list."""
+"""Decides which authorization servers a server may name: those on its own host. An operator has to list all others."""
 
 import ipaddress
 from collections.abc import Collection
@@ -9,15 +9,15 @@ from adapters.contract import UpstreamFault
 from adapters.oauth.discovery import LOOPBACK, AuthorizationServer
 
 _HOW_TO_LIST: Final = "an operator who trusts it lists its issuer, which the log names, in upstream.auth.authorization_servers"
-FOREIGN_ISSUER_TEXT: Final = f"The server names an authorization server that is not of its own host; {_HOW_TO_LIST}"
-FOREIGN_ENDPOINT_TEXT: Final = f"The authorization server has endpoints at another host; {_HOW_TO_LIST}"
+FOREIGN_ISSUER_TEXT: Final = f"The server names an authorization server on another host; {_HOW_TO_LIST}"
+FOREIGN_ENDPOINT_TEXT: Final = f"The authorization server has endpoints on another host; {_HOW_TO_LIST}"
 
 
 def is_at_own_host(url: str, other_url: str) -> bool:
-    """Whether what a URL names is at its own host, or at one below that. This machine is one site, whatever it is called.
+    """Whether a URL's host is the same as another's, or below it. All names of this machine are one host.
 
-    A neighbour (login.tracker.example for mcp.tracker.example) may be a stranger, as under co.uk or vercel.app: no text of a name tells,
-    and the lists that do are never complete. The same goes for what is above.
+    A sibling host (login.tracker.example for mcp.tracker.example) may belong to another party, as under co.uk or vercel.app: the name does
+    not show it, and public lists are incomplete. The same holds for a parent host.
     """
     here, there = ((urlsplit(each).hostname or "").lower().rstrip(".") for each in (url, other_url))
     if not here or not there:
@@ -36,7 +36,7 @@ def _is_address(host: str) -> bool:
 
 
 def choose_issuer(url: str, issuers: Collection[str], listed_issuers: Collection[str]) -> str:
-    """The first of the `named` issuers that a server at `url` may name, or that an operator listed. Raises UpstreamFault."""
+    """The first of the `issuers` that a server at `url` may name, or that an operator listed. Raises UpstreamFault."""
     for issuer in issuers:
         if issuer in listed_issuers or is_at_own_host(url, issuer):
             return issuer
@@ -44,7 +44,7 @@ def choose_issuer(url: str, issuers: Collection[str], listed_issuers: Collection
 
 
 def check_endpoints(authorization_server: AuthorizationServer, listed_issuers: Collection[str]) -> None:
-    """Of one that nobody listed: it sends codes and secrets to its own host alone. Raises UpstreamFault."""
+    """Checks that an authorization server that is not listed has endpoints on its own host only. Raises UpstreamFault."""
     if authorization_server.issuer in listed_issuers:
         return
     endpoints = (
@@ -58,7 +58,7 @@ def check_endpoints(authorization_server: AuthorizationServer, listed_issuers: C
 
 
 def may_revoke(authorization_server: AuthorizationServer, listed_issuers: Collection[str]) -> bool:
-    """Whether tokens may be sent to its revocation endpoint: at its own host, or of an issuer that an operator listed."""
+    """Whether tokens may be sent to its revocation endpoint: on its own host, or of an issuer that an operator listed."""
     return bool(authorization_server.revocation_endpoint) and (
         authorization_server.issuer in listed_issuers
         or is_at_own_host(authorization_server.issuer, authorization_server.revocation_endpoint)

@@ -1,4 +1,4 @@
-"""The body of an HTTP operation: which of the media types that a document offers is sent, and what the argument for it looks like."""
+"""Request bodies of HTTP operations: selects a media type of the document, and the schema of its argument."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
@@ -8,11 +8,11 @@ from adapters.openapi.multipart import FILE_SCHEMA, MULTIPART, OCTET_STREAM, For
 
 Json = Mapping[str, Any]
 Resolve = Callable[[Any], Json]
-TEXT_ENCODINGS: Final = frozenset({"base64", "base64url"})  # encodings by which the bytes of a file are a text
+TEXT_ENCODINGS: Final = frozenset({"base64", "base64url"})  # encodings in which a file's bytes are text
 
 
 class OperationBody(NamedTuple):
-    """`media` is empty where an operation has no body. `schema` is that of the argument, in the document's own dialect."""
+    """The body of an operation. `media` is empty without one. `schema` is the argument's, in the document's dialect."""
 
     media: str = ""
     schema: Any = None
@@ -21,11 +21,11 @@ class OperationBody(NamedTuple):
 
 
 class UnsupportedBody(Exception):
-    """The operation needs a body of a media type that the gateway can't encode. The text names it."""
+    """The operation requires a body of an unsupported media type. The text names it."""
 
 
 def read_body(given: Json, resolve: Resolve) -> OperationBody:
-    """The body of a resolved request body object; `resolve` follows references. Raises UnknownBody."""
+    """The body of a resolved request body object; `resolve` follows references. Raises UnsupportedBody."""
     content, required = given.get("content"), given.get("required") is True
     offered = (
         [_read_media_type(str(media), resolve(form), required, resolve) for media, form in content.items()]
@@ -39,7 +39,7 @@ def read_body(given: Json, resolve: Resolve) -> OperationBody:
 
 
 def _read_media_type(media: str, form: Json, required: bool, resolve: Resolve) -> OperationBody | None:
-    """One of the media types that an operation takes; None where the gateway can't encode it."""
+    """The body in one media type of an operation; None if the gateway can't encode it."""
     schema = form.get("schema", {})
     kind = media.partition(";")[0].strip().lower()
     if kind == MULTIPART:
@@ -52,7 +52,7 @@ def _read_media_type(media: str, form: Json, required: bool, resolve: Resolve) -
 
 
 def _read_form(form: Json, schema: Json, required: bool, resolve: Resolve) -> OperationBody:
-    """A form: its members that are files are shown as files."""
+    """A form body; its file members get the schema of files."""
     properties, encoding = schema.get("properties"), form.get("encoding")
     if not isinstance(properties, dict):
         return OperationBody(MULTIPART, schema, required)
@@ -73,19 +73,19 @@ def _read_form(form: Json, schema: Json, required: bool, resolve: Resolve) -> Op
 
 
 def _is_file(schema: Json) -> bool:
-    """Bytes: `format: binary` in OpenAPI 3.0, a media type without a textual encoding in 3.1."""
+    """Whether a schema is of bytes: `format: binary` in OpenAPI 3.0, a media type without a text encoding in 3.1."""
     if schema.get("format") == "binary":
         return True
     return isinstance(schema.get("contentMediaType"), str) and schema.get("contentEncoding") not in TEXT_ENCODINGS
 
 
 def _single_media_type(content_type: Any) -> str:
-    """The one media type that an encoding object names; empty where it names several, or a range."""
+    """The single media type of an encoding object; empty for several or a range."""
     return content_type if isinstance(content_type, str) and is_media_type(content_type) else ""
 
 
 def _preference(body: OperationBody) -> int:
-    """JSON first; a form that carries files before one that can't; whole files last."""
+    """The rank of a body: JSON first, forms with files before forms without, whole files last."""
     if is_json(body.media):
         return 0
     if body.media == MULTIPART:

@@ -1,4 +1,4 @@
-"""An OpenAPI document as the tools of a server: each operation one, with the arguments of its parameters and its body."""
+"""Reads an OpenAPI document as tools: one for each operation, with arguments for its parameters and body."""
 
 import hashlib
 import re
@@ -14,13 +14,13 @@ from adapters.openapi.bodies import OperationBody, UnsupportedBody, read_body
 from adapters.openapi.encoding import STYLES, Operation, Parameter, is_usable
 from adapters.openapi.schema import SchemaReader, UnusableSchema, definition_key
 
-OPERATION_KEY: Final = "dev.interlock/operation"  # in the `_meta` of a tool: how a call of it is encoded, pinned with all else
+OPERATION_KEY: Final = "dev.interlock/operation"  # in the `_meta` of a tool: how to encode a call, pinned with the definition
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch")
 OPERATIONS_MAX: Final = 2000
 SCHEMA_MAX: Final = 64 << 10  # bytes of one tool's definition
 PROSE_MAX: Final = 4000  # characters of one description
-STEPS_MAX: Final = 5_000_000  # of reading one document: a small one can be made to take for ever
-URL_MAX: Final = 2048  # characters of its server's address
+STEPS_MAX: Final = 5_000_000  # of reading one document: a small one could be made to take forever
+URL_MAX: Final = 2048  # characters of the server's URL
 IGNORED_HEADERS: Final = frozenset({"accept", "content-type", "authorization"})  # as header parameters (OpenAPI 3.1 s4.8.12.1)
 _NAME_SEPARATORS: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 Json = Mapping[str, Any]
@@ -28,9 +28,9 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ApiTools:
-    """`base` is where it is called, without a slash at its end; empty where the document does not say.
+    """The tools of an API. `base` is its URL without a trailing slash; empty if the document has none.
 
-    `left_out`: operations that are no tools, by name, each with the reason. `digest` is that of the document's text, where it was read.
+    `left_out`: unusable operations by name, each with the reason. `digest` is that of the document's text, where it was read.
     """
 
     base: str
@@ -41,11 +41,11 @@ class ApiTools:
 
 
 class _NotATool(Exception):
-    """An operation can't be called by a client of MCP. The text says why."""
+    """An operation can't be a tool. The text says why."""
 
 
 def read_api(document: Any, source: str = "") -> ApiTools:
-    """Raises UpstreamFault for what is no OpenAPI 3 document. Operations that can't be called with arguments are left out."""
+    """Reads a parsed document; leaves out unusable operations. Raises UpstreamFault unless it is OpenAPI 3.0 or 3.1."""
     version = document.get("openapi") if isinstance(document, dict) else None
     if not isinstance(version, str) or not version.startswith(("3.0.", "3.1.")) or not isinstance(document.get("paths"), dict):
         raise UpstreamFault("The document is not OpenAPI 3.0 or 3.1")
@@ -61,27 +61,29 @@ def read_api(document: Any, source: str = "") -> ApiTools:
         name = tool["name"] if tool["name"] not in tools else _distinct_name(tool["name"], f"{method} {path}")
         tools[name] = {**tool, "name": name}
     if len(tools) > OPERATIONS_MAX:
-        raise UpstreamFault("The document has too many operations", f"{len(tools)}, at most {OPERATIONS_MAX} are taken")
+        raise UpstreamFault("The document has too many operations", f"{len(tools)}, at most {OPERATIONS_MAX} are allowed")
     return ApiTools(_base_url(document, source), version, list(tools.values()), left_out)
 
 
 def operation_of(definition: Json) -> Operation:
-    """Raises UpstreamFault."""
+    """The operation in a tool's definition. Raises UpstreamFault."""
     try:
         operation = msgspec.convert(definition["_meta"][OPERATION_KEY], Operation)
     except (KeyError, TypeError, msgspec.ValidationError) as error:
-        raise UpstreamFault("The tool says not how it is called", str(error)[:200]) from None
+        raise UpstreamFault("The tool has no valid description of its operation", str(error)[:200]) from None
     schema = definition.get("inputSchema")
     return msgspec.structs.replace(operation, schema=schema if isinstance(schema, dict) else {})
 
 
 def _base_url(document: Json, source: str) -> str:
-    """The first server, with the defaults of its variables; relative to where the document is."""
+    """The URL of the first server with the defaults of its variables, relative to the document's URL."""
     servers = document.get("servers")
     first = servers[0] if isinstance(servers, list) and servers and isinstance(servers[0], dict) else {}
     url = str(first.get("url", "/"))[:URL_MAX]
     variables = first.get("variables")
-    for name, variable in variables.items() if isinstance(variables, dict) else ():  # one whose default names others would grow and grow
+    for name, variable in (
+        variables.items() if isinstance(variables, dict) else ()
+    ):  # defaults that name other variables could grow without end
         default = str(variable.get("default", ""))[:URL_MAX] if isinstance(variable, dict) else ""
         url = url.replace("{" + str(name) + "}", default)[:URL_MAX]
     joined = urljoin(source, url) if source else url
@@ -89,7 +91,7 @@ def _base_url(document: Json, source: str) -> str:
 
 
 class _DocumentReader:
-    """One document; references lead nowhere but into it. Raises UpstreamFault for one that takes too long to read."""
+    """Reads one document, whose references may only lead into it. Raises UpstreamFault if that takes too many steps."""
 
     def __init__(self, document: Json, version: str) -> None:
         self._document = document
@@ -97,7 +99,7 @@ class _DocumentReader:
         self._schemas = SchemaReader(self._resolve_pointer, self._count_steps, siblings=version.startswith("3.1."))
 
     def iterate_operations(self) -> Iterator[tuple[str, str, Json]]:
-        """Path, method and operation object of each."""
+        """Yields the path, method and object of each operation."""
         for path, given in self._document["paths"].items():
             item = self.resolve(given) if isinstance(path, str) and path.startswith("/") else {}
             for method in METHODS:
@@ -110,7 +112,7 @@ class _DocumentReader:
             raise UpstreamFault("The document is too complicated", f"more than {STEPS_MAX} steps")
 
     def resolve(self, node: Any) -> Json:
-        """The object that a reference means, or the object itself; an empty one for what is neither."""
+        """The object, or the one that it refers to; empty for anything else."""
         for _ in range(10):
             self._count_steps(1)
             if not isinstance(node, dict):
@@ -122,7 +124,7 @@ class _DocumentReader:
         return {}
 
     def _resolve_pointer(self, reference: str) -> Any:
-        """What a reference means; nothing for one that leads out of the document."""
+        """The target of a reference; None for one outside of the document."""
         self._count_steps(1 + len(reference) // 8)
         node: Any = self._document if reference.startswith("#/") else None
         for step in reference[2:].split("/"):
@@ -130,7 +132,7 @@ class _DocumentReader:
         return node
 
     def build_tool(self, method: str, path: str, operation: Json) -> dict[str, Any]:
-        """Its definition. Raises _LeftOut, UnusableSchema and UnknownBody."""
+        """The definition of a tool. Raises _NotATool, UnusableSchema and UnsupportedBody."""
         parameters = list(self._read_parameters(path, operation))
         for parameter, _ in parameters:
             if parameter.required and not is_usable(parameter):
@@ -169,7 +171,7 @@ class _DocumentReader:
         }
 
     def _read_parameters(self, path: str, operation: Json) -> Iterator[tuple[Parameter, Any]]:
-        """Those of the operation, and those of its path that it does not replace; each under a name of its own."""
+        """Yields the parameters of an operation and its path, each with a unique argument name and its schema."""
         item = self.resolve(self._document["paths"][path])
         found: dict[tuple[str, str], Json] = {}
         for each in (*_list_or_empty(item.get("parameters")), *_list_or_empty(operation.get("parameters"))):
@@ -196,13 +198,13 @@ class _DocumentReader:
         return made, _with_description(given, schema)
 
     def _read_body(self, given: Json) -> OperationBody:
-        """Raises UnknownBody."""
+        """The body of an operation. Raises UnsupportedBody."""
         content = given.get("content")
         self._count_steps(len(content) if isinstance(content, dict) else 1)
         return read_body(given, self.resolve)
 
     def _self_contained_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
-        """With the schemas that it refers to under `$defs`. Raises UnusableSchema, and _LeftOut for one that is too large."""
+        """The schema with the referenced components under `$defs`. Raises UnusableSchema, and _NotATool if it is too large."""
         definitions: dict[str, Any] = {}
         made, wanted, size = self._schemas.rewrite(schema)
         while wanted:

@@ -1,4 +1,4 @@
-"""Arguments of an HTTP operation, encoded by position and style (OpenAPI 3.1 s4.8.12): path, query, header, cookie and body."""
+"""Encodes the arguments of an HTTP operation by place and style (OpenAPI 3.1 s4.8.12): path, query, header, cookie and body."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from adapters.openapi.multipart import MULTIPART, BadArguments, BodyContent, For
 from policies.cedar.json_types import DeclaredTypes
 
 STYLES: Final = {"path": "simple", "query": "form", "header": "simple", "cookie": "form"}
-RESERVED_HEADERS: Final = frozenset(  # what no argument may set: who speaks to whom, how, and with which credential
+RESERVED_HEADERS: Final = frozenset(  # headers that no argument may set: addressing, connection, content and credentials
     {"accept", "content-type", "authorization", "host", "cookie", "connection", "content-length", "transfer-encoding", "te", "upgrade"}
 )
 _HEADER_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
@@ -25,7 +25,7 @@ URLENCODED: Final = "application/x-www-form-urlencoded"
 
 
 class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`argument` is what the tool calls it. `media`: its value is written in that media type instead of a style."""
+    """A parameter of an operation. `argument` is its name in the tool. `media`: its value is encoded in that media type."""
 
     argument: str
     name: str
@@ -37,7 +37,7 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`body` is the media type of the argument `body_argument`; empty: there is none. `fields`: what is known of the members of a form.
+    """An operation. `body` is the media type of the argument `body_argument`; empty without a body. `fields`: the known members of a form.
 
     `schema` is the tool's inputSchema, which is pinned beside the operation and not repeated in it.
     """
@@ -54,7 +54,7 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class HttpCall:
-    """`url` is the path and the query below the API's base."""
+    """An encoded request. `url` is the path and query below the API's base URL."""
 
     method: str
     url: str
@@ -63,7 +63,7 @@ class HttpCall:
 
 
 def is_usable(parameter: Parameter) -> bool:
-    """Whether it can be sent without saying more than an argument may."""
+    """Whether an argument may set this parameter."""
     if parameter.place == "header":
         name = parameter.name.lower()
         return (
@@ -75,7 +75,7 @@ def is_usable(parameter: Parameter) -> bool:
 
 
 def encode_call(operation: Operation, arguments: Mapping[str, Any]) -> HttpCall:
-    """Raises BadArguments."""
+    """Encodes a call. Raises BadArguments."""
     known = {parameter.argument for parameter in operation.parameters} | ({operation.body_argument} if operation.body else set())
     if unknown := sorted(arguments.keys() - known):
         raise BadArguments(f"there is no argument {unknown[0][:64]!r}")
@@ -106,9 +106,9 @@ def encode_call(operation: Operation, arguments: Mapping[str, Any]) -> HttpCall:
 
 
 def _check_types(operation: Operation, arguments: Mapping[str, Any]) -> None:
-    """Raises BadArguments for a parameter, a form or a text whose type is not the declared one: another type would be written otherwise.
+    """Raises BadArguments for a parameter, form or text of another type than declared, which would be encoded differently.
 
-    A list in place of a text would look the same upstream, but not to the policies, and an object would become parameters of its own.
+    A list instead of a text would look the same upstream, but not to the policies; an object would become several parameters.
     """
     declared = operation.schema.get("properties")
     schemas = declared if isinstance(declared, Mapping) else {}
@@ -125,7 +125,7 @@ def _check_types(operation: Operation, arguments: Mapping[str, Any]) -> None:
 
 
 def _check_explosion(operation: Operation, parameter: Parameter, value: Mapping[str, Any], named: AbstractSet[str]) -> None:
-    """Raises BadArguments for a member that would be written under a name that the document does not give it, or gives another one."""
+    """Raises BadArguments for an object's member that would be encoded as an undeclared parameter, or as another one."""
     style = parameter.style or STYLES[parameter.place]
     taken = {other.name for other in operation.parameters if other.place == parameter.place}
     if style == "deepObject":
@@ -136,7 +136,7 @@ def _check_explosion(operation: Operation, parameter: Parameter, value: Mapping[
 
 
 def _check_body(operation: Operation, types: DeclaredTypes, schema: Any, body: Any) -> None:
-    """A schema that names no members of a form leaves open what they are called; each is a plain value, or of the type for all others."""
+    """Checks a form or text body. Members of a form without declared members must be plain, or fit `additionalProperties`."""
     argument = operation.body_argument
     if operation.body in (URLENCODED, MULTIPART):
         named = types.members(schema)
@@ -158,13 +158,13 @@ def _check(types: DeclaredTypes, schema: Any, argument: str, value: Any) -> None
 
 
 def _check_members(argument: str, value: Mapping[str, Any], named: Collection[str]) -> None:
-    """Raises BadArguments for a member that would become a parameter or a form field which the document does not name."""
+    """Raises BadArguments for a member that would become a parameter or form field that the document does not declare."""
     if unknown := sorted(value.keys() - named):
-        raise BadArguments(f"the argument {argument!r} may not have the member {unknown[0][:64]!r}")
+        raise BadArguments(f"the argument {argument!r} must not have the member {unknown[0][:64]!r}")
 
 
 def _path_segment(parameter: Parameter, value: Any) -> str:
-    """A value in the path: no value of it is another path."""
+    """A value as path segment, which can't change the path. Raises BadArguments."""
     style = parameter.style or STYLES["path"]
     if parameter.media or style == "simple":
         text = _simple_style(parameter, value, _percent_encode)
@@ -173,7 +173,7 @@ def _path_segment(parameter: Parameter, value: Any) -> str:
     else:
         text = _matrix_style(parameter, value)
     if text in ("", ".", "..") or not text.strip("."):
-        raise BadArguments(f"the argument {parameter.argument!r} can't stand in a path")
+        raise BadArguments(f"the argument {parameter.argument!r} can't be part of a path")
     return text
 
 
@@ -227,12 +227,12 @@ def is_json(media: str) -> bool:
 
 
 def is_file(media: str) -> bool:
-    """Whether a body of this media type is one file, given as a whole."""
+    """Whether a body of this media type is a single file."""
     return not (media in (URLENCODED, MULTIPART) or is_json(media) or _TEXT.fullmatch(media))
 
 
 def _encode_body(operation: Operation, arguments: Mapping[str, Any]) -> BodyContent | None:
-    """The body, or None where the operation has none or it is left out. Raises BadArguments."""
+    """The body; None if the operation has none or it is omitted. Raises BadArguments."""
     argument, media = operation.body_argument, operation.body
     if not media or arguments.get(argument) is None:
         if operation.body_required:
@@ -257,12 +257,12 @@ def _as_list(value: Any) -> Sequence[Any]:
 
 def _header_value(parameter: Parameter, text: str) -> str:
     if not text.isprintable() or not text.isascii():
-        raise BadArguments(f"the argument {parameter.argument!r} can't stand in a header")
+        raise BadArguments(f"the argument {parameter.argument!r} can't be part of a header")
     return text
 
 
 def _text_of(value: Any) -> str:
-    """A plain value; what is nested deeper is JSON."""
+    """A scalar as text; anything else as JSON."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:

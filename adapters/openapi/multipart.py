@@ -1,4 +1,4 @@
-"""Files as arguments of HTTP operations: bodies of one file, and forms that carry files (multipart/form-data, RFC 7578)."""
+"""Files as arguments of HTTP operations: bodies of one file, and forms with files (multipart/form-data, RFC 7578)."""
 
 import base64
 import binascii
@@ -27,11 +27,11 @@ _ESCAPES: Final = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})  # as br
 
 
 class BadArguments(Exception):
-    """The message is safe to show."""
+    """The arguments are invalid. The message is safe to show."""
 
 
 class FormField(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A member of a form. `media`: its media type, where it is not that of its value; `file`: its value, or each item of it, is a file."""
+    """A member of a form. `media`: its media type, if not the value's; `file`: its value, or each item, is a file."""
 
     name: str
     media: str = ""
@@ -39,7 +39,7 @@ class FormField(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class BodyContent(NamedTuple):
-    """What a request carries as its body."""
+    """The body of a request."""
 
     body: bytes
     media_type: str
@@ -57,7 +57,7 @@ def is_media_type(text: str) -> bool:
 
 
 def file_content(argument: str, value: Any, media_type: str = "") -> BodyContent:
-    """The bytes of a file that a client gives. `media_type` counts before what the client says. Raises BadArguments."""
+    """The bytes of a client's file. `media_type` overrides the client's. Raises BadArguments."""
     if isinstance(value, str):
         value = {"text": value}
     if not isinstance(value, dict) or value.keys() - FILE_SCHEMA["properties"].keys():
@@ -76,7 +76,7 @@ def file_content(argument: str, value: Any, media_type: str = "") -> BodyContent
 
 
 def encode_form(argument: str, value: Any, fields: Sequence[FormField], text_of: Callable[[Any], str]) -> BodyContent:
-    """A form: each member one part, each item of a list one part. Raises BadArguments."""
+    """Encodes a form: one part for each member, or for each item of a list. Raises BadArguments."""
     if not isinstance(value, dict):
         raise BadArguments(f"the argument {argument!r} must be an object")
     known = {field.name: field for field in fields}
@@ -93,7 +93,7 @@ def encode_form(argument: str, value: Any, fields: Sequence[FormField], text_of:
 
 def _read_part(argument: str, field: FormField, item: Any, text_of: Callable[[Any], str]) -> _FormPart:
     if not field.file:
-        usual = "application/json" if isinstance(item, dict | list) else ""  # plain text, which browsers leave unsaid
+        usual = "application/json" if isinstance(item, dict | list) else ""  # plain text, whose type browsers omit
         return _FormPart(field.name, BodyContent(text_of(item).encode(), field.media or usual))
     content = file_content(argument, item, field.media)
     named = item.get("filename") if isinstance(item, dict) else None
@@ -108,7 +108,7 @@ def _part_head(part: _FormPart) -> bytes:
 
 
 def _boundary(parts: Sequence[_FormPart]) -> bytes:
-    """A digest of all that it separates, which none of it can contain."""
+    """A boundary from a digest of all parts, which none of them can contain."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(_part_head(part) + part.content.body)

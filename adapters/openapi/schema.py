@@ -1,4 +1,4 @@
-"""Schemas of an OpenAPI document as JSON Schema 2020-12. What a keyword's value is decides how it is read: a schema, several, or data."""
+"""Converts schemas of an OpenAPI document to JSON Schema 2020-12. A keyword decides whether its value is a schema, several, or data."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -15,43 +15,43 @@ SCHEMA_KEYWORDS: Final = frozenset(  # keywords whose value is a schema
 SCHEMA_LIST_KEYWORDS: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})  # a list of schemas
 SCHEMA_MAP_KEYWORDS: Final = frozenset(
     {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
-)  # schemas by names of their own
+)  # schemas by arbitrary names
 OPENAPI_ONLY: Final = frozenset({"nullable", "discriminator", "xml", "externalDocs", "example"})
 EXCLUSIVE_LIMITS: Final = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
 CountSteps = Callable[[int], None]
 
 
 class UnusableSchema(Exception):
-    """A schema that can't be shown to clients: a reference leads out of the components, or it is nested too deeply. The text says which."""
+    """A schema can't be shown to clients: a reference leads out of the components, or it is nested too deeply. The text says which."""
 
 
 class SchemaReader:
-    """Rewrites the schemas of one document. `at` resolves a reference, `spend` counts steps and raises when there were too many.
+    """Rewrites the schemas of one document. `resolve` resolves a reference; `count_steps` raises after too many.
 
-    `siblings`: keywords beside `$ref` count, as in OpenAPI 3.1; in 3.0 they are ignored.
+    `siblings`: keywords beside `$ref` are kept, as in OpenAPI 3.1; 3.0 ignores them.
     """
 
     def __init__(self, resolve: Callable[[str], Any], count_steps: CountSteps, siblings: bool) -> None:
         self._resolve = resolve
         self._count_steps = count_steps
         self._siblings = siblings
-        self._components: dict[str, tuple[Any, list[str], int]] = {}  # each rewritten once
+        self._components: dict[str, tuple[Any, list[str], int]] = {}  # cached results
 
     def rewrite(self, schema: Any) -> tuple[Any, list[str], int]:
-        """The schema, the names of the components that it refers to, and its size in bytes. Raises UnusableSchema."""
+        """The rewritten schema, the names of the components that it references, and its size in bytes. Raises UnusableSchema."""
         wanted: dict[str, None] = {}
         made = self._rewrite_schema(schema, wanted, 0)
         return made, list(wanted), len(msgspec.json.encode(made))
 
     def rewrite_component(self, name: str) -> tuple[Any, list[str], int]:
-        """The same of one schema under `#/components/schemas`. Raises UnusableSchema."""
+        """Rewrites one schema under `#/components/schemas`, with the results of `rewrite`. Raises UnusableSchema."""
         self._count_steps(1)
         if name not in self._components:
             self._components[name] = self.rewrite(self._resolve(COMPONENTS + name))
         return self._components[name]
 
     def _rewrite_schema(self, node: Any, component_names: dict[str, None], depth: int) -> Any:
-        """`wanted` gets the names of the components that it refers to."""
+        """Rewrites a schema, and adds the names of referenced components to `component_names`."""
         self._check_depth(depth)
         if isinstance(node, list):  # `items` of older drafts
             return [self._rewrite_schema(each, component_names, depth + 1) for each in node]
@@ -63,7 +63,7 @@ class SchemaReader:
                 {key: self._rewrite_value(key, value, component_names, depth) for key, value in node.items() if _is_kept(key)}, node
             )
         if not reference.startswith(COMPONENTS):
-            raise UnusableSchema("a schema refers to something that is no component of the document")
+            raise UnusableSchema("a schema has a reference that is not a component of the document")
         self._count_steps(len(reference) // 64)
         name = reference.removeprefix(COMPONENTS)
         component_names[name] = None
@@ -83,7 +83,7 @@ class SchemaReader:
         return value
 
     def _count_data(self, value: Any, depth: int) -> None:
-        """Counts a value that is shown as it is: `default`, `enum`, `const`, `examples` and all that is no schema."""
+        """Counts the steps of a value that is copied: `default`, `enum`, `const`, `examples` and other data."""
         self._check_depth(depth)
         if isinstance(value, str):
             self._count_steps(len(value) // 64)
@@ -98,22 +98,22 @@ class SchemaReader:
 
 
 def definition_key(name: str) -> str:
-    """The member of `$defs` that holds a component which a reference names; the name is part of a URI's fragment."""
+    """The name in `$defs` of a component in a reference, whose name is part of a URI fragment."""
     return unquote(name).replace("~1", "/").replace("~0", "~")
 
 
 def pointer_step(name: str) -> str:
-    """The same member as a step of a JSON Pointer."""
+    """The name in `$defs` of a component as a step of a JSON Pointer."""
     return definition_key(name).replace("~", "~0").replace("/", "~1")
 
 
 def _is_kept(key: str) -> bool:
-    """Whether a keyword of a schema means something in JSON Schema."""
+    """Whether JSON Schema has this keyword."""
     return key not in OPENAPI_ONLY and not str(key).startswith("x-")
 
 
 def _to_2020_12(found: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    """Keywords of OpenAPI 3.0 that JSON Schema 2020-12 says otherwise: `nullable`, and limits that are exclusive by a flag."""
+    """Converts keywords of OpenAPI 3.0: `nullable`, and exclusive limits as flags."""
     if node.get("nullable") is True and isinstance(found.get("type"), str):
         found["type"] = [found["type"], "null"]
     for flag, limit in EXCLUSIVE_LIMITS.items():

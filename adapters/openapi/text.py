@@ -1,4 +1,4 @@
-"""The text of an OpenAPI document: JSON, or YAML as far as it says what JSON can say (OpenAPI 3.1 s4.3)."""
+"""Parses the text of an OpenAPI document: JSON, or the JSON-compatible part of YAML (OpenAPI 3.1 s4.3)."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from adapters.contract import UpstreamFault
 from policies.strict_json import MAX_DEPTH, BadJson, parse
 
 DOCUMENT_MAX: Final = 32 << 20  # bytes
-MEMBERS_MAX: Final = 4_000_000  # arrays, objects and names; an operator names the document, and it is read beside the event loop
+MEMBERS_MAX: Final = 4_000_000  # arrays, objects and names; the operator chooses the document, and it is parsed in a thread
 _IS_FAST: Final = bool(yaml.__with_libyaml__)
 YAML_MAX: Final = DOCUMENT_MAX if _IS_FAST else 1 << 20  # bytes; PyYAML without libyaml reads 0.2 MB a second
 _LOADER: Final = yaml.CSafeLoader if _IS_FAST else yaml.SafeLoader
@@ -33,7 +33,7 @@ _TAGS: Final = frozenset({"!", *(_TAG_PREFIX + name for name in ("str", "int", "
 
 
 def parse_document(text: bytes) -> Any:
-    """Reads a document: JSON where it begins with `{` or `[`, else YAML without aliases. Raises UpstreamFault.
+    """Parses a document: JSON if it begins with `{` or `[`, else YAML without aliases. Raises UpstreamFault.
 
     An alias could make a small text endless.
     """
@@ -43,7 +43,7 @@ def parse_document(text: bytes) -> Any:
         except BadJson as error:
             raise UpstreamFault("The OpenAPI document is not JSON that the gateway accepts", str(error)[:200]) from None
     if len(text) > YAML_MAX:
-        raise UpstreamFault("The OpenAPI document is no JSON, and too large for YAML", f"more than {YAML_MAX} bytes")
+        raise UpstreamFault("The OpenAPI document is not JSON, and too large for YAML", f"more than {YAML_MAX} bytes")
     try:
         return _build_value(yaml.parse(text, Loader=_LOADER))
     except (yaml.YAMLError, BadJson, ValueError) as error:
@@ -51,9 +51,9 @@ def parse_document(text: bytes) -> Any:
 
 
 def _build_value(events: Iterator[Event]) -> Any:
-    """What the events of one YAML document build. Raises YAMLError, and BadJson for numbers that JSON has not.
+    """The value of one YAML document. Raises YAMLError, and BadJson for numbers that JSON does not have.
 
-    Counts every scalar, sequence and mapping, and a document has at most MEMBERS_MAX of them.
+    Limits the number of scalars, sequences and mappings to MEMBERS_MAX.
     """
     root: list[Any] = []
     stack: list[_OpenCollection] = [_OpenCollection(root)]
@@ -82,7 +82,7 @@ def _build_value(events: Iterator[Event]) -> Any:
 
 
 class _OpenCollection:
-    """A mapping or sequence whose end has not come."""
+    """A mapping or sequence that has not ended."""
 
     __slots__ = ("_collection", "_key")
 
@@ -91,13 +91,13 @@ class _OpenCollection:
         self._key: str | None = None
 
     def add(self, event: Event, value: Any) -> None:
-        """Takes the next key or value. A key is the text that was written, so that `200:` and `on:` stay what they are."""
+        """Adds the next key or value. Keys stay texts, so that `200:` and `on:` keep their spelling."""
         if isinstance(self._collection, list):
             self._collection.append(value)
         elif self._key is not None:
             self._collection[self._key], self._key = value, None
         elif not isinstance(event, ScalarEvent):
-            raise yaml.YAMLError("a key is no text")
+            raise yaml.YAMLError("a key is not a text")
         elif event.value in self._collection:
             raise yaml.YAMLError("a mapping has the same key twice")
         else:
@@ -117,4 +117,4 @@ def _scalar_value(event: ScalarEvent) -> Any:
 
 def _check_tag(tag: str | None) -> None:
     if tag is not None and tag not in _TAGS:
-        raise yaml.YAMLError("the document has a tag that JSON has no word for")
+        raise yaml.YAMLError("the document has a tag without a JSON equivalent")

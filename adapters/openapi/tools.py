@@ -1,4 +1,4 @@
-"""HTTP APIs that are described by an OpenAPI document, called as MCP servers are."""
+"""HTTP APIs with an OpenAPI document, called like MCP servers."""
 
 import asyncio
 import base64
@@ -21,16 +21,16 @@ from policies.strict_json import BadJson, parse
 
 OPENAPI_KIND: Final = "openapi"
 READ_SECONDS: Final = 20.0
-CONCURRENT_READS_MAX: Final = 2  # documents of one process, since a large one takes hundreds of megabytes of memory while it is read
-READER_VERSION: Final = b"2"  # changes whenever the same document would become other tools
+CONCURRENT_READS_MAX: Final = 2  # in one process, since parsing a large document takes hundreds of megabytes
+READER_VERSION: Final = b"2"  # changes whenever the same document would give other tools
 
 
 class DocumentUnchanged(Exception):
-    """The document is the very one that was read before."""
+    """The document has not changed since it was last read."""
 
 
 class OpenApiServers:
-    """`clock` counts the seconds that deadlines are given in."""
+    """Calls HTTP APIs. `clock` counts the seconds of deadlines."""
 
     def __init__(self, egress: Egress, clock: Callable[[], float]) -> None:
         self._egress = egress
@@ -38,7 +38,7 @@ class OpenApiServers:
         self._read_slots = asyncio.Semaphore(CONCURRENT_READS_MAX)
 
     async def read(self, source: str, headers: Mapping[str, str], known_digest: str = "") -> ApiTools:
-        """The API that a document describes, JSON or YAML. `known` is the digest of the document that was read before.
+        """Fetches and reads a document, JSON or YAML. `known_digest` is the digest of the last one.
 
         Raises UpstreamFault, EgressRefused and DocumentUnchanged.
         """
@@ -46,11 +46,11 @@ class OpenApiServers:
         async with self._read_slots:
             answer = await self._egress.request("GET", source, headers=asking, body=None, timeout=READ_SECONDS, limit=DOCUMENT_MAX)
             if answer.status != 200:
-                raise UpstreamFault("The OpenAPI document can't be had", f"status {answer.status}")
+                raise UpstreamFault("The OpenAPI document can't be fetched", f"status {answer.status}")
             return await asyncio.to_thread(_read_document, answer.body, source, known_digest)
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
-        """Makes one call. Raises UpstreamFault, McpRefused and EgressRefused; an answer that is no success is a result with isError."""
+        """Makes one call. Raises UpstreamFault, McpRefused and EgressRefused; an unsuccessful status is a result with isError."""
         if request.method != "tools/call":
             raise McpRefused(-32601, request.method)
         tool = next((tool for tool in call.target.tools if tool.name == request.name), None)
@@ -64,7 +64,7 @@ class OpenApiServers:
         return _answer_with(request, _result_of_response(await self._send(call, wanted)))
 
     async def _send(self, call: Call, http_call: HttpCall) -> HttpResponse:
-        ours = {name.lower() for name in call.headers}  # no argument takes their place
+        ours = {name.lower() for name in call.headers}  # arguments can't override them
         given = {name: value for name, value in http_call.headers.items() if name not in ours}
         headers = {"accept": "application/json, */*;q=0.5", **given, **call.headers}
         seconds = call.deadline - self._clock()
@@ -79,7 +79,7 @@ class OpenApiServers:
 
 
 def _read_document(text: bytes, source: str, known_digest: str) -> ApiTools:
-    """Raises UpstreamFault and DocumentUnchanged."""
+    """Parses a fetched document. Raises UpstreamFault and DocumentUnchanged."""
     digest = hashlib.sha256(READER_VERSION + text).hexdigest()
     if digest == known_digest:
         raise DocumentUnchanged
@@ -91,7 +91,7 @@ def _answer_with(request: McpRequest, result: Mapping[str, Any]) -> McpAnswer:
 
 
 def _result_of_response(answer: HttpResponse) -> dict[str, Any]:
-    """The answer's body as one block; a JSON object as structured content too."""
+    """The response's body as one content block; a JSON object also as structured content."""
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     failed = {} if 200 <= answer.status < 300 else {"isError": True}
     if kind.startswith(("image/", "audio/")) and not failed:

@@ -1,1 +1,1 @@
-"""Removal of secrets and of the upstream's internals from what callers may read."""
+"""Redaction of secrets and of upstreams' internals in texts for callers."""

@@ -1,4 +1,4 @@
-"""What an agent says of its failure, as far as callers may hear it: plain sentences, and nothing of how the agent is built."""
+"""Filters an agent's error texts for callers: plain sentences pass; texts that reveal the agent's internals do not."""
 
 import base64
 import binascii
@@ -14,11 +14,11 @@ from adapters.contract import Canceled, Failed, Progress
 from adapters.redaction.reserved_metadata import N, filter_metadata
 from adapters.task import Message, Part, encode
 
-TEXT_MAX: Final = 4_000  # characters: who writes more of a failure writes a dump
-BYTES_MAX: Final = 12 << 10  # bytes of JSON that are looked at, of one failure
-WITHHELD_SUFFIX: Final = "; its own words are for operators alone"
+TEXT_MAX: Final = 4_000  # characters; a longer error text is a dump
+BYTES_MAX: Final = 12 << 10  # bytes of JSON that are examined in one failure
+WITHHELD_SUFFIX: Final = "; the agent's own error text is only in the log"
 DETAIL_MAX: Final = 2_000  # characters for the log
-STACK_MAX: Final = 64 << 10  # characters in which a stack trace is looked for
+STACK_MAX: Final = 64 << 10  # characters that are searched for a stack trace
 _SECRET: Final = re.compile(
     r"(?<![\w-])(?>[\w-]*?eyJ)[\w-]{8,}+\.[\w-]|\b(?i:bearer|basic)\s+(?=\S*(?:\d|[a-z][A-Z]))[\w.~+/=-]{8,}"
     r"|(?:^|[?&;#\s])(?i:[\w.-]{0,40}(?:token|secret|passw|pwd|signature|credential|(?:api|access|account|private)[_-]?key)[\w.-]{0,40}|sig)=\S"
@@ -63,10 +63,10 @@ _INTERNAL_PATTERNS: Final = tuple(
         r"(?i)\b\w*(?:passw(?:or)?d|pwd|secret|token|(?:api|access|account|private)[_-]?key|credential)s?[\"']?\s*[=:]\s*[\"']?\S",
     )
 )
-_FRAME_MARKS: Final = ("Traceback (", 'File "', "  at ", "\tat ", "goroutine ", "panicked at ")  # without one of these there is no stack
+_FRAME_MARKS: Final = ("Traceback (", 'File "', "  at ", "\tat ", "goroutine ", "panicked at ")  # every stack trace has one of these
 _STACK: Final = re.compile(  # of Python, the JVM, .NET, Node, Go, Rust
     r'^Traceback \(most recent call last\):|^[ \t]+File "[^"\n]+", line \d|^goroutine \d+ \[[^\]\n]*\]:|^thread \'[^\'\n]*\' panicked at '
-    r"|^(?:[ ]{2}|\t)[ \t]*+at (?:(?=[^\s()]+\.)[^\s()]++\(|[^\n]{0,500}[^\d\s]:\d++:\d++\)?[ \t\r]*+$)",  # no step of it is taken twice
+    r"|^(?:[ ]{2}|\t)[ \t]*+at (?:(?=[^\s()]+\.)[^\s()]++\(|[^\n]{0,500}[^\d\s]:\d++:\d++\)?[ \t\r]*+$)",  # matched in linear time
     re.MULTILINE,
 )
 _SECRET_MEMBER: Final = re.compile(
@@ -96,9 +96,9 @@ _PRIVATE_LABELS: Final = frozenset(
 
 
 def reveals_internals(text: str, agent_url: str = "") -> bool:
-    """Whether words tell of files, code, hosts, databases or secrets. `address`: the agent's own URL, whose host is none of theirs.
+    """Whether a text reveals files, code, hosts, databases or secrets. `agent_url`: the agent's URL, whose host also counts.
 
-    A page that anybody can visit (https, a public name, no port) may be named. When in doubt they do.
+    Public pages (https, a public name, no port) are allowed. Returns True when in doubt.
     """
     if len(text) > TEXT_MAX or _SECRET.search(text):
         return True
@@ -110,12 +110,12 @@ def reveals_internals(text: str, agent_url: str = "") -> bool:
 
 
 def has_stack_trace(text: str) -> bool:
-    """Whether a stack trace stands in words of several lines, not too far down. When in doubt none does."""
+    """Whether a text of several lines has a stack trace in its first STACK_MAX characters. Returns False when in doubt."""
     return "\n" in text and any(frame in text for frame in _FRAME_MARKS) and _STACK.search(text, 0, STACK_MAX) is not None
 
 
 def filter_progress_text(progress: Progress) -> Progress:
-    """What an agent says while it works, as callers may hear it: a message with a stack trace in it is for the log."""
+    """A progress event for callers: a message with a stack trace is moved to the detail for the log."""
     message = progress.message
     if message is None:
         return progress
@@ -125,7 +125,7 @@ def filter_progress_text(progress: Progress) -> Progress:
 
 
 class ErrorTextFilter:
-    """Of one failure. `detail` is what callers do not get to see, for the log. Looks at so much, and lets nothing pass beyond that."""
+    """Filters the texts of one failure. `detail` collects what was withheld, for the log. Withholds everything after BYTES_MAX bytes."""
 
     def __init__(self, agent_url: str = "") -> None:
         self.detail = ""
@@ -133,9 +133,9 @@ class ErrorTextFilter:
         self._bytes_left = BYTES_MAX
 
     def filter_message(self, message: Message) -> Message | None:
-        """All of its parts or none of it: beside a plain sentence, the lines of a trace that look like any others would pass.
+        """The message if all of its parts are safe, else None: single lines of a stack trace may look harmless.
 
-        Texts are looked at as lines and as one: what is told in pieces may be cut anywhere.
+        Examines the texts joined by lines and as one, since they may be split anywhere.
         """
         texts = [part.text for part in message.parts if isinstance(part.text, str)]
         more = [
@@ -147,7 +147,7 @@ class ErrorTextFilter:
         return None
 
     def filter_metadata(self, metadata: Mapping[str, Any] | UnsetType) -> dict[str, Any] | UnsetType:
-        """Member by member; the same object where all of them pass."""
+        """The safe members of metadata; the same object if all are safe."""
         if not isinstance(metadata, dict):
             return UNSET
         shown = {name: value for name, value in metadata.items() if self._may_show({name: value})}
@@ -157,7 +157,7 @@ class ErrorTextFilter:
         return shown or UNSET
 
     def with_filtered_metadata(self, value: N) -> N:
-        """A message, an artifact or a part with no more in its metadata than passes, nor in that of its parts."""
+        """A message, artifact or part with only the safe members of its metadata and its parts' metadata."""
         return filter_metadata(value, self.filter_metadata)
 
     def _may_show(self, value: Any) -> bool:
@@ -170,9 +170,9 @@ class ErrorTextFilter:
 
 
 def filter_failure(ending: Failed | Canceled, text_filter: ErrorTextFilter) -> Failed | Canceled:
-    """An ending with what callers may hear of the agent's words and metadata; the rest is for the log.
+    """An ending with only the safe texts and metadata of the agent; the rest goes to its detail.
 
-    An ending of which callers may hear everything is returned unchanged.
+    Returns an ending without anything unsafe unchanged.
     """
     message = ending.message and text_filter.filter_message(ending.message)
     metadata = (text_filter.filter_metadata(dict(ending.metadata)) or None) if ending.metadata else None
@@ -186,12 +186,12 @@ def filter_failure(ending: Failed | Canceled, text_filter: ErrorTextFilter) -> F
 
 
 def _join_texts(texts: list[str]) -> str:
-    """Sentences stay apart, as they do where they are told in one."""
+    """The texts as one, with a space after each sentence."""
     return "".join(text + " " if text.endswith((".", "!", "?")) else text for text in texts)
 
 
 def _file_text(part: Part) -> str:
-    """Of a file; empty for one that is not text."""
+    """The text of a file; empty if it is not text."""
     if not isinstance(part.raw, str):
         return ""
     try:

@@ -1,4 +1,4 @@
-"""Names in metadata that only the gateway gives: what an agent says under them is left out, so that none passes for the gateway."""
+"""Removes reserved metadata names from an agent's events, so that an agent can't pose as the gateway."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeVar
@@ -15,7 +15,7 @@ Metadata = dict[str, Any] | UnsetType
 
 
 def filter_metadata(value: N, select: Callable[[Metadata], Metadata]) -> N:
-    """With what is `shown` of its metadata and that of its parts; the same object where that is all."""
+    """The value with `select` applied to its metadata and its parts' metadata; the same object if nothing changes."""
     if not isinstance(value, Part) and any(part.metadata is not UNSET for part in value.parts):
         parts = tuple([filter_metadata(part, select) for part in value.parts])
         value = value if parts == value.parts else replace(value, parts=parts)
@@ -26,13 +26,13 @@ def filter_metadata(value: N, select: Callable[[Metadata], Metadata]) -> N:
 
 
 def without_reserved_members(metadata: Mapping[str, Any], allowed: Collection[str] = ()) -> Mapping[str, Any]:
-    """The same object where no name is the gateway's; `may`: those that are given all the same."""
+    """The metadata without reserved names, except `allowed` ones; the same object if it has none."""
     own = {name: value for name, value in metadata.items() if name in allowed or name[: len(RESERVED_PREFIX)].lower() != RESERVED_PREFIX}
     return metadata if len(own) == len(metadata) else own
 
 
 def without_reserved_names(event: Event, allowed: Collection[str] = ()) -> Event:
-    """What an agent tells, without the gateway's names in the metadata of the event itself, of its message or of its artifact."""
+    """The event without reserved names in its metadata, or that of its message or artifact."""
 
     def without_reserved(metadata: Metadata) -> Metadata:
         if not isinstance(metadata, dict):

@@ -1,4 +1,4 @@
-"""Takes the secrets that a call carried out of what comes back, however an upstream wrote them. Calls that carry none do not come here."""
+"""Masks the secrets of a call in responses, in every encoding that an upstream may use. Not used for calls without secrets."""
 
 import base64
 import binascii
@@ -13,7 +13,7 @@ import msgspec
 from adapters.contract import Event, UpstreamFault
 
 E = TypeVar("E", bound=Event)
-SECRET_MIN: Final = 8  # what is shorter stands in texts by chance
+SECRET_MIN: Final = 8  # shorter values occur in texts by chance
 MASK: Final = b"***"
 _ESCAPE: Final = re.compile("%..")
 SECRET_NAME_PARTS: Final = (
@@ -33,19 +33,19 @@ SECRET_NAME_PARTS: Final = (
 
 
 def secrets_of(headers: Mapping[str, str]) -> list[str]:
-    """What is secret in the headers of a call, as `secrets_in` has it."""
+    """The secrets in a call's headers, as `secrets_in` finds them."""
     return secrets_in(headers.items())
 
 
 def secrets_in(headers: Iterable[tuple[str, str]]) -> list[str]:
-    """The secrets in names and values of headers, with and without the name of the scheme, and what Basic wraps (RFC 7617 s2)."""
+    """The secrets in headers by name and value, with and without their scheme, and the decoded pair of Basic (RFC 7617 s2)."""
     held = [value for name, value in headers if any(part in name.lower() for part in SECRET_NAME_PARTS)]
     found = [text for value in held for text in (value, value.partition(" ")[2], *_basic_credentials(value))]
     return [text for text in dict.fromkeys(found) if len(text) >= SECRET_MIN]
 
 
 def _basic_credentials(value: str) -> Sequence[str]:
-    """Name and password as they were before they became a header, and the password by itself."""
+    """The decoded pair of a Basic header, and the password by itself."""
     scheme, _, wrapped = value.strip().partition(" ")
     if scheme.lower() != "basic":
         return ()
@@ -65,9 +65,7 @@ def _decode_text(raw: bytes) -> str:
 
 
 def encoded_forms(secret: str) -> Iterator[bytes]:
-    """As it is, escaped in JSON (also as text of a document that is text in another) and in URLs, and in base64, alone or inside of
-    something longer.
-    """
+    """Yields the secret plain, escaped in JSON (also twice) and URLs, and in base64, by itself or inside a longer text."""
     yield secret.encode()
     yield secret.replace("/", "\\/").encode()
     for ascii_only in (True, False):
@@ -86,7 +84,7 @@ def encoded_forms(secret: str) -> Iterator[bytes]:
 
 
 class SecretRedactor:
-    """Nothing is copied where no secret stands."""
+    """Masks secrets. Copies nothing where there is none."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         found = {form for secret in secrets for form in encoded_forms(secret)}
@@ -102,19 +100,19 @@ class SecretRedactor:
         return self.redact_bytes(text.encode()).decode()
 
     def redact_event(self, event: E) -> E:
-        """An agent's event, read again only where something was taken out."""
+        """The event with secrets masked; decoded again only if something was masked."""
         raw = msgspec.json.encode(event)
         clean = self.redact_bytes(raw)
         return event if clean is raw else msgspec.json.decode(clean, type=type(event))
 
     def redact_fault(self, error: Exception) -> None:
-        """Masks the secrets in both texts of an upstream's fault, which go to the caller and to the log."""
+        """Masks the secrets in the detail of an upstream's fault, which goes to the log and to operators."""
         if isinstance(error, UpstreamFault):
             error.public, error.detail = self.redact_text(error.public), self.redact_text(error.detail)
             error.args = (error.public,)
 
 
 def redactor_for(headers: Mapping[str, str]) -> SecretRedactor | None:
-    """None where the headers carry no secret."""
+    """A redactor for the headers' secrets; None without any."""
     secrets = secrets_of(headers)
     return SecretRedactor(secrets) if secrets else None

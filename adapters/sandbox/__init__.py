@@ -1,1 +1,1 @@
-"""The built-in server for calculations: Python code of a model, run in an isolated worker process."""
+"""The built-in server for calculations: runs a model's Python code in an isolated worker process."""

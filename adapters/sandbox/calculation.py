@@ -1,4 +1,4 @@
-"""A calculation: what it may use, what came of it, and the tool that it is offered as."""
+"""A calculation: its limits, its result, and the definition of its tool."""
 
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
@@ -13,7 +13,7 @@ SECONDS_MAX: Final = 30.0
 
 
 class CalculationLimits(Struct, frozen=True):
-    """`output`: bytes of what is printed, and of the value as JSON, each."""
+    """The limits of a calculation. `output`: bytes of the printed text, and of the value as JSON."""
 
     seconds: float = 1.0  # of execution; at most SECONDS_MAX
     memory: int = 64 << 20  # bytes
@@ -24,15 +24,15 @@ DEFAULT_LIMITS: Final = CalculationLimits()
 
 
 class CalculationError(Struct, frozen=True, omit_defaults=True):
-    """Why there is no value: a Python error's class, or one of TimeLimit, MemoryLimit, OutputLimit, NotJson, WorkerLost."""
+    """The error of a calculation: a Python error's class, or TimeLimit, MemoryLimit, OutputLimit, NotJson, WorkerLost."""
 
     type: str
     message: str
-    line: int | None = None  # of the code, from 1
+    line: int | None = None  # of the code, counted from 1
 
 
 class CalculationResult(Struct, frozen=True):
-    """`value` is JSON: None, bool, int, float, str, list, dict. `isolation` is what was in force."""
+    """The result of a calculation. `value` is JSON: None, bool, int, float, str, list, dict. `isolation` is the one in force."""
 
     isolation: str
     value: Any = None
@@ -40,23 +40,23 @@ class CalculationResult(Struct, frozen=True):
     error: CalculationError | None = None
 
     def to_document(self) -> dict[str, Any]:
-        """The members that a program reads; without `value` when there is an error."""
+        """The structured content of the result; without `value` when there is an error."""
         return {"output": self.output, **({"error": self.error} if self.error else {"value": self.value})}
 
 
 class BadCalculation(Exception):
-    """What was asked can't be run at all; the text is safe to show."""
+    """The request can't be run at all; the text is safe to show."""
 
 
 class CalculatorBusy(Exception):
-    """As many calculations run and wait as may."""
+    """Too many calculations are running or waiting."""
 
 
 class Calculator(Protocol):
-    """adapters/sandbox/worker.py."""
+    """Runs calculations (adapters/sandbox/worker.py)."""
 
     async def run(self, code: str, inputs: Mapping[str, Any], limits: CalculationLimits = DEFAULT_LIMITS) -> CalculationResult:
-        """Raises BadCalculation and Busy."""
+        """Runs a calculation. Raises BadCalculation and CalculatorBusy."""
         ...
 
     async def close(self) -> None: ...

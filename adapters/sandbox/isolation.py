@@ -1,4 +1,4 @@
-"""What keeps a calculation's worker apart from everything else: bubblewrap where it works, limits of the system everywhere."""
+"""The isolation of sandbox workers: bubblewrap where it works, system limits everywhere."""
 
 import os
 import secrets
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 BUBBLEWRAP: Final = "bubblewrap"
-INTERPRETER: Final = "interpreter"  # no namespaces: what the interpreter itself does not offer, and limits of the system
+INTERPRETER: Final = "interpreter"  # without namespaces: only the interpreter's restrictions and system limits
 NOBODY_ID: Final = "65534"
-ADDRESS_SPACE: Final = 512 << 10  # KiB: a limit behind that of the interpreter
+ADDRESS_SPACE: Final = 512 << 10  # KiB: above the interpreter's own limit
 CPU_SECONDS: Final = 40
 PROBE_SECONDS: Final = 10
 LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib")
@@ -26,11 +26,11 @@ BUBBLEWRAP_OPTIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """`command` is what a worker is started with, before its own arguments; empty: there is no interpreter to start."""
+    """How workers are isolated. `command` starts a worker, before its own arguments; empty without an interpreter."""
 
     kind: str
     command: tuple[str, ...] = ()
-    weakness: str = ""  # bubblewrap is not in force
+    weakness: str = ""  # why bubblewrap is not used
 
     @property
     def is_strong(self) -> bool:
@@ -42,7 +42,7 @@ class Isolation:
 
 
 def find_isolation(interpreter: str | None = None) -> Isolation:
-    """The strongest that works here: each is tried once, which takes some milliseconds."""
+    """The strongest isolation that works. Tries each once, which takes some milliseconds."""
     program = interpreter or _find_interpreter()
     if not program:
         return Isolation(INTERPRETER, (), "the interpreter is not installed: pip install pydantic-monty")
@@ -54,7 +54,7 @@ def find_isolation(interpreter: str | None = None) -> Isolation:
 
 
 def write_launcher(found: Isolation, folder: Path) -> Path:
-    """A program that starts one worker; the pool of workers takes a path and nothing else. Others may write the same at once."""
+    """Writes a program that starts one worker, since the worker pool only takes a path. Safe against concurrent writes."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path, fresh = folder / f"{found.kind}.sh", folder / f"{found.kind}.{secrets.token_hex(8)}.new"
     fresh.write_text(_script(found.command))
@@ -69,13 +69,13 @@ def _script(command: Sequence[str]) -> str:
 
 
 def _find_interpreter() -> str:
-    """Beside the Python that runs, where its wheel puts it, or on the PATH."""
+    """The interpreter beside the running Python, where its wheel puts it, or on the PATH; empty if there is none."""
     beside = Path(sys.executable).parent / "monty"
     return str(beside) if beside.is_file() else shutil.which("monty") or ""
 
 
 def _bubblewrap_commands(wrapper: str, program: str) -> Iterator[tuple[str, ...]]:
-    """Ways into bubblewrap, the strongest first: root becomes nobody before, where nobody can read the interpreter."""
+    """Yields bubblewrap commands, the strongest first: root drops its privileges, unless others can't read the interpreter."""
     inside = [wrapper, *BUBBLEWRAP_OPTIONS, "--ro-bind", program, "/interpreter"]
     for library in LIBRARIES:
         if Path(library).is_dir():
@@ -88,7 +88,7 @@ def _bubblewrap_commands(wrapper: str, program: str) -> Iterator[tuple[str, ...]
 
 
 def _failure_of(command: Sequence[str]) -> str:
-    """What is wrong when it is tried; empty when it works."""
+    """The error when the command is tried; empty when it works."""
     try:
         script = _script(command).replace(" 2>/dev/null", "")
         done = subprocess.run(  # noqa: S603 (our own command)

@@ -1,4 +1,4 @@
-"""The built-in server `sandbox`, called as MCP servers are: its one tool calculates."""
+"""The built-in server `sandbox`, called like MCP servers: its only tool calculates."""
 
 import asyncio
 from collections import Counter
@@ -21,11 +21,11 @@ from policies.strict_json import parse
 from registry.cards.card import Family, McpTool, Registration, RegistrationStatus
 
 ISOLATION_KEY: Final = "dev.interlock/isolation"
-PER_PERSON_MAX: Final = 16  # calculations of one person that run or wait, which leaves places for others
+PER_PERSON_MAX: Final = 16  # running or waiting calculations of one person, which leaves capacity for others
 
 
 class SandboxTools:
-    """`made` makes the sandbox at the first call, since its library takes memory. `clock` counts the seconds of deadlines."""
+    """Calls of the sandbox. `make_calculator` is called on the first call, since its library takes memory. `clock` counts seconds."""
 
     def __init__(self, make_calculator: Callable[[], Calculator], clock: Callable[[], float]) -> None:
         self._make_calculator = make_calculator
@@ -40,7 +40,7 @@ class SandboxTools:
         return self._sandbox
 
     async def call(self, call: Call, request: McpRequest) -> McpAnswer:
-        """Raises UpstreamFault and McpRefused; what is wrong with the code is a result with isError."""
+        """Calls the tool. Raises UpstreamFault and McpRefused; an error of the code is a result with isError."""
         if request.method != "tools/call":
             raise McpRefused(-32601, request.method)
         if request.name != PYTHON_TOOL:
@@ -60,7 +60,7 @@ class SandboxTools:
 
     @contextmanager
     def _reserve_place(self, owner: str) -> Iterator[None]:
-        """Raises Busy."""
+        """Counts a calculation of a person. Raises CalculatorBusy."""
         if self._in_flight[owner] >= PER_PERSON_MAX:
             raise CalculatorBusy
         self._in_flight[owner] += 1
@@ -77,7 +77,7 @@ class SandboxTools:
 
 
 def sandbox_registration(isolation: str) -> Registration:
-    """The server as the registry shows it, in every tenant."""
+    """The registration of the server, the same in every tenant."""
     return Registration(
         tenant="",
         name=SANDBOX_KIND,
@@ -101,9 +101,9 @@ def sandbox_registration(isolation: str) -> Registration:
 
 
 def _read_arguments(given: Any) -> tuple[str, Mapping[str, Any]]:
-    """Raises BadCalculation."""
+    """The code and inputs of a call. Raises BadCalculation."""
     if not isinstance(given, dict) or given.keys() - {"code", "inputs"}:
-        raise BadCalculation("the arguments are code, and inputs where there are any")
+        raise BadCalculation("the arguments must be code and, optionally, inputs")
     code, inputs = given.get("code"), given.get("inputs", {})
     if not isinstance(code, str):
         raise BadCalculation("code must be a string")

@@ -1,4 +1,4 @@
-"""Calculations in workers of their own: each gets a fresh one, which is gone afterwards, whatever the code did to it."""
+"""Runs calculations in worker processes: each gets a new one, which ends afterwards whatever the code did."""
 
 import asyncio
 import json
@@ -39,28 +39,28 @@ from adapters.sandbox.calculation import (
 from adapters.sandbox.isolation import Isolation, write_launcher
 
 WAITING_MAX: Final = 64
-GRACE_SECONDS: Final = 0.5  # seconds that a worker has to stop by itself, before it is killed
-BACKSTOP_SECONDS: Final = 10.0  # seconds for all that is not execution: to start a worker, and to take its answer
+GRACE_SECONDS: Final = 0.5  # that a worker has to stop by itself before it is killed
+BACKSTOP_SECONDS: Final = 10.0  # for everything but execution: starting a worker and reading its result
 MESSAGE_MAX: Final = 1000  # characters
 NODES_MAX: Final = 20_000
 DEPTH_MAX: Final = 64
 EXACT_INTEGER_MAX: Final = 1 << 63
-CLOCK_POLICY: Final[OSPolicy] = {"sleep": "zero"}  # sleeping does not count as execution, so that it would outlast every limit
+CLOCK_POLICY: Final[OSPolicy] = {"sleep": "zero"}  # sleeping does not count as execution, so it would evade every limit
 
 
 class NotJson(Exception):
-    """The value can't be told as JSON; the text says why."""
+    """The value can't be represented in JSON; the text says why."""
 
 
 class ValueTooLarge(NotJson):
-    """The value is larger than may be told."""
+    """The value is larger than allowed."""
 
 
 ERROR_TYPES: Final = {TimeoutError: "WorkerLost", NotJson: "NotJson", ValueTooLarge: "OutputLimit"}
 
 
 class Sandbox:
-    """At most `workers` calculations at once. `folder` is where the program that starts workers is kept."""
+    """Runs at most `workers` calculations at once. `folder` holds the program that starts workers."""
 
     def __init__(self, isolation: Isolation, folder: Path, workers: int) -> None:
         self._isolation = isolation
@@ -72,7 +72,7 @@ class Sandbox:
         self._pool_lock = asyncio.Lock()
 
     async def run(self, code: str, inputs: Mapping[str, Any], limits: CalculationLimits = DEFAULT_LIMITS) -> CalculationResult:
-        """Whatever the code does is told as a Calculated. Raises BadCalculation and Busy."""
+        """Runs a calculation; errors of the code are part of the result. Raises BadCalculation and CalculatorBusy."""
         _check_request(code, inputs, limits)
         if self._requested >= self._workers + WAITING_MAX:
             raise CalculatorBusy
@@ -118,7 +118,7 @@ class Sandbox:
 
 
 async def _run_code(session: AsyncMontySession, code: str, inputs: Mapping[str, Any], printed: CollectString) -> Any:
-    """Whoever stops waiting ends the worker too."""
+    """Runs code in a session. A cancellation also kills the worker."""
     worker = session.worker_pid
     try:
         return await session.feed_run(code, inputs=dict(inputs), print_callback=printed)
@@ -133,9 +133,9 @@ def _check_request(code: str, inputs: Mapping[str, Any], limits: CalculationLimi
     if len(code.encode(errors="surrogatepass")) > CODE_MAX:
         raise BadCalculation(f"code is longer than {CODE_MAX} bytes")
     if "\x00" in code or any("\ud800" <= character <= "\udfff" for character in code):
-        raise BadCalculation("code has characters that no Python source has")
+        raise BadCalculation("code has characters that Python source can't have")
     if unfit := next((name for name in inputs if not name.isidentifier()), None):
-        raise BadCalculation(f"inputs: {unfit[:64]!r} is no name of a variable")
+        raise BadCalculation(f"inputs: {unfit[:64]!r} is not a valid variable name")
     if len(json.dumps(dict(inputs))) > INPUTS_MAX:
         raise BadCalculation(f"inputs are larger than {INPUTS_MAX} bytes")
     if not 0 < limits.seconds <= SECONDS_MAX:
@@ -155,14 +155,14 @@ def _error_of(error: MontyError, limits: CalculationLimits) -> CalculationError:
     if isinstance(inner, MemoryError):
         if not frames and told.endswith(f"> {limits.output} bytes"):
             return CalculationError("OutputLimit", f"it printed more than {limits.output} bytes")
-        return CalculationError("MemoryLimit", f"it needs more than {limits.memory >> 20} MiB", line)
+        return CalculationError("MemoryLimit", f"it needed more than {limits.memory >> 20} MiB", line)
     return CalculationError(type(inner).__name__, told, line)
 
 
 def to_json_value(value: Any, size: int) -> Any:
-    """A value as JSON that takes at most about `size` bytes. Raises NotJson and TooLarge.
+    """A value as JSON of at most about `size` bytes. Raises NotJson and ValueTooLarge.
 
-    What the code made may hold the same list many times over, so that all of it is counted while it is copied.
+    A value may contain the same list many times, so its size is counted during the copy.
     """
     return _JsonCopier(size).copy(value, 0)
 
@@ -190,16 +190,16 @@ class _JsonCopier:
         if isinstance(value, str):
             self._count_bytes(2 + len(value.encode(errors="replace")))
             if any("\ud800" <= character <= "\udfff" for character in value):
-                raise NotJson("a string with lone surrogates is no JSON")
+                raise NotJson("a string with lone surrogates is not JSON")
             return value
         self._count_bytes(8)
         if isinstance(value, float) and not math.isfinite(value):
-            raise NotJson(f"{value} is no JSON: return a string")
+            raise NotJson(f"{value} is not JSON: return a string")
         if isinstance(value, int) and not -EXACT_INTEGER_MAX <= value < EXACT_INTEGER_MAX:
-            raise NotJson("an integer of more than 64 bits can't be told exactly: return str(…)")
+            raise NotJson("an integer of more than 64 bits can't be represented exactly: return str(…)")
         if value is None or isinstance(value, bool | int | float):
             return value
-        raise NotJson(f"a value of the type {type(value).__name__.removeprefix('Monty')[:64]} is no JSON")
+        raise NotJson(f"a value of the type {type(value).__name__.removeprefix('Monty')[:64]} is not JSON")
 
     def _member_name(self, key: Any) -> str:
         if not isinstance(key, str):

@@ -1,4 +1,4 @@
-"""What an operator says of access to AWS: a credential, and where the request is signed for."""
+"""The operator's options for AWS: a credential, and the region and service of signatures."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,9 +13,10 @@ AGENTCORE: Final = "bedrock-agentcore"
 
 
 class AwsAccess(BaseModel):
-    """`access_key_id`, `secret_access_key` and `session_token`: a credential. `ambient`: the machine's own, as AWS's tools find it.
+    """AWS options. `access_key_id`, `secret_access_key`, `session_token`: a credential. `ambient`: the machine's own, by AWS's default
+    chain.
 
-    Without either, requests go unsigned, with the agent's headers. `region`: where the agent's URL does not name it.
+    Without either, requests are not signed, and have the agent's headers. `region`: required where the agent's URL does not have it.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -28,13 +29,13 @@ class AwsAccess(BaseModel):
 
 
 class A2AAwsAccess(AwsAccess):
-    """`upstream.aws` of an agent that speaks A2A behind AWS's signatures; `service` is the one that checks them."""
+    """`upstream.aws` of an A2A agent behind AWS signatures; `service` is the AWS service that verifies them."""
 
     service: str = AGENTCORE
 
 
 def parse_access(given: Any) -> A2AAwsAccess:
-    """Raises ValueError with the member that is wrong, and what is wrong with it."""
+    """Parses `upstream.aws`. Raises ValueError with the invalid member and the problem."""
     try:
         found = A2AAwsAccess.model_validate(given)
     except ValidationError as error:
@@ -46,7 +47,7 @@ def parse_access(given: Any) -> A2AAwsAccess:
 
 
 def region_in(url: str) -> str:
-    """The region that the host of a URL names, such as `eu-central-1`; empty for none."""
+    """The region in a URL's host, such as `eu-central-1`; empty without one."""
     labels = (urlsplit(url).hostname or "").split(".")[1:]
     return next((label for label in labels if _is_region(label)), "")
 

@@ -1,4 +1,4 @@
-"""A breaker per server or agent: who can't be reached is left alone for a while, then tried by one call before all others."""
+"""A circuit breaker per server or agent: after failures it blocks calls for a while, then lets a single probe through."""
 
 from collections.abc import Callable, Hashable
 from typing import Final
@@ -7,13 +7,13 @@ from adapters.contract import Failure, UpstreamFault
 
 FAILURES_MAX: Final = 5  # in a row
 PAUSE_SECONDS: Final = 2.5
-PAUSE_MAX_SECONDS: Final = 10.0  # what is back again is called again after as long at most
+PAUSE_MAX_SECONDS: Final = 10.0  # the maximum delay before an upstream that recovered is called again
 SERVERS_MAX: Final = 4096
-OPEN_TEXT: Final = "The server could not be reached several times; it is tried again soon"
+OPEN_TEXT: Final = "The server was unreachable several times; retry later"
 
 
 class CircuitOpen(UpstreamFault):
-    """The server could not be reached several times, so nothing is sent to it for a while."""
+    """The server was unreachable several times, so no calls are sent for a while."""
 
     retryable = True
     is_unsent = True
@@ -26,14 +26,14 @@ class CircuitOpen(UpstreamFault):
 
 
 class BreakerState:
-    """Of one that had faults since it last answered. Times are on the breaker's clock."""
+    """The state for a server with faults since its last response. Times are on the breaker's clock."""
 
     __slots__ = ("failures", "is_probing", "open_until", "opened_at", "pause_seconds")
 
     def __init__(self) -> None:
         self.failures = 0
-        self.opened_at = 0.0  # when it was first left alone
-        self.open_until = 0.0  # nobody is let through before
+        self.opened_at = 0.0  # when it first opened
+        self.open_until = 0.0  # no call before
         self.pause_seconds = PAUSE_SECONDS
         self.is_probing = False
 
@@ -43,7 +43,7 @@ class BreakerState:
 
 
 class Breaker:
-    """Knows only servers that had faults since they last answered: for all others `troubled` is empty, and nothing need be asked."""
+    """Circuit breakers. Only servers with faults since their last response are in `states`; without any, no check is needed."""
 
     def __init__(self, clock: Callable[[], float], open_text: str = OPEN_TEXT) -> None:
         self._clock = clock
@@ -51,12 +51,12 @@ class Breaker:
         self.states: dict[Hashable, BreakerState] = {}
 
     def is_blocking(self, server: Hashable) -> bool:
-        """Whether nobody is let through to it now."""
+        """Whether calls to the server are blocked now."""
         trouble = self.states.get(server)
         return trouble is not None and trouble.is_open and (trouble.is_probing or self._clock() < trouble.open_until)
 
     def acquire(self, server: Hashable) -> None:
-        """Raises LeftAlone where the server is left alone. Whoever enters calls `well`, `fault` or `undecided` afterwards."""
+        """Lets a call through, or raises CircuitOpen. The caller then calls `record_success`, `record_failure` or `release`."""
         trouble = self.states.get(server)
         if trouble is None or not trouble.is_open:
             return
@@ -65,11 +65,11 @@ class Breaker:
         trouble.is_probing = True
 
     def record_success(self, server: Hashable) -> None:
-        """It answered, whatever it said."""
+        """Closes the breaker: the server responded, with whatever status."""
         self.states.pop(server, None)
 
     def record_failure(self, server: Hashable) -> None:
-        """It could not be reached, or its answer broke off."""
+        """Counts a failure: the server was unreachable, or its response was cut off."""
         if server not in self.states and len(self.states) >= SERVERS_MAX:
             self.states.clear()
         trouble = self.states.setdefault(server, BreakerState())
@@ -82,7 +82,7 @@ class Breaker:
         trouble.is_probing = False
 
     def release(self, server: Hashable) -> None:
-        """The call ended for another reason, such as that its client went away."""
+        """Ends a call without a result, for example because its client disconnected."""
         trouble = self.states.get(server)
         if trouble is not None:
             trouble.is_probing = False

@@ -1,4 +1,4 @@
-"""The guard of every outgoing request: one long-lived session, vetted and pinned addresses, no redirects, bounded answers."""
+"""The egress client for every outgoing request: vetted and pinned addresses, no redirects, bounded responses."""
 
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -26,9 +26,9 @@ from adapters.upstream.targets import EgressRefused, TargetPolicy
 __all__ = ["Egress", "EgressRefused", "HttpResponse", "Lookup", "RequestBounds", "StreamedResponse", "VettedTarget"]
 
 CONNECTIONS_MAX = 400
-CONNECTIONS_PER_HOST = 150  # so that a host that hangs does not take all of them
+CONNECTIONS_PER_HOST = 150  # so that a hanging host does not take all of them
 CONNECT_SECONDS = 10.0
-IDLE_SECONDS = 4.0  # below the 5 s after which common servers drop a connection, so that a request seldom meets a closed one
+IDLE_SECONDS = 4.0  # below the 5 s after which common servers close a connection, so that a request seldom meets a closed one
 DNS_CACHE_SECONDS = 10
 URLS_MAX = 4096
 TIMEOUT_SECONDS = 60.0
@@ -38,17 +38,17 @@ Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class VettedTarget(NamedTuple):
-    """A target and the addresses that it stands for now, all of them vetted: connect to these and to no others."""
+    """A target and its current, vetted addresses: connect only to these."""
 
     url: URL
     addresses: tuple[str, ...]
 
 
 class RequestBounds(TypedDict, total=False):
-    """Limits of one request: `timeout` in seconds over all of it, `limit` in bytes of the answer (decompressed).
+    """Limits of one request: `timeout` in seconds for all of it, `limit` in bytes of the (decompressed) response.
 
-    `idempotent`: a repetition does no harm, so a connection that the server closed meanwhile is met with one more try.
-    `fresh`: on a new connection, for what must not be lost with an old one, nor sent twice.
+    `idempotent`: a repetition is harmless, so the request is retried once if the server closed the connection. `fresh`: uses a new
+    connection, for requests that must neither be lost with an old one nor be sent twice.
     """
 
     timeout: float
@@ -58,7 +58,7 @@ class RequestBounds(TypedDict, total=False):
 
 
 class _VettedResolver(AbstractResolver):
-    """Resolves once and vets every address; aiohttp connects to these very addresses and to no others."""
+    """Resolves once and vets every address; aiohttp connects only to these."""
 
     def __init__(self, targets: TargetPolicy, lookup: Lookup) -> None:
         self._targets = targets
@@ -76,13 +76,13 @@ class _VettedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is kept open."""
+        """Does nothing: there is nothing to close."""
 
 
 class Egress:
     """Sends requests to targets that are public or that the operator allowed.
 
-    Raises EgressRefused before a byte leaves, and UpstreamFault for whatever goes wrong afterwards.
+    Raises EgressRefused before anything is sent, and UpstreamFault for any later error.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Egress:
     ) -> None:
         """`allow`: networks and host names that may be private. `tls` replaces the system's certificate authorities.
 
-        `connections`: how many at once, and how many of them to one host; 0 is without limit.
+        `connections`: the maximum in total, and for one host; 0: unlimited.
         """
         self._targets = TargetPolicy(allow)
         self._resolver = _VettedResolver(self._targets, lookup or SystemResolver())
@@ -110,22 +110,22 @@ class Egress:
         self._stream_egress: Egress | None = None
 
     def for_long_streams(self) -> "Egress":
-        """The same guard for streams that last, which would take the places of short requests; whoever opens them counts them."""
+        """A client with the same guard for long streams, which would take the connections of short requests. The caller limits them."""
         if self._stream_egress is None:
             self._stream_egress = Egress(tls=self._tls, connections=(0, 0))
             self._stream_egress._targets, self._stream_egress._resolver = self._targets, self._resolver
         return self._stream_egress
 
     def check(self, url: str) -> URL:
-        """Vets what the text of a URL tells. Raises EgressRefused."""
+        """Vets the text of a URL. Raises EgressRefused."""
         return self._checked_urls.get(url) or self._check_and_remember(url)
 
     async def vet(self, url: str) -> None:
-        """Vets the text, and every address that the name stands for now. Raises EgressRefused, or UpstreamFault when the name has none."""
+        """Vets the URL and all current addresses of its host. Raises EgressRefused, and UpstreamFault when the name has none."""
         await self.resolve_target(url)
 
     async def resolve_target(self, url: str) -> VettedTarget:
-        """For whoever connects by other means than `request` and `stream`. Raises as `vet` does."""
+        """The vetted addresses, for callers that connect by other means. Raises as `vet` does."""
         target = self.check(url)
         try:
             found = await self._resolver.resolve(str(target.raw_host), target.port or 0)
@@ -140,7 +140,7 @@ class Egress:
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **bounds: Unpack[RequestBounds]
     ) -> HttpResponse:
-        """Sends one request and reads the whole answer, whatever its status. Redirects are answers too."""
+        """Sends one request and reads the whole response, of any status. Does not follow redirects."""
         target = self._request_targets.get(url) or self._request_target(url)
         within = (bounds.get("timeout", TIMEOUT_SECONDS), bounds.get("limit", BODY_MAX))
         if bounds.get("fresh"):
@@ -167,7 +167,7 @@ class Egress:
         body: bytes | None,
         timeout: float,  # noqa: ASYNC109 (covers reading too)
     ) -> AsyncIterator["StreamedResponse"]:
-        """Sends one request and hands out the answer while it arrives; leaving the context ends it."""
+        """Sends one request and yields the response while it arrives; leaving the context ends it."""
         target = self.check(url)
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS)
         try:
@@ -181,7 +181,7 @@ class Egress:
             answer.release() if answer.content.at_eof() else answer.close()
 
     async def close(self) -> None:
-        """Ends every connection."""
+        """Closes every connection."""
         await self._pool.close()
         if self._stream_egress is not None:
             await self._stream_egress.close()
@@ -211,7 +211,7 @@ class Egress:
         return target
 
     def _open_session(self) -> aiohttp.ClientSession:
-        """On the first request, since a session belongs to a running event loop."""
+        """Opens the session on the first request, since it belongs to the running event loop."""
         connector = aiohttp.TCPConnector(
             limit=self._connections[0],
             limit_per_host=self._connections[1],
@@ -231,7 +231,7 @@ class Egress:
 
 
 class StreamedResponse:
-    """An answer that arrives: iterate over it for chunks of bytes."""
+    """A response that is arriving: iterate over it for chunks of bytes."""
 
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
         self._answer = answer
@@ -239,7 +239,7 @@ class StreamedResponse:
         self.headers: Mapping[str, str] = answer.headers
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Chunks as they come, none empty. Raises UpstreamFault."""
+        """Yields chunks as they arrive, none of them empty. Raises UpstreamFault."""
         content = self._answer.content
         while True:
             try:
@@ -251,7 +251,7 @@ class StreamedResponse:
             yield chunk
 
     async def read(self, limit: int = BODY_MAX) -> bytes:
-        """The whole answer, at most `limit` bytes. Raises UpstreamFault."""
+        """The whole response, at most `limit` bytes. Raises UpstreamFault."""
         try:
             return await _read_body(self._answer, limit)
         except (aiohttp.ClientError, OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The contract, enforced on any adapter: one ending, no later than the deadline, and a broken answer is a failure."""
+"""Enforces the contract on any adapter: one ending, no later than the deadline; a broken response is a failure."""
 
 import asyncio
 import math
@@ -37,15 +37,15 @@ from adapters.upstream.pending_consent import is_pending
 from adapters.upstream.resilience import Resilience
 
 LATE_TEXT = "The agent did not answer in time"
-QUIET = "The agent gave no sign of life for too long"
-STOP_SECONDS: Final = 2.0  # that an agent has to take in that its turn is over
-NO_ENDING_TEXT = "The agent's answer broke off"
+QUIET = "The agent was silent for too long"
+STOP_SECONDS: Final = 2.0  # for the request that stops an agent's turn
+NO_ENDING_TEXT = "The agent's answer was cut off"
 
 
 class GuardedAdapter:
-    """An Adapter around another. Nothing follows an ending, and the adapter inside is closed when it came.
+    """An Adapter around another. Ends after the first ending, and closes the inner adapter.
 
-    What surely was not sent, or not taken, is tried again or elsewhere, as far as `resilience` has it.
+    Retries requests that were certainly not sent or not accepted, possibly at another endpoint, as `resilience` allows.
     """
 
     def __init__(self, inner: Adapter, resilience: Resilience | None = None) -> None:
@@ -53,7 +53,7 @@ class GuardedAdapter:
         self._resilience = resilience or Resilience()
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
-        """The events of the adapter inside up to its ending, or a Failed in its place."""
+        """Yields the inner adapter's events up to its ending, or a Failed in its place."""
         bound = _TurnDeadline(call)
         visit = self._resilience.attempts_for(turn.ref, replace(call, heard=bound.note_activity))
         try:
@@ -91,16 +91,16 @@ class GuardedAdapter:
             bound.cancel()
 
     async def _stop(self, ref: VendorRef, call: Call) -> None:
-        """Tells the agent to end a turn whose time is over: one that goes on would keep the conversation's next turn waiting."""
+        """Stops a turn at the agent after its deadline, since a running one would block the conversation's next turn."""
         inner, until = self._inner, asyncio.get_running_loop().time() + STOP_SECONDS
         if not isinstance(inner, Stoppable):
             return
-        with suppress(UpstreamFault, EgressRefused, TimeoutError):  # the turn has failed, whether the agent takes this or not
+        with suppress(UpstreamFault, EgressRefused, TimeoutError):  # the turn has failed, whether the agent accepts this or not
             async with asyncio.timeout_at(until):
                 await inner.stop(ref, replace(call, deadline=until))
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
-        """As the adapter inside, at the endpoint that has the task; the turn's failure in place of an error. Raises CannotReattach."""
+        """Continues a turn at the endpoint that has the task, with a failure in place of an error. Raises CannotReattach."""
         inner = self._inner
         if not isinstance(inner, Reattachable):
             raise CannotReattach
@@ -117,7 +117,7 @@ class GuardedAdapter:
             bound.cancel()
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
-        """As the adapter inside. Who can't be reached, or is late, has neither confirmed nor refused: raises UpstreamFault."""
+        """Cancels with the inner adapter. Raises UpstreamFault for an agent that is unreachable or late, whose task may be running."""
         try:
             async with asyncio.timeout_at(call.deadline):
                 return await self._inner.cancel(ref, self._resilience.call_at_task_endpoint(ref, call))
@@ -131,10 +131,10 @@ class GuardedAdapter:
 
 
 class GuardedWatcher(GuardedAdapter):
-    """The same around an adapter that is a Watcher too."""
+    """A GuardedAdapter around an adapter that is a Watcher."""
 
     async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
-        """As the adapter inside: nothing by the deadline, or when the agent is not reached, as long as nothing has moved."""
+        """Watches with the inner adapter. Yields nothing for a timeout or an unreachable agent, as long as nothing changed."""
         inner, call = cast("Watcher", self._inner), self._resilience.call_at_task_endpoint(ref, call)
         moved, bound = False, _TurnDeadline(replace(call, idle=math.inf))
         try:
@@ -152,12 +152,12 @@ class GuardedWatcher(GuardedAdapter):
 
 
 def guard(inner: Adapter, resilience: Resilience | None = None) -> GuardedAdapter:
-    """A Watcher only where the adapter inside is one: who can't see a task move is not asked over and over whether it did."""
+    """The guarded adapter; a Watcher only where the inner one is, so that only watchable tasks are polled."""
     return GuardedWatcher(inner, resilience) if isinstance(inner, Watcher) else GuardedAdapter(inner, resilience)
 
 
 def _answer_refusal(turn: Turn, fault: UpstreamFault) -> AnswerRefused | None:
-    """What ends a turn with answers that the agent surely did not take; None where it may have taken them, or where a task begins."""
+    """The ending of a turn whose answers the agent certainly did not accept; None if it may have, or for a new task."""
     ref = turn.ref
     if ref is None or not ref.task_id or is_pending(ref) or not fault.had_no_effect:
         return None
@@ -165,14 +165,14 @@ def _answer_refusal(turn: Turn, fault: UpstreamFault) -> AnswerRefused | None:
 
 
 class _TurnDeadline:
-    """A deadline over all waits for one adapter, and over the silence of its agent: one timer for a turn, not one for each event."""
+    """The deadline of a turn, and the limit of the agent's silence: one timer for a turn, instead of one for each event."""
 
     def __init__(self, call: Call) -> None:
         self._loop = asyncio.get_running_loop()
         self._deadline = call.deadline
         self._idle = call.idle
         self._heard = self._loop.time()
-        self.last_fault: UpstreamFault | None = None  # that the last event stands for
+        self.last_fault: UpstreamFault | None = None  # the fault behind the last event
         self._waiting_task: asyncio.Task[object] | None = None
         self._timer = self._loop.call_at(self._end_time, self._expire)
         self._is_expired = False
@@ -182,7 +182,7 @@ class _TurnDeadline:
         self._heard = self._loop.time()
 
     async def next_event(self, events: AsyncIterator[Event]) -> Event:
-        """Raises TimeoutError, and whatever the adapter raises."""
+        """The next event. Raises TimeoutError, and what the adapter raises."""
         self.note_activity()
         task = self._waiting_task = asyncio.current_task()
         before = task.cancelling() if task else 0
@@ -201,12 +201,12 @@ class _TurnDeadline:
 
     @property
     def seconds_left(self) -> float:
-        """Seconds."""
+        """The seconds until the deadline."""
         return self._deadline - self._loop.time()
 
     @property
     def problem(self) -> str:
-        """What a turn that was ended here did wrong."""
+        """The reason why a turn was ended here."""
         return LATE_TEXT if self.seconds_left <= DEADLINE_MARGIN_SECONDS else QUIET
 
     def cancel(self) -> None:
@@ -214,7 +214,7 @@ class _TurnDeadline:
 
     @property
     def _end_time(self) -> float:
-        """When it is over, on the event loop's clock. Silence counts while somebody waits for the agent."""
+        """When the timer expires, on the event loop's clock. Silence counts only while the adapter waits for the agent."""
         return min(self._deadline, (self._heard if self._waiting_task is not None else self._loop.time()) + self._idle)
 
     def _expire(self) -> None:

@@ -1,4 +1,4 @@
-"""Host names, looked up by the system's resolver: a name server that hangs holds up its own names, and no others."""
+"""Resolves host names by the system's resolver, so that a hanging name server delays only its own names."""
 
 import asyncio
 import socket
@@ -9,7 +9,7 @@ from threading import Thread
 from typing import Any, Final
 
 THREADS_MAX: Final = 256
-QUEUE_MAX: Final = 1024  # lookups that wait for a thread
+QUEUE_MAX: Final = 1024  # lookups waiting for a thread
 Resolve = Callable[[str, int], Sequence[Any]]
 
 
@@ -18,21 +18,21 @@ def _resolve(host: str, port: int) -> Sequence[Any]:
 
 
 class SystemResolver:
-    """Looks each name up once at a time, in a thread of its own: the threads that event loops have for this are four to six."""
+    """Resolves each name once at a time, in a separate thread: event loops only have four to six threads for this."""
 
     def __init__(self, resolve: Resolve = _resolve, threads: int = THREADS_MAX, queue: int = QUEUE_MAX) -> None:
-        """`resolve` is socket.getaddrinfo, or answers like it. At most `threads` lookups run at once, and at most `queue` wait."""
+        """`resolve` is socket.getaddrinfo, or a function like it. At most `threads` lookups run at once, and at most `queue` wait."""
         self._resolve = resolve
         self._thread_slots = asyncio.Semaphore(threads)
         self._most = threads + queue
         self._in_flight: dict[tuple[str, int], asyncio.Task[Sequence[str]]] = {}
         self._waiters: Counter[tuple[str, int]] = Counter()  # requests that await each lookup
-        self._running: set[tuple[str, int]] = set()  # lookups that have a thread, which nothing can stop
+        self._running: set[tuple[str, int]] = set()  # lookups with a thread, which can't be stopped
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
-        """Returns the addresses of a name. Raises OSError, also when too many other lookups wait.
+        """The addresses of a name. Raises OSError, also when too many other lookups wait.
 
-        A lookup that still waits for a thread is dropped when its last request gives up.
+        A lookup that still waits for a thread is dropped when its last request is canceled.
         """
         key = (host, port)
         looking = self._in_flight.get(key)
@@ -53,7 +53,7 @@ class SystemResolver:
             return
         del self._waiters[key]
         if key not in self._running and self._in_flight.get(key) is looking:
-            del self._in_flight[key]  # a request that comes now begins a lookup of its own
+            del self._in_flight[key]  # a later request begins another lookup
             looking.cancel()
 
     async def _look_up(self, host: str, port: int) -> Sequence[str]:
@@ -68,7 +68,7 @@ class SystemResolver:
                 self._running.discard((host, port))
 
     def _resolve_in_thread(self, loop: asyncio.AbstractEventLoop, answer: "asyncio.Future[Sequence[str]]", host: str, port: int) -> None:
-        """The thread's root."""
+        """The root of a lookup's thread."""
         addresses: Sequence[str] | Exception
         try:
             addresses = [str(entry[4][0]) for entry in self._resolve(host, port)]
@@ -81,7 +81,7 @@ class SystemResolver:
         if self._in_flight.get(key) is done:
             del self._in_flight[key]
         if not done.cancelled():
-            done.exception()  # nobody may be waiting for it any more
+            done.exception()  # there may be no waiter left
 
 
 def _complete_lookup(answer: "asyncio.Future[Sequence[str]]", addresses: Sequence[str] | Exception) -> None:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 for whole answers: kept connections to vetted addresses, and no object per request that a general client would make."""
+"""An HTTP/1.1 client for whole responses: kept connections to vetted addresses, and few objects per request."""
 
 import asyncio
 import zlib
@@ -11,16 +11,16 @@ from weakref import WeakValueDictionary
 import httptools
 from yarl import URL
 
-HEAD_MAX = 64 << 10  # bytes of an answer's headers
-UNPARSED_MAX = HEAD_MAX + (256 << 10)  # bytes that end no header and hold no body; what arrives at once is at most the latter
+HEAD_MAX = 64 << 10  # bytes of a response's headers
+UNPARSED_MAX = HEAD_MAX + (256 << 10)  # bytes that end no header and are not body; a single read has at most the latter
 UNBOUNDED = 1 << 30
-IDLE_MAX = 200  # connections that are kept for later
+IDLE_MAX = 200  # idle connections
 _CONTENT_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _METHODS_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
 
 
 class HttpResponse(NamedTuple):
-    """A whole answer. Names of `headers` are in lower case; values of one that comes twice are joined by commas."""
+    """A whole response. Names of `headers` are in lower case; repeated values are joined by commas."""
 
     status: int
     headers: Mapping[str, str]
@@ -28,11 +28,11 @@ class HttpResponse(NamedTuple):
 
 
 class ResponseTooLarge(Exception):
-    """The answer has more bytes than allowed, of headers or (unpacked) of body."""
+    """The response exceeds the limit of its headers or its (decompressed) body."""
 
 
 class NotConnected(Exception):
-    """There is no connection, so nothing was sent. `error` says why not."""
+    """There is no connection, so nothing was sent. `error` says why."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(str(error))
@@ -40,11 +40,11 @@ class NotConnected(Exception):
 
 
 class ConnectionDropped(ConnectionError):
-    """The connection ended without an answer, which is how a kept connection looks that the server closed."""
+    """The connection ended without a response, for example a kept one that the server closed."""
 
 
 class HttpTarget(NamedTuple):
-    """A URL ready to be asked: whom to connect to, and the lines that every request to it begins with, after the method."""
+    """A URL prepared for requests: where to connect, and the constant part of the request head after the method."""
 
     host: str
     port: int
@@ -53,7 +53,7 @@ class HttpTarget(NamedTuple):
 
     @classmethod
     def from_url(cls, url: URL) -> "HttpTarget":
-        """Of a vetted http(s) URL."""
+        """The target of a vetted http(s) URL."""
         host, port = url.raw_host or "", url.port or 0
         shown = f"[{host}]" if ":" in host else host
         if not url.is_default_port():
@@ -63,7 +63,7 @@ class HttpTarget(NamedTuple):
 
 
 class ConnectOptions(NamedTuple):
-    """How connections are made: the vetted addresses of a name, the TLS context (made when first needed), and their bounds in seconds."""
+    """How connections are made: vetted addresses of a name, the TLS context (made on first use), and timeouts in seconds."""
 
     resolve: Callable[[str, int], Awaitable[Sequence[str]]]
     tls_context: Callable[[], SSLContext]
@@ -72,15 +72,13 @@ class ConnectOptions(NamedTuple):
 
 
 class ConnectionPool:
-    """At most `size` requests at once, `per_host` of them to one host (0: no limit); the others wait their turn, within their time."""
+    """Sends at most `size` requests at once, `per_host` of them to one host (0: unlimited); others wait within their timeout."""
 
     def __init__(self, options: ConnectOptions, size: int, per_host: int) -> None:
         self._options = options
         self._request_slots = asyncio.Semaphore(size or UNBOUNDED)
         self._per_host = per_host or UNBOUNDED
-        self._host_slots: WeakValueDictionary[tuple[str, int, bool], asyncio.Semaphore] = (
-            WeakValueDictionary()
-        )  # of the connections that live
+        self._host_slots: WeakValueDictionary[tuple[str, int, bool], asyncio.Semaphore] = WeakValueDictionary()  # of live connections
         self._idle: dict[tuple[str, int, bool], list[_Http1Connection]] = {}
         self._idle_count = 0  # idle connections
         self._sweep_timer: asyncio.TimerHandle | None = None
@@ -88,9 +86,9 @@ class ConnectionPool:
     async def exchange(
         self, target: HttpTarget, method: str, fields: Mapping[str, str], body: bytes | None, bounds: tuple[float, int]
     ) -> HttpResponse:
-        """Sends one request and reads the whole answer. `bounds`: seconds over all of it, bytes of the answer.
+        """Sends one request and returns the whole response. `bounds`: seconds for all of it, bytes of the response.
 
-        Raises TooLarge, TimeoutError, Dropped, OSError, and ValueError for what is not HTTP, on either side.
+        Raises ResponseTooLarge, TimeoutError, ConnectionDropped, OSError, and ValueError for anything that is not valid HTTP.
         """
         head = _build_head(target, method, fields, body)
         seconds, limit = bounds
@@ -119,7 +117,7 @@ class ConnectionPool:
                 connection.close()
 
     async def _acquire_slots(self, host: asyncio.Semaphore) -> None:
-        """Waits for the host's turn first, so that who waits for a busy host takes no place from others."""
+        """Waits for the host's slot first, so that requests to a busy host take no slots from others."""
         await host.acquire()
         try:
             await self._request_slots.acquire()
@@ -128,7 +126,7 @@ class ConnectionPool:
             raise
 
     async def close(self) -> None:
-        """Ends every connection that waits for a request."""
+        """Closes every idle connection."""
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         for waiting in self._idle.values():
@@ -138,14 +136,14 @@ class ConnectionPool:
         self._idle_count = 0
 
     def close_idle(self, target: HttpTarget) -> None:
-        """Closes what is kept for later: the next request there has a connection that no server can have closed meanwhile."""
+        """Closes the idle connections to a target: its next request gets a new one."""
         waiting = self._idle.pop(target[:3], [])
         self._idle_count -= len(waiting)
         for connection in waiting:
             connection.close()
 
     def _take_idle(self, target: HttpTarget, now: float) -> "_Http1Connection | None":
-        """A kept connection that lives, the last used first."""
+        """The idle connection that was used last and is still usable, or None."""
         waiting = self._idle.get(target[:3])
         while waiting:
             connection = waiting.pop()
@@ -166,7 +164,7 @@ class ConnectionPool:
             self._sweep_timer = loop.call_later(self._options.idle_seconds, self._close_unused, loop)
 
     def _close_unused(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Closes what was not used again."""
+        """Closes connections that were idle for too long."""
         before = loop.time() - self._options.idle_seconds
         kept: dict[tuple[str, int, bool], list[_Http1Connection]] = {}
         for origin, waiting in self._idle.items():
@@ -180,7 +178,7 @@ class ConnectionPool:
         self._sweep_timer = loop.call_later(self._options.idle_seconds, self._close_unused, loop) if kept else None
 
     async def _open_connection(self, target: HttpTarget, deadline: float) -> "_Http1Connection":
-        """A new connection to the first address that answers. Raises NotConnected."""
+        """A new connection to the first address that accepts one. Raises NotConnected."""
         try:
             return await self._connect_to_first(target, deadline)
         except OSError as error:
@@ -194,20 +192,20 @@ class ConnectionPool:
             tls = self._options.tls_context() if target.uses_tls else None
         failed: Exception = OSError("the name has no address")
         for tried, address in enumerate(addresses):
-            share = (last - loop.time()) / (len(addresses) - tried)  # so that one that is silent leaves time for the others
+            share = (last - loop.time()) / (len(addresses) - tried)  # a silent address leaves time for the others
             try:
                 async with asyncio.timeout(share):
                     made = await loop.create_connection(
                         partial(_Http1Connection, loop), address, target.port, ssl=tls, server_hostname=target.host if tls else None
                     )
                 return made[1]
-            except OSError as error:  # TimeoutError too
+            except OSError as error:  # includes TimeoutError
                 failed = error
         raise failed
 
 
 class _Http1Connection(asyncio.Protocol):
-    """One connection, with one request under way at most. Whatever comes when none is, ends it."""
+    """One connection with at most one request. Data without a request closes it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -231,7 +229,7 @@ class _Http1Connection(asyncio.Protocol):
         self._reading_body = False
 
     async def exchange(self, head: bytes, body: bytes | None, deadline: float, limit: int) -> HttpResponse:
-        """See Pool.exchange."""
+        """See ConnectionPool.exchange."""
         if self._transport is None or not self.is_usable:
             raise ConnectionDropped("the connection is closed")
         self._reset()
@@ -262,11 +260,11 @@ class _Http1Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # a stream's transport can always be written to
+        self._transport = transport  # type: ignore[assignment]  # a stream's transport is always writable
 
     def data_received(self, data: bytes) -> None:
         if self._waiter is None or self._waiter.done():
-            self._fail(ValueError("an answer that nobody asked for"))
+            self._fail(ValueError("a response without a request"))
             return
         self._unparsed_size += len(data)
         try:
@@ -285,15 +283,15 @@ class _Http1Connection(asyncio.Protocol):
         if endless and exc is None:
             waiter.set_result(self._build_response())
         elif self._reading_body or self._fields:
-            waiter.set_exception(ValueError("the answer broke off"))
+            waiter.set_exception(ValueError("the response was cut off"))
         else:
-            waiter.set_exception(ConnectionDropped("the connection ended without an answer"))
+            waiter.set_exception(ConnectionDropped("the connection ended without a response"))
 
     # httptools.HttpResponseParser
 
     def on_message_begin(self) -> None:
         if self._waiter is None or self._waiter.done():
-            raise ValueError("an answer that nobody asked for")
+            raise ValueError("a response without a request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_size += len(name) + len(value)
@@ -308,7 +306,7 @@ class _Http1Connection(asyncio.Protocol):
             return
         self._reading_body = True
         self._unparsed_size = 0
-        if self._expects_no_body:  # whatever its headers say; the parser can't know, so the connection is of no more use
+        if self._expects_no_body:  # whatever the headers say; the parser can't know, so the connection can't be used again
             self.is_usable = False
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(self._build_response())
@@ -317,7 +315,7 @@ class _Http1Connection(asyncio.Protocol):
         if packing in _CONTENT_ENCODINGS:
             self._decompressor = zlib.decompressobj(zlib.MAX_WBITS | 32)
         elif packing not in ("identity", ""):
-            raise ValueError("the answer is packed in a way that was not asked for")
+            raise ValueError("the response has an encoding that was not requested")
 
     def on_body(self, body: bytes) -> None:
         self._unparsed_size = 0
@@ -329,14 +327,14 @@ class _Http1Connection(asyncio.Protocol):
         self._chunks.append(body)
 
     def on_message_complete(self) -> None:
-        if not self._reading_body:  # 100 Continue and the like: the answer comes yet
+        if not self._reading_body:  # an informational response such as 100 Continue
             if self._parser.get_status_code() == 101:
                 raise ValueError("the server changes the protocol")
             self._reset()
             return
         self.is_usable = self.is_usable and self._parser.should_keep_alive()
         if self._decompressor is not None and not self._decompressor.eof and self._size:
-            raise ValueError("the packed answer broke off")
+            raise ValueError("the compressed response was cut off")
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(self._build_response())
 
@@ -346,7 +344,7 @@ class _Http1Connection(asyncio.Protocol):
 
 
 def _build_head(target: HttpTarget, method: str, fields: Mapping[str, str], body: bytes | None) -> bytes:
-    """Raises ValueError for a field that would break out of its line, or has a character that no header can have."""
+    """The head of a request as bytes. Raises ValueError for a field that would break out of its line or is not Latin-1."""
     lines = [f"{name}: {value}" for name, value in fields.items()]
     text = "\r\n".join(lines)
     breaks = max(len(lines) - 1, 0)
@@ -358,6 +356,6 @@ def _build_head(target: HttpTarget, method: str, fields: Mapping[str, str], body
 
 
 def _callback_error(error: Exception) -> Exception:
-    """What a callback raised, which the parser wraps."""
+    """The error that a callback raised, which the parser wraps."""
     inner = error.__context__
     return inner if isinstance(inner, (ResponseTooLarge, ValueError)) else ValueError(f"{type(error).__name__}: {error}"[:200])

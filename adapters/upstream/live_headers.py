@@ -1,4 +1,4 @@
-"""Headers whose credential is made anew before it expires, for calls that outlive one credential."""
+"""Headers with a credential that is renewed before it expires, for calls that outlive one credential."""
 
 import time
 from collections import ChainMap, deque
@@ -9,8 +9,8 @@ SENT_MAX: Final = 8  # credentials of one call that are masked: at half a life e
 
 
 def with_more(headers: Mapping[str, str], more: Mapping[str, str]) -> Mapping[str, str]:
-    """The same headers and more, which count where both have one; a credential that is made anew stays so."""
-    return ChainMap(dict(more), headers)  # type: ignore[arg-type]  # which it only reads
+    """The headers with `more`, which take precedence; a renewed credential stays renewed."""
+    return ChainMap(dict(more), headers)  # type: ignore[arg-type]  # it is only read
 
 
 def sent_values(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -25,9 +25,9 @@ def sent_values(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 class LiveHeaders(Mapping[str, str]):
-    """`fixed`, and the header `name` whose value `make` returns; it is made anew once it is `seconds` old and somebody reads it.
+    """Headers `fixed`, and the header `name` with the value of `make`, which is renewed on a read after `seconds`.
 
-    Copies of it (`{**headers}`) stay as they are: whoever sends several requests reads it for each.
+    Copies (`{**headers}`) are constant, so a caller that sends several requests copies them for each.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What waits for a person's consent: the message that was not sent, in the ref of its task, which whichever process goes on with."""
+"""Tasks that wait for a person's consent: the unsent message is stored in the task's ref, so that any process can continue it."""
 
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ _decode_message: Final = msgspec.json.Decoder(Message).decode
 
 
 class UnsentMessage(Struct, frozen=True):
-    """A message that waits, and what its sending said beside it. `skill` is empty for the tool of a server."""
+    """A message that waits, with the options of its request. `skill` is empty for a server's tool."""
 
     message: Message
     skill: str = ""
@@ -27,7 +27,7 @@ def is_pending(ref: VendorRef) -> bool:
 
 
 def pending_ref(turn: Turn, call: Call, consent: ConsentNeeded) -> RefLearned:
-    """The turn as it is kept. The id of the consent stands in place of the agent's own of the task."""
+    """The turn in the form in which it is stored. The consent's id replaces the agent's task id."""
     ref, act = turn.ref or VendorRef(), call.grant.decision.act
     kept = {
         "message": msgspec.json.encode(turn.message).decode(),
@@ -42,32 +42,32 @@ def pending_ref(turn: Turn, call: Call, consent: ConsentNeeded) -> RefLearned:
 
 
 def consent_question(consent: ConsentNeeded) -> Ask:
-    """What the person is told."""
+    """The question with the consent page for the person."""
     parts = (Part(text=str(consent)), Part(url=consent.url, media_type="text/html"))
     return Ask(Message(f"m-{consent.id}", Role.AGENT, parts), auth=True)
 
 
 def ref_before_consent(ref: VendorRef) -> VendorRef:
-    """The agent's own ids and open prompts, which a consent stands in front of."""
+    """The agent's own ids and open prompts, as they were before the consent was needed."""
     kept = ref.extra[PENDING_KEY]
     prompts = msgspec.convert(kept.get("prompts", ()), tuple[Prompt, ...])
     return VendorRef(ref.context_id, kept["task_id"], kept["extra"], prompts or UNSET, ref.kept, session=ref.session)
 
 
 def agent_ref(ref: VendorRef) -> VendorRef:
-    """The agent's own ids and open prompts, whether or not a consent stands in front of them. No task id: it knows no task yet."""
+    """The agent's own ids and open prompts, whether or not a consent is pending. Without a task id, the agent has no task yet."""
     return ref_before_consent(ref) if is_pending(ref) else ref
 
 
 def unsent_message(ref: VendorRef) -> UnsentMessage:
-    """What waits, of a ref that says so."""
+    """The stored message of a pending ref."""
     kept = ref.extra[PENDING_KEY]
     modes, message = tuple(kept.get("accepted_output_modes", ())), _decode_message(kept["message"].encode())
     return UnsentMessage(message, kept.get("skill", ""), modes, kept.get("metadata"))
 
 
 def with_pending_message(turn: Turn) -> Turn:
-    """With the message that waited: what is said meanwhile is for the gateway, which has asked."""
+    """The turn with the stored message: messages during a pending consent are for the gateway."""
     if turn.ref is None or not is_pending(turn.ref):
         return turn
     own = ref_before_consent(turn.ref)

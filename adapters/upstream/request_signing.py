@@ -1,4 +1,4 @@
-"""Signatures over requests of A2A agents behind AWS, whose library is loaded when the first such agent is called."""
+"""AWS signatures of requests to A2A agents. The AWS library is imported when the first such agent is called."""
 
 import asyncio
 import sys
@@ -12,17 +12,17 @@ SIGNING_MODULE: Final = "adapters.vendors.aws.signing"
 
 
 class Signer(Protocol):
-    """Makes the headers of a request that is sent as it is told here."""
+    """Signs requests."""
 
     async def signed_headers(
         self, upstream: Mapping[str, Any], request: tuple[str, str, bytes], unsigned_headers: Mapping[str, str]
     ) -> Mapping[str, str]:
-        """`given`, with a signature where `upstream` says so. `request`: method, URL and body. Raises UpstreamFault."""
+        """The headers with a signature where `upstream` requires one. `request`: method, URL and body. Raises UpstreamFault."""
         ...
 
 
 class NoSigner:
-    """Signs nothing."""
+    """A Signer that signs nothing."""
 
     async def signed_headers(
         self, upstream: Mapping[str, Any], request: tuple[str, str, bytes], unsigned_headers: Mapping[str, str]
@@ -31,7 +31,7 @@ class NoSigner:
 
 
 class RequestSigner:
-    """Signs as `upstream.aws` of an entry has it. `read_text`: what its `env:NAME` stands for."""
+    """Signs by an entry's `upstream.aws`. `read_text` resolves a value such as `env:NAME`."""
 
     def __init__(self, read_text: Callable[[str], str]) -> None:
         self._read_text = read_text

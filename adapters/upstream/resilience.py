@@ -1,4 +1,4 @@
-"""Resilience: which endpoint of an agent gets a call, who is left alone for a while, and what little is tried again."""
+"""Resilience of calls to agents: selection of endpoints, circuit breakers, and bounded retries."""
 
 import asyncio
 import dataclasses
@@ -12,11 +12,11 @@ from adapters.contract import ENDPOINT_KEY, Call, NotSent, RefLearned, Unreachab
 from adapters.upstream.breaker import Breaker
 from registry.cards.card import Registration
 
-OPEN_TEXT: Final = "The agent could not be reached several times; it is tried again soon"
-RETRY_SHARE: Final = 0.2  # of its requests that may be tried again
-RETRY_RESERVE: Final = 10.0  # tries that are saved up at most, and that there are at first
+OPEN_TEXT: Final = "The agent was unreachable several times; retry later"
+RETRY_SHARE: Final = 0.2  # the share of requests that may be retried
+RETRY_RESERVE: Final = 10.0  # the maximum and initial retry budget
 ATTEMPTS_MAX: Final = 3
-WAIT_MAX: Final = 5.0  # seconds that an agent may ask to be left alone for, and is waited for
+WAIT_MAX: Final = 5.0  # seconds of Retry-After that are waited for
 RECONNECT_SECONDS: Final = 0.1
 AGENTS_MAX: Final = 10_000
 EndpointKey = tuple[str, str, str]  # tenant, name, URL
@@ -38,7 +38,7 @@ class _AgentState:
             self.retry_tokens = min(RETRY_RESERVE, self.retry_tokens + RETRY_SHARE)
 
     def take_retry(self) -> bool:
-        """Takes one try of the budget."""
+        """Takes one retry from the budget, if there is one."""
         if self.retry_tokens < 1:
             return False
         self.retry_tokens -= 1
@@ -47,7 +47,7 @@ class _AgentState:
 
 
 class Resilience:
-    """Of all agents, in this process. `clock` counts seconds of the process, `now` since 1970."""
+    """The state of all agents in this process. `clock` counts seconds monotonically, `now` since 1970."""
 
     def __init__(
         self,
@@ -62,18 +62,18 @@ class Resilience:
         self._agents: dict[tuple[str, str], _AgentState] = {}
 
     def attempts_for(self, ref: VendorRef | None, call: Call) -> "CallAttempts":
-        """For one call, which may take several attempts."""
+        """The attempts of one call."""
         agent = self.agent_state(call.target)
         agent.count_request()
         agent.in_flight += 1
         return CallAttempts(self, agent, call, ref)
 
     def call_at_task_endpoint(self, ref: VendorRef, call: Call) -> Call:
-        """The same call to the endpoint that has the task."""
+        """The call, sent to the endpoint that has the task."""
         return _with_url(call, _task_endpoint(ref, call.target)) if call.target.endpoints else call
 
     def may_retry(self, call: Call) -> bool:
-        """Whether a question that changes nothing may be put once more."""
+        """Whether a read-only request may be retried."""
         return self.agent_state(call.target).take_retry()
 
     def agent_state(self, target: Registration) -> _AgentState:
@@ -90,7 +90,7 @@ class Resilience:
         agent.last_fault, agent.last_fault_at = fault.public, self._now()
 
     def choose_endpoint(self, agent: _AgentState, target: Registration, tried: Iterable[str]) -> str:
-        """By weight among those that can be reached as far as anybody knows, the spare ones last."""
+        """Selects an endpoint by weight among the reachable ones; endpoints of weight 0 come last."""
         weights = weights_of(target)
         left = [url for url in weights if url not in tried] or list(weights)
         shut = {url for url in left if self.breaker.is_blocking(_endpoint_key(target, url))} if self.breaker.states else set()
@@ -110,11 +110,11 @@ class Resilience:
 
     @property
     def ejected_count(self) -> int:
-        """Endpoints that are left alone."""
+        """The number of endpoints with an open breaker."""
         return sum(trouble.is_open for trouble in self.breaker.states.values())
 
     def describe_agent(self, target: Registration) -> dict[str, Any]:
-        """How it stands with an agent, as this process has seen it. Times are seconds since 1970."""
+        """The state of an agent as seen by this process. Times are seconds since 1970."""
         agent = self.agent_state(target)
         fault = {"at": agent.last_fault_at, "problem": agent.last_fault} if agent.last_fault else None
         endpoints = [self._describe_endpoint(target, url, weight) for url, weight in weights_of(target).items()]
@@ -131,7 +131,7 @@ class Resilience:
 
 
 class CallAttempts:
-    """One call, at one endpoint after the other where that is safe. A task that goes on stays where it is."""
+    """The attempts of one call, at several endpoints where that is safe. A continued task stays at its endpoint."""
 
     __slots__ = ("_agent", "_attempts", "_call", "_holds_breaker", "_is_bound", "_resilience", "_tried", "call", "url")
 
@@ -148,7 +148,7 @@ class CallAttempts:
             self.url = _task_endpoint(ref, call.target)
 
     def begin(self) -> None:
-        """Before an attempt. Raises LeftAlone."""
+        """Begins an attempt. Raises CircuitOpen."""
         resilience, target = self._resilience, self._call.target
         self._attempts += 1
         if target.endpoints:
@@ -161,18 +161,21 @@ class CallAttempts:
         self._holds_breaker = True
 
     def record_answer(self) -> None:
-        """The agent answers."""
+        """Notes that the agent responded."""
         self._holds_breaker = False
         if self._resilience.breaker.states:
             self._resilience.breaker.record_success(_endpoint_key(self._call.target, self.url))
 
     def record_broken_answer(self, fault: UpstreamFault) -> None:
-        """What the agent had begun to say broke off, or it said what it must not."""
+        """Notes that a response was cut off or violates the contract."""
         if isinstance(fault, Unreachable) and not self._call.ran_out_of_callers_time:
             self._resilience.record_failure(self._agent, _endpoint_key(self._call.target, self.url), fault)
 
     def retry_delay_after(self, fault: UpstreamFault, seconds_left: float) -> float | None:
-        """The agent said nothing. Seconds after which another attempt is safe and worth it; None: it is not. `left` are seconds, too."""
+        """Seconds after which another attempt is safe and useful after a fault without any response; None: do not retry.
+
+        `seconds_left` are those until the deadline.
+        """
         breaker, place = self._resilience.breaker, _endpoint_key(self._call.target, self.url)
         if isinstance(fault, NotSent) or (isinstance(fault, Unreachable) and self._call.ran_out_of_callers_time):
             breaker.release(place)
@@ -195,20 +198,20 @@ class CallAttempts:
         return fault.retry_after if fault.retryable and fault.retry_after is not None and fault.retry_after <= WAIT_MAX else None
 
     def with_endpoint(self, event: RefLearned) -> RefLearned:
-        """With the endpoint, where it is not the one the agent is registered at."""
+        """The event with the endpoint, if that is not the registered one."""
         if not self._call.target.endpoints or self.url == _url(self._call.target):
             return event
         return RefLearned(replace(event.ref, extra={**event.ref.extra, ENDPOINT_KEY: self.url}))
 
     def end(self) -> None:
-        """The call is over, whatever became of it."""
+        """Ends the call, whatever its outcome."""
         self._agent.in_flight -= 1
         if self._holds_breaker:
             self._resilience.breaker.release(_endpoint_key(self._call.target, self.url))
 
 
 def weights_of(target: Registration) -> Mapping[str, int]:
-    """All addresses of an agent, the one it is registered at first."""
+    """The weights of all URLs of an agent, the registered one first."""
     return {_url(target): 1, **{each.url: each.weight for each in target.endpoints}}
 
 
@@ -217,7 +220,7 @@ def _url(target: Registration) -> str:
 
 
 def _task_endpoint(ref: VendorRef, target: Registration) -> str:
-    """Where a task is; no address that the operator has taken from the entry is ever called again."""
+    """The URL of a task's endpoint. An endpoint that the operator removed from the entry is not used."""
     url = ref.extra.get(ENDPOINT_KEY)
     return str(url) if url is not None and any(each.url == url for each in target.endpoints) else _url(target)
 

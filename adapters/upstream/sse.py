@@ -1,4 +1,4 @@
-"""Server-sent events, read from chunks that are cut anywhere, and written (WHATWG HTML s9.2)."""
+"""Server-sent events (WHATWG HTML s9.2): read from arbitrary chunks, and written."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
@@ -13,7 +13,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class ServerSentEvent:
-    """One dispatched event. `id` is the last one seen on the stream, as the standard has it."""
+    """A dispatched event. `id` is the last one seen on the stream, as the standard defines."""
 
     data: bytes
     event: str = ""
@@ -21,26 +21,26 @@ class ServerSentEvent:
 
 
 class SseReader:
-    """Turns chunks into events. LF, CRLF and CR end a line, comments are skipped, and an unfinished event is never given out."""
+    """Converts chunks to events. Lines end at LF, CRLF or CR; comments and unfinished events are ignored."""
 
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
         self._limit = limit
-        self._tail: list[bytes] = []  # pieces of the line that has no end yet
+        self._tail: list[bytes] = []  # pieces of the incomplete line
         self._data: list[bytes] = []
         self._size = 0
         self._event = ""
         self._id = ""
         self._after_cr = False
         self._at_start = True
-        self.retry: int | None = None  # milliseconds to wait before the stream is taken up again, once the server said so
+        self.retry: int | None = None  # milliseconds before the stream is resumed, if the server sent them
 
     @property
     def has_unfinished_event(self) -> bool:
-        """Whether an event was begun and not finished: true at the end of a body means that the stream was cut."""
+        """Whether an event has begun and not ended: at the end of a body it means that the stream was cut."""
         return bool(self._data or self._tail)
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
-        """The events that `chunk` completes. Raises UpstreamFault when one event outgrows the limit."""
+        """The events that `chunk` completes. Raises UpstreamFault when one event exceeds the limit."""
         if self._after_cr and chunk:
             chunk = chunk.removeprefix(b"\n")
             self._after_cr = False
@@ -91,9 +91,9 @@ class SseReader:
 
 
 def one_line(data: bytes) -> bytes:
-    """JSON in UTF-8 without NEL, U+2028 and U+2029, which stand in its strings alone and are escaped there.
+    """UTF-8 JSON with NEL, U+2028 and U+2029 escaped, which can only occur in its strings.
 
-    SSE ends lines at CR and LF only, but clients that split decoded text into lines end them at these characters too.
+    SSE ends lines at CR and LF only, but clients that split decoded text into lines also split at these characters.
     """
     if data.isascii():
         return data
@@ -103,9 +103,9 @@ def one_line(data: bytes) -> bytes:
 async def read_events_until_cut(
     chunks: AsyncIterable[bytes], limit: int = EVENT_LIMIT, heard: Callable[[], None] = lambda: None
 ) -> AsyncGenerator[ServerSentEvent, None]:
-    """The events up to where the connection ends or breaks. `heard` is called for each chunk, one of comments alone too.
+    """Yields the events until the connection ends or breaks. Calls `heard` for each chunk, also for comments.
 
-    Raises UpstreamFault only when one outgrows the limit.
+    Raises UpstreamFault only when an event exceeds the limit.
     """
     reader = SseReader(limit)
     async with aclosing(_until_broken(chunks)) as arriving:

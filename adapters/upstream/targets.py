@@ -1,4 +1,4 @@
-"""Which targets the gateway may send a request to: vets the text of a URL, and every address that its name stands for."""
+"""The targets that the gateway may send requests to: checks a URL's text, and every address of its host."""
 
 import ipaddress
 import re
@@ -11,8 +11,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 URL_MAX = 2048
-PUBLIC_PORTS = frozenset({80, 443, *range(8000, 9000)})  # anywhere else only where the operator allowed the target
-# Services that must never receive a request, whoever allowed the host: the "bad ports" of the Fetch standard, and stores without passwords.
+PUBLIC_PORTS = frozenset({80, 443, *range(8000, 9000)})  # other ports only where the operator allowed the target
+# Services that must never receive a request, even on an allowed host: the "bad ports" of the Fetch standard, and stores without passwords.
 SERVICE_PORTS = frozenset(
     {0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109, 110, 111, 113, 115}
     | {117, 119, 123, 135, 137, 138, 139, 143, 161, 179, 389, 427, 445, 465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556}
@@ -20,7 +20,7 @@ SERVICE_PORTS = frozenset(
     | {4045, 4190, 5060, 5061, 5432, 5672, 5900, 5984, 6000, 6379, 6443, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 9042, 9092, 9200}
     | {9300, 10080, 10250, 11211, 27017}
 )
-# `ipaddress` calls these global, or they carry an IPv4 address that a router may unwrap (6to4, NAT64, Teredo, IPv4-compatible, …).
+# Networks that `ipaddress` calls global, or with an embedded IPv4 address that a router may unwrap (6to4, NAT64, Teredo, …).
 REFUSED_NETWORKS = tuple(
     ipaddress.ip_network(text)
     for text in (
@@ -36,7 +36,7 @@ _NUMERIC = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)")  # WHATWG URL: a last label lik
 
 
 class EgressRefused(Exception):
-    """The gateway does not send requests there; `public` says why and quotes nothing."""
+    """The target is not allowed; `public` says why and quotes nothing."""
 
     def __init__(self, public: str) -> None:
         super().__init__(public)
@@ -44,7 +44,7 @@ class EgressRefused(Exception):
 
 
 class TargetPolicy:
-    """Public addresses, and what the operator allowed besides: networks, single addresses and host names. Raises ValueError for others."""
+    """Allows public addresses, and the operator's networks, addresses and host names. Raises ValueError for an invalid entry."""
 
     def __init__(self, allow: Sequence[str] = ()) -> None:
         entries = [entry.strip().lower().rstrip(".") for entry in allow]
@@ -55,7 +55,7 @@ class TargetPolicy:
                 raise ValueError(f"egress.allow: {host!r} is neither a network such as 10.0.0.0/8 nor a host name")
 
     def check(self, text: str) -> URL:
-        """Reads an http(s) URL and vets all that its text tells: scheme, port, user info, literal addresses. Raises EgressRefused."""
+        """Parses an http(s) URL and checks its scheme, port, user info and literal address. Raises EgressRefused."""
         if len(text) > URL_MAX or not _URL_CHARACTERS.fullmatch(text):
             raise EgressRefused("the URL is too long or has characters that a URL can't have")
         try:
@@ -73,11 +73,11 @@ class TargetPolicy:
         return _url_as_written(url, text)
 
     def vet_addresses(self, host: str, port: int, addresses: Iterable[str]) -> None:
-        """Every address that `host` stands for has to be fit. Raises EgressRefused when one is not."""
+        """Checks every address of `host`. Raises EgressRefused when one is not allowed."""
         named = host.lower().rstrip(".") in self._hosts
         for text in addresses:
             if not self._is_allowed_address(text, port, named):
-                raise EgressRefused("the address is private or reserved, or its port is not open to us")
+                raise EgressRefused("the address is private or reserved, or its port is not allowed")
 
     def _check_host(self, host: str, port: int) -> None:
         if port in SERVICE_PORTS:
@@ -107,7 +107,7 @@ class TargetPolicy:
 
 
 def _url_as_written(url: URL, text: str) -> URL:
-    """With its path as the text encodes it, which signatures are made over, where that is the same path."""
+    """The URL with its path as encoded in the text, which signatures cover, if that is the same path."""
     path = text.split("//", 1)[-1].partition("?")[0].partition("#")[0].partition("/")
     written = path[1] + path[2]
     if "%" not in written or written == url.raw_path or unquote(written) != unquote(url.raw_path):
@@ -116,9 +116,9 @@ def _url_as_written(url: URL, text: str) -> URL:
 
 
 def grpc_url(target: str) -> str:
-    """The URL that vets a gRPC target such as `host:port`, which cards give without a scheme; http means that no TLS is wanted.
+    """The URL that vets a gRPC target such as `host:port`, which cards give without a scheme; http means no TLS.
 
-    Other names that gRPC knows, such as `unix:/path`, stay as they are, and no URL.
+    Returns other names of gRPC, such as `unix:/path`, unchanged.
     """
     text = target.removeprefix("dns:///").removeprefix("dns:")
     scheme, found, rest = text.partition("://")
@@ -128,17 +128,17 @@ def grpc_url(target: str) -> str:
 
 
 def has_no_scheme(target: str) -> bool:
-    """Whether a gRPC target leaves it open if TLS is wanted."""
+    """Whether a gRPC target does not say whether to use TLS."""
     return "://" not in target.removeprefix("dns:///")
 
 
 def _is_never_allowed_by_name(address: Address) -> bool:
-    """Allowing a name opens no link-local or metadata address: whoever runs its DNS could choose those."""
+    """Whether an address is refused even for an allowed name: link-local or metadata, which the name's DNS could choose."""
     return address.is_link_local or address.is_multicast or address.is_unspecified or address.is_reserved or address in METADATA_ADDRESSES
 
 
 def _parse_address(text: str) -> Address | None:
-    """An address without a zone; one that IPv6 only wraps (::ffff:0:0/96) is unwrapped."""
+    """An address without a zone, unwrapped from IPv4-mapped IPv6 (::ffff:0:0/96); None if invalid."""
     if "%" in text:
         return None
     try:

@@ -1,1 +1,1 @@
-"""Agents that speak their vendor's own API, one module or folder for each vendor."""
+"""Adapters for agents with their vendor's own API, one module or folder for each vendor."""

@@ -1,4 +1,4 @@
-"""Google ADK api_server: an app's runs on a session of one user, its long-running calls as prompts, their results as function responses."""
+"""Google ADK api_server: runs of an app in a user's session; long-running calls become prompts, answers become function responses."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
@@ -39,13 +39,13 @@ CONFIRMATION_SCHEMA: Final = {"type": "object", "properties": {"confirmed": {"ty
 
 
 class AdkOptions(VendorOptions):
-    """`app`: the folder's name of the agent."""
+    """Options of an ADK agent. `app`: the name of the agent's folder."""
 
     app: str
 
 
 class Adk:
-    """A session belongs to one user; an invocation is a turn, and goes on when its question is answered."""
+    """The ADK vendor: a session belongs to one user; an invocation is one turn, and continues when its question is answered."""
 
     kind: ClassVar[str] = "adk"
     features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.EACH)
@@ -78,7 +78,7 @@ class Adk:
                 yield event
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[AdkOptions]) -> CancelOutcome:
-        """There is no word for it; an invocation ends when its connection does."""
+        """Returns UNSUPPORTED: the API has no cancel; an invocation ends with its connection."""
         return CancelOutcome.UNSUPPORTED
 
 
@@ -94,7 +94,7 @@ def _part(part: Part) -> dict[str, Any]:
 
 
 def _result(answer: Answer) -> dict[str, Any]:
-    """An answer as the result of the call that asked."""
+    """An answer as the function response of the call that asked."""
     call, value = answer.prompt.token, answer.value
     if call["name"] == CONFIRMATION_CALL and isinstance(value, bool):
         value = {"confirmed": value}
@@ -105,19 +105,19 @@ def _result(answer: Answer) -> dict[str, Any]:
 
 
 def _credential_response(config: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, Any]:
-    """The request for a credential, with the address that the person came back to."""
+    """The credential request with the callback URL that the person was redirected to."""
     exchanged = config.get("exchangedAuthCredential") or {}
     oauth2 = {**(exchanged.get("oauth2") or {}), "authResponseUri": value["authResponseUri"]}
     return {**config, "exchangedAuthCredential": {**exchanged, "oauth2": oauth2}}
 
 
 class AdkReader:
-    """Of events, in an array or in a stream. There is no end marker: the end of the body is it, unless a text is in pieces still."""
+    """Reads events of a JSON array or a stream. Without an end marker, the end of the body ends the turn, unless a text is incomplete."""
 
     def __init__(self, session: str) -> None:
         self._session = session
         self._invocation = ""
-        self._partial: dict[str, tuple[str, str]] = {}  # author -> artifact and text of the event that arrives in pieces
+        self._partial: dict[str, tuple[str, str]] = {}  # author -> artifact and text of an event that arrives in pieces
         self._prompts: dict[str, Prompt] = {}
         self._figures: dict[str, int] = {}
         self._model = ""
@@ -160,7 +160,7 @@ class AdkReader:
             yield ArtifactPiece(Artifact(known, (Part(text=text),)), append=bool(before), last_chunk=False)
 
     def _whole_events(self, key: str, name: str, parts: list[Part]) -> Iterator[Event]:
-        """An event again that came in pieces takes their place, where it says something else."""
+        """Sends a complete event. It replaces the pieces sent before if it differs from them."""
         known, before = self._partial.pop(key, (name, ""))
         if parts and not (before and [part.text for part in parts] == [before]):
             yield ArtifactPiece(Artifact(known, tuple(parts)))
@@ -179,7 +179,7 @@ class AdkReader:
 
 
 def _parts_for_people(*parts: Mapping[str, Any]) -> Iterator[Part]:
-    """What parts say to people: no thoughts, no calls, no results of tools."""
+    """Yields the parts that are for people: no thoughts, calls or tool results."""
     for part in parts:
         if part.get("thought"):
             continue

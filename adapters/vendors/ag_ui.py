@@ -1,4 +1,4 @@
-"""AG-UI: a run is one POST and its events; the conversation is resent each time, and interrupts and calls of our tools are prompts."""
+"""AG-UI: a run is one POST with an event stream; each run gets the conversation; interrupts and calls of configured tools are prompts."""
 
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -30,12 +30,12 @@ from adapters.vendors.sdk.faults import AGENT_FAILED_TEXT
 from adapters.vendors.sdk.frames import Frame, SseFrame
 
 USAGE_FIELDS: Final = {"input_tokens": "inputTokens", "output_tokens": "outputTokens", "total_tokens": "totalTokens"}
-HISTORY_MAX: Final = 32_000  # characters of a conversation that go with the next run
+HISTORY_MAX: Final = 32_000  # characters of the conversation that are sent with the next run
 Json = dict[str, Any]
 
 
 class AgUiTool(BaseModel, extra="forbid", strict=True, frozen=True):
-    """A tool that the agent may call, and people answer."""
+    """A tool that the agent may call and that people answer."""
 
     name: str
     description: str
@@ -43,7 +43,9 @@ class AgUiTool(BaseModel, extra="forbid", strict=True, frozen=True):
 
 
 class AgUiOptions(VendorOptions):
-    """`path`: below the URL, where that needs a slash at its end, say. `title` and `about` are for the card."""
+    """Options of an AG-UI agent. `path`: below the URL, for example where that needs a trailing slash. `title` and `about` are for the
+    card.
+    """
 
     path: str = ""
     title: str = "AG-UI agent"
@@ -52,14 +54,14 @@ class AgUiOptions(VendorOptions):
 
 
 class AgUi:
-    """The thread is ours, and so are the runs. The agent need not remember anything."""
+    """The AG-UI vendor: the gateway makes the ids of threads and runs. The agent need not store anything."""
 
     kind: ClassVar[str] = "ag-ui"
     features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = AgUiOptions
 
     async def describe(self, connection: VendorConnection[AgUiOptions]) -> AgentFacts:
-        """Nothing tells of an agent, but any answer says that its server is there; behind Express, HEAD is answered with 404."""
+        """Returns the configured description. Any response to HEAD shows that the server is up; Express responds with 404."""
         await connection.request(Request("HEAD", connection.options.path, accepted_statuses=(400, 404, 405, 406, 411, 415, 422, 501)))
         return AgentFacts(connection.options.title, connection.options.about)
 
@@ -86,12 +88,12 @@ class AgUi:
                 yield event
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[AgUiOptions]) -> CancelOutcome:
-        """There is no word for it; a run ends when its connection does."""
+        """Returns UNSUPPORTED: the protocol has no cancel; a run ends with its connection."""
         return CancelOutcome.UNSUPPORTED
 
 
 def _new_messages(turn: Turn) -> Iterator[Json]:
-    """Answers to interrupts are no messages; those to calls are results, after the message that called."""
+    """Yields the turn's messages: answers to interrupts are none; answers to calls are results after the message that called."""
     calls = [each.prompt.token for each in turn.answers if each.prompt.token]
     if calls:
         yield {"id": f"{turn.message.message_id}-calls", "role": "assistant", "toolCalls": calls}
@@ -108,18 +110,18 @@ def _json(value: Any) -> str:
 
 
 class AgUiReader:
-    """Of the events of one run, which RUN_FINISHED or RUN_ERROR ends. What parts of an agent say to each other is not the answer.
+    """Reads the events of one run, which RUN_FINISHED or RUN_ERROR ends. Ignores messages between the agent's parts.
 
-    `tools` are those that people answer; `known` are ids of messages from before.
+    `tools` are those that people answer; `known_message_ids` are ids of earlier messages.
     """
 
     def __init__(self, tools: Sequence[str] = (), known_message_ids: Sequence[str] = ()) -> None:
         self._tools = tools
         self._known_message_ids = set(known_message_ids)
-        self.texts: dict[str, str] = {}  # by message, in pieces so far
-        self._calls: dict[str, Json] = {}  # name, args: those without a result
-        self._other_message_ids: set[str] = set()  # messages that are nobody's answer
-        self._message = self._tool = ""  # that came last
+        self.texts: dict[str, str] = {}  # by message id, as received so far
+        self._calls: dict[str, Json] = {}  # name and arguments of the calls without a result
+        self._other_message_ids: set[str] = set()  # messages that are not an answer
+        self._message = self._tool = ""  # ids of the latest ones
         self._snapshot: list[Json] = []
         self.state: Any = None
 
@@ -138,7 +140,7 @@ class AgUiReader:
         elif kind.startswith("TOOL_CALL_"):
             self._collect_call(kind, event)
         elif kind.startswith("STATE_"):
-            self.state = event.get("snapshot")  # patches are not followed, and a state that is not the last is none
+            self.state = event.get("snapshot")  # patches are not applied, so a state that a patch follows is not sent
         elif kind == "MESSAGES_SNAPSHOT":
             self._snapshot = event["messages"]
         elif kind == "RUN_ERROR":
@@ -178,7 +180,7 @@ class AgUiReader:
         yield Ask(prompts=tuple(waits)) if waits else Done(metadata=_usage(event.get("usage") or ()))
 
     def _snapshot_events(self) -> Iterator[Event]:
-        """Of a run that says all at once, what it says after the person did."""
+        """Sends the messages after the person's last one, for a run that sends a snapshot only."""
         last = max((place for place, each in enumerate(self._snapshot) if each["role"] == "user"), default=-1)
         for each in self._snapshot[last + 1 :]:
             if each["role"] == "assistant" and each["id"] not in self._known_message_ids:
@@ -199,7 +201,7 @@ class AgUiReader:
 
 
 def _args(call: Json) -> Any:
-    """As a model wrote them, which need not be JSON."""
+    """The arguments of a call, which a model wrote and which may not be JSON."""
     try:
         return msgspec.json.decode(call["arguments"] or "{}")
     except ValueError:

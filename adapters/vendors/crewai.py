@@ -1,4 +1,4 @@
-"""CrewAI AMP: a crew's kickoff with its inputs, asked how it stands until it is over; a task that waits for a person goes on by resume."""
+"""CrewAI AMP: a kickoff of a crew with inputs, polled until it ends; a task that waits for a person continues through /resume."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
@@ -31,7 +31,7 @@ from adapters.vendors.sdk.frames import Frame, JsonBody
 
 WAITING_STATUSES: Final = frozenset({"pending human input", "pending_human_input", "waiting_for_human_input", "paused"})
 WORKING_STATUSES: Final = frozenset({"running", "pending", "queued", "started", "processing"})
-NO_FILES_TEXT: Final = "The crew takes texts and structured data, and no files"
+NO_FILES_TEXT: Final = "The crew accepts texts and structured data, but no files"
 DECISION_SCHEMA: Final = {
     "type": "object",
     "properties": {"approve": {"type": "boolean"}, "feedback": {"type": "string"}},
@@ -40,9 +40,9 @@ DECISION_SCHEMA: Final = {
 
 
 class CrewAIOptions(VendorOptions):
-    """`text`: the crew's input that a message's text becomes. `inputs`: those that are always the same, whatever a message says.
+    """Options. `text`: the crew's input that gets a message's text. `inputs`: fixed inputs of every kickoff.
 
-    `every`: seconds between questions how a kickoff stands. `title` and `about` are for the card, since a crew tells of neither.
+    `every`: seconds between two polls. `title` and `about` are for the card, since a crew has neither.
     """
 
     text: str = Field(min_length=1)
@@ -53,7 +53,7 @@ class CrewAIOptions(VendorOptions):
 
 
 class CrewAI:
-    """A kickoff is a turn; nothing is kept between kickoffs."""
+    """The CrewAI vendor: a kickoff is a turn; nothing is kept between kickoffs."""
 
     kind: ClassVar[str] = "crewai"
     features: ClassVar[Features] = Features(resumes=True, parallel=True, questions=OpenQuestions.EACH)
@@ -86,12 +86,12 @@ class CrewAI:
                 yield event
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[CrewAIOptions]) -> CancelOutcome:
-        """There is no word for it."""
+        """Returns UNSUPPORTED: the API has no cancel."""
         return CancelOutcome.UNSUPPORTED
 
 
 async def _poll_status(kickoff: str, connection: VendorConnection[CrewAIOptions]) -> AsyncGenerator[Event, None]:
-    """Asks how a kickoff stands until it is over, or waits."""
+    """Polls a kickoff until it ends or waits."""
     reader = KickoffReader(kickoff)
     async with aclosing(connection.poll_json(Request("GET", f"/status/{quote_segment(kickoff)}"), connection.options.every)) as values:
         async for value in values:
@@ -102,7 +102,7 @@ async def _poll_status(kickoff: str, connection: VendorConnection[CrewAIOptions]
 
 
 def _inputs(message: Message, options: CrewAIOptions) -> dict[str, str]:
-    """Crews know texts alone: members of structured data become inputs of their names, as texts or as JSON."""
+    """The inputs of a kickoff, which are texts: members of structured data become inputs with their names, as texts or JSON."""
     given: dict[str, str] = {}
     for part in message.parts:
         if isinstance(part.raw, str) or isinstance(part.url, str):
@@ -126,14 +126,14 @@ def _resume_body(kickoff: str, answer: Answer) -> dict[str, Any]:
 
 
 class KickoffReader:
-    """Of what /status says, over and over. An error counts before any status."""
+    """Reads responses of /status. An error takes precedence over the status."""
 
     def __init__(self, kickoff: str) -> None:
         self._kickoff = kickoff
         self._task = ""
 
     def read(self, frame: Frame) -> Iterator[Event]:
-        """Raises ValueError for a status that nobody knows: it would be asked for ever."""
+        """Reads one response. Raises ValueError for an unknown status, which would otherwise be polled for ever."""
         if not isinstance(frame, JsonBody):
             return
         told = frame.value
@@ -147,7 +147,7 @@ class KickoffReader:
         elif status in WORKING_STATUSES:
             yield from self._progress_events(told.get("current_task"))
         else:
-            raise ValueError(f"the status {status!r} is none that is known")
+            raise ValueError(f"the status {status!r} is unknown")
 
     def _progress_events(self, task: Any) -> Iterator[Event]:
         if isinstance(task, str) and task not in ("", self._task):
@@ -157,16 +157,16 @@ class KickoffReader:
     def _build_prompt(self, status: Mapping[str, Any]) -> Prompt:
         task = str(status.get("task_id") or status.get("current_task") or self._task)
         output = status.get("task_output") or status.get("output")
-        text = "The crew asks whether what its task brought is good"
+        text = "The crew asks you to approve the output of its task"
         return Prompt(f"{self._kickoff}/{task}", text, output, DECISION_SCHEMA, PromptKind.APPROVAL, token={"task": task})
 
 
 def _output_events(result: Any) -> Iterator[Event]:
-    """The crew's output; what its tasks brought on the way is not what it answers."""
+    """Sends the crew's output, without the outputs of its tasks. Raises ValueError if there is none."""
     output = result.get("output", result.get("raw")) if isinstance(result, dict) else result
     whole = result.get("json_dict") if isinstance(result, dict) else None
     if output is None and not whole:
-        raise ValueError("a crew that completed has an output")
+        raise ValueError("the crew completed without an output")
     parts = tuple(
         Part(text=each) if isinstance(each, str) else Part(data=each, media_type="application/json") for each in (output, whole) if each
     )

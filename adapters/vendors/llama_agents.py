@@ -1,4 +1,4 @@
-"""llama-agents: a workflow's run is a handler, whose events tell of answers and of the input that it waits for; its status does not."""
+"""llama-agents: a workflow's run is a handler; its events have answers and requested input, which its status lacks."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
@@ -20,11 +20,11 @@ ANSWER_EVENT: Final = "HumanResponseEvent"
 STOP_EVENT: Final = "StopEvent"
 FAILURE_EVENTS: Final = frozenset({"WorkflowFailedEvent", "WorkflowTimedOutEvent"})
 CANCELED_EVENT: Final = "WorkflowCancelledEvent"
-ANSWER: Final = "answer"  # the artifact
+ANSWER: Final = "answer"  # the artifact's id
 
 
 class LlamaAgentsOptions(VendorOptions):
-    """`text`: the member of the start event that a text becomes. `answers`: the class of a question -> that of its answer.
+    """Options. `text`: the start event's member for a message's text. `answers`: the class of a question -> the class of its answer.
 
     `pieces`: the class of an event -> its member that is a piece of the answer.
     """
@@ -36,7 +36,7 @@ class LlamaAgentsOptions(VendorOptions):
 
 
 class LlamaAgents:
-    """Each task is a run of its own; workflows have no sessions."""
+    """The llama-agents vendor: each task is one run; workflows have no sessions."""
 
     kind: ClassVar[str] = "llama-agents"
     features: ClassVar[Features] = Features(
@@ -58,7 +58,7 @@ class LlamaAgents:
             sent = {"event": {"type": each.prompt.token["type"], "value": value}}
             await connection.request(
                 Request("POST", f"/events/{quote_segment(handler)}", sent, accepted_statuses=(409,))
-            )  # it ended meanwhile: how, is read next
+            )  # it has ended: the events that follow tell how
         if not turn.answers:
             start = {"start_event": _start_event(turn.message, connection.options.text)}
             begun = await connection.request_json(
@@ -71,7 +71,7 @@ class LlamaAgents:
             yield event
 
     async def reattach(self, ref: VendorRef, connection: VendorConnection[LlamaAgentsOptions]) -> AsyncIterator[Event]:
-        """A run tells its events again, from the one on that was answered last."""
+        """Reads a run's events again, from the one that was answered last."""
         after = int(ref.extra.get("after", -1))
         reader = WorkflowReader(connection.options.pieces, after)
         async with aclosing(read_events(reader, _event_frames(connection, ref.task_id, after))) as events:
@@ -79,7 +79,7 @@ class LlamaAgents:
                 yield await _with_answer_schemas(event, connection) if isinstance(event, Ask) else event
 
     async def poll(self, ref: VendorRef, connection: VendorConnection[LlamaAgentsOptions]) -> AsyncIterator[Event]:
-        """A workflow that waits may run out of time, or be answered by others."""
+        """Reads the run's state: a waiting workflow may expire, or be answered elsewhere."""
         for event in WorkflowReader().read(JsonBody(await _fetch_state(connection, ref.task_id))):
             yield event
 
@@ -92,19 +92,19 @@ class LlamaAgents:
 
 
 def _start_event(message: Message, member: str) -> dict[str, Any]:
-    """Objects are members of the start event; what the person says is one more."""
+    """The start event: objects are merged as members, and the text is one more."""
     given = {name: value for part in message.parts if isinstance(part.data, dict) for name, value in part.data.items()}
     text = text_of(message.parts)
     return {**given, member: text} if text else given
 
 
 async def _fetch_state(connection: VendorConnection[LlamaAgentsOptions], handler: str) -> Any:
-    """Of a run; one that failed is told with the status of a server that does."""
+    """The state of a run. The server sends a failed run's state with status 500."""
     return await connection.request_json(Request("GET", f"/handlers/{quote_segment(handler)}", accepted_statuses=(500,)))
 
 
 async def _event_frames(connection: VendorConnection[LlamaAgentsOptions], handler: str, after: int) -> AsyncGenerator[Frame, None]:
-    """The events after one of them, and how the run stands where they end without an outcome."""
+    """Yields the events after a number, and the run's state where the stream ends without an outcome."""
     path = f"/events/{quote_segment(handler)}?sse=true&after_sequence={after}"
     async with aclosing(connection.stream_frames(Request("GET", path))) as frames:
         async for frame in frames:
@@ -114,7 +114,7 @@ async def _event_frames(connection: VendorConnection[LlamaAgentsOptions], handle
 
 
 async def _with_answer_schemas(ask: Ask, connection: VendorConnection[LlamaAgentsOptions]) -> Ask:
-    """With the class of each answer, and its schema."""
+    """Adds the class of each answer, and its schema."""
     known = await connection.request(
         Request("GET", f"/workflows/{quote_segment(connection.options.workflow)}/events", accepted_statuses=(404,))
     )
@@ -129,7 +129,7 @@ async def _with_answer_schemas(ask: Ask, connection: VendorConnection[LlamaAgent
 
 
 class WorkflowReader:
-    """Of a run's events, or of its state. `after`: the number of an event that was read before, with all that came before it."""
+    """Reads the events of a run, or its state. `after`: the number of the last event that was read before."""
 
     def __init__(self, piece_members: Mapping[str, str] | None = None, after: int = -1) -> None:
         self._piece_members = piece_members or {}
@@ -169,7 +169,7 @@ class WorkflowReader:
             self._text += piece
 
     def _result_events(self, value: Mapping[str, Any]) -> Iterator[Event]:
-        """One text is a text, in whatever member; pieces of it that came before are replaced where it says something else."""
+        """Sends the result. A single text is an answer, whatever its member is called; it replaces pieces that differ from it."""
         only = next(iter(value.values())) if len(value) == 1 else None
         answer = value["result"] if value.keys() == {"result"} else only if isinstance(only, str) else value
         if isinstance(answer, str):

@@ -1,4 +1,4 @@
-"""ListTasks of A2A 1.0 (s3.1.4): what may be asked for, and a page of tasks."""
+"""ListTasks of A2A 1.0 (s3.1.4): its parameters and a page of tasks."""
 
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ class ListParams(Struct, frozen=True, rename="camel"):
 
 
 class TaskPage(Struct, frozen=True, rename="camel"):
-    """ListTasksResponse; `next_page_token` is empty at the end, and always there."""
+    """ListTasksResponse; `next_page_token` is always present, and empty on the last page."""
 
     tasks: tuple[Task, ...]
     next_page_token: str

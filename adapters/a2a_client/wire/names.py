@@ -1,14 +1,14 @@
-"""Names of members: JSON has them in camelCase, and readers know those of the .proto file too, as ProtoJSON wants (A2A 1.0 s5.5)."""
+"""Member names: JSON has camelCase, and readers also accept those of the .proto file, as ProtoJSON requires (A2A 1.0 s5.5)."""
 
 import re
 from typing import Any, Final
 
-OPAQUE_MEMBERS: Final = frozenset({"data", "metadata"})  # whose members are the sender's own
+OPAQUE_MEMBERS: Final = frozenset({"data", "metadata"})  # their members are the sender's own
 _SNAKE: Final = re.compile(r"(?<=[a-z0-9])_([a-z0-9])")
 
 
 def with_json_names(value: Any) -> Any:
-    """The same JSON with every member under its JSON name; itself, when it had them already."""
+    """The JSON with every member renamed to its JSON name; the same object if nothing changes."""
     return _rename_members(value) if _has_proto_names(value) else value
 
 

@@ -1,4 +1,4 @@
-"""Push notification configs on the wire: 1.0 as it is, 0.3 lifted to it and written back."""
+"""Push notification configs on the wire: in 1.0, and in 0.3 by conversion."""
 
 from typing import Any, Final
 
@@ -8,11 +8,11 @@ from adapters.a2a_client.wire import v1
 from adapters.task import PushConfig
 
 PAGE_SIZE_MAX: Final = 100
-TOKEN_LIMIT: Final = v1.ID_LIMIT + 20  # characters: the id of a config behind a time
+TOKEN_LIMIT: Final = v1.ID_LIMIT + 20  # characters: the id of a config after a time
 
 
 class PushParams(Struct, frozen=True, rename="camel"):
-    """Get- and DeleteTaskPushNotificationConfigRequest (s3.1.8, s3.1.10). In 0.3 `id` may be left out."""
+    """Get- and DeleteTaskPushNotificationConfigRequest (s3.1.8, s3.1.10). In 0.3, `id` is optional."""
 
     task_id: str
     id: str = ""
@@ -73,7 +73,7 @@ def read_push_config_0_3(params: Any) -> PushConfig:
 
 
 def read_push_params_0_3(params: Any) -> PushParams:
-    """Reads the decoded params of tasks/pushNotificationConfig/{get,delete,list}: `id` is the task's there. Raises BadMessage."""
+    """Reads the decoded params of tasks/pushNotificationConfig/{get,delete,list}, whose `id` is the task's. Raises BadMessage."""
     if not isinstance(params, dict):
         raise v1.BadMessage("params", "must be an object")
     lifted = {"taskId": params.get("id"), "id": params.get("pushNotificationConfigId") or ""}
@@ -86,7 +86,7 @@ def read_push_params_0_3(params: Any) -> PushParams:
 
 
 def lift_push_config(config: Any) -> Any:
-    """A 0.3 PushNotificationConfig as the JSON of 1.0. Of several authentication schemes the first is taken."""
+    """A 0.3 PushNotificationConfig as 1.0 JSON, with the first of its authentication schemes."""
     if not isinstance(config, dict):
         return config
     lifted = {name: config[name] for name in ("id", "url", "token") if config.get(name) is not None}
@@ -102,7 +102,7 @@ def lift_push_config(config: Any) -> Any:
 
 
 def push_config_json_0_3(config: PushConfig) -> dict[str, Any]:
-    """A TaskPushNotificationConfig as 0.3 writes it."""
+    """A TaskPushNotificationConfig as 0.3 JSON."""
     inner: dict[str, Any] = {"id": config.id, "url": config.url}
     if not isinstance(config.authentication, UnsetType):
         inner["authentication"] = {"schemes": [config.authentication.scheme]}

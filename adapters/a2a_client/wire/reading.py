@@ -1,4 +1,4 @@
-"""The agent's side of one turn: what it answers, read as the events of the contract. Pure: no network, no clock."""
+"""Reads an A2A agent's responses in one turn as events of the contract. Pure: no network, no clock."""
 
 from collections.abc import Iterator, Mapping
 from itertools import groupby
@@ -26,29 +26,29 @@ from adapters.redaction.reserved_metadata import without_reserved_members, witho
 from adapters.task import Artifact, Message, Part, Role, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus
 
 _UNSUCCESSFUL_STATES = frozenset({TaskState.FAILED, TaskState.REJECTED, TaskState.CANCELED})
-_INTERRUPT_ARTIFACT = "Interrupt"  # LangGraph puts its question into an artifact of this name
+_INTERRUPT_ARTIFACT = "Interrupt"  # LangGraph puts its question into an artifact with this name
 
 
 class A2ATurnReader:
-    """Reads one turn's answers in their order. Messages lose the agent's own ids, which travel in `Ref` alone.
+    """Reads one turn's responses in order. Removes the agent's own ids from messages; only RefLearned has them.
 
-    `ended` is true after an event that ends the turn. `address` is where the agent is called, which none of its failures may tell.
+    `has_ended` is true after an event that ends the turn. `agent_url` is removed from the agent's error texts.
     """
 
     def __init__(self, ref: VendorRef | None, agent_url: str = "") -> None:
         self._agent_url = agent_url
-        self._error_text_filter: ErrorTextFilter | None = None  # of an answer that says that the task failed
+        self._error_text_filter: ErrorTextFilter | None = None  # set by a response that says that the task failed
         self.ref = ref or VendorRef()
         self.has_ended = False
-        self.task_id = ""  # of the task that the agent runs for this turn
-        self._seen_artifacts: dict[str, Artifact | None] = {}  # None: given in pieces
+        self.task_id = ""  # of the agent's task for this turn
+        self._seen_artifacts: dict[str, Artifact | None] = {}  # None: received in pieces
         self._seen_message_ids: set[str] = set()
-        self._last_message: Message | None = None  # that the agent said while it worked
+        self._last_message: Message | None = None  # the agent's last message while it worked
         self._is_working = False
         self._seen_metadata: dict[str, Any] = {}
 
     def mark_known(self, known: Task) -> None:
-        """Takes for told what the gateway has kept of the task already."""
+        """Marks what the gateway has stored of the task as already seen."""
         self._seen_artifacts |= {artifact.artifact_id: artifact for artifact in known.artifacts}
         self._seen_metadata |= {} if isinstance(known.metadata, UnsetType) else known.metadata
         self._is_working = known.status.state is TaskState.WORKING
@@ -56,7 +56,7 @@ class A2ATurnReader:
             self._seen_message_ids.add(known.status.message.message_id)
 
     def events(self, answer: PeerEvent) -> Iterator[Event]:
-        """The events that `answer` adds. Raises UpstreamFault when it is about another task."""
+        """Yields the events that `answer` adds. Raises UpstreamFault when it is about another task."""
         for read in self._read_answer(answer):
             event = without_reserved_names(read)
             self.has_ended = isinstance(event, ENDINGS)
@@ -65,7 +65,7 @@ class A2ATurnReader:
                 return
 
     def learn_ids_of(self, unknown: UnknownState) -> Iterator[Event]:
-        """Takes note of the ids of an answer whose state can't be read, to ask for the task by. Raises it when there are none."""
+        """Notes the ids of a response with an unknown state, so that the task can be polled. Raises `unknown` when it has none."""
         if not unknown.task_id:
             raise unknown
         yield from self._learn_ids(unknown.context_id, unknown.task_id)
@@ -100,7 +100,7 @@ class A2ATurnReader:
             yield from self._read_status(answer.status, (), metadata)
 
     def _new_metadata(self, given: dict[str, Any] | UnsetType) -> Mapping[str, Any] | None:
-        """The members of a task's metadata that no earlier answer had with the same value; None where there are none."""
+        """The members of a task's metadata that are new or changed since the last response; None without any."""
         metadata = _metadata_of_the_agent(given) or {}
         new = {name: value for name, value in metadata.items() if name not in self._seen_metadata or self._seen_metadata[name] != value}
         self._seen_metadata |= new
@@ -156,7 +156,7 @@ class A2ATurnReader:
         self._is_working = self._is_working or is_working or bool(metadata)
 
     def _answer_from_history(self, history: tuple[Message, ...]) -> Message | None:
-        """The answer of agents that complete with neither an artifact nor a message: the last that they said, or have in the history."""
+        """The answer of an agent that completes without artifact or message: its last message, sent or in the history."""
         if self._seen_artifacts:
             return None
         last = history[-1] if history and history[-1].role is Role.AGENT else self._last_message
@@ -168,14 +168,14 @@ class A2ATurnReader:
 
 
 def _is_same_content(known: Artifact, given: Artifact) -> bool:
-    """Whether an artifact is known already, however its text came in pieces."""
+    """Whether an artifact is already known, however its text was split into parts."""
     return known == given or structs.replace(known, parts=_join_plain_texts(known.parts)) == structs.replace(
         given, parts=_join_plain_texts(given.parts)
     )
 
 
 def _join_plain_texts(parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """With plain texts that follow each other as one."""
+    """The parts with consecutive plain texts joined."""
     joined: list[Part] = []
     for plain, group in groupby(parts, _is_plain):
         together = list(group)
@@ -188,7 +188,7 @@ def _is_plain(part: Part) -> bool:
 
 
 def _metadata_of_the_agent(given: dict[str, Any] | UnsetType) -> Mapping[str, Any] | None:
-    """Metadata of a task or an update without the names that only the gateway gives; None where nothing is left."""
+    """The metadata of a task or update without reserved names; None where nothing is left."""
     return None if isinstance(given, UnsetType) else without_reserved_members(given) or None
 
 

@@ -1,4 +1,4 @@
-"""One JSON-RPC call to an A2A agent in either version: its words, its bytes, and its answer read back."""
+"""JSON-RPC calls to A2A agents in either version: method names, request bytes and response parsing."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class BuildSendParams(Protocol):
-    """The params of a send. `notify`: where to push to; then the answer need not wait for the task's end."""
+    """Builds the params of a send. `push_url`: where to push; the agent then need not wait for the task's end."""
 
     def __call__(
         self, message: Message, modes: tuple[str, ...], tenant: str, push_url: str = "", metadata: Mapping[str, Any] | None = None, /
@@ -27,7 +27,7 @@ class BuildSendParams(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """The methods of one version, the headers that announce it, and how it words a message to be sent."""
+    """The methods, headers and send params of one version."""
 
     version: str
     send: str
@@ -58,7 +58,7 @@ def _build_send_1_0(
 def _build_send_0_3(
     message: Message, modes: tuple[str, ...], _tenant: str, push_url: str = "", metadata: Mapping[str, Any] | None = None
 ) -> Any:
-    configuration: dict[str, Any] = {"blocking": not push_url}  # optional in 0.3, and peers differ in what absence means
+    configuration: dict[str, Any] = {"blocking": not push_url}  # optional in 0.3, and agents differ in the default
     if modes:
         configuration["acceptedOutputModes"] = modes
     if push_url:
@@ -80,7 +80,7 @@ V03: Final = Dialect("0.3", "message/send", "message/stream", "tasks/resubscribe
 
 
 def request_bytes(request_id: int, method: str, params: Any) -> bytes:
-    """A JSON-RPC request; `method` is one of a Dialect."""
+    """A JSON-RPC request as bytes; `method` is one of a Dialect."""
     return b'{"jsonrpc":"2.0","id":%d,"method":"%s","params":%s}' % (request_id, method.encode(), encode(params))
 
 
@@ -101,9 +101,9 @@ _decode_task: Final = msgspec.json.Decoder(_TaskAnswer).decode
 
 
 def read_event(body: bytes, request_id: int) -> PeerEvent:
-    """The answer to a send, or one event of a stream. Clean 1.0 is decoded once; anything else is read by its shape.
+    """Reads the response to a send, or one event of a stream. Clean 1.0 is decoded by type, anything else by its shape.
 
-    Raises PeerError for a JSON-RPC error, UpstreamFault for what is not an answer to this request.
+    Raises PeerError for a JSON-RPC error, UpstreamFault for anything that is not a response to this request.
     """
     check_size(body)
     answer = _decode_or_none(_decode_send, body)
@@ -114,7 +114,7 @@ def read_event(body: bytes, request_id: int) -> PeerEvent:
 
 
 def read_task(body: bytes, request_id: int) -> Task:
-    """The answer to GetTask and CancelTask. Raises as `read_event` does."""
+    """Reads the response to GetTask and CancelTask. Raises as `read_event` does."""
     check_size(body)
     answer = _decode_or_none(_decode_task, body)
     if answer and answer.error is None and isinstance(answer.result, Task) and v1.is_clean(answer.result):
@@ -124,7 +124,7 @@ def read_task(body: bytes, request_id: int) -> Task:
 
 
 def check_size(body: bytes) -> None:
-    """Bounds what a large answer becomes when it is decoded. Raises InvalidAnswer."""
+    """Bounds the members of a large response before it is decoded. Raises InvalidAnswer."""
     if len(body) > LARGE:
         try:
             count_names(body)
@@ -133,7 +133,7 @@ def check_size(body: bytes) -> None:
 
 
 def http_fault(status: int, body: bytes, challenge: str = "") -> UpstreamFault:
-    """What an answer other than HTTP 200 means. Its text is not told, only a JSON-RPC code if it has one. `challenge`: WWW-Authenticate."""
+    """The fault for a status other than 200. Only a JSON-RPC code of the body is public. `challenge`: WWW-Authenticate."""
     if status == 401 or (status == 403 and challenge):
         return Challenged(status, challenge, public=f"The agent refused the gateway's credential (HTTP {status})")
     try:
@@ -159,7 +159,7 @@ def _decode_or_none(decode: Callable[[bytes], T], body: bytes) -> T | None:
 
 
 def _result_in(body: bytes, request_id: int) -> Any:
-    """The `result` of a JSON-RPC answer, decoded strictly."""
+    """The `result` of a JSON-RPC response, decoded strictly. Raises PeerError and InvalidAnswer."""
     try:
         answer = parse(body)
     except BadJson as bad:
@@ -177,6 +177,6 @@ def _result_in(body: bytes, request_id: int) -> Any:
 
 
 def _check_id(given: Any, request_id: int) -> None:
-    """The id must be ours; some peers answer with it as a string."""
+    """Raises InvalidAnswer unless the id is the request's; some agents return it as a string."""
     if not ((type(given) is int and given == request_id) or given == str(request_id)):
-        raise InvalidAnswer("The agent answered a request that was not asked", "the JSON-RPC id differs")
+        raise InvalidAnswer("The agent answered another request", "the JSON-RPC id differs")

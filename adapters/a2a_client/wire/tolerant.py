@@ -1,4 +1,4 @@
-"""Whatever a peer answers, read by its shape: wrapped or flat, either version's words, nested or flat files, times without zone."""
+"""Reads any agent's response by its shape: wrapped or flat, names of either version, nested or flat files, times without zone."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ _STATES: Final[Mapping[str, TaskState]] = {
 
 
 class UnknownState(InvalidAnswer):
-    """The peer names a state that A2A doesn't have. What became of the task has to be asked; it is never guessed."""
+    """The response has an unknown task state. The task has to be polled; its state is never guessed."""
 
     def __init__(self) -> None:
         super().__init__("The agent's task is in a state that A2A does not know")
@@ -31,7 +31,7 @@ class UnknownState(InvalidAnswer):
 
 
 def read_event(value: Any) -> PeerEvent:
-    """The result of a send or one event of a stream, decoded JSON. Raises UpstreamFault, or UnknownState with the ids that were told."""
+    """Reads the decoded result of a send or one event of a stream. Raises UpstreamFault, or UnknownState with the ids if present."""
     if not isinstance(value, dict):
         raise _not_a2a("the result is not an object")
     for name, reader in _WRAPPERS.items():
@@ -44,7 +44,7 @@ def read_event(value: Any) -> PeerEvent:
 
 
 def read_task(value: Any) -> Task:
-    """A task, wrapped or not: the result of GetTask and CancelTask. Raises as `read_event` does."""
+    """Reads a task, wrapped or not: the result of GetTask and CancelTask. Raises as `read_event` does."""
     event = read_event(value)
     if not isinstance(event, Task):
         raise _not_a2a("the result is not a task")
@@ -153,7 +153,7 @@ def _convert(lifted: dict[str, Any], kind: type[S]) -> S:
 
 
 def _at_least_one_part(parts: Any) -> Any:
-    """Peers end an artifact by a piece without parts; 1.0 wants at least one (s4.1.7), so that becomes an empty text."""
+    """Replaces missing parts by an empty text, since 1.0 requires one (s4.1.7) and some agents end artifacts without any."""
     return parts if parts or not isinstance(parts, list | None) else [{"text": ""}]
 
 
@@ -163,7 +163,7 @@ def _metadata(value: dict[str, Any]) -> dict[str, Any] | msgspec.UnsetType:
 
 
 def _timestamp(value: Any) -> str:
-    """RFC 3339 in UTC; a time without zone is taken for UTC, and what is no time is left out."""
+    """A time as RFC 3339 in UTC, which is also assumed without a zone; empty for anything else."""
     try:
         at = datetime.fromisoformat(value)
         at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)

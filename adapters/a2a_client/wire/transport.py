@@ -1,4 +1,4 @@
-"""What carries a call to an A2A agent: one Transport per protocol binding, each in 1.0 and in 0.3."""
+"""The Transport interface for A2A agents, one implementation per protocol binding, each for 1.0 and 0.3."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -12,7 +12,7 @@ from adapters.task import Message, Task
 JSONRPC: Final = "JSONRPC"
 HTTP_JSON: Final = "HTTP+JSON"
 GRPC: Final = "GRPC"
-ANSWER_LIMIT: Final = 32 << 20  # bytes of one answer or one event of a stream, unless the gateway is set up otherwise
+ANSWER_LIMIT: Final = 32 << 20  # maximum bytes of one response or stream event, by default
 METHOD_NOT_FOUND: Final = -32601
 TASK_NOT_FOUND: Final = -32001
 TASK_NOT_CANCELABLE: Final = -32002
@@ -33,7 +33,7 @@ ERROR_MEANINGS: Final = {
     -32008: "extension required",
     -32009: "version not supported",
 }
-CODES_BY_REASON: Final = {  # of google.rpc.ErrorInfo (A2A 1.0 s5.4), by which the other bindings tell the same errors apart
+CODES_BY_REASON: Final = {  # reasons of google.rpc.ErrorInfo (A2A 1.0 s5.4), by which the other bindings identify the same errors
     "TASK_NOT_FOUND": TASK_NOT_FOUND,
     "TASK_NOT_CANCELABLE": TASK_NOT_CANCELABLE,
     "PUSH_NOTIFICATION_NOT_SUPPORTED": -32003,
@@ -47,7 +47,7 @@ CODES_BY_REASON: Final = {  # of google.rpc.ErrorInfo (A2A 1.0 s5.4), by which t
 
 
 class PeerError(UpstreamFault):
-    """The agent answered with an error of the protocol. `code` is JSON-RPC's, in every binding; the agent's own text is not told."""
+    """The agent responded with an error of the protocol. `code` is JSON-RPC's in every binding; the agent's text is not public."""
 
     def __init__(self, code: int, status_text: str, detail: str = "") -> None:
         meaning = f" ({ERROR_MEANINGS[code]})" if code in ERROR_MEANINGS else ""
@@ -71,7 +71,7 @@ class NotCarried(UpstreamFault):
 
 @dataclass(frozen=True, slots=True)
 class A2APeer:
-    """Where and how one call goes. `older`: in 0.3, else in 1.0. `notify`: where the agent may push to; it is to answer at once then.
+    """The agent's side of one call. `is_v03`: in A2A 0.3, else in 1.0. `push_url`: where the agent may push; it then responds at once.
 
     `metadata`: of the request that sends a message.
     """
@@ -85,19 +85,21 @@ class A2APeer:
 
 
 class Transport(Protocol):
-    """Carries bytes and no logic. Each raises PeerError for an error of the protocol, UpstreamFault for what is not an answer, and
-    UnknownState with the ids that were told."""
+    """Sends requests and reads responses, without logic.
+
+    Each method raises PeerError for an error of the protocol, UpstreamFault for an invalid response, and UnknownState with the known ids.
+    """
 
     async def send(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
-        """SendMessage, blocking. `modes`: the output modes that are accepted, none = any."""
+        """SendMessage, blocking. `modes`: the accepted output modes; empty: any."""
         ...
 
     def stream(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> AsyncGenerator[PeerEvent, None]:
-        """SendStreamingMessage. Where the connection breaks, the events just end: the task may go on without a listener."""
+        """SendStreamingMessage. The events just end where the connection breaks: the task may continue without a listener."""
         ...
 
     def subscribe(self, peer: A2APeer, call: Call, task_id: str) -> AsyncGenerator[PeerEvent, None]:
-        """SubscribeToTask. Where the connection breaks, the events just end."""
+        """SubscribeToTask. The events just end where the connection breaks."""
         ...
 
     async def get_task(self, peer: A2APeer, call: Call, task_id: str) -> Task:
@@ -110,5 +112,5 @@ class Transport(Protocol):
 
 
 def seconds_left(call: Call) -> float:
-    """Until the deadline of `call`, never nothing."""
+    """The seconds until the call's deadline, always more than zero."""
     return max(call.deadline - asyncio.get_running_loop().time(), 0.001)

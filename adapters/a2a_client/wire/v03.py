@@ -1,8 +1,8 @@
-"""The A2A 0.3 JSON wire, to and from the nouns of 1.0.
+"""The JSON of A2A 0.3, converted to and from the types of 1.0.
 
-What 0.3 has no place for, such as the `mediaType` of a text, is told in the metadata beside it, under CARRIED, and read from
-there again. Data that is not an object travels as `{"value": …}` marked `data_part_compat`, as the reference implementation
-does it. Only empty metadata beside such a thing is lost.
+Members that 0.3 does not have, such as the `mediaType` of a text, are stored in the adjacent metadata under CARRIED_KEY, and restored
+from there. Data that is not an object is sent as `{"value": …}` marked `data_part_compat`, like the reference implementation. Only
+empty metadata beside such members is lost.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -31,14 +31,14 @@ ROLES: Final[Mapping[Role, str]] = {Role.USER: "user", Role.AGENT: "agent"}
 _LIFTED_ROLES: Final = {text: role.value for role, text in ROLES.items()}
 _UNSUPPORTED_MEMBERS: Final = ("mediaType", "filename")  # of a text or of data
 _COMPAT_KEY: Final = "data_part_compat"
-CARRIED_KEY: Final = "urn:interlock:a2a:carried:1"  # in metadata: members that the sender had, by their names in 1.0
+CARRIED_KEY: Final = "urn:interlock:a2a:carried:1"  # in metadata: members that the sender set, by their names in 1.0
 _MESSAGE_FIELDS: Final = ("messageId", "contextId", "taskId", "metadata", "extensions", "referenceTaskIds")
 
 
 def read_send_params(params: Any) -> v1.SendParams:
     """Reads the decoded `params` of message/send and message/stream. Raises BadMessage.
 
-    `blocking` unset means blocking, as the reference implementation has it.
+    An absent `blocking` means blocking, as in the reference implementation.
     """
     if not isinstance(params, dict):
         raise v1.BadMessage("params", "must be an object")
@@ -53,7 +53,7 @@ read_task_params = v1.read_task_params  # TaskQueryParams and TaskIdParams have 
 
 
 def lift_message(message: Any) -> Any:
-    """A 0.3 message as the JSON of 1.0. What is not understood stays, so that reading it by type names the field."""
+    """A 0.3 message as 1.0 JSON. Invalid members stay unchanged, so that decoding by type names the field."""
     if not isinstance(message, dict):
         return message
     lifted = {name: message[name] for name in _MESSAGE_FIELDS if message.get(name) is not None}
@@ -66,17 +66,17 @@ def lift_message(message: Any) -> Any:
 
 
 def lift_artifact(artifact: Any) -> Any:
-    """A 0.3 artifact as the JSON of 1.0."""
+    """A 0.3 artifact as 1.0 JSON."""
     return {**artifact, "parts": lift_parts(artifact.get("parts"))} if isinstance(artifact, dict) else artifact
 
 
 def lift_parts(parts: Any) -> Any:
-    """0.3 parts as the JSON of 1.0; parts that are 1.0 already stay as they are."""
+    """0.3 parts as 1.0 JSON; parts that are already 1.0 stay unchanged."""
     return [_lift_part(part) for part in parts] if isinstance(parts, list) else parts
 
 
 def message_json(message: Message) -> dict[str, Any]:
-    """A message as 0.3 writes it."""
+    """A message as 0.3 JSON."""
     written: dict[str, Any] = {
         "kind": "message",
         "messageId": message.message_id,
@@ -92,7 +92,7 @@ def message_json(message: Message) -> dict[str, Any]:
 
 
 def artifact_json(artifact: Artifact) -> dict[str, Any]:
-    """An artifact as 0.3 writes it."""
+    """An artifact as 0.3 JSON."""
     written: dict[str, Any] = {"artifactId": artifact.artifact_id, "parts": parts_json(artifact.parts)}
     _add_member(written, "name", artifact.name)
     _add_member(written, "description", artifact.description)
@@ -102,7 +102,7 @@ def artifact_json(artifact: Artifact) -> dict[str, Any]:
 
 
 def task_json(task: Task) -> dict[str, Any]:
-    """A task as 0.3 writes it."""
+    """A task as 0.3 JSON."""
     written: dict[str, Any] = {"kind": "task", "id": task.id, "contextId": task.context_id, "status": _status_json(task.status)}
     _add_member(written, "artifacts", [artifact_json(artifact) for artifact in task.artifacts])
     _add_member(written, "history", [message_json(message) for message in task.history])
@@ -111,9 +111,9 @@ def task_json(task: Task) -> dict[str, Any]:
 
 
 def event_json(event: Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdateEvent) -> dict[str, Any]:
-    """The result of message/send, or one of message/stream, flat and told apart by `kind`.
+    """A result of message/send or message/stream as flat 0.3 JSON with a `kind`.
 
-    `final` is true where 0.3 ends a stream: at terminal and at interrupted states.
+    `final` is true where 0.3 ends a stream: at terminal and interrupted states.
     """
     if isinstance(event, Task):
         return task_json(event)
@@ -137,7 +137,7 @@ def _status_json(status: TaskStatus) -> dict[str, Any]:
 
 
 def parts_json(parts: Iterable[Part]) -> list[dict[str, Any]]:
-    """Parts as 0.3 writes them."""
+    """Parts as 0.3 JSON."""
     return [_part_json(part) for part in parts]
 
 
@@ -160,13 +160,13 @@ def _part_json(part: Part) -> dict[str, Any]:
 
 
 def with_carried_members(metadata: dict[str, Any] | UnsetType, unsupported: Mapping[str, Any]) -> dict[str, Any] | UnsetType:
-    """Metadata that tell of members which the other version has no place for, where there are any."""
+    """The metadata with members that the other version does not have, under CARRIED_KEY."""
     told = {name: value for name, value in unsupported.items() if value}
     return {**(metadata or {}), CARRIED_KEY: told} if told else metadata
 
 
 def restore_carried_members(part_or_message: dict[str, Any], *names: str) -> dict[str, Any]:
-    """A part or message with those members in their own places that its metadata tell of; a member that it has itself stays."""
+    """Moves members from the metadata's CARRIED_KEY to a part or message, unless it has them itself."""
     metadata = part_or_message.get("metadata")
     told = metadata.get(CARRIED_KEY) if isinstance(metadata, dict) else None
     if not isinstance(metadata, dict) or not isinstance(told, dict):
@@ -185,7 +185,7 @@ def _file_json(part: Part) -> dict[str, Any]:
 
 
 def _add_member(written: dict[str, Any], name: str, value: Any) -> None:
-    """Sets a member that has something to say; metadata may be an empty object and still be said."""
+    """Sets a member unless its value is unset or empty; empty metadata are set too."""
     if value is not UNSET and (value or isinstance(value, dict)):
         written[name] = value
 

@@ -1,8 +1,7 @@
-"""A2A 0.3 as its protobuf writes it in JSON: the bodies of 0.3 over HTTP+JSON, and the messages of 0.3 over gRPC.
+"""A2A 0.3 in ProtoJSON: the bodies of 0.3 over HTTP+JSON, and the messages of 0.3 over gRPC.
 
-Beside what `v03` has no place for, `referenceTaskIds` of a message are told in its metadata. The bytes of a file are its base64
-text, as the reference implementation has it, so that its JSON has base64 of base64; what isn't base64 underneath is taken for
-the bytes themselves.
+A message's `referenceTaskIds` are carried in its metadata, like the members described in `v03`. A file's bytes are its base64 text, as
+in the reference implementation, so that its JSON is base64 of base64; bytes that are no base64 inside are taken as they are.
 """
 
 import base64
@@ -34,7 +33,7 @@ _SNAKE: Final = re.compile(r"_([a-z])")
 def build_send_params(
     message: Message, modes: tuple[str, ...], push_url: str = "", metadata: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """SendMessageRequest, blocking. `notify`: where to push to; then the answer need not wait for the task's end."""
+    """The SendMessageRequest, blocking. `push_url`: where to push; the agent then need not wait for the task's end."""
     configuration: dict[str, Any] = {"blocking": not push_url}
     if modes:
         configuration["acceptedOutputModes"] = modes
@@ -70,7 +69,7 @@ def task_json(task: Task) -> dict[str, Any]:
 
 
 def event_json(event: Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdateEvent) -> dict[str, Any]:
-    """SendMessageResponse or StreamResponse. `final` is true where 0.3 ends a stream: at terminal and at interrupted states."""
+    """A SendMessageResponse or StreamResponse. `final` is true where 0.3 ends a stream: at terminal and interrupted states."""
     if isinstance(event, Task):
         return {"task": task_json(event)}
     if isinstance(event, Message):
@@ -85,7 +84,7 @@ def event_json(event: Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdat
 
 
 def lift_event(value: Any) -> Any:
-    """A task, a message or an event, wrapped or not, as 0.3's JSON-RPC writes it or nearly so: for `tolerant` to read."""
+    """A task, message or event, wrapped or not, converted towards 0.3's JSON-RPC form, for `tolerant` to read."""
     if not isinstance(value, dict):
         return value
     given = with_json_names(value)
@@ -96,7 +95,7 @@ def lift_event(value: Any) -> Any:
 
 
 def with_json_names(value: dict[str, Any]) -> dict[str, Any]:
-    """The members under the names of ProtoJSON: readers have to know those of the .proto file too."""
+    """The members with ProtoJSON names; the names of the .proto file are accepted too."""
     return {_SNAKE.sub(lambda found: found[1].upper(), name): member for name, member in value.items()}
 
 
@@ -113,7 +112,7 @@ def _parts_json(parts: tuple[Part, ...]) -> list[dict[str, Any]]:
 
 
 def _part_json(part: dict[str, Any]) -> dict[str, Any]:
-    """A part of 0.3's JSON-RPC as its protobuf writes it."""
+    """A part of 0.3's JSON-RPC as 0.3's ProtoJSON."""
     written: dict[str, Any] = {"metadata": part["metadata"]} if "metadata" in part else {}
     match part["kind"]:
         case "text":
@@ -129,7 +128,7 @@ def _part_json(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def lift_message(message: Any) -> Any:
-    """A message as 0.3's JSON-RPC writes it or nearly so."""
+    """A message converted towards 0.3's JSON-RPC form."""
     if not isinstance(message, dict):
         return message
     lifted = with_json_names(message)
@@ -188,7 +187,7 @@ def _lift_part(part: Any) -> Any:
 
 
 def _base64_of(text: Any) -> Any:
-    """The base64 of a file, from ProtoJSON's base64 of that or of the bytes."""
+    """The base64 of a file, from ProtoJSON's base64 of that text or of the bytes."""
     try:
         inner = base64.b64decode(text, validate=True).decode("ascii")
         base64.b64decode(inner, validate=True)

@@ -1,4 +1,4 @@
-"""What callers ask for in A2A 0.3 as its protobuf writes it in JSON, read into the params of 1.0; and the answers that are no nouns."""
+"""Reads callers' requests of A2A 0.3 in ProtoJSON as params of 1.0, and writes the responses that are no task types."""
 
 import re
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ _CONFIG_NAME: Final = re.compile(r"tasks/([^/]+)/pushNotificationConfigs/([^/]+)
 
 
 def read_send_params(params: Any) -> v1.SendParams:
-    """Reads SendMessageRequest, its names in either case. Raises BadMessage.
+    """Reads a SendMessageRequest with names in either case. Raises BadMessage.
 
-    Without a configuration the call blocks; `blocking` can't be unset in protobuf, so its absence in one means that it does not.
+    Without a configuration the call blocks. In a configuration, an absent `blocking` is false, since protobuf can't leave it unset.
     """
     if not isinstance(params, dict):
         raise v1.BadMessage("params", "must be an object")
@@ -68,15 +68,15 @@ def read_push_list_params(params: Any) -> push.PushListParams:
 
 
 def push_config_json(config: PushConfig) -> dict[str, Any]:
-    """TaskPushNotificationConfig, without its secrets."""
+    """A TaskPushNotificationConfig without its secrets."""
     inner = push.push_config_json_0_3(config)["pushNotificationConfig"]
     return {"name": f"tasks/{config.task_id}/pushNotificationConfigs/{config.id}", "pushNotificationConfig": inner}
 
 
 def card_json(card: Mapping[str, Any]) -> dict[str, Any]:
-    """A card of 1.0 as 0.3's protobuf writes it, without its signatures, which are of the other form.
+    """A 1.0 card as 0.3's ProtoJSON, without signatures, which are over the 1.0 form.
 
-    Its interfaces are those of 0.3, or all where it has none of them.
+    Its interfaces are those of 0.3, or all where there are none.
     """
     offered = card["supportedInterfaces"]
     ours = [each for each in offered if each["protocolVersion"].startswith("0.")] or offered

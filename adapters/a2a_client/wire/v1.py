@@ -1,4 +1,4 @@
-"""The A2A 1.0 JSON-RPC wire: what our door believes of a caller, and the plain shape of an agent's answer."""
+"""The A2A 1.0 JSON-RPC wire format: validation of callers' requests and of agents' responses."""
 
 import math
 import re
@@ -33,7 +33,7 @@ S = TypeVar("S")
 
 
 class BadMessage(ValueError):
-    """A request is not what A2A allows. `field` is its path in the parameters, `problem` says why and quotes nothing."""
+    """A request violates A2A. `field` is its path in the parameters; `problem` says why and quotes nothing."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field} {problem}")
@@ -86,7 +86,7 @@ def read_task_params(params: Any) -> TaskParams:
 
 
 def check_message(message: Message, where: str) -> None:
-    """What types alone don't say (s4.1.4, s4.1.6). Raises BadMessage with a path below `where`."""
+    """Checks what types do not express (s4.1.4, s4.1.6). Raises BadMessage with a path below `where`."""
     if not message.message_id:
         raise BadMessage(f"{where}.messageId", "is empty")
     check_id(message.message_id, f"{where}.messageId")
@@ -107,7 +107,7 @@ def check_message(message: Message, where: str) -> None:
 
 
 def part_problem(part: Part) -> str:
-    """Why `part` is none, or the empty string. Exactly one of text, raw, url and data is set."""
+    """Why `part` is invalid, or the empty string. Exactly one of text, raw, url and data must be set."""
     given = (part.text is not UNSET) + (part.raw is not UNSET) + (part.url is not UNSET) + (part.data is not UNSET)
     if given != 1:
         return "needs one of text, raw, url and data" if not given else "has more than one of text, raw, url and data"
@@ -117,7 +117,7 @@ def part_problem(part: Part) -> str:
 
 
 def is_clean(value: Task | Message | StreamResponse) -> bool:
-    """Whether a peer's answer, decoded by type alone, is whole 1.0; else `tolerant` has to look at its shape."""
+    """Whether a response decoded by type is complete 1.0; otherwise `tolerant` has to read it."""
     if isinstance(value, Task):
         return _is_clean_task(value)
     if isinstance(value, Message):
@@ -142,7 +142,7 @@ def is_clean(value: Task | Message | StreamResponse) -> bool:
 
 
 def only_member(response: StreamResponse) -> Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdateEvent:
-    """The one member of a clean response."""
+    """The only member of a clean response."""
     for member in (response.task, response.message, response.status_update, response.artifact_update):
         if not isinstance(member, UnsetType):
             return member
@@ -150,7 +150,7 @@ def only_member(response: StreamResponse) -> Task | Message | TaskStatusUpdateEv
 
 
 def is_bounded(value: Any, depth: int = DEPTH_LIMIT) -> bool:
-    """Whether any JSON is at most `depth` deep and its numbers finite, so that everyone can read what we hand on."""
+    """Whether a JSON value is at most `depth` deep and has finite numbers, so that every client can read it."""
     if not isinstance(value, dict | list):
         return not isinstance(value, float) or math.isfinite(value)
     level: list[Any] = [value]
@@ -165,12 +165,12 @@ def is_bounded(value: Any, depth: int = DEPTH_LIMIT) -> bool:
 
 
 def send_result(outcome: Task | Message) -> StreamResponse:
-    """The result of SendMessage: wrapped by its kind (s9.4.1). Encode it with `task.encode`."""
+    """The result of SendMessage, wrapped by its kind (s9.4.1). Encode it with `task.encode`."""
     return StreamResponse(task=outcome) if isinstance(outcome, Task) else StreamResponse(message=outcome)
 
 
 def result_bytes(request_id: Any, result: Any) -> bytes:
-    """A JSON-RPC answer. `request_id` is the caller's, of any JSON type."""
+    """A JSON-RPC response. `request_id` is the caller's, of any JSON type."""
     return b'{"jsonrpc":"2.0","id":%s,"result":%s}' % (encode(request_id), encode(result))
 
 
@@ -212,7 +212,7 @@ def _are_clean_parts(parts: tuple[Part, ...]) -> bool:
 
 
 def convert_params(params: Any, kind: type[S]) -> S:
-    """Decoded params by the type of a request; what it does not know is passed over. Raises BadMessage."""
+    """Converts decoded params to a request type, ignoring unknown members. Raises BadMessage."""
     if not isinstance(params, dict):
         raise BadMessage("params", "must be an object")
     params = with_json_names(params)
@@ -227,7 +227,7 @@ def convert_params(params: Any, kind: type[S]) -> S:
 
 
 def without_nulls(value: Any) -> Any:
-    """The same JSON without members that are null, except inside `data` and `metadata`, where null is a value."""
+    """The JSON without null members, except inside `data` and `metadata`, where null is a value."""
     if isinstance(value, dict):
         return {
             name: member if name in OPAQUE_MEMBERS else without_nulls(member)
@@ -240,7 +240,7 @@ def without_nulls(value: Any) -> Any:
 
 
 def bad_message_from(error: msgspec.ValidationError) -> BadMessage:
-    """The same complaint with the path of the field, and without anything of the caller's value."""
+    """The BadMessage for a decoding error, with the field's path and without the caller's value."""
     found = _ERROR_TEXT.match(str(error))
     what, path = (found["what"], found["path"] or "") if found else ("is invalid", "")
     member = _MEMBER.search(what)
@@ -252,9 +252,9 @@ def bad_message_from(error: msgspec.ValidationError) -> BadMessage:
 
 
 def check_id(text: str, where: str) -> None:
-    """An id is short and can be shown. Raises BadMessage."""
+    """Raises BadMessage unless an id is short and printable."""
     if len(text) > ID_LIMIT or not text.isprintable():
-        raise BadMessage(where, f"is longer than {ID_LIMIT} characters, or has some that can't be seen")
+        raise BadMessage(where, f"is longer than {ID_LIMIT} characters, or has unprintable ones")
 
 
 def _check_history_length(length: int | None, where: str) -> None:

@@ -1,4 +1,4 @@
-"""A conversation over one channel on which everything arrives: a process's streams, or the two halves of HTTP+SSE."""
+"""A duplex channel on which all messages arrive: a process's streams, or both halves of HTTP+SSE."""
 
 import asyncio
 import itertools
@@ -33,8 +33,8 @@ from adapters.mcp_client.wire.messages import (
 )
 from adapters.mcp_client.wire.peer import ListenFilter, McpListener
 
-MESSAGES_MAX: Final = 1000  # messages of one call that its client did not take yet; more are dropped
-CALLS_MAX: Final = 256  # at once on one channel
+MESSAGES_MAX: Final = 1000  # messages of one call that its client has not received yet; more are dropped
+CALLS_MAX: Final = 256  # concurrent calls on one channel
 PROBE_SECONDS: Final = 5.0
 SEND_SECONDS: Final = 10.0
 _EMPTY: Final = Raw(b"{}")
@@ -43,7 +43,7 @@ Send = Callable[[bytes], Awaitable[None]]
 
 
 class ResponseQueue:
-    """What arrives for one request. An answer always has a place."""
+    """The messages for one request. A response is always queued."""
 
     def __init__(self) -> None:
         self._messages: deque[Envelope | UpstreamFault] = deque()
@@ -65,9 +65,9 @@ class ResponseQueue:
 
 
 class DuplexChannel:
-    """One open channel. `owned`: it belongs to one client, so that what names no request can only be for that client.
+    """An open channel. `has_one_client`: a message that names no request can only be for that client.
 
-    On a shared channel only what carries a request's own token or subscription id reaches anybody.
+    On a shared channel, only messages with a request's own token or subscription id are delivered.
     """
 
     def __init__(self, send: Send, has_one_client: bool) -> None:
@@ -75,16 +75,16 @@ class DuplexChannel:
         self._has_one_client = has_one_client
         self._next_number = itertools.count(1).__next__
         self._open_requests: dict[int, ResponseQueue] = {}
-        self._requests_with_messages: list[int] = []  # those of `_open` whose client hears, the latest last
+        self._requests_with_messages: list[int] = []  # those of `_open_requests` with a receiving client, the latest last
         self._background_sends: set[asyncio.Task[None]] = set()
         self.listeners: list[tuple[McpListener, Callable[[], ListenFilter]]] = []
         self.end_fault: UpstreamFault | None = None
-        self.heard = 0  # messages that have arrived
+        self.heard = 0  # number of received messages
         self.version = ""
         self.server_capabilities: Mapping[str, Any] = {}
         self.instructions = ""
-        self.expected_tokens: deque[bytes] = deque(maxlen=EXPECTED_TOKENS_MAX)  # progress tokens, as JSON, of what the server asked
-        self.on_list_changed: Callable[[], None] | None = None  # told whenever the server says that a list changed
+        self.expected_tokens: deque[bytes] = deque(maxlen=EXPECTED_TOKENS_MAX)  # progress tokens, as JSON, of the server's own requests
+        self.on_list_changed: Callable[[], None] | None = None  # called whenever the server announces a changed list
 
     @property
     def is_modern(self) -> bool:
@@ -95,7 +95,7 @@ class DuplexChannel:
         return bool(self._open_requests or self.listeners)
 
     async def shake_hands(self, capabilities: str, seconds: float, may_be_modern: bool) -> None:
-        """Finds the era and shakes hands. Raises UpstreamFault and NotLegacy."""
+        """Detects the server's era and initializes the connection. Raises UpstreamFault and NotLegacy."""
         if may_be_modern and await self._is_modern(min(PROBE_SECONDS, seconds / 2)):
             self.version = MODERN
             return
@@ -105,7 +105,7 @@ class DuplexChannel:
         await self.send(notification_of("notifications/initialized"))
 
     async def _is_modern(self, seconds: float) -> bool:
-        """stdio of 2026-07-28: a result or a modern error is proof; any other error, or silence, is none."""
+        """Probes for stdio of 2026-07-28: a result or a modern error proves it; any other error, or silence, does not."""
         try:
             answer = (await self.request("server/discover", modern_params({}), seconds)).answer
         except Unreachable:
@@ -123,12 +123,12 @@ class DuplexChannel:
         return f'"{MODERN}"'.encode() in bytes(members.get("supportedVersions", Raw(b"")))
 
     async def request(self, method: str, params: Any, seconds: float) -> Exchange:
-        """A request of our own. Raises UpstreamFault."""
+        """Sends a request of the gateway's own. Raises UpstreamFault."""
         with self.open_request() as (number, mailbox):
             return await self._exchange(mailbox, number, (envelope_of(number, method, params), seconds), None)
 
     async def call(self, request: McpRequest, extra_params: Mapping[str, Any], seconds: float) -> Exchange:
-        """A client's request, perhaps with `more` members. Raises UpstreamFault and McpRefused."""
+        """Sends a client's request, with additional members. Raises UpstreamFault and McpRefused."""
         with self.open_request() as (number, mailbox):
             params = {**self._params(request, number), **extra_params}
             sending = (envelope_of(number, request.method, params), seconds)
@@ -166,7 +166,7 @@ class DuplexChannel:
                 self._requests_with_messages.remove(number)
 
     def _params(self, request: McpRequest, number: int) -> dict[str, Any]:
-        """The parameters in the server's era, with a progress token that nobody else on the channel has."""
+        """The parameters in the server's era, with a progress token that is unique on the channel."""
         if not self.is_modern:
             return legacy_params(request, number)
         params: dict[str, Any] = dict(members_of(request.params))
@@ -179,7 +179,7 @@ class DuplexChannel:
         return {**params, "_meta": meta}
 
     def receive(self, line: bytes) -> None:
-        """Takes one message and never waits for a client. Raises UpstreamFault for what is no message."""
+        """Handles one message without waiting for a client. Raises UpstreamFault for an invalid one."""
         message = read_envelope(line)
         self.heard += 1
         if message.method is UNSET:
@@ -192,13 +192,13 @@ class DuplexChannel:
         if mailbox is not None:
             mailbox.put(message)
         elif message.id is not None:
-            refused = reply_of(message.id, {}) if method == "ping" else error_of(message.id, -32601, "nobody is there who could be asked")
+            refused = reply_of(message.id, {}) if method == "ping" else error_of(message.id, -32601, "there is no client to ask")
             self.send_in_background(refused)
         elif method in CHANGE_METHODS:
             self._publish_change(method, params)
 
     def _request_number_for(self, method: str, params: Members) -> int | None:
-        """The request that a message belongs to."""
+        """The number of the request that a message belongs to, or None."""
         if method in CHANGE_METHODS or method == ACKNOWLEDGED_METHOD:
             meta = params.get("_meta")
             named = members_of(meta).get(SUBSCRIPTION_KEY) if meta is not None else None
@@ -211,7 +211,7 @@ class DuplexChannel:
         return self._publish_change(method, members_of(params))
 
     def _publish_change(self, method: str, params: Members) -> bool:
-        """Brings a change to whoever listens to it."""
+        """Sends a change notification to all listeners for it. Returns whether there is one."""
         if self.on_list_changed is not None and method in LISTS_CHANGED:
             self.on_list_changed()
         meant = [(listener, wanted()) for listener, wanted in self.listeners if is_granted(wanted(), method, params)]
@@ -226,7 +226,7 @@ class DuplexChannel:
         await self.send(body)
 
     def send_in_background(self, body: bytes) -> None:
-        """Sends without waiting, as far as the channel still stands."""
+        """Sends without waiting, unless the channel has ended."""
         if self.end_fault is None:
             self._run_in_background(self._send_if_possible(body))
 
@@ -245,7 +245,7 @@ class DuplexChannel:
         task.add_done_callback(self._background_sends.discard)
 
     def end(self, fault: UpstreamFault) -> None:
-        """The channel is no more: every request under way fails."""
+        """Ends the channel: every pending request fails."""
         if self.end_fault is None:
             self.end_fault = fault
             for mailbox in self._open_requests.values():
@@ -253,11 +253,11 @@ class DuplexChannel:
 
     @contextmanager
     def open_request(self) -> Iterator[tuple[int, ResponseQueue]]:
-        """A request's number, and what arrives for it."""
+        """Reserves a request number and the queue for its messages."""
         if self.end_fault is not None:
             raise self.end_fault
         if len(self._open_requests) >= CALLS_MAX:
-            raise NotSent("Too many calls to the server are under way", f"{CALLS_MAX}")
+            raise NotSent("Too many concurrent calls to the server", f"{CALLS_MAX}")
         number = self._next_number()
         mailbox = self._open_requests[number] = ResponseQueue()
         try:

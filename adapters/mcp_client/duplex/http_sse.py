@@ -1,4 +1,4 @@
-"""The transport of 2024-11-05, HTTP+SSE: a GET stream on which all answers arrive, and the address to POST to that comes first on it."""
+"""The HTTP+SSE transport of 2024-11-05: a GET stream with all responses, whose first event names the URL to POST to."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -27,21 +27,21 @@ EVENT_MAX: Final = 8 << 20  # bytes
 
 
 class SseConnection:
-    """One connection: `duplex` once it is open, until `close` or its end."""
+    """One connection: `channel` is set once it is open, until `close` or its end."""
 
     def __init__(self, http: McpHttp, key: SessionKey, credentials: Mapping[str, str]) -> None:
         self._http = http
         self._key = key
         self._credentials = credentials
         self._channel_opened: asyncio.Future[DuplexChannel] = asyncio.get_running_loop().create_future()
-        self._channel_opened.add_done_callback(lambda opened: opened.cancelled() or opened.exception())  # nobody may be waiting
+        self._channel_opened.add_done_callback(lambda opened: opened.cancelled() or opened.exception())  # there may be no waiter
         self._reader_task: asyncio.Task[None] | None = None
         self._endpoint = ""
         self.last_used = 0.0
         self.channel: DuplexChannel | None = None
 
     async def open(self, seconds: float) -> DuplexChannel:
-        """Raises UpstreamFault, and NotLegacy where the server does not speak this transport."""
+        """Opens the connection. Raises UpstreamFault, and NotLegacy where the server does not support this transport."""
         self._reader_task = asyncio.create_task(self._read())
         try:
             async with asyncio.timeout(max(seconds, 0.001)):
@@ -61,7 +61,7 @@ class SseConnection:
             self._reader_task.cancel()
 
     async def _read(self) -> None:
-        """The root of the connection's task."""
+        """Reads the stream; the root of the connection's task."""
         fault: UpstreamFault = Unreachable(CUT_TEXT, "the stream ended", Failure.CUT)
         duplex = DuplexChannel(self._send, has_one_client=True)
         try:
@@ -90,26 +90,26 @@ class SseConnection:
             channel.receive(data)
         elif kind == "endpoint":
             self._endpoint = resolve_endpoint(self._key.url, data.decode("utf-8", "replace"))
-            if not self._channel_opened.done():  # whoever waited may have given up meanwhile
+            if not self._channel_opened.done():  # the waiter may have given up
                 self._channel_opened.set_result(channel)
         elif data:
-            raise NotLegacy("something came before the endpoint")
+            raise NotLegacy("an event arrived before the endpoint")
 
     async def _send(self, body: bytes) -> None:
         status = await self._http.notify(self._endpoint, {**self._credentials, **ACCEPT}, body, SEND_SECONDS)
         if not 200 <= status < 300:
-            raise UpstreamFault("The server does not take the message", f"status {status}")
+            raise UpstreamFault("The server did not accept the message", f"status {status}")
 
 
 def resolve_endpoint(url: str, endpoint: str) -> str:
-    """Where to POST to, which is at the same server: the credentials go there too. Raises UpstreamFault."""
+    """The URL to POST to, which must be at the same origin, since it gets the credentials. Raises UpstreamFault."""
     try:
         found = urljoin(url, endpoint.strip())
         same = urlsplit(found)[:2] == urlsplit(url)[:2] and "@" not in urlsplit(found).netloc
-    except ValueError as error:  # brackets that enclose no address
-        raise UpstreamFault("The server's endpoint is no address", str(error)[:200]) from None
+    except ValueError as error:  # brackets without an IPv6 address
+        raise UpstreamFault("The server's endpoint is not a valid URL", str(error)[:200]) from None
     if not same:
-        raise UpstreamFault("The server's endpoint is at another address", "the origin differs")
+        raise UpstreamFault("The server's endpoint is at another origin", "the origin differs")
     return found
 
 
@@ -121,23 +121,23 @@ class SseSessions:
         self._clock = clock
         self._size = size
         self._idle_seconds = idle
-        self._connections: dict[SessionKey, SseConnection] = {}  # the least recently used first
+        self._connections: dict[SessionKey, SseConnection] = {}  # least recently used first
         self._locks: WeakValueDictionary[SessionKey, asyncio.Lock] = WeakValueDictionary()  # of connections that are being opened
         self.on_list_changed: Callable[[str], None] | None = None
 
     async def send(self, call: Call, request: McpRequest, paused_seconds: float = 0.0) -> Exchange:
-        """One request and its answer. Raises UpstreamFault and NotLegacy. `thought`: seconds that are not counted."""
+        """Sends one request and returns its response. Raises UpstreamFault and NotLegacy. `paused_seconds` extend the deadline."""
         key = session_key(call, request.peer, request.client_session)
         duplex = await self._channel_for(key, call)
         return await duplex.call(request, {}, call.deadline + paused_seconds - self._clock())
 
     async def listen(self, call: Call, wanted: ListenFilter, listener: McpListener, client_session: str) -> None:
-        """As McpTools.listen; ends with UpstreamFault when the connection does."""
+        """Listens for changes, see McpTools.listen. Ends with UpstreamFault when the connection does."""
         duplex = await self._channel_for(session_key(call, listener, client_session), call)
         await listen(duplex, wanted, listener, None if client_session else frozenset, call.deadline - self._clock())
 
     def channels_of(self, owner: str, client_session: str) -> list[DuplexChannel]:
-        """The channels that a client's session has."""
+        """The channels of a client's session."""
         lines = [line for key, line in self._connections.items() if (key.owner, key.client_session) == (owner, client_session)]
         return [line.channel for line in lines if line.channel is not None]
 
@@ -157,7 +157,7 @@ class SseSessions:
         return line.channel
 
     async def _connect(self, key: SessionKey, call: Call) -> SseConnection:
-        """A new connection, unless somebody else opened one meanwhile."""
+        """Opens a connection, unless another task did so first."""
         lock = self._locks.get(key)
         if lock is None:
             lock = self._locks[key] = asyncio.Lock()

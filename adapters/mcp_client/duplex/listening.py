@@ -1,4 +1,4 @@
-"""Listening over a channel on which everything arrives."""
+"""Listens for changes over a duplex channel."""
 
 import asyncio
 import dataclasses
@@ -32,9 +32,9 @@ SessionUris = Callable[[], frozenset[str]]
 async def listen(
     channel: DuplexChannel, wanted: ListenFilter, listener: McpListener, session_uris: SessionUris | None, seconds: float
 ) -> None:
-    """Until the server or the channel ends, the latter with UpstreamFault.
+    """Listens until the server ends it, or the channel does, which raises UpstreamFault.
 
-    `more` gives what a client's session subscribed to besides; without it the channel is that session's own, and all is for it.
+    `session_uris` returns the client session's subscriptions; None: the channel is the session's own, and everything is for it.
     """
     if channel.is_modern:
         await _listen_modern(channel, wanted, listener, seconds)
@@ -51,7 +51,7 @@ async def listen(
         channel.listeners.append(place)
         try:
             await listener.on_acknowledged(granted)
-            await mailbox.take()  # nothing but the channel's end
+            await mailbox.take()  # receives only the channel's end
         finally:
             channel.listeners.remove(place)
 

@@ -1,4 +1,4 @@
-"""One command as an MCP server: started when needed, again with patience when it died; its output is bounded, its environment listed."""
+"""A command as an MCP server: its process is started on demand and restarted with backoff; its output and environment are bounded."""
 
 import asyncio
 import os
@@ -24,15 +24,15 @@ log = structlog.get_logger()
 
 START_SECONDS: Final = 15.0
 RESTART_MAX: Final = 10.0  # seconds between two starts of a command that fails
-STABLE_SECONDS: Final = 60.0  # seconds after which an end is no failure to start
-END_SECONDS: Final = 2.0  # that a process has to end by itself, and again when it was asked to
+STABLE_SECONDS: Final = 60.0  # seconds after which an exit does not count as a failed start
+END_SECONDS: Final = 2.0  # that a process has to exit by itself, and again after a signal
 LINE_MAX: Final = 16 << 20  # bytes of one message
 JUNK_MAX: Final = 1000  # lines that are no messages
-ERROR_LINES_MAX: Final = 50  # of standard error that are kept
-ERROR_LINE_MAX: Final = 500  # characters of one of them
-ERROR_LINES_LOGGED: Final = 5  # of them that the log gets when a process ends
-LAST_OUTPUT_SECONDS: Final = 0.5  # in which what a process said before its end arrives
-SECRET_MIN: Final = 6  # characters: what is shorter stands in texts by chance
+ERROR_LINES_MAX: Final = 50  # of standard error
+ERROR_LINE_MAX: Final = 500  # characters of each
+ERROR_LINES_LOGGED: Final = 5  # the number of them that is logged when a process ends
+LAST_OUTPUT_SECONDS: Final = 0.5  # in which the last output of a process may still arrive
+SECRET_MIN: Final = 6  # characters: shorter values occur in texts by chance
 STDERR_FD: Final = 2
 ENDED_TEXT: Final = "The server's process ended"
 STOPPED_TEXT: Final = "The server's process was stopped"
@@ -42,9 +42,9 @@ NOT_STARTED_TEXT: Final = "The server's command does not start"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run. Its environment has `env` and nothing else; `secrets` are values of it that are not shown.
+    """A command to run. Its environment has only `env`; `secrets` are values in it that are never shown.
 
-    `initialize`: the operator says that it is to be spoken to in the `initialize` era.
+    `initialize`: the operator chose the `initialize` era.
     """
 
     command: str
@@ -55,14 +55,14 @@ class Command:
 
 
 class ProcessOwner(NamedTuple):
-    """A client: what it declared, as JSON, and whether it is of the `initialize` era, in which its command is spoken to where it can be."""
+    """The client that owns a process: its capabilities as JSON, and whether it is of the `initialize` era, which is then preferred."""
 
     capabilities: str
     is_legacy: bool
 
 
 class ServerProcess:
-    """At most one running process. `owner`: whose it is; without one it serves everybody at once."""
+    """At most one running process. `owner`: the client that it belongs to; None: it serves all clients."""
 
     def __init__(self, name: str, command: Command, clock: Callable[[], float], owner: ProcessOwner | None = None) -> None:
         self._name = name
@@ -71,7 +71,7 @@ class ServerProcess:
         self._owner = owner
         self._starting: asyncio.Task[DuplexChannel] | None = None
         self._stopped = False
-        self._run_tasks: set[asyncio.Task[None]] = set()  # also of processes before this one, which may still be ending
+        self._run_tasks: set[asyncio.Task[None]] = set()  # including processes that are still ending
         self._child: _ChildProtocol | None = None
         self._duplex: DuplexChannel | None = None
         self._ping: asyncio.Task[None] | None = None
@@ -82,7 +82,7 @@ class ServerProcess:
 
     @property
     def error_lines(self) -> list[str]:
-        """The last lines of standard error, of this process and those before it."""
+        """The last lines of standard error, of this process and earlier ones."""
         return self._errors.lines
 
     @property
@@ -91,11 +91,11 @@ class ServerProcess:
 
     @property
     def channel(self) -> DuplexChannel | None:
-        """Where it is open."""
+        """The channel, once it was opened."""
         return self._duplex
 
     async def open_channel(self, seconds: float) -> DuplexChannel:
-        """The open channel, started where needed; waits while the process is asked by a ping whether it hangs. Raises UpstreamFault."""
+        """The open channel; starts the process if needed. Raises UpstreamFault."""
         self.used = self._clock()
         if self._ping is not None and not self._ping.done():
             await asyncio.wait([self._ping], timeout=max(seconds, 0.001))
@@ -106,7 +106,7 @@ class ServerProcess:
             self._starting.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             async with asyncio.timeout(max(seconds, 0.001)):
-                return await asyncio.shield(self._starting)  # whoever can't wait leaves the start to others
+                return await asyncio.shield(self._starting)  # the start continues for other callers after a timeout
         except TimeoutError as error:
             raise Unreachable(LATE_TEXT, "starting", Failure.LATE) from error
 
@@ -136,7 +136,7 @@ class ServerProcess:
     async def _shake_hands(self, duplex: DuplexChannel) -> None:
         capabilities = self._owner.capabilities if self._owner is not None else "{}"
         if self._owner is not None and self._owner.is_legacy:
-            with suppress(NotLegacy):  # it knows the other era only
+            with suppress(NotLegacy):  # the command knows the other era only
                 await duplex.shake_hands(capabilities, START_SECONDS, may_be_modern=False)
                 return
         await duplex.shake_hands(capabilities, START_SECONDS, may_be_modern=not self._command.initialize)
@@ -151,7 +151,7 @@ class ServerProcess:
                 program,
                 *self._command.args,
                 env=dict(self._command.env),
-                start_new_session=True,  # so that it ends with all that it started
+                start_new_session=True,  # so that all its descendants can be ended
             )
         except OSError as error:
             self._count_end(self._clock())
@@ -160,7 +160,7 @@ class ServerProcess:
             raise UpstreamFault(NOT_STARTED_TEXT, str(error)) from error
 
     async def _run(self, child: "_ChildProtocol", duplex: DuplexChannel, began: float) -> None:
-        """The root of the process's task: from its start to its end."""
+        """The root of the process's task, from its start to its end."""
         fault = UpstreamFault(STOPPED_TEXT)
         try:
             fault = await child.ended
@@ -172,7 +172,7 @@ class ServerProcess:
             await asyncio.shield(asyncio.ensure_future(child.end()))
 
     def _count_end(self, began: float) -> None:
-        """Each end counts, unless it came after a long life; nobody starts it again at once."""
+        """Counts an end as a failure, unless the process had run long, and delays the next start."""
         self._failures = 0 if self._clock() - began > STABLE_SECONDS else self._failures + 1
         self._not_before = self._clock() + min(RESTART_MAX, 2.0 ** (self._failures - 1)) if self._failures > 1 else 0.0
 
@@ -189,7 +189,7 @@ class ServerProcess:
         self._child.stop(hung)
 
     async def stop(self) -> None:
-        """Ends it, with all that it started."""
+        """Ends the process and its descendants."""
         self._stopped = True
         if self._ping is not None:
             self._ping.cancel()
@@ -202,7 +202,7 @@ class ServerProcess:
 
 
 class ErrorOutput:
-    """The last lines that a program wrote to its standard error. `secrets` do not stand in them."""
+    """The last lines that a program wrote to standard error, with `secrets` masked."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._secrets = sorted((secret for secret in secrets if len(secret) >= SECRET_MIN), key=len, reverse=True)
@@ -214,7 +214,7 @@ class ErrorOutput:
         return [*self._lines, *([self._redact(self._unfinished_line)] if self._unfinished_line else [])]
 
     def add(self, data: bytes) -> None:
-        """Bytes as they come; of a line without end only its beginning is kept."""
+        """Adds received bytes. Of a line without an end, only the beginning is kept."""
         *ended, rest = (self._unfinished_line + data).split(b"\n")
         self._lines.extend(self._redact(line) for line in ended[-ERROR_LINES_MAX:] if line.strip())
         self._unfinished_line = rest[: 4 * ERROR_LINE_MAX]
@@ -227,14 +227,14 @@ class ErrorOutput:
 
 
 class _ChildProtocol(asyncio.SubprocessProtocol):
-    """The running program: its lines go to `duplex`, and `over` tells why there will be no more of them."""
+    """The running program: its output lines go to `duplex`; `ended` resolves to the fault when it ends."""
 
     transport: asyncio.SubprocessTransport
 
     def __init__(self, errors: ErrorOutput) -> None:
         self._errors = errors
         self._loop = asyncio.get_running_loop()
-        self._pieces: list[bytes] = []  # of the line that has no end yet
+        self._pieces: list[bytes] = []  # of the incomplete line
         self._size = 0
         self._junk_lines = 0
         self._writable = asyncio.Event()
@@ -267,7 +267,7 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
         try:
             self.duplex.receive(line)
         except UpstreamFault:
-            self._junk_lines += 1  # a program that also prints other things
+            self._junk_lines += 1  # a program may also print other text
             if self._junk_lines > JUNK_MAX:
                 self.stop(UpstreamFault("The server's messages are not valid", f"{self._junk_lines} lines"))
 
@@ -276,7 +276,7 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
             self.stop(Unreachable(ENDED_TEXT, "end of output"))
 
     def process_exited(self) -> None:
-        """What it said last may still arrive; others that it started may hold its output open."""
+        """Stops after LAST_OUTPUT_SECONDS: output may still arrive, and descendants may keep the pipe open."""
         self._exited.set()
         self._loop.call_later(LAST_OUTPUT_SECONDS, self.stop, Unreachable(ENDED_TEXT, "exited"))
 
@@ -287,7 +287,7 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
         self._writable.set()
 
     def stop(self, fault: UpstreamFault) -> None:
-        """No more of it is heard; `end` lets it go."""
+        """Ignores all further output; `end` ends the process."""
         self._writable.set()
         if not self.ended.done():
             self.ended.set_result(fault)
@@ -300,7 +300,7 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
         stdin.write(body + b"\n")
 
     async def end(self) -> None:
-        """2026-07-28, stdio: its input is closed, then it is asked, then it is forced; and so are the processes that it started."""
+        """Ends the process group by stdio's shutdown sequence (2026-07-28): closes its input, then SIGTERM, then SIGKILL."""
         stdin = self.transport.get_pipe_transport(0)
         if stdin is not None:
             stdin.close()

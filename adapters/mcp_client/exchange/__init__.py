@@ -1,1 +1,1 @@
-"""One request to an MCP server over HTTP, and what the server sends and asks until it answers."""
+"""Requests to MCP servers over HTTP, and the messages and questions that a server sends before its response."""

@@ -1,4 +1,4 @@
-"""One exchange with an MCP server over Streamable HTTP: a POST, its answer from JSON or from an event stream, and what comes before it."""
+"""Streamable HTTP: POSTs a request to an MCP server, and reads the response and earlier messages from JSON or an event stream."""
 
 import asyncio
 from collections import Counter
@@ -17,17 +17,17 @@ from policies.strict_json import LARGE, run_off_loop
 
 URLS_MAX: Final = 4096
 LATE_TEXT: Final = "The server did not answer in time"
-CUT_TEXT: Final = "The server's answer broke off"
-STREAMS_MAX: Final = 4000  # streams at once of requests whose client listens, and of those who only listen: behind the callers' own bounds
+CUT_TEXT: Final = "The server's answer was cut off"
+STREAMS_MAX: Final = 4000  # concurrent streams of requests and listeners, above the limits for callers
 STREAMS_PER_URL: Final = 1500
-STREAM_SIZE_FACTOR: Final = 8  # how much longer than one answer all that a server says before it may be
-RESUMES_MAX: Final = 100  # times that one answer's stream is taken up again
+STREAM_SIZE_FACTOR: Final = 8  # the limit of a whole stream, as a multiple of that of one response
+RESUMES_MAX: Final = 100  # how often the stream of one response is resumed
 RETRY_MS: Final = 1000
 RETRY_MAX_MS: Final = 30_000
 
 
 class MessageSink(Protocol):
-    """Takes what arrives before an answer. It may move `limit`, the time by which the answer is to be there."""
+    """Receives the messages before a response. It may reschedule `timeout`, the deadline of the response."""
 
     timeout: asyncio.Timeout | None
 
@@ -35,7 +35,7 @@ class MessageSink(Protocol):
 
 
 class PostRequest(NamedTuple):
-    """One request: where to, what, the id of its answer, and the seconds that it may take. `resumes`: a stream may be taken up again."""
+    """One request: URL, headers, body, the id of its response, and its timeout. `can_resume`: a broken stream may be resumed."""
 
     url: str
     headers: Mapping[str, str]
@@ -47,7 +47,7 @@ class PostRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """`answer` is None where the status is an error and the body is no JSON-RPC answer."""
+    """A response. `answer` is None where the status is an error and the body is no JSON-RPC response."""
 
     status: int
     headers: Mapping[str, str]
@@ -55,16 +55,16 @@ class Exchange:
 
 
 class McpHttp:
-    """Posts envelopes. A server that once answered in JSON is asked for whole answers, which is the cheapest way."""
+    """Posts JSON-RPC envelopes. Reads responses as a whole from servers that responded in JSON before, which is cheaper."""
 
     def __init__(self, egress: Egress, limit: int = BODY_MAX) -> None:
         self._egress = egress
-        self._limit = limit  # bytes of one answer
-        self._json_urls: set[str] = set()  # URLs that answer in JSON
+        self._limit = limit  # bytes of one response
+        self._json_urls: set[str] = set()  # URLs that respond in JSON
         self._open_streams: Counter[str] = Counter()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, answer_id: RequestId, seconds: float) -> Exchange:
-        """Sends one request and waits for its final answer. Raises UpstreamFault: not in time, cut, no answer to this request."""
+        """Sends one request and returns its response. Raises UpstreamFault for a timeout, a broken stream, or an invalid response."""
         if seconds <= 0:
             raise NotSent(LATE_TEXT, "the deadline has passed", Failure.LATE)
         if url in self._json_urls:
@@ -84,7 +84,7 @@ class McpHttp:
             raise Unreachable(LATE_TEXT, "timeout", Failure.LATE) from error
 
     async def post_and_receive(self, request: PostRequest, sink: MessageSink) -> Exchange:
-        """As `post`, but `ear` takes what the server sends before the answer, one message after the other."""
+        """Like `post`, but passes the messages before the response to `sink`, one after another."""
         if request.seconds <= 0:
             raise NotSent(LATE_TEXT, "the deadline has passed", Failure.LATE)
         cursor = _StreamCursor(request.answer_id, self._limit, sink)
@@ -109,7 +109,7 @@ class McpHttp:
 
     async def _read_whole(self, method: str, request: PostRequest, answer: StreamedResponse) -> Exchange:
         if method == "GET":
-            raise Unreachable(CUT_TEXT, f"the stream is not taken up again: {answer.status}", Failure.CUT)
+            raise Unreachable(CUT_TEXT, f"the stream was not resumed: {answer.status}", Failure.CUT)
         exchange = await read_whole(answer, request.answer_id, self._limit)
         self._remember_json(request.url, exchange)
         return exchange
@@ -120,7 +120,7 @@ class McpHttp:
 
     @asynccontextmanager
     async def open_stream(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> AsyncIterator[StreamedResponse]:
-        """A request whose answer may take as long as it likes, among a bounded number of them."""
+        """Opens a request whose response has no time limit. Raises NotSent above the limits of concurrent streams."""
         if self._open_streams.total() >= STREAMS_MAX or self._open_streams[url] >= STREAMS_PER_URL:
             raise NotSent(
                 "Too many streams with servers are open", f"{self._open_streams[url]} of {self._open_streams.total()} with this one"
@@ -135,7 +135,7 @@ class McpHttp:
                 del self._open_streams[url]
 
     async def notify(self, url: str, headers: Mapping[str, str], body: bytes, seconds: float) -> int:
-        """Sends a notification and gives the status."""
+        """Sends a notification and returns the status."""
         return (await self._egress.request("POST", url, headers=headers, body=body, timeout=seconds, limit=self._limit)).status
 
     async def delete(self, url: str, headers: Mapping[str, str], seconds: float) -> int:
@@ -158,7 +158,7 @@ class McpHttp:
 
 
 class _StreamCursor:
-    """The place in a stream that may be cut and taken up again. All of it together is bounded."""
+    """The position in a stream that may break and be resumed. The total size is bounded."""
 
     def __init__(self, answer_id: RequestId, limit: int, sink: MessageSink) -> None:
         self._answer_id = answer_id
@@ -174,7 +174,7 @@ class _StreamCursor:
         return min(self._retry, RETRY_MAX_MS) / 1000
 
     async def read_stream(self, answer: StreamedResponse) -> Envelope | None:
-        """The answer, or None where the stream was cut and can be taken up again. Raises UpstreamFault."""
+        """The response, or None where the stream broke and can be resumed. Raises UpstreamFault."""
         reader = SseReader(self._limit)
         try:
             async for chunk in answer:
@@ -193,9 +193,7 @@ class _StreamCursor:
         return None
 
     async def _read_event(self, data: bytes) -> Envelope | None:
-        message = (
-            await run_off_loop(read_envelope, data) if data else None
-        )  # 2025-11-25: an empty event only tells where to take up the stream
+        message = await run_off_loop(read_envelope, data) if data else None  # 2025-11-25: an empty event only has the position for resuming
         if message is None:
             return None
         if message.method is UNSET:
@@ -206,7 +204,7 @@ class _StreamCursor:
 
 
 async def read_whole(answer: StreamedResponse, answer_id: RequestId, limit: int = BODY_MAX) -> Exchange:
-    """An answer that is no stream."""
+    """Reads a response that is not a stream."""
     body = await answer.read(limit)
     return await run_off_loop(_read_exchange, body, answer.status, answer.headers, answer_id)
 
@@ -225,7 +223,7 @@ def _read_exchange(body: bytes, status: int, headers: Mapping[str, str], answer_
 
 
 async def _find_answer(reader: SseReader, chunk: bytes, answer_id: RequestId) -> Envelope | None:
-    """The answer among the events that `chunk` completes; notifications are skipped."""
+    """The response among the events that `chunk` completes; skips notifications. Raises UpstreamFault for a request."""
     for event in await run_off_loop(reader.feed, chunk):
         if not event.data:
             continue
@@ -233,7 +231,7 @@ async def _find_answer(reader: SseReader, chunk: bytes, answer_id: RequestId) ->
         if message.method is UNSET:
             return check_answer(message, answer_id)
         if message.id is not None and message.method != "ping":
-            raise UpstreamFault("The server asks back, which this connection did not offer", message.method)
+            raise UpstreamFault("The server sent a request, which this connection does not support", message.method)
     return None
 
 

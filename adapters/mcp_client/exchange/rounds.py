@@ -1,4 +1,4 @@
-"""From a server's answer to the client's: results and refusals of the other era, and the rounds that a server's questions take."""
+"""Converts a server's response for the client: results and errors of the other era, and rounds of questions to the client."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -37,14 +37,14 @@ from policies.strict_json import LARGE, run_in_reader
 
 ROUNDS_MAX: Final = 8
 QUESTIONS_MAX: Final = 16  # of one round
-_OTHER_ERA_STATUSES: Final = frozenset({400, 404, 405, 406})  # what a server of the other era answers to a request it does not know
-_OUTAGE_STATUSES: Final = frozenset({502, 503, 504})  # what stands before a server that is gone
+_OTHER_ERA_STATUSES: Final = frozenset({400, 404, 405, 406})  # how a server of the other era refuses an unknown request
+_OUTAGE_STATUSES: Final = frozenset({502, 503, 504})  # of proxies in front of a server that is down
 _decode_questions: Final = msgspec.json.Decoder(dict[str, dict[str, Raw]]).decode
 _decode_text: Final = msgspec.json.Decoder(str).decode
 
 
 class InputRound(NamedTuple):
-    """Which repetition of a request it is (0: none), the members that it adds, and for how many seconds the client was asked so far."""
+    """A repetition of a request: its number (0: the first), the members that it adds, and the seconds that the client was asked so far."""
 
     number: int = 0
     answers: Mapping[str, Any] = {}
@@ -55,11 +55,11 @@ SendRound = Callable[[InputRound], Awaitable[Exchange]]
 
 
 class WrongEra(Exception):
-    """The server answers as one of the other era would. Nothing was done for the call."""
+    """The server responds as one of the other era. Nothing was done for the call."""
 
 
 def client_answer(request: McpRequest, exchange: Exchange, from_modern: bool) -> McpAnswer:
-    """The answer, where the server (`modern` is its era) asks for nothing more. Raises as McpPool.call, and WrongEra."""
+    """The response for the client, if the server, of era `from_modern`, requests nothing more. Raises as McpPool.call, and WrongEra."""
     answer = exchange.answer
     if answer is not None and isinstance(answer.result, Raw) and exchange.status == 200:
         result = bytes(answer.result)
@@ -68,7 +68,7 @@ def client_answer(request: McpRequest, exchange: Exchange, from_modern: bool) ->
 
 
 async def client_answer_off_loop(request: McpRequest, exchange: Exchange, from_modern: bool) -> McpAnswer:
-    """Reads the answer as `answered` does; a large one that has to cross between the eras beside the event loop."""
+    """Like `client_answer`; translates a large result of the other era in a thread."""
     result = exchange.answer.result if exchange.answer is not None else UNSET
     if request.is_modern == from_modern or not isinstance(result, Raw) or memoryview(result).nbytes <= LARGE:
         return client_answer(request, exchange, from_modern)
@@ -76,11 +76,10 @@ async def client_answer_off_loop(request: McpRequest, exchange: Exchange, from_m
 
 
 async def run_rounds(request: McpRequest, peer: McpPeer, to_modern: bool, send_round: SendRound, clock: Callable[[], float]) -> McpAnswer:
-    """The answer after as many rounds as it takes; `once` sends the request. While the client is asked, the call's time stands still:
-    `clock` counts its seconds.
+    """Sends a request with `send_round` until it has a response, and asks the client in between, which pauses the call's time.
 
-    Only questions that can't reach the client as they are are asked here: a modern server's for an older client, and the refusal
-    of an older server (-32042) for a modern one.
+    Asks only questions that can't be passed on: a modern server's for a client of the older era, and the refusal of an older server
+    (-32042) for a modern client. `clock` counts seconds.
     """
     answers: Mapping[str, Any] = {}
     thought = 0.0
@@ -101,7 +100,7 @@ async def run_rounds(request: McpRequest, peer: McpPeer, to_modern: bool, send_r
                 raise
             await _ask_to_open_urls(peer, refused.data["elicitations"])
             thought += clock() - began
-    raise McpRefused(-32603, "the server asks without end")
+    raise McpRefused(-32603, "the server asked more than the allowed rounds")
 
 
 def _input_required_in(exchange: Exchange) -> Members | None:
@@ -112,7 +111,7 @@ def _input_required_in(exchange: Exchange) -> Members | None:
 
 
 async def _ask_questions(peer: McpPeer, required: Members) -> dict[str, Any]:
-    """Puts each question to the client, one after the other."""
+    """Asks the client each question, one after the other, and returns the members of the repetition."""
     questions: dict[str, dict[str, Raw]] = decode_checked(required.get("inputRequests", Raw(b"{}")), _decode_questions)
     if len(questions) > QUESTIONS_MAX or not (questions or "requestState" in required):
         raise UpstreamFault("The server's message is not valid", f"{len(questions)} input requests")
@@ -134,13 +133,13 @@ async def _ask_peer(peer: McpPeer, method: str, params: Raw) -> Raw:
         async with asyncio.timeout(ANSWER_SECONDS):
             return await peer.ask(method, params)
     except TimeoutError:
-        raise McpRefused(-32603, "the client does not answer in time") from None
+        raise McpRefused(-32603, "the client did not answer in time") from None
     except PeerRefused as refused:
-        raise McpRefused(-32603, f"the client does not answer: {refused.code}") from None
+        raise McpRefused(-32603, f"the client did not answer: {refused.code}") from None
 
 
 async def _ask_to_open_urls(peer: McpPeer, elicitations: list[Any]) -> None:
-    """Asks a modern client to visit the addresses that an older server needs visited. Raises McpRefused where it does not."""
+    """Asks a modern client to open the URLs that an older server requires. Raises McpRefused where it does not."""
     if not 0 < len(elicitations) <= QUESTIONS_MAX:
         raise UpstreamFault("The server's message is not valid", f"{len(elicitations)} elicitations")
     for one in elicitations:
@@ -150,11 +149,11 @@ async def _ask_to_open_urls(peer: McpPeer, elicitations: list[Any]) -> None:
             raise McpRefused(MISSING_CAPABILITY, "an elicitation by URL", {"requiredCapabilities": needed})
         said = members_of(await _ask_peer(peer, "elicitation/create", translate_question(True, False, "elicitation/create", params)))
         if bytes(said.get("action", Raw(b""))) != b'"accept"':
-            raise McpRefused(URL_REQUIRED, "the person did not visit the address")
+            raise McpRefused(URL_REQUIRED, "the person did not open the URL")
 
 
 def _failure_of(request: McpRequest, exchange: Exchange, from_modern: bool) -> Exception:
-    """The exception that an answer without a result means."""
+    """The exception for a response without a result."""
     answer, status = exchange.answer, exchange.status
     error = answer.error if answer is not None and isinstance(answer.error, WireError) else None
     detail = f"status {status}" + (f", {error.code}: {error.message[:300]}" if error else "")
@@ -163,7 +162,7 @@ def _failure_of(request: McpRequest, exchange: Exchange, from_modern: bool) -> E
     if error is not None and _is_refusal(error.code, status):
         return refusal_from(request, error, detail)
     if error is not None and error.code == HEADER_MISMATCH:
-        return HeadersDiffer("The server finds fault with the gateway's request", detail)
+        return HeadersDiffer("The server refused the headers of the gateway's request", detail)
     if (from_modern and status in _OTHER_ERA_STATUSES) or (error is not None and error.code == UNSUPPORTED_VERSION):
         return WrongEra(f"{'modern' if from_modern else 'legacy'}, {detail}")
     fault = Unreachable("The server failed", detail) if status in _OUTAGE_STATUSES else UpstreamFault("The server failed", detail)
@@ -173,7 +172,7 @@ def _failure_of(request: McpRequest, exchange: Exchange, from_modern: bool) -> E
 
 
 def _is_refusal(code: int, status: int) -> bool:
-    """A JSON-RPC error about the call itself: any over 200, else the codes that a modern server gives with 400 and 404."""
+    """Whether a JSON-RPC error is about the call itself: any with status 200, else the codes of modern servers with 400 and 404."""
     if code in (HEADER_MISMATCH, UNSUPPORTED_VERSION):
         return False
     return status == 200 or code in (-32601, -32602, -32603, MISSING_CAPABILITY)

@@ -1,4 +1,4 @@
-"""What a server says and asks while one request is under way, brought to the client behind the request."""
+"""Passes on a server's messages and questions during one request to the client behind it."""
 
 import asyncio
 from contextlib import suppress
@@ -23,8 +23,8 @@ from adapters.mcp_client.wire.messages import (
 )
 from adapters.mcp_client.wire.peer import McpPeer, PeerRefused
 
-ANSWER_SECONDS: Final = 600.0  # that a client has for an answer, if whoever asks it sets no shorter time
-QUESTIONS_MAX: Final = 16  # of one request, waiting for their answers
+ANSWER_SECONDS: Final = 600.0  # for a client's answer, unless the client set a shorter time
+QUESTIONS_MAX: Final = 16  # unanswered questions of one request
 CHANGE_METHODS: Final = frozenset(
     {
         "notifications/tools/list_changed",
@@ -39,25 +39,25 @@ _EMPTY: Final = Raw(b"{}")
 
 
 class ReplyChannel(Protocol):
-    """The way back to a server that asks, and to those who listen to its session."""
+    """Sends replies to the server that asked, and passes changes to the listeners of its session."""
 
     async def reply(self, body: bytes) -> None:
-        """Raises UpstreamFault."""
+        """Sends a reply. Raises UpstreamFault."""
         ...
 
     async def publish_change(self, method: str, params: Raw) -> bool:
-        """Whether anybody listens."""
+        """Passes on a change notification. Returns whether there is a listener."""
         ...
 
     def expect_progress(self, token: bytes) -> None:
-        """The server wants to hear how its question goes on, under this token (JSON)."""
+        """Expects progress notifications for a question of the server under this token (JSON)."""
         ...
 
 
 class ServerMessages:
-    """To be entered while the request is under way; questions that are open when it ends are withdrawn from the client.
+    """A context manager for one request's messages; on exit, open questions are withdrawn from the client.
 
-    `token` is the progress token that the server was given in place of the client's, if any was. Without an `outlet` a server must not ask.
+    `progress_token` replaces the client's in the request, if set. Without a `reply_channel` the server may not ask.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class ServerMessages:
         self._open_questions: dict[RequestId, asyncio.Task[None]] = {}
         self._task: Any = None
         self._error: BaseException | None = None
-        self._seconds_left: float | None = None  # of the call's time, while it stands still
+        self._seconds_left: float | None = None  # of the call's time while it is paused
         self.timeout: asyncio.Timeout | None = None
 
     @property
     def log_level(self) -> str | None:
-        """From which level on logs are wanted; None: none are."""
+        """The lowest level of wanted logs; None: no logs are wanted."""
         return self._wishes.log_level
 
     async def __aenter__(self) -> Self:
@@ -91,7 +91,7 @@ class ServerMessages:
             raise self._error
 
     async def receive(self, message: Envelope) -> None:
-        """Takes a notification or a question. Raises UpstreamFault for what no server may send."""
+        """Handles a notification or a question. Raises UpstreamFault for an invalid one."""
         method = str(message.method)
         params = members_of(message.params if message.params is not UNSET else _EMPTY)
         if message.id is not None:
@@ -122,7 +122,7 @@ class ServerMessages:
 
     async def _start_question(self, question_id: RequestId, method: str, params: Members) -> None:
         if self._reply_channel is None:
-            raise UpstreamFault("The server asks back, which its protocol does not allow", method[:100])
+            raise UpstreamFault("The server sent a request, which its protocol does not allow", method[:100])
         if method == "ping":
             await self._reply_channel.reply(reply_of(question_id, {}))
         elif question_id in self._open_questions or len(self._open_questions) >= QUESTIONS_MAX:
@@ -146,12 +146,12 @@ class ServerMessages:
         await reply_channel.reply(body)
 
     def _check_capabilities(self, method: str, params: Members) -> None:
-        """Raises PeerRefused, or McpRefused where the client could make its request again with the capability declared."""
+        """Raises PeerRefused, or McpRefused where the client could repeat its request with the capability declared."""
         needed = missing_capabilities(self._peer, method, params)
         if needed and self._request.is_modern:
             raise McpRefused(MISSING_CAPABILITY, method, {"requiredCapabilities": needed})
         if needed is not None:
-            raise PeerRefused(-32602 if needed.get("elicitation") else -32601, "the client did not declare that it can do this")
+            raise PeerRefused(-32602 if needed.get("elicitation") else -32601, "the client did not declare this capability")
 
     def _end_question(self, question_id: RequestId, task: asyncio.Task[None]) -> None:
         self._open_questions.pop(question_id, None)
@@ -163,7 +163,7 @@ class ServerMessages:
             self._task.cancel()
 
     def _pause_timeout(self) -> None:
-        """The time in which the client thinks does not count, within bounds."""
+        """Pauses the call's timeout while the client answers, for at most ANSWER_SECONDS."""
         now = asyncio.get_running_loop().time()
         if self._seconds_left is None and self.timeout is not None and self.timeout.when() is not None and not self.timeout.expired():
             self._seconds_left = (self.timeout.when() or now) - now
@@ -171,7 +171,7 @@ class ServerMessages:
 
     def _resume_timeout(self) -> None:
         if self._seconds_left is not None and self.timeout is not None and self._task is not None and not self.timeout.expired():
-            with suppress(RuntimeError):  # the answer came meanwhile
+            with suppress(RuntimeError):  # the response has arrived
                 self.timeout.reschedule(asyncio.get_running_loop().time() + self._seconds_left)
             self._seconds_left = None
 

@@ -1,4 +1,4 @@
-"""What servers of the `initialize` era say outside of any request: one GET stream per session, taken up again when it breaks."""
+"""Messages of servers of the `initialize` era outside of requests: one GET stream per session, resumed when it breaks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -19,30 +19,28 @@ from adapters.upstream.targets import EgressRefused
 log = structlog.get_logger()
 
 OPEN_SECONDS: Final = 30.0
-SILENCE_SECONDS: Final = 900.0  # after so long without a byte a stream may be dead without anybody having said so
-STREAM_OPEN_SECONDS: Final = (
-    2.0  # that a server has to open its stream before it is subscribed to: some send nothing until something happens
-)
+SILENCE_SECONDS: Final = 900.0  # without a byte for this long, a stream may be dead without an error
+STREAM_OPEN_SECONDS: Final = 2.0  # wait for the stream before subscribing: some send nothing until an event
 PAUSE_SECONDS: Final = 1.0
 EVENT_MAX: Final = 1 << 20  # bytes
 SEND_SECONDS: Final = 5.0
 
 
 class _NoStream(Exception):
-    """The server offers none."""
+    """The server offers no GET stream."""
 
 
 class _StreamPosition:
-    """Where a stream stands."""
+    """The position in a stream and the pause before it is resumed."""
 
     def __init__(self) -> None:
         self.last_id = ""
         self.pause_seconds = PAUSE_SECONDS
-        self.may_have_missed = False  # something may have been missed
+        self.may_have_missed = False  # notifications may have been lost
 
 
 async def read_messages(answer: StreamedResponse, position: _StreamPosition | None = None) -> AsyncIterator[Envelope]:
-    """What arrives on a stream without end, until it breaks or is silent for too long. Raises UpstreamFault."""
+    """Yields the messages of an endless stream until it breaks or is silent for too long. Raises UpstreamFault."""
     position, reader, chunks = position or _StreamPosition(), SseReader(EVENT_MAX), aiter(answer)
     while True:
         try:
@@ -64,11 +62,11 @@ class GetStreams:
         self._sessions = sessions
         self._clock = clock
         self._reader_tasks: dict[ServerSession, asyncio.Task[None]] = {}
-        self._ready_events: dict[ServerSession, asyncio.Event] = {}  # whether its stream was open once, or is known to be none
+        self._ready_events: dict[ServerSession, asyncio.Event] = {}  # set once its stream was opened, or is known not to exist
         self._background_sends: set[asyncio.Task[None]] = set()
 
     def open(self, session: ServerSession, credentials: Mapping[str, str]) -> None:
-        """Reads the session's stream from now on, unless it is read already or the server has none."""
+        """Starts reading the session's stream, unless that has begun or the server has none."""
         if session not in self._reader_tasks:
             self._ready_events[session] = asyncio.Event()
             task = self._reader_tasks[session] = asyncio.create_task(self._read_until_closed(session, credentials))
@@ -78,14 +76,14 @@ class GetStreams:
             )
 
     async def wait_until_open(self, session: ServerSession) -> None:
-        """Returns when the session's stream is open, or the server has none, or takes too long to say so."""
+        """Waits until the stream is open or known not to exist, for at most STREAM_OPEN_SECONDS."""
         settled = self._ready_events.get(session)
         if settled is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(settled.wait(), STREAM_OPEN_SECONDS)
 
     def close(self, session: ServerSession | None = None) -> None:
-        """Ends the stream of that session, or of all."""
+        """Closes the stream of one session, or of all."""
         for one in [session] if session else list(self._reader_tasks):
             self._ready_events.pop(one, None)
             task = self._reader_tasks.pop(one, None)
@@ -93,7 +91,7 @@ class GetStreams:
                 task.cancel()
 
     async def _read_until_closed(self, session: ServerSession, credentials: Mapping[str, str]) -> None:
-        """The root of the stream's task. It ends when the server has no stream, or its session can't be opened again."""
+        """The root of the stream's task. Ends when the server has no stream, or the session can't be opened again."""
         try:
             await self._read_with_reconnects(session, credentials, _StreamPosition())
         finally:
@@ -142,7 +140,7 @@ class GetStreams:
                 await self._deliver(session, credentials, message)
 
     def send_in_background(self, session: ServerSession, credentials: Mapping[str, str], method_and_params: tuple[str, Any]) -> None:
-        """One request (method and parameters) whose answer nobody waits for."""
+        """Sends one request (method and parameters) without waiting for its response."""
         task = asyncio.create_task(self._send_if_possible(session, credentials, method_and_params))
         self._background_sends.add(task)
         task.add_done_callback(self._background_sends.discard)
@@ -154,12 +152,12 @@ class GetStreams:
             return
 
     async def _deliver(self, session: ServerSession, credentials: Mapping[str, str], message: Envelope) -> None:
-        """Brings it to the client whose session this is; in a session of several to the one call under way, if it is only one."""
+        """Passes a message to the session's client; in a shared session only to the single call in progress."""
         ears = [*session.receivers, *session.listeners] if session.key.client_session else session.receivers
         if ears and (session.key.client_session or len(ears) == 1):
             await ears[-1].receive(message)
         elif message.id is not None and isinstance(message.method, str):
-            body = error_of(message.id, -32601, "nobody is there who could be asked")
+            body = error_of(message.id, -32601, "there is no client to ask")
             await self._http.notify(session.key.url, {**credentials, **session.headers}, body, SEND_SECONDS)
         elif session.listeners and isinstance(message.method, str):
             for listener in list(session.listeners):
@@ -169,7 +167,7 @@ class GetStreams:
 
 
 async def _notify_possible_changes(session: ServerSession) -> None:
-    """What was said while the stream was broken is lost: whoever listens had better look again."""
+    """Notifies listeners of all possible changes, since notifications are lost while the stream is broken."""
     for listener in list(session.listeners):
         for name in ("tools", "prompts", "resources"):
             await listener.forward_change(f"notifications/{name}/list_changed", Raw(b"{}"))

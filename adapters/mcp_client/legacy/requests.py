@@ -1,4 +1,4 @@
-"""Requests to servers of the `initialize` era, inside a warm session of whoever makes them, with a way back for what the server asks."""
+"""Requests to servers of the `initialize` era, in a warm session of their owner, with a channel for the server's questions."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
@@ -32,7 +32,7 @@ def session_key(call: Call, peer: McpPeer | None, client_session: str) -> Sessio
 
 
 class SessionReplyChannel:
-    """An Outlet: answers are POSTed into the session, and its listeners hear of changes."""
+    """A ReplyChannel: POSTs replies into the session, and passes changes to its listeners."""
 
     def __init__(self, http: McpHttp, session: ServerSession, credentials: Mapping[str, str]) -> None:
         self._http = http
@@ -43,7 +43,7 @@ class SessionReplyChannel:
         headers = {**self._credentials, **self._session.headers}
         status = await self._http.notify(self._session.key.url, headers, body, SEND_SECONDS)
         if not 200 <= status < 300:
-            raise UpstreamFault("The server does not take the answer that it asked for", f"status {status}")
+            raise UpstreamFault("The server did not accept the reply to its question", f"status {status}")
 
     def expect_progress(self, token: bytes) -> None:
         self._session.expected_tokens.append(token)
@@ -65,9 +65,9 @@ class LegacyRequests:
         self._background_sends: set[asyncio.Task[None]] = set()
 
     async def send(self, call: Call, request: McpRequest, paused_seconds: float = 0.0) -> Exchange:
-        """One request and its answer. A session that the server forgot is opened anew, once. Raises UpstreamFault and NotLegacy.
+        """Sends one request and returns its response. Opens a lost session again, once. Raises UpstreamFault and NotLegacy.
 
-        `thought`: seconds that are not counted.
+        `paused_seconds` extend the deadline.
         """
         call = call if not paused_seconds else msgspec.structs.replace(call, deadline=call.deadline + paused_seconds)
         session = self._sessions.session_for(session_key(call, request.peer, request.client_session))
@@ -79,11 +79,11 @@ class LegacyRequests:
                 exchange = await self._send_in_session(session, call, request)
                 if not (session_id and _is_session_lost(exchange)):
                     return exchange
-                self._sessions.mark_lost(session, session_id)  # 2025-11-25: 404 means that the session is gone, so nothing was done
+                self._sessions.mark_lost(session, session_id)  # 2025-11-25: 404 means that the session has ended, so nothing was done
         finally:
             session.calls_in_flight -= 1
             session.last_used = self._clock()
-        raise UpstreamFault("The server forgets its sessions", "404 in a new session")
+        raise UpstreamFault("The server loses its sessions", "404 in a new session")
 
     async def close(self) -> None:
         if self._background_sends:
@@ -109,7 +109,7 @@ class LegacyRequests:
     async def _send_and_receive(
         self, session: ServerSession, call: Call, request: McpRequest, peer: McpPeer, post_request: PostRequest
     ) -> Exchange:
-        """The server may ask on the POST's own stream, or on the session's."""
+        """Sends a request whose server may ask on the POST's own stream, or on the session's."""
         if session.key.capabilities != "{}":
             self._streams.open(session, call.headers)
         async with ServerMessages(request, peer, post_request.answer_id, SessionReplyChannel(self._http, session, call.headers)) as hearing:
@@ -123,7 +123,7 @@ class LegacyRequests:
         return exchange
 
     async def _set_level(self, session: ServerSession, call: Call, level: str | None, shared: bool) -> None:
-        """Asks for logs from `level` on; in a session of several clients for the most that any of them wanted."""
+        """Requests logs from `level` on; in a shared session, of the lowest level that any client wanted."""
         if not level or level == session.log_level or "logging" not in session.server_capabilities:
             return
         if shared and session.log_level and LOG_LEVELS.index(session.log_level) < LOG_LEVELS.index(level):
@@ -136,11 +136,11 @@ class LegacyRequests:
             session.log_level = before
 
     def send_in_background(self, session: ServerSession, body: bytes) -> None:
-        """A notification that nobody waits for."""
+        """Sends a notification without waiting."""
         self._run_in_background(self._send_if_possible(session.key.url, {**session.credentials, **session.headers}, body))
 
     def _send_cancelled(self, session: ServerSession, call: Call, number: RequestId) -> None:
-        """2025-11-25: a closed connection is no cancellation, so the server is told."""
+        """Notifies the server of a cancellation, since a closed connection is none (2025-11-25)."""
         body = notification_of("notifications/cancelled", {"requestId": number, "reason": "the client no longer waits"})
         self._run_in_background(self._send_if_possible(call.target.url, {**call.headers, **session.headers}, body))
 
@@ -157,7 +157,7 @@ class LegacyRequests:
 
 
 class _NullSink:
-    """For a client that wants nothing but the answer."""
+    """The sink of a client that only wants the response."""
 
     def __init__(self, session: ServerSession) -> None:
         self._session = session
@@ -166,11 +166,11 @@ class _NullSink:
     async def receive(self, message: Envelope) -> None:
         self._session.report_change(str(message.method))
         if message.id is not None and message.method != "ping":
-            raise UpstreamFault("The server asks back, which this connection did not offer", str(message.method)[:100])
+            raise UpstreamFault("The server sent a request, which this connection does not support", str(message.method)[:100])
 
 
 def _is_session_lost(exchange: Exchange) -> bool:
-    """404 by the specification; some servers say 400 and that they do not know the session."""
+    """Whether the server lost the session: 404 by the specification; some servers respond with 400 and an error."""
     if exchange.status != 400:
         return exchange.status == 404
     error = exchange.answer.error if exchange.answer is not None else None
@@ -178,7 +178,7 @@ def _is_session_lost(exchange: Exchange) -> bool:
 
 
 def _remember_subscription(session: ServerSession, request: McpRequest, exchange: Exchange) -> None:
-    """What a new session would have to be asked for again."""
+    """Notes a subscription for the case that the session has to be opened again."""
     if exchange.answer is None or exchange.answer.result is UNSET:
         return
     if request.method == SUBSCRIBE and len(session.uris) < URIS_MAX:

@@ -1,4 +1,4 @@
-"""Warm sessions with servers of the `initialize` era: one per server and owner, re-opened when lost, closed when idle."""
+"""Warm sessions with servers of the `initialize` era: one per server and owner, opened again when lost, closed when idle."""
 
 import asyncio
 import itertools
@@ -42,7 +42,7 @@ class NotLegacy(Exception):
 
 
 class Initialized(msgspec.Struct, frozen=True, rename="camel"):
-    """What a server says of itself when a session is opened."""
+    """A server's response to `initialize`."""
 
     protocol_version: str
     capabilities: dict[str, Any] = {}
@@ -53,10 +53,10 @@ _decode_initialized: Final = msgspec.json.Decoder(Initialized).decode
 
 
 class SessionKey(NamedTuple):
-    """Whose session it is and with whom; nobody else ever gets it. `owner` is tenant|issuer|subject.
+    """The owner and server of a session, which is never shared with another owner. `owner` is tenant|issuer|subject.
 
-    `front` is the client's own session, or empty for what a person's stateless requests share. `capabilities` are the client's,
-    in canonical JSON: what it declared is declared to the server, and nothing else.
+    `client_session` is the client's own session; empty: shared by a person's stateless requests. `capabilities` are the client's, in
+    canonical JSON, and the only ones declared to the server.
     """
 
     server: str
@@ -67,27 +67,27 @@ class SessionKey(NamedTuple):
 
 
 class MessageReceiver(Protocol):
-    """adapters/mcp_client/exchange/server_messages.py."""
+    """Receives a session's messages during a request (adapters/mcp_client/exchange/server_messages.py)."""
 
     async def receive(self, message: Envelope) -> None: ...
 
 
 class SessionListener(Protocol):
-    """adapters/mcp_client/listening.py."""
+    """Listens to a session (adapters/mcp_client/listening.py)."""
 
     async def forward_change(self, method: str, params: Raw) -> None: ...
 
     async def receive(self, message: Envelope) -> None:
-        """What comes outside of any request."""
+        """Handles a message outside of requests."""
         ...
 
 
 class ServerSession:
-    """An open session. `headers` are those of every request in it, `number()` gives its next request id.
+    """A session with a server. `headers` are sent with every request; `next_number()` returns the next request id.
 
-    `level` and `uris` (how many want each) are what the server was asked for, and is asked again in a new session. `talks` are the calls
-    under way whose clients can be asked, and `listeners` those who hear of changes, the latest last. `expected` are the progress tokens, as
-    JSON, of what the server asked.
+    `log_level` and `uris` (with the number of subscribers) were requested from the server, and are requested again in a new session.
+    `receivers` are the calls in progress whose clients can be asked, `listeners` those that get changes, the latest last. `expected_tokens`
+    are the progress tokens, as JSON, of the server's questions.
     """
 
     __slots__ = (
@@ -116,13 +116,13 @@ class ServerSession:
         self.key = key
         self.lock = asyncio.Lock()
         self.next_number = itertools.count(1).__next__
-        self.calls_in_flight = 0  # in flight
+        self.calls_in_flight = 0  # number of calls
         self.last_used = 0.0
         self.is_open = False
-        self.answers_in_json = False  # the last answer in it was no stream
-        self.id = ""  # empty: the server keeps no sessions
+        self.answers_in_json = False  # the last response in it was not a stream
+        self.id = ""  # empty: the server has no sessions
         self.headers: Mapping[str, str] = ACCEPT
-        self.server_capabilities: Mapping[str, Any] = {}  # the server's capabilities
+        self.server_capabilities: Mapping[str, Any] = {}  # from `initialize`
         self.instructions = ""
         self.log_level = ""
         self.uris: Counter[str] = Counter()
@@ -131,7 +131,7 @@ class ServerSession:
         self.on_close: Callable[[], None] | None = None
         self.credentials: Mapping[str, str] = {}  # of the last request in it
         self.expected_tokens: deque[bytes] = deque(maxlen=EXPECTED_TOKENS_MAX)
-        self.on_list_changed: Callable[[str], None] | None = None  # told the server (`key.server`) whenever it says that something changed
+        self.on_list_changed: Callable[[str], None] | None = None  # called with `key.server` on each list change
 
     def report_change(self, method: str) -> None:
         if self.on_list_changed is not None and method in LISTS_CHANGED:
@@ -139,7 +139,7 @@ class ServerSession:
 
 
 async def open_session(http: McpHttp, session: ServerSession, credentials: Mapping[str, str], seconds: float) -> None:
-    """Does `initialize` and `notifications/initialized`. Raises UpstreamFault and NotLegacy."""
+    """Opens a session: sends `initialize` and `notifications/initialized`. Raises UpstreamFault and NotLegacy."""
     url, number = session.key.url, session.next_number()
     body = envelope_of(number, "initialize", initialize_params(session.key.capabilities))
     exchange = await http.post(url, {**credentials, **ACCEPT}, body, number, seconds)
@@ -149,13 +149,13 @@ async def open_session(http: McpHttp, session: ServerSession, credentials: Mappi
     session.headers = {**ACCEPT, "mcp-protocol-version": version, **({"mcp-session-id": session_id} if session_id else {})}
     status = await http.notify(url, {**credentials, **session.headers}, _INITIALIZED_NOTIFICATION, seconds)
     if not 200 <= status < 300:
-        raise UpstreamFault("The server does not open a session", f"initialized was answered with {status}")
+        raise UpstreamFault("The server did not open a session", f"initialized was answered with {status}")
     await _restore(http, session, credentials, seconds)
     session.is_open = True
 
 
 async def _restore(http: McpHttp, session: ServerSession, credentials: Mapping[str, str], seconds: float) -> None:
-    """Asks a new session for what the lost one was asked for. A server that refuses is not asked again."""
+    """Requests in a new session what the lost one had: subscriptions and log level. Ignores refusals."""
     wanted: list[tuple[str, Any]] = [("resources/subscribe", {"uri": uri}) for uri in session.uris]
     if session.log_level:
         wanted.append(("logging/setLevel", {"level": session.log_level}))
@@ -166,7 +166,7 @@ async def _restore(http: McpHttp, session: ServerSession, credentials: Mapping[s
 async def request_in_session(
     http: McpHttp, session: ServerSession, credentials: Mapping[str, str], method_and_params: tuple[str, Any], seconds: float
 ) -> Exchange:
-    """One request of our own in a session: method and parameters."""
+    """Sends a request of the gateway's own in a session: method and parameters."""
     number = session.next_number()
     return await http.post(session.key.url, {**credentials, **session.headers}, envelope_of(number, *method_and_params), number, seconds)
 
@@ -183,7 +183,7 @@ def _session_id(exchange: Exchange) -> str:
 
 
 def read_initialized(exchange: Exchange) -> Initialized:
-    """A good answer to `initialize`. Raises UpstreamFault and NotLegacy."""
+    """Parses the response to `initialize`. Raises UpstreamFault and NotLegacy."""
     answer = exchange.answer
     if answer is not None and isinstance(answer.result, msgspec.Raw) and exchange.status == 200:
         try:
@@ -191,19 +191,19 @@ def read_initialized(exchange: Exchange) -> Initialized:
         except msgspec.MsgspecError as error:
             raise BadAnswer("The server's answer is not JSON-RPC", str(error)[:200]) from None
         if said.protocol_version not in LEGACY:
-            raise UpstreamFault("The server speaks no version of MCP that we know", said.protocol_version[:40])
+            raise UpstreamFault("The server supports no version of MCP that the gateway knows", said.protocol_version[:40])
         return said
     code = answer.error.code if answer is not None and isinstance(answer.error, msgspec.Struct) else 0
     if exchange.status in (401, 403):
         raise Challenged(exchange.status, exchange.headers.get("www-authenticate", ""))
     if code in (UNSUPPORTED_VERSION, -32601) or (400 <= exchange.status < 500 and exchange.status != 429):
         raise NotLegacy(f"status {exchange.status}, code {code}")
-    fault = UpstreamFault("The server does not open a session", f"status {exchange.status}, code {code}")
+    fault = UpstreamFault("The server did not open a session", f"status {exchange.status}, code {code}")
     raise add_retry_after(fault, exchange.status, exchange.headers)
 
 
 async def close_session(http: McpHttp, session: ServerSession) -> None:
-    """Tells the server, which may not listen: credentials are not kept, so a server that asks for some lets it expire."""
+    """Closes a session at the server. Credentials are not stored, so at a server that requires them the session just expires."""
     if session.on_close is not None:
         session.on_close()
     if session.is_open and session.id:
@@ -215,14 +215,14 @@ async def close_session(http: McpHttp, session: ServerSession) -> None:
 
 
 class ServerSessions:
-    """At most `size` sessions. `clock` counts seconds; `sweep` is to be called now and then."""
+    """At most `size` sessions. `clock` counts seconds; the caller calls `sweep` regularly."""
 
     def __init__(self, http: McpHttp, clock: Callable[[], float], size: int = SESSIONS_MAX, idle: float = IDLE_SECONDS) -> None:
         self._http = http
         self._clock = clock
         self._size = size
         self._idle_seconds = idle
-        self._sessions: dict[SessionKey, ServerSession] = {}  # the least recently used first
+        self._sessions: dict[SessionKey, ServerSession] = {}  # least recently used first
         self._retired: deque[ServerSession] = deque(maxlen=size)
         self.on_list_changed: Callable[[str], None] | None = None
 
@@ -230,7 +230,7 @@ class ServerSessions:
         return len(self._sessions)
 
     def session_for(self, key: SessionKey) -> ServerSession:
-        """The owner's session with this server, perhaps not open yet. Raises NotSent when all places, or all of the owner's, are busy."""
+        """The owner's session with this server, possibly not open yet. Raises NotSent when all sessions are busy, or all of the owner's."""
         session = self._sessions.pop(key, None)
         if session is None:
             owners = [one.owner for one in self._sessions]
@@ -243,7 +243,7 @@ class ServerSessions:
         return session
 
     async def ensure_open(self, session: ServerSession, credentials: Mapping[str, str], deadline: float) -> str:
-        """Opens the session where it is not; concurrent callers wait for one opening. Gives its id."""
+        """Opens the session if needed and returns its id; concurrent callers wait for the same opening."""
         if session.is_open:
             return session.id
         try:
@@ -255,7 +255,7 @@ class ServerSessions:
         return session.id
 
     def mark_lost(self, session: ServerSession, session_id: str) -> None:
-        """The server forgot `session_id`; whoever comes first marks it, later callers see the new one."""
+        """Marks a session as lost, if it still has the id `session_id`."""
         if session.id == session_id:
             session.is_open = False
 
@@ -268,17 +268,17 @@ class ServerSessions:
         raise NotSent("Too many sessions with servers are busy", f"{self._size} sessions")
 
     def sessions_of(self, owner: str, client_session: str) -> list[ServerSession]:
-        """Those that a client's session has, and that are open."""
+        """The open sessions that belong to a client's session."""
         return [
             one for one in self._sessions.values() if one.is_open and one.key.owner == owner and one.key.client_session == client_session
         ]
 
     async def close_client_session(self, owner: str, client_session: str) -> None:
-        """Closes the sessions that a client's session had; calls that are under way in them fail."""
+        """Closes the sessions of a client's session; calls in progress in them fail."""
         await self._close([s for s in self._sessions.values() if s.key.owner == owner and s.key.client_session == client_session])
 
     async def sweep(self, everything: bool = False) -> None:
-        """Closes what was idle for too long or had to make room; at shutdown everything."""
+        """Closes sessions that are idle or were evicted; with `everything`, all of them."""
         before = self._clock() - self._idle_seconds
         await self._close([s for s in self._sessions.values() if everything or (not s.calls_in_flight and s.last_used <= before)])
 

@@ -1,4 +1,4 @@
-"""Crossing the border between the eras: a request, its result, a notification or a question of one as it reads in the other."""
+"""Translates requests, results, notifications and questions between the eras of MCP."""
 
 import secrets
 from collections.abc import Callable, Mapping
@@ -45,7 +45,7 @@ _decode_text: Final = msgspec.json.Decoder(str).decode
 
 
 def modern_params(params: Mapping[str, Any], peer: McpPeer | None = None, level: str = "") -> dict[str, Any]:
-    """Parameters with the `_meta` that every modern request needs; ours, with what the peer can do, wins over what was there."""
+    """Parameters with the `_meta` of a modern request: the gateway's members, with the peer's capabilities, override existing ones."""
     meta = params.get("_meta")
     kept = members_of(meta) if isinstance(meta, Raw) else {}
     ours: dict[str, Any] = dict(_MODERN_META)
@@ -57,27 +57,27 @@ def modern_params(params: Mapping[str, Any], peer: McpPeer | None = None, level:
 
 
 def modern_body(request: McpRequest) -> bytes:
-    """The envelope for a modern server: the client's own bytes when it is modern too."""
+    """The envelope for a modern server: the client's own bytes if it is modern too."""
     if request.is_modern:
         return request.raw
     return envelope_of(request.id, request.method, modern_params(members_of(request.params), request.peer, _log_level(request)))
 
 
 def _log_level(request: McpRequest) -> str:
-    """An older client that set no level hears of everything, which a modern server has to be told."""
+    """The log level for a modern server: an older client that set none gets all logs."""
     return request.log_level or (LOG_LEVELS[0] if request.peer is not None else "")
 
 
 def retry_body(request: McpRequest, number: int, answers: Mapping[str, Any]) -> bytes:
-    """The `number`th repetition of a request for a modern server, with `inputResponses` and `requestState` (MRTR)."""
+    """Repetition `number` of a request for a modern server, with `inputResponses` and `requestState` (MRTR)."""
     params = modern_params(members_of(request.params), request.peer, _log_level(request))
     return envelope_of(f"{request.id}/{number}", request.method, {**params, **answers})
 
 
 def legacy_body(request: McpRequest, request_id: RequestId) -> bytes:
-    """The envelope for a session of the `initialize` era, under an id of that session, without the modern `_meta`.
+    """The envelope for a session of the `initialize` era, with a request id of that session, without the modern `_meta`.
 
-    The server gets the id as the progress token, since two clients of a session may have chosen the same.
+    The request id also replaces the progress token, which two clients of a session may have chosen alike.
     """
     if not request.is_modern and request.peer is None:
         return envelope_of(request_id, request.method, Raw(request.params))
@@ -85,7 +85,7 @@ def legacy_body(request: McpRequest, request_id: RequestId) -> bytes:
 
 
 def legacy_params(request: McpRequest, progress_token: RequestId | None = None) -> dict[str, Any]:
-    """The parameters without what only the modern envelope has. `token` takes the place of a progress token."""
+    """The parameters without modern `_meta` members. `progress_token` replaces the client's."""
     params: dict[str, Any] = dict(members_of(request.params))
     meta: dict[str, Any] = dict(members_of(params.pop("_meta", Raw(b"{}"))))
     meta = {name: value for name, value in meta.items() if name not in _MODERN_ONLY}
@@ -95,7 +95,7 @@ def legacy_params(request: McpRequest, progress_token: RequestId | None = None) 
 
 
 class NotificationWishes(NamedTuple):
-    """What a client wants to hear: progress under its `token`, logs from `level` on (None: no logs; empty: all that there are)."""
+    """The notifications that a client wants: progress with its token, logs from `log_level` on (None: none; empty: all)."""
 
     progress_token: Raw | None
     log_level: str | None
@@ -112,7 +112,7 @@ def parse_wishes(request: McpRequest) -> NotificationWishes:
 
 
 def translate_result(request: McpRequest, result: bytes, from_modern: bool) -> bytes:
-    """A result of a server of one era (`modern`) for a client of the other. Raises McpRefused when it can't cross."""
+    """A result of a server of one era (`from_modern`) for a client of the other. Raises McpRefused if it can't be translated."""
     if request.is_modern == from_modern:
         return result
     members: dict[str, Any] = dict(members_of(result))
@@ -120,7 +120,7 @@ def translate_result(request: McpRequest, result: bytes, from_modern: bool) -> b
         cached = {"ttlMs": 0, "cacheScope": "private"} if request.method == "resources/read" else {}
         return encode({**cached, **members, "resultType": "complete"})
     kind = members.pop("resultType", Raw(_COMPLETE))
-    if bytes(kind) == _TASK_RESULT and "taskId" in members:  # SEP-2663, as the experiment of 2025-11-25 had it
+    if bytes(kind) == _TASK_RESULT and "taskId" in members:  # SEP-2663, in the form of the 2025-11-25 experiment
         return encode({"task": {_LEGACY_TASK_MEMBERS.get(name, name): value for name, value in members.items() if name != "_meta"}})
     if bytes(kind) != _COMPLETE:
         raise McpRefused(-32603, "an unfinished result for a client of the initialize era")
@@ -136,7 +136,7 @@ def input_required_members(result: bytes | Raw) -> Members | None:
 
 
 def refusal_from(request: McpRequest, error: WireError, detail: str) -> McpRefused:
-    """A server's JSON-RPC error as the request's client knows it, with what of `data` the client needs to go on."""
+    """A server's JSON-RPC error in the client's era, with the members of `data` that the client needs to continue."""
     code, data, said = error.code, error.data, error.message
     if request.method == "resources/read" and code in (RESOURCE_NOT_FOUND, -32602):
         return McpRefused(-32602 if request.is_modern else RESOURCE_NOT_FOUND, detail, {"uri": request.name}, said)
@@ -150,7 +150,7 @@ def refusal_from(request: McpRequest, error: WireError, detail: str) -> McpRefus
 
 
 def missing_capabilities(peer: McpPeer, method: str, params: Members) -> dict[str, Any] | None:
-    """The capabilities that a question needs and the client did not declare; None where it has them, `{}` for no question at all."""
+    """The capabilities that a question needs and the client did not declare; None if it has them, `{}` for an unknown method."""
     name = _CAPABILITIES_BY_METHOD.get(method)
     if name is None:
         return {}
@@ -165,7 +165,7 @@ def missing_capabilities(peer: McpPeer, method: str, params: Members) -> dict[st
 
 
 def translate_question(modern_client: bool, modern_server: bool, method: str, params: Members) -> Raw:
-    """The parameters of a server's question as the client's era has them: only the older one names elicitations by URL."""
+    """The parameters of a server's question in the client's era: only in the older one, an elicitation by URL has an id."""
     asked: dict[str, Any] = dict(params)
     if method == "elicitation/create" and json_string(params.get("mode", Raw(b'""'))) == "url":
         if modern_client and not modern_server:
@@ -176,7 +176,7 @@ def translate_question(modern_client: bool, modern_server: bool, method: str, pa
 
 
 def json_string(text: Raw | bytes) -> str:
-    """A JSON string's text; empty for anything else."""
+    """The text of a JSON string; empty for anything else."""
     try:
         return _decode_text(text)
     except msgspec.MsgspecError:
@@ -184,13 +184,13 @@ def json_string(text: Raw | bytes) -> str:
 
 
 def is_severe_enough(params: Members, level: str) -> bool:
-    """Whether a log message reaches `level`; with none asked for, any does."""
+    """Whether a log message reaches `level`; an empty level includes all."""
     said = json_string(params.get("level", Raw(b'""')))
     return not level or (said in LOG_LEVELS and LOG_LEVELS.index(said) >= LOG_LEVELS.index(level))
 
 
 def decode_checked(text: Raw | bytes, reader: Callable[[bytes], Any]) -> Any:
-    """What `reader` makes of JSON from a server. Raises UpstreamFault."""
+    """Decodes JSON from a server with `reader`. Raises UpstreamFault."""
     try:
         return reader(bytes(text))
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""MCP on the wire: JSON-RPC envelopes of both eras, checked answers, and what a server may be told and may refuse."""
+"""The MCP wire format: JSON-RPC envelopes of both eras, response checks, and requests and errors towards servers."""
 
 import base64
 import re
@@ -23,7 +23,7 @@ HEADER_MISMATCH: Final = -32020
 MISSING_CAPABILITY: Final = -32021
 UNSUPPORTED_VERSION: Final = -32022
 RESOURCE_NOT_FOUND: Final = -32002  # of the initialize era; -32602 in the modern one
-URL_REQUIRED: Final = -32042  # 2025-11-25: the request can be made again after an elicitation by URL
+URL_REQUIRED: Final = -32042  # 2025-11-25: repeat the request after an elicitation by URL
 INVALID_PARAMS: Final = -32602
 META_PREFIX: Final = "io.modelcontextprotocol/"
 VERSION_KEY: Final = META_PREFIX + "protocolVersion"
@@ -32,13 +32,13 @@ LEVEL_KEY: Final = META_PREFIX + "logLevel"
 LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 _PUBLIC_TEXTS: Final = {
     -32601: "The server does not offer this method",
-    INVALID_PARAMS: "The server has no such thing, or does not take these arguments",
-    -32603: "The server failed inside",
+    INVALID_PARAMS: "The server does not have the requested item, or refused the arguments",
+    -32603: "The server had an internal error",
     RESOURCE_NOT_FOUND: "The server has no such resource",
     MISSING_CAPABILITY: "The server needs a capability that the client did not declare",
-    URL_REQUIRED: "The server needs the person to visit an address first",
+    URL_REQUIRED: "The server requires the person to open a URL first",
 }
-_NOT_RELAYED: Final = frozenset(  # codes that speak of the gateway's own request, or that the gateway itself gives
+_NOT_RELAYED: Final = frozenset(  # codes about the gateway's own request, or that the gateway uses itself
     {-32700, -32600, HEADER_MISMATCH, UNSUPPORTED_VERSION, *range(-32017, -32009)}
 )
 _HEADER_SAFE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
@@ -50,10 +50,10 @@ _decode_members: Final = msgspec.json.Decoder(Members).decode
 
 
 class McpRefused(Exception):
-    """The server answered with a JSON-RPC error. `public` is for clients: ours, or what adapters/mcp_client/redaction.py lets pass.
+    """The server responded with a JSON-RPC error. `public` is for clients: a fixed text, or the server's redacted one.
 
-    `said` and `server_data` are what the server wrote, `detail` is for the log. `data` is what the client gets: `requiredCapabilities`,
-    `elicitations` or the `uri` that was not found, without which it can't go on, or what the server adds to its error.
+    `server_message` and `server_data` are the server's; `detail` is for the log. `data` is for the client: members that it needs to
+    continue (`requiredCapabilities`, `elicitations`, the `uri` that was not found), or the server's redacted data.
     """
 
     def __init__(self, code: int, detail: str = "", data: Any = None, server_message: str = "", server_data: Any = None) -> None:
@@ -67,29 +67,30 @@ class McpRefused(Exception):
 
     @property
     def has_next_step(self) -> bool:
-        """Whether the client can do something and make the request again."""
+        """Whether the client can act on the error and repeat the request."""
         return isinstance(self.data, dict) and not self.data.keys().isdisjoint(("requiredCapabilities", "elicitations", "uri"))
 
 
 class BadAnswer(UpstreamFault):
-    """The server's answer is no JSON-RPC answer to our request."""
+    """The response is not a JSON-RPC response to the request."""
 
     failure = Failure.INVALID
 
 
 class HeadersDiffer(UpstreamFault):
-    """The server's tool has other headers than the gateway knows (-32020): its list may have changed. Nothing was done for the call."""
+    """The server expects other tool headers than the gateway knows (-32020): its list may have changed. Nothing was done for the call."""
 
 
 @dataclass(frozen=True, slots=True)
 class McpRequest:
-    """A request to one server as the door took it in, with the upstream's own names already in `raw` and `params`.
+    """A request to one server as the gateway received it, with the upstream's names in `raw` and `params`.
 
-    `raw` is the whole envelope and `params` its member (an object), both checked JSON; `modern` is the era of the door's client.
-    `name` is what `Mcp-Name` says (tool, prompt, URI or task id; may be empty). `headers` may hold the client's `Mcp-Param-*` headers.
-    Without a `peer` nothing but the answer is wanted. `session` names the front's session of the initialize era: it gets one of its own
-    with a server of that era, which needs the same `peer.capabilities` at every request. `level` is the logging level that the client
-    set there; a modern client says it in `params`.
+    `raw` is the whole envelope and `params` its member (an object), both checked JSON. `is_modern` is the era of the gateway's client.
+    `name`
+    is the value of `Mcp-Name` (tool, prompt, URI or task id, or empty). `headers` may hold the client's `Mcp-Param-*` headers. Without a
+    `peer` only the response is wanted. `client_session` is the client's session of the initialize era, which has its own session with such
+    a
+    server; it needs the same `peer.capabilities` in every request. `log_level` is the level set there; modern clients send it in `params`.
     """
 
     id: RequestId
@@ -106,9 +107,9 @@ class McpRequest:
 
 @dataclass(frozen=True, slots=True)
 class McpAnswer:
-    """`result`: the JSON object of the result in the era of the request, as the server wrote it where nothing had to change.
+    """A result. `result` is its JSON object in the request's era, unchanged where no translation was needed.
 
-    `decision`: the one that allowed it, where people had to approve or an errand counted it; what comes after it goes on from there.
+    `decision_id`: the decision that allowed the request, where people approved or the transaction counted it; later acts continue it.
     """
 
     result: bytes
@@ -117,7 +118,7 @@ class McpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ClientNotification:
-    """A notification of a client's session. With a `token` (JSON) it is progress, for the server whose question had that."""
+    """A notification of a client's session. With a `progress_token` (JSON), only for the server whose question has that token."""
 
     body: bytes
     progress_token: bytes = b""
@@ -133,7 +134,7 @@ class WireError(Struct, frozen=True):
 
 
 class Envelope(Struct, frozen=True):
-    """Any JSON-RPC message. An answer has no method, and either a result or an error."""
+    """Any JSON-RPC message. A response has no method, and either a result or an error."""
 
     jsonrpc: str
     id: RequestId | None = None
@@ -147,9 +148,9 @@ _decode_envelope: Final = msgspec.json.Decoder(Envelope).decode
 
 
 def read_envelope(body: bytes) -> Envelope:
-    """One JSON-RPC 2.0 message of a server, without what only the gateway says. Raises BadAnswer for anything else."""
+    """Parses one JSON-RPC 2.0 message of a server, without reserved metadata. Raises BadAnswer."""
     try:
-        body.decode("utf-8")  # msgspec would pass bad bytes through in a Raw
+        body.decode("utf-8")  # msgspec would pass invalid UTF-8 through in a Raw
         envelope = _decode_envelope(without_reserved_meta(body))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadAnswer("The server's answer is not JSON-RPC", str(error)[:200]) from None
@@ -159,12 +160,12 @@ def read_envelope(body: bytes) -> Envelope:
 
 
 def read_answer(body: bytes, answer_id: RequestId) -> Envelope:
-    """The answer to the request `expected`: that id, and a result (an object) or an error, never both. Raises BadAnswer."""
+    """Parses the response to the request `answer_id`: the same id, and either a result (an object) or an error. Raises BadAnswer."""
     return check_answer(read_envelope(body), answer_id)
 
 
 def check_answer(envelope: Envelope, answer_id: RequestId) -> Envelope:
-    """See read_answer. An error may have the id null: the server did not get as far as the id."""
+    """Checks a response, see read_answer. An error may have the id null, if the server could not read the id."""
     if envelope.method is not UNSET or (envelope.result is UNSET) == (envelope.error is UNSET):
         raise BadAnswer("The server's answer is not JSON-RPC", "neither a result nor an error, or both")
     same = envelope.id == answer_id and type(envelope.id) is type(answer_id)
@@ -180,7 +181,7 @@ def envelope_of(request_id: RequestId, method: str, params: Any) -> bytes:
 
 
 def modern_headers(method: str, name: str = "") -> dict[str, str]:
-    """The routing headers of 2026-07-28, which must say the same as the body."""
+    """The routing headers of 2026-07-28, which must match the body."""
     headers = {**ACCEPT, "mcp-protocol-version": MODERN, "mcp-method": method}
     if name:
         headers["mcp-name"] = header_text(name)
@@ -188,14 +189,14 @@ def modern_headers(method: str, name: str = "") -> dict[str, str]:
 
 
 def header_text(text: str) -> str:
-    """`text` as a header value; in base64 where it has anything but visible ASCII, or looks like base64 already."""
+    """A header value for `text`: in base64 where it has anything but visible ASCII, or looks like base64 already."""
     if _HEADER_SAFE.fullmatch(text) and not text.startswith("=?base64?"):
         return text
     return f"=?base64?{base64.b64encode(text.encode()).decode()}?="
 
 
 def members_of(text: bytes | Raw) -> Members:
-    """The members of a JSON object, undecoded. Raises UpstreamFault for anything else."""
+    """The undecoded members of a JSON object. Raises UpstreamFault."""
     try:
         return _decode_members(text)
     except (msgspec.MsgspecError, RecursionError) as error:
@@ -203,7 +204,7 @@ def members_of(text: bytes | Raw) -> Members:
 
 
 def notification_of(method: str, params: Any = None) -> bytes:
-    """A notification."""
+    """A JSON-RPC notification."""
     return encode({"jsonrpc": "2.0", "method": method} | ({} if params is None else {"params": params}))
 
 

@@ -1,4 +1,4 @@
-"""Arguments of tools that travel as headers too: `Mcp-Param-*`, for tools whose schema marks them with `x-mcp-header` (2026-07-28)."""
+"""Tool arguments that are also sent as `Mcp-Param-*` headers, where the schema marks them with `x-mcp-header` (2026-07-28)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from adapters.mcp_client.wire.messages import header_text
 
 @dataclass(frozen=True, slots=True)
 class HeaderArgument:
-    """One argument and its header. `path` leads to it through `properties`; `integer` is compared by its value."""
+    """One argument and its header. `path` leads to it through `properties`; an integer is compared by its value."""
 
     path: tuple[str, ...]
     header: str
     is_integer: bool
 
     def header_value(self, arguments: Mapping[str, Any]) -> str | None:
-        """What the header says; None for an argument that is absent, null, or no plain value."""
+        """The header's value; None for an argument that is absent, null, or not a scalar."""
         value = self.find_value(arguments)
         if isinstance(value, bool):
             return "true" if value else "false"
@@ -29,7 +29,7 @@ class HeaderArgument:
 
 
 def find_header_arguments(schema: Any, path: tuple[str, ...] = ()) -> Iterator[HeaderArgument]:
-    """The marks of a schema, which was checked when its server was registered."""
+    """Yields the marked arguments of a schema, which was validated at registration."""
     properties = schema.get("properties") if isinstance(schema, dict) else None
     if not isinstance(properties, dict):
         return
@@ -41,6 +41,6 @@ def find_header_arguments(schema: Any, path: tuple[str, ...] = ()) -> Iterator[H
 
 
 def headers_for(header_arguments: tuple[HeaderArgument, ...], arguments: Mapping[str, Any]) -> dict[str, str]:
-    """The headers that say what the arguments say; none for an argument that is absent, null, or no plain value."""
+    """The headers for the arguments; none for one that is absent, null, or not a scalar."""
     found = ((mark.header, mark.header_value(arguments)) for mark in header_arguments)
     return {name: header_text(text) for name, text in found if text is not None}

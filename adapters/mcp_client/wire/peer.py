@@ -1,4 +1,4 @@
-"""Who stands behind a request to an MCP server: the client that hears what the server says, and answers what it asks."""
+"""The client behind a request to an MCP server, which gets the server's messages and answers its questions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from msgspec import Raw
 
 
 class PeerRefused(Exception):
-    """The client answered with a JSON-RPC error, or can't be asked. `code` and `message` may be shown to the server that asked."""
+    """The client responded with a JSON-RPC error, or can't be asked. `code` and `message` may be sent to the server."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -17,28 +17,28 @@ class PeerRefused(Exception):
 
 
 class McpPeer(Protocol):
-    """The client behind a request: for what a server says or asks before it answers.
+    """The client behind a request: gets a server's messages and questions before the response.
 
     `params` are checked JSON objects with the server's own names and URIs; progressToken and subscriptionId are the client's.
     """
 
     @property
     def capabilities(self) -> Mapping[str, Any]:
-        """What the client declared (elicitation, sampling, roots, extensions), never more; JSON. It is the same for all of a session."""
+        """The declared capabilities (elicitation, sampling, roots, extensions) as JSON. They are the same for all of a session."""
         ...
 
     async def notify(self, method: str, params: Raw) -> None:
-        """Takes notifications/progress, notifications/message and others of this request. Does not raise."""
+        """Handles notifications/progress, notifications/message and others of this request. Does not raise."""
         ...
 
     async def ask(self, method: str, params: Raw) -> Raw:
-        """Gives the result of elicitation/create, sampling/createMessage or roots/list. Raises PeerRefused; is cancelled with the call."""
+        """Returns the result of elicitation/create, sampling/createMessage or roots/list. Raises PeerRefused. Canceled with the call."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ListenFilter:
-    """What to be told of: changed lists, and resources (`uris`) and tasks (ids) that change."""
+    """Wanted notifications: changed lists, and changed resources (`uris`) and tasks (ids)."""
 
     tools: bool = False
     prompts: bool = False
@@ -48,8 +48,8 @@ class ListenFilter:
 
 
 class McpListener(McpPeer, Protocol):
-    """A client that listens outside of any request; a server of the initialize era may ask it things there too."""
+    """A client that listens outside of any request; a server of the initialize era may also ask it there."""
 
     async def on_acknowledged(self, granted: ListenFilter) -> None:
-        """Comes first, once: what the server will tell of, at most what was wanted."""
+        """Called first and once, with the notifications that the server will send: at most the wanted ones."""
         ...

@@ -1,4 +1,4 @@
-"""Names in `_meta` that only the gateway gives: what an MCP server says under them is left out, so that none passes for the gateway."""
+"""Removes reserved names in `_meta` from servers' messages, so that a server can't pose as the gateway."""
 
 import re
 from typing import Final
@@ -7,22 +7,22 @@ import msgspec
 from msgspec import Raw
 
 RESERVED_PREFIX: Final = "dev.interlock/"
-DEPTH_MAX: Final = 12  # levels of a message; below these MCP has no `_meta`
-PARTS_MAX: Final = 100_000  # members and items that are looked at one by one, of one message
+DEPTH_MAX: Final = 12  # levels of a message; MCP has no `_meta` below them
+PARTS_MAX: Final = 100_000  # members and items of one message that are examined
 _NAME: Final = b"dev.interlock"  # without the slash, which may be escaped
-_ESCAPED: Final = re.compile(rb"\\u00(?:2[eEfF]|5[fF]|6[1345bBcCdDeEfF9]|7[246])")  # a letter of it or of `_meta`, which nobody need escape
+_ESCAPED: Final = re.compile(rb"\\u00(?:2[eEfF]|5[fF]|6[1345bBcCdDeEfF9]|7[246])")  # an escaped letter of it or of `_meta`
 _DATA_MEMBERS: Final = frozenset(
     {"structuredContent", "inputSchema", "outputSchema", "requestedSchema", "arguments"}
-)  # whose members mean nothing here
+)  # their members are not MCP's
 _decode_members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_items: Final = msgspec.json.Decoder(list[Raw]).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
 def without_reserved_meta(message: bytes) -> bytes:
-    """A message of JSON-RPC; the same object where it has no such name. Raises msgspec's errors for what is no JSON, or has too many parts.
+    """The JSON-RPC message without reserved names; the same object if it has none.
 
-    Cheap, since all that servers say comes by here: one character is looked for before several.
+    Raises msgspec's errors for invalid JSON and for too many members. Searches for one character first, since every message passes here.
     """
     if (b"_" in message and _NAME in message) or (b"\\" in message and _ESCAPED.search(message)):
         return _MetaCleaner().clean(message, DEPTH_MAX)
@@ -30,13 +30,13 @@ def without_reserved_meta(message: bytes) -> bytes:
 
 
 class _MetaCleaner:
-    """Of one message."""
+    """Removes reserved names from one message."""
 
     def __init__(self) -> None:
         self._parts_left = PARTS_MAX
 
     def clean(self, text: bytes, levels: int) -> bytes:
-        """An object or a list, read anew at each level: a member said twice hides nothing, and numbers and texts stay to the letter."""
+        """Decodes and encodes each level again, so that a duplicate member hides nothing; numbers and texts stay unchanged."""
         kind = text.lstrip()[:1]
         if not levels or kind not in (b"{", b"["):
             return text
@@ -61,7 +61,7 @@ class _MetaCleaner:
         return part
 
     def _count_parts(self, parts: int) -> None:
-        """All of them are looked at while nobody else is served."""
+        """Counts examined parts, which bounds the time that the event loop is blocked. Raises ValidationError above PARTS_MAX."""
         self._parts_left -= parts
         if self._parts_left < 0:
             raise msgspec.ValidationError(f"more than {PARTS_MAX} members and items beside a name of the gateway's")

@@ -1,4 +1,4 @@
-"""Salesforce Agentforce: messages in a session of the Agent API, in their order; what the agent takes back is not said."""
+"""Salesforce Agentforce: numbered messages in a session of the Agent API; withdrawn answers are not sent."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -17,7 +17,7 @@ NO_FILES_TEXT: Final = "The agent takes texts and structured data, and no files"
 
 
 class AgentforceVariable(BaseModel):
-    """What the agent has to know of the conversation, such as `$Context.EndUserLanguage`."""
+    """A context variable of the conversation, such as `$Context.EndUserLanguage`."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -27,9 +27,10 @@ class AgentforceVariable(BaseModel):
 
 
 class AgentforceOptions(VendorOptions):
-    """`agent`: its id. `domain`: the organization's My Domain URL. `bypass_user`: act as the agent's own user, not as that of the token.
+    """Options of an Agentforce agent.
 
-    `title` and `about` are for the card, since the API tells of neither.
+    `agent`: its id. `domain`: the organization's My Domain URL. `bypass_user`: act as the agent's own user, not as the token's user.
+    `title` and `about` are for the card, since the API has neither.
     """
 
     agent: str = Field(min_length=1)
@@ -41,14 +42,14 @@ class AgentforceOptions(VendorOptions):
 
 
 class Agentforce:
-    """A session is a conversation; its messages are numbered, and the numbers rise."""
+    """The Agentforce vendor: a session is a conversation; its messages have rising sequence numbers."""
 
     kind: ClassVar[str] = "agentforce"
     features: ClassVar[Features] = Features(streams=True, resumes=True, questions=OpenQuestions.ONE, keeps_sessions=True)
     options: ClassVar[type[VendorOptions]] = AgentforceOptions
 
     async def describe(self, connection: VendorConnection[AgentforceOptions]) -> AgentFacts:
-        """The API has no word for it."""
+        """Returns the configured description: the API has none."""
         return AgentFacts(connection.options.title, connection.options.about)
 
     async def run(self, turn: Turn, connection: VendorConnection[AgentforceOptions]) -> AsyncIterator[Event]:
@@ -69,12 +70,12 @@ class Agentforce:
                 yield event
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[AgentforceOptions]) -> CancelOutcome:
-        """Only a whole session can be ended."""
+        """Returns UNSUPPORTED: the API can only end a whole session."""
         return CancelOutcome.UNSUPPORTED
 
 
 async def _create_session(turn: Turn, connection: VendorConnection[AgentforceOptions]) -> str:
-    """A new session; its greeting is no answer."""
+    """Creates a session and returns its id. Its greeting is not an answer."""
     options = connection.options
     body = {
         "externalSessionKey": turn.session,
@@ -87,7 +88,7 @@ async def _create_session(turn: Turn, connection: VendorConnection[AgentforceOpt
 
 
 def _text(turn: Turn) -> str:
-    """Whatever is said is a text. Raises AgentFault for files."""
+    """The turn as one text. Raises AgentFault for files."""
     if turn.answers:
         return "\n".join(_answer_text(each.value) for each in turn.answers)
     parts = turn.message.parts

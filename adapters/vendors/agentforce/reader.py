@@ -1,4 +1,4 @@
-"""What an Agentforce session tells: the messages of one turn, in whole or in pieces, and the end of the session."""
+"""Reads the messages of one turn in an Agentforce session, whole or in chunks, and the end of the session."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -11,17 +11,17 @@ from adapters.vendors.sdk.agent import agent_message
 from adapters.vendors.sdk.faults import AGENT_FAILED_TEXT, SESSION_LOST, SESSION_LOST_TEXT
 from adapters.vendors.sdk.frames import Frame, JsonBody, SseFrame
 
-HANDED_OVER_TEXT: Final = "The agent hands the conversation over to people, where the gateway can't follow"
-TAKEN_BACK_TEXT: Final = "The agent took back what it said"
+HANDED_OVER_TEXT: Final = "The agent handed the conversation over to a person, whom the gateway can't reach"
+TAKEN_BACK_TEXT: Final = "The agent withdrew its answer"
 FAILED_END_REASONS: Final = ("ERROR", "Error", "InfiniteLoopDetected", "TransferFailedNotConfigured")  # reasons of a session's end
-ENDED_BY_AGENT: Final = "Action"  # the reason of an end that the agent itself decided on
+ENDED_BY_AGENT: Final = "Action"  # the reason of an end that the agent itself decided
 
 
 class AgentforceReader:
-    """Of a body with all messages, or of a stream of them: an Inform has the whole of what came in chunks before."""
+    """Reads a body with all messages, or a stream of them. An Inform message has the whole text of the chunks before it."""
 
     def __init__(self) -> None:
-        self._number = 1  # of the message that comes in chunks
+        self._number = 1  # of the message that arrives in chunks
         self._chunks = ""
         self._was_taken_back = False
         self._has_answered = False
@@ -75,7 +75,10 @@ class AgentforceReader:
         self._number, self._chunks, self._was_taken_back, self._has_answered = self._number + 1, "", False, True
 
     def _session_end_events(self, reason: str) -> Iterator[Event]:
-        """An answer counts as one. A question can't be answered any more, and a message without an answer was not taken."""
+        """The ending for a session that ended: a received answer is valid, but a question can no longer be answered.
+
+        A session that ended without an answer did not process the message.
+        """
         if reason in FAILED_END_REASONS:
             yield Failed(AGENT_FAILED_TEXT, detail=f"the session ended: {reason}")
         elif self._prompts or not (reason == ENDED_BY_AGENT or self._has_answered or self._was_taken_back):
@@ -95,7 +98,7 @@ class AgentforceReader:
 
 
 def _citation(reference: Mapping[str, Any]) -> dict[str, Any]:
-    """A link, or the id of a record."""
+    """A citation with a link or the id of a record."""
     value, claims = str(reference.get("value") or ""), reference.get("inlineMetadata") or ()
     text = " ".join(str(each.get("claim") or "") for each in claims)
     return {"url": value if reference.get("type") == "link" else "", "title": value, "text": text}

@@ -1,4 +1,4 @@
-"""Anthropic's managed agents (beta): a session's events, heard before anything is said; idle is an end only where nobody is waited for."""
+"""Anthropic's managed agents (beta): subscribes to a session's events before it sends; idle ends a turn unless an action is required."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
@@ -21,12 +21,12 @@ VERSION_HEADERS: Final = {"anthropic-version": "2026-10-21", "anthropic-beta": "
 PREVIEWS_QUERY: Final = "?event_deltas%5B%5D=agent.message"
 INTERRUPT_EVENT: Final = {"type": "user.interrupt"}
 RUNNING_STATUSES: Final = ("running", "rescheduling")
-STOP_POLL_SECONDS: Final = 0.25  # seconds between questions whether an interrupted session has stopped
+STOP_POLL_SECONDS: Final = 0.25  # seconds between two checks whether an interrupted session has stopped
 STOP_POLLS_MAX: Final = 20
 
 
 class AnthropicAgentsOptions(VendorOptions):
-    """`agent` and `environment`: their ids; `version` of the agent, without one the latest; `vaults`: ids of what it may use."""
+    """Options. `agent` and `environment`: ids; `version` of the agent, by default the latest; `vaults`: ids of its vaults."""
 
     agent: str = Field(min_length=1)
     environment: str = Field(min_length=1)
@@ -35,7 +35,7 @@ class AnthropicAgentsOptions(VendorOptions):
 
 
 class AnthropicAgents:
-    """A session is a conversation. Its events are told once, so whoever sends something listens first."""
+    """The managed agents vendor: a session is a conversation. Events are sent only once, so the adapter subscribes before it sends."""
 
     kind: ClassVar[str] = "anthropic-agents"
     features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE)
@@ -60,10 +60,10 @@ class AnthropicAgents:
                 yield event
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[AnthropicAgentsOptions]) -> CancelOutcome:
-        """An interrupt is taken in; that it worked is in the session's status, a little later."""
+        """Interrupts the session. The response does not confirm that it stopped; the session's status shows it a little later."""
         place = f"/v1/sessions/{quote_segment(ref.context_id)}"
         if ref.prompts:
-            return CancelOutcome.UNSUPPORTED  # it waits, so there is nothing to be stopped
+            return CancelOutcome.UNSUPPORTED  # it waits for an answer, so there is nothing to stop
         if (await connection.request_json(_request("GET", place)))["status"] not in RUNNING_STATUSES:
             return CancelOutcome.TOO_LATE
         await connection.request(_request("POST", f"{place}/events", {"events": [INTERRUPT_EVENT]}))
@@ -83,7 +83,7 @@ def _request(method: str, path: str, body: Any = UNSET) -> Request:
 
 
 async def _interrupt_turn(connection: VendorConnection[AnthropicAgentsOptions], session: str) -> None:
-    """Interrupts a turn that nobody can answer. The turn has failed, whether the agent takes this or not."""
+    """Interrupts a turn that nothing can answer. The turn has failed, whether the agent accepts the interrupt or not."""
     with suppress(UpstreamFault):
         await connection.request(_request("POST", f"/v1/sessions/{quote_segment(session)}/events", {"events": [INTERRUPT_EVENT]}))
 
@@ -102,7 +102,7 @@ async def _create_session(connection: VendorConnection[AnthropicAgentsOptions]) 
 async def _send_and_stream(
     connection: VendorConnection[AnthropicAgentsOptions], session: str, events: list[dict[str, Any]], with_previews: bool
 ) -> AsyncGenerator[Frame, None]:
-    """The events of a session, to which something is said once they are listened to."""
+    """Yields the frames of a session's stream, and sends `events` once the stream is open."""
     path = f"/v1/sessions/{quote_segment(session)}/events"
     async with aclosing(connection.stream_frames(_request("GET", f"{path}/stream{PREVIEWS_QUERY if with_previews else ''}"))) as frames:
         async for frame in frames:

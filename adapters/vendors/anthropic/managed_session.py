@@ -1,4 +1,4 @@
-"""The events of a session of Anthropic's managed agents: messages as artifacts, calls that wait as prompts, stop reasons as endings."""
+"""Reads events of Anthropic's managed agents: messages become artifacts, waiting calls become prompts, stop reasons become endings."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -18,7 +18,7 @@ BOOLEAN_SCHEMA: Final = {"type": "boolean"}
 
 
 class AnthropicSessionReader:
-    """Of the events of a session from what was said on. A message that came in pieces is told again as a whole, which counts."""
+    """Reads a session's events from a message on. A message that arrived in pieces is sent again as a whole, which replaces them."""
 
     def __init__(self) -> None:
         self._calls: dict[str, Mapping[str, Any]] = {}
@@ -33,7 +33,7 @@ class AnthropicSessionReader:
         event = frame.json()
         if event.get("id") in self._read_event_ids:
             return
-        if event.get("id") and event.get("processed_at", True):  # what waits to be processed is told again
+        if event.get("id") and event.get("processed_at", True):  # an event that waits to be processed is sent again
             self._read_event_ids.add(event.get("id"))
         yield from self._read_event(event)
 
@@ -74,7 +74,7 @@ class AnthropicSessionReader:
             self._figures[name] = self._figures.get(name, 0) + sum(int(figures.get(each) or 0) for each in theirs)
 
     def _ending_for_reason(self, reason: Mapping[str, Any], details: Mapping[str, Any]) -> Event:
-        """The ending that a stop reason stands for. Raises KeyError for an unknown call and ValueError for an unknown reason."""
+        """The ending for a stop reason. Raises KeyError for an unknown call and ValueError for an unknown reason."""
         match reason["type"]:
             case "requires_action" if names := reason.get("event_ids") or reason["requires_action"]["event_ids"]:
                 return _ask_for_calls([self._calls[each] for each in names])
@@ -91,13 +91,13 @@ class AnthropicSessionReader:
 
 
 def _is_final(event: Mapping[str, Any]) -> bool:
-    """An error that the agent tries again after is none yet."""
+    """Whether an error is final: the agent does not retry."""
     retry = (event.get("error") or {}).get("retry_status") or {}
     return bool(retry.get("type") != "retrying")
 
 
 def _ask_for_calls(calls: list[Mapping[str, Any]]) -> Event:
-    """A prompt for each call. A call that is allowed and waits is one that a self-hosted environment has to carry out."""
+    """A prompt for each call. Fails for a call that waits although it is allowed: a self-hosted environment has to execute it."""
     foreign = [str(call["name"]) for call in calls if call["type"] != CUSTOM_CALL and call.get("evaluated_permission") == "allow"]
     return Failed(UNSUPPORTED_ACTION_TEXT, detail=", ".join(foreign)) if foreign else Ask(prompts=tuple(map(_build_prompt, calls)))
 

@@ -1,4 +1,4 @@
-"""Amazon Bedrock AgentCore Runtime, and its containers by themselves: one payload in, JSON or a stream of pieces out."""
+"""Amazon Bedrock AgentCore Runtime, or one of its containers: one payload in, JSON or a stream of events out."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
@@ -18,14 +18,15 @@ ANSWER: Final = "answer"
 SERVICE: Final = "bedrock-agentcore"
 SESSION_HEADER: Final = "x-amzn-bedrock-agentcore-runtime-session-id"
 USER_HEADER: Final = "x-amzn-bedrock-agentcore-runtime-user-id"
-UNHEALTHY_TEXT: Final = "The agent says that it is not well"
+UNHEALTHY_TEXT: Final = "The agent reports that it is unhealthy"
 
 
 class AgentCoreOptions(AwsOptions):
-    """`runtime`: the runtime's ARN; none: the URL is a container's. `qualifier`: its endpoint. `users`: it learns who the person is.
+    """Options. `runtime`: the runtime's ARN, empty for a container at the URL. `qualifier`: its endpoint. `users`: send the person's id.
 
-    What the payload looks like is the agent's own: `payload` goes along as it is, `prompt` is its member for what the person says.
-    `answer` is the member of an answer that is for them, `piece` that of an event of a stream.
+    The payload's form is the agent's own: `payload` is sent unchanged, `prompt` is the member for the person's text. `answer` is the member
+    of
+    a response that has the answer, `piece` that of a stream's event.
     """
 
     runtime: str = ""
@@ -38,14 +39,14 @@ class AgentCoreOptions(AwsOptions):
 
 
 class AgentCore:
-    """A session is a conversation, and its id is the gateway's. A run has no id: what can be stopped is the session."""
+    """The AgentCore vendor: a session is a conversation, with an id by the gateway. Runs have no ids, so only a session can be stopped."""
 
     kind: ClassVar[str] = "agentcore"
     features: ClassVar[Features] = Features(streams=True, cancels=True, questions=OpenQuestions.NONE)
     options: ClassVar[type[VendorOptions]] = AgentCoreOptions
 
     async def describe(self, connection: VendorConnection[AgentCoreOptions]) -> AgentFacts:
-        """A container tells whether it is well. What runtimes are is told by another service, with other permissions: nobody is asked."""
+        """Checks a container's health. Does not query a runtime: another service with other permissions describes it."""
         if connection.options.runtime:
             name = connection.options.runtime.rpartition("/")[2]
             return AgentFacts(name, f"The AgentCore runtime {name}.")
@@ -66,7 +67,7 @@ class AgentCore:
                 yield event
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[AgentCoreOptions]) -> CancelOutcome:
-        """Ends the session's machine, with all that the agent kept in its memory; a container has no word for it."""
+        """Stops the session's machine, which deletes the agent's memory. Returns UNSUPPORTED for a container."""
         if not connection.options.runtime:
             return CancelOutcome.UNSUPPORTED
         request = Request(
@@ -85,7 +86,7 @@ def _path(options: AgentCoreOptions, operation: str) -> str:
 
 
 def _payload(turn: Turn, options: AgentCoreOptions) -> dict[str, Any]:
-    """Objects are members, beside those that the operator sets; everything else is what the person says."""
+    """The payload: objects are merged as members with the operator's; everything else is the prompt."""
     parts = turn.message.parts
     members = {name: value for part in parts if isinstance(part.data, dict) for name, value in part.data.items()}
     texts = [_text(part) for part in parts if not isinstance(part.data, dict)]
@@ -101,7 +102,7 @@ def _text(part: Part) -> str:
 
 
 class AgentCoreReader:
-    """There is no end marker: the end of the body is it, once anything was said. Whatever has an `error` is one."""
+    """Reads a response. Without an end marker, the end of a body with any output ends the turn. A value with `error` is a failure."""
 
     def __init__(self, answer: str = "result", piece: str = "delta") -> None:
         self._answer = answer

@@ -1,4 +1,4 @@
-"""A2A agents in AgentCore Runtime: every request of one conversation names the runtime's session, whose machine holds the conversation."""
+"""A2A agents in AgentCore Runtime: every request of a conversation names the runtime's session, whose machine holds the conversation."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
@@ -12,11 +12,11 @@ from adapters.task import Task
 from adapters.upstream.live_headers import with_more
 
 SESSION_HEADER: Final = "X-Amzn-Bedrock-AgentCore-Runtime-Session-Id"
-SESSION_KEY: Final = "agentcore_session"  # in what a VendorRef keeps
+SESSION_KEY: Final = "agentcore_session"  # the key in a VendorRef's `kept`
 
 
 class AgentCoreSessions:
-    """An Adapter and a Watcher around the one of A2A. The session's id is made with the first turn and kept with the conversation."""
+    """An Adapter and a Watcher around those of A2A. The session's id is created in the first turn and stored with the conversation."""
 
     def __init__(self, inner: Any, new_id: Callable[[], str] = lambda: str(uuid4())) -> None:
         self._inner = inner

@@ -1,4 +1,4 @@
-"""Amazon Bedrock Agents by InvokeAgent: chunks, files, citations, and control that is handed back as prompts."""
+"""Amazon Bedrock Agents through InvokeAgent: chunks, files, citations; returned control becomes prompts."""
 
 import base64
 import codecs
@@ -35,12 +35,12 @@ from adapters.vendors.sdk.frames import End, EventMessage, Frame, parse_json
 ANSWER: Final = "answer"
 BOOLEAN_SCHEMA: Final = {"type": "boolean"}
 DECISION_SCHEMA: Final = {"type": "object", "properties": {"approved": BOOLEAN_SCHEMA, "result": {}}, "required": ["approved"]}
-PROMPT_SHAPES: Final = {  # by what an agent waits for
+PROMPT_SHAPES: Final = {  # by what the agent waits for
     "RESULT": (None, PromptKind.INPUT),
     "USER_CONFIRMATION": (BOOLEAN_SCHEMA, PromptKind.APPROVAL),
     "USER_CONFIRMATION_AND_RESULT": (DECISION_SCHEMA, PromptKind.APPROVAL),
 }
-EXCEPTION_STATUSES: Final = {  # of exceptions that come in the stream; any other is the agent's failure
+EXCEPTION_STATUSES: Final = {  # of exceptions in the stream; any other is the agent's failure
     "accessDeniedException": 403,
     "conflictException": 409,
     "modelNotReadyException": 429,
@@ -52,7 +52,7 @@ EXCEPTION_STATUSES: Final = {  # of exceptions that come in the stream; any othe
 
 
 class BedrockOptions(AwsOptions):
-    """`agent` and `alias`: their ids. `memory`: the agent remembers each person. `traces` tell the usage."""
+    """Options. `agent` and `alias`: ids. `memory`: the agent remembers each person. `traces`: request traces, which have the usage."""
 
     agent: str
     alias: str
@@ -61,14 +61,14 @@ class BedrockOptions(AwsOptions):
 
 
 class Bedrock:
-    """A session is a conversation, and its id is the gateway's. A run has no id, and can't be stopped."""
+    """The Bedrock vendor: a session is a conversation, with an id by the gateway. Runs have no ids, and can't be stopped."""
 
     kind: ClassVar[str] = "bedrock"
     features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = BedrockOptions
 
     async def describe(self, connection: VendorConnection[BedrockOptions]) -> AgentFacts:
-        """What agents are is told by another service, with other permissions: nobody is asked."""
+        """Returns the agent's id. Does not query AWS: another service with other permissions describes agents."""
         return AgentFacts(connection.options.agent, f"The Bedrock agent {connection.options.agent}.")
 
     async def run(self, turn: Turn, connection: VendorConnection[BedrockOptions]) -> AsyncIterator[Event]:
@@ -115,7 +115,7 @@ def _file(part: Part) -> dict[str, Any]:
 
 
 def _result(answer: Answer) -> dict[str, Any]:
-    """Whoever is denied gets no result."""
+    """The result of a call. A denied call gets no result."""
     token, value = answer.prompt.token, answer.value
     told = dict(token["call"])
     if token["wants"] != "RESULT":
@@ -128,7 +128,7 @@ def _result(answer: Answer) -> dict[str, Any]:
 
 
 class BedrockReader:
-    """There is no end marker: the end of the body is it, once anything was said."""
+    """Reads an event stream. Without an end marker, the end of a body with any output ends the turn."""
 
     def __init__(self) -> None:
         self._text = codecs.getincrementaldecoder("utf-8")("replace")
@@ -183,7 +183,7 @@ class BedrockReader:
 def _failure_from_exception(message: EventMessage) -> Failed:
     kind = str(message.headers.get(":exception-type") or message.headers.get(":error-code"))
     fault = fault_for_status(EXCEPTION_STATUSES.get(kind, 500), {}, kind.encode() + b" " + message.payload)
-    return Failed(fault.public, detail=fault.detail, kind=fault.kind)  # not to be tried again: the agent has begun
+    return Failed(fault.public, detail=fault.detail, kind=fault.kind)  # not retryable: the agent has begun
 
 
 def _build_prompt(invocation: str, number: int, invocation_input: Mapping[str, Any]) -> Prompt:

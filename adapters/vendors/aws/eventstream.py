@@ -1,4 +1,4 @@
-"""`application/vnd.amazon.eventstream`: messages with checksums, of bytes that are cut anywhere."""
+"""`application/vnd.amazon.eventstream`: decodes messages with checksums from arbitrary chunks of bytes."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -12,11 +12,11 @@ CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
 
 
 class EventStreamDecoder:
-    """Messages are given out when their checksums fit. A message may have 24 MB, as the format has it."""
+    """Decodes messages whose checksums are valid. The format allows 24 MB for a message."""
 
     def __init__(self) -> None:
         self._buffer = EventStreamBuffer()
-        self._missing_bytes = 0  # bytes of a message that is not whole
+        self._missing_bytes = 0  # bytes of an incomplete message
 
     def feed(self, chunk: bytes) -> list[Frame]:
         self._buffer.add_data(chunk)
@@ -31,7 +31,7 @@ class EventStreamDecoder:
             for message in self._buffer:
                 self._missing_bytes -= message.prelude.total_length
                 yield message
-        except (ParserError, KeyError, ValueError) as error:  # the latter two: a type of header, or a text, that is none
+        except (ParserError, KeyError, ValueError) as error:  # KeyError and ValueError: an invalid header type or text
             raise InvalidAnswer(UNREADABLE_TEXT, f"{type(error).__name__}: {error}"[:300]) from error
 
 

@@ -1,4 +1,4 @@
-"""Signatures of AWS (Signature Version 4), made with the operator's credential: a named one, or the machine's own."""
+"""AWS request signatures (Signature Version 4), with a configured credential or the machine's own."""
 
 import asyncio
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ NO_CREDENTIAL_TEXT: Final = "The gateway has no credential for the agent"
 
 
 class AwsOptions(AwsAccess, VendorOptions):
-    """What every agent of a vendor at AWS knows."""
+    """The options of every agent at AWS."""
 
 
 async def sign_request(request: Request, connection: VendorConnection[Any], service: str) -> Request:
-    """The same request with a signature over its method, path, headers and body. Raises UpstreamFault."""
+    """The request with a signature over its method, path, headers and body. Raises UpstreamFault."""
     body = b"" if request.body is UNSET else request.body if isinstance(request.body, bytes) else msgspec.json.encode(request.body)
     kept = dict(request.headers) if request.body is UNSET else {"content-type": JSON_TYPE, **request.headers}
     sent = SignableRequest(request.method, connection.url + request.path, kept, body)
@@ -36,7 +36,7 @@ async def sign_request(request: Request, connection: VendorConnection[Any], serv
 
 
 class SignableRequest(Struct, frozen=True):
-    """A request as it will be sent."""
+    """A request in the form in which it is sent."""
 
     method: str
     url: str
@@ -45,7 +45,7 @@ class SignableRequest(Struct, frozen=True):
 
 
 async def signed_headers(request: SignableRequest, access: AwsAccess, service: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The headers of a request with its signature, and what of them no log may have; as they were where there is no credential.
+    """The headers with a signature, and the secrets among them. Without a credential, the headers unchanged.
 
     Raises UpstreamFault.
     """
@@ -54,7 +54,7 @@ async def signed_headers(request: SignableRequest, access: AwsAccess, service: s
         return dict(request.headers), ()
     region = access.region or region_in(request.url)
     if not region:
-        raise UpstreamFault("The agent's registration names no region", "upstream.region is empty, and the URL has none")
+        raise UpstreamFault("The agent's registration has no region", "upstream.region is empty, and the URL has none")
     made = AWSRequest(method=request.method, url=request.url, data=request.body, headers=dict(request.headers))
     SigV4Auth(credential, service, region).add_auth(made)
     return dict(made.headers.items()), (credential.secret_key, *([credential.token] if credential.token else []))
@@ -74,15 +74,15 @@ async def _find_credential(options: AwsAccess) -> ReadOnlyCredentials | None:
 
 
 def _read_machine_credential() -> ReadOnlyCredentials:
-    """Reads files, and may ask the machine's metadata service; renews what is about to expire."""
+    """Reads files, and may call the machine's metadata service; refreshes a credential that is about to expire."""
     found = machine_credentials()
     if found is None:
         machine_credentials.cache_clear()
-        raise UpstreamFault(NO_CREDENTIAL_TEXT, "the machine has no credential that AWS's tools would find")
+        raise UpstreamFault(NO_CREDENTIAL_TEXT, "the AWS credential chain found no credential on this machine")
     return found.get_frozen_credentials()
 
 
 @cache
 def machine_credentials() -> Credentials | None:
-    """The machine's own credential, which renews itself; there is one for the process."""
+    """The machine's own credential, which refreshes itself; one for the process."""
     return Session().get_credentials()

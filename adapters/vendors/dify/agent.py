@@ -1,4 +1,4 @@
-"""Dify: messages to apps that chat, runs of workflows, forms that people fill in as prompts. Its stream says when it is over, twice."""
+"""Dify: messages to chat apps, runs of workflows; forms for people become prompts."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
@@ -13,12 +13,12 @@ from adapters.vendors.sdk.connection import Request, VendorConnection, encode_mu
 
 START_PATHS: Final = {"chat": "/chat-messages", "completion": "/completion-messages", "workflow": "/workflows/run"}
 STOP_PATHS: Final = {"chat": "/chat-messages", "completion": "/completion-messages", "workflow": "/workflows/tasks"}
-REATTACH_POLL_SECONDS: Final = 2.0  # between two questions how a run stands that another process began
+REATTACH_POLL_SECONDS: Final = 2.0  # between two polls of a run that another process began
 Json = dict[str, Any]
 
 
 class DifyOptions(VendorOptions):
-    """`text` and `files`: the inputs of a workflow that these become. `inputs`: what every run gets besides."""
+    """Options. `text` and `files`: the workflow inputs that get a message's text and files. `inputs`: additional inputs of every run."""
 
     mode: Literal["chat", "completion", "workflow"] = "chat"
     text: str = "query"
@@ -27,7 +27,7 @@ class DifyOptions(VendorOptions):
 
 
 class Dify:
-    """An app is known by its key; who the person is it takes from us."""
+    """The Dify vendor: an API key identifies one app; the gateway sends the person's id."""
 
     kind: ClassVar[str] = "dify"
     features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, polls=True, files=True, questions=OpenQuestions.EACH)
@@ -44,7 +44,7 @@ class Dify:
             filled = {**_form_body(each.value), "user": connection.user}
             await connection.request(
                 Request("POST", form, filled, accepted_statuses=(412,))
-            )  # filled in already, or out of time: what follows is read next
+            )  # accepted already, or expired: the events that follow tell
         if turn.answers:
             request = Request("GET", f"/workflow/{quote_segment(str(ref.extra['run']))}/events?user={quote(connection.user, safe='')}")
         else:
@@ -59,14 +59,14 @@ class Dify:
                 yield event
 
     async def poll(self, ref: VendorRef, connection: VendorConnection[DifyOptions]) -> AsyncIterator[Event]:
-        """A form may be filled in elsewhere, or run out of time, which the workflow decides about."""
+        """Reads the run's state: a form may be submitted elsewhere, or expire, and the workflow decides what follows."""
         for event in DifyReader(ref).read_run(
             await connection.request_json(Request("GET", f"/workflows/run/{quote_segment(str(ref.extra['run']))}"))
         ):
             yield event
 
     async def reattach(self, ref: VendorRef, connection: VendorConnection[DifyOptions]) -> AsyncIterator[Event]:
-        """Only runs of workflows can be asked about, and not for a form that such a run waits for."""
+        """Polls a workflow run until it ends. Raises CannotReattach for an app without runs, and while a run waits for a form."""
         if not ref.extra.get("run"):
             raise CannotReattach
         reader = DifyReader(ref)
@@ -82,7 +82,7 @@ class Dify:
                         return
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[DifyOptions]) -> CancelOutcome:
-        """It says that it was told, and not that it stopped; only runs of workflows can be asked about."""
+        """Stops a task. Dify does not confirm that it stopped; only the state of a workflow run can be read."""
         await connection.request(
             Request("POST", f"{STOP_PATHS[connection.options.mode]}/{quote_segment(ref.task_id)}/stop", {"user": connection.user})
         )
@@ -105,7 +105,7 @@ def _start_body(message: Message, files: list[Json], conversation: str, connecti
 
 
 async def _file_input(part: Part, connection: VendorConnection[DifyOptions]) -> Json:
-    """A file by its address, or uploaded as this person's."""
+    """A file by its URL, or uploaded for this person."""
     form = part.media_type.partition("/")[0]
     kind = {"type": form if form in ("image", "audio", "video") else "document"}
     if not isinstance(part.raw, str):
@@ -116,7 +116,7 @@ async def _file_input(part: Part, connection: VendorConnection[DifyOptions]) -> 
 
 
 def _form_body(value: Any) -> Json:
-    """An action alone, or with what was filled in."""
+    """The form's action, alone or with the submitted inputs."""
     if not isinstance(value, dict):
         return {"action": value, "inputs": {}}
     return {"action": value["action"], "inputs": {name: each for name, each in value.items() if name != "action"}}

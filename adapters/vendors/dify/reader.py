@@ -1,4 +1,4 @@
-"""Answers of Dify: the stream of a turn, which says when it is over twice, and how a run stands."""
+"""Reads Dify's responses: the stream of a turn, which may have two end events, and the state of a run."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -21,12 +21,12 @@ from adapters.task import Artifact, Part
 from adapters.vendors.sdk.faults import AGENT_FAILED_TEXT
 from adapters.vendors.sdk.frames import End, Frame, SseFrame
 
-ANSWER: Final = "answer"  # the artifact
+ANSWER: Final = "answer"  # the artifact's id
 Json = dict[str, Any]
 
 
 class DifyReader:
-    """Of one answer. `message_end` ends that of an app that chats, `workflow_finished` that of a workflow, which may chat too."""
+    """Reads one answer. `message_end` ends that of a chat app, `workflow_finished` that of a workflow, which may also chat."""
 
     def __init__(self, ref: VendorRef) -> None:
         self._ref = ref
@@ -45,7 +45,7 @@ class DifyReader:
             yield Done(metadata=self._usage)
 
     def _note_ids(self, event: Json) -> Iterator[Event]:
-        """A task is what can be stopped, a run what can be followed."""
+        """Notes the ids: a task can be stopped, a run can be polled."""
         before = self._ref
         run = event.get("workflow_run_id") or before.extra.get("run")
         self._has_workflow, extra = bool(run), {"run": run} if run else {}
@@ -90,7 +90,7 @@ class DifyReader:
             yield Done(metadata=self._usage)
 
     def read_run(self, run: Mapping[str, Any]) -> Iterator[Event]:
-        """How a run stands: nothing while it goes on or waits."""
+        """Yields the events for a run's state: none while it runs or waits."""
         outputs = {name: value for name, value in (run.get("outputs") or {}).items() if value != self._text and value not in (None, "")}
         status = run["status"]
         if status in ("succeeded", "partial-succeeded"):
@@ -107,7 +107,7 @@ class DifyReader:
 
 
 def _build_prompt(form: Mapping[str, Any]) -> Prompt:
-    """A form without a token is filled in from an e-mail, and by nobody here."""
+    """A form as a prompt. A form without a token is submitted by e-mail, so its prompt can't be answered here."""
     actions = [str(each["id"]) for each in form.get("actions") or form.get("user_actions") or ()]
     inputs = {str(each["output_variable_name"]): _field_schema(each) for each in form.get("inputs") or ()}
     choice: Json = {"type": "string", "enum": actions} if form.get("form_token") else {"type": "string", "enum": []}

@@ -1,4 +1,4 @@
-"""LangGraph Agent Server: a graph's runs on a thread, its interrupts as prompts, their answers as the command of the next run."""
+"""LangGraph Agent Server: runs of a graph on a thread; interrupts become prompts, whose answers are the next run's command."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,15 +23,15 @@ from adapters.vendors.sdk.connection import Request, VendorConnection, quote_seg
 from adapters.vendors.sdk.faults import AGENT_FAILED_TEXT
 from adapters.vendors.sdk.frames import End, JsonBody
 
-STATUS_SECONDS: Final = 5.0  # that a run may take to say how it ended
-REATTACH_POLL_SECONDS: Final = 1.0  # between two questions how a run stands that another process began
+STATUS_SECONDS: Final = 5.0  # the timeout for reading how a run ended
+REATTACH_POLL_SECONDS: Final = 1.0  # between two polls of a run that another process began
 END_NODE: Final = "__end__"
 
 
 class LangGraphOptions(VendorOptions):
-    """`assistant`: a graph's name, or an assistant's id. `nodes`: those whose tokens are the answer; none named: all.
+    """Options. `assistant`: a graph's name, or an assistant's id. `nodes`: those whose tokens are the answer; by default all.
 
-    `text`: the member of the state that a text becomes, in a graph whose state has no `messages`.
+    `text`: the state member for a message's text, in a graph whose state has no `messages`.
     """
 
     assistant: str
@@ -40,7 +40,7 @@ class LangGraphOptions(VendorOptions):
 
 
 class LangGraph:
-    """A thread is a conversation, a run is a turn."""
+    """The LangGraph vendor: a thread is a conversation, a run is a turn."""
 
     kind: ClassVar[str] = "langgraph"
     features: ClassVar[Features] = Features(
@@ -74,7 +74,7 @@ class LangGraph:
                 yield await _confirmed_ending(event, ref, connection) if _is_bare_ending(event) and ref.task_id else event
 
     async def reattach(self, ref: VendorRef, connection: VendorConnection[LangGraphOptions]) -> AsyncIterator[Event]:
-        """Asks how the run stands until it is over; what it came to is the state of its thread, which takes one run at a time."""
+        """Polls the run until it ends. Its result is the state of its thread, which has one run at a time."""
         async with aclosing(connection.poll_json(Request("GET", _run_path(ref)), REATTACH_POLL_SECONDS)) as runs:
             async for run in runs:
                 if run["status"] not in ("pending", "running"):
@@ -91,7 +91,7 @@ class LangGraph:
                 yield event
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[LangGraphOptions]) -> CancelOutcome:
-        """Stops a run. Of a task that waits, the run is over, and what is dropped is the interrupt."""
+        """Cancels a run. For a task that waits, the run has ended, and its interrupt is dropped instead."""
         if ref.prompts:
             return await _drop_interrupts(ref, connection)
         run = _run_path(ref)
@@ -105,7 +105,7 @@ class LangGraph:
 
 
 async def _drop_interrupts(ref: VendorRef, connection: VendorConnection[LangGraphOptions]) -> CancelOutcome:
-    """Ends what a thread waits for, as long as that is the task's own question: the graph goes on from its end."""
+    """Drops a thread's interrupts if they include the task's own question: sets the graph's state to its end."""
     thread = await connection.request(Request("GET", f"/threads/{quote_segment(ref.context_id)}", accepted_statuses=(404,)))
     asked = {each["id"] for found in (thread.value.get("interrupts") or {}).values() for each in found} if thread.status == 200 else set()
     if not asked & {prompt.id for prompt in ref.prompts or ()}:
@@ -119,12 +119,12 @@ def _run_path(run: VendorRef) -> str:
 
 
 def _is_bare_ending(event: Event) -> bool:
-    """The stream of a run that somebody canceled, here or elsewhere, ends as if all was said, or nothing."""
+    """Whether an ending may hide a cancellation: the stream of a canceled run ends as if it were complete, or without an outcome."""
     return isinstance(event, Done) or (isinstance(event, Failed) and event.reason == NO_OUTCOME_TEXT)
 
 
 async def _confirmed_ending(ending: Event, run: VendorRef, connection: VendorConnection[LangGraphOptions]) -> Event:
-    """As the run itself has it, which knows by the end of its stream; as told, where it can't be asked."""
+    """The ending by the run's status, which is known when its stream ends; the given one where the status can't be read."""
     try:
         async with asyncio.timeout(STATUS_SECONDS):
             status = (await connection.request_json(Request("GET", _run_path(run))))["status"]

@@ -1,4 +1,4 @@
-"""What LangGraph's graphs take in and give out: a person's words as messages of the state, interrupts as prompts, usage."""
+"""Input and output of LangGraph's graphs: messages of the state, interrupts as prompts, usage."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,7 +11,7 @@ MESSAGES: Final = "messages"
 
 
 def run_input(turn: Turn, state_member: str = "") -> dict[str, Any]:
-    """`member`: that of the state which takes what the person says, in a graph without messages.
+    """The input of a run. `state_member`: the state member that gets a message's text, in a graph without `messages`.
 
     Answers name their interrupts: a bare value would answer whichever interrupt is open on the thread.
     """
@@ -21,7 +21,7 @@ def run_input(turn: Turn, state_member: str = "") -> dict[str, Any]:
 
 
 def _input_state(message: Message, state_member: str) -> dict[str, Any]:
-    """Objects are members of the graph's state, everything else is what the person says."""
+    """The state of a message: objects are merged as members; everything else is the person's message."""
     state = {name: value for part in message.parts if isinstance(part.data, dict) for name, value in part.data.items()}
     rest = [part for part in message.parts if not isinstance(part.data, dict)]
     if not rest:

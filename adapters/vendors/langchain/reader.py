@@ -1,4 +1,4 @@
-"""What a LangGraph run tells: the stream of its events, or the state that it left, as artifacts, prompts and one ending."""
+"""Reads a LangGraph run, from its event stream or its final state: artifacts, prompts and one ending."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -12,19 +12,19 @@ from adapters.vendors.sdk.frames import End, Frame, Head, JsonBody, SseFrame
 
 INTERRUPT_KEY: Final = "__interrupt__"
 ERROR_KEY: Final = "__error__"
-STATE_ARTIFACT: Final = "state"  # the artifact of what a graph's state has beside its messages
+STATE_ARTIFACT: Final = "state"  # the artifact of the state members other than messages
 
 
 class GraphReader:
-    """Of a stream of `updates`, `messages` and `values`, or of the body of a wait. There is no end marker: the end of the body is it."""
+    """Reads a stream of `updates`, `messages` and `values`, or the body of a wait. The end of the body is the end marker."""
 
     def __init__(self, thread: str, nodes: tuple[str, ...] = ()) -> None:
         self._thread, self._nodes = thread, nodes
         self._run = ""
-        self._old_message_ids: set[str] | None = None  # messages from before this run
+        self._old_message_ids: set[str] | None = None  # messages of earlier runs
         self._state: dict[str, Any] = {}
         self._state_before: dict[str, Any] = {}
-        self._interrupts: dict[str, dict[str, Any]] = {}  # by their ids: nodes that run side by side ask one after another
+        self._interrupts: dict[str, dict[str, Any]] = {}  # by id: parallel nodes raise them one after another
         self._streamed: dict[str, str] = {}  # text by the id of its message
         self._has_progressed = False
 
@@ -70,7 +70,7 @@ class GraphReader:
         self._collect_interrupts(state)
 
     def _apply_update(self, update: dict[str, Any]) -> None:
-        """What values say again, where they come too."""
+        """Applies an update; `values` events repeat its content where they are enabled."""
         self._has_progressed = True
         self._collect_interrupts(update)
         for name, changed in update.items():
@@ -105,7 +105,7 @@ class GraphReader:
             yield Done(metadata=usage_metadata(answers))
 
     def _new_answers(self) -> Iterable[dict[str, Any]]:
-        """What the graph's model says after the person did; not what it says to its tools."""
+        """The model's messages after the person's last one, without calls of tools."""
         messages = self._state.get(MESSAGES, [])
         last = max((place for place, each in enumerate(messages) if each["type"] == "human"), default=-1)
         fresh = (each for each in messages[last + 1 :] if message_id_of(each) not in (self._old_message_ids or ()))

@@ -1,4 +1,4 @@
-"""Microsoft 365 Agents and Copilot Studio: a turn is an activity, and what the agent says to it are activities again."""
+"""Microsoft 365 Agents and Copilot Studio (Activity protocol): a turn is an activity, and its responses are activities."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -19,10 +19,10 @@ CONVERSATION_HEADER: Final = "x-ms-conversationid"
 
 
 class ActivityOptions(VendorOptions):
-    """`dialect`: `messages`, an agent's own endpoint at `path`, or `copilot-studio`, whose URL ends before `/conversations`.
+    """Options. `dialect`: `messages` for an agent's own endpoint at `path`, or `copilot-studio`, with a URL up to `/conversations`.
 
-    `agent`: in Copilot Studio its identifier, where the URL is that of its environment, which tells where the agent is.
-    `channel`: as which channel the gateway comes. `title` and `about` are for the card, since agents tell of neither.
+    `agent`: its identifier in Copilot Studio, where the URL is its environment's, which locates the agent. `channel`: the gateway's channel
+    id. `title` and `about` are for the card, since agents have neither.
     """
 
     dialect: Literal["messages", "copilot-studio"] = "messages"
@@ -35,14 +35,14 @@ class ActivityOptions(VendorOptions):
 
 
 class Activity:
-    """A conversation is named by the gateway, or told by Copilot Studio when it begins."""
+    """The Activity vendor: the gateway names a conversation, or Copilot Studio does when it begins."""
 
     kind: ClassVar[str] = "activity"
     features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = ActivityOptions
 
     async def describe(self, connection: VendorConnection[ActivityOptions]) -> AgentFacts:
-        """The protocol has no word for it."""
+        """Returns the configured description: the protocol has none."""
         return AgentFacts(connection.options.title, connection.options.about)
 
     async def run(self, turn: Turn, connection: VendorConnection[ActivityOptions]) -> AsyncIterator[Event]:
@@ -58,14 +58,14 @@ class Activity:
                 yield event
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[ActivityOptions]) -> CancelOutcome:
-        """There is no word for it."""
+        """Returns UNSUPPORTED: the protocol has no cancel."""
         return CancelOutcome.UNSUPPORTED
 
 
 async def _copilot_studio_turn(
     turn: Turn, connection: VendorConnection[ActivityOptions], previous_ref: VendorRef
 ) -> tuple[VendorRef, Request]:
-    """The conversation, which begins where there is none, and the request that says something in it. Raises UpstreamFault."""
+    """The conversation, newly created if there is none, and the request of the turn. Raises UpstreamFault."""
     agent = connection.options.agent
     places = (
         await discover_endpoints(connection, agent, previous_ref.kept or {}) if agent else default_endpoints(connection.options.version)
@@ -78,7 +78,7 @@ async def _copilot_studio_turn(
 
 
 async def _create_conversation(connection: VendorConnection[ActivityOptions], endpoints: CopilotEndpoints) -> str:
-    """A new conversation; what the agent greets with is no answer. Raises UpstreamFault."""
+    """Creates a conversation and returns its id. The agent's greeting is not an answer. Raises UpstreamFault."""
     found, request = "", Request("POST", endpoints.create, {"emitStartConversationEvent": False}, credential_domain=endpoints.domain)
     async with aclosing(connection.stream_frames(request)) as frames:
         async for frame in frames:
@@ -88,12 +88,12 @@ async def _create_conversation(connection: VendorConnection[ActivityOptions], en
                 case SseFrame("activity") if not found:
                     found = str(frame.json()["conversation"]["id"])
     if not found:
-        raise InvalidAnswer(UNREADABLE_TEXT, "the conversation that began has no id")
+        raise InvalidAnswer(UNREADABLE_TEXT, "the new conversation has no id")
     return found
 
 
 def _with_addresses(activity: dict[str, Any], connection: VendorConnection[ActivityOptions]) -> dict[str, Any]:
-    """The agent answers in the response and calls nobody; its sender is the verified person."""
+    """The activity with addresses: replies come in the response, not by a callback; its sender is the verified person."""
     places = {"deliveryMode": "expectReplies", "serviceUrl": "https://gateway.invalid/", "channelId": connection.options.channel}
     return {**activity, **places, "from": {"id": connection.user, "role": "user"}, "recipient": {"id": "bot", "role": "bot"}}
 

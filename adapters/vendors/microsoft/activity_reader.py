@@ -1,4 +1,4 @@
-"""Activities of Microsoft 365 agents, as answers: messages, streams, questions with their choices, logins, and how a conversation ended."""
+"""Reads activities of Microsoft 365 agents: messages, streams, questions with choices, sign-ins, and the end of a conversation."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -24,7 +24,7 @@ NORMAL_END_CODES: Final = ("", "unknown", "completedSuccessfully")  # codes of e
 
 
 class ActivityReader:
-    """Messages are answers when all is said: what looks like one may be an error's text, which only a later activity tells."""
+    """Collects messages and sends them at the end: a later activity may show that a message is an error's text."""
 
     def __init__(self) -> None:
         self._messages: list[Mapping[str, Any]] = []
@@ -58,7 +58,7 @@ class ActivityReader:
             yield from self._typing_events(activity)
 
     def _typing_events(self, activity: Mapping[str, Any]) -> Iterator[Event]:
-        """A stream tells its text so far, or a piece of it. What else is typed is said meanwhile."""
+        """Sends a stream's text, which arrives as a whole or in pieces. Other typing activities are progress."""
         about, text = stream_info(activity), str(activity["text"])
         name = str(about.get("streamId") or activity.get("id") or "")
         if about.get("streamType") != "streaming" or not name:

@@ -1,4 +1,4 @@
-"""What is in an activity beside its text: files, cards, citations, questions, and where to log in."""
+"""Content of activities beside their text: files, cards, citations, questions and sign-ins."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -52,14 +52,14 @@ def question_prompt(message: Mapping[str, Any]) -> Prompt:
 
 
 def login_prompt(card: Mapping[str, Any], number: int) -> Prompt:
-    """Where to log in; the answer is the code that is shown there. What could be exchanged for a token is not passed on."""
+    """A prompt with the sign-in URL; its answer is the code shown there. Data for a token exchange is not passed on."""
     content = card["content"]
     url = next((str(each["value"]) for each in content.get("buttons") or () if str(each.get("value")).startswith("https://")), "")
     return Prompt(f"login-{number}", str(content.get("text") or ""), schema={"type": "string"}, kind=PromptKind.AUTH, url=url)
 
 
 def message_activity(turn: Turn, conversation: str) -> dict[str, Any]:
-    """What the person says: several answers are one text, an object is a card's form."""
+    """The turn as an activity: several answers are one text, an object is the value of a card's form."""
     values = [each.value for each in turn.answers] or [part.data for part in turn.message.parts if part.data is not UNSET]
     words = [str(value) for value in values if not isinstance(value, dict)]
     told = {

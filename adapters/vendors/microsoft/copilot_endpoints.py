@@ -1,4 +1,4 @@
-"""Where an agent of Copilot Studio holds conversations: at its URL, or where its environment says that they are held."""
+"""The conversation endpoints of an agent in Copilot Studio: at its URL, or where its environment locates them."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,14 +11,14 @@ from adapters.vendors.sdk.connection import Request, VendorConnection, quote_seg
 
 ID_PLACEHOLDER: Final = "{conversationId}"
 ENVIRONMENT_LABEL: Final = ".environment."
-FOREIGN_ADDRESS_TEXT: Final = "The agent's environment names an address outside of itself"
-TURN_KEY: Final = "turn"  # in what a VendorRef keeps: the address of turns
+FOREIGN_ADDRESS_TEXT: Final = "The agent's environment refers to an address outside of its domain"
+TURN_KEY: Final = "turn"  # the key in a VendorRef's `kept`: the URL of turns
 
 
 class CopilotEndpoints(Struct, frozen=True):
-    """`create` begins a conversation; `turn` says something in one, whose id it takes in place of `{conversationId}`.
+    """The endpoints of an agent: `create` begins a conversation; `turn` is a turn's URL with the placeholder `{conversationId}`.
 
-    `domain`: below it they are, at whichever of its hosts.
+    `domain`: the domain of all hosts that may get the credential.
     """
 
     create: str
@@ -30,13 +30,13 @@ class CopilotEndpoints(Struct, frozen=True):
 
 
 def default_endpoints(version: str) -> CopilotEndpoints:
-    """Those of an agent whose URL ends before `/conversations`."""
+    """The endpoints of an agent whose URL ends before `/conversations`."""
     query = f"?api-version={quote_segment(version)}"
     return CopilotEndpoints(f"/conversations{query}", f"/conversations/{ID_PLACEHOLDER}{query}")
 
 
 async def discover_endpoints(connection: VendorConnection[Any], agent: str, kept_values: Mapping[str, Any]) -> CopilotEndpoints:
-    """Those that the environment at the agent's URL tells, or those that the conversation was begun at. Raises UpstreamFault."""
+    """The endpoints from the environment at the agent's URL, or those of a conversation that has begun. Raises UpstreamFault."""
     domain = environment_domain(connection.url)
     if isinstance(kept_values.get(TURN_KEY), str):
         return CopilotEndpoints("", kept_values[TURN_KEY], domain)
@@ -46,14 +46,14 @@ async def discover_endpoints(connection: VendorConnection[Any], agent: str, kept
 
 
 def environment_domain(url: str) -> str:
-    """The domain of an environment's hosts, or the host itself where it is no environment's."""
+    """The domain of an environment's hosts; for any other URL its host."""
     host = urlsplit(url).hostname or ""
     place = host.find(ENVIRONMENT_LABEL)
     return host[place + 1 :] if place >= 0 else host
 
 
 def _check_address(address: str, environment_url: str, *, has_id: bool) -> str:
-    """An address as the environment may name one: at its own scheme and port, and in its own domain. Raises InvalidAnswer."""
+    """The address if it has the environment's scheme and port and is in its domain. Raises InvalidAnswer otherwise."""
     rest, domain = address.replace(ID_PLACEHOLDER, ""), environment_domain(environment_url)
     try:
         there, here = urlsplit(address.replace(ID_PLACEHOLDER, "id")), urlsplit(environment_url)

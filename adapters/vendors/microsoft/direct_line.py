@@ -1,4 +1,4 @@
-"""Bots behind Microsoft's Direct Line 3.0: activities go to a conversation, and what the bot says is asked for from a watermark on."""
+"""Bots behind Microsoft's Direct Line 3.0: activities are posted to a conversation, and responses polled from a watermark on."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
@@ -16,17 +16,17 @@ from adapters.vendors.sdk.frames import End, Frame, JsonBody
 
 API_PATH: Final = "/v3/directline/conversations"
 WATERMARK_KEY: Final = "watermark"
-BASE_KEY: Final = "base"  # in what a VendorRef keeps: the origin that holds the conversation, where it is not the agent's URL
-FOREIGN_ADDRESS_TEXT: Final = "The agent's environment names an address outside of Direct Line"
+BASE_KEY: Final = "base"  # the key in a VendorRef's `kept`: the origin of the conversation, unless it is the agent's URL
+FOREIGN_ADDRESS_TEXT: Final = "The agent's environment refers to an address outside of Direct Line"
 OVER_KEY: Final = "over"
-BUSY_HINT: Final = "ignoringInput"  # of a bot that is not finished yet
+BUSY_HINT: Final = "ignoringInput"  # a bot that has not finished yet
 
 
 class DirectLineOptions(VendorOptions):
-    """`settings`: the URL where an environment tells the Direct Line of its region; none: the agent's URL is that.
+    """Options. `settings`: the URL where an environment names its region's Direct Line; empty: it is the agent's URL.
 
-    A turn has no end mark: it is over after a question, or once the bot has said something and then nothing for `quiet` questions in a
-    row, which are asked `every` so many seconds. `title` and `about` are for the card.
+    A turn has no end marker. It ends after a question, or when the bot has sent something and then nothing in `quiet` polls in a row, at an
+    interval of `every` seconds. `title` and `about` are for the card.
     """
 
     settings: str = Field("", pattern=r"^(https?://[!-~]+)?$")
@@ -37,14 +37,14 @@ class DirectLineOptions(VendorOptions):
 
 
 class DirectLine:
-    """A conversation is begun at Direct Line with the operator's secret, and its watermark is kept with it."""
+    """The Direct Line vendor: creates a conversation with the operator's secret, and stores its watermark with it."""
 
     kind: ClassVar[str] = "direct-line"
     features: ClassVar[Features] = Features(resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = DirectLineOptions
 
     async def describe(self, connection: VendorConnection[DirectLineOptions]) -> AgentFacts:
-        """The protocol has no word for it."""
+        """Returns the configured description: the protocol has none."""
         return AgentFacts(connection.options.title, connection.options.about)
 
     async def run(self, turn: Turn, connection: VendorConnection[DirectLineOptions]) -> AsyncIterator[Event]:
@@ -64,7 +64,7 @@ class DirectLine:
                 yield event
 
     async def reattach(self, ref: VendorRef, connection: VendorConnection[DirectLineOptions]) -> AsyncGenerator[Event, None]:
-        """What the bot said since the watermark that the turn began at is told again."""
+        """Reads the bot's activities again, from the watermark at which the turn began."""
         kept = dict(ref.kept or {})
         async with aclosing(read_events(ActivityReader(), _poll_frames(connection, ref, kept))) as events:
             async for event in events:
@@ -74,7 +74,7 @@ class DirectLine:
                 yield event
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[DirectLineOptions]) -> CancelOutcome:
-        """There is no word for it."""
+        """Returns UNSUPPORTED: the protocol has no cancel."""
         return CancelOutcome.UNSUPPORTED
 
 
@@ -87,7 +87,7 @@ def _request(
 
 
 async def _find_base_url(connection: VendorConnection[DirectLineOptions]) -> str:
-    """The origin of the region's Direct Line, which is at the agent's host or below it; empty for the agent's URL. Raises UpstreamFault."""
+    """The origin of the region's Direct Line, at the agent's host or below it; empty for the agent's URL. Raises UpstreamFault."""
     if not connection.options.settings:
         return ""
     told = str((await connection.request_json(Request("GET", connection.options.settings)))["channelUrlsById"]["directline"])
@@ -102,7 +102,7 @@ async def _find_base_url(connection: VendorConnection[DirectLineOptions]) -> str
 async def _poll_frames(
     connection: VendorConnection[DirectLineOptions], ref: VendorRef, kept_values: dict[str, Any]
 ) -> AsyncGenerator[Frame, None]:
-    """What the bot says to the activity that was posted, as it comes, to the end of the turn. Writes the watermark into `kept`."""
+    """Yields the bot's responses to the posted activity until the turn ends. Writes the watermark into `kept_values`."""
     spoke, silent = False, 0
     while not (spoke and silent >= connection.options.quiet):
         told = await _poll_activities(connection, ref.context_id, kept_values)
@@ -127,7 +127,7 @@ def _is_from_gateway(activity: Mapping[str, Any], connection: VendorConnection[D
 async def _poll_activities(
     connection: VendorConnection[DirectLineOptions], conversation: str, kept_values: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """The activities since the watermark, after a pause; a Direct Line that is away for a moment is asked again."""
+    """The activities since the watermark, after a pause; retries while Direct Line is briefly unavailable."""
     since = f"?watermark={quote_segment(str(kept_values[WATERMARK_KEY]))}" if kept_values.get(WATERMARK_KEY) else ""
     asking = connection.poll_json(
         _request(connection, "GET", kept_values, f"/{quote_segment(conversation)}/activities{since}"), connection.options.every

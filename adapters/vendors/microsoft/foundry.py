@@ -13,7 +13,7 @@ from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, Open
 from adapters.vendors.sdk.connection import Request, VendorConnection, quote_segment
 
 DISABLED_TEXT: Final = "The agent is disabled in its project"
-DESCRIBE_API_VERSION: Final = "v1"  # of the API that tells what an agent is, unless the operator says another
+DESCRIBE_API_VERSION: Final = "v1"  # of the API that describes agents, unless the operator sets another
 CANCEL_OUTCOMES: Final = {
     "cancelled": CancelOutcome.CANCELED,
     "completed": CancelOutcome.TOO_LATE,
@@ -23,10 +23,11 @@ CANCEL_OUTCOMES: Final = {
 
 
 class FoundryOptions(VendorOptions):
-    """`agent`: its name in the project, `version`: one of its versions, the latest without. No `agent`: the URL is a hosted agent's own.
+    """Options. `agent` and `version`: in the project, by default the latest version. Without `agent`, the URL is a hosted agent's own.
 
-    `path`: where the Responses API is below the URL; `api_version`: its `api-version`. `background` makes runs that can be canceled.
-    `title` and `about` are for the card of an agent that has no name.
+    `path`: the Responses API below the URL; `api_version`: its `api-version`. `background`: runs can be canceled. `title` and `about` are
+    for
+    the card of an agent without a name.
     """
 
     agent: str = ""
@@ -39,14 +40,14 @@ class FoundryOptions(VendorOptions):
 
 
 class Foundry:
-    """A turn is a response, which goes on from the one before it; a response that asks is gone on from by its answers alone."""
+    """The Foundry vendor: a turn is a response that continues the previous one; a response with open calls accepts only their results."""
 
     kind: ClassVar[str] = "foundry"
     features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = FoundryOptions
 
     async def describe(self, connection: VendorConnection[FoundryOptions]) -> AgentFacts:
-        """What the project says of the agent; a hosted agent's own endpoint tells nothing of it, and is not asked."""
+        """The project's description of the agent; for a hosted agent's own endpoint, which has none, the configured one."""
         options = connection.options
         if not options.agent:
             return AgentFacts(options.title, options.about)
@@ -69,7 +70,7 @@ class Foundry:
                 yield event
 
     async def reattach(self, ref: VendorRef, connection: VendorConnection[FoundryOptions]) -> AsyncIterator[Event]:
-        """A response in the background goes on when its listener is gone; any other one ends with its connection."""
+        """Polls a background response. Raises CannotReattach for any other one, which ended with its connection."""
         if not connection.options.background:
             raise CannotReattach
         async with aclosing(
@@ -79,7 +80,7 @@ class Foundry:
                 yield event
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[FoundryOptions]) -> CancelOutcome:
-        """A response that asks is over, and nothing goes on from it but answers."""
+        """Cancels a background response. A response that waits has ended, so its task can simply be canceled."""
         if ref.prompts:
             return CancelOutcome.CANCELED
         if not connection.options.background:

@@ -1,4 +1,4 @@
-"""OpenAI's hosted agents (beta, agents=v1): a session's turns as events, its required actions as prompts, its published files."""
+"""OpenAI's hosted agents (beta, agents=v1): a session's turns as events, required actions as prompts, published files as artifacts."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping
 from contextlib import aclosing, suppress
@@ -23,7 +23,7 @@ FILES_MAX: Final = 100  # files of a turn, at most
 
 
 class OpenAIAgentsOptions(VendorOptions):
-    """`agent`: a saved agent's id. `environment`: where it works, as the API has it; `vaults`: ids of what it may use there."""
+    """Options. `agent`: a saved agent's id. `environment`: where it works, in the API's form; `vaults`: ids that it may use there."""
 
     agent: str
     environment: Mapping[str, Any] = NO_ENVIRONMENT
@@ -31,7 +31,7 @@ class OpenAIAgentsOptions(VendorOptions):
 
 
 class OpenAIAgents:
-    """A session is a conversation. Its events are only told while they happen, so whoever sends something listens first."""
+    """The hosted agents vendor: a session is a conversation. Events are not stored, so the adapter subscribes before it sends."""
 
     kind: ClassVar[str] = "openai-agents"
     features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE)
@@ -65,7 +65,7 @@ class OpenAIAgents:
                 yield event
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[OpenAIAgentsOptions]) -> CancelOutcome:
-        """The answer to a cancellation says that it is taken; what becomes of the turn is in the events."""
+        """Cancels a turn. The response only confirms the request; the events that follow show what became of the turn."""
         before = await connection.request_json(
             _request("GET", f"/agents/sessions/{quote_segment(ref.context_id)}/turns/{quote_segment(ref.task_id)}")
         )
@@ -88,7 +88,7 @@ def _request(method: str, path: str, body: Any = UNSET) -> Request:
 async def _send_and_stream(
     connection: VendorConnection[OpenAIAgentsOptions], session: str, events: list[dict[str, Any]]
 ) -> AsyncGenerator[Frame, None]:
-    """The events of a session, to which something is said once they are listened to."""
+    """Yields the frames of a session's stream, and sends `events` once the stream is open."""
     path = f"/agents/sessions/{quote_segment(session)}/events"
     async with aclosing(connection.stream_frames(_request("GET", path))) as frames:
         async for frame in frames:
@@ -98,7 +98,7 @@ async def _send_and_stream(
 
 
 async def _published_files(connection: VendorConnection[OpenAIAgentsOptions], session: str, turn: str) -> AsyncIterator[ArtifactPiece]:
-    """The files that a turn left."""
+    """Yields the files that a turn published."""
     path = f"/agents/sessions/{quote_segment(session)}/artifacts"
     for file in (await connection.request_json(_request("GET", f"{path}?limit={FILES_MAX}&order=desc")))["data"]:
         if file["turn_id"] == turn:
@@ -118,13 +118,16 @@ def _input_messages(message: Message) -> list[dict[str, Any]]:
 
 
 async def _cancel_turn(connection: VendorConnection[OpenAIAgentsOptions], session: str) -> None:
-    """Ends a turn that nobody can answer, so that the session takes the next one. The turn has failed, whatever the answer is."""
+    """Cancels a turn that nothing can answer, so that the session accepts the next one. The turn has failed in any case."""
     with suppress(UpstreamFault):
         await connection.request(_request("POST", f"/agents/sessions/{quote_segment(session)}/events", {"events": [CANCEL_EVENT]}))
 
 
 class OpenAITurnReader:
-    """Of the events of a session, those of one turn: `root`, or the next that begins. `answered`: actions that are done; None: all are."""
+    """Reads one turn among a session's events: `turn_id`, or the next that begins.
+
+    `answered_ids`: actions that were answered; None ignores all actions.
+    """
 
     def __init__(self, session: str = "", turn_id: str = "", answered_ids: Collection[str] | None = ()) -> None:
         self.session = session

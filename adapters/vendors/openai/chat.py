@@ -1,4 +1,4 @@
-"""Chat completions as OpenAI, vLLM, watsonx, Databricks and gateways to models serve them: the gateway keeps the conversation."""
+"""Chat completions, as OpenAI, vLLM, watsonx, Databricks and model gateways offer them: the gateway stores the conversation."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
@@ -15,21 +15,21 @@ from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, Open
 from adapters.vendors.sdk.chat_content import as_text, recent_messages
 from adapters.vendors.sdk.connection import Request, VendorConnection
 
-HISTORY_MAX: Final = 32_000  # characters of a conversation that go with the next turn
+HISTORY_MAX: Final = 32_000  # characters of the conversation that are sent with the next turn
 RESERVED_MEMBERS: Final = frozenset({"messages", "model", "stream", "stream_options", "tools"})
-AUDIO_FORMATS: Final = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav"}  # formats that media types name otherwise
+AUDIO_FORMATS: Final = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav"}  # formats with another name in media types
 NO_MODEL_LIST_STATUSES: Final = (400, 404, 405, 501)  # statuses of servers without a list of models
 EMPTY: Final[Mapping[str, Any]] = {}
 Json = dict[str, Any]
 
 
 class OpenAIChatOptions(VendorOptions):
-    """How one agent is called.
+    """Options of a model behind chat completions.
 
     `path` is below the URL, and `query` has its parameters, such as `api-version`. `parameters` are members of every request, such as
-    `temperature`. `tools` are functions that people answer. `history`: the gateway sends the conversation with each turn. `session`
-    names a header for the conversation's id, `person` the member for the person's; an empty name sends neither. `usage`: a stream is
-    asked for its usage, which some servers refuse. `title` and `about` are for the card.
+    `temperature`. `tools` are functions that people answer. `history`: send the conversation with each turn. `session` names a header for
+    the conversation's id, `person` the member for the person's; an empty name sends neither. `usage`: request the usage in streams, which
+    some servers refuse. `title` and `about` are for the card.
     """
 
     model: str = ""
@@ -50,19 +50,19 @@ class OpenAIChatOptions(VendorOptions):
     @classmethod
     def _check_not_reserved(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
         if taken := sorted(RESERVED_MEMBERS & given.keys()):
-            raise ValueError(f"has {', '.join(taken)}, which the gateway sets")
+            raise ValueError(f"must not have {', '.join(taken)}, which the gateway sets")
         return given
 
 
 class OpenAIChat:
-    """A turn is one request with the whole conversation. The server keeps nothing, so there is nothing to cancel but the connection."""
+    """The chat completions vendor: a turn is one request with the conversation. The server stores nothing."""
 
     kind: ClassVar[str] = "openai-chat"
     features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.ONE)
     options: ClassVar[type[VendorOptions]] = OpenAIChatOptions
 
     async def describe(self, connection: VendorConnection[OpenAIChatOptions]) -> AgentFacts:
-        """What the operator says. The list of models is asked for only to see that the server is there and takes the credential."""
+        """Returns the configured description. Requests the list of models only to check that the server accepts the credential."""
         options = connection.options
         await connection.request(Request("GET", _with_query("/models", options.query), accepted_statuses=NO_MODEL_LIST_STATUSES))
         name = options.title or options.model or "chat"
@@ -89,12 +89,12 @@ class OpenAIChat:
                 yield event
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[OpenAIChatOptions]) -> CancelOutcome:
-        """There is no word for it; a request ends when its connection does."""
+        """Returns UNSUPPORTED: the API has no cancel; a request ends with its connection."""
         return CancelOutcome.UNSUPPORTED
 
 
 def without_open_calls(messages: Sequence[Json]) -> list[Json]:
-    """A conversation without a last call of tools that nobody answered, since no server takes a message after one."""
+    """The conversation without a last, unanswered call of tools, since servers refuse a message after one."""
     last = max((place for place, each in enumerate(messages) if each["role"] == "assistant"), default=-1)
     if last < 0 or not messages[last].get("tool_calls"):
         return list(messages)
@@ -139,7 +139,7 @@ def _body(options: OpenAIChatOptions, messages: list[Json], streams: bool, user:
 
 
 def _is_structured(parameters: Mapping[str, Any]) -> bool:
-    """Whether the operator asked for answers that are JSON."""
+    """Whether the operator requested answers in JSON."""
     wanted = parameters.get("response_format")
     return isinstance(wanted, dict) and wanted.get("type") in ("json_schema", "json_object")
 

@@ -1,4 +1,4 @@
-"""The answer of a chat completion, whole or as a stream of chunks: its text, images, calls of tools and refusal, and why it ended."""
+"""Reads a chat completion, whole or as a stream of chunks: text, images, tool calls, refusal and finish reason."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -23,13 +23,13 @@ FINISH_REASONS: Final = (
     "eos",
     "eos_token",
     "stop_sequence",
-)  # a whole answer: OpenAI's words, then others'
+)  # of a complete answer: OpenAI's, then other servers'
 
 
 class ChatReader:
-    """Of one answer. A stream is over at its `[DONE]`, or where it ends after a chunk that said why the model stopped.
+    """Reads one answer. A stream ends at `[DONE]`, or at the end of the body after a chunk with a finish reason.
 
-    `structured`: the text is JSON because the operator asked for it, so that it is told as data and not in pieces.
+    `is_structured`: the operator requested JSON, so the text is sent as data at the end, not in pieces.
     """
 
     def __init__(self, is_structured: bool = False) -> None:
@@ -59,7 +59,7 @@ class ChatReader:
                 yield from self._final_events()
 
     def message(self) -> dict[str, Any]:
-        """What the assistant said, as the next request repeats it."""
+        """The assistant's message, for the next request."""
         calls = {"tool_calls": list(self._calls.values())} if self._calls else {}
         return {"role": "assistant", "content": self._text, **calls}
 
@@ -79,12 +79,12 @@ class ChatReader:
             return
         self._note_usage(chunk)
         for choice in chunk.get("choices") or ():
-            if not choice.get("index"):  # the gateway asks for one choice
+            if not choice.get("index"):  # the gateway requests one choice
                 yield from self._message_events(choice.get("delta") or {})
                 self._finish_reason = choice.get("finish_reason") or self._finish_reason
 
     def _message_events(self, message: Mapping[str, Any]) -> Iterator[Event]:
-        """What a message, or the delta of one, brings."""
+        """Yields the events of a message, or of a delta."""
         text = text_in(message.get("content"))
         if text and not self._is_structured:
             yield ArtifactPiece(Artifact(ANSWER, (Part(text=text),)), append=bool(self._text), last_chunk=False)
@@ -97,7 +97,7 @@ class ChatReader:
             self._collect_call(call.get("index", place), call)
 
     def _collect_call(self, index: int, piece: Mapping[str, Any]) -> None:
-        """Adds a piece of a call: its id and name come once, its arguments bit by bit."""
+        """Adds a piece of a call: its id and name arrive once, its arguments in pieces."""
         call = self._calls.setdefault(index, {"id": "", "type": piece.get("type") or "function"})
         call["id"] = piece.get("id") or call["id"]
         kind, text = (call["type"], "input") if call["type"] == "custom" else ("function", "arguments")
@@ -118,7 +118,7 @@ class ChatReader:
     def _ending(self) -> Event:
         if self._refusal:
             return Failed(REFUSED_TEXT, agent_message(self._refusal), rejected=True)
-        if self._has_legacy_call:  # a call without an id, whose result could not be given back
+        if self._has_legacy_call:  # a call without an id, whose result can't be returned
             return Failed(UNSUPPORTED_ACTION_TEXT, detail="function_call")
         if self._finish_reason not in FINISH_REASONS:
             return failure_for_code(self._finish_reason, f"finish_reason {self._finish_reason}")

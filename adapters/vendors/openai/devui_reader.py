@@ -1,4 +1,4 @@
-"""The answer of the Microsoft Agent Framework's DevUI: OpenAI Responses with approvals, and with the requests of workflows as prompts."""
+"""Reads the Microsoft Agent Framework's DevUI: OpenAI Responses with approvals; requests of workflows become prompts."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -10,18 +10,18 @@ from adapters.vendors.sdk.chat_content import question_text
 from adapters.vendors.sdk.faults import AGENT_BUSY, NOT_ACCEPTED_TEXT, SESSION_LOST, SESSION_LOST_TEXT
 
 RUNNING_ALREADY_TEXT: Final = "The agent is at work on another run, and takes one at a time"
-RUNNING_MARKER: Final = "already running"  # in the text of an error, which has no code
+RUNNING_MARKER: Final = "already running"  # in an error's text, which has no code
 LOST_MARKERS: Final = ("unknown request ID", "without a checkpoint")
 
 
 class DevUiReader(ResponseReader):
-    """`answering`: the turn answers requests of a workflow. `dropped` are requests that its run did not raise."""
+    """Reads one response. `is_answering`: the turn answers requests of a workflow. `dropped_requests` are requests of other runs."""
 
     def __init__(self, session: str = "", is_answering: bool = False) -> None:
         super().__init__(session, is_devui=True)
         self._is_answering = is_answering
         self._has_begun = False
-        self._active_executors: dict[str, str] = {}  # executors of a workflow that are at work, by their actions
+        self._active_executors: dict[str, str] = {}  # running executors of a workflow, by action id
         self.dropped_requests: list[str] = []
 
     def _read_event(self, event: Mapping[str, Any]) -> Iterator[Event]:
@@ -44,8 +44,9 @@ class DevUiReader(ResponseReader):
                 yield from super()._read_event(event)
 
     def _collect_request(self, prompt: Prompt, executor: Any) -> None:
-        """A workflow raises a request while its executor is at work. One object serves every conversation, so a run that goes on from a
-        checkpoint first tells all requests that were open then: other conversations' requests too, which are nobody's here.
+        """Notes a workflow's request if its executor is running, and drops it otherwise.
+
+        A run that continues from a checkpoint repeats all requests that were open then, also those of other conversations.
         """
         if executor in self._active_executors.values():
             self._open_prompts[prompt.id] = prompt
@@ -53,7 +54,7 @@ class DevUiReader(ResponseReader):
             self.dropped_requests.append(prompt.id)
 
     def _not_begun_ending(self, text: str) -> Event:
-        """No executor was at work yet, so nothing was done: the requests that were answered still wait, unless they are gone."""
+        """The ending for an error before any executor ran: nothing was done, so answered requests still wait unless they are lost."""
         if RUNNING_MARKER in text:
             return (AnswerRefused if self._is_answering else Failed)(RUNNING_ALREADY_TEXT, detail=text, kind=AGENT_BUSY, retryable=True)
         if any(each in text for each in LOST_MARKERS):

@@ -1,4 +1,4 @@
-"""What OpenAI's Responses and hosted agents say in the same way: a person's input, an answer's blocks, calls, approvals, usage."""
+"""Items that OpenAI's Responses and hosted agents share: input, output blocks, calls, approvals, usage."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -17,13 +17,13 @@ JSON_FORMATS: Final = ("json_schema", "json_object")
 
 
 def input_items(parts: Iterable[Part], bare_base64: bool = False) -> str | list[dict[str, Any]]:
-    """One text as itself, anything else as a user's message. `bare`: files as base64 alone, not as a data URL."""
+    """A single text unchanged; anything else as a user message. `bare_base64`: files as base64, without a data URL."""
     blocks = [_block(part, bare_base64) for part in parts]
     return str(blocks[0]["text"]) if len(blocks) == 1 and blocks[0]["type"] == "input_text" else [_user_message(blocks)]
 
 
 def answer_item(answer: Answer) -> dict[str, Any]:
-    """An answer to an `approval`, an `open_call` or a `consent`, as an item of the next input."""
+    """An answer to a prompt of `approval_prompt`, `open_call_prompt` or `consent_prompt`, as an item of the next input."""
     prompt, value = answer.prompt, answer.value
     if prompt.kind is PromptKind.AUTH:
         return _user_message([{"type": "input_text", "text": as_text(value)}])
@@ -33,7 +33,7 @@ def answer_item(answer: Answer) -> dict[str, Any]:
 
 
 def devui_answer_items(answers: Iterable[Answer]) -> list[dict[str, Any]]:
-    """Approvals one by one, what a workflow asked together, in one message."""
+    """One message with each approval, and all answers to a workflow's requests together."""
     content: list[dict[str, Any]] = []
     requests: dict[str, Any] = {}
     for prompt, value in ((each.prompt, each.value) for each in answers):
@@ -46,17 +46,17 @@ def devui_answer_items(answers: Iterable[Answer]) -> list[dict[str, Any]]:
 
 
 def is_commentary(item: Mapping[str, Any]) -> bool:
-    """What a model says before it answers, and what a workflow of DevUI says on its way."""
+    """Whether an item is a model's message before its answer, or an intermediate message of a DevUI workflow."""
     return item.get("phase") == "commentary" or (item.get("metadata") or {}).get("workflow_output_kind") == "intermediate"
 
 
 def is_structured(response: Mapping[str, Any]) -> bool:
-    """Whether the answer's text is JSON, because it was asked for."""
+    """Whether the answer's text is JSON because the request asked for it."""
     return ((response.get("text") or {}).get("format") or {}).get("type") in JSON_FORMATS
 
 
 def output_events(name: str, item: Mapping[str, Any], streamed: Mapping[str, str], structured: bool = False) -> Iterator[Event]:
-    """What an item is of an answer; the texts that were `streamed`, by the ids of their items, are not told again."""
+    """Yields the events for an output item. Texts in `streamed`, by item id, are not sent again."""
     if item["type"] == "message" and is_commentary(item):
         yield Progress(agent_message(_text_of(item), f"m-{name}"))
     elif item["type"] == "message":
@@ -70,12 +70,12 @@ def output_events(name: str, item: Mapping[str, Any], streamed: Mapping[str, str
 
 
 def refusal_text(item: Mapping[str, Any]) -> str:
-    """What a message says instead of an answer; empty where the model does not refuse."""
+    """The text of a message's refusal; empty without one."""
     return "".join(str(block["refusal"]) for block in item.get("content") or () if block.get("type") == "refusal")
 
 
 def _streamed_id(name: str, text: str, streamed: Mapping[str, str]) -> str:
-    """The id under which a text was streamed: some servers have another for it at the end."""
+    """The id under which a text was streamed: some servers use another one in the final item."""
     return name if name in streamed else next((known for known, told in streamed.items() if told == text), name)
 
 
@@ -104,13 +104,13 @@ def approval_prompt(name: str, call: Mapping[str, Any], token: Any = None) -> Pr
 
 
 def consent_prompt(name: str, item: Mapping[str, Any]) -> Prompt:
-    """A page where the person lets a server of the agent act for them; whatever they answer says that they did."""
+    """A prompt with the page where the person consents to an MCP server; any answer means that they did."""
     label = item["server_label"]
     return Prompt(name, f"Let {label} act for you", {"server": label}, kind=PromptKind.AUTH, url=str(item["consent_link"]))
 
 
 def open_call_prompt(call: Mapping[str, Any], token: Any) -> Prompt:
-    """A call whose result the caller has to give."""
+    """A prompt for a call whose result the caller has to provide."""
     data = {"name": call["name"], "arguments": _arguments(call)}
     return Prompt(call["call_id"], f"What does {call['name']} answer?", data, token=token)
 

@@ -1,4 +1,4 @@
-"""Required actions of OpenAI's hosted agents: what a session waits for as prompts, and answers to prompts as input events."""
+"""Required actions of OpenAI's hosted agents: as prompts, and their answers as input events."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -13,22 +13,22 @@ INPUT = "agent.session.input"
 
 
 def open_actions(session: Mapping[str, Any], answered_ids: Collection[str]) -> list[Mapping[str, Any]]:
-    """The required actions of a session object, without those that `answered` names."""
+    """The required actions of a session, without those in `answered_ids`."""
     return [each for each in session["required_actions"] if each.get("call_id", each.get("request_id")) not in answered_ids]
 
 
 def unsupported_actions(actions: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The types of actions that no answer of a person can complete: connecting an environment, typing a password into a form."""
+    """The types of actions that a person's answer can't complete: connecting an environment, typing a password into a form."""
     return [_kind_of(action) for action in actions if _build_prompt(action) is None]
 
 
 def action_prompts(actions: Iterable[Mapping[str, Any]]) -> tuple[Prompt, ...]:
-    """One prompt for each action that a person can complete. Raises KeyError for an action of another shape."""
+    """A prompt for each action that a person can complete. Raises KeyError for an unexpected form."""
     return tuple(prompt for prompt in map(_build_prompt, actions) if prompt is not None)
 
 
 def result_event(answer: Answer) -> dict[str, Any]:
-    """The input event that gives an answer to the action it was asked for."""
+    """The input event with an answer to a required action."""
     prompt, value = answer.prompt, answer.value
     if prompt.kind is PromptKind.APPROVAL:
         kind = "mcp_approval_request_result" if prompt.token == MCP_CALL else "computer_use_approval_request_result"

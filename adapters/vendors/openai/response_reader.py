@@ -1,4 +1,4 @@
-"""The answer of OpenAI Responses, as a stream of events or whole: texts as artifacts, open calls and approvals as prompts, one ending."""
+"""Reads OpenAI Responses, streamed or whole: texts become artifacts, open calls and approvals become prompts, and one ending."""
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
@@ -21,13 +21,13 @@ from adapters.vendors.sdk.connection import Request, VendorConnection
 from adapters.vendors.sdk.frames import Frame, JsonBody, SseFrame
 from adapters.vendors.sdk.model_failures import REFUSED_TEXT, UNSUPPORTED_ACTION_TEXT, failure_for_code, failure_from_error
 
-REATTACH_POLL_SECONDS: Final = 2.0  # between two questions how a response stands that another process began
-ANSWERABLE_CALLS: Final = ("function_call", "custom_tool_call")  # whose results the caller gives
+REATTACH_POLL_SECONDS: Final = 2.0  # between two polls of a response that another process began
+ANSWERABLE_CALLS: Final = ("function_call", "custom_tool_call")  # calls whose results the caller provides
 UNANSWERABLE_CALLS: Final = ("computer_call", "local_shell_call", "shell_call", "apply_patch_call")
 
 
 class ResponseReader:
-    """Of a stream of events, or of a whole response. `session` is what the next turn goes on from, where responses are not that."""
+    """Reads a stream of events, or a whole response. `session` is the conversation's id, where responses are not chained."""
 
     def __init__(self, session: str = "", is_devui: bool = False) -> None:
         self._session = session
@@ -38,7 +38,7 @@ class ResponseReader:
         self._streamed: dict[str, str] = {}
         self._read_item_ids: set[str] = set()
         self._open_prompts: dict[str, Prompt] = {}
-        self._unsupported_calls: dict[str, str] = {}  # kinds of calls that the client has to carry out, by their ids
+        self._unsupported_calls: dict[str, str] = {}  # kinds of calls that the client has to execute, by id
         self._refusal = ""
 
     def read(self, frame: Frame) -> Iterator[Event]:
@@ -85,7 +85,7 @@ class ResponseReader:
                 yield from self._item_events(item)
             ending = self._ending(response)
             answered = isinstance(ending, Done) or (isinstance(ending, Failed) and ending.rejected)
-            if status == "completed" and answered and not self._is_devui:  # a response with an open call takes its result alone
+            if status == "completed" and answered and not self._is_devui:  # a response with an open call accepts only its result
                 yield RefLearned(VendorRef(self._run, self._run))
             yield ending
 
@@ -102,7 +102,7 @@ class ResponseReader:
         return Done(metadata=usage_metadata(response.get("model"), response.get("usage")))
 
     def _item_events(self, item: Mapping[str, Any]) -> Iterator[Event]:
-        """Once each, though the end of a stream tells all of them again."""
+        """Reads each item once, although the end of a stream repeats all of them."""
         kind, name = item["type"], str(item.get("id") or item.get("call_id") or "answer")
         if name in self._read_item_ids:
             return
@@ -111,7 +111,7 @@ class ResponseReader:
             self._open_prompts[name] = approval_prompt(name, item)
         elif kind == "oauth_consent_request":
             self._open_prompts[name] = consent_prompt(name, item)
-        elif kind in ANSWERABLE_CALLS and not self._is_devui:  # DevUI does them itself
+        elif kind in ANSWERABLE_CALLS and not self._is_devui:  # DevUI executes them itself
             self._open_prompts[item["call_id"]] = open_call_prompt(item, token=kind)
         elif kind.endswith("_output"):
             self._open_prompts.pop(item.get("call_id", ""), None)
@@ -124,7 +124,7 @@ class ResponseReader:
 
 
 async def poll_response(ref: VendorRef, connection: VendorConnection[Any], path: str) -> AsyncGenerator[Event, None]:
-    """What a response in the background comes to that another process began: asks how it stands until it is over."""
+    """Polls a background response that another process began, and yields its events until it ends."""
     reader = ResponseReader(ref.context_id)
     async with aclosing(connection.poll_json(Request("GET", path), REATTACH_POLL_SECONDS)) as responses:
         async for response in responses:
@@ -135,7 +135,7 @@ async def poll_response(ref: VendorRef, connection: VendorConnection[Any], path:
 
 
 def _other_ending(event: Mapping[str, Any]) -> Iterator[Event]:
-    """What else ends a stream; most events are for those who watch a model."""
+    """The ending for other events that end a stream; all others are ignored."""
     match event:
         case {"type": "response.cancelled"}:
             yield Canceled()

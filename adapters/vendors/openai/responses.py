@@ -1,4 +1,4 @@
-"""OpenAI Responses, and the dialect of the Microsoft Agent Framework's DevUI: approvals, open calls and requests as prompts."""
+"""OpenAI Responses, and the dialect of the Microsoft Agent Framework's DevUI: approvals, open calls and requests become prompts."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -15,12 +15,12 @@ from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, Open
 from adapters.vendors.sdk.connection import Request, VendorConnection, quote_segment
 from adapters.vendors.sdk.faults import NOT_ACCEPTED_TEXT, UNKNOWN_RESOURCE_TEXT
 
-NO_SUCH_MODEL_CODE: Final = "model_not_found"  # the code of OpenAI's 404 for a model that it does not have
+NO_SUCH_MODEL_CODE: Final = "model_not_found"  # the code of OpenAI's 404 for an unknown model
 log = structlog.get_logger()
 
 
 class OpenAIResponsesOptions(VendorOptions):
-    """`model`: a model's name; in DevUI an entity's id. `prompt`: a stored prompt's id. `background` makes runs that can be canceled."""
+    """Options. `model`: a model's name; in DevUI an entity's id. `prompt`: a stored prompt's id. `background`: runs can be canceled."""
 
     model: str
     dialect: Literal["openai", "devui"] = "openai"
@@ -34,9 +34,9 @@ class OpenAIResponsesOptions(VendorOptions):
 
 
 class OpenAIResponses:
-    """A turn is a response, which goes on from the one before it; in DevUI a conversation is an object of its own.
+    """The Responses vendor: a turn is a response that continues the previous one; DevUI has conversations.
 
-    A response that asks is gone on from by its answers alone: until then the conversation stays where it was.
+    A response with open calls accepts only their results: until then the conversation stays at the previous response.
     """
 
     kind: ClassVar[str] = "openai-responses"
@@ -66,7 +66,7 @@ class OpenAIResponses:
         body = (
             {"metadata": {"entity_id": options.model}, "conversation": session} if devui else _model_body(options, before, connection.user)
         )
-        streams = turn.stream or devui or options.background  # without a stream, DevUI loses questions
+        streams = turn.stream or devui or options.background  # DevUI loses questions without a stream
         body |= {"input": _input(turn, devui), "stream": streams}
         frames = connection.stream_frames(Request("POST", "/responses", body))
         requested = any(answer.prompt.kind is not PromptKind.APPROVAL for answer in turn.answers)
@@ -78,7 +78,7 @@ class OpenAIResponses:
                 yield event
 
     async def reattach(self, ref: VendorRef, connection: VendorConnection[OpenAIResponsesOptions]) -> AsyncIterator[Event]:
-        """A response in the background goes on when its listener is gone; any other one ends with its connection."""
+        """Polls a background response. Raises CannotReattach for any other one, which ended with its connection."""
         if connection.options.dialect != "openai" or not connection.options.background:
             raise CannotReattach
         async with aclosing(poll_response(ref, connection, f"/responses/{quote_segment(ref.task_id)}")) as events:
@@ -86,7 +86,7 @@ class OpenAIResponses:
                 yield event
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[OpenAIResponsesOptions]) -> CancelOutcome:
-        """A response that asks is over, and nothing goes on from it but answers. In DevUI the question stays in its conversation."""
+        """Cancels a background response. A response that waits has ended; in DevUI its question stays in the conversation."""
         if ref.prompts:
             return CancelOutcome.CANCELED if connection.options.dialect == "openai" else CancelOutcome.UNSUPPORTED
         if connection.options.dialect == "openai" and not connection.options.background:
@@ -98,7 +98,7 @@ class OpenAIResponses:
 
 
 def _model_body(options: OpenAIResponsesOptions, previous_response_id: str, user: str) -> dict[str, Any]:
-    """`before`: the response that this one goes on from."""
+    """The body of a request. `previous_response_id`: the response that this one continues."""
     said = {
         "model": options.model,
         "previous_response_id": previous_response_id,
@@ -112,9 +112,9 @@ def _model_body(options: OpenAIResponsesOptions, previous_response_id: str, user
 
 
 async def _model_name(connection: VendorConnection[OpenAIResponsesOptions]) -> str:
-    """The model's id as its server tells it. Servers need not have the request: then the operator's word is taken for it.
+    """The model's id by its server. A server may not support the request: then the configured name is used.
 
-    Raises UpstreamFault, also where the server says that it has no such model.
+    Raises UpstreamFault, also where the server does not know the model.
     """
     model = connection.options.model
     try:

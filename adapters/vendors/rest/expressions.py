@@ -1,4 +1,4 @@
-"""Places in JSON that an operator names: JSON Pointers and bounded JMESPath, to read what is there and to put something there."""
+"""Expressions of operators for places in JSON: JSON Pointers and bounded JMESPath, to read and to write values."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -10,9 +10,9 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 
 LENGTH_MAX: Final = 500
-NODES_MAX: Final = 60  # of what an expression is parsed to
-COPIES_MAX: Final = 8  # how often a result may have the same value, so that pipes of lists don't double without end
-SEPARATOR_MAX: Final = 16  # characters between what is joined
+NODES_MAX: Final = 60  # of a parsed expression
+COPIES_MAX: Final = 8  # how often a result may contain the same value: pipes of lists would double it each time
+SEPARATOR_MAX: Final = 16  # characters of a separator of `join`
 FUNCTIONS: Final = (
     *("contains", "ends_with", "join", "keys", "length", "map", "max_by", "merge", "min_by", "not_null"),
     *("reverse", "sort", "sort_by", "starts_with", "sum", "to_array", "to_number", "type", "values"),
@@ -21,14 +21,14 @@ FindValue = Callable[[Any], Any]
 
 
 class BadExpression(ValueError):
-    """What an operator wrote is none; the text is safe to show."""
+    """The text is not a valid expression; the message is safe to show."""
 
 
 @lru_cache(maxsize=4096)
 def compile_expression(text: str) -> FindValue:
-    """A JSON Pointer (RFC 6901) begins with a slash, or is empty and means all; anything else is JMESPath.
+    """Compiles a JSON Pointer (RFC 6901), which is empty or begins with a slash, or else a JMESPath expression.
 
-    Where nothing is, and in a value of another shape, it finds None. Raises BadExpression.
+    The function returns None where there is no value, or a value of another form. Raises BadExpression.
     """
     if len(text) > LENGTH_MAX:
         raise BadExpression(f"is longer than {LENGTH_MAX} characters")
@@ -38,7 +38,7 @@ def compile_expression(text: str) -> FindValue:
     try:
         expression = jmespath.compile(text)
     except (JMESPathError, RecursionError, ValueError) as error:
-        raise BadExpression("is no JSON Pointer and no JMESPath expression") from error
+        raise BadExpression("is neither a JSON Pointer nor a JMESPath expression") from error
     _check_cost(expression.parsed)
     return lambda value: _search(expression, value)
 
@@ -51,9 +51,7 @@ def _search(expression: Any, value: Any) -> Any:
 
 
 def fill_template(template: Any, expressions: Mapping[str, str], context: Any) -> Any:
-    """A copy of `template` with what the expressions find in `context` at the pointers that name them; what finds nothing leaves its
-    place as it was.
-    """
+    """A copy of `template`, in which each pointer gets the value of its expression in `context`, unless that is None."""
     made = deepcopy(template)
     for pointer, expression in expressions.items():
         value = compile_expression(expression)(context)
@@ -63,13 +61,13 @@ def fill_template(template: Any, expressions: Mapping[str, str], context: Any) -
 
 
 def check_pointer_fits(template: Any, pointer: str) -> None:
-    """Whether something can be put there. Raises BadExpression."""
+    """Raises BadExpression unless a value can be written at the pointer."""
     _put_at(deepcopy(template), _parse_pointer(pointer), "")
 
 
 def _parse_pointer(pointer: str) -> tuple[str, ...]:
     if (pointer and not pointer.startswith("/")) or re.search(r"~(?![01])", pointer) or len(pointer) > LENGTH_MAX:
-        raise BadExpression("is no JSON Pointer")
+        raise BadExpression("is not a JSON Pointer")
     return tuple(step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:])
 
 
@@ -89,7 +87,7 @@ def _list_index(step: str) -> int | None:
 
 
 def _put_at(target: Any, steps: tuple[str, ...], value: Any) -> Any:
-    """Objects that are not there yet are made on the way; lists are not."""
+    """Writes a value. Creates missing objects on the way, but no lists. Raises BadExpression."""
     if not steps:
         return value
     step, rest = steps[0], steps[1:]
@@ -112,7 +110,7 @@ def _walk_nodes(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _check_cost(tree: Mapping[str, Any]) -> None:
-    """Raises BadExpression for what may cost more than a walk over the value."""
+    """Raises BadExpression for an expression that may cost more than one pass over the value."""
     nodes, copies = 0, 1
     for node in _walk_nodes(tree):
         nodes += 1
@@ -121,12 +119,12 @@ def _check_cost(tree: Mapping[str, Any]) -> None:
         if node["type"] == "function_expression":
             _check_function(node)
     if nodes > NODES_MAX or copies > COPIES_MAX:
-        raise BadExpression("does more than an expression may: make it simpler")
+        raise BadExpression("is too complex: simplify it")
 
 
 def _check_function(call: Mapping[str, Any]) -> None:
     if call["value"] not in FUNCTIONS:
-        raise BadExpression(f"uses a function that is none of: {', '.join(FUNCTIONS)}")
+        raise BadExpression(f"uses a function other than: {', '.join(FUNCTIONS)}")
     glue = call["children"][0] if call["value"] == "join" and call["children"] else None
     if glue is not None and not (glue["type"] == "literal" and len(str(glue["value"])) <= SEPARATOR_MAX):
-        raise BadExpression(f"joins by something else than a literal of at most {SEPARATOR_MAX} characters")
+        raise BadExpression(f"must join with a literal of at most {SEPARATOR_MAX} characters")

@@ -1,4 +1,4 @@
-"""How an operator describes an agent that speaks plain HTTP and JSON: what to send, and where to look in what comes."""
+"""The operator's description of an agent with a JSON API: request templates, and expressions for its responses."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from adapters.vendors.sdk.agent import Features, OpenQuestions, VendorOptions
 from adapters.vendors.sdk.connection import Request, VendorConnection, quote_segment
 from adapters.vendors.sdk.frames import UNREADABLE_TEXT
 
-PATH_NAMES: Final = ("user", "session", "run", "prompt", "token")  # what may stand in braces in a path
+PATH_NAMES: Final = ("user", "session", "run", "prompt", "token")  # placeholders of a path
 PLACEHOLDER: Final = re.compile(r"\{(\w*)\}")
 
 
@@ -23,7 +23,7 @@ BOOLEAN_SCHEMA: Final = {"type": "boolean"}
 
 
 class PathValueMissing(InvalidAnswer):
-    """A path has a place for something that the agent did not tell."""
+    """A path has a placeholder for a value that the agent did not send."""
 
 
 def _check_expression(text: str) -> str:
@@ -34,9 +34,9 @@ def _check_expression(text: str) -> str:
 def _check_path(path: str) -> str:
     rest = PLACEHOLDER.sub("", path)
     if not re.fullmatch(r"/[!-~]*", path) or any(letter in rest for letter in "{}#\\"):
-        raise BadExpression("is no path below the agent's URL")
+        raise BadExpression("is not a path below the agent's URL")
     if not set(PLACEHOLDER.findall(path)) <= set(PATH_NAMES):
-        raise BadExpression(f"has a place that is none of: {', '.join(PATH_NAMES)}")
+        raise BadExpression(f"has a placeholder other than: {', '.join(PATH_NAMES)}")
     return path
 
 
@@ -50,7 +50,7 @@ class StrictRestModel(BaseModel):
 
 
 class RequestTemplate(StrictRestModel):
-    """A request: `body` with what is found at the pointers of `fill`. In the path, names in braces are filled in, quoted."""
+    """A request: `body` with the values of `fill` at their pointers. Placeholders in the path are replaced by quoted values."""
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
     path: Annotated[str, Field(max_length=500), AfterValidator(_check_path)]
@@ -64,7 +64,7 @@ class RequestTemplate(StrictRestModel):
         return self
 
     def build_request(self, context: Mapping[str, Any], accepted_statuses: tuple[int, ...] = ()) -> Request:
-        """Raises Missing."""
+        """The request with values of `context`. Raises PathValueMissing."""
         body = UNSET if self.body is None and not self.fill else fill_template(self.body, self.fill, context)
         return Request(
             self.method, PLACEHOLDER.sub(lambda found: _path_value(found[1], context), self.path), body, accepted_statuses=accepted_statuses
@@ -73,30 +73,30 @@ class RequestTemplate(StrictRestModel):
 
 def _path_value(name: str, context: Mapping[str, Any]) -> str:
     if not context.get(name):
-        raise PathValueMissing(UNREADABLE_TEXT, f"the agent told no {name} to be asked by")
+        raise PathValueMissing(UNREADABLE_TEXT, f"the agent sent no {name}, which the path needs")
     return quote_segment(str(context[name]))
 
 
 class PollTemplate(RequestTemplate):
-    """Asked until its answer says that the turn is over; `every` so many seconds."""
+    """The request that polls a turn, every `every` seconds, until the response says that it ended."""
 
     method: Literal["GET", "POST"] = "GET"
     every: float = Field(2.0, ge=0.02, le=600)
 
 
 class CancelTemplate(RequestTemplate):
-    """`confirms`: an answer of 2xx says that the agent has stopped. Otherwise the state in the answer, or in the next poll, does."""
+    """The request that cancels a turn. `confirms`: a 2xx response means that it stopped; otherwise its state or the next poll's does."""
 
     confirms: bool = False
 
     @property
     def needs_run_id(self) -> bool:
-        """Whether it can't be asked for before the turn has a name."""
+        """Whether it needs the turn's id."""
         return "{run}" in self.path or any("run" in each for each in self.fill.values())
 
 
 class StateWords(StrictRestModel):
-    """The words of a status, the names of events, and texts such as [DONE] in the place of an event."""
+    """The values of a status, names of events, and texts such as [DONE] for each state."""
 
     done: tuple[State, ...] = ()
     failed: tuple[State, ...] = ()
@@ -104,7 +104,7 @@ class StateWords(StrictRestModel):
     working: tuple[State, ...] = ()
 
     def state_for(self, *words: Any) -> str:
-        """The name of the member that has one of them; empty for none. True is no 1."""
+        """The state that has one of the words; empty for none. True does not equal 1."""
         for name in ("failed", "canceled", "done", "working"):
             known = [(type(word), word) for word in getattr(self, name)]
             if any((type(word), word) in known for word in words if isinstance(word, str | bool | int)):
@@ -113,7 +113,7 @@ class StateWords(StrictRestModel):
 
 
 class QuestionExpressions(StrictRestModel):
-    """`each` finds a list of questions, or one; the other expressions look into each of them."""
+    """Expressions for questions: `each` finds one question or a list; the others are evaluated on each question."""
 
     each: Expression
     id: Expression = "id"
@@ -125,7 +125,7 @@ class QuestionExpressions(StrictRestModel):
     kind: Literal["input", "approval", "auth"] = "input"
 
     def find_prompts(self, value: Any) -> Iterator[Prompt]:
-        """Those that an answer asks. One without a schema is answered by yes or no where it is for approval, and by a text otherwise."""
+        """Yields a response's questions. Without a schema, an approval is answered by a boolean, any other question by a text."""
         asked = compile_expression(self.each)(value) or []
         for number, each in enumerate(asked if isinstance(asked, list) else [asked], 1):
             found = {name: compile_expression(place)(each) for name, place in self if name not in ("each", "kind") and place is not None}
@@ -146,7 +146,7 @@ class UsageExpressions(StrictRestModel):
 
 
 class AnswerExpressions(StrictRestModel):
-    """Where to look in an answer, or in each event of a stream. `delta`: a piece of text; `output`: the whole, text or anything."""
+    """Expressions for a response, or for each event of a stream. `delta`: a piece of text; `output`: the whole output, of any type."""
 
     run: Expression | None = None
     session: Expression | None = None
@@ -163,18 +163,18 @@ class AnswerExpressions(StrictRestModel):
 
 
 class CardDescription(StrictRestModel):
-    """What the card says; `path` is asked whether the agent is there."""
+    """The card's content; a GET of `path` checks whether the agent is there."""
 
     name: str = Field(min_length=1, max_length=200)
     description: str = Field(min_length=1, max_length=2000)
     path: Annotated[str, Field(max_length=500), AfterValidator(_check_path)] | None = None
-    input: Mapping[str, Any] | None = None  # JSON Schema of what it takes
+    input: Mapping[str, Any] | None = None  # JSON Schema of its input
 
 
 class RestOptions(VendorOptions):
-    """`start` begins a turn, `stream` too where somebody watches, `resume` goes on with answers; without it, `start` does.
+    """Options. `start` begins a turn, `stream` one with a streamed response, `resume` one with answers (by default `start`).
 
-    `questions`: `each` where an answer names its question or its run, so that other questions of the session stay open.
+    `questions`: `each` where an answer names its question or run, so that other questions of the session stay open.
     """
 
     about: CardDescription
@@ -197,7 +197,7 @@ class RestOptions(VendorOptions):
 
 
 def build_context(turn: Turn, connection: VendorConnection[RestOptions], session: str) -> dict[str, Any]:
-    """What the expressions of `fill` look into."""
+    """The context of the expressions in `fill`."""
     parts, first = turn.message.parts, turn.answers[0] if turn.answers else None
     return {
         "text": "\n".join(part.text for part in parts if isinstance(part.text, str)),

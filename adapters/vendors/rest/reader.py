@@ -1,4 +1,4 @@
-"""Answers of an agent of plain HTTP, read by the expressions of its operator."""
+"""Reads the responses of an agent with a JSON API by the operator's expressions."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -29,21 +29,21 @@ ANSWER: Final = "answer"
 
 
 class RestReader:
-    """Of one JSON answer, or of a stream of them. Where no state says that a turn is over, the end of what has an output does."""
+    """Reads one JSON response, or a stream of them. Without states, the end of a body with an output ends the turn."""
 
     def __init__(self, answer: AnswerExpressions, session: str, run: str = "", is_run_awaited: bool = False) -> None:
         self._answer = answer
         self._streamed = ""
-        self._latest_values: dict[str, Any] = {}  # output, files and citations, as they were told last
+        self._latest_values: dict[str, Any] = {}  # the latest output, files and citations
         self._figures: dict[str, Any] = {}
         self._progress = ""
         self.session = session
         self.run = run
-        self._is_run_awaited = is_run_awaited  # its name, by whoever stops it
+        self._is_run_awaited = is_run_awaited  # whether a cancellation needs the run's id
 
     @property
     def ref(self) -> VendorRef:
-        """A turn without a name goes by its session, so that none is taken for another's, unless its name is awaited."""
+        """The ids of the turn. A turn without an id has its session's, so that it is not mistaken for another, unless its id is awaited."""
         return VendorRef(self.session, self.run or ("" if self._is_run_awaited else self.session))
 
     def read(self, frame: Frame) -> Iterator[Event]:
@@ -57,10 +57,10 @@ class RestReader:
                 yield from self._done_events()
 
     def read_poll(self, value: Any) -> Iterator[Event]:
-        """A turn that is in no known state is not asked for ever. Raises ValueError."""
+        """Reads a poll. Raises ValueError for an unknown state, which would otherwise be polled for ever."""
         yield from self._read_event(value, "")
         if not self.state_of(value):
-            raise ValueError(f"the state {self._find('status', value)!r} is none that is known")
+            raise ValueError(f"the state {self._find('status', value)!r} is unknown")
 
     def state_of(self, value: Any, name: str = "") -> str:
         return self._answer.states.state_for(self._find("status", value), name)
@@ -100,7 +100,7 @@ class RestReader:
             yield from self._done_events()
 
     def _done_events(self) -> Iterator[Event]:
-        """What was streamed is not said again, unless the whole is something else or has more to it."""
+        """Sends the output. Streamed text is not sent again unless the whole differs from it or has citations."""
         output, citations = self._latest_values.get("output"), self._latest_values.get("citations")
         if output is None:
             output = self._streamed or None

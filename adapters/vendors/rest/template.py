@@ -1,4 +1,4 @@
-"""Any agent of plain HTTP and JSON, as its operator describes it: requests from templates, answers read by expressions."""
+"""An agent with any JSON API, described by its operator: requests from templates, responses read by expressions."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -25,7 +25,7 @@ CANCEL_OUTCOMES: Final = {"canceled": CancelOutcome.CANCELED, "done": CancelOutc
 
 
 class RestTemplate:
-    """A conversation is a name that the agent is told, or one that it tells; a turn is one request, and polls until it is over."""
+    """The REST vendor: a conversation has an id by the gateway or the agent; a turn is one request, and polls until it ends."""
 
     kind: ClassVar[str] = "rest"
     features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE)
@@ -57,7 +57,7 @@ class RestTemplate:
                 yield event
 
     async def reattach(self, ref: VendorRef, connection: VendorConnection[RestOptions]) -> AsyncIterator[Event]:
-        """By the question how a turn stands, where the operator has described one."""
+        """Polls the turn until it ends. Raises CannotReattach without a `poll` template."""
         told = connection.options
         if told.poll is None:
             raise CannotReattach
@@ -66,7 +66,7 @@ class RestTemplate:
             async with aclosing(_poll_events(told.poll, reader, connection)) as events:
                 async for event in events:
                     yield event
-        except PathValueMissing:  # the question names the run, which the agent never told
+        except PathValueMissing:  # the poll needs the run's id, which the agent never sent
             raise CannotReattach from None
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[RestOptions]) -> CancelOutcome:
@@ -88,7 +88,7 @@ class RestTemplate:
 
 
 async def _poll_events(poll: PollTemplate, reader: RestReader, connection: VendorConnection[RestOptions]) -> AsyncGenerator[Event, None]:
-    """Asks how a turn stands until it is over."""
+    """Polls a turn until it ends."""
     request = poll.build_request({"user": connection.user, "session": reader.session, "run": reader.run})
     async with aclosing(connection.poll_json(request, poll.every)) as values:
         async for value in values:

@@ -1,1 +1,1 @@
-"""What an adapter of a vendor's agent is written with: the base class, the connection, frames, content and faults."""
+"""The SDK for vendors' adapters: the agent class, the connection, frames, content and faults."""

@@ -1,4 +1,4 @@
-"""What the adapters of vendors share: a vendor says what to send and what the answer means, and everything else is done here."""
+"""The adapter around a vendor: a vendor defines requests and reads responses; this module does everything else."""
 
 import asyncio
 import hashlib
@@ -40,53 +40,53 @@ from adapters.vendors.sdk.frames import End, Frame
 from adapters.vendors.sdk.lost_sessions import detect_lost_session
 from policies.delegation.principal import Principal
 
-CUT_OFF_TEXT: Final = "The agent's answer broke off"
+CUT_OFF_TEXT: Final = "The agent's answer was cut off"
 NO_OUTCOME_TEXT: Final = "The agent's answer ended without an outcome"
-CANCEL_UNKNOWN_TEXT: Final = "Whether the agent stopped is not known"
-BAD_OPTIONS_TEXT: Final = "The agent's registration has options that its adapter does not take"
+CANCEL_UNKNOWN_TEXT: Final = "It is unknown whether the agent stopped"
+BAD_OPTIONS_TEXT: Final = "The agent's registration has options that its adapter does not accept"
 COMMON_OPTIONS: Final = frozenset(
     {"headers", "timeout", "idle_timeout", "tls", "push", "auth"}
-)  # of an entry's `upstream`, for agents of every kind
+)  # members of an entry's `upstream` for agents of every kind
 SESSIONS_MAX: Final = 10_000
-CANCELLATIONS_MAX: Final = 1_000  # cancellations that are remembered, until their runs end
+CANCELLATIONS_MAX: Final = 1_000  # remembered cancellations, until their runs end
 
 
 class OpenQuestions(StrEnum):
-    """How many questions an agent's session may have open while the gateway says something else in that session."""
+    """How many questions a session may have open while the gateway sends another message in that session."""
 
     NONE = "none"  # the agent never asks
-    ONE = "one"  # whatever is said next answers the open question, drops it or confuses it
-    EACH = "each"  # an answer reaches its own question alone, and every other question stays open
+    ONE = "one"  # the next message answers the open question, drops it or confuses it
+    EACH = "each"  # an answer reaches its own question only, and every other question stays open
 
 
 class Features(Struct, frozen=True):
-    """What agents of one kind can do at all."""
+    """What agents of one kind support."""
 
     streams: bool = False
     cancels: bool = False
-    resumes: bool = False  # asks, and goes on with the answer
-    polls: bool = False  # can be asked how a turn stands, by `Polling.poll`
+    resumes: bool = False  # asks questions, and continues with the answers
+    polls: bool = False  # the state of a turn can be polled, by `PollingVendor.poll`
     files: bool = False
-    parallel: bool = False  # has no sessions, so that turns of one conversation need not wait for each other
-    questions: OpenQuestions = OpenQuestions.ONE  # of a session; the gateway keeps a new task out of a session whose one question is open
-    keeps_sessions: bool = False  # an unknown session (404, 410) means that the agent has lost it, as long as the agent itself is there
-    shares_questions: bool = False  # one session may tell another's: the gateway takes none whose id a task of another caller holds
+    parallel: bool = False  # has no sessions, so that turns of one conversation can run at the same time
+    questions: OpenQuestions = OpenQuestions.ONE  # per session; the gateway starts no new task in a session whose one question is open
+    keeps_sessions: bool = False  # an unknown session (404, 410) means that the agent lost it, if the agent itself responds
+    shares_questions: bool = False  # a session may repeat another's questions: the gateway ignores those of another caller's task
 
 
 class VendorOptions(BaseModel):
-    """What an operator may say of an agent in its `upstream`, beside what every agent has. A vendor adds its own."""
+    """An agent's options in `upstream`, beside those of every agent. Each vendor adds its own."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    user: Literal["pseudonym", "subject"] = "pseudonym"  # as whom the vendor gets to know a person
+    user: Literal["pseudonym", "subject"] = "pseudonym"  # the id of a person that the vendor gets
 
     def narrow_features(self, features: Features) -> Features:
-        """The features of an agent with these options, where they differ from those of its kind."""
+        """The features of an agent with these options, where they differ from its kind's."""
         return features
 
 
 class BadOptions(Exception):
-    """An `upstream` that this kind of agent does not take. `field` is a path in it; both texts are safe to show."""
+    """An `upstream` is invalid for this kind of agent. `field` is a path in it; both texts are safe to show."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field} {problem}")
@@ -103,7 +103,7 @@ class SkillFacts(Struct, frozen=True):
 
 
 class AgentFacts(Struct, frozen=True):
-    """What the gateway puts on the card of an agent that has none."""
+    """The facts for the card that the gateway writes for an agent without one."""
 
     name: str
     description: str
@@ -116,29 +116,29 @@ class AgentFacts(Struct, frozen=True):
 class CancelOutcome(StrEnum):
     CANCELED = "canceled"  # the agent confirmed it
     TOO_LATE = "too_late"  # there was nothing left to stop
-    UNSUPPORTED = "unsupported"  # the agent was told nothing
+    UNSUPPORTED = "unsupported"  # no request was sent
     UNKNOWN = "unknown"
 
 
 class FrameReader(Protocol):
-    """What the frames of one answer mean. Pure: no I/O, no clock. It never sees an `End` that is not clean."""
+    """Converts the frames of one response to events. Pure: no I/O, no clock. Never gets an `End` that is not clean."""
 
     def read(self, frame: Frame) -> Iterable[Event]: ...
 
 
 class Vendor(Protocol):
-    """One vendor's language, in one file. Holds no state; everything that it may use comes with the `Line`."""
+    """The protocol of one vendor, in one file. Stateless: everything it uses comes with the VendorConnection."""
 
     kind: ClassVar[str]
     features: ClassVar[Features]
     options: ClassVar[type[VendorOptions]]
 
     async def describe(self, connection: VendorConnection[Any]) -> AgentFacts:
-        """Asked when an agent is registered, and every minute from then on. Raises UpstreamFault."""
+        """The facts of the agent; also used as a health check. Raises UpstreamFault."""
         ...
 
     def run(self, turn: Turn, connection: VendorConnection[Any]) -> AsyncIterator[Event]:
-        """Start and resume: with `turn.answers` the turn is one more run on the session. Raises UpstreamFault."""
+        """Runs a turn: a new message, or with `turn.answers` a continuation in the session. Raises UpstreamFault."""
         ...
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[Any]) -> CancelOutcome: ...
@@ -146,24 +146,24 @@ class Vendor(Protocol):
 
 @runtime_checkable
 class PollingVendor(Protocol):
-    """A Vendor whose agents go on by themselves with a task that waits."""
+    """A Vendor whose agents may continue a waiting task by themselves."""
 
     def poll(self, ref: VendorRef, connection: VendorConnection[Any]) -> AsyncIterator[Event]:
-        """As Watcher.watch: nothing as long as the task waits, then what becomes of it."""
+        """Yields nothing while the task waits, then what became of it, as Watcher.watch does. Raises UpstreamFault."""
         ...
 
 
 @runtime_checkable
 class ReattachableVendor(Protocol):
-    """A Vendor whose agents tell what became of a run that another process of the gateway began."""
+    """A Vendor that can read the outcome of a run that another process of the gateway began."""
 
     def reattach(self, ref: VendorRef, connection: VendorConnection[Any]) -> AsyncIterator[Event]:
-        """What the run comes to, up to an ending. Raises CannotReattach for a run that can't be asked about, and UpstreamFault."""
+        """Yields the run's events up to its ending. Raises CannotReattach if the run can't be read, and UpstreamFault."""
         ...
 
 
 def parse_events(reader: FrameReader, frames: Iterable[Frame]) -> Iterator[Event]:
-    """The events of one answer, with exactly one ending, which is the last: an answer that is cut is a failure, whatever came before."""
+    """The events of one response, with exactly one ending at the end. A truncated response is a failure, whatever came before."""
     for frame in frames:
         if isinstance(frame, End) and not frame.is_clean:
             yield Failed(CUT_OFF_TEXT, detail="the body was cut", kind=InvalidAnswer.kind)
@@ -176,7 +176,7 @@ def parse_events(reader: FrameReader, frames: Iterable[Frame]) -> Iterator[Event
 
 
 async def read_events(reader: FrameReader, frames: AsyncGenerator[Frame, None]) -> AsyncGenerator[Event, None]:
-    """As `parse`, while the frames arrive."""
+    """Like `parse_events`, while the frames arrive."""
     async with aclosing(frames) as arriving:
         async for frame in arriving:
             for event in parse_events(reader, (frame,)) if isinstance(frame, End) else reader.read(frame):
@@ -186,7 +186,7 @@ async def read_events(reader: FrameReader, frames: AsyncGenerator[Frame, None]) 
 
 
 def parse_options(vendor: Vendor, upstream: Mapping[str, Any], read_text: Callable[[str], str] = str) -> VendorOptions:
-    """`read_text` makes the values of such as stand for one, `env:NAME`. Raises BadOptions."""
+    """Parses an entry's `upstream`. `read_text` resolves values such as `env:NAME`. Raises BadOptions."""
     given = {name: read_text(value) if isinstance(value, str) else value for name, value in upstream.items() if name not in COMMON_OPTIONS}
     try:
         return vendor.options.model_validate_json(msgspec.json.encode(given))
@@ -198,8 +198,9 @@ def parse_options(vendor: Vendor, upstream: Mapping[str, Any], read_text: Callab
 
 
 def user_id(principal: Principal, options: VendorOptions) -> str:
-    """Who a person is to the vendor: the same at each call, told by nobody but the verified token. Without `subject`, no vendor
-    learns the name, and two gateways or tenants never mean the same person by it.
+    """The id of a person for the vendor: constant, and derived from the verified token only.
+
+    Without `subject`, it does not reveal the name, and differs between gateways and tenants.
     """
     if options.user == "subject":
         return principal.subject
@@ -207,12 +208,12 @@ def user_id(principal: Principal, options: VendorOptions) -> str:
 
 
 def agent_message(text: str, message_id: str = "m-agent") -> Message:
-    """An agent's words, where its protocol has no message of its own."""
+    """A message with an agent's text, for protocols without messages of their own."""
     return Message(message_id, Role.AGENT, (Part(text=text),))
 
 
 class _SessionTurnLock:
-    """Where the turns of one session wait, as long as any does. `last`: what the one before told of the agent's session."""
+    """The lock for turns of one session, kept while any turn waits. `previous_ref`: the last turn's ids."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
@@ -220,19 +221,19 @@ class _SessionTurnLock:
 
 
 class VendorAgent:
-    """An Adapter around a Vendor: one turn at a time in each session, outputs fetched, and answers of another shape refused."""
+    """An Adapter around a Vendor: runs one turn at a time in each session, fetches outputs, and refuses malformed responses."""
 
     def __init__(self, vendor: Vendor, egress: Egress, read_text: Callable[[str], str] = str) -> None:
-        """`read_text`: what an option `env:NAME` stands for."""
+        """`read_text` resolves an option such as `env:NAME`."""
         self.vendor = vendor
         self._egress = egress
         self._read_text = read_text
         self._session_locks: WeakValueDictionary[tuple[str, str, str], _SessionTurnLock] = WeakValueDictionary()
-        self._cancellations: OrderedDict[tuple[str, str, str], asyncio.Future[CancelOutcome]] = OrderedDict()  # by the agents' ids of runs
-        self._vendor_sessions: OrderedDict[tuple[str, str, str], str] = OrderedDict()  # the vendor's ids, of turns that followed closely
+        self._cancellations: OrderedDict[tuple[str, str, str], asyncio.Future[CancelOutcome]] = OrderedDict()  # by the agents' run ids
+        self._vendor_sessions: OrderedDict[tuple[str, str, str], str] = OrderedDict()  # the vendor's ids, for turns that follow closely
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
-        """Raises UpstreamFault."""
+        """Runs a turn. Raises UpstreamFault."""
         line = self._connection(call, turn.session)
         key, run = (call.target.tenant, call.target.name, turn.session), ""
         async with (
@@ -248,26 +249,26 @@ class VendorAgent:
                     if not run and (before := self._cancellations.get((*key[:2], event.ref.task_id))) and before.done():
                         del self._cancellations[
                             (*key[:2], event.ref.task_id)
-                        ]  # of a turn before this one, where runs have no ids of their own
+                        ]  # a cancellation of an earlier turn, where runs have no ids of their own
                     run = event.ref.task_id or run
                 elif isinstance(event, Failed | Done) and await self._was_canceled((*key[:2], run)):
                     event = Canceled()
                 yield event
 
     def _vendor_events(self, turn: Turn, connection: VendorConnection[Any]) -> AsyncGenerator[Event, None]:
-        """What a turn tells, under the contract of adapters."""
+        """The events of a turn under the contract of adapters, with a lost session detected."""
         events = ensure_final_message(enforce_contract(self.vendor.run(turn, connection), connection))
         if not self.vendor.features.keeps_sessions or turn.ref is None or not turn.ref.context_id:
             return events
         return detect_lost_session(events, turn.ref, lambda: self.vendor.describe(connection))
 
     async def stop(self, ref: VendorRef, call: Call) -> None:
-        """As Stoppable has it. Raises UpstreamFault."""
+        """Stops a run, see Stoppable. Raises UpstreamFault."""
         if self.vendor.features.cancels and ref.task_id:
             await _await_outcome(self.vendor.cancel(ref, self._connection(call)))
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
-        """As Reattachable has it: the run tells all of its answer again. Raises CannotReattach and UpstreamFault."""
+        """Reads a run's events again from its beginning, see Reattachable. Raises CannotReattach and UpstreamFault."""
         ref, vendor = turn.ref or VendorRef(), self.vendor
         if not isinstance(vendor, ReattachableVendor) or not ref.task_id:
             raise CannotReattach
@@ -279,7 +280,7 @@ class VendorAgent:
                 yield event
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
-        """As Adapter. Raises CannotCancel and UpstreamFault."""
+        """Cancels a task, see Adapter. Raises CannotCancel and UpstreamFault."""
         run = (call.target.tenant, call.target.name, ref.task_id)
         stopping = self._cancellations[run] = asyncio.ensure_future(_await_outcome(self.vendor.cancel(ref, self._connection(call))))
         if len(self._cancellations) > CANCELLATIONS_MAX:
@@ -290,14 +291,14 @@ class VendorAgent:
             stopping.cancel()
         if outcome is CancelOutcome.CANCELED:
             return True
-        if outcome is CancelOutcome.UNSUPPORTED or ref.prompts:  # a task that waits has no run to be stopped, whatever became of its last
+        if outcome is CancelOutcome.UNSUPPORTED or ref.prompts:  # a waiting task has no run to stop, whatever became of its last one
             raise CannotCancel
         if outcome is CancelOutcome.TOO_LATE:
             return False
         raise UpstreamFault(CANCEL_UNKNOWN_TEXT)
 
     async def describe(self, endpoint: VendorEndpoint) -> AgentFacts:
-        """Raises UpstreamFault, EgressRefused and BadOptions."""
+        """The facts of an agent. Raises UpstreamFault, EgressRefused and BadOptions."""
         options = parse_options(self.vendor, endpoint.upstream, self._read_text)
         try:
             return await self.vendor.describe(VendorConnection(self._egress, endpoint, options))
@@ -305,7 +306,7 @@ class VendorAgent:
             raise unreadable_answer(error) from error
 
     async def _was_canceled(self, run: tuple[str, str, str]) -> bool:
-        """Whether a run ended because somebody has just had it canceled. There are agents whose streams end then as if all was said."""
+        """Whether a run ended because of a cancellation: some agents' streams then end as if they were complete."""
         stopping = self._cancellations.get(run)
         if stopping is None:
             return False
@@ -316,7 +317,7 @@ class VendorAgent:
         target = call.target
         try:
             options = parse_options(self.vendor, target.upstream, self._read_text)
-        except BadOptions as error:  # registered before the adapter was another
+        except BadOptions as error:  # registered with another version of the adapter
             raise UpstreamFault(BAD_OPTIONS_TEXT, str(error)) from error
         user = user_id(call.grant.delegation.principal, options)
         url = str(target.facts.get("interface") or target.url)
@@ -326,7 +327,7 @@ class VendorAgent:
 
     @asynccontextmanager
     async def _lock_session(self, key: tuple[str, str, str]) -> AsyncIterator[_SessionTurnLock]:
-        """Turns of one session wait for each other; the deadline of the call ends the wait."""
+        """Lets the turns of one session run one after another; the call's deadline ends the wait."""
         gate = self._session_locks.get(key)
         if gate is None:
             gate = self._session_locks[key] = _SessionTurnLock()
@@ -334,7 +335,7 @@ class VendorAgent:
             yield gate
 
     def _with_known_session(self, key: tuple[str, str, str], turn: Turn, previous_ref: VendorRef | None) -> Turn:
-        """With the vendor's session, where a turn just before this one opened it, and what the turn that this one waited for kept."""
+        """The turn with the vendor's session that the previous turn opened, and with the values that it kept."""
         ref = turn.ref or VendorRef()
         if previous_ref is not None and previous_ref.context_id and not previous_ref.over:
             return replace(turn, ref=replace(ref, context_id=previous_ref.context_id, kept=previous_ref.kept))
@@ -353,7 +354,7 @@ class VendorAgent:
 
 
 class PollingAgent(VendorAgent):
-    """A VendorAgent that is a Watcher too."""
+    """A VendorAgent that also polls waiting tasks, see Watcher."""
 
     async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
         vendor = cast("PollingVendor", self.vendor)

@@ -1,4 +1,4 @@
-"""What a vendor's class says of its agent, as the gateway takes it: errors of reading are the agent's, and names of ours are left out."""
+"""Applies the contract of adapters to a vendor's events: reading errors are the agent's fault, and reserved names are removed."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -15,7 +15,7 @@ from adapters.vendors.sdk.frames import UNREADABLE_TEXT
 
 NOTHING_SAID_TEXT: Final = "The agent completed the turn and said nothing."
 WEB_SCHEMES: Final = ("https://", "http://")
-ALLOWED_METADATA: Final = frozenset({USAGE_KEY, CITATIONS_KEY})  # of the gateway's names in metadata, those that adapters give
+ALLOWED_METADATA: Final = frozenset({USAGE_KEY, CITATIONS_KEY})  # the reserved metadata names that adapters may set
 READING_ERRORS = (
     KeyError,
     IndexError,
@@ -23,13 +23,13 @@ READING_ERRORS = (
     AttributeError,
     ValueError,
     RecursionError,
-)  # what reading an answer of another shape raises
+)  # raised by reading a malformed response
 
 
 async def enforce_contract(events: AsyncIterator[Event], connection: VendorConnection[Any]) -> AsyncGenerator[Event, None]:
-    """The events of a vendor's class as the gateway takes them: outputs fetched, and nothing in them that only the gateway may say.
+    """A vendor's events with outputs fetched and without reserved names.
 
-    An error that the class runs into while it reads an answer is an answer of another shape. Raises UpstreamFault.
+    An error of the vendor class while it reads a response counts as a malformed response. Raises UpstreamFault.
     """
     try:
         async with aclosing(cast("AsyncGenerator[Event, None]", events)) as arriving:
@@ -49,7 +49,7 @@ async def enforce_contract(events: AsyncIterator[Event], connection: VendorConne
 
 
 async def ensure_final_message(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
-    """The events of a turn; where it is done and told nothing, its last message says so."""
+    """The events of a turn. If it is done without any output, its final message says so."""
     told = False
     async with aclosing(events) as arriving:
         async for event in arriving:
@@ -60,19 +60,19 @@ async def ensure_final_message(events: AsyncGenerator[Event, None]) -> AsyncGene
 
 
 def _drop_non_web_urls(ask: Ask) -> Ask:
-    """People are sent to pages alone: an address of any other kind is left out."""
+    """Removes URLs of prompts that are not http(s), since people are sent there."""
     if all(not prompt.url or prompt.url.startswith(WEB_SCHEMES) for prompt in ask.prompts):
         return ask
     return replace(ask, prompts=tuple(each if each.url.startswith(WEB_SCHEMES) else replace(each, url="") for each in ask.prompts))
 
 
 def unreadable_answer(error: Exception) -> InvalidAnswer:
-    """An answer of another shape, by the error that reading it raised."""
+    """The fault for a malformed response, from the error that reading it raised."""
     return InvalidAnswer(UNREADABLE_TEXT, f"{type(error).__name__}: {error}"[:300])
 
 
 async def _fetch_parts(connection: VendorConnection[Any], piece: ArtifactPiece) -> ArtifactPiece:
-    """What the agent names by its address, in its place."""
+    """The piece with parts that have a URL replaced by their fetched content."""
     parts = piece.artifact.parts
     if not any(isinstance(part.url, str) for part in parts):
         return piece

@@ -1,4 +1,4 @@
-"""The content of a chat message as models' protocols have it: a text, or a list of blocks."""
+"""The content of chat messages in models' protocols: a text, or a list of blocks."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -9,31 +9,31 @@ from msgspec import UNSET
 from adapters.task import Part
 
 MEDIA_BLOCK_TYPES: Final = frozenset({"audio", "document", "file", "image", "image_url", "video"})
-QUESTION_MEMBERS: Final = ("question", "message", "text", "prompt", "description")  # members of what an agent asks that are for people
+QUESTION_MEMBERS: Final = ("question", "message", "text", "prompt", "description")  # members of a question's data that are for people
 
 
 def content_of(parts: Iterable[Part]) -> str | list[dict[str, Any]]:
-    """One text as itself, anything else as blocks."""
+    """A single text unchanged; anything else as blocks."""
     blocks = [_block(part) for part in parts]
     return str(blocks[0]["text"]) if len(blocks) == 1 and blocks[0]["type"] == "text" else blocks
 
 
 def text_in(content: Any) -> str:
-    """The text of a content; nothing of the blocks that are none, such as reasoning and calls of tools."""
+    """The text of a content, without other blocks such as reasoning and tool calls."""
     if isinstance(content, str):
         return content
     return "".join(block["text"] for block in content or () if isinstance(block, dict) and block.get("type") == "text")
 
 
 def files_in(content: Any) -> tuple[Part, ...]:
-    """The images, sounds and files of a content: blocks of OpenAI, of Anthropic and of LangChain's two forms."""
+    """The images, sounds and files of a content: blocks of OpenAI, Anthropic and both forms of LangChain."""
     blocks = content if isinstance(content, list) else ()
     found = (_file_of(block) for block in blocks if isinstance(block, dict) and block.get("type") in MEDIA_BLOCK_TYPES)
     return tuple(part for part in found if part is not None)
 
 
 def _file_of(block: dict[str, Any]) -> Part | None:
-    """None of a block that names no bytes and no address, such as the id of an uploaded file."""
+    """The file of a block; None without bytes or a URL, such as for an uploaded file's id."""
     source = block.get("image_url") or block.get("source") or block.get("file") or block
     told = source if isinstance(source, dict) else {"url": source}
     kind = str(told.get("mime_type") or told.get("media_type") or "")
@@ -49,25 +49,25 @@ def _file_of(block: dict[str, Any]) -> Part | None:
 
 
 def as_text(value: Any) -> str:
-    """A text as itself, anything else as JSON."""
+    """A text unchanged; anything else as JSON."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def question_text(value: Any) -> str:
-    """What of a question's data is for people; empty where nothing is."""
+    """The text of a question's data that is for people; empty if there is none."""
     if isinstance(value, dict):
         return next((value[name] for name in QUESTION_MEMBERS if isinstance(value.get(name), str)), "")
     return value if isinstance(value, str) else ""
 
 
 def content_with_sources(parts: Iterable[Part]) -> str | list[dict[str, Any]]:
-    """As `content_of`, for protocols that name the kind of a medium and its source."""
+    """Like `content_of`, for protocols whose blocks name the kind of medium and its source."""
     blocks = [_source_block(part) for part in parts]
     return str(blocks[0]["text"]) if len(blocks) == 1 and blocks[0]["type"] == "text" else blocks
 
 
 def recent_messages(messages: Sequence[dict[str, Any]], characters_max: int) -> list[dict[str, Any]]:
-    """The last of a conversation, from something that the user said on; only its texts. `size`: characters, as JSON."""
+    """The texts of the latest messages, beginning with one by the user, of at most `characters_max` characters as JSON."""
     texts = [{**each, "content": text_in(each.get("content"))} for each in messages]
     first = len(texts)
     for place in reversed(range(len(texts))):

@@ -1,4 +1,4 @@
-"""The line to one agent under one call: requests with the call's credential, answers as frames, outputs fetched by their address."""
+"""The connection to one agent for one call: requests with the call's credential, responses as frames, outputs fetched by URL."""
 
 import asyncio
 import base64
@@ -21,12 +21,12 @@ from adapters.vendors.sdk.faults import fault_for_status
 from adapters.vendors.sdk.frames import DecoderFactories, End, Frame, Head, decoder_for, parse_json
 from policies.strict_json import LARGE, run_in_reader, run_off_loop
 
-ANSWER_MAX: Final = 8 << 20  # bytes of an answer that is read as a whole
-ERROR_MAX: Final = 64 << 10  # bytes of an answer that tells of an error
-FILE_MAX: Final = 8 << 20  # bytes of an output that is fetched
+ANSWER_MAX: Final = 8 << 20  # bytes of a response that is read as a whole
+ERROR_MAX: Final = 64 << 10  # bytes of an error response
+FILE_MAX: Final = 8 << 20  # bytes of a fetched output
 FILE_SECONDS: Final = 30.0
-POLL_FAILURES_MAX: Final = 3  # in a row, that an agent which is asked over and over is forgiven
-NOT_FETCHED_KEY: Final = "urn:interlock:a2a:not-fetched"  # in the metadata of a part: why its address stands in place of what is there
+POLL_FAILURES_MAX: Final = 3  # failed polls in a row that are tolerated
+NOT_FETCHED_KEY: Final = "urn:interlock:a2a:not-fetched"  # the key in a part's metadata: why its URL was not replaced by its content
 JSON_TYPE: Final = "application/json"
 SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 
@@ -34,9 +34,9 @@ O_co = TypeVar("O_co", covariant=True)
 
 
 class VendorEndpoint(Struct, frozen=True):
-    """Where an agent is, and what may be shown to it. `deadline`: seconds on the event loop's clock.
+    """Where an agent is, and what it gets. `deadline`: seconds on the event loop's clock.
 
-    `user` and `session` are empty while the gateway looks at an agent on nobody's behalf.
+    `user` and `session` are empty while the gateway only checks an agent.
     """
 
     url: str
@@ -45,15 +45,15 @@ class VendorEndpoint(Struct, frozen=True):
     deadline: float
     user: str = ""
     session: str = ""
-    on_activity: Callable[[], None] = lambda: None  # called for each sign of life
+    on_activity: Callable[[], None] = lambda: None  # called whenever data arrives
 
 
 class Request(Struct, frozen=True):
-    """`path` is below the agent's URL, or a URL, which gets the agent's credential only at the agent's own origin.
+    """A request. `path` is below the agent's URL, or a URL, which gets the agent's credential at the agent's own origin only.
 
-    `body`: bytes as they are, UNSET for none, anything else as JSON. `headers` stand in place of the credential's where both have one.
-    `also`: statuses beside 2xx that are answers, not faults. `secrets`: what no log may have, beside the credential.
-    `domain`: one that the agent's own host is in; its other hosts, at the agent's scheme and port, get the credential too.
+    `body`: bytes are sent unchanged, UNSET sends none, anything else is sent as JSON. `headers` override those of the credential.
+    `accepted_statuses`: statuses beside 2xx that are responses, not faults. `secrets`: what logs must not have, beside the credential.
+    `credential_domain`: a domain of the agent's host; its other hosts, at the same scheme and port, get the credential too.
     """
 
     method: str
@@ -66,7 +66,7 @@ class Request(Struct, frozen=True):
 
 
 class VendorResponse(Struct, frozen=True):
-    """A whole answer; `value` is its JSON, None of an empty body. Names of headers have small letters."""
+    """A whole response. `value` is its JSON, None for an empty body. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -74,23 +74,24 @@ class VendorResponse(Struct, frozen=True):
 
 
 def quote_segment(text: str) -> str:
-    """One step of a path: an id never leads to another place."""
+    """A quoted path segment: an id can't change the path."""
     return quote(text, safe="") if text not in (".", "..") else quote(text).replace(".", "%2E")
 
 
 def encode_multipart(fields: Mapping[str, str], file: Part) -> tuple[str, bytes]:
-    """Content type and body of a form (RFC 7578) with a part's bytes as its `file`. No name or type ends its header."""
+    """Content type and body of a form (RFC 7578) with a part's bytes as its `file`. Names and types can't break out of their headers."""
     kind, name = quote(file.media_type, safe="/+.-") or "application/octet-stream", quote(file.filename or "file", safe=" .()")
     heads = [(f'name="{field}"', value.encode()) for field, value in fields.items()]
     heads.append((f'name="file"; filename="{name}"\r\nContent-Type: {kind}', base64.b64decode(str(file.raw))))
-    border = "interlock-" + hashlib.sha256(b"".join(body for _, body in heads)).hexdigest()  # in no body, then
+    border = "interlock-" + hashlib.sha256(b"".join(body for _, body in heads)).hexdigest()  # in no body
     parts = [f"--{border}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + body + b"\r\n" for head, body in heads]
     return f"multipart/form-data; boundary={border}", b"".join(parts) + f"--{border}--\r\n".encode()
 
 
 class VendorConnection(Generic[O_co]):
-    """`options` are those of the vendor, validated; `user` is who the person is to the vendor, `session` the gateway's name of the
-    conversation. Credentials are in the headers, and nobody has to know of them.
+    """The connection of one call. `options` are the vendor's, validated; `user` and `session` the ids for the vendor.
+
+    The credential's headers are added to requests, so vendors do not handle it.
     """
 
     def __init__(self, egress: Egress, endpoint: VendorEndpoint, options: O_co) -> None:
@@ -99,24 +100,24 @@ class VendorConnection(Generic[O_co]):
         self.options = options
         self.user = endpoint.user
         self.session = endpoint.session
-        self._has_had_effect = False  # whether the agent took a request that may have changed something
+        self._has_had_effect = False  # whether the agent accepted a request that may have changed something
 
     @property
     def url(self) -> str:
-        """The agent's, without a slash at its end."""
+        """The agent's URL without a trailing slash."""
         return self._endpoint.url.rstrip("/")
 
     @property
     def seconds_left(self) -> float:
-        """Until the deadline."""
+        """The seconds until the deadline."""
         return max(self._endpoint.deadline - asyncio.get_running_loop().time(), 0.001)
 
     async def request_json(self, request: Request) -> Any:
-        """The JSON of an answer. Raises UpstreamFault."""
+        """Sends a request and returns the response's JSON. Raises UpstreamFault."""
         return (await self.request(request)).value
 
     async def request(self, request: Request) -> VendorResponse:
-        """A whole answer. Raises UpstreamFault."""
+        """Sends a request and returns the whole response. Raises UpstreamFault."""
         url, headers, body = self._http_request(request)
         with self._marking_no_effect():
             answer = await self._egress.request(
@@ -130,7 +131,7 @@ class VendorConnection(Generic[O_co]):
         return VendorResponse(answer.status, names, await run_off_loop(parse_json, answer.body) if answer.body.strip() else None)
 
     async def poll_json(self, request: Request, interval_seconds: float) -> AsyncGenerator[Any, None]:
-        """The JSON of an answer, over and over, with a pause of `every` seconds before each. Raises UpstreamFault."""
+        """Yields the JSON of repeated requests, with a pause of `interval_seconds` before each. Raises UpstreamFault."""
         troubles = 0
         while True:
             await asyncio.sleep(min(interval_seconds, self.seconds_left))
@@ -145,7 +146,7 @@ class VendorConnection(Generic[O_co]):
             yield value
 
     async def stream_frames(self, request: Request, extra_decoders: DecoderFactories | None = None) -> AsyncGenerator[Frame, None]:
-        """An answer while it arrives, from its Head to its End, which is not clean when the connection breaks. Raises UpstreamFault."""
+        """Yields a response's frames from Head to End, which is not clean when the connection breaks. Raises UpstreamFault."""
         url, headers, body = self._http_request(request)
         accept = {"accept": f"text/event-stream, {JSON_TYPE}"}
         stream = self._egress.stream(request.method, url, headers={**accept, **headers}, body=body, timeout=self.seconds_left)
@@ -176,9 +177,9 @@ class VendorConnection(Generic[O_co]):
                 yield frame
 
     async def fetch_part(self, part: Part, extra_headers: Mapping[str, str] | None = None) -> Part:
-        """What is at a part's address, in its place; the part as it was, saying why, where that can't be had.
+        """The part with its URL replaced by the content there; unchanged, with the reason in its metadata, where that fails.
 
-        `more`: headers that the agent's own origin wants beside the credential.
+        `extra_headers` are sent to the agent's own origin, beside the credential.
         """
         url = urljoin(f"{self.url}/", str(part.url))
         headers = {**(extra_headers or {}), **self._endpoint.headers} if _origin(url) == _origin(self.url) else {}
@@ -206,7 +207,7 @@ class VendorConnection(Generic[O_co]):
 
     @contextmanager
     def _marking_no_effect(self) -> Iterator[None]:
-        """Notes on a fault whether the agent surely did nothing in this turn: not for this request, and not for one before it."""
+        """Marks faults as without effect if neither this request nor an earlier one in the turn can have changed anything."""
         try:
             yield
         except UpstreamFault as fault:
@@ -224,7 +225,7 @@ class VendorConnection(Generic[O_co]):
         self._has_had_effect = self._has_had_effect or (request.method not in SAFE_METHODS and 200 <= status < 300)
 
     def _redact_fault(self, fault: UpstreamFault, request: Request) -> UpstreamFault:
-        """The fault without what an agent echoes of the credentials that it was sent."""
+        """Removes the call's credentials from a fault, where the agent echoed them."""
         redactor = CallRedactor(self._endpoint.headers)
         redactor.add_headers(request.headers)
         redactor.redact_fault(fault)
@@ -235,7 +236,7 @@ class VendorConnection(Generic[O_co]):
 
 
 async def _read_error_body(answer: Any) -> bytes:
-    """The beginning of an answer that tells of an error; nobody waits for what can't be read."""
+    """The beginning of an error response; empty if it can't be read."""
     try:
         return bytes(await answer.read(ERROR_MAX))
     except UpstreamFault:
@@ -252,7 +253,7 @@ def _lowercase_names(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _may_get_credential(url: str, agent_url: str, domain: str) -> bool:
-    """Whether an address is at the agent's origin, or at another host of a domain that the agent's host is in."""
+    """Whether a URL is at the agent's origin, or at another host in a domain of the agent's host."""
     if _origin(url) == _origin(agent_url):
         return True
     there, here = urlsplit(url), urlsplit(agent_url)

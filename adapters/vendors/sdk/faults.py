@@ -1,4 +1,4 @@
-"""What an agent's HTTP status means: a fixed sentence for everybody, and the details for the log."""
+"""Faults for HTTP statuses of agents: a fixed public sentence, and the details for the log."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -10,19 +10,19 @@ AGENT_BUSY: Final = "AGENT_BUSY"
 AGENT_REFUSES: Final = "AGENT_REFUSES"
 UPSTREAM: Final = "UPSTREAM"
 SESSION_LOST: Final = "SESSION_LOST"  # the kind of a Failed: the agent no longer has the conversation
-CREDENTIAL_REFUSED_TEXT: Final = "The agent refuses the credential that the gateway shows it"
+CREDENTIAL_REFUSED_TEXT: Final = "The agent refused the gateway's credential"
 SESSION_BUSY_TEXT: Final = "The agent is busy with another turn of this conversation"
-TOO_MANY_REQUESTS_TEXT: Final = "The agent takes no more requests at the moment"
+TOO_MANY_REQUESTS_TEXT: Final = "The agent accepts no more requests at the moment"
 SESSION_LOST_TEXT: Final = "The agent no longer has this conversation"
-UNKNOWN_RESOURCE_TEXT: Final = "The agent does not know what it was asked for"
-NOT_ACCEPTED_TEXT: Final = "The agent does not take the request"
+UNKNOWN_RESOURCE_TEXT: Final = "The agent does not have the requested resource"
+NOT_ACCEPTED_TEXT: Final = "The agent did not accept the request"
 REDIRECTED_TEXT: Final = "The agent has moved: it answers with a redirect, which is not followed"
 AGENT_FAILED_TEXT: Final = "The agent failed"
 DETAIL_MAX: Final = 500
 
 
 def fault_for_status(status: int, headers: Mapping[str, str], body: bytes) -> AgentFault:
-    """For an answer whose status is not of a success. `headers` have lower-case names."""
+    """The fault for a status other than success. `headers` have lower-case names."""
     fault = _classify_status(status, headers, body)
     fault.failure = Failure.BUSY if fault.kind == AGENT_BUSY else None
     fault.had_no_effect = fault.retryable or fault.public in (CREDENTIAL_REFUSED_TEXT, REDIRECTED_TEXT, NOT_ACCEPTED_TEXT)
@@ -31,7 +31,7 @@ def fault_for_status(status: int, headers: Mapping[str, str], body: bytes) -> Ag
 
 
 def unsupported_content_fault(detail: str, public: str = NOT_ACCEPTED_TEXT) -> AgentFault:
-    """For a message that the adapter has no way to send."""
+    """The fault for a message that the adapter can't send."""
     fault = AgentFault(UPSTREAM, public, detail)
     fault.had_no_effect = fault.is_callers_mistake = True
     return fault

@@ -1,4 +1,4 @@
-"""The pieces that an agent's answer comes in, and what makes them of bytes that are cut anywhere: no I/O, no clock."""
+"""Frames of an agent's response, and the decoders that make them from arbitrary chunks of bytes: no I/O, no clock."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
@@ -15,14 +15,14 @@ PIECE_TOO_LARGE_TEXT: Final = "The agent's answer has a piece that is too large"
 
 
 class Head(Struct, frozen=True):
-    """The first frame of every answer: its headers, with lower-case names, and its status, which is 2xx or one of `Request.also`."""
+    """The first frame of every response: headers with lower-case names, and a status of 2xx or in `Request.accepted_statuses`."""
 
     headers: Mapping[str, str]
     status: int = 200
 
 
 class JsonBody(Struct, frozen=True):
-    """The whole answer, which is one JSON value."""
+    """A whole response that is one JSON value."""
 
     value: Any
 
@@ -35,7 +35,7 @@ class SseFrame(Struct, frozen=True):
     id: str = ""
 
     def json(self) -> Any:
-        """Raises InvalidAnswer."""
+        """The data as JSON. Raises InvalidAnswer."""
         return parse_json(self.data.encode())
 
 
@@ -53,7 +53,7 @@ class EventMessage(Struct, frozen=True):
 
 
 class End(Struct, frozen=True):
-    """The last frame. `clean`: the body ended where one may end; not that the answer is whole."""
+    """The last frame. `is_clean`: the body ended where one may end, which does not mean that the answer is complete."""
 
     is_clean: bool
 
@@ -62,12 +62,12 @@ Frame = Head | JsonBody | SseFrame | NdjsonLine | EventMessage | End
 
 
 class BodyDecoder(Protocol):
-    """One kind of body. Raises InvalidAnswer for what is none."""
+    """Decodes one kind of body. Raises InvalidAnswer."""
 
     def feed(self, chunk: bytes) -> list[Frame]: ...
 
     def finish(self) -> list[Frame]:
-        """What is left when the body is over; its last frame is `End`."""
+        """The remaining frames at the end of the body; the last one is `End`."""
         ...
 
 
@@ -75,7 +75,7 @@ DecoderFactories = Mapping[str, Callable[[], BodyDecoder]]
 
 
 class JsonDecoder:
-    """Nothing until the body is over."""
+    """Decodes a JSON body at its end."""
 
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
         self._limit = limit
@@ -94,7 +94,7 @@ class JsonDecoder:
 
 
 class SseDecoder:
-    """Events of an unfinished block are never given out."""
+    """Decodes server-sent events. Ignores an unfinished event."""
 
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
         self._reader = SseReader(limit)
@@ -107,11 +107,11 @@ class SseDecoder:
 
 
 class NdjsonDecoder:
-    """Empty lines are skipped; a last line needs no line feed."""
+    """Decodes lines of JSON. Skips empty lines; the last line needs no line feed."""
 
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
         self._limit = limit
-        self._tail: list[bytes] = []  # pieces of the line that has no end yet
+        self._tail: list[bytes] = []  # pieces of the incomplete line
         self._size = 0
 
     def feed(self, chunk: bytes) -> list[Frame]:
@@ -143,16 +143,16 @@ DECODERS: Final[DecoderFactories] = {
 
 
 def decoder_for(content_type: str, extra_decoders: DecoderFactories | None = None) -> BodyDecoder:
-    """`more` are of one vendor alone. Raises InvalidAnswer for any other kind of body."""
+    """The decoder for a content type. `extra_decoders` are those of one vendor. Raises InvalidAnswer for any other type."""
     kind = content_type.partition(";")[0].strip().lower()
     known = {**DECODERS, **(extra_decoders or {})}
     if kind not in known:
-        raise InvalidAnswer("The agent's answer is of another kind than its protocol says", f"content type {kind[:100]!r}")
+        raise InvalidAnswer("The agent's answer has an unexpected content type", f"content type {kind[:100]!r}")
     return known[kind]()
 
 
 def parse_json(body: bytes) -> Any:
-    """Raises InvalidAnswer for what is no JSON, or nested deeper than anybody reads, or of too many parts."""
+    """Parses JSON. Raises InvalidAnswer for invalid JSON, deep nesting, or too many members."""
     try:
         if len(body) > LARGE:
             count_names(body)

@@ -1,4 +1,4 @@
-"""Sessions that an agent no longer has: the conversation fails once, with a reason of its own, and begins anew with the next message."""
+"""Detects sessions that an agent lost: the turn fails with SESSION_LOST, and the next message begins a new session."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -16,7 +16,7 @@ async def detect_lost_session(
 ) -> AsyncGenerator[Event, None]:
     """The events of a turn in the session `ref`, or SESSION_LOST where the agent does not know that session.
 
-    An agent that is away altogether answers so too, behind a proxy. `describe` asks for the agent itself: where it fails, nothing is lost.
+    A proxy answers the same way while the agent is down. So `describe` checks the agent, and a failure of it means that nothing is lost.
     Raises UpstreamFault.
     """
     began = False

@@ -1,4 +1,4 @@
-"""Endings of services that run models: which reported codes mean a spent budget, a refusal, a withheld or a cut answer."""
+"""Endings for services that run models: which codes mean an exhausted budget, a refusal, or a withheld or truncated answer."""
 
 from typing import Any, Final
 
@@ -6,13 +6,13 @@ from adapters.contract import Failed
 from adapters.task import Message
 from adapters.vendors.sdk.faults import AGENT_BUSY, AGENT_FAILED_TEXT, TOO_MANY_REQUESTS_TEXT
 
-AGENT_BUDGET: Final = "AGENT_BUDGET"  # the kind of a Failed: nobody may spend more there until the agent's owner allows it
+AGENT_BUDGET: Final = "AGENT_BUDGET"  # the kind of a Failed: the agent's owner has to raise the limit
 BUDGET_SPENT_TEXT: Final = "The agent's spending limit is reached"
 REFUSED_TEXT: Final = "The agent refuses to do this"
 CONTENT_FILTERED_TEXT: Final = "A content filter of the agent withheld the answer"
 INCOMPLETE_TEXT: Final = "The agent's answer is incomplete"
-CONVERSATION_TOO_LONG_TEXT: Final = "The conversation is longer than the agent's model takes"
-UNSUPPORTED_ACTION_TEXT: Final = "The agent wants something done that the gateway cannot do"
+CONVERSATION_TOO_LONG_TEXT: Final = "The conversation is too long for the agent's model"
+UNSUPPORTED_ACTION_TEXT: Final = "The agent requires an action that the gateway can't perform"
 
 BUDGET_CODES: Final = frozenset(
     {
@@ -37,7 +37,7 @@ LENGTH_CODES: Final = frozenset({"length", "max_messages", "max_output_tokens", 
 
 
 def failure_for_code(code: str | None, detail: str, explanation: Message | None = None) -> Failed:
-    """The ending that a service's code for a failed turn stands for. `words`: the agent's own explanation of a refusal."""
+    """The ending for a service's error code. `explanation`: the agent's own words on a refusal."""
     if code in BUDGET_CODES:
         return Failed(BUDGET_SPENT_TEXT, detail=detail, kind=AGENT_BUDGET)
     if code in REFUSAL_CODES:
@@ -45,9 +45,7 @@ def failure_for_code(code: str | None, detail: str, explanation: Message | None 
     if code in FILTER_CODES:
         return Failed(CONTENT_FILTERED_TEXT, rejected=True, detail=detail)
     if code in BUSY_CODES:
-        return Failed(
-            TOO_MANY_REQUESTS_TEXT, detail=detail, kind=AGENT_BUSY
-        )  # not retryable: tools may have run before the service said so
+        return Failed(TOO_MANY_REQUESTS_TEXT, detail=detail, kind=AGENT_BUSY)  # not retryable: tools may have run before
     if code in LENGTH_CODES:
         return Failed(INCOMPLETE_TEXT, detail=detail)
     if code == "context_length_exceeded":
@@ -56,7 +54,7 @@ def failure_for_code(code: str | None, detail: str, explanation: Message | None 
 
 
 def failure_from_error(error: Any) -> Failed:
-    """The ending that an error object, `{"code", "message", …}` or `{"type", "message", …}`, or any other value stands for."""
+    """The ending for an error object (`{"code", "message", …}` or `{"type", "message", …}`), or for any other value."""
     told = error if isinstance(error, dict) else {}
     codes = [told[name] for name in ("code", "type") if isinstance(told.get(name), str)]
     known = (each for each in codes if failure_for_code(each, "").reason != AGENT_FAILED_TEXT)

@@ -210,7 +210,7 @@ async def test_an_unknown_state_is_asked_about_once_and_never_taken_for_complete
         (502, "text/html", b"<html>hunter2</html>", "HTTP 502"),
         (302, "text/html", b"", "HTTP 302"),
         (401, "application/json", b'{"detail":"hunter2"}', "credential"),
-        (200, "application/json", b'{"jsonrpc":"2.0","id":99,"result":{"message":{}}}', "not asked"),
+        (200, "application/json", b'{"jsonrpc":"2.0","id":99,"result":{"message":{}}}', "another request"),
         (200, "application/json", b'{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"hunter2"}}', "-32603"),
         (200, "application/json", b'{"jsonrpc":"2.0","id":1,"result":{"task":{"id":"t"', "JSON"),
         (200, "application/json", b'{"jsonrpc":"2.0","id":1,"result":{"task":{"id":"t"}}}', "A2A"),

@@ -54,7 +54,7 @@ def transport(status: int, body: Any, kind: str = "application/json") -> RestTra
 
 def error(reason: str, code: int = 400) -> dict[str, Any]:
     details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "a2a-protocol.org"}]
-    return {"error": {"code": code, "status": "X", "message": "the agent's own words", "details": details}}
+    return {"error": {"code": code, "status": "X", "message": "the agent's own error text", "details": details}}
 
 
 @pytest.mark.parametrize("peer", [NEW, OLD])
@@ -78,7 +78,7 @@ async def test_an_error_is_known_by_its_reason_or_its_status(peer: A2APeer, stat
     with pytest.raises(PeerError) as raised:
         await transport(status, body).send(peer, call_to("x"), HELLO, ())
     assert raised.value.code == code
-    assert "own words" not in raised.value.public
+    assert "own error text" not in raised.value.public
 
 
 async def test_a_task_that_is_not_there_is_unknown_and_no_reason_to_speak_another_version() -> None:
@@ -91,9 +91,9 @@ async def test_a_task_that_is_not_there_is_unknown_and_no_reason_to_speak_anothe
 @pytest.mark.parametrize(("status", "says"), [(401, "credential"), (403, "credential"), (502, "HTTP 502"), (302, "HTTP 302")])
 async def test_other_answers_are_faults(status: int, says: str) -> None:
     with pytest.raises(UpstreamFault, match=says) as raised:
-        await transport(status, b"the agent's own words").send(NEW, call_to("x"), HELLO, ())
+        await transport(status, b"the agent's own error text").send(NEW, call_to("x"), HELLO, ())
     assert not isinstance(raised.value, PeerError)
-    assert "own words" not in raised.value.public
+    assert "own error text" not in raised.value.public
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"a":1,"a":2}', b"{}", b"[" * 10_000, b'{"task":{"id":"t","status":7}}'])

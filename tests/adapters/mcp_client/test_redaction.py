@@ -64,7 +64,7 @@ def test_no_error_of_a_server_passes_for_one_of_the_gateway() -> None:
 def test_a_server_that_says_nothing_plain_is_spoken_for() -> None:
     refused = McpRefused(-32602, "the log has it", server_message="see /srv/app.py", server_data={"file": "/srv/app.py"})
     add_server_words(refused, ADDRESS)
-    assert "does not take these arguments" in refused.public and refused.data is None
+    assert "refused the arguments" in refused.public and refused.data is None
     plain = McpRefused(-32602, server_message="count must be positive", server_data={"path": ["count"]})
     add_server_words(plain, ADDRESS)
     assert (plain.public, plain.data) == ("count must be positive", {"path": ["count"]})

@@ -32,7 +32,7 @@ async def test_the_resource_stands_in_both_requests_and_pkce_is_s256(bench: Benc
 
 @pytest.mark.parametrize("ways", [Ways(pkce=None), Ways(pkce=["plain"])])
 async def test_no_consent_without_s256(bench: Bench) -> None:  # attack VLT-03
-    with pytest.raises(UpstreamFault, match="no consent that is safe"):
+    with pytest.raises(UpstreamFault, match="does not support a secure consent"):
         await bench.does()
 
 

@@ -77,5 +77,5 @@ def test_endpoints_of_one_that_nobody_listed_are_its_own(place: str) -> None:
     check_endpoints(AuthorizationServer(issuer, **fine), ())
     strange = AuthorizationServer(issuer, **{**fine, place: "https://collect.evil.example/t"})
     check_endpoints(strange, {issuer})
-    with pytest.raises(UpstreamFault, match="endpoints at another host"):
+    with pytest.raises(UpstreamFault, match="endpoints on another host"):
         check_endpoints(strange, ())

@@ -33,7 +33,7 @@ async def test_recorded_errors_tell_nothing_of_the_server(seq: int, kind: str) -
         "adk", UPSTREAM, [{**exchange_, "request": {**exchange_["request"], "json": {}}}], ref=VendorRef("nosuch"), stream=stream
     )
     assert isinstance(events[-1], Failed)
-    assert (events[-1].kind, events[-1].reason) == (kind, "The agent does not know what it was asked for")
+    assert (events[-1].kind, events[-1].reason) == (kind, "The agent does not have the requested resource")
     assert "nosuch" in events[-1].detail or "nope" in events[-1].detail
 
 

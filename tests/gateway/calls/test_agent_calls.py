@@ -354,13 +354,13 @@ async def test_of_two_answers_to_a_question_one_is_sent(here: Process, there: Pr
 async def test_a_fault_after_a_sign_of_life_fails_the_task(here: Process, fates: list[Fate]) -> None:
     async def breaks_off(turn: Turn, call: Call) -> AsyncIterator[Event]:
         yield Progress()
-        raise UpstreamFault("The agent's answer broke off")
+        raise UpstreamFault("The agent's answer was cut off")
 
     here.agents.script = breaks_off
     here.shaky.writes = list(fates)
     opened = await here.calls.agents.start(await here.caller(), sending("hello"))
     final = await ended(here, opened)
-    assert (final.row.state, reason(final)) == (TaskState.FAILED, "The agent's answer broke off")
+    assert (final.row.state, reason(final)) == (TaskState.FAILED, "The agent's answer was cut off")
 
 
 async def test_every_call_has_an_earlier_decision(here: Process) -> None:

@@ -140,8 +140,8 @@ def test_each_state_that_ends_a_turn_has_its_ending(state: TaskState, ending: Ev
 
 TRACE = "/srv/agents/echo/agent.py"
 UNDONE = {
-    TaskState.FAILED: ("The agent reported that the task failed; its own words are for operators alone", False),
-    TaskState.REJECTED: ("The agent rejected the task; its own words are for operators alone", True),
+    TaskState.FAILED: ("The agent reported that the task failed; the agent's own error text is only in the log", False),
+    TaskState.REJECTED: ("The agent rejected the task; the agent's own error text is only in the log", True),
 }
 
 

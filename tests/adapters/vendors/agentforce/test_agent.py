@@ -74,7 +74,7 @@ def test_what_is_taken_back_is_not_said(after: list[dict[str, Any]]) -> None:
     if after:
         assert (found["state"], found["artifacts"]) == ("COMPLETED", [{"text": "better"}])
     else:
-        assert (found["state"], found["reason"]) == ("FAILED", "The agent took back what it said")
+        assert (found["state"], found["reason"]) == ("FAILED", "The agent withdrew its answer")
 
 
 @pytest.mark.parametrize(

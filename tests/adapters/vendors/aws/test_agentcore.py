@@ -63,7 +63,7 @@ async def test_an_error_in_a_good_answer_is_a_failure_and_a_bare_text_an_answer(
 
 async def test_a_file_is_refused_since_the_payload_has_no_place_for_it() -> None:
     events = await asked("agentcore", {}, [], send={"parts": [{"raw": "YQ==", "mediaType": "text/plain"}]})
-    assert isinstance(events[-1], Failed) and events[-1].reason == "The agent does not take the request"
+    assert isinstance(events[-1], Failed) and events[-1].reason == "The agent did not accept the request"
 
 
 @pytest.mark.parametrize(("status", "outcome"), [(200, CancelOutcome.CANCELED), (404, CancelOutcome.TOO_LATE)])

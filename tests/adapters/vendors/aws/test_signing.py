@@ -83,7 +83,7 @@ async def test_the_region_is_read_from_the_url_and_has_to_be_somewhere() -> None
     keys = {**KEYS, "region": ""}
     line = line_to("https://bedrock-agent-runtime.us-gov-west-1.amazonaws.com", **keys)
     assert "/us-gov-west-1/bedrock/" in (await sign_request(Request("GET", "/"), line, "bedrock")).headers["Authorization"]
-    with pytest.raises(UpstreamFault, match="names no region"):
+    with pytest.raises(UpstreamFault, match="has no region"):
         await sign_request(Request("GET", "/"), line_to("https://agents.example", **keys), "bedrock")
 
 

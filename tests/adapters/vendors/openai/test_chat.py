@@ -60,7 +60,7 @@ async def test_a_stream_that_never_says_why_the_model_stopped_has_failed() -> No
         (
             {"error": {"message": "slow down", "type": "rate_limit_exceeded"}},
             "AGENT_BUSY",
-            "The agent takes no more requests at the moment",
+            "The agent accepts no more requests at the moment",
         ),
         ({"error": "a text"}, "", "The agent failed"),
     ],

@@ -277,7 +277,7 @@ async def test_what_an_agent_says_of_its_failure_is_sieved_for_every_adapter(egr
         )
         assert (failed.reason, failed.detail) == ("It failed", "code 7")
     else:
-        assert failed.message is None and failed.reason == "It failed; its own words are for operators alone"
+        assert failed.message is None and failed.reason == "It failed; the agent's own error text is only in the log"
         assert failed.detail.startswith("code 7 ") and words in failed.detail
 
 

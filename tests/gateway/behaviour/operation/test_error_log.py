@@ -95,7 +95,7 @@ async def test_what_an_agent_tells_of_its_own_workings_is_in_the_log_alone(tmp_p
         found = await home.http.get(f"/api/tasks/{task['id']}", headers={"authorization": f"Bearer {home.token('alice')}"})
         lines = log.lines("agent_failed")
     said = task["status"]["message"]
-    assert said["parts"] == [{"text": "The agent reported that the task failed; its own words are for operators alone"}]
+    assert said["parts"] == [{"text": "The agent reported that the task failed; the agent's own error text is only in the log"}]
     assert said["metadata"] == {"urn:interlock:a2a:withheld": {"correlationId": task["id"]}}
     assert task["metadata"] == {"adk_author": "support"}
     assert result["isError"] and said["parts"][0]["text"] in result["structuredContent"]["text"]

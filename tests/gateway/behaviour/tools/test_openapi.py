@@ -102,7 +102,7 @@ async def test_operations_are_tools_with_arguments_by_position(desk: Reception, 
         (image,) = (await client.call_tool("shop_picture_picture_get", {})).content
         assert image.type == "image" and image.mime_type == "image/png"
         wrong = await client.call_tool("shop_get_stock", {"sku": "..", "where": []})
-        assert wrong.is_error and "can't stand in a path" in text(wrong)
+        assert wrong.is_error and "can't be part of a path" in text(wrong)
 
 
 @sqlite_only
