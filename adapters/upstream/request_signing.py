@@ -44,7 +44,7 @@ class RequestSigner:
         signing: Any = sys.modules.get(SIGNING_MODULE) or await asyncio.to_thread(import_module, SIGNING_MODULE)
         access = self._access(upstream[AWS_OPTION])
         method, url, body = request
-        headers, _ = await signing.sign(signing.Signable(method, url, unsigned_headers, body), access, access.service)
+        headers, _ = await signing.signed_headers(signing.SignableRequest(method, url, unsigned_headers, body), access, access.service)
         return dict(headers)
 
     def _access(self, options: Mapping[str, Any]) -> A2AAwsAccess:

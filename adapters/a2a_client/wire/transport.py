@@ -59,9 +59,9 @@ class NotCarried(UpstreamFault):
     """The content can't be written as protobuf: nested too deeply, or with a number that a double can't hold exactly."""
 
     kind = "NOT_CARRIED"
-    unsent = True
-    undone = True
-    unfit = True
+    is_unsent = True
+    had_no_effect = True
+    is_callers_mistake = True
 
     def __init__(self, detail: str) -> None:
         super().__init__(
