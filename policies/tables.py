@@ -1,6 +1,10 @@
-"""Tables of authority: grants, tickets, kills, audit, spent ids, approvals, history, vault. Times are microseconds since 1970 UTC."""
+"""Rows of authority: grants, tickets, kills, the audit, spent ids, approvals, errands, the vault. Times are microseconds since 1970 UTC.
 
-from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text, text
+References to tasks have no foreign key: they are rows of `gateway`, which this package does not know. References to decisions have none:
+the audit is cut by its own retention, and a decision may be one of many records.
+"""
+
+from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, Index, MetaData, Table, Text, text
 
 metadata = MetaData()
 
@@ -9,7 +13,7 @@ grants = Table(
     metadata,
     Column("tenant", Text, primary_key=True),
     Column("id", Text, primary_key=True),
-    Column("parent_id", Text, nullable=False),
+    Column("parent_id", Text, nullable=False),  # empty for the first; no key: a grant whose parent is deleted is refused
     Column("txn", Text, nullable=False),
     Column("task_id", Text, nullable=False),
     Column("issuer", Text, nullable=False),
@@ -47,7 +51,7 @@ tickets = Table(
     metadata,
     Column("tenant", Text, primary_key=True),
     Column("hash", Text, primary_key=True),  # sha256 of the handle, in hex
-    Column("agent", Text, nullable=False),  # the only agent that may use it
+    Column("agent", Text, nullable=False),  # the only one that it is good for
     Column("grant_id", Text, nullable=False),
     Column("not_after", BigInteger, nullable=False),
     Index("tickets_not_after", "tenant", "not_after"),
@@ -113,6 +117,9 @@ approval_votes = Table(
     Column("verdict", Text, nullable=False),  # approve | deny
     Column("reason", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
+    ForeignKeyConstraint(
+        ["tenant", "approval_id"], ["approvals.tenant", "approvals.id"], name="approval_votes_approval", ondelete="CASCADE"
+    ),
 )
 
 transaction_history = Table(
@@ -161,7 +168,7 @@ vault_clients = Table(
 vault_leases = Table(
     "vault_leases",
     metadata,
-    Column("id", Text, primary_key=True),  # digest of what one process at a time does: change a credential, run a turn of a session
+    Column("id", Text, primary_key=True),  # digest of the credential that one process changes at a time
     Column("holder", Text, nullable=False),
     Column("until", BigInteger, nullable=False),
 )

@@ -1,6 +1,6 @@
 """Tables of the registry: agents and servers of a tenant share one namespace of names."""
 
-from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, Index, MetaData, Table, Text
 
 metadata = MetaData()
 
@@ -47,13 +47,14 @@ cards = Table(
     Column("facts", Text, nullable=False),  # JSON of the facts that come with this card
     Column("status", Text, nullable=False),  # pending | approved | rejected
     Column("note", Text, nullable=False),  # why it was rejected
+    ForeignKeyConstraint(["tenant", "name"], ["registrations.tenant", "registrations.name"], name="cards_registration", ondelete="CASCADE"),
 )
 
 probes = Table(
     "probes",
     metadata,
     Column("tenant", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
+    Column("name", Text, primary_key=True),  # no key: entries of interlock.yaml that were never reached have one too
     Column("checked", BigInteger, nullable=False),
     Column("next_at", BigInteger, nullable=False),
     Column("failures", BigInteger, nullable=False),

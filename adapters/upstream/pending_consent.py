@@ -26,6 +26,11 @@ def is_pending(ref: VendorRef) -> bool:
     return PENDING_KEY in ref.extra
 
 
+def awaited_connection_id(ref: VendorRef) -> str | None:
+    """The account connection whose consent a task waits for; None where it waits for none."""
+    return ref.task_id if is_pending(ref) else None
+
+
 def pending_ref(turn: Turn, call: Call, consent: ConsentNeeded) -> RefLearned:
     """The turn in the form in which it is stored. The consent's id replaces the agent's task id."""
     ref, act = turn.ref or VendorRef(), call.grant.decision.act

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -11,6 +12,10 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 class WriteFailed(Exception):
     """The database did not accept the write. Nothing was written, unless the connection broke during the commit."""
+
+
+class ReferenceMissing(WriteFailed):
+    """A row refers to one that is not there, or not any more. The database itself is well, and the same write would fail again."""
 
 
 class CommitUncertain(Exception):
@@ -33,7 +38,16 @@ class GuardedUpdate(NamedTuple):
         return f"UPDATE {name} SET {sets} FROM ({rows_source}) AS given WHERE {match}"  # noqa: S608 (names of our own tables)
 
 
-RowsByTarget = Mapping[Table | GuardedUpdate, Sequence[tuple[Any, ...]]]
+@dataclass(frozen=True, eq=False)
+class PartialInsert:
+    """Rows that leave the other columns of a table to their defaults. Each column that a row brings costs part of a microsecond."""
+
+    table: Table
+    columns: tuple[str, ...]
+
+
+RowTarget = Table | PartialInsert | GuardedUpdate
+RowsByTarget = Mapping[RowTarget, Sequence[tuple[Any, ...]]]
 
 
 class BulkInsert(Protocol):
@@ -53,7 +67,7 @@ class Batch:
     def __init__(self, connection: Connection, bulk_insert: BulkInsert | None = None) -> None:
         self._connection = connection
         self._bulk_insert = bulk_insert
-        self._rows: dict[Table | GuardedUpdate, list[tuple[Any, ...]]] = {}
+        self._rows: dict[RowTarget, list[tuple[Any, ...]]] = {}
         self._has_begun = False
 
     @property
@@ -65,6 +79,10 @@ class Batch:
 
     def add(self, table: Table, row: dict[str, Any]) -> None:
         self._rows.setdefault(table, []).append(tuple(map(row.get, column_names(table))))
+
+    def insert(self, target: PartialInsert, values: tuple[Any, ...]) -> None:
+        """Adds one row by the values of the target's columns."""
+        self._rows.setdefault(target, []).append(values)
 
     def update(self, guarded_update: GuardedUpdate, values: tuple[Any, ...]) -> None:
         """Updates one row, at the latest with `flush`, which raises `missed_error` if the keys do not match."""
@@ -121,7 +139,7 @@ def write_each(connection: Connection, rows: RowsByTarget) -> None:
     errors, text = connection.dialect.loaded_dbapi.Error, ""
     with closing(connection.connection.cursor()) as cursor:
         try:
-            for kind in sorted(rows, key=updates_first):
+            for kind in sorted(rows, key=write_order):
                 text = _with_driver_marks(connection, _single_row_statement(kind))
                 cursor.executemany(text, rows[kind])
                 if isinstance(kind, GuardedUpdate) and cursor.rowcount != len(rows[kind]):
@@ -130,9 +148,19 @@ def write_each(connection: Connection, rows: RowsByTarget) -> None:
             raise DBAPIError.instance(text, None, error, errors) from error
 
 
-def updates_first(target: Table | GuardedUpdate) -> bool:
-    """Sort key that puts updates before inserts."""
-    return isinstance(target, Table)
+@cache
+def write_order(target: RowTarget) -> int:
+    """The place of a target among others: updates come first, then tables, each after those that its foreign keys name."""
+    if isinstance(target, GuardedUpdate):
+        return 0
+    table = target if isinstance(target, Table) else target.table
+    return 1 + max((write_order(key.column.table) for key in table.foreign_keys if key.column.table is not table), default=0)
+
+
+def insert_into(target: Table | PartialInsert) -> tuple[str, int]:
+    """The beginning of an INSERT, up to its values, and how many columns it names."""
+    table, names = (target, column_names(target)) if isinstance(target, Table) else (target.table, target.columns)
+    return f"INSERT INTO {table.name} ({','.join(names)})", len(names)
 
 
 @cache
@@ -147,8 +175,8 @@ def _with_driver_marks(connection: Connection, statement: str) -> str:
 
 @cache
 def _single_row_statement(target: Table | GuardedUpdate) -> str:
-    """Returns the statement for one row, with parameter marks."""
+    """For one row given by marks."""
     if isinstance(target, GuardedUpdate):
         return target.build_statement(f"VALUES ({','.join('?' * len(target.values + target.keys))})")
-    names = column_names(target)
-    return f"INSERT INTO {target.name} ({','.join(names)}) VALUES ({','.join('?' * len(names))})"  # noqa: S608 (names of our own tables)
+    statement, count = insert_into(target)
+    return f"{statement} VALUES ({','.join('?' * count)})"

@@ -4,10 +4,10 @@ import re
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, DBAPIError
 
-from gateway.storage.batch import CommitUncertain, GuardedUpdate, RowsByTarget, WriteFailed, column_names, updates_first
+from gateway.storage.batch import CommitUncertain, GuardedUpdate, RowsByTarget, RowTarget, WriteFailed, insert_into, write_order
 
 JSON_BYTES_MAX = 64 << 10  # larger batches are written row by row, because JSON needs several times its length in memory
 UNWRITABLE_ERRORS = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_READONLY")  # the statement wrote nothing
@@ -32,7 +32,7 @@ class SqliteBulkInsert:
     """
 
     def __init__(self) -> None:
-        self._targets: list[Table | GuardedUpdate] = []
+        self._targets: list[RowTarget] = []
         self._statement = ""
 
     def write(self, connection: Connection, rows: RowsByTarget) -> bool:
@@ -56,8 +56,8 @@ class SqliteBulkInsert:
             raise DBAPIError.instance(self._statement, None, error, errors) from error
         return True
 
-    def _create_view(self, execute: Any, targets: list[Table | GuardedUpdate]) -> None:
-        targets.sort(key=updates_first)
+    def _create_view(self, execute: Any, targets: list[RowTarget]) -> None:
+        targets.sort(key=write_order)
         columns = [f"given{number}" for number in range(len(targets))]
         steps = " ".join(_trigger_step(kind, number) for number, kind in enumerate(targets))
         execute("DROP VIEW IF EXISTS temp.intake")
@@ -88,14 +88,14 @@ def _encode_rows(rows: Any) -> bytes:
 
 
 def _trigger_step(target: Table | GuardedUpdate, number: int) -> str:
-    """Returns the trigger's statements for one column of the view. An update that misses a row aborts the whole statement."""
+    """For all rows of that column of the view; the whole statement ends where not each of them is met."""
     given = f"json_each(NEW.given{number})"
     if isinstance(target, GuardedUpdate):
         update = target.build_statement(f"SELECT {_json_columns(len(target.values + target.keys))} FROM {given}")  # noqa: S608 (our own names)
         missed = f"SELECT RAISE(ABORT, '{_MISSED_PREFIX}{number}') WHERE changes() <> json_array_length(NEW.given{number})"
         return f"{update}; {missed};"
-    names = column_names(target)
-    return f"INSERT INTO {target.name} ({','.join(names)}) SELECT {_json_columns(len(names))} FROM {given};"  # noqa: S608 (names of our own tables)
+    statement, count = insert_into(target)
+    return f"{statement} SELECT {_json_columns(count)} FROM {given};"  # noqa: S608 (names of our own tables)
 
 
 def _json_columns(count: int) -> str:

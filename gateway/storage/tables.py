@@ -1,8 +1,14 @@
-"""Tables of the gateway: tasks and their events, processes, push notifications, MCP sessions and tasks, budgets, pending consents."""
+"""Rows of the gateway's memory: tasks and their events, who runs them, whom to notify, and what is spent of budgets.
 
+A reference has a foreign key, which deletes with what it belongs to, or a comment that says why it has none. References into the tables of
+`registry` and `policies` have none: those packages know nothing of this one, and registrations, grants and the audit have a retention of
+their own (docs/decisions/foreign-keys.md).
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKeyConstraint, Index, MetaData, Table, Text, false, text
 
 metadata = MetaData()
 
@@ -10,6 +16,11 @@ metadata = MetaData()
 def _partial_index(condition: str) -> dict[str, Any]:
     """Returns the arguments of a partial index, which costs only rows that meet the condition."""
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
+def _deleted_with(parent: Table, columns: Sequence[str], name: str) -> ForeignKeyConstraint:
+    """A foreign key to the primary key of `parent`, whose deletion deletes the rows that refer to it."""
+    return ForeignKeyConstraint(columns, list(parent.primary_key.columns), name=name, ondelete="CASCADE")
 
 
 RUNNING = _partial_index("runner <> ''")
@@ -29,11 +40,11 @@ tasks = Table(
     Column("context_id", Text, nullable=False),
     Column("agent", Text, nullable=False),
     Column("state", Text, nullable=False),  # TASK_STATE_…
-    Column("parent_id", Text, nullable=False),
+    Column("parent_id", Text, nullable=False),  # no key: may stand for an agent's work without a task (policies/callers.py)
     Column("txn", Text, nullable=False),
     Column("decision_id", Text, nullable=False),
     Column("grant_id", Text, nullable=False),
-    Column("runner", Text, nullable=False),  # the process that runs the turn, or empty
+    Column("runner", Text, nullable=False),  # the process whose turn is under way, or empty; no key: a lost task names one that is gone
     Column("last_seq", BigInteger, nullable=False),
     Column("vendor_ref", Text, nullable=False),  # JSON: the agent's own ids
     Column("idempotency_key", Text),
@@ -41,13 +52,14 @@ tasks = Table(
     Column("trace", Text, nullable=False, server_default=""),  # the traceparent of the request that began the task
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
+    Column("awaited_connection_id", Text),  # of `connections`; no key: a page may go while the task that names it is written
     Index("tasks_owner", "tenant", "owner", "updated"),
     Index("tasks_state", "tenant", "owner", "agent", "state", "updated"),
     Index("tasks_context", "tenant", "owner", "context_id", "agent"),
     Index("tasks_txn", "tenant", "txn"),
     Index("tasks_runner", "runner", **RUNNING),
     Index("tasks_asking", "tenant", "agent", **ASKING),
-    Index("tasks_awaiting", "tenant", "owner", **AWAITING),
+    Index("tasks_awaiting", "awaited_connection_id", **AWAITING),
     Index("tasks_idempotency", "tenant", "owner", "agent", "idempotency_key", unique=True, **KEYED),
 )
 
@@ -58,8 +70,23 @@ task_events = Table(
     Column("task_id", Text, primary_key=True),
     Column("seq", BigInteger, primary_key=True),
     Column("at", BigInteger, nullable=False),
-    Column("kind", Text, nullable=False),  # status | message | artifact | decision | call
+    Column("kind", Text, nullable=False),  # status | message | artifact | withheld
     Column("body", Text, nullable=False),  # A2A 1.0 JSON
+    Column("append", Boolean, nullable=False, server_default=false()),  # an artifact adds to the artifact of that id
+    Column("last_chunk", Boolean, nullable=False, server_default=false()),  # an artifact is complete
+    Column("replied", Boolean, nullable=False, server_default=false()),  # a status holds a Message that is the agent's whole answer
+    Column("metadata", Text),  # JSON: of the update that a status or an artifact is shown as
+    # no key to `tasks`: it more than doubles what a call costs PostgreSQL (docs/decisions/foreign-keys.md)
+)
+
+task_prompts = Table(
+    "task_prompts",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("task_id", Text, primary_key=True),
+    Column("prompt_digest", Text, primary_key=True),  # sha256 of the id of a prompt that the task waits for
+    _deleted_with(tasks, ("tenant", "task_id"), "task_prompts_task"),
+    Index("task_prompts_digest", "tenant", "prompt_digest"),
 )
 
 processes = Table(
@@ -68,6 +95,15 @@ processes = Table(
     Column("id", Text, primary_key=True),
     Column("started", BigInteger, nullable=False),
     Column("seen", BigInteger, nullable=False),
+)
+
+session_locks = Table(
+    "session_locks",
+    metadata,
+    Column("id", Text, primary_key=True),  # digest of a vendor's session, in which one turn runs at a time
+    Column("holder", Text, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    _deleted_with(processes, ("holder",), "session_locks_holder"),
 )
 
 push_configs = Table(
@@ -84,6 +120,7 @@ push_configs = Table(
     Column("cursor", BigInteger, nullable=False),  # the last event of the task for which deliveries exist
     Column("live", BigInteger, nullable=False),  # 1 until deliveries exist for the task's last event
     Column("created", BigInteger, nullable=False),
+    _deleted_with(tasks, ("tenant", "task_id"), "push_configs_task"),
     Index("push_configs_live", "tenant", "task_id", **LIVE),
 )
 
@@ -101,6 +138,7 @@ deliveries = Table(
     Column("reason", Text, nullable=False),  # why the last attempt failed
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
+    _deleted_with(push_configs, ("tenant", "task_id", "config_id"), "deliveries_config"),
     Index("deliveries_due", "next_at", **PENDING),
     Index("deliveries_dead", "tenant", "id", **DEAD),
 )
@@ -117,8 +155,8 @@ mcp_sessions = Table(
     Column("uris", Text, nullable=False),  # JSON: subscribed resources
     Column("created", BigInteger, nullable=False),
     Column("used", BigInteger, nullable=False),
-    Column("streamer", Text),  # the process that holds its GET stream, if there are several
-    Column("holds", Text),  # JSON: each resource that is followed there, and whether its server notifies of changes
+    Column("streamer", Text),  # the process that has its GET stream, where there are several; no key: read as lost when that is gone
+    Column("holds", Text),  # JSON: each resource that is followed there, and whether its server tells of its changes
     Index("mcp_sessions_holder", "holder", "used"),
     Index("mcp_sessions_used", "used"),
     Index("mcp_sessions_streamer", "streamer"),
@@ -127,7 +165,7 @@ mcp_sessions = Table(
 mcp_events = Table(
     "mcp_events",
     metadata,
-    Column("session", Text, primary_key=True),
+    Column("session", Text, primary_key=True),  # no key: a stream's last events may come after its session was deleted
     Column("stream", Text, primary_key=True),
     Column("seq", BigInteger, primary_key=True),
     Column("at", BigInteger, nullable=False),
@@ -165,8 +203,9 @@ mcp_questions = Table(
     metadata,
     Column("task_id", Text, primary_key=True),  # of mcp_tasks
     Column("question", Text, primary_key=True),
-    Column("process", Text, nullable=False),  # the process that waits for the answer
+    Column("process", Text, nullable=False),  # that waits for the answer; no key: the question stays when that is gone
     Column("body", Text, nullable=False),  # JSON: method and parameters
+    _deleted_with(mcp_tasks, ("task_id",), "mcp_questions_task"),
 )
 
 task_answers = Table(
@@ -176,6 +215,7 @@ task_answers = Table(
     Column("task_id", Text, primary_key=True),
     Column("question", Text, primary_key=True),
     Column("body", Text, nullable=False),  # JSON: the answer, until all answers for the agent have arrived
+    _deleted_with(tasks, ("tenant", "task_id"), "task_answers_task"),
 )
 
 budgets = Table(

@@ -7,10 +7,11 @@ import structlog
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
-from gateway.storage.batch import Batch, BulkInsert, CommitUncertain, WriteFailed
+from gateway.storage.batch import Batch, BulkInsert, CommitUncertain, ReferenceMissing, WriteFailed
 from gateway.storage.sqlite_insert import bulk_insert_for
 
 DUPLICATE_ERRORS = {"SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE", "23505"}
+REFERENCE_ERRORS = {"SQLITE_CONSTRAINT_FOREIGNKEY", "23503"}
 log = structlog.get_logger()
 
 
@@ -70,7 +71,7 @@ class TransactionRunner:
         """
         outcomes: list[JobOutcome] = []
         for job in jobs:
-            away = [outcome.error for outcome in outcomes[-2:] if isinstance(outcome.error, WriteFailed)]
+            away = [outcome.error for outcome in outcomes[-2:] if is_database_away(outcome.error)]
             outcomes += [JobOutcome(None, away[0])] if len(away) == 2 else self.run_jobs([job])
         return outcomes
 
@@ -167,12 +168,21 @@ class TransactionRunner:
             log.debug("connection_dropped", error=type(error).__name__)
 
 
+def is_database_away(error: Exception | None) -> bool:
+    """Whether the database did not take a write for a reason of its own."""
+    return isinstance(error, WriteFailed) and not isinstance(error, ReferenceMissing)
+
+
 def _error_for_caller(error: Exception) -> Exception:
     """Returns the error that the job's caller gets."""
     if isinstance(error, IntegrityError):
         known = getattr(error.orig, "sqlite_errorname", "") or getattr(error.orig, "sqlstate", "")
         if known in DUPLICATE_ERRORS:
             return error
+        if known in REFERENCE_ERRORS:
+            missing = ReferenceMissing("a row refers to one that is not there")
+            missing.__cause__ = error
+            return missing
     elif isinstance(error, DataError) or not isinstance(error, SQLAlchemyError):
         return error
     refused = WriteFailed("the database did not take the write")

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.storage.batch import Batch, WriteFailed
 from gateway.storage.database_start import problem_of
-from gateway.storage.transactions import JobOutcome, Participant, TransactionRunner
+from gateway.storage.transactions import JobOutcome, Participant, TransactionRunner, is_database_away
 
 T = TypeVar("T")
 Work = Callable[[Batch], T]
@@ -144,7 +144,7 @@ class Writer:
         self._wake_callers(done)
 
     def _update_health(self, failed: list[tuple[_Job, Exception]], job_count: int) -> None:
-        """Updates `is_healthy`. While the database is away, posted writes stay queued."""
+        """Whether the database is well. While it is away, what was posted waits for better times."""
         away = [(job, error) for job, error in failed if isinstance(error, WriteFailed)]
         well = len(away) < job_count
         if well != self.is_healthy:

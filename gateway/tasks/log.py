@@ -1,18 +1,31 @@
 """The task log: stores each accepted task and its events before they are shown, and replays them from any number."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from itertools import accumulate
+from operator import attrgetter
 from typing import Any, TypeVar
 
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 from sqlalchemy import Connection, Row, exists, select, text
 
 from adapters.task import TERMINAL, Message, TaskState, TaskStatus, encode
+from gateway.storage.batch import PartialInsert
 from gateway.storage.database import Batch, Database, GuardedUpdate, ReadFailed
-from gateway.storage.tables import processes, task_events, tasks
-from gateway.tasks.events.entries import WITHHELD, TaskEvent, TaskRecord, TaskRow, stream_response, task_from_events, to_rfc3339
+from gateway.storage.tables import processes, task_events, task_prompts, tasks
+from gateway.tasks.contracts.prompts import open_prompts
+from gateway.tasks.events.entries import (
+    WITHHELD,
+    TaskEvent,
+    TaskRecord,
+    TaskRow,
+    event_from_row,
+    stream_response,
+    task_from_events,
+    to_rfc3339,
+)
 from gateway.tasks.events.live import LiveEvents, LiveEventsByTask
 from registry.names import FRONT_DOOR
 
@@ -38,7 +51,10 @@ WHERE tasks.last_seq > known.seq
 """
 RECENTLY_MOVED_US = 2_000_000  # a task of this process that was updated within this time is not lost
 RUNNING_STATES = (TaskState.SUBMITTED, TaskState.WORKING)
-_UPDATE_VENDOR_REF = "UPDATE tasks SET vendor_ref = ? WHERE tenant = ? AND id = ? AND last_seq = ? AND runner = ?"
+_UPDATE_VENDOR_REF = (
+    "UPDATE tasks SET vendor_ref = ?, awaited_connection_id = ? WHERE tenant = ? AND id = ? AND last_seq = ? AND runner = ?"
+)
+_DELETE_PROMPTS = "DELETE FROM task_prompts WHERE tenant = ? AND task_id = ?"
 BATCH_EVENTS, BATCH_SIZE = 64, 64 << 10  # events, and characters of their bodies, that a follower gets at once
 DESCENDANTS_READ_MAX = 10_000  # tasks of one transaction that are searched
 
@@ -54,9 +70,16 @@ class TaskEnded(Exception):
 _ADVANCE = GuardedUpdate(
     tasks,
     ("state", "updated", "last_seq", "runner", "vendor_ref", "decision_id", "grant_id"),
-    ("tenant", "id", "last_seq", "runner"),  # so that a process whose turn was taken over cannot write
+    ("tenant", "id", "last_seq", "runner"),  # a process whose turn another one has taken up moves nothing any more
     TaskEnded,
 )
+
+
+_NEW_TASK_FIELDS = tuple(name for name in TaskRow.__struct_fields__ if name not in ("state", "awaited_connection_id"))
+_new_task_values = attrgetter(*_NEW_TASK_FIELDS)
+_NEW_TASK = PartialInsert(tasks, ("state", *_NEW_TASK_FIELDS))
+_PLAIN_EVENT = PartialInsert(task_events, ("tenant", "task_id", "seq", "at", "kind", "body"))
+_MARKED_EVENT = PartialInsert(task_events, (*_PLAIN_EVENT.columns, "append", "last_chunk", "replied", "metadata"))
 
 
 class IdempotencyKeyUsed(Exception):
@@ -83,15 +106,17 @@ class TaskLog:
         """Writes a new task, in one commit with the decision that allowed it. Raises TaskEnded if its parent task has ended."""
         if row.parent_id and has_ended(batch.connection, row.tenant, row.parent_id):
             raise TaskEnded
-        batch.add(tasks, asdict(row) | {"state": row.state.value})
+        batch.insert(_NEW_TASK, (row.state.value, *_new_task_values(row)))
         self._add_events(batch, row, events)
 
     def advance(self, batch: Batch, previous: TaskRow, row: TaskRow, events: Sequence[TaskEvent]) -> None:
         """Appends events and updates the task. Raises TaskEnded if the task has moved since `previous` or has ended."""
-        values = (row.state.value, row.updated, row.last_seq, row.runner, row.vendor_ref, row.decision_id, row.grant_id)
         if previous.has_ended:
             raise TaskEnded
+        refs = (row.vendor_ref, row.awaited_connection_id, row.decision_id, row.grant_id)
+        values = (row.state.value, row.updated, row.last_seq, row.runner, *refs)
         batch.update(_ADVANCE, (*values, previous.tenant, previous.id, previous.last_seq, previous.runner))
+        _write_prompts(batch, previous, row)
         self._add_events(batch, row, events)
 
     def claim(self, batch: Batch, row: TaskRow) -> TaskRow:
@@ -104,15 +129,16 @@ class TaskLog:
         return claimed
 
     def update_vendor_ref(self, batch: Batch, row: TaskRow) -> None:
-        """Writes only the agent's ids. Does nothing if events were appended since, because they have written the ids too."""
+        """Keeps the agent's own ids alone. Nothing, once anything was appended: that brought them along."""
         batch.run(_UPDATE_VENDOR_REF, (row.vendor_ref, row.tenant, row.id, row.last_seq, row.runner))
 
     def _add_events(self, batch: Batch, row: TaskRow, events: Sequence[TaskEvent]) -> None:
         for event in events:
-            batch.add(
-                task_events,
-                {"tenant": row.tenant, "task_id": row.id, "seq": event.seq, "at": event.at, "kind": event.kind, "body": event.body},
-            )
+            values = (row.tenant, row.id, event.seq, event.at, event.kind, event.body)
+            if event.has_marks:
+                batch.insert(_MARKED_EVENT, (*values, event.is_append, event.is_last_chunk, event.is_reply, event.metadata_json))
+            else:
+                batch.insert(_PLAIN_EVENT, values)
 
     def live_events(self, row: TaskRow) -> LiveEvents[TaskRow, TaskEvent]:
         """Returns the live events of a task. A process that runs or follows the task holds them to get each new event."""
@@ -230,6 +256,23 @@ class TaskLog:
         )
 
 
+def _write_prompts(batch: Batch, previous: TaskRow, row: TaskRow) -> None:
+    """Replaces the rows of the prompts that a task waits for, where they differ from those of `previous`."""
+    if row.vendor_ref == previous.vendor_ref:
+        return
+    before, now = ({prompt_digest(prompt.id) for prompt in open_prompts(ref)} for ref in (previous.vendor_ref, row.vendor_ref))
+    if before == now:
+        return
+    batch.run(_DELETE_PROMPTS, (row.tenant, row.id))
+    for digest in sorted(now):
+        batch.add(task_prompts, {"tenant": row.tenant, "task_id": row.id, "prompt_digest": digest})
+
+
+def prompt_digest(prompt_id: str) -> str:
+    """What `task_prompts` knows a prompt by: an agent's id may be too long for an index."""
+    return hashlib.sha256(prompt_id.encode()).hexdigest()
+
+
 async def _follow(
     log: TaskLog, live_events: LiveEvents[TaskRow, TaskEvent], row: TaskRow, after_seq: int, until_end: bool
 ) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
@@ -308,7 +351,7 @@ def to_task_row(row: "Row[Any]") -> TaskRow:
 
 
 def _first_of(events: tuple[TaskEvent, ...]) -> tuple[TaskEvent, ...]:
-    """Returns the first events of at most BATCH_SIZE characters together, at least one."""
+    """As many of the first events as have BATCH_SIZE characters together, at least one."""
     sizes = accumulate(len(event.body) for event in events)
     return events[: max(1, sum(1 for size in sizes if size <= BATCH_SIZE))]
 
@@ -318,4 +361,4 @@ def _read_events(connection: Connection, row: TaskRow, after_seq: int, most: int
     match = (task_events.c.tenant == row.tenant) & (task_events.c.task_id == row.id)
     among = task_events.c.seq.between(after_seq + 1, row.last_seq)
     rows = connection.execute(select(task_events).where(match, among).order_by(task_events.c.seq).limit(most)).all()
-    return tuple(TaskEvent(row.seq, row.at, row.kind, row.body) for row in rows)
+    return tuple(event_from_row(row) for row in rows)

@@ -10,6 +10,7 @@ from adapters.task import TaskState
 from gateway.storage.database import Database
 from gateway.storage.paging import BadCursor
 from gateway.storage.tables import task_events, tasks
+from gateway.tasks.events.entries import event_from_row
 from gateway.tasks.log import TaskEvent, TaskRow, UnknownTask
 from policies.callers import Caller
 from policies.delegation.permissions import Permissions
@@ -66,7 +67,7 @@ class TaskPages:
         found = await self._database.read(lambda connection: connection.execute(query).all())
         by_task: dict[str, list[TaskEvent]] = {}
         for row in found:
-            by_task.setdefault(row.task_id, []).append(TaskEvent(row.seq, row.at, row.kind, row.body))
+            by_task.setdefault(row.task_id, []).append(event_from_row(row))
         return by_task
 
 

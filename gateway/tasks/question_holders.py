@@ -4,16 +4,15 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing
 from typing import Any, Final, cast
 
-import msgspec
 import structlog
 from msgspec.structs import replace
-from sqlalchemy import Connection, or_, select, text
+from sqlalchemy import Connection, select, text
 
 from adapters.contract import Adapter, Ask, Call, Event, Failed, Turn, VendorRef
 from gateway.storage.database import Database, ReadFailed
-from gateway.storage.tables import tasks
-from gateway.tasks.contracts.prompts import BadPromptAnswer, open_prompts
-from gateway.tasks.events.entries import TaskRow
+from gateway.storage.tables import task_prompts, tasks
+from gateway.tasks.contracts.prompts import BadPromptAnswer
+from gateway.tasks.log import TaskRow, prompt_digest
 from gateway.tasks.turns.store import GATEWAY_FAILURE
 from registry.cards.card import FEATURES, Registration
 
@@ -70,14 +69,14 @@ async def find_holders(database: Database, row: TaskRow, prompt_ids: Collection[
 
 def _read_holders(connection: Connection, row: TaskRow, prompt_ids: Collection[str]) -> dict[str, str]:
     same = (tasks.c.tenant == row.tenant) & (tasks.c.agent == row.agent) & (tasks.c.id != row.id)
-    named = or_(*(tasks.c.vendor_ref.contains(msgspec.json.encode(each).decode(), autoescape=True) for each in prompt_ids))
-    asking = text("state = 'TASK_STATE_INPUT_REQUIRED'")  # the condition of the partial index
-    query = select(tasks.c.id, tasks.c.vendor_ref).where(same, asking, named).order_by(tasks.c.id)
+    by_digest = {prompt_digest(each): each for each in prompt_ids}
+    owned = (task_prompts.c.tenant == tasks.c.tenant) & (task_prompts.c.task_id == tasks.c.id)
+    asking = text("tasks.state = 'TASK_STATE_INPUT_REQUIRED'")  # as the index says it
+    named = task_prompts.c.prompt_digest.in_(by_digest)
+    query = select(tasks.c.id, task_prompts.c.prompt_digest).join(tasks, owned).where(same, asking, named).order_by(tasks.c.id)
     found: dict[str, str] = {}
-    for task_id, vendor_ref in connection.execute(query).all():
-        for prompt in open_prompts(vendor_ref):
-            if prompt.id in prompt_ids:
-                found.setdefault(prompt.id, task_id)
+    for task_id, digest in connection.execute(query).all():
+        found.setdefault(by_digest[digest], task_id)
     return found
 
 

@@ -9,19 +9,18 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, select
 
 from adapters.contract import Adapter, AnswerRefused, Call, Event, Failed, Turn, VendorRef
 from adapters.upstream.pending_consent import agent_ref, is_pending
 from adapters.vendors.sdk.faults import AGENT_BUSY, SESSION_BUSY_TEXT
 from gateway.background import run_in_background
 from gateway.storage.database import ReadFailed, WriteFailed
-from gateway.storage.tables import processes
+from gateway.storage.tables import session_locks
 from gateway.tasks.conversation import ConversationWaits, check_no_open_question, holds_one_question, read_other_tasks, ref_to_continue
 from gateway.tasks.log import TaskRow
 from gateway.tasks.reader import session_id_of
 from gateway.tasks.turns.store import GATEWAY_FAILURE, TaskStores, TurnRecorder, TurnState
-from policies.tables import vault_leases as leases
 from registry.cards.card import FEATURES, Registration
 
 LEASE_SPARE_US: Final = 10_000_000  # after the deadline of a turn, for writing its ending
@@ -31,12 +30,11 @@ POLL_GROWTH: Final = 1.6
 CONVERSATION_WAITS: Final = "CONVERSATION_WAITS"  # failure kind: another task of the conversation waits for an answer
 UNREADABLE_TEXT: Final = "The gateway cannot read its records now, so it sent nothing to the agent"
 _ACQUIRE_LEASE: Final = (
-    "INSERT INTO vault_leases (id, holder, until) VALUES (?, ?, ?) "
+    "INSERT INTO session_locks (id, holder, until) VALUES (?, ?, ?) "
     "ON CONFLICT (id) DO UPDATE SET holder = excluded.holder, until = excluded.until "
-    "WHERE vault_leases.until < ? OR vault_leases.holder = excluded.holder "
-    "OR NOT EXISTS (SELECT 1 FROM processes WHERE processes.id = vault_leases.holder)"
+    "WHERE session_locks.until < ? OR session_locks.holder = excluded.holder"
 )
-_RELEASE_LEASE: Final = "DELETE FROM vault_leases WHERE id = ? AND holder = ?"
+_RELEASE_LEASE: Final = "DELETE FROM session_locks WHERE id = ? AND holder = ?"
 
 
 class SessionLocks:
@@ -178,7 +176,7 @@ class _FixedEndingAdapter:
 
 
 def _is_free(session: str, process: str, now: int, connection: Connection) -> bool:
-    """Returns whether no other live process holds the lease. A lease that this process did not release counts as free."""
+    """Whether no other process holds the lock now. What `process` did not release is its own."""
     lives = exists().where(processes.c.id == leases.c.holder)
     held = select(leases.c.id).where(leases.c.id == session, leases.c.holder != process, leases.c.until >= now, lives)
     return connection.execute(held).first() is None

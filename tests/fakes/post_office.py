@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from adapters.task import Artifact, Message, Part, PushConfig, Role, TaskState, TaskStatus, encode
 from adapters.upstream.egress import Egress, Lookup
 from gateway.storage.database import Database
-from gateway.tasks.events.entries import artifact_body
+from gateway.tasks.events.entries import artifact_event
 from gateway.tasks.log import TaskEvent, TaskLog, TaskRow
 from gateway.tasks.webhooks.configs import WebhookConfigs
 from gateway.tasks.webhooks.delivery import WebhookDelivery, WebhookSigner
@@ -63,14 +63,16 @@ class PostOffice:
 
     async def makes(self, row: TaskRow, text: str) -> TaskRow:
         artifact = Artifact(artifact_id=text, parts=(Part(text=text),))
-        return await self._append(row, "artifact", artifact_body(artifact, append=False, last_chunk=True), row.state)
+        return await self._write(row, artifact_event(row.last_seq + 1, self.clock.us(), artifact, append=False, last_chunk=True), row.state)
 
     async def says(self, row: TaskRow, text: str, role: Role = Role.AGENT) -> TaskRow:
         message = Message(message_id=text, role=role, parts=(Part(text=text),))
         return await self._append(row, "message", encode(message).decode(), row.state)
 
     async def _append(self, row: TaskRow, kind: str, body: str, state: TaskState) -> TaskRow:
-        event = TaskEvent(row.last_seq + 1, self.clock.us(), kind, body)
+        return await self._write(row, TaskEvent(row.last_seq + 1, self.clock.us(), kind, body), state)
+
+    async def _write(self, row: TaskRow, event: TaskEvent, state: TaskState) -> TaskRow:
         new = replace(row, last_seq=event.seq, state=state, updated=event.at)
         await self.database.write(lambda batch: self.tasks.advance(batch, row, new, (event,)))
         return new

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Connection, select, text
 
 from adapters.contract import Failed, VendorRef
-from adapters.upstream.pending_consent import is_pending, unsent_message
+from adapters.upstream.pending_consent import unsent_message
 from gateway.calls.outgoing.telemetry import resume_trace_context
 from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.calls.parts import CallParts
@@ -47,9 +47,7 @@ class ConsentedTaskResumer:
         async with self._round_lock:
             found = await self._stores.database.read(partial(_read_due, self._after_task_id))
             self._after_task_id = found[-1].id if len(found) == BATCH_SIZE else ""
-            return await self._rounds.each_by_itself(
-                (row.id, partial(self._resume_or_end, row)) for row in found if is_pending(_decode_ref(row.vendor_ref))
-            )
+            return await self._rounds.each_by_itself((row.id, partial(self._resume_or_end, row)) for row in found)
 
     async def _resume_or_end(self, row: TaskRow) -> None:
         with resume_trace_context(row.trace) as trail:
@@ -83,15 +81,12 @@ class ConsentedTaskResumer:
 
 
 def _read_due(after_task_id: str, connection: Connection) -> list[TaskRow]:
-    """Returns tasks that may wait for a given consent and for no approval; the caller checks each.
-
-    The first condition is that of the partial index.
-    """
+    """Returns tasks that wait for a given consent and for no approval. The first condition is that of the partial index."""
+    same_owner = (connections.c.tenant == tasks.c.tenant) & (connections.c.owner == tasks.c.owner)
     query = (
         select(tasks)
-        .join(connections, (connections.c.tenant == tasks.c.tenant) & (connections.c.owner == tasks.c.owner))
+        .join(connections, same_owner & (connections.c.id == tasks.c.awaited_connection_id))
         .where(text("tasks.state = 'TASK_STATE_AUTH_REQUIRED'"), connections.c.given == 1)
-        .where(tasks.c.vendor_ref.like("%" + connections.c.id + "%"))
         .where(~select(approvals.c.id).where(*_open_approval_conditions()).exists())
         .where(tasks.c.id > after_task_id)
         .order_by(tasks.c.id)

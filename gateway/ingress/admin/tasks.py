@@ -126,9 +126,11 @@ def event_json(event: TaskEvent) -> dict[str, Any]:
     An artifact also has `append` and `last_chunk`. The status of an agent that answered with a Message alone has `replied`.
     """
     body = json.loads(event.body)
-    marks = {"append": body.pop("append", False), "last_chunk": body.pop("lastChunk", True)} if event.kind == "artifact" else {}
+    if event.metadata:
+        body = {"updateMetadata" if event.kind == "artifact" else "metadata": event.metadata, **body}
+    marks = {"append": event.is_append, "last_chunk": event.is_last_chunk} if event.kind == "artifact" else {}
     if event.is_reply:
-        marks["replied"] = body.pop("replied")
+        marks["replied"] = True
     return {"seq": event.seq, "at": to_rfc3339(event.at), "kind": event.kind, event.kind: body, **marks}
 
 

@@ -28,33 +28,23 @@ from gateway.tasks.events.chunks import ArtifactParts
 T = TypeVar("T")
 WITHHELD = "withheld"  # kind of an event that only operators see: output that breaks the agent's contract
 OPENING_EVENTS = 2  # of a new task: the caller's message, and the status SUBMITTED
-_METADATA_PREFIX = '{"metadata":'
-_UPDATE_NOTED = '{"updateMetadata":'  # of an artifact's update: the artifact has a member `metadata` of its own
-
-
-class _StatusMetadata(Struct, rename="camel"):
-    metadata: dict[str, Any] = {}
-    update_metadata: dict[str, Any] = {}
-
-
-_REPLIED = ',"replied":true}'
-_APPEND_SUFFIX = '"append":true}'
-_decode_metadata = msgspec.json.Decoder(_StatusMetadata).decode
+_decode_metadata = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_message = msgspec.json.Decoder(Message).decode
 _decode_status = msgspec.json.Decoder(TaskStatus).decode
 _decode_artifact = msgspec.json.Decoder(Artifact).decode
 
 
 class TaskEvent(Struct, frozen=True, dict=True):
-    """One entry of a task's log.
-
-    `body` is A2A 1.0 JSON: a Message, a TaskStatus (+ metadata, replied) or an Artifact (+ updateMetadata, append, lastChunk).
-    """
+    """One entry of a task's log. `body` is A2A 1.0 JSON: a Message, a TaskStatus or an Artifact."""
 
     seq: int
     at: int  # microseconds since 1970
     kind: str  # status | message | artifact | withheld
     body: str
+    is_append: bool = False  # an `artifact` adds to the artifact of that id
+    is_last_chunk: bool = False  # an `artifact` is complete
+    is_reply: bool = False  # a `status` holds the Message of an agent that answered with a Message and began no task
+    metadata_json: str | None = None  # the metadata of the update that a `status` or an `artifact` is shown as
 
     @property
     def status(self) -> TaskStatus:
@@ -63,15 +53,18 @@ class TaskEvent(Struct, frozen=True, dict=True):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Returns the metadata of the stream update for a `status` or `artifact` entry."""
-        if self.body.startswith(_UPDATE_NOTED):
-            return _decode_metadata(self.body).update_metadata
-        return _decode_metadata(self.body).metadata if self.body.startswith(_METADATA_PREFIX) else {}
+        """The metadata of the update that a `status` or an `artifact` is shown as."""
+        return _decode_metadata(self.metadata_json) if self.metadata_json is not None else {}
 
     @property
-    def is_reply(self) -> bool:
-        """Returns whether a `status` holds the Message of an agent that answered with a Message and began no task."""
-        return self.kind == "status" and self.body.endswith(_REPLIED)
+    def has_marks(self) -> bool:
+        """Whether there is more of it than its body."""
+        return self.is_append or self.is_last_chunk or self.is_reply or self.metadata_json is not None
+
+    @property
+    def text_length(self) -> int:
+        """The characters of its JSON, which bound what is held and sent together."""
+        return len(self.body) + len(self.metadata_json or "")
 
     @property
     def message(self) -> Message:
@@ -89,16 +82,6 @@ class TaskEvent(Struct, frozen=True, dict=True):
         if "content" not in memo:
             memo["content"] = decode(self.body)
         return cast("T", memo["content"])
-
-    @property
-    def is_append(self) -> bool:
-        """Returns whether an `artifact` entry appends to the artifact of the same id."""
-        return self.body.endswith(_APPEND_SUFFIX)
-
-    @property
-    def is_last_chunk(self) -> bool:
-        """Returns whether an `artifact` entry completes its artifact."""
-        return '"lastChunk":true,' in self.body[-40:]
 
 
 class TaskRow(Struct, frozen=True):
@@ -124,7 +107,8 @@ class TaskRow(Struct, frozen=True):
     vendor_ref: str = "{}"
     idempotency_key: str | None = None
     request_digest: str = ""
-    trace: str = ""  # the `traceparent` of the request that began the task
+    trace: str = ""  # the `traceparent` of the request that began it
+    awaited_connection_id: str | None = None  # the account connection whose consent it waits for, as `vendor_ref` says in full
 
     @property
     def has_ended(self) -> bool:
@@ -197,15 +181,31 @@ def lone_reply(events: Sequence[TaskEvent]) -> Message | None:
     return cast("Message", events[OPENING_EVENTS].status.message)
 
 
-def reply_body(status: TaskStatus) -> str:
-    """Encodes the TaskStatus of a task whose agent answered with a Message. The mark comes last, after the timestamp."""
-    return encode(status).decode()[:-1] + _REPLIED
+def reply_event(seq: int, at: int, status: TaskStatus) -> TaskEvent:
+    """Builds the last entry of a task whose agent answered with a Message, which `status` holds."""
+    return TaskEvent(seq, at, "status", encode(status).decode(), is_reply=True)
 
 
-def status_body(status: TaskStatus, metadata: Mapping[str, Any] | None = None) -> str:
-    """Encodes a TaskStatus, preceded by the metadata of its update."""
-    text = encode(status).decode()
-    return f"{_METADATA_PREFIX}{encode(metadata).decode()},{text[1:]}" if metadata else text
+def status_event(seq: int, at: int, status: TaskStatus, metadata: Mapping[str, Any] | None = None) -> TaskEvent:
+    """Builds the entry of a status. `metadata`: what the agent noted about its task at that moment."""
+    return TaskEvent(seq, at, "status", encode(status).decode(), metadata_json=_encode_metadata(metadata))
+
+
+def artifact_event(
+    seq: int, at: int, artifact: Artifact, *, append: bool, last_chunk: bool, metadata: Mapping[str, Any] | None = None
+) -> TaskEvent:
+    """Builds the entry of an artifact or a piece of one. `metadata`: of its update (TaskArtifactUpdateEvent, A2A 1.0 s4.2.2)."""
+    body = encode(artifact).decode()
+    return TaskEvent(seq, at, "artifact", body, append, last_chunk, metadata_json=_encode_metadata(metadata))
+
+
+def _encode_metadata(metadata: Mapping[str, Any] | None) -> str | None:
+    return encode(metadata).decode() if metadata else None
+
+
+def event_from_row(row: Any) -> TaskEvent:
+    """The entry that a row of `task_events` holds."""
+    return TaskEvent(row.seq, row.at, row.kind, row.body, row.append, row.last_chunk, row.replied, row.metadata)
 
 
 def to_rfc3339(microseconds: int) -> str:
@@ -217,12 +217,3 @@ def to_rfc3339(microseconds: int) -> str:
 @lru_cache(maxsize=64)
 def _format_second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def artifact_body(artifact: Artifact, append: bool, last_chunk: bool, noted: Mapping[str, Any] | None = None) -> str:
-    """Encodes an Artifact, preceded by the metadata of its update and followed by the marks `lastChunk` and `append`."""
-    text = encode(artifact).decode()
-    if noted:
-        text = f"{_UPDATE_NOTED}{encode(noted).decode()},{text[1:]}"
-    marks = f',"lastChunk":{"true" if last_chunk else "false"},"append":{"true" if append else "false"}}}'
-    return text[:-1] + marks

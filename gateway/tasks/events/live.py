@@ -17,7 +17,7 @@ class LogEntry(Protocol):
     @property
     def seq(self) -> int: ...
     @property
-    def body(self) -> str: ...
+    def text_length(self) -> int: ...
 
 
 class TaskPosition(Protocol):
@@ -63,7 +63,7 @@ class LiveEvents(Generic[R, E]):
         if self._row is None or len(fresh) != row.last_seq - known:
             self._clear()
         self._events += fresh
-        self._size += sum(len(event.body) for event in fresh)
+        self._size += sum(event.text_length for event in fresh)
         self._row = row
         self._trim(max(EVENTS_MAX, len(fresh)))
         self._wake()
@@ -109,7 +109,7 @@ class LiveEvents(Generic[R, E]):
     def _trim(self, count: int) -> None:
         """Drops the oldest events until at most `count` events and BODIES_SIZE_MAX characters are left."""
         while len(self._events) > count or self._size > BODIES_SIZE_MAX:
-            self._size -= len(self._events.popleft().body)
+            self._size -= self._events.popleft().text_length
 
     def _wake(self) -> None:
         waiting, self._waiters = self._waiters, set()

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from adapters.contract import ArtifactPiece
 from gateway.tasks.events.chunks import PartCounts, PieceJoiner
-from gateway.tasks.events.entries import TaskEvent, TaskRow, artifact_body
+from gateway.tasks.events.entries import TaskEvent, TaskRow, artifact_event
 
 UNPACED_EVENTS_MAX = 1000  # a turn with fewer events is written as fast as the database commits
 PAUSE_PER_EVENT_SECONDS = 1e-4  # seconds between two commits, for each event of a longer turn
@@ -105,8 +105,14 @@ class TurnJournal:
     def _close_piece(self) -> None:
         if self._open_piece is not None:
             piece = self._open_piece.joined_piece()
-            body = artifact_body(piece.artifact, piece.append, piece.last_chunk, piece.metadata)
-            event = TaskEvent(self.row.last_seq, self._open_piece_at, "artifact", body)
+            event = artifact_event(
+                self.row.last_seq,
+                self._open_piece_at,
+                piece.artifact,
+                append=piece.append,
+                last_chunk=piece.last_chunk,
+                metadata=piece.metadata,
+            )
             self._events.append(event)
             self._size += _body_size(event)
             self._open_piece = None
@@ -114,4 +120,5 @@ class TurnJournal:
 
 def _body_size(event: TaskEvent) -> int:
     """Returns the size in bytes of UTF-8."""
-    return len(event.body) if event.body.isascii() else len(event.body.encode())
+    text = event.body + (event.metadata_json or "")
+    return len(text) if text.isascii() else len(text.encode())

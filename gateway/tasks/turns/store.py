@@ -231,7 +231,7 @@ class TurnRecorder:
             record = None
         statuses = (_decode_status(event.body) for event in reversed(record.events if record else ()) if event.kind == "status")
         asked = next((status for status in statuses if status.state in INTERRUPTED), None)
-        journal.row = replace(journal.row, vendor_ref=previous.vendor_ref)
+        journal.row = replace(journal.row, vendor_ref=previous.vendor_ref, awaited_connection_id=previous.awaited_connection_id)
         journal.add(self.transitions.waiting_state(journal.row, asked, refusal))
 
     def _add_failure(self, journal: TurnJournal, event: Failed) -> Failed:

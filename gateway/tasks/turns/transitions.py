@@ -23,8 +23,9 @@ from adapters.contract import (
     Replied,
 )
 from adapters.task import Message, Part, Role, Task, TaskState, TaskStatus, encode
+from adapters.upstream.pending_consent import awaited_connection_id
 from gateway.tasks.contracts.prompts import message_with_prompts, with_prompts, with_unanswered_prompts
-from gateway.tasks.events.entries import WITHHELD, TaskEvent, TaskRow, reply_body, status_body, to_rfc3339
+from gateway.tasks.events.entries import WITHHELD, TaskEvent, TaskRow, reply_event, status_event, to_rfc3339
 from gateway.tasks.log import TaskLog
 from gateway.tasks.turns.journal import TurnState
 
@@ -70,14 +71,14 @@ class TaskTransitions:
         at = self._now()
         if isinstance(event, RefLearned):
             ref = msgspec.json.encode(with_unanswered_prompts(row.vendor_ref, event.ref)).decode()
-            return TurnState(replace(row, vendor_ref=ref, updated=at), ())
+            return TurnState(replace(row, vendor_ref=ref, awaited_connection_id=awaited_connection_id(event.ref), updated=at), ())
         if isinstance(event, RejectedArtifact):
             return _with_events(row, TaskEvent(row.last_seq + 1, at, WITHHELD, encode(event.artifact).decode()))
         if isinstance(event, Replied):
-            message = _with_gateway_ids(row, event.message)  # in the status, because a task's stream has no separate messages (s3.1.2)
+            message = _with_gateway_ids(row, event.message)  # in the status, since a stream of a task has no messages of their own (s3.1.2)
             body = reply_body(TaskStatus(TaskState.COMPLETED, message, to_rfc3339(at)))
             completed = replace(row, state=TaskState.COMPLETED, runner="")
-            return _with_events(completed, TaskEvent(row.last_seq + 1, at, "status", body))
+            return _with_events(completed, reply_event(row.last_seq + 1, at, status))
         if isinstance(event, Ask):
             row = replace(row, vendor_ref=with_prompts(row.vendor_ref, event.prompts))
         noted = None if isinstance(event, AnswerRefused) else event.metadata
@@ -133,7 +134,7 @@ class TaskTransitions:
     ) -> TurnState:
         status = TaskStatus(state=state, timestamp=to_rfc3339(at), **({"message": message} if message else {}))
         runner = self._tasks.runner if state is TaskState.WORKING else ""
-        event = TaskEvent(row.last_seq + 1, at, "status", status_body(status, metadata))
+        event = status_event(row.last_seq + 1, at, status, metadata)
         return _with_events(replace(row, state=state, runner=runner), event)
 
 

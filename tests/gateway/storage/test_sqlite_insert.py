@@ -21,7 +21,8 @@ STARTED = GuardedUpdate(processes, ("started",), ("id",), LookupError)
 
 
 def event(body: str, seq: int = 1) -> dict[str, object]:
-    return {"tenant": "t", "task_id": "x", "seq": seq, "at": -(2**53), "kind": "status", "body": body}
+    marks = {"append": False, "last_chunk": False, "replied": False, "metadata": None}
+    return {"tenant": "t", "task_id": "x", "seq": seq, "at": -(2**53), "kind": "status", "body": body, **marks}
 
 
 def process(name: str) -> dict[str, object]:

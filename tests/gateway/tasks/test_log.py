@@ -15,7 +15,7 @@ from adapters.task import Artifact, Message, Part, Role, TaskState, TaskStatus, 
 from gateway.storage.database import Batch, Database, engine_for
 from gateway.storage.tables import processes
 from gateway.tasks.events.chunks import SEPARATE_PARTS_MAX
-from gateway.tasks.events.entries import artifact_body
+from gateway.tasks.events.entries import artifact_event
 from gateway.tasks.log import (
     BATCH_SIZE,
     RECENTLY_MOVED_US,
@@ -52,7 +52,7 @@ def status(seq: int, state: TaskState) -> TaskEvent:
 
 
 def piece(seq: int, text: str, append: bool = True, artifact: str = "a_1") -> TaskEvent:
-    return TaskEvent(seq, seq, "artifact", artifact_body(Artifact(artifact_id=artifact, parts=(Part(text=text),)), append, False))
+    return artifact_event(seq, seq, Artifact(artifact_id=artifact, parts=(Part(text=text),)), append=append, last_chunk=False)
 
 
 async def opened(database: Database, log: TaskLog, **more: Any) -> TaskRow:
@@ -324,8 +324,8 @@ def test_appended_text_beyond_the_first_hundred_parts_continues_the_last_one() -
 def test_no_artifact_can_pretend_how_it_joins_the_ones_before(text: str, append: bool, last: bool, noted: dict[str, int] | None) -> None:
     for disguise in (text, '","lastChunk":true,"append":true}', 'x"append":true}', '{"updateMetadata":{"a":2},'):
         artifact = Artifact(disguise, (Part(text=disguise),), name=disguise, metadata={"updateMetadata": disguise})
-        body = artifact_body(artifact, append, last, noted and {**noted, "lastChunk": disguise})
-        event = stream_response(row(), TaskEvent(3, 3, "artifact", body))
+        metadata = noted and {**noted, "lastChunk": disguise}
+        event = stream_response(row(), artifact_event(3, 3, artifact, append=append, last_chunk=last, metadata=metadata))
         assert event is not None and event.artifact_update
         assert (event.artifact_update.append, event.artifact_update.last_chunk) == (append, last)
         assert event.artifact_update.artifact == artifact

@@ -13,11 +13,11 @@ from adapters.contract import Adapter, AnswerRefused, Call, Done, Event, Failed,
 from adapters.task import TaskState
 from adapters.vendors.sdk.faults import SESSION_BUSY_TEXT
 from gateway.storage.database import Batch, Database
+from gateway.storage.tables import session_locks
 from gateway.tasks.log import TaskLog, TaskRow
 from gateway.tasks.session_locks import SessionLocks
 from gateway.tasks.turns.store import TaskStores, TurnState
 from policies.ids import new_id, now_us
-from policies.tables import vault_leases
 from registry.cards.card import FEATURES
 from tests.fakes.a2a_agents import serving
 from tests.fakes.a2a_calls import call_to, turn
@@ -154,11 +154,11 @@ async def test_a_session_is_free_again_when_its_process_is_no_more_or_its_time_i
     await first
 
     def held_too_long(batch: Batch) -> None:
-        batch.connection.execute(vault_leases.update().values(holder="p_2", until=now_us() - 1))
+        batch.connection.execute(session_locks.update().values(holder="p_2", until=now_us() - 1))
 
     await here.joins()
     await asyncio.gather(*here.sessions._releasing, *there.sessions._releasing)
-    left = await database.read(lambda connection: connection.execute(select(vault_leases)).all())
+    left = await database.read(lambda connection: connection.execute(select(session_locks)).all())
     assert left == []
     working = Working()
     second = asyncio.create_task(there.run(working))
@@ -205,6 +205,6 @@ async def test_a_process_that_is_alone_with_its_database_keeps_no_row_of_turns(p
     working = Working()
     running = asyncio.create_task(pair[0].run(working))
     await working.begun.wait()
-    assert await database.read(lambda connection: connection.execute(select(vault_leases)).all()) == []
+    assert await database.read(lambda connection: connection.execute(select(session_locks)).all()) == []
     working.gate.set()
     await running

@@ -141,14 +141,14 @@ async def test_a_last_event_id_that_is_no_number_begins_at_the_beginning(echo: H
 
 
 def test_an_artifact_says_whether_it_goes_on() -> None:
-    body = '{"artifactId":"a","parts":[{"text":"x"}],"lastChunk":false,"append":true}'
-    found = event_json(TaskEvent(3, 0, "artifact", body))
+    body = '{"artifactId":"a","parts":[{"text":"x"}]}'
+    found = event_json(TaskEvent(3, 0, "artifact", body, is_append=True))
     assert found["artifact"] == {"artifactId": "a", "parts": [{"text": "x"}]}
     assert (found["append"], found["last_chunk"], found["at"]) == (True, False, "1970-01-01T00:00:00.000Z")
 
 
 def test_the_status_of_an_agent_that_answered_with_a_message_says_so_beside_it() -> None:
-    found = event_json(TaskEvent(3, 0, "status", '{"state":"TASK_STATE_COMPLETED","timestamp":"","replied":true}'))
+    found = event_json(TaskEvent(3, 0, "status", '{"state":"TASK_STATE_COMPLETED","timestamp":""}', is_reply=True))
     assert found["status"] == {"state": "TASK_STATE_COMPLETED", "timestamp": ""} and found["replied"] is True
 
 

@@ -8,7 +8,7 @@ from mcp_types import CallToolResult
 
 from adapters.task import Artifact, Part, TaskState
 from gateway.ingress.mcp_server.tasks.wire import tool_result
-from gateway.tasks.events.entries import TaskEvent, artifact_body
+from gateway.tasks.events.entries import artifact_event
 from gateway.tasks.log import TaskRecord
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.mcp_wire import document, modern, post, session
@@ -35,7 +35,7 @@ async def painter(home: House) -> None:
 
 
 def shown(*parts: Part) -> dict[str, Any]:
-    event = TaskEvent(1, 1, "artifact", artifact_body(Artifact("a 1", parts), False, True))
+    event = artifact_event(1, 1, Artifact("a 1", parts), append=False, last_chunk=True)
     return tool_result(TaskRecord(row(state=TaskState.COMPLETED), (event, status(9, TaskState.COMPLETED))))
 
 

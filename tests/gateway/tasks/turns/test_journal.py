@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from adapters.contract import ArtifactPiece
 from adapters.task import Artifact, Part, TaskState
 from gateway.tasks.events.chunks import JOINED_SIZE_MAX, SEPARATE_PARTS_MAX
-from gateway.tasks.events.entries import TaskEvent, TaskRow, artifact_body, task_from_events
+from gateway.tasks.events.entries import TaskRow, artifact_event, task_from_events
 from gateway.tasks.turns.journal import UNPACED_EVENTS_MAX, TurnJournal, TurnLimits, TurnState
 
 ROW = TaskRow("default", "t_1", "o", "c_1", "sales", TaskState.WORKING, "", "x", "d", "g", 1, 1, last_seq=2)
@@ -56,7 +56,8 @@ def test_joined_pieces_amount_to_the_same_task_as_single_ones(
     noted, single, script = journal(), [], first + more
     for number, (piece, committed) in enumerate(script):
         noted.add_piece(piece, number)
-        single.append(TaskEvent(number, number, "artifact", artifact_body(piece.artifact, piece.append, piece.last_chunk, piece.metadata)))
+        marks = {"append": piece.append, "last_chunk": piece.last_chunk}
+        single.append(artifact_event(number, number, piece.artifact, **marks, metadata=piece.metadata))
         if committed:
             noted.mark_written(noted.row, len(noted.unwritten_events()))
     turned = noted.to_turn_state()

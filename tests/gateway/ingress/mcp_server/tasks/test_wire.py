@@ -2,7 +2,7 @@
 
 from adapters.task import Artifact, Part, TaskState
 from gateway.ingress.mcp_server.tasks.wire import tool_result
-from gateway.tasks.events.entries import artifact_body
+from gateway.tasks.events.entries import artifact_event
 from gateway.tasks.log import TaskEvent, TaskRecord
 from tests.gateway.tasks.test_log import piece, row, status
 
@@ -17,7 +17,7 @@ def test_what_came_token_by_token_is_one_text() -> None:
 
 def test_artifacts_stand_apart_and_so_do_the_parts_that_came_together() -> None:
     both = Artifact(artifact_id="a_2", parts=(Part(text="one"), Part(data=1), Part(text="two")))
-    last = TaskEvent(3, 3, "artifact", artifact_body(both, False, True))
+    last = artifact_event(3, 3, both, append=False, last_chunk=True)
     assert result(piece(1, "x", append=False), piece(2, "y"), last) == "xy\none\ntwo"
 
 
