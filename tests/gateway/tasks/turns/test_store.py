@@ -120,7 +120,7 @@ async def test_what_callers_do_not_get_to_see_of_an_agents_words_is_told_to_be_i
 ) -> None:
     with capture_logs() as said:
         await desk.run(Progress(words("busy")), Progress(None, {"step": 2}, "at Shop.java"), Done())
-    bodies = [json.loads(event.body) for event in (await desk.ended()).events if event.kind == "status"]
+    bodies = [{**json.loads(event.body), "metadata": event.metadata} for event in (await desk.ended()).events if event.kind == "status"]
     (told,) = (body for body in bodies if body.get("message", {}).get("metadata"))
     assert told["state"] == "TASK_STATE_WORKING" and "stack trace" in told["message"]["parts"][0]["text"]
     assert told["message"]["metadata"] == {"urn:interlock:a2a:withheld": {"correlationId": "t_1"}}
