@@ -52,7 +52,7 @@ tickets = Table(
     Column("tenant", Text, primary_key=True),
     Column("hash", Text, primary_key=True),  # sha256 of the handle, in hex
     Column("agent", Text, nullable=False),  # the only one that it is good for
-    Column("grant_id", Text, nullable=False),
+    Column("grant_id", Text, nullable=False),  # no key: a ticket is over before its grant is deleted, and written with each call
     Column("not_after", BigInteger, nullable=False),
     Index("tickets_not_after", "tenant", "not_after"),
 )

@@ -174,7 +174,7 @@ def _with_driver_marks(connection: Connection, statement: str) -> str:
 
 
 @cache
-def _single_row_statement(target: Table | GuardedUpdate) -> str:
+def _single_row_statement(target: RowTarget) -> str:
     """For one row given by marks."""
     if isinstance(target, GuardedUpdate):
         return target.build_statement(f"VALUES ({','.join('?' * len(target.values + target.keys))})")

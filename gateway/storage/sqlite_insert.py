@@ -87,7 +87,7 @@ def _encode_rows(rows: Any) -> bytes:
     return body
 
 
-def _trigger_step(target: Table | GuardedUpdate, number: int) -> str:
+def _trigger_step(target: RowTarget, number: int) -> str:
     """For all rows of that column of the view; the whole statement ends where not each of them is met."""
     given = f"json_each(NEW.given{number})"
     if isinstance(target, GuardedUpdate):

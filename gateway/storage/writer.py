@@ -145,7 +145,7 @@ class Writer:
 
     def _update_health(self, failed: list[tuple[_Job, Exception]], job_count: int) -> None:
         """Whether the database is well. While it is away, what was posted waits for better times."""
-        away = [(job, error) for job, error in failed if isinstance(error, WriteFailed)]
+        away = [(job, error) for job, error in failed if is_database_away(error)]
         well = len(away) < job_count
         if well != self.is_healthy:
             log.info("database_back") if well else log.error("database_away", problem=_describe_error(away[0][1]))

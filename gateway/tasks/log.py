@@ -69,7 +69,7 @@ class TaskEnded(Exception):
 
 _ADVANCE = GuardedUpdate(
     tasks,
-    ("state", "updated", "last_seq", "runner", "vendor_ref", "decision_id", "grant_id"),
+    ("state", "updated", "last_seq", "runner", "vendor_ref", "awaited_connection_id", "decision_id", "grant_id"),
     ("tenant", "id", "last_seq", "runner"),  # a process whose turn another one has taken up moves nothing any more
     TaskEnded,
 )
@@ -130,7 +130,7 @@ class TaskLog:
 
     def update_vendor_ref(self, batch: Batch, row: TaskRow) -> None:
         """Keeps the agent's own ids alone. Nothing, once anything was appended: that brought them along."""
-        batch.run(_UPDATE_VENDOR_REF, (row.vendor_ref, row.tenant, row.id, row.last_seq, row.runner))
+        batch.run(_UPDATE_VENDOR_REF, (row.vendor_ref, row.awaited_connection_id, row.tenant, row.id, row.last_seq, row.runner))
 
     def _add_events(self, batch: Batch, row: TaskRow, events: Sequence[TaskEvent]) -> None:
         for event in events:
@@ -352,7 +352,7 @@ def to_task_row(row: "Row[Any]") -> TaskRow:
 
 def _first_of(events: tuple[TaskEvent, ...]) -> tuple[TaskEvent, ...]:
     """As many of the first events as have BATCH_SIZE characters together, at least one."""
-    sizes = accumulate(len(event.body) for event in events)
+    sizes = accumulate(event.text_length for event in events)
     return events[: max(1, sum(1 for size in sizes if size <= BATCH_SIZE))]
 
 

@@ -177,8 +177,8 @@ class _FixedEndingAdapter:
 
 def _is_free(session: str, process: str, now: int, connection: Connection) -> bool:
     """Whether no other process holds the lock now. What `process` did not release is its own."""
-    lives = exists().where(processes.c.id == leases.c.holder)
-    held = select(leases.c.id).where(leases.c.id == session, leases.c.holder != process, leases.c.until >= now, lives)
+    lock = session_locks.c
+    held = select(lock.id).where(lock.id == session, lock.holder != process, lock.until >= now)
     return connection.execute(held).first() is None
 
 

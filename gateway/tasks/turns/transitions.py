@@ -76,7 +76,7 @@ class TaskTransitions:
             return _with_events(row, TaskEvent(row.last_seq + 1, at, WITHHELD, encode(event.artifact).decode()))
         if isinstance(event, Replied):
             message = _with_gateway_ids(row, event.message)  # in the status, since a stream of a task has no messages of their own (s3.1.2)
-            body = reply_body(TaskStatus(TaskState.COMPLETED, message, to_rfc3339(at)))
+            status = TaskStatus(TaskState.COMPLETED, message, to_rfc3339(at))
             completed = replace(row, state=TaskState.COMPLETED, runner="")
             return _with_events(completed, reply_event(row.last_seq + 1, at, status))
         if isinstance(event, Ask):
