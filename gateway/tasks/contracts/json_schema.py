@@ -49,7 +49,7 @@ def broken_rule(schema: Mapping[str, Any], value: Any) -> tuple[str, str]:
     The schema must have passed `check_schema`. Raises BadSchema.
     """
     try:
-        first = next(_bounded_validator()(schema, registry=_EMPTY_REGISTRY).iter_errors(value), None)
+        first = next(_bounded_validator(schema)(schema, registry=_EMPTY_REGISTRY).iter_errors(value), None)
     except (SchemaError, Unresolvable, RecursionError) as error:
         raise BadSchema(type(error).__name__) from error
     return ("", "") if first is None else (first.json_path[:PATH_MAX], str(first.validator))
@@ -85,7 +85,7 @@ def _check_depth_and_references(schema: Any, depth: int = 0) -> None:
             _check_depth_and_references(value, depth + 1)
 
 
-def _bounded_validator() -> Any:
+def _bounded_validator(document: Mapping[str, Any]) -> Any:
     """Returns a validator for one value that raises BadSchema when its work exceeds the bounds."""
     left = [REFERENCES_MAX, RULES_MAX]
 
@@ -101,14 +101,23 @@ def _bounded_validator() -> Any:
     known: Mapping[str, Rule] = {
         **Draft202012Validator.VALIDATORS,
         **dict.fromkeys(_SKIPPED_KEYWORDS, _accept),
+        "additionalProperties": _check_additional_properties,
         "uniqueItems": _check_unique_items,
     }
+    if b'"patternProperties"' in _canonical(document):  # the library would run its patterns to see which members are evaluated
+        known = {**known, "unevaluatedProperties": _accept}
     rules = {name: with_counter(rule, 0 if name in _REFERENCE_KEYWORDS else 1) for name, rule in known.items()}
     return validators.extend(Draft202012Validator, rules)  # type: ignore[no-untyped-call]  # its stubs leave it open
 
 
 def _accept(validator: Any, rule: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
     yield from ()
+
+
+def _check_additional_properties(validator: Any, rule: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    """Accepts all members beside `patternProperties`: the library would run those patterns to see which members are additional."""
+    if "patternProperties" not in schema:
+        yield from Draft202012Validator.VALIDATORS["additionalProperties"](validator, rule, instance, schema)
 
 
 def _check_unique_items(validator: Any, rule: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
