@@ -27,10 +27,11 @@ class Received:
 
 @dataclass
 class Collector:
-    """`url` is what OTEL_EXPORTER_OTLP_ENDPOINT has to be."""
+    """`url` is what OTEL_EXPORTER_OTLP_ENDPOINT has to be. `paths` has the path of each request."""
 
     url: str = ""
     spans: list[Received] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
 
     def one(self, name: str, kind: int | None = None) -> Received:
         """The only span of that name."""
@@ -54,6 +55,7 @@ def collecting() -> Iterator[Collector]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            collector.paths.append(self.path)
             body = self.rfile.read(int(self.headers["content-length"]))
             collector.take(gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body)
             answer = ExportTraceServiceResponse().SerializeToString()
