@@ -41,7 +41,12 @@ class BudgetSpent(LimitReached):
 
 
 class PayloadTooLarge(Exception):
-    """The arguments or the message have more bytes than `max_bytes` allows."""
+    """The arguments or the message have more bytes than `max_bytes` allows. `field` names which; both texts are safe to show."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}")
+        self.field = field
+        self.problem = problem
 
 
 class Limit(Struct, frozen=True):
@@ -342,7 +347,8 @@ def _check_size(meters: tuple[Meter, ...], payload: bytes | Message) -> None:
         if size < 0:
             size = len(payload) if isinstance(payload, bytes) else len(encode(payload))
         if size > most:
-            raise PayloadTooLarge(f"The callee takes at most {most} bytes; the payload has {size}.")
+            field = "arguments" if isinstance(payload, bytes) else "message"
+            raise PayloadTooLarge(field, f"has {size} bytes; this call takes at most {most} bytes")
 
 
 def release(shares: Sequence[Any]) -> None:

@@ -24,9 +24,8 @@ def a2a_details(said: ErrorReport) -> list[dict[str, Any]]:
     }
     if metadata := _info_metadata(said):
         info["metadata"] = metadata
-    if row.jsonrpc_code == -32602 and said.decision is None:
-        field, _, problem = said.detail.partition(" ")
-        violation = {"field": field, "description": problem}
+    if said.field:
+        violation = {"field": said.field, "description": said.problem}
         return [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}, info]
     if said.retry_after:
         return [info, {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{said.retry_after}s"}]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import Any, Final
 
 from adapters.a2a_client.wire.transport import NotCarried
 from adapters.a2a_client.wire.v1 import BadMessage
@@ -188,7 +188,9 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
     UnknownResource: ErrorMapping(200, -32602, "unknown", "There is no such resource."),
     UnknownTask: ErrorMapping(404, -32001, "unknown", "There is no such task.", a2a_reason="TASK_NOT_FOUND"),
     UnknownPushConfig: ErrorMapping(404, -32001, "unknown", "The task has no such push notification config.", a2a_reason="TASK_NOT_FOUND"),
-    TooManyPushConfigs: ErrorMapping(400, -32602, "too-many-push-configs", "configs: the task has the maximum number; delete one."),
+    TooManyPushConfigs: ErrorMapping(
+        400, -32602, "too-many-push-configs", "The task has the maximum number of push notification configs; delete one."
+    ),
     UnknownConnection: ErrorMapping(404, -32011, "unknown", "There is no such connection.", keeps_http_status=True),
     UnknownDelivery: ErrorMapping(404, -32011, "unknown", "There is no such dead letter.", keeps_http_status=True),
     UnknownDecision: ErrorMapping(404, -32011, "unknown", "There is no such decision.", keeps_http_status=True),
@@ -274,6 +276,13 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
     EgressRefused: ErrorMapping(400, -32602, "egress-refused"),
     ConsentNeeded: ErrorMapping(403, -32017, "consent-needed", rpc_code_override=FAILED_PRECONDITION, is_mcp_http_200=True),
 }
+FIELD_ERRORS: Final = (
+    BadMessage,
+    BadRequest,
+    BadSelection,
+    BadCard,
+    PayloadTooLarge,
+)  # each has the `field` that is wrong, and its `problem`
 UNKNOWN_BY_ACTION: dict[str, type[Exception]] = {"callTool": UnknownTool, "getPrompt": UnknownPrompt, "readResource": UnknownResource}
 UNEXPECTED_ERROR = ErrorMapping(
     500, -32603, "internal", "The gateway failed; its log has the details under the trace id.", keeps_http_status=True
@@ -304,6 +313,8 @@ class ErrorReport:
     is_token_missing: bool = False
     proof_refusal: ProofRefused | None = None  # why the DPoP proof was refused
     task_id: str = ""  # the caller's other task, which must be answered or canceled first
+    field: str = ""  # path of the member that is wrong, such as message.parts[0].url
+    problem: str = ""  # what is wrong with that member
     failure: str = ""  # how the call of an agent or a server failed: a value of adapters.contract.Failure
 
     @property
@@ -331,10 +342,11 @@ def describe(error: Exception) -> ErrorReport:
         return ErrorReport(row, row.public_text, proof_refusal=error)
     if isinstance(error, TokenRefused):
         return ErrorReport(row, TOKEN_TEXTS.get(error.reason, row.public_text), is_token_missing=error.reason == "missing")
-    if isinstance(error, UpstreamFault) and error.shows_cause and error.cause:
-        return ErrorReport(row, f"{row.public_text or error}: {error.cause}", **_upstream(error))
     if isinstance(error, UpstreamFault):
-        return ErrorReport(row, row.public_text or str(error), **_upstream(error))
+        cause = f": {error.cause}" if error.shows_cause and error.cause else ""
+        return ErrorReport(row, f"{row.public_text or error}{cause}", **_upstream(error))
+    if isinstance(error, FIELD_ERRORS):
+        return ErrorReport(row, row.public_text or str(error), field=error.field, problem=error.problem)
     if isinstance(error, LimitReached):
         return ErrorReport(row, str(error), retry_after=error.retry_after)
     if isinstance(error, NotReachable):

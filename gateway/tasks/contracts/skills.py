@@ -139,4 +139,4 @@ def find_breach(schema: Mapping[str, Any], parts: Sequence[Part]) -> tuple[str, 
 
 def _printable(text: str) -> str:
     """Returns an untrusted name with unprintable characters replaced, for use in an error text."""
-    return "".join(letter if letter.isprintable() and letter != " " else "?" for letter in text[:NAME_SHOWN_MAX])
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:NAME_SHOWN_MAX])

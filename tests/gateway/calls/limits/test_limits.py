@@ -294,7 +294,8 @@ async def test_arguments_that_are_too_large_for_a_tool_are_refused_at_the_doors(
         large = await home.call(home.token("alice"), "/mcp/inventory", "check", {"sku": "x" * 600})
         assert (large.status_code, large.json()["error"]["data"]["reason_id"]) == (413, "payload-too-large")
         assert (await home.call(home.token("alice"), "/mcp/inventory", "check", {"sku": "x"})).status_code == 200
-        assert "error" in await home.send(home.token("alice"), "sales", "x" * 600)
+        (violation,) = (await home.send(home.token("alice"), "sales", "x" * 600))["error"]["data"][0]["fieldViolations"]
+        assert violation["field"] == "message"
         assert "result" in await home.send(home.token("alice"), "sales", "x")
 
 

@@ -11,6 +11,8 @@ from adapters.mcp_client.wire.messages import HEADER_MISMATCH, INVALID_PARAMS, U
 from gateway.ingress.http import errors
 from gateway.ingress.http.error_bodies import a2a_details, mcp_data, problem
 from gateway.ingress.http.errors import ERROR_MAPPINGS, UNEXPECTED_ERROR, UnknownMethod, describe
+from gateway.tasks.contracts.skills import ContractBroken
+from gateway.tasks.webhooks.configs import TooManyPushConfigs
 from policies.tokens.verifier import TokenRefused
 from registry.store import UnknownName
 
@@ -70,6 +72,17 @@ def test_what_an_upstream_said_stays_inside() -> None:
         said = describe(error)
         for shown in (said.detail, a2a_details(said), mcp_data(said), problem(said)):
             assert "secret" not in json.dumps(shown)
+
+
+def test_a_violation_names_the_whole_path_of_the_field() -> None:
+    field = "message.parts[0].data['unit price']"
+    details = a2a_details(describe(ContractBroken(field, "breaks the rule `type`")))
+    assert details[0]["fieldViolations"] == [{"field": field, "description": "breaks the rule `type`"}]
+
+
+def test_an_error_of_no_field_has_no_violation() -> None:
+    (info,) = a2a_details(describe(TooManyPushConfigs()))
+    assert info["reason"] == "TOO_MANY_PUSH_CONFIGS"
 
 
 def test_a_token_is_not_told_why_it_is_refused() -> None:

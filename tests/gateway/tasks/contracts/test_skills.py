@@ -32,7 +32,7 @@ def test_a_contract_is_of_a_skill_on_the_card_or_of_all(contracts: dict[str, obj
         ({"qoute": SIDE}, ("order", "quote"), "contracts.qoute", ("did you mean `quote`?", "It has: order, quote")),
         ({"quote": SIDE, "xyz": SIDE}, ("quote",), "contracts.xyz", ("is no skill", "It has: quote")),
         ({"quote": SIDE}, (), "contracts.quote", ("It has none", "an empty name is for all")),
-        ({"a b\n": SIDE}, ("\x1b[2J",), "contracts.a?b?", ("It has: ?[2J",)),
+        ({"a b\n": SIDE}, ("\x1b[2J",), "contracts.a b?", ("It has: ?[2J",)),
         ({"x": SIDE}, tuple(map(str, range(SKILLS_NAMED_MAX + 1))), "contracts.x", (f"{SKILLS_NAMED_MAX - 1}, …",)),
     ],
 )
