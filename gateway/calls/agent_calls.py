@@ -7,7 +7,7 @@ import msgspec
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.task import Message
 from gateway.calls.authorizer import retry_while_history_changes
-from gateway.calls.limits.limits import LimitReached, PayloadTooLarge
+from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
 from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.calls.parts import CallParts
 from gateway.calls.requests import (
@@ -31,7 +31,7 @@ from gateway.calls.turns.runner import PreparedTurn, TurnRunner
 from gateway.tasks.contracts.prompts import BadPromptAnswer
 from gateway.tasks.log import RUNNING_STATES, IdempotencyKeyUsed, TaskEnded, TaskRow, UnknownTask
 from gateway.tasks.reader import TaskReader, front_door_idempotency_key
-from gateway.tasks.turns.store import TaskStores, TurnRecorder, TurnState
+from gateway.tasks.turns.recorder import TaskStores, TurnRecorder, TurnState
 from gateway.tasks.watcher import PausedTaskWatcher
 from policies.authority import RulingRequest
 from policies.callers import Caller

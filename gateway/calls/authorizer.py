@@ -22,7 +22,7 @@ from gateway.calls.outgoing.upstreams import Adapters, ToolServers, TraceContext
 from gateway.calls.revocation.spool import Spool
 from gateway.storage.database import Batch, WriteFailed
 from gateway.tasks.log import IdempotencyKeyUsed, TaskEnded, TaskRow
-from gateway.tasks.turns.store import TaskStores, TurnState
+from gateway.tasks.turns.recorder import TaskStores, TurnState
 from policies.audit.log import decision_record
 from policies.authority import Authority, RulingRequest, requester_of
 from policies.callers import Caller

@@ -30,7 +30,7 @@ from gateway.tasks.contracts.skills import CONTRACT_BROKEN, find_breach
 from gateway.tasks.events.chunks import PartCounts, PieceJoiner
 from gateway.tasks.log import TaskLog, TaskRecord, TaskRow, UnknownTask
 from gateway.tasks.turns.journal import DEFAULT_TURN_LIMITS, TurnLimits
-from gateway.tasks.turns.store import TURN_TOO_LONG, TURN_TOO_LONG_TEXT
+from gateway.tasks.turns.recorder import TURN_TOO_LONG, TURN_TOO_LONG_TEXT
 from gateway.tasks.turns.transitions import ERROR_METADATA
 from policies.delegation.rulings import Grant
 from registry.cards.card import FEATURES, Registration, strip_hidden

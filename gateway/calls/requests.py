@@ -39,7 +39,7 @@ from gateway.tasks.conversation import (
 from gateway.tasks.log import TaskRow
 from gateway.tasks.question_holders import OwnQuestionsAdapter, check_own_question, shares_questions
 from gateway.tasks.reader import message_digest, scoped_idempotency_key, session_id_of
-from gateway.tasks.turns.store import TaskStores
+from gateway.tasks.turns.recorder import TaskStores
 from gateway.tasks.webhooks.configs import Webhook
 from gateway.telemetry.spans import TRACEPARENT
 from policies.authority import RulingRequest

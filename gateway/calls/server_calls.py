@@ -8,7 +8,7 @@ import structlog
 from adapters.contract import Call, ConsentNeeded, NotSent, UpstreamFault
 from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest
 from adapters.upstream.targets import EgressRefused
-from gateway.calls.limits.limits import release
+from gateway.calls.limits.meters import release
 from gateway.calls.limits.pausable_timeout import call_with_pausable_timeout
 from gateway.calls.outgoing.telemetry import TOOL_ERROR, is_tool_error
 from gateway.calls.parts import CallParts

@@ -7,7 +7,7 @@ from dataclasses import replace
 from adapters.contract import Challenged, UpstreamFault
 from adapters.tool_servers import STDIO_PREFIX
 from adapters.upstream.egress import EgressRefused
-from gateway.calls.limits.limits import TooManyCalls
+from gateway.calls.limits.meters import TooManyCalls
 from gateway.fair_shares import Capacity
 from gateway.registration.inspection import EntryInspector
 from gateway.registration.requests import (

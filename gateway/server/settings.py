@@ -124,7 +124,7 @@ def _check_kind_and_name(kinds: tuple[str, ...], text: str) -> str:
 
 
 class LimitRuleSettings(_StrictSettings):
-    """One limit (gateway/calls/limits/limits.py). An omitted field is no limit."""
+    """One limit (gateway/calls/limits/meters.py). An omitted field is no limit."""
 
     who: Annotated[str, AfterValidator(lambda given: _check_kind_and_name(("user", "agent", "tenant"), given))] = ""
     what: Annotated[str, AfterValidator(lambda given: _check_kind_and_name(("agent", "server", "tool"), given))] = ""

@@ -13,7 +13,7 @@ from gateway.storage.database import Database, ReadFailed
 from gateway.storage.tables import task_prompts, tasks
 from gateway.tasks.contracts.prompts import BadPromptAnswer
 from gateway.tasks.log import TaskRow, prompt_digest
-from gateway.tasks.turns.store import GATEWAY_FAILURE
+from gateway.tasks.turns.recorder import GATEWAY_FAILURE
 from registry.cards.card import FEATURES, Registration
 
 FOREIGN_QUESTION: Final = "FOREIGN_QUESTION"  # failure kind: the agent repeats a question of another conversation

@@ -10,7 +10,7 @@ from adapters.contract import VendorRef
 from adapters.task import Message, encode
 from gateway.tasks.events.entries import OPENING_EVENTS, lone_reply
 from gateway.tasks.log import RUNNING_STATES, TaskEvent, TaskLog, TaskRow, UnknownTask
-from gateway.tasks.turns.store import TurnState
+from gateway.tasks.turns.recorder import TurnState
 from policies.callers import Caller
 from registry.names import FRONT_DOOR
 

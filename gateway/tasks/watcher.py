@@ -14,7 +14,7 @@ from adapters.upstream.pending_consent import is_pending
 from gateway.fair_shares import Capacity, Portion
 from gateway.storage.database import ReadFailed
 from gateway.tasks.log import TaskLog
-from gateway.tasks.turns.store import TurnState
+from gateway.tasks.turns.recorder import TurnState
 from policies.delegation.rulings import Grant
 
 WATCHED_MAX = 1000  # tasks that one process watches at once, in fair shares; others show the agent's progress with the next answer

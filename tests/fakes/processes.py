@@ -19,7 +19,7 @@ from gateway.server.composition.process import Gateway
 from gateway.server.settings import Settings
 from gateway.storage.tables import processes
 from gateway.tasks.log import TaskLog, TaskRecord
-from gateway.tasks.turns.store import TaskStores
+from gateway.tasks.turns.recorder import TaskStores
 from policies.callers import Caller
 from policies.delegation.principal import Principal
 from policies.delegation.rulings import act_of_calling_tool

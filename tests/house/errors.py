@@ -43,7 +43,7 @@ INSIDE = {
     "adapters.upstream.http1.NotConnected": "the egress guard raises UpstreamFault",
     "gateway.tasks.contracts.skills.BadContract": "a BadRequest that names the member",
     "gateway.tasks.contracts.json_schema.BadSchema": "whoever asks decides what that means",
-    "gateway.calls.limits.limits.LimitReached": "what is raised is one of its three kinds, each with a row",
+    "gateway.calls.limits.meters.LimitReached": "what is raised is one of its three kinds, each with a row",
     "gateway.storage.database_start.DatabaseUnusable": "start-up: printed by the command line",
     "gateway.server.settings.BadSettings": "start-up: printed by the command line",
     "gateway.cli.exit_codes.CommandFailed": "an exit code of the command line",

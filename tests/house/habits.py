@@ -26,7 +26,7 @@ ROOTS = {
     "gateway.storage.transactions": "the root of one job: its error goes to the caller that waits for it",
     "gateway.storage.writer": "the root of the writer's thread",
     "gateway.tasks.turns.deferred_endings": "the root of a task that writes an ending",
-    "gateway.tasks.turns.store": "the root of a turn",
+    "gateway.tasks.turns.recorder": "the root of a turn",
     "gateway.tasks.webhooks.delivery": "the root of one delivery",
     "policies.keys.jwks": "a failed fetch of any kind keeps the last good key set; the fetch belongs to another package",
     "policies.tokens.verifier": "a token that cannot be read for any reason is refused",

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, select
 
-from gateway.calls.limits.limits import CallLimits, Meter, RefusalReport
+from gateway.calls.limits.meters import CallLimits, Meter, RefusalReport
 from gateway.storage.database import Batch, Database, ReadFailed, WriteFailed
 from gateway.storage.tables import budgets
 from policies.audit.log import AuditLog

@@ -12,7 +12,7 @@ from msgspec import Struct
 from adapters.contract import Adapter, Call
 from adapters.mcp_client.wire.messages import McpAnswer, McpRequest
 from adapters.mcp_client.wire.peer import ListenFilter, McpListener
-from gateway.calls.limits.limits import CallLimits
+from gateway.calls.limits.meters import CallLimits
 from gateway.calls.limits.slots import LISTENING_LIMITS, SlotLimits, Slots
 from registry.cards.card import Registration
 from registry.health.reachability import Absences

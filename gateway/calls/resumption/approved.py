@@ -12,7 +12,7 @@ from adapters.task import TaskState
 from gateway.audit.explanations import explain_refusal
 from gateway.calls.authorizer import CallRefused
 from gateway.calls.consent.approval_requests import TooManyQuestions
-from gateway.calls.limits.limits import TooManyCalls
+from gateway.calls.limits.meters import TooManyCalls
 from gateway.calls.outgoing.telemetry import resume_trace_context
 from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.calls.parts import CallParts
@@ -30,7 +30,7 @@ from gateway.calls.turns.pausing import DecidedTask, last_message, outcome_text,
 from gateway.calls.turns.runner import PreparedTurn
 from gateway.tasks.conversation import ConversationWaits
 from gateway.tasks.log import TaskEnded, TaskRecord
-from gateway.tasks.turns.store import TaskStores
+from gateway.tasks.turns.recorder import TaskStores
 from policies.callers import CallerResolver
 from policies.delegation.approval_rows import ApprovalGone
 from policies.delegation.history import HistoryChanged

@@ -19,7 +19,7 @@ from gateway.calls.turns.pausing import PausedTask
 from gateway.calls.turns.runner import PreparedTurn
 from gateway.storage.tables import connections, tasks
 from gateway.tasks.log import TaskRow, to_task_row
-from gateway.tasks.turns.store import TaskStores, TurnState
+from gateway.tasks.turns.recorder import TaskStores, TurnState
 from policies.callers import CallerResolver
 from policies.delegation.rulings import Question
 from policies.tables import approvals

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from adapters.contract import Call
-from gateway.calls.limits.limits import TooManyCalls, release
+from gateway.calls.limits.meters import TooManyCalls, release
 from gateway.calls.limits.slots import ShareUsed
 from gateway.calls.parts import CallParts
 from gateway.calls.turns.runner import PreparedTurn, TurnRunner

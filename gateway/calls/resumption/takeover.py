@@ -23,7 +23,7 @@ from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.skills import contract_of
 from gateway.tasks.log import TaskEnded, TaskRecord, TaskRow
 from gateway.tasks.reader import session_id_of
-from gateway.tasks.turns.store import GATEWAY_FAILURE, TaskStores, TurnRecorder, TurnState
+from gateway.tasks.turns.recorder import GATEWAY_FAILURE, TaskStores, TurnRecorder, TurnState
 from policies.audit.log import decision_record
 from policies.authority import Authority, RulingRequest
 from policies.callers import CallerResolver

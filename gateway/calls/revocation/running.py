@@ -12,7 +12,7 @@ from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.storage.tables import tasks
 from gateway.tasks.log import TaskRow, UnknownTask, to_task_row
 from gateway.tasks.turns.in_flight import InFlight
-from gateway.tasks.turns.store import TaskStores, TurnRecorder, TurnState
+from gateway.tasks.turns.recorder import TaskStores, TurnRecorder, TurnState
 from gateway.tasks.watcher import PausedTaskWatcher
 from policies.delegation.kills import Kill, Killed, Kills
 from policies.delegation.rulings import Grant

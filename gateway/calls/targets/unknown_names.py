@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from adapters.task import Message
 from gateway.calls.authorizer import CallAuthorizer
-from gateway.calls.limits.limits import CallLimits, LimitReached, PayloadTooLarge, release
+from gateway.calls.limits.meters import CallLimits, LimitReached, PayloadTooLarge, release
 from gateway.calls.targets.callees import Callees, act_on
 from policies.authority import RulingRequest
 from policies.callers import Caller

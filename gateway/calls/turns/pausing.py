@@ -17,7 +17,7 @@ from gateway.calls.consent.approval_requests import ApprovalRequests, ApprovalSu
 from gateway.calls.consent.credential_scan import check_no_credential
 from gateway.storage.database import Batch
 from gateway.tasks.log import TaskEnded, TaskRecord, TaskRow, to_rfc3339
-from gateway.tasks.turns.store import TaskStores, TurnRecorder, TurnState
+from gateway.tasks.turns.recorder import TaskStores, TurnRecorder, TurnState
 from policies.audit.log import decision_record
 from policies.authority import RulingRequest, requester_of
 from policies.callers import Caller

@@ -15,7 +15,7 @@ from gateway.calls.outgoing.telemetry import CallTelemetry
 from gateway.tasks.reader import TaskReader
 from gateway.tasks.session_locks import SessionLocks
 from gateway.tasks.turns.in_flight import InFlight, ShuttingDown, TurnAbandoned
-from gateway.tasks.turns.store import TaskStores, TurnRecorder, TurnState, outcome_of
+from gateway.tasks.turns.recorder import TaskStores, TurnRecorder, TurnState, outcome_of
 from gateway.tasks.watcher import PausedTaskWatcher
 
 if TYPE_CHECKING:

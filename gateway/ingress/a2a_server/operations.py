@@ -25,7 +25,7 @@ from gateway.tasks.events.entries import OPENING_EVENTS, lone_reply
 from gateway.tasks.log import TaskEnded, TaskEvent, TaskRow, stream_response, task_from_events
 from gateway.tasks.pages import TaskFilter, TaskPages
 from gateway.tasks.reader import TaskReader
-from gateway.tasks.turns.store import TurnState
+from gateway.tasks.turns.recorder import TurnState
 from gateway.tasks.webhooks.configs import CONFIGS_MAX, Webhook, WebhookConfigs
 from policies.callers import Caller
 from registry.cards.card import Family, Registration

@@ -16,7 +16,7 @@ from gateway.calls.authorizer import ApprovalNeeded, CallRefused
 from gateway.calls.consent.account_connections import UnknownConnection
 from gateway.calls.consent.approval_requests import TooManyQuestions
 from gateway.calls.consent.approval_votes import AlreadyVoted, ApprovalClosed, OwnApproval, UnknownApproval
-from gateway.calls.limits.limits import BudgetSpent, LimitReached, PayloadTooLarge, RateLimited, TooManyCalls
+from gateway.calls.limits.meters import BudgetSpent, LimitReached, PayloadTooLarge, RateLimited, TooManyCalls
 from gateway.calls.limits.open_streams import TooManyStreams
 from gateway.calls.limits.slots import Overloaded
 from gateway.calls.revocation.grants import UnknownGrant
@@ -39,7 +39,7 @@ from gateway.tasks.conversation import ConversationWaits
 from gateway.tasks.log import TaskEnded, UnknownTask, to_rfc3339
 from gateway.tasks.reader import IdempotencyConflict
 from gateway.tasks.turns.in_flight import ShuttingDown, TooManyTasks
-from gateway.tasks.turns.store import EndingNotWritten
+from gateway.tasks.turns.recorder import EndingNotWritten
 from gateway.tasks.webhooks.configs import TooManyPushConfigs, UnknownPushConfig
 from gateway.tasks.webhooks.outbox import UnknownDelivery
 from policies.delegation.kills import Killed

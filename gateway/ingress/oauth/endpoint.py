@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from gateway.calls.limits.limits import LimitReached
+from gateway.calls.limits.meters import LimitReached
 from gateway.ingress.http.rejected_credentials import LogRejection
 from gateway.ingress.oauth.client import ClientAuthentication, read_authorization
 from gateway.ingress.oauth.form import read_form
@@ -14,7 +14,7 @@ from policies.tokens.hop_tokens import ExchangeRefused
 from registry.cards.card import Registration
 
 NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}  # RFC 6749 s5.1
-CountRequest = Callable[[str, str], None]  # counts a request of an owner at a name (gateway/calls/limits/limits.py)
+CountRequest = Callable[[str, str], None]  # counts a request of an owner at a name (gateway/calls/limits/meters.py)
 AnswerClient = Callable[[Registration, Mapping[str, str]], Awaitable[Response]]
 """Answers an authenticated agent and its form. Raises ExchangeRefused."""
 

@@ -17,7 +17,7 @@ from gateway.calls.turns.cancellation import Cancellation
 from gateway.calls.turns.pausing import TaskPausing
 from gateway.calls.turns.runner import TurnRunner
 from gateway.tasks.turns.in_flight import InFlight
-from gateway.tasks.turns.store import TaskStores, TurnRecorder
+from gateway.tasks.turns.recorder import TaskStores, TurnRecorder
 from gateway.tasks.watcher import PausedTaskWatcher
 from registry.store import Registry
 

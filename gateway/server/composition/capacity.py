@@ -6,7 +6,7 @@ import structlog
 
 from adapters.sandbox.calculation import SANDBOX_KIND as SANDBOX
 from gateway.calls.limits import open_files
-from gateway.calls.limits.limits import CallLimits
+from gateway.calls.limits.meters import CallLimits
 from gateway.calls.limits.slots import SlotLimits, Slots
 from gateway.server.composition import sandbox as calculations
 from gateway.server.settings import Settings

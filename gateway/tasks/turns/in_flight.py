@@ -35,7 +35,7 @@ class ShuttingDown(Exception):
 
 
 class HeldShare(Protocol):
-    """What a turn holds of a limit (gateway/calls/limits/limits.py)."""
+    """What a turn holds of a limit (gateway/calls/limits/meters.py)."""
 
     def free(self) -> None: ...
 

@@ -21,7 +21,7 @@ from gateway.storage.tables import tasks as tasks_table
 from gateway.tasks.log import RECENTLY_MOVED_US, TaskEnded, UnknownTask, events_one_by_one
 from gateway.tasks.reader import IdempotencyConflict, TaskReader
 from gateway.tasks.turns.in_flight import CHILD_TASKS_MAX, TooManyTasks
-from gateway.tasks.turns.store import EndingNotWritten, TurnState
+from gateway.tasks.turns.recorder import EndingNotWritten, TurnState
 from policies.callers import Caller
 from policies.tables import audit_records as audit_table
 from tests.fakes.outages import Fate

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import typer
 
-from gateway.calls.limits.limits import BudgetSpent
+from gateway.calls.limits.meters import BudgetSpent
 from gateway.cli.main import app
 from gateway.ingress.http.error_bodies import a2a_details, mcp_data
 from gateway.ingress.http.errors import describe

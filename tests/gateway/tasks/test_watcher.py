@@ -8,7 +8,7 @@ from typing import Any, cast
 from adapters.contract import Adapter, Call, Event, Progress, Turn, VendorRef
 from adapters.task import TaskState
 from gateway.tasks.log import TaskRow
-from gateway.tasks.turns.store import TurnState
+from gateway.tasks.turns.recorder import TurnState
 from gateway.tasks.watcher import PausedTaskWatcher
 from tests.fakes.a2a_calls import call_to
 from tests.fakes.waiting import until

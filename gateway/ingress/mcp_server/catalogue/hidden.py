@@ -10,7 +10,7 @@ from msgspec import Raw
 from adapters.mcp_client.wire.messages import INVALID_PARAMS
 from adapters.mcp_client.wire.peer import McpPeer
 from gateway.calls.authorizer import CallRefused
-from gateway.calls.limits.limits import LimitReached, PayloadTooLarge
+from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
 from gateway.calls.targets.unknown_names import UnknownNameDenials, UnknownNameDenied
 from gateway.ingress.http.errors import UnknownPrompt, UnknownResource, UnknownTool
 from gateway.ingress.mcp_server.catalogue.names import entry_name_of

@@ -13,7 +13,7 @@ from gateway.calls.authorizer import CallRefused
 from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.calls.requests import AgentRequest
 from gateway.storage.tables import push_configs, tasks
-from gateway.tasks.turns.store import TurnState
+from gateway.tasks.turns.recorder import TurnState
 from tests.fakes.a2a_agents import serving
 from tests.fakes.house import CallbackAgent, House, open_house
 from tests.fakes.waiting import until

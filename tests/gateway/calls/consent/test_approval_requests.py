@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.calls.limits.limits import TooManyCalls, release
+from gateway.calls.limits.meters import TooManyCalls, release
 from gateway.calls.turns import pausing as parking
 from gateway.storage.database import Database
 from policies.delegation.approval import Requester

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from adapters.mcp_client.duplex.channel import CALLS_MAX
 from adapters.sandbox.calculation import SANDBOX_KIND as SANDBOX
-from gateway.calls.limits.limits import LimitReached
+from gateway.calls.limits.meters import LimitReached
 from gateway.calls.limits.slots import Lane, Overloaded, ShareUsed, SlotLimits, Slots
 from gateway.fair_shares import Capacity
 from policies.callers import Caller

@@ -17,7 +17,7 @@ from gateway.calls.turns import cancellation
 from gateway.calls.turns.cancellation import WITHDRAWN_TEXT, CanceledTask, NotCanceledTask, caused_tasks_metadata
 from gateway.storage.database import ReadFailed
 from gateway.tasks.log import TaskRow
-from gateway.tasks.turns.store import EndingNotWritten, TurnState
+from gateway.tasks.turns.recorder import EndingNotWritten, TurnState
 from policies.callers import Caller
 from policies.delegation.chain import Hop
 from policies.delegation.grants import GrantEnded

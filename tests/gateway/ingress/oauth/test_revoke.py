@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import select
 
-from gateway.calls.limits.limits import RateLimited
+from gateway.calls.limits.meters import RateLimited
 from gateway.calls.revocation.grants import Revocation
 from gateway.ingress.oauth import revoke
 from gateway.ingress.oauth.client import ClientAuthentication

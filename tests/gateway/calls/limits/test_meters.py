@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from gateway.calls.limits.budgets import Budgets
-from gateway.calls.limits.limits import BudgetSpent, CallLimits, Limit, PayloadTooLarge, RateLimited, TooManyCalls, release
+from gateway.calls.limits.meters import BudgetSpent, CallLimits, Limit, PayloadTooLarge, RateLimited, TooManyCalls, release
 from gateway.server.settings import BadSettings
 from gateway.server.settings_sources import load_settings
 from gateway.storage.tables import budgets

@@ -32,7 +32,7 @@ from gateway.storage.database import Database, WriteFailed, engine_for
 from gateway.tasks.contracts.prompts import open_prompts
 from gateway.tasks.log import TaskEnded, TaskLog, TaskRecord, events_one_by_one
 from gateway.tasks.turns.journal import TurnLimits
-from gateway.tasks.turns.store import EndingNotWritten, TurnRecorder, TurnState
+from gateway.tasks.turns.recorder import EndingNotWritten, TurnRecorder, TurnState
 from tests.fakes.a2a_calls import call_to
 from tests.fakes.outages import Fate
 from tests.fakes.turning import Desk, Scripted, piece, words
