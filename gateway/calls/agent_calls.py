@@ -8,7 +8,6 @@ from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.task import Message
 from gateway.calls.authorizer import retry_while_history_changes
 from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
-from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.calls.parts import CallParts
 from gateway.calls.requests import (
     AgentRequest,
@@ -33,6 +32,7 @@ from gateway.tasks.log import RUNNING_STATES, IdempotencyKeyUsed, TaskEnded, Tas
 from gateway.tasks.reader import TaskReader, front_door_idempotency_key
 from gateway.tasks.turns.recorder import TaskStores, TurnRecorder, TurnState
 from gateway.tasks.watcher import PausedTaskWatcher
+from gateway.telemetry.spans import TraceContext
 from policies.authority import RulingRequest
 from policies.callers import Caller
 from policies.delegation.rulings import Question

@@ -18,11 +18,12 @@ from gateway.calls.consent.approval_requests import (
 )
 from gateway.calls.limits.deadlines import to_wall_clock
 from gateway.calls.outgoing.builder import CallBuilder
-from gateway.calls.outgoing.upstreams import Adapters, ToolServers, TraceContext, Upstreams
+from gateway.calls.outgoing.upstreams import Adapters, ToolServers, Upstreams
 from gateway.calls.revocation.spool import Spool
 from gateway.storage.database import Batch, WriteFailed
 from gateway.tasks.log import IdempotencyKeyUsed, TaskEnded, TaskRow
 from gateway.tasks.turns.recorder import TaskStores, TurnState
+from gateway.telemetry.spans import TraceContext
 from policies.audit.log import decision_record
 from policies.authority import Authority, RulingRequest, requester_of
 from policies.callers import Caller

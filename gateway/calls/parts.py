@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from gateway.calls.authorizer import CallAuthorizer
-from gateway.calls.outgoing.telemetry import CallTelemetry
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.targets.callees import Callees
 from gateway.calls.targets.unknown_names import UnknownNameDenials
 from gateway.calls.turns.pausing import TaskPausing
 from gateway.tasks.turns.in_flight import InFlight
+from gateway.telemetry.upstream_calls import CallTelemetry
 
 
 @dataclass(frozen=True, slots=True)

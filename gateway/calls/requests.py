@@ -23,7 +23,7 @@ from gateway.calls.handoff import (
     with_gateway_context,
     without_gateway_context,
 )
-from gateway.calls.outgoing.upstreams import Adapters, TraceContext
+from gateway.calls.outgoing.upstreams import Adapters
 from gateway.calls.turns.pausing import PendingMessage
 from gateway.storage.database import Batch
 from gateway.tasks.contracts.prompts import find_answers
@@ -41,7 +41,7 @@ from gateway.tasks.question_holders import OwnQuestionsAdapter, check_own_questi
 from gateway.tasks.reader import message_digest, scoped_idempotency_key, session_id_of
 from gateway.tasks.turns.recorder import TaskStores
 from gateway.tasks.webhooks.configs import Webhook
-from gateway.telemetry.spans import TRACEPARENT
+from gateway.telemetry.spans import TRACEPARENT, TraceContext
 from policies.authority import RulingRequest
 from policies.callers import Caller
 from policies.delegation.chain import Hop

@@ -10,11 +10,11 @@ from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest
 from adapters.upstream.targets import EgressRefused
 from gateway.calls.limits.meters import release
 from gateway.calls.limits.pausable_timeout import call_with_pausable_timeout
-from gateway.calls.outgoing.telemetry import TOOL_ERROR, is_tool_error
 from gateway.calls.parts import CallParts
 from gateway.calls.requests import ListenRequest, ToolServerRequest, ruling_request_for_listening, ruling_request_for_server
 from gateway.tasks.turns.in_flight import HeldShare
 from gateway.telemetry.spans import note_outcome
+from gateway.telemetry.upstream_calls import TOOL_ERROR, is_tool_error
 from policies.callers import Caller
 from policies.delegation.history import VERB_STOP_TASK
 from policies.delegation.rulings import Grant

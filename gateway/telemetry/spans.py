@@ -4,6 +4,7 @@ gateway/telemetry/otlp.py implements the tracer with the OpenTelemetry SDK. With
 propagates the trace context.
 """
 
+import math
 import random
 import re
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from msgspec import Struct, field
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -21,6 +24,14 @@ ORDINARY_OUTCOMES: Final = frozenset({"ok", "question", "asks", "canceled"})  # 
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
+
+
+class TraceContext(Struct, frozen=True):
+    """The trace of a call and the headers that propagate it. `deadline`, in seconds since 1970, is until when the caller waits."""
+
+    trace_id: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    deadline: float = math.inf
 
 
 class Work(Protocol):

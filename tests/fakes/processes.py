@@ -10,8 +10,7 @@ from adapters.contract import Call, Done, Event, Progress, RefLearned, Turn, Ven
 from adapters.mcp_client.wire.messages import McpAnswer, McpRequest
 from adapters.task import Message, Part, Role, text_of
 from gateway.calls.authorizer import CallAuthorizer
-from gateway.calls.outgoing.telemetry import CallTelemetry
-from gateway.calls.outgoing.upstreams import TraceContext, Upstreams
+from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.requests import AgentRequest, ToolServerRequest
 from gateway.calls.resumption.takeover import Takeover
 from gateway.server.composition.calls import build_calls
@@ -20,6 +19,8 @@ from gateway.server.settings import Settings
 from gateway.storage.tables import processes
 from gateway.tasks.log import TaskLog, TaskRecord
 from gateway.tasks.turns.recorder import TaskStores
+from gateway.telemetry.spans import TraceContext
+from gateway.telemetry.upstream_calls import CallTelemetry
 from policies.callers import Caller
 from policies.delegation.principal import Principal
 from policies.delegation.rulings import act_of_calling_tool

@@ -9,10 +9,10 @@ from msgspec.structs import replace
 from adapters.contract import Call
 from adapters.upstream.live_headers import LiveHeaders
 from gateway.calls.limits.deadlines import DEADLINE_HEADER, to_loop_clock, to_wall_clock
-from gateway.calls.outgoing.upstreams import TraceContext, Upstreams
+from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.tasks.events.entries import to_rfc3339
 from gateway.tasks.turns.recorder import TaskStores
-from gateway.telemetry.spans import TRACEPARENT
+from gateway.telemetry.spans import TRACEPARENT, TraceContext
 from policies.callers import Caller
 from policies.delegation.rulings import Grant
 from policies.tokens.hop_tokens import HopTokens

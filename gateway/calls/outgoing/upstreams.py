@@ -6,9 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import msgspec
-from msgspec import Struct
-
 from adapters.contract import Adapter, Call
 from adapters.mcp_client.wire.messages import McpAnswer, McpRequest
 from adapters.mcp_client.wire.peer import ListenFilter, McpListener
@@ -16,14 +13,6 @@ from gateway.calls.limits.meters import CallLimits
 from gateway.calls.limits.slots import LISTENING_LIMITS, SlotLimits, Slots
 from registry.cards.card import Registration
 from registry.health.reachability import Absences
-
-
-class TraceContext(Struct, frozen=True):
-    """The trace of a call and the headers that propagate it. `deadline`, in seconds since 1970, is until when the caller waits."""
-
-    trace_id: str = ""
-    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
-    deadline: float = math.inf
 
 
 class Adapters(Protocol):

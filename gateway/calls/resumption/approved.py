@@ -13,8 +13,6 @@ from gateway.audit.explanations import explain_refusal
 from gateway.calls.authorizer import CallRefused
 from gateway.calls.consent.approval_requests import TooManyQuestions
 from gateway.calls.limits.meters import TooManyCalls
-from gateway.calls.outgoing.telemetry import resume_trace_context
-from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.calls.parts import CallParts
 from gateway.calls.requests import (
     AgentRequest,
@@ -31,6 +29,8 @@ from gateway.calls.turns.runner import PreparedTurn
 from gateway.tasks.conversation import ConversationWaits
 from gateway.tasks.log import TaskEnded, TaskRecord
 from gateway.tasks.turns.recorder import TaskStores
+from gateway.telemetry.spans import TraceContext
+from gateway.telemetry.upstream_calls import resume_trace_context
 from policies.callers import CallerResolver
 from policies.delegation.approval_rows import ApprovalGone
 from policies.delegation.history import HistoryChanged

@@ -9,8 +9,6 @@ from sqlalchemy import ColumnElement, Connection, select, text
 
 from adapters.contract import Failed, VendorRef
 from adapters.upstream.pending_consent import unsent_message
-from gateway.calls.outgoing.telemetry import resume_trace_context
-from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.calls.parts import CallParts
 from gateway.calls.requests import AgentRequest, AuthorizedRequest, pending_message_of, prepare_turn, ruling_request_for_agent, with_grant
 from gateway.calls.resumption.approved import Rounds, find_end_reason
@@ -20,6 +18,8 @@ from gateway.calls.turns.runner import PreparedTurn
 from gateway.storage.tables import connections, tasks
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.tasks.turns.recorder import TaskStores, TurnState
+from gateway.telemetry.spans import TraceContext
+from gateway.telemetry.upstream_calls import resume_trace_context
 from policies.callers import CallerResolver
 from policies.delegation.rulings import Question
 from policies.tables import approvals

@@ -13,8 +13,6 @@ from adapters.catalog import UnknownKind
 from adapters.contract import Adapter, Call, CannotCancel, CannotReattach, Event, Failed, Reattachable, Turn, UpstreamFault, VendorRef
 from adapters.task import Message, Role, Task
 from gateway.calls.handoff import enforce_contract, skill_begun_with
-from gateway.calls.outgoing.telemetry import resume_trace_context
-from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.calls.parts import CallParts
 from gateway.calls.resumption.resumed_turns import ResumedTurns
 from gateway.calls.revocation.running import KILLED, PUBLIC_TEXTS
@@ -24,6 +22,8 @@ from gateway.tasks.contracts.skills import contract_of
 from gateway.tasks.log import TaskEnded, TaskRecord, TaskRow
 from gateway.tasks.reader import session_id_of
 from gateway.tasks.turns.recorder import GATEWAY_FAILURE, TaskStores, TurnRecorder, TurnState
+from gateway.telemetry.spans import TraceContext
+from gateway.telemetry.upstream_calls import resume_trace_context
 from policies.audit.log import decision_record
 from policies.authority import Authority, RulingRequest
 from policies.callers import CallerResolver

@@ -13,13 +13,14 @@ from adapters.contract import Canceled, CannotCancel, UpstreamFault, VendorRef
 from adapters.task import INTERRUPTED
 from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.limits.meters import LimitReached
-from gateway.calls.outgoing.upstreams import TraceContext, Upstreams
+from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.tasks.contracts.prompts import with_prompts
 from gateway.tasks.log import RUNNING_STATES, TaskRow
 from gateway.tasks.reader import TaskReader
 from gateway.tasks.turns.in_flight import HeldShare, InFlight
 from gateway.tasks.turns.recorder import EndingNotWritten, TaskStores, TurnRecorder, TurnState
+from gateway.telemetry.spans import TraceContext
 from policies.authority import RulingRequest
 from policies.callers import Caller
 from policies.delegation.chain import CannotNarrow, Hop

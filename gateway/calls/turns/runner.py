@@ -11,12 +11,12 @@ import structlog
 from adapters.contract import Adapter, Call, Turn
 from adapters.task import INTERRUPTED
 from gateway.calls.authorizer import CallAuthorizer
-from gateway.calls.outgoing.telemetry import CallTelemetry
 from gateway.tasks.reader import TaskReader
 from gateway.tasks.session_locks import SessionLocks
 from gateway.tasks.turns.in_flight import InFlight, ShuttingDown, TurnAbandoned
 from gateway.tasks.turns.recorder import TaskStores, TurnRecorder, TurnState, outcome_of
 from gateway.tasks.watcher import PausedTaskWatcher
+from gateway.telemetry.upstream_calls import CallTelemetry
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span

@@ -15,7 +15,6 @@ from adapters.a2a_client.wire.v1 import BadMessage, SendParams, TaskParams
 from adapters.task import Message, PushConfig, Role, StreamResponse, Task
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.limits.open_streams import OpenStreams
-from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.calls.requests import AgentRequest
 from gateway.calls.turns.cancellation import CAUSED_TASKS_KEY, caused_tasks_metadata
 from gateway.ingress.a2a_server import extensions
@@ -27,6 +26,7 @@ from gateway.tasks.pages import TaskFilter, TaskPages
 from gateway.tasks.reader import TaskReader
 from gateway.tasks.turns.recorder import TurnState
 from gateway.tasks.webhooks.configs import CONFIGS_MAX, Webhook, WebhookConfigs
+from gateway.telemetry.spans import TraceContext
 from policies.callers import Caller
 from registry.cards.card import Family, Registration
 from registry.cards.republish import RESUMPTION, SKILL_SELECTION

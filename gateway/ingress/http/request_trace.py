@@ -4,13 +4,13 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.ingress.http.asgi import BadHeader, Scope, header
 from gateway.telemetry.metrics import METHODS, Metrics
 from gateway.telemetry.spans import (
     TRACEPARENT,
     Attribute,
     OtelSpanKind,
+    TraceContext,
     Tracer,
     enter_work,
     new_trace_id,

@@ -21,7 +21,6 @@ from adapters.mcp_client.wire.messages import (
 )
 from adapters.mcp_client.wire.param_headers import headers_for
 from adapters.mcp_client.wire.peer import McpPeer
-from gateway.calls.outgoing.telemetry import CallTelemetry
 from gateway.calls.requests import ToolServerRequest
 from gateway.calls.server_calls import ServerCalls
 from gateway.ingress.http.errors import UnknownPrompt, UnknownResource, UnknownTool
@@ -39,6 +38,7 @@ from gateway.ingress.mcp_server.protocol.mirrored_headers import check_mirrored_
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
 from gateway.ingress.mcp_server.protocol.request_state import RequestStateCipher
 from gateway.ingress.mcp_server.tasks.server_tasks import TASK_HINT, RelayedTasks, must_wait_for_task
+from gateway.telemetry.upstream_calls import CallTelemetry
 from policies.delegation.rulings import Act, act_of_calling_tool, act_of_getting_prompt, act_of_reading_resource
 from policies.strict_json import LARGE, run_in_reader, run_off_loop
 from registry.cards.card import Registration

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.authorizer import CallAuthorizer
-from gateway.calls.outgoing.telemetry import CallTelemetry
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.parts import CallParts
 from gateway.calls.resumption.resumed_turns import ResumedTurns
@@ -19,6 +18,7 @@ from gateway.calls.turns.runner import TurnRunner
 from gateway.tasks.turns.in_flight import InFlight
 from gateway.tasks.turns.recorder import TaskStores, TurnRecorder
 from gateway.tasks.watcher import PausedTaskWatcher
+from gateway.telemetry.upstream_calls import CallTelemetry
 from registry.store import Registry
 
 

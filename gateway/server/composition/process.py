@@ -18,7 +18,6 @@ from gateway.calls.limits import open_files
 from gateway.calls.limits.budgets import ROUND_SECONDS as BUDGET_SECONDS
 from gateway.calls.limits.budgets import Budgets
 from gateway.calls.limits.open_streams import OpenStreams
-from gateway.calls.outgoing.telemetry import CallTelemetry
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.resumption.approved import ApprovedTaskResumer
 from gateway.calls.resumption.consented import ConsentedTaskResumer
@@ -60,6 +59,7 @@ from gateway.tasks.webhooks.delivery import DELIVERY_ROUND_SECONDS
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.spans import current_trace_id
+from gateway.telemetry.upstream_calls import CallTelemetry
 from gateway.telemetry.worker_figures import WorkerFigures
 from policies.audit.heads import HeadsFile
 from policies.audit.log import AuditLog

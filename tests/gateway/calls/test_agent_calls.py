@@ -14,7 +14,6 @@ from sqlalchemy import func, select
 from adapters.contract import Ask, Call, Done, Event, Failed, Progress, Turn, UpstreamFault
 from adapters.task import TaskState
 from gateway.calls.authorizer import CallRefused
-from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.calls.turns.cancellation import NotCancelable
 from gateway.storage.database import WriteFailed
 from gateway.storage.tables import tasks as tasks_table
@@ -22,6 +21,7 @@ from gateway.tasks.log import RECENTLY_MOVED_US, TaskEnded, UnknownTask, events_
 from gateway.tasks.reader import IdempotencyConflict, TaskReader
 from gateway.tasks.turns.in_flight import CHILD_TASKS_MAX, TooManyTasks
 from gateway.tasks.turns.recorder import EndingNotWritten, TurnState
+from gateway.telemetry.spans import TraceContext
 from policies.callers import Caller
 from policies.tables import audit_records as audit_table
 from tests.fakes.outages import Fate

@@ -16,12 +16,12 @@ from adapters.task import TaskState
 from adapters.upstream.egress import Egress
 from adapters.upstream.pending_consent import agent_ref, consent_question, pending_ref
 from adapters.vendors.sdk.agent import OpenQuestions
-from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.calls.requests import AgentRequest, build_turn
 from gateway.tasks.contracts.prompts import BadPromptAnswer, find_answers
 from gateway.tasks.conversation import ConversationWaits, OtherTasks, check_no_open_question, check_question_is_current, ref_to_continue
 from gateway.tasks.log import TaskRow
 from gateway.tasks.reader import session_id_of
+from gateway.telemetry.spans import TraceContext
 from registry.cards.card import FEATURES, Registration
 from tests.adapters.replay import expectations, vendor_of
 from tests.fakes.a2a_agents import serving

@@ -6,11 +6,11 @@ from typing import Any
 from msgspec import Struct
 
 from adapters.mcp_client.wire.messages import CAPABILITIES_KEY, INVALID_PARAMS, LEVEL_KEY
-from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.ingress.http.asgi import Scope
 from gateway.ingress.http.errors import InvalidRequest
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
 from gateway.ingress.mcp_server.protocol.sessions import McpSession
+from gateway.telemetry.spans import TraceContext
 from policies.callers import Caller
 
 

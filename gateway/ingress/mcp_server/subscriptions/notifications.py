@@ -18,7 +18,6 @@ from adapters.mcp_client.wire.peer import ListenFilter, PeerRefused
 from adapters.upstream.targets import EgressRefused
 from gateway.background import run_in_background
 from gateway.calls.authorizer import CallRefused
-from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.calls.requests import ListenRequest
 from gateway.calls.server_calls import ServerCalls
 from gateway.ingress.http.errors import UnknownResource
@@ -26,6 +25,7 @@ from gateway.ingress.mcp_server.subscriptions.confirmations import Confirmations
 from gateway.ingress.mcp_server.subscriptions.upstream_watch import UpstreamWatcher
 from gateway.ingress.mcp_server.upstream_requests import Catalogue
 from gateway.storage.database import ReadFailed, WriteFailed
+from gateway.telemetry.spans import TraceContext
 from policies.callers import Caller
 from policies.delegation.kills import Killed
 from policies.delegation.rulings import act_of_reading_resource

@@ -9,13 +9,13 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, delete, select
 
 from adapters.mcp_client.wire.messages import McpRequest
-from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.calls.requests import ToolServerRequest
 from gateway.ingress.mcp_server.elicitation.server_questions import InputRequest
 from gateway.ingress.mcp_server.protocol.sessions import holder_of
 from gateway.storage.database import Batch, Database
 from gateway.storage.tables import mcp_questions, mcp_tasks, task_answers
 from gateway.tasks.log import TaskRow, UnknownTask
+from gateway.telemetry.spans import TraceContext
 from policies.callers import Caller
 from policies.delegation.rulings import act_of_following_task, act_of_stopping_task
 from policies.ids import new_id

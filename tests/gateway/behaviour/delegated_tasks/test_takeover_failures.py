@@ -8,9 +8,8 @@ from msgspec.structs import replace
 
 from adapters.contract import UpstreamFault
 from adapters.task import TaskState
-from gateway.calls.outgoing.telemetry import CallTelemetry
-from gateway.calls.outgoing.upstreams import TraceContext
-from gateway.telemetry.spans import current_trace_id
+from gateway.telemetry.spans import TraceContext, current_trace_id
+from gateway.telemetry.upstream_calls import CallTelemetry
 from registry.cards.card import Registration
 from tests.fakes.processes import Process, sending
 from tests.fakes.waiting import until

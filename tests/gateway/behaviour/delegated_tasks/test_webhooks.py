@@ -10,10 +10,10 @@ from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.task import Message, Part, PushConfig, Role
 from adapters.upstream.egress import Egress, EgressRefused
 from gateway.calls.authorizer import CallRefused
-from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.calls.requests import AgentRequest
 from gateway.storage.tables import push_configs, tasks
 from gateway.tasks.turns.recorder import TurnState
+from gateway.telemetry.spans import TraceContext
 from tests.fakes.a2a_agents import serving
 from tests.fakes.house import CallbackAgent, House, open_house
 from tests.fakes.waiting import until

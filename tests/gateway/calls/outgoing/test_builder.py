@@ -11,7 +11,8 @@ import pytest
 from adapters.contract import Call
 from gateway.calls.limits.deadlines import DEADLINE_HEADER
 from gateway.calls.outgoing.builder import CallBuilder
-from gateway.calls.outgoing.upstreams import TraceContext, Upstreams
+from gateway.calls.outgoing.upstreams import Upstreams
+from gateway.telemetry.spans import TraceContext
 from policies.callers import Caller
 from policies.delegation.rulings import Grant
 from policies.tokens.tickets import TICKET_HEADER

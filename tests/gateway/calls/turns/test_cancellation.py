@@ -11,13 +11,13 @@ from sqlalchemy import select
 
 from adapters.contract import Call, CannotCancel, Done, Event, Turn, UpstreamFault, VendorRef
 from adapters.task import TaskState
-from gateway.calls.outgoing.upstreams import TraceContext
 from gateway.calls.revocation.spool import FILE_NAME
 from gateway.calls.turns import cancellation
 from gateway.calls.turns.cancellation import WITHDRAWN_TEXT, CanceledTask, NotCanceledTask, caused_tasks_metadata
 from gateway.storage.database import ReadFailed
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.recorder import EndingNotWritten, TurnState
+from gateway.telemetry.spans import TraceContext
 from policies.callers import Caller
 from policies.delegation.chain import Hop
 from policies.delegation.grants import GrantEnded

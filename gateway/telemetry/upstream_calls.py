@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -12,16 +12,38 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from adapters.contract import UpstreamFault
-from gateway.calls.outgoing.upstreams import TraceContext
-from gateway.tasks.log import TaskRow
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.spans import TRACEPARENT, Attribute, OtelSpanKind, Resumed, Tracer, current_work, enter_work, leave_work, trace_id_of
+from gateway.telemetry.spans import (
+    TRACEPARENT,
+    Attribute,
+    OtelSpanKind,
+    Resumed,
+    TraceContext,
+    Tracer,
+    current_work,
+    enter_work,
+    leave_work,
+    trace_id_of,
+)
 from registry.cards.card import Registration
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 TOOL_ERROR = "tool-error"
+
+
+class TracedTask(Protocol):
+    """A row of gateway/tasks/log.py. `trace` is the `traceparent` that its task began in."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def context_id(self) -> str: ...
+
+    @property
+    def trace(self) -> str: ...
 
 
 @contextmanager
@@ -61,7 +83,7 @@ class CallTelemetry:
     metrics: Metrics
     tracer: Tracer | None = None
 
-    def begin_turn(self, trail: TraceContext, target: Registration, row: TaskRow) -> "tuple[TraceContext, Span | None]":
+    def begin_turn(self, trail: TraceContext, target: Registration, row: TracedTask) -> "tuple[TraceContext, Span | None]":
         """Starts the span `invoke_agent NAME` of an agent's turn and returns the trace context for the agent with it.
 
         A later turn of a task links to the trace in which the task began. Without a tracer, the span is None.
@@ -82,7 +104,7 @@ class CallTelemetry:
         return replace(trail, headers={**trail.headers, **self.tracer.headers(span)}), span
 
     @contextmanager
-    def prepared_turn(self, trail: TraceContext, target: Registration, row: TaskRow) -> "Iterator[tuple[TraceContext, Span | None]]":
+    def prepared_turn(self, trail: TraceContext, target: Registration, row: TracedTask) -> "Iterator[tuple[TraceContext, Span | None]]":
         """Yields what `begin_turn` returns. Ends the span as an error if the block raises, because the turn then never runs."""
         trail, span = self.begin_turn(trail, target, row)
         try:
