@@ -52,12 +52,7 @@ def message_json(message: Message) -> dict[str, Any]:
 
 
 def artifact_json(artifact: Artifact) -> dict[str, Any]:
-    written: dict[str, Any] = {"artifactId": artifact.artifact_id, "parts": _parts_json(artifact.parts)}
-    _add_member(written, "name", artifact.name)
-    _add_member(written, "description", artifact.description)
-    _add_member(written, "metadata", artifact.metadata)
-    _add_member(written, "extensions", artifact.extensions)
-    return written
+    return {**v03.artifact_json(artifact), "parts": _parts_json(artifact.parts)}
 
 
 def task_json(task: Task) -> dict[str, Any]:
