@@ -1,11 +1,14 @@
 """The table of mutations: what is wrong with a row is found without running it, and only a failed test counts as noticed."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.attacks.__main__ import report_trials
-from tests.attacks.child import Run, run_tests
+from tests.attacks.child import Run
 from tests.attacks.marks import Attack
 from tests.attacks.mutations import Mutation, find_problems, read_table
 from tests.attacks.trials import Trial, judge, order, run_mutations
@@ -75,12 +78,29 @@ def test_that_passes(): pass
 """
 
 
+RUN_TESTS = """
+import json, pathlib, sys
+from tests.attacks.child import run_tests
+run = run_tests(pathlib.Path(sys.argv[1]), [sys.argv[2]], stop_at_failure=sys.argv[3] == "stop")
+print(json.dumps([dict(run.outcomes), run.complete]))
+"""
+
+
+def run_alone(tree: Path, test: str, *, stop_at_failure: bool) -> Run:
+    """Runs tests from a new process, as `make attacks` does: a fork of this one, whose other threads may hold locks, hangs."""
+    command = [sys.executable, "-c", RUN_TESTS, str(tree), test, "stop" if stop_at_failure else "go on"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    outcomes, complete = json.loads(ended.stdout)
+    return Run(outcomes, complete)
+
+
 @pytest.mark.parametrize(("stop", "names"), [(True, ["fails"]), (False, ["fails", "passes"])])
 def test_a_broken_fixture_is_no_failure_and_does_not_stop_the_run(tmp_path: Path, stop: bool, names: list[str]) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / "test_it.py").write_text(BROKEN_FIXTURE)
-    run = run_tests(tree, ["test_it.py"], stop_at_failure=stop)
+    run = run_alone(tree, "test_it.py", stop_at_failure=stop)
     assert [*run.outcomes] == [f"test_it.py::test_that_{name}" for name in names]
     assert run.failed == ("test_it.py::test_that_fails",)
     assert run.complete
@@ -89,7 +109,7 @@ def test_a_broken_fixture_is_no_failure_and_does_not_stop_the_run(tmp_path: Path
 def test_tests_that_cannot_be_collected_leave_the_run_incomplete(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
-    assert run_tests(tree, ["test_gone.py"], stop_at_failure=True) == Run({}, complete=False)
+    assert run_alone(tree, "test_gone.py", stop_at_failure=True) == Run({}, complete=False)
 
 
 def test_tests_near_the_changed_file_run_first() -> None:
