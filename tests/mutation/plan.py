@@ -24,7 +24,7 @@ ABOVE = (
     "gateway/behaviour/authority/test_tickets.py",
     "gateway/behaviour/authority/test_kill_switch.py",
     "gateway/behaviour/authority/test_possession.py",
-    "gateway/calls/test_cancellation.py",
+    "gateway/calls/turns/test_cancellation.py",
     "gateway/calls/consent/test_approval_votes.py",
     "gateway/behaviour/authority/test_tenancy.py",
     "gateway/ingress/admin/test_route_guards.py",
@@ -72,7 +72,7 @@ ALSO: dict[str, tuple[str, ...]] = {
         "policies/tokens/test_hop_tokens.py",
         "gateway/behaviour/authority/test_kill_switch.py",
         "gateway/calls/revocation/test_spool.py",
-        "gateway/calls/test_cancellation.py",
+        "gateway/calls/turns/test_cancellation.py",
     ),
     "delegation/history": (*ASKING, "gateway/behaviour/authority/test_transactions.py"),
     "tokens/hop_tokens": (

@@ -78,7 +78,7 @@ def test_an_act_that_goes_on_names_the_decision_that_used_its_approval(asking: S
     caller, request = asking.caller(), refund(501)
     used = with_approval(request, approval(asking, caller, request, state="used", used_by="d_1"))
     assert denied(asking, caller, used).decision.reason_id == "approval-used"
-    grant = granted(asking, caller, with_(used, terms=with_(used.terms, begun="d_1")))
+    grant = granted(asking, caller, with_(used, terms=with_(used.terms, continues_decision_id="d_1")))
     assert (grant.decision.approval, grant.decision.began) == ("ap1", "d_1")
 
 
@@ -132,7 +132,7 @@ def test_an_act_that_needs_no_approval_uses_none_up(asking: Scene) -> None:  # a
 
 
 def of_mallory(said: Approval) -> Approval:
-    return with_(said, errand=with_(said.requester, owner="acme|https://idp.test|mallory"))
+    return with_(said, requester=with_(said.requester, owner="acme|https://idp.test|mallory"))
 
 
 # what an errand did before

@@ -62,7 +62,7 @@ def test_dropped_and_cleared_entries_are_gone() -> None:
 
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_cache_without_places_is_refused(size: int) -> None:
-    with pytest.raises(ValueError, match="place"):
+    with pytest.raises(ValueError, match="size must be at least 1"):
         BoundedCache(size, Clock())
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.house.source import python
 
-FILLED = {"Proof", "Read", "_Told"}
+FILLED = {"Proof", "ParsedPolicies", "_RecordedDecision"}
 MODULES = sorted(source.module for source in python("policies"))
 
 

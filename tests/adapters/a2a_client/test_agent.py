@@ -142,7 +142,7 @@ async def test_a_watched_turn_streams_when_the_card_says_so() -> None:
     piece = {"artifactUpdate": {"taskId": "t", "contextId": "c", "artifact": {"artifactId": "a", "parts": [{"text": "x"}]}}}
     egress = ScriptedEgress(streams({"task": task("SUBMITTED")}, update("WORKING"), piece, update("COMPLETED"), update("FAILED")))
     events = await run(egress, turn("hi", stream=True))
-    assert [type(event).__name__ for event in events] == ["Ref", "Progress", "ArtifactPiece", "Done"]
+    assert [type(event).__name__ for event in events] == ["RefLearned", "Progress", "ArtifactPiece", "Done"]
     assert egress.methods == ["SendStreamingMessage"]
     assert egress.headers[0]["Accept"] == "text/event-stream"
 

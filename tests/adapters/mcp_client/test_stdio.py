@@ -159,7 +159,7 @@ async def test_a_command_that_keeps_failing_is_not_started_at_every_call() -> No
         starts.append("keeps failing" not in str(fault.value))
     assert starts == [True, True, False, False, False, False]
     clock.now += 61
-    with pytest.raises(UpstreamFault, match="did not start"):
+    with pytest.raises(UpstreamFault, match="does not start"):
         await servers.call(replace(stdio_call("missing"), deadline=clock.now + 5), request_of("echo", text="x"))
     await servers.close()
 

@@ -158,9 +158,9 @@ async def test_who_can_not_be_asked_about_a_run_is_not(kind: str, upstream: dict
 
 
 def test_the_guide_names_each_kind_that_goes_on_and_each_that_does_not() -> None:
-    rows = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (goes on|is told to stop|is lost)\b", GUIDE.read_text(), re.MULTILINE))
+    rows = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (continues|is told to stop|is lost)\b", GUIDE.read_text(), re.MULTILINE))
     assert set(rows) == {"a2a", *VENDORS}
     for kind in VENDORS:
         vendor = vendor_of(kind)
-        expected = "goes on" if isinstance(vendor, ReattachableVendor) else "is told to stop" if vendor.features.cancels else "is lost"
+        expected = "continues" if isinstance(vendor, ReattachableVendor) else "is told to stop" if vendor.features.cancels else "is lost"
         assert rows[kind] == expected, kind

@@ -340,7 +340,7 @@ async def test_of_two_answers_to_a_question_one_is_sent(here: Process, there: Pr
         agents.start(caller, sending("this", task_id=asked.row.id)) for agents in (here.calls.agents, there.calls.agents, here.calls.agents)
     ]
     outcomes = await asyncio.gather(*answers, return_exceptions=True)
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["TaskEnded", "TaskEnded", "Turned"]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["TaskEnded", "TaskEnded", "TurnState"]
     with pytest.raises(TaskEnded):
         await here.calls.agents.send(caller, sending("that", task_id=asked.row.id))
     await until(lambda: _at_work(here, asked))

@@ -35,7 +35,7 @@ class Rounds:
         self.seconds = Clock(0.0)
         self.absences = Absences(self.seconds)  # the gateway's own loop takes those that are asked for elsewhere
         probes = Probes(gateway.database, self.clock.us)
-        self.refresh = EntryRefresher(gateway.registry, gateway.onboarding, gateway.drift_approval, probes, self.absences)
+        self.refresh = EntryRefresher(gateway.registry, gateway.inspector, gateway.drift_approval, probes, self.absences)
 
     async def later(self, seconds: float = INTERVAL_SECONDS) -> None:
         self.clock.now += seconds

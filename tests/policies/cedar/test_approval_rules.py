@@ -67,7 +67,7 @@ def test_a_tool_that_asks_is_listed(tmp_path: Path) -> None:
         ('@ask("sure?") @approvals("six")', "forbid", "@approvals must be a number"),
         ('@ask("sure?") @expires("8d")', "forbid", "@expires must be a duration"),
         ('@ask("sure?") @expires("soon")', "forbid", "@expires must be a duration"),
-        ('@approvals("2")', "forbid", "@approvals says more about @ask"),
+        ('@approvals("2")', "forbid", "@approvals needs an @ask beside it"),
         ('@total("a.b")', "forbid", "@total must name one argument"),
     ],
 )

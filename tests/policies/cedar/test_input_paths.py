@@ -166,7 +166,7 @@ def is_roundabout(condition: str) -> bool:
     ],
 )
 def test_a_decimal_is_compared_with_arguments_by_their_names_alone(condition: str) -> None:
-    with pytest.raises(ValueError, match="roundabout"):
+    with pytest.raises(ValueError, match="indirectly"):
         check_decimals(when(condition))
 
 

@@ -209,7 +209,7 @@ def test_more_people_than_are_remembered_are_still_told_apart() -> None:
     assert not ask(found, person=people[0]).allowed and ask(found, person=people[1]).allowed
 
 
-def test_roles_that_permit_something_are_those_of_the_settings_and_of_the_operators_policies() -> None:
+def test_roles_that_permit_come_from_the_settings_and_the_operators_policies() -> None:
     text = """
     @id("scope") permit(principal in Role::"analyst", action, resource);
     @id("condition") permit(principal, action, resource) when { principal in Role::"auditor" };

@@ -58,7 +58,7 @@ def test_what_nobody_decided_or_another_policy_asks_is_asked(changes: dict[str, 
 
 @pytest.mark.parametrize(("agreed", "needed", "enough"), [(0, 1, False), (1, 1, True), (1, 2, False), (2, 2, True), (3, 2, True)])
 def test_as_many_have_to_have_allowed_it_as_the_policies_of_now_want(agreed: int, needed: int, enough: bool) -> None:
-    terms = said(approvers=tuple(f"acme|idp|{number}" for number in range(agreed)), needed=1)
+    terms = said(approvers=tuple(f"acme|idp|{number}" for number in range(agreed)), approvals_needed=1)
     assert terms.approval_outcome(ERRAND, "tool:crm.refund", ("large",), NOW, needed) == ("" if enough else APPROVAL_NEEDED, "")
 
 

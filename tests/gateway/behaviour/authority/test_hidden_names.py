@@ -221,7 +221,7 @@ async def test_a_limit_is_named_to_callers_over_mcp_too(tmp_path: Path, database
     async with house(tmp_path / "home", database_url, roles=USING, users=PEOPLE, limits={"per": per}) as home:
         await furnish(home)
         answers = [await mcp(home, "/mcp", "tools/call", name="mine", arguments={"message": "hi"}) for _ in range(2)]
-        assert "faster than they may" in answers[1].text and await reasons(home) == []
+        assert "rate limit is exceeded" in answers[1].text and await reasons(home) == []
 
 
 # attack LOG-06

@@ -113,7 +113,7 @@ async def test_the_workflow_of_the_guide_answers_at_once_in_one_session(home: Ho
 
 
 MISTAKES: list[tuple[tuple[str, ...], Any, str]] = [
-    (("answer", "output"), "join(a, b)", "upstream.answer.output joins by something else"),
+    (("answer", "output"), "join(a, b)", "upstream.answer.output must join with a literal"),
     (("answer", "output"), "text ||", "upstream.answer.output is not a JSON Pointer"),
     (("start", "path"), "https://elsewhere.example/", "upstream.start.path is no path"),
     (("start", "path"), "/{secret}", "upstream.start.path has a place that is none of"),

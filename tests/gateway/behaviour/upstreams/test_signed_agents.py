@@ -149,7 +149,7 @@ async def test_a_refused_signature_fails_and_tells_nothing_of_the_credential(hom
 )
 async def test_an_access_that_can_t_be_is_refused_by_its_member(home: House, aws: Any, field: str) -> None:
     with pytest.raises(BadRequest) as refused:
-        await home.gateway.onboarding.check_upstream("a2a", {"aws": aws})
+        await home.gateway.inspector.check_upstream("a2a", {"aws": aws})
     assert refused.value.field == field
 
 

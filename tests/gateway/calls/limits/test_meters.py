@@ -198,7 +198,7 @@ async def test_two_processes_on_one_server_share_a_budget(database: Any) -> None
     clock = Clock()
     here, there = (limits(clock, Limit("user:*", calls_per_day=4)) for _ in range(2))
     kept = [Budgets(database, AuditLog(f"a_{at}", lambda: 1), made, lambda: 1_800_000_000_000_000) for at, made in enumerate((here, there))]
-    if database.sqlite:
+    if database.is_sqlite:
         return  # one process alone
     for made in (here, there):
         for _ in range(2):
@@ -216,7 +216,7 @@ async def test_two_processes_on_one_server_share_a_budget(database: Any) -> None
     [
         ("{who: alice, rate: 1}", "user:NAME or agent:NAME or tenant:NAME"),
         ("{what: 'memory:x', rate: 1}", "agent:NAME or server:NAME or tool:NAME"),
-        ("{who: 'user:*', rate: 0}", "greater than 0"),
+        ("{who: 'user:*', rate: 0}", "must be more than 0"),
         ("{who: 'user:*', speed: 3}", "no such setting"),
     ],
 )

@@ -158,7 +158,7 @@ async def test_a_task_whose_agent_offers_no_way_to_stop_is_withdrawn_from_it(her
 
     here.agents.stop = stop
     caller = await here.caller()
-    waiting = asyncio.ensure_future(here.calls.agents.send(caller, sending("hello", watched=True)))
+    waiting = asyncio.ensure_future(here.calls.agents.send(caller, sending("hello", is_watched=True)))
     await until(lambda: len(here.agents.calls) == 1)
     task_id, delegation = here.agents.calls[0][1].idempotency_key, here.agents.calls[0][1].grant.delegation
     ended = await here.calls.agents.cancel(caller, "sales", task_id, TRAIL)

@@ -60,9 +60,9 @@ servers:
         ("vault: {keys: ['env:NOT_SET_ANYWHERE']}\n", "vault.keys: the variable NOT_SET_ANYWHERE is empty"),
         (
             ISSUER + "      scope_map: {crm: [read]}\n",
-            "interlock.yaml:5: identity.issuers[0].scope_map: 'crm' stands for what is no",
+            "interlock.yaml:5: identity.issuers[0].scope_map: 'crm' is mapped to something that is not a permission",
         ),
-        (ISSUER + "      scopes: ignore\n      scope_map: {}\n", "leaves nothing for scope_map to say"),
+        (ISSUER + "      scopes: ignore\n      scope_map: {}\n", "scopes: ignore and scope_map exclude each other"),
         (ISSUER + "      token_life: 31536000\n", "interlock.yaml:5: identity.issuers[0].token_life: must be at most 2592000"),
     ],
 )
@@ -210,7 +210,7 @@ def of_other_keys(keys: SigningKeys, url: str) -> str:
         (expired, "your token has expired, at 20", "export INTERLOCK_TOKEN=$(interlock token --user 'o'\"'\"'hara')"),
         (of_an_issuer, "your token has expired", "get a fresh token from https://login.example"),
         (for_another, "your token, which is for http://127.0.0.1:9999", "export INTERLOCK_URL=http://127.0.0.1:9999"),
-        (of_other_keys, "other keys made it", "with its INTERLOCK_HOME: export INTERLOCK_TOKEN=$(interlock token --user bob)"),
+        (of_other_keys, "it was signed by other keys", "with its INTERLOCK_HOME: export INTERLOCK_TOKEN=$(interlock token --user bob)"),
         (lambda *_: "rubbish", "INTERLOCK_TOKEN is not a token", "interlock token --user alice"),
         (lambda *_: "", "INTERLOCK_TOKEN is not set", "export INTERLOCK_TOKEN=$(interlock token --user alice)"),
     ],

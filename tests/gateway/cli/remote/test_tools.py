@@ -153,7 +153,7 @@ class TestFailures:
             (Answer({"detail": "No token.", "reason_id": "unauthenticated"}, 401), 3, "interlock token --user"),
             (Answer({"detail": "Not yours.", "reason_id": "insufficient-scope", "missing": ["tool:x"]}, 403), 3, "missing: tool:x"),
             (Answer({"detail": "Wait.", "status": 429, "reason_id": "rate-limited"}, 429), 1, "try again in a moment"),
-            (Answer({"detail": "Spent.", "status": 429, "reason_id": "budget-spent"}, 429), 1, "midnight, UTC"),
+            (Answer({"detail": "Spent.", "status": 429, "reason_id": "budget-spent"}, 429), 1, "midnight UTC"),
             (Answer({"detail": "There is no such thing.", "reason_id": "unknown"}, 404), 1, "server list"),
             (Answer(refused(-32011, "There is no such server."), 404), 1, "server list"),
             (Answer(refused(-32602, "Unknown tool: x"), 400), 1, "Unknown tool: x"),

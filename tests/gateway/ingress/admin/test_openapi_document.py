@@ -32,7 +32,7 @@ def reading() -> dict[str, str]:
             continue
         for node in ast.walk(source.tree):
             text = ast.unparse(node) if isinstance(node, ast.AsyncFunctionDef) and node.decorator_list else ""
-            model = re.search(r"read_(?:model|optional)\(request, (\w+)", text)
+            model = re.search(r"read_(?:model|optional_model)\(request, (\w+)", text)
             if model and (name := re.search(r"name='(\w+)'", text)):
                 found[name[1]] = model[1]
     return found
