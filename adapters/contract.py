@@ -79,7 +79,7 @@ class Turn(Struct, frozen=True):
 
 
 def _do_nothing() -> None:
-    """The default of `heard`, for calls without an observer."""
+    """The default of `on_activity`, for calls without an observer."""
 
 
 class Call(Struct, frozen=True):
@@ -92,7 +92,7 @@ class Call(Struct, frozen=True):
     idempotency_key: str = ""
     has_shortened_deadline: bool = False  # the caller gives it less time than the target usually gets
     idle: float = math.inf  # seconds without a sign of life before the call ends
-    heard: Callable[[], None] = _do_nothing  # to be called for each sign of life that is no event, such as bytes of a stream
+    on_activity: Callable[[], None] = _do_nothing  # to be called for each sign of life that is no event, such as bytes of a stream
 
     @property
     def ran_out_of_callers_time(self) -> bool:

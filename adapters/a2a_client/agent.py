@@ -72,8 +72,8 @@ class A2AAgent:
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """Sends the message, then polls the task until it ends. Raises UpstreamFault."""
         reading = A2ATurnReader(turn.ref, self._peers.peer(call).url)
-        with self._register_wakeup(turn, call) as bell:
-            notify = bell.url if bell else ""
+        with self._register_wakeup(turn, call) as wakeup:
+            notify = wakeup.url if wakeup else ""
             try:
                 if turn.stream:
                     async with aclosing(self._stream_or_send(turn, call, reading, notify)) as events:
@@ -89,7 +89,7 @@ class A2AAgent:
                 fault.had_no_effect = fault.is_unsent and not reading.task_id
                 raise
             if not reading.has_ended:
-                async for event in self._poll_until_ended(call, reading, bell):
+                async for event in self._poll_until_ended(call, reading, wakeup):
                     yield event
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:

@@ -94,13 +94,13 @@ class GrpcTransport:
     async def _stream_events(self, peer: A2APeer, call: Call, method: str, request: Protobuf) -> AsyncGenerator[PeerEvent, None]:
         line, stub = await self._connected_channel_and_stub(peer, call)
         arriving = getattr(stub, method)(request, timeout=seconds_left(call), metadata=_call_metadata(peer, call))
-        heard = False
+        has_response = False
         try:
             async for response in arriving:
-                heard = True
+                has_response = True
                 yield await _decode_answer(_read_event, peer, response)
         except grpc.aio.AioRpcError as error:
-            if not (heard and error.code() in _STREAM_CUT_CODES):
+            if not (has_response and error.code() in _STREAM_CUT_CODES):
                 raise _fault_of_status(line, error) from None
         finally:
             arriving.cancel()
@@ -187,11 +187,11 @@ def _convert_or_none(value: Any, kind: type[S]) -> S | None:
 def _call_metadata(peer: A2APeer, call: Call) -> tuple[tuple[str, str], ...]:
     """The headers of a call as gRPC metadata, without those that HTTP/2 or gRPC sets itself. Raises UpstreamFault."""
     headers = {name.lower(): value for name, value in call.headers.items()} | ({} if peer.is_v03 else {"a2a-version": V1.version})
-    kept = {name: value for name, value in headers.items() if name not in _TRANSPORT_HEADERS and not name.startswith("grpc-")}
-    for name, value in kept.items():
+    forwarded = {name: value for name, value in headers.items() if name not in _TRANSPORT_HEADERS and not name.startswith("grpc-")}
+    for name, value in forwarded.items():
         if not _METADATA_KEY.fullmatch(name) or name.endswith("-bin") or not (value.isascii() and value.isprintable()):
             raise UpstreamFault("A header for this agent can't be sent over gRPC", f"the header {name[:64]}")
-    return tuple(kept.items())
+    return tuple(forwarded.items())
 
 
 def _no_connection_fault(channel: PinnedChannel) -> Unreachable:

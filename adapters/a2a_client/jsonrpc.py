@@ -56,12 +56,12 @@ class JsonRpcTransport:
             headers = await self._signer.signed_headers(call.target.upstream, ("POST", peer.url, body), headers)
         async with self._egress.stream("POST", peer.url, headers=headers, body=body, timeout=seconds_left(call)) as answer:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
-                whole = await answer.read(self._limit)
+                response_body = await answer.read(self._limit)
                 if answer.status != 200:
-                    raise _refusal(answer, whole)
-                yield await run_off_loop(rpc.read_event, whole, request_id)
+                    raise _refusal(answer, response_body)
+                yield await run_off_loop(rpc.read_event, response_body, request_id)
                 return
-            async with aclosing(read_events_until_cut(batch_chunks(answer), self._limit, call.heard)) as events:
+            async with aclosing(read_events_until_cut(batch_chunks(answer), self._limit, call.on_activity)) as events:
                 async for event in events:
                     yield await run_off_loop(rpc.read_event, event.data, request_id)
 

@@ -57,7 +57,7 @@ class A2APeers:
             if not self.should_retry_downgraded(peer, error, for_stream=False):
                 raise
             return await self.task(call, task_id, cancel)
-        call.heard()
+        call.on_activity()
         if task.id != task_id:
             raise InvalidAnswer("The agent answered about another task")
         return task

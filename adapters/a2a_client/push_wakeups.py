@@ -40,9 +40,9 @@ class PushWakeups:
         """Registers a wakeup for `agent` only."""
         secret = self._new_secret()
         key = (agent, _digest(secret))
-        bell = self._wakeups[key] = PushWakeup(f"{self._public_url}/agents/{agent}/notifications/{secret}")
+        wakeup = self._wakeups[key] = PushWakeup(f"{self._public_url}/agents/{agent}/notifications/{secret}")
         try:
-            yield bell
+            yield wakeup
         finally:
             del self._wakeups[key]
 

@@ -71,12 +71,14 @@ class RestTransport:
             headers = await self._signer.signed_headers(call.target.upstream, ("POST", url, body), headers)
         async with self._egress.stream("POST", url, headers=headers, body=body, timeout=seconds_left(call)) as answer:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
-                whole = await answer.read(self._limit)
+                response_body = await answer.read(self._limit)
                 if answer.status != 200:
-                    raise _challenge_in(answer) or _fault_of_status(answer, whole, METHOD_NOT_FOUND if path == _STREAM else TASK_NOT_FOUND)
-                yield await run_off_loop(_read_event, whole, peer)
+                    raise _challenge_in(answer) or _fault_of_status(
+                        answer, response_body, METHOD_NOT_FOUND if path == _STREAM else TASK_NOT_FOUND
+                    )
+                yield await run_off_loop(_read_event, response_body, peer)
                 return
-            async with aclosing(read_events_until_cut(batch_chunks(answer), self._limit, call.heard)) as events:
+            async with aclosing(read_events_until_cut(batch_chunks(answer), self._limit, call.on_activity)) as events:
                 async for event in events:
                     yield await run_off_loop(_read_event, event.data, peer)
 
@@ -197,9 +199,9 @@ def _error_in(value: Any, status_text: str, code: int) -> UpstreamFault:
     details = error.get("details")
     reasons = [detail.get("reason") for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
     code = next((CODES_BY_REASON[reason] for reason in reasons if isinstance(reason, str) and reason in CODES_BY_REASON), code)
-    given = error.get("code")
-    if type(given) is int and given < -32000:
-        code = given
+    declared_code = error.get("code")
+    if type(declared_code) is int and declared_code < -32000:
+        code = declared_code
     detail = json.dumps(error)[:500]
     return PeerError(code, status_text, detail) if code else UpstreamFault(f"The agent answered with {status_text}", detail)
 

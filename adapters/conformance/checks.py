@@ -94,17 +94,17 @@ async def check_scenario(vendor: Vendor, expectation: Expectation, transform: Bo
 
     Together they must use every recorded exchange, except those in the expectation's `skip`.
     """
-    said = expectation.document
-    _check(any(name in said for name in ("turns", "bodies", "describe", "cancel")), f"{expectation} expects nothing")
-    unused = [each for each in expectation.exchanges if each["seq"] not in said.get("skip", ())]
-    used = {body["seq"] for body in said.get("bodies", ())}
-    if "turns" in said:
+    expected = expectation.document
+    _check(any(name in expected for name in ("turns", "bodies", "describe", "cancel")), f"{expectation} expects nothing")
+    unused = [each for each in expectation.exchanges if each["seq"] not in expected.get("skip", ())]
+    used = {body["seq"] for body in expected.get("bodies", ())}
+    if "turns" in expected:
         used |= await check_turns(vendor, expectation, transform)
-    for body in said.get("bodies", ()):
+    for body in expected.get("bodies", ()):
         check_body(expectation, body, transform)
-    if "describe" in said:
+    if "describe" in expected:
         used |= await check_description(vendor, expectation)
-    if "cancel" in said:
+    if "cancel" in expected:
         used |= await check_cancellation(vendor, expectation)
     left = [f"{each['seq']} {each['request']['method']} {each['request']['path']}" for each in unused if each["seq"] not in used]
     _check(not left, f"{expectation}: recorded, not in `skip`, and never asked for: {', '.join(left)}")

@@ -35,19 +35,19 @@ def outcome(events: Sequence[Event]) -> dict[str, Any]:
     if [isinstance(event, ENDINGS) for event in events] != [False] * (len(events) - 1) + [True]:
         raise AssertionError(f"a turn has one ending, and it is the last event: {events}")
     ending = events[-1]
-    told: dict[str, Any] = {"state": _state(ending), "artifacts": _artifacts(events)}
+    document: dict[str, Any] = {"state": _state(ending), "artifacts": _artifacts(events)}
     if isinstance(ending, Ask):
-        told["prompts"] = [_prompt_document(prompt) for prompt in ending.prompts]
+        document["prompts"] = [_prompt_document(prompt) for prompt in ending.prompts]
     if isinstance(ending, Failed | AnswerRefused):
-        told |= {"kind": ending.kind, "reason": ending.reason}
+        document |= {"kind": ending.kind, "reason": ending.reason}
     message = getattr(ending, "message", None)
     if message is not None:
-        told["message"] = "\n".join(part.text for part in message.parts if isinstance(part.text, str))
+        document["message"] = "\n".join(part.text for part in message.parts if isinstance(part.text, str))
     notes: dict[str, Any] = {}
     for event in events:
         if isinstance(event, Progress | Done):
             notes |= event.metadata or {}
-    return told | ({"metadata": notes} if notes else {})
+    return document | ({"metadata": notes} if notes else {})
 
 
 def matches_expectation(expected: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
@@ -76,10 +76,10 @@ def _artifacts(events: Sequence[Event]) -> list[dict[str, Any]]:
 def _artifact(parts: Sequence[Part]) -> dict[str, Any]:
     """Texts joined as `text`, other parts in `parts`, metadata of parts in `metadata`."""
     texts = [part.text for part in parts if isinstance(part.text, str)]
-    told: dict[str, Any] = {"text": "".join(texts)} if texts else {}
+    document: dict[str, Any] = {"text": "".join(texts)} if texts else {}
     others = [_part_content(part) for part in parts if not isinstance(part.text, str)]
     notes = [part.metadata for part in parts if isinstance(part.metadata, dict)]
-    return told | ({"parts": others} if others else {}) | ({"metadata": notes} if notes else {})
+    return document | ({"parts": others} if others else {}) | ({"metadata": notes} if notes else {})
 
 
 def _part_content(part: Part) -> dict[str, Any]:
@@ -88,5 +88,5 @@ def _part_content(part: Part) -> dict[str, Any]:
 
 
 def _prompt_document(prompt: Prompt) -> dict[str, Any]:
-    told = {name: getattr(prompt, name) for name in ("id", "text", "data", "schema", "url")} | {"kind": prompt.kind.value}
-    return {name: value for name, value in told.items() if value not in ("", None)}
+    members = {name: getattr(prompt, name) for name in ("id", "text", "data", "schema", "url")} | {"kind": prompt.kind.value}
+    return {name: value for name, value in members.items() if value not in ("", None)}

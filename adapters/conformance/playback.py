@@ -75,8 +75,8 @@ class PlaybackEgress:
         return len(there) == len(here) and all(a == b or a in self._gateway_ids for a, b in zip(there, here, strict=True))
 
     def _compare_body(self, request: Mapping[str, Any], body: bytes | None) -> None:
-        wanted, given = request.get("json"), json.loads(body) if body else None
-        for path in self._differences(wanted, given, ""):
+        wanted, sent_document = request.get("json"), json.loads(body) if body else None
+        for path in self._differences(wanted, sent_document, ""):
             self.problems.append(f"{request['method']} {request['path']}: {path}")
 
     def _differences(self, recorded: Any, sent: Any, path: str) -> Iterator[str]:

@@ -73,11 +73,11 @@ def _read_text_invocation(text: str) -> ToolInvocation:
     rest = rest.lstrip()
     end = _NAME_END.search(rest)
     name = rest[: end.start()] if end else rest
-    given = rest[len(name) :].lstrip()
-    if keyword != "tool" or not 0 < len(name) <= NAME_MAX or not (given.startswith("{") or not given):
+    arguments_text = rest[len(name) :].lstrip()
+    if keyword != "tool" or not 0 < len(name) <= NAME_MAX or not (arguments_text.startswith("{") or not arguments_text):
         raise BadMessage("message.parts[0]", FORMAT_TEXT)
     try:
-        arguments = parse((given or "{}").encode())
+        arguments = parse((arguments_text or "{}").encode())
     except BadJson:
         raise BadMessage("message.parts[0].text", "has arguments that are not JSON") from None
     return ToolInvocation(name, arguments)
@@ -100,19 +100,19 @@ class ToolAgent:
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """Yields one artifact or the server's questions, and the ending."""
-        asked = read_invocation(turn.message)
-        if f"{call.target.name}.{asked.tool}" != call.grant.decision.act.resource:
+        invocation = read_invocation(turn.message)
+        if f"{call.target.name}.{invocation.tool}" != call.grant.decision.act.resource:
             raise BadMessage("message.parts", "names another tool than was allowed")
         try:
-            for event in await self._call_tool(asked, turn, call):
+            for event in await self._call_tool(invocation, turn, call):
                 yield event
         except ConsentNeeded as needed:
             yield pending_ref(structs.replace(turn, ref=None), call, needed)
             yield consent_question(needed)
 
     async def _call_tool(self, invocation: ToolInvocation, turn: Turn, call: Call) -> list[Event]:
-        given = {"name": invocation.tool, "arguments": invocation.arguments, **_input_responses(turn)}
-        params = encode(modern_params({**given, "_meta": {}}, _ELICITING_PEER))
+        call_params = {"name": invocation.tool, "arguments": invocation.arguments, **_input_responses(turn)}
+        params = encode(modern_params({**call_params, "_meta": {}}, _ELICITING_PEER))
         raw = envelope_of(call.idempotency_key, "tools/call", Raw(params))
         schema = next((tool.definition.get("inputSchema") for tool in call.target.tools if tool.name == invocation.tool), None)
         headers = headers_for(tuple(find_header_arguments(schema)), invocation.arguments)
@@ -154,8 +154,8 @@ _ELICITING_PEER: Final = _ElicitingPeer()
 
 def message_awaiting_answer(ref: VendorRef) -> Message | None:
     """The message whose tool asked a question, for a task that waits for the answer; else None."""
-    kept = ref.extra.get(TOOL_CALL_KEY)
-    return _decode_message(kept["message"].encode()) if isinstance(kept, Mapping) else None
+    tool_call = ref.extra.get(TOOL_CALL_KEY)
+    return _decode_message(tool_call["message"].encode()) if isinstance(tool_call, Mapping) else None
 
 
 def _question_events(message: Message, result: Mapping[str, Any]) -> list[Event]:
@@ -164,8 +164,8 @@ def _question_events(message: Message, result: Mapping[str, Any]) -> list[Event]
     if not isinstance(requests, dict) or not 0 < len(requests) <= QUESTIONS_MAX or not isinstance(state, str | None):
         raise UpstreamFault("The server's message is not valid", "input requests")
     prompts = tuple(_prompt_from_request(key, request) for key, request in requests.items())
-    kept = {"message": encode(message).decode()} | ({} if state is None else {"state": state})
-    return [RefLearned(VendorRef(task_id=TOOL_CALL_KEY, extra={TOOL_CALL_KEY: kept})), Ask(prompts=prompts)]
+    tool_call = {"message": encode(message).decode()} | ({} if state is None else {"state": state})
+    return [RefLearned(VendorRef(task_id=TOOL_CALL_KEY, extra={TOOL_CALL_KEY: tool_call})), Ask(prompts=prompts)]
 
 
 def _prompt_from_request(key: str, request: Any) -> Prompt:
@@ -182,11 +182,11 @@ def _prompt_from_request(key: str, request: Any) -> Prompt:
 
 def _input_responses(turn: Turn) -> dict[str, Any]:
     """The members with which the call is repeated (2026-07-28 MRTR): the answers and the server's state."""
-    kept = turn.ref.extra.get(TOOL_CALL_KEY) if turn.ref is not None else None
-    if not isinstance(kept, Mapping) or not turn.answers:
+    tool_call = turn.ref.extra.get(TOOL_CALL_KEY) if turn.ref is not None else None
+    if not isinstance(tool_call, Mapping) or not turn.answers:
         return {}
-    given = {each.prompt.id: {"action": "accept"} | ({} if each.prompt.url else {"content": each.value}) for each in turn.answers}
-    return {"inputResponses": given, **({"requestState": kept["state"]} if "state" in kept else {})}
+    responses = {each.prompt.id: {"action": "accept"} | ({} if each.prompt.url else {"content": each.value}) for each in turn.answers}
+    return {"inputResponses": responses, **({"requestState": tool_call["state"]} if "state" in tool_call else {})}
 
 
 def parts_from_result(result: Mapping[str, Any]) -> tuple[Part, ...]:

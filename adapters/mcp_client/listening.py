@@ -102,8 +102,8 @@ class ModernListening:
             more.changed.clear()
             began = self._clock()
             try:
-                whole = dataclasses.replace(wanted, uris=wanted.uris | more.uris)
-                if await _run_until(more.changed, stream.run(whole, seconds)):
+                all_wanted = dataclasses.replace(wanted, uris=wanted.uris | more.uris)
+                if await _run_until(more.changed, stream.run(all_wanted, seconds)):
                     return
                 continue  # with the URIs that the client subscribed to since
             except UpstreamFault:
@@ -181,20 +181,20 @@ class LegacyListening:
         """Listens until it is canceled: sessions have no end that a server announces."""
         session = self._sessions.session_for(session_key(call, listener, client_session))
         session.calls_in_flight += 1
-        ear: _ListenerSink | None = None
+        sink: _ListenerSink | None = None
         try:
             await self._sessions.ensure_open(session, call.headers, call.deadline)
             self._streams.open(session, call.headers)
             await self._streams.wait_until_open(session)  # notifications before it is open are lost
-            ear = _ListenerSink(listener, wanted, SessionReplyChannel(self._http, session, call.headers), client_session)
-            session.listeners.append(ear)
-            await self._subscribe_to_all(session, call, wanted, ear)
-            await listener.on_acknowledged(ear.granted)
+            sink = _ListenerSink(listener, wanted, SessionReplyChannel(self._http, session, call.headers), client_session)
+            session.listeners.append(sink)
+            await self._subscribe_to_all(session, call, wanted, sink)
+            await listener.on_acknowledged(sink.granted)
             await asyncio.Event().wait()
         finally:
-            if ear is not None:
-                session.listeners.remove(ear)
-                self._unsubscribe(session, call, ear.granted.uris)
+            if sink is not None:
+                session.listeners.remove(sink)
+                self._unsubscribe(session, call, sink.granted.uris)
             if not session.listeners and session.key.capabilities == "{}":
                 self._streams.close(session)
             session.calls_in_flight -= 1
@@ -235,8 +235,8 @@ class _ListenerSink:
         self._listener = listener
         self._client_session = client_session
         self.granted = granted
-        asked = McpRequest(0, "", b"", b"{}", is_modern=False, method="", peer=listener, client_session=client_session)
-        self._server_messages = ServerMessages(asked, listener, reply_channel=reply_channel)
+        request = McpRequest(0, "", b"", b"{}", is_modern=False, method="", peer=listener, client_session=client_session)
+        self._server_messages = ServerMessages(request, listener, reply_channel=reply_channel)
 
     async def forward_change(self, method: str, params: Raw) -> None:
         await forward_if_granted(self._listener, LISTEN_TO_ALL if self._client_session else self.granted, method, members_of(params))
@@ -246,23 +246,23 @@ class _ListenerSink:
 
 
 def notification_filter(wanted: ListenFilter) -> dict[str, Any]:
-    asked: dict[str, Any] = {member: True for name, member in _FILTER_MEMBERS.items() if getattr(wanted, name)}
+    members: dict[str, Any] = {member: True for name, member in _FILTER_MEMBERS.items() if getattr(wanted, name)}
     if wanted.uris:
-        asked["resourceSubscriptions"] = sorted(wanted.uris)
+        members["resourceSubscriptions"] = sorted(wanted.uris)
     if wanted.tasks:
-        asked["taskIds"] = sorted(wanted.tasks)
-    return asked
+        members["taskIds"] = sorted(wanted.tasks)
+    return members
 
 
 def read_acknowledged(params: Members, wanted: ListenFilter) -> ListenFilter:
     """The acknowledged part of what was wanted."""
-    said: _NotificationFilter = decode_checked(encode(params), _decode_acknowledged).notifications
+    acknowledged: _NotificationFilter = decode_checked(encode(params), _decode_acknowledged).notifications
     return ListenFilter(
-        tools=wanted.tools and said.tools_list_changed is True,
-        prompts=wanted.prompts and said.prompts_list_changed is True,
-        resources=wanted.resources and said.resources_list_changed is True,
-        uris=wanted.uris & frozenset(said.resource_subscriptions or ()),
-        tasks=wanted.tasks & frozenset(said.task_ids or ()),
+        tools=wanted.tools and acknowledged.tools_list_changed is True,
+        prompts=wanted.prompts and acknowledged.prompts_list_changed is True,
+        resources=wanted.resources and acknowledged.resources_list_changed is True,
+        uris=wanted.uris & frozenset(acknowledged.resource_subscriptions or ()),
+        tasks=wanted.tasks & frozenset(acknowledged.task_ids or ()),
     )
 
 

@@ -52,8 +52,8 @@ class Probe:
     @property
     def facts(self) -> dict[str, str]:
         """The facts for a registration, which McpPool uses."""
-        said = {INSTRUCTIONS: self.instructions} if self.instructions else {}
-        return {"era": self.era, "protocol_version": self.protocol_version, **said}
+        optional_facts = {INSTRUCTIONS: self.instructions} if self.instructions else {}
+        return {"era": self.era, "protocol_version": self.protocol_version, **optional_facts}
 
 
 def build_probe(era: Era, version: str, listed: ServerLists, instructions: str = "") -> Probe:

@@ -34,13 +34,13 @@ def redact_text(message: str, server_url: str = "") -> str:
         return text
     if has_stack_trace(text):
         return ""
-    kept = [
+    lines = [
         [WITHHELD_MARK if reveals_internals(sentence, server_url) else sentence for sentence in _SENTENCE.split(line)]
         for line in text.split("\n")
     ]
-    if not any(sentence.strip() and sentence != WITHHELD_MARK for line in kept for sentence in line):
+    if not any(sentence.strip() and sentence != WITHHELD_MARK for line in lines for sentence in line):
         return ""
-    shown = "\n".join(" ".join(_without_repeated_marks(line)) for line in kept)
+    shown = "\n".join(" ".join(_without_repeated_marks(line)) for line in lines)
     return "" if reveals_internals(shown, server_url) else shown
 
 

@@ -115,8 +115,8 @@ class StdioServers:
         whose = await self._process_key(call, listener, session, False)
         duplex = await self._channel_for(whose, call.deadline - self._clock())
         more = self._legacy_subscriptions.uris_of(call, session) if session else None
-        heard = None if whose.owner and session else (lambda: frozenset(more.uris) if more else frozenset())
-        await listen(duplex, wanted, listener, heard, call.deadline - self._clock())
+        session_uris = None if whose.owner and session else (lambda: frozenset(more.uris) if more else frozenset())
+        await listen(duplex, wanted, listener, session_uris, call.deadline - self._clock())
 
     async def watch(self, name: str, changed: OnListChanged) -> None:
         """Watches lists, see McpTools.watch."""
@@ -146,23 +146,23 @@ class StdioServers:
         """The answer to a request of the initialize era about session state, which a modern server does not have; else None."""
         if request.method in (SUBSCRIBE, UNSUBSCRIBE):
             self._legacy_subscriptions.record_request(call, request)
-        kept = (SUBSCRIBE, UNSUBSCRIBE, "logging/setLevel")
-        return McpAnswer(b"{}") if channel.is_modern and request.method in kept else None
+        answered_methods = (SUBSCRIBE, UNSUBSCRIBE, "logging/setLevel")
+        return McpAnswer(b"{}") if channel.is_modern and request.method in answered_methods else None
 
     async def _process_key(self, call: Call, peer: McpPeer | None, client_session: str, wants_logs: bool) -> _ProcessKey:
         """The process for a client. Starts the shared process first, if the command's era is unknown."""
-        everybody = _ProcessKey(call.target.name)
+        shared = _ProcessKey(call.target.name)
         if peer is None or not (wants_logs or _QUESTION_CAPABILITIES & peer.capabilities.keys()):
-            return everybody
+            return shared
         if not wants_logs:
             if call.target.name not in self._modern_commands:
-                await self._channel_for(everybody, call.deadline - self._clock())
+                await self._channel_for(shared, call.deadline - self._clock())
             if call.target.name in self._modern_commands and (not client_session or call.target.name in self._modern_only_commands):
-                return everybody
+                return shared
         key = session_key(call, peer, client_session)
         mine = _ProcessKey(call.target.name, key.owner, key.client_session, key.capabilities)
         crowded = call.target.name in self._modern_commands and mine not in self._processes and not self._has_room(mine)
-        return everybody if crowded and not wants_logs else mine
+        return shared if crowded and not wants_logs else mine
 
     def _has_room(self, key: _ProcessKey) -> bool:
         """Whether one more process can be started, perhaps after an idle one was ended."""

@@ -61,16 +61,16 @@ async def watch_legacy(http: McpHttp, url: str, credentials: Mapping[str, str], 
     try:
         if not any(announces_changes(session.server_capabilities.get(kind)) for kind in ("tools", "prompts", "resources")):
             return
-        asked = {name: value for name, value in headers.items() if name != "content-type"} | {"accept": "text/event-stream"}
-        async with http.open_stream("GET", url, asked, b"") as answer:
+        get_headers = {name: value for name, value in headers.items() if name != "content-type"} | {"accept": "text/event-stream"}
+        async with http.open_stream("GET", url, get_headers, b"") as answer:
             if answer.status != 200 or not is_stream(answer.headers):
                 return
             async for message in read_messages(answer):
                 if message.method in CHANGE_METHODS:
                     changed()
                 elif message.id is not None:
-                    said = reply_of(message.id, {}) if message.method == "ping" else error_of(message.id, -32601, "there is no client")
-                    await http.notify(url, headers, said, SEND_SECONDS)
+                    reply = reply_of(message.id, {}) if message.method == "ping" else error_of(message.id, -32601, "there is no client")
+                    await http.notify(url, headers, reply, SEND_SECONDS)
         raise Unreachable(CUT_TEXT, "the stream ended")
     finally:
         await close_session(http, session)

@@ -152,9 +152,9 @@ class AssertionTokens:
             except OAuthRefused:
                 fresh = None
             if fresh is not None and fresh.id_token and _is_same_person(fresh.id_token, credential.id_token):
-                kept = replace(fresh, refresh_token=fresh.refresh_token or credential.refresh_token, redirect=credential.redirect)
-                await self._vault.write(identity.key, kept)
-                return kept
+                refreshed = replace(fresh, refresh_token=fresh.refresh_token or credential.refresh_token, redirect=credential.redirect)
+                await self._vault.write(identity.key, refreshed)
+                return refreshed
         await self._vault.delete(identity.key)
         return None
 

@@ -69,9 +69,9 @@ class Consent:
 
     def authorization_params(self, state: str, verifier: str) -> dict[str, str]:
         """The variable parameters of the authorization request."""
-        asked = {"state": state, "code_challenge": challenge_for(verifier)}
-        asked |= {"nonce": nonce_for(verifier)} if self.openid else {"resource": self.key.resource}
-        return asked | _scope_param(self.scopes)
+        parameters = {"state": state, "code_challenge": challenge_for(verifier)}
+        parameters |= {"nonce": nonce_for(verifier)} if self.openid else {"resource": self.key.resource}
+        return parameters | _scope_param(self.scopes)
 
 
 class ConsentRequests(Protocol):
@@ -111,15 +111,15 @@ class UpstreamOAuth:
         terms = self._auth_options(request.upstream)
         if terms is None:
             return await send({})
-        visit = _AuthorizedSend(self, request, terms)
-        shown = await visit.find_credential()
+        authorized_send = _AuthorizedSend(self, request, terms)
+        shown = await authorized_send.find_credential()
         if shown is None and terms.is_personal and request.upstream.get("headers"):  # never with shared credentials only
-            shown = await visit.answer_challenge(Challenged(401, ""), None)
+            shown = await authorized_send.answer_challenge(Challenged(401, ""), None)
         for _ in range(ROUNDS_MAX):
             try:
                 return await send({} if shown is None else {"Authorization": f"Bearer {shown.access_token}"})
             except Challenged as challenged:
-                shown = await visit.answer_challenge(challenged, shown)
+                shown = await authorized_send.answer_challenge(challenged, shown)
         raise UpstreamFault(REFUSED_TEXT, "challenged again and again")
 
     def has_own_account(self, upstream: Mapping[str, Any]) -> bool:
@@ -141,10 +141,10 @@ class UpstreamOAuth:
             raise OAuthRefused(answer.get("error", "no_code")[:60])
         form = {"grant_type": "authorization_code", "code": answer["code"], "redirect_uri": self._own_client.redirect_uri}
         form |= {"code_verifier": verifier} | ({} if consent.openid else {"resource": consent.key.resource})
-        given = await self._request_token(consent.key.tenant, at, consent.client, form, consent.scopes)
+        credential = await self._request_token(consent.key.tenant, at, consent.client, form, consent.scopes)
         if consent.openid:
-            check_identity(given.id_token, ProviderIdentity(at, consent.client, consent.key), nonce_for(verifier), self.now())
-        await self._vault.write(consent.key, replace(given, redirect=consent.redirect))
+            check_identity(credential.id_token, ProviderIdentity(at, consent.client, consent.key), nonce_for(verifier), self.now())
+        await self._vault.write(consent.key, replace(credential, redirect=consent.redirect))
 
     async def find_site(
         self, request: CredentialRequest, auth_options: AuthOptions, metadata_url: str = "", refetch: bool = False
@@ -173,8 +173,8 @@ class UpstreamOAuth:
         self, request: CredentialRequest, auth_options: AuthOptions, site: OAuthSite, form: Mapping[str, str], scopes: frozenset[str]
     ) -> Credential:
         client = await self.clients.client_for(request.tenant, auth_options, site.authorization_server)
-        given = {**form, "resource": site.resource.id}
-        return await self._request_token(request.tenant, site.authorization_server, client, given, scopes)
+        parameters = {**form, "resource": site.resource.id}
+        return await self._request_token(request.tenant, site.authorization_server, client, parameters, scopes)
 
     async def _request_token(
         self,
@@ -208,10 +208,10 @@ class UpstreamOAuth:
     ) -> Credential:
         """A token by assertion. The person is not asked, and no other account is used where it is refused."""
         client = await self.clients.client_for(request.tenant, auth_options, site.authorization_server)
-        asked = AssertionTokenRequest(
+        token_request = AssertionTokenRequest(
             request.server, request.grant if auth_options.is_personal else None, site.authorization_server, client, site.resource.id, scopes
         )
-        return await self._assertions.request_token(auth_options, asked)
+        return await self._assertions.request_token(auth_options, token_request)
 
     async def _request_identity_consent(self, identity: ProviderIdentity, server: str) -> ConsentNeeded:
         if not identity.authorization_server.pkce or not identity.authorization_server.authorization_endpoint:

@@ -125,14 +125,14 @@ async def discover_resource(fetch: FetchDocument, url: str, metadata_url: str) -
         if document is None:
             continue
         try:
-            said = msgspec.convert(document, _ResourceDocument)
+            metadata = msgspec.convert(document, _ResourceDocument)
         except msgspec.ValidationError as error:
             raise UpstreamFault("The server's resource metadata can't be used", str(error)[:200]) from None
-        if not covers(said.resource, url):  # RFC 9728 s3.3: a server could otherwise obtain tokens for another server's resource
-            raise UpstreamFault("The server's resource metadata is of another resource", said.resource[:200])
-        if not said.authorization_servers:
+        if not covers(metadata.resource, url):  # RFC 9728 s3.3: a server could otherwise obtain tokens for another server's resource
+            raise UpstreamFault("The server's resource metadata is of another resource", metadata.resource[:200])
+        if not metadata.authorization_servers:
             raise UpstreamFault("The server's resource metadata names no authorization server")
-        return ProtectedResource(said.resource, tuple(said.authorization_servers), parse_scopes(said.scopes_supported))
+        return ProtectedResource(metadata.resource, tuple(metadata.authorization_servers), parse_scopes(metadata.scopes_supported))
     return None
 
 
@@ -152,23 +152,23 @@ async def discover_authorization_server(fetch: FetchDocument, issuer: str) -> Au
 
 def _read_authorization_server(document: Mapping[str, Any], issuer: str) -> AuthorizationServer:
     try:
-        said = msgspec.convert({name: value for name, value in document.items() if value is not None}, _ServerDocument)
+        metadata = msgspec.convert({name: value for name, value in document.items() if value is not None}, _ServerDocument)
     except msgspec.ValidationError as error:
         raise UpstreamFault(UNUSABLE_TEXT, str(error)[:200]) from None
-    if said.issuer != issuer:
+    if metadata.issuer != issuer:
         raise UpstreamFault(UNUSABLE_TEXT, "the metadata is of another issuer")
-    endpoints = (said.token_endpoint, said.authorization_endpoint, said.registration_endpoint)
+    endpoints = (metadata.token_endpoint, metadata.authorization_endpoint, metadata.registration_endpoint)
     if not all(is_confidential(each) for each in endpoints if each):
         raise UpstreamFault(UNUSABLE_TEXT, "an endpoint is not an https URL")
     return AuthorizationServer(
         issuer,
         *endpoints,
-        methods=said.token_endpoint_auth_methods_supported,
-        scopes=parse_scopes(said.scopes_supported),
-        documents=said.client_id_metadata_document_supported,
-        names_itself=said.authorization_response_iss_parameter_supported,
-        pkce="S256" in said.code_challenge_methods_supported,
-        revocation_endpoint=said.revocation_endpoint if is_confidential(said.revocation_endpoint) else "",
+        methods=metadata.token_endpoint_auth_methods_supported,
+        scopes=parse_scopes(metadata.scopes_supported),
+        documents=metadata.client_id_metadata_document_supported,
+        names_itself=metadata.authorization_response_iss_parameter_supported,
+        pkce="S256" in metadata.code_challenge_methods_supported,
+        revocation_endpoint=metadata.revocation_endpoint if is_confidential(metadata.revocation_endpoint) else "",
     )
 
 
@@ -177,8 +177,8 @@ def covers(resource: str, url: str) -> bool:
     if not origin_of(resource) or origin_of(resource) != origin_of(url):
         return False
     above, path = urlsplit(resource), urlsplit(url).path
-    whole = above.path.rstrip("/")
-    return not above.query and not above.fragment and (path.rstrip("/") == whole or path.startswith(f"{whole}/"))
+    covered_path = above.path.rstrip("/")
+    return not above.query and not above.fragment and (path.rstrip("/") == covered_path or path.startswith(f"{covered_path}/"))
 
 
 async def _fetch_document(fetch: FetchDocument, url: str) -> Mapping[str, Any] | None:

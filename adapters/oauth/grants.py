@@ -147,14 +147,14 @@ class OAuthRequests:
         if answer.status not in (200, 201):
             raise _fault_of_response(answer)
         try:
-            said = _decode_registration_answer(answer.body)
+            registration = _decode_registration_answer(answer.body)
         except msgspec.MsgspecError:
             raise UpstreamFault("The authorization server's answer can't be read", "registration") from None
-        secret = said.client_secret or ""
+        secret = registration.client_secret or ""
         return ClientRegistration(
             authorization_server.issuer,
-            said.client_id,
-            said.token_endpoint_auth_method or ("client_secret_basic" if secret else "none"),
+            registration.client_id,
+            registration.token_endpoint_auth_method or ("client_secret_basic" if secret else "none"),
             secret,
         )
 
@@ -166,18 +166,24 @@ class OAuthRequests:
         `scopes`: the requested ones, which are granted unless the response says otherwise.
         """
         try:
-            said = _decode_token_answer(await self._post_to_token_endpoint(authorization_server, client, form))
-            lasts = float(said.expires_in or 0)
+            token_response = _decode_token_answer(await self._post_to_token_endpoint(authorization_server, client, form))
+            lasts = float(token_response.expires_in or 0)
         except (msgspec.MsgspecError, ValueError):
             raise UpstreamFault("The authorization server's answer can't be read", "token") from None
-        fit = 0 < len(said.access_token) <= TOKEN_MAX and said.access_token.isascii() and said.access_token.isprintable()
-        if said.token_type.lower() != "bearer" or not fit or " " in said.access_token:
+        fit = (
+            0 < len(token_response.access_token) <= TOKEN_MAX
+            and token_response.access_token.isascii()
+            and token_response.access_token.isprintable()
+        )
+        if token_response.token_type.lower() != "bearer" or not fit or " " in token_response.access_token:
             raise UpstreamFault("The authorization server's token can't be used", "no bearer token")
         now = self._own_client.now()
-        given = scopes if said.scope is None else parse_scopes(said.scope)
+        granted_scopes = scopes if token_response.scope is None else parse_scopes(token_response.scope)
         expires = now + lasts if 0 < lasts < 1e9 else 0.0
-        kept = Credential(said.access_token, client.client_id, given, scopes, expires, now, said.refresh_token or "")
-        return replace(kept, endpoint=authorization_server.token_endpoint, id_token=said.id_token or "")
+        credential = Credential(
+            token_response.access_token, client.client_id, granted_scopes, scopes, expires, now, token_response.refresh_token or ""
+        )
+        return replace(credential, endpoint=authorization_server.token_endpoint, id_token=token_response.id_token or "")
 
     async def is_registered(self, authorization_server: AuthorizationServer, client: ClientRegistration) -> bool:
         """Whether a registration still exists: an authorization server authenticates the client before it checks a code (RFC 6749 s5.2)."""
@@ -209,12 +215,16 @@ class OAuthRequests:
     ) -> str:
         """Exchanges for an assertion of type `kind` for another authorization server, which is no access token (RFC 8693 s2.2.1)."""
         try:
-            said = _decode_exchange_answer(await self._post_to_token_endpoint(authorization_server, client, form))
+            token_response = _decode_exchange_answer(await self._post_to_token_endpoint(authorization_server, client, form))
         except msgspec.MsgspecError:
             raise UpstreamFault("The authorization server's answer can't be read", "exchange") from None
-        if said.issued_token_type != kind or said.token_type.lower() != "n_a" or not 0 < len(said.access_token) <= TOKEN_MAX:
-            raise UpstreamFault("The authorization server's assertion can't be used", said.issued_token_type[:100])
-        return said.access_token
+        if (
+            token_response.issued_token_type != kind
+            or token_response.token_type.lower() != "n_a"
+            or not 0 < len(token_response.access_token) <= TOKEN_MAX
+        ):
+            raise UpstreamFault("The authorization server's assertion can't be used", token_response.issued_token_type[:100])
+        return token_response.access_token
 
     async def _post_to_token_endpoint(
         self, authorization_server: AuthorizationServer, client: ClientRegistration, form: Mapping[str, str]

@@ -43,19 +43,19 @@ class AuthOptions:
         return self.listed_issuers | {self.issuer}
 
 
-def read_auth_options(given: Mapping[str, Any], read_secret: Callable[[str], str]) -> AuthOptions:
+def read_auth_options(configured: Mapping[str, Any], read_secret: Callable[[str], str]) -> AuthOptions:
     """Parses a checked `upstream.auth`. `read_secret` resolves secrets in the environment or in files."""
-    provider = given.get("provider", {})
+    provider = configured.get("provider", {})
     return AuthOptions(
-        given.get("account", "personal") == "personal",
-        given.get("issuer", ""),
-        given.get("client_id", ""),
-        read_secret(given.get("client_secret", "")),
-        given.get("method", ""),
-        parse_scopes(given.get("scopes", [])),
-        frozenset(given.get("authorization_servers", [])),
-        given.get("grant", ""),
-        read_secret(given.get("assertion", "")),
+        configured.get("account", "personal") == "personal",
+        configured.get("issuer", ""),
+        configured.get("client_id", ""),
+        read_secret(configured.get("client_secret", "")),
+        configured.get("method", ""),
+        parse_scopes(configured.get("scopes", [])),
+        frozenset(configured.get("authorization_servers", [])),
+        configured.get("grant", ""),
+        read_secret(configured.get("assertion", "")),
         ProviderOptions(
             provider.get("issuer", ""),
             provider.get("client_id", ""),

@@ -24,9 +24,9 @@ class UnsupportedBody(Exception):
     """The operation requires a body of an unsupported media type. The text names it."""
 
 
-def read_body(given: Json, resolve: Resolve) -> OperationBody:
+def read_body(request_body: Json, resolve: Resolve) -> OperationBody:
     """The body of a resolved request body object; `resolve` follows references. Raises UnsupportedBody."""
-    content, required = given.get("content"), given.get("required") is True
+    content, required = request_body.get("content"), request_body.get("required") is True
     offered = (
         [_read_media_type(str(media), resolve(form), required, resolve) for media, form in content.items()]
         if isinstance(content, dict)
@@ -58,17 +58,17 @@ def _read_form(form: Json, schema: Json, required: bool, resolve: Resolve) -> Op
         return OperationBody(MULTIPART, schema, required)
     shown: dict[str, Any] = {}
     fields: list[FormField] = []
-    for name, given in properties.items():
-        said = encoding.get(name) if isinstance(encoding, dict) else None
-        media = _single_media_type(said.get("contentType") if isinstance(said, dict) else None)
-        each = resolve(given)
+    for name, property_schema in properties.items():
+        field_encoding = encoding.get(name) if isinstance(encoding, dict) else None
+        media = _single_media_type(field_encoding.get("contentType") if isinstance(field_encoding, dict) else None)
+        each = resolve(property_schema)
         items = resolve(each.get("items")) if each.get("type") == "array" else None
         file = _is_file(each if items is None else items)
         if file:
-            given = FILE_SCHEMA if items is None else {"type": "array", "items": FILE_SCHEMA}
+            property_schema = FILE_SCHEMA if items is None else {"type": "array", "items": FILE_SCHEMA}
         if file or media:
             fields.append(FormField(str(name), media, file))
-        shown[name] = given
+        shown[name] = property_schema
     return OperationBody(MULTIPART, {**schema, "properties": shown}, required, tuple(fields))
 
 

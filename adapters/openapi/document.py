@@ -100,8 +100,8 @@ class _DocumentReader:
 
     def iterate_operations(self) -> Iterator[tuple[str, str, Json]]:
         """Yields the path, method and object of each operation."""
-        for path, given in self._document["paths"].items():
-            item = self.resolve(given) if isinstance(path, str) and path.startswith("/") else {}
+        for path, path_item in self._document["paths"].items():
+            item = self.resolve(path_item) if isinstance(path, str) and path.startswith("/") else {}
             for method in METHODS:
                 if isinstance(item.get(method), dict):
                     yield path, method, item[method]
@@ -140,11 +140,11 @@ class _DocumentReader:
         parameters = [each for each in parameters if is_usable(each[0])]
         properties = {parameter.argument: schema for parameter, schema in parameters}
         required = [parameter.argument for parameter, _ in parameters if parameter.required]
-        given = self.resolve(operation.get("requestBody"))
-        body = self._read_body(given)
+        request_body = self.resolve(operation.get("requestBody"))
+        body = self._read_body(request_body)
         argument = ("body" if "body" not in properties else "request_body") if body.media else ""
         if body.media:
-            properties[argument] = _with_description(given, body.schema)
+            properties[argument] = _with_description(request_body, body.schema)
             required += [argument] if body.required else []
         sent = tuple(each for each, _ in parameters)
         called = Operation(method.upper(), path, sent, body.media, argument, body.required, body.fields)
@@ -157,9 +157,9 @@ class _DocumentReader:
         return tool
 
     def _tool_members(self, operation: Json, called: Operation) -> dict[str, Any]:
-        given = operation.get("operationId")
+        operation_id = operation.get("operationId")
         name = _NAME_SEPARATORS.sub(
-            "_", given[:256] if isinstance(given, str) and given else f"{called.method.lower()}_{called.path}"
+            "_", operation_id[:256] if isinstance(operation_id, str) and operation_id else f"{called.method.lower()}_{called.path}"
         ).strip("_")[:64]
         prose = [text[:PROSE_MAX] for text in (operation.get("summary"), operation.get("description")) if isinstance(text, str) and text]
         hints = {"readOnlyHint": called.method in ("GET", "HEAD", "OPTIONS"), "destructiveHint": called.method == "DELETE"}
@@ -186,22 +186,22 @@ class _DocumentReader:
             taken.add(argument)
             yield self._read_parameter(argument, name, place, parameter)
 
-    def _read_parameter(self, argument: str, name: str, place: str, given: Json) -> tuple[Parameter, Any]:
-        content = given.get("content")
+    def _read_parameter(self, argument: str, name: str, place: str, declared: Json) -> tuple[Parameter, Any]:
+        content = declared.get("content")
         media = next(iter(content), "") if isinstance(content, dict) else ""
-        schema = self.resolve(content[media]).get("schema", {}) if media and isinstance(content, dict) else given.get("schema", {})
-        style, explode = given.get("style"), given.get("explode")
-        required = given.get("required") is True or place == "path"
+        schema = self.resolve(content[media]).get("schema", {}) if media and isinstance(content, dict) else declared.get("schema", {})
+        style, explode = declared.get("style"), declared.get("explode")
+        required = declared.get("required") is True or place == "path"
         made = Parameter(
             argument, name, place, required, style if isinstance(style, str) else "", explode if isinstance(explode, bool) else None, media
         )
-        return made, _with_description(given, schema)
+        return made, _with_description(declared, schema)
 
-    def _read_body(self, given: Json) -> OperationBody:
+    def _read_body(self, request_body: Json) -> OperationBody:
         """The body of an operation. Raises UnsupportedBody."""
-        content = given.get("content")
+        content = request_body.get("content")
         self._count_steps(len(content) if isinstance(content, dict) else 1)
-        return read_body(given, self.resolve)
+        return read_body(request_body, self.resolve)
 
     def _self_contained_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         """The schema with the referenced components under `$defs`. Raises UnusableSchema, and _NotATool if it is too large."""
@@ -218,8 +218,8 @@ class _DocumentReader:
         return {**made, "$defs": definitions} if definitions else dict(made)
 
 
-def _with_description(given: Json, schema: Any) -> Any:
-    text = given.get("description")
+def _with_description(declared: Json, schema: Any) -> Any:
+    text = declared.get("description")
     if isinstance(text, str) and text and isinstance(schema, dict) and "description" not in schema and "$ref" not in schema:
         return {**schema, "description": text[:PROSE_MAX]}
     return schema if isinstance(schema, dict) else {}

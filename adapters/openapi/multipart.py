@@ -62,15 +62,15 @@ def file_content(argument: str, value: Any, media_type: str = "") -> BodyContent
         value = {"text": value}
     if not isinstance(value, dict) or value.keys() - FILE_SCHEMA["properties"].keys():
         raise BadArguments(f"the argument {argument!r} must be a file: an object with text or data, filename and media_type")
-    text, data, said = value.get("text"), value.get("data"), value.get("media_type")
+    text, data, declared_type = value.get("text"), value.get("data"), value.get("media_type")
     if isinstance(text, str) == isinstance(data, str):
         raise BadArguments(f"the argument {argument!r} must have either text or data (base64)")
-    if said is not None and not (isinstance(said, str) and is_media_type(said)):
+    if declared_type is not None and not (isinstance(declared_type, str) and is_media_type(declared_type)):
         raise BadArguments(f"the argument {argument!r} has no valid media_type")
     if isinstance(text, str):
-        return BodyContent(text.encode(), media_type or said or "text/plain; charset=utf-8")
+        return BodyContent(text.encode(), media_type or declared_type or "text/plain; charset=utf-8")
     try:
-        return BodyContent(base64.b64decode(str(data), validate=True), media_type or said or OCTET_STREAM)
+        return BodyContent(base64.b64decode(str(data), validate=True), media_type or declared_type or OCTET_STREAM)
     except (binascii.Error, ValueError):
         raise BadArguments(f"the argument {argument!r} has data that is not base64") from None
 

@@ -65,8 +65,8 @@ class OpenApiServers:
 
     async def _send(self, call: Call, http_call: HttpCall) -> HttpResponse:
         ours = {name.lower() for name in call.headers}  # arguments can't override them
-        given = {name: value for name, value in http_call.headers.items() if name not in ours}
-        headers = {"accept": "application/json, */*;q=0.5", **given, **call.headers}
+        argument_headers = {name: value for name, value in http_call.headers.items() if name not in ours}
+        headers = {"accept": "application/json, */*;q=0.5", **argument_headers, **call.headers}
         seconds = call.deadline - self._clock()
         if seconds <= 0:
             raise UpstreamFault("The server did not answer in time", "the deadline has passed")

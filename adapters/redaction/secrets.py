@@ -77,8 +77,8 @@ def encoded_forms(secret: str) -> Iterator[bytes]:
         yield _ESCAPE.sub(lambda found: found[0].lower(), written).encode()
     raw = secret.encode()
     for before in range(3):
-        whole = base64.b64encode(bytes(before) + raw)
-        part = whole[-(-8 * before // 6) : 8 * (before + len(raw)) // 6]
+        encoded = base64.b64encode(bytes(before) + raw)
+        part = encoded[-(-8 * before // 6) : 8 * (before + len(raw)) // 6]
         yield part
         yield part.translate(bytes.maketrans(b"+/", b"-_"))
 

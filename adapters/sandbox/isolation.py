@@ -96,5 +96,5 @@ def _failure_of(command: Sequence[str]) -> str:
         )
     except (OSError, subprocess.SubprocessError) as error:
         return f"bubblewrap does not work here: {error}"
-    said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-    return "" if done.returncode == 0 else f"bubblewrap does not work here: {said[:200] or f'status {done.returncode}'}"
+    last_line = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+    return "" if done.returncode == 0 else f"bubblewrap does not work here: {last_line[:200] or f'status {done.returncode}'}"

@@ -100,11 +100,11 @@ def sandbox_registration(isolation: str) -> Registration:
     )
 
 
-def _read_arguments(given: Any) -> tuple[str, Mapping[str, Any]]:
+def _read_arguments(arguments: Any) -> tuple[str, Mapping[str, Any]]:
     """The code and inputs of a call. Raises BadCalculation."""
-    if not isinstance(given, dict) or given.keys() - {"code", "inputs"}:
+    if not isinstance(arguments, dict) or arguments.keys() - {"code", "inputs"}:
         raise BadCalculation("the arguments must be code and, optionally, inputs")
-    code, inputs = given.get("code"), given.get("inputs", {})
+    code, inputs = arguments.get("code"), arguments.get("inputs", {})
     if not isinstance(code, str):
         raise BadCalculation("code must be a string")
     if not isinstance(inputs, dict):
@@ -114,8 +114,8 @@ def _read_arguments(given: Any) -> tuple[str, Mapping[str, Any]]:
 
 def _tool_result(done: CalculationResult) -> dict[str, Any]:
     structured = done.to_document()
-    told: dict[str, Any] = {"content": [{"type": "text", "text": encode(structured).decode()}], "structuredContent": structured}
-    return {**told, "isError": done.error is not None, "_meta": {ISOLATION_KEY: done.isolation}}
+    content_members: dict[str, Any] = {"content": [{"type": "text", "text": encode(structured).decode()}], "structuredContent": structured}
+    return {**content_members, "isError": done.error is not None, "_meta": {ISOLATION_KEY: done.isolation}}
 
 
 def _answer_with(request: McpRequest, result: Mapping[str, Any]) -> McpAnswer:

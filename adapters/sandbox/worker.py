@@ -145,18 +145,18 @@ def _check_request(code: str, inputs: Mapping[str, Any], limits: CalculationLimi
 def _error_of(error: MontyError, limits: CalculationLimits) -> CalculationError:
     if isinstance(error, MontyCrashedError):
         late = error.timed_out
-        said = "it did not stop in time, and its worker was ended" if late else "its worker ended"
-        return CalculationError("TimeLimit" if late else "WorkerLost", said)
-    inner, told = error.exception(), str(error.exception())[:MESSAGE_MAX]
+        reason = "it did not stop in time, and its worker was ended" if late else "its worker ended"
+        return CalculationError("TimeLimit" if late else "WorkerLost", reason)
+    inner, message = error.exception(), str(error.exception())[:MESSAGE_MAX]
     frames = error.traceback() if isinstance(error, MontyRuntimeError | MontySyntaxError) else []
     line = frames[-1].line if frames else None
     if not frames and isinstance(inner, TimeoutError):
         return CalculationError("TimeLimit", f"it ran longer than {limits.seconds:g} s")
     if isinstance(inner, MemoryError):
-        if not frames and told.endswith(f"> {limits.output} bytes"):
+        if not frames and message.endswith(f"> {limits.output} bytes"):
             return CalculationError("OutputLimit", f"it printed more than {limits.output} bytes")
         return CalculationError("MemoryLimit", f"it needed more than {limits.memory >> 20} MiB", line)
-    return CalculationError(type(inner).__name__, told, line)
+    return CalculationError(type(inner).__name__, message, line)
 
 
 def to_json_value(value: Any, size: int) -> Any:

@@ -34,10 +34,10 @@ class A2AAwsAccess(AwsAccess):
     service: str = AGENTCORE
 
 
-def parse_access(given: Any) -> A2AAwsAccess:
+def parse_access(document: Any) -> A2AAwsAccess:
     """Parses `upstream.aws`. Raises ValueError with the invalid member and the problem."""
     try:
-        found = A2AAwsAccess.model_validate(given)
+        found = A2AAwsAccess.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {describe_problem(first)}") from None

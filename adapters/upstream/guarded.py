@@ -55,17 +55,17 @@ class GuardedAdapter:
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """Yields the inner adapter's events up to its ending, or a Failed in its place."""
         bound = _TurnDeadline(call)
-        visit = self._resilience.attempts_for(turn.ref, replace(call, heard=bound.note_activity))
+        attempts = self._resilience.attempts_for(turn.ref, replace(call, on_activity=bound.note_activity))
         try:
             while True:
-                visit.begin()
+                attempts.begin()
                 ref = turn.ref if turn.answers else None
-                async with aclosing(cast("AsyncGenerator[Event, None]", self._inner.run(turn, visit.call))) as events:
+                async with aclosing(cast("AsyncGenerator[Event, None]", self._inner.run(turn, attempts.call))) as events:
                     event = await _next_event_or_failure(events, bound, call.headers)
                     delay = None
                     if bound.last_fault is None:
-                        visit.record_answer()
-                    elif (delay := visit.retry_delay_after(bound.last_fault, bound.seconds_left)) is None:
+                        attempts.record_answer()
+                    elif (delay := attempts.retry_delay_after(bound.last_fault, bound.seconds_left)) is None:
                         yield _answer_refusal(turn, bound.last_fault) or event
                         return
                     begun = False
@@ -75,11 +75,11 @@ class GuardedAdapter:
                         begun = begun or not isinstance(event, RefLearned)
                         ref = event.ref if isinstance(event, RefLearned) else ref
                         if isinstance(event, Failed) and event.kind == AGENT_LATE and ref is not None:
-                            await self._stop(ref, visit.call)
-                        yield visit.with_endpoint(event) if isinstance(event, RefLearned) else event
+                            await self._stop(ref, attempts.call)
+                        yield attempts.with_endpoint(event) if isinstance(event, RefLearned) else event
                         if isinstance(event, ENDINGS):
                             if bound.last_fault is not None:
-                                visit.record_broken_answer(bound.last_fault)
+                                attempts.record_broken_answer(bound.last_fault)
                             return
                         event = await _next_event_or_failure(events, bound, call.headers)
                 await self._resilience.sleep(delay)
@@ -87,7 +87,7 @@ class GuardedAdapter:
             failed = Failed(left.public, detail=left.detail, kind=left.kind, retryable=True, retry_after=left.retry_after)
             yield _answer_refusal(turn, left) or failed
         finally:
-            visit.end()
+            attempts.end()
             bound.cancel()
 
     async def _stop(self, ref: VendorRef, call: Call) -> None:
@@ -105,7 +105,7 @@ class GuardedAdapter:
         if not isinstance(inner, Reattachable):
             raise CannotReattach
         bound = _TurnDeadline(call)
-        sent = self._resilience.call_at_task_endpoint(turn.ref or VendorRef(), replace(call, heard=bound.note_activity))
+        sent = self._resilience.call_at_task_endpoint(turn.ref or VendorRef(), replace(call, on_activity=bound.note_activity))
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", inner.reattach(turn, known, sent))) as events:
                 while True:
@@ -171,7 +171,7 @@ class _TurnDeadline:
         self._loop = asyncio.get_running_loop()
         self._deadline = call.deadline
         self._idle = call.idle
-        self._heard = self._loop.time()
+        self._last_activity = self._loop.time()
         self.last_fault: UpstreamFault | None = None  # the fault behind the last event
         self._waiting_task: asyncio.Task[object] | None = None
         self._timer = self._loop.call_at(self._end_time, self._expire)
@@ -179,7 +179,7 @@ class _TurnDeadline:
 
     def note_activity(self) -> None:
         """Notes a sign of life."""
-        self._heard = self._loop.time()
+        self._last_activity = self._loop.time()
 
     async def next_event(self, events: AsyncIterator[Event]) -> Event:
         """The next event. Raises TimeoutError, and what the adapter raises."""
@@ -215,7 +215,7 @@ class _TurnDeadline:
     @property
     def _end_time(self) -> float:
         """When the timer expires, on the event loop's clock. Silence counts only while the adapter waits for the agent."""
-        return min(self._deadline, (self._heard if self._waiting_task is not None else self._loop.time()) + self._idle)
+        return min(self._deadline, (self._last_activity if self._waiting_task is not None else self._loop.time()) + self._idle)
 
     def _expire(self) -> None:
         if (due := self._end_time) > self._loop.time():

@@ -166,16 +166,16 @@ class ConnectionPool:
     def _close_unused(self, loop: asyncio.AbstractEventLoop) -> None:
         """Closes connections that were idle for too long."""
         before = loop.time() - self._options.idle_seconds
-        kept: dict[tuple[str, int, bool], list[_Http1Connection]] = {}
+        still_idle: dict[tuple[str, int, bool], list[_Http1Connection]] = {}
         for origin, waiting in self._idle.items():
             for connection in waiting:
                 if connection.is_usable and connection.idle_since > before:
-                    kept.setdefault(origin, []).append(connection)
+                    still_idle.setdefault(origin, []).append(connection)
                 else:
                     connection.close()
-        self._idle = kept
-        self._idle_count = sum(map(len, kept.values()))
-        self._sweep_timer = loop.call_later(self._options.idle_seconds, self._close_unused, loop) if kept else None
+        self._idle = still_idle
+        self._idle_count = sum(map(len, still_idle.values()))
+        self._sweep_timer = loop.call_later(self._options.idle_seconds, self._close_unused, loop) if still_idle else None
 
     async def _open_connection(self, target: HttpTarget, deadline: float) -> "_Http1Connection":
         """A new connection to the first address that accepts one. Raises NotConnected."""

@@ -34,7 +34,7 @@ def awaited_connection_id(ref: VendorRef) -> str | None:
 def pending_ref(turn: Turn, call: Call, consent: ConsentNeeded) -> RefLearned:
     """The turn in the form in which it is stored. The consent's id replaces the agent's task id."""
     ref, act = turn.ref or VendorRef(), call.grant.decision.act
-    kept = {
+    pending = {
         "message": msgspec.json.encode(turn.message).decode(),
         "task_id": ref.task_id,
         "extra": dict(ref.extra),
@@ -43,7 +43,7 @@ def pending_ref(turn: Turn, call: Call, consent: ConsentNeeded) -> RefLearned:
         "accepted_output_modes": list(turn.accepted_output_modes),
         "metadata": turn.metadata,
     }
-    return RefLearned(VendorRef(ref.context_id, consent.id, {PENDING_KEY: kept}, kept=ref.kept, session=ref.session))
+    return RefLearned(VendorRef(ref.context_id, consent.id, {PENDING_KEY: pending}, kept=ref.kept, session=ref.session))
 
 
 def consent_question(consent: ConsentNeeded) -> Ask:
@@ -54,9 +54,9 @@ def consent_question(consent: ConsentNeeded) -> Ask:
 
 def ref_before_consent(ref: VendorRef) -> VendorRef:
     """The agent's own ids and open prompts, as they were before the consent was needed."""
-    kept = ref.extra[PENDING_KEY]
-    prompts = msgspec.convert(kept.get("prompts", ()), tuple[Prompt, ...])
-    return VendorRef(ref.context_id, kept["task_id"], kept["extra"], prompts or UNSET, ref.kept, session=ref.session)
+    pending = ref.extra[PENDING_KEY]
+    prompts = msgspec.convert(pending.get("prompts", ()), tuple[Prompt, ...])
+    return VendorRef(ref.context_id, pending["task_id"], pending["extra"], prompts or UNSET, ref.kept, session=ref.session)
 
 
 def agent_ref(ref: VendorRef) -> VendorRef:
@@ -66,9 +66,9 @@ def agent_ref(ref: VendorRef) -> VendorRef:
 
 def unsent_message(ref: VendorRef) -> UnsentMessage:
     """The stored message of a pending ref."""
-    kept = ref.extra[PENDING_KEY]
-    modes, message = tuple(kept.get("accepted_output_modes", ())), _decode_message(kept["message"].encode())
-    return UnsentMessage(message, kept.get("skill", ""), modes, kept.get("metadata"))
+    pending = ref.extra[PENDING_KEY]
+    modes, message = tuple(pending.get("accepted_output_modes", ())), _decode_message(pending["message"].encode())
+    return UnsentMessage(message, pending.get("skill", ""), modes, pending.get("metadata"))
 
 
 def with_pending_message(turn: Turn) -> Turn:

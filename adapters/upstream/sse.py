@@ -101,16 +101,16 @@ def one_line(data: bytes) -> bytes:
 
 
 async def read_events_until_cut(
-    chunks: AsyncIterable[bytes], limit: int = EVENT_LIMIT, heard: Callable[[], None] = lambda: None
+    chunks: AsyncIterable[bytes], limit: int = EVENT_LIMIT, on_activity: Callable[[], None] = lambda: None
 ) -> AsyncGenerator[ServerSentEvent, None]:
-    """Yields the events until the connection ends or breaks. Calls `heard` for each chunk, also for comments.
+    """Yields the events until the connection ends or breaks. Calls `on_activity` for each chunk, also for comments.
 
     Raises UpstreamFault only when an event exceeds the limit.
     """
     reader = SseReader(limit)
     async with aclosing(_until_broken(chunks)) as arriving:
         async for chunk in arriving:
-            heard()
+            on_activity()
             for event in reader.feed(chunk):
                 yield event
 

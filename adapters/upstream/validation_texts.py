@@ -45,5 +45,5 @@ def describe_problem(error: Mapping[str, Any]) -> str:
     context, text = error.get("ctx") or {}, TEXTS.get(error["type"])
     if text is not None:
         return text.format_map(context)
-    said = str(error["msg"]).removeprefix("Value error, ")
-    return said[:1].lower() + said[1:]
+    problem = str(error["msg"]).removeprefix("Value error, ")
+    return problem[:1].lower() + problem[1:]

@@ -63,8 +63,8 @@ class Adk:
         sessions = f"/apps/{quote_segment(connection.options.app)}/users/{quote_segment(connection.user)}/sessions"
         session = (turn.ref.context_id if turn.ref else "") or str((await connection.request_json(Request("POST", sessions, {})))["id"])
         yield RefLearned(VendorRef(session))
-        said = {"role": "user", "parts": [_result(each) for each in turn.answers] or [_part(part) for part in turn.message.parts]}
-        body = {"appName": connection.options.app, "userId": connection.user, "sessionId": session, "newMessage": said}
+        new_message = {"role": "user", "parts": [_result(each) for each in turn.answers] or [_part(part) for part in turn.message.parts]}
+        body = {"appName": connection.options.app, "userId": connection.user, "sessionId": session, "newMessage": new_message}
         request = Request("POST", "/run_sse", {**body, "streaming": True}) if turn.stream else Request("POST", "/run", body)
         reader = AdkReader(session)
         async with aclosing(read_events(reader, connection.stream_frames(request))) as events:
@@ -195,12 +195,12 @@ def _parts_for_people(*parts: Mapping[str, Any]) -> Iterator[Part]:
 def _build_prompt(call: Mapping[str, Any]) -> Prompt:
     name, args, token = call["name"], call.get("args") or {}, {"name": call["name"]}
     if name == CONFIRMATION_CALL:
-        asked = args.get("toolConfirmation") or {}
-        structured = asked.get("payload") is not None
-        data = {"call": args.get("originalFunctionCall"), **({"payload": asked["payload"]} if structured else {})}
+        confirmation = args.get("toolConfirmation") or {}
+        structured = confirmation.get("payload") is not None
+        data = {"call": args.get("originalFunctionCall"), **({"payload": confirmation["payload"]} if structured else {})}
         return Prompt(
             call["id"],
-            asked.get("hint") or "",
+            confirmation.get("hint") or "",
             data,
             CONFIRMATION_SCHEMA if structured else BOOLEAN_SCHEMA,
             PromptKind.APPROVAL,
@@ -208,8 +208,8 @@ def _build_prompt(call: Mapping[str, Any]) -> Prompt:
         )
     if name == CREDENTIAL_CALL:
         oauth2 = (args["authConfig"].get("exchangedAuthCredential") or {}).get("oauth2") or {}
-        kept = {**token, "config": args["authConfig"]}
-        return Prompt(call["id"], schema=CALLBACK_SCHEMA, kind=PromptKind.AUTH, url=oauth2.get("authUri") or "", token=kept)
+        prompt_token = {**token, "config": args["authConfig"]}
+        return Prompt(call["id"], schema=CALLBACK_SCHEMA, kind=PromptKind.AUTH, url=oauth2.get("authUri") or "", token=prompt_token)
     if name == INPUT_CALL:
         wanted = args.get("responseSchema") or args.get("response_schema")
         return Prompt(call["id"], args.get("message") or "", args.get("payload"), wanted, token=token)

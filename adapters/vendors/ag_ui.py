@@ -66,15 +66,15 @@ class AgUi:
         return AgentFacts(connection.options.title, connection.options.about)
 
     async def run(self, turn: Turn, connection: VendorConnection[AgUiOptions]) -> AsyncIterator[Event]:
-        kept = (turn.ref.kept if turn.ref else None) or {}
-        messages = [*kept.get("messages", ()), *_new_messages(turn)]
+        kept_values = (turn.ref.kept if turn.ref else None) or {}
+        messages = [*kept_values.get("messages", ()), *_new_messages(turn)]
         run = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{turn.session} {turn.message.message_id} {len(messages)}"))
-        body = {"threadId": turn.session, "runId": run, "state": kept.get("state") or {}, "messages": messages, "context": []}
+        body = {"threadId": turn.session, "runId": run, "state": kept_values.get("state") or {}, "messages": messages, "context": []}
         body |= {"tools": [each.model_dump() for each in connection.options.tools], "forwardedProps": {}}
         resume = [
             {"interruptId": each.prompt.id, "status": "resolved", "payload": each.value} for each in turn.answers if not each.prompt.token
         ]
-        yield RefLearned(VendorRef(turn.session, run, kept=kept))
+        yield RefLearned(VendorRef(turn.session, run, kept=kept_values))
         frames = connection.stream_frames(Request("POST", connection.options.path, {**body, **({"resume": resume} if resume else {})}))
         reader = AgUiReader([each.name for each in connection.options.tools], [str(each["id"]) for each in messages])
         async with aclosing(read_events(reader, frames)) as events:

@@ -103,16 +103,16 @@ async def _poll_status(kickoff: str, connection: VendorConnection[CrewAIOptions]
 
 def _inputs(message: Message, options: CrewAIOptions) -> dict[str, str]:
     """The inputs of a kickoff, which are texts: members of structured data become inputs with their names, as texts or JSON."""
-    given: dict[str, str] = {}
+    part_inputs: dict[str, str] = {}
     for part in message.parts:
         if isinstance(part.raw, str) or isinstance(part.url, str):
             raise unsupported_content_fault("a file", NO_FILES_TEXT)
         if isinstance(part.data, dict):
-            given |= {name: _text(value) for name, value in part.data.items()}
+            part_inputs |= {name: _text(value) for name, value in part.data.items()}
         elif part.data is not UNSET:
-            given[options.text] = _text(part.data)
+            part_inputs[options.text] = _text(part.data)
     text = text_of(message.parts)
-    return {**given, **({options.text: text} if text else {}), **options.inputs}
+    return {**part_inputs, **({options.text: text} if text else {}), **options.inputs}
 
 
 def _text(value: Any) -> str:
@@ -121,8 +121,8 @@ def _text(value: Any) -> str:
 
 def _resume_body(kickoff: str, answer: Answer) -> dict[str, Any]:
     value: Mapping[str, Any] = answer.value
-    told = {"execution_id": kickoff, "task_id": answer.prompt.token["task"], "is_approve": value["approve"]}
-    return {**told, "human_feedback": value.get("feedback") or ("Approved." if value["approve"] else "Not approved.")}
+    decision = {"execution_id": kickoff, "task_id": answer.prompt.token["task"], "is_approve": value["approve"]}
+    return {**decision, "human_feedback": value.get("feedback") or ("Approved." if value["approve"] else "Not approved.")}
 
 
 class KickoffReader:
@@ -136,16 +136,16 @@ class KickoffReader:
         """Reads one response. Raises ValueError for an unknown status, which would otherwise be polled for ever."""
         if not isinstance(frame, JsonBody):
             return
-        told = frame.value
-        status = str(told["status"]).lower()
-        if told.get("error") or status in ("error", "failed"):
-            yield Failed(AGENT_FAILED_TEXT, detail=str(told.get("error") or told.get("message") or status))
+        document = frame.value
+        status = str(document["status"]).lower()
+        if document.get("error") or status in ("error", "failed"):
+            yield Failed(AGENT_FAILED_TEXT, detail=str(document.get("error") or document.get("message") or status))
         elif status in WAITING_STATUSES:
-            yield Ask(prompts=(self._build_prompt(told),))
+            yield Ask(prompts=(self._build_prompt(document),))
         elif status == "completed":
-            yield from _output_events(told["result"])
+            yield from _output_events(document["result"])
         elif status in WORKING_STATUSES:
-            yield from self._progress_events(told.get("current_task"))
+            yield from self._progress_events(document.get("current_task"))
         else:
             raise ValueError(f"the status {status!r} is unknown")
 
@@ -164,11 +164,13 @@ class KickoffReader:
 def _output_events(result: Any) -> Iterator[Event]:
     """Sends the crew's output, without the outputs of its tasks. Raises ValueError if there is none."""
     output = result.get("output", result.get("raw")) if isinstance(result, dict) else result
-    whole = result.get("json_dict") if isinstance(result, dict) else None
-    if output is None and not whole:
+    json_output = result.get("json_dict") if isinstance(result, dict) else None
+    if output is None and not json_output:
         raise ValueError("the crew completed without an output")
     parts = tuple(
-        Part(text=each) if isinstance(each, str) else Part(data=each, media_type="application/json") for each in (output, whole) if each
+        Part(text=each) if isinstance(each, str) else Part(data=each, media_type="application/json")
+        for each in (output, json_output)
+        if each
     )
     if parts:
         yield ArtifactPiece(Artifact("answer", parts))

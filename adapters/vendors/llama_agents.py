@@ -84,8 +84,8 @@ class LlamaAgents:
             yield event
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[LlamaAgentsOptions]) -> CancelOutcome:
-        told = await connection.request(Request("POST", f"/handlers/{quote_segment(ref.task_id)}/cancel", accepted_statuses=(404,)))
-        if told.status == 404:
+        answer = await connection.request(Request("POST", f"/handlers/{quote_segment(ref.task_id)}/cancel", accepted_statuses=(404,)))
+        if answer.status == 404:
             return CancelOutcome.TOO_LATE
         outcomes = {"cancelled": CancelOutcome.CANCELED, "completed": CancelOutcome.TOO_LATE, "failed": CancelOutcome.TOO_LATE}
         return outcomes.get((await _fetch_state(connection, ref.task_id))["status"], CancelOutcome.UNKNOWN)
@@ -93,9 +93,9 @@ class LlamaAgents:
 
 def _start_event(message: Message, member: str) -> dict[str, Any]:
     """The start event: objects are merged as members, and the text is one more."""
-    given = {name: value for part in message.parts if isinstance(part.data, dict) for name, value in part.data.items()}
+    data_members = {name: value for part in message.parts if isinstance(part.data, dict) for name, value in part.data.items()}
     text = text_of(message.parts)
-    return {**given, member: text} if text else given
+    return {**data_members, member: text} if text else data_members
 
 
 async def _fetch_state(connection: VendorConnection[LlamaAgentsOptions], handler: str) -> Any:

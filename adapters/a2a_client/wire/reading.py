@@ -99,9 +99,9 @@ class A2ATurnReader:
             self._seen_metadata |= metadata or {}
             yield from self._read_status(answer.status, (), metadata)
 
-    def _new_metadata(self, given: dict[str, Any] | UnsetType) -> Mapping[str, Any] | None:
+    def _new_metadata(self, declared: dict[str, Any] | UnsetType) -> Mapping[str, Any] | None:
         """The members of a task's metadata that are new or changed since the last response; None without any."""
-        metadata = _metadata_of_the_agent(given) or {}
+        metadata = _metadata_of_the_agent(declared) or {}
         new = {name: value for name, value in metadata.items() if name not in self._seen_metadata or self._seen_metadata[name] != value}
         self._seen_metadata |= new
         return new or None
@@ -163,14 +163,16 @@ class A2ATurnReader:
         return _without_ids(last) if last else None
 
     def _interrupt_message(self) -> Message | None:
-        asked = next((artifact for artifact in self._seen_artifacts.values() if artifact and artifact.name == _INTERRUPT_ARTIFACT), None)
-        return Message(asked.artifact_id, Role.AGENT, asked.parts) if asked else None
+        artifact_of_interrupt = next(
+            (artifact for artifact in self._seen_artifacts.values() if artifact and artifact.name == _INTERRUPT_ARTIFACT), None
+        )
+        return Message(artifact_of_interrupt.artifact_id, Role.AGENT, artifact_of_interrupt.parts) if artifact_of_interrupt else None
 
 
-def _is_same_content(known: Artifact, given: Artifact) -> bool:
+def _is_same_content(known: Artifact, received: Artifact) -> bool:
     """Whether an artifact is already known, however its text was split into parts."""
-    return known == given or structs.replace(known, parts=_join_plain_texts(known.parts)) == structs.replace(
-        given, parts=_join_plain_texts(given.parts)
+    return known == received or structs.replace(known, parts=_join_plain_texts(known.parts)) == structs.replace(
+        received, parts=_join_plain_texts(received.parts)
     )
 
 
@@ -187,9 +189,9 @@ def _is_plain(part: Part) -> bool:
     return isinstance(part.text, str) and part == Part(text=part.text)
 
 
-def _metadata_of_the_agent(given: dict[str, Any] | UnsetType) -> Mapping[str, Any] | None:
+def _metadata_of_the_agent(metadata: dict[str, Any] | UnsetType) -> Mapping[str, Any] | None:
     """The metadata of a task or update without reserved names; None where nothing is left."""
-    return None if isinstance(given, UnsetType) else without_reserved_members(given) or None
+    return None if isinstance(metadata, UnsetType) else without_reserved_members(metadata) or None
 
 
 def _without_ids(message: Message) -> Message:

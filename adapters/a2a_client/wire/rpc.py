@@ -176,7 +176,7 @@ def _result_in(body: bytes, request_id: int) -> Any:
     return answer["result"]
 
 
-def _check_id(given: Any, request_id: int) -> None:
+def _check_id(response_id: Any, request_id: int) -> None:
     """Raises InvalidAnswer unless the id is the request's; some agents return it as a string."""
-    if not ((type(given) is int and given == request_id) or given == str(request_id)):
+    if not ((type(response_id) is int and response_id == request_id) or response_id == str(request_id)):
         raise InvalidAnswer("The agent answered another request", "the JSON-RPC id differs")

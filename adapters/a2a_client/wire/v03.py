@@ -161,20 +161,20 @@ def _part_json(part: Part) -> dict[str, Any]:
 
 def with_carried_members(metadata: dict[str, Any] | UnsetType, unsupported: Mapping[str, Any]) -> dict[str, Any] | UnsetType:
     """The metadata with members that the other version does not have, under CARRIED_KEY."""
-    told = {name: value for name, value in unsupported.items() if value}
-    return {**(metadata or {}), CARRIED_KEY: told} if told else metadata
+    carried = {name: value for name, value in unsupported.items() if value}
+    return {**(metadata or {}), CARRIED_KEY: carried} if carried else metadata
 
 
 def restore_carried_members(part_or_message: dict[str, Any], *names: str) -> dict[str, Any]:
     """Moves members from the metadata's CARRIED_KEY to a part or message, unless it has them itself."""
     metadata = part_or_message.get("metadata")
-    told = metadata.get(CARRIED_KEY) if isinstance(metadata, dict) else None
-    if not isinstance(metadata, dict) or not isinstance(told, dict):
+    metadata_values = metadata.get(CARRIED_KEY) if isinstance(metadata, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(metadata_values, dict):
         return part_or_message
     left = {name: value for name, value in metadata.items() if name != CARRIED_KEY}
-    carried = {name: told[name] for name in names if _has_member_type(name, told.get(name))}
-    kept = {name: value for name, value in part_or_message.items() if name != "metadata"}
-    return {**carried, **kept, **({"metadata": left} if left else {})}
+    carried = {name: metadata_values[name] for name in names if _has_member_type(name, metadata_values.get(name))}
+    other_members = {name: value for name, value in part_or_message.items() if name != "metadata"}
+    return {**carried, **other_members, **({"metadata": left} if left else {})}
 
 
 def _file_json(part: Part) -> dict[str, Any]:

@@ -82,10 +82,10 @@ def lift_event(value: Any) -> Any:
     """A task, message or event, wrapped or not, converted towards 0.3's JSON-RPC form, for `tolerant` to read."""
     if not isinstance(value, dict):
         return value
-    given = with_json_names(value)
+    members = with_json_names(value)
     for name, lift in _EVENT_LIFTERS.items():
-        if "kind" not in given and isinstance(given.get(name), dict):
-            return {"message" if name == "msg" else name: lift(given[name])}
+        if "kind" not in members and isinstance(members.get(name), dict):
+            return {"message" if name == "msg" else name: lift(members[name])}
     return _lift_task(value) if "status" in value else lift_message(value)
 
 
@@ -137,8 +137,8 @@ def _lift_artifact(artifact: Any) -> Any:
 
 
 def _lift_task(task: dict[str, Any]) -> dict[str, Any]:
-    given = with_json_names(task)
-    lifted = {**given, "status": _lift_status(given.get("status"))}
+    members = with_json_names(task)
+    lifted = {**members, "status": _lift_status(members.get("status"))}
     for name, lift in (("artifacts", _lift_artifact), ("history", lift_message)):
         if isinstance(lifted.get(name), list):
             lifted[name] = [lift(member) for member in lifted[name]]
@@ -174,8 +174,8 @@ def _lift_part(part: Any) -> Any:
         return {**part, "kind": "data", "data": data.get("data", {})}
     if not isinstance(file, dict):
         return part
-    given = with_json_names(file)
-    lifted = {old: given[new] for old, new in _FILE.items() if new in given}
+    file_members = with_json_names(file)
+    lifted = {old: file_members[new] for old, new in _FILE.items() if new in file_members}
     if "bytes" in lifted:
         lifted["bytes"] = _base64_of(lifted["bytes"])
     return {**part, "kind": "file", "file": lifted}

@@ -38,13 +38,13 @@ def read_task_params(params: Any) -> v1.TaskParams:
 
 def read_push_config(params: Any) -> PushConfig:
     """Reads CreateTaskPushNotificationConfigRequest: `parent` is `tasks/{id}`. Raises BadMessage."""
-    given = with_json_names(params) if isinstance(params, dict) else {}
-    config = given.get("config")
+    members = with_json_names(params) if isinstance(params, dict) else {}
+    config = members.get("config")
     inner = with_json_names(config).get("pushNotificationConfig") if isinstance(config, dict) else None
     if not isinstance(inner, dict):
         raise v1.BadMessage("config.pushNotificationConfig", "is missing")
     lifted = push.lift_push_config(inner)
-    config_id = given.get("configId") or lifted.get("id") or ""
+    config_id = members.get("configId") or lifted.get("id") or ""
     return push.read_push_config({**lifted, "id": config_id, "taskId": _task_id(params, "parent")})
 
 
@@ -81,9 +81,9 @@ def card_json(card: Mapping[str, Any]) -> dict[str, Any]:
     offered = card["supportedInterfaces"]
     ours = [each for each in offered if each["protocolVersion"].startswith("0.")] or offered
     others = [{"url": each["url"], "transport": each["protocolBinding"]} for each in ours[1:]]
-    kept = {name: value for name, value in card.items() if name not in ("supportedInterfaces", "securityRequirements", "signatures")}
+    members = {name: value for name, value in card.items() if name not in ("supportedInterfaces", "securityRequirements", "signatures")}
     return {
-        **kept,
+        **members,
         "protocolVersion": "0.3.0",
         "url": ours[0]["url"],
         "preferredTransport": ours[0]["protocolBinding"],

@@ -108,9 +108,9 @@ def check_message(message: Message, where: str) -> None:
 
 def part_problem(part: Part) -> str:
     """Why `part` is invalid, or the empty string. Exactly one of text, raw, url and data must be set."""
-    given = (part.text is not UNSET) + (part.raw is not UNSET) + (part.url is not UNSET) + (part.data is not UNSET)
-    if given != 1:
-        return "needs one of text, raw, url and data" if not given else "has more than one of text, raw, url and data"
+    content_count = (part.text is not UNSET) + (part.raw is not UNSET) + (part.url is not UNSET) + (part.data is not UNSET)
+    if content_count != 1:
+        return "needs one of text, raw, url and data" if not content_count else "has more than one of text, raw, url and data"
     if isinstance(part.raw, str) and not _BASE64.fullmatch(part.raw):
         return "has raw content that is not base64"
     return ""

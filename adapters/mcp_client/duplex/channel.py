@@ -79,7 +79,7 @@ class DuplexChannel:
         self._background_sends: set[asyncio.Task[None]] = set()
         self.listeners: list[tuple[McpListener, Callable[[], ListenFilter]]] = []
         self.end_fault: UpstreamFault | None = None
-        self.heard = 0  # number of received messages
+        self.messages_received = 0  # number of received messages
         self.version = ""
         self.server_capabilities: Mapping[str, Any] = {}
         self.instructions = ""
@@ -100,8 +100,12 @@ class DuplexChannel:
             self.version = MODERN
             return
         exchange = await self.request("initialize", initialize_params(capabilities), seconds)
-        said = read_initialized(exchange)
-        self.version, self.server_capabilities, self.instructions = said.protocol_version, said.capabilities, said.instructions or ""
+        initialized = read_initialized(exchange)
+        self.version, self.server_capabilities, self.instructions = (
+            initialized.protocol_version,
+            initialized.capabilities,
+            initialized.instructions or "",
+        )
         await self.send(notification_of("notifications/initialized"))
 
     async def _is_modern(self, seconds: float) -> bool:
@@ -131,12 +135,12 @@ class DuplexChannel:
         """Sends a client's request, with additional members. Raises UpstreamFault and McpRefused."""
         with self.open_request() as (number, mailbox):
             params = {**self._params(request, number), **extra_params}
-            sending = (envelope_of(number, request.method, params), seconds)
+            envelope_and_seconds = (envelope_of(number, request.method, params), seconds)
             try:
                 if request.peer is None:
-                    return await self._exchange(mailbox, number, sending, None)
+                    return await self._exchange(mailbox, number, envelope_and_seconds, None)
                 async with ServerMessages(request, request.peer, number, None if self.is_modern else self) as hearing:
-                    return await self._exchange(mailbox, number, sending, hearing)
+                    return await self._exchange(mailbox, number, envelope_and_seconds, hearing)
             except (asyncio.CancelledError, McpRefused, UpstreamFault):
                 self.send_in_background(
                     notification_of("notifications/cancelled", {"requestId": number, "reason": "the client no longer waits"})
@@ -181,7 +185,7 @@ class DuplexChannel:
     def receive(self, line: bytes) -> None:
         """Handles one message without waiting for a client. Raises UpstreamFault for an invalid one."""
         message = read_envelope(line)
-        self.heard += 1
+        self.messages_received += 1
         if message.method is UNSET:
             mailbox = self._open_requests.get(message.id) if isinstance(message.id, int) else None
             if mailbox is not None:
@@ -214,10 +218,10 @@ class DuplexChannel:
         """Sends a change notification to all listeners for it. Returns whether there is one."""
         if self.on_list_changed is not None and method in LISTS_CHANGED:
             self.on_list_changed()
-        meant = [(listener, wanted()) for listener, wanted in self.listeners if is_granted(wanted(), method, params)]
-        for listener, granted in meant:
+        granted_listeners = [(listener, wanted()) for listener, wanted in self.listeners if is_granted(wanted(), method, params)]
+        for listener, granted in granted_listeners:
             self._run_in_background(forward_if_granted(listener, granted, method, params))
-        return bool(meant)
+        return bool(granted_listeners)
 
     def expect_progress(self, token: bytes) -> None:
         self.expected_tokens.append(token)

@@ -10,11 +10,11 @@ async def answers_ping(channel: DuplexChannel, seconds: float) -> bool:
 
     True where so many calls are under way that no ping can be sent, since that tells nothing of the server.
     """
-    heard = channel.heard
+    received = channel.messages_received
     try:
         await channel.request("ping", modern_params({}) if channel.is_modern else {}, seconds)
     except NotSent:
         return True
     except UpstreamFault:
-        return channel.heard != heard
+        return channel.messages_received != received
     return True

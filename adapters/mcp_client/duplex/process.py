@@ -167,8 +167,8 @@ class ServerProcess:
         finally:
             duplex.end(fault)
             self._count_end(began)
-            level, said = INFO if fault.public == STOPPED_TEXT else WARNING, self.error_lines[-ERROR_LINES_LOGGED:]
-            log.log(level, "mcp_process_ended", server=self._name, detail=fault.detail, said=said)
+            level, last_lines = INFO if fault.public == STOPPED_TEXT else WARNING, self.error_lines[-ERROR_LINES_LOGGED:]
+            log.log(level, "mcp_process_ended", server=self._name, detail=fault.detail, said=last_lines)
             await asyncio.shield(asyncio.ensure_future(child.end()))
 
     def _count_end(self, began: float) -> None:

@@ -147,8 +147,8 @@ async def _ask_to_open_urls(peer: McpPeer, elicitations: list[Any]) -> None:
         needed = missing_capabilities(peer, "elicitation/create", {**params, "mode": Raw(b'"url"')})
         if needed:
             raise McpRefused(MISSING_CAPABILITY, "an elicitation by URL", {"requiredCapabilities": needed})
-        said = members_of(await _ask_peer(peer, "elicitation/create", translate_question(True, False, "elicitation/create", params)))
-        if bytes(said.get("action", Raw(b""))) != b'"accept"':
+        answer = members_of(await _ask_peer(peer, "elicitation/create", translate_question(True, False, "elicitation/create", params)))
+        if bytes(answer.get("action", Raw(b""))) != b'"accept"':
             raise McpRefused(URL_REQUIRED, "the person did not open the URL")
 
 

@@ -111,8 +111,8 @@ class ServerMessages:
             await self._peer.notify(method, Raw(encode(params)))
 
     async def _forward_progress(self, params: Members) -> None:
-        theirs, given = self._wishes.progress_token, params.get(PROGRESS_KEY)
-        if theirs is not None and self._progress_token is not None and given is not None and bytes(given) == bytes(self._progress_token):
+        theirs, token = self._wishes.progress_token, params.get(PROGRESS_KEY)
+        if theirs is not None and self._progress_token is not None and token is not None and bytes(token) == bytes(self._progress_token):
             await self._peer.notify("notifications/progress", Raw(encode({**params, PROGRESS_KEY: theirs})))
 
     async def _forward_change(self, method: str, params: Raw) -> None:
@@ -176,7 +176,7 @@ class ServerMessages:
             self._seconds_left = None
 
     def _cancel_question(self, params: Members) -> None:
-        given = bytes(params.get("requestId", _EMPTY))
-        for asked, task in self._open_questions.items():
-            if encode(asked) == given:
+        request_id = bytes(params.get("requestId", _EMPTY))
+        for question_id, task in self._open_questions.items():
+            if encode(question_id) == request_id:
                 task.cancel()

@@ -143,8 +143,12 @@ async def open_session(http: McpHttp, session: ServerSession, credentials: Mappi
     url, number = session.key.url, session.next_number()
     body = envelope_of(number, "initialize", initialize_params(session.key.capabilities))
     exchange = await http.post(url, {**credentials, **ACCEPT}, body, number, seconds)
-    said = read_initialized(exchange)
-    version, session.server_capabilities, session.instructions = said.protocol_version, said.capabilities, said.instructions or ""
+    initialized = read_initialized(exchange)
+    version, session.server_capabilities, session.instructions = (
+        initialized.protocol_version,
+        initialized.capabilities,
+        initialized.instructions or "",
+    )
     session.id = session_id = _session_id(exchange)
     session.headers = {**ACCEPT, "mcp-protocol-version": version, **({"mcp-session-id": session_id} if session_id else {})}
     status = await http.notify(url, {**credentials, **session.headers}, _INITIALIZED_NOTIFICATION, seconds)
@@ -187,12 +191,12 @@ def read_initialized(exchange: Exchange) -> Initialized:
     answer = exchange.answer
     if answer is not None and isinstance(answer.result, msgspec.Raw) and exchange.status == 200:
         try:
-            said = _decode_initialized(answer.result)
+            initialized = _decode_initialized(answer.result)
         except msgspec.MsgspecError as error:
             raise BadAnswer("The server's answer is not JSON-RPC", str(error)[:200]) from None
-        if said.protocol_version not in LEGACY:
-            raise UpstreamFault("The server supports no version of MCP that the gateway knows", said.protocol_version[:40])
-        return said
+        if initialized.protocol_version not in LEGACY:
+            raise UpstreamFault("The server supports no version of MCP that the gateway knows", initialized.protocol_version[:40])
+        return initialized
     code = answer.error.code if answer is not None and isinstance(answer.error, msgspec.Struct) else 0
     if exchange.status in (401, 403):
         raise Challenged(exchange.status, exchange.headers.get("www-authenticate", ""))

@@ -47,13 +47,13 @@ _decode_text: Final = msgspec.json.Decoder(str).decode
 def modern_params(params: Mapping[str, Any], peer: McpPeer | None = None, level: str = "") -> dict[str, Any]:
     """Parameters with the `_meta` of a modern request: the gateway's members, with the peer's capabilities, override existing ones."""
     meta = params.get("_meta")
-    kept = members_of(meta) if isinstance(meta, Raw) else {}
+    client_meta = members_of(meta) if isinstance(meta, Raw) else {}
     ours: dict[str, Any] = dict(_MODERN_META)
     if peer is not None:
         ours[CAPABILITIES_KEY] = peer.capabilities
     if level:
         ours[LEVEL_KEY] = level
-    return {**params, "_meta": {**kept, **ours}}
+    return {**params, "_meta": {**client_meta, **ours}}
 
 
 def modern_body(request: McpRequest) -> bytes:
@@ -137,16 +137,16 @@ def input_required_members(result: bytes | Raw) -> Members | None:
 
 def refusal_from(request: McpRequest, error: WireError, detail: str) -> McpRefused:
     """A server's JSON-RPC error in the client's era, with the members of `data` that the client needs to continue."""
-    code, data, said = error.code, error.data, error.message
+    code, data, server_message = error.code, error.data, error.message
     if request.method == "resources/read" and code in (RESOURCE_NOT_FOUND, -32602):
-        return McpRefused(-32602 if request.is_modern else RESOURCE_NOT_FOUND, detail, {"uri": request.name}, said)
+        return McpRefused(-32602 if request.is_modern else RESOURCE_NOT_FOUND, detail, {"uri": request.name}, server_message)
     known = data if isinstance(data, dict) else {}
     for member, kind in (("requiredCapabilities", dict), ("elicitations", list)):
         if isinstance(known.get(member), kind):
-            return McpRefused(code, detail, {member: known[member]}, said)
+            return McpRefused(code, detail, {member: known[member]}, server_message)
     if code in (RESOURCE_NOT_FOUND, URL_REQUIRED):
-        return McpRefused(-32602 if code == RESOURCE_NOT_FOUND else -32603, detail, None, said, data)
-    return McpRefused(code, detail, None, said, data)
+        return McpRefused(-32602 if code == RESOURCE_NOT_FOUND else -32603, detail, None, server_message, data)
+    return McpRefused(code, detail, None, server_message, data)
 
 
 def missing_capabilities(peer: McpPeer, method: str, params: Members) -> dict[str, Any] | None:
@@ -166,13 +166,13 @@ def missing_capabilities(peer: McpPeer, method: str, params: Members) -> dict[st
 
 def translate_question(modern_client: bool, modern_server: bool, method: str, params: Members) -> Raw:
     """The parameters of a server's question in the client's era: only in the older one, an elicitation by URL has an id."""
-    asked: dict[str, Any] = dict(params)
+    members: dict[str, Any] = dict(params)
     if method == "elicitation/create" and json_string(params.get("mode", Raw(b'""'))) == "url":
         if modern_client and not modern_server:
-            asked.pop("elicitationId", None)
+            members.pop("elicitationId", None)
         elif modern_server and not modern_client:
-            asked.setdefault("elicitationId", secrets.token_urlsafe(16))
-    return Raw(encode(asked))
+            members.setdefault("elicitationId", secrets.token_urlsafe(16))
+    return Raw(encode(members))
 
 
 def json_string(text: Raw | bytes) -> str:
@@ -185,8 +185,8 @@ def json_string(text: Raw | bytes) -> str:
 
 def is_severe_enough(params: Members, level: str) -> bool:
     """Whether a log message reaches `level`; an empty level includes all."""
-    said = json_string(params.get("level", Raw(b'""')))
-    return not level or (said in LOG_LEVELS and LOG_LEVELS.index(said) >= LOG_LEVELS.index(level))
+    message_level = json_string(params.get("level", Raw(b'""')))
+    return not level or (message_level in LOG_LEVELS and LOG_LEVELS.index(message_level) >= LOG_LEVELS.index(level))
 
 
 def decode_checked(text: Raw | bytes, reader: Callable[[bytes], Any]) -> Any:

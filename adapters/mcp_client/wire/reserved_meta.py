@@ -44,9 +44,9 @@ class _MetaCleaner:
             items = _decode_items(text)
             self._count_parts(len(items))
             return _encode([self._clean_part(item, levels) for item in items])
-        given = _decode_members(text)
-        self._count_parts(len(given))
-        members = {name: value if name in _DATA_MEMBERS else self._clean_part(value, levels) for name, value in given.items()}
+        decoded = _decode_members(text)
+        self._count_parts(len(decoded))
+        members = {name: value if name in _DATA_MEMBERS else self._clean_part(value, levels) for name, value in decoded.items()}
         meta = members.get("_meta")
         if meta is not None and bytes(meta)[:1] == b"{":
             members["_meta"] = Raw(

@@ -36,8 +36,8 @@ class AgentforceReader:
                 if self._has_answered or self._prompts:
                     yield from self._final_events()
             case SseFrame(_, data) if data.strip():
-                told = frame.json()
-                yield from self._read_message(told.get("message") or {})
+                document = frame.json()
+                yield from self._read_message(document.get("message") or {})
 
     def _read_message(self, message: Mapping[str, Any]) -> Iterator[Event]:
         match message.get("type"):

@@ -50,8 +50,10 @@ class AnthropicAgents:
         session = (turn.ref.context_id if turn.ref else "") or await _create_session(connection)
         yield RefLearned(VendorRef(session, session))
         words = {"type": "user.message", "content": [_block(part) for part in turn.message.parts]}
-        said = [_result(answer) for answer in turn.answers] or [words]
-        async with aclosing(read_events(AnthropicSessionReader(), _send_and_stream(connection, session, said, turn.stream))) as events:
+        user_events = [_result(answer) for answer in turn.answers] or [words]
+        async with aclosing(
+            read_events(AnthropicSessionReader(), _send_and_stream(connection, session, user_events, turn.stream))
+        ) as events:
             async for event in events:
                 if isinstance(event, Failed) and event.reason == UNSUPPORTED_ACTION_TEXT:
                     await _interrupt_turn(connection, session)

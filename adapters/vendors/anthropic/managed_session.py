@@ -103,6 +103,8 @@ def _ask_for_calls(calls: list[Mapping[str, Any]]) -> Event:
 
 
 def _build_prompt(call: Mapping[str, Any]) -> Prompt:
-    name, given, custom = str(call["name"]), call.get("input"), call["type"] == CUSTOM_CALL
+    name, call_input, custom = str(call["name"]), call.get("input"), call["type"] == CUSTOM_CALL
     kind, schema = (PromptKind.INPUT, None) if custom else (PromptKind.APPROVAL, BOOLEAN_SCHEMA)
-    return Prompt(call["id"], question_text(given) if custom else f"May the agent use {name}?", {"call": name, "args": given}, schema, kind)
+    return Prompt(
+        call["id"], question_text(call_input) if custom else f"May the agent use {name}?", {"call": name, "args": call_input}, schema, kind
+    )

@@ -48,8 +48,8 @@ class AgentCoreSessions:
 
 
 def _session_of(ref: VendorRef | None) -> str:
-    kept = (ref.kept if ref else None) or {}
-    return str(kept.get(SESSION_KEY) or "")
+    kept_values = (ref.kept if ref else None) or {}
+    return str(kept_values.get(SESSION_KEY) or "")
 
 
 def _in_session(call: Call, session: str) -> Call:

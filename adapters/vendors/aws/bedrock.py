@@ -117,14 +117,14 @@ def _file(part: Part) -> dict[str, Any]:
 def _result(answer: Answer) -> dict[str, Any]:
     """The result of a call. A denied call gets no result."""
     token, value = answer.prompt.token, answer.value
-    told = dict(token["call"])
+    result = dict(token["call"])
     if token["wants"] != "RESULT":
-        told["confirmationState"] = "CONFIRM" if value is True or (isinstance(value, dict) and value["approved"]) else "DENY"
+        result["confirmationState"] = "CONFIRM" if value is True or (isinstance(value, dict) and value["approved"]) else "DENY"
     if token["wants"] == "USER_CONFIRMATION_AND_RESULT":
         value = value.get("result", "")
-    if token["wants"] != "USER_CONFIRMATION" and told.get("confirmationState") != "DENY":
-        told["responseBody"] = {"TEXT" if token["as"] == "functionResult" else "application/json": {"body": as_text(value)}}
-    return {token["as"]: told}
+    if token["wants"] != "USER_CONFIRMATION" and result.get("confirmationState") != "DENY":
+        result["responseBody"] = {"TEXT" if token["as"] == "functionResult" else "application/json": {"body": as_text(value)}}
+    return {token["as"]: result}
 
 
 class BedrockReader:

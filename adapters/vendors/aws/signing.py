@@ -29,8 +29,8 @@ class AwsOptions(AwsAccess, VendorOptions):
 async def sign_request(request: Request, connection: VendorConnection[Any], service: str) -> Request:
     """The request with a signature over its method, path, headers and body. Raises UpstreamFault."""
     body = b"" if request.body is UNSET else request.body if isinstance(request.body, bytes) else msgspec.json.encode(request.body)
-    kept = dict(request.headers) if request.body is UNSET else {"content-type": JSON_TYPE, **request.headers}
-    sent = SignableRequest(request.method, connection.url + request.path, kept, body)
+    request_headers = dict(request.headers) if request.body is UNSET else {"content-type": JSON_TYPE, **request.headers}
+    sent = SignableRequest(request.method, connection.url + request.path, request_headers, body)
     headers, secrets = await signed_headers(sent, connection.options, service)
     return replace(request, body=request.body if request.body is UNSET else body, headers=headers, secrets=secrets)
 

@@ -95,8 +95,8 @@ class Dify:
 
 def _start_body(message: Message, files: list[Json], conversation: str, connection: VendorConnection[DifyOptions]) -> Json:
     options, text = connection.options, text_of(message.parts)
-    given = {name: value for part in message.parts if isinstance(part.data, dict) for name, value in part.data.items()}
-    inputs = {**(options.inputs or {}), **given}
+    data_inputs = {name: value for part in message.parts if isinstance(part.data, dict) for name, value in part.data.items()}
+    inputs = {**(options.inputs or {}), **data_inputs}
     body = {"inputs": inputs, "response_mode": "streaming", "user": connection.user}
     if options.mode == "chat":
         return {**body, "query": text, "conversation_id": conversation, "files": files}

@@ -80,13 +80,13 @@ class LangGraph:
                 if run["status"] not in ("pending", "running"):
                     break
         thread = await connection.request_json(Request("GET", f"/threads/{quote_segment(ref.context_id)}"))
-        asked = [each for found in (thread.get("interrupts") or {}).values() for each in found]
-        if run["status"] == "interrupted" and not asked:
+        interrupts = [each for found in (thread.get("interrupts") or {}).values() for each in found]
+        if run["status"] == "interrupted" and not interrupts:
             yield Canceled()
         elif run["status"] in ("error", "timeout"):
             yield Failed(AGENT_FAILED_TEXT, detail=f"the run ended as {run['status']}")
         else:
-            state = {**(thread.get("values") or {}), INTERRUPT_KEY: asked}
+            state = {**(thread.get("values") or {}), INTERRUPT_KEY: interrupts}
             for event in parse_events(GraphReader(ref.context_id, connection.options.nodes), (JsonBody(state), End(True))):
                 yield event
 
@@ -107,8 +107,10 @@ class LangGraph:
 async def _drop_interrupts(ref: VendorRef, connection: VendorConnection[LangGraphOptions]) -> CancelOutcome:
     """Drops a thread's interrupts if they include the task's own question: sets the graph's state to its end."""
     thread = await connection.request(Request("GET", f"/threads/{quote_segment(ref.context_id)}", accepted_statuses=(404,)))
-    asked = {each["id"] for found in (thread.value.get("interrupts") or {}).values() for each in found} if thread.status == 200 else set()
-    if not asked & {prompt.id for prompt in ref.prompts or ()}:
+    interrupt_ids = (
+        {each["id"] for found in (thread.value.get("interrupts") or {}).values() for each in found} if thread.status == 200 else set()
+    )
+    if not interrupt_ids & {prompt.id for prompt in ref.prompts or ()}:
         return CancelOutcome.TOO_LATE
     await connection.request(Request("POST", f"/threads/{quote_segment(ref.context_id)}/state", {"values": None, "as_node": END_NODE}))
     return CancelOutcome.CANCELED

@@ -109,8 +109,8 @@ class GraphReader:
         messages = self._state.get(MESSAGES, [])
         last = max((place for place, each in enumerate(messages) if each["type"] == "human"), default=-1)
         fresh = (each for each in messages[last + 1 :] if message_id_of(each) not in (self._old_message_ids or ()))
-        told = (each for each in fresh if each["type"] == "ai" and not each.get("tool_calls"))
-        return (each for each in told if text_in(each["content"]) or files_in(each["content"]))
+        answers = (each for each in fresh if each["type"] == "ai" and not each.get("tool_calls"))
+        return (each for each in answers if text_in(each["content"]) or files_in(each["content"]))
 
 
 def _failure_from_error(error: Mapping[str, Any]) -> Failed:

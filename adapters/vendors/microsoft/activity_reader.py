@@ -88,8 +88,8 @@ class ActivityReader:
     def _answer_events(self, message: Mapping[str, Any], number: int) -> Iterator[Event]:
         text, notes = str(message.get("text") or ""), citations(message)
         name = str(stream_info(message).get("streamId") or message.get("id") or f"answer-{number}")
-        told = bool(text) and self._streams.get(name) == text and not notes
-        words = (Part(text=text, metadata={CITATIONS_KEY: notes} if notes else UNSET),) if text and not told else ()
+        was_streamed = bool(text) and self._streams.get(name) == text and not notes
+        words = (Part(text=text, metadata={CITATIONS_KEY: notes} if notes else UNSET),) if text and not was_streamed else ()
         files = tuple(part_from_attachment(each) for each in attachments(message) if each.get("contentType") not in SIGN_IN_CARDS)
         if words or files:
-            yield ArtifactPiece(Artifact(name, (*words, *files)), append=told)
+            yield ArtifactPiece(Artifact(name, (*words, *files)), append=was_streamed)

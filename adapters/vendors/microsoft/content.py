@@ -62,12 +62,12 @@ def message_activity(turn: Turn, conversation: str) -> dict[str, Any]:
     """The turn as an activity: several answers are one text, an object is the value of a card's form."""
     values = [each.value for each in turn.answers] or [part.data for part in turn.message.parts if part.data is not UNSET]
     words = [str(value) for value in values if not isinstance(value, dict)]
-    told = {
+    optional_members = {
         "text": "\n".join(words if turn.answers else filter(None, (text_of(turn.message.parts), *words))),
         "value": next((value for value in values if isinstance(value, dict)), None),
         "attachments": [
             attachment_from_part(part) for part in turn.message.parts if isinstance(part.raw, str) or isinstance(part.url, str)
         ],
     }
-    known = {name: value for name, value in told.items() if value}
+    known = {name: value for name, value in optional_members.items() if value}
     return {"type": "message", "id": turn.message.message_id, "conversation": {"id": conversation}, **known}

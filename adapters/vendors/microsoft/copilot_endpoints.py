@@ -40,9 +40,9 @@ async def discover_endpoints(connection: VendorConnection[Any], agent: str, kept
     domain = environment_domain(connection.url)
     if isinstance(kept_values.get(TURN_KEY), str):
         return CopilotEndpoints("", kept_values[TURN_KEY], domain)
-    told = await connection.request_json(Request("GET", f"/copilotstudio/agents/{quote_segment(agent)}/conversation-endpoints"))
-    create = _check_address(told["createConversation"], connection.url, has_id=False)
-    return CopilotEndpoints(create, _check_address(told["executeTurn"], connection.url, has_id=True), domain)
+    endpoints = await connection.request_json(Request("GET", f"/copilotstudio/agents/{quote_segment(agent)}/conversation-endpoints"))
+    create = _check_address(endpoints["createConversation"], connection.url, has_id=False)
+    return CopilotEndpoints(create, _check_address(endpoints["executeTurn"], connection.url, has_id=True), domain)
 
 
 def environment_domain(url: str) -> str:

@@ -49,15 +49,17 @@ class DirectLine:
 
     async def run(self, turn: Turn, connection: VendorConnection[DirectLineOptions]) -> AsyncIterator[Event]:
         ref = turn.ref or VendorRef()
-        kept = dict(ref.kept or {})
+        kept_values = dict(ref.kept or {})
         conversation = ref.context_id
         if not conversation:
-            kept = {BASE_KEY: await _find_base_url(connection)}
-            conversation = str((await connection.request_json(_request(connection, "POST", kept, "", {})))["conversationId"])
-        yield RefLearned(VendorRef(conversation, kept=dict(kept)))
-        said = {**message_activity(turn, conversation), "from": {"id": connection.user, "role": "user"}}
-        posted = await connection.request_json(_request(connection, "POST", kept, f"/{quote_segment(conversation)}/activities", said))
-        ref = VendorRef(conversation, str(posted["id"]), kept=dict(kept))
+            kept_values = {BASE_KEY: await _find_base_url(connection)}
+            conversation = str((await connection.request_json(_request(connection, "POST", kept_values, "", {})))["conversationId"])
+        yield RefLearned(VendorRef(conversation, kept=dict(kept_values)))
+        activity = {**message_activity(turn, conversation), "from": {"id": connection.user, "role": "user"}}
+        posted = await connection.request_json(
+            _request(connection, "POST", kept_values, f"/{quote_segment(conversation)}/activities", activity)
+        )
+        ref = VendorRef(conversation, str(posted["id"]), kept=dict(kept_values))
         yield RefLearned(ref)
         async with aclosing(self.reattach(ref, connection)) as events:
             async for event in events:
@@ -65,12 +67,12 @@ class DirectLine:
 
     async def reattach(self, ref: VendorRef, connection: VendorConnection[DirectLineOptions]) -> AsyncGenerator[Event, None]:
         """Reads the bot's activities again, from the watermark at which the turn began."""
-        kept = dict(ref.kept or {})
-        async with aclosing(read_events(ActivityReader(), _poll_frames(connection, ref, kept))) as events:
+        kept_values = dict(ref.kept or {})
+        async with aclosing(read_events(ActivityReader(), _poll_frames(connection, ref, kept_values))) as events:
             async for event in events:
                 if isinstance(event, ENDINGS):
-                    over = bool(kept.pop(OVER_KEY, False))
-                    yield RefLearned(VendorRef(ref.context_id, ref.task_id, kept=kept, over=over))
+                    over = bool(kept_values.pop(OVER_KEY, False))
+                    yield RefLearned(VendorRef(ref.context_id, ref.task_id, kept=kept_values, over=over))
                 yield event
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[DirectLineOptions]) -> CancelOutcome:
@@ -90,12 +92,12 @@ async def _find_base_url(connection: VendorConnection[DirectLineOptions]) -> str
     """The origin of the region's Direct Line, at the agent's host or below it; empty for the agent's URL. Raises UpstreamFault."""
     if not connection.options.settings:
         return ""
-    told = str((await connection.request_json(Request("GET", connection.options.settings)))["channelUrlsById"]["directline"])
-    there, here = urlsplit(told), urlsplit(connection.url)
+    base_url = str((await connection.request_json(Request("GET", connection.options.settings)))["channelUrlsById"]["directline"])
+    there, here = urlsplit(base_url), urlsplit(connection.url)
     host, domain = there.hostname or "", here.hostname or ""
     plain = not (there.path.strip("/") or there.query or there.fragment or there.username or there.password)
     if not plain or (there.scheme, there.port) != (here.scheme, here.port) or not (host == domain or host.endswith(f".{domain}")):
-        raise InvalidAnswer(FOREIGN_ADDRESS_TEXT, told[:300])
+        raise InvalidAnswer(FOREIGN_ADDRESS_TEXT, base_url[:300])
     return f"{there.scheme}://{there.netloc}"
 
 
@@ -105,8 +107,8 @@ async def _poll_frames(
     """Yields the bot's responses to the posted activity until the turn ends. Writes the watermark into `kept_values`."""
     spoke, silent = False, 0
     while not (spoke and silent >= connection.options.quiet):
-        told = await _poll_activities(connection, ref.context_id, kept_values)
-        fresh = [each for each in told if not _is_from_gateway(each, connection) and each.get("replyToId") in (None, "", ref.task_id)]
+        activities = await _poll_activities(connection, ref.context_id, kept_values)
+        fresh = [each for each in activities if not _is_from_gateway(each, connection) and each.get("replyToId") in (None, "", ref.task_id)]
         silent = 0 if fresh else silent + 1
         for activity in fresh:
             if activity["type"] == "message":
@@ -133,9 +135,9 @@ async def _poll_activities(
         _request(connection, "GET", kept_values, f"/{quote_segment(conversation)}/activities{since}"), connection.options.every
     )
     async with aclosing(asking) as answers:
-        told = await anext(answers)
-    kept_values[WATERMARK_KEY] = told.get("watermark") or kept_values.get(WATERMARK_KEY)
-    return list(told["activities"])
+        answer = await anext(answers)
+    kept_values[WATERMARK_KEY] = answer.get("watermark") or kept_values.get(WATERMARK_KEY)
+    return list(answer["activities"])
 
 
 _: type[Vendor] = DirectLine

@@ -56,8 +56,8 @@ class Foundry:
         if about.get("state") == "disabled":
             raise UpstreamFault(DISABLED_TEXT, f"state_source {about.get('state_source')}")
         latest = (about.get("versions") or {}).get("latest") or {}
-        told = str(latest.get("description") or f"The Foundry agent {options.agent}.")
-        return AgentFacts(str(about["name"]), told, options.version or str(latest.get("version") or "1"))
+        description = str(latest.get("description") or f"The Foundry agent {options.agent}.")
+        return AgentFacts(str(about["name"]), description, options.version or str(latest.get("version") or "1"))
 
     async def run(self, turn: Turn, connection: VendorConnection[FoundryOptions]) -> AsyncIterator[Event]:
         ref = turn.ref or VendorRef()
@@ -98,16 +98,16 @@ def _path(options: FoundryOptions, path: str) -> str:
 def _body(turn: Turn, connection: VendorConnection[FoundryOptions], previous_response_id: str) -> dict[str, Any]:
     options = connection.options
     named = {"type": "agent_reference", "name": options.agent, **({"version": options.version} if options.version else {})}
-    told = {
+    optional_members = {
         "agent_reference": named if options.agent else None,
         "previous_response_id": previous_response_id,
         "background": options.background,
     }
-    given = [answer_item(each) for each in turn.answers] or input_items(turn.message.parts)
+    input_list = [answer_item(each) for each in turn.answers] or input_items(turn.message.parts)
     streams = turn.stream or options.background
     return {
-        **{name: value for name, value in told.items() if value},
-        "input": given,
+        **{name: value for name, value in optional_members.items() if value},
+        "input": input_list,
         "stream": streams,
         "metadata": {"user": connection.user},
     }

@@ -113,8 +113,8 @@ def _session_body(turn: Turn, options: OpenAIAgentsOptions) -> dict[str, Any]:
 
 
 def _input_messages(message: Message) -> list[dict[str, Any]]:
-    said = input_items(message.parts)
-    return said if isinstance(said, list) else [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": said}]}]
+    items = input_items(message.parts)
+    return items if isinstance(items, list) else [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": items}]}]
 
 
 async def _cancel_turn(connection: VendorConnection[OpenAIAgentsOptions], session: str) -> None:

@@ -48,10 +48,10 @@ class OpenAIChatOptions(VendorOptions):
 
     @field_validator("parameters")
     @classmethod
-    def _check_not_reserved(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        if taken := sorted(RESERVED_MEMBERS & given.keys()):
+    def _check_not_reserved(cls, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        if taken := sorted(RESERVED_MEMBERS & parameters.keys()):
             raise ValueError(f"must not have {', '.join(taken)}, which the gateway sets")
-        return given
+        return parameters
 
 
 class OpenAIChat:
@@ -69,10 +69,10 @@ class OpenAIChat:
         return AgentFacts(name, options.about or f"The model {options.model or name}.")
 
     async def run(self, turn: Turn, connection: VendorConnection[OpenAIChatOptions]) -> AsyncIterator[Event]:
-        options, kept = connection.options, (turn.ref.kept if turn.ref else UNSET) or EMPTY
-        before: list[Json] = list(kept.get("messages", ())) if options.history else []
+        options, kept_values = connection.options, (turn.ref.kept if turn.ref else UNSET) or EMPTY
+        before: list[Json] = list(kept_values.get("messages", ())) if options.history else []
         messages = [*(before if turn.answers else without_open_calls(before)), *_new_messages(turn)]
-        yield RefLearned(VendorRef(turn.session, kept=kept))
+        yield RefLearned(VendorRef(turn.session, kept=kept_values))
         streams = turn.stream and options.streams
         headers = {options.session: turn.session} if options.session else {}
         path = _with_query(options.path, options.query)
@@ -134,8 +134,8 @@ def _body(options: OpenAIChatOptions, messages: list[Json], streams: bool, user:
         options.person: user,
         "stream_options": {"include_usage": True} if streams and options.usage else None,
     }
-    told = {name: value for name, value in known.items() if name and value}
-    return {**options.parameters, **told, "messages": [*system, *messages], "stream": streams}
+    own_members = {name: value for name, value in known.items() if name and value}
+    return {**options.parameters, **own_members, "messages": [*system, *messages], "stream": streams}
 
 
 def _is_structured(parameters: Mapping[str, Any]) -> bool:

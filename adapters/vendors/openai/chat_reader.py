@@ -103,8 +103,8 @@ class ChatReader:
         kind, text = (call["type"], "input") if call["type"] == "custom" else ("function", "arguments")
         known, more = call.setdefault(kind, {"name": "", text: ""}), piece.get(kind) or {}
         known["name"] = more.get("name") or known["name"]
-        given = more.get(text)
-        known[text] += given if isinstance(given, str) else msgspec.json.encode(given).decode() if given else ""
+        fragment = more.get(text)
+        known[text] += fragment if isinstance(fragment, str) else msgspec.json.encode(fragment).decode() if fragment else ""
 
     def _final_events(self) -> Iterator[Event]:
         if self._is_structured and self._text:

@@ -76,7 +76,7 @@ def refusal_text(item: Mapping[str, Any]) -> str:
 
 def _streamed_id(name: str, text: str, streamed: Mapping[str, str]) -> str:
     """The id under which a text was streamed: some servers use another one in the final item."""
-    return name if name in streamed else next((known for known, told in streamed.items() if told == text), name)
+    return name if name in streamed else next((known for known, streamed_text in streamed.items() if streamed_text == text), name)
 
 
 def _text_of(item: Mapping[str, Any]) -> str:
@@ -138,9 +138,9 @@ def _block(part: Part, bare: bool) -> dict[str, Any]:
 
 
 def _arguments(call: Mapping[str, Any]) -> Any:
-    given = call.get("arguments", call.get("input"))
-    value = _parse_json_or_unset(given) if isinstance(given, str) else given
-    return given if value is UNSET else value
+    arguments = call.get("arguments", call.get("input"))
+    value = _parse_json_or_unset(arguments) if isinstance(arguments, str) else arguments
+    return arguments if value is UNSET else value
 
 
 def _parse_json_or_unset(text: str) -> Any:

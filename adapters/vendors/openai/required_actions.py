@@ -34,8 +34,8 @@ def result_event(answer: Answer) -> dict[str, Any]:
         kind = "mcp_approval_request_result" if prompt.token == MCP_CALL else "computer_use_approval_request_result"
         response = {"type": prompt.token, "decision": "approve" if value else "deny"}
         return {"type": f"{INPUT}.{kind}", "request_id": prompt.id, "response": response}
-    given = {"turn_id": prompt.token, "call_id": prompt.id, "success": True, "output": as_text(value)}
-    return {"type": f"{INPUT}.tool_result", **given}
+    members = {"turn_id": prompt.token, "call_id": prompt.id, "success": True, "output": as_text(value)}
+    return {"type": f"{INPUT}.tool_result", **members}
 
 
 def _build_prompt(action: Mapping[str, Any]) -> Prompt | None:

@@ -50,8 +50,10 @@ class OpenAIResponses:
             return AgentFacts(name, f"The model {name}.")
         about = await connection.request_json(Request("GET", f"/entities/{quote_segment(model)}/info"))
         name, schema = str(about["name"] or model), about.get("input_schema") or {}
-        told = str(about.get("description") or f"The {about['type']} {name}.")
-        return AgentFacts(name, told, skills=(SkillFacts(name, name, told, schema=schema),) if schema.get("type") == "object" else ())
+        description = str(about.get("description") or f"The {about['type']} {name}.")
+        return AgentFacts(
+            name, description, skills=(SkillFacts(name, name, description, schema=schema),) if schema.get("type") == "object" else ()
+        )
 
     async def run(self, turn: Turn, connection: VendorConnection[OpenAIResponsesOptions]) -> AsyncIterator[Event]:
         options, ref = connection.options, turn.ref or VendorRef()
@@ -99,7 +101,7 @@ class OpenAIResponses:
 
 def _model_body(options: OpenAIResponsesOptions, previous_response_id: str, user: str) -> dict[str, Any]:
     """The body of a request. `previous_response_id`: the response that this one continues."""
-    said = {
+    members = {
         "model": options.model,
         "previous_response_id": previous_response_id,
         "prompt": {"id": options.prompt} if options.prompt else None,
@@ -108,7 +110,7 @@ def _model_body(options: OpenAIResponsesOptions, previous_response_id: str, user
         "background": options.background,
         "safety_identifier": user,
     }
-    return {name: value for name, value in said.items() if value}
+    return {name: value for name, value in members.items() if value}
 
 
 async def _model_name(connection: VendorConnection[OpenAIResponsesOptions]) -> str:

@@ -126,8 +126,8 @@ class QuestionExpressions(StrictRestModel):
 
     def find_prompts(self, value: Any) -> Iterator[Prompt]:
         """Yields a response's questions. Without a schema, an approval is answered by a boolean, any other question by a text."""
-        asked = compile_expression(self.each)(value) or []
-        for number, each in enumerate(asked if isinstance(asked, list) else [asked], 1):
+        questions = compile_expression(self.each)(value) or []
+        for number, each in enumerate(questions if isinstance(questions, list) else [questions], 1):
             found = {name: compile_expression(place)(each) for name, place in self if name not in ("each", "kind") and place is not None}
             schema = found.get("form") or (BOOLEAN_SCHEMA if self.kind == "approval" else None)
             name, text, url = str(found.get("id") or f"question-{number}"), str(found.get("text") or ""), str(found.get("url") or "")

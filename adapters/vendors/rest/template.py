@@ -39,51 +39,51 @@ class RestTemplate:
         return AgentFacts(about.name, about.description, skills=skills)
 
     async def run(self, turn: Turn, connection: VendorConnection[RestOptions]) -> AsyncIterator[Event]:
-        told, ref = connection.options, turn.ref or VendorRef()
-        sent = (told.resume if turn.answers else None) or (told.stream if turn.stream else None) or told.start
-        awaited = bool(told.answer.run and told.cancel and told.cancel.needs_run_id)
-        reader = RestReader(told.answer, ref.context_id or turn.session, run_id_of(ref) if turn.answers else "", awaited)
+        options, ref = connection.options, turn.ref or VendorRef()
+        sent = (options.resume if turn.answers else None) or (options.stream if turn.stream else None) or options.start
+        awaited = bool(options.answer.run and options.cancel and options.cancel.needs_run_id)
+        reader = RestReader(options.answer, ref.context_id or turn.session, run_id_of(ref) if turn.answers else "", awaited)
         yield RefLearned(reader.ref)
         frames = connection.stream_frames(sent.build_request(build_context(turn, connection, reader.session)))
         async with aclosing(read_events(reader, frames)) as events:
             async for event in events:
-                if told.poll and isinstance(event, Failed) and event.reason == NO_OUTCOME_TEXT:
+                if options.poll and isinstance(event, Failed) and event.reason == NO_OUTCOME_TEXT:
                     break
                 yield event
             else:
                 return
-        async with aclosing(_poll_events(told.poll, reader, connection)) as later:
+        async with aclosing(_poll_events(options.poll, reader, connection)) as later:
             async for event in later:
                 yield event
 
     async def reattach(self, ref: VendorRef, connection: VendorConnection[RestOptions]) -> AsyncIterator[Event]:
         """Polls the turn until it ends. Raises CannotReattach without a `poll` template."""
-        told = connection.options
-        if told.poll is None:
+        options = connection.options
+        if options.poll is None:
             raise CannotReattach
-        reader = RestReader(told.answer, ref.context_id, run_id_of(ref))
+        reader = RestReader(options.answer, ref.context_id, run_id_of(ref))
         try:
-            async with aclosing(_poll_events(told.poll, reader, connection)) as events:
+            async with aclosing(_poll_events(options.poll, reader, connection)) as events:
                 async for event in events:
                     yield event
         except PathValueMissing:  # the poll needs the run's id, which the agent never sent
             raise CannotReattach from None
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[RestOptions]) -> CancelOutcome:
-        told, context = connection.options, {"user": connection.user, "session": ref.context_id, "run": run_id_of(ref)}
-        if told.cancel is None:
+        options, context = connection.options, {"user": connection.user, "session": ref.context_id, "run": run_id_of(ref)}
+        if options.cancel is None:
             return CancelOutcome.UNSUPPORTED
         try:
-            request = told.cancel.build_request(context, accepted_statuses=GONE_STATUSES)
+            request = options.cancel.build_request(context, accepted_statuses=GONE_STATUSES)
         except PathValueMissing:
             return CancelOutcome.UNSUPPORTED
         answer = await connection.request(request)
-        gone, reader = answer.status in GONE_STATUSES, RestReader(told.answer, "")
-        if told.cancel.confirms and not gone:
+        gone, reader = answer.status in GONE_STATUSES, RestReader(options.answer, "")
+        if options.cancel.confirms and not gone:
             return CancelOutcome.CANCELED
         state = "" if gone else reader.state_of(answer.value)
-        if state not in CANCEL_OUTCOMES and told.poll:
-            state = reader.state_of(await connection.request_json(told.poll.build_request(context)))
+        if state not in CANCEL_OUTCOMES and options.poll:
+            state = reader.state_of(await connection.request_json(options.poll.build_request(context)))
         return CANCEL_OUTCOMES.get(state, CancelOutcome.TOO_LATE if gone and not state else CancelOutcome.UNKNOWN)
 
 

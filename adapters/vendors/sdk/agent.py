@@ -187,9 +187,11 @@ async def read_events(reader: FrameReader, frames: AsyncGenerator[Frame, None]) 
 
 def parse_options(vendor: Vendor, upstream: Mapping[str, Any], read_text: Callable[[str], str] = str) -> VendorOptions:
     """Parses an entry's `upstream`. `read_text` resolves values such as `env:NAME`. Raises BadOptions."""
-    given = {name: read_text(value) if isinstance(value, str) else value for name, value in upstream.items() if name not in COMMON_OPTIONS}
+    vendor_options = {
+        name: read_text(value) if isinstance(value, str) else value for name, value in upstream.items() if name not in COMMON_OPTIONS
+    }
     try:
-        return vendor.options.model_validate_json(msgspec.json.encode(given))
+        return vendor.options.model_validate_json(msgspec.json.encode(vendor_options))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(step)[:100] for step in first["loc"] if str(step).isprintable())
@@ -322,7 +324,7 @@ class VendorAgent:
         user = user_id(call.grant.delegation.principal, options)
         url = str(target.facts.get("interface") or target.url)
         return VendorConnection(
-            self._egress, VendorEndpoint(url, target.upstream, call.headers, call.deadline, user, session, call.heard), options
+            self._egress, VendorEndpoint(url, target.upstream, call.headers, call.deadline, user, session, call.on_activity), options
         )
 
     @asynccontextmanager

@@ -50,11 +50,11 @@ async def enforce_contract(events: AsyncIterator[Event], connection: VendorConne
 
 async def ensure_final_message(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
     """The events of a turn. If it is done without any output, its final message says so."""
-    told = False
+    has_artifact = False
     async with aclosing(events) as arriving:
         async for event in arriving:
-            told = told or isinstance(event, ArtifactPiece)
-            if isinstance(event, Done) and event.message is None and not told:
+            has_artifact = has_artifact or isinstance(event, ArtifactPiece)
+            if isinstance(event, Done) and event.message is None and not has_artifact:
                 event = replace(event, message=Message("m-agent", Role.AGENT, (Part(text=NOTHING_SAID_TEXT),)))
             yield event
 
@@ -76,5 +76,5 @@ async def _fetch_parts(connection: VendorConnection[Any], piece: ArtifactPiece) 
     parts = piece.artifact.parts
     if not any(isinstance(part.url, str) for part in parts):
         return piece
-    whole = [await connection.fetch_part(part) if isinstance(part.url, str) else part for part in parts]
-    return replace(piece, artifact=replace(piece.artifact, parts=tuple(whole)))
+    fetched = [await connection.fetch_part(part) if isinstance(part.url, str) else part for part in parts]
+    return replace(piece, artifact=replace(piece.artifact, parts=tuple(fetched)))

@@ -35,14 +35,14 @@ def files_in(content: Any) -> tuple[Part, ...]:
 def _file_of(block: dict[str, Any]) -> Part | None:
     """The file of a block; None without bytes or a URL, such as for an uploaded file's id."""
     source = block.get("image_url") or block.get("source") or block.get("file") or block
-    told = source if isinstance(source, dict) else {"url": source}
-    kind = str(told.get("mime_type") or told.get("media_type") or "")
-    name = str(told.get("filename") or "")
-    url = told.get("url") or told.get("file_data")
+    file = source if isinstance(source, dict) else {"url": source}
+    kind = str(file.get("mime_type") or file.get("media_type") or "")
+    name = str(file.get("filename") or "")
+    url = file.get("url") or file.get("file_data")
     head, found, data = str(url or "").partition(";base64,")
     if found and head.startswith("data:"):
         return Part(raw=data, media_type=head.removeprefix("data:"), filename=name)
-    raw = told.get("base64") or told.get("data")
+    raw = file.get("base64") or file.get("data")
     if isinstance(raw, str):
         return Part(raw=raw, media_type=kind, filename=name)
     return Part(url=url, media_type=kind, filename=name) if isinstance(url, str) and url else None

@@ -55,7 +55,7 @@ def failure_for_code(code: str | None, detail: str, explanation: Message | None 
 
 def failure_from_error(error: Any) -> Failed:
     """The ending for an error object (`{"code", "message", …}` or `{"type", "message", …}`), or for any other value."""
-    told = error if isinstance(error, dict) else {}
-    codes = [told[name] for name in ("code", "type") if isinstance(told.get(name), str)]
+    members = error if isinstance(error, dict) else {}
+    codes = [members[name] for name in ("code", "type") if isinstance(members.get(name), str)]
     known = (each for each in codes if failure_for_code(each, "").reason != AGENT_FAILED_TEXT)
     return failure_for_code(next(known, None), str(error))

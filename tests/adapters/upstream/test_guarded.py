@@ -206,7 +206,7 @@ class Lively:
         for _ in range(8):
             await asyncio.sleep(0.05)
             if self.lives:
-                call.heard()
+                call.on_activity()
         yield Done()
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
