@@ -85,9 +85,9 @@ class Authority:
 
     def rule(self, caller: Caller, request: RulingRequest) -> Ruling:
         """Returns a Grant, Denial or Question, with its decision. The decision must be recorded before it takes effect."""
-        told = _arguments_digest(request.arguments)
-        read = told and self._engine.reads_input(request.act)
-        verdict = self._find_or_evaluate(caller, request, request.arguments if read else None, told if read else None)
+        arguments_digest = _arguments_digest(request.arguments)
+        read = arguments_digest and self._engine.reads_input(request.act)
+        verdict = self._find_or_evaluate(caller, request, request.arguments if read else None, arguments_digest if read else None)
         if verdict.reason_id == APPROVAL_NEEDED:
             verdict = _apply_approval(
                 caller, request, verdict, self._environment.now(), self._engine.combined_ask(verdict.policies).approvals
@@ -100,7 +100,7 @@ class Authority:
                 child = _delegate_to_callee(self._environment.new_id("g"), caller, request, request.callee)
             except CannotNarrow as refusal:
                 verdict = _CachedRuling(reason_id=refusal.reason_id)
-        decision = _build_decision(self._environment, (self._engine.version, told), caller, request, verdict)
+        decision = _build_decision(self._environment, (self._engine.version, arguments_digest), caller, request, verdict)
         if verdict.reason_id == APPROVAL_NEEDED:
             ask = self._engine.combined_ask(verdict.policies)
             return Question(decision, ask.prompt, ask.approvals, ask.seconds)
@@ -331,8 +331,8 @@ def _history_mark(engine: PolicyEngine, request: RulingRequest) -> HistoryMark:
 
 def _apply_approval(caller: Caller, request: RulingRequest, verdict: _CachedRuling, now: float, approvals_needed: int) -> _CachedRuling:
     """The verdict on an act that needs approval, after the votes so far."""
-    errand = requester_of(caller, request)
+    requester = requester_of(caller, request)
     reason_id, note = request.terms.approval_outcome(
-        errand, request.act.permission, verdict.policies, int(now * 1_000_000), approvals_needed
+        requester, request.act.permission, verdict.policies, int(now * 1_000_000), approvals_needed
     )
     return replace(verdict, reason_id=reason_id, note=note, approval=None if reason_id else request.terms.approval)

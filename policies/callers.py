@@ -176,8 +176,8 @@ def _principal_with_current_roles(
 def _check_grant_reference(claims: Claims, delegation: Delegation) -> None:
     """Raises TokenRefused where a hop token and the row of its grant differ, which indicates a splice of two grants."""
     path = tuple(hop.agent for hop in reversed(delegation.path))
-    said = (claims.actors, claims.task_id, claims.txn, claims.issuer, claims.subject)
-    if said != (path, delegation.task_id, delegation.txn, delegation.principal.issuer, delegation.principal.subject):
+    claimed = (claims.actors, claims.task_id, claims.txn, claims.issuer, claims.subject)
+    if claimed != (path, delegation.task_id, delegation.txn, delegation.principal.issuer, delegation.principal.subject):
         raise TokenRefused("chain")
 
 

@@ -100,9 +100,9 @@ def _decode(raw: bytes, unique: bool) -> Any:
         raise BadJson(_reason(str(error))) from None
 
 
-def _reason(said: str) -> str:
+def _reason(message: str) -> str:
     """The public text for a parser error. The library's text names a position, and quotes only duplicate keys."""
-    return next((reason for mark, reason in _REASONS.items() if mark in said), f"the text is not JSON: {said}")
+    return next((reason for mark, reason in _REASONS.items() if mark in message), f"the text is not JSON: {message}")
 
 
 def _check_containers(value: Any) -> int:

@@ -26,8 +26,8 @@ class AuditCut:
     last_at: int
 
     def claims(self, now: int) -> dict[str, Any]:
-        told = {"chain": self.chain, "seq": self.seq, "hash": self.hash, "records": self.records}
-        return {**told, "first_at": self.first_at, "last_at": self.last_at, "at": now}
+        cut_members = {"chain": self.chain, "seq": self.seq, "hash": self.hash, "records": self.records}
+        return {**cut_members, "first_at": self.first_at, "last_at": self.last_at, "at": now}
 
 
 def find_due_cuts(connection: Connection, before: int) -> list[AuditCut]:
@@ -68,8 +68,8 @@ def delete_records(connection: Connection, cut: AuditCut) -> int:
         if upto is None:
             return gone
         going = (table.chain == cut.chain, table.seq <= upto)
-        told = select(table.tenant, table.txn, table.body).where(*going, table.kind == "decision", table.txn != "")
-        keep_before_prune(connection, (tuple(row) for row in connection.execute(told).all()), cut.last_at)
+        decisions = select(table.tenant, table.txn, table.body).where(*going, table.kind == "decision", table.txn != "")
+        keep_before_prune(connection, (tuple(row) for row in connection.execute(decisions).all()), cut.last_at)
         gone += connection.execute(delete(audit_table).where(*going)).rowcount
         connection.commit()
 

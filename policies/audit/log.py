@@ -94,13 +94,13 @@ class AuditLog:
         verification reports the gap.
         """
         tail = _read_last_head(connection, self._chain)
-        asked = self._head
-        if asked != self._durable:
-            self._uncertain.add(asked)
+        head = self._head
+        if head != self._durable:
+            self._uncertain.add(head)
         if tail in self._uncertain:
             self._durable = tail
         self._head = self._durable
-        return tail == asked and asked in self._uncertain
+        return tail == head and head in self._uncertain
 
     def begin_chain(self, connection: Connection, batch: AuditBatch) -> None:
         """Writes the chain's genesis record, which names the last record of every chain in the database."""

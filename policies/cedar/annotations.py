@@ -26,20 +26,20 @@ class AskAnnotation(Struct, frozen=True):
 
 def parse_ask(policy: Mapping[str, Any]) -> AskAnnotation | None:
     """The @ask annotation of a policy, or None. Raises ValueError for an annotation that is invalid or in the wrong place."""
-    said = policy.get("annotations", {})
-    if "ask" not in said:
-        if strange := [name for name in ASK_OPTIONS if name in said]:
+    annotations = policy.get("annotations", {})
+    if "ask" not in annotations:
+        if strange := [name for name in ASK_OPTIONS if name in annotations]:
             raise ValueError(f"@{strange[0]} needs an @ask beside it")
         return None
     if policy["effect"] != "forbid":
         raise ValueError("@ask belongs on a forbid, not on a permit")
-    prompt = said["ask"] or ""
+    prompt = annotations["ask"] or ""
     if not prompt.strip() or len(prompt) > PROMPT_MAX or not prompt.isprintable():
         raise ValueError(f"@ask needs one line of text, of at most {PROMPT_MAX} characters")
-    approvals = said.get("approvals", "1")
+    approvals = annotations.get("approvals", "1")
     if approvals not in {str(count) for count in range(1, APPROVALS_MAX + 1)}:
         raise ValueError(f"@approvals must be a number from 1 to {APPROVALS_MAX}")
-    return AskAnnotation(prompt, int(approvals), _parse_span(said.get("expires", "1h")))
+    return AskAnnotation(prompt, int(approvals), _parse_span(annotations.get("expires", "1h")))
 
 
 def parse_total(policy: Mapping[str, Any]) -> str:

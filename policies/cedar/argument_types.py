@@ -98,24 +98,24 @@ class _ArgumentsReader:
         settled = self._single_type_schema(schema) if depth <= DEPTH_MAX else TOO_DEEP
         if isinstance(settled, str):
             return self._mark_unclear(path, settled)
-        given, _ = settled
-        kind = given.get("type", "object" if "properties" in given else None)
+        single, _ = settled
+        kind = single.get("type", "object" if "properties" in single else None)
         if kind == "object":
-            return self._record(given, path, depth)
+            return self._record(single, path, depth)
         if kind == "array":
-            element = self.read(given.get("items", {}), (*path, "[]"), depth + 1)
+            element = self.read(single.get("items", {}), (*path, "[]"), depth + 1)
             return {"type": "Set", "element": element} if element else self._mark_unclear(path, "it is a list of what has no single type")
         if isinstance(kind, str) and kind in _LEAVES:
             return dict(_LEAVES[kind])
         return self._mark_unclear(path, "it has no single type")
 
-    def _record(self, given: Mapping[str, Any], path: Path, depth: int) -> CedarType | None:
-        properties = given.get("properties")
+    def _record(self, object_schema: Mapping[str, Any], path: Path, depth: int) -> CedarType | None:
+        properties = object_schema.get("properties")
         if not isinstance(properties, Mapping):
             return self._mark_unclear(path, "it may have any members")
-        if given.get("additionalProperties") not in (None, False) or given.get("patternProperties"):
+        if object_schema.get("additionalProperties") not in (None, False) or object_schema.get("patternProperties"):
             self.unclear[(*path, ANY_MEMBER)] = "it may have other members"
-        required = given.get("required")
+        required = object_schema.get("required")
         needed = set(required) if isinstance(required, list) and all(isinstance(one, str) for one in required) else set()
         members = {}
         for name, schema in properties.items():
@@ -141,14 +141,14 @@ class _ArgumentsReader:
         """Resolves references, null and choices with one member. Returns the schema and whether it is nullable, or the reason why not."""
         nullable = False
         for _ in range(DEPTH_MAX):
-            given = self._follow_references(schema)
-            if given is None:
+            resolved = self._follow_references(schema)
+            if resolved is None:
                 return "its schema refers to what is not there"
-            if any(name in given for name in ("allOf", "not", "if", "$dynamicRef")):
+            if any(name in resolved for name in ("allOf", "not", "if", "$dynamicRef")):
                 return "its schema is a combination of several"
-            choices = given.get("anyOf", given.get("oneOf"))
+            choices = resolved.get("anyOf", resolved.get("oneOf"))
             if choices is None:
-                return _single_type(given, nullable)
+                return _single_type(resolved, nullable)
             real = [one for one in choices if not _is_null(one)] if isinstance(choices, list) else []
             if len(real) != 1:
                 return SEVERAL_TYPES
@@ -175,17 +175,17 @@ class _ArgumentsReader:
         return found
 
 
-def _single_type(given: Mapping[str, Any], nullable: bool) -> SingleTypeSchema | str:
+def _single_type(schema: Mapping[str, Any], nullable: bool) -> SingleTypeSchema | str:
     """The schema if it names one type, not counting null; otherwise the reason."""
-    kinds = given.get("type")
+    kinds = schema.get("type")
     if isinstance(kinds, list):
-        kept = [one for one in kinds if one != "null"]
-        return ({**given, "type": kept[0]}, nullable or len(kinds) > 1) if len(kept) == 1 else SEVERAL_TYPES
-    if kinds is None and ("enum" in given or "const" in given):
-        values = given["enum"] if "enum" in given else [given["const"]]
+        non_null_kinds = [one for one in kinds if one != "null"]
+        return ({**schema, "type": non_null_kinds[0]}, nullable or len(kinds) > 1) if len(non_null_kinds) == 1 else SEVERAL_TYPES
+    if kinds is None and ("enum" in schema or "const" in schema):
+        values = schema["enum"] if "enum" in schema else [schema["const"]]
         texts = isinstance(values, list) and all(isinstance(one, str) for one in values if one is not None)
         return ({"type": "string"}, nullable or None in values) if texts else SEVERAL_TYPES
-    return given, nullable
+    return schema, nullable
 
 
 def _is_null(schema: Any) -> bool:

@@ -158,18 +158,18 @@ def _check_review(own: ParsedPolicies, found: Review, known: Iterable[Policy] | 
     """The warnings of a review. Raises BadPolicy for every error, and for a mismatch of a policy that is not in `known`."""
     standing = None if known is None else list(known)
     for complaints in (found.errors, found.mismatches):
-        for key, said in complaints.items():
+        for key, problems in complaints.items():
             if complaints is found.errors or (standing is not None and own.policies[key] not in standing):
                 file, line = own.places[key]
-                raise BadPolicy(file, f"{own.policies[key]['annotations']['id']}: {'; '.join(said)}", line)
+                raise BadPolicy(file, f"{own.policies[key]['annotations']['id']}: {'; '.join(problems)}", line)
     return tuple(_located_sentences(own.places, found.mismatches, found.warnings))
 
 
 def _located_sentences(places: Mapping[str, tuple[str, int]], *complaints: Mapping[str, Sequence[str]]) -> Iterable[str]:
     for each in complaints:
-        for key, said in each.items():
+        for key, sentences in each.items():
             file, line = places[key]
-            yield from (f"{file}:{line}: {sentence}" for sentence in said)
+            yield from (f"{file}:{line}: {sentence}" for sentence in sentences)
 
 
 def _validate(policies: Mapping[str, Policy], schema: str) -> dict[str, list[str]]:
@@ -375,9 +375,9 @@ class PolicyEngine:
         """The Cedar entities of the user with their roles and the resource with its parent, parsed once and cached."""
         principal, act = question.principal, question.act
         key = (principal, question.tenant, act)
-        kept = self._entities.get(key)
-        if kept is None:
+        entities = self._entities.get(key)
+        if entities is None:
             if len(self._entities) >= ENTITIES_CACHE_SIZE:
                 del self._entities[next(iter(self._entities))]
-            kept = self._entities[key] = cedarpy.Entities.from_json_str(entities_json(question))
-        return kept
+            entities = self._entities[key] = cedarpy.Entities.from_json_str(entities_json(question))
+        return entities

@@ -29,12 +29,12 @@ def failure_from_errors(errors: Sequence[str], policies: Policies, arguments: An
     found: dict[str, str] = {}
     unfit = False
     for error in errors:
-        key, _, said = error.removeprefix(_POLICY).partition("`: ")
+        key, _, message = error.removeprefix(_POLICY).partition("`: ")
         if error.startswith(_POLICY) and key in policies:
-            found.setdefault(_policy_name(policies[key]), _problem_with_arguments(said, policies[key], arguments))
+            found.setdefault(_policy_name(policies[key]), _problem_with_arguments(message, policies[key], arguments))
         else:
             unfit = True
-    sentences = [*(f"{name}: {told}" for name, told in sorted(found.items())), *([UNEVALUABLE] if unfit else [])]
+    sentences = [*(f"{name}: {sentence}" for name, sentence in sorted(found.items())), *([UNEVALUABLE] if unfit else [])]
     return PolicyFailure(tuple(sorted(found)), "; ".join(sentences)[:PROBLEM_MAX])
 
 
@@ -48,16 +48,16 @@ def _policy_name(policy: Mapping[str, Any]) -> str:
     return str(policy["annotations"]["id"])
 
 
-def _problem_with_arguments(said: str, policy: Mapping[str, Any], arguments: Any) -> str:
+def _problem_with_arguments(problem: str, policy: Mapping[str, Any], arguments: Any) -> str:
     """Cedar's error text, with the arguments that it can be about."""
-    culprits = sorted(_dotted_path(path) for path in set(_failing_paths(said, input_paths(policy), arguments)))
-    return f"argument {', '.join(culprits)}: {said}" if culprits else said
+    culprits = sorted(_dotted_path(path) for path in set(_failing_paths(problem, input_paths(policy), arguments)))
+    return f"argument {', '.join(culprits)}: {problem}" if culprits else problem
 
 
-def _failing_paths(said: str, paths: Iterable[Path], arguments: Any) -> Iterator[Path]:
+def _failing_paths(problem: str, paths: Iterable[Path], arguments: Any) -> Iterator[Path]:
     """Yields the paths, among those a policy reads, that lack the attribute which Cedar names or have the type which Cedar met."""
-    absent = said.partition(_ABSENT)[2].partition("`")[0]
-    met = said.rpartition(_GOT)[2] if _GOT in said else ""
+    absent = problem.partition(_ABSENT)[2].partition("`")[0]
+    met = problem.rpartition(_GOT)[2] if _GOT in problem else ""
     for path in paths:
         for length in range(1, len(path) + 1):
             value = _value_at(arguments, path[:length])

@@ -34,8 +34,8 @@ def non_decimal_paths(policy: Mapping[str, Any]) -> set[Path]:
     found: set[Path] = set()
     for name, sides in _comparisons(policy):
         paths = _paths_among(sides)
-        whole = any(type(side.get("Value")) is int for side in sides)
-        if name in _EQUALITY_OPERATORS and (whole or (len(paths) > 1 and not any("decimal" in side for side in sides))):
+        has_integer = any(type(side.get("Value")) is int for side in sides)
+        if name in _EQUALITY_OPERATORS and (has_integer or (len(paths) > 1 and not any("decimal" in side for side in sides))):
             found |= paths
     return found
 
@@ -118,7 +118,7 @@ def _paths(node: Any) -> Iterator[Path]:
         for item in node:
             yield from _paths(item)
     elif isinstance(node, dict):
-        path = _access_path(node) if (asked := _has_path(node)) is None else asked
+        path = _access_path(node) if (has_path := _has_path(node)) is None else has_path
         if path is not None:
             yield path
         elif not _is_other_context_access(node):

@@ -98,8 +98,8 @@ class DeclaredTypes:
         if not allowed:
             return _UNTYPED
         got = json_type(value)
-        whole = got == "integer" or (isinstance(value, float) and value.is_integer())
-        if got in allowed or ("number" in allowed and got == "integer") or ("integer" in allowed and whole):
+        is_integral = got == "integer" or (isinstance(value, float) and value.is_integer())
+        if got in allowed or ("number" in allowed and got == "integer") or ("integer" in allowed and is_integral):
             return _FITS
         return self._misfit(at, f"expected {' or '.join(sorted(allowed))}, got {got}")
 

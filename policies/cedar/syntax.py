@@ -90,13 +90,13 @@ def assume_unknown(rules: Mapping[str, dict[str, Any]], unknown: Collection[str]
     `favourable`: every removed condition is assumed to be best for the caller; otherwise worst. A policy that would go against that
     assumption is left out.
     """
-    kept = {}
+    assumed = {}
     for key, policy in rules.items():
         parts = [part for condition in policy["conditions"] for part in _split_conditions(condition["kind"], condition["body"])]
         clear = [part for part in parts if not any(reads_context(part, name) for name in unknown)]
         if len(clear) == len(parts) or (policy["effect"] == "permit") == favourable:
-            kept[key] = policy | {"conditions": clear}
-    return kept
+            assumed[key] = policy | {"conditions": clear}
+    return assumed
 
 
 def _split_conditions(kind: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

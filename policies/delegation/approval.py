@@ -44,8 +44,8 @@ def exact_content_of(arguments: Mapping[str, Any], definition: str, other_member
     text, rest = canonical.decode(), more.decode()
     if len(text) + len(rest) > SHOWN_MAX:
         raise NotShowable
-    whole = b"\n".join((canonical, more)) if more else canonical  # a canonical form has one line, so arguments alone never equal this
-    return ExactContent(text, hashlib.sha256(whole).hexdigest(), definition, rest)
+    hashed = b"\n".join((canonical, more)) if more else canonical  # a canonical form has one line, so arguments alone never equal this
+    return ExactContent(text, hashlib.sha256(hashed).hexdigest(), definition, rest)
 
 
 class Requester(Struct, frozen=True):
@@ -106,8 +106,8 @@ class Approval(Struct, frozen=True):
 
 def description_of(definition: Mapping[str, Any]) -> str:
     """The description in a definition, of at most 4000 characters, for approvers."""
-    said = definition.get("description", "")
-    return said[:4000] if isinstance(said, str) else ""
+    description = definition.get("description", "")
+    return description[:4000] if isinstance(description, str) else ""
 
 
 def decode_arguments(arguments: str) -> Any:

@@ -92,8 +92,8 @@ class Grants:
 
         Changes no grant of another task.
         """
-        said = "UPDATE grants SET deadline = ? WHERE tenant = ? AND id = ? AND task_id = ?"
-        batch.run(said, (_to_us(deadline), tenant, grant_id, task_id))
+        statement = "UPDATE grants SET deadline = ? WHERE tenant = ? AND id = ? AND task_id = ?"
+        batch.run(statement, (_to_us(deadline), tenant, grant_id, task_id))
 
     async def find(self, tenant: str, grant_id: str) -> Delegation:
         """The delegation of a grant that is valid together with all its ancestors. Raises GrantEnded and Killed."""

@@ -56,8 +56,8 @@ class History(Struct, frozen=True):
         """
         calls = {**self.calls, permission: max(self.calls.get(permission, 0) - 1, 0)}
         added = arguments if summed_arguments is None else {name: arguments[name] for name in summed_arguments if name in arguments}
-        given = {name: value for name, value in added.items() if type(value) is int and value >= 0}
-        totals = {name: max(total - given.get(name, 0), 0) for name, total in self.totals.items()}
+        integers = {name: value for name, value in added.items() if type(value) is int and value >= 0}
+        totals = {name: max(total - integers.get(name, 0), 0) for name, total in self.totals.items()}
         return msgspec.structs.replace(self, calls={name: count for name, count in calls.items() if count}, totals=totals)
 
     def to_policy_context(self, permission: str, total_names: Collection[str]) -> dict[str, Any]:
@@ -145,8 +145,8 @@ def keep_before_prune(connection: Connection, records: Iterable[tuple[str, str, 
     bodies: dict[tuple[str, str], list[str]] = {}
     for tenant, txn, body in records:
         bodies.setdefault((tenant, txn), []).append(body)
-    for (tenant, txn), told in sorted(bodies.items()):
-        gone, here = _count_acts(told), (transaction_history.c.tenant == tenant) & (transaction_history.c.txn == txn)
+    for (tenant, txn), texts in sorted(bodies.items()):
+        gone, here = _count_acts(texts), (transaction_history.c.tenant == tenant) & (transaction_history.c.txn == txn)
         if not txn or not gone:
             continue
         row = connection.execute(select(transaction_history).where(here).with_for_update()).first()

@@ -57,9 +57,9 @@ class Permissions:
             return other
         if other == ALL_PERMISSIONS:
             return self
-        kept = {mine for mine in self.patterns if other.covers(mine)}
-        kept |= {theirs for theirs in other.patterns if self.covers(theirs)}
-        return Permissions(frozenset(kept))
+        patterns = {mine for mine in self.patterns if other.covers(mine)}
+        patterns |= {theirs for theirs in other.patterns if self.covers(theirs)}
+        return Permissions(frozenset(patterns))
 
     def is_within(self, other: "Permissions") -> bool:
         """Whether `other` covers everything that this set covers."""

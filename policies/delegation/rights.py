@@ -15,11 +15,11 @@ def permissions_of_roles(role_permissions: Mapping[str, Permissions], roles: Ite
 def is_visible(user_permissions: Permissions, delegation: Delegation, act: Act) -> bool:
     """Whether the caller may know of the resource: a permission of the person, or the acting agent's ceiling, concerns it."""
     family = act.permission.partition(":")[0]
-    whole = f"{family}:{act.parent}" + (".*" if act.kind in SERVER_KINDS else "")
-    if user_permissions.overlaps(whole):
+    pattern = f"{family}:{act.parent}" + (".*" if act.kind in SERVER_KINDS else "")
+    if user_permissions.overlaps(pattern):
         return True
     path = delegation.path
-    return bool(path) and path[-1].ceiling != ALL_PERMISSIONS and path[-1].ceiling.overlaps(whole)
+    return bool(path) and path[-1].ceiling != ALL_PERMISSIONS and path[-1].ceiling.overlaps(pattern)
 
 
 def chain_links(user_permissions: Permissions, delegation: Delegation) -> tuple[ChainLink, ...]:

@@ -61,15 +61,15 @@ class Terms(Struct, frozen=True):
 
     def has_countable_arguments(self, total_names: Collection[str], arguments: Mapping[str, Any] | None) -> bool:
         """Whether all arguments to be added up are whole numbers of at least zero: a negative one would raise the limit."""
-        given = arguments or {}
-        return all(type(given[name]) is int and given[name] >= 0 for name in total_names if name in given)
+        present = arguments or {}
+        return all(type(present[name]) is int and present[name] >= 0 for name in total_names if name in present)
 
     def history_mark(self, depends_on_history: bool, total_names: Collection[str], arguments: Mapping[str, Any] | None) -> HistoryMark:
         """The mark of the allowed act. `depends_on_history`: whether the ruling depended on the history."""
         if self.history is None or not depends_on_history:
             return HistoryMark(taint=self.sensitivity)
-        before, given = self.history.totals, arguments or {}
-        grown = {name: before.get(name, 0) + given.get(name, 0) for name in total_names}
+        before, present = self.history.totals, arguments or {}
+        grown = {name: before.get(name, 0) + present.get(name, 0) for name in total_names}
         return HistoryMark(self.history.version, {**before, **grown}, self.sensitivity)
 
 

@@ -106,10 +106,10 @@ class DpopVerifier:
         return first, second
 
 
-def is_same_target(said: str, url: str) -> bool:
+def is_same_target(claimed_url: str, url: str) -> bool:
     """Whether both URLs name one target, apart from query and fragment (RFC 9449 s4.3, normalised by RFC 3986 s6.2.2 and s6.2.3)."""
     try:
-        return _normalize_target(said) == _normalize_target(url)
+        return _normalize_target(claimed_url) == _normalize_target(url)
     except ValueError:
         return False
 

@@ -123,11 +123,11 @@ class HopTokens:
             refusal.grant_reference = _grant_reference_of(claims, request.tenant)
             raise
 
-    def is_renewal(self, asked: TokenExchangeRequest) -> bool:
+    def is_renewal(self, request: TokenExchangeRequest) -> bool:
         """Whether an agent requests a token for itself, in place of the one that it was given."""
-        return asked.resource == asked.agent_audience and not self._resources.fullmatch(asked.resource)
+        return request.resource == request.agent_audience and not self._resources.fullmatch(request.resource)
 
-    async def renew(self, asked: TokenExchangeRequest) -> TokenExchangeResponse:
+    async def renew(self, request: TokenExchangeRequest) -> TokenExchangeResponse:
         """A new token in place of the one that an agent was given with a task, which may have expired, while the task's turn runs.
 
         The old token only refers to the grant, which must be valid together with its ancestors. The new token has at most the old one's
@@ -135,27 +135,27 @@ class HopTokens:
         under the current ceilings; without `asked.scope` it has the same. Raises ExchangeRefused.
         """
         try:
-            claims = self._identity.read_issued(asked.subject_token, asked.agent_audience)
+            claims = self._identity.read_issued(request.subject_token, request.agent_audience)
         except TokenRefused as refusal:
             raise ExchangeRefused("invalid_grant", f"the subject_token is refused: {refusal.reason}") from None
         try:
-            return await self._renew_token(asked, claims)
+            return await self._renew_token(request, claims)
         except ExchangeRefused as refusal:
-            refusal.grant_reference = _grant_reference_of(claims, asked.tenant)
+            refusal.grant_reference = _grant_reference_of(claims, request.tenant)
             raise
 
-    async def _renew_token(self, asked: TokenExchangeRequest, claims: Claims) -> TokenExchangeResponse:
-        delegation = await self._delegation(asked, claims)
+    async def _renew_token(self, request: TokenExchangeRequest, claims: Claims) -> TokenExchangeResponse:
+        delegation = await self._delegation(request, claims)
         if (delegation.task_id, delegation.txn) != (claims.task_id, claims.txn):
             raise ExchangeRefused("invalid_grant", "the subject_token was issued for another task")
-        if not claims.task_id or not await self._minting.is_running(asked.tenant, claims.task_id):
+        if not claims.task_id or not await self._minting.is_running(request.tenant, claims.task_id):
             raise ExchangeRefused(
                 "invalid_grant", "a token can only be renewed while the agent works on its task, which is paused or has ended"
             )
-        requested = parse_requested_scope(asked.scope) if asked.scope else claims.scope or NO_PERMISSIONS
-        narrowed = self._narrow_delegation(asked, claims, delegation, requested)
-        token, seconds = self._mint_token(narrowed, requested, asked.resource, asked.thumbprint)
-        return TokenExchangeResponse(token, seconds, str(requested), narrowed, bool(asked.thumbprint), renewed=True)
+        requested = parse_requested_scope(request.scope) if request.scope else claims.scope or NO_PERMISSIONS
+        narrowed = self._narrow_delegation(request, claims, delegation, requested)
+        token, seconds = self._mint_token(narrowed, requested, request.resource, request.thumbprint)
+        return TokenExchangeResponse(token, seconds, str(requested), narrowed, bool(request.thumbprint), renewed=True)
 
     async def _exchange_claims(self, request: TokenExchangeRequest, claims: Claims) -> TokenExchangeResponse:
         if not self._resources.fullmatch(request.resource):
@@ -169,9 +169,9 @@ class HopTokens:
         token, seconds = self._mint_token(ending, requested, request.resource, request.thumbprint)
         return TokenExchangeResponse(token, seconds, str(requested), narrowed, bool(request.thumbprint))
 
-    async def _delegation(self, asked: TokenExchangeRequest, claims: Claims) -> Delegation:
+    async def _delegation(self, request: TokenExchangeRequest, claims: Claims) -> Delegation:
         """The current delegation of the grant that the token refers to, if it was made for this agent. Raises ExchangeRefused."""
-        if claims.kind != "hop" or claims.tenant != asked.tenant or claims.client_id != asked.agent:
+        if claims.kind != "hop" or claims.tenant != request.tenant or claims.client_id != request.agent:
             raise ExchangeRefused("invalid_grant", "the subject_token was not issued to this client")
         try:
             delegation = await self._grants.find(claims.tenant, claims.grant_id)
@@ -179,13 +179,15 @@ class HopTokens:
             raise ExchangeRefused("invalid_grant", "the task that the subject_token stands for has ended or was revoked") from None
         except Killed:
             raise ExchangeRefused("invalid_grant", "an operator has stopped the person or an agent of the chain (killed)") from None
-        if delegation.actor != asked.agent:
+        if delegation.actor != request.agent:
             raise ExchangeRefused("invalid_grant", "the subject_token was not issued to this client")
         return delegation
 
-    def _narrow_delegation(self, asked: TokenExchangeRequest, claims: Claims, delegation: Delegation, requested: Permissions) -> Delegation:
+    def _narrow_delegation(
+        self, request: TokenExchangeRequest, claims: Claims, delegation: Delegation, requested: Permissions
+    ) -> Delegation:
         """The delegation narrowed by the token, the current ceilings and the request. Raises ExchangeRefused."""
-        ceilings = tuple(self._current_ceiling(asked.tenant, hop.agent) for hop in delegation.path)
+        ceilings = tuple(self._current_ceiling(request.tenant, hop.agent) for hop in delegation.path)
         try:
             return delegation.narrow_scope(claims.scope or NO_PERMISSIONS).with_ceilings(ceilings).narrow_scope(requested)
         except CannotNarrow as refusal:

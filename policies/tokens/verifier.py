@@ -90,8 +90,8 @@ class TokenVerifier:
         unverified = read_unverified(token)
         if unverified.claims.get("iss") != self._public_url:
             raise TokenRefused("issuer")
-        said = unverified.claims.get("aud")  # an agent's URL of any length
-        audiences = (audience,) if audience else (said,) if isinstance(said, str) else ()
+        audience_claim = unverified.claims.get("aud")  # an agent's URL of any length
+        audiences = (audience,) if audience else (audience_claim,) if isinstance(audience_claim, str) else ()
         return self._verify_issued(unverified, audiences, min(self._now(), time_claim(unverified.claims, "exp")))
 
     def invalidate(self) -> None:

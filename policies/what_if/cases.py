@@ -99,27 +99,27 @@ def parse_principal(who: str, user_prefix: str) -> Principal:
     return Principal(tenant, issuer, subject)
 
 
-def _parse_hop(given: Any) -> Hop:
-    if isinstance(given, str):
-        return Hop(given)
-    if isinstance(given, dict) and set(given) <= {"agent", "ceiling"}:
+def _parse_hop(document: Any) -> Hop:
+    if isinstance(document, str):
+        return Hop(document)
+    if isinstance(document, dict) and set(document) <= {"agent", "ceiling"}:
         return Hop(
-            _required_text(given, "agent"),
-            Permissions.parse(_optional_texts(given, "ceiling") or ()) if "ceiling" in given else ALL_PERMISSIONS,
+            _required_text(document, "agent"),
+            Permissions.parse(_optional_texts(document, "ceiling") or ()) if "ceiling" in document else ALL_PERMISSIONS,
         )
     raise BadCases("chain must be a list of agents: names, or mappings with agent and ceiling")
 
 
-def _parse_history(given: Any) -> History:
+def _parse_history(document: Any) -> History:
     """The history of a case; empty by default. Raises BadCases."""
-    if not isinstance(given, dict) or set(given) - {"approvals", "calls", "totals", "taint"}:
+    if not isinstance(document, dict) or set(document) - {"approvals", "calls", "totals", "taint"}:
         raise BadCases("history must be a mapping with some of approvals, calls, totals, taint")
-    calls, totals, taint = given.get("calls", {}), given.get("totals", {}), given.get("taint", 0)
+    calls, totals, taint = document.get("calls", {}), document.get("totals", {}), document.get("taint", 0)
     if not all(isinstance(one, dict) and all(type(count) is int for count in one.values()) for one in (calls, totals)):
         raise BadCases("history.calls and history.totals must map names to whole numbers")
     if type(taint) is not int:
         raise BadCases("history.taint must be a whole number")
-    return History(-1, taint, totals, calls, _optional_texts(given, "approvals") or ())
+    return History(-1, taint, totals, calls, _optional_texts(document, "approvals") or ())
 
 
 def _required_text(entry: Mapping[str, Any], name: str) -> str:

@@ -39,11 +39,11 @@ def _fill_template(template: Policy, link: TemplateLink) -> Policy:
     made = {**template, "annotations": {**template["annotations"], "id": link.id}}
     for slot in SLOTS:
         scope = template[slot]
-        wanted, given = _has_slot(scope), link.values.get(slot)
-        if wanted != (given is not None):
+        wanted, entity = _has_slot(scope), link.values.get(slot)
+        if wanted != (entity is not None):
             raise BadPolicy(LINKS, f"template {link.template!r} {'needs a' if wanted else 'takes no'} {slot}", link.line)
-        if given is not None:
-            made[slot] = _with_entity(scope, {"type": given[0], "id": given[1]})
+        if entity is not None:
+            made[slot] = _with_entity(scope, {"type": entity[0], "id": entity[1]})
     return made
 
 

@@ -54,7 +54,7 @@ def review_policies(policies: Mapping[str, Policy], tools: Mapping[str, Argument
     checkable = {key: policy for key, policy in checked.items() if policy["action"]["entities"]}
     if checkable:
         unfit |= validate(checkable, json.dumps(schema_document(met, *past)))
-    return Review(wrong, unfit, {key: said for key, said in doubts.items() if said})
+    return Review(wrong, unfit, {key: sentences for key, sentences in doubts.items() if sentences})
 
 
 def _counted_history(policies: Mapping[str, Policy]) -> tuple[list[str], list[str]]:
@@ -108,11 +108,13 @@ def _describe_unknown_path(path: Path, about: Mapping[str, ArgumentTypes]) -> st
 
 def _describe_unclear_paths(paths: Iterable[Path], about: Mapping[str, ArgumentTypes]) -> list[str]:
     """The paths that can't be checked, one sentence each; at most three, and the number of the others."""
-    said = []
+    sentences = []
     for action, types in about.items():
         why = {".".join(path) or "input": types.why_unclear(path) for path in sorted(paths) if types.why_unclear(path)}
-        said += [f"context.{'' if name == 'input' else 'input.'}{name} of {action} is not checked: {text}" for name, text in why.items()]
-    return said[:3] + ([f"and {len(said) - 3} more are not checked"] if len(said) > 3 else [])
+        sentences += [
+            f"context.{'' if name == 'input' else 'input.'}{name} of {action} is not checked: {text}" for name, text in why.items()
+        ]
+    return sentences[:3] + ([f"and {len(sentences) - 3} more are not checked"] if len(sentences) > 3 else [])
 
 
 def _describe_unregistered_tools(policy: Policy, tools: Mapping[str, ArgumentTypes]) -> Iterable[str]:
