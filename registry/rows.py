@@ -129,14 +129,14 @@ def row_of(entry: Candidate | Registration) -> dict[str, Any]:
 def _terms_json(entry: Candidate | Registration) -> str:
     """The terms that differ from the defaults, as JSON."""
     endpoints = [{"url": each.url, "weight": each.weight} for each in entry.endpoints]
-    said = {"contracts": dict(entry.contracts), "context": entry.context if entry.context != "none" else "", "endpoints": endpoints}
-    return json.dumps({name: value for name, value in said.items() if value})
+    members = {"contracts": dict(entry.contracts), "context": entry.context if entry.context != "none" else "", "endpoints": endpoints}
+    return json.dumps({name: value for name, value in members.items() if value})
 
 
 def _parse_terms(text: str) -> dict[str, Any]:
-    said = json.loads(text)
-    endpoints = tuple(AgentEndpoint(**each) for each in said.get("endpoints", ()))
-    return {"contracts": MappingProxyType(said.get("contracts", {})), "context": said.get("context", "none"), "endpoints": endpoints}
+    members = json.loads(text)
+    endpoints = tuple(AgentEndpoint(**each) for each in members.get("endpoints", ()))
+    return {"contracts": MappingProxyType(members.get("contracts", {})), "context": members.get("context", "none"), "endpoints": endpoints}
 
 
 def content_text_of(entry: Candidate | Registration) -> str:
@@ -180,8 +180,8 @@ class RegistrationPatch:
 
 def apply_patch(entry: Registration, patch: RegistrationPatch) -> Registration:
     """The entry with the changes of a patch."""
-    given = {name: value for name in RegistrationPatch.__slots__ if (value := getattr(patch, name)) is not None}
-    return replace(entry, **given)
+    changed = {name: value for name in RegistrationPatch.__slots__ if (value := getattr(patch, name)) is not None}
+    return replace(entry, **changed)
 
 
 def apply_candidate(entry: Registration, candidate: Candidate) -> Registration:

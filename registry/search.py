@@ -103,8 +103,8 @@ def relevance(entry: Registration, terms: Sequence[str]) -> int:
 
 
 def _term_score(term: str, weighed: Sequence[tuple[float, frozenset[str]]]) -> float:
-    exact = [EXACT_WEIGHT * weight for weight, given in weighed if term in given]
-    begun = [PREFIX_WEIGHT * weight for weight, given in weighed if any(word.startswith(term) for word in given)]
+    exact = [EXACT_WEIGHT * weight for weight, words in weighed if term in words]
+    begun = [PREFIX_WEIGHT * weight for weight, words in weighed if any(word.startswith(term) for word in words)]
     return max([*exact, *begun], default=0.0)
 
 

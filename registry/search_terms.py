@@ -15,9 +15,9 @@ QUERY_TERMS_MAX = 32  # of one query
 _WORD = re.compile(r"[^\W_]+")
 
 
-def words_of(given: str) -> Iterator[str]:
+def words_of(text: str) -> Iterator[str]:
     """Yields the words of a text: letters and digits, without case and accents, and without any syntax of a query language."""
-    folded = unicodedata.normalize("NFKD", given.casefold())
+    folded = unicodedata.normalize("NFKD", text.casefold())
     plain = "".join(letter for letter in folded if not unicodedata.combining(letter))
     for found in _WORD.finditer(plain):
         yield found[0][:TERM_MAX]

@@ -119,10 +119,10 @@ class ConfiguredEntryRegistrar:
 
     async def _report_reachability(self, name: str, failure: EntryUnreachable | None) -> None:
         """Records a change of reachability. Entries are retried every few seconds, so repetitions are not recorded."""
-        said = f"{failure}\n{failure.cause}" if failure else ""
-        if self._probes is None or self._reported.get(name, "") == said:
+        failure_text = f"{failure}\n{failure.cause}" if failure else ""
+        if self._probes is None or self._reported.get(name, "") == failure_text:
             return
-        self._reported[name] = said
+        self._reported[name] = failure_text
         key = (DEFAULT_TENANT, name)
         await (self._probes.record_failure(key, str(failure), failure.cause) if failure else self._probes.record_success(key, ProbeState()))
 

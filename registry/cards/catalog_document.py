@@ -71,8 +71,8 @@ def catalog_entry_of(agent: Registration, public_url: str) -> dict[str, Any]:
 
 def catalog_document(agents: Iterable[Registration], front_door: Registration, public_url: str) -> dict[str, Any]:
     """`/.well-known/ai-catalog.json`: the gateway's own agent, the search endpoint, and the agents."""
-    door = catalog_entry_of(front_door, public_url) | {"url": f"{public_url}/.well-known/agent-card.json"}
-    door.pop("updatedAt")
+    front_door_entry = catalog_entry_of(front_door, public_url) | {"url": f"{public_url}/.well-known/agent-card.json"}
+    front_door_entry.pop("updatedAt")
     search = {
         "identifier": entry_urn(public_url, "registry", FRONT_DOOR),
         "displayName": "Agents of this gateway",
@@ -80,7 +80,7 @@ def catalog_document(agents: Iterable[Registration], front_door: Registration, p
         "url": f"{public_url}/ard",
         **_trust_manifest(public_url),
     }
-    entries = [door, search, *(catalog_entry_of(agent, public_url) for agent in agents)]
+    entries = [front_door_entry, search, *(catalog_entry_of(agent, public_url) for agent in agents)]
     return {"specVersion": SPEC_VERSION, "host": {"displayName": f"Interlock at {urlsplit(public_url).netloc}"}, "entries": entries}
 
 

@@ -51,8 +51,8 @@ def older_form(card: Mapping[str, Any]) -> bytes:
 def without_empty(value: Any) -> Any:
     """The value without empty texts, lists and objects at any depth; None for an empty value."""
     if isinstance(value, dict):
-        kept = {key: member for key, entry in value.items() if (member := without_empty(entry)) is not None}
-        return kept or None
+        members = {key: member for key, entry in value.items() if (member := without_empty(entry)) is not None}
+        return members or None
     if isinstance(value, list):
         return [entry for one in value if (entry := without_empty(one)) is not None] or None
     return None if value == "" else value

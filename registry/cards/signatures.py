@@ -85,9 +85,9 @@ def _check_signed_by(
 
 
 def _parse_signatures(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    given = document.get("signatures") or []
-    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+    signatures = document.get("signatures") or []
+    if not isinstance(signatures, list) or not all(isinstance(one, dict) for one in signatures):
         raise BadCard("signatures", "must be a list of objects")
-    if len(given) > SIGNATURES_MAX:
+    if len(signatures) > SIGNATURES_MAX:
         raise BadCard("signatures", f"has more than {SIGNATURES_MAX} entries")
-    return given
+    return signatures

@@ -39,15 +39,15 @@ def withhold_suspicious(found: Candidate) -> Candidate:
         if find_suspicions(definition, length_max=None)
     ]
     doubtful = {(one.kind, one.name) for one in withheld}
-    kept = {
+    offered_definitions = {
         kind: [definition for name, definition in each.items() if (kind, name) not in doubtful]
         for kind, each in definitions_in_force(found).items()
     }
-    said = _instructions_of(found)
-    if said is not None and find_suspicions(said, length_max=None):
-        withheld.append(WithheldDefinition(INSTRUCTIONS, INSTRUCTIONS, None, said))
+    instructions = _instructions_of(found)
+    if instructions is not None and find_suspicions(instructions, length_max=None):
+        withheld.append(WithheldDefinition(INSTRUCTIONS, INSTRUCTIONS, None, instructions))
         found = _with_instructions(found, None)
-    return replace(found, **definitions_by_kind(kept), withheld=tuple(withheld))
+    return replace(found, **definitions_by_kind(offered_definitions), withheld=tuple(withheld))
 
 
 def withhold_changed(entry: Registration, found: Candidate) -> Candidate:
@@ -67,9 +67,9 @@ def withhold_changed(entry: Registration, found: Candidate) -> Candidate:
                 withheld.append(WithheldDefinition(kind, name, before, after))
         if kind not in UNPINNED_KINDS:
             withheld += [WithheldDefinition(kind, name, before, None) for name, before in pinned[kind].items() if name not in offered[kind]]
-    approved_before, said = _pinned_instructions(entry), _instructions_of(found)
-    if said != approved_before:
-        withheld.append(WithheldDefinition(INSTRUCTIONS, INSTRUCTIONS, approved_before, said))
+    approved_before, instructions = _pinned_instructions(entry), _instructions_of(found)
+    if instructions != approved_before:
+        withheld.append(WithheldDefinition(INSTRUCTIONS, INSTRUCTIONS, approved_before, instructions))
         found = _with_instructions(found, None)
     return replace(found, **definitions_by_kind(in_force), withheld=_limit_gone(withheld))
 
@@ -77,10 +77,10 @@ def withhold_changed(entry: Registration, found: Candidate) -> Candidate:
 def candidate_as_offered(entry: Registration) -> Candidate:
     """The last known offer of a server, pending changes included, for one that can't be asked again."""
     lists = {kind: list(each.values()) for kind, each in definitions_in_force(entry).items()}
-    said = _instructions_of(entry)
+    instructions = _instructions_of(entry)
     for one in awaiting_approval(entry):
         if one.kind == INSTRUCTIONS:
-            said = one.after
+            instructions = one.after
         else:
             lists[one.kind].append(one.after or {})
     found = Candidate(
@@ -94,7 +94,7 @@ def candidate_as_offered(entry: Registration) -> Candidate:
         facts=entry.facts,
         **definitions_by_kind(lists),
     )
-    return _with_instructions(found, said)
+    return _with_instructions(found, instructions)
 
 
 def _may_be_in_force(kind: str, before: Definition | None, after: Definition) -> bool:

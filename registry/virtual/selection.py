@@ -66,9 +66,9 @@ class Selection:
     def to_document(self) -> dict[str, Any]:
         """The JSON form that `from_document` reads."""
         lists = {"tools": list(self.tools), "prompts": list(self.prompts), "resources": list(self.resources)}
-        said = {"description": self.description, **lists, "aliases": dict(self.aliases), "mode": "search" if self.search else "all"}
+        document = {"description": self.description, **lists, "aliases": dict(self.aliases), "mode": "search" if self.search else "all"}
         overrides = {name: each.to_document() for name, each in self.overrides.items()}
-        return said | ({"overrides": overrides} if overrides else {})
+        return document | ({"overrides": overrides} if overrides else {})
 
     def has_tool(self, name: str) -> bool:
         """Whether it selects `crm.search`, `sales` or `sales/quote`; an agent includes all of its skills."""
@@ -90,12 +90,12 @@ class Selection:
         return next((alias for alias, target in self.aliases.items() if target == name), None)
 
 
-def _parse_overrides(given: Any) -> dict[str, ToolOverride]:
+def _parse_overrides(document: Any) -> dict[str, ToolOverride]:
     """Reads the overrides. Raises BadSelection."""
-    if not isinstance(given, Mapping) or len(given) > ITEMS_MAX:
+    if not isinstance(document, Mapping) or len(document) > ITEMS_MAX:
         raise BadSelection("overrides", f"must be a mapping of at most {ITEMS_MAX} tools")
     found = {}
-    for name, each in given.items():
+    for name, each in document.items():
         if not isinstance(name, str) or "*" in name or not _TOOL.fullmatch(name):
             raise BadSelection("overrides", "must name single tools or agents, as crm.search or sales")
         try:
@@ -109,10 +109,10 @@ def _matches_any(patterns: Iterable[str], name: str) -> bool:
     return any(pattern == name or (pattern.endswith("*") and name.startswith(pattern[:-1])) for pattern in patterns)
 
 
-def _check_patterns(field: str, given: Any, form: re.Pattern[str]) -> tuple[str, ...]:
-    if not isinstance(given, list | tuple) or len(given) > ITEMS_MAX:
+def _check_patterns(field: str, patterns: Any, form: re.Pattern[str]) -> tuple[str, ...]:
+    if not isinstance(patterns, list | tuple) or len(patterns) > ITEMS_MAX:
         raise BadSelection(field, f"must be a list of at most {ITEMS_MAX} texts")
-    for index, text in enumerate(given):
+    for index, text in enumerate(patterns):
         if not isinstance(text, str) or not form.fullmatch(text):
             raise BadSelection(f"{field}[{index}]", "names nothing that can be selected")
-    return tuple(given)
+    return tuple(patterns)

@@ -35,10 +35,10 @@ class ArgumentOverride:
     value: str = ""
 
     def to_document(self) -> dict[str, Any]:
-        said: dict[str, Any] = {"name": self.client_name} if self.client_name != self.server_name else {}
-        said |= {"description": self.description} if self.description else {}
-        said |= {"default": json.loads(self.default)} if self.default else {}
-        return said | ({"value": json.loads(self.value)} if self.value else {})
+        document: dict[str, Any] = {"name": self.client_name} if self.client_name != self.server_name else {}
+        document |= {"description": self.description} if self.description else {}
+        document |= {"default": json.loads(self.default)} if self.default else {}
+        return document | ({"value": json.loads(self.value)} if self.value else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +57,18 @@ class ToolOverride:
         for name in TEXTS:
             if not isinstance(document.get(name, ""), str) or len(document.get(name, "")) > TEXT_MAX:
                 raise BadOverride(name, f"must be a text of at most {TEXT_MAX} characters")
-        given = document.get("arguments", {})
-        if not isinstance(given, Mapping) or len(given) > ARGUMENTS_MAX:
+        arguments_document = document.get("arguments", {})
+        if not isinstance(arguments_document, Mapping) or len(arguments_document) > ARGUMENTS_MAX:
             raise BadOverride("arguments", f"must be a mapping of at most {ARGUMENTS_MAX}")
-        arguments = tuple(_parse_argument(name, each) for name, each in given.items())
+        arguments = tuple(_parse_argument(name, each) for name, each in arguments_document.items())
         if len({each.client_name for each in arguments}) < len(arguments):
             raise BadOverride("arguments", "give two arguments one name")
         return cls(document.get("title", ""), document.get("description", ""), arguments)
 
     def to_document(self) -> dict[str, Any]:
         """The JSON form that `from_document` reads."""
-        said = {name: getattr(self, name) for name in TEXTS if getattr(self, name)}
-        return said | ({"arguments": {each.server_name: each.to_document() for each in self.arguments}} if self.arguments else {})
+        document = {name: getattr(self, name) for name in TEXTS if getattr(self, name)}
+        return document | ({"arguments": {each.server_name: each.to_document() for each in self.arguments}} if self.arguments else {})
 
     def apply_to(self, tool: Mapping[str, Any]) -> dict[str, Any]:
         """The tool's definition as clients see it."""
@@ -77,13 +77,13 @@ class ToolOverride:
         shown = {"inputSchema": self._shown_schema(schema)} if self.arguments and isinstance(schema, Mapping) else {}
         return {**tool, **texts, **shown}
 
-    def to_server_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def to_server_arguments(self, client_arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments for the server. Raises BadOverride for an argument that clients do not have."""
         known = {each.client_name: each for each in self.arguments if not each.value}
         hidden = {each.server_name for each in self.arguments if each.value or each.client_name != each.server_name} - known.keys()
-        if strange := sorted(hidden & given.keys()):
+        if strange := sorted(hidden & client_arguments.keys()):
             raise BadOverride(f"arguments.{strange[0]}", "is not an argument of this tool")
-        sent = {known[name].server_name if name in known else name: value for name, value in given.items()}
+        sent = {known[name].server_name if name in known else name: value for name, value in client_arguments.items()}
         for each in self.arguments:
             if each.value:
                 sent[each.server_name] = json.loads(each.value)
@@ -120,23 +120,23 @@ def _is_given(argument: ArgumentOverride | None) -> bool:
 def _shown_property(argument: ArgumentOverride, schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return schema
-    said: dict[str, Any] = {"description": argument.description} if argument.description else {}
-    return {**schema, **said, **({"default": json.loads(argument.default)} if argument.default else {})}
+    overridden: dict[str, Any] = {"description": argument.description} if argument.description else {}
+    return {**schema, **overridden, **({"default": json.loads(argument.default)} if argument.default else {})}
 
 
-def _parse_argument(own: Any, given: Any) -> ArgumentOverride:
+def _parse_argument(own: Any, document: Any) -> ArgumentOverride:
     """Reads one argument. Raises BadOverride."""
     where = f"arguments.{str(own)[:NAME_MAX]}"
-    if not isinstance(own, str) or not own or len(own) > NAME_MAX or not isinstance(given, Mapping) or given.keys() - MEMBERS:
+    if not isinstance(own, str) or not own or len(own) > NAME_MAX or not isinstance(document, Mapping) or document.keys() - MEMBERS:
         raise BadOverride(where, f"must be a mapping with some of: {', '.join(sorted(MEMBERS))}")
-    shown, description = given.get("name", own), given.get("description", "")
+    shown, description = document.get("name", own), document.get("description", "")
     if not isinstance(shown, str) or not 0 < len(shown) <= NAME_MAX or not shown.isprintable():
         raise BadOverride(f"{where}.name", f"must be 1 to {NAME_MAX} printable characters")
     if not isinstance(description, str) or len(description) > TEXT_MAX:
         raise BadOverride(f"{where}.description", f"must be a text of at most {TEXT_MAX} characters")
-    if "value" in given and given.keys() != {"value"}:
+    if "value" in document and document.keys() != {"value"}:
         raise BadOverride(where, "has a value, so clients do not see it; remove its other members")
-    texts = {name: json.dumps(given[name]) if name in given else "" for name in ("default", "value")}
+    texts = {name: json.dumps(document[name]) if name in document else "" for name in ("default", "value")}
     if any(len(text) > TEXT_MAX for text in texts.values()):
         raise BadOverride(where, f"has a value of more than {TEXT_MAX} bytes")
     return ArgumentOverride(own, shown, description, **texts)
