@@ -144,8 +144,8 @@ def build_application(gateway: Gateway) -> Router:
     admission = RequestAuthentication(
         gateway.rulings.caller_resolver, url, hosts, gateway.rejected_credentials.log_rejection, shown, cors=cors
     )
-    visits, operations = RequestTraces(gateway.tracer, gateway.metrics), doors.build_operations(gateway)
-    agents = doors.build_a2a_server(gateway, admission, operations, visits)
+    request_traces, operations = RequestTraces(gateway.tracer, gateway.metrics), doors.build_operations(gateway)
+    agents = doors.build_a2a_server(gateway, admission, operations, request_traces)
     administration = build_framework_app(gateway, admission, clients, shown)
     joined = Handlers(
         agents,
@@ -158,5 +158,5 @@ def build_application(gateway: Gateway) -> Router:
     gateway.on_start.append(watchdog.start)
     gateway.on_stop_before_turns.append(watchdog.stop)
     if settings.grpc_port:
-        gateway.on_start.append(lambda: doors.open_grpc_server(gateway, admission, operations, visits))
-    return Router(admission, joined, visits, gateway.drain)
+        gateway.on_start.append(lambda: doors.open_grpc_server(gateway, admission, operations, request_traces))
+    return Router(admission, joined, request_traces, gateway.drain)

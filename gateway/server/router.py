@@ -49,10 +49,10 @@ def with_security_headers(scope: Scope, send: Send) -> Send:
     async def send_with_headers(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             scope[ANSWERED_KEY] = True
-            given = list(message["headers"])
-            known = {name for name, _ in given}
+            headers = list(message["headers"])
+            known = {name for name, _ in headers}
             more = (each for each in (*SECURITY_HEADERS, NO_STORE) if each[0] not in known)
-            message = {**message, "headers": [*given, *more]}
+            message = {**message, "headers": [*headers, *more]}
         await send(message)
 
     return send_with_headers
@@ -69,41 +69,41 @@ def door_of(path: str) -> str:
     return "admin" if top == "api" else "oauth" if top in ("oauth", ".well-known") else "console"
 
 
-def noting_status(visit: RequestTrace, send: Send) -> Send:
+def noting_status(request_trace: RequestTrace, send: Send) -> Send:
     """Makes the status of the answer the outcome of the trace, unless an error has set it already."""
 
     async def send_and_note_status(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             status = message["status"]
-            visit.attributes["http.response.status_code"] = status
-            if visit.outcome == "ok" and status >= 400:
-                visit.outcome = "denied" if status in (401, 403) else "error"
+            request_trace.attributes["http.response.status_code"] = status
+            if request_trace.outcome == "ok" and status >= 400:
+                request_trace.outcome = "denied" if status in (401, 403) else "error"
         await send(message)
 
     return send_and_note_status
 
 
-def note_route(visit: RequestTrace, scope: Scope) -> None:
+def note_route(request_trace: RequestTrace, scope: Scope) -> None:
     """Names the span after the route, which has few values, and not after the path."""
-    visit.attributes["http.request.method"] = visit.method
-    if (route := getattr(scope.get("route"), "path", "")) and visit.outcome != "error":
-        visit.attributes["http.route"] = visit.target = route
+    request_trace.attributes["http.request.method"] = request_trace.method
+    if (route := getattr(scope.get("route"), "path", "")) and request_trace.outcome != "error":
+        request_trace.attributes["http.route"] = request_trace.target = route
 
 
 class Router:
     """The ASGI application."""
 
-    def __init__(self, admission: RequestAuthentication, handlers: Handlers, visits: RequestTraces, drain: Drain) -> None:
+    def __init__(self, admission: RequestAuthentication, handlers: Handlers, request_traces: RequestTraces, drain: Drain) -> None:
         self._admission = admission
         self._handlers = handlers
-        self._visits = visits
+        self._request_traces = request_traces
         self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request. During a drain new requests are refused, and a canceled one gets an orderly end."""
-        doors, drain = self._handlers, self._drain
+        handlers, drain = self._handlers, self._drain
         if scope["type"] != "http":
-            await (doors.lifespan if scope["type"] == "lifespan" else doors.framework)(scope, receive, send)
+            await (handlers.lifespan if scope["type"] == "lifespan" else handlers.framework)(scope, receive, send)
             return
         if drain.begun:
             send = with_connection_close(send)
@@ -126,16 +126,16 @@ class Router:
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatches an HTTP request. Answers unexpected exceptions, unless the answer has begun."""
-        doors, path = self._handlers, scope["path"]
+        handlers, path = self._handlers, scope["path"]
         try:
             if path.startswith("/mcp") and (found := MCP_PATH.fullmatch(path)) is not None:
                 await self._serve_mcp(scope, receive, send, found[1] or "")
             elif path.startswith("/agents/") and (found := AGENT_PATH.fullmatch(path)) is not None:
-                await doors.a2a(scope, receive, send, found[1], found[2] or "")
+                await handlers.a2a(scope, receive, send, found[1], found[2] or "")
             elif path in CARD_PATHS:
-                await doors.a2a(scope, receive, send, FRONT_DOOR, path)
+                await handlers.a2a(scope, receive, send, FRONT_DOOR, path)
             elif path in HEALTH_PATHS:
-                await doors.health(scope, receive, send)
+                await handlers.health(scope, receive, send)
             else:
                 await self._serve_framework(scope, receive, send)
         except Exception as error:
@@ -162,9 +162,9 @@ class Router:
 
     async def _serve_framework(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves a request by the framework, after checks of its host, origin and path, since the framework trusts the Host header."""
-        visit = self._visits.begin(door_of(scope["path"]), _first_step(scope["path"]), read_traceparent(scope))
-        visit.method = scope["method"]
-        send = noting_status(visit, send)
+        request_trace = self._request_traces.begin(door_of(scope["path"]), _first_step(scope["path"]), read_traceparent(scope))
+        request_trace.method = scope["method"]
+        send = noting_status(request_trace, send)
         try:
             self._check(scope)
             await self._handlers.framework(scope, receive, with_security_headers(scope, send))
@@ -173,8 +173,8 @@ class Router:
                 raise
             await respond_problem(send, error)
         finally:
-            note_route(visit, scope)
-            self._visits.end(visit)
+            note_route(request_trace, scope)
+            self._request_traces.end(request_trace)
 
     def _check(self, scope: Scope) -> None:
         """Raises WrongHost, ForeignOrigin, BadHeader, and InvalidRequest for a NUL character."""
@@ -185,12 +185,12 @@ class Router:
             raise InvalidRequest("the URL has a NUL character")
 
     async def _serve_mcp(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
-        door = self._handlers.mcp
-        visit = self._visits.begin(door.name, "/mcp", read_traceparent(scope))
+        endpoint = self._handlers.mcp
+        request_trace = self._request_traces.begin(endpoint.name, "/mcp", read_traceparent(scope))
         try:
-            await door(scope, receive, send, name, visit)
+            await endpoint(scope, receive, send, name, request_trace)
         finally:
-            self._visits.end(visit)
+            self._request_traces.end(request_trace)
 
 
 async def _end(send: Send) -> None:

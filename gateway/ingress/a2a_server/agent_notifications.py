@@ -21,15 +21,15 @@ class NotificationEndpoint:
         self._push_wakeups = push_wakeups
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, agent: str, secret: str) -> None:
-        bell = self._push_wakeups.find(agent, secret)
-        if bell is None:
+        wakeup = self._push_wakeups.find(agent, secret)
+        if wakeup is None:
             await respond_problem(send, UnknownPath())
         elif scope["method"] != "POST":
             await respond_problem(send, HttpMethodNotAllowed(("POST",)), [(b"allow", b"POST")])
         elif (status := await _rejection_status(scope, receive)) is not None:
             await respond(send, status, b"{}")
         else:
-            bell.wake()
+            wakeup.wake()
             await respond(send, 202, b"{}")
 
 

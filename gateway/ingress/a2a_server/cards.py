@@ -98,15 +98,17 @@ class AgentCardEndpoint:
         """Answers one GET or HEAD."""
         try:
             self._authentication.check_host(scope)
-            asked = requested_version(scope)
-            both = not asked or asked.startswith("0.3") or scope["path"].endswith("/agent.json")  # no version means 0.3 (A2A 1.0 s3.6.2)
+            version = requested_version(scope)
+            both = (
+                not version or version.startswith("0.3") or scope["path"].endswith("/agent.json")
+            )  # no version means 0.3 (A2A 1.0 s3.6.2)
             card = self._find_or_publish(name, both)
             unchanged = card.is_unchanged_for(scope)
         except Exception as error:  # the door: whatever happens, the caller gets an answer, and the log the rest
-            said = describe(error)
-            if said.mapping.status == 500:
+            report = describe(error)
+            if report.mapping.status == 500:
                 log.exception("card_failed", agent=name)
-            await respond(send, said.mapping.status, encode(problem(said)), media_type=b"application/problem+json")
+            await respond(send, report.mapping.status, encode(problem(report)), media_type=b"application/problem+json")
             return
         if scope["method"] not in ("GET", "HEAD"):
             await respond_problem(send, HttpMethodNotAllowed(("GET", "HEAD")), [(b"allow", b"GET, HEAD")])
@@ -132,7 +134,7 @@ class AgentCardEndpoint:
         key, card = self._publishing.signing_key, self._publishing.publish(shown)
         if both:
             card = self._publishing.add_a2a_03_members(shown, card)
-        said = {name: value for name, value in card.items() if name != "signatures"}
-        tag = f'W/"{hashlib.sha256(encode([key.active_kid, said])).hexdigest()[:32]}"'
+        unsigned_card = {name: value for name, value in card.items() if name != "signatures"}
+        tag = f'W/"{hashlib.sha256(encode([key.active_kid, unsigned_card])).hexdigest()[:32]}"'
         changed = datetime.fromtimestamp(max(registration.updated, key.active_since_us) // 1_000_000, UTC)
         return _PublishedCard(registration, key.active_kid, encode(card), tag, changed)

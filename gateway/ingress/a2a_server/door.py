@@ -26,15 +26,15 @@ class A2aServer:
     request_traces: RequestTraces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, name: str, subpath: str) -> None:
-        visit = self.request_traces.begin("a2a", "/agents", read_traceparent(scope))
+        request_trace = self.request_traces.begin("a2a", "/agents", read_traceparent(scope))
         try:
             if subpath in CARD_PATHS:
-                visit.method = scope["method"]
+                request_trace.method = scope["method"]
                 await self.cards(scope, send, name)
             elif (found := NOTIFICATION_PATH.fullmatch(subpath)) is not None:
-                visit.method = scope["method"]
+                request_trace.method = scope["method"]
                 await self.notifications(scope, receive, send, name, found[1])
             else:
-                await (self.jsonrpc if subpath in ("", "/") else self.rest)(scope, receive, send, name, visit)
+                await (self.jsonrpc if subpath in ("", "/") else self.rest)(scope, receive, send, name, request_trace)
         finally:
-            self.request_traces.end(visit)
+            self.request_traces.end(request_trace)

@@ -98,11 +98,11 @@ class Operations:
 
     async def send(self, request: OperationRequest, params: SendParams) -> Task | Message:
         """SendMessage (s3.1.1): returns after the turn has ended, or at once with `returnImmediately`."""
-        sending = await self._build_agent_request(request, params)
+        agent_request = await self._build_agent_request(request, params)
         if params.configuration.return_immediately:
-            return _task_from_state(await self._agent_calls.start(request.caller, sending), params.configuration.history_length)
-        turned = await self._agent_calls.send(request.caller, sending)
-        return lone_reply(turned.events) or _task_from_state(turned, params.configuration.history_length)
+            return _task_from_state(await self._agent_calls.start(request.caller, agent_request), params.configuration.history_length)
+        turn_state = await self._agent_calls.send(request.caller, agent_request)
+        return lone_reply(turn_state.events) or _task_from_state(turn_state, params.configuration.history_length)
 
     async def stream(self, request: OperationRequest, params: SendParams) -> Stream:
         """SendStreamingMessage (s3.1.2): every refusal is raised before the first event is read.
@@ -111,12 +111,12 @@ class Operations:
         as soon as the agent begins a task, so that callers know its id. A later Message is in the last status.
         """
         place = self._dependencies.open_streams.acquire(request.caller.principal.owner_key)
-        turned = await self._agent_calls.start(request.caller, await self._build_agent_request(request, params))
-        events = self._reader.follow_turn(turned)  # follows the task from here on, so that no event is missed
-        if (reply := await self._reader.lone_reply(turned, HOLD_SECONDS)) is not None:
+        turn_state = await self._agent_calls.start(request.caller, await self._build_agent_request(request, params))
+        events = self._reader.follow_turn(turn_state)  # follows the task from here on, so that no event is missed
+        if (reply := await self._reader.lone_reply(turn_state, HOLD_SECONDS)) is not None:
             return place.hold_during(_one_message(request, OPENING_EVENTS + 1, reply))
         return place.hold_during(
-            _sequenced_events(request, turned.row, events, _snapshot_event(turned, params.configuration.history_length))
+            _sequenced_events(request, turn_state.row, events, _snapshot_event(turn_state, params.configuration.history_length))
         )
 
     async def get_task(self, request: OperationRequest, params: TaskParams) -> Task:
@@ -147,8 +147,8 @@ class Operations:
         _check_tenant(request, params.tenant)
         stopped = await self._agent_calls.cancel(request.caller, request.agent, params.id, request.trace_context)
         task = _task_from_state(stopped, params.history_length)
-        told = caused_tasks_metadata(stopped, name_tasks=not request.caller.delegation.path)
-        return replace(task, metadata={**(task.metadata or {}), CAUSED_TASKS_KEY: told}) if told else task
+        caused_tasks = caused_tasks_metadata(stopped, name_tasks=not request.caller.delegation.path)
+        return replace(task, metadata={**(task.metadata or {}), CAUSED_TASKS_KEY: caused_tasks}) if caused_tasks else task
 
     async def subscribe(self, request: OperationRequest, params: TaskParams) -> Stream:
         """SubscribeToTask (s3.1.6): streams the task and then its events until it ends.
@@ -159,13 +159,13 @@ class Operations:
         _check_tenant(request, params.tenant)
         place = self._dependencies.open_streams.acquire(request.caller.principal.owner_key)
         after = request.last_event_id
-        turned = await self._reader.read_task(request.caller, request.agent, params.id)
-        if after is not None and after <= turned.row.last_seq:
-            return place.hold_during(_sequenced_events(request, turned.row, self._reader.follow_task(turned.row, after)))
-        if turned.row.has_ended:
+        turn_state = await self._reader.read_task(request.caller, request.agent, params.id)
+        if after is not None and after <= turn_state.row.last_seq:
+            return place.hold_during(_sequenced_events(request, turn_state.row, self._reader.follow_task(turn_state.row, after)))
+        if turn_state.row.has_ended:
             raise TaskEnded
-        events = self._reader.follow_task(turned.row, turned.row.last_seq)
-        return place.hold_during(_sequenced_events(request, turned.row, events, _snapshot_event(turned, params.history_length)))
+        events = self._reader.follow_task(turn_state.row, turn_state.row.last_seq)
+        return place.hold_during(_sequenced_events(request, turn_state.row, events, _snapshot_event(turn_state, params.history_length)))
 
     async def create_push(self, request: OperationRequest, params: PushConfig) -> PushConfig:
         """CreateTaskPushNotificationConfig (s3.1.7)."""
@@ -226,17 +226,19 @@ class Operations:
     async def _build_for_visible_agent(self, request: OperationRequest, params: SendParams) -> AgentRequest:
         """Builds the broker's request. Raises UnknownName when a parameter depends on an agent that the caller may not know of."""
         _check_tenant(request, params.tenant)
-        trail, skill = request.trace_context, ""
+        trace_context, skill = request.trace_context, ""
         if request.extensions or self._declares_extensions(request):
             entry = self._agent_calls.callees.find_visible(request.caller, request.agent)
             extensions.check_required_extensions(entry, request.extensions)
-            trail = replace(trail, headers={**trail.headers, **extensions.extension_header_for_agent(entry, request.extensions)})
+            trace_context = replace(
+                trace_context, headers={**trace_context.headers, **extensions.extension_header_for_agent(entry, request.extensions)}
+            )
             skill = extensions.selected_skill(entry, params.message) if SKILL_SELECTION in request.extensions else ""
         configuration = params.configuration
         return AgentRequest(
             request.agent,
             params.message,
-            trail,
+            trace_context,
             skill=skill,
             accepted_output_modes=configuration.accepted_output_modes,
             idempotency_key=request.idempotency_key,
@@ -262,10 +264,10 @@ class Operations:
         return push.check_config(config, request.version, where, owner=owner)
 
 
-async def _one_message(asked: OperationRequest, seq: int, message: Message) -> Stream:
+async def _one_message(request: OperationRequest, seq: int, message: Message) -> Stream:
     """Streams the Message of an agent that answered without a task (s3.1.2)."""
     response = StreamResponse(message=message)
-    yield [SequencedEvent(seq, extensions.with_event_number(response, seq) if RESUMPTION in asked.extensions else response)]
+    yield [SequencedEvent(seq, extensions.with_event_number(response, seq) if RESUMPTION in request.extensions else response)]
 
 
 async def _sequenced_events(

@@ -48,9 +48,9 @@ def requested_version(scope: Scope) -> str:
 
     Raises BadHeader.
     """
-    asked = header(scope, b"a2a-version")
-    if asked or not scope["query_string"]:
-        return asked or ""
+    version = header(scope, b"a2a-version")
+    if version or not scope["query_string"]:
+        return version or ""
     query: bytes = scope["query_string"]
     try:
         return parse_qs(query.decode("ascii", "replace"), max_num_fields=QUERY_FIELDS_MAX).get("A2A-Version", [""])[-1]

@@ -82,8 +82,8 @@ def build_api(authentication: RequestAuthentication, routers: Iterable[APIRouter
 
 def request_id_header(request: Request) -> dict[str, str]:
     """Returns the caller's X-Request-Id header where it is safe to send back, else nothing."""
-    given = request.headers.get("x-request-id", "")
-    return {"x-request-id": given} if 0 < len(given) <= 256 and given.isascii() and given.isprintable() else {}
+    request_id = request.headers.get("x-request-id", "")
+    return {"x-request-id": request_id} if 0 < len(request_id) <= 256 and request_id.isascii() and request_id.isprintable() else {}
 
 
 def with_request_id(request: Request, response: JSONResponse) -> JSONResponse:

@@ -73,8 +73,8 @@ def routes(approvals: Approvals, authenticate: Authenticate, permissions: Approv
         await permissions.check_in_person(caller, DECIDE_APPROVALS)
         await approvals.check_voter(caller, approval_id)
         grant = await require_permission(caller, permissions.authorize, DECIDE_APPROVALS)
-        told = await approvals.vote(caller, approval_id, Vote(body.decision == "approve", body.reason), grant.decision.id)
+        vote_document = await approvals.vote(caller, approval_id, Vote(body.decision == "approve", body.reason), grant.decision.id)
         await permissions.on_decision()
-        return JSONResponse(told)
+        return JSONResponse(vote_document)
 
     return router

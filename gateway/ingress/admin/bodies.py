@@ -130,8 +130,8 @@ def upstream_settings(upstream: UpstreamBody | None) -> dict[str, Any]:
                 f"upstream.headers.{_printable_name(name)}", "reads the gateway's environment; only the configuration file may do that"
             )
     auth = settings.get("auth", {})
-    for where, given in (("upstream.auth", auth), ("upstream.auth.provider", auth.get("provider", {}))):
-        if given.get("client_secret", "").startswith(("env:", "file:")):
+    for where, options in (("upstream.auth", auth), ("upstream.auth.provider", auth.get("provider", {}))):
+        if options.get("client_secret", "").startswith(("env:", "file:")):
             raise BadRequest(f"{where}.client_secret", "reads the gateway's environment; only the configuration file may do that")
     return settings
 

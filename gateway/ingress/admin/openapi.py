@@ -62,9 +62,9 @@ def build_openapi_document(app: FastAPI) -> dict[str, Any]:
     components.setdefault("securitySchemes", {}).update(SECURITY_SCHEMES)
     for operation in _operations(document):
         _move_schemas_to_components(operation, schemas)
-        given = operation.setdefault("security", [])
-        if {"bearer": []} in given:
-            given.extend(BEARER_ALTERNATIVES)
+        security = operation.setdefault("security", [])
+        if {"bearer": []} in security:
+            security.extend(BEARER_ALTERNATIVES)
         operation["responses"].pop("422", None)  # the gateway reports it as a Problem
         operation["responses"]["default"] = _ERROR_RESPONSE
     for unused in ("HTTPValidationError", "ValidationError"):

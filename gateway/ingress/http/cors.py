@@ -39,13 +39,13 @@ class Cors:
 
         Returns None for any other request, and for an origin that is not allowed.
         """
-        given = headers_by_name(scope)
-        if scope["method"] != "OPTIONS" or b"access-control-request-method" not in given or not self._is_allowed(given):
+        headers = headers_by_name(scope)
+        if scope["method"] != "OPTIONS" or b"access-control-request-method" not in headers or not self._is_allowed(headers):
             return None
-        asked = given.get(b"access-control-request-headers", b"").decode("latin-1").lower().split(",")
-        parameters = [name for each in asked if (name := each.strip()).startswith(PARAMETER) and name.isascii() and name.isprintable()]
+        requested = headers.get(b"access-control-request-headers", b"").decode("latin-1").lower().split(",")
+        parameters = [name for each in requested if (name := each.strip()).startswith(PARAMETER) and name.isascii() and name.isprintable()]
         return [
-            *self._marks(given),
+            *self._marks(headers),
             (b"access-control-allow-methods", METHODS),
             (b"access-control-allow-headers", ", ".join((*REQUEST_HEADERS, *parameters)).encode()),
             (b"access-control-max-age", PREFLIGHT_SECONDS),
@@ -53,10 +53,10 @@ class Cors:
 
     def with_cors_headers(self, scope: Scope, send: Send) -> Send:
         """Wraps `send`: adds the headers that let a page of an allowed origin read the answer, and `Vary: Origin` for caches."""
-        given = headers_by_name(scope)
+        headers = headers_by_name(scope)
         more = [] if self._any else [(b"vary", b"Origin")]
-        if self._is_allowed(given):
-            more = [*self._marks(given), (b"access-control-expose-headers", ", ".join(EXPOSED).encode())]
+        if self._is_allowed(headers):
+            more = [*self._marks(headers), (b"access-control-expose-headers", ", ".join(EXPOSED).encode())]
 
         async def send_with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -65,11 +65,11 @@ class Cors:
 
         return send_with_headers
 
-    def _is_allowed(self, given: Mapping[bytes, bytes]) -> bool:
-        origin = given.get(b"origin")
+    def _is_allowed(self, headers: Mapping[bytes, bytes]) -> bool:
+        origin = headers.get(b"origin")
         return origin is not None and origin.isascii() and self.allows(origin.decode())
 
-    def _marks(self, given: Mapping[bytes, bytes]) -> list[Header]:
+    def _marks(self, headers: Mapping[bytes, bytes]) -> list[Header]:
         if self._any:
             return [(b"access-control-allow-origin", b"*")]
-        return [(b"access-control-allow-origin", given[b"origin"]), (b"vary", b"Origin")]
+        return [(b"access-control-allow-origin", headers[b"origin"]), (b"vary", b"Origin")]

@@ -388,8 +388,8 @@ def _describe_refusal(error: CallRefused) -> ErrorReport:
         return _describe_approval_needed(error)
     row = ERROR_MAPPINGS[CallRefused]
     scope, wanted = (ruling.missing_permission, ruling.scope_to_request) if isinstance(ruling, Denial) else ("", "")
-    said = f" The approver wrote: {ruling.note}" if isinstance(ruling, Denial) and ruling.note else ""
-    return ErrorReport(row, explain_refusal(ruling.decision) + said, decision_document(ruling.decision), scope, wanted)
+    approver_note = f" The approver wrote: {ruling.note}" if isinstance(ruling, Denial) and ruling.note else ""
+    return ErrorReport(row, explain_refusal(ruling.decision) + approver_note, decision_document(ruling.decision), scope, wanted)
 
 
 def _describe_approval_needed(error: ApprovalNeeded) -> ErrorReport:

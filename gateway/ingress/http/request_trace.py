@@ -49,8 +49,8 @@ class RequestTrace:
         "tracer",
     )
 
-    def __init__(self, door: str, name: str, traceparent: str, tracer: Tracer | None) -> None:
-        self.ingress = door
+    def __init__(self, ingress: str, name: str, traceparent: str, tracer: Tracer | None) -> None:
+        self.ingress = ingress
         self.name = name
         self.method = ""
         self.target = ""
@@ -67,8 +67,8 @@ class RequestTrace:
 
     def join(self, traceparent: Any) -> None:
         """Makes the trace context of a message (MCP `_meta.traceparent`) the parent, instead of the transport's."""
-        if self.headers is None and (given := valid_traceparent(traceparent)):
-            self.parent, self.trace_id = given, trace_id_of(given)
+        if self.headers is None and (parent := valid_traceparent(traceparent)):
+            self.parent, self.trace_id = parent, trace_id_of(parent)
 
     def name_agent(self, agent: str) -> None:
         """Sets the agent that the request is for."""
@@ -113,9 +113,9 @@ class RequestTraces:
         self._metrics = metrics
 
     def begin(self, ingress: str, span_name: str, traceparent: str) -> RequestTrace:
-        visit = RequestTrace(ingress, span_name, traceparent, self._tracer)
-        enter_work(visit)
-        return visit
+        request_trace = RequestTrace(ingress, span_name, traceparent, self._tracer)
+        enter_work(request_trace)
+        return request_trace
 
     def end(self, request_trace: RequestTrace) -> None:
         self._metrics.count_call(

@@ -43,18 +43,18 @@ class AgentToolCalls:
         """
         if target.schemas.requires_task:
             _check_declares_tasks(message)
-        sending = AgentRequest(target.agent, build_message(target, arguments), message.trace_context, skill=target.skill)
+        agent_request = AgentRequest(target.agent, build_message(target, arguments), message.trace_context, skill=target.skill)
         try:
             if _can_take_task_or_question(message, peer):
-                return await self._tasks.call(message, sending, peer)
-            turned = await self._agent_calls.send(message.caller, sending)
+                return await self._tasks.call(message, agent_request, peer)
+            turn_state = await self._agent_calls.send(message.caller, agent_request)
         except ContractBroken as broken:
             raise BadEnvelope(INVALID_PARAMS, str(broken).replace(DATA_PART_PATH, "arguments", 1)) from None
         except BadPromptAnswer as refused:
             raise BadEnvelope(INVALID_PARAMS, f"arguments.message: {refused.problem}") from None
         except (UnknownTask, TaskEnded, BadMessage):
             raise BadEnvelope(INVALID_PARAMS, NO_SUCH_TASK_TEXT) from None
-        result = tool_result(TaskRecord(turned.row, turned.events), message.version)
+        result = tool_result(TaskRecord(turn_state.row, turn_state.events), message.version)
         return encode({"resultType": "complete", **result} if message.is_modern else result)
 
 

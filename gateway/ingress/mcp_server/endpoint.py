@@ -62,42 +62,44 @@ class McpEndpoint:
         self._backlog = Backlog()
         self._disconnects = DisconnectWatcher()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, server_path: str, visit: RequestTrace) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, server_path: str, request_trace: RequestTrace) -> None:
         """Answers one request. A modern tools/call that wants nothing but its result skips the dispatcher."""
         resource = f"/mcp/{server_path}" if server_path else "/mcp"
         message: ClientMessage | None = None
         response: HttpResponseWriter | None = None
         try:
             caller = await self._admission.authenticate(scope, resource)
-            visit.deadline = read_deadline(scope)
+            request_trace.deadline = read_deadline(scope)
             check_query(scope)
             if scope["method"] != "POST":
-                message = ClientMessage(caller, server_path, resource, None, scope["method"], None, b"", False, visit.trace_context, scope)
+                message = ClientMessage(
+                    caller, server_path, resource, None, scope["method"], None, b"", False, request_trace.trace_context, scope
+                )
                 await self._handle_get_or_delete(message, receive, send)
                 return
             check_json_content_type(scope)
             raw = await read_body(scope, receive, self._max_body)
             document = parse(raw) if len(raw) <= LARGE else await run_off_loop(parse, raw)
             try:
-                request_id, visit.method, params = parse_envelope(document)
+                request_id, request_trace.method, params = parse_envelope(document)
             except ResponseReceived:
-                visit.outcome = await self._accept_response(
-                    ClientMessage(caller, server_path, resource, None, "", document, raw, False, visit.trace_context, scope), send
+                request_trace.outcome = await self._accept_response(
+                    ClientMessage(caller, server_path, resource, None, "", document, raw, False, request_trace.trace_context, scope), send
                 )
                 return
             except BatchReceived as batch:
-                message = ClientMessage(caller, server_path, resource, None, "", None, raw, False, visit.trace_context, scope)
+                message = ClientMessage(caller, server_path, resource, None, "", None, raw, False, request_trace.trace_context, scope)
                 response = HttpResponseWriter(scope, receive, send, self._backlog)
                 await answer_batch(self._dispatcher, await self._with_session(message), batch.items, response)
                 return
-            _note(visit, request_id, params)
+            _note(request_trace, request_id, params)
             is_modern = modern.is_modern(scope, params, LEGACY)
             message = ClientMessage(
-                caller, server_path, resource, request_id, visit.method, params, raw, is_modern, visit.trace_context, scope
+                caller, server_path, resource, request_id, request_trace.method, params, raw, is_modern, request_trace.trace_context, scope
             )
             if is_modern and request_id is not None:
-                modern.check_request(scope, visit.method, params)
-                if visit.method == "tools/call" and wants_only_result(params):
+                modern.check_request(scope, request_trace.method, params)
+                if request_trace.method == "tools/call" and wants_only_result(params):
                     task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # a request runs in a task
                     self._disconnects.watch(task, receive)
                     try:
@@ -111,11 +113,11 @@ class McpEndpoint:
         except asyncio.CancelledError:
             if not self._disconnects.has_disconnected(asyncio.current_task()):
                 raise
-            visit.outcome = CANCELED
+            request_trace.outcome = CANCELED
         except ClientDisconnected:
-            visit.outcome = CANCELED
+            request_trace.outcome = CANCELED
         except Exception as error:  # noqa: BLE001 (request handler: every failure gets an answer of the protocol)
-            visit.outcome = await self._respond_with_error(response, send, message, resource, error)
+            request_trace.outcome = await self._respond_with_error(response, send, message, resource, error)
 
     async def _accept_response(self, message: ClientMessage, send: Send) -> str:
         """Accepts a legacy client's answer to a server's request. Returns the outcome for the trace."""
@@ -191,18 +193,18 @@ class McpEndpoint:
         return refusal.reason
 
 
-def _note(visit: RequestTrace, request_id: Any, params: Any) -> None:
+def _note(request_trace: RequestTrace, request_id: Any, params: Any) -> None:
     """Sets the attributes of the request's span, and its parent from `_meta.traceparent`."""
     if not isinstance(params, dict):
         return
     meta, name = params.get("_meta"), params.get("name")
     if isinstance(meta, dict) and TRACEPARENT in meta:
-        visit.join(meta[TRACEPARENT])
-    if visit.tracer is None:
+        request_trace.join(meta[TRACEPARENT])
+    if request_trace.tracer is None:
         return
-    visit.attributes |= {"mcp.method.name": visit.method, "jsonrpc.request.id": str(request_id)}
-    if visit.method in NAMED and isinstance(name, str):
-        visit.attributes[NAMED[visit.method]] = visit.target = name
+    request_trace.attributes |= {"mcp.method.name": request_trace.method, "jsonrpc.request.id": str(request_id)}
+    if request_trace.method in NAMED and isinstance(name, str):
+        request_trace.attributes[NAMED[request_trace.method]] = request_trace.target = name
 
 
 def _encode_error(request_id: Any, refusal: JsonRpcError) -> bytes:

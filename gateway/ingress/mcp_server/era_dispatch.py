@@ -150,8 +150,10 @@ class EraDispatcher:
         params = message.params if isinstance(message.params, dict) else {}
         if message.method in FORWARDED_NOTIFICATIONS and message.session is not None:
             token = encode(params.get("progressToken")) if message.method == PROGRESS else b""
-            said = ClientNotification(encode({"jsonrpc": "2.0", "method": message.method, **({"params": params} if params else {})}), token)
-            self._session_upstreams.notify(owner_of(message.session), message.session.id, said)
+            notification = ClientNotification(
+                encode({"jsonrpc": "2.0", "method": message.method, **({"params": params} if params else {})}), token
+            )
+            self._session_upstreams.notify(owner_of(message.session), message.session.id, notification)
         request_id = params.get("requestId")
         if message.method != "notifications/cancelled" or isinstance(request_id, bool) or not isinstance(request_id, str | int):
             return

@@ -103,8 +103,8 @@ class MethodTable:
     def initialize_result(self, message: ClientMessage, session: McpSession) -> bytes:
         """Returns the result of `initialize`."""
         capabilities = CAPABILITIES | dict(LEGACY_TASKS_CAPABILITY if session.version == LEGACY_TASKS_VERSION else {})
-        said = {"protocolVersion": session.version, "capabilities": capabilities, "serverInfo": SERVER_INFO}
-        return encode(said | self._instructions_member(message))
+        result = {"protocolVersion": session.version, "capabilities": capabilities, "serverInfo": SERVER_INFO}
+        return encode(result | self._instructions_member(message))
 
     def _instructions_member(self, message: ClientMessage) -> dict[str, str]:
         """Returns the member `instructions`, or nothing."""
@@ -211,9 +211,9 @@ class MethodTable:
         return encode({"resultType": "complete", **result, "ttlMs": LIST_TTL_MS, "cacheScope": "private"})
 
 
-def _page_start(asked: ClientMessage, length: int) -> int:
+def _page_start(message: ClientMessage, length: int) -> int:
     """Returns the number of entries before the page of `params.cursor`. Raises BadEnvelope."""
-    cursor = asked.params.get("cursor") if isinstance(asked.params, dict) else None
+    cursor = message.params.get("cursor") if isinstance(message.params, dict) else None
     if cursor is None:
         return 0
     number = cursor.removeprefix(CURSOR) if isinstance(cursor, str) and cursor.startswith(CURSOR) else ""

@@ -125,21 +125,21 @@ class UpstreamRequests:
         name = {"gen_ai.tool.name": target.tool}
         server = self._server(message, target.server)
         return await _traced(
-            self._server_calls.telemetry, server, name, message, lambda asked: self._answered(asked, target, arguments, peer)
+            self._server_calls.telemetry, server, name, message, lambda traced: self._answered(traced, target, arguments, peer)
         )
 
-    async def _answered(self, asked: ClientMessage, target: ServerTool, arguments: dict[str, Any], peer: McpPeer | None) -> Reply:
+    async def _answered(self, message: ClientMessage, target: ServerTool, arguments: dict[str, Any], peer: McpPeer | None) -> Reply:
         """The answer to a call of a tool, which is listed anew where the server finds fault with the call's headers."""
-        given = (asked, target, arguments, peer)
-        call = self._build_tool_call(*given) if len(asked.raw) <= LARGE else await run_in_reader(self._build_tool_call, *given)
+        call_parts = (message, target, arguments, peer)
+        call = self._build_tool_call(*call_parts) if len(message.raw) <= LARGE else await run_in_reader(self._build_tool_call, *call_parts)
         try:
-            answer = await self._server_calls.call(asked.caller, call)
+            answer = await self._server_calls.call(message.caller, call)
         except HeadersDiffer:
-            target = await _listed_anew(self._catalogue.tools, self._relist, asked, target)
-            call = self._build_tool_call(asked, target, arguments, peer)
-            answer = await self._server_calls.call(asked.caller, call)
-        if target.task_support and must_wait_for_task(asked, target):
-            answer = await self._tasks.wait_for_task(asked, target, call.request, answer)
+            target = await _listed_anew(self._catalogue.tools, self._relist, message, target)
+            call = self._build_tool_call(message, target, arguments, peer)
+            answer = await self._server_calls.call(message.caller, call)
+        if target.task_support and must_wait_for_task(message, target):
+            answer = await self._tasks.wait_for_task(message, target, call.request, answer)
         return target, answer
 
     @hide_invisible
@@ -151,7 +151,7 @@ class UpstreamRequests:
         found = self._catalogue.prompts.resolve(message.caller, message.server_path, name)
         act = act_of_getting_prompt(found.server, found.prompt)
         return await self._call_server(
-            message, act, arguments, lambda asked: self._build_request(asked, found.prompt, {"name": found.prompt}, peer)
+            message, act, arguments, lambda traced: self._build_request(traced, found.prompt, {"name": found.prompt}, peer)
         )
 
     @hide_invisible
@@ -161,7 +161,7 @@ class UpstreamRequests:
         own = {"uri": found.uri}
         try:
             return await self._call_server(
-                message, act_of_reading_resource(found.server), own, lambda asked: self._build_request(asked, found.uri, own, peer)
+                message, act_of_reading_resource(found.server), own, lambda traced: self._build_request(traced, found.uri, own, peer)
             )
         except McpRefused as refused:
             if refused.data is None or "uri" not in refused.data:
@@ -172,7 +172,7 @@ class UpstreamRequests:
     async def complete(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         """completion/complete, with the permission of the prompt or the resource that it completes."""
         act, own = _resolve_reference(self._catalogue, message)
-        return await self._call_server(message, act, None, lambda asked: self._build_request(asked, "", {"ref": own}, peer))
+        return await self._call_server(message, act, None, lambda traced: self._build_request(traced, "", {"ref": own}, peer))
 
     def check_still_allowed(self, message: ClientMessage) -> None:
         """Whether what was begun may still be done, for a request that only goes on with it. Raises like an unknown name."""
@@ -196,16 +196,16 @@ class UpstreamRequests:
     def _could_allow(self, message: ClientMessage, act: Act) -> bool:
         return self._catalogue.visible_entries.could_allow(message.caller, self._server(message, act.parent), act)
 
-    def _server(self, asked: ClientMessage, name: str) -> Registration:
-        return self._catalogue.visible_entries.find_server(asked.caller, name)
+    def _server(self, message: ClientMessage, name: str) -> Registration:
+        return self._catalogue.visible_entries.find_server(message.caller, name)
 
     async def _call_server(
         self, message: ClientMessage, act: Act, arguments: Mapping[str, Any] | None, build: Callable[[ClientMessage], McpRequest]
     ) -> bytes:
         """A server's answer to a request that `build` makes of `asked`, under a span of its own where there is a tracer."""
 
-        async def send(asked: ClientMessage) -> McpAnswer:
-            return await self._server_calls.call(asked.caller, self._build_server_call(asked, act, arguments, build(asked)))
+        async def send(traced: ClientMessage) -> McpAnswer:
+            return await self._server_calls.call(traced.caller, self._build_server_call(traced, act, arguments, build(traced)))
 
         name = {"gen_ai.prompt.name": act.resource.removeprefix(f"{act.parent}.")} if act.kind == "Prompt" else {}
         try:
@@ -249,17 +249,17 @@ class UpstreamRequests:
     ) -> McpRequest:
         """The request under the server's own names and with our trace context; all else as the client wrote it. Raises BadEnvelope."""
         members = _decode_members(message.raw)
-        given = _decode_members(members["params"])
-        meta = _decode_members(given["_meta"]) if "_meta" in given else {}
-        kept = forwarded_meta(meta, message.is_modern)
-        if "requestState" in given and message.is_modern:
+        client_params = _decode_members(members["params"])
+        meta = _decode_members(client_params["_meta"]) if "_meta" in client_params else {}
+        forwarded = forwarded_meta(meta, message.is_modern)
+        if "requestState" in client_params and message.is_modern:
             state = self.states.decrypt(message)
             if state.upstream is not None:
                 own_members = {**own_members, "requestState": state.upstream}
             else:  # where it was the gateway that asked, the server knows nothing of the answers
                 dropped = ("requestState",) if state.begun else ("requestState", "inputResponses")
-                given = {name: value for name, value in given.items() if name not in dropped}
-        params = encode({**given, **own_members, "_meta": {**kept, **message.trace_context.headers}})
+                client_params = {name: value for name, value in client_params.items() if name not in dropped}
+        params = encode({**client_params, **own_members, "_meta": {**forwarded, **message.trace_context.headers}})
         raw = encode({**members, "params": Raw(params)})
         headers, session = headers or {}, message.session
         if session is None:
@@ -275,18 +275,18 @@ async def _traced(
     telemetry: CallTelemetry,
     target: Registration,
     name: Mapping[str, str],
-    asked: ClientMessage,
+    message: ClientMessage,
     send: Callable[[ClientMessage], Awaitable[T]],
 ) -> T:
     """What `send` returns, which is given the request in a span of its own."""
-    with telemetry.request_span(asked.trace_context, asked.method, target, name) as trail:
-        return await send(structs.replace(asked, trace_context=trail))
+    with telemetry.request_span(message.trace_context, message.method, target, name) as trace_context:
+        return await send(structs.replace(message, trace_context=trace_context))
 
 
-async def _listed_anew(tools: ToolCatalogue, relist: Relist, asked: ClientMessage, target: ServerTool) -> ServerTool:
+async def _listed_anew(tools: ToolCatalogue, relist: Relist, message: ClientMessage, target: ServerTool) -> ServerTool:
     """The tool as its server lists it now (2026-07-28, on -32020). Raises UnknownTool where it changed, until it is approved."""
-    await relist(asked.caller.principal.tenant, target.server)
-    found = tools.resolve(asked.caller, asked.server_path, str(asked.params["name"]))
+    await relist(message.caller.principal.tenant, target.server)
+    found = tools.resolve(message.caller, message.server_path, str(message.params["name"]))
     if not isinstance(found, ServerTool):
         raise UnknownTool
     return found
@@ -323,9 +323,9 @@ def forwarded_meta(meta: Mapping[str, Raw], is_modern: bool) -> dict[str, Raw]:
     """What of a client's `_meta` a server gets. Its client is the gateway, which says so, whoever is behind it."""
     if not is_modern:
         return {key: value for key, value in meta.items() if key.lower() not in NOT_FORWARDED_FROM_LEGACY}
-    kept = {key: value for key, value in meta.items() if key.lower() not in NOT_FORWARDED}
-    kept[CLIENT_INFO_KEY] = _GATEWAY_CLIENT_INFO
-    return kept
+    forwarded = {key: value for key, value in meta.items() if key.lower() not in NOT_FORWARDED}
+    forwarded[CLIENT_INFO_KEY] = _GATEWAY_CLIENT_INFO
+    return forwarded
 
 
 def _approval_id_of(message: ClientMessage) -> str:

@@ -99,10 +99,10 @@ def routes(
             return _html_page("Not connected", f"<p>{_escape(fault.public)}. Repeat the request that led you here to try again.</p>", 400)
         await connections.record_consent(connection)
         log.info("account_connected", server=consent.server, issuer=consent.at.issuer, principal=consent.key.owner)
-        said = (
+        page_text = (
             f"<p>Interlock may now use your account for <b>{_escape(consent.server)}</b>. Tasks that waited continue; close this page.</p>"
         )
-        return _html_page("Connected", said)
+        return _html_page("Connected", page_text)
 
     @router.get("/{connection_id}")
     async def show_page(connection_id: str) -> HTMLResponse:
@@ -147,7 +147,7 @@ def _summary_html(connection: PendingConnection, own_client: OwnClient) -> str:
     href = consent_url(
         consent.at, own_client, consent.client.client_id, consent.authorization_params(connection.state, connection.verifier)
     )
-    told = {
+    facts = {
         "Server": consent.server,
         "Address": consent.at.issuer if consent.openid else consent.key.resource,
         "You sign in at": urlsplit(href).netloc,
@@ -155,7 +155,7 @@ def _summary_html(connection: PendingConnection, own_client: OwnClient) -> str:
         "Interlock's client id there": consent.client.client_id,
         "Interlock will be able to": scope or "whatever that service allows by default",
     }
-    rows = "".join(f"<dt>{_escape(name)}</dt><dd>{_escape(value)}</dd>" for name, value in told.items())
+    rows = "".join(f"<dt>{_escape(name)}</dt><dd>{_escape(value)}</dd>" for name, value in facts.items())
     return (
         f"<p>Interlock will call this server in your name, and only for you.</p><dl>{rows}</dl>"
         f'<p><a href="{_escape(href)}" rel="noreferrer">Continue to {_escape(urlsplit(href).netloc)}</a>. '

@@ -29,9 +29,9 @@ class TokenExchanger(Protocol):
 
     async def exchange(self, request: TokenExchangeRequest) -> TokenExchangeResponse: ...
 
-    def is_renewal(self, asked: TokenExchangeRequest) -> bool: ...
+    def is_renewal(self, request: TokenExchangeRequest) -> bool: ...
 
-    async def renew(self, asked: TokenExchangeRequest) -> TokenExchangeResponse: ...
+    async def renew(self, request: TokenExchangeRequest) -> TokenExchangeResponse: ...
 
 
 class AssertionRedeemer(Protocol):
@@ -88,14 +88,16 @@ def routes(token_issuance: TokenIssuance, record_audit: RecordAudit, log_rejecti
 
     async def issue(request: Request, client: Registration, form: Mapping[str, str]) -> Response:
         try:
-            given = TokenRequest(client, form, await token_issuance.key_thumbprints.find_key_thumbprint(request.scope, client.tenant))
+            token_request = TokenRequest(
+                client, form, await token_issuance.key_thumbprints.find_key_thumbprint(request.scope, client.tenant)
+            )
         except ProofRefused as unproved:
             return _dpop_refusal_response(unproved)
         except BadHeader as error:
             raise ExchangeRefused("invalid_request", str(error)) from None
         if form.get("grant_type") == JWT_BEARER:
-            return _token_response(await _redeem(given, token_issuance.redeemer, record_audit))
-        return _token_response(await _exchange(given, token_issuance.exchanger, record_audit))
+            return _token_response(await _redeem(token_request, token_issuance.redeemer, record_audit))
+        return _token_response(await _exchange(token_request, token_issuance.exchanger, record_audit))
 
     @router.post("/oauth/token", response_class=JSONResponse, openapi_extra=describe_form(("grant_type",), OPTIONAL_PARAMETERS))
     async def token(request: Request) -> Response:
@@ -107,8 +109,10 @@ def routes(token_issuance: TokenIssuance, record_audit: RecordAudit, log_rejecti
 async def _exchange(request: TokenRequest, exchanger: TokenExchanger, record_audit: RecordAudit) -> TokenExchangeResponse:
     """Exchanges or renews a token. Both a token and a refusal to a known client are written to the audit."""
     try:
-        asked = _parse_exchange_request(request)
-        exchanged = await (exchanger.renew(asked) if exchanger.is_renewal(asked) else exchanger.exchange(asked))
+        exchange_request = _parse_exchange_request(request)
+        exchanged = await (
+            exchanger.renew(exchange_request) if exchanger.is_renewal(exchange_request) else exchanger.exchange(exchange_request)
+        )
     except ExchangeRefused as refusal:
         await record_audit(_refusal_record(request, refusal))
         raise
@@ -117,8 +121,13 @@ async def _exchange(request: TokenRequest, exchanger: TokenExchanger, record_aud
     pointer = GrantReference(
         delegation.principal.issuer, delegation.principal.subject, delegation.txn, delegation.task_id, delegation.grant_id
     )
-    told = {"resource": asked.resource, "scope": exchanged.scope, **request.key_members, **({"renewed": True} if exchanged.renewed else {})}
-    await record_audit({**request.record_members, **_grant_members(pointer), "allowed": True, **told})
+    outcome_members = {
+        "resource": exchange_request.resource,
+        "scope": exchanged.scope,
+        **request.key_members,
+        **({"renewed": True} if exchanged.renewed else {}),
+    }
+    await record_audit({**request.record_members, **_grant_members(pointer), "allowed": True, **outcome_members})
     return exchanged
 
 
@@ -128,19 +137,23 @@ async def _redeem(request: TokenRequest, redeemer: AssertionRedeemer, record_aud
     try:
         if "assertion" not in form:
             raise ExchangeRefused("invalid_request", "assertion is missing")
-        asked = (form["assertion"], form.get("resource", ""), form.get("scope", ""), request.thumbprint)
-        redeemed = await redeemer.redeem(AssertionExchangeRequest(client.tenant, client.name, client.client_id, *asked))
+        assertion_members = (form["assertion"], form.get("resource", ""), form.get("scope", ""), request.thumbprint)
+        redeemed = await redeemer.redeem(AssertionExchangeRequest(client.tenant, client.name, client.client_id, *assertion_members))
     except ExchangeRefused as refusal:
         await record_audit(_refusal_record(request, refusal))
         raise
-    told = {"resource": form.get("resource", ""), "scope": redeemed.token.scope, **request.key_members}
-    await record_audit({**request.record_members, **_grant_members(redeemed.grant_reference), "allowed": True, **told})
+    outcome_members = {"resource": form.get("resource", ""), "scope": redeemed.token.scope, **request.key_members}
+    await record_audit({**request.record_members, **_grant_members(redeemed.grant_reference), "allowed": True, **outcome_members})
     return redeemed.token
 
 
 def _refusal_record(request: TokenRequest, refusal: ExchangeRefused) -> dict[str, Any]:
-    told = {"error": refusal.error, "why": str(refusal)[:AUDIT_TEXT_MAX], "resource": request.form.get("resource", "")[:AUDIT_TEXT_MAX]}
-    return {**request.record_members, **_grant_members(refusal.grant_reference), "allowed": False, **told}
+    outcome_members = {
+        "error": refusal.error,
+        "why": str(refusal)[:AUDIT_TEXT_MAX],
+        "resource": request.form.get("resource", "")[:AUDIT_TEXT_MAX],
+    }
+    return {**request.record_members, **_grant_members(refusal.grant_reference), "allowed": False, **outcome_members}
 
 
 def _grant_members(pointer: GrantReference | None) -> dict[str, Any]:

@@ -41,13 +41,15 @@ def build_operations(gateway: Gateway) -> Operations:
     return Operations(gateway.calls.agents, offered)
 
 
-def build_a2a_server(gateway: Gateway, admission: RequestAuthentication, operations: Operations, visits: RequestTraces) -> A2aServer:
+def build_a2a_server(
+    gateway: Gateway, admission: RequestAuthentication, operations: Operations, request_traces: RequestTraces
+) -> A2aServer:
     size = gateway.settings.server.max_body
     front_door = replace(gateway.front_door.registration("default"), created=now_us(), updated=now_us())
     published = PublishedCards(gateway)
     cards = AgentCardEndpoint(admission, gateway.registry, front_door, CardPublishing(published.newer, published.united, gateway.keys))
     jsonrpc, rest = JsonRpcEndpoint(admission, operations, size), RestEndpoint(admission, operations, size)
-    return A2aServer(jsonrpc, rest, cards, NotificationEndpoint(gateway.push_wakeups), visits)
+    return A2aServer(jsonrpc, rest, cards, NotificationEndpoint(gateway.push_wakeups), request_traces)
 
 
 def _import_grpc_server() -> "type[GrpcServer]":
@@ -56,13 +58,15 @@ def _import_grpc_server() -> "type[GrpcServer]":
     return GrpcServer
 
 
-async def open_grpc_server(gateway: Gateway, admission: RequestAuthentication, operations: Operations, visits: RequestTraces) -> None:
+async def open_grpc_server(
+    gateway: Gateway, admission: RequestAuthentication, operations: Operations, request_traces: RequestTraces
+) -> None:
     """The door for gRPC, whose libraries are loaded only where it is on, beside the first requests of other doors."""
     made = await asyncio.to_thread(_import_grpc_server)
-    settings, door = gateway.settings, made(admission, operations, visits, gateway.settings.server.max_body)
-    gateway.on_stop_before_turns.append(door.close)
-    gateway.drain.end_streams.append(door.close)
-    await door.open(settings.host, settings.grpc_port, reuse_port=settings.workers > 1)
+    settings, server = gateway.settings, made(admission, operations, request_traces, gateway.settings.server.max_body)
+    gateway.on_stop_before_turns.append(server.close)
+    gateway.drain.end_streams.append(server.close)
+    await server.open(settings.host, settings.grpc_port, reuse_port=settings.workers > 1)
 
 
 def build_health(gateway: Gateway, admission: RequestAuthentication) -> Health:

@@ -111,66 +111,68 @@ class GrpcServer:
         path = f"/{service.name}/{name}"
 
         async def handle_unary(request: bytes, context: Any) -> Protobuf:
-            visit = self._begin_trace(path, context)
+            request_trace = self._begin_trace(path, context)
             try:
-                result = await self._perform(service, method, request, (context, visit))
+                result = await self._perform(service, method, request, (context, request_trace))
                 return await _to_response(method, result)
             except Exception as error:  # noqa: BLE001 (request handler: every failure gets a status of the protocol)
-                return await self._abort(context, visit, error)
+                return await self._abort(context, request_trace, error)
             finally:
-                self._request_traces.end(visit)
+                self._request_traces.end(request_trace)
 
         async def handle_stream(request: bytes, context: Any) -> AsyncIterator[Protobuf]:
-            visit = self._begin_trace(path, context)
+            request_trace = self._begin_trace(path, context)
             try:
-                events = await self._perform(service, method, request, (context, visit))
+                events = await self._perform(service, method, request, (context, request_trace))
                 async with aclosing(events):
                     async for batch in events:
                         for event in batch:
                             yield await _to_response(method, event)
             except Exception as error:  # noqa: BLE001 (request handler: every failure gets a status of the protocol)
-                await self._abort(context, visit, error)
+                await self._abort(context, request_trace, error)
             finally:
-                self._request_traces.end(visit)
+                self._request_traces.end(request_trace)
 
         make = grpc.unary_stream_rpc_method_handler if method.is_streaming else grpc.unary_unary_rpc_method_handler
         return make(handle_stream if method.is_streaming else handle_unary, response_serializer=lambda message: message.SerializeToString())
 
     def _begin_trace(self, path: str, context: Any) -> RequestTrace:
-        given = CallMetadata(context.invocation_metadata() or ()).values_of(TRACEPARENT)
-        visit = self._request_traces.begin(self.name, path, valid_traceparent(given[0]) if len(given) == 1 else "")
-        visit.method = path.rpartition("/")[2]
-        return visit
+        traceparents = CallMetadata(context.invocation_metadata() or ()).values_of(TRACEPARENT)
+        request_trace = self._request_traces.begin(self.name, path, valid_traceparent(traceparents[0]) if len(traceparents) == 1 else "")
+        request_trace.method = path.rpartition("/")[2]
+        return request_trace
 
     async def _perform(self, service: GrpcService, method: GrpcMethod, body: bytes, context_and_trace: tuple[Any, RequestTrace]) -> Any:
-        context, visit = context_and_trace
+        context, request_trace = context_and_trace
         metadata, request = CallMetadata(context.invocation_metadata() or ()), _parse_request(method, body)
         agent = _agent_name(request, metadata)
-        given, scope = metadata.find_single("authorization"), metadata.to_scope(f"/{service.name}/{visit.method}")
-        caller = await self._authentication.authenticate_header(given, f"/agents/{agent}" if AGENT_NAME.fullmatch(agent) else "", scope)
+        authorization, scope = metadata.find_single("authorization"), metadata.to_scope(f"/{service.name}/{request_trace.method}")
+        caller = await self._authentication.authenticate_header(
+            authorization, f"/agents/{agent}" if AGENT_NAME.fullmatch(agent) else "", scope
+        )
         if not agent:
             raise BadMessage("tenant", f"is missing; name the agent in it, or in {TENANT_KEY} of the metadata")
         if not AGENT_NAME.fullmatch(agent):
             raise UnknownName(agent)
-        visit.name_agent(agent)
+        request_trace.name_agent(agent)
         _check_version(service, metadata)
-        visit.deadline = parse_deadline(metadata.find_single(DEADLINE_HEADER_LOWER))
+        request_trace.deadline = parse_deadline(metadata.find_single(DEADLINE_HEADER_LOWER))
         params = (
             method.read_params(_to_json(request))
             if len(body) <= LARGE
             else await run_in_reader(lambda: method.read_params(_to_json(request)))
         )
-        asked = OperationRequest(
+        operation_request = OperationRequest(
             caller,
             agent,
-            visit.trace_context,
+            request_trace.trace_context,
             parse_extensions([value.encode() for name in EXTENSION_HEADERS for value in metadata.values_of(name)]),
             parse_idempotency_key(metadata.find_single("idempotency-key")),
             service.version,
             parse_event_id(metadata.find_single("last-event-id")),
         )
-        outcome = await self._run_to_completion(method.operation(self._operations, asked, params))
-        if uris := self._operations.extensions_in_force(asked):
+        outcome = await self._run_to_completion(method.operation(self._operations, operation_request, params))
+        if uris := self._operations.extensions_in_force(operation_request):
             await context.send_initial_metadata(((EXTENSION_HEADERS[0], ", ".join(uris)),))  # A2A 1.0 s14.2.2
         return outcome
 
@@ -188,15 +190,15 @@ class GrpcServer:
 
     async def _abort(self, context: Any, request_trace: RequestTrace, error: Exception) -> Any:
         """Ends the call with the gRPC status of the error (A2A 1.0 s10.6)."""
-        said = describe(error)
-        request_trace.outcome = said.mapping.reason_id
-        if said.mapping.status == 500:
+        report = describe(error)
+        request_trace.outcome = report.mapping.reason_id
+        if report.mapping.status == 500:
             log.exception("grpc_request_failed", method=request_trace.method)
-        code = grpc.StatusCode[said.mapping.rpc_code]
-        trailing: list[tuple[str, str | bytes]] = [(STATUS_DETAILS_KEY, status_bytes(code.value[0], said.detail, a2a_details(said)))]
-        if said.mapping.status == 401:
-            trailing.extend(challenge_headers(said, self._authentication, ""))
-        await context.abort(code, said.detail, tuple(trailing))
+        code = grpc.StatusCode[report.mapping.rpc_code]
+        trailing: list[tuple[str, str | bytes]] = [(STATUS_DETAILS_KEY, status_bytes(code.value[0], report.detail, a2a_details(report)))]
+        if report.mapping.status == 401:
+            trailing.extend(challenge_headers(report, self._authentication, ""))
+        await context.abort(code, report.detail, tuple(trailing))
 
 
 def _parse_request(method: GrpcMethod, body: bytes) -> Protobuf:
@@ -216,8 +218,8 @@ def _agent_name(request: Protobuf, metadata: CallMetadata) -> str:
 
 def _check_version(service: GrpcService, metadata: CallMetadata) -> None:
     """Raises VersionNotSupported when the metadata name another version than the service (A2A 1.0 s3.6)."""
-    asked = metadata.find_single("a2a-version")
-    if asked and not re.fullmatch(rf"{re.escape(service.version)}(\.\d{{1,6}})?", asked):
+    requested = metadata.find_single("a2a-version")
+    if requested and not re.fullmatch(rf"{re.escape(service.version)}(\.\d{{1,6}})?", requested):
         raise VersionNotSupported((service.version,))
 
 

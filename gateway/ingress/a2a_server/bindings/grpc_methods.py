@@ -67,49 +67,49 @@ SERVICE_1_0 = GrpcService(
         "SendMessage": GrpcMethod(
             pb1.SendMessageRequest,
             v1.read_send_params,
-            lambda offered, *given: offered.send(*given),
+            lambda offered, *args: offered.send(*args),
             _protobuf_writer(pb1.SendMessageResponse, v1.send_result),
         ),
         "SendStreamingMessage": GrpcMethod(
-            pb1.SendMessageRequest, v1.read_send_params, lambda offered, *given: offered.stream(*given), _write_event, is_streaming=True
+            pb1.SendMessageRequest, v1.read_send_params, lambda offered, *args: offered.stream(*args), _write_event, is_streaming=True
         ),
-        "GetTask": GrpcMethod(pb1.GetTaskRequest, v1.read_task_params, lambda offered, *given: offered.get_task(*given), _write_task),
+        "GetTask": GrpcMethod(pb1.GetTaskRequest, v1.read_task_params, lambda offered, *args: offered.get_task(*args), _write_task),
         "ListTasks": GrpcMethod(
             pb1.ListTasksRequest,
             read_list_params,
-            lambda offered, *given: offered.list_tasks(*given),
+            lambda offered, *args: offered.list_tasks(*args),
             _protobuf_writer(pb1.ListTasksResponse),
         ),
-        "CancelTask": GrpcMethod(pb1.CancelTaskRequest, v1.read_task_params, lambda offered, *given: offered.cancel(*given), _write_task),
+        "CancelTask": GrpcMethod(pb1.CancelTaskRequest, v1.read_task_params, lambda offered, *args: offered.cancel(*args), _write_task),
         "SubscribeToTask": GrpcMethod(
             pb1.SubscribeToTaskRequest,
             v1.read_task_params,
-            lambda offered, *given: offered.subscribe(*given),
+            lambda offered, *args: offered.subscribe(*args),
             _write_event,
             is_streaming=True,
         ),
         "CreateTaskPushNotificationConfig": GrpcMethod(
-            pb1.TaskPushNotificationConfig, push.read_push_config, lambda offered, *given: offered.create_push(*given), _write_config
+            pb1.TaskPushNotificationConfig, push.read_push_config, lambda offered, *args: offered.create_push(*args), _write_config
         ),
         "GetTaskPushNotificationConfig": GrpcMethod(
-            pb1.GetTaskPushNotificationConfigRequest, push.read_push_params, lambda offered, *given: offered.get_push(*given), _write_config
+            pb1.GetTaskPushNotificationConfigRequest, push.read_push_params, lambda offered, *args: offered.get_push(*args), _write_config
         ),
         "ListTaskPushNotificationConfigs": GrpcMethod(
             pb1.ListTaskPushNotificationConfigsRequest,
             push.read_push_list_params,
-            lambda offered, *given: offered.list_push(*given),
+            lambda offered, *args: offered.list_push(*args),
             _protobuf_writer(pb1.ListTaskPushNotificationConfigsResponse),
         ),
         "DeleteTaskPushNotificationConfig": GrpcMethod(
             pb1.DeleteTaskPushNotificationConfigRequest,
             push.read_push_params,
-            lambda offered, *given: offered.delete_push(*given),
+            lambda offered, *args: offered.delete_push(*args),
             _write_empty,
         ),
         "GetExtendedAgentCard": GrpcMethod(
             pb1.GetExtendedAgentCardRequest,
             _ignore_params,
-            lambda offered, asked, _: offered.get_extended_card(asked),
+            lambda offered, request, _: offered.get_extended_card(request),
             _protobuf_writer(pb1.AgentCard),
         ),
     },
@@ -127,57 +127,57 @@ SERVICE_0_3 = GrpcService(
         "SendMessage": GrpcMethod(
             pb03.SendMessageRequest,
             v03_requests.read_send_params,
-            lambda offered, *given: offered.send(*given),
+            lambda offered, *args: offered.send(*args),
             _protobuf_writer(pb03.SendMessageResponse, v03_proto.event_json),
         ),
         "SendStreamingMessage": GrpcMethod(
             pb03.SendMessageRequest,
             v03_requests.read_send_params,
-            lambda offered, *given: offered.stream(*given),
+            lambda offered, *args: offered.stream(*args),
             _write_event_0_3,
             is_streaming=True,
         ),
         "GetTask": GrpcMethod(
-            pb03.GetTaskRequest, v03_requests.read_task_params, lambda offered, *given: offered.get_task(*given), _write_task_0_3
+            pb03.GetTaskRequest, v03_requests.read_task_params, lambda offered, *args: offered.get_task(*args), _write_task_0_3
         ),
         "CancelTask": GrpcMethod(
-            pb03.CancelTaskRequest, v03_requests.read_task_params, lambda offered, *given: offered.cancel(*given), _write_task_0_3
+            pb03.CancelTaskRequest, v03_requests.read_task_params, lambda offered, *args: offered.cancel(*args), _write_task_0_3
         ),
         "TaskSubscription": GrpcMethod(
             pb03.TaskSubscriptionRequest,
             v03_requests.read_task_params,
-            lambda offered, *given: offered.subscribe(*given),
+            lambda offered, *args: offered.subscribe(*args),
             _write_event_0_3,
             is_streaming=True,
         ),
         "CreateTaskPushNotificationConfig": GrpcMethod(
             pb03.CreateTaskPushNotificationConfigRequest,
             v03_requests.read_push_config,
-            lambda offered, *given: offered.create_push(*given),
+            lambda offered, *args: offered.create_push(*args),
             _write_config_0_3,
         ),
         "GetTaskPushNotificationConfig": GrpcMethod(
             pb03.GetTaskPushNotificationConfigRequest,
             v03_requests.read_push_params,
-            lambda offered, *given: offered.get_push(*given),
+            lambda offered, *args: offered.get_push(*args),
             _write_config_0_3,
         ),
         "ListTaskPushNotificationConfig": GrpcMethod(
             pb03.ListTaskPushNotificationConfigRequest,
             v03_requests.read_push_list_params,
-            lambda offered, *given: offered.list_push(*given),
+            lambda offered, *args: offered.list_push(*args),
             _protobuf_writer(pb03.ListTaskPushNotificationConfigResponse, _configs_0_3),
         ),
         "DeleteTaskPushNotificationConfig": GrpcMethod(
             pb03.DeleteTaskPushNotificationConfigRequest,
             v03_requests.read_push_params,
-            lambda offered, *given: offered.delete_push(*given),
+            lambda offered, *args: offered.delete_push(*args),
             _write_empty,
         ),
         "GetAgentCard": GrpcMethod(
             pb03.GetAgentCardRequest,
             _ignore_params,
-            lambda offered, asked, _: offered.get_extended_card(asked),
+            lambda offered, request, _: offered.get_extended_card(request),
             _protobuf_writer(pb03.AgentCard, v03_requests.card_json),
         ),
     },

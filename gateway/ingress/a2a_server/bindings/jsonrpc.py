@@ -50,37 +50,43 @@ class JsonRpcEndpoint:
             request_id = _request_id(document)
             _check_envelope(document)
             is_notification = "id" not in document
-            given = read_service_parameters(scope, VERSIONS)
-            method, version = _find_method(document, given.version)
+            service_parameters = read_service_parameters(scope, VERSIONS)
+            method, version = _find_method(document, service_parameters.version)
             request_trace.method, request_trace.deadline = method.name, read_deadline(scope)
             request_trace.name_agent(agent)
-            asked = OperationRequest(
-                caller, agent, request_trace.trace_context, given.extensions, given.idempotency_key, version, given.last_event_id
+            operation_request = OperationRequest(
+                caller,
+                agent,
+                request_trace.trace_context,
+                service_parameters.extensions,
+                service_parameters.idempotency_key,
+                version,
+                service_parameters.last_event_id,
             )
-            outcome = await method.operation(self._operations, asked, method.read_params(document.get("params")))
-            headers = extension_headers(self._operations, asked)
+            outcome = await method.operation(self._operations, operation_request, method.read_params(document.get("params")))
+            headers = extension_headers(self._operations, operation_request)
             if is_notification:
                 if method.is_streaming:
                     await outcome.aclose()  # the turn continues without a reader
                 await respond(send, 202, b"", headers)
             elif method.is_streaming:
-                del document, given, asked  # a stream lasts long, and must not keep the request in memory
+                del document, service_parameters, operation_request  # a stream lasts long, and must not keep the request in memory
                 await stream_events(receive, send, _encode_events(request_id, method, outcome), headers)
             else:
                 await respond(send, 200, result_bytes(request_id, method.write_result(outcome)), [*headers, *retry_header(method, outcome)])
         except Exception as error:  # noqa: BLE001 (request handler: every failure gets an answer of the protocol)
-            said = describe(error)
-            request_trace.outcome = said.mapping.reason_id
-            body = error_bytes(request_id, said.mapping.jsonrpc_code, said.detail, a2a_details(said))
+            report = describe(error)
+            request_trace.outcome = report.mapping.reason_id
+            body = error_bytes(request_id, report.mapping.jsonrpc_code, report.detail, a2a_details(report))
             if is_notification:
-                await self._respond_error(send, agent, said, 202 if said.jsonrpc_status == 200 else said.jsonrpc_status, b"")
+                await self._respond_error(send, agent, report, 202 if report.jsonrpc_status == 200 else report.jsonrpc_status, b"")
             else:
-                await self._respond_error(send, agent, said, said.jsonrpc_status, body)
+                await self._respond_error(send, agent, report, report.jsonrpc_status, body)
 
-    async def _respond_error(self, send: Send, agent: str, said: ErrorReport, status: int, body: bytes) -> None:
-        if said.mapping.status == 500:
+    async def _respond_error(self, send: Send, agent: str, report: ErrorReport, status: int, body: bytes) -> None:
+        if report.mapping.status == 500:
             log.exception("a2a_request_failed", agent=agent)
-        await respond(send, status, body, error_headers(said, self._authentication, f"/agents/{agent}"))
+        await respond(send, status, body, error_headers(report, self._authentication, f"/agents/{agent}"))
 
 
 def extension_headers(operations: Operations, request: OperationRequest) -> list[Header]:
@@ -99,7 +105,7 @@ def _encode_events(request_id: Any, method: A2aMethod, events: Stream) -> Any:
     return sse_frames(
         events,
         lambda event: result_bytes(request_id, method.write_result(event.response)),
-        lambda said: b"data: %s\n\n" % error_bytes(request_id, said.mapping.jsonrpc_code, said.detail, a2a_details(said)),
+        lambda report: b"data: %s\n\n" % error_bytes(request_id, report.mapping.jsonrpc_code, report.detail, a2a_details(report)),
     )
 
 

@@ -84,8 +84,8 @@ def _event_0_3(outcome: Task | Message | StreamResponse) -> dict[str, Any]:
 
 def _card_0_3(card: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the card in its 0.3 form, whose members one of its signatures covers."""
-    kept = {name: value for name, value in card.items() if name not in ("supportedInterfaces", "securityRequirements")}
-    return {**kept, **older(card)}
+    members = {name: value for name, value in card.items() if name not in ("supportedInterfaces", "securityRequirements")}
+    return {**members, **older(card)}
 
 
 SEND: Final = A2aMethod("SendMessage", v1.read_send_params, Operations.send, v1.send_result)

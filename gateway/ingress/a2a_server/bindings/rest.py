@@ -56,19 +56,25 @@ class RestEndpoint:
             place = find_route(scope["path"].removeprefix(f"/agents/{agent}"))
             older = place.version == "0.3"
             method = place.method_for(scope["method"])
-            given = read_service_parameters(scope, (place.version,))
+            service_parameters = read_service_parameters(scope, (place.version,))
             request_trace.method, request_trace.deadline = method.name, read_deadline(scope)
             request_trace.name_agent(agent)
             if place.tenant not in ("", agent):
                 raise UnknownName(place.tenant)
             params = await self._read_params(scope, receive, place)
-            asked = OperationRequest(
-                caller, agent, request_trace.trace_context, given.extensions, given.idempotency_key, place.version, given.last_event_id
+            operation_request = OperationRequest(
+                caller,
+                agent,
+                request_trace.trace_context,
+                service_parameters.extensions,
+                service_parameters.idempotency_key,
+                place.version,
+                service_parameters.last_event_id,
             )
-            outcome = await method.operation(self._operations, asked, method.read_params(params))
-            extensions = extension_headers(self._operations, asked)
+            outcome = await method.operation(self._operations, operation_request, method.read_params(params))
+            extensions = extension_headers(self._operations, operation_request)
             if method.is_streaming:
-                del params, given, asked  # a stream lasts long, and must not keep the request in memory
+                del params, service_parameters, operation_request  # a stream lasts long, and must not keep the request in memory
                 await stream_events(receive, send, _encode_events(method, outcome, older), extensions)
             else:
                 await respond(
@@ -86,11 +92,11 @@ class RestEndpoint:
 
         Raises BadMessage when they contradict each other.
         """
-        given = await self._read_body_object(scope, receive) if scope["method"] == "POST" else _read_query(scope)
+        params = await self._read_body_object(scope, receive) if scope["method"] == "POST" else _read_query(scope)
         for name, value in route.members.items():
-            if given.get(name) not in (None, "", value):
+            if params.get(name) not in (None, "", value):
                 raise BadMessage(name, "differs from the one in the path")
-        return {**given, **route.members}
+        return {**params, **route.members}
 
     async def _read_body_object(self, scope: Scope, receive: Receive) -> dict[str, Any]:
         """Reads the body, an object or nothing. Raises ContentTypeNotSupported, BadJson, BadMessage, BodyTooLarge, BodyIncomplete."""
@@ -100,20 +106,22 @@ class RestEndpoint:
         body = await read_body(scope, receive, self._max_body)
         if not body:
             return {}
-        given = parse(body) if len(body) <= LARGE else await run_off_loop(parse, body)
-        if not isinstance(given, dict):
+        document = parse(body) if len(body) <= LARGE else await run_off_loop(parse, body)
+        if not isinstance(document, dict):
             raise BadMessage("body", "must be an object")
-        return given
+        return document
 
     async def _respond_error(self, scope: Scope, send: Send, agent: str, error: Exception, is_a2a_03: bool) -> str:
-        said = describe(error)
-        if said.mapping.status == 500:
+        report = describe(error)
+        if report.mapping.status == 500:
             log.exception("a2a_request_failed", agent=agent)
-        more = error_headers(said, self._authentication, f"/agents/{agent}")
+        more = error_headers(report, self._authentication, f"/agents/{agent}")
         if isinstance(error, HttpMethodNotAllowed):
             more.append((b"allow", ", ".join(error.allowed).encode()))
-        await respond(send, said.mapping.status, _error_body(said, is_a2a_03), more, _response_media_type(scope, is_a2a_03, default=JSON))
-        return said.mapping.reason_id
+        await respond(
+            send, report.mapping.status, _error_body(report, is_a2a_03), more, _response_media_type(scope, is_a2a_03, default=JSON)
+        )
+        return report.mapping.reason_id
 
 
 def _error_body(report: ErrorReport, is_a2a_03: bool = False) -> bytes:
@@ -133,7 +141,7 @@ def _encode_events(method: A2aMethod, events: Stream, is_a2a_03: bool) -> Any:
     return sse_frames(
         events,
         lambda event: encode(method.write_result(event.response)),
-        lambda said: b"event: error\ndata: %s\n\n" % _error_body(said, is_a2a_03),
+        lambda report: b"event: error\ndata: %s\n\n" % _error_body(report, is_a2a_03),
     )
 
 
@@ -167,8 +175,8 @@ def _response_media_type(scope: Scope, is_a2a_03: bool, default: bytes = A2A_JSO
     """Returns the media type of the answer: that of the request, else one that Accept names, else `default` (A2A 1.0 s11.1)."""
     if is_a2a_03:
         return JSON
-    given = headers_by_name(scope)
-    kind = given.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    headers = headers_by_name(scope)
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if kind in (JSON, A2A_JSON):
         return kind
     accepted = b",".join(value for name, value in scope["headers"] if name == b"accept").lower()

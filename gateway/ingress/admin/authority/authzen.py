@@ -72,11 +72,11 @@ def routes(evaluator: AccessEvaluator, permission: EvaluationPermission, authent
 
     async def evaluate_one(caller: Caller, document: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            asked = parse_evaluation(caller, document)
+            evaluation = parse_evaluation(caller, document)
         except BadEvaluation as error:
             raise InvalidRequest(str(error)) from error
-        await permission.check_may_ask(caller, asked.is_hypothetical)
-        return await evaluator.evaluate(caller, asked)
+        await permission.check_may_ask(caller, evaluation.is_hypothetical)
+        return await evaluator.evaluate(caller, evaluation)
 
     @router.post(
         "/evaluation", name="access_evaluation", openapi_extra=describe_object_body("An access evaluation request (AuthZEN 1.0 s6).")
@@ -89,15 +89,19 @@ def routes(evaluator: AccessEvaluator, permission: EvaluationPermission, authent
     )
     async def evaluate_several(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
         document = await _read_document(request, max_body)
-        given = document.get("evaluations", [])
-        if not given:
+        evaluations = document.get("evaluations", [])
+        if not evaluations:
             return respond_with_request_id(request, await evaluate_one(caller, document))
-        stop, questions = _stop_decision(document), _parse_evaluations(caller, document, given)
-        await permission.check_may_ask(caller, any(isinstance(asked, AccessEvaluation) and asked.is_hypothetical for asked in questions))
+        stop, questions = _stop_decision(document), _parse_evaluations(caller, document, evaluations)
+        await permission.check_may_ask(
+            caller, any(isinstance(evaluation, AccessEvaluation) and evaluation.is_hypothetical for evaluation in questions)
+        )
         answers: list[dict[str, Any]] = []
-        for asked in questions:
+        for evaluation in questions:
             answers.append(
-                await evaluator.evaluate(caller, asked) if isinstance(asked, AccessEvaluation) else refused_evaluation(400, asked)
+                await evaluator.evaluate(caller, evaluation)
+                if isinstance(evaluation, AccessEvaluation)
+                else refused_evaluation(400, evaluation)
             )
             if answers[-1]["decision"] is stop:
                 break

@@ -21,9 +21,9 @@ def routes(database: Database, authenticate: Authenticate, could_allow: CouldAll
 
     @router.get("/{decision_id}", name="show_decision")
     async def show_decision(caller: Annotated[Caller, Depends(authenticate)], decision_id: str) -> JSONResponse:
-        kept = await database.read(lambda connection: find_decision(connection, caller.principal.tenant, decision_id))
-        if not kept.concerns(caller.delegation) and not could_allow(caller, READ_AUDIT):
+        decision = await database.read(lambda connection: find_decision(connection, caller.principal.tenant, decision_id))
+        if not decision.concerns(caller.delegation) and not could_allow(caller, READ_AUDIT):
             raise UnknownDecision
-        return JSONResponse(kept.to_json())
+        return JSONResponse(decision.to_json())
 
     return router

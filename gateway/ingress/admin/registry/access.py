@@ -80,11 +80,11 @@ class RegistryAccess:
         `name` may be empty. Raises CallRefused.
         """
         await self._check_in_person(caller, act_of_registry_change("register", family, name))
-        operator, deed, grant = self.is_operator(caller), RegistryChange("register", caller.principal.owner_key), None
+        operator, registry_change, grant = self.is_operator(caller), RegistryChange("register", caller.principal.owner_key), None
         if operator or not caller.delegation.effective_permissions().covers(WRITE_REGISTRY.permission):
             grant = await self.require_grant(caller, act_of_registry_change("register", family, name))
-            deed = registry_change_of(grant)
-        return Registrant(caller.principal.tenant, caller.principal.owner_key, operator, deed, grant)
+            registry_change = registry_change_of(grant)
+        return Registrant(caller.principal.tenant, caller.principal.owner_key, operator, registry_change, grant)
 
     def find(self, caller: Caller, family: Family, name: str) -> Registration:
         """Returns an entry that the caller may see. Raises UnknownName."""
@@ -138,9 +138,9 @@ class RegistryAccess:
     async def remove(self, caller: Caller, family: Family, name: str) -> None:
         """Removes an entry, for operators and its owner. Raises UnknownName, CallRefused and BadRequest."""
         found = self.find(caller, family, name)
-        deed = await self.authorize_owner_change(caller, found, "remove")
+        registry_change = await self.authorize_owner_change(caller, found, "remove")
         check_changeable(found)
-        await self._registry.remove(found.tenant, name, deed)
+        await self._registry.remove(found.tenant, name, registry_change)
 
     async def renew_secret(self, caller: Caller, family: Family, name: str) -> str:
         """Returns a new client secret. Raises UnknownName, CallRefused, Outdated."""
@@ -159,14 +159,14 @@ class RegistryAccess:
 
     def visible_tools(self, caller: Caller, entry: Registration) -> list[str]:
         """Returns the names of a server's tools that the caller may know of."""
-        whole = self.is_operator_or_owner(caller, entry)
-        return [tool.name for tool in entry.tools if whole or self._could_allow(caller, act_of_calling_tool(entry.name, tool.name))]
+        sees_all = self.is_operator_or_owner(caller, entry)
+        return [tool.name for tool in entry.tools if sees_all or self._could_allow(caller, act_of_calling_tool(entry.name, tool.name))]
 
     def visible_prompts(self, caller: Caller, entry: Registration) -> list[str]:
         """Returns the names of a server's prompts that the caller may know of."""
-        whole = self.is_operator_or_owner(caller, entry)
+        sees_all = self.is_operator_or_owner(caller, entry)
         return [
-            prompt.name for prompt in entry.prompts if whole or self._could_allow(caller, act_of_getting_prompt(entry.name, prompt.name))
+            prompt.name for prompt in entry.prompts if sees_all or self._could_allow(caller, act_of_getting_prompt(entry.name, prompt.name))
         ]
 
     def can_read_resources(self, caller: Caller, entry: Registration) -> bool:

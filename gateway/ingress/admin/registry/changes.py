@@ -80,7 +80,7 @@ class EntryChanges:
 
         Raises CallRefused, PreconditionFailed, PreconditionRequired, BadRequest, BadCard, UpstreamFault, Outdated, UnknownName.
         """
-        deed = await self._check_may_change(caller, entry, patch)
+        registry_change = await self._check_may_change(caller, entry, patch)
         check_changeable(entry)
         check_if_match(entry, if_match)
         if patch.status == "active" and patch.url is None and entry.status in AWAITING_STATUSES:
@@ -92,12 +92,12 @@ class EntryChanges:
         if changed.endpoints != entry.endpoints:
             await self._inspector.endpoint_check.check(changed)
         if changed != entry or jwks is not None:
-            changed = await self._registry.update(changed, deed, jwks=jwks)
+            changed = await self._registry.update(changed, registry_change, jwks=jwks)
         if found is not None:
-            changed = await self._drift_approval.apply_found(changed, found, approved_by_operator=True, registry_change=deed)
+            changed = await self._drift_approval.apply_found(changed, found, approved_by_operator=True, registry_change=registry_change)
         elif isinstance(patch, AgentPatch) and patch.trusted_keys is not None and changed.card is not None:
-            changed = await self._refresher.recheck_card(changed, deed)
-        return await self._set_status(changed, patch, deed)
+            changed = await self._refresher.recheck_card(changed, registry_change)
+        return await self._set_status(changed, patch, registry_change)
 
     async def refresh(self, caller: Caller, entry: Registration) -> Registration:
         """Reads the entry at its address again. Raises CallRefused, BadRequest, BadCard, UpstreamFault, Outdated, UnknownName."""
@@ -112,30 +112,32 @@ class EntryChanges:
 
         Raises CallRefused, PreconditionFailed, PreconditionRequired, BadRequest, BadCard, Outdated, UnknownName.
         """
-        deed = await self._registry_access.authorize_change(caller, act_of_registry_change("approve", entry.family, entry.name))
+        registry_change = await self._registry_access.authorize_change(caller, act_of_registry_change("approve", entry.family, entry.name))
         check_if_match(entry, if_match)
         if chosen is not None:
             check_is_awaiting(entry, chosen)
         if entry.status not in AWAITING_STATUSES and not any(awaiting_approval(entry)):
             return entry
         check_has_if_match(if_match)
-        return await self._drift_approval.approve(entry, chosen, deed)
+        return await self._drift_approval.approve(entry, chosen, registry_change)
 
     async def state_document(self, caller: Caller, entry: Registration) -> dict[str, Any]:
         """Returns the health of an entry, and for operators and its owner also its calls, its drift and why it is quarantined."""
-        told: dict[str, Any] = {"health": health_json(await self._refresher.probe_state(entry), self._registry_access.is_operator(caller))}
+        document: dict[str, Any] = {
+            "health": health_json(await self._refresher.probe_state(entry), self._registry_access.is_operator(caller))
+        }
         if not self._registry_access.is_operator_or_owner(caller, entry):
-            return told
+            return document
         if entry.family is Family.AGENT:
-            told["calls"] = calls_json(self._call_state_of(entry))
+            document["calls"] = calls_json(self._call_state_of(entry))
         drift = (await self._drift_approval.read_drift(entry))[:SHOWN_MAX]
-        told["drift"] = [change.to_document() for change in drift]
+        document["drift"] = [change.to_document() for change in drift]
         if entry.family is Family.SERVER:
-            told["withheld"] = [describe_withheld(one) for one in entry.withheld]
+            document["withheld"] = [describe_withheld(one) for one in entry.withheld]
         if entry.status is RegistrationStatus.QUARANTINED and not drift:
             last = await self._drift_approval.read_versions(entry, 0, 1)
-            told["quarantine"] = last[0].note if last else ""
-        return told
+            document["quarantine"] = last[0].note if last else ""
+        return document
 
     async def healthy_by_name(self, entries: Sequence[Registration]) -> dict[str, bool | None]:
         """Returns by name whether each entry passed its last probe; None for entries that were never probed."""
@@ -149,13 +151,13 @@ class EntryChanges:
         return [version_json(version) for version in await self._drift_approval.read_versions(entry, before_seq, limit)]
 
     async def _check_may_change(self, caller: Caller, entry: Registration, patch: EntryPatch) -> RegistryChange:
-        deed = await self._registry_access.authorize_owner_change(caller, entry, "change")
+        registry_change = await self._registry_access.authorize_owner_change(caller, entry, "change")
         if self._registry_access.is_operator(caller):
-            return deed
+            return registry_change
         for name in sorted(patch.model_fields_set):
             if name not in OWNER_FIELDS or (name == "url" and entry.status is not RegistrationStatus.PENDING):
                 raise BadRequest(name, "can be changed by operators only")
-        return deed
+        return registry_change
 
     def _apply_patch(self, entry: Registration, patch: EntryPatch, current: Registration | Candidate) -> tuple[Registration, str | None]:
         """Returns the entry with the patch applied, and its own key set where it changes. `current` has the card to check against.

@@ -39,7 +39,7 @@ class QueryBody(ApiBody):
 
     @property
     def filters(self) -> dict[str, list[str]]:
-        return {path: [given] if isinstance(given, str) else given for path, given in self.filter.items()}
+        return {path: [values] if isinstance(values, str) else values for path, values in self.filter.items()}
 
 
 class SearchBody(ApiBody):
@@ -111,22 +111,22 @@ def routes(registry_access: RegistryAccess, authenticate: Authenticate, public_u
     @router.post("/search", name="ard_search", openapi_extra=describe_json_body(SearchBody))
     async def search(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
         try:
-            asked = await read_model(request, SearchBody, 64 << 10)
-            if not asked.query.text.strip():
+            body = await read_model(request, SearchBody, 64 << 10)
+            if not body.query.text.strip():
                 raise BadRequest("query.text", "is needed")
-            page, following = _page_after(await find_entries(caller, asked.query), asked.page_size, asked.page_token)
+            page, following = _page_after(await find_entries(caller, body.query), body.page_size, body.page_token)
         except (BadFilter, BadRequest) as error:
             return _invalid_argument_response(error)
         results = [{**entry, "score": score, "source": source} for score, _, entry in page]
-        referrals: dict[str, Any] = {"referrals": []} if asked.federation == "referrals" else {}
+        referrals: dict[str, Any] = {"referrals": []} if body.federation == "referrals" else {}
         return JSONResponse({"results": results, **referrals, **following})
 
     @router.post("/explore", name="ard_explore", openapi_extra=describe_json_body(ExploreBody))
     async def explore(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
         try:
-            asked = await read_model(request, ExploreBody, 64 << 10)
-            entries = [entry for _, _, entry in await find_entries(caller, asked.query)]
-            facets = {one.field: count_facet(entries, one.field, one.limit, one.min_count) for one in asked.result_type.facets}
+            body = await read_model(request, ExploreBody, 64 << 10)
+            entries = [entry for _, _, entry in await find_entries(caller, body.query)]
+            facets = {one.field: count_facet(entries, one.field, one.limit, one.min_count) for one in body.result_type.facets}
         except (BadFilter, BadRequest) as error:
             return _invalid_argument_response(error)
         return JSONResponse({"resultType": "facets", "facets": facets})

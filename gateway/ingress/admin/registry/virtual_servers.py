@@ -38,9 +38,9 @@ class SelectionBody(ApiBody):
 
     def apply_to(self, previous: Selection | None) -> Selection:
         """Returns the selection with the given fields replaced. Raises BadRequest."""
-        given = self.model_dump(exclude_none=True, exclude={"name"})
+        members = self.model_dump(exclude_none=True, exclude={"name"})
         try:
-            return Selection.from_document({**(previous.to_document() if previous else {}), **given})
+            return Selection.from_document({**(previous.to_document() if previous else {}), **members})
         except BadSelection as error:
             raise BadRequest(error.field, error.problem) from error
 
@@ -56,9 +56,9 @@ def routes(registry_access: RegistryAccess, registry: Registry, authenticate: Au
     @router.post("", name="register_virtual_server", status_code=201, openapi_extra=describe_json_body(VirtualBody))
     async def register(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
         body = await read_model(request, VirtualBody, max_body)
-        deed = await registry_access.authorize_change(caller, act_of_registry_change("register", VIRTUAL, body.name))
+        registry_change = await registry_access.authorize_change(caller, act_of_registry_change("register", VIRTUAL, body.name))
         made = virtual_candidate(caller.principal.tenant, caller.principal.owner_key, body.name, body.apply_to(None))
-        entry, _ = await registry.add(made, deed)
+        entry, _ = await registry.add(made, registry_change)
         return JSONResponse(_entry_document(entry), 201, {"location": f"/api/virtual-servers/{entry.name}"})
 
     @router.get("", name="list_virtual_servers")
@@ -76,9 +76,9 @@ def routes(registry_access: RegistryAccess, registry: Registry, authenticate: Au
     async def change(caller: Annotated[Caller, Depends(authenticate)], name: str, request: Request) -> JSONResponse:
         entry = registry_access.find(caller, VIRTUAL, name)
         body = await read_model(request, SelectionBody, max_body)
-        deed = await registry_access.authorize_change(caller, act_of_registry_change("change", VIRTUAL, name))
+        registry_change = await registry_access.authorize_change(caller, act_of_registry_change("change", VIRTUAL, name))
         check_if_match(entry, list_header(request.scope, b"if-match"))
-        return _entry_response(await registry.update(replace(entry, selection=body.apply_to(entry.selection)), deed))
+        return _entry_response(await registry.update(replace(entry, selection=body.apply_to(entry.selection)), registry_change))
 
     @router.delete("/{name}", name="remove_virtual_server", status_code=204)
     async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str) -> Response:

@@ -24,21 +24,21 @@ class CachedLists:
 
         Without generations the list is always made.
         """
-        kept = self._lists.pop(key, None)
-        if kept is None or kept[0] != generations:
+        cached = self._lists.pop(key, None)
+        if cached is None or cached[0] != generations:
             if len(self._lists) >= LISTS_MAX:
                 del self._lists[next(iter(self._lists))]
-            kept = (generations or (-1, -1), make())
-        self._lists[key] = kept
-        return kept[1]
+            cached = (generations or (-1, -1), make())
+        self._lists[key] = cached
+        return cached[1]
 
     async def make_in_slices(self, key: tuple[str, str, str], stamp: Generations | None, entries: Iterable[Raw | None]) -> None:
         """Makes a list before `find_or_make` needs it, and lets other requests run after every SLICE of candidates.
 
         Does nothing for a current list. `entries` yields None for each candidate that the caller may not use.
         """
-        kept = self._lists.get(key)
-        if stamp is None or (kept is not None and kept[0] == stamp):
+        cached = self._lists.get(key)
+        if stamp is None or (cached is not None and cached[0] == stamp):
             return
         made: list[Raw] = []
         for number, entry in enumerate(entries, start=1):

@@ -153,8 +153,10 @@ def _build_agent_definitions(entry: Registration, separator: str) -> EntryDefini
         for skill in entry.card.skills
     }
     form = forms.get("", TEXT_ONLY)
-    whole = _agent_tool_definition(entry.card.name, entry.card.description, form)
-    return EntryDefinitions({entry.name: AgentTool(entry.name, schemas=form), **tools}, {}, {}, {entry.name: whole, **definitions})
+    agent_definition = _agent_tool_definition(entry.card.name, entry.card.description, form)
+    return EntryDefinitions(
+        {entry.name: AgentTool(entry.name, schemas=form), **tools}, {}, {}, {entry.name: agent_definition, **definitions}
+    )
 
 
 def _agent_tool_definition(title: str, description: str, form: SkillSchemas) -> dict[str, Any]:

@@ -12,14 +12,14 @@ def instructions_of(visible_entries: VisibleEntries, caller: Caller, server_path
 
     A server whose instructions would exceed 16,384 characters in total is left out.
     """
-    said = [
+    entry_instructions = [
         (entry.name, str(text)) for entry in visible_entries.visible_servers(caller, server_path) if (text := entry.facts.get(INSTRUCTIONS))
     ]
     if uses_own_names(server_path):
-        return "".join(text for _, text in said)
+        return "".join(text for _, text in entry_instructions)
     sections: list[str] = []
     left = TOTAL_MAX
-    for name, text in said:
+    for name, text in entry_instructions:
         section = f"# {name}\nNames of the server {name} begin with {name}{separator} here.\n{text}"
         if len(section) <= left:
             sections.append(section)

@@ -99,10 +99,10 @@ class SearchMode:
         arguments = params.get("arguments", {})
         if params.get("name") != CALL_TOOL:
             raise UnknownTool
-        inner, given = arguments.get("name"), arguments.get("arguments", {})
-        if not isinstance(inner, str) or not isinstance(given, dict) or arguments.keys() - {"name", "arguments"}:
+        inner, inner_arguments = arguments.get("name"), arguments.get("arguments", {})
+        if not isinstance(inner, str) or not isinstance(inner_arguments, dict) or arguments.keys() - {"name", "arguments"}:
             raise BadEnvelope(INVALID_PARAMS, "call_tool takes name (string) and arguments (object), and nothing else")
-        changed = {**params, "name": inner, "arguments": given}
+        changed = {**params, "name": inner, "arguments": inner_arguments}
         raw = encode({**msgspec.json.decode(message.raw, type=dict[str, Raw]), "params": changed})
         return msgspec.structs.replace(message, params=changed, raw=raw, is_rewritten=True)
 
@@ -135,13 +135,13 @@ class SearchIndexes:
     def _find_or_build(self, definitions: Sequence[Raw]) -> asyncio.Task[Ranking]:
         """Finds the index by the identity of the definitions. The cached list holds references to them, so no id is reused."""
         key = hash(tuple(map(id, definitions)))
-        kept = self._cached.pop(key, None)
-        if kept is None or not _is_same_list(kept[0], definitions) or _has_failed(kept[1]):
-            kept = (definitions, asyncio.create_task(asyncio.to_thread(build_ranking, definitions)))
-        self._cached[key] = kept
+        cached = self._cached.pop(key, None)
+        if cached is None or not _is_same_list(cached[0], definitions) or _has_failed(cached[1]):
+            cached = (definitions, asyncio.create_task(asyncio.to_thread(build_ranking, definitions)))
+        self._cached[key] = cached
         while len(self._cached) > 1 and sum(len(each) for each, _ in self._cached.values()) > INDEXED_TOOLS_MAX:
             del self._cached[next(iter(self._cached))]
-        return kept[1]
+        return cached[1]
 
 
 def build_ranking(definitions: Sequence[Raw]) -> Ranking:

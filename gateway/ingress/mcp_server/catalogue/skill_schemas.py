@@ -31,9 +31,9 @@ def skill_schemas_of(entry: Registration) -> dict[str, SkillSchemas]:
 
     The operator's contract has precedence over the card. An unusable schema, or one whose type is not object, is ignored.
     """
-    said = skill_forms(entry)
+    card_forms = skill_forms(entry)
     skills = [skill.id for skill in entry.card.skills] if entry.card else []
-    found = {skill: _schemas_of_skill(entry, skill, said.get(skill, {})) for skill in ("", *skills)}
+    found = {skill: _schemas_of_skill(entry, skill, card_forms.get(skill, {})) for skill in ("", *skills)}
     return {skill: form for skill, form in found.items() if form != TEXT_ONLY}
 
 
@@ -42,8 +42,8 @@ def _schemas_of_skill(entry: Registration, skill: str, card_form: Mapping[str, A
     if not skill and not contract.is_declared:
         return TEXT_ONLY
     schema = _object_schema_or_none(contract.input)
-    if contract.input is None and isinstance(told := card_form.get("inputSchema"), dict) and is_usable_schema(told):
-        schema = _object_schema_or_none(told)
+    if contract.input is None and isinstance(form_schema := card_form.get("inputSchema"), dict) and is_usable_schema(form_schema):
+        schema = _object_schema_or_none(form_schema)
     return SkillSchemas(schema, _object_schema_or_none(contract.output), card_form.get("taskSupport") == "required")
 
 

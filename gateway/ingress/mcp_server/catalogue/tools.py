@@ -119,12 +119,12 @@ class ToolCatalogue:
                 name: target for entry in view.entries for name, target in self._definitions.find_or_build(entry).by_public_name.items()
             }
         key, stamp = (caller.principal.tenant, view.server_path), self._visible_entries.generations
-        kept = self._selections.get(key)
-        if kept is None or kept[0] != stamp:
+        cached = self._selections.get(key)
+        if cached is None or cached[0] != stamp:
             if len(self._selections) >= SELECTIONS_MAX:
                 self._selections.clear()
-            kept = self._selections[key] = (stamp, self._selected_targets(view))
-        return kept[1]
+            cached = self._selections[key] = (stamp, self._selected_targets(view))
+        return cached[1]
 
     def _check_unreachable(self, caller: Caller, view: EndpointView, name: str) -> None:
         """Raises NotReachable when an unreachable entry would give a virtual server a tool of that name."""

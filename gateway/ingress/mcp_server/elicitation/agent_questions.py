@@ -62,8 +62,8 @@ def is_answer(question: Mapping[str, Any], answer: Any) -> bool:
     content = answer.get("content", {})
     if not isinstance(content, dict):
         return False
-    said = content.get(ANSWER_FIELD)
-    return question["params"]["requestedSchema"] is not TEXT_SCHEMA or (isinstance(said, str) and bool(said))
+    answer_text = content.get(ANSWER_FIELD)
+    return question["params"]["requestedSchema"] is not TEXT_SCHEMA or (isinstance(answer_text, str) and bool(answer_text))
 
 
 def _text_question(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:

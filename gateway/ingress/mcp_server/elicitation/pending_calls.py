@@ -91,11 +91,11 @@ class PendingCall:
 
     def accept_answers(self, responses: Mapping[str, Any]) -> None:
         """Sets the answers of open questions. Unknown keys, and values that are not objects, are ignored."""
-        for key, given in responses.items():
-            if key in self._open_questions and isinstance(given, dict):
+        for key, response in responses.items():
+            if key in self._open_questions and isinstance(response, dict):
                 answer = self._open_questions.pop(key)[2]
                 if not answer.done():
-                    answer.set_result(Raw(encode(given)))
+                    answer.set_result(Raw(encode(response)))
 
     async def wait_for_pause(self) -> Mapping[str, Any] | None:
         """Returns all open questions as soon as the server asks, or None when the call has ended."""
@@ -254,10 +254,10 @@ class PendingCalls:
         """Sends answers to the process that has the call, and returns the outcome. Raises BadEnvelope."""
         if state.process == self._process or not self._mailbox.is_shared:
             raise invalid_state_error()
-        call, said = f"{state.parked}/{state.round}", encode(responses)
-        if len(said) > RESPONSES_MAX:
+        call, body = f"{state.parked}/{state.round}", encode(responses)
+        if len(body) > RESPONSES_MAX:
             raise BadEnvelope(INVALID_PARAMS, f"params.inputResponses are larger than {RESPONSES_MAX} bytes")
-        await self._mailbox.send(f"resume/{call}", said, ANSWER_SECONDS)
+        await self._mailbox.send(f"resume/{call}", body, ANSWER_SECONDS)
         try:
             letter = _decode_outcome(await self._wait_for_outcome(state.process, f"resumed/{call}"))
         except TimeoutError:
@@ -290,9 +290,9 @@ class PendingCalls:
     async def _serve_remote_answers(self, pending: PendingCall, round_number: int, state_context: bytes) -> None:
         """Receives answers and cancellations of one round from `_resume_remotely` of other processes, and sends the outcome back."""
         call, outcome = f"{pending.id}/{round_number}", pending.outcomes[round_number]
-        given = await self._wait_for_mail(outcome, f"resume/{call}")
-        if given is not None and round_number not in pending.answered_rounds:
-            self._start_turn(pending, round_number, msgspec.json.decode(given), state_context)
+        mail = await self._wait_for_mail(outcome, f"resume/{call}")
+        if mail is not None and round_number not in pending.answered_rounds:
+            self._start_turn(pending, round_number, msgspec.json.decode(mail), state_context)
         if round_number not in pending.answered_rounds:
             return
         if await self._wait_for_mail(outcome, f"cancel/{call}") is not None:

@@ -33,14 +33,14 @@ class StreamQuota:
 
     def try_reserve(self, session: McpSession, added_bytes: int) -> bool:
         """Reserves room for one row of that many bytes; returns False where there is none."""
-        mine, whole = self._usage_of(session.id), self._usage_of(session.holder)
+        session_usage, holder_usage = self._usage_of(session.id), self._usage_of(session.holder)
         if not (
-            mine.has_room(added_bytes, SESSION_ROWS_MAX, SESSION_BYTES_MAX)
-            and whole.has_room(added_bytes, HOLDER_ROWS_MAX, HOLDER_BYTES_MAX)
+            session_usage.has_room(added_bytes, SESSION_ROWS_MAX, SESSION_BYTES_MAX)
+            and holder_usage.has_room(added_bytes, HOLDER_ROWS_MAX, HOLDER_BYTES_MAX)
         ):
             return False
-        mine.add(added_bytes)
-        whole.add(added_bytes)
+        session_usage.add(added_bytes)
+        holder_usage.add(added_bytes)
         return True
 
     def _usage_of(self, key: str) -> _QuotaUsage:

@@ -55,8 +55,8 @@ class Stream:
 
     def _record(self, body: bytes, *, is_last: bool) -> str:
         self._seq += 1
-        kept = self._streams.write(self._session, self.name, _Event(self._seq, is_last, body.decode()))
-        return f"{self.name}.{self._seq}" if kept else ""
+        is_written = self._streams.write(self._session, self.name, _Event(self._seq, is_last, body.decode()))
+        return f"{self.name}.{self._seq}" if is_written else ""
 
 
 class Streams:
@@ -118,11 +118,11 @@ class Streams:
                 found = await self._read_after(session, stream, after)
             except ReadFailed:
                 found = []
-            for said in found:
-                after = said.seq
-                if said.body:
-                    yield frame_event(said.body.encode(), f"{stream}.{said.seq}")
-                if said.is_last:
+            for event in found:
+                after = event.seq
+                if event.body:
+                    yield frame_event(event.body.encode(), f"{stream}.{event.seq}")
+                if event.is_last:
                     return
             pause = POLL_SECONDS if found else min(POLL_MAX, pause * 1.2)
             if not found:

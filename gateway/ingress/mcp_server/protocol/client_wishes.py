@@ -46,12 +46,16 @@ class ClientWishes:
         if method not in (PROGRESS, MESSAGE):
             return method in self.other_methods
         try:
-            told = _decode_notification(params)
+            notification = _decode_notification(params)
         except msgspec.MsgspecError:
             return False
         if method == PROGRESS:
-            return self.token is not None and told.progressToken == self.token and type(told.progressToken) is type(self.token)
-        return self.level is not None and (not self.level or (told.level in LOG_LEVELS and severity(told.level) >= severity(self.level)))
+            return (
+                self.token is not None and notification.progressToken == self.token and type(notification.progressToken) is type(self.token)
+            )
+        return self.level is not None and (
+            not self.level or (notification.level in LOG_LEVELS and severity(notification.level) >= severity(self.level))
+        )
 
 
 def parse_wishes(params: Any, default_level: str | None) -> ClientWishes:
@@ -60,12 +64,12 @@ def parse_wishes(params: Any, default_level: str | None) -> ClientWishes:
     also = LEGACY_NOTIFICATIONS if default_level is not None else frozenset()
     if not isinstance(meta, dict):
         return ClientWishes(None, default_level, also)
-    token, asked = meta.get("progressToken"), meta.get(LEVEL_KEY)
+    token, level = meta.get("progressToken"), meta.get(LEVEL_KEY)
     if token is not None and (isinstance(token, bool) or not isinstance(token, str | int)):
         raise BadEnvelope(INVALID_PARAMS, "params._meta.progressToken must be a string or an integer")
-    if asked is not None:
-        check_level(asked)
-    return ClientWishes(token, asked or default_level, also)
+    if level is not None:
+        check_level(level)
+    return ClientWishes(token, level or default_level, also)
 
 
 def check_level(level: Any) -> str:

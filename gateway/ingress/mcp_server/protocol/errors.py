@@ -45,5 +45,7 @@ def json_rpc_error_of(error: BaseException, *, legacy: bool = False) -> JsonRpcE
     if isinstance(error, InvalidAnswer):
         plain = UpstreamFault(error.public, error.detail, error.failure)  # InvalidAnswer maps to a code of A2A
         plain.address, plain.shows_cause, error = error.address, error.shows_cause, plain
-    said = describe(error)  # type: ignore[arg-type]  # a BaseException is reported as unexpected
-    return JsonRpcError(said.mcp_status(legacy), said.mapping.jsonrpc_code, said.detail, mcp_data(said), said.mapping.reason_id, said)
+    report = describe(error)  # type: ignore[arg-type]  # a BaseException is reported as unexpected
+    return JsonRpcError(
+        report.mcp_status(legacy), report.mapping.jsonrpc_code, report.detail, mcp_data(report), report.mapping.reason_id, report
+    )

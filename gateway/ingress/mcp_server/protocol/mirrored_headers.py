@@ -15,9 +15,11 @@ _DECIMAL = re.compile(r"(-?[0-9]{1,400})(?:\.0{1,20})?")
 def check_mirrored_headers(scope: Scope, mirrored_params: tuple[HeaderArgument, ...], arguments: Mapping[str, Any]) -> None:
     """Raises BadEnvelope unless each header and its argument are both present and equal, or both absent."""
     for mark in mirrored_params:
-        given = routing_header(scope, mark.header.encode())
+        header_value = routing_header(scope, mark.header.encode())
         value, text = mark.find_value(arguments), mark.header_value(arguments)
-        if (given is None) != (text is None) or (given is not None and not _is_same_value(mark, decode_header(given), value, text)):
+        if (header_value is None) != (text is None) or (
+            header_value is not None and not _is_same_value(mark, decode_header(header_value), value, text)
+        ):
             raise BadEnvelope(HEADER_MISMATCH, "an Mcp-Param header does not match its argument")
 
 

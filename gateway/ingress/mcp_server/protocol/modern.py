@@ -66,16 +66,16 @@ def check_step_by_step(scope: Scope, method: str, params: Any) -> None:
 def is_canonical(scope: Scope, method: str, params: Any) -> bool:
     """Returns whether headers and body are spelled as nearly all clients spell them, which makes the single checks unnecessary."""
     try:
-        given, meta, name_key = headers_by_name(scope), params["_meta"], NAME_PARAM_OF.get(method)
+        headers, meta, name_key = headers_by_name(scope), params["_meta"], NAME_PARAM_OF.get(method)
         same = (
-            given[b"mcp-protocol-version"] == _VERSION_BYTES
+            headers[b"mcp-protocol-version"] == _VERSION_BYTES
             and meta[VERSION_KEY] == MODERN
             and type(meta[CAPABILITIES_KEY]) is dict
-            and given[b"mcp-method"] == method.encode()
+            and headers[b"mcp-method"] == method.encode()
         )
         if not same or name_key is None:
             return same
-        name: bytes = given[b"mcp-name"]
+        name: bytes = headers[b"mcp-name"]
         return name == params[name_key].encode() == name.strip(b" \t") and name.isascii() and not name.startswith(b"=?")
     except (KeyError, TypeError, AttributeError, UnicodeEncodeError):
         return False

@@ -73,16 +73,16 @@ class Ranking:
 
     def find_best(self, query: str, limit: int) -> tuple[list[int], int]:
         """Returns the positions of matching tools, best first, and how many tools match any of the words."""
-        said = list(split_words(query))
-        kept = [word for word in said if word not in STOP_WORDS] or said
-        meant = {term: self._expand_term(term) for term in list(dict.fromkeys(stems(kept)))[:TERMS_MAX]}
-        found = self._searcher.search(self._build_query(meant), max(CANDIDATES_MAX, limit))
+        words = list(split_words(query))
+        query_words = [word for word in words if word not in STOP_WORDS] or words
+        expanded_terms = {term: self._expand_term(term) for term in list(dict.fromkeys(stems(query_words)))[:TERMS_MAX]}
+        found = self._searcher.search(self._build_query(expanded_terms), max(CANDIDATES_MAX, limit))
         if not found.hits:
             return [], 0
-        intent, top = act_of(stems(said)), float(found.hits[0][0])
+        intent, top = act_of(stems(words)), float(found.hits[0][0])
         numbers = [int(each or 0) for each in self._searcher.fast_field_values("number", [address for _, address in found.hits])]
         scored = [
-            (-float(bm25) / top - self._name_score(number, meant, intent), number)
+            (-float(bm25) / top - self._name_score(number, expanded_terms, intent), number)
             for (bm25, _), number in zip(found.hits, numbers, strict=True)
         ]
         return [number for _, number in sorted(scored)[:limit]], int(found.count)  # type: ignore[attr-defined]  # missing in the stubs
@@ -91,7 +91,7 @@ class Ranking:
         text = tool.description[:TEXT_MAX]
         first = _SENTENCE.split(text, maxsplit=1)[0]
         texts = (tool.name, tool.title, first, text[len(first) :], " ".join(tool.arguments))
-        fields = {field: stems(split_words(given)) for field, given in zip(FIELD_WEIGHTS, texts, strict=True)}
+        fields = {field: stems(split_words(field_text)) for field, field_text in zip(FIELD_WEIGHTS, texts, strict=True)}
         self._names.append(fields["name"])
         self._acts.append(act_of(fields["name"]) or act_of(fields["first"][:2]))
         self._name_counts.update(set(fields["name"]))
@@ -134,7 +134,7 @@ class Ranking:
     def _name_score(self, number: int, terms: ExpandedTerms, intent: str) -> float:
         """Returns how well a tool's name and act match, to be added to its BM25 score."""
         name = self._names[number]
-        asked = sum(self._inverse_frequency(self._tool_counts, term) for term in terms)
+        total_frequency = sum(self._inverse_frequency(self._tool_counts, term) for term in terms)
         met = sum(
             self._inverse_frequency(self._tool_counts, term) * max((ways.get(stem, 0.0) for stem in name), default=0.0)
             for term, ways in terms.items()
@@ -144,7 +144,7 @@ class Ranking:
             self._inverse_frequency(self._name_counts, stem) * max(ways.get(stem, 0.0) for ways in terms.values()) for stem in name
         )
         return (
-            MATCH_WEIGHT * met / (asked or 1.0)
+            MATCH_WEIGHT * met / (total_frequency or 1.0)
             + COVERAGE_WEIGHT * covered / (size or 1.0)
             + ACT_WEIGHT * agreement_of(self._acts[number], intent)
         )

@@ -120,10 +120,10 @@ class _ResourceListener:
             self._previous = None
 
     async def notify(self, method: str, params: Raw) -> None:
-        told = _decode_object(params)
-        shown = self.uris.get(str(told.get("uri")))
+        updated = _decode_object(params)
+        shown = self.uris.get(str(updated.get("uri")))
         if method == RESOURCE_UPDATED and shown is not None:
-            self._subscriber.notify(RESOURCE_UPDATED, {**told, "uri": shown})
+            self._subscriber.notify(RESOURCE_UPDATED, {**updated, "uri": shown})
 
     async def ask(self, method: str, params: Raw) -> Raw:
         if self._subscriber.ask is None:
@@ -157,23 +157,23 @@ class NotificationFeed:
     async def run(self, subscriber: Subscriber, interest: Callable[[], Awaitable[Interest | None]]) -> None:
         """Notifies the subscriber. `interest` is called again after each change; None ends the feed."""
         followers: ServerListeners = {}
-        told: dict[str, str] = {}
-        asked = subscriber.confirmations.interest_changed
+        notified: dict[str, str] = {}
+        interest_changed = subscriber.confirmations.interest_changed
         wanted = await interest()
         try:
             with self._changes.subscribe() as moved, self._upstream_watcher.watch_servers() as watch:
                 followed: frozenset[str] | None = None
                 looks = 1  # polls of the lists; two after a change, which may not be visible at once
                 while wanted is not None:
-                    asked.clear()
+                    interest_changed.clear()
                     if looks or wanted.uris != followed:
                         self._listen_to_servers(subscriber, wanted.uris, followers)
                         followed = wanted.uris
                     if looks:
                         if wanted.tools or wanted.prompts or wanted.resources:
                             watch(self._catalogue.visible_entries.visible_servers(subscriber.caller, subscriber.server_path))
-                        told, looks = self._notify_changed_lists(subscriber, wanted, told), looks - 1
-                    looks = 2 if await _wait_for_change(moved, asked, SECOND_POLL_SECONDS if looks else POLL_SECONDS) else looks
+                        notified, looks = self._notify_changed_lists(subscriber, wanted, notified), looks - 1
+                    looks = 2 if await _wait_for_change(moved, interest_changed, SECOND_POLL_SECONDS if looks else POLL_SECONDS) else looks
                     wanted = await interest()
         finally:
             tasks = [task for _, task in followers.values()]

@@ -330,8 +330,8 @@ class _Subscription:
     def acknowledge(self, confirmed: Interest, tasks: Collection[str]) -> None:
         """Says what is told from now on."""
         early, self._before_acknowledgement, self._uris = self._before_acknowledgement or (), None, confirmed.uris
-        told = {"taskIds": list(tasks)} if tasks else {}
-        self.notify(ACKNOWLEDGED_METHOD, {"notifications": {**_notifications_document(confirmed), **told}})
+        task_members = {"taskIds": list(tasks)} if tasks else {}
+        self.notify(ACKNOWLEDGED_METHOD, {"notifications": {**_notifications_document(confirmed), **task_members}})
         for method, params in early:
             self.notify(method, params)
 

@@ -46,14 +46,14 @@ class AgentTasks:
         self._state_cipher = state_cipher
         self._cancellations: set[asyncio.Task[None]] = set()
 
-    async def call(self, message: ClientMessage, sending: AgentRequest, peer: McpPeer | None) -> bytes:
+    async def call(self, message: ClientMessage, agent_request: AgentRequest, peer: McpPeer | None) -> bytes:
         """Returns a result, questions, or a task. Raises BadEnvelope and the errors of the broker."""
         params = message.params_object()
         if "requestState" in params and message.is_modern:
             record = await self._resume_task(message, params)
         else:
-            turned = await self._agent_calls.start(message.caller, sending)
-            record = await self._read_record(turned.row)
+            turn_state = await self._agent_calls.start(message.caller, agent_request)
+            record = await self._read_record(turn_state.row)
         if not message.is_modern and isinstance(params.get("task"), dict):
             return encode({"task": legacy_task(created_task(record))})
         try:
@@ -81,25 +81,25 @@ class AgentTasks:
     async def accept_answers(self, message: ClientMessage, record: TaskRecord, responses: Mapping[str, Any]) -> None:
         """Accepts answers. When all questions are answered, the agent continues. Answers to unknown questions are ignored (SEP-2663)."""
         questions = questions_of(record)
-        given = {key: answer for key, answer in responses.items() if key in questions and is_answer(questions[key], answer)}
-        if not given:
+        valid_answers = {key: answer for key, answer in responses.items() if key in questions and is_answer(questions[key], answer)}
+        if not valid_answers:
             return
-        answers = given if len(questions) == 1 else await self._answer_store.add(record.row, given)
+        answers = valid_answers if len(questions) == 1 else await self._answer_store.add(record.row, valid_answers)
         if questions.keys() - answers.keys():
             return
         try:
             await self._continue_task(message, record, questions, answers)
         except TaskEnded:
             log.info("answer_came_late", task_id=record.row.id)  # another answer was first
-        if answers is not given:
+        if answers is not valid_answers:
             await self._answer_store.delete(record.row)
 
     async def elicit_answers(self, message: ClientMessage, record: TaskRecord, peer: McpPeer, meta: Mapping[str, Any]) -> TaskRecord:
         """Asks a legacy client the agent's questions one by one. Raises PeerRefused."""
         answers: dict[str, Any] = {}
         for key, question in questions_of(record).items():
-            said = await peer.ask(ELICITATION_METHOD, Raw(encode({**question["params"], **meta})))
-            answers[key] = msgspec.json.decode(said)
+            answer = await peer.ask(ELICITATION_METHOD, Raw(encode({**question["params"], **meta})))
+            answers[key] = msgspec.json.decode(answer)
         await self.accept_answers(message, record, answers)
         return await self._read_record(record.row)
 

@@ -101,6 +101,8 @@ def _without_related_task(result: bytes) -> bytes:
     """Returns the result without the server's own task id."""
     members: dict[str, Any] = dict(_decode_members(result))
     if "_meta" in members:
-        kept = {name: value for name, value in _decode_members(members["_meta"]).items() if name != RELATED_TASK_KEY}
-        members = {name: value for name, value in members.items() if name != "_meta"} | ({"_meta": kept} if kept else {})
+        remaining_meta = {name: value for name, value in _decode_members(members["_meta"]).items() if name != RELATED_TASK_KEY}
+        members = {name: value for name, value in members.items() if name != "_meta"} | (
+            {"_meta": remaining_meta} if remaining_meta else {}
+        )
     return encode(members)

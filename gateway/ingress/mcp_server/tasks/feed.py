@@ -69,22 +69,22 @@ class TaskFeed:
 
     async def _follow_agent_task(self, message: ClientMessage, row: TaskRow, notify: Notify) -> None:
         try:
-            told = await self._notify_if_changed(message, row, notify, None)
+            notified = await self._notify_if_changed(message, row, notify, None)
             async for events in self._log.follow(row, row.last_seq, until_end=True):
                 if any(event.kind == "status" for event in events):
-                    told = await self._notify_if_changed(message, row, notify, told)
+                    notified = await self._notify_if_changed(message, row, notify, notified)
         except (BadEnvelope, UnknownTask, CallRefused, ReadFailed) as error:
             log.info("task_follow_failed", task_id=row.id, error=type(error).__name__)
 
     async def _poll_server_task(self, message: ClientMessage, task: ServerTask, notify: Notify) -> None:
-        told, pause = None, 0.0
+        notified, pause = None, 0.0
         try:
             while True:
-                shown = await self._notify_if_changed(message, task, notify, told)
+                shown = await self._notify_if_changed(message, task, notify, notified)
                 if shown["status"] in ENDED_STATUSES:
                     return
-                pause = _poll_seconds(shown) if shown != told else min(POLL_MAX_SECONDS, 1.5 * pause)
-                told = shown
+                pause = _poll_seconds(shown) if shown != notified else min(POLL_MAX_SECONDS, 1.5 * pause)
+                notified = shown
                 await asyncio.sleep(pause)
         except (
             BadEnvelope,

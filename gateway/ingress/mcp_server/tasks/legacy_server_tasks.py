@@ -61,8 +61,8 @@ def askable_capabilities(capabilities: Mapping[str, Any]) -> dict[str, Any]:
 
 async def create_task_result(server_result: Raw, store_task: Callable[[str], Awaitable[str]]) -> bytes:
     """Returns CreateTaskResult of 2026-07-28 for a server's new task. `store_task` stores the server's id and returns the gateway's."""
-    said: _LegacyTask = decode_checked(server_result, _decode_task)
-    return encode({"resultType": "task", **_modern_task(said, await store_task(said.task_id))})
+    legacy_task: _LegacyTask = decode_checked(server_result, _decode_task)
+    return encode({"resultType": "task", **_modern_task(legacy_task, await store_task(legacy_task.task_id))})
 
 
 class LegacyServerTasks:
@@ -89,22 +89,22 @@ class LegacyServerTasks:
 
         Raises BadEnvelope for questions that the client can't be asked.
         """
-        said: _LegacyTask = decode_checked(
+        legacy_task: _LegacyTask = decode_checked(
             await self._send_request(message, task, "tasks/get", _SilentPeer(task.capabilities)), _decode_task
         )
-        shown = _modern_task(said, task.id)
-        if said.status == "input_required":
+        shown = _modern_task(legacy_task, task.id)
+        if legacy_task.status == "input_required":
             questions = await self._open_questions(message, task)
             check_askable(message.capabilities, questions)
             return {**shown, "inputRequests": questions} if questions else {**shown, "status": "working"}
-        if said.status not in ("completed", "failed"):
+        if legacy_task.status not in ("completed", "failed"):
             return shown
         try:
             result: dict[str, Any] = decode_checked(
                 await self._send_request(message, task, "tasks/result", _SilentPeer(task.capabilities)), _decode_object
             )
         except McpRefused as refused:
-            if said.status != "failed":
+            if legacy_task.status != "failed":
                 raise
             return {**shown, "error": {"code": refused.code, "message": refused.public}}
         result.pop("resultType", None)
@@ -117,10 +117,10 @@ class LegacyServerTasks:
     async def update(self, message: ClientMessage, task: ServerTask, responses: Mapping[str, Any]) -> None:
         """Accepts answers; those to unknown questions are ignored. Authorized like any request about the task. Raises BadEnvelope."""
         await self._send_request(message, task, "tasks/get", _SilentPeer(task.capabilities))
-        for key, given in responses.items():
-            if not isinstance(given, dict):
+        for key, response in responses.items():
+            if not isinstance(response, dict):
                 continue
-            answer = encode(given)
+            answer = encode(response)
             if len(answer) > ANSWER_BYTES_MAX:
                 raise BadEnvelope(INVALID_PARAMS, f"an answer is larger than {ANSWER_BYTES_MAX} bytes")
             if await self._task_store.close_question(task, key):
@@ -282,8 +282,8 @@ def _without_related_task(members: dict[str, Any]) -> dict[str, Any]:
     """Returns the members without the server's own task id in `_meta`."""
     meta = members.get("_meta")
     rest = {name: value for name, value in members.items() if name != "_meta"}
-    kept = {name: value for name, value in meta.items() if name != RELATED_TASK_KEY} if isinstance(meta, dict) else {}
-    return {**rest, "_meta": kept} if kept else rest
+    remaining_meta = {name: value for name, value in meta.items() if name != RELATED_TASK_KEY} if isinstance(meta, dict) else {}
+    return {**rest, "_meta": remaining_meta} if remaining_meta else rest
 
 
 def _answer_address(task: ServerTask, key: str) -> str:

@@ -139,8 +139,8 @@ class RelayedTasks:
             return replace(request, params=encode({**_decode_members(request.params), "task": {}}))
         if not (message.is_modern and declares_tasks(message.capabilities)):
             return request
-        told = askable_capabilities(message.capabilities)
-        peer = _PeerWithCapabilities(request.peer, told) if request.peer is not None else _DeclaringPeer(told)
+        capabilities = askable_capabilities(message.capabilities)
+        peer = _PeerWithCapabilities(request.peer, capabilities) if request.peer is not None else _DeclaringPeer(capabilities)
         return replace(request, params=encode({**_decode_members(request.params), "task": {}}), peer=peer)
 
     async def wait_for_task(self, message: ClientMessage, target: ServerTool, request: McpRequest, answer: McpAnswer) -> McpAnswer:

@@ -46,11 +46,11 @@ def created_task(record: TaskRecord) -> dict[str, Any]:
     """Returns a task without its outcome, for CreateTaskResult."""
     task = record.to_task(0)
     status = _mcp_status(task)
-    said = status_text_of(task)
+    status_text = status_text_of(task)
     return {
         "taskId": task.id,
         "status": status,
-        **({"statusMessage": said[:STATUS_TEXT_MAX]} if said and status != "completed" else {}),
+        **({"statusMessage": status_text[:STATUS_TEXT_MAX]} if status_text and status != "completed" else {}),
         "createdAt": to_rfc3339(record.row.created),
         "lastUpdatedAt": to_rfc3339(record.row.updated),
         "ttlMs": None,
@@ -84,11 +84,11 @@ def tool_result(record: TaskRecord, version: str = "") -> dict[str, Any]:
     `version` is the client's revision in the `initialize` era.
     """
     task = record.to_task()
-    said = [artifact.parts for artifact in task.artifacts]
+    part_lists = [artifact.parts for artifact in task.artifacts]
     if isinstance(task.status.message, Message):
-        said.append(task.status.message.parts)
+        part_lists.append(task.status.message.parts)
     text = "\n".join(part for part in (*_artifact_texts(record), status_text_of(task)) if part)
-    data = [part.data for parts in said for part in parts if part.data is not UNSET]
+    data = [part.data for parts in part_lists for part in parts if part.data is not UNSET]
     files = list(files_of(task))
     state = task.status.state
     content: dict[str, Any] = {"task_id": task.id, "context_id": task.context_id, "state": state.value, "text": text}
@@ -103,8 +103,8 @@ def _artifact_texts(record: TaskRecord) -> Iterator[str]:
     """Yields the text of each artifact; pieces that were appended are one text."""
     found: dict[str, str] = {}
     for event in record.events:
-        told = streamed(record.row, event) if event.kind == "artifact" else None
-        if told is not None and isinstance(update := told.artifact_update, TaskArtifactUpdateEvent):
+        streamed_event = streamed(record.row, event) if event.kind == "artifact" else None
+        if streamed_event is not None and isinstance(update := streamed_event.artifact_update, TaskArtifactUpdateEvent):
             name, text = update.artifact.artifact_id, text_of(update.artifact.parts)
             found[name] = found.get(name, "") + text if update.append else text
     yield from found.values()

@@ -132,7 +132,7 @@ async def test_what_no_card_declares(home: House, door: str) -> None:
     kind = JsonRpcEndpoint if door.startswith("jsonrpc") else RestEndpoint
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        visits = home.app._visits
+        visits = home.app._request_traces
         visit: RequestTrace = visits.begin("a2a", "test", "")
         await kind(admission, bare, 1 << 20)(scope, receive, send, "sales", visit)
 
