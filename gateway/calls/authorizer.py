@@ -149,9 +149,9 @@ class CallAuthorizer:
         Answers to what the server asked meanwhile are part of nothing that people were shown; they go with the approval that the call
         before them used, and with no other. Raises ApprovalNeeded, and Refused when they said no.
         """
-        errand, definition = requester_of(caller, request), definition_of(target_and_params[0], request.act)
+        requester, definition = requester_of(caller, request), definition_of(target_and_params[0], request.act)
         begun = (
-            await self._approval_requests.used_approval(errand, request.terms.continues_decision_id)
+            await self._approval_requests.used_approval(requester, request.terms.continues_decision_id)
             if request.terms.continues_decision_id
             else None
         )
@@ -161,7 +161,7 @@ class CallAuthorizer:
             )
         except NotShowable:
             raise await self.record_refusal(caller, denial_of(question, "approval-too-large")) from None
-        approval = begun[0] if begun else await self._approval_requests.find_matching_approval(errand, request, what)
+        approval = begun[0] if begun else await self._approval_requests.find_matching_approval(requester, request, what)
         if approval is not None or request.terms.approval_id:
             request = replace(request, terms=replace(request.terms, content=what, approval=approval))
             ruling = self._authority.rule(caller, request)
@@ -173,10 +173,10 @@ class CallAuthorizer:
                 again = Question(replace(ruling.decision, approval=approval.id), approval.prompt, approval.approvals_needed)
                 await self.record_refusal(caller, again)
                 raise ApprovalNeeded(again, PendingApproval(approval.id, approval.prompt, approval.expires, approval.approvals_needed))
-        await self._approval_requests.check_pending_limit(errand)
-        asked, pending, row = self._approval_requests.new_request(question, ApprovalSubject(caller, request, what, definition))
-        await _record_question(self._stores, self._approval_requests, caller, asked, row)
-        raise ApprovalNeeded(asked, pending)
+        await self._approval_requests.check_pending_limit(requester)
+        approval_question, pending, row = self._approval_requests.new_request(question, ApprovalSubject(caller, request, what, definition))
+        await _record_question(self._stores, self._approval_requests, caller, approval_question, row)
+        raise ApprovalNeeded(approval_question, pending)
 
     def grant_stop(self, caller: Caller, request: RulingRequest, callee: Hop | None = None) -> Grant:
         """The Grant to have a task stopped that is the caller's own, not kept yet. Raises CannotNarrow."""
@@ -195,18 +195,18 @@ class CallAuthorizer:
 
     async def record_grant(self, grant: Grant, call: Call | None = None) -> None:
         """Keeps a Grant that opens no task, with the row that a hop token or ticket made from it points to."""
-        memory, decision = self._stores, grant.decision
+        stores, decision = self._stores, grant.decision
         record = decision_record(decision, grant.delegation.principal)
-        left = grant.delegation if call is None else grant.delegation.with_deadline(to_wall_clock(call.deadline, memory.now()))
+        left = grant.delegation if call is None else grant.delegation.with_deadline(to_wall_clock(call.deadline, stores.now()))
 
         def work(batch: Batch) -> None:
             _write_grant_effects(batch, grant)
-            memory.audit.record(batch, record)
+            stores.audit.record(batch, record)
             if left.grant_id != decision.grant_id:
-                memory.grants.add(batch, left, decision.grant_id, decision.at)
+                stores.grants.add(batch, left, decision.grant_id, decision.at)
                 _write_ticket(batch, call, decision.at)
 
-        await memory.database.write(work)
+        await stores.database.write(work)
 
     async def record_task_opening(
         self, call: Call, opened: TurnState, previous: TaskRow | None, extra_write: Callable[[Batch], None] | None = None
@@ -215,24 +215,24 @@ class CallAuthorizer:
 
         Raises KeyUsed, and HistoryMoved or ApprovalGone when it has to be ruled on again.
         """
-        memory, row, grant = self._stores, opened.row, call.grant
+        stores, row, grant = self._stores, opened.row, call.grant
         record = decision_record(grant.decision, grant.delegation.principal)
-        left = grant.delegation.with_deadline(to_wall_clock(call.deadline, memory.now()))
+        left = grant.delegation.with_deadline(to_wall_clock(call.deadline, stores.now()))
 
         def work(batch: Batch) -> None:
             _write_grant_effects(batch, grant)
-            memory.audit.record(batch, record)
+            stores.audit.record(batch, record)
             if left.grant_id != grant.decision.grant_id:  # a tool is called with the caller's own
-                memory.grants.add(batch, left, grant.decision.grant_id, row.updated)
+                stores.grants.add(batch, left, grant.decision.grant_id, row.updated)
                 _write_ticket(batch, call, row.updated)
             if previous:
-                memory.tasks.advance(batch, previous, row, opened.events)
+                stores.tasks.advance(batch, previous, row, opened.events)
             else:
-                memory.tasks.open(batch, row, opened.events)
+                stores.tasks.open(batch, row, opened.events)
             if extra_write:
                 extra_write(batch)
 
-        await commit_opening(memory, work, opened, previous)
+        await commit_opening(stores, work, opened, previous)
 
     def record_outcome(self, grant: Grant, outcome: str) -> None:
         """Records how a call without a task went; nobody waits for it."""

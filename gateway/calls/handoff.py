@@ -106,11 +106,11 @@ class ContractEnforcingAdapter:
         yield Failed(broken, kind=CONTRACT_BROKEN) if broken else ending
 
     def _find_breach(self, held_pieces: list[ArtifactPiece], ending: Ask | Done | Replied, is_data_required: bool) -> str:
-        given: dict[str, tuple[Part, ...]] = {}
+        parts_by_artifact: dict[str, tuple[Part, ...]] = {}
         for piece in held_pieces:
             key = piece.artifact.artifact_id
-            given[key] = (given.get(key, ()) if piece.append else ()) + piece.artifact.parts
-        places = [(f"artifacts[{at}].", parts) for at, parts in enumerate(given.values())]
+            parts_by_artifact[key] = (parts_by_artifact.get(key, ()) if piece.append else ()) + piece.artifact.parts
+        places = [(f"artifacts[{at}].", parts) for at, parts in enumerate(parts_by_artifact.values())]
         if isinstance(ending, Done | Replied) and ending.message is not None:
             places.append(("message.", ending.message.parts))
         if is_data_required and all(part.data is UNSET for _, parts in places for part in parts):
@@ -185,12 +185,12 @@ def _context_summary(record: TaskRecord, target: Registration, grant: Grant) -> 
     path, principal = grant.delegation.path, grant.delegation.principal
     asker = path[-3].agent if len(path) > 2 else PERSON_SPEAKER
     known = FEATURES not in target.facts and target.delegation != "none"  # its token names the person
-    said = [(asker if role is Role.USER else record.row.agent, text) for role, text in _spoken_texts(record)]
+    spoken = [(asker if role is Role.USER else record.row.agent, text) for role, text in _spoken_texts(record)]
     return {
         "from": record.row.agent,
         "onBehalfOf": principal.subject if known else user_id(principal, VendorOptions()),
         "taskId": record.row.id,
-        "messages": [{"speaker": who, "text": strip_hidden(text)[:TEXT_MAX]} for who, text in said[-TEXTS_MAX:]],
+        "messages": [{"speaker": who, "text": strip_hidden(text)[:TEXT_MAX]} for who, text in spoken[-TEXTS_MAX:]],
     }
 
 

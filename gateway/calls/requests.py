@@ -120,8 +120,8 @@ def ruling_request_for_listening(target: Registration, request: ListenRequest) -
 
 def pending_message_of(request: AgentRequest) -> PendingMessage:
     """What a task that waits goes on with: the message, and what its sending says beside it."""
-    said = {"skill": request.skill, "accepted_output_modes": list(request.accepted_output_modes), "metadata": request.metadata}
-    return PendingMessage(request.message, {name: one for name, one in said.items() if one})
+    send_options = {"skill": request.skill, "accepted_output_modes": list(request.accepted_output_modes), "metadata": request.metadata}
+    return PendingMessage(request.message, {name: one for name, one in send_options.items() if one})
 
 
 def restore_pending_message(request: AgentRequest, previous: TaskRow | None) -> AgentRequest:
@@ -138,9 +138,9 @@ def restore_pending_message(request: AgentRequest, previous: TaskRow | None) -> 
         return msgspec.structs.replace(request, message=message, logged_message=request.message, continues_decision_id=previous.decision_id)
     if previous is None or not is_pending(ref):
         return request
-    kept = unsent_message(ref)
-    message = msgspec.structs.replace(kept.message, context_id=previous.context_id, task_id=previous.id)
-    how = {"skill": kept.skill, "accepted_output_modes": kept.accepted_output_modes, "metadata": kept.metadata}
+    pending = unsent_message(ref)
+    message = msgspec.structs.replace(pending.message, context_id=previous.context_id, task_id=previous.id)
+    how = {"skill": pending.skill, "accepted_output_modes": pending.accepted_output_modes, "metadata": pending.metadata}
     return msgspec.structs.replace(request, message=message, logged_message=request.message, **how)
 
 
@@ -230,14 +230,14 @@ async def prepare_turn(
         output = contract_of(target, request.skill or (await skill_begun_with(stores.tasks, before) if before else "")).output
         adapter = adapter if output is None else enforce_contract(adapter, output, stores.turn_limits)
     if target.context == CONTEXT_SUMMARY and not turn.answers:
-        told = await with_gateway_context(stores.tasks, target, authorized.grant, row, turn.message)
-        turn = msgspec.structs.replace(turn, message=told)
+        message = await with_gateway_context(stores.tasks, target, authorized.grant, row, turn.message)
+        turn = msgspec.structs.replace(turn, message=message)
     return turn, adapter
 
 
-async def with_own_references(memory: TaskStores, row: TaskRow, message: Message) -> Message:
+async def with_own_references(stores: TaskStores, row: TaskRow, message: Message) -> Message:
     """The message with the agent's own ids of the tasks that it refers to (A2A 1.0 s3.4.3)."""
-    own = await referenced(memory.database, row, message.reference_task_ids)
+    own = await referenced(stores.database, row, message.reference_task_ids)
     return msgspec.structs.replace(message, reference_task_ids=own)
 
 

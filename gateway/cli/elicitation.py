@@ -61,13 +61,13 @@ class Terminal:
     def _ask_field(self, name: str, field: Mapping[str, Any], required: bool) -> Any:
         """Asks until the value is valid. Returns None for an optional value that is left out."""
         while True:
-            given = self._prompt_line(_field_prompt(name, field, required))
-            if not given and "default" in field:
+            line = self._prompt_line(_field_prompt(name, field, required))
+            if not line and "default" in field:
                 return field["default"]
-            if not given and not required:
+            if not line and not required:
                 return None
             try:
-                return parse_value(given, field)
+                return parse_value(line, field)
             except ValueError as error:
                 self.write(f"  {error}", True)
 
@@ -117,7 +117,7 @@ def parse_value(text: str, field: Mapping[str, Any]) -> Any:
             raise ValueError("y or n is expected")
         return YES_NO_WORDS[text.lower()]
     if kind in ("integer", "number"):
-        return _parse_number(text, field, whole=kind == "integer")
+        return _parse_number(text, field, is_integer=kind == "integer")
     return _parse_text(text, field)
 
 
@@ -152,11 +152,11 @@ def _parse_choice(text: str, offered: Mapping[str, str]) -> str:
     return found[0]
 
 
-def _parse_number(text: str, field: Mapping[str, Any], *, whole: bool) -> float:
+def _parse_number(text: str, field: Mapping[str, Any], *, is_integer: bool) -> float:
     try:
-        value = int(text) if whole else float(text)
+        value = int(text) if is_integer else float(text)
     except ValueError:
-        raise ValueError(f"a {'whole ' if whole else ''}number is expected") from None
+        raise ValueError(f"a {'whole ' if is_integer else ''}number is expected") from None
     low, high = field.get("minimum", float("-inf")), field.get("maximum", float("inf"))
     if not low <= value <= high or value in (float("inf"), float("-inf")):
         raise ValueError(f"a number is expected, {_describe_bounds(field, 'minimum', 'maximum') or 'not infinity'}")

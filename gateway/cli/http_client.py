@@ -51,8 +51,8 @@ class GatewayClient:
         import httpx
 
         if not url.startswith(("http://", "https://")):
-            meant = url if "://" not in url and re.fullmatch(r"[\w.-]+(:\d+)?/?", url) else ""
-            todo = f"export INTERLOCK_URL=http://{meant}" if meant else f"for example: export INTERLOCK_URL={DEFAULT_URL}"
+            host = url if "://" not in url and re.fullmatch(r"[\w.-]+(:\d+)?/?", url) else ""
+            todo = f"export INTERLOCK_URL=http://{host}" if host else f"for example: export INTERLOCK_URL={DEFAULT_URL}"
             raise WrongUsage(f"INTERLOCK_URL is {url!r}, not an http or https address", todo)
         if not token.isascii() or len(token.split()) > 1:
             raise WrongUsage("INTERLOCK_TOKEN is not a token", CREDENTIAL_TODO)

@@ -203,8 +203,8 @@ def _card_urls(url: str) -> list[str]:
 
 def _conditional_headers(known_state: ProbeState) -> dict[str, str]:
     """Returns the headers of a conditional request (RFC 9110 s13.1)."""
-    given = {"If-None-Match": known_state.etag, "If-Modified-Since": known_state.last_modified}
-    return {name: value for name, value in given.items() if value}
+    validators = {"If-None-Match": known_state.etag, "If-Modified-Since": known_state.last_modified}
+    return {name: value for name, value in validators.items() if value}
 
 
 def _validators(url: str, headers: Mapping[str, str]) -> ProbeState:

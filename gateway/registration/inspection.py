@@ -230,9 +230,9 @@ class EntryInspector:
 
 def _label_fields(terms: OperatorTerms) -> dict[str, Any]:
     """How sensitive it is, what it may be told, and how it is called, as far as the operator says."""
-    said: dict[str, Any] = {"sensitivity": terms.sensitivity, "clearance": terms.clearance, "sensitivities": terms.sensitivities}
-    said |= {"contracts": terms.contracts, "context": terms.context, "endpoints": terms.endpoints}
-    return {name: label for name, label in said.items() if label is not None}
+    labels: dict[str, Any] = {"sensitivity": terms.sensitivity, "clearance": terms.clearance, "sensitivities": terms.sensitivities}
+    labels |= {"contracts": terms.contracts, "context": terms.context, "endpoints": terms.endpoints}
+    return {name: label for name, label in labels.items() if label is not None}
 
 
 def _finish_candidate(found: Candidate, request: AgentRegistrationRequest, registrant: Registrant) -> Candidate:

@@ -184,8 +184,8 @@ def _check_auth(auth: Any, headers: list[str]) -> None:
         raise BadRequest("upstream.headers", "has an authorization already, so upstream.auth can't give one")
     _check_texts("upstream.auth", auth, AUTH_TEXTS)
     for name in AUTH_LISTS:
-        given = auth.get(name, [])
-        if not isinstance(given, list) or not all(isinstance(one, str) and one.isprintable() and one and " " not in one for one in given):
+        values = auth.get(name, [])
+        if not isinstance(values, list) or not all(isinstance(one, str) and one.isprintable() and one and " " not in one for one in values):
             raise BadRequest(f"upstream.auth.{name}", "must be a list of texts without spaces")
     if "client_id" in auth and "issuer" not in auth:
         raise BadRequest("upstream.auth.issuer", "is needed beside client_id, which is valid at one authorization server only")
@@ -212,11 +212,11 @@ def _check_grant(auth: Mapping[str, Any]) -> None:
         raise BadRequest("upstream.auth.assertion", "is for grant: jwt-bearer of account: service")
 
 
-def _check_texts(field: str, given: Mapping[str, Any], texts: Mapping[str, tuple[str, ...]]) -> None:
-    for name in given.keys() & texts.keys():
-        if not isinstance(given[name], str) or not given[name].isprintable() or not given[name]:
+def _check_texts(field: str, members: Mapping[str, Any], texts: Mapping[str, tuple[str, ...]]) -> None:
+    for name in members.keys() & texts.keys():
+        if not isinstance(members[name], str) or not members[name].isprintable() or not members[name]:
             raise BadRequest(f"{field}.{name}", "must be a text of one line")
-        if texts[name] and given[name] not in texts[name]:
+        if texts[name] and members[name] not in texts[name]:
             raise BadRequest(f"{field}.{name}", f"must be one of: {', '.join(texts[name])}")
 
 

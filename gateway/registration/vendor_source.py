@@ -121,13 +121,13 @@ class VendorSource:
         place = VendorEndpoint(url, upstream, self._credentials(upstream), deadline)
         try:
             async with asyncio.timeout_at(deadline):
-                told = await self._vendors.describe(kind, place)
+                agent_facts = await self._vendors.describe(kind, place)
         except EgressRefused as refused:
             raise UrlRefused("url", f"is refused: {refused.public}") from refused
         except TimeoutError as error:
             raise UpstreamFault("the upstream did not answer in time") from error
         features = self._vendors.features(kind, upstream)
-        document = build_card(told, kind, url, features)
+        document = build_card(agent_facts, kind, url, features)
         text = json.dumps(document, ensure_ascii=False)
         facts = {
             "interface": url,

@@ -26,7 +26,7 @@ def print_banner(gateway: Gateway) -> None:
     known = {family.value: [entry.name for entry in gateway.registry.list("default", family)] for family in Family}
     sandbox = gateway.isolation.kind if gateway.isolation else "off"
     made = {"made": gateway.created_files} if gateway.created_files else {}
-    said = {
+    logged_settings = {
         "docs": f"{settings.public_url}/docs",
         "grpc": settings.public_grpc,
         "version": VERSION,
@@ -35,7 +35,7 @@ def print_banner(gateway: Gateway) -> None:
         **made,
         **known,
     }
-    log.info("serving", url=settings.public_url, **said)
+    log.info("serving", url=settings.public_url, **logged_settings)
 
 
 def banner_lines(gateway: Gateway) -> Iterator[str]:

@@ -32,22 +32,22 @@ def _check_address(url: str) -> str:
     """Returns the URL. Raises ValueError for a URL that clients can't call."""
     try:
         parts = urlsplit(url)
-        told = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port) and not parts.username
+        is_address = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port) and not parts.username
     except ValueError:
-        told = False
-    if url and (not told or parts.query or parts.fragment or url != url.strip()):
+        is_address = False
+    if url and (not is_address or parts.query or parts.fragment or url != url.strip()):
         raise ValueError(f"{url!r} is not an address that clients can call, such as https://agents.example.com")
     return url
 
 
-def _origin(given: str) -> str:
+def _origin(origin: str) -> str:
     """Returns the origin in lower case. Raises ValueError for a text that no browser sends as `Origin`."""
-    parts = urlsplit(given)
-    if given != "*" and (
-        parts.scheme not in ("http", "https") or given.lower() != f"{parts.scheme}://{parts.netloc.lower()}" or "@" in given
+    parts = urlsplit(origin)
+    if origin != "*" and (
+        parts.scheme not in ("http", "https") or origin.lower() != f"{parts.scheme}://{parts.netloc.lower()}" or "@" in origin
     ):
-        raise ValueError(f"{given!r} is not an origin, such as https://app.example.com, nor *")
-    return given.lower()
+        raise ValueError(f"{origin!r} is not an origin, such as https://app.example.com, nor *")
+    return origin.lower()
 
 
 def _check_database_url(url: str) -> str:
@@ -58,11 +58,11 @@ def _check_database_url(url: str) -> str:
     return url
 
 
-def _secret(given: str) -> str:
+def _secret(reference: str) -> str:
     """Returns the reference to a secret. Raises ValueError for a secret in the settings themselves, without repeating it."""
-    if given and not given.startswith(("env:", "file:")):
+    if reference and not reference.startswith(("env:", "file:")):
         raise ValueError("write env:NAME or file:PATH; the settings must not contain the secret itself")
-    return given
+    return reference
 
 
 class ServingSettings(_StrictSettings):
@@ -126,8 +126,8 @@ def _check_kind_and_name(kinds: tuple[str, ...], text: str) -> str:
 class LimitRuleSettings(_StrictSettings):
     """One limit (gateway/calls/limits/meters.py). An omitted field is no limit."""
 
-    who: Annotated[str, AfterValidator(lambda given: _check_kind_and_name(("user", "agent", "tenant"), given))] = ""
-    what: Annotated[str, AfterValidator(lambda given: _check_kind_and_name(("agent", "server", "tool"), given))] = ""
+    who: Annotated[str, AfterValidator(lambda text: _check_kind_and_name(("user", "agent", "tenant"), text))] = ""
+    what: Annotated[str, AfterValidator(lambda text: _check_kind_and_name(("agent", "server", "tool"), text))] = ""
     rate: float | None = Field(None, gt=0, le=COUNT_MAX)
     burst: float | None = Field(None, ge=1, le=COUNT_MAX)
     concurrent: int | None = Field(None, ge=0, le=COUNT_MAX)
@@ -231,7 +231,7 @@ class Settings(BaseSettings):
     server: ServingSettings = ServingSettings()
     database: DatabaseSettings = DatabaseSettings()
     identity: IdentitySettings = IdentitySettings()
-    roles: Annotated[dict[str, list[str]], AfterValidator(lambda given: {**DEFAULT_ROLES, **given})] = DEFAULT_ROLES
+    roles: Annotated[dict[str, list[str]], AfterValidator(lambda roles: {**DEFAULT_ROLES, **roles})] = DEFAULT_ROLES
     users: dict[str, DevelopmentUserSettings] = {}
     agents: list[AgentSettings] = []
     servers: list[McpServerSettings] = []

@@ -27,7 +27,7 @@ def _merge_layers(*layers: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def load_settings(config: Path | None, **given: Any) -> Settings:
+def load_settings(config: Path | None, **flag_values: Any) -> Settings:
     """Returns the settings of `config` (default: ./interlock.yaml where it exists), the environment and the flags.
 
     Flags have the highest precedence, then the environment. Raises BadSettings.
@@ -36,15 +36,15 @@ def load_settings(config: Path | None, **given: Any) -> Settings:
     text, path = "", config or Path("interlock.yaml")
     if config is not None or path.exists():
         text, document = _read(path)
-    flags = {name: value for name, value in given.items() if value is not None}
+    flags = {name: value for name, value in flag_values.items() if value is not None}
     try:
         return Settings(**_merge_layers(document, EnvSettingsSource(Settings)(), flags))
     except SettingsError as error:
         raise BadSettings(_unreadable_variables()) from error
     except ValidationError as error:
         root = yaml.compose(text, yaml.SafeLoader) if text else None
-        told = (_describe_setting(found, path, root) for found in error.errors(include_url=False, include_input=False))
-        raise BadSettings("\n".join(dict.fromkeys(told))) from error
+        problems = (_describe_setting(found, path, root) for found in error.errors(include_url=False, include_input=False))
+        raise BadSettings("\n".join(dict.fromkeys(problems))) from error
 
 
 def _unreadable_variables() -> str:
@@ -78,11 +78,11 @@ def _describe_setting(error: Mapping[str, Any], path: Path, root: yaml.Node | No
     """Returns one problem, with its line in the file, or else with the variable or flag it may come from."""
     steps = tuple(step for step in error["loc"] if step not in UNION_TAGS)
     name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
-    said = _describe_unknown(steps) if error["type"] == "extra_forbidden" else describe_problem(error)
+    problem = _describe_unknown(steps) if error["type"] == "extra_forbidden" else describe_problem(error)
     if line := _find_line(root, steps):
-        return f"{path}:{line}: {name}: {said}"
+        return f"{path}:{line}: {name}: {problem}"
     named = tuple(itertools.takewhile(lambda step: isinstance(step, str), steps))  # lists are given whole, as JSON
-    return f"{name} (INTERLOCK_{'__'.join(map(str, named)).upper()} or a flag): {said}"
+    return f"{name} (INTERLOCK_{'__'.join(map(str, named)).upper()} or a flag): {problem}"
 
 
 def _describe_unknown(steps: tuple[int | str, ...]) -> str:

@@ -43,14 +43,14 @@ class Watchdog:
 
     def _watch(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
         while not self._stopping.wait(INTERVAL_SECONDS):
-            turned = threading.Event()
-            asked = self._clock()
+            responded = threading.Event()
+            asked_at = self._clock()
             try:
-                loop.call_soon_threadsafe(turned.set)
+                loop.call_soon_threadsafe(responded.set)
             except RuntimeError:  # the loop is closed
                 return
-            if not turned.wait(BLOCKED_SECONDS):
-                self._report(asked, turned, describe_stack(sys._current_frames().get(thread)))
+            if not responded.wait(BLOCKED_SECONDS):
+                self._report(asked_at, responded, describe_stack(sys._current_frames().get(thread)))
 
     def _report(self, asked_at: float, has_turned: threading.Event, stack: str) -> None:
         """Logs a block when it has ended, and every longer one while it lasts. `stack` was sampled during the block."""

@@ -33,8 +33,8 @@ class GuardedUpdate(NamedTuple):
     def build_statement(self, rows_source: str) -> str:
         """Returns the UPDATE from rows of `rows_source` with the columns column1, column2, …: the values first, then the keys."""
         name, columns = self.table.name, [f"given.column{number}" for number in range(1, len(self.values) + len(self.keys) + 1)]
-        sets = ",".join(f"{value}={given}" for value, given in zip(self.values, columns, strict=False))
-        match = " AND ".join(f"{name}.{key}={given}" for key, given in zip(self.keys, columns[len(self.values) :], strict=True))
+        sets = ",".join(f"{value}={column}" for value, column in zip(self.values, columns, strict=False))
+        match = " AND ".join(f"{name}.{key}={column}" for key, column in zip(self.keys, columns[len(self.values) :], strict=True))
         return f"UPDATE {name} SET {sets} FROM ({rows_source}) AS given WHERE {match}"  # noqa: S608 (names of our own tables)
 
 

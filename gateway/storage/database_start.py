@@ -73,8 +73,8 @@ def is_permanent(engine: Engine, problem: str) -> bool:
 
 def problem_of(error: SQLAlchemyError) -> str:
     """Returns the driver's message in one line. It never contains a password."""
-    said = str(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error)
-    line = said.strip().partition("\n")[0].strip()
+    message = str(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error)
+    line = message.strip().partition("\n")[0].strip()
     return line.rpartition("failed: ")[2][:300] or type(error).__name__
 
 

@@ -89,13 +89,13 @@ def _encode_rows(rows: Any) -> bytes:
 
 def _trigger_step(target: RowTarget, number: int) -> str:
     """For all rows of that column of the view; the whole statement ends where not each of them is met."""
-    given = f"json_each(NEW.given{number})"
+    json_rows = f"json_each(NEW.given{number})"
     if isinstance(target, GuardedUpdate):
-        update = target.build_statement(f"SELECT {_json_columns(len(target.values + target.keys))} FROM {given}")  # noqa: S608 (our own names)
+        update = target.build_statement(f"SELECT {_json_columns(len(target.values + target.keys))} FROM {json_rows}")  # noqa: S608 (our own names)
         missed = f"SELECT RAISE(ABORT, '{_MISSED_PREFIX}{number}') WHERE changes() <> json_array_length(NEW.given{number})"
         return f"{update}; {missed};"
     statement, count = insert_into(target)
-    return f"{statement} SELECT {_json_columns(count)} FROM {given};"  # noqa: S608 (names of our own tables)
+    return f"{statement} SELECT {_json_columns(count)} FROM {json_rows};"  # noqa: S608 (names of our own tables)
 
 
 def _json_columns(count: int) -> str:

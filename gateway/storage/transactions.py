@@ -139,10 +139,10 @@ class TransactionRunner:
             return False
 
     def _resolve_uncertain_commit(self, connection: Connection) -> bool:
-        kept = [participant.resolve_uncertain_commit(connection) for participant in self.participants]
+        committed = [participant.resolve_uncertain_commit(connection) for participant in self.participants]
         connection.rollback()
         self._must_resolve = False
-        return any(kept)
+        return any(committed)
 
     def _roll_back(self, connection: Connection) -> None:
         for participant in self.participants:

@@ -155,9 +155,9 @@ class TaskLog:
         known = list(self._live_events.awaited_rows())
         if not known or self._database.is_sqlite:
             return
-        asked = {"tenants": [row.tenant for row in known], "ids": [row.id for row in known], "seqs": [row.last_seq for row in known]}
+        parameters = {"tenants": [row.tenant for row in known], "ids": [row.id for row in known], "seqs": [row.last_seq for row in known]}
         try:
-            moved = await self._database.read(lambda connection: connection.exec_driver_sql(SELECT_MOVED, asked).all())
+            moved = await self._database.read(lambda connection: connection.exec_driver_sql(SELECT_MOVED, parameters).all())
         except ReadFailed:
             return
         for tenant, task_id in moved:
@@ -203,9 +203,9 @@ class TaskLog:
         """Returns the tasks below this one, at any depth, that have not ended; nearer ones first."""
         same = (tasks.c.tenant == row.tenant) & (tasks.c.txn == row.txn) & (tasks.c.owner == row.owner)
         query = select(tasks).where(same).order_by(tasks.c.id).limit(DESCENDANTS_READ_MAX)
-        errand = await self._database.read(lambda connection: [to_task_row(found) for found in connection.execute(query)])
+        open_rows = await self._database.read(lambda connection: [to_task_row(found) for found in connection.execute(query)])
         children: dict[str, list[TaskRow]] = {}
-        for one in errand:
+        for one in open_rows:
             children.setdefault(one.parent_id, []).append(one)
         below = children.pop(row.id, [])
         for one in below:  # the list grows during the loop

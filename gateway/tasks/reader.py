@@ -51,14 +51,14 @@ class TaskReader:
         """Yields the events after those of `turn_state` until the turn ends."""
         return self._tasks.follow(turn_state.row, turn_state.row.last_seq)
 
-    async def lone_reply(self, turned: TurnState, seconds: float) -> Message | None:
+    async def lone_reply(self, turn_state: TurnState, seconds: float) -> Message | None:
         """Returns the Message that is the agent's whole answer to a new task (A2A 1.0 s3.1.2), after at most `seconds`.
 
         Returns None as soon as there is anything else to show: another event, or the agent's Ref to a task of its own.
         """
-        if len(turned.events) > OPENING_EVENTS or turned.row.state not in RUNNING_STATES or _ref(turned.row.vendor_ref).task_id:
-            return lone_reply(turned.events)
-        return lone_reply((*turned.events, *await self._tasks.first_events(turned.row, seconds)))
+        if len(turn_state.events) > OPENING_EVENTS or turn_state.row.state not in RUNNING_STATES or _ref(turn_state.row.vendor_ref).task_id:
+            return lone_reply(turn_state.events)
+        return lone_reply((*turn_state.events, *await self._tasks.first_events(turn_state.row, seconds)))
 
     def follow_task(self, row: TaskRow, after_seq: int) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
         """Yields the events after number `after_seq` until the task ends, also while it waits."""

@@ -85,12 +85,12 @@ class Metrics:
         self._upstream_series: dict[tuple[str, str, str, str], tuple[Counter, Histogram]] = {}
         self._upstreams: set[tuple[str, str, str]] = set()
 
-    def count_call(self, door: str, method: str, outcome: str, seconds: float) -> None:
+    def count_call(self, ingress: str, method: str, outcome: str, seconds: float) -> None:
         """Counts one request. Names outside the closed sets count as `other`."""
-        key = (door, method, outcome)
+        key = (ingress, method, outcome)
         series = self._call_series.get(key)
         if series is None:
-            known = (_known_or_other(DOORS, door), _known_or_other(METHODS, method), _known_or_other(self._outcomes, outcome))
+            known = (_known_or_other(DOORS, ingress), _known_or_other(METHODS, method), _known_or_other(self._outcomes, outcome))
             series = (self._calls.labels(*known), self._seconds.labels(*known[:2]))
             if known == key:
                 self._call_series[key] = series

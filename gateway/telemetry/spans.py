@@ -87,14 +87,14 @@ class OtelSpanKind(IntEnum):
     CLIENT = 2
 
 
-def valid_traceparent(given: Any) -> str:
+def valid_traceparent(traceparent: Any) -> str:
     """Returns a `traceparent` unchanged if it is valid (W3C Trace Context 1 s3.2), else an empty text."""
-    if not isinstance(given, str) or len(given) != 55:
+    if not isinstance(traceparent, str) or len(traceparent) != 55:
         return ""
-    match = _TRACEPARENT.fullmatch(given)
+    match = _TRACEPARENT.fullmatch(traceparent)
     if match is None or match[1] == "ff" or match[2] == _NO_TRACE or match[3] == _NO_SPAN:
         return ""
-    return given
+    return traceparent
 
 
 def trace_id_of(traceparent: str) -> str:

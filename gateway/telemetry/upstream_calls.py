@@ -83,13 +83,13 @@ class CallTelemetry:
     metrics: Metrics
     tracer: Tracer | None = None
 
-    def begin_turn(self, trail: TraceContext, target: Registration, row: TracedTask) -> "tuple[TraceContext, Span | None]":
+    def begin_turn(self, trace_context: TraceContext, target: Registration, row: TracedTask) -> "tuple[TraceContext, Span | None]":
         """Starts the span `invoke_agent NAME` of an agent's turn and returns the trace context for the agent with it.
 
         A later turn of a task links to the trace in which the task began. Without a tracer, the span is None.
         """
         if self.tracer is None:
-            return trail, None
+            return trace_context, None
         attributes: dict[str, Attribute] = {
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.provider.name": target.kind,
@@ -98,17 +98,19 @@ class CallTelemetry:
             "interlock.task.id": row.id,
             **address_of(target),
         }
-        parent = trail.headers.get("traceparent", "")
+        parent = trace_context.headers.get("traceparent", "")
         link = row.trace if trace_id_of(row.trace) != trace_id_of(parent) else ""
         span = self.tracer.start(f"invoke_agent {target.name}", OtelSpanKind.CLIENT, parent, attributes, link=link)
-        return replace(trail, headers={**trail.headers, **self.tracer.headers(span)}), span
+        return replace(trace_context, headers={**trace_context.headers, **self.tracer.headers(span)}), span
 
     @contextmanager
-    def prepared_turn(self, trail: TraceContext, target: Registration, row: TracedTask) -> "Iterator[tuple[TraceContext, Span | None]]":
+    def prepared_turn(
+        self, trace_context: TraceContext, target: Registration, row: TracedTask
+    ) -> "Iterator[tuple[TraceContext, Span | None]]":
         """Yields what `begin_turn` returns. Ends the span as an error if the block raises, because the turn then never runs."""
-        trail, span = self.begin_turn(trail, target, row)
+        trace_context, span = self.begin_turn(trace_context, target, row)
         try:
-            yield trail, span
+            yield trace_context, span
         except BaseException:
             self.finish(span, "error")
             raise
@@ -119,17 +121,19 @@ class CallTelemetry:
             self.tracer.finish(span, outcome, {})
 
     @contextmanager
-    def request_span(self, trail: TraceContext, method: str, target: Registration, name: Mapping[str, Attribute]) -> Iterator[TraceContext]:
+    def request_span(
+        self, trace_context: TraceContext, method: str, target: Registration, name: Mapping[str, Attribute]
+    ) -> Iterator[TraceContext]:
         """Yields the trace context for one request to an MCP server, within its span `METHOD NAME`. Requires a tracer."""
         assert self.tracer is not None
         attributes: dict[str, Attribute] = {"mcp.method.name": method, "interlock.server": target.name, **name, **address_of(target)}
         if method == "tools/call":
             attributes["gen_ai.operation.name"] = "execute_tool"
         title = " ".join([method, *(str(value) for value in name.values())])
-        span = self.tracer.start(title, OtelSpanKind.CLIENT, trail.headers.get("traceparent", ""), attributes)
+        span = self.tracer.start(title, OtelSpanKind.CLIENT, trace_context.headers.get("traceparent", ""), attributes)
         outcome = "error"
         try:
-            yield replace(trail, headers={**trail.headers, **self.tracer.headers(span)})
+            yield replace(trace_context, headers={**trace_context.headers, **self.tracer.headers(span)})
             work = current_work()
             outcome = TOOL_ERROR if work is not None and work.outcome == TOOL_ERROR else "ok"
         except UpstreamFault as fault:

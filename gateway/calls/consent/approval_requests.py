@@ -105,10 +105,14 @@ def other_request_members(act: Act, params: bytes, include_answers: bool) -> dic
     Left out are the members that the act and its arguments state already. Members of protocol and gateway about client and trace are
     left out too, if their values are terse.
     """
-    given: dict[str, Any] = _decode_params(params) if params else {}
-    told = ("uri",) if act.action == "readResource" else ("name", "arguments")
-    found = {name: one for name, one in given.items() if name not in (*told, "_meta", *(() if include_answers else _ANSWER_MEMBERS))}
-    meta = {name: one for name, one in given.get("_meta", {}).items() if name not in _HIDDEN_META_KEYS or not _is_terse(one)}
+    request_params: dict[str, Any] = _decode_params(params) if params else {}
+    shown_members = ("uri",) if act.action == "readResource" else ("name", "arguments")
+    found = {
+        name: one
+        for name, one in request_params.items()
+        if name not in (*shown_members, "_meta", *(() if include_answers else _ANSWER_MEMBERS))
+    }
+    meta = {name: one for name, one in request_params.get("_meta", {}).items() if name not in _HIDDEN_META_KEYS or not _is_terse(one)}
     return {**found, "_meta": meta} if meta else found
 
 
@@ -138,11 +142,11 @@ class ApprovalRequests:
 
         A user's own call starts a transaction and has no history.
         """
-        errand = requester_of(caller, request)
+        requester = requester_of(caller, request)
         history = History()
-        if errand.txn:
+        if requester.txn:
             look = read_history if full else read_totals
-            history = await self._stores.database.read(lambda connection: look(connection, errand.tenant, errand.txn))
+            history = await self._stores.database.read(lambda connection: look(connection, requester.tenant, requester.txn))
         if request.act.verb == VERB_FOLLOW_TASK:
             history = history.without_act(request.act.permission, request.arguments or {})
         terms = request.terms if request.terms is not DEFAULT_TERMS else Terms()
@@ -184,8 +188,8 @@ class ApprovalRequests:
 
         The approval is added only if it still matches the request; otherwise the approvers are asked again.
         """
-        errand = requester_of(caller, request)
-        found = await self.used_approval(errand, decision_id)
+        requester = requester_of(caller, request)
+        found = await self.used_approval(requester, decision_id)
         if found is None:
             return request
         approval, what = found
@@ -195,7 +199,7 @@ class ApprovalRequests:
             if request.arguments is None
             else shown_to_approvers(request.arguments, definition)
         )
-        if approval.mismatch_reason(errand, request.act.permission, what, self._stores.now(), decision_id):
+        if approval.mismatch_reason(requester, request.act.permission, what, self._stores.now(), decision_id):
             return request  # the approvers are asked again
         return replace(request, terms=replace(request.terms, content=what, approval=approval, continues_decision_id=decision_id))
 
@@ -207,20 +211,20 @@ class ApprovalRequests:
     def new_request(self, question: Question, subject: ApprovalSubject) -> tuple[Question, PendingApproval, dict[str, Any]]:
         """Returns the question with the id of its approval, the pending approval for the caller, and its row."""
         decision = replace(question.decision, approval=self._stores.new_id("ap"))
-        errand, request = requester_of(subject.caller, subject.request), subject.request
+        requester, request = requester_of(subject.caller, subject.request), subject.request
         expires = decision.at + question.answer_valid_seconds * 1_000_000
         if subject.grant_id:
             expires = min(expires, int(subject.caller.delegation.not_after * 1_000_000))
         row = {
-            "tenant": errand.tenant,
+            "tenant": requester.tenant,
             "id": decision.approval,
-            "owner": errand.owner,
-            "txn": errand.txn,
-            "task_id": errand.task_id,
+            "owner": requester.owner,
+            "txn": requester.txn,
+            "task_id": requester.task_id,
             "grant_id": subject.grant_id,
             "decision_id": decision.id,
             "act": _encode(msgspec.structs.asdict(request.act)).decode(),
-            "chain": _encode(errand.chain).decode(),
+            "chain": _encode(requester.chain).decode(),
             "definition": subject.content.definition,
             "arguments_hash": subject.content.arguments_hash,
             "arguments": subject.content.arguments,
@@ -232,8 +236,8 @@ class ApprovalRequests:
             "expires": expires,
             "errand": _encode(subject.send_options or {}).decode() if subject.grant_id else subject.content.other_members or "{}",
         }
-        asked = Question(decision, question.prompt, question.approvals_needed, question.answer_valid_seconds)
-        return asked, PendingApproval(decision.approval, question.prompt, expires, question.approvals_needed), row
+        numbered_question = Question(decision, question.prompt, question.approvals_needed, question.answer_valid_seconds)
+        return numbered_question, PendingApproval(decision.approval, question.prompt, expires, question.approvals_needed), row
 
     def write(self, batch: Batch, row: dict[str, Any]) -> None:
         """Writes the row. Raises TooManyQuestions if concurrent requests of the user have reached the bound first."""

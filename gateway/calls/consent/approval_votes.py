@@ -144,8 +144,8 @@ class Approvals:
 
     def _write_vote(self, batch: Batch, row: "Row[Any]", caller: Caller, vote: Vote, now: int) -> None:
         verdict = "approve" if vote.allows else "deny"
-        said = {"voter": caller.principal.owner_key, "verdict": verdict, "reason": vote.reason, "at": now}
-        batch.add(approval_votes, {"tenant": row.tenant, "approval_id": row.id, **said})
+        vote_columns = {"voter": caller.principal.owner_key, "verdict": verdict, "reason": vote.reason, "at": now}
+        batch.add(approval_votes, {"tenant": row.tenant, "approval_id": row.id, **vote_columns})
 
     async def sweep(self) -> None:
         """Closes expired approvals, and erases the arguments of approvals that were closed a week ago."""

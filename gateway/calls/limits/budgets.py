@@ -46,14 +46,14 @@ class Budgets:
 
     async def write_refusals(self) -> None:
         """Writes one audit record with a count for all refusals of one caller by one limit. Raises WriteFailed and keeps the counts."""
-        told, self._limits.refusals = self._limits.refusals, type(self._limits.refusals)()
-        records = [self._refusal_record(report, count) for report, count in told.items()]
+        refusals, self._limits.refusals = self._limits.refusals, type(self._limits.refusals)()
+        records = [self._refusal_record(report, count) for report, count in refusals.items()]
         for record in records:
             log.warning("limited", reason=record["reason"], limit=record["limit"], count=record["count"], tenant=record["tenant"])
         try:
             await self._database.write(lambda batch: self._record_all(batch, records))
         except WriteFailed:
-            self._limits.refusals.update(told)
+            self._limits.refusals.update(refusals)
             raise
 
     async def close(self) -> None:

@@ -255,10 +255,10 @@ class CallLimits:
 
     def count_request_of(self, owner: str, actor: str) -> None:
         """Counts a request to the HTTP API before a Caller exists. `owner` is tenant|issuer|subject. Raises RateLimited."""
-        asked = [(at, limit) for at, limit in enumerate(self._limits) if limit.rate is not None and limit.who and not limit.what]
+        request_limits = [(at, limit) for at, limit in enumerate(self._limits) if limit.rate is not None and limit.who and not limit.what]
         meters = [
             self._find_or_create_meter(at, owner, subject, "")
-            for at, limit in asked
+            for at, limit in request_limits
             if (subject := limit.subject_of(owner, actor)) is not None
         ]
         now, clock = self._now(), self._unix_now()

@@ -185,11 +185,11 @@ class Lane:
 
     __slots__ = ("_name", "_shares", "_slots", "_upstream", "_upstream_portion", "_whole_portion", "owner", "tenant")
 
-    def __init__(self, owner: str, name: str, whole: Portion, upstream: UpstreamSlots, slots: Slots) -> None:
+    def __init__(self, owner: str, name: str, whole_portion: Portion, upstream: UpstreamSlots, slots: Slots) -> None:
         self.owner = owner
         self.tenant = owner.partition("|")[0]
         self._name = name
-        self._whole_portion = whole
+        self._whole_portion = whole_portion
         self._upstream = upstream
         self._upstream_portion = upstream.capacity.portion_of(owner)
         self._slots = slots

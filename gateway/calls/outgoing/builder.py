@@ -70,8 +70,8 @@ class CallBuilder:
     def renew_call(self, call: Call) -> Call:
         """Returns the call again with its full time and in the same trace. A ticket stays the same; other credentials are new."""
         last = to_loop_clock(call.grant.delegation.not_after, self._stores.now())
-        trail = TraceContext(headers={name: value for name, value in call.headers.items() if name == TRACEPARENT})
-        again = self.build_call(call.grant, call.target, trail, call.idempotency_key, last)
+        trace_context = TraceContext(headers={name: value for name, value in call.headers.items() if name == TRACEPARENT})
+        again = self.build_call(call.grant, call.target, trace_context, call.idempotency_key, last)
         if call.target.delegation != "ticket":
             return again
         return replace(again, headers={**again.headers, TICKET_HEADER: call.headers[TICKET_HEADER]})

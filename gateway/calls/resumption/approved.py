@@ -125,30 +125,32 @@ class ApprovedTaskResumer:
         elif decided_task.approval.state != "approved":
             await parking.reject_and_close(decided_task, record, outcome_text(decided_task.approval))
         else:
-            with resume_trace_context(record.row.trace) as trail:
-                if why := await find_end_reason(self._resume(decided_task, record, trail)):
+            with resume_trace_context(record.row.trace) as trace_context:
+                if why := await find_end_reason(self._resume(decided_task, record, trace_context)):
                     await parking.reject_and_close(decided_task, record, why)
 
-    async def _resume(self, decided_task: DecidedTask, record: TaskRecord, trail: TraceContext) -> None:
+    async def _resume(self, decided_task: DecidedTask, record: TaskRecord, trace_context: TraceContext) -> None:
         """Rules on the request again with the current authority, because an approval alone grants nothing, and starts the turn."""
-        row, memory = record.row, self._stores
+        row, stores = record.row, self._stores
         caller = await self._callers.resolve_resumed(row.tenant, decided_task.grant_id, row.parent_id)
         target = self._parts.callees.find(caller, row.agent, Family.AGENT)
         how = {**decided_task.send_options, "accepted_output_modes": tuple(decided_task.send_options.get("accepted_output_modes", ()))}
         known = row if row.vendor_ref != "{}" else None  # whether the agent has seen the task
         message = replace(last_message(record), task_id=row.id if known else "")
-        sending = restore_pending_message(AgentRequest(row.agent, message, trail, is_watched=True, **how), known)
-        asked = ruling_request_for_agent(sending, target, row)
-        terms = replace(asked.terms, content=shown_exactly(decided_task, target, asked.act), approval=decided_task.approval)
-        grant = await self._authorizer.rule(caller, replace(asked, terms=terms))
+        request = restore_pending_message(AgentRequest(row.agent, message, trace_context, is_watched=True, **how), known)
+        ruling_request = ruling_request_for_agent(request, target, row)
+        terms = replace(
+            ruling_request.terms, content=shown_exactly(decided_task, target, ruling_request.act), approval=decided_task.approval
+        )
+        grant = await self._authorizer.rule(caller, replace(ruling_request, terms=terms))
         if isinstance(grant, Question):
             raise CallRefused(grant)
         new = replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
-        check_handoff(sending, target, known)
-        turn, adapter = await prepare_turn(memory, self._parts.upstreams.adapters, sending, AuthorizedRequest(grant, target, row, known))
-        with self._parts.telemetry.prepared_turn(sending.trace_context, target, row) as (trail, span):
-            call = self._authorizer.call_builder.build_call(grant, target, trail, row.id)
+        check_handoff(request, target, known)
+        turn, adapter = await prepare_turn(stores, self._parts.upstreams.adapters, request, AuthorizedRequest(grant, target, row, known))
+        with self._parts.telemetry.prepared_turn(request.trace_context, target, row) as (trace_context, span):
+            call = self._authorizer.call_builder.build_call(grant, target, trace_context, row.id)
             opened = self._parts.pausing.resumed_state(row, new)
             await self._resumed_turns.resume(
-                caller, row, PreparedTurn(opened, turn, call, adapter, live_events=memory.tasks.live_events(row), span=span)
+                caller, row, PreparedTurn(opened, turn, call, adapter, live_events=stores.tasks.live_events(row), span=span)
             )

@@ -50,29 +50,33 @@ class ConsentedTaskResumer:
             return await self._rounds.each_by_itself((row.id, partial(self._resume_or_end, row)) for row in found)
 
     async def _resume_or_end(self, row: TaskRow) -> None:
-        with resume_trace_context(row.trace) as trail:
-            if why := await find_end_reason(self._resume(row, trail)):
+        with resume_trace_context(row.trace) as trace_context:
+            if why := await find_end_reason(self._resume(row, trace_context)):
                 await self._reject(row, why)
 
-    async def _resume(self, row: TaskRow, trail: TraceContext) -> None:
+    async def _resume(self, row: TaskRow, trace_context: TraceContext) -> None:
         """Rules on the request again with the current authority, because a consent elsewhere grants nothing here, and starts the turn."""
-        memory, kept = self._stores, unsent_message(_decode_ref(row.vendor_ref))
+        stores, pending = self._stores, unsent_message(_decode_ref(row.vendor_ref))
         caller = await self._callers.resolve_resumed(row.tenant, row.grant_id, row.parent_id, row.agent)
         target = self._parts.callees.find(caller, row.agent, Family.AGENT)
-        message = replace(kept.message, context_id=row.context_id, task_id=row.id)
-        how = (kept.skill, kept.accepted_output_modes)
-        sending = AgentRequest(row.agent, message, trail, *how, is_watched=True, metadata=kept.metadata)
-        asked = await self._parts.pausing.with_earlier_approval(caller, ruling_request_for_agent(sending, target, row), target, row)
-        grant = await self._authorizer.rule(caller, asked)
+        message = replace(pending.message, context_id=row.context_id, task_id=row.id)
+        how = (pending.skill, pending.accepted_output_modes)
+        request = AgentRequest(row.agent, message, trace_context, *how, is_watched=True, metadata=pending.metadata)
+        ruling_request = await self._parts.pausing.with_earlier_approval(
+            caller, ruling_request_for_agent(request, target, row), target, row
+        )
+        grant = await self._authorizer.rule(caller, ruling_request)
         if isinstance(grant, Question):
-            await self._parts.pausing.pause(caller, PausedTask(row, row, message, target, pending_message_of(sending), None), asked, grant)
+            await self._parts.pausing.pause(
+                caller, PausedTask(row, row, message, target, pending_message_of(request), None), ruling_request, grant
+            )
             return
-        turn, adapter = await prepare_turn(memory, self._parts.upstreams.adapters, sending, AuthorizedRequest(grant, target, row, row))
-        with self._parts.telemetry.prepared_turn(sending.trace_context, target, row) as (trail, span):
-            call = self._authorizer.call_builder.build_call(grant, target, trail, row.id)
+        turn, adapter = await prepare_turn(stores, self._parts.upstreams.adapters, request, AuthorizedRequest(grant, target, row, row))
+        with self._parts.telemetry.prepared_turn(request.trace_context, target, row) as (trace_context, span):
+            call = self._authorizer.call_builder.build_call(grant, target, trace_context, row.id)
             opened = self._parts.pausing.resumed_state(row, with_grant(row, grant))
             await self._resumed_turns.resume(
-                caller, row, PreparedTurn(opened, turn, call, adapter, live_events=memory.tasks.live_events(row), span=span)
+                caller, row, PreparedTurn(opened, turn, call, adapter, live_events=stores.tasks.live_events(row), span=span)
             )
 
     async def _reject(self, row: TaskRow, problem: str) -> None:

@@ -77,8 +77,8 @@ class Takeover:
             outcomes = {row.id: await self._one_alone(row) for row in found}
         resumed, failed = ([task for task, outcome in outcomes.items() if outcome == wanted] for wanted in (RESUMED, ENDED))
         if resumed or failed:
-            given = {"resumed_tasks": resumed[:LOGGED_TASKS_MAX], "failed_tasks": failed[:LOGGED_TASKS_MAX]}
-            log.warning("tasks_recovered", count=len(resumed) + len(failed), resumed=len(resumed), failed=len(failed), **given)
+            logged_tasks = {"resumed_tasks": resumed[:LOGGED_TASKS_MAX], "failed_tasks": failed[:LOGGED_TASKS_MAX]}
+            log.warning("tasks_recovered", count=len(resumed) + len(failed), resumed=len(resumed), failed=len(failed), **logged_tasks)
         return len(resumed) + len(failed)
 
     def _is_handled_here(self, task_id: str) -> bool:
@@ -87,23 +87,23 @@ class Takeover:
 
     async def _one_alone(self, row: TaskRow) -> str:
         """Takes over or ends one task. Logs a failure, so that the run continues with the other tasks; the next run tries again."""
-        with resume_trace_context(row.trace) as trail:
+        with resume_trace_context(row.trace) as trace_context:
             try:
-                return await self._take_up_or_end(row, trail)
+                return await self._take_up_or_end(row, trace_context)
             except (WriteFailed, ReadFailed):  # the database layer logs its outage
                 log.debug("takeover_failed", task_id=row.id, exc_info=True)
             except Exception:  # the root of the work on one task
                 log.exception("takeover_failed", task_id=row.id, agent=row.agent)
             return MOVED
 
-    async def _take_up_or_end(self, row: TaskRow, trail: TraceContext) -> str:
+    async def _take_up_or_end(self, row: TaskRow, trace_context: TraceContext) -> str:
         """RESUMED, ENDED, or MOVED for a task that changed since it was looked at, and so is not lost."""
         record = await self._stores.tasks.read_record(row.tenant, row.owner, row.id)
         if record.row.runner != row.runner:
             return MOVED
         ending = Failed(LOST_HERE_TEXT if row.runner == self._stores.tasks.runner else LOST_TEXT, kind=GATEWAY_FAILURE)
         try:
-            if _decode_ref(record.row.vendor_ref).task_id and await self._take_up(record, trail):
+            if _decode_ref(record.row.vendor_ref).task_id and await self._take_up(record, trace_context):
                 return RESUMED
         except TaskEnded:
             return MOVED
@@ -113,7 +113,7 @@ class Takeover:
             ending = Failed(PUBLIC_TEXTS[KILLED], kind=KILLED)
         return ENDED if await self._turns.end_lost_task(record, ending) else MOVED
 
-    async def _take_up(self, record: TaskRecord, trail: TraceContext) -> bool:
+    async def _take_up(self, record: TaskRecord, trace_context: TraceContext) -> bool:
         """Returns False if the authority has ended or the agent is unknown here.
 
         Raises TaskEnded, Killed, and UpstreamFault if the agent cannot be called with this configuration.
@@ -129,7 +129,7 @@ class Takeover:
         except (TokenRefused, UnknownName, UnknownKind) as error:
             log.info("turn_not_taken_up", task_id=row.id, agent=row.agent, error=type(error).__name__)
             return False
-        with self._parts.telemetry.prepared_turn(trail, target, row) as (onward, span):
+        with self._parts.telemetry.prepared_turn(trace_context, target, row) as (onward, span):
             builder = self._parts.authorizer.call_builder
             call = builder.build_call(grant, target, onward, row.id, builder.deadline_for(caller, onward))
             claimed = await self._claim(row, grant)
@@ -162,13 +162,13 @@ class Takeover:
 
     async def _claim(self, row: TaskRow, grant: Grant) -> TaskRow:
         """Makes this process the task's runner, in one commit with the decision. Raises TaskEnded if another process was faster."""
-        memory, record = self._stores, decision_record(grant.decision, grant.delegation.principal)
+        stores, record = self._stores, decision_record(grant.decision, grant.delegation.principal)
 
         def work(batch: Batch) -> TaskRow:
-            memory.audit.record(batch, record)
-            return memory.tasks.claim(batch, row)
+            stores.audit.record(batch, record)
+            return stores.tasks.claim(batch, row)
 
-        return await memory.database.write(work)
+        return await stores.database.write(work)
 
 
 class _ReattachingAdapter:

@@ -169,18 +169,18 @@ class Cancellation:
             raise NotCancelable
         row = await self._wait_for_vendor_ref(row)
         ref = _decode_ref(row.vendor_ref)
-        told = bool(ref.task_id) and await self._stop_at_agent(caller, row, ref, trace_context, seconds)
+        agent_stopped = bool(ref.task_id) and await self._stop_at_agent(caller, row, ref, trace_context, seconds)
         record = await self._stores.tasks.read_record(row.tenant, row.owner, row.id)
         now = TurnState(record.row, record.events)
         if now.row.has_ended:
-            if not told:
+            if not agent_stopped:
                 raise NotCancelable
             return now
-        log.info("task_canceled", task_id=row.id, agent=row.agent, told=told)
-        if told:  # and its question is withdrawn, so the agent's session can go on
+        log.info("task_canceled", task_id=row.id, agent=row.agent, told=agent_stopped)
+        if agent_stopped:  # and its question is withdrawn, so the agent's session can go on
             now = replace(now, row=replace(now.row, vendor_ref=with_prompts(now.row.vendor_ref, ())))
         says = DROPPED_TEXT if now.row.state in INTERRUPTED else WITHDRAWN_TEXT
-        return await self._turns.stop_task(now, Canceled(None if told else self._turns.transitions.gateway_message(now.row, says)))
+        return await self._turns.stop_task(now, Canceled(None if agent_stopped else self._turns.transitions.gateway_message(now.row, says)))
 
     async def _wait_for_vendor_ref(self, row: TaskRow) -> TaskRow:
         """The task once its agent has told its own id of it, which may take a moment."""
@@ -219,19 +219,19 @@ class Cancellation:
         self, caller: Caller, row: TaskRow, target: Registration, ref_trace_and_seconds: tuple[VendorRef, TraceContext, float]
     ) -> bool:
         """`how`: the agent's own id of the task, the trace, and the seconds that the agent has."""
-        ref, trail, seconds = ref_trace_and_seconds
+        ref, trace_context, seconds = ref_trace_and_seconds
         request = RulingRequest(
             act=act_of_invoking_agent(row.agent),
             tenant=row.tenant,
             task_id=row.id,
             txn=row.txn,
-            trace_id=trail.trace_id,
+            trace_id=trace_context.trace_id,
         )
         try:
             grant = self._authorizer.grant_stop(caller, request, Hop(row.agent, parse_ceiling(target.ceiling)))
         except CannotNarrow:
             return False
-        call = self._authorizer.call_builder.build_call(grant, target, trail, row.id)
+        call = self._authorizer.call_builder.build_call(grant, target, trace_context, row.id)
         await self._authorizer.record_or_spool(grant, call)
         call = replace(call, deadline=min(call.deadline, asyncio.get_running_loop().time() + seconds))
         await self._upstreams.adapters.load(target.kind)

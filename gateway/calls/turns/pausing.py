@@ -89,31 +89,31 @@ class TaskPausing:
         await self._approval_requests.check_pending_limit(requester_of(caller, request))
         left = caller.delegation.with_ids(self._stores.new_id("g"), paused_task.row.id, paused_task.row.txn)
         matter = ApprovalSubject(caller, request, what, definition, left.grant_id, paused_task.pending_message.send_options)
-        asked, pending, approval = self._approval_requests.new_request(question, matter)
+        approval_question, pending, approval = self._approval_requests.new_request(question, matter)
         text = (
             f"{pending.punctuated_prompt} Approval {pending.id} waits for somebody who may decide, until {to_rfc3339(pending.expires)}. "
             "The task goes on by itself then; no message stands for it."
         )
-        row = msgspec.structs.replace(paused_task.row, decision_id=asked.decision.id, grant_id=left.grant_id)
+        row = msgspec.structs.replace(paused_task.row, decision_id=approval_question.decision.id, grant_id=left.grant_id)
         opened = self._turns.transitions.paused_events(paused_task.previous, row, paused_task.message, text)
-        memory, asking, record = self._stores, self._approval_requests, decision_record(asked.decision, caller.principal)
+        stores, asking, record = self._stores, self._approval_requests, decision_record(approval_question.decision, caller.principal)
 
         def work(batch: Batch) -> None:
-            memory.audit.record(batch, record)
-            memory.grants.add(batch, left, caller.delegation.grant_id, asked.decision.at)
+            stores.audit.record(batch, record)
+            stores.grants.add(batch, left, caller.delegation.grant_id, approval_question.decision.at)
             asking.write(batch, approval)
             if paused_task.previous:
-                memory.tasks.advance(batch, paused_task.previous, opened.row, opened.events)
+                stores.tasks.advance(batch, paused_task.previous, opened.row, opened.events)
             else:
-                memory.tasks.open(batch, opened.row, opened.events)
+                stores.tasks.open(batch, opened.row, opened.events)
             if paused_task.extra_write:
                 paused_task.extra_write(batch)
 
-        await commit_opening(memory, work, opened, paused_task.previous)
+        await commit_opening(stores, work, opened, paused_task.previous)
         if paused_task.previous is None:
             return opened
-        whole = await memory.tasks.read_record(row.tenant, row.owner, row.id)
-        return TurnState(whole.row, whole.events)
+        record_now = await stores.tasks.read_record(row.tenant, row.owner, row.id)
+        return TurnState(record_now.row, record_now.events)
 
     async def decided_tasks(self) -> list[DecidedTask]:
         """At most a hundred, and others with the next look: what waits for a place holds up nobody else.
@@ -191,8 +191,11 @@ class TaskPausing:
 
 def members_to_approve(pending_message: PendingMessage) -> dict[str, Any]:
     """What a message to an agent says, without the ids of its way."""
-    said = msgspec.json.decode(encode(pending_message.message))
-    return {"message": {name: said[name] for name in ("parts", "metadata", "extensions") if name in said}, **pending_message.send_options}
+    members = msgspec.json.decode(encode(pending_message.message))
+    return {
+        "message": {name: members[name] for name in ("parts", "metadata", "extensions") if name in members},
+        **pending_message.send_options,
+    }
 
 
 def shown_exactly(decided_task: DecidedTask, target: Registration, act: Act) -> ExactContent:

@@ -247,8 +247,8 @@ def _describe_record(record: Mapping[str, Any]) -> str:
     """Returns person and act of a record that is neither a decision nor an outcome."""
     who = (record.get("principal") or {}).get("subject", "")
     target = record.get("target") or {}
-    said = [target.get("kind", ""), target.get("name", ""), *(record.get(name) or "" for name in SUMMARY_MEMBERS)]
-    what = " ".join(str(each) for each in said if each and isinstance(each, str | int))
+    parts = [target.get("kind", ""), target.get("name", ""), *(record.get(name) or "" for name in SUMMARY_MEMBERS)]
+    what = " ".join(str(each) for each in parts if each and isinstance(each, str | int))
     return ": ".join(filter(None, (who, what))) or f"chain {record['chain']}, record {record['seq']}"
 
 

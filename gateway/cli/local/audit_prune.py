@@ -109,9 +109,9 @@ def _record_cuts(settings: "Settings", connection: "Connection", cuts: "list[Aud
     audit, batch = AuditLog(new_id("a"), now_us), _ImmediateInserts(connection)
     audit.begin_chain(connection, batch)
     for cut in cuts:
-        told = cut.claims(now_us())
-        heads.write_statement(told, CUT_JWT_TYPE)
-        audit.record(batch, {"kind": "cut", "tenant": "", "decision_id": "", "txn": "", "cut": told})
+        claims = cut.claims(now_us())
+        heads.write_statement(claims, CUT_JWT_TYPE)
+        audit.record(batch, {"kind": "cut", "tenant": "", "decision_id": "", "txn": "", "cut": claims})
     connection.commit()
     audit.on_commit()
     heads.write_head(audit.head)

@@ -102,9 +102,9 @@ def _metrics_token(chosen: "Settings") -> Iterator[SettingsProblem]:
 
 def _check_issuers(settings: "Settings") -> Iterator[SettingsProblem]:
     """Yields issuers that can't be told apart, or whose people have no tenant."""
-    given = settings.identity.issuers
-    names = Counter(issuer.issuer for issuer in given)
-    for index, issuer in enumerate(given):
+    issuers = settings.identity.issuers
+    names = Counter(issuer.issuer for issuer in issuers)
+    for index, issuer in enumerate(issuers):
         where = f"identity.issuers[{index}] {issuer.issuer}"
         if names[issuer.issuer] > 1:
             yield SettingsProblem(where, "two entries have this issuer", "remove one of them")
@@ -138,8 +138,8 @@ def _check_roles(settings: "Settings") -> Iterator[SettingsProblem]:
             Permissions.parse(texts)
         except BadPermission as error:
             yield SettingsProblem(f"roles.{role}", str(error), "see docs/permissions.md")
-    for user, given in settings.users.items():
-        for role in given.roles:
+    for user, user_settings in settings.users.items():
+        for role in user_settings.roles:
             if role not in settings.roles:
                 near = difflib.get_close_matches(role, settings.roles, n=1)
                 yield SettingsProblem(

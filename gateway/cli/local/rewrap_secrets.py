@@ -50,7 +50,7 @@ SEALED_TABLES = (
 
 def rewrap_secrets(engine: Engine, envelope: EnvelopeEncryption) -> RewrapResult:
     """Rewraps all rows. A row that changes in between was written with the new key, or with the previous one, which still decrypts."""
-    rows, unusable, kept = 0, 0, set()
+    rows, unusable, key_ids = 0, 0, set()
     for kind in SEALED_TABLES:
         for part in _read_batches(engine, kind):
             with engine.begin() as connection:
@@ -62,8 +62,8 @@ def rewrap_secrets(engine: Engine, envelope: EnvelopeEncryption) -> RewrapResult
                         continue
                     same = [column == getattr(row, column.name) for column in (*kind.table.primary_key, *_sealed_columns(kind))]
                     rows += connection.execute(update(kind.table).where(*same).values(values)).rowcount
-                    kept.add(_kek_id_of(kind, values))
-    return RewrapResult(rows, unusable, frozenset(kept - {""}))
+                    key_ids.add(_kek_id_of(kind, values))
+    return RewrapResult(rows, unusable, frozenset(key_ids - {""}))
 
 
 def _read_batches(engine: Engine, sealed_table: _SealedTable) -> Iterator[list["Row[Any]"]]:

@@ -32,10 +32,10 @@ def add(
 ) -> None:
     """Register an agent. One that is not registered by an operator waits for approval."""
     options = dict(map(_parse_option, option or ())) or None
-    given = {"name": name, "kind": kind, "ceiling": ceiling or None, "delegation": delegation, "upstream": options}
-    given["contracts"] = None if contracts is None else _read_contracts(contracts)
+    members = {"name": name, "kind": kind, "ceiling": ceiling or None, "delegation": delegation, "upstream": options}
+    members["contracts"] = None if contracts is None else _read_contracts(contracts)
     with connect() as remote, screen.show_progress("reading the card…"):
-        body = {**_read_source(source), **{key: value for key, value in given.items() if value is not None}}
+        body = {**_read_source(source), **{key: value for key, value in members.items() if value is not None}}
         agent = remote.request("POST", "/api/agents", body=body)
     if as_json:
         screen.print_json(agent)
@@ -57,14 +57,14 @@ def list_agents(
     as_json: screen.AsJson = False,
 ) -> None:
     """Show the agents that you may see, or find some of them."""
-    given: dict[str, Any] = {"q": q, "skill": skill, "tag": tag, "mode": mode}
+    filters: dict[str, Any] = {"q": q, "skill": skill, "tag": tag, "mode": mode}
     with connect() as remote, screen.show_progress("asking…"):
-        items = remote.list_all("/api/agents", **{key: value for key, value in given.items() if value})
+        items = remote.list_all("/api/agents", **{key: value for key, value in filters.items() if value})
     if as_json:
         screen.print_json({"items": items})
         return
     rows = [(a["name"], a["status"], describe_health(a), a.get("kind"), a.get("url"), ", ".join(_skill_names(a))) for a in items]
-    empty = "nothing found" if any(given.values()) else "no agents yet: interlock agent add URL"
+    empty = "nothing found" if any(filters.values()) else "no agents yet: interlock agent add URL"
     screen.print_table(["name", "status", "health", "kind", "url", "skills"], rows, empty)
 
 
@@ -98,10 +98,10 @@ def set_terms(
     as_json: screen.AsJson = False,
 ) -> None:
     """Set an agent's ceiling, delegation, clearance, contracts, context and further endpoints."""
-    given: dict[str, Any] = {"ceiling": parse_permissions(ceiling), "delegation": delegation, "clearance": clearance, "context": context}
-    given["contracts"] = None if contracts is None else _read_contracts(contracts)
-    given["endpoints"] = None if not endpoint else [_parse_endpoint(each) for each in endpoint if each != "none"]
-    body = {key: value for key, value in given.items() if value is not None}
+    members: dict[str, Any] = {"ceiling": parse_permissions(ceiling), "delegation": delegation, "clearance": clearance, "context": context}
+    members["contracts"] = None if contracts is None else _read_contracts(contracts)
+    members["endpoints"] = None if not endpoint else [_parse_endpoint(each) for each in endpoint if each != "none"]
+    body = {key: value for key, value in members.items() if value is not None}
     if not body:
         raise WrongUsage("there is nothing to set", "give --ceiling, --delegation, --clearance, --contracts, --context or --endpoint")
     with connect() as remote, screen.show_progress("changing…"):

@@ -19,9 +19,9 @@ def list_approvals(
     as_json: screen.AsJson = False,
 ) -> None:
     """Show approvals that wait: all if you may decide, else your own."""
-    given: dict[str, Any] = {} if state == "all" else {"state": state}
+    filters: dict[str, Any] = {} if state == "all" else {"state": state}
     with connect() as remote, screen.show_progress("asking…"):
-        items = remote.list_all("/api/approvals", **given)
+        items = remote.list_all("/api/approvals", **filters)
     if as_json:
         screen.print_json({"items": items})
         return

@@ -34,9 +34,9 @@ def list_connections(as_json: screen.AsJson = False) -> None:
 def rm(connection_id: ConnectionId, as_json: screen.AsJson = False) -> None:
     """Delete the credentials of one of your accounts. The next call that needs the account asks for consent again."""
     with connect() as remote, screen.show_progress("asking…"):
-        said = remote.request("DELETE", f"/api/connections/{quote_segment(connection_id)}")
+        answer = remote.request("DELETE", f"/api/connections/{quote_segment(connection_id)}")
     if as_json:
-        screen.print_json(said)
+        screen.print_json(answer)
         return
     screen.print_text(f"{connection_id} is removed")
-    screen.print_note(REVOKED_TEXTS.get(said.get("revoked", ""), REVOKED_TEXTS["failed"]))
+    screen.print_note(REVOKED_TEXTS.get(answer.get("revoked", ""), REVOKED_TEXTS["failed"]))

@@ -55,12 +55,12 @@ def send(
 def _read_data(text: str) -> Any:
     """Returns the data of JSON text, or of a file. Raises WrongUsage."""
     try:
-        said = Path(text[1:]).read_text("utf-8") if text.startswith("@") else text
+        content = Path(text[1:]).read_text("utf-8") if text.startswith("@") else text
     except (OSError, UnicodeError) as error:
         raise WrongUsage(f"{text[1:]} can't be read: {getattr(error, 'strerror', None) or 'it is not text'}") from error
     try:
-        json.loads(said)  # its error names the position
-        return strict_json.parse(said.encode())  # its error names what the gateway refuses
+        json.loads(content)  # its error names the position
+        return strict_json.parse(content.encode())  # its error names what the gateway refuses
     except (ValueError, RecursionError) as error:
         raise WrongUsage(
             f"--data {screen.format_value(text)} is not JSON: {error}",
@@ -95,9 +95,9 @@ def _text_pieces(event: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     if update:
         text = _text_of_parts(update["artifact"].get("parts", []))
         yield text, bool(update.get("lastChunk", True)) or text.endswith("\n")
-    said = event.get("message") or event.get("statusUpdate", {}).get("status", {}).get("message")
-    if said:
-        yield _text_of_parts(said.get("parts", [])), True
+    message = event.get("message") or event.get("statusUpdate", {}).get("status", {}).get("message")
+    if message:
+        yield _text_of_parts(message.get("parts", [])), True
     if "task" in event and event["task"].get("artifacts"):
         yield _answer_text(event), True
 
@@ -117,15 +117,15 @@ def _print_next_step(agent: str, known_task: dict[str, Any]) -> None:
     state, context = known_task.get("status", {}).get("state", ""), known_task.get("contextId", "")
     task_id = known_task.get("id") or known_task.get("taskId") or ""
     if state and state not in GOOD_STATES:
-        said = known_task["status"].get("message", {}).get("parts", [])
+        parts = known_task["status"].get("message", {}).get("parts", [])
         raise CommandFailed(
-            f"the task is {screen.format_state(state)}: {_text_of_parts(said)}".rstrip(": "), f"what happened: interlock trace {task_id}"
+            f"the task is {screen.format_state(state)}: {_text_of_parts(parts)}".rstrip(": "), f"what happened: interlock trace {task_id}"
         )
     if state in ("TASK_STATE_INPUT_REQUIRED", "TASK_STATE_AUTH_REQUIRED"):
         screen.print_note(f"it waits for you: interlock send {agent} --task {task_id} TEXT")
     if task_id:
-        said = screen.format_state(state) if state else "answered with a message"
-        screen.print_note(f"{said}; task {task_id}, context {context}; interlock trace {task_id}")
+        outcome = screen.format_state(state) if state else "answered with a message"
+        screen.print_note(f"{outcome}; task {task_id}, context {context}; interlock trace {task_id}")
     elif known_task:
         screen.print_note(
             f"answered with a message, without a task; context {context}" if context else "answered with a message, without a task"

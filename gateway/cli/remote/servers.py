@@ -108,8 +108,8 @@ def set_labels(
 ) -> None:
     """Set a server's ceiling, the sensitivity of its results, and its clearance."""
     single = None if tool_sensitivity is None else dict(_parse_label(each) for each in tool_sensitivity)
-    given = {"ceiling": parse_permissions(ceiling), "sensitivity": sensitivity, "clearance": clearance, "sensitivities": single}
-    body = {key: value for key, value in given.items() if value is not None}
+    members = {"ceiling": parse_permissions(ceiling), "sensitivity": sensitivity, "clearance": clearance, "sensitivities": single}
+    body = {key: value for key, value in members.items() if value is not None}
     if not body:
         raise WrongUsage("there is nothing to set", "give --ceiling, --sensitivity, --clearance or --tool-sensitivity")
     with connect() as remote, screen.show_progress("changing…"):

@@ -22,17 +22,17 @@ app = typer.Typer(help="Your tasks: list, show, watch, cancel.", no_args_is_help
 @app.command("list")
 def list_tasks(
     limit: Annotated[int, typer.Option(help="How many at most, the newest first.", min=1, max=1000)] = 50,
-    everybody: Annotated[bool, typer.Option("--all", help="Tasks of all people; needs the permission to read the audit.")] = False,
+    all_owners: Annotated[bool, typer.Option("--all", help="Tasks of all people; needs the permission to read the audit.")] = False,
     as_json: screen.AsJson = False,
 ) -> None:
     """Show your tasks."""
     with connect() as remote, screen.show_progress("asking…"):
-        items = remote.list_all("/api/tasks", limit, **({"everybody": "true"} if everybody else {}))
+        items = remote.list_all("/api/tasks", limit, **({"everybody": "true"} if all_owners else {}))
     if as_json:
         screen.print_json({"items": items})
         return
-    rows = [_table_row(task, everybody) for task in items]
-    columns = ["id", "state", "agent", "updated", "caused by", *(["whose"] if everybody else [])]
+    rows = [_table_row(task, all_owners) for task in items]
+    columns = ["id", "state", "agent", "updated", "caused by", *(["whose"] if all_owners else [])]
     screen.print_table(columns, rows, "no tasks yet: interlock send AGENT TEXT")
 
 
@@ -127,19 +127,19 @@ def _follow_events(remote: GatewayClient, path: str) -> Iterator[SseEvent]:
 def _format_event(event: dict[str, Any]) -> str:
     at, kind = screen.format_time(event["at"]), event["kind"]
     if kind == "status":
-        said = _text_of(event["status"].get("message") or {})
-        return f"{at}  {screen.format_state(event['status']['state'])}{': ' if said else ''}{said}"
+        message_text = _text_of(event["status"].get("message") or {})
+        return f"{at}  {screen.format_state(event['status']['state'])}{': ' if message_text else ''}{message_text}"
     return f"{at}  {kind}: {_text_of(event[kind])}" if kind in event else f"{at}  {kind}"
 
 
-def _table_row(task: dict[str, Any], everybody: bool) -> tuple[object, ...]:
+def _table_row(task: dict[str, Any], all_owners: bool) -> tuple[object, ...]:
     row = (task["id"], screen.format_state(task["state"]), task["agent"], screen.format_time(task["updated"]), task["parent_id"])
-    return (*row, task["owner"].split("|", 2)[-1]) if everybody else row
+    return (*row, task["owner"].split("|", 2)[-1]) if all_owners else row
 
 
 def _text_of(holder: dict[str, Any]) -> str:
     return "\n".join(part.get("text") or f"[{part.get('mediaType') or 'data'}]" for part in holder.get("parts") or [])
 
 
-def register(whole: typer.Typer) -> None:
-    whole.command()(trace)
+def register(main_app: typer.Typer) -> None:
+    main_app.command()(trace)

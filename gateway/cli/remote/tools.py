@@ -37,11 +37,11 @@ def call(
     as_json: screen.AsJson = False,
 ) -> None:
     """Call a tool. Questions of the tool are asked at the terminal."""
-    given = _read_arguments(arguments)
+    call_arguments = _read_arguments(arguments)
     from gateway.cli.mcp_client import McpToolClient
 
     with connect() as remote:
-        result = McpToolClient(remote, _mcp_path(server), current_terminal()).call_tool(tool, given)
+        result = McpToolClient(remote, _mcp_path(server), current_terminal()).call_tool(tool, call_arguments)
     if as_json:
         screen.print_json(result)
     else:
@@ -57,12 +57,12 @@ def _mcp_path(server: str | None) -> str:
 def _read_arguments(text: str) -> dict[str, Any]:
     raw = sys.stdin.read() if text == "-" else text
     try:
-        given = json.loads(raw)
+        document = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise WrongUsage(f"the arguments are not JSON: {error}", """for example: interlock call crm_read '{"id": 7}'""") from error
-    if not isinstance(given, dict):
+    if not isinstance(document, dict):
         raise WrongUsage("the arguments are not a JSON object", """for example: interlock call crm_read '{"id": 7}'""")
-    return given
+    return document
 
 
 def _result_text(result: dict[str, Any]) -> str:

@@ -37,8 +37,10 @@ class SpanLine:
         """Returns what went wrong, or None."""
         if not self.span["reason"]:
             return None
-        said = printable(self.span["reason"]).partition("\n")[0]
-        return Text(f"{printable(self.span['name'])} {printable(self.span['outcome'])}: {said}", COLOURS.get(self.span["outcome"], ""))
+        first_line = printable(self.span["reason"]).partition("\n")[0]
+        return Text(
+            f"{printable(self.span['name'])} {printable(self.span['outcome'])}: {first_line}", COLOURS.get(self.span["outcome"], "")
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +61,16 @@ class SpanBar:
 def build_waterfall(spans: Sequence[Mapping[str, Any]], width: int) -> Group:
     """Returns the spans of a trace (gateway/audit/traces.py), each below its parent, then the reasons of failures. `width` is in cells."""
     lines = list(_build_lines(spans))
-    whole = max((line.end for line in lines), default=0.0) or 0.001
+    total_seconds = max((line.end for line in lines), default=0.0) or 0.001
     grid = Table(box=None, pad_edge=False, expand=True, header_style="dim")
     grid.add_column("what", no_wrap=True, overflow="ellipsis", max_width=width // 2)
-    grid.add_column(f"0 to {_format_duration(whole)}", ratio=1, min_width=12)
+    grid.add_column(f"0 to {_format_duration(total_seconds)}", ratio=1, min_width=12)
     grid.add_column("took", justify="right", no_wrap=True)
     grid.add_column("outcome", no_wrap=True)
     for line in lines:
         took = "" if line.span["kind"] == "decision" else _format_duration(line.end - line.begin)
         colour = COLOURS.get(line.span["outcome"], "green")
-        grid.add_row(line.label, SpanBar(line.begin, line.end, whole, colour), took, Text(printable(line.span["outcome"]), colour))
+        grid.add_row(line.label, SpanBar(line.begin, line.end, total_seconds, colour), took, Text(printable(line.span["outcome"]), colour))
     reasons = [line.reason for line in lines if line.reason]
     return Group(grid, *([Text(""), *reasons] if reasons else []))
 

@@ -44,9 +44,9 @@ def build_endpoint(gateway: Gateway, admission: RequestAuthentication) -> McpEnd
     mailbox, streams = gateway.mailbox, Streams(gateway.database, now_us)
     sessions, changes = McpSessions(gateway.database, now_us), ChangeBroadcast()
     relisting, watching = _build_relister(gateway)
-    kept, log = ServerTaskStore(gateway.database, now_us), gateway.stores.tasks
-    older = LegacyServerTasks(gateway.calls.servers, kept, mailbox, gateway.process, gateway.processes.is_alive)
-    relayed = RelayedTasks(gateway.calls.servers, catalogue.visible_entries, kept, older)
+    task_store, log = ServerTaskStore(gateway.database, now_us), gateway.stores.tasks
+    older = LegacyServerTasks(gateway.calls.servers, task_store, mailbox, gateway.process, gateway.processes.is_alive)
+    relayed = RelayedTasks(gateway.calls.servers, catalogue.visible_entries, task_store, older)
     running = AgentTasks(gateway.calls.agents, log, AnswerStore(gateway.database), seal)
     tasks = TaskMethods(catalogue.visible_entries, TaskSources(log, TaskPages(gateway.database), running, relayed))
     relay = UpstreamRequests(
@@ -67,7 +67,7 @@ def build_endpoint(gateway: Gateway, admission: RequestAuthentication) -> McpEnd
         gateway.database.watch("sessions", listeners.wake_get_streams)
 
     async def start_sweeps() -> None:
-        for sweep in (sessions.sweep, streams.sweep, mailbox.sweep, seal.sweep, kept.sweep):
+        for sweep in (sessions.sweep, streams.sweep, mailbox.sweep, seal.sweep, task_store.sweep):
             gateway.periodic_tasks.repeat(SWEEP_SECONDS, sweep)
 
     gateway.on_start.append(start_sweeps)

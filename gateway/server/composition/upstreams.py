@@ -45,8 +45,8 @@ def build_own_client(settings: Settings, keys: SigningKeys) -> OwnClient:
 
 def build_envelope(settings: Settings) -> EnvelopeEncryption:
     """What seals secrets in rows. Raises KeysUnusable."""
-    given = read_configured_keys(settings.vault.keys, environment_value)
-    return EnvelopeEncryption(VaultKeys.open(settings.home, given))
+    configured_keys = read_configured_keys(settings.vault.keys, environment_value)
+    return EnvelopeEncryption(VaultKeys.open(settings.home, configured_keys))
 
 
 def build_oauth(egress: Egress, own_client: OwnClient, vault: CredentialVault, connections: AccountConnections) -> UpstreamOAuth:
@@ -71,9 +71,9 @@ def _build_commands(settings: Settings) -> CommandServers | None:
     from adapters.mcp_client.stdio import Command, StdioServers
 
     def command(seed: McpServerSettings) -> Command:
-        given = command_environment(seed)
+        environment = command_environment(seed)
         era = seed.upstream.get(ERA_OPTION) == INITIALIZE
-        return Command(seed.command, tuple(seed.args), given, tuple(given[name] for name in seed.env), era)
+        return Command(seed.command, tuple(seed.args), environment, tuple(environment[name] for name in seed.env), era)
 
     return StdioServers({seed.name: command(seed) for seed in seeds}, time.monotonic, settings.limits.tool_timeout)
 

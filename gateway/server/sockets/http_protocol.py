@@ -180,12 +180,12 @@ class HttpProtocol(HttpToolsProtocol):
             self._answer(error)
 
     def _answer(self, error: Exception) -> None:
-        said, trace_id = describe(error), new_trace_id()
-        reason = said.mapping.reason_id
+        report, trace_id = describe(error), new_trace_id()
+        reason = report.mapping.reason_id
         self._connections.count_drop(reason)
-        log.warning("request_refused", trace_id=trace_id, reason=reason, detail=said.detail, client=self.client[0] if self.client else "")
-        body = msgspec.json.encode(problem(said, trace_id))
-        status = HTTPStatus(said.mapping.status)
+        log.warning("request_refused", trace_id=trace_id, reason=reason, detail=report.detail, client=self.client[0] if self.client else "")
+        body = msgspec.json.encode(problem(report, trace_id))
+        status = HTTPStatus(report.mapping.status)
         head = b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(head % (status, status.phrase.encode(), PROBLEM, len(body)) + body)
         self.transport.close()
@@ -226,6 +226,6 @@ class HttpProtocol(HttpToolsProtocol):
 
 async def refuse_for_want_of_room(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers a request on a connection above the limit, and closes the connection."""
-    said = describe(Overloaded("The gateway has the maximum number of connections with requests in flight.", ROOM_SECONDS))
-    headers = [(b"retry-after", str(said.retry_after).encode()), (b"connection", b"close")]
-    await respond(send, said.mapping.status, msgspec.json.encode(problem(said)), headers, PROBLEM)
+    report = describe(Overloaded("The gateway has the maximum number of connections with requests in flight.", ROOM_SECONDS))
+    headers = [(b"retry-after", str(report.retry_after).encode()), (b"connection", b"close")]
+    await respond(send, report.mapping.status, msgspec.json.encode(problem(report)), headers, PROBLEM)

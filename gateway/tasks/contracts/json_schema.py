@@ -76,7 +76,7 @@ def _check_depth_and_references(schema: Any, depth: int = 0) -> None:
         raise BadSchema(f"is deeper than {DEPTH_MAX} levels")
     if isinstance(schema, Mapping):
         for name in _REFERENCE_KEYWORDS:
-            if isinstance(said := schema.get(name, "#"), str) and not said.startswith("#"):
+            if isinstance(reference := schema.get(name, "#"), str) and not reference.startswith("#"):
                 raise BadSchema("refers to another document, which is never fetched")
         for value in schema.values():
             _check_depth_and_references(value, depth + 1)

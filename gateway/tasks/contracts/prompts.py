@@ -53,8 +53,8 @@ def with_unanswered_prompts(vendor_ref: str, ref: VendorRef) -> VendorRef:
 def message_with_prompts(message: Message | None, prompts: Sequence[Prompt], message_id: str) -> Message:
     """Returns the agent's message, with each prompt as a data part."""
     parts = message.parts if message else tuple(Part(text=prompt_text(each)) for each in prompts)
-    whole = (*parts, *(Part(data=prompt_document(each), media_type="application/json") for each in prompts))
-    return replace(message, parts=whole) if message else Message(message_id, Role.AGENT, whole)
+    all_parts = (*parts, *(Part(data=prompt_document(each), media_type="application/json") for each in prompts))
+    return replace(message, parts=all_parts) if message else Message(message_id, Role.AGENT, all_parts)
 
 
 def prompt_text(prompt: Prompt) -> str:
@@ -65,28 +65,34 @@ def prompt_text(prompt: Prompt) -> str:
 
 def prompt_document(prompt: Prompt) -> dict[str, Any]:
     """Returns a prompt for programs. A data part {"promptId", "value"} answers it; the value must fit the schema."""
-    told = {"text": prompt.text, "data": prompt.data, "schema": prompt.schema, "url": prompt.url}
-    return {PROMPT_ID_KEY: prompt.id, "kind": prompt.kind.value, **{name: value for name, value in told.items() if value not in ("", None)}}
+    members = {"text": prompt.text, "data": prompt.data, "schema": prompt.schema, "url": prompt.url}
+    return {
+        PROMPT_ID_KEY: prompt.id,
+        "kind": prompt.kind.value,
+        **{name: value for name, value in members.items() if value not in ("", None)},
+    }
 
 
 def find_answers(prompts: Sequence[Prompt], message: Message) -> tuple[Answer, ...]:
     """Returns the answers in a message, one for each open prompt. Raises BadPromptAnswer."""
-    given = _answers_by_prompt_id(message)
+    answers_by_id = _answers_by_prompt_id(message)
     known = {each.id: each for each in prompts}
-    for prompt_id, (field, _) in given.items():
+    for prompt_id, (field, _) in answers_by_id.items():
         if prompt_id not in known:
             raise BadPromptAnswer(
                 f"{field}.{PROMPT_ID_KEY}", "names no open prompt" if known else "names a prompt, but the task waits for none"
             )
     if not prompts:
         return ()
-    if not given and len(prompts) == 1:
+    if not answers_by_id and len(prompts) == 1:
         return (_answer_to_single_prompt(prompts[0], message),)
-    missing = [each.id for each in prompts if each.id not in given]
+    missing = [each.id for each in prompts if each.id not in answers_by_id]
     if missing:
         how = f'answer each by a data part {{"{PROMPT_ID_KEY}", "{VALUE_KEY}"}}'
         raise BadPromptAnswer("message.parts", f"has no answer to {len(missing)} of {len(prompts)} open prompts: {how}")
-    return tuple(Answer(known[prompt_id], _check_value(known[prompt_id], value, field)) for prompt_id, (field, value) in given.items())
+    return tuple(
+        Answer(known[prompt_id], _check_value(known[prompt_id], value, field)) for prompt_id, (field, value) in answers_by_id.items()
+    )
 
 
 def _answers_by_prompt_id(message: Message) -> dict[str, tuple[str, Any]]:

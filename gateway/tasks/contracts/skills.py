@@ -52,9 +52,9 @@ def contract_of(entry: Registration, skill: str) -> Contract:
     """Returns the operator's contract for the skill or for all skills, else the input schema of a vendor's agent."""
     if not skill and entry.card is not None and len(entry.card.skills) == 1:
         skill = entry.card.skills[0].id
-    said = entry.contracts.get(skill, entry.contracts.get("")) if entry.contracts else None
-    if said is not None:
-        return Contract(said.get("input"), said.get("output"))
+    contract = entry.contracts.get(skill, entry.contracts.get("")) if entry.contracts else None
+    if contract is not None:
+        return Contract(contract.get("input"), contract.get("output"))
     if FEATURES not in entry.facts or entry.card is None:
         return NO_CONTRACT
     form = skill_forms(entry).get(skill, {}).get("inputSchema")
@@ -69,7 +69,7 @@ def skill_forms(entry: Registration) -> Mapping[str, Mapping[str, Any]]:
         params = each.get("params") if isinstance(each, dict) and each.get("uri") == SKILL_FORMS_EXTENSION else None
         skills = params.get("skills") if isinstance(params, dict) else None
         if isinstance(skills, dict):
-            return {skill: said for skill, said in skills.items() if isinstance(said, dict)}
+            return {skill: form for skill, form in skills.items() if isinstance(form, dict)}
     return {}
 
 
@@ -86,15 +86,15 @@ def check_contracts(contracts: Mapping[str, Any]) -> None:
     """Raises BadContract if a contract cannot be used."""
     if len(contracts) > SKILLS_MAX:
         raise BadContract("contracts", f"has more than {SKILLS_MAX} skills")
-    for skill, said in contracts.items():
+    for skill, contract in contracts.items():
         place = f"contracts.{_printable(skill)}" if skill else "contracts"
-        if not isinstance(said, Mapping) or not said or said.keys() - set(SIDES):
+        if not isinstance(contract, Mapping) or not contract or contract.keys() - set(SIDES):
             raise BadContract(place, "must have an input or an output, and nothing else")
         for side in SIDES:
-            if side in said and not isinstance(said[side], Mapping):
+            if side in contract and not isinstance(contract[side], Mapping):
                 raise BadContract(f"{place}.{side}", "must be a JSON Schema")
             try:
-                check_schema(said.get(side, {}))
+                check_schema(contract.get(side, {}))
             except BadSchema as error:
                 raise BadContract(f"{place}.{side}", str(error)) from error
 

@@ -132,20 +132,20 @@ def task_from_events(row: TaskRow, events: Iterable[TaskEvent], history_length: 
     last: TaskEvent | None = None  # the last `status` entry
     history: list[Message] = []
     artifacts: dict[str, tuple[Artifact, ArtifactParts]] = {}
-    noted: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     for event in events:
         if event.kind == "message":
             history.append(event.message)
         elif event.kind == "status":
             last = event
-            noted |= event.metadata
+            metadata |= event.metadata
         elif event.kind == "artifact":
             _add_artifact(artifacts, event)
     if history_length is not None:
         history = history[len(history) - min(history_length, len(history)) :]
     status = last.status if last is not None else TaskStatus(state=row.state, timestamp=to_rfc3339(row.updated))
     held = tuple(replace(artifact, parts=parts.all_parts()) for artifact, parts in artifacts.values())
-    return Task(row.id, row.context_id, status, held, tuple(history), noted or UNSET)
+    return Task(row.id, row.context_id, status, held, tuple(history), metadata or UNSET)
 
 
 def _add_artifact(artifacts: dict[str, tuple[Artifact, ArtifactParts]], event: TaskEvent) -> None:

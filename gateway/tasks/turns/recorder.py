@@ -122,8 +122,8 @@ class TurnRecorder:
             event = self._add_failure(journal, Failed("The gateway could not process the agent's answer.", kind=GATEWAY_FAILURE))
         silence.cancel()
         over = await showing.flush()
-        turned = await self._write_ending(journal, event, started) if over is None else over
-        return replace(turned, is_answer_refused=True) if isinstance(event, AnswerRefused) and not event.kind else turned
+        turn_state = await self._write_ending(journal, event, started) if over is None else over
+        return replace(turn_state, is_answer_refused=True) if isinstance(event, AnswerRefused) and not event.kind else turn_state
 
     async def end_task(self, turn_state: TurnState, event: Event) -> TurnState:
         """Ends a task by the gateway, even while its turn adds events. A task that has ended stays as it is."""
@@ -192,28 +192,28 @@ class TurnRecorder:
 
         Returns None, or the new state if the task was moved otherwise. Raises WriteFailed and ReadFailed.
         """
-        memory = self._stores
+        stores = self._stores
 
         def work(batch: Batch) -> None:
-            memory.tasks.advance(batch, previous, row, events)
+            stores.tasks.advance(batch, previous, row, events)
             if started is not None:
-                memory.audit.record(batch, _outcome_record(row, memory.now() - started))
+                stores.audit.record(batch, _outcome_record(row, stores.now() - started))
                 if not row.has_ended:  # the task waits, and calls that its agent makes now have their own time
-                    memory.grants.set_deadline(batch, row.tenant, row.grant_id, row.id)
+                    stores.grants.set_deadline(batch, row.tenant, row.grant_id, row.id)
 
         try:
-            await memory.database.write(work)
+            await stores.database.write(work)
         except TaskEnded:
-            record = await memory.tasks.read_record(row.tenant, row.owner, row.id)
+            record = await stores.tasks.read_record(row.tenant, row.owner, row.id)
             count = _count_written(events, record) if record.row.runner in (previous.runner, row.runner) else None
             if count is None:
-                memory.tasks.publish(record.row, record.events)
+                stores.tasks.publish(record.row, record.events)
                 return TurnState(record.row, record.events)
             if count < len(events):
                 return await self._append_events(record.row, row, events[count:], started)
         if started is not None or row.has_ended:
-            memory.grants.invalidate(row.tenant, row.grant_id)
-        memory.tasks.publish(row, events)
+            stores.grants.invalidate(row.tenant, row.grant_id)
+        stores.tasks.publish(row, events)
         return None
 
     def _add_event(self, journal: TurnJournal, event: Event) -> None:
@@ -230,9 +230,9 @@ class TurnRecorder:
         except ReadFailed:
             record = None
         statuses = (_decode_status(event.body) for event in reversed(record.events if record else ()) if event.kind == "status")
-        asked = next((status for status in statuses if status.state in INTERRUPTED), None)
+        waiting_status = next((status for status in statuses if status.state in INTERRUPTED), None)
         journal.row = replace(journal.row, vendor_ref=previous.vendor_ref, awaited_connection_id=previous.awaited_connection_id)
-        journal.add(self.transitions.waiting_state(journal.row, asked, refusal))
+        journal.add(self.transitions.waiting_state(journal.row, waiting_status, refusal))
 
     def _add_failure(self, journal: TurnJournal, event: Failed) -> Failed:
         """Adds the failure that ends a turn whose agent sent no ending."""
@@ -258,16 +258,16 @@ def _post_vendor_ref(stores: TaskStores, row: TaskRow) -> None:
 class _VendorRefTimer:
     """Writes the agent's ids after a short silence, unless an event that is written anyway follows."""
 
-    def __init__(self, memory: TaskStores) -> None:
-        self._memory = memory
+    def __init__(self, stores: TaskStores) -> None:
+        self._stores = stores
         self._timer: asyncio.TimerHandle | None = None
 
     def on_event(self, event: Event, row: TaskRow) -> None:
         if isinstance(event, RefLearned):
             self.cancel()
-            self._timer = asyncio.get_running_loop().call_later(REF_WRITE_SECONDS, _post_vendor_ref, self._memory, row)
+            self._timer = asyncio.get_running_loop().call_later(REF_WRITE_SECONDS, _post_vendor_ref, self._stores, row)
             if event.ref.task_id:
-                self._memory.tasks.note_agent_task(row)
+                self._stores.tasks.note_agent_task(row)
 
     def cancel(self) -> None:
         if self._timer is not None:

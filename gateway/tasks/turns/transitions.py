@@ -81,8 +81,8 @@ class TaskTransitions:
             return _with_events(completed, reply_event(row.last_seq + 1, at, status))
         if isinstance(event, Ask):
             row = replace(row, vendor_ref=with_prompts(row.vendor_ref, event.prompts))
-        noted = None if isinstance(event, AnswerRefused) else event.metadata
-        return self.with_status(row, *self._state_and_message(row, event), at, noted)
+        metadata = None if isinstance(event, AnswerRefused) else event.metadata
+        return self.with_status(row, *self._state_and_message(row, event), at, metadata)
 
     def waiting_state(self, row: TaskRow, prior_status: TaskStatus | None, refusal: AnswerRefused) -> TurnState:
         """Returns the task after a refused answer: it waits as before, with the reason.

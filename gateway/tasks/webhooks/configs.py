@@ -75,8 +75,8 @@ class Webhook:
         others = _configs_of_task(row) & (push_configs.c.id != config.id)
         if batch.connection.execute(select(func.count()).select_from(push_configs).where(others)).scalar_one() >= CONFIGS_MAX:
             raise TooManyPushConfigs
-        said = config.authentication
-        scheme, credentials = ("", "") if isinstance(said, UnsetType) else (said.scheme, said.credentials)
+        authentication = config.authentication
+        scheme, credentials = ("", "") if isinstance(authentication, UnsetType) else (authentication.scheme, authentication.credentials)
         secrets = msgspec.json.encode(WebhookSecrets(config.token, scheme, credentials)).decode()
         secrets = self.sealing.seal_text(webhook_context(row.tenant, row.id, config.id, config.url), secrets)
         whose = (row.tenant, row.id, config.id, row.owner, row.agent)
@@ -228,11 +228,11 @@ def _check_owner(owner: str, row: TaskRow) -> None:
 
 def _check_secrets(config: PushConfig, field_prefix: str) -> None:
     """Raises BadMessage if a secret is no valid header value. The error does not quote the secret."""
-    said = config.authentication
-    if not isinstance(said, UnsetType):
-        if not _SCHEME_PATTERN.fullmatch(said.scheme):
+    authentication = config.authentication
+    if not isinstance(authentication, UnsetType):
+        if not _SCHEME_PATTERN.fullmatch(authentication.scheme):
             raise BadMessage(f"{field_prefix}authentication.scheme", "is not the name of an authentication scheme")
-        _check_secret(said.credentials, f"{field_prefix}authentication.credentials")
+        _check_secret(authentication.credentials, f"{field_prefix}authentication.credentials")
     _check_secret(config.token, f"{field_prefix}token")
 
 
@@ -242,6 +242,6 @@ def _check_secret(secret: str, field: str) -> None:
 
 
 def _without_secrets(config: PushConfig, task_id: str) -> PushConfig:
-    said = config.authentication
-    shown = UNSET if isinstance(said, UnsetType) else PushAuthentication(said.scheme)
+    authentication = config.authentication
+    shown = UNSET if isinstance(authentication, UnsetType) else PushAuthentication(authentication.scheme)
     return PushConfig(url=config.url, id=config.id, task_id=task_id, authentication=shown)

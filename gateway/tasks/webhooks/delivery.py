@@ -71,9 +71,9 @@ class WebhookDelivery:
         if free <= 0:
             return
         for delivery in await self._outbox.acquire_due(free, Counter(self._in_flight.values())):
-            sending = asyncio.create_task(self._send_in_order(delivery))
-            self._in_flight[sending] = delivery.owner
-            sending.add_done_callback(lambda done: self._in_flight.pop(done, None))
+            task = asyncio.create_task(self._send_in_order(delivery))
+            self._in_flight[task] = delivery.owner
+            task.add_done_callback(lambda done: self._in_flight.pop(done, None))
 
     async def wait_until_idle(self) -> None:
         """Waits until no delivery is in flight."""
@@ -84,8 +84,8 @@ class WebhookDelivery:
         """Waits CLOSING_SECONDS for deliveries in flight and cancels the rest, which another process sends again."""
         if self._in_flight:
             await asyncio.wait(list(self._in_flight), timeout=CLOSING_SECONDS)
-        for sending in list(self._in_flight):
-            sending.cancel()
+        for task in list(self._in_flight):
+            task.cancel()
         await asyncio.gather(*self._in_flight, return_exceptions=True)
 
     async def _send_in_order(self, first: Delivery) -> None:
