@@ -1,1 +1,1 @@
-"""One delegated call: its target, its authorization, its limits, its run, and how it ends."""
+"""One delegated call: its target, its authorization, its limits, its run and its end."""

@@ -1,4 +1,4 @@
-"""Calls of agents: find the task and the agent, limit, authorize, record, run. The one place that shows the order of their effects."""
+"""Calls of agents: find the task and the agent, limit, authorize, record, run. This module alone shows the order of their effects."""
 
 from functools import partial
 
@@ -42,7 +42,7 @@ from registry.store import UnknownName
 
 
 class AgentCalls:
-    """Delegates messages to agents. Each message is a turn of a task, and each refusal is raised before the message leaves."""
+    """Delegates messages to agents. Each message is a turn of a task. Every refusal is raised before the message is sent."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class AgentCalls:
         self._cancellation = cancellation
 
     async def send(self, caller: Caller, request: AgentRequest) -> TurnState:
-        """Delegates and waits until the agent ends its turn."""
+        """Sends a message to an agent and returns the state of the turn when the agent has ended it."""
         ready = await self._prepare(caller, request)
         if isinstance(ready, TurnState):
             return ready
@@ -80,7 +80,7 @@ class AgentCalls:
         return await self._reader.read_whole(turned) if request.message.task_id else turned
 
     async def start(self, caller: Caller, request: AgentRequest) -> TurnState:
-        """Delegates and returns at once; the turn goes on whatever becomes of the caller."""
+        """Sends a message to an agent and returns at once. The turn continues even if the caller disconnects."""
         ready = await self._prepare(caller, msgspec.structs.replace(request, is_watched=True))
         if isinstance(ready, TurnState):
             return ready
@@ -88,23 +88,23 @@ class AgentCalls:
         return await self._reader.read_whole(ready.opened) if request.message.task_id else ready.opened
 
     async def _prepare(self, caller: Caller, request: AgentRequest) -> PreparedTurn | TurnState:
-        """Chooses the agent where the message goes to the front door, and prepares the call. A name that is unknown is denied on record."""
+        """Chooses the agent for a message to the front door, and prepares the call. A denial is recorded for an unknown name."""
         if request.agent == FRONT_DOOR:
             request = msgspec.structs.replace(request, idempotency_key=front_door_idempotency_key(request.idempotency_key))
-            if (repeated := await self._find_repeated(caller, request)) is not None:  # whoever fits by now
+            if (repeated := await self._find_repeated(caller, request)) is not None:  # another agent might be chosen now
                 return repeated
             chosen = await self._front_door.agent_for(caller, request.message, request.skill)
             request = msgspec.structs.replace(request, agent=chosen)
         try:
             return await self._open(caller, request)
         except UnknownNameDenied:
-            raise  # its denial is kept already
+            raise  # its denial is recorded already
         except UnknownName as unknown:
             await self.unknown_name_denials.check_name(unknown, caller, request.agent, request.message, request.trace_context.trace_id)
             raise
 
     async def _open(self, caller: Caller, request: AgentRequest) -> PreparedTurn | TurnState:
-        """Takes a message through every stage before it leaves; returns the turn, or the state of a task that waits or is repeated."""
+        """Takes a message through every stage before it is sent. Returns the turn, or the state of a task that is paused or repeated."""
         if (repeated := await self._find_repeated(caller, request)) is not None:
             return repeated
         previous = await self._find_continued_task(caller, request)
@@ -123,7 +123,7 @@ class AgentCalls:
                 partial(self._authorize_and_record, caller, outgoing, target, ruling_request, previous=previous, row=row)
             )
             if isinstance(ready, TurnState):
-                self._in_flight.remove_turn(row.id, parent_id)  # it waits
+                self._in_flight.remove_turn(row.id, parent_id)  # the task is paused
             return ready
         except IdempotencyKeyUsed:
             self._in_flight.remove_turn(row.id, parent_id)
@@ -162,7 +162,7 @@ class AgentCalls:
         previous: TaskRow | None,
         row: TaskRow,
     ) -> PreparedTurn | TurnState:
-        """Rules on the call and records it with its task in one commit; nothing has left before. A question to people pauses the task."""
+        """Rules on the call and records it with its task in one commit, before anything is sent. A call that needs approval is paused."""
         if previous and request.logged_message and not request.continues_decision_id:
             ruling_request = await self._pausing.with_earlier_approval(caller, ruling_request, target, previous)
         grant = await self._authorizer.rule(caller, ruling_request)
@@ -189,14 +189,14 @@ class AgentCalls:
         return PreparedTurn(opened, turn, call, adapter, caller.delegation.task_id, live_events, span=span)
 
     async def _find_continued_task(self, caller: Caller, request: AgentRequest) -> TaskRow | None:
-        """The task that the message answers, if it names one (A2A 1.0 s3.4)."""
+        """Returns the task that the message continues, if it names one (A2A 1.0 s3.4). Raises UnknownTask, TaskEnded and BadMessage."""
         message = request.message
         if not message.task_id:
             return None
         try:
             row = await self._reader.find_row(caller, request.agent, message.task_id)
         except UnknownTask:
-            self.callees.find_visible(caller, request.agent)  # as without a task: an agent that may not be known is not there
+            self.callees.find_visible(caller, request.agent)  # an agent that the caller may not know of is an unknown name
             raise
         check_answerable(row, message)
         await self._pausing.check_answerable(row, message)
@@ -211,12 +211,12 @@ class AgentCalls:
         )
 
     async def cancel(self, caller: Caller, agent: str, task_id: str, trace_context: TraceContext) -> CanceledTask:
-        """Has a task of the caller's stopped, and those it caused. Raises as Cancellation does, and UnknownTask."""
+        """Cancels a task of the caller and the tasks that it caused. Raises UnknownTask, and what Cancellation.cancel raises."""
         return await self._cancellation.cancel(caller, await self._reader.find_row(caller, agent, task_id), trace_context)
 
 
 def check_answerable(row: TaskRow, message: Message) -> None:
-    """Whether a message can answer the task that it names. Raises BadMessage and TaskEnded."""
+    """Raises BadMessage or TaskEnded if the message cannot continue the task that it names."""
     if message.context_id and message.context_id != row.context_id:
         raise BadMessage("message.contextId", "is not the context of the task named in message.taskId")
     if row.has_ended or row.state in RUNNING_STATES:
@@ -224,9 +224,9 @@ def check_answerable(row: TaskRow, message: Message) -> None:
 
 
 def _check_answer_accepted(turned: TurnState) -> TurnState:
-    """Raises BadAnswer where the agent refused the answer that the turn brought."""
+    """Raises BadPromptAnswer if the agent refused the answer in the message."""
     if turned.is_answer_refused:
         raise BadPromptAnswer(
-            "message.parts", "is not taken as an answer by the agent, and the task still waits: its message says for what"
+            "message.parts", "was refused by the agent as an answer; the task still waits, and its status message says for what"
         )
     return turned

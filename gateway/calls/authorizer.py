@@ -1,4 +1,4 @@
-"""The ledger: asks for a ruling, keeps it before anything follows from it, and makes the Call that a Grant allows."""
+"""Authorization of calls: obtains a ruling and records it before the call is sent."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -51,14 +51,14 @@ __all__ = [
 ]
 T = TypeVar("T")
 RequireInPerson = Callable[[Caller, Act], Awaitable[None]]
-"""Raises Refused where an agent asks for what only the person does (gateway/server/composition/authorization.py)."""
-RULING_ATTEMPTS_MAX = 100  # to rule on an act whose errand goes on meanwhile
-HISTORY_BUSY_TEXT = "the errand went on again and again meanwhile"
+"""Raises CallRefused if an agent requests an act that is reserved for the person (gateway/server/composition/authorization.py)."""
+RULING_ATTEMPTS_MAX = 100  # to rule on an act while other acts of its transaction are recorded
+HISTORY_BUSY_TEXT = "other acts of the transaction were recorded during every attempt"
 log = structlog.get_logger()
 
 
 class CallRefused(Exception):
-    """The ruling was not a Grant. It is kept; `ruling.decision` explains it."""
+    """The ruling is recorded and is not a Grant. `ruling.decision` explains it."""
 
     def __init__(self, ruling: Denial | Question) -> None:
         super().__init__(ruling.decision.reason_id)
@@ -66,7 +66,7 @@ class CallRefused(Exception):
 
 
 class ApprovalNeeded(CallRefused):
-    """People have to allow the act first. They are asked; the same call goes through once when they have."""
+    """People must approve the act first. The request for their approval is recorded; after it the same call is allowed once."""
 
     def __init__(self, ruling: Question, pending: PendingApproval) -> None:
         super().__init__(ruling)
@@ -74,7 +74,7 @@ class ApprovalNeeded(CallRefused):
 
 
 class CallAuthorizer:
-    """Decisions and what hangs on them. Nothing leaves before the record of why it may is durable."""
+    """Rules on acts and records the rulings. Nothing is sent upstream before the record of its Grant is durable."""
 
     def __init__(self, authority: Authority, hop_tokens: HopTokens, stores: TaskStores, upstreams: Upstreams, spool: Spool) -> None:
         self._authority = authority
@@ -85,7 +85,10 @@ class CallAuthorizer:
         self._approval_requests = ApprovalRequests(stores)
 
     async def authorize(self, caller: Caller, request: RulingRequest, target: Registration | None = None, params: bytes = b"") -> Grant:
-        """The Grant, kept. `target` and `sent` as for `granted`. Raises Refused, but not for what only stops the caller's own."""
+        """Returns the recorded Grant. Stopping the caller's own task needs no permission.
+
+        `target` and `params` mean what they mean for `authorize_unrecorded`. Raises CallRefused and WriteFailed.
+        """
         if request.act.verb == VERB_STOP_TASK:
             await self.record_or_spool(grant := self.grant_stop(caller, request))
             return grant
@@ -104,10 +107,10 @@ class CallAuthorizer:
     async def authorize_unrecorded(
         self, caller: Caller, request: RulingRequest, target: Registration | None = None, params: bytes = b""
     ) -> Grant:
-        """The Grant, not kept yet. Any other ruling is kept, and raised as Refused.
+        """Returns the Grant without recording it. Records any other ruling and raises it as CallRefused.
 
-        `target`: whose act people can be asked about; where that may be, they are, unless they said something before. `sent`: the
-        parameters that it will get.
+        With a `target` the gateway may ask people to approve the act, unless an earlier answer applies. `params` are the request's
+        parameters as the target will receive them.
         """
         request, ruling = await self.rule_with_history(caller, request)
         if not isinstance(ruling, Grant) and request.act.verb == VERB_FOLLOW_TASK:
@@ -122,21 +125,21 @@ class CallAuthorizer:
         raise await self.record_refusal(caller, ruling)
 
     async def rule(self, caller: Caller, request: RulingRequest) -> Grant | Question:
-        """What the authority says, not kept yet. A denial is kept, and raised as Refused."""
+        """Returns the ruling without recording it. Records a denial and raises it as CallRefused."""
         _, ruling = await self.rule_with_history(caller, request)
         if isinstance(ruling, Denial):
             raise await self.record_refusal(caller, ruling)
         return ruling
 
     async def record_refusal(self, caller: Caller, ruling: Denial | Question) -> CallRefused:
-        """Keeps a ruling that is not a Grant; returns what to raise."""
+        """Records a ruling that is not a Grant. Returns the exception to raise."""
         record = decision_record(ruling.decision, caller.principal)
         _log_refusal(ruling.decision)
         await self._stores.database.write(lambda batch: self._stores.audit.record(batch, record))
         return CallRefused(ruling)
 
     async def rule_with_history(self, caller: Caller, request: RulingRequest) -> tuple[RulingRequest, Ruling]:
-        """What the authority says, with what the errand did before where a policy asks for that. Nothing is kept."""
+        """Returns the request and its ruling, with the history of the transaction if a policy reads it. Records nothing."""
         if self._authority.needs_history(request.act) or request.terms.clearance < SENSITIVITY_MAX:
             request = await _with_history(self._authority, self._approval_requests, caller, request)
         return request, self._authority.rule(caller, request)
@@ -144,10 +147,10 @@ class CallAuthorizer:
     async def _authorize_approved(
         self, caller: Caller, request: RulingRequest, question: Question, target_and_params: tuple[Registration, bytes]
     ) -> Grant:
-        """The Grant that people's approval makes of a question. `goes`: to whom, and the parameters as sent.
+        """Returns the Grant for an act that people have approved. The last parameter is the target with the parameters to send.
 
-        Answers to what the server asked meanwhile are part of nothing that people were shown; they go with the approval that the call
-        before them used, and with no other. Raises ApprovalNeeded, and Refused when they said no.
+        Answers to a server's elicitation were never shown to approvers. They are valid only under the approval that the call before
+        them used. Raises ApprovalNeeded, and CallRefused if people denied the act.
         """
         requester, definition = requester_of(caller, request), definition_of(target_and_params[0], request.act)
         begun = (
@@ -179,22 +182,22 @@ class CallAuthorizer:
         raise ApprovalNeeded(approval_question, pending)
 
     def grant_stop(self, caller: Caller, request: RulingRequest, callee: Hop | None = None) -> Grant:
-        """The Grant to have a task stopped that is the caller's own, not kept yet. Raises CannotNarrow."""
+        """Returns an unrecorded Grant to stop a task of the caller. Raises CannotNarrow."""
         return self._authority.grant_stop(caller, request, callee)
 
     async def record_or_spool(self, grant: Grant, call: Call | None = None) -> None:
-        """As `keep`, for an act that only reduces authority: it goes on when nothing can be kept now, and is kept later."""
+        """Records the Grant of an act that only reduces authority. If the database cannot be written, the record goes to the spool."""
         try:
             await self.record_grant(grant, call)
         except WriteFailed:
             await self._spool.spool_record(decision_record(grant.decision, grant.delegation.principal))
 
     def can_see(self, caller: Caller, act: Act) -> bool:
-        """Whether the caller may know of the resource at all."""
+        """Returns whether the caller may know that the resource exists."""
         return self._authority.can_see(caller, act)
 
     async def record_grant(self, grant: Grant, call: Call | None = None) -> None:
-        """Keeps a Grant that opens no task, with the row that a hop token or ticket made from it points to."""
+        """Records a Grant that opens no task, with the grant row that a hop token or ticket refers to."""
         stores, decision = self._stores, grant.decision
         record = decision_record(decision, grant.delegation.principal)
         left = grant.delegation if call is None else grant.delegation.with_deadline(to_wall_clock(call.deadline, stores.now()))
@@ -211,9 +214,9 @@ class CallAuthorizer:
     async def record_task_opening(
         self, call: Call, opened: TurnState, previous: TaskRow | None, extra_write: Callable[[Batch], None] | None = None
     ) -> None:
-        """Keeps the decision, the grant with its ticket, the task with its first events and what `also` adds, in one commit.
+        """Records the decision, the grant with its ticket, the events that open or resume the task, and `extra_write`, in one commit.
 
-        Raises KeyUsed, and HistoryMoved or ApprovalGone when it has to be ruled on again.
+        Raises IdempotencyKeyUsed, and HistoryChanged or ApprovalGone if the act must be ruled on again.
         """
         stores, row, grant = self._stores, opened.row, call.grant
         record = decision_record(grant.decision, grant.delegation.principal)
@@ -222,7 +225,7 @@ class CallAuthorizer:
         def work(batch: Batch) -> None:
             _write_grant_effects(batch, grant)
             stores.audit.record(batch, record)
-            if left.grant_id != grant.decision.grant_id:  # a tool is called with the caller's own
+            if left.grant_id != grant.decision.grant_id:  # a tool is called under the caller's own grant
                 stores.grants.add(batch, left, grant.decision.grant_id, row.updated)
                 _write_ticket(batch, call, row.updated)
             if previous:
@@ -235,7 +238,7 @@ class CallAuthorizer:
         await commit_opening(stores, work, opened, previous)
 
     def record_outcome(self, grant: Grant, outcome: str) -> None:
-        """Records how a call without a task went; nobody waits for it."""
+        """Records the outcome of a call without a task, without waiting for the commit."""
         decision = grant.decision
         record = {
             "kind": "outcome",
@@ -250,7 +253,7 @@ class CallAuthorizer:
 
 
 async def _with_history(authority: Authority, approval_requests: ApprovalRequests, caller: Caller, request: RulingRequest) -> RulingRequest:
-    """With what its errand did before. An act that answers a question of one that was counted then is not counted again."""
+    """Returns the request with the history of its transaction. An act that answers a question of a counted act is not counted again."""
     recalls = authority.needs_history(request.act)
     request = await approval_requests.with_history(caller, request, recalls)
     history = request.terms.history
@@ -274,15 +277,15 @@ async def _record_question(
 
 
 def _write_ticket(batch: Batch, call: Call | None, now_us: int) -> None:
-    """With the grant that it stands for, where the agent is handed one."""
+    """Writes the row of the ticket in the call's headers, if the agent gets one."""
     if call is not None and call.target.delegation == "ticket" and TICKET_HEADER in call.headers:
         write_ticket(batch, call.headers[TICKET_HEADER], call.grant.delegation, now_us)
 
 
 async def retry_while_history_changes(attempt: Callable[[], Awaitable[T]]) -> T:
-    """What `attempt` comes to, which rules anew each time that its errand went on meanwhile, or its approval went.
+    """Returns the result of `attempt`, and repeats it while its transaction's history changes or its approval is gone.
 
-    Raises NotKept when that does not end.
+    Raises WriteFailed after RULING_ATTEMPTS_MAX attempts.
     """
     for _ in range(RULING_ATTEMPTS_MAX):
         try:
@@ -293,7 +296,7 @@ async def retry_while_history_changes(attempt: Callable[[], Awaitable[T]]) -> T:
 
 
 def _write_grant_effects(batch: Batch, grant: Grant) -> None:
-    """Uses what the Grant depends on, and leaves its mark. Raises HistoryMoved, ApprovalGone."""
+    """Marks the approval as used and records the act in its transaction's history. Raises HistoryChanged and ApprovalGone."""
     decision, tenant = grant.decision, grant.delegation.principal.tenant
     if decision.approval:
         mark_used(batch, tenant, decision)
@@ -302,12 +305,12 @@ def _write_grant_effects(batch: Batch, grant: Grant) -> None:
 
 
 def denial_of(question: Question, reason_id: str) -> Denial:
-    """A question that nobody can be asked."""
+    """Returns a denial in place of a question that cannot be put to people."""
     return Denial(replace(question.decision, reason_id=reason_id))
 
 
 async def commit_opening(stores: TaskStores, work: Callable[[Batch], None], opened: TurnState, previous: TaskRow | None) -> None:
-    """Runs `work`, which keeps the first events of a task or its next ones, and tells whoever follows it. Raises KeyUsed."""
+    """Runs `work`, which writes the first or the next events of a task, and publishes them to followers. Raises IdempotencyKeyUsed."""
     row = opened.row
     try:
         await stores.database.write(work)
@@ -321,7 +324,7 @@ async def commit_opening(stores: TaskStores, work: Callable[[Batch], None], open
 
 
 def _log_refusal(decision: Decision) -> None:
-    """For the operator, who sees why things do not work before anybody asks; the audit has the whole story."""
+    """Logs a refusal with its reason for the operator. The audit has the full decision."""
     log.info(
         "refused",
         decision_id=decision.id,

@@ -1,4 +1,4 @@
-"""Hand-off between agents: what one gave is held against its contract before anybody gets it, and the next hears what was said before."""
+"""Hand-off between agents: checks an agent's output against its contract, and adds a summary of the calling task to a message."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
@@ -44,7 +44,7 @@ PERSON_SPEAKER: Final = "person"
 
 
 class ContractEnforcingAdapter:
-    """An Adapter around one whose agent has a contract for what it gives: nothing of it is handed on before all of it fits."""
+    """Wraps the adapter of an agent with an output contract. Releases the agent's artifacts only when all of them meet the contract."""
 
     def __init__(self, inner: Adapter, schema: Mapping[str, Any], limits: TurnLimits = DEFAULT_TURN_LIMITS) -> None:
         self._inner = inner
@@ -58,7 +58,7 @@ class ContractEnforcingAdapter:
                 yield event
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
-        """As the adapter inside: nothing of the answer was handed on before."""
+        """Reattaches the wrapped adapter; the caller has received nothing of the answer yet. Raises CannotReattach."""
         if not isinstance(self._inner, Reattachable):
             raise CannotReattach
         async with aclosing(self._enforce(self._inner.reattach(turn, known, call), is_continued=bool(known.artifacts))) as events:
@@ -91,7 +91,7 @@ class ContractEnforcingAdapter:
                 return
 
     def _release_or_fail(self, held_pieces: list[ArtifactPiece], ending: Event, is_continued: bool) -> Iterator[Event]:
-        """What was held back, when it fits; else a failure in the place of the ending, with all of it for the record alone."""
+        """Yields the held artifacts and the ending if they meet the contract, else rejected artifacts for the log and a failure."""
         broken = ""
         if isinstance(ending, Ask | Done | Replied):
             broken = self._find_breach(held_pieces, ending, is_data_required=not (is_continued or isinstance(ending, Ask)))
@@ -122,10 +122,10 @@ class ContractEnforcingAdapter:
 
 
 class ContractEnforcingWatcher(ContractEnforcingAdapter):
-    """The same around an adapter that is a Watcher too."""
+    """Wraps an adapter that is also a Watcher."""
 
     async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
-        """As the adapter inside: nothing as long as the task waits, or where nobody knows."""
+        """Yields the events of a waiting task that the wrapped adapter reports; none if the task still waits or its state is unknown."""
         inner = cast("Watcher", self._inner)
         async with aclosing(self._enforce(inner.watch(ref, call), is_continued=True)) as events:
             async for event in events:
@@ -133,12 +133,12 @@ class ContractEnforcingWatcher(ContractEnforcingAdapter):
 
 
 def enforce_contract(inner: Adapter, schema: Mapping[str, Any], limits: TurnLimits = DEFAULT_TURN_LIMITS) -> Adapter:
-    """A Watcher only where the adapter inside is one. An agent may give no more than `limits` before it ends its turn."""
+    """Wraps an adapter; the result is a Watcher if `inner` is one. `limits` bound the output that is held until the turn ends."""
     return (ContractEnforcingWatcher if isinstance(inner, Watcher) else ContractEnforcingAdapter)(inner, schema, limits)
 
 
 async def skill_begun_with(tasks: TaskLog, row: TaskRow) -> str:
-    """Of a task that goes on: the one that it was begun for."""
+    """Returns the id of the skill that the first message of a task selected, or an empty text."""
     try:
         record = await tasks.read_record(row.tenant, row.owner, row.id)
     except UnknownTask:
@@ -150,23 +150,23 @@ async def skill_begun_with(tasks: TaskLog, row: TaskRow) -> str:
 
 
 def without_gateway_context(message: Message) -> Message:
-    """Without what only the gateway says: nobody else tells an agent what was said before."""
+    """Returns the message without the context member, which only the gateway may set."""
     if message.metadata is UNSET or CONTEXT_KEY not in message.metadata:
         return message
     return replace(message, metadata=strip_gateway_context(message.metadata) or UNSET)
 
 
 def strip_gateway_context(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The same of metadata."""
+    """Returns the metadata without the context member, which only the gateway may set."""
     if metadata is None or CONTEXT_KEY not in metadata:
         return cast("dict[str, Any] | None", metadata)
     return {name: value for name, value in metadata.items() if name != CONTEXT_KEY}
 
 
 async def with_gateway_context(tasks: TaskLog, target: Registration, grant: Grant, row: TaskRow, message: Message) -> Message:
-    """A message with what was said in the task that caused it, as far as it may be told; unchanged where no task did.
+    """Returns the message with a summary of the texts of the task that caused it; unchanged if no task did.
 
-    The caller's own delegation names that task, and it is read as the person's: another's, or one of another chain, is not found.
+    The caller's delegation names that task. It is read with the person's tenant and owner, so tasks of other people are not found.
     """
     if not row.parent_id:
         return message
@@ -184,7 +184,7 @@ async def with_gateway_context(tasks: TaskLog, target: Registration, grant: Gran
 def _context_summary(record: TaskRecord, target: Registration, grant: Grant) -> dict[str, Any]:
     path, principal = grant.delegation.path, grant.delegation.principal
     asker = path[-3].agent if len(path) > 2 else PERSON_SPEAKER
-    known = FEATURES not in target.facts and target.delegation != "none"  # its token names the person
+    known = FEATURES not in target.facts and target.delegation != "none"  # the agent's token names the person
     spoken = [(asker if role is Role.USER else record.row.agent, text) for role, text in _spoken_texts(record)]
     return {
         "from": record.row.agent,
@@ -195,7 +195,7 @@ def _context_summary(record: TaskRecord, target: Registration, grant: Grant) -> 
 
 
 def _spoken_texts(record: TaskRecord) -> Iterator[tuple[Role, str]]:
-    """What was said in a task, in words: no data, no files, no artifacts, and nothing of what the gateway says itself."""
+    """Yields the texts of a task's messages. Leaves out data, files, artifacts and the gateway's own messages."""
     for event in record.events:
         message: Any = None
         if event.kind == "message":

@@ -1,4 +1,4 @@
-"""What calls of agents and calls of servers share in one process of the gateway."""
+"""The parts that calls of agents and calls of servers share in one process of the gateway."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from gateway.telemetry.upstream_calls import CallTelemetry
 
 @dataclass(frozen=True, slots=True)
 class CallParts:
-    """The parts of a call, in the order that it needs them."""
+    """The parts of a call, in the order in which a call uses them."""
 
     callees: Callees
     unknown_name_denials: UnknownNameDenials

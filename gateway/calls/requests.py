@@ -1,4 +1,4 @@
-"""What doors ask of the broker, and what follows from it before anything is ruled on: the request, the row, the turn."""
+"""The requests that protocol servers make of AgentCalls and ServerCalls, and what is built from them: rulings, task rows, turns."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -53,7 +53,7 @@ _decode_ref = msgspec.json.Decoder(VendorRef).decode
 
 
 class AgentRequest(Struct, frozen=True):
-    """A message on its way to an agent. `watched`: its events are wanted as they happen."""
+    """A message for an agent. With `is_watched` the caller wants the events as they happen."""
 
     agent: str
     message: Message
@@ -62,14 +62,14 @@ class AgentRequest(Struct, frozen=True):
     accepted_output_modes: tuple[str, ...] = ()
     idempotency_key: str | None = None
     is_watched: bool = False
-    webhook: Webhook | None = None  # to be told of the task's events
+    webhook: Webhook | None = None  # receives the task's events
     metadata: Mapping[str, Any] | None = None  # of the request
-    logged_message: Message | None = None  # what is kept in the task's log, where something else is sent
-    continues_decision_id: str = ""  # the decision that allowed the call of a tool, which an answer goes on with
+    logged_message: Message | None = None  # for the task's log, if the message that is sent differs
+    continues_decision_id: str = ""  # the decision that allowed the tool call which this answer continues
 
 
 class AuthorizedRequest(Struct, frozen=True):
-    """A sending once it is allowed, and where it goes: `before` is the task as it was, if it is not new."""
+    """An agent request that is allowed, and its target. `previous` is the task before the request; None for a new task."""
 
     grant: Grant
     target: Registration
@@ -78,19 +78,19 @@ class AuthorizedRequest(Struct, frozen=True):
 
 
 class ToolServerRequest(Struct, frozen=True):
-    """A request on its way to an MCP server: a tool's call, a prompt, a resource. `arguments` are what policies may look at."""
+    """A request for an MCP server: a tool call, a prompt, a resource. `arguments` are those that policies may read."""
 
     server: str
     act: Act
     arguments: Mapping[str, Any] | None
     request: McpRequest
     trace_context: TraceContext
-    approval_id: str = ""  # that the caller means
-    continues_decision_id: str = ""  # the decision that it goes on from, by our own word
+    approval_id: str = ""  # the approval that the caller names
+    continues_decision_id: str = ""  # the decision that the request continues, from the sealed request state
 
 
 class ListenRequest(Struct, frozen=True):
-    """To be told what an MCP server says outside of requests. `session` is the front's, of the initialize era."""
+    """A request for the notifications of an MCP server. `session` is the id of the client's session, for clients with `initialize`."""
 
     server: str
     act: Act
@@ -101,7 +101,7 @@ class ListenRequest(Struct, frozen=True):
 
 
 def ruling_request_for_server(target: Registration, request: ToolServerRequest) -> RulingRequest:
-    """What is to be ruled on of a request to a server."""
+    """Builds the ruling request for a request to an MCP server."""
     terms = terms_of(target, request.act, request.approval_id)
     if request.continues_decision_id:
         terms = msgspec.structs.replace(terms, continues_decision_id=request.continues_decision_id)
@@ -111,7 +111,7 @@ def ruling_request_for_server(target: Registration, request: ToolServerRequest) 
 
 
 def ruling_request_for_listening(target: Registration, request: ListenRequest) -> RulingRequest:
-    """The same of one to be told what it says."""
+    """Builds the ruling request for listening to an MCP server."""
     terms = terms_of(target, request.act)
     return RulingRequest(
         request.act, target.tenant, None, parse_ceiling(target.ceiling), trace_id=request.trace_context.trace_id, terms=terms
@@ -119,21 +119,21 @@ def ruling_request_for_listening(target: Registration, request: ListenRequest) -
 
 
 def pending_message_of(request: AgentRequest) -> PendingMessage:
-    """What a task that waits goes on with: the message, and what its sending says beside it."""
+    """Returns the message and the send options that a paused task will be resumed with."""
     send_options = {"skill": request.skill, "accepted_output_modes": list(request.accepted_output_modes), "metadata": request.metadata}
     return PendingMessage(request.message, {name: one for name, one in send_options.items() if one})
 
 
 def restore_pending_message(request: AgentRequest, previous: TaskRow | None) -> AgentRequest:
-    """What goes on when somebody answers a task that waits for a consent: the message that waits, as it was to be sent.
+    """Returns the request with the message that the task is waiting to send, if the caller answers such a task.
 
-    It is what is ruled on, and what people are asked about; what is said meanwhile is for the gateway, which has asked, and goes no
-    further.
+    The gateway rules on the waiting message and shows it to approvers. The caller's answer is for the gateway itself: it is logged and
+    not sent.
     """
     ref = _decode_ref(previous.vendor_ref) if previous is not None else VendorRef()
     if (
         previous is not None and (call := message_awaiting_answer(ref)) is not None
-    ):  # an answer to what a tool asked: the call is made again
+    ):  # an answer to a tool's question: the call is made again
         message = msgspec.structs.replace(call, context_id=previous.context_id, task_id=previous.id)
         return msgspec.structs.replace(request, message=message, logged_message=request.message, continues_decision_id=previous.decision_id)
     if previous is None or not is_pending(ref):
@@ -150,7 +150,7 @@ def webhook_write(request: AgentRequest, row: TaskRow, previous: TaskRow | None)
 
 
 def combine_writes(*writes: Callable[[Batch], None] | None) -> Callable[[Batch], None] | None:
-    """All of them in one."""
+    """Combines writes of one commit into one function; None if there are none."""
     some = [keep for keep in writes if keep is not None]
 
     def together(batch: Batch) -> None:
@@ -161,7 +161,7 @@ def combine_writes(*writes: Callable[[Batch], None] | None) -> Callable[[Batch],
 
 
 def ruling_request_for_agent(request: AgentRequest, target: Registration, row: TaskRow) -> RulingRequest:
-    """To delegate to an agent, or to call the tool of a server that the message names. Raises BadMessage."""
+    """Builds the ruling request for a message to an agent, or for the tool call that a message to a server names. Raises BadMessage."""
     ceiling, trace_id = parse_ceiling(target.ceiling), request.trace_context.trace_id
     if target.family is Family.SERVER:
         tool, arguments = read_invocation(request.message)
@@ -185,7 +185,7 @@ def ruling_request_for_agent(request: AgentRequest, target: Registration, row: T
 
 
 def build_turn(request: AgentRequest, target: Registration, row: TaskRow, ref: VendorRef | None) -> Turn:
-    """Raises BadAnswer for a message that does not answer what the task waits for."""
+    """Builds the turn for the adapter. Raises BadPromptAnswer for a message that does not answer the task's open prompts."""
     watched = request.is_watched or _is_followed_later(request, row)
     turn = Turn(
         without_gateway_context(request.message), ref, watched, request.accepted_output_modes, strip_gateway_context(request.metadata)
@@ -199,15 +199,15 @@ def build_turn(request: AgentRequest, target: Registration, row: TaskRow, ref: V
 
 
 def _is_followed_later(request: AgentRequest, row: TaskRow) -> bool:
-    """Whether somebody may come back for the task: to cancel it with the one that caused it, by its key, or by what a webhook is told.
+    """Returns whether a later request may refer to the task: through its parent task, its idempotency key or a webhook event.
 
-    Then the agent has to name its task early, and another process may have to go on with the turn.
+    For such a task the agent must name its own task early, and another process may have to resume the turn.
     """
     return bool(row.parent_id) or request.idempotency_key is not None or request.webhook is not None
 
 
 def check_handoff(request: AgentRequest, target: Registration, previous: TaskRow | None) -> None:
-    """Whether a message that begins a task keeps the agent's contract; an answer is to a question. Raises ContractBroken."""
+    """Checks the first message of a task against the agent's input contract. Answers are not checked. Raises ContractBroken."""
     if previous is None and (target.contracts or FEATURES in target.facts):
         check_input(contract_of(target, request.skill), request.message)
 
@@ -215,7 +215,10 @@ def check_handoff(request: AgentRequest, target: Registration, previous: TaskRow
 async def prepare_turn(
     stores: TaskStores, adapters: Adapters, request: AgentRequest, authorized: AuthorizedRequest
 ) -> tuple[Turn, Adapter]:
-    """What the agent is to do, and who has it do that, within its contract. Raises BadAnswer, ConversationWaits and UnknownKind."""
+    """Returns the turn and the adapter that runs it within the agent's contract.
+
+    Raises BadPromptAnswer, ConversationWaits and UnknownKind.
+    """
     target, row, before = authorized.target, authorized.row, authorized.previous
     if FEATURES in target.facts:
         await adapters.load(target.kind)
@@ -236,13 +239,13 @@ async def prepare_turn(
 
 
 async def with_own_references(stores: TaskStores, row: TaskRow, message: Message) -> Message:
-    """The message with the agent's own ids of the tasks that it refers to (A2A 1.0 s3.4.3)."""
+    """Returns the message with the agent's own ids of the tasks that it refers to (A2A 1.0 s3.4.3)."""
     own = await referenced(stores.database, row, message.reference_task_ids)
     return msgspec.structs.replace(message, reference_task_ids=own)
 
 
 async def vendor_ref_for(stores: TaskStores, request: AgentRequest, authorized: AuthorizedRequest) -> VendorRef | None:
-    """The agent's own ids: of the task that goes on, or of the conversation. Raises ConversationWaits and BadAnswer."""
+    """Returns the agent's own ids of the continued task or of the conversation. Raises ConversationWaits and BadPromptAnswer."""
     target, row, before = authorized.target, authorized.row, authorized.previous
     ref = _decode_ref(before.vendor_ref) if before else None
     if before and ref and agent_ref(ref).task_id:
@@ -257,7 +260,7 @@ async def vendor_ref_for(stores: TaskStores, request: AgentRequest, authorized: 
 
 
 def with_grant(row: TaskRow, grant: Grant) -> TaskRow:
-    """The task under what it is worked on with."""
+    """Returns the row with the ids of the decision and the grant."""
     return msgspec.structs.replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
 
 

@@ -1,4 +1,4 @@
-"""Calls of MCP servers: find, limit, authorize, call. The one place that shows the order of a tool call's effects."""
+"""Calls of MCP servers: find, limit, authorize, call. This module alone shows the order of a tool call's effects."""
 
 import asyncio
 import time
@@ -69,16 +69,16 @@ class ServerCalls:
                 self._authorizer.record_outcome(grant, outcome)
 
     async def listen(self, caller: Caller, request: ListenRequest) -> None:
-        """Listens to an MCP server until the server ends the stream; leaves a decision and its record, as a read does.
+        """Listens to an MCP server until the server ends the stream. Records a decision and no task.
 
-        Raises as `call` does, and NotSent where the caller's share of open streams is used up.
+        Raises what `call` raises, and NotSent if the caller has as many open streams as its share allows.
         """
         target = self._parts.callees.find(caller, request.server, Family.SERVER)
         grant = await self._authorizer.authorize(caller, ruling_request_for_listening(target, request))
         call = self._call_builder.build_call(grant, target, request.trace_context, grant.decision.id)
         slot = self._upstreams.listening_slots.try_acquire(caller, target)
         if slot is None:
-            raise NotSent("As many streams with servers are open as your share allows", target.name)
+            raise NotSent("You have as many open streams with servers as your share allows", target.name)
         waiting = self._in_flight.begin_call(grant)
         try:
             await self._upstreams.tool_servers.listen(call, request.notifications_wanted, request.listener, request.session)
@@ -90,7 +90,7 @@ class ServerCalls:
             self._in_flight.end_call(waiting)
 
     async def _send_and_count(self, call: Call, request: McpRequest) -> McpAnswer:
-        """The server's answer, counted with its duration. A result with `isError` counts as a failure of the tool."""
+        """Returns the server's answer, and counts it with its duration. A result with `isError` counts as a failure of the tool."""
         began, outcome = time.perf_counter(), "failed"
         waiting = self._in_flight.begin_call(call.grant)
         try:
@@ -120,7 +120,7 @@ class ServerCalls:
 
 
 def _must_name_decision(grant: Grant) -> bool:
-    """Whether a follow-up of this call has to name its decision: people approved of it, or its transaction counted it."""
+    """Returns whether a follow-up of this call must name its decision: people approved the call, or its transaction counted it."""
     counted = grant.history_mark is not None and grant.history_mark.version is not None and grant.decision.txn
     return bool(grant.decision.approval or counted)
 

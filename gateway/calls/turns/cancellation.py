@@ -1,4 +1,4 @@
-"""Cancellation: a task is stopped at its agent, and then whatever it caused; what can't be stopped is said."""
+"""Cancellation: stops a task at its agent, then the tasks that it caused, and reports those that could not be stopped."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,27 +30,27 @@ from policies.delegation.rulings import act_of_invoking_agent
 from registry.cards.card import Registration, RegistrationStatus
 from registry.store import Registry, UnknownName
 
-AGENT_STOP_SECONDS = 30.0  # that an agent may take to stop
-DESCENDANTS_SECONDS = 10.0  # that all the agents of the tasks it caused may take together
-CONCURRENT_MAX = 16  # of them are asked at the same time
-SEARCH_ROUNDS = 4  # of looking for what was begun meanwhile
+AGENT_STOP_SECONDS = 30.0  # an agent's time to stop
+DESCENDANTS_SECONDS = 10.0  # the time for all agents of the tasks that it caused
+CONCURRENT_MAX = 16  # of those tasks are canceled at the same time
+SEARCH_ROUNDS = 4  # searches for tasks that were opened during the cancellation
 CAUSED_TASKS_KEY = "urn:interlock:a2a:caused-tasks"  # in metadata
-VENDOR_REF_SECONDS = 1.0  # to wait for an agent's first word of its task
-POLL_SECONDS = 0.1  # between two looks for it
+VENDOR_REF_SECONDS = 1.0  # to wait until the agent has named its task
+POLL_SECONDS = 0.1  # between two reads of the task
 WITHDRAWN_TEXT = (
-    "Canceled by the gateway. The agent offers no way to be stopped, so it may go on by itself, but it can do nothing more on your behalf."
+    "Canceled by the gateway. The agent cannot be stopped, so it may continue by itself, but it can do nothing more on your behalf."
 )
-DROPPED_TEXT = "Canceled by the gateway. The agent was not told: it may keep its question, and gets no answer to it."
+DROPPED_TEXT = "Canceled by the gateway. The agent was not informed: it may keep its question open, and gets no answer to it."
 log = structlog.get_logger()
 _decode_ref = msgspec.json.Decoder(VendorRef).decode
 
 
 class NotCancelable(Exception):
-    """The agent says that it does not stop, or there is nothing left to cancel."""
+    """The agent refuses to stop, or the task has ended already."""
 
 
 class NotCanceledTask(Struct, frozen=True):
-    """A task that goes on although the one that caused it was canceled."""
+    """A task that continues although the task that caused it was canceled."""
 
     task_id: str
     agent: str
@@ -58,15 +58,15 @@ class NotCanceledTask(Struct, frozen=True):
 
 
 class CanceledTask(TurnState, frozen=True):
-    """A canceled task, how many it had caused that were canceled with it, and which were not."""
+    """A canceled task, the number of caused tasks that were canceled with it, and those that were not."""
 
     canceled_count: int = 0
     not_canceled: tuple[NotCanceledTask, ...] = ()
 
 
 class Cancellation:
-    """Stops tasks. It only ends what was allowed once, so whose task it is decides, and no policy; and it goes on when no record of it
-    can be kept now.
+    """Stops tasks. Only the owner of a task may stop it; no policy is evaluated. Cancellation works while the database cannot be
+    written.
     """
 
     def __init__(
@@ -89,10 +89,10 @@ class Cancellation:
         self._reader = TaskReader(stores.tasks)
 
     async def cancel(self, caller: Caller, row: TaskRow, trace_context: TraceContext) -> CanceledTask:
-        """Asks the agent to stop; when it did, so are those of all tasks that hang below this one. A task that is not canceled leaves
-        those below alone.
+        """Asks the agent to stop, and then the agents of all tasks that this task caused. A task that is not canceled keeps the tasks
+        that it caused.
 
-        Raises NotCancelable, UpstreamFault when the agent is not reached, EndingNotKept, and LimitReached when there is no slot to ask it.
+        Raises NotCancelable, UpstreamFault for an unreachable agent, EndingNotWritten, and LimitReached if no slot is free.
         """
         try:
             canceled = await self._cancel_one(caller, row, trace_context, AGENT_STOP_SECONDS)
@@ -108,7 +108,7 @@ class Cancellation:
     async def _cancel_descendants(
         self, caller: Caller, row: TaskRow, trace_context: TraceContext
     ) -> tuple[int, tuple[NotCanceledTask, ...]]:
-        """Stops what hangs below a task, until nothing new is found there."""
+        """Stops the tasks that a task caused, until a search finds no further one. Returns the number of canceled tasks, and the others."""
         deadline = asyncio.get_running_loop().time() + DESCENDANTS_SECONDS
         outcomes: dict[str, NotCanceledTask | None] = {}
         places = asyncio.Semaphore(CONCURRENT_MAX)
@@ -138,7 +138,7 @@ class Cancellation:
     async def _cancel_descendant(
         self, caller: Caller, row: TaskRow, trace_context: TraceContext, deadline: float
     ) -> NotCanceledTask | None:
-        """None when it is canceled, or has ended meanwhile."""
+        """Cancels a caused task. Returns None if it is canceled or has ended, else the reason why not."""
         left = deadline - asyncio.get_running_loop().time()
         if left <= 0:
             return NotCanceledTask(row.id, row.agent, "late")
@@ -156,7 +156,7 @@ class Cancellation:
         return None
 
     async def _still_running(self, row: TaskRow) -> NotCanceledTask | None:
-        """What is left of a task whose agent does not stop, if it has not ended by itself."""
+        """Returns the report on a task whose agent does not stop; None if the task has ended by itself."""
         try:
             now = await self._stores.tasks.find(row.tenant, row.owner, row.id)
         except ReadFailed:
@@ -164,7 +164,7 @@ class Cancellation:
         return None if now.has_ended else NotCanceledTask(row.id, row.agent, "not-cancelable")
 
     async def _cancel_one(self, caller: Caller, row: TaskRow, trace_context: TraceContext, seconds: float) -> TurnState:
-        """The task as it ended. One whose agent can't be told is withdrawn from it."""
+        """Ends one task and returns its state. If the agent cannot be stopped, the task is canceled in the gateway alone."""
         if row.has_ended:
             raise NotCancelable
         row = await self._wait_for_vendor_ref(row)
@@ -177,13 +177,13 @@ class Cancellation:
                 raise NotCancelable
             return now
         log.info("task_canceled", task_id=row.id, agent=row.agent, told=agent_stopped)
-        if agent_stopped:  # and its question is withdrawn, so the agent's session can go on
+        if agent_stopped:  # the agent has withdrawn its question, so the conversation is free for other tasks
             now = replace(now, row=replace(now.row, vendor_ref=with_prompts(now.row.vendor_ref, ())))
         says = DROPPED_TEXT if now.row.state in INTERRUPTED else WITHDRAWN_TEXT
         return await self._turns.stop_task(now, Canceled(None if agent_stopped else self._turns.transitions.gateway_message(now.row, says)))
 
     async def _wait_for_vendor_ref(self, row: TaskRow) -> TaskRow:
-        """The task once its agent has told its own id of it, which may take a moment."""
+        """Returns the task when its agent has named it, at the latest after VENDOR_REF_SECONDS."""
         until = asyncio.get_running_loop().time() + VENDOR_REF_SECONDS
         while row.state in RUNNING_STATES and not _decode_ref(row.vendor_ref).task_id and asyncio.get_running_loop().time() < until:
             await asyncio.sleep(POLL_SECONDS)
@@ -191,7 +191,7 @@ class Cancellation:
         return row
 
     async def _stop_at_agent(self, caller: Caller, row: TaskRow, ref: VendorRef, trace_context: TraceContext, seconds: float) -> bool:
-        """Whether the agent stopped; False when there is no way to tell it. Raises NotCancelable, UpstreamFault and LimitReached."""
+        """Returns whether the agent stopped; False if it cannot be asked. Raises NotCancelable, UpstreamFault and LimitReached."""
         target = self._find_callable_agent(row)
         if target is None:
             return False
@@ -200,7 +200,10 @@ class Cancellation:
 
     @asynccontextmanager
     async def _agent_slot(self, caller: Caller, target: Registration, task_id: str, seconds: float) -> AsyncIterator[None]:
-        """A slot to ask an agent to stop: that of the turn where it is under way here, for one request at a time. Raises LimitReached."""
+        """Holds a slot for the request to stop an agent. Raises LimitReached.
+
+        The slot is that of the turn if it is in flight here, for one request at a time, else a new one.
+        """
         slots, own = self._upstreams.slots, task_id in self._in_flight and task_id not in self._stopping
         slot: HeldShare | None = None
         if own:
@@ -218,7 +221,7 @@ class Cancellation:
     async def _ask_to_stop(
         self, caller: Caller, row: TaskRow, target: Registration, ref_trace_and_seconds: tuple[VendorRef, TraceContext, float]
     ) -> bool:
-        """`how`: the agent's own id of the task, the trace, and the seconds that the agent has."""
+        """Sends the request to stop and returns whether the agent stopped. Raises NotCancelable and UpstreamFault."""
         ref, trace_context, seconds = ref_trace_and_seconds
         request = RulingRequest(
             act=act_of_invoking_agent(row.agent),
@@ -249,7 +252,7 @@ class Cancellation:
         return True
 
     def _find_callable_agent(self, row: TaskRow) -> Registration | None:
-        """The agent, unless it may not be called any more."""
+        """Returns the agent if it is registered and active."""
         try:
             found = self._registry.find(row.tenant, row.agent)
         except UnknownName:
@@ -258,6 +261,6 @@ class Cancellation:
 
 
 def caused_tasks_metadata(canceled: CanceledTask, name_tasks: bool) -> dict[str, object]:
-    """What became of the tasks it had caused, for the metadata of the answer. Without `everything` no other task is named."""
+    """Returns the counts of caused tasks for the metadata of the response. Without `name_tasks` it gives the reasons alone."""
     left = [asdict(one) if name_tasks else {"reason": one.reason} for one in canceled.not_canceled]
     return {"canceled": canceled.canceled_count, "not_canceled": left} if canceled.canceled_count or left else {}

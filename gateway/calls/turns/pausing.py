@@ -1,4 +1,4 @@
-"""Parking: tasks that wait until people allow what they were sent for, and go on or end by what these say."""
+"""Pausing: tasks that wait until people approve them, and then continue or end by the decision."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -33,12 +33,12 @@ _CLOSE_APPROVAL = "UPDATE approvals SET state = ?, closed = ? WHERE tenant = ? A
 
 
 class AwaitsApproval(TaskEnded):
-    """The task waits for people's approval, which no message stands for."""
+    """The task waits for an approval, and no message can replace that."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingMessage:
-    """What a task that waits will send, and `how`: what else its sending said."""
+    """The message that a paused task will send, and its options: skill, accepted output modes, metadata."""
 
     message: Message
     send_options: Mapping[str, Any]
@@ -46,7 +46,7 @@ class PendingMessage:
 
 @dataclass(frozen=True, slots=True)
 class PausedTask:
-    """A task that is to wait. `before`: as it was, if it is not new. `message` is kept in its log, `outgoing` is what it waits with."""
+    """A task to pause. `previous` is the task before; None for a new one. `message` is for the log, `pending_message` for the agent."""
 
     row: TaskRow
     previous: TaskRow | None
@@ -58,7 +58,7 @@ class PausedTask:
 
 @dataclass(frozen=True, slots=True)
 class DecidedTask:
-    """A task whose people have spoken, or kept silent for too long."""
+    """A paused task whose approval was decided or has expired."""
 
     approval: Approval
     grant_id: str
@@ -68,17 +68,20 @@ class DecidedTask:
 
 
 class TaskPausing:
-    """What waits is a row, with the authority that it goes on with as a grant; nobody holds anything in memory for it."""
+    """Pauses tasks. A paused task is a row with the grant that it will continue under; the process holds nothing in memory for it."""
 
     def __init__(self, authorizer: CallAuthorizer, stores: TaskStores, turns: TurnRecorder) -> None:
         self._authorizer = authorizer
         self._stores = stores
         self._turns = turns
         self._approval_requests = ApprovalRequests(stores)
-        self._after_approval_id = ""  # the approval that the last look ended with, behind which there may be more
+        self._after_approval_id = ""  # the last approval of the previous batch, if more may follow
 
     async def pause(self, caller: Caller, paused_task: PausedTask, request: RulingRequest, question: Question) -> TurnState:
-        """The task as it waits (A2A 1.0 s7.6), with the question. Raises Refused, TooManyQuestions and as Ledger.open."""
+        """Records the paused task with the request for approval, and returns its state (A2A 1.0 s7.6).
+
+        Raises CallRefused, TooManyQuestions, IdempotencyKeyUsed and TaskEnded.
+        """
         definition = definition_of(paused_task.target, request.act)
         try:
             what = shown_to_approvers(
@@ -91,8 +94,8 @@ class TaskPausing:
         matter = ApprovalSubject(caller, request, what, definition, left.grant_id, paused_task.pending_message.send_options)
         approval_question, pending, approval = self._approval_requests.new_request(question, matter)
         text = (
-            f"{pending.punctuated_prompt} Approval {pending.id} waits for somebody who may decide, until {to_rfc3339(pending.expires)}. "
-            "The task goes on by itself then; no message stands for it."
+            f"{pending.punctuated_prompt} Approval {pending.id} waits for an approver until {to_rfc3339(pending.expires)}. "
+            "After the approval the task continues by itself; a message cannot replace the approval."
         )
         row = msgspec.structs.replace(paused_task.row, decision_id=approval_question.decision.id, grant_id=left.grant_id)
         opened = self._turns.transitions.paused_events(paused_task.previous, row, paused_task.message, text)
@@ -116,9 +119,9 @@ class TaskPausing:
         return TurnState(record_now.row, record_now.events)
 
     async def decided_tasks(self) -> list[DecidedTask]:
-        """At most a hundred, and others with the next look: what waits for a place holds up nobody else.
+        """Returns up to BATCH_SIZE tasks whose approval is decided or expired; the next call continues after them.
 
-        One that comes up in several processes is taken by one.
+        Several processes may get the same task; the resumption lets one of them have it.
         """
         now = self._stores.now()
         spoken = (approvals.c.state != "pending") | (approvals.c.expires <= now)
@@ -137,7 +140,7 @@ class TaskPausing:
         return found
 
     async def check_answerable(self, row: TaskRow, message: Message) -> None:
-        """Whether a message can answer what a task waits for. Raises AwaitsApproval and BadMessage."""
+        """Raises AwaitsApproval if the task waits for an approval, and BadMessage if the message holds a credential."""
         if row.state is not TaskState.AUTH_REQUIRED:
             return
         check_no_credential(message)
@@ -149,32 +152,32 @@ class TaskPausing:
     async def with_earlier_approval(
         self, caller: Caller, ruling_request: RulingRequest, target: Registration, row: TaskRow
     ) -> RulingRequest:
-        """What goes on once people have consented, under the approval that its first try used, if it did and that still holds."""
+        """Returns the ruling request with the approval that the task's first attempt used, if that approval still holds."""
         return await self._approval_requests.with_earlier_approval(caller, ruling_request, target, row.decision_id)
 
     async def return_approval(self, grant: Grant) -> None:
-        """An approval that a call used which was refused at the door for want of something else: nothing came of it."""
+        """Makes the approval of a call usable again, because the call was not sent."""
         if grant.decision.approval:
             tenant = grant.delegation.principal.tenant
             await self._stores.database.write(lambda batch: approval_rows.mark_unused(batch, tenant, grant.decision))
 
     def resumed_state(self, old: TaskRow, new: TaskRow) -> TurnState:
-        """The task as it works from now on; nothing is kept yet."""
+        """Returns the state of a task that resumes. Writes nothing."""
         return self._turns.transitions.resumed_state(old, new)
 
     async def reject_and_close(self, decided_task: DecidedTask, record: TaskRecord, problem: str) -> None:
-        """The task is rejected, and the approval of no more use."""
+        """Rejects the task and closes its approval."""
         await self.reject(TurnState(record.row, record.events), Failed(problem, rejected=True))
         await self.close_approval(decided_task)
 
     async def reject(self, paused: TurnState, failure: Failed) -> None:
-        """Ends a task that can't go on."""
+        """Ends a task that cannot continue."""
         await self._turns.end_task(paused, failure)
 
     def resumable_grant(self, caller: Caller, target: Registration, row: TaskRow) -> tuple[TaskRow, Callable[[Batch], None] | None]:
-        """Where people's own accounts open a server: what a person's call can go on with when they have consented, a grant of its own.
+        """Returns the row with a new grant, and the write of the grant, for a call that consent to a personal account may pause.
 
-        An agent's call has one, and what is sent to an agent has the one that this is handed.
+        Returns the row unchanged if it has a grant already, or the target uses no personal accounts.
         """
         if row.grant_id or AUTH_OPTION not in target.upstream:
             return row, None
@@ -183,14 +186,14 @@ class TaskPausing:
         return msgspec.structs.replace(row, grant_id=left.grant_id), keep
 
     async def close_approval(self, decided_task: DecidedTask) -> None:
-        """What was allowed, but not done, is void."""
+        """Closes the approval: denied and expired ones as such, any other as void."""
         state = decided_task.approval.state if decided_task.approval.state in ("denied", "expired") else "void"
         where, now = (decided_task.approval.requester.tenant, decided_task.approval.id), self._stores.now()
         await self._stores.database.write(lambda batch: batch.run(_CLOSE_APPROVAL, (state, now, *where)))
 
 
 def members_to_approve(pending_message: PendingMessage) -> dict[str, Any]:
-    """What a message to an agent says, without the ids of its way."""
+    """Returns the members of a message that approvers see: its content and options, no ids."""
     members = msgspec.json.decode(encode(pending_message.message))
     return {
         "message": {name: members[name] for name in ("parts", "metadata", "extensions") if name in members},
@@ -199,17 +202,17 @@ def members_to_approve(pending_message: PendingMessage) -> dict[str, Any]:
 
 
 def shown_exactly(decided_task: DecidedTask, target: Registration, act: Act) -> ExactContent:
-    """What people were shown, beside the definition as it is now."""
+    """Returns the exact content that approvers saw, with the current hash of the target's definition."""
     return ExactContent(decided_task.arguments, decided_task.arguments_hash, pin_hash(definition_of(target, act)))
 
 
 def last_message(record: TaskRecord) -> Message:
-    """What the task was sent last, which it waits with."""
+    """Returns the last message that was sent to the task."""
     return next(event.message for event in reversed(record.events) if event.kind == "message")
 
 
 def outcome_text(approval: Approval) -> str:
-    """Why a task does not go on, by what people said."""
+    """Returns the reason why the task ends, for its status message."""
     if approval.state == "denied":
-        return f"Denied by somebody who may decide: {approval.reason}" if approval.reason else "Denied by somebody who may decide."
-    return "Nobody who may decide allowed it in time."
+        return f"Denied by an approver: {approval.reason}" if approval.reason else "Denied by an approver."
+    return "No approver allowed it in time."

@@ -1,4 +1,4 @@
-"""The turns of this process while their agents work, and what follows when one waits or is given up."""
+"""Runs the turns of this process, starts the watch of a task that waits, and hands turns over at shutdown."""
 
 import asyncio
 import time
@@ -27,20 +27,20 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class PreparedTurn:
-    """A turn that is allowed and kept, and can be run."""
+    """A turn that is allowed and recorded, ready to run."""
 
     opened: TurnState
     turn: Turn
     call: Call
     adapter: Adapter
-    parent_id: str = ""  # the task that caused it, whose places it takes up
-    live_events: object = None  # its tail, from before it is opened until its turn is over, for those who follow
-    reattaching_adapter: Adapter | None = None  # runs this turn in place of `adapter`
-    span: "Span | None" = None  # of the turn, where there is a tracer
+    parent_id: str = ""  # the task that caused the turn; the turn counts among its children
+    live_events: object = None  # holds the live events of the task in memory for followers until the turn is over
+    reattaching_adapter: Adapter | None = None  # runs this turn instead of `adapter`, for a turn that another process began
+    span: "Span | None" = None  # of the turn, if there is a tracer
 
 
 class TurnRunner:
-    """Runs turns that were entered into `under_way`, each until its agent ends it or somebody gives it up."""
+    """Runs turns that are registered in `in_flight`, each until its agent ends it or the gateway abandons it."""
 
     def __init__(
         self,
@@ -62,13 +62,16 @@ class TurnRunner:
         self._background_turns: dict[str, asyncio.Task[TurnState]] = {}
 
     def run_in_background(self, prepared_turn: PreparedTurn) -> None:
-        """Runs a turn that nobody waits for."""
+        """Runs a turn as a background task."""
         key = prepared_turn.opened.row.id
         running = self._background_turns[key] = asyncio.create_task(self.run(prepared_turn))
         running.add_done_callback(lambda done: _log_failure(self._background_turns, key, done))
 
     async def run(self, prepared_turn: PreparedTurn) -> TurnState:
-        """Runs a turn to its end, or to where somebody else has brought the task. Raises EndingNotKept and ShuttingDown."""
+        """Runs a turn and returns the state of its task. For an abandoned turn it reads the state.
+
+        Raises EndingNotWritten and ShuttingDown.
+        """
         opened, call, began, outcome = prepared_turn.opened, prepared_turn.call, time.perf_counter(), "failed"
         try:
             turn = self._sessions.run(prepared_turn.reattaching_adapter or prepared_turn.adapter, prepared_turn.turn, call, opened)
@@ -92,27 +95,27 @@ class TurnRunner:
             self._call_telemetry.finish(prepared_turn.span, outcome)
 
     async def _run_resumed_by_agent(self, adapter: Adapter, turn: Turn, call: Call, opened: TurnState) -> TurnState:
-        """A turn that nobody asked for: the agent of a task that waited has moved it."""
+        """Runs the turn that the agent of a waiting task has started by itself."""
         self._in_flight.add_turn(opened.row.id, "")
         self._authorizer.call_builder.extend_grant_to_call(call, opened.row.id)
         return await self.run(PreparedTurn(opened, turn, call, adapter))
 
     @property
     def in_flight_count(self) -> int:
-        """How many turns are with an agent now."""
+        """The number of turns that agents work on now."""
         return len(self._in_flight.turn_grants)
 
     async def wait_until_idle(self, until: float) -> None:
-        """Returns when no turn of `begin` is under way, at the latest at `until` on the event loop's clock."""
+        """Returns when no background turn runs any more, at the latest at `until` on the event loop's clock."""
         while self._background_turns and (left := until - asyncio.get_running_loop().time()) > 0:
             await asyncio.wait(self._background_turns.values(), timeout=left)
 
     def hand_over(self) -> int:
-        """Leaves the tasks of all turns to another process; returns how many turns and calls were under way."""
+        """Leaves the tasks of all turns to another process. Returns the number of turns and calls that were in flight."""
         return self._in_flight.hand_over()
 
     async def close(self) -> None:
-        """Waits a moment for turns that nobody waits for, hands over the rest, and ends the watches of tasks that wait."""
+        """Waits up to CLOSING_SECONDS for background turns, hands over the rest, and ends the watches of waiting tasks."""
         await self.wait_until_idle(asyncio.get_running_loop().time() + CLOSING_SECONDS)
         self.hand_over()
         if self._background_turns:
