@@ -1,4 +1,4 @@
-"""Makes what decides who is who and who may what."""
+"""Builds token verification, limits and the inputs of rulings from the settings."""
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -30,30 +30,30 @@ from registry.store import Registry, UnknownName
 
 
 def issuers_of_people(settings: Settings) -> list[str]:
-    """Who vouches for people."""
+    """Returns the issuers of people's tokens."""
     known = [issuer.issuer for issuer in settings.identity.issuers]
     return [*known, DEVELOPMENT_ISSUER] if settings.is_development else known
 
 
 def scopes_supported(settings: Settings) -> list[str]:
-    """The scopes that mean something here and that every issuer of people understands: names of their scope maps."""
+    """Returns the scopes that the scope maps of all issuers of people's tokens have in common, sorted."""
     maps = [frozenset(issuer.scope_map or ()) for issuer in settings.identity.issuers]
     return sorted(frozenset.intersection(*maps)) if maps else []
 
 
 def build_limits(settings: Settings) -> CallLimits:
-    """How much may be asked for."""
+    """Builds the limits on calls from the settings."""
     return CallLimits([Limit(**seed.model_dump()) for seed in settings.limits.per], time.monotonic, time.time)
 
 
 def build_token_verifier(settings: Settings, keys: SigningKeys, egress: Egress) -> TokenVerifier:
-    """Whom tokens are believed from."""
+    """Builds the token verifier, which trusts the gateway itself and the configured issuers."""
     trusted = [_trusted_issuer(issuer) for issuer in settings.identity.issuers]
     return TokenVerifier(settings.public_url, keys, trusted, egress.fetch, settings.is_development)
 
 
 def _trusted_issuer(issuer: IssuerSettings) -> TrustedIssuer:
-    """A provider as the settings describe it."""
+    """Converts the settings of one issuer."""
     scope_map = {scope: Permissions.parse(texts) for scope, texts in (issuer.scope_map or {}).items()}
     return TrustedIssuer(
         issuer=issuer.issuer,
@@ -75,7 +75,7 @@ def _trusted_issuer(issuer: IssuerSettings) -> TrustedIssuer:
 
 
 def tools_reader(registry: Registry) -> ToolSource:
-    """The tools of every tenant, as they are now: what policies can speak of."""
+    """Returns a reader of the current tools of all tenants, which policies can refer to."""
 
     def read_tools() -> Iterator[KnownTool]:
         for tenant in registry.tenants():
@@ -85,7 +85,7 @@ def tools_reader(registry: Registry) -> ToolSource:
 
 
 def known_schema(registry: Registry) -> SchemaOf:
-    """The arguments that a registered tool declares, as they are now."""
+    """Returns a reader of the input schema that a registered tool declares now."""
 
     def schema_of(tenant: str, act: Act) -> Mapping[str, Any] | None:
         try:
@@ -100,7 +100,7 @@ def known_schema(registry: Registry) -> SchemaOf:
 
 
 def current_roles_reader(settings: Settings) -> RolesNow:
-    """Of development users from the settings, of others as their issuer vouched."""
+    """Returns a reader of current roles: of development users from the settings, of others from their token's issuer."""
 
     def now(issuer: str, subject: str, vouched: Sequence[str]) -> tuple[str, ...]:
         return settings.roles_of(subject) if issuer == DEVELOPMENT_ISSUER else tuple(vouched)
@@ -109,7 +109,7 @@ def current_roles_reader(settings: Settings) -> RolesNow:
 
 
 def build_in_person_check(authority: Authority, authorizer: CallAuthorizer) -> RequireInPerson:
-    """The check of acts that need no right but are the person's own, such as giving up an account: no agent does them."""
+    """Builds the check of acts that need no permission but the person, such as disconnecting an account. It refuses agents."""
 
     async def check(caller: Caller, act: Act) -> None:
         denial = authority.deny_delegated_administration(caller, RulingRequest(act, caller.principal.tenant))
@@ -120,7 +120,7 @@ def build_in_person_check(authority: Authority, authorizer: CallAuthorizer) -> R
 
 
 def build_environment(settings: Settings, registry: Registry, is_fresh: Callable[[], bool], kills: Kills) -> RulingEnvironment:
-    """What rights depend on beside the policies: roles and ceilings as they are now."""
+    """Builds the environment of rulings: the current roles, ceilings, clearances and kills."""
 
     def ceiling_now(tenant: str, agent: str) -> Permissions | None:
         ceiling = registry.active_ceiling_of(tenant, agent)
@@ -140,7 +140,7 @@ def build_environment(settings: Settings, registry: Registry, is_fresh: Callable
 
 
 def running_tasks(database: Database) -> Callable[[str, str], Awaitable[bool]]:
-    """Tells whether the turn of a task is under way, by its tenant and id. Raises NotRead."""
+    """Returns a check, by tenant and task id, that a turn of the task is in flight. The check raises ReadFailed."""
 
     async def is_under_way(tenant: str, task_id: str) -> bool:
         return await database.read(lambda connection: is_running(connection, tenant, task_id))

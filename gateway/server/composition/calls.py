@@ -1,4 +1,4 @@
-"""Makes the parts of a call and joins them."""
+"""Builds the parts of a call and connects them."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ from registry.store import Registry
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """The calls of one process: what starts them, runs them, resumes them and stops them."""
+    """The parts of one process that start, run, resume and stop calls."""
 
     parts: CallParts
     agents: AgentCalls
@@ -35,7 +35,7 @@ class Calls:
     turns: TurnRecorder
 
     async def close(self) -> None:
-        """Waits a moment for turns that are in flight, and leaves those that still run to another process."""
+        """Waits briefly for turns in flight, and leaves those that still run to another process."""
         await self.turn_runner.close()
         await self.stopper.close()
         await self.turns.close()
@@ -50,7 +50,7 @@ def build_calls(
     *,
     telemetry: CallTelemetry,
 ) -> Calls:
-    """The calls of one process, from its registry, authority, stores and upstreams."""
+    """Builds the calls of one process from its registry, authorizer, stores and upstreams."""
     in_flight, turns, watcher = InFlight(), TurnRecorder(stores), PausedTaskWatcher(stores.tasks, stores.now)
     callees = Callees(registry, authorizer, front_door, upstreams.absences)
     denials = UnknownNameDenials(callees, authorizer, upstreams.limits)

@@ -1,4 +1,4 @@
-"""Makes what shares out the calls of one process, as many as the settings say and the system's open files allow."""
+"""Builds the bounds on calls and connections of one process, from the settings and the system's limit of open files."""
 
 import time
 
@@ -18,19 +18,19 @@ log = structlog.get_logger()
 
 
 def build_slots(settings: Settings, limits: CallLimits, authority: Authority) -> Slots:
-    """The slots of turns and calls, whose refusals are reported as those by limits are."""
+    """Builds the slots of turns and calls. Their refusals are reported like refusals by limits."""
     calls = _calls_max(settings)
     sizes = SlotLimits(calls, min(settings.limits.calls_per_upstream, calls), wait_seconds=settings.limits.queue_seconds)
     return Slots(sizes, time.monotonic, {SANDBOX: calculations.worker_count()}, authority.can_see, limits.report_refusal)
 
 
 def connections_max(settings: Settings) -> int:
-    """A bound behind all others: two for each call, and one for each task that waits and is watched."""
+    """Returns the maximum of open connections to upstreams: two for each call, and one for each watched task."""
     return 2 * _calls_max(settings) + WATCHED_MAX
 
 
 def client_limits(settings: Settings) -> ClientLimits:
-    """What connections of clients may cost."""
+    """Builds the limits of client connections."""
     server = settings.server
     return ClientLimits(
         header_bytes=server.max_headers,

@@ -1,4 +1,4 @@
-"""Cards as this gateway publishes them: with its own address, signed with its own key."""
+"""Agent cards as this gateway publishes them: with its own address, signed with its own key."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from registry.cards.republish import add_a2a_03_members, publish_card, signed_fo
 
 
 class PublishedCards:
-    """Makes the card of an agent in each form that callers get."""
+    """Builds the card of an agent in each form that callers receive."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._url = gateway.settings.public_url
@@ -17,13 +17,13 @@ class PublishedCards:
         self._keys = gateway.keys
 
     def newer(self, found: Registration, offered: Callable[[Skill], bool] | None = None) -> dict[str, Any]:
-        """In A2A 1.0, with all of its skills or those `offered`."""
+        """Builds the A2A 1.0 card with all skills, or with those for which `offered` returns True."""
         return publish_card(found, self._url, self._keys, offered, self._grpc)
 
     def united(self, found: Registration, card: Mapping[str, Any]) -> dict[str, Any]:
-        """In A2A 1.0 and 0.3. `card`: in 1.0."""
+        """Builds a card for A2A 1.0 and 0.3 from the A2A 1.0 `card`."""
         return add_a2a_03_members(found, card, self._url, self._keys)
 
     def extended(self, found: Registration, offered: Callable[[Skill], bool]) -> dict[str, Any]:
-        """In A2A 1.0 for one caller, signed for callers of 0.3 too."""
+        """Builds the A2A 1.0 card for one caller, with signatures that A2A 0.3 callers can verify too."""
         return signed_for_both(self.newer(found, offered), self._url, self._keys)

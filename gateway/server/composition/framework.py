@@ -1,4 +1,4 @@
-"""Makes all that the framework serves: the exchange of tokens, administration, discovery."""
+"""Builds the FastAPI application: token endpoints, administration, discovery."""
 
 import time
 from urllib.parse import urlsplit
@@ -44,21 +44,21 @@ from policies.tokens.tickets import Tickets
 
 
 def build_client_authentication(gateway: Gateway) -> ClientAuthentication:
-    """How agents prove who they are, at whichever door."""
+    """Builds the client authentication of agents, which all protocol servers use."""
     url = gateway.settings.public_url
     assertions = ClientAssertionVerifier((url, f"{url}/oauth/token"), time.time)
     return ClientAuthentication(gateway.registry, assertions, ReplayGuard(gateway.database, now_us))
 
 
 def build_proofs(gateway: Gateway, clients: ClientAuthentication) -> RequestProofs:
-    """What is asked for beside a token."""
+    """Builds the verification of credentials beside a token: DPoP proofs and tickets."""
     url, possession = gateway.settings.public_url, DpopVerifier(gateway.keys, ReplayGuard(gateway.database, now_us), time.time)
     bases = (url, f"{urlsplit(url).scheme}://{gateway.settings.public_grpc}")
     return RequestProofs(clients, Tickets(gateway.database, time.time), possession, bases)
 
 
 def build_framework_app(gateway: Gateway, admission: RequestAuthentication, clients: ClientAuthentication, proofs: RequestProofs) -> App:
-    """All that the framework serves."""
+    """Builds the application with all of its routes."""
     admitted, url, size = TokenGuard(admission, gateway.limits.count_request), gateway.settings.public_url, gateway.settings.server.max_body
     may = gateway.rulings.authority.could_allow
     issuers = [issuer.issuer for issuer in gateway.settings.identity.issuers]

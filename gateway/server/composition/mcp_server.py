@@ -1,4 +1,4 @@
-"""Makes the door of MCP, its loops and its end."""
+"""Builds the MCP server and registers its periodic tasks and its shutdown."""
 
 import time
 from collections.abc import Callable
@@ -39,7 +39,7 @@ from registry.cards.card import Registration
 
 
 def build_endpoint(gateway: Gateway, admission: RequestAuthentication) -> McpEndpoint:
-    """The door, with its loops and its end."""
+    """Builds the MCP endpoint and registers its periodic tasks and its shutdown with the gateway."""
     catalogue, seal = _build_catalogue(gateway), RequestStateCipher(gateway.keys, time.time)
     mailbox, streams = gateway.mailbox, Streams(gateway.database, now_us)
     sessions, changes = McpSessions(gateway.database, now_us), ChangeBroadcast()
@@ -80,7 +80,7 @@ def build_endpoint(gateway: Gateway, admission: RequestAuthentication) -> McpEnd
 
 
 def _build_relister(gateway: Gateway) -> tuple[Relister, UpstreamWatcher]:
-    """What makes lists follow those of servers, whoever hears that they changed."""
+    """Builds the relister, which lists a server again when any session reports a change, and the watcher of servers."""
     relisting = Relister(gateway.entry_refresher.refresh_changed_server)
     gateway.tools.set_list_changed_hook(relisting.relist_soon)
 

@@ -1,4 +1,4 @@
-"""One process of the gateway: every part that doors share, made and joined, started and stopped."""
+"""One process of the gateway: builds, starts and stops the parts that all protocol servers share."""
 
 import asyncio
 import gc
@@ -83,7 +83,7 @@ GAUGES_SECONDS = 1.0
 
 
 class Gateway:
-    """One process of the gateway: every part, made and joined. `start` and `stop` run in its event loop."""
+    """One process of the gateway with all of its parts. `start` and `stop` run in its event loop."""
 
     def __init__(self, settings: Settings, worker: WorkerFigures | None = None) -> None:
         self.settings = settings
@@ -92,8 +92,8 @@ class Gateway:
         logs.configure_logging(settings.telemetry.log_level, current_trace_id)
         self.tracer = tracing.tracer(settings)
         self.on_start: list[Callable[[], Coroutine[Any, Any, None]]] = []
-        self.on_stop_before_turns: list[Callable[[], Coroutine[Any, Any, None]]] = []  # doors, before the turns end
-        self.on_stop_after_turns: list[Callable[[], Coroutine[Any, Any, None]]] = []  # from agents, after them
+        self.on_stop_before_turns: list[Callable[[], Coroutine[Any, Any, None]]] = []  # of protocol servers, before the turns end
+        self.on_stop_after_turns: list[Callable[[], Coroutine[Any, Any, None]]] = []  # of connections to agents, after the turns have ended
         self.metrics = Metrics(REASON_IDS | {"bad-envelope", "unknown-session", "canceled"}, worker)
         self.rejected_credentials = RejectedCredentialLog(time.monotonic)
         self.empty_lists = EmptyListReasons(lambda: self.rulings.engine.permitted_roles, self.rejected_credentials.log_empty_list)
@@ -152,7 +152,7 @@ class Gateway:
         return TaskStores(self.database, self.audit, self.rulings.grants, tasks, new_id, now_us, limits)
 
     def _build_resumers(self) -> None:
-        """How people decide, and what goes on when they have, or when another process is gone."""
+        """Builds approvals, and the resumption of tasks after an approval, after a consent, and after another process has ended."""
         parts, resumed, callers = self.calls.parts, self.calls.resumed_turns, self.rulings.caller_resolver
         self.approvals = Approvals(self.database, self.audit, now_us)
         self.takeover = Takeover(parts, resumed, self.rulings.authority, callers, stores=self.stores, turns=self.calls.turns)
@@ -172,7 +172,7 @@ class Gateway:
 
     @property
     def created_files(self) -> dict[str, str]:
-        """What this start made that was not there: where each is. Secrets are in some of it, and never here."""
+        """The paths of the files that this start has created, by their purpose. Some of the files contain secrets."""
         return {what: str(path) for what, path in self._missing_at_start.items() if path.exists()}
 
     async def record_audit(self, record: Mapping[str, object]) -> None:
@@ -182,7 +182,7 @@ class Gateway:
         self.metrics.write_gauges()
 
     async def authorize(self, caller: Caller, act: Act, task_id: str = "") -> Grant:
-        """The Grant for an act of administration, kept, with the task that it is about; raises Refused."""
+        """Returns the recorded Grant for an act of administration. `task_id` is the task that the act is about. Raises CallRefused."""
         return await self.authorizer.authorize(caller, RulingRequest(act, caller.principal.tenant, task_id=task_id))
 
     async def lifespan(self, _scope: Scope, receive: Receive, send: Send) -> None:
@@ -190,7 +190,7 @@ class Gateway:
         await receive()
         try:
             await self.start()
-        except Exception as error:  # the process's root: whatever fails, the server is told and ends
+        except Exception as error:  # the root of the process: the ASGI server gets every failure and ends
             if problem := cause_of(error):
                 log.error("start_failed", problem=problem, todo="interlock check")
             else:
@@ -207,7 +207,7 @@ class Gateway:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def start(self) -> None:
-        """Opens the database, the audit chain and the loops."""
+        """Starts the database, begins the audit chain, loads the caches and starts the periodic tasks."""
         self.database.start()
         await self.database.refresh_epochs()
         await self.registry.reload()
@@ -247,10 +247,10 @@ class Gateway:
         self.periodic_tasks.repeat(SPOOL_SECONDS, lambda: self.rulings.spool.drain(self.database))
         if self._worker is not None:
             self.periodic_tasks.repeat(GAUGES_SECONDS, self._write_gauges)
-        self._start_tasks = [asyncio.create_task(each()) for each in self.on_start]  # nobody waits until they are ready
+        self._start_tasks = [asyncio.create_task(each()) for each in self.on_start]  # run in the background; `stop` waits for them
 
     async def stop(self) -> None:
-        """Lets turns under way end within the grace of a drain, keeps what is left, and lets go of everything, though a step fails."""
+        """Drains turns in flight within the drain period, writes what is pending, and closes every part even if one of them fails."""
         await take_steps(*self._start_tasks)
         await take_steps(self.drain.finish())
         await take_steps(*(close() for close in self.on_stop_before_turns))
@@ -275,18 +275,20 @@ class Gateway:
 
 
 def _add_gauges(gateway: Gateway) -> None:
-    """Figures that are read when an operator asks for them."""
+    """Adds the gauges that are computed when /metrics is read."""
     resilience, metrics, kills = gateway.catalog.resilience, gateway.metrics, gateway.rulings.kills
     metrics.add_gauge("kills", "Agents, servers and people that operators have stopped.", lambda: len(kills), "livemax")
     metrics.add_gauge("agent_retries", "Calls of agents that were tried again.", lambda: resilience.retry_count)
-    metrics.add_gauge("agents_ejected", "Endpoints of agents that are left alone for a while.", lambda: resilience.ejected_count)
+    metrics.add_gauge(
+        "agents_ejected", "Endpoints of agents that are ejected for a while after failures.", lambda: resilience.ejected_count
+    )
     metrics.add_gauge("streams", "Streams that are open now.", lambda: gateway.open_streams.total_count)
-    metrics.add_gauge("calls_under_way", "Turns and calls that are under way.", lambda: gateway.calls.stopper.in_flight_count)
+    metrics.add_gauge("calls_under_way", "Turns and calls that are in flight.", lambda: gateway.calls.stopper.in_flight_count)
     metrics.add_gauge("calls_waiting", "Turns and calls that wait for a slot.", lambda: gateway.slots.waiting_count)
 
 
 def _freeze_startup_objects() -> None:
-    """Exempts the objects of the start from garbage collection, and makes collections of what requests leave behind less frequent."""
+    """Exempts the objects of the start from garbage collection, and makes later collections less frequent."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)

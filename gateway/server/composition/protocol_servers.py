@@ -1,4 +1,4 @@
-"""Makes the doors of the protocols."""
+"""Builds the A2A servers and the health endpoint."""
 
 import asyncio
 from dataclasses import replace
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def build_operations(gateway: Gateway) -> Operations:
-    """What every binding of A2A offers."""
+    """Builds the operations that every binding of A2A offers."""
     extended = ExtendedCards(PublishedCards(gateway).extended, gateway.front_door, gateway.rulings.authority.could_allow)
     offered = OperationDependencies(
         TaskReader(gateway.stores.tasks),
@@ -61,7 +61,7 @@ def _import_grpc_server() -> "type[GrpcServer]":
 async def open_grpc_server(
     gateway: Gateway, admission: RequestAuthentication, operations: Operations, request_traces: RequestTraces
 ) -> None:
-    """The door for gRPC, whose libraries are loaded only where it is on, beside the first requests of other doors."""
+    """Opens the gRPC server. Loads its libraries in a thread, so that other servers answer requests during the import."""
     made = await asyncio.to_thread(_import_grpc_server)
     settings, server = gateway.settings, made(admission, operations, request_traces, gateway.settings.server.max_body)
     gateway.on_stop_before_turns.append(server.close)

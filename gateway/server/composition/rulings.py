@@ -1,4 +1,4 @@
-"""Makes what decides who calls, what they may do, and what was taken back."""
+"""Builds authentication, the authority and revocation."""
 
 import time
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from registry.store import Registry
 
 @dataclass(frozen=True, slots=True)
 class Rulings:
-    """Authentication of callers, the authority that rules on their acts, and grants with their end."""
+    """Authentication of callers, the authority that rules on their acts, and grants with their revocation."""
 
     token_verifier: TokenVerifier
     kills: Kills
@@ -43,7 +43,7 @@ class Rulings:
 def build_rulings(
     settings: Settings, keys: SigningKeys, database: Database, registry: Registry, *, audit: AuditLog, egress: Egress
 ) -> Rulings:
-    """The rulings of one process, which read the registry, roles and policies as they are at each call."""
+    """Builds the rulings of one process. Each ruling reads the current registry, roles and policies."""
     token_verifier = authorization.build_token_verifier(settings, keys, egress)
     kills = Kills(database)
     grants = Grants(database, time.time, has_ended, kills)

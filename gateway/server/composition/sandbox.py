@@ -1,4 +1,4 @@
-"""Makes the built-in server for calculations, where the settings and this machine have it."""
+"""Builds the built-in server for calculations, if the settings and this machine allow it."""
 
 import os
 import time
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 def is_offered(settings: Settings, isolation: Isolation) -> bool:
-    """Whether calculations are offered with what is found here."""
+    """Returns whether calculations are offered with the isolation that this machine has."""
     return (
         isolation.is_available
         and settings.sandbox != "off"
@@ -26,12 +26,12 @@ def is_offered(settings: Settings, isolation: Isolation) -> bool:
 
 
 def worker_count() -> int:
-    """Calculations that run at once."""
+    """Returns the number of calculations that run at the same time."""
     return min(WORKERS_MAX, os.cpu_count() or 1)
 
 
 def build_sandbox(settings: Settings, registry: Registry, tools: ToolServerClient) -> Isolation | None:
-    """Has the registry know the server, and calls of it made. The interpreter's library is loaded at the first."""
+    """Registers the built-in server and returns its isolation, None if it is not offered. The first call loads the interpreter."""
     if settings.sandbox == "off":
         return None
     found = find_isolation()

@@ -1,4 +1,4 @@
-"""Opens what one process keeps on disk: its home folder, its signing keys and its database."""
+"""Opens the home folder, the signing keys and the database of one process."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Closing `locks` lets another process open the same home and the same SQLite file."""
+    """The open storage of one process. Closing `locks` lets another process open the same home and the same SQLite file."""
 
     keys: SigningKeys
     database: Database
@@ -29,9 +29,9 @@ class Storage:
 
 
 def open_storage(settings: Settings, process: str) -> Storage:
-    """Opens the home and its database, at the schema of this version. Waits for a server that does not answer yet.
+    """Opens the home and its database, and migrates the database to the schema of this version. Waits for an unreachable server.
 
-    Raises HomeInUse, HomeOpen, KeysUnusable, DatabaseInUse, DatabaseUnusable and OSError.
+    Raises HomeInUse, HomeWritableByOthers, KeysUnusable, DatabaseInUse, DatabaseUnusable and OSError.
     """
     is_sqlite = sqlite_path(settings.database_url) is not None
     with ExitStack() as locks:
@@ -48,7 +48,7 @@ def open_storage(settings: Settings, process: str) -> Storage:
 
 
 def refuse_wrong_database(database: Database, settings: Settings, keys: SigningKeys) -> None:
-    """Raises DatabaseUnusable for a database that is away, lost its audit records or is newer than this version. Writes nothing."""
+    """Raises DatabaseUnusable for a database that is unreachable, lost its audit records or is newer than this version. Writes nothing."""
     file = sqlite_path(settings.database_url)
     if file is None:
         wait_for_database(
@@ -60,7 +60,7 @@ def refuse_wrong_database(database: Database, settings: Settings, keys: SigningK
 
 
 def check_revision(database: Database) -> str:
-    """The schema revision of the database. Raises DatabaseUnusable for a revision that this version does not know."""
+    """Returns the schema revision of the database. Raises DatabaseUnusable for a revision that this version does not know."""
     try:
         revision = database.revision()
     except SQLAlchemyError as error:

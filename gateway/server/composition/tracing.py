@@ -1,4 +1,4 @@
-"""Makes the tracer that exports spans, where the environment names a collector."""
+"""Builds the tracer that exports spans, if the environment names a collector."""
 
 import os
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def tracer(settings: Settings) -> "OtelTracer | None":
-    """The tracer, where the standard environment variables name a collector. Without one no span is made."""
+    """Returns the tracer if the standard environment variables name a collector, else None. Without a tracer no span is created."""
     if not exports_traces(os.environ):
         return None
     from gateway.telemetry.otlp import tracer_from_environment

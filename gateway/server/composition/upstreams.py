@@ -1,4 +1,4 @@
-"""Makes what leads to agents and servers, and to their cards."""
+"""Builds the clients of agents, MCP servers and authorization servers, and the sources of registrations."""
 
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -32,25 +32,25 @@ from policies.vault.credentials import CredentialVault
 from policies.vault.envelope import EnvelopeEncryption
 from policies.vault.wrapping_keys import VaultKeys, read_configured_keys
 
-Closing = list[Callable[[], Coroutine[Any, Any, None]]]  # what is awaited when the gateway stops
-ENVELOPE = 1 << 20  # bytes that may wrap what is kept of an answer
+Closing = list[Callable[[], Coroutine[Any, Any, None]]]  # called and awaited when the gateway stops
+ENVELOPE = 1 << 20  # bytes of an answer beside its stored content
 
 
 def build_own_client(settings: Settings, keys: SigningKeys) -> OwnClient:
-    """Who the gateway is to authorization servers."""
+    """Builds the gateway's own OAuth client for authorization servers."""
     url = settings.public_url
     documents = (f"{url}/.well-known/oauth-client", f"{url}/.well-known/oauth-client-keys", f"{url}/.well-known/jwks.json")
     return OwnClient(*documents, f"{url}/connect/callback", keys.sign, time.time, url)
 
 
 def build_envelope(settings: Settings) -> EnvelopeEncryption:
-    """What seals secrets in rows. Raises KeysUnusable."""
+    """Builds the encryption of secrets in database rows. Raises KeysUnusable."""
     configured_keys = read_configured_keys(settings.vault.keys, environment_value)
     return EnvelopeEncryption(VaultKeys.open(settings.home, configured_keys))
 
 
 def build_oauth(egress: Egress, own_client: OwnClient, vault: CredentialVault, connections: AccountConnections) -> UpstreamOAuth:
-    """What gets credentials for servers that want OAuth."""
+    """Builds the OAuth client for upstreams that require OAuth."""
 
     def terms(upstream: Mapping[str, Any]) -> AuthOptions | None:
         return read_auth_options(upstream["auth"], resolve_credential) if "auth" in upstream else None
@@ -59,12 +59,12 @@ def build_oauth(egress: Egress, own_client: OwnClient, vault: CredentialVault, c
 
 
 def build_mcp_tools(settings: Settings, egress: Egress, oauth: UpstreamOAuth) -> ToolServerClient:
-    """To servers by address, and to those that are commands."""
+    """Builds the client of MCP servers at URLs, MCP servers that are commands, and OpenAPI servers."""
     return ToolServerClient(McpPool(egress, time.monotonic), _build_commands(settings), OpenApiServers(egress, time.monotonic), oauth)
 
 
 def _build_commands(settings: Settings) -> CommandServers | None:
-    """Servers that are commands of the configuration file; the client library is loaded only where there are any."""
+    """Builds the client of the configured commands; None if there are none. Only then its library is loaded."""
     seeds = [seed for seed in settings.servers if seed.command]
     if not seeds:
         return None
@@ -81,7 +81,7 @@ def _build_commands(settings: Settings) -> CommandServers | None:
 def catalog(
     settings: Settings, egress: Egress, parting: Closing, others: tuple[PushWakeups, ToolServerClient, UpstreamOAuth]
 ) -> AdapterCatalog:
-    """The adapters. One answer of an A2A agent may be as large as what is kept of a turn, and an envelope."""
+    """Builds the adapters. An answer of an A2A agent may have the stored bytes of a turn plus ENVELOPE bytes."""
     limit = settings.limits.turn_bytes + ENVELOPE
     return AdapterCatalog(egress, grpc_transport_factory(egress, parting, limit), *others, answer_limit=limit).use_option_reader(
         resolve_text
@@ -89,9 +89,9 @@ def catalog(
 
 
 def grpc_transport_factory(egress: Egress, on_stop: Closing, limit: int) -> Callable[[], Transport]:
-    """To agents over gRPC: its libraries are loaded when the first is called, and what closes it joins `parting`.
+    """Returns a factory of the gRPC transport, which loads the libraries at the first call and adds its close function to `on_stop`.
 
-    `limit`: bytes of one message of an agent.
+    `limit` bounds one message of an agent, in bytes.
     """
 
     def build_transport() -> Transport:
@@ -105,7 +105,7 @@ def grpc_transport_factory(egress: Egress, on_stop: Closing, limit: int) -> Call
 
 
 def build_sources(settings: Settings, egress: Egress, tools: ToolServerClient, catalog: AdapterCatalog) -> InspectionSources:
-    """Where registrations come from, and who is trusted to sign cards."""
+    """Builds the sources of registrations, and the verifier of card signatures."""
     keys = DetachedSignatureVerifier(egress.fetch, settings.cards.key_origins)
     ours = own_addresses((settings.public_url, settings.public_grpc), settings.host, (settings.port, settings.grpc_port))
     return InspectionSources(

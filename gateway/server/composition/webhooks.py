@@ -1,4 +1,4 @@
-"""Makes what tells webhooks of tasks."""
+"""Builds the webhooks: configurations, outbox and delivery."""
 
 import time
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from policies.ids import new_id, now_us
 from policies.keys.signing import SigningKeys
 from policies.vault.envelope import EnvelopeEncryption
 
-WEBHOOK_LOOKUPS = 64  # host names of webhooks that are looked up at once; those of agents and servers have threads of their own
+WEBHOOK_LOOKUPS = 64  # concurrent lookups of host names of webhooks; agents and servers have separate threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Webhooks:
 
 
 def build_webhooks(settings: Settings, keys: SigningKeys, database: Database, tasks: TaskLog, envelope: EnvelopeEncryption) -> Webhooks:
-    """The webhooks of one process, whose requests go through the egress guard."""
+    """Builds the webhooks of one process, whose requests go through the egress guard."""
     resolver = SystemResolver(threads=WEBHOOK_LOOKUPS, queue=WEBHOOK_LOOKUPS)
     egress = Egress(settings.allowed_targets, lookup=resolver, connections=(capacity.connections_max(settings), 0))
     outbox = Outbox(database, new_id, now_us, envelope)
