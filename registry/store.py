@@ -1,4 +1,4 @@
-"""Every agent and server by name: a snapshot in memory that the hot path reads, over rows that all processes share."""
+"""The registry: every agent and server by name. The hot path reads a snapshot in memory; all processes share the rows."""
 
 import asyncio
 import hmac
@@ -29,23 +29,23 @@ from registry.tables import registrations as table
 T = TypeVar("T")
 log = structlog.get_logger()
 READ_AT_ONCE = 200
-WAITING_MAX = 20  # entries of one owner that wait for an operator
+WAITING_MAX = 20  # pending entries of one owner
 __all__ = ["Candidate", "NameTaken", "Outdated", "Registry", "TooManyPending", "UnknownName"]
 
 Names = Mapping[str, Registration]
 ExtraWrite = Callable[[Connection, int], None]
-RecordAudit = Callable[[Any, Mapping[str, Any]], None]  # a record of the audit, in a transaction
+RecordAudit = Callable[[Any, Mapping[str, Any]], None]  # writes an audit record in a transaction
 
 
 class RegistryBatch(Protocol):
-    """The writer's transaction (gateway/storage/writer.py)."""
+    """A transaction of the writer; gateway/storage/writer.py implements it."""
 
     @property
     def connection(self) -> Connection: ...
 
 
 class RegistryDatabase(Protocol):
-    """gateway/storage/database.py."""
+    """The database; gateway/storage/database.py implements it."""
 
     async def write(self, work: Callable[[Any], T]) -> T: ...
 
@@ -65,11 +65,11 @@ class NameTaken(Exception):
 
 
 class TooManyPending(Exception):
-    """The owner has as many entries that wait for an operator as anybody may."""
+    """The owner has the maximum number of pending entries."""
 
 
 class Outdated(Exception):
-    """The registration was changed by somebody else meanwhile; nothing was written."""
+    """The registration was changed since it was read; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ NO_CREDENTIALS = _Credentials("0" * 64, "")
 
 
 class Registry:
-    """Reads answer at once from the snapshot. Every change is one commit, with its record in the audit and the epoch that makes all
-    other processes reload."""
+    """Reads and changes registrations. Reads use the snapshot. Every change is one commit with its audit record, and raises the epoch
+    that makes all other processes reload."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Registry:
         *,
         rows: RegistrationRows | None = None,
     ) -> None:
-        """`bump` raises the epoch `registry` within a transaction; `now` counts microseconds since 1970."""
+        """`raise_epoch` raises the epoch `registry` within a transaction; `now` returns microseconds since 1970."""
         self._database = database
         self._raise_epoch = raise_epoch
         self._record_audit = record_audit
@@ -112,10 +112,10 @@ class Registry:
         self._rows = rows or RegistrationRows()
         self._snapshot = _Snapshot({}, {}, {})
         self._built_in: dict[str, Registration] = {}
-        self.generation = 0  # counts the snapshots: what was made of an older one may be outdated
+        self.generation = 0  # counts the snapshots; results derived from an older one may be outdated
 
     def find(self, tenant: str, name: str) -> Registration:
-        """Whatever its status. Raises UnknownName."""
+        """Returns the entry in any status. Raises UnknownName."""
         found = self._snapshot.tenants.get(tenant, {}).get(name)
         if found is None:
             if name not in self._built_in:
@@ -124,21 +124,21 @@ class Registry:
         return found
 
     def add_built_in(self, entry: Registration) -> None:
-        """Has every tenant know one of the gateway's own, under a reserved name. It has no row: nothing of it can be changed."""
+        """Adds an entry of the gateway's own, under a reserved name, to every tenant. A built-in entry has no row and cannot be changed."""
         self._built_in[entry.name] = entry
 
     def active_ceiling_of(self, tenant: str, name: str) -> Sequence[str] | None:
-        """Of one that may act for people; None of any other."""
+        """Returns the ceiling of an entry that may act for people; None for any other."""
         found = self._snapshot.tenants.get(tenant, {}).get(name)
         return found.ceiling if found is not None and found.may_act else None
 
     def clearance_of(self, tenant: str, name: str) -> int:
-        """The most sensitive that it may be told; what nobody knows, nothing."""
+        """Returns the highest sensitivity of data that the entry may receive; 0 for an unknown name."""
         found = self._snapshot.tenants.get(tenant, {}).get(name)
         return 0 if found is None else found.clearance
 
     def list(self, tenant: str, family: Family | None = None) -> Sequence[Registration]:
-        """All of one tenant, in the order of their names, whatever their status."""
+        """Returns the entries of one tenant in any status, in the order of their names."""
         everyone = self._snapshot.tenants.get(tenant, {}).values()
         found = [entry for entry in everyone if family is None or entry.family is family]
         if self._built_in:
@@ -147,26 +147,28 @@ class Registry:
         return found
 
     def tenants(self) -> Sequence[str]:
-        """Those that have any entry."""
+        """Returns the tenants that have an entry."""
         return list(self._snapshot.tenants)
 
     def find_client(self, client_id: str) -> Registration | None:
-        """The agent or server that holds this client id."""
+        """Returns the agent or server with this client id."""
         return self._snapshot.clients.get(client_id)
 
     def verify_secret(self, client_id: str, secret: str) -> bool:
-        """Whether `secret` is the one that was given out last. Takes the same time for an unknown client."""
+        """Returns whether `secret` is the client's current secret. Takes the same time for an unknown client."""
         expected = self._snapshot.credentials.get(client_id, NO_CREDENTIALS)
         return hmac.compare_digest(sha256_hex(secret), expected.secret_hash)
 
     def jwks_of_client(self, client_id: str) -> str:
-        """The key set that it proves itself with instead of a secret, as JSON; empty when it has none."""
+        """Returns the key set that the client authenticates with instead of a secret, as JSON; empty if it has none."""
         return self._snapshot.credentials.get(client_id, NO_CREDENTIALS).jwks
 
     async def add(
         self, candidate: Candidate, registry_change: RegistryChange = REGISTERED, pending_limit: int | None = None
     ) -> tuple[Registration, str]:
-        """Keeps it and makes its client id and secret, which nobody can see again. `room`: how many of its owner's may wait.
+        """Writes a new entry. Returns it with its client secret, of which only the hash is stored.
+
+        `pending_limit` is the maximum number of pending entries of the owner; None for no limit.
 
         Raises BadName, NameTaken and TooManyPending.
         """
@@ -209,7 +211,7 @@ class Registry:
     ) -> Registration:
         """Writes a changed copy of a registration that was read before. Raises Outdated and UnknownName.
 
-        `also` is written in the same commit; it gets the connection and the moment. `jwks` replaces its key set, where given.
+        `extra_write` runs in the same commit, with the connection and the time of the change. `jwks` replaces the key set unless None.
         """
         moment = _change_time(self._now(), registration)
         keys = {} if jwks is None else {"client_jwks": jwks}
@@ -225,11 +227,11 @@ class Registry:
     async def set_status(
         self, tenant: str, name: str, status: RegistrationStatus, registry_change: RegistryChange = REFRESHED
     ) -> Registration:
-        """Raises UnknownName and Outdated."""
+        """Changes the status of an entry. Raises UnknownName and Outdated."""
         return await self.update(replace(self.find(tenant, name), status=status), registry_change)
 
     async def renew_secret(self, tenant: str, name: str, registry_change: RegistryChange = SECRET_RENEWED) -> str:
-        """A new secret; the old one is void with the same commit. Raises UnknownName and Outdated."""
+        """Replaces the client secret and returns the new one. Raises UnknownName and Outdated."""
         secret = secrets.token_urlsafe(32)
         found = self.find(tenant, name)
         await self._update_row(
@@ -240,7 +242,7 @@ class Registry:
         return secret
 
     async def remove(self, tenant: str, name: str, registry_change: RegistryChange = REMOVED) -> None:
-        """Raises UnknownName."""
+        """Deletes an entry with its probe state, card history and search terms. Raises UnknownName."""
         named = (table.c.tenant == tenant, table.c.name == name)
 
         def work(batch: RegistryBatch) -> None:
@@ -257,7 +259,7 @@ class Registry:
         await self.reload()
 
     async def reload(self) -> None:
-        """Reads what changed since the last time. Called at start, after each change here and when the epoch moved."""
+        """Reads the rows that changed since the last snapshot. Called at start, after each change and when the epoch was raised."""
         async with self._loading:
             self._snapshot = await self._database.read(
                 lambda connection: _read_snapshot(connection, self._snapshot, self._rows.to_registration)
@@ -271,12 +273,12 @@ class Registry:
         registry_change: RegistryChange,
         extra_write: Callable[[Connection], None] | None = None,
     ) -> None:
-        """Changes one row, if it is still what `before` was read from."""
+        """Changes one row, unless it was changed since `before` was read. Raises Outdated."""
         same = (table.c.tenant == before.tenant, table.c.name == before.name, table.c.client_id == before.client_id)
 
         def work(batch: RegistryBatch) -> None:
             if not batch.connection.execute(update(table).where(*same, table.c.updated == before.updated).values(values)).rowcount:
-                raise Outdated("the registration was changed meanwhile; read it again")
+                raise Outdated("the registration was changed since it was read; read it again")
             if extra_write is not None:
                 extra_write(batch.connection)
             self._record_audit(batch, audit_record_of(registry_change, {"client_id": before.client_id, **values}))
@@ -298,7 +300,7 @@ def _name_of(entry: Registration) -> str:
 
 
 def _count_pending(connection: Connection, candidate: Candidate) -> int:
-    """How many entries of its owner wait for an operator."""
+    """Returns the number of pending entries of the candidate's owner."""
     theirs = (table.c.tenant == candidate.tenant, table.c.owner == candidate.owner, table.c.status == RegistrationStatus.PENDING.value)
     return connection.execute(select(func.count()).select_from(table).where(*theirs)).scalar_one()
 
@@ -309,7 +311,7 @@ def _index_terms(connection: Connection, entry: Candidate | Registration) -> Non
 
 
 def _write_first_version(connection: Connection, candidate: Candidate, now: int) -> None:
-    """The first card of its history."""
+    """Writes the first version of an agent's card history."""
     if candidate.card is not None or candidate.family is not Family.AGENT:
         standing = VersionStatus.PENDING if candidate.status is RegistrationStatus.PENDING else VersionStatus.APPROVED
         entry = NewCardVersion(content_text_of(candidate), str(candidate.facts.get("signature", "none")), standing, candidate.facts)
@@ -317,9 +319,11 @@ def _write_first_version(connection: Connection, candidate: Candidate, now: int)
 
 
 def _read_snapshot(connection: Connection, before: _Snapshot, to_registration: Callable[[Row[Any]], Registration]) -> _Snapshot:
-    """The rows of now. A row that did not change is not read again, so that one change among many costs little."""
+    """Reads the current rows. Unchanged rows are taken from the snapshot before, so that one change among many costs little."""
     columns = (table.c.tenant, table.c.name, table.c.updated, table.c.client_id, table.c.client_secret_hash, table.c.client_jwks)
-    index = sorted(connection.execute(select(*columns)).all(), key=lambda row: (row.tenant, row.name))  # databases sort as they like
+    index = sorted(
+        connection.execute(select(*columns)).all(), key=lambda row: (row.tenant, row.name)
+    )  # the order of texts differs between databases
     known = {(row.tenant, row.name): before.clients.get(row.client_id) for row in index}
     fresh = {(row.tenant, row.name) for row in index if (entry := known[row.tenant, row.name]) is None or entry.updated != row.updated}
     read = _read_rows(connection, sorted(fresh), to_registration)

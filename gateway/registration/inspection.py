@@ -1,4 +1,4 @@
-"""Inspection: asks an agent or a server what it is, vets what it says of itself, and makes it a candidate for the registry."""
+"""Inspection: requests the description of an agent or a server, vets it, and builds a candidate for the registry."""
 
 import asyncio
 import json
@@ -36,20 +36,20 @@ from registry.names import BadName, check_name, derive_name
 from registry.rows import definitions_by_kind
 from registry.store import Candidate
 
-REGISTRATION_SECONDS = 30.0  # for all requests that one registration makes to the agent or server
+REGISTRATION_SECONDS = 30.0  # for all requests of one registration to the agent or server
 
 
 class TrustedKeyCheck(Protocol):
-    """policies/keys/pinned.py."""
+    """Checks keys that an operator trusts; policies/keys/pinned.py implements it."""
 
     def check(self, keys: Sequence[Mapping[str, Any]]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class InspectionSources:
-    """Where facts about an entry come from. `credentials` turns an entry's `upstream` into the headers that the operator configured.
+    """The sources of facts about an entry. `credentials` converts an entry's `upstream` to the headers that the operator configured.
 
-    `vendors` ask agents that have no card.
+    `vendors` describe agents that have no card.
     """
 
     cards: CardSource
@@ -71,9 +71,9 @@ class EntryInspector:
         self._kinds = kinds
 
     async def current_agent_state(self, entry: Registration, known_state: ProbeState, fetch: bool = True) -> tuple[Candidate, ProbeState]:
-        """What an agent's card says now; without `fetch`, what the one says that is in force.
+        """Returns the candidate from the agent's current card, or without `fetch` from the stored card.
 
-        Raises Unverified, BadRequest, BadCard and UpstreamFault.
+        Raises CardRejected, BadRequest, BadCard and UpstreamFault.
         """
         source = str(entry.facts.get("source", ""))
         if self._vendors.is_vendor(entry.kind):
@@ -96,31 +96,34 @@ class EntryInspector:
                 raise CardRejected(read.text, str(error)) from error
 
     async def state_at(self, entry: Registration, url: str) -> Candidate:
-        """What is found of an entry at another address. Raises Unverified, BadRequest, BadCard and UpstreamFault."""
+        """Returns the candidate for an entry at another URL. Raises CardRejected, BadRequest, BadCard, UpstreamFault and ConsentNeeded."""
         if entry.family is Family.SERVER:
             return await self.current_server_state(replace(entry, url=url))
         facts = {**entry.facts, "source": url}
         return (await self.current_agent_state(replace(entry, facts=facts), ProbeState()))[0]
 
     async def current_server_state(self, entry: Registration, grant: Grant | None = None) -> Candidate:
-        """What a server offers now, to the person of the Grant where it knows users. Raises BadRequest, UpstreamFault, ConsentNeeded."""
+        """Returns the candidate from what a server lists now, to the person of the Grant if the server distinguishes users.
+
+        Raises BadRequest, UpstreamFault and ConsentNeeded.
+        """
         by = Registrant(entry.tenant, entry.owner, is_operator=True, grant=grant)
         source = str(entry.facts.get("source", "")) or None
         offer = ServerRegistrationRequest(
             entry.name, entry.url, OperatorTerms(upstream=entry.upstream), source, str(entry.facts.get("document", ""))
         )
-        if entry.kind != OPENAPI or source is not None:  # else the document came with the registration
+        if entry.kind != OPENAPI or source is not None:  # otherwise the document was part of the registration
             with suppress(DocumentUnchanged):
                 return await self.server_candidate(by, offer, command=entry.url == STDIO_PREFIX)
         return candidate_as_offered(entry)
 
     async def check_upstream(self, kind: str, upstream: Mapping[str, Any]) -> None:
-        """Whether its options are of agents of this kind. Raises BadRequest."""
+        """Checks that the options in `upstream` are valid for this kind of agent. Raises BadRequest."""
         await self._vendors.load(kind)
         self._vendors.check(kind, upstream)
 
     def check_keys(self, field: str, keys: object) -> None:
-        """Raises BadRequest."""
+        """Checks a list of JWKs. Raises BadRequest that names `field`."""
         try:
             if not isinstance(keys, list | tuple) or not all(isinstance(key, Mapping) for key in keys):
                 raise BadKeySet("a list of JWKs is expected")
@@ -129,7 +132,7 @@ class EntryInspector:
             raise BadRequest(field, f"can't be used: {error}") from error
 
     def encode_key_set(self, jwks: Mapping[str, Any] | None) -> str:
-        """A JWK Set of public keys as it is kept; empty for none. Raises BadRequest."""
+        """Returns a JWK Set of public keys as stored JSON; empty for None. Raises BadRequest."""
         if jwks is None:
             return ""
         if jwks.keys() != {"keys"} or not jwks["keys"]:
@@ -138,7 +141,7 @@ class EntryInspector:
         return json.dumps(dict(jwks))
 
     async def agent_candidate(self, registrant: Registrant, request: AgentRegistrationRequest) -> Candidate:
-        """What to register for an agent that a person names. Raises BadRequest, BadCard, BadName and UpstreamFault."""
+        """Returns the candidate for an agent of a registration request. Raises BadRequest, BadCard, BadName and UpstreamFault."""
         request.terms.check(registrant)
         if bool(request.url) == (request.card is not None):
             raise BadRequest("url", "or card is needed, and not both")
@@ -181,11 +184,11 @@ class EntryInspector:
             if request.card is not None
             else await self._cards.fetch(request.url, request.terms.upstream)
         )
-        assert read is not None  # nothing was known before
+        assert read is not None  # `fetch` returns None only for an unchanged known card
         return await self._candidate_from_verified_card(blank, read, keys)
 
     async def _candidate_from_verified_card(self, blank: Candidate, read: ParsedCard, keys: Sequence[Mapping[str, Any]]) -> Candidate:
-        """`blank` with the card and what it says, once it can be believed. Raises BadCard, UrlRefused and UpstreamFault."""
+        """Verifies a card and returns `blank` with the card and its facts. Raises BadCard, UrlRefused, BadRequest and UpstreamFault."""
         card = read.card
         interface = choose_interface(card)
         signed = await self._cards.check_signatures(card, keys)
@@ -206,7 +209,7 @@ class EntryInspector:
         return replace(blank, url=interface.url, facts=facts, card=card, card_text=read.text)
 
     async def server_candidate(self, registrant: Registrant, request: ServerRegistrationRequest, command: bool = False) -> Candidate:
-        """What to register for a server that a person names. Raises BadRequest, BadName, UpstreamFault and ConsentNeeded."""
+        """Returns the candidate for a server of a registration request. Raises BadRequest, BadName, UpstreamFault and ConsentNeeded."""
         request.terms.check(registrant)
         check_name(request.name)
         async with _registration_deadline():
@@ -229,42 +232,42 @@ class EntryInspector:
 
 
 def _label_fields(terms: OperatorTerms) -> dict[str, Any]:
-    """How sensitive it is, what it may be told, and how it is called, as far as the operator says."""
+    """Returns the fields of the candidate that the operator has set: labels, contracts, context and endpoints."""
     labels: dict[str, Any] = {"sensitivity": terms.sensitivity, "clearance": terms.clearance, "sensitivities": terms.sensitivities}
     labels |= {"contracts": terms.contracts, "context": terms.context, "endpoints": terms.endpoints}
     return {name: label for name, label in labels.items() if label is not None}
 
 
 def _finish_candidate(found: Candidate, request: AgentRegistrationRequest, registrant: Registrant) -> Candidate:
-    """Under its name, and for people to look at first where its card is odd. Raises BadRequest for terms that don't go with the card."""
-    assert found.card is not None  # it was read
+    """Returns the named candidate; one with card warnings is pending. Raises BadRequest for terms that contradict the card."""
+    assert found.card is not None  # the card was read
     request.terms.check_skills(found.card)
     status = RegistrationStatus.PENDING if registrant.is_operator and found.facts["warnings"] else found.status
     return replace(found, name=request.name or _derive_name(found.card), status=status)
 
 
 def _blank_candidate(entry: Registration) -> Candidate:
-    """An entry before anything is found out about it."""
+    """Returns a candidate with the entry's identity and no facts but its source."""
     source = {"source": entry.facts.get("source", "")}
     return Candidate(entry.tenant, entry.name, entry.family, entry.kind, "", entry.owner, entry.status, facts=source)
 
 
 def _default_delegation(request: AgentRegistrationRequest, vendor: bool) -> str:
-    """No vendor knows our hop tokens, and whoever holds one may act for the person."""
+    """Returns the default delegation. Vendors cannot use hop tokens, and any holder of one can act for the person."""
     if vendor:
         return "none"
     return "header" if request.terms.upstream.keys() & {"headers", "auth", AWS_OPTION} else "bearer"
 
 
 def _check_same_host(blank: Candidate, called_url: str) -> None:
-    """The operator's credentials are secrets of the host that was named; a card can't send them elsewhere. Raises BadRequest."""
+    """Checks that a card does not direct the operator's credentials to another host than the registered one. Raises BadRequest."""
     source = str(blank.facts.get("source", ""))
     if blank.upstream.keys() & {AWS_OPTION} and source and _host_of(source) != _host_of(called_url):
         raise BadRequest(
-            f"upstream.{AWS_OPTION}", "is for the host that was named, but its card is called elsewhere: register that host's URL"
+            f"upstream.{AWS_OPTION}", "is for the host that was named, but the card names another host: register that host's URL"
         )
     if blank.upstream.get("headers") and source and _host_of(source) != _host_of(called_url):
-        raise BadRequest("upstream.headers", "are for the host that was named, but its card is called elsewhere: register that host's URL")
+        raise BadRequest("upstream.headers", "are for the host that was named, but the card names another host: register that host's URL")
 
 
 def _host_of(url: str) -> str | None:
@@ -280,7 +283,7 @@ def _derive_name(card: AgentCard) -> str:
 
 @asynccontextmanager
 async def _registration_deadline() -> AsyncIterator[None]:
-    """One deadline over everything that is asked of others."""
+    """Bounds all upstream requests of one registration to REGISTRATION_SECONDS. Raises UpstreamFault."""
     try:
         async with asyncio.timeout(REGISTRATION_SECONDS):
             yield

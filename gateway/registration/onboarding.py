@@ -35,7 +35,10 @@ class Onboarding:
         self._registration_slots = Capacity(CONCURRENT_REGISTRATIONS_MAX)
 
     async def register_agent(self, registrant: Registrant, request: AgentRegistrationRequest) -> tuple[Registration, str]:
-        """The new entry and its client secret. Raises BadRequest, BadCard, BadName, NameTaken, TooManyPending, UpstreamFault."""
+        """Registers an agent. Returns the new entry and its client secret.
+
+        Raises BadRequest, BadCard, BadName, NameTaken, TooManyPending, TooManyCalls and UpstreamFault.
+        """
         request.terms.check(registrant)
         await self._inspector.check_upstream(request.kind, request.terms.upstream)
         with _registration_slot(self._registration_slots, registrant):
@@ -44,14 +47,18 @@ class Onboarding:
             return await self._registry.add(found, registrant.registry_change, _pending_limit_for(registrant))
 
     async def register_server(self, registrant: Registrant, request: ServerRegistrationRequest) -> tuple[Registration, str]:
-        """Raises BadRequest, BadName, NameTaken, TooManyPending, UpstreamFault, and ConsentNeeded of the operator who registers."""
+        """Registers an MCP server. Returns the new entry and its client secret.
+
+        Raises BadRequest, BadName, NameTaken, TooManyPending, TooManyCalls, UpstreamFault, and ConsentNeeded if the registrant must
+        connect an account first.
+        """
         request.terms.check(registrant)
         await self._inspector.check_upstream("mcp", request.terms.upstream)
         with _registration_slot(self._registration_slots, registrant):
             self._check_pending_limit(registrant)
             try:
                 found = await self._inspector.server_candidate(registrant, request)
-            except Challenged:  # a server that wants OAuth says so itself
+            except Challenged:  # the server requires OAuth
                 if registrant.grant is None or request.terms.upstream:
                     raise
                 found = await self._inspector.server_candidate(
@@ -60,7 +67,7 @@ class Onboarding:
         return await self._registry.add(withhold_suspicious(found), registrant.registry_change, _pending_limit_for(registrant))
 
     async def candidate_from_config(self, entry: RemoteEntry) -> Candidate:
-        """What to register for a seed of the configuration file. Raises NotReached, and BadName."""
+        """Returns the candidate for an entry of the configuration file. Raises EntryUnreachable and BadName."""
         check_name(entry.name)
         by = Registrant(DEFAULT_TENANT, OPERATOR, is_operator=True)
         terms = OperatorTerms(entry.ceiling, upstream=entry.upstream)
@@ -97,16 +104,16 @@ class Onboarding:
 
 
 def _pending_limit_for(registrant: Registrant) -> int | None:
-    """How many registrations of the same person may wait for an operator."""
+    """Returns how many entries of the registrant may wait for an operator; None for no limit."""
     return None if registrant.is_operator else WAITING_MAX
 
 
 @contextmanager
 def _registration_slot(registration_slots: Capacity, registrant: Registrant) -> Iterator[None]:
-    """While an agent or a server that a person names is asked what it is. Raises TooManyCalls."""
+    """Holds a slot during the inspection of one registration. Raises TooManyCalls."""
     portion = registration_slots.portion_of(registrant.owner)
     if portion.exhausted_share() is not None:
-        raise TooManyCalls("As many of your registrations are looked at as your share allows; wait until some are done.", 1)
+        raise TooManyCalls("You have as many registrations under inspection as your share allows; wait until some are done.", 1)
     portion.take()
     try:
         yield
