@@ -1,4 +1,4 @@
-"""Requests that are for one server: found, ruled on and sent under the server's own names, and what comes back under ours."""
+"""Requests for one MCP server: resolves the target, sends the request under the server's names, rewrites the result to the gateway's."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
@@ -44,9 +44,9 @@ from policies.strict_json import LARGE, run_in_reader, run_off_loop
 from registry.cards.card import Registration
 from registry.virtual.tool_overrides import BadOverride, ToolOverride
 
-APPROVAL_KEY = "dev.interlock/approval"  # in `_meta`: the approval that a client means, if not any that fits
+APPROVAL_KEY = "dev.interlock/approval"  # in `_meta`: the approval that the request uses; without it any matching one
 CLIENT_INFO_KEY = META_PREFIX + "clientInfo"
-NOT_FORWARDED = frozenset(  # of `_meta`: the client's trace, which joins none of ours, what looks like a credential, and its name
+NOT_FORWARDED = frozenset(  # in `_meta`: the client's trace context and name, which the gateway replaces, and credentials
     {"traceparent", "tracestate", "baggage", "authorization", "proxy-authorization", "cookie", "x-api-key", "dpop"}
     | {"interlock-delegation", "interlock-ticket", "interlock-client-assertion", CLIENT_INFO_KEY.lower()}
 )
@@ -61,7 +61,7 @@ Relist = Callable[[str, str], Awaitable[None]]
 
 
 class Catalogue(Struct, frozen=True):
-    """What there is for a caller."""
+    """The catalogues of what callers can use."""
 
     visible_entries: VisibleEntries
     tools: ToolCatalogue
@@ -71,14 +71,14 @@ class Catalogue(Struct, frozen=True):
 
 
 class CallTargets(Struct, frozen=True):
-    """What a call may come to beside a tool: an agent, or a task of a server."""
+    """The other targets of `tools/call`: agents, and tasks of servers."""
 
     agents: AgentToolCalls
     tasks: RelayedTasks
 
 
 class UpstreamRequests:
-    """`peer` is None where a client wants nothing but the answer. `relist` looks at what a server of a tenant lists."""
+    """Serves requests for one upstream. `peer` is None for a client that wants only the result. `relist` lists a server again."""
 
     def __init__(
         self, server_calls: ServerCalls, catalogue: Catalogue, targets: CallTargets, state_cipher: RequestStateCipher, relist: Relist
@@ -93,7 +93,7 @@ class UpstreamRequests:
 
     @hide_invisible
     async def call_tool(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
-        """tools/call."""
+        """Serves tools/call."""
         params = message.params if isinstance(message.params, dict) else {}
         name, arguments = params.get("name"), params.get("arguments", {})
         if not isinstance(name, str) or not isinstance(arguments, dict) or not isinstance(params.get("_meta", {}), dict):
@@ -119,7 +119,7 @@ class UpstreamRequests:
         return await run_off_loop(self._rewrite_result, answer.result, message, target.server, answer.decision_id)
 
     async def _call_server_tool(self, message: ClientMessage, target: ServerTool, arguments: dict[str, Any], peer: McpPeer | None) -> Reply:
-        """A server's answer to a call of its tool, under a span of its own where there is a tracer."""
+        """Calls a server's tool, within a span if there is a tracer, and returns the answer."""
         if self._server_calls.telemetry.tracer is None:
             return await self._answered(message, target, arguments, peer)
         name = {"gen_ai.tool.name": target.tool}
@@ -129,7 +129,7 @@ class UpstreamRequests:
         )
 
     async def _answered(self, message: ClientMessage, target: ServerTool, arguments: dict[str, Any], peer: McpPeer | None) -> Reply:
-        """The answer to a call of a tool, which is listed anew where the server finds fault with the call's headers."""
+        """Calls a server's tool and returns the answer. If the server rejects the call's headers, lists the tool again and retries once."""
         call_parts = (message, target, arguments, peer)
         call = self._build_tool_call(*call_parts) if len(message.raw) <= LARGE else await run_in_reader(self._build_tool_call, *call_parts)
         try:
@@ -144,7 +144,7 @@ class UpstreamRequests:
 
     @hide_invisible
     async def get_prompt(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
-        """prompts/get."""
+        """Serves prompts/get."""
         name, arguments = message.string_param("name"), message.params_object().get("arguments", {})
         if not isinstance(arguments, dict):
             raise BadEnvelope(INVALID_PARAMS, "params.arguments must be an object")
@@ -156,7 +156,7 @@ class UpstreamRequests:
 
     @hide_invisible
     async def read_resource(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
-        """resources/read."""
+        """Serves resources/read."""
         found = self._catalogue.resources.resolve(message.caller, message.server_path, message.string_param("uri"))
         own = {"uri": found.uri}
         try:
@@ -166,16 +166,16 @@ class UpstreamRequests:
         except McpRefused as refused:
             if refused.data is None or "uri" not in refused.data:
                 raise
-            raise McpRefused(refused.code, refused.detail, {"uri": message.params["uri"]}) from None  # by the name it was asked for
+            raise McpRefused(refused.code, refused.detail, {"uri": message.params["uri"]}) from None  # by the URI that the client requested
 
     @hide_invisible
     async def complete(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
-        """completion/complete, with the permission of the prompt or the resource that it completes."""
+        """Serves completion/complete, with the permission of the completed prompt or resource."""
         act, own = _resolve_reference(self._catalogue, message)
         return await self._call_server(message, act, None, lambda traced: self._build_request(traced, "", {"ref": own}, peer))
 
     def check_still_allowed(self, message: ClientMessage) -> None:
-        """Whether what was begun may still be done, for a request that only goes on with it. Raises like an unknown name."""
+        """Checks that a request which continues an earlier one is still allowed. Raises UnknownTool, UnknownPrompt or UnknownResource."""
         catalogue, caller = self._catalogue, message.caller
         if message.method == "tools/call" and catalogue.search_mode.is_on(message):
             message = catalogue.search_mode.resolve_call_tool(message)
@@ -202,7 +202,7 @@ class UpstreamRequests:
     async def _call_server(
         self, message: ClientMessage, act: Act, arguments: Mapping[str, Any] | None, build: Callable[[ClientMessage], McpRequest]
     ) -> bytes:
-        """A server's answer to a request that `build` makes of `asked`, under a span of its own where there is a tracer."""
+        """Sends the request that `build` makes of the client's message, within a span if there is a tracer, and returns the result."""
 
         async def send(traced: ClientMessage) -> McpAnswer:
             return await self._server_calls.call(traced.caller, self._build_server_call(traced, act, arguments, build(traced)))
@@ -247,7 +247,7 @@ class UpstreamRequests:
     def _build_request(
         self, message: ClientMessage, name: str, own_members: dict[str, Any], peer: McpPeer | None, headers: Mapping[str, str] | None = None
     ) -> McpRequest:
-        """The request under the server's own names and with our trace context; all else as the client wrote it. Raises BadEnvelope."""
+        """Builds the server's request: its own names, the gateway's trace context, other members from the client. Raises BadEnvelope."""
         members = _decode_members(message.raw)
         client_params = _decode_members(members["params"])
         meta = _decode_members(client_params["_meta"]) if "_meta" in client_params else {}
@@ -256,7 +256,7 @@ class UpstreamRequests:
             state = self.states.decrypt(message)
             if state.upstream is not None:
                 own_members = {**own_members, "requestState": state.upstream}
-            else:  # where it was the gateway that asked, the server knows nothing of the answers
+            else:  # the gateway asked, so the answers are not for the server
                 dropped = ("requestState",) if state.begun else ("requestState", "inputResponses")
                 client_params = {name: value for name, value in client_params.items() if name not in dropped}
         params = encode({**client_params, **own_members, "_meta": {**forwarded, **message.trace_context.headers}})
@@ -278,13 +278,13 @@ async def _traced(
     message: ClientMessage,
     send: Callable[[ClientMessage], Awaitable[T]],
 ) -> T:
-    """What `send` returns, which is given the request in a span of its own."""
+    """Calls `send` within a span of its own and returns the result."""
     with telemetry.request_span(message.trace_context, message.method, target, name) as trace_context:
         return await send(structs.replace(message, trace_context=trace_context))
 
 
 async def _listed_anew(tools: ToolCatalogue, relist: Relist, message: ClientMessage, target: ServerTool) -> ServerTool:
-    """The tool as its server lists it now (2026-07-28, on -32020). Raises UnknownTool where it changed, until it is approved."""
+    """Returns the tool as its server lists it now (2026-07-28, on -32020). Raises UnknownTool for a change that awaits approval."""
     await relist(message.caller.principal.tenant, target.server)
     found = tools.resolve(message.caller, message.server_path, str(message.params["name"]))
     if not isinstance(found, ServerTool):
@@ -293,7 +293,10 @@ async def _listed_anew(tools: ToolCatalogue, relist: Relist, message: ClientMess
 
 
 def _resolve_reference(catalogue: Catalogue, message: ClientMessage) -> tuple[Act, dict[str, Any]]:
-    """What a completion is of, and its reference as the server knows it. Raises BadEnvelope, and as an unknown name."""
+    """Returns the act that a completion belongs to, and its reference in the server's names.
+
+    Raises BadEnvelope, UnknownPrompt and UnknownResource.
+    """
     ref = message.params_object().get("ref")
     if isinstance(ref, dict) and ref.get("type") == "ref/prompt" and isinstance(ref.get("name"), str):
         prompt = catalogue.prompts.resolve(message.caller, message.server_path, ref["name"])
@@ -307,7 +310,7 @@ def _resolve_reference(catalogue: Catalogue, message: ClientMessage) -> tuple[Ac
 def _apply_override(
     override: ToolOverride | None, message: ClientMessage, arguments: dict[str, Any]
 ) -> tuple[ClientMessage, dict[str, Any]]:
-    """The call as the server is to get it, where a virtual server shows the tool otherwise. Raises BadEnvelope."""
+    """Returns the call with the server's own arguments, if a virtual server overrides the tool. Raises BadEnvelope."""
     if override is None or not override.arguments:
         return message, arguments
     try:
@@ -320,7 +323,7 @@ def _apply_override(
 
 
 def forwarded_meta(meta: Mapping[str, Raw], is_modern: bool) -> dict[str, Raw]:
-    """What of a client's `_meta` a server gets. Its client is the gateway, which says so, whoever is behind it."""
+    """Returns the members of a client's `_meta` that a server receives. The gateway names itself as the client."""
     if not is_modern:
         return {key: value for key, value in meta.items() if key.lower() not in NOT_FORWARDED_FROM_LEGACY}
     forwarded = {key: value for key, value in meta.items() if key.lower() not in NOT_FORWARDED}

@@ -1,4 +1,4 @@
-"""/api/servers: MCP servers are offered, listed, approved and removed. A command is never taken from a request."""
+"""/api/servers: registers, lists, changes, approves and removes MCP servers. A request can never name a command to run."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -28,7 +28,7 @@ SERVER = Family.SERVER
 
 
 class ServerRuntime(NamedTuple):
-    """What is known of a server outside of the registry: what a command wrote to its standard error, and who the gateway is to it."""
+    """Facts about a server outside of the registry: the stderr lines of a command, and the gateway's OAuth client registration."""
 
     stderr_lines: Callable[[Registration], list[str]]
     delete_client_registration: Callable[[Registration], Awaitable[None]]
@@ -37,14 +37,14 @@ class ServerRuntime(NamedTuple):
 class ServerBody(ServerTermsBody):
     name: str
     url: str = Field("", max_length=2048)
-    openapi: str | dict[str, Any] | None = None  # the address of a document, or the document
+    openapi: str | dict[str, Any] | None = None  # the URL of an OpenAPI document, or the document
 
     def registration_request(self) -> ServerRegistrationRequest:
         return ServerRegistrationRequest(self.name, self.url, self.operator_terms(), self.openapi)
 
 
 class Choice(ApiBody):
-    """Definitions by their names; of resources their URIs, of templates their texts."""
+    """The definitions to approve, by name: resources by URI, templates by URI template."""
 
     tools: Names = Field([], max_length=2000)
     prompts: Names = Field([], max_length=2000)
@@ -65,7 +65,7 @@ def routes(
     *,
     runtime: ServerRuntime,
 ) -> APIRouter:
-    """An entry that the caller may not see is answered as one that does not exist."""
+    """Builds the routes. An entry that the caller may not see is reported as unknown."""
     router = APIRouter(prefix="/api/servers", tags=["servers"])
     respond_with_entry = partial(_entry_response, registry_access, entry_changes, runtime)
     _add_registration_routes(router, registry_access, entry_changes, onboarding, authenticate, max_body=max_body)

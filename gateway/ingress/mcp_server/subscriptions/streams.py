@@ -1,4 +1,4 @@
-"""Streams that stay open: `subscriptions/listen` of modern clients, GET of older ones."""
+"""Streams of notifications: `subscriptions/listen` of modern clients, GET streams of legacy clients."""
 
 import asyncio
 from collections import defaultdict
@@ -28,11 +28,11 @@ from policies.tokens.verifier import TokenRefused
 from registry.health.reachability import NotReachable
 
 URIS_MAX = 1000
-RESUMED_MAX = 8  # streams of one session that are gone on with at a time; the oldest makes room
+RESUMED_MAX = 8  # resumed streams of one session at a time; a further one ends the oldest
 LIST_CHANGED_FLAGS = ("toolsListChanged", "promptsListChanged", "resourcesListChanged")
 OPENING_COMMENT = b": open\n\n"
 ACKNOWLEDGED_METHOD = "notifications/subscriptions/acknowledged"
-PUBLISHED_POLL_SECONDS = 0.05  # between two looks whether a subscription holds at another process
+PUBLISHED_POLL_SECONDS = 0.05  # between two reads of the confirmations of another process
 SUBSCRIPTION_ID_KEY = META_PREFIX + "subscriptionId"
 encode = msgspec.json.Encoder().encode
 StreamWork = Coroutine[Any, Any, None]
@@ -40,21 +40,21 @@ BeginStream = Callable[[], Awaitable[None]]
 
 
 class ThisProcess(NamedTuple):
-    """This process, and how it learns whether another still lives."""
+    """The id of this process, and the check whether another process is alive."""
 
     process: str
     is_alive: Callable[[str], Awaitable[bool]]
 
 
 class _RemoteStreams:
-    """Streams that other processes have, and what they publish of them."""
+    """Reads what other processes publish about their streams."""
 
     def __init__(self, sessions: McpSessions, this_process: ThisProcess) -> None:
         self._sessions = sessions
         self._this_process = this_process
 
     async def is_confirmed(self, session: McpSession, uri: str, stream_process: str) -> bool:
-        """Whether the stream at another process, if there is one, tells of a resource. Raises NotReachable."""
+        """Returns whether the stream of another process is subscribed to a resource; True without a stream. Raises NotReachable."""
         async for held in self._poll_confirmed(session, stream_process):
             if held is None:
                 return True
@@ -63,13 +63,13 @@ class _RemoteStreams:
         raise NotReachable
 
     async def wait_until_unsubscribed(self, session: McpSession, uri: str, stream_process: str) -> None:
-        """Returns when the stream does not tell of a resource any more, or after a while."""
+        """Returns when the stream is no longer subscribed to a resource, at the latest after CONFIRM_SECONDS."""
         async for held in self._poll_confirmed(session, stream_process):
             if held is None or not held.get(uri):
                 return
 
     async def _poll_confirmed(self, session: McpSession, stream_process: str) -> AsyncIterator[Mapping[str, bool] | None]:
-        """What the process says, again and again for HOLD_SECONDS; None where it has no stream, or none any more."""
+        """Yields the confirmations of the process for CONFIRM_SECONDS, at intervals; None if the process has no stream."""
         now = asyncio.get_running_loop().time
         until = now() + CONFIRM_SECONDS
         other = bool(stream_process) and stream_process != self._this_process.process
@@ -108,9 +108,9 @@ class _RunningStreams:
         stop: asyncio.Future[None],
         begin_stream: Callable[[], Awaitable[None]],
     ) -> None:
-        """Runs `work` until the client leaves, `stop` is settled, the caller's token expires or `work` ends.
+        """Runs `work` until the client disconnects, `stop` is done, the caller's token expires or `work` ends.
 
-        `begin_stream` sends the first event, once the subscriptions of the stream hold.
+        `begin_stream` sends the first event once the servers have confirmed the subscriptions of the stream.
         """
         telling = run_in_background(work, "mcp_stream_broke")
         self._callers_by_stop[stop] = caller
@@ -131,7 +131,7 @@ class _RunningStreams:
 
 
 class NotificationStreams:
-    """Serves them. When the gateway closes, or the token that opened one is not good any more, they end in order."""
+    """Serves streams of notifications. A stream ends in order when the gateway closes or the caller's token is no longer valid."""
 
     def __init__(
         self,
@@ -152,8 +152,8 @@ class NotificationStreams:
         self._legacy_context = legacy_context
         self._open_streams = open_streams
         self._running = _RunningStreams(legacy_context.now)
-        self._resumed_stops: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)  # of each session, the oldest first
-        self._get_streams: dict[str, _GetStream] = {}  # of each session the GET stream, one at a time
+        self._resumed_stops: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)  # by session id, the oldest first
+        self._get_streams: dict[str, _GetStream] = {}  # by session id, at most one each
 
     async def close(self) -> None:
         """Ends every stream in order."""
@@ -164,7 +164,7 @@ class NotificationStreams:
         self._running.close_killed(is_killed)
 
     async def listen(self, message: ClientMessage, response: HttpResponseWriter) -> bytes:
-        """Until the stream ends; then the result that says so. Raises BadEnvelope and TooManyStreams."""
+        """Serves `subscriptions/listen` until the stream ends, and returns its result. Raises BadEnvelope and TooManyStreams."""
         wanted = _parse_interest(message.params_object().get("notifications"))
         place = self._open_streams.acquire(message.caller.principal.owner_key)
         granted = self._feed.granted_interest(message.caller, message.server_path, wanted)
@@ -188,7 +188,7 @@ class NotificationStreams:
         return encode({"resultType": "complete", "_meta": telling.subscription_meta})
 
     async def serve_get_stream(self, message: ClientMessage, session: McpSession, response: HttpResponseWriter) -> None:
-        """An older client's GET stream. A second one of the same session takes the place of the first. Raises TooManyStreams."""
+        """Serves a legacy client's GET stream. A second stream of the same session ends the first. Raises TooManyStreams."""
         place = self._open_streams.acquire(message.caller.principal.owner_key)
         stream = self._streams.open(session)
 
@@ -232,9 +232,9 @@ class NotificationStreams:
             await response.end()
 
     async def is_subscription_confirmed(self, session: McpSession, uri: str, stream_process: str) -> bool:
-        """Whether the session hears of a resource from now on. True without a stream, which hears of it once it is open.
+        """Returns whether the session is subscribed to a resource. True without a stream, which subscribes when it is opened.
 
-        `streamer`: the process that has the stream, where others may. Raises NotReachable when the server does not answer.
+        `stream_process` is the process that may have the stream. Raises NotReachable if the server does not answer.
         """
         here = self._get_streams.get(session.id)
         if here is not None:
@@ -243,7 +243,7 @@ class NotificationStreams:
         return await self._remote_streams.is_confirmed(session, uri, stream_process)
 
     async def wait_until_unsubscribed(self, session: McpSession, uri: str, stream_process: str) -> None:
-        """Returns when the session does not hear of a resource any more, or after a while."""
+        """Returns when the session is no longer subscribed to a resource, at the latest after CONFIRM_SECONDS."""
         here = self._get_streams.get(session.id)
         if here is not None:
             here.confirmations.interest_changed.set()
@@ -252,7 +252,7 @@ class NotificationStreams:
             await self._remote_streams.wait_until_unsubscribed(session, uri, stream_process)
 
     async def wake_get_streams(self) -> None:
-        """A session subscribed to something else, at whichever process: streams that this one has follow."""
+        """Applies changed subscriptions of sessions to the GET streams of this process. Called when any process has changed a session."""
         if self._get_streams:
             for session in await self._sessions.list_with_stream_at(self._process):
                 here = self._get_streams.get(session.id)
@@ -262,7 +262,7 @@ class NotificationStreams:
     async def serve_resumed_stream(
         self, message: ClientMessage, session: McpSession, last_event_id: str, response: HttpResponseWriter
     ) -> None:
-        """Goes on with a stream that broke. Raises TooManyStreams."""
+        """Resumes a broken stream after `last_event_id`. Raises TooManyStreams."""
         place = self._open_streams.acquire(message.caller.principal.owner_key)
         stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         mine = self._resumed_stops[session.id]
@@ -284,7 +284,7 @@ class NotificationStreams:
             await response.end()
 
     async def _replay(self, message: ClientMessage, session: McpSession, last_event_id: str, response: HttpResponseWriter) -> None:
-        """Says what followed, as long as the session and the token are good."""
+        """Sends the events that followed, as long as the session and the token are valid."""
         loop = asyncio.get_running_loop()
         checked = loop.time()
         async for framed in self._streams.replay(session, last_event_id):
@@ -303,7 +303,7 @@ class NotificationStreams:
         return Interest(True, True, True, frozenset(now.uris)) if now is not None and await self._is_still_admitted(message) else None
 
     async def _is_still_admitted(self, message: ClientMessage) -> bool:
-        """Whether the token that opened the stream would still open it."""
+        """Returns whether the token of the stream is still valid for the same caller."""
         try:
             caller: Caller = await self._admission.authenticate(message.scope, message.resource)
         except (TokenRefused, Killed):
@@ -312,23 +312,23 @@ class NotificationStreams:
 
 
 class _GetStream(NamedTuple):
-    """A session's own stream."""
+    """The GET stream of a session: its stop future and the confirmations of its subscriptions."""
 
     stop: asyncio.Future[None]
     confirmations: Confirmations
 
 
 class _Subscription:
-    """What is told on a stream of `subscriptions/listen`: the acknowledgement first, and of resources only those that it names."""
+    """Sends the notifications of a `subscriptions/listen` stream: the acknowledgement first, then only for resources that it names."""
 
     def __init__(self, response: HttpResponseWriter, request_id: Any) -> None:
         self._response = response
-        self._before_acknowledgement: list[tuple[str, Mapping[str, Any]]] | None = []  # what was to be told before the acknowledgement
+        self._before_acknowledgement: list[tuple[str, Mapping[str, Any]]] | None = []  # notifications that wait for the acknowledgement
         self._uris: frozenset[str] = frozenset()
         self.subscription_meta = {SUBSCRIPTION_ID_KEY: request_id}
 
     def acknowledge(self, confirmed: Interest, tasks: Collection[str]) -> None:
-        """Says what is told from now on."""
+        """Sends the acknowledgement, then the notifications that waited for it."""
         early, self._before_acknowledgement, self._uris = self._before_acknowledgement or (), None, confirmed.uris
         task_members = {"taskIds": list(tasks)} if tasks else {}
         self.notify(ACKNOWLEDGED_METHOD, {"notifications": {**_notifications_document(confirmed), **task_members}})
@@ -346,11 +346,11 @@ class _Subscription:
 
 
 def _publish_nothing(confirmed: Mapping[str, bool]) -> None:
-    """One process alone has nobody to tell."""
+    """Publishes nothing, because there is no other process."""
 
 
 def _is_confirmed(confirmed: Mapping[str, bool], uri: str) -> bool:
-    """Raises NotReachable."""
+    """Returns whether the server has accepted the subscription. Raises NotReachable if it has not answered."""
     if uri not in confirmed:
         raise NotReachable
     return confirmed[uri]
@@ -362,7 +362,7 @@ def _stop(stop: asyncio.Future[None]) -> None:
 
 
 def _parse_interest(notifications: Any) -> Interest:
-    """Raises BadEnvelope."""
+    """Parses `params.notifications` of `subscriptions/listen`. Raises BadEnvelope."""
     if not isinstance(notifications, dict):
         raise BadEnvelope(INVALID_PARAMS, "params.notifications must be an object")
     tools, prompts, resources = (notifications.get(name, False) for name in LIST_CHANGED_FLAGS)
