@@ -92,7 +92,7 @@ class GrpcTransport:
                 yield event
 
     async def _stream_events(self, peer: A2APeer, call: Call, method: str, request: Protobuf) -> AsyncGenerator[PeerEvent, None]:
-        line, stub = await self._connected_channel_and_stub(peer, call)
+        channel, stub = await self._connected_channel_and_stub(peer, call)
         arriving = getattr(stub, method)(request, timeout=seconds_left(call), metadata=_call_metadata(peer, call))
         has_response = False
         try:
@@ -101,7 +101,7 @@ class GrpcTransport:
                 yield await _decode_answer(_read_event, peer, response)
         except grpc.aio.AioRpcError as error:
             if not (has_response and error.code() in _STREAM_CUT_CODES):
-                raise _fault_of_status(line, error) from None
+                raise _fault_of_status(channel, error) from None
         finally:
             arriving.cancel()
 
@@ -123,23 +123,23 @@ class GrpcTransport:
         await self._channels.close()
 
     async def _call_unary(self, method: str, peer: A2APeer, call: Call, request: Protobuf) -> Protobuf:
-        line, stub = await self._connected_channel_and_stub(peer, call)
+        channel, stub = await self._connected_channel_and_stub(peer, call)
         try:
             answer: Protobuf = await getattr(stub, method)(request, timeout=seconds_left(call), metadata=_call_metadata(peer, call))
         except grpc.aio.AioRpcError as error:
-            raise _fault_of_status(line, error, TASK_NOT_CANCELABLE if method == "CancelTask" else UNSUPPORTED_OPERATION) from None
+            raise _fault_of_status(channel, error, TASK_NOT_CANCELABLE if method == "CancelTask" else UNSUPPORTED_OPERATION) from None
         return answer
 
     async def _connected_channel_and_stub(self, peer: A2APeer, call: Call) -> tuple[PinnedChannel, Any]:
         """The connected channel, and the stub of the peer's version on it. Raises Unreachable before anything is sent."""
         tls = call.target.upstream.get("tls")
-        line = await self._channels.channel_to(peer.url, tls if isinstance(tls, bool) else None)
-        if not await line.wait_until_connected(min(seconds_left(call), CONNECT_SECONDS)):
-            raise _no_connection_fault(line)
-        stub = line.stubs.get(peer.is_v03)
+        channel = await self._channels.channel_to(peer.url, tls if isinstance(tls, bool) else None)
+        if not await channel.wait_until_connected(min(seconds_left(call), CONNECT_SECONDS)):
+            raise _no_connection_fault(channel)
+        stub = channel.stubs.get(peer.is_v03)
         if stub is None:
-            stub = line.stubs[peer.is_v03] = (grpc03 if peer.is_v03 else grpc1).A2AServiceStub(line.channel)
-        return line, stub
+            stub = channel.stubs[peer.is_v03] = (grpc03 if peer.is_v03 else grpc1).A2AServiceStub(channel.channel)
+        return channel, stub
 
 
 async def _decode_answer(decode: Callable[[A2APeer, Protobuf], R], peer: A2APeer, message: Protobuf) -> R:

@@ -84,7 +84,7 @@ class GrpcChannels:
         lines, self._pinned_channels = list(self._pinned_channels.values()), {}
         for retiring in self._closing_tasks:
             retiring.cancel()
-        await asyncio.gather(*(line.channel.close() for line in lines), *self._closing_tasks, return_exceptions=True)
+        await asyncio.gather(*(channel.channel.close() for channel in lines), *self._closing_tasks, return_exceptions=True)
 
     def _replace(self, key: tuple[str, bool | None], old: PinnedChannel | None, vetted: VettedTarget) -> PinnedChannel:
         if old is not None:
@@ -92,10 +92,10 @@ class GrpcChannels:
         elif len(self._pinned_channels) >= CHANNELS_MAX:
             self._retire(self._pinned_channels.pop(next(iter(self._pinned_channels))))
         target, tls = key
-        line = self._pinned_channels[key] = PinnedChannel(
+        channel = self._pinned_channels[key] = PinnedChannel(
             self._open(vetted, _wants_tls(target, vetted) if tls is None else tls), vetted.addresses, 0.0
         )
-        return line
+        return channel
 
     def _retire(self, pinned_channel: PinnedChannel) -> None:
         task = asyncio.ensure_future(pinned_channel.channel.close(RETIRED_SECONDS))

@@ -201,7 +201,7 @@ async def play_turns(
     vendor: Vendor, expectation: Expectation, playback: PlaybackEgress, cut: tuple[int, int] | None = None
 ) -> list[dict[str, Any]]:
     """The outcome of each turn of one conversation, up to the truncated one."""
-    line = connection_to(vendor, expectation.upstream, playback)
+    connection = connection_to(vendor, expectation.upstream, playback)
     outcomes: list[dict[str, Any]] = []
     ref: VendorRef | None = None
     prompts: tuple[Prompt, ...] = ()
@@ -209,7 +209,7 @@ async def play_turns(
         playback.cut_after = cut[1] if cut and cut[0] == number else None
         answers = tuple(Answer(prompt, each["answers"][prompt.id]) for prompt in prompts) if "answers" in each else ()
         turn = Turn(build_message(each["send"]), ref, each.get("stream", True), answers=answers, session=SESSION)
-        events = await collect_events(vendor, turn, line)
+        events = await collect_events(vendor, turn, connection)
         outcomes.append(outcome(events))
         ref = next((event.ref for event in reversed(events) if isinstance(event, RefLearned)), ref)
         prompts = events[-1].prompts if isinstance(events[-1], Ask) else ()

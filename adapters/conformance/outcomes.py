@@ -68,8 +68,8 @@ def _artifacts(events: Sequence[Event]) -> list[dict[str, Any]]:
     found: dict[str, list[Part]] = {}
     for event in events:
         if isinstance(event, ArtifactPiece):
-            before = found.get(event.artifact.artifact_id, []) if event.append else []
-            found[event.artifact.artifact_id] = [*before, *event.artifact.parts]
+            earlier_parts = found.get(event.artifact.artifact_id, []) if event.append else []
+            found[event.artifact.artifact_id] = [*earlier_parts, *event.artifact.parts]
     return [_artifact(parts) for parts in found.values()]
 
 

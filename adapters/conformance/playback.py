@@ -71,8 +71,10 @@ class PlaybackEgress:
         return {"status": 404, "headers": {"content-type": "application/json"}, "json": {}}
 
     def _matches(self, recorded: str, path: str) -> bool:
-        there, here = recorded.split("/"), path.split("/")
-        return len(there) == len(here) and all(a == b or a in self._gateway_ids for a, b in zip(there, here, strict=True))
+        recorded_steps, sent_steps = recorded.split("/"), path.split("/")
+        return len(recorded_steps) == len(sent_steps) and all(
+            a == b or a in self._gateway_ids for a, b in zip(recorded_steps, sent_steps, strict=True)
+        )
 
     def _compare_body(self, request: Mapping[str, Any], body: bytes | None) -> None:
         wanted, sent_document = request.get("json"), json.loads(body) if body else None

@@ -70,7 +70,7 @@ async def _fetch_list(fetch_page: FetchPage, kind: _ListKind, left_out: dict[tup
         if not params and _is_not_offered(exchange, kind):
             return []
         entries, cursor = _read_page(exchange, kind)
-        before = len(found)
+        count_before = len(found)
         size += len(exchange.answer.result) if exchange.answer and isinstance(exchange.answer.result, msgspec.Raw) else 0
         seen += len(entries)
         for entry in entries:
@@ -79,7 +79,7 @@ async def _fetch_list(fetch_page: FetchPage, kind: _ListKind, left_out: dict[tup
                 left_out[f"{kind.member} {str(entry.get(kind.key))[:NAME_MAX]}", flaw] = None
             else:
                 found.setdefault(entry[kind.key], entry)
-        stands_still = cursor in cursors and len(found) == before
+        stands_still = cursor in cursors and len(found) == count_before
         if seen > 2 * ITEMS_MAX or len(found) > ITEMS_MAX or size > SIZE_MAX or len(cursor) > CURSOR_MAX or stands_still:
             break
         if not cursor:

@@ -128,8 +128,8 @@ class McpPool:
             found = await self._other_era(era, call, contradiction)
             try:
                 await self._listen(found, call, wanted, (listener, session))
-            except (WrongEra, NotLegacy) as again:
-                raise UpstreamFault(CONTRADICTION_TEXT, str(again)) from again
+            except (WrongEra, NotLegacy) as second_error:
+                raise UpstreamFault(CONTRADICTION_TEXT, str(second_error)) from second_error
 
     async def watch(self, target: Registration, headers: Mapping[str, str], changed: OnListChanged) -> None:
         """See McpTools.watch."""
@@ -220,7 +220,9 @@ class McpPool:
         requests = self._legacy if era == "legacy" else self._sse
         if peer is None:
             return await client_answer_off_loop(request, await requests.send(call, request), False)
-        return await run_rounds(request, peer, False, lambda again: requests.send(call, request, again.paused_seconds), self._clock)
+        return await run_rounds(
+            request, peer, False, lambda round_input: requests.send(call, request, round_input.paused_seconds), self._clock
+        )
 
     async def _send_modern(self, peer: McpPeer, call: Call, request: McpRequest) -> McpAnswer:
         if not request.is_modern and request.method in (SUBSCRIBE, UNSUBSCRIBE):
@@ -228,7 +230,9 @@ class McpPool:
             return _EMPTY_ANSWER
         if not request.is_modern and request.method == "logging/setLevel":
             return _EMPTY_ANSWER  # in the modern era each request has its own level
-        return await run_rounds(request, peer, True, lambda again: self._modern.send_and_receive(call, request, peer, again), self._clock)
+        return await run_rounds(
+            request, peer, True, lambda round_input: self._modern.send_and_receive(call, request, peer, round_input), self._clock
+        )
 
 
 def speaks_initialize(upstream: Mapping[str, Any]) -> bool:

@@ -163,8 +163,8 @@ async def _probe_legacy(http: McpHttp, url: str, credentials: Mapping[str, str],
 
 
 async def _probe_sse(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float) -> Probe:
-    line = SseConnection(http, SessionKey("", url, "", capabilities=ALL_CAPABILITIES_JSON), credentials)
-    duplex = await line.open(seconds)
+    connection = SseConnection(http, SessionKey("", url, "", capabilities=ALL_CAPABILITIES_JSON), credentials)
+    duplex = await connection.open(seconds)
 
     async def fetch_page(method: str, params: dict[str, Any]) -> Exchange:
         return await duplex.request(method, params, seconds)
@@ -172,4 +172,4 @@ async def _probe_sse(http: McpHttp, url: str, credentials: Mapping[str, str], se
     try:
         return build_probe("sse", duplex.version, await list_all(fetch_page), duplex.instructions)
     finally:
-        line.close()
+        connection.close()

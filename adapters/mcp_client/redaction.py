@@ -55,11 +55,11 @@ def showable_data(data: Any, server_url: str = "") -> Any:
 
 def _without_repeated_marks(sentences: list[str]) -> Iterator[str]:
     """Yields the sentences, with one mark for several consecutive ones."""
-    before = ""
+    previous = ""
     for sentence in sentences:
-        if not (sentence == before == WITHHELD_MARK):
+        if not (sentence == previous == WITHHELD_MARK):
             yield sentence
-        before = sentence
+        previous = sentence
 
 
 def scrub_peer(peer: McpPeer | None, scrubber: SecretRedactor) -> McpPeer | None:

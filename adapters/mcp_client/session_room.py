@@ -12,7 +12,7 @@ def owner_to_evict(owners: Sequence[str], owner: str, size: int, share_multiple:
     That is `owner` if they have `share_multiple` times as many as are free, ANY_OWNER if none is free. `owners` has the owner of each
     existing session; `size` is the maximum.
     """
-    mine, free = owners.count(owner), size - len(owners)
-    if mine and mine >= free * share_multiple:
+    own_count, free = owners.count(owner), size - len(owners)
+    if own_count and own_count >= free * share_multiple:
         return owner
     return ANY_OWNER if free <= 0 else None

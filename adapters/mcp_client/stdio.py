@@ -100,8 +100,8 @@ class StdioServers:
             raise
 
     async def _answer(self, call: Call, request: McpRequest, duplex: DuplexChannel) -> McpAnswer:
-        async def call_once(again: InputRound) -> Exchange:
-            return await duplex.call(request, again.answers, call.deadline + again.paused_seconds - self._clock())
+        async def call_once(round_input: InputRound) -> Exchange:
+            return await duplex.call(request, round_input.answers, call.deadline + round_input.paused_seconds - self._clock())
 
         try:
             if request.peer is None:
@@ -136,8 +136,8 @@ class StdioServers:
 
     async def sweep(self) -> None:
         """Ends separate processes that are idle."""
-        before = self._clock() - IDLE_SECONDS
-        await self._stop([whose for whose, one in self._processes.items() if whose.owner and not one.is_busy and one.used <= before])
+        idle_since = self._clock() - IDLE_SECONDS
+        await self._stop([whose for whose, one in self._processes.items() if whose.owner and not one.is_busy and one.used <= idle_since])
 
     async def close(self) -> None:
         await self._stop(list(self._processes))
@@ -160,9 +160,9 @@ class StdioServers:
             if call.target.name in self._modern_commands and (not client_session or call.target.name in self._modern_only_commands):
                 return shared
         key = session_key(call, peer, client_session)
-        mine = _ProcessKey(call.target.name, key.owner, key.client_session, key.capabilities)
-        crowded = call.target.name in self._modern_commands and mine not in self._processes and not self._has_room(mine)
-        return shared if crowded and not wants_logs else mine
+        own_key = _ProcessKey(call.target.name, key.owner, key.client_session, key.capabilities)
+        crowded = call.target.name in self._modern_commands and own_key not in self._processes and not self._has_room(own_key)
+        return shared if crowded and not wants_logs else own_key
 
     def _has_room(self, key: _ProcessKey) -> bool:
         """Whether one more process can be started, perhaps after an idle one was ended."""

@@ -78,11 +78,11 @@ async def watch_legacy(http: McpHttp, url: str, credentials: Mapping[str, str], 
 
 async def watch_sse(http: McpHttp, url: str, credentials: Mapping[str, str], changed: OnListChanged) -> None:
     """Like `watch_legacy`, over a separate HTTP+SSE connection."""
-    line = SseConnection(http, SessionKey("", url, ""), credentials)
+    connection = SseConnection(http, SessionKey("", url, ""), credentials)
     try:
-        await watch_duplex(await line.open(OPEN_SECONDS), changed)
+        await watch_duplex(await connection.open(OPEN_SECONDS), changed)
     finally:
-        line.close()
+        connection.close()
 
 
 async def watch_duplex(duplex: DuplexChannel, changed: OnListChanged) -> None:

@@ -273,8 +273,8 @@ class _AuthorizedSend:
         if grant is None:
             return None
         for key, held in await self._oauth.vault.find(grant, origin_of(self._request.url), self._auth_options.is_personal):
-            ours = self._auth_options.issuer in ("", key.issuer) and self._oauth.is_for_current_client(self._auth_options, held)
-            if ours and covers(key.resource, self._request.url):
+            is_own_issuer = self._auth_options.issuer in ("", key.issuer) and self._oauth.is_for_current_client(self._auth_options, held)
+            if is_own_issuer and covers(key.resource, self._request.url):
                 found = (key, held)
         if found is None or not found[1].expires or found[1].expires - REFRESH_EARLY_SECONDS > self._oauth.now():
             return found and found[1]

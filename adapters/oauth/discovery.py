@@ -107,8 +107,8 @@ def is_confidential(url: str) -> bool:
         parts = urlsplit(url)
     except ValueError:
         return False
-    here = parts.scheme == "http" and parts.hostname in LOOPBACK
-    return bool(parts.hostname) and not parts.fragment and (here or parts.scheme == "https")
+    is_loopback = parts.scheme == "http" and parts.hostname in LOOPBACK
+    return bool(parts.hostname) and not parts.fragment and (is_loopback or parts.scheme == "https")
 
 
 async def discover_resource(fetch: FetchDocument, url: str, metadata_url: str) -> ProtectedResource | None:

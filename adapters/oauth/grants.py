@@ -64,8 +64,8 @@ class OwnClient:
 
     def metadata(self, keyed: bool) -> dict[str, Any]:
         """A client ID metadata document."""
-        how = {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": self.jwks, "token_endpoint_auth_signing_alg": "ES256"}
-        method = how if keyed else {"token_endpoint_auth_method": "none"}
+        key_method = {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": self.jwks, "token_endpoint_auth_signing_alg": "ES256"}
+        method = key_method if keyed else {"token_endpoint_auth_method": "none"}
         return {"client_id": self.keyed_document_url if keyed else self.document_url, **self.registration_metadata(), **method}
 
     def registration_metadata(self) -> dict[str, Any]:
@@ -232,8 +232,10 @@ class OAuthRequests:
         """The body of the token endpoint's response. Raises OAuthRefused and UpstreamFault."""
         proof, headers = self._client_proof(authorization_server, client)
         headers |= {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
-        again = form.get("grant_type") not in SINGLE_USE_GRANTS
-        answer = await self._post(authorization_server.token_endpoint, headers, urlencode({**form, **proof}).encode(), may_repeat=again)
+        may_repeat = form.get("grant_type") not in SINGLE_USE_GRANTS
+        answer = await self._post(
+            authorization_server.token_endpoint, headers, urlencode({**form, **proof}).encode(), may_repeat=may_repeat
+        )
         if answer.status != 200:
             raise _fault_of_response(answer)
         return answer.body

@@ -19,12 +19,12 @@ def is_at_own_host(url: str, other_url: str) -> bool:
     A sibling host (login.tracker.example for mcp.tracker.example) may belong to another party, as under co.uk or vercel.app: the name does
     not show it, and public lists are incomplete. The same holds for a parent host.
     """
-    here, there = ((urlsplit(each).hostname or "").lower().rstrip(".") for each in (url, other_url))
-    if not here or not there:
+    host, other_host = ((urlsplit(each).hostname or "").lower().rstrip(".") for each in (url, other_url))
+    if not host or not other_host:
         return False
-    if here in LOOPBACK and there in LOOPBACK:
+    if host in LOOPBACK and other_host in LOOPBACK:
         return True
-    return here == there or ("." in here and not _is_address(here) and there.endswith(f".{here}"))
+    return host == other_host or ("." in host and not _is_address(host) and other_host.endswith(f".{host}"))
 
 
 def _is_address(host: str) -> bool:
@@ -52,9 +52,9 @@ def check_endpoints(authorization_server: AuthorizationServer, listed_issuers: C
         authorization_server.authorization_endpoint,
         authorization_server.registration_endpoint,
     )
-    strange = next((each for each in endpoints if each and not is_at_own_host(authorization_server.issuer, each)), "")
-    if strange:
-        raise UpstreamFault(FOREIGN_ENDPOINT_TEXT, strange[:300])
+    foreign_endpoint = next((each for each in endpoints if each and not is_at_own_host(authorization_server.issuer, each)), "")
+    if foreign_endpoint:
+        raise UpstreamFault(FOREIGN_ENDPOINT_TEXT, foreign_endpoint[:300])
 
 
 def may_revoke(authorization_server: AuthorizationServer, listed_issuers: Collection[str]) -> bool:

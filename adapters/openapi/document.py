@@ -225,8 +225,8 @@ def _with_description(declared: Json, schema: Any) -> Any:
     return schema if isinstance(schema, dict) else {}
 
 
-def _distinct_name(name: str, what: str) -> str:
-    return f"{name[:55]}-{hashlib.sha256(what.encode()).hexdigest()[:8]}"
+def _distinct_name(name: str, source: str) -> str:
+    return f"{name[:55]}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
 
 
 def _list_or_empty(value: Any) -> list[Any]:

@@ -67,8 +67,8 @@ class SchemaReader:
         self._count_steps(len(reference) // 64)
         name = reference.removeprefix(COMPONENTS)
         component_names[name] = None
-        beside = {key: value for key, value in node.items() if key != "$ref"} if self._siblings else {}
-        return {"$ref": f"#/$defs/{pointer_step(name)}", **(self._rewrite_schema(beside, component_names, depth + 1) if beside else {})}
+        siblings = {key: value for key, value in node.items() if key != "$ref"} if self._siblings else {}
+        return {"$ref": f"#/$defs/{pointer_step(name)}", **(self._rewrite_schema(siblings, component_names, depth + 1) if siblings else {})}
 
     def _rewrite_value(self, key: str, value: Any, component_names: dict[str, None], depth: int) -> Any:
         if key in SCHEMA_KEYWORDS:

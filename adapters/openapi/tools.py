@@ -42,9 +42,9 @@ class OpenApiServers:
 
         Raises UpstreamFault, EgressRefused and DocumentUnchanged.
         """
-        asking = {"accept": "application/json, application/yaml;q=0.9, */*;q=0.1", **headers}
+        request_headers = {"accept": "application/json, application/yaml;q=0.9, */*;q=0.1", **headers}
         async with self._read_slots:
-            answer = await self._egress.request("GET", source, headers=asking, body=None, timeout=READ_SECONDS, limit=DOCUMENT_MAX)
+            answer = await self._egress.request("GET", source, headers=request_headers, body=None, timeout=READ_SECONDS, limit=DOCUMENT_MAX)
             if answer.status != 200:
                 raise UpstreamFault("The OpenAPI document can't be fetched", f"status {answer.status}")
             return await asyncio.to_thread(_read_document, answer.body, source, known_digest)
@@ -64,8 +64,8 @@ class OpenApiServers:
         return _answer_with(request, _result_of_response(await self._send(call, wanted)))
 
     async def _send(self, call: Call, http_call: HttpCall) -> HttpResponse:
-        ours = {name.lower() for name in call.headers}  # arguments can't override them
-        argument_headers = {name: value for name, value in http_call.headers.items() if name not in ours}
+        reserved_names = {name.lower() for name in call.headers}  # arguments can't override them
+        argument_headers = {name: value for name, value in http_call.headers.items() if name not in reserved_names}
         headers = {"accept": "application/json, */*;q=0.5", **argument_headers, **call.headers}
         seconds = call.deadline - self._clock()
         if seconds <= 0:

@@ -76,9 +76,9 @@ def encoded_forms(secret: str) -> Iterator[bytes]:
         yield written.encode()
         yield _ESCAPE.sub(lambda found: found[0].lower(), written).encode()
     raw = secret.encode()
-    for before in range(3):
-        encoded = base64.b64encode(bytes(before) + raw)
-        part = encoded[-(-8 * before // 6) : 8 * (before + len(raw)) // 6]
+    for padding in range(3):
+        encoded = base64.b64encode(bytes(padding) + raw)
+        part = encoded[-(-8 * padding // 6) : 8 * (padding + len(raw)) // 6]
         yield part
         yield part.translate(bytes.maketrans(b"+/", b"-_"))
 

@@ -70,8 +70,8 @@ def _script(command: Sequence[str]) -> str:
 
 def _find_interpreter() -> str:
     """The interpreter beside the running Python, where its wheel puts it, or on the PATH; empty if there is none."""
-    beside = Path(sys.executable).parent / "monty"
-    return str(beside) if beside.is_file() else shutil.which("monty") or ""
+    bundled = Path(sys.executable).parent / "monty"
+    return str(bundled) if bundled.is_file() else shutil.which("monty") or ""
 
 
 def _bubblewrap_commands(wrapper: str, program: str) -> Iterator[tuple[str, ...]]:

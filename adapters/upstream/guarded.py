@@ -185,13 +185,13 @@ class _TurnDeadline:
         """The next event. Raises TimeoutError, and what the adapter raises."""
         self.note_activity()
         task = self._waiting_task = asyncio.current_task()
-        before = task.cancelling() if task else 0
+        cancel_requests = task.cancelling() if task else 0
         try:
             if self._is_expired:
                 raise TimeoutError
             event = await anext(events)
         except asyncio.CancelledError:
-            if not self._is_expired or (task and task.uncancel() > before):
+            if not self._is_expired or (task and task.uncancel() > cancel_requests):
                 raise
             raise TimeoutError from None
         finally:

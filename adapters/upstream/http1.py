@@ -165,11 +165,11 @@ class ConnectionPool:
 
     def _close_unused(self, loop: asyncio.AbstractEventLoop) -> None:
         """Closes connections that were idle for too long."""
-        before = loop.time() - self._options.idle_seconds
+        cutoff = loop.time() - self._options.idle_seconds
         still_idle: dict[tuple[str, int, bool], list[_Http1Connection]] = {}
         for origin, waiting in self._idle.items():
             for connection in waiting:
-                if connection.is_usable and connection.idle_since > before:
+                if connection.is_usable and connection.idle_since > cutoff:
                     still_idle.setdefault(origin, []).append(connection)
                 else:
                     connection.close()

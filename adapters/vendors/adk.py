@@ -53,10 +53,10 @@ class Adk:
 
     async def describe(self, connection: VendorConnection[AdkOptions]) -> AgentFacts:
         app = connection.options.app
-        about = await connection.request(Request("GET", f"/apps/{quote_segment(app)}/app-info", accepted_statuses=(404,)))
-        if about.status == 404 and app not in await connection.request_json(Request("GET", "/list-apps")):
+        app_info = await connection.request(Request("GET", f"/apps/{quote_segment(app)}/app-info", accepted_statuses=(404,)))
+        if app_info.status == 404 and app not in await connection.request_json(Request("GET", "/list-apps")):
             raise AgentFault(UPSTREAM, UNKNOWN_RESOURCE_TEXT, "no such app")
-        known = about.value if about.status != 404 else {}
+        known = app_info.value if app_info.status != 404 else {}
         return AgentFacts(known.get("rootAgentName") or app, known.get("description") or f"The ADK agent {app}.")
 
     async def run(self, turn: Turn, connection: VendorConnection[AdkOptions]) -> AsyncIterator[Event]:
@@ -155,14 +155,14 @@ class AdkReader:
 
     def _piece_events(self, key: str, name: str, text: str) -> Iterator[Event]:
         if text:
-            known, before = self._partial.get(key, (name, ""))
-            self._partial[key] = (known, before + text)
-            yield ArtifactPiece(Artifact(known, (Part(text=text),)), append=bool(before), last_chunk=False)
+            known, earlier_text = self._partial.get(key, (name, ""))
+            self._partial[key] = (known, earlier_text + text)
+            yield ArtifactPiece(Artifact(known, (Part(text=text),)), append=bool(earlier_text), last_chunk=False)
 
     def _whole_events(self, key: str, name: str, parts: list[Part]) -> Iterator[Event]:
         """Sends a complete event. It replaces the pieces sent before if it differs from them."""
-        known, before = self._partial.pop(key, (name, ""))
-        if parts and not (before and [part.text for part in parts] == [before]):
+        known, earlier_text = self._partial.pop(key, (name, ""))
+        if parts and not (earlier_text and [part.text for part in parts] == [earlier_text]):
             yield ArtifactPiece(Artifact(known, tuple(parts)))
 
     def _collect_metadata(self, event: Mapping[str, Any], parts: Any) -> None:
@@ -172,9 +172,9 @@ class AdkReader:
                 self._prompts[call["id"]] = _build_prompt(call)
         self.saved_versions |= (event.get("actions") or {}).get("artifactDelta") or {}
         figures = event.get("usageMetadata") or {}
-        for name, theirs in USAGE_FIELDS.items():
-            if theirs in figures:
-                self._figures[name] = self._figures.get(name, 0) + figures[theirs]
+        for name, vendor_name in USAGE_FIELDS.items():
+            if vendor_name in figures:
+                self._figures[name] = self._figures.get(name, 0) + figures[vendor_name]
         self._model = event.get("modelVersion") or self._model
 
 

@@ -209,7 +209,7 @@ def _args(call: Json) -> Any:
 
 
 def _usage(entries: Sequence[Mapping[str, Any]]) -> Json:
-    total = {ours: sum(each.get(theirs) or 0 for each in entries) for ours, theirs in USAGE_FIELDS.items()}
+    total = {name: sum(each.get(vendor_name) or 0 for each in entries) for name, vendor_name in USAGE_FIELDS.items()}
     return token_usage_metadata(str(entries[0].get("model") or ""), **total) if entries else {}
 
 

@@ -47,8 +47,8 @@ class LlamaAgents:
     async def describe(self, connection: VendorConnection[LlamaAgentsOptions]) -> AgentFacts:
         name = connection.options.workflow
         schemas = await connection.request_json(Request("GET", f"/workflows/{quote_segment(name)}/schema"))
-        about = f"The workflow {name}."
-        return AgentFacts(name, about, skills=(SkillFacts(name, name, about, schema=schemas.get("start")),))
+        description = f"The workflow {name}."
+        return AgentFacts(name, description, skills=(SkillFacts(name, name, description, schema=schemas.get("start")),))
 
     async def run(self, turn: Turn, connection: VendorConnection[LlamaAgentsOptions]) -> AsyncIterator[Event]:
         handler, after = turn.ref.task_id if turn.ref else "", -1

@@ -79,14 +79,14 @@ def card_json(card: Mapping[str, Any]) -> dict[str, Any]:
     Its interfaces are those of 0.3, or all where there are none.
     """
     offered = card["supportedInterfaces"]
-    ours = [each for each in offered if each["protocolVersion"].startswith("0.")] or offered
-    others = [{"url": each["url"], "transport": each["protocolBinding"]} for each in ours[1:]]
+    interfaces = [each for each in offered if each["protocolVersion"].startswith("0.")] or offered
+    others = [{"url": each["url"], "transport": each["protocolBinding"]} for each in interfaces[1:]]
     members = {name: value for name, value in card.items() if name not in ("supportedInterfaces", "securityRequirements", "signatures")}
     return {
         **members,
         "protocolVersion": "0.3.0",
-        "url": ours[0]["url"],
-        "preferredTransport": ours[0]["protocolBinding"],
+        "url": interfaces[0]["url"],
+        "preferredTransport": interfaces[0]["protocolBinding"],
         "additionalInterfaces": others,
         "security": card.get("securityRequirements", []),
         "supportsAuthenticatedExtendedCard": bool(card.get("capabilities", {}).get("extendedAgentCard")),

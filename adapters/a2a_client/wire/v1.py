@@ -242,13 +242,13 @@ def without_nulls(value: Any) -> Any:
 def bad_message_from(error: msgspec.ValidationError) -> BadMessage:
     """The BadMessage for a decoding error, with the field's path and without the caller's value."""
     found = _ERROR_TEXT.match(str(error))
-    what, path = (found["what"], found["path"] or "") if found else ("is invalid", "")
-    member = _MEMBER.search(what)
+    problem, path = (found["what"], found["path"] or "") if found else ("is invalid", "")
+    member = _MEMBER.search(problem)
     if member:
         return BadMessage(f"{path}.{member['name']}".lstrip("."), "is missing")
-    if what.startswith("Invalid enum value"):
+    if problem.startswith("Invalid enum value"):
         return BadMessage(path or "params", "is not one of the values that A2A knows")
-    return BadMessage(path or "params", f"has the wrong type ({what[0].lower()}{what[1:]})" if what else "is invalid")
+    return BadMessage(path or "params", f"has the wrong type ({problem[0].lower()}{problem[1:]})" if problem else "is invalid")
 
 
 def check_id(text: str, where: str) -> None:

@@ -79,7 +79,7 @@ class DuplexChannel:
         self._background_sends: set[asyncio.Task[None]] = set()
         self.listeners: list[tuple[McpListener, Callable[[], ListenFilter]]] = []
         self.end_fault: UpstreamFault | None = None
-        self.messages_received = 0  # number of received messages
+        self.messages_received = 0
         self.version = ""
         self.server_capabilities: Mapping[str, Any] = {}
         self.instructions = ""
@@ -100,12 +100,8 @@ class DuplexChannel:
             self.version = MODERN
             return
         exchange = await self.request("initialize", initialize_params(capabilities), seconds)
-        initialized = read_initialized(exchange)
-        self.version, self.server_capabilities, self.instructions = (
-            initialized.protocol_version,
-            initialized.capabilities,
-            initialized.instructions or "",
-        )
+        result = read_initialized(exchange)
+        self.version, self.server_capabilities, self.instructions = result.protocol_version, result.capabilities, result.instructions or ""
         await self.send(notification_of("notifications/initialized"))
 
     async def _is_modern(self, seconds: float) -> bool:

@@ -138,23 +138,29 @@ class SseSessions:
 
     def channels_of(self, owner: str, client_session: str) -> list[DuplexChannel]:
         """The channels of a client's session."""
-        lines = [line for key, line in self._connections.items() if (key.owner, key.client_session) == (owner, client_session)]
-        return [line.channel for line in lines if line.channel is not None]
+        lines = [connection for key, connection in self._connections.items() if (key.owner, key.client_session) == (owner, client_session)]
+        return [connection.channel for connection in lines if connection.channel is not None]
 
     async def close_client_session(self, owner: str, client_session: str) -> None:
         self._close([key for key in self._connections if (key.owner, key.client_session) == (owner, client_session)])
 
     async def sweep(self, everything: bool = False) -> None:
-        before = self._clock() - self._idle_seconds
-        self._close([key for key, line in self._connections.items() if everything or (not _is_busy(line) and line.last_used <= before)])
+        idle_since = self._clock() - self._idle_seconds
+        self._close(
+            [
+                key
+                for key, connection in self._connections.items()
+                if everything or (not _is_busy(connection) and connection.last_used <= idle_since)
+            ]
+        )
 
     async def _channel_for(self, key: SessionKey, call: Call) -> DuplexChannel:
-        line = self._connections.get(key)
-        if line is None or line.channel is None or line.channel.end_fault is not None:
-            line = await self._connect(key, call)
-        line.last_used = self._clock()
-        assert line.channel is not None
-        return line.channel
+        connection = self._connections.get(key)
+        if connection is None or connection.channel is None or connection.channel.end_fault is not None:
+            connection = await self._connect(key, call)
+        connection.last_used = self._clock()
+        assert connection.channel is not None
+        return connection.channel
 
     async def _connect(self, key: SessionKey, call: Call) -> SseConnection:
         """Opens a connection, unless another task did so first."""
@@ -163,24 +169,29 @@ class SseSessions:
             lock = self._locks[key] = asyncio.Lock()
         try:
             async with asyncio.timeout(max(call.deadline - self._clock(), 0.001)), lock:
-                line = self._connections.get(key)
-                if line is None or line.channel is None or line.channel.end_fault is not None:
+                connection = self._connections.get(key)
+                if connection is None or connection.channel is None or connection.channel.end_fault is not None:
                     self._make_room(key)
-                    line = SseConnection(self._http, key, call.headers)
-                    (await line.open(call.deadline - self._clock())).on_list_changed = (
+                    connection = SseConnection(self._http, key, call.headers)
+                    (await connection.open(call.deadline - self._clock())).on_list_changed = (
                         partial(self.on_list_changed, key.server) if self.on_list_changed else None
                     )
-                    self._connections[key] = line
+                    self._connections[key] = connection
         except TimeoutError as error:
             raise Unreachable(LATE_TEXT, "waiting for a connection", Failure.LATE) from error
-        return line
+        return connection
 
     def _make_room(self, key: SessionKey) -> None:
         self._connections.pop(key, None)
         whose = owner_to_evict([other.owner for other in self._connections], key.owner, self._size)
         if whose is not None:
             idle = next(
-                (other for other, line in self._connections.items() if not _is_busy(line) and whose in (ANY_OWNER, other.owner)), None
+                (
+                    other
+                    for other, connection in self._connections.items()
+                    if not _is_busy(connection) and whose in (ANY_OWNER, other.owner)
+                ),
+                None,
             )
             if idle is None:
                 raise NotSent("Too many sessions with servers are busy", f"{self._size} sessions")

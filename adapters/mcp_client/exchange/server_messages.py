@@ -111,9 +111,14 @@ class ServerMessages:
             await self._peer.notify(method, Raw(encode(params)))
 
     async def _forward_progress(self, params: Members) -> None:
-        theirs, token = self._wishes.progress_token, params.get(PROGRESS_KEY)
-        if theirs is not None and self._progress_token is not None and token is not None and bytes(token) == bytes(self._progress_token):
-            await self._peer.notify("notifications/progress", Raw(encode({**params, PROGRESS_KEY: theirs})))
+        client_token, token = self._wishes.progress_token, params.get(PROGRESS_KEY)
+        if (
+            client_token is not None
+            and self._progress_token is not None
+            and token is not None
+            and bytes(token) == bytes(self._progress_token)
+        ):
+            await self._peer.notify("notifications/progress", Raw(encode({**params, PROGRESS_KEY: client_token})))
 
     async def _forward_change(self, method: str, params: Raw) -> None:
         listened = self._reply_channel is not None and await self._reply_channel.publish_change(method, params)

@@ -77,10 +77,10 @@ class GetStreams:
 
     async def wait_until_open(self, session: ServerSession) -> None:
         """Waits until the stream is open or known not to exist, for at most STREAM_OPEN_SECONDS."""
-        settled = self._ready_events.get(session)
-        if settled is not None:
+        ready_event = self._ready_events.get(session)
+        if ready_event is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(settled.wait(), STREAM_OPEN_SECONDS)
+                await asyncio.wait_for(ready_event.wait(), STREAM_OPEN_SECONDS)
 
     def close(self, session: ServerSession | None = None) -> None:
         """Closes the stream of one session, or of all."""
@@ -98,8 +98,8 @@ class GetStreams:
             self._mark_ready(session)
 
     def _mark_ready(self, session: ServerSession) -> None:
-        if (settled := self._ready_events.get(session)) is not None:
-            settled.set()
+        if (ready_event := self._ready_events.get(session)) is not None:
+            ready_event.set()
 
     async def _read_with_reconnects(self, session: ServerSession, credentials: Mapping[str, str], position: _StreamPosition) -> None:
         while True:

@@ -128,12 +128,12 @@ class LegacyRequests:
             return
         if shared and session.log_level and LOG_LEVELS.index(session.log_level) < LOG_LEVELS.index(level):
             return
-        before, session.log_level = session.log_level, level
+        previous_level, session.log_level = session.log_level, level
         exchange = await request_in_session(
             self._http, session, call.headers, ("logging/setLevel", {"level": level}), call.deadline - self._clock()
         )
         if exchange.answer is None or exchange.answer.error is not UNSET:
-            session.log_level = before
+            session.log_level = previous_level
 
     def send_in_background(self, session: ServerSession, body: bytes) -> None:
         """Sends a notification without waiting."""

@@ -144,11 +144,8 @@ async def open_session(http: McpHttp, session: ServerSession, credentials: Mappi
     body = envelope_of(number, "initialize", initialize_params(session.key.capabilities))
     exchange = await http.post(url, {**credentials, **ACCEPT}, body, number, seconds)
     initialized = read_initialized(exchange)
-    version, session.server_capabilities, session.instructions = (
-        initialized.protocol_version,
-        initialized.capabilities,
-        initialized.instructions or "",
-    )
+    version, session.server_capabilities = initialized.protocol_version, initialized.capabilities
+    session.instructions = initialized.instructions or ""
     session.id = session_id = _session_id(exchange)
     session.headers = {**ACCEPT, "mcp-protocol-version": version, **({"mcp-session-id": session_id} if session_id else {})}
     status = await http.notify(url, {**credentials, **session.headers}, _INITIALIZED_NOTIFICATION, seconds)
@@ -283,8 +280,8 @@ class ServerSessions:
 
     async def sweep(self, everything: bool = False) -> None:
         """Closes sessions that are idle or were evicted; with `everything`, all of them."""
-        before = self._clock() - self._idle_seconds
-        await self._close([s for s in self._sessions.values() if everything or (not s.calls_in_flight and s.last_used <= before)])
+        idle_since = self._clock() - self._idle_seconds
+        await self._close([s for s in self._sessions.values() if everything or (not s.calls_in_flight and s.last_used <= idle_since)])
 
     async def _close(self, idle: list[ServerSession]) -> None:
         for session in idle:

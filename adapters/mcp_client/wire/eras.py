@@ -48,12 +48,12 @@ def modern_params(params: Mapping[str, Any], peer: McpPeer | None = None, level:
     """Parameters with the `_meta` of a modern request: the gateway's members, with the peer's capabilities, override existing ones."""
     meta = params.get("_meta")
     client_meta = members_of(meta) if isinstance(meta, Raw) else {}
-    ours: dict[str, Any] = dict(_MODERN_META)
+    gateway_meta: dict[str, Any] = dict(_MODERN_META)
     if peer is not None:
-        ours[CAPABILITIES_KEY] = peer.capabilities
+        gateway_meta[CAPABILITIES_KEY] = peer.capabilities
     if level:
-        ours[LEVEL_KEY] = level
-    return {**params, "_meta": {**client_meta, **ours}}
+        gateway_meta[LEVEL_KEY] = level
+    return {**params, "_meta": {**client_meta, **gateway_meta}}
 
 
 def modern_body(request: McpRequest) -> bytes:

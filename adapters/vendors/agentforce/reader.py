@@ -52,8 +52,8 @@ class AgentforceReader:
             case "Inquire" | "Confirm" as kind:
                 self._prompts.append(_build_prompt(message, kind == "Confirm"))
             case "Failure" | "Error":
-                what = [message.get(name) for name in ("code", "error", "message", "errors")]
-                yield Failed(AGENT_FAILED_TEXT, detail=" ".join(str(each) for each in what if each))
+                details = [message.get(name) for name in ("code", "error", "message", "errors")]
+                yield Failed(AGENT_FAILED_TEXT, detail=" ".join(str(each) for each in details if each))
             case "Escalate" | "Escalation":
                 yield Failed(HANDED_OVER_TEXT)
             case "SessionEnded":

@@ -42,9 +42,9 @@ class AnthropicAgents:
     options: ClassVar[type[VendorOptions]] = AnthropicAgentsOptions
 
     async def describe(self, connection: VendorConnection[AnthropicAgentsOptions]) -> AgentFacts:
-        about = await connection.request_json(_request("GET", f"/v1/agents/{quote_segment(connection.options.agent)}"))
-        name = str(about["name"])
-        return AgentFacts(name, str(about.get("description") or f"The managed agent {name}."))
+        agent = await connection.request_json(_request("GET", f"/v1/agents/{quote_segment(connection.options.agent)}"))
+        name = str(agent["name"])
+        return AgentFacts(name, str(agent.get("description") or f"The managed agent {name}."))
 
     async def run(self, turn: Turn, connection: VendorConnection[AnthropicAgentsOptions]) -> AsyncIterator[Event]:
         session = (turn.ref.context_id if turn.ref else "") or await _create_session(connection)
@@ -69,13 +69,13 @@ class AnthropicAgents:
         if (await connection.request_json(_request("GET", place)))["status"] not in RUNNING_STATUSES:
             return CancelOutcome.TOO_LATE
         await connection.request(_request("POST", f"{place}/events", {"events": [INTERRUPT_EVENT]}))
-        looks = 0
+        poll_count = 0
         async with aclosing(connection.poll_json(_request("GET", place), STOP_POLL_SECONDS)) as sessions:
             async for session in sessions:
                 if session["status"] not in RUNNING_STATUSES:
                     return CancelOutcome.CANCELED if session["status"] == "idle" else CancelOutcome.TOO_LATE
-                looks += 1
-                if looks == STOP_POLLS_MAX:
+                poll_count += 1
+                if poll_count == STOP_POLLS_MAX:
                     break
         return CancelOutcome.UNKNOWN
 

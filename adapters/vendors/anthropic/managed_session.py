@@ -70,8 +70,8 @@ class AnthropicSessionReader:
             yield ArtifactPiece(Artifact(str(event["id"]), (Part(text=text),)))
 
     def _add_usage(self, figures: Mapping[str, Any]) -> None:
-        for name, theirs in (("input_tokens", INPUT_TOKEN_FIELDS), ("output_tokens", ("output_tokens",))):
-            self._figures[name] = self._figures.get(name, 0) + sum(int(figures.get(each) or 0) for each in theirs)
+        for name, vendor_names in (("input_tokens", INPUT_TOKEN_FIELDS), ("output_tokens", ("output_tokens",))):
+            self._figures[name] = self._figures.get(name, 0) + sum(int(figures.get(each) or 0) for each in vendor_names)
 
     def _ending_for_reason(self, reason: Mapping[str, Any], details: Mapping[str, Any]) -> Event:
         """The ending for a stop reason. Raises KeyError for an unknown call and ValueError for an unknown reason."""

@@ -34,8 +34,8 @@ class Dify:
     options: ClassVar[type[VendorOptions]] = DifyOptions
 
     async def describe(self, connection: VendorConnection[DifyOptions]) -> AgentFacts:
-        about = await connection.request_json(Request("GET", "/info"))
-        return AgentFacts(str(about["name"]), str(about.get("description") or f"The Dify app {about['name']}."))
+        app_info = await connection.request_json(Request("GET", "/info"))
+        return AgentFacts(str(app_info["name"]), str(app_info.get("description") or f"The Dify app {app_info['name']}."))
 
     async def run(self, turn: Turn, connection: VendorConnection[DifyOptions]) -> AsyncIterator[Event]:
         ref = turn.ref or VendorRef()

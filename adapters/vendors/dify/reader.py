@@ -46,11 +46,11 @@ class DifyReader:
 
     def _note_ids(self, event: Json) -> Iterator[Event]:
         """Notes the ids: a task can be stopped, a run can be polled."""
-        before = self._ref
-        run = event.get("workflow_run_id") or before.extra.get("run")
+        previous_ref = self._ref
+        run = event.get("workflow_run_id") or previous_ref.extra.get("run")
         self._has_workflow, extra = bool(run), {"run": run} if run else {}
-        self._ref = VendorRef(event.get("conversation_id") or before.context_id, event.get("task_id") or before.task_id, extra)
-        if self._ref != before:
+        self._ref = VendorRef(event.get("conversation_id") or previous_ref.context_id, event.get("task_id") or previous_ref.task_id, extra)
+        if self._ref != previous_ref:
             yield RefLearned(self._ref)
 
     def _read_event(self, name: str, event: Json) -> Iterator[Event]:

@@ -95,9 +95,9 @@ class LangGraph:
         if ref.prompts:
             return await _drop_interrupts(ref, connection)
         run = _run_path(ref)
-        before = (await connection.request_json(Request("GET", run)))["status"]
-        if before not in ("pending", "running"):
-            return CancelOutcome.UNSUPPORTED if before == "interrupted" else CancelOutcome.TOO_LATE
+        status = (await connection.request_json(Request("GET", run)))["status"]
+        if status not in ("pending", "running"):
+            return CancelOutcome.UNSUPPORTED if status == "interrupted" else CancelOutcome.TOO_LATE
         await connection.request(Request("POST", f"{run}/cancel?wait=true", accepted_statuses=(404, 409)))
         after = (await connection.request_json(Request("GET", run)))["status"]
         unknown = CancelOutcome.UNKNOWN

@@ -59,18 +59,18 @@ class ActivityReader:
 
     def _typing_events(self, activity: Mapping[str, Any]) -> Iterator[Event]:
         """Sends a stream's text, which arrives as a whole or in pieces. Other typing activities are progress."""
-        about, text = stream_info(activity), str(activity["text"])
-        name = str(about.get("streamId") or activity.get("id") or "")
-        if about.get("streamType") != "streaming" or not name:
+        info, text = stream_info(activity), str(activity["text"])
+        name = str(info.get("streamId") or activity.get("id") or "")
+        if info.get("streamType") != "streaming" or not name:
             yield Progress(agent_message(text))
             return
-        before = self._streams.get(name, "")
-        piece = about.get("chunkType") == "delta"
-        self._streams[name] = before + text if piece else text
-        more = piece or text.startswith(before)
-        fresh = text if piece else text.removeprefix(before) if more else text
+        earlier_text = self._streams.get(name, "")
+        piece = info.get("chunkType") == "delta"
+        self._streams[name] = earlier_text + text if piece else text
+        more = piece or text.startswith(earlier_text)
+        fresh = text if piece else text.removeprefix(earlier_text) if more else text
         if fresh:
-            yield ArtifactPiece(Artifact(name, (Part(text=fresh),)), append=more and bool(before), last_chunk=False)
+            yield ArtifactPiece(Artifact(name, (Part(text=fresh),)), append=more and bool(earlier_text), last_chunk=False)
 
     def _final_events(self) -> Iterator[Event]:
         logins = [card for message in self._messages for card in attachments(message) if card.get("contentType") in SIGN_IN_CARDS]

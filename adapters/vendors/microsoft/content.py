@@ -29,8 +29,8 @@ def attachments(message: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def citations(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    looks = [claim.get("appearance") or {} for each in message.get("entities") or () for claim in each.get("citation") or ()]
-    return [{"url": look.get("url") or "", "title": look.get("name") or "", "text": look.get("abstract") or ""} for look in looks]
+    appearances = [claim.get("appearance") or {} for each in message.get("entities") or () for claim in each.get("citation") or ()]
+    return [{"url": look.get("url") or "", "title": look.get("name") or "", "text": look.get("abstract") or ""} for look in appearances]
 
 
 def part_from_attachment(attachment: Mapping[str, Any]) -> Part:

@@ -56,15 +56,15 @@ def _check_address(address: str, environment_url: str, *, has_id: bool) -> str:
     """The address if it has the environment's scheme and port and is in its domain. Raises InvalidAnswer otherwise."""
     rest, domain = address.replace(ID_PLACEHOLDER, ""), environment_domain(environment_url)
     try:
-        there, here = urlsplit(address.replace(ID_PLACEHOLDER, "id")), urlsplit(environment_url)
-        host = there.hostname or ""
+        endpoint, environment = urlsplit(address.replace(ID_PLACEHOLDER, "id")), urlsplit(environment_url)
+        host = endpoint.hostname or ""
         good = (
             (ID_PLACEHOLDER in address) is has_id
             and not any(sign in rest for sign in "{}\\")
             and not any(sign.isspace() or ord(sign) < 32 for sign in address)
-            and (there.scheme, there.port) == (here.scheme, here.port)
+            and (endpoint.scheme, endpoint.port) == (environment.scheme, environment.port)
             and (host == domain or host.endswith(f".{domain}"))
-            and not (there.username or there.password or there.fragment)
+            and not (endpoint.username or endpoint.password or endpoint.fragment)
         )
     except ValueError:
         good = False

@@ -93,12 +93,12 @@ async def _find_base_url(connection: VendorConnection[DirectLineOptions]) -> str
     if not connection.options.settings:
         return ""
     base_url = str((await connection.request_json(Request("GET", connection.options.settings)))["channelUrlsById"]["directline"])
-    there, here = urlsplit(base_url), urlsplit(connection.url)
-    host, domain = there.hostname or "", here.hostname or ""
-    plain = not (there.path.strip("/") or there.query or there.fragment or there.username or there.password)
-    if not plain or (there.scheme, there.port) != (here.scheme, here.port) or not (host == domain or host.endswith(f".{domain}")):
+    base, agent = urlsplit(base_url), urlsplit(connection.url)
+    host, domain = base.hostname or "", agent.hostname or ""
+    plain = not (base.path.strip("/") or base.query or base.fragment or base.username or base.password)
+    if not plain or (base.scheme, base.port) != (agent.scheme, agent.port) or not (host == domain or host.endswith(f".{domain}")):
         raise InvalidAnswer(FOREIGN_ADDRESS_TEXT, base_url[:300])
-    return f"{there.scheme}://{there.netloc}"
+    return f"{base.scheme}://{base.netloc}"
 
 
 async def _poll_frames(
@@ -131,10 +131,10 @@ async def _poll_activities(
 ) -> list[dict[str, Any]]:
     """The activities since the watermark, after a pause; retries while Direct Line is briefly unavailable."""
     since = f"?watermark={quote_segment(str(kept_values[WATERMARK_KEY]))}" if kept_values.get(WATERMARK_KEY) else ""
-    asking = connection.poll_json(
+    polling = connection.poll_json(
         _request(connection, "GET", kept_values, f"/{quote_segment(conversation)}/activities{since}"), connection.options.every
     )
-    async with aclosing(asking) as answers:
+    async with aclosing(polling) as answers:
         answer = await anext(answers)
     kept_values[WATERMARK_KEY] = answer.get("watermark") or kept_values.get(WATERMARK_KEY)
     return list(answer["activities"])

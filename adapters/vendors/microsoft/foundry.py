@@ -52,19 +52,21 @@ class Foundry:
         if not options.agent:
             return AgentFacts(options.title, options.about)
         path = f"/agents/{quote_segment(options.agent)}?api-version={quote_segment(options.api_version or DESCRIBE_API_VERSION)}"
-        about = await connection.request_json(Request("GET", path))
-        if about.get("state") == "disabled":
-            raise UpstreamFault(DISABLED_TEXT, f"state_source {about.get('state_source')}")
-        latest = (about.get("versions") or {}).get("latest") or {}
+        agent = await connection.request_json(Request("GET", path))
+        if agent.get("state") == "disabled":
+            raise UpstreamFault(DISABLED_TEXT, f"state_source {agent.get('state_source')}")
+        latest = (agent.get("versions") or {}).get("latest") or {}
         description = str(latest.get("description") or f"The Foundry agent {options.agent}.")
-        return AgentFacts(str(about["name"]), description, options.version or str(latest.get("version") or "1"))
+        return AgentFacts(str(agent["name"]), description, options.version or str(latest.get("version") or "1"))
 
     async def run(self, turn: Turn, connection: VendorConnection[FoundryOptions]) -> AsyncIterator[Event]:
         ref = turn.ref or VendorRef()
         if ref.context_id:
             yield RefLearned(VendorRef(ref.context_id))
-        before = ref.task_id if turn.answers else ref.context_id
-        frames = connection.stream_frames(Request("POST", _path(connection.options, "/responses"), _body(turn, connection, before)))
+        previous_response_id = ref.task_id if turn.answers else ref.context_id
+        frames = connection.stream_frames(
+            Request("POST", _path(connection.options, "/responses"), _body(turn, connection, previous_response_id))
+        )
         async with aclosing(read_events(ResponseReader(ref.context_id), frames)) as events:
             async for event in events:
                 yield event

@@ -38,9 +38,9 @@ class OpenAIAgents:
     options: ClassVar[type[VendorOptions]] = OpenAIAgentsOptions
 
     async def describe(self, connection: VendorConnection[OpenAIAgentsOptions]) -> AgentFacts:
-        about = await connection.request_json(_request("GET", f"/agents/{quote_segment(connection.options.agent)}"))
-        name = str(about.get("name") or about["id"])
-        return AgentFacts(name, str(about.get("description") or f"The OpenAI agent {name}."))
+        agent = await connection.request_json(_request("GET", f"/agents/{quote_segment(connection.options.agent)}"))
+        name = str(agent.get("name") or agent["id"])
+        return AgentFacts(name, str(agent.get("description") or f"The OpenAI agent {name}."))
 
     async def run(self, turn: Turn, connection: VendorConnection[OpenAIAgentsOptions]) -> AsyncIterator[Event]:
         ref = turn.ref or VendorRef()
@@ -66,10 +66,10 @@ class OpenAIAgents:
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[OpenAIAgentsOptions]) -> CancelOutcome:
         """Cancels a turn. The response only confirms the request; the events that follow show what became of the turn."""
-        before = await connection.request_json(
+        response = await connection.request_json(
             _request("GET", f"/agents/sessions/{quote_segment(ref.context_id)}/turns/{quote_segment(ref.task_id)}")
         )
-        if before["status"] in ("completed", "failed", "cancelled"):
+        if response["status"] in ("completed", "failed", "cancelled"):
             return CancelOutcome.TOO_LATE
         reader = OpenAITurnReader(ref.context_id, ref.task_id, None)
         async with aclosing(read_events(reader, _send_and_stream(connection, ref.context_id, [CANCEL_EVENT]))) as events:

@@ -70,8 +70,8 @@ class OpenAIChat:
 
     async def run(self, turn: Turn, connection: VendorConnection[OpenAIChatOptions]) -> AsyncIterator[Event]:
         options, kept_values = connection.options, (turn.ref.kept if turn.ref else UNSET) or EMPTY
-        before: list[Json] = list(kept_values.get("messages", ())) if options.history else []
-        messages = [*(before if turn.answers else without_open_calls(before)), *_new_messages(turn)]
+        earlier_messages: list[Json] = list(kept_values.get("messages", ())) if options.history else []
+        messages = [*(earlier_messages if turn.answers else without_open_calls(earlier_messages)), *_new_messages(turn)]
         yield RefLearned(VendorRef(turn.session, kept=kept_values))
         streams = turn.stream and options.streams
         headers = {options.session: turn.session} if options.session else {}

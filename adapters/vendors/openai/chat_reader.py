@@ -124,7 +124,11 @@ class ChatReader:
             return failure_for_code(self._finish_reason, f"finish_reason {self._finish_reason}")
         if self._calls:
             return Ask(prompts=tuple(map(_build_prompt, self._calls.values())))
-        figures = {ours: self._figures[theirs] for ours, theirs in USAGE_FIELDS.items() if isinstance(self._figures.get(theirs), int)}
+        figures = {
+            name: self._figures[vendor_name]
+            for name, vendor_name in USAGE_FIELDS.items()
+            if isinstance(self._figures.get(vendor_name), int)
+        }
         return Done(metadata=token_usage_metadata(self._model, **figures) if figures else None)
 
     def _note_usage(self, answer: Mapping[str, Any]) -> None:

@@ -48,16 +48,16 @@ class OpenAIResponses:
         if connection.options.dialect == "openai":
             name = await _model_name(connection)
             return AgentFacts(name, f"The model {name}.")
-        about = await connection.request_json(Request("GET", f"/entities/{quote_segment(model)}/info"))
-        name, schema = str(about["name"] or model), about.get("input_schema") or {}
-        description = str(about.get("description") or f"The {about['type']} {name}.")
+        entity = await connection.request_json(Request("GET", f"/entities/{quote_segment(model)}/info"))
+        name, schema = str(entity["name"] or model), entity.get("input_schema") or {}
+        description = str(entity.get("description") or f"The {entity['type']} {name}.")
         return AgentFacts(
             name, description, skills=(SkillFacts(name, name, description, schema=schema),) if schema.get("type") == "object" else ()
         )
 
     async def run(self, turn: Turn, connection: VendorConnection[OpenAIResponsesOptions]) -> AsyncIterator[Event]:
         options, ref = connection.options, turn.ref or VendorRef()
-        session, before = ref.context_id, ref.task_id if turn.answers else ref.context_id
+        session, previous_response_id = ref.context_id, ref.task_id if turn.answers else ref.context_id
         devui = options.dialect == "devui"
         if devui and not session:
             session = str(
@@ -66,7 +66,9 @@ class OpenAIResponses:
         if session:
             yield RefLearned(VendorRef(session))
         body = (
-            {"metadata": {"entity_id": options.model}, "conversation": session} if devui else _model_body(options, before, connection.user)
+            {"metadata": {"entity_id": options.model}, "conversation": session}
+            if devui
+            else _model_body(options, previous_response_id, connection.user)
         )
         streams = turn.stream or devui or options.background  # DevUI loses questions without a stream
         body |= {"input": _input(turn, devui), "stream": streams}
@@ -120,12 +122,12 @@ async def _model_name(connection: VendorConnection[OpenAIResponsesOptions]) -> s
     """
     model = connection.options.model
     try:
-        about = await connection.request_json(Request("GET", f"/models/{quote_segment(model)}"))
+        model_info = await connection.request_json(Request("GET", f"/models/{quote_segment(model)}"))
     except AgentFault as fault:
         if fault.public not in (UNKNOWN_RESOURCE_TEXT, NOT_ACCEPTED_TEXT) or NO_SUCH_MODEL_CODE in fault.detail:
             raise
         return model
-    return str(about["id"])
+    return str(model_info["id"])
 
 
 def _input(turn: Turn, devui: bool) -> str | list[dict[str, Any]]:

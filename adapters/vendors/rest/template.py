@@ -32,11 +32,11 @@ class RestTemplate:
     options: ClassVar[type[VendorOptions]] = RestOptions
 
     async def describe(self, connection: VendorConnection[RestOptions]) -> AgentFacts:
-        about = connection.options.about
-        if about.path is not None:
-            await connection.request(Request("GET", about.path))
-        skills = (SkillFacts("run", about.name, about.description, schema=about.input),)
-        return AgentFacts(about.name, about.description, skills=skills)
+        agent_options = connection.options.about
+        if agent_options.path is not None:
+            await connection.request(Request("GET", agent_options.path))
+        skills = (SkillFacts("run", agent_options.name, agent_options.description, schema=agent_options.input),)
+        return AgentFacts(agent_options.name, agent_options.description, skills=skills)
 
     async def run(self, turn: Turn, connection: VendorConnection[RestOptions]) -> AsyncIterator[Event]:
         options, ref = connection.options, turn.ref or VendorRef()

@@ -236,11 +236,11 @@ class VendorAgent:
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """Runs a turn. Raises UpstreamFault."""
-        line = self._connection(call, turn.session)
+        connection = self._connection(call, turn.session)
         key, run = (call.target.tenant, call.target.name, turn.session), ""
         async with (
             self._lock_session(key) as gate,
-            aclosing(self._vendor_events(self._with_known_session(key, turn, gate.previous_ref), line)) as events,
+            aclosing(self._vendor_events(self._with_known_session(key, turn, gate.previous_ref), connection)) as events,
         ):
             async for event in events:
                 if isinstance(event, RefLearned):
@@ -248,7 +248,7 @@ class VendorAgent:
                         event = RefLearned(replace(event.ref, session=turn.ref.session))
                     gate.previous_ref = event.ref
                     self._remember_session(key, event.ref)
-                    if not run and (before := self._cancellations.get((*key[:2], event.ref.task_id))) and before.done():
+                    if not run and (cancellation := self._cancellations.get((*key[:2], event.ref.task_id))) and cancellation.done():
                         del self._cancellations[
                             (*key[:2], event.ref.task_id)
                         ]  # a cancellation of an earlier turn, where runs have no ids of their own
@@ -274,8 +274,11 @@ class VendorAgent:
         ref, vendor = turn.ref or VendorRef(), self.vendor
         if not isinstance(vendor, ReattachableVendor) or not ref.task_id:
             raise CannotReattach
-        line, key = self._connection(call, turn.session), (call.target.tenant, call.target.name, turn.session)
-        async with self._lock_session(key), aclosing(ensure_final_message(enforce_contract(vendor.reattach(ref, line), line))) as events:
+        connection, key = self._connection(call, turn.session), (call.target.tenant, call.target.name, turn.session)
+        async with (
+            self._lock_session(key),
+            aclosing(ensure_final_message(enforce_contract(vendor.reattach(ref, connection), connection))) as events,
+        ):
             async for event in events:
                 if isinstance(event, Failed | Done) and await self._was_canceled((*key[:2], ref.task_id)):
                     event = Canceled()
@@ -360,8 +363,8 @@ class PollingAgent(VendorAgent):
 
     async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
         vendor = cast("PollingVendor", self.vendor)
-        line = self._connection(call)
-        async with aclosing(enforce_contract(vendor.poll(ref, line), line)) as events:
+        connection = self._connection(call)
+        async with aclosing(enforce_contract(vendor.poll(ref, connection), connection)) as events:
             async for event in events:
                 yield event
 

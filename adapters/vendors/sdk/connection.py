@@ -256,9 +256,9 @@ def _may_get_credential(url: str, agent_url: str, domain: str) -> bool:
     """Whether a URL is at the agent's origin, or at another host in a domain of the agent's host."""
     if _origin(url) == _origin(agent_url):
         return True
-    there, here = urlsplit(url), urlsplit(agent_url)
-    same = (there.scheme, there.port) == (here.scheme, here.port) and not (there.username or there.password)
-    return bool(domain) and same and all(_is_in_domain(each.hostname or "", domain) for each in (there, here))
+    target, agent = urlsplit(url), urlsplit(agent_url)
+    same = (target.scheme, target.port) == (agent.scheme, agent.port) and not (target.username or target.password)
+    return bool(domain) and same and all(_is_in_domain(each.hostname or "", domain) for each in (target, agent))
 
 
 def _is_in_domain(host: str, domain: str) -> bool:
