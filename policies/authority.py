@@ -115,11 +115,11 @@ class Authority:
     def as_continuation(self, request: RulingRequest, history: History) -> RulingRequest:
         """The request to continue the act `terms.continues_decision_id`, with the history as it was when that act was ruled on."""
         act, terms = request.act, request.terms
-        before = history.without_act(act.permission, request.arguments or {}, self._engine.total_names(act))
+        history_before = history.without_act(act.permission, request.arguments or {}, self._engine.total_names(act))
         return replace(
             request,
             act=replace(act, verb=VERB_CONTINUE),
-            terms=replace(terms, history=before, counted_with_decision_id=terms.continues_decision_id),
+            terms=replace(terms, history=history_before, counted_with_decision_id=terms.continues_decision_id),
         )
 
     def prior_act_of(self, request: RulingRequest) -> PriorAct:

@@ -36,13 +36,13 @@ def find_due_cuts(connection: Connection, before: int) -> list[AuditCut]:
     found = []
     ends = connection.execute(select(table.chain, func.max(table.seq)).group_by(table.chain).order_by(table.chain)).all()
     for chain, end in ends:
-        here = table.chain == chain
-        younger = connection.execute(select(func.min(table.seq)).where(here, table.at >= before)).scalar()
+        of_chain = table.chain == chain
+        younger = connection.execute(select(func.min(table.seq)).where(of_chain, table.at >= before)).scalar()
         last = min(younger if younger is not None else end, end) - 1
-        gone = (here, table.seq <= last)
+        gone = (of_chain, table.seq <= last)
         count, *times = connection.execute(select(func.count(), func.min(table.at), func.max(table.at)).where(*gone)).one()
         if count:
-            digest = connection.execute(select(table.hash).where(here, table.seq == last)).scalar_one()
+            digest = connection.execute(select(table.hash).where(of_chain, table.seq == last)).scalar_one()
             found.append(AuditCut(chain, last, digest, count, *times))
     return found
 

@@ -107,9 +107,9 @@ def _append(path: Path, line: bytes) -> None:
     """Appends all of `line` and syncs it, or appends nothing, since a torn line would look forged. Raises OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        before = os.fstat(descriptor).st_size
+        size_before = os.fstat(descriptor).st_size
         if os.write(descriptor, line) != len(line):
-            os.ftruncate(descriptor, before)
+            os.ftruncate(descriptor, size_before)
             raise OSError(errno.ENOSPC, "no room for a head of the audit", str(path))
         os.fsync(descriptor)
     finally:

@@ -104,8 +104,8 @@ class AuditLog:
 
     def begin_chain(self, connection: Connection, batch: AuditBatch) -> None:
         """Writes the chain's genesis record, which names the last record of every chain in the database."""
-        before = [{"chain": head.chain, "seq": head.seq, "hash": head.hash} for head in read_last_heads(connection)]
-        self.record(batch, {"kind": "genesis", "tenant": "", "decision_id": "", "txn": "", "before": before})
+        last_heads = [{"chain": head.chain, "seq": head.seq, "hash": head.hash} for head in read_last_heads(connection)]
+        self.record(batch, {"kind": "genesis", "tenant": "", "decision_id": "", "txn": "", "before": last_heads})
 
     def record(self, batch: AuditBatch, record: Mapping[str, Any]) -> None:
         """Appends one record to the chain. `record` has kind, tenant, decision_id, txn and explanatory members; never a secret."""

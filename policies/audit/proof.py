@@ -72,7 +72,7 @@ def verify_chains(
     proof.cuts = sum(len(each) for each in cuts.values())
     hashes: dict[str, dict[int, str]] = {}
     begins: dict[str, int] = {}  # the number of records of a chain that a cut deleted before its first row
-    before: list[tuple[str, Mapping[str, Any]]] = []
+    genesis_heads: list[tuple[str, Mapping[str, Any]]] = []
     begun: set[str] = set()  # chains with a genesis record: a process may end before its first head is signed
     for row in rows:
         chain, seq = str(row.get("chain")), row.get("seq")
@@ -84,14 +84,14 @@ def verify_chains(
         if isinstance(seq, int):
             known[seq] = str(row.get("hash"))
             if seq == 1:
-                before += [(chain, head) for head in _genesis_heads(row)]
+                genesis_heads += [(chain, head) for head in _genesis_heads(row)]
                 begun |= {chain} if row.get("kind") == "genesis" else set()
     proof.chains = len(hashes)
     if not proof.records and not allow_empty:
         proof.flaws.append(Flaw("", 0, "there are no records: an empty trail proves nothing"))
     signed = _verify_heads(proof, heads, verifier)
     witnesses = [("a signed head", head) for head in signed]
-    witnesses += [(f"the first record of chain {chain}", head) for chain, head in before]
+    witnesses += [(f"the first record of chain {chain}", head) for chain, head in genesis_heads]
     witnesses += [("the statement of a cut", head) for head in _cut_heads(cuts)]
     for witness, head in witnesses:
         if not 0 < _seq_of(head) <= begins.get(str(head.get("chain")), 0):  # a deleted record can't be compared

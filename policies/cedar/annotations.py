@@ -28,8 +28,8 @@ def parse_ask(policy: Mapping[str, Any]) -> AskAnnotation | None:
     """The @ask annotation of a policy, or None. Raises ValueError for an annotation that is invalid or in the wrong place."""
     annotations = policy.get("annotations", {})
     if "ask" not in annotations:
-        if strange := [name for name in ASK_OPTIONS if name in annotations]:
-            raise ValueError(f"@{strange[0]} needs an @ask beside it")
+        if misplaced := [name for name in ASK_OPTIONS if name in annotations]:
+            raise ValueError(f"@{misplaced[0]} needs an @ask beside it")
         return None
     if policy["effect"] != "forbid":
         raise ValueError("@ask belongs on a forbid, not on a permit")

@@ -95,10 +95,10 @@ class _ArgumentsReader:
 
     def read(self, schema: Any, path: Path, depth: int) -> CedarType | None:
         """The Cedar type of a schema at `path`; None where it has none, with the reason in `unclear`."""
-        settled = self._single_type_schema(schema) if depth <= DEPTH_MAX else TOO_DEEP
-        if isinstance(settled, str):
-            return self._mark_unclear(path, settled)
-        single, _ = settled
+        outcome = self._single_type_schema(schema) if depth <= DEPTH_MAX else TOO_DEEP
+        if isinstance(outcome, str):
+            return self._mark_unclear(path, outcome)
+        single, _ = outcome
         kind = single.get("type", "object" if "properties" in single else None)
         if kind == "object":
             return self._record(single, path, depth)
@@ -134,8 +134,8 @@ class _ArgumentsReader:
         return None
 
     def _is_nullable(self, schema: Any) -> bool:
-        settled = self._single_type_schema(schema)
-        return not isinstance(settled, str) and settled[1]
+        outcome = self._single_type_schema(schema)
+        return not isinstance(outcome, str) and outcome[1]
 
     def _single_type_schema(self, schema: Any) -> SingleTypeSchema | str:
         """Resolves references, null and choices with one member. Returns the schema and whether it is nullable, or the reason why not."""

@@ -111,11 +111,11 @@ def compile_rules(
 def _build_rule_set(rules: Mapping[str, dict[str, Any]]) -> RuleSet:
     document = json.dumps(rules, sort_keys=True)
     asks = {key: ask for key, policy in rules.items() if (ask := parse_ask(policy)) is not None}
-    settled = {key: policy for key, policy in rules.items() if key not in asks}
+    without_ask = {key: policy for key, policy in rules.items() if key not in asks}
     return RuleSet(
         policies=_parse_policies(rules),
-        without_asking=_parse_policies(settled),
-        best_case=_parse_policies(assume_unknown(settled, UNKNOWN_TO_LISTS, favourable=True)),
+        without_asking=_parse_policies(without_ask),
+        best_case=_parse_policies(assume_unknown(without_ask, UNKNOWN_TO_LISTS, favourable=True)),
         id_by_key={key: policy["annotations"]["id"] for key, policy in rules.items()},
         argument_readers=tuple(
             (policy, decimal_paths(policy), non_decimal_paths(policy), input_paths(policy))
@@ -157,16 +157,16 @@ def _never_matching_warnings(own: ParsedPolicies, roles: Mapping[str, Sequence[s
 def _check_review(own: ParsedPolicies, found: Review, known: Iterable[Policy] | None) -> tuple[str, ...]:
     """The warnings of a review. Raises BadPolicy for every error, and for a mismatch of a policy that is not in `known`."""
     standing = None if known is None else list(known)
-    for complaints in (found.errors, found.mismatches):
-        for key, problems in complaints.items():
-            if complaints is found.errors or (standing is not None and own.policies[key] not in standing):
+    for problems_by_key in (found.errors, found.mismatches):
+        for key, problems in problems_by_key.items():
+            if problems_by_key is found.errors or (standing is not None and own.policies[key] not in standing):
                 file, line = own.places[key]
                 raise BadPolicy(file, f"{own.policies[key]['annotations']['id']}: {'; '.join(problems)}", line)
     return tuple(_located_sentences(own.places, found.mismatches, found.warnings))
 
 
-def _located_sentences(places: Mapping[str, tuple[str, int]], *complaints: Mapping[str, Sequence[str]]) -> Iterable[str]:
-    for each in complaints:
+def _located_sentences(places: Mapping[str, tuple[str, int]], *problems_by_key: Mapping[str, Sequence[str]]) -> Iterable[str]:
+    for each in problems_by_key:
         for key, sentences in each.items():
             file, line = places[key]
             yield from (f"{file}:{line}: {sentence}" for sentence in sentences)
@@ -271,12 +271,12 @@ class PolicyEngine:
 
     def recheck_tools(self) -> tuple[str, ...]:
         """Checks the policies against the current tools and returns the new warnings. Loads a refused folder again."""
-        before = self._rules.warnings
+        known_warnings = self._rules.warnings
         if self.problem is not None:
             self.reload()
         elif self._rules.operator_policies:
             self._rules = recheck_rules(self._rules, self._tools())
-        return tuple(doubt for doubt in self._rules.warnings if doubt not in before)
+        return tuple(doubt for doubt in self._rules.warnings if doubt not in known_warnings)
 
     def with_unknown(self, unknown: Collection[str], favourable: bool) -> "PolicyEngine":
         """An engine whose policies do not know these attributes of `context`: conditions on them favour the caller, or go against them."""

@@ -50,8 +50,8 @@ def _policy_name(policy: Mapping[str, Any]) -> str:
 
 def _problem_with_arguments(problem: str, policy: Mapping[str, Any], arguments: Any) -> str:
     """Cedar's error text, with the arguments that it can be about."""
-    culprits = sorted(_dotted_path(path) for path in set(_failing_paths(problem, input_paths(policy), arguments)))
-    return f"argument {', '.join(culprits)}: {problem}" if culprits else problem
+    failing_paths = sorted(_dotted_path(path) for path in set(_failing_paths(problem, input_paths(policy), arguments)))
+    return f"argument {', '.join(failing_paths)}: {problem}" if failing_paths else problem
 
 
 def _failing_paths(problem: str, paths: Iterable[Path], arguments: Any) -> Iterator[Path]:

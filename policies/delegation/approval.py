@@ -82,14 +82,16 @@ class Approval(Struct, frozen=True):
 
         `continues_decision_id`: the decision that the act continues, which may be the one that used the approval.
         """
-        mine = self.requester
-        if (mine.tenant, mine.owner) != (requester.tenant, requester.owner):
+        approved_for = self.requester
+        if (approved_for.tenant, approved_for.owner) != (requester.tenant, requester.owner):
             return "approval-unknown"
         if self.permission != permission:
             return "approval-other-act"
-        if mine.chain != requester.chain:
+        if approved_for.chain != requester.chain:
             return "approval-other-chain"
-        if mine.task_id != requester.task_id or (not mine.task_id and mine.txn != requester.txn):  # a task belongs to one transaction
+        if approved_for.task_id != requester.task_id or (
+            not approved_for.task_id and approved_for.txn != requester.txn
+        ):  # a task belongs to one transaction
             return "approval-other-task"
         if self.arguments_hash != content.arguments_hash:
             return "approval-other-arguments"

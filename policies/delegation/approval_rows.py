@@ -67,8 +67,8 @@ def mark_used(batch: ApprovalsBatch, tenant: str, decision: Decision) -> None:
 
 def mark_unused(batch: ApprovalsBatch, tenant: str, decision: Decision) -> None:
     """Undoes `mark_used` for a decision whose act did not take place. An approval taken over goes back to the earlier decision."""
-    before = ("used", decision.began, decision.at) if decision.began else ("approved", "", None)
-    batch.run(_MARK_UNUSED, (*before, tenant, decision.approval, decision.id))
+    restored = ("used", decision.began, decision.at) if decision.began else ("approved", "", None)
+    batch.run(_MARK_UNUSED, (*restored, tenant, decision.approval, decision.id))
 
 
 def write_pending(batch: ApprovalsBatch, row: dict[str, Any]) -> None:

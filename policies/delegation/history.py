@@ -146,16 +146,16 @@ def keep_before_prune(connection: Connection, records: Iterable[tuple[str, str, 
     for tenant, txn, body in records:
         bodies.setdefault((tenant, txn), []).append(body)
     for (tenant, txn), texts in sorted(bodies.items()):
-        gone, here = _count_acts(texts), (transaction_history.c.tenant == tenant) & (transaction_history.c.txn == txn)
+        gone, of_transaction = _count_acts(texts), (transaction_history.c.tenant == tenant) & (transaction_history.c.txn == txn)
         if not txn or not gone:
             continue
-        row = connection.execute(select(transaction_history).where(here).with_for_update()).first()
+        row = connection.execute(select(transaction_history).where(of_transaction).with_for_update()).first()
         if row is None:
             made = {"tenant": tenant, "txn": txn, "version": 1, "taint": 0, "totals": json.dumps(dict(gone)), "updated": at}
             connection.execute(transaction_history.insert().values(made))
         else:
             totals = json.dumps(dict(Counter(json.loads(row.totals)) + gone))
-            connection.execute(transaction_history.update().where(here).values(version=row.version + 1, totals=totals))
+            connection.execute(transaction_history.update().where(of_transaction).values(version=row.version + 1, totals=totals))
 
 
 def _count_acts(bodies: Iterable[str]) -> Counter[str]:

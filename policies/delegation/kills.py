@@ -145,5 +145,5 @@ class Kills:
         return self.stops(grant.delegation, grant.decision.act)
 
     def _merge(self) -> None:
-        before, self._in_force = self._in_force, {**self._persisted, **self._unpersisted}
-        self.version += before != self._in_force
+        previous, self._in_force = self._in_force, {**self._persisted, **self._unpersisted}
+        self.version += previous != self._in_force

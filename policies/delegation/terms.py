@@ -68,9 +68,9 @@ class Terms(Struct, frozen=True):
         """The mark of the allowed act. `depends_on_history`: whether the ruling depended on the history."""
         if self.history is None or not depends_on_history:
             return HistoryMark(taint=self.sensitivity)
-        before, present = self.history.totals, arguments or {}
-        grown = {name: before.get(name, 0) + present.get(name, 0) for name in total_names}
-        return HistoryMark(self.history.version, {**before, **grown}, self.sensitivity)
+        totals, present = self.history.totals, arguments or {}
+        grown = {name: totals.get(name, 0) + present.get(name, 0) for name in total_names}
+        return HistoryMark(self.history.version, {**totals, **grown}, self.sensitivity)
 
 
 DEFAULT_TERMS = Terms()

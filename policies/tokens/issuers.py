@@ -92,10 +92,10 @@ def scope_of(claims: Mapping[str, Any], trusted: TrustedIssuer) -> Permissions |
         return None
     named = [scope for claim in SCOPE_CLAIMS if claim in claims for scope in _parse_scopes(claims[claim])]
     stands_for = trusted.scope_map or {}
-    ours = [scope for scope in named if scope not in stands_for and is_meant_as_permission(scope)]
-    if trusted.scope_map is None and not ours:
+    own_scopes = [scope for scope in named if scope not in stands_for and is_meant_as_permission(scope)]
+    if trusted.scope_map is None and not own_scopes:
         return None
-    return Permissions(_well_formed_permissions(ours).union(*(stands_for[scope].patterns for scope in named if scope in stands_for)))
+    return Permissions(_well_formed_permissions(own_scopes).union(*(stands_for[scope].patterns for scope in named if scope in stands_for)))
 
 
 def scope_covering(scope_map: Mapping[str, Permissions], permission: str) -> str:
@@ -157,10 +157,10 @@ def audience_of(claims: Mapping[str, Any], audiences: Collection[str], others: C
     listed = value if isinstance(value, list) else [value]
     if not 0 < len(listed) <= AUDIENCES_MAX or not all(isinstance(each, str) for each in listed):
         raise TokenRefused("audience")
-    ours = [each for each in listed if each in audiences]
-    if len(ours) != 1 or any(each not in others for each in listed if each not in audiences):
+    accepted = [each for each in listed if each in audiences]
+    if len(accepted) != 1 or any(each not in others for each in listed if each not in audiences):
         raise TokenRefused("audience")
-    return str(ours[0])
+    return str(accepted[0])
 
 
 def claim_at(claims: Mapping[str, Any], path: str) -> object:

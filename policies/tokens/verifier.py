@@ -147,10 +147,10 @@ class TokenVerifier:
         """The audience among `audiences` that the token names. The issuer's own name for the gateway counts as its public URL."""
         if self._public_url not in audiences:  # only the gateway's own endpoints accept tokens of people
             raise TokenRefused("audience")
-        ours = trusted.audience or self._public_url
-        accepted = [ours if audience == self._public_url else audience for audience in audiences]
+        own_audience = trusted.audience or self._public_url
+        accepted = [own_audience if audience == self._public_url else audience for audience in audiences]
         named = audience_of(unverified.claims, accepted, trusted.other_audiences)
-        return self._public_url if named == ours else named
+        return self._public_url if named == own_audience else named
 
 
 def _digest(token: str) -> bytes:

@@ -31,7 +31,7 @@ def review_policies(policies: Mapping[str, Policy], tools: Mapping[str, Argument
     readers = {key: policy for key, policy in policies.items() if reads_input(policy["conditions"])}
     plain = {key: _widen_tool_actions(policy) for key, policy in policies.items() if key not in readers}
     unfit: dict[str, Sequence[str]] = {}
-    doubts = (
+    warnings = (
         {key: list(_describe_unregistered_tools(policy, tools)) for key, policy in policies.items()}
         if tools
         else {key: [] for key in policies}
@@ -39,14 +39,16 @@ def review_policies(policies: Mapping[str, Policy], tools: Mapping[str, Argument
     checked: dict[str, Policy] = {}
     met: dict[str, ArgumentTypes] = {}
     for key, policy in readers.items():
-        about = {action: types for action, types in tools.items() if _can_concern(policy, action)}
+        concerned = {action: types for action, types in tools.items() if _can_concern(policy, action)}
         paths = input_paths(policy)
-        if unknown := [_describe_unknown_path(path, about) for path in sorted(paths) if about and _is_unknown_path(path, about)]:
+        if unknown := [
+            _describe_unknown_path(path, concerned) for path in sorted(paths) if concerned and _is_unknown_path(path, concerned)
+        ]:
             unfit[key] = unknown
             continue
-        clear = {action: types for action, types in about.items() if not any(types.why_unclear(path) for path in paths)}
-        doubts[key] += _describe_unclear_paths(paths, about)
-        if clear or not about:
+        clear = {action: types for action, types in concerned.items() if not any(types.why_unclear(path) for path in paths)}
+        warnings[key] += _describe_unclear_paths(paths, concerned)
+        if clear or not concerned:
             met |= clear
             checked[key] = {**policy, "action": _action_scope([*_other_actions(policy), *clear])}
     past = _counted_history(policies)
@@ -54,7 +56,7 @@ def review_policies(policies: Mapping[str, Policy], tools: Mapping[str, Argument
     checkable = {key: policy for key, policy in checked.items() if policy["action"]["entities"]}
     if checkable:
         unfit |= validate(checkable, json.dumps(schema_document(met, *past)))
-    return Review(wrong, unfit, {key: sentences for key, sentences in doubts.items() if sentences})
+    return Review(wrong, unfit, {key: sentences for key, sentences in warnings.items() if sentences})
 
 
 def _counted_history(policies: Mapping[str, Policy]) -> tuple[list[str], list[str]]:
@@ -95,21 +97,21 @@ def _widen_tool_actions(policy: Policy) -> Policy:
     return found
 
 
-def _is_unknown_path(path: Path, about: Mapping[str, ArgumentTypes]) -> bool:
-    return not any(types.has_path(path) or types.why_unclear(path) for types in about.values())
+def _is_unknown_path(path: Path, concerned: Mapping[str, ArgumentTypes]) -> bool:
+    return not any(types.has_path(path) or types.why_unclear(path) for types in concerned.values())
 
 
-def _describe_unknown_path(path: Path, about: Mapping[str, ArgumentTypes]) -> str:
+def _describe_unknown_path(path: Path, concerned: Mapping[str, ArgumentTypes]) -> str:
     text = ".".join(path)
-    known = {name for types in about.values() for name in types.path_names()}
-    whom = next(iter(about)) if len(about) == 1 else "no tool that this policy applies to"
-    return f"{whom} has {'no' if len(about) == 1 else 'an'} argument {text!r}{spelling_hint(text, known)}"
+    known = {name for types in concerned.values() for name in types.path_names()}
+    whom = next(iter(concerned)) if len(concerned) == 1 else "no tool that this policy applies to"
+    return f"{whom} has {'no' if len(concerned) == 1 else 'an'} argument {text!r}{spelling_hint(text, known)}"
 
 
-def _describe_unclear_paths(paths: Iterable[Path], about: Mapping[str, ArgumentTypes]) -> list[str]:
+def _describe_unclear_paths(paths: Iterable[Path], concerned: Mapping[str, ArgumentTypes]) -> list[str]:
     """The paths that can't be checked, one sentence each; at most three, and the number of the others."""
     sentences = []
-    for action, types in about.items():
+    for action, types in concerned.items():
         why = {".".join(path) or "input": types.why_unclear(path) for path in sorted(paths) if types.why_unclear(path)}
         sentences += [
             f"context.{'' if name == 'input' else 'input.'}{name} of {action} is not checked: {text}" for name, text in why.items()
