@@ -47,13 +47,13 @@ class NewCardVersion:
 
 def write_version(connection: Connection, key: tuple[str, str], at: int, version: NewCardVersion) -> None:
     """Writes a version of (tenant, name), and rejects the pending one: at most one version waits for approval."""
-    mine = (cards.c.tenant == key[0], cards.c.name == key[1])
-    last = connection.execute(select(func.max(cards.c.seq)).where(*mine)).scalar() or 0
+    of_entry = (cards.c.tenant == key[0], cards.c.name == key[1])
+    last = connection.execute(select(func.max(cards.c.seq)).where(*of_entry)).scalar() or 0
     reject_pending(connection, key)
     row = {"tenant": key[0], "name": key[1], "seq": last + 1, "at": at, "card": version.card, "hash": sha256_hex(version.card)}
     row |= {"signature": version.signature, "facts": json.dumps(dict(version.facts)), "status": version.status.value, "note": version.note}
     connection.execute(insert(cards).values(row))
-    connection.execute(delete(cards).where(*mine, cards.c.seq <= last + 1 - VERSIONS_KEPT))
+    connection.execute(delete(cards).where(*of_entry, cards.c.seq <= last + 1 - VERSIONS_KEPT))
 
 
 def reject_pending(connection: Connection, key: tuple[str, str]) -> None:
@@ -64,8 +64,8 @@ def reject_pending(connection: Connection, key: tuple[str, str]) -> None:
 
 def approve_version(connection: Connection, key: tuple[str, str], seq: int) -> None:
     """Marks a pending version as approved."""
-    mine = (cards.c.tenant == key[0], cards.c.name == key[1], cards.c.seq == seq)
-    connection.execute(update(cards).where(*mine).values(status=VersionStatus.APPROVED.value))
+    of_version = (cards.c.tenant == key[0], cards.c.name == key[1], cards.c.seq == seq)
+    connection.execute(update(cards).where(*of_version).values(status=VersionStatus.APPROVED.value))
 
 
 def delete_versions(connection: Connection, key: tuple[str, str]) -> None:

@@ -268,20 +268,20 @@ class Registry:
 
     async def _update_row(
         self,
-        before: Registration,
+        previous: Registration,
         values: Mapping[str, Any],
         registry_change: RegistryChange,
         extra_write: Callable[[Connection], None] | None = None,
     ) -> None:
-        """Changes one row, unless it was changed since `before` was read. Raises Outdated."""
-        same = (table.c.tenant == before.tenant, table.c.name == before.name, table.c.client_id == before.client_id)
+        """Changes one row, unless it was changed since `previous` was read. Raises Outdated."""
+        same = (table.c.tenant == previous.tenant, table.c.name == previous.name, table.c.client_id == previous.client_id)
 
         def work(batch: RegistryBatch) -> None:
-            if not batch.connection.execute(update(table).where(*same, table.c.updated == before.updated).values(values)).rowcount:
+            if not batch.connection.execute(update(table).where(*same, table.c.updated == previous.updated).values(values)).rowcount:
                 raise Outdated("the registration was changed since it was read; read it again")
             if extra_write is not None:
                 extra_write(batch.connection)
-            self._record_audit(batch, audit_record_of(registry_change, {"client_id": before.client_id, **values}))
+            self._record_audit(batch, audit_record_of(registry_change, {"client_id": previous.client_id, **values}))
             self._raise_epoch(batch)
 
         try:
@@ -290,9 +290,9 @@ class Registry:
             await self.reload()
 
 
-def _change_time(now: int, before: Registration) -> int:
+def _change_time(now: int, previous: Registration) -> int:
     """The time of a change in microseconds, at least a millisecond after the change before, so that it names one state of the entry."""
-    return max(now, before.updated + 1000)
+    return max(now, previous.updated + 1000)
 
 
 def _name_of(entry: Registration) -> str:
@@ -301,8 +301,8 @@ def _name_of(entry: Registration) -> str:
 
 def _count_pending(connection: Connection, candidate: Candidate) -> int:
     """Returns the number of pending entries of the candidate's owner."""
-    theirs = (table.c.tenant == candidate.tenant, table.c.owner == candidate.owner, table.c.status == RegistrationStatus.PENDING.value)
-    return connection.execute(select(func.count()).select_from(table).where(*theirs)).scalar_one()
+    of_owner = (table.c.tenant == candidate.tenant, table.c.owner == candidate.owner, table.c.status == RegistrationStatus.PENDING.value)
+    return connection.execute(select(func.count()).select_from(table).where(*of_owner)).scalar_one()
 
 
 def _index_terms(connection: Connection, entry: Candidate | Registration) -> None:
@@ -318,13 +318,13 @@ def _write_first_version(connection: Connection, candidate: Candidate, now: int)
         history.write_version(connection, (candidate.tenant, candidate.name), now, entry)
 
 
-def _read_snapshot(connection: Connection, before: _Snapshot, to_registration: Callable[[Row[Any]], Registration]) -> _Snapshot:
+def _read_snapshot(connection: Connection, previous: _Snapshot, to_registration: Callable[[Row[Any]], Registration]) -> _Snapshot:
     """Reads the current rows. Unchanged rows are taken from the snapshot before, so that one change among many costs little."""
     columns = (table.c.tenant, table.c.name, table.c.updated, table.c.client_id, table.c.client_secret_hash, table.c.client_jwks)
     index = sorted(
         connection.execute(select(*columns)).all(), key=lambda row: (row.tenant, row.name)
     )  # the order of texts differs between databases
-    known = {(row.tenant, row.name): before.clients.get(row.client_id) for row in index}
+    known = {(row.tenant, row.name): previous.clients.get(row.client_id) for row in index}
     fresh = {(row.tenant, row.name) for row in index if (entry := known[row.tenant, row.name]) is None or entry.updated != row.updated}
     read = _read_rows(connection, sorted(fresh), to_registration)
     tenants: dict[str, dict[str, Registration]] = {}

@@ -43,7 +43,7 @@ def publish_card(
     permission = "agent:*" if registration.name == FRONT_DOOR else f"agent:{registration.name}"
     if registration.family is Family.SERVER:
         permission = f"tool:{registration.name}.*"
-    ours: dict[str, Any] = {
+    published: dict[str, Any] = {
         "name": card.name,
         "description": card.description,
         "version": card.version,
@@ -61,7 +61,7 @@ def publish_card(
         "skills": _skills(registration, card, is_offered),
         **_provider(card),
     }
-    return sign_card(ours, public_url, signer)
+    return sign_card(published, public_url, signer)
 
 
 def _interfaces(registration: Registration, public_url: str, grpc: str) -> list[dict[str, Any]]:
@@ -82,8 +82,8 @@ def add_a2a_03_members(registration: Registration, card: Mapping[str, Any], publ
     document: Mapping[str, Any] = registration.card.document if registration.card else {}
     extended = bool(document.get("supportsAuthenticatedExtendedCard") or document.get("capabilities", {}).get("extendedAgentCard"))
     offered = card["supportedInterfaces"]
-    ours = {name: value for name, value in card.items() if name != "signatures"}
-    newer = {**ours, "supportedInterfaces": [*offered, *({**each, "protocolVersion": "0.3"} for each in offered)]}
+    unsigned = {name: value for name, value in card.items() if name != "signatures"}
+    newer = {**unsigned, "supportedInterfaces": [*offered, *({**each, "protocolVersion": "0.3"} for each in offered)]}
     both = {**newer, **older(card, extended)}
     forms = dict.fromkeys((rfc8785.dumps(both), rfc8785.dumps(without_empty(newer)), older_form(both)))
     return {**both, "signatures": [_signature(form, public_url, signer) for form in forms]}
@@ -118,7 +118,7 @@ def _skills(registration: Registration, card: AgentCard, is_offered: Callable[[S
 
 
 def _skill(skill: Skill, original: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    ours: dict[str, Any] = {
+    published: dict[str, Any] = {
         "id": skill.id,
         "name": skill.name,
         "description": skill.description or skill.name,
@@ -127,8 +127,8 @@ def _skill(skill: Skill, original: Mapping[str, Any], kind: str) -> dict[str, An
     for key in ("examples", "inputModes", "outputModes"):
         texts = original.get(key)
         if isinstance(texts, list) and texts and all(isinstance(text, str) and text for text in texts):
-            ours[key] = [strip_hidden(text) for text in texts[:EXAMPLES_MAX]]
-    return ours
+            published[key] = [strip_hidden(text) for text in texts[:EXAMPLES_MAX]]
+    return published
 
 
 def _gateway_extensions() -> Iterator[dict[str, Any]]:
@@ -142,14 +142,14 @@ def _agent_extensions(card: AgentCard) -> Iterator[dict[str, Any]]:
         uri = each.get("uri") if isinstance(each, dict) else None
         if not isinstance(uri, str) or not (uri.isprintable() and 0 < len(uri) <= URI_MAX) or uri in EXTENSIONS:
             continue
-        ours: dict[str, Any] = {"uri": uri}
+        published: dict[str, Any] = {"uri": uri}
         if isinstance(each.get("description"), str) and (description := strip_hidden(each["description"])):
-            ours["description"] = description
+            published["description"] = description
         if each.get("required") is True:
-            ours["required"] = True
+            published["required"] = True
         if isinstance(each.get("params"), dict) and each["params"] and _is_signable(each["params"]):
-            ours["params"] = each["params"]
-        yield ours
+            published["params"] = each["params"]
+        yield published
 
 
 def _is_signable(value: Any) -> bool:

@@ -55,10 +55,10 @@ class DefinitionPinning:
 def _write_version(connection: Connection, at: int, changed: Registration) -> None:
     """Writes the version of the definitions: approved if all of it is in force, else pending."""
     key, text = (changed.tenant, changed.name), content_text_of(changed)
-    settled = changed.status is not RegistrationStatus.PENDING and not any(awaiting_approval(changed))
+    is_approved = changed.status is not RegistrationStatus.PENDING and not any(awaiting_approval(changed))
     last = next(iter(history.read_versions(connection, key, limit=1)), None)
     if last is None or last.hash != sha256_hex(text):
-        standing = VersionStatus.APPROVED if settled else VersionStatus.PENDING
+        standing = VersionStatus.APPROVED if is_approved else VersionStatus.PENDING
         history.write_version(connection, key, at, NewCardVersion(text, "none", standing, changed.facts))
-    elif settled and last.status is VersionStatus.PENDING:
+    elif is_approved and last.status is VersionStatus.PENDING:
         history.approve_version(connection, key, last.seq)

@@ -110,8 +110,8 @@ class DriftApproval:
 
 def compare_with_found(entry: Registration, found: Candidate) -> list[Difference]:
     """The differences between entry and found card, including signatures and the address of calls."""
-    before = entry.card.document if entry.card else {}
-    differences = compare_documents(before, found.card.document if found.card else {})
+    known_document = entry.card.document if entry.card else {}
+    differences = compare_documents(known_document, found.card.document if found.card else {})
     if entry.url != found.url:
         differences.append(Difference("interface", entry.url, found.url))
     return differences + _signature_differences(entry, found)

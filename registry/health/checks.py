@@ -69,10 +69,10 @@ class Probes:
 
     async def record_failure(self, key: EntryKey, note: str, cause: str = "") -> ProbeState:
         """Records a failure; the interval to the next check doubles each time."""
-        now, before = self._now(), await self.read_state(key)
-        failures = before.failures + 1
+        now, previous = self._now(), await self.read_state(key)
+        failures = previous.failures + 1
         wait = min(INTERVAL_SECONDS * 2 ** min(failures - 1, 10), INTERVAL_MAX_SECONDS)
-        found = replace(before, checked=now, next_at=now + _to_us(wait), failures=failures, note=note[:500], cause=cause[:500])
+        found = replace(previous, checked=now, next_at=now + _to_us(wait), failures=failures, note=note[:500], cause=cause[:500])
         return await self._write_state(key, found)
 
     async def read_states(self, keys: Sequence[EntryKey]) -> Mapping[EntryKey, ProbeState]:
@@ -99,15 +99,15 @@ class Probes:
 
 def _upsert(connection: Connection, key: EntryKey, health: ProbeState) -> None:
     values = {name: getattr(health, name) for name in ProbeState.__slots__}
-    mine = (probes.c.tenant == key[0], probes.c.name == key[1])
-    if not connection.execute(update(probes).where(*mine).values(values)).rowcount:
+    of_entry = (probes.c.tenant == key[0], probes.c.name == key[1])
+    if not connection.execute(update(probes).where(*of_entry).values(values)).rowcount:
         connection.execute(insert(probes).values(tenant=key[0], name=key[1], **values))
 
 
 def _claim(connection: Connection, key: EntryKey, at: int, until: int) -> bool:
     """Claims a check. Returns False when another process did so first."""
-    mine = (probes.c.tenant == key[0], probes.c.name == key[1], probes.c.next_at == at)
-    return bool(connection.execute(update(probes).where(*mine).values(next_at=until)).rowcount)
+    of_entry = (probes.c.tenant == key[0], probes.c.name == key[1], probes.c.next_at == at)
+    return bool(connection.execute(update(probes).where(*of_entry).values(next_at=until)).rowcount)
 
 
 def _to_us(seconds: float) -> int:

@@ -81,8 +81,8 @@ class ToolOverride:
         """The arguments for the server. Raises BadOverride for an argument that clients do not have."""
         known = {each.client_name: each for each in self.arguments if not each.value}
         hidden = {each.server_name for each in self.arguments if each.value or each.client_name != each.server_name} - known.keys()
-        if strange := sorted(hidden & client_arguments.keys()):
-            raise BadOverride(f"arguments.{strange[0]}", "is not an argument of this tool")
+        if unknown := sorted(hidden & client_arguments.keys()):
+            raise BadOverride(f"arguments.{unknown[0]}", "is not an argument of this tool")
         sent = {known[name].server_name if name in known else name: value for name, value in client_arguments.items()}
         for each in self.arguments:
             if each.value:
