@@ -35,8 +35,10 @@ class DecisionRecord:
     def concerns(self, delegation: Delegation) -> bool:
         """Returns whether the decision was made for this user and, for an agent, in the agent's own transaction."""
         person, record = delegation.principal, self.record
-        mine = {"tenant": person.tenant, "principal": {"issuer": person.issuer, "subject": person.subject}}
-        return all(record[name] == value for name, value in mine.items()) and (not delegation.path or record["txn"] == delegation.txn)
+        own_members = {"tenant": person.tenant, "principal": {"issuer": person.issuer, "subject": person.subject}}
+        return all(record[name] == value for name, value in own_members.items()) and (
+            not delegation.path or record["txn"] == delegation.txn
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Returns the document of the refusal, with the members that only the audit has."""

@@ -73,9 +73,11 @@ def explain_refusal(decision: Decision) -> str:
     who = decision.principal.split("|", 2)[-1]
     through = " > ".join(link.agent for link in decision.chain)
     chain = f" through {through}" if through else ""
-    what = f"{decision.act.verb.replace('-', ' ') or ACTION_PHRASES.get(decision.act.action, decision.act.action)} {decision.act.resource}"
+    act_text = (
+        f"{decision.act.verb.replace('-', ' ') or ACTION_PHRASES.get(decision.act.action, decision.act.action)} {decision.act.resource}"
+    )
     because = REASONS.get(decision.reason_id, decision.reason_id)
     missing = f" Missing: {', '.join(decision.missing)}." if decision.missing else ""
     policies = f" Policies: {', '.join(decision.policies)}." if decision.policies and not decision.allowed else ""
     problem = f" Problem: {decision.problem}." if decision.problem else ""
-    return f"{who}{chain} may not {what}. {because}{missing}{policies}{problem} Decision {decision.id}."
+    return f"{who}{chain} may not {act_text}. {because}{missing}{policies}{problem} Decision {decision.id}."

@@ -153,31 +153,37 @@ class CallAuthorizer:
         them used. Raises ApprovalNeeded, and CallRefused if people denied the act.
         """
         requester, definition = requester_of(caller, request), definition_of(target_and_params[0], request.act)
-        begun = (
+        used_approval = (
             await self._approval_requests.used_approval(requester, request.terms.continues_decision_id)
             if request.terms.continues_decision_id
             else None
         )
         try:
-            what = shown_to_approvers(
-                request.arguments or {}, definition, other_request_members(request.act, target_and_params[1], include_answers=begun is None)
+            content = shown_to_approvers(
+                request.arguments or {},
+                definition,
+                other_request_members(request.act, target_and_params[1], include_answers=used_approval is None),
             )
         except NotShowable:
             raise await self.record_refusal(caller, denial_of(question, "approval-too-large")) from None
-        approval = begun[0] if begun else await self._approval_requests.find_matching_approval(requester, request, what)
+        approval = used_approval[0] if used_approval else await self._approval_requests.find_matching_approval(requester, request, content)
         if approval is not None or request.terms.approval_id:
-            request = replace(request, terms=replace(request.terms, content=what, approval=approval))
+            request = replace(request, terms=replace(request.terms, content=content, approval=approval))
             ruling = self._authority.rule(caller, request)
             if isinstance(ruling, Grant):
                 return ruling
             if isinstance(ruling, Denial):
                 raise await self.record_refusal(caller, ruling)
             if approval is not None and approval.state == "pending" and approval.approvals_needed >= ruling.approvals_needed:
-                again = Question(replace(ruling.decision, approval=approval.id), approval.prompt, approval.approvals_needed)
-                await self.record_refusal(caller, again)
-                raise ApprovalNeeded(again, PendingApproval(approval.id, approval.prompt, approval.expires, approval.approvals_needed))
+                pending_question = Question(replace(ruling.decision, approval=approval.id), approval.prompt, approval.approvals_needed)
+                await self.record_refusal(caller, pending_question)
+                raise ApprovalNeeded(
+                    pending_question, PendingApproval(approval.id, approval.prompt, approval.expires, approval.approvals_needed)
+                )
         await self._approval_requests.check_pending_limit(requester)
-        approval_question, pending, row = self._approval_requests.new_request(question, ApprovalSubject(caller, request, what, definition))
+        approval_question, pending, row = self._approval_requests.new_request(
+            question, ApprovalSubject(caller, request, content, definition)
+        )
         await _record_question(self._stores, self._approval_requests, caller, approval_question, row)
         raise ApprovalNeeded(approval_question, pending)
 
@@ -200,13 +206,13 @@ class CallAuthorizer:
         """Records a Grant that opens no task, with the grant row that a hop token or ticket refers to."""
         stores, decision = self._stores, grant.decision
         record = decision_record(decision, grant.delegation.principal)
-        left = grant.delegation if call is None else grant.delegation.with_deadline(to_wall_clock(call.deadline, stores.now()))
+        delegation = grant.delegation if call is None else grant.delegation.with_deadline(to_wall_clock(call.deadline, stores.now()))
 
         def work(batch: Batch) -> None:
             _write_grant_effects(batch, grant)
             stores.audit.record(batch, record)
-            if left.grant_id != decision.grant_id:
-                stores.grants.add(batch, left, decision.grant_id, decision.at)
+            if delegation.grant_id != decision.grant_id:
+                stores.grants.add(batch, delegation, decision.grant_id, decision.at)
                 _write_ticket(batch, call, decision.at)
 
         await stores.database.write(work)
@@ -220,13 +226,13 @@ class CallAuthorizer:
         """
         stores, row, grant = self._stores, opened.row, call.grant
         record = decision_record(grant.decision, grant.delegation.principal)
-        left = grant.delegation.with_deadline(to_wall_clock(call.deadline, stores.now()))
+        delegation = grant.delegation.with_deadline(to_wall_clock(call.deadline, stores.now()))
 
         def work(batch: Batch) -> None:
             _write_grant_effects(batch, grant)
             stores.audit.record(batch, record)
-            if left.grant_id != grant.decision.grant_id:  # a tool is called under the caller's own grant
-                stores.grants.add(batch, left, grant.decision.grant_id, row.updated)
+            if delegation.grant_id != grant.decision.grant_id:  # a tool is called under the caller's own grant
+                stores.grants.add(batch, delegation, grant.decision.grant_id, row.updated)
                 _write_ticket(batch, call, row.updated)
             if previous:
                 stores.tasks.advance(batch, previous, row, opened.events)
@@ -254,10 +260,10 @@ class CallAuthorizer:
 
 async def _with_history(authority: Authority, approval_requests: ApprovalRequests, caller: Caller, request: RulingRequest) -> RulingRequest:
     """Returns the request with the history of its transaction. An act that answers a question of a counted act is not counted again."""
-    recalls = authority.needs_history(request.act)
-    request = await approval_requests.with_history(caller, request, recalls)
+    needs_history = authority.needs_history(request.act)
+    request = await approval_requests.with_history(caller, request, needs_history)
     history = request.terms.history
-    if not recalls or history is None or not request.terms.continues_decision_id or request.act.verb:
+    if not needs_history or history is None or not request.terms.continues_decision_id or request.act.verb:
         return request
     is_open = await approval_requests.can_continue_from(requester_of(caller, request), authority.prior_act_of(request))
     return authority.as_continuation(request, history) if is_open else request

@@ -185,12 +185,12 @@ def _context_summary(record: TaskRecord, target: Registration, grant: Grant) -> 
     path, principal = grant.delegation.path, grant.delegation.principal
     asker = path[-3].agent if len(path) > 2 else PERSON_SPEAKER
     known = FEATURES not in target.facts and target.delegation != "none"  # the agent's token names the person
-    spoken = [(asker if role is Role.USER else record.row.agent, text) for role, text in _spoken_texts(record)]
+    texts_by_speaker = [(asker if role is Role.USER else record.row.agent, text) for role, text in _spoken_texts(record)]
     return {
         "from": record.row.agent,
         "onBehalfOf": principal.subject if known else user_id(principal, VendorOptions()),
         "taskId": record.row.id,
-        "messages": [{"speaker": who, "text": strip_hidden(text)[:TEXT_MAX]} for who, text in spoken[-TEXTS_MAX:]],
+        "messages": [{"speaker": who, "text": strip_hidden(text)[:TEXT_MAX]} for who, text in texts_by_speaker[-TEXTS_MAX:]],
     }
 
 

@@ -140,8 +140,8 @@ def restore_pending_message(request: AgentRequest, previous: TaskRow | None) -> 
         return request
     pending = unsent_message(ref)
     message = msgspec.structs.replace(pending.message, context_id=previous.context_id, task_id=previous.id)
-    how = {"skill": pending.skill, "accepted_output_modes": pending.accepted_output_modes, "metadata": pending.metadata}
-    return msgspec.structs.replace(request, message=message, logged_message=request.message, **how)
+    send_options = {"skill": pending.skill, "accepted_output_modes": pending.accepted_output_modes, "metadata": pending.metadata}
+    return msgspec.structs.replace(request, message=message, logged_message=request.message, **send_options)
 
 
 def webhook_write(request: AgentRequest, row: TaskRow, previous: TaskRow | None) -> Callable[[Batch], None] | None:
@@ -151,13 +151,13 @@ def webhook_write(request: AgentRequest, row: TaskRow, previous: TaskRow | None)
 
 def combine_writes(*writes: Callable[[Batch], None] | None) -> Callable[[Batch], None] | None:
     """Combines writes of one commit into one function; None if there are none."""
-    some = [keep for keep in writes if keep is not None]
+    present = [keep for keep in writes if keep is not None]
 
     def together(batch: Batch) -> None:
-        for keep in some:
+        for keep in present:
             keep(batch)
 
-    return together if some else None
+    return together if present else None
 
 
 def ruling_request_for_agent(request: AgentRequest, target: Registration, row: TaskRow) -> RulingRequest:
@@ -219,7 +219,7 @@ async def prepare_turn(
 
     Raises BadPromptAnswer, ConversationWaits and UnknownKind.
     """
-    target, row, before = authorized.target, authorized.row, authorized.previous
+    target, row, previous = authorized.target, authorized.row, authorized.previous
     if FEATURES in target.facts:
         await adapters.load(target.kind)
     turn = build_turn(request, target, row, await vendor_ref_for(stores, request, authorized))
@@ -230,7 +230,7 @@ async def prepare_turn(
         await check_own_question(stores.database, row, turn)
         adapter = OwnQuestionsAdapter(adapter, stores.database, row)
     if target.contracts:
-        output = contract_of(target, request.skill or (await skill_begun_with(stores.tasks, before) if before else "")).output
+        output = contract_of(target, request.skill or (await skill_begun_with(stores.tasks, previous) if previous else "")).output
         adapter = adapter if output is None else enforce_contract(adapter, output, stores.turn_limits)
     if target.context == CONTEXT_SUMMARY and not turn.answers:
         message = await with_gateway_context(stores.tasks, target, authorized.grant, row, turn.message)
@@ -240,23 +240,23 @@ async def prepare_turn(
 
 async def with_own_references(stores: TaskStores, row: TaskRow, message: Message) -> Message:
     """Returns the message with the agent's own ids of the tasks that it refers to (A2A 1.0 s3.4.3)."""
-    own = await referenced(stores.database, row, message.reference_task_ids)
-    return msgspec.structs.replace(message, reference_task_ids=own)
+    agent_ids = await referenced(stores.database, row, message.reference_task_ids)
+    return msgspec.structs.replace(message, reference_task_ids=agent_ids)
 
 
 async def vendor_ref_for(stores: TaskStores, request: AgentRequest, authorized: AuthorizedRequest) -> VendorRef | None:
     """Returns the agent's own ids of the continued task or of the conversation. Raises ConversationWaits and BadPromptAnswer."""
-    target, row, before = authorized.target, authorized.row, authorized.previous
-    ref = _decode_ref(before.vendor_ref) if before else None
-    if before and ref and agent_ref(ref).task_id:
-        if blocks_other_tasks(target, before):
-            check_question_is_current(target, before, await read_other_tasks(stores.database, before))
+    target, row, previous = authorized.target, authorized.row, authorized.previous
+    ref = _decode_ref(previous.vendor_ref) if previous else None
+    if previous and ref and agent_ref(ref).task_id:
+        if blocks_other_tasks(target, previous):
+            check_question_is_current(target, previous, await read_other_tasks(stores.database, previous))
         return ref
     if not request.message.context_id:
         return ref
-    beside = await read_other_tasks(stores.database, row)
-    check_no_open_question(target, beside)
-    return ref or ref_to_continue(target, row, beside)
+    other_tasks = await read_other_tasks(stores.database, row)
+    check_no_open_question(target, other_tasks)
+    return ref or ref_to_continue(target, row, other_tasks)
 
 
 def with_grant(row: TaskRow, grant: Grant) -> TaskRow:

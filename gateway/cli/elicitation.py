@@ -93,11 +93,11 @@ def current_terminal() -> Terminal | None:
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Lets Ctrl-C end a question at once; the event loop's own handler would wait for the end of the line."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    previous_handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous_handler)
 
 
 def _write_stderr(text: str, ends_line: bool) -> None:

@@ -92,10 +92,12 @@ class CardSource:
             places = [known_state.place, *(place for place in places if place != known_state.place)]
         seen: list[str] = []
         for place in places:
-            asking = headers | (_conditional_headers(known_state) if known_state is not None and known_state.place == place else {})
-            answer = await self._get(place, asking, upstream)
+            request_headers = headers | (
+                _conditional_headers(known_state) if known_state is not None and known_state.place == place else {}
+            )
+            answer = await self._get(place, request_headers, upstream)
             path = urlsplit(place).path or "/"
-            if answer.status == 304 and asking != headers:
+            if answer.status == 304 and request_headers != headers:
                 return None
             if answer.status != 200:
                 seen.append(f"{path} answers {answer.status}")

@@ -107,14 +107,14 @@ class EntryInspector:
 
         Raises BadRequest, UpstreamFault and ConsentNeeded.
         """
-        by = Registrant(entry.tenant, entry.owner, is_operator=True, grant=grant)
+        registrant = Registrant(entry.tenant, entry.owner, is_operator=True, grant=grant)
         source = str(entry.facts.get("source", "")) or None
-        offer = ServerRegistrationRequest(
+        request = ServerRegistrationRequest(
             entry.name, entry.url, OperatorTerms(upstream=entry.upstream), source, str(entry.facts.get("document", ""))
         )
         if entry.kind != OPENAPI or source is not None:  # otherwise the document was part of the registration
             with suppress(DocumentUnchanged):
-                return await self.server_candidate(by, offer, command=entry.url == STDIO_PREFIX)
+                return await self.server_candidate(registrant, request, command=entry.url == STDIO_PREFIX)
         return candidate_as_offered(entry)
 
     async def check_upstream(self, kind: str, upstream: Mapping[str, Any]) -> None:

@@ -69,7 +69,7 @@ class Onboarding:
     async def candidate_from_config(self, entry: RemoteEntry) -> Candidate:
         """Returns the candidate for an entry of the configuration file. Raises EntryUnreachable and BadName."""
         check_name(entry.name)
-        by = Registrant(DEFAULT_TENANT, OPERATOR, is_operator=True)
+        registrant = Registrant(DEFAULT_TENANT, OPERATOR, is_operator=True)
         terms = OperatorTerms(entry.ceiling, upstream=entry.upstream)
         if isinstance(entry, ConfiguredAgent):
             terms = OperatorTerms(
@@ -85,10 +85,10 @@ class Onboarding:
         try:
             if isinstance(entry, ConfiguredAgent):
                 return await self._inspector.agent_candidate(
-                    by, AgentRegistrationRequest(entry.url, entry.card, entry.name, entry.kind, terms)
+                    registrant, AgentRegistrationRequest(entry.url, entry.card, entry.name, entry.kind, terms)
                 )
-            offer = ServerRegistrationRequest(entry.name, STDIO_PREFIX if entry.command else entry.url, terms, entry.openapi or None)
-            return await self._inspector.server_candidate(by, offer, command=bool(entry.command))
+            request = ServerRegistrationRequest(entry.name, STDIO_PREFIX if entry.command else entry.url, terms, entry.openapi or None)
+            return await self._inspector.server_candidate(registrant, request, command=bool(entry.command))
         except (BadRequest, BadCard) as error:
             raise EntryUnreachable(str(error)) from error
         except (UpstreamFault, EgressRefused) as fault:

@@ -48,8 +48,8 @@ def banner_lines(gateway: Gateway) -> Iterator[str]:
     if gateway.isolation is not None:
         yield f"  sandbox  {_describe_sandbox(gateway.isolation)}"
     yield f"  people   {_describe_issuers(gateway)}"
-    for number, (what, path) in enumerate(gateway.created_files.items()):
-        yield f"  {'' if number else 'made':8} {what}: {path}"
+    for number, (purpose, path) in enumerate(gateway.created_files.items()):
+        yield f"  {'' if number else 'made':8} {purpose}: {path}"
     yield "  next     in another terminal" + (", in this folder:" if settings.home == DEFAULT_HOME else ":")
     yield from (f"             {step}" for step in next_steps(gateway))
 

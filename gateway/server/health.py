@@ -62,7 +62,7 @@ class Health:
 
     async def _respond_ready(self, send: Send) -> None:
         passed = {name: _passes(name, check) for name, check in self._checks.items()}
-        failed = {name for name, well in passed.items() if not well}
+        failed = {name for name, has_passed in passed.items() if not has_passed}
         ready = failed <= TOLERATED_CHECKS
         status = "not ready" if not ready else "degraded" if failed else "ready"
         body = json.dumps({"status": status, "checks": passed}).encode()

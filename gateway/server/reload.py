@@ -42,8 +42,8 @@ class PolicyReload:
     async def poll(self) -> None:
         """Polls once. A change that could not be recorded is retried by the next poll."""
         stamp = await asyncio.to_thread(self._engine.current_stamp)
-        settled, self._last_stamp = stamp == self._last_stamp, stamp
-        if settled:
+        is_settled, self._last_stamp = stamp == self._last_stamp, stamp
+        if is_settled:
             await self.reload()
         if self._checked_generation != self._generation():
             await self._check_against_tools()
@@ -56,17 +56,17 @@ class PolicyReload:
                 self._invalidate()
                 self.log_outcome()
             if self._announced_version != self._engine.version:
-                before, now = self._announced_version, self._engine.version
-                await self._database.write(lambda batch: self._record_and_announce(batch, before, now))
+                previous_version, now = self._announced_version, self._engine.version
+                await self._database.write(lambda batch: self._record_and_announce(batch, previous_version, now))
                 self._announced_version = now
 
     async def _check_against_tools(self) -> None:
         """Checks the policies against the registered tools again. Warnings don't change the policies."""
         async with self._reload_lock:
-            self._checked_generation, before = self._generation(), self._engine.version
+            self._checked_generation, previous_version = self._generation(), self._engine.version
             for doubt in await asyncio.to_thread(self._engine.recheck_tools):
                 log.warning("policy_doubtful", policy=doubt)
-            if self._engine.version != before:
+            if self._engine.version != previous_version:
                 self._invalidate()
                 self.log_outcome()
 

@@ -62,8 +62,8 @@ def engine_for(url: str, process: str = "interlock") -> Engine:
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # `_begin_sqlite` begins transactions, not the driver
-    ours = ("journal_mode=WAL", "synchronous=FULL", f"wal_autocheckpoint={WAL_PAGES_MAX}")
-    for pragma in (*ours, f"busy_timeout={BUSY_MS}", "foreign_keys=ON", "temp_store=MEMORY"):
+    durability_pragmas = ("journal_mode=WAL", "synchronous=FULL", f"wal_autocheckpoint={WAL_PAGES_MAX}")
+    for pragma in (*durability_pragmas, f"busy_timeout={BUSY_MS}", "foreign_keys=ON", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -146,11 +146,11 @@ class Writer:
     def _update_health(self, failed: list[tuple[_Job, Exception]], job_count: int) -> None:
         """Whether the database is well. While it is away, what was posted waits for better times."""
         away = [(job, error) for job, error in failed if is_database_away(error)]
-        well = len(away) < job_count
-        if well != self.is_healthy:
-            log.info("database_back") if well else log.error("database_away", problem=_describe_error(away[0][1]))
-        self.is_healthy = well
-        if not well:
+        is_healthy = len(away) < job_count
+        if is_healthy != self.is_healthy:
+            log.info("database_back") if is_healthy else log.error("database_away", problem=_describe_error(away[0][1]))
+        self.is_healthy = is_healthy
+        if not is_healthy:
             self._retry_after = time.monotonic() + RETRY_SECONDS
             self._deferred.extendleft(job for job, _ in reversed(away) if job.future is None)
             return

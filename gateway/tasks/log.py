@@ -250,9 +250,9 @@ class TaskLog:
         """
         somebodys = text("tasks.runner <> ''")  # as the index says it
         gone = select(tasks).where(somebodys, ~exists().where(processes.c.id == tasks.c.runner)).limit(1000)
-        ours = select(tasks).where(somebodys, tasks.c.runner == self.runner, tasks.c.updated < self._now() - RECENTLY_MOVED_US)
+        of_this_process = select(tasks).where(somebodys, tasks.c.runner == self.runner, tasks.c.updated < self._now() - RECENTLY_MOVED_US)
         return await self._database.read(
-            lambda connection: [to_task_row(row) for query in (gone, ours) for row in connection.execute(query)]
+            lambda connection: [to_task_row(row) for query in (gone, of_this_process) for row in connection.execute(query)]
         )
 
 
@@ -260,8 +260,8 @@ def _write_prompts(batch: Batch, previous: TaskRow, row: TaskRow) -> None:
     """Replaces the rows of the prompts that a task waits for, where they differ from those of `previous`."""
     if row.vendor_ref == previous.vendor_ref:
         return
-    before, now = ({prompt_digest(prompt.id) for prompt in open_prompts(ref)} for ref in (previous.vendor_ref, row.vendor_ref))
-    if before == now:
+    previous_prompts, now = ({prompt_digest(prompt.id) for prompt in open_prompts(ref)} for ref in (previous.vendor_ref, row.vendor_ref))
+    if previous_prompts == now:
         return
     batch.run(_DELETE_PROMPTS, (row.tenant, row.id))
     for digest in sorted(now):

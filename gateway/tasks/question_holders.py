@@ -71,9 +71,9 @@ def _read_holders(connection: Connection, row: TaskRow, prompt_ids: Collection[s
     same = (tasks.c.tenant == row.tenant) & (tasks.c.agent == row.agent) & (tasks.c.id != row.id)
     by_digest = {prompt_digest(each): each for each in prompt_ids}
     owned = (task_prompts.c.tenant == tasks.c.tenant) & (task_prompts.c.task_id == tasks.c.id)
-    asking = text("tasks.state = 'TASK_STATE_INPUT_REQUIRED'")  # as the index says it
+    is_waiting = text("tasks.state = 'TASK_STATE_INPUT_REQUIRED'")  # as the index says it
     named = task_prompts.c.prompt_digest.in_(by_digest)
-    query = select(tasks.c.id, task_prompts.c.prompt_digest).join(tasks, owned).where(same, asking, named).order_by(tasks.c.id)
+    query = select(tasks.c.id, task_prompts.c.prompt_digest).join(tasks, owned).where(same, is_waiting, named).order_by(tasks.c.id)
     found: dict[str, str] = {}
     for task_id, digest in connection.execute(query).all():
         found.setdefault(by_digest[digest], task_id)

@@ -142,13 +142,13 @@ class SessionLocks:
         if self._stores.database.is_sqlite and not turn.message.context_id:
             return turn  # a new conversation, which has no other task
         try:
-            beside = await read_other_tasks(self._stores.database, row)
+            other_tasks = await read_other_tasks(self._stores.database, row)
         except ReadFailed:
             if holds_one_question(target):
                 raise
             return turn
-        check_no_open_question(target, beside)
-        ref = ref_to_continue(target, row, beside) if own is None or not is_pending(own) else None
+        check_no_open_question(target, other_tasks)
+        ref = ref_to_continue(target, row, other_tasks) if own is None or not is_pending(own) else None
         return turn if ref is None else replace(turn, ref=ref, session=ref.session or turn.session)
 
 

@@ -130,12 +130,12 @@ class Metrics:
         for gauge, tells in self._gauges:
             gauge.set(tells())
 
-    def counter(self, name: str, says: str, label: str) -> Callable[[str], None]:
+    def counter(self, name: str, description: str, label: str) -> Callable[[str], None]:
         """Adds the counter `interlock_{name}_total` with one label and returns a function that increments it.
 
         The label values must come from the gateway, not from input.
         """
-        counted = Counter(f"interlock_{name}", says, (label,), registry=self.registry)
+        counted = Counter(f"interlock_{name}", description, (label,), registry=self.registry)
         return lambda value: counted.labels(value).inc()
 
     def add_histogram(self, name: str, help_text: str, buckets: tuple[float, ...]) -> Callable[[float], None]:

@@ -168,8 +168,8 @@ class AccountConnections:
 def connection_record(key: CredentialKey, act: str, **more: Any) -> dict[str, Any]:
     """Returns the audit record of an account that was `connected` or `forgotten`."""
     _, issuer, subject = key.owner.split("|", 2)
-    about = {"kind": "connection", "tenant": key.tenant, "decision_id": "", "txn": "", "act": act}
-    return {**about, "principal": {"issuer": issuer, "subject": subject}, "issuer": key.issuer, "resource": key.resource, **more}
+    members = {"kind": "connection", "tenant": key.tenant, "decision_id": "", "txn": "", "act": act}
+    return {**members, "principal": {"issuer": issuer, "subject": subject}, "issuer": key.issuer, "resource": key.resource, **more}
 
 
 def encryption_context_of(connection_id: str) -> tuple[str, ...]:

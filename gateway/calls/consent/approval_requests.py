@@ -93,10 +93,10 @@ def _name_at_server(act: Act) -> str:
 
 
 def shown_to_approvers(
-    arguments: Mapping[str, Any], definition: Mapping[str, Any], beside: Mapping[str, Any] | None = None
+    arguments: Mapping[str, Any], definition: Mapping[str, Any], other_members: Mapping[str, Any] | None = None
 ) -> ExactContent:
     """Returns the exact content that approvers see. Raises NotShowable."""
-    return exact_content_of(arguments, pin_hash(definition), beside)
+    return exact_content_of(arguments, pin_hash(definition), other_members)
 
 
 def other_request_members(act: Act, params: bytes, include_answers: bool) -> dict[str, Any]:
@@ -179,9 +179,9 @@ class ApprovalRequests:
         found = await self.used_approval(requester_of(caller, request), request.terms.continues_decision_id)
         if found is None:
             return None
-        approval, what = found
-        terms = replace(request.terms, content=what, approval=approval.for_follow_up())
-        return replace(request, arguments=shown_arguments(what.arguments), terms=terms)
+        approval, content = found
+        terms = replace(request.terms, content=content, approval=approval.for_follow_up())
+        return replace(request, arguments=shown_arguments(content.arguments), terms=terms)
 
     async def with_earlier_approval(self, caller: Caller, request: RulingRequest, target: Registration, decision_id: str) -> RulingRequest:
         """Returns the request of a task that paused after `decision_id` with the approval which that decision used.
@@ -192,16 +192,16 @@ class ApprovalRequests:
         found = await self.used_approval(requester, decision_id)
         if found is None:
             return request
-        approval, what = found
+        approval, content = found
         definition = definition_of(target, request.act)
-        what = (
-            replace(what, definition=pin_hash(definition))
+        content = (
+            replace(content, definition=pin_hash(definition))
             if request.arguments is None
             else shown_to_approvers(request.arguments, definition)
         )
-        if approval.mismatch_reason(requester, request.act.permission, what, self._stores.now(), decision_id):
+        if approval.mismatch_reason(requester, request.act.permission, content, self._stores.now(), decision_id):
             return request  # the approvers are asked again
-        return replace(request, terms=replace(request.terms, content=what, approval=approval, continues_decision_id=decision_id))
+        return replace(request, terms=replace(request.terms, content=content, approval=approval, continues_decision_id=decision_id))
 
     async def check_pending_limit(self, requester: Requester) -> None:
         """Raises TooManyQuestions if the requester has as many pending approval requests as allowed."""
@@ -246,7 +246,7 @@ class ApprovalRequests:
 
 
 def _check_pending_limit(connection: Connection, tenant: str, owner: str, now: int) -> None:
-    mine = (approvals.c.tenant == tenant) & (approvals.c.owner == owner) & (approvals.c.state == "pending")
-    query = select(func.count()).where(mine, approvals.c.expires > now)
+    own_pending = (approvals.c.tenant == tenant) & (approvals.c.owner == owner) & (approvals.c.state == "pending")
+    query = select(func.count()).where(own_pending, approvals.c.expires > now)
     if connection.execute(query).scalar_one() >= PENDING_MAX:
         raise TooManyQuestions

@@ -204,8 +204,10 @@ def _read_locked_row(connection: Connection, row: "Row[Any]") -> "Row[Any]":
 
 def _is_callers_own(row: "Row[Any]", caller: Caller) -> bool:
     """Returns whether the caller is the requester; an agent also needs the same transaction or task."""
-    mine = caller.delegation
-    return bool(row.owner == caller.principal.owner_key and (not mine.path or row.txn == mine.txn or row.task_id == mine.task_id))
+    delegation = caller.delegation
+    return bool(
+        row.owner == caller.principal.owner_key and (not delegation.path or row.txn == delegation.txn or row.task_id == delegation.task_id)
+    )
 
 
 def _state_at(row: "Row[Any]", now: int) -> str:
@@ -222,8 +224,8 @@ def _state_condition(state: str, now: int) -> Any:
 def _state_after_vote(connection: Connection, row: "Row[Any]", vote: Vote) -> str:
     if not vote.allows:
         return "denied"
-    mine = (approval_votes.c.tenant == row.tenant) & (approval_votes.c.approval_id == row.id)
-    count = connection.execute(select(func.count()).select_from(approval_votes).where(mine)).scalar_one()
+    votes_of_approval = (approval_votes.c.tenant == row.tenant) & (approval_votes.c.approval_id == row.id)
+    count = connection.execute(select(func.count()).select_from(approval_votes).where(votes_of_approval)).scalar_one()
     return "approved" if count >= row.needed else "pending"
 
 

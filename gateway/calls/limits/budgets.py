@@ -67,17 +67,17 @@ class Budgets:
 
     async def _write_spending(self) -> None:
         day = datetime.fromtimestamp(self._now() / 1e6, UTC).date()
-        before, today = self._day, day.isoformat()
+        previous_day, today = self._day, day.isoformat()
         spent = [(meter, meter.unwritten_calls, meter.unwritten_cost) for meter in self._limits.unwritten_meters()]
         if spent:
-            rows = sorted((meter.tenant, before or today, meter.name, calls, cost) for meter, calls, cost in spent)
+            rows = sorted((meter.tenant, previous_day or today, meter.name, calls, cost) for meter, calls, cost in spent)
             await self._database.write(lambda batch: [batch.run(_ADD_SPENT, row) for row in rows] and None)
             for meter, calls, cost in spent:
                 _mark_written(meter, calls, cost)
-        if today != before:
+        if today != previous_day:
             old = (day - timedelta(days=DAYS_KEPT)).isoformat()
             await self._database.write(lambda batch: batch.run("DELETE FROM budgets WHERE day < ?", (old,)))
-        if today != before or not self._database.is_sqlite:
+        if today != previous_day or not self._database.is_sqlite:
             self._limits.restore_spent(await self._database.read(lambda connection: _read_spent(connection, today)))
             self._day = today
 
@@ -87,9 +87,9 @@ class Budgets:
 
     def _refusal_record(self, report: RefusalReport, count: int) -> dict[str, Any]:
         _, issuer, subject = report.owner.split("|", 2)
-        about: Mapping[str, Any] = {"kind": "limited", "tenant": report.tenant, "decision_id": "", "txn": "", "agent": report.actor}
+        members: Mapping[str, Any] = {"kind": "limited", "tenant": report.tenant, "decision_id": "", "txn": "", "agent": report.actor}
         return {
-            **about,
+            **members,
             "principal": {"issuer": issuer, "subject": subject},
             "reason": report.reason,
             "limit": report.limit,

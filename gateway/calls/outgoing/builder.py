@@ -71,10 +71,10 @@ class CallBuilder:
         """Returns the call again with its full time and in the same trace. A ticket stays the same; other credentials are new."""
         last = to_loop_clock(call.grant.delegation.not_after, self._stores.now())
         trace_context = TraceContext(headers={name: value for name, value in call.headers.items() if name == TRACEPARENT})
-        again = self.build_call(call.grant, call.target, trace_context, call.idempotency_key, last)
+        renewed = self.build_call(call.grant, call.target, trace_context, call.idempotency_key, last)
         if call.target.delegation != "ticket":
-            return again
-        return replace(again, headers={**again.headers, TICKET_HEADER: call.headers[TICKET_HEADER]})
+            return renewed
+        return replace(renewed, headers={**renewed.headers, TICKET_HEADER: call.headers[TICKET_HEADER]})
 
     def _add_credential(self, headers: dict[str, str], grant: Grant, target: Registration) -> Mapping[str, str]:
         """Adds the credential that the target's `delegation` setting asks for.

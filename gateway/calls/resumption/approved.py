@@ -61,8 +61,8 @@ class Rounds:
         """Resumes each task that is due and returns how many were attempted. A recent failure postpones its task."""
         count = 0
         for task_id, go_on in due:
-            times, again = self._failed.get(task_id, (0, 0.0))
-            if self._now() < again:
+            times, retry_at = self._failed.get(task_id, (0, 0.0))
+            if self._now() < retry_at:
                 continue
             count += 1
             try:
@@ -134,10 +134,13 @@ class ApprovedTaskResumer:
         row, stores = record.row, self._stores
         caller = await self._callers.resolve_resumed(row.tenant, decided_task.grant_id, row.parent_id)
         target = self._parts.callees.find(caller, row.agent, Family.AGENT)
-        how = {**decided_task.send_options, "accepted_output_modes": tuple(decided_task.send_options.get("accepted_output_modes", ()))}
+        send_options = {
+            **decided_task.send_options,
+            "accepted_output_modes": tuple(decided_task.send_options.get("accepted_output_modes", ())),
+        }
         known = row if row.vendor_ref != "{}" else None  # whether the agent has seen the task
         message = replace(last_message(record), task_id=row.id if known else "")
-        request = restore_pending_message(AgentRequest(row.agent, message, trace_context, is_watched=True, **how), known)
+        request = restore_pending_message(AgentRequest(row.agent, message, trace_context, is_watched=True, **send_options), known)
         ruling_request = ruling_request_for_agent(request, target, row)
         terms = replace(
             ruling_request.terms, content=shown_exactly(decided_task, target, ruling_request.act), approval=decided_task.approval

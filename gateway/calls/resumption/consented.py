@@ -60,8 +60,8 @@ class ConsentedTaskResumer:
         caller = await self._callers.resolve_resumed(row.tenant, row.grant_id, row.parent_id, row.agent)
         target = self._parts.callees.find(caller, row.agent, Family.AGENT)
         message = replace(pending.message, context_id=row.context_id, task_id=row.id)
-        how = (pending.skill, pending.accepted_output_modes)
-        request = AgentRequest(row.agent, message, trace_context, *how, is_watched=True, metadata=pending.metadata)
+        send_options = (pending.skill, pending.accepted_output_modes)
+        request = AgentRequest(row.agent, message, trace_context, *send_options, is_watched=True, metadata=pending.metadata)
         ruling_request = await self._parts.pausing.with_earlier_approval(
             caller, ruling_request_for_agent(request, target, row), target, row
         )

@@ -129,9 +129,9 @@ class Takeover:
         except (TokenRefused, UnknownName, UnknownKind) as error:
             log.info("turn_not_taken_up", task_id=row.id, agent=row.agent, error=type(error).__name__)
             return False
-        with self._parts.telemetry.prepared_turn(trace_context, target, row) as (onward, span):
+        with self._parts.telemetry.prepared_turn(trace_context, target, row) as (turn_trace, span):
             builder = self._parts.authorizer.call_builder
-            call = builder.build_call(grant, target, onward, row.id, builder.deadline_for(caller, onward))
+            call = builder.build_call(grant, target, turn_trace, row.id, builder.deadline_for(caller, turn_trace))
             claimed = await self._claim(row, grant)
         log.info("turn_taken_up", task_id=row.id, agent=row.agent, runner=row.runner)
         session = session_id_of(row) if FEATURES in target.facts else ""

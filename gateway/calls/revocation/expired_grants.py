@@ -25,9 +25,9 @@ class ExpiredGrants:
 
     async def sweep(self) -> int:
         """Deletes expired grants and returns how many. The search runs on a read connection, so that no writer waits for it."""
-        before, gone = self._now() - int(GRANT_KEPT_SECONDS * 1e6), 0
+        cutoff, gone = self._now() - int(GRANT_KEPT_SECONDS * 1e6), 0
         for _ in range(BATCHES_MAX):
-            found = await self._database.read(lambda connection: _read_expired(connection, before))
+            found = await self._database.read(lambda connection: _read_expired(connection, cutoff))
             if found:
                 await self._database.write(lambda batch, found=found: _delete_grants(batch, found))  # type: ignore[misc]  # bound now
             gone += len(found)

@@ -136,8 +136,8 @@ class KillSwitch:
 
     def _target_record(self, by: Principal, kind: KillKind, name: str) -> dict[str, Any]:
         """Returns the members that the audit records of a kill and of a lift share."""
-        about = {"at": self._storage.now(), "tenant": by.tenant, "decision_id": "", "txn": "", "task_id": ""}
-        return {**about, "target": {"kind": kind, "name": name}, "principal": {"issuer": by.issuer, "subject": by.subject}}
+        members = {"at": self._storage.now(), "tenant": by.tenant, "decision_id": "", "txn": "", "task_id": ""}
+        return {**members, "target": {"kind": kind, "name": name}, "principal": {"issuer": by.issuer, "subject": by.subject}}
 
     async def _resolve_name(self, by: Principal, order: KillOrder) -> str:
         """Returns the name to store: that of a registration of this kind, or a user's owner key.

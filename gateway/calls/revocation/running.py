@@ -75,9 +75,9 @@ class RunningWorkStopper:
 
     async def end_waiting_tasks(self, kill: Kill) -> int:
         """Ends the waiting tasks of the killed user or agent, and the tasks below them. Returns the number of the former."""
-        mine = tasks.c.owner == kill.name if kill.kind == "user" else tasks.c.agent == kill.name
+        of_target = tasks.c.owner == kill.name if kill.kind == "user" else tasks.c.agent == kill.name
         states = [state.value for state in INTERRUPTED]
-        query = select(tasks).where((tasks.c.tenant == kill.tenant) & mine & tasks.c.state.in_(states)).limit(WAITING_MAX)
+        query = select(tasks).where((tasks.c.tenant == kill.tenant) & of_target & tasks.c.state.in_(states)).limit(WAITING_MAX)
         rows = [to_task_row(found) for found in await self._stores.database.read(lambda connection: connection.execute(query).all())]
         below = [one for each in await asyncio.gather(*(self._stores.tasks.open_descendants(row) for row in rows)) for one in each]
         await asyncio.gather(*(self._end_task(row, KILLED) for row in {row.id: row for row in (*rows, *below)}.values()))

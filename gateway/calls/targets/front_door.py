@@ -116,9 +116,9 @@ class FrontDoor:
         """Returns the agent of the task that the message names, or of the last task in its conversation, if the caller owns it."""
         if not (message.task_id or message.context_id):
             return None
-        mine = (tasks.c.tenant == caller.principal.tenant, tasks.c.owner == caller.principal.owner_key)
+        of_caller = (tasks.c.tenant == caller.principal.tenant, tasks.c.owner == caller.principal.owner_key)
         named = tasks.c.id == message.task_id if message.task_id else tasks.c.context_id == message.context_id
-        query = select(tasks.c.agent).where(*mine, named).order_by(tasks.c.id.desc()).limit(1)
+        query = select(tasks.c.agent).where(*of_caller, named).order_by(tasks.c.id.desc()).limit(1)
 
         def work(connection: Connection) -> str | None:
             return connection.execute(query).scalar()

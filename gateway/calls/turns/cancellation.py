@@ -179,8 +179,10 @@ class Cancellation:
         log.info("task_canceled", task_id=row.id, agent=row.agent, told=agent_stopped)
         if agent_stopped:  # the agent has withdrawn its question, so the conversation is free for other tasks
             now = replace(now, row=replace(now.row, vendor_ref=with_prompts(now.row.vendor_ref, ())))
-        says = DROPPED_TEXT if now.row.state in INTERRUPTED else WITHDRAWN_TEXT
-        return await self._turns.stop_task(now, Canceled(None if agent_stopped else self._turns.transitions.gateway_message(now.row, says)))
+        status_text = DROPPED_TEXT if now.row.state in INTERRUPTED else WITHDRAWN_TEXT
+        return await self._turns.stop_task(
+            now, Canceled(None if agent_stopped else self._turns.transitions.gateway_message(now.row, status_text))
+        )
 
     async def _wait_for_vendor_ref(self, row: TaskRow) -> TaskRow:
         """Returns the task when its agent has named it, at the latest after VENDOR_REF_SECONDS."""

@@ -84,27 +84,31 @@ class TaskPausing:
         """
         definition = definition_of(paused_task.target, request.act)
         try:
-            what = shown_to_approvers(
+            content = shown_to_approvers(
                 request.arguments if request.arguments is not None else members_to_approve(paused_task.pending_message), definition
             )
         except NotShowable:
             raise await self._authorizer.record_refusal(caller, denial_of(question, "approval-too-large")) from None
         await self._approval_requests.check_pending_limit(requester_of(caller, request))
-        left = caller.delegation.with_ids(self._stores.new_id("g"), paused_task.row.id, paused_task.row.txn)
-        matter = ApprovalSubject(caller, request, what, definition, left.grant_id, paused_task.pending_message.send_options)
-        approval_question, pending, approval = self._approval_requests.new_request(question, matter)
+        delegation = caller.delegation.with_ids(self._stores.new_id("g"), paused_task.row.id, paused_task.row.txn)
+        subject = ApprovalSubject(caller, request, content, definition, delegation.grant_id, paused_task.pending_message.send_options)
+        approval_question, pending, approval = self._approval_requests.new_request(question, subject)
         text = (
             f"{pending.punctuated_prompt} Approval {pending.id} waits for an approver until {to_rfc3339(pending.expires)}. "
             "After the approval the task continues by itself; a message cannot replace the approval."
         )
-        row = msgspec.structs.replace(paused_task.row, decision_id=approval_question.decision.id, grant_id=left.grant_id)
+        row = msgspec.structs.replace(paused_task.row, decision_id=approval_question.decision.id, grant_id=delegation.grant_id)
         opened = self._turns.transitions.paused_events(paused_task.previous, row, paused_task.message, text)
-        stores, asking, record = self._stores, self._approval_requests, decision_record(approval_question.decision, caller.principal)
+        stores, approval_requests, record = (
+            self._stores,
+            self._approval_requests,
+            decision_record(approval_question.decision, caller.principal),
+        )
 
         def work(batch: Batch) -> None:
             stores.audit.record(batch, record)
-            stores.grants.add(batch, left, caller.delegation.grant_id, approval_question.decision.at)
-            asking.write(batch, approval)
+            stores.grants.add(batch, delegation, caller.delegation.grant_id, approval_question.decision.at)
+            approval_requests.write(batch, approval)
             if paused_task.previous:
                 stores.tasks.advance(batch, paused_task.previous, opened.row, opened.events)
             else:
@@ -124,9 +128,9 @@ class TaskPausing:
         Several processes may get the same task; the resumption lets one of them have it.
         """
         now = self._stores.now()
-        spoken = (approvals.c.state != "pending") | (approvals.c.expires <= now)
-        mine = (approvals.c.closed.is_(None), approvals.c.grant_id != "", approvals.c.id > self._after_approval_id, spoken)
-        query = select(approvals).where(*mine).order_by(approvals.c.id).limit(BATCH_SIZE)
+        is_decided = (approvals.c.state != "pending") | (approvals.c.expires <= now)
+        conditions = (approvals.c.closed.is_(None), approvals.c.grant_id != "", approvals.c.id > self._after_approval_id, is_decided)
+        query = select(approvals).where(*conditions).order_by(approvals.c.id).limit(BATCH_SIZE)
 
         def due(row: "Row[Any]", approval: Approval) -> DecidedTask:
             if approval.expires <= now and approval.state in ("pending", "approved"):
@@ -144,8 +148,8 @@ class TaskPausing:
         if row.state is not TaskState.AUTH_REQUIRED:
             return
         check_no_credential(message)
-        mine = (approvals.c.tenant == row.tenant) & (approvals.c.grant_id == row.grant_id) & (approvals.c.task_id == row.id)
-        query = select(approvals.c.id).where(mine, approvals.c.closed.is_(None), approvals.c.grant_id != "")
+        of_task = (approvals.c.tenant == row.tenant) & (approvals.c.grant_id == row.grant_id) & (approvals.c.task_id == row.id)
+        query = select(approvals.c.id).where(of_task, approvals.c.closed.is_(None), approvals.c.grant_id != "")
         if await self._stores.database.read(lambda connection: connection.execute(query).first()) is not None:
             raise AwaitsApproval
 
@@ -181,9 +185,9 @@ class TaskPausing:
         """
         if row.grant_id or AUTH_OPTION not in target.upstream:
             return row, None
-        left = caller.delegation.with_ids(self._stores.new_id("g"), row.id, row.txn)
-        keep = partial(self._stores.grants.add, delegation=left, parent_id="", now_us=row.updated)
-        return msgspec.structs.replace(row, grant_id=left.grant_id), keep
+        delegation = caller.delegation.with_ids(self._stores.new_id("g"), row.id, row.txn)
+        write_grant = partial(self._stores.grants.add, delegation=delegation, parent_id="", now_us=row.updated)
+        return msgspec.structs.replace(row, grant_id=delegation.grant_id), write_grant
 
     async def close_approval(self, decided_task: DecidedTask) -> None:
         """Closes the approval: denied and expired ones as such, any other as void."""

@@ -248,8 +248,8 @@ def _describe_record(record: Mapping[str, Any]) -> str:
     who = (record.get("principal") or {}).get("subject", "")
     target = record.get("target") or {}
     parts = [target.get("kind", ""), target.get("name", ""), *(record.get(name) or "" for name in SUMMARY_MEMBERS)]
-    what = " ".join(str(each) for each in parts if each and isinstance(each, str | int))
-    return ": ".join(filter(None, (who, what))) or f"chain {record['chain']}, record {record['seq']}"
+    target_text = " ".join(str(each) for each in parts if each and isinstance(each, str | int))
+    return ": ".join(filter(None, (who, target_text))) or f"chain {record['chain']}, record {record['seq']}"
 
 
 def _format_record(record: Mapping[str, Any]) -> str:

@@ -57,7 +57,7 @@ def collect_findings(config: Path | None) -> Iterator[Finding]:
     yield Finding("settings", True, f"{chosen.public_url}, development issuer {'on' if chosen.is_development else 'off'}")
     for trouble in examine.find_problems(chosen, os.environ):
         yield Finding(trouble.field, not trouble.is_fatal, trouble.problem, trouble.todo)
-    looks: tuple[tuple[str, Callable[[Settings], Finding]], ...] = (
+    checks: tuple[tuple[str, Callable[[Settings], Finding]], ...] = (
         ("home", _check_home),
         ("keys", _check_keys),
         ("vault keys", _check_vault),
@@ -66,7 +66,7 @@ def collect_findings(config: Path | None) -> Iterator[Finding]:
         ("sandbox", _check_sandbox),
         ("traces", _check_traces),
     )
-    for name, look in looks:
+    for name, look in checks:
         try:
             yield look(chosen)
         except CommandError as stop:
@@ -80,7 +80,7 @@ def check_package_owners() -> Iterator[Finding]:
     from importlib.metadata import packages_distributions
     from importlib.util import find_spec
 
-    here = Path(__file__).parents[3]
+    product_folder = Path(__file__).parents[3]
     owned = packages_distributions()
     for package in PACKAGES:
         others = sorted(set(owned.get(package, [])) - {DISTRIBUTION})
@@ -90,15 +90,15 @@ def check_package_owners() -> Iterator[Finding]:
             yield Finding(
                 f"package {package}", False, f"also owned by {', '.join(others)}", f"pip uninstall {' '.join(others)}; install again"
             )
-        elif found != here:
+        elif found != product_folder:
             yield Finding(
                 f"package {package}",
                 False,
-                f"comes from {found}, not from {here}",
+                f"comes from {found}, not from {product_folder}",
                 "install the gateway in a virtual environment of its own",
             )
         else:
-            yield Finding(f"package {package}", True, f"{DISTRIBUTION}, in {here}")
+            yield Finding(f"package {package}", True, f"{DISTRIBUTION}, in {product_folder}")
 
 
 def _check_home(settings: "Settings") -> Finding:

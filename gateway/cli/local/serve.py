@@ -97,7 +97,7 @@ def migrate(config: home.Config = None, as_json: screen.AsJson = False) -> None:
         database = Database(engine_for(chosen.database_url))
         wait_for_database(database.engine, DatabaseWait(chosen.database.wait, screen.print_problem))
         with lock_database_file(chosen.database_url, chosen.home) or nullcontext(), screen.show_progress("migrating…"):
-            before = check_revision(database)
+            revision_before = check_revision(database)
             upgrade(database.engine)
             after = database.revision()
         database.close()
@@ -109,9 +109,9 @@ def migrate(config: home.Config = None, as_json: screen.AsJson = False) -> None:
             f"the database was not migrated: {reason}", "is it running, and may this user write to it? interlock check"
         ) from error
     if as_json:
-        screen.print_json({"before": before, "after": after})
+        screen.print_json({"before": revision_before, "after": after})
     else:
-        screen.print_text(f"already at {after}" if before == after else f"migrated from {before or 'nothing'} to {after}")
+        screen.print_text(f"already at {after}" if revision_before == after else f"migrated from {revision_before or 'nothing'} to {after}")
 
 
 def token(

@@ -58,8 +58,10 @@ def routes(approvals: Approvals, authenticate: Authenticate, permissions: Approv
     async def list_approvals(
         caller: Annotated[Caller, Depends(authenticate)], query: Annotated[ApprovalListQuery, Query()]
     ) -> JSONResponse:
-        owner, mine = "" if can_decide(caller) else caller.principal.owner_key, caller.delegation
-        page = ApprovalFilter(owner, (mine.txn, mine.task_id) if mine.path else None, query.state, query.cursor, query.limit)
+        owner, delegation = "" if can_decide(caller) else caller.principal.owner_key, caller.delegation
+        page = ApprovalFilter(
+            owner, (delegation.txn, delegation.task_id) if delegation.path else None, query.state, query.cursor, query.limit
+        )
         items, more = await approvals.list_page(caller.principal.tenant, page)
         return JSONResponse({"items": items, "next": more})
 

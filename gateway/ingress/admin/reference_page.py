@@ -59,7 +59,7 @@ def _sections(by_tag: Mapping[str, list[tuple[str, str, Mapping[str, Any]]]]) ->
 def _security_text(operation: Mapping[str, Any]) -> str:
     if not operation["security"]:
         return "Public."
-    ways = (" and ".join(map(_code, way)) for way in operation["security"])
+    ways = (" and ".join(map(_code, requirement)) for requirement in operation["security"])
     return f"Needs {', or '.join(ways)}."
 
 

@@ -30,10 +30,10 @@ def own_hosts(public_url: str, host: str, port: int) -> frozenset[str]:
     These are the public host, and loopback names where the gateway listens on loopback or its public host is loopback.
     """
     public = urlsplit(public_url).netloc.lower()
-    ours = {public, public.removesuffix(":80" if public_url.startswith("http:") else ":443")}
+    hosts = {public, public.removesuffix(":80" if public_url.startswith("http:") else ":443")}
     if host in {"127.0.0.1", "::1", "localhost"} or urlsplit(public_url).hostname in {"127.0.0.1", "::1", "localhost"}:
-        ours |= {f"{name}:{port}" for name in LOOPBACK_HOSTS}
-    return frozenset(ours)
+        hosts |= {f"{name}:{port}" for name in LOOPBACK_HOSTS}
+    return frozenset(hosts)
 
 
 class RequestAuthentication:

@@ -61,5 +61,5 @@ def _reason_detail(caller: Caller, reason: str) -> str:
     if reason == ROLES_MISSING:
         return "Your token names no role that this gateway knows. Ask the operator of the gateway which roles or groups it reads."
     known = ", ".join(sorted(caller.scope_map or ()))
-    how = f"one with some of the scopes {known}" if known else "one whose scopes are not narrowed to other permissions"
-    return f"The scopes of your token cover nothing of what your roles allow here. Get another token: {how}."
+    remedy = f"one with some of the scopes {known}" if known else "one whose scopes are not narrowed to other permissions"
+    return f"The scopes of your token cover nothing of what your roles allow here. Get another token: {remedy}."

@@ -73,11 +73,11 @@ async def _answer_one(dispatcher: EraDispatcher, message: ClientMessage, item: A
         request_id, method, params = parse_envelope(item)
         if method == "initialize":
             raise InvalidRequest("initialize must not be in a batch")
-        mine = msgspec.structs.replace(message, id=request_id, method=method, params=params, raw=encode(item))
+        item_message = msgspec.structs.replace(message, id=request_id, method=method, params=params, raw=encode(item))
         if request_id is None:
-            await dispatcher.handle_notification(mine)
+            await dispatcher.handle_notification(item_message)
         else:
-            await dispatcher.handle_legacy(mine, response)
+            await dispatcher.handle_legacy(item_message, response)
     except ResponseReceived as answer:
         await dispatcher.accept_response(msgspec.structs.replace(message, params=answer.document, raw=encode(item)))
     except ClientDisconnected:

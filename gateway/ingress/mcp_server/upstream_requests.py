@@ -220,10 +220,12 @@ class UpstreamRequests:
     def _build_server_call(
         self, message: ClientMessage, act: Act, arguments: Mapping[str, Any] | None, request: McpRequest
     ) -> ToolServerRequest:
-        begun = ""
+        continued_decision_id = ""
         if message.is_modern and "requestState" in message.params:
-            begun = self.states.decrypt(message).begun
-        return ToolServerRequest(act.parent, act, arguments, request, message.trace_context, _approval_id_of(message), begun)
+            continued_decision_id = self.states.decrypt(message).begun
+        return ToolServerRequest(
+            act.parent, act, arguments, request, message.trace_context, _approval_id_of(message), continued_decision_id
+        )
 
     def _build_tool_call(
         self, message: ClientMessage, target: ServerTool, arguments: dict[str, Any], peer: McpPeer | None

@@ -4,6 +4,7 @@ import time
 from urllib.parse import urlsplit
 
 from adapters.oauth.authorized import own_credential_request
+from gateway.calls.authorizer import RequireInPerson
 from gateway.calls.revocation.grants import Revocation
 from gateway.ingress.admin import approvals as admin_approvals
 from gateway.ingress.admin import connections as admin_connections
@@ -59,34 +60,30 @@ def build_proofs(gateway: Gateway, clients: ClientAuthentication) -> RequestProo
 
 def build_framework_app(gateway: Gateway, admission: RequestAuthentication, clients: ClientAuthentication, proofs: RequestProofs) -> App:
     """Builds the application with all of its routes."""
-    admitted, url, size = TokenGuard(admission, gateway.limits.count_request), gateway.settings.public_url, gateway.settings.server.max_body
-    may = gateway.rulings.authority.could_allow
+    authenticate = TokenGuard(admission, gateway.limits.count_request)
+    url, size = gateway.settings.public_url, gateway.settings.server.max_body
+    could_allow = gateway.rulings.authority.could_allow
     issuers = [issuer.issuer for issuer in gateway.settings.identity.issuers]
     check_in_person = rights.build_in_person_check(gateway.rulings.authority, gateway.authorizer)
-    ruling = RegistryPermissions(may, gateway.authorize, check_in_person, gateway.rulings.authority.rulings_version)
-    desk = RegistryAccess(gateway.registry, ruling, gateway.search, gateway.rulings.kills, empty_list_reasons=gateway.empty_lists)
-    amendments = EntryChanges(
-        desk,
-        gateway.registry,
-        gateway.inspector,
-        gateway.drift_approval,
-        gateway.entry_refresher,
-        call_state_of=gateway.catalog.resilience.describe_agent,
-    )
-    oversight = Oversight(gateway.database, may, gateway.authorize)
+    registry_access, entry_changes = _build_registry_access(gateway, check_in_person)
+    oversight = Oversight(gateway.database, could_allow, gateway.authorize)
     roles_now = rights.current_roles_reader(gateway.settings)
-    evaluations = AccessEvaluator(gateway.rulings.authority, gateway.registry, gateway.database, roles_now)
-    rules = admin_policies.WhatIfPolicies(gateway.settings.roles, gateway.settings.policies or "", rights.known_schema(gateway.registry))
+    evaluator = AccessEvaluator(gateway.rulings.authority, gateway.registry, gateway.database, roles_now)
+    what_if_policies = admin_policies.WhatIfPolicies(
+        gateway.settings.roles, gateway.settings.policies or "", rights.known_schema(gateway.registry)
+    )
     redeemer = PersonTokens(gateway.keys, gateway.rulings.token_verifier, ReplayGuard(gateway.database, now_us), gateway.rulings.minting)
-    issuing = TokenIssuance(clients, gateway.rulings.hop_tokens, redeemer, proofs)
+    token_issuance = TokenIssuance(clients, gateway.rulings.hop_tokens, redeemer, proofs)
     revocation = Revocation(gateway.database, gateway.rulings.grants, gateway.rulings.spool, now_us, gateway.calls.stopper)
-    returning = oauth_revoke.GrantReturn(clients, gateway.rulings.token_verifier, Tickets(gateway.database, time.time), revocation)
-    deciding = admin_approvals.ApprovalPermissions(may, gateway.authorize, check_in_person, gateway.approved_task_resumer.run_once)
-    about = admin_servers.ServerRuntime(
+    grant_return = oauth_revoke.GrantReturn(clients, gateway.rulings.token_verifier, Tickets(gateway.database, time.time), revocation)
+    approval_permissions = admin_approvals.ApprovalPermissions(
+        could_allow, gateway.authorize, check_in_person, gateway.approved_task_resumer.run_once
+    )
+    server_runtime = admin_servers.ServerRuntime(
         gateway.tools.error_lines, lambda entry: gateway.oauth.delete_registration(own_credential_request(entry))
     )
-    accounts = admin_connections.ConnectionDependencies(
-        gateway.vault, desk.list_visible, gateway.record_audit, check_in_person, gateway.oauth.revoke
+    connection_dependencies = admin_connections.ConnectionDependencies(
+        gateway.vault, registry_access.list_visible, gateway.record_audit, check_in_person, gateway.oauth.revoke
     )
     return build_api(
         admission,
@@ -96,24 +93,43 @@ def build_framework_app(gateway: Gateway, admission: RequestAuthentication, clie
             oauth_connect.routes(
                 gateway.account_connections, gateway.oauth, gateway.own_client, admission.authenticate_header, check_in_person
             ),
-            oauth_token.routes(issuing, gateway.record_audit, gateway.rejected_credentials.log_rejection, gateway.limits.count_request_of),
-            oauth_revoke.routes(returning, gateway.rejected_credentials.log_rejection, gateway.limits.count_request_of),
-            admin_agents.routes(desk, amendments, gateway.onboarding, admitted, size),
-            admin_servers.routes(desk, amendments, gateway.onboarding, admitted, size, runtime=about),
-            admin_virtual.routes(desk, gateway.registry, admitted, size),
-            admin_tasks.routes(gateway.database, gateway.stores.tasks, admitted, gateway.open_streams, oversight=oversight),
-            admin_decisions.routes(gateway.database, admitted, may),
-            admin_grants.routes(revocation, admitted, may, check_in_person),
-            admin_kills.routes(gateway.kill_switch, admitted, may, gateway.authorize, size),
-            admin_approvals.routes(gateway.approvals, admitted, deciding),
-            admin_audit.routes(gateway.database, admitted, gateway.authorize),
+            oauth_token.routes(
+                token_issuance, gateway.record_audit, gateway.rejected_credentials.log_rejection, gateway.limits.count_request_of
+            ),
+            oauth_revoke.routes(grant_return, gateway.rejected_credentials.log_rejection, gateway.limits.count_request_of),
+            admin_agents.routes(registry_access, entry_changes, gateway.onboarding, authenticate, size),
+            admin_servers.routes(registry_access, entry_changes, gateway.onboarding, authenticate, size, runtime=server_runtime),
+            admin_virtual.routes(registry_access, gateway.registry, authenticate, size),
+            admin_tasks.routes(gateway.database, gateway.stores.tasks, authenticate, gateway.open_streams, oversight=oversight),
+            admin_decisions.routes(gateway.database, authenticate, could_allow),
+            admin_grants.routes(revocation, authenticate, could_allow, check_in_person),
+            admin_kills.routes(gateway.kill_switch, authenticate, could_allow, gateway.authorize, size),
+            admin_approvals.routes(gateway.approvals, authenticate, approval_permissions),
+            admin_audit.routes(gateway.database, authenticate, gateway.authorize),
             admin_discovery.catalog_routes(gateway.registry, gateway.front_door, url),
-            admin_discovery.routes(desk, admitted, url),
+            admin_discovery.routes(registry_access, authenticate, url),
             admin_access.metadata_routes(url),
-            admin_access.routes(evaluations, admin_access.EvaluationPermission(may, gateway.authorize), admitted, size),
-            admin_policies.routes(gateway.database, rules, admitted, gateway.authorize, size),
-            admin_connections.routes(accounts, admitted),
-            admin_deadletters.routes(gateway.webhooks.outbox, admitted, gateway.authorize),
+            admin_access.routes(evaluator, admin_access.EvaluationPermission(could_allow, gateway.authorize), authenticate, size),
+            admin_policies.routes(gateway.database, what_if_policies, authenticate, gateway.authorize, size),
+            admin_connections.routes(connection_dependencies, authenticate),
+            admin_deadletters.routes(gateway.webhooks.outbox, authenticate, gateway.authorize),
         ],
-        is_operator=desk.is_operator,
+        is_operator=registry_access.is_operator,
     )
+
+
+def _build_registry_access(gateway: Gateway, check_in_person: RequireInPerson) -> tuple[RegistryAccess, EntryChanges]:
+    authority = gateway.rulings.authority
+    permissions = RegistryPermissions(authority.could_allow, gateway.authorize, check_in_person, authority.rulings_version)
+    registry_access = RegistryAccess(
+        gateway.registry, permissions, gateway.search, gateway.rulings.kills, empty_list_reasons=gateway.empty_lists
+    )
+    entry_changes = EntryChanges(
+        registry_access,
+        gateway.registry,
+        gateway.inspector,
+        gateway.drift_approval,
+        gateway.entry_refresher,
+        call_state_of=gateway.catalog.resilience.describe_agent,
+    )
+    return registry_access, entry_changes

@@ -40,58 +40,70 @@ from registry.cards.card import Registration
 
 def build_endpoint(gateway: Gateway, admission: RequestAuthentication) -> McpEndpoint:
     """Builds the MCP endpoint and registers its periodic tasks and its shutdown with the gateway."""
-    catalogue, seal = _build_catalogue(gateway), RequestStateCipher(gateway.keys, time.time)
+    catalogue, state_cipher = _build_catalogue(gateway), RequestStateCipher(gateway.keys, time.time)
     mailbox, streams = gateway.mailbox, Streams(gateway.database, now_us)
     sessions, changes = McpSessions(gateway.database, now_us), ChangeBroadcast()
-    relisting, watching = _build_relister(gateway)
+    relister, upstream_watcher = _build_relister(gateway)
     task_store, log = ServerTaskStore(gateway.database, now_us), gateway.stores.tasks
-    older = LegacyServerTasks(gateway.calls.servers, task_store, mailbox, gateway.process, gateway.processes.is_alive)
-    relayed = RelayedTasks(gateway.calls.servers, catalogue.visible_entries, task_store, older)
-    running = AgentTasks(gateway.calls.agents, log, AnswerStore(gateway.database), seal)
-    tasks = TaskMethods(catalogue.visible_entries, TaskSources(log, TaskPages(gateway.database), running, relayed))
-    relay = UpstreamRequests(
-        gateway.calls.servers, catalogue, CallTargets(AgentToolCalls(gateway.calls.agents, running), relayed), seal, relisting.relist_now
+    legacy_tasks = LegacyServerTasks(gateway.calls.servers, task_store, mailbox, gateway.process, gateway.processes.is_alive)
+    relayed = RelayedTasks(gateway.calls.servers, catalogue.visible_entries, task_store, legacy_tasks)
+    agent_tasks = AgentTasks(gateway.calls.agents, log, AnswerStore(gateway.database), state_cipher)
+    tasks = TaskMethods(catalogue.visible_entries, TaskSources(log, TaskPages(gateway.database), agent_tasks, relayed))
+    upstream_requests = UpstreamRequests(
+        gateway.calls.servers,
+        catalogue,
+        CallTargets(AgentToolCalls(gateway.calls.agents, agent_tasks), relayed),
+        state_cipher,
+        relister.relist_now,
     )
-    parked = PendingCalls(seal, mailbox, gateway.process, gateway.processes.is_alive)
-    feeds = NotificationFeed(gateway.calls.servers, catalogue, changes, watching), TaskFeed(tasks, log)
-    line = LegacyContext(mailbox, streams, QuestionIds(gateway.keys), time.time)
-    here = ThisProcess(gateway.process, gateway.processes.is_alive)
-    listeners = NotificationStreams(admission, feeds, sessions, line, gateway.open_streams, this_process=here)
-    methods = MethodTable(relay, tasks, catalogue, sessions, listeners, empty_lists=gateway.empty_lists)
-    parts = DispatchParts(relay, methods, seal, parked, listeners, line)
+    pending_calls = PendingCalls(state_cipher, mailbox, gateway.process, gateway.processes.is_alive)
+    feeds = NotificationFeed(gateway.calls.servers, catalogue, changes, upstream_watcher), TaskFeed(tasks, log)
+    legacy_context = LegacyContext(mailbox, streams, QuestionIds(gateway.keys), time.time)
+    this_process = ThisProcess(gateway.process, gateway.processes.is_alive)
+    listeners = NotificationStreams(admission, feeds, sessions, legacy_context, gateway.open_streams, this_process=this_process)
+    methods = MethodTable(upstream_requests, tasks, catalogue, sessions, listeners, empty_lists=gateway.empty_lists)
+    parts = DispatchParts(upstream_requests, methods, state_cipher, pending_calls, listeners, legacy_context)
 
     for name in ("registry", "grants", "kills", "policies"):
         gateway.database.watch(name, changes)
-    gateway.database.watch("registry", watching.update_streams)
+    gateway.database.watch("registry", upstream_watcher.update_streams)
     if mailbox.is_shared:
         gateway.database.watch("sessions", listeners.wake_get_streams)
 
     async def start_sweeps() -> None:
-        for sweep in (sessions.sweep, streams.sweep, mailbox.sweep, seal.sweep, task_store.sweep):
+        for sweep in (sessions.sweep, streams.sweep, mailbox.sweep, state_cipher.sweep, task_store.sweep):
             gateway.periodic_tasks.repeat(SWEEP_SECONDS, sweep)
 
     gateway.on_start.append(start_sweeps)
     gateway.drain.end_streams.append(lambda _: listeners.close())
-    gateway.on_stop_before_turns.extend((listeners.close, parked.close, running.close, older.close, watching.close, relisting.close))
-    conversations = EraDispatcher(sessions, parts, changes, gateway.tools)
-    gateway.calls.stopper.kill_listeners.append(conversations.close_killed)
-    http_sse, size = HttpSse(conversations, streams, mailbox.is_shared), gateway.settings.server.max_body
-    return McpEndpoint(admission, relay, conversations, http_sse, size, visible_entries=catalogue.visible_entries)
+    gateway.on_stop_before_turns.extend(
+        (listeners.close, pending_calls.close, agent_tasks.close, legacy_tasks.close, upstream_watcher.close, relister.close)
+    )
+    dispatcher = EraDispatcher(sessions, parts, changes, gateway.tools)
+    gateway.calls.stopper.kill_listeners.append(dispatcher.close_killed)
+    http_sse, size = HttpSse(dispatcher, streams, mailbox.is_shared), gateway.settings.server.max_body
+    return McpEndpoint(admission, upstream_requests, dispatcher, http_sse, size, visible_entries=catalogue.visible_entries)
 
 
 def _build_relister(gateway: Gateway) -> tuple[Relister, UpstreamWatcher]:
     """Builds the relister, which lists a server again when any session reports a change, and the watcher of servers."""
-    relisting = Relister(gateway.entry_refresher.refresh_changed_server)
-    gateway.tools.set_list_changed_hook(relisting.relist_soon)
+    relister = Relister(gateway.entry_refresher.refresh_changed_server)
+    gateway.tools.set_list_changed_hook(relister.relist_soon)
 
     async def listen(target: Registration, changed: Callable[[], None]) -> None:
         await gateway.tools.watch(target, upstream_headers(target.upstream), changed)
 
-    return relisting, UpstreamWatcher(gateway.registry, listen, relisting)
+    return relister, UpstreamWatcher(gateway.registry, listen, relister)
 
 
 def _build_catalogue(gateway: Gateway) -> Catalogue:
-    offers = VisibleEntries(gateway.registry, gateway.rulings.authority, gateway.entry_refresher.absences)
+    visible_entries = VisibleEntries(gateway.registry, gateway.rulings.authority, gateway.entry_refresher.absences)
     separator = "." if gateway.settings.server.tool_names == "dot" else "_"
-    tools = ToolCatalogue(offers, separator)
-    return Catalogue(offers, tools, PromptCatalogue(offers, separator), ResourceCatalogue(offers), SearchMode(offers, tools))
+    tools = ToolCatalogue(visible_entries, separator)
+    return Catalogue(
+        visible_entries,
+        tools,
+        PromptCatalogue(visible_entries, separator),
+        ResourceCatalogue(visible_entries),
+        SearchMode(visible_entries, tools),
+    )

@@ -105,8 +105,8 @@ class Gateway:
         self.database.enlist(self.audit)
         self.egress = Egress(settings.allowed_targets, connections=(capacity.connections_max(settings), 0))
         self.envelope = upstreams.build_envelope(settings)
-        bump, rows = partial(raise_epoch, name="registry"), RegistrationRows(self.envelope)
-        self.registry = Registry(self.database, bump, new_id, now_us, self.audit.record, rows=rows)
+        raise_registry_epoch, rows = partial(raise_epoch, name="registry"), RegistrationRows(self.envelope)
+        self.registry = Registry(self.database, raise_registry_epoch, new_id, now_us, self.audit.record, rows=rows)
         self.rulings = build_rulings(settings, self.keys, self.database, self.registry, audit=self.audit, egress=self.egress)
         self.mailbox = ProcessMailbox(self.database, now_us)
         self.vault = DatabaseVault(self.database, self.envelope, now_us)
@@ -131,11 +131,11 @@ class Gateway:
         self.limits = rights.build_limits(settings)
         self.slots = capacity.build_slots(settings, self.limits, self.rulings.authority)
         self.budgets = Budgets(self.database, self.audit, self.limits, now_us)
-        outside = self.upstreams = self._build_upstreams()
-        self.authorizer = CallAuthorizer(self.rulings.authority, self.rulings.hop_tokens, self.stores, outside, self.rulings.spool)
+        self.upstreams = self._build_upstreams()
+        self.authorizer = CallAuthorizer(self.rulings.authority, self.rulings.hop_tokens, self.stores, self.upstreams, self.rulings.spool)
         self.front_door = FrontDoor(self.registry, self.database, self.rulings.authority.could_allow)
         telemetry = CallTelemetry(self.metrics, self.tracer)
-        self.calls = build_calls(self.registry, self.authorizer, self.stores, outside, self.front_door, telemetry=telemetry)
+        self.calls = build_calls(self.registry, self.authorizer, self.stores, self.upstreams, self.front_door, telemetry=telemetry)
         self.drain = Drain(DrainTimes(settings.server.drain, settings.server.drain_delay), self.calls.turn_runner)
         self.kill_switch = self._build_kill_switch()
         self._build_resumers()
@@ -173,7 +173,7 @@ class Gateway:
     @property
     def created_files(self) -> dict[str, str]:
         """The paths of the files that this start has created, by their purpose. Some of the files contain secrets."""
-        return {what: str(path) for what, path in self._missing_at_start.items() if path.exists()}
+        return {purpose: str(path) for purpose, path in self._missing_at_start.items() if path.exists()}
 
     async def record_audit(self, record: Mapping[str, object]) -> None:
         await self.database.write(lambda batch: self.audit.record(batch, record))

@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 def build_operations(gateway: Gateway) -> Operations:
     """Builds the operations that every binding of A2A offers."""
     extended = ExtendedCards(PublishedCards(gateway).extended, gateway.front_door, gateway.rulings.authority.could_allow)
-    offered = OperationDependencies(
+    dependencies = OperationDependencies(
         TaskReader(gateway.stores.tasks),
         TaskPages(gateway.database),
         gateway.webhooks.configs,
         extended.extended_card,
         gateway.open_streams,
     )
-    return Operations(gateway.calls.agents, offered)
+    return Operations(gateway.calls.agents, dependencies)
 
 
 def build_a2a_server(
@@ -62,8 +62,8 @@ async def open_grpc_server(
     gateway: Gateway, admission: RequestAuthentication, operations: Operations, request_traces: RequestTraces
 ) -> None:
     """Opens the gRPC server. Loads its libraries in a thread, so that other servers answer requests during the import."""
-    made = await asyncio.to_thread(_import_grpc_server)
-    settings, server = gateway.settings, made(admission, operations, request_traces, gateway.settings.server.max_body)
+    server_class = await asyncio.to_thread(_import_grpc_server)
+    settings, server = gateway.settings, server_class(admission, operations, request_traces, gateway.settings.server.max_body)
     gateway.on_stop_before_turns.append(server.close)
     gateway.drain.end_streams.append(server.close)
     await server.open(settings.host, settings.grpc_port, reuse_port=settings.workers > 1)

@@ -79,11 +79,11 @@ def _build_commands(settings: Settings) -> CommandServers | None:
 
 
 def catalog(
-    settings: Settings, egress: Egress, parting: Closing, others: tuple[PushWakeups, ToolServerClient, UpstreamOAuth]
+    settings: Settings, egress: Egress, on_stop: Closing, others: tuple[PushWakeups, ToolServerClient, UpstreamOAuth]
 ) -> AdapterCatalog:
     """Builds the adapters. An answer of an A2A agent may have the stored bytes of a turn plus ENVELOPE bytes."""
     limit = settings.limits.turn_bytes + ENVELOPE
-    return AdapterCatalog(egress, grpc_transport_factory(egress, parting, limit), *others, answer_limit=limit).use_option_reader(
+    return AdapterCatalog(egress, grpc_transport_factory(egress, on_stop, limit), *others, answer_limit=limit).use_option_reader(
         resolve_text
     )
 
@@ -107,7 +107,7 @@ def grpc_transport_factory(egress: Egress, on_stop: Closing, limit: int) -> Call
 def build_sources(settings: Settings, egress: Egress, tools: ToolServerClient, catalog: AdapterCatalog) -> InspectionSources:
     """Builds the sources of registrations, and the verifier of card signatures."""
     keys = DetachedSignatureVerifier(egress.fetch, settings.cards.key_origins)
-    ours = own_addresses((settings.public_url, settings.public_grpc), settings.host, (settings.port, settings.grpc_port))
+    gateway_addresses = own_addresses((settings.public_url, settings.public_grpc), settings.host, (settings.port, settings.grpc_port))
     return InspectionSources(
-        CardSource(egress, keys, upstream_headers, ours, signer=catalog.signer), tools, keys, upstream_headers, catalog
+        CardSource(egress, keys, upstream_headers, gateway_addresses, signer=catalog.signer), tools, keys, upstream_headers, catalog
     )

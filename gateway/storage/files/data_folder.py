@@ -26,7 +26,7 @@ class HomeWritableByOthers(OSError):
 def missing_files(home: Path, database_url: str) -> dict[str, Path]:
     """Returns the files that a first start creates and that are missing, by name. Files that the operator supplies are not included."""
     places = {"signing keys": home / "keys", "vault keys": home / "keys" / "vault", "audit heads": home / "audit.heads"}
-    missing = {what: path.absolute() for what, path in places.items() if not path.exists()}
+    missing = {purpose: path.absolute() for purpose, path in places.items() if not path.exists()}
     file = database_url.removeprefix("sqlite:///")
     return missing | ({"database": Path(file)} if file != database_url and not Path(file).exists() else {})
 

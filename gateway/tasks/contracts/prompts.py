@@ -88,8 +88,8 @@ def find_answers(prompts: Sequence[Prompt], message: Message) -> tuple[Answer, .
         return (_answer_to_single_prompt(prompts[0], message),)
     missing = [each.id for each in prompts if each.id not in answers_by_id]
     if missing:
-        how = f'answer each by a data part {{"{PROMPT_ID_KEY}", "{VALUE_KEY}"}}'
-        raise BadPromptAnswer("message.parts", f"has no answer to {len(missing)} of {len(prompts)} open prompts: {how}")
+        instruction = f'answer each by a data part {{"{PROMPT_ID_KEY}", "{VALUE_KEY}"}}'
+        raise BadPromptAnswer("message.parts", f"has no answer to {len(missing)} of {len(prompts)} open prompts: {instruction}")
     return tuple(
         Answer(known[prompt_id], _check_value(known[prompt_id], value, field)) for prompt_id, (field, value) in answers_by_id.items()
     )

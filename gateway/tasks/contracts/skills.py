@@ -102,14 +102,16 @@ def check_contracts(contracts: Mapping[str, Any]) -> None:
 def check_skill_names(contracts: Mapping[str, Any], skills: Sequence[Skill]) -> None:
     """Raises BadContract if a contract names no skill of the agent. An empty name means all skills."""
     known = [skill.id for skill in skills]
-    there = (
+    offered_skills = (
         f"has: {', '.join(map(_printable, known[:SKILLS_NAMED_MAX]))}{', …' if len(known) > SKILLS_NAMED_MAX else ''}"
         if known
         else "has none"
     )
     for skill in sorted(contracts.keys() - {"", *known}):
         near = "".join(f": did you mean `{_printable(each)}`?" for each in get_close_matches(skill, known, 1)) or "."
-        raise BadContract(f"contracts.{_printable(skill)}", f"is no skill on the agent's card{near} It {there}; an empty name is for all")
+        raise BadContract(
+            f"contracts.{_printable(skill)}", f"is no skill on the agent's card{near} It {offered_skills}; an empty name is for all"
+        )
 
 
 def check_input(contract: Contract, message: Message) -> None:

@@ -28,7 +28,7 @@ class DeferredEndings:
             self._retries[key].add_done_callback(lambda _: self._retries.pop(key, None))
 
     def __contains__(self, task_id: object) -> bool:
-        return any((task_id, what) in self._retries for what in (TURN_ENDING, STOP_ENDING))
+        return any((task_id, kind) in self._retries for kind in (TURN_ENDING, STOP_ENDING))
 
     def __len__(self) -> int:
         return len(self._retries)

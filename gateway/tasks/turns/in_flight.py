@@ -25,12 +25,12 @@ class ShuttingDown(Exception):
 
     def __init__(self, task_id: str = "", called: bool = False) -> None:
         """`called` says that a server was working on the call."""
-        says = "This process of the gateway is shutting down; send the request again."
+        text = "This process of the gateway is shutting down; send the request again."
         if task_id:
-            says = f"This process of the gateway is shutting down; ask for the task {task_id} instead of sending the message again."
+            text = f"This process of the gateway is shutting down; ask for the task {task_id} instead of sending the message again."
         elif called:
-            says = "This process of the gateway is shutting down while the server is at work; the outcome of the call is not known."
-        super().__init__(says)
+            text = "This process of the gateway is shutting down while the server is at work; the outcome of the call is not known."
+        super().__init__(text)
         self.task_id = task_id
 
 

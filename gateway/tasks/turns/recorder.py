@@ -291,8 +291,8 @@ def _is_written_at_once(turn: Turn, event: Event) -> bool:
 
 def _count_written(events: Sequence[TaskEvent], record: TaskRecord) -> int | None:
     """Returns how many of these events the database has, after a commit that seemed to fail; None if the task was moved otherwise."""
-    ours = tuple(event for event in events if event.seq <= record.row.last_seq)
-    return len(ours) if ours == tuple(event for event in record.events if event.seq >= events[0].seq) else None
+    written = tuple(event for event in events if event.seq <= record.row.last_seq)
+    return len(written) if written == tuple(event for event in record.events if event.seq >= events[0].seq) else None
 
 
 def outcome_of(state: TaskState) -> str:

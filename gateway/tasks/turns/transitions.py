@@ -92,8 +92,8 @@ class TaskTransitions:
         state = prior_status.state if prior_status is not None else TaskState.INPUT_REQUIRED
         metadata = _failure_metadata(refusal.kind or BAD_ANSWER, refusal.retryable)
         why = Part(text=refusal.reason, metadata=metadata)
-        before = prior_status.message.parts if prior_status is not None and isinstance(prior_status.message, Message) else ()
-        parts = (why, *(part for part in before if part.metadata is UNSET or ERROR_METADATA not in part.metadata))
+        prior_parts = prior_status.message.parts if prior_status is not None and isinstance(prior_status.message, Message) else ()
+        parts = (why, *(part for part in prior_parts if part.metadata is UNSET or ERROR_METADATA not in part.metadata))
         message = Message(self._new_id("m"), Role.AGENT, parts, row.context_id, row.id, metadata)
         return self.with_status(row, state, message, self._now())
 

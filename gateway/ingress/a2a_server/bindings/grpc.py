@@ -210,10 +210,10 @@ def _parse_request(method: GrpcMethod, body: bytes) -> Protobuf:
 
 def _agent_name(request: Protobuf, metadata: CallMetadata) -> str:
     """Returns the agent's name, or "". Raises BadMessage when the request and the metadata name two agents."""
-    named, beside = str(getattr(request, "tenant", "")), metadata.find_single(TENANT_KEY) or ""
-    if named and beside and named != beside:
+    named, from_metadata = str(getattr(request, "tenant", "")), metadata.find_single(TENANT_KEY) or ""
+    if named and from_metadata and named != from_metadata:
         raise BadMessage("tenant", f"is not the agent that {TENANT_KEY} names in the metadata")
-    return named or beside
+    return named or from_metadata
 
 
 def _check_version(service: GrpcService, metadata: CallMetadata) -> None:

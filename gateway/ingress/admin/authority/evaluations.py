@@ -62,12 +62,14 @@ def parse_evaluation(caller: Caller, document: Mapping[str, Any]) -> AccessEvalu
         raise BadEvaluation(f"context.scopes: {error}") from error
     arguments = _read_object(context, "arguments", "context.") if "arguments" in context else None
     chain = _read_texts(context, "chain", "context.") or ()
-    errand, mine = context.get("errand", ""), caller.delegation.txn
-    if not isinstance(errand, str):
+    transaction, own_transaction = context.get("errand", ""), caller.delegation.txn
+    if not isinstance(transaction, str):
         raise BadEvaluation("context.errand must be a string")
-    supposed = not own or roles is not None or "scopes" in context or "chain" in context or errand not in ("", mine)
+    supposed = not own or roles is not None or "scopes" in context or "chain" in context or transaction not in ("", own_transaction)
     known = me.roles if own and roles is None else roles
-    return AccessEvaluation(person, known, _parse_act(document), arguments, scope, chain, supposed, errand if supposed else mine)
+    return AccessEvaluation(
+        person, known, _parse_act(document), arguments, scope, chain, supposed, transaction if supposed else own_transaction
+    )
 
 
 class AccessEvaluator:

@@ -72,7 +72,7 @@ def routes(database: Database, policies: WhatIfPolicies, authenticate: Authentic
         engine = await asyncio.to_thread(policies.build_engine, body.policies)
         records = await database.read(lambda connection: read_past_decisions(connection, caller.principal.tenant, which))
         items = await asyncio.to_thread(replay_decisions, Replay(engine), records, which)
-        changed, unknown = (sum(one["changed"] is what for one in items) for what in (True, None))
+        changed, unknown = (sum(one["changed"] is outcome for one in items) for outcome in (True, None))
         summary = {"replayed": len(items), "changed": changed, "unknown": unknown}
         return JSONResponse({"policy_version": engine.version, "summary": summary, "items": items})
 

@@ -87,8 +87,8 @@ def _add_registration_routes(
             entries, following = registry_access.list_page(caller, AGENT, query.cursor, query.limit)
         else:
             entries, following = await registry_access.search_page(caller, query.search_query, query.cursor, query.limit)
-        well = await entry_changes.healthy_by_name(entries)
-        items = [{**_summary_document(registry_access, caller, entry), "healthy": well[entry.name]} for entry in entries]
+        healthy = await entry_changes.healthy_by_name(entries)
+        items = [{**_summary_document(registry_access, caller, entry), "healthy": healthy[entry.name]} for entry in entries]
         return JSONResponse({"items": items, "next": following, **await registry_access.empty_reason(caller, AGENT, entries)})
 
     @router.get("/{name}/card", name="agent_card")

@@ -226,8 +226,8 @@ def check_is_awaiting(entry: Registration, chosen: ChosenNames) -> None:
         raise BadRequest("body", "names nothing to approve: name definitions, or send no body to approve all that wait")
     waits = {(one.kind, one.name) for one in awaiting_approval(entry)}
     for kind, names in chosen.items():
-        if strange := sorted(name for name in names if (kind, name) not in waits):
-            raise BadRequest(kind, f"names {strange[0][:100]!r}, which does not wait for approval")
+        if unknown := sorted(name for name in names if (kind, name) not in waits):
+            raise BadRequest(kind, f"names {unknown[0][:100]!r}, which does not wait for approval")
 
 
 def health_json(health: ProbeState, is_operator: bool) -> dict[str, Any]:

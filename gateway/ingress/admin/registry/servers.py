@@ -114,8 +114,8 @@ def _add_registration_routes(
         caller: Annotated[Caller, Depends(authenticate)], cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
     ) -> JSONResponse:
         entries, following = registry_access.list_page(caller, SERVER, cursor, limit)
-        well = await entry_changes.healthy_by_name(entries)
-        items = [{**_summary_document(registry_access, caller, entry), "healthy": well[entry.name]} for entry in entries]
+        healthy = await entry_changes.healthy_by_name(entries)
+        items = [{**_summary_document(registry_access, caller, entry), "healthy": healthy[entry.name]} for entry in entries]
         return JSONResponse({"items": items, "next": following, **await registry_access.empty_reason(caller, SERVER, entries)})
 
     @router.delete("/{name}", name="remove_server", status_code=204)

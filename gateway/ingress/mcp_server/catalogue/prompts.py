@@ -42,12 +42,12 @@ class PromptCatalogue:
     def resolve(self, caller: Caller, server_path: str, name: str) -> ServerPrompt:
         """Returns the prompt of a name. Raises UnknownPrompt, UnknownName, NotReachable; the broker rules on the call."""
         if server_path:
-            here = self._visible_entries.view_of(caller, server_path)
-            names = {shown: (entry, own) for entry in here.servers() for shown, own in self._names_in(here, entry).items()}
+            view = self._visible_entries.view_of(caller, server_path)
+            names = {shown: (entry, own) for entry in view.servers() for shown, own in self._names_in(view, entry).items()}
             entry, own = names.get(name, (None, ""))
-            away = () if entry is not None or here.uses_own_names else self._visible_entries.list_unreachable(caller, server_path)
+            away = () if entry is not None or view.uses_own_names else self._visible_entries.list_unreachable(caller, server_path)
             for absent in away:
-                if absent.family is Family.SERVER and name in self._names_in(here, absent):
+                if absent.family is Family.SERVER and name in self._names_in(view, absent):
                     raise self._visible_entries.unreachable_error(absent)
         else:
             entry, own = self._find_by_public_name(caller, name)
@@ -77,12 +77,12 @@ class PromptCatalogue:
 
     def candidates(self, caller: Caller, place: str) -> Iterator[Raw | None]:
         """Yields the definition of each prompt, or None for one that the caller may not get. Raises UnknownName."""
-        here = self._visible_entries.view_of(caller, place)
-        for entry in here.servers():
+        view = self._visible_entries.view_of(caller, place)
+        for entry in view.servers():
             definitions = {prompt.name: prompt.definition for prompt in entry.prompts}
-            for name, own in self._names_in(here, entry).items():
+            for name, own in self._names_in(view, entry).items():
                 if not self._visible_entries.could_allow(caller, entry, act_of_getting_prompt(entry.name, own)):
                     yield None
                     continue
-                definition = definitions[own] if here.uses_own_names else rewrite_document(entry.name, definitions[own])
+                definition = definitions[own] if view.uses_own_names else rewrite_document(entry.name, definitions[own])
                 yield Raw(encode({**definition, "name": name}))

@@ -67,10 +67,10 @@ class ResourceCatalogue:
 
     def iterate_permitted(self, caller: Caller, place: str, kind: str) -> Iterator[Raw]:
         """Yields the definitions of `resources` or `templates` that the caller may read. Raises UnknownName."""
-        here = self._visible_entries.view_of(caller, place)
-        for entry in here.servers():
+        view = self._visible_entries.view_of(caller, place)
+        for entry in view.servers():
             offered: Sequence[McpResource | McpResourceTemplate] = entry.resources if kind == "resources" else entry.templates
             if offered and self._visible_entries.could_allow(caller, entry, act_of_reading_resource(entry.name)):
                 for each in offered:
-                    if here.has_resource(entry.name, each.uri):
-                        yield Raw(encode(each.definition if here.uses_own_names else rewrite_document(entry.name, each.definition)))
+                    if view.has_resource(entry.name, each.uri):
+                        yield Raw(encode(each.definition if view.uses_own_names else rewrite_document(entry.name, each.definition)))

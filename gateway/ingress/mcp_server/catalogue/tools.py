@@ -49,16 +49,16 @@ class ToolCatalogue:
 
     def candidates(self, caller: Caller, place: str) -> Iterator[tuple[str, Raw] | None]:
         """Yields the name and the definition of each tool, or None for one that the caller may not call. Raises UnknownName."""
-        here = self._visible_entries.view_of(caller, place)
-        by_name = {entry.name: entry for entry in here.entries}
-        overrides = here.selection.overrides if here.selection is not None else {}
-        for name, target in self._targets_in(here, caller).items():
+        view = self._visible_entries.view_of(caller, place)
+        by_name = {entry.name: entry for entry in view.entries}
+        overrides = view.selection.overrides if view.selection is not None else {}
+        for name, target in self._targets_in(view, caller).items():
             entry = by_name[target.server if isinstance(target, ServerTool) else target.agent]
             permitted = self._could_allow(caller, entry, target)
             yield (
                 (
                     name,
-                    self._definitions.find_or_build(entry, here.uses_own_names).encoded_definition(
+                    self._definitions.find_or_build(entry, view.uses_own_names).encoded_definition(
                         target, name, overrides.get(target.selection_name)
                     ),
                 )
@@ -83,10 +83,10 @@ class ToolCatalogue:
                 self._visible_entries.find_server(caller, server_path)
             ).by_own_name.get(name)
         elif server_path:
-            here = self._visible_entries.view_of(caller, server_path)
-            found = self._targets_in(here, caller).get(name)
+            view = self._visible_entries.view_of(caller, server_path)
+            found = self._targets_in(view, caller).get(name)
             if found is None:
-                self._check_unreachable(caller, here, name)
+                self._check_unreachable(caller, view, name)
         else:
             found = self._find_by_public_name(caller, name)
         if found is None:

@@ -81,8 +81,8 @@ class Streams:
 
     async def check_queue_limit(self, session: McpSession, stream: str) -> None:
         """Raises MailboxFull when too many queued events were not fetched, and WriteFailed."""
-        mine = (mcp_events.c.session == session.id) & (mcp_events.c.stream == stream)
-        query = select(func.count(), func.sum(func.length(mcp_events.c.body))).where(mine)
+        of_stream = (mcp_events.c.session == session.id) & (mcp_events.c.stream == stream)
+        query = select(func.count(), func.sum(func.length(mcp_events.c.body))).where(of_stream)
         count, size = await self._database.write(lambda batch: batch.connection.execute(query).one())  # the writer sees queued events
         if count >= QUEUED_ROWS_MAX or (size or 0) >= QUEUED_BYTES_MAX:
             raise MailboxFull
@@ -131,15 +131,15 @@ class Streams:
 
     async def sweep(self) -> None:
         """Deletes events older than KEPT_SECONDS. A periodic task calls it."""
-        before = self._now() - int(KEPT_SECONDS * 1e6)
-        await self._database.write(lambda batch: batch.run("DELETE FROM mcp_events WHERE at < ?", (before,)))
+        cutoff = self._now() - int(KEPT_SECONDS * 1e6)
+        await self._database.write(lambda batch: batch.run("DELETE FROM mcp_events WHERE at < ?", (cutoff,)))
 
     async def _is_known_event(self, session: McpSession, stream: str, seq: int) -> bool:
         """Returns whether the id is that of a stored event, or of a priming event."""
         if seq == 0:
             return bool(stream) and len(stream) <= 64
-        mine = (mcp_events.c.session == session.id, mcp_events.c.stream == stream, mcp_events.c.seq == seq)
-        query = select(mcp_events.c.seq).where(*mine)
+        of_event = (mcp_events.c.session == session.id, mcp_events.c.stream == stream, mcp_events.c.seq == seq)
+        query = select(mcp_events.c.seq).where(*of_event)
         for _ in range(POLLS):  # the event may have been sent before it was committed
             if await self._database.read(lambda connection: connection.execute(query).first()) is not None:
                 return True
@@ -147,9 +147,12 @@ class Streams:
         return False
 
     async def _read_after(self, session: McpSession, stream: str, seq: int) -> list[_Event]:
-        mine = (mcp_events.c.session == session.id, mcp_events.c.stream == stream, mcp_events.c.seq > seq)
+        later_events = (mcp_events.c.session == session.id, mcp_events.c.stream == stream, mcp_events.c.seq > seq)
         query = (
-            select(mcp_events.c.seq, mcp_events.c.last, mcp_events.c.body).where(*mine).order_by(mcp_events.c.seq).limit(REPLAY_BATCH_SIZE)
+            select(mcp_events.c.seq, mcp_events.c.last, mcp_events.c.body)
+            .where(*later_events)
+            .order_by(mcp_events.c.seq)
+            .limit(REPLAY_BATCH_SIZE)
         )
 
         def work(connection: Connection) -> list[_Event]:

@@ -140,8 +140,8 @@ class McpSessions:
         """Changes the subscriptions in one transaction, since other processes may change them too, and notifies all processes."""
 
         def work(batch: Batch) -> tuple[tuple[str, ...], str]:
-            mine = select(mcp_sessions.c.uris, mcp_sessions.c.streamer).where(mcp_sessions.c.id == session.id)
-            row = batch.connection.execute(mine.with_for_update()).one_or_none()
+            query = select(mcp_sessions.c.uris, mcp_sessions.c.streamer).where(mcp_sessions.c.id == session.id)
+            row = batch.connection.execute(query.with_for_update()).one_or_none()
             if row is None:
                 raise UnknownSession
             uris = change(_decode_texts(row.uris))
@@ -170,13 +170,13 @@ class McpSessions:
 
     def record_stream_ended(self, session: McpSession, process: str) -> None:
         """Clears the process of the session's stream, unless another process has taken it over."""
-        mine = _update_of(session.id).where(mcp_sessions.c.streamer == process).values({"streamer": None, "holds": None})
-        self._database.post(lambda batch: batch.connection.execute(mine))
+        statement = _update_of(session.id).where(mcp_sessions.c.streamer == process).values({"streamer": None, "holds": None})
+        self._database.post(lambda batch: batch.connection.execute(statement))
 
     def publish_confirmed(self, session: McpSession, process: str, confirmed: Mapping[str, bool]) -> None:
         """Writes which subscriptions of the stream are confirmed, for other processes."""
-        mine = _update_of(session.id).where(mcp_sessions.c.streamer == process).values({"holds": encode(confirmed).decode()})
-        self._database.post(lambda batch: batch.connection.execute(mine))
+        statement = _update_of(session.id).where(mcp_sessions.c.streamer == process).values({"holds": encode(confirmed).decode()})
+        self._database.post(lambda batch: batch.connection.execute(statement))
 
     async def read_confirmed(self, session: McpSession, process: str) -> Mapping[str, bool] | None:
         """Returns what `process` published of its stream, or None when it no longer has the stream. Raises ReadFailed."""
@@ -210,8 +210,8 @@ class McpSessions:
 
     async def sweep(self) -> None:
         """Deletes sessions that were idle for IDLE_SECONDS. A periodic task calls it."""
-        before = self._now() - int(IDLE_SECONDS * 1e6)
-        await self._database.write(lambda batch: _delete_idle(batch, before))
+        cutoff = self._now() - int(IDLE_SECONDS * 1e6)
+        await self._database.write(lambda batch: _delete_idle(batch, cutoff))
 
     def _cache(self, session: McpSession, known_since: float) -> _CachedSession:
         """Caches a session. `known_since` is when it was read or written; others may have changed it since then."""
@@ -222,8 +222,8 @@ class McpSessions:
         return known
 
     async def _read_session(self, key: str) -> _CachedSession | None:
-        before, began = self._now() - int(IDLE_SECONDS * 1e6), self._clock()
-        query = select(mcp_sessions).where(mcp_sessions.c.id == key, mcp_sessions.c.used > before)
+        cutoff, began = self._now() - int(IDLE_SECONDS * 1e6), self._clock()
+        query = select(mcp_sessions).where(mcp_sessions.c.id == key, mcp_sessions.c.used > cutoff)
         row = await self._database.read(lambda connection: connection.execute(query).one_or_none())
         if row is None:
             return None
@@ -270,8 +270,8 @@ def _update_of(key: str) -> Any:
 
 def _insert_session(batch: Batch, row: Mapping[str, Any]) -> list[str]:
     """Inserts a session. Returns the ids of sessions that were closed for it."""
-    mine = select(mcp_sessions.c.id).where(mcp_sessions.c.holder == row["holder"]).order_by(mcp_sessions.c.used.desc())
-    gone = list(batch.connection.execute(mine.limit(CACHE_MAX).offset(SESSIONS_PER_HOLDER - 1)).scalars())
+    of_holder = select(mcp_sessions.c.id).where(mcp_sessions.c.holder == row["holder"]).order_by(mcp_sessions.c.used.desc())
+    gone = list(batch.connection.execute(of_holder.limit(CACHE_MAX).offset(SESSIONS_PER_HOLDER - 1)).scalars())
     _delete_sessions(batch, gone)
     batch.connection.execute(mcp_sessions.insert().values(**row))
     return gone

@@ -163,17 +163,21 @@ class NotificationFeed:
         try:
             with self._changes.subscribe() as moved, self._upstream_watcher.watch_servers() as watch:
                 followed: frozenset[str] | None = None
-                looks = 1  # polls of the lists; two after a change, which may not be visible at once
+                polls_left = 1  # polls of the lists; two after a change, which may not be visible at once
                 while wanted is not None:
                     interest_changed.clear()
-                    if looks or wanted.uris != followed:
+                    if polls_left or wanted.uris != followed:
                         self._listen_to_servers(subscriber, wanted.uris, followers)
                         followed = wanted.uris
-                    if looks:
+                    if polls_left:
                         if wanted.tools or wanted.prompts or wanted.resources:
                             watch(self._catalogue.visible_entries.visible_servers(subscriber.caller, subscriber.server_path))
-                        notified, looks = self._notify_changed_lists(subscriber, wanted, notified), looks - 1
-                    looks = 2 if await _wait_for_change(moved, interest_changed, SECOND_POLL_SECONDS if looks else POLL_SECONDS) else looks
+                        notified, polls_left = self._notify_changed_lists(subscriber, wanted, notified), polls_left - 1
+                    polls_left = (
+                        2
+                        if await _wait_for_change(moved, interest_changed, SECOND_POLL_SECONDS if polls_left else POLL_SECONDS)
+                        else polls_left
+                    )
                     wanted = await interest()
         finally:
             tasks = [task for _, task in followers.values()]
@@ -215,12 +219,12 @@ class NotificationFeed:
         subscriber.confirmations.confirm(uris - found, ())
         for server in followers.keys() - wanted.keys():
             followers.pop(server)[1].cancel()
-        for server, mine in wanted.items():
-            before = followers.get(server)
-            if before is None or before[0] != mine or before[1].done():
-                follower = _ResourceListener(subscriber, mine, before[1] if before else None)
+        for server, server_uris in wanted.items():
+            previous = followers.get(server)
+            if previous is None or previous[0] != server_uris or previous[1].done():
+                follower = _ResourceListener(subscriber, server_uris, previous[1] if previous else None)
                 followers[server] = (
-                    mine,
+                    server_uris,
                     run_in_background(self._listen_to_server(subscriber, server, follower), "mcp_listen_failed", server=server),
                 )
 

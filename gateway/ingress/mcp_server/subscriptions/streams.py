@@ -112,22 +112,22 @@ class _RunningStreams:
 
         `begin_stream` sends the first event once the servers have confirmed the subscriptions of the stream.
         """
-        telling = run_in_background(work, "mcp_stream_broke")
+        work_task = run_in_background(work, "mcp_stream_broke")
         self._callers_by_stop[stop] = caller
         if self._closing:
             _stop(stop)
         left = max(0.0, caller.expires - self._now())
         opening, leaving = asyncio.ensure_future(begin_stream()), asyncio.ensure_future(response.wait_for_disconnect())
         try:
-            await asyncio.wait([opening, leaving, telling, stop], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([opening, leaving, work_task, stop], timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if opening.done():
                 opening.result()
-                await asyncio.wait([telling, response.stream_task, stop], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([work_task, response.stream_task, stop], timeout=left, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._callers_by_stop.pop(stop, None)
-            for task in (telling, opening, leaving):
+            for task in (work_task, opening, leaving):
                 task.cancel()
-            await asyncio.gather(telling, opening, leaving, return_exceptions=True)
+            await asyncio.gather(work_task, opening, leaving, return_exceptions=True)
 
 
 class NotificationStreams:
@@ -169,23 +169,23 @@ class NotificationStreams:
         place = self._open_streams.acquire(message.caller.principal.owner_key)
         granted = self._feed.granted_interest(message.caller, message.server_path, wanted)
         tasks = await self._task_feed.find_followed(message, parse_task_ids(message))
-        telling = _Subscription(response, message.id)
-        audience = Subscriber(message.caller, message.server_path, message.trace_context, telling.notify, message.capabilities)
+        subscription = _Subscription(response, message.id)
+        audience = Subscriber(message.caller, message.server_path, message.trace_context, subscription.notify, message.capabilities)
         stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         feed = self._feed.run(audience, lambda: self._interest_if_admitted(message, granted))
-        following = run_in_background(self._task_feed.run(message, tasks, telling.notify), "mcp_tasks_not_followed")
+        following = run_in_background(self._task_feed.run(message, tasks, subscription.notify), "mcp_tasks_not_followed")
 
         async def begin_stream() -> None:
             holds = await audience.confirmations.wait_until_known(granted.uris)
             held = frozenset(uri for uri, holds_now in holds.items() if holds_now)
-            telling.acknowledge(Interest(granted.tools, granted.prompts, granted.resources, held), tasks)
+            subscription.acknowledge(Interest(granted.tools, granted.prompts, granted.resources, held), tasks)
 
         try:
             await self._running.run_until_stopped(message.caller, response, place.hold_during(feed), stop, begin_stream)
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
-        return encode({"resultType": "complete", "_meta": telling.subscription_meta})
+        return encode({"resultType": "complete", "_meta": subscription.subscription_meta})
 
     async def serve_get_stream(self, message: ClientMessage, session: McpSession, response: HttpResponseWriter) -> None:
         """Serves a legacy client's GET stream. A second stream of the same session ends the first. Raises TooManyStreams."""
@@ -210,8 +210,8 @@ class NotificationStreams:
             message.caller, message.server_path, message.trace_context, say, session.capabilities, ask, session.id, holding
         )
         stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if (before := self._get_streams.get(session.id)) is not None:
-            _stop(before.stop)
+        if (previous := self._get_streams.get(session.id)) is not None:
+            _stop(previous.stop)
         self._get_streams[session.id] = _GetStream(stop, holding)
         if self._legacy_context.mailbox.is_shared:
             session = await self._sessions.record_stream_opened(session, self._process)
@@ -224,8 +224,8 @@ class NotificationStreams:
         try:
             await self._running.run_until_stopped(message.caller, response, feed, stop, begin_stream)
         finally:
-            mine = self._get_streams.get(session.id)
-            if mine is not None and mine.stop is stop:
+            current = self._get_streams.get(session.id)
+            if current is not None and current.stop is stop:
                 del self._get_streams[session.id]
                 if self._legacy_context.mailbox.is_shared:
                     self._sessions.record_stream_ended(session, self._process)
@@ -236,18 +236,18 @@ class NotificationStreams:
 
         `stream_process` is the process that may have the stream. Raises NotReachable if the server does not answer.
         """
-        here = self._get_streams.get(session.id)
-        if here is not None:
-            here.confirmations.interest_changed.set()
-            return _is_confirmed(await here.confirmations.wait_until_known((uri,)), uri)
+        get_stream = self._get_streams.get(session.id)
+        if get_stream is not None:
+            get_stream.confirmations.interest_changed.set()
+            return _is_confirmed(await get_stream.confirmations.wait_until_known((uri,)), uri)
         return await self._remote_streams.is_confirmed(session, uri, stream_process)
 
     async def wait_until_unsubscribed(self, session: McpSession, uri: str, stream_process: str) -> None:
         """Returns when the session is no longer subscribed to a resource, at the latest after CONFIRM_SECONDS."""
-        here = self._get_streams.get(session.id)
-        if here is not None:
-            here.confirmations.interest_changed.set()
-            await here.confirmations.wait_until_gone(uri)
+        get_stream = self._get_streams.get(session.id)
+        if get_stream is not None:
+            get_stream.confirmations.interest_changed.set()
+            await get_stream.confirmations.wait_until_gone(uri)
         else:
             await self._remote_streams.wait_until_unsubscribed(session, uri, stream_process)
 
@@ -255,9 +255,9 @@ class NotificationStreams:
         """Applies changed subscriptions of sessions to the GET streams of this process. Called when any process has changed a session."""
         if self._get_streams:
             for session in await self._sessions.list_with_stream_at(self._process):
-                here = self._get_streams.get(session.id)
-                if here is not None:
-                    here.confirmations.interest_changed.set()
+                get_stream = self._get_streams.get(session.id)
+                if get_stream is not None:
+                    get_stream.confirmations.interest_changed.set()
 
     async def serve_resumed_stream(
         self, message: ClientMessage, session: McpSession, last_event_id: str, response: HttpResponseWriter
@@ -265,10 +265,10 @@ class NotificationStreams:
         """Resumes a broken stream after `last_event_id`. Raises TooManyStreams."""
         place = self._open_streams.acquire(message.caller.principal.owner_key)
         stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        mine = self._resumed_stops[session.id]
-        mine.append(stop)
-        for before in mine[:-RESUMED_MAX]:
-            _stop(before)
+        stops = self._resumed_stops[session.id]
+        stops.append(stop)
+        for oldest in stops[:-RESUMED_MAX]:
+            _stop(oldest)
 
         async def begin_stream() -> None:
             response.send_event(OPENING_COMMENT)
@@ -278,8 +278,8 @@ class NotificationStreams:
                 message.caller, response, place.hold_during(self._replay(message, session, last_event_id, response)), stop, begin_stream
             )
         finally:
-            mine.remove(stop)
-            if not mine:
+            stops.remove(stop)
+            if not stops:
                 self._resumed_stops.pop(session.id, None)
             await response.end()
 

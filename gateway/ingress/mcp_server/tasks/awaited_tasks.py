@@ -72,10 +72,10 @@ class AwaitedTasks:
         """Sends a request about the task on behalf of the client whose call started it."""
         params = encode({"taskId": task.server_task_id, "_meta": dict(message.trace_context.headers)})
         request_id = f"{message.id}-{method}"
-        about = replace(request, id=request_id, name=task.server_task_id, method=method, params=params, headers={})
-        about = replace(about, raw=envelope_of(request_id, method, Raw(params)))
+        task_request = replace(request, id=request_id, name=task.server_task_id, method=method, params=params, headers={})
+        task_request = replace(task_request, raw=envelope_of(request_id, method, Raw(params)))
         return await self._server_calls.call(
-            message.caller, task.build_call(about, message.trace_context, is_cancel=method == CANCEL_METHOD)
+            message.caller, task.build_call(task_request, message.trace_context, is_cancel=method == CANCEL_METHOD)
         )
 
     def _cancel_in_background(self, message: ClientMessage, task: ServerTask, request: McpRequest) -> None:

@@ -179,9 +179,9 @@ class TaskMethods:
         except UnknownName:
             return False
         selected = f"{agent}/{skill}" if skill else agent
-        here = place is None or (agent in {each.name for each in place.entries} and place.has_tool(selected))
+        is_at_endpoint = place is None or (agent in {each.name for each in place.entries} and place.has_tool(selected))
         return (
-            here
+            is_at_endpoint
             and entry.family is Family.AGENT
             and (message.method == CANCEL_METHOD or self._visible_entries.could_invoke(message.caller, agent, skill))
         )

@@ -202,10 +202,12 @@ class RelayedTasks:
         try:
             place = self._visible_entries.view_of(message.caller, message.server_path) if message.server_path else None
             server = self._visible_entries.find_server(message.caller, task.server)
-            here = place is None or (server.name in {each.name for each in place.entries} and place.has_tool(f"{task.server}.{task.tool}"))
+            is_at_endpoint = place is None or (
+                server.name in {each.name for each in place.entries} and place.has_tool(f"{task.server}.{task.tool}")
+            )
             act = act_of_calling_tool(task.server, task.tool)
             stops = message.method == CANCEL_METHOD and self._visible_entries.may_stop(message.caller, act)
-            if here and (stops or self._visible_entries.could_allow(message.caller, server, act)):
+            if is_at_endpoint and (stops or self._visible_entries.could_allow(message.caller, server, act)):
                 return task
         except UnknownName:
             pass

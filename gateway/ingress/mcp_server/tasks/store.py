@@ -88,8 +88,8 @@ class ServerTaskStore:
     async def find(self, caller: Caller, task_id: str) -> ServerTask:
         """Returns the caller's task. Raises UnknownTask, also for a task of another caller."""
         known = mcp_tasks.c
-        mine = (known.tenant == caller.principal.tenant) & (known.holder == holder_of(caller)) & (known.id == task_id)
-        found = await self._database.read(lambda connection: connection.execute(select(mcp_tasks).where(mine)).one_or_none())
+        of_task = (known.tenant == caller.principal.tenant) & (known.holder == holder_of(caller)) & (known.id == task_id)
+        found = await self._database.read(lambda connection: connection.execute(select(mcp_tasks).where(of_task)).one_or_none())
         if found is None:
             raise UnknownTask
         return ServerTask(
@@ -112,16 +112,16 @@ class ServerTaskStore:
 
     async def close_question(self, task: ServerTask, question_key: str) -> bool:
         """Closes a question. Returns False when it was answered before, or never asked. Raises WriteFailed."""
-        mine = (mcp_questions.c.task_id == task.id) & (mcp_questions.c.question == question_key)
-        return bool(await self._database.write(lambda batch: batch.connection.execute(delete(mcp_questions).where(mine)).rowcount))
+        of_question = (mcp_questions.c.task_id == task.id) & (mcp_questions.c.question == question_key)
+        return bool(await self._database.write(lambda batch: batch.connection.execute(delete(mcp_questions).where(of_question)).rowcount))
 
     async def sweep(self) -> None:
         """Deletes tasks older than TASK_KEPT_SECONDS, and their questions. A periodic task calls it."""
-        before = self._now() - TASK_KEPT_SECONDS * 1_000_000
+        cutoff = self._now() - TASK_KEPT_SECONDS * 1_000_000
 
         def work(batch: Batch) -> None:
-            batch.run("DELETE FROM mcp_questions WHERE task_id IN (SELECT id FROM mcp_tasks WHERE created < ?)", (before,))
-            batch.run("DELETE FROM mcp_tasks WHERE created < ?", (before,))
+            batch.run("DELETE FROM mcp_questions WHERE task_id IN (SELECT id FROM mcp_tasks WHERE created < ?)", (cutoff,))
+            batch.run("DELETE FROM mcp_tasks WHERE created < ?", (cutoff,))
 
         await self._database.write(work)
 
