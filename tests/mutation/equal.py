@@ -33,7 +33,7 @@ EQUAL: dict[tuple[str, str, str], str] = {
     ): ("the places of a cache"),
     (
         "authority",
-        "self.generation = 0  # counts what was forgotten: what follows from an earlier ruling may not hold any more",
+        "self.generation = 0  # incremented by each invalidation: results derived from earlier rulings may be outdated",
         "number + 1",
     ): "only whether it moved is asked",
     (
@@ -87,17 +87,17 @@ EQUAL: dict[tuple[str, str, str], str] = {
     ("strict_json", 'if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:', "Gt -> GtE"): "64 brackets are never too deep",
     (
         "delegation/approval_rows",
-        "MATCHED_MAX = 50  # approvals of the same arguments that are looked at",
+        "MATCHED_MAX = 50  # approvals of the same arguments that are examined",
         "number + 1",
     ): "one more is as good",
     (
         "cedar/files/reading",
-        "LEVELS_MAX = 120  # of a policy as JSON: what is deeper Cedar writes, and doesn't read again",
+        "LEVELS_MAX = 120  # of a policy as JSON: Cedar writes deeper ones, but can't read them again",
         "number + 1",
     ): "a limit with room to what it keeps away from",
     (
         "cedar/files/positions",
-        "TOKENS_MAX = 4096  # of one policy; what is wrong behind them is said to be in its first line",
+        "TOKENS_MAX = 4096  # of one policy; a fault behind them is reported in its first line",
         "number + 1",
     ): "how far it looks: one more is as good",
     ("cedar/role_rules", 'if pattern.endswith("*"):', "text"): "no act is called by a name with a star, which would be permitted besides",
@@ -108,7 +108,11 @@ EQUAL: dict[tuple[str, str, str], str] = {
         'lease, holder = hashlib.sha256(json.dumps(list(name)).encode()).hexdigest(), new_id("v")',
         "text",
     ): "a holder's name is compared with itself alone",
-    ("vault/store", "POLL_SECONDS: Final = 0.05  # between two looks at what another process holds", "number + 1"): "the length of a wait",
+    (
+        "vault/store",
+        "POLL_SECONDS: Final = 0.05  # between two checks of a lease that another process holds",
+        "number + 1",
+    ): "the length of a wait",
 }
 
 
