@@ -184,7 +184,7 @@ async def test_a_waiting_task_is_canceled_though_its_agent_keeps_the_question(ho
     asked = (await home.send(home.token("alice"), "sales", "go"))["result"]["task"]
     canceled = (await ask(home, "CancelTask", {"id": asked["id"]}))["result"]
     assert canceled["status"]["state"] == "TASK_STATE_CANCELED"
-    assert "was not told" in canceled["status"]["message"]["parts"][0]["text"]
+    assert "was not informed" in canceled["status"]["message"]["parts"][0]["text"]
     assert "CancelTask" in unwilling.methods
     assert (await ask(home, "GetTask", {"id": asked["id"]}))["result"]["status"]["state"] == "TASK_STATE_CANCELED"
 

@@ -130,7 +130,7 @@ async def test_an_mcp_client_is_told_and_the_task_waits(home: House, graph: Grap
     graph.refuses = 422
     params = {"name": "sales", "arguments": {"message": "yes", "task_id": task["id"]}}
     error = (await ask(home, "tools/call", params, "alice", {}, "/mcp"))["error"]
-    assert error["code"] == -32602 and "not taken as an answer" in error["message"], error
+    assert error["code"] == -32602 and "was refused by the agent as an answer" in error["message"], error
     assert state(await stands(home, "sales", task)) == "INPUT_REQUIRED"
 
 
