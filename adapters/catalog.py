@@ -32,8 +32,8 @@ ENTRY_POINT_GROUP: Final = "interlock.adapters"  # by which other distributions 
 # loaded when an agent of the kind is first checked (see AdapterCatalog.load), since some import heavy libraries
 VENDORS: Final[Mapping[str, str]] = {
     "activity": "adapters.vendors.microsoft.activity:Activity",
-    "adk": "adapters.vendors.adk:Adk",
-    "ag-ui": "adapters.vendors.ag_ui:AgUi",
+    "adk": "adapters.vendors.adk.agent:Adk",
+    "ag-ui": "adapters.vendors.ag_ui.agent:AgUi",
     "agentcore": "adapters.vendors.aws.agentcore:AgentCore",
     "agentforce": "adapters.vendors.agentforce.agent:Agentforce",
     "anthropic-agents": "adapters.vendors.anthropic.agents:AnthropicAgents",

@@ -1,112 +1,18 @@
-"""AG-UI: a run is one POST with an event stream; each run gets the conversation; interrupts and calls of configured tools are prompts."""
+"""Reads the events of an AG-UI run; interrupts and calls of configured tools become prompts."""
 
-import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing
-from typing import Any, ClassVar, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
-from pydantic import BaseModel
 
-from adapters.contract import (
-    ArtifactPiece,
-    Ask,
-    Canceled,
-    Done,
-    Event,
-    Failed,
-    Prompt,
-    PromptKind,
-    RefLearned,
-    Turn,
-    VendorRef,
-    token_usage_metadata,
-)
+from adapters.contract import ArtifactPiece, Ask, Canceled, Done, Event, Failed, Prompt, PromptKind, token_usage_metadata
 from adapters.task import Artifact, Part
-from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read_events
-from adapters.vendors.sdk.chat_content import content_with_sources, question_text, recent_messages, text_in
-from adapters.vendors.sdk.connection import Request, VendorConnection
+from adapters.vendors.sdk.chat_content import question_text, text_in
 from adapters.vendors.sdk.faults import AGENT_FAILED_TEXT
 from adapters.vendors.sdk.frames import Frame, SseFrame
 
 USAGE_FIELDS: Final = {"input_tokens": "inputTokens", "output_tokens": "outputTokens", "total_tokens": "totalTokens"}
-HISTORY_MAX: Final = 32_000  # characters of the conversation that are sent with the next run
 Json = dict[str, Any]
-
-
-class AgUiTool(BaseModel, extra="forbid", strict=True, frozen=True):
-    """A tool that the agent may call and that people answer."""
-
-    name: str
-    description: str
-    parameters: dict[str, Any] = {}
-
-
-class AgUiOptions(VendorOptions):
-    """Options of an AG-UI agent. `path`: below the URL, for example where that needs a trailing slash. `title` and `about` are for the
-    card.
-    """
-
-    path: str = ""
-    title: str = "AG-UI agent"
-    about: str = "An agent that speaks AG-UI."
-    tools: tuple[AgUiTool, ...] = ()
-
-
-class AgUi:
-    """The AG-UI vendor: the gateway makes the ids of threads and runs. The agent need not store anything."""
-
-    kind: ClassVar[str] = "ag-ui"
-    features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.ONE)
-    options: ClassVar[type[VendorOptions]] = AgUiOptions
-
-    async def describe(self, connection: VendorConnection[AgUiOptions]) -> AgentFacts:
-        """Returns the configured description. Any response to HEAD shows that the server is up; Express responds with 404."""
-        await connection.request(Request("HEAD", connection.options.path, accepted_statuses=(400, 404, 405, 406, 411, 415, 422, 501)))
-        return AgentFacts(connection.options.title, connection.options.about)
-
-    async def run(self, turn: Turn, connection: VendorConnection[AgUiOptions]) -> AsyncIterator[Event]:
-        kept_values = (turn.ref.kept if turn.ref else None) or {}
-        messages = [*kept_values.get("messages", ()), *_new_messages(turn)]
-        run = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{turn.session} {turn.message.message_id} {len(messages)}"))
-        body = {"threadId": turn.session, "runId": run, "state": kept_values.get("state") or {}, "messages": messages, "context": []}
-        body |= {"tools": [each.model_dump() for each in connection.options.tools], "forwardedProps": {}}
-        resume = [
-            {"interruptId": each.prompt.id, "status": "resolved", "payload": each.value} for each in turn.answers if not each.prompt.token
-        ]
-        yield RefLearned(VendorRef(turn.session, run, kept=kept_values))
-        frames = connection.stream_frames(Request("POST", connection.options.path, {**body, **({"resume": resume} if resume else {})}))
-        reader = AgUiReader([each.name for each in connection.options.tools], [str(each["id"]) for each in messages])
-        async with aclosing(read_events(reader, frames)) as events:
-            async for event in events:
-                if isinstance(event, Ask | Done):
-                    answers = [{"id": name, "role": "assistant", "content": text} for name, text in reader.texts.items()]
-                    state = reader.state if len(_json(reader.state)) <= HISTORY_MAX else None
-                    yield RefLearned(
-                        VendorRef(turn.session, run, kept={"messages": recent_messages([*messages, *answers], HISTORY_MAX), "state": state})
-                    )
-                yield event
-
-    async def cancel(self, ref: VendorRef, connection: VendorConnection[AgUiOptions]) -> CancelOutcome:
-        """Returns UNSUPPORTED: the protocol has no cancel; a run ends with its connection."""
-        return CancelOutcome.UNSUPPORTED
-
-
-def _new_messages(turn: Turn) -> Iterator[Json]:
-    """Yields the turn's messages: answers to interrupts are none; answers to calls are results after the message that called."""
-    calls = [each.prompt.token for each in turn.answers if each.prompt.token]
-    if calls:
-        yield {"id": f"{turn.message.message_id}-calls", "role": "assistant", "toolCalls": calls}
-    for each in turn.answers:
-        if each.prompt.token:
-            content = each.value if isinstance(each.value, str) else _json(each.value)
-            yield {"id": f"{turn.message.message_id}-{each.prompt.id}", "role": "tool", "toolCallId": each.prompt.id, "content": content}
-    if not turn.answers:
-        yield {"id": turn.message.message_id, "role": "user", "content": content_with_sources(turn.message.parts)}
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
 
 
 class AgUiReader:
@@ -209,8 +115,5 @@ def _args(call: Json) -> Any:
 
 
 def _usage(entries: Sequence[Mapping[str, Any]]) -> Json:
-    total = {name: sum(each.get(vendor_name) or 0 for each in entries) for name, vendor_name in USAGE_FIELDS.items()}
+    total = {ours: sum(each.get(theirs) or 0 for each in entries) for ours, theirs in USAGE_FIELDS.items()}
     return token_usage_metadata(str(entries[0].get("model") or ""), **total) if entries else {}
-
-
-_: type[Vendor] = AgUi

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from adapters.contract import Ask, Canceled, Done, Event, Failed, PromptKind, RefLearned, VendorRef
-from adapters.vendors.ag_ui import AgUiReader
+from adapters.vendors.ag_ui.reader import AgUiReader
 from adapters.vendors.sdk.agent import CancelOutcome, parse_events
 from adapters.vendors.sdk.chat_content import recent_messages
 from adapters.vendors.sdk.faults import NOT_ACCEPTED_TEXT

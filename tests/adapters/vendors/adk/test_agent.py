@@ -7,7 +7,7 @@ import pytest
 
 from adapters.contract import Answer, ArtifactPiece, Ask, Done, Event, Failed, Prompt, PromptKind, VendorRef
 from adapters.task import Part
-from adapters.vendors.adk import AdkReader
+from adapters.vendors.adk.reader import AdkReader
 from adapters.vendors.sdk.agent import CancelOutcome, parse_events
 from adapters.vendors.sdk.frames import End, Head, JsonBody, SseFrame
 from tests.adapters.hand_written import asked, canceled, described, exchange

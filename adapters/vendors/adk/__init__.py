@@ -1,0 +1,1 @@
+"""Google ADK: agents behind its api_server."""
