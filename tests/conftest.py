@@ -13,17 +13,9 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from adapters.mcp_client import pool as mcp_pool
-from adapters.mcp_client import stdio as mcp_stdio
-from adapters.mcp_client.duplex import channel as mcp_duplex
-from adapters.mcp_client.duplex import process as mcp_process
-from gateway.calls.revocation import running as halt
-from gateway.ingress.mcp_server.legacy import exchange
-from gateway.ingress.mcp_server.tasks import legacy_server_tasks as older_server_tasks
-from gateway.server import configured as planting
-from gateway.storage import database as databases
 from gateway.storage.database import Database, engine_for
 from gateway.storage.migrations.run import upgrade
+from tests.fakes.timeouts import LONG_TIMEOUTS
 
 # A loaded machine makes no law untrue: examples may take their time.
 settings.register_profile("interlock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -38,20 +30,6 @@ def _no_log_of_another_test() -> None:
     sink = getattr(structlog.get_config()["logger_factory"], "_file", None)
     if sink is not None and sink.closed:
         structlog.reset_defaults()
-
-
-@pytest.fixture(autouse=True)
-def _however_slow_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No answer is another because it took longer: where a test is about that, it says so itself."""
-    monkeypatch.setattr(exchange, "STREAM_AFTER_SECONDS", 3600.0)  # then an older client's request becomes a stream
-    monkeypatch.setattr(older_server_tasks, "FIRST_QUESTION_SECONDS", 60.0)
-    monkeypatch.setattr(mcp_pool, "HANDSHAKE_SECONDS", 60.0)
-    for stdio in (mcp_process, mcp_stdio):
-        monkeypatch.setattr(stdio, "START_SECONDS", 120.0)
-    monkeypatch.setattr(mcp_duplex, "PROBE_SECONDS", 60.0)
-    monkeypatch.setattr(halt, "ENDING_SECONDS", 60.0)  # then who waits for a turn is told of no reason
-    monkeypatch.setattr(planting, "RETRY_SECONDS", 60.0)  # then the gateway starts without what its configuration names
-    monkeypatch.setattr(databases, "STALE_SECONDS", 60.0)  # then caches are passed by, and /readyz says so
 
 
 @pytest.fixture(scope="session")
@@ -125,7 +103,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    opened = Database(engine_for(database_url))
+    opened = Database(engine_for(database_url), stale_seconds=LONG_TIMEOUTS.stale_epochs)
     opened.start()
     await opened.refresh_epochs()
     yield opened

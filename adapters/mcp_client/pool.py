@@ -23,7 +23,6 @@ from adapters.upstream.egress import BODY_MAX, Egress
 from registry.cards.card import Registration
 
 PROBE_SECONDS: Final = 15.0
-HANDSHAKE_SECONDS: Final = 5.0  # the timeout for probing whether a modern server knows `initialize`
 PROBE_AGAIN_SECONDS: Final = 60.0  # between two probes of a server that contradicts itself
 ERAS_MAX: Final = 4096
 ERA_OPTION: Final = "era"  # in `upstream` of a server
@@ -59,9 +58,11 @@ class _Handshake(NamedTuple):
 class McpPool:
     """The pool of sessions and calls. `clock` counts the seconds of deadlines."""
 
-    def __init__(self, egress: Egress, clock: Callable[[], float], limits: PoolLimits | None = None) -> None:
+    def __init__(self, egress: Egress, clock: Callable[[], float], limits: PoolLimits | None = None, *, initialize_seconds: float) -> None:
+        """`initialize_seconds`: how long a modern server may take to show whether it also knows `initialize`."""
         limits = limits or PoolLimits()
         self._clock = clock
+        self._initialize_seconds = initialize_seconds
         self._http = McpHttp(egress, limits.answer)
         self._sessions = ServerSessions(self._http, clock, limits.sessions, limits.idle)
         self._streams = GetStreams(self._http, self._sessions, clock)
@@ -178,7 +179,8 @@ class McpPool:
         key, now = _registration_version(call.target), self._clock()
         known = self._handshakes.get(key)
         if known is None or known.valid_until <= now:
-            knows = await knows_handshake(self._http, call.target.url, call.headers, min(HANDSHAKE_SECONDS, call.deadline - now))
+            seconds = min(self._initialize_seconds, call.deadline - now)
+            knows = await knows_handshake(self._http, call.target.url, call.headers, seconds)
             if len(self._handshakes) >= ERAS_MAX:
                 self._handshakes.clear()
             known = self._handshakes[key] = _Handshake(bool(knows), math.inf if knows is not None else now + PROBE_AGAIN_SECONDS)

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from adapters.contract import Call, NotSent, Unreachable, UpstreamFault
 from adapters.mcp_client.duplex.channel import DuplexChannel
 from adapters.mcp_client.duplex.listening import listen
-from adapters.mcp_client.duplex.process import START_SECONDS, Command, ProcessOwner, ServerProcess
+from adapters.mcp_client.duplex.process import Command, ProcessOwner, ServerProcess, StartTimeouts
 from adapters.mcp_client.exchange.http import Exchange
 from adapters.mcp_client.exchange.rounds import InputRound, WrongEra, client_answer_off_loop, run_rounds
 from adapters.mcp_client.legacy.requests import SUBSCRIBE, UNSUBSCRIBE, session_key
@@ -20,7 +20,7 @@ from adapters.mcp_client.wire.eras import parse_wishes
 from adapters.mcp_client.wire.messages import ClientNotification, McpAnswer, McpRequest
 from adapters.mcp_client.wire.peer import ListenFilter, McpListener, McpPeer
 
-__all__ = ["Command", "StdioServers"]
+__all__ = ["Command", "StartTimeouts", "StdioServers"]
 
 OWN_PROCESSES_MAX: Final = 16  # processes of one command besides the shared one
 OWN_SHARE: Final = 3  # a person may have this many times as many as are free
@@ -52,12 +52,19 @@ class StdioServers:
     """
 
     def __init__(
-        self, commands: Mapping[str, Command], clock: Callable[[], float], timeout: float = TOOL_SECONDS, ping_seconds: float = PING_SECONDS
+        self,
+        commands: Mapping[str, Command],
+        clock: Callable[[], float],
+        timeout: float = TOOL_SECONDS,
+        ping_seconds: float = PING_SECONDS,
+        *,
+        start: StartTimeouts,
     ) -> None:
         """`timeout`: seconds for a call to a server whose registration has no `timeout`."""
         self._ping_seconds = ping_seconds
         self._clock = clock
         self._timeout = timeout
+        self._start = start
         self._commands = commands
         self._processes: dict[_ProcessKey, ServerProcess] = {}
         self._legacy_subscriptions = LegacySubscriptions()
@@ -67,13 +74,14 @@ class StdioServers:
 
     async def probe(self, name: str) -> Probe:
         """Era, version and lists, as a client with all capabilities sees them. Raises UpstreamFault."""
-        duplex = await self._channel_for(_ProcessKey(name), START_SECONDS)
-        listed = await _list_all_of(duplex)
+        seconds = self._start.handshake
+        duplex = await self._channel_for(_ProcessKey(name), seconds)
+        listed = await _list_all_of(duplex, seconds)
         if duplex.is_modern:
             return build_probe("modern", duplex.version, listed, duplex.instructions)
         if self._uniform_until.get(name, 0.0) <= self._clock():
             looker = _ProcessKey(name, PROBE_OWNER, "", ALL_CAPABILITIES_JSON)
-            shown = await _list_all_of(await self._channel_for(looker, START_SECONDS))
+            shown = await _list_all_of(await self._channel_for(looker, seconds), seconds)
             if shown == listed:
                 self._uniform_until[name] = self._clock() + UNIFORM_SECONDS
                 await self._stop([looker])
@@ -120,7 +128,7 @@ class StdioServers:
 
     async def watch(self, name: str, changed: OnListChanged) -> None:
         """Watches lists, see McpTools.watch."""
-        await watch_duplex(await self._channel_for(_ProcessKey(name), START_SECONDS), changed)
+        await watch_duplex(await self._channel_for(_ProcessKey(name), self._start.handshake), changed)
 
     def notify(self, owner: str, session: str, notification: ClientNotification) -> None:
         """See McpTools.notify."""
@@ -182,9 +190,8 @@ class StdioServers:
             if command is None:
                 raise UpstreamFault("No command is configured for this server", key.name)
             await self._make_room(key)
-            process = ServerProcess(
-                key.name, command, self._clock, ProcessOwner(key.capabilities, bool(key.client_session)) if key.owner else None
-            )
+            owner = ProcessOwner(key.capabilities, bool(key.client_session)) if key.owner else None
+            process = ServerProcess(key.name, command, self._clock, owner, self._start)
             process = self._processes.setdefault(key, process)
         duplex = await process.open_channel(seconds)
         if duplex.is_modern:
@@ -211,8 +218,8 @@ class StdioServers:
         await asyncio.gather(*(process.stop() for process in ending))
 
 
-async def _list_all_of(channel: DuplexChannel) -> ServerLists:
+async def _list_all_of(channel: DuplexChannel, seconds: float) -> ServerLists:
     async def fetch_page(method: str, params: dict[str, Any]) -> Exchange:
-        return await channel.request(method, with_all_capabilities(params) if channel.is_modern else params, START_SECONDS)
+        return await channel.request(method, with_all_capabilities(params) if channel.is_modern else params, seconds)
 
     return await list_all(fetch_page)

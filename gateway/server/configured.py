@@ -9,7 +9,7 @@ from registry.cards.card import AgentEndpoint
 from registry.seeds import ConfiguredAgent, ConfiguredEntry, ConfiguredEntryRegistrar, ConfiguredServer, ConfiguredVirtualServer
 from registry.virtual.selection import Selection
 
-RETRY_SECONDS = 2.0
+RETRY_SECONDS = 2.0  # between two attempts for an unreachable entry
 
 
 def build_configured_entries(agents: Iterable[Any], servers: Iterable[Any], virtual: Iterable[Any] = ()) -> list[ConfiguredEntry]:
@@ -56,16 +56,18 @@ def build_configured_entries(agents: Iterable[Any], servers: Iterable[Any], virt
 class ConfiguredEntries:
     """Retries each entry that could not be reached, independently of the others."""
 
-    def __init__(self, seeds: ConfiguredEntryRegistrar, entries: Iterable[ConfiguredEntry]) -> None:
+    def __init__(self, seeds: ConfiguredEntryRegistrar, entries: Iterable[ConfiguredEntry], *, start_seconds: float) -> None:
+        """`start_seconds`: by which unreachable hosts may delay the start."""
         self._seeds = seeds
+        self._start_seconds = start_seconds
         self._unregistered = dict(enumerate(entries))
         self._attempts: dict[int, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
-        """Makes the first attempts; unreachable hosts delay the start by two seconds at most."""
+        """Makes the first attempts, and waits for them for a moment."""
         await self.run_once()
         if self._attempts:
-            await asyncio.wait(list(self._attempts.values()), timeout=RETRY_SECONDS)
+            await asyncio.wait(list(self._attempts.values()), timeout=self._start_seconds)
 
     async def run_once(self) -> None:
         """Starts an attempt for each unregistered entry without one, and waits for none."""

@@ -1,6 +1,7 @@
 """The database: its engine, the group-commit writer, readers, and the epochs that announce changes to every process."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +16,12 @@ from gateway.storage.database_start import problem_of
 from gateway.storage.outage_log import Outage
 from gateway.storage.transactions import Participant
 from gateway.storage.writer import Writer
+from gateway.timeouts import DEFAULT_TIMEOUTS
 from policies.tables import epochs
 
 T = TypeVar("T")
 READER_THREADS = 4
 EPOCHS = ("grants", "kills", "registry", "policies", "keys", "sessions")
-STALE_SECONDS = 1.0
 WAL_PAGES_MAX = 16_384  # 64 MB: a commit checkpoints only if `checkpoint` does not keep up
 BUSY_MS = 5000  # how long one transaction waits for a lock of another
 POSTGRES_OPTIONS = {
@@ -87,12 +88,14 @@ def raise_epoch(batch: Batch, name: str) -> None:
 class Database:
     """Reads in threads and writes through one writer. gateway/server/app.py opens one per process."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, stale_seconds: float = DEFAULT_TIMEOUTS.stale_epochs) -> None:
+        """`stale_seconds`: how long the epochs count as fresh after they were read."""
         self.engine = engine
+        self._stale_seconds = stale_seconds
         self._writer = Writer(engine)
         self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="interlock-reader")
         self._epochs = dict.fromkeys(EPOCHS, 0)
-        self._epochs_read_at = -STALE_SECONDS
+        self._epochs_read_at = -math.inf
         self._outage = Outage()
         self._watchers: list[tuple[str, Callable[[], Any]]] = []
 
@@ -143,8 +146,8 @@ class Database:
 
     @property
     def is_fresh(self) -> bool:
-        """Returns whether the epochs were read within the last second; otherwise, cached data must not be used."""
-        return time.monotonic() - self._epochs_read_at < STALE_SECONDS
+        """Returns whether the epochs were read recently; otherwise, cached data must not be used."""
+        return time.monotonic() - self._epochs_read_at < self._stale_seconds
 
     def watch(self, name: str, on_change: Callable[[], Any]) -> None:
         """Calls (and awaits) `on_change` after each change of `name`, by any process."""

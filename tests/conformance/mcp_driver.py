@@ -20,6 +20,7 @@ from adapters.mcp_client.wire.peer import PeerRefused
 from adapters.oauth.authorized import credential_request_of
 from adapters.tool_servers import ToolServerClient
 from adapters.upstream.egress import Egress
+from gateway.timeouts import DEFAULT_TIMEOUTS
 from policies.delegation.chain import Delegation
 from policies.delegation.permissions import ALL_PERMISSIONS
 from policies.delegation.principal import Principal
@@ -89,7 +90,7 @@ async def drive(url: str, scenario: str, context: Mapping[str, Any]) -> None:
     own = mcp_consents.client(context)
     browser = mcp_consents.Browser(own)
     oauth = mcp_consents.oauth(egress, own, browser, await mcp_consents.vault(context, PERSON))
-    tools = ToolServerClient(McpPool(egress, clock), oauth=oauth)
+    tools = ToolServerClient(McpPool(egress, clock, initialize_seconds=DEFAULT_TIMEOUTS.initialize_probe), oauth=oauth)
     upstream = {"auth": mcp_consents.terms(scenario, context)} if scenario.startswith("auth/") else {}
 
     async def with_consent(act: Callable[[], Awaitable[T]]) -> T:

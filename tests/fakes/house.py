@@ -11,12 +11,14 @@ import httpx
 from gateway.server.app import build_application
 from gateway.server.composition.process import Gateway
 from gateway.server.settings import Settings
+from gateway.timeouts import Timeouts
 from policies.delegation.principal import Principal
 from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_development_token
 from registry.cards.card import Family, McpTool, Registration, RegistrationStatus
 from registry.cards.reader import read_card
 from registry.rows import Candidate
 from tests.fakes.a2a_agents import loopback, serving
+from tests.fakes.timeouts import LONG_TIMEOUTS
 
 URL = "http://interlock.test"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -225,10 +227,10 @@ class House:
 
 
 @asynccontextmanager
-async def house(home: Path, database_url: str, **settings: Any) -> AsyncIterator[House]:
+async def house(home: Path, database_url: str, *, timeouts: Timeouts = LONG_TIMEOUTS, **settings: Any) -> AsyncIterator[House]:
     """A started gateway; everything is ended afterwards."""
     given = {"roles": ROLES, "users": USERS, "server": {"public_url": URL}, "sandbox": "off", **settings}
-    gateway = Gateway(Settings(home=home, database={"url": database_url}, **given))
+    gateway = Gateway(Settings(home=home, database={"url": database_url}, **given), timeouts=timeouts)
     async with AsyncExitStack() as stack:
         await gateway.start()
         stack.push_async_callback(gateway.stop)

@@ -25,6 +25,7 @@ from policies.delegation.rulings import Act, Decision, Grant
 from policies.keys.signing import SigningKeys
 from registry.cards.card import Family, Registration, RegistrationStatus
 from tests.fakes.authorization_server import AuthorizationServer, Protected, visited
+from tests.fakes.timeouts import LONG_TIMEOUTS
 from tests.fakes.vault import MemoryVault
 
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
@@ -60,7 +61,9 @@ class Bench:
         terms = lambda upstream: read_auth_options(upstream["auth"], lambda value: value) if "auth" in upstream else None  # noqa: E731 (as the house does)
         self.oauth = UpstreamOAuth(egress, self.own, self.vault, self.asked, terms)
         clock = asyncio.get_running_loop().time
-        self.tools = ToolServerClient(McpPool(egress, clock), apis=OpenApiServers(egress, clock), oauth=self.oauth)
+        self.tools = ToolServerClient(
+            McpPool(egress, clock, initialize_seconds=LONG_TIMEOUTS.initialize_probe), apis=OpenApiServers(egress, clock), oauth=self.oauth
+        )
         self.auth: dict[str, Any] = {}
         self.shared: dict[str, str] = {}  # headers that the operator set
         self.people = "https://idp"  # who vouches for them

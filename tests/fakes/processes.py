@@ -31,6 +31,7 @@ from registry.rows import Candidate
 from tests.fakes.house import ROLES, URL, USERS
 from tests.fakes.looks import looking
 from tests.fakes.outages import Shaky
+from tests.fakes.timeouts import LONG_TIMEOUTS
 
 Script = Callable[[Turn, Call], AsyncIterator[Event]]
 
@@ -102,7 +103,9 @@ class Process:
         outside = Upstreams(agents, tools, lambda target: self.headers(target), 60.0, 60.0)
         ledger = CallAuthorizer(gateway.rulings.authority, gateway.rulings.hop_tokens, self.memory, outside, gateway.rulings.spool)
         telemetry = CallTelemetry(gateway.metrics)
-        self.calls = calls = build_calls(gateway.registry, ledger, self.memory, outside, gateway.front_door, telemetry=telemetry)
+        self.calls = calls = build_calls(
+            gateway.registry, ledger, self.memory, outside, gateway.front_door, telemetry=telemetry, timeouts=gateway.timeouts
+        )
         self.takeover = Takeover(
             calls.parts,
             calls.resumed_turns,
@@ -150,7 +153,8 @@ def tool_call(text: str) -> ToolServerRequest:
 @asynccontextmanager
 async def process(home: Path, database_url: str, agents: ScriptedAgents | None = None) -> AsyncIterator[Process]:
     """Started as far as it needs to be: nothing happens by itself, but that it looks for what others did."""
-    gateway = Gateway(Settings(home=home, database={"url": database_url}, roles=ROLES, users=USERS, server={"public_url": URL}))
+    settings = Settings(home=home, database={"url": database_url}, roles=ROLES, users=USERS, server={"public_url": URL})
+    gateway = Gateway(settings, timeouts=LONG_TIMEOUTS)
     gateway.database.start()
     await gateway.database.refresh_epochs()
     await gateway.registry.reload()

@@ -35,7 +35,6 @@ from adapters.mcp_client.wire.peer import ListenFilter, McpListener
 
 MESSAGES_MAX: Final = 1000  # messages of one call that its client has not received yet; more are dropped
 CALLS_MAX: Final = 256  # concurrent calls on one channel
-PROBE_SECONDS: Final = 5.0
 SEND_SECONDS: Final = 10.0
 _EMPTY: Final = Raw(b"{}")
 
@@ -94,9 +93,9 @@ class DuplexChannel:
     def is_busy(self) -> bool:
         return bool(self._open_requests or self.listeners)
 
-    async def shake_hands(self, capabilities: str, seconds: float, may_be_modern: bool) -> None:
-        """Detects the server's era and initializes the connection. Raises UpstreamFault and NotLegacy."""
-        if may_be_modern and await self._is_modern(min(PROBE_SECONDS, seconds / 2)):
+    async def shake_hands(self, capabilities: str, seconds: float, *, discover_seconds: float | None) -> None:
+        """Initializes the connection. None as `discover_seconds`: the server is not modern. Raises UpstreamFault and NotLegacy."""
+        if discover_seconds is not None and await self._is_modern(min(discover_seconds, seconds / 2)):
             self.version = MODERN
             return
         exchange = await self.request("initialize", initialize_params(capabilities), seconds)

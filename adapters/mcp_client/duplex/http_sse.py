@@ -46,7 +46,7 @@ class SseConnection:
         try:
             async with asyncio.timeout(max(seconds, 0.001)):
                 duplex = await self._channel_opened
-                await duplex.shake_hands(self._key.capabilities, seconds, may_be_modern=False)
+                await duplex.shake_hands(self._key.capabilities, seconds, discover_seconds=None)
         except TimeoutError as error:
             self.close()
             raise Unreachable(LATE_TEXT, "no endpoint", Failure.LATE) from error

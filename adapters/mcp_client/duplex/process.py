@@ -22,7 +22,6 @@ from adapters.upstream.breaker import CircuitOpen
 
 log = structlog.get_logger()
 
-START_SECONDS: Final = 15.0
 RESTART_MAX: Final = 10.0  # seconds between two starts of a command that fails
 STABLE_SECONDS: Final = 60.0  # seconds after which an exit does not count as a failed start
 END_SECONDS: Final = 2.0  # that a process has to exit by itself, and again after a signal
@@ -54,6 +53,13 @@ class Command:
     initialize: bool = False
 
 
+class StartTimeouts(NamedTuple):
+    """Seconds that a started command has for its handshake, and to show first that it is modern."""
+
+    handshake: float
+    discover: float
+
+
 class ProcessOwner(NamedTuple):
     """The client that owns a process: its capabilities as JSON, and whether it is of the `initialize` era, which is then preferred."""
 
@@ -64,11 +70,12 @@ class ProcessOwner(NamedTuple):
 class ServerProcess:
     """At most one running process. `owner`: the client that it belongs to; None: it serves all clients."""
 
-    def __init__(self, name: str, command: Command, clock: Callable[[], float], owner: ProcessOwner | None = None) -> None:
+    def __init__(self, name: str, command: Command, clock: Callable[[], float], owner: ProcessOwner | None, start: StartTimeouts) -> None:
         self._name = name
         self._command = command
         self._clock = clock
         self._owner = owner
+        self._start_timeouts = start
         self._starting: asyncio.Task[DuplexChannel] | None = None
         self._stopped = False
         self._run_tasks: set[asyncio.Task[None]] = set()  # including processes that are still ending
@@ -123,7 +130,7 @@ class ServerProcess:
         if self._stopped:
             child.stop(UpstreamFault(STOPPED_TEXT))
         try:
-            async with asyncio.timeout(START_SECONDS):
+            async with asyncio.timeout(self._start_timeouts.handshake):
                 await self._shake_hands(duplex)
         except (UpstreamFault, NotLegacy, TimeoutError) as error:
             child.stop(UpstreamFault(STOPPED_TEXT))
@@ -134,12 +141,13 @@ class ServerProcess:
         return duplex
 
     async def _shake_hands(self, duplex: DuplexChannel) -> None:
-        capabilities = self._owner.capabilities if self._owner is not None else "{}"
+        capabilities, seconds = self._owner.capabilities if self._owner is not None else "{}", self._start_timeouts.handshake
         if self._owner is not None and self._owner.is_legacy:
             with suppress(NotLegacy):  # the command knows the other era only
-                await duplex.shake_hands(capabilities, START_SECONDS, may_be_modern=False)
+                await duplex.shake_hands(capabilities, seconds, discover_seconds=None)
                 return
-        await duplex.shake_hands(capabilities, START_SECONDS, may_be_modern=not self._command.initialize)
+        discover_seconds = None if self._command.initialize else self._start_timeouts.discover
+        await duplex.shake_hands(capabilities, seconds, discover_seconds=discover_seconds)
 
     async def _spawn(self, child: "_ChildProtocol") -> None:
         program = shutil.which(self._command.command, path=self._command.env.get("PATH"))

@@ -20,7 +20,6 @@ from policies.tokens.verifier import TokenRefused
 
 POLL_SECONDS = 0.25  # while a kill is in force: the next poll finds work that started just before it
 REVOKED_POLL_SECONDS = 2.0  # how long to poll after a revocation
-ENDING_SECONDS = 0.5  # for writing the endings, before the turns are abandoned anyway
 WAITING_MAX = 10_000  # waiting tasks that one kill ends
 KILLED, REVOKED = "KILLED", "REVOKED"
 PUBLIC_TEXTS = {
@@ -33,11 +32,15 @@ log = structlog.get_logger()
 class RunningWorkStopper:
     """Ends turns and their tasks, calls of servers, and the watching of paused tasks. `kill_listeners` run when kills change."""
 
-    def __init__(self, stores: TaskStores, turns: TurnRecorder, in_flight: InFlight, watcher: PausedTaskWatcher) -> None:
+    def __init__(
+        self, stores: TaskStores, turns: TurnRecorder, in_flight: InFlight, watcher: PausedTaskWatcher, *, ending_seconds: float
+    ) -> None:
+        """`ending_seconds`: for writing the endings of turns, before the turns are abandoned anyway."""
         self._stores = stores
         self._turns = turns
         self._in_flight = in_flight
         self._watcher = watcher
+        self._ending_seconds = ending_seconds
         self._endings: dict[str, asyncio.Task[None]] = {}
         self._poll_revoked_until = 0.0  # on the event loop's clock
         self._kills_version = 0
@@ -69,9 +72,9 @@ class RunningWorkStopper:
             await self.stop_revoked()
 
     async def wait_until_ended(self) -> None:
-        """Waits until the endings are written, for at most 1 second."""
+        """Waits until the endings are written, for at most twice `ending_seconds`."""
         if self._endings:
-            await asyncio.wait(list(self._endings.values()), timeout=2 * ENDING_SECONDS)
+            await asyncio.wait(list(self._endings.values()), timeout=2 * self._ending_seconds)
 
     async def end_waiting_tasks(self, kill: Kill) -> int:
         """Ends the waiting tasks of the killed user or agent, and the tasks below them. Returns the number of the former."""
@@ -113,13 +116,13 @@ class RunningWorkStopper:
         return len(calls) + len(turns)
 
     async def _end_turns(self, turns: Mapping[str, Grant], kind: str) -> None:
-        """Ends the tasks of these turns, then abandons the turns after at most ENDING_SECONDS.
+        """Ends the tasks of these turns, then abandons the turns after at most `ending_seconds`.
 
         With this order, waiting callers see the ending of the task, and no agent continues with the failure of another turn.
         """
         whose = [(task_id, grant.delegation.principal) for task_id, grant in turns.items()]
         endings = [asyncio.ensure_future(self._find_and_end_task(one.tenant, one.owner_key, task_id, kind)) for task_id, one in whose]
-        await asyncio.wait(endings, timeout=ENDING_SECONDS)
+        await asyncio.wait(endings, timeout=self._ending_seconds)
         for task_id in turns:
             self._in_flight.abandon_turn(task_id)
         await asyncio.gather(*endings)

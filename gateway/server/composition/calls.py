@@ -19,6 +19,7 @@ from gateway.tasks.turns.in_flight import InFlight
 from gateway.tasks.turns.recorder import TaskStores, TurnRecorder
 from gateway.tasks.watcher import PausedTaskWatcher
 from gateway.telemetry.upstream_calls import CallTelemetry
+from gateway.timeouts import Timeouts
 from registry.store import Registry
 
 
@@ -49,6 +50,7 @@ def build_calls(
     front_door: FrontDoor,
     *,
     telemetry: CallTelemetry,
+    timeouts: Timeouts,
 ) -> Calls:
     """Builds the calls of one process from its registry, authorizer, stores and upstreams."""
     in_flight, turns, watcher = InFlight(), TurnRecorder(stores), PausedTaskWatcher(stores.tasks, stores.now)
@@ -59,5 +61,5 @@ def build_calls(
     turn_runner = TurnRunner(authorizer, stores, turns, in_flight, watcher, calls=telemetry)
     cancellation = Cancellation(registry, authorizer, upstreams, stores=stores, turns=turns, in_flight=in_flight)
     agents = AgentCalls(parts, stores, front_door, turns=turns, turn_runner=turn_runner, watcher=watcher, cancellation=cancellation)
-    stopper = RunningWorkStopper(stores, turns, in_flight, watcher)
+    stopper = RunningWorkStopper(stores, turns, in_flight, watcher, ending_seconds=timeouts.stopped_turns)
     return Calls(parts, agents, ServerCalls(parts), turn_runner, ResumedTurns(parts, turn_runner), stopper, turns)

@@ -45,7 +45,10 @@ def build_endpoint(gateway: Gateway, admission: RequestAuthentication) -> McpEnd
     sessions, changes = McpSessions(gateway.database, now_us), ChangeBroadcast()
     relister, upstream_watcher = _build_relister(gateway)
     task_store, log = ServerTaskStore(gateway.database, now_us), gateway.stores.tasks
-    legacy_tasks = LegacyServerTasks(gateway.calls.servers, task_store, mailbox, gateway.process, gateway.processes.is_alive)
+    timeouts, is_alive = gateway.timeouts, gateway.processes.is_alive
+    legacy_tasks = LegacyServerTasks(
+        gateway.calls.servers, task_store, mailbox, gateway.process, is_alive, first_question_seconds=timeouts.first_question
+    )
     relayed = RelayedTasks(gateway.calls.servers, catalogue.visible_entries, task_store, legacy_tasks)
     agent_tasks = AgentTasks(gateway.calls.agents, log, AnswerStore(gateway.database), state_cipher)
     tasks = TaskMethods(catalogue.visible_entries, TaskSources(log, TaskPages(gateway.database), agent_tasks, relayed))
@@ -56,10 +59,10 @@ def build_endpoint(gateway: Gateway, admission: RequestAuthentication) -> McpEnd
         state_cipher,
         relister.relist_now,
     )
-    pending_calls = PendingCalls(state_cipher, mailbox, gateway.process, gateway.processes.is_alive)
+    pending_calls = PendingCalls(state_cipher, mailbox, gateway.process, is_alive)
     feeds = NotificationFeed(gateway.calls.servers, catalogue, changes, upstream_watcher), TaskFeed(tasks, log)
-    legacy_context = LegacyContext(mailbox, streams, QuestionIds(gateway.keys), time.time)
-    this_process = ThisProcess(gateway.process, gateway.processes.is_alive)
+    legacy_context = LegacyContext(mailbox, streams, QuestionIds(gateway.keys), time.time, timeouts.legacy_stream)
+    this_process = ThisProcess(gateway.process, is_alive)
     listeners = NotificationStreams(admission, feeds, sessions, legacy_context, gateway.open_streams, this_process=this_process)
     methods = MethodTable(upstream_requests, tasks, catalogue, sessions, listeners, empty_lists=gateway.empty_lists)
     parts = DispatchParts(upstream_requests, methods, state_cipher, pending_calls, listeners, legacy_context)

@@ -61,6 +61,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.spans import current_trace_id
 from gateway.telemetry.upstream_calls import CallTelemetry
 from gateway.telemetry.worker_figures import WorkerFigures
+from gateway.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from policies.audit.heads import HeadsFile
 from policies.audit.log import AuditLog
 from policies.authority import RulingRequest
@@ -85,8 +86,9 @@ GAUGES_SECONDS = 1.0
 class Gateway:
     """One process of the gateway with all of its parts. `start` and `stop` run in its event loop."""
 
-    def __init__(self, settings: Settings, worker: WorkerFigures | None = None) -> None:
+    def __init__(self, settings: Settings, worker: WorkerFigures | None = None, *, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
         self.settings = settings
+        self.timeouts = timeouts
         self._worker = worker
         self._missing_at_start = missing_files(settings.home, settings.database_url)
         logs.configure_logging(settings.telemetry.log_level, current_trace_id)
@@ -99,7 +101,7 @@ class Gateway:
         self.empty_lists = EmptyListReasons(lambda: self.rulings.engine.permitted_roles, self.rejected_credentials.log_empty_list)
         self.open_streams = OpenStreams(total_max=open_files.raise_limit().streams_max)
         self.process = new_id("p")
-        storage = open_storage(settings, self.process)
+        storage = open_storage(settings, self.process, stale_seconds=timeouts.stale_epochs)
         self.keys, self.database, self._locks = storage.keys, storage.database, storage.locks
         self.audit = AuditLog(new_id("a"), now_us)
         self.database.enlist(self.audit)
@@ -113,7 +115,7 @@ class Gateway:
         self.account_connections = AccountConnections(self.database, self.envelope, settings.public_url, now_us, self.audit.record)
         self.own_client = upstreams.build_own_client(settings, self.keys)
         self.oauth = upstreams.build_oauth(self.egress, self.own_client, self.vault, self.account_connections)
-        self.tools = upstreams.build_mcp_tools(settings, self.egress, self.oauth)
+        self.tools = upstreams.build_mcp_tools(settings, self.egress, self.oauth, timeouts)
         self.isolation = calculations.build_sandbox(settings, self.registry, self.tools)
         self.push_wakeups = PushWakeups(settings.public_url)
         self.catalog = upstreams.catalog(settings, self.egress, self.on_stop_after_turns, (self.push_wakeups, self.tools, self.oauth))
@@ -124,7 +126,8 @@ class Gateway:
         self.entry_refresher = EntryRefresher(self.registry, self.inspector, self.drift_approval, probes := Probes(self.database, now_us))
         self.search = AgentSearch(self.database, self.registry)
         seeds = ConfiguredEntryRegistrar(self.registry, self.drift_approval, self.onboarding.candidate_from_config, probes)
-        self.configured_entries = ConfiguredEntries(seeds, build_configured_entries(settings.agents, settings.servers, settings.virtual))
+        entries = build_configured_entries(settings.agents, settings.servers, settings.virtual)
+        self.configured_entries = ConfiguredEntries(seeds, entries, start_seconds=timeouts.configured_entries)
         self.on_started: Callable[[], None] | None = None
         self.stores = self._build_stores()
         self.webhooks = build_webhooks(settings, self.keys, self.database, self.stores.tasks, self.envelope)
@@ -135,7 +138,9 @@ class Gateway:
         self.authorizer = CallAuthorizer(self.rulings.authority, self.rulings.hop_tokens, self.stores, self.upstreams, self.rulings.spool)
         self.front_door = FrontDoor(self.registry, self.database, self.rulings.authority.could_allow)
         telemetry = CallTelemetry(self.metrics, self.tracer)
-        self.calls = build_calls(self.registry, self.authorizer, self.stores, self.upstreams, self.front_door, telemetry=telemetry)
+        self.calls = build_calls(
+            self.registry, self.authorizer, self.stores, self.upstreams, self.front_door, telemetry=telemetry, timeouts=timeouts
+        )
         self.drain = Drain(DrainTimes(settings.server.drain, settings.server.drain_delay), self.calls.turn_runner)
         self.kill_switch = self._build_kill_switch()
         self._build_resumers()

@@ -28,7 +28,7 @@ class Storage:
     locks: ExitStack
 
 
-def open_storage(settings: Settings, process: str) -> Storage:
+def open_storage(settings: Settings, process: str, *, stale_seconds: float) -> Storage:
     """Opens the home and its database, and migrates the database to the schema of this version. Waits for an unreachable server.
 
     Raises HomeInUse, HomeWritableByOthers, KeysUnusable, DatabaseInUse, DatabaseUnusable and OSError.
@@ -37,7 +37,7 @@ def open_storage(settings: Settings, process: str) -> Storage:
     with ExitStack() as locks:
         locks.enter_context(prepare_home(settings.home, settings.public_url, is_sqlite) or ExitStack())
         keys = SigningKeys.open(settings.home)
-        database = Database(engine_for(settings.database_url, process))
+        database = Database(engine_for(settings.database_url, process), stale_seconds=stale_seconds)
         try:
             refuse_wrong_database(database, settings, keys)
             locks.enter_context(_lock_file(settings) or ExitStack())

@@ -26,6 +26,7 @@ from gateway.server.settings import (
     resolve_text,
     upstream_headers,
 )
+from gateway.timeouts import Timeouts
 from policies.keys.pinned import DetachedSignatureVerifier
 from policies.keys.signing import SigningKeys
 from policies.vault.credentials import CredentialVault
@@ -58,24 +59,27 @@ def build_oauth(egress: Egress, own_client: OwnClient, vault: CredentialVault, c
     return UpstreamOAuth(egress, own_client, vault, connections, terms)
 
 
-def build_mcp_tools(settings: Settings, egress: Egress, oauth: UpstreamOAuth) -> ToolServerClient:
+def build_mcp_tools(settings: Settings, egress: Egress, oauth: UpstreamOAuth, timeouts: Timeouts) -> ToolServerClient:
     """Builds the client of MCP servers at URLs, MCP servers that are commands, and OpenAPI servers."""
-    return ToolServerClient(McpPool(egress, time.monotonic), _build_commands(settings), OpenApiServers(egress, time.monotonic), oauth)
+    pool = McpPool(egress, time.monotonic, initialize_seconds=timeouts.initialize_probe)
+    return ToolServerClient(pool, _build_commands(settings, timeouts), OpenApiServers(egress, time.monotonic), oauth)
 
 
-def _build_commands(settings: Settings) -> CommandServers | None:
+def _build_commands(settings: Settings, timeouts: Timeouts) -> CommandServers | None:
     """Builds the client of the configured commands; None if there are none. Only then its library is loaded."""
     seeds = [seed for seed in settings.servers if seed.command]
     if not seeds:
         return None
-    from adapters.mcp_client.stdio import Command, StdioServers
+    from adapters.mcp_client.stdio import Command, StartTimeouts, StdioServers
 
     def command(seed: McpServerSettings) -> Command:
         environment = command_environment(seed)
         era = seed.upstream.get(ERA_OPTION) == INITIALIZE
         return Command(seed.command, tuple(seed.args), environment, tuple(environment[name] for name in seed.env), era)
 
-    return StdioServers({seed.name: command(seed) for seed in seeds}, time.monotonic, settings.limits.tool_timeout)
+    commands = {seed.name: command(seed) for seed in seeds}
+    start = StartTimeouts(timeouts.command_start, timeouts.discover_probe)
+    return StdioServers(commands, time.monotonic, settings.limits.tool_timeout, start=start)
 
 
 def catalog(

@@ -13,6 +13,7 @@ from adapters.mcp_client.wire.messages import McpRequest
 from adapters.upstream.egress import Egress
 from tests.adapters.mcp_client.test_pool import call_of, egress, fault_of, pool, request_of, text
 from tests.fakes.mcp_servers import mcp_server, scripted_server
+from tests.fakes.timeouts import LONG_TIMEOUTS
 
 __all__ = ["egress", "pool"]
 
@@ -53,7 +54,7 @@ async def test_a_doubtful_answer_to_the_handshake_is_believed_for_a_minute(egres
 
     ahead = [0.0]
     loop = asyncio.get_running_loop()
-    pool = McpPool(egress, lambda: loop.time() + ahead[0])
+    pool = McpPool(egress, lambda: loop.time() + ahead[0], initialize_seconds=LONG_TIMEOUTS.initialize_probe)
     async with scripted_server(answer) as url:
         for later in (0.0, 0.0, 100.0):
             ahead[0] = later

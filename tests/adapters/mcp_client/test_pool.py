@@ -21,6 +21,7 @@ from policies.delegation.rulings import Act, Decision, Grant
 from registry.cards.card import Family, Registration, RegistrationStatus
 from tests.fakes.clock import Clock
 from tests.fakes.mcp_servers import mcp_server, scripted_server
+from tests.fakes.timeouts import LONG_TIMEOUTS
 
 META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -39,7 +40,7 @@ async def egress() -> AsyncIterator[Egress]:
 
 @pytest.fixture
 async def pool(egress: Egress) -> AsyncIterator[McpPool]:
-    pool = McpPool(egress, asyncio.get_running_loop().time)
+    pool = McpPool(egress, asyncio.get_running_loop().time, initialize_seconds=LONG_TIMEOUTS.initialize_probe)
     yield pool
     await pool.close()
 
@@ -193,7 +194,7 @@ async def test_a_lost_session_is_opened_again_once_and_the_call_succeeds(pool: M
 
 async def test_an_idle_session_is_closed_and_a_busy_pool_makes_room(egress: Egress) -> None:
     clock = Clock(asyncio.get_running_loop().time())
-    pool = McpPool(egress, clock, PoolLimits(sessions=2, idle=1800))
+    pool = McpPool(egress, clock, PoolLimits(sessions=2, idle=1800), initialize_seconds=LONG_TIMEOUTS.initialize_probe)
     async with mcp_server("legacy") as (url, gate):
         for user in ("alice", "bob", "carol"):
             await pool.call(call_of(url, "legacy", user, 100), request_of("echo", text="hi"))
@@ -278,7 +279,7 @@ async def test_a_bad_answer_is_a_typed_fault_without_the_servers_words(egress: E
         answer: Response = (script.pop(0) if len(script) > 1 else script[0])(request)
         return answer
 
-    pool = McpPool(egress, asyncio.get_running_loop().time, PoolLimits(answer=200_000))
+    pool = McpPool(egress, asyncio.get_running_loop().time, PoolLimits(answer=200_000), initialize_seconds=LONG_TIMEOUTS.initialize_probe)
     async with scripted_server(answer) as url:
         if known:
             await pool.call(call_of(url, "modern"), request_of("echo", text="hi"))

@@ -12,6 +12,7 @@ from adapters.mcp_client.lists import tool_flaw
 from adapters.mcp_client.pool import McpPool
 from adapters.upstream.egress import Egress
 from tests.fakes.mcp_servers import scripted_server
+from tests.fakes.timeouts import LONG_TIMEOUTS
 
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}}
 DISCOVERED = {"supportedVersions": ["2026-07-28"], "capabilities": {}, "resultType": "complete"}
@@ -21,7 +22,7 @@ INITIALIZED = {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo"
 @pytest.fixture
 async def pool() -> AsyncIterator[McpPool]:
     egress = Egress(["127.0.0.1"])
-    yield McpPool(egress, asyncio.get_running_loop().time)
+    yield McpPool(egress, asyncio.get_running_loop().time, initialize_seconds=LONG_TIMEOUTS.initialize_probe)
     await egress.close()
 
 

@@ -19,6 +19,7 @@ from tests.adapters.mcp_client.test_pool import InstantEgress, call_of, egress, 
 from tests.fakes.mcp_servers import Gate, mcp_server, serving
 from tests.fakes.mcp_talkers import Talker
 from tests.fakes.peers import ScriptedPeer
+from tests.fakes.timeouts import LONG_TIMEOUTS
 
 __all__ = ["egress", "pool"]
 
@@ -83,7 +84,7 @@ async def test_streams_take_no_places_of_plain_calls(pool: McpPool) -> None:
 
 
 async def test_a_plain_modern_call_does_no_more_than_it_needs() -> None:
-    pool = McpPool(cast("Egress", InstantEgress()), asyncio.get_running_loop().time)
+    pool = McpPool(cast("Egress", InstantEgress()), asyncio.get_running_loop().time, initialize_seconds=LONG_TIMEOUTS.initialize_probe)
     call, request = call_of("http://x/mcp", "modern"), request_of("echo", text="hi")
     await pool.call(call, request)
     count = 0

@@ -24,6 +24,7 @@ from tests.adapters.mcp_client.test_pool import call_of, request_of, text
 from tests.fakes import stdio_server
 from tests.fakes.clock import Clock
 from tests.fakes.peers import ScriptedPeer
+from tests.fakes.timeouts import LONG_START, LONG_TIMEOUTS
 
 PROGRAM = str(Path(stdio_server.__file__).resolve())
 HANGS = "import time; time.sleep(60)"
@@ -37,7 +38,10 @@ async def tools() -> AsyncIterator[ToolServerClient]:
         "hangs": Command(sys.executable, ("-c", HANGS)),
         "ends": Command(sys.executable, ("-c", "print('hello')")),
     }
-    tools = ToolServerClient(McpPool(Egress(), time.monotonic), StdioServers(commands, time.monotonic, ping_seconds=0.3))
+    tools = ToolServerClient(
+        McpPool(Egress(), time.monotonic, initialize_seconds=LONG_TIMEOUTS.initialize_probe),
+        StdioServers(commands, time.monotonic, ping_seconds=0.3, start=LONG_START),
+    )
     yield tools
     await tools.close()
 
@@ -151,7 +155,7 @@ async def test_a_command_that_hangs_fails_the_call_in_time(tools: ToolServerClie
 
 async def test_a_command_that_keeps_failing_is_not_started_at_every_call() -> None:
     clock = Clock()
-    servers = StdioServers({"missing": Command("/nowhere/at/all")}, clock)
+    servers = StdioServers({"missing": Command("/nowhere/at/all")}, clock, start=LONG_START)
     starts = []
     for _ in range(6):
         with pytest.raises(UpstreamFault) as fault:
@@ -193,7 +197,7 @@ for line in sys.stdin:
 async def test_a_command_is_looked_at_as_a_client_sees_it_that_can_be_asked(
     arguments: tuple[str, ...], names: list[str], processes: int
 ) -> None:
-    servers = StdioServers({"s": Command(sys.executable, ("-c", SPEAKS, *arguments))}, time.monotonic)
+    servers = StdioServers({"s": Command(sys.executable, ("-c", SPEAKS, *arguments))}, time.monotonic, start=LONG_START)
     for _ in range(2):
         found = await servers.probe("s")
         assert [tool["name"] for tool in found.tools] == names and found.instructions == "Be brief."
@@ -204,14 +208,14 @@ async def test_a_command_is_looked_at_as_a_client_sees_it_that_can_be_asked(
 @pytest.mark.parametrize(("initialize", "era"), [(False, "modern"), (True, "legacy")])
 async def test_the_operator_may_say_that_a_command_speaks_the_initialize_era(initialize: bool, era: str) -> None:
     command = Command(sys.executable, ("-c", SPEAKS, "modern"), initialize=initialize)
-    servers = StdioServers({"s": command}, time.monotonic)
+    servers = StdioServers({"s": command}, time.monotonic, start=LONG_START)
     assert (await servers.probe("s")).era == era
     await servers.close()
 
 
 async def test_operators_see_a_commands_standard_error_without_its_secrets() -> None:
     secret = Command(sys.executable, ("-c", SPEAKS), {"KEY": "t0p-secret"}, secrets=("t0p-secret",))
-    servers = StdioServers({"s": secret}, time.monotonic)
+    servers = StdioServers({"s": secret}, time.monotonic, start=LONG_START)
     await servers.probe("s")
     assert servers.error_lines("s") == ["ready with ***"] and servers.error_lines("other") == []
     await servers.close()
@@ -221,7 +225,7 @@ async def test_operators_see_a_commands_standard_error_without_its_secrets() -> 
     ("command", "words"), [("no-such-program", "no program no-such-program on the PATH"), (sys.executable, "SyntaxError")]
 )
 async def test_a_command_that_does_not_start_says_why(command: str, words: str) -> None:
-    servers = StdioServers({"s": Command(command, ("-c", "syntax error"), {"PATH": "/usr/bin"})}, time.monotonic)
+    servers = StdioServers({"s": Command(command, ("-c", "syntax error"), {"PATH": "/usr/bin"})}, time.monotonic, start=LONG_START)
     with pytest.raises(UpstreamFault) as fault:
         await servers.probe("s")
     assert words in " ".join(servers.error_lines("s")) and words in fault.value.detail + " ".join(servers.error_lines("s"))
@@ -237,7 +241,7 @@ def test_standard_error_is_kept_within_bounds() -> None:
 
 
 async def test_without_commands_a_registration_for_one_runs_nothing() -> None:  # attack REG-07
-    tools = ToolServerClient(McpPool(Egress(), time.monotonic))
+    tools = ToolServerClient(McpPool(Egress(), time.monotonic, initialize_seconds=LONG_TIMEOUTS.initialize_probe))
     with pytest.raises(UpstreamFault):
         await tools.call(stdio_call(), request_of("echo", text="x"))
     with pytest.raises(UpstreamFault):

@@ -27,6 +27,7 @@ from tests.adapters.mcp_client.test_stdio import stdio_call
 from tests.fakes import stdio_old, stdio_talker
 from tests.fakes.clock import Clock
 from tests.fakes.peers import ScriptedPeer
+from tests.fakes.timeouts import LONG_START, LONG_TIMEOUTS
 from tests.fakes.waiting import until
 
 SERVERS = {era: str(Path(program.__file__).resolve()) for era, program in (("modern", stdio_talker), ("legacy", stdio_old))}
@@ -41,7 +42,10 @@ def clock() -> Clock:
 @pytest.fixture
 async def tools(clock: Clock) -> AsyncIterator[ToolServerClient]:
     commands = {era: Command(sys.executable, (path,)) for era, path in SERVERS.items()}
-    tools = ToolServerClient(McpPool(Egress(), time.monotonic), StdioServers(commands, clock))
+    tools = ToolServerClient(
+        McpPool(Egress(), time.monotonic, initialize_seconds=LONG_TIMEOUTS.initialize_probe),
+        StdioServers(commands, clock, start=LONG_START),
+    )
     yield tools
     await tools.close()
 
@@ -147,7 +151,9 @@ def test_the_loop_of_production_serves_commands_too() -> None:
     async def talk_to_it() -> None:
         now = asyncio.get_running_loop().time
         commands = {era: Command(sys.executable, (path,)) for era, path in SERVERS.items()}
-        tools = ToolServerClient(McpPool(Egress(), now), StdioServers(commands, now))
+        tools = ToolServerClient(
+            McpPool(Egress(), now, initialize_seconds=LONG_TIMEOUTS.initialize_probe), StdioServers(commands, now, start=LONG_START)
+        )
         try:
             assert "Ada" in text((await tools.call(stdio_call("legacy"), talk("greet", ScriptedPeer(), False))).result)
             assert text((await tools.call(stdio_call("modern"), talk("all_of_it", ScriptedPeer(), False))).result) == "Ada 1 m-1"

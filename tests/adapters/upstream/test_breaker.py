@@ -16,6 +16,7 @@ from adapters.upstream.egress import CONNECTIONS_MAX, Egress
 from tests.adapters.mcp_client.test_pool import call_of, egress, fault_of, ok, pool, request_of, text
 from tests.fakes.clock import Clock
 from tests.fakes.mcp_servers import mcp_server, scripted_server, serving, tools
+from tests.fakes.timeouts import LONG_TIMEOUTS
 
 __all__ = ["egress", "pool"]
 
@@ -65,7 +66,7 @@ def test_one_call_tries_and_its_end_decides() -> None:
 
 async def test_a_server_that_is_down_is_not_tried_by_every_call_and_found_when_it_is_back(egress: Egress) -> None:
     clock = Clock(asyncio.get_running_loop().time())
-    pool = McpPool(egress, clock)
+    pool = McpPool(egress, clock, initialize_seconds=LONG_TIMEOUTS.initialize_probe)
     async with mcp_server("modern") as (url, _):
         port = int(url.split(":")[2].split("/")[0])
     faults = [(await fault_of(pool, url)).public for _ in range(FAILURES_MAX + 2)]
@@ -79,7 +80,7 @@ async def test_a_server_that_is_down_is_not_tried_by_every_call_and_found_when_i
 
 async def test_a_call_that_was_never_sent_says_nothing_of_the_server(egress: Egress) -> None:
     clock = Clock(asyncio.get_running_loop().time())
-    pool = McpPool(egress, clock)
+    pool = McpPool(egress, clock, initialize_seconds=LONG_TIMEOUTS.initialize_probe)
     with socket.socket() as closed:  # bound, and nobody listens: every connection is refused
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/mcp"
@@ -136,7 +137,7 @@ async def test_who_leaves_a_server_no_time_has_nobody_else_leave_it_alone(pool: 
 
 
 async def test_who_is_in_a_hurry_finds_out_all_the_same_that_nobody_is_there(egress: Egress) -> None:
-    pool = McpPool(egress, Clock(asyncio.get_running_loop().time()))
+    pool = McpPool(egress, Clock(asyncio.get_running_loop().time()), initialize_seconds=LONG_TIMEOUTS.initialize_probe)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         call = replace(call_of(f"http://127.0.0.1:{closed.getsockname()[1]}/mcp", "modern", seconds=60), has_shortened_deadline=True)

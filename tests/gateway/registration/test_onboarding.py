@@ -1,6 +1,7 @@
 """What the configuration file names is looked at, in the same way as what comes over HTTP."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,6 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from gateway.server import configured as planting
 from registry.cards.card import Family, RegistrationStatus
 from registry.seeds import ConfiguredAgent, ConfiguredServer, EntryUnreachable
 from tests.fakes.a2a_agents import serving
@@ -16,6 +16,7 @@ from tests.fakes.card_host import CardHost
 from tests.fakes.cards import card, card_app
 from tests.fakes.house import house
 from tests.fakes.mcp_servers import mcp_server
+from tests.fakes.timeouts import LONG_TIMEOUTS
 from tests.fakes.upstream import Upstream
 from tests.fakes.waiting import until
 
@@ -35,19 +36,17 @@ async def test_the_configuration_files_agents_and_servers_are_there_after_the_st
     assert (found["crm"].facts["era"], len(found["crm"].tools) > 0) == ("legacy", True)
 
 
-async def test_an_entry_of_the_file_is_tried_again_though_another_one_hangs(
-    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_entry_of_the_file_is_tried_again_though_another_one_hangs(tmp_path: Path, database_url: str) -> None:
     async def hang(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await gate.wait()
 
     gate = asyncio.Event()
-    monkeypatch.setattr(planting, "RETRY_SECONDS", 0.1)
     host = CardHost()
     host.status = 503
     async with Upstream(hang) as silent, serving(host) as url:
         agents = [{"name": "hangs", "url": silent.url}, {"name": "late", "url": url}]
-        async with house(tmp_path / "home", database_url, agents=agents) as home:
+        timeouts = replace(LONG_TIMEOUTS, configured_entries=0.1)
+        async with house(tmp_path / "home", database_url, timeouts=timeouts, agents=agents) as home:
             await until(lambda: bool(silent.requests) and bool(host.asked))
             host.status = 200
             registry = home.gateway.registry

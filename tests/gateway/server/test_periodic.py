@@ -10,8 +10,8 @@ from sqlalchemy import text
 
 from adapters.contract import UpstreamFault
 from gateway.server.periodic import EPOCH_SECONDS, HEAD_SECONDS
-from gateway.storage import database as databases
-from gateway.storage.database import STALE_SECONDS, ReadFailed, raise_epoch
+from gateway.storage.database import ReadFailed, raise_epoch
+from gateway.timeouts import DEFAULT_TIMEOUTS
 from policies.audit.heads import HEAD_JWT_TYPE, read_heads
 from policies.audit.proof import read_rows, verify_chains
 from registry.cards.card import RegistrationStatus
@@ -81,14 +81,14 @@ async def test_who_can_not_look_for_a_second_believes_no_ruling_of_before(home: 
     await call()
     assert await call() == 0
     await database.write(lambda batch: batch.connection.execute(text("ALTER TABLE epochs RENAME TO unreadable")) and None)
-    monkeypatch.setattr(databases, "STALE_SECONDS", 0.5)
-    await until(lambda: not database.is_fresh, every=0.01)
-    assert STALE_SECONDS <= 1.0
-    assert [await call(), await call()] == [1, 1]
-    assert (await home.http.get("/readyz")).status_code == 503
+    assert DEFAULT_TIMEOUTS.stale_epochs <= 1.0
+    with monkeypatch.context() as sooner:
+        sooner.setattr(database, "_stale_seconds", 0.5)
+        await until(lambda: not database.is_fresh, every=0.01)
+        assert [await call(), await call()] == [1, 1]
+        assert (await home.http.get("/readyz")).status_code == 503
     await database.write(lambda batch: batch.connection.execute(text("ALTER TABLE unreadable RENAME TO epochs")) and None)
     await until(lambda: database.is_fresh, every=0.01)
-    monkeypatch.setattr(databases, "STALE_SECONDS", 60.0)
     await call()
     assert await call() == 0
 

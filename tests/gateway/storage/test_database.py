@@ -12,6 +12,7 @@ from gateway.storage.tables import metadata as gateway_tables
 from gateway.storage.tables import processes
 from policies.tables import metadata as policies_tables
 from registry.tables import metadata as registry_tables
+from tests.fakes.timeouts import LONG_TIMEOUTS
 
 
 def row(name: str) -> dict[str, object]:
@@ -104,7 +105,7 @@ async def test_a_database_that_cannot_write_refuses_and_recovers(tmp_path, sqlit
 
 
 async def test_another_process_sees_a_bumped_epoch(database: Database, database_url: str) -> None:
-    other = Database(engine_for(database_url))
+    other = Database(engine_for(database_url), stale_seconds=LONG_TIMEOUTS.stale_epochs)
     other.start()
     await other.refresh_epochs()
     seen: list[str] = []

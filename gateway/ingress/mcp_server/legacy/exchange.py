@@ -20,7 +20,6 @@ from gateway.storage.mailbox import ProcessMailbox
 ANSWER_SECONDS = 300.0  # a question waits that long for its answer
 ANSWER_BYTES_MAX = 4 << 20  # bytes
 MAIL_SECONDS = 60.0  # an answer waits that long for the process that asked
-STREAM_AFTER_SECONDS = 2.0  # a request in flight for that long becomes a stream, which can resume
 NOT_ASKABLE_CODE, TIMEOUT_CODE = -32601, -32001
 encode = msgspec.json.Encoder().encode
 
@@ -41,12 +40,16 @@ _decode_response = msgspec.json.Decoder(_ClientResponse).decode
 
 @dataclass(frozen=True, slots=True)
 class LegacyContext:
-    """What requests and streams of legacy clients need. `now` returns seconds since 1970."""
+    """What requests and streams of legacy clients need. `now` returns seconds since 1970.
+
+    A request that is in flight for `stream_after_seconds` becomes a stream, which the client can resume.
+    """
 
     mailbox: ProcessMailbox
     streams: Streams
     question_ids: QuestionIds
     now: Callable[[], float]
+    stream_after_seconds: float
 
 
 class LegacyExchange:
@@ -62,7 +65,7 @@ class LegacyExchange:
         self._stream: Stream | None = legacy_context.streams.open(session) if session else None
         self._begin_timer: asyncio.TimerHandle | None = None
         if self._stream is not None and self._stream.priming_event():
-            self._begin_timer = asyncio.get_running_loop().call_later(STREAM_AFTER_SECONDS, self._begin_stream)
+            self._begin_timer = asyncio.get_running_loop().call_later(legacy_context.stream_after_seconds, self._begin_stream)
 
     @property
     def capabilities(self) -> Mapping[str, Any]:

@@ -29,7 +29,6 @@ from gateway.storage.mailbox import ProcessMailbox
 from policies.ids import new_id
 
 ANSWER_SECONDS = 600.0  # a question waits that long for its answer
-FIRST_QUESTION_SECONDS = 2.0  # how long tasks/get waits for the first question of a waiting task
 IDLE_SECONDS = 10.0  # a waiter without open questions ends after that; the next tasks/get starts another
 WAITERS_MAX, WAITERS_PER_HOLDER = 1000, 20  # open tasks/result requests
 ANSWER_BYTES_MAX = 1 << 20  # bytes
@@ -75,12 +74,16 @@ class LegacyServerTasks:
         mailbox: ProcessMailbox,
         process: str,
         is_process_alive: Callable[[str], Awaitable[bool]],
+        *,
+        first_question_seconds: float,
     ) -> None:
+        """`first_question_seconds`: how long tasks/get waits for the first question of a waiting task."""
         self._server_calls = server_calls
         self._task_store = task_store
         self._mailbox = mailbox
         self._process = process
         self._is_process_alive = is_process_alive
+        self._first_question_seconds = first_question_seconds
         self._waiters: dict[str, _ResultWaiter] = {}
         self._waiters_per_holder: Counter[str] = Counter()
 
@@ -150,7 +153,9 @@ class LegacyServerTasks:
             return found
         waiting = self._waiters.get(task.id) or self._start_waiter(message, task)
         await asyncio.wait(
-            [waiting.task_of_result, waiting.first_question], timeout=FIRST_QUESTION_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            [waiting.task_of_result, waiting.first_question],
+            timeout=self._first_question_seconds,
+            return_when=asyncio.FIRST_COMPLETED,
         )
         if waiting.task_of_result.done() and not waiting.task_of_result.cancelled():
             waiting.task_of_result.result()

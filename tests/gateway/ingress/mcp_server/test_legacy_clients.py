@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 from gateway.ingress.mcp_server.protocol import sessions
 from gateway.ingress.mcp_server.subscriptions import streams as listening
 from policies.tokens.verifier import DEVELOPMENT_ISSUER
-from tests.fakes.house import House, two
+from tests.fakes.house import House, open_house, two
 from tests.fakes.mcp_clients import upstream
 from tests.fakes.mcp_talkers import Talker
 from tests.fakes.mcp_wire import ABLE, document, modern, post, session, stream
+from tests.fakes.timeouts import LONG_TIMEOUTS
 from tests.fakes.waiting import until
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -81,23 +83,21 @@ async def test_a_stream_that_broke_is_gone_on_with_from_its_last_event(open_home
 
 
 @SQLITE
-async def test_a_long_request_becomes_a_stream_and_goes_on_when_its_client_leaves(
-    open_home: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gateway.ingress.mcp_server.legacy.exchange.STREAM_AFTER_SECONDS", 0.05)
-    talker = Talker()
-    await upstream(open_home, "legacy", talker.server)
-    mine = {"mcp-session-id": await session(open_home)}
-    async with stream(open_home, "admin", called("slow"), mine) as events:
-        reading = asyncio.create_task(events.next())
-        await asyncio.wait_for(talker.started.wait(), 60)
-        await until(lambda: bool(events.last_id), every=0.01)
-        reading.cancel()
-    assert events.retry_ms == 1000  # SEP-1699: when to come back is said before it is needed
-    talker.release.set()
-    async with stream(open_home, "admin", None, {**mine, "last-event-id": events.last_id}, verb="GET") as resumed:
-        assert (await resumed.next())["result"]["content"][0]["text"] == "late"
-    assert not talker.cancelled.is_set()
+async def test_a_long_request_becomes_a_stream_and_goes_on_when_its_client_leaves(tmp_path: Path, database_url: str) -> None:
+    talker, timeouts = Talker(), replace(LONG_TIMEOUTS, legacy_stream=0.05)
+    async with open_house(tmp_path / "home", database_url, timeouts=timeouts) as home:
+        await upstream(home, "legacy", talker.server)
+        mine = {"mcp-session-id": await session(home)}
+        async with stream(home, "admin", called("slow"), mine) as events:
+            reading = asyncio.create_task(events.next())
+            await asyncio.wait_for(talker.started.wait(), 60)
+            await until(lambda: bool(events.last_id), every=0.01)
+            reading.cancel()
+        assert events.retry_ms == 1000  # SEP-1699: when to come back is said before it is needed
+        talker.release.set()
+        async with stream(home, "admin", None, {**mine, "last-event-id": events.last_id}, verb="GET") as resumed:
+            assert (await resumed.next())["result"]["content"][0]["text"] == "late"
+        assert not talker.cancelled.is_set()
 
 
 @SQLITE

@@ -12,6 +12,7 @@ from gateway.server.composition.capacity import client_limits
 from gateway.server.composition.process import Gateway
 from gateway.server.settings import Settings
 from gateway.server.sockets.client_limits import LOOK_MAX, STATE, ClientLimits
+from tests.fakes.timeouts import LONG_TIMEOUTS
 
 SERVER = {
     "max_headers": 2048,
@@ -41,7 +42,7 @@ def test_a_connection_is_checked_several_times_within_its_shortest_limit() -> No
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_the_settings_reach_the_sockets_and_the_figures(tmp_path: Path, database_url: str) -> None:
-    gateway = Gateway(Settings(home=tmp_path, database={"url": database_url}, server=SERVER, sandbox="off"))
+    gateway = Gateway(Settings(home=tmp_path, database={"url": database_url}, server=SERVER, sandbox="off"), timeouts=LONG_TIMEOUTS)
     state: dict[str, Any] = {}
     told: list[str] = []
     turns = iter(["lifespan.startup", "lifespan.shutdown"])
