@@ -14,6 +14,7 @@ INSIDE = {
     "adapters.sandbox.calculation.CalculatorBusy": "the sandbox's tool raises UpstreamFault",
     "adapters.sandbox.worker.NotJson": "the tool's result says what is wrong with the value",
     "adapters.sandbox.worker.ValueTooLarge": "as NotJson",
+    "gateway.storage.migrations.run.BrokenReferences": "it stops a migration, before the gateway serves requests",
     "adapters.contract.CannotCancel": "the task is withdrawn from its agent",
     "adapters.contract.CannotReattach": "the agent is told to stop, and its task fails",
     "adapters.vendors.sdk.agent.BadOptions": "onboarding names the field",
