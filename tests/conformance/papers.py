@@ -14,34 +14,37 @@ UNTESTED_AREAS = {
     "AUTH-INTASK": "authorization inside a task",
     "AUTH-SCOPE": "what a caller may see",
     "AUTH-SERVER": "authentication of every request",
-    "AUTH-TLS": "encryption on the way",
+    "AUTH-TLS": "encryption in transit",
     "BIND-EQUIV": "the same behaviour over every binding",
     "CARD-SIGN": "signatures of agent cards",
     "GRPC-SVC": "gRPC over TLS",
-    "VER-CLIENT": "versions that a client asks for",
+    "VER-CLIENT": "versions that a client requests",
     "VER-SERVER": "versions that a server offers",
 }
 INTRODUCTION = """# Conformance
 
-What the public kits for A2A and MCP say about agents and servers **behind** the gateway, with authentication on. `make conformance` runs
-them and writes this page and `build/conformance.json`. None of them is part of this repository.
+These are the results of the public A2A and MCP conformance kits for agents and servers **behind** the gateway, with authentication on.
+`make conformance` runs the kits and writes this page and `build/conformance.json`. The kits are not part of this repository.
 
 ## A2A
 
-The example agent of `tests/conformance/agent.py`, built with the official SDK, is registered at a gateway with shipped defaults, and the
-kits see the gateway only. Since they know no tokens and send no gRPC tenant, a loopback shim adds both; over 1.0 it changes nothing else.
+A gateway with default settings registers the example agent of `tests/conformance/agent.py`, which uses the official SDK. The kits see
+only the gateway. They send no tokens and no gRPC tenant, so a loopback shim adds both. For 1.0 the shim changes nothing else.
 
-The kits are the branches `1.0-dev` and `0.3.x` of `a2aproject/a2a-tck`: check them out in `build/a2a-tck` and `build/a2a-tck-0.3`, or set
-`A2A_TCK` and `A2A_TCK_03` to their folders. Sections are those of the A2A specification. What a kit leaves untested is shown by tests of
-this repository; `tests/requirements.py` has those of every requirement of 1.0.
+The kits are the branches `1.0-dev` and `0.3.x` of `a2aproject/a2a-tck`. Check them out in `build/a2a-tck` and `build/a2a-tck-0.3`, or
+set `A2A_TCK` and `A2A_TCK_03` to their folders. Sections are those of the A2A specification. Tests of this repository show what a kit
+does not test. `tests/requirements.py` lists the tests of every requirement of 1.0.
 
-Over 1.0 three agents are tried: one that can everything, and, for what the kit then skips, one that lacks streaming, push notifications
-and an extended card, and one that demands an extension. The kit for 0.3 (its mandatory tests) looks for a card at the root of a host and
-names no version, so the shim answers there with the card of an agent whose tasks stay open, and names that agent in the metadata of
-gRPC calls. Beside it the official SDK of 0.3 (`tests/conformance/sdk_v03_client.py`) finds that agent by its own address, verifies both
-of its cards, sends and streams. That kit can't read a gRPC address without a scheme, such as the `host:port` that gRPC clients take and
-our cards give: for its runs with gRPC, and no other, it is shown a copy of the card in which that one address starts with `grpc://`. All
-these agents speak A2A 1.0 over JSON-RPC only: every other binding and version is the gateway's.
+**A2A 1.0** is tested with three agents. One has all capabilities. One lacks streaming, push notifications and an extended card, because
+the kit skips some tests for the first agent. One requires an extension.
+
+**A2A 0.3** is tested with the kit's mandatory tests. This kit looks for a card at the root of a host and names no version. The shim
+answers there with the card of an agent whose tasks stay open, and names that agent in the metadata of gRPC calls. In addition, the
+official SDK of 0.3 (`tests/conformance/sdk_v03_client.py`) finds that agent by its own URL, verifies both of its cards, and sends and
+streams messages. The kit can't parse a gRPC address without a scheme, such as the `host:port` that gRPC clients use and the gateway's
+cards have. Only for its gRPC runs, the kit therefore gets a copy of the card in which this address begins with `grpc://`.
+
+All these agents serve A2A 1.0 over JSON-RPC only. The gateway provides every other binding and version.
 """
 
 

@@ -10,20 +10,24 @@ SIDES = {"server": "the gateway as a server", "client": "the gateway as a client
 MARKS = {PASS: "yes", FAIL: "**no**", SKIPPED: "skipped"}
 INTRODUCTION = """## MCP
 
-`@modelcontextprotocol/conformance` 0.2.0-alpha.12, run by npx, for both revisions that it knows. **As a server**: the everything-server
-of the official Python SDK (`examples/servers/everything-server` of `modelcontextprotocol/python-sdk`, checked out in
-`build/mcp-python-sdk`, or where `MCP_PYTHON_SDK` says) is registered at a gateway with shipped defaults, and the kit sees
-`/mcp/everything` of that gateway, with authentication and policy on: the shim adds a bearer to each request and leaves all else, `Host`
-and `Origin` too, as it is. The everything-server lacks two tools that the kit calls (`test_streaming_elicitation` and
-`test_logging_tool`); `tests/conformance/everything.py` adds them. The scenarios about tasks run against the A2A agent of
-`tests/conformance/jobs_agent.py`, whose skills a virtual server offers under the names that the kit calls. **As a client**: the kit is the
-server, and `tests/conformance/mcp_driver.py` makes each scenario's calls by the same code that calls upstream servers, for a person who
-consents to what authorization servers ask.
+The kit is `@modelcontextprotocol/conformance` 0.2.0-alpha.12, run by npx, for both revisions that it supports.
 
-A scenario passes when no check of it failed and at least one was made; the kit itself also lets those pass that try nothing, which are
-shown as skipped here. Extensions, and scenarios that were added after a revision was released, are run and shown, and never counted.
-That lists stay as they are when the everything-server adds a tool or a prompt is meant so: what a server adds is withheld until an
-operator approves it.
+**The gateway as a server.** A gateway with default settings registers the everything-server of the official Python SDK. It is
+`examples/servers/everything-server` of `modelcontextprotocol/python-sdk`, checked out in `build/mcp-python-sdk` or the folder in
+`MCP_PYTHON_SDK`. The kit sees `/mcp/everything` of the gateway, with authentication and policies on. A shim adds a bearer token to each
+request and changes nothing else, including `Host` and `Origin`. The everything-server lacks two tools that the kit calls,
+`test_streaming_elicitation` and `test_logging_tool`. `tests/conformance/everything.py` adds them. The scenarios about tasks use the A2A
+agent of `tests/conformance/jobs_agent.py`. A virtual server offers its skills under the names that the kit calls.
+
+**The gateway as a client.** The kit is the server. `tests/conformance/mcp_driver.py` makes the calls of each scenario with the code
+that calls upstream servers, for a person who consents to what authorization servers ask.
+
+A scenario passes if none of its checks failed and at least one check passed. The kit also passes scenarios that check nothing. This
+page shows them as skipped. Extensions, and scenarios that were added after the release of a revision, are run and listed, but never
+counted. As a client, the gateway does not use DPoP, so the two DPoP extensions fail.
+
+Two warnings are intended behaviour. When the everything-server adds a tool or a prompt, the gateway's lists do not change, because a
+new definition is withheld until an operator approves it.
 """
 
 
