@@ -12,13 +12,13 @@ from adapters.vendors.sdk.frames import Frame, SseFrame
 
 
 class RiddleOptions(VendorOptions):
-    """What an operator says in `upstream`: here, how hard the riddles are."""
+    """The options in `upstream`: how hard the riddles are."""
 
     level: str = "easy"
 
 
 class Riddle:
-    """What to send."""
+    """Sends the requests."""
 
     kind: ClassVar[str] = "riddle"
     features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True)
@@ -29,12 +29,12 @@ class Riddle:
         return AgentFacts(about["name"], about["description"])
 
     async def run(self, turn: Turn, connection: VendorConnection[RiddleOptions]) -> AsyncIterator[Event]:
-        said: dict[str, Any] = {"user": connection.user, "session": turn.session, "level": connection.options.level}
+        body: dict[str, Any] = {"user": connection.user, "session": turn.session, "level": connection.options.level}
         if turn.answers:
-            said["answers"] = {answer.prompt.token: answer.value for answer in turn.answers}
+            body["answers"] = {answer.prompt.token: answer.value for answer in turn.answers}
         else:
-            said["text"] = text_of(turn.message.parts)
-        frames = connection.stream_frames(Request("POST", "/turns", said))
+            body["text"] = text_of(turn.message.parts)
+        frames = connection.stream_frames(Request("POST", "/turns", body))
         async with aclosing(read_events(RiddleReader(turn.session), frames)) as events:
             async for event in events:
                 yield event
@@ -45,11 +45,11 @@ class Riddle:
 
 
 class RiddleReader:
-    """What the answer means."""
+    """Reads the events of one answer."""
 
     def __init__(self, session: str) -> None:
         self._session = session
-        self._begun = False
+        self._has_text = False
 
     def read(self, frame: Frame) -> Iterator[Event]:
         if not isinstance(frame, SseFrame):
@@ -58,8 +58,8 @@ class RiddleReader:
             case "turn", {"id": turn_id}:
                 yield RefLearned(VendorRef(self._session, turn_id))
             case "token", {"text": text}:
-                yield ArtifactPiece(Artifact("answer", (Part(text=text),)), append=self._begun, last_chunk=False)
-                self._begun = True
+                yield ArtifactPiece(Artifact("answer", (Part(text=text),)), append=self._has_text, last_chunk=False)
+                self._has_text = True
             case "question", {"id": name, "text": text, "schema": schema, "token": token}:
                 yield Ask(prompts=(Prompt(name, text, schema=schema, kind=PromptKind.INPUT, token=token),))
             case "failed", {"why": why}:
