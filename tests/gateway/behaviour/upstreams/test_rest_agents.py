@@ -114,9 +114,9 @@ async def test_the_workflow_of_the_guide_answers_at_once_in_one_session(home: Ho
 
 MISTAKES: list[tuple[tuple[str, ...], Any, str]] = [
     (("answer", "output"), "join(a, b)", "upstream.answer.output must join with a literal"),
-    (("answer", "output"), "text ||", "upstream.answer.output is not a JSON Pointer"),
-    (("start", "path"), "https://elsewhere.example/", "upstream.start.path is no path"),
-    (("start", "path"), "/{secret}", "upstream.start.path has a place that is none of"),
+    (("answer", "output"), "text ||", "upstream.answer.output is neither a JSON Pointer nor a JMESPath expression"),
+    (("start", "path"), "https://elsewhere.example/", "upstream.start.path is not a path"),
+    (("start", "path"), "/{secret}", "upstream.start.path has a placeholder other than"),
     (("start", "fill"), {"/action/x": "text"}, "upstream.start leads to no place"),
     (("poll",), {"path": "/runs/{run}"}, "upstream needs answer.status"),
     (("about", "nmae"), "x", "upstream.about.nmae is not an option"),
