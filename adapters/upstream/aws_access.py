@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from adapters.upstream.validation_texts import describe_problem
+from adapters.redaction.validation_texts import describe_problem
 
 AWS_OPTION: Final = "aws"  # the member of an A2A agent's `upstream`
 AGENTCORE: Final = "bedrock-agentcore"

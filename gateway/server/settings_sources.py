@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
-from adapters.upstream.validation_texts import describe_problem
+from adapters.redaction.validation_texts import describe_problem
 from gateway.server.settings import BadSettings, Settings
 
 UNION_TAGS = frozenset({"str", "list[str]"})  # steps that pydantic adds for the parts of a union; no setting has such a name

@@ -5,7 +5,6 @@ selected by trace id, so that all processes select the same ones. Spans of other
 fails.
 """
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -212,9 +211,11 @@ def exported_attributes(attributes: Mapping[str, Attribute]) -> dict[str, Attrib
     return {name: value for name, value in attributes.items() if name in ATTRIBUTES}
 
 
-def tracer_from_environment(version: str, share: float, make: Callable[[], SpanExporter] = OTLPSpanExporter) -> OtelTracer:
+def tracer_from_environment(
+    version: str, share: float, environment: Mapping[str, str], make: Callable[[], SpanExporter] = OTLPSpanExporter
+) -> OtelTracer:
     """Returns the tracer that the standard variables (OTEL_EXPORTER_OTLP_…, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES) configure."""
     resource = Resource.create({"service.version": version})
     if str(resource.attributes["service.name"]).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": "interlock"}))
-    return OtelTracer(share, LoggedExporter(make(), collector_address(os.environ)), resource)
+    return OtelTracer(share, LoggedExporter(make(), collector_address(environment)), resource)

@@ -5,7 +5,7 @@ import pytest
 from tests.house import snippets
 from tests.house.source import Source, python
 
-MADE_UP = {"tests/house/test_folders.py", "tests/house/test_rights.py", "tests/house/test_snippets.py"}  # modules of rules' examples
+MADE_UP = {f"tests/house/test_{name}.py" for name in ("claims", "folders", "rights", "snippets")}  # modules of rules' examples
 
 
 def test_every_module_that_a_program_in_a_string_names_exists() -> None:

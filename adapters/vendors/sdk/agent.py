@@ -31,9 +31,9 @@ from adapters.contract import (
     UpstreamFault,
     VendorRef,
 )
+from adapters.redaction.validation_texts import describe_problem
 from adapters.task import Message, Part, Role, Task
 from adapters.upstream.egress import Egress
-from adapters.upstream.validation_texts import describe_problem
 from adapters.vendors.sdk.answers import READING_ERRORS, enforce_contract, ensure_final_message, unreadable_answer
 from adapters.vendors.sdk.connection import VendorConnection, VendorEndpoint
 from adapters.vendors.sdk.frames import End, Frame

@@ -12,7 +12,7 @@ from fastapi.security.base import SecurityBase
 from starlette.exceptions import HTTPException
 
 from adapters.contract import UpstreamFault
-from adapters.upstream.validation_texts import describe_problem
+from adapters.redaction.validation_texts import describe_problem
 from adapters.version import VERSION
 from gateway.ingress.admin.openapi import BEARER, build_openapi_document
 from gateway.ingress.admin.reference_page import CONTENT_SECURITY_POLICY, render_page

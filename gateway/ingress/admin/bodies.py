@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from adapters.redaction.validation_texts import describe_problem
 from adapters.upstream.aws_access import AWS_OPTION
-from adapters.upstream.validation_texts import describe_problem
 from gateway.ingress.http.asgi import read_body
 from gateway.registration.requests import BadRequest, OperatorTerms
 from policies.strict_json import LARGE, MEMBERS_MAX, parse, run_off_loop

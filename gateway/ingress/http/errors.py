@@ -188,9 +188,7 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
     UnknownResource: ErrorMapping(200, -32602, "unknown", "There is no such resource."),
     UnknownTask: ErrorMapping(404, -32001, "unknown", "There is no such task.", a2a_reason="TASK_NOT_FOUND"),
     UnknownPushConfig: ErrorMapping(404, -32001, "unknown", "The task has no such push notification config.", a2a_reason="TASK_NOT_FOUND"),
-    TooManyPushConfigs: ErrorMapping(
-        400, -32602, "too-many-push-configs", "The task has the maximum number of push notification configs; delete one."
-    ),
+    TooManyPushConfigs: ErrorMapping(400, -32602, "too-many-push-configs", "The task has the maximum number of push configs; delete one."),
     UnknownConnection: ErrorMapping(404, -32011, "unknown", "There is no such connection.", keeps_http_status=True),
     UnknownDelivery: ErrorMapping(404, -32011, "unknown", "There is no such dead letter.", keeps_http_status=True),
     UnknownDecision: ErrorMapping(404, -32011, "unknown", "There is no such decision.", keeps_http_status=True),

@@ -17,4 +17,4 @@ def tracer(settings: Settings) -> "OtelTracer | None":
         return None
     from gateway.telemetry.otlp import tracer_from_environment
 
-    return tracer_from_environment(VERSION, settings.telemetry.sample)
+    return tracer_from_environment(VERSION, settings.telemetry.sample, os.environ)

@@ -135,7 +135,7 @@ def test_only_named_attributes_leave_and_they_are_short(exporter: Exporter) -> N
 @pytest.mark.parametrize(("given", "service"), [("", "interlock"), ("edge-gateway", "edge-gateway")])
 def test_the_operator_may_name_the_service(monkeypatch: pytest.MonkeyPatch, exporter: Exporter, given: str, service: str) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", given)
-    made = tracer_from_environment("1.2.3", 1.0, lambda: exporter)
+    made = tracer_from_environment("1.2.3", 1.0, {}, lambda: exporter)
     made.finish(made.start("request", OtelSpanKind.SERVER, "", {}), "ok", {})
     made.close()
     resource = exporter.spans[0].resource

@@ -32,7 +32,7 @@ async def sent(turn: Json, kept: list[Json] | None = None, **upstream: Any) -> t
     """The request that a turn makes, and its events; the answer is "ok"."""
 
     class Noting(ReplayEgress):
-        def _compare(self, request: Any, body: bytes | None) -> None:
+        def _compare_body(self, request: Any, body: bytes | None) -> None:
             import json
 
             self.body = json.loads(body or b"{}")

@@ -16,7 +16,7 @@ KIND = "heavy"
 MODULE = """
 import threading
 from adapters.contract import Done, Replied
-from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, VendorOptions, said
+from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, VendorOptions, agent_message
 
 THREAD = threading.current_thread()
 
@@ -27,7 +27,7 @@ class Heavy:
         return AgentFacts("Heavy", "Brings a library that takes long to load.")
 
     async def run(self, turn, line):
-        yield Done(said("done"))
+        yield Done(agent_message("done"))
 
     async def cancel(self, ref, line):
         return CancelOutcome.UNSUPPORTED
