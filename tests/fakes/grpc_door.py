@@ -78,15 +78,15 @@ class Canned:
         self.answers: dict[str, Any] = {
             "send": TASK,
             "stream": EVENTS,
-            "task": TASK,
-            "list": TaskPage((TASK,), "next", 10, 11),
+            "get_task": TASK,
+            "list_tasks": TaskPage((TASK,), "next", 10, 11),
             "cancel": TASK,
             "subscribe": EVENTS,
             "create_push": CONFIG,
             "get_push": CONFIG,
             "list_push": PushPage((CONFIG,), "next"),
             "delete_push": None,
-            "extended_card": CARD,
+            "get_extended_card": CARD,
         }
 
     def extensions_in_force(self, asked: OperationRequest) -> list[str]:

@@ -59,7 +59,7 @@ async def test_the_reference_client_sends_and_reads_tasks(door: Opened, canned: 
     assert to_json(sent.task) == to_json(read) == to_json(canceled)
     assert (read.id, read.status.state, read.artifacts[0].name) == ("t", pb1.TASK_STATE_CANCELED, "result")
     assert read.status.message.parts[2].raw == b"hi"
-    assert [name for name, _, _ in canned.asked] == ["send", "task", "cancel"]
+    assert [name for name, _, _ in canned.asked] == ["send", "get_task", "cancel"]
     assert all((asked.agent, asked.caller) == ("sales", "alice") for _, asked, _ in canned.asked)
     params = canned.asked[0][2]
     assert (params.message.message_id, params.message.role, params.message.metadata) == ("m-1", Role.USER, {"n": 1})
