@@ -1,10 +1,12 @@
-"""A page of tasks by state is read through an index on both databases, however many other tasks the owner has."""
+"""Pages of tasks: totals and sizes show nothing that the caller may not see, and a page by state is read through an index."""
+
+from typing import Any
 
 from sqlalchemy import Connection, insert, text
 
 from gateway.storage.tables import tasks
 from gateway.tasks.pages import TaskFilter, TaskPages
-from tests.fakes.house import URL, House
+from tests.fakes.house import URL, CallbackAgent, House
 
 OTHERS = 3000
 
@@ -39,3 +41,50 @@ def _plan(connection: Connection, owner: str) -> str:
     query = f"""{explain} SELECT * FROM tasks WHERE tenant = 'default' AND owner = :owner AND agent = 'sales'
         AND state = 'TASK_STATE_FAILED' ORDER BY updated DESC, id DESC LIMIT 3"""
     return str(connection.execute(text(query), {"owner": owner}).all())
+
+
+VERSION = {"A2A-Version": "1.0"}
+
+
+async def listed(home: House, token: str, **params: Any) -> Any:
+    """All tasks of the person, through the front door."""
+    return (await home.rpc("/agents/interlock", token, "ListTasks", params, **VERSION)).json()["result"]
+
+
+# attack LOG-06
+async def test_totals_and_pages_count_only_what_the_token_reaches(home: House) -> None:
+    for agent in ("sales", "billing"):
+        await home.agent(CallbackAgent(agent))
+    for agent in ("sales", "billing", "billing", "sales", "billing", "sales"):
+        await home.send(home.token("alice"), agent, "hello")
+    whole, narrowed = home.token("alice"), home.token("alice", "agent:sales agent:other")
+    assert (await listed(home, whole))["totalSize"] == 6
+    first = await listed(home, narrowed, pageSize=2)
+    assert (first["totalSize"], len(first["tasks"])) == (3, 2)  # a short page would tell of what is left out
+    second = await listed(home, narrowed, pageSize=2, pageToken=first["nextPageToken"])
+    assert (second["totalSize"], len(second["tasks"]), second["nextPageToken"]) == (3, 1, "")
+    for scope in ("tool:*", "agent:sales/quote", "agent:none"):
+        nothing = await listed(home, home.token("alice", scope))
+        assert (nothing["totalSize"], nothing["tasks"], nothing["nextPageToken"]) == (0, [], "")
+    items = await home.http.get("/api/tasks", params={"limit": 2}, headers={"authorization": f"Bearer {narrowed}"})
+    assert [item["agent"] for item in items.json()["items"]] == ["sales", "sales"]
+
+
+# attack LOG-06
+async def test_an_agents_totals_count_only_tasks_of_its_own_transaction(home: House) -> None:
+    seen: list[Any] = []
+
+    async def desk(token: str, _text: str) -> str:
+        for agent in ("sales", "billing"):
+            onward = await home.exchanged("desk", token, f"/agents/{agent}", f"agent:{agent}")
+            await home.send(onward, agent, "hello")
+        onward = await home.exchanged("desk", token, "/agents/interlock", "agent:sales")
+        seen.append(await listed(home, onward))
+        return "done"
+
+    for agent in ("sales", "billing"):
+        await home.agent(CallbackAgent(agent))
+    await home.agent(CallbackAgent("desk", desk))
+    await home.send(home.token("alice"), "sales", "of another transaction")
+    await home.send(home.token("alice"), "desk", "go")
+    assert (seen[0]["totalSize"], len(seen[0]["tasks"])) == (1, 1)
