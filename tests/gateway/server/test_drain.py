@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.server import drain as drain_module
-from gateway.server.drain import Drain, DrainTimes, closing, take_steps
+from gateway.server.drain import Drain, DrainTimes, take_steps, with_connection_close
 
 
 class Work:
@@ -169,7 +169,7 @@ async def test_each_answer_says_that_its_connection_is_not_used_again() -> None:
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    await closing(send)({"type": "http.response.start", "headers": [(b"a", b"b")]})
-    await closing(send)({"type": "http.response.body", "body": b"x"})
+    await with_connection_close(send)({"type": "http.response.start", "headers": [(b"a", b"b")]})
+    await with_connection_close(send)({"type": "http.response.body", "body": b"x"})
     assert sent[0]["headers"] == [(b"a", b"b"), (b"connection", b"close")]
     assert sent[1] == {"type": "http.response.body", "body": b"x"}

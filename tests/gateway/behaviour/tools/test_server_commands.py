@@ -8,6 +8,7 @@ import pytest
 
 from gateway.server.composition.upstreams import _build_commands
 from gateway.server.settings import BadSettings, Settings
+from gateway.timeouts import DEFAULT_TIMEOUTS
 from tests.fakes.house import open_house
 from tests.fakes.reception import Reception
 from tests.fakes.waiting import until
@@ -22,7 +23,7 @@ def settings(home: Path, **more: Any) -> Settings:
 def test_a_command_gets_what_is_listed_and_what_programs_are_found_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"DESK_KEY": "k-123", "PATH": "/bin", "HOME": "/desks", "INTERLOCK_SECRET": "ours"}.items():
         monkeypatch.setenv(name, value)
-    commands: Any = _build_commands(settings(tmp_path, env={"KEY": "env:DESK_KEY", "MODE": "fast", "HOME": "/desk"}))
+    commands: Any = _build_commands(settings(tmp_path, env={"KEY": "env:DESK_KEY", "MODE": "fast", "HOME": "/desk"}), DEFAULT_TIMEOUTS)
     environment = commands._commands["desk"].env
     assert {name: environment[name] for name in ("KEY", "MODE", "PATH", "HOME")} == {
         "KEY": "k-123",
@@ -36,11 +37,11 @@ def test_a_command_gets_what_is_listed_and_what_programs_are_found_by(tmp_path: 
 
 def test_a_variable_that_is_not_set_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match=r"servers\.desk\.env\.KEY: the environment variable DESK_KEY is not set"):
-        _build_commands(settings(tmp_path, env={"KEY": "env:DESK_KEY"}))
+        _build_commands(settings(tmp_path, env={"KEY": "env:DESK_KEY"}), DEFAULT_TIMEOUTS)
 
 
 def test_the_era_of_a_command_is_the_operators_to_say(tmp_path: Path) -> None:
-    said: Any = _build_commands(settings(tmp_path, upstream={"era": "initialize"}))
+    said: Any = _build_commands(settings(tmp_path, upstream={"era": "initialize"}), DEFAULT_TIMEOUTS)
     assert said._commands["desk"].initialize
 
 
