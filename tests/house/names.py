@@ -13,6 +13,8 @@ BAGS = {"utils", "util", "helpers", "helper", "common", "core", "base", "misc", 
 SHADOWS = {"mcp", "a2a"}
 PARTICIPLES_MAX = 0.03  # of the functions of one package
 TEST_NAME_MAX = 79  # characters
+VAGUE_MAX = 0.02  # of the docstrings of one package
+VAGUE = re.compile(r"\b(?:who(?:ever|m)?|nobody|anybody|somebody|everybody|of (?:ours|theirs)|meanwhile|anew)\b", re.IGNORECASE)
 
 ENDS_IN_ED = {"bed", "bleed", "breed", "embed", "exceed", "feed", "led", "need", "proceed", "red", "seed", "shed", "speed", "succeed"}
 IRREGULAR = re.compile(
@@ -79,3 +81,20 @@ def long_test_names(source: Source) -> list[str]:
     """Test functions whose name is no short claim."""
     names = [(node.lineno, node.name) for node in functions_of(source) if node.name.startswith("test_")]
     return [f"{source.path}:{line}: {name} has {len(name)} characters" for line, name in names if len(name) > TEST_NAME_MAX]
+
+
+def docstrings(sources: Iterable[Source]) -> list[tuple[str, str]]:
+    """Place and text of the docstrings of modules, classes and functions."""
+    found = []
+    for source in sources:
+        for node in ast.walk(source.tree):
+            if isinstance(node, Function | ast.ClassDef | ast.Module) and (text := ast.get_docstring(node)):
+                found.append((f"{source.path}:{getattr(node, 'lineno', 1)}", text))
+    return found
+
+
+def vague_docstrings(sources: Iterable[Source]) -> tuple[list[str], float]:
+    """The docstrings that name no actor but "whoever", "somebody" and the like, and their share of all."""
+    texts = docstrings(sources)
+    found = [f"{place}: {match[0]}" for place, text in texts if (match := VAGUE.search(text))]
+    return found, len(found) / len(texts)

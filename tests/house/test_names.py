@@ -29,6 +29,13 @@ def test_few_functions_are_named_by_a_past_participle(package: str) -> None:
     assert share <= names.PARTICIPLES_MAX, "\n" + "\n".join(found)
 
 
+@pytest.mark.parametrize("package", PRODUCT)
+def test_few_docstrings_have_vague_persons(package: str) -> None:
+    assert len(names.docstrings(python(package))) > 100
+    found, share = names.vague_docstrings(python(package))
+    assert share <= names.VAGUE_MAX, f"{share:.1%}\n" + "\n".join(found)
+
+
 def test_a_class_name_occurs_in_one_file() -> None:
     assert sum(isinstance(node, ast.ClassDef) for source in product() for node in ast.walk(source.tree)) > 500
     assert names.repeated_classes(product()) == []
@@ -48,6 +55,13 @@ def test_a_past_participle_is_found(name: str) -> None:
 @pytest.mark.parametrize("name", ["kept_row", "is_allowed", "feed", "seed", "tenant", "encrypt", "widen", "on_closed"])
 def test_another_word_is_no_past_participle(name: str) -> None:
     assert not names.is_participle(name)
+
+
+@pytest.mark.parametrize("word", ["whoever", "Who", "whom", "nobody", "Somebody", "of ours", "meanwhile", "anew"])
+def test_a_vague_person_is_found(word: str) -> None:
+    text = f'"""The caller."""\nclass A:\n    """It is {word} again."""\n    async def f():\n        """Whole."""\n'
+    found, share = names.vague_docstrings([Source("gateway/made.py", text)])
+    assert found == [f"gateway/made.py:2: {word}"] and 0.33 < share < 0.34
 
 
 def test_a_class_in_two_files_is_found() -> None:
