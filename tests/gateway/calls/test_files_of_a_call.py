@@ -73,7 +73,7 @@ async def test_warm_send_message_enters_few_files(home: House, alice: str) -> No
     with Trip() as trip:
         answer = await home.send(alice, "support", "hello")
     assert answer["result"]["task"]["status"]["state"] == "TASK_STATE_COMPLETED"
-    check(trip, files=84, changes=305)
+    check(trip, files=86, changes=310)
 
 
 async def test_warm_tool_call_enters_few_files(home: House, alice: str) -> None:
@@ -82,4 +82,4 @@ async def test_warm_tool_call_enters_few_files(home: House, alice: str) -> None:
     with Trip() as trip:
         answer = await home.call(alice, "/mcp/inventory", "check", {"sku": "B"})
     assert "result" in answer.json()
-    check(trip, files=64, changes=195)
+    check(trip, files=66, changes=200)
