@@ -108,7 +108,7 @@ async def test_a_grant_that_is_remembered_ends_at_its_time_too(kept: Kept, clock
     assert not await kept.lives("g1") and kept.rows.reads == 1
 
 
-async def test_revoking_a_grant_ends_its_descendants_and_no_other_grants(kept: Kept) -> None:
+async def test_revoking_a_grant_ends_its_descendants_and_no_other_grants(kept: Kept) -> None:  # attack DLG-10
     kept.add(delegation("root"))
     kept.add(delegation("middle"), delegation("beside"), below="root")
     kept.add(delegation("leaf"), below="middle")
