@@ -51,7 +51,7 @@ class JsonRpcEndpoint:
             _check_envelope(document)
             is_notification = "id" not in document
             service_parameters = read_service_parameters(scope, VERSIONS)
-            method, version = _find_method(document, service_parameters.version)
+            method, version = method_of(document["method"], service_parameters.version)
             request_trace.method, request_trace.deadline = method.name, read_deadline(scope)
             request_trace.name_agent(agent)
             operation_request = OperationRequest(
@@ -118,13 +118,8 @@ def _request_id(document: Any) -> str | int | None:
 
 
 def _check_envelope(document: Any) -> None:
+    """Raises InvalidRequest for what is no request object. Without these members it is no notification either (JSON-RPC 2.0 s4)."""
     if not isinstance(document, dict) or document.get("jsonrpc") != "2.0":
         raise InvalidRequest("a JSON-RPC 2.0 request object is expected")
-
-
-def _find_method(document: dict[str, Any], version: str) -> tuple[A2aMethod, str]:
-    """Returns the method and its version. Raises InvalidRequest and UnknownMethod."""
-    method = document.get("method")
-    if not isinstance(method, str):
+    if not isinstance(document.get("method"), str):
         raise InvalidRequest("method must be a string")
-    return method_of(method, version)

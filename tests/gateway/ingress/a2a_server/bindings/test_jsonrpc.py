@@ -131,3 +131,12 @@ async def test_a_notification_is_acted_on_and_not_answered(home: House, method: 
 async def test_a_notification_gets_no_error_either(home: House, method: str, params: Any) -> None:
     await home.agent(CallbackAgent("sales"))
     assert await noted(home, method, params) == (202, b"")
+
+
+@pytest.mark.parametrize(
+    "document", [{"jsonrpc": "2.0", "params": {}}, {"jsonrpc": "2.0", "method": 1}, {"jsonrpc": "1", "method": "GetTask"}]
+)
+async def test_what_is_no_request_object_is_no_notification(home: House, document: Any) -> None:
+    headers = {"authorization": f"Bearer {home.token('alice')}", "A2A-Version": "1.0"}
+    answer = await home.http.post("/agents/sales", json=document, headers=headers)
+    assert (answer.status_code, answer.json()["id"], answer.json()["error"]["code"]) == (200, None, -32600)
