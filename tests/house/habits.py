@@ -11,7 +11,7 @@ from tests.house.source import Source
 
 # Request handlers and roots of tasks, above which no code is left that could respond. Names of modules, or of folders with all below.
 ROOTS = {
-    "gateway.calls.resumption.approved": "the root of the work on one approved task",
+    "gateway.calls.resumption.rounds": "the root of the work on one task that waited for people",
     "gateway.calls.resumption.takeover": "the root of the work on one task of a lost process",
     "gateway.ingress.a2a_server.bindings": "request handlers",
     "gateway.ingress.a2a_server.cards": "a request handler",

@@ -10,11 +10,10 @@ from sqlalchemy import ColumnElement, Connection, select, text
 from adapters.contract import Failed, VendorRef
 from adapters.upstream.pending_consent import unsent_message
 from gateway.calls.parts import CallParts
-from gateway.calls.requests import AgentRequest, AuthorizedRequest, pending_message_of, prepare_turn, ruling_request_for_agent, with_grant
-from gateway.calls.resumption.approved import Rounds, find_end_reason
+from gateway.calls.requests import AgentRequest, AuthorizedRequest, pending_message_of, ruling_request_for_agent
 from gateway.calls.resumption.resumed_turns import ResumedTurns
+from gateway.calls.resumption.rounds import Rounds, find_end_reason
 from gateway.calls.turns.pausing import PausedTask
-from gateway.calls.turns.runner import PreparedTurn
 from gateway.storage.tables import connections, tasks
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.tasks.turns.recorder import TaskStores, TurnState
@@ -34,7 +33,6 @@ class ConsentedTaskResumer:
 
     def __init__(self, parts: CallParts, resumed_turns: ResumedTurns, callers: CallerResolver, stores: TaskStores) -> None:
         self._parts = parts
-        self._authorizer = parts.authorizer
         self._resumed_turns = resumed_turns
         self._callers = callers
         self._stores = stores
@@ -56,7 +54,7 @@ class ConsentedTaskResumer:
 
     async def _resume(self, row: TaskRow, trace_context: TraceContext) -> None:
         """Rules on the request again with the current authority, because a consent elsewhere grants nothing here, and starts the turn."""
-        stores, pending = self._stores, unsent_message(_decode_ref(row.vendor_ref))
+        pending = unsent_message(_decode_ref(row.vendor_ref))
         caller = await self._callers.resolve_resumed(row.tenant, row.grant_id, row.parent_id, row.agent)
         target = self._parts.callees.find(caller, row.agent, Family.AGENT)
         message = replace(pending.message, context_id=row.context_id, task_id=row.id)
@@ -65,19 +63,13 @@ class ConsentedTaskResumer:
         ruling_request = await self._parts.pausing.with_earlier_approval(
             caller, ruling_request_for_agent(request, target, row), target, row
         )
-        grant = await self._authorizer.rule(caller, ruling_request)
+        grant = await self._parts.authorizer.rule(caller, ruling_request)
         if isinstance(grant, Question):
             await self._parts.pausing.pause(
                 caller, PausedTask(row, row, message, target, pending_message_of(request), None), ruling_request, grant
             )
             return
-        turn, adapter = await prepare_turn(stores, self._parts.upstreams.adapters, request, AuthorizedRequest(grant, target, row, row))
-        with self._parts.telemetry.prepared_turn(request.trace_context, target, row) as (trace_context, span):
-            call = self._authorizer.call_builder.build_call(grant, target, trace_context, row.id)
-            opened = self._parts.pausing.resumed_state(row, with_grant(row, grant))
-            await self._resumed_turns.resume(
-                caller, row, PreparedTurn(opened, turn, call, adapter, live_events=stores.tasks.live_events(row), span=span)
-            )
+        await self._resumed_turns.resume(caller, request, AuthorizedRequest(grant, target, row, row))
 
     async def _reject(self, row: TaskRow, problem: str) -> None:
         record = await self._stores.tasks.read_record(row.tenant, row.owner, row.id)

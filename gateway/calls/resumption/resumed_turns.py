@@ -7,33 +7,38 @@ from adapters.contract import Call
 from gateway.calls.limits.meters import TooManyCalls, release
 from gateway.calls.limits.slots import ShareUsed
 from gateway.calls.parts import CallParts
+from gateway.calls.requests import AgentRequest, AuthorizedRequest, prepare_turn, with_grant
 from gateway.calls.turns.runner import PreparedTurn, TurnRunner
-from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.in_flight import HeldShare
+from gateway.tasks.turns.recorder import TaskStores
 from policies.callers import Caller
 
 
 class ResumedTurns:
     """Counts resumed turns in the limits of their callers and agents, and runs them in the background."""
 
-    def __init__(self, parts: CallParts, turn_runner: TurnRunner) -> None:
-        self._authorizer = parts.authorizer
-        self._upstreams = parts.upstreams
-        self._in_flight = parts.in_flight
+    def __init__(self, parts: CallParts, stores: TaskStores, turn_runner: TurnRunner) -> None:
+        self._parts = parts
+        self._stores = stores
         self._turn_runner = turn_runner
 
-    async def resume(self, caller: Caller, row: TaskRow, prepared_turn: PreparedTurn) -> None:
-        """Records and runs the next turn of `row`, a task that waited.
+    async def resume(self, caller: Caller, request: AgentRequest, authorized: AuthorizedRequest) -> None:
+        """Prepares, records and runs the next turn of a task that waited.
 
-        Raises TooManyCalls, after which the task waits on, and what CallAuthorizer.record_task_opening raises.
+        Raises TooManyCalls, after which the task waits on, and what prepare_turn and CallAuthorizer.record_task_opening raise.
         """
-        shares = self._acquire_concurrency(caller, prepared_turn.call)
-        try:
-            await self._authorizer.record_task_opening(prepared_turn.call, prepared_turn.opened, row)
-        except BaseException:
-            release(shares)
-            raise
-        self._run(prepared_turn, shares)
+        parts, row, grant, target = self._parts, authorized.row, authorized.grant, authorized.target
+        turn, adapter = await prepare_turn(self._stores, parts.upstreams.adapters, request, authorized)
+        with parts.telemetry.prepared_turn(request.trace_context, target, row) as (trail, span):
+            call = parts.authorizer.call_builder.build_call(grant, target, trail, row.id)
+            opened, live_events = parts.pausing.resumed_state(row, with_grant(row, grant)), self._stores.tasks.live_events(row)
+            shares = self._acquire_concurrency(caller, call)
+            try:
+                await parts.authorizer.record_task_opening(call, opened, row)
+            except BaseException:
+                release(shares)
+                raise
+            self._run(PreparedTurn(opened, turn, call, adapter, live_events=live_events, span=span), shares)
 
     def take_over(self, caller: Caller, prepared_turn: PreparedTurn) -> None:
         """Runs a turn that another process began. The turn counts in the limits of this process, but no limit refuses it."""
@@ -44,14 +49,14 @@ class ResumedTurns:
 
     def _run(self, prepared_turn: PreparedTurn, shares: Sequence[HeldShare]) -> None:
         task_id = prepared_turn.opened.row.id
-        self._in_flight.add_turn(task_id, "")
-        self._in_flight.hold_shares(task_id, shares)
+        self._parts.in_flight.add_turn(task_id, "")
+        self._parts.in_flight.hold_shares(task_id, shares)
         self._turn_runner.run_in_background(prepared_turn)
 
     def _acquire_concurrency(self, caller: Caller, call: Call) -> Sequence[HeldShare]:
         """The shares of a turn whose request was counted when it arrived. Raises TooManyCalls, and then holds no share."""
-        shares = self._upstreams.limits.acquire_concurrency(caller, call.grant.decision.act)
-        slot = self._upstreams.slots.try_acquire(caller, call.target)
+        shares = self._parts.upstreams.limits.acquire_concurrency(caller, call.grant.decision.act)
+        slot = self._parts.upstreams.slots.try_acquire(caller, call.target)
         if slot is None:
             release(shares)
             raise ShareUsed("As many calls are under way as may be.", 1)

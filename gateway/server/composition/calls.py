@@ -62,4 +62,4 @@ def build_calls(
     cancellation = Cancellation(registry, authorizer, upstreams, stores=stores, turns=turns, in_flight=in_flight)
     agents = AgentCalls(parts, stores, front_door, turns=turns, turn_runner=turn_runner, watcher=watcher, cancellation=cancellation)
     stopper = RunningWorkStopper(stores, turns, in_flight, watcher, ending_seconds=timeouts.stopped_turns)
-    return Calls(parts, agents, ServerCalls(parts), turn_runner, ResumedTurns(parts, turn_runner), stopper, turns)
+    return Calls(parts, agents, ServerCalls(parts), turn_runner, ResumedTurns(parts, stores, turn_runner), stopper, turns)

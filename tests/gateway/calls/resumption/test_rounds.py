@@ -3,7 +3,7 @@
 from functools import partial
 
 from adapters.catalog import UnknownKind
-from gateway.calls.resumption.approved import WAIT_MAX, Rounds, find_end_reason
+from gateway.calls.resumption.rounds import WAIT_MAX, Rounds, find_end_reason
 from registry.health.reachability import NotReachable
 
 
