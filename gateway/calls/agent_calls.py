@@ -125,13 +125,10 @@ class AgentCalls:
             if isinstance(ready, TurnState):
                 self._in_flight.remove_turn(row.id, parent_id)  # the task is paused
             return ready
-        except IdempotencyKeyUsed:
+        except BaseException as error:
             self._in_flight.remove_turn(row.id, parent_id)
-            if (repeated := await self._find_repeated(caller, request)) is None:
-                raise
-            return repeated
-        except BaseException:
-            self._in_flight.remove_turn(row.id, parent_id)
+            if isinstance(error, IdempotencyKeyUsed) and (repeated := await self._find_repeated(caller, request)) is not None:
+                return repeated
             raise
 
     async def _acquire_shares(

@@ -248,9 +248,9 @@ class TaskLog:
         A task of this process may be lost if it has not moved for a while. One query over both tables is enough, because a process
         registers before it opens a task and deletes only ended processes.
         """
-        somebodys = text("tasks.runner <> ''")  # as the index says it
-        gone = select(tasks).where(somebodys, ~exists().where(processes.c.id == tasks.c.runner)).limit(1000)
-        of_this_process = select(tasks).where(somebodys, tasks.c.runner == self.runner, tasks.c.updated < self._now() - RECENTLY_MOVED_US)
+        has_runner = text("tasks.runner <> ''")  # the condition of the partial index
+        gone = select(tasks).where(has_runner, ~exists().where(processes.c.id == tasks.c.runner)).limit(1000)
+        of_this_process = select(tasks).where(has_runner, tasks.c.runner == self.runner, tasks.c.updated < self._now() - RECENTLY_MOVED_US)
         return await self._database.read(
             lambda connection: [to_task_row(row) for query in (gone, of_this_process) for row in connection.execute(query)]
         )

@@ -247,7 +247,7 @@ class PolicyEngine:
 
     @property
     def permitted_roles(self) -> frozenset[str]:
-        """The roles that a permit names, whoever gives them to people: the settings, a tenant's identity provider, or its default roles."""
+        """The roles that a permit names. People get roles from the settings, their tenant's identity provider, or its default roles."""
         return self._rules.permitted_roles
 
     @property

@@ -29,8 +29,8 @@ class ResumedTurns:
         """
         parts, row, grant, target = self._parts, authorized.row, authorized.grant, authorized.target
         turn, adapter = await prepare_turn(self._stores, parts.upstreams.adapters, request, authorized)
-        with parts.telemetry.prepared_turn(request.trace_context, target, row) as (trail, span):
-            call = parts.authorizer.call_builder.build_call(grant, target, trail, row.id)
+        with parts.telemetry.prepared_turn(request.trace_context, target, row) as (trace_context, span):
+            call = parts.authorizer.call_builder.build_call(grant, target, trace_context, row.id)
             opened, live_events = parts.pausing.resumed_state(row, with_grant(row, grant)), self._stores.tasks.live_events(row)
             shares = self._acquire_concurrency(caller, call)
             try:
@@ -59,5 +59,5 @@ class ResumedTurns:
         slot = self._parts.upstreams.slots.try_acquire(caller, call.target)
         if slot is None:
             release(shares)
-            raise ShareUsed("As many calls are under way as may be.", 1)
+            raise ShareUsed("All slots of the agent are in use; the task waits until one is free.", 1)
         return (*shares, slot)
