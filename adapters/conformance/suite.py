@@ -14,7 +14,7 @@ BODY_TRANSFORMS: Final[dict[str, BodyTransform]] = {"whole": in_one_chunk, "piec
 
 
 @dataclass(frozen=True)
-class TestedAdapter:
+class AdapterUnderTest:
     """An adapter and the scenarios that test it."""
 
     vendor: Vendor
@@ -43,13 +43,13 @@ class VendorSuite:
     recordings: ClassVar[Path]  # a folder with `SCENARIO.jsonl` and `SCENARIO.expected.json`
 
     @classmethod
-    def tested_adapters(cls) -> list[TestedAdapter]:
+    def adapters_under_test(cls) -> list[AdapterUnderTest]:
         """The adapters under test: one."""
-        return [TestedAdapter(cls.vendor(), tuple(load_expectations(cls.recordings)))]
+        return [AdapterUnderTest(cls.vendor(), tuple(load_expectations(cls.recordings)))]
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
         """Called by pytest for each test: parametrizes it over adapters, scenarios, chunk sizes and bad responses."""
-        subjects = self.tested_adapters()
+        subjects = self.adapters_under_test()
         pairs = [(each.vendor, scenario) for each in subjects for scenario in each.scenarios]
         if "adapter" in metafunc.fixturenames:
             metafunc.parametrize("adapter", subjects, ids=str)
@@ -60,35 +60,35 @@ class VendorSuite:
         if "bad" in metafunc.fixturenames:
             metafunc.parametrize("bad", BAD_RESPONSES, ids=str)
 
-    def test_the_adapter_is_shown_by_scenarios_of_its_kind(self, adapter: TestedAdapter) -> None:
+    def test_the_adapter_is_shown_by_scenarios_of_its_kind(self, adapter: AdapterUnderTest) -> None:
         foreign = [str(each) for each in adapter.scenarios if each.kind != adapter.vendor.kind]
         assert not foreign, f"scenarios of another kind than {adapter}: {foreign}"
         assert any("turns" in each.document for each in adapter.scenarios), f"no scenario of {adapter} has `turns`"
         assert adapter.streamed_scenarios or not adapter.vendor.features.streams, f"{adapter} streams, but no scenario shows it"
 
-    def test_an_adapter_has_a_kind_features_and_options_and_no_state(self, adapter: TestedAdapter) -> None:
+    def test_an_adapter_has_a_kind_features_and_options_and_no_state(self, adapter: AdapterUnderTest) -> None:
         checks.check_shape(adapter.vendor)
 
-    def test_an_unknown_option_is_refused_by_its_name(self, adapter: TestedAdapter) -> None:
+    def test_an_unknown_option_is_refused_by_its_name(self, adapter: AdapterUnderTest) -> None:
         checks.check_options(adapter.vendor, adapter.scenarios[0])
 
     def test_a_scenario_comes_out_as_expected(self, vendor: Vendor, scenario: Expectation, pieces: BodyTransform) -> None:
         asyncio.run(checks.check_scenario(vendor, scenario, pieces))
 
-    def test_an_answer_that_is_cut_is_a_failure_even_after_partial_output(self, adapter: TestedAdapter) -> None:
+    def test_an_answer_that_is_cut_is_a_failure_even_after_partial_output(self, adapter: AdapterUnderTest) -> None:
         for scenario in adapter.streamed_scenarios:
             asyncio.run(checks.check_cuts(adapter.vendor, scenario))
 
-    def test_unknown_events_and_members_change_nothing(self, adapter: TestedAdapter) -> None:
+    def test_unknown_events_and_members_change_nothing(self, adapter: AdapterUnderTest) -> None:
         for scenario in adapter.streamed_scenarios:
             asyncio.run(checks.check_unknown_members(adapter.vendor, scenario))
 
-    def test_a_repeated_event_brings_no_second_ending(self, adapter: TestedAdapter) -> None:
+    def test_a_repeated_event_brings_no_second_ending(self, adapter: AdapterUnderTest) -> None:
         for scenario in adapter.streamed_scenarios:
             asyncio.run(checks.check_repeats(adapter.vendor, scenario))
 
-    def test_a_bad_answer_is_a_failure_of_its_kind_that_tells_nothing(self, adapter: TestedAdapter, bad: BadHttpResponse) -> None:
+    def test_a_bad_answer_is_a_failure_of_its_kind_that_tells_nothing(self, adapter: AdapterUnderTest, bad: BadHttpResponse) -> None:
         asyncio.run(checks.check_bad_response(adapter.vendor, adapter.scenarios[0], bad))
 
-    def test_a_credential_that_an_agent_echoes_is_not_in_the_details(self, adapter: TestedAdapter) -> None:
+    def test_a_credential_that_an_agent_echoes_is_not_in_the_details(self, adapter: AdapterUnderTest) -> None:
         asyncio.run(checks.check_credential(adapter.vendor, adapter.scenarios[0]))

@@ -158,6 +158,19 @@ class Recorded:
         await self.app(scope, again, send)
 
 
+_KEPT: list[tuple[asyncio.AbstractEventLoop, DefaultRequestHandler]] = []
+
+
+def keep_until_loop_closes(handler: DefaultRequestHandler) -> DefaultRequestHandler:
+    """Keeps a handler of the SDK until its event loop is closed, which cancels the handler's tasks.
+
+    Collected earlier, its tasks that still wait for an answer are reported as an error of the test that runs then.
+    """
+    _KEPT[:] = [(loop, kept) for loop, kept in _KEPT if not loop.is_closed()]
+    _KEPT.append((asyncio.get_running_loop(), handler))
+    return handler
+
+
 def a2a_agent(version: str = "1.0", streaming: bool = True, executor: AgentExecutor | None = None) -> Recorded:
     """A scripted agent at `/`, or another. Version 0.3 refuses the methods of 1.0."""
     card = AgentCard(
@@ -169,7 +182,7 @@ def a2a_agent(version: str = "1.0", streaming: bool = True, executor: AgentExecu
         default_input_modes=["text/plain"],
         default_output_modes=["text/plain"],
     )
-    handler = DefaultRequestHandler(executor or ScriptedAgent(), InMemoryTaskStore(), card)
+    handler = keep_until_loop_closes(DefaultRequestHandler(executor or ScriptedAgent(), InMemoryTaskStore(), card))
     endpoint = (Only03 if version == "0.3" else JsonRpcDispatcher)(handler, enable_v0_3_compat=version == "0.3")
     return Recorded(Starlette(routes=[Route("/", endpoint.handle_requests, methods=["POST"])]))
 

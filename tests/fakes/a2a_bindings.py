@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from tests.fakes.a2a_agents import ScriptedAgent, serving
+from tests.fakes.a2a_agents import ScriptedAgent, keep_until_loop_closes, serving
 
 Call = tuple[str, dict[str, str]]  # the path or method that was called, and its headers or metadata
 
@@ -32,7 +32,7 @@ def handler(binding: str, version: str) -> DefaultRequestHandler:
         default_input_modes=["text/plain"],
         default_output_modes=["text/plain"],
     )
-    return DefaultRequestHandler(ScriptedAgent(), InMemoryTaskStore(), card)
+    return keep_until_loop_closes(DefaultRequestHandler(ScriptedAgent(), InMemoryTaskStore(), card))
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from pydantic import ConfigDict
 from adapters.conformance import checks
 from adapters.conformance.checks import BAD_RESPONSES
 from adapters.conformance.recordings import Expectation, in_odd_chunks, load_expectations
-from adapters.conformance.suite import TestedAdapter, VendorSuite
+from adapters.conformance.suite import AdapterUnderTest, VendorSuite
 from adapters.contract import Done, Event, Failed, Turn, UpstreamFault
 from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, VendorOptions
 from adapters.vendors.sdk.connection import Request, VendorConnection
@@ -179,13 +179,13 @@ async def test_a_scenario_that_expects_nothing_fails() -> None:
 @pytest.mark.parametrize("scenarios", [(), (Expectation(FOLDER, "x", {"kind": "riddle"}),), (Expectation(FOLDER, "x", {"kind": "other"}),)])
 def test_an_adapter_that_no_scenario_shows_fails(scenarios: tuple[Expectation, ...]) -> None:
     with pytest.raises(AssertionError):
-        VendorSuite().test_the_adapter_is_shown_by_scenarios_of_its_kind(TestedAdapter(Riddle(), scenarios))
+        VendorSuite().test_the_adapter_is_shown_by_scenarios_of_its_kind(AdapterUnderTest(Riddle(), scenarios))
 
 
 def test_an_adapter_that_streams_is_shown_by_a_stream() -> None:
     whole = Expectation(FOLDER, "question", {**QUESTION.document, "whole": True})
     with pytest.raises(AssertionError, match="streams"):
-        VendorSuite().test_the_adapter_is_shown_by_scenarios_of_its_kind(TestedAdapter(Riddle(), (whole,)))
+        VendorSuite().test_the_adapter_is_shown_by_scenarios_of_its_kind(AdapterUnderTest(Riddle(), (whole,)))
 
 
 def test_options_are_those_of_the_vendor() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from adapters.catalog import VENDORS
 from adapters.conformance import VendorSuite
-from adapters.conformance.suite import TestedAdapter
+from adapters.conformance.suite import AdapterUnderTest
 from adapters.contract import Event, Failed
 from adapters.vendors.sdk.agent import CUT_OFF_TEXT, parse_events
 from adapters.vendors.sdk.frames import End, Frame, SseFrame
@@ -20,13 +20,13 @@ LINES_MAX = 200
 
 
 @cache
-def subjects() -> tuple[TestedAdapter, ...]:
-    return tuple(TestedAdapter(vendor_of(kind), tuple(each for each in expectations() if each.kind == kind)) for kind in KINDS)
+def subjects() -> tuple[AdapterUnderTest, ...]:
+    return tuple(AdapterUnderTest(vendor_of(kind), tuple(each for each in expectations() if each.kind == kind)) for kind in KINDS)
 
 
 class TestVendors(VendorSuite):
     @classmethod
-    def tested_adapters(cls) -> list[TestedAdapter]:
+    def adapters_under_test(cls) -> list[AdapterUnderTest]:
         return list(subjects())
 
 
