@@ -1,0 +1,1 @@
+"""Runtime expressions in jq, evaluated in a worker process without rights, files, network or environment."""
