@@ -1,0 +1,66 @@
+"""What a document may say to this gateway beside the DSL, in `metadata.gateway` of the document and of its tasks."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.workflows.dsl.durations import milliseconds_of
+
+
+class Extra(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+class Concurrency(Extra):
+    """`runs`: how many run at once; `overlap`: what happens to a run that a schedule or an event starts beyond that."""
+
+    runs: int = Field(1000, ge=1, le=100_000)
+    overlap: Literal["queue", "skip"] = "queue"
+
+
+class DocumentExtras(Extra):
+    """`deadline`: ISO 8601, how long a run may take, waiting included."""
+
+    deadline: str = "P30D"
+    concurrency: Concurrency = Concurrency()
+    tags: list[str] = Field([], max_length=20)
+    examples: list[str] = Field([], max_length=20)
+
+    def model_post_init(self, context: Any) -> None:
+        milliseconds_of(self.deadline)
+
+
+class Check(Extra):
+    """A second look at what an ai step returned: a rule that must hold, or another agent that must agree. People decide when it does not."""
+
+    rule: str | None = None
+    agent: str | None = None
+
+
+class TaskExtras(Extra):
+    """`kind`: whether a step computes or reasons. `min_confidence`: its answer is an error below that, or without `confidence`.
+
+    `compensate`: the function that undoes the step when the run fails later. `idempotent`: doing it twice has the effect of doing it once,
+    so a step whose outcome is unknown may be repeated.
+    """
+
+    kind: Literal["deterministic", "ai"] | None = None
+    min_confidence: float | None = Field(None, alias="minConfidence", ge=0, le=1)
+    confidence: str = ".confidence"
+    check: Check | None = None
+    compensate: str | None = None
+    idempotent: bool = False
+
+
+
+
+class DocumentMetadata(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    gateway: DocumentExtras = DocumentExtras()
+
+
+class TaskMetadata(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    gateway: TaskExtras = TaskExtras()
