@@ -14,7 +14,9 @@ from gateway.workflows.dsl.extras import DocumentMetadata, TaskMetadata
 from gateway.workflows.expressions.templates import expression_in
 
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$")]
-Version = Annotated[str, Field(pattern=r"^(?:0|[1-9][0-9]{0,8})\.(?:0|[1-9][0-9]{0,8})\.(?:0|[1-9][0-9]{0,8})(?:[-+][0-9A-Za-z.+-]{1,64})?$")]
+Version = Annotated[
+    str, Field(pattern=r"^(?:0|[1-9][0-9]{0,8})\.(?:0|[1-9][0-9]{0,8})\.(?:0|[1-9][0-9]{0,8})(?:[-+][0-9A-Za-z.+-]{1,64})?$")
+]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 TaskName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^/\s~][^/~]*$")]
 

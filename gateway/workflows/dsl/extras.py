@@ -52,8 +52,6 @@ class TaskExtras(Extra):
     idempotent: bool = False
 
 
-
-
 class DocumentMetadata(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 

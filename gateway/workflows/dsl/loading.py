@@ -198,7 +198,7 @@ def _pointer_of(data: Any, location: tuple[str | int, ...], missing: bool) -> st
         if isinstance(data, dict) and at_item and step == kind_of(data):
             at_item = False
         elif isinstance(data, dict) and step in data:
-            at_item = isinstance(data[step], dict) and len(data) == 1 or (bool(steps) and steps[-1] == "functions")
+            at_item = (isinstance(data[step], dict) and len(data) == 1) or (bool(steps) and steps[-1] == "functions")
             steps.append(step)
             data = data[step]
         elif isinstance(data, list) and isinstance(step, int) and step < len(data):

@@ -68,7 +68,8 @@ class Evaluator:
         if len(line) > VALUE_MAX:
             raise ExpressionFailed(expressions[0], f"the data of the step has {len(line)} bytes, more than {VALUE_MAX}")
         async with self._places:
-            worker = await self._take_worker()
+            worker: _Worker | None = await self._take_worker()
+            assert worker is not None
             try:
                 answer = await asyncio.wait_for(worker.ask(line), self._seconds)
             except TimeoutError:

@@ -1,0 +1,109 @@
+"""The port between the interpreter and the world: whatever a run does that is not a computation on its own data."""
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from gateway.workflows.interpreter.errors import Fault
+
+
+class StepKey(Struct, frozen=True):
+    """Names one execution of one task within a run, the same one each time the run is replayed.
+
+    `pointer` is the task in the document, `visits` how often each scope around it and the task itself were entered before, loops counted,
+    `attempts` the retries of the `try` tasks around it.
+    """
+
+    pointer: str
+    visits: tuple[int, ...] = ()
+    attempts: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.pointer}:{'.'.join(map(str, self.visits))}:{'.'.join(map(str, self.attempts))}"
+
+
+class PreparedCall(Struct, frozen=True):
+    """A call whose arguments have their values. `function`: http, openapi, a2a, mcp, or a function of the gateway's."""
+
+    function: str
+    arguments: Mapping[str, Any]
+    input: Any
+    metadata: Mapping[str, Any]
+
+
+class RunSuspended(Exception):
+    """The run waits for something that may take long; nothing of it needs a process until then."""
+
+
+class Effects(Protocol):
+    """Every method may be asked again for a key whose effect it had; it then returns what it returned then, and does nothing else.
+
+    A method raises WorkflowError when the effect failed, and RunSuspended when the run has to wait without its process: the run is then
+    interpreted from the beginning again when it goes on.
+    """
+
+    async def call(self, key: StepKey, call: PreparedCall) -> Any: ...
+
+    async def emit(self, key: StepKey, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Publishes a CloudEvent and returns it with the attributes that it lacked."""
+        ...
+
+    async def listen(self, key: StepKey, wanted: "Wanted") -> list[Any]:
+        """The events that a listening task waited for, each as its envelope."""
+        ...
+
+    async def sleep(self, key: StepKey, milliseconds: int) -> None: ...
+
+    async def run_workflow(self, key: StepKey, workflow: "SubRun") -> Any: ...
+
+    def time_limit(self, key: StepKey, milliseconds: int) -> AbstractAsyncContextManager[None]:
+        """Ends what runs within it by a TimeoutError once the time is over, counted from when it was first entered."""
+        ...
+
+    async def record(self, key: StepKey, value: Any) -> Any:
+        """The value that was recorded first under this key, which is `value` when none was."""
+        ...
+
+    async def recorded(self, key: StepKey) -> Any:
+        """What was recorded under this key, or None."""
+        ...
+
+    def now(self) -> int:
+        """Microseconds since 1970: the moment of the run's last effect, so that a replay sees the same time."""
+        ...
+
+    def entered(self, key: StepKey, input: Any) -> None: ...
+
+    def left(self, key: StepKey, output: Any, fault: Fault | None) -> None: ...
+
+
+class WantedEvent(Struct, frozen=True):
+    """One event filter: the attributes that an event must have, and for each correlation the expression and the value it must have.
+
+    An attribute that is an expression is a condition on the event. `expected` lacks the correlations that take the first event's value.
+    """
+
+    attributes: Mapping[str, Any]
+    correlations: Mapping[str, str] = {}
+    expected: Mapping[str, Any] = {}
+
+
+class Wanted(Struct, frozen=True):
+    """The events that end a listening task: one of one filter, one of each (all), or any number (any) until something holds.
+
+    `until`: an expression on the events so far, or other events that end it without being part of the result.
+    """
+
+    mode: str
+    filters: tuple[WantedEvent, ...]
+    until: "str | Wanted | None" = None
+
+
+class SubRun(Struct, frozen=True):
+    namespace: str
+    name: str
+    version: str
+    input: Any
+    awaited: bool

@@ -1,0 +1,145 @@
+"""Interprets one run of a document. Deterministic: when its effects answer the same, it takes the same path."""
+
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, Protocol
+
+from gateway.workflows.dsl.document import Document, Extension, TaskBase, kind_of
+from gateway.workflows.expressions.evaluator import Evaluator
+from gateway.workflows.interpreter.effects import Effects
+from gateway.workflows.interpreter.errors import WorkflowError, standard_error
+from gateway.workflows.interpreter.evaluation import Evaluation, Task, moment
+from gateway.workflows.interpreter.scope import Scope
+
+CONTINUE: Final = "continue"
+EXIT: Final = "exit"
+END: Final = "end"
+VISITS_MAX: Final = 10_000  # how often one task may run within one scope, by `then` going back
+COMPOSITE: Final = ("do", "fork", "try", "for")
+
+
+class RunEnded(Exception):
+    """A task said `then: end`: the run completes with this output, whatever else was under way."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__("the run ends")
+        self.output = output
+
+
+class Kind(Protocol):
+    """Runs one kind of task on its transformed input. Returns its raw output, and where to go on when the task itself decides that."""
+
+    async def __call__(self, run: "Interpreter", task: Any, at: Task, scope: Scope) -> tuple[Any, str | None]: ...
+
+
+class Interpreter:
+    """One run. `kinds` has a function for each kind of task."""
+
+    def __init__(self, document: Document, evaluator: Evaluator, effects: Effects, kinds: Mapping[type, Kind], run_id: str) -> None:
+        self.document = document
+        self.effects = effects
+        self._kinds = kinds
+        self._evaluator = evaluator
+        self._run_id = run_id
+        self.evaluation = Evaluation(evaluator, {})
+
+    async def run(self, input: Any) -> Any:
+        """The run's output. Raises WorkflowError when it faults."""
+        document, root = self.document, Scope()
+        shown = {"id": self._run_id, "definition": document.model_dump(mode="json", exclude_unset=True), "input": input}
+        self.evaluation = Evaluation(self._evaluator, {**shown, "startedAt": moment(self.effects.now())})
+        data = await self.evaluation.transform_input(document.input, input, root, None)
+        self.evaluation.data.context = data
+        try:
+            if document.timeout is None:
+                output, _ = await self.run_list(document.do, data, root.enter("do"))
+            else:
+                limit = await self._limit(document.timeout, data, root, None)
+                output, _ = await self._within(limit, root, self.run_list(document.do, data, root.enter("do")))
+        except RunEnded as ended:
+            output = ended.output
+        return await self.evaluation.transform_output(document.output, output, root, None)
+
+    async def run_list(self, items: Sequence[Mapping[str, TaskBase]], data: Any, scope: Scope) -> tuple[Any, str]:
+        """Runs tasks in their order, or in that of their `then`. Returns the last output, and EXIT when a task left the list early."""
+        places = {name: index for index, item in enumerate(items) for name in item}
+        visits: dict[str, int] = {}
+        index = 0
+        while index < len(items):
+            ((name, task),) = items[index].items()
+            count = visits[name] = visits.get(name, -1) + 1
+            here = scope.enter(index, _step(name)).visit(count)
+            if count >= VISITS_MAX:
+                raise standard_error("runtime", f"the task ran {VISITS_MAX} times without an end", here.pointer)
+            data, then = await self.run_task(name, task, data, here)
+            if then == EXIT:
+                return data, EXIT
+            index = index + 1 if then == CONTINUE else places[then]
+        return data, CONTINUE
+
+    async def run_task(self, name: str, task: TaskBase, raw: Any, scope: Scope) -> tuple[Any, str]:
+        """Runs one task with its extensions. Returns its transformed output and where to go on. Raises WorkflowError and RunEnded."""
+        at = Task(name, task.model_dump(mode="json", exclude_unset=True), raw, self.effects.now())
+        if task.if_ is not None and not await self.evaluation.holds(task.if_, raw, scope, at):
+            return raw, CONTINUE
+        self.effects.entered(scope.key, raw)
+        try:
+            output, then = await self._with_extensions(task, at, scope)
+        except WorkflowError as error:
+            self.effects.left(scope.key, None, error.fault)
+            raise
+        self.effects.left(scope.key, output, None)
+        if then == END:
+            raise RunEnded(output)
+        return output, then
+
+    async def _with_extensions(self, task: TaskBase, at: Task, scope: Scope) -> tuple[Any, str]:
+        extensions = [] if scope.in_extension else [each async for each in self._extensions(task, at, scope)]
+        for place, extension in extensions:
+            output, then = await self.run_list(extension.before, at.raw_input, place.enter("before"))
+            if then == EXIT:  # it answers in the task's place
+                return output, task.then or CONTINUE
+        if task.timeout is None:
+            output, then = await self._flow(task, at, scope)
+        else:
+            limit = await self._limit(task.timeout, at.raw_input, scope, at)
+            output, then = await self._within(limit, scope, self._flow(task, at, scope))
+        for place, extension in extensions:
+            await self.run_list(extension.after, output, place.enter("after"))
+        return output, then
+
+    async def _flow(self, task: TaskBase, at: Task, scope: Scope) -> tuple[Any, str]:
+        """The data flow of one task (DSL 1.0.3, "Data Flow"): input, the task itself, output, export."""
+        evaluation = self.evaluation
+        data = await evaluation.transform_input(task.input, at.raw_input, scope, at)
+        at = replace(at, input=data)
+        raw, then = await self._kinds[type(task)](self, task, at, scope)
+        at = replace(at, raw_output=raw)
+        output = await evaluation.transform_output(task.output, raw, scope, at)
+        await evaluation.export(task.export, output, scope, replace(at, output=output))
+        return output, then or task.then or CONTINUE
+
+    async def _extensions(self, task: TaskBase, at: Task, scope: Scope) -> AsyncIterator[tuple[Scope, Extension]]:
+        """The extensions that apply to a task, each with its place in the document."""
+        kind = (kind_of(at.definition) or "").partition(" ")[0]
+        for index, item in enumerate(self.document.use.extensions):
+            ((name, extension),) = item.items()
+            if extension.extend in ("all", kind) or (extension.extend == "composite" and kind in COMPOSITE):
+                if extension.when is None or await self.evaluation.holds(extension.when, at.raw_input, scope, at):
+                    yield replace(scope, pointer=f"/use/extensions/{index}/{_step(name)}", in_extension=True), extension
+
+    async def _limit(self, timeout: Any, data: Any, scope: Scope, at: Task | None) -> int:
+        found = self.document.use.timeouts[timeout] if isinstance(timeout, str) else timeout
+        return await self.evaluation.duration(found.after, data, scope, at)
+
+    async def _within(self, limit: int, scope: Scope, work: Awaitable[tuple[Any, str]]) -> tuple[Any, str]:
+        try:
+            async with self.effects.time_limit(scope.key, limit):
+                return await work
+        except TimeoutError as error:
+            raise standard_error("timeout", f"took longer than {limit / 1000:g} seconds", scope.pointer) from error
+
+
+def _step(name: str) -> str:
+    """A name as one step of a JSON pointer."""
+    return name.replace("~", "~0").replace("/", "~1")
