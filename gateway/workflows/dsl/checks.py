@@ -1,0 +1,212 @@
+"""What the shape of a document does not show: whether its parts fit each other. Every problem is found at once."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import jsonschema_rs
+
+from gateway.workflows.dsl.document import (
+    CallA2a,
+    CallFunction,
+    CallHttp,
+    CallMcp,
+    CallOpenApi,
+    Document,
+    RaiseTask,
+    RunTask,
+    SwitchTask,
+    TaskBase,
+    TryTask,
+)
+from gateway.workflows.dsl.extras import TaskExtras
+from gateway.workflows.dsl.loading import DocumentRefused, Problem, Source, pointer
+from gateway.workflows.dsl.walk import PlacedTask, TaskList, case_targets, expressions, schemas, task_lists, tasks
+from gateway.workflows.expressions.evaluator import Evaluator, ExpressionFailed
+from gateway.workflows.expressions.templates import bare_expression, expression_in
+
+DIRECTIVES: Final = ("continue", "exit", "end")
+NOT_RUN: Final = {
+    "grpc": "calls by gRPC are not supported; register the service as an agent or a server",
+    "asyncapi": "calls by AsyncAPI are not supported; use emit and listen",
+}
+FUNCTIONS: Final = ("gateway.approve", "gateway.choose", "gateway.form", "gateway.plan", "gateway.compute", "gateway.agent", "gateway.tool")
+REASONING: Final = ("gateway.plan", "gateway.agent")
+TASKS_MAX: Final = 1000
+Found = Iterator[tuple[str, str]]
+
+
+async def check_document(document: Document, source: Source, evaluator: Evaluator) -> None:
+    """Raises DocumentRefused with everything that is wrong with a document taken by itself; the registry is not asked."""
+    found = [*_whole(document), *_lists(document), *_each_task(document), *_schemas(document)]
+    found += [each async for each in _expressions(document, evaluator)]
+    if found:
+        raise DocumentRefused(tuple(sorted(source.problem(path, reason) for path, reason in set(found))))
+
+
+def _whole(document: Document) -> Found:
+    if not document.document.dsl.startswith("1.0."):
+        yield "/document/dsl", "is a version of the DSL that is not supported; 1.0.3 is"
+    for member in ("secrets", "authentications", "catalogs"):
+        if getattr(document.use, member):
+            yield f"/use/{member}", "is not taken from a document: credentials and functions belong to agents and servers of the registry"
+    if isinstance(document.timeout, str) and document.timeout not in document.use.timeouts:
+        yield "/timeout", f"names a timeout `{document.timeout}` that `use.timeouts` lacks"
+    if sum(1 for _ in tasks(document)) > TASKS_MAX:
+        yield "/do", f"has more than {TASKS_MAX} tasks"
+    if document.schedule is not None and len(document.schedule.model_fields_set - {"read"}) != 1:
+        yield "/schedule", "names one of every, cron, after and on"
+    yield from _function_circles(document)
+
+
+def _function_circles(document: Document) -> Found:
+    """Functions that lead to themselves: their calls would never end."""
+    leads = {
+        name: {each.task.call for each in _tasks_of_function(document, name) if isinstance(each.task, CallFunction)}
+        for name in document.use.functions
+    }
+    for name in leads:
+        seen: set[str] = set()
+        ahead = [name]
+        while ahead:
+            for following in leads.get(ahead.pop(), ()):
+                if following not in seen:
+                    seen.add(following)
+                    ahead.append(following)
+        if name in seen:
+            yield f"/use/functions{pointer(name)}", "calls itself, directly or through other functions"
+
+
+def _tasks_of_function(document: Document, name: str) -> Iterator[PlacedTask]:
+    path = f"/use/functions{pointer(name)}"
+    return (each for each in tasks(document) if each.path == path or each.path.startswith(f"{path}/"))
+
+
+def _lists(document: Document) -> Found:
+    for listed in task_lists(document):
+        names = Counter(name for item in listed.items for name in item)
+        yield from ((listed.path, f"has two tasks of the name `{name}`") for name, count in names.items() if count > 1)
+        for index, item in enumerate(listed.items):
+            for name, task in item.items():
+                yield from _directives(task, f"{listed.path}/{index}{pointer(name)}", listed, names)
+
+
+def _directives(task: TaskBase, path: str, listed: TaskList, names: Mapping[str, int]) -> Found:
+    directives = [(f"{path}/then", task.then)]
+    if isinstance(task, SwitchTask):
+        directives += [(path + end, case.then) for end, case in case_targets(task)]
+    if isinstance(task, TryTask):
+        directives.append((f"{path}/catch/then", task.catch.then))
+    for where, then in directives:
+        if then is not None and listed.are_branches:
+            yield where, "leads from one branch of a fork to another, and branches have no order"
+        elif then is not None and then not in DIRECTIVES and then not in names:
+            yield where, f"leads to `{then}`, which is no task beside it"
+
+
+def _each_task(document: Document) -> Found:
+    for placed in tasks(document):
+        task, path = placed.task, placed.path
+        if isinstance(task.timeout, str) and task.timeout not in document.use.timeouts:
+            yield f"{path}/timeout", f"names a timeout `{task.timeout}` that `use.timeouts` lacks"
+        match task:
+            case SwitchTask(switch=cases) if sum(case.when is None for item in cases for case in item.values()) > 1:
+                yield f"{path}/switch", "has more than one case without `when`"
+            case TryTask(catch=catch) if isinstance(catch.retry, str) and catch.retry not in document.use.retries:
+                yield f"{path}/catch/retry", f"names a retry policy `{catch.retry}` that `use.retries` lacks"
+            case RaiseTask(raise_=raised) if isinstance(raised.error, str) and raised.error not in document.use.errors:
+                yield f"{path}/raise/error", f"names an error `{raised.error}` that `use.errors` lacks"
+            case RunTask(run=run) if run.workflow is None:
+                yield f"{path}/run", "scripts, shell commands and containers are not run; call a tool, or `gateway.compute`"
+        yield from _calls(document, task, path)
+        yield from _kind_of_step(document, task, path)
+
+
+def _calls(document: Document, task: TaskBase, path: str) -> Found:
+    match task:
+        case CallFunction(call=name) if name in NOT_RUN:
+            yield f"{path}/call", NOT_RUN[name]
+        case CallFunction(call=name) if name not in document.use.functions and name not in FUNCTIONS:
+            yield f"{path}/call", f"is no function of `use.functions` and none of the gateway's: {', '.join(FUNCTIONS)}"
+        case CallMcp(with_=call) if call.transport.stdio is not None:
+            yield f"{path}/with/transport/stdio", "starts a program, which no document may; register the server and name it instead"
+    for where in ("endpoint", "server", "agentCard", "document"):
+        if _has_credentials(task, where):
+            yield f"{path}/with/{where}", "carries credentials; they belong to the registered agent or server"
+
+
+def _has_credentials(task: TaskBase, member: str) -> bool:
+    if not isinstance(task, CallHttp | CallOpenApi | CallA2a | CallMcp):
+        return False
+    value = task.with_.model_dump(exclude_unset=True).get(member)
+    if isinstance(value, Mapping):
+        value = value.get("endpoint", value)
+    return isinstance(value, Mapping) and value.get("authentication") is not None
+
+
+def _kind_of_step(document: Document, task: TaskBase, path: str) -> Found:
+    extras = task.metadata.gateway
+    at = f"{path}/metadata/gateway"
+    reasons = isinstance(task, CallA2a) or (isinstance(task, CallFunction) and task.call in REASONING)
+    if extras.kind == "deterministic" and reasons:
+        yield f"{at}/kind", "is deterministic, and the step asks an agent"
+    if reasons and extras.kind is None and _sends_message(task):
+        yield path, "asks an agent and does not say so: `metadata.gateway.kind: ai`"
+    if extras.kind == "ai":
+        for side in ("input", "output"):
+            if getattr(task, side).schema_ is None:
+                yield path, f"is an ai step without `{side}.schema`, which is the contract of the hand-off"
+    yield from _second_looks(document, extras, at)
+
+
+def _sends_message(task: TaskBase) -> bool:
+    return not isinstance(task, CallA2a) or task.with_.method in ("message/send", "message/stream")
+
+
+def _second_looks(document: Document, extras: TaskExtras, path: str) -> Found:
+    if extras.kind != "ai" and (extras.min_confidence is not None or extras.check is not None):
+        yield path, "asks for confidence or a check of a step that is not `kind: ai`"
+    if extras.check is not None and (extras.check.rule is None) == (extras.check.agent is None):
+        yield f"{path}/check", "names one of rule and agent"
+    if extras.compensate is not None and extras.compensate not in document.use.functions:
+        yield f"{path}/compensate", f"names a function `{extras.compensate}` that `use.functions` lacks"
+
+
+def _schemas(document: Document) -> Found:
+    for path, schema in schemas(document):
+        if (foreign := _foreign_reference(schema)) is not None:
+            yield path, f"refers to `{foreign[:100]}`, which is outside the document"
+            continue
+        try:
+            jsonschema_rs.validator_for(schema)
+        except (jsonschema_rs.ValidationError, ValueError) as error:
+            yield path, f"is no JSON Schema: {str(error).partition(chr(10))[0][:200]}"
+
+
+def _foreign_reference(schema: Any) -> str | None:
+    """A `$ref` that leads out of the schema."""
+    if isinstance(schema, Mapping):
+        for name, member in schema.items():
+            if name in ("$ref", "$dynamicRef") and isinstance(member, str) and not member.startswith("#"):
+                return member
+            if (found := _foreign_reference(member)) is not None:
+                return found
+    elif isinstance(schema, list):
+        for element in schema:
+            if (found := _foreign_reference(element)) is not None:
+                return found
+    return None
+
+
+async def _expressions(document: Document, evaluator: Evaluator):  # type: ignore[no-untyped-def]
+    for each in expressions(document):
+        text = bare_expression(each.text) if each.bare else expression_in(each.text)
+        if text is None:
+            if "${" in each.text:
+                yield each.path, "has `${` within a text; an expression is the whole text, and joins others by \\( … )"
+            continue
+        try:
+            await evaluator.compile([text], sorted(each.variables))
+        except ExpressionFailed as error:
+            yield each.path, f"is no jq expression: {error}"
