@@ -1,0 +1,1 @@
+"""Pictures of a workflow: a tree for terminals, Mermaid for documents, SVG for pages."""
