@@ -1,4 +1,4 @@
-"""A workflow as a Mermaid flowchart: a switch is a diamond, a fork a group of lanes, reasoning and fixed steps have classes of their own."""
+"""A workflow as a Mermaid flowchart: a switch is a diamond, a fork a group of lanes, and the nature of a step is its class."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final

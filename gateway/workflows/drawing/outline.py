@@ -1,7 +1,8 @@
 """A document as nested blocks, which every picture is made of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -105,44 +106,51 @@ def _nature(task: TaskBase) -> Nature:
     return Nature.FIXED
 
 
-def _words(task: TaskBase) -> str:
-    """What a task does, in a few words."""
-    match task:
-        case CallA2a(with_=call):
-            return f"agent {_last(call.uri)}"
-        case CallMcp(with_=call):
-            named = call.parameters.get("name", "") if isinstance(call.parameters, dict) else ""
-            return f"tool {named}" if named else call.method
-        case CallOpenApi(with_=call):
-            return f"tool {call.operation_id}"
-        case CallHttp(with_=call):
-            return f"{call.method.upper()} {call.endpoint if isinstance(call.endpoint, str) else call.endpoint.uri}"
-        case CallFunction(call=name, with_=arguments):
-            target = next((str(arguments[each]) for each in ("agent", "skill", "tool") if isinstance(arguments.get(each), str)), "")
-            return f"{name.removeprefix('gateway.')} {target}".strip()
-        case SetTask():
-            return "set"
-        case EmitTask(emit=emit):
-            return f"emit {emit.event.with_.type or ''}".strip()
-        case ListenTask(listen=listen):
-            mode = next(name for name in ("one", "all", "any") if getattr(listen.to, name) is not None)
-            return f"wait for {mode} event" + ("" if mode == "one" else "s")
-        case WaitTask(wait=wait):
-            return f"wait {wait.total / 1000:g} s" if isinstance(wait, Units) else f"wait {wait}"
-        case RaiseTask():
-            return "raise an error"
-        case RunTask(run=run):
-            return f"run {run.workflow.name}" if run.workflow else "run"
-        case ForTask(for_=loop):
-            return f"for each {loop.each}"
-        case ForkTask(fork=fork):
-            return "first of" if fork.compete else "at once"
-        case TryTask():
-            return "try"
-        case SwitchTask():
-            return "switch"
-    return ""
-
-
 def _last(uri: str) -> str:
     return uri.rstrip("/").rpartition("/")[2]
+
+
+def _words(task: TaskBase) -> str:
+    """What a task does, in a few words."""
+    describe = _WORDS.get(type(task))
+    return describe(task) if describe else ""
+
+
+def _call_of_tool(task: CallMcp) -> str:
+    call = task.with_
+    named = call.parameters.get("name", "") if isinstance(call.parameters, dict) else ""
+    return f"tool {named}" if named else call.method
+
+
+def _call_of_http(task: CallHttp) -> str:
+    call = task.with_
+    return f"{call.method.upper()} {call.endpoint if isinstance(call.endpoint, str) else call.endpoint.uri}"
+
+
+def _call_of_function(task: CallFunction) -> str:
+    target = next((str(task.with_[each]) for each in ("agent", "skill", "tool") if isinstance(task.with_.get(each), str)), "")
+    return f"{task.call.removeprefix('gateway.')} {target}".strip()
+
+
+def _listening(task: ListenTask) -> str:
+    mode = next(name for name in ("one", "all", "any") if getattr(task.listen.to, name) is not None)
+    return f"wait for {mode} event" + ("" if mode == "one" else "s")
+
+
+_WORDS: Final[Mapping[type, Callable[[Any], str]]] = {
+    CallA2a: lambda task: f"agent {_last(task.with_.uri)}",
+    CallFunction: _call_of_function,
+    CallHttp: _call_of_http,
+    CallMcp: _call_of_tool,
+    CallOpenApi: lambda task: f"tool {task.with_.operation_id}",
+    EmitTask: lambda task: f"emit {task.emit.event.with_.type or ''}".strip(),
+    ForTask: lambda task: f"for each {task.for_.each}",
+    ForkTask: lambda task: "first of" if task.fork.compete else "at once",
+    ListenTask: _listening,
+    RaiseTask: lambda task: "raise an error",
+    RunTask: lambda task: f"run {task.run.workflow.name}" if task.run.workflow else "run",
+    SetTask: lambda task: "set",
+    SwitchTask: lambda task: "switch",
+    TryTask: lambda task: "try",
+    WaitTask: lambda task: f"wait {task.wait.total / 1000:g} s" if isinstance(task.wait, Units) else f"wait {task.wait}",
+}

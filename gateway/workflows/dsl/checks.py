@@ -1,6 +1,5 @@
 """What the shape of a document does not show: whether its parts fit each other. Every problem is found at once."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -21,7 +20,7 @@ from gateway.workflows.dsl.document import (
     TryTask,
 )
 from gateway.workflows.dsl.extras import TaskExtras
-from gateway.workflows.dsl.loading import DocumentRefused, Problem, Source, pointer
+from gateway.workflows.dsl.loading import DocumentRefused, Source, pointer
 from gateway.workflows.dsl.walk import PlacedTask, TaskList, case_targets, expressions, schemas, task_lists, tasks
 from gateway.workflows.expressions.evaluator import Evaluator, ExpressionFailed
 from gateway.workflows.expressions.templates import bare_expression, expression_in

@@ -31,7 +31,7 @@ class DocumentExtras(Extra):
 
 
 class Check(Extra):
-    """A second look at what an ai step returned: a rule that must hold, or another agent that must agree. People decide when it does not."""
+    """A second look at what an ai step returned: a rule that must hold, or another agent that must agree; else people decide."""
 
     rule: str | None = None
     agent: str | None = None

@@ -58,7 +58,7 @@ def pointer(*steps: str | int) -> str:
 class _Loader(yaml.SafeLoader):
     """Composes nodes by the rules of YAML 1.2's core schema, in which `on` and `yes` are texts."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # the library's own attribute, which is one of the class
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

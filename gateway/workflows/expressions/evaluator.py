@@ -50,7 +50,9 @@ class Evaluator:
 
     async def evaluate(self, expressions: Sequence[str], input: Any, variables: Mapping[str, Any] = NO_VARIABLES) -> list[Any]:
         """The value of each expression, evaluated on `input`. Raises ExpressionFailed for the first one that has none."""
-        return await self._ask(expressions, {"expressions": expressions, "input": input, "variables": variables}) if expressions else []
+        return (
+            await self._ask(expressions, {"expressions": expressions, "input": input, "variables": dict(variables)}) if expressions else []
+        )
 
     async def compile(self, expressions: Sequence[str], names: Sequence[str]) -> None:
         """Raises ExpressionFailed for the first expression that is no jq or uses a variable that is not among `names`."""

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from gateway.workflows.dsl.document import Document, Extension, TaskBase, kind_of
+from gateway.workflows.dsl.document import Document, Extension, TaskBase, Timeout, kind_of
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.effects import Effects
 from gateway.workflows.interpreter.errors import WorkflowError, standard_error
@@ -124,12 +124,12 @@ class Interpreter:
         kind = (kind_of(at.definition) or "").partition(" ")[0]
         for index, item in enumerate(self.document.use.extensions):
             ((name, extension),) = item.items()
-            if extension.extend in ("all", kind) or (extension.extend == "composite" and kind in COMPOSITE):
-                if extension.when is None or await self.evaluation.holds(extension.when, at.raw_input, scope, at):
-                    yield replace(scope, pointer=f"/use/extensions/{index}/{_step(name)}", in_extension=True), extension
+            applies = extension.extend in ("all", kind) or (extension.extend == "composite" and kind in COMPOSITE)
+            if applies and (extension.when is None or await self.evaluation.holds(extension.when, at.raw_input, scope, at)):
+                yield replace(scope, pointer=f"/use/extensions/{index}/{_step(name)}", in_extension=True), extension
 
-    async def _limit(self, timeout: Any, data: Any, scope: Scope, at: Task | None) -> int:
-        found = self.document.use.timeouts[timeout] if isinstance(timeout, str) else timeout
+    async def _limit(self, given: Timeout | str, data: Any, scope: Scope, at: Task | None) -> int:
+        found = self.document.use.timeouts[given] if isinstance(given, str) else given
         return await self.evaluation.duration(found.after, data, scope, at)
 
     async def _within(self, limit: int, scope: Scope, work: Awaitable[tuple[Any, str]]) -> tuple[Any, str]:

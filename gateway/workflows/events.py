@@ -1,0 +1,84 @@
+"""Which events a listening task waited for: filters, correlations, and when it has enough (DSL 1.0.3, "Event Consumption Strategy")."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from gateway.workflows.expressions.evaluator import Evaluator, ExpressionFailed
+from gateway.workflows.expressions.templates import bare_expression, expression_in
+from gateway.workflows.interpreter.effects import Wanted, WantedEvent
+
+NOT_EXPECTED: Final = object()
+Event = Mapping[str, Any]
+
+
+class EventMatcher:
+    """Evaluates filters on events. An expression that fails on an event does not match it."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+
+    async def result(self, wanted: Wanted, events: Sequence[Event]) -> list[Event] | None:
+        """The events that end the waiting, in their order, or None as long as there are too few."""
+        if wanted.mode == "all":
+            return await self._each_filter(wanted, events)
+        consumed: list[Event] = []
+        correlated: dict[int, dict[str, Any]] = {}
+        for event in events:
+            if isinstance(wanted.until, Wanted) and await self.result(wanted.until, [event]) is not None:
+                return consumed
+            if not await self._matches_any(wanted, event, correlated):
+                continue
+            consumed.append(event)
+            if wanted.until is None or (isinstance(wanted.until, str) and await self._holds(wanted.until, [*consumed])):
+                return consumed
+        return None
+
+    async def _each_filter(self, wanted: Wanted, events: Sequence[Event]) -> list[Event] | None:
+        found: dict[int, Event] = {}
+        correlated: dict[int, dict[str, Any]] = {}
+        for event in events:
+            for index, one in enumerate(wanted.filters):
+                if index not in found and await self._matches(one, event, correlated.setdefault(index, {})):
+                    found[index] = event
+                    break
+            if len(found) == len(wanted.filters):
+                chosen = list(found.values())
+                return [each for each in events if any(each is one for one in chosen)]
+        return None
+
+    async def _matches_any(self, wanted: Wanted, event: Event, correlated: dict[int, dict[str, Any]]) -> bool:
+        if not wanted.filters:
+            return True
+        for index, one in enumerate(wanted.filters):
+            if await self._matches(one, event, correlated.setdefault(index, {})):
+                return True
+        return False
+
+    async def _matches(self, wanted: WantedEvent, event: Event, correlated: dict[str, Any]) -> bool:
+        """`correlated` keeps the values of correlations without an expected one: the first event's value is expected of the others."""
+        for name, value in wanted.attributes.items():
+            if not await self._has_attribute(event, name, value):
+                return False
+        values: dict[str, Any] = {}
+        for name, source in wanted.correlations.items():
+            value = await self._value(bare_expression(source), event)
+            expected = wanted.expected.get(name, correlated.get(name, NOT_EXPECTED))
+            if value is None or (expected is not NOT_EXPECTED and value != expected):
+                return False
+            values[name] = value
+        correlated.update(values)
+        return True
+
+    async def _has_attribute(self, event: Event, name: str, value: Any) -> bool:
+        if not isinstance(value, str) or (condition := expression_in(value)) is None:
+            return bool(event.get(name) == value)
+        return await self._holds(condition, event.get("data") if name == "data" else event)
+
+    async def _holds(self, condition: str, input: Any) -> bool:
+        return (await self._value(bare_expression(condition), input)) not in (None, False)
+
+    async def _value(self, expression: str, input: Any) -> Any:
+        try:
+            return (await self._evaluator.evaluate([expression], input))[0]
+        except ExpressionFailed:
+            return None

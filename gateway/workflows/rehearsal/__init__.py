@@ -1,0 +1,1 @@
+"""Rehearsals: a document runs against given answers of agents and tools, in virtual time; nothing leaves the machine."""

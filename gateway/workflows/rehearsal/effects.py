@@ -1,0 +1,122 @@
+"""Effects of a rehearsed run: answers from the script, virtual time, and a note of everything that the run did."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from gateway.workflows.dsl.document import Units
+from gateway.workflows.dsl.durations import milliseconds_of
+from gateway.workflows.events import EventMatcher
+from gateway.workflows.interpreter.effects import PreparedCall, StepKey, SubRun, Wanted
+from gateway.workflows.interpreter.errors import Fault, WorkflowError
+from gateway.workflows.rehearsal.clock import VirtualClock
+from gateway.workflows.rehearsal.script import Answer, Case
+
+
+@dataclass(slots=True)
+class Observed:
+    """What a rehearsed run did, in order."""
+
+    steps: list[str] = field(default_factory=list)  # pointers of the tasks that it entered
+    calls: list[tuple[str, PreparedCall]] = field(default_factory=list)
+    events: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+class ScriptedEffects:
+    """The port Effects over a script. A call without an answer in it is an error of the rehearsal, which the run can't catch."""
+
+    def __init__(self, case: Case, clock: VirtualClock, matcher: EventMatcher) -> None:
+        self.observed = Observed()
+        self._case = case
+        self._clock = clock
+        self._matcher = matcher
+        self._asked: Counter[str] = Counter()
+        self._records: dict[str, Any] = {}
+        self._arrived: list[Mapping[str, Any]] = []
+        self._listening: set[asyncio.Event] = set()
+        for arrival in case.events:
+            clock.call_after(_milliseconds(arrival.after), partial(self._arrive, arrival.event))
+
+    async def call(self, key: StepKey, call: PreparedCall) -> Any:
+        self.observed.calls.append((key.pointer, call))
+        return await self._answer(key, f"a call of {call.function}")
+
+    async def run_workflow(self, key: StepKey, workflow: SubRun) -> Any:
+        return await self._answer(key, f"the workflow {workflow.name}") if workflow.awaited else None
+
+    async def _answer(self, key: StepKey, what: str) -> Any:
+        answer = self._next_answer(key)
+        if answer is None:
+            raise Unanswered(f"{key.pointer}: {what} has no answer in the rehearsal")
+        if answer.after is not None:
+            await self._clock.sleep(_milliseconds(answer.after))
+        if answer.error is not None:
+            said = answer.error.model_dump(exclude_none=True)
+            raise WorkflowError(Fault(**{"instance": key.pointer, **said}))
+        return answer.output
+
+    def _next_answer(self, key: StepKey) -> Answer | None:
+        name = key.pointer.rpartition("/")[2]
+        given = self._case.answers.get(key.pointer, self._case.answers.get(name))
+        if not isinstance(given, list):
+            return given
+        count = self._asked[key.pointer]
+        self._asked[key.pointer] += 1
+        return given[min(count, len(given) - 1)] if given else None
+
+    async def emit(self, key: StepKey, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        whole = {"specversion": "1.0", "id": str(key), "source": "urn:interlock:rehearsal", "time": "2026-01-01T00:00:00Z", **event}
+        self.observed.events.append(whole)
+        self._arrive(whole)
+        return whole
+
+    def _arrive(self, event: Mapping[str, Any]) -> None:
+        self._arrived.append(event)
+        for each in self._listening:
+            each.set()
+
+    async def listen(self, key: StepKey, wanted: Wanted) -> list[Any]:
+        """Events that came before the task listened do not count."""
+        first = len(self._arrived)
+        woken = asyncio.Event()
+        self._listening.add(woken)
+        try:
+            while (found := await self._matcher.result(wanted, self._arrived[first:])) is None:
+                woken.clear()
+                await woken.wait()
+            return found
+        finally:
+            self._listening.discard(woken)
+
+    async def sleep(self, key: StepKey, milliseconds: int) -> None:
+        await self._clock.sleep(milliseconds)
+
+    def time_limit(self, key: StepKey, milliseconds: int) -> AbstractAsyncContextManager[None]:
+        return self._clock.time_limit(milliseconds)
+
+    async def record(self, key: StepKey, value: Any) -> Any:
+        return self._records.setdefault(str(key), value)
+
+    async def recorded(self, key: StepKey) -> Any:
+        return self._records.get(str(key))
+
+    def now(self) -> int:
+        return self._clock.now
+
+    def entered(self, key: StepKey, input: Any) -> None:
+        self.observed.steps.append(key.pointer)
+
+    def left(self, key: StepKey, output: Any, fault: Fault | None) -> None:
+        """Nothing: the entering is enough to know what ran."""
+
+
+class Unanswered(Exception):
+    """The rehearsal lacks an answer that the run asks for."""
+
+
+def _milliseconds(duration: Any) -> int:
+    return duration.total if isinstance(duration, Units) else milliseconds_of(duration)
