@@ -87,6 +87,9 @@ for _name, _pattern, _firsts in _PLAIN:
 _Loader.yaml_implicit_resolvers[""] = [("tag:yaml.org,2002:null", re.compile(r"\Z"))]
 
 
+_COLLECTIONS: Final = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+
+
 class _Unreadable(Exception):
     def __init__(self, reason: str, line: int) -> None:
         super().__init__(reason)
@@ -112,6 +115,8 @@ class _Reader:
         self.lines[path] = line
         if isinstance(node, yaml.ScalarNode):
             return _scalar(node)
+        if node.tag not in _COLLECTIONS:
+            raise _Unreadable(f"has a value that JSON can't have: `{node.tag[:50]}`", line)
         self._around.append(node)
         try:
             return self._sequence(node, path) if isinstance(node, yaml.SequenceNode) else self._mapping(node, path)

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from gateway.workflows.dsl.document import (
     Case,
+    Consumption,
     Document,
     DoTask,
     ForkTask,
@@ -130,9 +131,31 @@ def _of_task(placed: PlacedTask) -> Iterator[PlacedExpression]:
         case TryTask(catch=catch):
             for member in ("when", "except_when"):
                 yield from _templates(f"{path}/catch/{member}", getattr(catch, member), known | IN_TASK | {catch.as_}, bare=True)
+        case ListenTask(listen=listen, foreach=each):
+            yield from _of_events(f"{path}/listen/to", listen.to, known | IN_TASK)
+            if each is not None:
+                within = known | IN_TASK | {each.item, each.at}
+                yield from _templates(f"{path}/foreach/output/as", each.output.as_, within, bare=True)
+                yield from _templates(f"{path}/foreach/export/as", each.export.as_, within, bare=True)
         case _:
             body = task.model_dump(mode="json", exclude_unset=True, exclude=set(TaskBase.model_fields) | {"do", "fork"})
             yield from _templates(path, body, known | IN_TASK, bare=False)
+
+
+def _of_events(path: str, wanted: Consumption, known: frozenset[str]) -> Iterator[PlacedExpression]:
+    """Conditions and correlations are evaluated on an event alone; what a correlation expects is a value of the run."""
+    mode = next(name for name in ("one", "all", "any") if getattr(wanted, name) is not None)
+    filters = getattr(wanted, mode)
+    for index, each in enumerate(filters if isinstance(filters, list) else [filters]):
+        at = f"{path}/{mode}/{index}" if isinstance(filters, list) else f"{path}/{mode}"
+        yield from _templates(f"{at}/with", each.with_.model_dump(exclude_unset=True), frozenset(), bare=False)
+        for name, correlation in each.correlate.items():
+            yield from _templates(f"{at}/correlate{pointer(name)}/from", correlation.from_, frozenset(), bare=True)
+            yield from _templates(f"{at}/correlate{pointer(name)}/expect", correlation.expect, known, bare=False)
+    if isinstance(wanted.until, Consumption):
+        yield from _of_events(f"{path}/until", wanted.until, known)
+    else:
+        yield from _templates(f"{path}/until", wanted.until, frozenset(), bare=True)
 
 
 def _of_input(path: str, given: Input, known: frozenset[str]) -> Iterator[PlacedExpression]:

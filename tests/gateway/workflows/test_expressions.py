@@ -1,0 +1,114 @@
+"""Expressions are evaluated by processes without rights, within limits."""
+
+import asyncio
+import os
+import subprocess
+import sys
+
+import pytest
+
+from gateway.workflows.expressions.evaluator import WORKER, Evaluator, ExpressionFailed
+from gateway.workflows.expressions.templates import bare_expression, expression_in, expressions_of, fill
+
+
+async def value_of(evaluator: Evaluator, expression: str, input: object = None, **variables: object) -> object:
+    return (await evaluator.evaluate([expression], input, variables))[0]
+
+
+async def test_an_expression_sees_its_input_and_variables(evaluator: Evaluator) -> None:
+    assert await evaluator.evaluate([".a + $context.b", "$input"], {"a": 1}, {"context": {"b": 2}, "input": "x"}) == [3, "x"]
+
+
+async def test_the_first_result_counts_and_none_is_null(evaluator: Evaluator) -> None:
+    assert await evaluator.evaluate(["1, 2", "empty"], None) == [1, None]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    # attack WFL-01
+    ["env", "env.HOME", "now", "input", "[inputs]", "debug", "stderr", "halt", "halt_error", "localtime", "get_search_list", "input_filename",
+     'import "a" as a; 1', 'include "a"; 1', "1) | env | (1", '"2020" | strflocaltime("%Y")', '"a" | modulemeta'],
+)  # fmt: skip
+async def test_an_expression_reaches_nothing_outside_its_data(evaluator: Evaluator, expression: str) -> None:
+    with pytest.raises(ExpressionFailed):
+        await value_of(evaluator, expression)
+
+
+async def test_the_environment_of_the_worker_is_empty(evaluator: Evaluator) -> None:
+    """attack WFL-01"""
+    os.environ["INTERLOCK_TEST_SECRET"] = "x"
+    try:
+        assert await value_of(evaluator, "$ENV") == {}
+        assert await value_of(evaluator, "1) | $ENV | (.") == {}
+    finally:
+        del os.environ["INTERLOCK_TEST_SECRET"]
+
+
+@pytest.mark.parametrize("expression", ["def f: f; f", "[limit(1e9; repeat(1))] | length", "last(range(1e12))"])
+async def test_an_expression_without_end_costs_its_worker_alone(expression: str) -> None:
+    """attack WFL-01"""
+    evaluator = Evaluator(workers=1, seconds=0.3)
+    try:
+        with pytest.raises(ExpressionFailed):
+            await value_of(evaluator, expression)
+    finally:
+        await evaluator.close()
+    evaluator = Evaluator(workers=1, seconds=20.0)
+    try:
+        assert await value_of(evaluator, ".a", {"a": 1}) == 1
+    finally:
+        await evaluator.close()
+
+
+async def test_an_expression_that_eats_memory_ends_its_worker() -> None:
+    """attack WFL-01"""
+    evaluator = Evaluator(workers=1, seconds=60.0)
+    try:
+        with pytest.raises(ExpressionFailed, match=r"memory|seconds"):
+            await value_of(evaluator, '"x" * 400000000 | [., ., .] | tojson')
+        assert await value_of(evaluator, "1") == 1
+    finally:
+        await evaluator.close()
+
+
+async def test_workers_are_no_more_than_allowed() -> None:
+    evaluator = Evaluator(workers=2, seconds=20.0)
+    try:
+        values = await asyncio.gather(*(value_of(evaluator, ". + 1", number) for number in range(20)))
+    finally:
+        await evaluator.close()
+    assert values == list(range(1, 21))
+
+
+async def test_a_canceled_evaluation_leaves_no_answer_for_the_next(evaluator: Evaluator) -> None:
+    one = asyncio.ensure_future(value_of(evaluator, "[range(200000)] | length"))
+    await asyncio.sleep(0)
+    one.cancel()
+    await asyncio.gather(one, return_exceptions=True)
+    assert await value_of(evaluator, '"mine"') == "mine"
+
+
+async def test_compiling_names_what_is_no_jq_and_unknown_variables(evaluator: Evaluator) -> None:
+    await evaluator.compile([".a", "$context.b"], ["context"])
+    for wrong in (".a ==", "$nothing", "nothing(1)"):
+        with pytest.raises(ExpressionFailed) as caught:
+            await evaluator.compile([".a", wrong], ["context"])
+        assert caught.value.expression == wrong
+
+
+def test_the_worker_needs_nothing_of_the_gateway() -> None:
+    line = '{"expressions": [".a"], "input": {"a": 5}, "variables": {}}\n'
+    done = subprocess.run([sys.executable, "-I", str(WORKER)], input=line, capture_output=True, text=True, env={}, cwd="/", check=True)
+    assert done.stdout == '{"values": [5]}\n'
+
+
+def test_only_a_whole_text_is_an_expression() -> None:
+    assert expression_in(" ${ .a } ") == ".a"
+    assert expression_in("a ${ .b }") is None
+    assert bare_expression(".a") == bare_expression("${ .a }") == ".a"
+    assert list(expressions_of({"a": ["${ 1 }", "x"], "b": "${ 2 }"})) == ["1", "2"]
+
+
+async def test_what_an_expression_gives_is_data_and_no_template(evaluator: Evaluator) -> None:
+    """attack WFL-01: input data that looks like an expression is not evaluated"""
+    assert await fill(evaluator, {"a": "${ .x }", "b": "plain"}, {"x": "${ env }"}, {}) == {"a": "${ env }", "b": "plain"}

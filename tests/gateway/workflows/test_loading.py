@@ -1,0 +1,74 @@
+"""Documents are read with every problem of their shape, each with its path and line."""
+
+import pytest
+
+from gateway.workflows.dsl.durations import milliseconds_of
+from gateway.workflows.dsl.loading import DocumentRefused, read_document, read_source
+from tests.gateway.workflows.documents import document_of, text_of
+
+
+def problems(text: str) -> list[tuple[int, str]]:
+    with pytest.raises(DocumentRefused) as caught:
+        read_document(read_source(text))
+    return [(each.line, each.path) for each in caught.value.problems]
+
+
+def test_every_problem_is_told_with_its_path_and_line() -> None:
+    found = problems(text_of("- a: {cal: http}\n- b: {call: http, with: {method: get, bogus: 1}}\n- c: {set: {x: 1}, extra: 2}"))
+    assert found == [(4, "/do/0/a"), (5, "/do/1/b/with"), (5, "/do/1/b/with/bogus"), (6, "/do/2/c/extra")]
+
+
+def test_yaml_is_read_as_version_1_2() -> None:
+    assert read_source("{on: yes, no: off, n: 1_0, t: 2020-01-01}").data == {"on": "yes", "no": "off", "n": "1_0", "t": "2020-01-01"}
+    assert read_source("a: [true, False, null, ~, 12, -1.5, 1e3, '1']").data == {"a": [True, False, None, None, 12, -1.5, 1000.0, "1"]}
+
+
+def test_json_is_read_too() -> None:
+    assert read_source('{"a": [1, {"b": null}]}').data == {"a": [1, {"b": None}]}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: 1\na: 2", "twice"),
+        ("a: &x [*x]", "alias within"),
+        ("a: " + "[" * 80 + "]" * 80, "deeper than"),
+        ("? [a]\n: 1", "no text"),
+        ("a: !!python/object:os.system {}", "JSON can't have|key"),
+        ("a: !!float nan", "JSON can't have|key"),
+        ("[1, 2", "no YAML|not YAML"),
+        ("\x07", "not YAML"),
+        ("x" * 1_100_000, "characters"),
+        ("just a text", "no workflow"),
+        ("", "no workflow"),
+    ],
+)
+def test_texts_that_are_no_document_are_refused(text: str, reason: str) -> None:
+    with pytest.raises(DocumentRefused, match=reason):
+        read_document(read_source(text))
+
+
+def test_aliases_that_multiply_are_bounded() -> None:
+    bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 10)}]\n" for n in range(8)
+    )
+    with pytest.raises(DocumentRefused, match="values"):
+        read_source(bomb)
+
+
+@pytest.mark.parametrize(("text", "length"), [("PT15M", 900_000), ("P1DT2H", 93_600_000), ("PT0.5S", 500), ("P2W", 1_209_600_000)])
+def test_durations_have_milliseconds(text: str, length: int) -> None:
+    assert milliseconds_of(text) == length
+
+
+@pytest.mark.parametrize("text", ["", "P", "PT", "P1Y", "P1M", "15m", "PT-5S", "P999999W", "PT1S "])
+def test_other_durations_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"duration|ten years"):
+        milliseconds_of(text)
+
+
+def test_a_document_is_typed() -> None:
+    document = document_of("- a: {wait: {seconds: 2}}", "timeout: {after: PT1H}")
+    task = document.do[0]["a"]
+    assert task.wait.total == 2000  # type: ignore[union-attr]
+    assert document.document.metadata.gateway.deadline == "P30D"
