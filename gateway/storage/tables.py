@@ -30,6 +30,7 @@ KEYED = _partial_index("idempotency_key IS NOT NULL")
 LIVE = _partial_index("live = 1")
 PENDING = _partial_index("state = 'pending'")
 DEAD = _partial_index("state = 'dead'")
+DUE = _partial_index("wake_at IS NOT NULL")
 
 tasks = Table(
     "tasks",
@@ -245,4 +246,76 @@ connections = Table(
     Index("connections_owner", "owner", "until"),
     Index("connections_state", "state"),
     Index("connections_until", "until"),
+)
+
+workflow_versions = Table(
+    "workflow_versions",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("hash", Text, primary_key=True),  # sha256 of the document, in hex
+    Column("document", Text, nullable=False),  # YAML or JSON, as its author wrote it
+    Column("author", Text, nullable=False),  # tenant|issuer|subject
+    Column("created", BigInteger, nullable=False),
+)
+
+workflow_runs = Table(
+    "workflow_runs",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),  # of the task that the run is
+    Column("workflow", Text, nullable=False),
+    Column("version", Text, nullable=False),  # hash of `workflow_versions`; no key: a version outlives its workflow
+    Column("input", Text, nullable=False),  # JSON
+    Column("started", BigInteger, nullable=False),
+    Column("wake_at", BigInteger),  # when a suspended run goes on by itself
+    Column("note", Text, nullable=False),  # where it stands, in words
+    _deleted_with(tasks, ("tenant", "id"), "workflow_runs_task"),
+    Index("workflow_runs_due", "wake_at", **DUE),
+)
+
+workflow_steps = Table(
+    "workflow_steps",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("key", Text, primary_key=True),  # pointer:visits:attempts of the step
+    Column("kind", Text, nullable=False),  # call | record
+    Column("task_id", Text, nullable=False),  # the task that the step caused, or empty; no key: tasks have a retention of their own
+    Column("started", BigInteger, nullable=False),
+    Column("ended", BigInteger, nullable=False),
+    Column("result", Text, nullable=False),  # JSON: {"value": …} or {"fault": …}
+    _deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_steps_run"),
+)
+
+workflow_waits = Table(
+    "workflow_waits",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("task_id", Text, primary_key=True),  # a task of the run that waits; the run goes on when that task moves
+    _deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_waits_run"),
+)
+
+workflow_checkpoints = Table(
+    "workflow_checkpoints",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("run_id", Text, nullable=False),
+    Column("step", Text, nullable=False),  # JSON pointer of the task in the document
+    Column("workflow", Text, nullable=False),
+    Column("owner", Text, nullable=False),  # tenant|issuer|subject of whose run it is
+    Column("kind", Text, nullable=False),  # approve | choose | form
+    Column("prompt", Text, nullable=False),
+    Column("schema", Text, nullable=False),  # JSON Schema of the answer
+    Column("state", Text, nullable=False),  # pending | answered | expired
+    Column("answer", Text, nullable=False),  # JSON; empty while there is none
+    Column("answered_by", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Column("answered", BigInteger),
+    _deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_checkpoints_run"),
+    Index("workflow_checkpoints_of_run", "tenant", "run_id"),
+    Index("workflow_checkpoints_pending", "tenant", "created", **PENDING),
 )

@@ -1,0 +1,79 @@
+"""The sixteenth schema: workflows with their versions, runs with their journal, and the people that runs wait for."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0016"
+down_revision = "0015"
+
+_DUE = sa.text("wake_at IS NOT NULL")
+_PENDING = sa.text("state = 'pending'")
+
+
+def upgrade() -> None:
+    _create_runs()
+    _create_journal()
+    _create_checkpoints()
+
+
+def _texts(*names: str, key: bool = False) -> list["sa.Column[str]"]:
+    return [sa.Column(name, sa.Text(), primary_key=key, nullable=False) for name in names]
+
+
+def _numbers(*names: str) -> list["sa.Column[int]"]:
+    return [sa.Column(name, sa.BigInteger(), nullable=False) for name in names]
+
+
+def _belongs_to_run(table: str) -> sa.ForeignKeyConstraint:
+    parent = ["workflow_runs.tenant", "workflow_runs.id"]
+    return sa.ForeignKeyConstraint(["tenant", "run_id"], parent, name=f"{table}_run", ondelete="CASCADE")
+
+
+def _create_runs() -> None:
+    op.create_table(
+        "workflow_versions",
+        *_texts("tenant", "name", "hash", key=True),
+        *_texts("document", "author"),
+        *_numbers("created"),
+    )
+    op.create_table(
+        "workflow_runs",
+        *_texts("tenant", "id", key=True),
+        *_texts("workflow", "version", "input"),
+        *_numbers("started"),
+        sa.Column("wake_at", sa.BigInteger()),
+        *_texts("note"),
+        sa.ForeignKeyConstraint(["tenant", "id"], ["tasks.tenant", "tasks.id"], name="workflow_runs_task", ondelete="CASCADE"),
+    )
+    op.create_index("workflow_runs_due", "workflow_runs", ["wake_at"], sqlite_where=_DUE, postgresql_where=_DUE)
+
+
+def _create_journal() -> None:
+    op.create_table(
+        "workflow_steps",
+        *_texts("tenant", "run_id", "key", key=True),
+        *_texts("kind", "task_id"),
+        *_numbers("started", "ended"),
+        *_texts("result"),
+        _belongs_to_run("workflow_steps"),
+    )
+    op.create_table("workflow_waits", *_texts("tenant", "run_id", "task_id", key=True), _belongs_to_run("workflow_waits"))
+
+
+def _create_checkpoints() -> None:
+    op.create_table(
+        "workflow_checkpoints",
+        *_texts("tenant", "id", key=True),
+        *_texts("run_id", "step", "workflow", "owner", "kind", "prompt", "schema", "state", "answer", "answered_by"),
+        *_numbers("created", "expires"),
+        sa.Column("answered", sa.BigInteger()),
+        _belongs_to_run("workflow_checkpoints"),
+    )
+    op.create_index("workflow_checkpoints_of_run", "workflow_checkpoints", ["tenant", "run_id"])
+    columns = ["tenant", "created"]
+    op.create_index("workflow_checkpoints_pending", "workflow_checkpoints", columns, sqlite_where=_PENDING, postgresql_where=_PENDING)
+
+
+def downgrade() -> None:
+    for table in ("workflow_checkpoints", "workflow_waits", "workflow_steps", "workflow_runs", "workflow_versions"):
+        op.drop_table(table)
