@@ -95,6 +95,12 @@ class AdapterCatalog:
         self._adapters = {kind: guard(adapter, resilience) for kind, adapter in self._protocol_adapters.items()}
         self._tool_agent = guard(ToolAgent(servers)) if servers is not None else None
         self._read_text: Callable[[str], str] = str
+        self._own_builders: dict[str, Callable[[], Adapter]] = {}
+        self._own_adapters: dict[str, Adapter] = {}
+
+    def add_own_kind(self, kind: str, build_adapter: Callable[[], Adapter]) -> None:
+        """Adds a kind of the gateway's own agents, which nobody can register by its URL. `build_adapter` runs on first use."""
+        self._own_builders[kind] = build_adapter
 
     def use_option_reader(self, read_text: Callable[[str], str]) -> "AdapterCatalog":
         """Sets the function that resolves options such as `env:NAME`, and returns the catalog."""
@@ -115,6 +121,10 @@ class AdapterCatalog:
         """The adapter for an entry with that `upstream`. Raises UnknownKind."""
         if kind in SERVER_KINDS and self._tool_agent is not None:
             return self._tool_agent
+        if kind in self._own_builders:
+            self._own_adapters[kind] = self._own_builders.pop(kind)()
+        if kind in self._own_adapters:
+            return self._own_adapters[kind]
         if kind == "a2a" and is_signed(upstream):
             return self._signed_a2a_adapter
         if upstream and needs_credential(upstream):

@@ -194,6 +194,16 @@ class Canceled(Struct, frozen=True):
     metadata: Mapping[str, Any] | None = None
 
 
+class Suspended(Struct, frozen=True):
+    """The work goes on later by itself, in any process: the task stays WORKING without a turn. Ends the turn.
+
+    Made by the gateway's own engine of workflows, never by an adapter of an upstream. `message` says what the task waits for.
+    """
+
+    message: Message | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
 def token_usage_metadata(
     model: str = "", input_tokens: int | None = None, output_tokens: int | None = None, total_tokens: int | None = None
 ) -> dict[str, Any]:
@@ -203,14 +213,14 @@ def token_usage_metadata(
     return {USAGE_KEY: known} if known else {}
 
 
-Event = RefLearned | Progress | ArtifactPiece | RejectedArtifact | Ask | Replied | Done | Failed | AnswerRefused | Canceled
+Event = RefLearned | Progress | ArtifactPiece | RejectedArtifact | Ask | Replied | Done | Failed | AnswerRefused | Canceled | Suspended
 USAGE_KEY = "urn:interlock:a2a:usage"  # in the metadata of a task: model, input_tokens, output_tokens, total_tokens, if known
 CITATIONS_KEY = "urn:interlock:a2a:citations"  # in the metadata of a part: a list of {url, title, text, …}
 ENDPOINT_KEY = "interlock.endpoint"  # in the `extra` of a VendorRef: the endpoint with the task, if not the registered one
 DEADLINE_MARGIN_SECONDS = 0.05  # seconds before a deadline in which it counts as reached
 AGENT_LATE = "AGENT_LATE"  # the kind of a Failed whose agent did not answer in time
 BAD_ANSWER = "BAD_ANSWER"  # the kind of an AnswerRefused without one
-ENDINGS = (Ask, Replied, Done, Failed, AnswerRefused, Canceled)
+ENDINGS = (Ask, Replied, Done, Failed, AnswerRefused, Canceled, Suspended)
 
 
 class Failure(StrEnum):

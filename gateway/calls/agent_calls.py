@@ -5,9 +5,9 @@ from functools import partial
 import msgspec
 
 from adapters.a2a_client.wire.v1 import BadMessage
-from adapters.task import Message
+from adapters.task import Message, TaskState
 from gateway.calls.authorizer import retry_while_history_changes
-from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
+from gateway.calls.limits.meters import LimitReached, PayloadTooLarge, release
 from gateway.calls.parts import CallParts
 from gateway.calls.requests import (
     AgentRequest,
@@ -21,6 +21,7 @@ from gateway.calls.requests import (
     ruling_request_for_agent,
     webhook_write,
     with_grant,
+    with_own_ref,
 )
 from gateway.calls.targets.front_door import FrontDoor
 from gateway.calls.targets.unknown_names import UnknownNameDenied
@@ -36,7 +37,7 @@ from gateway.telemetry.spans import TraceContext
 from policies.authority import RulingRequest
 from policies.callers import Caller
 from policies.delegation.rulings import Question
-from registry.cards.card import Family, Registration
+from registry.cards.card import WORKFLOW_KIND, Family, Registration
 from registry.names import FRONT_DOOR
 from registry.store import UnknownName
 
@@ -77,6 +78,8 @@ class AgentCalls:
         if isinstance(ready, TurnState):
             return ready
         turned = _check_answer_accepted(await self._turn_runner.run(ready))
+        if turned.row.state is TaskState.WORKING:  # a run of a workflow is suspended, and goes on without a turn of this process
+            return await self._reader.wait_for_end(turned)
         return await self._reader.read_whole(turned) if request.message.task_id else turned
 
     async def start(self, caller: Caller, request: AgentRequest) -> TurnState:
@@ -109,7 +112,8 @@ class AgentCalls:
             return repeated
         previous = await self._find_continued_task(caller, request)
         target = self.callees.find(caller, request.agent, Family.AGENT)
-        row, parent_id = previous or new_task_row(self._stores, caller, request), caller.delegation.task_id
+        row = previous or with_own_ref(new_task_row(self._stores, caller, request), target)
+        parent_id = caller.delegation.task_id
         self._in_flight.add_turn(row.id, parent_id)
         if previous:
             self._watcher.stop_watching(row.id)
@@ -140,7 +144,11 @@ class AgentCalls:
         """
         act, slots = ruling_request.act, self._upstreams.slots
         try:
-            self._in_flight.hold_shares(task_id, self._upstreams.limits.acquire(caller, act, request.message))
+            shares = self._upstreams.limits.acquire(caller, act, request.message)
+            if target.kind == WORKFLOW_KIND:  # a run holds no place: its steps do, and would wait for it
+                release(shares)
+                return
+            self._in_flight.hold_shares(task_id, shares)
             deadline = self._call_builder.deadline_for(caller, request.trace_context)
             slot = slots.try_acquire(caller, target) or await slots.wait_for_slot(caller, target, act, deadline)
         except (LimitReached, PayloadTooLarge) as refused:

@@ -47,7 +47,7 @@ from policies.callers import Caller
 from policies.delegation.chain import Hop
 from policies.delegation.permissions import parse_ceiling
 from policies.delegation.rulings import Act, Grant, act_of_calling_tool, act_of_invoking_agent
-from registry.cards.card import FEATURES, Family, Registration
+from registry.cards.card import FEATURES, WORKFLOW_KIND, Family, Registration
 
 _decode_ref = msgspec.json.Decoder(VendorRef).decode
 
@@ -262,6 +262,13 @@ async def vendor_ref_for(stores: TaskStores, request: AgentRequest, authorized: 
 def with_grant(row: TaskRow, grant: Grant) -> TaskRow:
     """Returns the row with the ids of the decision and the grant."""
     return msgspec.structs.replace(row, decision_id=grant.decision.id, grant_id=grant.delegation.grant_id)
+
+
+def with_own_ref(row: TaskRow, target: Registration) -> TaskRow:
+    """A new task of a workflow names itself as the engine's, so that another process can go on with it from its first commit on."""
+    if target.kind != WORKFLOW_KIND:
+        return row
+    return msgspec.structs.replace(row, vendor_ref=msgspec.json.encode(VendorRef(task_id=row.id)).decode())
 
 
 def new_task_row(stores: TaskStores, caller: Caller, request: AgentRequest) -> TaskRow:

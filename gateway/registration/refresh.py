@@ -16,7 +16,7 @@ from gateway.registration.card_source import CardRejected
 from gateway.registration.inspection import EntryInspector
 from gateway.registration.requests import BadRequest
 from policies.delegation.rulings import Grant
-from registry.cards.card import BadCard, Family, Registration, RegistrationStatus
+from registry.cards.card import WORKFLOW_KIND, BadCard, Family, Registration, RegistrationStatus
 from registry.changes import REFRESHED, RegistryChange
 from registry.drift.pins import awaiting_approval
 from registry.drift.renewal import DriftApproval
@@ -63,6 +63,8 @@ class EntryRefresher:
 
     async def refresh_agent(self, entry: Registration, registry_change: RegistryChange = REFRESHED) -> Registration:
         """Fetches the agent's card again and returns the updated agent. Raises BadRequest, BadCard, UpstreamFault and EgressRefused."""
+        if entry.kind == WORKFLOW_KIND:  # its card is made from its document
+            return entry
         key = (entry.tenant, entry.name)
         known = await self._probes.read_state(key)
         try:
@@ -87,6 +89,8 @@ class EntryRefresher:
 
         Raises UpstreamFault if the keys of a trusted origin cannot be fetched.
         """
+        if entry.kind == WORKFLOW_KIND:
+            return entry
         try:
             found, _ = await self._inspector.current_agent_state(entry, ProbeState(), fetch=False)
         except CardRejected as error:
@@ -193,7 +197,7 @@ def _remove_finished(refreshes: dict[EntryKey, asyncio.Task[None]], key: EntryKe
 
 def _is_watched(entry: Registration) -> bool:
     """Returns whether the entry was reached before and can be reached without a user's account."""
-    return needs_no_person(entry) and (entry.card is not None or bool(entry.facts.get("era")))
+    return entry.kind != WORKFLOW_KIND and needs_no_person(entry) and (entry.card is not None or bool(entry.facts.get("era")))
 
 
 def needs_no_person(entry: Registration) -> bool:

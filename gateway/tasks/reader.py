@@ -47,6 +47,12 @@ class TaskReader:
         record = await self._tasks.read_record(turn_state.row.tenant, turn_state.row.owner, turn_state.row.id)
         return TurnState(record.row, record.events)
 
+    async def wait_for_end(self, turn_state: TurnState) -> TurnState:
+        """Returns the task with its whole log when it has ended or waits for an answer, whichever process works on it."""
+        async for _events in self.follow_turn(turn_state):
+            pass
+        return await self.read_whole(turn_state)
+
     def follow_turn(self, turn_state: TurnState) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
         """Yields the events after those of `turn_state` until the turn ends."""
         return self._tasks.follow(turn_state.row, turn_state.row.last_seq)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Attribute = str | int | float | bool
 TRACEPARENT: Final = "traceparent"
-ORDINARY_OUTCOMES: Final = frozenset({"ok", "question", "asks", "canceled"})  # outcomes that are not failures
+ORDINARY_OUTCOMES: Final = frozenset({"ok", "question", "asks", "canceled", "suspended"})  # outcomes that are not failures
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16

@@ -12,6 +12,7 @@ from gateway.calls.turns.runner import PreparedTurn, TurnRunner
 from gateway.tasks.turns.in_flight import HeldShare
 from gateway.tasks.turns.recorder import TaskStores
 from policies.callers import Caller
+from registry.cards.card import WORKFLOW_KIND
 
 
 class ResumedTurns:
@@ -44,7 +45,8 @@ class ResumedTurns:
         """Runs a turn that another process began. The turn counts in the limits of this process, but no limit refuses it."""
         shares: Sequence[HeldShare] = ()
         with suppress(TooManyCalls):
-            shares = self._acquire_concurrency(caller, prepared_turn.call)
+            if prepared_turn.call.target.kind != WORKFLOW_KIND:
+                shares = self._acquire_concurrency(caller, prepared_turn.call)
         self._run(prepared_turn, shares)
 
     def _run(self, prepared_turn: PreparedTurn, shares: Sequence[HeldShare]) -> None:

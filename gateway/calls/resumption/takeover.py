@@ -30,7 +30,7 @@ from policies.callers import CallerResolver
 from policies.delegation.kills import Killed
 from policies.delegation.rulings import Grant, act_of_invoking_agent
 from policies.tokens.verifier import TokenRefused
-from registry.cards.card import FEATURES, Registration
+from registry.cards.card import FEATURES, Family, Registration
 from registry.store import UnknownName
 
 RESUMED, ENDED, MOVED = "resumed", "ended", "moved"  # what became of a task whose process is gone
@@ -85,23 +85,29 @@ class Takeover:
         """Whether this process works on the task, or still has its ending to write."""
         return task_id in self._parts.in_flight or self._turns.has_deferred_ending(task_id)
 
-    async def _one_alone(self, row: TaskRow) -> str:
+    async def resume(self, row: TaskRow, ending: Failed) -> str:
+        """Continues a suspended task, or ends it by `ending` where its authority has ended; returns RESUMED, ENDED or MOVED."""
+        if self._is_handled_here(row.id):
+            return MOVED
+        return await self._one_alone(row, ending)
+
+    async def _one_alone(self, row: TaskRow, ending: Failed | None = None) -> str:
         """Takes over or ends one task. Logs a failure, so that the run continues with the other tasks; the next run tries again."""
         with resume_trace_context(row.trace) as trace_context:
             try:
-                return await self._take_up_or_end(row, trace_context)
+                return await self._take_up_or_end(row, trace_context, ending)
             except (WriteFailed, ReadFailed):  # the database layer logs its outage
                 log.debug("takeover_failed", task_id=row.id, exc_info=True)
             except Exception:  # the root of the work on one task
                 log.exception("takeover_failed", task_id=row.id, agent=row.agent)
             return MOVED
 
-    async def _take_up_or_end(self, row: TaskRow, trace_context: TraceContext) -> str:
+    async def _take_up_or_end(self, row: TaskRow, trace_context: TraceContext, ending: Failed | None) -> str:
         """RESUMED, ENDED, or MOVED for a task that changed since it was looked at, and so is not lost."""
         record = await self._stores.tasks.read_record(row.tenant, row.owner, row.id)
         if record.row.runner != row.runner:
             return MOVED
-        ending = Failed(LOST_HERE_TEXT if row.runner == self._stores.tasks.runner else LOST_TEXT, kind=GATEWAY_FAILURE)
+        ending = ending or Failed(LOST_HERE_TEXT if row.runner == self._stores.tasks.runner else LOST_TEXT, kind=GATEWAY_FAILURE)
         try:
             if _decode_ref(record.row.vendor_ref).task_id and await self._take_up(record, trace_context):
                 return RESUMED
@@ -121,7 +127,7 @@ class Takeover:
         row = record.row
         try:
             caller = await self._callers.resolve_agent_in_turn(row.tenant, row.agent, row.grant_id)
-            target = self._parts.callees.find_visible(caller, row.agent)  # an agent that is marked as down may be up again
+            target = self._parts.callees.find_registered(caller, row.agent, Family.AGENT)  # its own ceiling need not name it
             grant = self._authority.grant_continuation(
                 caller, RulingRequest(act_of_invoking_agent(row.agent), row.tenant, task_id=row.id, txn=row.txn)
             )

@@ -25,6 +25,8 @@ from gateway.ingress.admin.registry import servers as admin_servers
 from gateway.ingress.admin.registry import virtual_servers as admin_virtual
 from gateway.ingress.admin.registry.access import RegistryAccess, RegistryPermissions
 from gateway.ingress.admin.registry.changes import EntryChanges
+from gateway.ingress.admin.workflows import documents as admin_documents
+from gateway.ingress.admin.workflows import runs as admin_runs
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.proofs import RequestProofs
 from gateway.ingress.oauth import connect as oauth_connect
@@ -113,6 +115,11 @@ def build_framework_app(gateway: Gateway, admission: RequestAuthentication, clie
             admin_policies.routes(gateway.database, what_if_policies, authenticate, gateway.authorize, size),
             admin_connections.routes(connection_dependencies, authenticate),
             admin_deadletters.routes(gateway.webhooks.outbox, authenticate, gateway.authorize),
+            admin_documents.routes(registry_access, gateway.workflows.load, authenticate, size),
+            admin_runs.run_routes(gateway.calls.agents, gateway.registry, gateway.workflows.load, authenticate),
+            admin_runs.checkpoint_routes(
+                gateway.workflows.load, admin_runs.RunPermissions(could_allow, gateway.authorize, check_in_person), authenticate
+            ),
         ],
         is_operator=registry_access.is_operator,
     )

@@ -42,6 +42,7 @@ from gateway.server.composition.calls import build_calls
 from gateway.server.composition.rulings import build_rulings
 from gateway.server.composition.storage import open_storage
 from gateway.server.composition.webhooks import build_webhooks
+from gateway.server.composition.workflows import WAKE_SECONDS, LazyWorkflows, WorkflowDependencies
 from gateway.server.configured import RETRY_SECONDS, ConfiguredEntries, build_configured_entries
 from gateway.server.drain import Drain, DrainTimes, take_steps
 from gateway.server.periodic import PeriodicTasks
@@ -69,6 +70,7 @@ from policies.callers import Caller
 from policies.delegation.rulings import Act, Grant
 from policies.ids import new_id, now_us
 from policies.vault.store import DatabaseVault
+from registry.cards.card import WORKFLOW_KIND
 from registry.drift.renewal import DriftApproval
 from registry.health.checks import Probes
 from registry.rows import RegistrationRows
@@ -161,6 +163,10 @@ class Gateway:
         parts, resumed, callers = self.calls.parts, self.calls.resumed_turns, self.rulings.caller_resolver
         self.approvals = Approvals(self.database, self.audit, now_us)
         self.takeover = Takeover(parts, resumed, self.rulings.authority, callers, stores=self.stores, turns=self.calls.turns)
+        given = WorkflowDependencies(self.registry, self.stores, self.calls.agents, callers, self.takeover, self.settings.public_url)
+        self.workflows = LazyWorkflows(given)
+        self.catalog.add_own_kind(WORKFLOW_KIND, self.workflows.build_adapter)
+        self.on_stop_after_turns.append(self.workflows.close)
         self.approved_task_resumer = ApprovedTaskResumer(parts, resumed, callers, self.stores)
         self.consented_task_resumer = ConsentedTaskResumer(parts, resumed, callers, self.stores)
 
@@ -239,6 +245,7 @@ class Gateway:
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.approvals.sweep)
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.approved_task_resumer.run_once))
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.consented_task_resumer.run_once))
+        self.periodic_tasks.repeat(WAKE_SECONDS, self.drain.until_begun(self.workflows.wake_once))
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.account_connections.sweep)
         self.periodic_tasks.repeat(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)

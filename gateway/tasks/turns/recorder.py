@@ -52,6 +52,7 @@ OUTCOME_BY_STATE = {
     TaskState.AUTH_REQUIRED: "asks",
     TaskState.CANCELED: "canceled",
     TaskState.REJECTED: "rejected",
+    TaskState.WORKING: "suspended",
 }
 
 

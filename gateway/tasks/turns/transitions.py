@@ -21,6 +21,7 @@ from adapters.contract import (
     RefLearned,
     RejectedArtifact,
     Replied,
+    Suspended,
 )
 from adapters.task import Message, Part, Role, Task, TaskState, TaskStatus, encode
 from adapters.upstream.pending_consent import awaited_connection_id
@@ -82,7 +83,8 @@ class TaskTransitions:
         if isinstance(event, Ask):
             row = replace(row, vendor_ref=with_prompts(row.vendor_ref, event.prompts))
         metadata = None if isinstance(event, AnswerRefused) else event.metadata
-        return self.with_status(row, *self._state_and_message(row, event), at, metadata)
+        moved = self.with_status(row, *self._state_and_message(row, event), at, metadata)
+        return replace(moved, row=replace(moved.row, runner="")) if isinstance(event, Suspended) else moved
 
     def waiting_state(self, row: TaskRow, prior_status: TaskStatus | None, refusal: AnswerRefused) -> TurnState:
         """Returns the task after a refused answer: it waits as before, with the reason.
@@ -107,6 +109,8 @@ class TaskTransitions:
                 state = TaskState.AUTH_REQUIRED if auth else TaskState.INPUT_REQUIRED
                 message = message_with_prompts(message, prompts, self._new_id("m")) if prompts else message
                 message = message or (self.gateway_message(row, UNEXPLAINED_AUTH_TEXT) if auth else None)
+            case Suspended(message):
+                state = TaskState.WORKING
             case Done(message):
                 state = TaskState.COMPLETED
             case Canceled(message):

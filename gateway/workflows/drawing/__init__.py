@@ -1,1 +1,1 @@
-"""Pictures of a workflow: a tree for terminals, Mermaid for documents, SVG for pages."""
+"""Pictures of a workflow: a tree for terminals, Mermaid for documents."""

@@ -11,27 +11,12 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.workflows.dsl.document import Document, kind_of
+from gateway.workflows.problems import DocumentRefused, Problem
 
 SIZE_MAX: Final = 1 << 20  # characters of a document
 DEPTH_MAX: Final = 64
 NODES_MAX: Final = 50_000  # values of a document, those of aliases counted at each place where they stand
 PROBLEMS_MAX: Final = 100
-
-
-class Problem(Struct, frozen=True, order=True):
-    """One thing that is wrong. `path` is a JSON pointer into the document, `line` counts from 1; 0 when it is not known."""
-
-    line: int
-    path: str
-    reason: str
-
-
-class DocumentRefused(Exception):
-    """The document can't be used. `problems` has all that were found, in the order of the text."""
-
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
-        super().__init__("; ".join(f"{each.path or '/'} (line {each.line}): {each.reason}" for each in problems))
-        self.problems = problems
 
 
 class Source(Struct, frozen=True):

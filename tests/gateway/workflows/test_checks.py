@@ -3,7 +3,8 @@
 import pytest
 
 from gateway.workflows.dsl.checks import check_document
-from gateway.workflows.dsl.loading import DocumentRefused, read_document
+from gateway.workflows.dsl.loading import read_document
+from gateway.workflows.problems import DocumentRefused
 from gateway.workflows.expressions.evaluator import Evaluator
 from tests.gateway.workflows.documents import source_of
 

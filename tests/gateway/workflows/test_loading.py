@@ -3,7 +3,8 @@
 import pytest
 
 from gateway.workflows.dsl.durations import milliseconds_of
-from gateway.workflows.dsl.loading import DocumentRefused, read_document, read_source
+from gateway.workflows.dsl.loading import read_document, read_source
+from gateway.workflows.problems import DocumentRefused
 from tests.gateway.workflows.documents import document_of, text_of
 
 

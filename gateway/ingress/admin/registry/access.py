@@ -93,12 +93,14 @@ class RegistryAccess:
             raise UnknownName(name)
         return found
 
-    def list_page(self, caller: Caller, family: Family, cursor: str, limit: int) -> tuple[Sequence[Registration], str | None]:
-        """Returns entries after the name `cursor`, and the cursor of the next page. Raises BadCursor."""
+    def list_page(
+        self, caller: Caller, family: Family, cursor: str, limit: int, *, kind: str = ""
+    ) -> tuple[Sequence[Registration], str | None]:
+        """Returns entries after the name `cursor`, of one kind where it is given, and the cursor of the next page. Raises BadCursor."""
         after = _parse_cursor(cursor)[1]
         page: list[Registration] = []
         for entry in self._registry.list(caller.principal.tenant, family):
-            if entry.name > after and self.can_see(caller, entry):
+            if entry.name > after and (not kind or entry.kind == kind) and self.can_see(caller, entry):
                 if len(page) == limit:
                     return page, page[-1].name
                 page.append(entry)

@@ -1,0 +1,95 @@
+"""/api/workflows: documents that the gateway runs as agents. Uploading one needs registry:write."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Protocol
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import Field
+
+from gateway.ingress.admin.bodies import ApiBody, read_model
+from gateway.ingress.admin.registry.access import RegistryAccess, act_of_registry_change
+from gateway.ingress.http.error_bodies import PROBLEM_MEDIA_TYPE, problem
+from gateway.ingress.http.errors import describe
+from gateway.ingress.http.route_descriptions import describe_json_body
+from gateway.workflows.problems import DocumentRefused
+from policies.callers import Caller
+from registry.cards.card import WORKFLOW_KIND, Family, Registration
+from registry.changes import RegistryChange
+from registry.store import UnknownName
+
+Authenticate = Callable[[Request], Awaitable[Caller]]
+DOCUMENT_MAX = 1 << 20  # characters
+
+
+class Documents(Protocol):
+    """gateway/workflows/administration.py."""
+
+    async def add(self, tenant: str, owner: str, text: str, change: RegistryChange) -> dict[str, Any]: ...
+
+    async def check(self, tenant: str, text: str) -> str: ...
+
+    async def show(self, entry: Registration) -> dict[str, Any]: ...
+
+    async def end_runs(self, tenant: str, name: str) -> None: ...
+
+    def summary(self, entry: Registration) -> dict[str, Any]: ...
+
+
+class DocumentBody(ApiBody):
+    """The text of a document, YAML or JSON. With `check`, it is only checked."""
+
+    document: str = Field(min_length=1, max_length=DOCUMENT_MAX)
+    check: bool = False
+
+
+def routes(access: RegistryAccess, load: Callable[[], Awaitable[Documents]], authenticate: Authenticate, max_body: int) -> APIRouter:
+    """Returns the routes. Callers see the workflows that they may start."""
+    router = APIRouter(prefix="/api/workflows", tags=["workflows"])
+
+    def find(caller: Caller, name: str) -> Registration:
+        entry = access.find(caller, Family.AGENT, name)
+        if entry.kind != WORKFLOW_KIND:
+            raise UnknownName(name)
+        return entry
+
+    @router.post("", name="add_workflow", status_code=201, openapi_extra=describe_json_body(DocumentBody))
+    async def add(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
+        body = await read_model(request, DocumentBody, max_body)
+        change = await access.authorize_change(caller, act_of_registry_change("register", Family.AGENT, ""))
+        documents, tenant = await load(), caller.principal.tenant
+        try:
+            if body.check:
+                return JSONResponse({"name": await documents.check(tenant, body.document)}, 200)
+            added = await documents.add(tenant, caller.principal.owner_key, body.document, change)
+        except DocumentRefused as refused:
+            return refused_response(refused)
+        return JSONResponse(added, 201, {"location": f"/api/workflows/{added['name']}"})
+
+    @router.get("", name="list_workflows")
+    async def list_all(
+        caller: Annotated[Caller, Depends(authenticate)], cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
+    ) -> JSONResponse:
+        documents = await load()
+        found, following = access.list_page(caller, Family.AGENT, cursor, limit, kind=WORKFLOW_KIND)
+        return JSONResponse({"items": [documents.summary(entry) for entry in found], "next": following})
+
+    @router.get("/{name}", name="show_workflow")
+    async def show(caller: Annotated[Caller, Depends(authenticate)], name: str) -> JSONResponse:
+        entry = find(caller, name)
+        return JSONResponse(await (await load()).show(entry))
+
+    @router.delete("/{name}", name="remove_workflow", status_code=204)
+    async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str) -> Response:
+        entry, documents = find(caller, name), await load()
+        await access.remove(caller, Family.AGENT, name)
+        await documents.end_runs(entry.tenant, entry.name)
+        return Response(status_code=204)
+
+    return router
+
+
+def refused_response(refused: DocumentRefused) -> JSONResponse:
+    """Problem details (RFC 9457) with every problem of the document."""
+    found = [{"line": each.line, "path": each.path, "reason": each.reason} for each in refused.problems]
+    return JSONResponse(problem(describe(refused)) | {"problems": found}, 422, media_type=PROBLEM_MEDIA_TYPE.decode())

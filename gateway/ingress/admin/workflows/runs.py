@@ -1,0 +1,161 @@
+"""/api/runs and /api/checkpoints: a person's runs of workflows, and the questions of runs to people."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+from uuid import uuid4
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import Field
+
+from adapters.task import Message, Part, Role
+from gateway.calls.agent_calls import AgentCalls
+from gateway.calls.authorizer import RequireInPerson
+from gateway.calls.consent.approval_votes import OwnApproval
+from gateway.calls.requests import AgentRequest
+from gateway.ingress.a2a_server.parameters import parse_idempotency_key
+from gateway.ingress.admin.bodies import ApiBody, read_model
+from gateway.ingress.admin.demand import require_permission
+from gateway.ingress.http.asgi import header
+from gateway.ingress.http.route_descriptions import describe_json_body
+from gateway.tasks.log import TaskRow, UnknownTask
+from gateway.telemetry.spans import TraceContext
+from gateway.workflows.problems import UnknownCheckpoint
+from policies.callers import Caller
+from policies.delegation.approval import DECIDE_APPROVALS
+from policies.delegation.rulings import Act, Grant
+from registry.cards.card import WORKFLOW_KIND, Family
+from registry.store import Registry, UnknownName
+
+Authenticate = Callable[[Request], Awaitable[Caller]]
+JSON = "application/json"
+
+
+class Checkpoint(Protocol):
+    """gateway/workflows/runs/checkpoints.py."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def owner(self) -> str: ...
+
+
+class Runs(Protocol):
+    """gateway/workflows/administration.py."""
+
+    async def list_runs(self, tenant: str, owner: str, page: Any) -> tuple[list[dict[str, Any]], str | None]: ...
+
+    async def show_run(self, tenant: str, owner: str, run_id: str) -> tuple[TaskRow, dict[str, Any]] | None: ...
+
+    async def find_checkpoint(self, tenant: str, checkpoint_id: str) -> Any: ...
+
+    async def pending_checkpoints(self, tenant: str, is_shown: Callable[[Any], bool]) -> list[dict[str, Any]]: ...
+
+    async def answer(self, checkpoint: Any, value: Any, by: str, decision_id: str) -> dict[str, Any]: ...
+
+
+class StartBody(ApiBody):
+    workflow: str = Field(min_length=1, max_length=64)
+    input: Any = Field(default_factory=dict)
+
+
+class AnswerBody(ApiBody):
+    """The answer to a checkpoint: `{"approved": true}`, one of the options, or the filled-in form."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class RunPermissions:
+    """The rulings that routes of runs need."""
+
+    could_allow: Callable[[Caller, Act], bool]
+    authorize: Callable[[Caller, Act], Awaitable[Grant]]
+    check_in_person: RequireInPerson
+
+
+def run_routes(agents: AgentCalls, registry: Registry, load: Callable[[], Awaitable[Runs]], authenticate: Authenticate) -> APIRouter:
+    """Returns the routes of runs. A run is a task: whose it is and what the caller's token covers decides who sees it."""
+    router = APIRouter(prefix="/api/runs", tags=["workflows"])
+
+    async def find(caller: Caller, run_id: str) -> tuple[TaskRow, dict[str, Any]]:
+        found = await (await load()).show_run(caller.principal.tenant, caller.principal.owner_key, run_id)
+        if found is None or not _is_visible(caller, found[0]):
+            raise UnknownTask
+        return found
+
+    @router.post("", name="start_run", status_code=201, openapi_extra=describe_json_body(StartBody))
+    async def start(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
+        body = await read_model(request, StartBody, 8 << 20)
+        entry = registry.find(caller.principal.tenant, body.workflow)
+        if entry.family is not Family.AGENT or entry.kind != WORKFLOW_KIND:
+            raise UnknownName(body.workflow)
+        key = parse_idempotency_key(header(request.scope, b"idempotency-key"))
+        message = Message(key or f"m-{uuid4()}", Role.USER, (Part(data=body.input, media_type=JSON),))
+        turned = await agents.start(caller, AgentRequest(entry.name, message, TraceContext(), idempotency_key=key))
+        row = turned.row
+        return JSONResponse({"id": row.id, "workflow": row.agent, "state": row.state.value}, 201, {"location": f"/api/runs/{row.id}"})
+
+    @router.get("", name="list_runs")
+    async def list_all(
+        caller: Annotated[Caller, Depends(authenticate)],
+        workflow: str = "",
+        cursor: str = "",
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    ) -> JSONResponse:
+        runs = await load()
+        items, more = await runs.list_runs(caller.principal.tenant, caller.principal.owner_key, (workflow, cursor, limit))
+        shown = [each for each in items if caller.delegation.effective_permissions().covers(f"agent:{each['workflow']}")]
+        return JSONResponse({"items": [] if caller.delegation.path else shown, "next": more})
+
+    @router.get("/{run_id}", name="show_run")
+    async def show(caller: Annotated[Caller, Depends(authenticate)], run_id: str) -> JSONResponse:
+        return JSONResponse((await find(caller, run_id))[1])
+
+    @router.post("/{run_id}/cancel", name="cancel_run", status_code=204)
+    async def cancel(caller: Annotated[Caller, Depends(authenticate)], run_id: str) -> Response:
+        row, _ = await find(caller, run_id)
+        await agents.cancel(caller, row.agent, row.id, TraceContext())
+        return Response(status_code=204)
+
+    return router
+
+
+def checkpoint_routes(load: Callable[[], Awaitable[Runs]], permissions: RunPermissions, authenticate: Authenticate) -> APIRouter:
+    """Returns the routes of checkpoints. The run's owner answers all but `approve`; people who may decide approvals answer any."""
+    router = APIRouter(prefix="/api/checkpoints", tags=["workflows"])
+
+    def may_see(caller: Caller, checkpoint: Checkpoint) -> bool:
+        is_owner = not caller.delegation.path and checkpoint.owner == caller.principal.owner_key
+        return is_owner or permissions.could_allow(caller, DECIDE_APPROVALS)
+
+    @router.get("", name="list_checkpoints")
+    async def list_pending(caller: Annotated[Caller, Depends(authenticate)]) -> JSONResponse:
+        runs = await load()
+        items = await runs.pending_checkpoints(caller.principal.tenant, lambda each: may_see(caller, each))
+        return JSONResponse({"items": items, "next": None})
+
+    @router.post("/{checkpoint_id}/answer", name="answer_checkpoint", openapi_extra=describe_json_body(AnswerBody))
+    async def answer(caller: Annotated[Caller, Depends(authenticate)], checkpoint_id: str, request: Request) -> JSONResponse:
+        body = await read_model(request, AnswerBody, 1 << 20)
+        await permissions.check_in_person(caller, DECIDE_APPROVALS)
+        runs = await load()
+        checkpoint = await runs.find_checkpoint(caller.principal.tenant, checkpoint_id)
+        if not may_see(caller, checkpoint):
+            raise UnknownCheckpoint
+        is_owner, decision_id = checkpoint.owner == caller.principal.owner_key, ""
+        if checkpoint.kind == "approve" and is_owner:
+            raise OwnApproval
+        if not is_owner:
+            decision_id = (await require_permission(caller, permissions.authorize, DECIDE_APPROVALS)).decision.id
+        return JSONResponse(await runs.answer(checkpoint, body.value, caller.principal.owner_key, decision_id))
+
+    return router
+
+
+def _is_visible(caller: Caller, row: TaskRow) -> bool:
+    """Whether the caller may see a run of their own through this token; an agent sees the runs that its own task caused."""
+    caused = not caller.delegation.path or row.parent_id == caller.delegation.task_id
+    return caused and caller.delegation.effective_permissions().covers(f"agent:{row.agent}")

@@ -1,0 +1,93 @@
+"""Makes the engine of workflows when the first workflow is added, shown or run. Without one, nothing of it is imported."""
+
+import asyncio
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from gateway.calls.agent_calls import AgentCalls
+from gateway.calls.resumption.takeover import Takeover
+from gateway.tasks.turns.recorder import TaskStores
+from policies.callers import CallerResolver
+from registry.cards.card import WORKFLOW_KIND
+from registry.store import Registry
+
+if TYPE_CHECKING:
+    from gateway.workflows.administration import WorkflowAdministration
+    from gateway.workflows.engine.adapter import EngineParts, WorkflowAdapter
+    from gateway.workflows.engine.waking import RunWaker
+
+WAKE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowDependencies:
+    """What the engine needs of the gateway."""
+
+    registry: Registry
+    stores: TaskStores
+    agents: AgentCalls
+    callers: CallerResolver
+    takeover: Takeover
+    public_url: str
+
+
+class LazyWorkflows:
+    """The engine of one process."""
+
+    def __init__(self, dependencies: WorkflowDependencies) -> None:
+        self._dependencies = dependencies
+        self._generation_checked = -1
+        self._is_needed = False
+
+    def build_adapter(self) -> "WorkflowAdapter":
+        from gateway.workflows.engine.adapter import WorkflowAdapter
+
+        return WorkflowAdapter(self._parts)
+
+    async def load(self) -> "WorkflowAdministration":
+        """What /api needs. The modules are imported in a thread, since that takes a while."""
+        self._is_needed = True
+        return await asyncio.to_thread(lambda: self._administration)
+
+    @cached_property
+    def _parts(self) -> "EngineParts":
+        from gateway.workflows.engine.adapter import EngineParts
+        from gateway.workflows.engine.steps import StepCalls
+        from gateway.workflows.engine.versions import Versions
+        from gateway.workflows.expressions.evaluator import Evaluator
+        from gateway.workflows.runs.checkpoints import Checkpoints
+        from gateway.workflows.runs.store import RunStore
+
+        given, stores = self._dependencies, self._dependencies.stores
+        store = RunStore(stores.database, stores.now, stores.tasks.runner)
+        steps = StepCalls(given.agents, given.callers, stores)
+        return EngineParts(store, Versions(store), Evaluator(), steps, Checkpoints(store, stores.audit))
+
+    @cached_property
+    def _waker(self) -> "RunWaker":
+        from gateway.workflows.engine.waking import RunWaker
+
+        return RunWaker(self._parts.store, self._dependencies.takeover)
+
+    @cached_property
+    def _administration(self) -> "WorkflowAdministration":
+        from gateway.workflows.administration import WorkflowAdministration
+        from gateway.workflows.publishing.registrar import WorkflowRegistrar
+
+        parts, given = self._parts, self._dependencies
+        registrar = WorkflowRegistrar(given.registry, parts.store, parts.evaluator, given.public_url)
+        return WorkflowAdministration(registrar, parts, self._waker)
+
+    async def wake_once(self) -> int:
+        """Resumes suspended runs that are due, where there is any workflow."""
+        registry = self._dependencies.registry
+        if not self._is_needed and registry.generation != self._generation_checked:
+            self._generation_checked = registry.generation
+            self._is_needed = any(entry.kind == WORKFLOW_KIND for tenant in registry.tenants() for entry in registry.list(tenant))
+        return await self._waker.run_once() if self._is_needed else 0
+
+    async def close(self) -> None:
+        """Ends the workers that evaluate expressions."""
+        if "_parts" in self.__dict__:
+            await self._parts.evaluator.close()

@@ -1,0 +1,135 @@
+"""Workflows and runs as /api shows and changes them. Permissions are checked by the routes."""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import UNSET
+
+from gateway.tasks.log import TaskRow, to_rfc3339
+from gateway.workflows.drawing.mermaid import mermaid_of
+from gateway.workflows.drawing.outline import outline_of
+from gateway.workflows.drawing.tree import tree_of
+from gateway.workflows.engine.adapter import EngineParts
+from gateway.workflows.engine.waking import RunWaker
+from gateway.workflows.publishing.registrar import WorkflowRegistrar, version_in
+from gateway.workflows.runs.checkpoints import Checkpoint
+from gateway.workflows.runs.journal import CALL, StepRow, read_steps
+from gateway.workflows.runs.pages import RunFilter, find_run, list_runs, run_document
+from registry.cards.card import Registration
+from registry.changes import RegistryChange
+from registry.store import UnknownName
+
+
+class WorkflowAdministration:
+    """Adds, shows and removes workflows, and shows runs with their steps and checkpoints."""
+
+    def __init__(self, registrar: WorkflowRegistrar, parts: EngineParts, waker: RunWaker) -> None:
+        self._registrar = registrar
+        self._parts = parts
+        self._waker = waker
+
+    async def add(self, tenant: str, owner: str, text: str, change: RegistryChange) -> dict[str, Any]:
+        """Publishes a document. Raises DocumentRefused, NameTaken and Outdated."""
+        return summary(await self._registrar.add(tenant, owner, text, change))
+
+    async def check(self, tenant: str, text: str) -> str:
+        """The name of the workflow in a text with which nothing is wrong. Raises DocumentRefused."""
+        return (await self._registrar.read(tenant, text)).document.name
+
+    def summary(self, entry: Registration) -> dict[str, Any]:
+        """A workflow in a list."""
+        return summary(entry)
+
+    async def show(self, entry: Registration) -> dict[str, Any]:
+        """A workflow with its document, its pictures and its versions. Raises UnknownName."""
+        version = version_in(entry)
+        text = await self._parts.store.document_of(entry.tenant, entry.name, version)
+        document = await self._parts.versions.document(entry.tenant, entry.name, version)
+        if text is None or document is None:
+            raise UnknownName(entry.name)
+        blocks = outline_of(document)
+        versions = await self._parts.store.versions_of(entry.tenant, entry.name)
+        return summary(entry) | {
+            "document": text,
+            "tree": tree_of(entry.name, blocks),
+            "mermaid": mermaid_of(blocks),
+            "versions": [{"version": each, "created": to_rfc3339(at)} for each, at in versions],
+        }
+
+    async def end_runs(self, tenant: str, name: str) -> None:
+        """Ends the suspended runs of a workflow that was removed."""
+        await self._parts.store.wake_all(tenant, name)
+        await self._waker.run_once()
+
+    async def list_runs(self, tenant: str, owner: str, page: tuple[str, str, int]) -> tuple[list[dict[str, Any]], str | None]:
+        """A page of runs. `page`: the workflow, empty for all, the cursor, and the number of runs. Raises BadCursor."""
+        found, more = await list_runs(self._parts.store.database, tenant, owner, RunFilter(*page))
+        return [run_document(each) for each in found], more
+
+    async def show_run(self, tenant: str, owner: str, run_id: str) -> tuple[TaskRow, dict[str, Any]] | None:
+        """A run with its steps and checkpoints, and its task; None for what is no run of this owner."""
+        found = await find_run(self._parts.store.database, tenant, owner, run_id)
+        if found is None:
+            return None
+        steps = await read_steps(self._parts.store, found.run.key)
+        checkpoints = await self._parts.checkpoints.of_run(found.run.key)
+        more = {"input": found.run.input, "steps": [step_document(step) for step in steps if step.kind == CALL]}
+        return found.task, run_document(found) | more | {"checkpoints": [checkpoint_document(each) for each in checkpoints]}
+
+    async def find_checkpoint(self, tenant: str, checkpoint_id: str) -> Checkpoint:
+        """Raises UnknownCheckpoint."""
+        return await self._parts.checkpoints.find(tenant, checkpoint_id)
+
+    async def pending_checkpoints(self, tenant: str, is_shown: Callable[[Checkpoint], bool]) -> list[dict[str, Any]]:
+        return [checkpoint_document(each) for each in await self._parts.checkpoints.pending(tenant, is_shown)]
+
+    async def answer(self, checkpoint: Checkpoint, value: Any, by: str, decision_id: str) -> dict[str, Any]:
+        """Stores a person's answer and has the run go on. Raises BadCheckpointAnswer and CheckpointClosed."""
+        answered = await self._parts.checkpoints.answer(checkpoint, value, by, decision_id)
+        await self._waker.run_once()
+        return checkpoint_document(answered)
+
+
+def summary(entry: Registration) -> dict[str, Any]:
+    """A workflow in a list."""
+    card = entry.card
+    return {
+        "name": entry.name,
+        "version": version_in(entry),
+        "document_version": str(entry.facts.get("document", "")),
+        "title": card.name if card else "",
+        "summary": card.description if card else "",
+        "status": entry.status.value,
+        "ceiling": list(entry.ceiling),
+        "created": to_rfc3339(entry.created),
+        "updated": to_rfc3339(entry.updated),
+    }
+
+
+def step_document(step: StepRow) -> dict[str, Any]:
+    """One step of a run: what it returned, or the fault that it ended with."""
+    pointer, _, rest = step.key.partition(":")
+    shown: dict[str, Any] = {"value": step.result.value}
+    if (fault := step.result.fault) is not UNSET:
+        shown = {"fault": {"type": fault.type, "status": fault.status, "detail": fault.detail or ""}}
+    times = {"started": to_rfc3339(step.started), "ended": to_rfc3339(step.ended)}
+    return {"step": pointer, "key": rest, "task_id": step.task_id, **times, **shown}
+
+
+def checkpoint_document(checkpoint: Checkpoint) -> dict[str, Any]:
+    """A checkpoint with its question."""
+    answered = {"answer": checkpoint.answer, "answered_by": checkpoint.answered_by} if checkpoint.state == "answered" else {}
+    return {
+        "id": checkpoint.id,
+        "run": checkpoint.run.id,
+        "workflow": checkpoint.workflow,
+        "step": checkpoint.step,
+        "kind": checkpoint.kind,
+        "prompt": checkpoint.prompt,
+        "schema": checkpoint.schema,
+        "state": checkpoint.state,
+        "owner": checkpoint.owner,
+        "created": to_rfc3339(checkpoint.created),
+        "expires": to_rfc3339(checkpoint.expires),
+        **answered,
+    }

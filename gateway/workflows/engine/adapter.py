@@ -1,0 +1,191 @@
+"""The adapter of workflows: a run is the task of the workflow's agent, and each turn interprets its document from the beginning."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from msgspec import UNSET
+
+from adapters.contract import (
+    Adapter,
+    Answer,
+    ArtifactPiece,
+    Ask,
+    Call,
+    Done,
+    Event,
+    Failed,
+    Progress,
+    RefLearned,
+    Suspended,
+    Turn,
+    VendorRef,
+)
+from adapters.task import Artifact, Message, Part, Role, Task
+from gateway.telemetry.spans import TRACEPARENT, TraceContext
+from gateway.workflows.dsl.document import Document
+from gateway.workflows.dsl.durations import milliseconds_of
+from gateway.workflows.engine.effects import JournaledEffects
+from gateway.workflows.engine.questions import PeopleSteps
+from gateway.workflows.engine.requests import answer_parts
+from gateway.workflows.engine.steps import RunIdentity, StepCalls
+from gateway.workflows.engine.versions import Versions
+from gateway.workflows.expressions.evaluator import Evaluator
+from gateway.workflows.interpreter.effects import RunSuspended
+from gateway.workflows.interpreter.errors import Fault, WorkflowError
+from gateway.workflows.interpreter.interpreter import Interpreter
+from gateway.workflows.interpreter.kinds import KINDS
+from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, UnknownCheckpoint
+from gateway.workflows.runs.checkpoints import Checkpoints
+from gateway.workflows.runs.journal import Journal
+from gateway.workflows.runs.store import RunKey, RunRow, RunStore, RunTaken
+
+OUTPUT_ARTIFACT: Final = "output"
+FAULT_MEDIA_TYPE: Final = "application/problem+json"
+VERSION_FACT: Final = "workflow_version"  # in the facts of a workflow's registration: the version that new runs begin with
+DEADLINE_TEXT: Final = "The run took longer than its workflow allows (metadata.gateway.deadline)."
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineParts:
+    """What runs need in one process."""
+
+    store: RunStore
+    versions: Versions
+    evaluator: Evaluator
+    steps: StepCalls
+    checkpoints: Checkpoints
+
+
+class WorkflowAdapter:
+    """Runs documents. A run that waits ends its turn as suspended; `RunWaker` has it go on, in any process."""
+
+    def __init__(self, parts: EngineParts) -> None:
+        self._parts = parts
+
+    async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
+        """Yields what becomes of a run until it ends, or waits. Answers of the owner reach what the run waits for first."""
+        who = _identity_of(call)
+        if turn.answers:
+            await self._deliver_answers(who, call, turn.answers)
+        row = _new_run(who, call, _input_of(turn.message), self._parts.store.now())
+        async for event in self._interpret(who, call, row):
+            yield event
+
+    async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
+        """Goes on with a run that was suspended, or whose process has ended. `known` has the message that began it."""
+        who = _identity_of(call)
+        given = _input_of(known.history[0]) if known.history else {}
+        async for event in self._interpret(who, call, _new_run(who, call, given, self._parts.store.now())):
+            yield event
+
+    async def cancel(self, ref: VendorRef, call: Call) -> bool:
+        """The run stops with its turn, and nothing of it goes on after its task has ended."""
+        return True
+
+    async def _interpret(self, who: RunIdentity, call: Call, begun: RunRow) -> AsyncIterator[Event]:
+        yield RefLearned(VendorRef(task_id=who.run.id))
+        yield Progress()
+        parts = self._parts
+        row = await parts.store.begin(begun)
+        document = await parts.versions.document(who.run.tenant, row.workflow, row.version)
+        if document is None:
+            yield Failed("The version of the workflow that this run began with is gone.")
+            return
+        await parts.store.resume(who.run)
+        effects = await self._effects(who, call, row)
+        try:
+            for event in await self._outcome(document, who, row, effects):
+                yield event
+        finally:
+            effects.is_stopping = True
+
+    async def _effects(self, who: RunIdentity, call: Call, row: RunRow) -> JournaledEffects:
+        parts = self._parts
+        journal = await Journal.open(parts.store, who.run)
+        people = PeopleSteps(parts.checkpoints, call.grant.delegation.principal.owner_key, parts.store.now)
+        return JournaledEffects(who, parts.store, journal, parts.steps, people, started=row.started)
+
+    async def _outcome(self, document: Document, who: RunIdentity, row: RunRow, effects: JournaledEffects) -> list[Event]:
+        """The last events of the turn."""
+        interpreter = Interpreter(document, self._parts.evaluator, effects, KINDS, who.run.id)
+        left = row.started + milliseconds_of(document.document.metadata.gateway.deadline) * 1000 - self._parts.store.now()
+        work = asyncio.ensure_future(interpreter.run(row.input))
+        try:
+            async with asyncio.timeout(max(0.0, left / 1_000_000)):
+                output = await asyncio.shield(work)
+        except RunSuspended:
+            return [await self._suspend(who, effects)]
+        except WorkflowError as error:
+            await self._parts.steps.cancel_open_of(who)
+            return [_failure(error.fault)]
+        except TimeoutError:
+            await self._parts.steps.cancel_open_of(who)
+            return [Failed(DEADLINE_TEXT)]
+        except RunTaken:
+            log.info("run_taken", run=who.run.id)
+            return [Suspended()]  # refused too, since the task is another process's
+        finally:
+            effects.is_stopping = True
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+        await self._parts.steps.cancel_open_of(who)
+        return [ArtifactPiece(Artifact(OUTPUT_ARTIFACT, (Part(data=output, media_type="application/json"),))), Done()]
+
+    async def _suspend(self, who: RunIdentity, effects: JournaledEffects) -> Event:
+        waits = effects.waits
+        await self._parts.store.suspend(who.run, waits.wake_at, waits.note, waits.task_ids)
+        if waits.is_for_owner:
+            return Ask(prompts=tuple(waits.prompts))
+        return Suspended(_message(who, waits.note) if waits.note else None)
+
+    async def _deliver_answers(self, who: RunIdentity, call: Call, answers: tuple[Answer, ...]) -> None:
+        """Hands the owner's answers to checkpoints and to tasks of steps. What was answered meanwhile stays as it is."""
+        owner, decision = call.grant.delegation.principal.owner_key, call.grant.decision.id
+        for answer in answers:
+            token = answer.prompt.token if isinstance(answer.prompt.token, Mapping) else {}
+            if "task" in token:
+                await self._parts.steps.answer(who, token["agent"], token["task"], answer_parts(answer.value))
+                continue
+            try:
+                checkpoint = await self._parts.checkpoints.find(who.run.tenant, str(token.get("checkpoint", "")))
+                await self._parts.checkpoints.answer(checkpoint, answer.value, owner, decision)
+            except (UnknownCheckpoint, CheckpointClosed, BadCheckpointAnswer) as error:
+                log.info("answer_not_taken", run=who.run.id, error=type(error).__name__)
+
+
+def _identity_of(call: Call) -> RunIdentity:
+    held, traceparent = call.grant.delegation, call.headers.get(TRACEPARENT, "")
+    trace = TraceContext(call.grant.decision.trace_id, {TRACEPARENT: traceparent}) if traceparent else TraceContext()
+    return RunIdentity(RunKey(held.principal.tenant, held.task_id), call.target.name, held.grant_id, trace)
+
+
+def _new_run(who: RunIdentity, call: Call, given: Any, now: int) -> RunRow:
+    return RunRow(who.run, who.workflow, str(call.target.facts.get(VERSION_FACT, "")), given, now)
+
+
+def _input_of(message: Message) -> Any:
+    """The input of a run: the first data part of its message, else its text, else an empty object."""
+    data = next((part.data for part in message.parts if part.data is not UNSET), UNSET)
+    if data is not UNSET:
+        return data
+    text = "\n".join(part.text for part in message.parts if isinstance(part.text, str))
+    return {"text": text} if text else {}
+
+
+def _failure(fault: Fault) -> Failed:
+    """A run that faulted, in words, with the problem details (RFC 7807) as data."""
+    words = f"{fault.title or fault.type} at {fault.instance or '/'}: {fault.detail or ''}".rstrip(": ")
+    shown = {name: value for name in Fault.__struct_fields__ if (value := getattr(fault, name)) is not UNSET}
+    parts = (Part(text=words), Part(data=shown, media_type=FAULT_MEDIA_TYPE))
+    return Failed(words, Message(f"fault-{fault.status}", Role.AGENT, parts))
+
+
+def _message(who: RunIdentity, text: str) -> Message:
+    return Message(f"{who.run.id}:waits", Role.AGENT, (Part(text=text),))
+
+
+_: type[Adapter] = WorkflowAdapter

@@ -1,0 +1,202 @@
+"""Effects of a run: each result is journaled, so that a run that begins again in any process finds what was done."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from adapters.contract import Prompt
+from adapters.task import Message, Task, TaskState, text_of
+from gateway.background import run_in_background
+from gateway.tasks.contracts.prompts import open_prompts
+from gateway.tasks.log import TaskRow
+from gateway.workflows.engine.questions import CHECKPOINTS, PeopleSteps
+from gateway.workflows.engine.requests import build_request, sub_run_request
+from gateway.workflows.engine.results import OUTCOME_UNKNOWN, agent_output, check_completed
+from gateway.workflows.engine.steps import RunIdentity, StepCalls, StepRequest, StepWaits
+from gateway.workflows.engine.waits import Waits
+from gateway.workflows.interpreter.effects import PreparedCall, RunSuspended, StepKey, SubRun, Wanted
+from gateway.workflows.interpreter.errors import Fault, WorkflowError, standard_error
+from gateway.workflows.runs.journal import CALL, RECORD, Journal, Result, StepRow
+from gateway.workflows.runs.store import RunStore, key_text
+
+AWAKE_US: Final = 2_000_000  # a shorter wait is spent in this process
+AUTH_TEXT: Final = "waits until people allow it, or until an account is connected"
+_LIMITS: ContextVar[tuple["_TimeLimit", ...]] = ContextVar("limits", default=())
+
+
+class _TimeLimit:
+    """The time limit of a task. It runs from the first effect that the journal lacks: what is replayed had its time before."""
+
+    def __init__(self, timer: asyncio.Timeout, due: int) -> None:
+        self.due = due
+        self._timer = timer
+        self._is_armed = False
+
+    def arm(self, now: int) -> None:
+        if not self._is_armed:
+            self._is_armed = True
+            self._timer.reschedule(asyncio.get_running_loop().time() + max(0, self.due - now) / 1_000_000)
+
+
+class JournaledEffects:
+    """The port Effects over the journal of one run. Used for one interpretation, from the beginning to an ending or a suspension."""
+
+    def __init__(self, who: RunIdentity, store: RunStore, journal: Journal, steps: StepCalls, people: PeopleSteps, *, started: int) -> None:
+        self.waits = Waits()
+        self.is_stopping = False  # this process stops working on the run: what it began goes on elsewhere
+        self._who = who
+        self._store = store
+        self._journal = journal
+        self._steps = steps
+        self._people = people
+        self._now = started
+
+    async def call(self, key: StepKey, call: PreparedCall) -> Any:
+        if call.function in CHECKPOINTS:
+            return await self._once(key, self._ask_people, call)
+        return await self._once(key, self._delegate_call, call)
+
+    async def run_workflow(self, key: StepKey, workflow: SubRun) -> Any:
+        if not workflow.awaited:
+            raise standard_error("configuration", "a workflow that is not awaited is not run by this gateway", key.pointer)
+        return await self._once(key, self._delegate_run, workflow)
+
+    async def _once(self, key: StepKey, perform: Any, argument: Any) -> Any:
+        """The journaled result of a key, or that of `perform`, which is journaled. Raises WorkflowError and RunSuspended."""
+        if (step := self._journal.find(key_text(key))) is not None:
+            return self._replayed(step)
+        await self._arm_limits()
+        started, tasks = self._store.now(), list[str]()
+        try:
+            result = Result(value=await perform(key, argument, tasks))
+        except WorkflowError as error:
+            result = Result(fault=error.fault if error.fault.instance else replace(error.fault, instance=key.pointer))
+        ended = self._store.now()
+        row = StepRow(key_text(key), CALL, tasks[0] if tasks else "", started, ended, result)
+        return self._replayed(await self._journal.add(row))
+
+    def _replayed(self, step: StepRow) -> Any:
+        self._now = max(self._now, step.ended)
+        if step.result.fault is not UNSET:
+            raise WorkflowError(step.result.fault)
+        return step.result.value
+
+    async def _delegate_call(self, key: StepKey, call: PreparedCall, tasks: list[str]) -> Any:
+        request, read_output = build_request(key, call)
+        try:
+            return read_output(await self._delegate(key, request, tasks))
+        except WorkflowError as error:
+            if error.fault.type == OUTCOME_UNKNOWN and _is_idempotent(call.metadata):
+                raise standard_error("communication", str(error), key.pointer) from error
+            raise
+
+    async def _delegate_run(self, key: StepKey, workflow: SubRun, tasks: list[str]) -> Any:
+        return agent_output(await self._delegate(key, sub_run_request(workflow), tasks))
+
+    async def _delegate(self, key: StepKey, request: StepRequest, tasks: list[str]) -> Task:
+        """The completed task of a step. Raises WorkflowError, and RunSuspended while the task waits for a person."""
+        try:
+            row, task = await self._steps.run(self._who, key, request)
+        except StepWaits as waiting:
+            self._wait_for_task(key, request, waiting.row, waiting.task)
+            raise RunSuspended from waiting
+        except asyncio.CancelledError:
+            if not self.is_stopping:  # a time limit is over, or another branch won
+                run_in_background(self._steps.cancel(self._who, request.agent, key), "step_not_canceled", run=self._who.run.id)
+            raise
+        tasks.append(row.id)
+        check_completed(task, request.who, key.pointer)
+        return task
+
+    def _wait_for_task(self, key: StepKey, request: StepRequest, row: TaskRow, task: Task) -> None:
+        message = task.status.message
+        text = text_of(message.parts) if isinstance(message, Message) else ""
+        prompt = None
+        if row.state is TaskState.INPUT_REQUIRED:
+            asked = open_prompts(row.vendor_ref)
+            schema = asked[0].schema if len(asked) == 1 else None
+            prompt = Prompt(f"task:{row.id}", text or request.who, schema=schema, token={"task": row.id, "agent": row.agent})
+        note = f"{key.pointer}: {request.who} {'asks: ' + text if prompt else AUTH_TEXT}"
+        self.waits.add_task(row.id, note, prompt)
+
+    async def _ask_people(self, key: StepKey, call: PreparedCall, _tasks: list[str]) -> Any:
+        """The answer to a checkpoint. Raises WorkflowError, and RunSuspended while there is none."""
+        outcome = await self._people.ask(self._who, key, call)
+        if outcome.is_pending:
+            self.waits.add_checkpoint(outcome.checkpoint, key.pointer)
+            raise RunSuspended
+        return outcome.value
+
+    async def sleep(self, key: StepKey, milliseconds: int) -> None:
+        due = await self._record(f"{key_text(key)}#due", self._store.now() + milliseconds * 1000)
+        left = due - self._store.now()
+        if left > AWAKE_US:
+            await self._arm_limits()
+            self.waits.add_moment(due, f"{key.pointer}: waits for a moment")
+            raise RunSuspended
+        if left > 0:
+            await self._arm_limits()
+            await asyncio.sleep(left / 1_000_000)
+        self._now = max(self._now, due)
+
+    def time_limit(self, key: StepKey, milliseconds: int) -> AbstractAsyncContextManager[None]:
+        return self._limit(key, milliseconds)
+
+    @asynccontextmanager
+    async def _limit(self, key: StepKey, milliseconds: int) -> AsyncIterator[None]:
+        due = await self._record(f"{key_text(key)}#limit", self._store.now() + milliseconds * 1000)
+        async with asyncio.timeout(None) as timer:
+            entered = _LIMITS.set((*_LIMITS.get(), _TimeLimit(timer, due)))
+            try:
+                yield
+            except RunSuspended:
+                self.waits.add_moment(due, "")
+                raise
+            finally:
+                _LIMITS.reset(entered)
+
+    async def _arm_limits(self) -> None:
+        """Has the time limits around an effect run. Never returns when one of them is over: its end cancels this effect."""
+        now, limits = self._store.now(), _LIMITS.get()
+        for limit in limits:
+            limit.arm(now)
+        if any(limit.due <= now for limit in limits):
+            await asyncio.Event().wait()
+
+    async def record(self, key: StepKey, value: Any) -> Any:
+        return await self._record(key_text(key), value)
+
+    async def recorded(self, key: StepKey) -> Any:
+        step = self._journal.find(key_text(key))
+        return None if step is None else step.result.value
+
+    async def _record(self, key: str, value: Any) -> Any:
+        if (step := self._journal.find(key)) is not None:
+            return step.result.value
+        now = self._store.now()
+        return (await self._journal.add(StepRow(key, RECORD, "", now, now, Result(value=value)))).result.value
+
+    async def emit(self, key: StepKey, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        raise standard_error("configuration", "events are not published by this gateway", key.pointer)
+
+    async def listen(self, key: StepKey, wanted: Wanted) -> list[Any]:
+        raise standard_error("configuration", "events are not received by this gateway", key.pointer)
+
+    def now(self) -> int:
+        return self._now
+
+    def entered(self, key: StepKey, input: Any) -> None:
+        """Nothing is kept of tasks without an effect: they are computed again."""
+
+    def left(self, key: StepKey, output: Any, fault: Fault | None) -> None:
+        """Nothing, as for `entered`."""
+
+
+def _is_idempotent(metadata: Mapping[str, Any]) -> bool:
+    extras = metadata.get("gateway")
+    return isinstance(extras, Mapping) and extras.get("idempotent") is True

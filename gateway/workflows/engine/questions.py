@@ -1,0 +1,104 @@
+"""Steps that people answer: `gateway.approve`, `gateway.choose` and `gateway.form`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+
+from gateway.tasks.contracts.json_schema import BadSchema, check_schema
+from gateway.workflows.dsl.durations import milliseconds_of
+from gateway.workflows.engine.results import own_error
+from gateway.workflows.engine.steps import RunIdentity
+from gateway.workflows.interpreter.effects import PreparedCall, StepKey
+from gateway.workflows.interpreter.errors import standard_error
+from gateway.workflows.runs.checkpoints import APPROVAL_SCHEMA, APPROVE, CHOOSE, FORM, Checkpoint, Checkpoints, checkpoint_id
+
+CHECKPOINTS: Final[Mapping[str, str]] = {f"gateway.{kind}": kind for kind in (APPROVE, CHOOSE, FORM)}
+EXPIRES: Final = "P7D"
+PROMPT_MAX: Final = 4000  # characters
+OPTIONS_MAX: Final = 100
+
+
+class Asked(Struct, frozen=True):
+    """A checkpoint as it stands, and its value once people answered or it expired with a default."""
+
+    checkpoint: Checkpoint
+    value: Any = None
+    is_pending: bool = False
+
+
+class PeopleSteps:
+    """Opens checkpoints and reads their answers."""
+
+    def __init__(self, checkpoints: Checkpoints, owner: str, now: Callable[[], int]) -> None:
+        self._checkpoints = checkpoints
+        self._owner = owner
+        self._now = now
+
+    async def ask(self, who: RunIdentity, key: StepKey, call: PreparedCall) -> Asked:
+        """Raises WorkflowError: denied, expired without a default, or arguments that are none of a checkpoint."""
+        kind, said = CHECKPOINTS[call.function], call.arguments
+        schema, prompt = _schema(kind, said, key), _prompt(said, key)
+        now = self._now()
+        asked = Checkpoint(
+            run=who.run,
+            id=checkpoint_id(who.run, key),
+            step=key.pointer,
+            workflow=who.workflow,
+            owner=self._owner,
+            kind=kind,
+            prompt=prompt,
+            schema=schema,
+            created=now,
+            expires=now + _milliseconds(said, key) * 1000,
+        )
+        found = await self._checkpoints.open(asked)
+        if found.state == "pending" and found.expires <= now:
+            found = await self._checkpoints.expire(found)
+        if found.state == "pending":
+            return Asked(found, is_pending=True)
+        return Asked(found, _answer(found, said, key))
+
+
+def _answer(checkpoint: Checkpoint, said: Mapping[str, Any], key: StepKey) -> Any:
+    if checkpoint.state == "expired":
+        if "default" not in said:
+            raise standard_error("timeout", "nobody answered in time", key.pointer)
+        return said["default"]
+    if checkpoint.kind == APPROVE and not checkpoint.answer["approved"]:
+        reason = checkpoint.answer.get("reason", "")
+        raise own_error("denied", 403, "Denied", f"a person denied it{': ' + reason if reason else ''}", key.pointer)
+    return checkpoint.answer
+
+
+def _schema(kind: str, said: Mapping[str, Any], key: StepKey) -> Mapping[str, Any]:
+    """The JSON Schema of the answer. Raises WorkflowError."""
+    if kind == APPROVE:
+        return APPROVAL_SCHEMA
+    if kind == CHOOSE:
+        options = said.get("options")
+        if not isinstance(options, list) or not 0 < len(options) <= OPTIONS_MAX:
+            raise standard_error("validation", f"`options` is no list of 1 to {OPTIONS_MAX} values", key.pointer)
+        return {"enum": options}
+    schema = said.get("schema")
+    if not isinstance(schema, Mapping):
+        raise standard_error("validation", "`schema` is no JSON Schema", key.pointer)
+    try:
+        check_schema(schema)
+    except BadSchema as error:
+        raise standard_error("validation", f"`schema` is no JSON Schema: {error}", key.pointer) from error
+    return schema
+
+
+def _prompt(said: Mapping[str, Any], key: StepKey) -> str:
+    prompt = said.get("prompt")
+    if not isinstance(prompt, str) or not 0 < len(prompt) <= PROMPT_MAX:
+        raise standard_error("validation", f"`prompt` is no text of 1 to {PROMPT_MAX} characters", key.pointer)
+    return prompt
+
+
+def _milliseconds(said: Mapping[str, Any], key: StepKey) -> int:
+    try:
+        return milliseconds_of(str(said.get("expires", EXPIRES)))
+    except ValueError as error:
+        raise standard_error("validation", "`expires` is no duration", key.pointer) from error

@@ -1,0 +1,78 @@
+"""What a task that a step caused comes to: the step's output, or the fault that it ends with."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET
+
+from adapters.contract import AGENT_LATE
+from adapters.mcp_client.agent import RESULT_ARTIFACT
+from adapters.task import Message, Part, Task, TaskState, text_of
+from gateway.tasks.contracts.skills import CONTRACT_BROKEN
+from gateway.tasks.turns.recorder import GATEWAY_FAILURE
+from gateway.tasks.turns.transitions import ERROR_METADATA
+from gateway.workflows.interpreter.errors import Fault, WorkflowError, standard_error
+
+OWN: Final = "urn:interlock:error:"
+OUTCOME_UNKNOWN: Final = f"{OWN}outcome-unknown"
+DETAIL_MAX: Final = 1000  # characters of an agent's words in a fault
+FAILURE_TYPES: Final[Mapping[str, str]] = {AGENT_LATE: "timeout", CONTRACT_BROKEN: "validation"}
+
+
+def own_error(kind: str, status: int, title: str, detail: str, instance: str) -> WorkflowError:
+    """An error of one of the gateway's own types, such as "outcome-unknown"."""
+    return WorkflowError(Fault(OWN + kind, status, title, detail[:DETAIL_MAX], instance))
+
+
+def check_completed(task: Task, who: str, instance: str) -> None:
+    """Raises WorkflowError unless the task completed. `who` names the agent or tool in the error's text."""
+    if task.status.state is TaskState.COMPLETED:
+        return
+    message = task.status.message
+    text = (text_of(message.parts) if isinstance(message, Message) else "") or f"ended as {task.status.state.value}"
+    reason = _failure_reason(message)
+    detail = f"{who}: {text}"[:DETAIL_MAX]
+    if reason == GATEWAY_FAILURE:
+        raise own_error("outcome-unknown", 500, "Outcome Unknown", detail, instance)
+    agent_said_so = not reason or task.status.state is not TaskState.FAILED
+    raise standard_error("runtime" if agent_said_so else FAILURE_TYPES.get(reason, "communication"), detail, instance)
+
+
+def _failure_reason(message: Any) -> str:
+    """The kind of the failure where the gateway says it; empty where the agent itself reported the failure."""
+    metadata = message.metadata if isinstance(message, Message) else UNSET
+    error = metadata.get(ERROR_METADATA) if isinstance(metadata, dict) else None
+    return str(error.get("reason", "")) if isinstance(error, dict) else ""
+
+
+def a2a_result(task: Task) -> Any:
+    """The task as `message/send` of A2A 1.0 returns it."""
+    return msgspec.to_builtins(task)
+
+
+def agent_output(task: Task) -> Any:
+    """What an agent answered: the first data part of its artifacts or its message, else all of its text."""
+    message = task.status.message
+    parts = [part for artifact in task.artifacts for part in artifact.parts]
+    parts = parts or (list(message.parts) if isinstance(message, Message) else [])
+    data = next((part.data for part in parts if part.data is not UNSET), UNSET)
+    return text_of(tuple(parts)) if data is UNSET else data
+
+
+def tool_output(task: Task) -> Any:
+    """What a tool returned: its structured content, else all of its text."""
+    parts = _tool_parts(task)
+    return parts[0].data if parts and parts[0].data is not UNSET else text_of(parts)
+
+
+def mcp_result(task: Task) -> dict[str, Any]:
+    """The result of `tools/call` in MCP's form, as far as a document can use it: texts and structured content."""
+    parts = _tool_parts(task)
+    content = [{"type": "text", "text": part.text} for part in parts if isinstance(part.text, str)]
+    structured = {"structuredContent": parts[0].data} if parts and parts[0].data is not UNSET else {}
+    return {"content": content, **structured}
+
+
+def _tool_parts(task: Task) -> tuple[Part, ...]:
+    return next((artifact.parts for artifact in task.artifacts if artifact.artifact_id == RESULT_ARTIFACT), ())

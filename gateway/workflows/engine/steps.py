@@ -1,0 +1,154 @@
+"""Steps that reach others: each is a task of an agent or a tool, delegated with the run's own rights under the step's key."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from msgspec import Struct
+
+from adapters.a2a_client.wire.v1 import BadMessage
+from adapters.contract import UpstreamFault
+from adapters.task import INTERRUPTED, Message, Part, Role, Task
+from adapters.upstream.egress import EgressRefused
+from gateway.calls.agent_calls import AgentCalls
+from gateway.calls.authorizer import CallRefused
+from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
+from gateway.calls.requests import AgentRequest
+from gateway.calls.turns.cancellation import NotCancelable
+from gateway.storage.database import ReadFailed, WriteFailed
+from gateway.tasks.log import TaskEnded, TaskRow, UnknownTask
+from gateway.tasks.reader import TaskReader, scoped_idempotency_key
+from gateway.tasks.turns.in_flight import TooManyTasks
+from gateway.tasks.turns.recorder import TaskStores, TurnState
+from gateway.telemetry.spans import TraceContext
+from gateway.workflows.interpreter.effects import StepKey
+from gateway.workflows.interpreter.errors import standard_error
+from gateway.workflows.runs.store import RunKey, key_text
+from policies.callers import Caller, CallerResolver
+from policies.delegation.kills import Killed
+from policies.tokens.verifier import TokenRefused
+from registry.health.reachability import NotReachable
+from registry.store import UnknownName
+
+_CANCELLATION_PROBLEMS: Final = (
+    TokenRefused, Killed, UnknownTask, NotCancelable, UpstreamFault, LimitReached, TaskEnded, WriteFailed, ReadFailed
+)  # fmt: skip
+PLACE_SECONDS: Final = 1.0  # between two attempts at a call for which no place was free
+PLACE_ATTEMPTS: Final = 30
+
+
+class StepRequest(Struct, frozen=True):
+    """A message of a step to an agent, or to a server as an agent. `who` names the target in errors."""
+
+    agent: str
+    parts: tuple[Part, ...]
+    who: str
+    skill: str = ""
+    metadata: Mapping[str, Any] = {}
+
+
+class StepWaits(Exception):
+    """The task of a step waits for a person, and the step with it."""
+
+    def __init__(self, row: TaskRow, task: Task) -> None:
+        super().__init__(f"task {row.id} waits")
+        self.row = row
+        self.task = task
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """Whose rights a run's steps have: the grant of the run's task, ruled on anew for each step."""
+
+    run: RunKey
+    workflow: str
+    grant_id: str
+    trace: TraceContext
+
+
+class StepCalls:
+    """Delegates steps. A step that is repeated after a crash finds its task by its idempotency key."""
+
+    def __init__(self, agents: AgentCalls, callers: CallerResolver, stores: TaskStores) -> None:
+        self._agents = agents
+        self._callers = callers
+        self._stores = stores
+        self._reader = TaskReader(stores.tasks)
+
+    async def run(self, who: RunIdentity, key: StepKey, request: StepRequest) -> tuple[TaskRow, Task]:
+        """The task of a step once it has ended. Raises StepWaits while it waits for a person, and WorkflowError for a refusal."""
+        begun = await self._begin(who, key, request)
+        turned = await self._reader.wait_for_end(begun)
+        row = turned.row
+        task = (await self._stores.tasks.read_record(row.tenant, row.owner, row.id)).to_task()
+        if row.state in INTERRUPTED:
+            raise StepWaits(row, task)
+        return row, task
+
+    async def answer(self, who: RunIdentity, agent: str, task_id: str, parts: tuple[Part, ...]) -> None:
+        """Sends the owner's answer to the agent of a step whose task waits for it. A task that waits no more is left alone."""
+        caller = await self._caller(who)
+        message = Message(f"{who.run.id}:answer:{task_id}", Role.USER, parts, task_id=task_id)
+        with suppress(TaskEnded, UnknownTask):
+            await self._agents.start(caller, AgentRequest(agent, message, who.trace))
+
+    async def cancel(self, who: RunIdentity, agent: str, key: StepKey) -> None:
+        """Has the task of a step stopped whose result is not wanted any more."""
+        with suppress(*_CANCELLATION_PROBLEMS):
+            caller = await self._caller(who)
+            scoped, principal = scoped_idempotency_key(caller, idempotency_key(who, key)), caller.principal
+            row = await self._stores.tasks.find_by_idempotency_key(principal.tenant, principal.owner_key, agent, scoped)
+            if row is not None:
+                await self._agents.cancel(caller, agent, row.id, who.trace)
+
+    async def cancel_open_of(self, who: RunIdentity) -> None:
+        """Has every task stopped that a run has caused and that is still open, before the run ends."""
+        with suppress(*_CANCELLATION_PROBLEMS):
+            caller = await self._caller(who)
+            run = await self._stores.tasks.find(who.run.tenant, caller.principal.owner_key, who.run.id)
+            for task in await self._stores.tasks.open_descendants(run):
+                if task.parent_id == run.id:
+                    with suppress(*_CANCELLATION_PROBLEMS):
+                        await self._agents.cancel(caller, task.agent, task.id, who.trace)
+
+    async def _begin(self, who: RunIdentity, key: StepKey, request: StepRequest) -> TurnState:
+        """Raises WorkflowError. A call for which no place is free is tried again for a while."""
+        instance = key.pointer
+        for attempt in range(PLACE_ATTEMPTS):
+            try:
+                return await self._agents.start(await self._caller(who), _agent_request(who, key, request))
+            except (LimitReached, TooManyTasks) as busy:
+                if attempt + 1 == PLACE_ATTEMPTS:
+                    raise standard_error("communication", f"{request.who}: {busy or 'too many tasks at once'}", instance) from busy
+                await asyncio.sleep(PLACE_SECONDS)
+            except (TokenRefused, Killed) as error:
+                raise standard_error("authorization", "the rights of the person who started the run have ended", instance) from error
+            except CallRefused as refused:
+                decision = refused.ruling.decision
+                detail = f"{request.who}: refused ({decision.reason_id}); interlock why {decision.id}"
+                raise standard_error("authorization", detail, instance) from refused
+            except UnknownName as error:
+                raise standard_error("configuration", f"{request.who}: there is no such agent or server", instance) from error
+            except (NotReachable, UpstreamFault, EgressRefused) as fault:
+                raise standard_error("communication", f"{request.who}: {fault}", instance) from fault
+            except (BadMessage, PayloadTooLarge) as error:
+                raise standard_error("validation", f"{request.who}: {error}", instance, 400) from error
+        raise AssertionError("the last attempt raises or returns")
+
+    async def _caller(self, who: RunIdentity) -> Caller:
+        return await self._callers.resolve_agent_in_turn(who.run.tenant, who.workflow, who.grant_id)
+
+
+def idempotency_key(who: RunIdentity, key: StepKey) -> str:
+    """`{run}:{pointer}:{iterations}:{attempts}`."""
+    return f"{who.run.id}:{key_text(key)}"
+
+
+def _agent_request(who: RunIdentity, key: StepKey, request: StepRequest) -> AgentRequest:
+    """The same request each time a step is repeated: the message's id and the idempotency key are the step's own."""
+    name = idempotency_key(who, key)
+    message = Message(name, Role.USER, request.parts)
+    metadata = dict(request.metadata) or None
+    return AgentRequest(request.agent, message, who.trace, request.skill, idempotency_key=name, is_watched=True, metadata=metadata)

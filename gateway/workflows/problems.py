@@ -1,0 +1,31 @@
+"""Why a request about workflows is refused. This module imports nothing of the engine, so that a gateway without workflows stays small."""
+
+from msgspec import Struct
+
+
+class Problem(Struct, frozen=True, order=True):
+    """One thing that is wrong. `path` is a JSON pointer into the document, `line` counts from 1; 0 when it is not known."""
+
+    line: int
+    path: str
+    reason: str
+
+
+class DocumentRefused(Exception):
+    """The document can't be used. `problems` has all that were found, in the order of the text."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("; ".join(f"{each.path or '/'} (line {each.line}): {each.reason}" for each in problems))
+        self.problems = problems
+
+
+class UnknownCheckpoint(Exception):
+    """No such checkpoint exists for this caller."""
+
+
+class CheckpointClosed(Exception):
+    """The checkpoint was answered before, has expired, or its run has ended."""
+
+
+class BadCheckpointAnswer(Exception):
+    """The answer does not fit the schema of the checkpoint; the message says why."""

@@ -1,0 +1,70 @@
+"""The agents, tools and workflows that a document names: what its ceiling allows, and nothing else."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import Struct
+
+from gateway.workflows.dsl.document import CallA2a, CallFunction, CallMcp, CallOpenApi, Document, RunTask, TaskBase
+from gateway.workflows.dsl.targets import agent_at, server_at, split_tool
+from gateway.workflows.dsl.walk import tasks
+
+AT_AGENTS = "is no agent of the registry: write interlock://agents/NAME"
+AT_TOOLS = "is no server of the registry: write interlock://tools/NAME"
+
+
+class Need(Struct, frozen=True):
+    """One target of a document. `tool` is empty for an agent and for a workflow."""
+
+    path: str
+    name: str
+    tool: str = ""
+    is_workflow: bool = False
+
+
+class BadTarget(Struct, frozen=True):
+    """A target that names nothing in the registry, or is only known when the step runs."""
+
+    path: str
+    reason: str
+
+
+def needs_of(document: Document) -> Iterator[Need | BadTarget]:
+    """Every target of a document, in its order."""
+    for placed in tasks(document):
+        yield from _of_task(placed.task, placed.path)
+
+
+def _of_task(task: TaskBase, path: str) -> Iterator[Need | BadTarget]:
+    match task:
+        case CallA2a(with_=call):
+            agent, place = agent_at(call.uri), f"{path}/with/{'server' if call.agent_card is None else 'agentCard'}"
+            yield BadTarget(place, AT_AGENTS) if agent is None else Need(place, agent)
+        case CallMcp(with_=call) if call.transport.http is not None:
+            endpoint = call.transport.http.endpoint
+            tool = call.parameters.get("name") if isinstance(call.parameters, dict) else None
+            yield _tool(f"{path}/with", endpoint if isinstance(endpoint, str) else endpoint.uri, tool, "parameters/name")
+        case CallOpenApi(with_=call):
+            yield _tool(f"{path}/with", call.document.uri, call.operation_id, "operationId")
+        case CallFunction(call="gateway.agent", with_=given):
+            agent = _literal(given.get("agent"))
+            yield Need(f"{path}/with/agent", agent) if agent else BadTarget(f"{path}/with", "names no `agent` by a plain text")
+        case CallFunction(call="gateway.tool", with_=given):
+            named = split_tool(_literal(given.get("tool")))
+            bad = BadTarget(f"{path}/with", "names no `tool` as a plain text of the form server.tool")
+            yield Need(f"{path}/with/tool", *named) if named else bad
+        case RunTask(run=run) if run.workflow is not None:
+            yield Need(f"{path}/run/workflow/name", run.workflow.name, is_workflow=True)
+
+
+def _tool(path: str, endpoint: str, tool: Any, member: str) -> Need | BadTarget:
+    server = server_at(endpoint)
+    if server is None:
+        return BadTarget(path, AT_TOOLS)
+    name = _literal(tool)
+    return Need(f"{path}/{member}", server, name) if name else BadTarget(f"{path}/{member}", "names no tool by a plain text")
+
+
+def _literal(value: Any) -> str:
+    """A text that is no expression; empty for anything else."""
+    return value if isinstance(value, str) and "${" not in value else ""

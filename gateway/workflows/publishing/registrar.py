@@ -1,0 +1,170 @@
+"""Registers documents as agents of the kind `workflow`. A document with any problem is refused with all of them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import msgspec
+
+from adapters.vendors.sdk.agent import Features
+from gateway.tasks.contracts.skills import BadContract, check_contracts
+from gateway.workflows.dsl.checks import check_document
+from gateway.workflows.dsl.document import Document
+from gateway.workflows.dsl.durations import milliseconds_of
+from gateway.workflows.dsl.loading import Source, read_document, read_source
+from gateway.workflows.engine.adapter import VERSION_FACT
+from gateway.workflows.expressions.evaluator import Evaluator
+from gateway.workflows.problems import DocumentRefused, Problem
+from gateway.workflows.publishing.card import card_of, contracts_of
+from gateway.workflows.publishing.needs import BadTarget, Need, needs_of
+from gateway.workflows.publishing.support import unsupported
+from gateway.workflows.runs.store import RunStore
+from registry.cards.card import FEATURES, WORKFLOW_KIND, Family, Registration, RegistrationStatus
+from registry.cards.reader import read_card
+from registry.changes import RegistryChange
+from registry.drift.suspicions import find_suspicions
+from registry.names import BadName, check_name
+from registry.rows import Candidate
+from registry.store import NameTaken, Registry, UnknownName
+
+ENGINE_FEATURES: Final = Features(streams=True, cancels=True, resumes=True, parallel=True)
+CALLABLE: Final = (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN)
+
+
+class WorkflowRegistrar:
+    """Checks documents against the registry and publishes them."""
+
+    def __init__(self, registry: Registry, store: RunStore, evaluator: Evaluator, public_url: str) -> None:
+        self._registry = registry
+        self._store = store
+        self._evaluator = evaluator
+        self._public_url = public_url
+
+    async def read(self, tenant: str, text: str) -> Document:
+        """The document of a text, once nothing is wrong with it here. Raises DocumentRefused with every problem."""
+        source = read_source(text)
+        document = read_document(source)
+        found: list[Problem] = []
+        try:
+            await check_document(document, source, self._evaluator)
+        except DocumentRefused as refused:
+            found += refused.problems
+        found += [source.problem(path, reason) for path, reason in unsupported(document)]
+        found += self._target_problems(tenant, document, source)
+        found += _registration_problems(document, source)
+        if found:
+            raise DocumentRefused(tuple(sorted(set(found))))
+        return document
+
+    async def add(self, tenant: str, owner: str, text: str, change: RegistryChange) -> Registration:
+        """Publishes a document under its name, in place of an earlier version of it. Raises DocumentRefused, NameTaken and Outdated."""
+        document = await self.read(tenant, text)
+        name = document.document.name
+        existing = self.find(tenant, name)
+        version = await self._store.add_version(tenant, name, text, owner)
+        made = self._candidate(tenant, owner, document, version)
+        if existing is None:
+            return (await self._registry.add(made, change))[0]
+        fresh = {each: getattr(made, each) for each in ("ceiling", "upstream", "facts", "card", "card_text", "contracts")}
+        return await self._registry.update(replace(existing, **fresh), change)
+
+    def find(self, tenant: str, name: str) -> Registration | None:
+        """The workflow of this name, or None. Raises NameTaken where the name is another kind of entry's."""
+        try:
+            found = self._registry.find(tenant, name)
+        except UnknownName:
+            return None
+        if found.kind != WORKFLOW_KIND:
+            raise NameTaken(name)
+        return found
+
+    def _candidate(self, tenant: str, owner: str, document: Document, version: str) -> Candidate:
+        name = document.document.name
+        url = f"{self._public_url}/agents/{name}"
+        card = card_of(document, name, url)
+        about = document.document
+        return Candidate(
+            tenant=tenant,
+            name=name,
+            family=Family.AGENT,
+            kind=WORKFLOW_KIND,
+            url=url,
+            owner=owner,
+            status=RegistrationStatus.ACTIVE,
+            ceiling=self._ceiling(tenant, document),
+            delegation="none",
+            upstream={"timeout": milliseconds_of(about.metadata.gateway.deadline) / 1000},
+            facts={
+                "interface": url,
+                "binding": WORKFLOW_KIND,
+                "streaming": True,
+                "source": "",
+                "signature": "none",
+                "signed_by": "",
+                "warnings": find_suspicions(card),
+                FEATURES: msgspec.structs.asdict(ENGINE_FEATURES),
+                VERSION_FACT: version,
+                "document": f"{about.namespace}/{about.name}@{about.version}",
+            },
+            card=read_card(card),
+            card_text=json.dumps(card, ensure_ascii=False),
+            contracts=contracts_of(document),
+        )
+
+    def _ceiling(self, tenant: str, document: Document) -> tuple[str, ...]:
+        """The permissions for exactly what the document names, and for what the workflows do that it names."""
+        allowed: set[str] = set()
+        for need in needs_of(document):
+            if isinstance(need, BadTarget):
+                continue
+            allowed.add(f"tool:{need.name}.{need.tool}" if need.tool else f"agent:{need.name}")
+            if need.is_workflow:
+                allowed.update(self._registry.find(tenant, need.name).ceiling)
+        return tuple(sorted(allowed))
+
+    def _target_problems(self, tenant: str, document: Document, source: Source) -> Sequence[Problem]:
+        found = []
+        for need in needs_of(document):
+            reason = need.reason if isinstance(need, BadTarget) else self._missing(tenant, document.document.name, need)
+            if reason:
+                found.append(source.problem(need.path, reason))
+        return found
+
+    def _missing(self, tenant: str, own_name: str, need: Need) -> str:
+        """Why a target can't be called, or the empty text."""
+        kind = "server" if need.tool else "workflow" if need.is_workflow else "agent"
+        if need.name == own_name:
+            return "calls the workflow itself"
+        try:
+            entry = self._registry.find(tenant, need.name)
+        except UnknownName:
+            return f"names the {kind} `{need.name}`, which is not registered"
+        if entry.family is not (Family.SERVER if need.tool else Family.AGENT) or (need.is_workflow and entry.kind != WORKFLOW_KIND):
+            return f"names `{need.name}`, which is no {kind}"
+        if entry.status not in CALLABLE:
+            return f"names the {kind} `{need.name}`, which is {entry.status.value}"
+        if need.tool and all(tool.name != need.tool for tool in entry.tools):
+            return f"names the tool `{need.tool}`, which the server `{need.name}` does not have"
+        return ""
+
+
+def _registration_problems(document: Document, source: Source) -> list[Problem]:
+    """Why a document can't become an agent."""
+    found = []
+    try:
+        check_name(document.document.name)
+    except BadName as error:
+        found.append(source.problem("/document/name", str(error)))
+    try:
+        check_contracts(contracts_of(document))
+    except BadContract as error:
+        side = "output" if error.field.endswith("output") else "input"
+        found.append(source.problem(f"/{side}/schema", f"can't be a contract: {error.problem}"))
+    return found
+
+
+def version_in(entry: Registration) -> str:
+    """The version that new runs of a workflow begin with."""
+    facts: Any = entry.facts
+    return str(facts.get(VERSION_FACT, ""))

@@ -1,0 +1,65 @@
+"""What the DSL has and this version does not run: each is refused at upload, with its place and the reason."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from gateway.workflows.dsl.document import (
+    CallA2a,
+    CallFunction,
+    CallHttp,
+    CallMcp,
+    CallOpenApi,
+    Document,
+    EmitTask,
+    ListenTask,
+    RunTask,
+    TaskBase,
+)
+from gateway.workflows.dsl.walk import tasks
+
+Found = Iterator[tuple[str, str]]
+MESSAGE_METHODS: Final = ("message/send", "message/stream")
+NOT_BUILT: Final = {
+    "gateway.plan": "plans of agents are not run yet",
+    "gateway.compute": "computations of a document are not run yet; call the tool sandbox.calculate by `gateway.tool`",
+}
+
+
+def unsupported(document: Document) -> Found:
+    """The place and the reason of everything in a document that this version does not run."""
+    if document.schedule is not None:
+        yield "/schedule", "schedules are not run yet; start the workflow by a message"
+    if "concurrency" in document.document.metadata.gateway.model_fields_set:
+        yield "/document/metadata/gateway/concurrency", "limits of concurrent runs are not enforced yet"
+    for placed in tasks(document):
+        yield from _of_task(placed.task, placed.path)
+
+
+def _of_task(task: TaskBase, path: str) -> Found:
+    yield from _of_call(task, path)
+    match task:
+        case EmitTask():
+            yield path, "events are not published yet"
+        case ListenTask():
+            yield path, "events are not received yet; use gateway.approve, gateway.choose or gateway.form to wait for people"
+        case RunTask(run=run) if run.workflow is not None and not run.await_:
+            yield f"{path}/run/await", "a workflow that nobody waits for is not run yet"
+        case RunTask(run=run) if run.workflow is not None and run.workflow.version != "latest":
+            yield f"{path}/run/workflow/version", "is not run; `latest`, the default version, is"
+    check = task.metadata.gateway.check
+    if check is not None and check.agent is not None:
+        yield f"{path}/metadata/gateway/check/agent", "a second agent is not asked yet; `rule` is checked"
+
+
+def _of_call(task: TaskBase, path: str) -> Found:
+    match task:
+        case CallHttp():
+            yield path, "leads out of the registry; register the API as a server by its OpenAPI document, and call its tool"
+        case CallA2a(with_=call) if call.method not in MESSAGE_METHODS:
+            yield f"{path}/with/method", f"is not run; {' and '.join(MESSAGE_METHODS)} are"
+        case CallMcp(with_=call) if call.method != "tools/call":
+            yield f"{path}/with/method", "is not run; tools/call is"
+        case CallFunction(call=name) if name in NOT_BUILT:
+            yield f"{path}/call", NOT_BUILT[name]
+    if task.metadata.gateway.kind == "deterministic" and isinstance(task, CallMcp | CallOpenApi | CallFunction):
+        yield f"{path}/metadata/gateway/kind", "tools can't be marked as free of models yet, so no call is known to be deterministic"

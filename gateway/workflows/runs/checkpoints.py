@@ -1,0 +1,179 @@
+"""Checkpoints: steps of a run that people answer. Each is a row, answered once, with an expiry."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Row, select
+
+from adapters.task import TERMINAL
+from gateway.storage.database import Batch
+from gateway.storage.tables import tasks, workflow_checkpoints
+from gateway.tasks.contracts.json_schema import BadSchema, problem_of
+from gateway.workflows.interpreter.effects import StepKey
+from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, UnknownCheckpoint
+from gateway.workflows.runs.store import RunKey, RunStore, lock_run, wake
+from policies.audit.log import AuditLog
+
+APPROVE: Final = "approve"
+CHOOSE: Final = "choose"
+FORM: Final = "form"
+LIST_MAX: Final = 200
+APPROVAL_SCHEMA: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {"approved": {"type": "boolean"}, "reason": {"type": "string", "maxLength": 2000}},
+    "required": ["approved"],
+    "additionalProperties": False,
+}
+_INSERT: Final = (
+    "INSERT INTO workflow_checkpoints "
+    "(tenant, id, run_id, step, workflow, owner, kind, prompt, schema, state, answer, answered_by, created, expires) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', '', '', ?, ?) ON CONFLICT DO NOTHING"
+)
+_ANSWER: Final = (
+    "UPDATE workflow_checkpoints SET state = 'answered', answer = ?, answered_by = ?, answered = ? "
+    "WHERE tenant = ? AND id = ? AND state = 'pending' AND expires > ?"
+)
+_EXPIRE: Final = "UPDATE workflow_checkpoints SET state = 'expired' WHERE tenant = ? AND id = ? AND state = 'pending'"
+
+
+class Checkpoint(Struct, frozen=True):
+    """A question of a run to people. `schema` is the JSON Schema of the answer; times are microseconds since 1970."""
+
+    run: RunKey
+    id: str
+    step: str
+    workflow: str
+    owner: str
+    kind: str
+    prompt: str
+    schema: Mapping[str, Any]
+    created: int
+    expires: int
+    state: str = "pending"
+    answer: Any = None
+    answered_by: str = ""
+
+
+def checkpoint_id(run: RunKey, key: StepKey) -> str:
+    """The id of the checkpoint of one step, the same one each time the run is replayed."""
+    return "cp_" + hashlib.sha256(f"{run.tenant}\n{run.id}\n{key}".encode()).hexdigest()[:24]
+
+
+class Checkpoints:
+    """Writes and reads checkpoints."""
+
+    def __init__(self, store: RunStore, audit: AuditLog) -> None:
+        self._store = store
+        self._audit = audit
+
+    async def open(self, checkpoint: Checkpoint) -> Checkpoint:
+        """The checkpoint as it stands, made if it is not there yet. Raises RunTaken."""
+        run, schema = checkpoint.run, msgspec.json.encode(checkpoint.schema).decode()
+        asked = (checkpoint.step, checkpoint.workflow, checkpoint.owner, checkpoint.kind, checkpoint.prompt, schema)
+        values = (run.tenant, checkpoint.id, run.id, *asked, checkpoint.created, checkpoint.expires)
+
+        def work(batch: Batch) -> Checkpoint:
+            lock_run(batch, run, self._store.process)
+            if batch.run(_INSERT, values):
+                self._audit.record(batch, _record("checkpoint-opened", checkpoint))
+            return _from_row(batch.connection.execute(_one(run.tenant, checkpoint.id)).one())
+
+        return await self._store.database.write(work)
+
+    async def expire(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Ends the waiting for an answer, unless there is one, and returns the checkpoint as it stands."""
+
+        def work(batch: Batch) -> Checkpoint:
+            batch.run(_EXPIRE, (checkpoint.run.tenant, checkpoint.id))
+            return _from_row(batch.connection.execute(_one(checkpoint.run.tenant, checkpoint.id)).one())
+
+        return await self._store.database.write(work)
+
+    async def answer(self, checkpoint: Checkpoint, value: Any, answered_by: str, decision_id: str = "") -> Checkpoint:
+        """Stores the answer and has the run go on, in one commit. Raises BadCheckpointAnswer and CheckpointClosed."""
+        _check_answer(checkpoint, value)
+        now, run = self._store.now(), checkpoint.run
+        encoded = msgspec.json.encode(value).decode()
+
+        def work(batch: Batch) -> Checkpoint:
+            if not batch.run(_ANSWER, (encoded, answered_by, now, run.tenant, checkpoint.id, now)):
+                raise CheckpointClosed
+            state = batch.connection.execute(select(tasks.c.state).where(tasks.c.tenant == run.tenant, tasks.c.id == run.id)).scalar()
+            if state is None or state in {each.value for each in TERMINAL}:
+                raise CheckpointClosed
+            wake(batch, run, now)
+            record = _record("checkpoint-answered", checkpoint) | {"decision_id": decision_id, "by": answered_by}
+            self._audit.record(batch, record)
+            return _from_row(batch.connection.execute(_one(run.tenant, checkpoint.id)).one())
+
+        return await self._store.database.write(work)
+
+    async def find(self, tenant: str, checkpoint_id: str) -> Checkpoint:
+        """Raises UnknownCheckpoint."""
+        row = await self._store.database.read(lambda connection: connection.execute(_one(tenant, checkpoint_id)).first())
+        if row is None:
+            raise UnknownCheckpoint
+        return _from_row(row)
+
+    async def of_run(self, run: RunKey) -> list[Checkpoint]:
+        """Every checkpoint of a run, the oldest first."""
+        mine = (workflow_checkpoints.c.tenant == run.tenant) & (workflow_checkpoints.c.run_id == run.id)
+        query = select(workflow_checkpoints).where(mine).order_by(workflow_checkpoints.c.created, workflow_checkpoints.c.id)
+        return [_from_row(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
+
+    async def pending(self, tenant: str, is_shown: Callable[[Checkpoint], bool]) -> list[Checkpoint]:
+        """Open checkpoints of runs that have not ended, the oldest first, at most LIST_MAX."""
+        table, ended = workflow_checkpoints, [state.value for state in TERMINAL]
+        is_run = (tasks.c.tenant == table.c.tenant) & (tasks.c.id == table.c.run_id)
+        query = select(table).join(tasks, is_run).where(table.c.tenant == tenant, table.c.state == "pending")
+        query = query.where(table.c.expires > self._store.now(), tasks.c.state.not_in(ended)).order_by(table.c.created, table.c.id)
+        rows = await self._store.database.read(lambda connection: connection.execute(query).all())
+        return [found for row in rows if is_shown(found := _from_row(row))][:LIST_MAX]
+
+
+def _one(tenant: str, checkpoint_id: str) -> Any:
+    return select(workflow_checkpoints).where(workflow_checkpoints.c.tenant == tenant, workflow_checkpoints.c.id == checkpoint_id)
+
+
+def _check_answer(checkpoint: Checkpoint, value: Any) -> None:
+    try:
+        problem = problem_of(checkpoint.schema, value)
+    except BadSchema as error:
+        raise BadCheckpointAnswer(str(error)) from error
+    if problem:
+        raise BadCheckpointAnswer(problem)
+
+
+def _from_row(row: "Row[Any]") -> Checkpoint:
+    return Checkpoint(
+        run=RunKey(row.tenant, row.run_id),
+        id=row.id,
+        step=row.step,
+        workflow=row.workflow,
+        owner=row.owner,
+        kind=row.kind,
+        prompt=row.prompt,
+        schema=msgspec.json.decode(row.schema),
+        created=row.created,
+        expires=row.expires,
+        state=row.state,
+        answer=msgspec.json.decode(row.answer) if row.answer else None,
+        answered_by=row.answered_by,
+    )
+
+
+def _record(kind: str, checkpoint: Checkpoint) -> dict[str, object]:
+    return {
+        "kind": kind,
+        "tenant": checkpoint.run.tenant,
+        "decision_id": "",
+        "txn": "",
+        "task_id": checkpoint.run.id,
+        "checkpoint_id": checkpoint.id,
+        "step": checkpoint.step,
+        "workflow": checkpoint.workflow,
+        "checkpoint_kind": checkpoint.kind,
+    }

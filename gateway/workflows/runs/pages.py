@@ -1,0 +1,90 @@
+"""Pages of runs, newest first, as their owner or an auditor sees them."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Connection, Row, select
+
+from adapters.task import TaskState
+from gateway.storage.database import Database
+from gateway.storage.paging import BadCursor
+from gateway.storage.tables import tasks, workflow_runs
+from gateway.tasks.log import TaskRow, to_rfc3339
+from gateway.workflows.runs.store import RunKey, RunRow
+
+_RUN_COLUMNS = ("workflow", "version", "input", "started", "wake_at", "note")
+
+
+class RunFilter(Struct, frozen=True):
+    """Which runs: of one workflow, or of all where that is empty; after `cursor`."""
+
+    workflow: str = ""
+    cursor: str = ""
+    limit: int = 50
+
+
+class ShownRun(Struct, frozen=True):
+    """A run with its task."""
+
+    run: RunRow
+    task: TaskRow
+
+
+async def find_run(database: Database, tenant: str, owner: str, run_id: str) -> ShownRun | None:
+    """The run of this owner, or None."""
+    query = _runs_of(tenant, owner).where(tasks.c.id == run_id)
+    row = await database.read(lambda connection: connection.execute(query).first())
+    return None if row is None else _from_row(row)
+
+
+async def list_runs(database: Database, tenant: str, owner: str, page: RunFilter) -> tuple[list[ShownRun], str | None]:
+    """One page and the cursor of the next. Raises BadCursor."""
+    query = _runs_of(tenant, owner)
+    if page.workflow:
+        query = query.where(workflow_runs.c.workflow == page.workflow)
+    if page.cursor:
+        at, _, last = page.cursor.partition(".")
+        if not (last and at.isascii() and at.isdigit() and len(at) < 19):
+            raise BadCursor
+        older = tasks.c.created < int(at)
+        query = query.where(older | ((tasks.c.created == int(at)) & (tasks.c.id < last)))
+    query = query.order_by(tasks.c.created.desc(), tasks.c.id.desc()).limit(page.limit + 1)
+
+    def work(connection: Connection) -> list[ShownRun]:
+        return [_from_row(row) for row in connection.execute(query)]
+
+    found = await database.read(work)
+    shown = found[: page.limit]
+    more = f"{shown[-1].task.created}.{shown[-1].task.id}" if len(found) > page.limit else None
+    return shown, more
+
+
+def run_document(shown: ShownRun) -> dict[str, Any]:
+    """A run as /api shows it."""
+    run, task = shown.run, shown.task
+    return {
+        "id": task.id,
+        "workflow": run.workflow,
+        "version": run.version,
+        "state": task.state.value,
+        "note": "" if task.has_ended else run.note,
+        "wake_at": to_rfc3339(run.wake_at) if run.wake_at is not None and not task.has_ended else None,
+        "owner": task.owner,
+        "created": to_rfc3339(task.created),
+        "updated": to_rfc3339(task.updated),
+    }
+
+
+def _runs_of(tenant: str, owner: str) -> Any:
+    is_run = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
+    query = select(tasks, *(workflow_runs.c[name].label(f"run_{name}") for name in _RUN_COLUMNS)).join(workflow_runs, is_run)
+    return query.where(tasks.c.tenant == tenant, tasks.c.owner == owner)
+
+
+def _from_row(row: "Row[Any]") -> ShownRun:
+    found = dict(row._mapping)
+    named = {name: found.pop(f"run_{name}") for name in _RUN_COLUMNS}
+    task = TaskRow(**{**found, "state": TaskState(found["state"])})
+    run = RunRow(RunKey(task.tenant, task.id), **{**named, "input": msgspec.json.decode(named["input"])})
+    return ShownRun(run, task)

@@ -1,0 +1,182 @@
+"""Rows of versions and runs. A write of a run is refused once another process works on it."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Connection, Row, select
+
+from adapters.task import INTERRUPTED, TERMINAL, TaskState
+from gateway.storage.database import Batch, Database
+from gateway.storage.tables import tasks, workflow_runs, workflow_versions, workflow_waits
+from gateway.tasks.log import TaskRow, to_task_row
+from gateway.workflows.interpreter.effects import StepKey
+
+DUE_MAX: Final = 100  # runs that are resumed at once
+KEY_MAX: Final = 200  # characters, which an index can hold in any script
+KEY_END: Final = 100
+_INSERT_VERSION: Final = (
+    "INSERT INTO workflow_versions (tenant, name, hash, document, author, created) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+_INSERT_RUN: Final = (
+    "INSERT INTO workflow_runs (tenant, id, workflow, version, input, started, note) VALUES (?, ?, ?, ?, ?, ?, '') ON CONFLICT DO NOTHING"
+)
+_LOCK_TASK: Final = "UPDATE tasks SET updated = updated WHERE tenant = ? AND id = ? AND runner = ?"
+_SUSPEND: Final = "UPDATE workflow_runs SET wake_at = ?, note = ? WHERE tenant = ? AND id = ?"
+_WAKE: Final = "UPDATE workflow_runs SET wake_at = ? WHERE tenant = ? AND id = ?"
+_WAKE_ALL: Final = (
+    "UPDATE workflow_runs SET wake_at = ? WHERE tenant = ? AND workflow = ? AND id IN "
+    "(SELECT id FROM tasks WHERE tasks.tenant = workflow_runs.tenant AND runner = '' AND state IN "
+    "('TASK_STATE_WORKING', 'TASK_STATE_INPUT_REQUIRED'))"
+)
+_DELETE_WAITS: Final = "DELETE FROM workflow_waits WHERE tenant = ? AND run_id = ?"
+_ENDED_STATES: Final = tuple(state.value for state in TERMINAL)
+_WAITING_STATES: Final = tuple(state.value for state in INTERRUPTED)
+_RESUMABLE_STATES: Final = (TaskState.WORKING.value, TaskState.INPUT_REQUIRED.value)
+
+
+class RunTaken(Exception):
+    """Another process works on the run now, or the run has ended; this process may write nothing of it."""
+
+
+class RunKey(Struct, frozen=True):
+    """A run: the id of its task in its tenant."""
+
+    tenant: str
+    id: str
+
+
+class RunRow(Struct, frozen=True):
+    """A run. `version` is the hash of its document, `input` any JSON, `started` microseconds since 1970."""
+
+    key: RunKey
+    workflow: str
+    version: str
+    input: Any
+    started: int
+    wake_at: int | None = None
+    note: str = ""
+
+
+def key_text(key: StepKey) -> str:
+    """A step's key as rows have it. A long one keeps its end, behind a digest of the whole."""
+    text = str(key)
+    return text if len(text) <= KEY_MAX else f"{hashlib.sha256(text.encode()).hexdigest()}…{text[-KEY_END:]}"
+
+
+def version_of(document: str) -> str:
+    """The version of a document: sha256 of its text, in hex."""
+    return hashlib.sha256(document.encode()).hexdigest()
+
+
+def lock_run(batch: Batch, run: RunKey, process: str) -> None:
+    """Makes the rest of the transaction exclude other processes from the run. Raises RunTaken."""
+    if not batch.run(_LOCK_TASK, (run.tenant, run.id, process)):
+        raise RunTaken
+
+
+def wake(batch: Batch, run: RunKey, at: int) -> None:
+    """Has a suspended run go on at `at` at the latest."""
+    batch.run(_WAKE, (at, run.tenant, run.id))
+
+
+class RunStore:
+    """Reads and writes versions and runs. `process` is the id of this process, as tasks name their runner."""
+
+    def __init__(self, database: Database, now: Callable[[], int], process: str) -> None:
+        self.database = database
+        self.now = now
+        self.process = process
+
+    async def add_version(self, tenant: str, name: str, document: str, author: str) -> str:
+        """Stores a document, if it is new, and returns its version."""
+        version, now = version_of(document), self.now()
+        await self.database.write(lambda batch: batch.run(_INSERT_VERSION, (tenant, name, version, document, author, now)))
+        return version
+
+    async def document_of(self, tenant: str, name: str, version: str) -> str | None:
+        """The text of a version, or None."""
+        table = workflow_versions
+        mine = (table.c.tenant == tenant) & (table.c.name == name) & (table.c.hash == version)
+        return await self.database.read(lambda connection: connection.execute(select(table.c.document).where(mine)).scalar())
+
+    async def versions_of(self, tenant: str, name: str) -> list[tuple[str, int]]:
+        """Every version of a workflow with the moment of its upload, the newest first."""
+        table = workflow_versions
+        query = select(table.c.hash, table.c.created).where((table.c.tenant == tenant) & (table.c.name == name))
+        rows = await self.database.read(lambda connection: connection.execute(query.order_by(table.c.created.desc())).all())
+        return [(row.hash, row.created) for row in rows]
+
+    async def begin(self, run: RunRow) -> RunRow:
+        """The run's row, made from `run` unless there is one: a run keeps the version that it began with. Raises RunTaken."""
+        values = (run.key.tenant, run.key.id, run.workflow, run.version, msgspec.json.encode(run.input).decode(), run.started)
+
+        def work(batch: Batch) -> RunRow:
+            lock_run(batch, run.key, self.process)
+            batch.run(_INSERT_RUN, values)
+            found = _read_run(batch.connection, run.key)
+            assert found is not None  # it was inserted, or there before
+            return found
+
+        return await self.database.write(work)
+
+    async def find(self, run: RunKey) -> RunRow | None:
+        return await self.database.read(lambda connection: _read_run(connection, run))
+
+    async def suspend(self, run: RunKey, wake_at: int | None, note: str, task_ids: Sequence[str]) -> None:
+        """Stores what a run waits for: a moment, and tasks of its own. Raises RunTaken."""
+
+        def work(batch: Batch) -> None:
+            lock_run(batch, run, self.process)
+            batch.run(_SUSPEND, (wake_at, note, run.tenant, run.id))
+            batch.run(_DELETE_WAITS, (run.tenant, run.id))
+            for task_id in task_ids:
+                batch.add(workflow_waits, {"tenant": run.tenant, "run_id": run.id, "task_id": task_id})
+
+        await self.database.write(work)
+
+    async def resume(self, run: RunKey) -> None:
+        """Clears what a run waited for. Raises RunTaken."""
+        await self.suspend(run, None, "", ())
+
+    async def wake_all(self, tenant: str, workflow: str) -> None:
+        """Has every suspended run of a workflow go on, which ends it where the workflow was removed."""
+        now = self.now()
+        await self.database.write(lambda batch: batch.run(_WAKE_ALL, (now, tenant, workflow)))
+
+    async def due(self) -> list[TaskRow]:
+        """Tasks of suspended runs that can go on: their moment has come, or a task that they wait for has moved."""
+        now = self.now()
+
+        def work(connection: Connection) -> list[TaskRow]:
+            suspended = (tasks.c.runner == "") & tasks.c.state.in_(_RESUMABLE_STATES)
+            is_run = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
+            timed = select(tasks).join(workflow_runs, is_run).where(suspended, workflow_runs.c.wake_at <= now).limit(DUE_MAX)
+            found = {row.id: to_task_row(row) for row in connection.execute(timed)}
+            for tenant, run_id in connection.execute(_moved_waits()).all():
+                mine = (tasks.c.tenant == tenant) & (tasks.c.id == run_id)
+                found |= {row.id: to_task_row(row) for row in connection.execute(select(tasks).where(mine, suspended))}
+            return list(found.values())
+
+        return await self.database.read(work)
+
+
+def _moved_waits() -> Any:
+    """Runs that wait for a task that waits for nobody any more."""
+    child = tasks.alias("child")
+    is_child = (child.c.tenant == workflow_waits.c.tenant) & (child.c.id == workflow_waits.c.task_id)
+    query = select(workflow_waits.c.tenant, workflow_waits.c.run_id).join(child, is_child)
+    return query.where(child.c.state.not_in(_WAITING_STATES)).distinct().limit(DUE_MAX)
+
+
+def _read_run(connection: Connection, run: RunKey) -> RunRow | None:
+    mine = (workflow_runs.c.tenant == run.tenant) & (workflow_runs.c.id == run.id)
+    row = connection.execute(select(workflow_runs).where(mine)).first()
+    return None if row is None else _to_run_row(row)
+
+
+def _to_run_row(row: "Row[Any]") -> RunRow:
+    key = RunKey(row.tenant, row.id)
+    return RunRow(key, row.workflow, row.version, msgspec.json.decode(row.input), row.started, row.wake_at, row.note)
