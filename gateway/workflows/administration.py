@@ -69,7 +69,7 @@ class WorkflowAdministration:
     async def show_run(self, tenant: str, owner: str, run_id: str) -> tuple[TaskRow, dict[str, Any]] | None:
         """A run with its steps and checkpoints, and its task; None for what is no run of this owner."""
         found = await find_run(self._parts.store.database, tenant, owner, run_id)
-        if found is None:
+        if found is None or not (found.run.version or self._registrar.is_workflow(tenant, found.task.agent)):
             return None
         steps = await read_steps(self._parts.store, found.run.key)
         checkpoints = await self._parts.checkpoints.of_run(found.run.key)

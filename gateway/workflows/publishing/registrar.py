@@ -79,6 +79,13 @@ class WorkflowRegistrar:
             raise NameTaken(name)
         return found
 
+    def is_workflow(self, tenant: str, name: str) -> bool:
+        """Whether a workflow has this name."""
+        try:
+            return self._registry.find(tenant, name).kind == WORKFLOW_KIND
+        except UnknownName:
+            return False
+
     def _candidate(self, tenant: str, owner: str, document: Document, version: str) -> Candidate:
         name = document.document.name
         url = f"{self._public_url}/agents/{name}"

@@ -10,7 +10,7 @@ from adapters.task import TaskState
 from gateway.storage.database import Database
 from gateway.storage.paging import BadCursor
 from gateway.storage.tables import tasks, workflow_runs
-from gateway.tasks.log import TaskRow, to_rfc3339
+from gateway.tasks.log import TaskRow, to_rfc3339, to_task_row
 from gateway.workflows.runs.store import RunKey, RunRow
 
 _RUN_COLUMNS = ("workflow", "version", "input", "started", "wake_at", "note")
@@ -32,10 +32,21 @@ class ShownRun(Struct, frozen=True):
 
 
 async def find_run(database: Database, tenant: str, owner: str, run_id: str) -> ShownRun | None:
-    """The run of this owner, or None."""
+    """The run of this owner, or None. A task that its workflow has not begun yet is a run without a version."""
     query = _runs_of(tenant, owner).where(tasks.c.id == run_id)
-    row = await database.read(lambda connection: connection.execute(query).first())
-    return None if row is None else _from_row(row)
+    mine = (tasks.c.tenant == tenant) & (tasks.c.owner == owner) & (tasks.c.id == run_id)
+
+    def work(connection: Connection) -> ShownRun | None:
+        if (row := connection.execute(query).first()) is not None:
+            return _from_row(row)
+        task = connection.execute(select(tasks).where(mine)).first()
+        return None if task is None else _not_begun(to_task_row(task))
+
+    return await database.read(work)
+
+
+def _not_begun(task: TaskRow) -> ShownRun:
+    return ShownRun(RunRow(RunKey(task.tenant, task.id), task.agent, "", None, task.created), task)
 
 
 async def list_runs(database: Database, tenant: str, owner: str, page: RunFilter) -> tuple[list[ShownRun], str | None]:
