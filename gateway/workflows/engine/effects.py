@@ -16,11 +16,11 @@ from gateway.tasks.contracts.prompts import open_prompts
 from gateway.tasks.log import TaskRow
 from gateway.workflows.engine.questions import CHECKPOINTS, PeopleSteps
 from gateway.workflows.engine.requests import build_request, sub_run_request
-from gateway.workflows.engine.results import OUTCOME_UNKNOWN, agent_output, check_completed
+from gateway.workflows.engine.results import agent_output, check_completed
 from gateway.workflows.engine.steps import RunIdentity, StepCalls, StepRequest, StepWaits
 from gateway.workflows.engine.waits import Waits
 from gateway.workflows.interpreter.effects import PreparedCall, RunSuspended, StepKey, SubRun, Wanted
-from gateway.workflows.interpreter.errors import Fault, WorkflowError, standard_error
+from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, WorkflowError, standard_error
 from gateway.workflows.runs.journal import CALL, RECORD, Journal, Result, StepRow
 from gateway.workflows.runs.store import RunStore, key_text
 

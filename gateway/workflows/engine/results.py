@@ -12,10 +12,8 @@ from adapters.task import Message, Part, Task, TaskState, text_of
 from gateway.tasks.contracts.skills import CONTRACT_BROKEN
 from gateway.tasks.turns.recorder import GATEWAY_FAILURE
 from gateway.tasks.turns.transitions import ERROR_METADATA
-from gateway.workflows.interpreter.errors import Fault, WorkflowError, standard_error
+from gateway.workflows.interpreter.errors import OWN, Fault, WorkflowError, standard_error
 
-OWN: Final = "urn:interlock:error:"
-OUTCOME_UNKNOWN: Final = f"{OWN}outcome-unknown"
 DETAIL_MAX: Final = 1000  # characters of an agent's words in a fault
 FAILURE_TYPES: Final[Mapping[str, str]] = {AGENT_LATE: "timeout", CONTRACT_BROKEN: "validation"}
 

@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from msgspec import UNSET, Struct, UnsetType
 
+OWN: Final = "urn:interlock:error:"
+OUTCOME_UNKNOWN: Final = f"{OWN}outcome-unknown"  # a step may or may not have had its effect
 STANDARD: Final = "https://open-workflow-specification.org/spec/1.0.0/errors/"
 HOSTS: Final = ("open-workflow-specification.org", "serverlessworkflow.io")
 STATUS: Final[Mapping[str, int]] = {

@@ -30,7 +30,7 @@ from gateway.workflows.dsl.document import (
     WaitTask,
 )
 from gateway.workflows.interpreter.effects import PreparedCall, RunSuspended, SubRun, Wanted, WantedEvent
-from gateway.workflows.interpreter.errors import Fault, WorkflowError, matches, standard_error
+from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, WorkflowError, matches, standard_error
 from gateway.workflows.interpreter.evaluation import Task
 from gateway.workflows.interpreter.interpreter import EXIT, Interpreter, Kind
 from gateway.workflows.interpreter.retries import delay_before, limit_of
@@ -151,8 +151,12 @@ async def run_try(run: Interpreter, task: TryTask, at: Task, scope: Scope) -> Do
             bound = scope.bind({task.catch.as_: _shown(error.fault)})
             if not await _is_caught(run, task.catch, error.fault, at, bound):
                 raise
-            delay = await _retry_delay(run, task.catch, attempt + 1, waited, at, bound)
+            delay = None  # a step whose outcome is unknown may have had its effect, and is not repeated
+            if error.fault.type != OUTCOME_UNKNOWN:
+                delay = await _retry_delay(run, task.catch, attempt + 1, waited, at, bound)
             if delay is None:
+                if task.catch.retry is not None and not task.catch.do:  # nothing handles what the retries left
+                    raise
                 return await _handle(run, task.catch, at, bound.attempt(attempt))
             attempt, waited = attempt + 1, waited + delay
             if delay:

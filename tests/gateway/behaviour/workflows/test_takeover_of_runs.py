@@ -1,0 +1,141 @@
+"""A run outlives its process: another one, or the same one after a restart, goes on from the journal, and nothing is done twice."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.workflows.runs.journal import CALL, Journal, Result, StepRow
+from gateway.workflows.runs.store import RunKey, RunStore, RunTaken
+from policies.ids import now_us
+from tests.fakes.a2a_agents import serving
+from tests.fakes.house import CallbackAgent, House, house, two
+from tests.fakes.waiting import until
+from tests.fakes.workflows import Gate, Workflows
+
+STEPS = """
+do:
+- first:
+    call: gateway.agent
+    with: {agent: sales, input: one}
+    metadata: {gateway: {kind: ai}}
+    input: {schema: {document: {}}}
+    output: {schema: {document: {}}}
+- second:
+    try:
+    - ask:
+        call: gateway.agent
+        with: {agent: slow, input: '${ . }'}
+        metadata: {gateway: {kind: ai@}}
+        input: {schema: {document: {}}}
+        output: {schema: {document: {}}}
+    catch: {retry: {limit: {attempt: {count: 2}}}}
+"""
+PAUSE = STEPS.replace("- second:", "- pause: {wait: PT1H}\n- second:").replace("@", "")
+
+
+@pytest.fixture
+async def pair(tmp_path: Path, postgres_url: str) -> AsyncIterator[tuple[House, House]]:
+    async with two(tmp_path / "home", postgres_url) as both:
+        yield both
+
+
+async def crashed(one: House) -> None:
+    """The process is gone for the others, and does nothing any more."""
+    one.gateway.calls.turn_runner.hand_over()
+    await one.gateway.periodic_tasks.stop()
+    await one.gateway.database.write(lambda batch: batch.run("DELETE FROM processes WHERE id = ?", (one.gateway.process,)))
+
+
+async def taken_over(other: House, run: str) -> dict[str, Any]:
+    """The run once it has ended in the other process."""
+    workflows = Workflows(other)
+
+    async def has_ended() -> bool:
+        await other.gateway.takeover.run_once()
+        return str((await workflows.show(run))["state"]) in ("TASK_STATE_COMPLETED", "TASK_STATE_FAILED")
+
+    await until(has_ended)
+    return await workflows.show(run)
+
+
+@pytest.mark.parametrize(("declared", "state", "count"), [("", "FAILED", 1), (", idempotent: true", "COMPLETED", 2)])
+async def test_a_step_of_unknown_outcome_is_repeated_only_where_declared(
+    pair: tuple[House, House], declared: str, state: str, count: int
+) -> None:
+    one, other = pair
+    gate = Gate()
+    sales = await one.agent(CallbackAgent("sales"))
+    await one.agent(CallbackAgent("slow", gate.act))
+    workflows = Workflows(one)
+    await workflows.add("steps", STEPS.replace("@", declared))
+    await other.gateway.database.refresh_epochs()
+    run = await workflows.start("steps")
+    await gate.reached.wait()
+    await crashed(one)
+    gate.opened.set()
+    shown = await taken_over(other, run)
+    assert shown["state"] == f"TASK_STATE_{state}"
+    assert (len(sales.requests), len(gate.calls)) == (1, count)
+    if state == "FAILED":
+        assert shown["steps"][-1]["fault"]["type"] == "urn:interlock:error:outcome-unknown"
+
+
+async def test_a_suspended_run_goes_on_in_any_process(pair: tuple[House, House]) -> None:
+    one, other = pair
+    await one.agent(CallbackAgent("sales"))
+    await one.agent(CallbackAgent("slow"))
+    await Workflows(one).add("pause", PAUSE)
+    await other.gateway.database.refresh_epochs()
+    run = await Workflows(one).start("pause")
+    await Workflows(one).reached(run, "SUSPENDED")
+    await crashed(one)
+    await Workflows(other).pass_time(3601)
+    assert await Workflows(other).output(run) == "slow got: sales got: one"
+
+
+async def test_two_processes_wake_a_run_once(pair: tuple[House, House]) -> None:
+    one, other = pair
+    slow = CallbackAgent("slow")
+    await one.agent(CallbackAgent("sales"))
+    await one.agent(slow)
+    await Workflows(one).add("pause", PAUSE)
+    await other.gateway.database.refresh_epochs()
+    run = await Workflows(one).start("pause")
+    await Workflows(one).reached(run, "SUSPENDED")
+    await Workflows(one).pass_time(3601)
+    await Workflows(other).pass_time(3601)
+    await Workflows(one).output(run)
+    assert len(slow.requests) == 1
+
+
+async def test_a_process_that_lost_a_run_writes_nothing_of_it(home: House) -> None:
+    workflows = Workflows(home)
+    gate = Gate()
+    await home.agent(CallbackAgent("sales", gate.act))
+    await home.agent(CallbackAgent("slow"))
+    await workflows.add("steps", STEPS.replace("@", ""))
+    run = await workflows.start("steps")
+    await gate.reached.wait()
+    stranger = RunStore(home.gateway.database, now_us, "p_stranger")
+    journal = Journal(stranger, RunKey("default", run), {})
+    with pytest.raises(RunTaken):
+        await journal.add(StepRow("/do/0/first:0:", CALL, "", 1, 2, Result(value="forged")))
+    gate.opened.set()
+    assert await workflows.output(run) == "slow got: done: one"
+
+
+async def test_a_run_goes_on_after_a_restart(tmp_path: Path, database_url: str) -> None:
+    sales, slow = CallbackAgent("sales"), CallbackAgent("slow")
+    async with serving(sales) as first, serving(slow) as second:
+        async with house(tmp_path / "home", database_url) as before:
+            await before.registered("sales", first)
+            await before.registered("slow", second)
+            await Workflows(before).add("pause", PAUSE)
+            run = await Workflows(before).start("pause")
+            await Workflows(before).reached(run, "SUSPENDED")
+        async with house(tmp_path / "home", database_url) as after:
+            await Workflows(after).pass_time(3601)
+            assert await Workflows(after).output(run) == "slow got: sales got: one"
+    assert (len(sales.requests), len(slow.requests)) == (1, 1)
