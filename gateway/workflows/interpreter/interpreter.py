@@ -6,9 +6,11 @@ from typing import Any, Final, Protocol
 
 from gateway.workflows.dsl.document import Document, Extension, TaskBase, Timeout, kind_of
 from gateway.workflows.expressions.evaluator import Evaluator
+from gateway.workflows.interpreter.compensations import Compensations
 from gateway.workflows.interpreter.effects import Effects
 from gateway.workflows.interpreter.errors import WorkflowError, standard_error
 from gateway.workflows.interpreter.evaluation import Evaluation, Task, moment
+from gateway.workflows.interpreter.gates import check_output
 from gateway.workflows.interpreter.scope import Scope
 
 CONTINUE: Final = "continue"
@@ -42,9 +44,17 @@ class Interpreter:
         self._evaluator = evaluator
         self._run_id = run_id
         self.evaluation = Evaluation(evaluator, {})
+        self._compensations = Compensations()
 
     async def run(self, input: Any) -> Any:
-        """The run's output. Raises WorkflowError when it faults."""
+        """The run's output. Raises WorkflowError when it faults, after the functions that undo its finished steps."""
+        try:
+            return await self._run_document(input)
+        except WorkflowError as error:
+            fault = await self._compensations.undo(self, error.fault)
+            raise WorkflowError(fault) from error
+
+    async def _run_document(self, input: Any) -> Any:
         document, root = self.document, Scope()
         shown = {"id": self._run_id, "definition": document.model_dump(mode="json", exclude_unset=True), "input": input}
         self.evaluation = Evaluation(self._evaluator, {**shown, "startedAt": moment(self.effects.now())})
@@ -89,6 +99,8 @@ class Interpreter:
             self.effects.left(scope.key, None, error.fault)
             raise
         self.effects.left(scope.key, output, None)
+        if (function := task.metadata.gateway.compensate) is not None:
+            self._compensations.add(scope, function, raw, output)
         if then == END:
             raise RunEnded(output)
         return output, then
@@ -116,6 +128,7 @@ class Interpreter:
         raw, then = await self._kinds[type(task)](self, task, at, scope)
         at = replace(at, raw_output=raw)
         output = await evaluation.transform_output(task.output, raw, scope, at)
+        await check_output(evaluation, task, output, scope, at)
         await evaluation.export(task.export, output, scope, replace(at, output=output))
         return output, then or task.then or CONTINUE
 
