@@ -217,6 +217,9 @@ def error_for_document(document: Mapping[str, Any], status: int) -> CommandError
     inner = error if isinstance(error, dict) else document
     text = inner.get("detail") or inner.get("message") or document.get("error_description") or inner.get("title")
     text = str(text or f"the gateway answered {status}")
+    if isinstance(problems := document.get("problems"), list):
+        lines = [f"line {each.get('line')}  {each.get('path') or '/'}  {each.get('reason')}" for each in problems if isinstance(each, dict)]
+        return CommandFailed("the document is refused:\n" + "\n".join(lines))
     if status == 403 or inner.get("code") == DENIED_CODE:
         return _refusal_from(inner, text)
     if status in (429, 503) or inner.get("code") == LIMITED_CODE:

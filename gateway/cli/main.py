@@ -13,6 +13,7 @@ from gateway.cli.local import check, keys, policy
 from gateway.cli.local import serve as machine
 from gateway.cli.remote import agents, approvals, connections, decisions, kills, send, servers, tasks, tools
 from gateway.cli.remote import dead_letters as deadletters
+from gateway.cli.workflows import documents, runs
 
 
 class ExitCodeGroup(TyperGroup):
@@ -69,6 +70,8 @@ for name, group in {
     "agent": agents,
     "server": servers,
     "task": tasks,
+    "workflow": documents,
+    "run": runs,
     "connection": connections,
     "approval": approvals,
     "deadletter": deadletters,

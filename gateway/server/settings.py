@@ -238,7 +238,7 @@ class Settings(BaseSettings):
     virtual: list[VirtualServerSettings] = []
     sandbox: Literal["auto", "on", "off"] = "auto"  # the built-in server that runs code; auto: where bubblewrap works, or in development
     policies: str = ""  # a folder of .cedar files
-    workflows: str = ""  # a folder of workflow documents, not used yet
+    workflows: str = ""  # a folder of workflow documents, which are published at start
     cards: CardSettings = CardSettings()
     egress: EgressSettings = EgressSettings()
     vault: VaultSettings = VaultSettings()

@@ -34,7 +34,7 @@ def send(
     as_json: screen.AsJson = False,
 ) -> None:
     """Send a message to an agent, and show its answer."""
-    parts = [*([{"text": text}] if text else ()), *({"data": _read_data(each)} for each in data or ())]
+    parts = [*([{"text": text}] if text else ()), *({"data": read_data(each)} for each in data or ())]
     if not parts:
         raise WrongUsage("there is nothing to send", "give a TEXT, or --data JSON")
     message: dict[str, Any] = {"messageId": str(uuid.uuid4()), "role": "ROLE_USER", "parts": parts}
@@ -52,8 +52,8 @@ def send(
     _print_next_step(agent, result.get("task") or result.get("message") or {})
 
 
-def _read_data(text: str) -> Any:
-    """Returns the data of JSON text, or of a file. Raises WrongUsage."""
+def read_data(text: str, option: str = "--data") -> Any:
+    """Returns the data of JSON text, or of a file. `option` names its place on the command line. Raises WrongUsage."""
     try:
         content = Path(text[1:]).read_text("utf-8") if text.startswith("@") else text
     except (OSError, UnicodeError) as error:
@@ -63,8 +63,8 @@ def _read_data(text: str) -> Any:
         return strict_json.parse(content.encode())  # its error names what the gateway refuses
     except (ValueError, RecursionError) as error:
         raise WrongUsage(
-            f"--data {screen.format_value(text)} is not JSON: {error}",
-            "quote it, as --data '{\"id\": 7}', or name a file, as --data @order.json",
+            f"{option} {screen.format_value(text)} is not JSON: {error}",
+            f"quote it, as {option} '{{\"id\": 7}}', or name a file, as {option} @order.json",
         ) from error
 
 

@@ -163,8 +163,10 @@ class Gateway:
         parts, resumed, callers = self.calls.parts, self.calls.resumed_turns, self.rulings.caller_resolver
         self.approvals = Approvals(self.database, self.audit, now_us)
         self.takeover = Takeover(parts, resumed, self.rulings.authority, callers, stores=self.stores, turns=self.calls.turns)
-        given = WorkflowDependencies(self.registry, self.stores, self.calls.agents, callers, self.takeover, self.settings.public_url)
-        self.workflows = LazyWorkflows(given)
+        addresses = (self.settings.public_url, self.settings.workflows)
+        self.workflows = LazyWorkflows(
+            WorkflowDependencies(self.registry, self.stores, self.calls.agents, callers, self.takeover, *addresses)
+        )
         self.catalog.add_own_kind(WORKFLOW_KIND, self.workflows.build_adapter)
         self.on_stop_after_turns.append(self.workflows.close)
         self.approved_task_resumer = ApprovedTaskResumer(parts, resumed, callers, self.stores)
@@ -253,6 +255,7 @@ class Gateway:
             self.periodic_tasks.repeat(POLL_SECONDS, self.stores.tasks.poll_other_processes)
         await self.configured_entries.start()
         self.periodic_tasks.repeat(RETRY_SECONDS, self.configured_entries.run_once)
+        self.periodic_tasks.repeat(RETRY_SECONDS, self.workflows.publish_folder)
         self.periodic_tasks.repeat(ROUND_SECONDS, self.entry_refresher.run_once)
         self.periodic_tasks.repeat(REQUESTED_ROUND_SECONDS, self.entry_refresher.refresh_requested)
         self.periodic_tasks.repeat(DELIVERY_ROUND_SECONDS, self.webhooks.delivery.run_once)

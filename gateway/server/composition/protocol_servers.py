@@ -1,8 +1,9 @@
 """Builds the A2A servers and the health endpoint."""
 
 import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.audit.decisions import READ_AUDIT
 from gateway.ingress.a2a_server.agent_notifications import NotificationEndpoint
@@ -16,16 +17,38 @@ from gateway.ingress.http.asgi import Scope
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.request_trace import RequestTraces
 from gateway.ingress.http.scrape_token import ScrapeToken
-from gateway.server.composition.cards import PublishedCards
 from gateway.server.composition.process import Gateway
 from gateway.server.health import Check, Health
 from gateway.server.settings import resolve_credential
 from gateway.tasks.pages import TaskPages
 from gateway.tasks.reader import TaskReader
 from policies.ids import now_us
+from registry.cards.card import Registration, Skill
+from registry.cards.republish import add_a2a_03_members, publish_card, signed_for_both
 
 if TYPE_CHECKING:
     from gateway.ingress.a2a_server.bindings.grpc import GrpcServer
+
+
+class PublishedCards:
+    """Builds the card of an agent in each form that callers receive."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._url = gateway.settings.public_url
+        self._grpc = gateway.settings.public_grpc
+        self._keys = gateway.keys
+
+    def newer(self, found: Registration, offered: Callable[[Skill], bool] | None = None) -> dict[str, Any]:
+        """Builds the A2A 1.0 card with all skills, or with those for which `offered` returns True."""
+        return publish_card(found, self._url, self._keys, offered, self._grpc)
+
+    def united(self, found: Registration, card: Mapping[str, Any]) -> dict[str, Any]:
+        """Builds a card for A2A 1.0 and 0.3 from the A2A 1.0 `card`."""
+        return add_a2a_03_members(found, card, self._url, self._keys)
+
+    def extended(self, found: Registration, offered: Callable[[Skill], bool]) -> dict[str, Any]:
+        """Builds the A2A 1.0 card for one caller, with signatures that A2A 0.3 callers can verify too."""
+        return signed_for_both(self.newer(found, offered), self._url, self._keys)
 
 
 def build_operations(gateway: Gateway) -> Operations:

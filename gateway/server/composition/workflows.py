@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.calls.agent_calls import AgentCalls
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from gateway.workflows.administration import WorkflowAdministration
     from gateway.workflows.engine.adapter import EngineParts, WorkflowAdapter
     from gateway.workflows.engine.waking import RunWaker
+    from gateway.workflows.publishing.folder import WorkflowFolder
+    from gateway.workflows.publishing.registrar import WorkflowRegistrar
 
 WAKE_SECONDS = 0.5
 
@@ -30,6 +33,7 @@ class WorkflowDependencies:
     callers: CallerResolver
     takeover: Takeover
     public_url: str
+    folder: str  # of documents; empty for none
 
 
 class LazyWorkflows:
@@ -39,6 +43,7 @@ class LazyWorkflows:
         self._dependencies = dependencies
         self._generation_checked = -1
         self._is_needed = False
+        self._has_unpublished = True
 
     def build_adapter(self) -> "WorkflowAdapter":
         from gateway.workflows.engine.adapter import WorkflowAdapter
@@ -71,13 +76,29 @@ class LazyWorkflows:
         return RunWaker(self._parts.store, self._dependencies.takeover)
 
     @cached_property
-    def _administration(self) -> "WorkflowAdministration":
-        from gateway.workflows.administration import WorkflowAdministration
+    def _registrar(self) -> "WorkflowRegistrar":
         from gateway.workflows.publishing.registrar import WorkflowRegistrar
 
         parts, given = self._parts, self._dependencies
-        registrar = WorkflowRegistrar(given.registry, parts.store, parts.evaluator, given.public_url)
-        return WorkflowAdministration(registrar, parts, self._waker)
+        return WorkflowRegistrar(given.registry, parts.store, parts.evaluator, given.public_url)
+
+    @cached_property
+    def _folder(self) -> "WorkflowFolder":
+        from gateway.workflows.publishing.folder import WorkflowFolder
+
+        return WorkflowFolder(Path(self._dependencies.folder), self._registrar)
+
+    async def publish_folder(self) -> None:
+        """Publishes the documents of the configured folder that are not published yet."""
+        if self._dependencies.folder and self._has_unpublished:
+            self._is_needed = True
+            self._has_unpublished = await self._folder.run_once() > 0
+
+    @cached_property
+    def _administration(self) -> "WorkflowAdministration":
+        from gateway.workflows.administration import WorkflowAdministration
+
+        return WorkflowAdministration(self._registrar, self._parts, self._waker)
 
     async def wake_once(self) -> int:
         """Resumes suspended runs that are due, where there is any workflow."""

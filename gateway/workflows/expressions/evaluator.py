@@ -118,7 +118,6 @@ class _Worker:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-I", str(WORKER), stdin=PIPE, stdout=PIPE, stderr=asyncio.subprocess.DEVNULL, env={}, cwd="/", limit=VALUE_MAX
         )
-        log.debug("expression_worker_started", pid=process.pid)
         return cls(process)
 
     @property

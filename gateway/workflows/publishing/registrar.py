@@ -66,6 +66,8 @@ class WorkflowRegistrar:
         made = self._candidate(tenant, owner, document, version)
         if existing is None:
             return (await self._registry.add(made, change))[0]
+        if all(getattr(existing, each) == getattr(made, each) for each in ("facts", "ceiling", "card_text")):
+            return existing
         fresh = {each: getattr(made, each) for each in ("ceiling", "upstream", "facts", "card", "card_text", "contracts")}
         return await self._registry.update(replace(existing, **fresh), change)
 

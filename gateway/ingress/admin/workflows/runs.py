@@ -14,10 +14,9 @@ from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.authorizer import RequireInPerson
 from gateway.calls.consent.approval_votes import OwnApproval
 from gateway.calls.requests import AgentRequest
-from gateway.ingress.a2a_server.parameters import parse_idempotency_key
 from gateway.ingress.admin.bodies import ApiBody, read_model
 from gateway.ingress.admin.demand import require_permission
-from gateway.ingress.http.asgi import header
+from gateway.ingress.http.asgi import BadHeader, header
 from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.tasks.log import TaskRow, UnknownTask
 from gateway.telemetry.spans import TraceContext
@@ -30,6 +29,7 @@ from registry.store import Registry, UnknownName
 
 Authenticate = Callable[[Request], Awaitable[Caller]]
 JSON = "application/json"
+KEY_MAX = 256  # characters of an idempotency key, as over A2A
 
 
 class Checkpoint(Protocol):
@@ -92,7 +92,7 @@ def run_routes(agents: AgentCalls, registry: Registry, load: Callable[[], Awaita
         entry = registry.find(caller.principal.tenant, body.workflow)
         if entry.family is not Family.AGENT or entry.kind != WORKFLOW_KIND:
             raise UnknownName(body.workflow)
-        key = parse_idempotency_key(header(request.scope, b"idempotency-key"))
+        key = _idempotency_key(request)
         message = Message(key or f"m-{uuid4()}", Role.USER, (Part(data=body.input, media_type=JSON),))
         turned = await agents.start(caller, AgentRequest(entry.name, message, TraceContext(), idempotency_key=key))
         row = turned.row
@@ -153,6 +153,14 @@ def checkpoint_routes(load: Callable[[], Awaitable[Runs]], permissions: RunPermi
         return JSONResponse(await runs.answer(checkpoint, body.value, caller.principal.owner_key, decision_id))
 
     return router
+
+
+def _idempotency_key(request: Request) -> str | None:
+    """The header Idempotency-Key, or None. Raises BadHeader."""
+    key = header(request.scope, b"idempotency-key") or None
+    if key is not None and (len(key) > KEY_MAX or not key.isprintable()):
+        raise BadHeader(f"idempotency-key is longer than {KEY_MAX} characters, or has unprintable ones")
+    return key
 
 
 def _is_visible(caller: Caller, row: TaskRow) -> bool:

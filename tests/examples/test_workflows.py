@@ -1,0 +1,80 @@
+"""The workflows of examples/: each passes its rehearsal, runs in a whole gateway, and is drawn in the documentation as it is."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.workflows.drawing.mermaid import mermaid_of
+from gateway.workflows.drawing.outline import outline_of
+from gateway.workflows.dsl.loading import read_document, read_source
+from gateway.workflows.rehearsal.rehearse import rehearse
+from gateway.workflows.rehearsal.script import Rehearsal
+from tests.fakes.house import CallbackAgent, House, house
+from tests.fakes.workflows import Workflows
+from tests.house.source import ROOT
+
+DOCUMENTS = sorted(path for path in (ROOT / "examples" / "workflows").glob("*.yaml") if ".test." not in path.name)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+async def test_an_example_passes_its_rehearsal(path: Path) -> None:
+    document = read_document(read_source(path.read_text()))
+    cases = Rehearsal.model_validate(read_source(path.with_suffix(".test.yaml").read_text()).data)
+    outcomes = await rehearse(document, cases)
+    assert len(outcomes) >= 3
+    assert [(outcome.name, outcome.problems) for outcome in outcomes if outcome.problems] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_an_example_is_drawn_in_the_documentation(path: Path) -> None:
+    chart = mermaid_of(outline_of(read_document(read_source(path.read_text()))))
+    assert f"```mermaid\n{chart}```" in (ROOT / "docs" / "workflows.md").read_text()
+
+
+async def offering(home: House) -> tuple[Workflows, Any]:
+    """The workflow `offer` with a scripted sales agent and stock."""
+    sales = await home.agent(CallbackAgent("sales"))
+    sales.more = [{"data": {"total": 4000, "confidence": 0.9}}]
+    server = await home.server("inventory", "check", "reserve", "release")
+    answers = {"check": {"left": 5}, "reserve": {"reservation": "r1"}, "release": {}}
+    server.result = lambda params: {  # type: ignore[method-assign]  # its stock
+        "content": [],
+        "structuredContent": answers.get(params.get("name", ""), {}),
+        "resultType": "complete",
+    }
+    workflows = Workflows(home)
+    text = (ROOT / "examples" / "workflows" / "offer.yaml").read_text()
+    assert (await workflows.desk.post("/api/workflows", document=text)).status_code == 201
+    await home.gateway.database.refresh_epochs()
+    return workflows, server
+
+
+@pytest.mark.parametrize("approved", [True, False])
+async def test_the_offer_waits_for_an_approval(tmp_path: Path, database_url: str, approved: bool) -> None:
+    async with house(tmp_path / "home", database_url) as home:
+        workflows, server = await offering(home)
+        run = await workflows.start("offer", {"sku": "SKU-7", "quantity": 4})
+        await workflows.reached(run, "SUSPENDED")
+        (checkpoint,) = await workflows.checkpoints("admin")
+        assert checkpoint["prompt"] == "Sell 4 of SKU-7 for 4000 EUR?"
+        await workflows.answer(checkpoint["id"], {"approved": approved}, "admin")
+        if approved:
+            assert await workflows.output(run) == {"sku": "SKU-7", "total": 4000}
+        else:
+            assert (await workflows.ended(run))["state"] == "TASK_STATE_FAILED"
+        released = [json.dumps(arguments) for tool, arguments in server.calls if tool == "release"]
+        assert released == ([] if approved else ['{"reservation": "r1"}'])
+
+
+async def test_documents_of_the_configured_folder_are_published(tmp_path: Path, sqlite_template: Path) -> None:
+    folder = tmp_path / "documents"
+    await asyncio.to_thread(folder.mkdir)
+    (folder / "plain.yaml").write_text("document: {dsl: 1.0.3, namespace: n, name: plain, version: 1.0.0}\ndo:\n- say: {set: {a: 1}}\n")
+    url = f"sqlite:///{tmp_path / 'interlock.db'}"
+    async with house(tmp_path / "home", url, workflows=str(folder)) as home:
+        await home.gateway.workflows.publish_folder()
+        task = await Workflows(home).run("plain")
+        assert task["artifacts"][0]["parts"][0]["data"] == {"a": 1}

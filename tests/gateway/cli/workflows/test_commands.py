@@ -1,0 +1,77 @@
+"""workflow and run: documents and runs from the command line."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.gateway_api import GatewayApi
+from tests.fakes.house import CallbackAgent, open_house
+from tests.fakes.workflows import document
+from tests.gateway.cli.conftest import CommandLine, Ran
+
+ASK = """
+do:
+- ask:
+    call: gateway.agent
+    with: {agent: sales, input: '${ .text }'}
+    metadata: {gateway: {kind: ai}}
+    input: {schema: {document: {}}}
+    output: {schema: {document: {}}}
+- which: {call: gateway.choose, with: {prompt: Which size, options: [small, large]}}
+"""
+SAY = document("say", "do:\n- say: {set: {text: '${ .text }'}}\n")
+CASES = "cases:\n- {name: it says it, input: {text: hi}, expect: {output: {text: %s}}}\n"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_workflow_is_added_run_answered_and_removed(interlock: CommandLine, tmp_path: Path, database_url: str) -> None:
+    (tmp_path / "ask.yaml").write_text(document("ask", ASK))
+    async with open_house(tmp_path / "gateway", database_url) as home:
+        await home.agent(CallbackAgent("sales"))
+
+        async def ran(user: str, *arguments: str) -> Ran:
+            interlock.environment.update({"INTERLOCK_URL": home.url, "INTERLOCK_TOKEN": home.token(user)})
+            return await asyncio.to_thread(interlock, *arguments)
+
+        added = await ran("admin", "workflow", "add", "ask.yaml")
+        assert added.code == 0 and "agent:sales" in added.out
+        assert "ask" in (await ran("alice", "workflow", "list")).out
+        assert "ask  ◆ ai agent sales" in (await ran("alice", "workflow", "show", "ask")).out
+        assert (await ran("alice", "workflow", "show", "ask", "--mermaid")).out.startswith("flowchart TD")
+        started = await ran("alice", "run", "start", "ask", "--input", '{"text": "hello"}', "--wait")
+        assert started.code == 0 and "Which size" in started.out
+        run = (await ran("alice", "run", "list", "--json")).json["items"][0]["id"]
+        assert "/do/0/ask" in (await ran("alice", "run", "show", run)).out
+        checkpoint = (await ran("alice", "run", "checkpoints", "--json")).json["items"][0]["id"]
+        assert (await ran("alice", "run", "answer", checkpoint, '"large"')).code == 0
+        assert (await ran("alice", "run", "watch", run)).code == 0
+        assert "completed" in (await ran("alice", "run", "show", run)).out
+        assert (await ran("alice", "workflow", "rm", "ask")).code == 3
+        assert (await ran("admin", "workflow", "rm", "ask")).code == 0
+
+
+def test_a_refused_document_is_shown_line_by_line(interlock: CommandLine, api: GatewayApi, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("x")
+    problem: dict[str, Any] = {"line": 7, "path": "/do/0/a", "reason": "is wrong"}
+    api.on("POST /api/workflows", {"reason_id": "workflow-refused", "detail": "x", "problems": [problem]}, 422)
+    ran = interlock("workflow", "add", "bad.yaml")
+    assert ran.code == 1 and "line 7  /do/0/a  is wrong" in ran.err
+
+
+@pytest.mark.parametrize(("expected", "code"), [("hi", 0), ("ho", 1)])
+def test_a_rehearsal_tells_what_is_not_as_expected(interlock: CommandLine, tmp_path: Path, expected: str, code: int) -> None:
+    (tmp_path / "say.yaml").write_text(SAY)
+    (tmp_path / "say.test.yaml").write_text(CASES % expected)
+    ran = interlock("workflow", "test", "say.yaml")
+    assert ran.code == code
+    assert "it says it" in ran.out
+    assert ("the output is" in ran.out) == bool(code)
+
+
+def test_a_document_that_can_not_be_used_is_not_rehearsed(interlock: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "say.yaml").write_text(SAY.replace("set:", "sett:"))
+    (tmp_path / "say.test.yaml").write_text(CASES % "hi")
+    ran = interlock("workflow", "test", "say.yaml")
+    assert ran.code == 1 and "/do/0/say" in ran.err
