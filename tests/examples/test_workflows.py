@@ -19,10 +19,14 @@ from tests.house.source import ROOT
 DOCUMENTS = sorted(path for path in (ROOT / "examples" / "workflows").glob("*.yaml") if ".test." not in path.name)
 
 
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 async def test_an_example_passes_its_rehearsal(path: Path) -> None:
-    document = read_document(read_source(path.read_text()))
-    cases = Rehearsal.model_validate(read_source(path.with_suffix(".test.yaml").read_text()).data)
+    document = read_document(read_source(_text(path)))
+    cases = Rehearsal.model_validate(read_source(_text(path.with_suffix(".test.yaml"))).data)
     outcomes = await rehearse(document, cases)
     assert len(outcomes) >= 3
     assert [(outcome.name, outcome.problems) for outcome in outcomes if outcome.problems] == []
@@ -46,7 +50,7 @@ async def offering(home: House) -> tuple[Workflows, Any]:
         "resultType": "complete",
     }
     workflows = Workflows(home)
-    text = (ROOT / "examples" / "workflows" / "offer.yaml").read_text()
+    text = _text(ROOT / "examples" / "workflows" / "offer.yaml")
     assert (await workflows.desk.post("/api/workflows", document=text)).status_code == 201
     await home.gateway.database.refresh_epochs()
     return workflows, server

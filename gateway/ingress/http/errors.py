@@ -344,7 +344,8 @@ def describe(error: Exception) -> ErrorReport:
         return ErrorReport(row, TOKEN_TEXTS.get(error.reason, row.public_text), is_token_missing=error.reason == "missing")
     if isinstance(error, UpstreamFault):
         cause = f": {error.cause}" if error.shows_cause and error.cause else ""
-        return ErrorReport(row, f"{row.public_text or error}{cause}", **_upstream(error))
+        retry_after, failure = ceil(error.retry_after or 0), error.failure or ""
+        return ErrorReport(row, f"{row.public_text or error}{cause}", retry_after=retry_after, failure=failure)
     if isinstance(error, FIELD_ERRORS):
         return ErrorReport(row, row.public_text or str(error), field=error.field, problem=error.problem)
     if isinstance(error, LimitReached):
@@ -356,10 +357,6 @@ def describe(error: Exception) -> ErrorReport:
     if isinstance(error, ShuttingDown):
         return ErrorReport(row, str(error), task_id=error.task_id, retry_after=1)
     return ErrorReport(row, row.public_text or str(error), retry_after=1 if row.status in (429, 503) else 0)
-
-
-def _upstream(fault: UpstreamFault) -> dict[str, Any]:
-    return {"retry_after": ceil(fault.retry_after or 0), "failure": fault.failure or ""}
 
 
 def error_headers(report: ErrorReport, authentication: RequestAuthentication, resource: str) -> list[tuple[bytes, bytes]]:

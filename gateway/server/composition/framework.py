@@ -1,6 +1,7 @@
 """Builds the FastAPI application: token endpoints, administration, discovery."""
 
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 from adapters.oauth.authorized import own_credential_request
@@ -115,11 +116,7 @@ def build_framework_app(gateway: Gateway, admission: RequestAuthentication, clie
             admin_policies.routes(gateway.database, what_if_policies, authenticate, gateway.authorize, size),
             admin_connections.routes(connection_dependencies, authenticate),
             admin_deadletters.routes(gateway.webhooks.outbox, authenticate, gateway.authorize),
-            admin_documents.routes(registry_access, gateway.workflows.load, authenticate, size),
-            admin_runs.run_routes(gateway.calls.agents, gateway.registry, gateway.workflows.load, authenticate),
-            admin_runs.checkpoint_routes(
-                gateway.workflows.load, admin_runs.RunPermissions(could_allow, gateway.authorize, check_in_person), authenticate
-            ),
+            *_workflow_routes(gateway, registry_access, authenticate, check_in_person),
         ],
         is_operator=registry_access.is_operator,
     )
@@ -140,3 +137,14 @@ def _build_registry_access(gateway: Gateway, check_in_person: RequireInPerson) -
         call_state_of=gateway.catalog.resilience.describe_agent,
     )
     return registry_access, entry_changes
+
+
+def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: TokenGuard, check_in_person: RequireInPerson) -> list[Any]:
+    """Builds the routes of workflows, runs and checkpoints. The engine is loaded by the first request that needs it."""
+    load, size = gateway.workflows.load, gateway.settings.server.max_body
+    permissions = admin_runs.RunPermissions(gateway.rulings.authority.could_allow, gateway.authorize, check_in_person)
+    return [
+        admin_documents.routes(access, load, authenticate, size),
+        admin_runs.run_routes(gateway.calls.agents, gateway.registry, load, authenticate),
+        admin_runs.checkpoint_routes(load, permissions, authenticate),
+    ]

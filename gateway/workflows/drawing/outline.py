@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from gateway.workflows.dsl.constructs import Units
 from gateway.workflows.dsl.document import (
     CallA2a,
     CallFunction,
@@ -24,7 +25,6 @@ from gateway.workflows.dsl.document import (
     SwitchTask,
     TaskBase,
     TryTask,
-    Units,
     WaitTask,
 )
 from gateway.workflows.dsl.loading import pointer

@@ -1,7 +1,7 @@
 """What the shape of a document does not show: whether its parts fit each other. Every problem is found at once."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Final
 
 import jsonschema_rs
@@ -199,7 +199,7 @@ def _foreign_reference(schema: Any) -> str | None:
     return None
 
 
-async def _expressions(document: Document, evaluator: Evaluator):  # type: ignore[no-untyped-def]
+async def _expressions(document: Document, evaluator: Evaluator) -> AsyncIterator[tuple[str, str]]:
     for each in expressions(document):
         text = bare_expression(each.text) if each.bare else expression_in(each.text)
         if text is None:

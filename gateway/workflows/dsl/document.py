@@ -7,178 +7,28 @@ Names and structure are those of the specification's chapter "Reference". What a
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from gateway.workflows.dsl.durations import LONGEST, milliseconds_of
+from gateway.workflows.dsl.constructs import (
+    Construct,
+    Consumption,
+    Duration,
+    Endpoint,
+    Error,
+    EventProperties,
+    Expression,
+    Input,
+    Name,
+    Object,
+    Output,
+    Resource,
+    RetryPolicy,
+    TaskName,
+    Timeout,
+    Variable,
+    Version,
+)
 from gateway.workflows.dsl.extras import DocumentMetadata, TaskMetadata
-from gateway.workflows.expressions.templates import expression_in
-
-Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$")]
-Version = Annotated[
-    str, Field(pattern=r"^(?:0|[1-9][0-9]{0,8})\.(?:0|[1-9][0-9]{0,8})\.(?:0|[1-9][0-9]{0,8})(?:[-+][0-9A-Za-z.+-]{1,64})?$")
-]
-Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
-TaskName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^/\s~][^/~]*$")]
-
-
-class Construct(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
-
-
-class Units(Construct):
-    days: int = Field(0, ge=0)
-    hours: int = Field(0, ge=0)
-    minutes: int = Field(0, ge=0)
-    seconds: int = Field(0, ge=0)
-    milliseconds: int = Field(0, ge=0)
-
-    @model_validator(mode="after")
-    def _is_some_time(self) -> "Units":
-        if not self.model_fields_set:
-            raise ValueError("names no unit")
-        if self.total > LONGEST:
-            raise ValueError("is longer than ten years")
-        return self
-
-    @property
-    def total(self) -> int:
-        """Milliseconds."""
-        return ((((self.days * 24) + self.hours) * 60 + self.minutes) * 60 + self.seconds) * 1000 + self.milliseconds
-
-
-def _check_duration(value: Any) -> Any:
-    if isinstance(value, str) and expression_in(value) is None:
-        milliseconds_of(value)
-    return value
-
-
-Expression = Annotated[str, Field(min_length=1, max_length=20_000)]
-Iso8601 = Annotated[str, Field(max_length=2000), BeforeValidator(_check_duration)]
-Duration = Units | Iso8601
-Object = dict[str, Any]
-
-
-class Schema(Construct):
-    """JSON Schema of an input, output or context; `document` holds it inline."""
-
-    format: Literal["json", "json:draft-07", "json:2020-12"] = "json"
-    document: dict[str, Any] | bool
-
-
-class Input(Construct):
-    schema_: Schema | None = Field(None, alias="schema")
-    from_: Expression | Object | None = Field(None, alias="from")
-
-
-class Output(Construct):
-    schema_: Schema | None = Field(None, alias="schema")
-    as_: Expression | Object | None = Field(None, alias="as")
-
-
-class Timeout(Construct):
-    after: Duration
-
-
-class Error(Construct):
-    type: Annotated[str, Field(min_length=1, max_length=500)]
-    status: int = Field(ge=100, le=599)
-    instance: str | None = None
-    title: str | None = None
-    detail: str | None = None
-
-
-class Endpoint(Construct):
-    uri: str
-    authentication: Object | None = None
-
-
-class Resource(Construct):
-    name: str | None = None
-    endpoint: str | Endpoint
-
-    @property
-    def uri(self) -> str:
-        return self.endpoint if isinstance(self.endpoint, str) else self.endpoint.uri
-
-
-class Backoff(Construct):
-    constant: Object | None = None
-    linear: Object | None = None
-    exponential: Object | None = None
-
-    @model_validator(mode="after")
-    def _is_one(self) -> "Backoff":
-        if len(self.model_fields_set) != 1:
-            raise ValueError("names one of constant, linear and exponential")
-        return self
-
-
-class AttemptLimit(Construct):
-    count: int | None = Field(None, ge=0, le=1000)
-    duration: Duration | None = None
-
-
-class RetryLimit(Construct):
-    attempt: AttemptLimit = AttemptLimit()
-    duration: Duration | None = None
-
-
-class Jitter(Construct):
-    from_: Duration = Field(alias="from")
-    to: Duration
-
-
-class RetryPolicy(Construct):
-    when: Expression | None = None
-    except_when: Expression | None = Field(None, alias="exceptWhen")
-    delay: Duration | None = None
-    backoff: Backoff | None = None
-    limit: RetryLimit = RetryLimit()
-    jitter: Jitter | None = None
-
-
-class EventProperties(BaseModel):
-    """Attributes of a CloudEvent; those of its extensions may stand beside them."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    type: str | None = None
-    id: str | None = None
-    source: str | None = None
-    time: str | None = None
-    subject: str | None = None
-    datacontenttype: str | None = None
-    dataschema: str | None = None
-    data: Any = None
-
-
-class Correlation(Construct):
-    from_: Expression = Field(alias="from")
-    expect: str | None = None
-
-
-class EventFilter(Construct):
-    with_: EventProperties = Field(alias="with")
-    correlate: dict[Variable, Correlation] = {}
-
-
-class Consumption(Construct):
-    """Which events are waited for: `one`, `all`, or `any`, the last until something holds."""
-
-    one: EventFilter | None = None
-    all: list[EventFilter] | None = Field(None, min_length=1, max_length=100)
-    any: list[EventFilter] | None = Field(None, max_length=100)
-    until: "Expression | Consumption | None" = None
-
-    @model_validator(mode="after")
-    def _is_one(self) -> "Consumption":
-        if len({"one", "all", "any"} & self.model_fields_set) != 1:
-            raise ValueError("names one of one, all and any")
-        if self.until is not None and self.any is None:
-            raise ValueError("`until` goes with `any`")
-        if isinstance(self.until, Consumption) and self.until.until is not None:
-            raise ValueError("`until` within `until`")
-        return self
 
 
 class TaskBase(Construct):
@@ -191,7 +41,7 @@ class TaskBase(Construct):
     metadata: TaskMetadata = TaskMetadata()
 
 
-class HttpCall(Construct):
+class HttpCallArguments(Construct):
     method: str
     endpoint: str | Endpoint
     headers: dict[str, str] | Expression | None = None
@@ -204,7 +54,7 @@ class HttpCall(Construct):
 class OpenApiCall(Construct):
     document: Resource
     operation_id: str = Field(alias="operationId")
-    parameters: Object = {}
+    parameters: Object = Field(default_factory=dict)
     authentication: Object | None = None
     output: Literal["raw", "content", "response"] = "content"
     redirect: bool = False
@@ -224,7 +74,7 @@ class A2aCall(Construct):
     agent_card: Resource | None = Field(None, alias="agentCard")
     server: str | Endpoint | None = None
     method: A2aMethod
-    parameters: Object | Expression = {}
+    parameters: Object | Expression = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _has_target(self) -> "A2aCall":
@@ -241,13 +91,13 @@ class A2aCall(Construct):
 
 class HttpTransport(Construct):
     endpoint: str | Endpoint
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = Field(default_factory=dict)
 
 
 class McpTransport(Construct):
     http: HttpTransport | None = None
     stdio: Object | None = None
-    options: dict[str, str] = {}
+    options: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _is_one(self) -> "McpTransport":
@@ -259,7 +109,7 @@ class McpTransport(Construct):
 class McpCall(Construct):
     protocol_version: str = Field("2025-06-18", alias="protocolVersion")
     method: McpMethod
-    parameters: Object | Expression = {}
+    parameters: Object | Expression = Field(default_factory=dict)
     timeout: Duration | None = None
     transport: McpTransport
     client: Object | None = None
@@ -267,7 +117,7 @@ class McpCall(Construct):
 
 class CallHttp(TaskBase):
     call: Literal["http"]
-    with_: HttpCall = Field(alias="with")
+    with_: HttpCallArguments = Field(alias="with")
 
 
 class CallOpenApi(TaskBase):
@@ -337,7 +187,7 @@ class Listen(Construct):
 class Iterator(Construct):
     item: Variable = "item"
     at: Variable = "index"
-    do: "TaskList" = []
+    do: "TaskList" = Field(default_factory=list)
     output: Output = Output()
     export: Output = Output()
 
@@ -387,13 +237,13 @@ class SetTask(TaskBase):
     set: Annotated[Object, Field(min_length=1)] | Expression
 
 
-class Case(Construct):
+class SwitchCase(Construct):
     when: Expression | None = None
     then: str
 
 
 class SwitchTask(TaskBase):
-    switch: list[Annotated[dict[TaskName, Case], Field(min_length=1, max_length=1)]] = Field(min_length=1, max_length=200)
+    switch: list[Annotated[dict[TaskName, SwitchCase], Field(min_length=1, max_length=1)]] = Field(min_length=1, max_length=200)
 
 
 class ErrorFilter(Construct):
@@ -414,7 +264,7 @@ class Catch(Construct):
     when: Expression | None = None
     except_when: Expression | None = Field(None, alias="exceptWhen")
     retry: RetryPolicy | str | None = None
-    do: "TaskList" = []
+    do: "TaskList" = Field(default_factory=list)
     then: str | None = None
 
 
@@ -470,19 +320,19 @@ TaskList = Annotated[list[TaskItem], Field(max_length=1000)]
 class Extension(Construct):
     extend: Literal["call", "composite", "emit", "for", "listen", "raise", "run", "set", "switch", "try", "wait", "all"]
     when: Expression | None = None
-    before: TaskList = []
-    after: TaskList = []
+    before: TaskList = Field(default_factory=list)
+    after: TaskList = Field(default_factory=list)
 
 
 class Use(Construct):
-    authentications: Object = {}
-    errors: dict[str, Error] = {}
+    authentications: Object = Field(default_factory=dict)
+    errors: dict[str, Error] = Field(default_factory=dict)
     extensions: list[Annotated[dict[str, Extension], Field(min_length=1, max_length=1)]] = Field([], max_length=50)
-    functions: dict[str, Task] = {}
-    retries: dict[str, RetryPolicy] = {}
-    secrets: list[str] = []
-    timeouts: dict[str, Timeout] = {}
-    catalogs: Object = {}
+    functions: dict[str, Task] = Field(default_factory=dict)
+    retries: dict[str, RetryPolicy] = Field(default_factory=dict)
+    secrets: list[str] = Field(default_factory=list)
+    timeouts: dict[str, Timeout] = Field(default_factory=dict)
+    catalogs: Object = Field(default_factory=dict)
 
 
 class Schedule(Construct):
@@ -500,7 +350,7 @@ class About(Construct):
     version: Version
     title: str = ""
     summary: str = ""
-    tags: Object = {}
+    tags: Object = Field(default_factory=dict)
     metadata: DocumentMetadata = DocumentMetadata()
 
 

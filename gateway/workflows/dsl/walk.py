@@ -5,20 +5,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from gateway.workflows.dsl.document import (
-    Case,
-    Consumption,
-    Document,
-    DoTask,
-    ForkTask,
-    ForTask,
-    Input,
-    ListenTask,
-    Output,
-    SwitchTask,
-    TaskBase,
-    TryTask,
-)
+from gateway.workflows.dsl.constructs import Consumption, Input, Output
+from gateway.workflows.dsl.document import Document, DoTask, ForkTask, ForTask, ListenTask, SwitchCase, SwitchTask, TaskBase, TryTask
 from gateway.workflows.dsl.loading import pointer
 
 BEFORE_INPUT: Final = frozenset({"context", "workflow", "runtime", "task"})
@@ -184,7 +172,7 @@ def schemas(document: Document) -> Iterator[tuple[str, Any]]:
             yield f"{path}/schema/document", holder.schema_.document
 
 
-def case_targets(task: SwitchTask) -> Iterator[tuple[str, Case]]:
+def case_targets(task: SwitchTask) -> Iterator[tuple[str, SwitchCase]]:
     for index, item in enumerate(task.switch):
         for name, case in item.items():
             yield f"/switch/{index}{pointer(name)}/then", case

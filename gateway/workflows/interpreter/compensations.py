@@ -1,18 +1,17 @@
 """Compensation: when a run faults, the functions that undo its finished steps run, the last step's first."""
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.workflows.interpreter.effects import StepKey
+from gateway.workflows.interpreter.effects import Effects, StepKey
 from gateway.workflows.interpreter.errors import Fault, WorkflowError
 from gateway.workflows.interpreter.scope import Scope
 
-if TYPE_CHECKING:
-    from gateway.workflows.interpreter.interpreter import Interpreter
-
 ORDER: Final = StepKey("/compensations")
+RunFunction = Callable[[str, Any, Scope], Awaitable[object]]  # runs a function of the document on an input, at a place
 
 
 class _Finished(Struct, frozen=True):
@@ -33,7 +32,7 @@ class Compensations:
     def add(self, scope: Scope, function: str, input: Any, output: Any) -> None:
         self._finished[str(scope.key)] = _Finished(scope, function, input, output)
 
-    async def undo(self, run: "Interpreter", fault: Fault) -> Fault:
+    async def undo(self, effects: Effects, run_function: RunFunction, fault: Fault) -> Fault:
         """Undoes every finished step. Returns the fault of the run, whose detail names the steps that could not be undone.
 
         The order is journaled, since branches of a fork may finish in another order when the run is replayed.
@@ -41,12 +40,12 @@ class Compensations:
         if not self._finished:
             return fault
         left_open = []
-        for key in reversed(await run.effects.record(ORDER, list(self._finished))):
+        for key in reversed(await effects.record(ORDER, list(self._finished))):
             step = self._finished[key]
             place = _place_of(step.scope)
             given = {"input": step.input, "output": step.output, "error": {"type": fault.type, "status": fault.status}}
             try:
-                await run.run_task(step.function, run.document.use.functions[step.function], given, place)
+                await run_function(step.function, given, place)
             except WorkflowError as error:
                 left_open.append(f"{step.scope.pointer} ({error})")
         if not left_open:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import jsonschema_rs
 
-from gateway.workflows.dsl.document import Duration, Input, Output, Schema, Units
+from gateway.workflows.dsl.constructs import Duration, Input, Output, Schema, Units
 from gateway.workflows.dsl.durations import LONGEST, milliseconds_of
 from gateway.workflows.expressions.evaluator import Evaluator, ExpressionFailed
 from gateway.workflows.expressions.templates import bare_expression, expression_in, fill
@@ -28,7 +28,7 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class TaskAtWork:
     """The task at work, as `$task` shows it. `output` is NOTHING until there is one."""
 
     name: str
@@ -58,7 +58,7 @@ class Evaluation:
     data: Data = field(default_factory=Data)
     _validators: dict[int, tuple[Schema, jsonschema_rs.Validator]] = field(default_factory=dict)
 
-    def variables(self, scope: Scope, task: Task | None) -> dict[str, Any]:
+    def variables(self, scope: Scope, task: TaskAtWork | None) -> dict[str, Any]:
         """Every variable that an expression at this place may use (DSL 1.0.3, "Runtime expression arguments")."""
         found: dict[str, Any] = {**scope.variables, "context": self.data.context, "workflow": self.workflow, "runtime": RUNTIME}
         if task is not None:
@@ -72,14 +72,14 @@ class Evaluation:
                 found["output"] = task.output
         return found
 
-    async def value(self, template: Any, input: Any, scope: Scope, task: Task | None) -> Any:
+    async def value(self, template: Any, input: Any, scope: Scope, task: TaskAtWork | None) -> Any:
         """A value of the document with its `${ … }` filled in. Raises WorkflowError (expression)."""
         try:
             return await fill(self.evaluator, template, input, self.variables(scope, task))
         except ExpressionFailed as error:
             raise _expression_error(error, scope) from error
 
-    async def bare(self, expression: Any, input: Any, scope: Scope, task: Task | None) -> Any:
+    async def bare(self, expression: Any, input: Any, scope: Scope, task: TaskAtWork | None) -> Any:
         """The value of a member that holds an expression with or without braces, or an object of templates. Raises WorkflowError."""
         if not isinstance(expression, str):
             return await self.value(expression, input, scope, task)
@@ -88,11 +88,11 @@ class Evaluation:
         except ExpressionFailed as error:
             raise _expression_error(error, scope) from error
 
-    async def holds(self, expression: str, input: Any, scope: Scope, task: Task | None) -> bool:
+    async def holds(self, expression: str, input: Any, scope: Scope, task: TaskAtWork | None) -> bool:
         """Whether a condition is met: anything but false and null, as in jq."""
         return (await self.bare(expression, input, scope, task)) not in (False, None)
 
-    async def duration(self, written: Duration, input: Any, scope: Scope, task: Task | None) -> int:
+    async def duration(self, written: Duration, input: Any, scope: Scope, task: TaskAtWork | None) -> int:
         """Milliseconds. Raises WorkflowError (expression) when an expression's value is no duration."""
         if isinstance(written, Units):
             return written.total
@@ -103,7 +103,7 @@ class Evaluation:
             raise standard_error("expression", "the value of a duration is no duration", scope.pointer) from error
         return min(found, LONGEST)
 
-    async def uri(self, template: str, input: Any, scope: Scope, task: Task | None) -> str:
+    async def uri(self, template: str, input: Any, scope: Scope, task: TaskAtWork | None) -> str:
         """A URI, of an expression or a template whose parameters are members of the input."""
         if expression_in(template) is not None:
             return str(await self.value(template, input, scope, task))
@@ -121,18 +121,18 @@ class Evaluation:
             path = "".join(f"/{step}" for step in error.instance_path)
             raise standard_error("validation", f"the {what} does not fit its schema at {path or '/'}: {error.message[:300]}", scope.pointer)
 
-    async def transform_input(self, given: Input, raw: Any, scope: Scope, task: Task | None) -> Any:
+    async def transform_input(self, given: Input, raw: Any, scope: Scope, task: TaskAtWork | None) -> Any:
         """Raises WorkflowError (validation, expression)."""
         self.check(given.schema_, raw, scope, "input")
         return raw if given.from_ is None else await self.bare(given.from_, raw, scope, task)
 
-    async def transform_output(self, given: Output, raw: Any, scope: Scope, task: Task | None) -> Any:
+    async def transform_output(self, given: Output, raw: Any, scope: Scope, task: TaskAtWork | None) -> Any:
         """Raises WorkflowError (validation, expression)."""
         output = raw if given.as_ is None else await self.bare(given.as_, raw, scope, task)
         self.check(given.schema_, output, scope, "output")
         return output
 
-    async def export(self, given: Output, output: Any, scope: Scope, task: Task) -> None:
+    async def export(self, given: Output, output: Any, scope: Scope, task: TaskAtWork) -> None:
         """Replaces the context of the run. Raises WorkflowError (validation, expression)."""
         if given.as_ is not None:
             self.data.context = await self.bare(given.as_, output, scope, task)

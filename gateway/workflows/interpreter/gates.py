@@ -4,14 +4,14 @@ from typing import Any, Final
 
 from gateway.workflows.dsl.document import TaskBase
 from gateway.workflows.interpreter.errors import OWN, Fault, WorkflowError
-from gateway.workflows.interpreter.evaluation import Evaluation, Task
+from gateway.workflows.interpreter.evaluation import Evaluation, TaskAtWork
 from gateway.workflows.interpreter.scope import Scope
 
 LOW_CONFIDENCE: Final = f"{OWN}low-confidence"
 CHECK_FAILED: Final = f"{OWN}check-failed"
 
 
-async def check_output(evaluation: Evaluation, task: TaskBase, output: Any, scope: Scope, at: Task) -> None:
+async def check_output(evaluation: Evaluation, task: TaskBase, output: Any, scope: Scope, at: TaskAtWork) -> None:
     """Raises WorkflowError where a step is not confident enough, or its rule does not hold. A missing confidence fails the gate."""
     extras = task.metadata.gateway
     if extras.min_confidence is not None:

@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from gateway.workflows.dsl.document import Document, Extension, TaskBase, Timeout, kind_of
+from gateway.workflows.dsl.constructs import Timeout
+from gateway.workflows.dsl.document import Document, Extension, TaskBase, kind_of
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.compensations import Compensations
 from gateway.workflows.interpreter.effects import Effects
 from gateway.workflows.interpreter.errors import WorkflowError, standard_error
-from gateway.workflows.interpreter.evaluation import Evaluation, Task, moment
+from gateway.workflows.interpreter.evaluation import Evaluation, TaskAtWork, moment
 from gateway.workflows.interpreter.gates import check_output
 from gateway.workflows.interpreter.scope import Scope
 
@@ -31,7 +32,7 @@ class RunEnded(Exception):
 class Kind(Protocol):
     """Runs one kind of task on its transformed input. Returns its raw output, and where to go on when the task itself decides that."""
 
-    async def __call__(self, run: "Interpreter", task: Any, at: Task, scope: Scope) -> tuple[Any, str | None]: ...
+    async def __call__(self, run: "Interpreter", task: Any, at: TaskAtWork, scope: Scope) -> tuple[Any, str | None]: ...
 
 
 class Interpreter:
@@ -51,8 +52,11 @@ class Interpreter:
         try:
             return await self._run_document(input)
         except WorkflowError as error:
-            fault = await self._compensations.undo(self, error.fault)
+            fault = await self._compensations.undo(self.effects, self._run_function, error.fault)
             raise WorkflowError(fault) from error
+
+    async def _run_function(self, name: str, given: Any, scope: Scope) -> object:
+        return await self.run_task(name, self.document.use.functions[name], given, scope)
 
     async def _run_document(self, input: Any) -> Any:
         document, root = self.document, Scope()
@@ -89,7 +93,7 @@ class Interpreter:
 
     async def run_task(self, name: str, task: TaskBase, raw: Any, scope: Scope) -> tuple[Any, str]:
         """Runs one task with its extensions. Returns its transformed output and where to go on. Raises WorkflowError and RunEnded."""
-        at = Task(name, task.model_dump(mode="json", exclude_unset=True), raw, self.effects.now())
+        at = TaskAtWork(name, task.model_dump(mode="json", exclude_unset=True), raw, self.effects.now())
         if task.if_ is not None and not await self.evaluation.holds(task.if_, raw, scope, at):
             return raw, CONTINUE
         self.effects.entered(scope.key, raw)
@@ -105,7 +109,7 @@ class Interpreter:
             raise RunEnded(output)
         return output, then
 
-    async def _with_extensions(self, task: TaskBase, at: Task, scope: Scope) -> tuple[Any, str]:
+    async def _with_extensions(self, task: TaskBase, at: TaskAtWork, scope: Scope) -> tuple[Any, str]:
         extensions = [] if scope.in_extension else [each async for each in self._extensions(task, at, scope)]
         for place, extension in extensions:
             output, then = await self.run_list(extension.before, at.raw_input, place.enter("before"))
@@ -120,7 +124,7 @@ class Interpreter:
             await self.run_list(extension.after, output, place.enter("after"))
         return output, then
 
-    async def _flow(self, task: TaskBase, at: Task, scope: Scope) -> tuple[Any, str]:
+    async def _flow(self, task: TaskBase, at: TaskAtWork, scope: Scope) -> tuple[Any, str]:
         """The data flow of one task (DSL 1.0.3, "Data Flow"): input, the task itself, output, export."""
         evaluation = self.evaluation
         data = await evaluation.transform_input(task.input, at.raw_input, scope, at)
@@ -132,7 +136,7 @@ class Interpreter:
         await evaluation.export(task.export, output, scope, replace(at, output=output))
         return output, then or task.then or CONTINUE
 
-    async def _extensions(self, task: TaskBase, at: Task, scope: Scope) -> AsyncIterator[tuple[Scope, Extension]]:
+    async def _extensions(self, task: TaskBase, at: TaskAtWork, scope: Scope) -> AsyncIterator[tuple[Scope, Extension]]:
         """The extensions that apply to a task, each with its place in the document."""
         kind = (kind_of(at.definition) or "").partition(" ")[0]
         for index, item in enumerate(self.document.use.extensions):
@@ -141,7 +145,7 @@ class Interpreter:
             if applies and (extension.when is None or await self.evaluation.holds(extension.when, at.raw_input, scope, at)):
                 yield replace(scope, pointer=f"/use/extensions/{index}/{_step(name)}", in_extension=True), extension
 
-    async def _limit(self, given: Timeout | str, data: Any, scope: Scope, at: Task | None) -> int:
+    async def _limit(self, given: Timeout | str, data: Any, scope: Scope, at: TaskAtWork | None) -> int:
         found = self.document.use.timeouts[given] if isinstance(given, str) else given
         return await self.evaluation.duration(found.after, data, scope, at)
 

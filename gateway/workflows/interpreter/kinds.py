@@ -5,33 +5,30 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from gateway.workflows.dsl.constructs import Consumption, Error, EventFilter, RetryPolicy
 from gateway.workflows.dsl.document import (
     CallA2a,
     CallFunction,
     CallHttp,
     CallMcp,
     CallOpenApi,
-    Case,
     Catch,
-    Consumption,
     DoTask,
     EmitTask,
-    Error,
-    EventFilter,
     ForkTask,
     ForTask,
     ListenTask,
     RaiseTask,
-    RetryPolicy,
     RunTask,
     SetTask,
+    SwitchCase,
     SwitchTask,
     TryTask,
     WaitTask,
 )
 from gateway.workflows.interpreter.effects import PreparedCall, RunSuspended, SubRun, Wanted, WantedEvent
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, WorkflowError, matches, standard_error
-from gateway.workflows.interpreter.evaluation import Task
+from gateway.workflows.interpreter.evaluation import TaskAtWork
 from gateway.workflows.interpreter.interpreter import EXIT, Interpreter, Kind
 from gateway.workflows.interpreter.retries import delay_before, limit_of
 from gateway.workflows.interpreter.scope import Scope
@@ -40,20 +37,20 @@ ITERATIONS_MAX: Final = 10_000
 Done = tuple[Any, str | None]
 
 
-async def run_do(run: Interpreter, task: DoTask, at: Task, scope: Scope) -> Done:
+async def run_do(run: Interpreter, task: DoTask, at: TaskAtWork, scope: Scope) -> Done:
     output, _ = await run.run_list(task.do, at.input, scope.enter("do"))
     return output, None
 
 
-async def run_set(run: Interpreter, task: SetTask, at: Task, scope: Scope) -> Done:
+async def run_set(run: Interpreter, task: SetTask, at: TaskAtWork, scope: Scope) -> Done:
     return await run.evaluation.value(task.set, at.input, scope, at), None
 
 
-async def run_switch(run: Interpreter, task: SwitchTask, at: Task, scope: Scope) -> Done:
+async def run_switch(run: Interpreter, task: SwitchTask, at: TaskAtWork, scope: Scope) -> Done:
     """The first case whose condition is met decides where to go on; one without a condition stands in for the others."""
     otherwise: str | None = None
     for item in task.switch:
-        case: Case = next(iter(item.values()))
+        case: SwitchCase = next(iter(item.values()))
         if case.when is None:
             otherwise = case.then
         elif await run.evaluation.holds(case.when, at.input, scope, at):
@@ -61,7 +58,7 @@ async def run_switch(run: Interpreter, task: SwitchTask, at: Task, scope: Scope)
     return at.input, otherwise
 
 
-async def run_for(run: Interpreter, task: ForTask, at: Task, scope: Scope) -> Done:
+async def run_for(run: Interpreter, task: ForTask, at: TaskAtWork, scope: Scope) -> Done:
     """Runs its tasks for each item, each time on the output of the time before."""
     loop, evaluation = task.for_, run.evaluation
     items = loop.in_ if isinstance(loop.in_, list) else await evaluation.bare(loop.in_, at.input, scope, at)
@@ -80,7 +77,7 @@ async def run_for(run: Interpreter, task: ForTask, at: Task, scope: Scope) -> Do
     return data, None
 
 
-async def run_fork(run: Interpreter, task: ForkTask, at: Task, scope: Scope) -> Done:
+async def run_fork(run: Interpreter, task: ForkTask, at: TaskAtWork, scope: Scope) -> Done:
     """Runs its branches at once: the list of their outputs, or with `compete` the output of the first that completes."""
     branches = [next(iter(item.items())) for item in task.fork.branches]
     places = [scope.enter("fork", "branches", index, name) for index, (name, _) in enumerate(branches)]
@@ -141,7 +138,7 @@ async def _first_output(run: Interpreter, branches: Sequence["asyncio.Future[tup
     raise error
 
 
-async def run_try(run: Interpreter, task: TryTask, at: Task, scope: Scope) -> Done:
+async def run_try(run: Interpreter, task: TryTask, at: TaskAtWork, scope: Scope) -> Done:
     """Runs its tasks, again as the retry policy says, and handles the error that is left when it is one of those to catch."""
     attempt, waited = 0, 0
     while True:
@@ -153,7 +150,7 @@ async def run_try(run: Interpreter, task: TryTask, at: Task, scope: Scope) -> Do
                 raise
             delay = None  # a step whose outcome is unknown may have had its effect, and is not repeated
             if error.fault.type != OUTCOME_UNKNOWN:
-                delay = await _retry_delay(run, task.catch, attempt + 1, waited, at, bound)
+                delay = await _retry_delay(run, task.catch, attempt + 1, waited, at=at, scope=bound)
             if delay is None:
                 if task.catch.retry is not None and not task.catch.do:  # nothing handles what the retries left
                     raise
@@ -165,7 +162,7 @@ async def run_try(run: Interpreter, task: TryTask, at: Task, scope: Scope) -> Do
             return output, None
 
 
-async def _is_caught(run: Interpreter, catch: Catch, fault: Fault, at: Task, scope: Scope) -> bool:
+async def _is_caught(run: Interpreter, catch: Catch, fault: Fault, at: TaskAtWork, scope: Scope) -> bool:
     if not matches(fault, catch.errors.with_.model_dump(exclude_none=True)):
         return False
     if catch.when is not None and not await run.evaluation.holds(catch.when, at.input, scope, at):
@@ -173,7 +170,7 @@ async def _is_caught(run: Interpreter, catch: Catch, fault: Fault, at: Task, sco
     return catch.except_when is None or not await run.evaluation.holds(catch.except_when, at.input, scope, at)
 
 
-async def _retry_delay(run: Interpreter, catch: Catch, attempt: int, waited: int, at: Task, scope: Scope) -> int | None:
+async def _retry_delay(run: Interpreter, catch: Catch, attempt: int, waited: int, *, at: TaskAtWork, scope: Scope) -> int | None:
     """Milliseconds before the next attempt, or None when there is none."""
     policy = run.document.use.retries[catch.retry] if isinstance(catch.retry, str) else catch.retry
     if policy is None or attempt > limit_of(policy):
@@ -190,7 +187,7 @@ async def _retry_delay(run: Interpreter, catch: Catch, attempt: int, waited: int
     return delay
 
 
-async def _jitter(run: Interpreter, policy: RetryPolicy, at: Task, scope: Scope) -> int:
+async def _jitter(run: Interpreter, policy: RetryPolicy, at: TaskAtWork, scope: Scope) -> int:
     if policy.jitter is None:
         return 0
     least = await run.evaluation.duration(policy.jitter.from_, at.input, scope, at)
@@ -199,7 +196,7 @@ async def _jitter(run: Interpreter, policy: RetryPolicy, at: Task, scope: Scope)
     return least + random.Random(str(key)).randrange(max(1, most - least))  # noqa: S311  # spreads attempts; nobody gains by guessing it
 
 
-async def _handle(run: Interpreter, catch: Catch, at: Task, scope: Scope) -> Done:
+async def _handle(run: Interpreter, catch: Catch, at: TaskAtWork, scope: Scope) -> Done:
     output, _ = await run.run_list(catch.do, at.input, scope.enter("catch", "do"))
     return output, catch.then
 
@@ -208,7 +205,7 @@ def _shown(fault: Fault) -> dict[str, Any]:
     return {name: value for name in Fault.__struct_fields__ if isinstance(value := getattr(fault, name), str | int)}
 
 
-async def run_raise(run: Interpreter, task: RaiseTask, at: Task, scope: Scope) -> Done:
+async def run_raise(run: Interpreter, task: RaiseTask, at: TaskAtWork, scope: Scope) -> Done:
     error = run.document.use.errors[task.raise_.error] if isinstance(task.raise_.error, str) else task.raise_.error
     said = await run.evaluation.value(error.model_dump(exclude_none=True), at.input, scope, at)
     texts = {name: str(value) for name, value in said.items() if name != "status"}
@@ -219,17 +216,17 @@ def _status(error: Error, said: Mapping[str, Any]) -> int:
     return said["status"] if isinstance(said["status"], int) else error.status
 
 
-async def run_wait(run: Interpreter, task: WaitTask, at: Task, scope: Scope) -> Done:
+async def run_wait(run: Interpreter, task: WaitTask, at: TaskAtWork, scope: Scope) -> Done:
     await run.effects.sleep(scope.key, await run.evaluation.duration(task.wait, at.input, scope, at))
     return at.input, None
 
 
-async def run_emit(run: Interpreter, task: EmitTask, at: Task, scope: Scope) -> Done:
+async def run_emit(run: Interpreter, task: EmitTask, at: TaskAtWork, scope: Scope) -> Done:
     event = task.emit.event.with_.model_dump(exclude_unset=True)
     return await run.effects.emit(scope.key, await run.evaluation.value(event, at.input, scope, at)), None
 
 
-async def run_listen(run: Interpreter, task: ListenTask, at: Task, scope: Scope) -> Done:
+async def run_listen(run: Interpreter, task: ListenTask, at: TaskAtWork, scope: Scope) -> Done:
     """The list of the events it waited for, as `read` says, each transformed by `foreach`."""
     events = await run.effects.listen(scope.key, await wanted_events(run, task.listen.to, at, scope))
     read = [event if task.listen.read == "envelope" else event.get("data") for event in events]
@@ -246,7 +243,7 @@ async def run_listen(run: Interpreter, task: ListenTask, at: Task, scope: Scope)
     return outputs, None
 
 
-async def wanted_events(run: Interpreter, consumption: Consumption, at: Task, scope: Scope) -> Wanted:
+async def wanted_events(run: Interpreter, consumption: Consumption, at: TaskAtWork, scope: Scope) -> Wanted:
     """What a listening task waits for, with the values that correlations expect."""
     mode = next(name for name in ("one", "all", "any") if getattr(consumption, name) is not None)
     filters = getattr(consumption, mode)
@@ -258,14 +255,14 @@ async def wanted_events(run: Interpreter, consumption: Consumption, at: Task, sc
     )
 
 
-async def _wanted_event(run: Interpreter, wanted: EventFilter, at: Task, scope: Scope) -> WantedEvent:
+async def _wanted_event(run: Interpreter, wanted: EventFilter, at: TaskAtWork, scope: Scope) -> WantedEvent:
     correlations = {name: each.from_ for name, each in wanted.correlate.items()}
     expects = {name: each.expect for name, each in wanted.correlate.items() if each.expect is not None}
     expected = await run.evaluation.value(expects, at.input, scope, at)
     return WantedEvent(wanted.with_.model_dump(exclude_unset=True), correlations, expected)
 
 
-async def run_workflow(run: Interpreter, task: RunTask, at: Task, scope: Scope) -> Done:
+async def run_workflow(run: Interpreter, task: RunTask, at: TaskAtWork, scope: Scope) -> Done:
     """Runs another workflow; its output, or this task's input when it is not waited for or its output is not wanted."""
     wanted = task.run.workflow
     if wanted is None:
@@ -277,7 +274,7 @@ async def run_workflow(run: Interpreter, task: RunTask, at: Task, scope: Scope) 
     return (at.input if not task.run.await_ or task.run.return_ == "none" else output), None
 
 
-async def run_call(run: Interpreter, task: CallA2a | CallMcp | CallOpenApi | CallHttp, at: Task, scope: Scope) -> Done:
+async def run_call(run: Interpreter, task: CallA2a | CallMcp | CallOpenApi | CallHttp, at: TaskAtWork, scope: Scope) -> Done:
     arguments = task.with_.model_dump(mode="json", exclude_unset=True)
     if isinstance(task, CallHttp):
         endpoint = arguments.pop("endpoint")
@@ -289,7 +286,7 @@ async def run_call(run: Interpreter, task: CallA2a | CallMcp | CallOpenApi | Cal
     return await run.effects.call(scope.key, PreparedCall(task.call, filled, at.input, at.definition.get("metadata", {}))), None
 
 
-async def run_function(run: Interpreter, task: CallFunction, at: Task, scope: Scope) -> Done:
+async def run_function(run: Interpreter, task: CallFunction, at: TaskAtWork, scope: Scope) -> Done:
     """Calls a function of `use.functions` with its arguments as input, or one of the gateway's own."""
     arguments = await run.evaluation.value(task.with_, at.input, scope, at)
     function = run.document.use.functions.get(task.call)

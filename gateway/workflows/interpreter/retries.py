@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.workflows.dsl.document import Backoff, RetryPolicy
+from gateway.workflows.dsl.constructs import Backoff, RetryPolicy
 
 COUNT: Final = 3  # retries of a policy that names no limit: the DSL leaves it open, and without end is no answer
 LONGEST: Final = 3_600_000  # milliseconds between two attempts, at most

@@ -3,7 +3,8 @@
 from typing import Any, Final
 
 from gateway.tasks.contracts.skills import SKILL_FORMS_EXTENSION
-from gateway.workflows.dsl.document import Document, Schema
+from gateway.workflows.dsl.constructs import Schema
+from gateway.workflows.dsl.document import Document
 
 SKILL: Final = "run"
 JSON: Final = "application/json"

@@ -68,8 +68,16 @@ class WorkflowRegistrar:
             return (await self._registry.add(made, change))[0]
         if all(getattr(existing, each) == getattr(made, each) for each in ("facts", "ceiling", "card_text")):
             return existing
-        fresh = {each: getattr(made, each) for each in ("ceiling", "upstream", "facts", "card", "card_text", "contracts")}
-        return await self._registry.update(replace(existing, **fresh), change)
+        fresh = replace(
+            existing,
+            ceiling=made.ceiling,
+            upstream=made.upstream,
+            facts=made.facts,
+            card=made.card,
+            card_text=made.card_text,
+            contracts=made.contracts,
+        )
+        return await self._registry.update(fresh, change)
 
     def find(self, tenant: str, name: str) -> Registration | None:
         """The workflow of this name, or None. Raises NameTaken where the name is another kind of entry's."""

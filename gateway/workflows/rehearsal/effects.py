@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from gateway.workflows.dsl.document import Units
+from gateway.workflows.dsl.constructs import Units
 from gateway.workflows.dsl.durations import milliseconds_of
 from gateway.workflows.events import EventMatcher
 from gateway.workflows.interpreter.effects import PreparedCall, StepKey, SubRun, Wanted
 from gateway.workflows.interpreter.errors import Fault, WorkflowError
 from gateway.workflows.rehearsal.clock import VirtualClock
-from gateway.workflows.rehearsal.script import Answer, Case
+from gateway.workflows.rehearsal.script import RehearsalCase, ScriptedAnswer
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Observed:
 class ScriptedEffects:
     """The port Effects over a script. A call without an answer in it is an error of the rehearsal, which the run can't catch."""
 
-    def __init__(self, case: Case, clock: VirtualClock, matcher: EventMatcher) -> None:
+    def __init__(self, case: RehearsalCase, clock: VirtualClock, matcher: EventMatcher) -> None:
         self.observed = Observed()
         self._case = case
         self._clock = clock
@@ -59,7 +59,7 @@ class ScriptedEffects:
             raise WorkflowError(Fault(**{"instance": key.pointer, **said}))
         return answer.output
 
-    def _next_answer(self, key: StepKey) -> Answer | None:
+    def _next_answer(self, key: StepKey) -> ScriptedAnswer | None:
         name = key.pointer.rpartition("/")[2]
         given = self._case.answers.get(key.pointer, self._case.answers.get(name))
         if not isinstance(given, list):

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from gateway.workflows.dsl.document import Document, Units
+from gateway.workflows.dsl.constructs import Units
+from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.durations import milliseconds_of
 from gateway.workflows.events import EventMatcher
 from gateway.workflows.expressions.evaluator import Evaluator
@@ -15,7 +16,7 @@ from gateway.workflows.interpreter.interpreter import Interpreter
 from gateway.workflows.interpreter.kinds import KINDS
 from gateway.workflows.rehearsal.clock import Stalled, VirtualClock
 from gateway.workflows.rehearsal.effects import Observed, ScriptedEffects, Unanswered
-from gateway.workflows.rehearsal.script import Case, Expectation, Rehearsal
+from gateway.workflows.rehearsal.script import ExpectedRun, Rehearsal, RehearsalCase
 
 START: Final = 1_767_225_600_000_000  # microseconds: 2026-01-01T00:00:00Z
 
@@ -54,7 +55,7 @@ async def rehearse(document: Document, rehearsal: Rehearsal) -> list[Outcome]:
         await evaluator.close()
 
 
-async def _rehearse_case(document: Document, case: Case, evaluator: _BusyEvaluator) -> Outcome:
+async def _rehearse_case(document: Document, case: RehearsalCase, evaluator: _BusyEvaluator) -> Outcome:
     clock = VirtualClock(START, lambda: evaluator.running > 0)
     effects = ScriptedEffects(case, clock, EventMatcher(evaluator))
     work = asyncio.ensure_future(Interpreter(document, evaluator, effects, KINDS, "rehearsal").run(case.input))
@@ -72,11 +73,11 @@ async def _rehearse_case(document: Document, case: Case, evaluator: _BusyEvaluat
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
     seconds = (clock.now - START) / 1_000_000
-    problems += _differences(case.expect, status, output, fault, effects.observed, seconds)
+    problems += _differences(case.expect, status, output, fault, effects.observed, seconds=seconds)
     return Outcome(case.name, status, output, fault, tuple(effects.observed.steps), seconds, tuple(problems))
 
 
-def _differences(wanted: Expectation, status: str, output: Any, fault: Fault | None, observed: Observed, seconds: float) -> list[str]:
+def _differences(wanted: ExpectedRun, status: str, output: Any, fault: Fault | None, observed: Observed, *, seconds: float) -> list[str]:
     """Each thing that is not as expected, in words."""
     found = []
     if status != wanted.status:

@@ -4,14 +4,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gateway.workflows.dsl.document import Duration, Error
+from gateway.workflows.dsl.constructs import Duration, Error
 
 
-class Part(BaseModel):
+class ScriptPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class Answer(Part):
+class ScriptedAnswer(ScriptPart):
     """One answer to a step: an output or an error, after some time."""
 
     output: Any = None
@@ -19,20 +19,20 @@ class Answer(Part):
     after: Duration | None = None
 
     @model_validator(mode="after")
-    def _is_one(self) -> "Answer":
+    def _is_one(self) -> "ScriptedAnswer":
         if ("output" in self.model_fields_set) == (self.error is not None):
             raise ValueError("has one of output and error")
         return self
 
 
-class Arrival(Part):
+class Arrival(ScriptPart):
     """An event that comes from outside, so long after the start."""
 
     after: Duration = "PT0S"
     event: dict[str, Any]
 
 
-class Expectation(Part):
+class ExpectedRun(ScriptPart):
     """What must hold of the run; what is not named may be anything. `output` names members of an object that must have these values.
 
     `ran` and `not_ran` are names of tasks, `within` the longest virtual time the run may take.
@@ -47,18 +47,18 @@ class Expectation(Part):
     within: Duration | None = None
 
 
-class Case(Part):
+class RehearsalCase(ScriptPart):
     """One run. `answers` are given to steps by their name or JSON pointer; of a list each call takes the next, the last one for ever."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     input: Any = {}
-    answers: dict[str, Answer | list[Answer]] = {}
+    answers: dict[str, ScriptedAnswer | list[ScriptedAnswer]] = {}
     events: list[Arrival] = []
-    expect: Expectation = Expectation()
+    expect: ExpectedRun = ExpectedRun()
 
 
-class Rehearsal(Part):
+class Rehearsal(ScriptPart):
     """`workflow`: path of the document, relative to the file; left out, the document is given beside it."""
 
     workflow: str | None = None
-    cases: list[Case] = Field(min_length=1, max_length=1000)
+    cases: list[RehearsalCase] = Field(min_length=1, max_length=1000)

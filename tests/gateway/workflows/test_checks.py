@@ -4,8 +4,8 @@ import pytest
 
 from gateway.workflows.dsl.checks import check_document
 from gateway.workflows.dsl.loading import read_document
-from gateway.workflows.problems import DocumentRefused
 from gateway.workflows.expressions.evaluator import Evaluator
+from gateway.workflows.problems import DocumentRefused
 from tests.gateway.workflows.documents import source_of
 
 CARD = "{server: 'interlock://agents/support', method: message/send}"

@@ -79,7 +79,10 @@ async def test_the_first_branch_wins_and_the_others_stop() -> None:
 
 
 async def test_a_branch_that_fails_fails_the_fork_and_stops_the_others() -> None:
-    tasks = "- a: {fork: {branches: [{bad: {raise: {error: {type: 'urn:x', status: 500}}}}, {slow: {do: [{w: {wait: PT10S}}, {x: {set: {n: 1}}}]}}]}}"
+    tasks = (
+        "- a: {fork: {branches: [{bad: {raise: {error: {type: 'urn:x', status: 500}}}}, "
+        "{slow: {do: [{w: {wait: PT10S}}, {x: {set: {n: 1}}}]}}]}}"
+    )
     outcome = await run(tasks)
     assert (outcome.status, names(outcome).count("x")) == ("faulted", 0)
 
@@ -99,7 +102,10 @@ async def test_an_error_is_caught_by_what_it_is() -> None:
     [("", 3.0), (", backoff: {linear: {}}", 6.0), (", backoff: {exponential: {}}", 7.0), (", backoff: {constant: {}}", 3.0)],
 )
 async def test_a_task_is_tried_again_as_its_policy_says(backoff: str, seconds: float) -> None:
-    tasks = f"- a: {{try: [{{ask: {{call: f}}}}], catch: {{retry: {{delay: PT1S, limit: {{attempt: {{count: 3}}}}{backoff}}}, do: [{{b: {{set: {{x: gave up}}}}}}]}}}}"
+    tasks = (
+        f"- a: {{try: [{{ask: {{call: f}}}}], catch: {{retry: {{delay: PT1S, "
+        f"limit: {{attempt: {{count: 3}}}}{backoff}}}, do: [{{b: {{set: {{x: gave up}}}}}}]}}}}"
+    )
     outcome = await run(tasks, "answers: {ask: {error: {type: 'urn:x', status: 500}}}")
     assert (outcome.output, outcome.seconds, names(outcome).count("ask")) == ({"x": "gave up"}, seconds, 4)
 
@@ -112,7 +118,10 @@ async def test_a_retry_that_works_is_the_output() -> None:
 
 
 async def test_a_task_has_so_much_time() -> None:
-    tasks = f"- a: {{try: [{{b: {{wait: PT1H, timeout: {{after: PT1M}}}}}}], catch: {{errors: {{with: {{type: '{TIMEOUT}'}}}}, do: [{{c: {{set: {{late: true}}}}}}]}}}}"
+    tasks = (
+        f"- a: {{try: [{{b: {{wait: PT1H, timeout: {{after: PT1M}}}}}}], "
+        f"catch: {{errors: {{with: {{type: '{TIMEOUT}'}}}}, do: [{{c: {{set: {{late: true}}}}}}]}}}}"
+    )
     outcome = await run(tasks)
     assert (outcome.output, outcome.seconds) == ({"late": True}, 60.0)
 
@@ -139,7 +148,10 @@ async def test_any_events_are_gathered_until_something_holds() -> None:
     tasks = (
         "- a: {listen: {to: {any: [{with: {type: a}}], until: length == 2}}, foreach: {item: e, do: [{b: {set: {n: '${ $e.n * 10 }'}}}]}}"
     )
-    case = "events: [{after: PT1S, event: {type: a, data: {n: 1}}}, {after: PT2S, event: {type: x}}, {after: PT3S, event: {type: a, data: {n: 2}}}]"
+    case = (
+        "events: [{after: PT1S, event: {type: a, data: {n: 1}}}, {after: PT2S, event: {type: x}}, {after: PT3S, "
+        "event: {type: a, data: {n: 2}}}]"
+    )
     assert await output(tasks, case) == [{"n": 10}, {"n": 20}]
 
 
@@ -151,7 +163,10 @@ async def test_events_of_an_until_are_no_part_of_the_result() -> None:
 
 async def test_a_correlation_takes_the_runs_own_events() -> None:
     tasks = "- a: {listen: {to: {one: {with: {type: t}, correlate: {id: {from: .data.order, expect: '${ .order }'}}}}}}"
-    case = "{input: {order: 7}, events: [{after: PT1S, event: {type: t, data: {order: 8}}}, {after: PT2S, event: {type: t, data: {order: 7}}}]}"
+    case = (
+        "{input: {order: 7}, events: [{after: PT1S, event: {type: t, data: {order: 8}}}, {after: PT2S, "
+        "event: {type: t, data: {order: 7}}}]}"
+    )
     assert await output(tasks, case) == [{"order": 7}]
 
 
@@ -173,7 +188,10 @@ async def test_a_function_gets_its_arguments_as_input() -> None:
 
 
 async def test_another_workflow_is_run_with_its_input() -> None:
-    tasks = "- a: {run: {workflow: {namespace: n, name: w, version: 1.0.0, input: {x: '${ .x }'}}}}\n- b: {run: {await: false, workflow: {namespace: n, name: w, version: 1.0.0}}}"
+    tasks = (
+        "- a: {run: {workflow: {namespace: n, name: w, version: 1.0.0, "
+        "input: {x: '${ .x }'}}}}\n- b: {run: {await: false, workflow: {namespace: n, name: w, version: 1.0.0}}}"
+    )
     assert await output(tasks, "{input: {x: 1}, answers: {a: {output: {y: 2}}}}") == {"y": 2}
 
 

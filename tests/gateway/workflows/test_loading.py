@@ -71,5 +71,5 @@ def test_other_durations_are_refused(text: str) -> None:
 def test_a_document_is_typed() -> None:
     document = document_of("- a: {wait: {seconds: 2}}", "timeout: {after: PT1H}")
     task = document.do[0]["a"]
-    assert task.wait.total == 2000  # type: ignore[union-attr]
+    assert task.wait.total == 2000  # type: ignore[union-attr]  # this task is a wait
     assert document.document.metadata.gateway.deadline == "P30D"

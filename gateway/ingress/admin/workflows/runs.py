@@ -32,7 +32,7 @@ JSON = "application/json"
 KEY_MAX = 256  # characters of an idempotency key, as over A2A
 
 
-class Checkpoint(Protocol):
+class ShownCheckpoint(Protocol):
     """gateway/workflows/runs/checkpoints.py."""
 
     @property
@@ -127,7 +127,7 @@ def checkpoint_routes(load: Callable[[], Awaitable[Runs]], permissions: RunPermi
     """Returns the routes of checkpoints. The run's owner answers all but `approve`; people who may decide approvals answer any."""
     router = APIRouter(prefix="/api/checkpoints", tags=["workflows"])
 
-    def may_see(caller: Caller, checkpoint: Checkpoint) -> bool:
+    def may_see(caller: Caller, checkpoint: ShownCheckpoint) -> bool:
         is_owner = not caller.delegation.path and checkpoint.owner == caller.principal.owner_key
         return is_owner or permissions.could_allow(caller, DECIDE_APPROVALS)
 

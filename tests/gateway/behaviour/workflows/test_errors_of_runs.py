@@ -71,7 +71,10 @@ async def test_an_answer_without_enough_confidence_stops_the_run(
 ) -> None:
     agent = await home.agent(CallbackAgent("judge"))
     agent.more = [{"data": answer}]
-    body = "do:\n- ask:\n    call: gateway.agent\n    with: {agent: judge, input: hi}\n    metadata: {gateway: {kind: ai, minConfidence: 0.8}}\n    "
+    body = (
+        "do:\n- ask:\n    call: gateway.agent\n    with: {agent: judge, "
+        "input: hi}\n    metadata: {gateway: {kind: ai, minConfidence: 0.8}}\n    "
+    )
     await workflows.add("gated", body + CONTRACT)
     if problem:
         assert problem in await failure(workflows, "gated")
