@@ -93,6 +93,6 @@ async def test_a_sound_document_is_taken(evaluator: Evaluator) -> None:
 - classify: {{call: a2a, with: {CARD}, {CONTRACT}, metadata: {{gateway: {{kind: ai, minConfidence: 0.8, compensate: undo}}}}}}
 - each: {{for: {{each: x, in: .xs}}, while: '$x > 0', do: [{{one: {{set: {{y: '${{ $x + $index }}'}}}}}}]}}
 - guard: {{try: [{{b: {{call: undo}}}}], catch: {{as: err, when: $err.status == 500, do: [{{c: {{set: {{d: '${{ $err.title }}'}}}}}}]}}}}
-- hear: {{listen: {{to: {{any: [{{with: {{type: a, data: '${{ .n > 1 }}'}}}}]}}}}, foreach: {{item: e, do: [{{f: {{set: {{g: '${{ $e }}'}}}}}}]}}}}
+- hear: {{listen: {{to: {{any: [{{with: {{type: a, data: '${{ .n > 1 }}'}}}}]}}}}, foreach: {{item: e, do: [{{f: {{set: {{g: $e}}}}}}]}}}}
 """
     assert await paths(evaluator, tasks, "use: {functions: {undo: {set: {undone: true}}}}") == []

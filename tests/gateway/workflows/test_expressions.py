@@ -26,8 +26,8 @@ async def test_the_first_result_counts_and_none_is_null(evaluator: Evaluator) ->
 @pytest.mark.parametrize(
     "expression",
     # attack WFL-01
-    ["env", "env.HOME", "now", "input", "[inputs]", "debug", "stderr", "halt", "halt_error", "localtime", "get_search_list", "input_filename",
-     'import "a" as a; 1', 'include "a"; 1', "1) | env | (1", '"2020" | strflocaltime("%Y")', '"a" | modulemeta'],
+    ["env", "env.HOME", "now", "input", "[inputs]", "debug", "stderr", "halt", "halt_error", "localtime", "get_search_list",
+     "input_filename", 'import "a" as a; 1', 'include "a"; 1', "1) | env | (1", '"2020" | strflocaltime("%Y")', '"a" | modulemeta'],
 )  # fmt: skip
 async def test_an_expression_reaches_nothing_outside_its_data(evaluator: Evaluator, expression: str) -> None:
     with pytest.raises(ExpressionFailed):

@@ -173,7 +173,8 @@ async def test_a_correlation_takes_the_runs_own_events() -> None:
 async def test_extensions_run_before_and_after() -> None:
     rest = """use:
   extensions:
-    - gate: {extend: call, when: '$task.name == "ask"', after: [{check: {if: '.confidence < 0.8', raise: {error: {type: 'urn:low', status: 422}}}}]}
+    - gate: {extend: call, when: '$task.name == "ask"',
+        after: [{check: {if: '.confidence < 0.8', raise: {error: {type: 'urn:low', status: 422}}}}]}
     - mock: {extend: call, when: '$task.name == "mocked"', before: [{answer: {set: {from: mock}, then: exit}}]}
 """
     assert await output("- mocked: {call: f}", rest=rest) == {"from": "mock"}
