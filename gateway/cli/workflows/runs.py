@@ -11,7 +11,7 @@ from gateway.cli.remote.send import read_data
 
 RunId = Annotated[str, typer.Argument(help="The run's id, which is a task's.", metavar="ID")]
 PATH = "/api/runs"
-app = typer.Typer(help="Runs of workflows: start, list, show, watch, cancel, answer.", no_args_is_help=True)
+app = typer.Typer(help="Runs of workflows: start, list, show, watch, cancel, checkpoints, answer.", no_args_is_help=True)
 
 
 @app.command(epilog='Example: interlock run start offer --input \'{"sku": "7"}\' --wait')

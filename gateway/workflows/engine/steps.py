@@ -18,7 +18,7 @@ from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
 from gateway.calls.requests import AgentRequest
 from gateway.calls.turns.cancellation import NotCancelable
 from gateway.storage.database import ReadFailed, WriteFailed
-from gateway.tasks.log import TaskEnded, TaskRow, UnknownTask
+from gateway.tasks.log import TaskEnded, TaskRow, UnknownTask, task_from_events
 from gateway.tasks.reader import TaskReader, scoped_idempotency_key
 from gateway.tasks.turns.in_flight import TooManyTasks
 from gateway.tasks.turns.recorder import TaskStores, TurnState
@@ -81,8 +81,7 @@ class StepCalls:
         """The task of a step once it has ended. Raises StepWaits while it waits for a person, and WorkflowError for a refusal."""
         begun = await self._begin(who, key, request)
         turned = await self._reader.wait_for_end(begun)
-        row = turned.row
-        task = (await self._stores.tasks.read_record(row.tenant, row.owner, row.id)).to_task()
+        row, task = turned.row, task_from_events(turned.row, turned.events)
         if row.state in INTERRUPTED:
             raise StepWaits(row, task)
         return row, task

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.house import CallbackAgent, House
+from tests.fakes.waiting import until
 from tests.fakes.workflows import Gate, Workflows, output_of
 
 CONTRACT = """
@@ -74,8 +75,11 @@ async def test_a_run_waits_without_a_runner_and_goes_on_in_time(home: House, wor
     run = await workflows.start("pause")
     shown = await workflows.reached(run, "SUSPENDED")
     assert "waits for a moment" in shown["note"]
-    row = await home.gateway.stores.tasks.find("default", shown["owner"], run)
-    assert row.runner == ""
+
+    async def has_no_runner() -> bool:
+        return not (await home.gateway.stores.tasks.find("default", shown["owner"], run)).runner
+
+    await until(has_no_runner)
     assert await home.gateway.takeover.run_once() == 0
     await workflows.pass_time(3500)
     assert (await workflows.show(run))["state"] == "TASK_STATE_WORKING"
