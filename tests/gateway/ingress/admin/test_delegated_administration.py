@@ -17,7 +17,7 @@ from registry import tables as registry
 from tests.fakes.house import CallbackAgent, House, house
 from tests.fakes.issuer import FakeIssuer, serving
 from tests.gateway.behaviour.authority.test_tickets import TicketAgent, basic
-from tests.gateway.ingress.admin.test_route_guards import BODIES, UNGUARDED, filled, framework, guarded, named
+from tests.gateway.ingress.admin.test_route_guards import BODIES, FLOW, UNGUARDED, filled, framework, guarded, named
 from tests.gateway.ingress.oauth.test_id_jag import GRANT, TYPE
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -37,6 +37,13 @@ OPEN: Final = {  # routes that an agent may use on behalf of a person -> what it
     "show_decision": "a decision of its own transaction",
     "list_approvals": "what its own errand waits for",
     "show_approval": "what its own errand waits for",
+    "list_workflows": "the workflows that it may start",
+    "show_workflow": "a workflow that it may start",
+    "start_run": "a run of a workflow that it may start, below its own task",
+    "list_runs": "no runs: those that it started are tasks of its own",
+    "show_run": "a run that its own task caused",
+    "cancel_run": "a run that its own task caused",
+    "list_checkpoints": "no questions, which are for people",
     "ard_agents": "the agents that it may call",
     "ard_search": "the agents that it may call",
     "ard_explore": "the agents that it may call",
@@ -92,6 +99,7 @@ async def furnished(home: House) -> dict[str, str]:
     admin = {"authorization": f"Bearer {home.token('admin')}"}
     task = (await home.send(home.token("admin"), "sales", "hello"))["result"]["task"]["id"]
     shown = (await home.http.get(f"/api/tasks/{task}", headers=admin)).json()
+    assert (await home.http.post("/api/workflows", json={"document": FLOW}, headers=admin)).status_code == 201
     made = await home.http.post("/api/virtual-servers", json={"name": "front", "tools": ["inventory.*"]}, headers=admin)
     kill = await home.http.post("/api/kill", json={"kind": "agent", "name": "idle"}, headers=admin)
     asked = (await home.call(home.token("alice"), "/mcp", "inventory_reserve", {})).json()

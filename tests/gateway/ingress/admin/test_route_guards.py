@@ -53,6 +53,9 @@ OPEN: Final = {  # routes that answer anybody who is admitted -> why
     "list_tasks": "their own",
     "list_connections": "their own",
     "list_approvals": "what they asked for, or may decide",
+    "list_workflows": "what they may start",
+    "list_runs": "their own",
+    "list_checkpoints": "what their own runs ask, or what they may decide",
     "ard_agents": "what they may see",
     "ard_search": "what they may see",
     "ard_explore": "what they may see",
@@ -61,10 +64,14 @@ OPEN: Final = {  # routes that answer anybody who is admitted -> why
     "register_agent": "anyone may offer; it waits for an operator",
     "register_server": "anyone may offer; it waits for an operator",
 }
+FLOW: Final = "document: {dsl: 1.0.3, namespace: n, name: flow, version: 1.0.0}\ndo:\n- a: {set: {b: 1}}\n"
 BODIES: Final[Mapping[str, Any]] = {  # where an empty object would be refused before anybody asks for rights
     "register_virtual_server": {"name": "other", "tools": ["crm.*"]},
     "kill": {"kind": "agent", "name": "sales"},
     "decide_approval": {"decision": "approve"},
+    "add_workflow": {"document": FLOW},
+    "start_run": {"workflow": "nowhere"},
+    "answer_checkpoint": {"value": 1},
     "ard_search": {"query": {"text": "quote"}},
     "ard_explore": {"query": {"text": "quote"}, "resultType": {"facets": [{"field": "tags"}]}},
 }
@@ -141,7 +148,7 @@ async def furnished(home: House) -> dict[str, str]:
 
 def filled(route: Route, values: Mapping[str, str]) -> str:
     kind = route.path.split("/")[2] if route.path.count("/") > 1 else ""
-    name = {"agents": "sales", "servers": "inventory", "virtual-servers": "front"}.get(kind, "x")
+    name = {"agents": "sales", "servers": "inventory", "virtual-servers": "front", "workflows": "flow"}.get(kind, "x")
     return re.sub(r"\{(\w+)(?::\w+)?\}", lambda found: values.get(found[1], name), route.path)
 
 
