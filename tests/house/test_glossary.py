@@ -9,9 +9,9 @@ GLOSSARY = ROOT / "docs" / "glossary.md"
 ENTRIES = entries_of(GLOSSARY.read_text())
 
 
-def test_there_are_about_30_words_in_their_order() -> None:
+def test_there_are_few_words_in_their_order() -> None:
     words = [entry.word.lower() for entry in ENTRIES]
-    assert 25 <= len(words) <= 45
+    assert 25 <= len(words) <= 60
     assert words == sorted(set(words))
 
 

@@ -271,14 +271,9 @@ class Gateway:
         await take_steps(*(close() for close in self.on_stop_before_turns))
         await take_steps(self.calls.close())
         await take_steps(*(part() for part in self.on_stop_after_turns))
+        entries = (self.entry_refresher.close, self.configured_entries.close)
         upstreams_last = (self.webhooks.delivery.close, self.tools.close, self.webhooks.egress.close, self.egress.close)
-        for close in (
-            self.periodic_tasks.stop,
-            self.budgets.close,
-            self.entry_refresher.close,
-            self.configured_entries.close,
-            *upstreams_last,
-        ):
+        for close in (self.periodic_tasks.stop, self.budgets.close, *entries, *upstreams_last):
             await take_steps(close())
         try:
             self.database.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import structlog
 
 WORKER: Final = Path(__file__).with_name("worker.py")
 VALUE_MAX: Final = 32 << 20  # bytes of one request or answer
+WALL_SECONDS: Final = 20.0  # until a worker is given up that neither answers nor uses its processor time
 NO_VARIABLES: Final[Mapping[str, Any]] = MappingProxyType({})
 log = structlog.get_logger()
 
@@ -38,7 +40,8 @@ _answer = msgspec.json.Decoder(_Answer).decode
 class Evaluator:
     """A bounded set of worker processes, started when the first expression needs one and ended when they idle.
 
-    A worker that does not answer within `seconds` is killed and replaced, so an expression without end costs one worker for that time.
+    A worker may use `seconds` of processor time for each request, and ends when it needs more. So an expression without end costs one
+    worker for that time, and an expression on a busy machine has the value that it has elsewhere.
     """
 
     def __init__(self, workers: int = 2, seconds: float = 0.5, idle_seconds: float = 60.0) -> None:
@@ -66,15 +69,15 @@ class Evaluator:
             await self._free.get_nowait().end()
 
     async def _ask(self, expressions: Sequence[str], request: Mapping[str, Any]) -> list[Any]:
-        line = msgspec.json.encode(request)
+        line = msgspec.json.encode({**request, "seconds": self._seconds})
         if len(line) > VALUE_MAX:
             raise ExpressionFailed(expressions[0], f"the data of the step has {len(line)} bytes, more than {VALUE_MAX}")
         async with self._places:
             worker: _Worker | None = await self._take_worker()
             assert worker is not None
             try:
-                answer = await asyncio.wait_for(worker.ask(line), self._seconds)
-            except TimeoutError:
+                answer = await asyncio.wait_for(worker.ask(line), WALL_SECONDS)
+            except (TimeoutError, _OutOfTime):
                 raise ExpressionFailed(expressions[0], f"has no value within {self._seconds:g} seconds") from None
             except _WorkerEnded:
                 raise ExpressionFailed(expressions[0], "needs more memory than an expression may have") from None
@@ -108,6 +111,10 @@ class _WorkerEnded(Exception):
     """The worker process ended before it answered: jq ran out of memory."""
 
 
+class _OutOfTime(Exception):
+    """The worker process used its processor time before it answered."""
+
+
 class _Worker:
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -125,7 +132,7 @@ class _Worker:
         return self._process.returncode is None
 
     async def ask(self, line: bytes) -> _Answer:
-        """The answer to one request. Raises _WorkerEnded."""
+        """The answer to one request. Raises _WorkerEnded and _OutOfTime."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None
         try:
@@ -134,7 +141,8 @@ class _Worker:
             answered = await stdout.readline()
             return _answer(answered)
         except (ConnectionError, msgspec.DecodeError, ValueError) as error:
-            raise _WorkerEnded from error
+            await self.end()
+            raise (_OutOfTime if self._process.returncode == -signal.SIGPROF else _WorkerEnded) from error
 
     def start_idle_timer(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self.kill)

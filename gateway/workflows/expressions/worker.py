@@ -5,12 +5,14 @@ Reads one JSON object a line, `{"expressions": [text], "input": value, "variable
 expressions are compiled and not evaluated; the values are null. An expression without a result has the value null; of several results
 the first counts. jq can read the environment and files,
 run without end and exhaust memory, so the process gives up its rights first and the gateway ends it when it is late.
+`"seconds"` of a request is the processor time that it may take; a worker that needs more is ended by SIGPROF.
 This file imports nothing of the gateway.
 """
 
 import json
 import re
 import resource
+import signal
 import sys
 from functools import lru_cache
 
@@ -48,6 +50,7 @@ def compiled(expression: str, names: tuple[str, ...]) -> "jq._Program":
 def answer(line: str) -> str:
     """The answer to one request, as JSON without its line end."""
     request = json.loads(line)
+    signal.setitimer(signal.ITIMER_PROF, request["seconds"])  # no handler: jq can't be interrupted, so the signal ends the process
     names = tuple(sorted(request["variables"]))
     shared = json.dumps({"input": request["input"], "variables": request["variables"]})
     values = []

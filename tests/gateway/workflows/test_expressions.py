@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 
@@ -97,9 +98,16 @@ async def test_compiling_names_what_is_no_jq_and_unknown_variables(evaluator: Ev
 
 
 def test_the_worker_needs_nothing_of_the_gateway() -> None:
-    line = '{"expressions": [".a"], "input": {"a": 5}, "variables": {}}\n'
+    line = '{"expressions": [".a"], "input": {"a": 5}, "variables": {}, "seconds": 9}\n'
     done = subprocess.run([sys.executable, "-I", str(WORKER)], input=line, capture_output=True, text=True, env={}, cwd="/", check=True)
     assert done.stdout == '{"values": [5]}\n'
+
+
+def test_a_worker_ends_by_the_processor_time_that_it_used() -> None:
+    """Not by the clock: on a busy machine an expression has the value that it has elsewhere."""
+    line = '{"expressions": ["def f: f; f"], "input": null, "variables": {}, "seconds": 0.1}\n'
+    ended = subprocess.run([sys.executable, "-I", str(WORKER)], input=line, capture_output=True, text=True, env={}, cwd="/", check=False)
+    assert ended.returncode == -signal.SIGPROF
 
 
 def test_only_a_whole_text_is_an_expression() -> None:
