@@ -25,6 +25,7 @@ class GraphServer:
         self.go_on = asyncio.Event()
         self.threads = 0
         self.open: dict[str, list[dict[str, Any]]] = {}  # thread -> its interrupts
+        self.values: dict[str, Any] = {}  # thread -> its state after its last run that answered
         self.asked = 0
         self.decided: list[tuple[str, Any]] = []
         self.at_once = 0
@@ -84,7 +85,8 @@ class GraphServer:
             self.open[thread] = []
         waits = self.open[thread]
         status = "interrupted" if waits else "idle"
-        await _whole(send, 200, {"thread_id": thread, "status": status, "interrupts": {"task-1": waits} if waits else {}})
+        interrupts, values = {"task-1": waits} if waits else {}, self.values.get(thread)
+        await _whole(send, 200, {"thread_id": thread, "status": status, "values": values, "interrupts": interrupts})
 
     async def _run(self, path: str, said: Any, send: Any) -> None:
         place, thread = path.removesuffix("/stream") + "/run-1", path.split("/")[2]
@@ -112,7 +114,7 @@ class GraphServer:
             await _event(send, "values", {**asked, "__interrupt__": left})
         else:
             told = next(iter(answers.values())) if len(answers) == 1 else answers
-            await self._say(send, asked, f"decision was: {json.dumps(told, sort_keys=True)}")
+            await self._say(send, asked, thread, f"decision was: {json.dumps(told, sort_keys=True)}")
 
     async def _begin(self, send: Any, asked: Any, given: Any, thread: str) -> None:
         text = given["messages"][0]["content"] if "messages" in given else ""
@@ -137,17 +139,18 @@ class GraphServer:
                 self.working.set()
                 await self.go_on.wait()
             await asyncio.sleep(0)
-            await self._say(send, asked, f"echo: {text}")
+            await self._say(send, asked, thread, f"echo: {text}")
 
     def _id(self) -> str:
         self.asked += 1
         return f"i-{self.asked}"
 
-    async def _say(self, send: Any, asked: Any, text: str) -> None:
+    async def _say(self, send: Any, asked: Any, thread: str, text: str) -> None:
         answer = _message("ai", text, "m-1")
+        self.values[thread] = {"messages": [*asked["messages"], answer]}
         await _event(send, "messages", [{**answer, "type": "AIMessageChunk"}, {"langgraph_node": "work"}])
         await _event(send, "updates", {"work": {"messages": [answer]}})
-        await _event(send, "values", {"messages": [*asked["messages"], answer]})
+        await _event(send, "values", self.values[thread])
 
 
 def _question(interrupt: dict[str, Any]) -> str:

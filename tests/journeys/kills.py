@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import copy
 import hashlib
 import json
 import os
@@ -135,6 +136,18 @@ class Gateway:
         }
         (folder / "interlock.yaml").write_text(json.dumps(settings))
 
+    def configure(self, **settings: Any) -> None:
+        """Sets members of interlock.yaml, which the next start reads."""
+        file = self.folder / "interlock.yaml"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+
+    def sibling(self) -> "Gateway":
+        """Another process on the same home and database, at a port of its own. Only PostgreSQL takes two processes."""
+        sibling = copy.copy(self)
+        sibling.port, sibling._process = free_port(), None
+        sibling.url = f"http://127.0.0.1:{sibling.port}"
+        return sibling
+
     @property
     def _environment(self) -> dict[str, str]:
         return environment(INTERLOCK_HOME=str(self.data), INTERLOCK_PORT=str(self.port))
@@ -183,9 +196,10 @@ class Gateway:
     def log(self) -> str:
         return (self.folder / "gateway.log").read_text(errors="replace")[-4000:]
 
-    def tokens(self) -> dict[str, str]:
-        keys = SigningKeys.open(self.data)
-        return {user: mint_development_token(keys, Principal("default", DEVELOPMENT_ISSUER, user), self.url, None, 3600) for user in USERS}
+    def tokens(self, public_url: str = "") -> dict[str, str]:
+        """A token of each user, for `public_url` where the gateway is not called by its own address."""
+        keys, url = SigningKeys.open(self.data), public_url or self.url
+        return {user: mint_development_token(keys, Principal("default", DEVELOPMENT_ISSUER, user), url, None, 3600) for user in USERS}
 
     def heads(self) -> list[str]:
         return read_heads(self.data / "audit.heads")
@@ -291,15 +305,16 @@ class Town:
         """Returns after how many seconds it was ready."""
         began = time.monotonic()
         self.gateway.start()
-        await until(self._ready, seconds=120, every=0.03)
+        await until(lambda: is_ready(self.http, self.gateway), seconds=120, every=0.03)
         return time.monotonic() - began
 
-    async def _ready(self) -> bool:
-        try:
-            async with self.http.get(f"{self.gateway.url}/readyz") as answer:
-                return answer.status == 200
-        except (aiohttp.ClientError, ConnectionError):
-            return False
+
+async def is_ready(http: aiohttp.ClientSession, gateway: Gateway) -> bool:
+    try:
+        async with http.get(f"{gateway.url}/readyz") as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, ConnectionError):
+        return False
 
 
 @asynccontextmanager
@@ -318,8 +333,8 @@ async def town(folder: Path, database_url: str) -> AsyncIterator[Town]:
 def tasks_in(gateway: Gateway) -> dict[str, tuple[str, str, list[tuple[int, str, str]]]]:
     """Of each task in the database: state, runner, and its log as (number, kind, body)."""
     with gateway.reading() as connection:
-        rows = connection.execute(text("SELECT id, state, runner FROM tasks")).all()
         events = connection.execute(text("SELECT task_id, seq, kind, body FROM task_events ORDER BY task_id, seq")).all()
+        rows = connection.execute(text("SELECT id, state, runner FROM tasks")).all()  # second, so that the task of each event is there
     found: dict[str, tuple[str, str, list[tuple[int, str, str]]]] = {row.id: (row.state, row.runner, []) for row in rows}
     for event in events:
         found[event.task_id][2].append((event.seq, event.kind, event.body))

@@ -12,11 +12,6 @@ from tests.fakes.waiting import until
 from tests.journeys.kills import CUT, META, TERMINAL, VERSION, Town, tasks_in, town
 
 
-def configure(built: Town, **server: float) -> None:
-    file = built.gateway.folder / "interlock.yaml"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "server": server}))
-
-
 def message(said: str, **configuration: Any) -> dict[str, Any]:
     return {"message": {"messageId": said, "role": "ROLE_USER", "parts": [{"text": said}]}, "configuration": configuration}
 
@@ -55,7 +50,7 @@ def end(built: Town) -> "asyncio.Future[int]":
 
 async def test_a_call_beyond_the_grace_gets_a_typed_error_and_its_task_ends(tmp_path: Path) -> None:
     async with town(tmp_path / "town", f"sqlite:///{tmp_path / 'interlock.db'}") as built:
-        configure(built, drain=0.5, drain_delay=1.5)
+        built.gateway.configure(server={"drain": 0.5, "drain_delay": 1.5})
         await built.start()
         client = Client(built)
         waiting = asyncio.create_task(client.rpc("SendMessage", message("slow waiting")))
@@ -88,7 +83,7 @@ async def test_a_call_beyond_the_grace_gets_a_typed_error_and_its_task_ends(tmp_
 
 async def test_what_ends_within_the_grace_is_answered_and_the_process_ends_at_once(tmp_path: Path) -> None:
     async with town(tmp_path / "town", f"sqlite:///{tmp_path / 'interlock.db'}") as built:
-        configure(built, drain=600, drain_delay=0)
+        built.gateway.configure(server={"drain": 600, "drain_delay": 0})
         await built.start()
         client = Client(built)
         waiting = asyncio.create_task(client.rpc("SendMessage", message("slow waiting")))
