@@ -18,7 +18,8 @@ from google.protobuf.message import Message as Protobuf
 from adapters.a2a_client.protobuf import STATUS_DETAILS_KEY, status_bytes, to_json
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.contract import UpstreamFault
-from adapters.task import encode
+from adapters.task import StreamResponse, encode
+from gateway.ingress.a2a_server.bindings.grpc_calls import OpenCalls
 from gateway.ingress.a2a_server.bindings.grpc_methods import SERVICES, GrpcMethod, GrpcService
 from gateway.ingress.a2a_server.operations import OperationRequest, Operations
 from gateway.ingress.a2a_server.parameters import EXTENSION_HEADERS, parse_event_id, parse_extensions, parse_idempotency_key
@@ -37,7 +38,9 @@ TENANT_KEY = "a2a-tenant"
 CALLS_MAX = 10_000  # in flight
 HANDSHAKE_MS = 15_000  # for a client to complete the HTTP/2 handshake
 PING_MS = 60_000  # a connection that was quiet for that long is pinged
-GRACE_SECONDS = 2.0  # for calls in flight when the gateway stops; their tasks continue without them
+GRACE_SECONDS = 1.0  # for calls in flight when the gateway stops; their tasks continue without them
+ANSWER_SECONDS = 1.0  # after the grace, for calls whose turns were handed over to be answered
+ABORT_SECONDS = 1.0  # after that, for the errors of the others to be sent
 log = structlog.get_logger()
 
 
@@ -74,6 +77,7 @@ class GrpcServer:
         self._request_traces = request_traces
         self._max_body = max_body
         self._running: set[asyncio.Task[Any]] = set()
+        self._open_calls = OpenCalls()
         self._server: Any = None
         self.port = 0  # the bound port, after `open`
 
@@ -103,9 +107,16 @@ class GrpcServer:
         log.info("grpc_listening", host=host, port=self.port)
 
     async def close(self, seconds: float = GRACE_SECONDS) -> None:
-        """Accepts no further calls, and lets calls in flight run for `seconds`. A later call may shorten that time."""
-        if self._server is not None:
-            await self._server.stop(seconds)
+        """Accepts no further calls, lets calls in flight run for `seconds`, and ends the rest with ShuttingDown.
+
+        A later call may shorten that time.
+        """
+        if self._server is None:
+            return
+        stopping = asyncio.ensure_future(self._server.stop(seconds + ANSWER_SECONDS + ABORT_SECONDS))
+        await asyncio.wait((stopping,), timeout=seconds + ANSWER_SECONDS)
+        self._open_calls.end_all()
+        await stopping
 
     def _handler(self, service: GrpcService, name: str, method: GrpcMethod) -> Any:
         path = f"/{service.name}/{name}"
@@ -113,8 +124,9 @@ class GrpcServer:
         async def handle_unary(request: bytes, context: Any) -> Protobuf:
             request_trace = self._begin_trace(path, context)
             try:
-                result = await self._perform(service, method, request, (context, request_trace))
-                return await _to_response(method, result)
+                with self._open_calls.enter():
+                    result = await self._perform(service, method, request, (context, request_trace))
+                    return await _to_response(method, result)
             except Exception as error:  # noqa: BLE001 (request handler: every failure gets a status of the protocol)
                 return await self._abort(context, request_trace, error)
             finally:
@@ -123,11 +135,13 @@ class GrpcServer:
         async def handle_stream(request: bytes, context: Any) -> AsyncIterator[Protobuf]:
             request_trace = self._begin_trace(path, context)
             try:
-                events = await self._perform(service, method, request, (context, request_trace))
-                async with aclosing(events):
-                    async for batch in events:
-                        for event in batch:
-                            yield await _to_response(method, event)
+                with self._open_calls.enter() as call:
+                    events = await self._perform(service, method, request, (context, request_trace))
+                    async with aclosing(events):
+                        async for batch in events:
+                            for event in batch:
+                                call.task_id = call.task_id or _task_id_of(event.response)
+                                yield await _to_response(method, event)
             except Exception as error:  # noqa: BLE001 (request handler: every failure gets a status of the protocol)
                 await self._abort(context, request_trace, error)
             finally:
@@ -221,6 +235,12 @@ def _check_version(service: GrpcService, metadata: CallMetadata) -> None:
     requested = metadata.find_single("a2a-version")
     if requested and not re.fullmatch(rf"{re.escape(service.version)}(\.\d{{1,6}})?", requested):
         raise VersionNotSupported((service.version,))
+
+
+def _task_id_of(response: StreamResponse) -> str:
+    """Returns the task that an event is about, or "" for a Message, which has none."""
+    update = response.status_update or response.artifact_update
+    return response.task.id if response.task else update.task_id if update else ""
 
 
 async def _to_response(method: GrpcMethod, outcome: Any) -> Protobuf:
