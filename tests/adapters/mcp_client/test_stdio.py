@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from adapters.contract import Call, Failure, UpstreamFault
 from adapters.mcp_client.duplex.process import ERROR_LINE_MAX, ERROR_LINES_MAX, HUNG, ErrorOutput
@@ -230,6 +231,25 @@ async def test_a_command_that_does_not_start_says_why(command: str, words: str) 
         await servers.probe("s")
     assert words in " ".join(servers.error_lines("s")) and words in fault.value.detail + " ".join(servers.error_lines("s"))
     await servers.close()
+
+
+async def test_the_end_of_a_process_is_logged_with_its_last_lines() -> None:
+    writes = "import sys; [print(f'line {n} with s3cret-value', file=sys.stderr) for n in range(8)]; sys.exit(3)"
+    servers = StdioServers({"s": Command(sys.executable, ("-c", writes), secrets=("s3cret-value",))}, time.monotonic, start=LONG_START)
+    with capture_logs() as lines:
+        with pytest.raises(UpstreamFault):
+            await servers.call(stdio_call("s"), request_of("echo"))
+        await servers.close()
+    (ended,) = [line for line in lines if line["event"] == "mcp_process_ended"]
+    assert (ended["log_level"], ended["server"]) == ("warning", "s")
+    assert ended["said"] == [f"line {n} with ***" for n in range(3, 8)]
+
+
+async def test_the_end_of_a_process_that_the_gateway_stops_is_no_warning(tools: ToolServerClient) -> None:
+    await tools.call(stdio_call(), request_of("echo"))
+    with capture_logs() as lines:
+        await tools.close()
+    assert [line["log_level"] for line in lines if line["event"] == "mcp_process_ended"] == ["info"]
 
 
 def test_standard_error_is_kept_within_bounds() -> None:

@@ -279,6 +279,22 @@ async def test_the_callers_token_is_not_among_what_the_server_sees(place: Place)
     assert not any(token in str(given) for _, given in place.issuer.asked)
 
 
+async def test_the_gateway_registers_anew_once_an_operator_deleted_its_registration(place: Place) -> None:
+    await place.registered()
+    (first,) = place.issuer.clients
+    assert (await place.api("DELETE", "/api/servers/inventory/registration", "alice")).status_code == 403
+    assert (await place.api("DELETE", "/api/servers/nothing/registration")).status_code == 404
+    url = (await place.call()).json()["result"]["inputRequests"]["connect"]["params"]["url"]
+    await place.connect(url, "alice")
+    assert place.issuer.count("register") == 1  # people share the registration until it is deleted
+    deleted = await place.api("DELETE", "/api/servers/inventory/registration")
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    url = (await place.call("carol")).json()["result"]["inputRequests"]["connect"]["params"]["url"]
+    await place.connect(url, "carol")
+    assert (await place.call("carol")).json()["result"]["content"][0]["text"] == "read"
+    assert place.issuer.count("register") == 2 and place.issuer.last("authorize")["client_id"] != first
+
+
 async def test_secrets_of_an_entry_are_taken_in_and_never_shown(place: Place) -> None:
     place.issuer.clients["ours"] = ("client_secret_basic", "hush-hush")
     made = await place.register(account="service", issuer=place.issuer.issuer, client_id="ours", client_secret="hush-hush")

@@ -1,6 +1,7 @@
 """Search mode's ranking and its indexes, apart from any server."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import Raw
 
 from gateway.ingress.mcp_server.catalogue import search_mode as searching
 from gateway.ingress.mcp_server.catalogue.search_mode import SearchIndexes, build_ranking
-from gateway.ingress.mcp_server.search.ranking import CANDIDATES_MAX
+from gateway.ingress.mcp_server.search.ranking import CANDIDATES_MAX, Ranking, ToolText
 from gateway.ingress.mcp_server.search.vocabulary import act_of, split_words, stems
 from tests.fakes.patience import cpu_seconds
 
@@ -105,3 +106,22 @@ async def test_indexes_are_kept_for_so_many_tools(monkeypatch: pytest.MonkeyPatc
     for _ in range(4):
         await indexes.find_best([tool("a", "order"), tool("b", "order")], "order", 5)
     assert len(indexes._cached) == 2
+
+
+async def test_indexes_are_built_and_searched_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[tuple[str, int]] = []
+
+    class Noted(Ranking):
+        def find_best(self, query: str, limit: int) -> tuple[list[int], int]:
+            threads.append(("search", threading.get_ident()))
+            return super().find_best(query, limit)
+
+    def build(texts: Sequence[ToolText]) -> Ranking:
+        threads.append(("build", threading.get_ident()))
+        return Noted(texts)
+
+    monkeypatch.setattr(searching, "Ranking", build)
+    tools = [tool("a", "order"), tool("b", "order")]
+    assert (await SearchIndexes().find_best(tools, "order", 5))[1] == 2
+    assert [act for act, _ in threads] == ["build", "search"]
+    assert threading.get_ident() not in {thread for _, thread in threads}
