@@ -86,5 +86,6 @@ async def test_an_agents_totals_count_only_tasks_of_its_own_transaction(home: Ho
         await home.agent(CallbackAgent(agent))
     await home.agent(CallbackAgent("desk", desk))
     await home.send(home.token("alice"), "sales", "of another transaction")
-    await home.send(home.token("alice"), "desk", "go")
-    assert (seen[0]["totalSize"], len(seen[0]["tasks"])) == (1, 1)
+    for _ in range(2):  # the agent's tasks of the first transaction are not among those of the second
+        await home.send(home.token("alice"), "desk", "go")
+    assert [(page["totalSize"], len(page["tasks"])) for page in seen] == [(1, 1)] * 2
