@@ -10,12 +10,12 @@ from msgspec.structs import replace
 
 from policies.cache import BoundedCache
 from policies.delegation.chain import CannotNarrow, Delegation, Hop
-from policies.delegation.grants import GrantEnded
+from policies.delegation.grants import GrantEnded, Grants
 from policies.delegation.kills import Killed
 from policies.delegation.permissions import ALL_PERMISSIONS, NO_PERMISSIONS, Permissions
 from policies.delegation.principal import Principal
-from policies.environment import ClaimsSource, GrantRows, RulingEnvironment
-from policies.tokens.verifier import Claims, TokenRefused
+from policies.environment import RulingEnvironment
+from policies.tokens.verifier import Claims, TokenRefused, TokenVerifier
 
 CACHED_SECONDS = 60.0
 _encode = msgspec.json.Encoder().encode
@@ -48,7 +48,7 @@ class HypotheticalCaller(Struct, frozen=True):
 class CallerResolver:
     """Resolves tokens and stored grants to callers. Caches the callers of person tokens."""
 
-    def __init__(self, identity: ClaimsSource, grants: GrantRows, environment: RulingEnvironment) -> None:
+    def __init__(self, identity: TokenVerifier, grants: Grants, environment: RulingEnvironment) -> None:
         self._identity = identity
         self._grants = grants
         self._environment = environment

@@ -1,29 +1,11 @@
 """The sources that the authority depends on: verified claims, stored grants, and the current roles, ceilings and kills."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from policies.delegation.chain import Delegation
 from policies.delegation.kills import Kills
 from policies.delegation.permissions import Permissions
-from policies.tokens.verifier import Claims
-
-
-class ClaimsSource(Protocol):
-    """The token verifier (policies/tokens/verifier.py)."""
-
-    def find_cached(self, token: str, audiences: Collection[str]) -> Claims | None: ...
-
-    async def verify(self, token: str, audiences: Collection[str]) -> Claims: ...
-
-
-class GrantRows(Protocol):
-    """The grant store (policies/delegation/grants.py)."""
-
-    async def find(self, tenant: str, grant_id: str) -> Delegation: ...
-
-    def invalidate(self, tenant: str = "", grant_id: str = "") -> None: ...
 
 
 class RolesNow(Protocol):

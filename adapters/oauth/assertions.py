@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from adapters.contract import ConsentNeeded, UpstreamFault
 from adapters.oauth.discovery import AuthorizationServer, discover_authorization_server
-from adapters.oauth.grants import Network, OAuthRefused, OAuthRequests, OwnClient
+from adapters.oauth.grants import OAuthRefused, OAuthRequests, OwnClient
 from adapters.oauth.options import EXCHANGE_METHOD, ID_JAG, AuthOptions, ProviderOptions
+from adapters.upstream.egress import Egress
 from policies.cache import BoundedCache
 from policies.delegation.principal import Principal
 from policies.delegation.rulings import Grant
@@ -56,7 +57,7 @@ class RequestIdentityConsent(Protocol):
 class AssertionTokens:
     """Gets tokens by assertion, without a consent for each server."""
 
-    def __init__(self, network: Network, own_client: OwnClient, vault: CredentialVault, request_consent: RequestIdentityConsent) -> None:
+    def __init__(self, network: Egress, own_client: OwnClient, vault: CredentialVault, request_consent: RequestIdentityConsent) -> None:
         self._fetch = network.fetch
         self._requests = OAuthRequests(network, own_client)
         self._own_client = own_client

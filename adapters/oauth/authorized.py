@@ -18,9 +18,10 @@ from adapters.oauth.discovery import (
     discover_resource,
     parse_challenge,
 )
-from adapters.oauth.grants import OFFLINE_ACCESS, Network, OAuthRefused, OAuthRequests, OwnClient, challenge_for
+from adapters.oauth.grants import OFFLINE_ACCESS, OAuthRefused, OAuthRequests, OwnClient, challenge_for
 from adapters.oauth.options import ASSERTION_GRANT_KINDS, AuthOptions
 from adapters.oauth.trusted_issuers import check_endpoints, choose_issuer, is_at_own_host, may_revoke
+from adapters.upstream.egress import Egress
 from adapters.upstream.live_headers import with_more
 from policies.cache import BoundedCache
 from policies.delegation.rulings import Grant
@@ -90,7 +91,7 @@ class UpstreamOAuth:
 
     def __init__(
         self,
-        network: Network,
+        network: Egress,
         own_client: OwnClient,
         vault: CredentialVault,
         consents: ConsentRequests,

@@ -4,14 +4,14 @@ import base64
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, Unpack
+from typing import Any, Final
 from urllib.parse import quote_plus, urlencode, urlsplit
 
 import msgspec
 
 from adapters.contract import UpstreamFault
 from adapters.oauth.discovery import LOOPBACK, AuthorizationServer, parse_scopes
-from adapters.upstream.egress import HttpResponse, RequestBounds
+from adapters.upstream.egress import Egress, HttpResponse
 from policies.ids import new_id
 from policies.vault.credentials import ClientRegistration, Credential
 
@@ -34,16 +34,6 @@ class OAuthRefused(UpstreamFault):
     def __init__(self, error: str) -> None:
         super().__init__(REFUSED_TEXT, f"error {error}")
         self.error = error
-
-
-class Network(Protocol):
-    """The egress client (adapters/upstream/egress.py)."""
-
-    async def request(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **bounds: Unpack[RequestBounds]
-    ) -> HttpResponse: ...
-
-    async def fetch(self, url: str, *, limit: int, timeout: float) -> HttpResponse: ...  # noqa: ASYNC109 (covers reading too)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +124,7 @@ def challenge_for(verifier: str) -> str:
 class OAuthRequests:
     """OAuth requests. Every method raises UpstreamFault, OAuthRefused and EgressRefused."""
 
-    def __init__(self, network: Network, own_client: OwnClient) -> None:
+    def __init__(self, network: Egress, own_client: OwnClient) -> None:
         self._network = network
         self._own_client = own_client
 

@@ -18,7 +18,7 @@ from gateway.calls.consent.approval_requests import (
 )
 from gateway.calls.limits.deadlines import to_wall_clock
 from gateway.calls.outgoing.builder import CallBuilder
-from gateway.calls.outgoing.upstreams import Adapters, ToolServers, Upstreams
+from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.revocation.spool import Spool
 from gateway.storage.database import Batch, WriteFailed
 from gateway.tasks.log import IdempotencyKeyUsed, TaskEnded, TaskRow
@@ -38,11 +38,9 @@ from policies.tokens.verifier import TokenRefused
 from registry.cards.card import Registration
 
 __all__ = [
-    "Adapters",
     "ApprovalNeeded",
     "CallAuthorizer",
     "CallRefused",
-    "ToolServers",
     "TraceContext",
     "Upstreams",
     "commit_opening",

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from adapters.a2a_client.wire.v1 import BadMessage
+from adapters.catalog import AdapterCatalog
 from adapters.contract import Adapter, Turn, VendorRef
 from adapters.mcp_client.agent import message_awaiting_answer, read_invocation
 from adapters.mcp_client.wire.messages import McpRequest
@@ -23,7 +24,6 @@ from gateway.calls.handoff import (
     with_gateway_context,
     without_gateway_context,
 )
-from gateway.calls.outgoing.upstreams import Adapters
 from gateway.calls.turns.pausing import PendingMessage
 from gateway.storage.database import Batch
 from gateway.tasks.contracts.prompts import find_answers
@@ -213,7 +213,7 @@ def check_handoff(request: AgentRequest, target: Registration, previous: TaskRow
 
 
 async def prepare_turn(
-    stores: TaskStores, adapters: Adapters, request: AgentRequest, authorized: AuthorizedRequest
+    stores: TaskStores, adapters: AdapterCatalog, request: AgentRequest, authorized: AuthorizedRequest
 ) -> tuple[Turn, Adapter]:
     """Returns the turn and the adapter that runs it within the agent's contract.
 

@@ -5,13 +5,13 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from adapters.contract import UpstreamFault
 from adapters.openapi.tools import OPENAPI_KIND as OPENAPI
 from adapters.openapi.tools import DocumentUnchanged
-from adapters.tool_servers import STDIO_PREFIX
+from adapters.tool_servers import STDIO_PREFIX, ToolServerClient
 from adapters.upstream.aws_access import AWS_OPTION
 from gateway.registration.card_source import CardRejected, CardSource, ParsedCard
 from gateway.registration.requests import (
@@ -23,10 +23,11 @@ from gateway.registration.requests import (
     UrlRefused,
 )
 from gateway.registration.same_agent import EndpointIdentityCheck
-from gateway.registration.server_source import ServerReader, ServerSource
+from gateway.registration.server_source import ServerSource
 from gateway.registration.vendor_source import NoVendors, Vendors, VendorSource
 from policies.delegation.rulings import Grant
 from policies.keys.jwks import BadKeySet
+from policies.keys.pinned import DetachedSignatureVerifier
 from registry.cards.card import AgentCard, BadCard, Family, Registration, RegistrationStatus
 from registry.cards.reader import choose_interface
 from registry.drift.pins import candidate_as_offered
@@ -39,12 +40,6 @@ from registry.store import Candidate
 REGISTRATION_SECONDS = 30.0  # for all requests of one registration to the agent or server
 
 
-class TrustedKeyCheck(Protocol):
-    """Checks keys that an operator trusts; policies/keys/pinned.py implements it."""
-
-    def check(self, keys: Sequence[Mapping[str, Any]]) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class InspectionSources:
     """The sources of facts about an entry. `credentials` converts an entry's `upstream` to the headers that the operator configured.
@@ -53,8 +48,8 @@ class InspectionSources:
     """
 
     cards: CardSource
-    mcp: ServerReader
-    keys: TrustedKeyCheck
+    mcp: ToolServerClient
+    keys: DetachedSignatureVerifier
     credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]
     vendors: Vendors = field(default_factory=NoVendors)
 

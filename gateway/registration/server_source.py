@@ -3,65 +3,18 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from adapters.oauth.authorized import CredentialRequest
 from adapters.openapi.document import read_api
 from adapters.openapi.tools import OPENAPI_KIND as OPENAPI
+from adapters.tool_servers import ToolServerClient
 from gateway.registration.card_source import CardSource
 from gateway.registration.requests import BadRequest, Registrant, ServerRegistrationRequest
 
 LEFT_OUT_SHOWN_MAX = 50  # omitted definitions that are listed by name
 Definition = Mapping[str, Any]
-
-
-class ServerProbe(Protocol):
-    """What an MCP server offers; adapters/mcp_client/probe.py implements it."""
-
-    @property
-    def facts(self) -> Mapping[str, Any]: ...
-
-    @property
-    def tools(self) -> Sequence[Definition]: ...
-
-    @property
-    def prompts(self) -> Sequence[Definition]: ...
-
-    @property
-    def resources(self) -> Sequence[Definition]: ...
-
-    @property
-    def templates(self) -> Sequence[Definition]: ...
-
-
-class ApiDescription(Protocol):
-    """The tools of an HTTP API; adapters/openapi/document.py implements it."""
-
-    @property
-    def base(self) -> str: ...
-
-    @property
-    def version(self) -> str: ...
-
-    @property
-    def tools(self) -> Sequence[Definition]: ...
-
-    @property
-    def left_out(self) -> Sequence[tuple[str, str]]: ...
-
-    @property
-    def digest(self) -> str: ...
-
-
-class ServerReader(Protocol):
-    """Reads MCP servers and OpenAPI documents; adapters/tool_servers.py implements it."""
-
-    async def probe(
-        self, name: str, url: str, headers: Mapping[str, str], credential_request: CredentialRequest | None = None
-    ) -> ServerProbe: ...
-
-    async def read(self, source: str, headers: Mapping[str, str], known: str = "") -> ApiDescription: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +30,7 @@ class ServerFindings:
 class ServerSource:
     """Reads servers. `credentials` returns the headers that the operator configured in `upstream`."""
 
-    def __init__(self, cards: CardSource, servers: ServerReader, credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]) -> None:
+    def __init__(self, cards: CardSource, servers: ToolServerClient, credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]) -> None:
         self._cards = cards
         self._servers = servers
         self._credentials = credentials

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from policies.audit.log import ChainHead
+from policies.keys.signing import SigningKeys
 
 HEAD_JWT_TYPE = "interlock-audit-head+jwt"
 COMPACT_AFTER = 3600  # lines, an hour of work
@@ -23,16 +24,10 @@ class StatementVerifier(Protocol):
         ...
 
 
-class StatementSigner(StatementVerifier, Protocol):
-    """Signs statements: policies/keys/signing.py."""
-
-    def sign(self, claims: Mapping[str, Any], typ: str) -> str: ...
-
-
 class HeadsFile:
     """A file with one signed head per line, appended and synced. Compaction keeps only the last head of each chain."""
 
-    def __init__(self, path: Path, signer: StatementSigner, now: Callable[[], int]) -> None:
+    def __init__(self, path: Path, signer: SigningKeys, now: Callable[[], int]) -> None:
         self._path = path
         self._signer = signer
         self._now = now

@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from policies.keys.jwks import BadKeySet, VettedKey, vet_key_set
+from policies.keys.signing import SigningKeys
 from policies.keys.strict_jwt import (
     SKEW,
     TokenRefused,
@@ -47,16 +48,10 @@ class PresentedProof:
     token: str = ""
 
 
-class DpopSecrets(Protocol):
-    """The source of the secret that nonces are derived from (policies/keys/signing.py)."""
-
-    def derive_secret(self, purpose: str) -> tuple[str, bytes]: ...
-
-
 class DpopVerifier:
     """Verifies proofs. `now` counts seconds since 1970."""
 
-    def __init__(self, keys: DpopSecrets, replay_guard: ReplayGuard, now: Callable[[], float]) -> None:
+    def __init__(self, keys: SigningKeys, replay_guard: ReplayGuard, now: Callable[[], float]) -> None:
         self._keys = keys
         self._replay_guard = replay_guard
         self._now = now

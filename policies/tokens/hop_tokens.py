@@ -1,9 +1,9 @@
 """Hop tokens: issued to agents with a task, and exchanged by them. Each refers to a grant row and can only narrow it."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -12,15 +12,10 @@ from policies.delegation.grants import GrantEnded, Grants
 from policies.delegation.kills import Killed
 from policies.delegation.permissions import NO_PERMISSIONS, BadPermission, Permissions
 from policies.delegation.rulings import Grant
+from policies.keys.signing import SigningKeys
 from policies.tokens.verifier import Claims, TokenRefused, TokenVerifier
 
 ACCESS_JWT_TYPE = "at+jwt"
-
-
-class TokenSigner(Protocol):
-    """Signs tokens (policies/keys/signing.py)."""
-
-    def sign(self, claims: Mapping[str, Any], typ: str) -> str: ...
 
 
 async def _never_running(_tenant: str, _task_id: str) -> bool:
@@ -95,7 +90,7 @@ class ExchangeRefused(Exception):
 class HopTokens:
     """Mints tokens for grants, exchanges and renews them."""
 
-    def __init__(self, signer: TokenSigner, identity: TokenVerifier, grants: Grants, minting: MintingParameters) -> None:
+    def __init__(self, signer: SigningKeys, identity: TokenVerifier, grants: Grants, minting: MintingParameters) -> None:
         self._signer = signer
         self._identity = identity
         self._grants = grants

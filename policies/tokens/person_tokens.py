@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from policies.delegation.permissions import Permissions
+from policies.keys.signing import SigningKeys
 from policies.tokens.claims import IdentityAssertionClaims
 from policies.tokens.hop_tokens import (
     ACCESS_JWT_TYPE,
@@ -10,7 +11,6 @@ from policies.tokens.hop_tokens import (
     GrantReference,
     MintingParameters,
     TokenExchangeResponse,
-    TokenSigner,
     parse_requested_scope,
     resource_pattern,
 )
@@ -42,7 +42,7 @@ class AssertionExchangeResponse:
 class PersonTokens:
     """Exchanges each identity assertion for one token."""
 
-    def __init__(self, signer: TokenSigner, identity: TokenVerifier, replay_guard: ReplayGuard, minting: MintingParameters) -> None:
+    def __init__(self, signer: SigningKeys, identity: TokenVerifier, replay_guard: ReplayGuard, minting: MintingParameters) -> None:
         self._signer = signer
         self._identity = identity
         self._replay_guard = replay_guard

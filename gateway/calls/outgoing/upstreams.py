@@ -4,39 +4,21 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
-from adapters.contract import Adapter, Call
-from adapters.mcp_client.wire.messages import McpAnswer, McpRequest
-from adapters.mcp_client.wire.peer import ListenFilter, McpListener
+from adapters.catalog import AdapterCatalog
+from adapters.tool_servers import ToolServerClient
 from gateway.calls.limits.meters import CallLimits
 from gateway.calls.limits.slots import LISTENING_LIMITS, SlotLimits, Slots
 from registry.cards.card import Registration
 from registry.health.reachability import Absences
 
 
-class Adapters(Protocol):
-    """Loads and returns adapters by kind; adapters/catalog.py implements it."""
-
-    async def load(self, kind: str) -> None: ...
-
-    def adapter(self, kind: str, upstream: Mapping[str, Any] = ...) -> Adapter: ...
-
-
-class ToolServers(Protocol):
-    """Calls MCP servers; adapters/mcp_client/pool.py implements it."""
-
-    async def call(self, call: Call, request: McpRequest) -> McpAnswer: ...
-
-    async def listen(self, call: Call, wanted: ListenFilter, listener: McpListener, session: str = "") -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Upstreams:
     """What calls need: an adapter per kind of agent, the MCP client, credentials of the operator, timeouts, limits and slots."""
 
-    adapters: Adapters
-    tool_servers: ToolServers
+    adapters: AdapterCatalog
+    tool_servers: ToolServerClient
     headers_for: Callable[[Registration], Mapping[str, str]]
     agent_timeout: float
     tool_timeout: float

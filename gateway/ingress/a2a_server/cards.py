@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import structlog
@@ -15,6 +15,7 @@ from gateway.ingress.http.asgi import Scope, Send, header, list_header, respond
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.error_bodies import problem, respond_problem
 from gateway.ingress.http.errors import HttpMethodNotAllowed, describe
+from policies.keys.signing import SigningKeys
 from registry.cards.card import Family, Registration, RegistrationStatus
 from registry.cards.server_card import with_card
 from registry.names import FRONT_DOOR
@@ -28,18 +29,6 @@ encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
 
 
-class ActiveSigningKey(Protocol):
-    """The key that signs cards now; policies/keys/signing.py implements it."""
-
-    @property
-    def active_kid(self) -> str: ...
-
-    @property
-    def active_since_us(self) -> int:
-        """Microseconds since 1970."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class CardPublishing:
     """Makes the documents to serve.
@@ -49,7 +38,7 @@ class CardPublishing:
 
     publish: PublishCard
     add_a2a_03_members: AddA2a03Members
-    signing_key: ActiveSigningKey
+    signing_key: SigningKeys
 
 
 @dataclass(frozen=True, slots=True)

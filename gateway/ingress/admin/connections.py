@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Depends, Request
@@ -17,6 +17,7 @@ from gateway.calls.consent.account_connections import MANAGE_CONNECTIONS, Unknow
 from gateway.tasks.log import to_rfc3339
 from policies.callers import Caller
 from policies.vault.credentials import Credential, CredentialKey, origin_of
+from policies.vault.store import DatabaseVault
 from registry.cards.card import Registration
 
 Authenticate = Callable[[Request], Awaitable[Caller]]
@@ -24,14 +25,6 @@ RecordAudit = Callable[[Mapping[str, Any]], Awaitable[None]]
 RevokeCredential = Callable[[CredentialKey, Credential, Sequence[Mapping[str, Any]]], Awaitable[bool]]
 StoredCredentials = tuple[tuple[CredentialKey, Credential], ...]
 log = structlog.get_logger()
-
-
-class PersonCredentials(Protocol):
-    """The stored credentials of people; policies/vault/store.py implements it."""
-
-    async def list_of_owner(self, tenant: str, owner: str) -> StoredCredentials: ...
-
-    async def delete(self, key: CredentialKey) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +35,7 @@ class ConnectionDependencies:
     (adapters/oauth/authorized.py).
     """
 
-    vault: PersonCredentials
+    vault: DatabaseVault
     visible_entries: Callable[[Caller], list[Registration]]
     record_audit: RecordAudit
     check_in_person: RequireInPerson

@@ -9,25 +9,17 @@ from policies.keys.strict_jwt import TokenRefused
 from policies.tokens.dpop import DpopVerifier, PresentedProof, ProofRefused
 from policies.tokens.hop_tokens import ExchangeRefused
 from policies.tokens.tickets import Tickets
+from registry.cards.card import Registration
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_HEADER = b"interlock-client-assertion"
 _PROVED_KEY = "interlock.proved"  # in a request's scope: the proof was verified, and is not verified again for this request
 
 
-class AuthenticatedAgent(Protocol):
-    """An agent that has authenticated as an OAuth client; registry.cards.card.Registration satisfies it."""
-
-    @property
-    def tenant(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-
-
 class ClientAuthenticator(Protocol):
     """Authenticates OAuth clients; gateway/ingress/oauth/client.py implements it."""
 
-    async def authenticate(self, authorization: str | None, form: Mapping[str, str]) -> AuthenticatedAgent: ...
+    async def authenticate(self, authorization: str | None, form: Mapping[str, str]) -> Registration: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +65,7 @@ class RequestProofs:
 
     async def find_ticket_holder(self, scope: Scope, handle: str) -> TicketHolder:
         """Returns the authenticated agent and its grant. Raises TokenRefused when the ticket is not the agent's, and BadHeader."""
-        known: AuthenticatedAgent | None = scope.get(_PROVED_KEY)
+        known: Registration | None = scope.get(_PROVED_KEY)
         agent = known or await self._authenticate_agent(scope)
         ticket = await self._tickets.find(agent.tenant, handle)
         if ticket is None or ticket.agent != agent.name:
@@ -81,7 +73,7 @@ class RequestProofs:
         scope[_PROVED_KEY] = agent
         return TicketHolder(agent.tenant, agent.name, ticket.grant_id)
 
-    async def _authenticate_agent(self, scope: Scope) -> AuthenticatedAgent:
+    async def _authenticate_agent(self, scope: Scope) -> Registration:
         assertion = header(scope, ASSERTION_HEADER)
         form = {} if assertion is None else {"client_assertion": assertion, "client_assertion_type": ASSERTION_TYPE}
         try:

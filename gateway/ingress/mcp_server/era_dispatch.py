@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import structlog
@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from adapters.mcp_client.wire.messages import INVALID_PARAMS, LEGACY, ClientNotification
 from adapters.mcp_client.wire.peer import McpPeer
+from adapters.tool_servers import ToolServerClient
 from gateway.background import run_in_background
 from gateway.ingress.http.asgi import header
 from gateway.ingress.http.errors import InvalidRequest
@@ -50,19 +51,11 @@ class DispatchParts(Struct, frozen=True):
     legacy_context: LegacyContext
 
 
-class SessionUpstreams(Protocol):
-    """Connections to servers of client sessions; adapters/tool_servers.py implements it."""
-
-    async def close_client_session(self, owner: str, session: str) -> None: ...
-
-    def notify(self, owner: str, session: str, notification: ClientNotification) -> None: ...
-
-
 class EraDispatcher:
     """Handles requests, and knows those in flight in this process."""
 
     def __init__(
-        self, sessions: McpSessions, parts: DispatchParts, on_change: Callable[[], None], session_upstreams: SessionUpstreams
+        self, sessions: McpSessions, parts: DispatchParts, on_change: Callable[[], None], session_upstreams: ToolServerClient
     ) -> None:
         """`on_change` wakes the open streams."""
         self.sessions = sessions

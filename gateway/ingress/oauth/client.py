@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Mapping
-from typing import Protocol
 
 from starlette.requests import Request
 
@@ -14,24 +13,13 @@ from policies.tokens.client_assertion import Assertion, ClientAssertionVerifier,
 from policies.tokens.hop_tokens import ExchangeRefused
 from policies.tokens.replay_guard import ReplayGuard
 from registry.cards.card import Family, Registration
-
-
-class AgentCredentials(Protocol):
-    """The credentials of agents; registry/store.py implements it."""
-
-    def find_client(self, client_id: str) -> Registration | None: ...
-
-    def verify_secret(self, client_id: str, secret: str) -> bool: ...
-
-    def jwks_of_client(self, client_id: str) -> str:
-        """Returns the key set that the agent registered, as JSON, or "" when it has none."""
-        ...
+from registry.store import Registry
 
 
 class ClientAuthentication:
     """Authenticates by client_secret_basic (RFC 6749 s2.3.1) or private_key_jwt (RFC 7523). A request uses exactly one of them."""
 
-    def __init__(self, credentials: AgentCredentials, assertions: ClientAssertionVerifier, replay_guard: ReplayGuard) -> None:
+    def __init__(self, credentials: Registry, assertions: ClientAssertionVerifier, replay_guard: ReplayGuard) -> None:
         self._credentials = credentials
         self._assertions = assertions
         self._replay_guard = replay_guard

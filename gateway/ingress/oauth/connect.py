@@ -1,8 +1,7 @@
 """/connect: pages where the person of a call allows the gateway to use their account at a server."""
 
 import html
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 import structlog
@@ -10,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, JSONResponse
 
 from adapters.contract import UpstreamFault
-from adapters.oauth.authorized import Consent
+from adapters.oauth.authorized import UpstreamOAuth
 from adapters.oauth.grants import OwnClient, consent_url
 from adapters.upstream.targets import EgressRefused
 from gateway.calls.authorizer import CallRefused, RequireInPerson
@@ -52,12 +51,6 @@ log = structlog.get_logger()
 AuthenticateHeader = Callable[[str, str], Awaitable[Caller]]
 
 
-class ConsentCompletion(Protocol):
-    """Exchanges the authorization code for tokens; adapters/oauth/authorized.py implements it."""
-
-    async def complete_consent(self, consent: Consent, verifier: str, answer: Mapping[str, str]) -> None: ...
-
-
 def client_routes(own_client: OwnClient) -> APIRouter:
     """Returns the routes of the gateway's client ID metadata documents, which are public."""
     router = APIRouter(tags=["oauth"])
@@ -75,7 +68,7 @@ def client_routes(own_client: OwnClient) -> APIRouter:
 
 def routes(
     connections: AccountConnections,
-    oauth: ConsentCompletion,
+    oauth: UpstreamOAuth,
     own_client: OwnClient,
     authenticate_header: AuthenticateHeader,
     check_in_person: RequireInPerson,

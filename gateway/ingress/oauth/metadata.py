@@ -1,13 +1,14 @@
 """Public metadata for clients: the gateway's keys, its token endpoint, and the identity providers of people."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
 from gateway.ingress.oauth.token import EXCHANGE_METHOD, JWT_BEARER
+from policies.keys.signing import SigningKeys
 
 _CACHE_HEADERS = {"cache-control": "public, max-age=300", "access-control-allow-origin": "*"}
 _CLIENT_ENDPOINTS = ("token", "revocation")  # endpoints where clients authenticate
@@ -15,13 +16,7 @@ _NAME_PATTERN = "[a-z0-9-]{1,64}"
 _RESOURCE_PATH = re.compile(rf"api|mcp(/{_NAME_PATTERN}|/virtual/{_NAME_PATTERN})?|agents/{_NAME_PATTERN}")
 
 
-class PublishedKeySet(Protocol):
-    """The gateway's public keys; policies/keys/signing.py implements it."""
-
-    def jwks(self) -> Mapping[str, Any]: ...
-
-
-def routes(public_url: str, keys: PublishedKeySet, issuers: Sequence[str], scopes: Sequence[str]) -> APIRouter:
+def routes(public_url: str, keys: SigningKeys, issuers: Sequence[str], scopes: Sequence[str]) -> APIRouter:
     """Returns the metadata routes.
 
     `issuers` are the identity providers of people, and `scopes` those that each of them knows. `public_url` has no slash at its end.

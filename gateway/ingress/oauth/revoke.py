@@ -2,38 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from gateway.calls.revocation.grants import Revocation
 from gateway.ingress.http.rejected_credentials import LogRejection
 from gateway.ingress.http.route_descriptions import describe_form
 from gateway.ingress.oauth.client import ClientAuthentication
 from gateway.ingress.oauth.endpoint import NO_STORE, ClientEndpoint, CountRequest
 from policies.keys.strict_jwt import TokenRefused
-from policies.tokens.claims import Claims
 from policies.tokens.hop_tokens import ExchangeRefused
-from policies.tokens.tickets import Ticket
+from policies.tokens.tickets import Tickets
+from policies.tokens.verifier import TokenVerifier
 from registry.cards.card import Registration
-
-
-class IssuedTokens(Protocol):
-    """Reads tokens of the gateway; policies/tokens/verifier.py implements it."""
-
-    def read_issued(self, token: str) -> Claims: ...
-
-
-class TicketSource(Protocol):
-    """Finds tickets; policies/tokens/tickets.py implements it."""
-
-    async def find(self, tenant: str, handle: str) -> Ticket | None: ...
-
-
-class GrantRevocation(Protocol):
-    """Revokes grants; gateway/calls/revocation/grants.py implements it."""
-
-    async def revoke_by_agent(self, tenant: str, agent: str, grant_id: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +23,9 @@ class GrantReturn:
     """Authenticates the client, finds the grant of a token or ticket, and revokes it."""
 
     client_authentication: ClientAuthentication
-    issued_tokens: IssuedTokens
-    tickets: TicketSource
-    revocation: GrantRevocation
+    issued_tokens: TokenVerifier
+    tickets: Tickets
+    revocation: Revocation
 
     async def find_grant_id(self, client: Registration, token: str) -> str:
         """Returns the grant of a valid token or ticket that this client was issued, else "".

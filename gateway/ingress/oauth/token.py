@@ -3,19 +3,20 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from gateway.ingress.http.asgi import BadHeader, Scope
+from gateway.ingress.http.asgi import BadHeader
+from gateway.ingress.http.proofs import RequestProofs
 from gateway.ingress.http.rejected_credentials import LogRejection
 from gateway.ingress.http.route_descriptions import describe_form
 from gateway.ingress.oauth.client import ClientAuthentication
 from gateway.ingress.oauth.endpoint import NO_STORE, ClientEndpoint, CountRequest
 from policies.tokens.dpop import ProofRefused
-from policies.tokens.hop_tokens import ExchangeRefused, GrantReference, TokenExchangeRequest, TokenExchangeResponse
-from policies.tokens.person_tokens import AssertionExchangeRequest, AssertionExchangeResponse
+from policies.tokens.hop_tokens import ExchangeRefused, GrantReference, HopTokens, TokenExchangeRequest, TokenExchangeResponse
+from policies.tokens.person_tokens import AssertionExchangeRequest, PersonTokens
 from registry.cards.card import Registration
 
 EXCHANGE_METHOD = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -24,36 +25,14 @@ JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 AUDIT_TEXT_MAX = 256  # characters
 
 
-class TokenExchanger(Protocol):
-    """Exchanges and renews hop tokens; policies/tokens/hop_tokens.py implements it."""
-
-    async def exchange(self, request: TokenExchangeRequest) -> TokenExchangeResponse: ...
-
-    def is_renewal(self, request: TokenExchangeRequest) -> bool: ...
-
-    async def renew(self, request: TokenExchangeRequest) -> TokenExchangeResponse: ...
-
-
-class AssertionRedeemer(Protocol):
-    """Redeems identity assertions; policies/tokens/person_tokens.py implements it."""
-
-    async def redeem(self, request: AssertionExchangeRequest) -> AssertionExchangeResponse: ...
-
-
-class KeyThumbprints(Protocol):
-    """Verifies DPoP proofs; gateway/ingress/http/proofs.py implements it."""
-
-    async def find_key_thumbprint(self, scope: Scope, tenant: str) -> str: ...
-
-
 @dataclass(frozen=True, slots=True)
 class TokenIssuance:
     """The parts of the token endpoint: client authentication, both kinds of issuance, and DPoP proofs."""
 
     client_authentication: ClientAuthentication
-    exchanger: TokenExchanger
-    redeemer: AssertionRedeemer
-    key_thumbprints: KeyThumbprints
+    exchanger: HopTokens
+    redeemer: PersonTokens
+    key_thumbprints: RequestProofs
 
 
 RecordAudit = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -106,7 +85,7 @@ def routes(token_issuance: TokenIssuance, record_audit: RecordAudit, log_rejecti
     return router
 
 
-async def _exchange(request: TokenRequest, exchanger: TokenExchanger, record_audit: RecordAudit) -> TokenExchangeResponse:
+async def _exchange(request: TokenRequest, exchanger: HopTokens, record_audit: RecordAudit) -> TokenExchangeResponse:
     """Exchanges or renews a token. Both a token and a refusal to a known client are written to the audit."""
     try:
         exchange_request = _parse_exchange_request(request)
@@ -131,7 +110,7 @@ async def _exchange(request: TokenRequest, exchanger: TokenExchanger, record_aud
     return exchanged
 
 
-async def _redeem(request: TokenRequest, redeemer: AssertionRedeemer, record_audit: RecordAudit) -> TokenExchangeResponse:
+async def _redeem(request: TokenRequest, redeemer: PersonTokens, record_audit: RecordAudit) -> TokenExchangeResponse:
     """Redeems an identity assertion (RFC 7523 s2.1, ID-JAG). Both a token and a refusal are written to the audit."""
     form, client = request.form, request.client
     try:

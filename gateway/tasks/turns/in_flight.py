@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
+from adapters.contract import Call
 from policies.delegation.rulings import Grant
 
 T = TypeVar("T")
@@ -38,16 +39,6 @@ class HeldShare(Protocol):
     """What a turn holds of a limit (gateway/calls/limits/meters.py)."""
 
     def free(self) -> None: ...
-
-
-class GrantedCall(Protocol):
-    """The parts of adapters.contract.Call that this module needs."""
-
-    @property
-    def grant(self) -> Grant: ...
-
-    @property
-    def deadline(self) -> float: ...
 
 
 class InFlight:
@@ -97,7 +88,7 @@ class InFlight:
     def __contains__(self, task_id: object) -> bool:
         return task_id in self._turns_per_task
 
-    async def run(self, task_id: str, turn: Coroutine[Any, Any, T], call: GrantedCall) -> T:
+    async def run(self, task_id: str, turn: Coroutine[Any, Any, T], call: Call) -> T:
         """Runs a turn in the current asyncio task, which `abandon_turn` and `hand_over` can cancel.
 
         Raises TurnAbandoned and ShuttingDown.

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -15,11 +15,13 @@ from sqlalchemy import ColumnElement, Row, func, select, tuple_
 from adapters.a2a_client.wire.v1 import BadMessage, check_id
 from adapters.contract import UpstreamFault
 from adapters.task import PushAuthentication, PushConfig
+from adapters.upstream.egress import Egress
 from adapters.upstream.targets import EgressRefused
 from gateway.storage.database import Batch, Database
 from gateway.storage.tables import push_configs
 from gateway.tasks.log import TaskRow, UnknownTask
-from gateway.tasks.webhooks.outbox import FORMER_WEBHOOK_CONTEXT, WebhookCipher, WebhookSecrets, webhook_context
+from gateway.tasks.webhooks.outbox import FORMER_WEBHOOK_CONTEXT, WebhookSecrets, webhook_context
+from policies.vault.envelope import EnvelopeEncryption
 
 CONFIGS_MAX = 20  # per task
 SECRET_MAX = 4096  # characters
@@ -42,18 +44,6 @@ class TooManyPushConfigs(Exception):
     """The task has CONFIGS_MAX configs."""
 
 
-class WebhookTargets(Protocol):
-    """adapters/upstream/egress.py."""
-
-    def check(self, url: str) -> object:
-        """Vets the text alone. Raises EgressRefused."""
-        ...
-
-    async def vet(self, url: str) -> None:
-        """Vets what the name stands for too. Raises EgressRefused and UpstreamFault."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Webhook:
     """A checked config. `version` is the A2A version in which its creator wants the notifications.
@@ -64,7 +54,7 @@ class Webhook:
     config: PushConfig
     version: str
     created: int  # microseconds since 1970
-    sealing: WebhookCipher
+    sealing: EnvelopeEncryption
     check_name: Callable[[], Awaitable[None]]
 
     def write(self, batch: Batch, row: TaskRow, after_seq: int) -> None:
@@ -89,10 +79,10 @@ class WebhookConfigs:
     def __init__(
         self,
         database: Database,
-        targets: WebhookTargets,
+        targets: Egress,
         new_id: Callable[[str], str],
         now: Callable[[], int],
-        sealing: WebhookCipher,
+        sealing: EnvelopeEncryption,
     ) -> None:
         self._sealing = sealing
         self._database = database

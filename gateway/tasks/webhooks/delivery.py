@@ -4,10 +4,10 @@ import asyncio
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -17,6 +17,7 @@ from adapters.task import encode
 from adapters.upstream.egress import Egress, EgressRefused
 from gateway.tasks.log import TaskLog, TaskRecord, UnknownTask, stream_response, task_from_events
 from gateway.tasks.webhooks.outbox import Delivery, Outbox
+from policies.keys.signing import SigningKeys
 
 DELIVERY_ROUND_SECONDS = 0.25
 CONCURRENT_MAX = 40  # concurrent deliveries of one process; one tenant may have fewer
@@ -30,17 +31,11 @@ SIGNATURE_TYPE = "webhook+jwt"
 log = structlog.get_logger()
 
 
-class WebhookJwtSigner(Protocol):
-    """Signs JWTs; policies/keys/signing.py implements it."""
-
-    def sign(self, claims: Mapping[str, Any], typ: str) -> str: ...
-
-
 @dataclass(frozen=True, slots=True)
 class WebhookSigner:
     """Signs notifications, so that a webhook can verify sender, receiver, time and content. `now` returns seconds since 1970."""
 
-    signing_keys: WebhookJwtSigner
+    signing_keys: SigningKeys
     issuer: str
     now: Callable[[], float]
 

@@ -7,7 +7,7 @@ by whichever process, and tasks without configs cost nothing.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,6 +18,7 @@ from sqlalchemy.sql import ColumnElement
 from adapters.task import TERMINAL, Role, TaskState
 from gateway.storage.database import Batch, Database
 from gateway.storage.tables import deliveries, push_configs, task_events, tasks
+from policies.vault.envelope import EnvelopeEncryption
 
 CONFIGS_BEHIND_MAX = 100  # configs that get their deliveries in one transaction
 EVENTS_PER_CONFIG_MAX = 500  # events that become deliveries of one config in one transaction
@@ -46,14 +47,6 @@ class WebhookSecrets(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return "Secrets()"
-
-
-class WebhookCipher(Protocol):
-    """Encrypts the secrets of webhooks; policies/vault/envelope.py implements it."""
-
-    def seal_text(self, context: Sequence[str], text: str) -> str: ...
-
-    def open_text(self, context: Sequence[str], text: str, former_context: Sequence[str] | None = None) -> str: ...
 
 
 FORMER_WEBHOOK_CONTEXT = 4  # number of leading context parts that earlier versions encrypted with
@@ -112,7 +105,7 @@ class _ConfigBehind:
 class Outbox:
     """Stores deliveries. Several processes may share it; each delivery is in flight in one of them."""
 
-    def __init__(self, database: Database, new_id: Callable[[str], str], now: Callable[[], int], sealing: WebhookCipher) -> None:
+    def __init__(self, database: Database, new_id: Callable[[str], str], now: Callable[[], int], sealing: EnvelopeEncryption) -> None:
         self._database = database
         self._sealing = sealing
         self._new_id = new_id

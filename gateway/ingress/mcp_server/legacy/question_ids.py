@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import secrets
 
-from gateway.ingress.mcp_server.protocol.request_state import DerivedSecrets
+from policies.keys.signing import SigningKeys
 
 KEYS_KEPT = 4
 PROOF_DIGITS = 32  # hexadecimal digits of the proof
@@ -13,7 +13,7 @@ PROOF_DIGITS = 32  # hexadecimal digits of the proof
 class QuestionIds:
     """Issues and verifies ids by a key that every process derives. A replaced key stays valid in processes that have it."""
 
-    def __init__(self, keys: DerivedSecrets) -> None:
+    def __init__(self, keys: SigningKeys) -> None:
         self._keys = keys
         self._keys_by_kid: dict[str, bytes] = {}
         self._current_key()

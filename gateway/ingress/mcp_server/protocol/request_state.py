@@ -5,7 +5,7 @@ import binascii
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -13,18 +13,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from adapters.mcp_client.wire.messages import INVALID_PARAMS
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
+from policies.keys.signing import SigningKeys
 
 STATE_CHARS_MAX = 1 << 17  # characters
 KEYS_MAX = 4
 _NONCE_BYTES = 12
 _NOT_SALIENT = frozenset({"_meta", "requestState", "inputResponses"})
 _canonical = msgspec.json.Encoder(order="sorted").encode
-
-
-class DerivedSecrets(Protocol):
-    """Derives secrets from the signing keys; policies/keys/signing.py implements it."""
-
-    def derive_secret(self, purpose: str) -> tuple[str, bytes]: ...
 
 
 class RequestState(msgspec.Struct, frozen=True):
@@ -61,7 +56,7 @@ class RequestStateCipher:
     A replaced key still decrypts in processes that have loaded it.
     """
 
-    def __init__(self, keys: DerivedSecrets, now: Callable[[], float]) -> None:
+    def __init__(self, keys: SigningKeys, now: Callable[[], float]) -> None:
         self._keys = keys
         self._now = now
         self._ciphers: dict[str, AESGCM] = {}
