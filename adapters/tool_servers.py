@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from adapters.contract import Call, UpstreamFault
 from adapters.mcp_client.pool import McpPool, speaks_initialize
@@ -20,38 +20,19 @@ from adapters.sandbox.tools import SandboxTools
 from adapters.upstream.call_redaction import CallRedactor
 from registry.cards.card import Registration
 
+if TYPE_CHECKING:
+    from adapters.mcp_client.stdio import StdioServers  # loaded only where a command is configured
+
 STDIO_PREFIX: Final = "stdio:"
 AUTH_OPTION: Final = "auth"
 COMMANDS_TENANT: Final = "default"  # the tenant of the configuration file
-
-
-class CommandServers(Protocol):
-    """The interface of adapters/mcp_client/stdio.py, which is imported only where a command is configured."""
-
-    async def probe(self, name: str) -> Probe: ...
-
-    def error_lines(self, name: str) -> list[str]: ...
-
-    async def call(self, call: Call, request: McpRequest) -> McpAnswer: ...
-
-    async def listen(self, call: Call, wanted: ListenFilter, listener: McpListener, session: str = "") -> None: ...
-
-    async def watch(self, name: str, changed: Callable[[], None]) -> None: ...
-
-    def notify(self, owner: str, session: str, notification: ClientNotification) -> None: ...
-
-    async def close_client_session(self, owner: str, session: str) -> None: ...
-
-    async def sweep(self) -> None: ...
-
-    async def close(self) -> None: ...
 
 
 class ToolServerClient:
     """Calls servers by their kind. Servers with `upstream.auth` get credentials from `oauth`."""
 
     def __init__(
-        self, pool: McpPool, commands: CommandServers | None = None, apis: OpenApiServers | None = None, oauth: UpstreamOAuth | None = None
+        self, pool: McpPool, commands: "StdioServers | None" = None, apis: OpenApiServers | None = None, oauth: UpstreamOAuth | None = None
     ) -> None:
         self._pool = pool
         self._oauth = oauth
@@ -208,7 +189,7 @@ class ToolServerClient:
             raise UpstreamFault("HTTP APIs are not supported by this gateway")
         return self._apis
 
-    def _require_commands(self) -> CommandServers:
+    def _require_commands(self) -> "StdioServers":
         if self._commands is None:
             raise UpstreamFault("No command is configured for this server")
         return self._commands

@@ -4,9 +4,33 @@ References to tasks have no foreign key: they are rows of `gateway`, which this 
 the audit is cut by its own retention, and a decision may be one of many records.
 """
 
-from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, Index, MetaData, Table, Text, text
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import BigInteger, Column, Connection, ForeignKeyConstraint, Index, MetaData, Table, Text, text
 
 metadata = MetaData()
+T = TypeVar("T")
+
+
+class WriteBatch(Protocol):
+    """A transaction of the database writer; gateway/storage/batch.py implements it."""
+
+    def add(self, table: Table, row: dict[str, Any]) -> None: ...
+
+    def run(self, statement: str, values: tuple[Any, ...]) -> int: ...
+
+    @property
+    def connection(self) -> Connection: ...
+
+
+class TransactionalDatabase(Protocol):
+    """The database; gateway/storage/database.py implements it."""
+
+    async def write(self, work: Callable[[Any], T]) -> T: ...
+
+    async def read(self, work: Callable[[Connection], T]) -> T: ...
+
 
 grants = Table(
     "grants",

@@ -4,10 +4,11 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from adapters.catalog import AdapterCatalog
 from adapters.contract import UpstreamFault
 from adapters.openapi.tools import OPENAPI_KIND as OPENAPI
 from adapters.openapi.tools import DocumentUnchanged
@@ -24,7 +25,7 @@ from gateway.registration.requests import (
 )
 from gateway.registration.same_agent import EndpointIdentityCheck
 from gateway.registration.server_source import ServerSource
-from gateway.registration.vendor_source import NoVendors, Vendors, VendorSource
+from gateway.registration.vendor_source import VendorSource
 from policies.delegation.rulings import Grant
 from policies.keys.jwks import BadKeySet
 from policies.keys.pinned import DetachedSignatureVerifier
@@ -51,7 +52,7 @@ class InspectionSources:
     mcp: ToolServerClient
     keys: DetachedSignatureVerifier
     credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]
-    vendors: Vendors = field(default_factory=NoVendors)
+    vendors: AdapterCatalog
 
 
 class EntryInspector:

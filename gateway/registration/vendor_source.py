@@ -4,11 +4,11 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
-from adapters.catalog import UnknownKind
+from adapters.catalog import AdapterCatalog, UnknownKind
 from adapters.contract import UpstreamFault
 from adapters.upstream.aws_access import AWS_OPTION, parse_access
 from adapters.upstream.egress import EgressRefused
@@ -23,20 +23,6 @@ from registry.rows import Candidate
 
 DESCRIBE_SECONDS = 20.0
 SKILL_FORMS_EXTENSION = "urn:interlock:a2a:skill-forms:1"  # read by gateway/ingress/mcp_server/catalogue/skill_schemas.py
-
-
-class Vendors(Protocol):
-    """The adapters by kind; adapters/catalog.py implements it."""
-
-    def is_vendor(self, kind: str) -> bool: ...
-
-    async def load(self, kind: str) -> None: ...
-
-    def features(self, kind: str, upstream: Mapping[str, Any]) -> Features: ...
-
-    def check(self, kind: str, upstream: Mapping[str, Any]) -> None: ...
-
-    async def describe(self, kind: str, endpoint: VendorEndpoint) -> AgentFacts: ...
 
 
 OWN_MEMBERS = {
@@ -54,29 +40,10 @@ def _check_aws_access(access: Any) -> None:
         raise BadRequest(f"upstream.{AWS_OPTION}.{printable_name(name)}".rstrip("."), problem[:1].lower() + problem[1:]) from None
 
 
-class NoVendors:
-    """A gateway without vendor adapters."""
-
-    def is_vendor(self, kind: str) -> bool:
-        return False
-
-    async def load(self, kind: str) -> None:
-        """Does nothing: there is no adapter to load."""
-
-    def features(self, kind: str, upstream: Mapping[str, Any]) -> Features:
-        raise UnknownKind(kind)
-
-    def check(self, kind: str, upstream: Mapping[str, Any]) -> None:
-        raise UnknownKind(kind)
-
-    async def describe(self, kind: str, place: VendorEndpoint) -> AgentFacts:
-        raise UnknownKind(kind)
-
-
 class VendorSource:
     """Reads agents of vendors. `credentials` returns the headers that the operator configured in `upstream`."""
 
-    def __init__(self, vendors: Vendors, cards: CardSource, credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]) -> None:
+    def __init__(self, vendors: AdapterCatalog, cards: CardSource, credentials: Callable[[Mapping[str, Any]], Mapping[str, str]]) -> None:
         self._vendors = vendors
         self._cards = cards
         self._credentials = credentials

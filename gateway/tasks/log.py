@@ -93,7 +93,7 @@ class TaskLog:
         self._database = database
         self._now = now
         self.runner = runner
-        self._live_events: LiveEventsByTask[TaskRow, TaskEvent] = LiveEventsByTask()
+        self._live_events = LiveEventsByTask()
 
     def opening_events(self, row: TaskRow, message: Message) -> tuple[TaskRow, tuple[TaskEvent, ...]]:
         """Returns a new task with its first two events: the caller's message and the status SUBMITTED."""
@@ -140,7 +140,7 @@ class TaskLog:
             else:
                 batch.insert(_PLAIN_EVENT, values)
 
-    def live_events(self, row: TaskRow) -> LiveEvents[TaskRow, TaskEvent]:
+    def live_events(self, row: TaskRow) -> LiveEvents:
         """Returns the live events of a task. A process that runs or follows the task holds them to get each new event."""
         return self._live_events.live_events_of(row)
 
@@ -274,7 +274,7 @@ def prompt_digest(prompt_id: str) -> str:
 
 
 async def _follow(
-    log: TaskLog, live_events: LiveEvents[TaskRow, TaskEvent], row: TaskRow, after_seq: int, until_end: bool
+    log: TaskLog, live_events: LiveEvents, row: TaskRow, after_seq: int, until_end: bool
 ) -> AsyncGenerator[tuple[TaskEvent, ...], None]:
     while True:
         known = live_events.events_after(after_seq) or await _read_after(log, live_events, row, after_seq)
@@ -291,9 +291,7 @@ async def _follow(
             await live_events.wait()
 
 
-async def _read_after(
-    log: TaskLog, tail: LiveEvents[TaskRow, TaskEvent], row: TaskRow, after: int
-) -> tuple[TaskRow, tuple[TaskEvent, ...]]:
+async def _read_after(log: TaskLog, tail: LiveEvents, row: TaskRow, after: int) -> tuple[TaskRow, tuple[TaskEvent, ...]]:
     """Reads the task and its first events after number `after`, and updates the live events. Repeats until the database answers."""
     while True:
         try:
@@ -307,7 +305,7 @@ async def _read_after(
         return now, record.events
 
 
-async def _first_after(log: TaskLog, tail: LiveEvents[TaskRow, TaskEvent], row: TaskRow) -> tuple[TaskEvent, ...]:
+async def _first_after(log: TaskLog, tail: LiveEvents, row: TaskRow) -> tuple[TaskEvent, ...]:
     """Returns the first events after `row`, or none if the agent has begun a task of its own or the task does not run."""
     while not tail.has_agent_task:
         now, events = tail.events_after(row.last_seq) or await _read_after(log, tail, row, row.last_seq)

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Table, select
+from sqlalchemy import Connection, Row, select
 
 from policies.delegation.approval import Approval, ExactContent, Requester
 from policies.delegation.rulings import Decision
-from policies.tables import approval_votes, approvals
+from policies.tables import WriteBatch, approval_votes, approvals
 
 MATCHED_MAX = 50  # approvals of the same arguments that are examined
 _MARK_USED = (
@@ -20,14 +20,6 @@ _MARK_UNUSED = (
     "WHERE tenant = ? AND id = ? AND state = 'used' AND used_by = ? AND grant_id = ''"
 )
 _encode = msgspec.json.Encoder().encode
-
-
-class ApprovalsBatch(Protocol):
-    """The transaction of the database writer (gateway/storage/writer.py)."""
-
-    def add(self, table: Table, row: dict[str, Any]) -> None: ...
-
-    def run(self, statement: str, values: tuple[Any, ...]) -> int: ...
 
 
 class ApprovalGone(Exception):
@@ -55,7 +47,7 @@ def find_used_by(connection: Connection, requester: Requester, decision_id: str)
     return None if row is None else (approval_from_row(connection, row), ExactContent(row.arguments, row.arguments_hash, row.definition))
 
 
-def mark_used(batch: ApprovalsBatch, tenant: str, decision: Decision) -> None:
+def mark_used(batch: WriteBatch, tenant: str, decision: Decision) -> None:
     """Marks the decision's approval as used, in the commit of that decision. Raises ApprovalGone.
 
     An act that continues another takes the approval over from that act's decision. Of two such acts only one succeeds.
@@ -65,13 +57,13 @@ def mark_used(batch: ApprovalsBatch, tenant: str, decision: Decision) -> None:
         raise ApprovalGone
 
 
-def mark_unused(batch: ApprovalsBatch, tenant: str, decision: Decision) -> None:
+def mark_unused(batch: WriteBatch, tenant: str, decision: Decision) -> None:
     """Undoes `mark_used` for a decision whose act did not take place. An approval taken over goes back to the earlier decision."""
     restored = ("used", decision.began, decision.at) if decision.began else ("approved", "", None)
     batch.run(_MARK_UNUSED, (*restored, tenant, decision.approval, decision.id))
 
 
-def write_pending(batch: ApprovalsBatch, row: dict[str, Any]) -> None:
+def write_pending(batch: WriteBatch, row: dict[str, Any]) -> None:
     """Writes a new approval in the commit of its question's decision. `row` lacks the columns that are the same for each."""
     batch.add(approvals, {"state": "pending", "errand": "{}", "grant_id": "", "used_by": "", "reason": "", "closed": None} | row)
 

@@ -3,35 +3,21 @@
 import json
 import math
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, select
 
 from policies.cache import BoundedCache
 from policies.delegation.chain import Delegation, Hop
 from policies.delegation.kills import Killed, Kills
 from policies.delegation.permissions import Permissions
 from policies.delegation.principal import Principal
+from policies.tables import TransactionalDatabase, WriteBatch
 from policies.tables import grants as table
 
-T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 CACHED_SECONDS = 1.0  # how long a revocation by another process may go unnoticed
-
-
-class GrantsBatch(Protocol):
-    """The transaction of the database writer (gateway/storage/writer.py)."""
-
-    def add(self, table: Table, row: dict[str, Any]) -> None: ...
-
-    def run(self, statement: str, values: tuple[Any, ...]) -> int: ...
-
-
-class GrantsReader(Protocol):
-    """The database reader (gateway/storage/database.py)."""
-
-    async def read(self, work: Callable[[Connection], T]) -> T: ...
 
 
 IsTaskOver = Callable[[Connection, str, str], bool]  # whether a task of a tenant has ended
@@ -52,7 +38,11 @@ class Grants:
     """
 
     def __init__(
-        self, reader: GrantsReader, clock: Callable[[], float], is_task_over: IsTaskOver = _is_never_over, kills: Kills | None = None
+        self,
+        reader: TransactionalDatabase,
+        clock: Callable[[], float],
+        is_task_over: IsTaskOver = _is_never_over,
+        kills: Kills | None = None,
     ) -> None:
         """With `kills`, finding a stopped grant raises Killed."""
         self._reader = reader
@@ -63,7 +53,7 @@ class Grants:
         self._cache: BoundedCache[tuple[str, str], Delegation] = BoundedCache(10_000, clock)
         self._reading: dict[tuple[str, str], object] = {}  # the newest read in progress for each grant; removed by `invalidate`
 
-    def add(self, batch: GrantsBatch, delegation: Delegation, parent_id: str, now_us: int) -> None:
+    def add(self, batch: WriteBatch, delegation: Delegation, parent_id: str, now_us: int) -> None:
         """Writes a delegation under its `grant_id`, in the same commit as its decision."""
         principal = delegation.principal
         batch.add(
@@ -87,7 +77,7 @@ class Grants:
             },
         )
 
-    def set_deadline(self, batch: GrantsBatch, tenant: str, grant_id: str, task_id: str, deadline: float = math.inf) -> None:
+    def set_deadline(self, batch: WriteBatch, tenant: str, grant_id: str, task_id: str, deadline: float = math.inf) -> None:
         """Sets the end of the turn of the task that the grant was made for (seconds since 1970; infinity while the task is paused).
 
         Changes no grant of another task.
@@ -130,7 +120,7 @@ class Grants:
 
         return await self._reader.read(lambda connection: {key for key in keys if is_revoked(connection, *key)})
 
-    def revoke(self, batch: GrantsBatch, tenant: str, grant_id: str, now_us: int) -> bool:
+    def revoke(self, batch: WriteBatch, tenant: str, grant_id: str, now_us: int) -> bool:
         """Revokes a grant before its task ends, and with it all its descendants. Returns False when it was revoked before."""
         changed = batch.run("UPDATE grants SET revoked = ? WHERE tenant = ? AND id = ? AND revoked IS NULL", (now_us, tenant, grant_id))
         return changed == 1

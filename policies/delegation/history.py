@@ -3,13 +3,13 @@
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, select
 
-from policies.tables import audit_records, transaction_history
+from policies.tables import WriteBatch, audit_records, transaction_history
 
 SENSITIVITY_MAX = 3  # of sensitivity and clearance
 VERB_FOLLOW_TASK, VERB_STOP_TASK = (
@@ -25,12 +25,6 @@ _RAISE_TAINT = """
 INSERT INTO errands (tenant, txn, version, taint, totals, updated) VALUES (?, ?, 0, ?, '{}', ?)
 ON CONFLICT (tenant, txn) DO UPDATE SET taint = excluded.taint, updated = excluded.updated WHERE errands.taint < excluded.taint
 """
-
-
-class HistoryBatch(Protocol):
-    """The transaction of the database writer (gateway/storage/writer.py)."""
-
-    def run(self, statement: str, values: tuple[Any, ...]) -> int: ...
 
 
 class HistoryChanged(Exception):
@@ -177,7 +171,7 @@ def read_totals(connection: Connection, tenant: str, txn: str) -> History:
     return History() if row is None else History(row.version, row.taint, json.loads(row.totals))
 
 
-def record_mark(batch: HistoryBatch, transaction: tuple[str, str], mark: HistoryMark, now: int) -> None:
+def record_mark(batch: WriteBatch, transaction: tuple[str, str], mark: HistoryMark, now: int) -> None:
     """Applies a mark to a transaction (tenant, txn). Raises HistoryChanged if the history's version is no longer the mark's."""
     if mark.version is not None:
         totals = json.dumps(dict(mark.totals))

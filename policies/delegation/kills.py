@@ -1,16 +1,16 @@
 """Kills: agents, servers and people that an operator has stopped. Every act through them or for them is refused."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Literal
 
 from msgspec import Struct
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import select
 
 from policies.delegation.chain import Delegation
 from policies.delegation.rulings import Act, Grant
+from policies.tables import TransactionalDatabase, WriteBatch
 from policies.tables import kills as table
 
-T = TypeVar("T")
 KillKind = Literal["agent", "server", "user"]
 SERVER_ACTIONS = frozenset({"callTool", "getPrompt", "readResource"})
 
@@ -35,27 +35,10 @@ class Kill(Struct, frozen=True):
         return self.tenant, self.kind, self.name
 
 
-class KillsBatch(Protocol):
-    """The transaction of the database writer (gateway/storage/writer.py)."""
-
-    def add(self, table: Table, row: dict[str, Any]) -> None: ...
-
-    def run(self, statement: str, values: tuple[Any, ...]) -> int: ...
-
-    @property
-    def connection(self) -> Connection: ...
-
-
-class KillsReader(Protocol):
-    """The database reader (gateway/storage/database.py)."""
-
-    async def read(self, work: Callable[[Connection], T]) -> T: ...
-
-
 class Kills:
     """The kills in force, as this process knows them. Reloaded whenever the epoch `kills` changes. Checks are cheap without any kill."""
 
-    def __init__(self, reader: KillsReader | None = None) -> None:
+    def __init__(self, reader: TransactionalDatabase | None = None) -> None:
         """Without a `reader`, only unpersisted kills are in force."""
         self._reader = reader
         self._persisted: dict[tuple[str, str, str], Kill] = {}
@@ -96,7 +79,7 @@ class Kills:
         if self._unpersisted.pop(kill.key, None) is not None:
             self._persisted[kill.key] = kill
 
-    def write(self, batch: KillsBatch, kill: Kill) -> bool:
+    def write(self, batch: WriteBatch, kill: Kill) -> bool:
         """Writes a kill. Returns False when the same target was stopped before."""
         columns = table.c
         same = (columns.tenant == kill.tenant) & (columns.kind == kill.kind) & (columns.name == kill.name)
@@ -105,7 +88,7 @@ class Kills:
         batch.connection.execute(table.insert().values(**{name: getattr(kill, name) for name in Kill.__struct_fields__}))
         return True
 
-    def lift(self, batch: KillsBatch, tenant: str, kill_id: str) -> bool:
+    def lift(self, batch: WriteBatch, tenant: str, kill_id: str) -> bool:
         """Deletes a kill. Returns False when there is no such kill."""
         return batch.run("DELETE FROM kills WHERE tenant = ? AND id = ?", (tenant, kill_id)) == 1
 

@@ -1,28 +1,16 @@
 """One-time ids: of several uses of an id, in any process, only the first is accepted."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
 
-T = TypeVar("T")
+from policies.tables import TransactionalDatabase, WriteBatch
+
 SKEW_US = 60_000_000  # an id is remembered this much longer than it could be accepted
-
-
-class ReplayGuardBatch(Protocol):
-    """The transaction of the database writer (gateway/storage/writer.py)."""
-
-    def run(self, statement: str, values: tuple[Any, ...]) -> int: ...
-
-
-class ReplayGuardWriter(Protocol):
-    """The database writer (gateway/storage/database.py)."""
-
-    async def write(self, work: Callable[[Any], T]) -> T: ...
 
 
 class ReplayGuard:
     """Records one-time ids in the database. `now` counts microseconds since 1970."""
 
-    def __init__(self, writer: ReplayGuardWriter, now: Callable[[], int]) -> None:
+    def __init__(self, writer: TransactionalDatabase, now: Callable[[], int]) -> None:
         self._writer = writer
         self._now = now
 
@@ -30,7 +18,7 @@ class ReplayGuard:
         """Records the id durably and returns whether this is its first use. `not_after` (seconds since 1970) is when it expires."""
         forget_after = int(not_after * 1_000_000) + SKEW_US
 
-        def work(batch: ReplayGuardBatch) -> bool:
+        def work(batch: WriteBatch) -> bool:
             batch.run("DELETE FROM spent WHERE tenant = ? AND not_after < ?", (tenant, self._now()))
             insert = "INSERT INTO spent (tenant, id, not_after) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
             return batch.run(insert, (tenant, spent_id, forget_after)) == 1

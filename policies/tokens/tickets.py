@@ -3,34 +3,19 @@
 import secrets
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, select
 
 from policies.cache import BoundedCache
 from policies.delegation.chain import Delegation
+from policies.tables import TransactionalDatabase, WriteBatch
 from policies.tables import tickets as table
 
 TICKET_HEADER = "Interlock-Ticket"  # the request header of a ticket
 _PREFIX = "it_"
 _LENGTH = len(_PREFIX) + 43  # 256 bits in base64url
 _CACHED_SECONDS = 60.0
-T = TypeVar("T")
-
-
-class TicketsBatch(Protocol):
-    """The transaction of the database writer (gateway/storage/writer.py)."""
-
-    def add(self, table: Table, row: dict[str, Any]) -> None: ...
-
-    def run(self, statement: str, values: tuple[Any, ...]) -> int: ...
-
-
-class TicketsReader(Protocol):
-    """The database reader (gateway/storage/database.py)."""
-
-    async def read(self, work: Callable[[Connection], T]) -> T: ...
 
 
 class Ticket(Struct, frozen=True):
@@ -45,7 +30,7 @@ def new_ticket() -> str:
     return _PREFIX + secrets.token_urlsafe(32)
 
 
-def write_ticket(batch: TicketsBatch, handle: str, delegation: Delegation, now_us: int) -> None:
+def write_ticket(batch: WriteBatch, handle: str, delegation: Delegation, now_us: int) -> None:
     """Writes the hash of a ticket for the delegation's grant, and deletes expired tickets."""
     tenant = delegation.principal.tenant
     batch.run("DELETE FROM tickets WHERE tenant = ? AND not_after < ?", (tenant, now_us))
@@ -64,7 +49,7 @@ def write_ticket(batch: TicketsBatch, handle: str, delegation: Delegation, now_u
 class Tickets:
     """Finds tickets. A row never changes, so it is cached for a minute. `clock` counts seconds."""
 
-    def __init__(self, reader: TicketsReader, clock: Callable[[], float]) -> None:
+    def __init__(self, reader: TransactionalDatabase, clock: Callable[[], float]) -> None:
         self._reader = reader
         self._cache: BoundedCache[tuple[str, str], Ticket] = BoundedCache(10_000, clock)
 

@@ -6,23 +6,23 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Row, select
 
 from policies.cache import BoundedCache
 from policies.delegation.rulings import Grant
 from policies.ids import new_id
+from policies.tables import TransactionalDatabase, WriteBatch
 from policies.tables import vault_clients as clients
 from policies.tables import vault_credentials as table
 from policies.tables import vault_leases as leases
 from policies.vault.credentials import ClientRegistration, Credential, CredentialKey, CredentialVault, WrongOwner, origin_of
 from policies.vault.envelope import CannotOpen, EnvelopeEncryption, SealedSecret
 
-T = TypeVar("T")
 CACHED_SECONDS: Final = 1.0  # how long another process's change may go unnoticed
 CACHED_MAX: Final = 10_000
 LEASE_SECONDS: Final = 40.0  # longer than two timeouts of a token endpoint
@@ -48,20 +48,6 @@ log = structlog.get_logger()
 StoredCredentials = tuple[tuple[CredentialKey, Credential], ...]
 
 
-class VaultBatch(Protocol):
-    """The transaction of the database writer (gateway/storage/writer.py)."""
-
-    def run(self, statement: str, values: tuple[Any, ...]) -> int: ...
-
-
-class VaultDatabase(Protocol):
-    """The database (gateway/storage/database.py)."""
-
-    async def write(self, work: Callable[[Any], T]) -> T: ...
-
-    async def read(self, work: Callable[[Connection], T]) -> T: ...
-
-
 def client_full_key(tenant: str, issuer: str) -> tuple[str, ...]:
     return ("client", tenant, issuer)
 
@@ -69,7 +55,7 @@ def client_full_key(tenant: str, issuer: str) -> tuple[str, ...]:
 class DatabaseVault:
     """A vault in the database. Caches what it read for one second. `now` counts microseconds since 1970."""
 
-    def __init__(self, database: VaultDatabase, envelope: EnvelopeEncryption, now: Callable[[], int]) -> None:
+    def __init__(self, database: TransactionalDatabase, envelope: EnvelopeEncryption, now: Callable[[], int]) -> None:
         self._database = database
         self._envelope = envelope
         self._now = now
@@ -171,7 +157,7 @@ class DatabaseVault:
             return None
 
 
-def _try_acquire(values: tuple[Any, ...], batch: VaultBatch) -> int:
+def _try_acquire(values: tuple[Any, ...], batch: WriteBatch) -> int:
     return batch.run(_ACQUIRE_LEASE, values)
 
 

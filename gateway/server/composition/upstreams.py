@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapters.a2a_client.push_wakeups import PushWakeups
 from adapters.a2a_client.wire.transport import Transport
@@ -12,7 +12,7 @@ from adapters.oauth.authorized import UpstreamOAuth
 from adapters.oauth.grants import OwnClient
 from adapters.oauth.options import AuthOptions, read_auth_options
 from adapters.openapi.tools import OpenApiServers
-from adapters.tool_servers import CommandServers, ToolServerClient
+from adapters.tool_servers import ToolServerClient
 from adapters.upstream.egress import Egress
 from gateway.calls.consent.account_connections import AccountConnections
 from gateway.registration.card_source import CardSource, own_addresses
@@ -32,6 +32,9 @@ from policies.keys.signing import SigningKeys
 from policies.vault.credentials import CredentialVault
 from policies.vault.envelope import EnvelopeEncryption
 from policies.vault.wrapping_keys import VaultKeys, read_configured_keys
+
+if TYPE_CHECKING:
+    from adapters.mcp_client.stdio import StdioServers
 
 Closing = list[Callable[[], Coroutine[Any, Any, None]]]  # called and awaited when the gateway stops
 ENVELOPE = 1 << 20  # bytes of an answer beside its stored content
@@ -65,7 +68,7 @@ def build_mcp_tools(settings: Settings, egress: Egress, oauth: UpstreamOAuth, ti
     return ToolServerClient(pool, _build_commands(settings, timeouts), OpenApiServers(egress, time.monotonic), oauth)
 
 
-def _build_commands(settings: Settings, timeouts: Timeouts) -> CommandServers | None:
+def _build_commands(settings: Settings, timeouts: Timeouts) -> "StdioServers | None":
     """Builds the client of the configured commands; None if there are none. Only then its library is loaded."""
     seeds = [seed for seed in settings.servers if seed.command]
     if not seeds:

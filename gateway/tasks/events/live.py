@@ -4,57 +4,34 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Generic, Protocol, TypeVar
 from weakref import WeakValueDictionary
+
+from gateway.tasks.events.entries import TaskEvent, TaskRow
 
 EVENTS_MAX = 64  # of one task, beside those of the last commit; slower followers read from the database
 BODIES_SIZE_MAX = 1 << 20  # characters of their bodies
 
 
-class LogEntry(Protocol):
-    """An entry of a task's log."""
-
-    @property
-    def seq(self) -> int: ...
-    @property
-    def text_length(self) -> int: ...
-
-
-class TaskPosition(Protocol):
-    """The row of a task with the number of its last event."""
-
-    @property
-    def tenant(self) -> str: ...
-    @property
-    def id(self) -> str: ...
-    @property
-    def last_seq(self) -> int: ...
-
-
-R = TypeVar("R", bound=TaskPosition)
-E = TypeVar("E", bound=LogEntry)
-
-
-class LiveEvents(Generic[R, E]):
+class LiveEvents:
     """What this process knows of one task: its row (None: unknown), and its last events without a gap."""
 
     __slots__ = ("__weakref__", "_events", "_row", "_size", "_waiters", "has_agent_task")
 
     def __init__(self) -> None:
-        self._row: R | None = None
-        self._events: deque[E] = deque()
+        self._row: TaskRow | None = None
+        self._events: deque[TaskEvent] = deque()
         self._size = 0  # characters of their bodies
         self._waiters: set[asyncio.Future[None]] = set()
         self.has_agent_task = False  # whether the agent has begun a task of its own for this task
 
-    def events_after(self, seq: int) -> tuple[R, tuple[E, ...]] | None:
+    def events_after(self, seq: int) -> tuple[TaskRow, tuple[TaskEvent, ...]] | None:
         """Returns the row and its events after number `seq`, or None if these must be read from the database."""
         if self._row is None or seq < self._row.last_seq - len(self._events):
             return None
         count = max(0, self._row.last_seq - seq)
         return self._row, tuple(reversed(tuple(islice(reversed(self._events), count))))
 
-    def update(self, row: R, events: Sequence[E]) -> None:
+    def update(self, row: TaskRow, events: Sequence[TaskEvent]) -> None:
         """Stores a row that was committed or read, with consecutive events up to it, and wakes the waiters."""
         known = self._row.last_seq if self._row is not None else 0
         if row.last_seq < known or (row.last_seq == known and self._row is not None):
@@ -89,7 +66,7 @@ class LiveEvents(Generic[R, E]):
             self._waiters.discard(signal)
 
     @property
-    def awaited_row(self) -> R | None:
+    def awaited_row(self) -> TaskRow | None:
         """Returns the row as the waiters know it, or None without waiters."""
         return self._row if self._waiters else None
 
@@ -118,13 +95,13 @@ class LiveEvents(Generic[R, E]):
                 signal.set_result(None)
 
 
-class LiveEventsByTask(Generic[R, E]):
+class LiveEventsByTask:
     """The live events of one process, each kept as long as a runner or follower refers to them."""
 
     def __init__(self) -> None:
-        self._by_task: WeakValueDictionary[tuple[str, str], LiveEvents[R, E]] = WeakValueDictionary()
+        self._by_task: WeakValueDictionary[tuple[str, str], LiveEvents] = WeakValueDictionary()
 
-    def live_events_of(self, row: R) -> LiveEvents[R, E]:
+    def live_events_of(self, row: TaskRow) -> LiveEvents:
         """Returns the live events of a task, which its runner or follower holds so that no event is missed."""
         key = (row.tenant, row.id)
         tail = self._by_task.get(key)
@@ -132,11 +109,11 @@ class LiveEventsByTask(Generic[R, E]):
             tail = self._by_task[key] = LiveEvents()
         return tail
 
-    def find(self, tenant: str, task_id: str) -> LiveEvents[R, E] | None:
+    def find(self, tenant: str, task_id: str) -> LiveEvents | None:
         """Returns the live events of a task that has a runner or follower here, else None."""
         return self._by_task.get((tenant, task_id))
 
-    def awaited_rows(self) -> Iterator[R]:
+    def awaited_rows(self) -> Iterator[TaskRow]:
         """Yields the rows, as known here, of tasks with waiters."""
         for tail in list(self._by_task.values()):
             if (row := tail.awaited_row) is not None:

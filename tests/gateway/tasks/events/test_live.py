@@ -21,7 +21,7 @@ def events(first: int, last: int, body: str = "{}") -> tuple[TaskEvent, ...]:
 @given(st.lists(st.tuples(st.sampled_from(["kept", "read", "moved elsewhere", "kept unseen"]), st.integers(0, 70)), max_size=12))
 def test_what_a_tail_tells_is_what_happened_or_nothing(story: list[tuple[str, int]]) -> None:
     """`now` is where the task stands; a tail that tells anything tells all that came after any number, up to where it was told of."""
-    tail: LiveEvents[TaskRow, TaskEvent] = LiveEvents()
+    tail = LiveEvents()
     now = told = 2
     for what, count in story:
         last, now = now, now + count
@@ -41,7 +41,7 @@ def test_what_a_tail_tells_is_what_happened_or_nothing(story: list[tuple[str, in
 
 
 def test_what_was_known_already_teaches_nothing() -> None:
-    tail: LiveEvents[TaskRow, TaskEvent] = LiveEvents()
+    tail = LiveEvents()
     tail.update(row(5), events(1, 5))
     tail.update(row(3), events(1, 3))
     tail.update(row(5), ())
@@ -50,7 +50,7 @@ def test_what_was_known_already_teaches_nothing() -> None:
 
 
 def test_a_tail_holds_so_many_events_and_so_much_text() -> None:
-    tail: LiveEvents[TaskRow, TaskEvent] = LiveEvents()
+    tail = LiveEvents()
     tail.update(row(10), events(1, 10))
     tail.update(row(EVENTS_MAX + 10), events(11, EVENTS_MAX + 10))
     assert tail.events_after(10) is not None and tail.events_after(9) is None
@@ -62,7 +62,7 @@ def test_a_tail_holds_so_many_events_and_so_much_text() -> None:
 
 
 def test_a_follower_gets_the_events_of_one_large_commit_from_the_tail() -> None:
-    tail: LiveEvents[TaskRow, TaskEvent] = LiveEvents()
+    tail = LiveEvents()
     tail.update(row(2), events(1, 2))
     tail.update(row(10 * EVENTS_MAX), events(3, 10 * EVENTS_MAX))
     assert tail.events_after(2) == (row(10 * EVENTS_MAX), events(3, 10 * EVENTS_MAX))
@@ -70,7 +70,7 @@ def test_a_follower_gets_the_events_of_one_large_commit_from_the_tail() -> None:
 
 
 async def test_whoever_waits_is_woken_by_news_of_either_kind() -> None:
-    tail: LiveEvents[TaskRow, TaskEvent] = LiveEvents()
+    tail = LiveEvents()
     for news in (lambda: tail.update(row(5), events(1, 5)), tail.invalidate):
         waits = [asyncio.ensure_future(tail.wait()) for _ in range(3)]
         await asyncio.sleep(0)
@@ -83,7 +83,7 @@ async def test_whoever_waits_is_woken_by_news_of_either_kind() -> None:
 
 
 async def test_live_events_are_kept_while_held_and_polled_while_awaited() -> None:
-    tails: LiveEventsByTask[TaskRow, TaskEvent] = LiveEventsByTask()
+    tails = LiveEventsByTask()
     held = tails.live_events_of(row(2))
     assert tails.live_events_of(row(7)) is held is tails.find("default", "t_1") and tails.find("other", "t_1") is None
     held.update(row(2), ())
