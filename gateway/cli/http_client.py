@@ -188,6 +188,18 @@ def connect() -> GatewayClient:
     return GatewayClient(os.environ.get("INTERLOCK_URL") or DEFAULT_URL, os.environ.get("INTERLOCK_TOKEN", "").strip())
 
 
+def call_gateway(method: str, path: str, *, body: Any = None, progress: str = "asking…") -> Any:
+    """Returns the answer to one request. Shows `progress` while it waits."""
+    with connect() as remote, show_progress(progress):
+        return remote.request(method, path, body=body)
+
+
+def list_all(path: str, limit: int = 1000, **params: str) -> list[Any]:
+    """Returns the items of all pages of a list, at most `limit`. Shows that it waits."""
+    with connect() as remote, show_progress("asking…"):
+        return remote.list_all(path, limit, **params)
+
+
 def error_for_transport(url: str, error: Exception, http_library: ModuleType) -> CommandError:
     """Returns the error of a request without an answer. `http_library` is httpx, or httpx2, which the MCP SDK uses."""
     if isinstance(error, (http_library.ConnectError, http_library.ConnectTimeout)):

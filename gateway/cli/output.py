@@ -92,6 +92,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty:
         print_note(empty)
 
 
+def print_list(items: Sequence[Any], as_json: bool, columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
+    """Prints a list as a table of `rows`, which are made from `items` only then, or as JSON."""
+    if as_json:
+        print_json({"items": items})
+    else:
+        print_table(columns, rows, empty)
+
+
 def print_fields(pairs: Iterable[tuple[str, object]]) -> None:
     """Prints names and values of one thing; empty values are left out."""
     from rich.table import Table

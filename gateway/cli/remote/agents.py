@@ -8,7 +8,7 @@ import typer
 
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import WrongUsage
-from gateway.cli.http_client import connect, quote_segment
+from gateway.cli.http_client import call_gateway, connect, list_all, quote_segment
 from gateway.cli.remote.health import describe_health, probe_fields
 from gateway.cli.remote.permissions import CEILING_HELP, parse_permissions
 
@@ -34,9 +34,8 @@ def add(
     options = dict(map(_parse_option, option or ())) or None
     members = {"name": name, "kind": kind, "ceiling": ceiling or None, "delegation": delegation, "upstream": options}
     members["contracts"] = None if contracts is None else _read_contracts(contracts)
-    with connect() as remote, screen.show_progress("reading the card…"):
-        body = {**_read_source(source), **{key: value for key, value in members.items() if value is not None}}
-        agent = remote.request("POST", "/api/agents", body=body)
+    body = {**_read_source(source), **{key: value for key, value in members.items() if value is not None}}
+    agent = call_gateway("POST", "/api/agents", body=body, progress="reading the card…")
     if as_json:
         screen.print_json(agent)
         return
@@ -58,29 +57,23 @@ def list_agents(
 ) -> None:
     """Show the agents that you may see, or find some of them."""
     filters: dict[str, Any] = {"q": q, "skill": skill, "tag": tag, "mode": mode}
-    with connect() as remote, screen.show_progress("asking…"):
-        items = remote.list_all("/api/agents", **{key: value for key, value in filters.items() if value})
-    if as_json:
-        screen.print_json({"items": items})
-        return
-    rows = [(a["name"], a["status"], describe_health(a), a.get("kind"), a.get("url"), ", ".join(_skill_names(a))) for a in items]
+    items = list_all("/api/agents", **{key: value for key, value in filters.items() if value})
+    rows = ((a["name"], a["status"], describe_health(a), a.get("kind"), a.get("url"), ", ".join(_skill_names(a))) for a in items)
     empty = "nothing found" if any(filters.values()) else "no agents yet: interlock agent add URL"
-    screen.print_table(["name", "status", "health", "kind", "url", "skills"], rows, empty)
+    screen.print_list(items, as_json, ["name", "status", "health", "kind", "url", "skills"], rows, empty)
 
 
 @app.command()
 def show(name: Name, as_json: screen.AsJson = False) -> None:
     """Show one agent, and the changes of its card that wait for an operator."""
-    with connect() as remote, screen.show_progress("asking…"):
-        agent = remote.get(f"/api/agents/{quote_segment(name)}")
+    agent = call_gateway("GET", f"/api/agents/{quote_segment(name)}")
     screen.print_json(agent) if as_json else _print_agent(agent)
 
 
 @app.command()
 def refresh(name: Name, as_json: screen.AsJson = False) -> None:
     """Read an agent's card again now."""
-    with connect() as remote, screen.show_progress("reading the card…"):
-        agent = remote.request("POST", f"/api/agents/{quote_segment(name)}/refresh")
+    agent = call_gateway("POST", f"/api/agents/{quote_segment(name)}/refresh", progress="reading the card…")
     screen.print_json(agent) if as_json else _print_agent(agent)
 
 
@@ -104,16 +97,14 @@ def set_terms(
     body = {key: value for key, value in members.items() if value is not None}
     if not body:
         raise WrongUsage("there is nothing to set", "give --ceiling, --delegation, --clearance, --contracts, --context or --endpoint")
-    with connect() as remote, screen.show_progress("changing…"):
-        agent = remote.request("PATCH", f"/api/agents/{quote_segment(name)}", body=body)
+    agent = call_gateway("PATCH", f"/api/agents/{quote_segment(name)}", body=body, progress="changing…")
     screen.print_json(agent) if as_json else _print_agent(agent)
 
 
 @app.command()
 def rm(name: Name, as_json: screen.AsJson = False) -> None:
     """Remove an agent."""
-    with connect() as remote, screen.show_progress("removing…"):
-        remote.request("DELETE", f"/api/agents/{quote_segment(name)}")
+    call_gateway("DELETE", f"/api/agents/{quote_segment(name)}", progress="removing…")
     screen.print_json({"name": name, "removed": True}) if as_json else screen.print_text(f"{name} is removed")
 
 
@@ -135,8 +126,7 @@ def approve(
 @app.command()
 def secret(name: Name, as_json: screen.AsJson = False) -> None:
     """Give an agent a new client secret; the previous one stops working."""
-    with connect() as remote, screen.show_progress("renewing…"):
-        renewed = remote.request("POST", f"/api/agents/{quote_segment(name)}/secret")
+    renewed = call_gateway("POST", f"/api/agents/{quote_segment(name)}/secret", progress="renewing…")
     if as_json:
         screen.print_json(renewed)
         return
@@ -156,13 +146,17 @@ def _parse_option(text: str) -> tuple[str, Any]:
 
 
 def _read_contracts(path: Path) -> Any:
-    """Returns the JSON document of a file. Raises WrongUsage."""
+    return _read_json_file(path, "can't be read", "give {skill: {input: schema, output: schema}} (docs/handoff.md)")
+
+
+def _read_json_file(file: str | Path, unreadable: str, expected: str) -> Any:
+    """Returns the JSON document of a file. Raises WrongUsage with `unreadable` or `expected`."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        return json.loads(Path(file).read_text("utf-8"))
     except OSError as error:
-        raise WrongUsage(f"{path} can't be read: {error.strerror}") from error
+        raise WrongUsage(f"{file} {unreadable}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise WrongUsage(f"{path} is not JSON: {error}", "give {skill: {input: schema, output: schema}} (docs/handoff.md)") from error
+        raise WrongUsage(f"{file} is not JSON: {error}", expected) from error
 
 
 def _parse_endpoint(text: str) -> dict[str, Any]:
@@ -173,14 +167,8 @@ def _parse_endpoint(text: str) -> dict[str, Any]:
 def _read_source(text: str) -> dict[str, Any]:
     if text.startswith(("http://", "https://")):
         return {"url": text}
-    path = Path(text)
-    try:
-        card = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise WrongUsage(f"{text} is neither an http address nor a file that can be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise WrongUsage(f"{text} is not JSON: {error}", "give the agent's card, as served at /.well-known/agent-card.json") from error
-    return {"card": card}
+    card_form = "give the agent's card, as served at /.well-known/agent-card.json"
+    return {"card": _read_json_file(text, "is neither an http address nor a file that can be read", card_form)}
 
 
 def _skill_names(agent: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.http_client import connect, quote_segment
+from gateway.cli.http_client import call_gateway, list_all, quote_segment
 
 ApprovalId = Annotated[str, typer.Argument(help="The approval's id, as a refusal or a waiting task names it.", metavar="ID")]
 app = typer.Typer(help="Acts that wait for people: list, show, approve, deny.", no_args_is_help=True)
@@ -20,20 +20,15 @@ def list_approvals(
 ) -> None:
     """Show approvals that wait: all if you may decide, else your own."""
     filters: dict[str, Any] = {} if state == "all" else {"state": state}
-    with connect() as remote, screen.show_progress("asking…"):
-        items = remote.list_all("/api/approvals", **filters)
-    if as_json:
-        screen.print_json({"items": items})
-        return
-    rows = [(i["id"], i["state"], _format_requester(i), i["resource"], i["prompt"], screen.format_time(i["expires"])) for i in items]
-    screen.print_table(["id", "state", "asked by", "for", "question", "until"], rows, "no approvals")
+    items = list_all("/api/approvals", **filters)
+    rows = ((i["id"], i["state"], _format_requester(i), i["resource"], i["prompt"], screen.format_time(i["expires"])) for i in items)
+    screen.print_list(items, as_json, ["id", "state", "asked by", "for", "question", "until"], rows, "no approvals")
 
 
 @app.command()
 def show(approval_id: ApprovalId, as_json: screen.AsJson = False) -> None:
     """Show the exact request, its requester, and the policy that asks."""
-    with connect() as remote, screen.show_progress("asking…"):
-        approval = remote.get(f"/api/approvals/{quote_segment(approval_id)}")
+    approval = call_gateway("GET", f"/api/approvals/{quote_segment(approval_id)}")
     screen.print_json(approval) if as_json else _print_approval(approval)
 
 
@@ -59,8 +54,7 @@ def deny(
 
 def _decide(approval_id: str, decision: str, reason: str, as_json: bool) -> None:
     body = {"decision": decision, "reason": reason}
-    with connect() as remote, screen.show_progress("deciding…"):
-        approval = remote.request("POST", f"/api/approvals/{quote_segment(approval_id)}/decision", body=body)
+    approval = call_gateway("POST", f"/api/approvals/{quote_segment(approval_id)}/decision", body=body, progress="deciding…")
     if as_json:
         screen.print_json(approval)
         return

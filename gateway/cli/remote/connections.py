@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.http_client import connect, quote_segment
+from gateway.cli.http_client import call_gateway, list_all, quote_segment
 
 ConnectionId = Annotated[str, typer.Argument(help="The connection's id.", metavar="ID")]
 REVOKED_TEXTS = {
@@ -19,22 +19,17 @@ app = typer.Typer(help="Your accounts at agents and servers: list, rm.", no_args
 @app.command("list")
 def list_connections(as_json: screen.AsJson = False) -> None:
     """Show the accounts that you have connected. A call that needs another one says where to connect it."""
-    with connect() as remote, screen.show_progress("asking…"):
-        items = remote.list_all("/api/connections")
-    if as_json:
-        screen.print_json({"items": items})
-        return
-    rows = [
+    items = list_all("/api/connections")
+    rows = (
         (i["id"], ", ".join(i["names"]) or i["resource"], i["issuer"], " ".join(i["scopes"]), screen.format_time(i["since"])) for i in items
-    ]
-    screen.print_table(["id", "for", "at", "scopes", "since"], rows, "no accounts are connected")
+    )
+    screen.print_list(items, as_json, ["id", "for", "at", "scopes", "since"], rows, "no accounts are connected")
 
 
 @app.command()
 def rm(connection_id: ConnectionId, as_json: screen.AsJson = False) -> None:
     """Delete the credentials of one of your accounts. The next call that needs the account asks for consent again."""
-    with connect() as remote, screen.show_progress("asking…"):
-        answer = remote.request("DELETE", f"/api/connections/{quote_segment(connection_id)}")
+    answer = call_gateway("DELETE", f"/api/connections/{quote_segment(connection_id)}")
     if as_json:
         screen.print_json(answer)
         return

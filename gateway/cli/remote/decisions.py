@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.http_client import connect, quote_segment
+from gateway.cli.http_client import call_gateway, quote_segment
 
 
 def why(
@@ -14,8 +14,7 @@ def why(
     as_json: screen.AsJson = False,
 ) -> None:
     """Explain a decision: the person, the chain, the act, and the policies that decided."""
-    with connect() as remote, screen.show_progress("asking…"):
-        decision = remote.get(f"/api/decisions/{quote_segment(decision_id)}")
+    decision = call_gateway("GET", f"/api/decisions/{quote_segment(decision_id)}")
     if as_json:
         screen.print_json(decision)
         return
@@ -27,8 +26,7 @@ def revoke(
     as_json: screen.AsJson = False,
 ) -> None:
     """Revoke a grant: the agents that act under it, and all below them, may do nothing more."""
-    with connect() as remote, screen.show_progress("revoking…"):
-        remote.request("DELETE", f"/api/grants/{quote_segment(grant_id)}")
+    call_gateway("DELETE", f"/api/grants/{quote_segment(grant_id)}", progress="revoking…")
     screen.print_json({"id": grant_id, "revoked": True}) if as_json else screen.print_text(f"{grant_id} is revoked")
 
 

@@ -7,7 +7,7 @@ import typer
 
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import WrongUsage
-from gateway.cli.http_client import connect
+from gateway.cli.http_client import call_gateway, list_all
 
 
 class KillKind(StrEnum):
@@ -31,8 +31,7 @@ def kill(
     if not name:
         raise WrongUsage(f"a name is missing: name the {what}", f"interlock kill {what} NAME")
     body = {"kind": what.value, "name": name, **({"reason": reason} if reason else {}), **({"lift": True} if lift else {})}
-    with connect() as remote, screen.show_progress("lifting…" if lift else "stopping…"):
-        answer = remote.request("POST", "/api/kill", body=body)
+    answer = call_gateway("POST", "/api/kill", body=body, progress="lifting…" if lift else "stopping…")
     if as_json:
         screen.print_json(answer)
     elif lift:
@@ -43,13 +42,9 @@ def kill(
 
 
 def _print_kills(as_json: bool) -> None:
-    with connect() as remote, screen.show_progress("asking…"):
-        items = remote.list_all("/api/kill")
-    if as_json:
-        screen.print_json({"items": items})
-        return
-    rows = [(one["kind"], one["name"], screen.format_time(one["at"]), one["by"].split("|", 2)[-1], one["reason"]) for one in items]
-    screen.print_table(["kind", "name", "since", "by", "reason"], rows, "nothing is stopped")
+    items = list_all("/api/kill")
+    rows = ((one["kind"], one["name"], screen.format_time(one["at"]), one["by"].split("|", 2)[-1], one["reason"]) for one in items)
+    screen.print_list(items, as_json, ["kind", "name", "since", "by", "reason"], rows, "nothing is stopped")
 
 
 def register(app: typer.Typer) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import WrongUsage
-from gateway.cli.http_client import connect, quote_segment
+from gateway.cli.http_client import call_gateway, connect, list_all, quote_segment
 from gateway.cli.remote import virtual_servers as virtual
 from gateway.cli.remote.health import describe_health, probe_fields
 from gateway.cli.remote.permissions import CEILING_HELP, parse_permissions
@@ -47,8 +47,7 @@ def add(
 ) -> None:
     """Register an MCP server, or an HTTP API by its OpenAPI document. One that is not registered by an operator waits for approval."""
     body = _registration_body(url, openapi, base)
-    with connect() as remote, screen.show_progress(f"asking {url} for its tools…"):
-        server = remote.request("POST", "/api/servers", body={"name": name, **body})
+    server = call_gateway("POST", "/api/servers", body={"name": name, **body}, progress=f"asking {url} for its tools…")
     if as_json:
         screen.print_json(server)
         return
@@ -60,36 +59,31 @@ def add(
 @app.command("list")
 def list_servers(as_json: screen.AsJson = False) -> None:
     """Show the servers that you may see."""
-    with connect() as remote, screen.show_progress("asking…"):
-        items = remote.list_all("/api/servers")
-    if as_json:
-        screen.print_json({"items": items})
-        return
-    rows = [(s["name"], s["status"], describe_health(s), s.get("era"), _count_if_list(s.get("tools")), s.get("url")) for s in items]
-    screen.print_table(["name", "status", "health", "era", "tools", "url"], rows, "no servers yet: interlock server add NAME URL")
+    items = list_all("/api/servers")
+    rows = ((s["name"], s["status"], describe_health(s), s.get("era"), _count_if_list(s.get("tools")), s.get("url")) for s in items)
+    screen.print_list(
+        items, as_json, ["name", "status", "health", "era", "tools", "url"], rows, "no servers yet: interlock server add NAME URL"
+    )
 
 
 @app.command()
 def show(name: Name, as_json: screen.AsJson = False) -> None:
     """Show one server."""
-    with connect() as remote, screen.show_progress("asking…"):
-        server = remote.get(f"/api/servers/{quote_segment(name)}")
+    server = call_gateway("GET", f"/api/servers/{quote_segment(name)}")
     screen.print_json(server) if as_json else _print_server(server)
 
 
 @app.command()
 def refresh(name: Name, as_json: screen.AsJson = False) -> None:
     """Ask a server for its tools again now."""
-    with connect() as remote, screen.show_progress("asking for its tools…"):
-        server = remote.request("POST", f"/api/servers/{quote_segment(name)}/refresh")
+    server = call_gateway("POST", f"/api/servers/{quote_segment(name)}/refresh", progress="asking for its tools…")
     screen.print_json(server) if as_json else _print_server(server)
 
 
 @app.command("register-anew")
 def register_anew(name: Name, as_json: screen.AsJson = False) -> None:
     """Delete the gateway's client registration for a server, so that it registers again; people consent again."""
-    with connect() as remote, screen.show_progress("asking…"):
-        remote.request("DELETE", f"/api/servers/{quote_segment(name)}/registration")
+    call_gateway("DELETE", f"/api/servers/{quote_segment(name)}/registration")
     screen.print_json({"name": name, "registration": None}) if as_json else screen.print_text(
         f"the next consent for {name} registers the gateway again"
     )
@@ -112,8 +106,7 @@ def set_labels(
     body = {key: value for key, value in members.items() if value is not None}
     if not body:
         raise WrongUsage("there is nothing to set", "give --ceiling, --sensitivity, --clearance or --tool-sensitivity")
-    with connect() as remote, screen.show_progress("changing…"):
-        server = remote.request("PATCH", f"/api/servers/{quote_segment(name)}", body=body)
+    server = call_gateway("PATCH", f"/api/servers/{quote_segment(name)}", body=body, progress="changing…")
     screen.print_json(server) if as_json else _print_server(server)
 
 
@@ -135,8 +128,7 @@ def _parse_label(text: str) -> tuple[str, int]:
 @app.command()
 def rm(name: Name, as_json: screen.AsJson = False) -> None:
     """Remove a server."""
-    with connect() as remote, screen.show_progress("removing…"):
-        remote.request("DELETE", f"/api/servers/{quote_segment(name)}")
+    call_gateway("DELETE", f"/api/servers/{quote_segment(name)}", progress="removing…")
     screen.print_json({"name": name, "removed": True}) if as_json else screen.print_text(f"{name} is removed")
 
 

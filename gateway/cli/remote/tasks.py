@@ -8,7 +8,7 @@ import typer
 
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import CommandFailed, GatewayUnreachable
-from gateway.cli.http_client import GatewayClient, SseEvent, connect, decode_json, quote_segment
+from gateway.cli.http_client import GatewayClient, SseEvent, call_gateway, connect, decode_json, list_all, quote_segment
 from gateway.cli.remote.send import send_request
 
 TaskId = Annotated[str, typer.Argument(help="The task's id.", metavar="ID")]
@@ -26,21 +26,16 @@ def list_tasks(
     as_json: screen.AsJson = False,
 ) -> None:
     """Show your tasks."""
-    with connect() as remote, screen.show_progress("asking…"):
-        items = remote.list_all("/api/tasks", limit, **({"everybody": "true"} if all_owners else {}))
-    if as_json:
-        screen.print_json({"items": items})
-        return
-    rows = [_table_row(task, all_owners) for task in items]
+    items = list_all("/api/tasks", limit, **({"everybody": "true"} if all_owners else {}))
+    rows = (_table_row(task, all_owners) for task in items)
     columns = ["id", "state", "agent", "updated", "caused by", *(["whose"] if all_owners else [])]
-    screen.print_table(columns, rows, "no tasks yet: interlock send AGENT TEXT")
+    screen.print_list(items, as_json, columns, rows, "no tasks yet: interlock send AGENT TEXT")
 
 
 @app.command()
 def show(task_id: TaskId, as_json: screen.AsJson = False) -> None:
     """Show one task with its messages and artifacts."""
-    with connect() as remote, screen.show_progress("asking…"):
-        task = remote.get(f"/api/tasks/{quote_segment(task_id)}")
+    task = call_gateway("GET", f"/api/tasks/{quote_segment(task_id)}")
     if as_json:
         screen.print_json(task)
         return
@@ -83,8 +78,7 @@ def trace(
     as_json: screen.AsJson = False,
 ) -> None:
     """Draw what a task caused: every hop, tool and refusal on a time axis."""
-    with connect() as remote, screen.show_progress("asking…"):
-        found = remote.get(f"/api/tasks/{quote_segment(task_id)}/trace")
+    found = call_gateway("GET", f"/api/tasks/{quote_segment(task_id)}/trace")
     if as_json:
         screen.print_json(found)
         return

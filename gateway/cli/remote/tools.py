@@ -21,11 +21,8 @@ def tools(server: ServerOption = None, as_json: screen.AsJson = False) -> None:
 
     with connect() as remote:
         items = McpToolClient(remote, _mcp_path(server)).list_tools()
-    if as_json:
-        screen.print_json({"items": items})
-        return
-    rows = [(tool["name"], _first_line(tool.get("description") or tool.get("title") or "")) for tool in items]
-    screen.print_table(["name", "what it does"], rows, "no tools that you may call")
+    rows = ((tool["name"], _first_line(tool.get("description") or tool.get("title") or "")) for tool in items)
+    screen.print_list(items, as_json, ["name", "what it does"], rows, "no tools that you may call")
 
 
 def call(

@@ -6,7 +6,7 @@ import typer
 
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import WrongUsage
-from gateway.cli.http_client import connect, quote_segment
+from gateway.cli.http_client import call_gateway, list_all, quote_segment
 
 Name = Annotated[str, typer.Argument(help="The virtual server's name.", metavar="NAME")]
 PATH = "/api/virtual-servers"
@@ -34,36 +34,29 @@ def add(
             body.setdefault(kind, {})[alias] = target
         else:
             body.setdefault(kind, []).append(one)
-    with connect() as remote, screen.show_progress("registering…"):
-        made = remote.request("POST", PATH, body=body)
+    made = call_gateway("POST", PATH, body=body, progress="registering…")
     screen.print_json(made) if as_json else _print_virtual_server(made)
 
 
 @app.command("list")
 def list_virtual(as_json: screen.AsJson = False) -> None:
     """Show the virtual servers that you may see."""
-    with connect() as remote, screen.show_progress("asking…"):
-        items = remote.list_all(PATH)
-    if as_json:
-        screen.print_json({"items": items})
-        return
-    rows = [(each["name"], each["path"], each["mode"], each["description"]) for each in items]
-    screen.print_table(["name", "path", "mode", "description"], rows, "none yet: interlock server virtual add NAME tools:…")
+    items = list_all(PATH)
+    rows = ((each["name"], each["path"], each["mode"], each["description"]) for each in items)
+    screen.print_list(items, as_json, ["name", "path", "mode", "description"], rows, "none yet: interlock server virtual add NAME tools:…")
 
 
 @app.command()
 def show(name: Name, as_json: screen.AsJson = False) -> None:
     """Show one virtual server."""
-    with connect() as remote, screen.show_progress("asking…"):
-        found = remote.get(f"{PATH}/{quote_segment(name)}")
+    found = call_gateway("GET", f"{PATH}/{quote_segment(name)}")
     screen.print_json(found) if as_json else _print_virtual_server(found)
 
 
 @app.command()
 def rm(name: Name, as_json: screen.AsJson = False) -> None:
     """Remove a virtual server."""
-    with connect() as remote, screen.show_progress("removing…"):
-        remote.request("DELETE", f"{PATH}/{quote_segment(name)}")
+    call_gateway("DELETE", f"{PATH}/{quote_segment(name)}", progress="removing…")
     screen.print_json({"name": name, "removed": True}) if as_json else screen.print_text(f"{name} is removed")
 
 
