@@ -23,10 +23,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.trace.status import Status, StatusCode
 
 from gateway.telemetry.span_export import LoggedExporter, collector_address
-from gateway.telemetry.spans import ORDINARY_OUTCOMES, TRACEPARENT, Attribute, OtelSpanKind, current_trace_id
+from gateway.telemetry.spans import ORDINARY_OUTCOMES, TRACEPARENT, Attribute, SpanRole, current_trace_id
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
-OTEL_KINDS: Final = {OtelSpanKind.INTERNAL: SpanKind.INTERNAL, OtelSpanKind.SERVER: SpanKind.SERVER, OtelSpanKind.CLIENT: SpanKind.CLIENT}
 SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 PENDING_MAX: Final = 64  # finished spans that wait for the end of their root; further ones are dropped
 LIVE_MAX: Final = 10_000  # unfinished spans whose roots are known; the oldest are dropped
@@ -160,7 +159,7 @@ def as_sampled(span: ReadableSpan) -> ReadableSpan:
 
 
 class OtelTracer:
-    """Implements gateway.telemetry.spans.Tracer with the SDK. A thread exports spans in batches; a full queue drops spans."""
+    """Starts and ends spans. A thread exports them in batches; a full queue drops spans."""
 
     def __init__(self, share: float, exporter: SpanExporter, resource: Resource) -> None:
         self._provider = TracerProvider(
@@ -174,11 +173,12 @@ class OtelTracer:
         self._tracer = self._provider.get_tracer("interlock", schema_url=SCHEMA_URL)
 
     def start(
-        self, name: str, kind: OtelSpanKind, parent: str, attributes: Mapping[str, Attribute], *, began: int | None = None, link: str = ""
+        self, name: str, role: SpanRole, parent: str, attributes: Mapping[str, Attribute], *, began: int | None = None, link: str = ""
     ) -> Span:
+        """Starts a span. `parent` and `link` are `traceparent` values or empty; `began` is in nanoseconds since 1970."""
         linked = get_current_span(context_of(link)).get_span_context() if link else None
         links = [Link(linked)] if linked is not None and linked.is_valid else None
-        span = self._tracer.start_span(name, context_of(parent), OTEL_KINDS[kind], links=links, start_time=began)
+        span = self._tracer.start_span(name, context_of(parent), SpanKind[role], links=links, start_time=began)
         span.set_attributes(exported_attributes(attributes))
         return span
 
@@ -189,6 +189,7 @@ class OtelTracer:
         return {TRACEPARENT: carrier[TRACEPARENT]}
 
     def finish(self, span: Span, outcome: str, attributes: Mapping[str, Attribute], name: str = "") -> None:
+        """Ends a span. An outcome outside of ORDINARY_OUTCOMES makes it an error; `name` replaces its name."""
         if name:
             span.update_name(name)
         span.set_attributes({**exported_attributes(attributes), "interlock.outcome": outcome})

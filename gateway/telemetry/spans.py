@@ -1,7 +1,7 @@
-"""Trace context (W3C Trace Context 1) of the current work, and the interface of a tracer.
+"""Trace context (W3C Trace Context 1) of the current work.
 
-gateway/telemetry/otlp.py implements the tracer with the OpenTelemetry SDK. Without a tracer, the gateway creates no spans and only
-propagates the trace context.
+gateway/telemetry/otlp.py makes spans with the OpenTelemetry SDK. Without an exporter, the gateway creates no spans and only propagates
+the trace context (docs/decisions/spans.md).
 """
 
 import math
@@ -10,15 +10,12 @@ import re
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from msgspec import Struct, field
 
-if TYPE_CHECKING:
-    from opentelemetry.trace import Span
-
 Attribute = str | int | float | bool
+SpanRole = Literal["SERVER", "CLIENT"]  # names of opentelemetry.trace.SpanKind, which is only imported with an exporter
 TRACEPARENT: Final = "traceparent"
 ORDINARY_OUTCOMES: Final = frozenset({"ok", "question", "asks", "canceled", "suspended"})  # outcomes that are not failures
 
@@ -79,14 +76,6 @@ def note_outcome(outcome: str) -> None:
         work.outcome = outcome
 
 
-class OtelSpanKind(IntEnum):
-    """Span kinds with the numbers of the OpenTelemetry SDK."""
-
-    INTERNAL = 0
-    SERVER = 1
-    CLIENT = 2
-
-
 def valid_traceparent(traceparent: Any) -> str:
     """Returns a `traceparent` unchanged if it is valid (W3C Trace Context 1 s3.2), else an empty text."""
     if not isinstance(traceparent, str) or len(traceparent) != 55:
@@ -109,21 +98,3 @@ def new_trace_id() -> str:
 def unsampled_traceparent(trace_id: str) -> str:
     """Returns a `traceparent` for a trace of which the gateway records nothing."""
     return f"00-{trace_id}-{random.getrandbits(64) or 1:016x}-00"
-
-
-class Tracer(Protocol):
-    """Creates spans; gateway/telemetry/otlp.py implements it."""
-
-    def start(
-        self, name: str, kind: OtelSpanKind, parent: str, attributes: Mapping[str, Attribute], *, began: int | None = None, link: str = ""
-    ) -> "Span":
-        """Starts a span. `parent` and `link` are `traceparent` values or empty; `began` is in nanoseconds since 1970."""
-        ...
-
-    def headers(self, span: "Span") -> dict[str, str]:
-        """Returns the trace context headers for the next hop."""
-        ...
-
-    def finish(self, span: "Span", outcome: str, attributes: Mapping[str, Attribute], name: str = "") -> None:
-        """Ends a span. An outcome outside of ORDINARY_OUTCOMES makes it an error; `name` replaces its name."""
-        ...

@@ -16,10 +16,8 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.spans import (
     TRACEPARENT,
     Attribute,
-    OtelSpanKind,
     Resumed,
     TraceContext,
-    Tracer,
     current_work,
     enter_work,
     leave_work,
@@ -29,6 +27,8 @@ from registry.cards.card import Registration
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
+
+    from gateway.telemetry.otlp import OtelTracer
 
 TOOL_ERROR = "tool-error"
 
@@ -81,7 +81,7 @@ class CallTelemetry:
     """Starts spans if a tracer is configured, and always counts calls by agent and server."""
 
     metrics: Metrics
-    tracer: Tracer | None = None
+    tracer: "OtelTracer | None" = None
 
     def begin_turn(self, trace_context: TraceContext, target: Registration, row: TracedTask) -> "tuple[TraceContext, Span | None]":
         """Starts the span `invoke_agent NAME` of an agent's turn and returns the trace context for the agent with it.
@@ -100,7 +100,7 @@ class CallTelemetry:
         }
         parent = trace_context.headers.get("traceparent", "")
         link = row.trace if trace_id_of(row.trace) != trace_id_of(parent) else ""
-        span = self.tracer.start(f"invoke_agent {target.name}", OtelSpanKind.CLIENT, parent, attributes, link=link)
+        span = self.tracer.start(f"invoke_agent {target.name}", "CLIENT", parent, attributes, link=link)
         return replace(trace_context, headers={**trace_context.headers, **self.tracer.headers(span)}), span
 
     @contextmanager
@@ -130,7 +130,7 @@ class CallTelemetry:
         if method == "tools/call":
             attributes["gen_ai.operation.name"] = "execute_tool"
         title = " ".join([method, *(str(value) for value in name.values())])
-        span = self.tracer.start(title, OtelSpanKind.CLIENT, trace_context.headers.get("traceparent", ""), attributes)
+        span = self.tracer.start(title, "CLIENT", trace_context.headers.get("traceparent", ""), attributes)
         outcome = "error"
         try:
             yield replace(trace_context, headers={**trace_context.headers, **self.tracer.headers(span)})

@@ -9,9 +9,7 @@ from gateway.telemetry.metrics import METHODS, Metrics
 from gateway.telemetry.spans import (
     TRACEPARENT,
     Attribute,
-    OtelSpanKind,
     TraceContext,
-    Tracer,
     enter_work,
     new_trace_id,
     trace_id_of,
@@ -21,6 +19,8 @@ from gateway.telemetry.spans import (
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
+
+    from gateway.telemetry.otlp import OtelTracer
 
 UNKNOWN = ("bad-", "invalid", "unknown")  # outcomes of requests whose target may be any text, so that it may not name a span
 
@@ -49,7 +49,7 @@ class RequestTrace:
         "tracer",
     )
 
-    def __init__(self, ingress: str, name: str, traceparent: str, tracer: Tracer | None) -> None:
+    def __init__(self, ingress: str, name: str, traceparent: str, tracer: "OtelTracer | None") -> None:
         self.ingress = ingress
         self.name = name
         self.method = ""
@@ -85,7 +85,7 @@ class RequestTrace:
     def _open(self) -> dict[str, str]:
         if self.tracer is None:
             return {TRACEPARENT: self.parent or unsampled_traceparent(self.trace_id)}
-        self.span = self.tracer.start(self.name, OtelSpanKind.SERVER, self.parent, {}, began=self.began)
+        self.span = self.tracer.start(self.name, "SERVER", self.parent, {}, began=self.began)
         return self.tracer.headers(self.span)
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ class RequestTrace:
 class RequestTraces:
     """Begins and ends request traces. Without a tracer a trace has an id and no span."""
 
-    def __init__(self, tracer: Tracer | None, metrics: Metrics) -> None:
+    def __init__(self, tracer: "OtelTracer | None", metrics: Metrics) -> None:
         self._tracer = tracer
         self._metrics = metrics
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from gateway.telemetry.otlp import ATTRIBUTES, PENDING_MAX, TEXT_MAX, OtelTracer, tracer_from_environment
 from gateway.telemetry.span_export import EXPORTER_LOGGER, LOG_SECONDS, LoggedExporter, collector_address
-from gateway.telemetry.spans import OtelSpanKind, Resumed, enter_work, trace_id_of
+from gateway.telemetry.spans import Resumed, enter_work, trace_id_of
 
 LOW, HIGH = "0" * 31 + "1", "f" * 32  # trace ids that a sampler by ratio takes first and last
 CALLER = f"00-{HIGH}-{'b' * 16}-01"
@@ -44,10 +44,10 @@ def names(made: OtelTracer, exporter: Exporter) -> list[str]:
 
 def run(made: OtelTracer, outcome: str, parent: str = CALLER) -> None:
     """A request with two spans below it, the second of which ends with `outcome`."""
-    root = made.start("request", OtelSpanKind.SERVER, parent, {})
+    root = made.start("request", "SERVER", parent, {})
     below = made.headers(root)["traceparent"]
     for name, how in (("first", "ok"), ("second", outcome)):
-        made.finish(made.start(name, OtelSpanKind.CLIENT, below, {}), how, {})
+        made.finish(made.start(name, "CLIENT", below, {}), how, {})
     made.finish(root, "ok", {})
 
 
@@ -75,7 +75,7 @@ def test_the_trace_id_decides_on_sampling_and_the_callers_flag_does_not(exporter
 @pytest.mark.parametrize(("trace_id", "flag"), [(LOW, "01"), (HIGH, "00")])
 def test_the_next_hop_gets_the_gateways_own_flag(exporter: Exporter, trace_id: str, flag: str) -> None:
     made = tracer(exporter)
-    span = made.start("request", OtelSpanKind.SERVER, f"00-{trace_id}-{'b' * 16}-01", {})
+    span = made.start("request", "SERVER", f"00-{trace_id}-{'b' * 16}-01", {})
     assert made.headers(span) == {"traceparent": f"00-{trace_id}-{span.get_span_context().span_id:016x}-{flag}"}
 
 
@@ -88,8 +88,8 @@ def test_two_requests_of_one_trace_are_decided_on_apart(exporter: Exporter) -> N
 
 def test_a_failure_after_the_end_of_the_request_is_exported(exporter: Exporter) -> None:
     made = tracer(exporter)
-    root = made.start("request", OtelSpanKind.SERVER, CALLER, {})
-    late = made.start("late", OtelSpanKind.CLIENT, made.headers(root)["traceparent"], {})
+    root = made.start("request", "SERVER", CALLER, {})
+    late = made.start("late", "CLIENT", made.headers(root)["traceparent"], {})
     made.finish(root, "ok", {})
     made.finish(late, "error", {})
     assert names(made, exporter) == ["late"]
@@ -97,23 +97,23 @@ def test_a_failure_after_the_end_of_the_request_is_exported(exporter: Exporter) 
 
 def test_a_long_request_waits_in_bounded_memory(exporter: Exporter) -> None:
     made = tracer(exporter)
-    root = made.start("request", OtelSpanKind.SERVER, CALLER, {})
+    root = made.start("request", "SERVER", CALLER, {})
     below = made.headers(root)["traceparent"]
     for _ in range(4 * PENDING_MAX):
-        made.finish(made.start("poll", OtelSpanKind.CLIENT, below, {}), "ok", {})
+        made.finish(made.start("poll", "CLIENT", below, {}), "ok", {})
     made.finish(root, "error", {})
     assert len(names(made, exporter)) == PENDING_MAX + 1
 
 
 async def test_a_trace_begins_under_the_id_of_the_requests_log_lines(exporter: Exporter) -> None:
     enter_work(Resumed("a" * 32))
-    assert trace_id_of(tracer(exporter).headers(tracer(exporter).start("request", OtelSpanKind.SERVER, "", {}))["traceparent"]) == "a" * 32
+    assert trace_id_of(tracer(exporter).headers(tracer(exporter).start("request", "SERVER", "", {}))["traceparent"]) == "a" * 32
 
 
 def test_a_span_keeps_its_parent_link_kind_and_outcome(exporter: Exporter) -> None:
     made = tracer(exporter)
     link = f"00-{'c' * 32}-{'d' * 16}-01"
-    span = made.start("tools/call check", OtelSpanKind.CLIENT, CALLER, {"gen_ai.tool.name": "check"}, began=5, link=link)
+    span = made.start("tools/call check", "CLIENT", CALLER, {"gen_ai.tool.name": "check"}, began=5, link=link)
     made.finish(span, "denied", {})
     made.close()
     (shown,) = exporter.spans
@@ -126,7 +126,7 @@ def test_a_span_keeps_its_parent_link_kind_and_outcome(exporter: Exporter) -> No
 def test_only_named_attributes_leave_and_they_are_short(exporter: Exporter) -> None:
     made = tracer(exporter, 1.0)
     given = {"gen_ai.agent.name": "x" * 9999, "gen_ai.tool.call.arguments": "secret", "gen_ai.input.messages": "secret"}
-    made.finish(made.start("request", OtelSpanKind.SERVER, "", given), "ok", given)
+    made.finish(made.start("request", "SERVER", "", given), "ok", given)
     made.close()
     assert exporter.spans[0].attributes == {"gen_ai.agent.name": "x" * TEXT_MAX, "interlock.outcome": "ok"}
     assert not [name for name in ATTRIBUTES if "argument" in name or "message" in name or "prompt.c" in name]
@@ -136,7 +136,7 @@ def test_only_named_attributes_leave_and_they_are_short(exporter: Exporter) -> N
 def test_the_operator_may_name_the_service(monkeypatch: pytest.MonkeyPatch, exporter: Exporter, given: str, service: str) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", given)
     made = tracer_from_environment("1.2.3", 1.0, {}, lambda: exporter)
-    made.finish(made.start("request", OtelSpanKind.SERVER, "", {}), "ok", {})
+    made.finish(made.start("request", "SERVER", "", {}), "ok", {})
     made.close()
     resource = exporter.spans[0].resource
     assert (resource.attributes["service.name"], resource.attributes["service.version"]) == (service, "1.2.3")
