@@ -1,4 +1,4 @@
-"""Names of agents and servers: their form, and how one is derived from a card's title."""
+"""Names of agents and servers: their form, and how one is derived from a card's title; and the error of a named member."""
 
 import re
 import unicodedata
@@ -7,6 +7,15 @@ NAME_MAX = 64
 FRONT_DOOR = "interlock"  # the gateway's own agent, which routes each message to the agent that fits
 RESERVED_NAMES = frozenset({"sandbox", "memory", "virtual", FRONT_DOOR})
 _NAME = re.compile(r"[a-z0-9-]{1,64}")
+
+
+class InvalidMember(Exception):
+    """A member of a document or request is invalid. `field` is its path, `problem` says why; both are safe to show."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}")
+        self.field = field
+        self.problem = problem
 
 
 class BadName(Exception):

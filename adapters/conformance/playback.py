@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from adapters.conformance.recordings import BodyTransform, in_one_chunk, recorded_body
 from adapters.contract import Unreachable
 from adapters.upstream.egress import HttpResponse
+from adapters.vendors.sdk.connection import lowercase_names
 
 FixedResponse = tuple[int, Mapping[str, str], bytes]
 
@@ -41,7 +42,7 @@ class PlaybackEgress:
 
     async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, **_: Any) -> HttpResponse:
         response = self._next_response(method, url, headers, body)
-        return HttpResponse(response["status"], _lowercase_names(response["headers"]), recorded_body(response))
+        return HttpResponse(response["status"], lowercase_names(response["headers"]), recorded_body(response))
 
     @asynccontextmanager
     async def stream(
@@ -126,7 +127,3 @@ class RecordedStream:
 
     async def read(self, limit: int = 0) -> bytes:
         return b"".join(self._chunks)
-
-
-def _lowercase_names(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}

@@ -10,7 +10,7 @@ from typing import Any, Final
 from msgspec import Raw
 
 from adapters.contract import Call, Challenged, UpstreamFault
-from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest, encode
+from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest, answer_with
 from adapters.openapi.document import ApiTools, operation_of, read_api
 from adapters.openapi.encoding import HttpCall, encode_call
 from adapters.openapi.multipart import BadArguments
@@ -60,8 +60,8 @@ class OpenApiServers:
         try:
             wanted = encode_call(operation_of(tool.definition), arguments)
         except BadArguments as error:
-            return _answer_with(request, {"content": [{"type": "text", "text": str(error)}], "isError": True})
-        return _answer_with(request, _result_of_response(await self._send(call, wanted)))
+            return answer_with(request, {"content": [{"type": "text", "text": str(error)}], "isError": True})
+        return answer_with(request, _result_of_response(await self._send(call, wanted)))
 
     async def _send(self, call: Call, http_call: HttpCall) -> HttpResponse:
         reserved_names = {name.lower() for name in call.headers}  # arguments can't override them
@@ -84,10 +84,6 @@ def _read_document(text: bytes, source: str, known_digest: str) -> ApiTools:
     if digest == known_digest:
         raise DocumentUnchanged
     return replace(read_api(parse_document(text), source), digest=digest)
-
-
-def _answer_with(request: McpRequest, result: Mapping[str, Any]) -> McpAnswer:
-    return McpAnswer(encode({**result, "resultType": "complete"} if request.is_modern else result))
 
 
 def _result_of_response(answer: HttpResponse) -> dict[str, Any]:

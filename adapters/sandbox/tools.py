@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from adapters.contract import Call, UpstreamFault
-from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest, encode
+from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest, answer_with, encode
 from adapters.sandbox.calculation import (
     DEFINITION,
     PYTHON_TOOL,
@@ -51,12 +51,12 @@ class SandboxTools:
                 async with asyncio.timeout(call.deadline - self._clock()):
                     done = await self.calculator.run(code, inputs)
         except BadCalculation as error:
-            return _answer_with(request, {"content": [{"type": "text", "text": str(error)}], "isError": True})
+            return answer_with(request, {"content": [{"type": "text", "text": str(error)}], "isError": True})
         except CalculatorBusy:
             raise UpstreamFault("The sandbox is busy; try again later") from None
         except TimeoutError:
             raise UpstreamFault("The sandbox did not answer in time") from None
-        return _answer_with(request, _tool_result(done))
+        return answer_with(request, _tool_result(done))
 
     @contextmanager
     def _reserve_place(self, owner: str) -> Iterator[None]:
@@ -116,7 +116,3 @@ def _tool_result(done: CalculationResult) -> dict[str, Any]:
     structured = done.to_document()
     content_members: dict[str, Any] = {"content": [{"type": "text", "text": encode(structured).decode()}], "structuredContent": structured}
     return {**content_members, "isError": done.error is not None, "_meta": {ISOLATION_KEY: done.isolation}}
-
-
-def _answer_with(request: McpRequest, result: Mapping[str, Any]) -> McpAnswer:
-    return McpAnswer(encode({**result, "resultType": "complete"} if request.is_modern else result))

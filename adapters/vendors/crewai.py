@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, ClassVar, Final
 
-import msgspec
 from msgspec import UNSET
 from pydantic import Field
 
@@ -25,6 +24,7 @@ from adapters.contract import (
 )
 from adapters.task import Artifact, Message, Part, text_of
 from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, SkillFacts, Vendor, VendorOptions, agent_message
+from adapters.vendors.sdk.chat_content import as_text
 from adapters.vendors.sdk.connection import Request, VendorConnection, quote_segment
 from adapters.vendors.sdk.faults import AGENT_FAILED_TEXT, unsupported_content_fault
 from adapters.vendors.sdk.frames import Frame, JsonBody
@@ -108,15 +108,11 @@ def _inputs(message: Message, options: CrewAIOptions) -> dict[str, str]:
         if isinstance(part.raw, str) or isinstance(part.url, str):
             raise unsupported_content_fault("a file", NO_FILES_TEXT)
         if isinstance(part.data, dict):
-            part_inputs |= {name: _text(value) for name, value in part.data.items()}
+            part_inputs |= {name: as_text(value) for name, value in part.data.items()}
         elif part.data is not UNSET:
-            part_inputs[options.text] = _text(part.data)
+            part_inputs[options.text] = as_text(part.data)
     text = text_of(message.parts)
     return {**part_inputs, **({options.text: text} if text else {}), **options.inputs}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _resume_body(kickoff: str, answer: Answer) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from policies.delegation.permissions import BadPermission, Permissions
 from policies.delegation.rulings import Grant
 from registry.cards.card import CLEARANCE_MAX, AgentCard, AgentEndpoint
 from registry.changes import REGISTERED, RegistryChange
+from registry.names import InvalidMember
 
 DELEGATIONS = ("bearer", "header", "ticket", "none")
 TIMEOUT_MAX = 3600.0
@@ -46,13 +47,8 @@ ACCOUNT_KINDS = ("person", "service")
 SHARED_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token"})
 
 
-class BadRequest(Exception):
+class BadRequest(InvalidMember):
     """A member of a request is invalid. `field` is its path; both texts are public."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field} {problem}")
-        self.field = field
-        self.problem = problem
 
 
 class PreconditionFailed(Exception):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from registry.names import InvalidMember
 from registry.virtual.selection import Selection
 
 # Characters that are invisible or change how the text around them is shown. Excludes tabs, line feeds, and the joiners U+200C and U+200D
@@ -40,13 +41,8 @@ class Family(StrEnum):
     VIRTUAL = "virtual"  # a selection of what servers and agents offer
 
 
-class BadCard(Exception):
+class BadCard(InvalidMember):
     """A card that can't be used. `field` is a path such as `skills[0].name`; both texts are safe to show."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field} {problem}")
-        self.field = field
-        self.problem = problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from registry.names import InvalidMember
 from registry.virtual.tool_overrides import BadOverride, ToolOverride
 
 ITEMS_MAX = 1000
@@ -14,13 +15,8 @@ _PROMPT = re.compile(r"\*|[a-z0-9-]{1,64}\.[^\x00-\x1f\x7f]{1,128}")
 _RESOURCE = re.compile(r"\*|[a-z0-9-]{1,64}(?:\+[!-~]{1,2048})?")
 
 
-class BadSelection(ValueError):
+class BadSelection(InvalidMember, ValueError):
     """The selection is invalid. `field` is a path such as `tools[0]`; the message is safe to show."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field} {problem}")
-        self.field = field
-        self.problem = problem
 
 
 @dataclass(frozen=True, slots=True)

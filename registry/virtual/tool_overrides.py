@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from registry.names import InvalidMember
+
 TEXT_MAX = 8000  # characters of a title or a description
 NAME_MAX = 128
 ARGUMENTS_MAX = 200  # of one tool
@@ -12,13 +14,8 @@ TEXTS = ("title", "description")
 MEMBERS = frozenset({"name", "description", "default", "value"})
 
 
-class BadOverride(ValueError):
+class BadOverride(InvalidMember, ValueError):
     """The override is invalid. `field` is a path below the tool's name, such as `arguments.region`; the message is safe to show."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field} {problem}")
-        self.field = field
-        self.problem = problem
 
 
 @dataclass(frozen=True, slots=True)

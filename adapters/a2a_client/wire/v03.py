@@ -83,30 +83,30 @@ def message_json(message: Message) -> dict[str, Any]:
         "role": ROLES[message.role],
         "parts": parts_json(message.parts),
     }
-    _add_member(written, "contextId", message.context_id)
-    _add_member(written, "taskId", message.task_id)
-    _add_member(written, "metadata", message.metadata)
-    _add_member(written, "extensions", message.extensions)
-    _add_member(written, "referenceTaskIds", message.reference_task_ids)
+    add_member(written, "contextId", message.context_id)
+    add_member(written, "taskId", message.task_id)
+    add_member(written, "metadata", message.metadata)
+    add_member(written, "extensions", message.extensions)
+    add_member(written, "referenceTaskIds", message.reference_task_ids)
     return written
 
 
 def artifact_json(artifact: Artifact) -> dict[str, Any]:
     """An artifact as 0.3 JSON."""
     written: dict[str, Any] = {"artifactId": artifact.artifact_id, "parts": parts_json(artifact.parts)}
-    _add_member(written, "name", artifact.name)
-    _add_member(written, "description", artifact.description)
-    _add_member(written, "metadata", artifact.metadata)
-    _add_member(written, "extensions", artifact.extensions)
+    add_member(written, "name", artifact.name)
+    add_member(written, "description", artifact.description)
+    add_member(written, "metadata", artifact.metadata)
+    add_member(written, "extensions", artifact.extensions)
     return written
 
 
 def task_json(task: Task) -> dict[str, Any]:
     """A task as 0.3 JSON."""
     written: dict[str, Any] = {"kind": "task", "id": task.id, "contextId": task.context_id, "status": _status_json(task.status)}
-    _add_member(written, "artifacts", [artifact_json(artifact) for artifact in task.artifacts])
-    _add_member(written, "history", [message_json(message) for message in task.history])
-    _add_member(written, "metadata", task.metadata)
+    add_member(written, "artifacts", [artifact_json(artifact) for artifact in task.artifacts])
+    add_member(written, "history", [message_json(message) for message in task.history])
+    add_member(written, "metadata", task.metadata)
     return written
 
 
@@ -124,7 +124,7 @@ def event_json(event: Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdat
         written.update(kind="status-update", status=_status_json(event.status), final=event.status.state in TERMINAL | INTERRUPTED)
     else:
         written.update(kind="artifact-update", artifact=artifact_json(event.artifact), append=event.append, lastChunk=event.last_chunk)
-    _add_member(written, "metadata", event.metadata)
+    add_member(written, "metadata", event.metadata)
     return written
 
 
@@ -132,7 +132,7 @@ def _status_json(status: TaskStatus) -> dict[str, Any]:
     written: dict[str, Any] = {"state": STATES[status.state]}
     if isinstance(status.message, Message):
         written["message"] = message_json(status.message)
-    _add_member(written, "timestamp", status.timestamp)
+    add_member(written, "timestamp", status.timestamp)
     return written
 
 
@@ -179,12 +179,12 @@ def restore_carried_members(part_or_message: dict[str, Any], *names: str) -> dic
 
 def _file_json(part: Part) -> dict[str, Any]:
     written: dict[str, Any] = {"bytes": part.raw} if part.raw is not UNSET else {"uri": part.url}
-    _add_member(written, "mimeType", part.media_type)
-    _add_member(written, "name", part.filename)
+    add_member(written, "mimeType", part.media_type)
+    add_member(written, "name", part.filename)
     return written
 
 
-def _add_member(written: dict[str, Any], name: str, value: Any) -> None:
+def add_member(written: dict[str, Any], name: str, value: Any) -> None:
     """Sets a member unless its value is unset or empty; empty metadata are set too."""
     if value is not UNSET and (value or isinstance(value, dict)):
         written[name] = value

@@ -10,8 +10,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from msgspec import UNSET, UnsetType
-
 from adapters.a2a_client.wire import v03
 from adapters.task import (
     INTERRUPTED,
@@ -44,10 +42,10 @@ def build_send_params(
 
 def message_json(message: Message) -> dict[str, Any]:
     written: dict[str, Any] = {"messageId": message.message_id, "role": message.role.value, "content": _parts_json(message.parts)}
-    _add_member(written, "contextId", message.context_id)
-    _add_member(written, "taskId", message.task_id)
-    _add_member(written, "metadata", v03.with_carried_members(message.metadata, {"referenceTaskIds": message.reference_task_ids}))
-    _add_member(written, "extensions", message.extensions)
+    v03.add_member(written, "contextId", message.context_id)
+    v03.add_member(written, "taskId", message.task_id)
+    v03.add_member(written, "metadata", v03.with_carried_members(message.metadata, {"referenceTaskIds": message.reference_task_ids}))
+    v03.add_member(written, "extensions", message.extensions)
     return written
 
 
@@ -57,9 +55,9 @@ def artifact_json(artifact: Artifact) -> dict[str, Any]:
 
 def task_json(task: Task) -> dict[str, Any]:
     written: dict[str, Any] = {"id": task.id, "contextId": task.context_id, "status": _status_json(task.status)}
-    _add_member(written, "artifacts", [artifact_json(artifact) for artifact in task.artifacts])
-    _add_member(written, "history", [message_json(message) for message in task.history])
-    _add_member(written, "metadata", task.metadata)
+    v03.add_member(written, "artifacts", [artifact_json(artifact) for artifact in task.artifacts])
+    v03.add_member(written, "history", [message_json(message) for message in task.history])
+    v03.add_member(written, "metadata", task.metadata)
     return written
 
 
@@ -70,7 +68,7 @@ def event_json(event: Task | Message | TaskStatusUpdateEvent | TaskArtifactUpdat
     if isinstance(event, Message):
         return {"message": message_json(event)}
     written: dict[str, Any] = {"taskId": event.task_id, "contextId": event.context_id}
-    _add_member(written, "metadata", event.metadata)
+    v03.add_member(written, "metadata", event.metadata)
     if isinstance(event, TaskStatusUpdateEvent):
         written.update(status=_status_json(event.status), final=event.status.state in TERMINAL | INTERRUPTED)
         return {"statusUpdate": written}
@@ -98,7 +96,7 @@ def _status_json(status: TaskStatus) -> dict[str, Any]:
     written: dict[str, Any] = {"state": _CANCELED if status.state is TaskState.CANCELED else status.state.value}
     if isinstance(status.message, Message):
         written["message"] = message_json(status.message)
-    _add_member(written, "timestamp", status.timestamp)
+    v03.add_member(written, "timestamp", status.timestamp)
     return written
 
 
@@ -189,11 +187,6 @@ def _base64_of(text: Any) -> Any:
     except (TypeError, ValueError, binascii.Error):
         return text
     return inner
-
-
-def _add_member(written: dict[str, Any], name: str, value: Any) -> None:
-    if value is not UNSET and not isinstance(value, UnsetType) and (value or isinstance(value, dict)):
-        written[name] = value
 
 
 _FILE: Final = {"bytes": "fileWithBytes", "uri": "fileWithUri", "mimeType": "mimeType", "name": "name"}

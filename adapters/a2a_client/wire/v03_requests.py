@@ -73,6 +73,11 @@ def push_config_json(config: PushConfig) -> dict[str, Any]:
     return {"name": f"tasks/{config.task_id}/pushNotificationConfigs/{config.id}", "pushNotificationConfig": inner}
 
 
+def push_configs_json(page: push.PushPage) -> dict[str, Any]:
+    """A ListTaskPushNotificationConfigResponse without secrets."""
+    return {"configs": [push_config_json(config) for config in page.configs], "nextPageToken": page.next_page_token}
+
+
 def card_json(card: Mapping[str, Any]) -> dict[str, Any]:
     """A 1.0 card as 0.3's ProtoJSON, without signatures, which are over the 1.0 form.
 

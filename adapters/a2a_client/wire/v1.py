@@ -21,6 +21,7 @@ from adapters.task import (
     TaskStatusUpdateEvent,
     encode,
 )
+from registry.names import InvalidMember
 
 ID_LIMIT: Final = 256  # characters
 PARTS_LIMIT: Final = 1000
@@ -32,13 +33,8 @@ _MEMBER: Final = re.compile(r"(missing required|contains unknown) field `(?P<nam
 S = TypeVar("S")
 
 
-class BadMessage(ValueError):
+class BadMessage(InvalidMember, ValueError):
     """A request violates A2A. `field` is its path in the parameters; `problem` says why and quotes nothing."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field} {problem}")
-        self.field = field
-        self.problem = problem
 
 
 class Configuration(Struct, frozen=True, rename="camel"):

@@ -116,6 +116,11 @@ class McpAnswer:
     decision_id: str = ""
 
 
+def answer_with(request: McpRequest, result: Mapping[str, Any]) -> McpAnswer:
+    """The answer of a tool that the gateway runs itself, in the era of the request."""
+    return McpAnswer(encode({**result, "resultType": "complete"} if request.is_modern else result))
+
+
 @dataclass(frozen=True, slots=True)
 class ClientNotification:
     """A notification of a client's session. With a `progress_token` (JSON), only for the server whose question has that token."""

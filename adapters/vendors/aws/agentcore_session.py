@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import uuid4
 
 from msgspec.structs import replace
@@ -22,29 +22,27 @@ class AgentCoreSessions:
         self._inner = inner
         self._new_id = new_id
 
-    async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
+    def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         session = _session_of(turn.ref) or self._new_id()
-        events = cast("AsyncGenerator[Event, None]", self._inner.run(turn, _in_session(call, session)))
-        async with aclosing(events) as arriving:
-            async for event in arriving:
-                yield RefLearned(replace(event.ref, kept={SESSION_KEY: session})) if isinstance(event, RefLearned) else event
+        return _store_session(self._inner.run(turn, _in_session(call, session)), session)
 
-    async def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
+    def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
         session = _session_of(ref)
-        events = cast("AsyncGenerator[Event, None]", self._inner.watch(ref, _in_session(call, session)))
-        async with aclosing(events) as arriving:
-            async for event in arriving:
-                yield RefLearned(replace(event.ref, kept={SESSION_KEY: session})) if isinstance(event, RefLearned) else event
+        return _store_session(self._inner.watch(ref, _in_session(call, session)), session)
 
-    async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
+    def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
         session = _session_of(turn.ref)
-        events = cast("AsyncGenerator[Event, None]", self._inner.reattach(turn, known, _in_session(call, session)))
-        async with aclosing(events) as arriving:
-            async for event in arriving:
-                yield RefLearned(replace(event.ref, kept={SESSION_KEY: session})) if isinstance(event, RefLearned) else event
+        return _store_session(self._inner.reattach(turn, known, _in_session(call, session)), session)
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         return bool(await self._inner.cancel(ref, _in_session(call, _session_of(ref))))
+
+
+async def _store_session(events: AsyncGenerator[Event, None], session: str) -> AsyncIterator[Event]:
+    """Yields the events, with the session beside every reference of the agent."""
+    async with aclosing(events) as arriving:
+        async for event in arriving:
+            yield RefLearned(replace(event.ref, kept={SESSION_KEY: session})) if isinstance(event, RefLearned) else event
 
 
 def _session_of(ref: VendorRef | None) -> str:

@@ -39,6 +39,7 @@ from adapters.vendors.sdk.connection import VendorConnection, VendorEndpoint
 from adapters.vendors.sdk.frames import End, Frame
 from adapters.vendors.sdk.lost_sessions import detect_lost_session
 from policies.delegation.principal import Principal
+from registry.names import InvalidMember
 
 CUT_OFF_TEXT: Final = "The agent's answer was cut off"
 NO_OUTCOME_TEXT: Final = "The agent's answer ended without an outcome"
@@ -85,13 +86,8 @@ class VendorOptions(BaseModel):
         return features
 
 
-class BadOptions(Exception):
+class BadOptions(InvalidMember):
     """An `upstream` is invalid for this kind of agent. `field` is a path in it; both texts are safe to show."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field} {problem}")
-        self.field = field
-        self.problem = problem
 
 
 class SkillFacts(Struct, frozen=True):

@@ -124,7 +124,7 @@ class VendorConnection(Generic[O_co]):
                 request.method, url, headers={"accept": JSON_TYPE, **headers}, body=body, timeout=self.seconds_left, limit=ANSWER_MAX
             )
             self._endpoint.on_activity()
-            names = _lowercase_names(answer.headers)
+            names = lowercase_names(answer.headers)
             if not 200 <= answer.status < 300 and answer.status not in request.accepted_statuses:
                 raise self._redact_fault(fault_for_status(answer.status, names, answer.body), request)
         self._note_effect(request, answer.status)
@@ -151,7 +151,7 @@ class VendorConnection(Generic[O_co]):
         accept = {"accept": f"text/event-stream, {JSON_TYPE}"}
         stream = self._egress.stream(request.method, url, headers={**accept, **headers}, body=body, timeout=self.seconds_left)
         async with self._open_stream(stream) as answer:
-            names = _lowercase_names(answer.headers)
+            names = lowercase_names(answer.headers)
             if not 200 <= answer.status < 300 and answer.status not in request.accepted_statuses:
                 with self._marking_no_effect():
                     raise self._redact_fault(fault_for_status(answer.status, names, await _read_error_body(answer)), request)
@@ -248,7 +248,7 @@ def _not_fetched_part(part: Part, reason: str) -> Part:
     return replace(part, metadata={**known, NOT_FETCHED_KEY: reason})
 
 
-def _lowercase_names(headers: Mapping[str, str]) -> dict[str, str]:
+def lowercase_names(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 

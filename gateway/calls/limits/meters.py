@@ -12,6 +12,7 @@ from msgspec import Struct
 from adapters.task import Message, encode
 from policies.callers import Caller
 from policies.delegation.rulings import Act
+from registry.names import InvalidMember
 
 CALLERS_MAX = 10_000  # callers, and acts per caller, whose meters are cached
 REPORTED_MAX = 1000  # kinds of refusals that are counted until they are written to the audit
@@ -40,13 +41,8 @@ class BudgetSpent(LimitReached):
     """The calls or the cost of today, in UTC, have reached a daily budget."""
 
 
-class PayloadTooLarge(Exception):
+class PayloadTooLarge(InvalidMember):
     """The arguments or the message have more bytes than `max_bytes` allows. `field` names which; both texts are safe to show."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field} {problem}")
-        self.field = field
-        self.problem = problem
 
 
 class Limit(Struct, frozen=True):

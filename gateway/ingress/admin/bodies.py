@@ -11,6 +11,7 @@ from adapters.redaction.validation_texts import describe_problem
 from adapters.upstream.aws_access import AWS_OPTION
 from gateway.ingress.http.asgi import read_body
 from gateway.registration.requests import BadRequest, OperatorTerms
+from gateway.registration.vendor_source import printable_name
 from policies.strict_json import LARGE, MEMBERS_MAX, parse, run_off_loop
 from registry.cards.card import AgentEndpoint
 
@@ -119,15 +120,13 @@ def upstream_settings(upstream: UpstreamBody | None) -> dict[str, Any]:
     settings = upstream.model_dump(exclude_none=True, exclude_defaults=True) if upstream else {}
     for name, value in _option_members((upstream.model_extra or {}) if upstream else {}):
         if name in OWN_CREDENTIAL_MEMBERS or (isinstance(value, str) and value.startswith(("env:", "file:"))):
-            raise BadRequest(
-                f"upstream.{_printable_name(name)}", "reads the gateway's environment; only the configuration file may do that"
-            )
+            raise BadRequest(f"upstream.{printable_name(name)}", "reads the gateway's environment; only the configuration file may do that")
     for name in sorted(settings.keys() & {"tls", "push"}):
         raise BadRequest(f"upstream.{name}", "is not a member of this request")
     for name, value in settings.get("headers", {}).items():
         if value.startswith("env:"):
             raise BadRequest(
-                f"upstream.headers.{_printable_name(name)}", "reads the gateway's environment; only the configuration file may do that"
+                f"upstream.headers.{printable_name(name)}", "reads the gateway's environment; only the configuration file may do that"
             )
     auth = settings.get("auth", {})
     for where, options in (("upstream.auth", auth), ("upstream.auth.provider", auth.get("provider", {}))):
@@ -174,10 +173,5 @@ def _parse_model(raw: bytes, model: type[M], members_max: int = MEMBERS_MAX) -> 
 
 
 def _field_path(steps: tuple[int | str, ...]) -> str:
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{_printable_name(step)}" for step in steps)
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{printable_name(step)}" for step in steps)
     return text.removeprefix(".") or "body"
-
-
-def _printable_name(name: str) -> str:
-    """Returns a member name of a request, bounded and printable, for a message."""
-    return "".join(letter if letter.isprintable() and letter != " " else "?" for letter in name[:100])

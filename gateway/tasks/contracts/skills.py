@@ -10,6 +10,7 @@ from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.task import Message, Part
 from gateway.tasks.contracts.json_schema import BadSchema, broken_rule, check_schema
 from registry.cards.card import FEATURES, Registration, Skill
+from registry.names import InvalidMember
 
 SKILL_FORMS_EXTENSION: Final = (
     "urn:interlock:a2a:skill-forms:1"  # params: {"skills": {id: {"inputSchema": {…}, "taskSupport": "required"}}}
@@ -25,13 +26,8 @@ class ContractBroken(BadMessage):
     """A message does not fit the agent's contract for its input. `field` is the path of the violation."""
 
 
-class BadContract(Exception):
+class BadContract(InvalidMember):
     """A contract cannot be used. `field` is its path, `problem` the reason; both are public texts."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field} {problem}")
-        self.field = field
-        self.problem = problem
 
 
 class Contract(Struct, frozen=True):

@@ -54,10 +54,6 @@ def _event_0_3(numbered: SequencedEvent) -> dict[str, Any]:
     return v03_proto.event_json(v1.only_member(numbered.response))
 
 
-def _configs_0_3(page: push.PushPage) -> dict[str, Any]:
-    return {"configs": [v03_requests.push_config_json(config) for config in page.configs], "nextPageToken": page.next_page_token}
-
-
 _write_event = _protobuf_writer(pb1.StreamResponse, lambda numbered: numbered.response)
 _write_task, _write_config = _protobuf_writer(pb1.Task), _protobuf_writer(pb1.TaskPushNotificationConfig)
 SERVICE_1_0 = GrpcService(
@@ -166,7 +162,7 @@ SERVICE_0_3 = GrpcService(
             pb03.ListTaskPushNotificationConfigRequest,
             v03_requests.read_push_list_params,
             lambda offered, *args: offered.list_push(*args),
-            _protobuf_writer(pb03.ListTaskPushNotificationConfigResponse, _configs_0_3),
+            _protobuf_writer(pb03.ListTaskPushNotificationConfigResponse, v03_requests.push_configs_json),
         ),
         "DeleteTaskPushNotificationConfig": GrpcMethod(
             pb03.DeleteTaskPushNotificationConfigRequest,

@@ -80,10 +80,6 @@ def _read_config_0_3(params: Any) -> PushConfig:
     return replace(read, id=read.id or (config_id if isinstance(config_id, str) else "") or read.task_id)
 
 
-def _configs_0_3(page: push.PushPage) -> dict[str, Any]:
-    return {"configs": [v03_requests.push_config_json(config) for config in page.configs], "nextPageToken": page.next_page_token}
-
-
 def _whole_list_params(_params: Any) -> ListParams:
     """Returns the parameters of tasks/list of 0.3, which takes none and lists whole tasks."""
     return ListParams(page_size=PAGE_SIZE_MAX, history_length=HISTORY_MAX, include_artifacts=True)
@@ -125,7 +121,7 @@ _V03: Final[RouteTable] = [
         (
             _PUSH,
             {
-                "GET": A2aMethod(methods.LIST_PUSH.name, push.read_push_list_params, Operations.list_push, _configs_0_3),
+                "GET": A2aMethod(methods.LIST_PUSH.name, push.read_push_list_params, Operations.list_push, v03_requests.push_configs_json),
                 "POST": A2aMethod(methods.CREATE_PUSH.name, _read_config_0_3, Operations.create_push, v03_requests.push_config_json),
             },
         ),
