@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")
@@ -30,6 +31,8 @@ from adapters.task import (
     TaskStatusUpdateEvent,
 )
 from gateway.ingress.a2a_server.bindings.grpc import GrpcServer
+from gateway.ingress.a2a_server.bindings.grpc_methods import SERVICES, GrpcService
+from gateway.ingress.a2a_server.bindings.jsonrpc_methods import A2aMethod
 from gateway.ingress.a2a_server.operations import OperationRequest, SequencedEvent, Stream
 from gateway.ingress.http.request_trace import RequestTraces
 from gateway.telemetry.metrics import Metrics
@@ -106,6 +109,19 @@ class Canned:
             yield [SequencedEvent(seq, response)]
 
 
+def canned_services() -> list[GrpcService]:
+    """The services, whose methods call the operation of the same name on what they are given, such as `Canned`."""
+    return [
+        replace(service, methods={name: replace(method, a2a=_by_name(method.a2a)) for name, method in service.methods.items()})
+        for service in SERVICES
+    ]
+
+
+def _by_name(method: A2aMethod) -> A2aMethod:
+    name = method.operation.__name__
+    return replace(method, operation=lambda operations, asked, params: getattr(operations, name)(asked, params))
+
+
 class Gate:
     """Lets in who shows the token `good`; notes for which resource."""
 
@@ -146,7 +162,7 @@ class Opened:
 
 @asynccontextmanager
 async def opened(operations: Any, admission: Any, max_body: int = 1 << 20) -> AsyncIterator[Opened]:
-    door = GrpcServer(admission, operations, RequestTraces(None, Metrics(set())), max_body)
+    door = GrpcServer(admission, operations, RequestTraces(None, Metrics(set())), max_body, services=canned_services())
     await door.open("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{door.port}") as channel:
         try:

@@ -71,7 +71,16 @@ class GrpcServer:
 
     name = "a2a-grpc"
 
-    def __init__(self, authentication: RequestAuthentication, operations: Operations, request_traces: RequestTraces, max_body: int) -> None:
+    def __init__(
+        self,
+        authentication: RequestAuthentication,
+        operations: Operations,
+        request_traces: RequestTraces,
+        max_body: int,
+        *,
+        services: Iterable[GrpcService] = SERVICES,
+    ) -> None:
+        self._services = services
         self._authentication = authentication
         self._operations = operations
         self._request_traces = request_traces
@@ -94,7 +103,7 @@ class GrpcServer:
             ("grpc.so_reuseport", int(reuse_port)),
         )
         server = grpc.aio.server(options=options, maximum_concurrent_rpcs=CALLS_MAX)
-        for service in SERVICES:
+        for service in self._services:
             handlers = {name: self._handler(service, name, method) for name, method in service.methods.items()}
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.name, handlers),))
         try:
@@ -126,7 +135,7 @@ class GrpcServer:
             try:
                 with self._open_calls.enter():
                     result = await self._perform(service, method, request, (context, request_trace))
-                    return await _to_response(method, result)
+                    return await _convert_outcome(method, result)
             except Exception as error:  # noqa: BLE001 (request handler: every failure gets a status of the protocol)
                 return await self._abort(context, request_trace, error)
             finally:
@@ -141,14 +150,16 @@ class GrpcServer:
                         async for batch in events:
                             for event in batch:
                                 call.task_id = call.task_id or _task_id_of(event.response)
-                                yield await _to_response(method, event)
+                                yield await _convert_outcome(method, event)
             except Exception as error:  # noqa: BLE001 (request handler: every failure gets a status of the protocol)
                 await self._abort(context, request_trace, error)
             finally:
                 self._request_traces.end(request_trace)
 
-        make = grpc.unary_stream_rpc_method_handler if method.is_streaming else grpc.unary_unary_rpc_method_handler
-        return make(handle_stream if method.is_streaming else handle_unary, response_serializer=lambda message: message.SerializeToString())
+        make = grpc.unary_stream_rpc_method_handler if method.a2a.is_streaming else grpc.unary_unary_rpc_method_handler
+        return make(
+            handle_stream if method.a2a.is_streaming else handle_unary, response_serializer=lambda message: message.SerializeToString()
+        )
 
     def _begin_trace(self, path: str, context: Any) -> RequestTrace:
         traceparents = CallMetadata(context.invocation_metadata() or ()).values_of(TRACEPARENT)
@@ -172,9 +183,9 @@ class GrpcServer:
         _check_version(service, metadata)
         request_trace.deadline = parse_deadline(metadata.find_single(DEADLINE_HEADER_LOWER))
         params = (
-            method.read_params(_to_json(request))
+            method.a2a.read_params(_to_json(request))
             if len(body) <= LARGE
-            else await run_in_reader(lambda: method.read_params(_to_json(request)))
+            else await run_in_reader(lambda: method.a2a.read_params(_to_json(request)))
         )
         operation_request = OperationRequest(
             caller,
@@ -185,7 +196,7 @@ class GrpcServer:
             service.version,
             parse_event_id(metadata.find_single("last-event-id")),
         )
-        outcome = await self._run_to_completion(method.operation(self._operations, operation_request, params))
+        outcome = await self._run_to_completion(method.a2a.operation(self._operations, operation_request, params))
         if uris := self._operations.extensions_in_force(operation_request):
             await context.send_initial_metadata(((EXTENSION_HEADERS[0], ", ".join(uris)),))  # A2A 1.0 s14.2.2
         return outcome
@@ -243,9 +254,9 @@ def _task_id_of(response: StreamResponse) -> str:
     return response.task.id if response.task else update.task_id if update else ""
 
 
-async def _to_response(method: GrpcMethod, outcome: Any) -> Protobuf:
+async def _convert_outcome(method: GrpcMethod, outcome: Any) -> Protobuf:
     """Converts the outcome to protobuf; a large one in a worker thread."""
-    return method.write_result(outcome) if len(encode(outcome)) <= LARGE else await run_in_reader(method.write_result, outcome)
+    return method.to_response(outcome) if len(encode(outcome)) <= LARGE else await run_in_reader(method.to_response, outcome)
 
 
 def _to_json(request: Protobuf) -> dict[str, Any]:

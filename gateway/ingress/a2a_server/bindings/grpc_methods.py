@@ -1,7 +1,7 @@
-"""The methods of the two gRPC services of A2A: the request message, the operation and the response message of each."""
+"""The methods of the two gRPC services of A2A: the request message, the A2A method and the response message of each."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from a2a.compat.v0_3 import a2a_v0_3_pb2 as pb03
@@ -10,23 +10,24 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message as Protobuf
 
 from adapters.a2a_client.protobuf import to_protobuf
-from adapters.a2a_client.wire import push, v03_proto, v03_requests, v1
-from adapters.a2a_client.wire.lists import read_list_params
-from gateway.ingress.a2a_server.operations import OperationRequest, Operations, SequencedEvent
+from adapters.a2a_client.wire import v03_proto, v03_requests
+from gateway.ingress.a2a_server.bindings import jsonrpc_methods as methods
+from gateway.ingress.a2a_server.bindings.jsonrpc_methods import A2aMethod
+from gateway.ingress.a2a_server.bindings.rest_paths import event_0_3
+from gateway.ingress.a2a_server.operations import Operations
 
 
 @dataclass(frozen=True, slots=True)
 class GrpcMethod:
-    """One method.
-
-    `read_params` reads the JSON of a `request` and raises BadMessage. `write_result` builds the response, or one message of a stream.
-    """
+    """One method: `a2a` reads the JSON of a `request`, and its result is the JSON of a `response`."""
 
     request: type[Protobuf]
-    read_params: Callable[[Any], Any]
-    operation: Callable[[Operations, OperationRequest, Any], Awaitable[Any]]
-    write_result: Callable[[Any], Protobuf]
-    is_streaming: bool = False
+    a2a: A2aMethod
+    response: type[Protobuf]
+
+    def to_response(self, outcome: Any) -> Protobuf:
+        """Returns the response, or for a numbered event one message of a stream."""
+        return to_protobuf(self.a2a.write_result(outcome.response if self.a2a.is_streaming else outcome), self.response)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,144 +39,62 @@ class GrpcService:
     methods: Mapping[str, GrpcMethod]
 
 
-def _protobuf_writer(message_type: type[Protobuf], to_wire: Callable[[Any], Any] = lambda noun: noun) -> Callable[[Any], Protobuf]:
-    return lambda noun: to_protobuf(to_wire(noun), message_type)
+def _ignore_params(_: Any) -> str:
+    """Reads the parameters of a request that only names the agent: no tenant."""
+    return ""
 
 
-def _write_empty(_: None) -> Protobuf:
-    return Empty()
-
-
-def _ignore_params(_: Any) -> None:
-    """Reads the parameters of a request that only names the agent."""
-
-
-def _event_0_3(numbered: SequencedEvent) -> dict[str, Any]:
-    return v03_proto.event_json(v1.only_member(numbered.response))
-
-
-_write_event = _protobuf_writer(pb1.StreamResponse, lambda numbered: numbered.response)
-_write_task, _write_config = _protobuf_writer(pb1.Task), _protobuf_writer(pb1.TaskPushNotificationConfig)
+_SEND_0_3 = A2aMethod("SendMessage", v03_requests.read_send_params, Operations.send, event_0_3)
+_STREAM_0_3 = A2aMethod("SendStreamingMessage", v03_requests.read_send_params, Operations.stream, event_0_3, is_streaming=True)
+_SUBSCRIBE_0_3 = A2aMethod("TaskSubscription", v03_requests.read_task_params, Operations.subscribe, event_0_3, is_streaming=True)
+_GET_TASK_0_3 = A2aMethod("GetTask", v03_requests.read_task_params, Operations.get_task, v03_proto.task_json)
+_CANCEL_TASK_0_3 = A2aMethod("CancelTask", v03_requests.read_task_params, Operations.cancel, v03_proto.task_json)
+_CREATE_PUSH_0_3 = replace(methods.CREATE_PUSH, read_params=v03_requests.read_push_config, write_result=v03_requests.push_config_json)
+_GET_PUSH_0_3 = replace(methods.GET_PUSH, read_params=v03_requests.read_push_params, write_result=v03_requests.push_config_json)
+_LIST_PUSH_0_3 = replace(methods.LIST_PUSH, read_params=v03_requests.read_push_list_params, write_result=v03_requests.push_configs_json)
+_DELETE_PUSH_0_3 = replace(methods.DELETE_PUSH, read_params=v03_requests.read_push_params)
+_GET_CARD = replace(methods.GET_EXTENDED_CARD, read_params=_ignore_params)
 SERVICE_1_0 = GrpcService(
     "lf.a2a.v1.A2AService",
     "1.0",
     {
-        "SendMessage": GrpcMethod(
-            pb1.SendMessageRequest,
-            v1.read_send_params,
-            lambda offered, *args: offered.send(*args),
-            _protobuf_writer(pb1.SendMessageResponse, v1.send_result),
-        ),
-        "SendStreamingMessage": GrpcMethod(
-            pb1.SendMessageRequest, v1.read_send_params, lambda offered, *args: offered.stream(*args), _write_event, is_streaming=True
-        ),
-        "GetTask": GrpcMethod(pb1.GetTaskRequest, v1.read_task_params, lambda offered, *args: offered.get_task(*args), _write_task),
-        "ListTasks": GrpcMethod(
-            pb1.ListTasksRequest,
-            read_list_params,
-            lambda offered, *args: offered.list_tasks(*args),
-            _protobuf_writer(pb1.ListTasksResponse),
-        ),
-        "CancelTask": GrpcMethod(pb1.CancelTaskRequest, v1.read_task_params, lambda offered, *args: offered.cancel(*args), _write_task),
-        "SubscribeToTask": GrpcMethod(
-            pb1.SubscribeToTaskRequest,
-            v1.read_task_params,
-            lambda offered, *args: offered.subscribe(*args),
-            _write_event,
-            is_streaming=True,
-        ),
-        "CreateTaskPushNotificationConfig": GrpcMethod(
-            pb1.TaskPushNotificationConfig, push.read_push_config, lambda offered, *args: offered.create_push(*args), _write_config
-        ),
+        "SendMessage": GrpcMethod(pb1.SendMessageRequest, methods.SEND, pb1.SendMessageResponse),
+        "SendStreamingMessage": GrpcMethod(pb1.SendMessageRequest, methods.STREAM, pb1.StreamResponse),
+        "GetTask": GrpcMethod(pb1.GetTaskRequest, methods.GET_TASK, pb1.Task),
+        "ListTasks": GrpcMethod(pb1.ListTasksRequest, methods.LIST_TASKS, pb1.ListTasksResponse),
+        "CancelTask": GrpcMethod(pb1.CancelTaskRequest, methods.CANCEL_TASK, pb1.Task),
+        "SubscribeToTask": GrpcMethod(pb1.SubscribeToTaskRequest, methods.SUBSCRIBE, pb1.StreamResponse),
+        "CreateTaskPushNotificationConfig": GrpcMethod(pb1.TaskPushNotificationConfig, methods.CREATE_PUSH, pb1.TaskPushNotificationConfig),
         "GetTaskPushNotificationConfig": GrpcMethod(
-            pb1.GetTaskPushNotificationConfigRequest, push.read_push_params, lambda offered, *args: offered.get_push(*args), _write_config
+            pb1.GetTaskPushNotificationConfigRequest, methods.GET_PUSH, pb1.TaskPushNotificationConfig
         ),
         "ListTaskPushNotificationConfigs": GrpcMethod(
-            pb1.ListTaskPushNotificationConfigsRequest,
-            push.read_push_list_params,
-            lambda offered, *args: offered.list_push(*args),
-            _protobuf_writer(pb1.ListTaskPushNotificationConfigsResponse),
+            pb1.ListTaskPushNotificationConfigsRequest, methods.LIST_PUSH, pb1.ListTaskPushNotificationConfigsResponse
         ),
-        "DeleteTaskPushNotificationConfig": GrpcMethod(
-            pb1.DeleteTaskPushNotificationConfigRequest,
-            push.read_push_params,
-            lambda offered, *args: offered.delete_push(*args),
-            _write_empty,
-        ),
-        "GetExtendedAgentCard": GrpcMethod(
-            pb1.GetExtendedAgentCardRequest,
-            _ignore_params,
-            lambda offered, request, _: offered.get_extended_card(request),
-            _protobuf_writer(pb1.AgentCard),
-        ),
+        "DeleteTaskPushNotificationConfig": GrpcMethod(pb1.DeleteTaskPushNotificationConfigRequest, methods.DELETE_PUSH, Empty),
+        "GetExtendedAgentCard": GrpcMethod(pb1.GetExtendedAgentCardRequest, _GET_CARD, pb1.AgentCard),
     },
-)
-
-_write_event_0_3 = _protobuf_writer(pb03.StreamResponse, _event_0_3)
-_write_task_0_3, _write_config_0_3 = (
-    _protobuf_writer(pb03.Task, v03_proto.task_json),
-    _protobuf_writer(pb03.TaskPushNotificationConfig, v03_requests.push_config_json),
 )
 SERVICE_0_3 = GrpcService(
     "a2a.v1.A2AService",
     "0.3",
     {
-        "SendMessage": GrpcMethod(
-            pb03.SendMessageRequest,
-            v03_requests.read_send_params,
-            lambda offered, *args: offered.send(*args),
-            _protobuf_writer(pb03.SendMessageResponse, v03_proto.event_json),
-        ),
-        "SendStreamingMessage": GrpcMethod(
-            pb03.SendMessageRequest,
-            v03_requests.read_send_params,
-            lambda offered, *args: offered.stream(*args),
-            _write_event_0_3,
-            is_streaming=True,
-        ),
-        "GetTask": GrpcMethod(
-            pb03.GetTaskRequest, v03_requests.read_task_params, lambda offered, *args: offered.get_task(*args), _write_task_0_3
-        ),
-        "CancelTask": GrpcMethod(
-            pb03.CancelTaskRequest, v03_requests.read_task_params, lambda offered, *args: offered.cancel(*args), _write_task_0_3
-        ),
-        "TaskSubscription": GrpcMethod(
-            pb03.TaskSubscriptionRequest,
-            v03_requests.read_task_params,
-            lambda offered, *args: offered.subscribe(*args),
-            _write_event_0_3,
-            is_streaming=True,
-        ),
+        "SendMessage": GrpcMethod(pb03.SendMessageRequest, _SEND_0_3, pb03.SendMessageResponse),
+        "SendStreamingMessage": GrpcMethod(pb03.SendMessageRequest, _STREAM_0_3, pb03.StreamResponse),
+        "GetTask": GrpcMethod(pb03.GetTaskRequest, _GET_TASK_0_3, pb03.Task),
+        "CancelTask": GrpcMethod(pb03.CancelTaskRequest, _CANCEL_TASK_0_3, pb03.Task),
+        "TaskSubscription": GrpcMethod(pb03.TaskSubscriptionRequest, _SUBSCRIBE_0_3, pb03.StreamResponse),
         "CreateTaskPushNotificationConfig": GrpcMethod(
-            pb03.CreateTaskPushNotificationConfigRequest,
-            v03_requests.read_push_config,
-            lambda offered, *args: offered.create_push(*args),
-            _write_config_0_3,
+            pb03.CreateTaskPushNotificationConfigRequest, _CREATE_PUSH_0_3, pb03.TaskPushNotificationConfig
         ),
         "GetTaskPushNotificationConfig": GrpcMethod(
-            pb03.GetTaskPushNotificationConfigRequest,
-            v03_requests.read_push_params,
-            lambda offered, *args: offered.get_push(*args),
-            _write_config_0_3,
+            pb03.GetTaskPushNotificationConfigRequest, _GET_PUSH_0_3, pb03.TaskPushNotificationConfig
         ),
         "ListTaskPushNotificationConfig": GrpcMethod(
-            pb03.ListTaskPushNotificationConfigRequest,
-            v03_requests.read_push_list_params,
-            lambda offered, *args: offered.list_push(*args),
-            _protobuf_writer(pb03.ListTaskPushNotificationConfigResponse, v03_requests.push_configs_json),
+            pb03.ListTaskPushNotificationConfigRequest, _LIST_PUSH_0_3, pb03.ListTaskPushNotificationConfigResponse
         ),
-        "DeleteTaskPushNotificationConfig": GrpcMethod(
-            pb03.DeleteTaskPushNotificationConfigRequest,
-            v03_requests.read_push_params,
-            lambda offered, *args: offered.delete_push(*args),
-            _write_empty,
-        ),
-        "GetAgentCard": GrpcMethod(
-            pb03.GetAgentCardRequest,
-            _ignore_params,
-            lambda offered, request, _: offered.get_extended_card(request),
-            _protobuf_writer(pb03.AgentCard, v03_requests.card_json),
-        ),
+        "DeleteTaskPushNotificationConfig": GrpcMethod(pb03.DeleteTaskPushNotificationConfigRequest, _DELETE_PUSH_0_3, Empty),
+        "GetAgentCard": GrpcMethod(pb03.GetAgentCardRequest, replace(_GET_CARD, write_result=v03_requests.card_json), pb03.AgentCard),
     },
 )
 SERVICES = (SERVICE_1_0, SERVICE_0_3)

@@ -61,7 +61,8 @@ def _match_route(path: str, version: str, routes: RouteTable) -> Route | None:
     return None
 
 
-def _event_0_3(outcome: Task | Message | StreamResponse) -> dict[str, Any]:
+def event_0_3(outcome: Task | Message | StreamResponse) -> dict[str, Any]:
+    """Returns a SendMessageResponse or StreamResponse of 0.3 as ProtoJSON."""
     return v03_proto.event_json(v1.only_member(outcome) if isinstance(outcome, StreamResponse) else outcome)
 
 
@@ -105,14 +106,14 @@ _V1: Final[RouteTable] = [
         ("/extendedAgentCard", {"GET": methods.GET_EXTENDED_CARD}),
     )
 ]
-_SUBSCRIBE: Final = A2aMethod("SubscribeToTask", v1.read_task_params, Operations.subscribe, _event_0_3, is_streaming=True)
+_SUBSCRIBE: Final = A2aMethod("SubscribeToTask", v1.read_task_params, Operations.subscribe, event_0_3, is_streaming=True)
 _V03: Final[RouteTable] = [
     (re.compile(pattern), verbs)
     for pattern, verbs in (
-        ("/message:send", {"POST": A2aMethod("SendMessage", v03_requests.read_send_params, Operations.send, _event_0_3)}),
+        ("/message:send", {"POST": A2aMethod("SendMessage", v03_requests.read_send_params, Operations.send, event_0_3)}),
         (
             "/message:stream",
-            {"POST": A2aMethod("SendStreamingMessage", v03_requests.read_send_params, Operations.stream, _event_0_3, is_streaming=True)},
+            {"POST": A2aMethod("SendStreamingMessage", v03_requests.read_send_params, Operations.stream, event_0_3, is_streaming=True)},
         ),
         ("/tasks", {"GET": A2aMethod("ListTasks", _whole_list_params, Operations.list_tasks, _tasks_0_3)}),
         (f"{_TASK}:cancel", {"POST": A2aMethod("CancelTask", v1.read_task_params, Operations.cancel, v03_proto.task_json)}),

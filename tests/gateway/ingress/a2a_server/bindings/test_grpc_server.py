@@ -182,8 +182,12 @@ def test_every_method_of_both_services_is_served() -> None:
     for service, described in ((SERVICE_1_0, pb1.DESCRIPTOR), (SERVICE_0_3, pb03.DESCRIPTOR)):
         (theirs,) = described.services_by_name.values()
         assert service.name == theirs.full_name
-        assert {name: (method.request.DESCRIPTOR.name, method.is_streaming) for name, method in service.methods.items()} == {
-            method.name: (method.input_type.name, method.server_streaming) for method in theirs.methods
+        served = {
+            name: (method.request.DESCRIPTOR.name, method.response.DESCRIPTOR.name, method.a2a.is_streaming)
+            for name, method in service.methods.items()
+        }
+        assert served == {
+            method.name: (method.input_type.name, method.output_type.name, method.server_streaming) for method in theirs.methods
         }
 
 
