@@ -12,6 +12,7 @@ from adapters.mcp_client.wire.peer import McpPeer
 from adapters.version import VERSION
 from gateway.ingress.http.empty_lists import Candidates, EmptyListReasons
 from gateway.ingress.http.errors import UnknownMethod, UnknownResource
+from gateway.ingress.mcp_server.catalogue.hidden import Catalogue
 from gateway.ingress.mcp_server.catalogue.instructions import instructions_of
 from gateway.ingress.mcp_server.protocol import modern
 from gateway.ingress.mcp_server.protocol.client_wishes import check_level
@@ -20,7 +21,7 @@ from gateway.ingress.mcp_server.protocol.sessions import McpSession, McpSessions
 from gateway.ingress.mcp_server.subscriptions.streams import NotificationStreams
 from gateway.ingress.mcp_server.tasks.methods import TaskMethods
 from gateway.ingress.mcp_server.tasks.wire import LEGACY_TASKS_CAPABILITY, LEGACY_TASKS_VERSION, TASKS_CAPABILITY
-from gateway.ingress.mcp_server.upstream_requests import Catalogue, UpstreamRequests
+from gateway.ingress.mcp_server.upstream_requests import UpstreamRequests
 from policies.callers import Caller
 from policies.delegation.rulings import act_of_reading_resource
 from registry.health.reachability import NotReachable

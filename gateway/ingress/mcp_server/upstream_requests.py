@@ -25,13 +25,11 @@ from gateway.calls.requests import ToolServerRequest
 from gateway.calls.server_calls import ServerCalls
 from gateway.ingress.http.errors import UnknownPrompt, UnknownResource, UnknownTool
 from gateway.ingress.mcp_server.agent_tool_calls import AgentToolCalls
-from gateway.ingress.mcp_server.catalogue.hidden import VisibilityCheck, hide_invisible
-from gateway.ingress.mcp_server.catalogue.prompts import PromptCatalogue
-from gateway.ingress.mcp_server.catalogue.resources import ResourceCatalogue
-from gateway.ingress.mcp_server.catalogue.search_mode import SEARCH_TOOL, SearchMode
+from gateway.ingress.mcp_server.catalogue.hidden import Catalogue, VisibilityCheck, hide_invisible
+from gateway.ingress.mcp_server.catalogue.search_mode import SEARCH_TOOL
 from gateway.ingress.mcp_server.catalogue.tools import AgentTool, ServerTool, ToolCatalogue
 from gateway.ingress.mcp_server.catalogue.uris import rewrite_result
-from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries, uses_own_names
+from gateway.ingress.mcp_server.catalogue.visible import uses_own_names
 from gateway.ingress.mcp_server.elicitation.request_states import RequestStates
 from gateway.ingress.mcp_server.protocol.message import ClientMessage
 from gateway.ingress.mcp_server.protocol.mirrored_headers import check_mirrored_headers as check_mirrored
@@ -58,16 +56,6 @@ _GATEWAY_CLIENT_INFO = Raw(encode(CLIENT_INFO))
 T = TypeVar("T")
 Reply = tuple[ServerTool, McpAnswer]
 Relist = Callable[[str, str], Awaitable[None]]
-
-
-class Catalogue(Struct, frozen=True):
-    """The catalogues of what callers can use."""
-
-    visible_entries: VisibleEntries
-    tools: ToolCatalogue
-    prompts: PromptCatalogue
-    resources: ResourceCatalogue
-    search_mode: SearchMode
 
 
 class CallTargets(Struct, frozen=True):

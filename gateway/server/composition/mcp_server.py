@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.mcp_server.agent_tool_calls import AgentToolCalls
+from gateway.ingress.mcp_server.catalogue.hidden import Catalogue
 from gateway.ingress.mcp_server.catalogue.prompts import PromptCatalogue
 from gateway.ingress.mcp_server.catalogue.resources import ResourceCatalogue
 from gateway.ingress.mcp_server.catalogue.search_mode import SearchMode
@@ -30,7 +31,7 @@ from gateway.ingress.mcp_server.tasks.legacy_server_tasks import LegacyServerTas
 from gateway.ingress.mcp_server.tasks.methods import TaskMethods, TaskSources
 from gateway.ingress.mcp_server.tasks.server_tasks import RelayedTasks
 from gateway.ingress.mcp_server.tasks.store import AnswerStore, ServerTaskStore
-from gateway.ingress.mcp_server.upstream_requests import CallTargets, Catalogue, UpstreamRequests
+from gateway.ingress.mcp_server.upstream_requests import CallTargets, UpstreamRequests
 from gateway.server.composition.process import SWEEP_SECONDS, Gateway
 from gateway.server.settings import upstream_headers
 from gateway.tasks.pages import TaskPages

@@ -5,7 +5,7 @@ from functools import wraps
 from typing import Any, Protocol
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from adapters.mcp_client.wire.messages import INVALID_PARAMS
 from adapters.mcp_client.wire.peer import McpPeer
@@ -30,29 +30,20 @@ REFUSALS = (*UNKNOWN_NAME_ERRORS, CallRefused, BadEnvelope, LimitReached, Payloa
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-class CatalogueView(Protocol):
-    """The catalogue of a caller; upstream_requests.py implements it."""
+class Catalogue(Struct, frozen=True):
+    """The catalogues of what callers can use."""
 
-    @property
-    def visible_entries(self) -> VisibleEntries: ...
-
-    @property
-    def tools(self) -> ToolCatalogue: ...
-
-    @property
-    def prompts(self) -> PromptCatalogue: ...
-
-    @property
-    def resources(self) -> ResourceCatalogue: ...
-
-    @property
-    def search_mode(self) -> SearchMode: ...
+    visible_entries: VisibleEntries
+    tools: ToolCatalogue
+    prompts: PromptCatalogue
+    resources: ResourceCatalogue
+    search_mode: SearchMode
 
 
 class VisibilityCheck:
     """Checks after a refusal whether the caller may know of what the request named."""
 
-    def __init__(self, catalogue: CatalogueView, unknown_names: UnknownNameDenials) -> None:
+    def __init__(self, catalogue: Catalogue, unknown_names: UnknownNameDenials) -> None:
         self._catalogue = catalogue
         self._unknown_names = unknown_names
 

@@ -21,9 +21,9 @@ from gateway.calls.authorizer import CallRefused
 from gateway.calls.requests import ListenRequest
 from gateway.calls.server_calls import ServerCalls
 from gateway.ingress.http.errors import UnknownResource
+from gateway.ingress.mcp_server.catalogue.hidden import Catalogue
 from gateway.ingress.mcp_server.subscriptions.confirmations import Confirmations
 from gateway.ingress.mcp_server.subscriptions.upstream_watch import UpstreamWatcher
-from gateway.ingress.mcp_server.upstream_requests import Catalogue
 from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.telemetry.spans import TraceContext
 from policies.callers import Caller
