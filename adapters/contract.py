@@ -326,8 +326,8 @@ class Reattachable(Protocol):
 class Stoppable(Protocol):
     """An Adapter whose agents continue a turn after the gateway stopped waiting."""
 
-    async def stop(self, ref: VendorRef, call: Call) -> None:
-        """Stops the run at the agent, where the agent supports it. Raises UpstreamFault."""
+    async def stop(self, ref: VendorRef, call: Call) -> bool:
+        """Asks the agent once to stop the run, where the agent supports it. Returns whether the agent confirmed. Raises UpstreamFault."""
         ...
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import structs
 
-from adapters.a2a_client.cancellation import cancel_task
+from adapters.a2a_client.cancellation import cancel_task, request_cancellation
 from adapters.a2a_client.peers import A2APeers
 from adapters.a2a_client.push_wakeups import PushWakeup, PushWakeups
 from adapters.a2a_client.wire.reading import A2ATurnReader
@@ -21,6 +21,7 @@ from adapters.contract import (
     Event,
     InvalidAnswer,
     Reattachable,
+    Stoppable,
     Turn,
     Unreachable,
     UpstreamFault,
@@ -150,6 +151,10 @@ class A2AAgent:
         """Cancels a task. Returns True only when the agent shows it as canceled, not when it ended otherwise."""
         return bool(ref.task_id) and await cancel_task(self._peers, call, ref.task_id, self._sleep)
 
+    async def stop(self, ref: VendorRef, call: Call) -> bool:
+        """Sends CancelTask, see Stoppable. Does not wait until a task that is being canceled has ended."""
+        return bool(ref.task_id) and await request_cancellation(self._peers, call, ref.task_id)
+
     async def _stream_or_send(self, turn: Turn, call: Call, reader: A2ATurnReader, push_url: str) -> AsyncGenerator[Event, None]:
         """Yields the events of a stream, or of one response without streaming. Without an ending, the task's id is then known."""
         stream = True
@@ -238,3 +243,4 @@ def _outgoing_message(turn: Turn) -> Message:
 _: type[Adapter] = A2AAgent
 _watches: type[Watcher] = A2AAgent
 _reattaches: type[Reattachable] = A2AAgent
+_stops: type[Stoppable] = A2AAgent

@@ -11,6 +11,7 @@ from adapters.task import INTERRUPTED, TERMINAL, TaskState
 _POLL_FIRST: Final = 0.05  # seconds
 _POLL_MAX: Final = 2.0
 _POLL_GROWTH: Final = 1.6
+_NOTHING_TO_CANCEL: Final = (METHOD_NOT_FOUND, UNSUPPORTED_OPERATION, TASK_NOT_CANCELABLE, TASK_NOT_FOUND)
 
 
 async def cancel_task(peers: A2APeers, call: Call, task_id: str, sleep: Callable[[float], Awaitable[None]]) -> bool:
@@ -36,6 +37,16 @@ async def cancel_task(peers: A2APeers, call: Call, task_id: str, sleep: Callable
     if task.status.state in INTERRUPTED:
         raise CannotCancel
     return task.status.state is TaskState.CANCELED
+
+
+async def request_cancellation(peers: A2APeers, call: Call, task_id: str) -> bool:
+    """Sends one CancelTask and returns whether the response shows the task as canceled. Raises UpstreamFault."""
+    try:
+        return (await peers.task(call, task_id, cancel=True)).status.state is TaskState.CANCELED
+    except PeerError as error:
+        if error.code in _NOTHING_TO_CANCEL:
+            return False
+        raise
 
 
 async def _was_canceled(peers: A2APeers, call: Call, task_id: str) -> bool:

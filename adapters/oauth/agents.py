@@ -12,6 +12,7 @@ from adapters.contract import (
     ConsentNeeded,
     Event,
     Reattachable,
+    Stoppable,
     Turn,
     UpstreamFault,
     VendorRef,
@@ -72,6 +73,13 @@ class AuthorizedAdapter:
                 raise CannotCancel
         return await self._send_authorized(call, lambda opened: self._inner.cancel(ref, opened), CallRedactor(call.headers))
 
+    async def stop(self, ref: VendorRef, call: Call) -> bool:
+        """Stops a run of the inner adapter. Raises UpstreamFault, and ConsentNeeded where the person's account is gone."""
+        inner, run = self._inner, ref_before_consent(ref) if is_pending(ref) else ref
+        if not isinstance(inner, Stoppable) or not run.task_id:
+            return False
+        return await self._send_authorized(call, lambda opened: inner.stop(run, opened), CallRedactor(call.headers))
+
     async def _authorized_events(self, call: Call, start_events: Callable[[Call], AsyncIterator[Event]]) -> AsyncGenerator[Event, None]:
         async def first_event_of(opened: Call) -> _StartedEvents:
             events = cast("AsyncGenerator[Event, None]", start_events(opened))
@@ -119,4 +127,5 @@ def authorize_adapter(inner: Adapter, oauth: UpstreamOAuth | None) -> Authorized
 
 
 _: type[Adapter] = AuthorizedAdapter
+_stops: type[Stoppable] = AuthorizedAdapter
 _watches: type[Watcher] = AuthorizedWatcher

@@ -3,9 +3,10 @@
 import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Final, cast
 
+import structlog
 from msgspec.structs import replace
 
 from adapters.contract import (
@@ -16,6 +17,7 @@ from adapters.contract import (
     AnswerRefused,
     Call,
     CannotReattach,
+    ConsentNeeded,
     Event,
     Failed,
     Failure,
@@ -40,6 +42,7 @@ LATE_TEXT = "The agent did not answer in time"
 QUIET = "The agent was silent for too long"
 STOP_SECONDS: Final = 2.0  # for the request that stops an agent's turn
 NO_ENDING_TEXT = "The agent's answer was cut off"
+log = structlog.get_logger()
 
 
 class GuardedAdapter:
@@ -59,13 +62,14 @@ class GuardedAdapter:
         try:
             while True:
                 attempts.begin()
-                ref = turn.ref if turn.answers else None
+                ref = _continued_task(turn)
                 async with aclosing(cast("AsyncGenerator[Event, None]", self._inner.run(turn, attempts.call))) as events:
                     event = await _next_event_or_failure(events, bound, call.headers)
                     delay = None
                     if bound.last_fault is None:
                         attempts.record_answer()
                     elif (delay := attempts.retry_delay_after(bound.last_fault, bound.seconds_left)) is None:
+                        await self._stop_if_late(bound, ref, attempts.call)
                         yield _answer_refusal(turn, bound.last_fault) or event
                         return
                     begun = False
@@ -74,8 +78,7 @@ class GuardedAdapter:
                             event = _answer_refusal(turn, bound.last_fault) or event
                         begun = begun or not isinstance(event, RefLearned)
                         ref = event.ref if isinstance(event, RefLearned) else ref
-                        if isinstance(event, Failed) and event.kind == AGENT_LATE and ref is not None:
-                            await self._stop(ref, attempts.call)
+                        await self._stop_if_late(bound, ref, attempts.call)
                         yield attempts.with_endpoint(event) if isinstance(event, RefLearned) else event
                         if isinstance(event, ENDINGS):
                             if bound.last_fault is not None:
@@ -90,14 +93,22 @@ class GuardedAdapter:
             attempts.end()
             bound.cancel()
 
-    async def _stop(self, ref: VendorRef, call: Call) -> None:
-        """Stops a turn at the agent after its deadline, since a running one would block the conversation's next turn."""
-        inner, until = self._inner, asyncio.get_running_loop().time() + STOP_SECONDS
-        if not isinstance(inner, Stoppable):
+    async def _stop_if_late(self, bound: "_TurnDeadline", ref: VendorRef | None, call: Call) -> None:
+        """Stops a turn at the agent after its deadline. Otherwise the agent works for nothing, and is busy at the conversation's next turn.
+
+        Takes at most STOP_SECONDS. The turn has failed, whether the agent accepts the request or not.
+        """
+        inner = self._inner
+        if ref is None or not bound.is_late or not isinstance(inner, Stoppable):
             return
-        with suppress(UpstreamFault, EgressRefused, TimeoutError):  # the turn has failed, whether the agent accepts this or not
+        until = asyncio.get_running_loop().time() + STOP_SECONDS
+        try:
             async with asyncio.timeout_at(until):
-                await inner.stop(ref, replace(call, deadline=until))
+                confirmed = await inner.stop(ref, replace(call, deadline=until))
+        except (UpstreamFault, EgressRefused, ConsentNeeded, TimeoutError) as error:
+            log.warning("late_turn_not_stopped", agent=call.target.name, error=type(error).__name__)
+        else:
+            log.info("late_turn_stopped", agent=call.target.name, confirmed=confirmed)
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
         """Continues a turn at the endpoint that has the task, with a failure in place of an error. Raises CannotReattach."""
@@ -105,11 +116,14 @@ class GuardedAdapter:
         if not isinstance(inner, Reattachable):
             raise CannotReattach
         bound = _TurnDeadline(call)
-        sent = self._resilience.call_at_task_endpoint(turn.ref or VendorRef(), replace(call, on_activity=bound.note_activity))
+        ref = turn.ref or VendorRef()
+        sent = self._resilience.call_at_task_endpoint(ref, replace(call, on_activity=bound.note_activity))
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", inner.reattach(turn, known, sent))) as events:
                 while True:
                     event = await _next_event_or_failure(events, bound, call.headers)
+                    ref = event.ref if isinstance(event, RefLearned) else ref
+                    await self._stop_if_late(bound, ref, sent)
                     yield event
                     if isinstance(event, ENDINGS):
                         return
@@ -144,6 +158,8 @@ class GuardedWatcher(GuardedAdapter):
                     if isinstance(event, Failed) and event.kind and not moved:
                         return
                     moved = True
+                    ref = event.ref if isinstance(event, RefLearned) else ref
+                    await self._stop_if_late(bound, ref, call)
                     yield event
                     if isinstance(event, ENDINGS):
                         return
@@ -156,10 +172,15 @@ def guard(inner: Adapter, resilience: Resilience | None = None) -> GuardedAdapte
     return GuardedWatcher(inner, resilience) if isinstance(inner, Watcher) else GuardedAdapter(inner, resilience)
 
 
+def _continued_task(turn: Turn) -> VendorRef | None:
+    """The agent's ids of the task that a message continues; None for a new task."""
+    ref = turn.ref
+    return ref if ref is not None and ref.task_id and not is_pending(ref) else None
+
+
 def _answer_refusal(turn: Turn, fault: UpstreamFault) -> AnswerRefused | None:
     """The ending of a turn whose answers the agent certainly did not accept; None if it may have, or for a new task."""
-    ref = turn.ref
-    if ref is None or not ref.task_id or is_pending(ref) or not fault.had_no_effect:
+    if _continued_task(turn) is None or not fault.had_no_effect:
         return None
     return AnswerRefused(fault.public, fault.detail, "" if fault.is_callers_mistake else fault.kind, fault.retryable)
 
@@ -203,6 +224,14 @@ class _TurnDeadline:
     def seconds_left(self) -> float:
         """The seconds until the deadline."""
         return self._deadline - self._loop.time()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the turn ended because of time, so that the agent may still be working on it. It never got an unsent message."""
+        fault = self.last_fault
+        if fault is None or fault.is_unsent or fault.had_no_effect:
+            return False
+        return self._is_expired or fault.failure is Failure.LATE or self.seconds_left <= DEADLINE_MARGIN_SECONDS
 
     @property
     def problem(self) -> str:

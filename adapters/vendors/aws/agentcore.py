@@ -42,7 +42,7 @@ class AgentCore:
     """The AgentCore vendor: a session is a conversation, with an id by the gateway. Runs have no ids, so only a session can be stopped."""
 
     kind: ClassVar[str] = "agentcore"
-    features: ClassVar[Features] = Features(streams=True, cancels=True, questions=OpenQuestions.NONE)
+    features: ClassVar[Features] = Features(streams=True, cancels=True, cancel_ends_session=True, questions=OpenQuestions.NONE)
     options: ClassVar[type[VendorOptions]] = AgentCoreOptions
 
     async def describe(self, connection: VendorConnection[AgentCoreOptions]) -> AgentFacts:

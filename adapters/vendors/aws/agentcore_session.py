@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from msgspec.structs import replace
 
-from adapters.contract import Adapter, Call, Event, Reattachable, RefLearned, Turn, VendorRef, Watcher
+from adapters.contract import Adapter, Call, Event, Reattachable, RefLearned, Stoppable, Turn, VendorRef, Watcher
 from adapters.task import Task
 from adapters.upstream.live_headers import with_more
 
@@ -37,6 +37,9 @@ class AgentCoreSessions:
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
         return bool(await self._inner.cancel(ref, _in_session(call, _session_of(ref))))
 
+    async def stop(self, ref: VendorRef, call: Call) -> bool:
+        return bool(await self._inner.stop(ref, _in_session(call, _session_of(ref))))
+
 
 async def _store_session(events: AsyncGenerator[Event, None], session: str) -> AsyncIterator[Event]:
     """Yields the events, with the session beside every reference of the agent."""
@@ -56,4 +59,5 @@ def _in_session(call: Call, session: str) -> Call:
 
 _: type[Adapter] = AgentCoreSessions
 _reattaches: type[Reattachable] = AgentCoreSessions
+_stops: type[Stoppable] = AgentCoreSessions
 _watches: type[Watcher] = AgentCoreSessions

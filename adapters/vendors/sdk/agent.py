@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol, cast, runtime_checka
 from weakref import WeakValueDictionary
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -27,6 +27,7 @@ from adapters.contract import (
     InvalidAnswer,
     Reattachable,
     RefLearned,
+    Stoppable,
     Turn,
     UpstreamFault,
     VendorRef,
@@ -65,6 +66,7 @@ class Features(Struct, frozen=True):
 
     streams: bool = False
     cancels: bool = False
+    cancel_ends_session: bool = False  # a cancellation deletes the session's memory, so only callers may request it, and no deadline
     resumes: bool = False  # asks questions, and continues with the answers
     polls: bool = False  # the state of a turn can be polled, by `PollingVendor.poll`
     files: bool = False
@@ -260,10 +262,13 @@ class VendorAgent:
             return events
         return detect_lost_session(events, turn.ref, lambda: self.vendor.describe(connection))
 
-    async def stop(self, ref: VendorRef, call: Call) -> None:
-        """Stops a run, see Stoppable. Raises UpstreamFault."""
-        if self.vendor.features.cancels and ref.task_id:
-            await _await_outcome(self.vendor.cancel(ref, self._connection(call)))
+    async def stop(self, ref: VendorRef, call: Call) -> bool:
+        """Stops a run, see Stoppable: not its session, whose memory later turns need. Raises UpstreamFault."""
+        features = self.vendor.features
+        if not features.cancels or features.cancel_ends_session or not ref.task_id:
+            return False
+        run = replace(ref, prompts=UNSET)  # the turn has answered them
+        return await _await_outcome(self.vendor.cancel(run, self._connection(call))) is CancelOutcome.CANCELED
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
         """Reads a run's events again from its beginning, see Reattachable. Raises CannotReattach and UpstreamFault."""
@@ -378,3 +383,4 @@ async def _await_outcome(outcome: Awaitable[CancelOutcome]) -> CancelOutcome:
 
 _: type[Adapter] = VendorAgent
 _reattaches: type[Reattachable] = VendorAgent
+_stops: type[Stoppable] = VendorAgent

@@ -132,6 +132,28 @@ async def test_a_peer_that_knows_neither_version_is_tried_anew_next_time() -> No
     assert egress.methods == ["SendMessage", "message/send", "SendMessage"]
 
 
+@pytest.mark.parametrize(
+    ("answer", "confirmed"),
+    [
+        (answers(task("CANCELED")), True),
+        (answers(task("WORKING")), False),  # it is being canceled: nobody waits for that
+        (answers(task("COMPLETED")), False),
+        *[(refuses(code), False) for code in (-32001, -32002, -32004)],
+    ],
+)
+async def test_a_stop_is_one_request(answer: Callable[..., Any], confirmed: bool) -> None:
+    egress = ScriptedEgress(answer)
+    assert await agent(egress)[0].stop(VendorRef("c", "t"), call_to(URL)) is confirmed
+    assert egress.methods == ["CancelTask"]
+
+
+async def test_a_task_without_a_name_is_not_stopped_and_a_broken_answer_is_a_fault() -> None:
+    egress = ScriptedEgress(refuses(-32603))
+    assert not await agent(egress)[0].stop(VendorRef("c"), call_to(URL))
+    with pytest.raises(UpstreamFault):
+        await agent(egress)[0].stop(VendorRef("c", "t"), call_to(URL))
+
+
 async def test_an_older_peer_is_found_out_by_a_cancellation_too() -> None:
     egress = ScriptedEgress(refuses(-32601), answers({"kind": "task", **task("CANCELED")}))
     assert await agent(egress)[0].cancel(VendorRef("c", "t"), call_to(URL))

@@ -145,6 +145,15 @@ async def test_an_agent_that_hangs_fails_at_the_deadline_and_others_go_on(versio
     assert isinstance(others[-1], Done)
 
 
+@both_versions
+async def test_a_late_task_is_canceled_at_the_agent_under_its_own_id(version: str) -> None:
+    async with meeting(version) as (adapter, app, url):
+        events = await _all(adapter, call_to(url, seconds=0.5, version=version), True)
+    assert isinstance(events[-1], Failed) and events[-1].kind == "AGENT_LATE"
+    assert app.methods[1:] == ["CancelTask" if version == "1.0" else "tasks/cancel"]
+    assert app.requests[-1]["params"]["id"] == ref_in(events).task_id
+
+
 async def _all(adapter: GuardedAdapter, call: object, stream: bool) -> list[Event]:
     return [event async for event in adapter.run(turn("hang", None, stream), call)]  # type: ignore[arg-type]  # gather widens it
 

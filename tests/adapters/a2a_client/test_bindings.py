@@ -169,6 +169,14 @@ async def test_an_agent_that_hangs_fails_at_the_deadline_and_others_go_on(bindin
 
 
 @every_binding
+async def test_a_late_task_is_canceled_at_the_agent(binding: str, version: str) -> None:
+    async with meeting(binding, version) as met:
+        events = await met.answer("hang", True, seconds=0.5)
+    assert isinstance(events[-1], Failed)
+    assert [where.endswith("/CancelTask" if binding == "GRPC" else ":cancel") for where, *_ in met.noted] == [False, True]
+
+
+@every_binding
 async def test_a_working_task_is_canceled_when_the_agent_confirms(binding: str, version: str) -> None:
     async with meeting(binding, version) as met:
         events = met.adapter.run(turn("hang", stream=True), met.call())

@@ -1,7 +1,7 @@
 """Whatever an adapter does, a turn has one ending, in time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from msgspec.structs import replace
@@ -10,18 +10,24 @@ from adapters.contract import (
     ENDINGS,
     AnswerRefused,
     Call,
+    ConsentNeeded,
     Done,
     Event,
     Failed,
+    Failure,
+    InvalidAnswer,
     Progress,
     RefLearned,
     Turn,
+    Unreachable,
     UpstreamFault,
     VendorRef,
     Watcher,
 )
+from adapters.task import Task, TaskState, TaskStatus
+from adapters.upstream import guarded
 from adapters.upstream.egress import EgressRefused
-from adapters.upstream.guarded import LATE_TEXT, NO_ENDING_TEXT, QUIET, GuardedAdapter, guard
+from adapters.upstream.guarded import LATE_TEXT, NO_ENDING_TEXT, QUIET, GuardedAdapter, GuardedWatcher, guard
 from adapters.upstream.pending_consent import PENDING_KEY
 from tests.fakes.a2a_calls import call_to, turn
 
@@ -78,6 +84,11 @@ async def hangs() -> AsyncIterator[Event]:
 async def hangs_at_once() -> AsyncIterator[Event]:
     await asyncio.Event().wait()
     yield
+
+
+async def talks() -> AsyncIterator[Event]:
+    yield Progress()
+    yield Done()
 
 
 @pytest.mark.parametrize(
@@ -196,6 +207,111 @@ async def test_an_agent_that_is_silent_for_too_long_is_cut_off_long_before_its_d
     assert events == [Progress(), Failed(QUIET, kind="AGENT_LATE")]
 
 
+class Stopping(Acting):
+    """An adapter whose agent can be told to stop. `stopped` has the tasks that were."""
+
+    def __init__(self, act: Callable[[], AsyncIterator[Event]], confirms: Callable[[], Awaitable[bool]]) -> None:
+        super().__init__(act)
+        self._confirms = confirms
+        self.stopped: list[str] = []
+
+    async def stop(self, ref: VendorRef, call: Call) -> bool:
+        self.stopped.append(ref.task_id)
+        return await self._confirms()
+
+    async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
+        async for event in self._act():
+            yield event
+
+    def watch(self, ref: VendorRef, call: Call) -> AsyncIterator[Event]:
+        return self._act()
+
+
+async def confirms() -> bool:
+    return True
+
+
+async def names_its_task_and_hangs() -> AsyncIterator[Event]:
+    yield RefLearned(VendorRef("c", "t-new"))
+    await asyncio.Event().wait()
+
+
+async def is_late_by_its_own_clock() -> AsyncIterator[Event]:
+    yield RefLearned(VendorRef("c", "t-new"))
+    raise Unreachable("the upstream did not answer in time", failure=Failure.LATE)
+
+
+async def was_never_reached() -> AsyncIterator[Event]:
+    fault = Unreachable("the upstream did not answer in time", failure=Failure.LATE)
+    fault.is_unsent = fault.had_no_effect = True
+    raise fault
+    yield
+
+
+async def fails_early() -> AsyncIterator[Event]:
+    yield RefLearned(VendorRef("c", "t-new"))
+    raise InvalidAnswer("no JSON")
+
+
+@pytest.mark.parametrize(
+    ("act", "ref", "stopped"),
+    [
+        (names_its_task_and_hangs, None, ["t-new"]),
+        (is_late_by_its_own_clock, None, ["t-new"]),
+        (hangs_at_once, VendorRef("c", "t-asked"), ["t-asked"]),
+        (hangs_at_once, VendorRef("c"), []),
+        (hangs_at_once, VendorRef("c", "consent", {PENDING_KEY: {}}), []),
+        (was_never_reached, VendorRef("c", "t-asked"), []),
+        (fails_early, None, []),
+        (talks, None, []),
+    ],
+    ids=["named", "client's clock", "continued", "unnamed", "consent", "unsent", "early", "done"],
+)
+async def test_only_a_late_turn_that_the_agent_got_is_stopped(
+    act: Callable[[], AsyncIterator[Event]], ref: VendorRef | None, stopped: list[str]
+) -> None:
+    adapter = Stopping(act, confirms)
+    late = replace(turn("hi"), ref=ref)
+    events = [event async for event in GuardedAdapter(adapter).run(late, call_to("http://a.example/", seconds=0.2))]
+    assert isinstance(events[-1], ENDINGS)
+    assert adapter.stopped == stopped
+
+
+async def test_a_late_turn_is_stopped_after_a_takeover_or_a_wait_too() -> None:
+    adapter, call = Stopping(names_its_task_and_hangs, confirms), call_to("http://a.example/", seconds=0.1)
+    known = Task("t", "c", TaskStatus(TaskState.WORKING))
+    agent = guard(adapter)
+    assert isinstance(agent, GuardedWatcher)
+    for events in (agent.reattach(turn("hi", VendorRef("c", "t")), known, call), agent.watch(VendorRef("c", "t"), call)):
+        assert [event async for event in events][-1] == Failed(LATE_TEXT, kind="AGENT_LATE")
+    assert adapter.stopped == ["t-new", "t-new"]
+
+
+async def refuses_to_stop() -> bool:
+    raise UpstreamFault("no")
+
+
+async def asks_for_consent() -> bool:
+    raise ConsentNeeded("https://gateway.example/consent", "id", "sales")
+
+
+async def is_silent() -> bool:
+    await asyncio.Event().wait()
+    return True
+
+
+@pytest.mark.parametrize("answer", [refuses_to_stop, asks_for_consent, is_silent])
+async def test_a_late_turn_fails_as_late_whatever_the_agent_says(
+    answer: Callable[[], Awaitable[bool]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(guarded, "STOP_SECONDS", 0.05)
+    adapter = Stopping(names_its_task_and_hangs, answer)
+    async with asyncio.timeout(60):
+        events = [event async for event in GuardedAdapter(adapter).run(turn("hi"), call_to("http://a.example/", seconds=0.05))]
+    assert events[-1] == Failed(LATE_TEXT, kind="AGENT_LATE")
+    assert adapter.stopped == ["t-new"] and "late_turn_not_stopped" in capsys.readouterr().out
+
+
 class Lively:
     """An adapter that waits for a while in which it notes signs of life, or none."""
 
@@ -225,8 +341,3 @@ async def test_time_that_the_reader_of_events_takes_is_not_the_agents_silence() 
     assert await anext(events) == Progress()
     await asyncio.sleep(0.3)
     assert await anext(events) == Done()
-
-
-async def talks() -> AsyncIterator[Event]:
-    yield Progress()
-    yield Done()
