@@ -48,8 +48,8 @@ class VendorRef(Struct, frozen=True, omit_defaults=True):
     `prompts` are the open questions of its task: the gateway sets them from the Ask that ended the turn, until the agent ended the turn
     with their answers. `kept` is what the adapter has to remember of the session for later tasks; it is small, since it is written with
     each
-    task. `over`: the agent ended or lost its session, so the conversation's next task opens another one. `session`: the gateway's id of the
-    conversation since its session was last replaced, see Turn.
+    task. `over`: the agent ended or lost its session, so the conversation's next task opens another one. `is_unused`: no message has
+    reached the agent in its session yet. `session`: the gateway's id of the conversation since its session was last replaced, see Turn.
     """
 
     context_id: str = ""
@@ -58,6 +58,7 @@ class VendorRef(Struct, frozen=True, omit_defaults=True):
     prompts: tuple[Prompt, ...] | UnsetType = UNSET
     kept: Mapping[str, Any] | UnsetType = UNSET
     over: bool = False
+    is_unused: bool = False
     session: str = ""
 
 

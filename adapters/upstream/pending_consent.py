@@ -43,7 +43,9 @@ def pending_ref(turn: Turn, call: Call, consent: ConsentNeeded) -> RefLearned:
         "accepted_output_modes": list(turn.accepted_output_modes),
         "metadata": turn.metadata,
     }
-    return RefLearned(VendorRef(ref.context_id, consent.id, {PENDING_KEY: pending}, kept=ref.kept, session=ref.session))
+    return RefLearned(
+        VendorRef(ref.context_id, consent.id, {PENDING_KEY: pending}, kept=ref.kept, is_unused=ref.is_unused, session=ref.session)
+    )
 
 
 def consent_question(consent: ConsentNeeded) -> Ask:
@@ -56,7 +58,8 @@ def ref_before_consent(ref: VendorRef) -> VendorRef:
     """The agent's own ids and open prompts, as they were before the consent was needed."""
     pending = ref.extra[PENDING_KEY]
     prompts = msgspec.convert(pending.get("prompts", ()), tuple[Prompt, ...])
-    return VendorRef(ref.context_id, pending["task_id"], pending["extra"], prompts or UNSET, ref.kept, session=ref.session)
+    own = VendorRef(ref.context_id, pending["task_id"], pending["extra"], prompts or UNSET, ref.kept)
+    return structs.replace(own, is_unused=ref.is_unused, session=ref.session)
 
 
 def agent_ref(ref: VendorRef) -> VendorRef:

@@ -107,7 +107,7 @@ def ref_to_continue(target: Registration, row: TaskRow, others: OtherTasks) -> V
             return VendorRef(kept=ref.kept, session=str(uuid5(UUID(session_id_of(row)), last.id)))
         if ref.context_id or ref.session:
             where = {ENDPOINT_KEY: ref.extra[ENDPOINT_KEY]} if ENDPOINT_KEY in ref.extra else {}
-            return VendorRef(context_id=ref.context_id, extra=where, kept=ref.kept, session=ref.session)
+            return VendorRef(context_id=ref.context_id, extra=where, kept=ref.kept, is_unused=ref.is_unused, session=ref.session)
     return None
 
 

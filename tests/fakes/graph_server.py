@@ -33,7 +33,12 @@ class GraphServer:
         self.schema: Any = None
         self.several = False
         self.refuses = 0  # the status with which it refuses answers; 0: it takes them
+        self.busy = 0  # the status with which it refuses every run; 0: it runs them
         self.status = "success"  # of a run whose stream has ended; a number: that of the answer when somebody asks
+
+    def forget(self) -> None:
+        """Loses all threads, as a restart of the development server does."""
+        self.open.clear()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -62,6 +67,8 @@ class GraphServer:
             await _whole(send, 404, {"detail": "Thread or assistant not found."})
         elif path.endswith("/runs/stream") and self.refuses and "command" in said:
             await _whole(send, self.refuses, {"detail": "the answer is not taken"})
+        elif path.endswith("/runs/stream") and self.busy:
+            await _whole(send, self.busy, {"detail": "no run is begun"})
         elif path.endswith("/runs/stream"):
             self.bodies.append((thread, said))
             self.at_once += 1

@@ -25,7 +25,7 @@ class Adk:
     """The ADK vendor: a session belongs to one user; an invocation is one turn, and continues when its question is answered."""
 
     kind: ClassVar[str] = "adk"
-    features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.EACH)
+    features: ClassVar[Features] = Features(streams=True, resumes=True, files=True, questions=OpenQuestions.EACH, keeps_sessions=True)
     options: ClassVar[type[VendorOptions]] = AdkOptions
 
     async def describe(self, connection: VendorConnection[AdkOptions]) -> AgentFacts:

@@ -55,7 +55,8 @@ class Agentforce:
     async def run(self, turn: Turn, connection: VendorConnection[AgentforceOptions]) -> AsyncIterator[Event]:
         text = _text(turn)
         ref = turn.ref or VendorRef()
-        session, number = ref.context_id or await _create_session(turn, connection), int((ref.kept or {}).get("sequence", 0)) + 1
+        session = ref.context_id or await _create_session(turn, connection)
+        number = int((ref.kept or {}).get("sequence", 0)) + 1 if ref.context_id else 1
         yield RefLearned(VendorRef(session, kept={"sequence": number}))
         message = {"sequenceId": number, "type": "Text", "text": text}
         if turn.answers:

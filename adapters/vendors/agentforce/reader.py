@@ -14,6 +14,7 @@ from adapters.vendors.sdk.frames import Frame, JsonBody, SseFrame
 HANDED_OVER_TEXT: Final = "The agent handed the conversation over to a person, whom the gateway can't reach"
 TAKEN_BACK_TEXT: Final = "The agent withdrew its answer"
 FAILED_END_REASONS: Final = ("ERROR", "Error", "InfiniteLoopDetected", "TransferFailedNotConfigured")  # reasons of a session's end
+EXPIRY_REASONS: Final = ("Expiration", "Timeout")  # reasons of a session that ended before the message
 ENDED_BY_AGENT: Final = "Action"  # the reason of an end that the agent itself decided
 
 
@@ -25,7 +26,7 @@ class AgentforceReader:
         self._chunks = ""
         self._was_taken_back = False
         self._has_answered = False
-        self.has_session_ended = False
+        self.has_session_ended = False  # with the turn's ending; a lost session is one of its own
         self._prompts: list[Prompt] = []
 
     def read(self, frame: Frame) -> Iterator[Event]:
@@ -57,7 +58,6 @@ class AgentforceReader:
             case "Escalate" | "Escalation":
                 yield Failed(HANDED_OVER_TEXT)
             case "SessionEnded":
-                self.has_session_ended = True
                 yield from self._session_end_events(str(message.get("reason") or ""))
             case "EndOfTurn":
                 yield from self._final_events()
@@ -77,12 +77,16 @@ class AgentforceReader:
     def _session_end_events(self, reason: str) -> Iterator[Event]:
         """The ending for a session that ended: a received answer is valid, but a question can no longer be answered.
 
-        A session that ended without an answer did not process the message.
+        A session that ended without an answer is lost. If it had expired before, the agent never took the message.
         """
+        is_answered = reason == ENDED_BY_AGENT or self._has_answered or self._was_taken_back
+        if reason not in FAILED_END_REASONS and (self._prompts or not is_answered):
+            was_expired = reason in EXPIRY_REASONS and not self._prompts
+            yield Failed(SESSION_LOST_TEXT, detail=f"the session ended: {reason}", kind=SESSION_LOST, retryable=was_expired)
+            return
+        self.has_session_ended = True
         if reason in FAILED_END_REASONS:
             yield Failed(AGENT_FAILED_TEXT, detail=f"the session ended: {reason}")
-        elif self._prompts or not (reason == ENDED_BY_AGENT or self._has_answered or self._was_taken_back):
-            yield Failed(SESSION_LOST_TEXT, detail=f"the session ended: {reason}", kind=SESSION_LOST)
         else:
             yield from self._final_events()
 

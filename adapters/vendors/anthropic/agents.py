@@ -13,7 +13,6 @@ from adapters.vendors.anthropic.managed_session import AnthropicSessionReader
 from adapters.vendors.sdk.agent import AgentFacts, CancelOutcome, Features, OpenQuestions, Vendor, VendorOptions, read_events
 from adapters.vendors.sdk.chat_content import as_text
 from adapters.vendors.sdk.connection import Request, VendorConnection, quote_segment
-from adapters.vendors.sdk.faults import SESSION_LOST
 from adapters.vendors.sdk.frames import Frame, Head
 from adapters.vendors.sdk.model_failures import UNSUPPORTED_ACTION_TEXT
 
@@ -38,7 +37,9 @@ class AnthropicAgents:
     """The managed agents vendor: a session is a conversation. Events are sent only once, so the adapter subscribes before it sends."""
 
     kind: ClassVar[str] = "anthropic-agents"
-    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE)
+    features: ClassVar[Features] = Features(
+        streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE, keeps_sessions=True
+    )
     options: ClassVar[type[VendorOptions]] = AnthropicAgentsOptions
 
     async def describe(self, connection: VendorConnection[AnthropicAgentsOptions]) -> AgentFacts:
@@ -57,8 +58,6 @@ class AnthropicAgents:
             async for event in events:
                 if isinstance(event, Failed) and event.reason == UNSUPPORTED_ACTION_TEXT:
                     await _interrupt_turn(connection, session)
-                elif isinstance(event, Failed) and event.kind == SESSION_LOST:
-                    yield RefLearned(VendorRef(session, session, over=True))
                 yield event
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[AnthropicAgentsOptions]) -> CancelOutcome:

@@ -30,7 +30,9 @@ class Dify:
     """The Dify vendor: an API key identifies one app; the gateway sends the person's id."""
 
     kind: ClassVar[str] = "dify"
-    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, polls=True, files=True, questions=OpenQuestions.EACH)
+    features: ClassVar[Features] = Features(
+        streams=True, cancels=True, resumes=True, polls=True, files=True, questions=OpenQuestions.EACH, keeps_sessions=True
+    )
     options: ClassVar[type[VendorOptions]] = DifyOptions
 
     async def describe(self, connection: VendorConnection[DifyOptions]) -> AgentFacts:

@@ -34,7 +34,9 @@ class OpenAIAgents:
     """The hosted agents vendor: a session is a conversation. Events are not stored, so the adapter subscribes before it sends."""
 
     kind: ClassVar[str] = "openai-agents"
-    features: ClassVar[Features] = Features(streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE)
+    features: ClassVar[Features] = Features(
+        streams=True, cancels=True, resumes=True, files=True, questions=OpenQuestions.ONE, keeps_sessions=True
+    )
     options: ClassVar[type[VendorOptions]] = OpenAIAgentsOptions
 
     async def describe(self, connection: VendorConnection[OpenAIAgentsOptions]) -> AgentFacts:
@@ -60,8 +62,6 @@ class OpenAIAgents:
                         yield piece
                 elif isinstance(event, Failed) and event.reason == UNSUPPORTED_ACTION_TEXT:
                     await _cancel_turn(connection, reader.session)
-                elif isinstance(event, Failed) and event.kind == SESSION_LOST:
-                    yield RefLearned(VendorRef(reader.session, reader.turn_id, over=True))
                 yield event
 
     async def cancel(self, ref: VendorRef, connection: VendorConnection[OpenAIAgentsOptions]) -> CancelOutcome:

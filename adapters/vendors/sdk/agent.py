@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from adapters.contract import (
     ENDINGS,
     Adapter,
+    AgentFault,
     Call,
     Canceled,
     CannotCancel,
@@ -38,7 +39,7 @@ from adapters.upstream.egress import Egress
 from adapters.vendors.sdk.answers import READING_ERRORS, enforce_contract, ensure_final_message, unreadable_answer
 from adapters.vendors.sdk.connection import VendorConnection, VendorEndpoint
 from adapters.vendors.sdk.frames import End, Frame
-from adapters.vendors.sdk.lost_sessions import detect_lost_session
+from adapters.vendors.sdk.lost_sessions import is_session_unknown, run_in_session
 from policies.delegation.principal import Principal
 from registry.names import InvalidMember
 
@@ -234,11 +235,10 @@ class VendorAgent:
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """Runs a turn. Raises UpstreamFault."""
-        connection = self._connection(call, turn.session)
         key, run = (call.target.tenant, call.target.name, turn.session), ""
         async with (
             self._lock_session(key) as gate,
-            aclosing(self._vendor_events(self._with_known_session(key, turn, gate.previous_ref), connection)) as events,
+            aclosing(self._vendor_events(self._with_known_session(key, turn, gate.previous_ref), call)) as events,
         ):
             async for event in events:
                 if isinstance(event, RefLearned):
@@ -255,12 +255,19 @@ class VendorAgent:
                     event = Canceled()
                 yield event
 
-    def _vendor_events(self, turn: Turn, connection: VendorConnection[Any]) -> AsyncGenerator[Event, None]:
-        """The events of a turn under the contract of adapters, with a lost session detected."""
-        events = ensure_final_message(enforce_contract(self.vendor.run(turn, connection), connection))
-        if not self.vendor.features.keeps_sessions or turn.ref is None or not turn.ref.context_id:
-            return events
-        return detect_lost_session(events, turn.ref, lambda: self.vendor.describe(connection))
+    def _vendor_events(self, turn: Turn, call: Call) -> AsyncGenerator[Event, None]:
+        """The events of a turn under the contract of adapters. Begins a new session if the agent lost one that nothing was in."""
+
+        def run_vendor(turn: Turn) -> AsyncGenerator[Event, None]:
+            connection = self._connection(call, turn.session)
+            return ensure_final_message(enforce_contract(self.vendor.run(turn, connection), connection))
+
+        async def is_lost(fault: AgentFault) -> bool:
+            if not self.vendor.features.keeps_sessions:
+                return False
+            return await is_session_unknown(fault, lambda: self.vendor.describe(self._connection(call, turn.session)))
+
+        return run_in_session(turn, run_vendor, is_lost)
 
     async def stop(self, ref: VendorRef, call: Call) -> bool:
         """Stops a run, see Stoppable: not its session, whose memory later turns need. Raises UpstreamFault."""
@@ -344,7 +351,8 @@ class VendorAgent:
         """The turn with the vendor's session that the previous turn opened, and with the values that it kept."""
         ref = turn.ref or VendorRef()
         if previous_ref is not None and previous_ref.context_id and not previous_ref.over:
-            return replace(turn, ref=replace(ref, context_id=previous_ref.context_id, kept=previous_ref.kept))
+            known = replace(ref, context_id=previous_ref.context_id, kept=previous_ref.kept, is_unused=previous_ref.is_unused)
+            return replace(turn, ref=known)
         if ref.context_id or key not in self._vendor_sessions:
             return turn
         return replace(turn, ref=replace(ref, context_id=self._vendor_sessions[key]))

@@ -18,6 +18,7 @@ UNKNOWN_RESOURCE_TEXT: Final = "The agent does not have the requested resource"
 NOT_ACCEPTED_TEXT: Final = "The agent did not accept the request"
 REDIRECTED_TEXT: Final = "The agent has moved: it answers with a redirect, which is not followed"
 AGENT_FAILED_TEXT: Final = "The agent failed"
+REFUSAL_TEXTS: Final = frozenset({CREDENTIAL_REFUSED_TEXT, REDIRECTED_TEXT, NOT_ACCEPTED_TEXT})  # the agent did nothing
 DETAIL_MAX: Final = 500
 
 
@@ -25,7 +26,7 @@ def fault_for_status(status: int, headers: Mapping[str, str], body: bytes) -> Ag
     """The fault for a status other than success. `headers` have lower-case names."""
     fault = _classify_status(status, headers, body)
     fault.failure = Failure.BUSY if fault.kind == AGENT_BUSY else None
-    fault.had_no_effect = fault.retryable or fault.public in (CREDENTIAL_REFUSED_TEXT, REDIRECTED_TEXT, NOT_ACCEPTED_TEXT)
+    fault.had_no_effect = fault.retryable or fault.public in REFUSAL_TEXTS
     fault.is_callers_mistake = fault.public == NOT_ACCEPTED_TEXT
     return fault
 

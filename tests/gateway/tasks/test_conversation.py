@@ -239,6 +239,17 @@ def test_a_session_whose_question_may_still_be_open_is_given_up() -> None:  # at
     assert each is not None and (each.context_id, each.session) == ("s", "")
 
 
+async def test_a_conversation_keeps_whether_a_message_reached_its_session() -> None:
+    for ref in (VendorRef("s"), VendorRef("s", is_unused=True)):
+        found = ref_to_continue(entry(ONE), row("t_9", VendorRef()), OtherTasks((), (row("t_1", ref, TaskState.FAILED),)))
+        assert found is not None and found.is_unused is ref.is_unused
+        asking = replace(turn("hello"), ref=found)
+        waiting = pending_ref(
+            asking, call_to("http://a.example/"), ConsentNeeded("https://gateway.example/connect/k_1", "k_1", "sales")
+        ).ref
+        assert agent_ref(waiting).is_unused is ref.is_unused
+
+
 async def test_an_answer_that_waits_for_a_consent_still_answers_its_question() -> None:  # attack HIT-01
     asked = ConsentNeeded("https://gateway.example/connect/k_1", "k_1", "sales")
     answering = replace(turn("yes"), ref=ASKS)

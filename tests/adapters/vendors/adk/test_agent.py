@@ -25,15 +25,23 @@ def event(*parts: dict[str, Any], **members: Any) -> dict[str, Any]:
     return {"invocationId": "e-1", "author": "echo", "id": "ev-1", "content": {"role": "model", "parts": list(parts)}, **members}
 
 
-@pytest.mark.parametrize(("seq", "kind"), [(0, "UPSTREAM"), (1, "UPSTREAM"), (4, "UPSTREAM")])
-async def test_recorded_errors_tell_nothing_of_the_server(seq: int, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("seq", "apps", "kind", "reason"),
+    [
+        (0, ["echo"], "SESSION_LOST", "The agent no longer has this conversation"),
+        (4, ["echo"], "SESSION_LOST", "The agent no longer has this conversation"),
+        (1, [], "UPSTREAM", "The agent does not have the requested resource"),
+    ],
+    ids=["session", "session of a stream", "agent"],
+)
+async def test_recorded_errors_tell_nothing_of_the_server(seq: int, apps: list[str], kind: str, reason: str) -> None:
     exchange_ = next(each for each in recorded("adk", "errors") if each["seq"] == seq)
     stream = exchange_["request"]["path"] == "/run_sse"
-    events = await asked(
-        "adk", UPSTREAM, [{**exchange_, "request": {**exchange_["request"], "json": {}}}], ref=VendorRef("nosuch"), stream=stream
-    )
+    described = [exchange("GET", "/apps/echo/app-info", status=404, json={}), exchange("GET", "/list-apps", json=apps)]
+    talk = [{**exchange_, "request": {**exchange_["request"], "json": {}}}, *described]
+    events = await asked("adk", UPSTREAM, talk, ref=VendorRef("nosuch"), stream=stream)
     assert isinstance(events[-1], Failed)
-    assert (events[-1].kind, events[-1].reason) == (kind, "The agent does not have the requested resource")
+    assert (events[-1].kind, events[-1].reason) == (kind, reason)
     assert "nosuch" in events[-1].detail or "nope" in events[-1].detail
 
 

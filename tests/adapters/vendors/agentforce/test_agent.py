@@ -2,9 +2,10 @@
 
 import json
 from typing import Any
+from uuid import UUID
 
 import pytest
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from adapters.contract import Answer, ArtifactPiece, Ask, Done, Event, Failed, Progress, Prompt, PromptKind, RefLearned, VendorRef
 from adapters.task import text_of
@@ -13,7 +14,7 @@ from adapters.vendors.sdk.agent import BadOptions, CancelOutcome, parse_events, 
 from adapters.vendors.sdk.answers import NOTHING_SAID_TEXT
 from adapters.vendors.sdk.frames import End, Head, JsonBody, SseFrame
 from tests.adapters.hand_written import SESSION, asked, canceled, exchange
-from tests.adapters.replay import outcome, vendor_of
+from tests.adapters.replay import ReplayEgress, outcome, vendor_of
 
 UPSTREAM = {"agent": "0Xx1", "domain": "https://corp.my.salesforce.com"}
 REF = VendorRef("s-1", kept={"sequence": 7})
@@ -126,7 +127,7 @@ def test_a_domain_is_an_origin(domain: str) -> None:
 
 async def test_a_session_ended_without_an_answer_fails_as_lost_and_is_over() -> None:
     events = await asked("agentforce", UPSTREAM, [reply({"type": "SessionEnded", "reason": "Timeout"})], ref=REF, stream=False)
-    assert isinstance(events[-1], Failed) and events[-1].kind == "SESSION_LOST"
+    assert isinstance(events[-1], Failed) and (events[-1].kind, events[-1].retryable) == ("SESSION_LOST", False)
     assert [event.ref.over for event in events if isinstance(event, RefLearned)] == [False, True]
 
 
@@ -135,6 +136,38 @@ async def test_an_unknown_session_fails_with_its_reason_and_is_given_up() -> Non
     events = await asked("agentforce", UPSTREAM, [gone], ref=REF, stream=False)
     assert isinstance(events[-1], Failed) and events[-1].kind == "SESSION_LOST"
     assert [event.ref.over for event in events if isinstance(event, RefLearned)] == [False, True]
+
+
+@pytest.mark.parametrize(("reason", "replaced"), [("Expiration", True), ("Timeout", True), ("Transfer", False)])
+async def test_only_an_expired_session_without_messages_is_replaced(reason: str, replaced: bool) -> None:
+    ended = reply({"type": "SessionEnded", "reason": reason}, said={"message": {"sequenceId": 8}})
+    egress = ReplayEgress((ended, begun("s-2"), answered("s-2", inform("ok"), {"message": {"sequenceId": 1}})), {})
+    events = await asked("agentforce", UPSTREAM, egress, ref=structs.replace(REF, is_unused=True), stream=False)
+    assert (isinstance(events[-1], Done), egress.problems) == (replaced, [])
+    assert any(event.ref.over for event in events if isinstance(event, RefLearned)) != replaced
+    assert len(egress.remaining) == (0 if replaced else 2)
+
+
+async def test_the_session_in_place_of_a_lost_one_has_a_key_of_its_own() -> None:
+    keys = list[str]()
+
+    class Keys(ReplayEgress):
+        def _compare_body(self, request: dict[str, Any], body: bytes | None) -> None:
+            keys.extend([json.loads(body)["externalSessionKey"]] if body and b"externalSessionKey" in body else [])
+
+    gone = exchange("POST", "/sessions/s-1/messages", status=404, json={})
+    talk = Keys((gone, begun("s-2"), answered("s-2", inform("ok"))), {})
+    events = await asked("agentforce", UPSTREAM, talk, ref=structs.replace(REF, is_unused=True), stream=False)
+    assert isinstance(events[-1], Done)
+    assert len(keys) == 1 and UUID(keys[0]) != UUID(SESSION)
+
+
+def begun(session: str) -> dict[str, Any]:
+    return exchange("POST", "/agents/0Xx1/sessions", json={"sessionId": session, "messages": []})
+
+
+def answered(session: str, message: dict[str, Any], said: Any = None) -> dict[str, Any]:
+    return exchange("POST", f"/sessions/{session}/messages", said, json={"messages": [message]})
 
 
 async def test_a_turn_that_completes_without_a_word_says_so() -> None:

@@ -201,6 +201,27 @@ async def test_an_mcp_client_is_asked_by_a_form(
     assert ended["content"][0]["text"] == f"decision was: {decision}"
 
 
+async def test_a_lost_conversation_fails_once_and_the_next_message_opens_a_new_session(desk: Reception, graph: GraphServer) -> None:
+    first = await said(desk, {"text": "hello"})
+    graph.forget()
+    lost = await said(desk, {"text": "and now?"}, contextId=first["contextId"])
+    assert (state(lost), lost["status"]["message"]["metadata"]["urn:interlock:a2a:error"]) == ("FAILED", {"reason": "SESSION_LOST"})
+    anew = await said(desk, {"text": "hello again"}, contextId=first["contextId"])
+    assert (state(anew), text(anew)) == ("COMPLETED", "echo: hello again")
+    assert [thread for thread, _ in graph.bodies] == ["thread-1", "thread-2"]
+
+
+async def test_a_session_that_no_message_reached_is_replaced_without_a_failure(desk: Reception, graph: GraphServer) -> None:
+    graph.busy = 429
+    refused = await said(desk, {"text": "hello"})
+    assert refused["status"]["message"]["metadata"]["urn:interlock:a2a:error"]["reason"] == "AGENT_BUSY"
+    graph.busy = 0
+    graph.forget()
+    task = await said(desk, {"text": "hello"}, contextId=refused["contextId"])
+    assert (state(task), text(task)) == ("COMPLETED", "echo: hello")
+    assert [thread for thread, _ in graph.bodies] == ["thread-2"]
+
+
 async def test_a_run_is_canceled_at_the_agent(desk: Reception, graph: GraphServer) -> None:
     message = {"messageId": "m1", "role": "ROLE_USER", "parts": [{"text": "slow"}]}
     params = {"message": message, "configuration": {"returnImmediately": True}}
