@@ -320,33 +320,6 @@ async def test_a_cancellation_that_nobody_knows_of_is_none(egress: Egress) -> No
         await GuardedAdapter(VendorAgent(vendor, egress)).cancel(VendorRef("c", "r"), call_of("plain", {}))
 
 
-@pytest.mark.parametrize(
-    ("features", "ref", "outcome", "stopped"),
-    [
-        (Features(cancels=True), VendorRef("c", "r"), CancelOutcome.CANCELED, (True, ["r"])),
-        (Features(cancels=True), VendorRef("c", "r", prompts=(Prompt("p"),)), CancelOutcome.CANCELED, (True, ["r"])),
-        (Features(cancels=True), VendorRef("c", "r"), CancelOutcome.UNKNOWN, (False, ["r"])),
-        (Features(cancels=True), VendorRef("c"), CancelOutcome.CANCELED, (False, [])),
-        (Features(), VendorRef("c", "r"), CancelOutcome.CANCELED, (False, [])),
-        (Features(cancels=True, cancel_ends_session=True), VendorRef("c", "c"), CancelOutcome.CANCELED, (False, [])),
-    ],
-    ids=["run", "answered", "unknown", "no run", "can't", "session"],
-)
-async def test_a_late_run_is_stopped_and_never_a_session(
-    egress: Egress, features: Features, ref: VendorRef, outcome: CancelOutcome, stopped: tuple[bool, list[str]]
-) -> None:
-    runs = list[str]()
-
-    class Stoppable(Plain):
-        async def cancel(self, ref: VendorRef, line: VendorConnection[VendorOptions]) -> CancelOutcome:
-            assert not ref.prompts  # the turn has answered them, so the run is no waiting task
-            runs.append(ref.task_id)
-            return outcome
-
-    Stoppable.features = features
-    assert (await VendorAgent(Stoppable(), egress).stop(ref, call_of("plain", {})), runs) == stopped
-
-
 @pytest.mark.parametrize("outcome", [CancelOutcome.TOO_LATE, CancelOutcome.UNKNOWN, CancelOutcome.UNSUPPORTED])
 async def test_a_task_that_waits_can_be_canceled_whatever_became_of_its_last_run(egress: Egress, outcome: CancelOutcome) -> None:
     vendor = Plain()

@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 
 from adapters.catalog import VENDORS
-from adapters.contract import VendorRef
-from adapters.vendors.sdk.agent import build_vendor_agent
+from adapters.contract import Prompt, VendorRef
+from adapters.upstream.egress import Egress
+from adapters.vendors.llama_agents import LlamaAgents, LlamaAgentsOptions
+from adapters.vendors.sdk.agent import CancelOutcome, Features, build_vendor_agent
+from adapters.vendors.sdk.connection import VendorConnection
 from tests.adapters.hand_written import exchange
 from tests.adapters.replay import ReplayEgress, call_of, vendor_of
 
@@ -68,3 +71,30 @@ async def test_a_late_run_gets_the_stop_of_its_kind_or_nothing(kind: str) -> Non
     egress: Any = ReplayEgress(tuple(talk), {})
     assert await build_vendor_agent(vendor_of(kind), egress).stop(RUN, call_of(kind, upstream)) is (kind in STOPPED)
     assert (egress.problems, egress.remaining) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("features", "ref", "outcome", "stopped"),
+    [
+        (Features(cancels=True), VendorRef("c", "r"), CancelOutcome.CANCELED, (True, ["r"])),
+        (Features(cancels=True), VendorRef("c", "r", prompts=(Prompt("p"),)), CancelOutcome.CANCELED, (True, ["r"])),
+        (Features(cancels=True), VendorRef("c", "r"), CancelOutcome.UNKNOWN, (False, ["r"])),
+        (Features(cancels=True), VendorRef("c"), CancelOutcome.CANCELED, (False, [])),
+        (Features(), VendorRef("c", "r"), CancelOutcome.CANCELED, (False, [])),
+        (Features(cancels=True, cancel_ends_session=True), VendorRef("c", "c"), CancelOutcome.CANCELED, (False, [])),
+    ],
+    ids=["run", "answered", "unknown", "no run", "can't", "session"],
+)
+async def test_a_late_run_is_stopped_and_never_a_session(
+    features: Features, ref: VendorRef, outcome: CancelOutcome, stopped: tuple[bool, list[str]]
+) -> None:
+    runs = list[str]()
+
+    class Stoppable(LlamaAgents):
+        async def cancel(self, ref: VendorRef, line: VendorConnection[LlamaAgentsOptions]) -> CancelOutcome:
+            assert not ref.prompts  # the turn has answered them, so the run is no waiting task
+            runs.append(ref.task_id)
+            return outcome
+
+    Stoppable.features = features
+    assert (await build_vendor_agent(Stoppable(), Egress()).stop(ref, call_of("llama-agents", {"workflow": "echo"})), runs) == stopped
