@@ -53,6 +53,9 @@ def modes_of(card: AgentCard) -> set[str]:
     return {one.casefold() for one in found}
 
 
+Scored = tuple[int, Registration]  # the relevance from 0 to 100
+
+
 class AgentSearch:
     """Searches agents in the database, regardless of their status and visibility, which the caller has to check."""
 
@@ -60,14 +63,16 @@ class AgentSearch:
         self._database = database
         self._registry = registry
 
-    async def find(self, tenant: str, query: SearchQuery) -> list[tuple[int, Registration]]:
-        """(relevance from 0 to 100, entry), best first. Without a text, all are equally relevant and ordered by name."""
+    async def candidates(self, tenant: str, query: SearchQuery) -> Iterator[Scored | None]:
+        """Returns an iterator that compares one agent with the query at each step. It yields None for an agent that does not match.
+
+        Without a text, all matching agents are equally relevant.
+        """
         if not query.text.strip():
-            return [(100, entry) for entry in self._registry.list(tenant, Family.AGENT) if query.matches(entry)]
+            return ((100, entry) if query.matches(entry) else None for entry in self._registry.list(tenant, Family.AGENT))
         terms = query_terms(query.text)
         names = await self._database.read(lambda connection: search_terms.find(connection, tenant, terms))
-        scored = [(relevance(entry, terms), entry) for entry in self._entries(tenant, names) if query.matches(entry)]
-        return sorted(scored, key=lambda one: (-one[0], one[1].name))
+        return ((relevance(entry, terms), entry) if query.matches(entry) else None for entry in self._entries(tenant, names))
 
     async def index_missing(self) -> None:
         """Indexes agents that were registered before the index existed. Called at start."""
@@ -89,6 +94,11 @@ class AgentSearch:
                 yield self._registry.find(tenant, name)
             except UnknownName:
                 continue  # removed after the query
+
+
+def best_first(scored: Iterable[Scored]) -> list[Scored]:
+    """Returns scored agents in the order of their relevance, and then of their names."""
+    return sorted(scored, key=lambda one: (-one[0], one[1].name))
 
 
 def relevance(entry: Registration, terms: Sequence[str]) -> int:

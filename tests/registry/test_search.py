@@ -11,7 +11,7 @@ from registry.cards.card import Registration, RegistrationStatus
 from registry.cards.reader import read_card
 from registry.routing import Routes
 from registry.rows import Candidate
-from registry.search import AgentSearch, SearchQuery
+from registry.search import AgentSearch, Scored, SearchQuery, best_first
 from registry.search_terms import query_terms, words_of
 from registry.store import Registry
 from tests.fakes.patience import cpu_seconds
@@ -47,8 +47,12 @@ def search(database: Database, registry: Registry) -> AgentSearch:
     return AgentSearch(database, registry)
 
 
+async def find(search: AgentSearch, tenant: str, query: SearchQuery) -> list[Scored]:
+    return best_first(scored for scored in await search.candidates(tenant, query) if scored is not None)
+
+
 async def names(search: AgentSearch, text: str = "", **wanted: str) -> list[str]:
-    return [entry.name for _, entry in await search.find("default", SearchQuery(text, **wanted))]
+    return [entry.name for _, entry in await find(search, "default", SearchQuery(text, **wanted))]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,7 @@ async def test_no_word_is_more_than_a_word(search: AgentSearch, text: str) -> No
 
 async def test_where_a_word_stands_counts_more_than_the_alphabet(search: AgentSearch, registry: Registry) -> None:
     await registry.add(offering("aardvark", "Also knows of refunds.", skill("Dig", "earth")))
-    scored = await search.find("default", SearchQuery("refund"))
+    scored = await find(search, "default", SearchQuery("refund"))
     assert [(entry.name, score) for score, entry in scored] == [("sales", 90), ("aardvark", 28)]
 
 
@@ -124,9 +128,9 @@ async def test_words_of_another_tenant_say_nothing_about_an_agent_of_the_same_na
 
 async def test_a_tenant_finds_its_own(search: AgentSearch, registry: Registry) -> None:
     await registry.add(agent("acmes", tenant="acme", card=SALES.card, card_text=SALES.card_text))
-    assert [entry.name for _, entry in await search.find("acme", SearchQuery("quote"))] == ["acmes"]
+    assert [entry.name for _, entry in await find(search, "acme", SearchQuery("quote"))] == ["acmes"]
     assert await names(search, "quote") == ["sales", "travel"]
-    assert await search.find("nobody", SearchQuery("quote")) == []
+    assert await find(search, "nobody", SearchQuery("quote")) == []
 
 
 async def test_the_index_follows_every_change(search: AgentSearch, registry: Registry, database: Database) -> None:

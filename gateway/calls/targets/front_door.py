@@ -1,23 +1,22 @@
 """The gateway's own agent, `interlock`: routes each message to the registered agent that fits best and that the caller may use."""
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from adapters.task import Message
+from gateway.calls.limits.slices import Slices
 from gateway.storage.database import Database
 from gateway.storage.tables import tasks
 from policies.callers import Caller
 from policies.delegation.rulings import Act, act_of_invoking_agent
-from registry.cards.card import Family, Registration, RegistrationStatus
-from registry.cards.reader import read_card
+from registry.cards.card import Family, Registration, RegistrationStatus, Skill
+from registry.cards.reader import SKILLS_MAX, read_card
 from registry.names import FRONT_DOOR
 from registry.routing import Routes
 from registry.store import Registry
 
-RULINGS_PER_SLICE = 100  # about 5 ms
 ROUTE_SKILL = {
     "id": "route",
     "name": "Find the right agent",
@@ -48,23 +47,15 @@ class FrontDoor:
         self._database = database
         self._could_allow = could_allow
 
-    def usable_agents(self, caller: Caller) -> Iterator[Registration]:
-        """Yields the active agents that the caller may use."""
-        for entry in self._registry.list(caller.principal.tenant, Family.AGENT):
-            if entry.status is RegistrationStatus.ACTIVE and self._could_allow(caller, act_of_invoking_agent(entry.name)):
-                yield entry
-
     async def route(self, text: str, caller: Caller, skill: str = "") -> str | None:
         """Returns the name of the agent that fits best among those that the caller may use, or None.
 
         An agent that is down is chosen only if no active agent fits. The agents are ruled on in the order of their rank until one is
         allowed. Other requests run between slices of rulings.
         """
-        for number, entry in enumerate(self._routes.rank(caller.principal.tenant, text, skill), start=1):
+        async for entry in Slices(self._routes.rank(caller.principal.tenant, text, skill)):
             if self._could_allow(caller, act_of_invoking_agent(entry.name)):
                 return entry.name
-            if number % RULINGS_PER_SLICE == 0:
-                await asyncio.sleep(0)
         return None
 
     async def agent_for(self, caller: Caller, message: Message, skill: str = "") -> str:
@@ -77,14 +68,22 @@ class FrontDoor:
             raise NoAgentFits
         return known
 
-    def registration(self, tenant: str, caller: Caller | None = None) -> Registration:
-        """Returns the front door as a registered agent.
+    async def registration_for(self, caller: Caller) -> Registration:
+        """Returns the front door with the skills of the agents that the caller may use, as many as a card may have.
 
-        With a caller, its card lists the skills of all agents that the caller may use, which takes a ruling on each.
+        Other requests run between slices of rulings.
         """
-        document = {**CARD_DOCUMENT, "skills": [ROUTE_SKILL]}
-        if caller is not None:
-            document["skills"] = list({skill["id"]: skill for skill in (ROUTE_SKILL, *self._usable_skills(caller))}.values())
+        skills = {ROUTE_SKILL["id"]: ROUTE_SKILL}
+        async for skill in Slices(self._skill_candidates(caller)):
+            if skill is not None:
+                skills[skill.id] = {"id": skill.id, "name": skill.name, "description": skill.description, "tags": list(skill.tags)}
+            if len(skills) == SKILLS_MAX:
+                break
+        return self.registration(caller.principal.tenant, list(skills.values()))
+
+    def registration(self, tenant: str, skills: Sequence[Mapping[str, Any]] = (ROUTE_SKILL,)) -> Registration:
+        """Returns the front door as a registered agent."""
+        document = {**CARD_DOCUMENT, "skills": list(skills)}
         return Registration(
             tenant=tenant,
             name=FRONT_DOOR,
@@ -106,11 +105,14 @@ class FrontDoor:
             updated=0,
         )
 
-    def _usable_skills(self, caller: Caller) -> Iterator[dict[str, Any]]:
-        for entry in self.usable_agents(caller):
+    def _skill_candidates(self, caller: Caller) -> Iterator[Skill | None]:
+        """Yields each skill of the active agents that the caller may use, and None after each ruling that shows none."""
+        for entry in self._registry.list(caller.principal.tenant, Family.AGENT):
+            if entry.status is not RegistrationStatus.ACTIVE or not self._could_allow(caller, act_of_invoking_agent(entry.name)):
+                yield None
+                continue
             for skill in entry.card.skills if entry.card else ():
-                if self._could_allow(caller, act_of_invoking_agent(entry.name, skill.id)):
-                    yield {"id": skill.id, "name": skill.name, "description": skill.description, "tags": list(skill.tags)}
+                yield skill if self._could_allow(caller, act_of_invoking_agent(entry.name, skill.id)) else None
 
     async def _find_current_agent(self, caller: Caller, message: Message) -> str | None:
         """Returns the agent of the task that the message names, or of the last task in its conversation, if the caller owns it."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from gateway.calls.limits.slices import Slices
 from gateway.calls.targets.front_door import FrontDoor
 from policies.callers import Caller
 from policies.delegation.permissions import parse_ceiling
@@ -22,16 +23,18 @@ class ExtendedCards:
         self._front_door = front_door
         self._could_allow = could_allow
 
-    def extended_card(self, registration: Registration, caller: Caller) -> dict[str, Any]:
-        """Returns the extended card for a caller that may see the agent."""
+    async def extended_card(self, registration: Registration, caller: Caller) -> dict[str, Any]:
+        """Returns the extended card for a caller that may see the agent. Other requests run between slices of rulings."""
         if registration.name == FRONT_DOOR:
-            return self._publish(self._front_door.registration(registration.tenant, caller), lambda skill: True)
+            return self._publish(await self._front_door.registration_for(caller), lambda skill: True)
         name = registration.name
         if registration.family is Family.SERVER:
             ceiling = parse_ceiling(registration.ceiling)
-            acts = {tool.name: act_of_calling_tool(name, tool.name) for tool in registration.tools}
-            return self._publish(
-                with_card(registration, with_tools=True),
-                lambda skill: ceiling.covers(acts[skill.id].permission) and self._could_allow(caller, acts[skill.id]),
-            )
-        return self._publish(registration, lambda skill: self._could_allow(caller, act_of_invoking_agent(registration.name, skill.id)))
+            acts = [(tool.name, act_of_calling_tool(name, tool.name)) for tool in registration.tools]
+            acts = [(tool, act) for tool, act in acts if ceiling.covers(act.permission)]
+            shown = with_card(registration, with_tools=True)
+        else:
+            skills = registration.card.skills if registration.card else ()
+            acts, shown = [(skill.id, act_of_invoking_agent(name, skill.id)) for skill in skills], registration
+        usable = {skill async for skill, act in Slices(acts) if self._could_allow(caller, act)}
+        return self._publish(shown, lambda skill: skill.id in usable)

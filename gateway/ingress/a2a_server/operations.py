@@ -1,6 +1,6 @@
 """The operations of A2A (1.0 s3.1), which all bindings and versions share."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -36,7 +36,7 @@ from registry.store import UnknownName
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOLD_SECONDS = 0.5  # a stream waits that long for an agent's Message before it sends the Task
 _MICROSECOND = timedelta(microseconds=1)
-ExtendedCard = Callable[[Registration, Caller], Mapping[str, Any]]  # returns the extended card of an agent for a caller, in 1.0
+ExtendedCard = Callable[[Registration, Caller], Awaitable[Mapping[str, Any]]]  # returns the extended card of an agent for a caller, in 1.0
 
 
 class OperationRequest(Struct, frozen=True):
@@ -200,7 +200,7 @@ class Operations:
             raise UnsupportedOperation
         if entry.card is None:
             raise NoExtendedCard
-        return self._dependencies.extended_card(entry, request.caller)
+        return await self._dependencies.extended_card(entry, request.caller)
 
     def _require_webhook_configs(self, request: OperationRequest, tenant: str) -> WebhookConfigs:
         _check_tenant(request, tenant)

@@ -36,7 +36,7 @@ class ConnectionDependencies:
     """
 
     vault: DatabaseVault
-    visible_entries: Callable[[Caller], list[Registration]]
+    visible_entries: Callable[[Caller], Awaitable[list[Registration]]]
     record_audit: RecordAudit
     check_in_person: RequireInPerson
     revoke_credential: RevokeCredential
@@ -52,7 +52,7 @@ def routes(dependencies: ConnectionDependencies, authenticate: Authenticate) -> 
 
     @router.get("", name="list_connections")
     async def list_connections(caller: Annotated[Caller, Depends(authenticate)]) -> JSONResponse:
-        held, entries = await read_own(caller), dependencies.visible_entries(caller)
+        held, entries = await read_own(caller), await dependencies.visible_entries(caller)
         return JSONResponse({"items": [_connection_document(*each, entries) for each in held], "next": None})
 
     @router.delete("/{connection_id}", name="forget_connection")
@@ -64,7 +64,7 @@ def routes(dependencies: ConnectionDependencies, authenticate: Authenticate) -> 
         key, held = found
         await dependencies.record_audit(connection_record(key, "forgotten"))
         await dependencies.vault.delete(key)
-        entries = [entry for entry in dependencies.visible_entries(caller) if _is_used_by(key, entry)]
+        entries = [entry for entry in await dependencies.visible_entries(caller) if _is_used_by(key, entry)]
         revoked = await _revoke_upstream(dependencies.revoke_credential, key, held, [entry.upstream for entry in entries])
         log.info("account_disconnected", issuer=key.issuer, resource=key.resource, principal=key.owner, revoked=revoked)
         return JSONResponse({"id": connection_id, "removed": True, "revoked": revoked})

@@ -1,13 +1,12 @@
 """Finds out whether a list is empty because of the caller's token, and reports it to the caller and in the log."""
 
-import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
+from gateway.calls.limits.slices import Slices
 from policies.callers import Caller, HypotheticalCaller, hypothetical_caller
 from policies.delegation.permissions import ALL_PERMISSIONS
 
-SLICE = 100  # candidates ruled on before other requests may run, about 3 ms
 SCOPE_MISSING, ROLES_MISSING = "scope-missing", "roles-missing"
 Candidates = Iterable[object | None]  # items of a list in any order; None for each that the caller may not use
 
@@ -48,12 +47,10 @@ class EmptyListReasons:
 
 
 async def _has_permitted(candidates: Candidates) -> bool:
-    """Returns whether any candidate is permitted. It stops at the first one, and lets other requests run after every SLICE."""
-    for number, candidate in enumerate(candidates, start=1):
+    """Returns whether any candidate is permitted. It stops at the first one."""
+    async for candidate in Slices(candidates):
         if candidate is not None:
             return True
-        if number % SLICE == 0:
-            await asyncio.sleep(0)
     return False
 
 

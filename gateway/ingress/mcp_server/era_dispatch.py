@@ -97,7 +97,7 @@ class EraDispatcher:
         params = message.params if isinstance(message.params, dict) else {}
         shown, session = await self.sessions.open(message.caller, message.resource, params)
         await response.finish(
-            _encode_result(message, self._methods.initialize_result(message, session)), headers=[(b"mcp-session-id", shown.encode())]
+            _encode_result(message, await self._methods.initialize_result(message, session)), headers=[(b"mcp-session-id", shown.encode())]
         )
 
     async def open_session(self, message: ClientMessage) -> tuple[str, McpSession]:
@@ -109,7 +109,7 @@ class EraDispatcher:
         """Answers `initialize` in a session that `open_session` opened."""
         assert message.session is not None
         session = await self.sessions.initialize(message.session, message.params if isinstance(message.params, dict) else {})
-        await response.finish(_encode_result(message, self._methods.initialize_result(message, session)))
+        await response.finish(_encode_result(message, await self._methods.initialize_result(message, session)))
 
     async def handle_legacy(self, message: ClientMessage, response: HttpResponseWriter) -> None:
         """Handles a request of the initialize era. It continues when its client disconnects, and ends when the client cancels it."""

@@ -101,15 +101,15 @@ class MethodTable:
         if message.server_path:
             self._catalogue.tools.check_visible(message.caller, message.server_path)
 
-    def initialize_result(self, message: ClientMessage, session: McpSession) -> bytes:
+    async def initialize_result(self, message: ClientMessage, session: McpSession) -> bytes:
         """Returns the result of `initialize`."""
         capabilities = CAPABILITIES | dict(LEGACY_TASKS_CAPABILITY if session.version == LEGACY_TASKS_VERSION else {})
         result = {"protocolVersion": session.version, "capabilities": capabilities, "serverInfo": SERVER_INFO}
-        return encode(result | self._instructions_member(message))
+        return encode(result | await self._instructions_member(message))
 
-    def _instructions_member(self, message: ClientMessage) -> dict[str, str]:
+    async def _instructions_member(self, message: ClientMessage) -> dict[str, str]:
         """Returns the member `instructions`, or nothing."""
-        text = instructions_of(self._catalogue.visible_entries, message.caller, message.server_path, self._catalogue.tools.separator)
+        text = await instructions_of(self._catalogue.visible_entries, message.caller, message.server_path, self._catalogue.tools.separator)
         return {"instructions": text} if text else {}
 
     async def _discover(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
@@ -123,7 +123,7 @@ class MethodTable:
                 "ttlMs": LIST_TTL_MS,
                 "cacheScope": "private",
                 "_meta": {META_PREFIX + "serverInfo": SERVER_INFO},
-                **self._instructions_member(message),
+                **await self._instructions_member(message),
             }
         )
 
@@ -135,25 +135,24 @@ class MethodTable:
             return await self._encode_list(
                 message, "tools", self._catalogue.search_mode.list_definitions(message), lambda _caller, _place: ()
             )
-        await self._catalogue.tools.list(message.caller, message.server_path)
         tools = self._catalogue.tools
-        return await self._encode_list(message, "tools", tools.list_definitions(message.caller, message.server_path), tools.candidates)
+        found = await tools.list_definitions(message.caller, message.server_path)
+        return await self._encode_list(message, "tools", found, tools.candidates)
 
     async def _list_prompts(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         prompts = self._catalogue.prompts
-        return await self._encode_list(
-            message, "prompts", prompts.list_definitions(message.caller, message.server_path), prompts.candidates
-        )
+        found = await prompts.list_definitions(message.caller, message.server_path)
+        return await self._encode_list(message, "prompts", found, prompts.candidates)
 
     async def _list_resources(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         resources = self._catalogue.resources
-        found = resources.list_definitions(message.caller, message.server_path)
-        return await self._encode_list(message, "resources", found, partial(resources.iterate_permitted, kind="resources"))
+        found = await resources.list_definitions(message.caller, message.server_path)
+        return await self._encode_list(message, "resources", found, partial(resources.candidates, kind="resources"))
 
     async def _list_templates(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         resources = self._catalogue.resources
-        found = resources.list_templates(message.caller, message.server_path)
-        return await self._encode_list(message, "resourceTemplates", found, partial(resources.iterate_permitted, kind="templates"))
+        found = await resources.list_templates(message.caller, message.server_path)
+        return await self._encode_list(message, "resourceTemplates", found, partial(resources.candidates, kind="templates"))
 
     async def _set_level(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         level = check_level(message.params_object().get("level"))
@@ -199,7 +198,7 @@ class MethodTable:
         start = _page_start(message, len(found))
         more = {"nextCursor": f"{CURSOR}{start + PAGE}"} if start + PAGE < len(found) else {}
         meta: dict[str, Any] = {}
-        if missing := [entry.name for entry in self._catalogue.visible_entries.list_unreachable(message.caller, message.server_path)]:
+        if missing := await self._catalogue.visible_entries.unreachable_names(message.caller, message.server_path):
             meta[UNAVAILABLE_KEY] = missing
         if not found:
             reason = await self._empty_lists.find_reason(

@@ -2,11 +2,12 @@
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.calls.authorizer import RequireInPerson
+from gateway.calls.limits.slices import Slices
 from gateway.ingress.admin.demand import require_permission
 from gateway.ingress.http.empty_lists import EmptyListReasons
 from gateway.registration.requests import BadRequest, Registrant
@@ -26,7 +27,7 @@ from policies.delegation.rulings import (
 )
 from registry.cards.card import Family, Registration, RegistrationStatus
 from registry.changes import RegistryChange
-from registry.search import AgentSearch, SearchQuery
+from registry.search import AgentSearch, SearchQuery, best_first
 from registry.store import Registry, UnknownName
 
 _CURSOR_FORMAT = re.compile(r"(?:([0-9]{1,3})\.)?([a-z0-9-]{1,64})")  # relevance, for a search by words, and name
@@ -93,14 +94,16 @@ class RegistryAccess:
             raise UnknownName(name)
         return found
 
-    def list_page(
+    async def list_page(
         self, caller: Caller, family: Family, cursor: str, limit: int, *, kind: str = ""
     ) -> tuple[Sequence[Registration], str | None]:
         """Returns entries after the name `cursor`, of one kind where it is given, and the cursor of the next page. Raises BadCursor."""
         after = _parse_cursor(cursor)[1]
         page: list[Registration] = []
-        for entry in self._registry.list(caller.principal.tenant, family):
-            if entry.name > after and (not kind or entry.kind == kind) and self.can_see(caller, entry):
+        listed = self._registry.list(caller.principal.tenant, family)
+        entries = [entry for entry in listed if entry.name > after and (not kind or entry.kind == kind)]
+        async for entry in Slices(self._candidates(caller, entries)):
+            if entry is not None:
                 if len(page) == limit:
                     return page, page[-1].name
                 page.append(entry)
@@ -112,7 +115,7 @@ class RegistryAccess:
             return {}
 
         def candidates(other: Caller) -> Iterator[Registration | None]:
-            return (entry if self.can_see(other, entry) else None for entry in self._registry.list(other.principal.tenant, family))
+            return self._candidates(other, self._registry.list(other.principal.tenant, family))
 
         reason = await self._empty_list_reasons.find_reason(caller, f"/api/{family.value}s", candidates)
         return {"empty": reason} if reason else {}
@@ -120,22 +123,32 @@ class RegistryAccess:
     async def search_page(self, caller: Caller, query: SearchQuery, cursor: str, limit: int) -> tuple[Sequence[Registration], str | None]:
         """Returns matching agents after `cursor`, the best first, and the cursor of the next page. Raises BadCursor."""
         after = _parse_cursor(cursor)
-        page: list[tuple[int, Registration]] = []
-        for score, entry in await self._search.find(caller.principal.tenant, query):
-            if (-score, entry.name) > after and self.can_see(caller, entry):
+        found = [(score, entry) for score, entry in await self._find_matching(caller, query) if (-score, entry.name) > after]
+        scores = {entry.name: score for score, entry in found}
+        page: list[Registration] = []
+        async for entry in Slices(self._candidates(caller, [entry for _, entry in found])):
+            if entry is not None:
                 if len(page) == limit:
-                    return [one for _, one in page], f"{page[-1][0]}.{page[-1][1].name}"
-                page.append((score, entry))
-        return [one for _, one in page], None
+                    return page, f"{scores[page[-1].name]}.{page[-1].name}"
+                page.append(entry)
+        return page, None
 
-    def list_visible(self, caller: Caller) -> list[Registration]:
+    async def list_visible(self, caller: Caller) -> list[Registration]:
         """Returns all entries that the caller may know of."""
-        return [entry for entry in self._registry.list(caller.principal.tenant) if self.can_see(caller, entry)]
+        entries = self._registry.list(caller.principal.tenant)
+        return [entry async for entry in Slices(self._candidates(caller, entries)) if entry is not None]
 
     async def search_visible(self, caller: Caller, query: SearchQuery) -> list[tuple[int, Registration]]:
         """Returns (relevance, agent) of all matching agents that the caller may see, the best first."""
-        scored = await self._search.find(caller.principal.tenant, query)
-        return [(score, entry) for score, entry in scored if self.can_see(caller, entry)]
+        found = await self._find_matching(caller, query)
+        scores = {entry.name: score for score, entry in found}
+        visible = Slices(self._candidates(caller, [entry for _, entry in found]))
+        return [(scores[entry.name], entry) async for entry in visible if entry is not None]
+
+    async def _find_matching(self, caller: Caller, query: SearchQuery) -> list[tuple[int, Registration]]:
+        """Returns (relevance, agent) of all matching agents, the best first, whether the caller may see them or not."""
+        candidates = await self._search.candidates(caller.principal.tenant, query)
+        return best_first([scored async for scored in Slices(candidates) if scored is not None])
 
     async def remove(self, caller: Caller, family: Family, name: str) -> None:
         """Removes an entry, for operators and its owner. Raises UnknownName, CallRefused and BadRequest."""
@@ -159,17 +172,21 @@ class RegistryAccess:
             shown |= {"owner": entry.owner, "client_id": entry.client_id}
         return shown | {"created": to_rfc3339(entry.created), "updated": to_rfc3339(entry.updated)}
 
-    def visible_tools(self, caller: Caller, entry: Registration) -> list[str]:
+    async def visible_tools(self, caller: Caller, entry: Registration) -> list[str]:
         """Returns the names of a server's tools that the caller may know of."""
-        sees_all = self.is_operator_or_owner(caller, entry)
-        return [tool.name for tool in entry.tools if sees_all or self._could_allow(caller, act_of_calling_tool(entry.name, tool.name))]
+        if self.is_operator_or_owner(caller, entry):
+            return [tool.name for tool in entry.tools]
+        acts = (act_of_calling_tool(entry.name, tool.name) for tool in entry.tools)
+        rulings = Slices((tool.name, self._could_allow(caller, act)) for tool, act in zip(entry.tools, acts, strict=True))
+        return [name async for name, allowed in rulings if allowed]
 
-    def visible_prompts(self, caller: Caller, entry: Registration) -> list[str]:
+    async def visible_prompts(self, caller: Caller, entry: Registration) -> list[str]:
         """Returns the names of a server's prompts that the caller may know of."""
-        sees_all = self.is_operator_or_owner(caller, entry)
-        return [
-            prompt.name for prompt in entry.prompts if sees_all or self._could_allow(caller, act_of_getting_prompt(entry.name, prompt.name))
-        ]
+        if self.is_operator_or_owner(caller, entry):
+            return [prompt.name for prompt in entry.prompts]
+        acts = (act_of_getting_prompt(entry.name, prompt.name) for prompt in entry.prompts)
+        rulings = Slices((prompt.name, self._could_allow(caller, act)) for prompt, act in zip(entry.prompts, acts, strict=True))
+        return [name async for name, allowed in rulings if allowed]
 
     def can_read_resources(self, caller: Caller, entry: Registration) -> bool:
         """Returns whether the caller may read a server's resources."""
@@ -188,27 +205,38 @@ class RegistryAccess:
         The answer is cached. Ruling on each of a server's many hidden tools takes longer than a lookup of an unknown name, and the time
         taken would reveal the server.
         """
-        generation = self._rulings_version()
-        key = (caller.ruling_key, entry.tenant, entry.name, self._registry.generation, generation)
-        known = self._visibility_cache.get(key) if generation is not None else None
-        if known is None:
-            known = self._compute_can_see(caller, entry)
-            self._visibility_cache.put(key, known, VISIBILITY_CACHE_SECONDS)
-        return known
+        return any(found is not None for found in self._candidates(caller, (entry,)))
 
-    def _compute_can_see(self, caller: Caller, entry: Registration) -> bool:
+    def _candidates(self, caller: Caller, entries: Iterable[Registration]) -> Iterator[Registration | None]:
+        """Yields each entry that the caller may know of, and None after each ruling that does not show one."""
+        for entry in entries:
+            generation = self._rulings_version()
+            key = (caller.ruling_key, entry.tenant, entry.name, self._registry.generation, generation)
+            known = self._visibility_cache.get(key) if generation is not None else None
+            if known is None:
+                known = False
+                for known in self._rulings_on(caller, entry):
+                    if known:
+                        break
+                    yield None
+                self._visibility_cache.put(key, known, VISIBILITY_CACHE_SECONDS)
+            yield entry if known else None
+
+    def _rulings_on(self, caller: Caller, entry: Registration) -> Iterator[bool]:
+        """Yields the rulings on an entry, each of which can show it to the caller."""
         if self.is_operator_or_owner(caller, entry):
-            return True
-        if entry.status not in (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN):
-            return False
-        if entry.family is Family.AGENT:
-            return self._could_allow(caller, act_of_invoking_agent(entry.name))
-        if entry.selection is not None:
+            yield True
+        elif entry.status not in (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN):
+            yield False
+        elif entry.family is Family.AGENT:
+            yield self._could_allow(caller, act_of_invoking_agent(entry.name))
+        elif entry.selection is not None:
             touched = (one for one in self._registry.list(entry.tenant) if one.selection is None and entry.selection.may_include(one.name))
-            return any(self.can_see(caller, one) for one in touched)
-        return bool(self.visible_tools(caller, entry) or self.visible_prompts(caller, entry)) or self._could_allow(
-            caller, act_of_reading_resource(entry.name)
-        )
+            yield from (found is not None for found in self._candidates(caller, touched))
+        else:
+            yield from (self._could_allow(caller, act_of_calling_tool(entry.name, tool.name)) for tool in entry.tools)
+            yield from (self._could_allow(caller, act_of_getting_prompt(entry.name, prompt.name)) for prompt in entry.prompts)
+            yield self._could_allow(caller, act_of_reading_resource(entry.name))
 
     async def authorize_owner_change(self, caller: Caller, entry: Registration, verb: str) -> RegistryChange:
         """Authorizes an operator, or the person who registered the entry, with a token that is not narrowed to other permissions.

@@ -84,7 +84,7 @@ def _add_registration_routes(
     @router.get("", name="list_agents")
     async def list_agents(caller: Annotated[Caller, Depends(authenticate)], query: Annotated[AgentListQuery, Query()]) -> JSONResponse:
         if query.search_query == SearchQuery():
-            entries, following = registry_access.list_page(caller, AGENT, query.cursor, query.limit)
+            entries, following = await registry_access.list_page(caller, AGENT, query.cursor, query.limit)
         else:
             entries, following = await registry_access.search_page(caller, query.search_query, query.cursor, query.limit)
         healthy = await entry_changes.healthy_by_name(entries)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
+from gateway.calls.limits.slices import Slices
 from gateway.calls.targets.front_door import FrontDoor
 from gateway.ingress.admin.bodies import ApiBody, read_model
 from gateway.ingress.admin.registry.access import RegistryAccess
@@ -85,10 +86,9 @@ def routes(registry_access: RegistryAccess, authenticate: Authenticate, public_u
     async def find_entries(caller: Caller, query: QueryBody) -> list[ScoredEntry]:
         check_filter_paths(query.filters)
         scored = await registry_access.search_visible(caller, SearchQuery(query.text))
-        entries = [
-            (score, entry.name, catalog_entry_of(entry, public_url)) for score, entry in scored if entry.status is RegistrationStatus.ACTIVE
-        ]
-        return [one for one in entries if matches_filters(one[2], query.filters)]
+        active = [(score, entry) for score, entry in scored if entry.status is RegistrationStatus.ACTIVE]
+        entries = Slices((score, entry.name, catalog_entry_of(entry, public_url)) for score, entry in active)
+        return [one async for one in entries if matches_filters(one[2], query.filters)]
 
     @router.get("/agents", name="ard_agents")
     async def agents(

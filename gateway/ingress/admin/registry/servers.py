@@ -84,9 +84,12 @@ def routes(
 async def _entry_response(
     registry_access: RegistryAccess, entry_changes: EntryChanges, runtime: ServerRuntime, caller: Caller, entry: Registration
 ) -> JSONResponse:
-    names = {"tool_names": registry_access.visible_tools(caller, entry), "prompt_names": registry_access.visible_prompts(caller, entry)}
+    names = {
+        "tool_names": await registry_access.visible_tools(caller, entry),
+        "prompt_names": await registry_access.visible_prompts(caller, entry),
+    }
     output = {"stderr": lines} if registry_access.is_operator(caller) and (lines := runtime.stderr_lines(entry)) else {}
-    summary, state = _summary_document(registry_access, caller, entry), await entry_changes.state_document(caller, entry)
+    summary, state = await _summary_document(registry_access, caller, entry), await entry_changes.state_document(caller, entry)
     shown = {**summary, **names, **output, **state}
     return JSONResponse(shown, headers={"etag": f'"{shown["updated"]}"'})
 
@@ -107,15 +110,15 @@ def _add_registration_routes(
         entry, _ = await onboarding.register_server(
             await registry_access.authorize_registration(caller, SERVER, body.name), body.registration_request()
         )
-        return JSONResponse(_summary_document(registry_access, caller, entry), 201, {"location": f"/api/servers/{entry.name}"})
+        return JSONResponse(await _summary_document(registry_access, caller, entry), 201, {"location": f"/api/servers/{entry.name}"})
 
     @router.get("", name="list_servers")
     async def list_servers(
         caller: Annotated[Caller, Depends(authenticate)], cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
     ) -> JSONResponse:
-        entries, following = registry_access.list_page(caller, SERVER, cursor, limit)
+        entries, following = await registry_access.list_page(caller, SERVER, cursor, limit)
         healthy = await entry_changes.healthy_by_name(entries)
-        items = [{**_summary_document(registry_access, caller, entry), "healthy": healthy[entry.name]} for entry in entries]
+        items = [{**await _summary_document(registry_access, caller, entry), "healthy": healthy[entry.name]} for entry in entries]
         return JSONResponse({"items": items, "next": following, **await registry_access.empty_reason(caller, SERVER, entries)})
 
     @router.delete("/{name}", name="remove_server", status_code=204)
@@ -155,14 +158,14 @@ def _add_change_routes(
         return await respond_with_entry(caller, await entry_changes.approve(caller, entry, list_header(request.scope, b"if-match"), chosen))
 
 
-def _summary_document(registry_access: RegistryAccess, caller: Caller, entry: Registration) -> dict[str, Any]:
+async def _summary_document(registry_access: RegistryAccess, caller: Caller, entry: Registration) -> dict[str, Any]:
     facts = entry.facts
     learned = {
         "era": facts.get("era", ""),
         "protocol_version": facts.get("protocol_version", ""),
-        "tools": len(registry_access.visible_tools(caller, entry)),
+        "tools": len(await registry_access.visible_tools(caller, entry)),
     }
-    learned["prompts"] = len(registry_access.visible_prompts(caller, entry))
+    learned["prompts"] = len(await registry_access.visible_prompts(caller, entry))
     if registry_access.can_read_resources(caller, entry):
         learned |= {"resources": len(entry.resources), "templates": len(entry.templates)}
     if registry_access.is_operator_or_owner(caller, entry):

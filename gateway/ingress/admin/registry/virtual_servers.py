@@ -65,7 +65,7 @@ def routes(registry_access: RegistryAccess, registry: Registry, authenticate: Au
     async def list_all(
         caller: Annotated[Caller, Depends(authenticate)], cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
     ) -> JSONResponse:
-        entries, following = registry_access.list_page(caller, VIRTUAL, cursor, limit)
+        entries, following = await registry_access.list_page(caller, VIRTUAL, cursor, limit)
         return JSONResponse({"items": [_entry_document(entry) for entry in entries], "next": following})
 
     @router.get("/{name}", name="show_virtual_server")

@@ -71,7 +71,7 @@ def routes(access: RegistryAccess, load: Callable[[], Awaitable[Documents]], aut
         caller: Annotated[Caller, Depends(authenticate)], cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
     ) -> JSONResponse:
         documents = await load()
-        found, following = access.list_page(caller, Family.AGENT, cursor, limit, kind=WORKFLOW_KIND)
+        found, following = await access.list_page(caller, Family.AGENT, cursor, limit, kind=WORKFLOW_KIND)
         return JSONResponse({"items": [documents.summary(entry) for entry in found], "next": following})
 
     @router.get("/{name}", name="show_workflow")

@@ -16,7 +16,7 @@ from registry.cards.card import Family, McpTool, Registration
 from registry.virtual.tool_overrides import ToolOverride
 
 LEGACY_ERAS = ("legacy", "sse")  # values of a server's `era` fact
-CACHED_MAX = 10_000  # registrations
+CACHED_MAX = 50_000  # registrations; a list of more would build all definitions again
 OUTPUT_SCHEMA_ID = "urn:interlock:contract:output"
 COMPLETED = TaskState.COMPLETED.value
 encode = msgspec.json.Encoder().encode
@@ -119,7 +119,7 @@ class DefinitionCache:
         known = self._cached.get(key)
         if known is None or known[0] is not entry:
             if len(self._cached) >= CACHED_MAX:
-                self._cached.clear()
+                del self._cached[next(iter(self._cached))]
             known = self._cached[key] = (entry, _build_definitions(entry, self.separator, with_own_names))
         return known[1]
 

@@ -7,13 +7,15 @@ from registry.cards.card import INSTRUCTIONS
 TOTAL_MAX = 16 << 10  # characters, of all servers together
 
 
-def instructions_of(visible_entries: VisibleEntries, caller: Caller, server_path: str, separator: str) -> str:
+async def instructions_of(visible_entries: VisibleEntries, caller: Caller, server_path: str, separator: str) -> str:
     """Returns the approved instructions of an endpoint's servers, each under the server's name except at its own endpoint.
 
     A server whose instructions would exceed 16,384 characters in total is left out.
     """
     entry_instructions = [
-        (entry.name, str(text)) for entry in visible_entries.visible_servers(caller, server_path) if (text := entry.facts.get(INSTRUCTIONS))
+        (entry.name, str(text))
+        for entry in await visible_entries.visible_servers(caller, server_path)
+        if (text := entry.facts.get(INSTRUCTIONS))
     ]
     if uses_own_names(server_path):
         return "".join(text for _, text in entry_instructions)

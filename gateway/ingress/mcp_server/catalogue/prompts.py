@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 from msgspec import Raw
@@ -33,11 +34,13 @@ class PromptCatalogue:
         self._visible_entries = visible_entries
         self._separator = separator
 
-    def list_definitions(self, caller: Caller, server_path: str) -> Sequence[Raw]:
+    async def list_definitions(self, caller: Caller, server_path: str) -> Sequence[Raw]:
         """Returns the encoded definitions of all prompts that the caller may get, in a stable order. Raises UnknownName."""
-        return self._visible_entries.cached_list(
-            caller, "prompts", server_path, lambda: [text for text in self.candidates(caller, server_path) if text is not None]
-        )
+        return await self._visible_entries.find_or_make_list(caller, "prompts", server_path, partial(self.candidates, caller, server_path))
+
+    async def digest(self, caller: Caller, server_path: str) -> str:
+        """Returns the digest of `list_definitions`. Raises UnknownName."""
+        return await self._visible_entries.digest_of_list(caller, "prompts", server_path, partial(self.candidates, caller, server_path))
 
     def resolve(self, caller: Caller, server_path: str, name: str) -> ServerPrompt:
         """Returns the prompt of a name. Raises UnknownPrompt, UnknownName, NotReachable; the broker rules on the call."""
@@ -86,3 +89,4 @@ class PromptCatalogue:
                     continue
                 definition = definitions[own] if view.uses_own_names else rewrite_document(entry.name, definitions[own])
                 yield Raw(encode({**definition, "name": name}))
+            yield None  # an entry without prompts takes time too

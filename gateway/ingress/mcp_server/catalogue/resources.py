@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 from msgspec import Raw
@@ -31,17 +32,22 @@ class ResourceCatalogue:
     def __init__(self, visible_entries: VisibleEntries) -> None:
         self._visible_entries = visible_entries
 
-    def list_definitions(self, caller: Caller, server_path: str) -> Sequence[Raw]:
+    async def list_definitions(self, caller: Caller, server_path: str) -> Sequence[Raw]:
         """Returns the encoded definitions of all listed resources that the caller may read, in a stable order. Raises UnknownName."""
-        return self._visible_entries.cached_list(
-            caller, "resources", server_path, lambda: list(self.iterate_permitted(caller, server_path, "resources"))
-        )
+        return await self._find_or_make(caller, server_path, "resources")
 
-    def list_templates(self, caller: Caller, server_path: str) -> Sequence[Raw]:
+    async def list_templates(self, caller: Caller, server_path: str) -> Sequence[Raw]:
         """Returns the encoded definitions of all resource templates that the caller may read, in a stable order. Raises UnknownName."""
-        return self._visible_entries.cached_list(
-            caller, "templates", server_path, lambda: list(self.iterate_permitted(caller, server_path, "templates"))
-        )
+        return await self._find_or_make(caller, server_path, "templates")
+
+    async def digest(self, caller: Caller, server_path: str) -> str:
+        """Returns a digest of `list_definitions` and `list_templates` together. Raises UnknownName."""
+        digest_of_list = partial(self._visible_entries.digest_of_list, caller)
+        digests = [
+            await digest_of_list(kind, server_path, partial(self.candidates, caller, server_path, kind))
+            for kind in ("resources", "templates")
+        ]
+        return " ".join(digests)
 
     def resolve(self, caller: Caller, server_path: str, uri: str) -> ServerResource:
         """Returns the resource of a URI. A server may have resources that it does not list; withheld ones are unknown.
@@ -65,12 +71,19 @@ class ResourceCatalogue:
         except UnknownName:
             raise UnknownResource from None
 
-    def iterate_permitted(self, caller: Caller, place: str, kind: str) -> Iterator[Raw]:
-        """Yields the definitions of `resources` or `templates` that the caller may read. Raises UnknownName."""
-        view = self._visible_entries.view_of(caller, place)
+    async def _find_or_make(self, caller: Caller, server_path: str, kind: str) -> Sequence[Raw]:
+        return await self._visible_entries.find_or_make_list(caller, kind, server_path, partial(self.candidates, caller, server_path, kind))
+
+    def candidates(self, caller: Caller, server_path: str, kind: str) -> Iterator[Raw | None]:
+        """Yields each definition of `resources` or `templates`, or None for one that the caller may not read. Raises UnknownName."""
+        view = self._visible_entries.view_of(caller, server_path)
         for entry in view.servers():
             offered: Sequence[McpResource | McpResourceTemplate] = entry.resources if kind == "resources" else entry.templates
-            if offered and self._visible_entries.could_allow(caller, entry, act_of_reading_resource(entry.name)):
-                for each in offered:
-                    if view.has_resource(entry.name, each.uri):
-                        yield Raw(encode(each.definition if view.uses_own_names else rewrite_document(entry.name, each.definition)))
+            if not offered or not self._visible_entries.could_allow(caller, entry, act_of_reading_resource(entry.name)):
+                yield None
+                continue
+            for each in offered:
+                if not view.has_resource(entry.name, each.uri):
+                    yield None
+                    continue
+                yield Raw(encode(each.definition if view.uses_own_names else rewrite_document(entry.name, each.definition)))

@@ -113,7 +113,7 @@ class SearchMode:
             raise BadEnvelope(INVALID_PARAMS, f"search_tools takes query (at most {QUERY_MAX} characters) and limit, and nothing else")
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LIMIT_MAX:
             raise BadEnvelope(INVALID_PARAMS, f"limit must be an integer from 1 to {LIMIT_MAX}")
-        listed = await self._tools.list(message.caller, message.server_path)
+        listed = await self._tools.list_definitions(message.caller, message.server_path)
         found, total = await self._indexes.find_best(listed, query, limit) if query.strip() else (list(listed[:limit]), len(listed))
         structured = encode({"tools": found, "total": total})
         result = {"content": [{"type": "text", "text": structured.decode()}], "structuredContent": Raw(structured)}

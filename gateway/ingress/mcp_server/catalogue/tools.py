@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from msgspec import Raw
 
@@ -31,40 +32,24 @@ class ToolCatalogue:
         self.separator = separator
         self._selections: dict[tuple[str, str], tuple[tuple[int, int], Mapping[str, ToolTarget]]] = {}
 
-    def list_definitions(self, caller: Caller, server_path: str) -> Sequence[Raw]:
+    async def list_definitions(self, caller: Caller, server_path: str) -> Sequence[Raw]:
         """Returns the encoded definitions of all tools that the caller may call, in a stable order. Raises UnknownName."""
-        return self._visible_entries.cached_list(
-            caller, "tools", server_path, lambda: [text for _, text in self.iterate_permitted(caller, server_path)]
-        )
+        return await self._visible_entries.find_or_make_list(caller, "tools", server_path, partial(self.candidates, caller, server_path))
 
-    async def list(self, caller: Caller, place: str) -> Sequence[Raw]:
-        """Returns the same list as `list_definitions`, and lets other requests run while it is made. Raises UnknownName."""
-        entries = (permitted and permitted[1] for permitted in self.candidates(caller, place))
-        await self._visible_entries.make_in_slices(caller, "tools", place, entries)
-        return self.list_definitions(caller, place)
+    async def digest(self, caller: Caller, server_path: str) -> str:
+        """Returns the digest of `list_definitions`. Raises UnknownName."""
+        return await self._visible_entries.digest_of_list(caller, "tools", server_path, partial(self.candidates, caller, server_path))
 
-    def iterate_permitted(self, caller: Caller, server_path: str) -> Iterator[tuple[str, Raw]]:
-        """Yields the name and the definition of each tool that the caller may call. Raises UnknownName."""
-        return (permitted for permitted in self.candidates(caller, server_path) if permitted is not None)
-
-    def candidates(self, caller: Caller, place: str) -> Iterator[tuple[str, Raw] | None]:
-        """Yields the name and the definition of each tool, or None for one that the caller may not call. Raises UnknownName."""
-        view = self._visible_entries.view_of(caller, place)
-        by_name = {entry.name: entry for entry in view.entries}
+    def candidates(self, caller: Caller, server_path: str) -> Iterator[Raw | None]:
+        """Yields the definition of each tool, or None for one that the caller may not call. Raises UnknownName."""
+        view = self._visible_entries.view_of(caller, server_path)
         overrides = view.selection.overrides if view.selection is not None else {}
-        for name, target in self._targets_in(view, caller).items():
-            entry = by_name[target.server if isinstance(target, ServerTool) else target.agent]
-            permitted = self._could_allow(caller, entry, target)
-            yield (
-                (
-                    name,
-                    self._definitions.find_or_build(entry, view.uses_own_names).encoded_definition(
-                        target, name, overrides.get(target.selection_name)
-                    ),
-                )
-                if permitted
-                else None
-            )
+        for entry in view.entries:
+            definitions = self._definitions.find_or_build(entry, view.uses_own_names)
+            for name, target in self._targets_of(entry, view):
+                permitted = self._could_allow(caller, entry, target)
+                yield definitions.encoded_definition(target, name, overrides.get(target.selection_name)) if permitted else None
+            yield None  # an entry without tools takes time too
 
     def check_visible(self, caller: Caller, server_path: str) -> None:
         """Raises UnknownName for an endpoint that does not exist, or that the caller may not know of."""
@@ -111,13 +96,7 @@ class ToolCatalogue:
         return self._definitions.find_or_build(entry).by_public_name.get(name)
 
     def _targets_in(self, view: EndpointView, caller: Caller) -> Mapping[str, ToolTarget]:
-        """Returns all tools of an endpoint by their names there."""
-        if view.uses_own_names:
-            return self._definitions.find_or_build(view.entries[0]).by_own_name
-        if view.selection is None:
-            return {
-                name: target for entry in view.entries for name, target in self._definitions.find_or_build(entry).by_public_name.items()
-            }
+        """Returns all tools of a virtual server by their names there."""
         key, stamp = (caller.principal.tenant, view.server_path), self._visible_entries.generations
         cached = self._selections.get(key)
         if cached is None or cached[0] != stamp:
@@ -134,11 +113,20 @@ class ToolCatalogue:
             raise self._visible_entries.unreachable_error(away[target.server if isinstance(target, ServerTool) else target.agent])
 
     def _selected_targets(self, view: EndpointView) -> Mapping[str, ToolTarget]:
-        assert view.selection is not None
-        found = [(name, target) for entry in view.entries for name, target in self._definitions.find_or_build(entry).by_public_name.items()]
-        chosen = [(name, target) for name, target in found if view.has_tool(target.selection_name)]
-        aliases = view.selection.aliases
-        return {view.selection.alias_of(target.selection_name) or avoid_alias(name, aliases): target for name, target in chosen}
+        return {name: target for entry in view.entries for name, target in self._targets_of(entry, view)}
+
+    def _targets_of(self, entry: Registration, view: EndpointView) -> Iterator[tuple[str, ToolTarget]]:
+        """Yields the tools of one entry with their names at the endpoint."""
+        definitions = self._definitions.find_or_build(entry, view.uses_own_names)
+        if view.uses_own_names:
+            yield from definitions.by_own_name.items()
+        elif view.selection is None:
+            yield from definitions.by_public_name.items()
+        else:
+            aliases = view.selection.aliases
+            for name, target in definitions.by_public_name.items():
+                if view.has_tool(target.selection_name):
+                    yield view.selection.alias_of(target.selection_name) or avoid_alias(name, aliases), target
 
     def _could_allow(self, caller: Caller, entry: Registration, target: ToolTarget) -> bool:
         if isinstance(target, ServerTool):

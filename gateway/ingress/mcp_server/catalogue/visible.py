@@ -1,12 +1,11 @@
 """The endpoint a client uses and the entries there that its caller may know of and use: one rule for lists, calls, reads and completion."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from msgspec import Raw
-
 from adapters.contract import UpstreamFault
-from gateway.ingress.mcp_server.catalogue.cached_lists import CachedLists, EncodedDefinitions
+from gateway.calls.limits.slices import Slices
+from gateway.ingress.mcp_server.catalogue.cached_lists import CachedLists, EncodedDefinitions, Generations, MakeEntries
 from policies.authority import Authority
 from policies.callers import Caller
 from policies.delegation.administration import WRITE_REGISTRY
@@ -50,20 +49,18 @@ class VisibleEntries:
         self._absences = absences
         self._registry = registry
         self._authority = authority
-        self._lists = CachedLists()
+        self._lists = CachedLists(lambda: self.generations if authority.is_fresh else None)
 
-    def cached_list(self, caller: Caller, kind: str, server_path: str, make_list: Callable[[], EncodedDefinitions]) -> EncodedDefinitions:
-        """Returns a list from the cache, or makes it."""
-        return self._lists.find_or_make(
-            (kind, server_path, caller.ruling_key), self.generations if self._authority.is_fresh else None, make_list
-        )
+    async def find_or_make_list(self, caller: Caller, kind: str, server_path: str, entries: MakeEntries) -> EncodedDefinitions:
+        """Returns a list from the cache, or makes it in slices."""
+        return await self._lists.find_or_make((kind, server_path, caller.ruling_key), entries)
 
-    async def make_in_slices(self, caller: Caller, kind: str, place: str, entries: Iterable[Raw | None]) -> None:
-        """Makes a list in slices, so that `cached_list` has it ready."""
-        await self._lists.make_in_slices((kind, place, caller.ruling_key), self.generations if self._authority.is_fresh else None, entries)
+    async def digest_of_list(self, caller: Caller, kind: str, server_path: str, entries: MakeEntries) -> str:
+        """Returns the digest of a list, which changes whenever the list does."""
+        return await self._lists.digest((kind, server_path, caller.ruling_key), entries)
 
     @property
-    def generations(self) -> tuple[int, int]:
+    def generations(self) -> Generations:
         """Changes whenever a list may change."""
         return self._registry.generation, self._authority.generation
 
@@ -134,17 +131,26 @@ class VisibleEntries:
 
     def list_unreachable(self, caller: Caller, server_path: str) -> list[Registration]:
         """Returns the unreachable servers and agents of an endpoint that the caller may know of."""
-        selection = self.find_selection(caller, server_path) if server_path.startswith(VIRTUAL_PREFIX) else None
-        entries = self._registry.list(caller.principal.tenant) if not server_path or selection else ()
-        down = (entry for entry in entries if _is_unreachable(entry) and (selection is None or selection.may_include(entry.name)))
-        return [entry for entry in down if self._can_see_entry(caller, entry)]
+        return [entry for entry in self._unreachable_candidates(caller, server_path) if entry is not None]
 
-    def visible_servers(self, caller: Caller, server_path: str) -> list[Registration]:
+    async def unreachable_names(self, caller: Caller, server_path: str) -> list[str]:
+        """Returns the names of the entries of `list_unreachable`, and lets other requests run during the rulings."""
+        return [entry.name async for entry in Slices(self._unreachable_candidates(caller, server_path)) if entry is not None]
+
+    async def visible_servers(self, caller: Caller, server_path: str) -> list[Registration]:
         """Returns the servers of an endpoint that the caller may know of; none for an unknown endpoint."""
         try:
-            return [entry for entry in self.view_of(caller, server_path).servers() if self._can_see_entry(caller, entry)]
+            servers = self.view_of(caller, server_path).servers()
         except (UnknownName, NotReachable):
             return []
+        return [entry async for entry in Slices(servers) if self._can_see_entry(caller, entry)]
+
+    def _unreachable_candidates(self, caller: Caller, server_path: str) -> Iterator[Registration | None]:
+        """Yields each unreachable entry of an endpoint, or None for one that the caller may not know of."""
+        selection = self.find_selection(caller, server_path) if server_path.startswith(VIRTUAL_PREFIX) else None
+        for entry in self._registry.list(caller.principal.tenant) if not server_path or selection else ():
+            if _is_unreachable(entry) and (selection is None or selection.may_include(entry.name)):
+                yield entry if self._can_see_entry(caller, entry) else None
 
     def _active_entries(self, caller: Caller) -> list[Registration]:
         return [entry for entry in self._registry.list(caller.principal.tenant) if entry.status is RegistrationStatus.ACTIVE]

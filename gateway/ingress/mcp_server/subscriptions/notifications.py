@@ -1,7 +1,6 @@
 """Sends changes of lists and resources outside of requests: to `subscriptions/listen`, and to GET streams of legacy clients."""
 
 import asyncio
-import hashlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -38,10 +37,10 @@ SECOND_POLL_SECONDS = 1.0
 SETTLE_SECONDS = 0.2  # changes within this time become one notification
 RETRY_MAX_SECONDS = 60.0  # between two attempts to listen to a server
 RESOURCE_UPDATED = "notifications/resources/updated"
-encode = msgspec.json.Encoder().encode
 log = structlog.get_logger()
 Notify = Callable[[str, Mapping[str, Any]], object]
 Ask = Callable[[str, Raw], Awaitable[Raw]]
+DigestOfList = Callable[[Caller, str], Awaitable[str]]
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -171,8 +170,8 @@ class NotificationFeed:
                         followed = wanted.uris
                     if polls_left:
                         if wanted.tools or wanted.prompts or wanted.resources:
-                            watch(self._catalogue.visible_entries.visible_servers(subscriber.caller, subscriber.server_path))
-                        notified, polls_left = self._notify_changed_lists(subscriber, wanted, notified), polls_left - 1
+                            watch(await self._catalogue.visible_entries.visible_servers(subscriber.caller, subscriber.server_path))
+                        notified, polls_left = await self._notify_changed_lists(subscriber, wanted, notified), polls_left - 1
                     polls_left = (
                         2
                         if await _wait_for_change(moved, interest_changed, SECOND_POLL_SECONDS if polls_left else POLL_SECONDS)
@@ -185,27 +184,23 @@ class NotificationFeed:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _notify_changed_lists(self, subscriber: Subscriber, interest: Interest, previous_digests: Mapping[str, str]) -> dict[str, str]:
+    async def _notify_changed_lists(
+        self, subscriber: Subscriber, interest: Interest, previous_digests: Mapping[str, str]
+    ) -> dict[str, str]:
         """Notifies of lists whose digests differ from the previous ones. Returns the current digests."""
-        tools, prompts, resources = self._catalogue.tools, self._catalogue.prompts, self._catalogue.resources
-        lists: dict[str, tuple[Callable[..., Any], ...]] = {}
+        catalogue = self._catalogue
+        digests: dict[str, DigestOfList] = {}
         if interest.tools:
-            lists["tools"] = (tools.list_definitions,)
+            digests["tools"] = catalogue.tools.digest
         if interest.prompts:
-            lists["prompts"] = (prompts.list_definitions,)
+            digests["prompts"] = catalogue.prompts.digest
         if interest.resources:
-            lists["resources"] = (resources.list_definitions, resources.list_templates)
-        now = {kind: self._digest(subscriber, each) for kind, each in lists.items()}
+            digests["resources"] = catalogue.resources.digest
+        now = {kind: await _digest_for(subscriber, digest) for kind, digest in digests.items()}
         for kind, digest in now.items():
             if previous_digests.get(kind, digest) != digest:
                 subscriber.notify(f"notifications/{kind}/list_changed", {})
         return now
-
-    def _digest(self, subscriber: Subscriber, lists: tuple[Callable[..., Any], ...]) -> str:
-        try:
-            return hashlib.sha256(encode([each(subscriber.caller, subscriber.server_path) for each in lists])).hexdigest()
-        except (UnknownName, NotReachable):
-            return ""
 
     def _listen_to_servers(self, subscriber: Subscriber, uris: frozenset[str], followers: ServerListeners) -> None:
         """Listens to each server that has any of the resources, and stops listening to others."""
@@ -258,6 +253,14 @@ class NotificationFeed:
                 await asyncio.sleep(patience)
         finally:
             follower.cancel_previous()
+
+
+async def _digest_for(subscriber: Subscriber, digest: DigestOfList) -> str:
+    """Returns the digest of a list; an empty text for an endpoint that the subscriber may not know of."""
+    try:
+        return await digest(subscriber.caller, subscriber.server_path)
+    except (UnknownName, NotReachable):
+        return ""
 
 
 async def _wait_for_change(changed: asyncio.Event, interest_changed: asyncio.Event, seconds: float) -> bool:

@@ -181,8 +181,8 @@ class TestNames:
     async def test_prompts_have_their_servers_name_on_mcp_and_their_own_at_their_server(self, desk: Reception) -> None:
         await registered(desk, "shop")
         mine, prompts = await caller(desk.home, "admin"), PromptCatalogue(offers(desk.home), "_")
-        assert [each["name"] for each in plain(prompts.list_definitions(mine, ""))] == ["shop_greeting"]
-        assert [each["name"] for each in plain(prompts.list_definitions(mine, "shop"))] == ["greeting"]
+        assert [each["name"] for each in plain(await prompts.list_definitions(mine, ""))] == ["shop_greeting"]
+        assert [each["name"] for each in plain(await prompts.list_definitions(mine, "shop"))] == ["greeting"]
         assert prompts.resolve(mine, "", "shop_greeting") == prompts.resolve(mine, "shop", "greeting") == ServerPrompt("shop", "greeting")
         for server, name in (("", "greeting"), ("", "shop_nothing"), ("", "nowhere_greeting"), ("shop", "shop_greeting")):
             with pytest.raises(UnknownPrompt):
@@ -192,10 +192,13 @@ class TestNames:
         await registered(desk, "shop")
         await registered(desk, "7up")
         mine, resources = await caller(desk.home, "admin"), ResourceCatalogue(offers(desk.home))
-        listed = [each["uri"] for each in plain(resources.list_definitions(mine, ""))]
+        listed = [each["uri"] for each in plain(await resources.list_definitions(mine, ""))]
         assert listed == ["x7up+note://one", "ui://7up/cart/view.html", "shop+note://one", "ui://shop/cart/view.html"]
-        assert [each["uri"] for each in plain(resources.list_definitions(mine, "shop"))] == ["note://one", "ui://cart/view.html"]
-        assert [each["uriTemplate"] for each in plain(resources.list_templates(mine, ""))] == ["x7up+stock://{sku}", "shop+stock://{sku}"]
+        assert [each["uri"] for each in plain(await resources.list_definitions(mine, "shop"))] == ["note://one", "ui://cart/view.html"]
+        assert [each["uriTemplate"] for each in plain(await resources.list_templates(mine, ""))] == [
+            "x7up+stock://{sku}",
+            "shop+stock://{sku}",
+        ]
         own = [resources.resolve(mine, "", uri) for uri in listed]
         assert own[1:3] == [ServerResource("7up", "ui://cart/view.html"), ServerResource("shop", "note://one")]
         assert resources.resolve(mine, "", "shop+stock://7") == ServerResource("shop", "stock://7")
@@ -209,20 +212,20 @@ class TestNames:
         prompts, resources = PromptCatalogue(offers(desk.home), "_"), ResourceCatalogue(offers(desk.home))
         alice = await caller(desk.home, "alice")  # tool:inventory.*
         assert (
-            prompts.list_definitions(alice, "")
-            == prompts.list_definitions(alice, "inventory")
-            == resources.list_definitions(alice, "inventory")
+            await prompts.list_definitions(alice, "")
+            == await prompts.list_definitions(alice, "inventory")
+            == await resources.list_definitions(alice, "inventory")
             == []
         )
         narrowed = await caller(desk.home, "admin", scope="prompt:inventory.greeting")
-        assert [each["name"] for each in plain(prompts.list_definitions(narrowed, ""))] == ["inventory_greeting"]
-        assert resources.list_definitions(narrowed, "") == []
+        assert [each["name"] for each in plain(await prompts.list_definitions(narrowed, ""))] == ["inventory_greeting"]
+        assert await resources.list_definitions(narrowed, "") == []
         reader = await caller(desk.home, "admin", scope="resource:inventory")
-        assert len(resources.list_definitions(reader, "")) == 2 and prompts.list_definitions(reader, "") == []
+        assert len(await resources.list_definitions(reader, "")) == 2 and await prompts.list_definitions(reader, "") == []
         nora = await caller(desk.home, "nora")
         for act in (prompts.list_definitions, resources.list_definitions, resources.list_templates):
             with pytest.raises(UnknownName):
-                act(nora, "inventory")
+                await act(nora, "inventory")
 
 
 def test_a_hidden_prompt_and_resource_read_as_unknown_ones() -> None:

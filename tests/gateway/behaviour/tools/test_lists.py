@@ -118,18 +118,22 @@ async def test_what_is_kept_is_made_once(home: House) -> None:
     await home.gateway.registry.add(server("crm", 3))
     offers = VisibleEntries(home.gateway.registry, home.gateway.rulings.authority, home.gateway.entry_refresher.absences)
     tools, caller = ToolCatalogue(offers, "_"), await home.gateway.rulings.caller_resolver.authenticate(home.token("mel"), [home.url])
-    first = tools.list_definitions(caller, "")
-    assert tools.list_definitions(caller, "") is first
+    first = await tools.list_definitions(caller, "")
+    assert await tools.list_definitions(caller, "") is first
     home.gateway.rulings.authority.invalidate()
-    again = tools.list_definitions(caller, "")
+    again = await tools.list_definitions(caller, "")
     assert again is not first and again == first and again[0] is first[0]  # the definitions are shared
 
 
-def test_lists_are_kept_within_bounds_and_not_without_a_stamp() -> None:
-    lists, made = CachedLists(), [msgspec.Raw(b"{}")]
+async def test_cached_lists_are_bounded_and_not_used_without_generations() -> None:
+    current: tuple[int, int] | None = (1, 1)
+    lists = CachedLists(lambda: current)
     for number in range(LISTS_MAX + 10):
-        lists.find_or_make(("tools", "", str(number)), (1, 1), lambda: made)
+        await lists.find_or_make(("tools", "", str(number)), list)
     assert len(lists._lists) == LISTS_MAX
-    assert lists.find_or_make(("tools", "", "x"), None, list) == []
-    assert lists.find_or_make(("tools", "", "x"), None, lambda: made) is made
-    assert lists.find_or_make(("tools", "", "x"), (1, 1), list) == []
+    key, entry = ("tools", "", "x"), msgspec.Raw(b"{}")
+    current = None
+    assert await lists.find_or_make(key, lambda: [entry]) == [entry]
+    assert await lists.find_or_make(key, list) == []
+    current = (1, 1)
+    assert await lists.find_or_make(key, lambda: [entry]) == [entry]

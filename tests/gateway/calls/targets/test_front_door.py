@@ -139,7 +139,7 @@ async def test_an_extended_card_shows_the_skills_that_the_caller_may_use(home: H
 
     async def skills(name: str, scope: str | None = None) -> list[str]:
         person = await caller(home, "alice", scope)
-        shown = cards.extended_card(gateway.calls.parts.callees.find(person, name, Family.AGENT), person)
+        shown = await cards.extended_card(gateway.calls.parts.callees.find(person, name, Family.AGENT), person)
         return [one["id"] for one in shown["skills"]]
 
     assert await skills("sales") == ["quote"]

@@ -42,7 +42,7 @@ async def test_what_a_person_registered_is_not_its_agents_to_see_or_to_remove(ho
         desk.find(errand, Family.AGENT, "hers")
     with pytest.raises(UnknownName):
         await desk.remove(errand, Family.AGENT, "hers")
-    assert desk.list_page(errand, Family.AGENT, "", 10) == ([], None)
+    assert await desk.list_page(errand, Family.AGENT, "", 10) == ([], None)
 
 
 def permitted(folder: Path, resource: str) -> list[str]:

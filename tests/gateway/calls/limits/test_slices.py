@@ -1,0 +1,64 @@
+"""Long lists leave the event loop to other requests."""
+
+import asyncio
+from collections.abc import Iterator
+
+from gateway.calls.limits.slices import SLICE, Slices
+from tests.fakes.slices import StepCounter
+
+ITEMS = 3 * SLICE
+
+
+def counted(counter: StepCounter, items: int = ITEMS) -> Iterator[int]:
+    for number in range(items):
+        counter.count()
+        yield number
+
+
+async def read(items: Iterator[int]) -> list[int]:
+    return [item async for item in Slices(items)]
+
+
+async def test_a_long_list_gives_way_after_each_slice() -> None:
+    counter = StepCounter()
+    async with counter.watch():
+        assert await read(counted(counter)) == list(range(ITEMS))
+    assert counter.most_in_one_iteration == SLICE
+
+
+async def test_many_lists_at_once_share_a_slice_and_take_turns() -> None:
+    counter, ends = StepCounter(), []
+
+    async def read_and_note(name: str, items: int) -> None:
+        await read(counted(counter, items))
+        ends.append(name)
+
+    async with counter.watch():
+        await asyncio.gather(*(read_and_note("long", 10 * SLICE) for _ in range(5)), read_and_note("short", 10))
+    assert counter.most_in_one_iteration == SLICE
+    assert ends == ["short", *["long"] * 5]
+
+
+async def test_a_short_list_is_read_in_one_go() -> None:
+    other_ran = asyncio.Event()
+    asyncio.get_running_loop().call_soon(other_ran.set)
+    assert await read(iter(range(SLICE - 1))) == list(range(SLICE - 1))
+    assert not other_ran.is_set()
+
+
+async def test_canceled_lists_keep_no_turn() -> None:
+    reading = [asyncio.create_task(read(iter(range(10 * SLICE)))) for _ in range(3)]
+    await asyncio.sleep(0)
+    for each in reading[:2]:
+        each.cancel()
+    assert await read(iter(range(ITEMS))) == list(range(ITEMS))
+    assert len(await reading[2]) == 10 * SLICE
+
+
+async def test_the_last_item_of_an_abandoned_list_gives_the_quota_back() -> None:
+    async for _ in Slices(range(SLICE)):
+        break
+    counter = StepCounter()
+    async with counter.watch():
+        await read(counted(counter))
+    assert counter.total == ITEMS
