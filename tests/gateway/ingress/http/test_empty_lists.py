@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ingress.http.empty_lists import ROLES_MISSING, SCOPE_MISSING, SLICE, EmptyListReasons
+from gateway.calls.limits.slices import SLICE
+from gateway.ingress.http.empty_lists import ROLES_MISSING, SCOPE_MISSING, EmptyListReasons
 from policies.callers import Caller
 from tests.fakes.house import ROLES, House, open_house
 
