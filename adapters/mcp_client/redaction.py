@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from adapters.mcp_client.wire.messages import McpRefused
 from adapters.mcp_client.wire.peer import ListenFilter, McpListener, McpPeer
+from adapters.mcp_client.wire.reserved_meta import RESERVED_PREFIX
 from adapters.redaction.error_text import TEXT_MAX, ErrorTextFilter, has_stack_trace, reveals_internals
 from adapters.redaction.secrets import SecretRedactor
 
@@ -47,7 +48,7 @@ def redact_text(message: str, server_url: str = "") -> str:
 def showable_data(data: Any, server_url: str = "") -> Any:
     """The error's `data` without reserved members; None if any of it is unsafe or it is too large."""
     if isinstance(data, dict):
-        data = {name: value for name, value in data.items() if name not in RESERVED_MEMBERS}
+        data = {name: value for name, value in data.items() if name not in RESERVED_MEMBERS and not name.startswith(RESERVED_PREFIX)}
     if data in (None, {}, [], "") or len(msgspec.json.encode(data)) > DATA_MAX:
         return None
     return data if isinstance(ErrorTextFilter(server_url).filter_metadata({"data": data}), dict) else None

@@ -182,6 +182,7 @@ class House:
             ceiling=more.get("ceiling", ("*",)),
             facts={"era": "modern", "protocol_version": "2026-07-28"},
             tools=tuple(McpTool(tool, {"name": tool, "inputSchema": more.get("schema", {"type": "object"})}) for tool in tools),
+            resources=more.get("resources", ()),
         )
         await self.gateway.registry.add(entry)
         await self.gateway.database.refresh_epochs()

@@ -16,7 +16,7 @@ REQUEST_HEADERS: Final = (
 PARAMETER: Final = "mcp-param-"  # prefix of the headers that repeat a tool's arguments (MCP 2026-07-28)
 EXPOSED: Final = (
     *("a2a-extensions", "a2a-version", "mcp-protocol-version", "mcp-session-id"),
-    *("allow", "dpop-nonce", "etag", "last-modified", "retry-after", "www-authenticate"),
+    *("allow", "dpop-nonce", "etag", "interlock-trace-id", "last-modified", "retry-after", "www-authenticate"),
 )
 
 

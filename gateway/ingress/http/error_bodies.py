@@ -11,6 +11,7 @@ from gateway.telemetry.spans import current_trace_id
 
 PROBLEM_MEDIA_TYPE = b"application/problem+json"
 A2A_DOMAIN = "a2a-protocol.org"
+TRACE_HEADER = b"interlock-trace-id"
 OUR_DOMAIN = "interlock"
 
 
@@ -50,6 +51,12 @@ def trace_data() -> dict[str, str]:
     """Returns the member `trace_id` of an error's data; empty outside a request."""
     trace_id = current_trace_id()
     return {"trace_id": trace_id} if trace_id else {}
+
+
+def trace_headers() -> list[Header]:
+    """Returns the response header that names the trace, for answers whose body may not; empty outside a request."""
+    trace_id = current_trace_id()
+    return [(TRACE_HEADER, trace_id.encode())] if trace_id else []
 
 
 def mcp_data(report: ErrorReport) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from gateway.ingress.http.asgi import Header
+from gateway.ingress.http.error_bodies import trace_headers
 from gateway.ingress.http.errors import InvalidRequest
 from gateway.ingress.mcp_server.era_dispatch import EraDispatcher
 from gateway.ingress.mcp_server.protocol.disconnect import ClientDisconnected
@@ -63,7 +64,7 @@ async def answer_batch(dispatcher: EraDispatcher, message: ClientMessage, items:
             response.send_event(frame_event(each))
         await response.end()
     else:
-        await response.finish(b"[%s]" % b",".join(answers))
+        await response.finish(b"[%s]" % b",".join(answers), headers=trace_headers())
 
 
 async def _answer_one(dispatcher: EraDispatcher, message: ClientMessage, item: Any, response: BatchItemResponse) -> bytes:

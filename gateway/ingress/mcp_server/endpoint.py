@@ -11,7 +11,7 @@ from adapters.mcp_client.wire.messages import LEGACY
 from gateway.ingress.http.asgi import BadHeader, Receive, Scope, Send, check_json_content_type, header, read_body, respond
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.deadline_header import read_deadline
-from gateway.ingress.http.error_bodies import respond_problem
+from gateway.ingress.http.error_bodies import respond_problem, trace_headers
 from gateway.ingress.http.errors import HttpMethodNotAllowed, InvalidRequest, error_headers
 from gateway.ingress.http.request_trace import RequestTrace
 from gateway.ingress.mcp_server.batches import answer_batch
@@ -127,7 +127,7 @@ class McpEndpoint:
             await self._dispatcher.accept_response(await self._with_session(message))
         except (InvalidRequest, BadHeader, UnknownSession, modern.BadEnvelope, MailboxFull, WriteFailed, ReadFailed) as error:
             refusal = json_rpc_error_of(error)
-            await respond(send, refusal.status, _encode_error(None, refusal))
+            await respond(send, refusal.status, _encode_error(None, refusal), trace_headers())
             return refusal.reason
         await respond(send, 202, b"")
         return "ok"
@@ -185,7 +185,7 @@ class McpEndpoint:
         if refusal.reason == "internal":
             log.exception("mcp_request_failed", resource=resource)
         body = _encode_error(message.id if message else None, refusal)
-        headers = error_headers(refusal.report, self._admission, resource) if refusal.report is not None else ()
+        headers = [*trace_headers(), *(error_headers(refusal.report, self._admission, resource) if refusal.report is not None else ())]
         if response is None:
             await respond(send, refusal.status, body, headers)
         else:

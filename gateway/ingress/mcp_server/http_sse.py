@@ -9,6 +9,7 @@ import structlog
 
 from gateway.background import run_in_background
 from gateway.ingress.http.asgi import Header, Scope, list_header
+from gateway.ingress.http.error_bodies import trace_headers
 from gateway.ingress.mcp_server.era_dispatch import EraDispatcher
 from gateway.ingress.mcp_server.legacy.streams import POLL_SECONDS, Streams
 from gateway.ingress.mcp_server.protocol.disconnect import ClientDisconnected
@@ -92,7 +93,7 @@ class HttpSse:
             await self._dispatcher.initialize_session(message, line)
             await response.finish(ACCEPTED, 202)
             return
-        await response.finish(ACCEPTED, 202)
+        await response.finish(ACCEPTED, 202, trace_headers())  # an error comes on the stream, which has the trace of its own request
         try:
             if message.id is None:
                 await self._dispatcher.handle_notification(message)

@@ -152,7 +152,7 @@ class UpstreamRequests:
                 message, act_of_reading_resource(found.server), own, lambda traced: self._build_request(traced, found.uri, own, peer)
             )
         except McpRefused as refused:
-            if refused.data is None or "uri" not in refused.data:
+            if not isinstance(refused.data, dict) or "uri" not in refused.data:
                 raise
             raise McpRefused(refused.code, refused.detail, {"uri": message.params["uri"]}) from None  # by the URI that the client requested
 

@@ -23,6 +23,7 @@ from gateway.calls.consent.account_connections import (
 )
 from gateway.ingress.http.asgi import BadHeader, BodyTooLarge, header, read_body
 from gateway.ingress.oauth.form import FORM_MAX, parse_form
+from gateway.telemetry.spans import current_trace_id
 from policies.callers import Caller
 from policies.tokens.hop_tokens import ExchangeRefused
 from policies.tokens.verifier import TokenRefused
@@ -161,4 +162,6 @@ def _escape(text: str) -> str:
 
 
 def _html_page(title: str, body: str, status: int = 200) -> HTMLResponse:
+    if status >= 400 and (trace_id := current_trace_id()):
+        body += f"<p><small>Trace {trace_id}</small></p>"
     return HTMLResponse(_PAGE_TEMPLATE.format(title=_escape(title), body=body), status, _PAGE_HEADERS)

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.calls.limits.meters import LimitReached
+from gateway.ingress.http.error_bodies import trace_data
 from gateway.ingress.http.rejected_credentials import LogRejection
 from gateway.ingress.oauth.client import ClientAuthentication, read_authorization
 from gateway.ingress.oauth.form import read_form
@@ -50,14 +51,18 @@ def _refusal_response(refusal: ExchangeRefused) -> JSONResponse:
     """Returns the error response of RFC 6749 s5.2."""
     unproved = refusal.error == "invalid_client"
     challenge = {"www-authenticate": 'Basic realm="interlock", charset="UTF-8"'} if unproved else {}
-    body = {"error": refusal.error, "error_description": _printable_description(str(refusal))}
-    return JSONResponse(body, 401 if unproved else 400, headers={**NO_STORE, **challenge})
+    return error_response(refusal.error, str(refusal), 401 if unproved else 400, challenge)
 
 
 def _rate_limited_response(reached: LimitReached) -> JSONResponse:
     """Returns 429 as an OAuth error with Retry-After."""
-    body = {"error": "temporarily_unavailable", "error_description": _printable_description(str(reached))}
-    return JSONResponse(body, 429, headers={**NO_STORE, "retry-after": str(reached.retry_after)})
+    return error_response("temporarily_unavailable", str(reached), 429, {"retry-after": str(reached.retry_after)})
+
+
+def error_response(error: str, description: str, status: int = 400, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Returns an error of RFC 6749 s5.2, with the trace id as a further member."""
+    body = {"error": error, "error_description": _printable_description(description), **trace_data()}
+    return JSONResponse(body, status, headers={**NO_STORE, **(headers or {})})
 
 
 def _printable_description(text: str) -> str:

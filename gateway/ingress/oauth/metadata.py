@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
+from gateway.ingress.http.error_bodies import PROBLEM_MEDIA_TYPE, problem
+from gateway.ingress.http.errors import UnknownPath, describe
 from gateway.ingress.oauth.token import EXCHANGE_METHOD, JWT_BEARER
 from policies.keys.signing import SigningKeys
 
@@ -36,9 +38,9 @@ def routes(public_url: str, keys: SigningKeys, issuers: Sequence[str], scopes: S
         return JSONResponse(_protected_resource_metadata(public_url, public_url, issuers, scopes), headers=_CACHE_HEADERS)
 
     @router.get("/oauth-protected-resource/{path:path}")
-    async def resource(path: str) -> Response:
+    async def resource(path: str) -> JSONResponse:
         if not _RESOURCE_PATH.fullmatch(path):
-            return Response(status_code=404)
+            return JSONResponse(problem(describe(UnknownPath())), 404, media_type=PROBLEM_MEDIA_TYPE.decode())
         return JSONResponse(_protected_resource_metadata(public_url, f"{public_url}/{path}", issuers, scopes), headers=_CACHE_HEADERS)
 
     return router

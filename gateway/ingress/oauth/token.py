@@ -13,7 +13,7 @@ from gateway.ingress.http.proofs import RequestProofs
 from gateway.ingress.http.rejected_credentials import LogRejection
 from gateway.ingress.http.route_descriptions import describe_form
 from gateway.ingress.oauth.client import ClientAuthentication
-from gateway.ingress.oauth.endpoint import NO_STORE, ClientEndpoint, CountRequest
+from gateway.ingress.oauth.endpoint import NO_STORE, ClientEndpoint, CountRequest, error_response
 from policies.tokens.dpop import ProofRefused
 from policies.tokens.hop_tokens import ExchangeRefused, GrantReference, HopTokens, TokenExchangeRequest, TokenExchangeResponse
 from policies.tokens.person_tokens import AssertionExchangeRequest, PersonTokens
@@ -180,5 +180,5 @@ def _token_response(exchanged: TokenExchangeResponse) -> JSONResponse:
 
 def _dpop_refusal_response(refusal: ProofRefused) -> JSONResponse:
     """Returns the DPoP error of RFC 9449 s5 and s8."""
-    body = {"error": refusal.error, "error_description": "the DPoP proof is not a fresh one of its key for this request"}
-    return JSONResponse(body, 400, headers={**NO_STORE, **({"dpop-nonce": refusal.nonce} if refusal.nonce else {})})
+    description = "the DPoP proof is not a fresh one of its key for this request"
+    return error_response(refusal.error, description, headers={"dpop-nonce": refusal.nonce} if refusal.nonce else None)

@@ -45,7 +45,7 @@ def test_what_tells_of_the_inside_is_withheld(words: str, shown: str) -> None:
     [
         ({"path": ["sku"], "expected": "string"}, {"path": ["sku"], "expected": "string"}),
         (["sku"], ["sku"]),
-        ({"decision_id": "d", "reason_id": "denied", "why": "no"}, {"why": "no"}),
+        ({"decision_id": "d", "reason_id": "denied", "dev.interlock/trace_id": "x", "why": "no"}, {"why": "no"}),
         ({"decision_id": "d"}, None),
         ({"trace": 'File "/srv/app.py", line 3'}, None),
         ({"why": "x" * DATA_MAX}, None),

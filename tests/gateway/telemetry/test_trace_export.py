@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from starlette.responses import JSONResponse, Response
 
+from gateway.ingress.mcp_server.protocol.errors import TRACE_KEY
+from gateway.ingress.oauth.token import EXCHANGE_METHOD
 from gateway.server.composition.process import Gateway
+from registry.cards.card import McpResource
 from tests.fakes.collector import Collector, collecting
 from tests.fakes.house import CAPABILITIES, SPAN, TRACE, TRACEPARENT, CallbackAgent, House, house
 from tests.fakes.mcp_servers import scripted_server
@@ -140,6 +143,31 @@ async def problem_of(home: House, kind: str) -> Any:
     return (await home.http.get("/api/agents/unknown", headers={"authorization": f"Bearer {token}", **sent})).json()["trace_id"]
 
 
+OAUTH_ERRORS: dict[str, tuple[str, str, int, dict[str, Any]]] = {  # method, path, status, and what is wrong with the request
+    "no client": ("POST", "/oauth/token", 401, {"auth": None, "data": {"grant_type": "x"}}),
+    "no form": ("POST", "/oauth/token", 400, {"json": {}}),
+    "no token": ("POST", "/oauth/token", 400, {"data": {"grant_type": EXCHANGE_METHOD}}),
+    "no proof": ("POST", "/oauth/token", 400, {"data": {"grant_type": "x"}, "headers": {"dpop": "odd"}}),
+    "nothing to revoke": ("POST", "/oauth/revoke", 400, {"data": {"token_type_hint": "x"}}),
+    "a wrong method": ("GET", "/oauth/token", 405, {}),
+    "no such resource": ("GET", "/.well-known/oauth-protected-resource/odd", 404, {}),
+}
+
+
+@pytest.mark.parametrize("wrong", OAUTH_ERRORS)
+async def test_every_error_of_oauth_names_its_trace(home: House, wrong: str) -> None:
+    await home.agent(CallbackAgent("sales"))
+    method, path, status, request = OAUTH_ERRORS[wrong]
+    answer = await home.http.request(method, path, **{"auth": home.secrets["sales"], **request})
+    assert (answer.status_code, answer.json()["trace_id"]) == (status, TRACE), answer.text
+
+
+async def test_a_page_that_fails_shows_its_trace(home: House) -> None:
+    failed, shown = await home.http.get("/connect/callback?state=odd"), await home.http.get("/connect/odd")
+    assert (failed.status_code, TRACE in failed.text) == (404, True)
+    assert (shown.status_code, TRACE in shown.text) == (200, False)
+
+
 @pytest.mark.parametrize("kind", ["a2a", "mcp", "rest", "host", "api"])
 async def test_every_error_names_its_trace(home: House, kind: str) -> None:
     """Without a tracer, too: then the gateway passes the caller's trace on."""
@@ -159,17 +187,59 @@ async def test_errors_of_the_mcp_envelope_and_of_sessions_name_their_trace(home:
     assert (gone["code"], gone["data"]) == (-32600, {"trace_id": TRACE})
 
 
-@pytest.mark.parametrize(("given", "shown"), [({}, {"trace_id": TRACE}), ({"data": {"field": "sku"}}, {"field": "sku"})])
-async def test_a_servers_error_without_data_of_its_own_names_its_trace(home: House, given: dict[str, Any], shown: Any) -> None:
-    error = {"code": -32000, "message": "no such item", **given}
+async def refusing_server(home: House, **given: Any) -> None:
+    """A server that refuses each call with an error that has these members."""
 
     async def refuse(request: dict[str, Any]) -> Response:
-        return JSONResponse({"jsonrpc": "2.0", "id": request["id"], "error": error})
+        return JSONResponse({"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32000, "message": "no such item", **given}})
+
+    url = await home.stack.enter_async_context(scripted_server(refuse))
+    resource = McpResource("a://b", {"uri": "a://b", "name": "b"})
+    await home.server("inventory", "check", url=url.removesuffix("/mcp"), resources=(resource,))
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({}, {"trace_id": TRACE}),
+        ({"data": {"field": "sku"}}, {"field": "sku", TRACE_KEY: TRACE}),
+        ({"data": {"trace_id": "of the server", TRACE_KEY: "forged"}}, {"trace_id": "of the server", TRACE_KEY: TRACE}),
+        ({"data": "SKU-7"}, "SKU-7"),
+        ({"data": ["SKU-7"]}, ["SKU-7"]),
+    ],
+)
+async def test_a_servers_error_keeps_its_data_and_names_the_trace(home: House, given: dict[str, Any], shown: Any) -> None:
+    await refusing_server(home, **given)
+    answer = await home.call(home.token("alice"), "/mcp/inventory", "check", {})
+    assert answer.json()["error"] == {"code": -32000, "message": "no such item", "data": shown}
+    assert answer.headers["interlock-trace-id"] == TRACE
+
+
+@pytest.mark.parametrize("data", [7, "the uri", {"uri": "a://other"}])
+async def test_any_data_in_the_refusal_of_a_resource_is_passed_on(home: House, data: Any) -> None:
+    await refusing_server(home, data=data)
+    sent = {"mcp-protocol-version": "2026-07-28", "mcp-method": "resources/read", "mcp-name": "a://b"}
+    params = {"uri": "a://b", "_meta": CAPABILITIES}
+    answer = await home.rpc("/mcp/inventory", home.token("admin"), "resources/read", params, **sent)
+    assert (answer.json()["error"]["code"], answer.headers["interlock-trace-id"]) == (-32000, TRACE)
+
+
+async def test_the_stream_before_an_error_names_the_trace_in_its_header(home: House) -> None:
+    told = {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": "p", "progress": 1}}
+
+    async def refuse(request: dict[str, Any]) -> Response:
+        told["params"]["progressToken"] = request["params"]["_meta"]["progressToken"]  # type: ignore[index]  # of the request
+        error = {"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32000, "message": "no such item", "data": "SKU-7"}}
+        events = "".join(f"data: {json.dumps(event)}\n\n" for event in (told, error))
+        return Response(events, media_type="text/event-stream")
 
     url = await home.stack.enter_async_context(scripted_server(refuse))
     await home.server("inventory", "check", url=url.removesuffix("/mcp"))
-    answer = await home.call(home.token("alice"), "/mcp/inventory", "check", {})
-    assert answer.json()["error"] == {"code": -32000, "message": "no such item", "data": shown}
+    headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "check", "accept": "text/event-stream"}
+    params = {"name": "check", "arguments": {}, "_meta": {**CAPABILITIES, "progressToken": "p"}}
+    answer = await home.rpc("/mcp/inventory", home.token("alice"), "tools/call", params, **headers)
+    assert answer.headers["content-type"] == "text/event-stream" and '"data":"SKU-7"' in answer.text
+    assert answer.headers["interlock-trace-id"] == TRACE
 
 
 async def test_without_a_tracer_the_callers_trace_goes_on_and_no_span_is_made(home: House) -> None:

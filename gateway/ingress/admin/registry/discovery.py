@@ -11,6 +11,7 @@ from gateway.calls.limits.slices import Slices
 from gateway.calls.targets.front_door import FrontDoor
 from gateway.ingress.admin.bodies import ApiBody, read_model
 from gateway.ingress.admin.registry.access import RegistryAccess
+from gateway.ingress.http.error_bodies import trace_headers
 from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.registration.requests import BadRequest
 from policies.callers import Caller
@@ -146,4 +147,6 @@ def _page_after(entries: list[ScoredEntry], size: int, token: str) -> tuple[list
 
 def _invalid_argument_response(error: Exception) -> JSONResponse:
     """Returns an error in ARD's format."""
-    return JSONResponse({"errorCode": "INVALID_ARGUMENT", "message": str(error)}, 400)
+    response = JSONResponse({"errorCode": "INVALID_ARGUMENT", "message": str(error)}, 400)
+    response.raw_headers.extend(trace_headers())
+    return response

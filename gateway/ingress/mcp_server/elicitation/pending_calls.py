@@ -129,7 +129,7 @@ class _RoundOutcome(Struct, omit_defaults=True):
     result: Raw | UnsetType = UNSET
     code: int = 0
     message: str = ""
-    data: dict[str, Any] | None = None
+    data: Any = None  # of a server's error: any JSON
     status: int = 400
 
 
@@ -141,7 +141,7 @@ def _round_outcome_of(outcome: asyncio.Future[bytes]) -> _RoundOutcome:
     if error is None:
         return _RoundOutcome(Raw(outcome.result()))
     refusal = json_rpc_error_of(error)
-    return _RoundOutcome(UNSET, refusal.code, refusal.message, dict(refusal.data or {}), refusal.status)
+    return _RoundOutcome(UNSET, refusal.code, refusal.message, refusal.data, refusal.status)
 
 
 class PendingCalls:

@@ -5,11 +5,14 @@ from typing import Any
 
 from adapters.contract import InvalidAnswer, UpstreamFault
 from adapters.mcp_client.wire.messages import McpRefused
+from adapters.mcp_client.wire.reserved_meta import RESERVED_PREFIX
 from gateway.ingress.http.error_bodies import mcp_data, trace_data
 from gateway.ingress.http.errors import ErrorReport, describe
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
 from gateway.ingress.mcp_server.protocol.sessions import UnknownSession
+from gateway.telemetry.spans import current_trace_id
 
+TRACE_KEY = RESERVED_PREFIX + "trace_id"  # in the data of a server's error, which may have a `trace_id` of its own
 HTTP_STATUS = {-32601: 404, -32021: 400}  # HTTP status of servers' errors for clients of 2026-07-28; others have 200
 
 
@@ -36,9 +39,9 @@ def json_rpc_error_of(error: BaseException, *, legacy: bool = False) -> JsonRpcE
     For a client of the initialize era 404 means that its session is gone, so errors of its calls have status 200.
     """
     if isinstance(error, BadEnvelope):
-        return JsonRpcError(200 if legacy else error.status, error.code, str(error), {**(error.data or {}), **trace_data()}, "bad-envelope")
+        return JsonRpcError(200 if legacy else error.status, error.code, str(error), _with_trace_id(error.data), "bad-envelope")
     if isinstance(error, McpRefused):
-        data = trace_data() if error.data is None else error.data  # a server's data is passed on unchanged
+        data = _with_trace_id(error.data, is_servers=error.server_data is not None)
         return JsonRpcError(200 if legacy else HTTP_STATUS.get(error.code, 200), error.code, error.public, data, "upstream")
     if isinstance(error, UnknownSession):
         return JsonRpcError(404, -32600, "there is no such session; initialize again", trace_data(), "unknown-session")
@@ -49,3 +52,16 @@ def json_rpc_error_of(error: BaseException, *, legacy: bool = False) -> JsonRpcE
     return JsonRpcError(
         report.mcp_status(legacy), report.mapping.jsonrpc_code, report.detail, mcp_data(report), report.mapping.reason_id, report
     )
+
+
+def _with_trace_id(data: Any, *, is_servers: bool = False) -> Any:
+    """Returns the data of an error with the trace id beside a server's own members.
+
+    Data that is no object is returned unchanged; then only the response header names the trace.
+    """
+    if data is None:
+        return trace_data()
+    trace_id = current_trace_id()
+    if not isinstance(data, dict) or not trace_id:
+        return data
+    return {**data, TRACE_KEY if is_servers or TRACE_KEY in data else "trace_id": trace_id}

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
 from typing import Any
 
 from adapters.mcp_client.wire.messages import CAPABILITIES_KEY, HEADER_MISMATCH, INVALID_PARAMS, MODERN, UNSUPPORTED_VERSION, VERSION_KEY
@@ -20,7 +19,7 @@ NAME_PARAM_OF = {
 class BadEnvelope(Exception):
     """A request that contradicts itself or the revision. The error has `code`; a modern client also gets HTTP `status`."""
 
-    def __init__(self, code: int, message: str, data: Mapping[str, Any] | None = None, status: int = 400) -> None:
+    def __init__(self, code: int, message: str, data: Any = None, status: int = 400) -> None:
         super().__init__(message)
         self.code = code
         self.data = data

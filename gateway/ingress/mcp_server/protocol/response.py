@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Iterable
 
 from adapters.upstream.sse import one_line
 from gateway.ingress.http.asgi import Header, Receive, Scope, Send, list_header, respond, stream_events, wait_for_disconnect
+from gateway.ingress.http.error_bodies import trace_headers
 
 QUEUED_BYTES_MAX = 1 << 20  # bytes queued for one slow client; further notifications are dropped
 CROWDED_MAX = 64 << 10  # bytes queued for one client while more than BACKLOG_MAX is queued for all clients
@@ -108,7 +109,7 @@ class HttpResponseWriter:
 
     def _begin_stream(self) -> None:
         if self._stream_task is None:
-            self._stream_task = asyncio.create_task(stream_events(self._receive, self._send, self._events()))
+            self._stream_task = asyncio.create_task(stream_events(self._receive, self._send, self._events(), trace_headers()))
             self._stream_task.add_done_callback(self._on_stream_end)
 
     def _on_stream_end(self, _streaming: "asyncio.Task[None]") -> None:

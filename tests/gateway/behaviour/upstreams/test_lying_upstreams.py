@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from gateway.ingress.mcp_server.protocol.errors import TRACE_KEY
 from gateway.tasks.turns.transitions import ERROR_METADATA
 from registry.cards.card import Family, McpTool, RegistrationStatus
 from registry.rows import Candidate
-from tests.fakes.house import CallbackAgent, House
+from tests.fakes.house import TRACE, CallbackAgent, House
 from tests.fakes.upstream import Upstream, answer
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -162,7 +163,7 @@ async def test_a_tool_call_ends_with_a_typed_error(home: House) -> None:
         legacy = await home.rpc(f"/mcp/{name}-tools", token, "tools/call", {"name": "steal", "arguments": {}})
         for called in (modern, legacy):
             if LIES[list(LIES)[int(name.removeprefix("liar-"))]] is LIES["an error"]:  # JSON-RPC errors of servers are for models to read
-                assert called.json()["error"] == {"code": -32000, "message": SECRET, "data": {"trace": SECRET}}
+                assert called.json()["error"] == {"code": -32000, "message": SECRET, "data": {"trace": SECRET, TRACE_KEY: TRACE}}
                 continue
             assert (called.status_code, called.json()["error"]["code"]) == (200, -32015)
             assert SECRET not in called.text + str(called.headers)

@@ -53,7 +53,7 @@ async def test_an_allowed_page_calls_and_reads_the_answer(open_to_page: House) -
     answer = await sent(open_to_page, origin=PAGE)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, PAGE)
     exposed = set(answer.headers["access-control-expose-headers"].split(", "))
-    assert {"a2a-extensions", "mcp-session-id", "www-authenticate", "retry-after"} <= exposed
+    assert {"a2a-extensions", "mcp-session-id", "www-authenticate", "retry-after", "interlock-trace-id"} <= exposed
 
 
 async def test_a_page_reads_why_it_was_refused(open_to_page: House) -> None:

@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp.server.mcpserver import Context
+from mcp.shared.exceptions import MCPError
 from starlette.responses import JSONResponse, Response
 
 from gateway.ingress.mcp_server.elicitation import pending_calls as parked
+from gateway.ingress.mcp_server.protocol.errors import TRACE_KEY
 from registry.cards.card import Family, RegistrationStatus
 from registry.rows import Candidate, offer_fields
 from tests.fakes.house import TRACE, House, two
 from tests.fakes.mcp_clients import upstream
 from tests.fakes.mcp_servers import scripted_server
-from tests.fakes.mcp_talkers import Talker
+from tests.fakes.mcp_talkers import Name, Talker
 from tests.fakes.mcp_wire import ABLE, document, modern, post, session
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -137,7 +140,7 @@ async def test_a_capability_that_is_lacking_is_named_before_anything_is_asked(op
         found = answer.json()
         if "error" in found:
             assert (answer.status_code, found["error"]["code"]) == (400, -32021)
-            assert found["error"]["data"] == {"requiredCapabilities": {"sampling": {}}}
+            assert found["error"]["data"] == {"requiredCapabilities": {"sampling": {}}, "trace_id": TRACE}
         else:
             assert path == "/mcp/old" and found["result"]["isError"]  # it looks at what was declared, and fails by itself
 
@@ -218,6 +221,26 @@ async def test_what_fails_elsewhere_is_told_as_if_it_failed_here(tmp_path: Path,
         key, state = await questioned(one)
         there = await asked(other, inputResponses={key: {"action": "cancel"}}, requestState=state)
         assert here.get("error") == there.get("error") and here.get("result") == there.get("result")
+
+
+@pytest.mark.parametrize("data", ["SKU-7", {"sku": 7}])
+async def test_a_servers_error_elsewhere_keeps_its_data(tmp_path: Path, postgres_url: str, data: Any) -> None:
+    talker = Talker()
+
+    @talker.server.tool()
+    async def refuse(context: Context) -> str:
+        await context.elicit("Who are you?", Name)
+        raise MCPError(-32050, "no such item", data)
+
+    async with two(tmp_path / "home", postgres_url) as (one, other):
+        await upstream(one, "legacy", talker.server)
+        await other.gateway.database.refresh_epochs()
+        errors = []
+        for home in (one, other):
+            key, state = await questioned(one, tool="refuse")
+            errors.append((await asked(home, tool="refuse", inputResponses={key: ADA}, requestState=state))["error"])
+    shown = {**data, TRACE_KEY: TRACE} if isinstance(data, dict) else data
+    assert errors == [{"code": -32050, "message": "no such item", "data": shown}] * 2
 
 
 async def test_whose_process_is_no_more_is_told_at_once_to_begin_again(tmp_path: Path, postgres_url: str) -> None:
