@@ -82,6 +82,18 @@ async def test_spans_have_the_attributes_of_the_conventions(traced: tuple[House,
     assert "of-alice" not in repr(collector.spans)
 
 
+async def test_spans_reach_the_collector_when_the_gateway_stops(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "3600000")  # ms: only the stop exports
+    with collecting() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        async with house(tmp_path, database_url, telemetry={"sample": 1.0}) as home:
+            await home.agent(CallbackAgent("sales"))
+            await home.send(home.token("alice"), "sales", "hello")
+            assert collector.spans == []
+        received, invoked = collector.one("SendMessage sales", SERVER), collector.one("invoke_agent sales", CLIENT)
+    assert (received.trace_id, invoked.trace_id, invoked.parent_id) == (TRACE, TRACE, received.span_id)
+
+
 async def test_the_trace_in_a_message_goes_before_that_of_its_transport(traced: tuple[House, Collector]) -> None:
     home, collector = traced
     await home.server("inventory", "check")
