@@ -2,18 +2,29 @@
 
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from google.protobuf.struct_pb2 import ListValue
+from msgspec.structs import replace
 
+from adapters.a2a_client.agent import A2AAgent
+from adapters.a2a_client.grpc import GrpcTransport
+from adapters.a2a_client.protobuf import to_json, to_protobuf
+from adapters.contract import ArtifactPiece, Turn
+from adapters.task import Artifact, Message, Part, Role, StreamResponse, Task, TaskState, TaskStatus
+from adapters.upstream.egress import Egress
 from policies.strict_json import LARGE, BadJson, parse, run_off_loop
 from tests.attacks.pumps import Pumps, grows
 from tests.fakes.a2a_agents import serving
+from tests.fakes.a2a_calls import call_to
+from tests.fakes.grpc_door import Canned, Gate, opened
 from tests.fakes.house import CallbackAgent, House, house
 from tests.fakes.loop_guard import loop_guard
 from tests.house.regexes import Regex, regexes
@@ -149,6 +160,31 @@ async def test_a_large_answer_is_read_beside_the_event_loop(shop: House, what: s
     assert ("result" in called) is fits, str(called)[:300]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("version", ["1.0", "0.3"])
+async def test_large_grpc_messages_are_converted_beside_the_event_loop(version: str, stream: bool) -> None:  # attack AVL-02
+    """The gateway's client of an agent calls the gateway's own server, so that both convert a large request and a large answer."""
+    numbers = Part(data=[1] * (LARGE // 2))  # two bytes each in JSON
+    message = Message("m-1", Role.USER, (numbers,))
+    task = Task(id="t", context_id="c", status=TaskStatus(state=TaskState.COMPLETED), artifacts=(Artifact("a", (numbers,)),))
+    operations = Canned()
+    operations.answers |= {"send": task, "stream": (StreamResponse(task=task),)}
+    egress = Egress(["127.0.0.1"])
+    transport = GrpcTransport(egress, time.monotonic)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(egress.close)
+        stack.push_async_callback(transport.close)
+        door = (await stack.enter_async_context(opened(operations, Gate(), 4 * MB))).door
+        call = call_to(f"127.0.0.1:{door.port}", binding="GRPC", version=version)
+        call = replace(call, headers={"authorization": "Bearer good", "a2a-tenant": "sales"})
+        with loop_guard() as converted:
+            events = [event async for event in A2AAgent(egress, grpc=lambda: transport).run(Turn(message, None, stream), call)]
+    assert converted == []
+    ((_, _, params),) = operations.asked
+    assert params.message.parts[0].data == numbers.data
+    assert [event.artifact.parts[0].data for event in events if isinstance(event, ArtifactPiece)] == [numbers.data]
+
+
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("what", BIG)
 async def test_a_large_card_is_read_beside_the_event_loop(shop: House, what: str) -> None:  # attack AVL-02
@@ -170,4 +206,5 @@ async def test_what_is_read_on_the_event_loop_is_noted() -> None:
         await run_off_loop(parse, raw)
         assert read == []
         parse(raw)
-    assert "parse" in read
+        to_json(to_protobuf([1] * LARGE, ListValue))
+    assert [name for name in read if name in ("parse", "to_protobuf", "to_json")] == ["parse", "to_protobuf", "to_json"]

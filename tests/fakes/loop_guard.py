@@ -1,4 +1,4 @@
-"""Notes which functions read a large text in the thread of the event loop, where all others wait for them."""
+"""Notes which functions read or convert something large in the thread of the event loop, where all others wait for them."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -6,9 +6,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from google.protobuf.message import Message as Protobuf
+
+from adapters.a2a_client import protobuf
 from adapters.a2a_client import rest as a2a_rest
 from adapters.a2a_client.wire import rpc
 from adapters.mcp_client.wire import messages as mcp_wire
+from adapters.task import encode
 from adapters.vendors.sdk import frames
 from gateway.ingress.admin import bodies
 from policies import strict_json
@@ -24,7 +28,16 @@ READERS: tuple[Callable[..., Any], ...] = (
     mcp_wire.read_envelope,
     frames.parse_json,
     bodies._parse_model,
+    protobuf.to_json,
+    protobuf.to_protobuf,
 )
+
+
+def _size_of(value: Any) -> int:
+    """Bytes of a text, of a message in protobuf, or of the JSON of anything else."""
+    if isinstance(value, Protobuf):
+        return value.ByteSize()
+    return len(value if isinstance(value, bytes | bytearray | memoryview | str) else encode(value))
 
 
 @contextmanager
@@ -35,7 +48,7 @@ def loop_guard() -> Iterator[list[str]]:
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         name = watched.get(frame.f_code) if event == "call" else None
-        if name is not None and len(frame.f_locals[frame.f_code.co_varnames[0]]) > LARGE:
+        if name is not None and _size_of(frame.f_locals[frame.f_code.co_varnames[0]]) > LARGE:
             found.append(name)
 
     sys.setprofile(note)
