@@ -1,7 +1,9 @@
 """Clients that send and read slowly: their connections end, what they cost is bounded, and others are served meanwhile."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import tracemalloc
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +12,11 @@ import pytest
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from adapters.contract import ArtifactPiece, Done
+from adapters.task import Artifact, Part, encode
+from gateway.ingress.a2a_server.bindings.sse_frames import sse_frames
+from gateway.ingress.a2a_server.operations import SequencedEvent
+from gateway.ingress.http.asgi import stream_events
 from gateway.ingress.mcp_server.protocol.response import (
     BACKLOG_MAX,
     CROWDED_MAX,
@@ -20,8 +27,13 @@ from gateway.ingress.mcp_server.protocol.response import (
 )
 from gateway.server.sockets.client_limits import STATE, ClientLimits, Connections
 from gateway.server.sockets.http_protocol import HttpProtocol
+from gateway.storage.database import Database
+from gateway.tasks.events.entries import stream_response
+from gateway.tasks.log import BATCH_SIZE
 from tests.fakes.a2a_agents import loopback, serving
 from tests.fakes.house import House, house
+from tests.fakes.turning import Desk
+from tests.fakes.waiting import SECONDS
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 QUICK = ClientLimits(header_seconds=0.5, body_seconds=0.5, idle_seconds=0.5, send_seconds=0.5)
@@ -124,6 +136,34 @@ async def test_what_waits_for_readers_of_mcp_that_do_not_read_is_bounded(databas
         stream.stream_task.cancel()
     await asyncio.wait([stream.stream_task for stream in streams])
     assert backlog.size == 0
+
+
+# attack AVL-04
+async def test_what_waits_for_readers_of_a2a_that_do_not_read_is_bounded(database: Database) -> None:
+    desk, readers = Desk(database), [Stalled() for _ in range(20)]
+    opened = await desk.opened()
+    pieces = [ArtifactPiece(Artifact("a", (Part(data="x" * BATCH_SIZE),)), append=True) for _ in range(40)]
+
+    async def events() -> AsyncGenerator[list[SequencedEvent], None]:
+        async with aclosing(desk.log.follow(opened.row, opened.row.last_seq)) as batches:
+            async for batch in batches:
+                found = ((event.seq, stream_response(opened.row, event)) for event in batch)
+                yield [SequencedEvent(seq, response) for seq, response in found if response is not None]
+
+    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
+        tracemalloc.start()
+        frames = (sse_frames(events(), lambda event: encode(event.response), lambda _: b"") for _ in readers)
+        streams = [
+            group.create_task(stream_events(reader.receive, reader.send, each)) for reader, each in zip(readers, frames, strict=True)
+        ]
+        await desk.run(*pieces, Done(), opened=opened)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        for reader in readers:
+            reader.go.set()
+        await asyncio.wait(streams)
+    assert held < 4 * len(readers) * BATCH_SIZE + len(pieces) * BATCH_SIZE
+    assert [b"".join(reader.read).count(b"x" * BATCH_SIZE) for reader in readers] == [len(pieces)] * len(readers)
 
 
 async def test_what_must_not_be_left_out_waits_for_a_slow_reader(database_url: str) -> None:
