@@ -33,7 +33,7 @@ from gateway.tasks.log import BATCH_SIZE
 from tests.fakes.a2a_agents import loopback, serving
 from tests.fakes.house import House, house
 from tests.fakes.turning import Desk
-from tests.fakes.waiting import SECONDS
+from tests.fakes.waiting import SECONDS, until
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 QUICK = ClientLimits(header_seconds=0.5, body_seconds=0.5, idle_seconds=0.5, send_seconds=0.5)
@@ -138,9 +138,20 @@ async def test_what_waits_for_readers_of_mcp_that_do_not_read_is_bounded(databas
     assert backlog.size == 0
 
 
+class StalledBody(Stalled):
+    """A reader who takes the headers, and nothing of the body until `go` is set."""
+
+    waits = False
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.body":
+            self.waits = True
+            await super().send(message)
+
+
 # attack AVL-04
 async def test_what_waits_for_readers_of_a2a_that_do_not_read_is_bounded(database: Database) -> None:
-    desk, readers = Desk(database), [Stalled() for _ in range(20)]
+    desk, readers = Desk(database), [StalledBody() for _ in range(20)]
     opened = await desk.opened()
     pieces = [ArtifactPiece(Artifact("a", (Part(data="x" * BATCH_SIZE),)), append=True) for _ in range(40)]
 
@@ -157,6 +168,7 @@ async def test_what_waits_for_readers_of_a2a_that_do_not_read_is_bounded(databas
             group.create_task(stream_events(reader.receive, reader.send, each)) for reader, each in zip(readers, frames, strict=True)
         ]
         await desk.run(*pieces, Done(), opened=opened)
+        await until(lambda: all(reader.waits for reader in readers))
         held, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         for reader in readers:
