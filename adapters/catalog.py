@@ -77,10 +77,14 @@ class AdapterCatalog:
         oauth: UpstreamOAuth | None = None,
         *,
         answer_limit: int = ANSWER_LIMIT,
+        read_option: Callable[[str], str] = str,
     ) -> None:
-        """`answer_limit`: maximum bytes of one response of an A2A agent, or of one event of its stream."""
+        """`answer_limit`: maximum bytes of one response of an A2A agent, or of one event of its stream.
+
+        `read_option` resolves options such as `env:NAME`.
+        """
         resilience = Resilience()
-        self.signer = RequestSigner(lambda text: self._read_text(text))
+        self.signer = RequestSigner(read_option)
         ask_again = resilience.may_retry
         a2a = A2AAgent(egress, grpc=grpc, push_wakeups=push_wakeups, may_retry=ask_again, signer=self.signer, limit=answer_limit)
         self._protocol_adapters: dict[str, Adapter] = {"a2a": a2a}
@@ -94,18 +98,13 @@ class AdapterCatalog:
         self._vendors: dict[str, VendorAgent] = {}
         self._adapters = {kind: guard(adapter, resilience) for kind, adapter in self._protocol_adapters.items()}
         self._tool_agent = guard(ToolAgent(servers)) if servers is not None else None
-        self._read_text: Callable[[str], str] = str
+        self._read_text = read_option
         self._own_builders: dict[str, Callable[[], Adapter]] = {}
         self._own_adapters: dict[str, Adapter] = {}
 
     def add_own_kind(self, kind: str, build_adapter: Callable[[], Adapter]) -> None:
         """Adds a kind of the gateway's own agents, which nobody can register by its URL. `build_adapter` runs on first use."""
         self._own_builders[kind] = build_adapter
-
-    def use_option_reader(self, read_text: Callable[[str], str]) -> "AdapterCatalog":
-        """Sets the function that resolves options such as `env:NAME`, and returns the catalog."""
-        self._read_text = read_text
-        return self
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -100,7 +100,9 @@ class Authority:
                 child = _delegate_to_callee(self._environment.new_id("g"), caller, request, request.callee)
             except CannotNarrow as refusal:
                 verdict = _CachedRuling(reason_id=refusal.reason_id)
-        decision = _build_decision(self._environment, (self._engine.version, arguments_digest), caller, request, verdict)
+        decision = _build_decision(
+            self._environment, caller, request, verdict, policy_version=self._engine.version, arguments_digest=arguments_digest
+        )
         if verdict.reason_id == APPROVAL_NEEDED:
             ask = self._engine.combined_ask(verdict.policies)
             return Question(decision, ask.prompt, ask.approvals, ask.seconds)
@@ -136,7 +138,7 @@ class Authority:
         if not is_delegated_administration(caller.delegation, request.act):
             return None
         verdict = _CachedRuling(DELEGATED_ADMINISTRATION)
-        return Denial(_build_decision(self._environment, (self._engine.version, ""), caller, request, verdict))
+        return Denial(_build_decision(self._environment, caller, request, verdict, policy_version=self._engine.version))
 
     def rule_hypothetically(self, who: HypotheticalCaller, request: RulingRequest) -> Decision:
         """Returns the decision that `rule` would make, without a grant. Nothing is recorded."""
@@ -148,10 +150,8 @@ class Authority:
         No policy is evaluated, since stopping only ends what was allowed before. The agent gets no more than the caller's authority of now.
         """
         held = caller.delegation if callee is None else _delegate_to_callee(self._environment.new_id("g"), caller, request, callee)
-        return Grant(
-            _build_decision(self._environment, (self._engine.version, ""), caller, request, _CachedRuling(allowed_reason_id="own-task")),
-            held,
-        )
+        verdict = _CachedRuling(allowed_reason_id="own-task")
+        return Grant(_build_decision(self._environment, caller, request, verdict, policy_version=self._engine.version), held)
 
     def grant_continuation(self, caller: Caller, request: RulingRequest) -> Grant:
         """A grant to continue a turn of the acting agent, which was allowed when it began: to ask the agent for its outcome.
@@ -162,12 +162,8 @@ class Authority:
         """
         if self._environment.kills.stops(caller.delegation, request.act):
             raise Killed
-        return Grant(
-            _build_decision(
-                self._environment, (self._engine.version, ""), caller, request, _CachedRuling(allowed_reason_id="turn-under-way")
-            ),
-            caller.delegation,
-        )
+        verdict = _CachedRuling(allowed_reason_id="turn-under-way")
+        return Grant(_build_decision(self._environment, caller, request, verdict, policy_version=self._engine.version), caller.delegation)
 
     def may_stop(self, caller: Caller, act: Act) -> bool:
         """Whether the caller could stop a task that `act` began. No policy is evaluated, as in `grant_stop`."""
@@ -266,9 +262,14 @@ def _cedar_question(
 
 
 def _build_decision(
-    environment: RulingEnvironment, basis: tuple[str, str], caller: Caller, request: RulingRequest, verdict: _CachedRuling
+    environment: RulingEnvironment,
+    caller: Caller,
+    request: RulingRequest,
+    verdict: _CachedRuling,
+    *,
+    policy_version: str,
+    arguments_digest: str = "",
 ) -> Decision:
-    """Builds the decision. `basis` is the version of the policies and the digest of the arguments."""
     delegation = caller.delegation
     return Decision(
         id=environment.new_id("d"),
@@ -287,8 +288,8 @@ def _build_decision(
         task_id=request.task_id or delegation.task_id,
         txn=request.txn or delegation.txn,
         trace_id=request.trace_id,
-        arguments=basis[1],
-        policy_version=basis[0],
+        arguments=arguments_digest,
+        policy_version=policy_version,
         scope=() if delegation.scope == ALL_PERMISSIONS else tuple(sorted(delegation.scope.patterns)),
         approval=verdict.approval.id if verdict.approval else "",
         approvers=verdict.approval.approvers if verdict.approval else (),

@@ -53,7 +53,7 @@ class JsonRpcTransport:
         body = rpc.request_bytes(request_id, method, params)
         headers: Mapping[str, str] = _headers(peer, call, "text/event-stream")
         if is_signed(call.target.upstream):
-            headers = await self._signer.signed_headers(call.target.upstream, ("POST", peer.url, body), headers)
+            headers = await self._signer.signed_headers(call.target.upstream, "POST", peer.url, body, headers)
         async with self._egress.stream("POST", peer.url, headers=headers, body=body, timeout=seconds_left(call)) as answer:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
                 response_body = await answer.read(self._limit)
@@ -76,7 +76,7 @@ class JsonRpcTransport:
         body = rpc.request_bytes(request_id, method, params)
         headers: Mapping[str, str] = _headers(peer, call, "application/json")
         if is_signed(call.target.upstream):
-            headers = await self._signer.signed_headers(call.target.upstream, ("POST", peer.url, body), headers)
+            headers = await self._signer.signed_headers(call.target.upstream, "POST", peer.url, body, headers)
         answer = await self._egress.request(
             "POST",
             peer.url,

@@ -68,7 +68,7 @@ class RestTransport:
         body, url = encode(params), _url(peer, path)
         headers: Mapping[str, str] = {**_headers(peer, call), "Accept": "text/event-stream"}
         if is_signed(call.target.upstream):
-            headers = await self._signer.signed_headers(call.target.upstream, ("POST", url, body), headers)
+            headers = await self._signer.signed_headers(call.target.upstream, "POST", url, body, headers)
         async with self._egress.stream("POST", url, headers=headers, body=body, timeout=seconds_left(call)) as answer:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
                 response_body = await answer.read(self._limit)
@@ -92,7 +92,7 @@ class RestTransport:
         body, url = None if params is None else encode(params), _url(peer, path)
         headers: Mapping[str, str] = {**_headers(peer, call), "Accept": _ACCEPT}
         if is_signed(call.target.upstream):
-            headers = await self._signer.signed_headers(call.target.upstream, (method, url, body or b""), headers)
+            headers = await self._signer.signed_headers(call.target.upstream, method, url, body or b"", headers)
         answer = await self._egress.request(
             method,
             url,

@@ -216,7 +216,9 @@ class LegacyListening:
     async def _subscribe(self, session: ServerSession, call: Call, uri: str) -> bool:
         if len(session.uris) >= URIS_MAX:
             return False
-        exchange = await request_in_session(self._http, session, call.headers, (SUBSCRIBE, {"uri": uri}), call.deadline - self._clock())
+        exchange = await request_in_session(
+            self._http, session, call.headers, SUBSCRIBE, {"uri": uri}, seconds=call.deadline - self._clock()
+        )
         return exchange.answer is not None and exchange.answer.result is not UNSET
 
     def _unsubscribe(self, session: ServerSession, call: Call, uris: frozenset[str]) -> None:
@@ -225,7 +227,7 @@ class LegacyListening:
             session.uris[uri] -= 1
             if session.uris[uri] <= 0:
                 del session.uris[uri]
-                self._streams.send_in_background(session, call.headers, (UNSUBSCRIBE, {"uri": uri}))
+                self._streams.send_in_background(session, call.headers, UNSUBSCRIBE, {"uri": uri})
 
 
 class _ListenerSink:

@@ -124,11 +124,11 @@ class McpPool:
         if session and era == "modern":
             era = await self._session_era(call)
         try:
-            await self._listen(era, call, wanted, (listener, session))
+            await self._listen(era, call, wanted, listener, session)
         except (WrongEra, NotLegacy) as contradiction:
             found = await self._other_era(era, call, contradiction)
             try:
-                await self._listen(found, call, wanted, (listener, session))
+                await self._listen(found, call, wanted, listener, session)
             except (WrongEra, NotLegacy) as second_error:
                 raise UpstreamFault(CONTRADICTION_TEXT, str(second_error)) from second_error
 
@@ -202,13 +202,13 @@ class McpPool:
             self._handshakes[key] = _Handshake(False, math.inf)  # whatever it supported before
         return known.era
 
-    async def _listen(self, era: Era, call: Call, wanted: ListenFilter, listener_and_session: tuple[McpListener, str]) -> None:
+    async def _listen(self, era: Era, call: Call, wanted: ListenFilter, listener: McpListener, session: str) -> None:
         if era == "modern":
-            await ModernListening(self._http, self._clock, self._legacy_subscriptions).listen(call, wanted, *listener_and_session)
+            await ModernListening(self._http, self._clock, self._legacy_subscriptions).listen(call, wanted, listener, session)
         elif era == "sse":
-            await self._sse.listen(call, wanted, *listener_and_session)
+            await self._sse.listen(call, wanted, listener, session)
         else:
-            await self._legacy_listening.listen(call, wanted, *listener_and_session)
+            await self._legacy_listening.listen(call, wanted, listener, session)
 
     async def _send(self, era: Era, call: Call, request: McpRequest) -> McpAnswer:
         peer = request.peer

@@ -142,18 +142,18 @@ class Egress:
     ) -> HttpResponse:
         """Sends one request and reads the whole response, of any status. Does not follow redirects."""
         target = self._request_targets.get(url) or self._request_target(url)
-        within = (bounds.get("timeout", TIMEOUT_SECONDS), bounds.get("limit", BODY_MAX))
+        seconds, limit = bounds.get("timeout", TIMEOUT_SECONDS), bounds.get("limit", BODY_MAX)
         if bounds.get("fresh"):
             self._pool.close_idle(target)
         try:
-            return await self._pool.exchange(target, method, headers, body, within)
+            return await self._pool.exchange(target, method, headers, body, seconds=seconds, limit=limit)
         except ConnectionDropped as error:
             if not bounds.get("idempotent"):
                 raise _fault_at(error, url) from error
         except (NotConnected, ResponseTooLarge, OSError, ValueError) as error:
             raise _fault_at(error, url) from error
         try:
-            return await self._pool.exchange(target, method, headers, body, within)
+            return await self._pool.exchange(target, method, headers, body, seconds=seconds, limit=limit)
         except (NotConnected, ResponseTooLarge, OSError, ValueError) as error:
             raise _fault_at(error, url) from error
 

@@ -84,14 +84,13 @@ class ConnectionPool:
         self._sweep_timer: asyncio.TimerHandle | None = None
 
     async def exchange(
-        self, target: HttpTarget, method: str, fields: Mapping[str, str], body: bytes | None, bounds: tuple[float, int]
+        self, target: HttpTarget, method: str, fields: Mapping[str, str], body: bytes | None, *, seconds: float, limit: int
     ) -> HttpResponse:
-        """Sends one request and returns the whole response. `bounds`: seconds for all of it, bytes of the response.
+        """Sends one request and returns the whole response. `seconds`: for all of it. `limit`: bytes of the response.
 
         Raises ResponseTooLarge, TimeoutError, ConnectionDropped, OSError, and ValueError for anything that is not valid HTTP.
         """
         head = _build_head(target, method, fields, body)
-        seconds, limit = bounds
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         host = self._host_slots.get(target[:3])

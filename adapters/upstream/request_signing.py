@@ -15,9 +15,9 @@ class Signer(Protocol):
     """Signs requests."""
 
     async def signed_headers(
-        self, upstream: Mapping[str, Any], request: tuple[str, str, bytes], unsigned_headers: Mapping[str, str]
+        self, upstream: Mapping[str, Any], method: str, url: str, body: bytes, unsigned_headers: Mapping[str, str]
     ) -> Mapping[str, str]:
-        """The headers with a signature where `upstream` requires one. `request`: method, URL and body. Raises UpstreamFault."""
+        """The headers with a signature where `upstream` requires one. Raises UpstreamFault."""
         ...
 
 
@@ -25,7 +25,7 @@ class NoSigner:
     """A Signer that signs nothing."""
 
     async def signed_headers(
-        self, upstream: Mapping[str, Any], request: tuple[str, str, bytes], unsigned_headers: Mapping[str, str]
+        self, upstream: Mapping[str, Any], method: str, url: str, body: bytes, unsigned_headers: Mapping[str, str]
     ) -> Mapping[str, str]:
         return unsigned_headers
 
@@ -37,13 +37,12 @@ class RequestSigner:
         self._read_text = read_text
 
     async def signed_headers(
-        self, upstream: Mapping[str, Any], request: tuple[str, str, bytes], unsigned_headers: Mapping[str, str]
+        self, upstream: Mapping[str, Any], method: str, url: str, body: bytes, unsigned_headers: Mapping[str, str]
     ) -> Mapping[str, str]:
         if not is_signed(upstream):
             return unsigned_headers
         signing: Any = sys.modules.get(SIGNING_MODULE) or await asyncio.to_thread(import_module, SIGNING_MODULE)
         access = self._access(upstream[AWS_OPTION])
-        method, url, body = request
         headers, _ = await signing.signed_headers(signing.SignableRequest(method, url, unsigned_headers, body), access, access.service)
         return dict(headers)
 

@@ -119,7 +119,7 @@ class CallAuthorizer:
         if isinstance(ruling, Question):
             if target is None or request.arguments is None or request.act.verb == VERB_FOLLOW_TASK:
                 raise await self.record_refusal(caller, denial_of(ruling, "policy-forbids"))
-            return await self._authorize_approved(caller, request, ruling, (target, params))
+            return await self._authorize_approved(caller, request, ruling, target=target, params=params)
         raise await self.record_refusal(caller, ruling)
 
     async def rule(self, caller: Caller, request: RulingRequest) -> Grant | Question:
@@ -143,14 +143,14 @@ class CallAuthorizer:
         return request, self._authority.rule(caller, request)
 
     async def _authorize_approved(
-        self, caller: Caller, request: RulingRequest, question: Question, target_and_params: tuple[Registration, bytes]
+        self, caller: Caller, request: RulingRequest, question: Question, *, target: Registration, params: bytes
     ) -> Grant:
-        """Returns the Grant for an act that people have approved. The last parameter is the target with the parameters to send.
+        """Returns the Grant for an act that people have approved. `params` are those that are sent to `target`.
 
         Answers to a server's elicitation were never shown to approvers. They are valid only under the approval that the call before
         them used. Raises ApprovalNeeded, and CallRefused if people denied the act.
         """
-        requester, definition = requester_of(caller, request), definition_of(target_and_params[0], request.act)
+        requester, definition = requester_of(caller, request), definition_of(target, request.act)
         used_approval = (
             await self._approval_requests.used_approval(requester, request.terms.continues_decision_id)
             if request.terms.continues_decision_id
@@ -160,7 +160,7 @@ class CallAuthorizer:
             content = shown_to_approvers(
                 request.arguments or {},
                 definition,
-                other_request_members(request.act, target_and_params[1], include_answers=used_approval is None),
+                other_request_members(request.act, params, include_answers=used_approval is None),
             )
         except NotShowable:
             raise await self.record_refusal(caller, denial_of(question, "approval-too-large")) from None

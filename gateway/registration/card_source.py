@@ -181,7 +181,7 @@ class CardSource:
             raise UrlRefused(field, "is refused: it is an address of this gateway, which would call itself")
 
     async def _get(self, url: str, extra_headers: Mapping[str, str], upstream: Mapping[str, Any]) -> Any:
-        headers = await self._signer.signed_headers(upstream, ("GET", url, b""), extra_headers)
+        headers = await self._signer.signed_headers(upstream, "GET", url, b"", extra_headers)
         try:
             return await self._egress.request("GET", url, headers=headers, body=None, timeout=CARD_SECONDS, limit=CARD_MAX)
         except EgressRefused as refused:

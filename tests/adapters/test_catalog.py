@@ -56,6 +56,6 @@ def test_an_unknown_kind_is_an_error_of_its_own() -> None:
 
 async def test_an_option_that_names_a_variable_is_read_where_it_is_used() -> None:
     values = {"env:RUNTIME": "arn:aws:bedrock-agentcore:us-east-1:1:runtime/claims"}
-    catalog = AdapterCatalog(Egress()).use_option_reader(lambda text: values.get(text, text))
+    catalog = AdapterCatalog(Egress(), read_option=lambda text: values.get(text, text))
     facts = await catalog.describe("agentcore", VendorEndpoint("https://aws.example", {"runtime": "env:RUNTIME"}, {}, 1e9))
     assert facts.name == "claims"

@@ -47,3 +47,14 @@ def many_parameters(source: Source) -> list[str]:
         f"{source.path}:{node.lineno}: {node.name} has {len(_parameters(node))} positional parameters, at most {PARAMETERS}"
         for node in found
     ]
+
+
+def tupled_parameters(source: Source) -> list[str]:
+    """Parameters such as `url_and_body: tuple[str, bytes]`, which dodge the bound on positional parameters."""
+    functions = [node for node in ast.walk(source.tree) if isinstance(node, Function)]
+    return [
+        f"{source.path}:{node.lineno}: {node.name} takes {one.arg} as a tuple; pass keyword-only parameters"
+        for node in functions
+        for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        if "_and_" in one.arg and one.annotation is not None and ast.unparse(one.annotation).startswith("tuple[")
+    ]

@@ -24,6 +24,15 @@ def test_no_function_takes_more_than_5_positional_parameters() -> None:
     assert_kept(limits.many_parameters, product())
 
 
+def test_no_function_takes_several_parameters_in_one_tuple() -> None:
+    assert_kept(limits.tupled_parameters, product())
+
+
+def test_a_tuple_of_parameters_is_found_by_its_name() -> None:
+    assert len(limits.tupled_parameters(made("def f(url_and_body: tuple[str, bytes]): ...\n"))) == 1
+    assert limits.tupled_parameters(made("def f(key: tuple[str, str], allow_and_deny: bool): ...\n")) == []
+
+
 def test_the_limits_are_exact() -> None:
     assert limits.long_files(made("x = 1\n" * 400)) == []
     assert len(limits.long_files(made("x = 1\n" * 401))) == 1

@@ -124,18 +124,18 @@ class DuplexChannel:
     async def request(self, method: str, params: Any, seconds: float) -> Exchange:
         """Sends a request of the gateway's own. Raises UpstreamFault."""
         with self.open_request() as (number, mailbox):
-            return await self._exchange(mailbox, number, (envelope_of(number, method, params), seconds), None)
+            return await self._exchange(mailbox, number, envelope_of(number, method, params), seconds, None)
 
     async def call(self, request: McpRequest, extra_params: Mapping[str, Any], seconds: float) -> Exchange:
         """Sends a client's request, with additional members. Raises UpstreamFault and McpRefused."""
         with self.open_request() as (number, mailbox):
             params = {**self._params(request, number), **extra_params}
-            envelope_and_seconds = (envelope_of(number, request.method, params), seconds)
+            envelope = envelope_of(number, request.method, params)
             try:
                 if request.peer is None:
-                    return await self._exchange(mailbox, number, envelope_and_seconds, None)
+                    return await self._exchange(mailbox, number, envelope, seconds, None)
                 async with ServerMessages(request, request.peer, number, None if self.is_modern else self) as hearing:
-                    return await self._exchange(mailbox, number, envelope_and_seconds, hearing)
+                    return await self._exchange(mailbox, number, envelope, seconds, hearing)
             except (asyncio.CancelledError, McpRefused, UpstreamFault):
                 self.send_in_background(
                     notification_of("notifications/cancelled", {"requestId": number, "reason": "the client no longer waits"})
@@ -143,15 +143,15 @@ class DuplexChannel:
                 raise
 
     async def _exchange(
-        self, mailbox: ResponseQueue, number: int, body_and_seconds: tuple[bytes, float], server_messages: ServerMessages | None
+        self, mailbox: ResponseQueue, number: int, body: bytes, seconds: float, server_messages: ServerMessages | None
     ) -> Exchange:
         if server_messages is not None:
             self._requests_with_messages.append(number)
         try:
-            async with asyncio.timeout(max(body_and_seconds[1], 0.001)) as limit:
+            async with asyncio.timeout(max(seconds, 0.001)) as limit:
                 if server_messages is not None:
                     server_messages.timeout = limit
-                await self.send(body_and_seconds[0])
+                await self.send(body)
                 while True:
                     message = await mailbox.take()
                     if message.method is UNSET:

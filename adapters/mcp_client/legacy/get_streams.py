@@ -139,15 +139,15 @@ class GetStreams:
             async for message in read_messages(answer, position):
                 await self._deliver(session, credentials, message)
 
-    def send_in_background(self, session: ServerSession, credentials: Mapping[str, str], method_and_params: tuple[str, Any]) -> None:
-        """Sends one request (method and parameters) without waiting for its response."""
-        task = asyncio.create_task(self._send_if_possible(session, credentials, method_and_params))
+    def send_in_background(self, session: ServerSession, credentials: Mapping[str, str], method: str, params: Any) -> None:
+        """Sends one request without waiting for its response."""
+        task = asyncio.create_task(self._send_if_possible(session, credentials, method, params))
         self._background_sends.add(task)
         task.add_done_callback(self._background_sends.discard)
 
-    async def _send_if_possible(self, session: ServerSession, credentials: Mapping[str, str], method_and_params: tuple[str, Any]) -> None:
+    async def _send_if_possible(self, session: ServerSession, credentials: Mapping[str, str], method: str, params: Any) -> None:
         try:
-            await request_in_session(self._http, session, credentials, method_and_params, SEND_SECONDS)
+            await request_in_session(self._http, session, credentials, method, params, seconds=SEND_SECONDS)
         except (UpstreamFault, EgressRefused):
             return
 

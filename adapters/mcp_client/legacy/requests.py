@@ -130,7 +130,7 @@ class LegacyRequests:
             return
         previous_level, session.log_level = session.log_level, level
         exchange = await request_in_session(
-            self._http, session, call.headers, ("logging/setLevel", {"level": level}), call.deadline - self._clock()
+            self._http, session, call.headers, "logging/setLevel", {"level": level}, seconds=call.deadline - self._clock()
         )
         if exchange.answer is None or exchange.answer.error is not UNSET:
             session.log_level = previous_level

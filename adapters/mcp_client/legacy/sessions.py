@@ -161,15 +161,15 @@ async def _restore(http: McpHttp, session: ServerSession, credentials: Mapping[s
     if session.log_level:
         wanted.append(("logging/setLevel", {"level": session.log_level}))
     for method, params in wanted:
-        await request_in_session(http, session, credentials, (method, params), seconds)
+        await request_in_session(http, session, credentials, method, params, seconds=seconds)
 
 
 async def request_in_session(
-    http: McpHttp, session: ServerSession, credentials: Mapping[str, str], method_and_params: tuple[str, Any], seconds: float
+    http: McpHttp, session: ServerSession, credentials: Mapping[str, str], method: str, params: Any, *, seconds: float
 ) -> Exchange:
-    """Sends a request of the gateway's own in a session: method and parameters."""
+    """Sends a request of the gateway's own in a session."""
     number = session.next_number()
-    return await http.post(session.key.url, {**credentials, **session.headers}, envelope_of(number, *method_and_params), number, seconds)
+    return await http.post(session.key.url, {**credentials, **session.headers}, envelope_of(number, method, params), number, seconds)
 
 
 def initialize_params(capabilities: str) -> dict[str, Any]:

@@ -198,7 +198,7 @@ class Cancellation:
         if target is None:
             return False
         async with self._agent_slot(caller, target, row.id, seconds):
-            return await self._ask_to_stop(caller, row, target, (ref, trace_context, seconds))
+            return await self._ask_to_stop(caller, row, target, ref, trace_context, seconds=seconds)
 
     @asynccontextmanager
     async def _agent_slot(self, caller: Caller, target: Registration, task_id: str, seconds: float) -> AsyncIterator[None]:
@@ -221,10 +221,12 @@ class Cancellation:
             self._stopping.discard(task_id) if slot is None else slot.free()
 
     async def _ask_to_stop(
-        self, caller: Caller, row: TaskRow, target: Registration, ref_trace_and_seconds: tuple[VendorRef, TraceContext, float]
+        self, caller: Caller, row: TaskRow, target: Registration, ref: VendorRef, trace_context: TraceContext, *, seconds: float
     ) -> bool:
-        """Sends the request to stop and returns whether the agent stopped. Raises NotCancelable and UpstreamFault."""
-        ref, trace_context, seconds = ref_trace_and_seconds
+        """Sends the request to stop, with `seconds` for the agent to answer, and returns whether the agent stopped.
+
+        `ref` names the task at the agent. Raises NotCancelable and UpstreamFault.
+        """
         request = RulingRequest(
             act=act_of_invoking_agent(row.agent),
             tenant=row.tenant,

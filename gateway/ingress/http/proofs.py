@@ -35,12 +35,12 @@ class RequestProofs:
     """Verifies DPoP proofs and tickets of requests. A proof names the gateway's public URL, or the URL of its gRPC server."""
 
     def __init__(
-        self, clients: ClientAuthenticator, tickets: Tickets, dpop_verifier: DpopVerifier, public_and_grpc_url: tuple[str, str]
+        self, clients: ClientAuthenticator, tickets: Tickets, dpop_verifier: DpopVerifier, *, public_url: str, grpc_url: str
     ) -> None:
         self._clients = clients
         self._tickets = tickets
         self._dpop_verifier = dpop_verifier
-        self._public_url, self._grpc_url = public_and_grpc_url
+        self._public_url, self._grpc_url = public_url, grpc_url
 
     async def check_possession(self, scope: Scope | None, token: str, tenant: str, thumbprint: str) -> None:
         """Verifies that the caller holds the key that its token is bound to. Raises ProofRefused, BadHeader."""

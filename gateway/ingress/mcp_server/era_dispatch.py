@@ -202,7 +202,7 @@ class EraDispatcher:
                 responses = params.get("inputResponses", {})
                 if not isinstance(responses, dict):
                     raise BadEnvelope(INVALID_PARAMS, "params.inputResponses must be an object")
-                return await self._pending_calls.resume(state, responses, (response, wishes), bound)
+                return await self._pending_calls.resume(state, responses, bound, response=response, wishes=wishes)
         running = PendingCall(holder_of(message.caller), message.capabilities, wishes, response)
         return await self._pending_calls.start(running, lambda peer: self._call_method(message, peer), bound)
 

@@ -57,8 +57,8 @@ def build_client_authentication(gateway: Gateway) -> ClientAuthentication:
 def build_proofs(gateway: Gateway, clients: ClientAuthentication) -> RequestProofs:
     """Builds the verification of credentials beside a token: DPoP proofs and tickets."""
     url, possession = gateway.settings.public_url, DpopVerifier(gateway.keys, ReplayGuard(gateway.database, now_us), time.time)
-    bases = (url, f"{urlsplit(url).scheme}://{gateway.settings.public_grpc}")
-    return RequestProofs(clients, Tickets(gateway.database, time.time), possession, bases)
+    grpc_url = f"{urlsplit(url).scheme}://{gateway.settings.public_grpc}"
+    return RequestProofs(clients, Tickets(gateway.database, time.time), possession, public_url=url, grpc_url=grpc_url)
 
 
 def build_framework_app(gateway: Gateway, admission: RequestAuthentication, clients: ClientAuthentication, proofs: RequestProofs) -> App:

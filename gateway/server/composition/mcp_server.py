@@ -61,10 +61,12 @@ def build_endpoint(gateway: Gateway, admission: RequestAuthentication) -> McpEnd
         relister.relist_now,
     )
     pending_calls = PendingCalls(state_cipher, mailbox, gateway.process, is_alive)
-    feeds = NotificationFeed(gateway.calls.servers, catalogue, changes, upstream_watcher), TaskFeed(tasks, log)
+    feed, task_feed = NotificationFeed(gateway.calls.servers, catalogue, changes, upstream_watcher), TaskFeed(tasks, log)
     legacy_context = LegacyContext(mailbox, streams, QuestionIds(gateway.keys), time.time, timeouts.legacy_stream)
     this_process = ThisProcess(gateway.process, is_alive)
-    listeners = NotificationStreams(admission, feeds, sessions, legacy_context, gateway.open_streams, this_process=this_process)
+    listeners = NotificationStreams(
+        admission, feed, task_feed, sessions, legacy_context, open_streams=gateway.open_streams, this_process=this_process
+    )
     methods = MethodTable(upstream_requests, tasks, catalogue, sessions, listeners, empty_lists=gateway.empty_lists)
     parts = DispatchParts(upstream_requests, methods, state_cipher, pending_calls, listeners, legacy_context)
 

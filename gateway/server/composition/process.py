@@ -120,7 +120,7 @@ class Gateway:
         self.tools = upstreams.build_mcp_tools(settings, self.egress, self.oauth, timeouts)
         self.isolation = calculations.build_sandbox(settings, self.registry, self.tools)
         self.push_wakeups = PushWakeups(settings.public_url)
-        self.catalog = upstreams.catalog(settings, self.egress, self.on_stop_after_turns, (self.push_wakeups, self.tools, self.oauth))
+        self.catalog = upstreams.catalog(settings, self.egress, self.on_stop_after_turns, self.push_wakeups, self.tools, oauth=self.oauth)
         sources = upstreams.build_sources(settings, self.egress, self.tools, self.catalog)
         self.inspector = EntryInspector(sources, self.catalog.kinds)
         self.onboarding = Onboarding(self.registry, self.inspector)

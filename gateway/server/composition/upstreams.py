@@ -86,13 +86,12 @@ def _build_commands(settings: Settings, timeouts: Timeouts) -> "StdioServers | N
 
 
 def catalog(
-    settings: Settings, egress: Egress, on_stop: Closing, others: tuple[PushWakeups, ToolServerClient, UpstreamOAuth]
+    settings: Settings, egress: Egress, on_stop: Closing, push_wakeups: PushWakeups, tools: ToolServerClient, *, oauth: UpstreamOAuth
 ) -> AdapterCatalog:
     """Builds the adapters. An answer of an A2A agent may have the stored bytes of a turn plus ENVELOPE bytes."""
     limit = settings.limits.turn_bytes + ENVELOPE
-    return AdapterCatalog(egress, grpc_transport_factory(egress, on_stop, limit), *others, answer_limit=limit).use_option_reader(
-        resolve_text
-    )
+    grpc = grpc_transport_factory(egress, on_stop, limit)
+    return AdapterCatalog(egress, grpc, push_wakeups, tools, oauth, answer_limit=limit, read_option=resolve_text)
 
 
 def grpc_transport_factory(egress: Egress, on_stop: Closing, limit: int) -> Callable[[], Transport]:

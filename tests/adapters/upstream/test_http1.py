@@ -50,14 +50,14 @@ def saying(raw: bytes, then_close: bool = False) -> Handler:
 
 async def ask(pool: ConnectionPool, upstream: Upstream, seconds: float = 60.0, **given: object) -> HttpResponse:
     target = HttpTarget.from_url(URL(f"{upstream.url}/a%20b?c=d"))
-    return await pool.exchange(target, str(given.get("method", "POST")), {"X-Mine": "1"}, b"{}", (seconds, LIMIT))
+    return await pool.exchange(target, str(given.get("method", "POST")), {"X-Mine": "1"}, b"{}", seconds=seconds, limit=LIMIT)
 
 
 async def test_a_request_says_where_it_goes_and_how_long_it_is() -> None:
     async with pooled() as pool, Upstream(saying(answer(b"ok"))) as upstream:
         await ask(pool, upstream)
-        await pool.exchange(HttpTarget.from_url(URL(upstream.url)), "GET", {}, None, (60.0, LIMIT))
-        await pool.exchange(HttpTarget.from_url(URL(upstream.url)), "POST", {}, None, (60.0, LIMIT))
+        await pool.exchange(HttpTarget.from_url(URL(upstream.url)), "GET", {}, None, seconds=60.0, limit=LIMIT)
+        await pool.exchange(HttpTarget.from_url(URL(upstream.url)), "POST", {}, None, seconds=60.0, limit=LIMIT)
     first, get, empty = (request.split(b"\r\n") for request in upstream.requests)
     assert first[0] == b"POST /a%20b?c=d HTTP/1.1"
     assert f"Host: 127.0.0.1:{upstream.port}".encode() in first and b"Content-Length: 2" in first and b"X-Mine: 1" in first
@@ -230,7 +230,7 @@ async def test_a_connection_that_idles_is_closed() -> None:
 async def test_the_next_address_is_tried_when_the_first_does_not_answer() -> None:
     async with pooled() as pool, Upstream(saying(answer(b"ok"))) as upstream:
         target = HttpTarget.from_url(URL(f"http://two.test:{upstream.port}/"))
-        assert (await pool.exchange(target, "GET", {}, None, (60.0, LIMIT))).body == b"ok"
+        assert (await pool.exchange(target, "GET", {}, None, seconds=60.0, limit=LIMIT)).body == b"ok"
     assert f"Host: two.test:{upstream.port}".encode() in upstream.requests[0]
 
 
@@ -238,7 +238,7 @@ async def test_the_next_address_is_tried_when_the_first_does_not_answer() -> Non
 async def test_a_header_that_no_line_can_hold_is_not_sent(value: str) -> None:  # attack SSR-04
     async with pooled() as pool, Upstream(saying(answer(b"ok"))) as upstream:
         with pytest.raises(ValueError):
-            await pool.exchange(HttpTarget.from_url(URL(upstream.url)), "GET", {"X": value}, None, (60.0, LIMIT))
+            await pool.exchange(HttpTarget.from_url(URL(upstream.url)), "GET", {"X": value}, None, seconds=60.0, limit=LIMIT)
         assert upstream.requests == []
 
 
@@ -264,7 +264,7 @@ async def test_a_server_must_prove_the_name_that_was_asked_for(tmp_path: Path, h
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=serving)
     port = server.sockets[0].getsockname()[1]
     pool = ConnectionPool(ConnectOptions(loopback, lambda: trusting, 5.0, 5.0), 10, 10)
-    asking = pool.exchange(HttpTarget.from_url(URL(f"https://{host}:{port}/")), "GET", {}, None, (60.0, LIMIT))
+    asking = pool.exchange(HttpTarget.from_url(URL(f"https://{host}:{port}/")), "GET", {}, None, seconds=60.0, limit=LIMIT)
     try:
         if reached:
             assert (await asking).body == b"ok"

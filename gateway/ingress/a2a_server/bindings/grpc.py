@@ -134,7 +134,7 @@ class GrpcServer:
             request_trace = self._begin_trace(path, context)
             try:
                 with self._open_calls.enter():
-                    result = await self._perform(service, method, request, (context, request_trace))
+                    result = await self._perform(service, method, request, context, request_trace)
                     return await _convert_outcome(method, result)
             except Exception as error:  # noqa: BLE001 (request handler: every failure gets a status of the protocol)
                 return await self._abort(context, request_trace, error)
@@ -145,7 +145,7 @@ class GrpcServer:
             request_trace = self._begin_trace(path, context)
             try:
                 with self._open_calls.enter() as call:
-                    events = await self._perform(service, method, request, (context, request_trace))
+                    events = await self._perform(service, method, request, context, request_trace)
                     async with aclosing(events):
                         async for batch in events:
                             for event in batch:
@@ -167,8 +167,7 @@ class GrpcServer:
         request_trace.method = path.rpartition("/")[2]
         return request_trace
 
-    async def _perform(self, service: GrpcService, method: GrpcMethod, body: bytes, context_and_trace: tuple[Any, RequestTrace]) -> Any:
-        context, request_trace = context_and_trace
+    async def _perform(self, service: GrpcService, method: GrpcMethod, body: bytes, context: Any, request_trace: RequestTrace) -> Any:
         metadata, request = CallMetadata(context.invocation_metadata() or ()), _parse_request(method, body)
         agent = _agent_name(request, metadata)
         authorization, scope = metadata.find_single("authorization"), metadata.to_scope(f"/{service.name}/{request_trace.method}")

@@ -171,8 +171,10 @@ class PendingCalls:
         self,
         state: RequestState,
         responses: Mapping[str, Any],
-        response_and_wishes: tuple[HttpResponseWriter, ClientWishes],
         state_context: bytes,
+        *,
+        response: HttpResponseWriter,
+        wishes: ClientWishes,
     ) -> bytes:
         """Passes answers to a waiting call and returns its next result. Repeated answers get the same result. Raises BadEnvelope."""
         running = self._calls.get(state.parked)
@@ -181,7 +183,7 @@ class PendingCalls:
         if state.round not in running.outcomes:
             raise invalid_state_error()
         if state.round not in running.answered_rounds:
-            running.current_request = response_and_wishes
+            running.current_request = (response, wishes)
             self._start_turn(running, state.round, responses, state_context)
         running.waiting_count += 1
         try:

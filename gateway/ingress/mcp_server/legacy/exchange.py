@@ -79,7 +79,7 @@ class LegacyExchange:
         session = self._session
         if session is None or missing_capabilities(session.capabilities, method, params):
             raise PeerRefused(NOT_ASKABLE_CODE, "The client did not declare the capability for this request")
-        return await ask_client(self._legacy_context, session, self._send_event, (method, params))
+        return await ask_client(self._legacy_context, session, self._send_event, method, params)
 
     @property
     def is_streaming(self) -> bool:
@@ -113,9 +113,8 @@ class LegacyExchange:
         return self._response.send_event(self._stream.record_event(body) if self._stream is not None else frame_event(body))
 
 
-async def ask_client(legacy_context: LegacyContext, session: McpSession, send: Any, question: tuple[str, Raw]) -> Raw:
+async def ask_client(legacy_context: LegacyContext, session: McpSession, send: Any, method: str, params: Raw) -> Raw:
     """Asks the session's client, and returns its answer, which may reach any process. Raises PeerRefused."""
-    method, params = question
     number = legacy_context.question_ids.new_id(session.id)
     if not send(b'{"jsonrpc":"2.0","id":%s,"method":%s,"params":%s}' % (encode(number), encode(method), params)):
         raise PeerRefused(NOT_ASKABLE_CODE, "The client's stream is not open")

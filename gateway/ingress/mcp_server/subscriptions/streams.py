@@ -136,16 +136,17 @@ class NotificationStreams:
     def __init__(
         self,
         admission: RequestAuthentication,
-        feeds: tuple[NotificationFeed, TaskFeed],
+        feed: NotificationFeed,
+        task_feed: TaskFeed,
         sessions: McpSessions,
         legacy_context: LegacyContext,
-        open_streams: OpenStreams,
         *,
+        open_streams: OpenStreams,
         this_process: ThisProcess,
     ) -> None:
         self._admission = admission
         self._process = this_process.process
-        self._feed, self._task_feed = feeds
+        self._feed, self._task_feed = feed, task_feed
         self._sessions = sessions
         self._remote_streams = _RemoteStreams(sessions, this_process)
         self._streams = legacy_context.streams
@@ -197,7 +198,7 @@ class NotificationStreams:
 
         async def ask(method: str, params: Raw) -> Raw:
             return await ask_client(
-                self._legacy_context, session, lambda body: response.send_event(stream.record_event(body)), (method, params)
+                self._legacy_context, session, lambda body: response.send_event(stream.record_event(body)), method, params
             )
 
         publish = (

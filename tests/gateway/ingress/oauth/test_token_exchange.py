@@ -106,7 +106,7 @@ async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
     spent = ReplayGuard(database, lambda: int(clock.now * 1e6))
     clients = ClientAuthentication(registry, assertions, spent)
     minting = MintingParameters(GW, 120, new_id, clock, lambda _tenant, _agent: ALL_PERMISSIONS)
-    proofs = RequestProofs(clients, Tickets(database, clock), DpopVerifier(keys, spent, clock), (GW, GW))
+    proofs = RequestProofs(clients, Tickets(database, clock), DpopVerifier(keys, spent, clock), public_url=GW, grpc_url=GW)
     issuing = token.TokenIssuance(clients, tokens, PersonTokens(keys, identity, spent, minting), proofs)
 
     kept: list[Mapping[str, Any]] = []
