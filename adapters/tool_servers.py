@@ -28,17 +28,38 @@ AUTH_OPTION: Final = "auth"
 COMMANDS_TENANT: Final = "default"  # the tenant of the configuration file
 
 
+class ServerListChanges:
+    """Announces to its subscribers, by tenant and name, that a server has announced a changed list in any session."""
+
+    def __init__(self) -> None:
+        self._subscribers: list[Callable[[str, str], None]] = []
+
+    def subscribe(self, subscriber: Callable[[str, str], None]) -> None:
+        self._subscribers.append(subscriber)
+
+    def announce(self, server: str) -> None:
+        """Calls all subscribers. `server` is tenant|name."""
+        tenant, name = server.split("|", 1)
+        for subscriber in self._subscribers:
+            subscriber(tenant, name)
+
+
 class ToolServerClient:
     """Calls servers by their kind. Servers with `upstream.auth` get credentials from `oauth`."""
 
     def __init__(
-        self, pool: McpPool, commands: "StdioServers | None" = None, apis: OpenApiServers | None = None, oauth: UpstreamOAuth | None = None
+        self,
+        pool: McpPool,
+        commands: "StdioServers | None" = None,
+        apis: OpenApiServers | None = None,
+        oauth: UpstreamOAuth | None = None,
+        sandbox: SandboxTools | None = None,
     ) -> None:
         self._pool = pool
         self._oauth = oauth
         self._apis = apis
         self._commands = commands
-        self.sandbox: SandboxTools | None = None  # set where it is offered
+        self._sandbox = sandbox
 
     async def probe(self, name: str, url: str, headers: Mapping[str, str], credential_request: CredentialRequest | None = None) -> Probe:
         """Probes a server. Raises UpstreamFault and EgressRefused, and ConsentNeeded if the request has a Grant."""
@@ -104,8 +125,8 @@ class ToolServerClient:
     async def _dispatch(self, call: Call, request: McpRequest) -> McpAnswer:
         if call.target.kind == OPENAPI_KIND:
             return await self._require_apis().call(call, request)
-        if self.sandbox is not None and call.target.kind == SANDBOX:
-            return await self.sandbox.call(call, request)
+        if self._sandbox is not None and call.target.kind == SANDBOX:
+            return await self._sandbox.call(call, request)
         if call.target.url.startswith(STDIO_PREFIX):
             return await self._require_commands().call(call, request)
         return await self._pool.call(call, request)
@@ -155,10 +176,6 @@ class ToolServerClient:
             CallRedactor(headers).redact_fault(fault)
             raise
 
-    def set_list_changed_hook(self, hint: Callable[[str, str], None]) -> None:
-        """Sets `hint`, which is called with tenant and name of a server that announces a changed list in any session."""
-        self._pool.set_list_changed_hook(lambda server: hint(*server.split("|", 1)))
-
     def notify(self, owner: str, session: str, notification: ClientNotification) -> None:
         """Passes on a notification of a client of the initialize era to its sessions' servers, without waiting."""
         self._pool.notify(owner, session, notification)
@@ -179,8 +196,8 @@ class ToolServerClient:
 
     async def close(self) -> None:
         await self._pool.close()
-        if self.sandbox is not None:
-            await self.sandbox.close()
+        if self._sandbox is not None:
+            await self._sandbox.close()
         if self._commands is not None:
             await self._commands.close()
 

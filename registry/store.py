@@ -101,8 +101,12 @@ class Registry:
         record_audit: RecordAudit,
         *,
         rows: RegistrationRows | None = None,
+        built_in: Sequence[Registration] = (),
     ) -> None:
-        """`raise_epoch` raises the epoch `registry` within a transaction; `now` returns microseconds since 1970."""
+        """`raise_epoch` raises the epoch `registry` within a transaction; `now` returns microseconds since 1970.
+
+        `built_in`: the gateway's own entries, under reserved names, in every tenant. They have no rows and cannot be changed.
+        """
         self._database = database
         self._raise_epoch = raise_epoch
         self._record_audit = record_audit
@@ -111,7 +115,7 @@ class Registry:
         self._loading = asyncio.Lock()
         self._rows = rows or RegistrationRows()
         self._snapshot = _Snapshot({}, {}, {})
-        self._built_in: dict[str, Registration] = {}
+        self._built_in = {entry.name: entry for entry in built_in}
         self.generation = 0  # counts the snapshots; results derived from an older one may be outdated
 
     def find(self, tenant: str, name: str) -> Registration:
@@ -122,10 +126,6 @@ class Registry:
                 raise UnknownName(name)
             return replace(self._built_in[name], tenant=tenant)
         return found
-
-    def add_built_in(self, entry: Registration) -> None:
-        """Adds an entry of the gateway's own, under a reserved name, to every tenant. A built-in entry has no row and cannot be changed."""
-        self._built_in[entry.name] = entry
 
     def active_ceiling_of(self, tenant: str, name: str) -> Sequence[str] | None:
         """Returns the ceiling of an entry that may act for people; None for any other."""

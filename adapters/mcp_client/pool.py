@@ -11,7 +11,7 @@ from adapters.mcp_client.exchange.http import McpHttp
 from adapters.mcp_client.exchange.rounds import WrongEra, client_answer, client_answer_off_loop, run_rounds
 from adapters.mcp_client.legacy.get_streams import GetStreams
 from adapters.mcp_client.legacy.requests import SUBSCRIBE, UNSUBSCRIBE, LegacyRequests
-from adapters.mcp_client.legacy.sessions import IDLE_SECONDS, SESSIONS_MAX, NotLegacy, ServerSessions
+from adapters.mcp_client.legacy.sessions import IDLE_SECONDS, SESSIONS_MAX, NotLegacy, OnServerChanged, ServerSessions, ignore_change
 from adapters.mcp_client.listening import LegacyListening, LegacySubscriptions, ModernListening
 from adapters.mcp_client.modern import ModernRequests
 from adapters.mcp_client.probe import Era, Probe, knows_handshake, probe_server
@@ -58,18 +58,29 @@ class _Handshake(NamedTuple):
 class McpPool:
     """The pool of sessions and calls. `clock` counts the seconds of deadlines."""
 
-    def __init__(self, egress: Egress, clock: Callable[[], float], limits: PoolLimits | None = None, *, initialize_seconds: float) -> None:
-        """`initialize_seconds`: how long a modern server may take to show whether it also knows `initialize`."""
+    def __init__(
+        self,
+        egress: Egress,
+        clock: Callable[[], float],
+        limits: PoolLimits | None = None,
+        *,
+        initialize_seconds: float,
+        on_list_changed: OnServerChanged = ignore_change,
+    ) -> None:
+        """`initialize_seconds`: how long a modern server may take to show whether it also knows `initialize`.
+
+        `on_list_changed` is called with the server (tenant|name) whenever it announces a changed list in any session.
+        """
         limits = limits or PoolLimits()
         self._clock = clock
         self._initialize_seconds = initialize_seconds
         self._http = McpHttp(egress, limits.answer)
-        self._sessions = ServerSessions(self._http, clock, limits.sessions, limits.idle)
+        self._sessions = ServerSessions(self._http, clock, limits.sessions, limits.idle, on_list_changed)
         self._streams = GetStreams(self._http, self._sessions, clock)
         self._legacy = LegacyRequests(self._http, self._sessions, self._streams, clock)
         self._legacy_listening = LegacyListening(self._http, self._sessions, self._streams, clock)
         self._modern = ModernRequests(self._http, clock)
-        self._sse = SseSessions(self._http, clock, limits.sessions, limits.idle)
+        self._sse = SseSessions(self._http, clock, limits.sessions, limits.idle, on_list_changed)
         self._legacy_subscriptions = LegacySubscriptions()
         self._breaker = Breaker(clock)
         self._eras: dict[_RegistrationVersion, _ProbedEra] = {}  # found since the server was registered
@@ -139,10 +150,6 @@ class McpPool:
             await watch(self._http, target.url, headers, changed)
         except (WrongEra, NotLegacy) as contradiction:
             raise UpstreamFault(CONTRADICTION_TEXT, str(contradiction)) from contradiction
-
-    def set_list_changed_hook(self, hint: Callable[[str], None]) -> None:
-        """Sets `hint`, which is called with the server (tenant|name) whenever it announces a changed list in any session."""
-        self._sessions.on_list_changed = self._sse.on_list_changed = hint
 
     def notify(self, owner: str, session: str, notification: ClientNotification) -> None:
         """See McpTools.notify."""

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -50,8 +51,7 @@ def serve(settings: Settings) -> None:
         _check_database(settings)
         _run_workers(settings)
         return
-    gateway = Gateway(settings)
-    gateway.drain.takes_signals = True
+    gateway = Gateway(settings, takes_signals=True)
     server = _BannerServer(uvicorn.Config(build_application(gateway), **_uvicorn_options(settings)), gateway)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # uvicorn handles signals while it runs, and raises a captured one again when it ends
@@ -116,13 +116,12 @@ def _uvicorn_options(settings: Settings) -> dict[str, Any]:
 
 def build_worker_application() -> Router:
     """Returns the ASGI application of one worker."""
-    gateway = Gateway(Settings.model_validate_json(os.environ[SETTINGS_VARIABLE]), WorkerFigures(Path(os.environ[VARIABLE])))
-    gateway.drain.takes_signals = True
-    gateway.on_started = lambda: print_banner(gateway)  # the sockets are open before the workers start
-    return build_application(gateway)
+    settings, figures = Settings.model_validate_json(os.environ[SETTINGS_VARIABLE]), WorkerFigures(Path(os.environ[VARIABLE]))
+    gateway = Gateway(settings, figures, takes_signals=True)
+    return build_application(gateway, lambda: print_banner(gateway))  # the sockets are open before the workers start
 
 
-def _with_connections(gateway: Gateway) -> App:
+def _with_connections(gateway: Gateway, on_started: Callable[[], None]) -> App:
     """Returns the lifespan of `gateway`, with the connection limits in its state for the sockets."""
     dropped = gateway.metrics.counter("connections_dropped", "Client connections closed because of a limit.", "reason")
     connections = Connections(client_limits(gateway.settings), dropped)
@@ -130,13 +129,13 @@ def _with_connections(gateway: Gateway) -> App:
 
     async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})[STATE] = connections
-        await gateway.lifespan(scope, receive, send)
+        await gateway.lifespan(receive, send, on_started)
 
     return lifespan
 
 
-def build_application(gateway: Gateway) -> Router:
-    """Returns the ASGI application."""
+def build_application(gateway: Gateway, on_started: Callable[[], None] = lambda: None) -> Router:
+    """Returns the ASGI application. It calls `on_started` once the gateway has started."""
     settings, url = gateway.settings, gateway.settings.public_url
     clients = build_client_authentication(gateway)
     shown = build_proofs(gateway, clients)
@@ -152,11 +151,11 @@ def build_application(gateway: Gateway) -> Router:
         tool_door.build_endpoint(gateway, admission),
         doors.build_health(gateway, admission),
         administration,
-        _with_connections(gateway),
+        _with_connections(gateway, on_started),
     )
     watchdog = Watchdog(gateway.metrics.add_histogram("event_loop_blocked", "How long the event loop was blocked.", BLOCKED_BUCKETS))
-    gateway.on_start.append(watchdog.start)
-    gateway.on_stop_before_turns.append(watchdog.stop)
+    gateway.lifecycle.on_start(watchdog.start)
+    gateway.lifecycle.on_stop(watchdog.stop)
     if settings.grpc_port:
-        gateway.on_start.append(lambda: doors.open_grpc_server(gateway, admission, operations, request_traces))
+        gateway.lifecycle.on_start(lambda: doors.open_grpc_server(gateway, admission, operations, request_traces))
     return Router(admission, joined, request_traces, gateway.drain)

@@ -24,7 +24,7 @@ def print_banner(gateway: Gateway) -> None:
         return
     settings = gateway.settings
     known = {family.value: [entry.name for entry in gateway.registry.list("default", family)] for family in Family}
-    sandbox = gateway.isolation.kind if gateway.isolation else "off"
+    sandbox = gateway.sandbox.isolation.kind if gateway.sandbox else "off"
     made = {"made": gateway.created_files} if gateway.created_files else {}
     logged_settings = {
         "docs": f"{settings.public_url}/docs",
@@ -45,8 +45,8 @@ def banner_lines(gateway: Gateway) -> Iterator[str]:
     yield f"  api      {settings.public_url}/docs describes it, /openapi.json for programs"
     yield f"  agents   {_describe_entries(gateway, Family.AGENT)}"
     yield f"  servers  {_describe_entries(gateway, Family.SERVER)}"
-    if gateway.isolation is not None:
-        yield f"  sandbox  {_describe_sandbox(gateway.isolation)}"
+    if gateway.sandbox is not None:
+        yield f"  sandbox  {_describe_sandbox(gateway.sandbox.isolation)}"
     yield f"  people   {_describe_issuers(gateway)}"
     for number, (purpose, path) in enumerate(gateway.created_files.items()):
         yield f"  {'' if number else 'made':8} {purpose}: {path}"

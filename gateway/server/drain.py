@@ -1,8 +1,11 @@
-"""The end of one process: readiness turns off, new requests are refused, work ends, and the rest is handed over."""
+"""The end of one process: readiness turns off, new requests are refused, work ends, and the rest is handed over.
+
+`Lifecycle` runs the steps that the parts of the process add to its start and its end.
+"""
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final
@@ -17,6 +20,7 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 ANSWER_SECONDS: Final = 1.0  # how long requests may still answer after their turns and calls were handed over
 SPARE_SECONDS: Final = 10.0  # after the grace, so that clients read answers before the server closes connections
 Handler = Callable[[int, FrameType | None], Any]
+Step = Callable[[], Coroutine[Any, Any, None]]
 log = structlog.get_logger()
 
 
@@ -25,6 +29,47 @@ async def take_steps(*steps: Awaitable[object]) -> None:
     for outcome in await asyncio.gather(*steps, return_exceptions=True):
         if isinstance(outcome, Exception):
             log.error("stop_step_failed", exc_info=outcome)
+
+
+class Lifecycle:
+    """The steps that the parts of one process add to its start, its drain and its stop. They may be added at any time before."""
+
+    def __init__(self) -> None:
+        self._start_steps: list[Step] = []
+        self._drain_steps: list[Callable[[float], Coroutine[Any, Any, None]]] = []
+        self._stop_steps: list[Step] = []
+        self._last_steps: list[Step] = []
+        self._starting: list[asyncio.Task[None]] = []
+
+    def on_start(self, step: Step) -> None:
+        """Adds a step that runs in the background once the process has started. The stop waits for its end."""
+        self._start_steps.append(step)
+
+    def on_drain(self, step: Callable[[float], Coroutine[Any, Any, None]]) -> None:
+        """Adds a step that ends streams which would not end, when new requests are refused. It gets the grace in seconds."""
+        self._drain_steps.append(step)
+
+    def on_stop(self, step: Step, *, after_turns: bool = False) -> None:
+        """Adds a step that closes a part, before the turns end: protocol servers; or after: connections to agents."""
+        (self._last_steps if after_turns else self._stop_steps).append(step)
+
+    def start(self) -> None:
+        self._starting += [asyncio.create_task(step()) for step in self._start_steps]
+
+    async def wait_until_started(self) -> None:
+        """Waits for the steps of the start, and logs their failures."""
+        await take_steps(*self._starting)
+
+    def drain(self, grace: float) -> None:
+        for step in self._drain_steps:
+            run_in_background(step(grace), "drain_stream_not_ended")
+
+    async def stop(self) -> None:
+        """Closes the parts that close before the turns end."""
+        await take_steps(*(step() for step in self._stop_steps))
+
+    async def stop_after_turns(self) -> None:
+        await take_steps(*(step() for step in self._last_steps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +81,25 @@ class DrainTimes:
 
 
 class Drain:
-    """Drains one process. It handles signals when `takes_signals` is set before the start.
+    """Drains one process. `begun`: readiness is off. `closed`: new requests are refused, and `lifecycle` ends streams."""
 
-    `begun`: readiness is off. `closed`: new requests are refused. `end_streams` are called at that time with the grace in seconds; they end
-    streams that would not end.
-    """
-
-    def __init__(self, times: DrainTimes, running: TurnRunner) -> None:
+    def __init__(self, times: DrainTimes, running: TurnRunner, lifecycle: Lifecycle, *, takes_signals: bool = False) -> None:
+        """`takes_signals`: the drain handles SIGTERM and SIGINT."""
         self._times = times
         self._running = running
+        self._lifecycle = lifecycle
+        self._takes_signals = takes_signals
         self._requests: set[asyncio.Task[Any]] = set()
         self._cut: set[asyncio.Task[Any]] = set()
         self._deadline = 0.0  # by the event loop's clock
         self._closing: asyncio.TimerHandle | None = None
         self._ending: asyncio.TimerHandle | None = None
-        self.takes_signals = False
         self.begun = False
         self.closed = False
-        self.end_streams: list[Callable[[float], Awaitable[None]]] = []
 
     def take_signals(self) -> None:
         """Installs handlers before the server's own, which are called once requests are refused."""
-        if not self.takes_signals:
+        if not self._takes_signals:
             return
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
@@ -131,8 +173,7 @@ class Drain:
         self.closed = True
         self._deadline = loop.time() + grace
         self._ending = loop.call_at(self._deadline, self._end)
-        for end in self.end_streams:
-            run_in_background(_end_stream(end, grace), "drain_stream_not_ended")
+        self._lifecycle.drain(grace)
         then()
 
     def _end(self) -> None:
@@ -151,10 +192,6 @@ class Drain:
         for task in self._requests:
             self._cut.add(task)
             task.cancel()
-
-
-async def _end_stream(end: Callable[[float], Awaitable[None]], seconds: float) -> None:
-    await end(seconds)
 
 
 def with_connection_close(send: Send) -> Send:

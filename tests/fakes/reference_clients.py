@@ -93,8 +93,8 @@ class Client:
 async def every_door(folder: Path, database_url: str, **settings: Any) -> AsyncIterator[House]:
     """A gateway on loopback, with gRPC."""
     async with open_house(folder, database_url, grpc_port=free_port(), **settings) as home:
-        for opens in home.gateway.on_start:
-            await opens()
+        home.gateway.lifecycle.start()
+        await home.gateway.lifecycle.wait_until_started()
         yield home
 
 

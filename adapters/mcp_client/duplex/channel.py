@@ -69,8 +69,10 @@ class DuplexChannel:
     On a shared channel, only messages with a request's own token or subscription id are delivered.
     """
 
-    def __init__(self, send: Send, has_one_client: bool) -> None:
+    def __init__(self, send: Send, has_one_client: bool, on_list_changed: Callable[[], None] = lambda: None) -> None:
+        """`on_list_changed` is called whenever the server announces a changed list."""
         self.send = send
+        self._on_list_changed = on_list_changed
         self._has_one_client = has_one_client
         self._next_number = itertools.count(1).__next__
         self._open_requests: dict[int, ResponseQueue] = {}
@@ -83,7 +85,6 @@ class DuplexChannel:
         self.server_capabilities: Mapping[str, Any] = {}
         self.instructions = ""
         self.expected_tokens: deque[bytes] = deque(maxlen=EXPECTED_TOKENS_MAX)  # progress tokens, as JSON, of the server's own requests
-        self.on_list_changed: Callable[[], None] | None = None  # called whenever the server announces a changed list
 
     @property
     def is_modern(self) -> bool:
@@ -211,8 +212,8 @@ class DuplexChannel:
 
     def _publish_change(self, method: str, params: Members) -> bool:
         """Sends a change notification to all listeners for it. Returns whether there is one."""
-        if self.on_list_changed is not None and method in LISTS_CHANGED:
-            self.on_list_changed()
+        if method in LISTS_CHANGED:
+            self._on_list_changed()
         granted_listeners = [(listener, wanted()) for listener, wanted in self.listeners if is_granted(wanted(), method, params)]
         for listener, granted in granted_listeners:
             self._run_in_background(forward_if_granted(listener, granted, method, params))

@@ -14,7 +14,7 @@ from adapters.mcp_client.duplex.channel import SEND_SECONDS, DuplexChannel
 from adapters.mcp_client.duplex.listening import listen
 from adapters.mcp_client.exchange.http import CUT_TEXT, LATE_TEXT, Exchange, McpHttp, is_stream
 from adapters.mcp_client.legacy.requests import session_key
-from adapters.mcp_client.legacy.sessions import IDLE_SECONDS, SESSIONS_MAX, NotLegacy, SessionKey
+from adapters.mcp_client.legacy.sessions import IDLE_SECONDS, SESSIONS_MAX, NotLegacy, OnServerChanged, SessionKey, ignore_change
 from adapters.mcp_client.session_room import ANY_OWNER, owner_to_evict
 from adapters.mcp_client.wire.messages import ACCEPT, McpRequest
 from adapters.mcp_client.wire.peer import ListenFilter, McpListener
@@ -29,10 +29,13 @@ EVENT_MAX: Final = 8 << 20  # bytes
 class SseConnection:
     """One connection: `channel` is set once it is open, until `close` or its end."""
 
-    def __init__(self, http: McpHttp, key: SessionKey, credentials: Mapping[str, str]) -> None:
+    def __init__(
+        self, http: McpHttp, key: SessionKey, credentials: Mapping[str, str], on_list_changed: OnServerChanged = ignore_change
+    ) -> None:
         self._http = http
         self._key = key
         self._credentials = credentials
+        self._on_list_changed = on_list_changed
         self._channel_opened: asyncio.Future[DuplexChannel] = asyncio.get_running_loop().create_future()
         self._channel_opened.add_done_callback(lambda opened: opened.cancelled() or opened.exception())  # there may be no waiter
         self._reader_task: asyncio.Task[None] | None = None
@@ -63,7 +66,7 @@ class SseConnection:
     async def _read(self) -> None:
         """Reads the stream; the root of the connection's task."""
         fault: UpstreamFault = Unreachable(CUT_TEXT, "the stream ended", Failure.CUT)
-        duplex = DuplexChannel(self._send, has_one_client=True)
+        duplex = DuplexChannel(self._send, has_one_client=True, on_list_changed=partial(self._on_list_changed, self._key.server))
         try:
             headers = {**self._credentials, "accept": "text/event-stream"}
             async with self._http.open_stream("GET", self._key.url, headers, b"") as answer:
@@ -116,14 +119,21 @@ def resolve_endpoint(url: str, endpoint: str) -> str:
 class SseSessions:
     """At most `size` connections, one for each owner, client session and set of capabilities. `clock` counts seconds."""
 
-    def __init__(self, http: McpHttp, clock: Callable[[], float], size: int = SESSIONS_MAX, idle: float = IDLE_SECONDS) -> None:
+    def __init__(
+        self,
+        http: McpHttp,
+        clock: Callable[[], float],
+        size: int = SESSIONS_MAX,
+        idle: float = IDLE_SECONDS,
+        on_list_changed: OnServerChanged = ignore_change,
+    ) -> None:
         self._http = http
         self._clock = clock
         self._size = size
         self._idle_seconds = idle
+        self._on_list_changed = on_list_changed
         self._connections: dict[SessionKey, SseConnection] = {}  # least recently used first
         self._locks: WeakValueDictionary[SessionKey, asyncio.Lock] = WeakValueDictionary()  # of connections that are being opened
-        self.on_list_changed: Callable[[str], None] | None = None
 
     async def send(self, call: Call, request: McpRequest, paused_seconds: float = 0.0) -> Exchange:
         """Sends one request and returns its response. Raises UpstreamFault and NotLegacy. `paused_seconds` extend the deadline."""
@@ -172,10 +182,8 @@ class SseSessions:
                 connection = self._connections.get(key)
                 if connection is None or connection.channel is None or connection.channel.end_fault is not None:
                     self._make_room(key)
-                    connection = SseConnection(self._http, key, call.headers)
-                    (await connection.open(call.deadline - self._clock())).on_list_changed = (
-                        partial(self.on_list_changed, key.server) if self.on_list_changed else None
-                    )
+                    connection = SseConnection(self._http, key, call.headers, self._on_list_changed)
+                    await connection.open(call.deadline - self._clock())
                     self._connections[key] = connection
         except TimeoutError as error:
             raise Unreachable(LATE_TEXT, "waiting for a connection", Failure.LATE) from error

@@ -120,10 +120,9 @@ class ServerProcess:
     async def _start(self) -> DuplexChannel:
         if self._clock() < self._not_before:
             raise CircuitOpen("The server's command keeps failing", f"{self._failures} times", self._not_before - self._clock())
-        began, child = self._clock(), _ChildProtocol(self._errors)
+        began, child = self._clock(), _ChildProtocol(self._errors, has_one_client=self._owner is not None)
         await self._spawn(child)
-        duplex = child.duplex = DuplexChannel(child.send, self._owner is not None)
-        self._child = child
+        self._child, duplex = child, child.duplex
         running = asyncio.create_task(self._run(child, duplex, began))
         self._run_tasks.add(running)
         running.add_done_callback(self._run_tasks.discard)
@@ -239,7 +238,7 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
 
     transport: asyncio.SubprocessTransport
 
-    def __init__(self, errors: ErrorOutput) -> None:
+    def __init__(self, errors: ErrorOutput, *, has_one_client: bool) -> None:
         self._errors = errors
         self._loop = asyncio.get_running_loop()
         self._pieces: list[bytes] = []  # of the incomplete line
@@ -248,7 +247,7 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._exited = asyncio.Event()
-        self.duplex: DuplexChannel | None = None
+        self.duplex = DuplexChannel(self.send, has_one_client)
         self.ended: asyncio.Future[UpstreamFault] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -270,7 +269,7 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
             self.stop(UpstreamFault("The server's answer is too large", f"a line of more than {LINE_MAX} bytes"))
 
     def _take_line(self, line: bytes) -> None:
-        if self.ended.done() or self.duplex is None or not line.strip():
+        if self.ended.done() or not line.strip():
             return
         try:
             self.duplex.receive(line)

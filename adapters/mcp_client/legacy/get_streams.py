@@ -70,7 +70,7 @@ class GetStreams:
         if session not in self._reader_tasks:
             self._ready_events[session] = asyncio.Event()
             task = self._reader_tasks[session] = asyncio.create_task(self._read_until_closed(session, credentials))
-            session.on_close = lambda: self.close(session)
+            session.close_steps.append(lambda: self.close(session))
             task.add_done_callback(
                 lambda ended: log.error("mcp_stream_failed", error=repr(ended.exception())) if _has_failed(ended) else None
             )

@@ -34,6 +34,7 @@ EXPECTED_TOKENS_MAX: Final = 64  # progress tokens
 _INITIALIZED_NOTIFICATION: Final = notification_of("notifications/initialized")
 
 
+OnServerChanged = Callable[[str], None]  # called with `SessionKey.server` on each list change
 LISTS_CHANGED: Final = frozenset(f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources"))
 
 
@@ -66,6 +67,10 @@ class SessionKey(NamedTuple):
     capabilities: str = "{}"
 
 
+def ignore_change(_server: str) -> None:
+    """Ignores a list change."""
+
+
 class MessageReceiver(Protocol):
     """Receives a session's messages during a request (adapters/mcp_client/exchange/server_messages.py)."""
 
@@ -87,12 +92,14 @@ class ServerSession:
 
     `log_level` and `uris` (with the number of subscribers) were requested from the server, and are requested again in a new session.
     `receivers` are the calls in progress whose clients can be asked, `listeners` those that get changes, the latest last. `expected_tokens`
-    are the progress tokens, as JSON, of the server's questions.
+    are the progress tokens, as JSON, of the server's questions. `close_steps` are called before the session is closed.
     """
 
     __slots__ = (
+        "_on_list_changed",
         "answers_in_json",
         "calls_in_flight",
+        "close_steps",
         "credentials",
         "expected_tokens",
         "headers",
@@ -105,15 +112,14 @@ class ServerSession:
         "lock",
         "log_level",
         "next_number",
-        "on_close",
-        "on_list_changed",
         "receivers",
         "server_capabilities",
         "uris",
     )
 
-    def __init__(self, key: SessionKey) -> None:
+    def __init__(self, key: SessionKey, on_list_changed: OnServerChanged = ignore_change) -> None:
         self.key = key
+        self._on_list_changed = on_list_changed
         self.lock = asyncio.Lock()
         self.next_number = itertools.count(1).__next__
         self.calls_in_flight = 0  # number of calls
@@ -128,14 +134,13 @@ class ServerSession:
         self.uris: Counter[str] = Counter()
         self.listeners: list[SessionListener] = []
         self.receivers: list[MessageReceiver] = []
-        self.on_close: Callable[[], None] | None = None
+        self.close_steps: list[Callable[[], None]] = []
         self.credentials: Mapping[str, str] = {}  # of the last request in it
         self.expected_tokens: deque[bytes] = deque(maxlen=EXPECTED_TOKENS_MAX)
-        self.on_list_changed: Callable[[str], None] | None = None  # called with `key.server` on each list change
 
     def report_change(self, method: str) -> None:
-        if self.on_list_changed is not None and method in LISTS_CHANGED:
-            self.on_list_changed(self.key.server)
+        if method in LISTS_CHANGED:
+            self._on_list_changed(self.key.server)
 
 
 async def open_session(http: McpHttp, session: ServerSession, credentials: Mapping[str, str], seconds: float) -> None:
@@ -205,8 +210,8 @@ def read_initialized(exchange: Exchange) -> Initialized:
 
 async def close_session(http: McpHttp, session: ServerSession) -> None:
     """Closes a session at the server. Credentials are not stored, so at a server that requires them the session just expires."""
-    if session.on_close is not None:
-        session.on_close()
+    for step in session.close_steps:
+        step()
     if session.is_open and session.id:
         session.is_open = False
         try:
@@ -218,14 +223,21 @@ async def close_session(http: McpHttp, session: ServerSession) -> None:
 class ServerSessions:
     """At most `size` sessions. `clock` counts seconds; the caller calls `sweep` regularly."""
 
-    def __init__(self, http: McpHttp, clock: Callable[[], float], size: int = SESSIONS_MAX, idle: float = IDLE_SECONDS) -> None:
+    def __init__(
+        self,
+        http: McpHttp,
+        clock: Callable[[], float],
+        size: int = SESSIONS_MAX,
+        idle: float = IDLE_SECONDS,
+        on_list_changed: OnServerChanged = ignore_change,
+    ) -> None:
         self._http = http
         self._clock = clock
         self._size = size
         self._idle_seconds = idle
         self._sessions: dict[SessionKey, ServerSession] = {}  # least recently used first
         self._retired: deque[ServerSession] = deque(maxlen=size)
-        self.on_list_changed: Callable[[str], None] | None = None
+        self._on_list_changed = on_list_changed
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -237,8 +249,7 @@ class ServerSessions:
             owners = [one.owner for one in self._sessions]
             if (whose := owner_to_evict(owners, key.owner, self._size)) is not None:
                 self._retire_one(whose)
-            session = ServerSession(key)
-            session.on_list_changed = self.on_list_changed
+            session = ServerSession(key, self._on_list_changed)
         self._sessions[key] = session
         session.last_used = self._clock()
         return session

@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 
 class RunningWorkStopper:
-    """Ends turns and their tasks, calls of servers, and the watching of paused tasks. `kill_listeners` run when kills change."""
+    """Ends turns and their tasks, calls of servers, and the watching of paused tasks."""
 
     def __init__(
         self, stores: TaskStores, turns: TurnRecorder, in_flight: InFlight, watcher: PausedTaskWatcher, *, ending_seconds: float
@@ -44,7 +44,11 @@ class RunningWorkStopper:
         self._endings: dict[str, asyncio.Task[None]] = {}
         self._poll_revoked_until = 0.0  # on the event loop's clock
         self._kills_version = 0
-        self.kill_listeners: list[Callable[[Kills], Awaitable[None]]] = []
+        self._kill_listeners: list[Callable[[Kills], Awaitable[None]]] = []
+
+    def on_kills_changed(self, listener: Callable[[Kills], Awaitable[None]]) -> None:
+        """Adds a listener that is called and awaited with the new kills whenever they change."""
+        self._kill_listeners.append(listener)
 
     @property
     def in_flight_count(self) -> int:
@@ -56,7 +60,7 @@ class RunningWorkStopper:
         count = self._stop(KILLED, kills.is_grant_stopped)
         if kills.version != self._kills_version:
             self._kills_version = kills.version
-            for each in self.kill_listeners:
+            for each in self._kill_listeners:
                 await each(kills)
         return count
 

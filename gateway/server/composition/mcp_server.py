@@ -80,13 +80,12 @@ def build_endpoint(gateway: Gateway, admission: RequestAuthentication) -> McpEnd
         for sweep in (sessions.sweep, streams.sweep, mailbox.sweep, state_cipher.sweep, task_store.sweep):
             gateway.periodic_tasks.repeat(SWEEP_SECONDS, sweep)
 
-    gateway.on_start.append(start_sweeps)
-    gateway.drain.end_streams.append(lambda _: listeners.close())
-    gateway.on_stop_before_turns.extend(
-        (listeners.close, pending_calls.close, agent_tasks.close, legacy_tasks.close, upstream_watcher.close, relister.close)
-    )
+    gateway.lifecycle.on_start(start_sweeps)
+    gateway.lifecycle.on_drain(lambda _: listeners.close())
+    for part in (listeners, pending_calls, agent_tasks, legacy_tasks, upstream_watcher, relister):
+        gateway.lifecycle.on_stop(part.close)
     dispatcher = EraDispatcher(sessions, parts, changes, gateway.tools)
-    gateway.calls.stopper.kill_listeners.append(dispatcher.close_killed)
+    gateway.calls.stopper.on_kills_changed(dispatcher.close_killed)
     http_sse, size = HttpSse(dispatcher, streams, mailbox.is_shared), gateway.settings.server.max_body
     return McpEndpoint(admission, upstream_requests, dispatcher, http_sse, size, visible_entries=catalogue.visible_entries)
 
@@ -94,7 +93,7 @@ def build_endpoint(gateway: Gateway, admission: RequestAuthentication) -> McpEnd
 def _build_relister(gateway: Gateway) -> tuple[Relister, UpstreamWatcher]:
     """Builds the relister, which lists a server again when any session reports a change, and the watcher of servers."""
     relister = Relister(gateway.entry_refresher.refresh_changed_server)
-    gateway.tools.set_list_changed_hook(relister.relist_soon)
+    gateway.server_list_changes.subscribe(relister.relist_soon)
 
     async def listen(target: Registration, changed: Callable[[], None]) -> None:
         await gateway.tools.watch(target, upstream_headers(target.upstream), changed)

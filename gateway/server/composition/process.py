@@ -1,15 +1,14 @@
 """One process of the gateway: builds, starts and stops the parts that all protocol servers share."""
 
-import asyncio
 import gc
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import structlog
 
 from adapters.a2a_client.push_wakeups import PushWakeups
+from adapters.tool_servers import ServerListChanges
 from adapters.upstream.egress import Egress
 from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.consent.account_connections import AccountConnections
@@ -28,7 +27,7 @@ from gateway.calls.revocation.kill_switch import KillStorage, KillSwitch
 from gateway.calls.revocation.running import POLL_SECONDS as HALT_SECONDS
 from gateway.calls.revocation.spool import SPOOL_SECONDS
 from gateway.calls.targets.front_door import FrontDoor
-from gateway.ingress.http.asgi import Receive, Scope, Send
+from gateway.ingress.http.asgi import Receive, Send
 from gateway.ingress.http.empty_lists import EmptyListReasons
 from gateway.ingress.http.errors import REASON_IDS
 from gateway.ingress.http.rejected_credentials import RejectedCredentialLog
@@ -37,14 +36,14 @@ from gateway.registration.onboarding import Onboarding
 from gateway.registration.refresh import REQUESTED_ROUND_SECONDS, ROUND_SECONDS, EntryRefresher
 from gateway.server.composition import authorization as rights
 from gateway.server.composition import capacity, tracing, upstreams
-from gateway.server.composition import sandbox as calculations
 from gateway.server.composition.calls import build_calls
 from gateway.server.composition.rulings import build_rulings
+from gateway.server.composition.sandbox import build_sandbox
 from gateway.server.composition.storage import open_storage
 from gateway.server.composition.webhooks import build_webhooks
 from gateway.server.composition.workflows import WAKE_SECONDS, LazyWorkflows, WorkflowDependencies
 from gateway.server.configured import RETRY_SECONDS, ConfiguredEntries, build_configured_entries
-from gateway.server.drain import Drain, DrainTimes, take_steps
+from gateway.server.drain import Drain, DrainTimes, Lifecycle, take_steps
 from gateway.server.periodic import PeriodicTasks
 from gateway.server.reload import RELOAD_POLL_SECONDS, KeyReload
 from gateway.server.settings import Settings, upstream_headers
@@ -88,16 +87,22 @@ GAUGES_SECONDS = 1.0
 class Gateway:
     """One process of the gateway with all of its parts. `start` and `stop` run in its event loop."""
 
-    def __init__(self, settings: Settings, worker: WorkerFigures | None = None, *, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        worker: WorkerFigures | None = None,
+        *,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        takes_signals: bool = False,
+    ) -> None:
+        """`takes_signals`: the gateway drains on SIGTERM and SIGINT."""
         self.settings = settings
         self.timeouts = timeouts
         self._worker = worker
         self._missing_at_start = missing_files(settings.home, settings.database_url)
         logs.configure_logging(settings.telemetry.log_level, current_trace_id)
         self.tracer = tracing.tracer(settings)
-        self.on_start: list[Callable[[], Coroutine[Any, Any, None]]] = []
-        self.on_stop_before_turns: list[Callable[[], Coroutine[Any, Any, None]]] = []  # of protocol servers, before the turns end
-        self.on_stop_after_turns: list[Callable[[], Coroutine[Any, Any, None]]] = []  # of connections to agents, after the turns have ended
+        self.lifecycle, self.server_list_changes = Lifecycle(), ServerListChanges()
         self.metrics = Metrics(REASON_IDS | {"bad-envelope", "unknown-session", "canceled"}, worker)
         self.rejected_credentials = RejectedCredentialLog(time.monotonic)
         self.empty_lists = EmptyListReasons(lambda: self.rulings.engine.permitted_roles, self.rejected_credentials.log_empty_list)
@@ -110,17 +115,19 @@ class Gateway:
         self.egress = Egress(settings.allowed_targets, connections=(capacity.connections_max(settings), 0))
         self.envelope = upstreams.build_envelope(settings)
         raise_registry_epoch, rows = partial(raise_epoch, name="registry"), RegistrationRows(self.envelope)
-        self.registry = Registry(self.database, raise_registry_epoch, new_id, now_us, self.audit.record, rows=rows)
+        self.sandbox = build_sandbox(settings)
+        built_in = () if self.sandbox is None else (self.sandbox.registration,)
+        self.registry = Registry(self.database, raise_registry_epoch, new_id, now_us, self.audit.record, rows=rows, built_in=built_in)
         self.rulings = build_rulings(settings, self.keys, self.database, self.registry, audit=self.audit, egress=self.egress)
         self.mailbox = ProcessMailbox(self.database, now_us)
         self.vault = DatabaseVault(self.database, self.envelope, now_us)
         self.account_connections = AccountConnections(self.database, self.envelope, settings.public_url, now_us, self.audit.record)
         self.own_client = upstreams.build_own_client(settings, self.keys)
         self.oauth = upstreams.build_oauth(self.egress, self.own_client, self.vault, self.account_connections)
-        self.tools = upstreams.build_mcp_tools(settings, self.egress, self.oauth, timeouts)
-        self.isolation = calculations.build_sandbox(settings, self.registry, self.tools)
+        sandbox_tools, announce = self.sandbox.tools if self.sandbox else None, self.server_list_changes.announce
+        self.tools = upstreams.build_mcp_tools(settings, self.egress, self.oauth, timeouts, sandbox=sandbox_tools, on_list_changed=announce)
         self.push_wakeups = PushWakeups(settings.public_url)
-        self.catalog = upstreams.catalog(settings, self.egress, self.on_stop_after_turns, self.push_wakeups, self.tools, oauth=self.oauth)
+        self.catalog = upstreams.catalog(settings, self.egress, self.lifecycle, self.push_wakeups, self.tools, oauth=self.oauth)
         sources = upstreams.build_sources(settings, self.egress, self.tools, self.catalog)
         self.inspector = EntryInspector(sources, self.catalog.kinds)
         self.onboarding = Onboarding(self.registry, self.inspector)
@@ -130,7 +137,6 @@ class Gateway:
         seeds = ConfiguredEntryRegistrar(self.registry, self.drift_approval, self.onboarding.candidate_from_config, probes)
         entries = build_configured_entries(settings.agents, settings.servers, settings.virtual)
         self.configured_entries = ConfiguredEntries(seeds, entries, start_seconds=timeouts.configured_entries)
-        self.on_started: Callable[[], None] | None = None
         self.stores = self._build_stores()
         self.webhooks = build_webhooks(settings, self.keys, self.database, self.stores.tasks, self.envelope)
         self.limits = rights.build_limits(settings)
@@ -143,7 +149,8 @@ class Gateway:
         self.calls = build_calls(
             self.registry, self.authorizer, self.stores, self.upstreams, self.front_door, telemetry=telemetry, timeouts=timeouts
         )
-        self.drain = Drain(DrainTimes(settings.server.drain, settings.server.drain_delay), self.calls.turn_runner)
+        drain_times = DrainTimes(settings.server.drain, settings.server.drain_delay)
+        self.drain = Drain(drain_times, self.calls.turn_runner, self.lifecycle, takes_signals=takes_signals)
         self.kill_switch = self._build_kill_switch()
         self._build_resumers()
         self.processes = ProcessRegistry(self.database, self.process, now_us)
@@ -168,7 +175,7 @@ class Gateway:
             WorkflowDependencies(self.registry, self.stores, self.calls.agents, callers, self.takeover, *addresses)
         )
         self.catalog.add_own_kind(WORKFLOW_KIND, self.workflows.build_adapter)
-        self.on_stop_after_turns.append(self.workflows.close)
+        self.lifecycle.on_stop(self.workflows.close, after_turns=True)
         self.approved_task_resumer = ApprovedTaskResumer(parts, resumed, callers, self.stores)
         self.consented_task_resumer = ConsentedTaskResumer(parts, resumed, callers, self.stores)
 
@@ -198,8 +205,8 @@ class Gateway:
         """Returns the recorded Grant for an act of administration. `task_id` is the task that the act is about. Raises CallRefused."""
         return await self.authorizer.authorize(caller, RulingRequest(act, caller.principal.tenant, task_id=task_id))
 
-    async def lifespan(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI lifespan: start before the first request, stop after the last."""
+    async def lifespan(self, receive: Receive, send: Send, on_started: Callable[[], None]) -> None:
+        """ASGI lifespan: start before the first request, stop after the last. Calls `on_started` between them."""
         await receive()
         try:
             await self.start()
@@ -213,8 +220,7 @@ class Gateway:
         _freeze_startup_objects()
         self.drain.take_signals()
         await send({"type": "lifespan.startup.complete"})
-        if self.on_started is not None:
-            self.on_started()
+        on_started()
         await receive()
         await self.stop()
         await send({"type": "lifespan.shutdown.complete"})
@@ -262,15 +268,15 @@ class Gateway:
         self.periodic_tasks.repeat(SPOOL_SECONDS, lambda: self.rulings.spool.drain(self.database))
         if self._worker is not None:
             self.periodic_tasks.repeat(GAUGES_SECONDS, self._write_gauges)
-        self._start_tasks = [asyncio.create_task(each()) for each in self.on_start]  # run in the background; `stop` waits for them
+        self.lifecycle.start()
 
     async def stop(self) -> None:
         """Drains turns in flight within the drain period, writes what is pending, and closes every part even if one of them fails."""
-        await take_steps(*self._start_tasks)
+        await self.lifecycle.wait_until_started()
         await take_steps(self.drain.finish())
-        await take_steps(*(close() for close in self.on_stop_before_turns))
+        await self.lifecycle.stop()
         await take_steps(self.calls.close())
-        await take_steps(*(part() for part in self.on_stop_after_turns))
+        await self.lifecycle.stop_after_turns()
         entries = (self.entry_refresher.close, self.configured_entries.close)
         upstreams_last = (self.webhooks.delivery.close, self.tools.close, self.webhooks.egress.close, self.egress.close)
         for close in (self.periodic_tasks.stop, self.budgets.close, *entries, *upstreams_last):

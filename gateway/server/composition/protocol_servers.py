@@ -87,8 +87,8 @@ async def open_grpc_server(
     """Opens the gRPC server. Loads its libraries in a thread, so that other servers answer requests during the import."""
     server_class = await asyncio.to_thread(_import_grpc_server)
     settings, server = gateway.settings, server_class(admission, operations, request_traces, gateway.settings.server.max_body)
-    gateway.on_stop_before_turns.append(server.close)
-    gateway.drain.end_streams.append(server.close)
+    gateway.lifecycle.on_stop(server.close)
+    gateway.lifecycle.on_drain(server.close)
     await server.open(settings.host, settings.grpc_port, reuse_port=settings.workers > 1)
 
 

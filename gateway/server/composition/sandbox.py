@@ -2,18 +2,27 @@
 
 import os
 import time
+from dataclasses import dataclass
 
 import structlog
 
 from adapters.sandbox.calculation import SANDBOX_KIND, Calculator
 from adapters.sandbox.isolation import Isolation, find_isolation
 from adapters.sandbox.tools import SandboxTools, sandbox_registration
-from adapters.tool_servers import ToolServerClient
 from gateway.server.settings import Settings
-from registry.store import Registry
+from registry.cards.card import Registration
 
 WORKERS_MAX = 4
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedSandbox:
+    """The built-in server: how its calculations are isolated, its tools, and its registration."""
+
+    isolation: Isolation
+    tools: SandboxTools
+    registration: Registration
 
 
 def is_offered(settings: Settings, isolation: Isolation) -> bool:
@@ -30,8 +39,8 @@ def worker_count() -> int:
     return min(WORKERS_MAX, os.cpu_count() or 1)
 
 
-def build_sandbox(settings: Settings, registry: Registry, tools: ToolServerClient) -> Isolation | None:
-    """Registers the built-in server and returns its isolation, None if it is not offered. The first call loads the interpreter."""
+def build_sandbox(settings: Settings) -> OfferedSandbox | None:
+    """Returns the built-in server, None if it is not offered. The first call loads the interpreter."""
     if settings.sandbox == "off":
         return None
     found = find_isolation()
@@ -44,8 +53,6 @@ def build_sandbox(settings: Settings, registry: Registry, tools: ToolServerClien
 
         return Sandbox(found, settings.home / SANDBOX_KIND, worker_count())
 
-    tools.sandbox = SandboxTools(build_calculator, time.monotonic)
-    registry.add_built_in(sandbox_registration(found.kind))
     if not found.is_strong:
         log.warning("sandbox_weaker", isolation=found.kind, why=found.weakness)
-    return found
+    return OfferedSandbox(found, SandboxTools(build_calculator, time.monotonic), sandbox_registration(found.kind))

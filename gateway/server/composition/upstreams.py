@@ -1,7 +1,7 @@
 """Builds the clients of agents, MCP servers and authorization servers, and the sources of registrations."""
 
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from adapters.a2a_client.push_wakeups import PushWakeups
@@ -12,11 +12,13 @@ from adapters.oauth.authorized import UpstreamOAuth
 from adapters.oauth.grants import OwnClient
 from adapters.oauth.options import AuthOptions, read_auth_options
 from adapters.openapi.tools import OpenApiServers
+from adapters.sandbox.tools import SandboxTools
 from adapters.tool_servers import ToolServerClient
 from adapters.upstream.egress import Egress
 from gateway.calls.consent.account_connections import AccountConnections
 from gateway.registration.card_source import CardSource, own_addresses
 from gateway.registration.inspection import InspectionSources
+from gateway.server.drain import Lifecycle
 from gateway.server.settings import (
     McpServerSettings,
     Settings,
@@ -36,7 +38,6 @@ from policies.vault.wrapping_keys import VaultKeys, read_configured_keys
 if TYPE_CHECKING:
     from adapters.mcp_client.stdio import StdioServers
 
-Closing = list[Callable[[], Coroutine[Any, Any, None]]]  # called and awaited when the gateway stops
 ENVELOPE = 1 << 20  # bytes of an answer beside its stored content
 
 
@@ -62,10 +63,18 @@ def build_oauth(egress: Egress, own_client: OwnClient, vault: CredentialVault, c
     return UpstreamOAuth(egress, own_client, vault, connections, terms)
 
 
-def build_mcp_tools(settings: Settings, egress: Egress, oauth: UpstreamOAuth, timeouts: Timeouts) -> ToolServerClient:
-    """Builds the client of MCP servers at URLs, MCP servers that are commands, and OpenAPI servers."""
-    pool = McpPool(egress, time.monotonic, initialize_seconds=timeouts.initialize_probe)
-    return ToolServerClient(pool, _build_commands(settings, timeouts), OpenApiServers(egress, time.monotonic), oauth)
+def build_mcp_tools(
+    settings: Settings,
+    egress: Egress,
+    oauth: UpstreamOAuth,
+    timeouts: Timeouts,
+    *,
+    sandbox: SandboxTools | None,
+    on_list_changed: Callable[[str], None],
+) -> ToolServerClient:
+    """Builds the client of MCP servers at URLs, MCP servers that are commands, OpenAPI servers and the sandbox."""
+    pool = McpPool(egress, time.monotonic, initialize_seconds=timeouts.initialize_probe, on_list_changed=on_list_changed)
+    return ToolServerClient(pool, _build_commands(settings, timeouts), OpenApiServers(egress, time.monotonic), oauth, sandbox)
 
 
 def _build_commands(settings: Settings, timeouts: Timeouts) -> "StdioServers | None":
@@ -86,16 +95,16 @@ def _build_commands(settings: Settings, timeouts: Timeouts) -> "StdioServers | N
 
 
 def catalog(
-    settings: Settings, egress: Egress, on_stop: Closing, push_wakeups: PushWakeups, tools: ToolServerClient, *, oauth: UpstreamOAuth
+    settings: Settings, egress: Egress, lifecycle: Lifecycle, push_wakeups: PushWakeups, tools: ToolServerClient, *, oauth: UpstreamOAuth
 ) -> AdapterCatalog:
     """Builds the adapters. An answer of an A2A agent may have the stored bytes of a turn plus ENVELOPE bytes."""
     limit = settings.limits.turn_bytes + ENVELOPE
-    grpc = grpc_transport_factory(egress, on_stop, limit)
+    grpc = grpc_transport_factory(egress, lifecycle, limit)
     return AdapterCatalog(egress, grpc, push_wakeups, tools, oauth, answer_limit=limit, read_option=resolve_text)
 
 
-def grpc_transport_factory(egress: Egress, on_stop: Closing, limit: int) -> Callable[[], Transport]:
-    """Returns a factory of the gRPC transport, which loads the libraries at the first call and adds its close function to `on_stop`.
+def grpc_transport_factory(egress: Egress, lifecycle: Lifecycle, limit: int) -> Callable[[], Transport]:
+    """Returns a factory of the gRPC transport, which loads the libraries at the first call and is closed after the turns.
 
     `limit` bounds one message of an agent, in bytes.
     """
@@ -104,7 +113,7 @@ def grpc_transport_factory(egress: Egress, on_stop: Closing, limit: int) -> Call
         from adapters.a2a_client.grpc import GrpcTransport
 
         transport = GrpcTransport(egress, time.monotonic, limit=limit)
-        on_stop.append(transport.close)
+        lifecycle.on_stop(transport.close, after_turns=True)
         return transport
 
     return build_transport

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.server import drain as drain_module
-from gateway.server.drain import Drain, DrainTimes, take_steps, with_connection_close
+from gateway.server.drain import Drain, DrainTimes, Lifecycle, take_steps, with_connection_close
 
 
 class Work:
@@ -37,13 +37,12 @@ def server_signals() -> Iterator[list[int]]:
     signal.signal(signal.SIGTERM, before)
 
 
-def build_drain(work: Any, delay: float = 0.0, grace: float = 600.0) -> Drain:
-    return Drain(DrainTimes(grace=grace, delay=delay), work)
+def build_drain(work: Any, delay: float = 0.0, grace: float = 600.0, *, lifecycle: Lifecycle | None = None) -> Drain:
+    return Drain(DrainTimes(grace=grace, delay=delay), work, lifecycle or Lifecycle())
 
 
 def draining(work: Any, delay: float) -> Drain:
-    drain = build_drain(work, delay)
-    drain.takes_signals = True
+    drain = Drain(DrainTimes(grace=600.0, delay=delay), work, Lifecycle(), takes_signals=True)
     drain.take_signals()
     return drain
 
@@ -132,8 +131,9 @@ async def test_streams_without_an_end_are_ended_with_the_seconds_that_other_work
         ended.append(seconds)
         done.set()
 
-    drain = build_drain(Work(), grace=30.0)
-    drain.end_streams.append(end)
+    lifecycle = Lifecycle()
+    lifecycle.on_drain(end)
+    drain = build_drain(Work(), grace=30.0, lifecycle=lifecycle)
     await close(drain)
     await done.wait()
     assert ended == [30.0]

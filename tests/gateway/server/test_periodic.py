@@ -203,7 +203,7 @@ async def test_a_step_of_the_stop_that_fails_does_not_prevent_the_last_signed_he
         raise ReadFailed
 
     async with house(tmp_path / "home", database_url) as home:
-        home.gateway.on_stop_before_turns.append(fails)
-        home.gateway.on_stop_after_turns.append(fails)
+        home.gateway.lifecycle.on_stop(fails)
+        home.gateway.lifecycle.on_stop(fails, after_turns=True)
         await home.http.get("/api/audit", headers={"authorization": f"Bearer {home.token('admin')}"})
     assert (heads_of(home)[-1]["chain"], heads_of(home)[-1]["seq"]) == (home.gateway.audit.head.chain, home.gateway.audit.head.seq)

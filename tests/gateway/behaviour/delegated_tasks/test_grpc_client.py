@@ -69,8 +69,8 @@ def texts(task: Task) -> list[str]:
 async def clients(tmp_path: Path, database_url: str) -> AsyncIterator[Clients]:
     port = free_port()
     async with house(tmp_path / "home", database_url, grpc_port=port) as home:
-        for opens in home.gateway.on_start:
-            await opens()
+        home.gateway.lifecycle.start()
+        await home.gateway.lifecycle.wait_until_started()
         async with insecure_channel(f"127.0.0.1:{port}") as channel:
             yield Clients(home, channel)
 

@@ -47,8 +47,8 @@ async def behind(tmp_path: Path, database_url: str) -> AsyncIterator[Behind]:
             server = {"public_url": f"https://127.0.0.1:{http.port}", "public_grpc": f"127.0.0.1:{over_grpc.port}"}
             home = await stack.enter_async_context(house(tmp_path / "home", database_url, server=server, grpc_port=ports[1]))
             await stack.enter_async_context(serving(home.app, listener))
-            for opens in home.gateway.on_start:
-                await opens()
+            home.gateway.lifecycle.start()
+            await home.gateway.lifecycle.wait_until_started()
             await home.agent(CallbackAgent("sales"))
             yield Behind(home, http, over_grpc, pem)
 

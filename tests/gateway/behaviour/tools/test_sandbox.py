@@ -51,7 +51,8 @@ async def test_it_is_a_tool_like_any_other(lab: House, mode: Mode) -> None:
 @sqlite_only
 async def test_the_answer_says_which_isolation_is_in_force(lab: House) -> None:
     told = result(await lab.call(lab.token("alice"), "/mcp", "sandbox_python", {"code": "1"}))
-    isolation = lab.gateway.isolation
+    assert lab.gateway.sandbox is not None
+    isolation = lab.gateway.sandbox.isolation
     assert isolation is not None and told["_meta"] == {"dev.interlock/isolation": isolation.kind}
     assert any(line.startswith("  sandbox") for line in banner_lines(lab.gateway))
 
@@ -150,6 +151,6 @@ def test_it_is_there_where_it_is_safe_or_wanted(tmp_path: Path, sandbox: str, ho
 
 @sqlite_only
 async def test_the_interpreter_is_loaded_when_it_is_first_called(lab: House) -> None:
-    assert lab.gateway.tools.sandbox is not None and lab.gateway.tools.sandbox._sandbox is None
+    assert lab.gateway.sandbox is not None and lab.gateway.sandbox.tools._sandbox is None
     result(await lab.call(lab.token("alice"), "/mcp", "sandbox_python", {"code": "1"}))
-    assert lab.gateway.tools.sandbox._sandbox is not None
+    assert lab.gateway.sandbox.tools._sandbox is not None

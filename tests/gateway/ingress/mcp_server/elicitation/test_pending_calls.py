@@ -253,8 +253,7 @@ async def test_whose_process_is_no_more_is_told_at_once_to_begin_again(tmp_path:
             task.cancel()  # it gives no sign of life any more, which would bring its row back
         await asyncio.gather(*loops, return_exceptions=True)
         await one.gateway.database.write(lambda batch: batch.run("DELETE FROM processes WHERE id = ?", (one.gateway.process,)))
-        for close in one.gateway.on_stop_before_turns:
-            await close()
+        await one.gateway.lifecycle.stop()
         async with asyncio.timeout(60):
             lost = await asked(other, inputResponses={key: ADA}, requestState=state)
         assert lost["error"]["code"] == -32602 and "start again" in lost["error"]["message"]

@@ -82,8 +82,7 @@ async def test_the_reference_client_listens(open_home: House) -> None:
 async def test_it_ends_in_order_when_the_gateway_closes(open_home: House) -> None:
     async with stream(open_home, "admin", *listen(toolsListChanged=True), path="/mcp") as events:
         await events.next()
-        for close in open_home.gateway.on_stop_before_turns:
-            await close()
+        await open_home.gateway.lifecycle.stop()
         assert await asyncio.wait_for(events.next(), 60) == {
             "jsonrpc": "2.0",
             "id": "s-1",
