@@ -97,8 +97,10 @@ class Egress:
 
         `connections`: the maximum in total, and for one host; 0: unlimited.
         """
+        self._allow = allow
+        self._lookup = lookup or SystemResolver()
         self._targets = TargetPolicy(allow)
-        self._resolver = _VettedResolver(self._targets, lookup or SystemResolver())
+        self._resolver = _VettedResolver(self._targets, self._lookup)
         self._tls = tls
         self._connections = connections
         self._checked_urls: dict[str, URL] = {}
@@ -112,8 +114,7 @@ class Egress:
     def for_long_streams(self) -> "Egress":
         """A client with the same guard for long streams, which would take the connections of short requests. The caller limits them."""
         if self._stream_egress is None:
-            self._stream_egress = Egress(tls=self._tls, connections=(0, 0))
-            self._stream_egress._targets, self._stream_egress._resolver = self._targets, self._resolver
+            self._stream_egress = Egress(self._allow, lookup=self._lookup, tls=self._tls, connections=(0, 0))
         return self._stream_egress
 
     def check(self, url: str) -> URL:

@@ -46,7 +46,7 @@ class Budgets:
 
     async def write_refusals(self) -> None:
         """Writes one audit record with a count for all refusals of one caller by one limit. Raises WriteFailed and keeps the counts."""
-        refusals, self._limits.refusals = self._limits.refusals, type(self._limits.refusals)()
+        refusals = self._limits.take_refusals()
         records = [self._refusal_record(report, count) for report, count in refusals.items()]
         for record in records:
             log.warning("limited", reason=record["reason"], limit=record["limit"], count=record["count"], tenant=record["tenant"])

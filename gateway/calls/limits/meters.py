@@ -328,6 +328,11 @@ class CallLimits:
                 meter.calls, meter.cost = self._spent_today.get((key.tenant, name), (0, 0))
         return meter
 
+    def take_refusals(self) -> Counter[RefusalReport]:
+        """Returns the counts of refusals, and begins to count anew."""
+        taken, self.refusals = self.refusals, Counter()
+        return taken
+
     def _count_refusal(self, owner: str, actor: str, error: Exception) -> None:
         report = RefusalReport(owner.partition("|")[0], owner, actor, type(error).__name__, str(error))
         if report in self.refusals or len(self.refusals) < REPORTED_MAX:
