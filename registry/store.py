@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
-import structlog
 from sqlalchemy import Connection, Row, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
@@ -27,7 +26,6 @@ from registry.tables import probes
 from registry.tables import registrations as table
 
 T = TypeVar("T")
-log = structlog.get_logger()
 READ_AT_ONCE = 200
 WAITING_MAX = 20  # pending entries of one owner
 __all__ = ["Candidate", "NameTaken", "Outdated", "Registry", "TooManyPending", "UnknownName"]

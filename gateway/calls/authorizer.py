@@ -78,7 +78,6 @@ class CallAuthorizer:
         self._authority = authority
         self.call_builder = CallBuilder(hop_tokens, stores, upstreams)
         self._stores = stores
-        self._upstreams = upstreams
         self._spool = spool
         self._approval_requests = ApprovalRequests(stores)
 

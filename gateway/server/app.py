@@ -10,7 +10,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import structlog
 import uvicorn
 
 from gateway.ingress.http.asgi import Receive, Scope, Send
@@ -36,7 +35,6 @@ from policies.keys.signing import SigningKeys
 
 SETTINGS_VARIABLE = "INTERLOCK_SERVING"
 NOT_STARTED_EXIT_CODE = 3
-log = structlog.get_logger()
 
 
 def serve(settings: Settings) -> None:

@@ -140,10 +140,6 @@ class Database:
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
-    def epoch(self, name: str) -> int:
-        """Returns the last known epoch of `name` (one of EPOCHS); each change of that data increments it."""
-        return self._epochs[name]
-
     @property
     def is_fresh(self) -> bool:
         """Returns whether the epochs were read recently; otherwise, cached data must not be used."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from itertools import accumulate
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 from msgspec.structs import replace
 from sqlalchemy import Connection, Row, exists, select, text
@@ -42,7 +42,6 @@ __all__ = [
     "task_from_events",
     "to_rfc3339",
 ]
-T = TypeVar("T")
 POLL_SECONDS = 0.25  # between two polls for changes by other processes
 SELECT_MOVED = """
 SELECT tasks.tenant, tasks.id FROM tasks

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, Row, select
 
 from policies.delegation.approval import Approval, ExactContent, Requester
@@ -19,7 +18,6 @@ _MARK_UNUSED = (
     "UPDATE approvals SET state = ?, used_by = ?, closed = ? "
     "WHERE tenant = ? AND id = ? AND state = 'used' AND used_by = ? AND grant_id = ''"
 )
-_encode = msgspec.json.Encoder().encode
 
 
 class ApprovalGone(Exception):

@@ -23,10 +23,6 @@ class PublishedKeys:
         for member in members:  # one by one: a gateway that rotates its keys often has had more than MEMBERS_MAX
             self._keys |= vet_key_set({"keys": [member]}, ("ES256",))
 
-    @property
-    def kids(self) -> tuple[str, ...]:
-        return tuple(self._keys)
-
     def verify(self, token: str, typ: str) -> Mapping[str, Any]:
         """The claims of a statement that one of the keys signed as `typ`. Raises NotSignedByPublishedKey."""
         try:

@@ -9,13 +9,12 @@ from typing import Any, TypeVar
 import msgspec
 import rfc8785
 
-from registry.cards.card import INSTRUCTIONS, McpPrompt, McpResource, McpResourceTemplate, McpTool, Registration, WithheldDefinition
+from registry.cards.card import INSTRUCTIONS, Registration, WithheldDefinition
 from registry.drift.comparison import Difference, compare_documents
 from registry.drift.suspicions import find_suspicions
 from registry.rows import DEFINITION_LISTS, Candidate, definitions_by_kind, definitions_in_force
 
 Definition = Mapping[str, Any]
-Offered = TypeVar("Offered", McpTool, McpPrompt, McpResource, McpResourceTemplate)
 Entry = TypeVar("Entry", Registration, Candidate)
 UNPINNED_KINDS = frozenset({"resources"})  # they come and go as the server works; the definition of one is pinned while it is listed
 GONE_MAX = 4000  # definitions that a server no longer lists, and that are recognized when they return

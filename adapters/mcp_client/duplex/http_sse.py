@@ -7,8 +7,6 @@ from typing import Final
 from urllib.parse import urljoin, urlsplit
 from weakref import WeakValueDictionary
 
-import structlog
-
 from adapters.contract import Call, Challenged, Failure, NotSent, Unreachable, UpstreamFault
 from adapters.mcp_client.duplex.channel import SEND_SECONDS, DuplexChannel
 from adapters.mcp_client.duplex.listening import listen
@@ -20,8 +18,6 @@ from adapters.mcp_client.wire.messages import ACCEPT, McpRequest
 from adapters.mcp_client.wire.peer import ListenFilter, McpListener
 from adapters.upstream.sse import SseReader
 from adapters.upstream.targets import EgressRefused
-
-log = structlog.get_logger()
 
 EVENT_MAX: Final = 8 << 20  # bytes
 

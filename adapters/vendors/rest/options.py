@@ -41,7 +41,6 @@ def _check_path(path: str) -> str:
 
 
 Expression = Annotated[str, AfterValidator(_check_expression)]
-Name = Annotated[str, Field(min_length=1, max_length=100)]
 State = Annotated[str, Field(max_length=100)] | bool | int
 
 

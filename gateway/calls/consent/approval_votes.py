@@ -18,7 +18,6 @@ from policies.delegation.approval_rows import read_votes
 from policies.tables import approval_votes, approvals
 
 ARGUMENTS_KEPT_US = 7 * 86_400 * 1_000_000  # how long the arguments of a closed approval are kept
-STATES = ("pending", "approved", "denied", "used", "expired", "void")
 REASON_MAX = 1000
 _LOCK_PENDING = "UPDATE approvals SET needed = needed WHERE tenant = ? AND id = ? AND state = 'pending' AND expires > ?"
 _UPDATE_STATE = "UPDATE approvals SET state = ?, reason = ?, closed = ? WHERE tenant = ? AND id = ?"

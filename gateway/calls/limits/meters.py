@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-import structlog
 from msgspec import Struct
 
 from adapters.task import Message, encode
@@ -18,7 +17,6 @@ CALLERS_MAX = 10_000  # callers, and acts per caller, whose meters are cached
 REPORTED_MAX = 1000  # kinds of refusals that are counted until they are written to the audit
 DAY_SECONDS = 86_400
 _encode_name = msgspec.json.Encoder().encode
-log = structlog.get_logger()
 
 
 class LimitReached(Exception):

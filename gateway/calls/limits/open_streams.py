@@ -47,9 +47,6 @@ class OpenStreams:
         portion.take()
         return StreamSlot(portion.free)
 
-    def count_of(self, owner: str) -> int:
-        return self._capacity.portion_of(owner).person.count
-
     async def sweep(self) -> None:
         """Deletes the counts of users without an open stream."""
         self._capacity.sweep()

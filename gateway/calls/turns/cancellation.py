@@ -17,7 +17,6 @@ from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.tasks.contracts.prompts import with_prompts
 from gateway.tasks.log import RUNNING_STATES, TaskRow
-from gateway.tasks.reader import TaskReader
 from gateway.tasks.turns.in_flight import HeldShare, InFlight
 from gateway.tasks.turns.recorder import EndingNotWritten, TaskStores, TurnRecorder, TurnState
 from gateway.telemetry.spans import TraceContext
@@ -86,7 +85,6 @@ class Cancellation:
         self._turns = turns
         self._in_flight = in_flight
         self._stopping: set[str] = set()  # tasks whose agent is being asked in the slot of their turn
-        self._reader = TaskReader(stores.tasks)
 
     async def cancel(self, caller: Caller, row: TaskRow, trace_context: TraceContext) -> CanceledTask:
         """Asks the agent to stop, and then the agents of all tasks that this task caused. A task that is not canceled keeps the tasks

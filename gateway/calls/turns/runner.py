@@ -53,7 +53,6 @@ class TurnRunner:
         calls: CallTelemetry,
     ) -> None:
         self._authorizer = authorizer
-        self._turns = turns
         self._sessions = SessionLocks(stores, turns)
         self._reader = TaskReader(stores.tasks)
         self._in_flight = in_flight

@@ -70,11 +70,6 @@ class LiveEvents:
         """Returns the row as the waiters know it, or None without waiters."""
         return self._row if self._waiters else None
 
-    @property
-    def waiter_count(self) -> int:
-        """Returns the number of waiters."""
-        return len(self._waiters)
-
     def is_up_to(self, seq: int) -> bool:
         """Returns whether no event after number `seq` is known."""
         return self._row is not None and self._row.last_seq <= seq

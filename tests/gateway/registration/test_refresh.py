@@ -185,10 +185,10 @@ async def test_a_quarantine_and_a_first_approval_are_never_ended_by_a_look(round
 
 async def test_a_look_changes_nothing_that_others_would_have_to_read_again(rounds: Rounds) -> None:
     await rounds.home.gateway.database.refresh_epochs()
-    before, epoch = rounds.sales, rounds.home.gateway.database.epoch("registry")
+    before, epoch = rounds.sales, rounds.home.gateway.database._epochs["registry"]
     await rounds.later()
     await rounds.home.gateway.database.refresh_epochs()
-    assert (rounds.sales is before, rounds.home.gateway.database.epoch("registry")) == (True, epoch)
+    assert (rounds.sales is before, rounds.home.gateway.database._epochs["registry"]) == (True, epoch)
 
 
 async def test_an_agent_without_an_address_for_its_card_is_asked_whether_it_is_there(home: House, host: CardHost) -> None:

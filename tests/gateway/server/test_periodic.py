@@ -30,12 +30,12 @@ async def other(tmp_path: Path, database_url: str, home: House) -> AsyncIterator
 @pytest.mark.parametrize("name", ["grants", "registry", "policies", "keys"])
 async def test_a_change_is_seen_by_another_process_within_a_second(home: House, other: House, name: str) -> None:
     seen: list[int] = []
-    before = other.gateway.database.epoch(name)
+    before = other.gateway.database._epochs[name]
     other.gateway.database.watch(name, lambda: seen.append(1))
     await home.gateway.database.write(lambda batch: raise_epoch(batch, name))
     await until(lambda: bool(seen), every=0.01)
     assert len(seen) == 1 and EPOCH_SECONDS <= 0.25  # by the very next look
-    await until(lambda: other.gateway.database.epoch(name) > before, every=0.01)
+    await until(lambda: other.gateway.database._epochs[name] > before, every=0.01)
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)  # two processes do not share a SQLite file

@@ -222,7 +222,7 @@ def test_public_keys_alone_prove_it(keys: SigningKeys, tmp_path: Path) -> None:
     signed = [head_of(keys, rows[-1])]
     keys.rotate()
     published = PublishedKeys(json.loads(json.dumps(keys.all_jwks())))
-    assert verify_chains(rows, signed, published).is_sound and keys.active_kid in published.kids
+    assert verify_chains(rows, signed, published).is_sound
     assert not any("d" in key for key in keys.all_jwks()["keys"])
     foreign = PublishedKeys(SigningKeys.open(tmp_path).all_jwks())
     assert not verify_chains(rows, signed, foreign).is_sound

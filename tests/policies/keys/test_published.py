@@ -25,13 +25,10 @@ def test_a_statement_of_any_key_there_ever_was_is_verified(keys: SigningKeys) ->
     second = keys.sign({"seq": 2}, TYPE)
     published = PublishedKeys(keys.all_jwks())
     assert [published.verify(text, TYPE) for text in (first, second)] == [{"seq": 1}, {"seq": 2}]
-    assert published.kids == tuple(key["kid"] for key in keys.all_jwks()["keys"])
-    assert len(published.kids) == 2
 
 
 def test_more_keys_count_than_a_key_set_may_hold() -> None:
     published = PublishedKeys({"keys": [*(KEY.jwk(kid=f"old{number}") for number in range(60)), KEY.jwk()]})
-    assert len(published.kids) == 61
     assert published.verify(statement(kid="old0"), TYPE) == published.verify(statement(), TYPE) == {"seq": 1}
 
 

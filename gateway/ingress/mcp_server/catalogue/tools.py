@@ -7,7 +7,7 @@ from functools import partial
 from msgspec import Raw
 
 from gateway.ingress.http.errors import UnknownTool
-from gateway.ingress.mcp_server.catalogue.definitions import AgentTool, DefinitionCache, EntryDefinitions, ServerTool, ToolTarget
+from gateway.ingress.mcp_server.catalogue.definitions import AgentTool, DefinitionCache, ServerTool, ToolTarget
 from gateway.ingress.mcp_server.catalogue.names import avoid_alias, entry_name_of
 from gateway.ingress.mcp_server.catalogue.visible import VIRTUAL_PREFIX, EndpointView, VisibleEntries, uses_own_names
 from policies.callers import Caller
@@ -83,10 +83,6 @@ class ToolCatalogue:
         if not server_path.startswith(VIRTUAL_PREFIX):
             return None
         return self._visible_entries.find_selection(caller, server_path).overrides.get(target.selection_name)
-
-    def definitions_of(self, entry: Registration) -> EntryDefinitions:
-        """Returns all definitions of one registration."""
-        return self._definitions.find_or_build(entry)
 
     def _find_by_public_name(self, caller: Caller, name: str) -> ToolTarget | None:
         try:

@@ -50,7 +50,6 @@ class McpSession(Struct, frozen=True):
 
 class _CachedSession(Struct):
     session: McpSession
-    read_at: float
     touched_at: float
 
 
@@ -215,7 +214,7 @@ class McpSessions:
 
     def _cache(self, session: McpSession, known_since: float) -> _CachedSession:
         """Caches a session. `known_since` is when it was read or written; others may have changed it since then."""
-        known = _CachedSession(session, known_since, self._clock())
+        known = _CachedSession(session, self._clock())
         seconds = IDLE_SECONDS if self._database.is_sqlite else known_since + CACHE_SECONDS - self._clock()
         if seconds > 0:
             self._cached.put(session.id, known, seconds)

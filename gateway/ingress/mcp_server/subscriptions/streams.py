@@ -35,8 +35,6 @@ ACKNOWLEDGED_METHOD = "notifications/subscriptions/acknowledged"
 PUBLISHED_POLL_SECONDS = 0.05  # between two reads of the confirmations of another process
 SUBSCRIPTION_ID_KEY = META_PREFIX + "subscriptionId"
 encode = msgspec.json.Encoder().encode
-StreamWork = Coroutine[Any, Any, None]
-BeginStream = Callable[[], Awaitable[None]]
 
 
 class ThisProcess(NamedTuple):

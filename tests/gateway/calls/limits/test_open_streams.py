@@ -29,10 +29,10 @@ async def test_a_place_is_free_again_whether_its_stream_ended_broke_or_never_beg
     assert [each async for each in ended] == [1]
     del ended, dropped
     gc.collect()
-    assert (places.count_of("a"), places.count_of("b")) == (0, 0)
+    assert places.total_count == 0
     with pytest.raises(ZeroDivisionError):
         _failing(places)
-    assert places.count_of("a") == 0
+    assert places.total_count == 0
 
 
 def _failing(places: OpenStreams) -> None:
@@ -50,7 +50,7 @@ async def test_one_person_has_so_many_streams_and_nobody_else_suffers(home: Hous
     task = result(door, await ask(home, door, "send", {"message": message_of(door, "ask")}))["id"]
     held = [places.acquire(ALICE) for _ in range(PER_PERSON_MAX - 1)]
     watching = asyncio.create_task(ask(home, door, "subscribe", {"id": task}))
-    await until(lambda: places.count_of(ALICE) == PER_PERSON_MAX)
+    await until(lambda: places.total_count == PER_PERSON_MAX)
     begun = len((await _tasks(home))["items"])
     for act, params in (("subscribe", {"id": task}), ("stream", {"message": message_of(door, "pieces")})):
         refused = await ask(home, door, act, params)
@@ -65,11 +65,11 @@ async def test_one_person_has_so_many_streams_and_nobody_else_suffers(home: Hous
     async with asyncio.timeout(60):
         assert events(await watching)
     del watching
-    await until(lambda: places.count_of(ALICE) == len(held))
+    await until(lambda: places.total_count == len(held))
     assert events(await ask(home, door, "stream", {"message": message_of(door, "pieces")}))
-    await until(lambda: places.count_of(ALICE) == len(held))
+    await until(lambda: places.total_count == len(held))
     held.clear()
-    assert places.count_of(ALICE) == 0
+    assert places.total_count == 0
 
 
 async def _tasks(home: House) -> Any:

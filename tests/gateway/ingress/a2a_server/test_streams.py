@@ -43,7 +43,7 @@ async def watched_by(home: House, task: str, count: int) -> None:
 
     def waiting() -> int:
         tail = tails.find("default", task)
-        return tail.waiter_count if tail else 0
+        return len(tail._waiters) if tail else 0
 
     await until(lambda: waiting() == count)
 

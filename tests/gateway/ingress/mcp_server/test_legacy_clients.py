@@ -10,7 +10,6 @@ import pytest
 
 from gateway.ingress.mcp_server.protocol import sessions
 from gateway.ingress.mcp_server.subscriptions import streams as listening
-from policies.tokens.verifier import DEVELOPMENT_ISSUER
 from tests.fakes.house import House, open_house, two
 from tests.fakes.mcp_clients import upstream
 from tests.fakes.mcp_talkers import Talker
@@ -21,7 +20,6 @@ from tests.fakes.waiting import until
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ADA = {"action": "accept", "content": {"name": "Ada"}}
 LISTEN = modern("subscriptions/listen", {"notifications": {}})
-OWNER = f"default|{DEVELOPMENT_ISSUER}|admin"
 GREET = document("tools/call", {"name": "greet", "arguments": {}}, 7)
 
 
@@ -221,11 +219,11 @@ async def test_a_resumed_stream_ends_with_its_client_its_session_or_its_token(op
     async with AsyncExitStack() as open_streams:
         first, *others = [await open_streams.enter_async_context(stream(open_home, "admin", None, each, verb="GET")) for each in again]
         assert await asyncio.wait_for(first.next(), 60) is None  # it made room
-        assert open_home.gateway.open_streams.count_of(OWNER) == door
+        assert open_home.gateway.open_streams.total_count == door
         await open_home.http.delete("/mcp/desk", headers={**mine, "authorization": f"Bearer {open_home.token('admin')}"})
         for each in others[1:]:
             assert await asyncio.wait_for(each.next(), 60) is None
-    await until(lambda: open_home.gateway.open_streams.count_of(OWNER) == 0, every=0.05)
+    await until(lambda: open_home.gateway.open_streams.total_count == 0, every=0.05)
 
 
 @SQLITE
@@ -234,8 +232,8 @@ async def test_a_client_that_leaves_a_stream_leaves_nothing_behind(open_home: Ho
     mine = {"mcp-session-id": await session(open_home)}
     for headers in ({"last-event-id": "never-said.0"}, {}):
         async with stream(open_home, "admin", None, {**mine, **headers}, verb="GET"):
-            assert open_home.gateway.open_streams.count_of(OWNER) == 1
-        await until(lambda: open_home.gateway.open_streams.count_of(OWNER) == 0, every=0.05)
+            assert open_home.gateway.open_streams.total_count == 1
+        await until(lambda: open_home.gateway.open_streams.total_count == 0, every=0.05)
 
 
 @SQLITE

@@ -76,10 +76,10 @@ async def test_whoever_waits_is_woken_by_news_of_either_kind() -> None:
         await asyncio.sleep(0)
         waits.pop().cancel()
         await asyncio.sleep(0)
-        assert tail.waiter_count == 2
+        assert len(tail._waiters) == 2
         news()
         await asyncio.wait_for(asyncio.gather(*waits), 60)
-        assert tail.waiter_count == 0
+        assert not tail._waiters
 
 
 async def test_live_events_are_kept_while_held_and_polled_while_awaited() -> None:
