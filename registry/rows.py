@@ -44,16 +44,6 @@ class SettingsCipher(Protocol):
     def open_text(self, context: Sequence[str], text: str, former_context: Sequence[str] | None = None) -> str: ...
 
 
-class PlaintextSettings:
-    """A cipher that leaves texts in plain form."""
-
-    def seal_text(self, context: Sequence[str], text: str) -> str:
-        return text
-
-    def open_text(self, context: Sequence[str], text: str, former_context: Sequence[str] | None = None) -> str:
-        return text
-
-
 NO_SETTINGS = "{}"
 FORMER_UPSTREAM_CONTEXT = 3  # the number of parts of the context that earlier versions used
 
@@ -235,8 +225,8 @@ def registration_from_row(row: Row[Any], upstream: str | None = "{}") -> Registr
 class RegistrationRows:
     """Registrations as rows of the database, in which the cipher seals the settings of `upstream`: these may hold secrets."""
 
-    def __init__(self, cipher: SettingsCipher | None = None) -> None:
-        self._cipher = cipher or PlaintextSettings()
+    def __init__(self, cipher: SettingsCipher) -> None:
+        self._cipher = cipher
 
     def to_row(self, entry: Candidate | Registration) -> dict[str, Any]:
         """The columns that say what an entry is, without its credentials and times."""

@@ -98,7 +98,7 @@ class Registry:
         now: Callable[[], int],
         record_audit: RecordAudit,
         *,
-        rows: RegistrationRows | None = None,
+        rows: RegistrationRows,
         built_in: Sequence[Registration] = (),
     ) -> None:
         """`raise_epoch` raises the epoch `registry` within a transaction; `now` returns microseconds since 1970.
@@ -111,7 +111,7 @@ class Registry:
         self._new_id = new_id
         self._now = now
         self._loading = asyncio.Lock()
-        self._rows = rows or RegistrationRows()
+        self._rows = rows
         self._snapshot = _Snapshot({}, {}, {})
         self._built_in = {entry.name: entry for entry in built_in}
         self.generation = 0  # counts the snapshots; results derived from an older one may be outdated

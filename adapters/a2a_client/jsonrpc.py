@@ -14,7 +14,7 @@ from adapters.task import Message, Task
 from adapters.upstream.aws_access import is_signed
 from adapters.upstream.egress import Egress, StreamedResponse
 from adapters.upstream.http1 import HttpResponse
-from adapters.upstream.request_signing import NoSigner, Signer
+from adapters.upstream.request_signing import RequestSigner, Signer
 from adapters.upstream.retry_after import add_retry_after
 from adapters.upstream.sse import read_events_until_cut
 from policies.strict_json import LARGE, run_off_loop
@@ -27,7 +27,7 @@ class JsonRpcTransport:
         """`limit`: maximum bytes of one response, or of one event of a stream."""
         self._limit = limit
         self._egress = egress
-        self._signer = signer or NoSigner()
+        self._signer = signer or RequestSigner(str)
         self._ids = itertools.count(1)
 
     async def send(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:

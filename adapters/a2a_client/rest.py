@@ -26,7 +26,7 @@ from adapters.contract import Call, Challenged, InvalidAnswer, UpstreamFault
 from adapters.task import Message, StreamResponse, Task, encode
 from adapters.upstream.aws_access import is_signed
 from adapters.upstream.egress import Egress
-from adapters.upstream.request_signing import NoSigner, Signer
+from adapters.upstream.request_signing import RequestSigner, Signer
 from adapters.upstream.retry_after import add_retry_after
 from adapters.upstream.sse import read_events_until_cut
 from policies.strict_json import LARGE, BadJson, parse, run_off_loop
@@ -48,7 +48,7 @@ class RestTransport:
         """`limit`: maximum bytes of one response, or of one event of a stream."""
         self._limit = limit
         self._egress = egress
-        self._signer = signer or NoSigner()
+        self._signer = signer or RequestSigner(str)
 
     async def send(self, peer: A2APeer, call: Call, message: Message, modes: tuple[str, ...]) -> PeerEvent:
         body = await self._request("POST", peer, call, _SEND, _send_params(peer, message, modes))

@@ -21,15 +21,6 @@ class Signer(Protocol):
         ...
 
 
-class NoSigner:
-    """A Signer that signs nothing."""
-
-    async def signed_headers(
-        self, upstream: Mapping[str, Any], method: str, url: str, body: bytes, unsigned_headers: Mapping[str, str]
-    ) -> Mapping[str, str]:
-        return unsigned_headers
-
-
 class RequestSigner:
     """Signs by an entry's `upstream.aws`. `read_text` resolves a value such as `env:NAME`."""
 

@@ -12,7 +12,7 @@ from yarl import URL
 
 from adapters.contract import UpstreamFault
 from adapters.upstream.egress import Egress, EgressRefused
-from adapters.upstream.request_signing import NoSigner, Signer
+from adapters.upstream.request_signing import RequestSigner, Signer
 from adapters.upstream.targets import grpc_url
 from gateway.registration.requests import BadRequest, UrlRefused
 from policies.keys.jwks import BadKeySet
@@ -70,7 +70,7 @@ class CardSource:
         *,
         signer: Signer | None = None,
     ) -> None:
-        self._signer = signer or NoSigner()
+        self._signer = signer or RequestSigner(str)
         self._egress = egress
         self._verifier = verifier
         self._credentials = credentials

@@ -1,5 +1,6 @@
 """Push notifications without a gateway around them: tasks that move as the test says, on a real database."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from gateway.tasks.webhooks.delivery import WebhookDelivery, WebhookSigner
 from gateway.tasks.webhooks.outbox import Outbox
 from policies.ids import new_id
 from policies.keys.signing import SigningKeys
-from registry.rows import PlaintextSettings
 from tests.fakes.clock import Clock
+from tests.fakes.plaintext_settings import PlaintextSettings
 
 ALICE, BOB = "default|issuer|alice", "default|issuer|bob"
 ISSUER = "https://gateway.example"
@@ -47,7 +48,12 @@ class PostOffice:
         for _ in range(count):
             self.clock.now += seconds
             await self.postman.run_once()
-            await self.postman.wait_until_idle()
+            await self.all_sent()
+
+    async def all_sent(self) -> None:
+        """Waits until no delivery is in flight."""
+        while self.postman._in_flight:
+            await asyncio.wait(list(self.postman._in_flight))
 
     async def open(self, owner: str = ALICE, tenant: str = "default") -> TaskRow:
         """A task with its first two events."""

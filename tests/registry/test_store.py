@@ -16,6 +16,7 @@ from registry.changes import RegistryChange
 from registry.names import BadName
 from registry.store import Candidate, NameTaken, Outdated, Registry, TooManyPending, UnknownName
 from registry.tables import registrations
+from tests.fakes.plaintext_settings import PLAINTEXT_ROWS
 
 TEXT = '{"name": "Sales", "description": "Sells.", "version": "1", "url": "https://sales.example/"}'
 
@@ -23,7 +24,12 @@ TEXT = '{"name": "Sales", "description": "Sells.", "version": "1", "url": "https
 def registry_on(database: Database, records: list[dict[str, Any]] | None = None) -> Registry:
     ticks, kept = count(1_000), [] if records is None else records
     return Registry(
-        database, lambda batch: raise_epoch(batch, "registry"), new_id, lambda: next(ticks), lambda _, record: kept.append({**record})
+        database,
+        lambda batch: raise_epoch(batch, "registry"),
+        new_id,
+        lambda: next(ticks),
+        lambda _, record: kept.append({**record}),
+        rows=PLAINTEXT_ROWS,
     )
 
 

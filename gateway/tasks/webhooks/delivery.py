@@ -70,11 +70,6 @@ class WebhookDelivery:
             self._in_flight[task] = delivery.owner
             task.add_done_callback(lambda done: self._in_flight.pop(done, None))
 
-    async def wait_until_idle(self) -> None:
-        """Waits until no delivery is in flight."""
-        while self._in_flight:
-            await asyncio.wait(list(self._in_flight))
-
     async def close(self) -> None:
         """Waits CLOSING_SECONDS for deliveries in flight and cancels the rest, which another process sends again."""
         if self._in_flight:

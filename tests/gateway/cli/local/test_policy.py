@@ -14,6 +14,7 @@ from registry.cards.card import Family, McpTool, RegistrationStatus
 from registry.rows import Candidate
 from registry.store import Registry
 from tests.fakes.gateway_api import GatewayApi
+from tests.fakes.plaintext_settings import PLAINTEXT_ROWS
 from tests.gateway.cli.conftest import CommandLine
 
 BUY = {"type": "object", "properties": {"quantity": {"type": "integer"}}, "required": ["quantity"]}
@@ -35,7 +36,9 @@ async def registered(folder: Path) -> None:
     database = Database(engine_for(f"sqlite:///{folder}/home/interlock.db"))
     upgrade(database.engine)
     database.start()
-    registry = Registry(database, lambda batch: raise_epoch(batch, "registry"), new_id, now_us, lambda _batch, _record: None)
+    registry = Registry(
+        database, lambda batch: raise_epoch(batch, "registry"), new_id, now_us, lambda _batch, _record: None, rows=PLAINTEXT_ROWS
+    )
     given = {"tenant": "default", "name": "shop", "family": Family.SERVER, "kind": "mcp", "url": "http://127.0.0.1:1/mcp"}
     tools = (McpTool("buy", {"name": "buy", "inputSchema": BUY}),)
     await registry.add(Candidate(**given, owner="operator", status=RegistrationStatus.ACTIVE, ceiling=("*",), facts={}, tools=tools))

@@ -39,6 +39,7 @@ from registry.tables import registrations
 from tests.fakes.clock import Clock
 from tests.fakes.issuer import FakeIssuer
 from tests.fakes.oauth import FORM
+from tests.fakes.plaintext_settings import PLAINTEXT_ROWS
 
 GW = "https://gw.test"
 ALICE = Principal("acme", DEVELOPMENT_ISSUER, "alice")
@@ -96,7 +97,12 @@ async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
     )
     records: list[Mapping[str, Any]] = []
     registry = Registry(
-        database, lambda batch: raise_epoch(batch, "registry"), new_id, lambda: 1000, lambda _batch, record: records.append(record)
+        database,
+        lambda batch: raise_epoch(batch, "registry"),
+        new_id,
+        lambda: 1000,
+        lambda _batch, record: records.append(record),
+        rows=PLAINTEXT_ROWS,
     )
     secrets = {}
     for name in ("sales", "support"):

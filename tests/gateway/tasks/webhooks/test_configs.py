@@ -15,7 +15,7 @@ from gateway.storage.database import Database
 from gateway.storage.tables import push_configs
 from gateway.tasks.log import UnknownTask
 from gateway.tasks.webhooks.configs import CONFIGS_MAX, LOOKUPS_PER_OWNER, TooManyPushConfigs, UnknownPushConfig, WebhookConfigs
-from registry.rows import PlaintextSettings
+from tests.fakes.plaintext_settings import PlaintextSettings
 from tests.fakes.post_office import ALICE, BOB, PostOffice
 from tests.fakes.waiting import until
 

@@ -278,7 +278,7 @@ async def test_two_processes_send_nothing_twice(database_url: str, tmp_path: Pat
         for office in (one, two):
             await office.postman.run_once()
         for office in (one, two):
-            await office.postman.wait_until_idle()
+            await office.all_sent()
     seen = [(notified.json["statusUpdate"]["taskId"], notified.what) for notified in hook.got]
     assert len(seen) == len(set(seen)) == 12
     for office in (one, two):
