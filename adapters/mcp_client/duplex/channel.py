@@ -70,9 +70,8 @@ class DuplexChannel:
     """
 
     def __init__(self, send: Send, has_one_client: bool, on_list_changed: Callable[[], None] = lambda: None) -> None:
-        """`on_list_changed` is called whenever the server announces a changed list."""
         self.send = send
-        self._on_list_changed = on_list_changed
+        self._on_list_changed = on_list_changed  # called whenever the server announces a changed list
         self._has_one_client = has_one_client
         self._next_number = itertools.count(1).__next__
         self._open_requests: dict[int, ResponseQueue] = {}

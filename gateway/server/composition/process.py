@@ -3,7 +3,6 @@
 import gc
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import structlog
 
@@ -38,7 +37,7 @@ from gateway.server.composition import authorization as rights
 from gateway.server.composition import capacity, tracing, upstreams
 from gateway.server.composition.calls import build_calls
 from gateway.server.composition.rulings import build_rulings
-from gateway.server.composition.sandbox import build_sandbox
+from gateway.server.composition.sandbox import build_registry, build_sandbox
 from gateway.server.composition.storage import open_storage
 from gateway.server.composition.webhooks import build_webhooks
 from gateway.server.composition.workflows import WAKE_SECONDS, LazyWorkflows, WorkflowDependencies
@@ -47,7 +46,6 @@ from gateway.server.drain import Drain, DrainTimes, Lifecycle, take_steps
 from gateway.server.periodic import PeriodicTasks
 from gateway.server.reload import RELOAD_POLL_SECONDS, KeyReload
 from gateway.server.settings import Settings, upstream_headers
-from gateway.storage.database import raise_epoch
 from gateway.storage.database_start import cause_of
 from gateway.storage.files.data_folder import missing_files
 from gateway.storage.mailbox import ProcessMailbox
@@ -72,10 +70,8 @@ from policies.vault.store import DatabaseVault
 from registry.cards.card import WORKFLOW_KIND
 from registry.drift.renewal import DriftApproval
 from registry.health.checks import Probes
-from registry.rows import RegistrationRows
 from registry.search import AgentSearch
 from registry.seeds import ConfiguredEntryRegistrar
-from registry.store import Registry
 
 log = structlog.get_logger()
 SWEEP_SECONDS = 60.0
@@ -85,17 +81,11 @@ GAUGES_SECONDS = 1.0
 
 
 class Gateway:
-    """One process of the gateway with all of its parts. `start` and `stop` run in its event loop."""
+    """One process of the gateway with all of its parts. `start` and `stop` run in its event loop. `takes_signals`: see Drain."""
 
     def __init__(
-        self,
-        settings: Settings,
-        worker: WorkerFigures | None = None,
-        *,
-        timeouts: Timeouts = DEFAULT_TIMEOUTS,
-        takes_signals: bool = False,
+        self, settings: Settings, worker: WorkerFigures | None = None, *, timeouts: Timeouts = DEFAULT_TIMEOUTS, takes_signals: bool = False
     ) -> None:
-        """`takes_signals`: the gateway drains on SIGTERM and SIGINT."""
         self.settings = settings
         self.timeouts = timeouts
         self._worker = worker
@@ -114,18 +104,16 @@ class Gateway:
         self.database.enlist(self.audit)
         self.egress = Egress(settings.allowed_targets, connections=(capacity.connections_max(settings), 0))
         self.envelope = upstreams.build_envelope(settings)
-        raise_registry_epoch, rows = partial(raise_epoch, name="registry"), RegistrationRows(self.envelope)
         self.sandbox = build_sandbox(settings)
-        built_in = () if self.sandbox is None else (self.sandbox.registration,)
-        self.registry = Registry(self.database, raise_registry_epoch, new_id, now_us, self.audit.record, rows=rows, built_in=built_in)
+        self.registry = build_registry(self.database, self.audit, self.envelope, self.sandbox)
         self.rulings = build_rulings(settings, self.keys, self.database, self.registry, audit=self.audit, egress=self.egress)
         self.mailbox = ProcessMailbox(self.database, now_us)
         self.vault = DatabaseVault(self.database, self.envelope, now_us)
         self.account_connections = AccountConnections(self.database, self.envelope, settings.public_url, now_us, self.audit.record)
         self.own_client = upstreams.build_own_client(settings, self.keys)
         self.oauth = upstreams.build_oauth(self.egress, self.own_client, self.vault, self.account_connections)
-        sandbox_tools, announce = self.sandbox.tools if self.sandbox else None, self.server_list_changes.announce
-        self.tools = upstreams.build_mcp_tools(settings, self.egress, self.oauth, timeouts, sandbox=sandbox_tools, on_list_changed=announce)
+        sandbox_tools, changes = self.sandbox.tools if self.sandbox else None, self.server_list_changes
+        self.tools = upstreams.build_mcp_tools(settings, self.egress, self.oauth, timeouts, sandbox=sandbox_tools, changes=changes)
         self.push_wakeups = PushWakeups(settings.public_url)
         self.catalog = upstreams.catalog(settings, self.egress, self.lifecycle, self.push_wakeups, self.tools, oauth=self.oauth)
         sources = upstreams.build_sources(settings, self.egress, self.tools, self.catalog)
@@ -149,8 +137,8 @@ class Gateway:
         self.calls = build_calls(
             self.registry, self.authorizer, self.stores, self.upstreams, self.front_door, telemetry=telemetry, timeouts=timeouts
         )
-        drain_times = DrainTimes(settings.server.drain, settings.server.drain_delay)
-        self.drain = Drain(drain_times, self.calls.turn_runner, self.lifecycle, takes_signals=takes_signals)
+        drain_times, runner = DrainTimes(settings.server.drain, settings.server.drain_delay), self.calls.turn_runner
+        self.drain = Drain(drain_times, runner, self.lifecycle, takes_signals=takes_signals)
         self.kill_switch = self._build_kill_switch()
         self._build_resumers()
         self.processes = ProcessRegistry(self.database, self.process, now_us)

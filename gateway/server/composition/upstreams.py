@@ -13,7 +13,7 @@ from adapters.oauth.grants import OwnClient
 from adapters.oauth.options import AuthOptions, read_auth_options
 from adapters.openapi.tools import OpenApiServers
 from adapters.sandbox.tools import SandboxTools
-from adapters.tool_servers import ToolServerClient
+from adapters.tool_servers import ServerListChanges, ToolServerClient
 from adapters.upstream.egress import Egress
 from gateway.calls.consent.account_connections import AccountConnections
 from gateway.registration.card_source import CardSource, own_addresses
@@ -70,10 +70,10 @@ def build_mcp_tools(
     timeouts: Timeouts,
     *,
     sandbox: SandboxTools | None,
-    on_list_changed: Callable[[str], None],
+    changes: ServerListChanges,
 ) -> ToolServerClient:
     """Builds the client of MCP servers at URLs, MCP servers that are commands, OpenAPI servers and the sandbox."""
-    pool = McpPool(egress, time.monotonic, initialize_seconds=timeouts.initialize_probe, on_list_changed=on_list_changed)
+    pool = McpPool(egress, time.monotonic, initialize_seconds=timeouts.initialize_probe, on_list_changed=changes.announce)
     return ToolServerClient(pool, _build_commands(settings, timeouts), OpenApiServers(egress, time.monotonic), oauth, sandbox)
 
 
