@@ -2,9 +2,9 @@
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Final
 
 TURNS: Final = 20  # of the event loop in which everything that can go on does
@@ -41,8 +41,27 @@ class VirtualClock:
         finally:
             alarm.is_canceled = True
 
-    def time_limit(self, milliseconds: int) -> "TimeLimit":
-        return TimeLimit(self, milliseconds)
+    @asynccontextmanager
+    async def time_limit(self, milliseconds: int) -> AsyncIterator[None]:
+        """As asyncio.timeout, in virtual time."""
+        task, is_over = asyncio.current_task(), False
+        assert task is not None
+        cancelling = task.cancelling()
+
+        def expire() -> None:
+            nonlocal is_over
+            is_over = True
+            task.cancel()
+
+        alarm = self.call_after(milliseconds, expire)
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            if is_over and task.uncancel() <= cancelling:
+                raise TimeoutError from error
+            raise
+        finally:
+            alarm.is_canceled = True
 
     async def drive(self, work: "asyncio.Future[object]") -> None:
         """Lets time pass until the work is done. Raises Stalled when it waits for something that no time brings."""
@@ -66,28 +85,3 @@ class VirtualClock:
 
 class Stalled(Exception):
     """The run waits for an event, an answer or a decision that the rehearsal does not give."""
-
-
-class TimeLimit:
-    """As asyncio.timeout, in virtual time."""
-
-    def __init__(self, clock: VirtualClock, milliseconds: int) -> None:
-        self._clock = clock
-        self._milliseconds = milliseconds
-        self._is_over = False
-
-    async def __aenter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self._cancelling = task.cancelling()
-        self._alarm = self._clock.call_after(self._milliseconds, self._expire)
-
-    def _expire(self) -> None:
-        self._is_over = True
-        self._task.cancel()
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._alarm.is_canceled = True
-        if self._is_over and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise TimeoutError from error

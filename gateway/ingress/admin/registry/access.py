@@ -53,6 +53,9 @@ class RegistryPermissions:
     rulings_version: Callable[[], Hashable]  # changes whenever `could_allow` could; None: don't cache
 
 
+EntryPage = tuple[Sequence[Registration], str | None]  # with the cursor of the next page
+
+
 class RegistryAccess:
     """Reads and changes the registry on behalf of callers. An operator is a caller with registry:write."""
 
@@ -94,14 +97,11 @@ class RegistryAccess:
             raise UnknownName(name)
         return found
 
-    async def list_page(
-        self, caller: Caller, family: Family, cursor: str, limit: int, *, kind: str = ""
-    ) -> tuple[Sequence[Registration], str | None]:
+    async def list_page(self, caller: Caller, family: Family, cursor: str, limit: int, kind: str = "") -> EntryPage:
         """Returns entries after the name `cursor`, of one kind where it is given, and the cursor of the next page. Raises BadCursor."""
-        after = _parse_cursor(cursor)[1]
-        page: list[Registration] = []
+        after, page = _parse_cursor(cursor)[1], list[Registration]()
         listed = self._registry.list(caller.principal.tenant, family)
-        entries = [entry for entry in listed if entry.name > after and (not kind or entry.kind == kind)]
+        entries = (entry for entry in listed if entry.name > after and (not kind or entry.kind == kind))
         async for entry in Slices(self._candidates(caller, entries)):
             if entry is not None:
                 if len(page) == limit:
@@ -120,7 +120,7 @@ class RegistryAccess:
         reason = await self._empty_list_reasons.find_reason(caller, f"/api/{family.value}s", candidates)
         return {"empty": reason} if reason else {}
 
-    async def search_page(self, caller: Caller, query: SearchQuery, cursor: str, limit: int) -> tuple[Sequence[Registration], str | None]:
+    async def search_page(self, caller: Caller, query: SearchQuery, cursor: str, limit: int) -> EntryPage:
         """Returns matching agents after `cursor`, the best first, and the cursor of the next page. Raises BadCursor."""
         after = _parse_cursor(cursor)
         found = [(score, entry) for score, entry in await self._find_matching(caller, query) if (-score, entry.name) > after]
