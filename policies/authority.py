@@ -76,7 +76,12 @@ class Authority:
 
     def rulings_version(self) -> tuple[int, int] | None:
         """A value that changes whenever `could_allow` could answer otherwise; None while this process's caches may be outdated."""
-        return (self.generation, self._environment.kills.version) if self.is_fresh else None
+        return self.generations if self.is_fresh else None
+
+    @property
+    def generations(self) -> tuple[int, int]:
+        """A value that changes whenever `could_allow` could answer otherwise, as far as this process knows."""
+        return self.generation, self._environment.kills.version
 
     def invalidate(self) -> None:
         """Drops all cached rulings. Called after each change of policies, registry or grants."""

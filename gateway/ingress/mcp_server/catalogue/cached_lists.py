@@ -1,4 +1,4 @@
-"""Caches encoded lists for each caller until the registry or the policies change."""
+"""Caches encoded lists for each caller until the registry, the policies, the grants or the kills change."""
 
 import asyncio
 import hashlib
@@ -11,7 +11,7 @@ from msgspec import Raw
 from gateway.calls.limits.slices import Slices
 
 LISTS_MAX = 2048  # lists; each holds references to definitions that all lists share
-Generations = tuple[int, int]
+Generations = tuple[int, int, int]  # of the registry, of policies and grants, of kills
 EncodedDefinitions = Sequence[Raw]
 ListKey = tuple[str, str, str]  # kind, path and caller
 MakeEntries = Callable[[], Iterable[Raw | None]]  # None for each candidate that the caller may not use

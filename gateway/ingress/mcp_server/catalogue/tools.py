@@ -30,7 +30,7 @@ class ToolCatalogue:
         self._visible_entries = visible_entries
         self._definitions = DefinitionCache(separator)
         self.separator = separator
-        self._selections: dict[tuple[str, str], tuple[tuple[int, int], Mapping[str, ToolTarget]]] = {}
+        self._selections: dict[tuple[str, str], tuple[tuple[int, int, int], Mapping[str, ToolTarget]]] = {}
 
     async def list_definitions(self, caller: Caller, server_path: str) -> Sequence[Raw]:
         """Returns the encoded definitions of all tools that the caller may call, in a stable order. Raises UnknownName."""

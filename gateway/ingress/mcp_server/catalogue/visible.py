@@ -62,7 +62,7 @@ class VisibleEntries:
     @property
     def generations(self) -> Generations:
         """Changes whenever a list may change."""
-        return self._registry.generation, self._authority.generation
+        return self._registry.generation, *self._authority.generations
 
     def find_entry(self, caller: Caller, name: str) -> Registration:
         """Returns an active agent, server or virtual server. Raises UnknownName.

@@ -125,6 +125,20 @@ async def test_a_killed_server_is_called_no_more_and_its_calls_under_way_end(hom
     assert "result" in (await home.call(home.token("alice"), "/mcp/inventory", "check", {})).json()
 
 
+async def test_a_killed_server_is_in_no_list_that_was_made_before(home: House) -> None:
+    await home.server("inventory", "check")
+
+    async def listed() -> list[str]:
+        answer = await post(home, "alice", *modern("tools/list", {}), "/mcp")
+        return [tool["name"] for tool in answer.json()["result"]["tools"] if tool["name"].startswith("inventory")]
+
+    assert await listed() == await listed() == ["inventory_check"]  # the second one is from the cache
+    await killed(home, "server", "inventory")
+    assert await listed() == []
+    await kill(home, "server", "inventory", lift=True)
+    assert await listed() == ["inventory_check"]
+
+
 async def test_a_kill_reaches_down_the_chain_and_tokens_of_it_are_worth_nothing(home: House) -> None:
     worker, tokens = Held("worker"), []
 

@@ -35,7 +35,7 @@ async def test_a_cursor_of_no_page_is_refused(home: House, cursor: object) -> No
 
 @pytest.mark.parametrize("permitted", [True, False])
 async def test_a_list_is_made_in_slices(permitted: bool) -> None:
-    counter, lists = StepCounter(), CachedLists(lambda: (1, 1))
+    counter, lists = StepCounter(), CachedLists(lambda: (1, 1, 1))
 
     def entries() -> Iterator[Raw | None]:
         for _ in range(ENTRIES):
@@ -49,7 +49,7 @@ async def test_a_list_is_made_in_slices(permitted: bool) -> None:
 
 
 async def test_listeners_of_one_view_share_one_list_and_its_digest() -> None:
-    counter, lists = StepCounter(), CachedLists(lambda: (1, 1))
+    counter, lists = StepCounter(), CachedLists(lambda: (1, 1, 1))
 
     def entries() -> Iterator[Raw]:
         for number in range(ENTRIES):
@@ -63,7 +63,7 @@ async def test_listeners_of_one_view_share_one_list_and_its_digest() -> None:
 
 
 async def test_a_digest_is_computed_in_slices() -> None:
-    counter, lists = StepCounter(), CachedLists(lambda: (1, 1))
+    counter, lists = StepCounter(), CachedLists(lambda: (1, 1, 1))
 
     class CountedList(list[Raw]):
         def __iter__(self) -> Iterator[Raw]:
@@ -82,7 +82,7 @@ async def test_a_digest_changes_with_the_list() -> None:
     current = (1, 1)
     lists = CachedLists(lambda: current)
     first = await lists.digest(KEY, lambda: [Raw(b"1")])
-    current = (1, 2)
+    current = (1, 1, 2)
     assert await lists.digest(KEY, lambda: [Raw(b"1")]) == first
     current = (1, 3)
     assert await lists.digest(KEY, lambda: [Raw(b"2")]) != first
@@ -93,7 +93,7 @@ async def test_a_current_list_is_not_made_again() -> None:
     lists = CachedLists(lambda: current)
     await lists.find_or_make(KEY, lambda: [Raw(b"1")])
     assert await lists.find_or_make(KEY, lambda: [Raw(b"2")]) == [Raw(b"1")]
-    current = (1, 2)
+    current = (1, 1, 2)
     assert await lists.find_or_make(KEY, lambda: [Raw(b"2")]) == [Raw(b"2")]
 
 
@@ -104,14 +104,14 @@ async def test_a_list_that_changed_while_it_was_made_is_made_again() -> None:
     def entries() -> Iterator[Raw]:
         nonlocal current
         yield Raw(b"1")
-        current = (1, 2)
+        current = (1, 1, 2)
 
     assert await lists.find_or_make(KEY, entries) == [Raw(b"1")]
     assert await lists.find_or_make(KEY, lambda: [Raw(b"2")]) == [Raw(b"2")]
 
 
 async def test_a_request_makes_the_list_that_a_canceled_one_began() -> None:
-    lists = CachedLists(lambda: (1, 1))
+    lists = CachedLists(lambda: (1, 1, 1))
     began = asyncio.create_task(lists.find_or_make(KEY, lambda: [Raw(b"1")] * ENTRIES))
     waiting = asyncio.create_task(lists.find_or_make(KEY, lambda: [Raw(b"2")]))
     await asyncio.sleep(0)
