@@ -18,7 +18,7 @@ from adapters.oauth.agents import authorize_adapter, needs_credential
 from adapters.oauth.authorized import UpstreamOAuth
 from adapters.openapi.tools import OPENAPI_KIND
 from adapters.sandbox.calculation import SANDBOX_KIND as SANDBOX
-from adapters.upstream.aws_access import is_signed
+from adapters.upstream.aws_access import AWS_OPTION
 from adapters.upstream.egress import Egress
 from adapters.upstream.guarded import guard
 from adapters.upstream.request_signing import RequestSigner
@@ -124,7 +124,7 @@ class AdapterCatalog:
             self._own_adapters[kind] = self._own_builders.pop(kind)()
         if kind in self._own_adapters:
             return self._own_adapters[kind]
-        if kind == "a2a" and is_signed(upstream):
+        if kind == "a2a" and AWS_OPTION in upstream:
             return self._signed_a2a_adapter
         if upstream and needs_credential(upstream):
             if kind not in self._authorized_adapters:

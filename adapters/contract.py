@@ -102,7 +102,10 @@ class Call(Struct, frozen=True):
 
 
 class RefLearned(Struct, frozen=True):
+    """The agent's ids of the task, for the next turn. `awaited_connection_id` is set if the task waits for a person's consent."""
+
     ref: VendorRef
+    awaited_connection_id: str | None = None  # the account connection whose consent the task waits for
 
 
 class Progress(Struct, frozen=True):

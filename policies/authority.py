@@ -11,8 +11,6 @@ from msgspec.structs import replace
 from policies.cache import BoundedCache
 from policies.callers import Caller, HypotheticalCaller, hypothetical_caller
 from policies.cedar.engine import CedarQuestion, PolicyEngine
-from policies.delegation.administration import DELEGATED_ADMINISTRATION as DELEGATED_ADMINISTRATION
-from policies.delegation.administration import is_delegated_administration
 from policies.delegation.approval import APPROVABLE_ACTIONS, Approval, Requester
 from policies.delegation.chain import CannotNarrow, Delegation, Hop
 from policies.delegation.history import VERB_CONTINUE, VERB_FOLLOW_TASK, History, HistoryMark, PriorAct
@@ -24,9 +22,19 @@ from policies.delegation.terms import APPROVAL_NEEDED, DEFAULT_TERMS, Terms
 from policies.environment import RulingEnvironment
 from policies.tokens.issuers import scope_covering
 
+DELEGATED_ADMINISTRATION = "delegated-administration"
+# The act of an operator. No registry entry has this kind, so no policy about an entry grants it.
+WRITE_REGISTRY = Act("registerAgent", "Key", "write", "registry:write", "write")
+# An action that is not listed here counts as administration, so a new action can't be delegated by default.
+DELEGABLE_ACTIONS = frozenset({"invokeAgent", "callTool", "readResource", "getPrompt", "readState", "writeState", "runWorkflow"})
 CACHED_SECONDS = 60.0
 POLICY_ERROR = "policy-error"  # may be transient, so it is not cached
 _encode_canonical = msgspec.json.Encoder(order="sorted").encode
+
+
+def is_delegated_administration(delegation: Delegation, act: Act) -> bool:
+    """Whether an agent asks for administration: acts on the registry, secrets, policies, kills, approvals, grants or the audit log."""
+    return bool(delegation.path) and act.action not in DELEGABLE_ACTIONS
 
 
 class RulingRequest(Struct, frozen=True):

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec import UNSET, Struct, structs
 
-from adapters.a2a_client.wire.names import OPAQUE_MEMBERS
+from adapters.a2a_client.wire.v1 import OPAQUE_MEMBERS
 from adapters.task import Artifact, Message, Part, Role, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus, TaskStatusUpdateEvent
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

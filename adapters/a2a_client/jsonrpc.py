@@ -11,7 +11,7 @@ from adapters.a2a_client.wire.tolerant import PeerEvent
 from adapters.a2a_client.wire.transport import ANSWER_LIMIT, A2APeer, Transport, seconds_left
 from adapters.contract import Call, UpstreamFault
 from adapters.task import Message, Task
-from adapters.upstream.aws_access import is_signed
+from adapters.upstream.aws_access import AWS_OPTION
 from adapters.upstream.egress import Egress, StreamedResponse
 from adapters.upstream.http1 import HttpResponse
 from adapters.upstream.request_signing import RequestSigner, Signer
@@ -52,7 +52,7 @@ class JsonRpcTransport:
         request_id = next(self._ids)
         body = rpc.request_bytes(request_id, method, params)
         headers: Mapping[str, str] = _headers(peer, call, "text/event-stream")
-        if is_signed(call.target.upstream):
+        if AWS_OPTION in call.target.upstream:
             headers = await self._signer.signed_headers(call.target.upstream, "POST", peer.url, body, headers)
         async with self._egress.stream("POST", peer.url, headers=headers, body=body, timeout=seconds_left(call)) as answer:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
@@ -75,7 +75,7 @@ class JsonRpcTransport:
         request_id = next(self._ids)
         body = rpc.request_bytes(request_id, method, params)
         headers: Mapping[str, str] = _headers(peer, call, "application/json")
-        if is_signed(call.target.upstream):
+        if AWS_OPTION in call.target.upstream:
             headers = await self._signer.signed_headers(call.target.upstream, "POST", peer.url, body, headers)
         answer = await self._egress.request(
             "POST",

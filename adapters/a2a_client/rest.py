@@ -24,7 +24,7 @@ from adapters.a2a_client.wire.transport import (
 )
 from adapters.contract import Call, Challenged, InvalidAnswer, UpstreamFault
 from adapters.task import Message, StreamResponse, Task, encode
-from adapters.upstream.aws_access import is_signed
+from adapters.upstream.aws_access import AWS_OPTION
 from adapters.upstream.egress import Egress
 from adapters.upstream.request_signing import RequestSigner, Signer
 from adapters.upstream.retry_after import add_retry_after
@@ -67,7 +67,7 @@ class RestTransport:
     async def _stream_events(self, peer: A2APeer, call: Call, path: str, params: Any) -> AsyncGenerator[PeerEvent, None]:
         body, url = encode(params), _url(peer, path)
         headers: Mapping[str, str] = {**_headers(peer, call), "Accept": "text/event-stream"}
-        if is_signed(call.target.upstream):
+        if AWS_OPTION in call.target.upstream:
             headers = await self._signer.signed_headers(call.target.upstream, "POST", url, body, headers)
         async with self._egress.stream("POST", url, headers=headers, body=body, timeout=seconds_left(call)) as answer:
             if answer.status != 200 or not answer.headers.get("content-type", "").startswith("text/event-stream"):
@@ -91,7 +91,7 @@ class RestTransport:
     async def _request(self, method: str, peer: A2APeer, call: Call, path: str, params: Any = None) -> bytes:
         body, url = None if params is None else encode(params), _url(peer, path)
         headers: Mapping[str, str] = {**_headers(peer, call), "Accept": _ACCEPT}
-        if is_signed(call.target.upstream):
+        if AWS_OPTION in call.target.upstream:
             headers = await self._signer.signed_headers(call.target.upstream, method, url, body or b"", headers)
         answer = await self._egress.request(
             method,

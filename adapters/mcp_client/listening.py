@@ -10,8 +10,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from adapters.contract import Call, Failure, Unreachable, UpstreamFault
-from adapters.mcp_client.exchange.http import CUT_TEXT, LATE_TEXT, RETRY_MAX_MS, Exchange, McpHttp, is_stream, read_whole
-from adapters.mcp_client.exchange.rounds import client_answer
+from adapters.mcp_client.exchange.http import CUT_TEXT, LATE_TEXT, RETRY_MAX_MS, Exchange, McpHttp, client_answer, is_stream, read_whole
 from adapters.mcp_client.exchange.server_messages import ServerMessages
 from adapters.mcp_client.legacy.get_streams import OPEN_SECONDS, PAUSE_SECONDS, GetStreams, read_messages
 from adapters.mcp_client.legacy.requests import SUBSCRIBE, UNSUBSCRIBE, SessionReplyChannel, session_key

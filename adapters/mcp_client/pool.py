@@ -7,16 +7,17 @@ from typing import Any, Final, NamedTuple
 
 from adapters.contract import Call, NotSent, Unreachable, UpstreamFault
 from adapters.mcp_client.duplex.http_sse import SseSessions
-from adapters.mcp_client.exchange.http import McpHttp
-from adapters.mcp_client.exchange.rounds import WrongEra, client_answer, client_answer_off_loop, run_rounds
+from adapters.mcp_client.exchange.http import Exchange, McpHttp, PostRequest, WrongEra, client_answer
+from adapters.mcp_client.exchange.rounds import InputRound, client_answer_off_loop, run_rounds
+from adapters.mcp_client.exchange.server_messages import ServerMessages
 from adapters.mcp_client.legacy.get_streams import GetStreams
 from adapters.mcp_client.legacy.requests import SUBSCRIBE, UNSUBSCRIBE, LegacyRequests
 from adapters.mcp_client.legacy.sessions import IDLE_SECONDS, SESSIONS_MAX, NotLegacy, OnServerChanged, ServerSessions, ignore_change
 from adapters.mcp_client.listening import LegacyListening, LegacySubscriptions, ModernListening
-from adapters.mcp_client.modern import ModernRequests
 from adapters.mcp_client.probe import Era, Probe, knows_handshake, probe_server
 from adapters.mcp_client.watching import OnListChanged, watch_legacy, watch_modern, watch_sse
-from adapters.mcp_client.wire.messages import ClientNotification, McpAnswer, McpRefused, McpRequest
+from adapters.mcp_client.wire.eras import modern_body, retry_body
+from adapters.mcp_client.wire.messages import ClientNotification, McpAnswer, McpRefused, McpRequest, modern_headers
 from adapters.mcp_client.wire.peer import ListenFilter, McpListener, McpPeer
 from adapters.upstream.breaker import Breaker
 from adapters.upstream.egress import BODY_MAX, Egress
@@ -25,6 +26,7 @@ from registry.cards.card import Registration
 PROBE_SECONDS: Final = 15.0
 PROBE_AGAIN_SECONDS: Final = 60.0  # between two probes of a server that contradicts itself
 ERAS_MAX: Final = 4096
+_HEADERS_MAX: Final = 4096
 ERA_OPTION: Final = "era"  # in `upstream` of a server
 INITIALIZE: Final = "initialize"
 CONTRADICTION_TEXT: Final = "The server's answer violates its protocol"
@@ -53,6 +55,40 @@ class _Handshake(NamedTuple):
 
     knows_initialize: bool
     valid_until: float
+
+
+class ModernRequests:
+    """Requests to servers of the stateless era: the client's own envelope, the matching headers, and a stream if needed."""
+
+    def __init__(self, http: McpHttp, clock: Callable[[], float]) -> None:
+        self._http = http
+        self._clock = clock
+        self._method_headers: dict[tuple[str, str], Mapping[str, str]] = {}
+
+    async def send(self, call: Call, request: McpRequest) -> Exchange:
+        """Sends one request and returns its response. Raises UpstreamFault."""
+        fixed = self._method_headers.get((request.method, request.name)) or self._remember_headers(request)
+        headers = {**call.headers, **request.headers, **fixed}
+        body = request.raw if request.is_modern else modern_body(request)
+        return await self._http.post(call.target.url, headers, body, request.id, call.deadline - self._clock())
+
+    async def send_and_receive(self, call: Call, request: McpRequest, peer: McpPeer, input_round: InputRound) -> Exchange:
+        """Like `send`, but passes the messages before the response to `peer`."""
+        number, answers, thought = input_round
+        body = retry_body(request, number, answers) if number else modern_body(request)
+        expected = f"{request.id}/{number}" if number else request.id
+        fixed = self._method_headers.get((request.method, request.name)) or self._remember_headers(request)
+        posting = PostRequest(
+            call.target.url, {**call.headers, **request.headers, **fixed}, body, expected, call.deadline + thought - self._clock()
+        )
+        async with ServerMessages(request, peer) as hearing:
+            return await self._http.post_and_receive(posting, hearing)
+
+    def _remember_headers(self, request: McpRequest) -> Mapping[str, str]:
+        if len(self._method_headers) >= _HEADERS_MAX:
+            self._method_headers.clear()
+        fixed = self._method_headers[(request.method, request.name)] = modern_headers(request.method, request.name)
+        return fixed
 
 
 class McpPool:

@@ -8,8 +8,8 @@ from adapters.contract import Call, NotSent, Unreachable, UpstreamFault
 from adapters.mcp_client.duplex.channel import DuplexChannel
 from adapters.mcp_client.duplex.listening import listen
 from adapters.mcp_client.duplex.process import Command, ProcessOwner, ServerProcess, StartTimeouts
-from adapters.mcp_client.exchange.http import Exchange
-from adapters.mcp_client.exchange.rounds import InputRound, WrongEra, client_answer_off_loop, run_rounds
+from adapters.mcp_client.exchange.http import Exchange, WrongEra
+from adapters.mcp_client.exchange.rounds import InputRound, client_answer_off_loop, run_rounds
 from adapters.mcp_client.legacy.requests import SUBSCRIBE, UNSUBSCRIBE, session_key
 from adapters.mcp_client.listening import LegacySubscriptions
 from adapters.mcp_client.lists import ServerLists, list_all

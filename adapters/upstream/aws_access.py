@@ -1,6 +1,5 @@
 """The operator's options for AWS: a credential, and the region and service of signatures."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -8,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from adapters.redaction.validation_texts import describe_problem
 
-AWS_OPTION: Final = "aws"  # the member of an A2A agent's `upstream`
+AWS_OPTION: Final = "aws"  # the member of an A2A agent's `upstream`; requests of an agent that has it are signed
 AGENTCORE: Final = "bedrock-agentcore"
 
 
@@ -57,8 +56,3 @@ def _is_region(label: str) -> bool:
         return False
     first, *middle, last = label.split("-")
     return len(first) == 2 and bool(middle) and last.isdigit() and all(word.isalpha() for word in (first, *middle))
-
-
-def is_signed(upstream: Mapping[str, Any]) -> bool:
-    """Whether an A2A agent's requests are signed."""
-    return AWS_OPTION in upstream

@@ -1,13 +1,10 @@
 """Masks the credentials that a call has sent in what its agent answers, those that were renewed during the call included."""
 
 from collections.abc import Mapping
-from typing import Final
 
-from adapters.contract import AnswerRefused, Canceled, Event, Failed, Progress, UpstreamFault
+from adapters.contract import Event, UpstreamFault
 from adapters.redaction.secrets import SecretRedactor, secrets_in
 from adapters.upstream.live_headers import sent_values
-
-_ERROR_EVENTS: Final = (Failed, AnswerRefused, Canceled)
 
 
 class CallRedactor:
@@ -37,9 +34,3 @@ class CallRedactor:
             secrets = secrets_in(values)
             self._values, self._redactor = values, SecretRedactor(secrets) if secrets else None
         return self._redactor
-
-
-def redact_error_event(event: Event, headers: Mapping[str, str]) -> Event:
-    """An event that reports a failure, or that carries a text for the log, without the secrets of `headers`; others are not read."""
-    is_for_log = isinstance(event, Progress) and event.detail
-    return CallRedactor(headers).redact_event(event) if is_for_log or isinstance(event, _ERROR_EVENTS) else event

@@ -16,12 +16,14 @@ from adapters.contract import (
     Adapter,
     AnswerRefused,
     Call,
+    Canceled,
     CannotReattach,
     ConsentNeeded,
     Event,
     Failed,
     Failure,
     InvalidAnswer,
+    Progress,
     Reattachable,
     RefLearned,
     Stoppable,
@@ -33,7 +35,7 @@ from adapters.contract import (
 )
 from adapters.task import Task
 from adapters.upstream.breaker import CircuitOpen
-from adapters.upstream.call_redaction import CallRedactor, redact_error_event
+from adapters.upstream.call_redaction import CallRedactor
 from adapters.upstream.egress import EgressRefused
 from adapters.upstream.pending_consent import is_pending
 from adapters.upstream.resilience import Resilience
@@ -42,6 +44,7 @@ LATE_TEXT = "The agent did not answer in time"
 QUIET = "The agent was silent for too long"
 STOP_SECONDS: Final = 2.0  # for the request that stops an agent's turn
 NO_ENDING_TEXT = "The agent's answer was cut off"
+ERROR_EVENTS: Final = (Failed, AnswerRefused, Canceled)  # their texts may quote credentials of the call
 log = structlog.get_logger()
 
 
@@ -259,7 +262,10 @@ async def _next_event_or_failure(events: AsyncIterator[Event], turn_deadline: _T
     """What the adapter yields next, or a Failed in place of what it raises, without the credentials of `headers` in its texts."""
     turn_deadline.last_fault = None
     try:
-        return redact_error_event(await turn_deadline.next_event(events), headers)
+        event = await turn_deadline.next_event(events)
+        if isinstance(event, ERROR_EVENTS) or (isinstance(event, Progress) and event.detail):
+            return CallRedactor(headers).redact_event(event)
+        return event
     except StopAsyncIteration:
         turn_deadline.last_fault = InvalidAnswer(NO_ENDING_TEXT, "the adapter yielded no ending")
     except UpstreamFault as broken:

@@ -26,11 +26,6 @@ def is_pending(ref: VendorRef) -> bool:
     return PENDING_KEY in ref.extra
 
 
-def awaited_connection_id(ref: VendorRef) -> str | None:
-    """The account connection whose consent a task waits for; None where it waits for none."""
-    return ref.task_id if is_pending(ref) else None
-
-
 def pending_ref(turn: Turn, call: Call, consent: ConsentNeeded) -> RefLearned:
     """The turn in the form in which it is stored. The consent's id replaces the agent's task id."""
     ref, act = turn.ref or VendorRef(), call.grant.decision.act
@@ -43,9 +38,8 @@ def pending_ref(turn: Turn, call: Call, consent: ConsentNeeded) -> RefLearned:
         "accepted_output_modes": list(turn.accepted_output_modes),
         "metadata": turn.metadata,
     }
-    return RefLearned(
-        VendorRef(ref.context_id, consent.id, {PENDING_KEY: pending}, kept=ref.kept, is_unused=ref.is_unused, session=ref.session)
-    )
+    waiting_ref = VendorRef(ref.context_id, consent.id, {PENDING_KEY: pending}, kept=ref.kept, is_unused=ref.is_unused, session=ref.session)
+    return RefLearned(waiting_ref, consent.id)
 
 
 def consent_question(consent: ConsentNeeded) -> Ask:

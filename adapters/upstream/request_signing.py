@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Final, Protocol
 
-from adapters.upstream.aws_access import AWS_OPTION, A2AAwsAccess, is_signed, parse_access
+from adapters.upstream.aws_access import AWS_OPTION, A2AAwsAccess, parse_access
 
 SIGNING_MODULE: Final = "adapters.vendors.aws.signing"
 
@@ -30,7 +30,7 @@ class RequestSigner:
     async def signed_headers(
         self, upstream: Mapping[str, Any], method: str, url: str, body: bytes, unsigned_headers: Mapping[str, str]
     ) -> Mapping[str, str]:
-        if not is_signed(upstream):
+        if AWS_OPTION not in upstream:
             return unsigned_headers
         signing: Any = sys.modules.get(SIGNING_MODULE) or await asyncio.to_thread(import_module, SIGNING_MODULE)
         access = self._access(upstream[AWS_OPTION])

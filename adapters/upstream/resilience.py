@@ -201,7 +201,7 @@ class CallAttempts:
         """The event with the endpoint, if that is not the registered one."""
         if not self._call.target.endpoints or self.url == _url(self._call.target):
             return event
-        return RefLearned(replace(event.ref, extra={**event.ref.extra, ENDPOINT_KEY: self.url}))
+        return replace(event, ref=replace(event.ref, extra={**event.ref.extra, ENDPOINT_KEY: self.url}))
 
     def end(self) -> None:
         """Ends the call, whatever its outcome."""

@@ -5,11 +5,9 @@ from functools import partial
 import msgspec
 
 from adapters.a2a_client.wire.v1 import BadMessage
+from adapters.oauth.agents import AUTH_OPTION
 from adapters.task import Message, TaskState
-from gateway.calls.authorizer import retry_while_history_changes
-from gateway.calls.limits.meters import LimitReached, PayloadTooLarge, release
-from gateway.calls.parts import CallParts
-from gateway.calls.requests import (
+from gateway.calls.agent_requests import (
     AgentRequest,
     AuthorizedRequest,
     check_handoff,
@@ -23,6 +21,9 @@ from gateway.calls.requests import (
     with_grant,
     with_own_ref,
 )
+from gateway.calls.authorizer import retry_while_history_changes
+from gateway.calls.limits.meters import LimitReached, PayloadTooLarge, release
+from gateway.calls.parts import CallParts
 from gateway.calls.targets.front_door import FrontDoor
 from gateway.calls.targets.unknown_names import UnknownNameDenied
 from gateway.calls.turns.cancellation import CanceledTask, Cancellation
@@ -178,7 +179,9 @@ class AgentCalls:
         if isinstance(grant, Question):
             paused = PausedTask(row, previous, message, target, pending_message_of(request), webhook_write(request, row, previous))
             return await self._pausing.pause(caller, paused, ruling_request, grant)
-        row, grant_write = self._pausing.resumable_grant(caller, target, with_grant(row, grant))
+        row, grant_write = with_grant(row, grant), None
+        if not row.grant_id and AUTH_OPTION in target.upstream:  # a person's own tool call has no grant row; consent needs one to resume
+            row, grant_write = self._pausing.with_consent_grant(caller, row)
         opened = (
             self._turns.transitions.resumed_events(previous, row, message)
             if previous

@@ -16,14 +16,12 @@ from gateway.calls.consent.approval_requests import (
     other_request_members,
     shown_to_approvers,
 )
-from gateway.calls.limits.deadlines import to_wall_clock
-from gateway.calls.outgoing.builder import CallBuilder
+from gateway.calls.outgoing.builder import CallBuilder, to_wall_clock
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.revocation.spool import Spool
 from gateway.storage.database import Batch, WriteFailed
 from gateway.tasks.log import IdempotencyKeyUsed, TaskEnded, TaskRow
 from gateway.tasks.turns.recorder import TaskStores, TurnState
-from gateway.telemetry.spans import TraceContext
 from policies.audit.log import decision_record
 from policies.authority import Authority, RulingRequest, requester_of
 from policies.callers import Caller
@@ -32,21 +30,12 @@ from policies.delegation.approval_rows import ApprovalGone, mark_used
 from policies.delegation.chain import Hop
 from policies.delegation.history import SENSITIVITY_MAX, VERB_FOLLOW_TASK, VERB_STOP_TASK, HistoryChanged, record_mark
 from policies.delegation.rulings import Act, Decision, Denial, Grant, Question, Ruling
+from policies.delegation.terms import DEFAULT_TERMS, Terms
 from policies.tokens.hop_tokens import HopTokens
 from policies.tokens.tickets import TICKET_HEADER, write_ticket
 from policies.tokens.verifier import TokenRefused
-from registry.cards.card import Registration
+from registry.cards.card import CLEARANCE_MAX, Registration
 
-__all__ = [
-    "ApprovalNeeded",
-    "CallAuthorizer",
-    "CallRefused",
-    "TraceContext",
-    "Upstreams",
-    "commit_opening",
-    "denial_of",
-    "retry_while_history_changes",
-]
 T = TypeVar("T")
 RequireInPerson = Callable[[Caller, Act], Awaitable[None]]
 """Raises CallRefused if an agent requests an act that is reserved for the person (gateway/server/composition/authorization.py)."""
@@ -277,6 +266,14 @@ async def _record_question(
         approval_requests.write(batch, row)
 
     await stores.database.write(work)
+
+
+def terms_of(target: Registration, act: Act, approval_id: str = "") -> Terms:
+    """Returns what a ruling on a call of `target` needs beside the act. `approval_id` is the approval that the caller names."""
+    if not approval_id and not target.sensitivity and not target.sensitivities and target.clearance == CLEARANCE_MAX:
+        return DEFAULT_TERMS
+    name_at_server = act.resource.removeprefix(f"{act.parent}.")
+    return Terms(target.sensitivity_of(name_at_server), target.clearance, approval_id=approval_id)
 
 
 def _write_ticket(batch: Batch, call: Call | None, now_us: int) -> None:

@@ -27,9 +27,9 @@ from adapters.contract import (
 from adapters.task import Artifact, Message, Part, Role, Task, TaskState, encode
 from adapters.vendors.sdk.agent import VendorOptions, user_id
 from gateway.tasks.contracts.skills import CONTRACT_BROKEN, find_breach
-from gateway.tasks.events.chunks import PartCounts, PieceJoiner
+from gateway.tasks.events.chunks import PieceJoiner
 from gateway.tasks.log import TaskLog, TaskRecord, TaskRow, UnknownTask
-from gateway.tasks.turns.journal import DEFAULT_TURN_LIMITS, TurnLimits
+from gateway.tasks.turns.journal import DEFAULT_TURN_LIMITS, PartCounts, TurnLimits
 from gateway.tasks.turns.recorder import TURN_TOO_LONG, TURN_TOO_LONG_TEXT
 from gateway.tasks.turns.transitions import ERROR_METADATA
 from policies.delegation.rulings import Grant
@@ -153,13 +153,13 @@ def without_gateway_context(message: Message) -> Message:
     """Returns the message without the context member, which only the gateway may set."""
     if message.metadata is UNSET or CONTEXT_KEY not in message.metadata:
         return message
-    return replace(message, metadata=strip_gateway_context(message.metadata) or UNSET)
+    return replace(message, metadata=metadata_without_gateway_context(message.metadata) or UNSET)
 
 
-def strip_gateway_context(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def metadata_without_gateway_context(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns the metadata without the context member, which only the gateway may set."""
-    if metadata is None or CONTEXT_KEY not in metadata:
-        return cast("dict[str, Any] | None", metadata)
+    if CONTEXT_KEY not in metadata:
+        return metadata
     return {name: value for name, value in metadata.items() if name != CONTEXT_KEY}
 
 

@@ -2,25 +2,55 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from adapters.contract import Call, ConsentNeeded, NotSent, UpstreamFault
 from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest
+from adapters.mcp_client.wire.peer import ListenFilter, McpListener
 from adapters.upstream.targets import EgressRefused
+from gateway.calls.authorizer import terms_of
 from gateway.calls.limits.meters import release
 from gateway.calls.limits.pausable_timeout import call_with_pausable_timeout
 from gateway.calls.parts import CallParts
-from gateway.calls.requests import ListenRequest, ToolServerRequest, ruling_request_for_listening, ruling_request_for_server
 from gateway.tasks.turns.in_flight import HeldShare
-from gateway.telemetry.spans import note_outcome
+from gateway.telemetry.spans import TraceContext, note_outcome
 from gateway.telemetry.upstream_calls import TOOL_ERROR, is_tool_error
+from policies.authority import RulingRequest
 from policies.callers import Caller
 from policies.delegation.history import VERB_STOP_TASK
-from policies.delegation.rulings import Grant
-from registry.cards.card import Family
+from policies.delegation.permissions import parse_ceiling
+from policies.delegation.rulings import Act, Grant
+from registry.cards.card import Family, Registration
 
 log = structlog.get_logger()
+
+
+class ToolServerRequest(Struct, frozen=True):
+    """A request for an MCP server: a tool call, a prompt, a resource. `arguments` are those that policies may read."""
+
+    server: str
+    act: Act
+    arguments: Mapping[str, Any] | None
+    mcp_request: McpRequest
+    trace_context: TraceContext
+    approval_id: str = ""  # the approval that the caller names
+    continues_decision_id: str = ""  # the decision that the request continues, from the sealed request state
+
+
+class ListenRequest(Struct, frozen=True):
+    """A request for the notifications of an MCP server. `session` is the id of the client's session, for clients with `initialize`."""
+
+    server: str
+    act: Act
+    notifications_wanted: ListenFilter
+    listener: McpListener
+    trace_context: TraceContext
+    session: str = ""
 
 
 class ServerCalls:
@@ -42,7 +72,7 @@ class ServerCalls:
         ConsentNeeded, and what the adapter raises.
         """
         target = self._parts.callees.find(caller, request.server, Family.SERVER)
-        params, shares = request.request.params, list[HeldShare]()
+        params, shares = request.mcp_request.params, list[HeldShare]()
         grant: Grant | None = None
         outcome = "failed"
         try:
@@ -56,7 +86,7 @@ class ServerCalls:
                 self._in_flight.deadline_of(caller.delegation.task_id), self._call_builder.deadline_for(caller, request.trace_context)
             )
             call = self._call_builder.build_call(grant, target, request.trace_context, grant.decision.id, deadline)
-            answer = await self._send_and_count(call, request.request)
+            answer = await self._send_and_count(call, request.mcp_request)
             outcome = "ok"
             return McpAnswer(answer.result, grant.decision.id) if _must_name_decision(grant) else answer
         except ConsentNeeded:
@@ -117,6 +147,24 @@ class ServerCalls:
             if not (isinstance(fault, McpRefused) and fault.has_next_step):
                 _log_failure(call, fault)
             raise
+
+
+def ruling_request_for_server(target: Registration, request: ToolServerRequest) -> RulingRequest:
+    """Builds the ruling request for a request to an MCP server."""
+    terms = terms_of(target, request.act, request.approval_id)
+    if request.continues_decision_id:
+        terms = replace(terms, continues_decision_id=request.continues_decision_id)
+    return RulingRequest(
+        request.act, target.tenant, request.arguments, parse_ceiling(target.ceiling), trace_id=request.trace_context.trace_id, terms=terms
+    )
+
+
+def ruling_request_for_listening(target: Registration, request: ListenRequest) -> RulingRequest:
+    """Builds the ruling request for listening to an MCP server."""
+    terms = terms_of(target, request.act)
+    return RulingRequest(
+        request.act, target.tenant, None, parse_ceiling(target.ceiling), trace_id=request.trace_context.trace_id, terms=terms
+    )
 
 
 def _must_name_decision(grant: Grant) -> bool:

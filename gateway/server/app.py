@@ -137,7 +137,7 @@ def build_application(gateway: Gateway, on_started: Callable[[], None] = lambda:
     settings, url = gateway.settings, gateway.settings.public_url
     clients = build_client_authentication(gateway)
     shown = build_proofs(gateway, clients)
-    hosts, cors = own_hosts(url, settings.host, settings.port), Cors(settings.server.cors_origins)
+    hosts, cors = own_hosts(url, settings.host, settings.port), Cors(settings.server.cors_origins) if settings.server.cors_origins else None
     admission = RequestAuthentication(
         gateway.rulings.caller_resolver, url, hosts, gateway.rejected_credentials.log_rejection, shown, cors=cors
     )

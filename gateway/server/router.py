@@ -4,13 +4,17 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
-from gateway.ingress.a2a_server.door import CARD_PATHS, A2aServer
+from gateway.ingress.a2a_server.agent_notifications import NotificationEndpoint
+from gateway.ingress.a2a_server.bindings.jsonrpc import JsonRpcEndpoint
+from gateway.ingress.a2a_server.bindings.rest import RestEndpoint
+from gateway.ingress.a2a_server.cards import AgentCardEndpoint
 from gateway.ingress.http.asgi import SECURITY_HEADERS, BadHeader, Header, Receive, Scope, Send, respond
 from gateway.ingress.http.authentication import ForeignOrigin, RequestAuthentication, WrongHost
+from gateway.ingress.http.cors import Cors
 from gateway.ingress.http.error_bodies import respond_problem
 from gateway.ingress.http.errors import InvalidRequest
 from gateway.ingress.http.request_trace import RequestTrace, RequestTraces, read_traceparent
@@ -25,14 +29,26 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MCP_PATH = re.compile(r"/mcp(?:/((?:virtual/)?[a-z0-9-]{1,64}))?")
 PUBLIC_PREFIX = "/.well-known/"  # pages of any origin may read it
 CLIENTS = ("/agents/", "/mcp", "/.well-known/agent")  # paths that browser clients of A2A and MCP call
+CARD_PATHS: Final = frozenset({"/.well-known/agent-card.json", "/.well-known/agent.json"})
+NOTIFICATION_PATH: Final = re.compile(r"/notifications/([A-Za-z0-9_-]{1,128})")
 AGENT_PATH = re.compile(r"/agents/([a-z0-9-]{1,64})(/.*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class A2aEndpoints:
+    """The endpoints of A2A over HTTP: JSON-RPC, HTTP+JSON, the cards, and push notifications of agents."""
+
+    jsonrpc: JsonRpcEndpoint
+    rest: RestEndpoint
+    cards: AgentCardEndpoint
+    notifications: NotificationEndpoint
 
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
     """The ASGI applications that the router dispatches to. `lifespan` handles start and stop; `framework` handles all other paths."""
 
-    a2a: A2aServer
+    a2a: A2aEndpoints
     mcp: McpEndpoint
     health: Health
     framework: App
@@ -107,10 +123,10 @@ class Router:
             return
         if drain.begun:
             send = with_connection_close(send)
-        if self._admission.cors and scope["path"].startswith(CLIENTS):
-            if await self._is_preflight(scope, send):
+        if (cors := self._admission.cors) is not None and scope["path"].startswith(CLIENTS):
+            if await self._is_preflight(cors, scope, send):
                 return
-            send = self._admission.cors.with_cors_headers(scope, send)
+            send = cors.with_cors_headers(scope, send)
         if drain.closed and scope["path"] not in HEALTH_PATHS:
             await respond_problem(send, ShuttingDown())
             return
@@ -131,9 +147,9 @@ class Router:
             if path.startswith("/mcp") and (found := MCP_PATH.fullmatch(path)) is not None:
                 await self._serve_mcp(scope, receive, send, found[1] or "")
             elif path.startswith("/agents/") and (found := AGENT_PATH.fullmatch(path)) is not None:
-                await handlers.a2a(scope, receive, send, found[1], found[2] or "")
+                await self._serve_a2a(scope, receive, send, found[1], found[2] or "")
             elif path in CARD_PATHS:
-                await handlers.a2a(scope, receive, send, FRONT_DOOR, path)
+                await self._serve_a2a(scope, receive, send, FRONT_DOOR, path)
             elif path in HEALTH_PATHS:
                 await handlers.health(scope, receive, send)
             else:
@@ -147,9 +163,9 @@ class Router:
             except RuntimeError:  # the answer had begun, so the server must close the connection
                 raise error from None
 
-    async def _is_preflight(self, scope: Scope, send: Send) -> bool:
+    async def _is_preflight(self, cors: Cors, scope: Scope, send: Send) -> bool:
         """Answers a CORS preflight of an allowed origin. Returns False for any other request."""
-        answer = self._admission.cors.preflight(scope)
+        answer = cors.preflight(scope)
         if answer is None:
             return False
         try:
@@ -183,6 +199,22 @@ class Router:
             self._admission.check_origin(scope)
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # PostgreSQL stores no NUL in text
             raise InvalidRequest("the URL has a NUL character")
+
+    async def _serve_a2a(self, scope: Scope, receive: Receive, send: Send, name: str, subpath: str) -> None:
+        """Serves a request for the agent `name`. `subpath` is the part of the path after the agent's name."""
+        endpoints = self._handlers.a2a
+        request_trace = self._request_traces.begin("a2a", "/agents", read_traceparent(scope))
+        try:
+            if subpath in CARD_PATHS:
+                request_trace.method = scope["method"]
+                await endpoints.cards(scope, send, name)
+            elif (found := NOTIFICATION_PATH.fullmatch(subpath)) is not None:
+                request_trace.method = scope["method"]
+                await endpoints.notifications(scope, receive, send, name, found[1])
+            else:
+                await (endpoints.jsonrpc if subpath in ("", "/") else endpoints.rest)(scope, receive, send, name, request_trace)
+        finally:
+            self._request_traces.end(request_trace)
 
     async def _serve_mcp(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
         endpoint = self._handlers.mcp

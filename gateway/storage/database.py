@@ -140,7 +140,6 @@ class Database:
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
-    @property
     def is_fresh(self) -> bool:
         """Returns whether the epochs were read recently; otherwise, cached data must not be used."""
         return time.monotonic() - self._epochs_read_at < self._stale_seconds

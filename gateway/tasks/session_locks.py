@@ -2,10 +2,10 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
@@ -21,7 +21,7 @@ from gateway.tasks.conversation import ConversationWaits, check_no_open_question
 from gateway.tasks.log import TaskRow
 from gateway.tasks.reader import session_id_of
 from gateway.tasks.turns.recorder import GATEWAY_FAILURE, TaskStores, TurnRecorder, TurnState
-from registry.cards.card import FEATURES, Registration
+from registry.cards.card import Registration
 
 LEASE_SPARE_US: Final = 10_000_000  # after the deadline of a turn, for writing its ending
 POLL_FIRST_SECONDS: Final = 0.05  # before the second attempt at a lease of another process
@@ -51,16 +51,12 @@ class SessionLocks:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._releasing: set[asyncio.Task[None]] = set()
 
-    def run(self, adapter: Adapter, turn: Turn, call: Call, opening: TurnState) -> Coroutine[Any, Any, TurnState]:
+    async def run_when_free(self, adapter: Adapter, turn: Turn, call: Call, opening: TurnState) -> TurnState:
         """Runs a turn when its session is free.
 
         A turn that does not get the session before its deadline fails and can be retried. A turn whose conversation then waits for an
         answer is rejected. Raises EndingNotWritten.
         """
-        has_session = turn.session and not call.target.facts.get(FEATURES, {}).get("parallel")
-        return (self._run_after_others if has_session else self._turns.run)(adapter, turn, call, opening)
-
-    async def _run_after_others(self, adapter: Adapter, turn: Turn, call: Call, opening: TurnState) -> TurnState:
         try:
             async with self._hold_session(call, opening.row):
                 return await self._turns.run(adapter, await self._with_latest_session(turn, call.target, opening.row), call, opening)

@@ -79,6 +79,7 @@ class AgentCard:
     input_modes: tuple[str, ...]
     output_modes: tuple[str, ...]
     document: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    extensions: Mapping[str, bool] = field(default_factory=dict)  # by URI: whether the agent requires it (s4.4.4)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ def read_card(document: Any) -> AgentCard:
         input_modes=_names(document, "defaultInputModes"),
         output_modes=_names(document, "defaultOutputModes"),
         document=document,
+        extensions=_extensions(capabilities),
     )
 
 
@@ -68,6 +69,12 @@ def fetchable_urls(card: AgentCard) -> list[tuple[str, str]]:
     if len(found) > URLS_MAX:
         raise BadCard("card", f"has more than {URLS_MAX} URLs")
     return found
+
+
+def _extensions(capabilities: Mapping[str, Any]) -> dict[str, bool]:
+    """The declared extensions by URI, and whether each is required (A2A 1.0 s4.4.4). Declarations without a URI are ignored."""
+    declared: Any = capabilities.get("extensions", [])
+    return {str(each["uri"]): each.get("required") is True for each in declared if isinstance(each, dict) and "uri" in each}
 
 
 def _interfaces(document: Mapping[str, Any]) -> tuple[AgentInterface, ...]:

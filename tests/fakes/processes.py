@@ -9,10 +9,11 @@ from typing import Any
 from adapters.contract import Call, Done, Event, Progress, RefLearned, Turn, VendorRef
 from adapters.mcp_client.wire.messages import McpAnswer, McpRequest
 from adapters.task import Message, Part, Role, text_of
+from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.outgoing.upstreams import Upstreams
-from gateway.calls.requests import AgentRequest, ToolServerRequest
 from gateway.calls.resumption.takeover import Takeover
+from gateway.calls.server_calls import ToolServerRequest
 from gateway.server.composition.calls import build_calls
 from gateway.server.composition.process import Gateway
 from gateway.server.settings import Settings

@@ -22,7 +22,7 @@ INSIDE = {
     "adapters.upstream.http1.ConnectionDropped": "the egress guard tries again, or raises UpstreamFault",
     "adapters.upstream.http1.ResponseTooLarge": "the egress guard raises UpstreamFault",
     "adapters.mcp_client.wire.peer.PeerRefused": "the pool answers the server that asked, or refuses the call",
-    "adapters.mcp_client.exchange.rounds.WrongEra": "the pool probes again",
+    "adapters.mcp_client.exchange.http.WrongEra": "the pool probes again",
     "adapters.mcp_client.legacy.sessions.NotLegacy": "the pool probes again",
     "adapters.openapi.bodies.UnsupportedBody": "the document's reader leaves the operation out, with this reason",
     "adapters.openapi.multipart.BadArguments": "the tool's result says what is wrong with its arguments",

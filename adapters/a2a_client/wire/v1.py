@@ -8,7 +8,6 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from adapters.a2a_client.wire.names import OPAQUE_MEMBERS, with_json_names
 from adapters.task import (
     Artifact,
     Message,
@@ -30,6 +29,8 @@ DEPTH_LIMIT: Final = 64
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 _ERROR_TEXT: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
 _MEMBER: Final = re.compile(r"(missing required|contains unknown) field `(?P<name>[^`]*)`")
+OPAQUE_MEMBERS: Final = frozenset({"data", "metadata"})  # their members are the sender's own
+_SNAKE: Final = re.compile(r"(?<=[a-z0-9])_([a-z0-9])")
 S = TypeVar("S")
 
 
@@ -256,3 +257,40 @@ def check_id(text: str, where: str) -> None:
 def _check_history_length(length: int | None, where: str) -> None:
     if length is not None and length < 0:
         raise BadMessage(where, "is negative")
+
+
+def with_json_names(value: Any) -> Any:
+    """The JSON with every member renamed to its JSON name (A2A 1.0 s5.5: readers accept the names of the .proto file too).
+
+    Returns the same object if nothing changes.
+    """
+    return _rename_members(value) if _has_proto_names(value) else value
+
+
+def to_json_name(name: str) -> str:
+    return _SNAKE.sub(lambda found: found[1].upper(), name)
+
+
+def _has_proto_names(value: Any) -> bool:
+    if type(value) is dict:
+        for name, member in value.items():
+            if "_" in name:
+                return True
+            if (type(member) is dict or type(member) is list) and name not in OPAQUE_MEMBERS and _has_proto_names(member):
+                return True
+        return False
+    return any(_has_proto_names(member) for member in value if type(member) is dict or type(member) is list)
+
+
+def _rename_members(value: Any) -> Any:
+    if isinstance(value, dict):
+        renamed = {
+            to_json_name(name): member if name in OPAQUE_MEMBERS else _rename_members(member)
+            for name, member in value.items()
+            if "_" in name
+        }
+        return {
+            **renamed,
+            **{name: member if name in OPAQUE_MEMBERS else _rename_members(member) for name, member in value.items() if "_" not in name},
+        }
+    return [_rename_members(member) for member in value] if isinstance(value, list) else value

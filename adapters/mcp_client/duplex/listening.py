@@ -9,8 +9,7 @@ from msgspec import UNSET, Raw
 
 from adapters.contract import Failure, Unreachable
 from adapters.mcp_client.duplex.channel import DuplexChannel
-from adapters.mcp_client.exchange.http import LATE_TEXT, Exchange
-from adapters.mcp_client.exchange.rounds import client_answer
+from adapters.mcp_client.exchange.http import LATE_TEXT, Exchange, client_answer
 from adapters.mcp_client.legacy.requests import SUBSCRIBE
 from adapters.mcp_client.listening import (
     ACKNOWLEDGED_METHOD,

@@ -7,11 +7,27 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
-from adapters.contract import Failure, NotSent, Unreachable, UpstreamFault
-from adapters.mcp_client.wire.messages import BadAnswer, Envelope, RequestId, check_answer, read_answer, read_envelope
+from adapters.contract import Challenged, Failure, NotSent, Unreachable, UpstreamFault
+from adapters.mcp_client.wire.eras import refusal_from, translate_result
+from adapters.mcp_client.wire.messages import (
+    HEADER_MISMATCH,
+    MISSING_CAPABILITY,
+    UNSUPPORTED_VERSION,
+    BadAnswer,
+    Envelope,
+    HeadersDiffer,
+    McpAnswer,
+    McpRequest,
+    RequestId,
+    WireError,
+    check_answer,
+    read_answer,
+    read_envelope,
+)
 from adapters.upstream.egress import BODY_MAX, Egress, StreamedResponse
+from adapters.upstream.retry_after import add_retry_after
 from adapters.upstream.sse import SseReader
 from policies.strict_json import LARGE, run_off_loop
 
@@ -24,6 +40,8 @@ STREAM_SIZE_FACTOR: Final = 8  # the limit of a whole stream, as a multiple of t
 RESUMES_MAX: Final = 100  # how often the stream of one response is resumed
 RETRY_MS: Final = 1000
 RETRY_MAX_MS: Final = 30_000
+_OTHER_ERA_STATUSES: Final = frozenset({400, 404, 405, 406})  # how a server of the other era refuses an unknown request
+_OUTAGE_STATUSES: Final = frozenset({502, 503, 504})  # of proxies in front of a server that is down
 
 
 class MessageSink(Protocol):
@@ -52,6 +70,10 @@ class Exchange:
     status: int
     headers: Mapping[str, str]
     answer: Envelope | None
+
+
+class WrongEra(Exception):
+    """The server responds as one of the other era. Nothing was done for the call."""
 
 
 class McpHttp:
@@ -237,3 +259,38 @@ async def _find_answer(reader: SseReader, chunk: bytes, answer_id: RequestId) ->
 
 def _raise_cut() -> Exchange:
     raise Unreachable(CUT_TEXT, "the stream ended without an answer", Failure.CUT)
+
+
+def client_answer(request: McpRequest, exchange: Exchange, from_modern: bool) -> McpAnswer:
+    """The response for the client, if the server, of era `from_modern`, requests nothing more. Raises as McpPool.call, and WrongEra."""
+    answer = exchange.answer
+    if answer is not None and isinstance(answer.result, Raw) and exchange.status == 200:
+        result = bytes(answer.result)
+        return McpAnswer(result if request.is_modern == from_modern else translate_result(request, result, from_modern))
+    raise _failure_of(request, exchange, from_modern)
+
+
+def _failure_of(request: McpRequest, exchange: Exchange, from_modern: bool) -> Exception:
+    """The exception for a response without a result."""
+    answer, status = exchange.answer, exchange.status
+    error = answer.error if answer is not None and isinstance(answer.error, WireError) else None
+    detail = f"status {status}" + (f", {error.code}: {error.message[:300]}" if error else "")
+    if status in (401, 403):
+        return Challenged(status, exchange.headers.get("www-authenticate", ""), detail)
+    if error is not None and _is_refusal(error.code, status):
+        return refusal_from(request, error, detail)
+    if error is not None and error.code == HEADER_MISMATCH:
+        return HeadersDiffer("The server refused the headers of the gateway's request", detail)
+    if (from_modern and status in _OTHER_ERA_STATUSES) or (error is not None and error.code == UNSUPPORTED_VERSION):
+        return WrongEra(f"{'modern' if from_modern else 'legacy'}, {detail}")
+    fault = Unreachable("The server failed", detail) if status in _OUTAGE_STATUSES else UpstreamFault("The server failed", detail)
+    if status == 429:
+        fault = UpstreamFault("The server is busy", detail, Failure.BUSY)
+    return add_retry_after(fault, status, exchange.headers)
+
+
+def _is_refusal(code: int, status: int) -> bool:
+    """Whether a JSON-RPC error is about the call itself: any with status 200, else the codes of modern servers with 400 and 404."""
+    if code in (HEADER_MISMATCH, UNSUPPORTED_VERSION):
+        return False
+    return status == 200 or code in (-32601, -32602, -32603, MISSING_CAPABILITY)

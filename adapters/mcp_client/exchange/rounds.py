@@ -7,38 +7,29 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import UNSET, Raw
 
-from adapters.contract import Challenged, Failure, Unreachable, UpstreamFault
-from adapters.mcp_client.exchange.http import Exchange
+from adapters.contract import UpstreamFault
+from adapters.mcp_client.exchange.http import Exchange, client_answer
 from adapters.mcp_client.exchange.server_messages import ANSWER_SECONDS
 from adapters.mcp_client.wire.eras import (
     decode_checked,
     input_required_members,
     missing_capabilities,
-    refusal_from,
     translate_question,
-    translate_result,
 )
 from adapters.mcp_client.wire.messages import (
-    HEADER_MISMATCH,
     MISSING_CAPABILITY,
-    UNSUPPORTED_VERSION,
     URL_REQUIRED,
-    HeadersDiffer,
     McpAnswer,
     McpRefused,
     McpRequest,
     Members,
-    WireError,
     members_of,
 )
 from adapters.mcp_client.wire.peer import McpPeer, PeerRefused
-from adapters.upstream.retry_after import add_retry_after
 from policies.strict_json import LARGE, run_in_reader
 
 ROUNDS_MAX: Final = 8
 QUESTIONS_MAX: Final = 16  # of one round
-_OTHER_ERA_STATUSES: Final = frozenset({400, 404, 405, 406})  # how a server of the other era refuses an unknown request
-_OUTAGE_STATUSES: Final = frozenset({502, 503, 504})  # of proxies in front of a server that is down
 _decode_questions: Final = msgspec.json.Decoder(dict[str, dict[str, Raw]]).decode
 _decode_text: Final = msgspec.json.Decoder(str).decode
 
@@ -52,19 +43,6 @@ class InputRound(NamedTuple):
 
 
 SendRound = Callable[[InputRound], Awaitable[Exchange]]
-
-
-class WrongEra(Exception):
-    """The server responds as one of the other era. Nothing was done for the call."""
-
-
-def client_answer(request: McpRequest, exchange: Exchange, from_modern: bool) -> McpAnswer:
-    """The response for the client, if the server, of era `from_modern`, requests nothing more. Raises as McpPool.call, and WrongEra."""
-    answer = exchange.answer
-    if answer is not None and isinstance(answer.result, Raw) and exchange.status == 200:
-        result = bytes(answer.result)
-        return McpAnswer(result if request.is_modern == from_modern else translate_result(request, result, from_modern))
-    raise _failure_of(request, exchange, from_modern)
 
 
 async def client_answer_off_loop(request: McpRequest, exchange: Exchange, from_modern: bool) -> McpAnswer:
@@ -150,29 +128,3 @@ async def _ask_to_open_urls(peer: McpPeer, elicitations: list[Any]) -> None:
         answer = members_of(await _ask_peer(peer, "elicitation/create", translate_question(True, False, "elicitation/create", params)))
         if bytes(answer.get("action", Raw(b""))) != b'"accept"':
             raise McpRefused(URL_REQUIRED, "the person did not open the URL")
-
-
-def _failure_of(request: McpRequest, exchange: Exchange, from_modern: bool) -> Exception:
-    """The exception for a response without a result."""
-    answer, status = exchange.answer, exchange.status
-    error = answer.error if answer is not None and isinstance(answer.error, WireError) else None
-    detail = f"status {status}" + (f", {error.code}: {error.message[:300]}" if error else "")
-    if status in (401, 403):
-        return Challenged(status, exchange.headers.get("www-authenticate", ""), detail)
-    if error is not None and _is_refusal(error.code, status):
-        return refusal_from(request, error, detail)
-    if error is not None and error.code == HEADER_MISMATCH:
-        return HeadersDiffer("The server refused the headers of the gateway's request", detail)
-    if (from_modern and status in _OTHER_ERA_STATUSES) or (error is not None and error.code == UNSUPPORTED_VERSION):
-        return WrongEra(f"{'modern' if from_modern else 'legacy'}, {detail}")
-    fault = Unreachable("The server failed", detail) if status in _OUTAGE_STATUSES else UpstreamFault("The server failed", detail)
-    if status == 429:
-        fault = UpstreamFault("The server is busy", detail, Failure.BUSY)
-    return add_retry_after(fault, status, exchange.headers)
-
-
-def _is_refusal(code: int, status: int) -> bool:
-    """Whether a JSON-RPC error is about the call itself: any with status 200, else the codes of modern servers with 400 and 404."""
-    if code in (HEADER_MISMATCH, UNSUPPORTED_VERSION):
-        return False
-    return status == 200 or code in (-32601, -32602, -32603, MISSING_CAPABILITY)

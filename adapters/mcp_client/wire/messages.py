@@ -11,7 +11,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from adapters.contract import Failure, UpstreamFault
 from adapters.mcp_client.wire.peer import McpPeer
-from adapters.mcp_client.wire.reserved_meta import without_reserved_meta
+from adapters.mcp_client.wire.reserved_meta import ESCAPED_LETTER, RESERVED_NAME, without_reserved_meta
 from adapters.version import VERSION
 
 MODERN: Final = "2026-07-28"
@@ -156,7 +156,10 @@ def read_envelope(body: bytes) -> Envelope:
     """Parses one JSON-RPC 2.0 message of a server, without reserved metadata. Raises BadAnswer."""
     try:
         body.decode("utf-8")  # msgspec would pass invalid UTF-8 through in a Raw
-        envelope = _decode_envelope(without_reserved_meta(body))
+        # one character is searched first, since every message passes here
+        if (b"_" in body and RESERVED_NAME in body) or (b"\\" in body and ESCAPED_LETTER.search(body)):
+            body = without_reserved_meta(body)
+        envelope = _decode_envelope(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadAnswer("The server's answer is not JSON-RPC", str(error)[:200]) from None
     if envelope.jsonrpc != "2.0":

@@ -9,8 +9,8 @@ from msgspec import Raw
 RESERVED_PREFIX: Final = "dev.interlock/"
 DEPTH_MAX: Final = 12  # levels of a message; MCP has no `_meta` below them
 PARTS_MAX: Final = 100_000  # members and items of one message that are examined
-_NAME: Final = b"dev.interlock"  # without the slash, which may be escaped
-_ESCAPED: Final = re.compile(rb"\\u00(?:2[eEfF]|5[fF]|6[1345bBcCdDeEfF9]|7[246])")  # an escaped letter of it or of `_meta`
+RESERVED_NAME: Final = b"dev.interlock"  # without the slash, which may be escaped
+ESCAPED_LETTER: Final = re.compile(rb"\\u00(?:2[eEfF]|5[fF]|6[1345bBcCdDeEfF9]|7[246])")  # an escaped letter of it or of `_meta`
 _DATA_MEMBERS: Final = frozenset(
     {"structuredContent", "inputSchema", "outputSchema", "requestedSchema", "arguments"}
 )  # their members are not MCP's
@@ -24,7 +24,7 @@ def without_reserved_meta(message: bytes) -> bytes:
 
     Raises msgspec's errors for invalid JSON and for too many members. Searches for one character first, since every message passes here.
     """
-    if (b"_" in message and _NAME in message) or (b"\\" in message and _ESCAPED.search(message)):
+    if (b"_" in message and RESERVED_NAME in message) or (b"\\" in message and ESCAPED_LETTER.search(message)):
         return _MetaCleaner().clean(message, DEPTH_MAX)
     return message
 
@@ -56,7 +56,7 @@ class _MetaCleaner:
 
     def _clean_part(self, part: Raw, levels: int) -> Raw:
         text = bytes(part)
-        if (b"_" in text and _NAME in text) or (b"\\" in text and _ESCAPED.search(text)):
+        if (b"_" in text and RESERVED_NAME in text) or (b"\\" in text and ESCAPED_LETTER.search(text)):
             return Raw(self.clean(text, levels - 1))
         return part
 

@@ -22,7 +22,7 @@ from policies.delegation.history import VERB_FOLLOW_TASK, History, PriorAct, can
 from policies.delegation.rulings import Act, Question
 from policies.delegation.terms import DEFAULT_TERMS, Terms
 from policies.tables import approvals
-from registry.cards.card import CLEARANCE_MAX, Registration
+from registry.cards.card import Registration
 from registry.drift.pins import pin_hash
 
 PENDING_MAX = 50  # pending approval requests of one user
@@ -70,13 +70,6 @@ class ApprovalSubject:
     definition: Mapping[str, Any]
     grant_id: str = ""
     send_options: Mapping[str, Any] | None = None
-
-
-def terms_of(target: Registration, act: Act, approval_id: str = "") -> Terms:
-    """Returns what a ruling on a call of `target` needs beside the act. `approval_id` is the approval that the caller names."""
-    if not approval_id and not target.sensitivity and not target.sensitivities and target.clearance == CLEARANCE_MAX:
-        return DEFAULT_TERMS
-    return Terms(target.sensitivity_of(_name_at_server(act)), target.clearance, approval_id=approval_id)
 
 
 def definition_of(target: Registration, act: Act) -> Mapping[str, Any]:

@@ -3,12 +3,12 @@
 import asyncio
 import math
 from collections.abc import Mapping
+from typing import Final
 
 from msgspec.structs import replace
 
 from adapters.contract import Call
 from adapters.upstream.live_headers import LiveHeaders
-from gateway.calls.limits.deadlines import DEADLINE_HEADER, to_loop_clock, to_wall_clock
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.tasks.events.entries import to_rfc3339
 from gateway.tasks.turns.recorder import TaskStores
@@ -18,6 +18,18 @@ from policies.delegation.rulings import Grant
 from policies.tokens.hop_tokens import HopTokens
 from policies.tokens.tickets import TICKET_HEADER, new_ticket
 from registry.cards.card import FEATURES, Family, Registration
+
+DEADLINE_HEADER: Final = "Interlock-Deadline"
+
+
+def to_loop_clock(deadline: float, now_us: int) -> float:
+    """Converts seconds since 1970 to the event loop's clock. `now_us` is the wall clock in microseconds."""
+    return deadline if deadline == math.inf else asyncio.get_running_loop().time() + deadline - now_us / 1e6
+
+
+def to_wall_clock(deadline: float, now_us: int) -> float:
+    """Converts a moment on the event loop's clock to seconds since 1970. `now_us` is the wall clock in microseconds."""
+    return now_us / 1e6 + deadline - asyncio.get_running_loop().time()
 
 
 class CallBuilder:
@@ -39,7 +51,9 @@ class CallBuilder:
         now = asyncio.get_running_loop().time()
         usual = now + float(target.upstream.get("timeout", self._upstreams.agent_timeout if is_agent else self._upstreams.tool_timeout))
         deadline = min(caller_deadline, usual)
-        headers = {**trace_context.headers, **self._upstreams.headers_for(target)}
+        headers = dict(trace_context.headers)
+        if "headers" in target.upstream:
+            headers |= self._upstreams.resolve_headers(target.upstream)
         if not is_agent:
             return Call(grant, target, deadline, headers, idempotency_key, has_shortened_deadline=caller_deadline < usual)
         if FEATURES not in target.facts:

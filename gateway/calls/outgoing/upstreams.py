@@ -4,12 +4,12 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from adapters.catalog import AdapterCatalog
 from adapters.tool_servers import ToolServerClient
 from gateway.calls.limits.meters import CallLimits
 from gateway.calls.limits.slots import LISTENING_LIMITS, SlotLimits, Slots
-from registry.cards.card import Registration
 from registry.health.reachability import Absences
 
 
@@ -19,7 +19,7 @@ class Upstreams:
 
     adapters: AdapterCatalog
     tool_servers: ToolServerClient
-    headers_for: Callable[[Registration], Mapping[str, str]]
+    resolve_headers: Callable[[Mapping[str, Any]], Mapping[str, str]]  # the headers that an entry's `upstream` sets, with their secrets
     agent_timeout: float
     tool_timeout: float
     limits: CallLimits = field(default_factory=lambda: CallLimits((), time.monotonic, time.time))

@@ -6,9 +6,9 @@ from functools import partial
 from msgspec.structs import replace
 
 from adapters.task import TaskState
+from gateway.calls.agent_requests import AgentRequest, AuthorizedRequest, check_handoff, restore_pending_message, ruling_request_for_agent
 from gateway.calls.authorizer import CallRefused
 from gateway.calls.parts import CallParts
-from gateway.calls.requests import AgentRequest, AuthorizedRequest, check_handoff, restore_pending_message, ruling_request_for_agent
 from gateway.calls.resumption.resumed_turns import ResumedTurns
 from gateway.calls.resumption.rounds import Rounds, find_end_reason
 from gateway.calls.turns.pausing import DecidedTask, last_message, outcome_text, shown_exactly

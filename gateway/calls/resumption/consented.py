@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, Connection, select, text
 
 from adapters.contract import Failed, VendorRef
 from adapters.upstream.pending_consent import unsent_message
+from gateway.calls.agent_requests import AgentRequest, AuthorizedRequest, pending_message_of, ruling_request_for_agent
 from gateway.calls.parts import CallParts
-from gateway.calls.requests import AgentRequest, AuthorizedRequest, pending_message_of, ruling_request_for_agent
 from gateway.calls.resumption.resumed_turns import ResumedTurns
 from gateway.calls.resumption.rounds import Rounds, find_end_reason
 from gateway.calls.turns.pausing import PausedTask

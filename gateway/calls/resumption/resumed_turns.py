@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from adapters.contract import Call
+from gateway.calls.agent_requests import AgentRequest, AuthorizedRequest, prepare_turn, with_grant
 from gateway.calls.limits.meters import TooManyCalls, release
 from gateway.calls.limits.slots import ShareUsed
 from gateway.calls.parts import CallParts
-from gateway.calls.requests import AgentRequest, AuthorizedRequest, prepare_turn, with_grant
 from gateway.calls.turns.runner import PreparedTurn, TurnRunner
 from gateway.tasks.turns.in_flight import HeldShare
 from gateway.tasks.turns.recorder import TaskStores

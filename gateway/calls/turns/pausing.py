@@ -10,7 +10,6 @@ import msgspec
 from sqlalchemy import Row, select
 
 from adapters.contract import Failed
-from adapters.oauth.agents import AUTH_OPTION
 from adapters.task import Message, TaskState, encode
 from gateway.calls.authorizer import CallAuthorizer, commit_opening, denial_of
 from gateway.calls.consent.approval_requests import ApprovalRequests, ApprovalSubject, definition_of, shown_to_approvers
@@ -178,13 +177,8 @@ class TaskPausing:
         """Ends a task that cannot continue."""
         await self._turns.end_task(paused, failure)
 
-    def resumable_grant(self, caller: Caller, target: Registration, row: TaskRow) -> tuple[TaskRow, Callable[[Batch], None] | None]:
-        """Returns the row with a new grant, and the write of the grant, for a call that consent to a personal account may pause.
-
-        Returns the row unchanged if it has a grant already, or the target uses no personal accounts.
-        """
-        if row.grant_id or AUTH_OPTION not in target.upstream:
-            return row, None
+    def with_consent_grant(self, caller: Caller, row: TaskRow) -> tuple[TaskRow, Callable[[Batch], None]]:
+        """Returns the row with a new grant, and the write of the grant. A task that waits for a consent is resumed under it."""
         delegation = caller.delegation.with_ids(self._stores.new_id("g"), row.id, row.txn)
         write_grant = partial(self._stores.grants.add, delegation=delegation, parent_id="", now_us=row.updated)
         return msgspec.structs.replace(row, grant_id=delegation.grant_id), write_grant

@@ -17,6 +17,7 @@ from gateway.tasks.turns.in_flight import InFlight, ShuttingDown, TurnAbandoned
 from gateway.tasks.turns.recorder import TaskStores, TurnRecorder, TurnState, outcome_of
 from gateway.tasks.watcher import PausedTaskWatcher
 from gateway.telemetry.upstream_calls import CallTelemetry
+from registry.cards.card import FEATURES, Registration
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -53,6 +54,7 @@ class TurnRunner:
         calls: CallTelemetry,
     ) -> None:
         self._authorizer = authorizer
+        self._turns = turns
         self._sessions = SessionLocks(stores, turns)
         self._reader = TaskReader(stores.tasks)
         self._in_flight = in_flight
@@ -73,8 +75,9 @@ class TurnRunner:
         """
         opened, call, began, outcome = prepared_turn.opened, prepared_turn.call, time.perf_counter(), "failed"
         try:
-            turn = self._sessions.run(prepared_turn.reattaching_adapter or prepared_turn.adapter, prepared_turn.turn, call, opened)
-            turned = await self._in_flight.run(opened.row.id, turn, call)
+            run = self._sessions.run_when_free if needs_session(prepared_turn.turn, call.target) else self._turns.run
+            adapter = prepared_turn.reattaching_adapter or prepared_turn.adapter
+            turned = await self._in_flight.run(opened.row.id, run(adapter, prepared_turn.turn, call, opened), call)
             outcome = outcome_of(turned.row.state)
             if turned.row.state in INTERRUPTED:
                 self._watcher.watch(
@@ -120,6 +123,11 @@ class TurnRunner:
         if self._background_turns:
             await asyncio.wait(self._background_turns.values(), timeout=CLOSING_SECONDS)
         await self._watcher.close()
+
+
+def needs_session(turn: Turn, target: Registration) -> bool:
+    """Returns whether a turn waits for the other turns of its session, since its agent does one turn of a session at a time."""
+    return bool(turn.session) and not target.facts.get(FEATURES, {}).get("parallel")
 
 
 def _log_failure(background: dict[str, asyncio.Task[TurnState]], key: str, done: "asyncio.Task[TurnState]") -> None:

@@ -1,6 +1,6 @@
 """Extensions of A2A (1.0 s4.6): those that agents declare and require, and those that the gateway adds for clients that name them."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from msgspec.structs import replace
 
@@ -11,28 +11,26 @@ from registry.cards.card import Registration
 from registry.cards.republish import EXTENSIONS, RESUMPTION, SKILL_SELECTION
 
 
-def declared_extensions(entry: Registration) -> dict[str, bool]:
+def _declared_extensions(entry: Registration) -> Mapping[str, bool]:
     """Returns the extensions of an agent's card by URI, and whether each is required (s4.4.4)."""
-    document: Any = entry.card.document if entry.card else {}
-    extensions = document.get("capabilities", {}).get("extensions", [])
-    return {str(each["uri"]): each.get("required") is True for each in extensions if isinstance(each, dict) and "uri" in each}
+    return entry.card.extensions if entry.card else {}
 
 
 def extensions_in_force(entry: Registration, requested: frozenset[str]) -> list[str]:
     """Returns the requested extensions that the gateway or the agent serves, sorted."""
-    return sorted(requested & (EXTENSIONS.keys() | declared_extensions(entry).keys())) if requested else []
+    return sorted(requested & (EXTENSIONS.keys() | _declared_extensions(entry).keys())) if requested else []
 
 
 def check_required_extensions(entry: Registration, requested: frozenset[str]) -> None:
     """Raises ExtensionRequired for an extension that the agent requires and the request does not name."""
-    for uri, required in declared_extensions(entry).items():
+    for uri, required in _declared_extensions(entry).items():
         if required and uri not in requested:
             raise ExtensionRequired(uri)
 
 
 def extension_header_for_agent(entry: Registration, requested: frozenset[str]) -> dict[str, str]:
     """Returns the header that passes on requested extensions that the agent declares, named as the agent's version names it."""
-    wanted = ", ".join(sorted(requested & declared_extensions(entry).keys()))
+    wanted = ", ".join(sorted(requested & _declared_extensions(entry).keys()))
     name = "X-A2A-Extensions" if entry.facts.get("version") == "0.3" else "A2A-Extensions"
     return {name: wanted} if wanted else {}
 

@@ -14,8 +14,8 @@ from adapters.a2a_client.wire.push import PushListParams, PushPage, PushParams
 from adapters.a2a_client.wire.v1 import BadMessage, SendParams, TaskParams
 from adapters.task import Message, PushConfig, Role, StreamResponse, Task
 from gateway.calls.agent_calls import AgentCalls
+from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.limits.open_streams import OpenStreams
-from gateway.calls.requests import AgentRequest
 from gateway.calls.turns.cancellation import CAUSED_TASKS_KEY, caused_tasks_metadata
 from gateway.ingress.a2a_server import extensions
 from gateway.ingress.http.errors import NoExtendedCard, PushNotSupported, UnsupportedOperation
@@ -248,9 +248,8 @@ class Operations:
 
     def _declares_extensions(self, request: OperationRequest) -> bool:
         try:
-            return bool(
-                extensions.declared_extensions(self._agent_calls.callees.find_registered(request.caller, request.agent, Family.AGENT))
-            )
+            card = self._agent_calls.callees.find_registered(request.caller, request.agent, Family.AGENT).card
+            return card is not None and bool(card.extensions)
         except UnknownName:
             return False
 

@@ -47,7 +47,7 @@ class RequestAuthentication:
         log_rejection: LogRejection,
         proofs: RequestProofs,
         *,
-        cors: Cors,
+        cors: Cors | None = None,
     ) -> None:
         self.cors = cors
         self._callers = callers
@@ -76,7 +76,7 @@ class RequestAuthentication:
         Raises ForeignOrigin or BadHeader.
         """
         origin = header(scope, b"origin")
-        if origin is not None and origin.lower() not in self._origins and not self.cors.allows(origin):
+        if origin is not None and origin.lower() not in self._origins and not (self.cors and self.cors.allows(origin)):
             raise ForeignOrigin
 
     async def authenticate(self, scope: Scope, resource: str) -> Caller:

@@ -27,9 +27,6 @@ class Cors:
         self._allowed = frozenset(allowed)
         self._any = ANY in self._allowed
 
-    def __bool__(self) -> bool:
-        return bool(self._allowed)
-
     def allows(self, origin: str) -> bool:
         """Returns whether pages of this origin may call. Only `*` covers `null`, the origin of sandboxed pages and files."""
         return self._any or origin.lower() in self._allowed

@@ -1,9 +1,12 @@
 """The trace of one request to a protocol server, from its first byte to its last: its span and its metrics."""
 
 import math
+import re
 import time
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
 
+from gateway.calls.outgoing.builder import DEADLINE_HEADER
 from gateway.ingress.http.asgi import BadHeader, Scope, header
 from gateway.telemetry.metrics import METHODS, Metrics
 from gateway.telemetry.spans import (
@@ -22,7 +25,27 @@ if TYPE_CHECKING:
 
     from gateway.telemetry.otlp import OtelTracer
 
+DEADLINE_HEADER_LOWER: Final = DEADLINE_HEADER.lower()
+_HEADER_NAME: Final = DEADLINE_HEADER_LOWER.encode()
+_RFC3339_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)")
 UNKNOWN = ("bad-", "invalid", "unknown")  # outcomes of requests whose target may be any text, so that it may not name a span
+
+
+def read_deadline(scope: Scope) -> float:
+    """Returns the deadline of a request in seconds since 1970; infinite without the header. Raises BadHeader."""
+    return parse_deadline(header(scope, _HEADER_NAME))
+
+
+def parse_deadline(text: str | None) -> float:
+    """Parses an RFC 3339 time with its zone into seconds since 1970; infinite without a text. Raises BadHeader."""
+    if not text:
+        return math.inf
+    try:
+        if _RFC3339_TIME.fullmatch(text):
+            return max(0.0, datetime.fromisoformat(text).timestamp())  # some platforms can't convert times before 1970
+    except (ValueError, OverflowError):
+        pass
+    raise BadHeader(f"{DEADLINE_HEADER_LOWER} is no time of RFC 3339, such as 2026-11-21T10:00:00Z")
 
 
 class RequestTrace:

@@ -10,7 +10,7 @@ from adapters.mcp_client.wire.messages import INVALID_PARAMS
 from adapters.mcp_client.wire.peer import McpPeer
 from adapters.task import Message, Part, Role
 from gateway.calls.agent_calls import AgentCalls
-from gateway.calls.requests import AgentRequest
+from gateway.calls.agent_requests import AgentRequest
 from gateway.ingress.mcp_server.catalogue.tools import AgentTool
 from gateway.ingress.mcp_server.protocol.message import ClientMessage
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope

@@ -10,19 +10,24 @@ from adapters.contract import UpstreamFault
 from adapters.mcp_client.wire.messages import LEGACY
 from gateway.ingress.http.asgi import BadHeader, Receive, Scope, Send, check_json_content_type, header, read_body, respond
 from gateway.ingress.http.authentication import RequestAuthentication
-from gateway.ingress.http.deadline_header import read_deadline
 from gateway.ingress.http.error_bodies import respond_problem, trace_headers
 from gateway.ingress.http.errors import HttpMethodNotAllowed, InvalidRequest, error_headers
-from gateway.ingress.http.request_trace import RequestTrace
+from gateway.ingress.http.request_trace import RequestTrace, read_deadline
 from gateway.ingress.mcp_server.batches import answer_batch
-from gateway.ingress.mcp_server.catalogue.search_mode import check_query
 from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries
 from gateway.ingress.mcp_server.era_dispatch import EraDispatcher
 from gateway.ingress.mcp_server.http_sse import HttpSse, session_id_in_query, wants_event_stream
 from gateway.ingress.mcp_server.protocol import modern
 from gateway.ingress.mcp_server.protocol.disconnect import ClientDisconnected, DisconnectWatcher
 from gateway.ingress.mcp_server.protocol.errors import JsonRpcError, json_rpc_error_of
-from gateway.ingress.mcp_server.protocol.message import BatchReceived, ClientMessage, ResponseReceived, parse_envelope, wants_only_result
+from gateway.ingress.mcp_server.protocol.message import (
+    BatchReceived,
+    ClientMessage,
+    ResponseReceived,
+    check_mode,
+    parse_envelope,
+    wants_only_result,
+)
 from gateway.ingress.mcp_server.protocol.response import Backlog, HttpResponseWriter
 from gateway.ingress.mcp_server.protocol.sessions import UnknownSession
 from gateway.ingress.mcp_server.upstream_requests import UpstreamRequests
@@ -70,7 +75,7 @@ class McpEndpoint:
         try:
             caller = await self._admission.authenticate(scope, resource)
             request_trace.deadline = read_deadline(scope)
-            check_query(scope)
+            check_mode(scope)
             if scope["method"] != "POST":
                 message = ClientMessage(
                     caller, server_path, resource, None, scope["method"], None, b"", False, request_trace.trace_context, scope
@@ -100,13 +105,7 @@ class McpEndpoint:
             if is_modern and request_id is not None:
                 modern.check_request(scope, request_trace.method, params)
                 if request_trace.method == "tools/call" and wants_only_result(params):
-                    task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # a request runs in a task
-                    self._disconnects.watch(task, receive)
-                    try:
-                        result = await self._upstream_requests.call_tool(message, None)
-                    finally:
-                        self._disconnects.unwatch(task)
-                    await respond(send, 200, b'{"jsonrpc":"2.0","id":%s,"result":%s}' % (encode(request_id), result))
+                    await self._call_tool(message, receive, send)
                     return
             response = HttpResponseWriter(scope, receive, send, self._backlog)
             await self._dispatch(message, response)
@@ -118,6 +117,16 @@ class McpEndpoint:
             request_trace.outcome = CANCELED
         except Exception as error:  # noqa: BLE001 (request handler: every failure gets an answer of the protocol)
             request_trace.outcome = await self._respond_with_error(response, send, message, resource, error)
+
+    async def _call_tool(self, message: ClientMessage, receive: Receive, send: Send) -> None:
+        """Answers a tools/call whose client wants only the result. Cancels the call when the client disconnects."""
+        task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # a request runs in a task
+        self._disconnects.watch(task, receive)
+        try:
+            result = await self._upstream_requests.call_tool(message, None)
+        finally:
+            self._disconnects.unwatch(task)
+        await respond(send, 200, b'{"jsonrpc":"2.0","id":%s,"result":%s}' % (encode(message.id), result))
 
     async def _accept_response(self, message: ClientMessage, send: Send) -> str:
         """Accepts a legacy client's answer to a server's request. Returns the outcome for the trace."""

@@ -198,7 +198,7 @@ class EraDispatcher:
         if "requestState" in params:
             state = self._state_cipher.decrypt(params["requestState"], bound)
             if state.parked:
-                self._upstream_requests.check_still_allowed(message)
+                self._upstream_requests.catalogue.check_still_allowed(message)
                 responses = params.get("inputResponses", {})
                 if not isinstance(responses, dict):
                     raise BadEnvelope(INVALID_PARAMS, "params.inputResponses must be an object")

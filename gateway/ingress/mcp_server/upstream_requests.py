@@ -1,7 +1,8 @@
 """Requests for one MCP server: resolves the target, sends the request under the server's names, rewrites the result to the gateway's."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct, structs
@@ -21,22 +22,21 @@ from adapters.mcp_client.wire.messages import (
 )
 from adapters.mcp_client.wire.param_headers import headers_for
 from adapters.mcp_client.wire.peer import McpPeer
-from gateway.calls.requests import ToolServerRequest
-from gateway.calls.server_calls import ServerCalls
-from gateway.ingress.http.errors import UnknownPrompt, UnknownResource, UnknownTool
+from gateway.calls.server_calls import ServerCalls, ToolServerRequest
+from gateway.ingress.http.errors import UnknownTool
 from gateway.ingress.mcp_server.agent_tool_calls import AgentToolCalls
-from gateway.ingress.mcp_server.catalogue.hidden import Catalogue, VisibilityCheck, hide_invisible
+from gateway.ingress.mcp_server.catalogue.hidden import REFUSALS, Catalogue, VisibilityCheck
 from gateway.ingress.mcp_server.catalogue.search_mode import SEARCH_TOOL
 from gateway.ingress.mcp_server.catalogue.tools import AgentTool, ServerTool, ToolCatalogue
 from gateway.ingress.mcp_server.catalogue.uris import rewrite_result
 from gateway.ingress.mcp_server.catalogue.visible import uses_own_names
-from gateway.ingress.mcp_server.elicitation.request_states import RequestStates
+from gateway.ingress.mcp_server.elicitation.request_states import UNFINISHED_HINT, RequestStates
 from gateway.ingress.mcp_server.protocol.message import ClientMessage
 from gateway.ingress.mcp_server.protocol.mirrored_headers import check_mirrored_headers as check_mirrored
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
 from gateway.ingress.mcp_server.protocol.request_state import RequestStateCipher
 from gateway.ingress.mcp_server.tasks.server_tasks import TASK_HINT, RelayedTasks, must_wait_for_task
-from gateway.telemetry.upstream_calls import CallTelemetry
+from gateway.telemetry.spans import TraceContext
 from policies.delegation.rulings import Act, act_of_calling_tool, act_of_getting_prompt, act_of_reading_resource
 from policies.strict_json import LARGE, run_in_reader, run_off_loop
 from registry.cards.card import Registration
@@ -53,8 +53,6 @@ encode = msgspec.json.Encoder().encode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _GATEWAY_CLIENT_INFO = Raw(encode(CLIENT_INFO))
 
-T = TypeVar("T")
-Reply = tuple[ServerTool, McpAnswer]
 Relist = Callable[[str, str], Awaitable[None]]
 
 
@@ -65,6 +63,19 @@ class CallTargets(Struct, frozen=True):
     tasks: RelayedTasks
 
 
+class ServerObject(Struct, frozen=True):
+    """A prompt, a resource or a reference that a request names, under its server's own names.
+
+    `members` replace the client's parameters, and policies read `arguments`. `span_name` is the attribute that the span's title ends with.
+    """
+
+    act: Act
+    name: str
+    members: dict[str, Any]
+    arguments: Mapping[str, Any] | None
+    span_name: Mapping[str, str] = {}
+
+
 class UpstreamRequests:
     """Serves requests for one upstream. `peer` is None for a client that wants only the result. `relist` lists a server again."""
 
@@ -72,169 +83,161 @@ class UpstreamRequests:
         self, server_calls: ServerCalls, catalogue: Catalogue, targets: CallTargets, state_cipher: RequestStateCipher, relist: Relist
     ) -> None:
         self._server_calls = server_calls
-        self._catalogue = catalogue
+        self.catalogue = catalogue
         self._agents = targets.agents
         self._tasks = targets.tasks
         self.states = RequestStates(state_cipher, catalogue.search_mode)
         self._relist = relist
-        self.visibility_check = VisibilityCheck(catalogue, server_calls.unknown_name_denials)
+        self._visibility_check = VisibilityCheck(catalogue, server_calls.unknown_name_denials)
 
-    @hide_invisible
     async def call_tool(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         """Serves tools/call."""
+        try:
+            return await self._call_tool(message, peer)
+        except REFUSALS as error:
+            await self._visibility_check.raise_if_hidden(message, error)
+            raise
+
+    async def get_prompt(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
+        """Serves prompts/get."""
+        try:
+            name, arguments = message.string_param("name"), message.params_object().get("arguments", {})
+            if not isinstance(arguments, dict):
+                raise BadEnvelope(INVALID_PARAMS, "params.arguments must be an object")
+            found = self.catalogue.prompts.resolve(message.caller, message.server_path, name)
+            act = act_of_getting_prompt(found.server, found.prompt)
+            target = ServerObject(act, found.prompt, {"name": found.prompt}, arguments, {"gen_ai.prompt.name": found.prompt})
+            return await self._call_server(message, target, peer)
+        except REFUSALS as error:
+            await self._visibility_check.raise_if_hidden(message, error)
+            raise
+
+    async def read_resource(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
+        """Serves resources/read."""
+        try:
+            found = self.catalogue.resources.resolve(message.caller, message.server_path, message.string_param("uri"))
+            own = {"uri": found.uri}
+            return await self._call_server(message, ServerObject(act_of_reading_resource(found.server), found.uri, own, own), peer)
+        except McpRefused as refused:
+            if not isinstance(refused.data, dict) or "uri" not in refused.data:
+                raise
+            raise McpRefused(refused.code, refused.detail, {"uri": message.params["uri"]}) from None  # by the URI that the client requested
+        except REFUSALS as error:
+            await self._visibility_check.raise_if_hidden(message, error)
+            raise
+
+    async def complete(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
+        """Serves completion/complete, with the permission of the completed prompt or resource."""
+        try:
+            act, own = _resolve_reference(self.catalogue, message)
+            name = {"gen_ai.prompt.name": act.resource.removeprefix(f"{act.parent}.")} if act.kind == "Prompt" else {}
+            return await self._call_server(message, ServerObject(act, "", {"ref": own}, None, name), peer)
+        except REFUSALS as error:
+            await self._visibility_check.raise_if_hidden(message, error)
+            raise
+
+    async def _call_tool(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
         params = message.params if isinstance(message.params, dict) else {}
         name, arguments = params.get("name"), params.get("arguments", {})
         if not isinstance(name, str) or not isinstance(arguments, dict) or not isinstance(params.get("_meta", {}), dict):
             raise BadEnvelope(INVALID_PARAMS, "params.name must be a string, params.arguments and params._meta objects")
-        if self._catalogue.search_mode.is_on(message):
+        if message.may_be_in_search_mode and self.catalogue.search_mode.is_on(message):
             if name == SEARCH_TOOL:
-                return await self._catalogue.search_mode.search(message, arguments)
-            message = self._catalogue.search_mode.resolve_call_tool(message)
+                return await self.catalogue.search_mode.search(message, arguments)
+            message = self.catalogue.search_mode.resolve_call_tool(message)
             name, arguments = message.params["name"], message.params["arguments"]
-        target = self._catalogue.tools.resolve(message.caller, message.server_path, name)
+        target = self.catalogue.tools.resolve(message.caller, message.server_path, name)
         try:
             if message.server_path:
                 message, arguments = _apply_override(
-                    self._catalogue.tools.override_for(message.caller, message.server_path, target), message, arguments
+                    self.catalogue.tools.override_for(message.caller, message.server_path, target), message, arguments
                 )
             if isinstance(target, AgentTool):
                 return await self._agents.call(message, target, arguments, peer)
-            target, answer = await self._call_server_tool(message, target, arguments, peer)
+            with self._request_span(message, target.server, {"gen_ai.tool.name": target.tool}) as trace_context:
+                traced = structs.replace(message, trace_context=trace_context)
+                target, answer = await self._call_and_relist_once(traced, target, arguments, peer)
         except ConsentNeeded as needed:
             return self.states.request_consent(message, needed)
         if TASK_HINT in answer.result and (task := await self._tasks.store_new_task(message, target, answer)) is not None:
             return task
         return await run_off_loop(self._rewrite_result, answer.result, message, target.server, answer.decision_id)
 
-    async def _call_server_tool(self, message: ClientMessage, target: ServerTool, arguments: dict[str, Any], peer: McpPeer | None) -> Reply:
-        """Calls a server's tool, within a span if there is a tracer, and returns the answer."""
-        if self._server_calls.telemetry.tracer is None:
-            return await self._answered(message, target, arguments, peer)
-        name = {"gen_ai.tool.name": target.tool}
-        server = self._server(message, target.server)
-        return await _traced(
-            self._server_calls.telemetry, server, name, message, lambda traced: self._answered(traced, target, arguments, peer)
-        )
+    async def _call_and_relist_once(
+        self, message: ClientMessage, target: ServerTool, arguments: dict[str, Any], peer: McpPeer | None
+    ) -> tuple[ServerTool, McpAnswer]:
+        """Calls a server's tool and returns the answer, with the tool as it is listed now.
 
-    async def _answered(self, message: ClientMessage, target: ServerTool, arguments: dict[str, Any], peer: McpPeer | None) -> Reply:
-        """Calls a server's tool and returns the answer. If the server rejects the call's headers, lists the tool again and retries once."""
-        call_parts = (message, target, arguments, peer)
-        call = self._build_tool_call(*call_parts) if len(message.raw) <= LARGE else await run_in_reader(self._build_tool_call, *call_parts)
+        If the server rejects the call's headers, it has done nothing (2026-07-28, -32020): the tool is listed again and called once more,
+        under another decision.
+        """
+        build = self._build_tool_server_request
+        is_small = len(message.raw) <= LARGE
+        tool_request = build(message, target, arguments, peer) if is_small else await run_in_reader(build, message, target, arguments, peer)
         try:
-            answer = await self._server_calls.call(message.caller, call)
+            answer = await self._server_calls.call(message.caller, tool_request)
         except HeadersDiffer:
-            target = await _listed_anew(self._catalogue.tools, self._relist, message, target)
-            call = self._build_tool_call(message, target, arguments, peer)
-            answer = await self._server_calls.call(message.caller, call)
+            target = await _relist_tool(self.catalogue.tools, self._relist, message, target)
+            tool_request = build(message, target, arguments, peer)
+            answer = await self._server_calls.call(message.caller, tool_request)
         if target.task_support and must_wait_for_task(message, target):
-            answer = await self._tasks.wait_for_task(message, target, call.request, answer)
+            answer = await self._tasks.wait_for_task(message, target, tool_request.mcp_request, answer)
         return target, answer
 
-    @hide_invisible
-    async def get_prompt(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
-        """Serves prompts/get."""
-        name, arguments = message.string_param("name"), message.params_object().get("arguments", {})
-        if not isinstance(arguments, dict):
-            raise BadEnvelope(INVALID_PARAMS, "params.arguments must be an object")
-        found = self._catalogue.prompts.resolve(message.caller, message.server_path, name)
-        act = act_of_getting_prompt(found.server, found.prompt)
-        return await self._call_server(
-            message, act, arguments, lambda traced: self._build_request(traced, found.prompt, {"name": found.prompt}, peer)
-        )
-
-    @hide_invisible
-    async def read_resource(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
-        """Serves resources/read."""
-        found = self._catalogue.resources.resolve(message.caller, message.server_path, message.string_param("uri"))
-        own = {"uri": found.uri}
-        try:
-            return await self._call_server(
-                message, act_of_reading_resource(found.server), own, lambda traced: self._build_request(traced, found.uri, own, peer)
-            )
-        except McpRefused as refused:
-            if not isinstance(refused.data, dict) or "uri" not in refused.data:
-                raise
-            raise McpRefused(refused.code, refused.detail, {"uri": message.params["uri"]}) from None  # by the URI that the client requested
-
-    @hide_invisible
-    async def complete(self, message: ClientMessage, peer: McpPeer | None) -> bytes:
-        """Serves completion/complete, with the permission of the completed prompt or resource."""
-        act, own = _resolve_reference(self._catalogue, message)
-        return await self._call_server(message, act, None, lambda traced: self._build_request(traced, "", {"ref": own}, peer))
-
-    def check_still_allowed(self, message: ClientMessage) -> None:
-        """Checks that a request which continues an earlier one is still allowed. Raises UnknownTool, UnknownPrompt or UnknownResource."""
-        catalogue, caller = self._catalogue, message.caller
-        if message.method == "tools/call" and catalogue.search_mode.is_on(message):
-            message = catalogue.search_mode.resolve_call_tool(message)
-        params = message.params_object()
-        if message.method == "tools/call":
-            target = catalogue.tools.resolve(caller, message.server_path, str(params.get("name")))
-            if isinstance(target, ServerTool) and not self._could_allow(message, act_of_calling_tool(target.server, target.tool)):
-                raise UnknownTool
-        elif message.method == "prompts/get":
-            prompt = catalogue.prompts.resolve(caller, message.server_path, str(params.get("name")))
-            if not self._could_allow(message, act_of_getting_prompt(prompt.server, prompt.prompt)):
-                raise UnknownPrompt
-        else:
-            resource = catalogue.resources.resolve(caller, message.server_path, str(params.get("uri")))
-            if not self._could_allow(message, act_of_reading_resource(resource.server)):
-                raise UnknownResource
-
-    def _could_allow(self, message: ClientMessage, act: Act) -> bool:
-        return self._catalogue.visible_entries.could_allow(message.caller, self._server(message, act.parent), act)
-
     def _server(self, message: ClientMessage, name: str) -> Registration:
-        return self._catalogue.visible_entries.find_server(message.caller, name)
+        return self.catalogue.visible_entries.find_server(message.caller, name)
 
-    async def _call_server(
-        self, message: ClientMessage, act: Act, arguments: Mapping[str, Any] | None, build: Callable[[ClientMessage], McpRequest]
-    ) -> bytes:
-        """Sends the request that `build` makes of the client's message, within a span if there is a tracer, and returns the result."""
-
-        async def send(traced: ClientMessage) -> McpAnswer:
-            return await self._server_calls.call(traced.caller, self._build_server_call(traced, act, arguments, build(traced)))
-
-        name = {"gen_ai.prompt.name": act.resource.removeprefix(f"{act.parent}.")} if act.kind == "Prompt" else {}
+    async def _call_server(self, message: ClientMessage, target: ServerObject, peer: McpPeer | None) -> bytes:
+        """Sends a request about a prompt or a resource to its server, and returns the result."""
+        server = target.act.parent
         try:
-            if self._server_calls.telemetry.tracer is None:
-                answer = await send(message)
-            else:
-                answer = await _traced(self._server_calls.telemetry, self._server(message, act.parent), name, message, send)
+            with self._request_span(message, server, target.span_name) as trace_context:
+                traced = structs.replace(message, trace_context=trace_context)
+                mcp_request = self._build_mcp_request(traced, target.name, target.members, peer)
+                answer = await self._server_calls.call(
+                    message.caller, self._build_request(traced, target.act, target.arguments, mcp_request)
+                )
         except ConsentNeeded as needed:
             return self.states.request_consent(message, needed)
-        return await run_off_loop(self._rewrite_result, answer.result, message, act.parent, answer.decision_id)
+        return await run_off_loop(self._rewrite_result, answer.result, message, server, answer.decision_id)
 
-    def _build_server_call(
-        self, message: ClientMessage, act: Act, arguments: Mapping[str, Any] | None, request: McpRequest
+    def _request_span(self, message: ClientMessage, server: str, name: Mapping[str, str]) -> AbstractContextManager[TraceContext]:
+        """Returns the span of a request to a server, which yields its trace context. Without a tracer, that of the message."""
+        telemetry = self._server_calls.telemetry
+        if telemetry.tracer is None:
+            return nullcontext(message.trace_context)
+        return telemetry.request_span(message.trace_context, message.method, self._server(message, server), name)
+
+    def _build_request(
+        self, message: ClientMessage, act: Act, arguments: Mapping[str, Any] | None, mcp_request: McpRequest
     ) -> ToolServerRequest:
         continued_decision_id = ""
         if message.is_modern and "requestState" in message.params:
             continued_decision_id = self.states.decrypt(message).begun
         return ToolServerRequest(
-            act.parent, act, arguments, request, message.trace_context, _approval_id_of(message), continued_decision_id
+            act.parent, act, arguments, mcp_request, message.trace_context, _approval_id_of(message), continued_decision_id
         )
 
-    def _build_tool_call(
+    def _build_tool_server_request(
         self, message: ClientMessage, target: ServerTool, arguments: dict[str, Any], peer: McpPeer | None
     ) -> ToolServerRequest:
-        request = self._build_tool_request(message, target, arguments, peer)
+        mcp_request = self._build_tool_request(message, target, arguments, peer)
         if not message.is_modern and "task" in message.params:
-            request = self._tasks.declare_tasks(message, target.server, request)
+            mcp_request = self._tasks.declare_tasks(message, target.server, mcp_request)
         elif target.task_support:
-            request = self._tasks.as_task_call(message, target, request)
-        return self._build_server_call(message, act_of_calling_tool(target.server, target.tool), arguments, request)
+            mcp_request = self._tasks.as_task_call(message, target, mcp_request)
+        return self._build_request(message, act_of_calling_tool(target.server, target.tool), arguments, mcp_request)
 
     def _build_tool_request(
         self, message: ClientMessage, target: ServerTool, arguments: dict[str, Any], peer: McpPeer | None
     ) -> McpRequest:
         if not target.mirrored_params:
-            return self._build_request(message, target.tool, {"name": target.tool}, peer)
+            return self._build_mcp_request(message, target.tool, {"name": target.tool}, peer)
         if message.is_modern and not message.is_rewritten:
             check_mirrored(message.scope, target.mirrored_params, arguments)
-        return self._build_request(message, target.tool, {"name": target.tool}, peer, headers_for(target.mirrored_params, arguments))
+        return self._build_mcp_request(message, target.tool, {"name": target.tool}, peer, headers_for(target.mirrored_params, arguments))
 
-    def _build_request(
+    def _build_mcp_request(
         self, message: ClientMessage, name: str, own_members: dict[str, Any], peer: McpPeer | None, headers: Mapping[str, str] | None = None
     ) -> McpRequest:
         """Builds the server's request: its own names, the gateway's trace context, other members from the client. Raises BadEnvelope."""
@@ -258,23 +261,13 @@ class UpstreamRequests:
 
     def _rewrite_result(self, result: bytes, message: ClientMessage, server: str, decision_id: str) -> bytes:
         result = result if uses_own_names(message.server_path) else rewrite_result(server, result)
+        if not message.is_modern or UNFINISHED_HINT not in result:
+            return result
         return self.states.seal_into_result(message, result, decision_id)
 
 
-async def _traced(
-    telemetry: CallTelemetry,
-    target: Registration,
-    name: Mapping[str, str],
-    message: ClientMessage,
-    send: Callable[[ClientMessage], Awaitable[T]],
-) -> T:
-    """Calls `send` within a span of its own and returns the result."""
-    with telemetry.request_span(message.trace_context, message.method, target, name) as trace_context:
-        return await send(structs.replace(message, trace_context=trace_context))
-
-
-async def _listed_anew(tools: ToolCatalogue, relist: Relist, message: ClientMessage, target: ServerTool) -> ServerTool:
-    """Returns the tool as its server lists it now (2026-07-28, on -32020). Raises UnknownTool for a change that awaits approval."""
+async def _relist_tool(tools: ToolCatalogue, relist: Relist, message: ClientMessage, target: ServerTool) -> ServerTool:
+    """Returns the tool as its server lists it now. Raises UnknownTool for a change that awaits approval."""
     await relist(message.caller.principal.tenant, target.server)
     found = tools.resolve(message.caller, message.server_path, str(message.params["name"]))
     if not isinstance(found, ServerTool):

@@ -174,9 +174,9 @@ class Gateway:
 
     def _build_upstreams(self) -> Upstreams:
         _add_gauges(self)
-        limits, credentials = self.settings.limits, lambda target: upstream_headers(target.upstream)
+        limits = self.settings.limits
         seconds, idle, absences = (limits.agent_timeout, limits.tool_timeout), limits.agent_idle_timeout, self.entry_refresher.absences
-        return Upstreams(self.catalog, self.tools, credentials, *seconds, self.limits, self.slots, absences, idle_timeout=idle)
+        return Upstreams(self.catalog, self.tools, upstream_headers, *seconds, self.limits, self.slots, absences, idle_timeout=idle)
 
     @property
     def created_files(self) -> dict[str, str]:

@@ -10,7 +10,6 @@ from gateway.ingress.a2a_server.agent_notifications import NotificationEndpoint
 from gateway.ingress.a2a_server.bindings.jsonrpc import JsonRpcEndpoint
 from gateway.ingress.a2a_server.bindings.rest import RestEndpoint
 from gateway.ingress.a2a_server.cards import AgentCardEndpoint, CardPublishing
-from gateway.ingress.a2a_server.door import A2aServer
 from gateway.ingress.a2a_server.extended_cards import ExtendedCards
 from gateway.ingress.a2a_server.operations import OperationDependencies, Operations
 from gateway.ingress.http.asgi import Scope
@@ -19,6 +18,7 @@ from gateway.ingress.http.request_trace import RequestTraces
 from gateway.ingress.http.scrape_token import ScrapeToken
 from gateway.server.composition.process import Gateway
 from gateway.server.health import Check, Health
+from gateway.server.router import A2aEndpoints
 from gateway.server.settings import resolve_credential
 from gateway.tasks.pages import TaskPages
 from gateway.tasks.reader import TaskReader
@@ -66,13 +66,13 @@ def build_operations(gateway: Gateway) -> Operations:
 
 def build_a2a_server(
     gateway: Gateway, admission: RequestAuthentication, operations: Operations, request_traces: RequestTraces
-) -> A2aServer:
+) -> A2aEndpoints:
     size = gateway.settings.server.max_body
     front_door = replace(gateway.front_door.registration("default"), created=now_us(), updated=now_us())
     published = PublishedCards(gateway)
     cards = AgentCardEndpoint(admission, gateway.registry, front_door, CardPublishing(published.newer, published.united, gateway.keys))
     jsonrpc, rest = JsonRpcEndpoint(admission, operations, size), RestEndpoint(admission, operations, size)
-    return A2aServer(jsonrpc, rest, cards, NotificationEndpoint(gateway.push_wakeups), request_traces)
+    return A2aEndpoints(jsonrpc, rest, cards, NotificationEndpoint(gateway.push_wakeups))
 
 
 def _import_grpc_server() -> "type[GrpcServer]":
@@ -95,7 +95,7 @@ async def open_grpc_server(
 def build_health(gateway: Gateway, admission: RequestAuthentication) -> Health:
     checks: dict[str, Check] = {
         "serving": lambda: not gateway.drain.begun,
-        "database": lambda: gateway.database.is_fresh and gateway.database.is_writable,
+        "database": lambda: gateway.database.is_fresh() and gateway.database.is_writable,
         "policies": lambda: gateway.rulings.engine.is_healthy,
     }
 

@@ -47,7 +47,7 @@ def build_rulings(
     token_verifier = authorization.build_token_verifier(settings, keys, egress)
     kills = Kills(database)
     grants = Grants(database, time.time, has_ended, kills)
-    environment = authorization.build_environment(settings, registry, lambda: database.is_fresh, kills)
+    environment = authorization.build_environment(settings, registry, database.is_fresh, kills)
     engine = PolicyEngine(
         settings.roles,
         Path(settings.policies) if settings.policies else None,

@@ -13,6 +13,7 @@ from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.contract import Answer, Prompt, PromptKind, VendorRef
 from adapters.task import Message, Part, Role
 from gateway.tasks.contracts.json_schema import BadSchema, problem_of
+from gateway.tasks.events.entries import PROMPTS_MARK
 
 PROMPT_ID_KEY: Final = "promptId"
 VALUE_KEY: Final = "value"
@@ -24,7 +25,6 @@ DEFAULT_TEXTS: Final = {
 YES_WORDS: Final = frozenset({"yes", "y", "true", "approve", "approved", "accept", "ok"})
 NO_WORDS: Final = frozenset({"no", "n", "false", "deny", "denied", "reject", "decline"})
 SIMPLE_TYPES: Final = ("string", "number", "integer", "boolean")  # a tuple, because an agent's `type` may be an unhashable list
-_PROMPTS_MARK: Final = '"prompts":['
 _decode_ref = msgspec.json.Decoder(VendorRef).decode
 log = structlog.get_logger()
 
@@ -35,19 +35,19 @@ class BadPromptAnswer(BadMessage):
 
 def open_prompts(vendor_ref: str) -> tuple[Prompt, ...]:
     """Returns the open prompts of a task from its `vendor_ref`."""
-    return (_decode_ref(vendor_ref).prompts or ()) if _PROMPTS_MARK in vendor_ref else ()
+    return (_decode_ref(vendor_ref).prompts or ()) if PROMPTS_MARK in vendor_ref else ()
 
 
 def with_prompts(vendor_ref: str, prompts: tuple[Prompt, ...]) -> str:
     """Returns the `vendor_ref` with these open prompts in place of the former ones."""
-    if not prompts and _PROMPTS_MARK not in vendor_ref:
+    if not prompts and PROMPTS_MARK not in vendor_ref:
         return vendor_ref
     return msgspec.json.encode(replace(_decode_ref(vendor_ref), prompts=prompts or UNSET)).decode()
 
 
 def with_unanswered_prompts(vendor_ref: str, ref: VendorRef) -> VendorRef:
     """Returns the agent's new ids with the prompts that the turn answers, until the agent has accepted the answers."""
-    return replace(ref, prompts=_decode_ref(vendor_ref).prompts) if _PROMPTS_MARK in vendor_ref and ref.prompts is UNSET else ref
+    return replace(ref, prompts=_decode_ref(vendor_ref).prompts) if PROMPTS_MARK in vendor_ref and ref.prompts is UNSET else ref
 
 
 def message_with_prompts(message: Message | None, prompts: Sequence[Prompt], message_id: str) -> Message:

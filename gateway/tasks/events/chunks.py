@@ -46,23 +46,6 @@ class ArtifactParts:
             self._continuation = []
 
 
-class PartCounts:
-    """Counts the parts of the artifacts of one turn."""
-
-    def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
-
-    def count_piece(self, piece: ArtifactPiece) -> bool:
-        """Counts the parts of a piece.
-
-        Returns whether its artifact had SEPARATE_PARTS_MAX parts before, so that the piece may be joined to another.
-        """
-        name = piece.artifact.artifact_id
-        known = self._counts.get(name, 0) if piece.append else 0
-        self._counts[name] = known + len(piece.artifact.parts)
-        return known >= SEPARATE_PARTS_MAX
-
-
 class PieceJoiner:
     """Joins pieces of an artifact that has SEPARATE_PARTS_MAX parts. The cost of a join does not depend on the number of pieces."""
 

@@ -27,6 +27,7 @@ from gateway.tasks.events.chunks import ArtifactParts
 
 T = TypeVar("T")
 WITHHELD = "withheld"  # kind of an event that only operators see: output that breaks the agent's contract
+PROMPTS_MARK = '"prompts":['  # in a `vendor_ref` with open prompts
 OPENING_EVENTS = 2  # of a new task: the caller's message, and the status SUBMITTED
 _decode_metadata = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_message = msgspec.json.Decoder(Message).decode
@@ -114,6 +115,11 @@ class TaskRow(Struct, frozen=True):
     def has_ended(self) -> bool:
         return self.state in TERMINAL
 
+    @property
+    def has_open_prompts(self) -> bool:
+        """Returns whether the task waits for answers to prompts of its agent."""
+        return PROMPTS_MARK in self.vendor_ref
+
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
@@ -131,7 +137,8 @@ def task_from_events(row: TaskRow, events: Iterable[TaskEvent], history_length: 
     """Returns the A2A Task that results from a log, in time linear in the log."""
     last: TaskEvent | None = None  # the last `status` entry
     history: list[Message] = []
-    artifacts: dict[str, tuple[Artifact, ArtifactParts]] = {}
+    artifacts: dict[str, Artifact] = {}
+    appended: dict[str, ArtifactParts] = {}  # the parts of artifacts that came in several pieces
     metadata: dict[str, Any] = {}
     for event in events:
         if event.kind == "message":
@@ -140,21 +147,25 @@ def task_from_events(row: TaskRow, events: Iterable[TaskEvent], history_length: 
             last = event
             metadata |= event.metadata
         elif event.kind == "artifact":
-            _add_artifact(artifacts, event)
+            _add_artifact(artifacts, appended, event)
     if history_length is not None:
         history = history[len(history) - min(history_length, len(history)) :]
     status = last.status if last is not None else TaskStatus(state=row.state, timestamp=to_rfc3339(row.updated))
-    held = tuple(replace(artifact, parts=parts.all_parts()) for artifact, parts in artifacts.values())
-    return Task(row.id, row.context_id, status, held, tuple(history), metadata or UNSET)
+    for artifact_id, parts in appended.items():
+        artifacts[artifact_id] = replace(artifacts[artifact_id], parts=parts.all_parts())
+    return Task(row.id, row.context_id, status, tuple(artifacts.values()), tuple(history), metadata or UNSET)
 
 
-def _add_artifact(artifacts: dict[str, tuple[Artifact, ArtifactParts]], event: TaskEvent) -> None:
+def _add_artifact(artifacts: dict[str, Artifact], appended: dict[str, ArtifactParts], event: TaskEvent) -> None:
     piece = event.artifact
     known = artifacts.get(piece.artifact_id)
-    if known is not None and event.is_append:
-        known[1].append(piece.parts)
-    else:
-        artifacts[piece.artifact_id] = piece, ArtifactParts(piece.parts)
+    if known is None or not event.is_append:
+        artifacts[piece.artifact_id] = piece
+        appended.pop(piece.artifact_id, None)
+        return
+    if piece.artifact_id not in appended:
+        appended[piece.artifact_id] = ArtifactParts(known.parts)
+    appended[piece.artifact_id].append(piece.parts)
 
 
 def stream_response(row: TaskRow, event: TaskEvent) -> StreamResponse | None:

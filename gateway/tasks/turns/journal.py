@@ -4,7 +4,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from adapters.contract import ArtifactPiece
-from gateway.tasks.events.chunks import PartCounts, PieceJoiner
+from gateway.tasks.events.chunks import SEPARATE_PARTS_MAX, PieceJoiner
 from gateway.tasks.events.entries import TaskEvent, TaskRow, artifact_event
 
 UNPACED_EVENTS_MAX = 1000  # a turn with fewer events is written as fast as the database commits
@@ -33,6 +33,23 @@ class TurnState(Struct, frozen=True):
     is_answer_refused: bool = False
 
 
+class PartCounts:
+    """Counts the parts of the artifacts of one turn."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def count_piece(self, piece: ArtifactPiece) -> bool:
+        """Counts the parts of a piece.
+
+        Returns whether its artifact had SEPARATE_PARTS_MAX parts before, so that the piece may be joined to another.
+        """
+        name = piece.artifact.artifact_id
+        known = self._counts.get(name, 0) if piece.append else 0
+        self._counts[name] = known + len(piece.artifact.parts)
+        return known >= SEPARATE_PARTS_MAX
+
+
 class TurnJournal:
     """Collects the events of one turn. The cost of adding an event does not depend on the number of earlier events.
 
@@ -47,8 +64,10 @@ class TurnJournal:
         self._events = list(opening.events)
         self._first_seq = opening.row.last_seq
         self._written_count = len(opening.events)
-        self._open_piece: PieceJoiner | None = None  # the last event, while others may still join it
+        self._open_piece: ArtifactPiece | None = None  # the last event, while others may still join it
         self._open_piece_at = 0
+        self._open_piece_size = 0  # characters, with what joined it
+        self._joiner: PieceJoiner | None = None  # of the open piece and those that joined it
         self._part_counts = PartCounts()
         self._size = 0
 
@@ -62,14 +81,18 @@ class TurnJournal:
 
     def add_piece(self, piece: ArtifactPiece, at: int) -> None:
         """Adds an artifact or a piece of one, as an event or as the continuation of the last event."""
-        many = self._part_counts.count_piece(piece)
-        if many and self._open_piece is not None and self._open_piece.can_join(piece):
-            self._open_piece.join(piece)
-            self.row = replace(self.row, updated=at)
-            return
+        has_many_parts = self._part_counts.count_piece(piece)
+        if has_many_parts and self._open_piece is not None:
+            joiner = self._joiner = self._joiner or PieceJoiner(self._open_piece)
+            if joiner.can_join(piece):
+                joiner.join(piece)
+                self._open_piece_size = joiner.size
+                self.row = replace(self.row, updated=at)
+                return
         self._close_piece()
         self.row = replace(self.row, last_seq=self.row.last_seq + 1, updated=at)
-        self._open_piece, self._open_piece_at = PieceJoiner(piece), at
+        self._open_piece, self._open_piece_at = piece, at
+        self._open_piece_size = sum(len(part.text) for part in piece.artifact.parts if isinstance(part.text, str))
 
     def unwritten_events(self) -> tuple[TaskEvent, ...]:
         """Returns the events that are not written yet. From now on, no text joins them."""
@@ -84,8 +107,7 @@ class TurnJournal:
     @property
     def is_full(self) -> bool:
         """Returns whether the turn has reached its limits."""
-        size = self._size + (self._open_piece.size if self._open_piece else 0)
-        return self.event_count > self._limits.events_max or size > self._limits.bytes_max
+        return self.event_count > self._limits.events_max or self._size + self._open_piece_size > self._limits.bytes_max
 
     @property
     def pause_seconds(self) -> float:
@@ -104,7 +126,7 @@ class TurnJournal:
 
     def _close_piece(self) -> None:
         if self._open_piece is not None:
-            piece = self._open_piece.joined_piece()
+            piece = self._open_piece if self._joiner is None else self._joiner.joined_piece()
             event = artifact_event(
                 self.row.last_seq,
                 self._open_piece_at,
@@ -115,7 +137,7 @@ class TurnJournal:
             )
             self._events.append(event)
             self._size += _body_size(event)
-            self._open_piece = None
+            self._open_piece, self._open_piece_size, self._joiner = None, 0, None
 
 
 def _body_size(event: TaskEvent) -> int:

@@ -93,8 +93,8 @@ class TurnRecorder:
         """Runs the agent until it ends its turn, and returns the task. Raises EndingNotWritten."""
         started = self._stores.now()
         journal = TurnJournal(opening, self._stores.turn_limits)
-        showing = ProgressWriter(partial(self._write_pending, journal), lambda: journal.pause_seconds)
-        silence = _VendorRefTimer(self._stores)
+        writer: ProgressWriter[TurnState] | None = None  # constructed for the first event that is written at once
+        ref_timer = _VendorRefTimer(self._stores)
         try:
             async with aclosing(cast("AsyncGenerator[Event, None]", adapter.run(turn, call))) as events:
                 async for event in events:
@@ -107,23 +107,24 @@ class TurnRecorder:
                     if journal.is_full:
                         event = self._add_failure(journal, Failed(TURN_TOO_LONG_TEXT, kind=TURN_TOO_LONG))
                         break
-                    silence.on_event(event, journal.row)
+                    ref_timer.on_event(event, journal.row)
                     _log_event(opening.row, event)
                     if _is_written_at_once(turn, event):
-                        showing.write()
+                        writer = writer or ProgressWriter(partial(self._write_pending, journal), lambda: journal.pause_seconds)
+                        writer.write()
                 else:
                     event = self._add_failure(journal, Failed("The agent ended its turn without an outcome.", kind=INVALID_ANSWER))
         except asyncio.CancelledError:
-            if not showing.was_superseded():
+            if writer is None or not writer.was_superseded():
                 raise
         except UpstreamFault as fault:
             event = self._add_failure(journal, Failed(fault.public, detail=fault.detail, kind=fault.kind))
         except Exception:  # the root of a turn: the task must end after any error
             log.exception("turn_broke", agent=opening.row.agent, task_id=opening.row.id)
             event = self._add_failure(journal, Failed("The gateway could not process the agent's answer.", kind=GATEWAY_FAILURE))
-        silence.cancel()
-        over = await showing.flush()
-        turn_state = await self._write_ending(journal, event, started) if over is None else over
+        ref_timer.cancel()
+        superseding = await writer.flush() if writer is not None else None
+        turn_state = superseding or await self._write_ending(journal, event, started)
         return replace(turn_state, is_answer_refused=True) if isinstance(event, AnswerRefused) and not event.kind else turn_state
 
     async def end_task(self, turn_state: TurnState, event: Event) -> TurnState:
@@ -246,7 +247,7 @@ def _without_answered_prompts(row: TaskRow, ending: Event) -> TaskRow:
 
     After any other failure the agent may not have read the answers, so the prompts stay.
     """
-    if isinstance(ending, Ask | AnswerRefused) or (isinstance(ending, Failed) and ending.kind):
+    if not row.has_open_prompts or isinstance(ending, Ask | AnswerRefused) or (isinstance(ending, Failed) and ending.kind):
         return row
     return replace(row, vendor_ref=with_prompts(row.vendor_ref, ()))
 

@@ -24,7 +24,6 @@ from adapters.contract import (
     Suspended,
 )
 from adapters.task import Message, Part, Role, Task, TaskState, TaskStatus, encode
-from adapters.upstream.pending_consent import awaited_connection_id
 from gateway.tasks.contracts.prompts import message_with_prompts, with_prompts, with_unanswered_prompts
 from gateway.tasks.events.entries import WITHHELD, TaskEvent, TaskRow, reply_event, status_event, to_rfc3339
 from gateway.tasks.log import TaskLog
@@ -71,8 +70,9 @@ class TaskTransitions:
         """Returns the task after one more event, with the entry for the event, if it makes one."""
         at = self._now()
         if isinstance(event, RefLearned):
-            ref = msgspec.json.encode(with_unanswered_prompts(row.vendor_ref, event.ref)).decode()
-            return TurnState(replace(row, vendor_ref=ref, awaited_connection_id=awaited_connection_id(event.ref), updated=at), ())
+            ref = with_unanswered_prompts(row.vendor_ref, event.ref) if row.has_open_prompts else event.ref
+            vendor_ref = msgspec.json.encode(ref).decode()
+            return TurnState(replace(row, vendor_ref=vendor_ref, awaited_connection_id=event.awaited_connection_id, updated=at), ())
         if isinstance(event, RejectedArtifact):
             return _with_events(row, TaskEvent(row.last_seq + 1, at, WITHHELD, encode(event.artifact).decode()))
         if isinstance(event, Replied):

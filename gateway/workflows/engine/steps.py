@@ -13,9 +13,9 @@ from adapters.contract import UpstreamFault
 from adapters.task import INTERRUPTED, Message, Part, Role, Task
 from adapters.upstream.egress import EgressRefused
 from gateway.calls.agent_calls import AgentCalls
+from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.authorizer import CallRefused
 from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
-from gateway.calls.requests import AgentRequest
 from gateway.calls.turns.cancellation import NotCancelable
 from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.tasks.log import TaskEnded, TaskRow, UnknownTask, task_from_events

@@ -84,11 +84,11 @@ async def test_who_can_not_look_for_a_second_believes_no_ruling_of_before(home: 
     assert DEFAULT_TIMEOUTS.stale_epochs <= 1.0
     with monkeypatch.context() as sooner:
         sooner.setattr(database, "_stale_seconds", 0.5)
-        await until(lambda: not database.is_fresh, every=0.01)
+        await until(lambda: not database.is_fresh(), every=0.01)
         assert [await call(), await call()] == [1, 1]
         assert (await home.http.get("/readyz")).status_code == 503
     await database.write(lambda batch: batch.connection.execute(text("ALTER TABLE unreadable RENAME TO epochs")) and None)
-    await until(lambda: database.is_fresh, every=0.01)
+    await until(lambda: database.is_fresh(), every=0.01)
     await call()
     assert await call() == 0
 
@@ -105,7 +105,7 @@ async def test_a_change_whose_watcher_failed_is_not_taken_for_seen(home: House) 
     home.gateway.database.watch("registry", fails)
     await home.gateway.database.write(lambda batch: raise_epoch(batch, "registry"))
     await until(lambda: len(tries) == 3, every=0.01)
-    await until(lambda: home.gateway.database.is_fresh, every=0.01)
+    await until(lambda: home.gateway.database.is_fresh(), every=0.01)
     assert len(tries) == 3
 
 

@@ -114,7 +114,7 @@ async def test_another_process_sees_a_bumped_epoch(database: Database, database_
     await database.write(lambda batch: raise_epoch(batch, "grants"))
     await other.refresh_epochs()
     assert seen == ["grants"]
-    assert other.is_fresh
+    assert other.is_fresh()
     other.close()
 
 

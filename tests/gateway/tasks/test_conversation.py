@@ -16,7 +16,7 @@ from adapters.task import TaskState
 from adapters.upstream.egress import Egress
 from adapters.upstream.pending_consent import agent_ref, consent_question, pending_ref
 from adapters.vendors.sdk.agent import OpenQuestions
-from gateway.calls.requests import AgentRequest, build_turn
+from gateway.calls.agent_requests import AgentRequest, build_turn
 from gateway.tasks.contracts.prompts import BadPromptAnswer, find_answers
 from gateway.tasks.conversation import ConversationWaits, OtherTasks, check_no_open_question, check_question_is_current, ref_to_continue
 from gateway.tasks.log import TaskRow

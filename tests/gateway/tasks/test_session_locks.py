@@ -105,7 +105,7 @@ class Process:
     async def run(self, adapter: Adapter, session: str = "s-1", seconds: float = 60.0, features: Any = None, ref: Any = None) -> Any:
         call = call_to("http://a.example/", seconds, **{FEATURES: features or {}})
         opened = TurnState(replace(OPENED.row, context_id=session), ())
-        return await self.sessions.run(adapter, replace(turn("hi"), session=session, ref=ref), call, opened)
+        return await self.sessions.run_when_free(adapter, replace(turn("hi"), session=session, ref=ref), call, opened)
 
 
 @pytest.fixture
@@ -187,15 +187,13 @@ async def test_a_turn_that_is_given_up_while_it_waits_holds_nothing(pair: tuple[
 
 
 @postgres
-async def test_who_has_no_session_or_needs_none_waits_for_nobody(pair: tuple[Process, Process]) -> None:
+async def test_a_turn_fails_whose_session_is_busy_until_its_deadline(pair: tuple[Process, Process]) -> None:
     here, there = pair
     working, other = Working(), Working()
     other.gate.set()
     first = asyncio.create_task(here.run(working))
     await working.begun.wait()
-    assert isinstance(await there.run(other, session=""), Done)
-    assert isinstance(await there.run(other, features={"parallel": True}), Done)
-    assert isinstance(await there.run(other, features={"parallel": False}, seconds=0.2), Failed)
+    assert isinstance(await there.run(other, seconds=0.2), Failed)
     working.gate.set()
     await first
 

@@ -25,10 +25,9 @@ from gateway.ingress.a2a_server.operations import OperationRequest, Operations
 from gateway.ingress.a2a_server.parameters import EXTENSION_HEADERS, parse_event_id, parse_extensions, parse_idempotency_key
 from gateway.ingress.http.asgi import BadHeader, Scope
 from gateway.ingress.http.authentication import RequestAuthentication
-from gateway.ingress.http.deadline_header import DEADLINE_HEADER_LOWER, parse_deadline
 from gateway.ingress.http.error_bodies import a2a_details
 from gateway.ingress.http.errors import VersionNotSupported, challenge_headers, describe
-from gateway.ingress.http.request_trace import RequestTrace, RequestTraces
+from gateway.ingress.http.request_trace import DEADLINE_HEADER_LOWER, RequestTrace, RequestTraces, parse_deadline
 from gateway.telemetry.spans import TRACEPARENT, valid_traceparent
 from policies.strict_json import LARGE, run_in_reader
 from registry.store import UnknownName

@@ -12,10 +12,9 @@ from gateway.ingress.a2a_server.operations import OperationRequest, Operations, 
 from gateway.ingress.a2a_server.parameters import read_service_parameters
 from gateway.ingress.http.asgi import Header, Receive, Scope, Send, check_json_content_type, read_body, respond, stream_events
 from gateway.ingress.http.authentication import RequestAuthentication
-from gateway.ingress.http.deadline_header import read_deadline
 from gateway.ingress.http.error_bodies import a2a_details, respond_problem
 from gateway.ingress.http.errors import ErrorReport, HttpMethodNotAllowed, InvalidRequest, describe, error_headers
-from gateway.ingress.http.request_trace import RequestTrace
+from gateway.ingress.http.request_trace import RequestTrace, read_deadline
 from gateway.tasks.turns.transitions import retry_after_of
 from policies.strict_json import LARGE, parse, run_off_loop
 

@@ -5,8 +5,7 @@ from urllib.parse import parse_qsl
 
 import structlog
 
-from adapters.a2a_client.wire.names import to_json_name
-from adapters.a2a_client.wire.v1 import BadMessage
+from adapters.a2a_client.wire.v1 import BadMessage, to_json_name
 from adapters.task import encode
 from gateway.ingress.a2a_server.bindings.jsonrpc import extension_headers, retry_header
 from gateway.ingress.a2a_server.bindings.jsonrpc_methods import A2aMethod
@@ -27,10 +26,9 @@ from gateway.ingress.http.asgi import (
     stream_events,
 )
 from gateway.ingress.http.authentication import RequestAuthentication
-from gateway.ingress.http.deadline_header import read_deadline
 from gateway.ingress.http.error_bodies import a2a_details
 from gateway.ingress.http.errors import ErrorReport, HttpMethodNotAllowed, describe, error_headers
-from gateway.ingress.http.request_trace import RequestTrace
+from gateway.ingress.http.request_trace import RequestTrace, read_deadline
 from policies.strict_json import LARGE, parse, run_off_loop
 from registry.store import UnknownName
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from adapters.a2a_client.wire import push, v03_proto, v03_requests, v1
 from adapters.a2a_client.wire.lists import PAGE_SIZE_MAX, ListParams, TaskPage
-from adapters.a2a_client.wire.names import with_json_names
+from adapters.a2a_client.wire.v1 import with_json_names
 from adapters.task import Message, PushConfig, StreamResponse, Task
 from gateway.ingress.a2a_server.bindings import jsonrpc_methods as methods
 from gateway.ingress.a2a_server.bindings.jsonrpc_methods import A2aMethod

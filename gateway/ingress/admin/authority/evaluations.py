@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.audit.explanations import REASONS
-from gateway.calls.consent.approval_requests import terms_of
+from gateway.calls.authorizer import terms_of
 from gateway.storage.database import Database
 from policies.authority import Authority, RulingRequest
 from policies.callers import Caller, HypotheticalCaller

@@ -13,9 +13,9 @@ from gateway.ingress.http.empty_lists import EmptyListReasons
 from gateway.registration.requests import BadRequest, Registrant
 from gateway.storage.paging import BadCursor
 from gateway.tasks.log import to_rfc3339
+from policies.authority import WRITE_REGISTRY
 from policies.cache import BoundedCache
 from policies.callers import Caller
-from policies.delegation.administration import WRITE_REGISTRY
 from policies.delegation.kills import Kills
 from policies.delegation.rulings import (
     Act,

@@ -11,9 +11,9 @@ from pydantic import Field
 
 from adapters.task import Message, Part, Role
 from gateway.calls.agent_calls import AgentCalls
+from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.authorizer import RequireInPerson
 from gateway.calls.consent.approval_votes import OwnApproval
-from gateway.calls.requests import AgentRequest
 from gateway.ingress.admin.bodies import ApiBody, read_model
 from gateway.ingress.admin.demand import require_permission
 from gateway.ingress.http.asgi import BadHeader, header

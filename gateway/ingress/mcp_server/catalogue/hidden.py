@@ -1,14 +1,12 @@
 """Answers requests for hidden things exactly like requests for unknown ones: with the same error, after the same database commit."""
 
-from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
 from adapters.mcp_client.wire.messages import INVALID_PARAMS
-from adapters.mcp_client.wire.peer import McpPeer
 from gateway.calls.authorizer import CallRefused
 from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
 from gateway.calls.targets.unknown_names import UnknownNameDenials, UnknownNameDenied
@@ -17,7 +15,7 @@ from gateway.ingress.mcp_server.catalogue.names import entry_name_of
 from gateway.ingress.mcp_server.catalogue.prompts import PromptCatalogue
 from gateway.ingress.mcp_server.catalogue.resources import ResourceCatalogue
 from gateway.ingress.mcp_server.catalogue.search_mode import SearchMode
-from gateway.ingress.mcp_server.catalogue.tools import AgentTool, ToolCatalogue
+from gateway.ingress.mcp_server.catalogue.tools import AgentTool, ServerTool, ToolCatalogue
 from gateway.ingress.mcp_server.catalogue.uris import split_public_uri
 from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries, uses_own_names
 from gateway.ingress.mcp_server.protocol.message import ClientMessage
@@ -38,6 +36,29 @@ class Catalogue(Struct, frozen=True):
     prompts: PromptCatalogue
     resources: ResourceCatalogue
     search_mode: SearchMode
+
+    def check_still_allowed(self, message: ClientMessage) -> None:
+        """Checks that a request which continues an earlier one is still allowed. Raises UnknownTool, UnknownPrompt or UnknownResource."""
+        caller = message.caller
+        if message.method == "tools/call" and self.search_mode.is_on(message):
+            message = self.search_mode.resolve_call_tool(message)
+        params = message.params_object()
+        if message.method == "tools/call":
+            target = self.tools.resolve(caller, message.server_path, str(params.get("name")))
+            if isinstance(target, ServerTool) and not self._could_allow(message, act_of_calling_tool(target.server, target.tool)):
+                raise UnknownTool
+        elif message.method == "prompts/get":
+            prompt = self.prompts.resolve(caller, message.server_path, str(params.get("name")))
+            if not self._could_allow(message, act_of_getting_prompt(prompt.server, prompt.prompt)):
+                raise UnknownPrompt
+        else:
+            resource = self.resources.resolve(caller, message.server_path, str(params.get("uri")))
+            if not self._could_allow(message, act_of_reading_resource(resource.server)):
+                raise UnknownResource
+
+    def _could_allow(self, message: ClientMessage, act: Act) -> bool:
+        server = self.visible_entries.find_server(message.caller, act.parent)
+        return self.visible_entries.could_allow(message.caller, server, act)
 
 
 class VisibilityCheck:
@@ -124,26 +145,3 @@ class VisibilityCheck:
 
 ActAndExistence = tuple[Act, bool]
 _UNKNOWN_NAME_ERROR_OF: dict[str, Callable[[], Exception]] = {"getPrompt": UnknownPrompt, "readResource": UnknownResource}
-
-
-class HasVisibilityCheck(Protocol):
-    """A class whose methods answer requests that name something."""
-
-    visibility_check: VisibilityCheck
-
-
-RequestMethod = Callable[[Any, ClientMessage, McpPeer | None], Awaitable[bytes]]
-
-
-def hide_invisible(answer: RequestMethod) -> RequestMethod:
-    """Decorates a request method: `raise_if_hidden` checks each refusal."""
-
-    @wraps(answer)
-    async def answer_or_hide(self: HasVisibilityCheck, message: ClientMessage, peer: McpPeer | None) -> bytes:
-        try:
-            return await answer(self, message, peer)
-        except REFUSALS as error:
-            await self.visibility_check.raise_if_hidden(message, error)
-            raise
-
-    return answer_or_hide

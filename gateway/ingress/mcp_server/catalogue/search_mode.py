@@ -3,22 +3,19 @@
 import asyncio
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import parse_qs
 
 import msgspec
 from msgspec import Raw
 
 from adapters.mcp_client.wire.messages import INVALID_PARAMS
-from gateway.ingress.http.asgi import Scope
-from gateway.ingress.http.errors import InvalidRequest, UnknownTool
+from gateway.ingress.http.errors import UnknownTool
 from gateway.ingress.mcp_server.catalogue.tools import ToolCatalogue
-from gateway.ingress.mcp_server.catalogue.visible import VIRTUAL_PREFIX, VisibleEntries
-from gateway.ingress.mcp_server.protocol.message import ClientMessage
+from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries
+from gateway.ingress.mcp_server.protocol.message import VIRTUAL_PREFIX, ClientMessage, modes_in_query
 from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
 from gateway.ingress.mcp_server.search.ranking import Ranking, ToolText
 
 SEARCH_TOOL, CALL_TOOL = "search_tools", "call_tool"
-MODES = ("all", "search")  # values of the query parameter `mode`
 DEFAULT_LIMIT, LIMIT_MAX = 10, 50
 QUERY_MAX = 1000
 INDEXED_TOOLS_MAX = 100_000  # tools in all cached indexes; the least recently used index is dropped first
@@ -59,18 +56,6 @@ DEFINITIONS = [
 ENCODED_DEFINITIONS = tuple(Raw(encode(definition)) for definition in DEFINITIONS)
 
 
-def check_query(scope: Scope) -> None:
-    """Raises InvalidRequest where the `mode` of the address is not one of MODES, or stands twice."""
-    modes = _modes_in_query(scope)
-    if modes and (len(modes) > 1 or modes[0] not in MODES):
-        raise InvalidRequest(f"the address has a mode that is not known, or two; the modes are {' and '.join(MODES)}")
-
-
-def _modes_in_query(scope: Scope) -> list[str]:
-    query = scope.get("query_string", b"")
-    return parse_qs(query.decode("latin-1"), keep_blank_values=True).get("mode", []) if query else []
-
-
 class SearchMode:
     """Searches and calls the tools that the caller may call."""
 
@@ -86,7 +71,7 @@ class SearchMode:
             and self._visible_entries.find_selection(message.caller, message.server_path).search
         ):
             return True
-        return _modes_in_query(message.scope) == ["search"]
+        return modes_in_query(message.scope) == ["search"]
 
     def list_definitions(self, message: ClientMessage) -> Sequence[Raw]:
         """Returns the definitions of the two tools. Raises UnknownName."""

@@ -9,7 +9,8 @@ from msgspec import Raw
 from gateway.ingress.http.errors import UnknownTool
 from gateway.ingress.mcp_server.catalogue.definitions import AgentTool, DefinitionCache, ServerTool, ToolTarget
 from gateway.ingress.mcp_server.catalogue.names import avoid_alias, entry_name_of
-from gateway.ingress.mcp_server.catalogue.visible import VIRTUAL_PREFIX, EndpointView, VisibleEntries, uses_own_names
+from gateway.ingress.mcp_server.catalogue.visible import EndpointView, VisibleEntries, uses_own_names
+from gateway.ingress.mcp_server.protocol.message import VIRTUAL_PREFIX
 from policies.callers import Caller
 from policies.delegation.rulings import act_of_calling_tool, act_of_invoking_agent
 from registry.cards.card import Registration

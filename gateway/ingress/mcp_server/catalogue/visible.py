@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from adapters.contract import UpstreamFault
 from gateway.calls.limits.slices import Slices
 from gateway.ingress.mcp_server.catalogue.cached_lists import CachedLists, EncodedDefinitions, Generations, MakeEntries
-from policies.authority import Authority
+from gateway.ingress.mcp_server.protocol.message import VIRTUAL_PREFIX
+from policies.authority import WRITE_REGISTRY, Authority
 from policies.callers import Caller
-from policies.delegation.administration import WRITE_REGISTRY
 from policies.delegation.permissions import parse_ceiling
 from policies.delegation.rulings import Act, act_of_calling_tool, act_of_getting_prompt, act_of_invoking_agent, act_of_reading_resource
 from registry.cards.card import Family, Registration, RegistrationStatus
 from registry.health.reachability import Absences, NotReachable
 from registry.store import Registry, UnknownName
 from registry.virtual.selection import Selection
-
-VIRTUAL_PREFIX = "virtual/"
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,6 @@ class RequestStates:
         `decision_id` is the decision that used an approval or was counted, which the answers may go on with. Raises BadEnvelope where
         the client did not declare what the server asks for, and UpstreamFault for questions that can't be read.
         """
-        if not message.is_modern or UNFINISHED_HINT not in result:
-            return result
         members: dict[str, Any] = dict(_decode_members(result))
         if bytes(members.get("resultType", b"")) != UNFINISHED:
             return result

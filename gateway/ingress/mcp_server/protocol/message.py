@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qs
 
 from msgspec import Struct
 
@@ -12,6 +13,9 @@ from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
 from gateway.ingress.mcp_server.protocol.sessions import McpSession
 from gateway.telemetry.spans import TraceContext
 from policies.callers import Caller
+
+MODES = ("all", "search")  # values of the query parameter `mode`
+VIRTUAL_PREFIX = "virtual/"  # of a path below /mcp that names a virtual server
 
 
 class ResponseReceived(Exception):
@@ -63,6 +67,11 @@ class ClientMessage(Struct, frozen=True):
         """Returns the revision of the client's session; empty without one, as in 2026-07-28."""
         return self.session.version if self.session is not None else ""
 
+    @property
+    def may_be_in_search_mode(self) -> bool:
+        """Returns whether the query turns on the search mode, or a virtual server may."""
+        return self.server_path.startswith(VIRTUAL_PREFIX) or modes_in_query(self.scope) == ["search"]
+
     def params_object(self) -> dict[str, Any]:
         """Returns the parameters. Raises BadEnvelope unless they and `_meta` are objects."""
         params = self.params if self.params is not None else {}
@@ -96,3 +105,16 @@ def wants_only_result(params: dict[str, Any]) -> bool:
     """Returns whether a modern client wants no notifications, can't be asked anything, and continues no earlier request."""
     meta = params["_meta"]
     return not meta[CAPABILITIES_KEY] and "progressToken" not in meta and LEVEL_KEY not in meta and "requestState" not in params
+
+
+def check_mode(scope: Scope) -> None:
+    """Raises InvalidRequest where the `mode` of the address is not one of MODES, or stands twice."""
+    modes = modes_in_query(scope)
+    if modes and (len(modes) > 1 or modes[0] not in MODES):
+        raise InvalidRequest(f"the address has a mode that is not known, or two; the modes are {' and '.join(MODES)}")
+
+
+def modes_in_query(scope: Scope) -> list[str]:
+    """Returns the values of the query parameter `mode`."""
+    query = scope.get("query_string", b"")
+    return parse_qs(query.decode("latin-1"), keep_blank_values=True).get("mode", []) if query else []

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, delete, select
 
 from adapters.mcp_client.wire.messages import McpRequest
-from gateway.calls.requests import ToolServerRequest
+from gateway.calls.server_calls import ToolServerRequest
 from gateway.ingress.mcp_server.elicitation.server_questions import InputRequest
 from gateway.ingress.mcp_server.protocol.sessions import holder_of
 from gateway.storage.database import Batch, Database

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.a2a_client.wire.names import to_json_name, with_json_names
+from adapters.a2a_client.wire.v1 import to_json_name, with_json_names
 
 NAMES = st.sampled_from(["messageId", "context_id", "page_size", "data", "metadata", "parts", "a_b_c", "urn:x_y", "_", "", "A_B"])
 JSON = st.recursive(

@@ -9,8 +9,8 @@ from sqlalchemy import func, select
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.task import Message, Part, PushConfig, Role
 from adapters.upstream.egress import Egress, EgressRefused
+from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.authorizer import CallRefused
-from gateway.calls.requests import AgentRequest
 from gateway.storage.tables import push_configs, tasks
 from gateway.tasks.turns.recorder import TurnState
 from gateway.telemetry.spans import TraceContext

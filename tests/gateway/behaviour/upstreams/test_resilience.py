@@ -8,7 +8,7 @@ import pytest
 
 from adapters.upstream import breaker
 from adapters.upstream.breaker import FAILURES_MAX
-from gateway.calls.limits.deadlines import DEADLINE_HEADER
+from gateway.calls.outgoing.builder import DEADLINE_HEADER
 from registry.cards.card import AgentEndpoint
 from tests.fakes.a2a_agents import serving
 from tests.fakes.house import CallbackAgent, House

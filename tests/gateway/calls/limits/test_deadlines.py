@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from adapters.contract import Ask, Call, Done, Event, Turn
 from adapters.mcp_client.wire.messages import McpAnswer
 from adapters.upstream.breaker import FAILURES_MAX
-from gateway.calls.limits.deadlines import DEADLINE_HEADER
+from gateway.calls.outgoing.builder import DEADLINE_HEADER
 from gateway.ingress.http.asgi import BadHeader
-from gateway.ingress.http.deadline_header import parse_deadline
+from gateway.ingress.http.request_trace import parse_deadline
 from policies.callers import Caller
 from policies.ids import now_us
 from registry.cards.card import Family, RegistrationStatus

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from adapters.contract import Call
-from gateway.calls.limits.deadlines import DEADLINE_HEADER
-from gateway.calls.outgoing.builder import CallBuilder
+from gateway.calls.outgoing.builder import DEADLINE_HEADER, CallBuilder
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.telemetry.spans import TraceContext
 from policies.callers import Caller
@@ -91,7 +90,11 @@ async def test_an_agent_without_delegation_gets_no_credential(scene: Scene) -> N
 
 async def test_a_tool_server_gets_the_operators_headers_and_no_token(scene: Scene) -> None:
     scene.headers = {"X-Api-Key": "operator"}
-    assert scene.call(CRM).headers == {"traceparent": "00-a-b-01", "X-Api-Key": "operator"}
+    crm = replace(CRM, upstream={"headers": {"X-Api-Key": "env:KEY"}})
+    assert scene.call(crm).headers == {
+        "traceparent": "00-a-b-01",
+        "X-Api-Key": "operator",
+    }
     assert scene.tokens.minted == 0
 
 

@@ -7,9 +7,9 @@ import pytest
 from gateway.ingress.admin.dead_letters import RETRY_DEAD_LETTERS
 from gateway.ingress.admin.registry.access import RegistryAccess, RegistryPermissions, act_of_registry_change
 from gateway.server.composition.authorization import build_in_person_check
+from policies.authority import WRITE_REGISTRY
 from policies.callers import Caller
 from policies.cedar.engine import CedarQuestion, PolicyEngine
-from policies.delegation.administration import WRITE_REGISTRY
 from policies.delegation.chain import Delegation, Hop
 from policies.delegation.permissions import Permissions
 from policies.delegation.principal import Principal

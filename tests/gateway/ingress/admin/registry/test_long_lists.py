@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from policies.delegation.administration import WRITE_REGISTRY
 
 from gateway.calls.limits.slices import SLICE
 from gateway.calls.targets.front_door import FrontDoor
@@ -21,7 +22,6 @@ from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries
 from gateway.ingress.mcp_server.subscriptions.notifications import ChangeBroadcast, Interest, NotificationFeed, Subscriber
 from gateway.telemetry.spans import TraceContext
 from policies.callers import Caller, HypotheticalCaller, hypothetical_caller
-from policies.delegation.administration import WRITE_REGISTRY
 from policies.delegation.permissions import Permissions
 from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act

@@ -2,10 +2,9 @@
 
 import pytest
 
-from policies.authority import RulingRequest
+from policies.authority import DELEGABLE_ACTIONS, DELEGATED_ADMINISTRATION, RulingRequest, is_delegated_administration
 from policies.callers import HypotheticalCaller
 from policies.cedar.role_rules import ACTIONS
-from policies.delegation.administration import DELEGABLE_ACTIONS, DELEGATED_ADMINISTRATION, is_delegated_administration
 from policies.delegation.chain import Hop
 from policies.delegation.rulings import Act, ChainLink
 from policies.what_if.acts import act_of_permission

@@ -1,26 +1,24 @@
-"""The requests that protocol servers make of AgentCalls and ServerCalls, and what is built from them: rulings, task rows, turns."""
+"""The request that protocol servers make of AgentCalls, and what is built from it: its ruling request, task row and turn."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.catalog import AdapterCatalog
 from adapters.contract import Adapter, Turn, VendorRef
 from adapters.mcp_client.agent import message_awaiting_answer, read_invocation
-from adapters.mcp_client.wire.messages import McpRequest
-from adapters.mcp_client.wire.peer import ListenFilter, McpListener
 from adapters.task import Message, TaskState
 from adapters.upstream.pending_consent import agent_ref, is_pending, unsent_message
-from gateway.calls.consent.approval_requests import terms_of
+from gateway.calls.authorizer import terms_of
 from gateway.calls.handoff import (
     CONTEXT_SUMMARY,
     enforce_contract,
+    metadata_without_gateway_context,
     skill_begun_with,
-    strip_gateway_context,
     with_gateway_context,
     without_gateway_context,
 )
@@ -46,7 +44,7 @@ from policies.authority import RulingRequest
 from policies.callers import Caller
 from policies.delegation.chain import Hop
 from policies.delegation.permissions import parse_ceiling
-from policies.delegation.rulings import Act, Grant, act_of_calling_tool, act_of_invoking_agent
+from policies.delegation.rulings import Grant, act_of_calling_tool, act_of_invoking_agent
 from registry.cards.card import FEATURES, WORKFLOW_KIND, Family, Registration
 
 _decode_ref = msgspec.json.Decoder(VendorRef).decode
@@ -75,47 +73,6 @@ class AuthorizedRequest(Struct, frozen=True):
     target: Registration
     row: TaskRow
     previous: TaskRow | None = None
-
-
-class ToolServerRequest(Struct, frozen=True):
-    """A request for an MCP server: a tool call, a prompt, a resource. `arguments` are those that policies may read."""
-
-    server: str
-    act: Act
-    arguments: Mapping[str, Any] | None
-    request: McpRequest
-    trace_context: TraceContext
-    approval_id: str = ""  # the approval that the caller names
-    continues_decision_id: str = ""  # the decision that the request continues, from the sealed request state
-
-
-class ListenRequest(Struct, frozen=True):
-    """A request for the notifications of an MCP server. `session` is the id of the client's session, for clients with `initialize`."""
-
-    server: str
-    act: Act
-    notifications_wanted: ListenFilter
-    listener: McpListener
-    trace_context: TraceContext
-    session: str = ""
-
-
-def ruling_request_for_server(target: Registration, request: ToolServerRequest) -> RulingRequest:
-    """Builds the ruling request for a request to an MCP server."""
-    terms = terms_of(target, request.act, request.approval_id)
-    if request.continues_decision_id:
-        terms = msgspec.structs.replace(terms, continues_decision_id=request.continues_decision_id)
-    return RulingRequest(
-        request.act, target.tenant, request.arguments, parse_ceiling(target.ceiling), trace_id=request.trace_context.trace_id, terms=terms
-    )
-
-
-def ruling_request_for_listening(target: Registration, request: ListenRequest) -> RulingRequest:
-    """Builds the ruling request for listening to an MCP server."""
-    terms = terms_of(target, request.act)
-    return RulingRequest(
-        request.act, target.tenant, None, parse_ceiling(target.ceiling), trace_id=request.trace_context.trace_id, terms=terms
-    )
 
 
 def pending_message_of(request: AgentRequest) -> PendingMessage:
@@ -187,9 +144,12 @@ def ruling_request_for_agent(request: AgentRequest, target: Registration, row: T
 def build_turn(request: AgentRequest, target: Registration, row: TaskRow, ref: VendorRef | None) -> Turn:
     """Builds the turn for the adapter. Raises BadPromptAnswer for a message that does not answer the task's open prompts."""
     watched = request.is_watched or _is_followed_later(request, row)
-    turn = Turn(
-        without_gateway_context(request.message), ref, watched, request.accepted_output_modes, strip_gateway_context(request.metadata)
-    )
+    message, metadata = request.message, request.metadata
+    if message.metadata is not UNSET:
+        message = without_gateway_context(message)
+    if metadata:
+        metadata = metadata_without_gateway_context(metadata)
+    turn = Turn(message, ref, watched, request.accepted_output_modes, metadata)
     if request.continues_decision_id and ref is not None:
         return msgspec.structs.replace(turn, answers=find_answers(ref.prompts or (), request.logged_message or request.message))
     if FEATURES not in target.facts:
@@ -226,7 +186,7 @@ async def prepare_turn(
     if turn.message.reference_task_ids:
         turn = msgspec.structs.replace(turn, message=await with_own_references(stores, row, turn.message))
     adapter = adapters.adapter(target.kind, target.upstream)
-    if shares_questions(target):
+    if FEATURES in target.facts and shares_questions(target):
         await check_own_question(stores.database, row, turn)
         adapter = OwnQuestionsAdapter(adapter, stores.database, row)
     if target.contracts:
