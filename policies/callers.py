@@ -9,11 +9,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from policies.cache import BoundedCache
-from policies.delegation.chain import CannotNarrow, Delegation, Hop
+from policies.delegation.chain import CannotNarrow, Delegation, Hop, Principal
 from policies.delegation.grants import GrantEnded, Grants
 from policies.delegation.kills import Killed
 from policies.delegation.permissions import ALL_PERMISSIONS, NO_PERMISSIONS, Permissions
-from policies.delegation.principal import Principal
 from policies.environment import RulingEnvironment
 from policies.tokens.verifier import Claims, TokenRefused, TokenVerifier
 

@@ -13,7 +13,7 @@ from adapters.oauth.grants import OAuthRefused, OAuthRequests, OwnClient
 from adapters.oauth.options import EXCHANGE_METHOD, ID_JAG, AuthOptions, ProviderOptions
 from adapters.upstream.egress import Egress
 from policies.cache import BoundedCache
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.delegation.rulings import Grant
 from policies.strict_json import BadJson, parse
 from policies.vault.credentials import ClientRegistration, Credential, CredentialKey, CredentialVault

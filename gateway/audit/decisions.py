@@ -10,8 +10,7 @@ from sqlalchemy import Connection, and_, or_, select
 from gateway.audit.explanations import decision_document
 from gateway.storage.paging import BadCursor
 from gateway.tasks.log import to_rfc3339
-from policies.delegation.chain import Delegation
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Delegation, Principal
 from policies.delegation.rulings import Act, ChainLink, Decision
 from policies.tables import audit_records
 

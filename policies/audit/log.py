@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 from sqlalchemy import Connection, Table, select, true
 
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.delegation.rulings import Decision
 from policies.tables import audit_records as audit_table
 

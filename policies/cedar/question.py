@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from policies.cedar.syntax import action_and_group, parent_of
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.delegation.rulings import Act
 
 _encode = msgspec.json.Encoder().encode

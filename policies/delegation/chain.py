@@ -1,14 +1,29 @@
-"""A delegation: what remains of a person's authority after each agent in the chain."""
+"""A delegation: the person, and what remains of the person's authority after each agent in the chain."""
 
 import math
+from dataclasses import dataclass
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
-from policies.delegation.principal import Principal
 
 DEPTH_MAX = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A verified user: a person of one tenant, authenticated by one issuer. `roles` are the current ones, not those of the token."""
+
+    tenant: str
+    issuer: str
+    subject: str
+    roles: tuple[str, ...] = ()
+
+    @property
+    def owner_key(self) -> str:
+        """The owner key of everything that this person owns: the same subject of another issuer is another person."""
+        return f"{self.tenant}|{self.issuer}|{self.subject}"
 
 
 class Hop(Struct, frozen=True):

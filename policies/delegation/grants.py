@@ -9,10 +9,9 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from policies.cache import BoundedCache
-from policies.delegation.chain import Delegation, Hop
+from policies.delegation.chain import Delegation, Hop, Principal
 from policies.delegation.kills import Killed, Kills
 from policies.delegation.permissions import Permissions
-from policies.delegation.principal import Principal
 from policies.tables import TransactionalDatabase, WriteBatch
 from policies.tables import grants as table
 

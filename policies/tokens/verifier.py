@@ -6,7 +6,7 @@ from hashlib import sha256
 import structlog
 
 from policies.cache import BoundedCache
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.ids import new_id
 from policies.keys.jwks import KeySetFetch, RemoteKeySet
 from policies.keys.signing import SigningKeys

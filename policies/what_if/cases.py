@@ -6,10 +6,9 @@ from typing import Any
 
 from policies.cedar.files.yaml_entries import NotEntries, read_entries
 from policies.cedar.syntax import spelling_hint
-from policies.delegation.chain import Hop
+from policies.delegation.chain import Hop, Principal
 from policies.delegation.history import History
 from policies.delegation.permissions import ALL_PERMISSIONS, BadPermission, Permissions
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act
 from policies.what_if.acts import act_of_permission
 

@@ -10,7 +10,7 @@ import msgspec
 from policies.cedar.engine import PolicyEngine
 from policies.cedar.question import CedarQuestion, Verdict
 from policies.cedar.schema import RESOURCE_KINDS
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.delegation.rulings import Act
 from policies.what_if.acts import act_of_permission
 

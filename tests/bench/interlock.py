@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.keys.signing import SigningKeys
 from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_development_token
 from tests.bench.echo_agents import AGENTS

@@ -10,10 +10,10 @@ from statistics import median
 from policies.authority import Authority, RulingRequest
 from policies.callers import CallerResolver
 from policies.cedar.engine import PolicyEngine
+from policies.delegation.chain import Principal
 from policies.delegation.grants import Grants
 from policies.delegation.kills import Kills
 from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import Grant, act_of_calling_tool
 from policies.environment import RulingEnvironment
 from policies.ids import new_id

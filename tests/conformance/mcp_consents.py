@@ -16,7 +16,7 @@ from adapters.oauth.authorized import Consent, UpstreamOAuth
 from adapters.oauth.grants import OwnClient, consent_url
 from adapters.oauth.options import read_auth_options
 from adapters.upstream.egress import Egress
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.keys.signing import SigningKeys
 from policies.vault.credentials import ClientRegistration, Credential, CredentialVault
 from tests.fakes.vault import MemoryVault

@@ -21,9 +21,8 @@ from adapters.oauth.authorized import credential_request_of
 from adapters.tool_servers import ToolServerClient
 from adapters.upstream.egress import Egress
 from gateway.timeouts import DEFAULT_TIMEOUTS
-from policies.delegation.chain import Delegation
+from policies.delegation.chain import Delegation, Principal
 from policies.delegation.permissions import ALL_PERMISSIONS
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act, Decision, Grant
 from registry.cards.card import Family, Registration, RegistrationStatus
 from tests.conformance import mcp_consents

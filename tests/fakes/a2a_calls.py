@@ -9,9 +9,8 @@ from typing import Any
 from adapters.contract import ArtifactPiece, Ask, Call, Done, Event, Replied, Turn, VendorRef
 from adapters.task import Message, Part, Role, text_of
 from adapters.upstream.egress import HttpResponse
-from policies.delegation.chain import Delegation
+from policies.delegation.chain import Delegation, Principal
 from policies.delegation.permissions import ALL_PERMISSIONS
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act, Decision, Grant
 from registry.cards.card import Family, Registration, RegistrationStatus
 

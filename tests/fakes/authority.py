@@ -9,12 +9,11 @@ from policies.authority import Authority, RulingRequest
 from policies.callers import Caller, CallerResolver, HypotheticalCaller, hypothetical_caller
 from policies.cedar.engine import CedarQuestion, PolicyEngine
 from policies.cedar.question import Verdict
-from policies.delegation.chain import Delegation, Hop
+from policies.delegation.chain import Delegation, Hop, Principal
 from policies.delegation.grants import GrantEnded
 from policies.delegation.history import SENSITIVITY_MAX
 from policies.delegation.kills import Kills
 from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import Denial, Grant, act_of_calling_tool
 from policies.environment import RulingEnvironment
 from policies.tokens.claims import Claims

@@ -12,7 +12,7 @@ from gateway.server.app import build_application
 from gateway.server.composition.process import Gateway
 from gateway.server.settings import Settings
 from gateway.timeouts import Timeouts
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_development_token
 from registry.cards.card import Family, McpTool, Registration, RegistrationStatus
 from registry.cards.reader import read_card

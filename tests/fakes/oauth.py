@@ -9,9 +9,8 @@ from urllib.parse import quote_plus
 
 import httpx
 
-from policies.delegation.chain import Delegation, Hop
+from policies.delegation.chain import Delegation, Hop, Principal
 from policies.delegation.permissions import Permissions
-from policies.delegation.principal import Principal
 from policies.tokens.hop_tokens import ExchangeRefused, TokenExchangeRequest, TokenExchangeResponse
 from policies.tokens.person_tokens import AssertionExchangeRequest, AssertionExchangeResponse
 from registry.cards.card import Family, Registration, RegistrationStatus

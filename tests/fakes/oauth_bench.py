@@ -18,9 +18,8 @@ from adapters.oauth.options import read_auth_options
 from adapters.openapi.tools import OpenApiServers
 from adapters.tool_servers import ToolServerClient
 from adapters.upstream.egress import Egress
-from policies.delegation.chain import Delegation
+from policies.delegation.chain import Delegation, Principal
 from policies.delegation.permissions import ALL_PERMISSIONS
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act, Decision, Grant
 from policies.keys.signing import SigningKeys
 from registry.cards.card import Family, Registration, RegistrationStatus

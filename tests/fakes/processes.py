@@ -23,7 +23,7 @@ from gateway.tasks.turns.recorder import TaskStores
 from gateway.telemetry.spans import TraceContext
 from gateway.telemetry.upstream_calls import CallTelemetry
 from policies.callers import Caller
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.delegation.rulings import act_of_calling_tool
 from policies.ids import new_id, now_us
 from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_development_token

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.keys.signing import SigningKeys
 from policies.tokens.verifier import DEVELOPMENT_ISSUER, TokenRefused, TokenVerifier
 

@@ -24,7 +24,7 @@ from sqlalchemy import text
 from gateway.storage.database import engine_for
 from policies.audit.heads import read_heads
 from policies.audit.proof import Proof, read_rows, verify_chains
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.ids import now_us
 from policies.keys.signing import SigningKeys
 from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_development_token

@@ -109,7 +109,6 @@ ALSO: dict[str, tuple[str, ...]] = {
     ),
     "cedar/files/positions": (*CEDAR, "policies/cedar/files/test_folder.py", "policies/cedar/files/test_links.py"),
     "tokens/dpop": ("gateway/behaviour/authority/test_possession.py",),
-    "delegation/principal": ("policies/delegation/test_chain.py", "policies/cedar/test_engine.py", *TOKENS),
     "keys/published": ("policies/audit/test_cuts.py", "gateway/cli/local/test_audit.py"),
     "what_if/rehearsal": ("policies/what_if/test_cases.py", "examples/test_policies.py"),
     "delegation/rights": ("policies/cedar/test_engine.py", "gateway/ingress/admin/test_route_guards.py", *DOORS),

@@ -10,11 +10,10 @@ from msgspec.structs import replace as with_
 
 from policies.authority import RulingRequest
 from policies.callers import HypotheticalCaller
-from policies.delegation.chain import DEPTH_MAX, CannotNarrow, Hop
+from policies.delegation.chain import DEPTH_MAX, CannotNarrow, Hop, Principal
 from policies.delegation.history import VERB_FOLLOW_TASK, VERB_STOP_TASK, History, HistoryMark
 from policies.delegation.kills import Kill
 from policies.delegation.permissions import Permissions
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act, ChainLink, Decision, Denial, act_of_calling_tool, act_of_invoking_agent, act_of_stopping_task
 from policies.delegation.terms import Terms
 from tests.fakes.authority import ADA, ALICE, ASKING, LARGE, MAIL, NORA, ONCE, READ, REFUND, RICK, Scene, crm, denied, granted, refund

@@ -9,9 +9,8 @@ from msgspec.structs import replace as with_
 from policies.authority import RulingRequest, requester_of
 from policies.callers import Caller
 from policies.delegation.approval import Approval, ExactContent
-from policies.delegation.chain import Hop
+from policies.delegation.chain import Hop, Principal
 from policies.delegation.history import History, HistoryMark, PriorAct
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act, Question
 from policies.delegation.terms import Terms
 from tests.fakes.authority import ADA, ALICE, ASKING, MAIL, NORA, ONCE, READ, REFUND, RICK, TOOL, TOTAL, Scene, denied, granted, refund

@@ -8,10 +8,9 @@ import pytest
 from msgspec.structs import replace as with_
 
 from policies.callers import Caller, HypotheticalCaller, _ruling_key, hypothetical_caller
-from policies.delegation.chain import Delegation, Hop
+from policies.delegation.chain import Delegation, Hop, Principal
 from policies.delegation.kills import Kill, Killed
 from policies.delegation.permissions import ALL_PERMISSIONS, NO_PERMISSIONS, Permissions
-from policies.delegation.principal import Principal
 from policies.tokens.claims import Claims
 from policies.tokens.verifier import TokenRefused
 from tests.fakes.authority import ALICE, IDP, Scene, crm

@@ -40,7 +40,7 @@ from adapters.vendors.sdk.answers import READING_ERRORS, enforce_contract, ensur
 from adapters.vendors.sdk.connection import VendorConnection, VendorEndpoint
 from adapters.vendors.sdk.frames import End, Frame
 from adapters.vendors.sdk.lost_sessions import is_session_unknown, run_in_session
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from registry.names import InvalidMember
 
 CUT_OFF_TEXT: Final = "The agent's answer was cut off"

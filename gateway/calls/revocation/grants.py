@@ -10,8 +10,8 @@ from sqlalchemy import Row, select
 from gateway.calls.revocation.running import RunningWorkStopper
 from gateway.calls.revocation.spool import Spool
 from gateway.storage.database import Database, WriteFailed
+from policies.delegation.chain import Principal
 from policies.delegation.grants import Grants
-from policies.delegation.principal import Principal
 from policies.tables import grants as table
 
 

@@ -13,8 +13,8 @@ from gateway.calls.revocation.spool import Spool, kill_from_record
 from gateway.storage.database import Batch, Database, ReadFailed, WriteFailed, raise_epoch
 from gateway.storage.tables import tasks
 from policies.audit.log import AuditLog
+from policies.delegation.chain import Principal
 from policies.delegation.kills import Kill, KillKind, Kills
-from policies.delegation.principal import Principal
 from policies.tables import grants
 from registry.cards.card import Family
 from registry.store import Registry, UnknownName

@@ -16,7 +16,7 @@ from gateway.cli.local import installation as home
 if TYPE_CHECKING:
     from gateway.server.settings import Settings
     from policies.cedar.engine import KnownTool, RuleSet
-    from policies.delegation.principal import Principal
+    from policies.delegation.chain import Principal
     from policies.what_if.rehearsal import CaseResult
 
 app = typer.Typer(help="The policies.", no_args_is_help=True)

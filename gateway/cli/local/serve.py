@@ -128,8 +128,8 @@ def token(
     """Print a token of the development issuer. A note on standard error names the gateway that it is for and the keys that sign it."""
     seconds = _parse_duration(ttl)
     chosen = home.load_settings(config)
+    from policies.delegation.chain import Principal
     from policies.delegation.permissions import BadPermission, Permissions
-    from policies.delegation.principal import Principal
     from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_development_token
 
     if not chosen.is_development:

@@ -14,9 +14,8 @@ from adapters.contract import Call, UpstreamFault
 from adapters.mcp_client.pool import McpPool, PoolLimits
 from adapters.mcp_client.wire.messages import McpRefused, McpRequest
 from adapters.upstream.egress import Egress, HttpResponse
-from policies.delegation.chain import Delegation
+from policies.delegation.chain import Delegation, Principal
 from policies.delegation.permissions import ALL_PERMISSIONS
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act, Decision, Grant
 from registry.cards.card import Family, Registration, RegistrationStatus
 from tests.fakes.clock import Clock

@@ -67,19 +67,37 @@ def alice(home: House) -> str:
     return home.token("alice")
 
 
-async def test_warm_send_message_enters_few_files(home: House, alice: str) -> None:
+@pytest.fixture
+async def message_trip(home: House, alice: str) -> Trip:
+    """A warm SendMessage."""
     await home.agent(CallbackAgent("support"))
     await home.send(alice, "support", "warm")
     with Trip() as trip:
         answer = await home.send(alice, "support", "hello")
     assert answer["result"]["task"]["status"]["state"] == "TASK_STATE_COMPLETED"
-    check(trip, files=86, changes=310)
+    return trip
 
 
-async def test_warm_tool_call_enters_few_files(home: House, alice: str) -> None:
+@pytest.fixture
+async def tool_trip(home: House, alice: str) -> Trip:
+    """A warm tools/call."""
     await home.server("inventory", "check")
     await home.call(alice, "/mcp/inventory", "check", {"sku": "A"})
     with Trip() as trip:
         answer = await home.call(alice, "/mcp/inventory", "check", {"sku": "B"})
     assert "result" in answer.json()
-    check(trip, files=66, changes=200)
+    return trip
+
+
+async def test_warm_send_message_enters_few_files(message_trip: Trip) -> None:
+    check(message_trip, files=64, changes=266)
+
+
+async def test_warm_tool_call_enters_few_files(tool_trip: Trip) -> None:
+    check(tool_trip, files=50, changes=169)
+
+
+async def test_no_file_of_composition_or_settings_is_entered_by_a_warm_call(message_trip: Trip, tool_trip: Trip) -> None:
+    entered = [*message_trip.files, *tool_trip.files]
+    assert "gateway/server/router.py" in entered
+    assert [file for file in entered if file.startswith(("gateway/server/composition/", "gateway/server/settings"))] == []

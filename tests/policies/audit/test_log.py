@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, delete
 
 from gateway.storage.database import engine_for
 from policies.audit.log import AuditLog, ChainHead, decision_record, read_last_heads
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.delegation.rulings import Act, ChainLink, Decision
 from policies.tables import audit_records as audit_table
 from tests.fakes.trail import Row, Rows, chain_of, genesis, last, record

@@ -7,8 +7,8 @@ import pytest
 
 from policies.cedar.annotations import AskAnnotation
 from policies.cedar.engine import BadPolicy, CedarQuestion, PolicyEngine, Verdict
+from policies.delegation.chain import Principal
 from policies.delegation.history import History
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act, act_of_calling_tool
 
 ROLES = {"sales": ["tool:crm.*"], "nobody": []}

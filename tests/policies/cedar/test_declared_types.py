@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from policies.cedar.engine import CedarQuestion, KnownTool, PolicyEngine, Verdict
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.delegation.rulings import act_of_calling_tool, act_of_invoking_agent
 
 TEXT = {"type": "string"}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.cedar.engine import BadPolicy, CedarQuestion, PolicyEngine, Verdict, load_rules
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.delegation.rulings import Act
 
 ROLES = {"operator": ["*"], "sales": ["agent:sales", "tool:inventory.*"], "support": ["tool:inventory.read"]}

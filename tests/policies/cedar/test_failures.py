@@ -11,7 +11,7 @@ from policies.authority import RulingRequest
 from policies.cedar.engine import CedarQuestion, PolicyEngine
 from policies.cedar.failures import PROBLEM_MAX, UNEVALUABLE, PolicyFailure, failure_from_errors, failure_of_inexpressible
 from policies.cedar.values import NotExpressible
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.delegation.rulings import Act
 from tests.fakes.authority import LARGE, REFUND, Scene, denied, granted
 

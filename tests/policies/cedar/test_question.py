@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from policies.cedar.question import CedarQuestion, Verdict, context_json, entities_json
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.delegation.rulings import Act, act_of_calling_tool, act_of_getting_prompt, act_of_invoking_agent, act_of_reading_resource
 
 ALICE = Principal("acme", "https://idp", "alice", ("sales", "support"))

@@ -6,8 +6,8 @@ import pytest
 
 from policies.cedar.engine import CedarQuestion, PolicyEngine
 from policies.cedar.role_rules import ACTION_BY_PREFIX, ACTIONS, role_policies
+from policies.delegation.chain import Principal
 from policies.delegation.permissions import BadPermission, Permissions
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act, act_of_calling_tool, act_of_getting_prompt, act_of_invoking_agent, act_of_reading_resource
 from policies.what_if.acts import act_of_permission
 

@@ -20,7 +20,7 @@ from policies.cedar.engine import (
     load_rules,
     recheck_rules,
 )
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.delegation.rulings import Act, act_of_calling_tool, act_of_invoking_agent
 from tests.fakes.cedar_policies import parsed
 

@@ -15,8 +15,8 @@ from policies.cedar.question import context_json, entities_json
 from policies.cedar.role_rules import ACTIONS
 from policies.cedar.schema import CONTEXT_ATTRIBUTES, ENTITY_TYPES, argument_types_by_action, schema_document
 from policies.cedar.syntax import action_and_group
+from policies.delegation.chain import Principal
 from policies.delegation.history import History
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act, act_of_calling_tool, act_of_getting_prompt, act_of_invoking_agent, act_of_reading_resource
 
 ALICE = Principal("acme", "https://idp", "alice", ("sales", "support"))

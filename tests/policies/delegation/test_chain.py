@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from policies.delegation.chain import DEPTH_MAX, CannotNarrow, Delegation, Hop
+from policies.delegation.chain import DEPTH_MAX, CannotNarrow, Delegation, Hop, Principal
 from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
-from policies.delegation.principal import Principal
 
 CHAINS = 100_000
 ALICE = Principal("acme", "https://idp.test", "alice")
@@ -174,3 +173,14 @@ def test_roles_and_grants_are_replaced_and_nothing_else() -> None:
 def test_only_the_last_agent_can_be_left_out(agent: str, left: tuple[str, ...]) -> None:
     assert tuple(hop.agent for hop in CHAIN.without_actor(agent).path) == left
     assert PERSON.without_actor(agent) == PERSON
+
+
+# attack TEN-03
+def test_one_name_in_two_tenants_or_of_two_issuers_has_three_owners() -> None:
+    people = (
+        Principal("acme", "https://idp", "alice"),
+        Principal("evil", "https://idp", "alice"),
+        Principal("acme", "https://other", "alice"),
+    )
+    assert len({person.owner_key for person in people}) == 3
+    assert Principal("acme", "https://idp", "alice", ("admin",)).owner_key == people[0].owner_key  # whatever the roles of today are

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from gateway.storage.database import Database
-from policies.delegation.chain import Delegation, Hop
+from policies.delegation.chain import Delegation, Hop, Principal
 from policies.delegation.grants import GrantEnded, Grants
 from policies.delegation.kills import Kill, Killed, Kills
 from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
-from policies.delegation.principal import Principal
 from policies.tables import grants as table
 from tests.fakes.clock import Clock
 from tests.fakes.rows import Rows

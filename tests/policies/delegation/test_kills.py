@@ -6,10 +6,9 @@ from itertools import pairwise
 import pytest
 
 from gateway.storage.database import Database
-from policies.delegation.chain import Delegation, Hop
+from policies.delegation.chain import Delegation, Hop, Principal
 from policies.delegation.kills import Kill, Killed, Kills
 from policies.delegation.permissions import ALL_PERMISSIONS
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import (
     Act,
     Decision,

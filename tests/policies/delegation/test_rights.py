@@ -2,9 +2,8 @@
 
 import pytest
 
-from policies.delegation.chain import Delegation, Hop
+from policies.delegation.chain import Delegation, Hop, Principal
 from policies.delegation.permissions import ALL_PERMISSIONS, NO_PERMISSIONS, Permissions
-from policies.delegation.principal import Principal
 from policies.delegation.rights import chain_links, is_visible, permissions_of_roles
 from policies.delegation.rulings import (
     Act,

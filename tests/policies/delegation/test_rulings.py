@@ -1,8 +1,7 @@
 """Rulings and what they tell: what they say, and as careful as they can be where nothing was said."""
 
-from policies.delegation.chain import Delegation
+from policies.delegation.chain import Delegation, Principal
 from policies.delegation.permissions import ALL_PERMISSIONS
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import (
     SERVER_KINDS,
     Act,

@@ -7,11 +7,10 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace as with_
 
-from policies.delegation.chain import Delegation, Hop
+from policies.delegation.chain import Delegation, Hop, Principal
 from policies.delegation.grants import GrantEnded, Grants
 from policies.delegation.kills import Killed
 from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act, Decision, Grant
 from policies.tokens.claims import Claims
 from policies.tokens.hop_tokens import (

@@ -6,9 +6,8 @@ import re
 from sqlalchemy import select
 
 from gateway.storage.database import Database
-from policies.delegation.chain import Delegation, Hop
+from policies.delegation.chain import Delegation, Hop, Principal
 from policies.delegation.permissions import ALL_PERMISSIONS
-from policies.delegation.principal import Principal
 from policies.tables import tickets as table
 from policies.tokens.tickets import TICKET_HEADER, Ticket, Tickets, new_ticket, write_ticket
 from tests.fakes.clock import Clock

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from policies.cedar.engine import PolicyEngine
-from policies.delegation.chain import Hop
+from policies.delegation.chain import Hop, Principal
 from policies.delegation.history import History
 from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import act_of_calling_tool, act_of_invoking_agent
 from policies.what_if.cases import BadCases, Case, parse_principal, read_cases
 from policies.what_if.rehearsal import build_authority, rehearse

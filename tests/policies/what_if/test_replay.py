@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from policies.cedar.engine import CedarQuestion, PolicyEngine
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.delegation.rulings import act_of_calling_tool
 from policies.what_if.replay import DIGEST_ONLY, HISTORY, NOT_ASKED, OTHER_ARGUMENTS, Replay, ReplayOutcome
 

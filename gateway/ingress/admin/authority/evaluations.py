@@ -10,10 +10,9 @@ from gateway.storage.database import Database
 from policies.authority import Authority, RulingRequest
 from policies.callers import Caller, HypotheticalCaller
 from policies.cedar.schema import ENTITY_TYPES
-from policies.delegation.chain import Hop
+from policies.delegation.chain import Hop, Principal
 from policies.delegation.history import SENSITIVITY_MAX, History, read_history, read_totals
 from policies.delegation.permissions import BadPermission, Permissions, parse_ceiling
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import SERVER_KINDS, Act, Decision, Denial
 from policies.delegation.terms import DEFAULT_TERMS, Terms
 from policies.environment import RolesNow

@@ -47,7 +47,7 @@ from adapters.vendors.sdk.agent import (
 )
 from adapters.vendors.sdk.connection import NOT_FETCHED_KEY, Request, VendorConnection, VendorEndpoint, quote_segment
 from adapters.vendors.sdk.frames import End, EventMessage, Frame, Head, JsonBody, NdjsonLine, SseFrame, decoder_for
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from tests.adapters.replay import build_message, call_of, gathered, in_odd_chunks, in_one_chunk, vendor_of
 from tests.fakes.upstream import Upstream, answer
 

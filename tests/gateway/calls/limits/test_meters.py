@@ -17,9 +17,8 @@ from gateway.server.settings_sources import load_settings
 from gateway.storage.tables import budgets
 from policies.audit.log import AuditLog
 from policies.callers import Caller
-from policies.delegation.chain import Delegation, Hop
+from policies.delegation.chain import Delegation, Hop, Principal
 from policies.delegation.permissions import ALL_PERMISSIONS
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import act_of_calling_tool, act_of_invoking_agent
 from policies.tables import audit_records as audit_table
 from tests.fakes.a2a_doors import DOORS, ask, message_of

@@ -16,10 +16,9 @@ from gateway.calls.limits.meters import LimitReached
 from gateway.calls.limits.slots import Lane, Overloaded, ShareUsed, SlotLimits, Slots
 from gateway.fair_shares import Capacity
 from policies.callers import Caller
-from policies.delegation.chain import Delegation, Hop
+from policies.delegation.chain import Delegation, Hop, Principal
 from policies.delegation.history import VERB_STOP_TASK
 from policies.delegation.permissions import ALL_PERMISSIONS
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import act_of_invoking_agent
 from registry.cards.card import Family, Registration, RegistrationStatus
 from tests.fakes.clock import Clock, leap

@@ -7,9 +7,8 @@ import pytest
 
 from gateway.calls.targets.callees import Callees, act_on
 from policies.callers import Caller
-from policies.delegation.chain import Delegation
+from policies.delegation.chain import Delegation, Principal
 from policies.delegation.permissions import ALL_PERMISSIONS
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act
 from registry.cards.card import Family, Registration, RegistrationStatus
 from registry.health.reachability import Absences, NotReachable

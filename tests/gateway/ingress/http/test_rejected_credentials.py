@@ -9,7 +9,7 @@ import pytest
 
 from gateway.ingress.http.rejected_credentials import LINES_PER_WINDOW, RejectedCredentialLog
 from gateway.telemetry.logs import configure_logging
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.keys.signing import SigningKeys
 from policies.tokens.verifier import mint_development_token
 from tests.fakes.clock import Clock

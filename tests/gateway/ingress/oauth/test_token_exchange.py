@@ -18,10 +18,9 @@ from gateway.ingress.http.rejected_credentials import RejectedCredentialLog
 from gateway.ingress.oauth import token
 from gateway.ingress.oauth.client import ClientAuthentication
 from gateway.storage.database import Database, raise_epoch
-from policies.delegation.chain import Delegation
+from policies.delegation.chain import Delegation, Principal
 from policies.delegation.grants import Grants
 from policies.delegation.permissions import ALL_PERMISSIONS, Permissions
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act, Decision, Grant
 from policies.ids import new_id
 from policies.keys.signing import SigningKeys

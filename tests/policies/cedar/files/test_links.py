@@ -7,7 +7,7 @@ import pytest
 
 from policies.cedar.engine import BadPolicy, CedarQuestion, PolicyEngine, load_rules
 from policies.cedar.files.links import TemplateLink, fill_templates
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.delegation.rulings import Act, act_of_calling_tool
 
 TEMPLATES = """

@@ -13,7 +13,7 @@ from policies.cedar.engine import BadPolicy, CedarQuestion, KnownTool, PolicyEng
 from policies.cedar.files.review import Policy, Review, review_policies
 from policies.cedar.role_rules import ACTIONS
 from policies.cedar.schema import argument_types_by_action
-from policies.delegation.principal import Principal
+from policies.delegation.chain import Principal
 from policies.delegation.rulings import act_of_calling_tool
 
 ROLES = {"sales": ["tool:*"]}

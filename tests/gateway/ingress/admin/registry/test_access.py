@@ -10,9 +10,8 @@ from gateway.server.composition.authorization import build_in_person_check
 from policies.authority import WRITE_REGISTRY
 from policies.callers import Caller
 from policies.cedar.engine import CedarQuestion, PolicyEngine
-from policies.delegation.chain import Delegation, Hop
+from policies.delegation.chain import Delegation, Hop, Principal
 from policies.delegation.permissions import Permissions
-from policies.delegation.principal import Principal
 from registry.cards.card import Family
 from registry.store import UnknownName
 from tests.fakes.cards import card

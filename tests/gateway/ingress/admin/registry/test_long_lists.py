@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from policies.delegation.administration import WRITE_REGISTRY
 
 from gateway.calls.limits.slices import SLICE
 from gateway.calls.targets.front_door import FrontDoor
@@ -21,9 +20,10 @@ from gateway.ingress.mcp_server.catalogue.tools import ToolCatalogue
 from gateway.ingress.mcp_server.catalogue.visible import VisibleEntries
 from gateway.ingress.mcp_server.subscriptions.notifications import ChangeBroadcast, Interest, NotificationFeed, Subscriber
 from gateway.telemetry.spans import TraceContext
+from policies.authority import WRITE_REGISTRY
 from policies.callers import Caller, HypotheticalCaller, hypothetical_caller
+from policies.delegation.chain import Principal
 from policies.delegation.permissions import Permissions
-from policies.delegation.principal import Principal
 from policies.delegation.rulings import Act
 from registry.cards.card import Family, McpPrompt, McpResource, McpTool, Registration, RegistrationStatus
 from registry.cards.reader import SKILLS_MAX, read_card
