@@ -1,4 +1,4 @@
-"""Calls of agents: find the task and the agent, limit, authorize, record, run. This module alone shows the order of their effects."""
+"""Calls of agents: find the task and the agent, limit, authorize, record, run. `AgentCalls._open` shows the order of their effects."""
 
 from functools import partial
 
@@ -109,6 +109,7 @@ class AgentCalls:
 
     async def _open(self, caller: Caller, request: AgentRequest) -> PreparedTurn | TurnState:
         """Takes a message through every stage before it is sent. Returns the turn, or the state of a task that is paused or repeated."""
+        # Find: raises UnknownTask, TaskEnded, UnknownName, NotReachable, BadMessage
         if (repeated := await self._find_repeated(caller, request)) is not None:
             return repeated
         previous = await self._find_continued_task(caller, request)
@@ -123,7 +124,9 @@ class AgentCalls:
                 self.callees.find_visible(caller, target.name)
             outgoing = restore_pending_message(request, previous)
             ruling_request = ruling_request_for_agent(outgoing, target, row)
+            # Limit: raises LimitReached, PayloadTooLarge
             await self._acquire_shares(caller, outgoing, target, ruling_request, row.id)
+            # Authorize and record: raises CallRefused, ContractBroken, IdempotencyKeyUsed, WriteFailed
             ready = await retry_while_history_changes(
                 partial(self._authorize_and_record, caller, outgoing, target, ruling_request, previous=previous, row=row)
             )
@@ -169,17 +172,20 @@ class AgentCalls:
         row: TaskRow,
     ) -> PreparedTurn | TurnState:
         """Rules on the call and records it with its task in one commit, before anything is sent. A call that needs approval is paused."""
-        if previous and request.logged_message and not request.continues_decision_id:
+        # Authorize
+        resends_after_consent = request.logged_message is not None and not request.continues_decision_id
+        if previous and resends_after_consent:
             ruling_request = await self._pausing.with_earlier_approval(caller, ruling_request, target, previous)
-        grant = await self._authorizer.rule(caller, ruling_request)
+        ruling = await self._authorizer.rule_or_refuse(caller, ruling_request)  # raises CallRefused, recorded
+        # Prepare: a failure here records nothing, because nothing was sent
         check_handoff(request, target, previous)
         if request.webhook is not None:
             await request.webhook.check_name()
         message = msgspec.structs.replace(request.logged_message or request.message, context_id=row.context_id, task_id=row.id)
-        if isinstance(grant, Question):
+        if isinstance(ruling, Question):
             paused = PausedTask(row, previous, message, target, pending_message_of(request), webhook_write(request, row, previous))
-            return await self._pausing.pause(caller, paused, ruling_request, grant)
-        row, grant_write = with_grant(row, grant), None
+            return await self._pausing.pause(caller, paused, ruling_request, ruling)
+        row, grant_write = with_grant(row, ruling), None
         if not row.grant_id and AUTH_OPTION in target.upstream:  # a person's own tool call has no grant row; consent needs one to resume
             row, grant_write = self._pausing.with_consent_grant(caller, row)
         opened = (
@@ -187,10 +193,12 @@ class AgentCalls:
             if previous
             else TurnState(*self._stores.tasks.opening_events(row, message))
         )
-        turn, adapter = await prepare_turn(self._stores, self._upstreams.adapters, request, AuthorizedRequest(grant, target, row, previous))
+        authorized = AuthorizedRequest(ruling, target, row, previous)
+        turn, adapter = await prepare_turn(self._stores, self._upstreams.adapters, request, authorized)
+        # Record
         deadline = min(self._in_flight.deadline_of(row.parent_id), self._call_builder.deadline_for(caller, request.trace_context))
         with self._telemetry.prepared_turn(request.trace_context, target, row) as (trace_context, span):
-            call = self._call_builder.build_call(grant, target, trace_context, row.id, deadline)
+            call = self._call_builder.build_call(ruling, target, trace_context, row.id, deadline)
             live_events = self._stores.tasks.live_events(row) if request.is_watched else None
             extra_write = combine_writes(webhook_write(request, opened.row, previous), grant_write)
             await self._authorizer.record_task_opening(call, opened, previous, extra_write)

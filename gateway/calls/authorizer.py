@@ -25,7 +25,7 @@ from gateway.tasks.turns.recorder import TaskStores, TurnState
 from policies.audit.log import decision_record
 from policies.authority import Authority, RulingRequest, requester_of
 from policies.callers import Caller
-from policies.delegation.approval import NotShowable
+from policies.delegation.approval import Approval, NotShowable
 from policies.delegation.approval_rows import ApprovalGone, mark_used
 from policies.delegation.chain import Hop
 from policies.delegation.history import SENSITIVITY_MAX, VERB_FOLLOW_TASK, VERB_STOP_TASK, HistoryChanged, record_mark
@@ -61,7 +61,18 @@ class ApprovalNeeded(CallRefused):
 
 
 class CallAuthorizer:
-    """Rules on acts and records the rulings. Nothing is sent upstream before the record of its Grant is durable."""
+    """Rules on acts and records the rulings. Nothing is sent upstream before the record of its Grant is durable.
+
+    The methods differ in what they do with each ruling. A raised ruling is recorded before.
+
+        method                  Grant                   Question            Denial
+        rule_only               returned                returned            returned
+        rule_or_refuse          returned                returned            recorded, raised
+        grant_or_refuse         returned                recorded, raised    recorded, raised
+        authorize_and_record    recorded, returned      recorded, raised    recorded, raised
+
+    `record_grant` and `record_task_opening` record a ruling that was returned unrecorded.
+    """
 
     def __init__(self, authority: Authority, hop_tokens: HopTokens, stores: TaskStores, upstreams: Upstreams, spool: Spool) -> None:
         self._authority = authority
@@ -70,16 +81,18 @@ class CallAuthorizer:
         self._spool = spool
         self._approval_requests = ApprovalRequests(stores)
 
-    async def authorize(self, caller: Caller, request: RulingRequest, target: Registration | None = None, params: bytes = b"") -> Grant:
+    async def authorize_and_record(
+        self, caller: Caller, request: RulingRequest, target: Registration | None = None, params: bytes = b""
+    ) -> Grant:
         """Returns the recorded Grant. Stopping the caller's own task needs no permission.
 
-        `target` and `params` mean what they mean for `authorize_unrecorded`. Raises CallRefused and WriteFailed.
+        `target` and `params` mean what they mean for `grant_or_refuse`. Raises CallRefused and WriteFailed.
         """
         if request.act.verb == VERB_STOP_TASK:
             await self.record_or_spool(grant := self.grant_stop(caller, request))
             return grant
         for _ in range(RULING_ATTEMPTS_MAX):
-            grant = await self.authorize_unrecorded(caller, request, target, params)
+            grant = await self.grant_or_refuse(caller, request, target, params)
             try:
                 await self.record_grant(grant)
             except HistoryChanged:
@@ -90,7 +103,7 @@ class CallAuthorizer:
             return grant
         raise WriteFailed(HISTORY_BUSY_TEXT)
 
-    async def authorize_unrecorded(
+    async def grant_or_refuse(
         self, caller: Caller, request: RulingRequest, target: Registration | None = None, params: bytes = b""
     ) -> Grant:
         """Returns the Grant without recording it. Records any other ruling and raises it as CallRefused.
@@ -98,21 +111,24 @@ class CallAuthorizer:
         With a `target` the gateway may ask people to approve the act, unless an earlier answer applies. `params` are the request's
         parameters as the target will receive them.
         """
-        request, ruling = await self.rule_with_history(caller, request)
+        request, ruling = await self.rule_only(caller, request)
         if not isinstance(ruling, Grant) and request.act.verb == VERB_FOLLOW_TASK:
             approved = await self._approval_requests.with_approval_of_followed_call(caller, request)
             ruling = self._authority.rule(caller, approved) if approved is not None else ruling
         if isinstance(ruling, Grant):
             return ruling
-        if isinstance(ruling, Question):
-            if target is None or request.arguments is None or request.act.verb == VERB_FOLLOW_TASK:
-                raise await self.record_refusal(caller, denial_of(ruling, "policy-forbids"))
-            return await self._authorize_approved(caller, request, ruling, target=target, params=params)
-        raise await self.record_refusal(caller, ruling)
+        if isinstance(ruling, Denial):
+            raise await self.record_refusal(caller, ruling)
+        if target is None or request.arguments is None or request.act.verb == VERB_FOLLOW_TASK:
+            raise await self.record_refusal(caller, denial_of(ruling, "policy-forbids"))
+        subject, approval = await self._find_approval(caller, request, ruling, target=target, params=params)
+        if (grant := await self._grant_by_approval(subject, approval)) is not None:
+            return grant
+        raise await self._ask_for_approval(subject, ruling)
 
-    async def rule(self, caller: Caller, request: RulingRequest) -> Grant | Question:
+    async def rule_or_refuse(self, caller: Caller, request: RulingRequest) -> Grant | Question:
         """Returns the ruling without recording it. Records a denial and raises it as CallRefused."""
-        _, ruling = await self.rule_with_history(caller, request)
+        _, ruling = await self.rule_only(caller, request)
         if isinstance(ruling, Denial):
             raise await self.record_refusal(caller, ruling)
         return ruling
@@ -124,54 +140,56 @@ class CallAuthorizer:
         await self._stores.database.write(lambda batch: self._stores.audit.record(batch, record))
         return CallRefused(ruling)
 
-    async def rule_with_history(self, caller: Caller, request: RulingRequest) -> tuple[RulingRequest, Ruling]:
+    async def rule_only(self, caller: Caller, request: RulingRequest) -> tuple[RulingRequest, Ruling]:
         """Returns the request and its ruling, with the history of the transaction if a policy reads it. Records nothing."""
         if self._authority.needs_history(request.act) or request.terms.clearance < SENSITIVITY_MAX:
             request = await _with_history(self._authority, self._approval_requests, caller, request)
         return request, self._authority.rule(caller, request)
 
-    async def _authorize_approved(
+    async def _find_approval(
         self, caller: Caller, request: RulingRequest, question: Question, *, target: Registration, params: bytes
-    ) -> Grant:
-        """Returns the Grant for an act that people have approved. `params` are those that are sent to `target`.
+    ) -> tuple[ApprovalSubject, Approval | None]:
+        """Returns what people approve, and the approval of exactly that, if there is one. Raises CallRefused if it is too large to show.
 
         Answers to a server's elicitation were never shown to approvers. They are valid only under the approval that the call before
-        them used. Raises ApprovalNeeded, and CallRefused if people denied the act.
+        them used.
         """
         requester, definition = requester_of(caller, request), definition_of(target, request.act)
-        used_approval = (
-            await self._approval_requests.used_approval(requester, request.terms.continues_decision_id)
-            if request.terms.continues_decision_id
-            else None
-        )
+        continued = request.terms.continues_decision_id
+        used_approval = await self._approval_requests.used_approval(requester, continued) if continued else None
+        others = other_request_members(request.act, params, include_answers=used_approval is None)
         try:
-            content = shown_to_approvers(
-                request.arguments or {},
-                definition,
-                other_request_members(request.act, params, include_answers=used_approval is None),
-            )
+            content = shown_to_approvers(request.arguments or {}, definition, others)
         except NotShowable:
             raise await self.record_refusal(caller, denial_of(question, "approval-too-large")) from None
         approval = used_approval[0] if used_approval else await self._approval_requests.find_matching_approval(requester, request, content)
-        if approval is not None or request.terms.approval_id:
-            request = replace(request, terms=replace(request.terms, content=content, approval=approval))
-            ruling = self._authority.rule(caller, request)
-            if isinstance(ruling, Grant):
-                return ruling
-            if isinstance(ruling, Denial):
-                raise await self.record_refusal(caller, ruling)
-            if approval is not None and approval.state == "pending" and approval.approvals_needed >= ruling.approvals_needed:
-                pending_question = Question(replace(ruling.decision, approval=approval.id), approval.prompt, approval.approvals_needed)
-                await self.record_refusal(caller, pending_question)
-                raise ApprovalNeeded(
-                    pending_question, PendingApproval(approval.id, approval.prompt, approval.expires, approval.approvals_needed)
-                )
-        await self._approval_requests.check_pending_limit(requester)
-        approval_question, pending, row = self._approval_requests.new_request(
-            question, ApprovalSubject(caller, request, content, definition)
-        )
-        await _record_question(self._stores, self._approval_requests, caller, approval_question, row)
-        raise ApprovalNeeded(approval_question, pending)
+        return ApprovalSubject(caller, request, content, definition), approval
+
+    async def _grant_by_approval(self, subject: ApprovalSubject, approval: Approval | None) -> Grant | None:
+        """Returns the Grant for an act that people have approved, or None if they have not been asked.
+
+        Raises CallRefused if people denied the act, and ApprovalNeeded if the approval waits for more votes. Both are recorded.
+        """
+        caller, request = subject.caller, subject.request
+        if approval is None and not request.terms.approval_id:
+            return None
+        ruling = self._authority.rule(caller, replace(request, terms=replace(request.terms, content=subject.content, approval=approval)))
+        if isinstance(ruling, Grant):
+            return ruling
+        if isinstance(ruling, Denial):
+            raise await self.record_refusal(caller, ruling)
+        if approval is None or approval.state != "pending" or approval.approvals_needed < ruling.approvals_needed:
+            return None
+        question = Question(replace(ruling.decision, approval=approval.id), approval.prompt, approval.approvals_needed)
+        await self.record_refusal(caller, question)
+        raise ApprovalNeeded(question, PendingApproval(approval.id, approval.prompt, approval.expires, approval.approvals_needed))
+
+    async def _ask_for_approval(self, subject: ApprovalSubject, question: Question) -> ApprovalNeeded:
+        """Records the question with a request for approval. Returns the exception to raise. Raises TooManyQuestions."""
+        await self._approval_requests.check_pending_limit(requester_of(subject.caller, subject.request))
+        approval_question, pending, row = self._approval_requests.new_request(question, subject)
+        await _record_question(self._stores, self._approval_requests, subject.caller, approval_question, row)
+        return ApprovalNeeded(approval_question, pending)
 
     def grant_stop(self, caller: Caller, request: RulingRequest, callee: Hop | None = None) -> Grant:
         """Returns an unrecorded Grant to stop a task of the caller. Raises CannotNarrow."""

@@ -1,4 +1,9 @@
-"""Calls of MCP servers: find, limit, authorize, call. This module alone shows the order of a tool call's effects."""
+"""Calls of MCP servers: find, limit, authorize, call. `ServerCalls.call` shows the order of one call's effects and refusals.
+
+gateway/ingress/mcp_server/upstream_requests.py adds three things around it. It calls once more after the server refused the headers
+(`UpstreamRequests._call_and_relist_once`), and makes a result of ConsentNeeded. After a refusal it records a denial if the caller may not
+know of the target (`VisibilityCheck.raise_if_hidden`).
+"""
 
 import asyncio
 import time
@@ -71,17 +76,21 @@ class ServerCalls:
         Cancelling a task is never rate-limited. Raises UnknownName, NotReachable, LimitReached, PayloadTooLarge, CallRefused,
         ConsentNeeded, and what the adapter raises.
         """
+        # Find: raises UnknownName, NotReachable
         target = self._parts.callees.find(caller, request.server, Family.SERVER)
         params, shares = request.mcp_request.params, list[HeldShare]()
         grant: Grant | None = None
         outcome = "failed"
         try:
+            # Limit: raises LimitReached, PayloadTooLarge
             if request.act.verb != VERB_STOP_TASK:
                 shares += self._upstreams.limits.acquire(caller, request.act, params)
             deadline = self._call_builder.deadline_for(caller, request.trace_context)
             slots = self._upstreams.slots
             shares.append(slots.try_acquire(caller, target) or await slots.wait_for_slot(caller, target, request.act, deadline))
-            grant = await self._authorizer.authorize(caller, ruling_request_for_server(target, request), target, params)
+            # Authorize and record: raises CallRefused, recorded
+            grant = await self._authorizer.authorize_and_record(caller, ruling_request_for_server(target, request), target, params)
+            # Send: raises ConsentNeeded, UpstreamFault, McpRefused
             deadline = min(
                 self._in_flight.deadline_of(caller.delegation.task_id), self._call_builder.deadline_for(caller, request.trace_context)
             )
@@ -104,7 +113,7 @@ class ServerCalls:
         Raises what `call` raises, and NotSent if the caller has as many open streams as its share allows.
         """
         target = self._parts.callees.find(caller, request.server, Family.SERVER)
-        grant = await self._authorizer.authorize(caller, ruling_request_for_listening(target, request))
+        grant = await self._authorizer.authorize_and_record(caller, ruling_request_for_listening(target, request))
         call = self._call_builder.build_call(grant, target, request.trace_context, grant.decision.id)
         slot = self._upstreams.listening_slots.try_acquire(caller, target)
         if slot is None:

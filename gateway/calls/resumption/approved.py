@@ -39,16 +39,16 @@ class ApprovedTaskResumer:
             return await self._rounds.each_by_itself((each.approval.requester.task_id, partial(self._resume_or_end, each)) for each in due)
 
     async def _resume_or_end(self, decided_task: DecidedTask) -> None:
-        parking, where = self._parts.pausing, decided_task.approval.requester
+        pausing, where = self._parts.pausing, decided_task.approval.requester
         record = await self._stores.tasks.read_record(where.tenant, where.owner, where.task_id)
         if record.row.state is not TaskState.AUTH_REQUIRED or record.row.grant_id != decided_task.grant_id:
-            await parking.close_approval(decided_task)
+            await pausing.close_approval(decided_task)
         elif decided_task.approval.state != "approved":
-            await parking.reject_and_close(decided_task, record, outcome_text(decided_task.approval))
+            await pausing.reject_and_close(decided_task, record, outcome_text(decided_task.approval))
         else:
             with resume_trace_context(record.row.trace) as trace_context:
                 if why := await find_end_reason(self._resume(decided_task, record, trace_context)):
-                    await parking.reject_and_close(decided_task, record, why)
+                    await pausing.reject_and_close(decided_task, record, why)
 
     async def _resume(self, decided_task: DecidedTask, record: TaskRecord, trace_context: TraceContext) -> None:
         """Rules on the request again with the current authority, because an approval alone grants nothing, and starts the turn."""
@@ -66,8 +66,8 @@ class ApprovedTaskResumer:
         terms = replace(
             ruling_request.terms, content=shown_exactly(decided_task, target, ruling_request.act), approval=decided_task.approval
         )
-        grant = await self._parts.authorizer.rule(caller, replace(ruling_request, terms=terms))
-        if isinstance(grant, Question):
-            raise CallRefused(grant)
+        ruling = await self._parts.authorizer.rule_or_refuse(caller, replace(ruling_request, terms=terms))
+        if isinstance(ruling, Question):
+            raise CallRefused(ruling)
         check_handoff(request, target, known)
-        await self._resumed_turns.resume(caller, request, AuthorizedRequest(grant, target, row, known))
+        await self._resumed_turns.resume(caller, request, AuthorizedRequest(ruling, target, row, known))

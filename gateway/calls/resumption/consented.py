@@ -63,13 +63,13 @@ class ConsentedTaskResumer:
         ruling_request = await self._parts.pausing.with_earlier_approval(
             caller, ruling_request_for_agent(request, target, row), target, row
         )
-        grant = await self._parts.authorizer.rule(caller, ruling_request)
-        if isinstance(grant, Question):
+        ruling = await self._parts.authorizer.rule_or_refuse(caller, ruling_request)
+        if isinstance(ruling, Question):
             await self._parts.pausing.pause(
-                caller, PausedTask(row, row, message, target, pending_message_of(request), None), ruling_request, grant
+                caller, PausedTask(row, row, message, target, pending_message_of(request), None), ruling_request, ruling
             )
             return
-        await self._resumed_turns.resume(caller, request, AuthorizedRequest(grant, target, row, row))
+        await self._resumed_turns.resume(caller, request, AuthorizedRequest(ruling, target, row, row))
 
     async def _reject(self, row: TaskRow, problem: str) -> None:
         record = await self._stores.tasks.read_record(row.tenant, row.owner, row.id)

@@ -62,7 +62,7 @@ class UnknownNameDenials:
         if not is_registered:
             release(self._limits.acquire(caller, NO_ACT, payload))
         named = replace(act, resource=act.resource[:NAME_MAX], permission=act.permission[:NAME_MAX], parent=act.parent[:NAME_MAX])
-        _, ruling = await self._authorizer.rule_with_history(caller, RulingRequest(named, caller.principal.tenant, trace_id=trace_id))
+        _, ruling = await self._authorizer.rule_only(caller, RulingRequest(named, caller.principal.tenant, trace_id=trace_id))
         if is_registered and not (isinstance(ruling, Denial) and ruling.is_hidden):
             return False
         if is_registered:

@@ -191,7 +191,7 @@ class Gateway:
 
     async def authorize(self, caller: Caller, act: Act, task_id: str = "") -> Grant:
         """Returns the recorded Grant for an act of administration. `task_id` is the task that the act is about. Raises CallRefused."""
-        return await self.authorizer.authorize(caller, RulingRequest(act, caller.principal.tenant, task_id=task_id))
+        return await self.authorizer.authorize_and_record(caller, RulingRequest(act, caller.principal.tenant, task_id=task_id))
 
     async def lifespan(self, receive: Receive, send: Send, on_started: Callable[[], None]) -> None:
         """ASGI lifespan: start before the first request, stop after the last. Calls `on_started` between them."""
