@@ -47,8 +47,7 @@ class VendorRef(Struct, frozen=True, omit_defaults=True):
 
     `prompts` are the open questions of its task: the gateway sets them from the Ask that ended the turn, until the agent ended the turn
     with their answers. `kept` is what the adapter has to remember of the session for later tasks; it is small, since it is written with
-    each
-    task. `over`: the agent ended or lost its session, so the conversation's next task opens another one. `is_unused`: no message has
+    each task. `over`: the agent ended or lost its session, so the conversation's next task opens another one. `is_unused`: no message has
     reached the agent in its session yet. `session`: the gateway's id of the conversation since its session was last replaced, see Turn.
     """
 
@@ -241,8 +240,7 @@ class UpstreamFault(Exception):
     """The upstream is unreachable, or its response violates the protocol. `public` and `kind` are safe to show.
 
     `retryable`: the upstream did nothing, and may do it later, after `retry_after` seconds if it says so. `is_unsent`: no byte of the
-    request
-    was sent. `had_no_effect`: the upstream did nothing. `is_callers_mistake`: the content of the request caused it.
+    request was sent. `had_no_effect`: the upstream did nothing. `is_callers_mistake`: the content of the request caused it.
     """
 
     kind = "UPSTREAM"
@@ -320,8 +318,7 @@ class Reattachable(Protocol):
         """Yields what becomes of the turn with the ids `turn.ref`, up to an ending; `turn` has no message.
 
         `known` is the task as stored. Its content need not be sent again; an artifact that is sent again without `append` replaces the
-        stored
-        one. Raises CannotReattach before the first event, and UpstreamFault.
+        stored one. Raises CannotReattach before the first event, and UpstreamFault.
         """
         ...
 

@@ -170,8 +170,7 @@ class Authority:
         """A grant to continue a turn of the acting agent, which was allowed when it began: to ask the agent for its outcome.
 
         No policy is evaluated again, as during a turn. `caller` has what is left of the turn's grant, and no authority beyond that is
-        passed
-        on. Raises Killed.
+        passed on. Raises Killed.
         """
         if self._environment.kills.stops(caller.delegation, request.act):
             raise Killed
@@ -306,8 +305,8 @@ def _build_decision(
         scope=() if delegation.scope == ALL_PERMISSIONS else tuple(sorted(delegation.scope.patterns)),
         approval=verdict.approval.id if verdict.approval else "",
         approvers=verdict.approval.approvers if verdict.approval else (),
-        began=verdict.approval.used_by if verdict.approval else "",
-        goes_on=request.terms.counted_with_decision_id,
+        continues_decision_id=verdict.approval.used_by if verdict.approval else "",
+        counted_with_decision_id=request.terms.counted_with_decision_id,
         problem=verdict.problem,
     )
 
@@ -322,6 +321,10 @@ def _arguments_digest(arguments: Mapping[str, Any] | None) -> str:
 
 
 def _delegate_to_callee(grant_id: str, caller: Caller, request: RulingRequest, callee: Hop) -> Delegation:
+    """Returns the delegation for the called agent: the caller's with one more hop, which has the agent's ceiling.
+
+    The hop asks for all permissions, so it only appends to the path. The ceiling counts when the agent makes its next call.
+    """
     narrowed = caller.delegation.narrow(callee.agent, callee.ceiling, ALL_PERMISSIONS, caller.delegation.not_after)
     return narrowed.with_ids(grant_id, request.task_id, request.txn)
 

@@ -14,8 +14,7 @@ class RegistryChange:
     """A change of an entry and its author.
 
     `by` is the owner key of a person (tenant|issuer|subject), `operator` for the configuration file, or `gateway`. `decision_id` is the
-    ruling
-    that allowed it, where one was needed.
+    ruling that allowed it, where one was needed.
     """
 
     verb: str  # register | change | approve | refresh | renew-secret | remove

@@ -52,8 +52,8 @@ class ContractEnforcingAdapter:
         self._limits = limits
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
-        goes_on = bool(turn.ref and turn.ref.task_id)
-        async with aclosing(self._enforce(self._inner.run(turn, call), goes_on)) as events:
+        is_continued = bool(turn.ref and turn.ref.task_id)
+        async with aclosing(self._enforce(self._inner.run(turn, call), is_continued)) as events:
             async for event in events:
                 yield event
 

@@ -86,7 +86,7 @@ def raise_epoch(batch: Batch, name: str) -> None:
 
 
 class Database:
-    """Reads in threads and writes through one writer. gateway/server/app.py opens one per process."""
+    """Reads in threads and writes through one writer. gateway/server/composition/storage.py opens one per process."""
 
     def __init__(self, engine: Engine, *, stale_seconds: float = DEFAULT_TIMEOUTS.stale_epochs) -> None:
         """`stale_seconds`: how long the epochs count as fresh after they were read."""

@@ -22,7 +22,7 @@ class IdempotencyConflict(Exception):
 
 
 class TaskReader:
-    """Reads the caller's own tasks for the broker and the servers; no ruling is needed for them."""
+    """Reads the caller's own tasks for calls and protocol servers; no ruling is needed for them."""
 
     def __init__(self, tasks: TaskLog) -> None:
         self._tasks = tasks

@@ -154,8 +154,8 @@ class _TurnTooLate(Exception):
 
 def _ending_without_sending(turn: Turn, text: str, kind: str) -> Failed | AnswerRefused:
     """Returns the ending of a turn that was not sent to the agent. A task that waits for an answer keeps waiting."""
-    goes_on = turn.ref is not None and turn.ref.task_id and not is_pending(turn.ref)
-    return AnswerRefused(text, kind=kind, retryable=True) if goes_on else Failed(text, kind=kind, retryable=True)
+    is_continued = turn.ref is not None and turn.ref.task_id and not is_pending(turn.ref)
+    return AnswerRefused(text, kind=kind, retryable=True) if is_continued else Failed(text, kind=kind, retryable=True)
 
 
 class _FixedEndingAdapter:

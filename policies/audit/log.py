@@ -57,8 +57,8 @@ def decision_record(decision: Decision, principal: Principal) -> dict[str, Any]:
         "trace_id": decision.trace_id,
         **({"scope": decision.scope} if decision.scope else {}),
         **({"approval": decision.approval, "approvers": decision.approvers} if decision.approval else {}),
-        **({"began": decision.began} if decision.began else {}),
-        **({"goes_on": decision.goes_on} if decision.goes_on else {}),
+        **({"began": decision.continues_decision_id} if decision.continues_decision_id else {}),
+        **({"goes_on": decision.counted_with_decision_id} if decision.counted_with_decision_id else {}),
         **({"problem": decision.problem} if decision.problem else {}),
     }
 

@@ -50,14 +50,15 @@ def mark_used(batch: WriteBatch, tenant: str, decision: Decision) -> None:
 
     An act that continues another takes the approval over from that act's decision. Of two such acts only one succeeds.
     """
-    state = "used" if decision.began else "approved"
-    if batch.run(_MARK_USED, (decision.id, decision.at, tenant, decision.approval, state, decision.began, decision.at)) != 1:
+    continued = decision.continues_decision_id
+    state = "used" if continued else "approved"
+    if batch.run(_MARK_USED, (decision.id, decision.at, tenant, decision.approval, state, continued, decision.at)) != 1:
         raise ApprovalGone
 
 
 def mark_unused(batch: WriteBatch, tenant: str, decision: Decision) -> None:
     """Undoes `mark_used` for a decision whose act did not take place. An approval taken over goes back to the earlier decision."""
-    restored = ("used", decision.began, decision.at) if decision.began else ("approved", "", None)
+    restored = ("used", decision.continues_decision_id, decision.at) if decision.continues_decision_id else ("approved", "", None)
     batch.run(_MARK_UNUSED, (*restored, tenant, decision.approval, decision.id))
 
 

@@ -34,7 +34,7 @@ class Hop(Struct, frozen=True):
 
 
 class CannotNarrow(Exception):
-    """The next hop is refused before any policy is evaluated; `reason_id` says why."""
+    """The next hop is refused, although the policies allow the act; `reason_id` says why."""
 
     def __init__(self, reason_id: str, missing: str = "") -> None:
         super().__init__(reason_id)
@@ -46,9 +46,8 @@ class Delegation(Struct, frozen=True):
     """The authority that the last agent of `path` acts with; with an empty path, the person's own.
 
     `scope` is what the token and later requests for less leave. `not_after` and `deadline` are seconds since 1970. `grant_id`, `task_id`
-    and
-    `txn` are empty for a person's own call, which has no row. `deadline` is the end of the turn that the authority is used in: calls made
-    during the turn end by then.
+    and `txn` are empty for a person's own call, which has no row. `deadline` is the end of the turn that the authority is used in: calls
+    made during the turn end by then.
     """
 
     principal: Principal

@@ -94,7 +94,7 @@ class _RecordedDecision(Struct):
     decision_id: str = ""
     arguments: str = ""
     policy_version: str = ""
-    goes_on: str = ""
+    counted_with_decision_id: str = msgspec.field(default="", name="goes_on")
 
     @property
     def prior_act(self) -> PriorAct:
@@ -122,7 +122,7 @@ def can_continue_from(connection: Connection, tenant: str, txn: str, prior: Prio
     done = [
         one for one in map(_decode_decision, _decision_bodies(connection, tenant, txn)) if one.allowed and one.verb in ("", VERB_CONTINUE)
     ]
-    return any(one.prior_act == prior for one in done) and all(one.goes_on != prior.decision_id for one in done)
+    return any(one.prior_act == prior for one in done) and all(one.counted_with_decision_id != prior.decision_id for one in done)
 
 
 def _decision_bodies(connection: Connection, tenant: str, txn: str) -> Iterable[str]:

@@ -85,8 +85,8 @@ class Decision(Struct, frozen=True):
     scope: tuple[str, ...] = ()  # the token's scope, where it is less than everything
     approval: str = ""  # the approval that the act used or needs
     approvers: tuple[str, ...] = ()  # tenant|issuer|subject of each
-    began: str = ""  # the decision that used the approval before, for an act that continues after a pause
-    goes_on: str = ""  # the decision of the act whose question this act answers, and with which it was counted
+    continues_decision_id: str = ""  # the decision that used the approval before, for an act that continues after a pause
+    counted_with_decision_id: str = ""  # the decision of the act whose question this act answers, and with which it was counted
     problem: str = ""  # why a policy could not be evaluated
 
 
@@ -102,8 +102,7 @@ class Denial(Struct, frozen=True):
     """A refusal. With `is_hidden`, the caller gets the answer for a resource that does not exist.
 
     `missing_permission` is what the token's scope lacks. `scope_to_request` is the scope to request from the token's issuer; empty where
-    the
-    issuer has none that covers it.
+    the issuer has none that covers it.
     """
 
     decision: Decision

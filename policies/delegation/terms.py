@@ -33,8 +33,7 @@ class Terms(Struct, frozen=True):
         """The reason_id and comment for an act that needs approval by `policies`.
 
         The reason_id is APPROVAL_NEEDED while votes are missing, and empty once the act is approved. `approvals_needed`: the number of
-        approvals
-        that the current policies require.
+        approvals that the current policies require.
         """
         if self.content is None or (self.approval is None and not self.approval_id):
             return APPROVAL_NEEDED, ""

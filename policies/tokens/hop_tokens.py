@@ -28,8 +28,7 @@ class MintingParameters:
     """Parameters of token minting. `issuer` is the gateway's public URL, `ttl` the lifetime of hop tokens in seconds (at most 120).
 
     `ceiling_now` returns an agent's current ceiling by tenant and name, None where the agent may not act. `is_running` tells whether a turn
-    of
-    a task is running, by tenant and id.
+    of a task is running, by tenant and id.
     """
 
     issuer: str
@@ -126,8 +125,7 @@ class HopTokens:
         """A new token in place of the one that an agent was given with a task, which may have expired, while the task's turn runs.
 
         The old token only refers to the grant, which must be valid together with its ancestors. The new token has at most the old one's
-        scope,
-        under the current ceilings; without `asked.scope` it has the same. Raises ExchangeRefused.
+        scope, under the current ceilings; without `request.scope` it has the same. Raises ExchangeRefused.
         """
         try:
             claims = self._identity.read_issued(request.subject_token, request.agent_audience)

@@ -59,8 +59,7 @@ def client_token_evidence(claims: Mapping[str, Any]) -> str:
     """The sign that a token is for a client: an ID, refresh or logout token. Empty where there is none.
 
     An ID token may have no such claim. It names the client as its audience and has no scope. So an access token without `at+jwt` must have
-    a
-    scope, or a client other than its audience.
+    a scope, or a client other than its audience.
     """
     if claims.get("token_use", "access") != "access":
         return "its 'token_use' is not access"
@@ -85,8 +84,7 @@ def scope_of(claims: Mapping[str, Any], trusted: TrustedIssuer) -> Permissions |
     """The permissions that the token's scopes leave; None where they do not narrow. Raises TokenRefused.
 
     Scopes that are permissions narrow. Without a `scope_map`, other scopes are ignored, so `openid profile` alone does not narrow. With
-    one,
-    its scopes grant their permissions, and a token with none of them may do nothing.
+    one, its scopes grant their permissions, and a token with none of them may do nothing.
     """
     if trusted.scopes == "ignore":
         return None

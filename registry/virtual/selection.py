@@ -24,8 +24,8 @@ class Selection:
     """What a virtual server offers. `*` alone selects everything.
 
     `tools`: `crm.search`, `crm.*`, agents as `sales` and `sales/quote`. `prompts`: `crm.greeting`, `crm.*`. `resources`: `crm`,
-    `crm+note://*`.
-    `aliases`: another name -> `crm.search`. `search`: offers two tools that find all others. `overrides`: `crm.search` -> how it is shown.
+    `crm+note://*`. `aliases`: another name -> `crm.search`. `search`: offers two tools that find all others. `overrides`: `crm.search` ->
+    how it is shown.
     """
 
     description: str = ""

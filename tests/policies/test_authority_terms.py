@@ -63,7 +63,7 @@ def test_what_people_allowed_is_granted_and_the_approval_is_told(asking: Scene) 
     for caller, request in ((asking.caller(), refund(501)), (asking.caller(Hop("front")), refund(501))):
         grant = granted(asking, caller, with_approval(request, approval(asking, caller, request)))
         assert (grant.decision.approval, grant.decision.approvers) == ("ap1", AGREED)
-        assert (grant.decision.reason_id, grant.decision.policies, grant.decision.began) == ("allowed", ("large",), "")
+        assert (grant.decision.reason_id, grant.decision.policies, grant.decision.continues_decision_id) == ("allowed", ("large",), "")
 
 
 def test_fewer_than_the_policy_wants_now_are_not_enough(asking: Scene) -> None:
@@ -78,7 +78,7 @@ def test_an_act_that_goes_on_names_the_decision_that_used_its_approval(asking: S
     used = with_approval(request, approval(asking, caller, request, state="used", used_by="d_1"))
     assert denied(asking, caller, used).decision.reason_id == "approval-used"
     grant = granted(asking, caller, with_(used, terms=with_(used.terms, continues_decision_id="d_1")))
-    assert (grant.decision.approval, grant.decision.began) == ("ap1", "d_1")
+    assert (grant.decision.approval, grant.decision.continues_decision_id) == ("ap1", "d_1")
 
 
 @pytest.mark.parametrize(

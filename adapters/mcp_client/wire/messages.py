@@ -86,11 +86,10 @@ class McpRequest:
     """A request to one server as the gateway received it, with the upstream's names in `raw` and `params`.
 
     `raw` is the whole envelope and `params` its member (an object), both checked JSON. `is_modern` is the era of the gateway's client.
-    `name`
-    is the value of `Mcp-Name` (tool, prompt, URI or task id, or empty). `headers` may hold the client's `Mcp-Param-*` headers. Without a
-    `peer` only the response is wanted. `client_session` is the client's session of the initialize era, which has its own session with such
-    a
-    server; it needs the same `peer.capabilities` in every request. `log_level` is the level set there; modern clients send it in `params`.
+    `name` is the value of `Mcp-Name` (tool, prompt, URI or task id, or empty). `headers` may hold the client's `Mcp-Param-*` headers.
+    Without a `peer` only the response is wanted. `client_session` is the client's session of the initialize era, which has its own session
+    with such a server; it needs the same `peer.capabilities` in every request. `log_level` is the level set there; modern clients send it
+    in `params`.
     """
 
     id: RequestId

@@ -25,8 +25,7 @@ class AgentCoreOptions(AwsOptions):
     """Options. `runtime`: the runtime's ARN, empty for a container at the URL. `qualifier`: its endpoint. `users`: send the person's id.
 
     The payload's form is the agent's own: `payload` is sent unchanged, `prompt` is the member for the person's text. `answer` is the member
-    of
-    a response that has the answer, `piece` that of a stream's event.
+    of a response that has the answer, `piece` that of a stream's event.
     """
 
     runtime: str = ""

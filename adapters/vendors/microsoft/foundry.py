@@ -26,8 +26,7 @@ class FoundryOptions(VendorOptions):
     """Options. `agent` and `version`: in the project, by default the latest version. Without `agent`, the URL is a hosted agent's own.
 
     `path`: the Responses API below the URL; `api_version`: its `api-version`. `background`: runs can be canceled. `title` and `about` are
-    for
-    the card of an agent without a name.
+    for the card of an agent without a name.
     """
 
     agent: str = ""

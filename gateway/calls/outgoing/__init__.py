@@ -1,1 +1,1 @@
-"""Calls of agents and servers: their credentials and deadlines, what they are sent to, and their spans and figures."""
+"""Builds calls of agents and servers with their credentials and deadlines, and names what they are sent through."""

@@ -79,6 +79,8 @@ class TaskPausing:
     async def pause(self, caller: Caller, paused_task: PausedTask, request: RulingRequest, question: Question) -> TurnState:
         """Records the paused task with the request for approval, and returns its state (A2A 1.0 s7.6).
 
+        The task gets a grant row with the caller's own authority, under which it is ruled on again after the approval.
+
         Raises CallRefused, TooManyQuestions, IdempotencyKeyUsed and TaskEnded.
         """
         definition = definition_of(paused_task.target, request.act)

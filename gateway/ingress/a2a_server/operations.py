@@ -209,7 +209,7 @@ class Operations:
         return self._dependencies.webhook_configs
 
     async def _build_agent_request(self, request: OperationRequest, params: SendParams) -> AgentRequest:
-        """Builds the broker's request. Callers who may not know of the agent get the broker's refusal only, and no earlier one.
+        """Builds the request to AgentCalls. A caller who may not know of the agent gets only the denial of an unknown name.
 
         Raises BadMessage for a message in the agent's role: a message that a caller sends comes from the client (A2A 1.0 s4.1.5).
         """
@@ -224,7 +224,7 @@ class Operations:
             raise
 
     async def _build_for_visible_agent(self, request: OperationRequest, params: SendParams) -> AgentRequest:
-        """Builds the broker's request. Raises UnknownName when a parameter depends on an agent that the caller may not know of."""
+        """Builds the request to AgentCalls. Raises UnknownName when a parameter depends on an agent that the caller may not know of."""
         _check_tenant(request, params.tenant)
         trace_context, skill = request.trace_context, ""
         if request.extensions or self._declares_extensions(request):

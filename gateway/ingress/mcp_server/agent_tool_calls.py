@@ -39,7 +39,7 @@ class AgentToolCalls:
     async def call(self, message: ClientMessage, target: AgentTool, arguments: dict[str, Any], peer: McpPeer | None) -> bytes:
         """Returns the result after the agent's turn has ended, or after the call has become a task.
 
-        Raises BadEnvelope, and the errors of the broker.
+        Raises BadEnvelope, and what AgentCalls.send raises.
         """
         if target.schemas.requires_task:
             _check_declares_tasks(message)

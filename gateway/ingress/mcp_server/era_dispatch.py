@@ -173,7 +173,7 @@ class EraDispatcher:
         self._on_change()
 
     async def close_killed(self, kills: Kills) -> None:
-        """Closes the streams and sessions of killed people and agents. The broker ends their calls."""
+        """Closes the streams and sessions of killed people and agents. InFlight ends their calls."""
         self._notification_streams.close_killed(kills.is_owner_stopped)
         for owner, session_id in await self.sessions.close_killed(kills.is_owner_stopped):
             await self._session_upstreams.close_client_session(owner, session_id)
@@ -197,7 +197,7 @@ class EraDispatcher:
         params, bound = message.params_object(), self._upstream_requests.states.context_of(message)
         if "requestState" in params:
             state = self._state_cipher.decrypt(params["requestState"], bound)
-            if state.parked:
+            if state.pending_call_id:
                 self._upstream_requests.catalogue.check_still_allowed(message)
                 responses = params.get("inputResponses", {})
                 if not isinstance(responses, dict):

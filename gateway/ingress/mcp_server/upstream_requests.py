@@ -211,11 +211,11 @@ class UpstreamRequests:
     def _build_request(
         self, message: ClientMessage, act: Act, arguments: Mapping[str, Any] | None, mcp_request: McpRequest
     ) -> ToolServerRequest:
-        continued_decision_id = ""
+        continues_decision_id = ""
         if message.is_modern and "requestState" in message.params:
-            continued_decision_id = self.states.decrypt(message).begun
+            continues_decision_id = self.states.decrypt(message).continues_decision_id
         return ToolServerRequest(
-            act.parent, act, arguments, mcp_request, message.trace_context, _approval_id_of(message), continued_decision_id
+            act.parent, act, arguments, mcp_request, message.trace_context, _approval_id_of(message), continues_decision_id
         )
 
     def _build_tool_server_request(
@@ -250,7 +250,7 @@ class UpstreamRequests:
             if state.upstream is not None:
                 own_members = {**own_members, "requestState": state.upstream}
             else:  # the gateway asked, so the answers are not for the server
-                dropped = ("requestState",) if state.begun else ("requestState", "inputResponses")
+                dropped = ("requestState",) if state.continues_decision_id else ("requestState", "inputResponses")
                 client_params = {name: value for name, value in client_params.items() if name not in dropped}
         params = encode({**client_params, **own_members, "_meta": {**forwarded, **message.trace_context.headers}})
         raw = encode({**members, "params": Raw(params)})

@@ -95,9 +95,9 @@ class CountingTransport:
 class UnreadTimer:
     """Notices a client that does not read what waits for it in the connection's buffer.
 
-    Within `seconds` the client has to take all that waited when they began, or READ_RATE bytes for each of them, whichever is less. What it
-    has taken is what was written less what waits: the buffer of a stream is filled again while the client reads, so its size alone tells
-    nothing.
+    Within `seconds` the client has to take the bytes that waited at their beginning, or READ_RATE bytes per second, whichever is less. The
+    taken bytes are the written ones less the waiting ones. The size of the buffer alone says nothing, because a stream refills it while
+    the client reads.
     """
 
     __slots__ = ("_seconds", "_since", "_taken", "_wanted")

@@ -100,7 +100,7 @@ class TaskRow(Struct, frozen=True):
     parent_id: str
     txn: str
     decision_id: str
-    grant_id: str
+    grant_id: str  # of the caller while the task is paused for approval, else of the called agent
     created: int
     updated: int
     last_seq: int = 0

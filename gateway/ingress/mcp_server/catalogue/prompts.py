@@ -43,7 +43,7 @@ class PromptCatalogue:
         return await self._visible_entries.digest_of_list(caller, "prompts", server_path, partial(self.candidates, caller, server_path))
 
     def resolve(self, caller: Caller, server_path: str, name: str) -> ServerPrompt:
-        """Returns the prompt of a name. Raises UnknownPrompt, UnknownName, NotReachable; the broker rules on the call."""
+        """Returns the prompt of a name. Raises UnknownPrompt, UnknownName, NotReachable. ServerCalls rules on the call."""
         if server_path:
             view = self._visible_entries.view_of(caller, server_path)
             names = {shown: (entry, own) for entry in view.servers() for shown, own in self._names_in(view, entry).items()}

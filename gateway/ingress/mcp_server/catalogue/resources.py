@@ -52,7 +52,7 @@ class ResourceCatalogue:
     def resolve(self, caller: Caller, server_path: str, uri: str) -> ServerResource:
         """Returns the resource of a URI. A server may have resources that it does not list; withheld ones are unknown.
 
-        Raises UnknownResource, UnknownName; the broker rules on the read.
+        Raises UnknownResource, UnknownName. ServerCalls rules on the read.
         """
         if uses_own_names(server_path):
             entry, own = self._visible_entries.view_of(caller, server_path).entries[0], uri

@@ -63,7 +63,7 @@ class ToolCatalogue:
         return self._visible_entries.can_see(caller, act_of_calling_tool(tool.server, tool.tool))
 
     def resolve(self, caller: Caller, server_path: str, name: str) -> ToolTarget:
-        """Returns the tool of a name. Raises UnknownTool, UnknownName, NotReachable; the broker rules on the call."""
+        """Returns the tool of a name. Raises UnknownTool, UnknownName, NotReachable. ServerCalls rules on the call."""
         if uses_own_names(server_path):
             found: ToolTarget | None = self._definitions.find_or_build(
                 self._visible_entries.find_server(caller, server_path)

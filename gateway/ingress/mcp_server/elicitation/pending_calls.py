@@ -177,7 +177,7 @@ class PendingCalls:
         wishes: ClientWishes,
     ) -> bytes:
         """Passes answers to a waiting call and returns its next result. Repeated answers get the same result. Raises BadEnvelope."""
-        running = self._calls.get(state.parked)
+        running = self._calls.get(state.pending_call_id)
         if running is None:
             return await self._resume_remotely(state, responses)
         if state.round not in running.outcomes:
@@ -256,7 +256,7 @@ class PendingCalls:
         """Sends answers to the process that has the call, and returns the outcome. Raises BadEnvelope."""
         if state.process == self._process or not self._mailbox.is_shared:
             raise invalid_state_error()
-        call, body = f"{state.parked}/{state.round}", encode(responses)
+        call, body = f"{state.pending_call_id}/{state.round}", encode(responses)
         if len(body) > RESPONSES_MAX:
             raise BadEnvelope(INVALID_PARAMS, f"params.inputResponses are larger than {RESPONSES_MAX} bytes")
         await self._mailbox.send(f"resume/{call}", body, ANSWER_SECONDS)

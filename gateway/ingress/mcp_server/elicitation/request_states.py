@@ -62,6 +62,6 @@ class RequestStates:
         check_askable(message.capabilities, questions_in(members))
         state = state_in(members)
         if state is not None or decision_id:
-            sealed = RequestState(self._cipher.expiry_after(STATE_SECONDS), state, begun=decision_id)
+            sealed = RequestState(self._cipher.expiry_after(STATE_SECONDS), state, continues_decision_id=decision_id)
             members["requestState"] = self._cipher.encrypt(sealed, self.context_of(message))
         return encode(members)

@@ -25,16 +25,16 @@ _canonical = msgspec.json.Encoder(order="sorted").encode
 class RequestState(msgspec.Struct, frozen=True):
     """The content of a state.
 
-    `upstream` is the server's own state, or None. Otherwise `parked` is the id of a waiting call, and `round` its number of rounds. `begun`
-    is the id of the decision under which the server asked, where an approval or the transaction's history counted it.
+    `upstream` is the server's own state, or None. Otherwise `pending_call_id` is the id of a waiting call, and `round` its number of
+    rounds. `continues_decision_id` is the decision under which the server asked, where an approval or the transaction's history counted it.
     """
 
     until: float
     upstream: str | None = None
-    parked: str = ""
+    pending_call_id: str = msgspec.field(default="", name="parked")
     process: str = ""
     round: int = 0
-    begun: str = ""
+    continues_decision_id: str = msgspec.field(default="", name="begun")
 
 
 _decode_state = msgspec.json.Decoder(RequestState).decode

@@ -47,7 +47,7 @@ class AgentTasks:
         self._cancellations: set[asyncio.Task[None]] = set()
 
     async def call(self, message: ClientMessage, agent_request: AgentRequest, peer: McpPeer | None) -> bytes:
-        """Returns a result, questions, or a task. Raises BadEnvelope and the errors of the broker."""
+        """Returns a result, questions, or a task. Raises BadEnvelope and what AgentCalls.send raises."""
         params = message.params_object()
         if "requestState" in params and message.is_modern:
             record = await self._resume_task(message, params)

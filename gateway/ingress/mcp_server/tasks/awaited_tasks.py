@@ -44,7 +44,7 @@ class AwaitedTasks:
     async def wait_for_result(self, message: ClientMessage, task: ServerTask, request: McpRequest) -> McpAnswer:
         """Returns the result of a task that `request` started, in its session. The server's questions go to the request's client.
 
-        Raises the errors of the broker, and UpstreamFault when the task does not end in time.
+        Raises what ServerCalls.call raises, and UpstreamFault when the task does not end in time.
         """
         try:
             async with asyncio.timeout(TASK_SECONDS):

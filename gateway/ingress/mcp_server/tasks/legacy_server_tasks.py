@@ -197,7 +197,7 @@ class LegacyServerTasks:
         return waiting
 
     async def _send_request(self, message: ClientMessage, task: ServerTask, method: str, peer: "_SilentPeer | _ResultWaiter") -> bytes:
-        """Sends a request about the task, in the session that created it. Raises the errors of the broker."""
+        """Sends a request about the task, in the session that created it. Raises what ServerCalls.call raises."""
         params = encode({"taskId": task.server_task_id, "_meta": dict(message.trace_context.headers)})
         request_id = f"{message.id}-{method}"
         request = McpRequest(request_id, task.server_task_id, envelope_of(request_id, method, Raw(params)), params, True, method, peer=peer)

@@ -144,7 +144,7 @@ class RelayedTasks:
         return replace(request, params=encode({**_decode_members(request.params), "task": {}}), peer=peer)
 
     async def wait_for_task(self, message: ClientMessage, target: ServerTool, request: McpRequest, answer: McpAnswer) -> McpAnswer:
-        """Returns the result of a call that the server made a task, for a client without tasks. Raises the errors of the broker."""
+        """Returns the result of a call that the server made a task, for a client without tasks. Raises what ServerCalls.call raises."""
         own = server_task_id_of(answer.result)
         if own is None:
             return answer
@@ -176,7 +176,7 @@ class RelayedTasks:
         return self._visible_entries.find_server(message.caller, server).facts.get("era") in LEGACY_ERAS
 
     async def forward(self, message: ClientMessage, task: ServerTask, peer: McpPeer | None) -> bytes:
-        """Forwards a legacy client's request about a task to a legacy server. Raises the errors of the broker."""
+        """Forwards a legacy client's request about a task to a legacy server. Raises what ServerCalls.call raises."""
         params = Raw(encode({**message.params_object(), "taskId": task.server_task_id, "_meta": dict(message.trace_context.headers)}))
         raw = envelope_of(message.id, message.method, params)
         session = (message.session.id, message.session.level) if message.session is not None else ("", "")
@@ -252,7 +252,7 @@ class RelayedTasks:
         return shown
 
     async def _send_request(self, message: ClientMessage, task: ServerTask, method: str, other_params: Mapping[str, Any]) -> bytes:
-        """Sends a request about the task on behalf of a client with tasks. Raises the errors of the broker."""
+        """Sends a request about the task on behalf of a client with tasks. Raises what ServerCalls.call raises."""
         declared = _DeclaringPeer({**message.capabilities, **_extensions_with_tasks(message)})
         meta = Raw(encode(dict(message.trace_context.headers)))
         params = Raw(encode(modern_params({**other_params, "taskId": task.server_task_id, "_meta": meta}, declared)))

@@ -45,7 +45,7 @@ class ServerTask(Struct, frozen=True):
     arguments: Mapping[str, Any] | None = None
 
     @property
-    def beginning_decision_id(self) -> str:
+    def continues_decision_id(self) -> str:
         """Returns the id of the decision that started the task, where the call needed an approval; else an id that no decision has."""
         return f"d_{self.id.partition('_')[2]}"
 
@@ -55,7 +55,7 @@ class ServerTask(Struct, frozen=True):
         `is_cancel`: the request cancels the task, or reads it in order to cancel it.
         """
         act = (act_of_stopping_task if is_cancel else act_of_following_task)(self.server, self.tool)
-        return ToolServerRequest(self.server, act, self.arguments, request, trace_context, continues_decision_id=self.beginning_decision_id)
+        return ToolServerRequest(self.server, act, self.arguments, request, trace_context, continues_decision_id=self.continues_decision_id)
 
 
 class ServerTaskStore:

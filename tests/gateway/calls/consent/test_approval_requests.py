@@ -309,8 +309,19 @@ APPROVAL = {
 ALICE = Requester("acme", "acme|idp|alice", (), "", "")
 
 
-def decision(name: str, began: str = "", at: int = 10) -> Decision:
-    return Decision(name, at, True, "allowed", ALICE.owner, (), (), act_of_calling_tool("crm", "refund"), approval="ap_1", began=began)
+def decision(name: str, continues: str = "", at: int = 10) -> Decision:
+    return Decision(
+        name,
+        at,
+        True,
+        "allowed",
+        ALICE.owner,
+        (),
+        (),
+        act_of_calling_tool("crm", "refund"),
+        approval="ap_1",
+        continues_decision_id=continues_decision_id,
+    )
 
 
 async def test_an_approval_is_with_one_decision_at_a_time(database: Database) -> None:  # attack DLG-13
@@ -322,11 +333,11 @@ async def test_an_approval_is_with_one_decision_at_a_time(database: Database) ->
         return True
 
     await database.write(lambda batch: write_pending(batch, APPROVAL))
-    assert not await uses(decision("d_9", began="d_1"))  # nobody used it yet
+    assert not await uses(decision("d_9", continues="d_1"))  # nobody used it yet
     assert not await uses(decision("d_9", at=1000))  # too late
     assert await uses(decision("d_1"))
     assert not await uses(decision("d_2"))
-    assert [await uses(decision(name, began="d_1")) for name in ("d_2", "d_3")] == [True, False]
+    assert [await uses(decision(name, continues="d_1")) for name in ("d_2", "d_3")] == [True, False]
     found = await database.read(lambda connection: find_used_by(connection, ALICE, "d_2"))
     assert found is not None and (found[0].used_by, found[1].arguments) == ("d_2", '{"amount":11}')
     for errand, name in (
@@ -338,10 +349,10 @@ async def test_an_approval_is_with_one_decision_at_a_time(database: Database) ->
         assert await database.read(lambda connection, who=errand, by=name: find_used_by(connection, who, by)) is None
     await database.write(lambda batch: mark_unused(batch, "acme", decision("d_1")))  # which has it no more
     assert not await uses(decision("d_4"))
-    await database.write(lambda batch: mark_unused(batch, "acme", decision("d_2", began="d_1")))
-    assert not await uses(decision("d_4"))  # what d_1 began is there, and goes on
-    assert await uses(decision("d_5", began="d_1"))
-    assert not await uses(decision("d_9", began="d_5", at=1000))
+    await database.write(lambda batch: mark_unused(batch, "acme", decision("d_2", continues="d_1")))
+    assert not await uses(decision("d_4"))  # what d_1 continues_decision_id is there, and goes on
+    assert await uses(decision("d_5", continues="d_1"))
+    assert not await uses(decision("d_9", continues="d_5", at=1000))
 
 
 async def test_an_approval_of_which_nothing_came_is_as_good_as_before(database: Database) -> None:
