@@ -320,7 +320,7 @@ def decision(name: str, continues: str = "", at: int = 10) -> Decision:
         (),
         act_of_calling_tool("crm", "refund"),
         approval="ap_1",
-        continues_decision_id=continues_decision_id,
+        continues_decision_id=continues,
     )
 
 
