@@ -30,7 +30,7 @@ from gateway.calls.turns.cancellation import CanceledTask, Cancellation
 from gateway.calls.turns.pausing import PausedTask
 from gateway.calls.turns.runner import PreparedTurn, TurnRunner
 from gateway.tasks.contracts.prompts import BadPromptAnswer
-from gateway.tasks.log import RUNNING_STATES, IdempotencyKeyUsed, TaskEnded, TaskRow, UnknownTask
+from gateway.tasks.log import RUNNING_STATES, IdempotencyKeyUsed, TaskNotWaiting, TaskRow, UnknownTask
 from gateway.tasks.reader import TaskReader, front_door_idempotency_key
 from gateway.tasks.turns.recorder import TaskStores, TurnRecorder, TurnState
 from gateway.tasks.watcher import PausedTaskWatcher
@@ -109,7 +109,7 @@ class AgentCalls:
 
     async def _open(self, caller: Caller, request: AgentRequest) -> PreparedTurn | TurnState:
         """Takes a message through every stage before it is sent. Returns the turn, or the state of a task that is paused or repeated."""
-        # Find: raises UnknownTask, TaskEnded, UnknownName, NotReachable, BadMessage
+        # Find: raises UnknownTask, TaskNotWaiting, UnknownName, NotReachable, BadMessage
         if (repeated := await self._find_repeated(caller, request)) is not None:
             return repeated
         previous = await self._find_continued_task(caller, request)
@@ -205,7 +205,10 @@ class AgentCalls:
         return PreparedTurn(opened, turn, call, adapter, caller.delegation.task_id, live_events, span=span)
 
     async def _find_continued_task(self, caller: Caller, request: AgentRequest) -> TaskRow | None:
-        """Returns the task that the message continues, if it names one (A2A 1.0 s3.4). Raises UnknownTask, TaskEnded and BadMessage."""
+        """Returns the task that the message continues, if it names one (A2A 1.0 s3.4).
+
+        Raises UnknownTask, TaskNotWaiting and BadMessage.
+        """
         message = request.message
         if not message.task_id:
             return None
@@ -232,11 +235,11 @@ class AgentCalls:
 
 
 def check_answerable(row: TaskRow, message: Message) -> None:
-    """Raises BadMessage or TaskEnded if the message cannot continue the task that it names."""
+    """Raises BadMessage or TaskNotWaiting if the message cannot continue the task that it names."""
     if message.context_id and message.context_id != row.context_id:
         raise BadMessage("message.contextId", "is not the context of the task named in message.taskId")
     if row.has_ended or row.state in RUNNING_STATES:
-        raise TaskEnded
+        raise TaskNotWaiting
 
 
 def _check_answer_accepted(turned: TurnState) -> TurnState:

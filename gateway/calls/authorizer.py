@@ -20,7 +20,7 @@ from gateway.calls.outgoing.builder import CallBuilder, to_wall_clock
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.revocation.spool import Spool
 from gateway.storage.database import Batch, WriteFailed
-from gateway.tasks.log import IdempotencyKeyUsed, TaskEnded, TaskRow
+from gateway.tasks.log import IdempotencyKeyUsed, ParentTaskEnded, TaskRow
 from gateway.tasks.turns.recorder import TaskStores, TurnState
 from policies.audit.log import decision_record
 from policies.authority import Authority, RulingRequest, requester_of
@@ -245,7 +245,7 @@ class CallAuthorizer:
             if extra_write:
                 extra_write(batch)
 
-        await commit_opening(stores, work, opened, previous)
+        await commit_opening(stores, work, opened)
 
     def record_outcome(self, grant: Grant, outcome: str) -> None:
         """Records the outcome of a call without a task, without waiting for the commit."""
@@ -327,14 +327,15 @@ def denial_of(question: Question, reason_id: str) -> Denial:
     return Denial(replace(question.decision, reason_id=reason_id))
 
 
-async def commit_opening(stores: TaskStores, work: Callable[[Batch], None], opened: TurnState, previous: TaskRow | None) -> None:
-    """Runs `work`, which writes the first or the next events of a task, and publishes them to followers. Raises IdempotencyKeyUsed."""
+async def commit_opening(stores: TaskStores, work: Callable[[Batch], None], opened: TurnState) -> None:
+    """Runs `work`, which writes the first or the next events of a task, and publishes them to followers.
+
+    Raises IdempotencyKeyUsed, TaskMoved, and TokenRefused if the task that caused this one has ended.
+    """
     row = opened.row
     try:
         await stores.database.write(work)
-    except TaskEnded:
-        if previous:
-            raise
+    except ParentTaskEnded:
         raise TokenRefused("grant-ended") from None
     except IntegrityError as error:
         raise (WriteFailed("an id was taken") if row.idempotency_key is None else IdempotencyKeyUsed()) from error

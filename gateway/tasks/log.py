@@ -32,9 +32,12 @@ from registry.names import FRONT_DOOR
 __all__ = [
     "WITHHELD",
     "IdempotencyKeyUsed",
+    "ParentTaskEnded",
     "TaskEnded",
     "TaskEvent",
     "TaskLog",
+    "TaskMoved",
+    "TaskNotWaiting",
     "TaskRecord",
     "TaskRow",
     "UnknownTask",
@@ -62,15 +65,27 @@ class UnknownTask(Exception):
     """No such task exists for this caller."""
 
 
-class TaskEnded(Exception):
-    """The task has reached a terminal state, or another process or request has moved it."""
+class ParentTaskEnded(Exception):
+    """The task that caused a new task has ended."""
+
+
+class TaskNotWaiting(Exception):
+    """The task does not wait for a message: it has ended, or its agent works on it."""
+
+
+class TaskEnded(TaskNotWaiting):
+    """The task has reached a terminal state, so it has no more events to subscribe to (A2A 1.0 s3.1.6)."""
+
+
+class TaskMoved(TaskNotWaiting):
+    """Another request or process has moved the task since it was read."""
 
 
 _ADVANCE = GuardedUpdate(
     tasks,
     ("state", "updated", "last_seq", "runner", "vendor_ref", "awaited_connection_id", "decision_id", "grant_id"),
     ("tenant", "id", "last_seq", "runner"),  # a process whose turn another one has taken up moves nothing any more
-    TaskEnded,
+    TaskMoved,
 )
 
 
@@ -102,16 +117,16 @@ class TaskLog:
         return replace(row, last_seq=2, runner=self.runner), events
 
     def open(self, batch: Batch, row: TaskRow, events: Sequence[TaskEvent]) -> None:
-        """Writes a new task, in one commit with the decision that allowed it. Raises TaskEnded if its parent task has ended."""
+        """Writes a new task, in one commit with the decision that allowed it. Raises ParentTaskEnded."""
         if row.parent_id and has_ended(batch.connection, row.tenant, row.parent_id):
-            raise TaskEnded
+            raise ParentTaskEnded
         batch.insert(_NEW_TASK, (row.state.value, *_new_task_values(row)))
         self._add_events(batch, row, events)
 
     def advance(self, batch: Batch, previous: TaskRow, row: TaskRow, events: Sequence[TaskEvent]) -> None:
-        """Appends events and updates the task. Raises TaskEnded if the task has moved since `previous` or has ended."""
+        """Appends events and updates the task. Raises TaskMoved if the task has moved since `previous` or has ended."""
         if previous.has_ended:
-            raise TaskEnded
+            raise TaskMoved
         refs = (row.vendor_ref, row.awaited_connection_id, row.decision_id, row.grant_id)
         values = (row.state.value, row.updated, row.last_seq, row.runner, *refs)
         batch.update(_ADVANCE, (*values, previous.tenant, previous.id, previous.last_seq, previous.runner))
@@ -121,7 +136,7 @@ class TaskLog:
     def claim(self, batch: Batch, row: TaskRow) -> TaskRow:
         """Makes this process the runner of the task's turn, so that later writes of its former runner are refused.
 
-        Raises TaskEnded, at the latest with the commit, if the task has moved or was claimed since `row` was read.
+        Raises TaskMoved, at the latest with the commit, if the task has moved or was claimed since `row` was read.
         """
         claimed = replace(row, runner=self.runner, updated=self._now())
         self.advance(batch, row, claimed, ())

@@ -49,6 +49,7 @@ INSIDE = {
     "gateway.workflows.runs.store.RunTaken": "another process has the run, and this one stops working on it",
     "gateway.storage.batch.CommitUncertain": "the transactions look into the database for what became of it",
     "gateway.tasks.turns.in_flight.TurnAbandoned": "AgentCalls answers with the task, which has ended",
+    "gateway.tasks.log.ParentTaskEnded": "the caller's grant has ended with its task: TokenRefused",
     "gateway.tasks.log.IdempotencyKeyUsed": "AgentCalls answers with the task of the faster request",
     "adapters.upstream.http1.NotConnected": "the egress guard raises UpstreamFault",
     "gateway.tasks.contracts.skills.BadContract": "a BadRequest that names the member",

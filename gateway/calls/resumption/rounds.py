@@ -11,7 +11,7 @@ from gateway.calls.consent.approval_requests import TooManyQuestions
 from gateway.calls.limits.meters import TooManyCalls
 from gateway.calls.revocation.running import KILLED, PUBLIC_TEXTS
 from gateway.tasks.conversation import ConversationWaits
-from gateway.tasks.log import TaskEnded
+from gateway.tasks.log import TaskNotWaiting
 from policies.delegation.approval_rows import ApprovalGone
 from policies.delegation.history import HistoryChanged
 from policies.delegation.kills import Killed
@@ -66,7 +66,7 @@ async def find_end_reason(resumption: Awaitable[None]) -> str:
     """
     try:
         await resumption
-    except (ApprovalGone, TaskEnded, HistoryChanged, TooManyCalls, ConversationWaits, NotReachable):
+    except (ApprovalGone, TaskNotWaiting, HistoryChanged, TooManyCalls, ConversationWaits, NotReachable):
         return ""
     except CallRefused as refused:
         return explain_refusal(refused.ruling.decision)

@@ -19,7 +19,7 @@ from gateway.calls.revocation.running import KILLED, PUBLIC_TEXTS
 from gateway.calls.turns.runner import PreparedTurn
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.skills import contract_of
-from gateway.tasks.log import TaskEnded, TaskRecord, TaskRow
+from gateway.tasks.log import TaskMoved, TaskRecord, TaskRow
 from gateway.tasks.reader import session_id_of
 from gateway.tasks.turns.recorder import GATEWAY_FAILURE, TaskStores, TurnRecorder, TurnState
 from gateway.telemetry.spans import TraceContext
@@ -111,7 +111,7 @@ class Takeover:
         try:
             if _decode_ref(record.row.vendor_ref).task_id and await self._take_up(record, trace_context):
                 return RESUMED
-        except TaskEnded:
+        except TaskMoved:
             return MOVED
         except UpstreamFault as fault:
             log.warning("turn_not_taken_up", task_id=row.id, agent=row.agent, error=fault.public)
@@ -122,7 +122,7 @@ class Takeover:
     async def _take_up(self, record: TaskRecord, trace_context: TraceContext) -> bool:
         """Returns False if the authority has ended or the agent is unknown here.
 
-        Raises TaskEnded, Killed, and UpstreamFault if the agent cannot be called with this configuration.
+        Raises TaskMoved, Killed, and UpstreamFault if the agent cannot be called with this configuration.
         """
         row = record.row
         try:
@@ -167,7 +167,7 @@ class Takeover:
         return adapter if output is None else enforce_contract(adapter, output, self._stores.turn_limits)
 
     async def _claim(self, row: TaskRow, grant: Grant) -> TaskRow:
-        """Makes this process the task's runner, in one commit with the decision. Raises TaskEnded if another process was faster."""
+        """Makes this process the task's runner, in one commit with the decision. Raises TaskMoved if another process was faster."""
         stores, record = self._stores, decision_record(grant.decision, grant.delegation.principal)
 
         def work(batch: Batch) -> TaskRow:

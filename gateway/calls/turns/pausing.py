@@ -15,7 +15,7 @@ from gateway.calls.authorizer import CallAuthorizer, commit_opening, denial_of
 from gateway.calls.consent.approval_requests import ApprovalRequests, ApprovalSubject, definition_of, shown_to_approvers
 from gateway.calls.consent.credential_scan import check_no_credential
 from gateway.storage.database import Batch
-from gateway.tasks.log import TaskEnded, TaskRecord, TaskRow, to_rfc3339
+from gateway.tasks.log import TaskNotWaiting, TaskRecord, TaskRow, to_rfc3339
 from gateway.tasks.turns.recorder import TaskStores, TurnRecorder, TurnState
 from policies.audit.log import decision_record
 from policies.authority import RulingRequest, requester_of
@@ -31,7 +31,7 @@ BATCH_SIZE = 100
 _CLOSE_APPROVAL = "UPDATE approvals SET state = ?, closed = ? WHERE tenant = ? AND id = ? AND closed IS NULL"
 
 
-class AwaitsApproval(TaskEnded):
+class AwaitsApproval(TaskNotWaiting):
     """The task waits for an approval, and no message can replace that."""
 
 
@@ -81,7 +81,7 @@ class TaskPausing:
 
         The task gets a grant row with the caller's own authority, under which it is ruled on again after the approval.
 
-        Raises CallRefused, TooManyQuestions, IdempotencyKeyUsed and TaskEnded.
+        Raises CallRefused, TooManyQuestions, IdempotencyKeyUsed and TaskNotWaiting.
         """
         definition = definition_of(paused_task.target, request.act)
         try:
@@ -117,7 +117,7 @@ class TaskPausing:
             if paused_task.extra_write:
                 paused_task.extra_write(batch)
 
-        await commit_opening(stores, work, opened, paused_task.previous)
+        await commit_opening(stores, work, opened)
         if paused_task.previous is None:
             return opened
         record_now = await stores.tasks.read_record(row.tenant, row.owner, row.id)

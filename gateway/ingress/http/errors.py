@@ -37,7 +37,7 @@ from gateway.storage.paging import BadCursor
 from gateway.tasks.contracts.prompts import BadPromptAnswer
 from gateway.tasks.contracts.skills import ContractBroken
 from gateway.tasks.conversation import ConversationWaits
-from gateway.tasks.log import TaskEnded, UnknownTask, to_rfc3339
+from gateway.tasks.log import TaskNotWaiting, UnknownTask, to_rfc3339
 from gateway.tasks.reader import IdempotencyConflict
 from gateway.tasks.turns.in_flight import ShuttingDown, TooManyTasks
 from gateway.tasks.turns.recorder import EndingNotWritten
@@ -200,7 +200,7 @@ ERROR_MAPPINGS: dict[type[Exception], ErrorMapping] = {
     AmbiguousPerson: ErrorMapping(409, -32602, "ambiguous"),
     BadCursor: ErrorMapping(400, -32602, "bad-cursor"),
     NotCancelable: ErrorMapping(400, -32002, "not-cancelable", "The task can't be canceled.", "TASK_NOT_CANCELABLE", FAILED_PRECONDITION),
-    TaskEnded: ErrorMapping(
+    TaskNotWaiting: ErrorMapping(
         400, -32004, "task-not-waiting", "The task does not wait for a message.", "UNSUPPORTED_OPERATION", FAILED_PRECONDITION
     ),
     ConversationWaits: ErrorMapping(409, -32014, "conversation-waits", rpc_code_override=FAILED_PRECONDITION),

@@ -18,7 +18,7 @@ from gateway.ingress.mcp_server.tasks.agent_tasks import AgentTasks
 from gateway.ingress.mcp_server.tasks.wire import check_declares_tasks, declares_tasks, tool_result
 from gateway.tasks.contracts.prompts import BadPromptAnswer
 from gateway.tasks.contracts.skills import ContractBroken
-from gateway.tasks.log import TaskEnded, TaskRecord, UnknownTask
+from gateway.tasks.log import TaskNotWaiting, TaskRecord, UnknownTask
 from policies.ids import new_id
 from registry.cards.republish import SKILL_SELECTION
 
@@ -52,7 +52,7 @@ class AgentToolCalls:
             raise BadEnvelope(INVALID_PARAMS, str(broken).replace(DATA_PART_PATH, "arguments", 1)) from None
         except BadPromptAnswer as refused:
             raise BadEnvelope(INVALID_PARAMS, f"arguments.message: {refused.problem}") from None
-        except (UnknownTask, TaskEnded, BadMessage):
+        except (UnknownTask, TaskNotWaiting, BadMessage):
             raise BadEnvelope(INVALID_PARAMS, NO_SUCH_TASK_TEXT) from None
         result = tool_result(TaskRecord(turn_state.row, turn_state.events), message.version)
         return encode({"resultType": "complete", **result} if message.is_modern else result)

@@ -30,7 +30,7 @@ from adapters.task import INTERRUPTED, TaskState, TaskStatus
 from gateway.storage.database import Batch, Database, ReadFailed, WriteFailed
 from gateway.tasks.contracts.prompts import with_prompts
 from gateway.tasks.events.entries import TaskEvent, TaskRecord, TaskRow
-from gateway.tasks.log import TaskEnded, TaskLog
+from gateway.tasks.log import TaskLog, TaskMoved
 from gateway.tasks.turns.deferred_endings import STOP_ENDING, TURN_ENDING, DeferredEndings
 from gateway.tasks.turns.journal import DEFAULT_TURN_LIMITS, TurnJournal, TurnLimits, TurnState
 from gateway.tasks.turns.progress_writer import ProgressWriter
@@ -205,7 +205,7 @@ class TurnRecorder:
 
         try:
             await stores.database.write(work)
-        except TaskEnded:
+        except TaskMoved:
             record = await stores.tasks.read_record(row.tenant, row.owner, row.id)
             count = _count_written(events, record) if record.row.runner in (previous.runner, row.runner) else None
             if count is None:

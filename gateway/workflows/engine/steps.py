@@ -18,7 +18,7 @@ from gateway.calls.authorizer import CallRefused
 from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
 from gateway.calls.turns.cancellation import NotCancelable
 from gateway.storage.database import ReadFailed, WriteFailed
-from gateway.tasks.log import TaskEnded, TaskRow, UnknownTask, task_from_events
+from gateway.tasks.log import TaskNotWaiting, TaskRow, UnknownTask, task_from_events
 from gateway.tasks.reader import TaskReader, scoped_idempotency_key
 from gateway.tasks.turns.in_flight import TooManyTasks
 from gateway.tasks.turns.recorder import TaskStores, TurnState
@@ -33,7 +33,7 @@ from registry.health.reachability import NotReachable
 from registry.store import UnknownName
 
 _CANCELLATION_PROBLEMS: Final = (
-    TokenRefused, Killed, UnknownTask, NotCancelable, UpstreamFault, LimitReached, TaskEnded, WriteFailed, ReadFailed
+    TokenRefused, Killed, UnknownTask, NotCancelable, UpstreamFault, LimitReached, TaskNotWaiting, WriteFailed, ReadFailed
 )  # fmt: skip
 PLACE_SECONDS: Final = 1.0  # between two attempts at a call for which no place was free
 PLACE_ATTEMPTS: Final = 30
@@ -90,7 +90,7 @@ class StepCalls:
         """Sends the owner's answer to the agent of a step whose task waits for it. A task that waits no more is left alone."""
         caller = await self._caller(who)
         message = Message(f"{who.run.id}:answer:{task_id}", Role.USER, parts, task_id=task_id)
-        with suppress(TaskEnded, UnknownTask):
+        with suppress(TaskNotWaiting, UnknownTask):
             await self._agents.start(caller, AgentRequest(agent, message, who.trace))
 
     async def cancel(self, who: RunIdentity, agent: str, key: StepKey) -> None:

@@ -19,9 +19,9 @@ from gateway.tasks.events.entries import artifact_event
 from gateway.tasks.log import (
     BATCH_SIZE,
     RECENTLY_MOVED_US,
-    TaskEnded,
     TaskEvent,
     TaskLog,
+    TaskMoved,
     TaskRow,
     UnknownTask,
     events_one_by_one,
@@ -106,7 +106,7 @@ async def test_of_two_who_move_a_task_on_one_is_too_late(database: Database, log
         advanced(other, others, new, TaskState.CANCELED, status(3, TaskState.CANCELED)),
         return_exceptions=True,
     )
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["TaskEnded", "TaskRow"]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["TaskMoved", "TaskRow"]
     record = await log.read_record(new.tenant, new.owner, new.id)
     assert [event.seq for event in record.events] == [1, 2, 3]
     assert record.to_task().status.state is record.row.state
@@ -117,7 +117,7 @@ async def test_within_one_commit_too_only_one_moves_a_task_on(database: Database
     acts = [advanced(database, log, new, TaskState.COMPLETED, status(3, TaskState.COMPLETED)) for _ in range(20)]
     outcomes = await asyncio.gather(*acts, return_exceptions=True)
     assert sum(isinstance(outcome, TaskRow) for outcome in outcomes) == 1
-    assert sum(isinstance(outcome, TaskEnded) for outcome in outcomes) == 19
+    assert sum(isinstance(outcome, TaskMoved) for outcome in outcomes) == 19
     assert len((await log.read_record(new.tenant, new.owner, new.id)).events) == 3
 
 
@@ -125,7 +125,7 @@ async def test_within_one_commit_too_only_one_moves_a_task_on(database: Database
 async def test_nothing_follows_an_ending(database: Database, log: TaskLog, state: TaskState) -> None:
     done = await advanced(database, log, await opened(database, log), state, status(3, state))
     for after in TaskState:
-        with pytest.raises(TaskEnded):
+        with pytest.raises(TaskMoved):
             await advanced(database, log, done, after, status(4, after))
     assert (await log.read_record(done.tenant, done.owner, done.id)).row.state is state
 

@@ -25,7 +25,7 @@ from gateway.ingress.mcp_server.protocol.sessions import holder_of
 from gateway.ingress.mcp_server.tasks.store import AnswerStore
 from gateway.ingress.mcp_server.tasks.wire import RELATED_TASK_KEY, created_task, declares_tasks, legacy_task, tool_result
 from gateway.storage.database import ReadFailed, WriteFailed
-from gateway.tasks.log import RUNNING_STATES, TaskEnded, TaskLog, TaskRecord, TaskRow, UnknownTask
+from gateway.tasks.log import RUNNING_STATES, TaskLog, TaskNotWaiting, TaskRecord, TaskRow, UnknownTask
 from policies.ids import new_id
 from registry.cards.republish import SKILL_SELECTION
 
@@ -89,7 +89,7 @@ class AgentTasks:
             return
         try:
             await self._continue_task(message, record, questions, answers)
-        except TaskEnded:
+        except TaskNotWaiting:
             log.info("answer_came_late", task_id=record.row.id)  # another answer was first
         if answers is not valid_answers:
             await self._answer_store.delete(record.row)

@@ -12,8 +12,6 @@ from tests.fakes.a2a_calls import call_to, turn
     ("session", "features", "waits"),
     [("s-1", {}, True), ("s-1", {"parallel": False}, True), ("s-1", {"parallel": True}, False), ("", {}, False)],
 )
-async def test_a_turn_waits_for_its_session_unless_its_agent_works_in_parallel(
-    session: str, features: dict[str, bool], waits: bool
-) -> None:
+async def test_a_turn_waits_for_its_session_unless_its_agent_is_parallel(session: str, features: dict[str, bool], waits: bool) -> None:
     target = call_to("http://a.example/", 60.0, **{FEATURES: features}).target
     assert needs_session(replace(turn("hi"), session=session), target) is waits

@@ -30,7 +30,7 @@ from adapters.contract import (
 from adapters.task import Message, TaskState
 from gateway.storage.database import Database, WriteFailed, engine_for
 from gateway.tasks.contracts.prompts import open_prompts
-from gateway.tasks.log import TaskEnded, TaskLog, TaskRecord, events_one_by_one
+from gateway.tasks.log import TaskLog, TaskMoved, TaskRecord, events_one_by_one
 from gateway.tasks.turns.journal import TurnLimits
 from gateway.tasks.turns.recorder import EndingNotWritten, TurnRecorder, TurnState
 from tests.fakes.a2a_calls import call_to
@@ -341,7 +341,7 @@ async def test_a_process_that_lost_its_turn_stops_writing_and_stops_its_agent(de
         assert (await turn).row.runner == "p_2"
     record = await desk.record()
     assert (record.row.state, record.row.last_seq, record.row.runner) == (TaskState.WORKING, 3, "p_2")
-    with pytest.raises(TaskEnded):
+    with pytest.raises(TaskMoved):
         await desk.database.write(lambda batch: other.claim(batch, found.row))
 
 
