@@ -10,12 +10,12 @@ from adapters.task import Message, TaskState
 from gateway.calls.agent_requests import (
     AgentRequest,
     AuthorizedRequest,
-    check_handoff,
+    approval_message_of,
+    check_input_contract,
     combine_writes,
     new_task_row,
-    pending_message_of,
     prepare_turn,
-    restore_pending_message,
+    restore_unsent_message,
     ruling_request_for_agent,
     webhook_write,
     with_grant,
@@ -32,8 +32,9 @@ from gateway.calls.turns.runner import PreparedTurn, TurnRunner
 from gateway.tasks.contracts.prompts import BadPromptAnswer
 from gateway.tasks.log import RUNNING_STATES, IdempotencyKeyUsed, TaskNotWaiting, TaskRow, UnknownTask
 from gateway.tasks.reader import TaskReader, front_door_idempotency_key
-from gateway.tasks.turns.recorder import TaskStores, TurnRecorder, TurnState
-from gateway.tasks.watcher import PausedTaskWatcher
+from gateway.tasks.turns.recorder import TurnRecorder, TurnState
+from gateway.tasks.turns.stores import TaskStores
+from gateway.tasks.watcher import WaitingTaskWatcher
 from gateway.telemetry.spans import TraceContext
 from policies.authority import RulingRequest
 from policies.callers import Caller
@@ -54,7 +55,7 @@ class AgentCalls:
         *,
         turns: TurnRecorder,
         turn_runner: TurnRunner,
-        watcher: PausedTaskWatcher,
+        watcher: WaitingTaskWatcher,
         cancellation: Cancellation,
     ) -> None:
         self.callees = parts.callees
@@ -122,7 +123,7 @@ class AgentCalls:
         try:
             if target.family is Family.SERVER:
                 self.callees.find_visible(caller, target.name)
-            outgoing = restore_pending_message(request, previous)
+            outgoing = restore_unsent_message(request, previous)
             ruling_request = ruling_request_for_agent(outgoing, target, row)
             # Limit: raises LimitReached, PayloadTooLarge
             await self._acquire_shares(caller, outgoing, target, ruling_request, row.id)
@@ -178,12 +179,12 @@ class AgentCalls:
             ruling_request = await self._pausing.with_earlier_approval(caller, ruling_request, target, previous)
         ruling = await self._authorizer.rule_or_refuse(caller, ruling_request)  # raises CallRefused, recorded
         # Prepare: a failure here records nothing, because nothing was sent
-        check_handoff(request, target, previous)
+        check_input_contract(request, target, previous)
         if request.webhook is not None:
             await request.webhook.check_name()
         message = msgspec.structs.replace(request.logged_message or request.message, context_id=row.context_id, task_id=row.id)
         if isinstance(ruling, Question):
-            paused = PausedTask(row, previous, message, target, pending_message_of(request), webhook_write(request, row, previous))
+            paused = PausedTask(row, previous, message, target, approval_message_of(request), webhook_write(request, row, previous))
             return await self._pausing.pause(caller, paused, ruling_request, ruling)
         row, grant_write = with_grant(row, ruling), None
         if not row.grant_id and AUTH_OPTION in target.upstream:  # a person's own tool call has no grant row; consent needs one to resume

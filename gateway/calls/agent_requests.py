@@ -22,7 +22,7 @@ from gateway.calls.handoff import (
     with_gateway_context,
     without_gateway_context,
 )
-from gateway.calls.turns.pausing import PendingMessage
+from gateway.calls.turns.pausing import ApprovalMessage
 from gateway.storage.database import Batch
 from gateway.tasks.contracts.prompts import find_answers
 from gateway.tasks.contracts.skills import check_input, contract_of
@@ -37,7 +37,7 @@ from gateway.tasks.conversation import (
 from gateway.tasks.log import TaskRow
 from gateway.tasks.question_holders import OwnQuestionsAdapter, check_own_question, shares_questions
 from gateway.tasks.reader import message_digest, scoped_idempotency_key, session_id_of
-from gateway.tasks.turns.recorder import TaskStores
+from gateway.tasks.turns.stores import TaskStores
 from gateway.tasks.webhooks.configs import Webhook
 from gateway.telemetry.spans import TRACEPARENT, TraceContext
 from policies.authority import RulingRequest
@@ -75,30 +75,35 @@ class AuthorizedRequest(Struct, frozen=True):
     previous: TaskRow | None = None
 
 
-def pending_message_of(request: AgentRequest) -> PendingMessage:
+def approval_message_of(request: AgentRequest) -> ApprovalMessage:
     """Returns the message and the send options that a paused task will be resumed with."""
     send_options = {"skill": request.skill, "accepted_output_modes": list(request.accepted_output_modes), "metadata": request.metadata}
-    return PendingMessage(request.message, {name: one for name, one in send_options.items() if one})
+    return ApprovalMessage(request.message, {name: one for name, one in send_options.items() if one})
 
 
-def restore_pending_message(request: AgentRequest, previous: TaskRow | None) -> AgentRequest:
+def restore_unsent_message(request: AgentRequest, previous: TaskRow | None) -> AgentRequest:
     """Returns the request with the message that the task is waiting to send, if the caller answers such a task.
 
     The gateway rules on the waiting message and shows it to approvers. The caller's answer is for the gateway itself: it is logged and
     not sent.
     """
-    ref = _decode_ref(previous.vendor_ref) if previous is not None else VendorRef()
-    if (
-        previous is not None and (call := message_awaiting_answer(ref)) is not None
-    ):  # an answer to a tool's question: the call is made again
-        message = msgspec.structs.replace(call, context_id=previous.context_id, task_id=previous.id)
-        return msgspec.structs.replace(request, message=message, logged_message=request.message, continues_decision_id=previous.decision_id)
-    if previous is None or not is_pending(ref):
+    if previous is None:
         return request
-    pending = unsent_message(ref)
-    message = msgspec.structs.replace(pending.message, context_id=previous.context_id, task_id=previous.id)
-    send_options = {"skill": pending.skill, "accepted_output_modes": pending.accepted_output_modes, "metadata": pending.metadata}
+    ref = _decode_ref(previous.vendor_ref)
+    if (tool_call := message_awaiting_answer(ref)) is not None:
+        return _with_repeated_tool_call(request, previous, tool_call)
+    if not is_pending(ref):
+        return request
+    unsent = unsent_message(ref)
+    message = msgspec.structs.replace(unsent.message, context_id=previous.context_id, task_id=previous.id)
+    send_options = {"skill": unsent.skill, "accepted_output_modes": unsent.accepted_output_modes, "metadata": unsent.metadata}
     return msgspec.structs.replace(request, message=message, logged_message=request.message, **send_options)
+
+
+def _with_repeated_tool_call(request: AgentRequest, previous: TaskRow, tool_call: Message) -> AgentRequest:
+    """Returns the request with the tool call whose question the caller answers: the call is made again, under its earlier decision."""
+    message = msgspec.structs.replace(tool_call, context_id=previous.context_id, task_id=previous.id)
+    return msgspec.structs.replace(request, message=message, logged_message=request.message, continues_decision_id=previous.decision_id)
 
 
 def webhook_write(request: AgentRequest, row: TaskRow, previous: TaskRow | None) -> Callable[[Batch], None] | None:
@@ -166,7 +171,7 @@ def _is_followed_later(request: AgentRequest, row: TaskRow) -> bool:
     return bool(row.parent_id) or request.idempotency_key is not None or request.webhook is not None
 
 
-def check_handoff(request: AgentRequest, target: Registration, previous: TaskRow | None) -> None:
+def check_input_contract(request: AgentRequest, target: Registration, previous: TaskRow | None) -> None:
     """Checks the first message of a task against the agent's input contract. Answers are not checked. Raises ContractBroken."""
     if previous is None and (target.contracts or FEATURES in target.facts):
         check_input(contract_of(target, request.skill), request.message)

@@ -21,7 +21,8 @@ from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.calls.revocation.spool import Spool
 from gateway.storage.database import Batch, WriteFailed
 from gateway.tasks.log import IdempotencyKeyUsed, ParentTaskEnded, TaskRow
-from gateway.tasks.turns.recorder import TaskStores, TurnState
+from gateway.tasks.turns.recorder import TurnState
+from gateway.tasks.turns.stores import TaskStores
 from policies.audit.log import decision_record
 from policies.authority import Authority, RulingRequest, requester_of
 from policies.callers import Caller

@@ -66,7 +66,7 @@ class EntryInspector:
         self._keys = sources.keys
         self._kinds = kinds
 
-    async def current_agent_state(self, entry: Registration, known_state: ProbeState, fetch: bool = True) -> tuple[Candidate, ProbeState]:
+    async def inspect_again(self, entry: Registration, known_state: ProbeState, fetch: bool = True) -> tuple[Candidate, ProbeState]:
         """Returns the candidate from the agent's current card, or without `fetch` from the stored card.
 
         Raises CardRejected, BadRequest, BadCard and UpstreamFault.
@@ -91,12 +91,12 @@ class EntryInspector:
             except (BadCard, UrlRefused) as error:
                 raise CardRejected(read.text, str(error)) from error
 
-    async def state_at(self, entry: Registration, url: str) -> Candidate:
+    async def inspect_at_url(self, entry: Registration, url: str) -> Candidate:
         """Returns the candidate for an entry at another URL. Raises CardRejected, BadRequest, BadCard, UpstreamFault and ConsentNeeded."""
         if entry.family is Family.SERVER:
             return await self.current_server_state(replace(entry, url=url))
         facts = {**entry.facts, "source": url}
-        return (await self.current_agent_state(replace(entry, facts=facts), ProbeState()))[0]
+        return (await self.inspect_again(replace(entry, facts=facts), ProbeState()))[0]
 
     async def current_server_state(self, entry: Registration, grant: Grant | None = None) -> Candidate:
         """Returns the candidate from what a server lists now, to the person of the Grant if the server distinguishes users.
@@ -136,7 +136,7 @@ class EntryInspector:
         self.check_keys("jwks", jwks["keys"])
         return json.dumps(dict(jwks))
 
-    async def agent_candidate(self, registrant: Registrant, request: AgentRegistrationRequest) -> Candidate:
+    async def inspect_agent(self, registrant: Registrant, request: AgentRegistrationRequest) -> Candidate:
         """Returns the candidate for an agent of a registration request. Raises BadRequest, BadCard, BadName and UpstreamFault."""
         request.terms.check(registrant)
         if bool(request.url) == (request.card is not None):

@@ -43,7 +43,7 @@ class Onboarding:
         await self._inspector.check_upstream(request.kind, request.terms.upstream)
         with _registration_slot(self._registration_slots, registrant):
             self._check_pending_limit(registrant)
-            found = await self._inspector.agent_candidate(registrant, request)
+            found = await self._inspector.inspect_agent(registrant, request)
             return await self._registry.add(found, registrant.registry_change, _pending_limit_for(registrant))
 
     async def register_server(self, registrant: Registrant, request: ServerRegistrationRequest) -> tuple[Registration, str]:
@@ -84,7 +84,7 @@ class Onboarding:
             )
         try:
             if isinstance(entry, ConfiguredAgent):
-                return await self._inspector.agent_candidate(
+                return await self._inspector.inspect_agent(
                     registrant, AgentRegistrationRequest(entry.url, entry.card, entry.name, entry.kind, terms)
                 )
             request = ServerRegistrationRequest(entry.name, STDIO_PREFIX if entry.command else entry.url, terms, entry.openapi or None)

@@ -68,7 +68,7 @@ class EntryRefresher:
         key = (entry.tenant, entry.name)
         known = await self._probes.read_state(key)
         try:
-            found, health = await self._inspector.current_agent_state(entry, known)
+            found, health = await self._inspector.inspect_again(entry, known)
         except CardRejected as error:
             log.warning("card_refused", agent=entry.name, tenant=entry.tenant, why=str(error))
             await self._probes.record_success(key, ProbeState())
@@ -92,7 +92,7 @@ class EntryRefresher:
         if entry.kind == WORKFLOW_KIND:
             return entry
         try:
-            found, _ = await self._inspector.current_agent_state(entry, ProbeState(), fetch=False)
+            found, _ = await self._inspector.inspect_again(entry, ProbeState(), fetch=False)
         except CardRejected as error:
             return await self._drift_approval.reject_card(entry, error.card_text, str(error), registry_change)
         return await self._drift_approval.apply_found(entry, found, registry_change=registry_change)

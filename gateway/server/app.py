@@ -17,8 +17,7 @@ from gateway.ingress.http.authentication import RequestAuthentication, own_hosts
 from gateway.ingress.http.cors import Cors
 from gateway.ingress.http.request_trace import RequestTraces
 from gateway.server.banner import print_banner
-from gateway.server.composition import mcp_server as tool_door
-from gateway.server.composition import protocol_servers as doors
+from gateway.server.composition import mcp_server, protocol_servers
 from gateway.server.composition.capacity import client_limits
 from gateway.server.composition.framework import build_client_authentication, build_framework_app, build_proofs
 from gateway.server.composition.process import Gateway
@@ -136,18 +135,18 @@ def build_application(gateway: Gateway, on_started: Callable[[], None] = lambda:
     """Returns the ASGI application. It calls `on_started` once the gateway has started."""
     settings, url = gateway.settings, gateway.settings.public_url
     clients = build_client_authentication(gateway)
-    shown = build_proofs(gateway, clients)
+    proofs = build_proofs(gateway, clients)
     hosts, cors = own_hosts(url, settings.host, settings.port), Cors(settings.server.cors_origins) if settings.server.cors_origins else None
-    admission = RequestAuthentication(
-        gateway.rulings.caller_resolver, url, hosts, gateway.rejected_credentials.log_rejection, shown, cors=cors
+    authentication = RequestAuthentication(
+        gateway.rulings.caller_resolver, url, hosts, gateway.rejected_credentials.log_rejection, proofs, cors=cors
     )
-    request_traces, operations = RequestTraces(gateway.tracer, gateway.metrics), doors.build_operations(gateway)
-    agents = doors.build_a2a_server(gateway, admission, operations, request_traces)
-    administration = build_framework_app(gateway, admission, clients, shown)
-    joined = Handlers(
+    request_traces, operations = RequestTraces(gateway.tracer, gateway.metrics), protocol_servers.build_operations(gateway)
+    agents = protocol_servers.build_a2a_server(gateway, authentication, operations, request_traces)
+    administration = build_framework_app(gateway, authentication, clients, proofs)
+    handlers = Handlers(
         agents,
-        tool_door.build_endpoint(gateway, admission),
-        doors.build_health(gateway, admission),
+        mcp_server.build_endpoint(gateway, authentication),
+        protocol_servers.build_health(gateway, authentication),
         administration,
         _with_connections(gateway, on_started),
     )
@@ -155,5 +154,5 @@ def build_application(gateway: Gateway, on_started: Callable[[], None] = lambda:
     gateway.lifecycle.on_start(watchdog.start)
     gateway.lifecycle.on_stop(watchdog.stop)
     if settings.grpc_port:
-        gateway.lifecycle.on_start(lambda: doors.open_grpc_server(gateway, admission, operations, request_traces))
-    return Router(admission, joined, request_traces, gateway.drain)
+        gateway.lifecycle.on_start(lambda: protocol_servers.open_grpc_server(gateway, authentication, operations, request_traces))
+    return Router(authentication, handlers, request_traces, gateway.drain)

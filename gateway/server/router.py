@@ -109,8 +109,8 @@ def note_route(request_trace: RequestTrace, scope: Scope) -> None:
 class Router:
     """The ASGI application."""
 
-    def __init__(self, admission: RequestAuthentication, handlers: Handlers, request_traces: RequestTraces, drain: Drain) -> None:
-        self._admission = admission
+    def __init__(self, authentication: RequestAuthentication, handlers: Handlers, request_traces: RequestTraces, drain: Drain) -> None:
+        self._authentication = authentication
         self._handlers = handlers
         self._request_traces = request_traces
         self._drain = drain
@@ -123,7 +123,7 @@ class Router:
             return
         if drain.begun:
             send = with_connection_close(send)
-        if (cors := self._admission.cors) is not None and scope["path"].startswith(CLIENTS):
+        if (cors := self._authentication.cors) is not None and scope["path"].startswith(CLIENTS):
             if await self._is_preflight(cors, scope, send):
                 return
             send = cors.with_cors_headers(scope, send)
@@ -169,7 +169,7 @@ class Router:
         if answer is None:
             return False
         try:
-            self._admission.check_host(scope)
+            self._authentication.check_host(scope)
         except (WrongHost, BadHeader) as error:
             await respond_problem(send, error)
         else:
@@ -194,9 +194,9 @@ class Router:
 
     def _check(self, scope: Scope) -> None:
         """Raises WrongHost, ForeignOrigin, BadHeader, and InvalidRequest for a NUL character."""
-        self._admission.check_host(scope)
+        self._authentication.check_host(scope)
         if not scope["path"].startswith(PUBLIC_PREFIX):
-            self._admission.check_origin(scope)
+            self._authentication.check_origin(scope)
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # PostgreSQL stores no NUL in text
             raise InvalidRequest("the URL has a NUL character")
 

@@ -20,7 +20,8 @@ from gateway.storage.tables import session_locks
 from gateway.tasks.conversation import ConversationWaits, check_no_open_question, holds_one_question, read_other_tasks, ref_to_continue
 from gateway.tasks.log import TaskRow
 from gateway.tasks.reader import session_id_of
-from gateway.tasks.turns.recorder import GATEWAY_FAILURE, TaskStores, TurnRecorder, TurnState
+from gateway.tasks.turns.recorder import GATEWAY_FAILURE, TurnRecorder, TurnState
+from gateway.tasks.turns.stores import TaskStores
 from registry.cards.card import Registration
 
 LEASE_SPARE_US: Final = 10_000_000  # after the deadline of a turn, for writing its ending

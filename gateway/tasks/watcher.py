@@ -24,7 +24,7 @@ _decode_ref = msgspec.json.Decoder(VendorRef).decode
 RunResumed = Callable[[Adapter, Turn, Call, TurnState], Awaitable[TurnState]]
 
 
-class PausedTaskWatcher:
+class WaitingTaskWatcher:
     """Watches each paused task until the grant of its turn ends, the process ends, or the task moves."""
 
     def __init__(self, tasks: TaskLog, now: Callable[[], int]) -> None:

@@ -19,7 +19,7 @@ from gateway.server.composition.process import Gateway
 from gateway.server.settings import Settings
 from gateway.storage.tables import processes
 from gateway.tasks.log import TaskLog, TaskRecord
-from gateway.tasks.turns.recorder import TaskStores
+from gateway.tasks.turns.stores import TaskStores
 from gateway.telemetry.spans import TraceContext
 from gateway.telemetry.upstream_calls import CallTelemetry
 from policies.callers import Caller

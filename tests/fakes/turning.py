@@ -14,7 +14,8 @@ from adapters.task import TERMINAL, Artifact, Message, Part, Role, TaskState
 from gateway.storage.database import Database
 from gateway.tasks.log import TaskLog, TaskRecord, TaskRow
 from gateway.tasks.turns.journal import TurnLimits
-from gateway.tasks.turns.recorder import TaskStores, TurnRecorder, TurnState
+from gateway.tasks.turns.recorder import TurnRecorder, TurnState
+from gateway.tasks.turns.stores import TaskStores
 from policies.audit.log import AuditLog
 from policies.delegation.grants import Grants
 from policies.tables import audit_records as audit_table

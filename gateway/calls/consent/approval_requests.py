@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select
 
 from adapters.mcp_client.wire.messages import CAPABILITIES_KEY, LEVEL_KEY, META_PREFIX, VERSION_KEY
 from gateway.storage.database import Batch
-from gateway.tasks.turns.recorder import TaskStores
+from gateway.tasks.turns.stores import TaskStores
 from policies.authority import RulingRequest, requester_of
 from policies.callers import Caller
 from policies.delegation import approval_rows

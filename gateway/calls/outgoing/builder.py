@@ -11,7 +11,7 @@ from adapters.contract import Call
 from adapters.upstream.live_headers import LiveHeaders
 from gateway.calls.outgoing.upstreams import Upstreams
 from gateway.tasks.events.entries import to_rfc3339
-from gateway.tasks.turns.recorder import TaskStores
+from gateway.tasks.turns.stores import TaskStores
 from gateway.telemetry.spans import TRACEPARENT, TraceContext
 from policies.callers import Caller
 from policies.delegation.rulings import Grant

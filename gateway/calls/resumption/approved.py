@@ -6,14 +6,20 @@ from functools import partial
 from msgspec.structs import replace
 
 from adapters.task import TaskState
-from gateway.calls.agent_requests import AgentRequest, AuthorizedRequest, check_handoff, restore_pending_message, ruling_request_for_agent
+from gateway.calls.agent_requests import (
+    AgentRequest,
+    AuthorizedRequest,
+    check_input_contract,
+    restore_unsent_message,
+    ruling_request_for_agent,
+)
 from gateway.calls.authorizer import CallRefused
 from gateway.calls.parts import CallParts
 from gateway.calls.resumption.resumed_turns import ResumedTurns
 from gateway.calls.resumption.rounds import Rounds, find_end_reason
 from gateway.calls.turns.pausing import DecidedTask, last_message, outcome_text, shown_exactly
 from gateway.tasks.log import TaskRecord
-from gateway.tasks.turns.recorder import TaskStores
+from gateway.tasks.turns.stores import TaskStores
 from gateway.telemetry.spans import TraceContext
 from gateway.telemetry.upstream_calls import resume_trace_context
 from policies.callers import CallerResolver
@@ -61,7 +67,7 @@ class ApprovedTaskResumer:
         }
         known = row if row.vendor_ref != "{}" else None  # whether the agent has seen the task
         message = replace(last_message(record), task_id=row.id if known else "")
-        request = restore_pending_message(AgentRequest(row.agent, message, trace_context, is_watched=True, **send_options), known)
+        request = restore_unsent_message(AgentRequest(row.agent, message, trace_context, is_watched=True, **send_options), known)
         ruling_request = ruling_request_for_agent(request, target, row)
         terms = replace(
             ruling_request.terms, content=shown_exactly(decided_task, target, ruling_request.act), approval=decided_task.approval
@@ -69,5 +75,5 @@ class ApprovedTaskResumer:
         ruling = await self._parts.authorizer.rule_or_refuse(caller, replace(ruling_request, terms=terms))
         if isinstance(ruling, Question):
             raise CallRefused(ruling)
-        check_handoff(request, target, known)
+        check_input_contract(request, target, known)
         await self._resumed_turns.resume(caller, request, AuthorizedRequest(ruling, target, row, known))

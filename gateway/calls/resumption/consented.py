@@ -9,14 +9,15 @@ from sqlalchemy import ColumnElement, Connection, select, text
 
 from adapters.contract import Failed, VendorRef
 from adapters.upstream.pending_consent import unsent_message
-from gateway.calls.agent_requests import AgentRequest, AuthorizedRequest, pending_message_of, ruling_request_for_agent
+from gateway.calls.agent_requests import AgentRequest, AuthorizedRequest, approval_message_of, ruling_request_for_agent
 from gateway.calls.parts import CallParts
 from gateway.calls.resumption.resumed_turns import ResumedTurns
 from gateway.calls.resumption.rounds import Rounds, find_end_reason
 from gateway.calls.turns.pausing import PausedTask
 from gateway.storage.tables import connections, tasks
 from gateway.tasks.log import TaskRow, to_task_row
-from gateway.tasks.turns.recorder import TaskStores, TurnState
+from gateway.tasks.turns.recorder import TurnState
+from gateway.tasks.turns.stores import TaskStores
 from gateway.telemetry.spans import TraceContext
 from gateway.telemetry.upstream_calls import resume_trace_context
 from policies.callers import CallerResolver
@@ -66,7 +67,7 @@ class ConsentedTaskResumer:
         ruling = await self._parts.authorizer.rule_or_refuse(caller, ruling_request)
         if isinstance(ruling, Question):
             await self._parts.pausing.pause(
-                caller, PausedTask(row, row, message, target, pending_message_of(request), None), ruling_request, ruling
+                caller, PausedTask(row, row, message, target, approval_message_of(request), None), ruling_request, ruling
             )
             return
         await self._resumed_turns.resume(caller, request, AuthorizedRequest(ruling, target, row, row))

@@ -10,7 +10,7 @@ from gateway.calls.limits.slots import ShareUsed
 from gateway.calls.parts import CallParts
 from gateway.calls.turns.runner import PreparedTurn, TurnRunner
 from gateway.tasks.turns.in_flight import HeldShare
-from gateway.tasks.turns.recorder import TaskStores
+from gateway.tasks.turns.stores import TaskStores
 from policies.callers import Caller
 from registry.cards.card import WORKFLOW_KIND
 

@@ -21,7 +21,8 @@ from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.skills import contract_of
 from gateway.tasks.log import TaskMoved, TaskRecord, TaskRow
 from gateway.tasks.reader import session_id_of
-from gateway.tasks.turns.recorder import GATEWAY_FAILURE, TaskStores, TurnRecorder, TurnState
+from gateway.tasks.turns.recorder import GATEWAY_FAILURE, TurnRecorder, TurnState
+from gateway.tasks.turns.stores import TaskStores
 from gateway.telemetry.spans import TraceContext
 from gateway.telemetry.upstream_calls import resume_trace_context
 from policies.audit.log import decision_record

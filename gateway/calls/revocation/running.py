@@ -12,8 +12,9 @@ from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.storage.tables import tasks
 from gateway.tasks.log import TaskRow, UnknownTask, to_task_row
 from gateway.tasks.turns.in_flight import InFlight
-from gateway.tasks.turns.recorder import TaskStores, TurnRecorder, TurnState
-from gateway.tasks.watcher import PausedTaskWatcher
+from gateway.tasks.turns.recorder import TurnRecorder, TurnState
+from gateway.tasks.turns.stores import TaskStores
+from gateway.tasks.watcher import WaitingTaskWatcher
 from policies.delegation.kills import Kill, Killed, Kills
 from policies.delegation.rulings import Grant
 from policies.tokens.verifier import TokenRefused
@@ -33,7 +34,7 @@ class RunningWorkStopper:
     """Ends turns and their tasks, calls of servers, and the watching of paused tasks."""
 
     def __init__(
-        self, stores: TaskStores, turns: TurnRecorder, in_flight: InFlight, watcher: PausedTaskWatcher, *, ending_seconds: float
+        self, stores: TaskStores, turns: TurnRecorder, in_flight: InFlight, watcher: WaitingTaskWatcher, *, ending_seconds: float
     ) -> None:
         """`ending_seconds`: for writing the endings of turns, before the turns are abandoned anyway."""
         self._stores = stores

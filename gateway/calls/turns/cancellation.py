@@ -18,7 +18,8 @@ from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.tasks.contracts.prompts import with_prompts
 from gateway.tasks.log import RUNNING_STATES, TaskRow
 from gateway.tasks.turns.in_flight import HeldShare, InFlight
-from gateway.tasks.turns.recorder import EndingNotWritten, TaskStores, TurnRecorder, TurnState
+from gateway.tasks.turns.recorder import EndingNotWritten, TurnRecorder, TurnState
+from gateway.tasks.turns.stores import TaskStores
 from gateway.telemetry.spans import TraceContext
 from policies.authority import RulingRequest
 from policies.callers import Caller

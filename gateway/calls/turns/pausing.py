@@ -16,7 +16,8 @@ from gateway.calls.consent.approval_requests import ApprovalRequests, ApprovalSu
 from gateway.calls.consent.credential_scan import check_no_credential
 from gateway.storage.database import Batch
 from gateway.tasks.log import TaskNotWaiting, TaskRecord, TaskRow, to_rfc3339
-from gateway.tasks.turns.recorder import TaskStores, TurnRecorder, TurnState
+from gateway.tasks.turns.recorder import TurnRecorder, TurnState
+from gateway.tasks.turns.stores import TaskStores
 from policies.audit.log import decision_record
 from policies.authority import RulingRequest, requester_of
 from policies.callers import Caller
@@ -36,7 +37,7 @@ class AwaitsApproval(TaskNotWaiting):
 
 
 @dataclass(frozen=True, slots=True)
-class PendingMessage:
+class ApprovalMessage:
     """The message that a paused task will send, and its options: skill, accepted output modes, metadata."""
 
     message: Message
@@ -45,13 +46,13 @@ class PendingMessage:
 
 @dataclass(frozen=True, slots=True)
 class PausedTask:
-    """A task to pause. `previous` is the task before; None for a new one. `message` is for the log, `pending_message` for the agent."""
+    """A task to pause. `previous` is the task before; None for a new one. `message` is for the log, `approval_message` for the agent."""
 
     row: TaskRow
     previous: TaskRow | None
     message: Message
     target: Registration
-    pending_message: PendingMessage
+    approval_message: ApprovalMessage
     extra_write: Callable[[Batch], None] | None
 
 
@@ -86,13 +87,13 @@ class TaskPausing:
         definition = definition_of(paused_task.target, request.act)
         try:
             content = shown_to_approvers(
-                request.arguments if request.arguments is not None else members_to_approve(paused_task.pending_message), definition
+                request.arguments if request.arguments is not None else members_to_approve(paused_task.approval_message), definition
             )
         except NotShowable:
             raise await self._authorizer.record_refusal(caller, denial_of(question, "approval-too-large")) from None
         await self._approval_requests.check_pending_limit(requester_of(caller, request))
         delegation = caller.delegation.with_ids(self._stores.new_id("g"), paused_task.row.id, paused_task.row.txn)
-        subject = ApprovalSubject(caller, request, content, definition, delegation.grant_id, paused_task.pending_message.send_options)
+        subject = ApprovalSubject(caller, request, content, definition, delegation.grant_id, paused_task.approval_message.send_options)
         approval_question, pending, approval = self._approval_requests.new_request(question, subject)
         text = (
             f"{pending.punctuated_prompt} Approval {pending.id} waits for an approver until {to_rfc3339(pending.expires)}. "
@@ -192,12 +193,12 @@ class TaskPausing:
         await self._stores.database.write(lambda batch: batch.run(_CLOSE_APPROVAL, (state, now, *where)))
 
 
-def members_to_approve(pending_message: PendingMessage) -> dict[str, Any]:
+def members_to_approve(approval_message: ApprovalMessage) -> dict[str, Any]:
     """Returns the members of a message that approvers see: its content and options, no ids."""
-    members = msgspec.json.decode(encode(pending_message.message))
+    members = msgspec.json.decode(encode(approval_message.message))
     return {
         "message": {name: members[name] for name in ("parts", "metadata", "extensions") if name in members},
-        **pending_message.send_options,
+        **approval_message.send_options,
     }
 
 

@@ -14,8 +14,9 @@ from gateway.calls.authorizer import CallAuthorizer
 from gateway.tasks.reader import TaskReader
 from gateway.tasks.session_locks import SessionLocks
 from gateway.tasks.turns.in_flight import InFlight, ShuttingDown, TurnAbandoned
-from gateway.tasks.turns.recorder import TaskStores, TurnRecorder, TurnState, outcome_of
-from gateway.tasks.watcher import PausedTaskWatcher
+from gateway.tasks.turns.recorder import TurnRecorder, TurnState, outcome_of
+from gateway.tasks.turns.stores import TaskStores
+from gateway.tasks.watcher import WaitingTaskWatcher
 from gateway.telemetry.upstream_calls import CallTelemetry
 from registry.cards.card import FEATURES, Registration
 
@@ -49,7 +50,7 @@ class TurnRunner:
         stores: TaskStores,
         turns: TurnRecorder,
         in_flight: InFlight,
-        watcher: PausedTaskWatcher,
+        watcher: WaitingTaskWatcher,
         *,
         calls: CallTelemetry,
     ) -> None:

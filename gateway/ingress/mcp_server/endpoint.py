@@ -50,7 +50,7 @@ class McpEndpoint:
 
     def __init__(
         self,
-        admission: RequestAuthentication,
+        authentication: RequestAuthentication,
         upstream_requests: UpstreamRequests,
         dispatcher: EraDispatcher,
         http_sse: HttpSse,
@@ -58,7 +58,7 @@ class McpEndpoint:
         *,
         visible_entries: VisibleEntries,
     ) -> None:
-        self._admission = admission
+        self._authentication = authentication
         self._visible_entries = visible_entries
         self._upstream_requests = upstream_requests
         self._dispatcher = dispatcher
@@ -73,7 +73,7 @@ class McpEndpoint:
         message: ClientMessage | None = None
         response: HttpResponseWriter | None = None
         try:
-            caller = await self._admission.authenticate(scope, resource)
+            caller = await self._authentication.authenticate(scope, resource)
             request_trace.deadline = read_deadline(scope)
             check_mode(scope)
             if scope["method"] != "POST":
@@ -194,7 +194,7 @@ class McpEndpoint:
         if refusal.reason == "internal":
             log.exception("mcp_request_failed", resource=resource)
         body = _encode_error(message.id if message else None, refusal)
-        headers = [*trace_headers(), *(error_headers(refusal.report, self._admission, resource) if refusal.report is not None else ())]
+        headers = [*trace_headers(), *(error_headers(refusal.report, self._authentication, resource) if refusal.report is not None else ())]
         if response is None:
             await respond(send, refusal.status, body, headers)
         else:

@@ -16,8 +16,9 @@ from gateway.calls.turns.cancellation import Cancellation
 from gateway.calls.turns.pausing import TaskPausing
 from gateway.calls.turns.runner import TurnRunner
 from gateway.tasks.turns.in_flight import InFlight
-from gateway.tasks.turns.recorder import TaskStores, TurnRecorder
-from gateway.tasks.watcher import PausedTaskWatcher
+from gateway.tasks.turns.recorder import TurnRecorder
+from gateway.tasks.turns.stores import TaskStores
+from gateway.tasks.watcher import WaitingTaskWatcher
 from gateway.telemetry.upstream_calls import CallTelemetry
 from gateway.timeouts import Timeouts
 from registry.store import Registry
@@ -53,7 +54,7 @@ def build_calls(
     timeouts: Timeouts,
 ) -> Calls:
     """Builds the calls of one process from its registry, authorizer, stores and upstreams."""
-    in_flight, turns, watcher = InFlight(), TurnRecorder(stores), PausedTaskWatcher(stores.tasks, stores.now)
+    in_flight, turns, watcher = InFlight(), TurnRecorder(stores), WaitingTaskWatcher(stores.tasks, stores.now)
     callees = Callees(registry, authorizer, front_door, upstreams.absences)
     denials = UnknownNameDenials(callees, authorizer, upstreams.limits)
     pausing = TaskPausing(authorizer, stores, turns)

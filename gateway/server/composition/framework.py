@@ -61,9 +61,11 @@ def build_proofs(gateway: Gateway, clients: ClientAuthentication) -> RequestProo
     return RequestProofs(clients, Tickets(gateway.database, time.time), possession, public_url=url, grpc_url=grpc_url)
 
 
-def build_framework_app(gateway: Gateway, admission: RequestAuthentication, clients: ClientAuthentication, proofs: RequestProofs) -> App:
+def build_framework_app(
+    gateway: Gateway, authentication: RequestAuthentication, clients: ClientAuthentication, proofs: RequestProofs
+) -> App:
     """Builds the application with all of its routes."""
-    authenticate = TokenGuard(admission, gateway.limits.count_request)
+    authenticate = TokenGuard(authentication, gateway.limits.count_request)
     url, size = gateway.settings.public_url, gateway.settings.server.max_body
     could_allow = gateway.rulings.authority.could_allow
     issuers = [issuer.issuer for issuer in gateway.settings.identity.issuers]
@@ -89,12 +91,12 @@ def build_framework_app(gateway: Gateway, admission: RequestAuthentication, clie
         gateway.vault, registry_access.list_visible, gateway.record_audit, check_in_person, gateway.oauth.revoke
     )
     return build_api(
-        admission,
+        authentication,
         [
             oauth_metadata.routes(url, gateway.keys, issuers, rights.scopes_supported(gateway.settings)),
             oauth_connect.client_routes(gateway.own_client),
             oauth_connect.routes(
-                gateway.account_connections, gateway.oauth, gateway.own_client, admission.authenticate_header, check_in_person
+                gateway.account_connections, gateway.oauth, gateway.own_client, authentication.authenticate_header, check_in_person
             ),
             oauth_token.routes(
                 token_issuance, gateway.record_audit, gateway.rejected_credentials.log_rejection, gateway.limits.count_request_of

@@ -39,7 +39,7 @@ from policies.ids import now_us
 from registry.cards.card import Registration
 
 
-def build_endpoint(gateway: Gateway, admission: RequestAuthentication) -> McpEndpoint:
+def build_endpoint(gateway: Gateway, authentication: RequestAuthentication) -> McpEndpoint:
     """Builds the MCP endpoint and registers its periodic tasks and its shutdown with the gateway."""
     catalogue, state_cipher = _build_catalogue(gateway), RequestStateCipher(gateway.keys, time.time)
     mailbox, streams = gateway.mailbox, Streams(gateway.database, now_us)
@@ -65,7 +65,7 @@ def build_endpoint(gateway: Gateway, admission: RequestAuthentication) -> McpEnd
     legacy_context = LegacyContext(mailbox, streams, QuestionIds(gateway.keys), time.time, timeouts.legacy_stream)
     this_process = ThisProcess(gateway.process, is_alive)
     listeners = NotificationStreams(
-        admission, feed, task_feed, sessions, legacy_context, open_streams=gateway.open_streams, this_process=this_process
+        authentication, feed, task_feed, sessions, legacy_context, open_streams=gateway.open_streams, this_process=this_process
     )
     methods = MethodTable(upstream_requests, tasks, catalogue, sessions, listeners, empty_lists=gateway.empty_lists)
     parts = DispatchParts(upstream_requests, methods, state_cipher, pending_calls, listeners, legacy_context)
@@ -87,7 +87,7 @@ def build_endpoint(gateway: Gateway, admission: RequestAuthentication) -> McpEnd
     dispatcher = EraDispatcher(sessions, parts, changes, gateway.tools)
     gateway.calls.stopper.on_kills_changed(dispatcher.close_killed)
     http_sse, size = HttpSse(dispatcher, streams, mailbox.is_shared), gateway.settings.server.max_body
-    return McpEndpoint(admission, upstream_requests, dispatcher, http_sse, size, visible_entries=catalogue.visible_entries)
+    return McpEndpoint(authentication, upstream_requests, dispatcher, http_sse, size, visible_entries=catalogue.visible_entries)
 
 
 def _build_relister(gateway: Gateway) -> tuple[Relister, UpstreamWatcher]:

@@ -52,7 +52,7 @@ from gateway.storage.mailbox import ProcessMailbox
 from gateway.storage.processes import ProcessRegistry
 from gateway.tasks.log import POLL_SECONDS, TaskLog
 from gateway.tasks.turns.journal import TurnLimits
-from gateway.tasks.turns.recorder import TaskStores
+from gateway.tasks.turns.stores import TaskStores
 from gateway.tasks.webhooks.delivery import DELIVERY_ROUND_SECONDS
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import Metrics

@@ -65,13 +65,13 @@ def build_operations(gateway: Gateway) -> Operations:
 
 
 def build_a2a_server(
-    gateway: Gateway, admission: RequestAuthentication, operations: Operations, request_traces: RequestTraces
+    gateway: Gateway, authentication: RequestAuthentication, operations: Operations, request_traces: RequestTraces
 ) -> A2aEndpoints:
     size = gateway.settings.server.max_body
     front_door = replace(gateway.front_door.registration("default"), created=now_us(), updated=now_us())
     published = PublishedCards(gateway)
-    cards = AgentCardEndpoint(admission, gateway.registry, front_door, CardPublishing(published.newer, published.united, gateway.keys))
-    jsonrpc, rest = JsonRpcEndpoint(admission, operations, size), RestEndpoint(admission, operations, size)
+    cards = AgentCardEndpoint(authentication, gateway.registry, front_door, CardPublishing(published.newer, published.united, gateway.keys))
+    jsonrpc, rest = JsonRpcEndpoint(authentication, operations, size), RestEndpoint(authentication, operations, size)
     return A2aEndpoints(jsonrpc, rest, cards, NotificationEndpoint(gateway.push_wakeups))
 
 
@@ -82,17 +82,17 @@ def _import_grpc_server() -> "type[GrpcServer]":
 
 
 async def open_grpc_server(
-    gateway: Gateway, admission: RequestAuthentication, operations: Operations, request_traces: RequestTraces
+    gateway: Gateway, authentication: RequestAuthentication, operations: Operations, request_traces: RequestTraces
 ) -> None:
     """Opens the gRPC server. Loads its libraries in a thread, so that other servers answer requests during the import."""
     server_class = await asyncio.to_thread(_import_grpc_server)
-    settings, server = gateway.settings, server_class(admission, operations, request_traces, gateway.settings.server.max_body)
+    settings, server = gateway.settings, server_class(authentication, operations, request_traces, gateway.settings.server.max_body)
     gateway.lifecycle.on_stop(server.close)
     gateway.lifecycle.on_drain(server.close)
     await server.open(settings.host, settings.grpc_port, reuse_port=settings.workers > 1)
 
 
-def build_health(gateway: Gateway, admission: RequestAuthentication) -> Health:
+def build_health(gateway: Gateway, authentication: RequestAuthentication) -> Health:
     checks: dict[str, Check] = {
         "serving": lambda: not gateway.drain.begun,
         "database": lambda: gateway.database.is_fresh() and gateway.database.is_writable,
@@ -105,8 +105,8 @@ def build_health(gateway: Gateway, admission: RequestAuthentication) -> Health:
     async def may_read(scope: Scope) -> bool:
         if scraper is not None and scraper.is_shown(scope):
             return True
-        return await admission.is_permitted_caller(
+        return await authentication.is_permitted_caller(
             scope, "/metrics", lambda caller: gateway.rulings.authority.could_allow(caller, READ_AUDIT)
         )
 
-    return Health(checks, gateway.metrics.render, may_read, challenge=admission.challenge(""))
+    return Health(checks, gateway.metrics.render, may_read, challenge=authentication.challenge(""))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.resumption.takeover import Takeover
-from gateway.tasks.turns.recorder import TaskStores
+from gateway.tasks.turns.stores import TaskStores
 from policies.callers import CallerResolver
 from registry.cards.card import WORKFLOW_KIND
 from registry.store import Registry

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
@@ -27,18 +26,17 @@ from adapters.contract import (
     UpstreamFault,
 )
 from adapters.task import INTERRUPTED, TaskState, TaskStatus
-from gateway.storage.database import Batch, Database, ReadFailed, WriteFailed
+from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.prompts import with_prompts
 from gateway.tasks.events.entries import TaskEvent, TaskRecord, TaskRow
-from gateway.tasks.log import TaskLog, TaskMoved
+from gateway.tasks.log import TaskMoved
 from gateway.tasks.turns.deferred_endings import STOP_ENDING, TURN_ENDING, DeferredEndings
-from gateway.tasks.turns.journal import DEFAULT_TURN_LIMITS, TurnJournal, TurnLimits, TurnState
+from gateway.tasks.turns.journal import TurnJournal, TurnState
 from gateway.tasks.turns.progress_writer import ProgressWriter
+from gateway.tasks.turns.stores import TaskStores
 from gateway.tasks.turns.transitions import TaskTransitions, join_events
-from policies.audit.log import AuditLog
-from policies.delegation.grants import Grants
 
-__all__ = ["EndingNotWritten", "TaskStores", "TurnRecorder", "TurnState"]
+__all__ = ["EndingNotWritten", "TurnRecorder", "TurnState"]
 INVALID_ANSWER = InvalidAnswer.kind
 GATEWAY_FAILURE = "GATEWAY"  # failure kind: the gateway failed, not the agent
 TURN_TOO_LONG = "TURN_TOO_LONG"  # failure kind: the turn exceeds limits.turn_events or limits.turn_bytes
@@ -54,19 +52,6 @@ OUTCOME_BY_STATE = {
     TaskState.REJECTED: "rejected",
     TaskState.WORKING: "suspended",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class TaskStores:
-    """The stores of tasks, whose writes share one commit."""
-
-    database: Database
-    audit: AuditLog
-    grants: Grants
-    tasks: TaskLog
-    new_id: Callable[[str], str]
-    now: Callable[[], int]
-    turn_limits: TurnLimits = DEFAULT_TURN_LIMITS
 
 
 class EndingNotWritten(WriteFailed):

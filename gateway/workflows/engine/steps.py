@@ -21,7 +21,8 @@ from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.tasks.log import TaskNotWaiting, TaskRow, UnknownTask, task_from_events
 from gateway.tasks.reader import TaskReader, scoped_idempotency_key
 from gateway.tasks.turns.in_flight import TooManyTasks
-from gateway.tasks.turns.recorder import TaskStores, TurnState
+from gateway.tasks.turns.recorder import TurnState
+from gateway.tasks.turns.stores import TaskStores
 from gateway.telemetry.spans import TraceContext
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.interpreter.errors import standard_error

@@ -53,7 +53,7 @@ async def no_body() -> dict[str, Any]:
 def broken(home: House, door: Broken) -> Router:
     front = home.app
     doors = replace(front._handlers, a2a=door, mcp=door, health=door)  # type: ignore[arg-type]  # stand-ins for the doors
-    return Router(front._admission, doors, front._request_traces, front._drain)
+    return Router(front._authentication, doors, front._request_traces, front._drain)
 
 
 def request(path: str) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from gateway.storage.database import Batch, Database
 from gateway.storage.tables import session_locks
 from gateway.tasks.log import TaskLog, TaskRow
 from gateway.tasks.session_locks import SessionLocks
-from gateway.tasks.turns.recorder import TaskStores, TurnState
+from gateway.tasks.turns.recorder import TurnState
+from gateway.tasks.turns.stores import TaskStores
 from policies.ids import new_id, now_us
 from registry.cards.card import FEATURES
 from tests.fakes.a2a_agents import serving

@@ -9,7 +9,7 @@ from adapters.contract import Adapter, Call, Event, Progress, Turn, VendorRef
 from adapters.task import TaskState
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.recorder import TurnState
-from gateway.tasks.watcher import PausedTaskWatcher
+from gateway.tasks.watcher import WaitingTaskWatcher
 from tests.fakes.a2a_calls import call_to
 from tests.fakes.waiting import until
 
@@ -68,7 +68,7 @@ async def test_what_an_agent_is_asked_ends_with_the_turn_that_it_began() -> None
             await anext(events)
         return turned
 
-    vigil = PausedTaskWatcher(Still(), lambda: 0)  # type: ignore[arg-type]  # it finds the task, which is all that is asked
+    vigil = WaitingTaskWatcher(Still(), lambda: 0)  # type: ignore[arg-type]  # it finds the task, which is all that is asked
     vigil.watch(agent, call.grant, lambda: call, TurnState(ROW, ()), go_on)
     async with asyncio.timeout(60):
         await agent.closed.wait()
@@ -87,7 +87,7 @@ async def test_an_answer_ends_the_watch_but_not_the_turn_that_the_agent_began() 
         ended.set()
         return turned
 
-    vigil = PausedTaskWatcher(Still(), lambda: 0)  # type: ignore[arg-type]  # see above
+    vigil = WaitingTaskWatcher(Still(), lambda: 0)  # type: ignore[arg-type]  # see above
     vigil.watch(agent, call.grant, lambda: call, TurnState(ROW, ()), go_on)
     async with asyncio.timeout(60):
         await begun.wait()

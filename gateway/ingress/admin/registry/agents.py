@@ -75,9 +75,8 @@ def _add_registration_routes(
     @router.post("", name="register_agent", status_code=201, openapi_extra=describe_json_body(AgentBody))
     async def register(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
         body = await read_model(request, AgentBody, min(max_body, REGISTRATION_MAX))
-        entry, secret = await onboarding.register_agent(
-            await registry_access.authorize_registration(caller, AGENT, body.name), body.registration_request()
-        )
+        registrant = await registry_access.authorize_registration(caller, AGENT, body.name)
+        entry, secret = await onboarding.register_agent(registrant, body.registration_request())
         shown = {**_full_document(registry_access, caller, entry), "client_id": entry.client_id, "client_secret": secret}
         return JSONResponse(shown, 201, {"location": f"/api/agents/{entry.name}", "cache-control": "no-store"})
 

@@ -187,7 +187,7 @@ class EntryChanges:
     async def _read_at_new_address(self, entry: Registration, url: str) -> Candidate:
         """Reads the entry at another address. Raises BadRequest, BadCard and UpstreamFault."""
         try:
-            return await self._inspector.state_at(entry, url)
+            return await self._inspector.inspect_at_url(entry, url)
         except CardRejected as error:
             raise BadRequest("url", f"has a card that can't be used: {error}") from error
 

@@ -133,7 +133,7 @@ class NotificationStreams:
 
     def __init__(
         self,
-        admission: RequestAuthentication,
+        authentication: RequestAuthentication,
         feed: NotificationFeed,
         task_feed: TaskFeed,
         sessions: McpSessions,
@@ -142,7 +142,7 @@ class NotificationStreams:
         open_streams: OpenStreams,
         this_process: ThisProcess,
     ) -> None:
-        self._admission = admission
+        self._authentication = authentication
         self._process = this_process.process
         self._feed, self._task_feed = feed, task_feed
         self._sessions = sessions
@@ -304,7 +304,7 @@ class NotificationStreams:
     async def _is_still_admitted(self, message: ClientMessage) -> bool:
         """Returns whether the token of the stream is still valid for the same caller."""
         try:
-            caller: Caller = await self._admission.authenticate(message.scope, message.resource)
+            caller: Caller = await self._authentication.authenticate(message.scope, message.resource)
         except (TokenRefused, Killed):
             return False
         return caller.ruling_key == message.caller.ruling_key

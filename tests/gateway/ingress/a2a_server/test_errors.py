@@ -127,14 +127,14 @@ async def test_a_token_that_is_none(home: House, door: str) -> None:
 async def test_what_no_card_declares(home: House, door: str) -> None:
     """A2A 1.0 s3.3.4, of a gateway without push notifications and extended cards."""
     await home.agent(CallbackAgent("sales"))
-    gateway, admission = home.gateway, home.app._admission  # the parts of the door, joined otherwise
+    gateway, authentication = home.gateway, home.app._authentication  # the parts of the door, joined otherwise
     bare = Operations(gateway.calls.agents, OperationDependencies(TaskReader(gateway.stores.tasks), TaskPages(gateway.database)))
     kind = JsonRpcEndpoint if door.startswith("jsonrpc") else RestEndpoint
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         visits = home.app._request_traces
         visit: RequestTrace = visits.begin("a2a", "test", "")
-        await kind(admission, bare, 1 << 20)(scope, receive, send, "sales", visit)
+        await kind(authentication, bare, 1 << 20)(scope, receive, send, "sales", visit)
 
     home.http._transport.app = app  # type: ignore[attr-defined]  # the client has no other way to change it
     answer = await ask(home, door, "card", {})
