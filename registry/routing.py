@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from heapq import heapify, heappop
 from math import sqrt
 
-from registry.cards.card import Family, Registration, RegistrationStatus
+from registry.cards.card import KNOWN_STATUSES, Family, Registration, RegistrationStatus
 from registry.search import STEM_LETTERS, claims_of, routing_words
 from registry.store import Registry
 
@@ -28,11 +28,7 @@ class Routes:
         """
         index = self._current_index(tenant)
         scores = dict.fromkeys(index.skills.get(skill, ()), 1.0) if skill else index.scores(text)
-        fitting = [
-            (entry, score)
-            for name, score in scores.items()
-            if (entry := index.entries[name]).status in (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN)
-        ]
+        fitting = [(entry, score) for name, score in scores.items() if (entry := index.entries[name]).status in KNOWN_STATUSES]
         queue = [
             (entry.status is RegistrationStatus.DOWN, -score, -entry.rank, entry.created, entry.name, entry) for entry, score in fitting
         ]

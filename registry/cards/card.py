@@ -35,6 +35,10 @@ class RegistrationStatus(StrEnum):
     DOWN = "down"
 
 
+# Callers find entries of these statuses. A call of an entry that is down is refused as not reachable; other statuses are unknown names.
+KNOWN_STATUSES = (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN)
+
+
 class Family(StrEnum):
     AGENT = "agent"
     SERVER = "server"

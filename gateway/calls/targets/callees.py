@@ -4,7 +4,7 @@ from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.targets.front_door import FrontDoor
 from policies.callers import Caller
 from policies.delegation.rulings import Act, act_of_calling_tool, act_of_invoking_agent
-from registry.cards.card import Family, Registration, RegistrationStatus
+from registry.cards.card import KNOWN_STATUSES, Family, Registration, RegistrationStatus
 from registry.cards.server_card import with_card
 from registry.health.reachability import Absences
 from registry.names import FRONT_DOOR
@@ -47,7 +47,7 @@ class Callees:
         if name == FRONT_DOOR and family is Family.AGENT:
             return self._front_door.registration(caller.principal.tenant)
         found = self._registry.find(caller.principal.tenant, name)
-        if found.status not in (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN) or found.family is Family.VIRTUAL:
+        if found.status not in KNOWN_STATUSES or found.family is Family.VIRTUAL:
             raise UnknownName(name)
         if family is Family.AGENT and found.family is Family.SERVER:
             return with_card(found)

@@ -3,6 +3,7 @@
 The goals are in docs/decisions/order-of-a-call.md, with why they are not reached.
 """
 
+import re
 import sys
 from contextvars import ContextVar
 from pathlib import Path
@@ -101,3 +102,10 @@ async def test_no_file_of_composition_or_settings_is_entered_by_a_warm_call(mess
     entered = [*message_trip.files, *tool_trip.files]
     assert "gateway/server/router.py" in entered
     assert [file for file in entered if file.startswith(("gateway/server/composition/", "gateway/server/settings"))] == []
+
+
+async def test_architecture_names_files_that_a_call_enters(message_trip: Trip, tool_trip: Trip) -> None:
+    section = (Path(ROOT) / "ARCHITECTURE.md").read_text().partition("## One call")[2].partition("The invariants")[0]
+    named = set(re.findall(r"`((?:gateway|adapters|policies)/[\w/]+\.py)`", section))
+    assert len(named) > 10
+    assert named - message_trip.files.keys() - tool_trip.files.keys() == set()

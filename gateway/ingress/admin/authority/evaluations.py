@@ -17,7 +17,7 @@ from policies.delegation.rulings import SERVER_KINDS, Act, Decision, Denial
 from policies.delegation.terms import DEFAULT_TERMS, Terms
 from policies.environment import RolesNow
 from policies.what_if.acts import act_of_resource
-from registry.cards.card import Family, Registration, RegistrationStatus
+from registry.cards.card import KNOWN_STATUSES, Family, Registration
 from registry.store import Registry, UnknownName
 
 CALL_ACTIONS = ("invokeAgent", "callTool", "getPrompt", "readResource")
@@ -133,11 +133,7 @@ class AccessEvaluator:
         found = self._registry.find(tenant, act.parent)
         family = Family.AGENT if act.action == "invokeAgent" else Family.SERVER
         names = {f"{found.name}.{one.name}" for one in (found.tools if act.kind == "Tool" else found.prompts)}
-        if (
-            found.family is not family
-            or found.status not in (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN)
-            or (act.kind in SERVER_KINDS and act.resource not in names)
-        ):
+        if found.family is not family or found.status not in KNOWN_STATUSES or (act.kind in SERVER_KINDS and act.resource not in names):
             raise UnknownName(act.resource)
         return found
 

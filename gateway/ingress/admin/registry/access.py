@@ -25,7 +25,7 @@ from policies.delegation.rulings import (
     act_of_invoking_agent,
     act_of_reading_resource,
 )
-from registry.cards.card import Family, Registration, RegistrationStatus
+from registry.cards.card import KNOWN_STATUSES, Family, Registration
 from registry.changes import RegistryChange
 from registry.search import AgentSearch, SearchQuery, best_first
 from registry.store import Registry, UnknownName
@@ -226,7 +226,7 @@ class RegistryAccess:
         """Yields the rulings on an entry, each of which can show it to the caller."""
         if self.is_operator_or_owner(caller, entry):
             yield True
-        elif entry.status not in (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN):
+        elif entry.status not in KNOWN_STATUSES:
             yield False
         elif entry.family is Family.AGENT:
             yield self._could_allow(caller, act_of_invoking_agent(entry.name))
