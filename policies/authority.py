@@ -51,7 +51,7 @@ class RulingRequest(Struct, frozen=True):
     terms: Terms = DEFAULT_TERMS
 
 
-class _CachedRuling(Struct, frozen=True):
+class _CachedVerdict(Struct, frozen=True):
     """The part of a ruling that does not depend on its decision, and that may be cached."""
 
     reason_id: str = ""  # empty: allowed
@@ -75,7 +75,7 @@ class Authority:
         self._permissions_by_roles: BoundedCache[tuple[str, ...], Permissions] = BoundedCache(
             10_000, environment.now
         )  # by roles, whose meaning is settled
-        self._rulings: BoundedCache[tuple[str | None, ...], _CachedRuling] = BoundedCache(50_000, environment.now)
+        self._rulings: BoundedCache[tuple[str | None, ...], _CachedVerdict] = BoundedCache(50_000, environment.now)
 
     @property
     def is_fresh(self) -> bool:
@@ -106,13 +106,13 @@ class Authority:
                 caller, request, verdict, self._environment.now(), self._engine.combined_ask(verdict.policies).approvals
             )
         if not verdict.reason_id and not _has_countable_arguments(self._engine, request):
-            verdict = _CachedRuling("not-countable", verdict.policies)
+            verdict = _CachedVerdict("not-countable", verdict.policies)
         child: Delegation | None = None
         if verdict.reason_id in ("", APPROVAL_NEEDED) and request.callee is not None:
             try:
                 child = _delegate_to_callee(self._environment.new_id("g"), caller, request, request.callee)
             except CannotNarrow as refusal:
-                verdict = _CachedRuling(reason_id=refusal.reason_id)
+                verdict = _CachedVerdict(reason_id=refusal.reason_id)
         decision = _build_decision(
             self._environment, caller, request, verdict, policy_version=self._engine.version, arguments_digest=arguments_digest
         )
@@ -150,7 +150,7 @@ class Authority:
         """
         if not is_delegated_administration(caller.delegation, request.act):
             return None
-        verdict = _CachedRuling(DELEGATED_ADMINISTRATION)
+        verdict = _CachedVerdict(DELEGATED_ADMINISTRATION)
         return Denial(_build_decision(self._environment, caller, request, verdict, policy_version=self._engine.version))
 
     def rule_hypothetically(self, who: HypotheticalCaller, request: RulingRequest) -> Decision:
@@ -163,7 +163,7 @@ class Authority:
         No policy is evaluated, since stopping only ends what was allowed before. The agent gets no more than the caller's authority of now.
         """
         held = caller.delegation if callee is None else _delegate_to_callee(self._environment.new_id("g"), caller, request, callee)
-        verdict = _CachedRuling(allowed_reason_id="own-task")
+        verdict = _CachedVerdict(allowed_reason_id="own-task")
         return Grant(_build_decision(self._environment, caller, request, verdict, policy_version=self._engine.version), held)
 
     def grant_continuation(self, caller: Caller, request: RulingRequest) -> Grant:
@@ -174,7 +174,7 @@ class Authority:
         """
         if self._environment.kills.stops(caller.delegation, request.act):
             raise Killed
-        verdict = _CachedRuling(allowed_reason_id="turn-under-way")
+        verdict = _CachedVerdict(allowed_reason_id="turn-under-way")
         return Grant(_build_decision(self._environment, caller, request, verdict, policy_version=self._engine.version), caller.delegation)
 
     def may_stop(self, caller: Caller, act: Act) -> bool:
@@ -199,25 +199,22 @@ class Authority:
 
     def _find_or_evaluate(
         self, caller: Caller, request: RulingRequest, arguments: Mapping[str, Any] | None, digest: str | None
-    ) -> _CachedRuling:
+    ) -> _CachedVerdict:
+        """Returns the verdict. Kill, expiry, server ceiling and clearance are checked on every call; the rest may be cached."""
         act = request.act
         if self._environment.kills.stops(caller.delegation, act):
-            return _CachedRuling("killed", (), (), not self._is_visible(caller, act))
+            return _CachedVerdict("killed", is_hidden=not self._is_visible(caller, act))
         if is_delegated_administration(caller.delegation, act):
-            return _CachedRuling(DELEGATED_ADMINISTRATION)
+            return _CachedVerdict(DELEGATED_ADMINISTRATION)
         if caller.expires <= self._environment.now():
-            return _CachedRuling(reason_id="token-expired")
+            return _CachedVerdict(reason_id="token-expired")
         if not request.ceiling.covers(act.permission):
-            return _CachedRuling(
-                "ceiling-exceeded",
-                (),
-                (f"{act.permission} (server {act.parent})",),
-                not self._is_visible(caller, act),
-            )
+            missing = (f"{act.permission} (server {act.parent})",)
+            return _CachedVerdict("ceiling-exceeded", missing=missing, is_hidden=not self._is_visible(caller, act))
         if request.terms is not DEFAULT_TERMS:
             excess = request.terms.find_clearance_excess(requester_of(caller, request), act.parent, self._environment.clearance_now)
             if excess is not None:
-                return _CachedRuling(excess[0], (), (excess[1],), not self._is_visible(caller, act))
+                return _CachedVerdict(excess[0], missing=(excess[1],), is_hidden=not self._is_visible(caller, act))
         key = (caller.ruling_key, request.tenant, act.action, act.kind, act.resource, act.permission, digest)
         recalled = request.terms.history is not None
         known = self._rulings.get(key) if not recalled and self._environment.is_fresh() else None
@@ -228,24 +225,26 @@ class Authority:
             self._rulings.put(key, verdict, CACHED_SECONDS)
         return verdict
 
-    def _evaluate(self, caller: Caller, request: RulingRequest, arguments: Mapping[str, Any] | None) -> _CachedRuling:
+    def _evaluate(self, caller: Caller, request: RulingRequest, arguments: Mapping[str, Any] | None) -> _CachedVerdict:
+        """Returns the verdict of the token's scope, the ceilings of the chain, and the policies, in this order."""
         act, delegation = request.act, caller.delegation
         hidden = not self._is_visible(caller, act)
         if not delegation.scope.covers(act.permission):
-            return _CachedRuling("scope-missing", (), (f"{act.permission} (token)",), hidden, act.permission)
+            missing = (f"{act.permission} (token)",)
+            return _CachedVerdict("scope-missing", missing=missing, is_hidden=hidden, scope=act.permission)
         for hop in delegation.path:
             if not hop.ceiling.covers(act.permission):
-                return _CachedRuling("ceiling-exceeded", (), (f"{act.permission} (agent {hop.agent})",), hidden)
-        answer = self._engine.decide(_cedar_question(caller, request, arguments, self._engine.all_total_names))
-        if answer.allowed:
-            return _CachedRuling(policies=answer.policies)
-        if answer.needs_approval and act.action in APPROVABLE_ACTIONS:
-            return _CachedRuling(APPROVAL_NEEDED, answer.policies, (), hidden)
-        if answer.has_error:
-            return _CachedRuling(POLICY_ERROR, answer.policies, (), hidden, problem=answer.problem)
-        if answer.policies:
-            return _CachedRuling("policy-forbids", answer.policies, (), hidden)
-        return _CachedRuling("user-lacks-permission", (), (f"{act.permission} (user)",), hidden)
+                return _CachedVerdict("ceiling-exceeded", missing=(f"{act.permission} (agent {hop.agent})",), is_hidden=hidden)
+        result = self._engine.decide(_cedar_question(caller, request, arguments, self._engine.all_total_names))
+        if result.allowed:
+            return _CachedVerdict(policies=result.policies)
+        if result.needs_approval and act.action in APPROVABLE_ACTIONS:
+            return _CachedVerdict(APPROVAL_NEEDED, result.policies, is_hidden=hidden)
+        if result.has_error:
+            return _CachedVerdict(POLICY_ERROR, result.policies, is_hidden=hidden, problem=result.problem)
+        if result.policies:
+            return _CachedVerdict("policy-forbids", result.policies, is_hidden=hidden)
+        return _CachedVerdict("user-lacks-permission", missing=(f"{act.permission} (user)",), is_hidden=hidden)
 
     def _is_visible(self, caller: Caller, act: Act) -> bool:
         roles = caller.principal.roles
@@ -277,7 +276,7 @@ def _build_decision(
     environment: RulingEnvironment,
     caller: Caller,
     request: RulingRequest,
-    verdict: _CachedRuling,
+    verdict: _CachedVerdict,
     *,
     policy_version: str,
     arguments_digest: str = "",
@@ -346,7 +345,7 @@ def _history_mark(engine: PolicyEngine, request: RulingRequest) -> HistoryMark:
     return request.terms.history_mark(recalled, engine.total_names(request.act), request.arguments)
 
 
-def _apply_approval(caller: Caller, request: RulingRequest, verdict: _CachedRuling, now: float, approvals_needed: int) -> _CachedRuling:
+def _apply_approval(caller: Caller, request: RulingRequest, verdict: _CachedVerdict, now: float, approvals_needed: int) -> _CachedVerdict:
     """The verdict on an act that needs approval, after the votes so far."""
     requester = requester_of(caller, request)
     reason_id, note = request.terms.approval_outcome(

@@ -60,14 +60,16 @@ class SessionLocks:
         """
         try:
             async with self._hold_session(call, opening.row):
-                return await self._turns.run(adapter, await self._with_latest_session(turn, call.target, opening.row), call, opening)
+                return await self._turns.run_and_record(
+                    adapter, await self._with_latest_session(turn, call.target, opening.row), call, opening
+                )
         except _TurnTooLate:
             instead = _ending_without_sending(turn, SESSION_BUSY_TEXT, AGENT_BUSY)
         except ConversationWaits as open_question:
             instead = Failed(str(open_question), rejected=True, kind=CONVERSATION_WAITS)
         except ReadFailed:
             instead = _ending_without_sending(turn, UNREADABLE_TEXT, GATEWAY_FAILURE)
-        return await self._turns.run(_FixedEndingAdapter(instead), turn, call, opening)
+        return await self._turns.run_and_record(_FixedEndingAdapter(instead), turn, call, opening)
 
     @asynccontextmanager
     async def _hold_session(self, call: Call, row: TaskRow) -> AsyncIterator[None]:

@@ -109,7 +109,7 @@ class Desk:
     async def run(self, *script: Act, stream: bool = True, opened: TurnState | None = None) -> TurnState:
         async with asyncio.timeout(SECONDS):
             turn = Turn(words("please"), stream=stream)
-            return await self.turns.run(Scripted(*script), turn, call_to("http://agent.test"), opened or await self.opened())
+            return await self.turns.run_and_record(Scripted(*script), turn, call_to("http://agent.test"), opened or await self.opened())
 
     async def record(self, name: str = "t_1") -> TaskRecord:
         return await TaskLog(self.database, self.clock.us, "p_1").read_record("default", "default|dev|alice", name)

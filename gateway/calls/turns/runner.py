@@ -76,9 +76,12 @@ class TurnRunner:
         """
         opened, call, began, outcome = prepared_turn.opened, prepared_turn.call, time.perf_counter(), "failed"
         try:
-            run = self._sessions.run_when_free if needs_session(prepared_turn.turn, call.target) else self._turns.run
-            adapter = prepared_turn.reattaching_adapter or prepared_turn.adapter
-            turned = await self._in_flight.run(opened.row.id, run(adapter, prepared_turn.turn, call, opened), call)
+            adapter, turn = prepared_turn.reattaching_adapter or prepared_turn.adapter, prepared_turn.turn
+            with self._in_flight.cancellable(opened.row.id, call):
+                if needs_session(turn, call.target):
+                    turned = await self._sessions.run_when_free(adapter, turn, call, opened)
+                else:
+                    turned = await self._turns.run_and_record(adapter, turn, call, opened)
             outcome = outcome_of(turned.row.state)
             if turned.row.state in INTERRUPTED:
                 self._watcher.watch(

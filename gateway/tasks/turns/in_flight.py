@@ -3,13 +3,13 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 from adapters.contract import Call
 from policies.delegation.rulings import Grant
 
-T = TypeVar("T")
 CHILD_TASKS_MAX = 64  # tasks that one task may have in flight at once
 
 
@@ -88,8 +88,9 @@ class InFlight:
     def __contains__(self, task_id: object) -> bool:
         return task_id in self._turns_per_task
 
-    async def run(self, task_id: str, turn: Coroutine[Any, Any, T], call: Call) -> T:
-        """Runs a turn in the current asyncio task, which `abandon_turn` and `hand_over` can cancel.
+    @contextmanager
+    def cancellable(self, task_id: str, call: Call) -> Iterator[None]:
+        """Makes the turn that runs within cancellable by `abandon_turn` and `hand_over`, which cancel the current asyncio task.
 
         Raises TurnAbandoned and ShuttingDown.
         """
@@ -97,13 +98,12 @@ class InFlight:
         if waiting is None:
             raise RuntimeError("a turn runs in a task")
         if self._handing_over:
-            turn.close()
             raise ShuttingDown(task_id)
         self._waiting_tasks[task_id] = waiting
         self.turn_grants[task_id] = call.grant
         self.turn_deadlines[task_id] = call.deadline
         try:
-            return await turn
+            yield
         except asyncio.CancelledError:
             if task_id in self._abandoned_turns:
                 waiting.uncancel()

@@ -74,7 +74,7 @@ class TurnRecorder:
         self.transitions = TaskTransitions(stores.tasks, stores.new_id, stores.now)
         self._deferred_endings = DeferredEndings(pause)
 
-    async def run(self, adapter: Adapter, turn: Turn, call: Call, opening: TurnState) -> TurnState:
+    async def run_and_record(self, adapter: Adapter, turn: Turn, call: Call, opening: TurnState) -> TurnState:
         """Runs the agent until it ends its turn, and returns the task. Raises EndingNotWritten."""
         started = self._stores.now()
         journal = TurnJournal(opening, self._stores.turn_limits)
@@ -116,9 +116,9 @@ class TurnRecorder:
         """Ends a task by the gateway, even while its turn adds events. A task that has ended stays as it is."""
         while not turn_state.row.has_ended:
             new = self.transitions.apply_event(turn_state.row, event)
-            moved = await self._append_events(turn_state.row, new.row, new.events, self._stores.now())
-            turn_state = join_events(turn_state, new) if moved is None else moved
-            if moved is None:
+            superseding = await self._append_events(turn_state.row, new.row, new.events, self._stores.now())
+            turn_state = join_events(turn_state, new) if superseding is None else superseding
+            if superseding is None:
                 break
         return turn_state
 
@@ -149,35 +149,36 @@ class TurnRecorder:
     async def _write_pending(self, journal: TurnJournal) -> TurnState | None:
         """Writes the pending events.
 
-        Returns the new state if the task was moved otherwise, else None. While the database is away, the events stay pending.
+        Returns the superseding state if another request or process has moved the task, else None.
+        While the database is away, the events stay pending.
         """
-        fresh, row = journal.unwritten_events(), journal.row
+        unwritten, row = journal.unwritten_events(), journal.row
         try:
-            moved = await self._append_events(journal.written_row, row, fresh, None)
+            superseding = await self._append_events(journal.written_row, row, unwritten, None)
         except (WriteFailed, ReadFailed) as error:
             log.warning("events_postponed", task_id=row.id, error=type(error).__name__)
             return None
-        if moved is None:
-            journal.mark_written(row, len(fresh))
-        return moved
+        if superseding is None:
+            journal.mark_written(row, len(unwritten))
+        return superseding
 
     async def _write_ending(self, journal: TurnJournal, event: Event, started: int) -> TurnState:
         """Writes the ending and returns the task. If the database fails, retries in the background and raises EndingNotWritten."""
         journal.row = row = _without_answered_prompts(journal.row, event)
-        fresh = journal.unwritten_events()
+        unwritten = journal.unwritten_events()
         _log_event(row, event)
-        keep = partial(self._append_events, journal.written_row, row, fresh, started)
+        write = partial(self._append_events, journal.written_row, row, unwritten, started)
         try:
-            moved = await keep()
+            superseding = await write()
         except (WriteFailed, ReadFailed) as error:
-            self._deferred_endings.retry_until_written(row.id, TURN_ENDING, keep)
+            self._deferred_endings.retry_until_written(row.id, TURN_ENDING, write)
             raise EndingNotWritten(row.id) from error
-        return journal.to_turn_state() if moved is None else moved
+        return journal.to_turn_state() if superseding is None else superseding
 
     async def _append_events(self, previous: TaskRow, row: TaskRow, events: Sequence[TaskEvent], started: int | None) -> TurnState | None:
         """Appends events to the task as it was at `previous`; with `started`, writes the outcome and the end of the grant too.
 
-        Returns None, or the new state if the task was moved otherwise. Raises WriteFailed and ReadFailed.
+        Returns None, or the superseding state if another request or process has moved the task. Raises WriteFailed and ReadFailed.
         """
         stores = self._stores
 

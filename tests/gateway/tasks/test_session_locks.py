@@ -79,7 +79,7 @@ class Working:
 class Plainly:
     """Turns, of which only the last event is of interest."""
 
-    async def run(self, adapter: Adapter, turn: Turn, call: Call, opened: TurnState) -> Any:
+    async def run_and_record(self, adapter: Adapter, turn: Turn, call: Call, opened: TurnState) -> Any:
         return [event async for event in adapter.run(turn, call)][-1]
 
 

@@ -38,16 +38,25 @@ async def began(work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
     return task
 
 
+async def run(in_flight: InFlight, task_id: str, turn: Coroutine[Any, Any, Any]) -> Any:
+    """Runs a turn that can be cancelled."""
+    try:
+        with in_flight.cancellable(task_id, Call()):
+            return await turn
+    finally:
+        turn.close()
+
+
 async def test_a_turn_returns_what_its_agent_gave() -> None:
     async def turn() -> str:
         return "done"
 
-    assert await InFlight().run("t", turn(), Call()) == "done"
+    assert await run(InFlight(), "t", turn()) == "done"
 
 
 async def test_a_turn_that_runs_shows_its_grant_and_its_deadline() -> None:
     in_flight = InFlight()
-    task = await began(in_flight.run("t", forever(), Call()))
+    task = await began(run(in_flight, "t", forever()))
     assert (in_flight.turn_grants, in_flight.deadline_of("t")) == ({"t": GRANT}, 7.0)
     in_flight.abandon_turn("t")
     with pytest.raises(TurnAbandoned):
@@ -56,7 +65,7 @@ async def test_a_turn_that_runs_shows_its_grant_and_its_deadline() -> None:
 
 
 async def test_a_client_that_cancels_its_request_is_not_taken_for_a_turn_given_up() -> None:
-    task = await began(InFlight().run("t", forever(), Call()))
+    task = await began(run(InFlight(), "t", forever()))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -64,7 +73,7 @@ async def test_a_client_that_cancels_its_request_is_not_taken_for_a_turn_given_u
 
 async def test_a_turn_that_is_handed_over_names_the_task_to_ask_for() -> None:
     in_flight = InFlight()
-    task = await began(in_flight.run("t_7", forever(), Call()))
+    task = await began(run(in_flight, "t_7", forever()))
     assert in_flight.hand_over() == 1
     with pytest.raises(ShuttingDown, match="t_7"):
         await task
@@ -74,7 +83,7 @@ async def test_no_turn_begins_after_the_hand_over() -> None:
     in_flight = InFlight()
     in_flight.hand_over()
     with pytest.raises(ShuttingDown):
-        await in_flight.run("t", forever(), Call())
+        await run(in_flight, "t", forever())
 
 
 async def test_a_call_that_is_given_up_raises_the_reason() -> None:
@@ -105,7 +114,7 @@ async def test_a_hand_over_counts_turns_and_calls() -> None:
         in_flight.begin_call(Call.grant)
         await forever()
 
-    tasks = [await began(in_flight.run("t", forever(), Call())), await began(call())]
+    tasks = [await began(run(in_flight, "t", forever())), await began(call())]
     assert in_flight.hand_over() == 2
     await asyncio.gather(*tasks, return_exceptions=True)
 

@@ -193,7 +193,7 @@ async def test_a_turn_beyond_its_bounds_keeps_what_arrived_and_does_not_blame_th
     desk.limit(limits)
     agent = Scripted(*(Progress(words(f"step {number}")) for number in range(100)), Done())
     turn = Turn(words("x"), stream=stream)
-    turned = await desk.turns.run(agent, turn, call_to("http://agent.test"), await desk.opened())
+    turned = await desk.turns.run_and_record(agent, turn, call_to("http://agent.test"), await desk.opened())
     record = await desk.ended()
     said = [event.status.message for event in record.events if event.kind == "status"]
     steps = [message.parts[0].text for message in said if isinstance(message, Message)][:-1]
@@ -267,7 +267,7 @@ async def test_a_turn_stops_when_somebody_else_has_ended_its_task(desk: Desk) ->
     gate = asyncio.Event()
     opened = await desk.opened()
     agent = Scripted(Progress(), gate, piece("late"), asyncio.Event())
-    running = asyncio.ensure_future(desk.turns.run(agent, Turn(words("x"), stream=True), call_to("http://agent.test"), opened))
+    running = asyncio.ensure_future(desk.turns.run_and_record(agent, Turn(words("x"), stream=True), call_to("http://agent.test"), opened))
     async with asyncio.timeout(SECONDS):
         await desk.reached(3)
         record = await desk.record()
@@ -330,7 +330,9 @@ async def test_a_process_that_lost_its_turn_stops_writing_and_stops_its_agent(de
     """It may have been paused for long, and taken for dead."""
     gate = asyncio.Event()
     agent = Scripted(Progress(), gate, piece("late"), Done())
-    turn = asyncio.ensure_future(desk.turns.run(agent, Turn(words("x"), stream=True), call_to("http://agent.test"), await desk.opened()))
+    turn = asyncio.ensure_future(
+        desk.turns.run_and_record(agent, Turn(words("x"), stream=True), call_to("http://agent.test"), await desk.opened())
+    )
     await desk.reached(3)
     other = TaskLog(desk.database, desk.clock.us, "p_2")
     found = await desk.record()
