@@ -154,7 +154,8 @@ async def test_an_older_servers_refusal_until_an_address_is_visited_reaches_both
     able, call = {"elicitation": {"url": {}}}, {"name": "sign", "arguments": {}}
     mine = {"mcp-session-id": await session(open_home, capabilities=able)}
     older = (await post(open_home, "admin", document("tools/call", call), mine)).json()
-    assert (older["error"]["code"], older["error"]["data"]) == (-32042, {"elicitations": [elicitation]})
+    assert older["error"].keys() == {"code", "message", "data"} and older["error"]["data"].keys() == {"elicitations", "trace_id"}
+    assert (older["error"]["code"], older["error"]["data"]["elicitations"]) == (-32042, [elicitation])
     newer = (await post(open_home, "admin", *modern("tools/call", call, able))).json()["result"]
     ((key, question),) = newer["inputRequests"].items()
     assert (newer["resultType"], question["params"]["url"], question["params"]["mode"]) == ("input_required", ADDRESS, "url")
