@@ -177,7 +177,7 @@ class ToolServerClient:
             raise
 
     def notify(self, owner: str, session: str, notification: ClientNotification) -> None:
-        """Passes on a notification of a client of the initialize era to its sessions' servers, without waiting."""
+        """Passes on a notification of a client of the legacy era to its sessions' servers, without waiting."""
         self._pool.notify(owner, session, notification)
         if self._commands is not None:
             self._commands.notify(owner, session, notification)

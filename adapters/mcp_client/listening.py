@@ -61,7 +61,7 @@ class _SubscribedUris:
 
 
 class LegacySubscriptions:
-    """The subscriptions of clients of the `initialize` era at modern servers, by server, person and session."""
+    """The subscriptions of clients of the legacy era at modern servers, by server, person and session."""
 
     def __init__(self) -> None:
         self._uris_by_session: dict[tuple[str, str, str], _SubscribedUris] = {}

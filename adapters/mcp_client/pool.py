@@ -74,15 +74,15 @@ class ModernRequests:
 
     async def send_and_receive(self, call: Call, request: McpRequest, peer: McpPeer, input_round: InputRound) -> Exchange:
         """Like `send`, but passes the messages before the response to `peer`."""
-        number, answers, thought = input_round
+        number, answers, paused_seconds = input_round
         body = retry_body(request, number, answers) if number else modern_body(request)
         expected = f"{request.id}/{number}" if number else request.id
         fixed = self._method_headers.get((request.method, request.name)) or self._remember_headers(request)
         posting = PostRequest(
-            call.target.url, {**call.headers, **request.headers, **fixed}, body, expected, call.deadline + thought - self._clock()
+            call.target.url, {**call.headers, **request.headers, **fixed}, body, expected, call.deadline + paused_seconds - self._clock()
         )
-        async with ServerMessages(request, peer) as hearing:
-            return await self._http.post_and_receive(posting, hearing)
+        async with ServerMessages(request, peer) as messages:
+            return await self._http.post_and_receive(posting, messages)
 
     def _remember_headers(self, request: McpRequest) -> Mapping[str, str]:
         if len(self._method_headers) >= _HEADERS_MAX:
@@ -125,7 +125,7 @@ class McpPool:
     async def probe(self, url: str, headers: Mapping[str, str], seconds: float = PROBE_SECONDS, initialize: bool = False) -> Probe:
         """Probes a server's era, version and lists. `headers` are credentials. Raises UpstreamFault and EgressRefused.
 
-        `initialize`: the operator chose the `initialize` era.
+        `initialize`: the operator chose the legacy era.
         """
         return await probe_server(self._http, url, headers, seconds, initialize)
 
@@ -281,7 +281,7 @@ class McpPool:
 
 
 def speaks_initialize(upstream: Mapping[str, Any]) -> bool:
-    """Whether the operator chose the `initialize` era for a server."""
+    """Whether the operator chose the legacy era for a server."""
     return upstream.get(ERA_OPTION) == INITIALIZE
 
 

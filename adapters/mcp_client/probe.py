@@ -72,7 +72,7 @@ _decode_discovered: Final = msgspec.json.Decoder(_Discovered).decode
 async def probe_server(http: McpHttp, url: str, credentials: Mapping[str, str], seconds: float, initialize: bool = False) -> Probe:
     """Probes for 2026-07-28, `initialize`, and the transport of 2024-11-05. Raises UpstreamFault; an outage does not show the era.
 
-    `initialize`: the operator chose the `initialize` era.
+    `initialize`: the operator chose the legacy era.
     """
     discovered = None if initialize else await _discover(http, url, credentials, seconds)
     if discovered is not None:

@@ -151,7 +151,7 @@ class StdioServers:
         await self._stop(list(self._processes))
 
     def _session_answer(self, call: Call, request: McpRequest, channel: DuplexChannel) -> McpAnswer | None:
-        """The answer to a request of the initialize era about session state, which a modern server does not have; else None."""
+        """The answer to a request of the legacy era about session state, which a modern server does not have; else None."""
         if request.method in (SUBSCRIBE, UNSUBSCRIBE):
             self._legacy_subscriptions.record_request(call, request)
         answered_methods = (SUBSCRIBE, UNSUBSCRIBE, "logging/setLevel")

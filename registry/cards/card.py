@@ -9,16 +9,16 @@ from typing import Any
 from registry.names import InvalidMember
 from registry.virtual.selection import Selection
 
-# Characters that are invisible or change how the text around them is shown. Excludes tabs, line feeds, and the joiners U+200C and U+200D
-# that some scripts and emoji need.
-HIDDEN_CHARACTERS = re.compile(
+# Characters that are invisible or change how a longer text around them is shown. Excludes tabs, line feeds, and the joiners U+200C and
+# U+200D that some scripts and emoji need.
+HIDDEN_IN_TEXT = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 
 
 def strip_hidden(text: str) -> str:
     """The text without hidden characters, which a model would read and a person would not see."""
-    return HIDDEN_CHARACTERS.sub("", text)
+    return HIDDEN_IN_TEXT.sub("", text)
 
 
 CLEARANCE_MAX = 3

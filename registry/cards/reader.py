@@ -20,8 +20,10 @@ TEXT_MAX = 20_000  # characters of a description
 BINDINGS = ("JSONRPC", "HTTP+JSON", "GRPC")  # that the adapter supports, best first
 VERSIONS = ("1.0", "0.3")
 
-# Characters that are invisible or change how the text around them is shown: controls, bidirectional marks, zero widths, tags.
-_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
+# More than HIDDEN_IN_TEXT: a name is one line, and has none of the joiners, soft hyphens and line feeds that a text may have.
+FORBIDDEN_IN_NAMES = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _VERSION = re.compile(r"([0-9]{1,3}\.[0-9]{1,3})(?:\.[0-9A-Za-z.+-]{1,32})?")
 
@@ -135,7 +137,7 @@ def _url(holder: Mapping[str, Any], binding: str, prefix: str) -> str:
     field = f"{prefix}url"
     if not isinstance(url, str) or not url:
         raise BadCard(field, "is missing or not a text")
-    if len(url) > URL_MAX or _HIDDEN.search(url):
+    if len(url) > URL_MAX or FORBIDDEN_IN_NAMES.search(url):
         raise BadCard(field, f"is longer than {URL_MAX} characters or has invisible characters")
     if binding != "GRPC" and not url.lower().startswith(("http://", "https://")):
         raise BadCard(field, "must begin with http:// or https://")
@@ -161,7 +163,7 @@ def _check_plain(text: Any, field: str) -> str:
         raise BadCard(field, "is missing, empty or not a text")
     if len(text) > NAME_MAX:
         raise BadCard(field, f"is longer than {NAME_MAX} characters")
-    if _HIDDEN.search(text):
+    if FORBIDDEN_IN_NAMES.search(text):
         raise BadCard(field, "has control, bidirectional or invisible characters")
     return text
 

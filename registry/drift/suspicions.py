@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from registry.cards.card import HIDDEN_CHARACTERS
+from registry.cards.card import HIDDEN_IN_TEXT
 
 FOUND_MAX = 50
 LENGTH_MAX = 5_000  # characters; ordinary descriptions are shorter
@@ -19,7 +19,7 @@ def find_suspicions(document: Any, length_max: int | None = LENGTH_MAX) -> list[
     """One sentence for each suspicious text, beginning with its path. `length_max`: None where length is no sign."""
     found: list[str] = []
     for path, text in _texts(document, ""):
-        if HIDDEN_CHARACTERS.search(text):
+        if HIDDEN_IN_TEXT.search(text):
             found.append(f"{path} has hidden characters")
         if _MODEL_ORDERS.search(text):
             found.append(f"{path} has instructions for a model rather than a description")

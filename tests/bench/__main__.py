@@ -99,7 +99,7 @@ def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
                 runs += beside_runs(client, plan, targets, gateway)
                 waiting = subscribers(plan, gateway)
         if plan.beside:
-            say(f"{plan.sessions:,} sessions of the initialize era")
+            say(f"{plan.sessions:,} sessions of the legacy era")
             with registered(Home.fresh(folder / "sessions"), upstream, plan.users) as unused:  # whose memory was never larger
                 held = sessions(plan, unused)
         if "mcp" in plan.workloads:

@@ -34,7 +34,7 @@ class Subscribers:
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """What `count` sessions of the initialize era cost: resident memory of each, and of each with its GET stream open."""
+    """What `count` sessions of the legacy era cost: resident memory of each, and of each with its GET stream open."""
 
     count: int
     kb_each: float

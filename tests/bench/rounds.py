@@ -38,7 +38,7 @@ class Plan:
     profile: bool = False  # no figures, but where the time goes
     beside: bool = True  # what of A2A is measured beside `workloads`: streams, tasks asked for, translation, idle subscribers
     subscribers: int = 2000
-    sessions: int = 1000  # of the initialize era
+    sessions: int = 1000  # of the legacy era
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What sessions of the initialize era cost: resident memory of each, and of each with its GET stream open."""
+"""What sessions of the legacy era cost: resident memory of each, and of each with its GET stream open."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ def sessions(plan: Plan, gateway: Target) -> Sessions:
 
 
 class _Clients:
-    """Clients of the initialize era, each with a session of its own at /mcp."""
+    """Clients of the legacy era, each with a session of its own at /mcp."""
 
     def __init__(self, gateway: Target) -> None:
         self._gateway = gateway

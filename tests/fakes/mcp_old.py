@@ -1,4 +1,4 @@
-"""A Streamable HTTP server of the `initialize` era by script, for what no reference server would do."""
+"""A Streamable HTTP server of the legacy era by script, for what no reference server would do."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""An MCP server of the `initialize` era on its standard streams, written by hand; run as a program."""
+"""An MCP server of the legacy era on its standard streams, written by hand; run as a program."""
 
 import json
 import os

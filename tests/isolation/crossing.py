@@ -32,7 +32,7 @@ SETTINGS: dict[str, Any] = {
     "telemetry": {"log_level": "error"},
 }
 NOTHING = "no answer: "
-SESSIONS = 4  # of the initialize era, that each person has at the gateway
+SESSIONS = 4  # of the legacy era, that each person has at the gateway
 KINDS = ("credential", "session", "older session", "ruling", "agent", "stream", "foreign task")
 
 

@@ -38,7 +38,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "audit/cuts": (*AUDIT, "gateway/cli/local/test_audit.py"),
     "audit/heads": (*AUDIT, "gateway/cli/local/test_audit.py", "gateway/server/test_periodic.py"),
     "audit/proof": (*AUDIT, "gateway/cli/local/test_audit.py"),
-    "authority": ("policies/test_authority_terms.py", *ABOVE),
+    "authority": ("policies/test_administration.py", "policies/test_authority_terms.py", *ABOVE),
     "callers": ABOVE,
     "cedar/engine": (
         *CEDAR,

@@ -134,8 +134,8 @@ class DuplexChannel:
             try:
                 if request.peer is None:
                     return await self._exchange(mailbox, number, envelope, seconds, None)
-                async with ServerMessages(request, request.peer, number, None if self.is_modern else self) as hearing:
-                    return await self._exchange(mailbox, number, envelope, seconds, hearing)
+                async with ServerMessages(request, request.peer, number, None if self.is_modern else self) as messages:
+                    return await self._exchange(mailbox, number, envelope, seconds, messages)
             except (asyncio.CancelledError, McpRefused, UpstreamFault):
                 self.send_in_background(
                     notification_of("notifications/cancelled", {"requestId": number, "reason": "the client no longer waits"})

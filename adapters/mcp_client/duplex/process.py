@@ -43,7 +43,7 @@ NOT_STARTED_TEXT: Final = "The server's command does not start"
 class Command:
     """A command to run. Its environment has only `env`; `secrets` are values in it that are never shown.
 
-    `initialize`: the operator chose the `initialize` era.
+    `initialize`: the operator chose the legacy era.
     """
 
     command: str
@@ -61,7 +61,7 @@ class StartTimeouts(NamedTuple):
 
 
 class ProcessOwner(NamedTuple):
-    """The client that owns a process: its capabilities as JSON, and whether it is of the `initialize` era, which is then preferred."""
+    """The client that owns a process: its capabilities as JSON, and whether it is of the legacy era, which is then preferred."""
 
     capabilities: str
     is_legacy: bool

@@ -60,16 +60,16 @@ async def run_rounds(request: McpRequest, peer: McpPeer, to_modern: bool, send_r
     (-32042) for a modern client. `clock` counts seconds.
     """
     answers: Mapping[str, Any] = {}
-    thought = 0.0
+    paused_seconds = 0.0
     for number in range(ROUNDS_MAX):
-        exchange = await send_round(InputRound(number, answers, thought))
+        exchange = await send_round(InputRound(number, answers, paused_seconds))
         began = clock()
         required = None
         if to_modern and not request.is_modern:
             required = _input_required_in(exchange)
         if required is not None:
             answers = await _ask_questions(peer, required)
-            thought += clock() - began
+            paused_seconds += clock() - began
             continue
         try:
             return await client_answer_off_loop(request, exchange, to_modern)
@@ -77,7 +77,7 @@ async def run_rounds(request: McpRequest, peer: McpPeer, to_modern: bool, send_r
             if not (request.is_modern and not to_modern and refused.code == URL_REQUIRED and refused.data):
                 raise
             await _ask_to_open_urls(peer, refused.data["elicitations"])
-            thought += clock() - began
+            paused_seconds += clock() - began
     raise McpRefused(-32603, "the server asked more than the allowed rounds")
 
 

@@ -33,7 +33,7 @@ CHANGE_METHODS: Final = frozenset(
         "notifications/resources/updated",
     }
 )
-_ELICITATION_COMPLETE: Final = "notifications/elicitation/complete"  # of the initialize era, like the next
+_ELICITATION_COMPLETE: Final = "notifications/elicitation/complete"  # of the legacy era, like the next
 _TASK_STATUS: Final = "notifications/tasks/status"
 _EMPTY: Final = Raw(b"{}")
 

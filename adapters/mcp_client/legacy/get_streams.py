@@ -1,4 +1,4 @@
-"""Messages of servers of the `initialize` era outside of requests: one GET stream per session, resumed when it breaks."""
+"""Messages of servers of the legacy era outside of requests: one GET stream per session, resumed when it breaks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -153,9 +153,9 @@ class GetStreams:
 
     async def _deliver(self, session: ServerSession, credentials: Mapping[str, str], message: Envelope) -> None:
         """Passes a message to the session's client; in a shared session only to the single call in progress."""
-        ears = [*session.receivers, *session.listeners] if session.key.client_session else session.receivers
-        if ears and (session.key.client_session or len(ears) == 1):
-            await ears[-1].receive(message)
+        receivers = [*session.receivers, *session.listeners] if session.key.client_session else session.receivers
+        if receivers and (session.key.client_session or len(receivers) == 1):
+            await receivers[-1].receive(message)
         elif message.id is not None and isinstance(message.method, str):
             body = error_of(message.id, -32601, "there is no client to ask")
             await self._http.notify(session.key.url, {**credentials, **session.headers}, body, SEND_SECONDS)

@@ -1,4 +1,4 @@
-"""Requests to servers of the `initialize` era, in a warm session of their owner, with a channel for the server's questions."""
+"""Requests to servers of the legacy era, in a warm session of their owner, with a channel for the server's questions."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
@@ -112,13 +112,15 @@ class LegacyRequests:
         """Sends a request whose server may ask on the POST's own stream, or on the session's."""
         if session.key.capabilities != "{}":
             self._streams.open(session, call.headers)
-        async with ServerMessages(request, peer, post_request.answer_id, SessionReplyChannel(self._http, session, call.headers)) as hearing:
-            await self._set_level(session, call, hearing.log_level, shared=not request.client_session)
-            session.receivers.append(hearing)
+        async with ServerMessages(
+            request, peer, post_request.answer_id, SessionReplyChannel(self._http, session, call.headers)
+        ) as messages:
+            await self._set_level(session, call, messages.log_level, shared=not request.client_session)
+            session.receivers.append(messages)
             try:
-                exchange = await self._http.post_and_receive(post_request, hearing)
+                exchange = await self._http.post_and_receive(post_request, messages)
             finally:
-                session.receivers.remove(hearing)
+                session.receivers.remove(messages)
         _remember_subscription(session, request, exchange)
         return exchange
 

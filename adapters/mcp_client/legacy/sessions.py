@@ -1,4 +1,4 @@
-"""Warm sessions with servers of the `initialize` era: one per server and owner, opened again when lost, closed when idle."""
+"""Warm sessions with servers of the legacy era: one per server and owner, opened again when lost, closed when idle."""
 
 import asyncio
 import itertools

@@ -75,7 +75,7 @@ def retry_body(request: McpRequest, number: int, answers: Mapping[str, Any]) -> 
 
 
 def legacy_body(request: McpRequest, request_id: RequestId) -> bytes:
-    """The envelope for a session of the `initialize` era, with a request id of that session, without the modern `_meta`.
+    """The envelope for a session of the legacy era, with a request id of that session, without the modern `_meta`.
 
     The request id also replaces the progress token, which two clients of a session may have chosen alike.
     """
@@ -123,7 +123,7 @@ def translate_result(request: McpRequest, result: bytes, from_modern: bool) -> b
     if bytes(kind) == _TASK_RESULT and "taskId" in members:  # SEP-2663, in the form of the 2025-11-25 experiment
         return encode({"task": {_LEGACY_TASK_MEMBERS.get(name, name): value for name, value in members.items() if name != "_meta"}})
     if bytes(kind) != _COMPLETE:
-        raise McpRefused(-32603, "an unfinished result for a client of the initialize era")
+        raise McpRefused(-32603, "an unfinished result for a client of the legacy era")
     return encode({name: value for name, value in members.items() if name not in ("ttlMs", "cacheScope")})
 
 

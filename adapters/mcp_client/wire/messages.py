@@ -22,7 +22,7 @@ ACCEPT: Final = {"accept": "application/json, text/event-stream", "content-type"
 HEADER_MISMATCH: Final = -32020
 MISSING_CAPABILITY: Final = -32021
 UNSUPPORTED_VERSION: Final = -32022
-RESOURCE_NOT_FOUND: Final = -32002  # of the initialize era; -32602 in the modern one
+RESOURCE_NOT_FOUND: Final = -32002  # of the legacy era; -32602 in the modern one
 URL_REQUIRED: Final = -32042  # 2025-11-25: repeat the request after an elicitation by URL
 INVALID_PARAMS: Final = -32602
 META_PREFIX: Final = "io.modelcontextprotocol/"
@@ -87,7 +87,7 @@ class McpRequest:
 
     `raw` is the whole envelope and `params` its member (an object), both checked JSON. `is_modern` is the era of the gateway's client.
     `name` is the value of `Mcp-Name` (tool, prompt, URI or task id, or empty). `headers` may hold the client's `Mcp-Param-*` headers.
-    Without a `peer` only the response is wanted. `client_session` is the client's session of the initialize era, which has its own session
+    Without a `peer` only the response is wanted. `client_session` is the client's session of the legacy era, which has its own session
     with such a server; it needs the same `peer.capabilities` in every request. `log_level` is the level set there; modern clients send it
     in `params`.
     """

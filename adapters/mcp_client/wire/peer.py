@@ -48,7 +48,7 @@ class ListenFilter:
 
 
 class McpListener(McpPeer, Protocol):
-    """A client that listens outside of any request; a server of the initialize era may also ask it there."""
+    """A client that listens outside of any request; a server of the legacy era may also ask it there."""
 
     async def on_acknowledged(self, granted: ListenFilter) -> None:
         """Called first and once, with the notifications that the server will send: at most the wanted ones."""

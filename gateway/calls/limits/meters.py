@@ -268,7 +268,10 @@ class CallLimits:
             meter.tokens -= 1
 
     def charge(self, owner: str, amount: int, actor: str = "", act: Act | None = None) -> None:
-        """Adds `amount`, in millionths of a unit, to today's cost of the user, of the acting agent and of the callee."""
+        """Adds `amount`, in millionths of a unit, to today's cost of the user, of the acting agent and of the callee.
+
+        Nothing calls it yet, because no adapter reports costs: a `cost_per_day` refuses nothing until then.
+        """
         for at, limit in enumerate(self._limits):
             subject, thing = limit.subject_of(owner, actor), limit.callee_of(act) if act is not None else None if limit.what else ""
             if limit.cost_per_day is not None and subject is not None and thing is not None:

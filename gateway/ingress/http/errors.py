@@ -323,7 +323,7 @@ class ErrorReport:
         return 403 if self.missing_permission else self.mapping.status if self.mapping.keeps_http_status else 200
 
     def mcp_status(self, is_initialize_era: bool) -> int:
-        """Returns the HTTP status for MCP. To a client of the `initialize` era 404 would mean that its session is gone."""
+        """Returns the HTTP status for MCP. To a client of the legacy era 404 would mean that its session is gone."""
         if self.missing_permission:
             return 403
         return (

@@ -13,7 +13,9 @@ from registry.cards.card import Registration
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_HEADER = b"interlock-client-assertion"
-_PROVED_KEY = "interlock.proved"  # in a request's scope: the proof was verified, and is not verified again for this request
+# in a request's scope: what was verified, and is not verified again for this request
+_POSSESSION_KEY = "interlock.proved_token"  # the token whose possession the caller has proved
+_PROVED_AGENT_KEY = "interlock.proved_agent"  # the agent that has authenticated as a client
 
 
 class ClientAuthenticator(Protocol):
@@ -46,12 +48,12 @@ class RequestProofs:
         """Verifies that the caller holds the key that its token is bound to. Raises ProofRefused, BadHeader."""
         if scope is None:
             raise ProofRefused("missing")
-        if scope.get(_PROVED_KEY) == token:
+        if scope.get(_POSSESSION_KEY) == token:
             return
         path = (scope.get("raw_path") or scope["path"].encode()).decode("ascii", "replace")
         url = f"{self._grpc_url if scope['type'] == 'grpc' else self._public_url}{path}"
         await self._dpop_verifier.verify(PresentedProof(header(scope, b"dpop"), scope["method"], url, token), tenant, thumbprint)
-        scope[_PROVED_KEY] = token
+        scope[_POSSESSION_KEY] = token
 
     async def find_key_thumbprint(self, scope: Scope, tenant: str) -> str:
         """Returns the thumbprint of the key to bind a new token to, or "" when the request has no proof.
@@ -65,12 +67,12 @@ class RequestProofs:
 
     async def find_ticket_holder(self, scope: Scope, handle: str) -> TicketHolder:
         """Returns the authenticated agent and its grant. Raises TokenRefused when the ticket is not the agent's, and BadHeader."""
-        known: Registration | None = scope.get(_PROVED_KEY)
+        known: Registration | None = scope.get(_PROVED_AGENT_KEY)
         agent = known or await self._authenticate_agent(scope)
         ticket = await self._tickets.find(agent.tenant, handle)
         if ticket is None or ticket.agent != agent.name:
             raise TokenRefused("ticket")
-        scope[_PROVED_KEY] = agent
+        scope[_PROVED_AGENT_KEY] = agent
         return TicketHolder(agent.tenant, agent.name, ticket.grant_id)
 
     async def _authenticate_agent(self, scope: Scope) -> Registration:

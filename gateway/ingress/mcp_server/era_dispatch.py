@@ -112,7 +112,7 @@ class EraDispatcher:
         await response.finish(_encode_result(message, await self._methods.initialize_result(message, session)))
 
     async def handle_legacy(self, message: ClientMessage, response: HttpResponseWriter) -> None:
-        """Handles a request of the initialize era. It continues when its client disconnects, and ends when the client cancels it."""
+        """Handles a request of the legacy era. It continues when its client disconnects, and ends when the client cancels it."""
         session = message.session
         exchange = LegacyExchange(self._legacy_context, session, response, parse_wishes(message.params, session.level if session else ""))
         work = asyncio.create_task(self._call_method(message, exchange))
@@ -139,7 +139,7 @@ class EraDispatcher:
                 del self._in_flight[key]
 
     async def handle_notification(self, message: ClientMessage) -> None:
-        """Handles a notification of the initialize era: forwards it to servers, or cancels a request. Others are ignored."""
+        """Handles a notification of the legacy era: forwards it to servers, or cancels a request. Others are ignored."""
         params = message.params if isinstance(message.params, dict) else {}
         if message.method in FORWARDED_NOTIFICATIONS and message.session is not None:
             token = encode(params.get("progressToken")) if message.method == PROGRESS else b""

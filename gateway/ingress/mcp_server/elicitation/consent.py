@@ -20,7 +20,7 @@ encode = msgspec.json.Encoder().encode
 def request_consent(message: ClientMessage, consent: ConsentNeeded, request_state: str) -> bytes:
     """Returns the result that asks a client of 2026-07-28; `request_state` is a sealed state without server state.
 
-    Raises BadEnvelope for a modern client without URL elicitation, whose error message has the URL. For a client of the initialize era it
+    Raises BadEnvelope for a modern client without URL elicitation, whose error message has the URL. For a client of the legacy era it
     raises McpRefused with -32042, or ConsentNeeded when that client can't be asked.
     """
     question = {"mode": "url", "elicitationId": consent.id, "url": consent.url, "message": str(consent)}

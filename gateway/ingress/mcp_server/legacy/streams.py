@@ -1,4 +1,4 @@
-"""Resumable streams of the `initialize` era. Every event has an id and is stored, so that a client can resume at any process."""
+"""Resumable streams of the legacy era. Every event has an id and is stored, so that a client can resume at any process."""
 
 import asyncio
 import secrets

@@ -12,7 +12,7 @@ from gateway.ingress.mcp_server.protocol.modern import BadEnvelope
 
 PROGRESS, MESSAGE = "notifications/progress", "notifications/message"
 TASK_STATUS = "notifications/tasks/status"
-LEGACY_NOTIFICATIONS = frozenset({"notifications/elicitation/complete", TASK_STATUS})  # sent to clients of the initialize era only
+LEGACY_NOTIFICATIONS = frozenset({"notifications/elicitation/complete", TASK_STATUS})  # sent to clients of the legacy era only
 CAPABILITY_OF_METHOD = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
 
 
@@ -59,7 +59,7 @@ class ClientWishes:
 
 
 def parse_wishes(params: Any, default_level: str | None) -> ClientWishes:
-    """Reads a request's `_meta`. `default_level` is the session's level in the initialize era, else None. Raises BadEnvelope."""
+    """Reads a request's `_meta`. `default_level` is the session's level in the legacy era, else None. Raises BadEnvelope."""
     meta = params.get("_meta") if isinstance(params, dict) else None
     also = LEGACY_NOTIFICATIONS if default_level is not None else frozenset()
     if not isinstance(meta, dict):

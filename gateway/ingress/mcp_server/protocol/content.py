@@ -28,7 +28,7 @@ def files_of(task: Task) -> Iterator[tuple[str, Part]]:
 
 
 def file_block(uri: str, part: Part, version: str = "") -> dict[str, Any]:
-    """Returns one content block. `version` is the client's revision in the `initialize` era."""
+    """Returns one content block. `version` is the client's revision in the legacy era."""
     kind = media_type_of(part)
     named = {"mimeType": kind} if kind else {}
     if part.url is not UNSET:

@@ -36,7 +36,7 @@ class JsonRpcError:
 def json_rpc_error_of(error: BaseException, *, legacy: bool = False) -> JsonRpcError:
     """Returns the JSON-RPC error of an exception.
 
-    For a client of the initialize era 404 means that its session is gone, so errors of its calls have status 200.
+    For a client of the legacy era 404 means that its session is gone, so errors of its calls have status 200.
     """
     if isinstance(error, BadEnvelope):
         return JsonRpcError(200 if legacy else error.status, error.code, str(error), _with_trace_id(error.data), "bad-envelope")

@@ -19,7 +19,7 @@ VIRTUAL_PREFIX = "virtual/"  # of a path below /mcp that names a virtual server
 
 
 class ResponseReceived(Exception):
-    """The message is a response, which clients of the initialize era send to requests of a server."""
+    """The message is a response, which clients of the legacy era send to requests of a server."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         super().__init__("an answer")
@@ -37,7 +37,7 @@ class BatchReceived(Exception):
 class ClientMessage(Struct, frozen=True):
     """A message of a client.
 
-    `id` is None for a notification. `resource` is the path of the request. `session` is set in the initialize era, if the client has one.
+    `id` is None for a notification. `resource` is the path of the request. `session` is set in the legacy era, if the client has one.
     """
 
     caller: Caller

@@ -1,4 +1,4 @@
-"""Sessions of the `initialize` era: bound to a caller and a path, stored in the database, valid at every process."""
+"""Sessions of the legacy era: bound to a caller and a path, stored in the database, valid at every process."""
 
 import asyncio
 import hashlib

@@ -55,7 +55,7 @@ class Interest:
 
 @dataclass(frozen=True, slots=True)
 class Subscriber:
-    """A client that is notified. `ask` is None where it can't be asked. `session` is that of the initialize era."""
+    """A client that is notified. `ask` is None where it can't be asked. `session` is that of the legacy era."""
 
     caller: Caller
     server_path: str

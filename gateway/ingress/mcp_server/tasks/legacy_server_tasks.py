@@ -54,7 +54,7 @@ _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def askable_capabilities(capabilities: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the capabilities that a server of the initialize era is sent, equal in all requests about a task."""
+    """Returns the capabilities that a server of the legacy era is sent, equal in all requests about a task."""
     return {name: capabilities[name] for name in ASKABLE_CAPABILITIES if isinstance(capabilities.get(name), dict)}
 
 

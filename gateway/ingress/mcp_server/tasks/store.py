@@ -33,7 +33,7 @@ _decode_question = msgspec.json.Decoder(InputRequest).decode
 class ServerTask(Struct, frozen=True):
     """A task of a server. `id` is the gateway's id, `server_task_id` the server's.
 
-    `capabilities` are those that a server of the initialize era was sent, in whose session the task is. `arguments` are those of the call,
+    `capabilities` are those that a server of the legacy era was sent, in whose session the task is. `arguments` are those of the call,
     as far as they are known. The `id` of a task that an approval started ends in the id of the decision that used the approval.
     """
 

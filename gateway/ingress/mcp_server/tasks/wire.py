@@ -81,7 +81,7 @@ def legacy_task(task_document: Mapping[str, Any]) -> dict[str, Any]:
 def tool_result(record: TaskRecord, version: str = "") -> dict[str, Any]:
     """Returns an agent's task as a tool result: text, data, files and the task. A task that failed has isError.
 
-    `version` is the client's revision in the `initialize` era.
+    `version` is the client's revision in the legacy era.
     """
     task = record.to_task()
     part_lists = [artifact.parts for artifact in task.artifacts]

@@ -254,7 +254,7 @@ async def test_killing_a_person_ends_waiting_tasks_and_silences_webhooks(home: H
     assert await read(lambda c: c.execute(select(deliveries.c.state)).scalar()) == "dead"
 
 
-# a parked call and a session of the initialize era
+# a parked call and a session of the legacy era
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_sessions_streams_and_parked_calls_of_a_killed_person_end(open_home: House) -> None:
     await upstream(open_home, "legacy", Talker().server)

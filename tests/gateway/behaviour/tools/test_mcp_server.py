@@ -141,7 +141,7 @@ async def test_the_reference_implementation_judges_every_envelope_as_we_do(home:
         params = {"name": "inventory_check", **({} if meta is ABSENT else {"_meta": meta})}
         modern = isinstance(meta, dict) and META + "protocolVersion" in meta
         if not modern and header in (ABSENT, "2025-11-25"):
-            continue  # the initialize era, which has no such rules
+            continue  # the legacy era, which has no such rules
         headers = {"mcp_method": method, "mcp_name": "inventory_check"} | ({} if header is ABSENT else {"mcp_protocol_version": header})
         document = request(method, params)
         ours = await post(home, document, **headers)

@@ -1,4 +1,4 @@
-"""Clients of the initialize era: their sessions, streams, questions and cancellations, at one process and at another."""
+"""Clients of the legacy era: their sessions, streams, questions and cancellations, at one process and at another."""
 
 import asyncio
 from contextlib import AsyncExitStack
