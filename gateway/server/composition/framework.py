@@ -66,14 +66,13 @@ def build_framework_app(
 ) -> App:
     """Builds the application with all of its routes."""
     authenticate = TokenGuard(authentication, gateway.limits.count_request)
-    url, size = gateway.settings.public_url, gateway.settings.server.max_body
-    could_allow = gateway.rulings.authority.could_allow
+    url, size, could_allow = gateway.settings.public_url, gateway.settings.server.max_body, gateway.rulings.authority.could_allow
     issuers = [issuer.issuer for issuer in gateway.settings.identity.issuers]
     check_in_person = rights.build_in_person_check(gateway.rulings.authority, gateway.authorizer)
     registry_access, entry_changes = _build_registry_access(gateway, check_in_person)
     oversight = Oversight(gateway.database, could_allow, gateway.authorize)
-    roles_now = rights.current_roles_reader(gateway.settings)
-    evaluator = AccessEvaluator(gateway.rulings.authority, gateway.registry, gateway.database, roles_now)
+    read_roles = rights.current_roles_reader(gateway.settings)
+    evaluator = AccessEvaluator(gateway.rulings.authority, gateway.registry, gateway.database, read_roles)
     what_if_policies = admin_policies.WhatIfPolicies(
         gateway.settings.roles, gateway.settings.policies or "", rights.known_schema(gateway.registry)
     )
