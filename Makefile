@@ -52,7 +52,7 @@ mutation: setup ## how many small changes to policies/ the tests notice, by a sa
 search: setup ## how often the search mode of MCP finds the right one of 1,600 operations, also in build/search.json
 	@$(RUN) -m tests.search
 
-conformance: setup ## the public A2A and MCP kits against the gateway (docs/conformance.md), also in build/conformance.json
+conformance: setup ## the public A2A, MCP and workflow kits against the gateway (docs/conformance.md), also in build/conformance.json
 	@$(RUN) -m tests.conformance
 
 test-vendors: setup build/vendors/langgraph/installed build/vendors/adk/installed $(SDKS) ## live servers of vendors, every recording, official SDKs, also in build/vendors.json

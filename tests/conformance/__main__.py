@@ -12,7 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.processes import ROOT, BenchFailure
-from tests.conformance import kit, kit_mcp, kit_v03, kit_v1, papers, papers_mcp, report, report_mcp, stage_mcp
+from tests.conformance import (
+    kit,
+    kit_mcp,
+    kit_v03,
+    kit_v1,
+    kit_workflow,
+    papers,
+    papers_mcp,
+    papers_workflow,
+    report,
+    report_mcp,
+    stage_mcp,
+)
 from tests.conformance.stage import Address, example_agent, staged
 from tests.fakes.ports import free_port
 
@@ -22,19 +34,22 @@ PAGE = ROOT / "docs" / "conformance.md"
 WAIVERS = Path(__file__).parent / "waivers.json"
 VERSIONS = {found.version: found for found in (kit.V1, kit.V03)}
 MCP = "mcp"
+WORKFLOW = "workflow"
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
     a2a: Sequence[report.Profile]
     mcp: Sequence[report_mcp.Conformity]
+    workflow: Sequence[kit_workflow.ScenarioResult] = ()
 
     @property
     def good(self) -> bool:
-        return all(one.good for one in self.a2a) and all(one.good for one in self.mcp)
+        return all(one.good for one in self.a2a) and all(one.good for one in self.mcp) and not kit_workflow.failed(self.workflow)
 
     def table(self) -> str:
-        return "\n\n".join(text for text in (papers.table(self.a2a) if self.a2a else "", papers_mcp.table(self.mcp)) if text)
+        workflow = papers_workflow.table(self.workflow) if self.workflow else ""
+        return "\n\n".join(text for text in (papers.table(self.a2a) if self.a2a else "", papers_mcp.table(self.mcp), workflow) if text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +61,26 @@ class Plan:
     select: str
     direct: bool
     grpc: bool
+    workflow: bool = False
 
     @property
     def whole(self) -> bool:
-        return self.mcp and self.grpc and not (self.select or self.direct) and self.versions == tuple(VERSIONS)
+        return self.mcp and self.workflow and self.grpc and not (self.select or self.direct) and self.versions == tuple(VERSIONS)
 
 
 def plan_of(arguments: Sequence[str]) -> Plan:
     """Raises SystemExit on wrong usage."""
-    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description="The public kits for A2A and MCP against the gateway.")
-    parser.add_argument("--only", choices=(*VERSIONS, MCP), help="one version of A2A, or MCP")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.conformance", description="The public kits for A2A, MCP and workflows against the gateway."
+    )
+    parser.add_argument("--only", choices=(*VERSIONS, MCP, WORKFLOW), help="one version of A2A, MCP, or workflows")
     parser.add_argument("-k", dest="select", default="", metavar="TESTS", help="only the tests of the 1.0 kit that pytest -k would choose")
     parser.add_argument("--direct", action="store_true", help="the 1.0 kit against the example agent itself, without the gateway")
     parser.add_argument("--no-grpc", dest="grpc", action="store_false", help="with gRPC off")
     given = parser.parse_args(arguments)
     only = "1.0" if given.select or given.direct else given.only
     versions = tuple(version for version in VERSIONS if only in (None, version))
-    return Plan(versions, only in (None, MCP), given.select, given.direct, given.grpc)
+    return Plan(versions, only in (None, MCP), given.select, given.direct, given.grpc, only in (None, WORKFLOW))
 
 
 def say(line: str) -> None:
@@ -73,7 +91,9 @@ async def run(plan: Plan, waivers: Sequence[report.Waiver]) -> Results:
     """What is missing is said before anything runs. Raises KitMissing, BenchFailure."""
     folders = {version: VERSIONS[version].find(os.environ) for version in plan.versions}
     mcp = kit_mcp.find(os.environ, FOLDER / MCP, say) if plan.mcp else None
-    return Results(await a2a(plan, folders, waivers) if folders else [], await of_mcp(mcp) if mcp else [])
+    features = kit_workflow.find(os.environ) if plan.workflow else None
+    of_a2a = await a2a(plan, folders, waivers) if folders else []
+    return Results(of_a2a, await of_mcp(mcp) if mcp else [], await kit_workflow.results(features) if features else [])
 
 
 async def a2a(plan: Plan, folders: Mapping[str, Path], waivers: Sequence[report.Waiver]) -> list[report.Profile]:
@@ -100,8 +120,9 @@ async def profile(version: str, trial: kit.Trial, at: Address, select: str, waiv
 
 
 def written(results: Results, waivers: Sequence[report.Waiver]) -> None:
-    RESULT.write_text(json.dumps(papers.document(results.a2a, results.mcp), indent=2) + "\n")
-    PAGE.write_text(papers.page(results.a2a, waivers, results.mcp))
+    RESULT.write_text(json.dumps(papers.document(results.a2a, results.mcp) | papers_workflow.document(results.workflow), indent=2) + "\n")
+    workflow = papers_workflow.page(results.workflow, kit_workflow.own_scenarios())
+    PAGE.write_text(f"{papers.page(results.a2a, waivers, results.mcp)}\n{workflow}")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -23,8 +23,9 @@ UNTESTED_AREAS = {
 }
 INTRODUCTION = """# Conformance
 
-These are the results of the public A2A and MCP conformance kits for agents and servers **behind** the gateway, with authentication on.
-`make conformance` runs the kits and writes this page and `build/conformance.json`. The kits are not part of this repository.
+These are the results of the public A2A and MCP conformance kits for agents and servers **behind** the gateway, with authentication on,
+and of the public kit for workflows. `make conformance` runs the kits and writes this page and `build/conformance.json`. The kits are not
+part of this repository.
 
 ## A2A
 

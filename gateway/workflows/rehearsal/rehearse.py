@@ -33,7 +33,7 @@ class Outcome(Struct, frozen=True):
     problems: tuple[str, ...]
 
 
-class _BusyEvaluator(Evaluator):
+class BusyEvaluator(Evaluator):
     """Knows whether an expression is being evaluated."""
 
     running = 0
@@ -48,16 +48,19 @@ class _BusyEvaluator(Evaluator):
 
 async def rehearse(document: Document, rehearsal: Rehearsal) -> list[Outcome]:
     """The outcome of each case."""
-    evaluator = _BusyEvaluator()
+    evaluator = BusyEvaluator()
     try:
-        return [await _rehearse_case(document, case, evaluator) for case in rehearsal.cases]
+        return [(await rehearse_case(document, case, evaluator))[0] for case in rehearsal.cases]
     finally:
         await evaluator.close()
 
 
-async def _rehearse_case(document: Document, case: RehearsalCase, evaluator: _BusyEvaluator) -> Outcome:
+async def rehearse_case(
+    document: Document, case: RehearsalCase, evaluator: BusyEvaluator, make_effects: type[ScriptedEffects] = ScriptedEffects
+) -> tuple[Outcome, Observed]:
+    """The outcome of one case, and what its run did."""
     clock = VirtualClock(START, lambda: evaluator.running > 0)
-    effects = ScriptedEffects(case, clock, EventMatcher(evaluator))
+    effects = make_effects(case, clock, EventMatcher(evaluator))
     work = asyncio.ensure_future(Interpreter(document, evaluator, effects, KINDS, "rehearsal").run(case.input))
     status, output, fault, problems = "completed", None, None, []
     try:
@@ -74,7 +77,7 @@ async def _rehearse_case(document: Document, case: RehearsalCase, evaluator: _Bu
         await asyncio.gather(work, return_exceptions=True)
     seconds = (clock.now - START) / 1_000_000
     problems += _differences(case.expect, status, output, fault, effects.observed, seconds=seconds)
-    return Outcome(case.name, status, output, fault, tuple(effects.observed.steps), seconds, tuple(problems))
+    return Outcome(case.name, status, output, fault, tuple(effects.observed.steps), seconds, tuple(problems)), effects.observed
 
 
 def _differences(wanted: ExpectedRun, status: str, output: Any, fault: Fault | None, observed: Observed, *, seconds: float) -> list[str]:
