@@ -41,6 +41,7 @@ def audit_record_of(registry_change: RegistryChange, row: Mapping[str, Any]) -> 
         "principal": {"issuer": issuer, "subject": subject},
         **{name: row[name] for name in _RECORDED_COLUMNS},
         "sensitivities": json.loads(row["sensitivities"]),
+        "model_free": json.loads(row["terms"]).get("model_free", []),
         "ceiling": row["ceiling"].split(),
         "trusted_keys": [key.get("kid", "") for key in json.loads(row["trusted_keys"])],
     }

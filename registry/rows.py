@@ -87,6 +87,7 @@ class Candidate:
     contracts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     context: str = "none"
     endpoints: tuple[AgentEndpoint, ...] = ()
+    model_free: tuple[str, ...] = ()
     jwks: str = ""  # the key set that it authenticates with at the token endpoint, as JSON
 
 
@@ -120,13 +121,19 @@ def _terms_json(entry: Candidate | Registration) -> str:
     """The terms that differ from the defaults, as JSON."""
     endpoints = [{"url": each.url, "weight": each.weight} for each in entry.endpoints]
     members = {"contracts": dict(entry.contracts), "context": entry.context if entry.context != "none" else "", "endpoints": endpoints}
+    members |= {"model_free": list(entry.model_free)}
     return json.dumps({name: value for name, value in members.items() if value})
 
 
 def _parse_terms(text: str) -> dict[str, Any]:
     members = json.loads(text)
     endpoints = tuple(AgentEndpoint(**each) for each in members.get("endpoints", ()))
-    return {"contracts": MappingProxyType(members.get("contracts", {})), "context": members.get("context", "none"), "endpoints": endpoints}
+    return {
+        "contracts": MappingProxyType(members.get("contracts", {})),
+        "context": members.get("context", "none"),
+        "endpoints": endpoints,
+        "model_free": tuple(members.get("model_free", ())),
+    }
 
 
 def content_text_of(entry: Candidate | Registration) -> str:
@@ -166,6 +173,7 @@ class RegistrationPatch:
     contracts: Mapping[str, Mapping[str, Any]] | None = None
     context: str | None = None
     endpoints: tuple[AgentEndpoint, ...] | None = None
+    model_free: tuple[str, ...] | None = None
 
 
 def apply_patch(entry: Registration, patch: RegistrationPatch) -> Registration:

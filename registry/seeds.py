@@ -55,6 +55,7 @@ class ConfiguredServer:
     sensitivity: int = 0
     clearance: int = CLEARANCE_MAX
     sensitivities: Mapping[str, int] = field(default_factory=dict)
+    model_free: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,8 @@ def _label_fields(entry: RemoteEntry) -> dict[str, Any]:
     if isinstance(entry, ConfiguredAgent):
         calls = {"contracts": dict(entry.contracts), "context": entry.context, "endpoints": entry.endpoints}
         return {"clearance": entry.clearance, **calls}
-    return {"clearance": entry.clearance, "sensitivity": entry.sensitivity, "sensitivities": dict(entry.sensitivities)}
+    labels = {"clearance": entry.clearance, "sensitivity": entry.sensitivity, "sensitivities": dict(entry.sensitivities)}
+    return {**labels, "model_free": entry.model_free}
 
 
 def _was_reached(found: Registration) -> bool:

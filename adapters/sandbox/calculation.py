@@ -1,6 +1,7 @@
 """A calculation: its limits, its result, and the definition of its tool."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final, Protocol
 
 from msgspec import Struct
@@ -13,14 +14,25 @@ SECONDS_MAX: Final = 30.0
 
 
 class CalculationLimits(Struct, frozen=True):
-    """The limits of a calculation. `output`: bytes of the printed text, and of the value as JSON."""
+    """The limits of a calculation. `output`: bytes of the printed text, and of the value as JSON. `exact`: the value has no float."""
 
     seconds: float = 1.0  # of execution; at most SECONDS_MAX
     memory: int = 64 << 20  # bytes
     output: int = 64 << 10
+    exact: bool = False
 
 
 DEFAULT_LIMITS: Final = CalculationLimits()
+EXACT_LIMITS: Final = CalculationLimits(exact=True)
+
+
+def to_decimals(value: Any) -> Any:
+    """A JSON value with each number that has a fraction as a Decimal of the same digits, so that sums of money are exact."""
+    if isinstance(value, float):
+        return Decimal(repr(value))
+    if isinstance(value, dict):
+        return {name: to_decimals(member) for name, member in value.items()}
+    return [to_decimals(element) for element in value] if isinstance(value, list) else value
 
 
 class CalculationError(Struct, frozen=True, omit_defaults=True):
@@ -80,6 +92,10 @@ DEFINITION: Final[Mapping[str, Any]] = {
                 "maxLength": CODE_MAX,
             },
             "inputs": {"type": "object", "description": "Variables that the code finds: name -> JSON value."},
+            "exact": {
+                "type": "boolean",
+                "description": "Numbers with a fraction reach the code as decimal.Decimal, and a value with a float is an error.",
+            },
         },
         "required": ["code"],
         "additionalProperties": False,

@@ -9,13 +9,17 @@ from typing import Any, Final
 from adapters.contract import Call, UpstreamFault
 from adapters.mcp_client.wire.messages import McpAnswer, McpRefused, McpRequest, answer_with, encode
 from adapters.sandbox.calculation import (
+    DEFAULT_LIMITS,
     DEFINITION,
+    EXACT_LIMITS,
     PYTHON_TOOL,
     SANDBOX_KIND,
     BadCalculation,
+    CalculationLimits,
     CalculationResult,
     Calculator,
     CalculatorBusy,
+    to_decimals,
 )
 from policies.strict_json import parse
 from registry.cards.card import Family, McpTool, Registration, RegistrationStatus
@@ -46,10 +50,10 @@ class SandboxTools:
         if request.name != PYTHON_TOOL:
             raise McpRefused(-32602, "no such tool")
         try:
-            code, inputs = _read_arguments(parse(request.params).get("arguments", {}))
+            code, inputs, limits = _read_arguments(parse(request.params).get("arguments", {}))
             with self._reserve_place(call.grant.delegation.principal.owner_key):
                 async with asyncio.timeout(call.deadline - self._clock()):
-                    done = await self.calculator.run(code, inputs)
+                    done = await self.calculator.run(code, inputs, limits)
         except BadCalculation as error:
             return answer_with(request, {"content": [{"type": "text", "text": str(error)}], "isError": True})
         except CalculatorBusy:
@@ -94,22 +98,25 @@ def sandbox_registration(isolation: str) -> Registration:
         card=None,
         card_text="",
         tools=(McpTool(PYTHON_TOOL, DEFINITION),),
+        model_free=(PYTHON_TOOL,),
         card_hash="",
         created=0,
         updated=0,
     )
 
 
-def _read_arguments(arguments: Any) -> tuple[str, Mapping[str, Any]]:
-    """The code and inputs of a call. Raises BadCalculation."""
-    if not isinstance(arguments, dict) or arguments.keys() - {"code", "inputs"}:
-        raise BadCalculation("the arguments must be code and, optionally, inputs")
-    code, inputs = arguments.get("code"), arguments.get("inputs", {})
+def _read_arguments(arguments: Any) -> tuple[str, Mapping[str, Any], CalculationLimits]:
+    """The code, inputs and limits of a call. Raises BadCalculation."""
+    if not isinstance(arguments, dict) or arguments.keys() - {"code", "inputs", "exact"}:
+        raise BadCalculation("the arguments must be code and, optionally, inputs and exact")
+    code, inputs, exact = arguments.get("code"), arguments.get("inputs", {}), arguments.get("exact", False)
     if not isinstance(code, str):
         raise BadCalculation("code must be a string")
     if not isinstance(inputs, dict):
         raise BadCalculation("inputs must be an object: name -> value")
-    return code, inputs
+    if not isinstance(exact, bool):
+        raise BadCalculation("exact must be true or false")
+    return (code, to_decimals(inputs), EXACT_LIMITS) if exact else (code, inputs, DEFAULT_LIMITS)
 
 
 def _tool_result(done: CalculationResult) -> dict[str, Any]:

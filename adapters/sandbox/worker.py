@@ -109,7 +109,7 @@ class Sandbox:
         try:
             async with asyncio.timeout(limits.seconds + BACKSTOP_SECONDS), session:
                 value = await _run_code(session, code, inputs, printed)
-            return CalculationResult(self._isolation.kind, to_json_value(value, limits.output), printed.output)
+            return CalculationResult(self._isolation.kind, to_json_value(value, limits.output, exact=limits.exact), printed.output)
         except MontyError as error:
             wrong = _error_of(error, limits)
         except (TimeoutError, NotJson) as error:
@@ -136,7 +136,7 @@ def _check_request(code: str, inputs: Mapping[str, Any], limits: CalculationLimi
         raise BadCalculation("code has characters that Python source can't have")
     if unfit := next((name for name in inputs if not name.isidentifier()), None):
         raise BadCalculation(f"inputs: {unfit[:64]!r} is not a valid variable name")
-    if len(json.dumps(dict(inputs))) > INPUTS_MAX:
+    if len(json.dumps(dict(inputs), default=str)) > INPUTS_MAX:
         raise BadCalculation(f"inputs are larger than {INPUTS_MAX} bytes")
     if not 0 < limits.seconds <= SECONDS_MAX:
         raise BadCalculation(f"seconds must be more than 0 and at most {SECONDS_MAX:g}")
@@ -159,17 +159,18 @@ def _error_of(error: MontyError, limits: CalculationLimits) -> CalculationError:
     return CalculationError(type(inner).__name__, message, line)
 
 
-def to_json_value(value: Any, size: int) -> Any:
-    """A value as JSON of at most about `size` bytes. Raises NotJson and ValueTooLarge.
+def to_json_value(value: Any, size: int, *, exact: bool = False) -> Any:
+    """A value as JSON of at most about `size` bytes; a Decimal becomes a text. Raises NotJson and ValueTooLarge.
 
-    A value may contain the same list many times, so its size is counted during the copy.
+    A value may contain the same list many times, so its size is counted during the copy. `exact`: floats are refused.
     """
-    return _JsonCopier(size).copy(value, 0)
+    return _JsonCopier(size, exact).copy(value, 0)
 
 
 class _JsonCopier:
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, exact: bool) -> None:
         self._bytes_left = size
+        self._exact = exact
         self._nodes_left = NODES_MAX
 
     def copy(self, value: Any, depth: int) -> Any:
@@ -193,6 +194,8 @@ class _JsonCopier:
                 raise NotJson("a string with lone surrogates is not JSON")
             return value
         self._count_bytes(8)
+        if self._exact and isinstance(value, float):
+            raise NotJson(f"{value} is a float, which holds no exact amount: return an integer or a Decimal")
         if isinstance(value, float) and not math.isfinite(value):
             raise NotJson(f"{value} is not JSON: return a string")
         if isinstance(value, int) and not -EXACT_INTEGER_MAX <= value < EXACT_INTEGER_MAX:

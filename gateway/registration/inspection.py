@@ -228,9 +228,9 @@ class EntryInspector:
 
 
 def _label_fields(terms: OperatorTerms) -> dict[str, Any]:
-    """Returns the fields of the candidate that the operator has set: labels, contracts, context and endpoints."""
+    """Returns the fields of the candidate that the operator has set: labels, contracts, context, endpoints and model-free tools."""
     labels: dict[str, Any] = {"sensitivity": terms.sensitivity, "clearance": terms.clearance, "sensitivities": terms.sensitivities}
-    labels |= {"contracts": terms.contracts, "context": terms.context, "endpoints": terms.endpoints}
+    labels |= {"contracts": terms.contracts, "context": terms.context, "endpoints": terms.endpoints, "model_free": terms.model_free}
     return {name: label for name, label in labels.items() if label is not None}
 
 

@@ -42,6 +42,7 @@ OPERATOR_FIELDS = (
     "contracts",
     "context",
     "endpoints",
+    "model_free",
 )
 ACCOUNT_KINDS = ("person", "service")
 SHARED_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token"})
@@ -89,6 +90,7 @@ class OperatorTerms:
     contracts: Mapping[str, Mapping[str, Any]] | None = None  # by skill
     context: str | None = None  # how much of the caller's conversation the agent gets: none or summary
     endpoints: tuple[AgentEndpoint, ...] | None = None  # further addresses of the agent
+    model_free: tuple[str, ...] | None = None  # tools of a server behind which no model works
 
     def check(self, registrant: "Registrant") -> None:
         """Raises BadRequest, naming the field, if a term is invalid or the registrant is no operator and sets one."""
@@ -105,6 +107,7 @@ class OperatorTerms:
         except BadPermission as error:
             raise BadRequest("ceiling", f"has an entry that is no permission: {error}") from error
         self._check_labels()
+        self._check_tools()
         self._check_calls()
         self._check_upstream()
 
@@ -121,6 +124,11 @@ class OperatorTerms:
         for name, label in labels.items():
             if label is not None and (isinstance(label, bool) or not 0 <= label <= CLEARANCE_MAX):
                 raise BadRequest(name, f"must be a whole number from 0 to {CLEARANCE_MAX}")
+
+    def _check_tools(self) -> None:
+        names = self.model_free or ()
+        if len(set(names)) < len(names) or not all(name and name.isprintable() for name in names):
+            raise BadRequest("model_free", "must be names of tools, none of them twice")
 
     def _check_calls(self) -> None:
         """Checks contracts, context and endpoints. Raises BadRequest."""

@@ -46,6 +46,7 @@ def build_configured_entries(agents: Iterable[Any], servers: Iterable[Any], virt
                 sensitivity=each.sensitivity,
                 clearance=each.clearance,
                 sensitivities=each.sensitivities,
+                model_free=tuple(each.model_free),
             )
             for each in servers
         ),

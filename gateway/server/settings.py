@@ -196,6 +196,7 @@ class McpServerSettings(_StrictSettings):
     sensitivity: Label = 0  # of the server's results
     clearance: Label = 3
     sensitivities: dict[str, Label] = {}  # of single tools
+    model_free: list[str] = []  # tools behind which no model works
 
 
 class VirtualServerSettings(_StrictSettings):

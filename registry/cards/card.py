@@ -171,6 +171,7 @@ class Registration:
     contracts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # skill, empty for all -> JSON Schemas: input, output
     context: str = "none"  # none | summary: what an agent learns of the conversation that a message comes from
     endpoints: tuple[AgentEndpoint, ...] = ()  # in addition to `url`
+    model_free: tuple[str, ...] = ()  # tools behind which no model works, as an operator says
 
     @property
     def may_act(self) -> bool:

@@ -98,14 +98,19 @@ def set_labels(
     tool_sensitivity: Annotated[
         list[str] | None, typer.Option(help="The sensitivity of one tool; may be repeated. Replaces all.", metavar="TOOL=N")
     ] = None,
+    model_free: Annotated[
+        list[str] | None,
+        typer.Option(help="A tool behind which no model works; may be repeated. Replaces all; '' for none.", metavar="TOOL"),
+    ] = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Set a server's ceiling, the sensitivity of its results, and its clearance."""
+    """Set a server's ceiling, the sensitivity of its results, its clearance, and its model-free tools."""
     single = None if tool_sensitivity is None else dict(_parse_label(each) for each in tool_sensitivity)
     members = {"ceiling": parse_permissions(ceiling), "sensitivity": sensitivity, "clearance": clearance, "sensitivities": single}
+    members["model_free"] = None if model_free is None else [tool for tool in model_free if tool]
     body = {key: value for key, value in members.items() if value is not None}
     if not body:
-        raise WrongUsage("there is nothing to set", "give --ceiling, --sensitivity, --clearance or --tool-sensitivity")
+        raise WrongUsage("there is nothing to set", "give --ceiling, --sensitivity, --clearance, --tool-sensitivity or --model-free")
     server = call_gateway("PATCH", f"/api/servers/{quote_segment(name)}", body=body, progress="changing…")
     screen.print_json(server) if as_json else _print_server(server)
 
@@ -115,6 +120,7 @@ def _server_fields(server: Mapping[str, Any]) -> list[tuple[str, object]]:
     pairs.append(("left out", (server.get("left_out") or {}).get("count") or ""))
     pairs.append(("at most", " ".join(server.get("ceiling") or []) or "nothing"))
     single = " ".join(f"{tool}={label}" for tool, label in (server.get("sensitivities") or {}).items())
+    pairs.append(("model-free", " ".join(server.get("model_free") or [])))
     return [*pairs, ("of single tools", f"sensitivity {single}" if single else ""), *probe_fields(server)]
 
 

@@ -110,9 +110,11 @@ class ServerTermsBody(TermsBody):
 
     sensitivity: int | None = None
     sensitivities: dict[str, int] | None = Field(None, max_length=2000)
+    model_free: list[str] | None = Field(None, max_length=2000)
 
     def operator_terms(self) -> OperatorTerms:
-        return replace(super().operator_terms(), sensitivity=self.sensitivity, sensitivities=self.sensitivities)
+        tools = None if self.model_free is None else tuple(self.model_free)
+        return replace(super().operator_terms(), sensitivity=self.sensitivity, sensitivities=self.sensitivities, model_free=tools)
 
 
 def upstream_settings(upstream: UpstreamBody | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -55,3 +56,21 @@ async def test_one_person_leaves_places_for_others() -> None:
     slow.gate.set()
     assert len(await asyncio.gather(*running)) == slow.begun == PER_PERSON_MAX + 1
     await tools.call(call_of("alice"), asked())
+
+
+class Echo(Slow):
+    """A calculator that remembers what it was given."""
+
+    async def run(self, code: str, inputs: Mapping[str, Any], limits: CalculationLimits = DEFAULT_LIMITS) -> CalculationResult:
+        self.given = (inputs, limits)
+        return CalculationResult("fake", 1)
+
+
+async def test_exact_calculations_get_decimals() -> None:
+    echo = Echo()
+    tools = SandboxTools(lambda: echo, asyncio.get_running_loop().time)
+    arguments = {"code": "1", "inputs": {"price": 19.99, "count": 3, "more": [0.1]}, "exact": True}
+    params = bytes(Raw(encode({"name": PYTHON_TOOL, "arguments": arguments})))
+    await tools.call(call_of("alice"), McpRequest(1, PYTHON_TOOL, b"{}", params, is_modern=True))
+    assert echo.given[0] == {"price": Decimal("19.99"), "count": 3, "more": [Decimal("0.1")]}
+    assert echo.given[1].exact

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from adapters.sandbox import isolation as isolations
-from adapters.sandbox.calculation import CODE_MAX, DEFINITION, INPUTS_MAX, BadCalculation, CalculationLimits, CalculatorBusy
+from adapters.sandbox.calculation import CODE_MAX, DEFINITION, INPUTS_MAX, BadCalculation, CalculationLimits, CalculatorBusy, to_decimals
 from adapters.sandbox.isolation import BUBBLEWRAP, INTERPRETER, Isolation, find_isolation, write_launcher
 from adapters.sandbox.worker import NODES_MAX, WAITING_MAX, NotJson, Sandbox, to_json_value
 
@@ -52,6 +52,15 @@ async def test_the_value_of_the_last_expression_is_returned_with_what_was_printe
     done = await sandbox.run("print('one')\ntotal = sum(prices)\n{'total': total, 'each': (1, 2.5, None, True)}", {"prices": [1, 2, 3]})
     assert (done.value, done.output, done.error) == ({"total": 6, "each": [1, 2.5, None, True]}, "one\n", None)
     assert done.isolation in (BUBBLEWRAP, INTERPRETER)
+
+
+async def test_an_exact_calculation_has_no_float(sandbox: Sandbox) -> None:
+    exact, inputs = CalculationLimits(exact=True), to_decimals({"price": 0.1, "rate": 0.2})
+    assert (await sandbox.run("price + rate", inputs, exact)).value == "0.3"
+    for code, kind in (("1 / 4", "NotJson"), ("{'sum': [0.5]}", "NotJson"), ("price * 1.5", "TypeError")):
+        error = (await sandbox.run(code, inputs, exact)).error
+        assert error is not None and error.type == kind
+    assert (await sandbox.run("1 / 4", inputs)).value == 0.25
 
 
 @pytest.mark.parametrize(

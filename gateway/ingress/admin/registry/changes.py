@@ -43,6 +43,7 @@ class EntryPatch(ApiBody):
 class ServerPatch(EntryPatch):
     sensitivity: int | None = None
     sensitivities: dict[str, int] | None = Field(None, max_length=2000)
+    model_free: list[str] | None = Field(None, max_length=2000)
 
 
 class AgentPatch(EntryPatch):
@@ -178,10 +179,11 @@ class EntryChanges:
         status = None  # set afterwards by _set_status
         calls = _calling_terms(patch)
         labels = (sensitivity, patch.clearance, single)
-        terms = OperatorTerms(ceiling, delegation or "", upstream or {}, (), 0, *labels, *calls)
+        tools = tuple(patch.model_free) if isinstance(patch, ServerPatch) and patch.model_free is not None else None
+        terms = OperatorTerms(ceiling, delegation or "", upstream or {}, (), 0, *labels, *calls, model_free=tools)
         terms.check(Registrant(entry.tenant, entry.owner, is_operator=True))
         terms.check_skills(current.card)
-        amendment = RegistrationPatch(ceiling, delegation, upstream, keys, rank, status, *labels, *calls)
+        amendment = RegistrationPatch(ceiling, delegation, upstream, keys, rank, status, *labels, *calls, model_free=tools)
         return apply_patch(entry, amendment), jwks
 
     async def _read_at_new_address(self, entry: Registration, url: str) -> Candidate:

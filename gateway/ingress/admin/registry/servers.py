@@ -172,5 +172,5 @@ async def _summary_document(registry_access: RegistryAccess, caller: Caller, ent
         learned["waiting"] = len(list(awaiting_approval(entry)))
         learned["instructions"] = facts.get(INSTRUCTIONS, "")
         learned["left_out"] = facts.get("left_out", {"count": 0, "first": []})
-    labels = {"sensitivity": entry.sensitivity, "sensitivities": dict(entry.sensitivities)}
+    labels = {"sensitivity": entry.sensitivity, "sensitivities": dict(entry.sensitivities), "model_free": list(entry.model_free)}
     return {**registry_access.summary_document(caller, entry), **labels, **learned}

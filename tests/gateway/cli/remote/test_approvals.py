@@ -65,9 +65,12 @@ def test_a_decision_is_sent_with_its_reason(interlock: CommandLine, api: Gateway
 def test_labels_of_servers_and_agents_are_set(interlock: CommandLine, api: GatewayApi) -> None:
     api.on("PATCH /api/servers/crm", {"name": "crm", "status": "active"})
     api.on("PATCH /api/agents/sales", {"name": "sales", "status": "active"})
-    assert interlock("server", "set", "crm", "--sensitivity", "2", "--tool-sensitivity", "list=0").code == 0
+    assert interlock("server", "set", "crm", "--sensitivity", "2", "--tool-sensitivity", "list=0", "--model-free", "list").code == 0
     assert interlock("agent", "set", "sales", "--clearance", "1").code == 0
-    assert [asked.body for asked in api.asked] == [{"sensitivity": 2, "sensitivities": {"list": 0}}, {"clearance": 1}]
+    assert [asked.body for asked in api.asked] == [
+        {"sensitivity": 2, "sensitivities": {"list": 0}, "model_free": ["list"]},
+        {"clearance": 1},
+    ]
     assert interlock("server", "set", "crm").code == 2
     assert interlock("server", "set", "crm", "--tool-sensitivity", "list").code == 2
 

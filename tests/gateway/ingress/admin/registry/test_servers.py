@@ -63,7 +63,7 @@ async def test_an_agent_is_no_server(desk: Reception) -> None:
 
 
 async def test_operators_alone_say_how_sensitive_a_server_is_and_what_it_may_be_told(desk: Reception) -> None:
-    labels = {"sensitivity": 2, "clearance": 1, "sensitivities": {"add": 3}}
+    labels = {"sensitivity": 2, "clearance": 1, "sensitivities": {"add": 3}, "model_free": ["add"]}
     async with mcp_server("modern") as (url, _gate):
         for name, label in labels.items():
             refused = await desk.post("/api/servers", "alice", name="crm", url=url, **{name: label})
@@ -73,5 +73,6 @@ async def test_operators_alone_say_how_sensitive_a_server_is_and_what_it_may_be_
     assert {name: made.json()[name] for name in labels} == labels
     changed = (await desk.ask("PATCH", "/api/servers/crm", body={"sensitivity": 0, "clearance": 3})).json()
     assert (changed["sensitivity"], changed["clearance"], changed["sensitivities"]) == (0, 3, {"add": 3})
-    for wrong in ({"sensitivity": 4}, {"clearance": -1}, {"sensitivities": {"add": 9}}):
+    assert (await desk.ask("PATCH", "/api/servers/crm", body={"model_free": []})).json()["model_free"] == []
+    for wrong in ({"sensitivity": 4}, {"clearance": -1}, {"sensitivities": {"add": 9}}, {"model_free": ["add", "add"]}):
         assert (await desk.ask("PATCH", "/api/servers/crm", body=wrong)).status_code == 422
