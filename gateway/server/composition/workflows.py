@@ -66,7 +66,7 @@ class LazyWorkflows:
 
         given, stores = self._dependencies, self._dependencies.stores
         store = RunStore(stores.database, stores.now, stores.tasks.runner)
-        steps = StepCalls(given.agents, given.callers, stores)
+        steps = StepCalls(given.agents, given.callers, stores, given.registry)
         return EngineParts(store, Versions(store), Evaluator(), steps, Checkpoints(store, stores.audit))
 
     @cached_property

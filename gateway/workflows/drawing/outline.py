@@ -7,6 +7,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from gateway.workflows.dsl.constructs import Units
+from gateway.workflows.dsl.determinism import PEOPLE
 from gateway.workflows.dsl.document import (
     CallA2a,
     CallFunction,
@@ -38,9 +39,6 @@ class Nature(StrEnum):
     PEOPLE = "people"
     WAIT = "wait"
     FLOW = "flow"
-
-
-PEOPLE = ("gateway.approve", "gateway.choose", "gateway.form")
 
 
 class Block(Struct, frozen=True):

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import jsonschema_rs
 
+from gateway.workflows.dsl.determinism import COMPUTE, REASONING, determinism_problems
 from gateway.workflows.dsl.document import (
     CallA2a,
     CallFunction,
@@ -21,6 +22,7 @@ from gateway.workflows.dsl.document import (
 )
 from gateway.workflows.dsl.extras import TaskExtras
 from gateway.workflows.dsl.loading import Source, pointer
+from gateway.workflows.dsl.targets import agent_of
 from gateway.workflows.dsl.walk import PlacedTask, TaskList, case_targets, expressions, schemas, task_lists, tasks
 from gateway.workflows.expressions.evaluator import Evaluator, ExpressionFailed
 from gateway.workflows.expressions.templates import bare_expression, expression_in
@@ -31,15 +33,14 @@ NOT_RUN: Final = {
     "grpc": "calls by gRPC are not supported; register the service as an agent or a server",
     "asyncapi": "calls by AsyncAPI are not supported; use emit and listen",
 }
-FUNCTIONS: Final = ("gateway.approve", "gateway.choose", "gateway.form", "gateway.plan", "gateway.compute", "gateway.agent", "gateway.tool")
-REASONING: Final = ("gateway.plan", "gateway.agent")
+FUNCTIONS: Final = ("gateway.approve", "gateway.choose", "gateway.form", "gateway.plan", COMPUTE, "gateway.agent", "gateway.tool")
 TASKS_MAX: Final = 1000
 Found = Iterator[tuple[str, str]]
 
 
 async def check_document(document: Document, source: Source, evaluator: Evaluator) -> None:
     """Raises DocumentRefused with everything that is wrong with a document taken by itself; the registry is not asked."""
-    found = [*_whole(document), *_lists(document), *_each_task(document), *_schemas(document)]
+    found = [*_whole(document), *_lists(document), *_each_task(document), *_schemas(document), *determinism_problems(document)]
     found += [each async for each in _expressions(document, evaluator)]
     if found:
         raise DocumentRefused(tuple(sorted(source.problem(path, reason) for path, reason in set(found))))
@@ -129,11 +130,28 @@ def _calls(document: Document, task: TaskBase, path: str) -> Found:
             yield f"{path}/call", NOT_RUN[name]
         case CallFunction(call=name) if name not in document.use.functions and name not in FUNCTIONS:
             yield f"{path}/call", f"is no function of `use.functions` and none of the gateway's: {', '.join(FUNCTIONS)}"
+        case CallFunction(call=name, with_=given) if name == COMPUTE:
+            yield from _computation(given, path)
         case CallMcp(with_=call) if call.transport.stdio is not None:
             yield f"{path}/with/transport/stdio", "starts a program, which no document may; register the server and name it instead"
     for where in ("endpoint", "server", "agentCard", "document"):
         if _has_credentials(task, where):
             yield f"{path}/with/{where}", "carries credentials; they belong to the registered agent or server"
+
+
+def _computation(given: Mapping[str, Any], path: str) -> Found:
+    code = given.get("code")
+    if not isinstance(code, str) or not code.strip() or expression_in(code) is not None:
+        yield f"{path}/with", "names no `code` as a plain text"
+    for name in given.keys() - {"code", "inputs"}:
+        yield f"{path}/with{pointer(name)}", "is not known here: `code` and `inputs` are"
+    inputs = given.get("inputs", {})
+    if isinstance(inputs, Mapping):
+        for name in inputs:
+            if not name.isidentifier():
+                yield f"{path}/with/inputs{pointer(name)}", "is no name of a variable"
+    elif not isinstance(inputs, str) or expression_in(inputs) is None:
+        yield f"{path}/with/inputs", "is no object"
 
 
 def _has_credentials(task: TaskBase, member: str) -> bool:
@@ -149,24 +167,24 @@ def _kind_of_step(document: Document, task: TaskBase, path: str) -> Found:
     extras = task.metadata.gateway
     at = f"{path}/metadata/gateway"
     reasons = isinstance(task, CallA2a) or (isinstance(task, CallFunction) and task.call in REASONING)
-    if extras.kind == "deterministic" and reasons:
-        yield f"{at}/kind", "is deterministic, and the step asks an agent"
     if reasons and extras.kind is None and _sends_message(task):
         yield path, "asks an agent and does not say so: `metadata.gateway.kind: ai`"
     if extras.kind == "ai":
         for side in ("input", "output"):
             if getattr(task, side).schema_ is None:
                 yield path, f"is an ai step without `{side}.schema`, which is the contract of the hand-off"
-    yield from _second_looks(document, extras, at)
+    yield from _second_looks(document, task, extras, at)
 
 
 def _sends_message(task: TaskBase) -> bool:
     return not isinstance(task, CallA2a) or task.with_.method in ("message/send", "message/stream")
 
 
-def _second_looks(document: Document, extras: TaskExtras, path: str) -> Found:
+def _second_looks(document: Document, task: TaskBase, extras: TaskExtras, path: str) -> Found:
     if extras.kind != "ai" and (extras.min_confidence is not None or extras.check is not None):
         yield path, "asks for confidence or a check of a step that is not `kind: ai`"
+    if extras.check is not None and extras.check.agent is not None and extras.check.agent == agent_of(task):
+        yield f"{path}/check/agent", "is the agent whose answer is checked; name another one"
     if extras.check is not None and (extras.check.rule is None) == (extras.check.agent is None):
         yield f"{path}/check", "names one of rule and agent"
     if extras.compensate is not None and extras.compensate not in document.use.functions:

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from gateway.workflows.dsl.document import CallA2a, CallFunction, TaskBase
+
 AGENTS: Final = "interlock://agents/"
 TOOLS: Final = "interlock://tools/"
 
@@ -14,6 +16,16 @@ def agent_at(uri: str) -> str | None:
 def server_at(uri: str) -> str | None:
     """The name of the server that `interlock://tools/<name>` stands for, or None."""
     return _name_after(TOOLS, uri)
+
+
+def agent_of(task: TaskBase) -> str | None:
+    """The name of the agent that a step asks, where it is a plain text."""
+    match task:
+        case CallA2a(with_=call):
+            return agent_at(call.uri)
+        case CallFunction(call="gateway.agent", with_={"agent": str(name)}) if "${" not in name:
+            return name
+    return None
 
 
 def _name_after(prefix: str, uri: str) -> str | None:

@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from adapters.a2a_client.wire.v1 import part_problem
+from adapters.sandbox.calculation import PYTHON_TOOL, SANDBOX_KIND
 from adapters.task import Part, Task
+from gateway.workflows.dsl.determinism import COMPUTE
 from gateway.workflows.dsl.targets import agent_at, server_at, split_tool
-from gateway.workflows.engine.results import a2a_result, agent_output, mcp_result, tool_output
+from gateway.workflows.engine.results import a2a_result, agent_output, computed_value, mcp_result, tool_output
 from gateway.workflows.engine.steps import StepRequest
 from gateway.workflows.interpreter.effects import PreparedCall, StepKey, SubRun
 from gateway.workflows.interpreter.errors import standard_error
@@ -22,7 +25,8 @@ def build_request(key: StepKey, call: PreparedCall) -> tuple[StepRequest, ReadOu
     build = _BUILDERS.get(call.function)
     if build is None:
         raise standard_error("configuration", f"{call.function} is not run by this gateway", key.pointer)
-    return build(key, call.arguments)
+    request, read_output = build(key, call.arguments)
+    return replace(request, is_deterministic=call.is_deterministic or call.function == COMPUTE), read_output
 
 
 def sub_run_request(run: SubRun) -> StepRequest:
@@ -45,6 +49,11 @@ def _tool_request(key: StepKey, arguments: Mapping[str, Any]) -> tuple[StepReque
     if named is None:
         raise standard_error("validation", "`tool` is not of the form server.tool", key.pointer)
     return _call_of_tool(key, *named, arguments.get("arguments", {})), tool_output
+
+
+def _compute_request(key: StepKey, arguments: Mapping[str, Any]) -> tuple[StepRequest, ReadOutput]:
+    given = {"code": _text(key, arguments, "code"), "inputs": arguments.get("inputs", {}), "exact": True}
+    return _call_of_tool(key, SANDBOX_KIND, PYTHON_TOOL, given), computed_value
 
 
 def _a2a_request(key: StepKey, arguments: Mapping[str, Any]) -> tuple[StepRequest, ReadOutput]:
@@ -73,7 +82,7 @@ def _openapi_request(key: StepKey, arguments: Mapping[str, Any]) -> tuple[StepRe
 def _call_of_tool(key: StepKey, server: str, tool: str, arguments: Any) -> StepRequest:
     if not isinstance(arguments, Mapping):
         raise standard_error("validation", "the arguments of a tool are no object", key.pointer)
-    return StepRequest(server, (_data_part({"tool": tool, "arguments": dict(arguments)}),), f"tool {server}.{tool}")
+    return StepRequest(server, (_data_part({"tool": tool, "arguments": dict(arguments)}),), f"tool {server}.{tool}", tool=tool)
 
 
 def _endpoint(value: Any) -> str:
@@ -112,6 +121,7 @@ def _text(key: StepKey, arguments: Mapping[str, Any], name: str) -> str:
 _BUILDERS: Final[Mapping[str, Callable[[StepKey, Mapping[str, Any]], tuple[StepRequest, ReadOutput]]]] = {
     "a2a": _a2a_request,
     "gateway.agent": _agent_request,
+    COMPUTE: _compute_request,
     "gateway.tool": _tool_request,
     "mcp": _mcp_request,
     "openapi": _openapi_request,

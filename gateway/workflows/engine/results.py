@@ -64,6 +64,12 @@ def tool_output(task: Task) -> Any:
     return parts[0].data if parts and parts[0].data is not UNSET else text_of(parts)
 
 
+def computed_value(task: Task) -> Any:
+    """The value of the last expression of a computation."""
+    structured = tool_output(task)
+    return structured.get("value") if isinstance(structured, Mapping) else structured
+
+
 def mcp_result(task: Task) -> dict[str, Any]:
     """The result of `tools/call` in MCP's form, as far as a document can use it: texts and structured content."""
     parts = _tool_parts(task)

@@ -24,6 +24,7 @@ from gateway.tasks.turns.in_flight import TooManyTasks
 from gateway.tasks.turns.recorder import TurnState
 from gateway.tasks.turns.stores import TaskStores
 from gateway.telemetry.spans import TraceContext
+from gateway.workflows.engine.results import own_error
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.interpreter.errors import standard_error
 from gateway.workflows.runs.store import RunKey, key_text
@@ -31,7 +32,7 @@ from policies.callers import Caller, CallerResolver
 from policies.delegation.kills import Killed
 from policies.tokens.verifier import TokenRefused
 from registry.health.reachability import NotReachable
-from registry.store import UnknownName
+from registry.store import Registry, UnknownName
 
 _CANCELLATION_PROBLEMS: Final = (
     TokenRefused, Killed, UnknownTask, NotCancelable, UpstreamFault, LimitReached, TaskNotWaiting, WriteFailed, ReadFailed
@@ -48,6 +49,8 @@ class StepRequest(Struct, frozen=True):
     who: str
     skill: str = ""
     metadata: Mapping[str, Any] = {}
+    tool: str = ""  # of a server
+    is_deterministic: bool = False
 
 
 class StepWaits(Exception):
@@ -72,7 +75,8 @@ class RunIdentity:
 class StepCalls:
     """Delegates steps. A step that is repeated after a crash finds its task by its idempotency key."""
 
-    def __init__(self, agents: AgentCalls, callers: CallerResolver, stores: TaskStores) -> None:
+    def __init__(self, agents: AgentCalls, callers: CallerResolver, stores: TaskStores, registry: Registry) -> None:
+        self._registry = registry
         self._agents = agents
         self._callers = callers
         self._stores = stores
@@ -116,6 +120,7 @@ class StepCalls:
     async def _begin(self, who: RunIdentity, key: StepKey, request: StepRequest) -> TurnState:
         """Raises WorkflowError. A call for which no place is free is tried again for a while."""
         instance = key.pointer
+        self._check_determinism(who, request, instance)
         for attempt in range(PLACE_ATTEMPTS):
             try:
                 return await self._agents.start(await self._caller(who), _agent_request(who, key, request))
@@ -136,6 +141,18 @@ class StepCalls:
             except (BadMessage, PayloadTooLarge) as error:
                 raise standard_error("validation", f"{request.who}: {error}", instance, 400) from error
         raise AssertionError("the last attempt raises or returns")
+
+    def _check_determinism(self, who: RunIdentity, request: StepRequest, instance: str) -> None:
+        """Raises WorkflowError where a deterministic step would reach a model: operators may take a mark away after the upload."""
+        if not request.is_deterministic:
+            return
+        try:
+            marked = self._registry.find(who.run.tenant, request.agent).model_free
+        except UnknownName:
+            return  # refused as unknown
+        if not request.tool or request.tool not in marked:
+            detail = f"the step is deterministic, and {request.who} is not marked as model-free"
+            raise own_error("not-deterministic", 403, "Not Deterministic", detail, instance)
 
     async def _caller(self, who: RunIdentity) -> Caller:
         return await self._callers.resolve_agent_in_turn(who.run.tenant, who.workflow, who.grant_id)

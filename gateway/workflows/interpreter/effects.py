@@ -25,12 +25,16 @@ class StepKey(Struct, frozen=True):
 
 
 class PreparedCall(Struct, frozen=True):
-    """A call whose arguments have their values. `function`: http, openapi, a2a, mcp, or a function of the gateway's."""
+    """A call whose arguments have their values. `function`: http, openapi, a2a, mcp, or a function of the gateway's.
+
+    `is_deterministic`: the step computes, and may reach only what no model works behind.
+    """
 
     function: str
     arguments: Mapping[str, Any]
     input: Any
     metadata: Mapping[str, Any]
+    is_deterministic: bool = False
 
 
 class RunSuspended(Exception):

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from gateway.workflows.dsl.constructs import Timeout
+from gateway.workflows.dsl.determinism import DETERMINISTIC
 from gateway.workflows.dsl.document import Document, Extension, TaskBase, kind_of
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.compensations import Compensations
@@ -96,6 +97,8 @@ class Interpreter:
         at = TaskAtWork(name, task.model_dump(mode="json", exclude_unset=True), raw, self.effects.now())
         if task.if_ is not None and not await self.evaluation.holds(task.if_, raw, scope, at):
             return raw, CONTINUE
+        if task.metadata.gateway.kind == DETERMINISTIC:
+            scope = replace(scope, is_deterministic=True)
         self.effects.entered(scope.key, raw)
         try:
             output, then = await self._with_extensions(task, at, scope)
@@ -132,7 +135,7 @@ class Interpreter:
         raw, then = await self._kinds[type(task)](self, task, at, scope)
         at = replace(at, raw_output=raw)
         output = await evaluation.transform_output(task.output, raw, scope, at)
-        await check_output(evaluation, task, output, scope, at)
+        await check_output(self, task, output, scope, at)
         await evaluation.export(task.export, output, scope, replace(at, output=output))
         return output, then or task.then or CONTINUE
 

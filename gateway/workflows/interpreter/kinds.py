@@ -283,7 +283,11 @@ async def run_call(run: Interpreter, task: CallA2a | CallMcp | CallOpenApi | Cal
         if not isinstance(endpoint, str) and "authentication" in endpoint:
             arguments["authentication"] = endpoint["authentication"]
     filled = await run.evaluation.value(arguments, at.input, scope, at)
-    return await run.effects.call(scope.key, PreparedCall(task.call, filled, at.input, at.definition.get("metadata", {}))), None
+    return await run.effects.call(scope.key, _prepared(task.call, filled, at, scope)), None
+
+
+def _prepared(function: str, arguments: Mapping[str, Any], at: TaskAtWork, scope: Scope) -> PreparedCall:
+    return PreparedCall(function, arguments, at.input, at.definition.get("metadata", {}), scope.is_deterministic)
 
 
 async def run_function(run: Interpreter, task: CallFunction, at: TaskAtWork, scope: Scope) -> Done:
@@ -293,7 +297,7 @@ async def run_function(run: Interpreter, task: CallFunction, at: TaskAtWork, sco
     if function is not None:
         output, _ = await run.run_task(task.call, function, arguments, scope.enter("function"))
         return output, None
-    return await run.effects.call(scope.key, PreparedCall(task.call, arguments, at.input, at.definition.get("metadata", {}))), None
+    return await run.effects.call(scope.key, _prepared(task.call, arguments, at, scope)), None
 
 
 KINDS: Final[Mapping[type, Kind]] = {

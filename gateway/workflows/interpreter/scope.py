@@ -16,6 +16,7 @@ class Scope:
     attempts: tuple[int, ...] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
     in_extension: bool = False
+    is_deterministic: bool = False
 
     def enter(self, *steps: str | int) -> "Scope":
         """The place of a member of this one."""

@@ -4,7 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from adapters.sandbox.calculation import PYTHON_TOOL, SANDBOX_KIND
+from gateway.workflows.dsl.determinism import COMPUTE, deterministic_tasks, paths_of
 from gateway.workflows.dsl.document import CallA2a, CallFunction, CallMcp, CallOpenApi, Document, RunTask, TaskBase
 from gateway.workflows.dsl.targets import agent_at, server_at, split_tool
 from gateway.workflows.dsl.walk import tasks
@@ -20,6 +23,7 @@ class Need(Struct, frozen=True):
     name: str
     tool: str = ""
     is_workflow: bool = False
+    is_deterministic: bool = False  # the step may reach only a tool behind which no model works
 
 
 class BadTarget(Struct, frozen=True):
@@ -31,11 +35,16 @@ class BadTarget(Struct, frozen=True):
 
 def needs_of(document: Document) -> Iterator[Need | BadTarget]:
     """Every target of a document, in its order."""
+    fixed = paths_of(deterministic_tasks(document))
     for placed in tasks(document):
-        yield from _of_task(placed.task, placed.path)
+        for need in _of_task(placed.task, placed.path):
+            yield replace(need, is_deterministic=True) if isinstance(need, Need) and placed.path in fixed else need
 
 
 def _of_task(task: TaskBase, path: str) -> Iterator[Need | BadTarget]:
+    check = task.metadata.gateway.check
+    if check is not None and check.agent is not None:
+        yield Need(f"{path}/metadata/gateway/check/agent", check.agent)
     match task:
         case CallA2a(with_=call):
             agent, place = agent_at(call.uri), f"{path}/with/{'server' if call.agent_card is None else 'agentCard'}"
@@ -53,6 +62,8 @@ def _of_task(task: TaskBase, path: str) -> Iterator[Need | BadTarget]:
             named = split_tool(_literal(given.get("tool")))
             bad = BadTarget(f"{path}/with", "names no `tool` as a plain text of the form server.tool")
             yield Need(f"{path}/with/tool", *named) if named else bad
+        case CallFunction(call=name) if name == COMPUTE:
+            yield Need(f"{path}/call", SANDBOX_KIND, PYTHON_TOOL)
         case RunTask(run=run) if run.workflow is not None:
             yield Need(f"{path}/run/workflow/name", run.workflow.name, is_workflow=True)
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from adapters.sandbox.calculation import SANDBOX_KIND
 from adapters.vendors.sdk.agent import Features
 from gateway.tasks.contracts.skills import BadContract, check_contracts
 from gateway.workflows.dsl.checks import check_document
@@ -156,6 +157,8 @@ class WorkflowRegistrar:
         try:
             entry = self._registry.find(tenant, need.name)
         except UnknownName:
+            if need.name == SANDBOX_KIND:
+                return "computes, and this gateway does not offer the sandbox (docs/sandbox.md)"
             return f"names the {kind} `{need.name}`, which is not registered"
         if entry.family is not (Family.SERVER if need.tool else Family.AGENT) or (need.is_workflow and entry.kind != WORKFLOW_KIND):
             return f"names `{need.name}`, which is no {kind}"
@@ -163,6 +166,8 @@ class WorkflowRegistrar:
             return f"names the {kind} `{need.name}`, which is {entry.status.value}"
         if need.tool and all(tool.name != need.tool for tool in entry.tools):
             return f"names the tool `{need.tool}`, which the server `{need.name}` does not have"
+        if need.is_deterministic and need.tool not in entry.model_free:
+            return f"is deterministic, and no operator marked the tool `{need.name}.{need.tool}` as model-free"
         return ""
 
 

@@ -8,7 +8,6 @@ from gateway.workflows.dsl.document import (
     CallFunction,
     CallHttp,
     CallMcp,
-    CallOpenApi,
     Document,
     EmitTask,
     ListenTask,
@@ -21,7 +20,6 @@ Found = Iterator[tuple[str, str]]
 MESSAGE_METHODS: Final = ("message/send", "message/stream")
 NOT_BUILT: Final = {
     "gateway.plan": "plans of agents are not run yet",
-    "gateway.compute": "computations of a document are not run yet; call the tool sandbox.calculate by `gateway.tool`",
 }
 
 
@@ -46,9 +44,6 @@ def _of_task(task: TaskBase, path: str) -> Found:
             yield f"{path}/run/await", "a workflow that nobody waits for is not run yet"
         case RunTask(run=run) if run.workflow is not None and run.workflow.version != "latest":
             yield f"{path}/run/workflow/version", "is not run; `latest`, the default version, is"
-    check = task.metadata.gateway.check
-    if check is not None and check.agent is not None:
-        yield f"{path}/metadata/gateway/check/agent", "a second agent is not asked yet; `rule` is checked"
 
 
 def _of_call(task: TaskBase, path: str) -> Found:
@@ -61,5 +56,3 @@ def _of_call(task: TaskBase, path: str) -> Found:
             yield f"{path}/with/method", "is not run; tools/call is"
         case CallFunction(call=name) if name in NOT_BUILT:
             yield f"{path}/call", NOT_BUILT[name]
-    if task.metadata.gateway.kind == "deterministic" and isinstance(task, CallMcp | CallOpenApi | CallFunction):
-        yield f"{path}/metadata/gateway/kind", "tools can't be marked as free of models yet, so no call is known to be deterministic"
