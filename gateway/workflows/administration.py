@@ -8,7 +8,9 @@ from msgspec import UNSET
 from gateway.tasks.log import TaskRow, to_rfc3339
 from gateway.workflows.drawing.mermaid import mermaid_of
 from gateway.workflows.drawing.outline import outline_of
+from gateway.workflows.drawing.svg import svg_of
 from gateway.workflows.drawing.tree import tree_of
+from gateway.workflows.dsl.editor_schema import editor_schema
 from gateway.workflows.engine.adapter import EngineParts
 from gateway.workflows.engine.waking import RunWaker
 from gateway.workflows.publishing.registrar import WorkflowRegistrar, version_in
@@ -39,6 +41,17 @@ class WorkflowAdministration:
     def summary(self, entry: Registration) -> dict[str, Any]:
         """A workflow in a list."""
         return summary(entry)
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of documents, for editors."""
+        return editor_schema()
+
+    async def picture(self, entry: Registration) -> str:
+        """The workflow as SVG. Raises UnknownName."""
+        document = await self._parts.versions.document(entry.tenant, entry.name, version_in(entry))
+        if document is None:
+            raise UnknownName(entry.name)
+        return svg_of(document.document.title or entry.name, outline_of(document))
 
     async def show(self, entry: Registration) -> dict[str, Any]:
         """A workflow with its document, its pictures and its versions. Raises UnknownName."""

@@ -1,5 +1,6 @@
 """workflow: adds, lists, shows, tests and removes workflows."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
 Name = Annotated[str, typer.Argument(help="The workflow's name.", metavar="NAME")]
 File = Annotated[Path, typer.Argument(help="The document, YAML or JSON.", metavar="FILE")]
 PATH = "/api/workflows"
+
+
+class Picture(StrEnum):
+    """How `workflow show` draws a workflow."""
+
+    TREE = "tree"
+    MERMAID = "mermaid"
+    SVG = "svg"
+
+
 app = typer.Typer(help="Workflows: documents that the gateway runs as agents.", no_args_is_help=True)
 
 
@@ -51,7 +62,7 @@ def list_workflows(as_json: screen.AsJson = False) -> None:
 @app.command()
 def show(
     name: Name,
-    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print a Mermaid chart instead of a tree.")] = False,
+    picture: Annotated[Picture, typer.Option("--format", help="How to draw it.")] = Picture.TREE,
     document: Annotated[bool, typer.Option("--document", help="Print the document as its author wrote it.")] = False,
     as_json: screen.AsJson = False,
 ) -> None:
@@ -60,11 +71,23 @@ def show(
         found = remote.get(f"{PATH}/{quote_segment(name)}")
     if as_json:
         screen.print_json(found)
-    elif mermaid or document:
-        screen.print_text(found["mermaid" if mermaid else "document"], newline=False)
+    elif document:
+        screen.print_text(found["document"], newline=False)
+    elif picture is Picture.MERMAID:
+        screen.print_text(found["mermaid"], newline=False)
+    elif picture is Picture.SVG:
+        screen.print_text(_draw(found), newline=False)
     else:
         _print_workflow(found)
         screen.print_text("\n" + "\n".join(found["tree"]))
+
+
+@app.command(epilog="Example: interlock workflow schema >workflow.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of documents, for editors. It needs no gateway."""
+    from gateway.workflows.dsl.editor_schema import editor_schema
+
+    screen.print_json(editor_schema())
 
 
 @app.command(epilog="Example: interlock workflow test offer.yaml offer.test.yaml")
@@ -94,6 +117,16 @@ def rm(name: Name, as_json: screen.AsJson = False) -> None:
     with connect() as remote, screen.show_progress("removing…"):
         remote.request("DELETE", f"{PATH}/{quote_segment(name)}")
     screen.print_json({"name": name, "removed": True}) if as_json else screen.print_text(f"{name} is removed")
+
+
+def _draw(found: dict[str, Any]) -> str:
+    """The document that a gateway answered as SVG."""
+    from gateway.workflows.drawing.outline import outline_of
+    from gateway.workflows.drawing.svg import svg_of
+    from gateway.workflows.dsl.loading import read_document, read_source
+
+    document = read_document(read_source(found["document"]))
+    return svg_of(document.document.title or document.document.name, outline_of(document))
 
 
 def _read(file: Path) -> str:

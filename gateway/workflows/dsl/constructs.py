@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from gateway.workflows.dsl.durations import LONGEST, milliseconds_of
+from gateway.workflows.dsl.durations import EDITOR_PATTERN, LONGEST, milliseconds_of
 from gateway.workflows.expressions.templates import expression_in
 
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$")]
@@ -19,7 +19,14 @@ class Construct(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
 
 
+def one_of(*names: str) -> ConfigDict:
+    """Says in the JSON Schema for editors that a construct has exactly one of these members."""
+    return ConfigDict(json_schema_extra={"oneOf": [{"required": [name]} for name in names]})
+
+
 class Units(Construct):
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
     days: int = Field(0, ge=0)
     hours: int = Field(0, ge=0)
     minutes: int = Field(0, ge=0)
@@ -47,7 +54,11 @@ def _check_duration(value: Any) -> Any:
 
 
 Expression = Annotated[str, Field(min_length=1, max_length=20_000)]
-Iso8601 = Annotated[str, Field(max_length=2000), BeforeValidator(_check_duration)]
+Iso8601 = Annotated[
+    str,
+    Field(max_length=2000, json_schema_extra={"pattern": rf"^\s*\$\{{[\s\S]*\}}\s*$|{EDITOR_PATTERN}"}),
+    BeforeValidator(_check_duration),
+]
 Duration = Units | Iso8601
 Object = dict[str, Any]
 
@@ -96,6 +107,8 @@ class Resource(Construct):
 
 
 class Backoff(Construct):
+    model_config = one_of("constant", "linear", "exponential")
+
     constant: Object | None = None
     linear: Object | None = None
     exponential: Object | None = None
@@ -158,6 +171,8 @@ class EventFilter(Construct):
 
 class Consumption(Construct):
     """Which events are waited for: `one`, `all`, or `any`, the last until something holds."""
+
+    model_config = one_of("one", "all", "any")
 
     one: EventFilter | None = None
     all: list[EventFilter] | None = Field(None, min_length=1, max_length=100)

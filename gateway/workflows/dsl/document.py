@@ -7,7 +7,7 @@ Names and structure are those of the specification's chapter "Reference". What a
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from gateway.workflows.dsl.constructs import (
     Construct,
@@ -27,8 +27,11 @@ from gateway.workflows.dsl.constructs import (
     Timeout,
     Variable,
     Version,
+    one_of,
 )
 from gateway.workflows.dsl.extras import DocumentMetadata, TaskMetadata
+
+CALLS: Mapping[str, str] = {"http": "call http", "openapi": "call openapi", "a2a": "call a2a", "mcp": "call mcp"}
 
 
 class TaskBase(Construct):
@@ -71,6 +74,8 @@ McpMethod = Literal[
 
 
 class A2aCall(Construct):
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["agentCard"]}, {"required": ["server"]}]})
+
     agent_card: Resource | None = Field(None, alias="agentCard")
     server: str | Endpoint | None = None
     method: A2aMethod
@@ -95,6 +100,8 @@ class HttpTransport(Construct):
 
 
 class McpTransport(Construct):
+    model_config = one_of("http", "stdio")
+
     http: HttpTransport | None = None
     stdio: Object | None = None
     options: dict[str, str] = Field(default_factory=dict)
@@ -138,7 +145,7 @@ class CallMcp(TaskBase):
 class CallFunction(TaskBase):
     """A function of `use.functions`, or one of the gateway's own, whose names begin with `gateway.`."""
 
-    call: str
+    call: str = Field(json_schema_extra={"not": {"enum": [*CALLS]}})
     with_: Object = Field({}, alias="with")
 
 
@@ -215,6 +222,8 @@ class SubWorkflow(Construct):
 class Run(Construct):
     """Another workflow. Scripts, shell commands and containers are recognized, so that their refusal says what they are."""
 
+    model_config = one_of("workflow", "script", "shell", "container")
+
     workflow: SubWorkflow | None = None
     script: Object | None = None
     shell: Object | None = None
@@ -281,7 +290,6 @@ KINDS: Mapping[str, str] = {
     "call": "call", "for": "for", "try": "try", "fork": "fork", "emit": "emit", "listen": "listen", "raise": "raise", "run": "run",
     "set": "set", "switch": "switch", "wait": "wait", "do": "do",
 }  # fmt: skip
-CALLS: Mapping[str, str] = {"http": "call http", "openapi": "call openapi", "a2a": "call a2a", "mcp": "call mcp"}
 
 
 def kind_of(value: Any) -> str | None:

@@ -8,6 +8,8 @@ _ISO: Final = re.compile(
     r"(?:T(?:(?P<hours>[0-9]{1,9})H)?(?:(?P<minutes>[0-9]{1,9})M)?(?:(?P<seconds>[0-9]{1,9}(?:\.[0-9]{1,9})?)S)?)?",
     re.ASCII,
 )
+# The same for editors, whose JSON Schema knows no named groups.
+EDITOR_PATTERN: Final = r"^P(?=[0-9T])(?:[0-9]+W)?(?:[0-9]+D)?(?:T(?=[0-9])(?:[0-9]+H)?(?:[0-9]+M)?(?:[0-9]+(?:\.[0-9]+)?S)?)?$"
 _UNITS: Final = {"weeks": 604_800_000, "days": 86_400_000, "hours": 3_600_000, "minutes": 60_000, "seconds": 1000}
 LONGEST: Final = 10 * 366 * 86_400_000  # milliseconds, ten years
 

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.workflows.dsl.durations import milliseconds_of
+from gateway.workflows.dsl.durations import EDITOR_PATTERN, milliseconds_of
 
 
 class Extra(BaseModel):
@@ -21,7 +21,7 @@ class Concurrency(Extra):
 class DocumentExtras(Extra):
     """`deadline`: ISO 8601, how long a run may take, waiting included."""
 
-    deadline: str = "P30D"
+    deadline: str = Field("P30D", json_schema_extra={"pattern": EDITOR_PATTERN})
     concurrency: Concurrency = Concurrency()
     tags: list[str] = Field([], max_length=20)
     examples: list[str] = Field([], max_length=20)

@@ -30,6 +30,7 @@ from registry.rows import Candidate
 from registry.store import NameTaken, Registry, UnknownName
 
 ENGINE_FEATURES: Final = Features(streams=True, cancels=True, resumes=True, parallel=True)
+RESERVED_NAME: Final = "schema"  # GET /api/workflows/schema
 CALLABLE: Final = (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN)
 
 
@@ -174,6 +175,8 @@ class WorkflowRegistrar:
 def _registration_problems(document: Document, source: Source) -> list[Problem]:
     """Why a document can't become an agent."""
     found = []
+    if document.document.name == RESERVED_NAME:
+        found.append(source.problem("/document/name", "is the path of the JSON Schema; choose another name"))
     try:
         check_name(document.document.name)
     except BadName as error:

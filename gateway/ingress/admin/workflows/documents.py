@@ -20,6 +20,7 @@ from registry.store import UnknownName
 
 Authenticate = Callable[[Request], Awaitable[Caller]]
 DOCUMENT_MAX = 1 << 20  # characters
+PICTURE_HEADERS = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'", "x-content-type-options": "nosniff"}
 
 
 class Documents(Protocol):
@@ -28,6 +29,10 @@ class Documents(Protocol):
     async def add(self, tenant: str, owner: str, text: str, change: RegistryChange) -> dict[str, Any]: ...
 
     async def check(self, tenant: str, text: str) -> str: ...
+
+    def schema(self) -> dict[str, Any]: ...
+
+    async def picture(self, entry: Registration) -> str: ...
 
     async def show(self, entry: Registration) -> dict[str, Any]: ...
 
@@ -74,10 +79,7 @@ def routes(access: RegistryAccess, load: Callable[[], Awaitable[Documents]], aut
         found, following = await access.list_page(caller, Family.AGENT, cursor, limit, kind=WORKFLOW_KIND)
         return JSONResponse({"items": [documents.summary(entry) for entry in found], "next": following})
 
-    @router.get("/{name}", name="show_workflow")
-    async def show(caller: Annotated[Caller, Depends(authenticate)], name: str) -> JSONResponse:
-        entry = find(caller, name)
-        return JSONResponse(await (await load()).show(entry))
+    _add_views(router, find, load, authenticate)
 
     @router.delete("/{name}", name="remove_workflow", status_code=204)
     async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str) -> Response:
@@ -87,6 +89,26 @@ def routes(access: RegistryAccess, load: Callable[[], Awaitable[Documents]], aut
         return Response(status_code=204)
 
     return router
+
+
+def _add_views(
+    router: APIRouter, find: Callable[[Caller, str], Registration], load: Callable[[], Awaitable[Documents]], authenticate: Authenticate
+) -> None:
+    """Adds the routes that show the schema of documents, a workflow and its picture."""
+
+    @router.get("/schema", name="show_workflow_schema")
+    async def schema(caller: Annotated[Caller, Depends(authenticate)]) -> JSONResponse:
+        return JSONResponse((await load()).schema(), media_type="application/schema+json")
+
+    @router.get("/{name}/picture", name="draw_workflow")
+    async def picture(caller: Annotated[Caller, Depends(authenticate)], name: str) -> Response:
+        entry = find(caller, name)
+        return Response(await (await load()).picture(entry), media_type="image/svg+xml", headers=PICTURE_HEADERS)
+
+    @router.get("/{name}", name="show_workflow")
+    async def show(caller: Annotated[Caller, Depends(authenticate)], name: str) -> JSONResponse:
+        entry = find(caller, name)
+        return JSONResponse(await (await load()).show(entry))
 
 
 def refused_response(refused: DocumentRefused) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""Fixed steps reach only tools that operators marked as model-free, and computations are exact; second agents are overruled by people only."""
+"""Fixed steps reach only tools that operators marked as model-free, computations are exact, and people decide where agents disagree."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -39,7 +39,8 @@ async def test_a_workflow_is_added_run_answered_and_removed(interlock: CommandLi
         assert added.code == 0 and "agent:sales" in added.out
         assert "ask" in (await ran("alice", "workflow", "list")).out
         assert "ask  ◆ ai agent sales" in (await ran("alice", "workflow", "show", "ask")).out
-        assert (await ran("alice", "workflow", "show", "ask", "--mermaid")).out.startswith("flowchart TD")
+        assert (await ran("alice", "workflow", "show", "ask", "--format", "mermaid")).out.startswith("flowchart TD")
+        assert (await ran("alice", "workflow", "show", "ask", "--format", "svg")).out.startswith("<svg ")
         started = await ran("alice", "run", "start", "ask", "--input", '{"text": "hello"}', "--wait")
         assert started.code == 0 and "Which size" in started.out
         run = (await ran("alice", "run", "list", "--json")).json["items"][0]["id"]
@@ -58,6 +59,11 @@ def test_a_refused_document_is_shown_line_by_line(interlock: CommandLine, api: G
     api.on("POST /api/workflows", {"reason_id": "workflow-refused", "detail": "x", "problems": [problem]}, 422)
     ran = interlock("workflow", "add", "bad.yaml")
     assert ran.code == 1 and "line 7  /do/0/a  is wrong" in ran.err
+
+
+def test_the_schema_for_editors_needs_no_gateway(interlock: CommandLine) -> None:
+    ran = interlock("workflow", "schema")
+    assert ran.code == 0 and ran.json["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
 
 @pytest.mark.parametrize(("expected", "code"), [("hi", 0), ("ho", 1)])
