@@ -32,15 +32,17 @@ class WorkflowAdministration:
 
     async def add(self, tenant: str, owner: str, text: str, change: RegistryChange) -> dict[str, Any]:
         """Publishes a document. Raises DocumentRefused, NameTaken and Outdated."""
-        return summary(await self._registrar.add(tenant, owner, text, change))
+        return await self.summary(await self._registrar.add(tenant, owner, text, change))
 
     async def check(self, tenant: str, text: str) -> str:
         """The name of the workflow in a text with which nothing is wrong. Raises DocumentRefused."""
         return (await self._registrar.read(tenant, text)).document.name
 
-    def summary(self, entry: Registration) -> dict[str, Any]:
-        """A workflow in a list."""
-        return summary(entry)
+    async def summary(self, entry: Registration) -> dict[str, Any]:
+        """A workflow in a list. `problems`: what of it no longer fits the registry, so that it starts no new runs."""
+        found = await self._parts.fitness.problems_of(entry)
+        problems = [{"line": each.line, "path": each.path, "reason": each.reason} for each in found]
+        return _summary(entry) | {"fits": not problems, "problems": problems}
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of documents, for editors."""
@@ -62,7 +64,7 @@ class WorkflowAdministration:
             raise UnknownName(entry.name)
         blocks = outline_of(document)
         versions = await self._parts.store.versions_of(entry.tenant, entry.name)
-        return summary(entry) | {
+        return await self.summary(entry) | {
             "document": text,
             "tree": tree_of(entry.name, blocks),
             "mermaid": mermaid_of(blocks),
@@ -103,7 +105,7 @@ class WorkflowAdministration:
         return checkpoint_document(answered)
 
 
-def summary(entry: Registration) -> dict[str, Any]:
+def _summary(entry: Registration) -> dict[str, Any]:
     """A workflow in a list."""
     card = entry.card
     return {

@@ -55,8 +55,8 @@ def list_workflows(as_json: screen.AsJson = False) -> None:
     if as_json:
         screen.print_json({"items": items})
         return
-    rows = [(each["name"], each["version"][:12], each["document_version"], each["summary"]) for each in items]
-    screen.print_table(["name", "version", "document", "summary"], rows, "none yet: interlock workflow add FILE")
+    rows = [(each["name"], each["version"][:12], each["document_version"], _fits(each), each["summary"]) for each in items]
+    screen.print_table(["name", "version", "document", "fits", "summary"], rows, "none yet: interlock workflow add FILE")
 
 
 @app.command()
@@ -182,4 +182,13 @@ def _outcome_document(outcome: "Outcome") -> dict[str, Any]:
 def _print_workflow(found: dict[str, Any]) -> None:
     names = ("name", "version", "document_version", "title", "summary", "status")
     versions = ("versions", len(found["versions"]) if "versions" in found else "")
-    screen.print_fields([*((name, found[name]) for name in names), ("may call", " ".join(found["ceiling"])), versions])
+    screen.print_fields(
+        [*((name, found[name]) for name in names), ("fits", _fits(found)), ("may call", " ".join(found["ceiling"])), versions]
+    )
+    for each in found.get("problems", ()):
+        screen.print_note(f"no longer fits: line {each['line']}  {each['path'] or '/'}  {each['reason']}")
+
+
+def _fits(found: dict[str, Any]) -> str:
+    """Whether a workflow starts new runs."""
+    return "yes" if found.get("fits", True) else "no, it starts no runs"

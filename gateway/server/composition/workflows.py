@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gateway.workflows.administration import WorkflowAdministration
     from gateway.workflows.engine.adapter import EngineParts, WorkflowAdapter
     from gateway.workflows.engine.waking import RunWaker
+    from gateway.workflows.publishing.fitness import Fitness
     from gateway.workflows.publishing.folder import WorkflowFolder
     from gateway.workflows.publishing.registrar import WorkflowRegistrar
 
@@ -59,15 +60,22 @@ class LazyWorkflows:
     def _parts(self) -> "EngineParts":
         from gateway.workflows.engine.adapter import EngineParts
         from gateway.workflows.engine.steps import StepCalls
-        from gateway.workflows.engine.versions import Versions
         from gateway.workflows.expressions.evaluator import Evaluator
         from gateway.workflows.runs.checkpoints import Checkpoints
+
+        given, stores, store = self._dependencies, self._dependencies.stores, self._fitness.store
+        steps = StepCalls(given.agents, given.callers, stores, given.registry)
+        return EngineParts(store, self._fitness.versions, Evaluator(), steps, Checkpoints(store, stores.audit), self._fitness)
+
+    @cached_property
+    def _fitness(self) -> "Fitness":
+        from gateway.workflows.engine.versions import Versions
+        from gateway.workflows.publishing.fitness import Fitness
         from gateway.workflows.runs.store import RunStore
 
-        given, stores = self._dependencies, self._dependencies.stores
+        stores = self._dependencies.stores
         store = RunStore(stores.database, stores.now, stores.tasks.runner)
-        steps = StepCalls(given.agents, given.callers, stores, given.registry)
-        return EngineParts(store, Versions(store), Evaluator(), steps, Checkpoints(store, stores.audit))
+        return Fitness(self._dependencies.registry, store, Versions(store))
 
     @cached_property
     def _waker(self) -> "RunWaker":
@@ -80,7 +88,7 @@ class LazyWorkflows:
         from gateway.workflows.publishing.registrar import WorkflowRegistrar
 
         parts, given = self._parts, self._dependencies
-        return WorkflowRegistrar(given.registry, parts.store, parts.evaluator, given.public_url)
+        return WorkflowRegistrar(given.registry, parts.store, parts.evaluator, self._fitness, given.public_url)
 
     @cached_property
     def _folder(self) -> "WorkflowFolder":

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 from msgspec import UNSET
@@ -37,16 +37,24 @@ from gateway.workflows.interpreter.effects import RunSuspended
 from gateway.workflows.interpreter.errors import Fault, WorkflowError
 from gateway.workflows.interpreter.interpreter import Interpreter
 from gateway.workflows.interpreter.kinds import KINDS
-from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, UnknownCheckpoint
+from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, Problem, UnknownCheckpoint
 from gateway.workflows.runs.checkpoints import Checkpoints
 from gateway.workflows.runs.journal import Journal
 from gateway.workflows.runs.store import RunKey, RunRow, RunStore, RunTaken
+from registry.cards.card import Registration
 
 OUTPUT_ARTIFACT: Final = "output"
 FAULT_MEDIA_TYPE: Final = "application/problem+json"
 VERSION_FACT: Final = "workflow_version"  # in the facts of a workflow's registration: the version that new runs begin with
 DEADLINE_TEXT: Final = "The run took longer than its workflow allows (metadata.gateway.deadline)."
+MISFIT_TEXT: Final = "The workflow no longer fits what it calls, so it starts no new runs."
 log = structlog.get_logger()
+
+
+class Fitness(Protocol):
+    """Whether published workflows still fit the registry (gateway/workflows/publishing/fitness.py)."""
+
+    async def problems_of(self, entry: Registration) -> tuple[Problem, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,7 @@ class EngineParts:
     evaluator: Evaluator
     steps: StepCalls
     checkpoints: Checkpoints
+    fitness: Fitness
 
 
 class WorkflowAdapter:
@@ -71,6 +80,10 @@ class WorkflowAdapter:
         who = _identity_of(call)
         if turn.answers:
             await self._deliver_answers(who, call, turn.answers)
+        problems = await self._parts.fitness.problems_of(call.target)
+        if problems and await self._parts.store.find(who.run) is None:
+            yield _misfit(problems)
+            return
         row = _new_run(who, call, _input_of(turn.message), self._parts.store.now())
         async for event in self._interpret(who, call, row):
             yield event
@@ -174,6 +187,16 @@ def _input_of(message: Message) -> Any:
         return data
     text = "\n".join(part.text for part in message.parts if isinstance(part.text, str))
     return {"text": text} if text else {}
+
+
+def _misfit(problems: tuple[Problem, ...]) -> Failed:
+    """The refusal of a new run, with each thing that no longer fits."""
+    first = "; ".join(f"{each.path or '/'} (line {each.line}) {each.reason}" for each in problems[:5])
+    more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+    words = f"{MISFIT_TEXT} {first}{more}"
+    found = [{"line": each.line, "path": each.path, "reason": each.reason} for each in problems]
+    parts = (Part(text=words), Part(data={"problems": found}, media_type=FAULT_MEDIA_TYPE))
+    return Failed(words, Message("misfit", Role.AGENT, parts), rejected=True)
 
 
 def _failure(fault: Fault) -> Failed:

@@ -37,11 +37,12 @@ def needs_of(document: Document) -> Iterator[Need | BadTarget]:
     """Every target of a document, in its order."""
     fixed = paths_of(deterministic_tasks(document))
     for placed in tasks(document):
-        for need in _of_task(placed.task, placed.path):
+        for need in needs_of_task(placed.task, placed.path):
             yield replace(need, is_deterministic=True) if isinstance(need, Need) and placed.path in fixed else need
 
 
-def _of_task(task: TaskBase, path: str) -> Iterator[Need | BadTarget]:
+def needs_of_task(task: TaskBase, path: str) -> Iterator[Need | BadTarget]:
+    """The targets of one task, without those of the tasks within it."""
     check = task.metadata.gateway.check
     if check is not None and check.agent is not None:
         yield Need(f"{path}/metadata/gateway/check/agent", check.agent)

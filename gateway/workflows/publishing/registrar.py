@@ -1,13 +1,11 @@
 """Registers documents as agents of the kind `workflow`. A document with any problem is refused with all of them."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 
-from adapters.sandbox.calculation import SANDBOX_KIND
 from adapters.vendors.sdk.agent import Features
 from gateway.tasks.contracts.skills import BadContract, check_contracts
 from gateway.workflows.dsl.checks import check_document
@@ -18,7 +16,8 @@ from gateway.workflows.engine.adapter import VERSION_FACT
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.problems import DocumentRefused, Problem
 from gateway.workflows.publishing.card import card_of, contracts_of
-from gateway.workflows.publishing.needs import BadTarget, Need, needs_of
+from gateway.workflows.publishing.fitness import Fitness
+from gateway.workflows.publishing.needs import BadTarget, needs_of
 from gateway.workflows.publishing.support import unsupported
 from gateway.workflows.runs.store import RunStore
 from registry.cards.card import FEATURES, WORKFLOW_KIND, Family, Registration, RegistrationStatus
@@ -31,14 +30,14 @@ from registry.store import NameTaken, Registry, UnknownName
 
 ENGINE_FEATURES: Final = Features(streams=True, cancels=True, resumes=True, parallel=True)
 RESERVED_NAME: Final = "schema"  # GET /api/workflows/schema
-CALLABLE: Final = (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN)
 
 
 class WorkflowRegistrar:
     """Checks documents against the registry and publishes them."""
 
-    def __init__(self, registry: Registry, store: RunStore, evaluator: Evaluator, public_url: str) -> None:
+    def __init__(self, registry: Registry, store: RunStore, evaluator: Evaluator, fitness: Fitness, public_url: str) -> None:
         self._registry = registry
+        self._fitness = fitness
         self._store = store
         self._evaluator = evaluator
         self._public_url = public_url
@@ -53,7 +52,7 @@ class WorkflowRegistrar:
         except DocumentRefused as refused:
             found += refused.problems
         found += [source.problem(path, reason) for path, reason in unsupported(document)]
-        found += self._target_problems(tenant, document, source)
+        found += [source.problem(path, reason) for path, reason in self._fitness.misfits(tenant, document)]
         found += _registration_problems(document, source)
         if found:
             raise DocumentRefused(tuple(sorted(set(found))))
@@ -141,35 +140,6 @@ class WorkflowRegistrar:
             if need.is_workflow:
                 allowed.update(self._registry.find(tenant, need.name).ceiling)
         return tuple(sorted(allowed))
-
-    def _target_problems(self, tenant: str, document: Document, source: Source) -> Sequence[Problem]:
-        found = []
-        for need in needs_of(document):
-            reason = need.reason if isinstance(need, BadTarget) else self._missing(tenant, document.document.name, need)
-            if reason:
-                found.append(source.problem(need.path, reason))
-        return found
-
-    def _missing(self, tenant: str, own_name: str, need: Need) -> str:
-        """Why a target can't be called, or the empty text."""
-        kind = "server" if need.tool else "workflow" if need.is_workflow else "agent"
-        if need.name == own_name:
-            return "calls the workflow itself"
-        try:
-            entry = self._registry.find(tenant, need.name)
-        except UnknownName:
-            if need.name == SANDBOX_KIND:
-                return "computes, and this gateway does not offer the sandbox (docs/sandbox.md)"
-            return f"names the {kind} `{need.name}`, which is not registered"
-        if entry.family is not (Family.SERVER if need.tool else Family.AGENT) or (need.is_workflow and entry.kind != WORKFLOW_KIND):
-            return f"names `{need.name}`, which is no {kind}"
-        if entry.status not in CALLABLE:
-            return f"names the {kind} `{need.name}`, which is {entry.status.value}"
-        if need.tool and all(tool.name != need.tool for tool in entry.tools):
-            return f"names the tool `{need.tool}`, which the server `{need.name}` does not have"
-        if need.is_deterministic and need.tool not in entry.model_free:
-            return f"is deterministic, and no operator marked the tool `{need.name}.{need.tool}` as model-free"
-        return ""
 
 
 def _registration_problems(document: Document, source: Source) -> list[Problem]:

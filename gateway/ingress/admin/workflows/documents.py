@@ -38,7 +38,7 @@ class Documents(Protocol):
 
     async def end_runs(self, tenant: str, name: str) -> None: ...
 
-    def summary(self, entry: Registration) -> dict[str, Any]: ...
+    async def summary(self, entry: Registration) -> dict[str, Any]: ...
 
 
 class DocumentBody(ApiBody):
@@ -77,7 +77,7 @@ def routes(access: RegistryAccess, load: Callable[[], Awaitable[Documents]], aut
     ) -> JSONResponse:
         documents = await load()
         found, following = await access.list_page(caller, Family.AGENT, cursor, limit, kind=WORKFLOW_KIND)
-        return JSONResponse({"items": [documents.summary(entry) for entry in found], "next": following})
+        return JSONResponse({"items": [await documents.summary(entry) for entry in found], "next": following})
 
     _add_views(router, find, load, authenticate)
 
