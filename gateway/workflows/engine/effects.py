@@ -15,7 +15,7 @@ from gateway.background import run_in_background
 from gateway.tasks.contracts.prompts import open_prompts
 from gateway.tasks.log import TaskRow
 from gateway.workflows.engine.questions import CHECKPOINTS, PeopleSteps
-from gateway.workflows.engine.requests import build_request, sub_run_request
+from gateway.workflows.engine.requests import build_request, resolve_http, sub_run_request
 from gateway.workflows.engine.results import agent_output, check_completed
 from gateway.workflows.engine.steps import RunIdentity, StepCalls, StepRequest, StepWaits
 from gateway.workflows.engine.waits import Waits
@@ -24,6 +24,7 @@ from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, Workflo
 from gateway.workflows.runs.journal import CALL, RECORD, Journal, Result, StepRow
 from gateway.workflows.runs.store import RunStore, key_text
 
+HTTP: Final = "http"
 AWAKE_US: Final = 2_000_000  # a shorter wait is spent in this process
 AUTH_TEXT: Final = "waits until people allow it, or until an account is connected"
 _LIMITS: ContextVar[tuple["_TimeLimit", ...]] = ContextVar("limits", default=())
@@ -87,6 +88,8 @@ class JournaledEffects:
         return step.result.value
 
     async def _delegate_call(self, key: StepKey, call: PreparedCall, tasks: list[str]) -> Any:
+        if call.function == HTTP:
+            call = resolve_http(key, call, self._steps.servers(self._who))
         request, read_output = build_request(key, call)
         try:
             return read_output(await self._delegate(key, request, tasks))

@@ -1,6 +1,6 @@
 """Builds the message of a step from its call, and names what reads its result."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -11,10 +11,12 @@ from adapters.sandbox.calculation import PYTHON_TOOL, SANDBOX_KIND
 from adapters.task import Part, Task
 from gateway.workflows.dsl.determinism import COMPUTE
 from gateway.workflows.dsl.targets import agent_at, server_at, split_tool
-from gateway.workflows.engine.results import a2a_result, agent_output, computed_value, mcp_result, tool_output
+from gateway.workflows.engine.http_targets import NoTarget, arguments_of, find_target
+from gateway.workflows.engine.results import a2a_result, agent_output, computed_value, http_content, mcp_result, tool_output
 from gateway.workflows.engine.steps import StepRequest
 from gateway.workflows.interpreter.effects import PreparedCall, StepKey, SubRun
 from gateway.workflows.interpreter.errors import standard_error
+from registry.cards.card import Registration
 
 ReadOutput = Callable[[Task], Any]
 JSON: Final = "application/json"
@@ -79,6 +81,25 @@ def _openapi_request(key: StepKey, arguments: Mapping[str, Any]) -> tuple[StepRe
     return _call_of_tool(key, server, _text(key, arguments, "operationId"), arguments.get("parameters", {})), tool_output
 
 
+def _http_request(key: StepKey, arguments: Mapping[str, Any]) -> tuple[StepRequest, ReadOutput]:
+    server, tool = _text(key, arguments, "server"), _text(key, arguments, "tool")
+    return _call_of_tool(key, server, tool, arguments["arguments"]), http_content
+
+
+def resolve_http(key: StepKey, call: PreparedCall, servers: Sequence[Registration]) -> PreparedCall:
+    """A request with the tool that it is. Raises WorkflowError (configuration, validation)."""
+    given = call.arguments
+    try:
+        target = find_target(servers, _text(key, given, "method"), _text(key, given, "template"))
+    except NoTarget as error:
+        raise standard_error("configuration", f"the endpoint {error}", key.pointer) from error
+    try:
+        arguments = arguments_of(target, given, call.input)
+    except NoTarget as error:
+        raise standard_error("validation", f"the request {error}", key.pointer) from error
+    return replace(call, arguments={"server": target.server, "tool": target.tool, "arguments": arguments})
+
+
 def _call_of_tool(key: StepKey, server: str, tool: str, arguments: Any) -> StepRequest:
     if not isinstance(arguments, Mapping):
         raise standard_error("validation", "the arguments of a tool are no object", key.pointer)
@@ -123,6 +144,7 @@ _BUILDERS: Final[Mapping[str, Callable[[StepKey, Mapping[str, Any]], tuple[StepR
     "gateway.agent": _agent_request,
     COMPUTE: _compute_request,
     "gateway.tool": _tool_request,
+    "http": _http_request,
     "mcp": _mcp_request,
     "openapi": _openapi_request,
 }

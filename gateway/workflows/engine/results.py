@@ -70,6 +70,15 @@ def computed_value(task: Task) -> Any:
     return structured.get("value") if isinstance(structured, Mapping) else structured
 
 
+def http_content(task: Task) -> Any:
+    """The content of a response: JSON where it is some, else its text."""
+    found = tool_output(task)
+    try:
+        return msgspec.json.decode(found) if isinstance(found, str) else found
+    except (msgspec.DecodeError, RecursionError):
+        return found
+
+
 def mcp_result(task: Task) -> dict[str, Any]:
     """The result of `tools/call` in MCP's form, as far as a document can use it: texts and structured content."""
     parts = _tool_parts(task)

@@ -1,7 +1,7 @@
 """Steps that reach others: each is a task of an agent or a tool, delegated with the run's own rights under the step's key."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -31,6 +31,7 @@ from gateway.workflows.runs.store import RunKey, key_text
 from policies.callers import Caller, CallerResolver
 from policies.delegation.kills import Killed
 from policies.tokens.verifier import TokenRefused
+from registry.cards.card import Family, Registration
 from registry.health.reachability import NotReachable
 from registry.store import Registry, UnknownName
 
@@ -90,6 +91,10 @@ class StepCalls:
         if row.state in INTERRUPTED:
             raise StepWaits(row, task)
         return row, task
+
+    def servers(self, who: RunIdentity) -> Sequence[Registration]:
+        """The servers that a run may name by an address of their API."""
+        return self._registry.list(who.run.tenant, Family.SERVER)
 
     async def answer(self, who: RunIdentity, agent: str, task_id: str, parts: tuple[Part, ...]) -> None:
         """Sends the owner's answer to the agent of a step whose task waits for it. A task that waits no more is left alone."""

@@ -280,6 +280,7 @@ async def run_call(run: Interpreter, task: CallA2a | CallMcp | CallOpenApi | Cal
         endpoint = arguments.pop("endpoint")
         uri = endpoint if isinstance(endpoint, str) else endpoint["uri"]
         arguments["uri"] = await run.evaluation.uri(uri, at.input, scope, at)
+        arguments["template"] = uri
         if not isinstance(endpoint, str) and "authentication" in endpoint:
             arguments["authentication"] = endpoint["authentication"]
     filled = await run.evaluation.value(arguments, at.input, scope, at)

@@ -1,6 +1,6 @@
 """Whether a document fits the agents, tools and contracts of the registry: at its upload, and again whenever one of them changes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from adapters.sandbox.calculation import SANDBOX_KIND
@@ -60,12 +60,16 @@ class Fitness:
 
     def misfits(self, tenant: str, document: Document) -> Found:
         """What a document names that the registry lacks, or that is not as the document uses it."""
-        for need in needs_of(document):
+        for need in needs_of(document, self.servers(tenant)):
             reason = need.reason if isinstance(need, BadTarget) else self._missing(tenant, document.document.name, need)
             if reason:
                 yield need.path, reason
         for placed in tasks(document):
             yield from self._arguments(tenant, placed.task, placed.path)
+
+    def servers(self, tenant: str) -> Sequence[Registration]:
+        """Servers whose operations `call: http` may name."""
+        return [entry for entry in self._registry.list(tenant, Family.SERVER) if entry.status in CALLABLE]
 
     def _missing(self, tenant: str, own_name: str, need: Need) -> str:
         """Why a target can't be called, or the empty text."""
@@ -89,8 +93,10 @@ class Fitness:
         return ""
 
     def _narrow_ceiling(self, entry: Registration, document: Document) -> Found:
-        """Workflows that call more by now than this one's ceiling allows."""
-        for need in needs_of(document):
+        """Targets that by now are more than the workflow's ceiling allows."""
+        for need in needs_of(document, self.servers(entry.tenant)):
+            if isinstance(need, Need) and need.tool and f"tool:{need.name}.{need.tool}" not in entry.ceiling:
+                yield need.path, f"reaches `{need.name}.{need.tool}` by now; upload this document again"
             if isinstance(need, Need) and need.is_workflow:
                 more = sorted(set(self._ceiling_of(entry.tenant, need.name)) - set(entry.ceiling))
                 if more:

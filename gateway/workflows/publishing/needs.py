@@ -1,16 +1,29 @@
 """The agents, tools and workflows that a document names: what its ceiling allows, and nothing else."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from adapters.sandbox.calculation import PYTHON_TOOL, SANDBOX_KIND
 from gateway.workflows.dsl.determinism import COMPUTE, deterministic_tasks, paths_of
-from gateway.workflows.dsl.document import CallA2a, CallFunction, CallMcp, CallOpenApi, Document, RunTask, TaskBase
+from gateway.workflows.dsl.document import (
+    CallA2a,
+    CallFunction,
+    CallHttp,
+    CallMcp,
+    CallOpenApi,
+    Document,
+    HttpCallArguments,
+    RunTask,
+    TaskBase,
+)
 from gateway.workflows.dsl.targets import agent_at, server_at, split_tool
 from gateway.workflows.dsl.walk import tasks
+from gateway.workflows.engine.http_targets import NoTarget, arguments_of, find_target
+from registry.cards.card import Registration
 
 AT_AGENTS = "is no agent of the registry: write interlock://agents/NAME"
 AT_TOOLS = "is no server of the registry: write interlock://tools/NAME"
@@ -33,15 +46,15 @@ class BadTarget(Struct, frozen=True):
     reason: str
 
 
-def needs_of(document: Document) -> Iterator[Need | BadTarget]:
-    """Every target of a document, in its order."""
+def needs_of(document: Document, servers: Sequence[Registration] = ()) -> Iterator[Need | BadTarget]:
+    """Every target of a document, in its order. `servers`: those among which addresses of `call: http` are looked up."""
     fixed = paths_of(deterministic_tasks(document))
     for placed in tasks(document):
-        for need in needs_of_task(placed.task, placed.path):
+        for need in needs_of_task(placed.task, placed.path, servers):
             yield replace(need, is_deterministic=True) if isinstance(need, Need) and placed.path in fixed else need
 
 
-def needs_of_task(task: TaskBase, path: str) -> Iterator[Need | BadTarget]:
+def needs_of_task(task: TaskBase, path: str, servers: Sequence[Registration] = ()) -> Iterator[Need | BadTarget]:
     """The targets of one task, without those of the tasks within it."""
     check = task.metadata.gateway.check
     if check is not None and check.agent is not None:
@@ -54,6 +67,8 @@ def needs_of_task(task: TaskBase, path: str) -> Iterator[Need | BadTarget]:
             endpoint = call.transport.http.endpoint
             tool = call.parameters.get("name") if isinstance(call.parameters, dict) else None
             yield _tool(f"{path}/with", endpoint if isinstance(endpoint, str) else endpoint.uri, tool, "parameters/name")
+        case CallHttp(with_=call):
+            yield _request(call, f"{path}/with", servers)
         case CallOpenApi(with_=call):
             yield _tool(f"{path}/with", call.document.uri, call.operation_id, "operationId")
         case CallFunction(call="gateway.agent", with_=given):
@@ -67,6 +82,25 @@ def needs_of_task(task: TaskBase, path: str) -> Iterator[Need | BadTarget]:
             yield Need(f"{path}/call", SANDBOX_KIND, PYTHON_TOOL)
         case RunTask(run=run) if run.workflow is not None:
             yield Need(f"{path}/run/workflow/name", run.workflow.name, is_workflow=True)
+
+
+def _request(call: HttpCallArguments, path: str, servers: Sequence[Registration]) -> Need | BadTarget:
+    """The tool that a request is."""
+    try:
+        target = find_target(servers, call.method, call.endpoint if isinstance(call.endpoint, str) else call.endpoint.uri)
+    except NoTarget as error:
+        return BadTarget(f"{path}/endpoint", str(error))
+    try:
+        members = {name: value for name in ("query", "headers", "body") if not isinstance(value := getattr(call, name), str)}
+        given = target.arguments.keys() | arguments_of(msgspec.structs.replace(target, arguments={}), members, {}).keys()
+        if isinstance(call.query, str) or isinstance(call.headers, str):
+            given |= {each.argument for each in target.operation.parameters}
+        for each in target.operation.parameters:
+            if each.required and each.argument not in given:
+                raise NoTarget(f"lacks `{each.name}` in its {each.place}, which the operation `{target.server}.{target.tool}` needs")
+    except NoTarget as error:
+        return BadTarget(path, str(error))
+    return Need(f"{path}/endpoint", target.server, target.tool)
 
 
 def _tool(path: str, endpoint: str, tool: Any, member: str) -> Need | BadTarget:

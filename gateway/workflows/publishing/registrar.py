@@ -133,7 +133,7 @@ class WorkflowRegistrar:
     def _ceiling(self, tenant: str, document: Document) -> tuple[str, ...]:
         """The permissions for exactly what the document names, and for what the workflows do that it names."""
         allowed: set[str] = set()
-        for need in needs_of(document):
+        for need in needs_of(document, self._fitness.servers(tenant)):
             if isinstance(need, BadTarget):
                 continue
             allowed.add(f"tool:{need.name}.{need.tool}" if need.tool else f"agent:{need.name}")

@@ -8,6 +8,7 @@ from gateway.workflows.dsl.document import (
     CallFunction,
     CallHttp,
     CallMcp,
+    CallOpenApi,
     Document,
     EmitTask,
     ListenTask,
@@ -48,8 +49,11 @@ def _of_task(task: TaskBase, path: str) -> Found:
 
 def _of_call(task: TaskBase, path: str) -> Found:
     match task:
-        case CallHttp():
-            yield path, "leads out of the registry; register the API as a server by its OpenAPI document, and call its tool"
+        case CallHttp(with_=request) | CallOpenApi(with_=request):
+            if request.output != "content":
+                yield f"{path}/with/output", "is not known of a tool's result; `content` is"
+            if request.redirect:
+                yield f"{path}/with/redirect", "is not run: the gateway calls registered addresses alone"
         case CallA2a(with_=call) if call.method not in MESSAGE_METHODS:
             yield f"{path}/with/method", f"is not run; {' and '.join(MESSAGE_METHODS)} are"
         case CallMcp(with_=call) if call.method != "tools/call":

@@ -1,4 +1,4 @@
-"""A workflow that no longer fits the registry starts no new runs and says why; runs under way go on, and it fits again when that is mended."""
+"""A workflow that no longer fits the registry starts no new runs and says why; runs under way go on, and it fits again once mended."""
 
 from typing import Any
 
@@ -74,7 +74,9 @@ async def test_a_changed_tool_is_checked_against_the_document(home: House, workf
 
 
 async def test_a_changed_contract_is_checked_against_the_document(home: House, workflows: Workflows) -> None:
-    contract = {"quote": {"input": {"type": "object", "properties": {"quantity": {}}, "required": ["quantity"], "additionalProperties": False}}}
+    contract = {
+        "quote": {"input": {"type": "object", "properties": {"quantity": {}}, "required": ["quantity"], "additionalProperties": False}}
+    }
     changed = await workflows.desk.ask("PATCH", "/api/agents/sales", body={"contracts": contract})
     assert changed.status_code == 200, changed.text
     await home.gateway.database.refresh_epochs()
