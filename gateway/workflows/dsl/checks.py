@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import jsonschema_rs
 
+from gateway.workflows.dsl.constructs import Resource
 from gateway.workflows.dsl.determinism import COMPUTE, REASONING, determinism_problems
 from gateway.workflows.dsl.document import (
     CallA2a,
@@ -143,8 +144,6 @@ def _computation(given: Mapping[str, Any], path: str) -> Found:
     code = given.get("code")
     if not isinstance(code, str) or not code.strip() or expression_in(code) is not None:
         yield f"{path}/with", "names no `code` as a plain text"
-    for name in given.keys() - {"code", "inputs"}:
-        yield f"{path}/with{pointer(name)}", "is not known here: `code` and `inputs` are"
     inputs = given.get("inputs", {})
     if isinstance(inputs, Mapping):
         for name in inputs:
@@ -193,6 +192,9 @@ def _second_looks(document: Document, task: TaskBase, extras: TaskExtras, path: 
 
 def _schemas(document: Document) -> Found:
     for path, schema in schemas(document):
+        if isinstance(schema, Resource):
+            yield path, "is not fetched from elsewhere; write the schema out as `document`"
+            continue
         if (foreign := _foreign_reference(schema)) is not None:
             yield path, f"refers to `{foreign[:100]}`, which is outside the document"
             continue

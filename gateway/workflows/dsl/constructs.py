@@ -63,11 +63,34 @@ Duration = Units | Iso8601
 Object = dict[str, Any]
 
 
+class Endpoint(Construct):
+    uri: str
+    authentication: Object | None = None
+
+
+class Resource(Construct):
+    name: str | None = None
+    endpoint: str | Endpoint
+
+    @property
+    def uri(self) -> str:
+        return self.endpoint if isinstance(self.endpoint, str) else self.endpoint.uri
+
+
 class Schema(Construct):
-    """JSON Schema of an input, output or context; `document` holds it inline."""
+    """JSON Schema of an input, output or context; `document` holds it inline. `resource` is refused with its own reason."""
+
+    model_config = one_of("document", "resource")
 
     format: Literal["json", "json:draft-07", "json:2020-12"] = "json"
-    document: dict[str, Any] | bool
+    document: dict[str, Any] | bool = True
+    resource: Resource | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "Schema":
+        if len({"document", "resource"} & self.model_fields_set) != 1:
+            raise ValueError("names one of document and resource")
+        return self
 
 
 class Input(Construct):
@@ -90,20 +113,6 @@ class Error(Construct):
     instance: str | None = None
     title: str | None = None
     detail: str | None = None
-
-
-class Endpoint(Construct):
-    uri: str
-    authentication: Object | None = None
-
-
-class Resource(Construct):
-    name: str | None = None
-    endpoint: str | Endpoint
-
-    @property
-    def uri(self) -> str:
-        return self.endpoint if isinstance(self.endpoint, str) else self.endpoint.uri
 
 
 class Backoff(Construct):

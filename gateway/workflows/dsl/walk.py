@@ -162,14 +162,15 @@ def _templates(path: str, value: Any, known: frozenset[str], *, bare: bool) -> I
 
 
 def schemas(document: Document) -> Iterator[tuple[str, Any]]:
-    """Every JSON Schema of the document with its path."""
+    """Every JSON Schema of the document, or the resource that stands for it, with its path."""
     holders: list[tuple[str, Input | Output]] = [("/input", document.input), ("/output", document.output)]
     for placed in tasks(document):
         task = placed.task
         holders += [(f"{placed.path}/{name}", getattr(task, name)) for name in ("input", "output", "export")]
     for path, holder in holders:
         if holder.schema_ is not None:
-            yield f"{path}/schema/document", holder.schema_.document
+            resource = holder.schema_.resource
+            yield (f"{path}/schema/document", holder.schema_.document) if resource is None else (f"{path}/schema/resource", resource)
 
 
 def case_targets(task: SwitchTask) -> Iterator[tuple[str, SwitchCase]]:

@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from gateway.workflows.dsl.document import (
-    CallA2a,
     CallFunction,
     CallHttp,
-    CallMcp,
     CallOpenApi,
     Document,
     EmitTask,
@@ -16,9 +14,9 @@ from gateway.workflows.dsl.document import (
     TaskBase,
 )
 from gateway.workflows.dsl.walk import tasks
+from gateway.workflows.publishing.call_members import unused_members
 
 Found = Iterator[tuple[str, str]]
-MESSAGE_METHODS: Final = ("message/send", "message/stream")
 NOT_BUILT: Final = {
     "gateway.plan": "plans of agents are not run yet",
 }
@@ -30,6 +28,7 @@ def unsupported(document: Document) -> Found:
         yield "/schedule", "schedules are not run yet; start the workflow by a message"
     if "concurrency" in document.document.metadata.gateway.model_fields_set:
         yield "/document/metadata/gateway/concurrency", "limits of concurrent runs are not enforced yet"
+    yield from unused_members(document)
     for placed in tasks(document):
         yield from _of_task(placed.task, placed.path)
 
@@ -54,9 +53,5 @@ def _of_call(task: TaskBase, path: str) -> Found:
                 yield f"{path}/with/output", "is not known of a tool's result; `content` is"
             if request.redirect:
                 yield f"{path}/with/redirect", "is not run: the gateway calls registered addresses alone"
-        case CallA2a(with_=call) if call.method not in MESSAGE_METHODS:
-            yield f"{path}/with/method", f"is not run; {' and '.join(MESSAGE_METHODS)} are"
-        case CallMcp(with_=call) if call.method != "tools/call":
-            yield f"{path}/with/method", "is not run; tools/call is"
         case CallFunction(call=name) if name in NOT_BUILT:
             yield f"{path}/call", NOT_BUILT[name]

@@ -52,7 +52,6 @@ def test_tools_within_a_deterministic_step_have_to_be_model_free() -> None:
     [
         ("{inputs: {}}", "/do/0/a/with"),
         ("{code: '${ .code }'}", "/do/0/a/with"),
-        ("{code: '1', extra: 1}", "/do/0/a/with/extra"),
         ("{code: '1', inputs: {a-b: 1}}", "/do/0/a/with/inputs/a-b"),
         ("{code: '1', inputs: [1]}", "/do/0/a/with/inputs"),
     ],
