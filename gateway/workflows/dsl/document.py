@@ -292,6 +292,9 @@ KINDS: Mapping[str, str] = {
 }  # fmt: skip
 
 
+COMPOSITE = ("do", "fork", "try", "for")  # kinds of tasks with tasks within
+
+
 def kind_of(value: Any) -> str | None:
     """The kind of a task, by the member that only this kind has; None for what is no task."""
     if isinstance(value, TaskBase):

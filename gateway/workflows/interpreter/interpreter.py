@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 from gateway.workflows.dsl.constructs import Timeout
 from gateway.workflows.dsl.determinism import DETERMINISTIC
-from gateway.workflows.dsl.document import Document, Extension, TaskBase, kind_of
+from gateway.workflows.dsl.document import COMPOSITE, Document, Extension, TaskBase, kind_of
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.compensations import Compensations
 from gateway.workflows.interpreter.effects import Effects
@@ -19,7 +19,6 @@ CONTINUE: Final = "continue"
 EXIT: Final = "exit"
 END: Final = "end"
 VISITS_MAX: Final = 10_000  # how often one task may run within one scope, by `then` going back
-COMPOSITE: Final = ("do", "fork", "try", "for")
 
 
 class RunEnded(Exception):

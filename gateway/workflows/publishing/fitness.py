@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import structlog
+
 from adapters.sandbox.calculation import SANDBOX_KIND
 from gateway.tasks.contracts.skills import contract_of
 from gateway.workflows.dsl.document import CallFunction, CallMcp, CallOpenApi, Document, TaskBase
@@ -20,6 +22,7 @@ from registry.store import Registry, UnknownName
 
 CALLABLE: Final = (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN)
 KEPT_MAX: Final = 1000
+log = structlog.get_logger()
 Found = Iterator[tuple[str, str]]
 
 
@@ -40,6 +43,9 @@ class Fitness:
         if known is not None and known[0] == generation:
             return known[1]
         found = await self._find_problems(entry, version)
+        if known is not None and bool(known[1]) != bool(found):
+            event = "workflow_misfit_found" if found else "workflow_misfit_mended"
+            log.warning(event, workflow=entry.name, tenant=entry.tenant, problems=[each.reason for each in found[:5]])
         if len(self._checked) >= KEPT_MAX:
             self._checked.pop(next(iter(self._checked)))
         self._checked[key] = (generation, found)

@@ -40,6 +40,21 @@ async def test_a_function_of_a_deterministic_step_asks_nobody(evaluator: Evaluat
     assert await paths(evaluator, f"- a: {{call: f, {FIXED}}}\n- b: {{call: h}}", rest) == ["/use/functions/g"]
 
 
+@pytest.mark.parametrize(
+    ("extension", "path"),
+    [
+        ("extend: set, after: [{c: {%s}}]", ["/use/extensions/0/e/after/0/c"]),
+        ("extend: all, before: [{c: {%s}}]", ["/use/extensions/0/e/before/0/c"]),
+        ("extend: composite, before: [{c: {%s}}]", ["/use/extensions/0/e/before/0/c"]),
+        ("extend: wait, before: [{c: {%s}}]", []),
+        ("extend: set, when: .x, after: [{c: {%s}}]", []),
+    ],
+)
+async def test_an_extension_of_a_deterministic_step_asks_nobody(evaluator: Evaluator, extension: str, path: list[str]) -> None:
+    rest = f"use: {{extensions: [{{e: {{{extension % (ASK % '')}}}}}]}}"
+    assert await paths(evaluator, f"- a: {{{FIXED}, do: [{{b: {{set: {{x: 1}}}}}}]}}", rest) == path
+
+
 def test_tools_within_a_deterministic_step_have_to_be_model_free() -> None:
     document = document_of(f"- a: {{{FIXED}, do: [{{b: {{{TOOL}}}}}]}}\n- c: {{{TOOL}}}")
     assert [each.path for each in deterministic_tasks(document)] == ["/do/0/a", "/do/0/a/do/0/b"]
