@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.conformance.kit import BUILD, KitMissing
 from tests.conformance.workflow_features import FeatureScenario, NotAsExpected, UnknownPhrase, read_feature, run_scenario
-from tests.conformance.workflow_services import ServiceEffects
+from tests.conformance.workflow_upstreams import ServiceEffects
 
 REPOSITORY = "open-workflow-specification/specification"
 VARIABLE = "OPEN_WORKFLOW_SPECIFICATION"  # of the environment, with the folder of a checkout
@@ -42,7 +42,7 @@ async def results(folder: Path) -> list[ScenarioResult]:
     for file, scenario in scenarios(folder):
         why = ""
         try:
-            await run_scenario(scenario, ServiceEffects)
+            why = "" if await run_scenario(scenario, ServiceEffects) else "it checks nothing"
         except (NotAsExpected, UnknownPhrase) as error:
             why = f"{type(error).__name__}: {error}"
         found.append(ScenarioResult(file, scenario.name, why))

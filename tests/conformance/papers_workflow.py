@@ -9,7 +9,7 @@ INTRODUCTION = """## Workflows
 
 The kit is `ctk/features` of `open-workflow-specification/specification`, checked out in `build/open-workflow-specification` or the folder
 in `OPEN_WORKFLOW_SPECIFICATION`. `tests/conformance/workflow_features.py` performs its phrases with the interpreter that runs workflows.
-The kit's documents call public services. `tests/conformance/workflow_services.py` answers these calls in the process, because the gateway
+The kit's documents call public services. `tests/conformance/workflow_upstreams.py` answers these calls in the process, because the gateway
 calls only what is registered.
 """
 OWN = """### Features of this repository

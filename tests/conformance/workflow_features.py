@@ -58,6 +58,11 @@ class _World:
     refused: DocumentRefused | None = None
 
     @property
+    def is_over(self) -> bool:
+        """Whether the workflow was executed: what follows checks it."""
+        return self.outcome is not None or self.refused is not None
+
+    @property
     def ran(self) -> Outcome:
         if self.outcome is None:
             raise NotAsExpected(f"the document is refused: {self.refused}")
@@ -79,11 +84,13 @@ def read_feature(text: str) -> list[FeatureScenario]:
     return found
 
 
-async def run_scenario(scenario: FeatureScenario, make_effects: type[ScriptedEffects] = ScriptedEffects) -> None:
-    """Runs a scenario. Raises NotAsExpected and UnknownPhrase."""
-    world = _World(make_effects)
+async def run_scenario(scenario: FeatureScenario, make_effects: type[ScriptedEffects] = ScriptedEffects) -> int:
+    """Runs a scenario and returns how many things it checked. Raises NotAsExpected and UnknownPhrase."""
+    world, checked = _World(make_effects), 0
     for step in scenario.steps:
+        checked += world.is_over
         await _perform(world, step)
+    return checked
 
 
 async def _perform(world: _World, step: Step) -> None:

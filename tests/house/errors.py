@@ -39,6 +39,7 @@ INSIDE = {
     "gateway.ingress.mcp_server.protocol.message.BatchReceived": "several messages, which the MCP door answers one by one",
     "gateway.ingress.mcp_server.protocol.disconnect.ClientDisconnected": "nobody is there to be answered",
     "gateway.ingress.mcp_server.protocol.modern.BadEnvelope": "the MCP door answers it with its own code",
+    "gateway.workflows.engine.http_targets.NoOperation": "a problem of the document, or an error of the step",
     "gateway.workflows.engine.steps.StepWaits": "the run is suspended",
     "gateway.workflows.expressions.evaluator.ExpressionFailed": "an error of the step, or a problem of the document",
     "gateway.workflows.interpreter.effects.RunSuspended": "the run's turn ends as suspended",

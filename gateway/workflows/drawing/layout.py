@@ -17,7 +17,7 @@ WIDTH_MIN: Final = 140
 TEXT_MAX: Final = 48  # characters of a line
 
 
-class Placed(Struct, frozen=True):
+class PlacedBlock(Struct, frozen=True):
     """One block as a box. `lines` are its name, what it does, and its ways on; `lanes` are the lists within it."""
 
     block: Block
@@ -26,7 +26,7 @@ class Placed(Struct, frozen=True):
     width: float
     height: float
     lines: tuple[str, ...]
-    lanes: tuple["Lane", ...] = ()
+    lanes: tuple["BlockLane", ...] = ()
 
     @property
     def middle(self) -> float:
@@ -37,7 +37,7 @@ class Placed(Struct, frozen=True):
         return self.y + self.height
 
 
-class Lane(Struct, frozen=True):
+class BlockLane(Struct, frozen=True):
     """A list of blocks with its label. `tracks` are the places of lines that lead past blocks: from, to, and the distance at the right."""
 
     label: str
@@ -45,7 +45,7 @@ class Lane(Struct, frozen=True):
     y: float
     width: float
     height: float
-    items: tuple[Placed, ...]
+    items: tuple[PlacedBlock, ...]
     tracks: tuple[tuple[int, int, float], ...] = ()
 
 
@@ -60,7 +60,7 @@ def shorten(text: str) -> str:
     return plain if len(plain) <= TEXT_MAX else f"{plain[: TEXT_MAX - 1]}…"
 
 
-def lay_out(blocks: Sequence[Block], label: str = "") -> Lane:
+def lay_out(blocks: Sequence[Block], label: str = "") -> BlockLane:
     """A list of blocks at the origin."""
     items = [_box(block) for block in blocks]
     jumps = _jumps(blocks)
@@ -72,7 +72,7 @@ def lay_out(blocks: Sequence[Block], label: str = "") -> Lane:
         y += item.height + GAP
     tracks = tuple((start, end, width + TRACK * (number + 1)) for number, (start, end) in enumerate(jumps))
     height = max(y - GAP, head) if items else head + LINE
-    return Lane(label, 0, 0, width + TRACK * (len(jumps) + 1 if jumps else 0), height, tuple(placed), tracks)
+    return BlockLane(label, 0, 0, width + TRACK * (len(jumps) + 1 if jumps else 0), height, tuple(placed), tracks)
 
 
 def _jumps(blocks: Sequence[Block]) -> list[tuple[int, int]]:
@@ -96,11 +96,11 @@ def _lines(block: Block) -> tuple[str, ...]:
     return tuple(shorten(line) for line in (block.name, block.says, *ways, *then) if line)
 
 
-def _box(block: Block) -> Placed:
+def _box(block: Block) -> PlacedBlock:
     lines = _lines(block)
     text = max(text_width(line) for line in lines) + 2 * PAD + LINE
     if not block.parts:
-        return Placed(block, 0, 0, max(text, WIDTH_MIN), len(lines) * LINE + PAD, lines)
+        return PlacedBlock(block, 0, 0, max(text, WIDTH_MIN), len(lines) * LINE + PAD, lines)
     lanes = [lay_out(inner, label) for label, inner in block.parts]
     top = len(lines) * LINE + PAD
     if block.parallel:
@@ -117,20 +117,20 @@ def _box(block: Block) -> Placed:
             placed.append(_moved_lane(lane, PAD, y))
             y += lane.height + PAD
         height = y - top - PAD
-    return Placed(block, 0, 0, max(text, width + 2 * PAD), top + height + PAD, lines, tuple(placed))
+    return PlacedBlock(block, 0, 0, max(text, width + 2 * PAD), top + height + PAD, lines, tuple(placed))
 
 
-def _moved(item: Placed, x: float, y: float) -> Placed:
+def _moved(item: PlacedBlock, x: float, y: float) -> PlacedBlock:
     lanes = tuple(_moved_lane(lane, x, y) for lane in item.lanes)
-    return Placed(item.block, item.x + x, item.y + y, item.width, item.height, item.lines, lanes)
+    return PlacedBlock(item.block, item.x + x, item.y + y, item.width, item.height, item.lines, lanes)
 
 
-def _moved_lane(lane: Lane, x: float, y: float) -> Lane:
+def _moved_lane(lane: BlockLane, x: float, y: float) -> BlockLane:
     items = tuple(_moved(item, x, y) for item in lane.items)
     tracks = tuple((start, end, at + x) for start, end, at in lane.tracks)
-    return Lane(lane.label, lane.x + x, lane.y + y, lane.width, lane.height, items, tracks)
+    return BlockLane(lane.label, lane.x + x, lane.y + y, lane.width, lane.height, items, tracks)
 
 
-def moved_lane(lane: Lane, x: float, y: float) -> Lane:
+def moved_lane(lane: BlockLane, x: float, y: float) -> BlockLane:
     """The list elsewhere."""
     return _moved_lane(lane, x, y)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 from xml.sax.saxutils import escape
 
-from gateway.workflows.drawing.layout import LINE, PAD, Lane, Placed, lay_out, moved_lane, text_width
+from gateway.workflows.drawing.layout import LINE, PAD, BlockLane, PlacedBlock, lay_out, moved_lane, text_width
 from gateway.workflows.drawing.mermaid import CLASSES
 from gateway.workflows.drawing.outline import Block, Nature
 
@@ -74,7 +74,7 @@ def _natures(blocks: Sequence[Block]) -> set[Nature]:
     return found
 
 
-def _ends(lane: Lane, bottom: float) -> Iterator[str]:
+def _ends(lane: BlockLane, bottom: float) -> Iterator[str]:
     """The start and the end of the run."""
     middle = lane.items[0].middle if lane.items else lane.x + lane.width / 2
     yield f'<circle class="flow" cx="{middle:.1f}" cy="{lane.y - ENDS + 6:.1f}" r="6"/>'
@@ -84,7 +84,7 @@ def _ends(lane: Lane, bottom: float) -> Iterator[str]:
         yield _arrow(middle, lane.items[-1].bottom, middle, bottom - 7)
 
 
-def _leaves(lane: Lane, index: int) -> bool:
+def _leaves(lane: BlockLane, index: int) -> bool:
     """Whether a block never leads to the one below it."""
     block = lane.items[index].block
     directives = [then for _, then in block.cases]
@@ -94,7 +94,7 @@ def _leaves(lane: Lane, index: int) -> bool:
     return all(then not in ("continue", following) for then in directives) and not (not following and {"exit", "end"} & set(directives))
 
 
-def _lane(lane: Lane) -> Iterator[str]:
+def _lane(lane: BlockLane) -> Iterator[str]:
     """The blocks of a list, and the lines between them."""
     if lane.label:
         yield f'<text x="{lane.x:.1f}" y="{lane.y + 12:.1f}">{_text(lane.label)}</text>'
@@ -106,7 +106,7 @@ def _lane(lane: Lane) -> Iterator[str]:
         yield _detour(lane, start, end, track)
 
 
-def _detour(lane: Lane, start: int, end: int, track: float) -> str:
+def _detour(lane: BlockLane, start: int, end: int, track: float) -> str:
     """A line that leads past blocks, to another one or to the end of the list."""
     source = lane.items[start]
     right, y = source.x + source.width, source.y + source.height / 2
@@ -119,7 +119,7 @@ def _detour(lane: Lane, start: int, end: int, track: float) -> str:
     return f'<path class="way" d="{path}" marker-end="url(#tip)"/>'
 
 
-def _block(item: Placed) -> Iterator[str]:
+def _block(item: PlacedBlock) -> Iterator[str]:
     block, round_ = item.block, {Nature.AI: min(item.height / 2, 22), Nature.WAIT: 10}.get(item.block.nature, 3)
     box = f'x="{item.x:.1f}" y="{item.y:.1f}" width="{item.width:.1f}" height="{item.height:.1f}"'
     yield f"<g><title>{_text(f'{block.path} ({WORDS[block.nature]})')}</title>"

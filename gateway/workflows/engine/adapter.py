@@ -51,7 +51,7 @@ MISFIT_TEXT: Final = "The workflow no longer fits what it calls, so it starts no
 log = structlog.get_logger()
 
 
-class Fitness(Protocol):
+class FitnessCheck(Protocol):
     """Whether published workflows still fit the registry (gateway/workflows/publishing/fitness.py)."""
 
     async def problems_of(self, entry: Registration) -> tuple[Problem, ...]: ...
@@ -66,7 +66,7 @@ class EngineParts:
     evaluator: Evaluator
     steps: StepCalls
     checkpoints: Checkpoints
-    fitness: Fitness
+    fitness: FitnessCheck
 
 
 class WorkflowAdapter:

@@ -23,7 +23,7 @@ _PORTS: Final = {"http": 80, "https": 443}
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {"integer": (int,), "number": (int, float), "boolean": (bool,)}
 
 
-class HttpTarget(Struct, frozen=True):
+class OperationTarget(Struct, frozen=True):
     """The operation that a request is. `arguments`: those that its URI gives, with {names} of input members in them."""
 
     server: str
@@ -32,26 +32,26 @@ class HttpTarget(Struct, frozen=True):
     arguments: Mapping[str, str]
 
 
-class NoTarget(Exception):
+class NoOperation(Exception):
     """A request is no operation that can be called; the text says why."""
 
 
-def find_target(servers: Iterable[Registration], method: str, uri: str) -> HttpTarget:
-    """The operation of a method and a URI, `interlock://tools/NAME/PATH` or below the address of an API. Raises NoTarget."""
+def find_target(servers: Iterable[Registration], method: str, uri: str) -> OperationTarget:
+    """The operation of a method and a URI, `interlock://tools/NAME/PATH` or below the address of an API. Raises NoOperation."""
     if expression_in(uri) is not None:
-        raise NoTarget(UNKNOWN_UNTIL_RUN)
-    found: list[tuple[int, HttpTarget]] = []
+        raise NoOperation(UNKNOWN_UNTIL_RUN)
+    found: list[tuple[int, OperationTarget]] = []
     for entry in servers:
         if entry.kind == OPENAPI_KIND and (path := _path_at(entry, uri)) is not None:
             found += _operations(entry, method.upper(), path)
     if not found:
-        raise NoTarget(NOT_REGISTERED)
+        raise NoOperation(NOT_REGISTERED)
     target = max(found, key=lambda each: each[0])[1]
     named = {each.name: each.argument for each in target.operation.parameters if each.place == "query"}
     given = parse_qsl(uri.partition("#")[0].partition("?")[2], keep_blank_values=True)
     for name, _ in given:
         if name not in named:
-            raise NoTarget(f"has `{name}` in its query, which the operation `{target.server}.{target.tool}` does not know")
+            raise NoOperation(f"has `{name}` in its query, which the operation `{target.server}.{target.tool}` does not know")
     more = {named[name]: value for name, value in given}
     return msgspec.structs.replace(target, arguments={**target.arguments, **more})
 
@@ -75,7 +75,7 @@ def _origin(scheme: str, host: str | None, port: int | None) -> tuple[str, str, 
     return scheme.lower(), (host or "").lower(), port or _PORTS.get(scheme.lower())
 
 
-def _operations(entry: Registration, method: str, path: str) -> Iterator[tuple[int, HttpTarget]]:
+def _operations(entry: Registration, method: str, path: str) -> Iterator[tuple[int, OperationTarget]]:
     """The operations of an API whose path fits, with the number of its steps that are the same."""
     for tool in entry.tools:
         try:
@@ -83,7 +83,7 @@ def _operations(entry: Registration, method: str, path: str) -> Iterator[tuple[i
         except UpstreamFault:
             continue
         if operation.method == method and (fit := _fit(operation, path)) is not None:
-            yield fit[0], HttpTarget(entry.name, tool.name, operation, fit[1])
+            yield fit[0], OperationTarget(entry.name, tool.name, operation, fit[1])
 
 
 def _fit(operation: Operation, path: str) -> tuple[int, dict[str, str]] | None:
@@ -103,19 +103,19 @@ def _fit(operation: Operation, path: str) -> tuple[int, dict[str, str]] | None:
     return same, arguments
 
 
-def arguments_of(target: HttpTarget, given: Mapping[str, Any], data: Any) -> dict[str, Any]:
-    """The arguments of the tool: of the URI with the members of the input, of `query`, `headers` and `body`. Raises NoTarget."""
+def arguments_of(target: OperationTarget, given: Mapping[str, Any], data: Any) -> dict[str, Any]:
+    """The arguments of the tool: of the URI with the members of the input, of `query`, `headers` and `body`. Raises NoOperation."""
     schema = target.operation.schema.get("properties", {})
     filled = {name: _typed(schema.get(name), _filled(text, data)) for name, text in target.arguments.items()}
     for place, members in (("query", given.get("query")), ("header", given.get("headers"))):
         for name, value in (members or {}).items():
             argument = _argument_named(target.operation, place, name)
             if argument is None:
-                raise NoTarget(f"has `{name}` in its {place}, which the operation `{target.server}.{target.tool}` does not know")
+                raise NoOperation(f"has `{name}` in its {place}, which the operation `{target.server}.{target.tool}` does not know")
             filled[argument] = _typed(schema.get(argument), value)
     if given.get("body") is not None:
         if not target.operation.body:
-            raise NoTarget(f"has a body, which the operation `{target.server}.{target.tool}` does not know")
+            raise NoOperation(f"has a body, which the operation `{target.server}.{target.tool}` does not know")
         filled[target.operation.body_argument] = given["body"]
     return filled
 
@@ -129,11 +129,11 @@ def _argument_named(operation: Operation, place: str, name: str) -> str | None:
 
 
 def _filled(text: str, data: Any) -> Any:
-    """A text with members of the input. A member that is the whole text keeps its type. Raises NoTarget where one is missing."""
+    """A text with members of the input. A member that is the whole text keeps its type. Raises NoOperation where one is missing."""
     members = data if isinstance(data, Mapping) else {}
     for name in _PARAMETER.findall(text):
         if members.get(name) is None:
-            raise NoTarget(f"names `{name}`, which the input lacks")
+            raise NoOperation(f"names `{name}`, which the input lacks")
     if (whole := _PARAMETER.fullmatch(text)) is not None:
         return members[whole[1]]
     return _PARAMETER.sub(lambda match: str(members[match[1]]), text)

@@ -11,7 +11,7 @@ from adapters.sandbox.calculation import PYTHON_TOOL, SANDBOX_KIND
 from adapters.task import Part, Task
 from gateway.workflows.dsl.determinism import COMPUTE
 from gateway.workflows.dsl.targets import agent_at, server_at, split_tool
-from gateway.workflows.engine.http_targets import NoTarget, arguments_of, find_target
+from gateway.workflows.engine.http_targets import NoOperation, arguments_of, find_target
 from gateway.workflows.engine.results import a2a_result, agent_output, computed_value, http_content, mcp_result, tool_output
 from gateway.workflows.engine.steps import StepRequest
 from gateway.workflows.interpreter.effects import PreparedCall, StepKey, SubRun
@@ -91,11 +91,11 @@ def resolve_http(key: StepKey, call: PreparedCall, servers: Sequence[Registratio
     given = call.arguments
     try:
         target = find_target(servers, _text(key, given, "method"), _text(key, given, "template"))
-    except NoTarget as error:
+    except NoOperation as error:
         raise standard_error("configuration", f"the endpoint {error}", key.pointer) from error
     try:
         arguments = arguments_of(target, given, call.input)
-    except NoTarget as error:
+    except NoOperation as error:
         raise standard_error("validation", f"the request {error}", key.pointer) from error
     return replace(call, arguments={"server": target.server, "tool": target.tool, "arguments": arguments})
 

@@ -19,7 +19,7 @@ TASK: Final = (
 REASON_MAX: Final = 1000  # characters
 
 
-class Verdict(Struct, frozen=True):
+class CheckVerdict(Struct, frozen=True):
     """What the second agent says of an output."""
 
     agrees: bool
@@ -47,9 +47,9 @@ async def ask_second_agent(effects: Effects, agent: str, output: Any, scope: Sco
         )
 
 
-def read_verdict(answer: Any) -> Verdict:
+def read_verdict(answer: Any) -> CheckVerdict:
     """The verdict in an answer, data or its text."""
     try:
-        return msgspec.json.decode(answer, type=Verdict) if isinstance(answer, str) else msgspec.convert(answer, Verdict)
+        return msgspec.json.decode(answer, type=CheckVerdict) if isinstance(answer, str) else msgspec.convert(answer, CheckVerdict)
     except (msgspec.MsgspecError, RecursionError):
-        return Verdict(agrees=False, reason="its answer is no verdict")
+        return CheckVerdict(agrees=False, reason="its answer is no verdict")

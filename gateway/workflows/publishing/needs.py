@@ -22,7 +22,7 @@ from gateway.workflows.dsl.document import (
 )
 from gateway.workflows.dsl.targets import agent_at, server_at, split_tool
 from gateway.workflows.dsl.walk import tasks
-from gateway.workflows.engine.http_targets import NoTarget, arguments_of, find_target
+from gateway.workflows.engine.http_targets import NoOperation, arguments_of, find_target
 from registry.cards.card import Registration
 
 AT_AGENTS = "is no agent of the registry: write interlock://agents/NAME"
@@ -88,7 +88,7 @@ def _request(call: HttpCallArguments, path: str, servers: Sequence[Registration]
     """The tool that a request is."""
     try:
         target = find_target(servers, call.method, call.endpoint if isinstance(call.endpoint, str) else call.endpoint.uri)
-    except NoTarget as error:
+    except NoOperation as error:
         return BadTarget(f"{path}/endpoint", str(error))
     try:
         members = {name: value for name in ("query", "headers", "body") if not isinstance(value := getattr(call, name), str)}
@@ -97,8 +97,8 @@ def _request(call: HttpCallArguments, path: str, servers: Sequence[Registration]
             given |= {each.argument for each in target.operation.parameters}
         for each in target.operation.parameters:
             if each.required and each.argument not in given:
-                raise NoTarget(f"lacks `{each.name}` in its {each.place}, which the operation `{target.server}.{target.tool}` needs")
-    except NoTarget as error:
+                raise NoOperation(f"lacks `{each.name}` in its {each.place}, which the operation `{target.server}.{target.tool}` needs")
+    except NoOperation as error:
         return BadTarget(path, str(error))
     return Need(f"{path}/endpoint", target.server, target.tool)
 

@@ -11,7 +11,7 @@ COVERED = {"a2a", "checkpoints", "events", "extensions", "fork", "mcp", "retry",
 
 @pytest.mark.parametrize("scenario", [each for _, each in SCENARIOS], ids=[f"{file}: {each.name}" for file, each in SCENARIOS])
 async def test_a_scenario_comes_out_as_described(scenario: FeatureScenario) -> None:
-    await run_scenario(scenario)
+    assert await run_scenario(scenario) > 0
 
 
 def test_what_the_kit_leaves_out_has_features() -> None:

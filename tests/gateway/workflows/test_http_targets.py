@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from adapters.openapi.document import read_api
-from gateway.workflows.engine.http_targets import NoTarget, arguments_of, find_target
+from gateway.workflows.engine.http_targets import NoOperation, arguments_of, find_target
 from gateway.workflows.publishing.needs import BadTarget, Need, needs_of
 from registry.cards.card import Family, McpTool, Registration, RegistrationStatus
 from tests.gateway.workflows.documents import document_of
@@ -73,12 +73,12 @@ def test_an_address_is_an_operation(method: str, uri: str, tool: str) -> None:
     ],
 )
 def test_another_address_is_none(method: str, uri: str) -> None:
-    with pytest.raises(NoTarget):
+    with pytest.raises(NoOperation):
         find_target([server()], method, uri)
 
 
 def test_a_server_of_another_kind_has_no_operations() -> None:
-    with pytest.raises(NoTarget):
+    with pytest.raises(NoOperation):
         find_target([server(kind="mcp")], "get", f"{BASE}/stock/7")
 
 
@@ -100,12 +100,12 @@ def test_a_value_with_a_slash_stays_in_its_step() -> None:
 
 @pytest.mark.parametrize("given", [{"query": {"x": 1}}, {"headers": {"Authorization": "x"}}, {"body": {}}])
 def test_what_the_operation_does_not_know_is_refused(given: dict[str, Any]) -> None:
-    with pytest.raises(NoTarget, match="does not know"):
+    with pytest.raises(NoOperation, match="does not know"):
         arguments_of(find_target([server()], "get", f"{BASE}/stock/7"), given, {})
 
 
 def test_a_member_that_the_input_lacks_is_refused() -> None:
-    with pytest.raises(NoTarget, match="`sku`, which the input lacks"):
+    with pytest.raises(NoOperation, match="`sku`, which the input lacks"):
         arguments_of(find_target([server()], "get", f"{BASE}/stock/{{sku}}"), {}, {})
 
 

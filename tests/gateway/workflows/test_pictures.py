@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gateway.workflows.drawing.layout import Lane, lay_out
+from gateway.workflows.drawing.layout import BlockLane, lay_out
 from gateway.workflows.drawing.outline import Nature, outline_of
 from gateway.workflows.drawing.svg import WORDS, svg_of
 from tests.gateway.workflows.documents import document_of
@@ -62,7 +62,7 @@ def test_text_of_a_document_stays_text() -> None:
     assert "url(" not in picture.replace("url(#tip)", "") and "@import" not in picture
 
 
-def _inner(lane: Lane) -> list[Lane]:
+def _inner(lane: BlockLane) -> list[BlockLane]:
     return [lane, *(found for item in lane.items for each in item.lanes for found in _inner(each))]
 
 
