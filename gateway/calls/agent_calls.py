@@ -15,9 +15,9 @@ from gateway.calls.agent_requests import (
     combine_writes,
     new_task_row,
     prepare_turn,
+    request_write,
     restore_unsent_message,
     ruling_request_for_agent,
-    webhook_write,
     with_grant,
     with_own_ref,
 )
@@ -184,7 +184,7 @@ class AgentCalls:
             await request.webhook.check_name()
         message = msgspec.structs.replace(request.logged_message or request.message, context_id=row.context_id, task_id=row.id)
         if isinstance(ruling, Question):
-            paused = PausedTask(row, previous, message, target, approval_message_of(request), webhook_write(request, row, previous))
+            paused = PausedTask(row, previous, message, target, approval_message_of(request), request_write(request, row, previous))
             return await self._pausing.pause(caller, paused, ruling_request, ruling)
         row, grant_write = with_grant(row, ruling), None
         if not row.grant_id and AUTH_OPTION in target.upstream:  # a person's own tool call has no grant row; consent needs one to resume
@@ -201,7 +201,7 @@ class AgentCalls:
         with self._telemetry.prepared_turn(request.trace_context, target, row) as (trace_context, span):
             call = self._call_builder.build_call(ruling, target, trace_context, row.id, deadline)
             live_events = self._stores.tasks.live_events(row) if request.is_watched else None
-            extra_write = combine_writes(webhook_write(request, opened.row, previous), grant_write)
+            extra_write = combine_writes(request_write(request, opened.row, previous), grant_write)
             await self._authorizer.record_task_opening(call, opened, previous, extra_write)
         return PreparedTurn(opened, turn, call, adapter, caller.delegation.task_id, live_events, span=span)
 

@@ -64,6 +64,7 @@ class AgentRequest(Struct, frozen=True):
     metadata: Mapping[str, Any] | None = None  # of the request
     logged_message: Message | None = None  # for the task's log, if the message that is sent differs
     continues_decision_id: str = ""  # the decision that allowed the tool call which this answer continues
+    opening_write: Callable[[Batch, TaskRow], None] | None = None  # of the gateway's own, in the commit that opens a new task
 
 
 class AuthorizedRequest(Struct, frozen=True):
@@ -106,9 +107,16 @@ def _with_repeated_tool_call(request: AgentRequest, previous: TaskRow, tool_call
     return msgspec.structs.replace(request, message=message, logged_message=request.message, continues_decision_id=previous.decision_id)
 
 
-def webhook_write(request: AgentRequest, row: TaskRow, previous: TaskRow | None) -> Callable[[Batch], None] | None:
+def request_write(request: AgentRequest, row: TaskRow, previous: TaskRow | None) -> Callable[[Batch], None] | None:
+    """What a request has written in the commit that opens or continues its task: the task's webhook, and its own opening write."""
     after = previous.last_seq if previous else 0
-    return partial(request.webhook.write, row=row, after_seq=after) if request.webhook else None
+    webhook = partial(request.webhook.write, row=row, after_seq=after) if request.webhook else None
+    opening = None if previous or request.opening_write is None else partial(_write_opening, request.opening_write, row)
+    return combine_writes(webhook, opening)
+
+
+def _write_opening(write: Callable[[Batch, TaskRow], None], row: TaskRow, batch: Batch) -> None:
+    write(batch, row)
 
 
 def combine_writes(*writes: Callable[[Batch], None] | None) -> Callable[[Batch], None] | None:

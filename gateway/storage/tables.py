@@ -270,8 +270,17 @@ workflow_runs = Table(
     Column("started", BigInteger, nullable=False),
     Column("wake_at", BigInteger),  # when a suspended run goes on by itself
     Column("note", Text, nullable=False),  # where it stands, in words
+    Column("ends_at", BigInteger),  # of a suspended run: when its deadline ends it, even while it is paused
+    Column("paused_at", BigInteger),  # since when it is to start no further step
+    Column("paused_by", Text, nullable=False),  # tenant|issuer|subject, or empty
+    Column("fault", Text, nullable=False),  # JSON of the error that it failed with, or empty
+    Column("origin_id", Text, nullable=False),  # the run whose journal it began with, or empty; no key: runs have a retention of their own
+    Column("origin_kind", Text, nullable=False),  # redrive | fork, or empty
+    Column("origin_step", Text, nullable=False),  # JSON pointer of the first task that it ran itself, or empty
+    Column("inputs", Text, nullable=False),  # JSON object: pointer of a task -> the input that a fork gave it
     _deleted_with(tasks, ("tenant", "id"), "workflow_runs_task"),
     Index("workflow_runs_due", "wake_at", **DUE),
+    Index("workflow_runs_origin", "tenant", "origin_id"),
 )
 
 workflow_steps = Table(
@@ -279,13 +288,33 @@ workflow_steps = Table(
     metadata,
     Column("tenant", Text, primary_key=True),
     Column("run_id", Text, primary_key=True),
-    Column("key", Text, primary_key=True),  # pointer:visits:attempts of the step
-    Column("kind", Text, nullable=False),  # call | record
+    Column("key", Text, primary_key=True),  # pointer:visits:attempts of the step, shortened where it is long
+    Column("kind", Text, nullable=False),  # call | record | due | limit
+    Column("step", Text, nullable=False),  # JSON pointer of the task in the document
+    Column("visits", Text, nullable=False),  # how often each scope around it was entered before, with dots between
+    Column("attempts", Text, nullable=False),  # the retries of the `try` tasks around it, with dots between
     Column("task_id", Text, nullable=False),  # the task that the step caused, or empty; no key: tasks have a retention of their own
     Column("started", BigInteger, nullable=False),
     Column("ended", BigInteger, nullable=False),
-    Column("result", Text, nullable=False),  # JSON: {"value": …} or {"fault": …}
+    Column("result", Text, nullable=False),  # JSON: {"value": …}, {"fault": …} or {"reference": {"digest": …, "size": …}}
+    Column("target", Text, nullable=False),  # whom the step called, in words
+    Column("decision_id", Text, nullable=False),  # of the ruling on the call, or empty
+    Column("input", Text, nullable=False),  # JSON of what the step sent: {"value": …} or {"reference": …}
+    Column("input_digest", Text, nullable=False),  # sha256 of its canonical JSON, or empty
+    Column("output_digest", Text, nullable=False),
+    Column("cost", Text, nullable=False),  # JSON of the usage that the agent reported, or empty where it is unknown
     _deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_steps_run"),
+)
+
+workflow_values = Table(
+    "workflow_values",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),  # sha256 of the canonical JSON, in hex
+    Column("size", BigInteger, nullable=False),  # bytes
+    Column("value", Text, nullable=False),  # JSON
+    _deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_values_run"),
 )
 
 workflow_waits = Table(
@@ -306,12 +335,13 @@ workflow_checkpoints = Table(
     Column("step", Text, nullable=False),  # JSON pointer of the task in the document
     Column("workflow", Text, nullable=False),
     Column("owner", Text, nullable=False),  # tenant|issuer|subject of whose run it is
-    Column("kind", Text, nullable=False),  # approve | choose | form
+    Column("kind", Text, nullable=False),  # approve | choose | form | signal
     Column("prompt", Text, nullable=False),
     Column("schema", Text, nullable=False),  # JSON Schema of the answer
     Column("state", Text, nullable=False),  # pending | answered | expired
     Column("answer", Text, nullable=False),  # JSON; empty while there is none
     Column("answered_by", Text, nullable=False),
+    Column("answer_key", Text, nullable=False),  # the idempotency key of the signal that answered, or empty
     Column("created", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=False),
     Column("answered", BigInteger),

@@ -14,9 +14,9 @@ from gateway.workflows.dsl.editor_schema import editor_schema
 from gateway.workflows.engine.adapter import EngineParts
 from gateway.workflows.engine.waking import RunWaker
 from gateway.workflows.publishing.registrar import WorkflowRegistrar, version_in
-from gateway.workflows.runs.checkpoints import Checkpoint
+from gateway.workflows.runs.checkpoints import Answerer, Checkpoint
 from gateway.workflows.runs.journal import CALL, StepRow, read_steps
-from gateway.workflows.runs.pages import RunFilter, find_run, list_runs, run_document
+from gateway.workflows.runs.pages import RunFilter, continuations_of, find_run, list_runs, run_document
 from registry.cards.card import Registration
 from registry.changes import RegistryChange
 from registry.store import UnknownName
@@ -88,7 +88,8 @@ class WorkflowAdministration:
             return None
         steps = await read_steps(self._parts.store, found.run.key)
         checkpoints = await self._parts.checkpoints.of_run(found.run.key)
-        more = {"input": found.run.input, "steps": [step_document(step) for step in steps if step.kind == CALL]}
+        continued = await continuations_of(self._parts.store.database, found.run.key)
+        more = {"input": found.run.input, "continued_by": continued, "steps": [step_document(step) for step in steps if step.kind == CALL]}
         return found.task, run_document(found) | more | {"checkpoints": [checkpoint_document(each) for each in checkpoints]}
 
     async def find_checkpoint(self, tenant: str, checkpoint_id: str) -> Checkpoint:
@@ -100,7 +101,7 @@ class WorkflowAdministration:
 
     async def answer(self, checkpoint: Checkpoint, value: Any, by: str, decision_id: str) -> dict[str, Any]:
         """Stores a person's answer and has the run go on. Raises BadCheckpointAnswer and CheckpointClosed."""
-        answered = await self._parts.checkpoints.answer(checkpoint, value, by, decision_id)
+        answered = await self._parts.checkpoints.answer(checkpoint, value, Answerer(by, decision_id))
         await self._waker.run_once()
         return checkpoint_document(answered)
 

@@ -27,5 +27,25 @@ class CheckpointClosed(Exception):
     """The checkpoint was answered before, has expired, or its run has ended."""
 
 
+class SignalNotAwaited(Exception):
+    """The run does not wait for a signal of this name."""
+
+
+class RunNotOpen(Exception):
+    """The run has ended, or has not begun: nothing of it can be paused or resumed."""
+
+
+class RunNotFailed(Exception):
+    """The run has not failed and was not canceled, so nothing of it can be redriven."""
+
+
+class UnknownStep(Exception):
+    """The run can't be forked at this step; the message says why."""
+
+
+class StepsChanged(Exception):
+    """The new version of the workflow does not run the steps that have ended; the message names one of them."""
+
+
 class BadCheckpointAnswer(Exception):
     """The answer does not fit the schema of the checkpoint; the message says why."""

@@ -8,10 +8,12 @@ from gateway.cli import output as screen
 from gateway.cli.http_client import connect, quote_segment
 from gateway.cli.remote import tasks
 from gateway.cli.remote.send import read_data
+from gateway.cli.workflows import operations
 
 RunId = Annotated[str, typer.Argument(help="The run's id, which is a task's.", metavar="ID")]
 PATH = "/api/runs"
-app = typer.Typer(help="Runs of workflows: start, list, show, watch, cancel, checkpoints, answer.", no_args_is_help=True)
+app = typer.Typer(help="Runs of workflows: start, list, show, watch, operate, answer.", no_args_is_help=True)
+operations.register(app)
 
 
 @app.command(epilog='Example: interlock run start offer --input \'{"sku": "7"}\' --wait')

@@ -1,11 +1,26 @@
 """Rows of the table of errors about workflows."""
 
 from gateway.ingress.http.error_row import ErrorMapping
-from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, DocumentRefused, UnknownCheckpoint
+from gateway.workflows.problems import (
+    BadCheckpointAnswer,
+    CheckpointClosed,
+    DocumentRefused,
+    RunNotFailed,
+    RunNotOpen,
+    SignalNotAwaited,
+    StepsChanged,
+    UnknownCheckpoint,
+    UnknownStep,
+)
 
 WORKFLOW_ERRORS: dict[type[Exception], ErrorMapping] = {
     DocumentRefused: ErrorMapping(422, -32602, "workflow-refused"),
     UnknownCheckpoint: ErrorMapping(404, -32011, "unknown", "There is no such checkpoint.", keeps_http_status=True),
     CheckpointClosed: ErrorMapping(409, -32014, "checkpoint-closed", "The checkpoint is answered or expired, or its run has ended."),
     BadCheckpointAnswer: ErrorMapping(422, -32602, "checkpoint-answer"),
+    SignalNotAwaited: ErrorMapping(409, -32014, "signal-not-awaited", "The run does not wait for a signal of this name."),
+    RunNotOpen: ErrorMapping(409, -32014, "run-not-open", "The run has ended, or has not begun."),
+    RunNotFailed: ErrorMapping(409, -32014, "run-not-failed", "Only a run that failed or was canceled is redriven."),
+    UnknownStep: ErrorMapping(422, -32602, "run-step"),
+    StepsChanged: ErrorMapping(409, -32014, "run-steps-changed"),
 }

@@ -27,6 +27,7 @@ from gateway.ingress.admin.registry import virtual_servers as admin_virtual
 from gateway.ingress.admin.registry.access import RegistryAccess, RegistryPermissions
 from gateway.ingress.admin.registry.changes import EntryChanges
 from gateway.ingress.admin.workflows import documents as admin_documents
+from gateway.ingress.admin.workflows import operations as admin_operations
 from gateway.ingress.admin.workflows import runs as admin_runs
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.proofs import RequestProofs
@@ -143,9 +144,12 @@ def _build_registry_access(gateway: Gateway, check_in_person: RequireInPerson) -
 def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: TokenGuard, check_in_person: RequireInPerson) -> list[Any]:
     """Builds the routes of workflows, runs and checkpoints. The engine is loaded by the first request that needs it."""
     load, size = gateway.workflows.load, gateway.settings.server.max_body
-    permissions = admin_runs.RunPermissions(gateway.rulings.authority.could_allow, gateway.authorize, check_in_person)
+    permissions = admin_runs.RunPermissions(gateway.rulings.authority.could_allow, gateway.authorize, check_in_person, gateway.authorize)
+    run_access = admin_operations.RunAccess(gateway.workflows.load_operations, permissions)
     return [
         admin_documents.routes(access, load, authenticate, size),
         admin_runs.run_routes(gateway.calls.agents, gateway.registry, load, authenticate),
+        admin_operations.operation_routes(run_access, authenticate),
+        admin_operations.successor_routes(run_access, gateway.calls.agents, gateway.registry, authenticate),
         admin_runs.checkpoint_routes(load, permissions, authenticate),
     ]

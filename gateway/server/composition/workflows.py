@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gateway.workflows.administration import WorkflowAdministration
     from gateway.workflows.engine.adapter import EngineParts, WorkflowAdapter
     from gateway.workflows.engine.waking import RunWaker
+    from gateway.workflows.operations import RunOperations
     from gateway.workflows.publishing.fitness import Fitness
     from gateway.workflows.publishing.folder import WorkflowFolder
     from gateway.workflows.publishing.registrar import WorkflowRegistrar
@@ -107,6 +108,21 @@ class LazyWorkflows:
         from gateway.workflows.administration import WorkflowAdministration
 
         return WorkflowAdministration(self._registrar, self._parts, self._waker)
+
+    async def load_operations(self) -> "RunOperations":
+        """What /api needs to operate runs."""
+        self._is_needed = True
+        return await asyncio.to_thread(lambda: self._operations)
+
+    @cached_property
+    def _operations(self) -> "RunOperations":
+        from gateway.workflows.engine.successors import Successors
+        from gateway.workflows.operations import RunOperations
+        from gateway.workflows.runs.pauses import Pauses
+
+        parts, audit = self._parts, self._dependencies.stores.audit
+        successors = Successors(parts.store, parts.versions, parts.evaluator, audit)
+        return RunOperations(parts.store, parts.checkpoints, Pauses(parts.store, audit), successors=successors, waker=self._waker)
 
     async def wake_once(self) -> int:
         """Resumes suspended runs that are due, where there is any workflow."""

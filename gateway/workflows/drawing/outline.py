@@ -97,7 +97,7 @@ def _nature(task: TaskBase) -> Nature:
             return Nature.PEOPLE
         case CallA2a() | CallFunction(call="gateway.plan" | "gateway.agent"):
             return Nature.AI
-        case ListenTask() | WaitTask():
+        case ListenTask() | WaitTask() | CallFunction(call="gateway.signal"):
             return Nature.WAIT
         case DoTask() | ForTask() | ForkTask() | TryTask() | SwitchTask():
             return Nature.FLOW
@@ -126,7 +126,7 @@ def _call_of_http(task: CallHttp) -> str:
 
 
 def _call_of_function(task: CallFunction) -> str:
-    target = next((str(task.with_[each]) for each in ("agent", "skill", "tool") if isinstance(task.with_.get(each), str)), "")
+    target = next((str(task.with_[each]) for each in ("agent", "skill", "tool", "name") if isinstance(task.with_.get(each), str)), "")
     return f"{task.call.removeprefix('gateway.')} {target}".strip()
 
 

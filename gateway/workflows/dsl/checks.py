@@ -34,7 +34,16 @@ NOT_RUN: Final = {
     "grpc": "calls by gRPC are not supported; register the service as an agent or a server",
     "asyncapi": "calls by AsyncAPI are not supported; use emit and listen",
 }
-FUNCTIONS: Final = ("gateway.approve", "gateway.choose", "gateway.form", "gateway.plan", COMPUTE, "gateway.agent", "gateway.tool")
+FUNCTIONS: Final = (
+    "gateway.approve",
+    "gateway.choose",
+    "gateway.form",
+    "gateway.signal",
+    "gateway.plan",
+    COMPUTE,
+    "gateway.agent",
+    "gateway.tool",
+)
 TASKS_MAX: Final = 1000
 Found = Iterator[tuple[str, str]]
 

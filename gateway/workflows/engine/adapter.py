@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import msgspec
 import structlog
 from msgspec import UNSET
 
@@ -38,14 +39,13 @@ from gateway.workflows.interpreter.errors import Fault, WorkflowError
 from gateway.workflows.interpreter.interpreter import Interpreter
 from gateway.workflows.interpreter.kinds import KINDS
 from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, Problem, UnknownCheckpoint
-from gateway.workflows.runs.checkpoints import Checkpoints
+from gateway.workflows.runs.checkpoints import Answerer, Checkpoints
 from gateway.workflows.runs.journal import Journal
-from gateway.workflows.runs.store import RunKey, RunRow, RunStore, RunTaken
-from registry.cards.card import Registration
+from gateway.workflows.runs.store import RunKey, RunRow, RunStore, RunTaken, Waiting
+from registry.cards.card import VERSION_FACT, Registration
 
 OUTPUT_ARTIFACT: Final = "output"
 FAULT_MEDIA_TYPE: Final = "application/problem+json"
-VERSION_FACT: Final = "workflow_version"  # in the facts of a workflow's registration: the version that new runs begin with
 DEADLINE_TEXT: Final = "The run took longer than its workflow allows (metadata.gateway.deadline)."
 MISFIT_TEXT: Final = "The workflow no longer fits what it calls, so it starts no new runs."
 log = structlog.get_logger()
@@ -118,22 +118,24 @@ class WorkflowAdapter:
 
     async def _effects(self, who: RunIdentity, call: Call, row: RunRow) -> JournaledEffects:
         parts = self._parts
-        journal = await Journal.open(parts.store, who.run)
+        journal = await Journal.open(parts.store, row)
         people = PeopleSteps(parts.checkpoints, call.grant.delegation.principal.owner_key, parts.store.now)
         return JournaledEffects(who, parts.store, journal, parts.steps, people, started=row.started)
 
     async def _outcome(self, document: Document, who: RunIdentity, row: RunRow, effects: JournaledEffects) -> list[Event]:
         """The last events of the turn."""
-        interpreter = Interpreter(document, self._parts.evaluator, effects, KINDS, who.run.id)
-        left = row.started + milliseconds_of(document.document.metadata.gateway.deadline) * 1000 - self._parts.store.now()
+        interpreter = Interpreter(document, self._parts.evaluator, effects, KINDS, who.run.id, inputs=row.inputs)
+        ends_at = row.started + milliseconds_of(document.document.metadata.gateway.deadline) * 1000
+        left = ends_at - self._parts.store.now()
         work = asyncio.ensure_future(interpreter.run(row.input))
         try:
             async with asyncio.timeout(max(0.0, left / 1_000_000)):
                 output = await asyncio.shield(work)
         except RunSuspended:
-            return [await self._suspend(who, effects)]
+            return [await self._suspend(who, effects, ends_at)]
         except WorkflowError as error:
             await self._parts.steps.cancel_open_of(who)
+            await self._parts.store.fail(who.run, msgspec.json.encode(error.fault).decode())
             return [_failure(error.fault)]
         except TimeoutError:
             await self._parts.steps.cancel_open_of(who)
@@ -148,9 +150,10 @@ class WorkflowAdapter:
         await self._parts.steps.cancel_open_of(who)
         return [ArtifactPiece(Artifact(OUTPUT_ARTIFACT, (Part(data=output, media_type="application/json"),))), Done()]
 
-    async def _suspend(self, who: RunIdentity, effects: JournaledEffects) -> Event:
+    async def _suspend(self, who: RunIdentity, effects: JournaledEffects, ends_at: int) -> Event:
         waits = effects.waits
-        await self._parts.store.suspend(who.run, waits.wake_at, waits.note, waits.task_ids)
+        waiting = Waiting(waits.wake_at, waits.note, tuple(waits.task_ids), is_paused=waits.is_paused, ends_at=ends_at)
+        await self._parts.store.suspend(who.run, waiting)
         if waits.is_for_owner:
             return Ask(prompts=tuple(waits.prompts))
         return Suspended(_message(who, waits.note) if waits.note else None)
@@ -165,7 +168,7 @@ class WorkflowAdapter:
                 continue
             try:
                 checkpoint = await self._parts.checkpoints.find(who.run.tenant, str(token.get("checkpoint", "")))
-                await self._parts.checkpoints.answer(checkpoint, answer.value, owner, decision)
+                await self._parts.checkpoints.answer(checkpoint, answer.value, Answerer(owner, decision))
             except (UnknownCheckpoint, CheckpointClosed, BadCheckpointAnswer) as error:
                 log.info("answer_not_taken", run=who.run.id, error=type(error).__name__)
 

@@ -21,7 +21,7 @@ from gateway.workflows.engine.steps import RunIdentity, StepCalls, StepRequest, 
 from gateway.workflows.engine.waits import Waits
 from gateway.workflows.interpreter.effects import PreparedCall, RunSuspended, StepKey, SubRun, Wanted
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, WorkflowError, standard_error
-from gateway.workflows.runs.journal import CALL, RECORD, Journal, Result, StepRow
+from gateway.workflows.runs.journal import CALL, DUE, LIMIT, RECORD, Journal, Result, StepRow
 from gateway.workflows.runs.store import RunStore, key_text
 
 HTTP: Final = "http"
@@ -71,6 +71,9 @@ class JournaledEffects:
         """The journaled result of a key, or that of `perform`, which is journaled. Raises WorkflowError and RunSuspended."""
         if (step := self._journal.find(key_text(key))) is not None:
             return self._replayed(step)
+        if self._journal.is_paused:
+            self.waits.add_pause(key.pointer)
+            raise RunSuspended
         await self._arm_limits()
         started, tasks = self._store.now(), list[str]()
         try:
@@ -78,7 +81,7 @@ class JournaledEffects:
         except WorkflowError as error:
             result = Result(fault=error.fault if error.fault.instance else replace(error.fault, instance=key.pointer))
         ended = self._store.now()
-        row = StepRow(key_text(key), CALL, tasks[0] if tasks else "", started, ended, result)
+        row = StepRow(key_text(key), CALL, tasks[0] if tasks else "", started, ended, result, key)
         return self._replayed(await self._journal.add(row))
 
     def _replayed(self, step: StepRow) -> Any:
@@ -136,7 +139,7 @@ class JournaledEffects:
         return outcome.value
 
     async def sleep(self, key: StepKey, milliseconds: int) -> None:
-        due = await self._record(f"{key_text(key)}#due", self._store.now() + milliseconds * 1000)
+        due = await self._record(key, "#due", DUE, self._store.now() + milliseconds * 1000)
         left = due - self._store.now()
         if left > AWAKE_US:
             await self._arm_limits()
@@ -152,7 +155,7 @@ class JournaledEffects:
 
     @asynccontextmanager
     async def _limit(self, key: StepKey, milliseconds: int) -> AsyncIterator[None]:
-        due = await self._record(f"{key_text(key)}#limit", self._store.now() + milliseconds * 1000)
+        due = await self._record(key, "#limit", LIMIT, self._store.now() + milliseconds * 1000)
         async with asyncio.timeout(None) as timer:
             entered = _LIMITS.set((*_LIMITS.get(), _TimeLimit(timer, due)))
             try:
@@ -172,17 +175,18 @@ class JournaledEffects:
             await asyncio.Event().wait()
 
     async def record(self, key: StepKey, value: Any) -> Any:
-        return await self._record(key_text(key), value)
+        return await self._record(key, "", RECORD, value)
 
     async def recorded(self, key: StepKey) -> Any:
         step = self._journal.find(key_text(key))
         return None if step is None else step.result.value
 
-    async def _record(self, key: str, value: Any) -> Any:
-        if (step := self._journal.find(key)) is not None:
+    async def _record(self, key: StepKey, suffix: str, kind: str, value: Any) -> Any:
+        text = key_text(key) + suffix
+        if (step := self._journal.find(text)) is not None:
             return step.result.value
         now = self._store.now()
-        return (await self._journal.add(StepRow(key, RECORD, "", now, now, Result(value=value)))).result.value
+        return (await self._journal.add(StepRow(text, kind, "", now, now, Result(value=value), key))).result.value
 
     async def emit(self, key: StepKey, event: Mapping[str, Any]) -> Mapping[str, Any]:
         raise standard_error("configuration", "events are not published by this gateway", key.pointer)

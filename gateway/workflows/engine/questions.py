@@ -1,4 +1,4 @@
-"""Steps that people answer: `gateway.approve`, `gateway.choose` and `gateway.form`."""
+"""Steps that people answer: `gateway.approve`, `gateway.choose`, `gateway.form`, and `gateway.signal`, which a signal answers."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -11,9 +11,9 @@ from gateway.workflows.engine.results import own_error
 from gateway.workflows.engine.steps import RunIdentity
 from gateway.workflows.interpreter.effects import PreparedCall, StepKey
 from gateway.workflows.interpreter.errors import standard_error
-from gateway.workflows.runs.checkpoints import APPROVAL_SCHEMA, APPROVE, CHOOSE, FORM, Checkpoint, Checkpoints, checkpoint_id
+from gateway.workflows.runs.checkpoints import APPROVAL_SCHEMA, APPROVE, CHOOSE, FORM, SIGNAL, Checkpoint, Checkpoints, checkpoint_id
 
-CHECKPOINTS: Final[Mapping[str, str]] = {f"gateway.{kind}": kind for kind in (APPROVE, CHOOSE, FORM)}
+CHECKPOINTS: Final[Mapping[str, str]] = {f"gateway.{kind}": kind for kind in (APPROVE, CHOOSE, FORM, SIGNAL)}
 EXPIRES: Final = "P7D"
 PROMPT_MAX: Final = 4000  # characters
 OPTIONS_MAX: Final = 100
@@ -38,7 +38,7 @@ class PeopleSteps:
     async def ask(self, who: RunIdentity, key: StepKey, call: PreparedCall) -> Asked:
         """Raises WorkflowError: denied, expired without a default, or arguments that are none of a checkpoint."""
         kind, said = CHECKPOINTS[call.function], call.arguments
-        schema, prompt = _schema(kind, said, key), _prompt(said, key)
+        schema, prompt = _schema(kind, said, key), _prompt(said, key, "name" if kind == SIGNAL else "prompt")
         now = self._now()
         asked = Checkpoint(
             run=who.run,
@@ -80,7 +80,7 @@ def _schema(kind: str, said: Mapping[str, Any], key: StepKey) -> Mapping[str, An
         if not isinstance(options, list) or not 0 < len(options) <= OPTIONS_MAX:
             raise standard_error("validation", f"`options` is no list of 1 to {OPTIONS_MAX} values", key.pointer)
         return {"enum": options}
-    schema = said.get("schema")
+    schema = said.get("schema", {} if kind == SIGNAL else None)
     if not isinstance(schema, Mapping):
         raise standard_error("validation", "`schema` is no JSON Schema", key.pointer)
     try:
@@ -90,10 +90,10 @@ def _schema(kind: str, said: Mapping[str, Any], key: StepKey) -> Mapping[str, An
     return schema
 
 
-def _prompt(said: Mapping[str, Any], key: StepKey) -> str:
-    prompt = said.get("prompt")
+def _prompt(said: Mapping[str, Any], key: StepKey, member: str) -> str:
+    prompt = said.get(member)
     if not isinstance(prompt, str) or not 0 < len(prompt) <= PROMPT_MAX:
-        raise standard_error("validation", f"`prompt` is no text of 1 to {PROMPT_MAX} characters", key.pointer)
+        raise standard_error("validation", f"`{member}` is no text of 1 to {PROMPT_MAX} characters", key.pointer)
     return prompt
 
 

@@ -1,7 +1,7 @@
 """What a suspended run waits for: a moment, tasks of its own that wait for people, and checkpoints."""
 
 from adapters.contract import Prompt
-from gateway.workflows.runs.checkpoints import APPROVE, Checkpoint
+from gateway.workflows.runs.checkpoints import APPROVE, SIGNAL, Checkpoint
 
 
 class Waits:
@@ -11,6 +11,7 @@ class Waits:
         self.wake_at: int | None = None
         self.task_ids: list[str] = []
         self.prompts: list[Prompt] = []  # that the run's owner can answer by a message to the run
+        self.is_paused = False
         self._notes: list[str] = []
         self._waits_for_others = False  # for something that no message of the owner brings
 
@@ -20,6 +21,11 @@ class Waits:
         if note:
             self._notes.append(note)
             self._waits_for_others = True
+
+    def add_pause(self, pointer: str) -> None:
+        """The run goes on when its pause is over; the step at `pointer` is the next."""
+        self.is_paused = self._waits_for_others = True
+        self._notes.append(f"{pointer}: is paused before this step")
 
     def add_task(self, task_id: str, note: str, prompt: Prompt | None) -> None:
         """The run goes on when the task moves; with `prompt`, the owner can have it move."""
@@ -33,8 +39,11 @@ class Waits:
     def add_checkpoint(self, checkpoint: Checkpoint, pointer: str) -> None:
         """The run goes on when people answered, or when the checkpoint expires."""
         self.add_moment(checkpoint.expires, "")
-        self._notes.append(f"{pointer}: {checkpoint.prompt} (checkpoint {checkpoint.id})")
-        if checkpoint.kind == APPROVE:  # the owner of a run never approves of it
+        if checkpoint.kind == SIGNAL:
+            self._notes.append(f"{pointer}: waits for the signal {checkpoint.prompt}")
+        else:
+            self._notes.append(f"{pointer}: {checkpoint.prompt} (checkpoint {checkpoint.id})")
+        if checkpoint.kind in (APPROVE, SIGNAL):  # the owner of a run never approves of it, and signals by another way than a message
             self._waits_for_others = True
         else:
             token = {"checkpoint": checkpoint.id}

@@ -38,7 +38,16 @@ class Kind(Protocol):
 class Interpreter:
     """One run. `kinds` has a function for each kind of task."""
 
-    def __init__(self, document: Document, evaluator: Evaluator, effects: Effects, kinds: Mapping[type, Kind], run_id: str) -> None:
+    def __init__(
+        self,
+        document: Document,
+        evaluator: Evaluator,
+        effects: Effects,
+        kinds: Mapping[type, Kind],
+        run_id: str,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> None:
         self.document = document
         self.effects = effects
         self._kinds = kinds
@@ -46,6 +55,7 @@ class Interpreter:
         self._run_id = run_id
         self.evaluation = Evaluation(evaluator, {})
         self._compensations = Compensations()
+        self._inputs = dict(inputs or {})  # what tasks get as input instead, by their pointer, when they run for the first time
 
     async def run(self, input: Any) -> Any:
         """The run's output. Raises WorkflowError when it faults, after the functions that undo its finished steps."""
@@ -93,6 +103,7 @@ class Interpreter:
 
     async def run_task(self, name: str, task: TaskBase, raw: Any, scope: Scope) -> tuple[Any, str]:
         """Runs one task with its extensions. Returns its transformed output and where to go on. Raises WorkflowError and RunEnded."""
+        raw = self._inputs.pop(scope.pointer, raw)
         at = TaskAtWork(name, task.model_dump(mode="json", exclude_unset=True), raw, self.effects.now())
         if task.if_ is not None and not await self.evaluation.holds(task.if_, raw, scope, at):
             return raw, CONTINUE

@@ -11,13 +11,12 @@ from gateway.workflows.dsl.document import CallFunction, CallMcp, CallOpenApi, D
 from gateway.workflows.dsl.loading import read_source
 from gateway.workflows.dsl.targets import agent_of
 from gateway.workflows.dsl.walk import tasks
-from gateway.workflows.engine.adapter import VERSION_FACT
 from gateway.workflows.engine.versions import Versions
 from gateway.workflows.expressions.templates import expression_in
 from gateway.workflows.problems import DocumentRefused, Problem
 from gateway.workflows.publishing.needs import BadTarget, Need, needs_of, needs_of_task
 from gateway.workflows.runs.store import RunStore
-from registry.cards.card import WORKFLOW_KIND, Family, Registration, RegistrationStatus
+from registry.cards.card import VERSION_FACT, WORKFLOW_KIND, Family, Registration, RegistrationStatus
 from registry.store import Registry, UnknownName
 
 CALLABLE: Final = (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN)

@@ -12,7 +12,6 @@ from gateway.workflows.dsl.checks import check_document
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.durations import milliseconds_of
 from gateway.workflows.dsl.loading import Source, read_document, read_source
-from gateway.workflows.engine.adapter import VERSION_FACT
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.problems import DocumentRefused, Problem
 from gateway.workflows.publishing.card import card_of, contracts_of
@@ -20,7 +19,7 @@ from gateway.workflows.publishing.fitness import Fitness
 from gateway.workflows.publishing.needs import BadTarget, needs_of
 from gateway.workflows.publishing.support import unsupported
 from gateway.workflows.runs.store import RunStore
-from registry.cards.card import FEATURES, WORKFLOW_KIND, Family, Registration, RegistrationStatus
+from registry.cards.card import FEATURES, VERSION_FACT, WORKFLOW_KIND, Family, Registration, RegistrationStatus
 from registry.cards.reader import read_card
 from registry.changes import RegistryChange
 from registry.drift.suspicions import find_suspicions

@@ -13,13 +13,14 @@ from gateway.storage.database import Batch
 from gateway.storage.tables import tasks, workflow_checkpoints
 from gateway.tasks.contracts.json_schema import BadSchema, problem_of
 from gateway.workflows.interpreter.effects import StepKey
-from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, UnknownCheckpoint
+from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, SignalNotAwaited, UnknownCheckpoint
 from gateway.workflows.runs.store import RunKey, RunStore, lock_run, wake
 from policies.audit.log import AuditLog
 
 APPROVE: Final = "approve"
 CHOOSE: Final = "choose"
 FORM: Final = "form"
+SIGNAL: Final = "signal"  # its prompt is the name of the signal
 LIST_MAX: Final = 200
 APPROVAL_SCHEMA: Final[Mapping[str, Any]] = {
     "type": "object",
@@ -29,14 +30,22 @@ APPROVAL_SCHEMA: Final[Mapping[str, Any]] = {
 }
 _INSERT: Final = (
     "INSERT INTO workflow_checkpoints "
-    "(tenant, id, run_id, step, workflow, owner, kind, prompt, schema, state, answer, answered_by, created, expires) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', '', '', ?, ?) ON CONFLICT DO NOTHING"
+    "(tenant, id, run_id, step, workflow, owner, kind, prompt, schema, state, answer, answered_by, answer_key, created, expires) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', '', '', '', ?, ?) ON CONFLICT DO NOTHING"
 )
 _ANSWER: Final = (
-    "UPDATE workflow_checkpoints SET state = 'answered', answer = ?, answered_by = ?, answered = ? "
+    "UPDATE workflow_checkpoints SET state = 'answered', answer = ?, answered_by = ?, answer_key = ?, answered = ? "
     "WHERE tenant = ? AND id = ? AND state = 'pending' AND expires > ?"
 )
 _EXPIRE: Final = "UPDATE workflow_checkpoints SET state = 'expired' WHERE tenant = ? AND id = ? AND state = 'pending'"
+
+
+class Answerer(Struct, frozen=True):
+    """Who answers, by which ruling, and the idempotency key of a signal."""
+
+    owner: str
+    decision_id: str = ""
+    key: str = ""
 
 
 class Checkpoint(Struct, frozen=True):
@@ -55,6 +64,7 @@ class Checkpoint(Struct, frozen=True):
     state: str = "pending"
     answer: Any = None
     answered_by: str = ""
+    answer_key: str = ""
 
 
 def checkpoint_id(run: RunKey, key: StepKey) -> str:
@@ -92,21 +102,21 @@ class Checkpoints:
 
         return await self._store.database.write(work)
 
-    async def answer(self, checkpoint: Checkpoint, value: Any, answered_by: str, decision_id: str = "") -> Checkpoint:
+    async def answer(self, checkpoint: Checkpoint, value: Any, by: Answerer) -> Checkpoint:
         """Stores the answer and has the run go on, in one commit. Raises BadCheckpointAnswer and CheckpointClosed."""
         _check_answer(checkpoint, value)
         now, run = self._store.now(), checkpoint.run
         encoded = msgspec.json.encode(value).decode()
 
         def work(batch: Batch) -> Checkpoint:
-            if not batch.run(_ANSWER, (encoded, answered_by, now, run.tenant, checkpoint.id, now)):
+            if not batch.run(_ANSWER, (encoded, by.owner, by.key, now, run.tenant, checkpoint.id, now)):
                 raise CheckpointClosed
             state = batch.connection.execute(select(tasks.c.state).where(tasks.c.tenant == run.tenant, tasks.c.id == run.id)).scalar()
             if state is None or state in {each.value for each in TERMINAL}:
                 raise CheckpointClosed
             wake(batch, run, now)
-            record = _record("checkpoint-answered", checkpoint) | {"decision_id": decision_id, "by": answered_by}
-            self._audit.record(batch, record)
+            kind = "run-signaled" if checkpoint.kind == SIGNAL else "checkpoint-answered"
+            self._audit.record(batch, _record(kind, checkpoint) | {"decision_id": by.decision_id, "by": by.owner})
             return _from_row(batch.connection.execute(_one(run.tenant, checkpoint.id)).one())
 
         return await self._store.database.write(work)
@@ -124,12 +134,32 @@ class Checkpoints:
         query = select(workflow_checkpoints).where(mine).order_by(workflow_checkpoints.c.created, workflow_checkpoints.c.id)
         return [_from_row(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
 
+    async def signal(self, run: RunKey, name: str, value: Any, by: Answerer) -> Checkpoint:
+        """Gives a signal to the run that waits for it. A signal of the same key is given once.
+
+        Raises BadCheckpointAnswer, and SignalNotAwaited unless the run waits for a signal of this name.
+        """
+        waits = [each for each in await self.of_run(run) if each.kind == SIGNAL and each.prompt == name]
+        given = next((each for each in waits if by.key and each.answer_key == by.key), None)
+        if given is not None:
+            return given
+        now = self._store.now()
+        open_one = next((each for each in waits if each.state == "pending" and each.expires > now), None)
+        if open_one is None:
+            raise SignalNotAwaited
+        try:
+            return await self.answer(open_one, value, by)
+        except CheckpointClosed as closed:
+            raise SignalNotAwaited from closed
+
     async def pending(self, tenant: str, is_shown: Callable[[Checkpoint], bool]) -> list[Checkpoint]:
         """Open checkpoints of runs that have not ended, the oldest first, at most LIST_MAX."""
         table, ended = workflow_checkpoints, [state.value for state in TERMINAL]
         is_run = (tasks.c.tenant == table.c.tenant) & (tasks.c.id == table.c.run_id)
         query = select(table).join(tasks, is_run).where(table.c.tenant == tenant, table.c.state == "pending")
-        query = query.where(table.c.expires > self._store.now(), tasks.c.state.not_in(ended)).order_by(table.c.created, table.c.id)
+        query = query.where(table.c.kind != SIGNAL, table.c.expires > self._store.now(), tasks.c.state.not_in(ended)).order_by(
+            table.c.created, table.c.id
+        )
         rows = await self._store.database.read(lambda connection: connection.execute(query).all())
         return [found for row in rows if is_shown(found := _from_row(row))][:LIST_MAX]
 
@@ -162,6 +192,7 @@ def _from_row(row: "Row[Any]") -> Checkpoint:
         state=row.state,
         answer=msgspec.json.decode(row.answer) if row.answer else None,
         answered_by=row.answered_by,
+        answer_key=row.answer_key,
     )
 
 

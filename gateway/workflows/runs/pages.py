@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, Row, select
 
@@ -11,9 +10,7 @@ from gateway.storage.database import Database
 from gateway.storage.paging import BadCursor
 from gateway.storage.tables import tasks, workflow_runs
 from gateway.tasks.log import TaskRow, to_rfc3339, to_task_row
-from gateway.workflows.runs.store import RunKey, RunRow
-
-_RUN_COLUMNS = ("workflow", "version", "input", "started", "wake_at", "note")
+from gateway.workflows.runs.store import RUN_COLUMNS, RunKey, RunRow, to_run_row
 
 
 class RunFilter(Struct, frozen=True):
@@ -31,10 +28,12 @@ class ShownRun(Struct, frozen=True):
     task: TaskRow
 
 
-async def find_run(database: Database, tenant: str, owner: str, run_id: str) -> ShownRun | None:
-    """The run of this owner, or None. A task that its workflow has not begun yet is a run without a version."""
+async def find_run(database: Database, tenant: str, owner: str | None, run_id: str) -> ShownRun | None:
+    """The run of this owner, of anybody where `owner` is None, or None. A task that its workflow has not begun yet is a run without a version."""
     query = _runs_of(tenant, owner).where(tasks.c.id == run_id)
-    mine = (tasks.c.tenant == tenant) & (tasks.c.owner == owner) & (tasks.c.id == run_id)
+    mine = (tasks.c.tenant == tenant) & (tasks.c.id == run_id)
+    if owner is not None:
+        mine &= tasks.c.owner == owner
 
     def work(connection: Connection) -> ShownRun | None:
         if (row := connection.execute(query).first()) is not None:
@@ -71,6 +70,13 @@ async def list_runs(database: Database, tenant: str, owner: str, page: RunFilter
     return shown, more
 
 
+async def continuations_of(database: Database, run: RunKey) -> list[str]:
+    """The runs that began with the journal of this one, the oldest first. They have the same owner."""
+    columns = workflow_runs.c
+    query = select(columns.id).where(columns.tenant == run.tenant, columns.origin_id == run.id).order_by(columns.started, columns.id)
+    return list(await database.read(lambda connection: connection.execute(query).scalars().all()))
+
+
 def run_document(shown: ShownRun) -> dict[str, Any]:
     """A run as /api shows it."""
     run, task = shown.run, shown.task
@@ -80,6 +86,8 @@ def run_document(shown: ShownRun) -> dict[str, Any]:
         "version": run.version,
         "state": task.state.value,
         "note": "" if task.has_ended else run.note,
+        "paused": None if task.has_ended or run.paused_at is None else {"at": to_rfc3339(run.paused_at), "by": run.paused_by},
+        "origin": {"run": run.origin.run_id, "kind": run.origin.kind, "step": run.origin.step} if run.origin.run_id else None,
         "wake_at": to_rfc3339(run.wake_at) if run.wake_at is not None and not task.has_ended else None,
         "owner": task.owner,
         "created": to_rfc3339(task.created),
@@ -87,15 +95,15 @@ def run_document(shown: ShownRun) -> dict[str, Any]:
     }
 
 
-def _runs_of(tenant: str, owner: str) -> Any:
+def _runs_of(tenant: str, owner: str | None) -> Any:
     is_run = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
-    query = select(tasks, *(workflow_runs.c[name].label(f"run_{name}") for name in _RUN_COLUMNS)).join(workflow_runs, is_run)
-    return query.where(tasks.c.tenant == tenant, tasks.c.owner == owner)
+    query = select(tasks, *(workflow_runs.c[name].label(f"run_{name}") for name in RUN_COLUMNS)).join(workflow_runs, is_run)
+    query = query.where(tasks.c.tenant == tenant)
+    return query if owner is None else query.where(tasks.c.owner == owner)
 
 
 def _from_row(row: "Row[Any]") -> ShownRun:
     found = dict(row._mapping)
-    named = {name: found.pop(f"run_{name}") for name in _RUN_COLUMNS}
+    named = {name: found.pop(f"run_{name}") for name in RUN_COLUMNS}
     task = TaskRow(**{**found, "state": TaskState(found["state"])})
-    run = RunRow(RunKey(task.tenant, task.id), **{**named, "input": msgspec.json.decode(named["input"])})
-    return ShownRun(run, task)
+    return ShownRun(to_run_row(RunKey(task.tenant, task.id), named), task)

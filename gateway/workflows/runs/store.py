@@ -1,7 +1,7 @@
 """Rows of versions and runs. A write of a run is refused once another process works on it."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -21,10 +21,13 @@ _INSERT_VERSION: Final = (
     "INSERT INTO workflow_versions (tenant, name, hash, document, author, created) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 _INSERT_RUN: Final = (
-    "INSERT INTO workflow_runs (tenant, id, workflow, version, input, started, note) VALUES (?, ?, ?, ?, ?, ?, '') ON CONFLICT DO NOTHING"
+    "INSERT INTO workflow_runs "
+    "(tenant, id, workflow, version, input, started, note, paused_by, fault, origin_id, origin_kind, origin_step, inputs) "
+    "VALUES (?, ?, ?, ?, ?, ?, '', '', '', ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 _LOCK_TASK: Final = "UPDATE tasks SET updated = updated WHERE tenant = ? AND id = ? AND runner = ?"
-_SUSPEND: Final = "UPDATE workflow_runs SET wake_at = ?, note = ? WHERE tenant = ? AND id = ?"
+_SUSPEND: Final = "UPDATE workflow_runs SET wake_at = ?, note = ?, ends_at = ? WHERE tenant = ? AND id = ?"
+_FAIL: Final = "UPDATE workflow_runs SET fault = ? WHERE tenant = ? AND id = ?"
 _WAKE: Final = "UPDATE workflow_runs SET wake_at = ? WHERE tenant = ? AND id = ?"
 _WAKE_ALL: Final = (
     "UPDATE workflow_runs SET wake_at = ? WHERE tenant = ? AND workflow = ? AND id IN "
@@ -35,6 +38,8 @@ _DELETE_WAITS: Final = "DELETE FROM workflow_waits WHERE tenant = ? AND run_id =
 _ENDED_STATES: Final = tuple(state.value for state in TERMINAL)
 _WAITING_STATES: Final = tuple(state.value for state in INTERRUPTED)
 _RESUMABLE_STATES: Final = (TaskState.WORKING.value, TaskState.INPUT_REQUIRED.value)
+PLAIN_COLUMNS: Final = ("workflow", "version", "started", "wake_at", "note", "paused_at", "paused_by", "fault")
+RUN_COLUMNS: Final = (*PLAIN_COLUMNS, "input", "inputs", "origin_id", "origin_kind", "origin_step")
 
 
 class RunTaken(Exception):
@@ -48,8 +53,22 @@ class RunKey(Struct, frozen=True):
     id: str
 
 
+class Origin(Struct, frozen=True):
+    """The run whose journal another run began with. `kind` is redrive or fork, `step` the pointer of the first task that ran again."""
+
+    run_id: str
+    kind: str
+    step: str
+
+
+NO_ORIGIN: Final = Origin("", "", "")
+
+
 class RunRow(Struct, frozen=True):
-    """A run. `version` is the hash of its document, `input` any JSON, `started` microseconds since 1970."""
+    """A run. `version` is the hash of its document, `input` any JSON; times are microseconds since 1970.
+
+    `inputs` has the inputs that a fork gave to tasks, by the pointer of the task. `fault` is JSON, empty unless the run failed.
+    """
 
     key: RunKey
     workflow: str
@@ -58,6 +77,11 @@ class RunRow(Struct, frozen=True):
     started: int
     wake_at: int | None = None
     note: str = ""
+    paused_at: int | None = None
+    paused_by: str = ""
+    fault: str = ""
+    origin: Origin = NO_ORIGIN
+    inputs: Mapping[str, Any] = {}
 
 
 def key_text(key: StepKey) -> str:
@@ -80,6 +104,16 @@ def lock_run(batch: Batch, run: RunKey, process: str) -> None:
 def wake(batch: Batch, run: RunKey, at: int) -> None:
     """Has a suspended run go on at `at` at the latest."""
     batch.run(_WAKE, (at, run.tenant, run.id))
+
+
+class Waiting(Struct, frozen=True):
+    """What a suspended run waits for: the moment `wake_at`, tasks of its own, the end of a pause. `ends_at` is its deadline."""
+
+    wake_at: int | None = None
+    note: str = ""
+    task_ids: tuple[str, ...] = ()
+    is_paused: bool = False
+    ends_at: int | None = None
 
 
 class RunStore:
@@ -109,14 +143,13 @@ class RunStore:
         rows = await self.database.read(lambda connection: connection.execute(query.order_by(table.c.created.desc())).all())
         return [(row.hash, row.created) for row in rows]
 
-    async def begin(self, run: RunRow) -> RunRow:
-        """The run's row, made from `run` unless there is one: a run keeps the version that it began with. Raises RunTaken."""
-        values = (run.key.tenant, run.key.id, run.workflow, run.version, msgspec.json.encode(run.input).decode(), run.started)
+    async def begin(self, row: RunRow) -> RunRow:
+        """The run as it is stored, which is `row` where it begins now. Raises RunTaken."""
 
         def work(batch: Batch) -> RunRow:
-            lock_run(batch, run.key, self.process)
-            batch.run(_INSERT_RUN, values)
-            found = _read_run(batch.connection, run.key)
+            lock_run(batch, row.key, self.process)
+            insert_run(batch, row)
+            found = _read_run(batch.connection, row.key)
             assert found is not None  # it was inserted, or there before
             return found
 
@@ -125,21 +158,32 @@ class RunStore:
     async def find(self, run: RunKey) -> RunRow | None:
         return await self.database.read(lambda connection: _read_run(connection, run))
 
-    async def suspend(self, run: RunKey, wake_at: int | None, note: str, task_ids: Sequence[str]) -> None:
-        """Stores what a run waits for: a moment, and tasks of its own. Raises RunTaken."""
+    async def suspend(self, run: RunKey, waiting: Waiting) -> None:
+        """Stores what a run waits for. A run that stopped for a pause which is over by now goes on at once. Raises RunTaken."""
 
         def work(batch: Batch) -> None:
             lock_run(batch, run, self.process)
-            batch.run(_SUSPEND, (wake_at, note, run.tenant, run.id))
+            batch.run(_SUSPEND, (waiting.wake_at, waiting.note, waiting.ends_at, run.tenant, run.id))
+            if waiting.is_paused and not is_paused(batch.connection, run):
+                wake(batch, run, self.now())
             batch.run(_DELETE_WAITS, (run.tenant, run.id))
-            for task_id in task_ids:
+            for task_id in waiting.task_ids:
                 batch.add(workflow_waits, {"tenant": run.tenant, "run_id": run.id, "task_id": task_id})
 
         await self.database.write(work)
 
     async def resume(self, run: RunKey) -> None:
         """Clears what a run waited for. Raises RunTaken."""
-        await self.suspend(run, None, "", ())
+        await self.suspend(run, Waiting())
+
+    async def fail(self, run: RunKey, fault: str) -> None:
+        """Stores the error, as JSON, that a run fails with. Raises RunTaken."""
+
+        def work(batch: Batch) -> None:
+            lock_run(batch, run, self.process)
+            batch.run(_FAIL, (fault, run.tenant, run.id))
+
+        await self.database.write(work)
 
     async def wake_all(self, tenant: str, workflow: str) -> None:
         """Has every suspended run of a workflow go on, which ends it where the workflow was removed."""
@@ -153,7 +197,8 @@ class RunStore:
         def work(connection: Connection) -> list[TaskRow]:
             suspended = (tasks.c.runner == "") & tasks.c.state.in_(_RESUMABLE_STATES)
             is_run = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
-            timed = select(tasks).join(workflow_runs, is_run).where(suspended, workflow_runs.c.wake_at <= now).limit(DUE_MAX)
+            is_due = workflow_runs.c.paused_at.is_(None) & (workflow_runs.c.wake_at <= now) | (workflow_runs.c.ends_at <= now)
+            timed = select(tasks).join(workflow_runs, is_run).where(suspended, is_due).limit(DUE_MAX)
             found = {row.id: to_task_row(row) for row in connection.execute(timed)}
             for tenant, run_id in connection.execute(_moved_waits()).all():
                 mine = (tasks.c.tenant == tenant) & (tasks.c.id == run_id)
@@ -167,8 +212,16 @@ def _moved_waits() -> Any:
     """Runs that wait for a task that waits for nobody any more."""
     child = tasks.alias("child")
     is_child = (child.c.tenant == workflow_waits.c.tenant) & (child.c.id == workflow_waits.c.task_id)
-    query = select(workflow_waits.c.tenant, workflow_waits.c.run_id).join(child, is_child)
-    return query.where(child.c.state.not_in(_WAITING_STATES)).distinct().limit(DUE_MAX)
+    is_run = (workflow_runs.c.tenant == workflow_waits.c.tenant) & (workflow_runs.c.id == workflow_waits.c.run_id)
+    query = select(workflow_waits.c.tenant, workflow_waits.c.run_id).join(child, is_child).join(workflow_runs, is_run)
+    query = query.where(child.c.state.not_in(_WAITING_STATES), workflow_runs.c.paused_at.is_(None))
+    return query.distinct().limit(DUE_MAX)
+
+
+def is_paused(connection: Connection, run: RunKey) -> bool:
+    """Whether a run is to start no further step."""
+    mine = (workflow_runs.c.tenant == run.tenant) & (workflow_runs.c.id == run.id)
+    return connection.execute(select(workflow_runs.c.paused_at).where(mine)).scalar() is not None
 
 
 def _read_run(connection: Connection, run: RunKey) -> RunRow | None:
@@ -178,5 +231,18 @@ def _read_run(connection: Connection, run: RunKey) -> RunRow | None:
 
 
 def _to_run_row(row: "Row[Any]") -> RunRow:
-    key = RunKey(row.tenant, row.id)
-    return RunRow(key, row.workflow, row.version, msgspec.json.decode(row.input), row.started, row.wake_at, row.note)
+    return to_run_row(RunKey(row.tenant, row.id), row._mapping)
+
+
+def to_run_row(key: RunKey, columns: Mapping[str, Any]) -> RunRow:
+    """A run from the columns of its row."""
+    origin = Origin(*(columns[f"origin_{name}"] for name in ("id", "kind", "step")))
+    decoded = {name: msgspec.json.decode(columns[name]) for name in ("input", "inputs")}
+    return RunRow(key, **{name: columns[name] for name in PLAIN_COLUMNS}, **decoded, origin=origin)
+
+
+def insert_run(batch: Batch, row: RunRow) -> bool:
+    """Stores a run that begins, unless it is there already."""
+    given, inputs = (msgspec.json.encode(each).decode() for each in (row.input, row.inputs))
+    origin = (row.origin.run_id, row.origin.kind, row.origin.step)
+    return bool(batch.run(_INSERT_RUN, (row.key.tenant, row.key.id, row.workflow, row.version, given, row.started, *origin, inputs)))

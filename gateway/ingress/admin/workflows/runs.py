@@ -74,6 +74,7 @@ class RunPermissions:
     could_allow: Callable[[Caller, Act], bool]
     authorize: Callable[[Caller, Act], Awaitable[Grant]]
     check_in_person: RequireInPerson
+    authorize_on_task: Callable[[Caller, Act, str], Awaitable[Grant]]
 
 
 def run_routes(agents: AgentCalls, registry: Registry, load: Callable[[], Awaitable[Runs]], authenticate: Authenticate) -> APIRouter:
@@ -82,7 +83,7 @@ def run_routes(agents: AgentCalls, registry: Registry, load: Callable[[], Awaita
 
     async def find(caller: Caller, run_id: str) -> tuple[TaskRow, dict[str, Any]]:
         found = await (await load()).show_run(caller.principal.tenant, caller.principal.owner_key, run_id)
-        if found is None or not _is_visible(caller, found[0]):
+        if found is None or not is_visible(caller, found[0]):
             raise UnknownTask
         return found
 
@@ -92,7 +93,7 @@ def run_routes(agents: AgentCalls, registry: Registry, load: Callable[[], Awaita
         entry = registry.find(caller.principal.tenant, body.workflow)
         if entry.family is not Family.AGENT or entry.kind != WORKFLOW_KIND:
             raise UnknownName(body.workflow)
-        key = _idempotency_key(request)
+        key = idempotency_key(request)
         message = Message(key or f"m-{uuid4()}", Role.USER, (Part(data=body.input, media_type=JSON),))
         turned = await agents.start(caller, AgentRequest(entry.name, message, TraceContext(), idempotency_key=key))
         row = turned.row
@@ -155,7 +156,7 @@ def checkpoint_routes(load: Callable[[], Awaitable[Runs]], permissions: RunPermi
     return router
 
 
-def _idempotency_key(request: Request) -> str | None:
+def idempotency_key(request: Request) -> str | None:
     """The header Idempotency-Key, or None. Raises BadHeader."""
     key = header(request.scope, b"idempotency-key") or None
     if key is not None and (len(key) > KEY_MAX or not key.isprintable()):
@@ -163,7 +164,7 @@ def _idempotency_key(request: Request) -> str | None:
     return key
 
 
-def _is_visible(caller: Caller, row: TaskRow) -> bool:
+def is_visible(caller: Caller, row: TaskRow) -> bool:
     """Whether the caller may see a run of their own through this token; an agent sees the runs that its own task caused."""
     caused = not caller.delegation.path or row.parent_id == caller.delegation.task_id
     return caused and caller.delegation.effective_permissions().covers(f"agent:{row.agent}")

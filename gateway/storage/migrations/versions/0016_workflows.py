@@ -43,8 +43,12 @@ def _create_runs() -> None:
         *_numbers("started"),
         sa.Column("wake_at", sa.BigInteger()),
         *_texts("note"),
+        sa.Column("ends_at", sa.BigInteger()),
+        sa.Column("paused_at", sa.BigInteger()),
+        *_texts("paused_by", "fault", "origin_id", "origin_kind", "origin_step", "inputs"),
         sa.ForeignKeyConstraint(["tenant", "id"], ["tasks.tenant", "tasks.id"], name="workflow_runs_task", ondelete="CASCADE"),
     )
+    op.create_index("workflow_runs_origin", "workflow_runs", ["tenant", "origin_id"])
     op.create_index("workflow_runs_due", "workflow_runs", ["wake_at"], sqlite_where=_DUE, postgresql_where=_DUE)
 
 
@@ -52,10 +56,17 @@ def _create_journal() -> None:
     op.create_table(
         "workflow_steps",
         *_texts("tenant", "run_id", "key", key=True),
-        *_texts("kind", "task_id"),
+        *_texts("kind", "step", "visits", "attempts", "task_id"),
         *_numbers("started", "ended"),
-        *_texts("result"),
+        *_texts("result", "target", "decision_id", "input", "input_digest", "output_digest", "cost"),
         _belongs_to_run("workflow_steps"),
+    )
+    op.create_table(
+        "workflow_values",
+        *_texts("tenant", "run_id", "digest", key=True),
+        *_numbers("size"),
+        *_texts("value"),
+        _belongs_to_run("workflow_values"),
     )
     op.create_table("workflow_waits", *_texts("tenant", "run_id", "task_id", key=True), _belongs_to_run("workflow_waits"))
 
@@ -64,7 +75,7 @@ def _create_checkpoints() -> None:
     op.create_table(
         "workflow_checkpoints",
         *_texts("tenant", "id", key=True),
-        *_texts("run_id", "step", "workflow", "owner", "kind", "prompt", "schema", "state", "answer", "answered_by"),
+        *_texts("run_id", "step", "workflow", "owner", "kind", "prompt", "schema", "state", "answer", "answered_by", "answer_key"),
         *_numbers("created", "expires"),
         sa.Column("answered", sa.BigInteger()),
         _belongs_to_run("workflow_checkpoints"),
@@ -75,5 +86,5 @@ def _create_checkpoints() -> None:
 
 
 def downgrade() -> None:
-    for table in ("workflow_checkpoints", "workflow_waits", "workflow_steps", "workflow_runs", "workflow_versions"):
+    for table in ("workflow_checkpoints", "workflow_waits", "workflow_values", "workflow_steps", "workflow_runs", "workflow_versions"):
         op.drop_table(table)

@@ -1,0 +1,115 @@
+"""Runs that begin with the journal of another run: a redrive goes on from the failed step, a fork from any step with changed input."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from adapters.task import TaskState
+from gateway.storage.database import Batch
+from gateway.tasks.log import TaskRow
+from gateway.workflows.dsl.document import Document
+from gateway.workflows.dsl.walk import tasks
+from gateway.workflows.engine.replay import replay
+from gateway.workflows.engine.versions import Versions
+from gateway.workflows.expressions.evaluator import Evaluator
+from gateway.workflows.interpreter.errors import Fault
+from gateway.workflows.problems import RunNotFailed, StepsChanged, UnknownStep
+from gateway.workflows.runs.copies import is_compensation, steps_to_redrive
+from gateway.workflows.runs.journal import CALL, LIMIT, StepRow, insert_step, read_steps
+from gateway.workflows.runs.store import Origin, RunKey, RunRow, RunStore, insert_run
+from policies.audit.log import AuditLog
+
+REDRIVE: Final = "redrive"
+FORK: Final = "fork"
+REDRIVABLE: Final = (TaskState.FAILED, TaskState.CANCELED)
+_decode_fault = msgspec.json.Decoder(Fault).decode
+
+
+class Successor(Struct, frozen=True):
+    """A run to start, without its key, and the steps that it does not repeat."""
+
+    row: RunRow
+    steps: Sequence[StepRow]
+
+
+class Successors:
+    """Plans runs that go on from others. The run itself is started as any run is, by a message of the person who asks for it."""
+
+    def __init__(self, store: RunStore, versions: Versions, evaluator: Evaluator, audit: AuditLog) -> None:
+        self._store = store
+        self._versions = versions
+        self._evaluator = evaluator
+        self._audit = audit
+
+    async def redrive(self, task: TaskRow, row: RunRow, version: str) -> Successor:
+        """The run that goes on from the failed step of another one. Raises RunNotFailed and StepsChanged.
+
+        `version`: the version of the document that it runs with, empty for that of the other run.
+        """
+        if task.state not in REDRIVABLE or not row.version:
+            raise RunNotFailed
+        steps = await read_steps(self._store, row.key)
+        fault = _decode_fault(row.fault) if row.fault else None
+        kept = steps_to_redrive(steps, fault)
+        began = msgspec.structs.replace(
+            row, version=version or row.version, origin=Origin(row.key.id, REDRIVE, fault.instance if fault else "")
+        )
+        if began.version != row.version:
+            await self._check_steps_run(began, kept)
+        return Successor(began, kept)
+
+    async def fork(self, row: RunRow, step: str, given: Any | UnsetType, version: str) -> Successor:
+        """The run that goes on from a task of another one, with `given` as the task's input unless it is UNSET.
+
+        `step` is the task's name or pointer. Raises UnknownStep and StepsChanged.
+        """
+        document = await self._document(row)
+        pointer = _pointer_of(document, step)
+        usable = [each for each in await read_steps(self._store, row.key) if each.kind != LIMIT and not is_compensation(each)]
+        replayed = await replay(document, self._evaluator, row, usable, pointer)
+        if not replayed.has_stopped:
+            raise UnknownStep(f"the run has not reached the step {pointer}")
+        kept = [each for each in usable if each.key in replayed.used]
+        inputs = row.inputs if given is UNSET else {**row.inputs, pointer: given}
+        began = msgspec.structs.replace(row, version=version or row.version, inputs=inputs, origin=Origin(row.key.id, FORK, pointer))
+        if began.version != row.version:
+            await self._check_steps_run(began, kept)
+        return Successor(began, kept)
+
+    def write(self, successor: Successor, by: str, batch: Batch, task: TaskRow) -> None:
+        """Stores the run and its journal in the commit that opens its task."""
+        run, origin = RunKey(task.tenant, task.id), successor.row.origin
+        batch.flush()  # the row of the task, which that of the run refers to
+        insert_run(batch, msgspec.structs.replace(successor.row, key=run, started=self._store.now()))
+        for step in successor.steps:
+            insert_step(batch, run, step)
+        kind = "run-redriven" if origin.kind == REDRIVE else "run-forked"
+        ids = {"tenant": run.tenant, "decision_id": task.decision_id, "txn": task.txn, "task_id": run.id}
+        self._audit.record(batch, {"kind": kind, **ids, "origin": origin.run_id, "step": origin.step, "by": by})
+
+    async def _document(self, row: RunRow) -> Document:
+        """Raises UnknownStep where the version is gone."""
+        document = await self._versions.document(row.key.tenant, row.workflow, row.version)
+        if document is None:
+            raise UnknownStep("the version of the workflow that the run began with is gone")
+        return document
+
+    async def _check_steps_run(self, row: RunRow, kept: Sequence[StepRow]) -> None:
+        """Raises StepsChanged unless the version of `row` takes the same path through the steps that have ended."""
+        document = await self._versions.document(row.key.tenant, row.workflow, row.version)
+        used = frozenset[str]() if document is None else (await replay(document, self._evaluator, row, kept)).used
+        for step in kept:
+            if step.kind == CALL and step.key not in used:
+                raise StepsChanged(f"the new version does not run {step.place.pointer}, which has ended")
+
+
+def _pointer_of(document: Document, step: str) -> str:
+    """The pointer of a task that is given by its pointer or its name. Raises UnknownStep."""
+    found = [each.path for each in tasks(document) if step in (each.path, each.name)]
+    if not found:
+        raise UnknownStep(f"the workflow has no step {step[:200]}")
+    if len(found) > 1:
+        raise UnknownStep(f"several steps have this name: {', '.join(found[:10])}")
+    return found[0]

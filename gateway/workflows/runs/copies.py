@@ -1,0 +1,58 @@
+"""Which steps of a run's journal another run begins with."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import UNSET
+
+from gateway.workflows.interpreter.compensations import ORDER
+from gateway.workflows.interpreter.effects import StepKey
+from gateway.workflows.interpreter.errors import Fault
+from gateway.workflows.runs.journal import CALL, DUE, LIMIT, StepRow
+
+COMPENSATION: Final = "/metadata/gateway/compensate"
+FUNCTION: Final = "/function"
+
+
+def steps_to_redrive(steps: Sequence[StepRow], fault: Fault | None) -> list[StepRow]:
+    """The steps that a redriven run does not repeat, in their order: all but the one that failed and those that were undone.
+
+    What came after the first step that was undone is repeated too, since it was computed from what that step returned.
+    """
+    undone = undone_steps(steps)
+    kept = [step for step in steps if not is_compensation(step) and step.kind != LIMIT and not _is_open_wait(step, steps)]
+    if undone:
+        first = min(step.ended for step in undone)
+        keys = {step.key for step in undone}
+        kept = [step for step in kept if step.key not in keys and step.started < first]
+    failed = None if fault is None else _failed_step(kept, fault)
+    return [step for step in kept if step is not failed]
+
+
+def undone_steps(steps: Sequence[StepRow]) -> list[StepRow]:
+    """The calls whose compensation was begun."""
+    begun = [(each.place.pointer.partition(COMPENSATION)[0], each.place) for each in steps if is_compensation(each) and each.kind == CALL]
+    calls = [step for step in steps if step.kind == CALL and not is_compensation(step) and step.result.fault is UNSET]
+    return [step for step in calls if any(_is_within(step.place, pointer, place.visits) for pointer, place in begun)]
+
+
+def is_compensation(step: StepRow) -> bool:
+    return COMPENSATION in step.place.pointer or step.place.pointer == ORDER.pointer
+
+
+def _is_within(place: StepKey, pointer: str, visits: tuple[int, ...]) -> bool:
+    inside = place.pointer == pointer or place.pointer.startswith(f"{pointer}/")
+    return inside and place.visits[: len(visits)] == visits
+
+
+def _is_open_wait(step: StepRow, steps: Sequence[StepRow]) -> bool:
+    """Whether a wait was still going on when the run ended."""
+    return step.kind == DUE and isinstance(step.result.value, int) and step.result.value > max(each.ended for each in steps)
+
+
+def _failed_step(steps: Sequence[StepRow], fault: Fault) -> StepRow | None:
+    """The step that raised the error of a run, or whose output did not pass. None where no step of its own did."""
+    calls = [step for step in steps if step.kind == CALL]
+    found = [step for step in calls if step.place.pointer == fault.instance]
+    found = found or [step for step in calls if step.place.pointer == f"{fault.instance}{FUNCTION}"]
+    return found[-1] if found else None
