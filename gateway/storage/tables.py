@@ -289,6 +289,7 @@ workflow_steps = Table(
     Column("tenant", Text, primary_key=True),
     Column("run_id", Text, primary_key=True),
     Column("key", Text, primary_key=True),  # pointer:visits:attempts of the step, shortened where it is long
+    Column("seq", BigInteger, nullable=False),  # counts the steps of the run in the order of their commits
     Column("kind", Text, nullable=False),  # call | record | due | limit
     Column("step", Text, nullable=False),  # JSON pointer of the task in the document
     Column("visits", Text, nullable=False),  # how often each scope around it was entered before, with dots between
@@ -302,8 +303,9 @@ workflow_steps = Table(
     Column("input", Text, nullable=False),  # JSON of what the step sent: {"value": …} or {"reference": …}
     Column("input_digest", Text, nullable=False),  # sha256 of its canonical JSON, or empty
     Column("output_digest", Text, nullable=False),
-    Column("cost", Text, nullable=False),  # JSON of the usage that the agent reported, or empty where it is unknown
+    Column("usage", Text, nullable=False),  # JSON of what the agent reported as its usage, or empty where it is unknown
     _deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_steps_run"),
+    Index("workflow_steps_order", "tenant", "run_id", "seq"),
 )
 
 workflow_values = Table(

@@ -3,20 +3,26 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
-from gateway.tasks.log import TaskRow, to_rfc3339
+from gateway.tasks.log import TaskLog, TaskRow, to_rfc3339
 from gateway.workflows.drawing.mermaid import mermaid_of
 from gateway.workflows.drawing.outline import outline_of
 from gateway.workflows.drawing.svg import svg_of
 from gateway.workflows.drawing.tree import tree_of
 from gateway.workflows.dsl.editor_schema import editor_schema
 from gateway.workflows.engine.adapter import EngineParts
+from gateway.workflows.engine.trail import attempt_of
 from gateway.workflows.engine.waking import RunWaker
 from gateway.workflows.publishing.registrar import WorkflowRegistrar, version_in
 from gateway.workflows.runs.checkpoints import Answerer, Checkpoint
-from gateway.workflows.runs.journal import CALL, StepRow, read_steps
+from gateway.workflows.runs.journal import CALL, Result, StepRow, read_stored_steps
+from gateway.workflows.runs.open_effects import children_of, has_stopped, open_effects
 from gateway.workflows.runs.pages import RunFilter, continuations_of, find_run, list_runs, run_document
+from gateway.workflows.runs.standing import Standing
+from gateway.workflows.runs.store import RunKey
+from gateway.workflows.runs.values import mask_secrets, read_value
 from registry.cards.card import Registration
 from registry.changes import RegistryChange
 from registry.store import UnknownName
@@ -25,8 +31,9 @@ from registry.store import UnknownName
 class WorkflowAdministration:
     """Adds, shows and removes workflows, and shows runs with their steps and checkpoints."""
 
-    def __init__(self, registrar: WorkflowRegistrar, parts: EngineParts, waker: RunWaker) -> None:
+    def __init__(self, registrar: WorkflowRegistrar, parts: EngineParts, waker: RunWaker, task_log: TaskLog) -> None:
         self._registrar = registrar
+        self._task_log = task_log
         self._parts = parts
         self._waker = waker
 
@@ -81,16 +88,32 @@ class WorkflowAdministration:
         found, more = await list_runs(self._parts.store.database, tenant, owner, RunFilter(*page))
         return [run_document(each) for each in found], more
 
-    async def show_run(self, tenant: str, owner: str, run_id: str) -> tuple[TaskRow, dict[str, Any]] | None:
-        """A run with its steps and checkpoints, and its task; None for what is no run of this owner."""
+    async def show_run(self, tenant: str, owner: str | None, run_id: str) -> tuple[TaskRow, dict[str, Any]] | None:
+        """A run with its steps and checkpoints, and its task; None for what is no run of this owner, or of anybody for None."""
         found = await find_run(self._parts.store.database, tenant, owner, run_id)
         if found is None or not (found.run.version or self._registrar.is_workflow(tenant, found.task.agent)):
             return None
-        steps = await read_steps(self._parts.store, found.run.key)
-        checkpoints = await self._parts.checkpoints.of_run(found.run.key)
-        continued = await continuations_of(self._parts.store.database, found.run.key)
-        more = {"input": found.run.input, "continued_by": continued, "steps": [step_document(step) for step in steps if step.kind == CALL]}
-        return found.task, run_document(found) | more | {"checkpoints": [checkpoint_document(each) for each in checkpoints]}
+        parts, run = self._parts, found.run
+        steps = await read_stored_steps(parts.store, run.key)
+        checkpoints = await parts.checkpoints.of_run(run.key)
+        document = await parts.versions.document(tenant, run.workflow, run.version)
+        children = await children_of(parts.store.database, run.key)
+        task = (await self._task_log.read_record(tenant, found.task.owner, run_id)).to_task()
+        standing = Standing(found, task, steps, children, open_effects(document, steps, children) if has_stopped(found.task) else [])
+        more = {
+            "summary": standing.text(parts.store.now()),
+            "fault": msgspec.json.decode(run.fault) if run.fault else None,
+            "open_effects": [msgspec.to_builtins(each) for each in standing.left_open],
+            "input": run.input,
+            "continued_by": await continuations_of(parts.store.database, run.key),
+            "steps": [step_document(step) for step in steps if step.kind == CALL],
+            "checkpoints": [checkpoint_document(each) for each in checkpoints],
+        }
+        return found.task, run_document(found) | more
+
+    async def read_value(self, tenant: str, run_id: str, digest: str) -> str | None:
+        """The JSON of a large value of a run, or None."""
+        return await read_value(self._parts.store, RunKey(tenant, run_id), digest)
 
     async def find_checkpoint(self, tenant: str, checkpoint_id: str) -> Checkpoint:
         """Raises UnknownCheckpoint."""
@@ -123,13 +146,37 @@ def _summary(entry: Registration) -> dict[str, Any]:
 
 
 def step_document(step: StepRow) -> dict[str, Any]:
-    """One step of a run: what it returned, or the fault that it ended with."""
-    pointer, _, rest = step.key.partition(":")
-    shown: dict[str, Any] = {"value": step.result.value}
-    if (fault := step.result.fault) is not UNSET:
-        shown = {"fault": {"type": fault.type, "status": fault.status, "detail": fault.detail or ""}}
-    times = {"started": to_rfc3339(step.started), "ended": to_rfc3339(step.ended)}
-    return {"step": pointer, "key": rest, "task_id": step.task_id, **times, **shown}
+    """One step of a run: what it received, what it returned or how it failed, who ruled on it, how long it took."""
+    place, trail, fault = step.place, step.trail, step.result.fault
+    shown = (
+        _held("value", step.result)
+        if fault is UNSET
+        else {"fault": {"type": fault.type, "status": fault.status, "detail": fault.detail or ""}}
+    )
+    return {
+        "seq": step.seq,
+        "step": place.pointer,
+        "key": ":".join(".".join(map(str, numbers)) for numbers in (place.visits, place.attempts)),
+        "target": trail.target,
+        "attempt": attempt_of(step),
+        "task_id": step.task_id,
+        "decision_id": trail.decision_id,
+        "started": to_rfc3339(step.started),
+        "ended": to_rfc3339(step.ended),
+        "seconds": round((step.ended - step.started) / 1_000_000, 3),
+        "usage": None if trail.usage is UNSET else trail.usage,
+        "input_digest": trail.input_digest,
+        "output_digest": trail.output_digest,
+        **_held("input", trail.input),
+        **shown,
+    }
+
+
+def _held(name: str, result: Result) -> dict[str, Any]:
+    """A value under its name, or its digest and size where it is large."""
+    if result.reference is not UNSET:
+        return {f"{name}_reference": {"digest": result.reference.digest, "size": result.reference.size}}
+    return {} if result.value is UNSET else {name: mask_secrets(result.value)}
 
 
 def checkpoint_document(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class LazyWorkflows:
 
         given, stores, store = self._dependencies, self._dependencies.stores, self._fitness.store
         steps = StepCalls(given.agents, given.callers, stores, given.registry)
-        return EngineParts(store, self._fitness.versions, Evaluator(), steps, Checkpoints(store, stores.audit), self._fitness)
+        return EngineParts(store, self._fitness.versions, Evaluator(), steps, Checkpoints(store, stores.audit), self._fitness, stores.audit)
 
     @cached_property
     def _fitness(self) -> "Fitness":
@@ -107,7 +107,7 @@ class LazyWorkflows:
     def _administration(self) -> "WorkflowAdministration":
         from gateway.workflows.administration import WorkflowAdministration
 
-        return WorkflowAdministration(self._registrar, self._parts, self._waker)
+        return WorkflowAdministration(self._registrar, self._parts, self._waker, self._dependencies.stores.tasks)
 
     async def load_operations(self) -> "RunOperations":
         """What /api needs to operate runs."""

@@ -32,6 +32,7 @@ from gateway.workflows.engine.effects import JournaledEffects
 from gateway.workflows.engine.questions import PeopleSteps
 from gateway.workflows.engine.requests import answer_parts
 from gateway.workflows.engine.steps import RunIdentity, StepCalls
+from gateway.workflows.engine.trail import StepRecorder
 from gateway.workflows.engine.versions import Versions
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.effects import RunSuspended
@@ -42,6 +43,7 @@ from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, Pr
 from gateway.workflows.runs.checkpoints import Answerer, Checkpoints
 from gateway.workflows.runs.journal import Journal
 from gateway.workflows.runs.store import RunKey, RunRow, RunStore, RunTaken, Waiting
+from policies.audit.log import AuditLog
 from registry.cards.card import VERSION_FACT, Registration
 
 OUTPUT_ARTIFACT: Final = "output"
@@ -67,6 +69,7 @@ class EngineParts:
     steps: StepCalls
     checkpoints: Checkpoints
     fitness: FitnessCheck
+    audit: AuditLog
 
 
 class WorkflowAdapter:
@@ -120,7 +123,9 @@ class WorkflowAdapter:
         parts = self._parts
         journal = await Journal.open(parts.store, row)
         people = PeopleSteps(parts.checkpoints, call.grant.delegation.principal.owner_key, parts.store.now)
-        return JournaledEffects(who, parts.store, journal, parts.steps, people, started=row.started)
+        return JournaledEffects(
+            who, parts.store, journal, parts.steps, people, recorder=StepRecorder(parts.audit, who), started=row.started
+        )
 
     async def _outcome(self, document: Document, who: RunIdentity, row: RunRow, effects: JournaledEffects) -> list[Event]:
         """The last events of the turn."""
@@ -176,7 +181,7 @@ class WorkflowAdapter:
 def _identity_of(call: Call) -> RunIdentity:
     held, traceparent = call.grant.delegation, call.headers.get(TRACEPARENT, "")
     trace = TraceContext(call.grant.decision.trace_id, {TRACEPARENT: traceparent}) if traceparent else TraceContext()
-    return RunIdentity(RunKey(held.principal.tenant, held.task_id), call.target.name, held.grant_id, trace)
+    return RunIdentity(RunKey(held.principal.tenant, held.task_id), call.target.name, held.grant_id, trace, call.grant.decision.txn)
 
 
 def _new_run(who: RunIdentity, call: Call, given: Any, now: int) -> RunRow:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final
 
 from msgspec import UNSET
@@ -17,12 +18,14 @@ from gateway.tasks.log import TaskRow
 from gateway.workflows.engine.questions import CHECKPOINTS, PeopleSteps
 from gateway.workflows.engine.requests import build_request, resolve_http, sub_run_request
 from gateway.workflows.engine.results import agent_output, check_completed
-from gateway.workflows.engine.steps import RunIdentity, StepCalls, StepRequest, StepWaits
+from gateway.workflows.engine.steps import RunIdentity, StepCalls, StepRefused, StepRequest, StepWaits
+from gateway.workflows.engine.trail import StepNotes, StepRecorder, trail_of
 from gateway.workflows.engine.waits import Waits
 from gateway.workflows.interpreter.effects import PreparedCall, RunSuspended, StepKey, SubRun, Wanted
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, WorkflowError, standard_error
 from gateway.workflows.runs.journal import CALL, DUE, LIMIT, RECORD, Journal, Result, StepRow
 from gateway.workflows.runs.store import RunStore, key_text
+from gateway.workflows.runs.values import canonical_value
 
 HTTP: Final = "http"
 AWAKE_US: Final = 2_000_000  # a shorter wait is spent in this process
@@ -47,7 +50,17 @@ class _TimeLimit:
 class JournaledEffects:
     """The port Effects over the journal of one run. Used for one interpretation, from the beginning to an ending or a suspension."""
 
-    def __init__(self, who: RunIdentity, store: RunStore, journal: Journal, steps: StepCalls, people: PeopleSteps, *, started: int) -> None:
+    def __init__(
+        self,
+        who: RunIdentity,
+        store: RunStore,
+        journal: Journal,
+        steps: StepCalls,
+        people: PeopleSteps,
+        *,
+        recorder: StepRecorder,
+        started: int,
+    ) -> None:
         self.waits = Waits()
         self.is_stopping = False  # this process stops working on the run: what it began goes on elsewhere
         self._who = who
@@ -55,6 +68,7 @@ class JournaledEffects:
         self._journal = journal
         self._steps = steps
         self._people = people
+        self._recorder = recorder
         self._now = started
 
     async def call(self, key: StepKey, call: PreparedCall) -> Any:
@@ -75,14 +89,16 @@ class JournaledEffects:
             self.waits.add_pause(key.pointer)
             raise RunSuspended
         await self._arm_limits()
-        started, tasks = self._store.now(), list[str]()
+        notes = StepNotes(self._store.now())
         try:
-            result = Result(value=await perform(key, argument, tasks))
+            result = Result(value=canonical_value(await perform(key, argument, notes)))
         except WorkflowError as error:
             result = Result(fault=error.fault if error.fault.instance else replace(error.fault, instance=key.pointer))
-        ended = self._store.now()
-        row = StepRow(key_text(key), CALL, tasks[0] if tasks else "", started, ended, result, key)
-        return self._replayed(await self._journal.add(row))
+            notes.decision_id = error.decision_id if isinstance(error, StepRefused) else notes.decision_id
+        given = argument.arguments if isinstance(argument, PreparedCall) else argument.input
+        trail = trail_of(notes, given, result)
+        row = StepRow(key_text(key), CALL, notes.task_id, notes.started, self._store.now(), result, key, trail)
+        return self._replayed(await self._journal.add(row, partial(self._recorder.record, row)))
 
     def _replayed(self, step: StepRow) -> Any:
         self._now = max(self._now, step.ended)
@@ -90,22 +106,23 @@ class JournaledEffects:
             raise WorkflowError(step.result.fault)
         return step.result.value
 
-    async def _delegate_call(self, key: StepKey, call: PreparedCall, tasks: list[str]) -> Any:
+    async def _delegate_call(self, key: StepKey, call: PreparedCall, notes: StepNotes) -> Any:
         if call.function == HTTP:
             call = resolve_http(key, call, self._steps.servers(self._who))
         request, read_output = build_request(key, call)
         try:
-            return read_output(await self._delegate(key, request, tasks))
+            return read_output(await self._delegate(key, request, notes))
         except WorkflowError as error:
             if error.fault.type == OUTCOME_UNKNOWN and _is_idempotent(call.metadata):
                 raise standard_error("communication", str(error), key.pointer) from error
             raise
 
-    async def _delegate_run(self, key: StepKey, workflow: SubRun, tasks: list[str]) -> Any:
-        return agent_output(await self._delegate(key, sub_run_request(workflow), tasks))
+    async def _delegate_run(self, key: StepKey, workflow: SubRun, notes: StepNotes) -> Any:
+        return agent_output(await self._delegate(key, sub_run_request(workflow), notes))
 
-    async def _delegate(self, key: StepKey, request: StepRequest, tasks: list[str]) -> Task:
+    async def _delegate(self, key: StepKey, request: StepRequest, notes: StepNotes) -> Task:
         """The completed task of a step. Raises WorkflowError, and RunSuspended while the task waits for a person."""
+        notes.target = request.who
         try:
             row, task = await self._steps.run(self._who, key, request)
         except StepWaits as waiting:
@@ -115,7 +132,7 @@ class JournaledEffects:
             if not self.is_stopping:  # a time limit is over, or another branch won
                 run_in_background(self._steps.cancel(self._who, request.agent, key), "step_not_canceled", run=self._who.run.id)
             raise
-        tasks.append(row.id)
+        notes.add_task(row, task)
         check_completed(task, request.who, key.pointer)
         return task
 
@@ -130,9 +147,11 @@ class JournaledEffects:
         note = f"{key.pointer}: {request.who} {'asks: ' + text if prompt else AUTH_TEXT}"
         self.waits.add_task(row.id, note, prompt)
 
-    async def _ask_people(self, key: StepKey, call: PreparedCall, _tasks: list[str]) -> Any:
+    async def _ask_people(self, key: StepKey, call: PreparedCall, notes: StepNotes) -> Any:
         """The answer to a checkpoint. Raises WorkflowError, and RunSuspended while there is none."""
+        notes.target = "people"
         outcome = await self._people.ask(self._who, key, call)
+        notes.started = min(notes.started, outcome.checkpoint.created)
         if outcome.is_pending:
             self.waits.add_checkpoint(outcome.checkpoint, key.pointer)
             raise RunSuspended

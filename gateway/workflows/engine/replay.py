@@ -1,7 +1,7 @@
 """Replays a run on its journal alone: nothing is called, and what the journal lacks is where the replay stops."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any
 
 from msgspec import UNSET, Struct
@@ -86,8 +86,6 @@ class _JournalOnly:
 async def replay(document: Document, evaluator: Evaluator, row: RunRow, steps: Sequence[StepRow], stop_at: str = "") -> Replayed:
     """Interprets a run as far as its journal goes. `stop_at` is the pointer of a task that is not run."""
     effects = _JournalOnly(steps, row.started, stop_at)
-    try:
+    with suppress(RunSuspended, WorkflowError):  # where the journal ends, and where the run failed
         await Interpreter(document, evaluator, effects, KINDS, row.key.id, inputs=row.inputs).run(row.input)
-    except (RunSuspended, WorkflowError):
-        pass  # where the journal ends, or where the run failed
     return Replayed(frozenset(effects.used), effects.has_stopped)

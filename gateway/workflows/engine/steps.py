@@ -26,7 +26,7 @@ from gateway.tasks.turns.stores import TaskStores
 from gateway.telemetry.spans import TraceContext
 from gateway.workflows.engine.results import own_error
 from gateway.workflows.interpreter.effects import StepKey
-from gateway.workflows.interpreter.errors import standard_error
+from gateway.workflows.interpreter.errors import WorkflowError, standard_error
 from gateway.workflows.runs.store import RunKey, key_text
 from policies.callers import Caller, CallerResolver
 from policies.delegation.kills import Killed
@@ -54,6 +54,14 @@ class StepRequest(Struct, frozen=True):
     is_deterministic: bool = False
 
 
+class StepRefused(WorkflowError):
+    """A policy refused the call of a step."""
+
+    def __init__(self, error: WorkflowError, decision_id: str) -> None:
+        super().__init__(error.fault)
+        self.decision_id = decision_id
+
+
 class StepWaits(Exception):
     """The task of a step waits for a person, and the step with it."""
 
@@ -71,6 +79,7 @@ class RunIdentity:
     workflow: str
     grant_id: str
     trace: TraceContext
+    txn: str = ""
 
 
 class StepCalls:
@@ -138,7 +147,7 @@ class StepCalls:
             except CallRefused as refused:
                 decision = refused.ruling.decision
                 detail = f"{request.who}: refused ({decision.reason_id}); interlock why {decision.id}"
-                raise standard_error("authorization", detail, instance) from refused
+                raise StepRefused(standard_error("authorization", detail, instance), decision.id) from refused
             except UnknownName as error:
                 raise standard_error("configuration", f"{request.who}: there is no such agent or server", instance) from error
             except (NotReachable, UpstreamFault, EgressRefused) as fault:

@@ -29,7 +29,10 @@ class ShownRun(Struct, frozen=True):
 
 
 async def find_run(database: Database, tenant: str, owner: str | None, run_id: str) -> ShownRun | None:
-    """The run of this owner, of anybody where `owner` is None, or None. A task that its workflow has not begun yet is a run without a version."""
+    """The run of this owner, or None; of anybody where `owner` is None.
+
+    A task that its workflow has not begun yet is a run without a version.
+    """
     query = _runs_of(tenant, owner).where(tasks.c.id == run_id)
     mine = (tasks.c.tenant == tenant) & (tasks.c.id == run_id)
     if owner is not None:

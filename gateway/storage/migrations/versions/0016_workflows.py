@@ -57,10 +57,11 @@ def _create_journal() -> None:
         "workflow_steps",
         *_texts("tenant", "run_id", "key", key=True),
         *_texts("kind", "step", "visits", "attempts", "task_id"),
-        *_numbers("started", "ended"),
-        *_texts("result", "target", "decision_id", "input", "input_digest", "output_digest", "cost"),
+        *_numbers("seq", "started", "ended"),
+        *_texts("result", "target", "decision_id", "input", "input_digest", "output_digest", "usage"),
         _belongs_to_run("workflow_steps"),
     )
+    op.create_index("workflow_steps_order", "workflow_steps", ["tenant", "run_id", "seq"])
     op.create_table(
         "workflow_values",
         *_texts("tenant", "run_id", "digest", key=True),

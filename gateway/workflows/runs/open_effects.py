@@ -1,0 +1,78 @@
+"""Effects that a stopped run has left open: steps that a document can undo and that were not, and steps whose outcome nobody knows."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import UNSET, Struct
+from sqlalchemy import select
+
+from adapters.task import TaskState
+from gateway.storage.database import Database
+from gateway.storage.tables import tasks as task_table
+from gateway.tasks.log import TaskRow, to_task_row
+from gateway.workflows.dsl.document import Document
+from gateway.workflows.dsl.walk import tasks
+from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN
+from gateway.workflows.runs.copies import COMPENSATION, is_compensation
+from gateway.workflows.runs.journal import CALL, StepRow
+from gateway.workflows.runs.store import RunKey
+
+STOPPED: Final = (TaskState.FAILED, TaskState.CANCELED, TaskState.REJECTED)
+CHILDREN_MAX: Final = 10_000
+
+
+class OpenEffect(Struct, frozen=True):
+    """A step whose effect stays. `function` undoes it, where the document names one; `why` says why it did not."""
+
+    step: str
+    target: str
+    task_id: str
+    function: str
+    why: str
+
+
+def has_stopped(task: TaskRow) -> bool:
+    """Whether a run ended without completing."""
+    return task.state in STOPPED
+
+
+async def children_of(database: Database, run: RunKey) -> list[TaskRow]:
+    """The tasks that the steps of a run caused, the oldest first."""
+    mine = (task_table.c.tenant == run.tenant) & (task_table.c.parent_id == run.id)
+    query = select(task_table).where(mine).order_by(task_table.c.created, task_table.c.id).limit(CHILDREN_MAX)
+    return await database.read(lambda connection: [to_task_row(row) for row in connection.execute(query)])
+
+
+def open_effects(document: Document | None, steps: Sequence[StepRow], children: Sequence[TaskRow]) -> list[OpenEffect]:
+    """The effects that a run has left open, in the order of its steps."""
+    functions = {} if document is None else {each.path: each.task.metadata.gateway.compensate for each in tasks(document)}
+    undoing = [step for step in steps if step.kind == CALL and is_compensation(step)]
+    found = []
+    for step in steps:
+        if step.kind == CALL and not is_compensation(step) and (effect := _of_step(step, functions, undoing)) is not None:
+            found.append(effect)
+    known = {step.task_id for step in steps}
+    lost = [task for task in children if task.id not in known]
+    return found + [OpenEffect("", f"agent {task.agent}", task.id, "", "it was at work when the run was stopped") for task in lost]
+
+
+def _of_step(step: StepRow, functions: dict[str, str | None], undoing: Sequence[StepRow]) -> OpenEffect | None:
+    pointer, name = step.place.pointer, step.trail.target
+    if step.result.fault is not UNSET:
+        is_unknown = step.result.fault.type == OUTCOME_UNKNOWN
+        return OpenEffect(pointer, name, step.task_id, "", "its outcome is not known") if is_unknown else None
+    owners = [path for path, function in functions.items() if function and (pointer == path or pointer.startswith(f"{path}/"))]
+    if not owners:
+        return None
+    owner = max(owners, key=len)
+    tried = [each for each in undoing if _undoes(each, owner, step)]
+    failed = next((each.result.fault for each in tried if each.result.fault is not UNSET), None)
+    if tried and failed is None:
+        return None
+    why = "it was not undone" if failed is None else f"it could not be undone: {failed.detail or failed.type}"
+    return OpenEffect(pointer, name, step.task_id, functions[owner] or "", why)
+
+
+def _undoes(undoing: StepRow, owner: str, step: StepRow) -> bool:
+    visits = undoing.place.visits
+    return undoing.place.pointer.startswith(f"{owner}{COMPENSATION}") and step.place.visits[: len(visits)] == visits
