@@ -1,6 +1,6 @@
 """Workflows and runs as /api shows and changes them. Permissions are checked by the routes."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from gateway.workflows.engine.trail import attempt_of
 from gateway.workflows.engine.waking import RunWaker
 from gateway.workflows.publishing.registrar import WorkflowRegistrar, version_in
 from gateway.workflows.runs.checkpoints import Answerer, Checkpoint
+from gateway.workflows.runs.feed import FeedEntry, FeedPlace, RunFeed, StateChange
 from gateway.workflows.runs.journal import CALL, Result, StepRow, read_stored_steps
 from gateway.workflows.runs.open_effects import children_of, has_stopped, open_effects
 from gateway.workflows.runs.pages import RunFilter, continuations_of, find_run, list_runs, run_document
@@ -34,6 +35,7 @@ class WorkflowAdministration:
     def __init__(self, registrar: WorkflowRegistrar, parts: EngineParts, waker: RunWaker, task_log: TaskLog) -> None:
         self._registrar = registrar
         self._task_log = task_log
+        self._feed = RunFeed(parts.store, task_log)
         self._parts = parts
         self._waker = waker
 
@@ -111,6 +113,15 @@ class WorkflowAdministration:
         }
         return found.task, run_document(found) | more
 
+    async def read_events(self, row: TaskRow, after: tuple[int, int]) -> list[dict[str, Any]]:
+        """The events of a run after the numbers of its log and of its steps."""
+        return [event_document(each) for each in await self._feed.read(row, FeedPlace(*after))]
+
+    async def follow_events(self, row: TaskRow, after: tuple[int, int]) -> AsyncIterator[list[dict[str, Any]]]:
+        """Yields events as they happen until the run ends; an empty list where nothing happened."""
+        async for found in self._feed.follow(row, FeedPlace(*after)):
+            yield [event_document(each) for each in found]
+
     async def read_value(self, tenant: str, run_id: str, digest: str) -> str | None:
         """The JSON of a large value of a run, or None."""
         return await read_value(self._parts.store, RunKey(tenant, run_id), digest)
@@ -143,6 +154,14 @@ def _summary(entry: Registration) -> dict[str, Any]:
         "created": to_rfc3339(entry.created),
         "updated": to_rfc3339(entry.updated),
     }
+
+
+def event_document(entry: FeedEntry) -> dict[str, Any]:
+    """One event of a run. `id` is what a reader names to go on after it."""
+    event, name = entry.event, f"{entry.place.task}.{entry.place.step}"
+    if isinstance(event, StateChange):
+        return {"id": name, "kind": "state", "at": to_rfc3339(event.at), "state": event.state.value, "text": event.text}
+    return {"id": name, "kind": "step", "at": to_rfc3339(event.ended), **step_document(event)}
 
 
 def step_document(step: StepRow) -> dict[str, Any]:

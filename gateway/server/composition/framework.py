@@ -27,6 +27,7 @@ from gateway.ingress.admin.registry import virtual_servers as admin_virtual
 from gateway.ingress.admin.registry.access import RegistryAccess, RegistryPermissions
 from gateway.ingress.admin.registry.changes import EntryChanges
 from gateway.ingress.admin.workflows import documents as admin_documents
+from gateway.ingress.admin.workflows import events as admin_run_events
 from gateway.ingress.admin.workflows import operations as admin_operations
 from gateway.ingress.admin.workflows import runs as admin_runs
 from gateway.ingress.http.authentication import RequestAuthentication
@@ -146,9 +147,11 @@ def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: Tok
     load, size = gateway.workflows.load, gateway.settings.server.max_body
     permissions = admin_runs.RunPermissions(gateway.rulings.authority.could_allow, gateway.authorize, check_in_person, gateway.authorize)
     run_access = admin_operations.RunAccess(gateway.workflows.load_operations, permissions)
+    sight = admin_runs.RunSight(load, permissions)
     return [
         admin_documents.routes(access, load, authenticate, size),
-        admin_runs.run_routes(gateway.calls.agents, gateway.registry, load, authenticate),
+        admin_runs.run_routes(gateway.calls.agents, gateway.registry, sight, authenticate),
+        admin_run_events.routes(sight, load, gateway.open_streams, authenticate),
         admin_operations.operation_routes(run_access, authenticate),
         admin_operations.successor_routes(run_access, gateway.calls.agents, gateway.registry, authenticate),
         admin_runs.checkpoint_routes(load, permissions, authenticate),

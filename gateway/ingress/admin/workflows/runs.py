@@ -7,9 +7,11 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
+from msgspec.structs import replace
 from pydantic import Field
 
 from adapters.task import Message, Part, Role
+from gateway.audit.decisions import READ_AUDIT
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.authorizer import RequireInPerson
@@ -47,7 +49,9 @@ class Runs(Protocol):
 
     async def list_runs(self, tenant: str, owner: str, page: Any) -> tuple[list[dict[str, Any]], str | None]: ...
 
-    async def show_run(self, tenant: str, owner: str, run_id: str) -> tuple[TaskRow, dict[str, Any]] | None: ...
+    async def show_run(self, tenant: str, owner: str | None, run_id: str) -> tuple[TaskRow, dict[str, Any]] | None: ...
+
+    async def read_value(self, tenant: str, run_id: str, digest: str) -> str | None: ...
 
     async def find_checkpoint(self, tenant: str, checkpoint_id: str) -> Any: ...
 
@@ -77,15 +81,35 @@ class RunPermissions:
     authorize_on_task: Callable[[Caller, Act, str], Awaitable[Grant]]
 
 
-def run_routes(agents: AgentCalls, registry: Registry, load: Callable[[], Awaitable[Runs]], authenticate: Authenticate) -> APIRouter:
+SEE_RUN = replace(READ_AUDIT, verb="see-run")
+
+
+@dataclass(frozen=True, slots=True)
+class RunSight:
+    """Who sees a run: its owner, an agent whose task caused it, and callers with audit:read, each of whose looks is recorded."""
+
+    load: Callable[[], Awaitable[Runs]]
+    permissions: RunPermissions
+
+    async def find(self, caller: Caller, run_id: str) -> tuple[TaskRow, dict[str, Any]]:
+        """Raises UnknownTask."""
+        runs, principal = await self.load(), caller.principal
+        found = await runs.show_run(principal.tenant, principal.owner_key, run_id)
+        if found is not None and is_visible(caller, found[0]):
+            return found
+        if not self.permissions.could_allow(caller, SEE_RUN):
+            raise UnknownTask
+        found = await runs.show_run(principal.tenant, None, run_id)
+        if found is None:
+            raise UnknownTask
+        await self.permissions.authorize_on_task(caller, SEE_RUN, run_id)
+        return found
+
+
+def run_routes(agents: AgentCalls, registry: Registry, sight: RunSight, authenticate: Authenticate) -> APIRouter:
     """Returns the routes of runs. A run is a task: whose it is and what the caller's token covers decides who sees it."""
     router = APIRouter(prefix="/api/runs", tags=["workflows"])
-
-    async def find(caller: Caller, run_id: str) -> tuple[TaskRow, dict[str, Any]]:
-        found = await (await load()).show_run(caller.principal.tenant, caller.principal.owner_key, run_id)
-        if found is None or not is_visible(caller, found[0]):
-            raise UnknownTask
-        return found
+    load, find = sight.load, sight.find
 
     @router.post("", name="start_run", status_code=201, openapi_extra=describe_json_body(StartBody))
     async def start(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
@@ -114,6 +138,14 @@ def run_routes(agents: AgentCalls, registry: Registry, load: Callable[[], Awaita
     @router.get("/{run_id}", name="show_run")
     async def show(caller: Annotated[Caller, Depends(authenticate)], run_id: str) -> JSONResponse:
         return JSONResponse((await find(caller, run_id))[1])
+
+    @router.get("/{run_id}/values/{digest}", name="run_value")
+    async def value(caller: Annotated[Caller, Depends(authenticate)], run_id: str, digest: str) -> Response:
+        row, _ = await find(caller, run_id)
+        text = await (await load()).read_value(row.tenant, row.id, digest)
+        if text is None:
+            raise UnknownTask
+        return Response(text, media_type=JSON)
 
     @router.post("/{run_id}/cancel", name="cancel_run", status_code=204)
     async def cancel(caller: Annotated[Caller, Depends(authenticate)], run_id: str) -> Response:
