@@ -17,6 +17,7 @@ from gateway.workflows.engine.trail import attempt_of
 from gateway.workflows.engine.waking import RunWaker
 from gateway.workflows.publishing.registrar import WorkflowRegistrar, version_in
 from gateway.workflows.runs.checkpoints import Answerer, Checkpoint
+from gateway.workflows.runs.estimates import estimate
 from gateway.workflows.runs.feed import FeedEntry, FeedPlace, RunFeed, StateChange
 from gateway.workflows.runs.journal import CALL, Result, StepRow, read_stored_steps
 from gateway.workflows.runs.open_effects import children_of, has_stopped, open_effects
@@ -79,6 +80,10 @@ class WorkflowAdministration:
             "mermaid": mermaid_of(blocks),
             "versions": [{"version": each, "created": to_rfc3339(at)} for each, at in versions],
         }
+
+    async def estimate(self, entry: Registration) -> dict[str, Any]:
+        """The steps, time and tokens of a run, from past runs."""
+        return await estimate(self._parts.store.database, entry.tenant, entry.name, version_in(entry))
 
     async def end_runs(self, tenant: str, name: str) -> None:
         """Ends the suspended runs of a workflow that was removed."""

@@ -14,6 +14,7 @@ from gateway.cli.remote.send import send_request
 TaskId = Annotated[str, typer.Argument(help="The task's id.", metavar="ID")]
 ERROR_METADATA = "urn:interlock:a2a:error"  # beside the message of a failure (docs/a2a.md)
 ENDED_STATES = ("completed", "failed", "canceled", "rejected")
+WAITING_STATES = ("input required", "auth required")
 ATTEMPTS_MAX = 5  # at a stream that breaks without a new event
 RETRY_SECONDS = 0.2  # before the second attempt; doubles each time
 app = typer.Typer(help="Your tasks: list, show, watch, cancel.", no_args_is_help=True)
@@ -65,7 +66,7 @@ def watch(task_id: TaskId, as_json: screen.AsJson = False) -> None:
     """Show each event of a task until it ends or waits for you; with --json one per line."""
     with connect() as remote:
         state = ""
-        for sent in _follow_events(remote, f"/api/tasks/{quote_segment(task_id)}/events"):
+        for sent in follow_events(remote, f"/api/tasks/{quote_segment(task_id)}/events"):
             event = decode_json(sent.data)
             state = screen.format_state(event["status"]["state"]) if event["kind"] == "status" else state
             screen.print_json_line(event) if as_json else screen.print_text(_format_event(event))
@@ -101,7 +102,7 @@ def _status_text(task: dict[str, Any]) -> str:
     return f"{text} ({reason})" if text and reason else text or reason
 
 
-def _follow_events(remote: GatewayClient, path: str) -> Iterator[SseEvent]:
+def follow_events(remote: GatewayClient, path: str) -> Iterator[SseEvent]:
     """Yields each event once. A stream that breaks is resumed after the last event."""
     after, failures = "", 0
     while True:

@@ -9,6 +9,7 @@ import typer
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import CommandFailed, WrongUsage
 from gateway.cli.http_client import connect, quote_segment
+from gateway.cli.remote.send import read_data
 
 if TYPE_CHECKING:
     from gateway.workflows.rehearsal.rehearse import Outcome
@@ -109,6 +110,36 @@ def test(
                 screen.print_text(f"       {problem}")
     if failed:
         raise CommandFailed(f"{len(failed)} of {len(outcomes)} cases failed")
+
+
+@app.command(epilog='Example: interlock workflow run offer \'{"sku": "7"}\'')
+def run(
+    name: Name,
+    given: Annotated[str, typer.Argument(help="The input, as JSON or a JSON file.", metavar="JSON|@FILE")] = "{}",
+    as_json: screen.AsJson = False,
+) -> None:
+    """Start a run, and print its id."""
+    with connect() as remote, screen.show_progress("starting…"):
+        begun = remote.request("POST", f"{PATH}/{quote_segment(name)}/runs", body={"input": read_data(given, "the input")})
+    screen.print_json(begun) if as_json else screen.print_text(begun["id"])
+
+
+@app.command()
+def estimate(name: Name, as_json: screen.AsJson = False) -> None:
+    """Show how many steps, how much time and how many tokens a run takes, from past runs."""
+    with connect() as remote, screen.show_progress("asking…"):
+        found = remote.get(f"{PATH}/{quote_segment(name)}/estimate")
+    if as_json:
+        screen.print_json(found)
+        return
+    figures = [(each, _shares(found[each])) for each in ("seconds", "steps", "tokens", "unpriced_steps")]
+    screen.print_fields([("past runs", f"{found['runs']}, of which {found['completed']} completed"), *figures])
+    rows = [(each["step"], each["target"], each["count"], each["failed"], _shares(each["seconds"])) for each in found["by_step"]]
+    screen.print_table(["step", "calls", "times", "failed", "seconds"], rows, "no run has ended yet")
+
+
+def _shares(shares: dict[str, float] | None) -> str:
+    return "unknown" if shares is None else f"{shares['p50']:g} (half of the runs), {shares['p90']:g} (nine of ten)"
 
 
 @app.command()

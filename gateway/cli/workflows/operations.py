@@ -68,7 +68,7 @@ def diff(
     with connect() as remote, screen.show_progress("asking…"):
         first, second = (_steps_of(remote.get(f"{PATH}/{quote_segment(each)}")) for each in (run_id, other))
     names = [name for name in dict.fromkeys([*first, *second]) if first.get(name) != second.get(name)]
-    found = [{"step": name, "first": first.get(name), "second": second.get(name)} for name in names]
+    found: list[dict[str, Any]] = [{"step": name, "first": first.get(name), "second": second.get(name)} for name in names]
     if as_json:
         screen.print_json({"items": found})
         return

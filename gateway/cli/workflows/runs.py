@@ -1,14 +1,18 @@
 """run: starts, lists, shows, watches, cancels runs of workflows, and answers their checkpoints."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.http_client import connect, quote_segment
+from gateway.cli.exit_codes import CommandFailed
+from gateway.cli.http_client import connect, decode_json, quote_segment
 from gateway.cli.remote import tasks
 from gateway.cli.remote.send import read_data
 from gateway.cli.workflows import operations
+from gateway.cli.workflows.tree import tree_lines
 
 RunId = Annotated[str, typer.Argument(help="The run's id, which is a task's.", metavar="ID")]
 PATH = "/api/runs"
@@ -50,8 +54,12 @@ def list_runs(
 
 
 @app.command()
-def show(run_id: RunId, as_json: screen.AsJson = False) -> None:
-    """Show where a run stands: its steps, and what it waits for."""
+def show(
+    run_id: RunId,
+    steps: Annotated[bool, typer.Option("--steps", help="What each step received and returned, and who ruled on it.")] = False,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Show where a run stands and why: its steps, what it waits for, and what it has left open."""
     with connect() as remote, screen.show_progress("asking…"):
         run = remote.get(f"{PATH}/{quote_segment(run_id)}")
     if as_json:
@@ -59,7 +67,16 @@ def show(run_id: RunId, as_json: screen.AsJson = False) -> None:
         return
     wakes = screen.format_time(run["wake_at"]) if run["wake_at"] else ""
     names = [(name, run[name]) for name in ("id", "workflow", "version")]
-    screen.print_fields([("state", screen.format_state(run["state"])), *names, ("waits for", run["note"]), ("goes on", wakes)])
+    origin = f"{run['origin']['kind']} of {run['origin']['run']} from {run['origin']['step']}" if run["origin"] else ""
+    more = [("waits for", run["note"]), ("goes on", wakes), ("origin", origin), ("continued by", " ".join(run["continued_by"]))]
+    screen.print_fields([("state", screen.format_state(run["state"])), *names, *more])
+    screen.print_text(f"\n{run['summary']}\n")
+    for each in run["open_effects"]:
+        undo = f"; undo it by {each['function']}" if each["function"] else ""
+        screen.print_note(f"left open: {each['step'] or each['target']} ({each['why']}){undo}")
+    if steps:
+        _print_trail(run["steps"])
+        return
     rows = [(each["step"], _outcome(each), screen.format_time(each["ended"]), each["task_id"]) for each in run["steps"]]
     screen.print_table(["step", "outcome", "ended", "task"], rows, "no step has ended yet")
     for each in run["checkpoints"]:
@@ -69,8 +86,22 @@ def show(run_id: RunId, as_json: screen.AsJson = False) -> None:
 
 @app.command()
 def watch(run_id: RunId, as_json: screen.AsJson = False) -> None:
-    """Show each event of a run until it ends or waits for you; with --json one per line."""
-    tasks.watch(run_id, as_json)
+    """Show a run as a tree while it goes on, until it ends or waits for you; with --json one event per line."""
+    path, state = f"{PATH}/{quote_segment(run_id)}", ""
+    with connect() as remote, live_lines(as_json) as show_lines:
+        for sent in tasks.follow_events(remote, f"{path}/events"):
+            event = decode_json(sent.data)
+            state = event.get("state", state)
+            if as_json:
+                screen.print_json_line(event)
+            may_wait = screen.format_state(state) in tasks.WAITING_STATES
+            run = remote.get(path) if may_wait or not as_json else None
+            if run is not None and not as_json:
+                show_lines(tree_lines(run))
+            if may_wait and run is not None and run["state"] == state:
+                break
+    if screen.format_state(state) in tasks.ENDED_STATES[1:]:
+        raise CommandFailed(f"the run is {screen.format_state(state)}", f"why, and what it did: interlock run show {run_id} --steps")
 
 
 @app.command()
@@ -104,6 +135,45 @@ def answer(
     with connect() as remote, screen.show_progress("answering…"):
         answered = remote.request("POST", f"/api/checkpoints/{quote_segment(checkpoint_id)}/answer", body=body)
     screen.print_json(answered) if as_json else screen.print_text(f"{checkpoint_id} is answered; run {answered['run']} goes on")
+
+
+@contextmanager
+def live_lines(is_quiet: bool) -> Iterator[Callable[[list[str]], None]]:
+    """Yields what shows lines: in place on a terminal; elsewhere the lines that were not shown before."""
+    if is_quiet or not screen.console().is_terminal:
+        shown: set[str] = set()
+
+        def print_new(lines: list[str]) -> None:
+            for line in lines:
+                if line not in shown:
+                    shown.add(line)
+                    screen.print_text(line)
+
+        yield print_new
+        return
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=screen.console(), auto_refresh=False) as live:
+        yield lambda lines: live.update(Text("\n".join(map(screen.printable, lines))), refresh=True)
+
+
+def _print_trail(steps: list[dict[str, Any]]) -> None:
+    """Each step with what it received and returned."""
+    for step in steps:
+        again = f", attempt {step['attempt']}" if step["attempt"] > 1 else ""
+        screen.print_text(f"{step['step']}  {step['target']}  {step['seconds']:g} s{again}")
+        usage = screen.format_value(step["usage"]) if step["usage"] else "unknown"
+        names = [("ruling", step["decision_id"]), ("task", step["task_id"]), ("usage", usage)]
+        screen.print_fields([("received", _held(step, "input")), ("returned", _held(step, "value")), *names])
+
+
+def _held(step: dict[str, Any], name: str) -> str:
+    if reference := step.get(f"{name}_reference"):
+        return f"{reference['size']} bytes, sha256 {reference['digest']}"
+    if name == "value" and "fault" in step:
+        return f"failed: {step['fault']['detail']}"
+    return screen.format_value(step[name]) if name in step else ""
 
 
 def _outcome(step: dict[str, Any]) -> str:

@@ -147,10 +147,11 @@ def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: Tok
     load, size = gateway.workflows.load, gateway.settings.server.max_body
     permissions = admin_runs.RunPermissions(gateway.rulings.authority.could_allow, gateway.authorize, check_in_person, gateway.authorize)
     run_access = admin_operations.RunAccess(gateway.workflows.load_operations, permissions)
-    sight = admin_runs.RunSight(load, permissions)
+    sight, starter = admin_runs.RunSight(load, permissions), admin_runs.RunStarter(gateway.calls.agents, gateway.registry)
     return [
         admin_documents.routes(access, load, authenticate, size),
-        admin_runs.run_routes(gateway.calls.agents, gateway.registry, sight, authenticate),
+        admin_runs.run_routes(starter, sight, authenticate),
+        admin_runs.runs_of_workflow_routes(starter, load, authenticate),
         admin_run_events.routes(sight, load, gateway.open_streams, authenticate),
         admin_operations.operation_routes(run_access, authenticate),
         admin_operations.successor_routes(run_access, gateway.calls.agents, gateway.registry, authenticate),

@@ -231,7 +231,7 @@ def _read_run(connection: Connection, run: RunKey) -> RunRow | None:
 
 
 def _to_run_row(row: "Row[Any]") -> RunRow:
-    return to_run_row(RunKey(row.tenant, row.id), row._mapping)
+    return to_run_row(RunKey(row.tenant, row.id), dict(row._mapping))
 
 
 def to_run_row(key: RunKey, columns: Mapping[str, Any]) -> RunRow:

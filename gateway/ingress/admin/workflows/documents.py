@@ -36,6 +36,8 @@ class Documents(Protocol):
 
     async def show(self, entry: Registration) -> dict[str, Any]: ...
 
+    async def estimate(self, entry: Registration) -> dict[str, Any]: ...
+
     async def end_runs(self, tenant: str, name: str) -> None: ...
 
     async def summary(self, entry: Registration) -> dict[str, Any]: ...
@@ -80,6 +82,11 @@ def routes(access: RegistryAccess, load: Callable[[], Awaitable[Documents]], aut
         return JSONResponse({"items": [await documents.summary(entry) for entry in found], "next": following})
 
     _add_views(router, find, load, authenticate)
+
+    @router.get("/{name}/estimate", name="estimate_workflow")
+    async def estimate(caller: Annotated[Caller, Depends(authenticate)], name: str) -> JSONResponse:
+        entry = find(caller, name)
+        return JSONResponse(await (await load()).estimate(entry))
 
     @router.delete("/{name}", name="remove_workflow", status_code=204)
     async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str) -> Response:

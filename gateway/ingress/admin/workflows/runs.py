@@ -31,6 +31,7 @@ from registry.store import Registry, UnknownName
 
 Authenticate = Callable[[Request], Awaitable[Caller]]
 JSON = "application/json"
+START_MAX = 8 << 20  # bytes of a request that starts a run
 KEY_MAX = 256  # characters of an idempotency key, as over A2A
 
 
@@ -62,6 +63,10 @@ class Runs(Protocol):
 
 class StartBody(ApiBody):
     workflow: str = Field(min_length=1, max_length=64)
+    input: Any = Field(default_factory=dict)
+
+
+class InputBody(ApiBody):
     input: Any = Field(default_factory=dict)
 
 
@@ -106,22 +111,58 @@ class RunSight:
         return found
 
 
-def run_routes(agents: AgentCalls, registry: Registry, sight: RunSight, authenticate: Authenticate) -> APIRouter:
+@dataclass(frozen=True, slots=True)
+class RunStarter:
+    """Starts runs as any client does: by a message to the workflow's agent."""
+
+    agents: AgentCalls
+    registry: Registry
+
+    async def start(self, caller: Caller, workflow: str, given: Any, request: Request) -> JSONResponse:
+        """Raises UnknownName, BadHeader and what AgentCalls.start raises."""
+        entry = self.registry.find(caller.principal.tenant, workflow)
+        if entry.family is not Family.AGENT or entry.kind != WORKFLOW_KIND:
+            raise UnknownName(workflow)
+        key = idempotency_key(request)
+        message = Message(key or f"m-{uuid4()}", Role.USER, (Part(data=given, media_type=JSON),))
+        row = (await self.agents.start(caller, AgentRequest(entry.name, message, TraceContext(), idempotency_key=key))).row
+        return JSONResponse({"id": row.id, "workflow": row.agent, "state": row.state.value}, 201, {"location": f"/api/runs/{row.id}"})
+
+
+def runs_of_workflow_routes(starter: RunStarter, load: Callable[[], Awaitable[Runs]], authenticate: Authenticate) -> APIRouter:
+    """Returns the routes that start and list the runs of one workflow."""
+    router = APIRouter(prefix="/api/workflows", tags=["workflows"])
+
+    @router.post("/{name}/runs", name="start_run_of_workflow", status_code=201, openapi_extra=describe_json_body(InputBody))
+    async def start(caller: Annotated[Caller, Depends(authenticate)], name: str, request: Request) -> JSONResponse:
+        body = await read_model(request, InputBody, START_MAX)
+        return await starter.start(caller, name, body.input, request)
+
+    @router.get("/{name}/runs", name="list_runs_of_workflow")
+    async def list_all(
+        caller: Annotated[Caller, Depends(authenticate)], name: str, cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
+    ) -> JSONResponse:
+        return await list_visible(await load(), caller, (name, cursor, limit))
+
+    return router
+
+
+async def list_visible(runs: Runs, caller: Caller, page: tuple[str, str, int]) -> JSONResponse:
+    """A page of the caller's own runs; an agent sees none."""
+    items, more = await runs.list_runs(caller.principal.tenant, caller.principal.owner_key, page)
+    shown = [each for each in items if caller.delegation.effective_permissions().covers(f"agent:{each['workflow']}")]
+    return JSONResponse({"items": [] if caller.delegation.path else shown, "next": more})
+
+
+def run_routes(starter: RunStarter, sight: RunSight, authenticate: Authenticate) -> APIRouter:
     """Returns the routes of runs. A run is a task: whose it is and what the caller's token covers decides who sees it."""
     router = APIRouter(prefix="/api/runs", tags=["workflows"])
     load, find = sight.load, sight.find
 
     @router.post("", name="start_run", status_code=201, openapi_extra=describe_json_body(StartBody))
     async def start(caller: Annotated[Caller, Depends(authenticate)], request: Request) -> JSONResponse:
-        body = await read_model(request, StartBody, 8 << 20)
-        entry = registry.find(caller.principal.tenant, body.workflow)
-        if entry.family is not Family.AGENT or entry.kind != WORKFLOW_KIND:
-            raise UnknownName(body.workflow)
-        key = idempotency_key(request)
-        message = Message(key or f"m-{uuid4()}", Role.USER, (Part(data=body.input, media_type=JSON),))
-        turned = await agents.start(caller, AgentRequest(entry.name, message, TraceContext(), idempotency_key=key))
-        row = turned.row
-        return JSONResponse({"id": row.id, "workflow": row.agent, "state": row.state.value}, 201, {"location": f"/api/runs/{row.id}"})
+        body = await read_model(request, StartBody, START_MAX)
+        return await starter.start(caller, body.workflow, body.input, request)
 
     @router.get("", name="list_runs")
     async def list_all(
@@ -130,10 +171,7 @@ def run_routes(agents: AgentCalls, registry: Registry, sight: RunSight, authenti
         cursor: str = "",
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
     ) -> JSONResponse:
-        runs = await load()
-        items, more = await runs.list_runs(caller.principal.tenant, caller.principal.owner_key, (workflow, cursor, limit))
-        shown = [each for each in items if caller.delegation.effective_permissions().covers(f"agent:{each['workflow']}")]
-        return JSONResponse({"items": [] if caller.delegation.path else shown, "next": more})
+        return await list_visible(await load(), caller, (workflow, cursor, limit))
 
     @router.get("/{run_id}", name="show_run")
     async def show(caller: Annotated[Caller, Depends(authenticate)], run_id: str) -> JSONResponse:
@@ -150,7 +188,7 @@ def run_routes(agents: AgentCalls, registry: Registry, sight: RunSight, authenti
     @router.post("/{run_id}/cancel", name="cancel_run", status_code=204)
     async def cancel(caller: Annotated[Caller, Depends(authenticate)], run_id: str) -> Response:
         row, _ = await find(caller, run_id)
-        await agents.cancel(caller, row.agent, row.id, TraceContext())
+        await starter.agents.cancel(caller, row.agent, row.id, TraceContext())
         return Response(status_code=204)
 
     return router

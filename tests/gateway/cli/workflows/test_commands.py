@@ -81,3 +81,46 @@ def test_a_document_that_can_not_be_used_is_not_rehearsed(interlock: CommandLine
     (tmp_path / "say.test.yaml").write_text(CASES % "hi")
     ran = interlock("workflow", "test", "say.yaml")
     assert ran.code == 1 and "/do/0/say" in ran.err
+
+
+TWICE = """
+do:
+- ask:
+    call: gateway.agent
+    with: {agent: sales, input: '${ .text }'}
+    metadata: {gateway: {kind: ai}}
+    input: {schema: {document: {}}}
+    output: {schema: {document: {}}}
+- size: {set: {length: '${ length }'}}
+"""
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_run_is_shown_redriven_forked_and_compared(interlock: CommandLine, tmp_path: Path, database_url: str) -> None:
+    (tmp_path / "ask.yaml").write_text(document("ask", TWICE))
+    async with open_house(tmp_path / "gateway", database_url) as home:
+        sales = await home.agent(CallbackAgent("sales"))
+        sales.state = "TASK_STATE_FAILED"
+
+        async def ran(*arguments: str, user: str = "alice") -> Ran:
+            interlock.environment.update({"INTERLOCK_URL": home.url, "INTERLOCK_TOKEN": home.token(user)})
+            return await asyncio.to_thread(interlock, *arguments)
+
+        await ran("workflow", "add", "ask.yaml", user="admin")
+        run = (await ran("workflow", "run", "ask", '{"text": "hello"}')).out.strip()
+        watched = await ran("run", "watch", run)
+        assert watched.code == 1 and "✗ ask  agent sales" in watched.out
+        shown = await ran("run", "show", run, "--steps")
+        assert "failed at the step ask" in shown.out and '"input": "hello"' in shown.out
+        sales.state = "TASK_STATE_COMPLETED"
+        again = (await ran("run", "redrive", run)).out.strip()
+        assert (await ran("run", "watch", again, "--json")).code == 0
+        assert f"redrive of {run}" in (await ran("run", "show", again)).out
+        fork = (await ran("run", "fork", again, "--from", "size", "--input", '"four"')).out.strip()
+        assert (await ran("run", "watch", fork)).code == 0
+        assert "did not run" not in (await ran("run", "diff", again, fork)).out
+        assert "/do/0/ask" in (await ran("run", "diff", run, again)).out
+        assert (await ran("run", "pause", fork)).code == 1
+        estimate = (await ran("workflow", "estimate", "ask", "--json")).json
+        assert (estimate["runs"], estimate["completed"], estimate["seconds"]) == (1, 0, None)
+        assert [(each["step"], each["failed"]) for each in estimate["by_step"]] == [("/do/0/ask", 1)]
