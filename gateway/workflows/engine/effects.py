@@ -18,7 +18,7 @@ from gateway.tasks.log import TaskRow
 from gateway.workflows.engine.questions import CHECKPOINTS, PeopleSteps
 from gateway.workflows.engine.requests import build_request, resolve_http, sub_run_request
 from gateway.workflows.engine.results import agent_output, check_completed
-from gateway.workflows.engine.steps import RunIdentity, StepCalls, StepRefused, StepRequest, StepWaits
+from gateway.workflows.engine.steps import RunIdentity, StepCalls, StepRequest, StepWaits
 from gateway.workflows.engine.trail import StepNotes, StepRecorder, trail_of
 from gateway.workflows.engine.waits import Waits
 from gateway.workflows.interpreter.effects import PreparedCall, RunSuspended, StepKey, SubRun, Wanted
@@ -94,7 +94,7 @@ class JournaledEffects:
             result = Result(value=canonical_value(await perform(key, argument, notes)))
         except WorkflowError as error:
             result = Result(fault=error.fault if error.fault.instance else replace(error.fault, instance=key.pointer))
-            notes.decision_id = error.decision_id if isinstance(error, StepRefused) else notes.decision_id
+            notes.decision_id = error.decision_id or notes.decision_id
         given = argument.arguments if isinstance(argument, PreparedCall) else argument.input
         trail = trail_of(notes, given, result)
         row = StepRow(key_text(key), CALL, notes.task_id, notes.started, self._store.now(), result, key, trail)

@@ -54,14 +54,6 @@ class StepRequest(Struct, frozen=True):
     is_deterministic: bool = False
 
 
-class StepRefused(WorkflowError):
-    """A policy refused the call of a step."""
-
-    def __init__(self, error: WorkflowError, decision_id: str) -> None:
-        super().__init__(error.fault)
-        self.decision_id = decision_id
-
-
 class StepWaits(Exception):
     """The task of a step waits for a person, and the step with it."""
 
@@ -147,7 +139,7 @@ class StepCalls:
             except CallRefused as refused:
                 decision = refused.ruling.decision
                 detail = f"{request.who}: refused ({decision.reason_id}); interlock why {decision.id}"
-                raise StepRefused(standard_error("authorization", detail, instance), decision.id) from refused
+                raise WorkflowError(standard_error("authorization", detail, instance).fault, decision.id) from refused
             except UnknownName as error:
                 raise standard_error("configuration", f"{request.who}: there is no such agent or server", instance) from error
             except (NotReachable, UpstreamFault, EgressRefused) as fault:

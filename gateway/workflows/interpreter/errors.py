@@ -32,11 +32,12 @@ class Fault(Struct, frozen=True):
 
 
 class WorkflowError(Exception):
-    """A task failed. A `try` around it may catch it; else the run faults with it."""
+    """A task failed. A `try` around it may catch it; else the run faults with it. `decision_id`: of the ruling that refused its call."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: Fault, decision_id: str = "") -> None:
         super().__init__(fault.detail or fault.title or fault.type)
         self.fault = fault
+        self.decision_id = decision_id
 
 
 def standard_error(kind: str, detail: str, instance: str, status: int | None = None) -> WorkflowError:
