@@ -340,6 +340,7 @@ workflow_checkpoints = Table(
     Column("kind", Text, nullable=False),  # approve | choose | form | signal
     Column("prompt", Text, nullable=False),
     Column("schema", Text, nullable=False),  # JSON Schema of the answer
+    Column("subject", Text, nullable=False),  # JSON: what the question is about; empty for nothing
     Column("state", Text, nullable=False),  # pending | answered | expired
     Column("answer", Text, nullable=False),  # JSON; empty while there is none
     Column("answered_by", Text, nullable=False),

@@ -19,7 +19,7 @@ from gateway.workflows.publishing.registrar import WorkflowRegistrar, version_in
 from gateway.workflows.runs.checkpoints import Answerer, Checkpoint
 from gateway.workflows.runs.estimates import estimate
 from gateway.workflows.runs.feed import FeedEntry, FeedPlace, RunFeed, StateChange
-from gateway.workflows.runs.journal import CALL, Result, StepRow, read_stored_steps
+from gateway.workflows.runs.journal import CALL, PLAN, Result, StepRow, read_stored_steps
 from gateway.workflows.runs.open_effects import children_of, has_stopped, open_effects
 from gateway.workflows.runs.pages import RunFilter, continuations_of, find_run, list_runs, run_document
 from gateway.workflows.runs.standing import Standing
@@ -114,6 +114,7 @@ class WorkflowAdministration:
             "input": run.input,
             "continued_by": await continuations_of(parts.store.database, run.key),
             "steps": [step_document(step) for step in steps if step.kind == CALL],
+            "plans": [plan_document(step) for step in steps if step.kind == PLAN],
             "checkpoints": [checkpoint_document(each) for each in checkpoints],
         }
         return found.task, run_document(found) | more
@@ -203,6 +204,12 @@ def _held(name: str, result: Result) -> dict[str, Any]:
     return {} if result.value is UNSET else {name: mask_secrets(result.value)}
 
 
+def plan_document(step: StepRow) -> dict[str, Any]:
+    """One plan of an agent: `step` is the task that planned, `number` counts its plans from 0."""
+    value: Any = step.result.value
+    return {"step": step.key.partition("/plans/")[0], "at": to_rfc3339(step.ended), **value}
+
+
 def checkpoint_document(checkpoint: Checkpoint) -> dict[str, Any]:
     """A checkpoint with its question."""
     answered = {"answer": checkpoint.answer, "answered_by": checkpoint.answered_by} if checkpoint.state == "answered" else {}
@@ -214,6 +221,7 @@ def checkpoint_document(checkpoint: Checkpoint) -> dict[str, Any]:
         "kind": checkpoint.kind,
         "prompt": checkpoint.prompt,
         "schema": checkpoint.schema,
+        **({} if checkpoint.subject is None else {"subject": checkpoint.subject}),
         "state": checkpoint.state,
         "owner": checkpoint.owner,
         "created": to_rfc3339(checkpoint.created),

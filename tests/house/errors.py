@@ -45,6 +45,7 @@ INSIDE = {
     "gateway.workflows.interpreter.effects.RunSuspended": "the run's turn ends as suspended",
     "gateway.workflows.interpreter.errors.WorkflowError": "the document handles it, or the run's task fails with it",
     "gateway.workflows.interpreter.interpreter.RunEnded": "the run completes",
+    "gateway.workflows.coordination.reading.BadPlan": "the step that plans fails as `plan-refused`, or is planned anew",
     "gateway.workflows.rehearsal.clock.Stalled": "the rehearsal's outcome is `waiting`",
     "gateway.workflows.rehearsal.effects.Unanswered": "the rehearsal's outcome is `unanswered`",
     "gateway.workflows.runs.store.RunTaken": "another process has the run, and this one stops working on it",

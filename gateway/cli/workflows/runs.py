@@ -12,6 +12,7 @@ from gateway.cli.http_client import connect, decode_json, quote_segment
 from gateway.cli.remote import tasks
 from gateway.cli.remote.send import read_data
 from gateway.cli.workflows import operations
+from gateway.cli.workflows.plans import plan_lines
 from gateway.cli.workflows.tree import tree_lines
 
 RunId = Annotated[str, typer.Argument(help="The run's id, which is a task's.", metavar="ID")]
@@ -79,6 +80,10 @@ def show(
         return
     rows = [(each["step"], _outcome(each), screen.format_time(each["ended"]), each["task_id"]) for each in run["steps"]]
     screen.print_table(["step", "outcome", "ended", "task"], rows, "no step has ended yet")
+    for each in run["plans"]:
+        screen.print_text(f"plan {each['number']} of {each['step']}  {each['digest'][:12]}")
+        for line in plan_lines(each["plan"]["do"]):
+            screen.print_text(line)
     for each in run["checkpoints"]:
         if each["state"] == "pending":
             screen.print_note(f"{each['prompt']}  interlock run answer {each['id']} JSON")
@@ -122,6 +127,11 @@ def checkpoints(as_json: screen.AsJson = False) -> None:
         return
     rows = [(each["id"], each["kind"], each["workflow"], screen.format_time(each["expires"]), each["prompt"]) for each in items]
     screen.print_table(["id", "kind", "workflow", "expires", "question"], rows, "no run waits for you")
+    for each in items:
+        if "subject" in each:
+            screen.print_text(f"{each['id']} is about this plan  {each['subject']['digest'][:12]}")
+            for line in plan_lines(each["subject"]["plan"]["do"]):
+                screen.print_text(line)
 
 
 @app.command(epilog="Example: interlock run answer cp_1f2e '{\"approved\": true}'")

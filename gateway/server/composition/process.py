@@ -158,9 +158,19 @@ class Gateway:
         parts, resumed, callers = self.calls.parts, self.calls.resumed_turns, self.rulings.caller_resolver
         self.approvals = Approvals(self.database, self.audit, now_us)
         self.takeover = Takeover(parts, resumed, self.rulings.authority, callers, stores=self.stores, turns=self.calls.turns)
-        addresses = (self.settings.public_url, self.settings.workflows)
         self.workflows = LazyWorkflows(
-            WorkflowDependencies(self.registry, self.stores, self.calls.agents, callers, self.takeover, *addresses)
+            WorkflowDependencies(
+                self.registry,
+                self.stores,
+                self.calls.agents,
+                callers,
+                self.takeover,
+                public_url=self.settings.public_url,
+                folder=self.settings.workflows,
+                authorizer=parts.authorizer,
+                could_allow=self.rulings.authority.could_allow,
+                call_state_of=self.catalog.resilience.describe_agent,
+            )
         )
         self.catalog.add_own_kind(WORKFLOW_KIND, self.workflows.build_adapter)
         self.lifecycle.on_stop(self.workflows.close, after_turns=True)

@@ -1,16 +1,19 @@
 """Makes the engine of workflows when the first workflow is added, shown or run. Without one, nothing of it is imported."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.calls.agent_calls import AgentCalls
+from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.resumption.takeover import Takeover
 from gateway.tasks.turns.stores import TaskStores
-from policies.callers import CallerResolver
-from registry.cards.card import WORKFLOW_KIND
+from policies.callers import Caller, CallerResolver
+from policies.delegation.rulings import Act
+from registry.cards.card import WORKFLOW_KIND, Registration
 from registry.store import Registry
 
 if TYPE_CHECKING:
@@ -36,6 +39,9 @@ class WorkflowDependencies:
     takeover: Takeover
     public_url: str
     folder: str  # of documents; empty for none
+    authorizer: CallAuthorizer
+    could_allow: Callable[[Caller, Act], bool]
+    call_state_of: Callable[[Registration], dict[str, Any]]
 
 
 class LazyWorkflows:
@@ -61,12 +67,15 @@ class LazyWorkflows:
     def _parts(self) -> "EngineParts":
         from gateway.workflows.engine.adapter import EngineParts
         from gateway.workflows.engine.steps import StepCalls
+        from gateway.workflows.engine.targets import StepTargets, TargetRights
         from gateway.workflows.expressions.evaluator import Evaluator
         from gateway.workflows.runs.checkpoints import Checkpoints
 
         given, stores, store = self._dependencies, self._dependencies.stores, self._fitness.store
         steps = StepCalls(given.agents, given.callers, stores, given.registry)
-        return EngineParts(store, self._fitness.versions, Evaluator(), steps, Checkpoints(store, stores.audit), self._fitness, stores.audit)
+        targets = StepTargets(given.registry, TargetRights(given.callers, given.authorizer, given.could_allow, given.call_state_of))
+        checkpoints, fitness = Checkpoints(store, stores.audit), self._fitness
+        return EngineParts(store, fitness.versions, Evaluator(), steps, checkpoints, fitness, stores.audit, targets)
 
     @cached_property
     def _fitness(self) -> "Fitness":

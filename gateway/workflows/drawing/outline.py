@@ -127,6 +127,8 @@ def _call_of_http(task: CallHttp) -> str:
 
 def _call_of_function(task: CallFunction) -> str:
     target = next((str(task.with_[each]) for each in ("agent", "skill", "tool", "name") if isinstance(task.with_.get(each), str)), "")
+    if isinstance(several := task.with_.get("agents"), list):
+        target = " or ".join(str(each) for each in several)
     return f"{task.call.removeprefix('gateway.')} {target}".strip()
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import jsonschema_rs
 
 from gateway.workflows.dsl.constructs import Resource
+from gateway.workflows.dsl.coordination import agent_argument_problems, plan_argument_problems
 from gateway.workflows.dsl.determinism import COMPUTE, REASONING, determinism_problems
 from gateway.workflows.dsl.document import (
     CallA2a,
@@ -142,6 +143,10 @@ def _calls(document: Document, task: TaskBase, path: str) -> Found:
             yield f"{path}/call", f"is no function of `use.functions` and none of the gateway's: {', '.join(FUNCTIONS)}"
         case CallFunction(call=name, with_=given) if name == COMPUTE:
             yield from _computation(given, path)
+        case CallFunction(call="gateway.plan", with_=arguments):
+            yield from ((f"{path}/with{at}", reason) for at, reason in plan_argument_problems(arguments))
+        case CallFunction(call="gateway.agent", with_=arguments):
+            yield from ((f"{path}/with{at}", reason) for at, reason in agent_argument_problems(arguments))
         case CallMcp(with_=call) if call.transport.stdio is not None:
             yield f"{path}/with/transport/stdio", "starts a program, which no document may; register the server and name it instead"
     for where in ("endpoint", "server", "agentCard", "document"):

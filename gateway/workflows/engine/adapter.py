@@ -26,19 +26,20 @@ from adapters.contract import (
 )
 from adapters.task import Artifact, Message, Part, Role, Task
 from gateway.telemetry.spans import TRACEPARENT, TraceContext
+from gateway.workflows.coordination.kinds import KINDS
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.durations import milliseconds_of
 from gateway.workflows.engine.effects import JournaledEffects
 from gateway.workflows.engine.questions import PeopleSteps
 from gateway.workflows.engine.requests import answer_parts
 from gateway.workflows.engine.steps import RunIdentity, StepCalls
+from gateway.workflows.engine.targets import StepTargets
 from gateway.workflows.engine.trail import StepRecorder
 from gateway.workflows.engine.versions import Versions
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.effects import RunSuspended
 from gateway.workflows.interpreter.errors import Fault, WorkflowError
 from gateway.workflows.interpreter.interpreter import Interpreter
-from gateway.workflows.interpreter.kinds import KINDS
 from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, Problem, UnknownCheckpoint
 from gateway.workflows.runs.checkpoints import Answerer, Checkpoints
 from gateway.workflows.runs.journal import Journal
@@ -70,6 +71,7 @@ class EngineParts:
     checkpoints: Checkpoints
     fitness: FitnessCheck
     audit: AuditLog
+    targets: StepTargets
 
 
 class WorkflowAdapter:
@@ -124,7 +126,14 @@ class WorkflowAdapter:
         journal = await Journal.open(parts.store, row)
         people = PeopleSteps(parts.checkpoints, call.grant.delegation.principal.owner_key, parts.store.now)
         return JournaledEffects(
-            who, parts.store, journal, parts.steps, people, recorder=StepRecorder(parts.audit, who), started=row.started
+            who,
+            parts.store,
+            journal,
+            parts.steps,
+            people,
+            recorder=StepRecorder(parts.audit, who),
+            targets=parts.targets,
+            started=row.started,
         )
 
     async def _outcome(self, document: Document, who: RunIdentity, row: RunRow, effects: JournaledEffects) -> list[Event]:

@@ -19,11 +19,12 @@ from gateway.workflows.engine.questions import CHECKPOINTS, PeopleSteps
 from gateway.workflows.engine.requests import build_request, resolve_http, sub_run_request
 from gateway.workflows.engine.results import agent_output, check_completed
 from gateway.workflows.engine.steps import RunIdentity, StepCalls, StepRequest, StepWaits
+from gateway.workflows.engine.targets import StepTargets
 from gateway.workflows.engine.trail import StepNotes, StepRecorder, trail_of
 from gateway.workflows.engine.waits import Waits
-from gateway.workflows.interpreter.effects import PreparedCall, RunSuspended, StepKey, SubRun, Wanted
+from gateway.workflows.interpreter.effects import PreparedCall, Question, RunSuspended, StepKey, SubRun, Wanted
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, WorkflowError, standard_error
-from gateway.workflows.runs.journal import CALL, DUE, LIMIT, RECORD, Journal, Result, StepRow
+from gateway.workflows.runs.journal import CALL, DUE, LIMIT, PLAN, RECORD, Journal, Result, StepRow
 from gateway.workflows.runs.store import RunStore, key_text
 from gateway.workflows.runs.values import canonical_value
 
@@ -59,6 +60,7 @@ class JournaledEffects:
         people: PeopleSteps,
         *,
         recorder: StepRecorder,
+        targets: StepTargets,
         started: int,
     ) -> None:
         self.waits = Waits()
@@ -69,6 +71,7 @@ class JournaledEffects:
         self._steps = steps
         self._people = people
         self._recorder = recorder
+        self._targets = targets
         self._now = started
 
     async def call(self, key: StepKey, call: PreparedCall) -> Any:
@@ -133,6 +136,7 @@ class JournaledEffects:
                 run_in_background(self._steps.cancel(self._who, request.agent, key), "step_not_canceled", run=self._who.run.id)
             raise
         notes.add_task(row, task)
+        self._targets.outcomes.record(self._who.run.tenant, request.agent, completed=task.status.state is TaskState.COMPLETED)
         check_completed(task, request.who, key.pointer)
         return task
 
@@ -199,6 +203,14 @@ class JournaledEffects:
     async def recorded(self, key: StepKey) -> Any:
         step = self._journal.find(key_text(key))
         return None if step is None else step.result.value
+
+    async def look_up(self, key: StepKey, question: Question) -> Any:
+        if (step := self._journal.find(key_text(key))) is not None:
+            return step.result.value
+        return await self._record(key, "", RECORD, await self._targets.answer(self._who, key, question))
+
+    async def record_plan(self, key: StepKey, plan: Mapping[str, Any]) -> Any:
+        return await self._record(key, "", PLAN, plan)
 
     async def _record(self, key: StepKey, suffix: str, kind: str, value: Any) -> Any:
         text = key_text(key) + suffix

@@ -51,6 +51,7 @@ class PeopleSteps:
             schema=schema,
             created=now,
             expires=now + _milliseconds(said, key) * 1000,
+            subject=call.subject,
         )
         found = await self._checkpoints.open(asked)
         if found.state == "pending" and found.expires <= now:

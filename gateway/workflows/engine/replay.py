@@ -6,12 +6,12 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
+from gateway.workflows.coordination.kinds import KINDS
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.expressions.evaluator import Evaluator
-from gateway.workflows.interpreter.effects import PreparedCall, RunSuspended, StepKey, SubRun, Wanted
+from gateway.workflows.interpreter.effects import PreparedCall, Question, RunSuspended, StepKey, SubRun, Wanted
 from gateway.workflows.interpreter.errors import Fault, WorkflowError
 from gateway.workflows.interpreter.interpreter import Interpreter
-from gateway.workflows.interpreter.kinds import KINDS
 from gateway.workflows.runs.journal import StepRow
 from gateway.workflows.runs.store import RunRow, key_text
 
@@ -70,6 +70,12 @@ class _JournalOnly:
 
     async def recorded(self, key: StepKey) -> Any:
         return self._find(key_text(key)).result.value if key_text(key) in self._steps else None
+
+    async def look_up(self, key: StepKey, question: Question) -> Any:
+        return self._find(key_text(key)).result.value
+
+    async def record_plan(self, key: StepKey, plan: Mapping[str, Any]) -> Any:
+        return self._find(key_text(key)).result.value
 
     def now(self) -> int:
         return self._now

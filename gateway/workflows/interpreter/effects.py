@@ -28,6 +28,7 @@ class PreparedCall(Struct, frozen=True):
     """A call whose arguments have their values. `function`: http, openapi, a2a, mcp, or a function of the gateway's.
 
     `is_deterministic`: the step computes, and may reach only what no model works behind.
+    `subject`: what people who are asked are shown beside the question, such as a plan.
     """
 
     function: str
@@ -35,6 +36,7 @@ class PreparedCall(Struct, frozen=True):
     input: Any
     metadata: Mapping[str, Any]
     is_deterministic: bool = False
+    subject: Any = None
 
 
 class RunSuspended(Exception):
@@ -74,6 +76,14 @@ class Effects(Protocol):
         """What was recorded under this key, or None."""
         ...
 
+    async def look_up(self, key: StepKey, question: "Question") -> Any:
+        """What the registry and the rights of the run's starter said to a question when it was first asked."""
+        ...
+
+    async def record_plan(self, key: StepKey, plan: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The plan that was recorded first under this key, which is `plan` when none was. Plans are shown with the run."""
+        ...
+
     def now(self) -> int:
         """Microseconds since 1970: the moment of the run's last effect, so that a replay sees the same time."""
         ...
@@ -81,6 +91,39 @@ class Effects(Protocol):
     def entered(self, key: StepKey, input: Any) -> None: ...
 
     def left(self, key: StepKey, output: Any, fault: Fault | None) -> None: ...
+
+
+class Offer(Struct, frozen=True):
+    """Asks which of these agents and tools the run's starter may use now, and what each is for: `{"agents": […], "tools": […]}`."""
+
+    agents: tuple[str, ...]
+    tools: tuple[str, ...]
+
+
+class PlannedCall(Struct, frozen=True):
+    """One call of a plan. `arguments` of a tool are None while they depend on outputs of other steps."""
+
+    path: str
+    target: str
+    is_tool: bool
+    skill: str = ""
+    arguments: Mapping[str, Any] | None = None
+
+
+class Rights(Struct, frozen=True):
+    """Asks which of these calls would be refused now: a list of reasons, empty when none would."""
+
+    calls: tuple[PlannedCall, ...]
+
+
+class Rank(Struct, frozen=True):
+    """Asks which of these agents have a skill (empty: all of them), the one to ask first being the first."""
+
+    agents: tuple[str, ...]
+    skill: str
+
+
+Question = Offer | Rights | Rank
 
 
 class WantedEvent(Struct, frozen=True):

@@ -90,7 +90,7 @@ async def run_fork(run: Interpreter, task: ForkTask, at: TaskAtWork, scope: Scop
     try:
         if task.fork.compete and winner is None:
             return await _first_output(run, started, scope), None
-        outputs = await _every_output(started)
+        outputs = [output for output, _ in await every_output(started)]
         return (outputs[0] if task.fork.compete else outputs), None
     finally:
         for each in started:
@@ -98,7 +98,7 @@ async def run_fork(run: Interpreter, task: ForkTask, at: TaskAtWork, scope: Scop
         await asyncio.gather(*started, return_exceptions=True)
 
 
-async def _every_output(branches: Sequence["asyncio.Future[tuple[Any, str]]"]) -> list[Any]:
+async def every_output(branches: Sequence["asyncio.Future[Any]"]) -> list[Any]:
     """Waits for all branches, unless one fails. A branch that waits without a process does not keep the others from going on."""
     waiting: RunSuspended | None = None
     pending = set(branches)
@@ -112,7 +112,7 @@ async def _every_output(branches: Sequence["asyncio.Future[tuple[Any, str]]"]) -
                 raise error
     if waiting is not None:
         raise waiting
-    return [each.result()[0] for each in branches]
+    return [each.result() for each in branches]
 
 
 async def _first_output(run: Interpreter, branches: Sequence["asyncio.Future[tuple[Any, str]]"], scope: Scope) -> Any:

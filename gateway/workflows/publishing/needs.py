@@ -1,6 +1,6 @@
 """The agents, tools and workflows that a document names: what its ceiling allows, and nothing else."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -8,6 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from adapters.sandbox.calculation import PYTHON_TOOL, SANDBOX_KIND
+from gateway.workflows.dsl.coordination import PlanArguments, agent_argument_problems, plan_argument_problems
 from gateway.workflows.dsl.determinism import COMPUTE, deterministic_tasks, paths_of
 from gateway.workflows.dsl.document import (
     CallA2a,
@@ -71,17 +72,29 @@ def needs_of_task(task: TaskBase, path: str, servers: Sequence[Registration] = (
             yield _request(call, f"{path}/with", servers)
         case CallOpenApi(with_=call):
             yield _tool(f"{path}/with", call.document.uri, call.operation_id, "operationId")
-        case CallFunction(call="gateway.agent", with_=given):
+        case CallFunction(call=name, with_=given):
+            yield from _of_function(name, given, path)
+        case RunTask(run=run) if run.workflow is not None:
+            yield Need(f"{path}/run/workflow/name", run.workflow.name, is_workflow=True)
+
+
+def _of_function(name: str, given: Mapping[str, Any], path: str) -> Iterator[Need | BadTarget]:
+    """The targets of a call of one of the gateway's functions."""
+    match name:
+        case "gateway.agent" if "agents" in given:
+            agents = [] if agent_argument_problems(given) else given["agents"]  # refused by the checks of the document
+            yield from (Need(f"{path}/with/agents/{index}", agent) for index, agent in enumerate(agents))
+        case "gateway.agent":
             agent = _literal(given.get("agent"))
             yield Need(f"{path}/with/agent", agent) if agent else BadTarget(f"{path}/with", "names no `agent` by a plain text")
-        case CallFunction(call="gateway.tool", with_=given):
+        case "gateway.plan":
+            yield from _of_plan(given, f"{path}/with")
+        case "gateway.tool":
             named = split_tool(_literal(given.get("tool")))
             bad = BadTarget(f"{path}/with", "names no `tool` as a plain text of the form server.tool")
             yield Need(f"{path}/with/tool", *named) if named else bad
-        case CallFunction(call=name) if name == COMPUTE:
+        case _ if name == COMPUTE:
             yield Need(f"{path}/call", SANDBOX_KIND, PYTHON_TOOL)
-        case RunTask(run=run) if run.workflow is not None:
-            yield Need(f"{path}/run/workflow/name", run.workflow.name, is_workflow=True)
 
 
 def _request(call: HttpCallArguments, path: str, servers: Sequence[Registration]) -> Need | BadTarget:
@@ -101,6 +114,19 @@ def _request(call: HttpCallArguments, path: str, servers: Sequence[Registration]
     except NoOperation as error:
         return BadTarget(path, str(error))
     return Need(f"{path}/endpoint", target.server, target.tool)
+
+
+def _of_plan(given: Mapping[str, Any], path: str) -> Iterator[Need]:
+    """The planner, and everything that it may choose from."""
+    if plan_argument_problems(given):  # refused by the checks of the document
+        return
+    said = PlanArguments.model_validate(given)
+    yield Need(f"{path}/agent", said.agent)
+    for index, agent in enumerate(said.among.agents):
+        yield Need(f"{path}/among/agents/{index}", agent)
+    for index, tool in enumerate(said.among.tools):
+        server, _, name = tool.partition(".")
+        yield Need(f"{path}/among/tools/{index}", server, name)
 
 
 def _tool(path: str, endpoint: str, tool: Any, member: str) -> Need | BadTarget:

@@ -1,10 +1,8 @@
 """What the DSL has and this version does not run: each is refused at upload, with its place and the reason."""
 
 from collections.abc import Iterator
-from typing import Final
 
 from gateway.workflows.dsl.document import (
-    CallFunction,
     CallHttp,
     CallOpenApi,
     Document,
@@ -17,9 +15,6 @@ from gateway.workflows.dsl.walk import tasks
 from gateway.workflows.publishing.call_members import unused_members
 
 Found = Iterator[tuple[str, str]]
-NOT_BUILT: Final = {
-    "gateway.plan": "plans of agents are not run yet",
-}
 
 
 def unsupported(document: Document) -> Found:
@@ -53,5 +48,3 @@ def _of_call(task: TaskBase, path: str) -> Found:
                 yield f"{path}/with/output", "is not known of a tool's result; `content` is"
             if request.redirect:
                 yield f"{path}/with/redirect", "is not run: the gateway calls registered addresses alone"
-        case CallFunction(call=name) if name in NOT_BUILT:
-            yield f"{path}/call", NOT_BUILT[name]

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from gateway.workflows.dsl.constructs import Units
 from gateway.workflows.dsl.durations import milliseconds_of
 from gateway.workflows.events import EventMatcher
-from gateway.workflows.interpreter.effects import PreparedCall, StepKey, SubRun, Wanted
+from gateway.workflows.interpreter.effects import PreparedCall, Question, Rank, Rights, StepKey, SubRun, Wanted
 from gateway.workflows.interpreter.errors import Fault, WorkflowError
 from gateway.workflows.rehearsal.clock import VirtualClock
 from gateway.workflows.rehearsal.script import RehearsalCase, ScriptedAnswer
+
+DIGEST_LENGTH: Final = 64  # hexadecimal digits of a sha256
 
 
 @dataclass(slots=True)
@@ -60,12 +62,12 @@ class ScriptedEffects:
         return answer.output
 
     def _next_answer(self, key: StepKey) -> ScriptedAnswer | None:
-        name = key.pointer.rpartition("/")[2]
-        given = self._case.answers.get(key.pointer, self._case.answers.get(name))
+        pointer = _answered_as(key.pointer)
+        given = self._case.answers.get(pointer, self._case.answers.get(pointer.rpartition("/")[2]))
         if not isinstance(given, list):
             return given
-        count = self._asked[key.pointer]
-        self._asked[key.pointer] += 1
+        count = self._asked[pointer]
+        self._asked[pointer] += 1
         return given[min(count, len(given) - 1)] if given else None
 
     async def emit(self, key: StepKey, event: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -104,6 +106,17 @@ class ScriptedEffects:
     async def recorded(self, key: StepKey) -> Any:
         return self._records.get(str(key))
 
+    async def look_up(self, key: StepKey, question: Question) -> Any:
+        """In a rehearsal everything that the document names may be used, and nothing is known of it but its name."""
+        if isinstance(question, Rights):
+            return []
+        if isinstance(question, Rank):
+            return list(question.agents)
+        return {kind: [{"name": name} for name in getattr(question, kind)] for kind in ("agents", "tools")}
+
+    async def record_plan(self, key: StepKey, plan: Mapping[str, Any]) -> Mapping[str, Any]:
+        return dict(self._records.setdefault(str(key), plan))
+
     def now(self) -> int:
         return self._clock.now
 
@@ -112,6 +125,21 @@ class ScriptedEffects:
 
     def left(self, key: StepKey, output: Any, fault: Fault | None) -> None:
         """Nothing: the entering is enough to know what ran."""
+
+
+def _answered_as(pointer: str) -> str:
+    """The pointer that names the answers of a step.
+
+    Planners answer as the step that plans, people who approve of a plan as `approve`, and each of several agents as their step.
+    """
+    step, _, _ = pointer.rpartition("/agents/")
+    if step and not step.rpartition("/")[2].isdigit():
+        return step
+    step, _, rest = pointer.rpartition("/plans/")
+    if step and rest.endswith("/planner"):
+        return step
+    place, _, digest = pointer.rpartition("/")
+    return place if step and place.endswith("/approve") and len(digest) == DIGEST_LENGTH else pointer
 
 
 class Unanswered(Exception):

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from gateway.workflows.coordination.kinds import KINDS
 from gateway.workflows.dsl.constructs import Units
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.durations import milliseconds_of
@@ -13,7 +14,6 @@ from gateway.workflows.events import EventMatcher
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.errors import Fault, WorkflowError, matches
 from gateway.workflows.interpreter.interpreter import Interpreter
-from gateway.workflows.interpreter.kinds import KINDS
 from gateway.workflows.rehearsal.clock import Stalled, VirtualClock
 from gateway.workflows.rehearsal.effects import Observed, ScriptedEffects, Unanswered
 from gateway.workflows.rehearsal.script import ExpectedRun, Rehearsal, RehearsalCase

@@ -30,8 +30,8 @@ APPROVAL_SCHEMA: Final[Mapping[str, Any]] = {
 }
 _INSERT: Final = (
     "INSERT INTO workflow_checkpoints "
-    "(tenant, id, run_id, step, workflow, owner, kind, prompt, schema, state, answer, answered_by, answer_key, created, expires) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', '', '', '', ?, ?) ON CONFLICT DO NOTHING"
+    "(tenant, id, run_id, step, workflow, owner, kind, prompt, schema, subject, state, answer, answered_by, answer_key, created, expires) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', '', '', '', ?, ?) ON CONFLICT DO NOTHING"
 )
 _ANSWER: Final = (
     "UPDATE workflow_checkpoints SET state = 'answered', answer = ?, answered_by = ?, answer_key = ?, answered = ? "
@@ -49,7 +49,10 @@ class Answerer(Struct, frozen=True):
 
 
 class Checkpoint(Struct, frozen=True):
-    """A question of a run to people. `schema` is the JSON Schema of the answer; times are microseconds since 1970."""
+    """A question of a run to people. `schema` is the JSON Schema of the answer, `subject` what the question is about, such as a plan.
+
+    Times are microseconds since 1970.
+    """
 
     run: RunKey
     id: str
@@ -65,6 +68,7 @@ class Checkpoint(Struct, frozen=True):
     answer: Any = None
     answered_by: str = ""
     answer_key: str = ""
+    subject: Any = None
 
 
 def checkpoint_id(run: RunKey, key: StepKey) -> str:
@@ -82,7 +86,8 @@ class Checkpoints:
     async def open(self, checkpoint: Checkpoint) -> Checkpoint:
         """The checkpoint as it stands, made if it is not there yet. Raises RunTaken."""
         run, schema = checkpoint.run, msgspec.json.encode(checkpoint.schema).decode()
-        asked = (checkpoint.step, checkpoint.workflow, checkpoint.owner, checkpoint.kind, checkpoint.prompt, schema)
+        subject = "" if checkpoint.subject is None else msgspec.json.encode(checkpoint.subject).decode()
+        asked = (checkpoint.step, checkpoint.workflow, checkpoint.owner, checkpoint.kind, checkpoint.prompt, schema, subject)
         values = (run.tenant, checkpoint.id, run.id, *asked, checkpoint.created, checkpoint.expires)
 
         def work(batch: Batch) -> Checkpoint:
@@ -193,6 +198,7 @@ def _from_row(row: "Row[Any]") -> Checkpoint:
         answer=msgspec.json.decode(row.answer) if row.answer else None,
         answered_by=row.answered_by,
         answer_key=row.answer_key,
+        subject=msgspec.json.decode(row.subject) if row.subject else None,
     )
 
 
@@ -207,4 +213,9 @@ def _record(kind: str, checkpoint: Checkpoint) -> dict[str, object]:
         "step": checkpoint.step,
         "workflow": checkpoint.workflow,
         "checkpoint_kind": checkpoint.kind,
+        **({} if checkpoint.subject is None else {"subject_digest": _digest_of(checkpoint.subject)}),
     }
+
+
+def _digest_of(subject: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(subject, order="sorted")).hexdigest()

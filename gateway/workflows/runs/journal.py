@@ -19,6 +19,7 @@ CALL: Final = "call"
 RECORD: Final = "record"
 DUE: Final = "due"  # the moment at which a wait ends
 LIMIT: Final = "limit"  # the moment at which a time limit ends
+PLAN: Final = "plan"  # of an agent, checked, before any of its steps
 ENTRIES_MAX: Final = 10_000  # effects of one run
 RESULT_MAX: Final = 1 << 20  # bytes of one result
 RUN_MAX: Final = 32 << 20  # bytes of all results of a run

@@ -76,7 +76,9 @@ def _create_checkpoints() -> None:
     op.create_table(
         "workflow_checkpoints",
         *_texts("tenant", "id", key=True),
-        *_texts("run_id", "step", "workflow", "owner", "kind", "prompt", "schema", "state", "answer", "answered_by", "answer_key"),
+        *_texts(
+            "run_id", "step", "workflow", "owner", "kind", "prompt", "schema", "subject", "state", "answer", "answered_by", "answer_key"
+        ),
         *_numbers("created", "expires"),
         sa.Column("answered", sa.BigInteger()),
         _belongs_to_run("workflow_checkpoints"),
