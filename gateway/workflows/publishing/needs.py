@@ -78,7 +78,7 @@ def needs_of_task(task: TaskBase, path: str, servers: Sequence[Registration] = (
             yield Need(f"{path}/run/workflow/name", run.workflow.name, is_workflow=True)
 
 
-def _of_function(name: str, given: Mapping[str, Any], path: str) -> Iterator[Need | BadTarget]:
+def _of_function(name: str, given: dict[str, Any], path: str) -> Iterator[Need | BadTarget]:
     """The targets of a call of one of the gateway's functions."""
     match name:
         case "gateway.agent" if "agents" in given:
