@@ -1,10 +1,11 @@
-"""Six steps: start, register, an order, a refusal, the trace, the audit. Each is checked, not just shown."""
+"""Seven steps: start, register, an order, a refusal, the trace, a workflow, the audit. Each is checked, not just shown."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from examples.demo.command_line import CommandLine
+from examples.demo.ordering import order_with_approval
 from examples.demo.outside import Outside, parts_of
 from examples.demo.programs import HOST, Program, Programs, free_port
 from examples.demo.sales import Sales
@@ -32,6 +33,7 @@ class Story:
         self.alice()
         self.bob()
         self.trace()
+        self.order()
         self.audit()
 
     def start(self) -> None:
@@ -107,6 +109,10 @@ class Story:
         self.interlock.show("trace", self.task_id, token=self.alice_token)
         seen = {span["name"] for span in self.person.get(f"/api/tasks/{self.task_id}/trace")["spans"]}
         self.screen.check({"support", "sales", LAST} <= seen, "it holds both agents and the tools", seen)
+
+    def order(self) -> None:
+        self.screen.step("alice orders 4: a workflow checks the stock and has large orders approved")
+        order_with_approval(self.screen, self.interlock, self.interlock.token("admin"), self.alice_token)
 
     def audit(self) -> None:
         self.screen.step("The audit, and a copy of it in which one byte is flipped")

@@ -23,7 +23,7 @@ DENIED_CODE = -32010  # JSON-RPC: denied by policy, over A2A and MCP
 LIMITED_CODE = -32012  # JSON-RPC: a limit is reached
 UNKNOWN_CODES = (-32001, -32011)  # JSON-RPC: an unknown task; an unknown agent or server
 CREDENTIAL_TODO = "set INTERLOCK_TOKEN: export INTERLOCK_TOKEN=$(interlock token --user alice)"
-LISTING_TODO = "interlock agent list, server list, tools and task list show what you may see"
+LISTING_TODO = "interlock agent list, server list, workflow list, tools and task list show what you may see"
 LISTING_TODO_BY_KIND = {  # by the kind of the unknown thing in the gateway's answer
     "approval": "interlock approval list --state all shows the ones you may see",
     "connection": "interlock connection list shows yours",

@@ -21,8 +21,8 @@ DENIAL = {"code": -32010, "message": "bob may not call inventory.reserve_stock",
 
 
 @asynccontextmanager
-async def served(app: ASGIApp) -> AsyncIterator[str]:
-    listener = socket.create_server(("127.0.0.1", 0))  # takes connections from now on, so nobody has to wait for the start
+async def served(app: ASGIApp, listener: socket.socket | None = None) -> AsyncIterator[str]:
+    listener = listener or socket.create_server(("127.0.0.1", 0))  # takes connections from now on: no client waits for the start
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
     running = asyncio.create_task(server.serve(sockets=[listener]))
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"

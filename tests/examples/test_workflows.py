@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,19 @@ from gateway.workflows.drawing.outline import outline_of
 from gateway.workflows.dsl.loading import read_document, read_source
 from gateway.workflows.rehearsal.rehearse import rehearse
 from gateway.workflows.rehearsal.script import Rehearsal
-from tests.fakes.house import CallbackAgent, House, house
+from tests.fakes.house import ROLES, CallbackAgent, House, house
 from tests.fakes.workflows import Workflows
 from tests.house.source import ROOT
 
 DOCUMENTS = sorted(path for path in (ROOT / "examples" / "workflows").glob("*.yaml") if ".test." not in path.name)
+ORDER = ROOT / "examples" / "demo" / "order.yaml"
 
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*DOCUMENTS, ORDER], ids=lambda path: path.stem)
 async def test_an_example_passes_its_rehearsal(path: Path) -> None:
     document = read_document(read_source(_text(path)))
     cases = Rehearsal.model_validate(read_source(_text(path.with_suffix(".test.yaml"))).data)
@@ -38,11 +40,17 @@ def test_an_example_is_drawn_in_the_documentation(path: Path) -> None:
     assert f"```mermaid\n{chart}```" in (ROOT / "docs" / "workflows.md").read_text()
 
 
+def test_the_documentation_quotes_the_examples_word_by_word() -> None:
+    quotes = re.findall(r"<!-- from (\S+) -->\n```yaml\n(.*?)```", _text(ROOT / "docs" / "workflows.md"), re.DOTALL)
+    assert len(quotes) >= 8
+    assert [path for path, lines in quotes if lines not in _text(ROOT / path)] == []
+
+
 async def offering(home: House) -> tuple[Workflows, Any]:
     """The workflow `offer` with a scripted sales agent and stock."""
-    sales = await home.agent(CallbackAgent("sales"))
-    sales.more = [{"data": {"total": 4000, "confidence": 0.9}}]
-    server = await home.server("inventory", "check", "reserve", "release")
+    sales = await home.agent(CallbackAgent("sales-desk"))
+    sales.more = [{"data": {"total_cents": 400000, "confidence": 0.9}}]
+    server = await home.server("stock", "check", "reserve", "release")
     answers = {"check": {"left": 5}, "reserve": {"reservation": "r1"}, "release": {}}
     server.result = lambda params: {  # type: ignore[method-assign]  # its stock
         "content": [],
@@ -58,7 +66,7 @@ async def offering(home: House) -> tuple[Workflows, Any]:
 
 @pytest.mark.parametrize("approved", [True, False])
 async def test_the_offer_waits_for_an_approval(tmp_path: Path, database_url: str, approved: bool) -> None:
-    async with house(tmp_path / "home", database_url) as home:
+    async with house(tmp_path / "home", database_url, roles={**ROLES, "sales": ["agent:*", "tool:stock.*"]}) as home:
         workflows, server = await offering(home)
         run = await workflows.start("offer", {"sku": "SKU-7", "quantity": 4})
         await workflows.reached(run, "SUSPENDED")
@@ -66,7 +74,7 @@ async def test_the_offer_waits_for_an_approval(tmp_path: Path, database_url: str
         assert checkpoint["prompt"] == "Sell 4 of SKU-7 for 4000 EUR?"
         await workflows.answer(checkpoint["id"], {"approved": approved}, "admin")
         if approved:
-            assert await workflows.output(run) == {"sku": "SKU-7", "total": 4000}
+            assert await workflows.output(run) == {"sku": "SKU-7", "total_cents": 400000}
         else:
             assert (await workflows.ended(run))["state"] == "TASK_STATE_FAILED"
         released = [json.dumps(arguments) for tool, arguments in server.calls if tool == "release"]

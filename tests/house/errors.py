@@ -71,6 +71,7 @@ INSIDE = {
     "policies.keys.published.NotSignedByPublishedKey": "a ValueError: a flaw of the audit",
     "policies.cedar.files.folder.BadPolicy": "start-up, or a reload that keeps the last good set",
     "gateway.ingress.admin.authority.evaluations.BadEvaluation": "answered in the shape of AuthZEN, or as a bad request",
+    "gateway.workflows.rehearsal.recording.NotRecorded": "becomes CommandFailed, with the command that shows the run",
     "policies.cedar.files.yaml_entries.NotEntries": "becomes BadPolicy or BadCases, with the file it is in",
     "policies.what_if.cases.BadCases": "printed by the command line",
     "policies.cedar.values.NotExpressible": "a request that Cedar can't express is denied",

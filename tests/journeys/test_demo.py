@@ -15,6 +15,8 @@ KEY_LINES = (
     "every hop was allowed",
     "the stock change was refused at the last hop",
     "tool:inventory.reserve_stock (user)",
+    "Sell 4 x standing desk for 1396 EUR?",
+    "it went on by itself, and the goods are reserved as R-1002",
     "the flipped byte was found",
     "Every step went as it should",
 )

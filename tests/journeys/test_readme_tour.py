@@ -17,7 +17,8 @@ from tests.fakes.ports import free_port
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 EXIT_CODE = re.compile(r"# .*exit code (\d+)$")
-PLACEHOLDERS = {"TASK_ID": re.compile(r"\bt_\w+"), "DECISION_ID": re.compile(r"\bd_\w+")}
+TASK = re.compile(r"\bt_\w+")
+PLACEHOLDERS = {"TASK_ID": TASK, "DECISION_ID": re.compile(r"\bd_\w+"), "RUN_ID": TASK, "CHECKPOINT": re.compile(r"\bcp_\w+")}
 PATIENCE = 300.0  # seconds for the whole tour
 README_PORTS = ("7001", "7002", "7003")
 
@@ -89,6 +90,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
         script.parent.mkdir(exist_ok=True)
         script.write_text(f'#!/bin/sh\nexec {sys.executable} {command} "$@"\n')
         script.chmod(0o755)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     port = free_port()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("INTERLOCK_")}
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
@@ -129,3 +131,4 @@ def test_the_tour_of_the_readme_works_as_written(shell: Shell, ports: dict[str, 
                 wait_for(port)
     assert "R-1001" in shell.printed
     assert "tool:inventory.reserve_stock (user)" in shell.printed
+    assert '"reservation": "R-1002"' in shell.printed

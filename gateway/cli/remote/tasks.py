@@ -1,5 +1,6 @@
 """task and trace: lists, shows, watches and cancels tasks, and draws their traces."""
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ TaskId = Annotated[str, typer.Argument(help="The task's id.", metavar="ID")]
 ERROR_METADATA = "urn:interlock:a2a:error"  # beside the message of a failure (docs/a2a.md)
 ENDED_STATES = ("completed", "failed", "canceled", "rejected")
 WAITING_STATES = ("input required", "auth required")
+DATA_SHOWN = 400  # characters of a part's data
 ATTEMPTS_MAX = 5  # at a stream that breaks without a new event
 RETRY_SECONDS = 0.2  # before the second attempt; doubles each time
 app = typer.Typer(help="Your tasks: list, show, watch, cancel.", no_args_is_help=True)
@@ -66,10 +68,9 @@ def watch(task_id: TaskId, as_json: screen.AsJson = False) -> None:
     """Show each event of a task until it ends or waits for you; with --json one per line."""
     with connect() as remote:
         state = ""
-        for sent in follow_events(remote, f"/api/tasks/{quote_segment(task_id)}/events"):
-            event = decode_json(sent.data)
+        for event in follow_task(remote, task_id):
             state = screen.format_state(event["status"]["state"]) if event["kind"] == "status" else state
-            screen.print_json_line(event) if as_json else screen.print_text(_format_event(event))
+            screen.print_json_line(event) if as_json else screen.print_text(format_event(event))
     if state in ENDED_STATES[1:]:
         raise CommandFailed(f"the task is {state}", f"what happened: interlock trace {task_id}")
 
@@ -102,6 +103,12 @@ def _status_text(task: dict[str, Any]) -> str:
     return f"{text} ({reason})" if text and reason else text or reason
 
 
+def follow_task(remote: GatewayClient, task_id: str) -> Iterator[dict[str, Any]]:
+    """Yields each event of a task once, until it ends or waits for its owner."""
+    for sent in follow_events(remote, f"/api/tasks/{quote_segment(task_id)}/events"):
+        yield decode_json(sent.data)
+
+
 def follow_events(remote: GatewayClient, path: str) -> Iterator[SseEvent]:
     """Yields each event once. A stream that breaks is resumed after the last event."""
     after, failures = "", 0
@@ -119,7 +126,8 @@ def follow_events(remote: GatewayClient, path: str) -> Iterator[SseEvent]:
             return
 
 
-def _format_event(event: dict[str, Any]) -> str:
+def format_event(event: dict[str, Any]) -> str:
+    """One line for people: when, and what happened."""
     at, kind = screen.format_time(event["at"]), event["kind"]
     if kind == "status":
         message_text = _text_of(event["status"].get("message") or {})
@@ -133,7 +141,18 @@ def _table_row(task: dict[str, Any], all_owners: bool) -> tuple[object, ...]:
 
 
 def _text_of(holder: dict[str, Any]) -> str:
-    return "\n".join(part.get("text") or f"[{part.get('mediaType') or 'data'}]" for part in holder.get("parts") or [])
+    """The texts of a message or an artifact; where it has none, its data or the types of its files."""
+    parts = holder.get("parts") or []
+    texts = [part["text"] for part in parts if part.get("text")]
+    return "\n".join(texts or [_data_of(part) or f"[{part.get('mediaType') or 'data'}]" for part in parts])
+
+
+def _data_of(part: dict[str, Any]) -> str:
+    """The data of a part as JSON in one line, shortened; empty without data."""
+    if "data" not in part:
+        return ""
+    text = json.dumps(part["data"], ensure_ascii=False)
+    return text if len(text) <= DATA_SHOWN else f"{text[:DATA_SHOWN]}…"
 
 
 def register(main_app: typer.Typer) -> None:

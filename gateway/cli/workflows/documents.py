@@ -1,21 +1,15 @@
 """workflow: adds, lists, shows, tests and removes workflows."""
 
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.exit_codes import CommandFailed, WrongUsage
 from gateway.cli.http_client import connect, quote_segment
-from gateway.cli.remote.send import read_data
-
-if TYPE_CHECKING:
-    from gateway.workflows.rehearsal.rehearse import Outcome
+from gateway.cli.workflows import rehearsals, starting
 
 Name = Annotated[str, typer.Argument(help="The workflow's name.", metavar="NAME")]
-File = Annotated[Path, typer.Argument(help="The document, YAML or JSON.", metavar="FILE")]
 PATH = "/api/workflows"
 
 
@@ -28,16 +22,17 @@ class Picture(StrEnum):
 
 
 app = typer.Typer(help="Workflows: documents that the gateway runs as agents.", no_args_is_help=True)
+app.command(epilog='Example: interlock workflow run offer \'{"sku": "SKU-7", "quantity": 2}\'')(starting.run)
 
 
 @app.command(epilog="Example: interlock workflow add offer.yaml")
 def add(
-    file: File,
+    file: rehearsals.File,
     check: Annotated[bool, typer.Option("--check", help="Only say what is wrong with the document.")] = False,
     as_json: screen.AsJson = False,
 ) -> None:
     """Add a workflow, or a new version of it, which new runs begin with."""
-    body = {"document": _read(file), "check": check}
+    body = {"document": rehearsals.read_file(file), "check": check}
     with connect() as remote, screen.show_progress("checking…"):
         added = remote.request("POST", PATH, body=body)
     if as_json:
@@ -91,37 +86,8 @@ def schema() -> None:
     screen.print_json(editor_schema())
 
 
-@app.command(epilog="Example: interlock workflow test offer.yaml offer.test.yaml")
-def test(
-    file: File,
-    cases: Annotated[Path | None, typer.Argument(help="The rehearsal (default: beside FILE, ending .test.yaml).", metavar="CASES")] = None,
-    as_json: screen.AsJson = False,
-) -> None:
-    """Run a workflow against given answers, in virtual time; nothing leaves this machine."""
-    given = cases or file.with_suffix(".test.yaml")
-    outcomes = _rehearse(file, given)
-    failed = [outcome for outcome in outcomes if outcome.problems]
-    if as_json:
-        screen.print_json({"ok": not failed, "cases": [_outcome_document(outcome) for outcome in outcomes]})
-    else:
-        for outcome in outcomes:
-            screen.print_text(f"{'failed' if outcome.problems else 'ok':7}{outcome.name}")
-            for problem in outcome.problems:
-                screen.print_text(f"       {problem}")
-    if failed:
-        raise CommandFailed(f"{len(failed)} of {len(outcomes)} cases failed")
-
-
-@app.command(epilog='Example: interlock workflow run offer \'{"sku": "7"}\'')
-def run(
-    name: Name,
-    given: Annotated[str, typer.Argument(help="The input, as JSON or a JSON file.", metavar="JSON|@FILE")] = "{}",
-    as_json: screen.AsJson = False,
-) -> None:
-    """Start a run, and print its id."""
-    with connect() as remote, screen.show_progress("starting…"):
-        begun = remote.request("POST", f"{PATH}/{quote_segment(name)}/runs", body={"input": read_data(given, "the input")})
-    screen.print_json(begun) if as_json else screen.print_text(begun["id"])
+app.command(epilog="Example: interlock workflow test offer.yaml offer.test.yaml")(rehearsals.test)
+app.command(epilog="Example: interlock workflow record t_1a20 >offer.test.yaml")(rehearsals.record)
 
 
 @app.command()
@@ -158,56 +124,6 @@ def _draw(found: dict[str, Any]) -> str:
 
     document = read_document(read_source(found["document"]))
     return svg_of(document.document.title or document.document.name, outline_of(document))
-
-
-def _read(file: Path) -> str:
-    """Raises WrongUsage."""
-    try:
-        return file.read_text("utf-8")
-    except (OSError, UnicodeError) as error:
-        raise WrongUsage(f"{file} can't be read: {getattr(error, 'strerror', None) or 'it is not text'}") from error
-
-
-def _rehearse(file: Path, given: Path) -> "list[Outcome]":
-    """The outcome of each case. Raises CommandFailed for a document or a rehearsal that can't be used."""
-    import asyncio
-
-    from pydantic import ValidationError
-
-    from gateway.workflows.dsl.checks import check_document
-    from gateway.workflows.dsl.loading import read_document, read_source
-    from gateway.workflows.expressions.evaluator import Evaluator
-    from gateway.workflows.problems import DocumentRefused
-    from gateway.workflows.rehearsal.rehearse import rehearse
-    from gateway.workflows.rehearsal.script import Rehearsal
-
-    async def run() -> "list[Outcome]":
-        source = read_source(_read(file))
-        document, evaluator = read_document(source), Evaluator()
-        try:
-            await check_document(document, source, evaluator)
-        finally:
-            await evaluator.close()
-        return await rehearse(document, Rehearsal.model_validate(read_source(_read(given)).data))
-
-    try:
-        return asyncio.run(run())
-    except DocumentRefused as refused:
-        lines = [f"line {each.line}  {each.path or '/'}  {each.reason}" for each in refused.problems]
-        raise CommandFailed("the document can't be used:\n" + "\n".join(lines)) from refused
-    except ValidationError as error:
-        raise CommandFailed(f"{given} is no rehearsal: {error.errors()[0]['msg']}") from error
-
-
-def _outcome_document(outcome: "Outcome") -> dict[str, Any]:
-    return {
-        "name": outcome.name,
-        "status": outcome.status,
-        "output": outcome.output,
-        "steps": list(outcome.steps),
-        "seconds": outcome.seconds,
-        "problems": list(outcome.problems),
-    }
 
 
 def _print_workflow(found: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """run: starts, lists, shows, watches, cancels runs of workflows, and answers their checkpoints."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from gateway.cli.remote import tasks
 from gateway.cli.remote.send import read_data
 from gateway.cli.workflows import operations
 from gateway.cli.workflows.plans import plan_lines
+from gateway.cli.workflows.starting import output_of
 from gateway.cli.workflows.tree import tree_lines
 
 RunId = Annotated[str, typer.Argument(help="The run's id, which is a task's.", metavar="ID")]
@@ -63,8 +65,9 @@ def show(
     """Show where a run stands and why: its steps, what it waits for, and what it has left open."""
     with connect() as remote, screen.show_progress("asking…"):
         run = remote.get(f"{PATH}/{quote_segment(run_id)}")
+        task = remote.get(f"/api/tasks/{quote_segment(run_id)}")
     if as_json:
-        screen.print_json(run)
+        screen.print_json(run | {"output": output_of(task)})
         return
     wakes = screen.format_time(run["wake_at"]) if run["wake_at"] else ""
     names = [(name, run[name]) for name in ("id", "workflow", "version")]
@@ -75,6 +78,9 @@ def show(
     for each in run["open_effects"]:
         undo = f"; undo it by {each['function']}" if each["function"] else ""
         screen.print_note(f"left open: {each['step'] or each['target']} ({each['why']}){undo}")
+    screen.print_text(f"input     {json.dumps(run['input'], ensure_ascii=False)}")
+    if screen.format_state(run["state"]) == "completed":
+        screen.print_text(f"output    {json.dumps(output_of(task), ensure_ascii=False)}")
     if steps:
         _print_trail(run["steps"])
         return

@@ -26,6 +26,7 @@ class Observed:
     steps: list[str] = field(default_factory=list)  # pointers of the tasks that it entered
     calls: list[tuple[str, PreparedCall]] = field(default_factory=list)
     events: list[Mapping[str, Any]] = field(default_factory=list)
+    called: list[str] = field(default_factory=list)  # pointers of calls and of other workflows, once each time
 
 
 class ScriptedEffects:
@@ -51,6 +52,7 @@ class ScriptedEffects:
         return await self._answer(key, f"the workflow {workflow.name}") if workflow.awaited else None
 
     async def _answer(self, key: StepKey, what: str) -> Any:
+        self.observed.called.append(key.pointer)
         answer = self._next_answer(key)
         if answer is None:
             raise Unanswered(f"{key.pointer}: {what} has no answer in the rehearsal")

@@ -1,6 +1,7 @@
 """Runs the cases of a rehearsal and says how each differs from what is expected."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -93,10 +94,18 @@ def _differences(wanted: ExpectedRun, status: str, output: Any, fault: Fault | N
     names = {step.rpartition("/")[2] for step in observed.steps}
     found += [f"`{name}` did not run" for name in wanted.ran if name not in names]
     found += [f"`{name}` ran" for name in wanted.not_ran if name in names]
+    if wanted.calls is not None:
+        found += _other_calls(Counter(wanted.calls), Counter(observed.called))
     found += [f"no event has {event!r}" for event in wanted.events if not any(_has(each, event) for each in observed.events)]
     if wanted.within is not None and seconds * 1000 > _milliseconds(wanted.within):
         found.append(f"the run took {seconds:g} seconds")
     return found
+
+
+def _other_calls(wanted: Counter[str], called: Counter[str]) -> list[str]:
+    """The steps that were called more or less often than expected, in words."""
+    places = sorted(wanted.keys() | called.keys())
+    return [f"{each} was called {called[each]} times, expected {wanted[each]}" for each in places if called[each] != wanted[each]]
 
 
 def _has(value: Any, wanted: Any) -> bool:

@@ -35,7 +35,8 @@ class Arrival(ScriptPart):
 class ExpectedRun(ScriptPart):
     """What must hold of the run; what is not named may be anything. `output` names members of an object that must have these values.
 
-    `ran` and `not_ran` are names of tasks, `within` the longest virtual time the run may take.
+    `ran` and `not_ran` are names of tasks, `within` the longest virtual time the run may take. `calls` are JSON pointers of steps: exactly
+    these were called, each as often as it stands there.
     """
 
     status: Literal["completed", "faulted", "waiting"] = "completed"
@@ -43,6 +44,7 @@ class ExpectedRun(ScriptPart):
     error: dict[str, Any] = {}
     ran: list[str] = []
     not_ran: list[str] = Field([], alias="notRan")
+    calls: list[str] | None = None
     events: list[dict[str, Any]] = []
     within: Duration | None = None
 
@@ -58,7 +60,25 @@ class RehearsalCase(ScriptPart):
 
 
 class Rehearsal(ScriptPart):
-    """`workflow`: path of the document, relative to the file; left out, the document is given beside it."""
+    """`workflow`: path of the document, relative to the file; left out, the document is given beside it.
+
+    `answers` are those of every case that does not have its own for the same step.
+    """
 
     workflow: str | None = None
+    answers: dict[str, ScriptedAnswer | list[ScriptedAnswer]] = {}
     cases: list[RehearsalCase] = Field(min_length=1, max_length=1000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_answers(cls, data: Any) -> Any:
+        """Gives each case the common answers that it does not replace."""
+        common, cases = (data.get("answers"), data.get("cases")) if isinstance(data, dict) else (None, None)
+        if not isinstance(common, dict) or not isinstance(cases, list):
+            return data
+        return {**data, "cases": [_with_answers(case, common) for case in cases]}
+
+
+def _with_answers(case: Any, common: dict[str, Any]) -> Any:
+    own = case.get("answers", {}) if isinstance(case, dict) else None
+    return {**case, "answers": common | own} if isinstance(own, dict) else case

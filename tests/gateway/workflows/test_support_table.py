@@ -173,9 +173,10 @@ TABLE: dict[str, Row] = {
             ("schedule: {every: PT1H}", SET % "", "/schedule"),
         ],
     ),
-    "`gateway.agent`, `gateway.tool`, `gateway.compute`, `gateway.approve`, `gateway.choose`, `gateway.form`": Row(
+    "`gateway.agent`, `gateway.plan`, `gateway.tool`, `gateway.compute`, `gateway.approve`, `gateway.choose`, `gateway.form`": Row(
         [
             f"- a: {{call: gateway.agent, with: {{agent: x, skill: s, input: y}}, {AI % ''}}}",
+            f"- a: {{call: gateway.plan, with: {{agent: x, goal: g, among: {{agents: [x]}}}}, {AI % ''}}}",
             "- a: {call: gateway.tool, with: {tool: x.t}}",
             "- a: {call: gateway.compute, with: {code: '1'}}",
             "- a: {call: gateway.approve, with: {prompt: p}}",
@@ -196,13 +197,12 @@ TABLE: dict[str, Row] = {
             )
         ],
     ),
-    "`gateway.plan`, `metadata.gateway.concurrency`": Row(refused=[(f"- a: {{call: gateway.plan, {AI % ''}}}", "/do/0/a/call")]),
 }
 
 
 def documented() -> dict[str, str]:
     """The rows of the table: what it is about, and what it says."""
-    text = (ROOT / "docs" / "workflows.md").read_text(encoding="utf-8").partition("## What of the DSL is supported")[2]
+    text = (ROOT / "docs" / "workflows-reference.md").read_text(encoding="utf-8").partition("## What of the DSL is supported")[2]
     rows = [line.strip("| ").split(" | ", 1) for line in text.splitlines() if line.startswith(("| `", "| schemas"))]
     return {row[0]: row[1] for row in rows}
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fakes.gateway_api import GatewayApi
 from tests.fakes.house import CallbackAgent, open_house
-from tests.fakes.workflows import document
+from tests.fakes.workflows import Workflows, document
 from tests.gateway.cli.conftest import CommandLine, Ran
 
 ASK = """
@@ -48,9 +48,34 @@ async def test_a_workflow_is_added_run_answered_and_removed(interlock: CommandLi
         checkpoint = (await ran("alice", "run", "checkpoints", "--json")).json["items"][0]["id"]
         assert (await ran("alice", "run", "answer", checkpoint, '"large"')).code == 0
         assert (await ran("alice", "run", "watch", run)).code == 0
+        waiting = await ran("alice", "workflow", "run", "ask", '{"text": "again"}')
+        assert waiting.code == 0 and "Which size" in waiting.err and waiting.out == ""
         assert "completed" in (await ran("alice", "run", "show", run)).out
         assert (await ran("alice", "workflow", "rm", "ask")).code == 3
         assert (await ran("admin", "workflow", "rm", "ask")).code == 0
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_workflow_run_prints_what_the_run_returned(interlock: CommandLine, tmp_path: Path, database_url: str) -> None:
+    async with open_house(tmp_path / "gateway", database_url) as home:
+        await Workflows(home).add("say", SAY.partition("\ndo:")[2].join(["do:", ""]))
+        interlock.environment.update({"INTERLOCK_URL": home.url, "INTERLOCK_TOKEN": home.token("alice")})
+
+        async def ran(*arguments: str) -> Ran:
+            return await asyncio.to_thread(interlock, "workflow", "run", "say", *arguments)
+
+        assert (await ran('{"text": "hi"}')).json == {"text": "hi"}
+        run = (await ran('{"text": "hi"}', "--json")).json
+        assert (run["state"], run["output"]) == ("TASK_STATE_COMPLETED", {"text": "hi"})
+        assert (await ran("--detach")).out.startswith("t_")
+        failed = await ran('"no object"')
+        assert failed.code == 1 and "interlock run show" in failed.err
+        unknown = await asyncio.to_thread(interlock, "workflow", "run", "nowhere")
+        assert unknown.code == 1 and "workflow list" in unknown.err
+        shown = await asyncio.to_thread(interlock, "run", "show", run["id"])
+        assert 'output    {"text": "hi"}' in shown.out
+        answer = await Workflows(home).desk.ask("GET", "/api/workflows/say/runs", "alice")
+        assert run["id"] in {each["id"] for each in answer.json()["items"]}
 
 
 def test_a_refused_document_is_shown_line_by_line(interlock: CommandLine, api: GatewayApi, tmp_path: Path) -> None:
@@ -107,7 +132,7 @@ async def test_a_run_is_shown_redriven_forked_and_compared(interlock: CommandLin
             return await asyncio.to_thread(interlock, *arguments)
 
         await ran("workflow", "add", "ask.yaml", user="admin")
-        run = (await ran("workflow", "run", "ask", '{"text": "hello"}')).out.strip()
+        run = (await ran("workflow", "run", "ask", '{"text": "hello"}', "--detach")).out.strip()
         watched = await ran("run", "watch", run)
         assert watched.code == 1 and "✗ ask  agent sales" in watched.out
         shown = await ran("run", "show", run, "--steps")
@@ -124,3 +149,13 @@ async def test_a_run_is_shown_redriven_forked_and_compared(interlock: CommandLin
         estimate = (await ran("workflow", "estimate", "ask", "--json")).json
         assert (estimate["runs"], estimate["completed"], estimate["seconds"]) == (1, 0, None)
         assert [(each["step"], each["failed"]) for each in estimate["by_step"]] == [("/do/0/ask", 1)]
+
+
+def test_a_rehearsal_that_can_not_be_used_is_shown_line_by_line(interlock: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "say.yaml").write_text(SAY)
+    (tmp_path / "say.test.yaml").write_text("cases:\n- name: one\n  expects: {}\n")
+    ran = interlock("workflow", "test", "say.yaml")
+    assert ran.code == 1 and "say.test.yaml is no rehearsal:\nline 3  /cases/0/expects" in ran.err
+    (tmp_path / "say.test.yaml").write_text("cases: [\n")
+    assert "say.test.yaml can't be used" in interlock("workflow", "test", "say.yaml").err
+    assert interlock("workflow", "test", "say.yaml", "say.test.yaml", "--from", "t_1").code == 2

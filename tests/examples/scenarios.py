@@ -1,0 +1,100 @@
+"""A scenario of examples/workflows in a whole gateway: its scripted agents on loopback, its document added by the command line."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from examples.workflow_agents.__main__ import PORT, build
+from gateway.workflows.dsl.loading import read_document, read_source
+from gateway.workflows.publishing.needs import Need, needs_of
+from tests.examples.conftest import served
+from tests.fakes.house import House, open_house
+from tests.fakes.waiting import until
+from tests.fakes.workflows import Workflows
+from tests.gateway.cli.conftest import CommandLine, Ran
+from tests.house.source import ROOT
+
+FOLDER = ROOT / "examples" / "workflows"
+CONFIGURATION = ROOT / "examples" / "workflow_agents" / "interlock.yaml"
+
+
+class Scenario:
+    """One workflow of the examples, ready to run. `user` starts runs, `admin` decides."""
+
+    def __init__(self, home: House, interlock: CommandLine, user: str, name: str) -> None:
+        self.home = home
+        self.user = user
+        self.name = name
+        self.workflows = Workflows(home)
+        self._interlock = interlock
+
+    async def command(self, user: str, *arguments: str) -> Ran:
+        """Runs the command line as this user."""
+        self._interlock.environment.update({"INTERLOCK_URL": self.home.url, "INTERLOCK_TOKEN": self.home.token(user)})
+        return await asyncio.to_thread(self._interlock, *arguments)
+
+    async def start(self, user: str = "", **given: Any) -> str:
+        """The id of a new run."""
+        ran = await self.command(user or self.user, "run", "start", self.name, "--input", json.dumps(given), "--json")
+        assert ran.code == 0, ran.err
+        return str(ran.json["id"])
+
+    async def output(self, run: str) -> Any:
+        """What a run returned that completed."""
+        return await self.workflows.output(run, self.user)
+
+    async def problem(self, run: str, user: str = "") -> dict[str, Any]:
+        """The problem details (RFC 7807) of a run that failed."""
+        user = user or self.user
+        shown = await self.workflows.ended(run, user)
+        task = (await self.workflows.desk.ask("GET", f"/api/tasks/{run}", user)).json()
+        assert shown["state"] == "TASK_STATE_FAILED", task
+        return dict(task["status"]["message"]["parts"][1]["data"])
+
+    async def answer(self, run: str, value: Any) -> str:
+        """Answers the question of a run, as an operator at the command line does, and returns the question."""
+
+        async def is_asked() -> bool:
+            return any(each["run"] == run for each in await self.workflows.checkpoints("admin"))
+
+        await until(is_asked)
+        pending = (await self.command("admin", "run", "checkpoints", "--json")).json["items"]
+        (asked,) = [each for each in pending if each["run"] == run]
+        ran = await self.command("admin", "run", "answer", asked["id"], json.dumps(value))
+        assert ran.code == 0, ran.err
+        return str(asked["prompt"])
+
+    async def call(self, server: str, tool: str, **arguments: Any) -> Any:
+        """What a tool says of its state afterwards."""
+        answer = await self.home.call(self.home.token("admin"), f"/mcp/{server}", tool, arguments)
+        return answer.json()["result"]["structuredContent"]
+
+
+def configuration(url: str, names: set[str]) -> dict[str, Any]:
+    """The settings of examples/workflow_agents/interlock.yaml with the programs of these names, at `url`."""
+    given = yaml.safe_load(CONFIGURATION.read_text().replace(f"http://127.0.0.1:{PORT}", url))
+    for family in ("agents", "servers"):
+        given[family] = [each for each in given[family] if each["name"] in names]
+    return {name: given[name] for name in ("roles", "users", "agents", "servers")}
+
+
+@asynccontextmanager
+async def scenario(folder: Path, database_url: str, interlock: CommandLine, *, name: str, user: str) -> AsyncIterator[Scenario]:
+    """A gateway with the workflow `name` and what its document names."""
+    path = FOLDER / f"{name}.yaml"
+    text = await asyncio.to_thread(path.read_text, "utf-8")
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    names = {need.name for need in needs_of(read_document(read_source(text))) if isinstance(need, Need)}
+    settings = await asyncio.to_thread(configuration, url, names)
+    async with served(build(url, names), listener), open_house(folder, database_url, **settings) as home:
+        made = Scenario(home, interlock, user, name)
+        added = await made.command("admin", "workflow", "add", str(path))
+        assert added.code == 0, added.err
+        yield made
