@@ -54,6 +54,7 @@ OPEN: Final = {  # routes that answer anybody who is admitted -> why
     "list_connections": "their own",
     "list_approvals": "what they asked for, or may decide",
     "list_workflows": "what they may start",
+    "show_workflow_schema": "the language of documents, and nothing of what is kept",
     "list_runs": "their own",
     "list_runs_of_workflow": "their own",
     "list_checkpoints": "what their own runs ask, or what they may decide",
