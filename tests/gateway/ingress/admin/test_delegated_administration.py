@@ -39,6 +39,7 @@ OPEN: Final = {  # routes that an agent may use on behalf of a person -> what it
     "show_approval": "what its own errand waits for",
     "list_workflows": "the workflows that it may start",
     "show_workflow_schema": "the language of documents",
+    "draw_workflow": "as `show_workflow`",
     "show_workflow": "a workflow that it may start",
     "start_run": "a run of a workflow that it may start, below its own task",
     "start_run_of_workflow": "a run of a workflow that it may start, below its own task",
