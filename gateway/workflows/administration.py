@@ -165,9 +165,10 @@ def _summary(entry: Registration) -> dict[str, Any]:
 def event_document(entry: FeedEntry) -> dict[str, Any]:
     """One event of a run. `id` is what a reader names to go on after it."""
     event, name = entry.event, f"{entry.place.task}.{entry.place.step}"
+    kind, shown = "step", step_document(event) if isinstance(event, StepRow) else {}
     if isinstance(event, StateChange):
-        return {"id": name, "kind": "state", "at": to_rfc3339(event.at), "state": event.state.value, "text": event.text}
-    return {"id": name, "kind": "step", "at": to_rfc3339(event.ended), **step_document(event)}
+        kind, shown = "state", {"state": event.state.value, "text": event.text}
+    return {"id": name, "kind": kind, "at": to_rfc3339(entry.at), **shown}
 
 
 def step_document(step: StepRow) -> dict[str, Any]:

@@ -29,7 +29,7 @@ OPERATE_RUNS = Act("writePolicy", "Key", "runs", "policy:write", "runs", "operat
 BODY_MAX = 1 << 20  # bytes
 
 
-class NextRun(Protocol):
+class StartableRun(Protocol):
     """gateway/workflows/operations.py."""
 
     @property
@@ -42,7 +42,7 @@ class NextRun(Protocol):
     def write(self) -> Callable[[Batch, TaskRow], None]: ...
 
 
-class Operations(Protocol):
+class OperatesRuns(Protocol):
     """gateway/workflows/operations.py."""
 
     async def find(self, tenant: str, owner: str | None, run_id: str) -> tuple[TaskRow, Any]: ...
@@ -53,9 +53,9 @@ class Operations(Protocol):
 
     async def signal(self, run: Any, name: str, value: Any, *, by: str, decision_id: str, key: str) -> None: ...
 
-    async def redrive(self, found: tuple[TaskRow, Any], version: str, by: str) -> NextRun: ...
+    async def redrive(self, found: tuple[TaskRow, Any], version: str, by: str) -> StartableRun: ...
 
-    async def fork(self, row: Any, step: str, given: Any, *, version: str, by: str) -> NextRun: ...
+    async def fork(self, row: Any, step: str, given: Any, *, version: str, by: str) -> StartableRun: ...
 
 
 class SignalBody(ApiBody):
@@ -81,10 +81,10 @@ class ForkBody(ApiBody):
 class RunAccess:
     """Who may do what with a run."""
 
-    load: Callable[[], Awaitable[Operations]]
+    load: Callable[[], Awaitable[OperatesRuns]]
     permissions: RunPermissions
 
-    async def to_operate(self, caller: Caller, run_id: str) -> tuple[Operations, TaskRow, Any, str]:
+    async def to_operate(self, caller: Caller, run_id: str) -> tuple[OperatesRuns, TaskRow, Any, str]:
         """A run of the caller's own, or of anybody for an operator, with the id of the decision that allowed that. Raises UnknownTask."""
         await self.permissions.check_in_person(caller, OPERATE_RUNS)
         operations, principal = await self.load(), caller.principal
@@ -100,7 +100,7 @@ class RunAccess:
             raise UnknownTask
         return operations, task, row, ""
 
-    async def to_start_again(self, caller: Caller, run_id: str) -> tuple[Operations, TaskRow, Any]:
+    async def to_start_again(self, caller: Caller, run_id: str) -> tuple[OperatesRuns, TaskRow, Any]:
         """A run of the caller's own: nobody starts a run in another person's name. Raises UnknownTask."""
         await self.permissions.check_in_person(caller, OPERATE_RUNS)
         operations, principal = await self.load(), caller.principal
@@ -144,7 +144,7 @@ def successor_routes(access: RunAccess, agents: AgentCalls, registry: Registry, 
     def version_for(caller: Caller, workflow: str, latest: bool) -> str:
         return str(registry.find(caller.principal.tenant, workflow).facts.get(VERSION_FACT, "")) if latest else ""
 
-    async def start(caller: Caller, workflow: str, key: str, following: NextRun) -> JSONResponse:
+    async def start(caller: Caller, workflow: str, key: str, following: StartableRun) -> JSONResponse:
         message = Message(key, Role.USER, (Part(data=following.input, media_type=JSON),))
         request = AgentRequest(workflow, message, TraceContext(), idempotency_key=key, opening_write=following.write)
         row = (await agents.start(caller, request)).row

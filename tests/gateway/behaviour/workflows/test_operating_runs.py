@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from gateway.workflows.runs.store import RunKey, Waiting
 from tests.fakes.house import CallbackAgent, House
 from tests.fakes.waiting import until
 from tests.fakes.workflows import Gate, Workflows
@@ -124,6 +125,42 @@ async def test_a_paused_run_ends_at_its_deadline(home: House, workflows: Workflo
     await workflows.reached(run, "SUSPENDED")
     await workflows.pass_time(31 * 86400)
     assert (await workflows.ended(run))["state"] == "TASK_STATE_FAILED"
+
+
+async def test_a_run_whose_pause_is_over_before_it_stops_goes_on(home: House, workflows: Workflows) -> None:
+    gate = Gate()
+    await home.agent(CallbackAgent("sales", gate.act))
+    await home.agent(CallbackAgent("slow"))
+    await workflows.add("two", TWO)
+    key = RunKey("default", await workflows.start("two"))
+    await gate.reached.wait()
+    store = home.gateway.workflows._parts.store
+    await store.suspend(key, Waiting(is_paused=True))
+    assert (await store.find(key)).wake_at is not None
+    await act(workflows, key.id, "pause")
+    await store.suspend(key, Waiting(is_paused=True))
+    assert (await store.find(key)).wake_at is None
+    await act(workflows, key.id, "resume")
+    gate.opened.set()
+    await workflows.output(key.id)
+
+
+async def test_agents_do_not_operate_the_runs_of_people(home: House, workflows: Workflows) -> None:
+    said: list[str] = []
+
+    async def meddle(token: str, _text: str) -> str:
+        runs = (await home.http.request("GET", "/api/runs", headers={"authorization": f"Bearer {home.token('alice')}"})).json()["items"]
+        answer = await workflows.desk.ask("POST", f"/api/runs/{runs[0]['id']}/pause", token=token)
+        said.append(answer.json().get("reason_id", ""))
+        return "done"
+
+    await home.agent(CallbackAgent("sales", meddle))
+    await home.agent(CallbackAgent("slow"))
+    await workflows.add("two", TWO)
+    run = await workflows.start("two")
+    await workflows.output(run)
+    assert said and said[0] == "delegated-administration"
+    assert await recorded(workflows, "run-paused") == []
 
 
 async def test_a_signal_reaches_the_run_that_waits_for_it_once(workflows: Workflows) -> None:
