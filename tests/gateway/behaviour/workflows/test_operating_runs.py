@@ -145,24 +145,6 @@ async def test_a_run_whose_pause_is_over_before_it_stops_goes_on(home: House, wo
     await workflows.output(key.id)
 
 
-async def test_agents_do_not_operate_the_runs_of_people(home: House, workflows: Workflows) -> None:
-    said: list[str] = []
-
-    async def meddle(token: str, _text: str) -> str:
-        runs = (await home.http.request("GET", "/api/runs", headers={"authorization": f"Bearer {home.token('alice')}"})).json()["items"]
-        answer = await workflows.desk.ask("POST", f"/api/runs/{runs[0]['id']}/pause", token=token)
-        said.append(answer.json().get("reason_id", ""))
-        return "done"
-
-    await home.agent(CallbackAgent("sales", meddle))
-    await home.agent(CallbackAgent("slow"))
-    await workflows.add("two", TWO)
-    run = await workflows.start("two")
-    await workflows.output(run)
-    assert said and said[0] == "delegated-administration"
-    assert await recorded(workflows, "run-paused") == []
-
-
 async def test_a_signal_reaches_the_run_that_waits_for_it_once(workflows: Workflows) -> None:
     await workflows.add("goods", SIGNAL)
     run = await workflows.start("goods")

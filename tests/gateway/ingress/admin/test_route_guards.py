@@ -75,6 +75,8 @@ BODIES: Final[Mapping[str, Any]] = {  # where an empty object would be refused b
     "start_run": {"workflow": "nowhere"},
     "start_run_of_workflow": {},
     "answer_checkpoint": {"value": 1},
+    "signal_run": {"name": "arrived"},
+    "fork_run": {"step": "first"},
     "ard_search": {"query": {"text": "quote"}},
     "ard_explore": {"query": {"text": "quote"}, "resultType": {"facets": [{"field": "tags"}]}},
 }
