@@ -30,6 +30,7 @@ class _Planning:
     said: PlanArguments
     request: Mapping[str, Any]
     scope: Scope
+    metadata: Mapping[str, Any]  # of the task, which says whether its calls are idempotent
     earlier: list[dict[str, Any]] = field(default_factory=list)
     spent: Decimal = Decimal(0)
 
@@ -70,7 +71,7 @@ class _Planning:
 
     async def _ask_planner(self, place: Scope) -> Any:
         given = {**self.request, "earlier": list(self.earlier)}
-        call = PreparedCall("gateway.agent", {"agent": self.said.agent, "skill": self.said.skill, "input": given}, None, {})
+        call = PreparedCall("gateway.agent", {"agent": self.said.agent, "skill": self.said.skill, "input": given}, None, self.metadata)
         return await self.run.effects.call(place.enter("planner").key, call)
 
     async def _check_rights(self, plan: Plan, place: Scope) -> None:
@@ -108,7 +109,7 @@ class _Planning:
         await self.run.effects.call(place.enter("approve", digest).key, PreparedCall("gateway.approve", asked, None, {}, subject=subject))
 
     async def _run_plan(self, plan: Plan, data: Any, place: Scope) -> Any:
-        at_work = PlanRun(self.run.effects, self.request["input"])
+        at_work = PlanRun(self.run.effects, self.request["input"], self.metadata)
         try:
             return await at_work.run(plan, place)
         except WorkflowError as error:
@@ -141,4 +142,4 @@ async def run_plan(run: Interpreter, task: CallFunction, at: TaskAtWork, scope: 
         "schema": plan_schema(),
     }
     said = said.model_copy(update={"prompt": str(filled["prompt"])})
-    return await _Planning(run, said, request, scope).work(), None
+    return await _Planning(run, said, request, scope, at.definition.get("metadata", {})).work(), None

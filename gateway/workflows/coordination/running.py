@@ -14,9 +14,10 @@ from gateway.workflows.interpreter.scope import Scope
 class PlanRun:
     """One plan at work. `outputs` has what each step returned, for references and for the planner of the next plan."""
 
-    def __init__(self, effects: Effects, given: Any) -> None:
+    def __init__(self, effects: Effects, given: Any, metadata: Mapping[str, Any]) -> None:
         self._effects = effects
         self._given = given
+        self._metadata = metadata
         self.outputs: dict[str, Any] = {}
         self.failed = ""  # the step that failed first
 
@@ -47,10 +48,10 @@ class PlanRun:
         match step:
             case AgentStep(with_=call):
                 given = {"agent": call.agent, "skill": call.skill, "input": self._value(call.input, scope)}
-                return await self._effects.call(scope.key, PreparedCall(step.call, given, None, {}))
+                return await self._effects.call(scope.key, PreparedCall(step.call, given, None, self._metadata))
             case ToolStep(with_=call):
                 given = {"tool": call.tool, "arguments": self._value(call.arguments, scope)}
-                return await self._effects.call(scope.key, PreparedCall(step.call, given, None, {}))
+                return await self._effects.call(scope.key, PreparedCall(step.call, given, None, self._metadata))
             case DoStep(do=steps):
                 return await self._run_list(steps, scope.enter("do"))
             case ForkStep():

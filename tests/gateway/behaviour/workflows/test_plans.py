@@ -1,5 +1,6 @@
 """Coordinators: an agent plans with what the run's starter may use; the plan is checked, may be approved, runs, and is planned anew."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,8 @@ from sqlalchemy import func, update
 from gateway.storage.database import Batch
 from gateway.storage.tables import workflow_steps
 from gateway.workflows.engine.results import own_error
-from tests.fakes.house import CallbackAgent, House
+from tests.fakes.a2a_agents import serving
+from tests.fakes.house import CallbackAgent, House, house
 from tests.fakes.planners import ScriptedPlanner, call_agent, call_tool, plan_of
 from tests.fakes.waiting import until
 from tests.fakes.workflows import Workflows, output_of
@@ -153,6 +155,8 @@ async def test_people_approve_of_exactly_one_plan(home: House, workflows: Workfl
     assert await workflows.output(run) == 'sales got: {"sku": "7"}'
     shown = await workflows.show(run)
     assert shown["plans"][0]["digest"] == checkpoint["subject"]["digest"]
+    opened = (await workflows.desk.ask("GET", "/api/audit?kind=checkpoint-opened")).json()["items"]
+    assert [len(record["subject_digest"]) for record in opened] == [64]
     assert shown["steps"][1]["step"] == f"/do/0/solve/plans/0/approve/{checkpoint['subject']['digest']}"
 
 
@@ -294,6 +298,23 @@ async def test_a_plan_whose_step_waits_goes_on_where_it_was(home: House, workflo
     await home.send(home.token("alice"), "restock", "large", taskId=task["id"], messageId="m2")
     assert await workflows.output(task["id"]) == {"heard": "heard large"}
     assert len(server.calls) == 1 and len(planner.requests) == 1
+
+
+async def test_an_approved_plan_runs_after_a_restart(tmp_path: Path, database_url: str) -> None:
+    planner, sales = ScriptedPlanner("planner", plan_of(say=call_agent("sales", "hi"))), CallbackAgent("sales")
+    async with serving(planner) as first, serving(sales) as second:
+        async with house(tmp_path / "home", database_url) as before:
+            await before.registered("planner", first)
+            await before.registered("sales", second)
+            await before.server("inventory", "check", "reserve")
+            await Workflows(before).add("restock", coordinator("approve: true"))
+            run = await Workflows(before).start("restock", GIVEN)
+            await Workflows(before).reached(run, "SUSPENDED")
+        async with house(tmp_path / "home", database_url) as after:
+            (checkpoint,) = await Workflows(after).checkpoints("admin")
+            await Workflows(after).answer(checkpoint["id"], {"approved": True}, "admin")
+            assert await Workflows(after).output(run) == "sales got: hi"
+    assert (len(planner.requests), len(sales.requests)) == (1, 1)
 
 
 async def test_a_case_of_a_plan_is_chosen_by_an_earlier_output(home: House, workflows: Workflows) -> None:
