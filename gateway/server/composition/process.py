@@ -158,20 +158,7 @@ class Gateway:
         parts, resumed, callers = self.calls.parts, self.calls.resumed_turns, self.rulings.caller_resolver
         self.approvals = Approvals(self.database, self.audit, now_us)
         self.takeover = Takeover(parts, resumed, self.rulings.authority, callers, stores=self.stores, turns=self.calls.turns)
-        self.workflows = LazyWorkflows(
-            WorkflowDependencies(
-                self.registry,
-                self.stores,
-                self.calls.agents,
-                callers,
-                self.takeover,
-                public_url=self.settings.public_url,
-                folder=self.settings.workflows,
-                authorizer=parts.authorizer,
-                could_allow=self.rulings.authority.could_allow,
-                call_state_of=self.catalog.resilience.describe_agent,
-            )
-        )
+        self.workflows = LazyWorkflows(_workflow_dependencies(self))
         self.catalog.add_own_kind(WORKFLOW_KIND, self.workflows.build_adapter)
         self.lifecycle.on_stop(self.workflows.close, after_turns=True)
         self.approved_task_resumer = ApprovedTaskResumer(parts, resumed, callers, self.stores)
@@ -286,6 +273,21 @@ class Gateway:
             if self.tracer is not None:
                 self.tracer.close()
             self._locks.close()
+
+
+def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:
+    return WorkflowDependencies(
+        gateway.registry,
+        gateway.stores,
+        gateway.calls.agents,
+        gateway.rulings.caller_resolver,
+        gateway.takeover,
+        public_url=gateway.settings.public_url,
+        folder=gateway.settings.workflows,
+        authorizer=gateway.calls.parts.authorizer,
+        could_allow=gateway.rulings.authority.could_allow,
+        call_state_of=gateway.catalog.resilience.describe_agent,
+    )
 
 
 def _add_gauges(gateway: Gateway) -> None:

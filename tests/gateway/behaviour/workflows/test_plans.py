@@ -250,7 +250,7 @@ async def test_nothing_is_planned_anew_after_an_unknown_outcome(home: House, wor
             raise own_error("outcome-unknown", 500, "Outcome Unknown", "lost", key.pointer)
         return done
 
-    steps.run = run  # type: ignore[method-assign]
+    steps.run = run  # type: ignore[method-assign]  # the answer of the server gets lost
     assert "Outcome Unknown" in refusal_of(await workflows.run("restock", GIVEN))
     assert len(planner.requests) == 1
 
