@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from gateway.workflows.drawing.mermaid import mermaid_of
@@ -13,6 +14,7 @@ from gateway.workflows.drawing.outline import outline_of
 from gateway.workflows.dsl.loading import read_document, read_source
 from gateway.workflows.rehearsal.rehearse import rehearse
 from gateway.workflows.rehearsal.script import Rehearsal
+from tests.examples.scenarios import configuration
 from tests.fakes.house import ROLES, CallbackAgent, House, house
 from tests.fakes.workflows import Workflows
 from tests.house.source import ROOT
@@ -90,3 +92,29 @@ async def test_documents_of_the_configured_folder_are_published(tmp_path: Path, 
         await home.gateway.workflows.publish_folder()
         task = await Workflows(home).run("plain")
         assert task["artifacts"][0]["parts"][0]["data"] == {"a": 1}
+
+
+async def test_an_agent_of_a_marketing_run_can_not_write_in_finance_either(tmp_path: Path, database_url: str) -> None:
+    people = {name: (await asyncio.to_thread(configuration, "http://127.0.0.1:1", set()))[name] for name in ("roles", "users")}
+    answers: list[httpx.Response] = []
+    async with house(tmp_path / "home", database_url, **people) as home:
+
+        async def write(token: str, _text: str) -> str:
+            onward = await home.exchanged("report-writer", token, "/mcp/finance", "tool:finance.post_entry")
+            answers.append(await home.call(onward, "/mcp/finance", "post_entry", {"campaign": "spring", "amount": 1}))
+            return "a report"
+
+        writer = await home.agent(CallbackAgent("report-writer", write))
+        writer.more = [{"data": {"report": "a report", "difference": 0, "confidence": 0.9}}]
+        finance, marketing = await home.server("finance", "read_spend", "post_entry"), await home.server("marketing", "count_leads")
+        for server in (finance, marketing):
+            server.result = lambda _: {"content": [], "structuredContent": {"leads": 1, "spent": 1, "booked": 1}}  # type: ignore[method-assign]
+        workflows = Workflows(home)
+        document = _text(ROOT / "examples" / "workflows" / "campaign-report.yaml")
+        assert (await workflows.desk.post("/api/workflows", document=document)).status_code == 201
+        await home.gateway.database.refresh_epochs()
+        run = await workflows.start("campaign-report", {"campaign": "spring"}, user="marta")
+        assert (await workflows.ended(run, user="marta"))["state"] == "TASK_STATE_COMPLETED"
+    (refused,) = [answer.json()["error"] for answer in answers]
+    assert refused["code"] == -32010 and "tool:finance.post_entry (user)" in refused["data"]["missing"]
+    assert {tool for tool, _ in finance.calls} == {"read_spend"}
