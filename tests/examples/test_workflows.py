@@ -107,8 +107,9 @@ async def test_an_agent_of_a_marketing_run_can_not_write_in_finance_either(tmp_p
         writer = await home.agent(CallbackAgent("report-writer", write))
         writer.more = [{"data": {"report": "a report", "difference": 0, "confidence": 0.9}}]
         finance, marketing = await home.server("finance", "read_spend", "post_entry"), await home.server("marketing", "count_leads")
+        figures = {"content": [], "structuredContent": {"leads": 1, "spent": 1, "booked": 1}}
         for server in (finance, marketing):
-            server.result = lambda _: {"content": [], "structuredContent": {"leads": 1, "spent": 1, "booked": 1}}  # type: ignore[method-assign]
+            server.result = lambda _: figures  # type: ignore[method-assign]  # the same for every tool
         workflows = Workflows(home)
         document = _text(ROOT / "examples" / "workflows" / "campaign-report.yaml")
         assert (await workflows.desk.post("/api/workflows", document=document)).status_code == 201
