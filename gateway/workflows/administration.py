@@ -14,7 +14,7 @@ from gateway.workflows.drawing.tree import tree_of
 from gateway.workflows.dsl.editor_schema import editor_schema
 from gateway.workflows.engine.adapter import EngineParts
 from gateway.workflows.engine.trail import attempt_of
-from gateway.workflows.engine.waking import RunWaker
+from gateway.workflows.engine.waits import RunWaker
 from gateway.workflows.publishing.registrar import WorkflowRegistrar, version_in
 from gateway.workflows.runs.checkpoints import Answerer, Checkpoint
 from gateway.workflows.runs.estimates import estimate

@@ -9,7 +9,7 @@ from msgspec import Struct, UnsetType
 from gateway.storage.database import Batch
 from gateway.tasks.log import TaskRow, UnknownTask
 from gateway.workflows.engine.successors import Successor, Successors
-from gateway.workflows.engine.waking import RunWaker
+from gateway.workflows.engine.waits import RunWaker
 from gateway.workflows.runs.checkpoints import Answerer, Checkpoints
 from gateway.workflows.runs.pages import find_run
 from gateway.workflows.runs.pauses import Pauses

@@ -19,7 +19,7 @@ from registry.store import Registry
 if TYPE_CHECKING:
     from gateway.workflows.administration import WorkflowAdministration
     from gateway.workflows.engine.adapter import EngineParts, WorkflowAdapter
-    from gateway.workflows.engine.waking import RunWaker
+    from gateway.workflows.engine.waits import RunWaker
     from gateway.workflows.operations import RunOperations
     from gateway.workflows.publishing.fitness import Fitness
     from gateway.workflows.publishing.folder import WorkflowFolder
@@ -89,7 +89,7 @@ class LazyWorkflows:
 
     @cached_property
     def _waker(self) -> "RunWaker":
-        from gateway.workflows.engine.waking import RunWaker
+        from gateway.workflows.engine.waits import RunWaker
 
         return RunWaker(self._parts.store, self._dependencies.takeover)
 

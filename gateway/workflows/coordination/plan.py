@@ -18,7 +18,7 @@ class PlanPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
 
 
-class Reference(PlanPart):
+class StepReference(PlanPart):
     """The value at a JSON pointer in the output of an earlier step, or in the `input`."""
 
     from_: StepName = Field(alias="from")
@@ -67,7 +67,7 @@ class SetStep(PlanPart):
 class Condition(PlanPart):
     """What must hold of a value: exactly one of the comparisons."""
 
-    value: Reference
+    value: StepReference
     equals: Any = None
     at_least: float | None = Field(None, alias="atLeast")
     at_most: float | None = Field(None, alias="atMost")

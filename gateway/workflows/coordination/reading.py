@@ -13,8 +13,8 @@ from gateway.workflows.coordination.plan import (
     AgentStep,
     PlacedStep,
     Plan,
-    Reference,
     SetStep,
+    StepReference,
     SwitchStep,
     ToolStep,
     digest_of,
@@ -163,7 +163,7 @@ def _value_problems(value: Any, placed: PlacedStep) -> Found:
             yield 'has an expression; a plan refers to earlier outputs by {"from": STEP, "path": POINTER}'
     elif (reference := reference_in(value)) is not None:
         try:
-            source = Reference.model_validate(reference).from_
+            source = StepReference.model_validate(reference).from_
         except ValidationError:
             yield "has a reference that names no step, or whose path is no JSON pointer"
             return

@@ -173,7 +173,8 @@ TABLE: dict[str, Row] = {
             ("schedule: {every: PT1H}", SET % "", "/schedule"),
         ],
     ),
-    "`gateway.agent`, `gateway.plan`, `gateway.tool`, `gateway.compute`, `gateway.approve`, `gateway.choose`, `gateway.form`": Row(
+    "`gateway.agent`, `gateway.plan`, `gateway.tool`, `gateway.compute`, `gateway.approve`, `gateway.choose`, `gateway.form`, "
+    "`gateway.signal`": Row(
         [
             f"- a: {{call: gateway.agent, with: {{agent: x, skill: s, input: y}}, {AI % ''}}}",
             f"- a: {{call: gateway.plan, with: {{agent: x, goal: g, among: {{agents: [x]}}}}, {AI % ''}}}",
@@ -182,6 +183,7 @@ TABLE: dict[str, Row] = {
             "- a: {call: gateway.approve, with: {prompt: p}}",
             "- a: {call: gateway.choose, with: {prompt: p, options: [a]}}",
             "- a: {call: gateway.form, with: {prompt: p, schema: {}}}",
+            "- a: {call: gateway.signal, with: {name: n}}",
         ],
         [("- a: {call: gateway.tool, with: {tool: x.t, argument: {}}}", f"{WITH}/argument")],
     ),

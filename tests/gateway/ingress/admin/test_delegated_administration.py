@@ -49,8 +49,6 @@ OPEN: Final = {  # routes that an agent may use on behalf of a person -> what it
     "cancel_run": "a run that its own task caused",
     "run_events": "the events of a run that its own task caused",
     "run_value": "a value of a run that its own task caused",
-    "start_run_of_workflow": "a run of a workflow that it may start, below its own task",
-    "list_runs_of_workflow": "no runs: those that it started are tasks of its own",
     "estimate_workflow": "figures of a workflow that it may start",
     "list_checkpoints": "no questions, which are for people",
     "ard_agents": "the agents that it may call",

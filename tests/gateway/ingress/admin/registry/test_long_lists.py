@@ -100,7 +100,7 @@ class Rulings:
     def __init__(self, counter: StepCounter, allowed: tuple[str, ...]) -> None:
         self._counter = counter
         self._allowed = allowed
-        self.generation, self.is_fresh = 1, True
+        self.generations, self.is_fresh = (1, 0), True
 
     def could_allow(self, caller: Caller, act: Act) -> bool:
         if act == WRITE_REGISTRY:
