@@ -13,6 +13,7 @@ from policies.delegation.chain import CannotNarrow, Delegation, Hop, Principal
 from policies.delegation.grants import GrantEnded, Grants
 from policies.delegation.kills import Killed
 from policies.delegation.permissions import ALL_PERMISSIONS, NO_PERMISSIONS, Permissions
+from policies.delegation.run_as import SERVICE_ISSUER
 from policies.environment import RulingEnvironment
 from policies.tokens.verifier import Claims, TokenRefused, TokenVerifier
 
@@ -92,6 +93,14 @@ class CallerResolver:
         self._grants.invalidate(tenant, grant_id)
         return await self.resolve_agent(tenant, agent, grant_id)
 
+    async def resolve_detached(self, tenant: str, agent: str, grant_id: str) -> Caller:
+        """The caller of an agent that starts work which does not end with its own task. It has the same chain, and so no more authority.
+
+        Raises TokenRefused and Killed.
+        """
+        held = (await self.resolve_agent_in_turn(tenant, agent, grant_id)).delegation
+        return _caller_from_delegation(held.actor, "", held.not_after, held.with_ids("", "", held.txn))
+
     async def resolve_resumed(self, tenant: str, grant_id: str, task_id: str, callee: str = "") -> Caller:
         """The caller with what is left of a stored grant, in `task_id`. `callee` is the agent to be called again.
 
@@ -100,6 +109,17 @@ class CallerResolver:
         self._grants.invalidate(tenant, grant_id)
         now = _with_current_limits(self._environment, await self._find_grant(tenant, grant_id)).without_actor(callee)
         return _caller_from_delegation(now.actor, "", now.not_after, now.with_ids(grant_id, task_id, now.txn))
+
+    async def resolve_service(self, tenant: str, name: str, lifetime: float) -> Caller:
+        """The caller of a service principal, for a run that nobody starts. `lifetime`: seconds of the run's authority. Raises Killed."""
+        environment = self._environment
+        if not environment.is_fresh():
+            await environment.kills.reload()
+        environment.kills.check_person(tenant, SERVICE_ISSUER, name)
+        principal = _principal_with_current_roles(environment, tenant, SERVICE_ISSUER, name, ())
+        return _caller_from_delegation(
+            "", "", math.inf, Delegation(principal, environment.service_ceiling(name), environment.now() + lifetime)
+        )
 
     async def _resolve_hop_token(self, claims: Claims) -> Caller:
         """The caller of a hop token: the grant row says what the agent may do, and the token can only narrow it."""
@@ -157,6 +177,8 @@ def _standing_task_id(principal: Principal, agent: str) -> str:
 def _with_current_limits(environment: RulingEnvironment, delegation: Delegation) -> Delegation:
     """Applies the current ceilings and roles to a delegation. Raises TokenRefused when an agent of the chain is not active."""
     principal = delegation.principal
+    if principal.issuer == SERVICE_ISSUER:
+        delegation = delegation.within(environment.service_ceiling(principal.subject))
     ceilings = [environment.ceiling_now(principal.tenant, hop.agent) for hop in delegation.path]
     known = tuple(ceiling for ceiling in ceilings if ceiling is not None)
     if len(known) < len(ceilings):

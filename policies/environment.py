@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from policies.delegation.kills import Kills
-from policies.delegation.permissions import Permissions
+from policies.delegation.permissions import NO_PERMISSIONS, Permissions
 
 
 class RolesNow(Protocol):
@@ -26,6 +26,10 @@ class ClearanceNow(Protocol):
     def __call__(self, tenant: str, agent: str, /) -> int: ...
 
 
+def _no_service(_name: str) -> Permissions:
+    return NO_PERMISSIONS
+
+
 @dataclass(frozen=True, slots=True)
 class RulingEnvironment:
     """What rulings depend on beside policies: current roles, ceilings and clearances, kills, ids, and the clock (seconds).
@@ -42,3 +46,4 @@ class RulingEnvironment:
     clearance_now: ClearanceNow
     kills: Kills
     task_ttl: float = 0.0  # seconds for which a person's tasks may outlive the token
+    service_ceiling: Callable[[str], Permissions] = _no_service  # of a service principal, as the settings have it

@@ -13,7 +13,7 @@ from gateway.cli.local import check, keys, policy
 from gateway.cli.local import serve as machine
 from gateway.cli.remote import agents, approvals, connections, decisions, kills, send, servers, tasks, tools
 from gateway.cli.remote import dead_letters as deadletters
-from gateway.cli.workflows import documents, runs
+from gateway.cli.workflows import documents, events, runs
 
 
 class ExitCodeGroup(TyperGroup):
@@ -72,6 +72,7 @@ for name, group in {
     "task": tasks,
     "workflow": documents,
     "run": runs,
+    "event": events,
     "connection": connections,
     "approval": approvals,
     "deadletter": deadletters,

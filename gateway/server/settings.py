@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from adapters.contract import UpstreamFault
 from gateway.server.identity_settings import IdentitySettings
+from policies.delegation.permissions import Permissions
 
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (addresses to listen on, which clients can't call)
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -97,6 +98,20 @@ class DatabaseSettings(_StrictSettings):
 
 class DevelopmentUserSettings(_StrictSettings):
     roles: list[str] = []
+
+
+def _check_permissions(texts: list[str]) -> list[str]:
+    """Returns the permissions. Raises ValueError for a text that is none."""
+    Permissions.parse(texts)
+    return texts
+
+
+class ServicePrincipalSettings(_StrictSettings):
+    """Whom runs act for that a schedule or an event starts."""
+
+    roles: list[str] = []
+    ceiling: Annotated[list[str], AfterValidator(_check_permissions)] = ["*"]
+    tenant: str = "default"
 
 
 class CardSettings(_StrictSettings):
@@ -238,6 +253,7 @@ class Settings(BaseSettings):
     servers: list[McpServerSettings] = []
     virtual: list[VirtualServerSettings] = []
     sandbox: Literal["auto", "on", "off"] = "auto"  # the built-in server that runs code; auto: where bubblewrap works, or in development
+    service_principals: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")], ServicePrincipalSettings] = {}
     policies: str = ""  # a folder of .cedar files
     workflows: str = ""  # a folder of workflow documents, which are published at start
     cards: CardSettings = CardSettings()

@@ -31,6 +31,8 @@ LIVE = _partial_index("live = 1")
 PENDING = _partial_index("state = 'pending'")
 DEAD = _partial_index("state = 'dead'")
 DUE = _partial_index("wake_at IS NOT NULL")
+UNREAD = _partial_index("received > seen")
+TIMED = _partial_index("next_at IS NOT NULL")
 
 tasks = Table(
     "tasks",
@@ -351,4 +353,81 @@ workflow_checkpoints = Table(
     _deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_checkpoints_run"),
     Index("workflow_checkpoints_of_run", "tenant", "run_id"),
     Index("workflow_checkpoints_pending", "tenant", "created", **PENDING),
+)
+
+workflow_events = Table(
+    "workflow_events",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("id", Text, primary_key=True),  # CloudEvents 1.0: source and id together name an event
+    Column("type", Text, nullable=False),
+    Column("sender", Text, nullable=False),  # tenant|issuer|subject of whoever's rights sent it
+    Column("at", BigInteger, nullable=False),  # when it was received
+    Column("event", Text, nullable=False),  # JSON, the structured form
+    Index("workflow_events_at", "at"),
+)
+
+workflow_listens = Table(
+    "workflow_listens",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("key", Text, primary_key=True),  # of the listening step
+    Column("filters", Text, nullable=False),  # JSON: for each filter the attributes that are no expressions
+    Column("received", BigInteger, nullable=False),  # how many events it was given
+    Column("seen", BigInteger, nullable=False),  # how many of them the run has looked at
+    _deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_listens_run"),
+    Index("workflow_listens_unread", "tenant", "run_id", **UNREAD),
+)
+
+workflow_listen_types = Table(
+    "workflow_listen_types",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("type", Text, primary_key=True),  # of events; empty for every type
+    Column("run_id", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    _deleted_with(workflow_listens, ("tenant", "run_id", "key"), "workflow_listen_types_listen"),
+)
+
+workflow_received = Table(
+    "workflow_received",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "run_id", "key")),
+    Column("number", BigInteger, primary_key=True),  # 1 for the first event
+    Column("event", Text, nullable=False),  # JSON; a copy, since events have a retention of their own
+    _deleted_with(workflow_listens, ("tenant", "run_id", "key"), "workflow_received_listen"),
+)
+
+workflow_schedules = Table(
+    "workflow_schedules",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("workflow", Text, primary_key=True),
+    Column("terms", Text, nullable=False),  # JSON: when it starts, as which service, how many at once
+    Column("next_at", BigInteger),  # when time starts the next run
+    Column("last_run", Text, nullable=False),  # the task of the run that was started last, or empty
+    Column("claimed", BigInteger, nullable=False),  # until when one process alone starts its runs
+    Index("workflow_schedules_due", "next_at", **TIMED),
+)
+
+workflow_trigger_types = Table(
+    "workflow_trigger_types",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("type", Text, primary_key=True),  # of events that start runs; empty for every type
+    Column("workflow", Text, primary_key=True),
+    _deleted_with(workflow_schedules, ("tenant", "workflow"), "workflow_trigger_types_schedule"),
+)
+
+workflow_starts = Table(
+    "workflow_starts",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("workflow", Text, primary_key=True),
+    Column("id", Text, primary_key=True),  # the idempotency key of the run's start
+    Column("created", BigInteger, nullable=False),
+    Column("event", Text, nullable=False),  # JSON of the event that starts the run; empty where time does
+    _deleted_with(workflow_schedules, ("tenant", "workflow"), "workflow_starts_schedule"),
 )

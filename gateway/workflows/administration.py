@@ -7,12 +7,17 @@ import msgspec
 from msgspec import UNSET
 
 from gateway.tasks.log import TaskLog, TaskRow, to_rfc3339
+from gateway.workflows.cloud_events.delivery import EventLog
+from gateway.workflows.cloud_events.envelope import act_of_sending, check_sender, read_events
+from gateway.workflows.cloud_events.schedules import ScheduleRow
 from gateway.workflows.drawing.mermaid import mermaid_of
 from gateway.workflows.drawing.outline import outline_of
 from gateway.workflows.drawing.svg import svg_of
 from gateway.workflows.drawing.tree import tree_of
 from gateway.workflows.dsl.editor_schema import editor_schema
+from gateway.workflows.dsl.loading import read_document, read_source
 from gateway.workflows.engine.adapter import EngineParts
+from gateway.workflows.engine.starting import ScheduledStarts
 from gateway.workflows.engine.trail import attempt_of
 from gateway.workflows.engine.waits import RunWaker
 from gateway.workflows.publishing.registrar import WorkflowRegistrar, version_in
@@ -25,6 +30,8 @@ from gateway.workflows.runs.pages import RunFilter, continuations_of, find_run, 
 from gateway.workflows.runs.standing import Standing
 from gateway.workflows.runs.store import RunKey
 from gateway.workflows.runs.values import mask_secrets, read_value
+from policies.delegation.rulings import Act
+from policies.delegation.run_as import act_of_running_as
 from registry.cards.card import Registration
 from registry.changes import RegistryChange
 from registry.store import UnknownName
@@ -33,16 +40,37 @@ from registry.store import UnknownName
 class WorkflowAdministration:
     """Adds, shows and removes workflows, and shows runs with their steps and checkpoints."""
 
-    def __init__(self, registrar: WorkflowRegistrar, parts: EngineParts, waker: RunWaker, task_log: TaskLog) -> None:
+    def __init__(
+        self,
+        registrar: WorkflowRegistrar,
+        parts: EngineParts,
+        waker: RunWaker,
+        task_log: TaskLog,
+        *,
+        events: EventLog,
+        starter: ScheduledStarts,
+    ) -> None:
         self._registrar = registrar
         self._task_log = task_log
         self._feed = RunFeed(parts.store, task_log)
+        self._starter = starter
+        self._events = events
         self._parts = parts
         self._waker = waker
 
     async def add(self, tenant: str, owner: str, text: str, change: RegistryChange) -> dict[str, Any]:
         """Publishes a document. Raises DocumentRefused, NameTaken and Outdated."""
-        return await self.summary(await self._registrar.add(tenant, owner, text, change))
+        added = await self._registrar.add(tenant, owner, text, change)
+        await self._starter.reconcile()
+        return await self.summary(added)
+
+    def rights_for(self, text: str) -> list[Act]:
+        """What the person who uploads a document needs the right to, beside the upload: to have runs act for a service principal.
+
+        Raises DocumentRefused.
+        """
+        service = read_document(read_source(text)).document.metadata.gateway.run_as
+        return [] if service is None else [act_of_running_as(service)]
 
     async def check(self, tenant: str, text: str) -> str:
         """The name of the workflow in a text with which nothing is wrong. Raises DocumentRefused."""
@@ -74,7 +102,9 @@ class WorkflowAdministration:
             raise UnknownName(entry.name)
         blocks = outline_of(document)
         versions = await self._parts.store.versions_of(entry.tenant, entry.name)
+        schedule = await self._starter.schedule_of(entry.tenant, entry.name)
         return await self.summary(entry) | {
+            "schedule": None if schedule is None else schedule_document(schedule),
             "document": text,
             "tree": tree_of(entry.name, blocks),
             "mermaid": mermaid_of(blocks),
@@ -87,6 +117,7 @@ class WorkflowAdministration:
 
     async def end_runs(self, tenant: str, name: str) -> None:
         """Ends the suspended runs of a workflow that was removed."""
+        await self._starter.reconcile()
         await self._parts.store.wake_all(tenant, name)
         await self._waker.run_once()
 
@@ -145,6 +176,21 @@ class WorkflowAdministration:
         await self._waker.run_once()
         return checkpoint_document(answered)
 
+    def parse_events(self, document: Any) -> tuple[list[dict[str, Any]], list[Act]]:
+        """The events of a request, and the acts that sending them are. Raises BadEvent."""
+        found = read_events(document)
+        for event in found:
+            check_sender(event)
+        return found, [act_of_sending(kind) for kind in sorted({event["type"] for event in found})]
+
+    async def publish(self, tenant: str, sender: str, events: list[dict[str, Any]]) -> int:
+        """Stores events, wakes the runs that wait for them, and returns how many events were new."""
+        new = await self._events.publish(tenant, sender, events)
+        if new:
+            await self._waker.run_once()
+            await self._starter.run_once()
+        return new
+
 
 def _summary(entry: Registration) -> dict[str, Any]:
     """A workflow in a list."""
@@ -169,6 +215,12 @@ def event_document(entry: FeedEntry) -> dict[str, Any]:
     if isinstance(event, StateChange):
         kind, shown = "state", {"state": event.state.value, "text": event.text}
     return {"id": name, "kind": kind, "at": to_rfc3339(entry.at), **shown}
+
+
+def schedule_document(schedule: ScheduleRow) -> dict[str, Any]:
+    """When a workflow starts next by itself, as whom, and the run that was started last."""
+    next_at = None if schedule.next_at is None else to_rfc3339(schedule.next_at)
+    return {"run_as": schedule.terms.run_as, "next_at": next_at, "last_run": schedule.last_run or None}
 
 
 def step_document(step: StepRow) -> dict[str, Any]:

@@ -49,3 +49,7 @@ class StepsChanged(Exception):
 
 class BadCheckpointAnswer(Exception):
     """The answer does not fit the schema of the checkpoint; the message says why."""
+
+
+class BadEvent(Exception):
+    """The text is no event that the gateway takes; the message says why."""

@@ -88,6 +88,10 @@ class Delegation(Struct, frozen=True):
             raise CannotNarrow("scope-exceeds-held", " ".join(excess))
         return replace(self, scope=self.scope.intersect(requested))
 
+    def within(self, ceiling: Permissions) -> "Delegation":
+        """A copy under the current ceiling of a service principal, which only narrows it."""
+        return replace(self, scope=self.scope.intersect(ceiling))
+
     def with_deadline(self, deadline: float) -> "Delegation":
         """A copy for a turn that ends at `deadline`."""
         return replace(self, deadline=deadline)

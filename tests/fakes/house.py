@@ -250,7 +250,10 @@ async def open_house(home: Path, database_url: str, **settings: Any) -> AsyncIte
 
 
 @asynccontextmanager
-async def two(home: Path, database_url: str) -> AsyncIterator[tuple[House, House]]:
+async def two(home: Path, database_url: str, **settings: Any) -> AsyncIterator[tuple[House, House]]:
     """Two processes that share a home and a database. Only the first is reached over a socket."""
-    async with open_house(home, database_url) as one, house(home, database_url, server={"public_url": one.url}) as other:
+    async with (
+        open_house(home, database_url, **settings) as one,
+        house(home, database_url, server={"public_url": one.url}, **settings) as other,
+    ):
         yield one, other

@@ -1,6 +1,6 @@
 """The kill switch: an operator stops an agent, a server or a user in every process, and can lift the kill again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from gateway.storage.tables import tasks
 from policies.audit.log import AuditLog
 from policies.delegation.chain import Principal
 from policies.delegation.kills import Kill, KillKind, Kills
+from policies.delegation.run_as import SERVICE_ISSUER
 from policies.tables import grants
 from registry.cards.card import Family
 from registry.store import Registry, UnknownName
@@ -59,13 +60,23 @@ class KillSwitch:
     A lift needs the database.
     """
 
-    def __init__(self, storage: KillStorage, kills: Kills, stopper: RunningWorkStopper, registry: Registry, issuers: Sequence[str]) -> None:
-        """`issuers` are all issuers of user tokens that the gateway trusts."""
+    def __init__(
+        self,
+        storage: KillStorage,
+        kills: Kills,
+        stopper: RunningWorkStopper,
+        registry: Registry,
+        issuers: Sequence[str],
+        *,
+        services: Collection[str] = (),
+    ) -> None:
+        """`issuers` are all issuers of user tokens that the gateway trusts, `services` the names of service principals."""
         self._storage = storage
         self._kills = kills
         self._stopper = stopper
         self._registry = registry
         self._issuers = issuers
+        self._services = services
 
     def list_of_tenant(self, tenant: str) -> list[Kill]:
         """Returns the kills in force in a tenant, newest first."""
@@ -156,9 +167,9 @@ class KillSwitch:
 
     async def _resolve_person(self, tenant: str, name: str) -> str:
         parts = name.split("|", 2)
-        if len(parts) == 3 and parts[0] == tenant and parts[1] in self._issuers:
+        if len(parts) == 3 and parts[0] == tenant and parts[1] in (*self._issuers, SERVICE_ISSUER):
             return name
-        people = [f"{tenant}|{issuer}|{name}" for issuer in self._issuers]
+        people = [f"{tenant}|{issuer}|{name}" for issuer in (*self._issuers, *([SERVICE_ISSUER] if name in self._services else []))]
         if len(people) > 1:
             known = await self._storage.database.read(
                 lambda connection: [one for one in people if _is_known_person(connection, tenant, one)]

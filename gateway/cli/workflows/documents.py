@@ -129,9 +129,10 @@ def _draw(found: dict[str, Any]) -> str:
 def _print_workflow(found: dict[str, Any]) -> None:
     names = ("name", "version", "document_version", "title", "summary", "status")
     versions = ("versions", len(found["versions"]) if "versions" in found else "")
-    screen.print_fields(
-        [*((name, found[name]) for name in names), ("fits", _fits(found)), ("may call", " ".join(found["ceiling"])), versions]
-    )
+    fields = [*((name, found[name]) for name in names), ("fits", _fits(found)), ("may call", " ".join(found["ceiling"])), versions]
+    if schedule := found.get("schedule"):
+        fields += [("runs as", schedule["run_as"]), ("next run", screen.format_time(schedule["next_at"]) if schedule["next_at"] else "")]
+    screen.print_fields(fields)
     for each in found.get("problems", ()):
         screen.print_note(f"no longer fits: line {each['line']}  {each['path'] or '/'}  {each['reason']}")
 

@@ -3,6 +3,7 @@
 from gateway.ingress.http.error_row import ErrorMapping
 from gateway.workflows.problems import (
     BadCheckpointAnswer,
+    BadEvent,
     CheckpointClosed,
     DocumentRefused,
     RunNotFailed,
@@ -23,4 +24,5 @@ WORKFLOW_ERRORS: dict[type[Exception], ErrorMapping] = {
     RunNotFailed: ErrorMapping(409, -32014, "run-not-failed", "Only a run that failed or was canceled is redriven."),
     UnknownStep: ErrorMapping(422, -32602, "run-step"),
     StepsChanged: ErrorMapping(409, -32014, "run-steps-changed"),
+    BadEvent: ErrorMapping(422, -32602, "bad-event"),
 }

@@ -19,6 +19,7 @@ from policies.cedar.engine import SchemaOf, ToolSource
 from policies.delegation.kills import Kills
 from policies.delegation.permissions import Permissions, parse_ceiling
 from policies.delegation.rulings import Act
+from policies.delegation.run_as import SERVICE_ISSUER, ServicePrincipal, ServicePrincipals
 from policies.environment import RolesNow, RulingEnvironment
 from policies.ids import new_id
 from policies.keys.signing import SigningKeys
@@ -103,9 +104,18 @@ def current_roles_reader(settings: Settings) -> RolesNow:
     """Returns a reader of current roles: of development users from the settings, of others from their token's issuer."""
 
     def now(issuer: str, subject: str, vouched: Sequence[str]) -> tuple[str, ...]:
+        if issuer == SERVICE_ISSUER:
+            return tuple(settings.service_principals[subject].roles) if subject in settings.service_principals else ()
         return settings.roles_of(subject) if issuer == DEVELOPMENT_ISSUER else tuple(vouched)
 
     return now
+
+
+def build_service_principals(settings: Settings) -> ServicePrincipals:
+    """Builds the service principals of the settings."""
+    named = settings.service_principals.items()
+    known = {name: ServicePrincipal(each.tenant, tuple(each.roles), Permissions.parse(each.ceiling)) for name, each in named}
+    return ServicePrincipals(known)
 
 
 def build_in_person_check(authority: Authority, authorizer: CallAuthorizer) -> RequireInPerson:
@@ -136,6 +146,7 @@ def build_environment(settings: Settings, registry: Registry, is_fresh: Callable
         clearance_now=registry.clearance_of,
         kills=kills,
         task_ttl=settings.identity.task_ttl,
+        service_ceiling=build_service_principals(settings).ceiling_of,
     )
 
 

@@ -26,6 +26,7 @@ from gateway.ingress.admin.registry import servers as admin_servers
 from gateway.ingress.admin.registry import virtual_servers as admin_virtual
 from gateway.ingress.admin.registry.access import RegistryAccess, RegistryPermissions
 from gateway.ingress.admin.registry.changes import EntryChanges
+from gateway.ingress.admin.workflows import cloud_events as admin_events
 from gateway.ingress.admin.workflows import documents as admin_documents
 from gateway.ingress.admin.workflows import events as admin_run_events
 from gateway.ingress.admin.workflows import operations as admin_operations
@@ -156,4 +157,5 @@ def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: Tok
         admin_operations.operation_routes(run_access, authenticate),
         admin_operations.successor_routes(run_access, gateway.calls.agents, gateway.registry, authenticate),
         admin_runs.checkpoint_routes(load, permissions, authenticate),
+        admin_events.routes(load, authenticate, gateway.authorize, check_in_person, size),
     ]

@@ -146,7 +146,8 @@ class Gateway:
 
     def _build_kill_switch(self) -> KillSwitch:
         archive = KillStorage(self.database, self.audit, self.rulings.spool, new_id, now_us)
-        return KillSwitch(archive, self.rulings.kills, self.calls.stopper, self.registry, rights.issuers_of_people(self.settings))
+        issuers, services = rights.issuers_of_people(self.settings), self.settings.service_principals.keys()
+        return KillSwitch(archive, self.rulings.kills, self.calls.stopper, self.registry, issuers, services=services)
 
     def _build_stores(self) -> TaskStores:
         tasks = TaskLog(self.database, now_us, self.process)
@@ -239,6 +240,7 @@ class Gateway:
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.approved_task_resumer.run_once))
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.consented_task_resumer.run_once))
         self.periodic_tasks.repeat(WAKE_SECONDS, self.drain.until_begun(self.workflows.wake_once))
+        self.periodic_tasks.repeat(SWEEP_SECONDS, self.workflows.prune_events)
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.account_connections.sweep)
         self.periodic_tasks.repeat(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
@@ -282,6 +284,8 @@ def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:
         gateway.calls.agents,
         gateway.rulings.caller_resolver,
         gateway.takeover,
+        authorize=gateway.authorize,
+        services=rights.build_service_principals(gateway.settings),
         public_url=gateway.settings.public_url,
         folder=gateway.settings.workflows,
         authorizer=gateway.calls.parts.authorizer,

@@ -1,7 +1,7 @@
 """Makes the engine of workflows when the first workflow is added, shown or run. Without one, nothing of it is imported."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +13,15 @@ from gateway.calls.resumption.takeover import Takeover
 from gateway.tasks.turns.stores import TaskStores
 from policies.callers import Caller, CallerResolver
 from policies.delegation.rulings import Act
+from policies.delegation.run_as import ServicePrincipals
 from registry.cards.card import WORKFLOW_KIND, Registration
 from registry.store import Registry
 
 if TYPE_CHECKING:
     from gateway.workflows.administration import WorkflowAdministration
+    from gateway.workflows.cloud_events.delivery import EventLog
     from gateway.workflows.engine.adapter import EngineParts, WorkflowAdapter
+    from gateway.workflows.engine.starting import ScheduledStarts
     from gateway.workflows.engine.waits import RunWaker
     from gateway.workflows.operations import RunOperations
     from gateway.workflows.publishing.fitness import Fitness
@@ -37,6 +40,8 @@ class WorkflowDependencies:
     agents: AgentCalls
     callers: CallerResolver
     takeover: Takeover
+    authorize: Callable[[Caller, Act, str], Awaitable[object]]
+    services: ServicePrincipals
     public_url: str
     folder: str  # of documents; empty for none
     authorizer: CallAuthorizer
@@ -65,17 +70,21 @@ class LazyWorkflows:
 
     @cached_property
     def _parts(self) -> "EngineParts":
+        from gateway.workflows.cloud_events.listens import Listens
         from gateway.workflows.engine.adapter import EngineParts
+        from gateway.workflows.engine.event_steps import EventSteps
         from gateway.workflows.engine.steps import StepCalls
         from gateway.workflows.engine.targets import StepTargets, TargetRights
+        from gateway.workflows.events import EventMatcher
         from gateway.workflows.expressions.evaluator import Evaluator
         from gateway.workflows.runs.checkpoints import Checkpoints
 
         given, stores, store = self._dependencies, self._dependencies.stores, self._fitness.store
         steps = StepCalls(given.agents, given.callers, stores, given.registry)
         targets = StepTargets(given.registry, TargetRights(given.callers, given.authorizer, given.could_allow, given.call_state_of))
-        checkpoints, fitness = Checkpoints(store, stores.audit), self._fitness
-        return EngineParts(store, fitness.versions, Evaluator(), steps, checkpoints, fitness, stores.audit, targets)
+        checkpoints, fitness, evaluator = Checkpoints(store, stores.audit), self._fitness, Evaluator()
+        events = EventSteps(Listens(store), EventMatcher(evaluator), steps, given.authorize, stores.audit)
+        return EngineParts(store, fitness.versions, evaluator, steps, checkpoints, fitness, stores.audit, targets, events)
 
     @cached_property
     def _fitness(self) -> "Fitness":
@@ -88,6 +97,17 @@ class LazyWorkflows:
         return Fitness(self._dependencies.registry, store, Versions(store))
 
     @cached_property
+    def _event_log(self) -> "EventLog":
+        from gateway.workflows.cloud_events.delivery import EventLog
+
+        return EventLog(self._parts.store, self._dependencies.stores.audit)
+
+    async def prune_events(self) -> None:
+        """Deletes old events, where there is any workflow."""
+        if self._is_needed:
+            await self._event_log.prune()
+
+    @cached_property
     def _waker(self) -> "RunWaker":
         from gateway.workflows.engine.waits import RunWaker
 
@@ -98,7 +118,27 @@ class LazyWorkflows:
         from gateway.workflows.publishing.registrar import WorkflowRegistrar
 
         parts, given = self._parts, self._dependencies
-        return WorkflowRegistrar(given.registry, parts.store, parts.evaluator, self._fitness, given.public_url)
+        return WorkflowRegistrar(
+            given.registry, parts.store, parts.evaluator, self._fitness, public_url=given.public_url, services=given.services
+        )
+
+    @cached_property
+    def _starter(self) -> "ScheduledStarts":
+        from gateway.workflows.cloud_events.schedules import Schedules
+        from gateway.workflows.engine.starting import ScheduledStarts
+        from gateway.workflows.events import EventMatcher
+
+        parts, given = self._parts, self._dependencies
+        return ScheduledStarts(
+            Schedules(parts.store),
+            parts.versions,
+            EventMatcher(parts.evaluator),
+            registry=given.registry,
+            agents=given.agents,
+            callers=given.callers,
+            services=given.services,
+            authorize=given.authorize,
+        )
 
     @cached_property
     def _folder(self) -> "WorkflowFolder":
@@ -116,7 +156,9 @@ class LazyWorkflows:
     def _administration(self) -> "WorkflowAdministration":
         from gateway.workflows.administration import WorkflowAdministration
 
-        return WorkflowAdministration(self._registrar, self._parts, self._waker, self._dependencies.stores.tasks)
+        return WorkflowAdministration(
+            self._registrar, self._parts, self._waker, self._dependencies.stores.tasks, events=self._event_log, starter=self._starter
+        )
 
     async def load_operations(self) -> "RunOperations":
         """What /api needs to operate runs."""
@@ -134,12 +176,14 @@ class LazyWorkflows:
         return RunOperations(parts.store, parts.checkpoints, Pauses(parts.store, audit), successors=successors, waker=self._waker)
 
     async def wake_once(self) -> int:
-        """Resumes suspended runs that are due, where there is any workflow."""
+        """Starts and resumes the runs that are due, where there is any workflow."""
         registry = self._dependencies.registry
         if not self._is_needed and registry.generation != self._generation_checked:
             self._generation_checked = registry.generation
             self._is_needed = any(entry.kind == WORKFLOW_KIND for tenant in registry.tenants() for entry in registry.list(tenant))
-        return await self._waker.run_once() if self._is_needed else 0
+        if not self._is_needed:
+            return 0
+        return await self._starter.run_once() + await self._waker.run_once()
 
     async def close(self) -> None:
         """Ends the workers that evaluate expressions."""

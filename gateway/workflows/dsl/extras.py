@@ -12,16 +12,20 @@ class Extra(BaseModel):
 
 
 class Concurrency(Extra):
-    """`runs`: how many run at once; `overlap`: what happens to a run that a schedule or an event starts beyond that."""
+    """`runs`: how many run at once of those that a schedule or an event starts; `overlap`: what happens to one more."""
 
     runs: int = Field(1000, ge=1, le=100_000)
-    overlap: Literal["queue", "skip"] = "queue"
+    overlap: Literal["queue", "skip", "cancel-previous"] = "queue"
 
 
 class DocumentExtras(Extra):
-    """`deadline`: ISO 8601, how long a run may take, waiting included."""
+    """`deadline`: ISO 8601, how long a run may take, waiting included.
+
+    `run_as`: the service principal that runs act for which a schedule or an event starts.
+    """
 
     deadline: str = Field("P30D", json_schema_extra={"pattern": EDITOR_PATTERN})
+    run_as: str | None = Field(None, alias="runAs", pattern=r"^[a-z0-9-]{1,64}$")
     concurrency: Concurrency = Concurrency()
     tags: list[str] = Field([], max_length=20)
     examples: list[str] = Field([], max_length=20)

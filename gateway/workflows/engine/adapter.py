@@ -30,6 +30,7 @@ from gateway.workflows.coordination.kinds import KINDS
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.durations import milliseconds_of
 from gateway.workflows.engine.effects import JournaledEffects
+from gateway.workflows.engine.event_steps import EventSteps
 from gateway.workflows.engine.questions import PeopleSteps
 from gateway.workflows.engine.requests import answer_parts
 from gateway.workflows.engine.steps import RunIdentity, StepCalls
@@ -72,6 +73,7 @@ class EngineParts:
     fitness: FitnessCheck
     audit: AuditLog
     targets: StepTargets
+    events: EventSteps
 
 
 class WorkflowAdapter:
@@ -133,6 +135,7 @@ class WorkflowAdapter:
             people,
             recorder=StepRecorder(parts.audit, who),
             targets=parts.targets,
+            events=parts.events,
             started=row.started,
         )
 

@@ -1,10 +1,9 @@
 """Effects of a run: each result is journaled, so that a run that begins again in any process finds what was done."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
-from functools import partial
 from typing import Any, Final
 
 from msgspec import UNSET
@@ -13,8 +12,10 @@ from msgspec.structs import replace
 from adapters.contract import Prompt
 from adapters.task import Message, Task, TaskState, text_of
 from gateway.background import run_in_background
+from gateway.storage.database import Batch
 from gateway.tasks.contracts.prompts import open_prompts
 from gateway.tasks.log import TaskRow
+from gateway.workflows.engine.event_steps import EventSteps
 from gateway.workflows.engine.questions import CHECKPOINTS, PeopleSteps
 from gateway.workflows.engine.requests import build_request, resolve_http, sub_run_request
 from gateway.workflows.engine.results import agent_output, check_completed
@@ -61,6 +62,7 @@ class JournaledEffects:
         *,
         recorder: StepRecorder,
         targets: StepTargets,
+        events: EventSteps,
         started: int,
     ) -> None:
         self.waits = Waits()
@@ -72,6 +74,7 @@ class JournaledEffects:
         self._people = people
         self._recorder = recorder
         self._targets = targets
+        self._events = events
         self._now = started
 
     async def call(self, key: StepKey, call: PreparedCall) -> Any:
@@ -81,11 +84,14 @@ class JournaledEffects:
 
     async def run_workflow(self, key: StepKey, workflow: SubRun) -> Any:
         if not workflow.awaited:
-            raise standard_error("configuration", "a workflow that is not awaited is not run by this gateway", key.pointer)
+            return await self._once(key, self._detach_run, workflow)
         return await self._once(key, self._delegate_run, workflow)
 
-    async def _once(self, key: StepKey, perform: Any, argument: Any) -> Any:
-        """The journaled result of a key, or that of `perform`, which is journaled. Raises WorkflowError and RunSuspended."""
+    async def _once(self, key: StepKey, perform: Any, argument: Any, also: Callable[[Any], Callable[[Batch], object]] | None = None) -> Any:
+        """The journaled result of a key, or that of `perform`, which is journaled. Raises WorkflowError and RunSuspended.
+
+        `also` gets the value of a result, and returns what is written in the same commit.
+        """
         if (step := self._journal.find(key_text(key))) is not None:
             return self._replayed(step)
         if self._journal.is_paused:
@@ -98,10 +104,16 @@ class JournaledEffects:
         except WorkflowError as error:
             result = Result(fault=error.fault if error.fault.instance else replace(error.fault, instance=key.pointer))
             notes.decision_id = error.decision_id or notes.decision_id
-        given = argument.arguments if isinstance(argument, PreparedCall) else argument.input
-        trail = trail_of(notes, given, result)
+        trail = trail_of(notes, _given(argument), result)
         row = StepRow(key_text(key), CALL, notes.task_id, notes.started, self._store.now(), result, key, trail)
-        return self._replayed(await self._journal.add(row, partial(self._recorder.record, row)))
+        more = also(result.value) if also is not None and result.fault is UNSET else None
+
+        def write(batch: Batch) -> None:
+            self._recorder.record(row, batch)
+            if more is not None:
+                more(batch)
+
+        return self._replayed(await self._journal.add(row, write))
 
     def _replayed(self, step: StepRow) -> Any:
         self._now = max(self._now, step.ended)
@@ -122,6 +134,14 @@ class JournaledEffects:
 
     async def _delegate_run(self, key: StepKey, workflow: SubRun, notes: StepNotes) -> Any:
         return agent_output(await self._delegate(key, sub_run_request(workflow), notes))
+
+    async def _detach_run(self, key: StepKey, workflow: SubRun, notes: StepNotes) -> Any:
+        """Starts another run, and has its id as the value of the step's row."""
+        request = sub_run_request(workflow)
+        notes.target = request.who
+        row = await self._steps.detach(self._who, key, request)
+        notes.task_id, notes.decision_id = row.id, row.decision_id
+        return {"run": row.id}
 
     async def _delegate(self, key: StepKey, request: StepRequest, notes: StepNotes) -> Task:
         """The completed task of a step. Raises WorkflowError, and RunSuspended while the task waits for a person."""
@@ -220,10 +240,33 @@ class JournaledEffects:
         return (await self._journal.add(StepRow(text, kind, "", now, now, Result(value=value), key))).result.value
 
     async def emit(self, key: StepKey, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        raise standard_error("configuration", "events are not published by this gateway", key.pointer)
+        def storing(made: Any) -> Callable[[Batch], object]:
+            return self._events.storing(self._who, self._people.owner, made, self._store.now())
+
+        made: Mapping[str, Any] = await self._once(key, self._make_event, event, storing)
+        return made
+
+    async def _make_event(self, key: StepKey, event: Mapping[str, Any], notes: StepNotes) -> Any:
+        notes.target = "events"
+        return await self._events.complete(self._who, key, event, self._store.now())
 
     async def listen(self, key: StepKey, wanted: Wanted) -> list[Any]:
-        raise standard_error("configuration", "events are not received by this gateway", key.pointer)
+        try:
+            found: list[Any] = await self._once(key, self._receive, wanted, lambda _: self._events.closing(self._who.run, key))
+        except asyncio.CancelledError:
+            if not self.is_stopping:  # a time limit is over, or another branch won
+                run_in_background(self._events.stop(self._who.run, key), "listening_not_stopped", run=self._who.run.id)
+            raise
+        return found
+
+    async def _receive(self, key: StepKey, wanted: Wanted, notes: StepNotes) -> Any:
+        """The events that end the listening. Raises WorkflowError, and RunSuspended while there are too few."""
+        notes.target = "events"
+        found = await self._events.receive(self._who, key, wanted)
+        if found is not None:
+            return found
+        self.waits.add_event(f"{key.pointer}: listens for events")
+        raise RunSuspended
 
     def now(self) -> int:
         return self._now
@@ -233,6 +276,18 @@ class JournaledEffects:
 
     def left(self, key: StepKey, output: Any, fault: Fault | None) -> None:
         """Nothing, as for `entered`."""
+
+
+def _given(argument: Any) -> Any:
+    """What a step received, as its trail shows it."""
+    match argument:
+        case PreparedCall():
+            return argument.arguments
+        case SubRun():
+            return argument.input
+        case Wanted():
+            return {argument.mode: [each.attributes for each in argument.filters]}
+    return argument
 
 
 def _is_idempotent(metadata: Mapping[str, Any]) -> bool:

@@ -32,7 +32,7 @@ class PeopleSteps:
 
     def __init__(self, checkpoints: Checkpoints, owner: str, now: Callable[[], int]) -> None:
         self._checkpoints = checkpoints
-        self._owner = owner
+        self.owner = owner
         self._now = now
 
     async def ask(self, who: RunIdentity, key: StepKey, call: PreparedCall) -> Asked:
@@ -45,7 +45,7 @@ class PeopleSteps:
             id=checkpoint_id(who.run, key),
             step=key.pointer,
             workflow=who.workflow,
-            owner=self._owner,
+            owner=self.owner,
             kind=kind,
             prompt=prompt,
             schema=schema,

@@ -97,9 +97,13 @@ class StepCalls:
         """The servers that a run may name by an address of their API."""
         return self._registry.list(who.run.tenant, Family.SERVER)
 
+    async def detach(self, who: RunIdentity, key: StepKey, request: StepRequest) -> TaskRow:
+        """The task of a run that nobody waits for, which goes on after this one has ended. Raises WorkflowError for a refusal."""
+        return (await self._begin(who, key, request, is_detached=True)).row
+
     async def answer(self, who: RunIdentity, agent: str, task_id: str, parts: tuple[Part, ...]) -> None:
         """Sends the owner's answer to the agent of a step whose task waits for it. A task that waits no more is left alone."""
-        caller = await self._caller(who)
+        caller = await self.caller(who)
         message = Message(f"{who.run.id}:answer:{task_id}", Role.USER, parts, task_id=task_id)
         with suppress(TaskNotWaiting, UnknownTask):
             await self._agents.start(caller, AgentRequest(agent, message, who.trace))
@@ -107,7 +111,7 @@ class StepCalls:
     async def cancel(self, who: RunIdentity, agent: str, key: StepKey) -> None:
         """Has the task of a step stopped whose result is not wanted any more."""
         with suppress(*_CANCELLATION_PROBLEMS):
-            caller = await self._caller(who)
+            caller = await self.caller(who)
             scoped, principal = scoped_idempotency_key(caller, idempotency_key(who, key)), caller.principal
             row = await self._stores.tasks.find_by_idempotency_key(principal.tenant, principal.owner_key, agent, scoped)
             if row is not None:
@@ -116,20 +120,22 @@ class StepCalls:
     async def cancel_open_of(self, who: RunIdentity) -> None:
         """Has every task stopped that a run has caused and that is still open, before the run ends."""
         with suppress(*_CANCELLATION_PROBLEMS):
-            caller = await self._caller(who)
+            caller = await self.caller(who)
             run = await self._stores.tasks.find(who.run.tenant, caller.principal.owner_key, who.run.id)
             for task in await self._stores.tasks.open_descendants(run):
                 if task.parent_id == run.id:
                     with suppress(*_CANCELLATION_PROBLEMS):
                         await self._agents.cancel(caller, task.agent, task.id, who.trace)
 
-    async def _begin(self, who: RunIdentity, key: StepKey, request: StepRequest) -> TurnState:
+    async def _begin(self, who: RunIdentity, key: StepKey, request: StepRequest, *, is_detached: bool = False) -> TurnState:
         """Raises WorkflowError. A call for which no place is free is tried again for a while."""
         instance = key.pointer
         self._check_determinism(who, request, instance)
+        find_caller = self._callers.resolve_detached if is_detached else self._callers.resolve_agent_in_turn
         for attempt in range(PLACE_ATTEMPTS):
             try:
-                return await self._agents.start(await self._caller(who), _agent_request(who, key, request))
+                caller = await find_caller(who.run.tenant, who.workflow, who.grant_id)
+                return await self._agents.start(caller, _agent_request(who, key, request))
             except (LimitReached, TooManyTasks) as busy:
                 if attempt + 1 == PLACE_ATTEMPTS:
                     raise standard_error("communication", f"{request.who}: {busy or 'too many tasks at once'}", instance) from busy
@@ -160,7 +166,8 @@ class StepCalls:
             detail = f"the step is deterministic, and {request.who} is not marked as model-free"
             raise own_error("not-deterministic", 403, "Not Deterministic", detail, instance)
 
-    async def _caller(self, who: RunIdentity) -> Caller:
+    async def caller(self, who: RunIdentity) -> Caller:
+        """Whom the steps of a run act for, with the run's rights of this moment. Raises TokenRefused and Killed."""
         return await self._callers.resolve_agent_in_turn(who.run.tenant, who.workflow, who.grant_id)
 
 

@@ -1,4 +1,4 @@
-"""What a suspended run waits for: a moment, tasks of its own that wait for people, and checkpoints; and what wakes it."""
+"""What a suspended run waits for: a moment, an event, tasks of its own that wait for people, and checkpoints; and what wakes it."""
 
 import structlog
 
@@ -34,6 +34,11 @@ class Waits:
         """The run goes on when its pause is over; the step at `pointer` is the next."""
         self.is_paused = self._waits_for_others = True
         self._notes.append(f"{pointer}: is paused before this step")
+
+    def add_event(self, note: str) -> None:
+        """The run goes on when an event comes that it listens for."""
+        self._notes.append(note)
+        self._waits_for_others = True
 
     def add_task(self, task_id: str, note: str, prompt: Prompt | None) -> None:
         """The run goes on when the task moves; with `prompt`, the owner can have it move."""

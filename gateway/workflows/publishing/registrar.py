@@ -8,6 +8,7 @@ import msgspec
 
 from adapters.vendors.sdk.agent import Features
 from gateway.tasks.contracts.skills import BadContract, check_contracts
+from gateway.workflows.cloud_events.scheduling import schedule_problems
 from gateway.workflows.dsl.checks import check_document
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.durations import milliseconds_of
@@ -15,10 +16,12 @@ from gateway.workflows.dsl.loading import Source, read_document, read_source
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.problems import DocumentRefused, Problem
 from gateway.workflows.publishing.card import card_of, contracts_of
+from gateway.workflows.publishing.event_rights import event_permissions, event_problems
 from gateway.workflows.publishing.fitness import Fitness
 from gateway.workflows.publishing.needs import BadTarget, needs_of
 from gateway.workflows.publishing.support import unsupported
 from gateway.workflows.runs.store import RunStore
+from policies.delegation.run_as import ServicePrincipals
 from registry.cards.card import FEATURES, VERSION_FACT, WORKFLOW_KIND, Family, Registration, RegistrationStatus
 from registry.cards.reader import read_card
 from registry.changes import RegistryChange
@@ -34,9 +37,19 @@ RESERVED_NAME: Final = "schema"  # GET /api/workflows/schema
 class WorkflowRegistrar:
     """Checks documents against the registry and publishes them."""
 
-    def __init__(self, registry: Registry, store: RunStore, evaluator: Evaluator, fitness: Fitness, public_url: str) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        store: RunStore,
+        evaluator: Evaluator,
+        fitness: Fitness,
+        *,
+        public_url: str,
+        services: ServicePrincipals,
+    ) -> None:
         self._registry = registry
         self._fitness = fitness
+        self._services = services
         self._store = store
         self._evaluator = evaluator
         self._public_url = public_url
@@ -50,7 +63,8 @@ class WorkflowRegistrar:
             await check_document(document, source, self._evaluator)
         except DocumentRefused as refused:
             found += refused.problems
-        found += [source.problem(path, reason) for path, reason in unsupported(document)]
+        found += [source.problem(path, reason) for path, reason in (*unsupported(document), *event_problems(document))]
+        found += [source.problem(*each) for each in schedule_problems(document, lambda name: self._services.has(tenant, name))]
         found += [source.problem(path, reason) for path, reason in self._fitness.misfits(tenant, document)]
         found += _registration_problems(document, source)
         if found:
@@ -130,8 +144,9 @@ class WorkflowRegistrar:
         )
 
     def _ceiling(self, tenant: str, document: Document) -> tuple[str, ...]:
-        """The permissions for exactly what the document names, and for what the workflows do that it names."""
+        """The permissions for exactly what the document names, events included, and for what the workflows do that it names."""
         allowed: set[str] = set()
+        allowed.update(event_permissions(document))
         for need in needs_of(document, self._fitness.servers(tenant)):
             if isinstance(need, BadTarget):
                 continue

@@ -6,8 +6,6 @@ from gateway.workflows.dsl.document import (
     CallHttp,
     CallOpenApi,
     Document,
-    EmitTask,
-    ListenTask,
     RunTask,
     TaskBase,
 )
@@ -19,10 +17,6 @@ Found = Iterator[tuple[str, str]]
 
 def unsupported(document: Document) -> Found:
     """The place and the reason of everything in a document that this version does not run."""
-    if document.schedule is not None:
-        yield "/schedule", "schedules are not run yet; start the workflow by a message"
-    if "concurrency" in document.document.metadata.gateway.model_fields_set:
-        yield "/document/metadata/gateway/concurrency", "limits of concurrent runs are not enforced yet"
     yield from unused_members(document)
     for placed in tasks(document):
         yield from _of_task(placed.task, placed.path)
@@ -31,12 +25,6 @@ def unsupported(document: Document) -> Found:
 def _of_task(task: TaskBase, path: str) -> Found:
     yield from _of_call(task, path)
     match task:
-        case EmitTask():
-            yield path, "events are not published yet"
-        case ListenTask():
-            yield path, "events are not received yet; use gateway.approve, gateway.choose or gateway.form to wait for people"
-        case RunTask(run=run) if run.workflow is not None and not run.await_:
-            yield f"{path}/run/await", "a workflow that nobody waits for is not run yet"
         case RunTask(run=run) if run.workflow is not None and run.workflow.version != "latest":
             yield f"{path}/run/workflow/version", "is not run; `latest`, the default version, is"
 

@@ -106,7 +106,7 @@ class Journal:
     def find(self, key: str) -> StepRow | None:
         return self._steps.get(key)
 
-    async def add(self, step: StepRow, also: Callable[[Batch], None] | None = None) -> StepRow:
+    async def add(self, step: StepRow, also: Callable[[Batch], object] | None = None) -> StepRow:
         """Stores a result, with `also` in the same commit where it is the first, and returns the one that counts.
 
         Raises RunTaken, and WorkflowError for more than a run may store.

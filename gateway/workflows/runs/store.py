@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, select
 
 from adapters.task import INTERRUPTED, TERMINAL, TaskState
 from gateway.storage.database import Batch, Database
-from gateway.storage.tables import tasks, workflow_runs, workflow_versions, workflow_waits
+from gateway.storage.tables import tasks, workflow_listens, workflow_runs, workflow_versions, workflow_waits
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.workflows.interpreter.effects import StepKey
 
@@ -191,7 +191,7 @@ class RunStore:
         await self.database.write(lambda batch: batch.run(_WAKE_ALL, (now, tenant, workflow)))
 
     async def due(self) -> list[TaskRow]:
-        """Tasks of suspended runs that can go on: their moment has come, or a task that they wait for has moved."""
+        """Tasks of suspended runs that can go on: their moment or an event has come, or a task that they wait for has moved."""
         now = self.now()
 
         def work(connection: Connection) -> list[TaskRow]:
@@ -199,7 +199,11 @@ class RunStore:
             is_run = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
             is_due = workflow_runs.c.paused_at.is_(None) & (workflow_runs.c.wake_at <= now) | (workflow_runs.c.ends_at <= now)
             timed = select(tasks).join(workflow_runs, is_run).where(suspended, is_due).limit(DUE_MAX)
-            found = {row.id: to_task_row(row) for row in connection.execute(timed)}
+            listens = workflow_listens.c
+            listening = (tasks.c.tenant == listens.tenant) & (tasks.c.id == listens.run_id) & (listens.received > listens.seen)
+            given = select(tasks).join(workflow_listens, listening).join(workflow_runs, is_run)
+            given = given.where(suspended, workflow_runs.c.paused_at.is_(None)).limit(DUE_MAX)
+            found = {row.id: to_task_row(row) for query in (timed, given) for row in connection.execute(query)}
             for tenant, run_id in connection.execute(_moved_waits()).all():
                 mine = (tasks.c.tenant == tenant) & (tasks.c.id == run_id)
                 found |= {row.id: to_task_row(row) for row in connection.execute(select(tasks).where(mine, suspended))}

@@ -8,17 +8,19 @@ from typing import Any, get_args
 import pytest
 
 from adapters.openapi.document import read_api
+from gateway.workflows.cloud_events.scheduling import schedule_problems
 from gateway.workflows.dsl.checks import FUNCTIONS, NOT_RUN, check_document
 from gateway.workflows.dsl.document import A2aMethod, Extension, McpMethod, Use
 from gateway.workflows.dsl.extras import DocumentExtras, TaskExtras
-from gateway.workflows.dsl.loading import read_document
+from gateway.workflows.dsl.loading import Source, read_document, read_source
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.kinds import KINDS
 from gateway.workflows.problems import DocumentRefused
+from gateway.workflows.publishing.event_rights import event_problems
 from gateway.workflows.publishing.needs import BadTarget, needs_of
 from gateway.workflows.publishing.support import unsupported
 from registry.cards.card import Family, McpTool, Registration, RegistrationStatus
-from tests.gateway.workflows.documents import source_of
+from tests.gateway.workflows.documents import text_of
 from tests.house.source import ROOT
 
 AI = "input: {schema: {document: {}}}, output: {schema: {document: {}}}, metadata: {gateway: {kind: ai%s}}"
@@ -42,6 +44,13 @@ def ask(name: str, more: str = "") -> str:
     return f"- {{{name}: {{call: gateway.agent, with: {{agent: x}}, {AI % more}}}}}"
 
 
+def with_extras(head: str, tasks: str) -> Source:
+    """A document. A head may begin with a line for its metadata; without one, a document with a schedule names whom it runs as."""
+    first, _, rest = head.partition("\n")
+    extras, rest = (first, rest) if first.startswith("{") else ("{runAs: nightly}" if first.startswith("schedule") else "{}", head)
+    return read_source(text_of(tasks, rest).replace("version: '1.0.0'}", f"version: '1.0.0', metadata: {{gateway: {extras}}}}}", 1))
+
+
 def a2a(method: str, parameters: str = "{message: {role: user, parts: [{text: x}]}}") -> str:
     return f"- a: {{call: a2a, with: {{server: 'interlock://agents/x', method: {method}, parameters: {parameters}}}, {AI % ''}}}"
 
@@ -60,6 +69,8 @@ def openapi(more: str = "") -> str:
 
 SET = "- a: {set: {x: 1}%s}"
 WITH = "/do/0/a/with"
+DOCUMENT = "/document/metadata/gateway"
+PLAN = f"- a: {{call: gateway.plan, with: {{agent: x, goal: g, among: {{agents: [y], tools: [x.t]}}}}, {AI % ''}}}"
 TABLE: dict[str, Row] = {
     "`do`, `set`, `switch`, `for`, `while`, `then`, `if`, `raise`": Row(
         [
@@ -157,35 +168,43 @@ TABLE: dict[str, Row] = {
         refused=[("- a: {call: grpc, with: {}}", "/do/0/a/call"), ("- a: {call: asyncapi, with: {}}", "/do/0/a/call")]
     ),
     "`run: workflow`": Row(
-        ["- a: {run: {workflow: {namespace: n, name: w}}}"],
-        [
-            ("- a: {run: {workflow: {namespace: n, name: w, version: 1.0.0}}}", "/do/0/a/run/workflow/version"),
-            ("- a: {run: {workflow: {namespace: n, name: w}, await: false}}", "/do/0/a/run/await"),
-        ],
+        ["- a: {run: {workflow: {namespace: n, name: w}}}", "- a: {run: {workflow: {namespace: n, name: w}, await: false}}"],
+        [("- a: {run: {workflow: {namespace: n, name: w, version: 1.0.0}}}", "/do/0/a/run/workflow/version")],
     ),
     "`run`: script, shell, container": Row(
         refused=[(f"- a: {{run: {{{kind}: {{}}}}}}", "/do/0/a/run") for kind in ("script", "shell", "container")],
     ),
     "`emit`, `listen`, `schedule`": Row(
-        refused=[
-            ("- a: {emit: {event: {with: {type: t}}}}", "/do/0/a"),
-            ("- a: {listen: {to: {one: {with: {type: t}}}}}", "/do/0/a"),
-            ("schedule: {every: PT1H}", SET % "", "/schedule"),
+        [
+            "- a: {emit: {event: {with: {type: t}}}}",
+            "- a: {listen: {to: {one: {with: {type: t}}}}}",
+            *((f"schedule: {{{times}}}", SET % "") for times in ("every: PT1H", "after: PT1H", "cron: '0 6 * * *'")),
+            ("schedule: {on: {any: [{with: {type: t}}]}}", SET % ""),
+        ],
+        [
+            ("- a: {emit: {event: {with: {type: '${ .x }'}}}}", "/do/0/a/emit/event/with"),
+            ("schedule: {on: {all: [{with: {type: t}}]}}", SET % "", "/schedule/on"),
+            ("schedule: {on: {any: [{with: {type: t}}], until: .x}}", SET % "", "/schedule/on"),
+            ("schedule: {on: {one: {with: {type: t}, correlate: {c: {from: .x}}}}}", SET % "", "/schedule/on/one/correlate"),
+            ("schedule: {cron: '0 0 6 * * *'}", SET % "", "/schedule/cron"),
         ],
     ),
-    "`gateway.agent`, `gateway.plan`, `gateway.tool`, `gateway.compute`, `gateway.approve`, `gateway.choose`, `gateway.form`, "
-    "`gateway.signal`": Row(
+    "`gateway.agent`, `gateway.plan`, `gateway.tool`, `gateway.compute`": Row(
         [
             f"- a: {{call: gateway.agent, with: {{agent: x, skill: s, input: y}}, {AI % ''}}}",
-            f"- a: {{call: gateway.plan, with: {{agent: x, goal: g, among: {{agents: [x]}}}}, {AI % ''}}}",
+            PLAN,
             "- a: {call: gateway.tool, with: {tool: x.t}}",
             "- a: {call: gateway.compute, with: {code: '1'}}",
+        ],
+        [("- a: {call: gateway.tool, with: {tool: x.t, argument: {}}}", f"{WITH}/argument")],
+    ),
+    "`gateway.approve`, `gateway.choose`, `gateway.form`, `gateway.signal`": Row(
+        [
             "- a: {call: gateway.approve, with: {prompt: p}}",
             "- a: {call: gateway.choose, with: {prompt: p, options: [a]}}",
             "- a: {call: gateway.form, with: {prompt: p, schema: {}}}",
-            "- a: {call: gateway.signal, with: {name: n}}",
+            "- a: {call: gateway.signal, with: {name: s}}",
         ],
-        [("- a: {call: gateway.tool, with: {tool: x.t, argument: {}}}", f"{WITH}/argument")],
     ),
     "`metadata.gateway` of tasks": Row(
         [
@@ -197,6 +216,15 @@ TABLE: dict[str, Row] = {
                 f"- a: {{do: [{ask('b')[2:]}], metadata: {{gateway: {{kind: deterministic}}}}}}",
                 "/do/0/a/do/0/b",
             )
+        ],
+    ),
+    "`metadata.gateway.runAs`, `metadata.gateway.concurrency`": Row(
+        [("{runAs: nightly, concurrency: {runs: 1, overlap: cancel-previous}}\nschedule: {every: PT1H}", SET % "")],
+        [
+            ("{runAs: nightly}\n", SET % "", f"{DOCUMENT}/runAs"),
+            ("{runAs: unknown}\nschedule: {every: PT1H}", SET % "", f"{DOCUMENT}/runAs"),
+            ("{concurrency: {runs: 1}}\n", SET % "", f"{DOCUMENT}/concurrency"),
+            ("{}\nschedule: {every: PT1H}", SET % "", "/schedule"),
         ],
     ),
 }
@@ -220,9 +248,10 @@ def server() -> Registration:
 
 async def problems(evaluator: Evaluator, head: str, tasks: str) -> set[str]:
     """The places at which a document is refused, without what only a registry knows."""
-    source = source_of(tasks, head)
+    source = with_extras(head, tasks)
     document = read_document(source)
-    found = {path for path, _ in unsupported(document)}
+    found = {path for path, _ in (*unsupported(document), *event_problems(document))}
+    found |= {path for path, _ in schedule_problems(document, lambda name: name == "nightly")}
     found |= {need.path for need in needs_of(document, [server()]) if isinstance(need, BadTarget)}
     try:
         await check_document(document, source, evaluator)
@@ -253,4 +282,4 @@ def test_every_construct_of_the_code_is_in_a_row() -> None:
     wanted = kinds | set(Use.model_fields) | set(FUNCTIONS) | set(NOT_RUN) | set(get_args(A2aMethod)) | set(get_args(McpMethod))
     wanted |= {field.alias or name for name, field in (TaskExtras.model_fields | Extension.model_fields).items()}
     assert {name for name in wanted if name not in tried} == set()
-    assert set(DocumentExtras.model_fields) == {"deadline", "concurrency", "tags", "examples"}
+    assert set(DocumentExtras.model_fields) == {"deadline", "run_as", "concurrency", "tags", "examples"}

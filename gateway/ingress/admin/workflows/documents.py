@@ -14,6 +14,7 @@ from gateway.ingress.http.errors import describe
 from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.workflows.problems import DocumentRefused
 from policies.callers import Caller
+from policies.delegation.rulings import Act
 from registry.cards.card import WORKFLOW_KIND, Family, Registration
 from registry.changes import RegistryChange
 from registry.store import UnknownName
@@ -27,6 +28,8 @@ class Documents(Protocol):
     """gateway/workflows/administration.py."""
 
     async def add(self, tenant: str, owner: str, text: str, change: RegistryChange) -> dict[str, Any]: ...
+
+    def rights_for(self, text: str) -> list[Act]: ...
 
     async def check(self, tenant: str, text: str) -> str: ...
 
@@ -66,6 +69,8 @@ def routes(access: RegistryAccess, load: Callable[[], Awaitable[Documents]], aut
         change = await access.authorize_change(caller, act_of_registry_change("register", Family.AGENT, ""))
         documents, tenant = await load(), caller.principal.tenant
         try:
+            for act in documents.rights_for(body.document):
+                await access.require_grant(caller, act)
             if body.check:
                 return JSONResponse({"name": await documents.check(tenant, body.document)}, 200)
             added = await documents.add(tenant, caller.principal.owner_key, body.document, change)

@@ -1,4 +1,4 @@
-"""The sixteenth schema: workflows with their versions, runs with their journal, and the people that runs wait for."""
+"""The sixteenth schema: workflows with versions and schedules, runs with their journal, and the people and events that they wait for."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,12 +8,16 @@ down_revision = "0015"
 
 _DUE = sa.text("wake_at IS NOT NULL")
 _PENDING = sa.text("state = 'pending'")
+_UNREAD = sa.text("received > seen")
+_TIMED = sa.text("next_at IS NOT NULL")
 
 
 def upgrade() -> None:
     _create_runs()
     _create_journal()
     _create_checkpoints()
+    _create_events()
+    _create_schedules()
 
 
 def _texts(*names: str, key: bool = False) -> list["sa.Column[str]"]:
@@ -27,6 +31,10 @@ def _numbers(*names: str) -> list["sa.Column[int]"]:
 def _belongs_to_run(table: str) -> sa.ForeignKeyConstraint:
     parent = ["workflow_runs.tenant", "workflow_runs.id"]
     return sa.ForeignKeyConstraint(["tenant", "run_id"], parent, name=f"{table}_run", ondelete="CASCADE")
+
+
+def _belongs_to(parent: str, columns: list[str], name: str) -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint(columns, [f"{parent}.{column}" for column in columns], name=name, ondelete="CASCADE")
 
 
 def _create_runs() -> None:
@@ -88,6 +96,58 @@ def _create_checkpoints() -> None:
     op.create_index("workflow_checkpoints_pending", "workflow_checkpoints", columns, sqlite_where=_PENDING, postgresql_where=_PENDING)
 
 
+def _create_events() -> None:
+    op.create_table(
+        "workflow_events", *_texts("tenant", "source", "id", key=True), *_texts("type", "sender"), *_numbers("at"), *_texts("event")
+    )
+    op.create_index("workflow_events_at", "workflow_events", ["at"])
+    op.create_table(
+        "workflow_listens",
+        *_texts("tenant", "run_id", "key", key=True),
+        *_texts("filters"),
+        *_numbers("received", "seen"),
+        _belongs_to_run("workflow_listens"),
+    )
+    columns = ["tenant", "run_id"]
+    op.create_index("workflow_listens_unread", "workflow_listens", columns, sqlite_where=_UNREAD, postgresql_where=_UNREAD)
+    listen = ("workflow_listens", ["tenant", "run_id", "key"])
+    types = _texts("tenant", "type", "run_id", "key", key=True)
+    op.create_table("workflow_listen_types", *types, _belongs_to(*listen, "workflow_listen_types_listen"))
+    op.create_table(
+        "workflow_received",
+        *_texts("tenant", "run_id", "key", key=True),
+        sa.Column("number", sa.BigInteger(), primary_key=True, nullable=False),
+        *_texts("event"),
+        _belongs_to(*listen, "workflow_received_listen"),
+    )
+
+
+def _create_schedules() -> None:
+    op.create_table(
+        "workflow_schedules",
+        *_texts("tenant", "workflow", key=True),
+        *_texts("terms"),
+        sa.Column("next_at", sa.BigInteger()),
+        *_texts("last_run"),
+        *_numbers("claimed"),
+    )
+    op.create_index("workflow_schedules_due", "workflow_schedules", ["next_at"], sqlite_where=_TIMED, postgresql_where=_TIMED)
+    schedule = ("workflow_schedules", ["tenant", "workflow"])
+    types = _texts("tenant", "type", "workflow", key=True)
+    op.create_table("workflow_trigger_types", *types, _belongs_to(*schedule, "workflow_trigger_types_schedule"))
+    op.create_table(
+        "workflow_starts",
+        *_texts("tenant", "workflow", "id", key=True),
+        *_numbers("created"),
+        *_texts("event"),
+        _belongs_to(*schedule, "workflow_starts_schedule"),
+    )
+
+
 def downgrade() -> None:
+    for table in ("workflow_starts", "workflow_trigger_types", "workflow_schedules"):
+        op.drop_table(table)
+    for table in ("workflow_received", "workflow_listen_types", "workflow_listens", "workflow_events"):
+        op.drop_table(table)
     for table in ("workflow_checkpoints", "workflow_waits", "workflow_values", "workflow_steps", "workflow_runs", "workflow_versions"):
         op.drop_table(table)

@@ -254,13 +254,13 @@ async def test_a_refused_document_names_every_problem_with_its_line(workflows: W
         "bad",
         "schedule: {every: PT1H}\ndo:\n- ask:\n    call: gateway.agent\n    with: {agent: nobody, input: hi}\n"
         + AI
-        + "- tool:\n    call: gateway.tool\n    with: {tool: inventory.absent}\n- say:\n    emit: {event: {with: {type: x}}}\n",
+        + "- tool:\n    call: gateway.tool\n    with: {tool: inventory.absent}\n- say:\n    emit: {event: {with: {type: '${ .x }'}}}\n",
     )
     assert [(each["line"], each["path"]) for each in problems] == [
         (3, "/schedule"),
         (7, "/do/0/ask/with/agent"),
         (14, "/do/1/tool/with/tool"),
-        (15, "/do/2/say"),
+        (16, "/do/2/say/emit/event/with"),
     ]
     assert "`nobody`, which is not registered" in problems[1]["reason"]
 

@@ -1,4 +1,4 @@
-"""workflow and run: documents and runs from the command line."""
+"""workflow, run and event: documents, runs and events from the command line."""
 
 import asyncio
 from pathlib import Path
@@ -159,3 +159,18 @@ def test_a_rehearsal_that_can_not_be_used_is_shown_line_by_line(interlock: Comma
     (tmp_path / "say.test.yaml").write_text("cases: [\n")
     assert "say.test.yaml can't be used" in interlock("workflow", "test", "say.yaml").err
     assert interlock("workflow", "test", "say.yaml", "say.test.yaml", "--from", "t_1").code == 2
+
+
+def test_an_event_is_sent_with_its_own_id_unless_one_is_given(interlock: CommandLine, api: GatewayApi) -> None:
+    api.on("POST /api/events", {"accepted": 1, "repeated": 0}, 202)
+    assert interlock("event", "send", "shop.paid", "--data", '{"order": 7}').code == 0
+    ran = interlock("event", "send", "shop.paid", "--id", "4711", "--source", "https://shop.example", "--subject", "order/7")
+    first, second = (asked.body for asked in api.asked)
+    assert first["data"] == {"order": 7} and len(first["id"]) == 36
+    assert second == {"specversion": "1.0", "id": "4711", "source": "https://shop.example", "type": "shop.paid", "subject": "order/7"}
+    assert "4711 is sent" in ran.out
+
+
+def test_an_event_that_was_sent_before_is_told(interlock: CommandLine, api: GatewayApi) -> None:
+    api.on("POST /api/events", {"accepted": 1, "repeated": 1}, 202)
+    assert "4711 was sent before" in interlock("event", "send", "shop.paid", "--id", "4711").out

@@ -77,6 +77,7 @@ BODIES: Final[Mapping[str, Any]] = {  # where an empty object would be refused b
     "answer_checkpoint": {"value": 1},
     "signal_run": {"name": "arrived"},
     "fork_run": {"step": "first"},
+    "send_events": {"specversion": "1.0", "id": "1", "source": "s", "type": "test.paid"},
     "ard_search": {"query": {"text": "quote"}},
     "ard_explore": {"query": {"text": "quote"}, "resultType": {"facets": [{"field": "tags"}]}},
 }

@@ -1,0 +1,137 @@
+"""Stores events, and gives each to the runs and schedules that wait for it, in one commit. An event that comes twice is stored once."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import func, select
+
+from adapters.task import TERMINAL
+from gateway.storage.database import Batch
+from gateway.storage.tables import tasks, workflow_events, workflow_listen_types, workflow_listens, workflow_trigger_types
+from gateway.workflows.cloud_events.envelope import Event, encode_event
+from gateway.workflows.runs.store import RunStore
+from policies.audit.log import AuditLog
+
+KEPT_US: Final = 7 * 86_400 * 1_000_000  # how long an event is stored, and so known when it comes again
+KEPT_MAX: Final = 100_000  # events of a tenant
+RECEIVED_MAX: Final = 1000  # events that are given to one listening step
+STARTS_MAX: Final = 1000  # runs of one workflow that wait for their start
+PRUNED_MAX: Final = 1000  # events that one sweep deletes
+_ENDED: Final = tuple(state.value for state in TERMINAL)
+_INSERT: Final = (
+    "INSERT INTO workflow_events (tenant, source, id, type, sender, at, event) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+_COUNT: Final = "UPDATE workflow_listens SET received = received + 1 WHERE tenant = ? AND run_id = ? AND key = ? AND received < ?"
+_GIVE: Final = (
+    "INSERT INTO workflow_received (tenant, run_id, key, number, event) "
+    "SELECT tenant, run_id, key, received, ? FROM workflow_listens WHERE tenant = ? AND run_id = ? AND key = ?"
+)
+_START: Final = (
+    "INSERT INTO workflow_starts (tenant, workflow, id, created, event) SELECT ?, ?, ?, ?, ? "
+    "WHERE (SELECT count(*) FROM workflow_starts WHERE tenant = ? AND workflow = ?) < ? ON CONFLICT DO NOTHING"
+)
+_OLDEST: Final = (
+    "DELETE FROM workflow_events WHERE (tenant, source, id) IN (SELECT tenant, source, id FROM workflow_events WHERE at < ? LIMIT ?)"
+)
+_EXCESS: Final = (
+    "DELETE FROM workflow_events WHERE (tenant, source, id) IN "
+    "(SELECT tenant, source, id FROM workflow_events WHERE tenant = ? ORDER BY at DESC LIMIT ? OFFSET ?)"
+)
+_LEFT_LISTENS: Final = (
+    "DELETE FROM workflow_listens WHERE EXISTS (SELECT 1 FROM tasks WHERE tasks.tenant = workflow_listens.tenant "
+    "AND tasks.id = workflow_listens.run_id AND tasks.state IN (?, ?, ?, ?))"
+)
+
+
+class EventLog:
+    """Receives events from outside, and deletes old ones."""
+
+    def __init__(self, store: RunStore, audit: AuditLog) -> None:
+        self._store = store
+        self._audit = audit
+
+    async def publish(self, tenant: str, sender: str, events: Sequence[Event]) -> int:
+        """Stores events in one commit and returns how many of them were new. `sender` is the owner key of the person."""
+        now = self._store.now()
+
+        def work(batch: Batch) -> int:
+            return sum(store_event(batch, self._audit, tenant, sender, event, now=now) for event in events)
+
+        return await self._store.database.write(work)
+
+    async def prune(self) -> None:
+        """Deletes events that are old or too many, and what runs that have ended listened for."""
+        before = self._store.now() - KEPT_US
+
+        def work(batch: Batch) -> None:
+            batch.run(_OLDEST, (before, PRUNED_MAX))
+            for tenant in _tenants(batch):
+                batch.run(_EXCESS, (tenant, PRUNED_MAX, KEPT_MAX))
+            batch.run(_LEFT_LISTENS, _ENDED)
+
+        await self._store.database.write(work)
+
+
+def store_event(batch: Batch, audit: AuditLog, tenant: str, sender: str, event: Event, *, now: int, task_id: str = "") -> bool:
+    """Stores an event and gives it to who waits for it. Returns False for one that is stored already."""
+    text = encode_event(event)
+    if not batch.run(_INSERT, (tenant, event["source"], event["id"], event["type"], sender, now, text)):
+        return False
+    audit.record(batch, _record(tenant, event, text, task_id))
+    _give_to_listens(batch, tenant, event, text)
+    _give_to_schedules(batch, tenant, event, text, now)
+    return True
+
+
+def could_match(attributes: Event, event: Event) -> bool:
+    """Whether an event has the attributes of a filter that are no expressions."""
+    return all(event.get(name) == value for name, value in attributes.items())
+
+
+def _give_to_listens(batch: Batch, tenant: str, event: Event, text: str) -> None:
+    for run_id, key, filters in batch.connection.execute(_listens_for(tenant, event["type"])).all():
+        if not any(could_match(each, event) for each in msgspec.json.decode(filters)):
+            continue
+        listen = (tenant, run_id, key)
+        if batch.run(_COUNT, (*listen, RECEIVED_MAX)):
+            batch.run(_GIVE, (text, *listen))
+
+
+def _listens_for(tenant: str, kind: str) -> Any:
+    """The open listening steps of runs that have not ended, in the order in which every process locks them."""
+    types, listens = workflow_listen_types.c, workflow_listens.c
+    is_listen = (types.tenant == listens.tenant) & (types.run_id == listens.run_id) & (types.key == listens.key)
+    is_run = (tasks.c.tenant == types.tenant) & (tasks.c.id == types.run_id) & tasks.c.state.not_in(_ENDED)
+    query = select(listens.run_id, listens.key, listens.filters).join(workflow_listen_types, is_listen).join(tasks, is_run)
+    return query.where(types.tenant == tenant, types.type.in_((kind, ""))).distinct().order_by(listens.run_id, listens.key)
+
+
+def _give_to_schedules(batch: Batch, tenant: str, event: Event, text: str, now: int) -> None:
+    """Has a run of each workflow started that events of this type may start. The start's id is made of the event's own names."""
+    types = workflow_trigger_types.c
+    query = select(types.workflow).where(types.tenant == tenant, types.type.in_((event["type"], ""))).distinct()
+    start = f"event:{hashlib.sha256(msgspec.json.encode([event['source'], event['id']])).hexdigest()}"
+    for (workflow,) in batch.connection.execute(query.order_by(types.workflow)).all():
+        batch.run(_START, (tenant, workflow, start, now, text, tenant, workflow, STARTS_MAX))
+
+
+def _tenants(batch: Batch) -> list[str]:
+    """Tenants that have more events than are kept."""
+    query = select(workflow_events.c.tenant).group_by(workflow_events.c.tenant).having(func.count() > KEPT_MAX)
+    return list(batch.connection.execute(query).scalars())
+
+
+def _record(tenant: str, event: Event, text: str, task_id: str) -> dict[str, object]:
+    return {
+        "kind": "event-stored",
+        "tenant": tenant,
+        "decision_id": "",
+        "txn": "",
+        "task_id": task_id,
+        "event_type": event["type"],
+        "event_source": event["source"],
+        "event_id": event["id"],
+        "digest": hashlib.sha256(text.encode()).hexdigest(),
+    }

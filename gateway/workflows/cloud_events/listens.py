@@ -1,0 +1,113 @@
+"""What runs listen for: rows that receive events in the commit that stores them, so that a listening run needs no process."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from gateway.storage.database import Batch
+from gateway.storage.tables import workflow_listens, workflow_received
+from gateway.workflows.cloud_events.envelope import EVENT_TYPE
+from gateway.workflows.dsl.constructs import Consumption
+from gateway.workflows.expressions.templates import expression_in
+from gateway.workflows.interpreter.effects import Wanted
+from gateway.workflows.runs.store import RunKey, RunStore, lock_run
+
+_OPEN: Final = (
+    "INSERT INTO workflow_listens (tenant, run_id, key, filters, received, seen) VALUES (?, ?, ?, ?, 0, 0) ON CONFLICT DO NOTHING"
+)
+_TYPE: Final = "INSERT INTO workflow_listen_types (tenant, type, run_id, key) VALUES (?, ?, ?, ?)"
+_SEEN: Final = "UPDATE workflow_listens SET seen = ? WHERE tenant = ? AND run_id = ? AND key = ?"
+_CLOSE: Final = "DELETE FROM workflow_listens WHERE tenant = ? AND run_id = ? AND key = ?"
+
+
+class Listens:
+    """Opens, reads and closes what the steps of runs listen for."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+
+    async def received(self, run: RunKey, key: str, wanted: Wanted) -> list[dict[str, Any]]:
+        """The events that a step was given, in their order. The step listens from the first call on. Raises RunTaken."""
+        found = await self._store.database.read(lambda connection: _read(connection, run, key))
+        return found if found is not None else await self._store.database.write(lambda batch: self._open(batch, run, key, wanted))
+
+    def _open(self, batch: Batch, run: RunKey, key: str, wanted: Wanted) -> list[dict[str, Any]]:
+        lock_run(batch, run, self._store.process)
+        filters = [_literals(each) for each in _filters(wanted)]
+        if batch.run(_OPEN, (run.tenant, run.id, key, msgspec.json.encode(filters).decode())):
+            for kind in sorted(types_of(wanted)):
+                batch.run(_TYPE, (run.tenant, kind, run.id, key))
+        return _read(batch.connection, run, key) or []
+
+    async def mark_seen(self, run: RunKey, key: str, count: int) -> None:
+        """The run has looked at so many events; another one wakes it. Raises RunTaken."""
+
+        def work(batch: Batch) -> None:
+            lock_run(batch, run, self._store.process)
+            batch.run(_SEEN, (count, run.tenant, run.id, key))
+
+        await self._store.database.write(work)
+
+    def closing(self, run: RunKey, key: str) -> Callable[[Batch], None]:
+        """Ends the listening of a step, in the commit of its result."""
+
+        def work(batch: Batch) -> None:
+            batch.run(_CLOSE, (run.tenant, run.id, key))
+
+        return work
+
+    async def close(self, run: RunKey, key: str) -> None:
+        """Ends the listening of a step whose result nobody wants any more."""
+        await self._store.database.write(self.closing(run, key))
+
+
+def types_of(wanted: Wanted) -> set[str]:
+    """The types of events that could match; the empty text stands for every type."""
+    kinds = {literal_type(each) for each in _filters(wanted)}
+    return {""} if "" in kinds else kinds
+
+
+def consumed_types(wanted: Consumption) -> set[str]:
+    """The types of events that could match; the empty text stands for every type."""
+    named = wanted.all or wanted.any or ([wanted.one] if wanted.one is not None else [])
+    kinds = {literal_type(each.with_.model_dump(exclude_unset=True)) for each in named} or {""}
+    if isinstance(wanted.until, Consumption):
+        kinds |= consumed_types(wanted.until)
+    return {""} if "" in kinds else kinds
+
+
+def literal_type(attributes: Mapping[str, Any]) -> str:
+    """The type that a filter names by a plain text; empty where it is any, or a condition."""
+    kind = attributes.get("type")
+    return kind if isinstance(kind, str) and EVENT_TYPE.fullmatch(kind) else ""
+
+
+def _filters(wanted: Wanted) -> Iterator[Mapping[str, Any]]:
+    """The attributes of each filter. A strategy without one takes every event."""
+    if not wanted.filters:
+        yield {}
+    for each in wanted.filters:
+        yield each.attributes
+    if isinstance(wanted.until, Wanted):
+        yield from _filters(wanted.until)
+
+
+def _literals(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes that are compared as they are: all but expressions, which are evaluated later, and data."""
+    return {
+        name: value
+        for name, value in attributes.items()
+        if name != "data" and not (isinstance(value, str) and expression_in(value) is not None)
+    }
+
+
+def _read(connection: Connection, run: RunKey, key: str) -> list[dict[str, Any]] | None:
+    """The events of a step, or None for one that does not listen yet."""
+    listens, given = workflow_listens.c, workflow_received.c
+    mine = (listens.tenant == run.tenant) & (listens.run_id == run.id) & (listens.key == key)
+    if connection.execute(select(listens.key).where(mine)).first() is None:
+        return None
+    query = select(given.event).where(given.tenant == run.tenant, given.run_id == run.id, given.key == key).order_by(given.number)
+    return [msgspec.json.decode(row.event) for row in connection.execute(query)]

@@ -1,0 +1,226 @@
+"""Schedules: rows with the moment of each workflow's next run, and the starts that time and events have brought.
+
+A moment is passed on by a guarded update in one commit with the start, so that of several processes one starts the run. After a
+downtime, a schedule starts one run for all of the moments that it missed.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Connection, func, select
+
+from adapters.task import TERMINAL
+from gateway.storage.database import Batch
+from gateway.storage.tables import tasks, workflow_schedules, workflow_starts
+from gateway.tasks.log import TaskRow, to_task_row
+from gateway.workflows.cloud_events.cron import next_moment
+from gateway.workflows.runs.store import RunStore
+
+CLAIM_US: Final = 30_000_000  # how long one process alone starts the runs of a workflow
+STARTS_MAX: Final = 100  # that are read at once
+_ENDED: Final = tuple(state.value for state in TERMINAL)
+_INSERT: Final = (
+    "INSERT INTO workflow_schedules (tenant, workflow, terms, next_at, last_run, claimed) VALUES (?, ?, ?, ?, '', 0) ON CONFLICT DO NOTHING"
+)
+_UPDATE: Final = "UPDATE workflow_schedules SET terms = ?, next_at = ? WHERE tenant = ? AND workflow = ? AND terms = ?"
+_DELETE: Final = "DELETE FROM workflow_schedules WHERE tenant = ? AND workflow = ?"
+_DELETE_TYPES: Final = "DELETE FROM workflow_trigger_types WHERE tenant = ? AND workflow = ?"
+_INSERT_TYPE: Final = "INSERT INTO workflow_trigger_types (tenant, type, workflow) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_FIRE: Final = "UPDATE workflow_schedules SET next_at = ? WHERE tenant = ? AND workflow = ? AND next_at = ?"
+_ARM: Final = "UPDATE workflow_schedules SET next_at = ? WHERE tenant = ? AND workflow = ? AND next_at IS NULL AND last_run = ?"
+_START: Final = "INSERT INTO workflow_starts (tenant, workflow, id, created, event) VALUES (?, ?, ?, ?, '') ON CONFLICT DO NOTHING"
+_CLAIM: Final = "UPDATE workflow_schedules SET claimed = ? WHERE tenant = ? AND workflow = ? AND claimed <= ?"
+_RELEASE: Final = "UPDATE workflow_schedules SET claimed = 0 WHERE tenant = ? AND workflow = ?"
+_DONE: Final = "DELETE FROM workflow_starts WHERE tenant = ? AND workflow = ? AND id = ?"
+_LAST: Final = "UPDATE workflow_schedules SET last_run = ? WHERE tenant = ? AND workflow = ?"
+
+
+class ScheduleTerms(Struct, frozen=True, omit_defaults=True):
+    """When a workflow starts by itself, and as whom. `every` and `after` are milliseconds, `lifetime` seconds of a run's authority.
+
+    `types`: of the events that start it, the empty text for all.
+    """
+
+    version: str
+    run_as: str
+    lifetime: int
+    every: int = 0
+    cron: str = ""
+    after: int = 0
+    types: tuple[str, ...] = ()
+    runs: int = 1000
+    overlap: str = "queue"
+
+    @property
+    def timing(self) -> tuple[int, str, int]:
+        return self.every, self.cron, self.after
+
+    def first_at(self, now: int) -> int | None:
+        """The first moment, in microseconds since 1970; None where events start the runs."""
+        if self.cron:
+            return next_moment(self.cron, now)
+        return now + (self.every or self.after) * 1000 if self.every or self.after else None
+
+    def following(self, due: int, now: int) -> int | None:
+        """The moment after `due` that is not over yet. None for `after`, which counts from the end of the run."""
+        if self.cron:
+            return next_moment(self.cron, now)
+        if not self.every:
+            return None
+        step = self.every * 1000
+        return due + step * max(1, -(-(now + 1 - due) // step))
+
+
+class ScheduleRow(Struct, frozen=True):
+    """A schedule as it stands."""
+
+    tenant: str
+    workflow: str
+    terms: ScheduleTerms
+    next_at: int | None
+    last_run: str
+
+
+class Start(Struct, frozen=True):
+    """A run that is to be started. `event` is JSON, empty where time starts the run."""
+
+    id: str
+    event: str
+
+
+_decode = msgspec.json.Decoder(ScheduleTerms).decode
+
+
+class Schedules:
+    """Writes and reads schedules and starts."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+
+    async def put(self, tenant: str, workflow: str, terms: ScheduleTerms) -> None:
+        """Makes or changes a schedule. One whose timing stays keeps its next moment."""
+        known, now = await self.find(tenant, workflow), self._store.now()
+        if known is not None and known.terms == terms:
+            return
+        encoded = msgspec.json.encode(terms).decode()
+
+        def work(batch: Batch) -> None:
+            if known is None:
+                changed = batch.run(_INSERT, (tenant, workflow, encoded, terms.first_at(now)))
+            else:
+                next_at = known.next_at if known.terms.timing == terms.timing else terms.first_at(now)
+                before = msgspec.json.encode(known.terms).decode()
+                changed = batch.run(_UPDATE, (encoded, next_at, tenant, workflow, before))
+            if changed:
+                batch.run(_DELETE_TYPES, (tenant, workflow))
+                for kind in terms.types:
+                    batch.run(_INSERT_TYPE, (tenant, kind, workflow))
+
+        await self._store.database.write(work)
+
+    async def remove(self, tenant: str, workflow: str) -> None:
+        """Ends a schedule with the starts that it still had."""
+        await self._store.database.write(lambda batch: batch.run(_DELETE, (tenant, workflow)))
+
+    async def all(self) -> list[ScheduleRow]:
+        """Every schedule of every tenant."""
+        query = select(workflow_schedules).order_by(workflow_schedules.c.tenant, workflow_schedules.c.workflow)
+        return [_from_row(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
+
+    async def fire_due(self) -> int:
+        """Has runs started whose moment has come, and returns how many. Sets the next moment after a run that `after` waits for."""
+        now = self._store.now()
+        await self._arm_after(now)
+        query = select(workflow_schedules).where(workflow_schedules.c.next_at <= now)
+        rows = await self._store.database.read(lambda connection: connection.execute(query).all())
+        return sum([await self._fire(_from_row(row), now) for row in rows])
+
+    async def _fire(self, row: ScheduleRow, now: int) -> int:
+        """1 where this process was the first to pass the moment on."""
+        due = row.next_at or 0
+        following = row.terms.following(due, now)
+
+        def work(batch: Batch) -> int:
+            if not batch.run(_FIRE, (following, row.tenant, row.workflow, due)):
+                return 0
+            batch.run(_START, (row.tenant, row.workflow, f"time:{due}", now))
+            return 1
+
+        return await self._store.database.write(work)
+
+    async def _arm_after(self, now: int) -> None:
+        """Counts `after` from the end of the last run, or from now where that run was never started."""
+        for row in await self.all():
+            if row.terms.after and row.next_at is None:
+                await self._arm(row, now)
+
+    async def _arm(self, row: ScheduleRow, now: int) -> None:
+        ended = await self._store.database.read(lambda connection: _end_of_last_run(connection, row, now))
+        if ended is not None:
+            moment = (ended + row.terms.after * 1000, row.tenant, row.workflow, row.last_run)
+            await self._store.database.write(lambda batch: batch.run(_ARM, moment))
+
+    async def waiting(self) -> list[ScheduleRow]:
+        """Schedules that have runs to start."""
+        starts = workflow_starts.c
+        has_starts = (
+            select(starts.id).where(starts.tenant == workflow_schedules.c.tenant, starts.workflow == workflow_schedules.c.workflow).exists()
+        )
+        query = select(workflow_schedules).where(has_starts).order_by(workflow_schedules.c.tenant, workflow_schedules.c.workflow)
+        return [_from_row(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
+
+    async def claim(self, row: ScheduleRow) -> bool:
+        """Whether this process alone may start runs of the workflow, for CLAIM_US at most."""
+        now = self._store.now()
+        return bool(await self._store.database.write(lambda batch: batch.run(_CLAIM, (now + CLAIM_US, row.tenant, row.workflow, now))))
+
+    async def release(self, row: ScheduleRow) -> None:
+        await self._store.database.write(lambda batch: batch.run(_RELEASE, (row.tenant, row.workflow)))
+
+    async def starts_of(self, row: ScheduleRow) -> Sequence[Start]:
+        """The runs to start, in the order in which they came."""
+        table = workflow_starts.c
+        query = select(table.id, table.event).where(table.tenant == row.tenant, table.workflow == row.workflow)
+        query = query.order_by(table.created, table.id).limit(STARTS_MAX)
+        return [Start(*found) for found in await self._store.database.read(lambda connection: connection.execute(query).all())]
+
+    async def settle(self, row: ScheduleRow, start: Start, task_id: str = "") -> None:
+        """The start is done with: its run is `task_id`, or none was started."""
+
+        def work(batch: Batch) -> None:
+            batch.run(_DONE, (row.tenant, row.workflow, start.id))
+            if task_id:
+                batch.run(_LAST, (task_id, row.tenant, row.workflow))
+
+        await self._store.database.write(work)
+
+    async def live_runs(self, row: ScheduleRow, owner: str) -> list[TaskRow]:
+        """The runs of a service that have not ended, the oldest first."""
+        mine = (tasks.c.tenant == row.tenant) & (tasks.c.owner == owner) & (tasks.c.agent == row.workflow)
+        query = select(tasks).where(mine, tasks.c.state.not_in(_ENDED)).order_by(tasks.c.created, tasks.c.id)
+        return [to_task_row(found) for found in await self._store.database.read(lambda connection: connection.execute(query).all())]
+
+    async def find(self, tenant: str, workflow: str) -> ScheduleRow | None:
+        """The schedule of a workflow, or None."""
+        mine = (workflow_schedules.c.tenant == tenant) & (workflow_schedules.c.workflow == workflow)
+        row = await self._store.database.read(lambda connection: connection.execute(select(workflow_schedules).where(mine)).first())
+        return None if row is None else _from_row(row)
+
+
+def _end_of_last_run(connection: Connection, row: ScheduleRow, now: int) -> int | None:
+    """When the last run of a schedule ended; now where there is none; None while one runs, or is to be started."""
+    starts = workflow_starts.c
+    waiting = select(func.count()).where(starts.tenant == row.tenant, starts.workflow == row.workflow)
+    if connection.execute(waiting).scalar():
+        return None
+    run = select(tasks.c.state, tasks.c.updated).where(tasks.c.tenant == row.tenant, tasks.c.id == row.last_run)
+    last = connection.execute(run).first()
+    if last is None:
+        return now
+    return last.updated if last.state in _ENDED else None
+
+
+def _from_row(row: Any) -> ScheduleRow:
+    return ScheduleRow(row.tenant, row.workflow, _decode(row.terms), row.next_at, row.last_run)

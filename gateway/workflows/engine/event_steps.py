@@ -1,0 +1,88 @@
+"""Steps that send events and steps that listen for them, each with the rights that the run has at that moment."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from gateway.calls.authorizer import CallRefused
+from gateway.storage.database import Batch, WriteFailed
+from gateway.workflows.cloud_events.delivery import RECEIVED_MAX, store_event
+from gateway.workflows.cloud_events.envelope import RESERVED_SOURCE, Event, act_of_receiving, act_of_sending, read_event
+from gateway.workflows.cloud_events.listens import Listens, types_of
+from gateway.workflows.engine.steps import RunIdentity, StepCalls
+from gateway.workflows.events import EventMatcher
+from gateway.workflows.interpreter.effects import StepKey, Wanted
+from gateway.workflows.interpreter.errors import standard_error
+from gateway.workflows.problems import BadEvent
+from gateway.workflows.runs.store import RunKey, key_text
+from policies.audit.log import AuditLog
+from policies.callers import Caller
+from policies.delegation.kills import Killed
+from policies.delegation.rulings import Act
+from policies.tokens.verifier import TokenRefused
+
+Authorize = Callable[[Caller, Act, str], Awaitable[object]]  # raises CallRefused; the text is the task that the act is about
+RIGHTS_ENDED: Final = "the rights of the person who started the run have ended"
+
+
+class EventSteps:
+    """Makes, stores and receives events for runs."""
+
+    def __init__(self, listens: Listens, matcher: EventMatcher, calls: StepCalls, authorize: Authorize, audit: AuditLog) -> None:
+        self._listens = listens
+        self._matcher = matcher
+        self._calls = calls
+        self._authorize = authorize
+        self._audit = audit
+
+    async def complete(self, who: RunIdentity, key: StepKey, written: Mapping[str, Any], now: int) -> dict[str, Any]:
+        """The event of an emitting step with the attributes that it lacks; nothing is stored yet. Raises WorkflowError."""
+        moment = datetime.fromtimestamp(now / 1_000_000, UTC).isoformat().replace("+00:00", "Z")
+        own = {"id": f"{who.run.id}:{key_text(key)}", "source": f"{RESERVED_SOURCE}workflow:{who.workflow}", "time": moment}
+        given = {name: value for name, value in written.items() if value is not None}
+        try:
+            event = read_event({"specversion": "1.0", **own, **given})
+        except BadEvent as error:
+            raise standard_error("validation", f"the event {error}", key.pointer) from error
+        if event["source"] != own["source"] and event["source"].lower().startswith(RESERVED_SOURCE):
+            raise standard_error("validation", f"only the gateway names sources that begin with {RESERVED_SOURCE}", key.pointer)
+        await self._check(who, act_of_sending(event["type"]), key)
+        return event
+
+    def storing(self, who: RunIdentity, owner: str, event: Event, now: int) -> Callable[[Batch], object]:
+        """Stores the event of a step, in the commit of the step's result. An event that is stored already stays as it is."""
+        return lambda batch: store_event(batch, self._audit, who.run.tenant, owner, event, now=now, task_id=who.run.id)
+
+    async def receive(self, who: RunIdentity, key: StepKey, wanted: Wanted) -> list[Event] | None:
+        """The events that end a listening step, or None as long as there are too few. Raises WorkflowError and RunTaken."""
+        for kind in sorted(types_of(wanted)):
+            await self._check(who, act_of_receiving(kind), key)
+        events = await self._listens.received(who.run, key_text(key), wanted)
+        found = await self._matcher.result(wanted, events)
+        if found is None and len(events) >= RECEIVED_MAX:
+            raise standard_error("runtime", f"{RECEIVED_MAX} events came, and what the step listens for was not among them", key.pointer)
+        if found is None and events:
+            await self._listens.mark_seen(who.run, key_text(key), len(events))
+        return found
+
+    def closing(self, run: RunKey, key: StepKey) -> Callable[[Batch], None]:
+        """Ends the listening, in the commit of the step's result."""
+        return self._listens.closing(run, key_text(key))
+
+    async def stop(self, run: RunKey, key: StepKey) -> None:
+        """Ends the listening of a step whose time is over, or whose branch has lost."""
+        try:
+            await self._listens.close(run, key_text(key))
+        except WriteFailed:
+            return  # the sweep of events deletes it once the run has ended
+
+    async def _check(self, who: RunIdentity, act: Act, key: StepKey) -> None:
+        """Raises WorkflowError unless the run's person may do this now, within the ceiling of the workflow."""
+        try:
+            await self._authorize(await self._calls.caller(who), act, who.run.id)
+        except (TokenRefused, Killed) as error:
+            raise standard_error("authorization", RIGHTS_ENDED, key.pointer) from error
+        except CallRefused as refused:
+            decision = refused.ruling.decision
+            detail = f"{act.permission}: refused ({decision.reason_id}); interlock why {decision.id}"
+            raise standard_error("authorization", detail, key.pointer) from refused

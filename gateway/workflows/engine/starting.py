@@ -1,0 +1,187 @@
+"""Starts the runs that time and events bring, each once, as the service principal that its document names."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from adapters.a2a_client.wire.v1 import BadMessage
+from adapters.contract import UpstreamFault
+from adapters.task import Message, Part, Role
+from gateway.calls.agent_calls import AgentCalls
+from gateway.calls.agent_requests import AgentRequest
+from gateway.calls.authorizer import CallRefused
+from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
+from gateway.calls.turns.cancellation import NotCancelable
+from gateway.storage.database import ReadFailed, WriteFailed
+from gateway.tasks.contracts.skills import ContractBroken
+from gateway.tasks.log import TaskNotWaiting, UnknownTask
+from gateway.tasks.reader import IdempotencyConflict
+from gateway.tasks.turns.in_flight import ShuttingDown, TooManyTasks
+from gateway.telemetry.spans import TraceContext
+from gateway.workflows.cloud_events.envelope import act_of_receiving
+from gateway.workflows.cloud_events.schedules import ScheduleRow, Schedules, ScheduleTerms, Start
+from gateway.workflows.cloud_events.scheduling import starting_events, terms_of
+from gateway.workflows.dsl.document import Document
+from gateway.workflows.engine.event_steps import Authorize
+from gateway.workflows.engine.versions import Versions
+from gateway.workflows.events import EventMatcher
+from gateway.workflows.problems import DocumentRefused
+from policies.callers import Caller, CallerResolver
+from policies.delegation.kills import Killed
+from policies.delegation.run_as import ServicePrincipals
+from policies.tokens.verifier import TokenRefused
+from registry.cards.card import WORKFLOW_KIND, RegistrationStatus
+from registry.health.reachability import NotReachable
+from registry.store import Registry, UnknownName
+
+JSON: Final = "application/json"
+CALLABLE: Final = (RegistrationStatus.ACTIVE, RegistrationStatus.DOWN)
+VERSION_FACT: Final = "workflow_version"
+BUSY: Final = (LimitReached, TooManyTasks, ShuttingDown, WriteFailed, ReadFailed)  # the start is tried again
+REFUSED: Final = (
+    CallRefused, TokenRefused, Killed, UnknownName, NotReachable, ContractBroken, BadMessage, PayloadTooLarge, IdempotencyConflict
+)  # fmt: skip
+log = structlog.get_logger()
+
+
+class ScheduledStarts:
+    """Keeps schedules in step with the registry, and starts what is due. Any process does it; each start has one idempotency key."""
+
+    def __init__(
+        self,
+        schedules: Schedules,
+        versions: Versions,
+        matcher: EventMatcher,
+        *,
+        registry: Registry,
+        agents: AgentCalls,
+        callers: CallerResolver,
+        services: ServicePrincipals,
+        authorize: Authorize,
+    ) -> None:
+        self._schedules = schedules
+        self._versions = versions
+        self._matcher = matcher
+        self._registry = registry
+        self._agents = agents
+        self._callers = callers
+        self._services = services
+        self._authorize = authorize
+        self._generation = -1
+
+    async def run_once(self) -> int:
+        """Starts the runs that are due, and returns how many."""
+        if self._registry.generation != self._generation:
+            await self.reconcile()
+        await self._schedules.fire_due()
+        return sum([await self._start_of(row) for row in await self._schedules.waiting()])
+
+    async def schedule_of(self, tenant: str, workflow: str) -> ScheduleRow | None:
+        """The schedule that a workflow has now, or None."""
+        return await self._schedules.find(tenant, workflow)
+
+    async def reconcile(self) -> None:
+        """Makes the schedules of all tenants those of the versions that are published now."""
+        generation = self._registry.generation
+        wanted: dict[tuple[str, str], ScheduleTerms] = {}
+        for tenant in self._registry.tenants():
+            for entry in self._registry.list(tenant):
+                if entry.kind == WORKFLOW_KIND and entry.status in CALLABLE:
+                    version = str(entry.facts.get(VERSION_FACT, ""))
+                    document = await self._document(tenant, entry.name, version)
+                    if document is not None and (terms := terms_of(document, version)) is not None:
+                        wanted[tenant, entry.name] = terms
+        for row in await self._schedules.all():
+            if (row.tenant, row.workflow) not in wanted:
+                await self._schedules.remove(row.tenant, row.workflow)
+        for (tenant, name), terms in wanted.items():
+            await self._schedules.put(tenant, name, terms)
+        self._generation = generation
+
+    async def _document(self, tenant: str, name: str, version: str) -> Document | None:
+        try:
+            return await self._versions.document(tenant, name, version)
+        except DocumentRefused:  # of a version that another release of the gateway took
+            return None
+
+    async def _start_of(self, row: ScheduleRow) -> int:
+        """Starts the runs of one workflow, as far as it may have so many at once."""
+        if not await self._schedules.claim(row):
+            return 0
+        started = 0
+        try:
+            for start in await self._schedules.starts_of(row):
+                outcome = await self._start_one(row, start)
+                if outcome is None:
+                    break
+                started += outcome
+        finally:
+            await self._schedules.release(row)
+        return started
+
+    async def _start_one(self, row: ScheduleRow, start: Start) -> int | None:
+        """1 for a run that was started, 0 for one that is not wanted or may not start, None for one that has to wait."""
+        try:
+            given = await self._input_of(row, start)
+            if given is None:
+                await self._schedules.settle(row, start)
+                return 0
+            caller = await self._caller(row)
+            if start.event:
+                for kind in row.terms.types:
+                    await self._authorize(caller, act_of_receiving(kind), "")
+            if not await self._make_room(row, caller):
+                if row.terms.overlap != "skip":
+                    return None
+                log.info("run_skipped", workflow=row.workflow, start=start.id[:80])
+                await self._schedules.settle(row, start)
+                return 0
+            message = Message(start.id, Role.USER, (Part(data=given, media_type=JSON),))
+            request = AgentRequest(row.workflow, message, TraceContext(), idempotency_key=start.id)
+            turned = await self._agents.start(caller, request)
+        except BUSY as error:
+            log.info("run_start_waits", workflow=row.workflow, error=type(error).__name__)
+            return None
+        except REFUSED as error:
+            log.warning("run_not_started", workflow=row.workflow, service=row.terms.run_as, error=type(error).__name__, problem=str(error))
+            await self._schedules.settle(row, start)
+            return 0
+        await self._schedules.settle(row, start, turned.row.id)
+        return 1
+
+    async def _caller(self, row: ScheduleRow) -> Caller:
+        """The service principal as it is now. Raises TokenRefused and Killed."""
+        if not self._services.has(row.tenant, row.terms.run_as):
+            raise TokenRefused("grant-ended")
+        return await self._callers.resolve_service(row.tenant, row.terms.run_as, row.terms.lifetime)
+
+    async def _input_of(self, row: ScheduleRow, start: Start) -> Any:
+        """The input of a run: its events, or an empty object where time starts it. None for an event that is not wanted."""
+        if not start.event:
+            return {}
+        document = await self._document(row.tenant, row.workflow, row.terms.version)
+        if document is None or document.schedule is None or document.schedule.on is None:
+            return None
+        event: Mapping[str, Any] = msgspec.json.decode(start.event)
+        if await self._matcher.result(starting_events(document.schedule.on), [event]) is None:
+            return None
+        return [event if document.schedule.read == "envelope" else event.get("data")]
+
+    async def _make_room(self, row: ScheduleRow, caller: Caller) -> bool:
+        """Whether another run may start now. With `cancel-previous` the oldest runs make room."""
+        live = await self._schedules.live_runs(row, caller.principal.owner_key)
+        excess = len(live) - row.terms.runs + 1
+        if excess <= 0:
+            return True
+        if row.terms.overlap != "cancel-previous":
+            return False
+        for run in live[:excess]:
+            try:
+                await self._agents.cancel(caller, run.agent, run.id, TraceContext())
+            except (UnknownTask, TaskNotWaiting):
+                continue
+            except (NotCancelable, UpstreamFault):
+                return False
+        return True
