@@ -12,7 +12,7 @@ Found = Iterator[tuple[str, str]]
 MESSAGE_METHODS: Final = ("message/send", "message/stream")
 TOOL_METHOD: Final = "tools/call"
 FUNCTION_MEMBERS: Final[Mapping[str, frozenset[str]]] = {
-    "gateway.agent": frozenset({"agent", "skill", "input"}),
+    "gateway.agent": frozenset({"agent", "agents", "skill", "input"}),
     "gateway.tool": frozenset({"tool", "arguments"}),
     COMPUTE: frozenset({"code", "inputs"}),
 }
