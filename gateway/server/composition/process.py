@@ -125,7 +125,7 @@ class Gateway:
         seeds = ConfiguredEntryRegistrar(self.registry, self.drift_approval, self.onboarding.candidate_from_config, probes)
         entries = build_configured_entries(settings.agents, settings.servers, settings.virtual)
         self.configured_entries = ConfiguredEntries(seeds, entries, start_seconds=timeouts.configured_entries)
-        self.stores = self._build_stores()
+        self.stores = _build_stores(self)
         self.webhooks = build_webhooks(settings, self.keys, self.database, self.stores.tasks, self.envelope)
         self.limits = rights.build_limits(settings)
         self.slots = capacity.build_slots(settings, self.limits, self.rulings.authority)
@@ -139,20 +139,10 @@ class Gateway:
         )
         drain_times, runner = DrainTimes(settings.server.drain, settings.server.drain_delay), self.calls.turn_runner
         self.drain = Drain(drain_times, runner, self.lifecycle, takes_signals=takes_signals)
-        self.kill_switch = self._build_kill_switch()
+        self.kill_switch = _build_kill_switch(self)
         self._build_resumers()
         self.processes = ProcessRegistry(self.database, self.process, now_us)
-        self.periodic_tasks = PeriodicTasks(self.database, self.audit, self._open_heads(), self.processes)
-
-    def _build_kill_switch(self) -> KillSwitch:
-        archive = KillStorage(self.database, self.audit, self.rulings.spool, new_id, now_us)
-        issuers, services = rights.issuers_of_people(self.settings), self.settings.service_principals.keys()
-        return KillSwitch(archive, self.rulings.kills, self.calls.stopper, self.registry, issuers, services=services)
-
-    def _build_stores(self) -> TaskStores:
-        tasks = TaskLog(self.database, now_us, self.process)
-        limits = TurnLimits(self.settings.limits.turn_events, self.settings.limits.turn_bytes)
-        return TaskStores(self.database, self.audit, self.rulings.grants, tasks, new_id, now_us, limits)
+        self.periodic_tasks = PeriodicTasks(self.database, self.audit, _open_heads(self), self.processes)
 
     def _build_resumers(self) -> None:
         """Builds approvals, and the resumption of tasks after an approval, after a consent, and after another process has ended."""
@@ -164,11 +154,6 @@ class Gateway:
         self.lifecycle.on_stop(self.workflows.close, after_turns=True)
         self.approved_task_resumer = ApprovedTaskResumer(parts, resumed, callers, self.stores)
         self.consented_task_resumer = ConsentedTaskResumer(parts, resumed, callers, self.stores)
-
-    def _open_heads(self) -> HeadsFile:
-        heads = HeadsFile(self.settings.home / "audit.heads", self.keys, now_us)
-        heads.compact()
-        return heads
 
     def _build_upstreams(self) -> Upstreams:
         _add_gauges(self)
@@ -312,3 +297,21 @@ def _freeze_startup_objects() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+def _build_kill_switch(gateway: Gateway) -> KillSwitch:
+    archive = KillStorage(gateway.database, gateway.audit, gateway.rulings.spool, new_id, now_us)
+    issuers, services = rights.issuers_of_people(gateway.settings), gateway.settings.service_principals.keys()
+    return KillSwitch(archive, gateway.rulings.kills, gateway.calls.stopper, gateway.registry, issuers, services=services)
+
+
+def _build_stores(gateway: Gateway) -> TaskStores:
+    tasks = TaskLog(gateway.database, now_us, gateway.process)
+    limits = TurnLimits(gateway.settings.limits.turn_events, gateway.settings.limits.turn_bytes)
+    return TaskStores(gateway.database, gateway.audit, gateway.rulings.grants, tasks, new_id, now_us, limits)
+
+
+def _open_heads(gateway: Gateway) -> HeadsFile:
+    heads = HeadsFile(gateway.settings.home / "audit.heads", gateway.keys, now_us)
+    heads.compact()
+    return heads

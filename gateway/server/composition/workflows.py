@@ -88,9 +88,9 @@ class LazyWorkflows:
 
     @cached_property
     def _fitness(self) -> "Fitness":
-        from gateway.workflows.engine.versions import Versions
         from gateway.workflows.publishing.fitness import Fitness
         from gateway.workflows.runs.store import RunStore
+        from gateway.workflows.runs.versions import Versions
 
         stores = self._dependencies.stores
         store = RunStore(stores.database, stores.now, stores.tasks.runner)

@@ -36,7 +36,6 @@ from gateway.workflows.engine.requests import answer_parts
 from gateway.workflows.engine.steps import RunIdentity, StepCalls
 from gateway.workflows.engine.targets import StepTargets
 from gateway.workflows.engine.trail import StepRecorder
-from gateway.workflows.engine.versions import Versions
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.effects import RunSuspended
 from gateway.workflows.interpreter.errors import Fault, WorkflowError
@@ -45,6 +44,7 @@ from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, Pr
 from gateway.workflows.runs.checkpoints import Answerer, Checkpoints
 from gateway.workflows.runs.journal import Journal
 from gateway.workflows.runs.store import RunKey, RunRow, RunStore, RunTaken, Waiting
+from gateway.workflows.runs.versions import Versions
 from policies.audit.log import AuditLog
 from registry.cards.card import VERSION_FACT, Registration
 

@@ -49,8 +49,8 @@ class _TimeLimit:
             self._timer.reschedule(asyncio.get_running_loop().time() + max(0, self.due - now) / 1_000_000)
 
 
-class JournaledEffects:
-    """The port Effects over the journal of one run. Used for one interpretation, from the beginning to an ending or a suspension."""
+class _JournaledResults:
+    """The results of a run's effects, each journaled once. Its methods perform what the journal lacks."""
 
     def __init__(
         self,
@@ -76,16 +76,6 @@ class JournaledEffects:
         self._targets = targets
         self._events = events
         self._now = started
-
-    async def call(self, key: StepKey, call: PreparedCall) -> Any:
-        if call.function in CHECKPOINTS:
-            return await self._once(key, self._ask_people, call)
-        return await self._once(key, self._delegate_call, call)
-
-    async def run_workflow(self, key: StepKey, workflow: SubRun) -> Any:
-        if not workflow.awaited:
-            return await self._once(key, self._detach_run, workflow)
-        return await self._once(key, self._delegate_run, workflow)
 
     async def _once(self, key: StepKey, perform: Any, argument: Any, also: Callable[[Any], Callable[[Batch], object]] | None = None) -> Any:
         """The journaled result of a key, or that of `perform`, which is journaled. Raises WorkflowError and RunSuspended.
@@ -120,6 +110,42 @@ class JournaledEffects:
         if step.result.fault is not UNSET:
             raise WorkflowError(step.result.fault)
         return step.result.value
+
+    async def _arm_limits(self) -> None:
+        """Has the time limits around an effect run. Never returns when one of them is over: its end cancels this effect."""
+        now, limits = self._store.now(), _LIMITS.get()
+        for limit in limits:
+            limit.arm(now)
+        if any(limit.due <= now for limit in limits):
+            await asyncio.Event().wait()
+
+    async def record(self, key: StepKey, value: Any) -> Any:
+        return await self._record(key, "", RECORD, value)
+
+    async def recorded(self, key: StepKey) -> Any:
+        step = self._journal.find(key_text(key))
+        return None if step is None else step.result.value
+
+    async def _record(self, key: StepKey, suffix: str, kind: str, value: Any) -> Any:
+        text = key_text(key) + suffix
+        if (step := self._journal.find(text)) is not None:
+            return step.result.value
+        now = self._store.now()
+        return (await self._journal.add(StepRow(text, kind, "", now, now, Result(value=value), key))).result.value
+
+
+class JournaledEffects(_JournaledResults):
+    """The port Effects over the journal of one run. Used for one interpretation, from the beginning to an ending or a suspension."""
+
+    async def call(self, key: StepKey, call: PreparedCall) -> Any:
+        if call.function in CHECKPOINTS:
+            return await self._once(key, self._ask_people, call)
+        return await self._once(key, self._delegate_call, call)
+
+    async def run_workflow(self, key: StepKey, workflow: SubRun) -> Any:
+        if not workflow.awaited:
+            return await self._once(key, self._detach_run, workflow)
+        return await self._once(key, self._delegate_run, workflow)
 
     async def _delegate_call(self, key: StepKey, call: PreparedCall, notes: StepNotes) -> Any:
         if call.function == HTTP:
@@ -209,21 +235,6 @@ class JournaledEffects:
             finally:
                 _LIMITS.reset(entered)
 
-    async def _arm_limits(self) -> None:
-        """Has the time limits around an effect run. Never returns when one of them is over: its end cancels this effect."""
-        now, limits = self._store.now(), _LIMITS.get()
-        for limit in limits:
-            limit.arm(now)
-        if any(limit.due <= now for limit in limits):
-            await asyncio.Event().wait()
-
-    async def record(self, key: StepKey, value: Any) -> Any:
-        return await self._record(key, "", RECORD, value)
-
-    async def recorded(self, key: StepKey) -> Any:
-        step = self._journal.find(key_text(key))
-        return None if step is None else step.result.value
-
     async def look_up(self, key: StepKey, question: Question) -> Any:
         if (step := self._journal.find(key_text(key))) is not None:
             return step.result.value
@@ -231,13 +242,6 @@ class JournaledEffects:
 
     async def record_plan(self, key: StepKey, plan: Mapping[str, Any]) -> Any:
         return await self._record(key, "", PLAN, plan)
-
-    async def _record(self, key: StepKey, suffix: str, kind: str, value: Any) -> Any:
-        text = key_text(key) + suffix
-        if (step := self._journal.find(text)) is not None:
-            return step.result.value
-        now = self._store.now()
-        return (await self._journal.add(StepRow(text, kind, "", now, now, Result(value=value), key))).result.value
 
     async def emit(self, key: StepKey, event: Mapping[str, Any]) -> Mapping[str, Any]:
         def storing(made: Any) -> Callable[[Batch], object]:

@@ -25,9 +25,9 @@ from gateway.workflows.cloud_events.schedules import ScheduleRow, Schedules, Sch
 from gateway.workflows.cloud_events.scheduling import starting_events, terms_of
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.engine.event_steps import Authorize
-from gateway.workflows.engine.versions import Versions
 from gateway.workflows.events import EventMatcher
 from gateway.workflows.problems import DocumentRefused
+from gateway.workflows.runs.versions import Versions
 from policies.callers import Caller, CallerResolver
 from policies.delegation.kills import Killed
 from policies.delegation.run_as import ServicePrincipals

@@ -12,13 +12,13 @@ from gateway.tasks.log import TaskRow
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.walk import tasks
 from gateway.workflows.engine.replay import replay
-from gateway.workflows.engine.versions import Versions
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.errors import Fault
 from gateway.workflows.problems import RunNotFailed, StepsChanged, UnknownStep
 from gateway.workflows.runs.copies import is_compensation, steps_to_redrive
 from gateway.workflows.runs.journal import CALL, LIMIT, StepRow, insert_step, read_steps
 from gateway.workflows.runs.store import Origin, RunKey, RunRow, RunStore, insert_run
+from gateway.workflows.runs.versions import Versions
 from policies.audit.log import AuditLog
 
 REDRIVE: Final = "redrive"

@@ -7,10 +7,10 @@ from msgspec import Struct
 
 from gateway.calls.authorizer import CallAuthorizer, CallRefused, terms_of
 from gateway.workflows.dsl.targets import split_tool
-from gateway.workflows.engine.outcomes import Outcomes
 from gateway.workflows.engine.steps import RunIdentity
 from gateway.workflows.interpreter.effects import Offer, PlannedCall, Question, Rank, StepKey
 from gateway.workflows.interpreter.errors import standard_error
+from gateway.workflows.runs.outcomes import Outcomes
 from policies.authority import RulingRequest
 from policies.callers import Caller, CallerResolver
 from policies.delegation.chain import Hop

@@ -11,11 +11,11 @@ from gateway.workflows.dsl.document import CallFunction, CallMcp, CallOpenApi, D
 from gateway.workflows.dsl.loading import read_source
 from gateway.workflows.dsl.targets import agent_of
 from gateway.workflows.dsl.walk import tasks
-from gateway.workflows.engine.versions import Versions
 from gateway.workflows.expressions.templates import expression_in
 from gateway.workflows.problems import DocumentRefused, Problem
 from gateway.workflows.publishing.needs import BadTarget, Need, needs_of, needs_of_task
 from gateway.workflows.runs.store import RunStore
+from gateway.workflows.runs.versions import Versions
 from registry.cards.card import VERSION_FACT, WORKFLOW_KIND, Family, Registration, RegistrationStatus
 from registry.store import Registry, UnknownName
 

@@ -142,7 +142,7 @@ async def test_an_event_costs_the_turn_and_its_reader_the_same_after_many(databa
 
     async with asyncio.timeout(SECONDS):
         reader = asyncio.create_task(read())
-        await desk.turns.run(agent, Turn(words("please"), stream=True), call_to("http://agent.test"), opened)
+        await desk.turns.run_and_record(agent, Turn(words("please"), stream=True), call_to("http://agent.test"), opened)
         await reader
     early, late = agent.costs
     assert late < early + PIECES * POINTER / 2
