@@ -169,7 +169,9 @@ class WorkflowAdapter:
 
     async def _suspend(self, who: RunIdentity, effects: JournaledEffects, ends_at: int) -> Event:
         waits = effects.waits
-        waiting = Waiting(waits.wake_at, waits.note, tuple(waits.task_ids), is_paused=waits.is_paused, ends_at=ends_at)
+        waiting = Waiting(
+            waits.wake_at, waits.note, tuple(waits.task_ids), tuple(waits.checkpoint_ids), is_paused=waits.is_paused, ends_at=ends_at
+        )
         await self._parts.store.suspend(who.run, waiting)
         if waits.is_for_owner:
             return Ask(prompts=tuple(waits.prompts))

@@ -18,6 +18,7 @@ class Waits:
     def __init__(self) -> None:
         self.wake_at: int | None = None
         self.task_ids: list[str] = []
+        self.checkpoint_ids: list[str] = []
         self.prompts: list[Prompt] = []  # that the run's owner can answer by a message to the run
         self.is_paused = False
         self._notes: list[str] = []
@@ -51,6 +52,7 @@ class Waits:
 
     def add_checkpoint(self, checkpoint: Checkpoint, pointer: str) -> None:
         """The run goes on when people answered, or when the checkpoint expires."""
+        self.checkpoint_ids.append(checkpoint.id)
         self.add_moment(checkpoint.expires, "")
         if checkpoint.kind == SIGNAL:
             self._notes.append(f"{pointer}: waits for the signal {checkpoint.prompt}")

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, select
 
 from adapters.task import INTERRUPTED, TERMINAL, TaskState
 from gateway.storage.database import Batch, Database
-from gateway.storage.tables import tasks, workflow_listens, workflow_runs, workflow_versions, workflow_waits
+from gateway.storage.tables import tasks, workflow_checkpoints, workflow_listens, workflow_runs, workflow_versions, workflow_waits
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.workflows.interpreter.effects import StepKey
 
@@ -107,11 +107,12 @@ def wake(batch: Batch, run: RunKey, at: int) -> None:
 
 
 class Waiting(Struct, frozen=True):
-    """What a suspended run waits for: the moment `wake_at`, tasks of its own, the end of a pause. `ends_at` is its deadline."""
+    """What a suspended run waits for: the moment `wake_at`, tasks, checkpoints, the end of a pause. `ends_at` is its deadline."""
 
     wake_at: int | None = None
     note: str = ""
     task_ids: tuple[str, ...] = ()
+    checkpoint_ids: tuple[str, ...] = ()
     is_paused: bool = False
     ends_at: int | None = None
 
@@ -159,12 +160,16 @@ class RunStore:
         return await self.database.read(lambda connection: _read_run(connection, run))
 
     async def suspend(self, run: RunKey, waiting: Waiting) -> None:
-        """Stores what a run waits for. A run that stopped for a pause which is over by now goes on at once. Raises RunTaken."""
+        """Stores what a run waits for. It goes on at once if its pause is over, or people answered while its other branches worked.
+
+        Raises RunTaken.
+        """
 
         def work(batch: Batch) -> None:
             lock_run(batch, run, self.process)
             batch.run(_SUSPEND, (waiting.wake_at, waiting.note, waiting.ends_at, run.tenant, run.id))
-            if waiting.is_paused and not is_paused(batch.connection, run):
+            has_resumed = waiting.is_paused and not is_paused(batch.connection, run)
+            if has_resumed or _has_answers(batch.connection, run, waiting.checkpoint_ids):
                 wake(batch, run, self.now())
             batch.run(_DELETE_WAITS, (run.tenant, run.id))
             for task_id in waiting.task_ids:
@@ -226,6 +231,13 @@ def is_paused(connection: Connection, run: RunKey) -> bool:
     """Whether a run is to start no further step."""
     mine = (workflow_runs.c.tenant == run.tenant) & (workflow_runs.c.id == run.id)
     return connection.execute(select(workflow_runs.c.paused_at).where(mine)).scalar() is not None
+
+
+def _has_answers(connection: Connection, run: RunKey, checkpoint_ids: tuple[str, ...]) -> bool:
+    """Whether one of these checkpoints is not pending any more."""
+    table = workflow_checkpoints
+    mine = (table.c.tenant == run.tenant) & table.c.id.in_(checkpoint_ids) & (table.c.state != "pending")
+    return bool(checkpoint_ids) and connection.execute(select(table.c.id).where(mine).limit(1)).first() is not None
 
 
 def _read_run(connection: Connection, run: RunKey) -> RunRow | None:

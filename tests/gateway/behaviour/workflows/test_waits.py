@@ -1,5 +1,6 @@
 """Runs that wait: for time, for people and for the people that an agent asks. They hold no process, and go on where they stopped."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -112,6 +113,42 @@ async def test_a_checkpoint_is_answered_once(workflows: Workflows) -> None:
     assert (await workflows.answer(checkpoint["id"], "large", "alice")).status_code == 409
     assert await workflows.output(run) == {"size": "small"}
     assert await workflows.checkpoints("alice") == []
+
+
+BESIDE_WORK = """
+do:
+- both:
+    fork:
+      branches:
+      - which: {call: gateway.choose, with: {prompt: 'Which size?', options: [small, large], expires: P2D}}
+      - ask:
+          call: gateway.agent
+          metadata: {gateway: {kind: ai}}
+          input: {schema: {document: {}}}
+          with: {agent: sales, input: hello}
+          output: {schema: {document: {}}}
+"""
+
+
+async def test_an_answer_that_comes_while_another_branch_works_is_not_lost(home: House, workflows: Workflows) -> None:
+    gate = asyncio.Event()
+
+    async def act(token: str, text: str) -> str:
+        await gate.wait()
+        return "done"
+
+    await home.agent(CallbackAgent("sales", act))
+    await workflows.add("beside", BESIDE_WORK)
+    run = await workflows.start("beside")
+
+    async def is_asked() -> bool:
+        return bool(await workflows.checkpoints("alice"))
+
+    await until(is_asked)
+    (checkpoint,) = await workflows.checkpoints("alice")
+    assert (await workflows.answer(checkpoint["id"], "small", "alice")).status_code == 200
+    gate.set()
+    assert await workflows.output(run) == ["small", "done"]
 
 
 async def test_the_starter_of_a_run_can_not_approve_it(workflows: Workflows) -> None:
