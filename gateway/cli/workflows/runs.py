@@ -19,7 +19,10 @@ from gateway.cli.workflows.tree import tree_lines
 
 RunId = Annotated[str, typer.Argument(help="The run's id, which is a task's.", metavar="ID")]
 PATH = "/api/runs"
-app = typer.Typer(help="Runs of workflows: start, list, show, watch, operate, answer.", no_args_is_help=True)
+app = typer.Typer(
+    help="Runs of workflows: start, list, show, watch, cancel, checkpoints, answer, pause, resume, signal, redrive, fork, diff.",
+    no_args_is_help=True,
+)
 operations.register(app)
 
 
