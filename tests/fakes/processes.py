@@ -1,7 +1,7 @@
 """The inner parts of a gateway without its doors and loops: one process of several on a database, calling scripted agents."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from policies.delegation.chain import Principal
 from policies.delegation.rulings import act_of_calling_tool
 from policies.ids import new_id, now_us
 from policies.tokens.verifier import DEVELOPMENT_ISSUER, mint_development_token
-from registry.cards.card import Family, McpTool, Registration, RegistrationStatus
+from registry.cards.card import Family, McpTool, RegistrationStatus
 from registry.rows import Candidate
 from tests.fakes.house import ROLES, URL, USERS
 from tests.fakes.looks import looking
@@ -100,8 +100,7 @@ class Process:
         self.ahead = 0  # microseconds by which the clock of tasks is ahead
         tasks = TaskLog(self.shaky, lambda: now_us() + self.ahead, gateway.process)  # type: ignore[arg-type]  # it does what is needed
         self.memory = TaskStores(self.shaky, gateway.audit, gateway.rulings.grants, tasks, new_id, now_us)  # type: ignore[arg-type]  # see above
-        self.headers: Callable[[Registration], Mapping[str, str]] = lambda _: {}
-        outside = Upstreams(agents, tools, lambda target: self.headers(target), 60.0, 60.0)
+        outside = Upstreams(agents, tools, lambda _: {}, 60.0, 60.0)
         ledger = CallAuthorizer(gateway.rulings.authority, gateway.rulings.hop_tokens, self.memory, outside, gateway.rulings.spool)
         telemetry = CallTelemetry(gateway.metrics)
         self.calls = calls = build_calls(

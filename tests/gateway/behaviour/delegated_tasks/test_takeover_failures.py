@@ -1,16 +1,15 @@
 """Takeover of tasks that can't be taken up: each ends or waits by itself, and the others go on."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import replace
 
-from adapters.contract import UpstreamFault
+from adapters.contract import Call, UpstreamFault
 from adapters.task import TaskState
 from gateway.telemetry.spans import TraceContext, current_trace_id
 from gateway.telemetry.upstream_calls import CallTelemetry
-from registry.cards.card import Registration
 from tests.fakes.processes import Process, sending
 from tests.fakes.waiting import until
 from tests.gateway.behaviour.delegated_tasks.test_takeover import LOST, _has_artifact, at_work, ended, gone, here, reason, there
@@ -36,7 +35,19 @@ class Spans:
         self.ended.append(outcome)
 
 
-def lacks_credential(_: Registration) -> Mapping[str, str]:
+def before_each_call(there: Process, act: Callable[[], None]) -> None:
+    """Runs `act` where a call is built, which looks up credentials."""
+    builder = there.calls.parts.authorizer.call_builder
+    build = builder.build_call
+
+    def act_and_build(*given: Any, **named: Any) -> Call:
+        act()
+        return build(*given, **named)
+
+    builder.build_call = act_and_build  # type: ignore[method-assign]  # a failure of this process
+
+
+def lacks_credential() -> None:
     raise UpstreamFault("the gateway lacks a credential that its settings name")
 
 
@@ -44,7 +55,8 @@ async def test_a_task_whose_agent_lacks_its_credential_is_ended(here: Process, t
     """Its span is finished, too."""
     (task_id,) = await at_work(here)
     await gone(here)
-    there.headers, spans = lacks_credential, Spans()
+    before_each_call(there, lacks_credential)
+    spans = Spans()
     there.takeover._parts = dataclasses.replace(there.calls.parts, telemetry=CallTelemetry(there.gateway.metrics, spans))
     assert await there.takeover.run_once() == 1
     record = await ended(there, task_id)
@@ -57,12 +69,11 @@ async def test_one_task_that_fails_does_not_stop_the_others(here: Process, there
     await gone(here)
     faults = [ValueError()]
 
-    def breaks_once(_: Registration) -> Mapping[str, str]:
+    def break_once() -> None:
         if faults:
             raise faults.pop()
-        return {}
 
-    there.headers = breaks_once
+    before_each_call(there, break_once)
     assert await there.takeover.run_once() == 2
     assert await there.takeover.run_once() == 1
     here.agents.gate.set()
@@ -79,11 +90,7 @@ async def test_a_round_leaves_no_trace_of_a_task_in_later_log_lines(here: Proces
     await gone(here)
     seen: list[str] = []
 
-    def notes_trace(_: Registration) -> Mapping[str, str]:
-        seen.append(current_trace_id())
-        return {}
-
-    there.headers = notes_trace
+    before_each_call(there, lambda: seen.append(current_trace_id()))
     assert await there.takeover.run_once() == 1
     assert seen == ["a" * 32]
     assert current_trace_id() == ""
