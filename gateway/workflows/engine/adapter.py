@@ -185,6 +185,9 @@ class WorkflowAdapter:
             if "task" in token:
                 await self._parts.steps.answer(who, token["agent"], token["task"], answer_parts(answer.value))
                 continue
+            if len(call.grant.delegation.path) > 1:  # an agent sent it, and questions to people are for people
+                log.warning("answer_not_taken", run=who.run.id, error="NotInPerson")
+                continue
             try:
                 checkpoint = await self._parts.checkpoints.find(who.run.tenant, str(token.get("checkpoint", "")))
                 await self._parts.checkpoints.answer(checkpoint, answer.value, Answerer(owner, decision))

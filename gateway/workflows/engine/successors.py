@@ -15,7 +15,7 @@ from gateway.workflows.engine.replay import replay
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.errors import Fault
 from gateway.workflows.problems import RunNotFailed, StepsChanged, UnknownStep
-from gateway.workflows.runs.copies import is_compensation, steps_to_redrive
+from gateway.workflows.runs.copies import is_approval, is_compensation, steps_to_redrive
 from gateway.workflows.runs.journal import CALL, LIMIT, StepRow, insert_step, read_steps
 from gateway.workflows.runs.store import Origin, RunKey, RunRow, RunStore, insert_run
 from gateway.workflows.runs.versions import Versions
@@ -58,6 +58,7 @@ class Successors:
         )
         if began.version != row.version:
             await self._check_steps_run(began, kept)
+            kept = [each for each in kept if not is_approval(each)]
         return Successor(began, kept)
 
     async def fork(self, row: RunRow, step: str, given: Any | UnsetType, version: str) -> Successor:
@@ -76,6 +77,8 @@ class Successors:
         began = msgspec.structs.replace(row, version=version or row.version, inputs=inputs, origin=Origin(row.key.id, FORK, pointer))
         if began.version != row.version:
             await self._check_steps_run(began, kept)
+        if began.version != row.version or given is not UNSET:
+            kept = [each for each in kept if not is_approval(each)]
         return Successor(began, kept)
 
     def write(self, successor: Successor, by: str, batch: Batch, task: TaskRow) -> None:

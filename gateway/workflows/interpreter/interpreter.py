@@ -1,5 +1,6 @@
 """Interprets one run of a document. Deterministic: when its effects answer the same, it takes the same path."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
@@ -18,6 +19,8 @@ from gateway.workflows.interpreter.scope import Scope
 CONTINUE: Final = "continue"
 EXIT: Final = "exit"
 END: Final = "end"
+TASKS_RUN_MAX: Final = 100_000  # by one interpretation of a run
+TASKS_BETWEEN_TURNS: Final = 500  # of the event loop
 VISITS_MAX: Final = 10_000  # how often one task may run within one scope, by `then` going back
 
 
@@ -55,6 +58,7 @@ class Interpreter:
         self._run_id = run_id
         self.evaluation = Evaluation(evaluator, {})
         self._compensations = Compensations()
+        self._task_count = 0
         self._inputs = dict(inputs or {})  # what tasks get as input instead, by their pointer, when they run for the first time
 
     async def run(self, input: Any) -> Any:
@@ -103,6 +107,7 @@ class Interpreter:
 
     async def run_task(self, name: str, task: TaskBase, raw: Any, scope: Scope) -> tuple[Any, str]:
         """Runs one task with its extensions. Returns its transformed output and where to go on. Raises WorkflowError and RunEnded."""
+        await self._count_task(scope)
         raw = self._inputs.pop(scope.pointer, raw)
         at = TaskAtWork(name, task.model_dump(mode="json", exclude_unset=True), raw, self.effects.now())
         if task.if_ is not None and not await self.evaluation.holds(task.if_, raw, scope, at):
@@ -121,6 +126,14 @@ class Interpreter:
         if then == END:
             raise RunEnded(output)
         return output, then
+
+    async def _count_task(self, scope: Scope) -> None:
+        """Lets other work of this process run now and then, and ends a run that interprets tasks without an end. Raises WorkflowError."""
+        self._task_count += 1
+        if self._task_count > TASKS_RUN_MAX:
+            raise standard_error("runtime", f"the run has interpreted more than {TASKS_RUN_MAX} tasks", scope.pointer)
+        if self._task_count % TASKS_BETWEEN_TURNS == 0:
+            await asyncio.sleep(0)
 
     async def _with_extensions(self, task: TaskBase, at: TaskAtWork, scope: Scope) -> tuple[Any, str]:
         extensions = [] if scope.in_extension else [each async for each in self._extensions(task, at, scope)]
@@ -156,7 +169,7 @@ class Interpreter:
             ((name, extension),) = item.items()
             applies = extension.extend in ("all", kind) or (extension.extend == "composite" and kind in COMPOSITE)
             if applies and (extension.when is None or await self.evaluation.holds(extension.when, at.raw_input, scope, at)):
-                yield replace(scope, pointer=f"/use/extensions/{index}/{_step(name)}", in_extension=True), extension
+                yield replace(scope.enter("extensions", index, _step(name)), in_extension=True), extension
 
     async def _limit(self, given: Timeout | str, data: Any, scope: Scope, at: TaskAtWork | None) -> int:
         found = self.document.use.timeouts[given] if isinstance(given, str) else given

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-TURNS: Final = 20  # of the event loop in which everything that can go on does
+TURNS: Final = 300  # of the event loop in which everything that can go on does: a run takes one for some hundred tasks
 
 
 @dataclass(order=True, slots=True)

@@ -12,6 +12,8 @@ from gateway.workflows.runs.journal import CALL, DUE, LIMIT, StepRow
 
 COMPENSATION: Final = "/metadata/gateway/compensate"
 FUNCTION: Final = "/function"
+SECOND_CHECK: Final = "/metadata/gateway/check"
+PEOPLE: Final = "people"  # the target of steps that ask people
 
 
 def steps_to_redrive(steps: Sequence[StepRow], fault: Fault | None) -> list[StepRow]:
@@ -38,6 +40,13 @@ def undone_steps(steps: Sequence[StepRow]) -> list[StepRow]:
 
 def is_compensation(step: StepRow) -> bool:
     return COMPENSATION in step.place.pointer or step.place.pointer == ORDER.pointer
+
+
+def is_approval(step: StepRow) -> bool:
+    """Whether people have approved of something: what holds for one run alone, and not for one with another input or version."""
+    value = step.result.value
+    has_approved = isinstance(value, dict) and value.get("approved") is True
+    return step.trail.target == PEOPLE and (has_approved or step.place.pointer.endswith(SECOND_CHECK))
 
 
 def _is_within(place: StepKey, pointer: str, visits: tuple[int, ...]) -> bool:

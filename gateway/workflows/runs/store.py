@@ -219,10 +219,12 @@ class RunStore:
 
 def _moved_waits() -> Any:
     """Runs that wait for a task that waits for nobody any more."""
-    child = tasks.alias("child")
+    child, run = tasks.alias("child"), tasks.alias("run")
     is_child = (child.c.tenant == workflow_waits.c.tenant) & (child.c.id == workflow_waits.c.task_id)
     is_run = (workflow_runs.c.tenant == workflow_waits.c.tenant) & (workflow_runs.c.id == workflow_waits.c.run_id)
     query = select(workflow_waits.c.tenant, workflow_waits.c.run_id).join(child, is_child).join(workflow_runs, is_run)
+    query = query.join(run, (run.c.tenant == workflow_waits.c.tenant) & (run.c.id == workflow_waits.c.run_id))
+    query = query.where(run.c.runner == "", run.c.state.in_(_RESUMABLE_STATES))  # rows of runs that have ended do not hide others
     query = query.where(child.c.state.not_in(_WAITING_STATES), workflow_runs.c.paused_at.is_(None))
     return query.distinct().limit(DUE_MAX)
 

@@ -180,7 +180,7 @@ async def test_extensions_run_before_and_after() -> None:
     assert await output("- mocked: {call: f}", rest=rest) == {"from": "mock"}
     outcome = await run("- ask: {call: f}", "answers: {ask: {output: {confidence: 0.1}}}", rest)
     assert outcome.fault is not None
-    assert (outcome.fault.type, outcome.fault.instance) == ("urn:low", "/use/extensions/0/gate/after/0/check")
+    assert (outcome.fault.type, outcome.fault.instance) == ("urn:low", "/do/0/ask/extensions/0/gate/after/0/check")
 
 
 async def test_a_function_gets_its_arguments_as_input() -> None:

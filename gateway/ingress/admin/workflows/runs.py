@@ -44,6 +44,9 @@ class ShownCheckpoint(Protocol):
     @property
     def owner(self) -> str: ...
 
+    @property
+    def workflow(self) -> str: ...
+
 
 class Runs(Protocol):
     """gateway/workflows/administration.py."""
@@ -200,7 +203,8 @@ def checkpoint_routes(load: Callable[[], Awaitable[Runs]], permissions: RunPermi
 
     def may_see(caller: Caller, checkpoint: ShownCheckpoint) -> bool:
         is_owner = not caller.delegation.path and checkpoint.owner == caller.principal.owner_key
-        return is_owner or permissions.could_allow(caller, DECIDE_APPROVALS)
+        covers = caller.delegation.effective_permissions().covers(f"agent:{checkpoint.workflow}")
+        return (is_owner and covers) or permissions.could_allow(caller, DECIDE_APPROVALS)
 
     @router.get("", name="list_checkpoints")
     async def list_pending(caller: Annotated[Caller, Depends(authenticate)]) -> JSONResponse:
@@ -214,7 +218,7 @@ def checkpoint_routes(load: Callable[[], Awaitable[Runs]], permissions: RunPermi
         await permissions.check_in_person(caller, DECIDE_APPROVALS)
         runs = await load()
         checkpoint = await runs.find_checkpoint(caller.principal.tenant, checkpoint_id)
-        if not may_see(caller, checkpoint):
+        if not may_see(caller, checkpoint) or checkpoint.kind == "signal":  # signals have a route and rights of their own
             raise UnknownCheckpoint
         is_owner, decision_id = checkpoint.owner == caller.principal.owner_key, ""
         if checkpoint.kind == "approve" and is_owner:
