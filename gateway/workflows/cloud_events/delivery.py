@@ -9,9 +9,10 @@ from sqlalchemy import func, select
 
 from adapters.task import TERMINAL
 from gateway.storage.database import Batch
-from gateway.storage.tables import tasks, workflow_events, workflow_listen_types, workflow_listens, workflow_trigger_types
+from gateway.storage.tables import tasks
 from gateway.workflows.cloud_events.envelope import Event, encode_event
 from gateway.workflows.runs.store import RunStore
+from gateway.workflows.runs.tables import workflow_events, workflow_listen_types, workflow_listens, workflow_trigger_types
 from policies.audit.log import AuditLog
 
 KEPT_US: Final = 7 * 86_400 * 1_000_000  # how long an event is stored, and so known when it comes again

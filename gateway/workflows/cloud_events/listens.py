@@ -7,12 +7,12 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from gateway.storage.database import Batch
-from gateway.storage.tables import workflow_listens, workflow_received
 from gateway.workflows.cloud_events.envelope import EVENT_TYPE
 from gateway.workflows.dsl.constructs import Consumption
 from gateway.workflows.expressions.templates import expression_in
 from gateway.workflows.interpreter.effects import Wanted
 from gateway.workflows.runs.store import RunKey, RunStore, lock_run
+from gateway.workflows.runs.tables import workflow_listens, workflow_received
 
 _OPEN: Final = (
     "INSERT INTO workflow_listens (tenant, run_id, key, filters, received, seen) VALUES (?, ?, ?, ?, 0, 0) ON CONFLICT DO NOTHING"

@@ -13,10 +13,11 @@ from sqlalchemy import Connection, func, select
 
 from adapters.task import TERMINAL
 from gateway.storage.database import Batch
-from gateway.storage.tables import tasks, workflow_schedules, workflow_starts
+from gateway.storage.tables import tasks
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.workflows.cloud_events.cron import next_moment
 from gateway.workflows.runs.store import RunStore
+from gateway.workflows.runs.tables import workflow_schedules, workflow_starts
 
 CLAIM_US: Final = 30_000_000  # how long one process alone starts the runs of a workflow
 STARTS_MAX: Final = 100  # that are read at once

@@ -10,11 +10,12 @@ from sqlalchemy import Row, select
 
 from adapters.task import TERMINAL
 from gateway.storage.database import Batch
-from gateway.storage.tables import tasks, workflow_checkpoints
+from gateway.storage.tables import tasks
 from gateway.tasks.contracts.json_schema import BadSchema, problem_of
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, SignalNotAwaited, UnknownCheckpoint
 from gateway.workflows.runs.store import RunKey, RunStore, lock_run, wake
+from gateway.workflows.runs.tables import workflow_checkpoints
 from policies.audit.log import AuditLog
 
 APPROVE: Final = "approve"

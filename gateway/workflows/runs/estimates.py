@@ -11,8 +11,9 @@ from sqlalchemy import Connection, select
 
 from adapters.task import TERMINAL, TaskState
 from gateway.storage.database import Database
-from gateway.storage.tables import tasks, workflow_runs, workflow_steps
+from gateway.storage.tables import tasks
 from gateway.workflows.runs.journal import CALL
+from gateway.workflows.runs.tables import workflow_runs, workflow_steps
 
 RUNS_MAX: Final = 100  # past runs that count, the newest
 STEPS_MAX: Final = 100_000  # of all of them

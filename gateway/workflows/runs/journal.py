@@ -9,10 +9,10 @@ from msgspec.structs import replace
 from sqlalchemy import Row, select
 
 from gateway.storage.database import Batch
-from gateway.storage.tables import workflow_steps
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.interpreter.errors import Fault, standard_error
 from gateway.workflows.runs.store import RunKey, RunRow, RunStore, is_paused, lock_run
+from gateway.workflows.runs.tables import workflow_steps
 from gateway.workflows.runs.values import INLINE_MAX, Reference, encode_canonical, insert_value, read_values
 
 CALL: Final = "call"

@@ -8,9 +8,10 @@ from sqlalchemy import Connection, Row, select
 from adapters.task import TaskState
 from gateway.storage.database import Database
 from gateway.storage.paging import BadCursor
-from gateway.storage.tables import tasks, workflow_runs
+from gateway.storage.tables import tasks
 from gateway.tasks.log import TaskRow, to_rfc3339, to_task_row
 from gateway.workflows.runs.store import RUN_COLUMNS, RunKey, RunRow, to_run_row
+from gateway.workflows.runs.tables import workflow_runs
 
 
 class RunFilter(Struct, frozen=True):

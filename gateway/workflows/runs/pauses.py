@@ -6,9 +6,10 @@ from sqlalchemy import select
 
 from adapters.task import TERMINAL
 from gateway.storage.database import Batch
-from gateway.storage.tables import tasks, workflow_runs
+from gateway.storage.tables import tasks
 from gateway.workflows.problems import RunNotOpen
 from gateway.workflows.runs.store import RunKey, RunStore, wake
+from gateway.workflows.runs.tables import workflow_runs
 from policies.audit.log import AuditLog
 
 _PAUSE: Final = (

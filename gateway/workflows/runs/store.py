@@ -10,9 +10,10 @@ from sqlalchemy import Connection, Row, select
 
 from adapters.task import INTERRUPTED, TERMINAL, TaskState
 from gateway.storage.database import Batch, Database
-from gateway.storage.tables import tasks, workflow_checkpoints, workflow_listens, workflow_runs, workflow_versions, workflow_waits
+from gateway.storage.tables import tasks
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.workflows.interpreter.effects import StepKey
+from gateway.workflows.runs.tables import workflow_checkpoints, workflow_listens, workflow_runs, workflow_versions, workflow_waits
 
 DUE_MAX: Final = 100  # runs that are resumed at once
 KEY_MAX: Final = 200  # characters, which an index can hold in any script

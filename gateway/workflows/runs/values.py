@@ -8,8 +8,8 @@ from msgspec import Struct
 from sqlalchemy import select
 
 from gateway.storage.database import Batch
-from gateway.storage.tables import workflow_values
 from gateway.workflows.runs.store import RunKey, RunStore
+from gateway.workflows.runs.tables import workflow_values
 
 INLINE_MAX: Final = 64 << 10  # bytes of a value within a row of the journal
 SECRET_NAMES: Final = ("passw", "pwd", "secret", "token", "credential", "cookie", "authorization", "api_key", "apikey", "private_key")

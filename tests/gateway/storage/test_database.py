@@ -10,6 +10,7 @@ from gateway.storage.migrations import HEAD
 from gateway.storage.migrations.run import downgrade, upgrade
 from gateway.storage.tables import metadata as gateway_tables
 from gateway.storage.tables import processes
+from gateway.workflows.runs.tables import workflow_runs
 from policies.tables import metadata as policies_tables
 from registry.tables import metadata as registry_tables
 from tests.fakes.timeouts import LONG_TIMEOUTS
@@ -123,6 +124,7 @@ def test_the_migrations_make_the_tables_that_the_code_names(database_url: str) -
     from alembic.autogenerate import compare_metadata
     from alembic.runtime.migration import MigrationContext
 
+    assert workflow_runs.metadata is gateway_tables  # tables of workflows are compared too
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
         for metadata in (gateway_tables, policies_tables, registry_tables):

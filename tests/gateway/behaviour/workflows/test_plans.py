@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import func, update
 
 from gateway.storage.database import Batch
-from gateway.storage.tables import workflow_steps
 from gateway.workflows.engine.results import own_error
+from gateway.workflows.runs.tables import workflow_steps
 from tests.fakes.a2a_agents import serving
 from tests.fakes.house import CallbackAgent, House, house
 from tests.fakes.planners import ScriptedPlanner, call_agent, call_tool, plan_of

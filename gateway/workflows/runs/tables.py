@@ -1,0 +1,191 @@
+"""Tables of workflows: versions, runs with their journal, checkpoints, events and schedules."""
+
+from sqlalchemy import BigInteger, Column, Index, Table, Text
+
+from gateway.storage.tables import PENDING, deleted_with, metadata, partial_index, tasks
+
+DUE = partial_index("wake_at IS NOT NULL")
+UNREAD = partial_index("received > seen")
+TIMED = partial_index("next_at IS NOT NULL")
+
+workflow_versions = Table(
+    "workflow_versions",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("hash", Text, primary_key=True),  # sha256 of the document, in hex
+    Column("document", Text, nullable=False),  # YAML or JSON, as its author wrote it
+    Column("author", Text, nullable=False),  # tenant|issuer|subject
+    Column("created", BigInteger, nullable=False),
+)
+
+workflow_runs = Table(
+    "workflow_runs",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),  # of the task that the run is
+    Column("workflow", Text, nullable=False),
+    Column("version", Text, nullable=False),  # hash of `workflow_versions`; no key: a version outlives its workflow
+    Column("input", Text, nullable=False),  # JSON
+    Column("started", BigInteger, nullable=False),
+    Column("wake_at", BigInteger),  # when a suspended run goes on by itself
+    Column("note", Text, nullable=False),  # where it stands, in words
+    Column("ends_at", BigInteger),  # of a suspended run: when its deadline ends it, even while it is paused
+    Column("paused_at", BigInteger),  # since when it is to start no further step
+    Column("paused_by", Text, nullable=False),  # tenant|issuer|subject, or empty
+    Column("fault", Text, nullable=False),  # JSON of the error that it failed with, or empty
+    Column("origin_id", Text, nullable=False),  # the run whose journal it began with, or empty; no key: runs have a retention of their own
+    Column("origin_kind", Text, nullable=False),  # redrive | fork, or empty
+    Column("origin_step", Text, nullable=False),  # JSON pointer of the first task that it ran itself, or empty
+    Column("inputs", Text, nullable=False),  # JSON object: pointer of a task -> the input that a fork gave it
+    deleted_with(tasks, ("tenant", "id"), "workflow_runs_task"),
+    Index("workflow_runs_due", "wake_at", **DUE),
+    Index("workflow_runs_origin", "tenant", "origin_id"),
+)
+
+workflow_steps = Table(
+    "workflow_steps",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("key", Text, primary_key=True),  # pointer:visits:attempts of the step, shortened where it is long
+    Column("seq", BigInteger, nullable=False),  # counts the steps of the run in the order of their commits
+    Column("kind", Text, nullable=False),  # call | record | due | limit
+    Column("step", Text, nullable=False),  # JSON pointer of the task in the document
+    Column("visits", Text, nullable=False),  # how often each scope around it was entered before, with dots between
+    Column("attempts", Text, nullable=False),  # the retries of the `try` tasks around it, with dots between
+    Column("task_id", Text, nullable=False),  # the task that the step caused, or empty; no key: tasks have a retention of their own
+    Column("started", BigInteger, nullable=False),
+    Column("ended", BigInteger, nullable=False),
+    Column("result", Text, nullable=False),  # JSON: {"value": …}, {"fault": …} or {"reference": {"digest": …, "size": …}}
+    Column("target", Text, nullable=False),  # whom the step called, in words
+    Column("decision_id", Text, nullable=False),  # of the ruling on the call, or empty
+    Column("input", Text, nullable=False),  # JSON of what the step sent: {"value": …} or {"reference": …}
+    Column("input_digest", Text, nullable=False),  # sha256 of its canonical JSON, or empty
+    Column("output_digest", Text, nullable=False),
+    Column("usage", Text, nullable=False),  # JSON of what the agent reported as its usage, or empty where it is unknown
+    deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_steps_run"),
+    Index("workflow_steps_order", "tenant", "run_id", "seq"),
+)
+
+workflow_values = Table(
+    "workflow_values",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),  # sha256 of the canonical JSON, in hex
+    Column("size", BigInteger, nullable=False),  # bytes
+    Column("value", Text, nullable=False),  # JSON
+    deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_values_run"),
+)
+
+workflow_waits = Table(
+    "workflow_waits",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("task_id", Text, primary_key=True),  # a task of the run that waits; the run goes on when that task moves
+    deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_waits_run"),
+)
+
+workflow_checkpoints = Table(
+    "workflow_checkpoints",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("run_id", Text, nullable=False),
+    Column("step", Text, nullable=False),  # JSON pointer of the task in the document
+    Column("workflow", Text, nullable=False),
+    Column("owner", Text, nullable=False),  # tenant|issuer|subject of whose run it is
+    Column("kind", Text, nullable=False),  # approve | choose | form | signal
+    Column("prompt", Text, nullable=False),
+    Column("schema", Text, nullable=False),  # JSON Schema of the answer
+    Column("subject", Text, nullable=False),  # JSON: what the question is about; empty for nothing
+    Column("state", Text, nullable=False),  # pending | answered | expired
+    Column("answer", Text, nullable=False),  # JSON; empty while there is none
+    Column("answered_by", Text, nullable=False),
+    Column("answer_key", Text, nullable=False),  # the idempotency key of the signal that answered, or empty
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Column("answered", BigInteger),
+    deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_checkpoints_run"),
+    Index("workflow_checkpoints_of_run", "tenant", "run_id"),
+    Index("workflow_checkpoints_pending", "tenant", "created", **PENDING),
+)
+
+workflow_events = Table(
+    "workflow_events",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("id", Text, primary_key=True),  # CloudEvents 1.0: source and id together name an event
+    Column("type", Text, nullable=False),
+    Column("sender", Text, nullable=False),  # tenant|issuer|subject of whoever's rights sent it
+    Column("at", BigInteger, nullable=False),  # when it was received
+    Column("event", Text, nullable=False),  # JSON, the structured form
+    Index("workflow_events_at", "at"),
+)
+
+workflow_listens = Table(
+    "workflow_listens",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("key", Text, primary_key=True),  # of the listening step
+    Column("filters", Text, nullable=False),  # JSON: for each filter the attributes that are no expressions
+    Column("received", BigInteger, nullable=False),  # how many events it was given
+    Column("seen", BigInteger, nullable=False),  # how many of them the run has looked at
+    deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_listens_run"),
+    Index("workflow_listens_unread", "tenant", "run_id", **UNREAD),
+)
+
+workflow_listen_types = Table(
+    "workflow_listen_types",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("type", Text, primary_key=True),  # of events; empty for every type
+    Column("run_id", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    deleted_with(workflow_listens, ("tenant", "run_id", "key"), "workflow_listen_types_listen"),
+)
+
+workflow_received = Table(
+    "workflow_received",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "run_id", "key")),
+    Column("number", BigInteger, primary_key=True),  # 1 for the first event
+    Column("event", Text, nullable=False),  # JSON; a copy, since events have a retention of their own
+    deleted_with(workflow_listens, ("tenant", "run_id", "key"), "workflow_received_listen"),
+)
+
+workflow_schedules = Table(
+    "workflow_schedules",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("workflow", Text, primary_key=True),
+    Column("terms", Text, nullable=False),  # JSON: when it starts, as which service, how many at once
+    Column("next_at", BigInteger),  # when time starts the next run
+    Column("last_run", Text, nullable=False),  # the task of the run that was started last, or empty
+    Column("claimed", BigInteger, nullable=False),  # until when one process alone starts its runs
+    Index("workflow_schedules_due", "next_at", **TIMED),
+)
+
+workflow_trigger_types = Table(
+    "workflow_trigger_types",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("type", Text, primary_key=True),  # of events that start runs; empty for every type
+    Column("workflow", Text, primary_key=True),
+    deleted_with(workflow_schedules, ("tenant", "workflow"), "workflow_trigger_types_schedule"),
+)
+
+workflow_starts = Table(
+    "workflow_starts",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("workflow", Text, primary_key=True),
+    Column("id", Text, primary_key=True),  # the idempotency key of the run's start
+    Column("created", BigInteger, nullable=False),
+    Column("event", Text, nullable=False),  # JSON of the event that starts the run; empty where time does
+    deleted_with(workflow_schedules, ("tenant", "workflow"), "workflow_starts_schedule"),
+)
