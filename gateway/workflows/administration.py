@@ -142,7 +142,7 @@ class WorkflowAdministration:
             "summary": standing.text(parts.store.now()),
             "fault": msgspec.json.decode(run.fault) if run.fault else None,
             "open_effects": [msgspec.to_builtins(each) for each in standing.left_open],
-            "input": run.input,
+            "input": mask_secrets(run.input),
             "continued_by": await continuations_of(parts.store.database, run.key),
             "steps": [step_document(step) for step in steps if step.kind == CALL],
             "plans": [plan_document(step) for step in steps if step.kind == PLAN],

@@ -155,6 +155,9 @@ class WorkflowAdapter:
             await self._parts.store.fail(who.run, msgspec.json.encode(error.fault).decode())
             return [_failure(error.fault)]
         except TimeoutError:
+            effects.is_stopping = True
+            work.cancel()  # before its tasks end: no branch goes on with their ending
+            await asyncio.gather(work, return_exceptions=True)
             await self._parts.steps.cancel_open_of(who)
             return [Failed(DEADLINE_TEXT)]
         except RunTaken:

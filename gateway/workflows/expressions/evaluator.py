@@ -69,10 +69,10 @@ class Evaluator:
             await self._free.get_nowait().end()
 
     async def _ask(self, expressions: Sequence[str], request: Mapping[str, Any]) -> list[Any]:
-        line = msgspec.json.encode({**request, "seconds": self._seconds})
-        if len(line) > VALUE_MAX:
-            raise ExpressionFailed(expressions[0], f"the data of the step has {len(line)} bytes, more than {VALUE_MAX}")
-        async with self._places:
+        async with self._places:  # only then the data is copied: what waits holds none
+            line = msgspec.json.encode({**request, "seconds": self._seconds})
+            if len(line) > VALUE_MAX:
+                raise ExpressionFailed(expressions[0], f"the data of the step has {len(line)} bytes, more than {VALUE_MAX}")
             worker: _Worker | None = await self._take_worker()
             assert worker is not None
             try:

@@ -1,5 +1,6 @@
 """Evaluates what a document says on the data of one run: expressions, templates and schemas."""
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ class Evaluation:
     workflow: Mapping[str, Any]
     data: Data = field(default_factory=Data)
     _validators: dict[int, tuple[Schema, jsonschema_rs.Validator]] = field(default_factory=dict)
+    _export_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def variables(self, scope: Scope, task: TaskAtWork | None) -> dict[str, Any]:
         """Every variable that an expression at this place may use (DSL 1.0.3, "Runtime expression arguments")."""
@@ -133,10 +135,14 @@ class Evaluation:
         return output
 
     async def export(self, given: Output, output: Any, scope: Scope, task: TaskAtWork) -> None:
-        """Replaces the context of the run. Raises WorkflowError (validation, expression)."""
-        if given.as_ is not None:
-            self.data.context = await self.bare(given.as_, output, scope, task)
-        self.check(given.schema_, self.data.context, scope, "context")
+        """Replaces the context of the run; one branch after the other, so that none loses what another adds.
+
+        Raises WorkflowError (validation, expression).
+        """
+        async with self._export_lock:
+            if given.as_ is not None:
+                self.data.context = await self.bare(given.as_, output, scope, task)
+            self.check(given.schema_, self.data.context, scope, "context")
 
 
 def _expression_error(error: ExpressionFailed, scope: Scope) -> WorkflowError:

@@ -66,9 +66,11 @@ class VirtualClock:
     async def drive(self, work: "asyncio.Future[object]") -> None:
         """Lets time pass until the work is done. Raises Stalled when it waits for something that no time brings."""
         while not work.done():
+            was_busy = self._is_busy()
             for _ in range(TURNS):
                 await asyncio.sleep(0)
-            if self._is_busy():
+                was_busy = was_busy or self._is_busy()
+            if was_busy:  # what has just ended has others go on first
                 await asyncio.sleep(0.001)
             elif not work.done() and not self._ring_next():
                 raise Stalled

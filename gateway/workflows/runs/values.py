@@ -36,9 +36,12 @@ def canonical_value(value: Any) -> Any:
 
 
 def mask_secrets(value: Any) -> Any:
-    """A value without the texts of members whose names are those of secrets, such as `password`."""
+    """A value without the texts, lists and objects of members whose names are those of secrets, such as `password`."""
     if isinstance(value, dict):
-        return {name: MASK if isinstance(member, str) and _is_secret(name) else mask_secrets(member) for name, member in value.items()}
+        return {
+            name: MASK if isinstance(member, str | list | dict) and _is_secret(name) else mask_secrets(member)
+            for name, member in value.items()
+        }
     return [mask_secrets(each) for each in value] if isinstance(value, list | tuple) else value
 
 
@@ -62,7 +65,8 @@ async def read_values(store: RunStore, run: RunKey) -> dict[str, str]:
 
 
 async def read_value(store: RunStore, run: RunKey, digest: str) -> str | None:
-    """The JSON of one large value, or None."""
+    """The JSON of one large value without its secrets, or None."""
     mine = (workflow_values.c.tenant == run.tenant) & (workflow_values.c.run_id == run.id) & (workflow_values.c.digest == digest)
     query = select(workflow_values.c.value).where(mine)
-    return await store.database.read(lambda connection: connection.execute(query).scalar())
+    found = await store.database.read(lambda connection: connection.execute(query).scalar())
+    return None if found is None else encode_canonical(mask_secrets(msgspec.json.decode(found))).decode()

@@ -87,6 +87,13 @@ async def test_a_branch_that_fails_fails_the_fork_and_stops_the_others() -> None
     assert (outcome.status, names(outcome).count("x")) == ("faulted", 0)
 
 
+async def test_branches_that_export_at_once_lose_nothing() -> None:
+    one = "{NAME: {set: {n: 1}, export: {as: '$context + {NAME: 1}'}}}"
+    branches = ", ".join(one.replace("NAME", name) for name in ("a", "b", "c"))
+    tasks = f"- all: {{fork: {{branches: [{branches}]}}}}\n- seen: {{set: '${{ $context | keys }}'}}"
+    assert await output(tasks) == ["a", "b", "c"]
+
+
 async def test_an_error_is_caught_by_what_it_is() -> None:
     tasks = """
 - a:

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,17 +176,17 @@ class RegistryAccess:
         """Returns the names of a server's tools that the caller may know of."""
         if self.is_operator_or_owner(caller, entry):
             return [tool.name for tool in entry.tools]
-        acts = (act_of_calling_tool(entry.name, tool.name) for tool in entry.tools)
-        rulings = Slices((tool.name, self._could_allow(caller, act)) for tool, act in zip(entry.tools, acts, strict=True))
-        return [name async for name, allowed in rulings if allowed]
+        return await self._permitted(caller, {tool.name: act_of_calling_tool(entry.name, tool.name) for tool in entry.tools})
 
     async def visible_prompts(self, caller: Caller, entry: Registration) -> list[str]:
         """Returns the names of a server's prompts that the caller may know of."""
         if self.is_operator_or_owner(caller, entry):
             return [prompt.name for prompt in entry.prompts]
-        acts = (act_of_getting_prompt(entry.name, prompt.name) for prompt in entry.prompts)
-        rulings = Slices((prompt.name, self._could_allow(caller, act)) for prompt, act in zip(entry.prompts, acts, strict=True))
-        return [name async for name, allowed in rulings if allowed]
+        return await self._permitted(caller, {prompt.name: act_of_getting_prompt(entry.name, prompt.name) for prompt in entry.prompts})
+
+    async def _permitted(self, caller: Caller, acts: Mapping[str, Act]) -> list[str]:
+        """Returns the names whose acts the caller could be allowed, ruled on in slices."""
+        return [name async for name, allowed in Slices((name, self._could_allow(caller, act)) for name, act in acts.items()) if allowed]
 
     def can_read_resources(self, caller: Caller, entry: Registration) -> bool:
         """Returns whether the caller may read a server's resources."""

@@ -113,3 +113,15 @@ async def test_a_document_without_an_end_ends_with_a_typed_error(workflows: Work
     run = await workflows.start("endless")
     shown = await workflows.ended(run)
     assert shown["state"] == "TASK_STATE_FAILED" and "more than 100000 tasks" in shown["fault"]["detail"]
+
+
+async def test_secrets_of_large_values_and_inputs_are_masked(home: House, workflows: Workflows) -> None:
+    sales = await home.agent(CallbackAgent("sales"))
+    sales.more = [{"data": {"password": "hunter2", "padding": "x" * 70_000}}]
+    await workflows.add("large", f"do:\n- ask: {{call: gateway.agent, with: {{agent: sales, input: x}}, {AI}}}\n")
+    run = await workflows.start("large", {"password": "hunter2", "tokens": 5})
+    shown = await workflows.ended(run)
+    digest = shown["steps"][0]["value_reference"]["digest"]
+    value = await workflows.desk.ask("GET", f"/api/runs/{run}/values/{digest}", "alice")
+    assert value.status_code == 200 and value.json()["padding"] and "hunter2" not in value.text + str(shown)
+    assert shown["input"]["tokens"] == 5
