@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from adapters.contract import (
     ENDINGS,
@@ -302,14 +303,16 @@ async def is_silent() -> bool:
 
 @pytest.mark.parametrize("answer", [refuses_to_stop, asks_for_consent, is_silent])
 async def test_a_late_turn_fails_as_late_whatever_the_agent_says(
-    answer: Callable[[], Awaitable[bool]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    answer: Callable[[], Awaitable[bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guarded, "STOP_SECONDS", 0.05)
     adapter = Stopping(names_its_task_and_hangs, answer)
-    async with asyncio.timeout(60):
-        events = [event async for event in GuardedAdapter(adapter).run(turn("hi"), call_to("http://a.example/", seconds=0.05))]
+    with capture_logs() as lines:
+        async with asyncio.timeout(60):
+            events = [event async for event in GuardedAdapter(adapter).run(turn("hi"), call_to("http://a.example/", seconds=0.05))]
     assert events[-1] == Failed(LATE_TEXT, kind="AGENT_LATE")
-    assert adapter.stopped == ["t-new"] and "late_turn_not_stopped" in capsys.readouterr().out
+    assert adapter.stopped == ["t-new"]
+    assert [line["event"] for line in lines] == ["late_turn_not_stopped"]
 
 
 class Lively:
