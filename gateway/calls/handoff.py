@@ -116,8 +116,8 @@ class ContractEnforcingAdapter:
         if is_data_required and all(part.data is UNSET for _, parts in places for part in parts):
             return "The agent broke its contract: its answer has no data part."
         for place, parts in places:
-            if (found := find_breach(self._schema, parts)) is not None:
-                return f"The agent broke its contract: {place}{found[0]} breaks the rule `{found[1]}`."
+            if (breach := find_breach(self._schema, parts)) is not None:
+                return f"The agent broke its contract: {place}{breach.path} {breach.text}."
         return ""
 
 

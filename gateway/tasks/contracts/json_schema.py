@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import SchemaError, ValidationError
+from msgspec import Struct
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
@@ -14,6 +15,11 @@ RULES_MAX: Final = 100_000  # rules evaluated for one value
 SIZE_MAX: Final = 1 << 16  # bytes of one accepted schema
 DEPTH_MAX: Final = 32
 PATH_MAX: Final = 300  # characters
+NAMES_MAX: Final = 10  # missing members that are named
+WANTED_MAX: Final = 120  # characters of a rule's value that are shown
+_SIZES: Final = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+_RANGES: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_SHOWN_VALUES: Final = frozenset(("type", "enum", "const", "format", *_RANGES, *_SIZES))
 _SKIPPED_KEYWORDS: Final = ("pattern", "patternProperties")  # untrusted expressions may take for ever; only the agent checks them
 _REFERENCE_KEYWORDS: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 _EMPTY_REGISTRY: Final[Registry[Any]] = Registry()
@@ -33,18 +39,31 @@ class BadSchema(Exception):
     """The schema is invalid, or too expensive to evaluate."""
 
 
+class BrokenRule(Struct, frozen=True):
+    """The place of a value (from `$`) that breaks a rule, the rule's name, and what it wants, where that can be said in short."""
+
+    path: str
+    name: str
+    wanted: str = ""
+
+    @property
+    def text(self) -> str:
+        """For an error text. It quotes the schema and nothing of the value."""
+        return f"breaks the rule `{self.name}`" + (f" ({self.wanted})" if self.wanted else "")
+
+
 def problem_of(schema: Mapping[str, Any], value: Any) -> str:
     """Returns the rule that a value breaks and its path, quoting nothing of the value, or an empty text. Raises BadSchema."""
     try:
         Draft202012Validator.check_schema(schema)
     except (SchemaError, RecursionError) as error:
         raise BadSchema(type(error).__name__) from error
-    path, rule = broken_rule(schema, value)
-    return f"{path} breaks the rule `{rule}`" if rule else ""
+    broken = find_broken_rule(schema, value)
+    return "" if broken is None else f"{broken.path} {broken.text}"
 
 
-def broken_rule(schema: Mapping[str, Any], value: Any) -> tuple[str, str]:
-    """Returns the path (from `$`) and the name of the first rule that a value breaks, or two empty texts.
+def find_broken_rule(schema: Mapping[str, Any], value: Any) -> BrokenRule | None:
+    """Returns the first rule that a value breaks, or None.
 
     The schema must have passed `check_schema`. Raises BadSchema.
     """
@@ -52,7 +71,20 @@ def broken_rule(schema: Mapping[str, Any], value: Any) -> tuple[str, str]:
         first = next(_bounded_validator(schema)(schema, registry=_EMPTY_REGISTRY).iter_errors(value), None)
     except (SchemaError, Unresolvable, RecursionError) as error:
         raise BadSchema(type(error).__name__) from error
-    return ("", "") if first is None else (first.json_path[:PATH_MAX], str(first.validator))
+    return None if first is None else BrokenRule(first.json_path[:PATH_MAX], str(first.validator), _wanted_by(first))
+
+
+def _wanted_by(error: ValidationError) -> str:
+    """What the broken rule wants, by the schema."""
+    wanted: Any = error.validator_value
+    if error.validator == "required" and isinstance(error.instance, Mapping):
+        missing = [name for name in wanted if name not in error.instance]
+        shown = ", ".join(f"`{name[:PATH_MAX]}`" for name in missing[:NAMES_MAX])
+        return f"missing: {shown}{', …' if len(missing) > NAMES_MAX else ''}"
+    if error.validator in _SHOWN_VALUES:
+        text = _canonical(wanted).decode()
+        return text if len(text) <= WANTED_MAX else f"{text[:WANTED_MAX]}…"
+    return ""
 
 
 def check_schema(schema: Mapping[str, Any]) -> None:
@@ -63,7 +95,7 @@ def check_schema(schema: Mapping[str, Any]) -> None:
     try:
         Draft202012Validator.check_schema(schema)
         for trial in _TRIAL_VALUES:
-            broken_rule(schema, trial)
+            find_broken_rule(schema, trial)
     except (SchemaError, RecursionError) as error:
         raise BadSchema("is no JSON Schema (2020-12)") from error
     except BadSchema as error:

@@ -8,7 +8,7 @@ from msgspec import UNSET, Struct
 
 from adapters.a2a_client.wire.v1 import BadMessage
 from adapters.task import Message, Part
-from gateway.tasks.contracts.json_schema import BadSchema, broken_rule, check_schema
+from gateway.tasks.contracts.json_schema import BadSchema, BrokenRule, check_schema, find_broken_rule
 from registry.cards.card import FEATURES, Registration, Skill
 from registry.names import InvalidMember
 
@@ -18,6 +18,7 @@ SKILL_FORMS_EXTENSION: Final = (
 SIDES: Final = ("input", "output")
 SKILLS_MAX: Final = 200
 NAME_SHOWN_MAX: Final = 200
+WANTED_SHOWN_MAX: Final = 1_000
 SKILLS_NAMED_MAX: Final = 20  # skills that an error text lists
 CONTRACT_BROKEN: Final = "CONTRACT_BROKEN"  # failure kind
 
@@ -116,25 +117,24 @@ def check_input(contract: Contract, message: Message) -> None:
         return
     if contract.is_declared and all(part.data is UNSET for part in message.parts):
         raise ContractBroken("message.parts", "has no data part, which the agent's contract needs")
-    if (found := find_breach(contract.input, message.parts)) is not None:
-        path, rule = found
-        raise ContractBroken(f"message.{path}", f"breaks the rule `{rule}` of the agent's contract")
+    if (breach := find_breach(contract.input, message.parts)) is not None:
+        raise ContractBroken(f"message.{breach.path}", f"{breach.text} of the agent's contract")
 
 
-def find_breach(schema: Mapping[str, Any], parts: Sequence[Part]) -> tuple[str, str] | None:
-    """Returns the path and rule of the first data part that breaks the schema, or None."""
+def find_breach(schema: Mapping[str, Any], parts: Sequence[Part]) -> BrokenRule | None:
+    """Returns what the first data part that breaks the schema breaks, with the path from the message or artifact; or None."""
     for place, part in enumerate(parts):
         if part.data is UNSET:
             continue
         try:
-            path, rule = broken_rule(schema, part.data)
+            broken = find_broken_rule(schema, part.data)
         except BadSchema:
-            path, rule = "$", "size"  # too expensive to validate
-        if rule:
-            return f"parts[{place}].data{_printable(path[1:])}", rule
+            broken = BrokenRule("$", "size")  # too expensive to validate
+        if broken is not None:
+            return BrokenRule(f"parts[{place}].data{_printable(broken.path[1:])}", broken.name, _printable(broken.wanted, WANTED_SHOWN_MAX))
     return None
 
 
-def _printable(text: str) -> str:
-    """Returns an untrusted name with unprintable characters replaced, for use in an error text."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:NAME_SHOWN_MAX])
+def _printable(text: str, length: int = NAME_SHOWN_MAX) -> str:
+    """Returns an untrusted text with unprintable characters replaced, for use in an error text."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:length])

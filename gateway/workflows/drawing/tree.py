@@ -26,9 +26,9 @@ def _lines(blocks: tuple[Block, ...], indent: str) -> Iterator[str]:
         below = indent + ("   " if last else "│  ")
         for label, then in block.cases:
             yield f"{below}when {label}  → {then}"
+        beside = tuple(each for label, inner in block.parts if block.parallel or not label for each in inner)
+        yield from _lines(beside, below)
         for label, inner in block.parts:
-            if block.parallel or not label:
-                yield from _lines(inner, below)
-            else:
+            if label and not block.parallel:
                 yield f"{below}{label}:"
                 yield from _lines(inner, below + "  ")

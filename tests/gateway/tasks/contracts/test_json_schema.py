@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.tasks.contracts.json_schema import DEPTH_MAX, SIZE_MAX, BadSchema, broken_rule, check_schema, problem_of
+from gateway.tasks.contracts.json_schema import DEPTH_MAX, SIZE_MAX, BadSchema, BrokenRule, check_schema, find_broken_rule, problem_of
 
 SLOW = "^(a+)+$"  # with 40 letters it takes a backtracking engine hours
 TEXT = "a" * 40 + "!"
@@ -29,7 +29,7 @@ def test_no_keyword_runs_a_pattern_of_the_schema(
         raise AssertionError(f"{pattern} was run")
 
     monkeypatch.setattr(re, "search", search)
-    assert broken_rule(schema, value) == ("", "")
+    assert find_broken_rule(schema, value) is None
 
 
 @pytest.mark.parametrize("keyword", ["additionalProperties", "unevaluatedProperties"])
@@ -41,7 +41,26 @@ def test_members_beyond_the_named_ones_are_refused_where_no_pattern_names_any(ke
 
 def test_the_path_of_a_broken_rule_begins_at_the_value() -> None:
     schema = {"properties": {"lines": {"items": {"type": "integer"}}}}
-    assert broken_rule(schema, {"lines": [1, "two"]}) == ("$.lines[1]", "type")
+    assert find_broken_rule(schema, {"lines": [1, "two"]}) == BrokenRule("$.lines[1]", "type", '"integer"')
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "text"),
+    [
+        ({"required": ["sku", "price"]}, {"price": 1}, "breaks the rule `required` (missing: `sku`)"),
+        ({"required": [f"m{number:02}" for number in range(12)]}, {"m00": 1, "m11": 1}, "`m10`)"),
+        ({"required": [f"m{number:02}" for number in range(12)]}, {}, "`m09`, …)"),
+        ({"minimum": 1}, 0, "breaks the rule `minimum` (1)"),
+        ({"enum": ["a", "b"]}, "secret", 'breaks the rule `enum` (["a","b"])'),
+        ({"enum": ["a" * 300]}, "secret", "aaa…)"),
+        ({"additionalProperties": False}, {"secret": 1}, "breaks the rule `additionalProperties`"),
+        ({"not": {}}, "secret", "breaks the rule `not`"),
+    ],
+)
+def test_a_broken_rule_says_what_it_wants_and_quotes_no_value(schema: dict[str, Any], value: Any, text: str) -> None:
+    broken = find_broken_rule(schema, value)
+    assert broken is not None and broken.text.endswith(text)
+    assert "secret" not in broken.text and len(broken.text) < 200
 
 
 def test_a_schema_whose_references_double_at_each_step_is_refused() -> None:
