@@ -7,6 +7,7 @@ import pytest
 from gateway.workflows.drawing.layout import BlockLane, lay_out
 from gateway.workflows.drawing.outline import Nature, outline_of
 from gateway.workflows.drawing.svg import WORDS, svg_of
+from gateway.workflows.drawing.tree import tree_of
 from tests.gateway.workflows.documents import document_of
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -45,6 +46,17 @@ def test_fixed_and_reasoning_steps_have_shapes_of_their_own() -> None:
     light, dark = style.split("@media (prefers-color-scheme: dark)")
     for nature in Nature:
         assert f".{nature}{{fill:" in light and f".{nature}{{fill:" in dark
+
+
+def test_branches_of_a_fork_are_one_list_of_a_tree() -> None:
+    lines = tree_of("Example", outline_of(document_of(EVERYTHING)))
+    assert lines[:4] == [
+        "Example",
+        "├─ all  · at once",
+        "│  ├─ ask  ◆ ai agent sales",
+        "│  └─ check  ■ fixed tool stock.check",
+    ]
+    assert lines[-4:] == ["   try:", "     └─ one  ■ fixed set", "   catch:", "     └─ two  ■ fixed set"]
 
 
 EVIL = "<script>alert(1)</script>&\"'\u202e]]>"
