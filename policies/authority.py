@@ -49,6 +49,7 @@ class RulingRequest(Struct, frozen=True):
     txn: str = ""
     trace_id: str = ""
     terms: Terms = DEFAULT_TERMS
+    lasts_until: float = 0.0  # seconds since 1970: the end of the callee's authority by itself, for a run of a workflow; 0: the caller's
 
 
 class _CachedVerdict(Struct, frozen=True):
@@ -110,7 +111,7 @@ class Authority:
         child: Delegation | None = None
         if verdict.reason_id in ("", APPROVAL_NEEDED) and request.callee is not None:
             try:
-                child = _delegate_to_callee(self._environment.new_id("g"), caller, request, request.callee)
+                child = _delegate_to_callee(self._environment, caller, request, request.callee)
             except CannotNarrow as refusal:
                 verdict = _CachedVerdict(reason_id=refusal.reason_id)
         decision = _build_decision(
@@ -162,7 +163,7 @@ class Authority:
 
         No policy is evaluated, since stopping only ends what was allowed before. The agent gets no more than the caller's authority of now.
         """
-        held = caller.delegation if callee is None else _delegate_to_callee(self._environment.new_id("g"), caller, request, callee)
+        held = caller.delegation if callee is None else _delegate_to_callee(self._environment, caller, request, callee)
         verdict = _CachedVerdict(allowed_reason_id="own-task")
         return Grant(_build_decision(self._environment, caller, request, verdict, policy_version=self._engine.version), held)
 
@@ -319,13 +320,18 @@ def _arguments_digest(arguments: Mapping[str, Any] | None) -> str:
     return "" if arguments is None else hashlib.sha256(_encode_canonical(arguments)).hexdigest()
 
 
-def _delegate_to_callee(grant_id: str, caller: Caller, request: RulingRequest, callee: Hop) -> Delegation:
+def _delegate_to_callee(environment: RulingEnvironment, caller: Caller, request: RulingRequest, callee: Hop) -> Delegation:
     """Returns the delegation for the called agent: the caller's with one more hop, which has the agent's ceiling.
 
-    The hop asks for all permissions, so it only appends to the path. The ceiling counts when the agent makes its next call.
+    The hop asks for all permissions, so it only appends to the path. The ceiling counts when the agent makes its next call. A run that
+    a person or a service starts, or that does not end with the task of its caller, lasts as long as its workflow and the operator say.
     """
-    narrowed = caller.delegation.narrow(callee.agent, callee.ceiling, ALL_PERMISSIONS, caller.delegation.not_after)
-    return narrowed.with_ids(grant_id, request.task_id, request.txn)
+    held = caller.delegation
+    narrowed = held.narrow(callee.agent, callee.ceiling, ALL_PERMISSIONS, held.not_after)
+    if request.lasts_until and (not held.path or not held.task_id):
+        not_after = min(request.lasts_until, environment.now() + environment.run_ttl)
+        narrowed = narrowed.lasting_until(not_after, environment.roles_until(held.principal.issuer))
+    return narrowed.with_ids(environment.new_id("g"), request.task_id, request.txn)
 
 
 def requester_of(caller: Caller, request: RulingRequest) -> Requester:

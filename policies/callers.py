@@ -37,6 +37,13 @@ class Caller(Struct, frozen=True):
     scope_map: Mapping[str, Permissions] | None = None  # what the scopes of the person's issuer stand for, where it has scopes of its own
 
 
+class RolesOutdated(TokenRefused):
+    """The roles of a grant were vouched for too long ago: the person has to sign in again. Raised for grants of runs of workflows."""
+
+    def __init__(self) -> None:
+        super().__init__("roles-outdated")
+
+
 class HypotheticalCaller(Struct, frozen=True):
     """A person, and optionally a chain of agents with their highest ceilings, for questions about what would be ruled."""
 
@@ -82,16 +89,23 @@ class CallerResolver:
         return caller
 
     async def resolve_agent(self, tenant: str, agent: str, grant_id: str) -> Caller:
-        """The caller of an authenticated agent that presented the ticket of a grant. Raises TokenRefused and Killed."""
-        delegation = await self._find_grant(tenant, grant_id)
+        """The caller of an authenticated agent that presented the ticket of a grant. Raises TokenRefused, RolesOutdated and Killed."""
+        return await self._resolve_agent(tenant, agent, grant_id)
+
+    async def _resolve_agent(self, tenant: str, agent: str, grant_id: str, with_outdated_roles: bool = False) -> Caller:
+        delegation = await self._find_grant(tenant, grant_id, with_outdated_roles)
         if delegation.actor != agent:
             raise TokenRefused("ticket")
         return _caller_from_delegation(delegation.actor, "", delegation.not_after, _with_current_limits(self._environment, delegation))
 
-    async def resolve_agent_in_turn(self, tenant: str, agent: str, grant_id: str) -> Caller:
-        """The caller of an agent in the turn that a grant was made for, with what is left of the grant. Raises TokenRefused and Killed."""
+    async def resolve_agent_in_turn(self, tenant: str, agent: str, grant_id: str, *, with_outdated_roles: bool = False) -> Caller:
+        """The caller of an agent in the turn that a grant was made for, with what is left of the grant.
+
+        With `with_outdated_roles`, a person whose roles count no more has none, which suffices to stop what was begun. Raises TokenRefused,
+        RolesOutdated and Killed.
+        """
         self._grants.invalidate(tenant, grant_id)
-        return await self.resolve_agent(tenant, agent, grant_id)
+        return await self._resolve_agent(tenant, agent, grant_id, with_outdated_roles)
 
     async def resolve_detached(self, tenant: str, agent: str, grant_id: str) -> Caller:
         """The caller of an agent that starts work which does not end with its own task. It has the same chain, and so no more authority.
@@ -139,14 +153,25 @@ class CallerResolver:
             raise Killed
         return caller
 
-    async def _find_grant(self, tenant: str, grant_id: str) -> Delegation:
+    async def _find_grant(self, tenant: str, grant_id: str, with_outdated_roles: bool = False) -> Delegation:
         if not self._environment.is_fresh():
             await self._environment.kills.reload()
             self._grants.invalidate(tenant, grant_id)
         try:
-            return await self._grants.find(tenant, grant_id)
+            found = await self._grants.find(tenant, grant_id)
         except GrantEnded:
             raise TokenRefused("grant-ended") from None
+        if found.roles_until > self._environment.now():
+            return found
+        if not with_outdated_roles:
+            raise RolesOutdated
+        return found.with_principal(Principal(tenant, found.principal.issuer, found.principal.subject))
+
+
+def caller_before(caller: Caller) -> Caller:
+    """The caller that called the acting agent: the person, or the agent before it in the chain."""
+    before = caller.delegation.without_actor(caller.delegation.actor)
+    return _caller_from_delegation(before.actor, "", before.not_after, before)
 
 
 def hypothetical_caller(who: HypotheticalCaller) -> Caller:

@@ -1,11 +1,16 @@
 """The sources that the authority depends on: verified claims, stored grants, and the current roles, ceilings and kills."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from policies.delegation.chain import Principal
 from policies.delegation.kills import Kills
 from policies.delegation.permissions import NO_PERMISSIONS, Permissions
+from policies.delegation.rights import permissions_of_roles
+from policies.delegation.run_as import SERVICE_ISSUER
+from policies.tokens.claims import DEVELOPMENT_ISSUER
 
 
 class RolesNow(Protocol):
@@ -47,3 +52,13 @@ class RulingEnvironment:
     kills: Kills
     task_ttl: float = 0.0  # seconds for which a person's tasks may outlive the token
     service_ceiling: Callable[[str], Permissions] = _no_service  # of a service principal, as the settings have it
+    run_ttl: float = 0.0  # the longest authority of a run of a workflow, in seconds
+    roles_ttl: float = math.inf  # seconds for which roles count in a run that only a provider's token vouches for
+
+    def has_permission(self, principal: Principal, scope: Permissions, permission: str) -> bool:
+        """Whether the roles of a person and the scope of their token cover a permission. Policies are not asked."""
+        return scope.covers(permission) and permissions_of_roles(self.role_permissions, principal.roles).covers(permission)
+
+    def roles_until(self, issuer: str) -> float:
+        """Until when roles count that a person of this issuer has now. Those of development users and services are in the settings."""
+        return math.inf if issuer in (DEVELOPMENT_ISSUER, SERVICE_ISSUER) else self.now() + self.roles_ttl

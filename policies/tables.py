@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import BigInteger, Column, Connection, ForeignKeyConstraint, Index, MetaData, Table, Text, text
 
 metadata = MetaData()
+LIMITED_ROLES = text("roles_until IS NOT NULL")
 T = TypeVar("T")
 
 
@@ -51,6 +52,8 @@ grants = Table(
     Column("not_after", BigInteger, nullable=False),
     Column("revoked", BigInteger),
     Column("deadline", BigInteger),  # of the turn that the grant was made for, while it runs
+    Column("roles_until", BigInteger),  # until when the vouched roles count; NULL: as long as the grant
+    Index("grants_of_run", "tenant", "task_id", sqlite_where=LIMITED_ROLES, postgresql_where=LIMITED_ROLES),
 )
 
 audit_records = Table(

@@ -58,4 +58,6 @@ class IdentitySettings(_FrozenSettings):
     development: Literal["auto", "on", "off"] = "auto"
     issuers: list[IssuerSettings] = []
     hop_ttl: int = Field(120, ge=5, le=120)  # seconds a hop token lives
+    run_ttl: int = Field(MONTH, ge=60, le=366 * 86_400)  # the longest authority of a run of a workflow, in seconds
+    roles_ttl: int = Field(86_400, ge=60, le=MONTH)  # seconds for which roles in a provider's token count in a run
     task_ttl: int = Field(0, ge=0, le=86_400)  # least seconds of a task's authority, even if the person's token expires before

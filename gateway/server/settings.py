@@ -255,6 +255,7 @@ class Settings(BaseSettings):
     sandbox: Literal["auto", "on", "off"] = "auto"  # the built-in server that runs code; auto: where bubblewrap works, or in development
     service_principals: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")], ServicePrincipalSettings] = {}
     policies: str = ""  # a folder of .cedar files
+    notify: list[Annotated[str, AfterValidator(_check_address)]] = []  # webhooks that are told what people are asked
     workflows: str = ""  # a folder of workflow documents, which are published at start
     cards: CardSettings = CardSettings()
     egress: EgressSettings = EgressSettings()

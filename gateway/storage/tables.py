@@ -246,3 +246,26 @@ connections = Table(
     Index("connections_state", "state"),
     Index("connections_until", "until"),
 )
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),  # in the order of the commits, see gateway/tasks/notices/feed.py
+    Column("tenant", Text, nullable=False),
+    Column("kind", Text, nullable=False),  # checkpoint.opened | approval.requested | …
+    Column("subject", Text, nullable=False),  # id of the checkpoint or approval
+    Column("task_id", Text, nullable=False),
+    Column("owner", Text, nullable=False),  # tenant|issuer|subject
+    Column("body", Text, nullable=False),  # JSON
+    Column("at", BigInteger, nullable=False),
+    Index("notices_at", "at"),
+)
+
+notice_webhooks = Table(
+    "notice_webhooks",
+    metadata,
+    Column("id", Text, primary_key=True),  # the beginning of the sha256 of the URL, in hex
+    Column("cursor", BigInteger, nullable=False),  # the last notice that the webhook has
+    Column("attempts", BigInteger, nullable=False),  # at the next one
+    Column("next_at", BigInteger, nullable=False),  # earliest next attempt; while a process sends, the end of its lease
+)

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from itertools import accumulate
 from operator import attrgetter
@@ -27,6 +27,7 @@ from gateway.tasks.events.entries import (
     to_rfc3339,
 )
 from gateway.tasks.events.live import LiveEvents, LiveEventsByTask
+from policies.callers import Caller
 from registry.names import FRONT_DOOR
 
 __all__ = [
@@ -107,7 +108,18 @@ class TaskLog:
         self._database = database
         self._now = now
         self.runner = runner
+        self._look_subscribers: list[Callable[[Caller, TaskRow], Awaitable[None]]] = []
         self._live_events = LiveEventsByTask()
+
+    def subscribe_to_looks(self, subscriber: Callable[[Caller, TaskRow], Awaitable[None]]) -> None:
+        """Has `subscriber` called by each `notify_look` of a task that rests."""
+        self._look_subscribers.append(subscriber)
+
+    async def notify_look(self, caller: Caller, row: TaskRow) -> None:
+        """Tells the subscribers that the owner looks at a task that no process works on and that has not ended."""
+        if not row.runner and not row.has_ended:
+            for subscriber in self._look_subscribers:
+                await subscriber(caller, row)
 
     def opening_events(self, row: TaskRow, message: Message) -> tuple[TaskRow, tuple[TaskEvent, ...]]:
         """Returns a new task with its first two events: the caller's message and the status SUBMITTED."""

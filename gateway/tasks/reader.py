@@ -34,12 +34,14 @@ class TaskReader:
         """
         row = await self._tasks.find(caller.principal.tenant, caller.principal.owner_key, task_id)
         _check_visible(caller, agent, row)
+        await self._tasks.notify_look(caller, row)
         return row
 
     async def read_task(self, caller: Caller, agent: str, task_id: str) -> TurnState:
         """Returns a task with its events, by one read. Raises UnknownTask."""
         record = await self._tasks.read_record(caller.principal.tenant, caller.principal.owner_key, task_id)
         _check_visible(caller, agent, record.row)
+        await self._tasks.notify_look(caller, record.row)
         return TurnState(record.row, record.events)
 
     async def read_whole(self, turn_state: TurnState) -> TurnState:

@@ -1,7 +1,7 @@
 """Workflows and runs as /api shows and changes them. Permissions are checked by the routes."""
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import UNSET
@@ -14,19 +14,25 @@ from gateway.workflows.drawing.mermaid import mermaid_of
 from gateway.workflows.drawing.outline import outline_of
 from gateway.workflows.drawing.svg import svg_of
 from gateway.workflows.drawing.tree import tree_of
+from gateway.workflows.dsl.document import CallFunction, Document
 from gateway.workflows.dsl.editor_schema import editor_schema
 from gateway.workflows.dsl.loading import read_document, read_source
+from gateway.workflows.dsl.walk import tasks
 from gateway.workflows.engine.adapter import EngineParts
+from gateway.workflows.engine.questions import CHECKPOINTS
 from gateway.workflows.engine.starting import ScheduledStarts
 from gateway.workflows.engine.trail import attempt_of
 from gateway.workflows.engine.waits import RunWaker
+from gateway.workflows.expressions.evaluator import ExpressionFailed
+from gateway.workflows.problems import BadRelaxation, UnknownCheckpoint
 from gateway.workflows.publishing.registrar import WorkflowRegistrar, version_in
-from gateway.workflows.runs.checkpoints import Answerer, Checkpoint
 from gateway.workflows.runs.estimates import estimate
 from gateway.workflows.runs.feed import FeedEntry, FeedPlace, RunFeed, StateChange
 from gateway.workflows.runs.journal import CALL, PLAN, Result, StepRow, read_stored_steps
 from gateway.workflows.runs.open_effects import children_of, has_stopped, open_effects
 from gateway.workflows.runs.pages import RunFilter, continuations_of, find_run, list_runs, run_document
+from gateway.workflows.runs.people.checkpoints import SIGNAL, Answerer, Checkpoint
+from gateway.workflows.runs.people.relaxations import CheckpointPlace, CheckpointRecord, Relaxation
 from gateway.workflows.runs.standing import Standing
 from gateway.workflows.runs.store import RunKey
 from gateway.workflows.runs.values import mask_secrets, read_value
@@ -35,6 +41,15 @@ from policies.delegation.run_as import act_of_running_as
 from registry.cards.card import Registration
 from registry.changes import RegistryChange
 from registry.store import UnknownName
+
+
+class RelaxationGiven(Protocol):
+    """gateway/ingress/admin/workflows/relaxing.py."""
+
+    step: str
+    every: int
+    above: str
+    reason: str
 
 
 class WorkflowAdministration:
@@ -167,8 +182,41 @@ class WorkflowAdministration:
         """Raises UnknownCheckpoint."""
         return await self._parts.checkpoints.find(tenant, checkpoint_id)
 
-    async def pending_checkpoints(self, tenant: str, is_shown: Callable[[Checkpoint], bool]) -> list[dict[str, Any]]:
-        return [checkpoint_document(each) for each in await self._parts.checkpoints.pending(tenant, is_shown)]
+    async def pending_checkpoints(
+        self, tenant: str, is_shown: Callable[[Checkpoint], bool], page: tuple[str, int]
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """A page of open checkpoints. `page`: the cursor, empty for the first page, and how many at most. Raises BadCursor."""
+        cursor, limit = page
+        found = await self._parts.checkpoints.pending(tenant, is_shown, cursor, limit + 1)
+        more = f"{found[limit - 1].created}.{found[limit - 1].id}" if len(found) > limit else None
+        return [checkpoint_document(each) for each in found[:limit]], more
+
+    async def checkpoint_records(self, entry: Registration) -> list[dict[str, Any]]:
+        """How people answered the checkpoints of the version that new runs begin with."""
+        found = await self._parts.relaxations.records(entry.tenant, entry.name, version_in(entry))
+        return [record_document(each) for each in found]
+
+    async def relax(self, entry: Registration, given: RelaxationGiven, by: str, decision_id: str) -> None:
+        """Has only some questions of a checkpoint asked. Raises UnknownCheckpoint and BadRelaxation."""
+        place = CheckpointPlace(entry.tenant, entry.name, version_in(entry), given.step)
+        document = await self._parts.versions.document(entry.tenant, entry.name, place.version)
+        if document is None or given.step not in checkpoint_steps(document):
+            raise UnknownCheckpoint
+        if given.above:
+            try:
+                await self._parts.evaluator.compile([given.above], [])
+            except ExpressionFailed as error:
+                raise BadRelaxation(f"`above` is no jq expression: {error}") from error
+        await self._parts.relaxations.set(place, Relaxation(given.every, given.above, by, given.reason), decision_id)
+
+    async def ask_again(self, entry: Registration, step: str, by: str, decision_id: str) -> bool:
+        """Has every question of a checkpoint asked again. Returns False where that was so before."""
+        place = CheckpointPlace(entry.tenant, entry.name, version_in(entry), step)
+        return await self._parts.relaxations.remove(place, by, decision_id)
+
+    def show_checkpoint(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """A checkpoint as /api shows it."""
+        return checkpoint_document(checkpoint)
 
     async def answer(self, checkpoint: Checkpoint, value: Any, by: str, decision_id: str) -> dict[str, Any]:
         """Stores a person's answer and has the run go on. Raises BadCheckpointAnswer and CheckpointClosed."""
@@ -221,6 +269,32 @@ def schedule_document(schedule: ScheduleRow) -> dict[str, Any]:
     """When a workflow starts next by itself, as whom, and the run that was started last."""
     next_at = None if schedule.next_at is None else to_rfc3339(schedule.next_at)
     return {"run_as": schedule.terms.run_as, "next_at": next_at, "last_run": schedule.last_run or None}
+
+
+def checkpoint_steps(document: Document) -> set[str]:
+    """The steps of a document that ask people."""
+    calls = {placed.path: placed.task.call for placed in tasks(document) if isinstance(placed.task, CallFunction)}
+    return {path for path, call in calls.items() if CHECKPOINTS.get(call, SIGNAL) != SIGNAL}
+
+
+def record_document(record: CheckpointRecord) -> dict[str, Any]:
+    """How people answered one checkpoint."""
+    rule = record.relaxation
+    shown = (
+        {"every": rule.every, "above": rule.above, "by": rule.author, "reason": rule.reason, "since": to_rfc3339(rule.created)}
+        if rule
+        else None
+    )
+    return {
+        "step": record.step,
+        "kind": record.kind,
+        "prompt": record.prompt,
+        "opened": record.opened,
+        "states": record.states,
+        "answers": [{"answer": answer, "count": count} for answer, count in record.answers],
+        "median_seconds": record.median_seconds,
+        "relaxation": shown,
+    }
 
 
 def step_document(step: StepRow) -> dict[str, Any]:
@@ -279,5 +353,14 @@ def checkpoint_document(checkpoint: Checkpoint) -> dict[str, Any]:
         "owner": checkpoint.owner,
         "created": to_rfc3339(checkpoint.created),
         "expires": to_rfc3339(checkpoint.expires),
+        **_escalation_member(checkpoint),
         **answered,
     }
+
+
+def _escalation_member(checkpoint: Checkpoint) -> dict[str, Any]:
+    escalation = checkpoint.escalation
+    if escalation is None:
+        return {}
+    to = {"roles": list(escalation.roles), "permissions": list(escalation.permissions)}
+    return {"escalation": {"at": to_rfc3339(escalation.at), "begun": checkpoint.is_escalated, "to": to}}

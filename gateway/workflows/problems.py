@@ -53,3 +53,7 @@ class BadCheckpointAnswer(Exception):
 
 class BadEvent(Exception):
     """The text is no event that the gateway takes; the message says why."""
+
+
+class BadRelaxation(Exception):
+    """The relaxation of a checkpoint can't be used; the message says why."""

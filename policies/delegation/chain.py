@@ -59,6 +59,7 @@ class Delegation(Struct, frozen=True):
     grant_id: str = ""
     task_id: str = ""
     deadline: float = math.inf
+    roles_until: float = math.inf  # seconds since 1970: until then the roles count that the person's issuer vouched for
 
     @property
     def actor(self) -> str:
@@ -91,6 +92,13 @@ class Delegation(Struct, frozen=True):
     def within(self, ceiling: Permissions) -> "Delegation":
         """A copy under the current ceiling of a service principal, which only narrows it."""
         return replace(self, scope=self.scope.intersect(ceiling))
+
+    def lasting_until(self, not_after: float, roles_until: float) -> "Delegation":
+        """A copy that does not end with the person's token: the authority of a run of a workflow.
+
+        The roles count until `roles_until`, or until an earlier moment that this delegation already has.
+        """
+        return replace(self, not_after=not_after, roles_until=min(self.roles_until, roles_until))
 
     def with_deadline(self, deadline: float) -> "Delegation":
         """A copy for a turn that ends at `deadline`."""

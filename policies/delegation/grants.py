@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +16,9 @@ from policies.tables import TransactionalDatabase, WriteBatch
 from policies.tables import grants as table
 
 _encode = msgspec.json.Encoder().encode
+_RENEW_ROLES = (
+    "UPDATE grants SET roles = ?, roles_until = ? WHERE tenant = ? AND task_id = ? AND issuer = ? AND subject = ? AND roles_until < ?"
+)
 CACHED_SECONDS = 1.0  # how long a revocation by another process may go unnoticed
 
 
@@ -73,8 +76,18 @@ class Grants:
                 "created": now_us,
                 "not_after": int(delegation.not_after * 1_000_000),
                 "deadline": _to_us(delegation.deadline),
+                "roles_until": _to_us(delegation.roles_until),
             },
         )
+
+    def renew_roles(self, batch: WriteBatch, principal: Principal, task_id: str, roles_until: float) -> int:
+        """Lets the person's roles of now count for every grant of a task until `roles_until` (seconds since 1970), and for those derived.
+
+        Returns how many grants it changed: those whose roles count for a limited time, and not longer already.
+        """
+        until, roles = _to_us(roles_until), _encode(principal.roles).decode()
+        where = (principal.tenant, task_id, principal.issuer, principal.subject, until)
+        return batch.run(_RENEW_ROLES, (roles, until, *where))
 
     def set_deadline(self, batch: WriteBatch, tenant: str, grant_id: str, task_id: str, deadline: float = math.inf) -> None:
         """Sets the end of the turn of the task that the grant was made for (seconds since 1970; infinity while the task is paused).
@@ -152,8 +165,9 @@ class Grants:
             if (tenant, one) in revoked or row is None or row.revoked is not None or self._is_task_over(connection, tenant, row.task_id):
                 raise GrantEnded
         row = line[0][1]
+        roles, roles_until = _roles_of([each for _, each in line])
         return Delegation(
-            principal=Principal(tenant, row.issuer, row.subject, tuple(json.loads(row.roles))),
+            principal=Principal(tenant, row.issuer, row.subject, roles),
             scope=Permissions.parse(row.scope.split()),
             not_after=row.not_after / 1_000_000,
             path=tuple(Hop(hop["agent"], Permissions.parse(hop["ceiling"].split())) for hop in json.loads(row.path)),
@@ -161,8 +175,25 @@ class Grants:
             txn=row.txn,
             grant_id=row.id,
             task_id=row.task_id,
-            deadline=math.inf if row.deadline is None else row.deadline / 1_000_000,
+            deadline=_to_seconds(row.deadline),
+            roles_until=roles_until,
         )
+
+
+def _roles_of(line: Sequence[Any]) -> tuple[tuple[str, ...], float]:
+    """The roles of a grant, and until when they count. `line`: the grant and its ancestors, which are all the same person's.
+
+    Where the roles count for a limited time, those of the ancestor count that were vouched for last: the person has signed in again there.
+    """
+    latest = line[0]
+    if latest.roles_until is not None:
+        latest = max((each for each in line if each.roles_until is not None), key=lambda each: each.roles_until)
+    return tuple(json.loads(latest.roles)), _to_seconds(latest.roles_until)
+
+
+def _to_seconds(moment: int | None) -> float:
+    """Seconds since 1970; infinity for none."""
+    return math.inf if moment is None else moment / 1_000_000
 
 
 def _to_us(deadline: float) -> int | None:

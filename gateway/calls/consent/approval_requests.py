@@ -12,6 +12,8 @@ from sqlalchemy import Connection, func, select
 
 from adapters.mcp_client.wire.messages import CAPABILITIES_KEY, LEVEL_KEY, META_PREFIX, VERSION_KEY
 from gateway.storage.database import Batch
+from gateway.tasks.log import to_rfc3339
+from gateway.tasks.notices.feed import Notice, write_notice
 from gateway.tasks.turns.stores import TaskStores
 from policies.authority import RulingRequest, requester_of
 from policies.callers import Caller
@@ -236,6 +238,9 @@ class ApprovalRequests:
         """Writes the row. Raises TooManyQuestions if concurrent requests of the user have reached the bound first."""
         _check_pending_limit(batch.connection, row["tenant"], row["owner"], row["created"])
         approval_rows.write_pending(batch, row)
+        body = {"approval": row["id"], "prompt": row["prompt"], "needed": row["needed"], "expires": to_rfc3339(row["expires"])}
+        notice = Notice(row["tenant"], "approval.requested", row["id"], row["task_id"], row["owner"], body, row["created"])
+        write_notice(batch, notice)
 
 
 def _check_pending_limit(connection: Connection, tenant: str, owner: str, now: int) -> None:

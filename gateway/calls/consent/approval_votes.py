@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from gateway.storage.database import Batch, Database
 from gateway.storage.paging import BadCursor
 from gateway.tasks.log import has_ended, to_rfc3339
+from gateway.tasks.notices.feed import Notice, write_notice
 from policies.audit.log import AuditLog
 from policies.callers import Caller
 from policies.delegation.approval import decode_arguments
@@ -133,6 +134,8 @@ class Approvals:
             if state != "pending":
                 closed = now if state == "denied" and not row.grant_id else None
                 batch.run(_UPDATE_STATE, (state, "" if vote.allows else vote.reason, closed, row.tenant, row.id))
+                body = {"approval": row.id, "state": state, "by": principal.owner_key}
+                write_notice(batch, Notice(row.tenant, "approval.decided", row.id, row.task_id, row.owner, body, now))
             self._audit.record(batch, _vote_record(row, caller, vote, decision_id, state))
             return self._full_document(batch.connection, _read_locked_row(batch.connection, row))
 

@@ -127,7 +127,7 @@ class Takeover:
         """
         row = record.row
         try:
-            caller = await self._callers.resolve_agent_in_turn(row.tenant, row.agent, row.grant_id)
+            caller = await self._callers.resolve_agent_in_turn(row.tenant, row.agent, row.grant_id, with_outdated_roles=True)
             target = self._parts.callees.find_registered(caller, row.agent, Family.AGENT)  # its own ceiling need not name it
             grant = self._authority.grant_continuation(
                 caller, RulingRequest(act_of_invoking_agent(row.agent), row.tenant, task_id=row.id, txn=row.txn)

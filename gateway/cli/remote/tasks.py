@@ -109,9 +109,9 @@ def follow_task(remote: GatewayClient, task_id: str) -> Iterator[dict[str, Any]]
         yield decode_json(sent.data)
 
 
-def follow_events(remote: GatewayClient, path: str) -> Iterator[SseEvent]:
-    """Yields each event once. A stream that breaks is resumed after the last event."""
-    after, failures = "", 0
+def follow_events(remote: GatewayClient, path: str, after: str = "") -> Iterator[SseEvent]:
+    """Yields each event once, those after the id `after`. A stream that breaks is resumed after the last event."""
+    failures = 0
     while True:
         try:
             for sent in remote.stream_events(path, after):

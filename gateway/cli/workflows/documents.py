@@ -109,6 +109,35 @@ def _shares(shares: dict[str, float] | None) -> str:
 
 
 @app.command()
+def checkpoints(name: Name, as_json: screen.AsJson = False) -> None:
+    """Show how often people answered each checkpoint of the current version how, and which are relaxed."""
+    with connect() as remote, screen.show_progress("asking…"):
+        items = remote.get(f"{PATH}/{quote_segment(name)}/checkpoints")["items"]
+    screen.print_json({"items": items}) if as_json else _print_records(items)
+
+
+@app.command(epilog="Example: interlock workflow relax offer /do/2/large --every 10 --above '.total > 1000'")
+def relax(
+    name: Name,
+    step: Annotated[str, typer.Argument(help="The checkpoint, as `workflow checkpoints` names it.", metavar="STEP")],
+    every: Annotated[int, typer.Option(help="Ask each k-th question.", metavar="K", min=0)] = 0,
+    above: Annotated[str, typer.Option(help="Ask where this jq expression holds on the step's input.", metavar="RULE")] = "",
+    reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
+    never: Annotated[bool, typer.Option("--never", help="Relax it no more: ask every question.")] = False,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Have only some questions of a checkpoint asked, for the current version. A new version asks all again."""
+    path = f"{PATH}/{quote_segment(name)}"
+    with connect() as remote, screen.show_progress("relaxing…"):
+        if never:
+            remote.request("DELETE", f"{path}/relaxations?step={quote_segment(step)}")
+        else:
+            remote.request("POST", f"{path}/relaxations", body={"step": step, "every": every, "above": above, "reason": reason})
+        items = remote.get(f"{path}/checkpoints")["items"]
+    screen.print_json({"items": items}) if as_json else _print_records(items)
+
+
+@app.command()
 def rm(name: Name, as_json: screen.AsJson = False) -> None:
     """Remove a workflow. Its runs end."""
     with connect() as remote, screen.show_progress("removing…"):
@@ -124,6 +153,22 @@ def _draw(found: dict[str, Any]) -> str:
 
     document = read_document(read_source(found["document"]))
     return svg_of(document.document.title or document.document.name, outline_of(document))
+
+
+def _print_records(items: list[dict[str, Any]]) -> None:
+    rows = [(each["step"], each["prompt"], str(each["opened"]), _words_of(each["answers"]), _rule_of(each["relaxation"])) for each in items]
+    screen.print_table(["step", "question", "reached", "answers", "asked"], rows, "no run has reached a checkpoint yet")
+
+
+def _words_of(answers: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{each['answer']} {each['count']}" for each in answers)
+
+
+def _rule_of(relaxation: dict[str, Any] | None) -> str:
+    if relaxation is None:
+        return "always"
+    every = f"each {relaxation['every']}th" if relaxation["every"] else ""
+    return " and ".join(filter(None, (every, f"where {relaxation['above']}" if relaxation["above"] else "")))
 
 
 def _print_workflow(found: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ def pause(run_id: RunId, as_json: screen.AsJson = False) -> None:
 
 
 def resume(run_id: RunId, as_json: screen.AsJson = False) -> None:
-    """Have a paused run go on."""
+    """Have a run go on that is paused, or that waits until you sign in again: your roles of now count for it."""
     _post(run_id, "resume", None)
     screen.print_json({"id": run_id, "paused": False}) if as_json else screen.print_text(f"{run_id} goes on")
 

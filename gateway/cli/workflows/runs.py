@@ -127,8 +127,15 @@ def cancel(run_id: RunId, as_json: screen.AsJson = False) -> None:
 
 
 @app.command()
-def checkpoints(as_json: screen.AsJson = False) -> None:
+def checkpoints(
+    watch: Annotated[bool, typer.Option("--watch", help="Show what becomes of questions, until you stop it.")] = False,
+    since: Annotated[int, typer.Option(help="With --watch: events after this number.", metavar="N", min=0)] = 0,
+    as_json: screen.AsJson = False,
+) -> None:
     """Show the questions of runs that you may answer."""
+    if watch:
+        _watch_checkpoints(since, as_json)
+        return
     with connect() as remote, screen.show_progress("asking…"):
         items = remote.list_all("/api/checkpoints")
     if as_json:
@@ -141,6 +148,15 @@ def checkpoints(as_json: screen.AsJson = False) -> None:
             screen.print_text(f"{each['id']} is about this plan  {each['subject']['digest'][:12]}")
             for line in plan_lines(each["subject"]["plan"]["do"]):
                 screen.print_text(line)
+
+
+def _watch_checkpoints(since: int, as_json: bool) -> None:
+    with connect() as remote:
+        for sent in tasks.follow_events(remote, "/api/checkpoints/events", str(since)):
+            event = decode_json(sent.data)
+            asked = event["checkpoint"]
+            words = f"{screen.format_time(event['at'])}  {event['kind'].partition('.')[2]}  {asked['id']}  {asked['prompt']}"
+            screen.print_json_line(event) if as_json else screen.print_text(words)
 
 
 @app.command(epilog="Example: interlock run answer cp_1f2e '{\"approved\": true}'")

@@ -95,6 +95,7 @@ async def _find_own(task_log: TaskLog, caller: Caller, task_id: str) -> TaskRow:
     row = await task_log.find(caller.principal.tenant, caller.principal.owner_key, task_id)
     if not can_see(caller, row):
         raise UnknownTask
+    await task_log.notify_look(caller, row)
     return row
 
 

@@ -4,6 +4,7 @@ from gateway.ingress.http.error_row import ErrorMapping
 from gateway.workflows.problems import (
     BadCheckpointAnswer,
     BadEvent,
+    BadRelaxation,
     CheckpointClosed,
     DocumentRefused,
     RunNotFailed,
@@ -25,4 +26,5 @@ WORKFLOW_ERRORS: dict[type[Exception], ErrorMapping] = {
     UnknownStep: ErrorMapping(422, -32602, "run-step"),
     StepsChanged: ErrorMapping(409, -32014, "run-steps-changed"),
     BadEvent: ErrorMapping(422, -32602, "bad-event"),
+    BadRelaxation: ErrorMapping(422, -32602, "checkpoint-relaxation"),
 }

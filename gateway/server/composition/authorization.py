@@ -147,6 +147,8 @@ def build_environment(settings: Settings, registry: Registry, is_fresh: Callable
         kills=kills,
         task_ttl=settings.identity.task_ttl,
         service_ceiling=build_service_principals(settings).ceiling_of,
+        run_ttl=settings.identity.run_ttl,
+        roles_ttl=settings.identity.roles_ttl,
     )
 
 

@@ -26,10 +26,12 @@ from gateway.ingress.admin.registry import servers as admin_servers
 from gateway.ingress.admin.registry import virtual_servers as admin_virtual
 from gateway.ingress.admin.registry.access import RegistryAccess, RegistryPermissions
 from gateway.ingress.admin.registry.changes import EntryChanges
+from gateway.ingress.admin.workflows import checkpoints as admin_checkpoints
 from gateway.ingress.admin.workflows import cloud_events as admin_events
 from gateway.ingress.admin.workflows import documents as admin_documents
 from gateway.ingress.admin.workflows import events as admin_run_events
 from gateway.ingress.admin.workflows import operations as admin_operations
+from gateway.ingress.admin.workflows import relaxing as admin_relaxing
 from gateway.ingress.admin.workflows import runs as admin_runs
 from gateway.ingress.http.authentication import RequestAuthentication
 from gateway.ingress.http.proofs import RequestProofs
@@ -42,6 +44,7 @@ from gateway.ingress.oauth.token import TokenIssuance
 from gateway.server.composition import authorization as rights
 from gateway.server.composition.process import Gateway
 from gateway.server.router import App
+from policies.callers import Caller
 from policies.ids import now_us
 from policies.tokens.client_assertion import ClientAssertionVerifier
 from policies.tokens.dpop import DpopVerifier
@@ -146,16 +149,24 @@ def _build_registry_access(gateway: Gateway, check_in_person: RequireInPerson) -
 def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: TokenGuard, check_in_person: RequireInPerson) -> list[Any]:
     """Builds the routes of workflows, runs and checkpoints. The engine is loaded by the first request that needs it."""
     load, size = gateway.workflows.load, gateway.settings.server.max_body
-    permissions = admin_runs.RunPermissions(gateway.rulings.authority.could_allow, gateway.authorize, check_in_person, gateway.authorize)
-    run_access = admin_operations.RunAccess(gateway.workflows.load_operations, permissions)
-    sight, starter = admin_runs.RunSight(load, permissions), admin_runs.RunStarter(gateway.calls.agents, gateway.registry)
+    authority, environment, notify_look = gateway.rulings.authority, gateway.rulings.environment, gateway.stores.tasks.notify_look
+
+    def has_permission(caller: Caller, permission: str) -> bool:
+        return environment.has_permission(caller.principal, caller.delegation.effective_permissions(), permission)
+
+    permissions = admin_runs.RunPermissions(authority.could_allow, gateway.authorize, check_in_person, gateway.authorize, has_permission)
+    run_access = admin_operations.RunAccess(gateway.workflows.load_operations, permissions, notify_look)
+    sight, starter = admin_runs.RunSight(load, permissions, notify_look), admin_runs.RunStarter(gateway.calls.agents, gateway.registry)
     return [
         admin_documents.routes(access, load, authenticate, size),
+        admin_relaxing.routes(access, load, gateway.authorize, authenticate),
         admin_runs.run_routes(starter, sight, authenticate),
         admin_runs.runs_of_workflow_routes(starter, load, authenticate),
         admin_run_events.routes(sight, load, gateway.open_streams, authenticate),
         admin_operations.operation_routes(run_access, authenticate),
         admin_operations.successor_routes(run_access, gateway.calls.agents, gateway.registry, authenticate),
-        admin_runs.checkpoint_routes(load, permissions, authenticate),
+        admin_checkpoints.checkpoint_routes(
+            load, permissions, authenticate, feed=gateway.webhooks.notices, open_streams=gateway.open_streams
+        ),
         admin_events.routes(load, authenticate, gateway.authorize, check_in_person, size),
     ]

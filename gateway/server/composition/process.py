@@ -40,7 +40,7 @@ from gateway.server.composition.rulings import build_rulings
 from gateway.server.composition.sandbox import build_registry, build_sandbox
 from gateway.server.composition.storage import open_storage
 from gateway.server.composition.webhooks import build_webhooks
-from gateway.server.composition.workflows import WAKE_SECONDS, LazyWorkflows, WorkflowDependencies
+from gateway.server.composition.workflows import LOST_SECONDS, WAKE_SECONDS, LazyWorkflows, WorkflowDependencies
 from gateway.server.configured import RETRY_SECONDS, ConfiguredEntries, build_configured_entries
 from gateway.server.drain import Drain, DrainTimes, Lifecycle, take_steps
 from gateway.server.periodic import PeriodicTasks
@@ -151,6 +151,7 @@ class Gateway:
         self.takeover = Takeover(parts, resumed, self.rulings.authority, callers, stores=self.stores, turns=self.calls.turns)
         self.workflows = LazyWorkflows(_workflow_dependencies(self))
         self.catalog.add_own_kind(WORKFLOW_KIND, self.workflows.build_adapter)
+        self.stores.tasks.subscribe_to_looks(self.workflows.renew_roles)
         self.lifecycle.on_stop(self.workflows.close, after_turns=True)
         self.approved_task_resumer = ApprovedTaskResumer(parts, resumed, callers, self.stores)
         self.consented_task_resumer = ConsentedTaskResumer(parts, resumed, callers, self.stores)
@@ -212,6 +213,7 @@ class Gateway:
         self.database.watch("policies", self.rulings.policy_reload.reload)
         self.database.watch("keys", self.rulings.token_verifier.invalidate)
         self.database.watch("registry", self.registry.reload)
+        self.database.watch("notices", self.webhooks.notices.on_change)
         await self.periodic_tasks.start(self.drain.until_begun(self.takeover.run_once))
         self.periodic_tasks.repeat(RELOAD_POLL_SECONDS, self.rulings.policy_reload.poll)
         self.periodic_tasks.repeat(RELOAD_POLL_SECONDS, KeyReload(self.database, self.keys).poll)
@@ -226,6 +228,7 @@ class Gateway:
         self.periodic_tasks.repeat(RESUME_SECONDS, self.drain.until_begun(self.consented_task_resumer.run_once))
         self.periodic_tasks.repeat(WAKE_SECONDS, self.drain.until_begun(self.workflows.wake_once))
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.workflows.prune_events)
+        self.periodic_tasks.repeat(LOST_SECONDS, self.drain.until_begun(self.workflows.end_lost))
         self.periodic_tasks.repeat(SWEEP_SECONDS, self.account_connections.sweep)
         self.periodic_tasks.repeat(GRANTS_SECONDS, ExpiredGrants(self.database, now_us).sweep)
         self.periodic_tasks.repeat(CHECKPOINT_SECONDS, self.database.checkpoint)
@@ -237,6 +240,8 @@ class Gateway:
         self.periodic_tasks.repeat(ROUND_SECONDS, self.entry_refresher.run_once)
         self.periodic_tasks.repeat(REQUESTED_ROUND_SECONDS, self.entry_refresher.refresh_requested)
         self.periodic_tasks.repeat(DELIVERY_ROUND_SECONDS, self.webhooks.delivery.run_once)
+        self.periodic_tasks.repeat(WAKE_SECONDS, self.webhooks.notifier.run_once)
+        self.periodic_tasks.repeat(GRANTS_SECONDS, lambda: self.webhooks.notices.prune(now_us()))
         self.periodic_tasks.repeat(SPOOL_SECONDS, lambda: self.rulings.spool.drain(self.database))
         if self._worker is not None:
             self.periodic_tasks.repeat(GAUGES_SECONDS, self._write_gauges)
@@ -267,14 +272,13 @@ def _workflow_dependencies(gateway: Gateway) -> WorkflowDependencies:
         gateway.registry,
         gateway.stores,
         gateway.calls.agents,
-        gateway.rulings.caller_resolver,
         gateway.takeover,
+        gateway.rulings,
         authorize=gateway.authorize,
         services=rights.build_service_principals(gateway.settings),
         public_url=gateway.settings.public_url,
         folder=gateway.settings.workflows,
         authorizer=gateway.calls.parts.authorizer,
-        could_allow=gateway.rulings.authority.could_allow,
         call_state_of=gateway.catalog.resilience.describe_agent,
     )
 

@@ -17,6 +17,7 @@ from policies.callers import CallerResolver
 from policies.cedar.engine import PolicyEngine
 from policies.delegation.grants import Grants
 from policies.delegation.kills import Kills
+from policies.environment import RulingEnvironment
 from policies.ids import new_id
 from policies.keys.signing import SigningKeys
 from policies.tokens.hop_tokens import HopTokens, MintingParameters
@@ -33,6 +34,7 @@ class Rulings:
     grants: Grants
     spool: Spool
     caller_resolver: CallerResolver
+    environment: RulingEnvironment
     engine: PolicyEngine
     authority: Authority
     policy_reload: PolicyReload
@@ -63,6 +65,7 @@ def build_rulings(
         grants=grants,
         spool=Spool(settings.home, audit, grants, kills),
         caller_resolver=CallerResolver(token_verifier, grants, environment),
+        environment=environment,
         engine=engine,
         authority=authority,
         policy_reload=PolicyReload(database, engine, audit, authority.invalidate, lambda: registry.generation),

@@ -9,6 +9,8 @@ from gateway.server.composition import capacity
 from gateway.server.settings import Settings
 from gateway.storage.database import Database
 from gateway.tasks.log import TaskLog
+from gateway.tasks.notices.feed import NoticeFeed
+from gateway.tasks.notices.notifier import NoticeNotifier
 from gateway.tasks.webhooks.configs import WebhookConfigs
 from gateway.tasks.webhooks.delivery import WebhookDelivery, WebhookSigner
 from gateway.tasks.webhooks.outbox import Outbox
@@ -27,6 +29,8 @@ class Webhooks:
     configs: WebhookConfigs
     outbox: Outbox
     delivery: WebhookDelivery
+    notices: NoticeFeed
+    notifier: NoticeNotifier
 
 
 def build_webhooks(settings: Settings, keys: SigningKeys, database: Database, tasks: TaskLog, envelope: EnvelopeEncryption) -> Webhooks:
@@ -34,9 +38,12 @@ def build_webhooks(settings: Settings, keys: SigningKeys, database: Database, ta
     resolver = SystemResolver(threads=WEBHOOK_LOOKUPS, queue=WEBHOOK_LOOKUPS)
     egress = Egress(settings.allowed_targets, lookup=resolver, connections=(capacity.connections_max(settings), 0))
     outbox = Outbox(database, new_id, now_us, envelope)
+    signer = WebhookSigner(keys, settings.public_url, time.time)
     return Webhooks(
         egress=egress,
         configs=WebhookConfigs(database, egress, new_id, now_us, envelope),
         outbox=outbox,
-        delivery=WebhookDelivery(outbox, tasks, egress, WebhookSigner(keys, settings.public_url, time.time)),
+        delivery=WebhookDelivery(outbox, tasks, egress, signer),
+        notices=NoticeFeed(database),
+        notifier=NoticeNotifier(database, egress, signer, settings.notify, now_us),
     )

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.authorizer import CallAuthorizer
 from gateway.calls.resumption.takeover import Takeover
+from gateway.server.composition.rulings import Rulings
+from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.stores import TaskStores
-from policies.callers import Caller, CallerResolver
+from policies.callers import Caller
 from policies.delegation.rulings import Act
 from policies.delegation.run_as import ServicePrincipals
 from registry.cards.card import WORKFLOW_KIND, Registration
-from registry.store import Registry
+from registry.store import Registry, UnknownName
 
 if TYPE_CHECKING:
     from gateway.workflows.administration import WorkflowAdministration
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
     from gateway.workflows.publishing.fitness import Fitness
     from gateway.workflows.publishing.folder import WorkflowFolder
     from gateway.workflows.publishing.registrar import WorkflowRegistrar
+    from gateway.workflows.runs.people.renewal import RunRenewal
 
 WAKE_SECONDS = 0.5
+LOST_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +42,13 @@ class WorkflowDependencies:
     registry: Registry
     stores: TaskStores
     agents: AgentCalls
-    callers: CallerResolver
     takeover: Takeover
+    rulings: Rulings
     authorize: Callable[[Caller, Act, str], Awaitable[object]]
     services: ServicePrincipals
     public_url: str
     folder: str  # of documents; empty for none
     authorizer: CallAuthorizer
-    could_allow: Callable[[Caller, Act], bool]
     call_state_of: Callable[[Registration], dict[str, Any]]
 
 
@@ -73,18 +76,29 @@ class LazyWorkflows:
         from gateway.workflows.cloud_events.listens import Listens
         from gateway.workflows.engine.adapter import EngineParts
         from gateway.workflows.engine.event_steps import EventSteps
-        from gateway.workflows.engine.steps import StepCalls
+        from gateway.workflows.engine.steps import StarterRights, StepCalls
         from gateway.workflows.engine.targets import StepTargets, TargetRights
         from gateway.workflows.events import EventMatcher
         from gateway.workflows.expressions.evaluator import Evaluator
-        from gateway.workflows.runs.checkpoints import Checkpoints
+        from gateway.workflows.runs.people.checkpoints import Checkpoints
+        from gateway.workflows.runs.people.relaxations import Relaxations
 
         given, stores, store = self._dependencies, self._dependencies.stores, self._fitness.store
-        steps = StepCalls(given.agents, given.callers, stores, given.registry)
-        targets = StepTargets(given.registry, TargetRights(given.callers, given.authorizer, given.could_allow, given.call_state_of))
-        checkpoints, fitness, evaluator = Checkpoints(store, stores.audit), self._fitness, Evaluator()
-        events = EventSteps(Listens(store), EventMatcher(evaluator), steps, given.authorize, stores.audit)
-        return EngineParts(store, fitness.versions, evaluator, steps, checkpoints, fitness, stores.audit, targets, events)
+        could_allow = given.rulings.authority.could_allow
+        steps = StepCalls(given.agents, given.rulings.caller_resolver, stores, given.registry, StarterRights(given.authorizer, could_allow))
+        events = EventSteps(Listens(store), EventMatcher(evaluator := Evaluator()), steps, given.authorize, stores.audit)
+        return EngineParts(
+            store,
+            self._fitness.versions,
+            evaluator,
+            steps,
+            Checkpoints(store, stores.audit),
+            Relaxations(store, stores.audit),
+            self._fitness,
+            stores.audit,
+            StepTargets(given.registry, TargetRights(steps, given.authorizer, could_allow, given.call_state_of)),
+            events,
+        )
 
     @cached_property
     def _fitness(self) -> "Fitness":
@@ -135,7 +149,7 @@ class LazyWorkflows:
             EventMatcher(parts.evaluator),
             registry=given.registry,
             agents=given.agents,
-            callers=given.callers,
+            callers=given.rulings.caller_resolver,
             services=given.services,
             authorize=given.authorize,
         )
@@ -184,6 +198,29 @@ class LazyWorkflows:
         if not self._is_needed:
             return 0
         return await self._starter.run_once() + await self._waker.run_once()
+
+    async def end_lost(self) -> int:
+        """Ends suspended runs that nothing can go on with, where there is any workflow."""
+        return await self._waker.end_lost() if self._is_needed else 0
+
+    async def renew_roles(self, caller: Caller, row: TaskRow) -> None:
+        """Called for each task that a person looks at: where it is a run of theirs that rests, their roles of now count for it."""
+        if row.runner or row.has_ended or caller.delegation.path or not self._is_workflow(row.tenant, row.agent):
+            return
+        if await (await asyncio.to_thread(lambda: self._renewal)).renew(caller, row):
+            await self._waker.run_once()
+
+    @cached_property
+    def _renewal(self) -> "RunRenewal":
+        from gateway.workflows.runs.people.renewal import RunRenewal
+
+        return RunRenewal(self._dependencies.stores, self._dependencies.rulings.environment)
+
+    def _is_workflow(self, tenant: str, name: str) -> bool:
+        try:
+            return self._dependencies.registry.find(tenant, name).kind == WORKFLOW_KIND
+        except UnknownName:
+            return False
 
     async def close(self) -> None:
         """Ends the workers that evaluate expressions."""

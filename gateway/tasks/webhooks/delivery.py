@@ -41,8 +41,12 @@ class WebhookSigner:
 
     def sign(self, delivery: Delivery, body: bytes) -> str:
         """Returns a JWT for the keys of the gateway's JWKS. `jti` is the same for each attempt; `sha256` is the body's digest in hex."""
+        return self.sign_for(delivery.url, delivery.id, body)
+
+    def sign_for(self, url: str, id: str, body: bytes) -> str:
+        """Returns the JWT for a notification to a URL that is no task's webhook. `id` becomes its `jti`."""
         at = int(self.now())
-        claims = {"iss": self.issuer, "aud": delivery.url, "iat": at, "exp": at + SIGNATURE_SECONDS, "jti": delivery.id}
+        claims = {"iss": self.issuer, "aud": url, "iat": at, "exp": at + SIGNATURE_SECONDS, "jti": id}
         return self.signing_keys.sign({**claims, "sha256": hashlib.sha256(body).hexdigest()}, SIGNATURE_TYPE)
 
 

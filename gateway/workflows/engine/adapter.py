@@ -33,7 +33,7 @@ from gateway.workflows.engine.effects import JournaledEffects
 from gateway.workflows.engine.event_steps import EventSteps
 from gateway.workflows.engine.questions import PeopleSteps
 from gateway.workflows.engine.requests import answer_parts
-from gateway.workflows.engine.steps import RunIdentity, StepCalls
+from gateway.workflows.engine.steps import RightsEnded, RunIdentity, StepCalls
 from gateway.workflows.engine.targets import StepTargets
 from gateway.workflows.engine.trail import StepRecorder
 from gateway.workflows.expressions.evaluator import Evaluator
@@ -41,15 +41,19 @@ from gateway.workflows.interpreter.effects import RunSuspended
 from gateway.workflows.interpreter.errors import Fault, WorkflowError
 from gateway.workflows.interpreter.interpreter import Interpreter
 from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, Problem, UnknownCheckpoint
-from gateway.workflows.runs.checkpoints import Answerer, Checkpoints
-from gateway.workflows.runs.journal import Journal
+from gateway.workflows.runs.journal import Journal, read_stored_steps
+from gateway.workflows.runs.open_effects import children_of, open_effects
+from gateway.workflows.runs.people.checkpoints import Answerer, Checkpoints
+from gateway.workflows.runs.people.relaxations import Relaxations
 from gateway.workflows.runs.store import RunKey, RunRow, RunStore, RunTaken, Waiting
 from gateway.workflows.runs.versions import Versions
 from policies.audit.log import AuditLog
 from registry.cards.card import VERSION_FACT, Registration
+from registry.cards.republish import SKILL_SELECTION
 
 OUTPUT_ARTIFACT: Final = "output"
 FAULT_MEDIA_TYPE: Final = "application/problem+json"
+RIGHTS_ENDED_TEXT: Final = "The run stopped, because the rights under which it was started have ended."
 DEADLINE_TEXT: Final = "The run took longer than its workflow allows (metadata.gateway.deadline)."
 MISFIT_TEXT: Final = "The workflow no longer fits what it calls, so it starts no new runs."
 log = structlog.get_logger()
@@ -70,6 +74,7 @@ class EngineParts:
     evaluator: Evaluator
     steps: StepCalls
     checkpoints: Checkpoints
+    relaxations: Relaxations
     fitness: FitnessCheck
     audit: AuditLog
     targets: StepTargets
@@ -84,7 +89,7 @@ class WorkflowAdapter:
 
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """Yields what becomes of a run until it ends, or waits. Answers of the owner reach what the run waits for first."""
-        who = _identity_of(call)
+        who = _identity_of(call, turn.message)
         if turn.answers:
             await self._deliver_answers(who, call, turn.answers)
         problems = await self._parts.fitness.problems_of(call.target)
@@ -97,7 +102,7 @@ class WorkflowAdapter:
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
         """Goes on with a run that was suspended, or whose process has ended. `known` has the message that began it."""
-        who = _identity_of(call)
+        who = _identity_of(call, known.history[0] if known.history else None)
         given = _input_of(known.history[0]) if known.history else {}
         async for event in self._interpret(who, call, _new_run(who, call, given, self._parts.store.now())):
             yield event
@@ -126,7 +131,8 @@ class WorkflowAdapter:
     async def _effects(self, who: RunIdentity, call: Call, row: RunRow) -> JournaledEffects:
         parts = self._parts
         journal = await Journal.open(parts.store, row)
-        people = PeopleSteps(parts.checkpoints, call.grant.delegation.principal.owner_key, parts.store.now)
+        owner = call.grant.delegation.principal.owner_key
+        people = PeopleSteps(parts.checkpoints, parts.relaxations, parts.evaluator, version=row.version, owner=owner, now=parts.store.now)
         return JournaledEffects(
             who,
             parts.store,
@@ -154,6 +160,8 @@ class WorkflowAdapter:
             await self._parts.steps.cancel_open_of(who)
             await self._parts.store.fail(who.run, msgspec.json.encode(error.fault).decode())
             return [_failure(error.fault)]
+        except RightsEnded as ended:
+            return [await self._rights_ended(document, who, ended)]
         except TimeoutError:
             effects.is_stopping = True
             work.cancel()  # before its tasks end: no branch goes on with their ending
@@ -170,12 +178,28 @@ class WorkflowAdapter:
         await self._parts.steps.cancel_open_of(who)
         return [ArtifactPiece(Artifact(OUTPUT_ARTIFACT, (Part(data=output, media_type="application/json"),))), Done()]
 
+    async def _rights_ended(self, document: Document, who: RunIdentity, ended: RightsEnded) -> Event:
+        """The ending of a run whose starter has lost the rights: nothing is undone, since that would need rights too."""
+        await self._parts.steps.cancel_open_of(who)
+        store = self._parts.store
+        left_open = open_effects(document, await read_stored_steps(store, who.run), await children_of(store.database, who.run))
+        names = ", ".join(each.step or each.target for each in left_open)
+        return Failed(f"{RIGHTS_ENDED_TEXT} {ended}.{f' Not undone: {names}.' if names else ''}", rejected=True)
+
     async def _suspend(self, who: RunIdentity, effects: JournaledEffects, ends_at: int) -> Event:
         waits = effects.waits
         waiting = Waiting(
-            waits.wake_at, waits.note, tuple(waits.task_ids), tuple(waits.checkpoint_ids), is_paused=waits.is_paused, ends_at=ends_at
+            waits.wake_at,
+            waits.note,
+            tuple(waits.task_ids),
+            tuple(waits.checkpoint_ids),
+            is_paused=waits.is_paused,
+            waits_for_sign_in=waits.is_for_sign_in,
+            ends_at=ends_at,
         )
         await self._parts.store.suspend(who.run, waiting)
+        if waits.is_for_sign_in:
+            return Ask(_message(who, waits.note), auth=True)
         if waits.is_for_owner:
             return Ask(prompts=tuple(waits.prompts))
         return Suspended(_message(who, waits.note) if waits.note else None)
@@ -198,10 +222,17 @@ class WorkflowAdapter:
                 log.info("answer_not_taken", run=who.run.id, error=type(error).__name__)
 
 
-def _identity_of(call: Call) -> RunIdentity:
+def _identity_of(call: Call, begun_by: Message | None) -> RunIdentity:
     held, traceparent = call.grant.delegation, call.headers.get(TRACEPARENT, "")
     trace = TraceContext(call.grant.decision.trace_id, {TRACEPARENT: traceparent}) if traceparent else TraceContext()
-    return RunIdentity(RunKey(held.principal.tenant, held.task_id), call.target.name, held.grant_id, trace, call.grant.decision.txn)
+    run, decision = RunKey(held.principal.tenant, held.task_id), call.grant.decision
+    return RunIdentity(run, call.target.name, held.grant_id, trace, decision.txn, _skill_of(begun_by))
+
+
+def _skill_of(message: Message | None) -> str:
+    metadata = message.metadata if message is not None else UNSET
+    chosen = metadata.get(SKILL_SELECTION) if isinstance(metadata, dict) else None
+    return str(chosen.get("skillId", "")) if isinstance(chosen, dict) else ""
 
 
 def _new_run(who: RunIdentity, call: Call, given: Any, now: int) -> RunRow:

@@ -19,7 +19,7 @@ from gateway.workflows.engine.event_steps import EventSteps
 from gateway.workflows.engine.questions import CHECKPOINTS, PeopleSteps
 from gateway.workflows.engine.requests import build_request, resolve_http, sub_run_request
 from gateway.workflows.engine.results import agent_output, check_completed
-from gateway.workflows.engine.steps import RunIdentity, StepCalls, StepRequest, StepWaits
+from gateway.workflows.engine.steps import RunIdentity, SignInNeeded, StepCalls, StepRequest, StepWaits
 from gateway.workflows.engine.targets import StepTargets
 from gateway.workflows.engine.trail import StepNotes, StepRecorder, trail_of
 from gateway.workflows.engine.waits import Waits
@@ -31,6 +31,7 @@ from gateway.workflows.runs.values import canonical_value
 
 HTTP: Final = "http"
 AWAKE_US: Final = 2_000_000  # a shorter wait is spent in this process
+SIGN_IN_TEXT: Final = "the roles of the person who started the run count no more; the run goes on when they sign in and look at it"
 AUTH_TEXT: Final = "waits until people allow it, or until an account is connected"
 _LIMITS: ContextVar[tuple["_TimeLimit", ...]] = ContextVar("limits", default=())
 
@@ -91,6 +92,9 @@ class _JournaledResults:
         notes = StepNotes(self._store.now())
         try:
             result = Result(value=canonical_value(await perform(key, argument, notes)))
+        except SignInNeeded as needed:
+            self._wait_for_sign_in(key)
+            raise RunSuspended from needed
         except WorkflowError as error:
             result = Result(fault=error.fault if error.fault.instance else replace(error.fault, instance=key.pointer))
             notes.decision_id = error.decision_id or notes.decision_id
@@ -104,6 +108,9 @@ class _JournaledResults:
                 more(batch)
 
         return self._replayed(await self._journal.add(row, write))
+
+    def _wait_for_sign_in(self, key: StepKey) -> None:
+        self.waits.add_sign_in(f"{key.pointer}: {SIGN_IN_TEXT}")
 
     def _replayed(self, step: StepRow) -> Any:
         self._now = max(self._now, step.ended)
@@ -238,7 +245,12 @@ class JournaledEffects(_JournaledResults):
     async def look_up(self, key: StepKey, question: Question) -> Any:
         if (step := self._journal.find(key_text(key))) is not None:
             return step.result.value
-        return await self._record(key, "", RECORD, await self._targets.answer(self._who, key, question))
+        try:
+            found = await self._targets.answer(self._who, key, question)
+        except SignInNeeded as needed:
+            self._wait_for_sign_in(key)
+            raise RunSuspended from needed
+        return await self._record(key, "", RECORD, found)
 
     async def record_plan(self, key: StepKey, plan: Mapping[str, Any]) -> Any:
         return await self._record(key, "", PLAN, plan)

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from gateway.calls.authorizer import CallRefused
 from gateway.storage.database import Batch, WriteFailed
@@ -17,12 +17,9 @@ from gateway.workflows.problems import BadEvent
 from gateway.workflows.runs.store import RunKey, key_text
 from policies.audit.log import AuditLog
 from policies.callers import Caller
-from policies.delegation.kills import Killed
 from policies.delegation.rulings import Act
-from policies.tokens.verifier import TokenRefused
 
 Authorize = Callable[[Caller, Act, str], Awaitable[object]]  # raises CallRefused; the text is the task that the act is about
-RIGHTS_ENDED: Final = "the rights of the person who started the run have ended"
 
 
 class EventSteps:
@@ -77,11 +74,10 @@ class EventSteps:
             return  # the sweep of events deletes it once the run has ended
 
     async def _check(self, who: RunIdentity, act: Act, key: StepKey) -> None:
-        """Raises WorkflowError unless the run's person may do this now, within the ceiling of the workflow."""
+        """Raises SignInNeeded, RightsEnded, and WorkflowError unless the run's person may do this now, within the workflow's ceiling."""
+        caller = await self._calls.caller(who, key.pointer)
         try:
-            await self._authorize(await self._calls.caller(who), act, who.run.id)
-        except (TokenRefused, Killed) as error:
-            raise standard_error("authorization", RIGHTS_ENDED, key.pointer) from error
+            await self._authorize(caller, act, who.run.id)
         except CallRefused as refused:
             decision = refused.ruling.decision
             detail = f"{act.permission}: refused ({decision.reason_id}); interlock why {decision.id}"

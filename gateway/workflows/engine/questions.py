@@ -3,20 +3,44 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
 from gateway.tasks.contracts.json_schema import BadSchema, check_schema
 from gateway.workflows.dsl.durations import milliseconds_of
 from gateway.workflows.engine.results import own_error
 from gateway.workflows.engine.steps import RunIdentity
+from gateway.workflows.expressions.evaluator import Evaluator, ExpressionFailed
 from gateway.workflows.interpreter.effects import PreparedCall, StepKey
 from gateway.workflows.interpreter.errors import standard_error
-from gateway.workflows.runs.checkpoints import APPROVAL_SCHEMA, APPROVE, CHOOSE, FORM, SIGNAL, Checkpoint, Checkpoints, checkpoint_id
+from gateway.workflows.runs.people.checkpoints import (
+    APPROVAL_SCHEMA,
+    APPROVE,
+    CHOOSE,
+    FORM,
+    SIGNAL,
+    Checkpoint,
+    Checkpoints,
+    Escalation,
+    Shortcut,
+    checkpoint_id,
+)
+from gateway.workflows.runs.people.relaxations import CheckpointPlace, Relaxations
 
 CHECKPOINTS: Final[Mapping[str, str]] = {f"gateway.{kind}": kind for kind in (APPROVE, CHOOSE, FORM, SIGNAL)}
 EXPIRES: Final = "P7D"
 PROMPT_MAX: Final = 4000  # characters
 OPTIONS_MAX: Final = 100
+
+
+class _Audience(Struct, frozen=True, forbid_unknown_fields=True):
+    roles: tuple[str, ...] = ()
+    permissions: tuple[str, ...] = ()
+
+
+class _Escalate(Struct, frozen=True, forbid_unknown_fields=True):
+    after: str
+    to: _Audience
 
 
 class Asked(Struct, frozen=True):
@@ -30,8 +54,21 @@ class Asked(Struct, frozen=True):
 class PeopleSteps:
     """Opens checkpoints and reads their answers."""
 
-    def __init__(self, checkpoints: Checkpoints, owner: str, now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        relaxations: Relaxations,
+        evaluator: Evaluator,
+        *,
+        version: str,
+        owner: str,
+        now: Callable[[], int],
+    ) -> None:
+        """`evaluator` evaluates the rules of relaxations; `version` is the run's."""
         self._checkpoints = checkpoints
+        self._relaxations = relaxations
+        self._evaluator = evaluator
+        self._version = version
         self.owner = owner
         self._now = now
 
@@ -52,13 +89,33 @@ class PeopleSteps:
             created=now,
             expires=now + _milliseconds(said, key) * 1000,
             subject=call.subject,
+            escalation=_escalation(said, now, key),
         )
-        found = await self._checkpoints.open(asked)
+        found = await self._checkpoints.open(asked, await self._shortcut(asked, call))
+        if found.escalation is not None and not found.is_escalated and found.state == "pending" and found.escalation.at <= now:
+            found = await self._checkpoints.escalate(found)
         if found.state == "pending" and found.expires <= now:
             found = await self._checkpoints.expire(found)
         if found.state == "pending":
             return Asked(found, is_pending=True)
         return Asked(found, _answer(found, said, key))
+
+    async def _shortcut(self, asked: Checkpoint, call: PreparedCall) -> Shortcut | None:
+        """What the checkpoint answers without people, where an operator has relaxed it; None where people are asked."""
+        place = CheckpointPlace(asked.run.tenant, asked.workflow, self._version, asked.step)
+        relaxation = await self._relaxations.find(place)
+        if relaxation is None or (asked.kind != APPROVE and "default" not in call.arguments):
+            return None
+        if relaxation.above and await self._is_above(relaxation.above, call.input):
+            return None
+        return Shortcut(place, relaxation.every, {"approved": True} if asked.kind == APPROVE else call.arguments["default"])
+
+    async def _is_above(self, rule: str, given: Any) -> bool:
+        """Whether people are asked because of the input: also where the rule fails on it."""
+        try:
+            return (await self._evaluator.evaluate([rule], given))[0] not in (None, False)
+        except ExpressionFailed:
+            return True
 
 
 def _answer(checkpoint: Checkpoint, said: Mapping[str, Any], key: StepKey) -> Any:
@@ -80,7 +137,8 @@ def _schema(kind: str, said: Mapping[str, Any], key: StepKey) -> Mapping[str, An
         options = said.get("options")
         if not isinstance(options, list) or not 0 < len(options) <= OPTIONS_MAX:
             raise standard_error("validation", f"`options` is no list of 1 to {OPTIONS_MAX} values", key.pointer)
-        return {"enum": options}
+        texts = {"type": "string"} if all(isinstance(option, str) for option in options) else {}
+        return {**texts, "enum": options}
     schema = said.get("schema", {} if kind == SIGNAL else None)
     if not isinstance(schema, Mapping):
         raise standard_error("validation", "`schema` is no JSON Schema", key.pointer)
@@ -89,6 +147,20 @@ def _schema(kind: str, said: Mapping[str, Any], key: StepKey) -> Mapping[str, An
     except BadSchema as error:
         raise standard_error("validation", f"`schema` is no JSON Schema: {error}", key.pointer) from error
     return schema
+
+
+def _escalation(said: Mapping[str, Any], now: int, key: StepKey) -> Escalation | None:
+    """`escalate: {after, to: {roles, permissions}}` of a checkpoint. Raises WorkflowError."""
+    if "escalate" not in said:
+        return None
+    try:
+        written = msgspec.convert(said["escalate"], _Escalate)
+        after = milliseconds_of(written.after)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise standard_error("validation", f"`escalate` can't be read: {error}", key.pointer) from error
+    if not written.to.roles and not written.to.permissions:
+        raise standard_error("validation", "`escalate.to` names no roles and no permissions", key.pointer)
+    return Escalation(now + after * 1000, written.to.roles, written.to.permissions)
 
 
 def _prompt(said: Mapping[str, Any], key: StepKey, member: str) -> str:

@@ -1,7 +1,7 @@
 """Steps that reach others: each is a task of an agent or a tool, delegated with the run's own rights under the step's key."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,7 +14,7 @@ from adapters.task import INTERRUPTED, Message, Part, Role, Task
 from adapters.upstream.egress import EgressRefused
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.agent_requests import AgentRequest
-from gateway.calls.authorizer import CallRefused
+from gateway.calls.authorizer import CallAuthorizer, CallRefused
 from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
 from gateway.calls.turns.cancellation import NotCancelable
 from gateway.storage.database import ReadFailed, WriteFailed
@@ -28,8 +28,10 @@ from gateway.workflows.engine.results import own_error
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.interpreter.errors import WorkflowError, standard_error
 from gateway.workflows.runs.store import RunKey, key_text
-from policies.callers import Caller, CallerResolver
+from policies.authority import RulingRequest
+from policies.callers import Caller, CallerResolver, RolesOutdated, caller_before
 from policies.delegation.kills import Killed
+from policies.delegation.rulings import Act, act_of_invoking_agent
 from policies.tokens.verifier import TokenRefused
 from registry.cards.card import Family, Registration
 from registry.health.reachability import NotReachable
@@ -38,6 +40,8 @@ from registry.store import Registry, UnknownName
 _CANCELLATION_PROBLEMS: Final = (
     TokenRefused, Killed, UnknownTask, NotCancelable, UpstreamFault, LimitReached, TaskNotWaiting, WriteFailed, ReadFailed
 )  # fmt: skip
+GRANT_ENDED_TEXT: Final = "the grant of the run was revoked, or it has ended with the task that started the run"
+KILLED_TEXT: Final = "an operator has stopped the person, the workflow, or an agent that started it"
 PLACE_SECONDS: Final = 1.0  # between two attempts at a call for which no place was free
 PLACE_ATTEMPTS: Final = 30
 
@@ -52,6 +56,14 @@ class StepRequest(Struct, frozen=True):
     metadata: Mapping[str, Any] = {}
     tool: str = ""  # of a server
     is_deterministic: bool = False
+
+
+class RightsEnded(Exception):
+    """The rights under which a run was started have ended. The run stops, and nothing of it is undone. The message says why."""
+
+
+class SignInNeeded(Exception):
+    """The roles of the person who started the run were vouched for too long ago; no step begins until the person signs in again."""
 
 
 class StepWaits(Exception):
@@ -72,14 +84,33 @@ class RunIdentity:
     grant_id: str
     trace: TraceContext
     txn: str = ""
+    skill: str = ""  # of the workflow, where its message named one: a person may be allowed that skill only
+
+
+class StarterRights:
+    """Checks before each step whether the run could be started now."""
+
+    def __init__(self, authorizer: CallAuthorizer, could_allow: Callable[[Caller, Act], bool]) -> None:
+        self._authorizer = authorizer
+        self._could_allow = could_allow
+
+    async def check(self, run: Caller, skill: str) -> None:
+        """Raises CallRefused, with a recorded decision, when the person may not use the workflow, or this skill of it, any more."""
+        starter, workflow = caller_before(run), run.delegation.actor
+        act = act_of_invoking_agent(workflow, skill)
+        if self._could_allow(starter, act):
+            return
+        held = run.delegation
+        await self._authorizer.rule_or_refuse(starter, RulingRequest(act, run.principal.tenant, task_id=held.task_id, txn=held.txn))
 
 
 class StepCalls:
     """Delegates steps. A step that is repeated after a crash finds its task by its idempotency key."""
 
-    def __init__(self, agents: AgentCalls, callers: CallerResolver, stores: TaskStores, registry: Registry) -> None:
+    def __init__(self, agents: AgentCalls, callers: CallerResolver, stores: TaskStores, registry: Registry, rights: StarterRights) -> None:
         self._registry = registry
         self._agents = agents
+        self._rights = rights
         self._callers = callers
         self._stores = stores
         self._reader = TaskReader(stores.tasks)
@@ -102,16 +133,18 @@ class StepCalls:
         return (await self._begin(who, key, request, is_detached=True)).row
 
     async def answer(self, who: RunIdentity, agent: str, task_id: str, parts: tuple[Part, ...]) -> None:
-        """Sends the owner's answer to the agent of a step whose task waits for it. A task that waits no more is left alone."""
-        caller = await self.caller(who)
+        """Sends the owner's answer to the agent of a step whose task waits for it. A task that waits no more is left alone.
+
+        Without the rights of the starter nothing is sent: the run ends or waits for the sign-in at its next step.
+        """
         message = Message(f"{who.run.id}:answer:{task_id}", Role.USER, parts, task_id=task_id)
-        with suppress(TaskNotWaiting, UnknownTask):
-            await self._agents.start(caller, AgentRequest(agent, message, who.trace))
+        with suppress(TaskNotWaiting, UnknownTask, SignInNeeded, RightsEnded):
+            await self._agents.start(await self.caller(who, ""), AgentRequest(agent, message, who.trace))
 
     async def cancel(self, who: RunIdentity, agent: str, key: StepKey) -> None:
         """Has the task of a step stopped whose result is not wanted any more."""
         with suppress(*_CANCELLATION_PROBLEMS):
-            caller = await self.caller(who)
+            caller = await self._caller(who, only_stops=True)
             scoped, principal = scoped_idempotency_key(caller, idempotency_key(who, key)), caller.principal
             row = await self._stores.tasks.find_by_idempotency_key(principal.tenant, principal.owner_key, agent, scoped)
             if row is not None:
@@ -120,7 +153,7 @@ class StepCalls:
     async def cancel_open_of(self, who: RunIdentity) -> None:
         """Has every task stopped that a run has caused and that is still open, before the run ends."""
         with suppress(*_CANCELLATION_PROBLEMS):
-            caller = await self.caller(who)
+            caller = await self._caller(who, only_stops=True)
             run = await self._stores.tasks.find(who.run.tenant, caller.principal.owner_key, who.run.id)
             for task in await self._stores.tasks.open_descendants(run):
                 if task.parent_id == run.id:
@@ -128,20 +161,21 @@ class StepCalls:
                         await self._agents.cancel(caller, task.agent, task.id, who.trace)
 
     async def _begin(self, who: RunIdentity, key: StepKey, request: StepRequest, *, is_detached: bool = False) -> TurnState:
-        """Raises WorkflowError. A call for which no place is free is tried again for a while."""
+        """Raises WorkflowError, SignInNeeded and RightsEnded. A call for which no place is free is tried again for a while."""
         instance = key.pointer
         self._check_determinism(who, request, instance)
-        find_caller = self._callers.resolve_detached if is_detached else self._callers.resolve_agent_in_turn
         for attempt in range(PLACE_ATTEMPTS):
             try:
-                caller = await find_caller(who.run.tenant, who.workflow, who.grant_id)
+                caller = await self.caller(who, instance)
+                if is_detached:
+                    caller = await self._callers.resolve_detached(who.run.tenant, who.workflow, who.grant_id)
                 return await self._agents.start(caller, _agent_request(who, key, request))
             except (LimitReached, TooManyTasks) as busy:
                 if attempt + 1 == PLACE_ATTEMPTS:
                     raise standard_error("communication", f"{request.who}: {busy or 'too many tasks at once'}", instance) from busy
                 await asyncio.sleep(PLACE_SECONDS)
-            except (TokenRefused, Killed) as error:
-                raise standard_error("authorization", "the rights of the person who started the run have ended", instance) from error
+            except (TokenRefused, Killed) as error:  # they have ended since they were checked
+                raise RightsEnded(f"{instance}: {GRANT_ENDED_TEXT if isinstance(error, TokenRefused) else KILLED_TEXT}") from error
             except CallRefused as refused:
                 decision = refused.ruling.decision
                 detail = f"{request.who}: refused ({decision.reason_id}); interlock why {decision.id}"
@@ -166,9 +200,27 @@ class StepCalls:
             detail = f"the step is deterministic, and {request.who} is not marked as model-free"
             raise own_error("not-deterministic", 403, "Not Deterministic", detail, instance)
 
-    async def caller(self, who: RunIdentity) -> Caller:
-        """Whom the steps of a run act for, with the run's rights of this moment. Raises TokenRefused and Killed."""
-        return await self._callers.resolve_agent_in_turn(who.run.tenant, who.workflow, who.grant_id)
+    async def caller(self, who: RunIdentity, instance: str) -> Caller:
+        """The run as a caller, whose starter may still run the workflow. Raises SignInNeeded and RightsEnded."""
+        try:
+            caller = await self._caller(who)
+            await self._rights.check(caller, who.skill)
+        except RolesOutdated as error:
+            raise SignInNeeded from error
+        except TokenRefused as error:
+            raise RightsEnded(f"{instance}: {GRANT_ENDED_TEXT}") from error
+        except Killed as error:
+            raise RightsEnded(f"{instance}: {KILLED_TEXT}") from error
+        except CallRefused as refused:
+            decision = refused.ruling.decision
+            lost = f"the person who started the run may not run {who.workflow} any more"
+            raise RightsEnded(f"{instance}: {lost} ({decision.reason_id}); interlock why {decision.id}") from refused
+        return caller
+
+    async def _caller(self, who: RunIdentity, *, only_stops: bool = False) -> Caller:
+        """The run as a caller. What was begun can be stopped whatever the person's roles are. Raises TokenRefused and Killed."""
+        named = (who.run.tenant, who.workflow, who.grant_id)
+        return await self._callers.resolve_agent_in_turn(*named, with_outdated_roles=only_stops)
 
 
 def idempotency_key(who: RunIdentity, key: StepKey) -> str:

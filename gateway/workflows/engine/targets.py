@@ -7,17 +7,14 @@ from msgspec import Struct
 
 from gateway.calls.authorizer import CallAuthorizer, CallRefused, terms_of
 from gateway.workflows.dsl.targets import split_tool
-from gateway.workflows.engine.steps import RunIdentity
+from gateway.workflows.engine.steps import RunIdentity, StepCalls
 from gateway.workflows.interpreter.effects import Offer, PlannedCall, Question, Rank, StepKey
-from gateway.workflows.interpreter.errors import standard_error
 from gateway.workflows.runs.outcomes import Outcomes
 from policies.authority import RulingRequest
-from policies.callers import Caller, CallerResolver
+from policies.callers import Caller
 from policies.delegation.chain import Hop
-from policies.delegation.kills import Killed
 from policies.delegation.permissions import parse_ceiling
 from policies.delegation.rulings import Act, act_of_calling_tool, act_of_invoking_agent
-from policies.tokens.verifier import TokenRefused
 from registry.cards.card import Family, Registration, RegistrationStatus
 from registry.store import Registry, UnknownName
 
@@ -28,7 +25,7 @@ TEXT_MAX: Final = 2000  # characters of one description
 class TargetRights(Struct, frozen=True):
     """What rules on a target, and how its calls fare. `could_allow` says whether any arguments could be allowed."""
 
-    callers: CallerResolver
+    calls: StepCalls
     authorizer: CallAuthorizer
     could_allow: Callable[[Caller, Act], bool]
     call_state_of: Callable[[Registration], dict[str, Any]]
@@ -43,11 +40,8 @@ class StepTargets:
         self.outcomes = Outcomes()
 
     async def answer(self, who: RunIdentity, key: StepKey, question: Question) -> Any:
-        """Raises WorkflowError (authorization) once the rights of the starter have ended."""
-        try:
-            caller = await self._rights.callers.resolve_agent_in_turn(who.run.tenant, who.workflow, who.grant_id)
-        except (TokenRefused, Killed) as error:
-            raise standard_error("authorization", "the rights of the person who started the run have ended", key.pointer) from error
+        """Raises SignInNeeded and RightsEnded once the rights of the starter count no more."""
+        caller = await self._rights.calls.caller(who, key.pointer)
         match question:
             case Offer():
                 return self._offers(caller, question)

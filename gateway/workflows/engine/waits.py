@@ -5,10 +5,13 @@ import structlog
 from adapters.contract import Failed, Prompt
 from gateway.calls.resumption.takeover import ENDED, RESUMED, Takeover
 from gateway.tasks.turns.recorder import GATEWAY_FAILURE
-from gateway.workflows.runs.checkpoints import APPROVE, SIGNAL, Checkpoint
+from gateway.workflows.runs.people.checkpoints import APPROVE, SIGNAL, Checkpoint
 from gateway.workflows.runs.store import RunStore
 
-ENDED_TEXT = "The rights under which the run was started have ended, so it does not go on. Start it again."
+ENDED_TEXT = (
+    "The run does not go on, because the rights under which it was started have ended: its grant was revoked or has expired, "
+    "or the task that started it has ended."
+)
 log = structlog.get_logger()
 
 
@@ -21,6 +24,7 @@ class Waits:
         self.checkpoint_ids: list[str] = []
         self.prompts: list[Prompt] = []  # that the run's owner can answer by a message to the run
         self.is_paused = False
+        self.is_for_sign_in = False  # the roles of the person who started the run count no more
         self._notes: list[str] = []
         self._waits_for_others = False  # for something that no message of the owner brings
 
@@ -54,6 +58,8 @@ class Waits:
         """The run goes on when people answered, or when the checkpoint expires."""
         self.checkpoint_ids.append(checkpoint.id)
         self.add_moment(checkpoint.expires, "")
+        if checkpoint.escalation is not None and not checkpoint.is_escalated:
+            self.add_moment(checkpoint.escalation.at, "")
         if checkpoint.kind == SIGNAL:
             self._notes.append(f"{pointer}: waits for the signal {checkpoint.prompt}")
         else:
@@ -63,6 +69,12 @@ class Waits:
         else:
             token = {"checkpoint": checkpoint.id}
             self.prompts.append(Prompt(checkpoint.id, checkpoint.prompt, schema=checkpoint.schema, token=token))
+
+    def add_sign_in(self, note: str) -> None:
+        """The run goes on when its owner has signed in again."""
+        if not self.is_for_sign_in:
+            self._notes.append(note)
+        self.is_for_sign_in = True
 
     @property
     def is_for_owner(self) -> bool:
@@ -81,6 +93,13 @@ class RunWaker:
     def __init__(self, store: RunStore, takeover: Takeover) -> None:
         self._store = store
         self._takeover = takeover
+
+    async def end_lost(self) -> int:
+        """Ends suspended runs whose grant was revoked, or whose parent task has ended, and returns how many it found."""
+        count = await self._store.wake_lost()
+        if count:
+            await self.run_once()
+        return count
 
     async def run_once(self) -> int:
         """Resumes what is due and returns how many runs went on or ended."""

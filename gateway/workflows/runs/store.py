@@ -14,6 +14,7 @@ from gateway.storage.tables import tasks
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.runs.tables import workflow_checkpoints, workflow_listens, workflow_runs, workflow_versions, workflow_waits
+from policies.tables import grants
 
 DUE_MAX: Final = 100  # runs that are resumed at once
 KEY_MAX: Final = 200  # characters, which an index can hold in any script
@@ -27,8 +28,9 @@ _INSERT_RUN: Final = (
     "VALUES (?, ?, ?, ?, ?, ?, '', '', '', ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 _LOCK_TASK: Final = "UPDATE tasks SET updated = updated WHERE tenant = ? AND id = ? AND runner = ?"
-_SUSPEND: Final = "UPDATE workflow_runs SET wake_at = ?, note = ?, ends_at = ? WHERE tenant = ? AND id = ?"
+_SUSPEND: Final = "UPDATE workflow_runs SET wake_at = ?, note = ?, ends_at = ?, waits_for_sign_in = ? WHERE tenant = ? AND id = ?"
 _FAIL: Final = "UPDATE workflow_runs SET fault = ? WHERE tenant = ? AND id = ?"
+_END: Final = "UPDATE workflow_runs SET wake_at = ?, ends_at = ? WHERE tenant = ? AND id = ?"
 _WAKE: Final = "UPDATE workflow_runs SET wake_at = ? WHERE tenant = ? AND id = ?"
 _WAKE_ALL: Final = (
     "UPDATE workflow_runs SET wake_at = ? WHERE tenant = ? AND workflow = ? AND id IN "
@@ -108,13 +110,17 @@ def wake(batch: Batch, run: RunKey, at: int) -> None:
 
 
 class Waiting(Struct, frozen=True):
-    """What a suspended run waits for: the moment `wake_at`, tasks, checkpoints, the end of a pause. `ends_at` is its deadline."""
+    """What a suspended run waits for: the moment `wake_at`, tasks, checkpoints, the end of a pause, its owner's signing in.
+
+    `ends_at` is its deadline, `note` says in words what it waits for.
+    """
 
     wake_at: int | None = None
     note: str = ""
     task_ids: tuple[str, ...] = ()
     checkpoint_ids: tuple[str, ...] = ()
     is_paused: bool = False
+    waits_for_sign_in: bool = False
     ends_at: int | None = None
 
 
@@ -165,10 +171,11 @@ class RunStore:
 
         Raises RunTaken.
         """
+        values = (waiting.wake_at, waiting.note, waiting.ends_at, int(waiting.waits_for_sign_in), run.tenant, run.id)
 
         def work(batch: Batch) -> None:
             lock_run(batch, run, self.process)
-            batch.run(_SUSPEND, (waiting.wake_at, waiting.note, waiting.ends_at, run.tenant, run.id))
+            batch.run(_SUSPEND, values)
             has_resumed = waiting.is_paused and not is_paused(batch.connection, run)
             if has_resumed or _has_answers(batch.connection, run, waiting.checkpoint_ids):
                 wake(batch, run, self.now())
@@ -196,13 +203,24 @@ class RunStore:
         now = self.now()
         await self.database.write(lambda batch: batch.run(_WAKE_ALL, (now, tenant, workflow)))
 
+    async def wake_lost(self) -> int:
+        """Has suspended runs go on, and so end, whose grant was revoked or whose parent task has ended. Returns how many."""
+        now = self.now()
+        found = await self.database.read(lambda connection: connection.execute(_lost_runs(now)).all())
+
+        def work(batch: Batch) -> int:
+            return sum(batch.run(_END, (now, now, row.tenant, row.id)) for row in found)  # a pause keeps none of them
+
+        return await self.database.write(work) if found else 0
+
     async def due(self) -> list[TaskRow]:
         """Tasks of suspended runs that can go on: their moment or an event has come, or a task that they wait for has moved."""
         now = self.now()
 
         def work(connection: Connection) -> list[TaskRow]:
-            suspended = (tasks.c.runner == "") & tasks.c.state.in_(_RESUMABLE_STATES)
             is_run = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
+            waits_for_sign_in = (tasks.c.state == TaskState.AUTH_REQUIRED.value) & (workflow_runs.c.waits_for_sign_in == 1)
+            suspended = (tasks.c.runner == "") & (tasks.c.state.in_(_RESUMABLE_STATES) | waits_for_sign_in)
             is_due = workflow_runs.c.paused_at.is_(None) & (workflow_runs.c.wake_at <= now) | (workflow_runs.c.ends_at <= now)
             timed = select(tasks).join(workflow_runs, is_run).where(suspended, is_due).limit(DUE_MAX)
             listens = workflow_listens.c
@@ -212,10 +230,25 @@ class RunStore:
             found = {row.id: to_task_row(row) for query in (timed, given) for row in connection.execute(query)}
             for tenant, run_id in connection.execute(_moved_waits()).all():
                 mine = (tasks.c.tenant == tenant) & (tasks.c.id == run_id)
-                found |= {row.id: to_task_row(row) for row in connection.execute(select(tasks).where(mine, suspended))}
+                found |= {
+                    row.id: to_task_row(row) for row in connection.execute(select(tasks).join(workflow_runs, is_run).where(mine, suspended))
+                }
             return list(found.values())
 
         return await self.database.read(work)
+
+
+def _lost_runs(now: int) -> Any:
+    """Suspended runs that are not due, and can only end."""
+    parent = tasks.alias("parent")
+    is_run = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
+    is_parent = (parent.c.tenant == tasks.c.tenant) & (parent.c.id == tasks.c.parent_id)
+    is_grant = (grants.c.tenant == tasks.c.tenant) & (grants.c.id == tasks.c.grant_id)
+    rests = (tasks.c.runner == "") & tasks.c.state.not_in(_ENDED_STATES)
+    is_lost = grants.c.revoked.is_not(None) | parent.c.state.in_(_ENDED_STATES)
+    is_later = workflow_runs.c.wake_at.is_(None) | (workflow_runs.c.wake_at > now)
+    query = select(tasks.c.tenant, tasks.c.id).join(workflow_runs, is_run).outerjoin(parent, is_parent).outerjoin(grants, is_grant)
+    return query.where(rests, is_lost, is_later).limit(DUE_MAX)
 
 
 def _moved_waits() -> Any:

@@ -1,4 +1,4 @@
-"""Tables of workflows: versions, runs with their journal, checkpoints, events and schedules."""
+"""Tables of workflows: versions, runs with their journal, checkpoints with their relaxations, events and schedules."""
 
 from sqlalchemy import BigInteger, Column, Index, Table, Text
 
@@ -38,6 +38,7 @@ workflow_runs = Table(
     Column("origin_kind", Text, nullable=False),  # redrive | fork, or empty
     Column("origin_step", Text, nullable=False),  # JSON pointer of the first task that it ran itself, or empty
     Column("inputs", Text, nullable=False),  # JSON object: pointer of a task -> the input that a fork gave it
+    Column("waits_for_sign_in", BigInteger, nullable=False, server_default="0"),  # 1: until the owner's roles are vouched for again
     deleted_with(tasks, ("tenant", "id"), "workflow_runs_task"),
     Index("workflow_runs_due", "wake_at", **DUE),
     Index("workflow_runs_origin", "tenant", "origin_id"),
@@ -101,16 +102,34 @@ workflow_checkpoints = Table(
     Column("prompt", Text, nullable=False),
     Column("schema", Text, nullable=False),  # JSON Schema of the answer
     Column("subject", Text, nullable=False),  # JSON: what the question is about; empty for nothing
-    Column("state", Text, nullable=False),  # pending | answered | expired
+    Column("state", Text, nullable=False),  # pending | answered | expired | relaxed
     Column("answer", Text, nullable=False),  # JSON; empty while there is none
     Column("answered_by", Text, nullable=False),
     Column("answer_key", Text, nullable=False),  # the idempotency key of the signal that answered, or empty
     Column("created", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=False),
     Column("answered", BigInteger),
+    Column("escalates", BigInteger),  # when more people may answer
+    Column("escalated", BigInteger),  # when that was recorded
+    Column("escalate_to", Text, nullable=False, server_default=""),  # JSON {"roles", "permissions"}; empty for none
     deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_checkpoints_run"),
     Index("workflow_checkpoints_of_run", "tenant", "run_id"),
     Index("workflow_checkpoints_pending", "tenant", "created", **PENDING),
+)
+
+workflow_relaxations = Table(
+    "workflow_relaxations",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("workflow", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("step", Text, primary_key=True),  # JSON pointer of the checkpoint
+    Column("every", BigInteger, nullable=False),  # each k-th question is asked; 0: none
+    Column("above", Text, nullable=False),  # jq on the step's input: where it holds, people are asked
+    Column("count", BigInteger, nullable=False),  # questions since then
+    Column("author", Text, nullable=False),  # tenant|issuer|subject of the operator
+    Column("reason", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
 )
 
 workflow_events = Table(

@@ -15,7 +15,7 @@ from adapters.task import Message, Part, Role
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.agent_requests import AgentRequest
 from gateway.ingress.admin.bodies import ApiBody, read_model
-from gateway.ingress.admin.workflows.runs import JSON, Authenticate, RunPermissions, idempotency_key, is_visible
+from gateway.ingress.admin.workflows.runs import JSON, Authenticate, NotifyLook, RunPermissions, idempotency_key, is_visible
 from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.storage.database import Batch
 from gateway.tasks.log import TaskRow, UnknownTask
@@ -83,6 +83,7 @@ class RunAccess:
 
     load: Callable[[], Awaitable[OperatesRuns]]
     permissions: RunPermissions
+    notify_look: NotifyLook
 
     async def to_operate(self, caller: Caller, run_id: str) -> tuple[OperatesRuns, TaskRow, Any, str]:
         """A run of the caller's own, or of anybody for an operator, with the id of the decision that allowed that. Raises UnknownTask."""
@@ -122,7 +123,9 @@ def operation_routes(access: RunAccess, authenticate: Authenticate) -> APIRouter
 
     @router.post("/{run_id}/resume", name="resume_run", status_code=204)
     async def resume(caller: Annotated[Caller, Depends(authenticate)], run_id: str) -> Response:
-        operations, _, row, decision_id = await access.to_operate(caller, run_id)
+        operations, task, row, decision_id = await access.to_operate(caller, run_id)
+        if task.owner == caller.principal.owner_key:  # with the roles that the caller has now, a run that waited for them goes on
+            await access.notify_look(caller, task)
         await operations.resume(row.key, caller.principal.owner_key, decision_id)
         return Response(status_code=204)
 

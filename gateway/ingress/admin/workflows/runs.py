@@ -1,4 +1,4 @@
-"""/api/runs and /api/checkpoints: a person's runs of workflows, and the questions of runs to people."""
+"""/api/runs: a person's runs of workflows."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,16 +15,12 @@ from gateway.audit.decisions import READ_AUDIT
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.authorizer import RequireInPerson
-from gateway.calls.consent.approval_votes import OwnApproval
 from gateway.ingress.admin.bodies import ApiBody, read_model
-from gateway.ingress.admin.demand import require_permission
 from gateway.ingress.http.asgi import BadHeader, header
 from gateway.ingress.http.route_descriptions import describe_json_body
 from gateway.tasks.log import TaskRow, UnknownTask
 from gateway.telemetry.spans import TraceContext
-from gateway.workflows.problems import UnknownCheckpoint
 from policies.callers import Caller
-from policies.delegation.approval import DECIDE_APPROVALS
 from policies.delegation.rulings import Act, Grant
 from registry.cards.card import WORKFLOW_KIND, Family
 from registry.store import Registry, UnknownName
@@ -33,19 +29,6 @@ Authenticate = Callable[[Request], Awaitable[Caller]]
 JSON = "application/json"
 START_MAX = 8 << 20  # bytes of a request that starts a run
 KEY_MAX = 256  # characters of an idempotency key, as over A2A
-
-
-class ShownCheckpoint(Protocol):
-    """gateway/workflows/runs/checkpoints.py."""
-
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def owner(self) -> str: ...
-
-    @property
-    def workflow(self) -> str: ...
 
 
 class Runs(Protocol):
@@ -57,12 +40,6 @@ class Runs(Protocol):
 
     async def read_value(self, tenant: str, run_id: str, digest: str) -> str | None: ...
 
-    async def find_checkpoint(self, tenant: str, checkpoint_id: str) -> Any: ...
-
-    async def pending_checkpoints(self, tenant: str, is_shown: Callable[[Any], bool]) -> list[dict[str, Any]]: ...
-
-    async def answer(self, checkpoint: Any, value: Any, by: str, decision_id: str) -> dict[str, Any]: ...
-
 
 class StartBody(ApiBody):
     workflow: str = Field(min_length=1, max_length=64)
@@ -73,12 +50,6 @@ class InputBody(ApiBody):
     input: Any = Field(default_factory=dict)
 
 
-class AnswerBody(ApiBody):
-    """The answer to a checkpoint: `{"approved": true}`, one of the options, or the filled-in form."""
-
-    value: Any
-
-
 @dataclass(frozen=True, slots=True)
 class RunPermissions:
     """The rulings that routes of runs need."""
@@ -87,9 +58,13 @@ class RunPermissions:
     authorize: Callable[[Caller, Act], Awaitable[Grant]]
     check_in_person: RequireInPerson
     authorize_on_task: Callable[[Caller, Act, str], Awaitable[Grant]]
+    has_permission: Callable[[Caller, str], bool]  # by the person's roles and the token's scope, whatever policies say
 
 
 SEE_RUN = replace(READ_AUDIT, verb="see-run")
+
+
+NotifyLook = Callable[[Caller, TaskRow], Awaitable[None]]  # tells of a look of a task's owner, whose roles of now count from then on
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +73,14 @@ class RunSight:
 
     load: Callable[[], Awaitable[Runs]]
     permissions: RunPermissions
+    notify_look: NotifyLook
 
     async def find(self, caller: Caller, run_id: str) -> tuple[TaskRow, dict[str, Any]]:
         """Raises UnknownTask."""
         runs, principal = await self.load(), caller.principal
         found = await runs.show_run(principal.tenant, principal.owner_key, run_id)
         if found is not None and is_visible(caller, found[0]):
+            await self.notify_look(caller, found[0])
             return found
         if not self.permissions.could_allow(caller, SEE_RUN):
             raise UnknownTask
@@ -193,39 +170,6 @@ def run_routes(starter: RunStarter, sight: RunSight, authenticate: Authenticate)
         row, _ = await find(caller, run_id)
         await starter.agents.cancel(caller, row.agent, row.id, TraceContext())
         return Response(status_code=204)
-
-    return router
-
-
-def checkpoint_routes(load: Callable[[], Awaitable[Runs]], permissions: RunPermissions, authenticate: Authenticate) -> APIRouter:
-    """Returns the routes of checkpoints. The run's owner answers all but `approve`; people who may decide approvals answer any."""
-    router = APIRouter(prefix="/api/checkpoints", tags=["workflows"])
-
-    def may_see(caller: Caller, checkpoint: ShownCheckpoint) -> bool:
-        is_owner = not caller.delegation.path and checkpoint.owner == caller.principal.owner_key
-        covers = caller.delegation.effective_permissions().covers(f"agent:{checkpoint.workflow}")
-        return (is_owner and covers) or permissions.could_allow(caller, DECIDE_APPROVALS)
-
-    @router.get("", name="list_checkpoints")
-    async def list_pending(caller: Annotated[Caller, Depends(authenticate)]) -> JSONResponse:
-        runs = await load()
-        items = await runs.pending_checkpoints(caller.principal.tenant, lambda each: may_see(caller, each))
-        return JSONResponse({"items": items, "next": None})
-
-    @router.post("/{checkpoint_id}/answer", name="answer_checkpoint", openapi_extra=describe_json_body(AnswerBody))
-    async def answer(caller: Annotated[Caller, Depends(authenticate)], checkpoint_id: str, request: Request) -> JSONResponse:
-        body = await read_model(request, AnswerBody, 1 << 20)
-        await permissions.check_in_person(caller, DECIDE_APPROVALS)
-        runs = await load()
-        checkpoint = await runs.find_checkpoint(caller.principal.tenant, checkpoint_id)
-        if not may_see(caller, checkpoint) or checkpoint.kind == "signal":  # signals have a route and rights of their own
-            raise UnknownCheckpoint
-        is_owner, decision_id = checkpoint.owner == caller.principal.owner_key, ""
-        if checkpoint.kind == "approve" and is_owner:
-            raise OwnApproval
-        if not is_owner:
-            decision_id = (await require_permission(caller, permissions.authorize, DECIDE_APPROVALS)).decision.id
-        return JSONResponse(await runs.answer(checkpoint, body.value, caller.principal.owner_key, decision_id))
 
     return router
 

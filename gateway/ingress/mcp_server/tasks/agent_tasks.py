@@ -27,7 +27,9 @@ from gateway.ingress.mcp_server.tasks.wire import RELATED_TASK_KEY, created_task
 from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.tasks.log import RUNNING_STATES, TaskLog, TaskNotWaiting, TaskRecord, TaskRow, UnknownTask
 from policies.ids import new_id
+from registry.cards.card import WORKFLOW_KIND, Family
 from registry.cards.republish import SKILL_SELECTION
+from registry.store import UnknownName
 
 SYNC_WAIT_SECONDS = 0.5  # a client with tasks waits that long for the result before it gets a task
 ANSWER_SECONDS = 600.0  # a question waits that long for its answer
@@ -62,7 +64,8 @@ class AgentTasks:
             if not message.is_modern and peer is not None:
                 record = await self._elicit_until_settled(message, record, peer)
         except asyncio.CancelledError:
-            self._cancel_in_background(message, record.row)
+            if not self._is_run(message, record.row):  # a run of a workflow goes on: its owner sees it among their runs
+                self._cancel_in_background(message, record.row)
             raise
         return await self._outcome(message, record)
 
@@ -136,19 +139,30 @@ class AgentTasks:
                 record = await self.elicit_answers(message, record, peer, {})
             except PeerRefused:
                 break  # the result has the agent's question, and how to answer
-            record = await self.wait_until_settled(record)
+            asked, record = record, await self.wait_until_settled(record)
+            if record.row.last_seq == asked.row.last_seq:
+                break  # the person declined, and the question stays open
         return record
 
     async def _continue_task(
         self, message: ClientMessage, record: TaskRecord, questions: Mapping[str, Any], answers: Mapping[str, Any]
     ) -> None:
         row, skill, parts = record.row, skill_of(record), answer_parts_of(record, questions, answers)
+        if parts is None and self._is_run(message, row):
+            return  # the question stays open for a later answer
         if parts is None:
             await self.cancel(message, row)
             return
         metadata: Mapping[str, Any] = {"metadata": {SKILL_SELECTION: {"skillId": skill}}} if skill else {}
         agent_message = Message(new_id("m"), Role.USER, parts, context_id=row.context_id, task_id=row.id, **metadata)
         await self._agent_calls.start(message.caller, AgentRequest(row.agent, agent_message, message.trace_context, skill=skill))
+
+    def _is_run(self, message: ClientMessage, row: TaskRow) -> bool:
+        """Whether the task is a run of a workflow."""
+        try:
+            return self._agent_calls.callees.find_registered(message.caller, row.agent, Family.AGENT).kind == WORKFLOW_KIND
+        except UnknownName:
+            return False
 
     async def cancel(self, message: ClientMessage, row: TaskRow) -> None:
         """Cancels the task, if the agent allows it. Raises UpstreamFault."""

@@ -10,6 +10,7 @@ _DUE = sa.text("wake_at IS NOT NULL")
 _PENDING = sa.text("state = 'pending'")
 _UNREAD = sa.text("received > seen")
 _TIMED = sa.text("next_at IS NOT NULL")
+_LIMITED_ROLES = sa.text("roles_until IS NOT NULL")
 
 
 def upgrade() -> None:
@@ -18,6 +19,11 @@ def upgrade() -> None:
     _create_checkpoints()
     _create_events()
     _create_schedules()
+    _create_relaxations()
+    _create_notices()
+    op.add_column("grants", sa.Column("roles_until", sa.BigInteger()))
+    of_run = ["tenant", "task_id"]
+    op.create_index("grants_of_run", "grants", of_run, sqlite_where=_LIMITED_ROLES, postgresql_where=_LIMITED_ROLES)
 
 
 def _texts(*names: str, key: bool = False) -> list["sa.Column[str]"]:
@@ -54,6 +60,7 @@ def _create_runs() -> None:
         sa.Column("ends_at", sa.BigInteger()),
         sa.Column("paused_at", sa.BigInteger()),
         *_texts("paused_by", "fault", "origin_id", "origin_kind", "origin_step", "inputs"),
+        sa.Column("waits_for_sign_in", sa.BigInteger(), nullable=False, server_default="0"),
         sa.ForeignKeyConstraint(["tenant", "id"], ["tasks.tenant", "tasks.id"], name="workflow_runs_task", ondelete="CASCADE"),
     )
     op.create_index("workflow_runs_origin", "workflow_runs", ["tenant", "origin_id"])
@@ -89,6 +96,9 @@ def _create_checkpoints() -> None:
         ),
         *_numbers("created", "expires"),
         sa.Column("answered", sa.BigInteger()),
+        sa.Column("escalates", sa.BigInteger()),
+        sa.Column("escalated", sa.BigInteger()),
+        sa.Column("escalate_to", sa.Text(), nullable=False, server_default=""),
         _belongs_to_run("workflow_checkpoints"),
     )
     op.create_index("workflow_checkpoints_of_run", "workflow_checkpoints", ["tenant", "run_id"])
@@ -144,7 +154,37 @@ def _create_schedules() -> None:
     )
 
 
+def _create_relaxations() -> None:
+    op.create_table(
+        "workflow_relaxations",
+        *_texts("tenant", "workflow", "version", "step", key=True),
+        *_numbers("every"),
+        *_texts("above"),
+        *_numbers("count"),
+        *_texts("author", "reason"),
+        *_numbers("created"),
+    )
+
+
+def _create_notices() -> None:
+    op.create_table(
+        "notices",
+        sa.Column("seq", sa.BigInteger(), primary_key=True, autoincrement=False),
+        *_texts("tenant", "kind", "subject", "task_id", "owner", "body"),
+        *_numbers("at"),
+    )
+    op.create_index("notices_at", "notices", ["at"])
+    op.create_table("notice_webhooks", *_texts("id", key=True), *_numbers("cursor", "attempts", "next_at"))
+    epochs = sa.table("epochs", sa.column("name", sa.Text), sa.column("value", sa.BigInteger))
+    op.execute(epochs.insert().values(name="notices", value=0))
+
+
 def downgrade() -> None:
+    op.execute("DELETE FROM epochs WHERE name = 'notices'")
+    for table in ("notice_webhooks", "notices", "workflow_relaxations"):
+        op.drop_table(table)
+    op.drop_index("grants_of_run", "grants")
+    op.drop_column("grants", "roles_until")
     for table in ("workflow_starts", "workflow_trigger_types", "workflow_schedules"):
         op.drop_table(table)
     for table in ("workflow_received", "workflow_listen_types", "workflow_listens", "workflow_events"):

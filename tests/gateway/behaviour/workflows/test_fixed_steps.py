@@ -101,6 +101,6 @@ async def test_people_decide_where_agents_disagree(home: House, workflows: Workf
     run = await workflows.start("checked")
     await workflows.reached(run, "INPUT_REQUIRED")
     (checkpoint,) = await workflows.checkpoints()
-    assert "too cheap" in checkpoint["prompt"] and checkpoint["schema"] == {"enum": ["accept", "reject"]}
+    assert "too cheap" in checkpoint["prompt"] and checkpoint["schema"] == {"type": "string", "enum": ["accept", "reject"]}
     assert (await workflows.answer(checkpoint["id"], chosen, "alice")).status_code == 200
     assert (await workflows.ended(run))["state"] == state

@@ -1,7 +1,8 @@
 """Checkpoints: steps of a run that people answer. Each is a row, answered once, with an expiry."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -10,10 +11,14 @@ from sqlalchemy import Row, select
 
 from adapters.task import TERMINAL
 from gateway.storage.database import Batch
+from gateway.storage.paging import BadCursor
 from gateway.storage.tables import tasks
 from gateway.tasks.contracts.json_schema import BadSchema, problem_of
+from gateway.tasks.log import to_rfc3339
+from gateway.tasks.notices.feed import Notice, write_notice
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, SignalNotAwaited, UnknownCheckpoint
+from gateway.workflows.runs.people.relaxations import CheckpointPlace, count_question
 from gateway.workflows.runs.store import RunKey, RunStore, lock_run, wake
 from gateway.workflows.runs.tables import workflow_checkpoints
 from policies.audit.log import AuditLog
@@ -22,7 +27,6 @@ APPROVE: Final = "approve"
 CHOOSE: Final = "choose"
 FORM: Final = "form"
 SIGNAL: Final = "signal"  # its prompt is the name of the signal
-LIST_MAX: Final = 200
 APPROVAL_SCHEMA: Final[Mapping[str, Any]] = {
     "type": "object",
     "properties": {"approved": {"type": "boolean"}, "reason": {"type": "string", "maxLength": 2000}},
@@ -31,13 +35,15 @@ APPROVAL_SCHEMA: Final[Mapping[str, Any]] = {
 }
 _INSERT: Final = (
     "INSERT INTO workflow_checkpoints "
-    "(tenant, id, run_id, step, workflow, owner, kind, prompt, schema, subject, state, answer, answered_by, answer_key, created, expires) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', '', '', '', ?, ?) ON CONFLICT DO NOTHING"
+    "(tenant, id, run_id, step, workflow, owner, kind, prompt, schema, subject, state, answer, answered_by, answer_key, created, expires, "
+    "escalates, escalate_to) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', '', '', '', ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 _ANSWER: Final = (
     "UPDATE workflow_checkpoints SET state = 'answered', answer = ?, answered_by = ?, answer_key = ?, answered = ? "
     "WHERE tenant = ? AND id = ? AND state = 'pending' AND expires > ?"
 )
+_ESCALATE: Final = "UPDATE workflow_checkpoints SET escalated = ? WHERE tenant = ? AND id = ? AND state = 'pending' AND escalated IS NULL"
+_RELAX: Final = "UPDATE workflow_checkpoints SET state = 'relaxed', answer = ? WHERE tenant = ? AND id = ?"
 _EXPIRE: Final = "UPDATE workflow_checkpoints SET state = 'expired' WHERE tenant = ? AND id = ? AND state = 'pending'"
 
 
@@ -47,6 +53,14 @@ class Answerer(Struct, frozen=True):
     owner: str
     decision_id: str = ""
     key: str = ""
+
+
+class Escalation(Struct, frozen=True):
+    """From `at` on (microseconds since 1970), people with one of the roles or permissions may answer too."""
+
+    at: int
+    roles: tuple[str, ...] = ()
+    permissions: tuple[str, ...] = ()
 
 
 class Checkpoint(Struct, frozen=True):
@@ -70,6 +84,27 @@ class Checkpoint(Struct, frozen=True):
     answered_by: str = ""
     answer_key: str = ""
     subject: Any = None
+    escalation: Escalation | None = None
+    is_escalated: bool = False  # the escalation has begun, and is recorded
+
+    def is_open_to(self, roles: Collection[str], has_permission: Callable[[str], bool]) -> bool:
+        """Whether the escalation lets a person with these roles answer."""
+        if self.escalation is None or not self.is_escalated:
+            return False
+        return any(role in roles for role in self.escalation.roles) or any(map(has_permission, self.escalation.permissions))
+
+
+class Shortcut(Struct, frozen=True):
+    """What a relaxed checkpoint answers by itself, unless its turn has come to be asked."""
+
+    place: CheckpointPlace
+    every: int
+    value: Any
+
+    def is_asked(self, batch: Batch) -> bool:
+        """Counts the question, and says whether it is one that people get: each k-th, and any after the relaxation was removed."""
+        number = count_question(batch, self.place)
+        return number == 0 or (self.every > 0 and number % self.every == 0)
 
 
 def checkpoint_id(run: RunKey, key: StepKey) -> str:
@@ -84,18 +119,37 @@ class Checkpoints:
         self._store = store
         self._audit = audit
 
-    async def open(self, checkpoint: Checkpoint) -> Checkpoint:
-        """The checkpoint as it stands, made if it is not there yet. Raises RunTaken."""
+    async def open(self, checkpoint: Checkpoint, shortcut: Shortcut | None = None) -> Checkpoint:
+        """The checkpoint as it stands, made if it is not there yet. Nobody is asked where a new one can take the shortcut.
+
+        Raises RunTaken.
+        """
         run, schema = checkpoint.run, msgspec.json.encode(checkpoint.schema).decode()
         subject = "" if checkpoint.subject is None else msgspec.json.encode(checkpoint.subject).decode()
         asked = (checkpoint.step, checkpoint.workflow, checkpoint.owner, checkpoint.kind, checkpoint.prompt, schema, subject)
-        values = (run.tenant, checkpoint.id, run.id, *asked, checkpoint.created, checkpoint.expires)
+        escalates, to = (None, "") if checkpoint.escalation is None else _escalation_columns(checkpoint.escalation)
+        values = (run.tenant, checkpoint.id, run.id, *asked, checkpoint.created, checkpoint.expires, escalates, to)
 
         def work(batch: Batch) -> Checkpoint:
             lock_run(batch, run, self._store.process)
             if batch.run(_INSERT, values):
-                self._audit.record(batch, _record("checkpoint-opened", checkpoint))
+                if shortcut is not None and not shortcut.is_asked(batch):
+                    batch.run(_RELAX, (msgspec.json.encode(shortcut.value).decode(), run.tenant, checkpoint.id))
+                    self._tell(batch, "relaxed", checkpoint)
+                else:
+                    self._tell(batch, "opened", checkpoint)
             return _from_row(batch.connection.execute(_one(run.tenant, checkpoint.id)).one())
+
+        return await self._store.database.write(work)
+
+    async def escalate(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Lets more people answer from now on, unless the checkpoint is closed, and returns it as it stands."""
+
+        def work(batch: Batch) -> Checkpoint:
+            if batch.run(_ESCALATE, (self._store.now(), checkpoint.run.tenant, checkpoint.id)) and checkpoint.escalation is not None:
+                to = {"roles": list(checkpoint.escalation.roles), "permissions": list(checkpoint.escalation.permissions)}
+                self._tell(batch, "escalated", checkpoint, to=to)
+            return _from_row(batch.connection.execute(_one(checkpoint.run.tenant, checkpoint.id)).one())
 
         return await self._store.database.write(work)
 
@@ -103,7 +157,8 @@ class Checkpoints:
         """Ends the waiting for an answer, unless there is one, and returns the checkpoint as it stands."""
 
         def work(batch: Batch) -> Checkpoint:
-            batch.run(_EXPIRE, (checkpoint.run.tenant, checkpoint.id))
+            if batch.run(_EXPIRE, (checkpoint.run.tenant, checkpoint.id)):
+                self._tell(batch, "expired", checkpoint)
             return _from_row(batch.connection.execute(_one(checkpoint.run.tenant, checkpoint.id)).one())
 
         return await self._store.database.write(work)
@@ -121,11 +176,19 @@ class Checkpoints:
             if state is None or state in {each.value for each in TERMINAL}:
                 raise CheckpointClosed
             wake(batch, run, now)
-            kind = "run-signaled" if checkpoint.kind == SIGNAL else "checkpoint-answered"
-            self._audit.record(batch, _record(kind, checkpoint) | {"decision_id": by.decision_id, "by": by.owner})
+            self._tell(batch, "answered", checkpoint, decision_id=by.decision_id, by=by.owner)
             return _from_row(batch.connection.execute(_one(run.tenant, checkpoint.id)).one())
 
         return await self._store.database.write(work)
+
+    def _tell(self, batch: Batch, what: str, checkpoint: Checkpoint, **more: Any) -> None:
+        """Writes what became of a checkpoint to the audit, and to the feed of notices where people are asked: not for a signal."""
+        kind = "run-signaled" if checkpoint.kind == SIGNAL and what == "answered" else f"checkpoint-{what}"
+        self._audit.record(batch, _record(kind, checkpoint) | more)
+        if checkpoint.kind == SIGNAL:
+            return
+        run, body = checkpoint.run, _notice_body(checkpoint) | {name: value for name, value in more.items() if name != "decision_id"}
+        write_notice(batch, Notice(run.tenant, f"checkpoint.{what}", checkpoint.id, run.id, checkpoint.owner, body, self._store.now()))
 
     async def find(self, tenant: str, checkpoint_id: str) -> Checkpoint:
         """Raises UnknownCheckpoint."""
@@ -158,16 +221,20 @@ class Checkpoints:
         except CheckpointClosed as closed:
             raise SignalNotAwaited from closed
 
-    async def pending(self, tenant: str, is_shown: Callable[[Checkpoint], bool]) -> list[Checkpoint]:
-        """Open checkpoints of runs that have not ended, the oldest first, at most LIST_MAX."""
+    async def pending(self, tenant: str, is_shown: Callable[[Checkpoint], bool], cursor: str, limit: int) -> list[Checkpoint]:
+        """Open checkpoints of runs that have not ended, the oldest first, after the one that `cursor` names. Raises BadCursor."""
         table, ended = workflow_checkpoints, [state.value for state in TERMINAL]
         is_run = (tasks.c.tenant == table.c.tenant) & (tasks.c.id == table.c.run_id)
         query = select(table).join(tasks, is_run).where(table.c.tenant == tenant, table.c.state == "pending")
-        query = query.where(table.c.kind != SIGNAL, table.c.expires > self._store.now(), tasks.c.state.not_in(ended)).order_by(
-            table.c.created, table.c.id
-        )
+        query = query.where(table.c.kind != SIGNAL, table.c.expires > self._store.now(), tasks.c.state.not_in(ended))
+        query = query.order_by(table.c.created, table.c.id)
+        if cursor:
+            at, _, last = cursor.partition(".")
+            if not (last and at.isascii() and at.isdigit() and len(at) < 19):
+                raise BadCursor
+            query = query.where((table.c.created > int(at)) | ((table.c.created == int(at)) & (table.c.id > last)))
         rows = await self._store.database.read(lambda connection: connection.execute(query).all())
-        return [found for row in rows if is_shown(found := _from_row(row))][:LIST_MAX]
+        return list(islice((found for row in rows if is_shown(found := _from_row(row))), limit))
 
 
 def _one(tenant: str, checkpoint_id: str) -> Any:
@@ -200,7 +267,24 @@ def _from_row(row: "Row[Any]") -> Checkpoint:
         answered_by=row.answered_by,
         answer_key=row.answer_key,
         subject=msgspec.json.decode(row.subject) if row.subject else None,
+        escalation=None if row.escalates is None else Escalation(row.escalates, **_decode_audience(row.escalate_to)),
+        is_escalated=row.escalated is not None,
     )
+
+
+def _escalation_columns(escalation: Escalation) -> tuple[int, str]:
+    audience = {"roles": escalation.roles, "permissions": escalation.permissions}
+    return escalation.at, msgspec.json.encode(audience).decode()
+
+
+def _decode_audience(text: str) -> dict[str, tuple[str, ...]]:
+    return msgspec.json.decode(text, type=dict[str, tuple[str, ...]])
+
+
+def _notice_body(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a notice tells of a checkpoint: the question, never the answer."""
+    asked = {"checkpoint": checkpoint.id, "workflow": checkpoint.workflow, "step": checkpoint.step, "kind": checkpoint.kind}
+    return asked | {"prompt": checkpoint.prompt, "expires": to_rfc3339(checkpoint.expires)}
 
 
 def _record(kind: str, checkpoint: Checkpoint) -> dict[str, object]:

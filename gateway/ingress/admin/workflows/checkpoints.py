@@ -1,0 +1,175 @@
+"""/api/checkpoints: the questions of runs to people, and the feed of what becomes of them."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Protocol
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from gateway.calls.consent.approval_votes import OwnApproval
+from gateway.calls.limits.open_streams import OpenStreams
+from gateway.ingress.admin.bodies import ApiBody, read_model
+from gateway.ingress.admin.demand import require_permission
+from gateway.ingress.admin.workflows.runs import Authenticate, RunPermissions
+from gateway.ingress.http.asgi import header, list_header
+from gateway.ingress.http.route_descriptions import describe_json_body
+from gateway.tasks.log import to_rfc3339
+from gateway.tasks.notices.feed import CHECKPOINT_KINDS, NoticeFeed
+from gateway.workflows.problems import UnknownCheckpoint
+from policies.callers import Caller
+from policies.delegation.approval import DECIDE_APPROVALS
+
+KEEPALIVE_SECONDS = 15.0  # a comment is sent on a stream that was quiet for that long
+EventPage = Callable[[int], Awaitable[tuple[list[dict[str, Any]], int]]]
+
+
+class ShownCheckpoint(Protocol):
+    """gateway/workflows/runs/people/checkpoints.py."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def owner(self) -> str: ...
+
+    @property
+    def workflow(self) -> str: ...
+
+    def is_open_to(self, roles: Collection[str], has_permission: Callable[[str], bool]) -> bool: ...
+
+
+class CheckpointAdministration(Protocol):
+    """gateway/workflows/administration.py."""
+
+    async def find_checkpoint(self, tenant: str, checkpoint_id: str) -> Any: ...
+
+    async def pending_checkpoints(
+        self, tenant: str, is_shown: Callable[[Any], bool], page: tuple[str, int]
+    ) -> tuple[list[dict[str, Any]], str | None]: ...
+
+    def show_checkpoint(self, checkpoint: Any) -> dict[str, Any]: ...
+
+    async def answer(self, checkpoint: Any, value: Any, by: str, decision_id: str) -> dict[str, Any]: ...
+
+
+class AnswerBody(ApiBody):
+    """The answer to a checkpoint: `{"approved": true}`, one of the options, or the filled-in form."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointAccess:
+    """Who sees a checkpoint, and so may answer it. The run's owner answers all but `approve`, people who decide approvals answer any."""
+
+    permissions: RunPermissions
+
+    def may_see(self, caller: Caller, checkpoint: ShownCheckpoint) -> bool:
+        """Whether a caller may see a checkpoint."""
+        is_owner = checkpoint.owner == caller.principal.owner_key and _covers(caller, checkpoint)
+        return is_owner or self.is_escalated_to(caller, checkpoint) or self.permissions.could_allow(caller, DECIDE_APPROVALS)
+
+    def is_escalated_to(self, caller: Caller, checkpoint: ShownCheckpoint) -> bool:
+        """Whether the checkpoint has been escalated to this person."""
+        has = partial(self.permissions.has_permission, caller)
+        return _covers(caller, checkpoint) and checkpoint.is_open_to(caller.principal.roles, has)
+
+    async def decision_on_answer(self, caller: Caller, checkpoint: ShownCheckpoint) -> str:
+        """The id of the decision that lets a person answer who is neither the owner nor one that the checkpoint was escalated to.
+
+        Raises UnknownCheckpoint, OwnApproval and a refusal.
+        """
+        if not self.may_see(caller, checkpoint) or checkpoint.kind == "signal":  # signals have a route and rights of their own
+            raise UnknownCheckpoint
+        is_owner = checkpoint.owner == caller.principal.owner_key
+        if checkpoint.kind == "approve" and is_owner:
+            raise OwnApproval
+        if is_owner or self.is_escalated_to(caller, checkpoint):
+            return ""
+        return (await require_permission(caller, self.permissions.authorize, DECIDE_APPROVALS)).decision.id
+
+
+def _covers(caller: Caller, checkpoint: ShownCheckpoint) -> bool:
+    """Whether a person asks, with a token that has not been narrowed to other agents."""
+    return not caller.delegation.path and caller.delegation.effective_permissions().covers(f"agent:{checkpoint.workflow}")
+
+
+def checkpoint_routes(
+    load: Callable[[], Awaitable[CheckpointAdministration]],
+    permissions: RunPermissions,
+    authenticate: Authenticate,
+    *,
+    feed: NoticeFeed,
+    open_streams: OpenStreams,
+) -> APIRouter:
+    """Returns the routes of checkpoints."""
+    router, access = APIRouter(prefix="/api/checkpoints", tags=["workflows"]), CheckpointAccess(permissions)
+
+    @router.get("", name="list_checkpoints")
+    async def list_pending(
+        caller: Annotated[Caller, Depends(authenticate)], cursor: str = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
+    ) -> JSONResponse:
+        runs = await load()
+        items, more = await runs.pending_checkpoints(caller.principal.tenant, lambda each: access.may_see(caller, each), (cursor, limit))
+        return JSONResponse({"items": items, "next": more})
+
+    @router.get("/events", name="checkpoint_events")
+    async def events(
+        caller: Annotated[Caller, Depends(authenticate)], request: Request, since: Annotated[int, Query(ge=0)] = 0
+    ) -> Response:
+        runs, last_id = await load(), header(request.scope, b"last-event-id") or ""
+        after = int(last_id) if last_id.isascii() and last_id.isdigit() and len(last_id) < 19 else since
+        page = partial(_visible_events, runs, feed, caller, lambda each: access.may_see(caller, each))
+        if (list_header(request.scope, b"accept") or "").startswith("application/json"):
+            items, following = await page(after)
+            return JSONResponse({"items": items, "next": str(following)})
+        place = open_streams.acquire(caller.principal.owner_key)
+        stream = place.hold_during(_event_lines(page, feed, after))
+        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+    @router.post("/{checkpoint_id}/answer", name="answer_checkpoint", openapi_extra=describe_json_body(AnswerBody))
+    async def answer(caller: Annotated[Caller, Depends(authenticate)], checkpoint_id: str, request: Request) -> JSONResponse:
+        body = await read_model(request, AnswerBody, 1 << 20)
+        await permissions.check_in_person(caller, DECIDE_APPROVALS)
+        runs = await load()
+        checkpoint = await runs.find_checkpoint(caller.principal.tenant, checkpoint_id)
+        decision_id = await access.decision_on_answer(caller, checkpoint)
+        return JSONResponse(await runs.answer(checkpoint, body.value, caller.principal.owner_key, decision_id))
+
+    return router
+
+
+async def _visible_events(
+    runs: CheckpointAdministration, feed: NoticeFeed, caller: Caller, may_see: Callable[[Any], bool], after: int
+) -> tuple[list[dict[str, Any]], int]:
+    """The events of checkpoints after a number that the caller may see, each with its checkpoint, and the number to go on after."""
+    found = []
+    for notice in (notices := await feed.after(after, caller.principal.tenant, kinds=CHECKPOINT_KINDS)):
+        try:
+            checkpoint = await runs.find_checkpoint(caller.principal.tenant, notice.subject)
+        except UnknownCheckpoint:
+            continue
+        if may_see(checkpoint):
+            shown = {"seq": notice.seq, "at": to_rfc3339(notice.at), "kind": notice.kind}
+            found.append(shown | {"checkpoint": runs.show_checkpoint(checkpoint)})
+    return found, notices[-1].seq if notices else after
+
+
+async def _event_lines(page: EventPage, feed: NoticeFeed, after: int) -> AsyncGenerator[str]:
+    """Server-sent events without an end, whose id is the number to resume after; a comment where nothing happens."""
+    while True:
+        change = feed.next_change
+        items, following = await page(after)
+        for item in items:
+            yield f"id: {item['seq']}\nevent: {item['kind']}\ndata: {json.dumps(item, separators=(',', ':'))}\n\n"
+        if following == after:
+            try:
+                async with asyncio.timeout(KEEPALIVE_SECONDS):
+                    await change.wait()
+            except TimeoutError:
+                yield ": still here\n\n"
+        after = following

@@ -1,0 +1,1 @@
+"""Questions of runs to people: the checkpoints, their relaxations, and the sign-in that a run waits for."""
