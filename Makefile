@@ -18,7 +18,7 @@ COMPILE = --universal --python-version 3.11 --generate-hashes --no-emit-index-ur
 SDK_LOCKS = $(wildcard tests/vendors/sdk/*/requirements.lock)
 SDKS = $(SDK_LOCKS:tests/vendors/sdk/%/requirements.lock=build/vendors/sdk-%/installed)
 
-.PHONY: help setup demo test check image bench search attacks isolation mutation conformance test-vendors serve lock sbom
+.PHONY: help setup demo test check image bench search attacks isolation chaos mutation conformance test-vendors serve lock sbom
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
@@ -45,6 +45,9 @@ attacks: setup ## the catalogue of attacks, each by its tests, and whether these
 
 isolation: setup ## two people, 20,000 calls over 64 connections, nothing of one at the other; also in build/isolation.json
 	@$(RUN) -m tests.isolation
+
+chaos: setup ## kill -9 at random moments while workflows run (ROUNDS=n on each database, SEED=n), also in build/chaos.json
+	@$(RUN) -m tests.chaos $(if $(ROUNDS),--postgres $(ROUNDS) --sqlite $(ROUNDS)) $(if $(SEED),--seed $(SEED))
 
 mutation: setup ## how many small changes to policies/ the tests notice, by a sample (MUTANTS=--all: by all), also in build/mutation.json
 	@$(RUN) -m tests.mutation $(MUTANTS)

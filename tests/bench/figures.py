@@ -223,10 +223,11 @@ def table(runs: Sequence[Run], whole: Whole) -> str:
         for r in runs
     ]
     reached = [(figure.name, *figure.cells) for figure in figures(runs, whole)]
-    return _columns(head, rows, left=3) + "\n\n" + _columns(("figure", "measured", "target", ""), reached, left=1)
+    return columns(head, rows, left=3) + "\n\n" + columns(("figure", "measured", "target", ""), reached, left=1)
 
 
-def _columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], left: int) -> str:
+def columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], left: int) -> str:
+    """A table for people. The first `left` columns are aligned to the left, the others to the right."""
     widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
     lines = [head, tuple("-" * width for width in widths), *rows]
     return "\n".join(
