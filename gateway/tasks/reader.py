@@ -80,7 +80,7 @@ class TaskReader:
         row = await self._tasks.find_by_idempotency_key(
             caller.principal.tenant, caller.principal.owner_key, agent, scoped_idempotency_key(caller, key)
         )
-        if row is None or not caller.delegation.effective_permissions().covers(f"agent:{row.agent}"):
+        if row is None or not _may_see(caller, row):
             return None  # the ruling that follows gives the reason
         if row.request_digest != message_digest(message):
             raise IdempotencyConflict
@@ -93,8 +93,20 @@ class TaskReader:
 def _check_visible(caller: Caller, agent: str, row: TaskRow) -> None:
     """Raises UnknownTask if the caller may not see a task of their own with this agent or through this token."""
     caused = not caller.delegation.path or row.parent_id == caller.delegation.task_id
-    if agent not in (row.agent, FRONT_DOOR) or not caused or not caller.delegation.effective_permissions().covers(f"agent:{row.agent}"):
+    if agent not in (row.agent, FRONT_DOOR) or not caused or not _may_see(caller, row):
         raise UnknownTask
+
+
+def _may_see(caller: Caller, row: TaskRow) -> bool:
+    """Whether a caller's permissions cover the agent or the server of a task.
+
+    An agent that may call only some tools of a server sees the calls that its own task made, whose results it was given.
+    """
+    permissions, tools = caller.delegation.effective_permissions(), f"tool:{row.agent}.*"
+    if permissions.covers(f"agent:{row.agent}") or permissions.covers(tools):
+        return True
+    has_made = bool(caller.delegation.path) and row.parent_id == caller.delegation.task_id
+    return has_made and permissions.overlaps(tools)
 
 
 def front_door_idempotency_key(key: str | None) -> str | None:

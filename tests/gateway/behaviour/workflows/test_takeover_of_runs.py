@@ -32,6 +32,18 @@ do:
         output: {schema: {document: {}}}
     catch: {retry: {limit: {attempt: {count: 2}}}}
 """
+TOOL = """
+do:
+- take:
+    call: gateway.tool
+    with: {tool: inventory.reserve, arguments: {sku: one}}
+- ask:
+    call: gateway.agent
+    with: {agent: slow, input: '${ . }'}
+    metadata: {gateway: {kind: ai}}
+    input: {schema: {document: {}}}
+    output: {schema: {document: {}}}
+"""
 PAUSE = STEPS.replace("- second:", "- pause: {wait: PT1H}\n- second:").replace("@", "")
 
 
@@ -80,6 +92,24 @@ async def test_a_step_of_unknown_outcome_is_repeated_only_where_declared(
     assert (len(sales.requests), len(gate.calls)) == (1, count)
     if state == "FAILED":
         assert shown["steps"][-1]["fault"]["type"] == "urn:interlock:error:outcome-unknown"
+
+
+async def test_a_tool_whose_result_was_not_journaled_is_not_called_again(pair: tuple[House, House]) -> None:
+    one, other = pair
+    gate = Gate()
+    calls = await one.server("inventory", "reserve")
+    await one.agent(CallbackAgent("slow", gate.act))
+    await Workflows(one).add("tool", TOOL)
+    await other.gateway.database.refresh_epochs()
+    run = await Workflows(one).start("tool")
+    await gate.reached.wait()
+    await crashed(one)
+    await one.gateway.database.write(lambda batch: batch.run("DELETE FROM workflow_steps WHERE step = ?", ("/do/0/take",)))
+    gate.opened.set()
+    shown = await taken_over(other, run)
+    assert [step["step"] for step in shown["steps"]] == ["/do/0/take", "/do/1/ask"]
+    assert "fault" not in shown["steps"][0]
+    assert len(calls.calls) == 1
 
 
 async def test_a_suspended_run_goes_on_in_any_process(pair: tuple[House, House]) -> None:
