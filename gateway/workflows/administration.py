@@ -16,7 +16,7 @@ from gateway.workflows.drawing.svg import svg_of
 from gateway.workflows.drawing.tree import tree_of
 from gateway.workflows.dsl.document import CallFunction, Document
 from gateway.workflows.dsl.editor_schema import editor_schema
-from gateway.workflows.dsl.loading import read_document, read_source
+from gateway.workflows.dsl.loading import read_text
 from gateway.workflows.dsl.walk import tasks
 from gateway.workflows.engine.adapter import EngineParts
 from gateway.workflows.engine.questions import CHECKPOINTS
@@ -79,12 +79,12 @@ class WorkflowAdministration:
         await self._starter.reconcile()
         return await self.summary(added)
 
-    def rights_for(self, text: str) -> list[Act]:
+    async def rights_for(self, text: str) -> list[Act]:
         """What the person who uploads a document needs the right to, beside the upload: to have runs act for a service principal.
 
         Raises DocumentRefused.
         """
-        service = read_document(read_source(text)).document.metadata.gateway.run_as
+        service = (await read_text(text))[1].document.metadata.gateway.run_as
         return [] if service is None else [act_of_running_as(service)]
 
     async def check(self, tenant: str, text: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
 import jsonschema_rs
@@ -46,15 +47,30 @@ FUNCTIONS: Final = (
     "gateway.tool",
 )
 TASKS_MAX: Final = 1000
+EXPRESSIONS_MAX: Final = 5000
+FUNCTIONS_PATH: Final = "/use/functions"
 Found = Iterator[tuple[str, str]]
 
 
 async def check_document(document: Document, source: Source, evaluator: Evaluator) -> None:
     """Raises DocumentRefused with everything that is wrong with a document taken by itself; the registry is not asked."""
+    if problems := [source.problem(*each) for each in _sizes(document)]:  # of a document that is too large, nothing else is checked
+        raise DocumentRefused(tuple(problems))
     found = [*_whole(document), *_lists(document), *_each_task(document), *_schemas(document), *determinism_problems(document)]
     found += [each async for each in _expressions(document, evaluator)]
     if found:
         raise DocumentRefused(tuple(sorted(source.problem(path, reason) for path, reason in set(found))))
+
+
+def _sizes(document: Document) -> Found:
+    if _is_longer(tasks(document), TASKS_MAX):
+        yield "/do", f"has more than {TASKS_MAX} tasks"
+    if _is_longer((each for each in expressions(document) if each.bare or "${" in each.text), EXPRESSIONS_MAX):
+        yield "", f"has more than {EXPRESSIONS_MAX} expressions"
+
+
+def _is_longer(items: Iterator[Any], most: int) -> bool:
+    return next(islice(items, most, None), None) is not None
 
 
 def _whole(document: Document) -> Found:
@@ -65,8 +81,6 @@ def _whole(document: Document) -> Found:
             yield f"/use/{member}", "is not taken from a document: credentials and functions belong to agents and servers of the registry"
     if isinstance(document.timeout, str) and document.timeout not in document.use.timeouts:
         yield "/timeout", f"names a timeout `{document.timeout}` that `use.timeouts` lacks"
-    if sum(1 for _ in tasks(document)) > TASKS_MAX:
-        yield "/do", f"has more than {TASKS_MAX} tasks"
     if document.schedule is not None and len(document.schedule.model_fields_set - {"read"}) != 1:
         yield "/schedule", "names one of every, cron, after and on"
     yield from _function_circles(document)
@@ -74,10 +88,12 @@ def _whole(document: Document) -> Found:
 
 def _function_circles(document: Document) -> Found:
     """Functions that lead to themselves: their calls would never end."""
-    leads = {
-        name: {each.task.call for each in _tasks_of_function(document, name) if isinstance(each.task, CallFunction)}
-        for name in document.use.functions
-    }
+    leads: dict[str, set[str]] = {name: set() for name in document.use.functions}
+    names = {pointer(name): name for name in leads}
+    for each in tasks(document):
+        if each.path.startswith(FUNCTIONS_PATH) and isinstance(each.task, CallFunction):
+            step = each.path.removeprefix(FUNCTIONS_PATH).split("/", 2)[1]
+            leads[names[f"/{step}"]].add(each.task.call)
     for name in leads:
         seen: set[str] = set()
         ahead = [name]
@@ -87,12 +103,7 @@ def _function_circles(document: Document) -> Found:
                     seen.add(following)
                     ahead.append(following)
         if name in seen:
-            yield f"/use/functions{pointer(name)}", "calls itself, directly or through other functions"
-
-
-def _tasks_of_function(document: Document, name: str) -> Iterator[PlacedTask]:
-    path = f"/use/functions{pointer(name)}"
-    return (each for each in tasks(document) if each.path == path or each.path.startswith(f"{path}/"))
+            yield f"{FUNCTIONS_PATH}{pointer(name)}", "calls itself, directly or through other functions"
 
 
 def _lists(document: Document) -> Found:

@@ -8,7 +8,7 @@ import structlog
 from adapters.sandbox.calculation import SANDBOX_KIND
 from gateway.tasks.contracts.skills import contract_of
 from gateway.workflows.dsl.document import CallFunction, CallMcp, CallOpenApi, Document, TaskBase
-from gateway.workflows.dsl.loading import read_source
+from gateway.workflows.dsl.loading import read_text
 from gateway.workflows.dsl.targets import agent_of
 from gateway.workflows.dsl.walk import tasks
 from gateway.workflows.expressions.templates import expression_in
@@ -60,7 +60,7 @@ class Fitness:
         found = [*self.misfits(entry.tenant, document), *self._narrow_ceiling(entry, document)]
         if not found:
             return ()
-        source = read_source(await self.store.document_of(entry.tenant, entry.name, version) or "")
+        source, _ = await read_text(await self.store.document_of(entry.tenant, entry.name, version) or "")
         return tuple(sorted({source.problem(path, reason) for path, reason in found}))
 
     def misfits(self, tenant: str, document: Document) -> Found:

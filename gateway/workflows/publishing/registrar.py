@@ -12,7 +12,7 @@ from gateway.workflows.cloud_events.scheduling import schedule_problems
 from gateway.workflows.dsl.checks import check_document
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.durations import milliseconds_of
-from gateway.workflows.dsl.loading import Source, read_document, read_source
+from gateway.workflows.dsl.loading import Source, read_text
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.problems import DocumentRefused, Problem
 from gateway.workflows.publishing.card import card_of, contracts_of
@@ -56,8 +56,7 @@ class WorkflowRegistrar:
 
     async def read(self, tenant: str, text: str) -> Document:
         """The document of a text, once nothing is wrong with it here. Raises DocumentRefused with every problem."""
-        source = read_source(text)
-        document = read_document(source)
+        source, document = await read_text(text)
         found: list[Problem] = []
         try:
             await check_document(document, source, self._evaluator)

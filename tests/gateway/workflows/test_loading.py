@@ -1,7 +1,12 @@
 """Documents are read with every problem of their shape, each with its path and line."""
 
+import threading
+import tracemalloc
+from typing import Any
+
 import pytest
 
+from gateway.workflows.dsl import loading
 from gateway.workflows.dsl.durations import milliseconds_of
 from gateway.workflows.dsl.loading import read_document, read_source
 from gateway.workflows.problems import DocumentRefused
@@ -47,6 +52,56 @@ def test_json_is_read_too() -> None:
 def test_texts_that_are_no_document_are_refused(text: str, reason: str) -> None:
     with pytest.raises(DocumentRefused, match=reason):
         read_document(read_source(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("? " + "k" * 400_000 + "\n: [" + "1," * 15_000 + "1]", "key of 400000 characters"),
+        ("".join(f"{'  ' * depth}{'n' * 900}:\n" for depth in range(40)) + "  " * 40 + "[" + "1," * 15_000 + "1]", "names that are too long"),
+        ("a: &a {" + "n" * 900 + ": [" + "1," * 20 + "1]}\nb: [" + "*a," * 2000 + "*a]", "names that are too long"),
+        ("[" + "1," * 60_000 + "1]", "more than 50000 values"),
+    ],
+)
+def test_long_names_take_no_memory_by_themselves(text: str, reason: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(DocumentRefused, match=reason):
+            read_source(text)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 32 << 20
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("a: &x 1\nb: &x 2", "anchor `x` twice"), ("a: *x", "alias `x` of nothing"), ("a: 1\n---\nb: 2", "several"), ("a: !!int x", "JSON can't")],
+)
+def test_texts_that_yaml_allows_and_a_document_does_not(text: str, reason: str) -> None:
+    with pytest.raises(DocumentRefused, match=reason):
+        read_source(text)
+
+
+def test_an_alias_is_the_value_that_it_stands_for() -> None:
+    source = read_source("a: &x\n  b: [1, two]\nc: *x")
+    assert source.data == {"a": {"b": [1, "two"]}, "c": {"b": [1, "two"]}}
+    assert [source.line_of(path) for path in ("/a/b/1", "/c", "/c/b", "/c/b/9/z", "/nothing", "")] == [2, 3, 2, 2, 1, 1]
+
+
+async def test_a_long_document_is_read_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: list[threading.Thread] = []
+    read = loading.read_yaml
+
+    def note(text: str) -> Any:
+        readers.append(threading.current_thread())
+        return read(text)
+
+    monkeypatch.setattr(loading, "read_yaml", note)
+    short = text_of("- a: {set: {x: 1}}")
+    for text in (short, f"{short}\n#{' ' * loading.LARGE}"):
+        assert (await loading.read_text(text))[1].do[0]["a"]
+    assert [each is threading.main_thread() for each in readers] == [True, False]
 
 
 def test_aliases_that_multiply_are_bounded() -> None:

@@ -29,7 +29,7 @@ class Documents(Protocol):
 
     async def add(self, tenant: str, owner: str, text: str, change: RegistryChange) -> dict[str, Any]: ...
 
-    def rights_for(self, text: str) -> list[Act]: ...
+    async def rights_for(self, text: str) -> list[Act]: ...
 
     async def check(self, tenant: str, text: str) -> str: ...
 
@@ -69,7 +69,7 @@ def routes(access: RegistryAccess, load: Callable[[], Awaitable[Documents]], aut
         change = await access.authorize_change(caller, act_of_registry_change("register", Family.AGENT, ""))
         documents, tenant = await load(), caller.principal.tenant
         try:
-            for act in documents.rights_for(body.document):
+            for act in await documents.rights_for(body.document):
                 await access.require_grant(caller, act)
             if body.check:
                 return JSONResponse({"name": await documents.check(tenant, body.document)}, 200)
