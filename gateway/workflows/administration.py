@@ -24,7 +24,7 @@ from gateway.workflows.engine.starting import ScheduledStarts
 from gateway.workflows.engine.trail import attempt_of
 from gateway.workflows.engine.waits import RunWaker
 from gateway.workflows.expressions.evaluator import ExpressionFailed
-from gateway.workflows.problems import BadRelaxation, UnknownCheckpoint
+from gateway.workflows.problems import BadRelaxation, UnknownCheckpoint, WorkflowHasRuns
 from gateway.workflows.publishing.registrar import WorkflowRegistrar, version_in
 from gateway.workflows.runs.estimates import estimate
 from gateway.workflows.runs.feed import FeedEntry, FeedPlace, RunFeed, StateChange
@@ -130,10 +130,16 @@ class WorkflowAdministration:
         """The steps, time and tokens of a run, from past runs."""
         return await estimate(self._parts.store.database, entry.tenant, entry.name, version_in(entry))
 
+    async def check_without_runs(self, tenant: str, name: str) -> None:
+        """Raises WorkflowHasRuns while a run of the workflow has not ended."""
+        if count := await self._parts.store.open_runs_of(tenant, name):
+            runs = "1 run that has" if count == 1 else f"{count} runs that have"
+            raise WorkflowHasRuns(f"The workflow has {runs} not ended. Cancel them, or remove the workflow with force, which ends them.")
+
     async def end_runs(self, tenant: str, name: str) -> None:
-        """Ends the suspended runs of a workflow that was removed."""
+        """Ends the suspended runs of a workflow that was removed; those at work fail at their next step."""
         await self._starter.reconcile()
-        await self._parts.store.wake_all(tenant, name)
+        await self._parts.store.end_all(tenant, name)
         await self._waker.run_once()
 
     async def list_runs(self, tenant: str, owner: str, page: tuple[str, str, int]) -> tuple[list[dict[str, Any]], str | None]:

@@ -19,6 +19,10 @@ class DocumentRefused(Exception):
         self.problems = problems
 
 
+class WorkflowHasRuns(Exception):
+    """The workflow has runs that have not ended; the message says how many."""
+
+
 class UnknownCheckpoint(Exception):
     """No such checkpoint exists for this caller."""
 

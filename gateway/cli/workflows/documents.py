@@ -138,10 +138,14 @@ def relax(
 
 
 @app.command()
-def rm(name: Name, as_json: screen.AsJson = False) -> None:
-    """Remove a workflow. Its runs end."""
+def rm(
+    name: Name,
+    force: Annotated[bool, typer.Option("--force", help="Remove it although it has open runs, which then end.")] = False,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Remove a workflow that has no open runs."""
     with connect() as remote, screen.show_progress("removing…"):
-        remote.request("DELETE", f"{PATH}/{quote_segment(name)}")
+        remote.request("DELETE", f"{PATH}/{quote_segment(name)}", params={"force": "true"} if force else None)
     screen.print_json({"name": name, "removed": True}) if as_json else screen.print_text(f"{name} is removed")
 
 

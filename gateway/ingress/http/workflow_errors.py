@@ -13,10 +13,12 @@ from gateway.workflows.problems import (
     StepsChanged,
     UnknownCheckpoint,
     UnknownStep,
+    WorkflowHasRuns,
 )
 
 WORKFLOW_ERRORS: dict[type[Exception], ErrorMapping] = {
     DocumentRefused: ErrorMapping(422, -32602, "workflow-refused"),
+    WorkflowHasRuns: ErrorMapping(409, -32014, "workflow-has-runs"),
     UnknownCheckpoint: ErrorMapping(404, -32011, "unknown", "There is no such checkpoint.", keeps_http_status=True),
     CheckpointClosed: ErrorMapping(409, -32014, "checkpoint-closed", "The checkpoint is answered or expired, or its run has ended."),
     BadCheckpointAnswer: ErrorMapping(422, -32602, "checkpoint-answer"),

@@ -125,7 +125,7 @@ class LazyWorkflows:
     def _waker(self) -> "RunWaker":
         from gateway.workflows.engine.waits import RunWaker
 
-        return RunWaker(self._parts.store, self._dependencies.takeover)
+        return RunWaker(self._parts.store, self._dependencies.takeover, self._dependencies.registry)
 
     @cached_property
     def _registrar(self) -> "WorkflowRegistrar":

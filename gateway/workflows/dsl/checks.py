@@ -26,7 +26,7 @@ from gateway.workflows.dsl.document import (
 from gateway.workflows.dsl.extras import TaskExtras
 from gateway.workflows.dsl.loading import Source, pointer
 from gateway.workflows.dsl.targets import agent_of
-from gateway.workflows.dsl.walk import PlacedTask, TaskList, case_targets, expressions, schemas, task_lists, tasks
+from gateway.workflows.dsl.walk import TaskList, case_targets, expressions, schemas, task_lists, tasks
 from gateway.workflows.expressions.evaluator import Evaluator, ExpressionFailed
 from gateway.workflows.expressions.templates import bare_expression, expression_in
 from gateway.workflows.problems import DocumentRefused

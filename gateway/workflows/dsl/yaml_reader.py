@@ -93,14 +93,14 @@ class _Reader:
         """The value that begins with an event. `prefix`: how long its pointer is."""
         line = _line_of(event)
         if isinstance(event, yaml.AliasEvent):
-            return self._alias(event.anchor, line, prefix)
+            return self._alias(str(event.anchor), line, prefix)
         if depth >= DEPTH_MAX:
             raise Unreadable(f"is nested deeper than {DEPTH_MAX} levels", line)
         self._count(1, prefix, line)
         if event.anchor is not None:
-            if event.anchor in self._anchors:
+            if str(event.anchor) in self._anchors:
                 raise Unreadable(f"has the anchor `{event.anchor[:50]}` twice", line)
-            self._anchors[event.anchor] = None
+            self._anchors[str(event.anchor)] = None
         if isinstance(event, yaml.ScalarEvent):
             value = _Value(_scalar(event, line), Lines(line, _NO_LINES))
         elif event.tag not in (None, "!", f"{_TAG}map", f"{_TAG}seq"):
@@ -110,7 +110,7 @@ class _Reader:
         else:
             value = self._mapping(line, depth, prefix)
         if event.anchor is not None:
-            self._anchors[event.anchor] = value
+            self._anchors[str(event.anchor)] = value
         return value
 
     def _alias(self, anchor: str, line: int, prefix: int) -> _Value:
@@ -153,12 +153,12 @@ class _Reader:
 
     def _key(self, event: Any, line: int) -> str:
         if isinstance(event, yaml.AliasEvent):
-            known = self._anchors.get(event.anchor)
+            known = self._anchors.get(str(event.anchor))
             key = known.data if known is not None else None
         else:
             key = event.value if isinstance(event, yaml.ScalarEvent) else None
             if event.anchor is not None and isinstance(key, str):
-                self._anchors[event.anchor] = _Value(key, Lines(line, _NO_LINES))
+                self._anchors[str(event.anchor)] = _Value(key, Lines(line, _NO_LINES))
         if not isinstance(key, str):
             raise Unreadable("has a key that is no text", line)
         if len(key) > KEY_MAX:

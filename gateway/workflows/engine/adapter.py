@@ -36,6 +36,7 @@ from gateway.workflows.engine.requests import answer_parts
 from gateway.workflows.engine.steps import RightsEnded, RunIdentity, StepCalls
 from gateway.workflows.engine.targets import StepTargets
 from gateway.workflows.engine.trail import StepRecorder
+from gateway.workflows.engine.waits import REMOVED_TEXT
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.effects import RunSuspended
 from gateway.workflows.interpreter.errors import Fault, WorkflowError
@@ -187,6 +188,8 @@ class WorkflowAdapter:
         return Failed(f"{RIGHTS_ENDED_TEXT} {ended}.{f' Not undone: {names}.' if names else ''}", rejected=True)
 
     async def _suspend(self, who: RunIdentity, effects: JournaledEffects, ends_at: int) -> Event:
+        if not self._parts.steps.is_published(who):
+            return Failed(REMOVED_TEXT)
         waits = effects.waits
         waiting = Waiting(
             waits.wake_at,

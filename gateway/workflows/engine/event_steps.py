@@ -75,6 +75,7 @@ class EventSteps:
 
     async def _check(self, who: RunIdentity, act: Act, key: StepKey) -> None:
         """Raises SignInNeeded, RightsEnded, and WorkflowError unless the run's person may do this now, within the workflow's ceiling."""
+        self._calls.check_published(who, key.pointer)
         caller = await self._calls.caller(who, key.pointer)
         try:
             await self._authorize(caller, act, who.run.id)

@@ -33,7 +33,7 @@ from policies.callers import Caller, CallerResolver, RolesOutdated, caller_befor
 from policies.delegation.kills import Killed
 from policies.delegation.rulings import Act, act_of_invoking_agent
 from policies.tokens.verifier import TokenRefused
-from registry.cards.card import Family, Registration
+from registry.cards.card import WORKFLOW_KIND, Family, Registration
 from registry.health.reachability import NotReachable
 from registry.store import Registry, UnknownName
 
@@ -124,6 +124,18 @@ class StepCalls:
             raise StepWaits(row, task)
         return row, task
 
+    def is_published(self, who: RunIdentity) -> bool:
+        """Whether the workflow of a run is still in the registry."""
+        try:
+            return self._registry.find(who.run.tenant, who.workflow).kind == WORKFLOW_KIND
+        except UnknownName:
+            return False
+
+    def check_published(self, who: RunIdentity, instance: str) -> None:
+        """Raises WorkflowError where the workflow was removed: its run starts no further step."""
+        if not self.is_published(who):
+            raise standard_error("configuration", "the workflow was removed while the run was going on", instance)
+
     def servers(self, who: RunIdentity) -> Sequence[Registration]:
         """The servers that a run may name by an address of their API."""
         return self._registry.list(who.run.tenant, Family.SERVER)
@@ -163,6 +175,7 @@ class StepCalls:
     async def _begin(self, who: RunIdentity, key: StepKey, request: StepRequest, *, is_detached: bool = False) -> TurnState:
         """Raises WorkflowError, SignInNeeded and RightsEnded. A call for which no place is free is tried again for a while."""
         instance = key.pointer
+        self.check_published(who, instance)
         self._check_determinism(who, request, instance)
         for attempt in range(PLACE_ATTEMPTS):
             try:

@@ -4,10 +4,14 @@ import structlog
 
 from adapters.contract import Failed, Prompt
 from gateway.calls.resumption.takeover import ENDED, RESUMED, Takeover
+from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.recorder import GATEWAY_FAILURE
 from gateway.workflows.runs.people.checkpoints import APPROVE, SIGNAL, Checkpoint
 from gateway.workflows.runs.store import RunStore
+from registry.cards.card import WORKFLOW_KIND
+from registry.store import Registry, UnknownName
 
+REMOVED_TEXT = "The workflow was removed, so the run does not go on. What it did is in its trail."
 ENDED_TEXT = (
     "The run does not go on, because the rights under which it was started have ended: its grant was revoked or has expired, "
     "or the task that started it has ended."
@@ -90,9 +94,11 @@ class Waits:
 class RunWaker:
     """Looks for runs that can go on. Of several processes, the one that claims the run's task has it."""
 
-    def __init__(self, store: RunStore, takeover: Takeover) -> None:
+    def __init__(self, store: RunStore, takeover: Takeover, registry: Registry) -> None:
         self._store = store
         self._takeover = takeover
+        self._registry = registry
+        self._generation = -1
 
     async def end_lost(self) -> int:
         """Ends suspended runs whose grant was revoked, or whose parent task has ended, and returns how many it found."""
@@ -103,8 +109,28 @@ class RunWaker:
 
     async def run_once(self) -> int:
         """Resumes what is due and returns how many runs went on or ended."""
-        outcomes = [await self._takeover.resume(row, Failed(ENDED_TEXT, kind=GATEWAY_FAILURE)) for row in await self._store.due()]
+        if self._registry.generation != self._generation:
+            await self._end_runs_of_removed()
+        outcomes = [await self._takeover.resume(row, self._ending_of(row)) for row in await self._store.due()]
         moved = [outcome for outcome in outcomes if outcome in (RESUMED, ENDED)]
         if moved:
             log.info("runs_woken", count=len(moved), resumed=moved.count(RESUMED))
         return len(moved)
+
+    async def _end_runs_of_removed(self) -> None:
+        """Has the suspended runs end whose workflows the registry does not have any more."""
+        generation = self._registry.generation
+        for tenant, workflow in await self._store.suspended_workflows():
+            if not self._is_published(tenant, workflow):
+                await self._store.end_all(tenant, workflow)
+        self._generation = generation
+
+    def _ending_of(self, row: TaskRow) -> Failed:
+        """How a run ends that may not go on."""
+        return Failed(ENDED_TEXT if self._is_published(row.tenant, row.agent) else REMOVED_TEXT, kind=GATEWAY_FAILURE)
+
+    def _is_published(self, tenant: str, workflow: str) -> bool:
+        try:
+            return self._registry.find(tenant, workflow).kind == WORKFLOW_KIND
+        except UnknownName:
+            return False

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from adapters.task import INTERRUPTED, TERMINAL, TaskState
 from gateway.storage.database import Batch, Database
@@ -32,8 +32,8 @@ _SUSPEND: Final = "UPDATE workflow_runs SET wake_at = ?, note = ?, ends_at = ?, 
 _FAIL: Final = "UPDATE workflow_runs SET fault = ? WHERE tenant = ? AND id = ?"
 _END: Final = "UPDATE workflow_runs SET wake_at = ?, ends_at = ? WHERE tenant = ? AND id = ?"
 _WAKE: Final = "UPDATE workflow_runs SET wake_at = ? WHERE tenant = ? AND id = ?"
-_WAKE_ALL: Final = (
-    "UPDATE workflow_runs SET wake_at = ? WHERE tenant = ? AND workflow = ? AND id IN "
+_END_ALL: Final = (
+    "UPDATE workflow_runs SET wake_at = ?, ends_at = ? WHERE tenant = ? AND workflow = ? AND id IN "
     "(SELECT id FROM tasks WHERE tasks.tenant = workflow_runs.tenant AND runner = '' AND state IN "
     "('TASK_STATE_WORKING', 'TASK_STATE_INPUT_REQUIRED'))"
 )
@@ -198,10 +198,24 @@ class RunStore:
 
         await self.database.write(work)
 
-    async def wake_all(self, tenant: str, workflow: str) -> None:
-        """Has every suspended run of a workflow go on, which ends it where the workflow was removed."""
+    async def end_all(self, tenant: str, workflow: str) -> None:
+        """Has every suspended run of a workflow that was removed end now, paused ones too."""
         now = self.now()
-        await self.database.write(lambda batch: batch.run(_WAKE_ALL, (now, tenant, workflow)))
+        await self.database.write(lambda batch: batch.run(_END_ALL, (now, now, tenant, workflow)))
+
+    async def open_runs_of(self, tenant: str, workflow: str) -> int:
+        """How many runs of a workflow have not ended."""
+        mine = (tasks.c.tenant == tenant) & (tasks.c.agent == workflow) & tasks.c.state.not_in(_ENDED_STATES)
+        query = select(func.count()).select_from(tasks).where(mine)
+        return await self.database.read(lambda connection: connection.execute(query).scalar_one())
+
+    async def suspended_workflows(self) -> list[tuple[str, str]]:
+        """Tenant and name of each workflow that has suspended runs."""
+        is_run = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
+        query = select(workflow_runs.c.tenant, workflow_runs.c.workflow).join(tasks, is_run).distinct()
+        query = query.where(tasks.c.runner == "", tasks.c.state.in_(_RESUMABLE_STATES))
+        rows = await self.database.read(lambda connection: connection.execute(query).all())
+        return [(row.tenant, row.workflow) for row in rows]
 
     async def wake_lost(self) -> int:
         """Has suspended runs go on, and so end, whose grant was revoked or whose parent task has ended. Returns how many."""

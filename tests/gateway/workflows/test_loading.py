@@ -58,7 +58,10 @@ def test_texts_that_are_no_document_are_refused(text: str, reason: str) -> None:
     ("text", "reason"),
     [
         ("? " + "k" * 400_000 + "\n: [" + "1," * 15_000 + "1]", "key of 400000 characters"),
-        ("".join(f"{'  ' * depth}{'n' * 900}:\n" for depth in range(40)) + "  " * 40 + "[" + "1," * 15_000 + "1]", "names that are too long"),
+        (
+            "".join(f"{'  ' * depth}{'n' * 900}:\n" for depth in range(40)) + "  " * 40 + "[" + "1," * 15_000 + "1]",
+            "names that are too long",
+        ),
         ("a: &a {" + "n" * 900 + ": [" + "1," * 20 + "1]}\nb: [" + "*a," * 2000 + "*a]", "names that are too long"),
         ("[" + "1," * 60_000 + "1]", "more than 50000 values"),
     ],
@@ -76,7 +79,12 @@ def test_long_names_take_no_memory_by_themselves(text: str, reason: str) -> None
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("a: &x 1\nb: &x 2", "anchor `x` twice"), ("a: *x", "alias `x` of nothing"), ("a: 1\n---\nb: 2", "several"), ("a: !!int x", "JSON can't")],
+    [
+        ("a: &x 1\nb: &x 2", "anchor `x` twice"),
+        ("a: *x", "alias `x` of nothing"),
+        ("a: 1\n---\nb: 2", "several"),
+        ("a: !!int x", "JSON can't"),
+    ],
 )
 def test_texts_that_yaml_allows_and_a_document_does_not(text: str, reason: str) -> None:
     with pytest.raises(DocumentRefused, match=reason):

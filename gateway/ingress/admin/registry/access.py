@@ -25,7 +25,7 @@ from policies.delegation.rulings import (
     act_of_invoking_agent,
     act_of_reading_resource,
 )
-from registry.cards.card import KNOWN_STATUSES, Family, Registration
+from registry.cards.card import KNOWN_STATUSES, WORKFLOW_KIND, Family, Registration
 from registry.changes import RegistryChange
 from registry.search import AgentSearch, SearchQuery, best_first
 from registry.store import Registry, UnknownName
@@ -150,11 +150,18 @@ class RegistryAccess:
         candidates = await self._search.candidates(caller.principal.tenant, query)
         return best_first([scored async for scored in Slices(candidates) if scored is not None])
 
-    async def remove(self, caller: Caller, family: Family, name: str) -> None:
-        """Removes an entry, for operators and its owner. Raises UnknownName, CallRefused and BadRequest."""
+    async def remove(self, caller: Caller, family: Family, name: str, check: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Removes an entry, for operators and its owner. Raises UnknownName, CallRefused, BadRequest, and what `check` raises.
+
+        `check` is called for a caller who may remove the entry, before it is removed. A workflow is removed with one only.
+        """
         found = self.find(caller, family, name)
         registry_change = await self.authorize_owner_change(caller, found, "remove")
         check_changeable(found)
+        if check is not None:
+            await check()
+        elif found.kind == WORKFLOW_KIND:
+            raise BadRequest("name", f"is a workflow, which has runs: DELETE /api/workflows/{name}, or interlock workflow rm {name}")
         await self._registry.remove(found.tenant, name, registry_change)
 
     async def renew_secret(self, caller: Caller, family: Family, name: str) -> str:

@@ -41,6 +41,8 @@ class Documents(Protocol):
 
     async def estimate(self, entry: Registration) -> dict[str, Any]: ...
 
+    async def check_without_runs(self, tenant: str, name: str) -> None: ...
+
     async def end_runs(self, tenant: str, name: str) -> None: ...
 
     async def summary(self, entry: Registration) -> dict[str, Any]: ...
@@ -93,14 +95,24 @@ def routes(access: RegistryAccess, load: Callable[[], Awaitable[Documents]], aut
         entry = find(caller, name)
         return JSONResponse(await (await load()).estimate(entry))
 
-    @router.delete("/{name}", name="remove_workflow", status_code=204)
-    async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str) -> Response:
-        entry, documents = find(caller, name), await load()
-        await access.remove(caller, Family.AGENT, name)
-        await documents.end_runs(entry.tenant, entry.name)
-        return Response(status_code=204)
-
+    _add_removal(router, access, load, authenticate)
     return router
+
+
+def _add_removal(router: APIRouter, access: RegistryAccess, load: Callable[[], Awaitable[Documents]], authenticate: Authenticate) -> None:
+    """Adds the route that removes a workflow, with `force` although it has open runs."""
+
+    @router.delete("/{name}", name="remove_workflow", status_code=204)
+    async def remove(caller: Annotated[Caller, Depends(authenticate)], name: str, force: bool = False) -> Response:
+        documents, tenant = await load(), caller.principal.tenant
+
+        async def check() -> None:
+            if not force:
+                await documents.check_without_runs(tenant, name)
+
+        await access.remove(caller, Family.AGENT, name, check)
+        await documents.end_runs(tenant, name)
+        return Response(status_code=204)
 
 
 def _add_views(

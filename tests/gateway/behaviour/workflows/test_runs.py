@@ -269,5 +269,5 @@ async def test_a_removed_workflow_ends_its_suspended_runs(workflows: Workflows) 
     await workflows.add("waiting", "do:\n- pause: {wait: PT1H}\n")
     run = await workflows.start("waiting")
     await workflows.reached(run, "SUSPENDED")
-    assert (await workflows.desk.ask("DELETE", "/api/workflows/waiting")).status_code == 204
+    assert (await workflows.desk.ask("DELETE", "/api/workflows/waiting?force=true")).status_code == 204
     assert (await workflows.ended(run))["state"] == "TASK_STATE_FAILED"

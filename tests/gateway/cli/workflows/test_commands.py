@@ -52,7 +52,9 @@ async def test_a_workflow_is_added_run_answered_and_removed(interlock: CommandLi
         assert waiting.code == 0 and "Which size" in waiting.err and waiting.out == ""
         assert "completed" in (await ran("alice", "run", "show", run)).out
         assert (await ran("alice", "workflow", "rm", "ask")).code == 3
-        assert (await ran("admin", "workflow", "rm", "ask")).code == 0
+        refused = await ran("admin", "workflow", "rm", "ask")
+        assert refused.code == 1 and "1 run that has not ended" in refused.err
+        assert (await ran("admin", "workflow", "rm", "ask", "--force")).code == 0
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
