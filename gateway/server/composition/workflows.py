@@ -73,6 +73,7 @@ class LazyWorkflows:
 
     @cached_property
     def _parts(self) -> "EngineParts":
+        from gateway.workflows.cloud_events.concurrency import RunPlaces
         from gateway.workflows.cloud_events.listens import Listens
         from gateway.workflows.engine.adapter import EngineParts
         from gateway.workflows.engine.event_steps import EventSteps
@@ -89,6 +90,7 @@ class LazyWorkflows:
         events = EventSteps(Listens(store), EventMatcher(evaluator := Evaluator()), steps, given.authorize, stores.audit)
         return EngineParts(
             store,
+            RunPlaces(store),
             self._fitness.versions,
             evaluator,
             steps,
@@ -125,7 +127,7 @@ class LazyWorkflows:
     def _waker(self) -> "RunWaker":
         from gateway.workflows.engine.waits import RunWaker
 
-        return RunWaker(self._parts.store, self._dependencies.takeover, self._dependencies.registry)
+        return RunWaker(self._parts.store, self._parts.places, self._dependencies.takeover, self._dependencies.registry)
 
     @cached_property
     def _registrar(self) -> "WorkflowRegistrar":

@@ -197,9 +197,9 @@ class Schedules:
 
         await self._store.database.write(work)
 
-    async def live_runs(self, row: ScheduleRow, owner: str) -> list[TaskRow]:
-        """The runs of a service that have not ended, the oldest first."""
-        mine = (tasks.c.tenant == row.tenant) & (tasks.c.owner == owner) & (tasks.c.agent == row.workflow)
+    async def live_runs(self, row: ScheduleRow) -> list[TaskRow]:
+        """The runs of a workflow that have not ended, whoever started them, the oldest first."""
+        mine = (tasks.c.tenant == row.tenant) & (tasks.c.agent == row.workflow)
         query = select(tasks).where(mine, tasks.c.state.not_in(_ENDED)).order_by(tasks.c.created, tasks.c.id)
         return [to_task_row(found) for found in await self._store.database.read(lambda connection: connection.execute(query).all())]
 

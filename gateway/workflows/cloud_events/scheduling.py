@@ -15,7 +15,7 @@ from gateway.workflows.interpreter.effects import Wanted, WantedEvent
 Found = Iterator[tuple[str, str]]
 SHORTEST: Final = 1000  # milliseconds between two runs
 RUN_AS: Final = "/document/metadata/gateway/runAs"
-CONCURRENCY: Final = "/document/metadata/gateway/concurrency"
+OVERLAP: Final = "/document/metadata/gateway/concurrency/overlap"
 
 
 def schedule_problems(document: Document, is_service: Callable[[str], bool]) -> Found:
@@ -36,8 +36,8 @@ def schedule_problems(document: Document, is_service: Callable[[str], bool]) -> 
 def _without_schedule(extras: DocumentExtras) -> Found:
     if extras.run_as is not None:
         yield RUN_AS, "names whom runs act for that nobody starts, and the document has no `schedule`"
-    if "concurrency" in extras.model_fields_set:
-        yield CONCURRENCY, "limits the runs that a schedule or an event starts, and the document has no `schedule`"
+    if "overlap" in extras.concurrency.model_fields_set:
+        yield OVERLAP, "says what becomes of a run that a schedule or an event starts, and the document has no `schedule`"
 
 
 def _of_times(schedule: Schedule) -> Found:

@@ -12,7 +12,7 @@ class Extra(BaseModel):
 
 
 class Concurrency(Extra):
-    """`runs`: how many run at once of those that a schedule or an event starts; `overlap`: what happens to one more."""
+    """`runs`: how many runs are at once, whoever starts them; `overlap`: what becomes of one more that a schedule or an event starts."""
 
     runs: int = Field(1000, ge=1, le=100_000)
     overlap: Literal["queue", "skip", "cancel-previous"] = "queue"
@@ -32,6 +32,11 @@ class DocumentExtras(Extra):
 
     def model_post_init(self, context: Any) -> None:
         milliseconds_of(self.deadline)
+
+    @property
+    def runs_max(self) -> int | None:
+        """How many runs may be at once, or None where the document does not say."""
+        return self.concurrency.runs if "runs" in self.concurrency.model_fields_set else None
 
 
 class Check(Extra):

@@ -26,6 +26,7 @@ from adapters.contract import (
 )
 from adapters.task import Artifact, Message, Part, Role, Task
 from gateway.telemetry.spans import TRACEPARENT, TraceContext
+from gateway.workflows.cloud_events.concurrency import RunPlaces
 from gateway.workflows.coordination.kinds import KINDS
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.durations import milliseconds_of
@@ -71,6 +72,7 @@ class EngineParts:
     """What runs need in one process."""
 
     store: RunStore
+    places: RunPlaces
     versions: Versions
     evaluator: Evaluator
     steps: StepCalls
@@ -122,12 +124,22 @@ class WorkflowAdapter:
             yield Failed("The version of the workflow that this run began with is gone.")
             return
         await parts.store.resume(who.run)
+        ends_at, runs_max = _deadline_of(document, row), document.document.metadata.gateway.runs_max
+        if runs_max is not None and ends_at > parts.store.now() and (before := await parts.places.take(row, runs_max)) is not None:
+            yield await self._queue(who, runs_max, before, ends_at)
+            return
         effects = await self._effects(who, call, row)
         try:
             for event in await self._outcome(document, who, row, effects):
                 yield event
         finally:
             effects.is_stopping = True
+
+    async def _queue(self, who: RunIdentity, runs_max: int, before: int, ends_at: int) -> Event:
+        """Has a run wait for its turn. A run that ends, in any process, makes room."""
+        note = f"waits for its turn: the workflow has {runs_max} runs at work, and {before} wait before this one"
+        await self._parts.store.suspend(who.run, Waiting(note=note, ends_at=ends_at))
+        return Suspended(_message(who, note))
 
     async def _effects(self, who: RunIdentity, call: Call, row: RunRow) -> JournaledEffects:
         parts = self._parts
@@ -149,7 +161,7 @@ class WorkflowAdapter:
     async def _outcome(self, document: Document, who: RunIdentity, row: RunRow, effects: JournaledEffects) -> list[Event]:
         """The last events of the turn."""
         interpreter = Interpreter(document, self._parts.evaluator, effects, KINDS, who.run.id, inputs=row.inputs)
-        ends_at = row.started + milliseconds_of(document.document.metadata.gateway.deadline) * 1000
+        ends_at = _deadline_of(document, row)
         left = ends_at - self._parts.store.now()
         work = asyncio.ensure_future(interpreter.run(row.input))
         try:
@@ -240,6 +252,11 @@ def _skill_of(message: Message | None) -> str:
 
 def _new_run(who: RunIdentity, call: Call, given: Any, now: int) -> RunRow:
     return RunRow(who.run, who.workflow, str(call.target.facts.get(VERSION_FACT, "")), given, now)
+
+
+def _deadline_of(document: Document, row: RunRow) -> int:
+    """In microseconds since 1970."""
+    return row.started + milliseconds_of(document.document.metadata.gateway.deadline) * 1000
 
 
 def _input_of(message: Message) -> Any:

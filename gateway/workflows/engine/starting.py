@@ -170,14 +170,18 @@ class ScheduledStarts:
         return [event if document.schedule.read == "envelope" else event.get("data")]
 
     async def _make_room(self, row: ScheduleRow, caller: Caller) -> bool:
-        """Whether another run may start now. With `cancel-previous` the oldest runs make room."""
-        live = await self._schedules.live_runs(row, caller.principal.owner_key)
-        excess = len(live) - row.terms.runs + 1
+        """Whether another run may start now. With `cancel-previous` the oldest runs of the service make room.
+
+        With `queue`, runs of other people don't count: a run that is started waits for its turn among theirs.
+        """
+        live = await self._schedules.live_runs(row)
+        own = [run for run in live if run.owner == caller.principal.owner_key]
+        excess = len(own if row.terms.overlap == "queue" else live) - row.terms.runs + 1
         if excess <= 0:
             return True
-        if row.terms.overlap != "cancel-previous":
+        if row.terms.overlap != "cancel-previous" or len(own) < excess:
             return False
-        for run in live[:excess]:
+        for run in own[:excess]:
             try:
                 await self._agents.cancel(caller, run.agent, run.id, TraceContext())
             except (UnknownTask, TaskNotWaiting):

@@ -6,6 +6,7 @@ from adapters.contract import Failed, Prompt
 from gateway.calls.resumption.takeover import ENDED, RESUMED, Takeover
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.recorder import GATEWAY_FAILURE
+from gateway.workflows.cloud_events.concurrency import RunPlaces
 from gateway.workflows.runs.people.checkpoints import APPROVE, SIGNAL, Checkpoint
 from gateway.workflows.runs.store import RunStore
 from registry.cards.card import WORKFLOW_KIND
@@ -94,8 +95,9 @@ class Waits:
 class RunWaker:
     """Looks for runs that can go on. Of several processes, the one that claims the run's task has it."""
 
-    def __init__(self, store: RunStore, takeover: Takeover, registry: Registry) -> None:
+    def __init__(self, store: RunStore, places: RunPlaces, takeover: Takeover, registry: Registry) -> None:
         self._store = store
+        self._places = places
         self._takeover = takeover
         self._registry = registry
         self._generation = -1
@@ -111,7 +113,8 @@ class RunWaker:
         """Resumes what is due and returns how many runs went on or ended."""
         if self._registry.generation != self._generation:
             await self._end_runs_of_removed()
-        outcomes = [await self._takeover.resume(row, self._ending_of(row)) for row in await self._store.due()]
+        due = [*await self._store.due(), *await self._places.next_runs()]
+        outcomes = [await self._takeover.resume(row, self._ending_of(row)) for row in due]
         moved = [outcome for outcome in outcomes if outcome in (RESUMED, ENDED)]
         if moved:
             log.info("runs_woken", count=len(moved), resumed=moved.count(RESUMED))

@@ -6,6 +6,7 @@ from gateway.storage.tables import PENDING, deleted_with, metadata, partial_inde
 
 DUE = partial_index("wake_at IS NOT NULL")
 UNREAD = partial_index("received > seen")
+QUEUED = partial_index("queued_at IS NOT NULL")
 TIMED = partial_index("next_at IS NOT NULL")
 
 workflow_versions = Table(
@@ -39,8 +40,13 @@ workflow_runs = Table(
     Column("origin_step", Text, nullable=False),  # JSON pointer of the first task that it ran itself, or empty
     Column("inputs", Text, nullable=False),  # JSON object: pointer of a task -> the input that a fork gave it
     Column("waits_for_sign_in", BigInteger, nullable=False, server_default="0"),  # 1: until the owner's roles are vouched for again
+    Column("queued_at", BigInteger),  # since when it waits for its turn, where the document limits runs at once
+    Column("runs_max", BigInteger, nullable=False, server_default="0"),  # that limit, of a run that waits for its turn
+    Column("admitted_at", BigInteger),  # since when it has one of the places
     deleted_with(tasks, ("tenant", "id"), "workflow_runs_task"),
     Index("workflow_runs_due", "wake_at", **DUE),
+    Index("workflow_runs_queued", "tenant", "workflow", "queued_at", **QUEUED),
+    Index("workflow_runs_of_workflow", "tenant", "workflow"),
     Index("workflow_runs_origin", "tenant", "origin_id"),
 )
 

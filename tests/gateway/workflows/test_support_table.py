@@ -218,12 +218,18 @@ TABLE: dict[str, Row] = {
             )
         ],
     ),
-    "`metadata.gateway.runAs`, `metadata.gateway.concurrency`": Row(
-        [("{runAs: nightly, concurrency: {runs: 1, overlap: cancel-previous}}\nschedule: {every: PT1H}", SET % "")],
+    "`metadata.gateway.concurrency`": Row(
+        [
+            ("{concurrency: {runs: 1}}\n", SET % ""),
+            ("{runAs: nightly, concurrency: {runs: 1, overlap: cancel-previous}}\nschedule: {every: PT1H}", SET % ""),
+        ],
+        [("{concurrency: {overlap: skip}}\n", SET % "", f"{DOCUMENT}/concurrency/overlap")],
+    ),
+    "`metadata.gateway.runAs`": Row(
+        [("{runAs: nightly}\nschedule: {every: PT1H}", SET % "")],
         [
             ("{runAs: nightly}\n", SET % "", f"{DOCUMENT}/runAs"),
             ("{runAs: unknown}\nschedule: {every: PT1H}", SET % "", f"{DOCUMENT}/runAs"),
-            ("{concurrency: {runs: 1}}\n", SET % "", f"{DOCUMENT}/concurrency"),
             ("{}\nschedule: {every: PT1H}", SET % "", "/schedule"),
         ],
     ),

@@ -7,6 +7,7 @@ revision = "0016"
 down_revision = "0015"
 
 _DUE = sa.text("wake_at IS NOT NULL")
+_QUEUED = sa.text("queued_at IS NOT NULL")
 _PENDING = sa.text("state = 'pending'")
 _UNREAD = sa.text("received > seen")
 _TIMED = sa.text("next_at IS NOT NULL")
@@ -61,10 +62,16 @@ def _create_runs() -> None:
         sa.Column("paused_at", sa.BigInteger()),
         *_texts("paused_by", "fault", "origin_id", "origin_kind", "origin_step", "inputs"),
         sa.Column("waits_for_sign_in", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("queued_at", sa.BigInteger()),
+        sa.Column("runs_max", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("admitted_at", sa.BigInteger()),
         sa.ForeignKeyConstraint(["tenant", "id"], ["tasks.tenant", "tasks.id"], name="workflow_runs_task", ondelete="CASCADE"),
     )
     op.create_index("workflow_runs_origin", "workflow_runs", ["tenant", "origin_id"])
     op.create_index("workflow_runs_due", "workflow_runs", ["wake_at"], sqlite_where=_DUE, postgresql_where=_DUE)
+    columns = ["tenant", "workflow", "queued_at"]
+    op.create_index("workflow_runs_queued", "workflow_runs", columns, sqlite_where=_QUEUED, postgresql_where=_QUEUED)
+    op.create_index("workflow_runs_of_workflow", "workflow_runs", ["tenant", "workflow"])
 
 
 def _create_journal() -> None:

@@ -169,7 +169,7 @@ async def test_a_removed_workflow_starts_no_more_runs(scheduled: House) -> None:
         ("schedule: {on: {all: [{with: {type: a}}]}}\n", "runAs: nightly", "/schedule/on"),
         ("schedule: {on: {one: {with: {type: a}, correlate: {k: {from: .id}}}}}\n", "runAs: nightly", "/schedule/on/one/correlate"),
         ("", "runAs: nightly", "/document/metadata/gateway/runAs"),
-        ("", "concurrency: {runs: 1}", "/document/metadata/gateway/concurrency"),
+        ("", "concurrency: {runs: 1, overlap: skip}", "/document/metadata/gateway/concurrency/overlap"),
     ],
 )
 async def test_a_schedule_that_can_not_run_is_refused(scheduled: House, body: str, extras: str, path: str) -> None:

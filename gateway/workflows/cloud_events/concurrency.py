@@ -1,0 +1,91 @@
+"""How many runs of one workflow are at work at once. One more waits for its turn, and the one that waits longest is the next."""
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, func, or_, select
+
+from adapters.task import TERMINAL
+from gateway.storage.database import Batch
+from gateway.storage.tables import tasks
+from gateway.tasks.log import TaskRow, to_task_row
+from gateway.workflows.runs.store import RunRow, RunStore, lock_run
+from gateway.workflows.runs.tables import workflow_runs
+
+_ENDED: Final = tuple(state.value for state in TERMINAL)
+_LOCK_WORKFLOW: Final = "UPDATE workflow_versions SET author = author WHERE tenant = ? AND name = ?"
+_QUEUE: Final = "UPDATE workflow_runs SET queued_at = ?, runs_max = ? WHERE tenant = ? AND id = ? AND queued_at IS NULL"
+_ADMIT: Final = "UPDATE workflow_runs SET admitted_at = ?, queued_at = NULL WHERE tenant = ? AND id = ?"
+
+
+class RunPlaces:
+    """The places of workflows whose documents limit how many runs are at once. A run keeps its place until it ends, while it waits too."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+
+    async def take(self, run: RunRow, runs_max: int) -> int | None:
+        """None for a run that has a place now, else how many runs wait before it. Raises RunTaken."""
+        now = self._store.now()
+
+        def work(batch: Batch) -> int | None:
+            lock_run(batch, run.key, self._store.process)
+            batch.run(_LOCK_WORKFLOW, (run.key.tenant, run.workflow))  # two runs never take the last place
+            if _is_admitted(batch.connection, run):
+                return None
+            batch.run(_QUEUE, (now, runs_max, run.key.tenant, run.key.id))
+            before = _count(batch.connection, _queued(run.key.tenant, run.workflow).where(_is_before(batch.connection, run)))
+            if _count(batch.connection, _admitted(run.key.tenant, run.workflow)) + before >= runs_max:
+                return before
+            batch.run(_ADMIT, (now, run.key.tenant, run.key.id))
+            return None
+
+        return await self._store.database.write(work)
+
+    async def next_runs(self) -> list[TaskRow]:
+        """The tasks of runs that have waited for their turn, and for which there is a place now."""
+
+        def work(connection: Connection) -> list[TaskRow]:
+            queue = select(workflow_runs.c.tenant, workflow_runs.c.workflow, func.max(workflow_runs.c.runs_max))
+            waiting = queue.where(workflow_runs.c.queued_at.is_not(None)).group_by(workflow_runs.c.tenant, workflow_runs.c.workflow)
+            found: list[TaskRow] = []
+            for tenant, workflow, runs_max in connection.execute(waiting).all():
+                free = runs_max - _count(connection, _admitted(tenant, workflow))
+                if free > 0:
+                    oldest = _queued(tenant, workflow).where(tasks.c.runner == "")
+                    oldest = oldest.order_by(workflow_runs.c.queued_at, workflow_runs.c.id).limit(free)
+                    found += [to_task_row(row) for row in connection.execute(oldest).all()]
+            return found
+
+        return await self._store.database.read(work)
+
+
+def _open_runs(tenant: str, workflow: str) -> "Select[Any]":
+    is_task = (tasks.c.tenant == workflow_runs.c.tenant) & (tasks.c.id == workflow_runs.c.id)
+    mine = (workflow_runs.c.tenant == tenant) & (workflow_runs.c.workflow == workflow)
+    return select(tasks).join(workflow_runs, is_task).where(mine, tasks.c.state.not_in(_ENDED))
+
+
+def _admitted(tenant: str, workflow: str) -> "Select[Any]":
+    return _open_runs(tenant, workflow).where(workflow_runs.c.admitted_at.is_not(None))
+
+
+def _queued(tenant: str, workflow: str) -> "Select[Any]":
+    """Runs that wait for their turn. A paused one lets the others pass."""
+    return _open_runs(tenant, workflow).where(workflow_runs.c.queued_at.is_not(None), workflow_runs.c.paused_at.is_(None))
+
+
+def _is_admitted(connection: Connection, run: RunRow) -> bool:
+    mine = (workflow_runs.c.tenant == run.key.tenant) & (workflow_runs.c.id == run.key.id)
+    return connection.execute(select(workflow_runs.c.admitted_at).where(mine)).scalar() is not None
+
+
+def _is_before(connection: Connection, run: RunRow) -> Any:
+    """The condition that a run has waited for longer than this one."""
+    mine = (workflow_runs.c.tenant == run.key.tenant) & (workflow_runs.c.id == run.key.id)
+    since = connection.execute(select(workflow_runs.c.queued_at).where(mine)).scalar_one()
+    queued_at = workflow_runs.c.queued_at
+    return or_(queued_at < since, (queued_at == since) & (workflow_runs.c.id < run.key.id))
+
+
+def _count(connection: Connection, query: "Select[Any]") -> int:
+    return connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
