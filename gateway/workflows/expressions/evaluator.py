@@ -16,6 +16,8 @@ import structlog
 WORKER: Final = Path(__file__).with_name("worker.py")
 VALUE_MAX: Final = 32 << 20  # bytes of one request or answer
 WALL_SECONDS: Final = 20.0  # until a worker is given up that neither answers nor uses its processor time
+END_SECONDS: Final = 2.0  # for a worker that has closed its output to end
+KILLED_MAX: Final = 5  # workers that are killed from outside at one request, until it is given up
 NO_VARIABLES: Final[Mapping[str, Any]] = MappingProxyType({})
 log = structlog.get_logger()
 
@@ -73,23 +75,35 @@ class Evaluator:
             line = msgspec.json.encode({**request, "seconds": self._seconds})
             if len(line) > VALUE_MAX:
                 raise ExpressionFailed(expressions[0], f"the data of the step has {len(line)} bytes, more than {VALUE_MAX}")
-            worker: _Worker | None = await self._take_worker()
-            assert worker is not None
-            try:
-                answer = await asyncio.wait_for(worker.ask(line), WALL_SECONDS)
-            except (TimeoutError, _OutOfTime):
-                raise ExpressionFailed(expressions[0], f"has no value within {self._seconds:g} seconds") from None
-            except _WorkerEnded:
-                raise ExpressionFailed(expressions[0], "needs more memory than an expression may have") from None
-            else:
-                self._give_back(worker)
-                worker = None
-            finally:
-                if worker is not None:
-                    await worker.end()
+            answer = await self._answer(expressions[0], line)
         if answer.failed >= 0:
             raise ExpressionFailed(expressions[answer.failed], answer.problem)
         return answer.values
+
+    async def _answer(self, expression: str, line: bytes) -> _Answer:
+        """Asks a worker, and another one where it is killed from outside: what an expression evaluates to depends on its data alone."""
+        for _ in range(KILLED_MAX):
+            try:
+                return await self._ask_worker(line)
+            except (TimeoutError, _OutOfTime):
+                raise ExpressionFailed(expression, f"has no value within {self._seconds:g} seconds") from None
+            except _WorkerEnded:
+                raise ExpressionFailed(expression, "needs more memory than an expression may have") from None
+            except _WorkerKilled:
+                log.warning("expression_worker_killed")
+        raise ExpressionFailed(expression, f"has no value, since {KILLED_MAX} processes that evaluated it were killed")
+
+    async def _ask_worker(self, line: bytes) -> _Answer:
+        worker: _Worker | None = await self._take_worker()
+        assert worker is not None
+        try:
+            answer = await asyncio.wait_for(worker.ask(line), WALL_SECONDS)
+            self._give_back(worker)
+            worker = None
+            return answer
+        finally:
+            if worker is not None:
+                await worker.end()
 
     async def _take_worker(self) -> "_Worker":
         while not self._free.empty():
@@ -115,6 +129,13 @@ class _OutOfTime(Exception):
     """The worker process used its processor time before it answered."""
 
 
+class _WorkerKilled(Exception):
+    """Something else has killed the worker process, by SIGKILL; no limit of an expression does that."""
+
+
+_CAUSES: Final[Mapping[int, type[Exception]]] = {-signal.SIGPROF: _OutOfTime, -signal.SIGKILL: _WorkerKilled}
+
+
 class _Worker:
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -132,7 +153,7 @@ class _Worker:
         return self._process.returncode is None
 
     async def ask(self, line: bytes) -> _Answer:
-        """The answer to one request. Raises _WorkerEnded and _OutOfTime."""
+        """The answer to one request. Raises _WorkerEnded, _WorkerKilled and _OutOfTime."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None
         try:
@@ -140,9 +161,17 @@ class _Worker:
             await stdin.drain()
             answered = await stdout.readline()
             return _answer(answered)
-        except (ConnectionError, msgspec.DecodeError, ValueError) as error:
+        except (ConnectionError, RuntimeError, msgspec.DecodeError, ValueError) as error:  # RuntimeError: uvloop has closed the pipe
+            raise await self._cause_of_end() from error
+
+    async def _cause_of_end(self) -> Exception:
+        """Why the process has no answer. It is not killed while it ends by itself, which would hide the cause."""
+        try:
+            code = await asyncio.wait_for(self._process.wait(), END_SECONDS)
+        except TimeoutError:
             await self.end()
-            raise (_OutOfTime if self._process.returncode == -signal.SIGPROF else _WorkerEnded) from error
+            return _WorkerEnded()
+        return _CAUSES.get(code, _WorkerEnded)()
 
     def start_idle_timer(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self.kill)

@@ -5,11 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from gateway.workflows.expressions.evaluator import WORKER, Evaluator, ExpressionFailed
 from gateway.workflows.expressions.templates import bare_expression, expression_in, expressions_of, fill
+from tests.fakes.waiting import until
 
 
 async def value_of(evaluator: Evaluator, expression: str, input: object = None, **variables: object) -> object:
@@ -70,6 +74,53 @@ async def test_an_expression_that_eats_memory_ends_its_worker() -> None:
         assert await value_of(evaluator, "1") == 1
     finally:
         await evaluator.close()
+
+
+def workers() -> list[int]:
+    """The processes of all evaluators of this process."""
+    children = Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children").read_text().split()
+    return [int(child) for child in children if is_worker(child)]
+
+
+def kill_workers() -> None:
+    for pid in workers():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def is_worker(pid: str) -> bool:
+    try:
+        return WORKER.name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has just ended
+        return False
+
+
+async def test_an_expression_whose_worker_is_killed_has_its_value() -> None:
+    evaluator = Evaluator(workers=1, seconds=20.0)
+    try:
+        assert await value_of(evaluator, "1") == 1
+        kill_workers()
+        assert await value_of(evaluator, ". + 1", 1) == 2
+        asked = asyncio.ensure_future(value_of(evaluator, "[range(300000)] | length"))
+        await until(lambda: bool(workers()))
+        kill_workers()
+        assert await asked == 300000
+    finally:
+        await evaluator.close()
+
+
+async def test_an_expression_whose_workers_are_all_killed_fails() -> None:
+    evaluator = Evaluator(workers=1, seconds=20.0)
+    asked = asyncio.ensure_future(value_of(evaluator, "last(range(1e9))"))
+
+    def kill_and_see() -> bool:
+        kill_workers()
+        return asked.done()
+
+    await until(kill_and_see)
+    with pytest.raises(ExpressionFailed, match="were killed"):
+        await asked
+    await evaluator.close()
 
 
 async def test_workers_are_no_more_than_allowed() -> None:
