@@ -287,6 +287,10 @@ class CannotCancel(Exception):
     """The agent can't stop a task; no request was sent."""
 
 
+class TurnPostponed(Exception):
+    """The turn has neither ended nor failed: another one goes on with the task when the gateway can, in any process (`Reattachable`)."""
+
+
 class CannotReattach(Exception):
     """The agent can't continue a turn that another process of the gateway began."""
 

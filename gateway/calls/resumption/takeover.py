@@ -3,21 +3,34 @@
 import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import cast
 
 import msgspec
 import structlog
 
 from adapters.catalog import UnknownKind
-from adapters.contract import Adapter, Call, CannotCancel, CannotReattach, Event, Failed, Reattachable, Turn, UpstreamFault, VendorRef
-from adapters.task import Message, Role, Task
+from adapters.contract import (
+    Adapter,
+    Answer,
+    Call,
+    CannotCancel,
+    CannotReattach,
+    Event,
+    Failed,
+    Reattachable,
+    Turn,
+    UpstreamFault,
+    VendorRef,
+)
+from adapters.task import INTERRUPTED, Message, Role, Task
 from gateway.calls.handoff import enforce_contract, skill_begun_with
 from gateway.calls.parts import CallParts
 from gateway.calls.resumption.resumed_turns import ResumedTurns
 from gateway.calls.revocation.running import KILLED, PUBLIC_TEXTS
 from gateway.calls.turns.runner import PreparedTurn
 from gateway.storage.database import Batch, ReadFailed, WriteFailed
+from gateway.tasks.contracts.prompts import BadPromptAnswer, find_answers, open_prompts
 from gateway.tasks.contracts.skills import contract_of
 from gateway.tasks.log import TaskMoved, TaskRecord, TaskRow
 from gateway.tasks.reader import session_id_of
@@ -142,7 +155,8 @@ class Takeover:
             claimed = await self._claim(row, grant)
         log.info("turn_taken_up", task_id=row.id, agent=row.agent, runner=row.runner)
         session = session_id_of(row) if FEATURES in target.facts else ""
-        turn = Turn(NO_MESSAGE, _decode_ref(row.vendor_ref), stream=True, session=session)
+        message, answers = find_undelivered_answers(record)
+        turn = Turn(message, _decode_ref(row.vendor_ref), stream=True, session=session, answers=answers)
         held = self._stores.tasks.live_events(claimed)
         self._resumed_turns.take_over(
             caller,
@@ -176,6 +190,19 @@ class Takeover:
             return stores.tasks.claim(batch, row)
 
         return await stores.database.write(work)
+
+
+def find_undelivered_answers(record: TaskRecord) -> tuple[Message, tuple[Answer, ...]]:
+    """Returns the message that answers the task's open prompts, with its answers, if the turn that it began has not ended."""
+    prompts = open_prompts(record.row.vendor_ref)
+    for event in reversed(record.events) if prompts else ():
+        if event.kind == "status" and event.status.state in INTERRUPTED:
+            break
+        if event.kind == "message" and event.message.role is Role.USER:
+            with suppress(BadPromptAnswer):
+                return event.message, find_answers(prompts, event.message)
+            break
+    return NO_MESSAGE, ()
 
 
 class _ReattachingAdapter:

@@ -23,6 +23,7 @@ from adapters.contract import (
     Progress,
     RefLearned,
     Turn,
+    TurnPostponed,
     UpstreamFault,
 )
 from adapters.task import INTERRUPTED, TaskState, TaskStatus
@@ -75,7 +76,7 @@ class TurnRecorder:
         self._deferred_endings = DeferredEndings(pause)
 
     async def run_and_record(self, adapter: Adapter, turn: Turn, call: Call, opening: TurnState) -> TurnState:
-        """Runs the agent until it ends its turn, and returns the task. Raises EndingNotWritten."""
+        """Runs the agent until it ends its turn, and returns the task. Raises EndingNotWritten, also for a turn that is postponed."""
         started = self._stores.now()
         journal = TurnJournal(opening, self._stores.turn_limits)
         writer: ProgressWriter[TurnState] | None = None  # constructed for the first event that is written at once
@@ -87,10 +88,8 @@ class TurnRecorder:
                         await self._restore_waiting_state(journal, opening.row, event)
                         break
                     self._add_event(journal, event)
-                    if isinstance(event, ENDINGS):
-                        break
-                    if journal.is_full:
-                        event = self._add_failure(journal, Failed(TURN_TOO_LONG_TEXT, kind=TURN_TOO_LONG))
+                    if (ending := self._ending_after(journal, event)) is not None:
+                        event = ending
                         break
                     ref_timer.on_event(event, journal.row)
                     _log_event(opening.row, event)
@@ -102,6 +101,8 @@ class TurnRecorder:
         except asyncio.CancelledError:
             if writer is None or not writer.was_superseded():
                 raise
+        except TurnPostponed as postponed:
+            return await _leave_to_another_turn(opening.row, writer, ref_timer, postponed)
         except UpstreamFault as fault:
             event = self._add_failure(journal, Failed(fault.public, detail=fault.detail, kind=fault.kind))
         except Exception:  # the root of a turn: the task must end after any error
@@ -222,10 +223,26 @@ class TurnRecorder:
         journal.row = replace(journal.row, vendor_ref=previous.vendor_ref, awaited_connection_id=previous.awaited_connection_id)
         journal.add(self.transitions.waiting_state(journal.row, waiting_status, refusal))
 
+    def _ending_after(self, journal: TurnJournal, event: Event) -> Event | None:
+        """Returns the event that ends the turn: this one if it is an ending, a failure if the turn is too long, else None."""
+        if isinstance(event, ENDINGS):
+            return event
+        return self._add_failure(journal, Failed(TURN_TOO_LONG_TEXT, kind=TURN_TOO_LONG)) if journal.is_full else None
+
     def _add_failure(self, journal: TurnJournal, event: Failed) -> Failed:
         """Adds the failure that ends a turn whose agent sent no ending."""
         self._add_event(journal, event)
         return event
+
+
+async def _leave_to_another_turn(
+    row: TaskRow, writer: ProgressWriter[TurnState] | None, ref_timer: "_VendorRefTimer", postponed: TurnPostponed
+) -> TurnState:
+    """Ends a turn without an ending. Returns the state of a task that was moved meanwhile. Raises EndingNotWritten."""
+    ref_timer.cancel()
+    if writer is not None and (superseding := await writer.flush()) is not None:
+        return superseding
+    raise EndingNotWritten(row.id) from postponed
 
 
 def _without_answered_prompts(row: TaskRow, ending: Event) -> TaskRow:

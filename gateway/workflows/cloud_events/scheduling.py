@@ -8,7 +8,7 @@ from gateway.workflows.cloud_events.listens import consumed_types
 from gateway.workflows.cloud_events.schedules import ScheduleTerms
 from gateway.workflows.dsl.constructs import Consumption, Duration, Units
 from gateway.workflows.dsl.document import Document, Schedule
-from gateway.workflows.dsl.durations import milliseconds_of
+from gateway.workflows.dsl.durations import UNDO_GRACE, milliseconds_of
 from gateway.workflows.dsl.extras import DocumentExtras
 from gateway.workflows.interpreter.effects import Wanted, WantedEvent
 
@@ -72,7 +72,7 @@ def terms_of(document: Document, version: str) -> ScheduleTerms | None:
     return ScheduleTerms(
         version=version,
         run_as=extras.run_as,
-        lifetime=milliseconds_of(extras.deadline) // 1000,
+        lifetime=(milliseconds_of(extras.deadline) + UNDO_GRACE) // 1000,
         every=_milliseconds(schedule.every) or 0 if schedule.every is not None else 0,
         cron=schedule.cron or "",
         after=_milliseconds(schedule.after) or 0 if schedule.after is not None else 0,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.workflows.coordination.plan import GIVEN, AgentStep, DoStep, ForkStep, Plan, SetStep, SwitchStep, ToolStep, reference_in
-from gateway.workflows.interpreter.effects import Effects, PreparedCall
+from gateway.workflows.interpreter.effects import Effects, PreparedCall, RunSuspended
 from gateway.workflows.interpreter.errors import WorkflowError, standard_error
 from gateway.workflows.interpreter.kinds import every_output
 from gateway.workflows.interpreter.scope import Scope
@@ -68,12 +68,18 @@ class PlanRun:
             asyncio.ensure_future(self._run_step(name, branch, scope.enter("fork", "branches", index, name)))
             for index, (name, branch) in enumerate(branches)
         ]
+        is_over = True
         try:
             return await every_output(started)
+        except RunSuspended:
+            is_over = False
+            raise
         finally:
             for each in started:
                 each.cancel()
             await asyncio.gather(*started, return_exceptions=True)
+            if is_over:
+                self._effects.abandon(scope.key)
 
     async def _run_switch(self, step: SwitchStep, scope: Scope) -> Any:
         for index, case in enumerate(step.switch):

@@ -12,6 +12,7 @@ _ISO: Final = re.compile(
 EDITOR_PATTERN: Final = r"^P(?=[0-9T])(?:[0-9]+W)?(?:[0-9]+D)?(?:T(?=[0-9])(?:[0-9]+H)?(?:[0-9]+M)?(?:[0-9]+(?:\.[0-9]+)?S)?)?$"
 _UNITS: Final = {"weeks": 604_800_000, "days": 86_400_000, "hours": 3_600_000, "minutes": 60_000, "seconds": 1000}
 LONGEST: Final = 10 * 366 * 86_400_000  # milliseconds, ten years
+UNDO_GRACE: Final = 3_600_000  # milliseconds that a run has after its deadline to undo what it did
 
 
 def milliseconds_of(text: str) -> int:

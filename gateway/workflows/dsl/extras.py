@@ -1,10 +1,12 @@
 """What a document may say to this gateway beside the DSL, in `metadata.gateway` of the document and of its tasks."""
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.workflows.dsl.durations import EDITOR_PATTERN, milliseconds_of
+
+DEADLINE: Final = "P30D"
 
 
 class Extra(BaseModel):
@@ -24,7 +26,7 @@ class DocumentExtras(Extra):
     `run_as`: the service principal that runs act for which a schedule or an event starts.
     """
 
-    deadline: str = Field("P30D", json_schema_extra={"pattern": EDITOR_PATTERN})
+    deadline: str = Field(DEADLINE, json_schema_extra={"pattern": EDITOR_PATTERN})
     run_as: str | None = Field(None, alias="runAs", pattern=r"^[a-z0-9-]{1,64}$")
     concurrency: Concurrency = Concurrency()
     tags: list[str] = Field([], max_length=20)

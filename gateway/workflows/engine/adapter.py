@@ -1,17 +1,18 @@
 """The adapter of workflows: a run is the task of the workflow's agent, and each turn interprets its document from the beginning."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from adapters.contract import (
     Adapter,
-    Answer,
     ArtifactPiece,
     Ask,
     Call,
@@ -22,14 +23,18 @@ from adapters.contract import (
     RefLearned,
     Suspended,
     Turn,
+    TurnPostponed,
     VendorRef,
 )
 from adapters.task import Artifact, Message, Part, Role, Task
+from gateway.storage.database import ReadFailed, WriteFailed
+from gateway.tasks.turns.in_flight import ShuttingDown
 from gateway.telemetry.spans import TRACEPARENT, TraceContext
 from gateway.workflows.cloud_events.concurrency import RunPlaces
 from gateway.workflows.coordination.kinds import KINDS
 from gateway.workflows.dsl.document import Document
-from gateway.workflows.dsl.durations import milliseconds_of
+from gateway.workflows.dsl.durations import UNDO_GRACE, milliseconds_of
+from gateway.workflows.dsl.extras import DEADLINE
 from gateway.workflows.engine.effects import JournaledEffects
 from gateway.workflows.engine.event_steps import EventSteps
 from gateway.workflows.engine.questions import PeopleSteps
@@ -40,9 +45,9 @@ from gateway.workflows.engine.trail import StepRecorder
 from gateway.workflows.engine.waits import REMOVED_TEXT
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.effects import RunSuspended
-from gateway.workflows.interpreter.errors import Fault, WorkflowError
+from gateway.workflows.interpreter.errors import OWN, Fault, WorkflowError, standard_error
 from gateway.workflows.interpreter.interpreter import Interpreter
-from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, Problem, UnknownCheckpoint
+from gateway.workflows.problems import BadCheckpointAnswer, CheckpointClosed, DocumentRefused, Problem, UnknownCheckpoint
 from gateway.workflows.runs.journal import Journal, read_stored_steps
 from gateway.workflows.runs.open_effects import children_of, open_effects
 from gateway.workflows.runs.people.checkpoints import Answerer, Checkpoints
@@ -57,6 +62,17 @@ OUTPUT_ARTIFACT: Final = "output"
 FAULT_MEDIA_TYPE: Final = "application/problem+json"
 RIGHTS_ENDED_TEXT: Final = "The run stopped, because the rights under which it was started have ended."
 DEADLINE_TEXT: Final = "The run took longer than its workflow allows (metadata.gateway.deadline)."
+DEADLINE_FAULT: Final = replace(standard_error("timeout", DEADLINE_TEXT, "").fault, title="Deadline Passed")
+NOT_UNDONE_TEXT: Final = "What it did was not undone within an hour after that."
+BROKEN_TEXT: Final = "the gateway met an error of its own, which its log has"
+BROKEN_FAULT: Final = Fault(f"{OWN}gateway-failure", 500, "Gateway Failure")
+UNREADABLE_TEXT: Final = (
+    "This release of the gateway does not take the document that the run began with, so another release has to go on with it:"
+)
+UNREADABLE_FAULT: Final = Fault(f"{OWN}document-refused", 500, "Document Refused")
+UNREADABLE_US: Final = 60_000_000  # until the next process looks at such a run
+DETAIL_MAX: Final = 1000  # characters
+POSTPONING: Final = (WriteFailed, ReadFailed, ShuttingDown)  # the turn ends without an ending, and is taken up when the database is back
 MISFIT_TEXT: Final = "The workflow no longer fits what it calls, so it starts no new runs."
 log = structlog.get_logger()
 
@@ -93,139 +109,63 @@ class WorkflowAdapter:
     async def run(self, turn: Turn, call: Call) -> AsyncIterator[Event]:
         """Yields what becomes of a run until it ends, or waits. Answers of the owner reach what the run waits for first."""
         who = _identity_of(call, turn.message)
-        if turn.answers:
-            await self._deliver_answers(who, call, turn.answers)
         problems = await self._parts.fitness.problems_of(call.target)
-        if problems and await self._parts.store.find(who.run) is None:
+        if problems and not turn.answers and await self._is_new(who):
             yield _misfit(problems)
             return
         row = _new_run(who, call, _input_of(turn.message), self._parts.store.now())
-        async for event in self._interpret(who, call, row):
+        async for event in self._interpret(who, call, row, turn):
             yield event
 
     async def reattach(self, turn: Turn, known: Task, call: Call) -> AsyncIterator[Event]:
-        """Goes on with a run that was suspended, or whose process has ended. `known` has the message that began it."""
+        """Goes on with a run that was suspended, or whose process has ended. `known` has the message that began it.
+
+        An answer of the owner that came last is delivered, unless it was.
+        """
         who = _identity_of(call, known.history[0] if known.history else None)
         given = _input_of(known.history[0]) if known.history else {}
-        async for event in self._interpret(who, call, _new_run(who, call, given, self._parts.store.now())):
+        async for event in self._interpret(who, call, _new_run(who, call, given, self._parts.store.now()), turn):
             yield event
 
     async def cancel(self, ref: VendorRef, call: Call) -> bool:
-        """The run stops with its turn, and nothing of it goes on after its task has ended."""
+        """The run stops with its turn, and nothing of it goes on after its task has ended. Its open questions are withdrawn."""
+        with suppress(WriteFailed, ReadFailed):  # `Checkpoints.withdraw_ended` withdraws them later
+            await self._parts.checkpoints.withdraw(_identity_of(call, None).run)
         return True
 
-    async def _interpret(self, who: RunIdentity, call: Call, begun: RunRow) -> AsyncIterator[Event]:
+    async def _is_new(self, who: RunIdentity) -> bool:
+        """Whether the run has not begun yet. Raises TurnPostponed."""
+        try:
+            return await self._parts.store.find(who.run) is None
+        except ReadFailed as error:
+            raise TurnPostponed from error
+
+    async def _interpret(self, who: RunIdentity, call: Call, begun: RunRow, turn: Turn) -> AsyncIterator[Event]:
+        """Raises TurnPostponed while the database is away: whatever process takes the run up goes on with it."""
         yield RefLearned(VendorRef(task_id=who.run.id))
         yield Progress()
-        parts = self._parts
-        row = await parts.store.begin(begun)
-        document = await parts.versions.document(who.run.tenant, row.workflow, row.version)
-        if document is None:
-            yield Failed("The version of the workflow that this run began with is gone.")
-            return
-        await parts.store.resume(who.run)
-        ends_at, runs_max = _deadline_of(document, row), document.document.metadata.gateway.runs_max
-        if runs_max is not None and ends_at > parts.store.now() and (before := await parts.places.take(row, runs_max)) is not None:
-            yield await self._queue(who, runs_max, before, ends_at)
-            return
-        effects = await self._effects(who, call, row)
+        run_turn = _RunTurn(self._parts, who, call.grant.delegation.principal.owner_key)
         try:
-            for event in await self._outcome(document, who, row, effects):
+            if turn.answers:
+                await self._deliver_answers(who, call, turn)
+            for event in await run_turn.events(begun):
                 yield event
-        finally:
-            effects.is_stopping = True
-
-    async def _queue(self, who: RunIdentity, runs_max: int, before: int, ends_at: int) -> Event:
-        """Has a run wait for its turn. A run that ends, in any process, makes room."""
-        note = f"waits for its turn: the workflow has {runs_max} runs at work, and {before} wait before this one"
-        await self._parts.store.suspend(who.run, Waiting(note=note, ends_at=ends_at))
-        return Suspended(_message(who, note))
-
-    async def _effects(self, who: RunIdentity, call: Call, row: RunRow) -> JournaledEffects:
-        parts = self._parts
-        journal = await Journal.open(parts.store, row)
-        owner = call.grant.delegation.principal.owner_key
-        people = PeopleSteps(parts.checkpoints, parts.relaxations, parts.evaluator, version=row.version, owner=owner, now=parts.store.now)
-        return JournaledEffects(
-            who,
-            parts.store,
-            journal,
-            parts.steps,
-            people,
-            recorder=StepRecorder(parts.audit, who),
-            targets=parts.targets,
-            events=parts.events,
-            started=row.started,
-        )
-
-    async def _outcome(self, document: Document, who: RunIdentity, row: RunRow, effects: JournaledEffects) -> list[Event]:
-        """The last events of the turn."""
-        interpreter = Interpreter(document, self._parts.evaluator, effects, KINDS, who.run.id, inputs=row.inputs)
-        ends_at = _deadline_of(document, row)
-        left = ends_at - self._parts.store.now()
-        work = asyncio.ensure_future(interpreter.run(row.input))
-        try:
-            async with asyncio.timeout(max(0.0, left / 1_000_000)):
-                output = await asyncio.shield(work)
-        except RunSuspended:
-            return [await self._suspend(who, effects, ends_at)]
-        except WorkflowError as error:
-            await self._parts.steps.cancel_open_of(who)
-            await self._parts.store.fail(who.run, msgspec.json.encode(error.fault).decode())
-            return [_failure(error.fault)]
-        except RightsEnded as ended:
-            return [await self._rights_ended(document, who, ended)]
-        except TimeoutError:
-            effects.is_stopping = True
-            work.cancel()  # before its tasks end: no branch goes on with their ending
-            await asyncio.gather(work, return_exceptions=True)
-            await self._parts.steps.cancel_open_of(who)
-            return [Failed(DEADLINE_TEXT)]
         except RunTaken:
             log.info("run_taken", run=who.run.id)
-            return [Suspended()]  # refused too, since the task is another process's
-        finally:
-            effects.is_stopping = True
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
-        await self._parts.steps.cancel_open_of(who)
-        return [ArtifactPiece(Artifact(OUTPUT_ARTIFACT, (Part(data=output, media_type="application/json"),))), Done()]
+            yield Suspended()  # refused too, since the task is another process's
+        except POSTPONING as error:
+            log.info("run_postponed", run=who.run.id, error=type(error).__name__)
+            raise TurnPostponed from error
 
-    async def _rights_ended(self, document: Document, who: RunIdentity, ended: RightsEnded) -> Event:
-        """The ending of a run whose starter has lost the rights: nothing is undone, since that would need rights too."""
-        await self._parts.steps.cancel_open_of(who)
-        store = self._parts.store
-        left_open = open_effects(document, await read_stored_steps(store, who.run), await children_of(store.database, who.run))
-        names = ", ".join(each.step or each.target for each in left_open)
-        return Failed(f"{RIGHTS_ENDED_TEXT} {ended}.{f' Not undone: {names}.' if names else ''}", rejected=True)
-
-    async def _suspend(self, who: RunIdentity, effects: JournaledEffects, ends_at: int) -> Event:
-        if not self._parts.steps.is_published(who):
-            return Failed(REMOVED_TEXT)
-        waits = effects.waits
-        waiting = Waiting(
-            waits.wake_at,
-            waits.note,
-            tuple(waits.task_ids),
-            tuple(waits.checkpoint_ids),
-            is_paused=waits.is_paused,
-            waits_for_sign_in=waits.is_for_sign_in,
-            ends_at=ends_at,
-        )
-        await self._parts.store.suspend(who.run, waiting)
-        if waits.is_for_sign_in:
-            return Ask(_message(who, waits.note), auth=True)
-        if waits.is_for_owner:
-            return Ask(prompts=tuple(waits.prompts))
-        return Suspended(_message(who, waits.note) if waits.note else None)
-
-    async def _deliver_answers(self, who: RunIdentity, call: Call, answers: tuple[Answer, ...]) -> None:
+    async def _deliver_answers(self, who: RunIdentity, call: Call, turn: Turn) -> None:
         """Hands the owner's answers to checkpoints and to tasks of steps. What was answered meanwhile stays as it is."""
         owner, decision = call.grant.delegation.principal.owner_key, call.grant.decision.id
-        for answer in answers:
+        for number, answer in enumerate(turn.answers):
             token = answer.prompt.token if isinstance(answer.prompt.token, Mapping) else {}
             if "task" in token:
-                await self._parts.steps.answer(who, token["agent"], token["task"], answer_parts(answer.value))
+                await self._parts.steps.answer(
+                    who, token["agent"], token["task"], answer_parts(answer.value), f"{turn.message.message_id}:{number}"
+                )
                 continue
             if len(call.grant.delegation.path) > 1:  # an agent sent it, and questions to people are for people
                 log.warning("answer_not_taken", run=who.run.id, error="NotInPerson")
@@ -235,6 +175,158 @@ class WorkflowAdapter:
                 await self._parts.checkpoints.answer(checkpoint, answer.value, Answerer(owner, decision))
             except (UnknownCheckpoint, CheckpointClosed, BadCheckpointAnswer) as error:
                 log.info("answer_not_taken", run=who.run.id, error=type(error).__name__)
+
+
+class _RunTurn:
+    """One turn of a run: interprets it from the beginning to an ending or a suspension. At its deadline, a run stops and is undone."""
+
+    def __init__(self, parts: EngineParts, who: RunIdentity, owner: str) -> None:
+        self._parts = parts
+        self._who = who
+        self._owner = owner
+
+    async def events(self, begun: RunRow) -> list[Event]:
+        """The last events of the turn. Raises RunTaken, and WriteFailed, ReadFailed and ShuttingDown: then another turn goes on."""
+        store = self._parts.store
+        row = await store.begin(begun)
+        try:
+            document = await self._parts.versions.document(row.key.tenant, row.workflow, row.version)
+        except DocumentRefused as error:
+            return [await self._wait_for_other_release(row, error)]
+        if document is None:
+            return [Failed("The version of the workflow that this run began with is gone.")]
+        await store.resume(row.key)
+        ends_at, runs_max = _deadline_of(document, row), document.document.metadata.gateway.runs_max
+        if runs_max is not None and ends_at > store.now() and (before := await self._parts.places.take(row, runs_max)) is not None:
+            return [await self._queue(runs_max, before, ends_at)]
+        try:
+            return await self._outcome(document, row, ends_at)
+        except RightsEnded as ended:
+            return [await self._end_without_rights(document, ended)]
+
+    async def _queue(self, runs_max: int, before: int, ends_at: int) -> Event:
+        """Has the run wait for its turn. A run that ends, in any process, makes room."""
+        note = f"waits for its turn: the workflow has {runs_max} runs at work, and {before} wait before this one"
+        await self._parts.store.suspend(self._who.run, Waiting(note=note, ends_at=ends_at))
+        return Suspended(_message(self._who, note))
+
+    async def _outcome(self, document: Document, row: RunRow, ends_at: int) -> list[Event]:
+        effects = await self._effects(row)
+        if effects.undo_began is None and self._parts.store.now() < ends_at:
+            try:
+                return await self._settle(effects, self._interpret(document, row, effects), ends_at)
+            except TimeoutError:
+                log.info("run_late", run=row.key.id)
+            effects = await self._effects(row)  # with what was stored at the last moment
+        if effects.undo_began is None:
+            await self._parts.steps.cancel_open_of(self._who)
+            effects.is_over = True
+        undone_until = max(ends_at, effects.undo_began or self._parts.store.now()) + UNDO_GRACE * 1000
+        try:
+            return await self._settle(effects, self._interpret(document, row, effects, DEADLINE_FAULT), undone_until)
+        except TimeoutError:
+            return await self._fail(replace(DEADLINE_FAULT, detail=f"{DEADLINE_TEXT} {NOT_UNDONE_TEXT}"))
+
+    async def _interpret(self, document: Document, row: RunRow, effects: JournaledEffects, late: Fault | None = None) -> Any:
+        """The run's output. With `late`, the run stops where its journal ends and is undone.
+
+        Raises WorkflowError, RunSuspended and what the store raises. A defect of the gateway ends a run as any error does.
+        """
+        interpreter = Interpreter(document, self._parts.evaluator, effects, KINDS, row.key.id, inputs=row.inputs)
+        try:
+            return await (interpreter.run(row.input) if late is None else interpreter.stop(row.input, late))
+        except (WorkflowError, RunSuspended, RunTaken, RightsEnded, *POSTPONING):
+            raise
+        except Exception as error:  # the root of a run: what it has done is to be undone after any error
+            log.exception("run_broke", run=row.key.id, workflow=row.workflow)
+            raise WorkflowError(await interpreter.undo(replace(BROKEN_FAULT, detail=f"{BROKEN_TEXT} ({type(error).__name__})"))) from error
+
+    async def _settle(self, effects: JournaledEffects, work: Coroutine[Any, Any, Any], until: int) -> list[Event]:
+        """The events with which a turn ends. Raises TimeoutError at the moment `until`, and nothing of the work goes on then."""
+        running = asyncio.ensure_future(work)
+        left = until - self._parts.store.now()
+        try:
+            async with asyncio.timeout(max(0.0, left / 1_000_000)):
+                output = await asyncio.shield(running)
+        except RunSuspended:
+            return [await self._suspend(effects, until)]
+        except WorkflowError as error:
+            return await self._fail(error.fault)
+        finally:
+            effects.is_stopping = True  # before its tasks end: no branch goes on with their ending
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        await self._close()
+        return [ArtifactPiece(Artifact(OUTPUT_ARTIFACT, (Part(data=output, media_type="application/json"),))), Done()]
+
+    async def _effects(self, row: RunRow) -> JournaledEffects:
+        parts, version = self._parts, row.version
+        journal = await Journal.open(parts.store, row)
+        people = PeopleSteps(parts.checkpoints, parts.relaxations, parts.evaluator, version=version, owner=self._owner, now=parts.store.now)
+        return JournaledEffects(
+            self._who,
+            parts.store,
+            journal,
+            parts.steps,
+            people,
+            recorder=StepRecorder(parts.audit, self._who),
+            targets=parts.targets,
+            events=parts.events,
+            started=row.started,
+        )
+
+    async def _suspend(self, effects: JournaledEffects, ends_at: int) -> Event:
+        """Stores what the run waits for. What waits of branches that lost is withdrawn."""
+        if not self._parts.steps.is_published(self._who):
+            await self._close()
+            return Failed(REMOVED_TEXT)
+        waits, run = effects.waits, self._who.run
+        waiting = Waiting(
+            waits.wake_at,
+            waits.note,
+            waits.task_ids,
+            waits.checkpoint_ids,
+            waits.listens,
+            is_paused=waits.is_paused,
+            waits_for_sign_in=waits.is_for_sign_in,
+            ends_at=ends_at,
+        )
+        withdrawing = None if waits.is_paused else self._parts.checkpoints.withdrawing(run, waits.checkpoint_ids)
+        for task_id in await self._parts.store.suspend(run, waiting, withdrawing):
+            await self._parts.steps.cancel_task(self._who, task_id)
+        if waits.is_for_sign_in:
+            return Ask(_message(self._who, waits.note), auth=True)
+        if waits.is_for_owner:
+            return Ask(prompts=waits.prompts)
+        return Suspended(_message(self._who, waits.note) if waits.note else None)
+
+    async def _wait_for_other_release(self, row: RunRow, error: DocumentRefused) -> Event:
+        """Leaves a run whose document this release refuses to one that takes it: ended here, nothing of it could be undone."""
+        now, note = self._parts.store.now(), f"{UNREADABLE_TEXT} {error}"[:DETAIL_MAX]
+        ends_at = row.started + milliseconds_of(DEADLINE) * 1000
+        if now >= ends_at:
+            return (await self._fail(replace(UNREADABLE_FAULT, detail=note)))[0]
+        log.warning("document_not_read", run=row.key.id, workflow=row.workflow, version=row.version, problem=str(error)[:DETAIL_MAX])
+        await self._parts.store.suspend(row.key, Waiting(now + UNREADABLE_US, note, is_paused=True, ends_at=ends_at))
+        return Suspended(_message(self._who, note))
+
+    async def _end_without_rights(self, document: Document, ended: RightsEnded) -> Event:
+        """The ending of a run whose starter has lost the rights: nothing is undone, since that would need rights too."""
+        await self._close()
+        store, run = self._parts.store, self._who.run
+        left_open = open_effects(document, await read_stored_steps(store, run), await children_of(store.database, run))
+        names = ", ".join(each.step or each.target for each in left_open)
+        return Failed(f"{RIGHTS_ENDED_TEXT} {ended}.{f' Not undone: {names}.' if names else ''}", rejected=True)
+
+    async def _fail(self, fault: Fault) -> list[Event]:
+        await self._close()
+        await self._parts.store.fail(self._who.run, msgspec.json.encode(fault).decode())
+        return [_failure(fault)]
+
+    async def _close(self) -> None:
+        """Ends what the run has begun and nobody waits for any more."""
+        await self._parts.steps.cancel_open_of(self._who)
+        await self._parts.checkpoints.withdraw(self._who.run)
 
 
 def _identity_of(call: Call, begun_by: Message | None) -> RunIdentity:

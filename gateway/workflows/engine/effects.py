@@ -1,8 +1,8 @@
 """Effects of a run: each result is journaled, so that a run that begins again in any process finds what was done."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -12,9 +12,10 @@ from msgspec.structs import replace
 from adapters.contract import Prompt
 from adapters.task import Message, Task, TaskState, text_of
 from gateway.background import run_in_background
-from gateway.storage.database import Batch
+from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.prompts import open_prompts
 from gateway.tasks.log import TaskRow
+from gateway.tasks.turns.in_flight import ShuttingDown
 from gateway.workflows.engine.event_steps import EventSteps
 from gateway.workflows.engine.questions import CHECKPOINTS, PeopleSteps
 from gateway.workflows.engine.requests import build_request, resolve_http, sub_run_request
@@ -23,9 +24,11 @@ from gateway.workflows.engine.steps import RunIdentity, SignInNeeded, StepCalls,
 from gateway.workflows.engine.targets import StepTargets
 from gateway.workflows.engine.trail import StepNotes, StepRecorder, trail_of
 from gateway.workflows.engine.waits import Waits
+from gateway.workflows.interpreter.compensations import ORDER, is_undoing
 from gateway.workflows.interpreter.effects import PreparedCall, Question, RunSuspended, StepKey, SubRun, Wanted
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, WorkflowError, standard_error
-from gateway.workflows.runs.journal import CALL, DUE, LIMIT, PLAN, RECORD, Journal, Result, StepRow
+from gateway.workflows.runs.journal import CALL, DUE, LIMIT, NOTHING, PLAN, RECORD, Journal, Result, StepRow
+from gateway.workflows.runs.people.checkpoints import PENDING
 from gateway.workflows.runs.store import RunStore, key_text
 from gateway.workflows.runs.values import canonical_value
 
@@ -68,6 +71,7 @@ class _JournaledResults:
     ) -> None:
         self.waits = Waits()
         self.is_stopping = False  # this process stops working on the run: what it began goes on elsewhere
+        self.is_over = False  # the time of the run is over: nothing new begins but what undoes it
         self._who = who
         self._store = store
         self._journal = journal
@@ -85,13 +89,13 @@ class _JournaledResults:
         """
         if (step := self._journal.find(key_text(key))) is not None:
             return self._replayed(step)
-        if self._journal.is_paused:
-            self.waits.add_pause(key.pointer)
-            raise RunSuspended
+        self._check_may_begin(key)
+        self._journal.check_room(key)
         await self._arm_limits()
         notes = StepNotes(self._store.now())
         try:
-            result = Result(value=canonical_value(await perform(key, argument, notes)))
+            with self._leaving_on_outage():
+                result = Result(value=canonical_value(await perform(key, argument, notes)))
         except SignInNeeded as needed:
             self._wait_for_sign_in(key)
             raise RunSuspended from needed
@@ -107,10 +111,40 @@ class _JournaledResults:
             if more is not None:
                 more(batch)
 
-        return self._replayed(await self._journal.add(row, write))
+        with self._leaving_on_outage():
+            try:
+                step = await self._journal.add(row, write)
+            except WorkflowError as error:  # it has had its effect, so the journal has to know of it
+                more, row = None, replace(row, result=Result(fault=error.fault), trail=replace(trail, input=NOTHING, output_digest=""))
+                step = await self._journal.add(row, write)
+        return self._replayed(step)
+
+    @property
+    def undo_began(self) -> int | None:
+        """When the undoing of the run began, in microseconds since 1970; None if it has not."""
+        step = self._journal.find(key_text(ORDER))
+        return None if step is None else step.ended
+
+    def _check_may_begin(self, key: StepKey) -> None:
+        """Raises RunSuspended where no step may begin: the run is paused, or its time is over."""
+        if self.is_over:
+            if not is_undoing(key):
+                raise RunSuspended
+        elif self._journal.is_paused:
+            self.waits.add_pause(key)
+            raise RunSuspended
+
+    @contextmanager
+    def _leaving_on_outage(self) -> Iterator[None]:
+        """Has the other branches leave what they have begun as it is, where the database fails: the run goes on when it is back."""
+        try:
+            yield
+        except (WriteFailed, ReadFailed, ShuttingDown):
+            self.is_stopping = True
+            raise
 
     def _wait_for_sign_in(self, key: StepKey) -> None:
-        self.waits.add_sign_in(f"{key.pointer}: {SIGN_IN_TEXT}")
+        self.waits.add_sign_in(key, f"{key.pointer}: {SIGN_IN_TEXT}")
 
     def _replayed(self, step: StepRow) -> Any:
         self._now = max(self._now, step.ended)
@@ -137,8 +171,18 @@ class _JournaledResults:
         text = key_text(key) + suffix
         if (step := self._journal.find(text)) is not None:
             return step.result.value
+        if self.is_over and not is_undoing(key):
+            raise RunSuspended
         now = self._store.now()
-        return (await self._journal.add(StepRow(text, kind, "", now, now, Result(value=value), key))).result.value
+        with self._leaving_on_outage():
+            step = await self._journal.add(StepRow(text, kind, "", now, now, Result(value=canonical_value(value)), key))
+        return step.result.value
+
+    def hold(self, key: StepKey, value: Any) -> None:
+        self._journal.hold(key, value)
+
+    def abandon(self, key: StepKey) -> None:
+        self.waits.drop(key)
 
 
 class JournaledEffects(_JournaledResults):
@@ -202,7 +246,7 @@ class JournaledEffects(_JournaledResults):
             schema = asked[0].schema if len(asked) == 1 else None
             prompt = Prompt(f"task:{row.id}", text or request.who, schema=schema, token={"task": row.id, "agent": row.agent})
         note = f"{key.pointer}: {request.who} {'asks: ' + text if prompt else AUTH_TEXT}"
-        self.waits.add_task(row.id, note, prompt)
+        self.waits.add_task(key, row.id, note, prompt)
 
     async def _ask_people(self, key: StepKey, call: PreparedCall, notes: StepNotes) -> Any:
         """The answer to a checkpoint. Raises WorkflowError, and RunSuspended while there is none."""
@@ -210,16 +254,19 @@ class JournaledEffects(_JournaledResults):
         outcome = await self._people.ask(self._who, key, call)
         notes.started = min(notes.started, outcome.checkpoint.created)
         if outcome.is_pending:
-            self.waits.add_checkpoint(outcome.checkpoint, key.pointer)
+            if outcome.checkpoint.state == PENDING:
+                self.waits.add_checkpoint(key, outcome.checkpoint)
             raise RunSuspended
         return outcome.value
 
     async def sleep(self, key: StepKey, milliseconds: int) -> None:
         due = await self._record(key, "#due", DUE, self._store.now() + milliseconds * 1000)
         left = due - self._store.now()
+        if left > 0 and self.is_over and not is_undoing(key):
+            raise RunSuspended
         if left > AWAKE_US:
             await self._arm_limits()
-            self.waits.add_moment(due, f"{key.pointer}: waits for a moment")
+            self.waits.add_moment(key, due, f"{key.pointer}: waits for a moment")
             raise RunSuspended
         if left > 0:
             await self._arm_limits()
@@ -232,21 +279,28 @@ class JournaledEffects(_JournaledResults):
     @asynccontextmanager
     async def _limit(self, key: StepKey, milliseconds: int) -> AsyncIterator[None]:
         due = await self._record(key, "#limit", LIMIT, self._store.now() + milliseconds * 1000)
-        async with asyncio.timeout(None) as timer:
-            entered = _LIMITS.set((*_LIMITS.get(), _TimeLimit(timer, due)))
-            try:
-                yield
-            except RunSuspended:
-                self.waits.add_moment(due, "")
-                raise
-            finally:
-                _LIMITS.reset(entered)
+        try:
+            async with asyncio.timeout(None) as timer:
+                entered = _LIMITS.set((*_LIMITS.get(), _TimeLimit(timer, due)))
+                try:
+                    yield
+                except RunSuspended:
+                    self.waits.add_moment(key, due, "")
+                    raise
+                finally:
+                    _LIMITS.reset(entered)
+        except TimeoutError:
+            self.abandon(key)
+            raise
 
     async def look_up(self, key: StepKey, question: Question) -> Any:
         if (step := self._journal.find(key_text(key))) is not None:
             return step.result.value
+        if self.is_over and not is_undoing(key):
+            raise RunSuspended
         try:
-            found = await self._targets.answer(self._who, key, question)
+            with self._leaving_on_outage():
+                found = await self._targets.answer(self._who, key, question)
         except SignInNeeded as needed:
             self._wait_for_sign_in(key)
             raise RunSuspended from needed
@@ -281,7 +335,7 @@ class JournaledEffects(_JournaledResults):
         found = await self._events.receive(self._who, key, wanted)
         if found is not None:
             return found
-        self.waits.add_event(f"{key.pointer}: listens for events")
+        self.waits.add_event(key)
         raise RunSuspended
 
     def now(self) -> int:

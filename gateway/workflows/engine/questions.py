@@ -18,7 +18,9 @@ from gateway.workflows.runs.people.checkpoints import (
     APPROVE,
     CHOOSE,
     FORM,
+    PENDING,
     SIGNAL,
+    WITHDRAWN,
     Checkpoint,
     Checkpoints,
     Escalation,
@@ -44,7 +46,10 @@ class _Escalate(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Asked(Struct, frozen=True):
-    """A checkpoint as it stands, and its value once people answered or it expired with a default."""
+    """A checkpoint as it stands, and its value once people answered or it expired with a default.
+
+    A withdrawn one stays pending for its step, whose branch has lost.
+    """
 
     checkpoint: Checkpoint
     value: Any = None
@@ -92,11 +97,11 @@ class PeopleSteps:
             escalation=_escalation(said, now, key),
         )
         found = await self._checkpoints.open(asked, await self._shortcut(asked, call))
-        if found.escalation is not None and not found.is_escalated and found.state == "pending" and found.escalation.at <= now:
+        if found.escalation is not None and not found.is_escalated and found.state == PENDING and found.escalation.at <= now:
             found = await self._checkpoints.escalate(found)
-        if found.state == "pending" and found.expires <= now:
+        if found.state == PENDING and found.expires <= now:
             found = await self._checkpoints.expire(found)
-        if found.state == "pending":
+        if found.state in (PENDING, WITHDRAWN):
             return Asked(found, is_pending=True)
         return Asked(found, _answer(found, said, key))
 

@@ -77,6 +77,12 @@ class _JournalOnly:
     async def record_plan(self, key: StepKey, plan: Mapping[str, Any]) -> Any:
         return self._find(key_text(key)).result.value
 
+    def hold(self, key: StepKey, value: Any) -> None:
+        """Nothing: what is replayed was counted before."""
+
+    def abandon(self, key: StepKey) -> None:
+        """Nothing: nothing waits in a replay."""
+
     def now(self) -> int:
         return self._now
 

@@ -6,20 +6,24 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+import structlog
 from msgspec import Struct
 
 from adapters.a2a_client.wire.v1 import BadMessage
+from adapters.catalog import UnknownKind
 from adapters.contract import UpstreamFault
 from adapters.task import INTERRUPTED, Message, Part, Role, Task
 from adapters.upstream.egress import EgressRefused
 from gateway.calls.agent_calls import AgentCalls
 from gateway.calls.agent_requests import AgentRequest
 from gateway.calls.authorizer import CallAuthorizer, CallRefused
+from gateway.calls.consent.approval_requests import TooManyQuestions
 from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
 from gateway.calls.turns.cancellation import NotCancelable
 from gateway.storage.database import ReadFailed, WriteFailed
-from gateway.tasks.log import TaskNotWaiting, TaskRow, UnknownTask, task_from_events
-from gateway.tasks.reader import TaskReader, scoped_idempotency_key
+from gateway.tasks.conversation import ConversationWaits
+from gateway.tasks.log import ParentTaskEnded, TaskNotWaiting, TaskRow, UnknownTask, task_from_events
+from gateway.tasks.reader import IdempotencyConflict, TaskReader, scoped_idempotency_key
 from gateway.tasks.turns.in_flight import TooManyTasks
 from gateway.tasks.turns.recorder import TurnState
 from gateway.tasks.turns.stores import TaskStores
@@ -27,7 +31,7 @@ from gateway.telemetry.spans import TraceContext
 from gateway.workflows.engine.results import own_error
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.interpreter.errors import WorkflowError, standard_error
-from gateway.workflows.runs.store import RunKey, key_text
+from gateway.workflows.runs.store import RunKey, RunTaken, key_text
 from policies.authority import RulingRequest
 from policies.callers import Caller, CallerResolver, RolesOutdated, caller_before
 from policies.delegation.kills import Killed
@@ -42,8 +46,13 @@ _CANCELLATION_PROBLEMS: Final = (
 )  # fmt: skip
 GRANT_ENDED_TEXT: Final = "the grant of the run was revoked, or it has ended with the task that started the run"
 KILLED_TEXT: Final = "an operator has stopped the person, the workflow, or an agent that started it"
+_STEP_PROBLEMS: Final = (
+    CallRefused, UnknownName, UnknownKind, BadMessage, PayloadTooLarge, IdempotencyConflict, NotReachable,
+    UpstreamFault, EgressRefused, ConversationWaits, TooManyQuestions
+)  # fmt: skip
 PLACE_SECONDS: Final = 1.0  # between two attempts at a call for which no place was free
 PLACE_ATTEMPTS: Final = 30
+log = structlog.get_logger()
 
 
 class StepRequest(Struct, frozen=True):
@@ -104,6 +113,11 @@ class StarterRights:
         await self._authorizer.rule_or_refuse(starter, RulingRequest(act, run.principal.tenant, task_id=held.task_id, txn=held.txn))
 
 
+_ANSWER_PROBLEMS: Final = (
+    *_STEP_PROBLEMS, SignInNeeded, RightsEnded, TokenRefused, Killed, TaskNotWaiting, UnknownTask, LimitReached, TooManyTasks
+)  # fmt: skip
+
+
 class StepCalls:
     """Delegates steps. A step that is repeated after a crash finds its task by its idempotency key."""
 
@@ -144,14 +158,21 @@ class StepCalls:
         """The task of a run that nobody waits for, which goes on after this one has ended. Raises WorkflowError for a refusal."""
         return (await self._begin(who, key, request, is_detached=True)).row
 
-    async def answer(self, who: RunIdentity, agent: str, task_id: str, parts: tuple[Part, ...]) -> None:
-        """Sends the owner's answer to the agent of a step whose task waits for it. A task that waits no more is left alone.
+    async def answer(self, who: RunIdentity, agent: str, task_id: str, parts: tuple[Part, ...], answer_id: str) -> None:
+        """Sends the owner's answer to the agent of a step whose task waits for it, once for each `answer_id`.
 
-        Without the rights of the starter nothing is sent: the run ends or waits for the sign-in at its next step.
+        An answer that can't be sent is logged; the run then asks again, unless the task waits no more. Without the rights of the starter
+        nothing is sent: the run ends or waits for the sign-in at its next step.
         """
-        message = Message(f"{who.run.id}:answer:{task_id}", Role.USER, parts, task_id=task_id)
-        with suppress(TaskNotWaiting, UnknownTask, SignInNeeded, RightsEnded):
-            await self._agents.start(await self.caller(who, ""), AgentRequest(agent, message, who.trace))
+        message = Message(f"{who.run.id}:answer:{answer_id}", Role.USER, parts, task_id=task_id)
+        try:
+            caller = await self.caller(who, "")
+            known = await self._stores.tasks.read_record(who.run.tenant, caller.principal.owner_key, task_id)
+            if any(each.message_id == message.message_id for each in known.to_task().history):
+                return
+            await self._agents.start(caller, AgentRequest(agent, message, who.trace))
+        except _ANSWER_PROBLEMS as error:
+            log.info("answer_not_taken", run=who.run.id, task_id=task_id, error=type(error).__name__)
 
     async def cancel(self, who: RunIdentity, agent: str, key: StepKey) -> None:
         """Has the task of a step stopped whose result is not wanted any more."""
@@ -161,6 +182,13 @@ class StepCalls:
             row = await self._stores.tasks.find_by_idempotency_key(principal.tenant, principal.owner_key, agent, scoped)
             if row is not None:
                 await self._agents.cancel(caller, agent, row.id, who.trace)
+
+    async def cancel_task(self, who: RunIdentity, task_id: str) -> None:
+        """Has a task of the run stopped whose result is not wanted any more."""
+        with suppress(*_CANCELLATION_PROBLEMS):
+            caller = await self._caller(who, only_stops=True)
+            row = await self._stores.tasks.find(who.run.tenant, caller.principal.owner_key, task_id)
+            await self._agents.cancel(caller, row.agent, row.id, who.trace)
 
     async def cancel_open_of(self, who: RunIdentity) -> None:
         """Has every task stopped that a run has caused and that is still open, before the run ends."""
@@ -189,16 +217,10 @@ class StepCalls:
                 await asyncio.sleep(PLACE_SECONDS)
             except (TokenRefused, Killed) as error:  # they have ended since they were checked
                 raise RightsEnded(f"{instance}: {GRANT_ENDED_TEXT if isinstance(error, TokenRefused) else KILLED_TEXT}") from error
-            except CallRefused as refused:
-                decision = refused.ruling.decision
-                detail = f"{request.who}: refused ({decision.reason_id}); interlock why {decision.id}"
-                raise WorkflowError(standard_error("authorization", detail, instance).fault, decision.id) from refused
-            except UnknownName as error:
-                raise standard_error("configuration", f"{request.who}: there is no such agent or server", instance) from error
-            except (NotReachable, UpstreamFault, EgressRefused) as fault:
-                raise standard_error("communication", f"{request.who}: {fault}", instance) from fault
-            except (BadMessage, PayloadTooLarge) as error:
-                raise standard_error("validation", f"{request.who}: {error}", instance, 400) from error
+            except ParentTaskEnded as error:
+                raise RunTaken from error
+            except _STEP_PROBLEMS as error:
+                raise _error_of(error, request.who, instance) from error
         raise AssertionError("the last attempt raises or returns")
 
     def _check_determinism(self, who: RunIdentity, request: StepRequest, instance: str) -> None:
@@ -234,6 +256,25 @@ class StepCalls:
         """The run as a caller. What was begun can be stopped whatever the person's roles are. Raises TokenRefused and Killed."""
         named = (who.run.tenant, who.workflow, who.grant_id)
         return await self._callers.resolve_agent_in_turn(*named, with_outdated_roles=only_stops)
+
+
+def _error_of(error: Exception, who: str, instance: str) -> WorkflowError:
+    """What a step fails with where its call was not begun."""
+    match error:
+        case CallRefused():
+            decision = error.ruling.decision
+            detail = f"{who}: refused ({decision.reason_id}); interlock why {decision.id}"
+            return WorkflowError(standard_error("authorization", detail, instance).fault, decision.id)
+        case UnknownName():
+            return standard_error("configuration", f"{who}: there is no such agent or server", instance)
+        case UnknownKind():
+            return standard_error("configuration", f"{who}: {error}", instance)
+        case BadMessage() | PayloadTooLarge():
+            return standard_error("validation", f"{who}: {error}", instance, 400)
+        case IdempotencyConflict():
+            detail = f"{who}: the step was begun before with another input, and may have had its effect"
+            return own_error("outcome-unknown", 500, "Outcome Unknown", detail, instance)
+    return standard_error("communication", f"{who}: {error or type(error).__name__}", instance)
 
 
 def idempotency_key(who: RunIdentity, key: StepKey) -> str:

@@ -1,14 +1,17 @@
 """What a suspended run waits for: a moment, an event, tasks of its own that wait for people, and checkpoints; and what wakes it."""
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from adapters.contract import Failed, Prompt
 from gateway.calls.resumption.takeover import ENDED, RESUMED, Takeover
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.recorder import GATEWAY_FAILURE
 from gateway.workflows.cloud_events.concurrency import RunPlaces
+from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.runs.people.checkpoints import APPROVE, SIGNAL, Checkpoint
-from gateway.workflows.runs.store import RunStore
+from gateway.workflows.runs.store import RunStore, key_text
 from registry.cards.card import WORKFLOW_KIND
 from registry.store import Registry, UnknownName
 
@@ -20,76 +23,107 @@ ENDED_TEXT = (
 log = structlog.get_logger()
 
 
+class Wait(Struct, frozen=True):
+    """One thing that the step `key` waits for. `wake_at`: microseconds since 1970; `listens`: the key of what it listens for.
+
+    `prompt` is what the run's owner can answer by a message to the run. `is_for_others`: no message of the owner brings it.
+    `is_sign_in`: the roles of the person who started the run count no more.
+    """
+
+    key: StepKey
+    note: str = ""
+    wake_at: int | None = None
+    task_id: str = ""
+    checkpoint_id: str = ""
+    listens: str = ""
+    prompt: Prompt | None = None
+    is_for_others: bool = False
+    is_sign_in: bool = False
+
+
 class Waits:
     """Collects the waits of all branches of one interpretation."""
 
     def __init__(self) -> None:
-        self.wake_at: int | None = None
-        self.task_ids: list[str] = []
-        self.checkpoint_ids: list[str] = []
-        self.prompts: list[Prompt] = []  # that the run's owner can answer by a message to the run
+        self._waits: list[Wait] = []
         self.is_paused = False
-        self.is_for_sign_in = False  # the roles of the person who started the run count no more
-        self._notes: list[str] = []
-        self._waits_for_others = False  # for something that no message of the owner brings
 
-    def add_moment(self, at: int, note: str) -> None:
+    def add_moment(self, key: StepKey, at: int, note: str) -> None:
         """The run goes on at `at`, in microseconds since 1970. Without a note, the moment only ends another wait."""
-        self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
-        if note:
-            self._notes.append(note)
-            self._waits_for_others = True
+        self._waits.append(Wait(key, note, wake_at=at, is_for_others=bool(note)))
 
-    def add_pause(self, pointer: str) -> None:
-        """The run goes on when its pause is over; the step at `pointer` is the next."""
-        self.is_paused = self._waits_for_others = True
-        self._notes.append(f"{pointer}: is paused before this step")
+    def add_pause(self, key: StepKey) -> None:
+        """The run goes on when its pause is over; the step is the next."""
+        self.is_paused = True
+        self._waits.append(Wait(key, f"{key.pointer}: is paused before this step", is_for_others=True))
 
-    def add_event(self, note: str) -> None:
+    def add_event(self, key: StepKey) -> None:
         """The run goes on when an event comes that it listens for."""
-        self._notes.append(note)
-        self._waits_for_others = True
+        self._waits.append(Wait(key, f"{key.pointer}: listens for events", listens=key_text(key), is_for_others=True))
 
-    def add_task(self, task_id: str, note: str, prompt: Prompt | None) -> None:
+    def add_task(self, key: StepKey, task_id: str, note: str, prompt: Prompt | None) -> None:
         """The run goes on when the task moves; with `prompt`, the owner can have it move."""
-        self.task_ids.append(task_id)
-        self._notes.append(note)
-        if prompt is None:
-            self._waits_for_others = True
-        else:
-            self.prompts.append(prompt)
+        self._waits.append(Wait(key, note, task_id=task_id, prompt=prompt, is_for_others=prompt is None))
 
-    def add_checkpoint(self, checkpoint: Checkpoint, pointer: str) -> None:
+    def add_checkpoint(self, key: StepKey, checkpoint: Checkpoint) -> None:
         """The run goes on when people answered, or when the checkpoint expires."""
-        self.checkpoint_ids.append(checkpoint.id)
-        self.add_moment(checkpoint.expires, "")
+        note = f"{key.pointer}: {checkpoint.prompt} (checkpoint {checkpoint.id})"
+        wake_at = checkpoint.expires
         if checkpoint.escalation is not None and not checkpoint.is_escalated:
-            self.add_moment(checkpoint.escalation.at, "")
+            wake_at = min(wake_at, checkpoint.escalation.at)
         if checkpoint.kind == SIGNAL:
-            self._notes.append(f"{pointer}: waits for the signal {checkpoint.prompt}")
-        else:
-            self._notes.append(f"{pointer}: {checkpoint.prompt} (checkpoint {checkpoint.id})")
-        if checkpoint.kind in (APPROVE, SIGNAL):  # the owner of a run never approves of it, and signals by another way than a message
-            self._waits_for_others = True
-        else:
+            note = f"{key.pointer}: waits for the signal {checkpoint.prompt}"
+        wait = Wait(key, note, wake_at, checkpoint_id=checkpoint.id, is_for_others=True)
+        if checkpoint.kind not in (APPROVE, SIGNAL):  # the owner never approves of a run, and signals by another way than a message
             token = {"checkpoint": checkpoint.id}
-            self.prompts.append(Prompt(checkpoint.id, checkpoint.prompt, schema=checkpoint.schema, token=token))
+            prompt = Prompt(checkpoint.id, checkpoint.prompt, schema=checkpoint.schema, token=token)
+            wait = replace(wait, prompt=prompt, is_for_others=False)
+        self._waits.append(wait)
 
-    def add_sign_in(self, note: str) -> None:
+    def add_sign_in(self, key: StepKey, note: str) -> None:
         """The run goes on when its owner has signed in again."""
-        if not self.is_for_sign_in:
-            self._notes.append(note)
-        self.is_for_sign_in = True
+        self._waits.append(Wait(key, "" if self.is_for_sign_in else note, is_sign_in=True))
+
+    def drop(self, key: StepKey) -> None:
+        """Forgets what steps at a place, or within it, wait for: the run has gone on without them."""
+        self._waits = [each for each in self._waits if not each.key.is_within(key)]
+
+    @property
+    def wake_at(self) -> int | None:
+        """The first moment at which the run goes on, or None."""
+        return min((each.wake_at for each in self._waits if each.wake_at is not None), default=None)
+
+    @property
+    def task_ids(self) -> tuple[str, ...]:
+        return tuple(each.task_id for each in self._waits if each.task_id)
+
+    @property
+    def checkpoint_ids(self) -> tuple[str, ...]:
+        return tuple(each.checkpoint_id for each in self._waits if each.checkpoint_id)
+
+    @property
+    def listens(self) -> tuple[str, ...]:
+        """The keys of what the run listens for."""
+        return tuple(each.listens for each in self._waits if each.listens)
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        return tuple(each.prompt for each in self._waits if each.prompt is not None)
+
+    @property
+    def is_for_sign_in(self) -> bool:
+        """Whether a step waits until the owner has signed in again."""
+        return any(each.is_sign_in for each in self._waits)
 
     @property
     def is_for_owner(self) -> bool:
         """Whether the owner's answers are all that the run waits for."""
-        return bool(self.prompts) and not self._waits_for_others
+        return bool(self.prompts) and not any(each.is_for_others for each in self._waits)
 
     @property
     def note(self) -> str:
         """What the run waits for, in words."""
-        return "\n".join(self._notes)[:4000]
+        return "\n".join(each.note for each in self._waits if each.note)[:4000]
 
 
 class RunWaker:

@@ -20,6 +20,12 @@ class StepKey(Struct, frozen=True):
     visits: tuple[int, ...] = ()
     attempts: tuple[int, ...] = ()
 
+    def is_within(self, other: "StepKey") -> bool:
+        """Whether this execution is that of `other`, or part of it."""
+        inside = self.pointer == other.pointer or self.pointer.startswith(f"{other.pointer}/")
+        visits, attempts = self.visits[: len(other.visits)], self.attempts[: len(other.attempts)]
+        return inside and (visits, attempts) == (other.visits, other.attempts)
+
     def __str__(self) -> str:
         return f"{self.pointer}:{'.'.join(map(str, self.visits))}:{'.'.join(map(str, self.attempts))}"
 
@@ -82,6 +88,14 @@ class Effects(Protocol):
 
     async def record_plan(self, key: StepKey, plan: Mapping[str, Any]) -> Mapping[str, Any]:
         """The plan that was recorded first under this key, which is `plan` when none was. Plans are shown with the run."""
+        ...
+
+    def hold(self, key: StepKey, value: Any) -> None:
+        """Counts a value that the run has computed towards its size, in place of the former value of this key. Raises WorkflowError."""
+        ...
+
+    def abandon(self, key: StepKey) -> None:
+        """What waits at this place or within it is not waited for any more: the run has gone on without it."""
         ...
 
     def now(self) -> int:

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from gateway.workflows.dsl.constructs import Timeout
+from gateway.workflows.dsl.constructs import Output, Timeout
 from gateway.workflows.dsl.determinism import DETERMINISTIC
 from gateway.workflows.dsl.document import COMPOSITE, Document, Extension, TaskBase, kind_of
 from gateway.workflows.expressions.evaluator import Evaluator
-from gateway.workflows.interpreter.compensations import Compensations
-from gateway.workflows.interpreter.effects import Effects
-from gateway.workflows.interpreter.errors import WorkflowError, standard_error
+from gateway.workflows.interpreter.compensations import ORDER, Compensations, FinishedStep, UndoPlan, decode_plan, undo, with_open_steps
+from gateway.workflows.interpreter.effects import Effects, RunSuspended, StepKey
+from gateway.workflows.interpreter.errors import Fault, WorkflowError, standard_error
 from gateway.workflows.interpreter.evaluation import Evaluation, TaskAtWork, moment
 from gateway.workflows.interpreter.gates import check_output
 from gateway.workflows.interpreter.scope import Scope
@@ -19,6 +19,7 @@ from gateway.workflows.interpreter.scope import Scope
 CONTINUE: Final = "continue"
 EXIT: Final = "exit"
 END: Final = "end"
+CONTEXT: Final = StepKey("$context")  # the place of the run's context, which is one value
 TASKS_RUN_MAX: Final = 100_000  # by one interpretation of a run
 TASKS_BETWEEN_TURNS: Final = 500  # of the event loop
 VISITS_MAX: Final = 10_000  # how often one task may run within one scope, by `then` going back
@@ -59,23 +60,65 @@ class Interpreter:
         self.evaluation = Evaluation(evaluator, {})
         self._compensations = Compensations()
         self._task_count = 0
+        self._is_undoing = False
         self._inputs = dict(inputs or {})  # what tasks get as input instead, by their pointer, when they run for the first time
 
     async def run(self, input: Any) -> Any:
-        """The run's output. Raises WorkflowError when it faults, after the functions that undo its finished steps."""
+        """The run's output. Raises WorkflowError when it faults, after the functions that undo its finished steps.
+
+        Once its undoing has begun, a run does nothing else: the document is not interpreted again.
+        """
+        self._begin(input)
+        if (begun := await self.effects.recorded(ORDER)) is not None:
+            raise WorkflowError(await self._undo(decode_plan(begun)))
         try:
             return await self._run_document(input)
         except WorkflowError as error:
-            fault = await self._compensations.undo(self.effects, self._run_function, error.fault)
-            raise WorkflowError(fault) from error
+            raise WorkflowError(await self.undo(error.fault)) from error
+
+    async def stop(self, input: Any, fault: Fault) -> Any:
+        """Ends a run whose effects begin nothing new: finds what it has done, and undoes that.
+
+        Returns the output where nothing was left to do. Raises WorkflowError with this fault, or with the one that the run had before.
+        """
+        try:
+            return await self.run(input)
+        except RunSuspended:
+            if self._is_undoing:
+                raise
+            raise WorkflowError(await self.undo(fault)) from None
+
+    async def undo(self, fault: Fault) -> Fault:
+        """Undoes the finished steps of a run that faulted. Returns the fault, whose detail names the steps that could not be undone."""
+        self._is_undoing = True
+        self.effects.abandon(StepKey(""))
+        try:
+            plan = await self._compensations.plan(self.effects, fault, self.evaluation.data.context)
+        except WorkflowError as error:
+            return with_open_steps(fault, [f"any step ({error})"])
+        return await self._undo(plan)
+
+    async def _undo(self, plan: UndoPlan) -> Fault:
+        self._is_undoing = True
+        self._task_count = 0  # however long the run was, it can be undone
+        self.evaluation.data.context = plan.context
+        try:
+            return await undo(plan, self.effects, self._run_function)
+        except WorkflowError as error:  # the journal takes no more
+            return with_open_steps(plan.fault, [f"other steps ({error})"])
 
     async def _run_function(self, name: str, given: Any, scope: Scope) -> object:
-        return await self.run_task(name, self.document.use.functions[name], given, scope)
+        try:
+            return await self.run_task(name, self.document.use.functions[name], given, scope)
+        except RunEnded as ended:
+            return ended.output
+
+    def _begin(self, input: Any) -> None:
+        shown = {"id": self._run_id, "definition": self.document.model_dump(mode="json", exclude_unset=True), "input": input}
+        self.evaluation = Evaluation(self._evaluator, {**shown, "startedAt": moment(self.effects.now())})
 
     async def _run_document(self, input: Any) -> Any:
         document, root = self.document, Scope()
-        shown = {"id": self._run_id, "definition": document.model_dump(mode="json", exclude_unset=True), "input": input}
-        self.evaluation = Evaluation(self._evaluator, {**shown, "startedAt": moment(self.effects.now())})
         data = await self.evaluation.transform_input(document.input, input, root, None)
         self.evaluation.data.context = data
         try:
@@ -96,7 +139,7 @@ class Interpreter:
         while index < len(items):
             ((name, task),) = items[index].items()
             count = visits[name] = visits.get(name, -1) + 1
-            here = scope.enter(index, _step(name)).visit(count)
+            here = scope.enter(index, pointer_step(name)).visit(count)
             if count >= VISITS_MAX:
                 raise standard_error("runtime", f"the task ran {VISITS_MAX} times without an end", here.pointer)
             data, then = await self.run_task(name, task, data, here)
@@ -122,7 +165,9 @@ class Interpreter:
             raise
         self.effects.left(scope.key, output, None)
         if (function := task.metadata.gateway.compensate) is not None:
-            self._compensations.add(scope, function, raw, output)
+            finished = FinishedStep(scope.key, function, raw, output)
+            self._compensations.add(finished)
+            self.effects.hold(StepKey(f"{scope.pointer}#undo", scope.visits, scope.attempts), [raw, output])
         if then == END:
             raise RunEnded(output)
         return output, then
@@ -159,8 +204,14 @@ class Interpreter:
         at = replace(at, raw_output=raw)
         output = await evaluation.transform_output(task.output, raw, scope, at)
         await check_output(self, task, output, scope, at)
-        await evaluation.export(task.export, output, scope, replace(at, output=output))
+        await self.export(task.export, output, scope, replace(at, output=output))
         return output, then or task.then or CONTINUE
+
+    async def export(self, export: Output, output: Any, scope: Scope, at: TaskAtWork) -> None:
+        """Makes what a task exports the run's context, whose size counts towards that of the run. Raises WorkflowError."""
+        await self.evaluation.export(export, output, scope, at)
+        if export.as_ is not None:
+            self.effects.hold(CONTEXT, self.evaluation.data.context)
 
     async def _extensions(self, task: TaskBase, at: TaskAtWork, scope: Scope) -> AsyncIterator[tuple[Scope, Extension]]:
         """The extensions that apply to a task, each with its place in the document."""
@@ -169,7 +220,7 @@ class Interpreter:
             ((name, extension),) = item.items()
             applies = extension.extend in ("all", kind) or (extension.extend == "composite" and kind in COMPOSITE)
             if applies and (extension.when is None or await self.evaluation.holds(extension.when, at.raw_input, scope, at)):
-                yield replace(scope.enter("extensions", index, _step(name)), in_extension=True), extension
+                yield replace(scope.enter("extensions", index, pointer_step(name)), in_extension=True), extension
 
     async def _limit(self, given: Timeout | str, data: Any, scope: Scope, at: TaskAtWork | None) -> int:
         found = self.document.use.timeouts[given] if isinstance(given, str) else given
@@ -183,6 +234,6 @@ class Interpreter:
             raise standard_error("timeout", f"took longer than {limit / 1000:g} seconds", scope.pointer) from error
 
 
-def _step(name: str) -> str:
+def pointer_step(name: str) -> str:
     """A name as one step of a JSON pointer."""
     return name.replace("~", "~0").replace("/", "~1")

@@ -26,10 +26,10 @@ from gateway.workflows.dsl.document import (
     TryTask,
     WaitTask,
 )
-from gateway.workflows.interpreter.effects import PreparedCall, RunSuspended, SubRun, Wanted, WantedEvent
+from gateway.workflows.interpreter.effects import PreparedCall, RunSuspended, StepKey, SubRun, Wanted, WantedEvent
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, WorkflowError, matches, standard_error
 from gateway.workflows.interpreter.evaluation import TaskAtWork
-from gateway.workflows.interpreter.interpreter import EXIT, Interpreter, Kind
+from gateway.workflows.interpreter.interpreter import EXIT, Interpreter, Kind, pointer_step
 from gateway.workflows.interpreter.retries import delay_before, limit_of
 from gateway.workflows.interpreter.scope import Scope
 
@@ -43,7 +43,9 @@ async def run_do(run: Interpreter, task: DoTask, at: TaskAtWork, scope: Scope) -
 
 
 async def run_set(run: Interpreter, task: SetTask, at: TaskAtWork, scope: Scope) -> Done:
-    return await run.evaluation.value(task.set, at.input, scope, at), None
+    value = await run.evaluation.value(task.set, at.input, scope, at)
+    run.effects.hold(StepKey(scope.pointer), value)
+    return value, None
 
 
 async def run_switch(run: Interpreter, task: SwitchTask, at: TaskAtWork, scope: Scope) -> Done:
@@ -80,22 +82,28 @@ async def run_for(run: Interpreter, task: ForTask, at: TaskAtWork, scope: Scope)
 async def run_fork(run: Interpreter, task: ForkTask, at: TaskAtWork, scope: Scope) -> Done:
     """Runs its branches at once: the list of their outputs, or with `compete` the output of the first that completes."""
     branches = [next(iter(item.items())) for item in task.fork.branches]
-    places = [scope.enter("fork", "branches", index, name) for index, (name, _) in enumerate(branches)]
+    places = [scope.enter("fork", "branches", index, pointer_step(name)) for index, (name, _) in enumerate(branches)]
     winner = await run.effects.recorded(scope.key) if task.fork.compete else None
     started = [
         asyncio.ensure_future(run.run_task(name, branch, at.input, place))
         for index, ((name, branch), place) in enumerate(zip(branches, places, strict=True))
         if winner is None or index == winner
     ]
+    is_over = True
     try:
         if task.fork.compete and winner is None:
             return await _first_output(run, started, scope), None
         outputs = [output for output, _ in await every_output(started)]
         return (outputs[0] if task.fork.compete else outputs), None
+    except RunSuspended:
+        is_over = False
+        raise
     finally:
         for each in started:
             each.cancel()
         await asyncio.gather(*started, return_exceptions=True)
+        for place in places if is_over else ():
+            run.effects.abandon(place.key)
 
 
 async def every_output(branches: Sequence["asyncio.Future[Any]"]) -> list[Any]:
@@ -238,7 +246,7 @@ async def run_listen(run: Interpreter, task: ListenTask, at: TaskAtWork, scope: 
         within = scope.enter("foreach").bind({each.item: item, each.at: index}).visit(index)
         output, _ = await run.run_list(each.do, item, within.enter("do"))
         output = await run.evaluation.transform_output(each.output, output, within, at)
-        await run.evaluation.export(each.export, output, within, at)
+        await run.export(each.export, output, within, at)
         outputs.append(output)
     return outputs, None
 

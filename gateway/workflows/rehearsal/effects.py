@@ -119,6 +119,12 @@ class ScriptedEffects:
     async def record_plan(self, key: StepKey, plan: Mapping[str, Any]) -> Mapping[str, Any]:
         return dict(self._records.setdefault(str(key), plan))
 
+    def hold(self, key: StepKey, value: Any) -> None:
+        """Nothing: a rehearsal is bounded by its time."""
+
+    def abandon(self, key: StepKey) -> None:
+        """Nothing: what waits ends with its branch."""
+
     def now(self) -> int:
         return self._clock.now
 

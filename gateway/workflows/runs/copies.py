@@ -5,12 +5,10 @@ from typing import Final
 
 from msgspec import UNSET
 
-from gateway.workflows.interpreter.compensations import ORDER
-from gateway.workflows.interpreter.effects import StepKey
+from gateway.workflows.interpreter.compensations import BEGUN, is_undoing, undone_place
 from gateway.workflows.interpreter.errors import Fault
 from gateway.workflows.runs.journal import CALL, DUE, LIMIT, StepRow
 
-COMPENSATION: Final = "/metadata/gateway/compensate"
 FUNCTION: Final = "/function"
 SECOND_CHECK: Final = "/metadata/gateway/check"
 PEOPLE: Final = "people"  # the target of steps that ask people
@@ -33,13 +31,13 @@ def steps_to_redrive(steps: Sequence[StepRow], fault: Fault | None) -> list[Step
 
 def undone_steps(steps: Sequence[StepRow]) -> list[StepRow]:
     """The calls whose compensation was begun."""
-    begun = [(each.place.pointer.partition(COMPENSATION)[0], each.place) for each in steps if is_compensation(each) and each.kind == CALL]
+    begun = [place for each in steps if (place := undone_place(each.place, BEGUN)) is not None]
     calls = [step for step in steps if step.kind == CALL and not is_compensation(step) and step.result.fault is UNSET]
-    return [step for step in calls if any(_is_within(step.place, pointer, place.visits) for pointer, place in begun)]
+    return [step for step in calls if any(step.place.is_within(place) for place in begun)]
 
 
 def is_compensation(step: StepRow) -> bool:
-    return COMPENSATION in step.place.pointer or step.place.pointer == ORDER.pointer
+    return is_undoing(step.place)
 
 
 def is_approval(step: StepRow) -> bool:
@@ -47,11 +45,6 @@ def is_approval(step: StepRow) -> bool:
     value = step.result.value
     has_approved = isinstance(value, dict) and value.get("approved") is True
     return step.trail.target == PEOPLE and (has_approved or step.place.pointer.endswith(SECOND_CHECK))
-
-
-def _is_within(place: StepKey, pointer: str, visits: tuple[int, ...]) -> bool:
-    inside = place.pointer == pointer or place.pointer.startswith(f"{pointer}/")
-    return inside and place.visits[: len(visits)] == visits
 
 
 def _is_open_wait(step: StepRow, steps: Sequence[StepRow]) -> bool:

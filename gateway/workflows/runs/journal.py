@@ -1,6 +1,6 @@
 """The journal of a run: the result of each effect under the effect's key, so that a run that begins again does nothing twice."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from sqlalchemy import Row, select
 
 from gateway.storage.database import Batch
+from gateway.workflows.interpreter.compensations import ORDER, is_undoing
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.interpreter.errors import Fault, standard_error
 from gateway.workflows.runs.store import RunKey, RunRow, RunStore, is_paused, lock_run
@@ -21,8 +22,10 @@ DUE: Final = "due"  # the moment at which a wait ends
 LIMIT: Final = "limit"  # the moment at which a time limit ends
 PLAN: Final = "plan"  # of an agent, checked, before any of its steps
 ENTRIES_MAX: Final = 10_000  # effects of one run
+UNDO_ENTRIES: Final = 4  # times as many for its undoing, which needs three for a step at least
 RESULT_MAX: Final = 1 << 20  # bytes of one result
-RUN_MAX: Final = 32 << 20  # bytes of all results of a run
+RUN_MAX: Final = 32 << 20  # bytes of all results of a run and of the values that it has computed, and as many again for its undoing
+PLAN_MAX: Final = 2 * RUN_MAX  # bytes of the plan of what is undone
 _INSERT_STEP: Final = (
     "INSERT INTO workflow_steps (tenant, run_id, seq, key, kind, step, visits, attempts, task_id, started, ended, result, "
     "target, decision_id, input, input_digest, output_digest, usage) VALUES (?, ?, "
@@ -31,6 +34,9 @@ _INSERT_STEP: Final = (
     "ON CONFLICT DO NOTHING"
 )
 NOWHERE: Final = StepKey("")
+FULL_TEXT: Final = (
+    f"the run has more than {ENTRIES_MAX} effects, or more than {RUN_MAX} bytes of results and of values that it has set or exported"
+)
 
 
 class Result(Struct, frozen=True, omit_defaults=True):
@@ -88,15 +94,51 @@ class StepRow(Struct, frozen=True):
 _decode = msgspec.json.Decoder(Result).decode
 
 
+class _Room:
+    """How many effects and bytes a run has used of what it may."""
+
+    def __init__(self, steps: Iterable[StepRow], entries_max: int) -> None:
+        self._entries_max = entries_max
+        self.entries = 0
+        self.size = 0
+        for step in steps:
+            self.take(step)
+
+    def take(self, step: StepRow) -> None:
+        self.entries += 1
+        self.size += 0 if step.place == ORDER else step.size
+
+    def check(self, step: StepRow) -> None:
+        """Raises WorkflowError where a step is more than the run may store. The fault of one is always stored."""
+        self.check_entries(step.place)
+        if step.result.fault is not UNSET:
+            return
+        size = step.result.size
+        if size > (PLAN_MAX if step.place == ORDER else RESULT_MAX):
+            raise standard_error("runtime", f"the result has {size} bytes, more than {RESULT_MAX}", step.place.pointer)
+        if step.place != ORDER and self.size + step.size > RUN_MAX:
+            raise standard_error("runtime", FULL_TEXT, step.place.pointer)
+
+    def check_entries(self, place: StepKey) -> None:
+        """Raises WorkflowError where the run may have no further effect."""
+        if self.entries >= self._entries_max:
+            raise standard_error("runtime", FULL_TEXT, place.pointer)
+
+
 class Journal:
-    """The effects of one run, in memory and in the database. The first result of a key counts; a later one is dropped."""
+    """The effects of one run, in memory and in the database. The first result of a key counts; a later one is dropped.
+
+    The undoing of a run has room of its own, so that a run that has used up its room can be undone.
+    """
 
     def __init__(self, store: RunStore, run: RunKey, steps: dict[str, StepRow], *, is_paused: bool = False) -> None:
         self._store = store
         self._run = run
         self._steps = steps
         self.is_paused = is_paused  # the run is to start no further step
-        self._size = sum(step.size for step in steps.values())
+        self._room = _Room((step for step in steps.values() if not is_undoing(step.place)), ENTRIES_MAX)
+        self._room_to_undo = _Room((step for step in steps.values() if is_undoing(step.place)), UNDO_ENTRIES * ENTRIES_MAX)
+        self._held: dict[StepKey, int] = {}
 
     @classmethod
     async def open(cls, store: RunStore, row: RunRow) -> "Journal":
@@ -106,14 +148,25 @@ class Journal:
     def find(self, key: str) -> StepRow | None:
         return self._steps.get(key)
 
+    def hold(self, key: StepKey, value: Any) -> None:
+        """Counts a value that the run holds in memory, in place of the former one of this key. Raises WorkflowError for too much."""
+        room, size = self._room_for(key), len(encode_canonical(value))
+        room.size += size - self._held.get(key, 0)
+        self._held[key] = size
+        if room.size > RUN_MAX:
+            raise standard_error("runtime", FULL_TEXT, key.pointer)
+
+    def check_room(self, place: StepKey) -> None:
+        """Raises WorkflowError where the journal is full, before an effect that it could not take."""
+        self._room_for(place).check_entries(place)
+
     async def add(self, step: StepRow, also: Callable[[Batch], object] | None = None) -> StepRow:
         """Stores a result, with `also` in the same commit where it is the first, and returns the one that counts.
 
         Raises RunTaken, and WorkflowError for more than a run may store.
         """
-        size = step.result.size
-        if size > RESULT_MAX or self._size + step.size > RUN_MAX or len(self._steps) >= ENTRIES_MAX:
-            raise standard_error("runtime", _limit_text(size), step.place.pointer)
+        room = self._room_for(step.place)
+        room.check(step)
 
         def work(batch: Batch) -> tuple[bool, bool]:
             lock_run(batch, self._run, self._store.process)
@@ -127,15 +180,12 @@ class Journal:
             for stored in await read_steps(self._store, self._run):
                 self._steps[stored.key] = stored
             return self._steps[step.key]
-        self._size += step.size
+        room.take(step)
         self._steps[step.key] = step
         return step
 
-
-def _limit_text(size: int) -> str:
-    if size > RESULT_MAX:
-        return f"the result has {size} bytes, more than {RESULT_MAX}"
-    return f"the run has more than {ENTRIES_MAX} effects or {RUN_MAX} bytes of results"
+    def _room_for(self, place: StepKey) -> _Room:
+        return self._room_to_undo if is_undoing(place) else self._room
 
 
 def insert_step(batch: Batch, run: RunKey, step: StepRow) -> bool:

@@ -1,6 +1,6 @@
 """Effects that a stopped run has left open: steps that a document can undo and that were not, and steps whose outcome nobody knows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec import UNSET, Struct
@@ -12,8 +12,10 @@ from gateway.storage.tables import tasks as task_table
 from gateway.tasks.log import TaskRow, to_task_row
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.walk import tasks
+from gateway.workflows.interpreter.compensations import ENDED, undone_place
+from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN
-from gateway.workflows.runs.copies import COMPENSATION, is_compensation
+from gateway.workflows.runs.copies import is_compensation
 from gateway.workflows.runs.journal import CALL, StepRow
 from gateway.workflows.runs.store import RunKey
 
@@ -46,17 +48,18 @@ async def children_of(database: Database, run: RunKey) -> list[TaskRow]:
 def open_effects(document: Document | None, steps: Sequence[StepRow], children: Sequence[TaskRow]) -> list[OpenEffect]:
     """The effects that a run has left open, in the order of its steps."""
     functions = {} if document is None else {each.path: each.task.metadata.gateway.compensate for each in tasks(document)}
-    undoing = [step for step in steps if step.kind == CALL and is_compensation(step)]
+    undone = {place: str(step.result.value) for step in steps if (place := undone_place(step.place, ENDED)) is not None}
     found = []
     for step in steps:
-        if step.kind == CALL and not is_compensation(step) and (effect := _of_step(step, functions, undoing)) is not None:
+        if step.kind == CALL and not is_compensation(step) and (effect := _of_step(step, functions, undone)) is not None:
             found.append(effect)
     known = {step.task_id for step in steps}
     lost = [task for task in children if task.id not in known]
     return found + [OpenEffect("", f"agent {task.agent}", task.id, "", "it was at work when the run was stopped") for task in lost]
 
 
-def _of_step(step: StepRow, functions: dict[str, str | None], undoing: Sequence[StepRow]) -> OpenEffect | None:
+def _of_step(step: StepRow, functions: Mapping[str, str | None], undone: Mapping[StepKey, str]) -> OpenEffect | None:
+    """`undone`: what came of the undoing of each step, empty where nothing was left open."""
     pointer, name = step.place.pointer, step.trail.target
     if step.result.fault is not UNSET:
         is_unknown = step.result.fault.type == OUTCOME_UNKNOWN
@@ -65,14 +68,8 @@ def _of_step(step: StepRow, functions: dict[str, str | None], undoing: Sequence[
     if not owners:
         return None
     owner = max(owners, key=len)
-    tried = [each for each in undoing if _undoes(each, owner, step)]
-    failed = next((each.result.fault for each in tried if each.result.fault is not UNSET), None)
-    if tried and failed is None:
+    problem = next((undone[place] for place in undone if place.pointer == owner and step.place.is_within(place)), None)
+    if problem == "":
         return None
-    why = "it was not undone" if failed is None else f"it could not be undone: {failed.detail or failed.type}"
+    why = "it was not undone" if problem is None else f"it could not be undone: {problem}"
     return OpenEffect(pointer, name, step.task_id, functions[owner] or "", why)
-
-
-def _undoes(undoing: StepRow, owner: str, step: StepRow) -> bool:
-    visits = undoing.place.visits
-    return undoing.place.pointer.startswith(f"{owner}{COMPENSATION}") and step.place.visits[: len(visits)] == visits

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, delete, func, select
 
 from adapters.task import INTERRUPTED, TERMINAL, TaskState
 from gateway.storage.database import Batch, Database
@@ -29,6 +29,7 @@ _INSERT_RUN: Final = (
 )
 _LOCK_TASK: Final = "UPDATE tasks SET updated = updated WHERE tenant = ? AND id = ? AND runner = ?"
 _SUSPEND: Final = "UPDATE workflow_runs SET wake_at = ?, note = ?, ends_at = ?, waits_for_sign_in = ? WHERE tenant = ? AND id = ?"
+_RESUME: Final = "UPDATE workflow_runs SET wake_at = NULL, note = '', ends_at = NULL, waits_for_sign_in = 0 WHERE tenant = ? AND id = ?"
 _FAIL: Final = "UPDATE workflow_runs SET fault = ? WHERE tenant = ? AND id = ?"
 _END: Final = "UPDATE workflow_runs SET wake_at = ?, ends_at = ? WHERE tenant = ? AND id = ?"
 _WAKE: Final = "UPDATE workflow_runs SET wake_at = ? WHERE tenant = ? AND id = ?"
@@ -110,15 +111,16 @@ def wake(batch: Batch, run: RunKey, at: int) -> None:
 
 
 class Waiting(Struct, frozen=True):
-    """What a suspended run waits for: the moment `wake_at`, tasks, checkpoints, the end of a pause, its owner's signing in.
+    """What a suspended run waits for: the moment `wake_at`, tasks, checkpoints, keys of listening steps, the end of a pause, a sign-in.
 
-    `ends_at` is its deadline, `note` says in words what it waits for.
+    `ends_at` is its deadline, `note` says in words what it waits for. A paused run has not come to all that it waits for.
     """
 
     wake_at: int | None = None
     note: str = ""
     task_ids: tuple[str, ...] = ()
     checkpoint_ids: tuple[str, ...] = ()
+    listens: tuple[str, ...] = ()
     is_paused: bool = False
     waits_for_sign_in: bool = False
     ends_at: int | None = None
@@ -166,28 +168,33 @@ class RunStore:
     async def find(self, run: RunKey) -> RunRow | None:
         return await self.database.read(lambda connection: _read_run(connection, run))
 
-    async def suspend(self, run: RunKey, waiting: Waiting) -> None:
-        """Stores what a run waits for. It goes on at once if its pause is over, or people answered while its other branches worked.
+    async def suspend(self, run: RunKey, waiting: Waiting, also: Callable[[Batch], object] | None = None) -> list[str]:
+        """Stores what a run waits for, with `also` in the same commit. Returns open tasks that it waited for before, and does no more.
 
-        Raises RunTaken.
+        It goes on at once if its pause is over, or people answered while its other branches worked. Raises RunTaken.
         """
         values = (waiting.wake_at, waiting.note, waiting.ends_at, int(waiting.waits_for_sign_in), run.tenant, run.id)
 
-        def work(batch: Batch) -> None:
+        def work(batch: Batch) -> list[str]:
             lock_run(batch, run, self.process)
             batch.run(_SUSPEND, values)
             has_resumed = waiting.is_paused and not is_paused(batch.connection, run)
             if has_resumed or _has_answers(batch.connection, run, waiting.checkpoint_ids):
                 wake(batch, run, self.now())
-            batch.run(_DELETE_WAITS, (run.tenant, run.id))
-            for task_id in waiting.task_ids:
-                batch.add(workflow_waits, {"tenant": run.tenant, "run_id": run.id, "task_id": task_id})
+            if also is not None:
+                also(batch)
+            return [] if waiting.is_paused else _replace_waits(batch, run, waiting)
 
-        await self.database.write(work)
+        return await self.database.write(work)
 
     async def resume(self, run: RunKey) -> None:
-        """Clears what a run waited for. Raises RunTaken."""
-        await self.suspend(run, Waiting())
+        """The run goes on. What it waited for is known until it waits again. Raises RunTaken."""
+
+        def work(batch: Batch) -> None:
+            lock_run(batch, run, self.process)
+            batch.run(_RESUME, (run.tenant, run.id))
+
+        await self.database.write(work)
 
     async def fail(self, run: RunKey, fault: str) -> None:
         """Stores the error, as JSON, that a run fails with. Raises RunTaken."""
@@ -263,6 +270,21 @@ def _lost_runs(now: int) -> Any:
     is_later = workflow_runs.c.wake_at.is_(None) | (workflow_runs.c.wake_at > now)
     query = select(tasks.c.tenant, tasks.c.id).join(workflow_runs, is_run).outerjoin(parent, is_parent).outerjoin(grants, is_grant)
     return query.where(rests, is_lost, is_later).limit(DUE_MAX)
+
+
+def _replace_waits(batch: Batch, run: RunKey, waiting: Waiting) -> list[str]:
+    """Makes the rows of what a run waits for those of `waiting`. Returns tasks that it waits for no more and that have not ended."""
+    before, listens = workflow_waits.c, workflow_listens.c
+    is_child = (tasks.c.tenant == before.tenant) & (tasks.c.id == before.task_id)
+    lost = select(before.task_id).join(tasks, is_child).where(before.tenant == run.tenant, before.run_id == run.id)
+    lost = lost.where(before.task_id.not_in(waiting.task_ids), tasks.c.state.not_in(_ENDED_STATES))
+    found = list(batch.connection.execute(lost).scalars())
+    batch.run(_DELETE_WAITS, (run.tenant, run.id))
+    for task_id in waiting.task_ids:
+        batch.add(workflow_waits, {"tenant": run.tenant, "run_id": run.id, "task_id": task_id})
+    mine = (listens.tenant == run.tenant) & (listens.run_id == run.id) & listens.key.not_in(waiting.listens)
+    batch.connection.execute(delete(workflow_listens).where(mine))
+    return found
 
 
 def _moved_waits() -> Any:

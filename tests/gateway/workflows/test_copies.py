@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from gateway.workflows.interpreter.compensations import BEGUN, PLACE
 from gateway.workflows.interpreter.effects import StepKey
 from gateway.workflows.interpreter.errors import Fault
-from gateway.workflows.runs.copies import COMPENSATION, steps_to_redrive
+from gateway.workflows.runs.copies import steps_to_redrive
 from gateway.workflows.runs.estimates import shares_of, tokens_of
 from gateway.workflows.runs.journal import CALL, DUE, LIMIT, RECORD, Result, StepRow
 
@@ -49,9 +50,10 @@ def test_what_followed_an_undone_step_is_repeated_but_not_what_ran_beside_it() -
     before, undone, beside, after = (
         step(f"/do/{each}", *times) for each, times in zip("abcd", ((1, 2), (2, 4), (3, 6), (4, 5)), strict=True)
     )
-    undoing = step(f"/do/b{COMPENSATION}", 7, 8)
+    begun = step(f"/do/b{PLACE}/{BEGUN}", 7, 7, kind=RECORD, value="undo")
+    undoing = step(f"/do/b{PLACE}", 7, 8)
     order = step("/compensations", 6, 6, kind=RECORD)
-    assert kept([before, undone, after, beside, order, undoing], None) == [before.key, beside.key]
+    assert kept([before, undone, after, beside, order, begun, undoing], None) == [before.key, beside.key]
 
 
 @pytest.mark.parametrize(

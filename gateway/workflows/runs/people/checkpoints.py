@@ -1,7 +1,7 @@
 """Checkpoints: steps of a run that people answer. Each is a row, answered once, with an expiry."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -27,6 +27,9 @@ APPROVE: Final = "approve"
 CHOOSE: Final = "choose"
 FORM: Final = "form"
 SIGNAL: Final = "signal"  # its prompt is the name of the signal
+PENDING: Final = "pending"
+WITHDRAWN_MAX: Final = 200  # at once, of runs that have ended
+WITHDRAWN: Final = "withdrawn"  # the run has gone on or ended without an answer
 APPROVAL_SCHEMA: Final[Mapping[str, Any]] = {
     "type": "object",
     "properties": {"approved": {"type": "boolean"}, "reason": {"type": "string", "maxLength": 2000}},
@@ -44,6 +47,7 @@ _ANSWER: Final = (
 )
 _ESCALATE: Final = "UPDATE workflow_checkpoints SET escalated = ? WHERE tenant = ? AND id = ? AND state = 'pending' AND escalated IS NULL"
 _RELAX: Final = "UPDATE workflow_checkpoints SET state = 'relaxed', answer = ? WHERE tenant = ? AND id = ?"
+_WITHDRAW: Final = "UPDATE workflow_checkpoints SET state = 'withdrawn' WHERE tenant = ? AND id = ? AND state = 'pending'"
 _EXPIRE: Final = "UPDATE workflow_checkpoints SET state = 'expired' WHERE tenant = ? AND id = ? AND state = 'pending'"
 
 
@@ -203,6 +207,36 @@ class Checkpoints:
         query = select(workflow_checkpoints).where(mine).order_by(workflow_checkpoints.c.created, workflow_checkpoints.c.id)
         return [_from_row(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
 
+    def withdrawing(self, run: RunKey, kept: Sequence[str] = ()) -> Callable[[Batch], None]:
+        """Withdraws the open checkpoints of a run but those with the ids `kept`, in a commit of the caller's."""
+
+        def work(batch: Batch) -> None:
+            for row in batch.connection.execute(_open_of(run).where(workflow_checkpoints.c.id.not_in(kept))).all():
+                self._withdraw(batch, _from_row(row))
+
+        return work
+
+    async def withdraw(self, run: RunKey) -> None:
+        """Withdraws every open checkpoint of a run."""
+        if await self._store.database.read(lambda connection: connection.execute(_open_of(run)).first()) is not None:
+            await self._store.database.write(self.withdrawing(run))
+
+    async def withdraw_ended(self) -> int:
+        """Withdraws checkpoints of runs that have ended otherwise than by themselves, and returns how many."""
+        table, ended = workflow_checkpoints, [state.value for state in TERMINAL]
+        is_run = (tasks.c.tenant == table.c.tenant) & (tasks.c.id == table.c.run_id)
+        query = select(table).join(tasks, is_run).where(table.c.state == PENDING, tasks.c.state.in_(ended)).limit(WITHDRAWN_MAX)
+        found = [_from_row(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
+        if not found:
+            return 0
+        return await self._store.database.write(lambda batch: sum([self._withdraw(batch, each) for each in found]))
+
+    def _withdraw(self, batch: Batch, checkpoint: Checkpoint) -> int:
+        changed = batch.run(_WITHDRAW, (checkpoint.run.tenant, checkpoint.id))
+        if changed:
+            self._audit.record(batch, _record("checkpoint-withdrawn", checkpoint))
+        return changed
+
     async def signal(self, run: RunKey, name: str, value: Any, by: Answerer) -> Checkpoint:
         """Gives a signal to the run that waits for it. A signal of the same key is given once.
 
@@ -239,6 +273,11 @@ class Checkpoints:
 
 def _one(tenant: str, checkpoint_id: str) -> Any:
     return select(workflow_checkpoints).where(workflow_checkpoints.c.tenant == tenant, workflow_checkpoints.c.id == checkpoint_id)
+
+
+def _open_of(run: RunKey) -> Any:
+    table = workflow_checkpoints
+    return select(table).where(table.c.tenant == run.tenant, table.c.run_id == run.id, table.c.state == PENDING)
 
 
 def _check_answer(checkpoint: Checkpoint, value: Any) -> None:

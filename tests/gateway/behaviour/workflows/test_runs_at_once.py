@@ -79,6 +79,7 @@ async def test_a_paused_run_lets_the_others_pass(home: House) -> None:
     await until(has_its_turn)
     await act(workflows, third, "resume")
     await home.gateway.workflows.wake_once()
+    await suspended(workflows, third, "alice")
     assert (await notes(workflows, third))[0].startswith("waits for its turn")
 
 
