@@ -21,6 +21,7 @@ do:
 - pause: {wait: P7D}
 """
 PAUSES = "/do/0/pause"
+TURN = "waits for its turn"
 
 
 async def added(home: House) -> Workflows:
@@ -45,6 +46,16 @@ async def notes(workflows: Workflows, *runs: str) -> list[str]:
     return [(await workflows.show(run, "admin"))["note"] for run in runs]
 
 
+async def until_noted(workflows: Workflows, run: str, beginning: str) -> None:
+    """Waits until the note of a run begins so; a run that is looked at again has none for a moment."""
+
+    async def is_noted() -> bool:
+        await workflows.home.gateway.workflows.wake_once()
+        return (await notes(workflows, run))[0].startswith(beginning)
+
+    await until(is_noted)
+
+
 async def act(workflows: Workflows, run: str, verb: str, user: str = "alice") -> None:
     answer = await workflows.desk.ask("POST", f"/api/runs/{run}/{verb}", user)
     assert answer.is_success, answer.text
@@ -57,13 +68,8 @@ async def test_the_run_that_waits_longest_is_the_next(home: House) -> None:
         f"waits for its turn: the workflow has 2 runs at work, and {count} wait before this one" for count in (0, 1)
     ]
     await act(workflows, first, "cancel")
-
-    async def has_its_turn() -> bool:
-        await home.gateway.workflows.wake_once()
-        return (await notes(workflows, third))[0].startswith(PAUSES)
-
-    await until(has_its_turn)
-    assert (await notes(workflows, fourth))[0].startswith("waits for its turn")
+    await until_noted(workflows, third, PAUSES)
+    await until_noted(workflows, fourth, TURN)
 
 
 async def test_a_paused_run_lets_the_others_pass(home: House) -> None:
@@ -71,16 +77,9 @@ async def test_a_paused_run_lets_the_others_pass(home: House) -> None:
     first, _, third, fourth = await started(workflows, "alice", "bob", "alice", "bob")
     await act(workflows, third, "pause")
     await act(workflows, first, "cancel")
-
-    async def has_its_turn() -> bool:
-        await home.gateway.workflows.wake_once()
-        return (await notes(workflows, fourth))[0].startswith(PAUSES)
-
-    await until(has_its_turn)
+    await until_noted(workflows, fourth, PAUSES)
     await act(workflows, third, "resume")
-    await home.gateway.workflows.wake_once()
-    await suspended(workflows, third, "alice")
-    assert (await notes(workflows, third))[0].startswith("waits for its turn")
+    await until_noted(workflows, third, TURN)
 
 
 async def test_the_deadline_ends_a_run_that_waits_for_its_turn(home: House) -> None:
