@@ -17,7 +17,7 @@ from typing import Any
 from tests.bench import figures
 from tests.bench.beside import beside_runs, subscribers
 from tests.bench.echo import THOUSAND
-from tests.bench.figures import Run, Whole
+from tests.bench.figures import Run, Whole, WorkflowFigures
 from tests.bench.floor import UPSTREAM
 from tests.bench.gateway_runs import cold_start_s, fresh_user_runs, input_policy_runs, many_tools_runs, profile, registered
 from tests.bench.interlock import Home, commit, disk_fsync_ms
@@ -25,6 +25,7 @@ from tests.bench.processes import ROOT, BenchFailure, Running, asgi_server, resi
 from tests.bench.rounds import LoadClient, Plan, Target, measured, say, written
 from tests.bench.ruling import ruling
 from tests.bench.sessions import sessions
+from tests.bench.workflow_runs import workflow_runs
 
 RESULT = ROOT / "build" / "bench.json"
 _PLAIN_PATHS = {"mcp": "/mcp", "mcp_many": THOUSAND, "a2a": "/a2a", "a2a_stream": "/streaming", "a2a_burst": "/burst", "a2a_get": "/a2a"}
@@ -38,20 +39,28 @@ def plan_of(arguments: Sequence[str]) -> Plan:
         prog="python -m tests.bench", description="Speed of the gateway beside direct calls and a raw pass-through."
     )
     parser.add_argument("--quick", action="store_true", help="one short round: shows that it runs, not how fast")
-    parser.add_argument("--only", choices=("mcp", "a2a", "beside", "ruling"), help="one workload, or what is measured beside them")
+    parser.add_argument(
+        "--only", choices=("mcp", "a2a", "beside", "ruling", "workflows"), help="one workload, or what is measured beside them"
+    )
     parser.add_argument("--seconds", type=float, help="length of one cell (default 3; quick 0.5)")
     parser.add_argument("--rounds", type=int, help="rounds that the medians are of (default 3; quick 1)")
     parser.add_argument("--cold-starts", type=int, help="how often the gateway is started from nothing (default 3; quick 1; 0: never)")
+    parser.add_argument("--waiting-runs", type=int, help="runs that wait for people (default 10000; quick 100; 0: not measured)")
     parser.add_argument("--targets", default="direct,floor,interlock", help="comma-separated, of direct, floor and interlock")
     parser.add_argument("--profile", action="store_true", help="no figures: where the gateway's time goes with 16 connections")
     given = parser.parse_args(arguments)
     plan = Plan(targets=tuple(given.targets.split(",")), profile=given.profile)
     if given.quick:
         plan = replace(plan, rounds=1, seconds=0.5, warmup=0.2, users=10, fresh_users=50, cold_starts=1, subscribers=100, sessions=100)
+        plan = replace(plan, waiting_runs=100)
     if given.only == "ruling":
-        plan = replace(plan, targets=(), workloads=(), beside=False)
+        plan = replace(plan, targets=(), workloads=(), beside=False, workflows=False)
+    elif given.only == "workflows":
+        plan = replace(plan, targets=("interlock",), workloads=(), beside=False, cold_starts=0)
     elif given.only:
-        plan = replace(plan, workloads=() if given.only == "beside" else (given.only,), beside=given.only == "beside")
+        plan = replace(plan, workloads=() if given.only == "beside" else (given.only,), beside=given.only == "beside", workflows=False)
+    if given.waiting_runs is not None:
+        plan = replace(plan, waiting_runs=given.waiting_runs)
     if given.cold_starts is not None:
         plan = replace(plan, cold_starts=given.cold_starts)
     return replace(plan, seconds=given.seconds or plan.seconds, rounds=given.rounds or plan.rounds)
@@ -105,10 +114,13 @@ def bench(plan: Plan, folder: Path) -> tuple[list[Run], Whole, list[str]]:
         if "mcp" in plan.workloads:
             say("50 servers more with a thousand tools")
             runs += many_tools_runs(client, plan, folder / "many", targets, upstream)
+        stepped: tuple[list[Run], dict[str, WorkflowFigures]] = ([], {})
+        if plan.workflows:
+            stepped = workflow_runs(client, plan, folder / "workflows", upstream)
         say("a policy that reads the arguments")
         runs += input_policy_runs(client, plan, folder / "reading", upstream) if plan.workloads else []
         starts = (median(taken) if taken else None for taken in (colds, with_grpc))
-        return runs, Whole(*starts, waiting, held, idle, loaded, fsync, alone), client.faults
+        return runs + stepped[0], Whole(*starts, waiting, held, idle, loaded, fsync, alone, stepped[1]), client.faults
 
 
 def profiles(plan: Plan, folder: Path) -> str:
@@ -121,7 +133,7 @@ def settings(plan: Plan) -> dict[str, Any]:
     """What has to stand beside every figure."""
     libraries = {name: installed(name) for name in _LIBRARIES}
     machine = {"python": platform.python_version(), "cores": os.cpu_count(), "system": platform.platform()}
-    return {"commit": commit(), "plan": asdict(plan), **machine, "libraries": libraries}
+    return {"commit": commit(), "plan": asdict(plan), **machine, "load": os.getloadavg(), "libraries": libraries}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,5 +1,7 @@
 """What the load client must hear: the shapes of replies, and what is wrong with one."""
 
+from typing import Any
+
 import msgspec
 
 EVENTS = 20  # of a stream: the task, that it works, the pieces of its text, and its end
@@ -140,6 +142,43 @@ def send_fault(body: bytes, number: int, text: str) -> str:
     heard = [part.text for artifact in task.artifacts for part in artifact.parts]
     if task.status.state != "TASK_STATE_COMPLETED" or heard != [text]:
         return f"not the completed echo of {text!r}: {body[:300]!r}"
+    return ""
+
+
+class _OutputPart(msgspec.Struct):
+    data: dict[str, Any]
+
+
+class _Output(msgspec.Struct):
+    parts: list[_OutputPart]
+
+
+class _RunTask(_Begun):
+    artifacts: list[_Output] = []
+
+
+class _RunResult(msgspec.Struct):
+    task: _RunTask
+
+
+class _RunReply(msgspec.Struct):
+    id: int
+    result: _RunResult
+
+
+_run_reply = msgspec.json.Decoder(_RunReply).decode
+
+
+def run_fault(body: bytes, number: int, text: str) -> str:
+    """What is wrong with the reply to a message that started a run, whose output has the text; empty when nothing is."""
+    try:
+        reply = _run_reply(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return f"not a run ({error}): {body[:300]!r}"
+    task = reply.result.task
+    said = [part.data.get("text") for output in task.artifacts for part in output.parts]
+    if reply.id != number or task.status.state != "TASK_STATE_COMPLETED" or said != [text]:
+        return f"not the completed run of {text!r} for {number}: {body[:300]!r}"
     return ""
 
 

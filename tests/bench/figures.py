@@ -1,7 +1,7 @@
 """What samples amount to: medians, the figures to reach, build/bench.json and the table."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
@@ -21,6 +21,7 @@ class Run:
     p99_ms: float
     cpu_us: float
     errors: int
+    database: str = ""  # of rows of workflows: sqlite | postgres
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,24 @@ class Ruling:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingRuns:
+    """What `count` runs cost that wait for people: resident memory of all, and CPU in percent of one core."""
+
+    count: int
+    mb: float
+    cpu_percent: float
+    started_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowFigures:
+    """Of one database. `idle_mb` is the memory of a gateway that has run workflows and is at rest."""
+
+    idle_mb: float
+    waiting: WaitingRuns | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Whole:
     """What is measured once for the gateway; None: not measured."""
 
@@ -61,6 +80,7 @@ class Whole:
     loaded_mb: float | None = None
     fsync_ms: float | None = None
     ruling: Ruling | None = None
+    workflows: Mapping[str, WorkflowFigures] = field(default_factory=dict)  # by database
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +177,7 @@ def figures(runs: Sequence[Run], whole: Whole) -> list[Figure]:
         Figure("memory of an initialize-era session", whole.sessions and whole.sessions.kb_each, "KB", at_most=20.0),
         Figure("the same with its GET stream open", whole.sessions and whole.sessions.kb_listening, "KB"),
         *_beside(board, whole.subscribers),
+        *(figure for database in ("sqlite", "postgres") for figure in _workflows(runs, whole.workflows.get(database), database)),
         Figure("cold start to first correct call", whole.cold_start_s, "s", at_most=3.0),
         Figure("cold start to first correct call, gRPC on", whole.cold_start_grpc_s, "s", at_most=3.0),
         Figure("memory, idle", whole.idle_mb, "MB", at_most=150.0),
@@ -200,10 +221,31 @@ def _beside(board: Board, waiting: Subscribers | None) -> list[Figure]:
     ]
 
 
+def _workflows(runs: Sequence[Run], found: WorkflowFigures | None, database: str) -> list[Figure]:
+    """Steps of runs on one database. An agent step is compared with the same call by hand, over one connection."""
+    board = Board([run for run in runs if run.database == database])
+
+    def value(kind: str, connections: int, field: str) -> float | None:
+        return board.value(f"workflow.{kind}_step", "interlock", connections, field)
+
+    waiting = found.waiting if found else None
+    name = f"workflows on {database}"
+    return [
+        Figure(f"{name}, fixed step, one run alone", value("fixed", 1, "p50_ms"), "ms", at_most=8.0),
+        Figure(f"{name}, fixed steps a second, 10 runs", value("fixed", 10, "req_s"), at_least=250.0),
+        Figure(f"{name}, agent steps a second, 10 runs", value("agent", 10, "req_s"), at_least=100.0),
+        Figure(f"{name}, agent step over the call by hand", board.added_by("workflow.agent_step", "a2a.send+by_hand"), "ms", at_most=10.0),
+        Figure(f"{name}, memory at rest", found and found.idle_mb, "MB", at_most=200.0),
+        Figure(f"{name}, memory of {waiting.count if waiting else 10_000:,} waiting runs", waiting and waiting.mb, "MB", at_most=100.0),
+        Figure(f"{name}, CPU of them", waiting and waiting.cpu_percent, "% of a core", at_most=2.0),
+    ]
+
+
 def document(runs: Sequence[Run], whole: Whole, settings: dict[str, Any]) -> dict[str, Any]:
     """build/bench.json."""
     reached = [{**asdict(figure), "missed": figure.missed} for figure in figures(runs, whole)]
-    return {"runs": [asdict(run) for run in runs], **asdict(whole), "figures": reached, "settings": settings}
+    rows = [{name: value for name, value in asdict(run).items() if name != "database" or value} for run in runs]
+    return {"runs": rows, **asdict(whole), "figures": reached, "settings": settings}
 
 
 def table(runs: Sequence[Run], whole: Whole) -> str:
@@ -211,7 +253,7 @@ def table(runs: Sequence[Run], whole: Whole) -> str:
     head = ("workload", "conn", "target", "req/s", "p50 ms", "p99 ms", "CPU us/call", "wrong")
     rows = [
         (
-            r.workload,
+            f"{r.workload} ({r.database})" if r.database else r.workload,
             f"{r.connections}",
             r.target,
             f"{r.req_s:,.0f}",

@@ -12,7 +12,7 @@ import msgspec
 import uvloop
 
 from tests.bench.processes import cpu_seconds
-from tests.bench.workload import FIRST_ID, WORKLOADS, Script, Workload
+from tests.bench.workload import EVERY_WORKLOAD, FIRST_ID, Script, Workload
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
@@ -22,7 +22,7 @@ GRACE = 15.0  # seconds after the end in which outstanding replies may still arr
 class Job(msgspec.Struct, frozen=True):
     """Calls on `connections` until `seconds` are over or `calls` were made (0: no bound), after a warm-up of `warmup` seconds."""
 
-    workload: str  # a key of WORKLOADS
+    workload: str  # a key of EVERY_WORKLOAD
     port: int
     path: str
     tokens: list[str]
@@ -185,7 +185,7 @@ class Drive:
 
 async def run(job: Job) -> Sample:
     """All calls of a job. A connection that can't be opened raises OSError."""
-    workload = WORKLOADS[job.workload]
+    workload = EVERY_WORKLOAD[job.workload]
     drive = Drive(Script(workload, (job.host, job.port, job.path), job.tokens, job.nonce, job.subjects), workload)
     loop = asyncio.get_running_loop()
     opened = [await loop.create_connection(lambda: Connection(drive), job.host, job.port) for _ in range(job.connections)]

@@ -17,7 +17,7 @@ import msgspec
 from tests.bench.figures import Run, summed_up
 from tests.bench.load import GRACE, Job, Sample
 from tests.bench.processes import ROOT, BenchFailure, Running
-from tests.bench.workload import WORKLOADS
+from tests.bench.workload import EVERY_WORKLOAD
 
 CONNECTIONS = (1, 16, 64)
 _SLACK = 20.0  # seconds that opening connections and adding up may take
@@ -39,6 +39,8 @@ class Plan:
     beside: bool = True  # what of A2A is measured beside `workloads`: streams, tasks asked for, translation, idle subscribers
     subscribers: int = 2000
     sessions: int = 1000  # of the legacy era
+    workflows: bool = True  # steps of workflows, on both databases
+    waiting_runs: int = 10_000  # that wait for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +133,11 @@ def measured(
     for number, (workload, count, target, sample) in enumerate(interleaved(client, plan, targets, connections), 1):
         cells[workload, count, target].append(sample)
         rate = sample.calls / sample.wall_s
-        say(f"  [{number}/{total}, {time.monotonic() - began:.0f} s] {WORKLOADS[workload].name}{kind} x{count} {target}: {rate:,.0f} req/s")
+        say(
+            f"  [{number}/{total}, {time.monotonic() - began:.0f} s] {EVERY_WORKLOAD[workload].name}{kind} x{count} {target}: {rate:,.0f} req/s"
+        )
     return [
-        summed_up(target.name, WORKLOADS[workload].name + kind, count, cells[workload, count, target.name])
+        summed_up(target.name, EVERY_WORKLOAD[workload].name + kind, count, cells[workload, count, target.name])
         for workload in plan.workloads
         for count in connections
         for target in targets

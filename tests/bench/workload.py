@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.bench.answers import got_fault, listed_fault, send_fault, sent_0_3_fault, stream_fault, tool_fault
+from tests.bench.answers import got_fault, listed_fault, run_fault, send_fault, sent_0_3_fault, stream_fault, tool_fault
 
 MCP_VERSION = "2026-07-28"
 EXPOSED = "echo_echo"  # the tool, among those of many servers
@@ -48,6 +48,7 @@ class Workload:
 
 _A2A = {"A2A-Version": "1.0", "Accept": "application/json"}
 _A2A_STREAM = {"A2A-Version": "1.0", "Accept": "text/event-stream"}
+RUN_KINDS = ("workflow_fixed", "workflow_agent", "workflow_tool")
 WORKLOADS = {
     "mcp": Workload("mcp.tools_call", _TOOL_CALL, _TOOL_HEADERS, tool_fault),
     "mcp_many": Workload("mcp.tools_call_of_1000", _CALL_EXPOSED, {**_TOOL_HEADERS, "Mcp-Name": EXPOSED}, tool_fault),
@@ -59,6 +60,8 @@ WORKLOADS = {
     "a2a_from_0_3": Workload("a2a.send_0.3_to_1.0", _SEND_0_3, {"A2A-Version": "0.3", "Accept": "application/json"}, sent_0_3_fault),
     "a2a_to_0_3": Workload("a2a.send_1.0_to_0.3", _SEND_MESSAGE, _A2A, send_fault),
 }
+RUNS = {kind: Workload(kind.replace("_", ".", 1) + "_run", _SEND_MESSAGE, _A2A, run_fault) for kind in RUN_KINDS}
+EVERY_WORKLOAD = {**WORKLOADS, **RUNS}  # what only a gateway has included
 
 
 class Script:
