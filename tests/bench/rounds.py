@@ -132,10 +132,8 @@ def measured(
     began = time.monotonic()
     for number, (workload, count, target, sample) in enumerate(interleaved(client, plan, targets, connections), 1):
         cells[workload, count, target].append(sample)
-        rate = sample.calls / sample.wall_s
-        say(
-            f"  [{number}/{total}, {time.monotonic() - began:.0f} s] {EVERY_WORKLOAD[workload].name}{kind} x{count} {target}: {rate:,.0f} req/s"
-        )
+        rate, name = sample.calls / sample.wall_s, EVERY_WORKLOAD[workload].name
+        say(f"  [{number}/{total}, {time.monotonic() - began:.0f} s] {name}{kind} x{count} {target}: {rate:,.0f} req/s")
     return [
         summed_up(target.name, EVERY_WORKLOAD[workload].name + kind, count, cells[workload, count, target.name])
         for workload in plan.workloads
