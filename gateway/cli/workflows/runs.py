@@ -9,7 +9,7 @@ import typer
 
 from gateway.cli import output as screen
 from gateway.cli.exit_codes import CommandFailed
-from gateway.cli.http_client import connect, decode_json, quote_segment
+from gateway.cli.http_client import GatewayClient, SseEvent, connect, decode_json, quote_segment
 from gateway.cli.remote import tasks
 from gateway.cli.remote.send import read_data
 from gateway.cli.workflows import operations
@@ -150,9 +150,17 @@ def checkpoints(
                 screen.print_text(line)
 
 
+def _every_stream(remote: GatewayClient, after: str) -> Iterator[SseEvent]:
+    """Yields the events of checkpoints after the id `after`. Each stream that the gateway ends is followed by another one."""
+    while True:
+        for sent in tasks.follow_events(remote, "/api/checkpoints/events", after):
+            after = sent.id or after
+            yield sent
+
+
 def _watch_checkpoints(since: int, as_json: bool) -> None:
     with connect() as remote:
-        for sent in tasks.follow_events(remote, "/api/checkpoints/events", str(since)):
+        for sent in _every_stream(remote, str(since)):
             event = decode_json(sent.data)
             asked = event["checkpoint"]
             words = f"{screen.format_time(event['at'])}  {event['kind'].partition('.')[2]}  {asked['id']}  {asked['prompt']}"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,8 @@ from gateway.workflows.problems import UnknownCheckpoint
 from policies.callers import Caller
 from policies.delegation.approval import DECIDE_APPROVALS
 
+EVENT_STREAM = "text/event-stream"
+STREAM_SECONDS = 900.0  # a stream lasts that long, or as long as the token of its reader
 KEEPALIVE_SECONDS = 15.0  # a comment is sent on a stream that was quiet for that long
 EventPage = Callable[[int], Awaitable[tuple[list[dict[str, Any]], int]]]
 
@@ -105,6 +108,7 @@ def checkpoint_routes(
     *,
     feed: NoticeFeed,
     open_streams: OpenStreams,
+    now: Callable[[], float] = time.time,
 ) -> APIRouter:
     """Returns the routes of checkpoints."""
     router, access = APIRouter(prefix="/api/checkpoints", tags=["workflows"]), CheckpointAccess(permissions)
@@ -124,12 +128,13 @@ def checkpoint_routes(
         runs, last_id = await load(), header(request.scope, b"last-event-id") or ""
         after = int(last_id) if last_id.isascii() and last_id.isdigit() and len(last_id) < 19 else since
         page = partial(_visible_events, runs, feed, caller, lambda each: access.may_see(caller, each))
-        if (list_header(request.scope, b"accept") or "").startswith("application/json"):
+        if EVENT_STREAM not in (list_header(request.scope, b"accept") or ""):  # no client waits for an end that never comes unasked
             items, following = await page(after)
             return JSONResponse({"items": items, "next": str(following)})
         place = open_streams.acquire(caller.principal.owner_key)
-        stream = place.hold_during(_event_lines(page, feed, after))
-        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        seconds = min(STREAM_SECONDS, caller.expires - now())
+        stream = place.hold_during(_event_lines(page, feed, after, seconds))
+        return StreamingResponse(stream, media_type=EVENT_STREAM, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
     @router.post("/{checkpoint_id}/answer", name="answer_checkpoint", openapi_extra=describe_json_body(AnswerBody))
     async def answer(caller: Annotated[Caller, Depends(authenticate)], checkpoint_id: str, request: Request) -> JSONResponse:
@@ -159,9 +164,13 @@ async def _visible_events(
     return found, notices[-1].seq if notices else after
 
 
-async def _event_lines(page: EventPage, feed: NoticeFeed, after: int) -> AsyncGenerator[str]:
-    """Server-sent events without an end, whose id is the number to resume after; a comment where nothing happens."""
-    while True:
+async def _event_lines(page: EventPage, feed: NoticeFeed, after: int, seconds: float) -> AsyncGenerator[str]:
+    """Server-sent events, whose id is the number to resume after; a comment where nothing happens.
+
+    The stream ends at the first pause after `seconds`, so that a client shows its token again.
+    """
+    ends_at = time.monotonic() + seconds
+    while time.monotonic() < ends_at:
         change = feed.next_change
         items, following = await page(after)
         for item in items:

@@ -21,7 +21,7 @@ Authenticate = Callable[[Request], Awaitable[Caller]]
 Authorize = Callable[[Caller, Act], Awaitable[Grant]]
 RELAX_CHECKPOINTS = Act("writePolicy", "Key", "checkpoints", "policy:write", "checkpoints", "relax")
 STEP_MAX = 500  # characters of a JSON pointer
-Step = Annotated[str, Query(min_length=1, max_length=STEP_MAX)]
+Step = Annotated[str, Query(max_length=STEP_MAX)]
 
 
 class RelaxationBody(ApiBody):
@@ -50,10 +50,11 @@ def routes(
     router = APIRouter(prefix="/api/workflows/{name}", tags=["workflows"])
 
     async def find(caller: Caller, name: str) -> tuple[Registration, str]:
+        decision = (await require_permission(caller, authorize, RELAX_CHECKPOINTS)).decision
         entry = access.find(caller, Family.AGENT, name)
         if entry.kind != WORKFLOW_KIND:
             raise UnknownName(name)
-        return entry, (await require_permission(caller, authorize, RELAX_CHECKPOINTS)).decision.id
+        return entry, decision.id
 
     @router.get("/checkpoints", name="checkpoint_records")
     async def records(caller: Annotated[Caller, Depends(authenticate)], name: str) -> JSONResponse:
@@ -71,7 +72,7 @@ def routes(
         return JSONResponse({"items": await records.checkpoint_records(entry), "next": None})
 
     @router.delete("/relaxations", name="restore_checkpoint", status_code=204)
-    async def ask_again(caller: Annotated[Caller, Depends(authenticate)], name: str, step: Step) -> Response:
+    async def ask_again(caller: Annotated[Caller, Depends(authenticate)], name: str, step: Step = "") -> Response:
         entry, decision_id = await find(caller, name)
         if not await (await load()).ask_again(entry, step, caller.principal.owner_key, decision_id):
             raise UnknownName(step)

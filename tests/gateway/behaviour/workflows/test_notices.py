@@ -93,7 +93,7 @@ async def workflows(home: House) -> Workflows:
 
 
 async def events(workflows: Workflows, user: str, since: int = 0) -> list[dict[str, Any]]:
-    headers = {"authorization": f"Bearer {workflows.home.token(user)}", "accept": "application/json"}
+    headers = {"authorization": f"Bearer {workflows.home.token(user)}"}
     answer = await workflows.home.http.get(f"/api/checkpoints/events?since={since}", headers=headers)
     assert answer.status_code == 200, answer.text
     return list(answer.json()["items"])
@@ -116,7 +116,7 @@ async def test_the_stream_of_the_feed_goes_on_after_its_last_event(open_home: Ho
     first = await workflows.start("choose")
     await workflows.reached(first, "INPUT_REQUIRED")
     (opened,) = await events(workflows, "alice")
-    headers = {"authorization": f"Bearer {open_home.token('alice')}", "last-event-id": str(opened["seq"])}
+    headers = {"authorization": f"Bearer {open_home.token('alice')}", "last-event-id": str(opened["seq"]), "accept": "text/event-stream"}
     client = httpx.AsyncClient(base_url=open_home.url, timeout=30)
     async with client, client.stream("GET", "/api/checkpoints/events", headers=headers) as answer:
         lines = answer.aiter_lines()

@@ -51,6 +51,7 @@ OPEN: Final = {  # routes that an agent may use on behalf of a person -> what it
     "run_value": "a value of a run that its own task caused",
     "estimate_workflow": "figures of a workflow that it may start",
     "list_checkpoints": "no questions, which are for people",
+    "checkpoint_events": "no questions, which are for people",
     "ard_agents": "the agents that it may call",
     "ard_search": "the agents that it may call",
     "ard_explore": "the agents that it may call",
