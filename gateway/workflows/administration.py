@@ -24,14 +24,14 @@ from gateway.workflows.engine.starting import ScheduledStarts
 from gateway.workflows.engine.trail import attempt_of
 from gateway.workflows.engine.waits import RunWaker
 from gateway.workflows.expressions.evaluator import ExpressionFailed
-from gateway.workflows.problems import BadRelaxation, UnknownCheckpoint, WorkflowHasRuns
+from gateway.workflows.problems import BadRelaxation, DocumentRefused, UnknownCheckpoint, WorkflowHasRuns
 from gateway.workflows.publishing.registrar import WorkflowRegistrar, version_in
 from gateway.workflows.runs.estimates import estimate
 from gateway.workflows.runs.feed import FeedEntry, FeedPlace, RunFeed, StateChange
 from gateway.workflows.runs.journal import CALL, PLAN, Result, StepRow, read_stored_steps
 from gateway.workflows.runs.open_effects import children_of, has_stopped, open_effects
 from gateway.workflows.runs.pages import RunFilter, continuations_of, find_run, list_runs, run_document
-from gateway.workflows.runs.people.checkpoints import SIGNAL, Answerer, Checkpoint
+from gateway.workflows.runs.people.checkpoints import PENDING, SIGNAL, WITHDRAWN, Answerer, Checkpoint
 from gateway.workflows.runs.people.relaxations import CheckpointPlace, CheckpointRecord, Relaxation
 from gateway.workflows.runs.standing import Standing
 from gateway.workflows.runs.store import RunKey
@@ -155,7 +155,10 @@ class WorkflowAdministration:
         parts, run = self._parts, found.run
         steps = await read_stored_steps(parts.store, run.key)
         checkpoints = await parts.checkpoints.of_run(run.key)
-        document = await parts.versions.document(tenant, run.workflow, run.version)
+        try:
+            document = await parts.versions.document(tenant, run.workflow, run.version)
+        except DocumentRefused:  # of a version that another release of the gateway took
+            document = None
         children = await children_of(parts.store.database, run.key)
         task = (await self._task_log.read_record(tenant, found.task.owner, run_id)).to_task()
         standing = Standing(found, task, steps, children, open_effects(document, steps, children) if has_stopped(found.task) else [])
@@ -167,7 +170,7 @@ class WorkflowAdministration:
             "continued_by": await continuations_of(parts.store.database, run.key),
             "steps": [step_document(step) for step in steps if step.kind == CALL],
             "plans": [plan_document(step) for step in steps if step.kind == PLAN],
-            "checkpoints": [checkpoint_document(each) for each in checkpoints],
+            "checkpoints": [checkpoint_document(_as_shown(each, found.task)) for each in checkpoints],
         }
         return found.task, run_document(found) | more
 
@@ -341,6 +344,12 @@ def plan_document(step: StepRow) -> dict[str, Any]:
     """One plan of an agent: `step` is the task that planned, `number` counts its plans from 0."""
     value: Any = step.result.value
     return {"step": step.key.partition("/plans/")[0], "at": to_rfc3339(step.ended), **value}
+
+
+def _as_shown(checkpoint: Checkpoint, run: TaskRow) -> Checkpoint:
+    """A checkpoint that is still open when its run has ended is withdrawn a moment later."""
+    is_open = checkpoint.state == PENDING and run.has_ended
+    return msgspec.structs.replace(checkpoint, state=WITHDRAWN) if is_open else checkpoint
 
 
 def checkpoint_document(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -128,6 +129,7 @@ class StepCalls:
         self._callers = callers
         self._stores = stores
         self._reader = TaskReader(stores.tasks)
+        self._starting: dict[str, asyncio.Future[TurnState]] = {}
 
     async def run(self, who: RunIdentity, key: StepKey, request: StepRequest) -> tuple[TaskRow, Task]:
         """The task of a step once it has ended. Raises StepWaits while it waits for a person, and WorkflowError for a refusal."""
@@ -176,6 +178,8 @@ class StepCalls:
 
     async def cancel(self, who: RunIdentity, agent: str, key: StepKey) -> None:
         """Has the task of a step stopped whose result is not wanted any more."""
+        if (started := self._starting.get(idempotency_key(who, key))) is not None:
+            await asyncio.wait((started,))
         with suppress(*_CANCELLATION_PROBLEMS):
             caller = await self._caller(who, only_stops=True)
             scoped, principal = scoped_idempotency_key(caller, idempotency_key(who, key)), caller.principal
@@ -210,7 +214,7 @@ class StepCalls:
                 caller = await self.caller(who, instance)
                 if is_detached:
                     caller = await self._callers.resolve_detached(who.run.tenant, who.workflow, who.grant_id)
-                return await self._agents.start(caller, _agent_request(who, key, request))
+                return await self._start_to_the_end(caller, _agent_request(who, key, request))
             except (LimitReached, TooManyTasks) as busy:
                 if attempt + 1 == PLACE_ATTEMPTS:
                     raise standard_error("communication", f"{request.who}: {busy or 'too many tasks at once'}", instance) from busy
@@ -222,6 +226,13 @@ class StepCalls:
             except _STEP_PROBLEMS as error:
                 raise _error_of(error, request.who, instance) from error
         raise AssertionError("the last attempt raises or returns")
+
+    async def _start_to_the_end(self, caller: Caller, request: AgentRequest) -> TurnState:
+        """Starts a step's task. A start that was begun goes on when the step is canceled, so that no recorded task is left unsent."""
+        name = request.idempotency_key or ""
+        started = self._starting[name] = asyncio.ensure_future(self._agents.start(caller, request))
+        started.add_done_callback(partial(_forget, self._starting, name))
+        return await asyncio.shield(started)
 
     def _check_determinism(self, who: RunIdentity, request: StepRequest, instance: str) -> None:
         """Raises WorkflowError where a deterministic step would reach a model: operators may take a mark away after the upload."""
@@ -256,6 +267,12 @@ class StepCalls:
         """The run as a caller. What was begun can be stopped whatever the person's roles are. Raises TokenRefused and Killed."""
         named = (who.run.tenant, who.workflow, who.grant_id)
         return await self._callers.resolve_agent_in_turn(*named, with_outdated_roles=only_stops)
+
+
+def _forget(starting: "dict[str, asyncio.Future[TurnState]]", name: str, started: "asyncio.Future[TurnState]") -> None:
+    starting.pop(name, None)
+    if not started.cancelled():
+        started.exception()  # of a step that was canceled, nobody else asks for it
 
 
 def _error_of(error: Exception, who: str, instance: str) -> WorkflowError:

@@ -11,14 +11,20 @@ AI = "metadata: {gateway: {kind: ai}}, input: {schema: {document: {}}}, output: 
 FORK = f"""
 use:
   functions:
-    undo: {{do: [{{pause: {{wait: PT1H}}}}, {{tell: {{call: gateway.agent, with: {{agent: sales, input: '${{ "undo " + .output }}'}}, {AI}}}}}]}}
+    undo:
+      do:
+      - pause: {{wait: PT1H}}
+      - tell: {{call: gateway.agent, with: {{agent: sales, input: '${{ "undo " + .output }}'}}, {AI}}}
 do:
 - seen: {{set: '${{ . }}', export: {{as: '{{seen: true}}'}}}}
 - both:
     fork:
       branches:
       - good:
-          do: [{{a: {{set: '${{ . }}'}}}}, {{b: {{set: '${{ . }}'}}}}, {{act: {{call: gateway.agent, with: {{agent: sales, input: do}}, {AI}}}}}]
+          do:
+          - a: {{set: '${{ . }}'}}
+          - b: {{set: '${{ . }}'}}
+          - act: {{call: gateway.agent, with: {{agent: sales, input: do}}, {AI}}}
           metadata: {{gateway: {{compensate: undo}}}}
       - bad: {{do: [{{x: {{wait: PT1S}}}}, {{y: {{call: gateway.agent, with: {{agent: fails, input: x}}, {AI}}}}}]}}
 """
@@ -83,7 +89,8 @@ async def test_values_that_a_run_sets_and_exports_count_towards_its_size(
 
 async def test_values_that_replace_each_other_count_once(workflows: Workflows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "RUN_MAX", 1 << 20)
-    loop = "do:\n- each: {for: {in: '${ [range(50)] }'}, do: [{keep: {set: {x: '${ [range(10000)] }'}, export: {as: .}}}]}\n- end: {set: {x: 1}}\n"
+    keep = "{keep: {set: {x: '${ [range(10000)] }'}, export: {as: .}}}"
+    loop = f"do:\n- each: {{for: {{in: '${{ [range(50)] }}'}}, do: [{keep}]}}\n- end: {{set: {{x: 1}}}}\n"
     await workflows.add("loop", loop)
     assert (await workflows.ended(await workflows.start("loop")))["state"] == "TASK_STATE_COMPLETED"
 
