@@ -119,9 +119,10 @@ class LazyWorkflows:
         return EventLog(self._parts.store, self._dependencies.stores.audit)
 
     async def prune_events(self) -> None:
-        """Deletes old events, where there is any workflow."""
+        """Deletes old events and withdraws checkpoints of runs that were stopped, where there is any workflow."""
         if self._is_needed:
             await self._event_log.prune()
+            await self._parts.checkpoints.withdraw_ended()
 
     @cached_property
     def _waker(self) -> "RunWaker":

@@ -1,16 +1,20 @@
 """A run outlives its process: another one, or the same one after a restart, goes on from the journal, and nothing is done twice."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.storage.database import Database
+from gateway.tasks import log as task_log
 from gateway.workflows.runs.journal import CALL, Journal, Result, StepRow
 from gateway.workflows.runs.store import RunKey, RunStore, RunTaken
 from policies.ids import now_us
 from tests.fakes.a2a_agents import serving
 from tests.fakes.house import CallbackAgent, House, house, two
+from tests.fakes.outages import Shaky
 from tests.fakes.waiting import until
 from tests.fakes.workflows import Gate, Workflows
 
@@ -43,6 +47,11 @@ do:
     metadata: {gateway: {kind: ai}}
     input: {schema: {document: {}}}
     output: {schema: {document: {}}}
+"""
+CHOOSE = """
+do:
+- which: {call: gateway.choose, with: {prompt: 'Which size?', options: [small, large]}}
+- result: {set: {size: '${ . }'}}
 """
 PAUSE = STEPS.replace("- second:", "- pause: {wait: PT1H}\n- second:").replace("@", "")
 
@@ -169,3 +178,53 @@ async def test_a_run_goes_on_after_a_restart(tmp_path: Path, database_url: str) 
             await Workflows(after).pass_time(3601)
             assert await Workflows(after).output(run) == "slow got: sales got: one"
     assert (len(sales.requests), len(slow.requests)) == (1, 1)
+
+
+async def test_an_answer_that_was_stored_and_not_delivered_reaches_its_checkpoint(pair: tuple[House, House]) -> None:
+    one, other = pair
+    await Workflows(one).add("choose", CHOOSE)
+    await other.gateway.database.refresh_epochs()
+    task = await Workflows(one).run("choose")
+    store = one.gateway.workflows._parts.store
+    store.database = held = Held(store.database)
+    reply = asyncio.ensure_future(one.send(one.token("alice"), "choose", "large", taskId=task["id"], messageId="m2"))
+    await held.reached.wait()
+    await crashed(one)
+    await reply
+    assert (await taken_over(other, task["id"]))["state"] == "TASK_STATE_COMPLETED"
+    assert await Workflows(other).output(task["id"]) == {"size": "large"}
+
+
+async def test_an_answer_reaches_the_agent_that_asked_once(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_log, "RECENTLY_MOVED_US", 0)
+    workflows, agent = Workflows(home), await home.agent(CallbackAgent("sales"))
+    agent.state = "TASK_STATE_INPUT_REQUIRED"  # it asks again after each answer
+    await workflows.add("asks", STEPS.replace("agent: slow", "agent: sales").replace("@", ""))
+    run = (await workflows.run("asks"))["id"]
+    store = home.gateway.workflows._parts.store
+    store.database = shaky = Shaky(store.database)
+    shaky.writes = ["refused"]
+    refused = await home.send(home.token("alice"), "asks", "blue", taskId=run, messageId="m2")
+    assert "error" in refused and not shaky.writes
+
+    async def asks_again() -> bool:
+        await home.gateway.takeover.run_once()
+        return (await workflows.show(run))["state"] == "TASK_STATE_INPUT_REQUIRED"
+
+    await until(asks_again)
+    assert [request["params"]["message"]["parts"][0]["text"] for request in agent.requests] == ["one", "blue"]
+
+
+class Held:
+    """A database of which nothing is read: whoever asks waits."""
+
+    def __init__(self, database: Database) -> None:
+        self.reached = asyncio.Event()
+        self._database = database
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    async def read(self, work: Any) -> Any:
+        self.reached.set()
+        await asyncio.Event().wait()
