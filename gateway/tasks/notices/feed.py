@@ -12,7 +12,7 @@ from gateway.storage.database import Batch, Database
 from gateway.storage.tables import notices
 from policies.tables import epochs
 
-CHECKPOINT_KINDS: Final = tuple(f"checkpoint.{what}" for what in ("opened", "escalated", "answered", "expired", "relaxed"))
+CHECKPOINT_KINDS: Final = tuple(f"checkpoint.{what}" for what in ("opened", "escalated", "answered", "expired", "relaxed", "withdrawn"))
 EPOCH: Final = "notices"  # its row is locked until the commit, so no reader sees a number before a lower one
 KEPT_US: Final = 30 * 86_400 * 1_000_000
 PAGE_MAX: Final = 200

@@ -234,7 +234,7 @@ class Checkpoints:
     def _withdraw(self, batch: Batch, checkpoint: Checkpoint) -> int:
         changed = batch.run(_WITHDRAW, (checkpoint.run.tenant, checkpoint.id))
         if changed:
-            self._audit.record(batch, _record("checkpoint-withdrawn", checkpoint))
+            self._tell(batch, "withdrawn", checkpoint)
         return changed
 
     async def signal(self, run: RunKey, name: str, value: Any, by: Answerer) -> Checkpoint:

@@ -110,6 +110,16 @@ async def test_the_feed_has_what_the_caller_may_see_and_resumes(workflows: Workf
     assert [each["kind"] for each in await events(workflows, "alice", opened["seq"])] == ["checkpoint.answered"]
 
 
+async def test_a_question_of_a_canceled_run_is_withdrawn_in_the_feed(workflows: Workflows) -> None:
+    await workflows.add("choose", CHOOSE)
+    run = await workflows.start("choose")
+    await workflows.reached(run, "INPUT_REQUIRED")
+    (opened,) = await events(workflows, "alice")
+    assert (await workflows.desk.ask("POST", f"/api/runs/{run}/cancel", "alice")).is_success
+    (closed,) = await events(workflows, "alice", opened["seq"])
+    assert (closed["kind"], closed["checkpoint"]["id"]) == ("checkpoint.withdrawn", opened["checkpoint"]["id"])
+
+
 async def test_the_stream_of_the_feed_goes_on_after_its_last_event(open_home: House) -> None:
     workflows = Workflows(open_home)
     await workflows.add("choose", CHOOSE)
