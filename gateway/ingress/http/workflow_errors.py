@@ -7,9 +7,11 @@ from gateway.workflows.problems import (
     BadRelaxation,
     CheckpointClosed,
     DocumentRefused,
+    EventConflict,
     RunNotFailed,
     RunNotOpen,
     SignalNotAwaited,
+    StartsFull,
     StepsChanged,
     UnknownCheckpoint,
     UnknownStep,
@@ -29,4 +31,6 @@ WORKFLOW_ERRORS: dict[type[Exception], ErrorMapping] = {
     StepsChanged: ErrorMapping(409, -32014, "run-steps-changed"),
     BadEvent: ErrorMapping(422, -32602, "bad-event"),
     BadRelaxation: ErrorMapping(422, -32602, "checkpoint-relaxation"),
+    EventConflict: ErrorMapping(409, -32014, "event-conflict"),
+    StartsFull: ErrorMapping(503, -32014, "starts-full"),
 }

@@ -5,33 +5,45 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+import structlog
 from sqlalchemy import func, select
 
 from adapters.task import TERMINAL
 from gateway.storage.database import Batch
 from gateway.storage.tables import tasks
-from gateway.workflows.cloud_events.envelope import Event, encode_event
+from gateway.workflows.cloud_events.envelope import HOPS, Event, encode_event
+from gateway.workflows.cloud_events.schedules import decode_terms
+from gateway.workflows.problems import EventConflict, StartsFull
 from gateway.workflows.runs.store import RunStore
-from gateway.workflows.runs.tables import workflow_events, workflow_listen_types, workflow_listens, workflow_trigger_types
+from gateway.workflows.runs.tables import (
+    workflow_events,
+    workflow_listen_types,
+    workflow_listens,
+    workflow_schedules,
+    workflow_starts,
+    workflow_trigger_types,
+)
 from policies.audit.log import AuditLog
 
 KEPT_US: Final = 7 * 86_400 * 1_000_000  # how long an event is stored, and so known when it comes again
 KEPT_MAX: Final = 100_000  # events of a tenant
-RECEIVED_MAX: Final = 1000  # events that are given to one listening step
+BACKLOG_MAX: Final = 10_000  # events that one listening step was given and has not looked at
 STARTS_MAX: Final = 1000  # runs of one workflow that wait for their start
+UNCHECKED_MAX: Final = 10_000  # events that may start a run of one workflow and were not looked at
 PRUNED_MAX: Final = 1000  # events that one sweep deletes
+log = structlog.get_logger()
 _ENDED: Final = tuple(state.value for state in TERMINAL)
 _INSERT: Final = (
     "INSERT INTO workflow_events (tenant, source, id, type, sender, at, event) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
-_COUNT: Final = "UPDATE workflow_listens SET received = received + 1 WHERE tenant = ? AND run_id = ? AND key = ? AND received < ?"
+_COUNT: Final = "UPDATE workflow_listens SET received = received + 1 WHERE tenant = ? AND run_id = ? AND key = ? AND received - seen < ?"
+_LOSE: Final = "UPDATE workflow_listens SET lost = lost + 1 WHERE tenant = ? AND run_id = ? AND key = ?"
 _GIVE: Final = (
     "INSERT INTO workflow_received (tenant, run_id, key, number, event) "
     "SELECT tenant, run_id, key, received, ? FROM workflow_listens WHERE tenant = ? AND run_id = ? AND key = ?"
 )
 _START: Final = (
-    "INSERT INTO workflow_starts (tenant, workflow, id, created, event) SELECT ?, ?, ?, ?, ? "
-    "WHERE (SELECT count(*) FROM workflow_starts WHERE tenant = ? AND workflow = ?) < ? ON CONFLICT DO NOTHING"
+    "INSERT INTO workflow_starts (tenant, workflow, id, created, event, wanted) VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING"
 )
 _OLDEST: Final = (
     "DELETE FROM workflow_events WHERE (tenant, source, id) IN (SELECT tenant, source, id FROM workflow_events WHERE at < ? LIMIT ?)"
@@ -76,14 +88,33 @@ class EventLog:
 
 
 def store_event(batch: Batch, audit: AuditLog, tenant: str, sender: str, event: Event, *, now: int, task_id: str = "") -> bool:
-    """Stores an event and gives it to who waits for it. Returns False for one that is stored already."""
+    """Stores an event and gives it to who waits for it. Returns False for one that is stored already.
+
+    Raises EventConflict where another event has its source and id, and StartsFull; then nothing of the commit is stored.
+    """
     text = encode_event(event)
     if not batch.run(_INSERT, (tenant, event["source"], event["id"], event["type"], sender, now, text)):
+        _check_same(batch, tenant, sender, event)
         return False
     audit.record(batch, _record(tenant, event, text, task_id))
     _give_to_listens(batch, tenant, event, text)
     _give_to_schedules(batch, tenant, event, text, now)
     return True
+
+
+def _check_same(batch: Batch, tenant: str, sender: str, event: Event) -> None:
+    """Raises EventConflict unless the sender has sent the same event before, at whatever time."""
+    table = workflow_events.c
+    mine = (table.tenant == tenant) & (table.source == event["source"]) & (table.id == event["id"])
+    stored = batch.connection.execute(select(table.sender, table.event).where(mine)).first()
+    if stored is None or stored.sender != sender or _content(msgspec.json.decode(stored.event)) != _content(event):
+        name = f"source {event['source'][:200]} and id {event['id'][:200]}"
+        detail = "it is of another sender, or has another type or content. Send it with an id of its own."
+        raise EventConflict(f"Another event has the {name}: {detail}")
+
+
+def _content(event: Event) -> dict[str, Any]:
+    return {name: value for name, value in event.items() if name not in ("time", HOPS)}
 
 
 def could_match(attributes: Event, event: Event) -> bool:
@@ -96,8 +127,10 @@ def _give_to_listens(batch: Batch, tenant: str, event: Event, text: str) -> None
         if not any(could_match(each, event) for each in msgspec.json.decode(filters)):
             continue
         listen = (tenant, run_id, key)
-        if batch.run(_COUNT, (*listen, RECEIVED_MAX)):
+        if batch.run(_COUNT, (*listen, BACKLOG_MAX)):
             batch.run(_GIVE, (text, *listen))
+        else:  # the run is paused, or no process looks at its events: its step fails, and says so
+            batch.run(_LOSE, listen)
 
 
 def _listens_for(tenant: str, kind: str) -> Any:
@@ -110,12 +143,27 @@ def _listens_for(tenant: str, kind: str) -> Any:
 
 
 def _give_to_schedules(batch: Batch, tenant: str, event: Event, text: str, now: int) -> None:
-    """Has a run of each workflow started that events of this type may start. The start's id is made of the event's own names."""
-    types = workflow_trigger_types.c
-    query = select(types.workflow).where(types.tenant == tenant, types.type.in_((event["type"], ""))).distinct()
+    """Has a run of each workflow started that this event may start. The start's id is made of the event's own names. Raises StartsFull."""
+    types, schedules = workflow_trigger_types.c, workflow_schedules.c
+    is_schedule = (schedules.tenant == types.tenant) & (schedules.workflow == types.workflow)
+    query = select(types.workflow, schedules.terms).join(workflow_schedules, is_schedule).distinct()
+    query = query.where(types.tenant == tenant, types.type.in_((event["type"], "")))
     start = f"event:{hashlib.sha256(msgspec.json.encode([event['source'], event['id']])).hexdigest()}"
-    for (workflow,) in batch.connection.execute(query.order_by(types.workflow)).all():
-        batch.run(_START, (tenant, workflow, start, now, text, tenant, workflow, STARTS_MAX))
+    for workflow, terms in batch.connection.execute(query.order_by(types.workflow)).all():
+        filters = decode_terms(terms).filters
+        if any(could_match(each, event) for each in filters):
+            batch.run(_START, (tenant, workflow, start, now, text))
+            _check_starts(batch, tenant, workflow)
+
+
+def _check_starts(batch: Batch, tenant: str, workflow: str) -> None:
+    """Raises StartsFull where a workflow has more starts than may wait."""
+    starts = workflow_starts.c
+    query = select(starts.wanted, func.count()).where(starts.tenant == tenant, starts.workflow == workflow).group_by(starts.wanted)
+    counts = {row[0]: row[1] for row in batch.connection.execute(query)}
+    if counts.get(1, 0) > STARTS_MAX or counts.get(0, 0) > UNCHECKED_MAX:
+        log.warning("event_refused", workflow=workflow, tenant=tenant, waiting=counts.get(1, 0), unchecked=counts.get(0, 0))
+        raise StartsFull(f"{counts.get(1, 0)} runs of the workflow {workflow} wait for their start. Send the event again when fewer wait.")
 
 
 def _tenants(batch: Batch) -> list[str]:

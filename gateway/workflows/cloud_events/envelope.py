@@ -16,6 +16,7 @@ Event = Mapping[str, Any]
 EVENT_MAX: Final = 64 << 10  # bytes of one event, the size that CloudEvents 1.0 asks every intermediary to forward
 BATCH_MAX: Final = 100  # events of one request
 TEXT_MAX: Final = 1024  # characters of an attribute
+HOPS: Final = "interlockhops"  # extension attribute of the gateway's own: how many runs that events started led to the event
 RESERVED_SOURCE: Final = "urn:interlock:"  # only the gateway names its own sources
 EVENT_TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,199}")
 _ATTRIBUTE: Final = re.compile(r"[a-z0-9]{1,64}")
@@ -80,7 +81,9 @@ def read_event(value: Any) -> dict[str, Any]:
 
 
 def check_sender(event: Event) -> None:
-    """Raises BadEvent where an event from outside claims a source of the gateway's own."""
+    """Raises BadEvent where an event from outside claims a source of the gateway's own, or hops."""
+    if HOPS in event:
+        raise BadEvent(f"`{HOPS}` is an attribute that only the gateway sets")
     if str(event["source"]).lower().startswith(RESERVED_SOURCE):
         raise BadEvent(f"`source` begins with {RESERVED_SOURCE}, which only the gateway's own events have")
 

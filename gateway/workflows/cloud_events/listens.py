@@ -1,13 +1,15 @@
 """What runs listen for: rows that receive events in the commit that stores them, so that a listening run needs no process."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 from sqlalchemy import Connection, select
 
 from gateway.storage.database import Batch
 from gateway.workflows.cloud_events.envelope import EVENT_TYPE
+from gateway.workflows.cloud_events.progress import Progress
 from gateway.workflows.dsl.constructs import Consumption
 from gateway.workflows.expressions.templates import expression_in
 from gateway.workflows.interpreter.effects import Wanted
@@ -15,11 +17,27 @@ from gateway.workflows.runs.store import RunKey, RunStore, lock_run
 from gateway.workflows.runs.tables import workflow_listens, workflow_received
 
 _OPEN: Final = (
-    "INSERT INTO workflow_listens (tenant, run_id, key, filters, received, seen) VALUES (?, ?, ?, ?, 0, 0) ON CONFLICT DO NOTHING"
+    "INSERT INTO workflow_listens (tenant, run_id, key, filters, progress, lost, received, seen) "
+    "VALUES (?, ?, ?, ?, '', 0, 0, 0) ON CONFLICT DO NOTHING"
 )
 _TYPE: Final = "INSERT INTO workflow_listen_types (tenant, type, run_id, key) VALUES (?, ?, ?, ?)"
-_SEEN: Final = "UPDATE workflow_listens SET seen = ? WHERE tenant = ? AND run_id = ? AND key = ?"
+_ADVANCE: Final = "UPDATE workflow_listens SET seen = ?, progress = ? WHERE tenant = ? AND run_id = ? AND key = ?"
+_DROP: Final = "DELETE FROM workflow_received WHERE tenant = ? AND run_id = ? AND key = ? AND number = ?"
 _CLOSE: Final = "DELETE FROM workflow_listens WHERE tenant = ? AND run_id = ? AND key = ?"
+PAGE_MAX: Final = 100  # events that are looked at before the progress is stored
+_decode_progress = msgspec.json.Decoder(Progress).decode
+
+
+class Listening(Struct):
+    """A listening step: the number of the last event that it looked at, what that settled, and the events of its result so far.
+
+    `lost`: events that it was not given, since too many waited to be looked at.
+    """
+
+    seen: int
+    lost: int
+    progress: Progress
+    consumed: list[Mapping[str, Any]]
 
 
 class Listens:
@@ -27,26 +45,38 @@ class Listens:
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
+        self.database = store.database
 
-    async def received(self, run: RunKey, key: str, wanted: Wanted) -> list[dict[str, Any]]:
-        """The events that a step was given, in their order. The step listens from the first call on. Raises RunTaken."""
+    async def open(self, run: RunKey, key: str, wanted: Wanted) -> "Listening":
+        """How far a step has come. The step listens from the first call on. Raises RunTaken."""
         found = await self._store.database.read(lambda connection: _read(connection, run, key))
-        return found if found is not None else await self._store.database.write(lambda batch: self._open(batch, run, key, wanted))
+        return found if found is not None else await self._store.database.write(lambda batch: self._insert(batch, run, key, wanted))
 
-    def _open(self, batch: Batch, run: RunKey, key: str, wanted: Wanted) -> list[dict[str, Any]]:
+    def _insert(self, batch: Batch, run: RunKey, key: str, wanted: Wanted) -> "Listening":
         lock_run(batch, run, self._store.process)
-        filters = [_literals(each) for each in _filters(wanted)]
+        filters = [literals_of(each) for each in _filters(wanted)]
         if batch.run(_OPEN, (run.tenant, run.id, key, msgspec.json.encode(filters).decode())):
             for kind in sorted(types_of(wanted)):
                 batch.run(_TYPE, (run.tenant, kind, run.id, key))
-        return _read(batch.connection, run, key) or []
+        return _read(batch.connection, run, key) or Listening(0, 0, Progress(), [])
 
-    async def mark_seen(self, run: RunKey, key: str, count: int) -> None:
-        """The run has looked at so many events; another one wakes it. Raises RunTaken."""
+    async def unread(self, run: RunKey, key: str, seen: int) -> list[tuple[int, dict[str, Any]]]:
+        """The next events after the number `seen`, each with its number."""
+        given = workflow_received.c
+        mine = (given.tenant == run.tenant) & (given.run_id == run.id) & (given.key == key) & (given.number > seen)
+        query = select(given.number, given.event).where(mine).order_by(given.number).limit(PAGE_MAX)
+        rows = await self._store.database.read(lambda connection: connection.execute(query).all())
+        return [(row.number, msgspec.json.decode(row.event)) for row in rows]
+
+    async def advance(self, run: RunKey, key: str, listening: "Listening", dropped: Sequence[int]) -> None:
+        """The run has looked at the events up to `listening.seen`, and keeps all but those that it drops. Raises RunTaken."""
+        progress = msgspec.json.encode(listening.progress).decode()
 
         def work(batch: Batch) -> None:
             lock_run(batch, run, self._store.process)
-            batch.run(_SEEN, (count, run.tenant, run.id, key))
+            batch.run(_ADVANCE, (listening.seen, progress, run.tenant, run.id, key))
+            for number in dropped:
+                batch.run(_DROP, (run.tenant, run.id, key, number))
 
         await self._store.database.write(work)
 
@@ -94,7 +124,7 @@ def _filters(wanted: Wanted) -> Iterator[Mapping[str, Any]]:
         yield from _filters(wanted.until)
 
 
-def _literals(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def literals_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes that are compared as they are: all but expressions, which are evaluated later, and data."""
     return {
         name: value
@@ -103,11 +133,14 @@ def _literals(attributes: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read(connection: Connection, run: RunKey, key: str) -> list[dict[str, Any]] | None:
-    """The events of a step, or None for one that does not listen yet."""
+def _read(connection: Connection, run: RunKey, key: str) -> "Listening | None":
+    """How far a step has come, or None for one that does not listen yet."""
     listens, given = workflow_listens.c, workflow_received.c
     mine = (listens.tenant == run.tenant) & (listens.run_id == run.id) & (listens.key == key)
-    if connection.execute(select(listens.key).where(mine)).first() is None:
+    row = connection.execute(select(listens.seen, listens.lost, listens.progress).where(mine)).first()
+    if row is None:
         return None
-    query = select(given.event).where(given.tenant == run.tenant, given.run_id == run.id, given.key == key).order_by(given.number)
-    return [msgspec.json.decode(row.event) for row in connection.execute(query)]
+    consumed = (given.tenant == run.tenant) & (given.run_id == run.id) & (given.key == key) & (given.number <= row.seen)
+    events = connection.execute(select(given.event).where(consumed).order_by(given.number)).scalars()
+    progress = _decode_progress(row.progress) if row.progress else Progress()
+    return Listening(row.seen, row.lost, progress, [msgspec.json.decode(each) for each in events])

@@ -23,7 +23,8 @@ CLAIM_US: Final = 30_000_000  # how long one process alone starts the runs of a 
 STARTS_MAX: Final = 100  # that are read at once
 _ENDED: Final = tuple(state.value for state in TERMINAL)
 _INSERT: Final = (
-    "INSERT INTO workflow_schedules (tenant, workflow, terms, next_at, last_run, claimed) VALUES (?, ?, ?, ?, '', 0) ON CONFLICT DO NOTHING"
+    "INSERT INTO workflow_schedules (tenant, workflow, terms, next_at, last_run, claimed, problem) "
+    "VALUES (?, ?, ?, ?, '', 0, '') ON CONFLICT DO NOTHING"
 )
 _UPDATE: Final = "UPDATE workflow_schedules SET terms = ?, next_at = ? WHERE tenant = ? AND workflow = ? AND terms = ?"
 _DELETE: Final = "DELETE FROM workflow_schedules WHERE tenant = ? AND workflow = ?"
@@ -31,17 +32,22 @@ _DELETE_TYPES: Final = "DELETE FROM workflow_trigger_types WHERE tenant = ? AND 
 _INSERT_TYPE: Final = "INSERT INTO workflow_trigger_types (tenant, type, workflow) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _FIRE: Final = "UPDATE workflow_schedules SET next_at = ? WHERE tenant = ? AND workflow = ? AND next_at = ?"
 _ARM: Final = "UPDATE workflow_schedules SET next_at = ? WHERE tenant = ? AND workflow = ? AND next_at IS NULL AND last_run = ?"
-_START: Final = "INSERT INTO workflow_starts (tenant, workflow, id, created, event) VALUES (?, ?, ?, ?, '') ON CONFLICT DO NOTHING"
+_START: Final = (
+    "INSERT INTO workflow_starts (tenant, workflow, id, created, event, wanted) VALUES (?, ?, ?, ?, '', 1) ON CONFLICT DO NOTHING"
+)
 _CLAIM: Final = "UPDATE workflow_schedules SET claimed = ? WHERE tenant = ? AND workflow = ? AND claimed <= ?"
 _RELEASE: Final = "UPDATE workflow_schedules SET claimed = 0 WHERE tenant = ? AND workflow = ?"
 _DONE: Final = "DELETE FROM workflow_starts WHERE tenant = ? AND workflow = ? AND id = ?"
-_LAST: Final = "UPDATE workflow_schedules SET last_run = ? WHERE tenant = ? AND workflow = ?"
+_WANT: Final = "UPDATE workflow_starts SET wanted = 1 WHERE tenant = ? AND workflow = ? AND id = ?"
+_CHECK_AGAIN: Final = "UPDATE workflow_starts SET wanted = 0 WHERE tenant = ? AND workflow = ? AND event <> ''"
+_PROBLEM: Final = "UPDATE workflow_schedules SET problem = ? WHERE tenant = ? AND workflow = ?"
+_LAST: Final = "UPDATE workflow_schedules SET last_run = ?, problem = '' WHERE tenant = ? AND workflow = ?"
 
 
 class ScheduleTerms(Struct, frozen=True, omit_defaults=True):
     """When a workflow starts by itself, and as whom. `every` and `after` are milliseconds, `lifetime` seconds of a run's authority.
 
-    `types`: of the events that start it, the empty text for all.
+    `types`: of the events that start it, the empty text for all. `filters`: their attributes that are no expressions.
     """
 
     version: str
@@ -51,6 +57,7 @@ class ScheduleTerms(Struct, frozen=True, omit_defaults=True):
     cron: str = ""
     after: int = 0
     types: tuple[str, ...] = ()
+    filters: tuple[dict[str, Any], ...] = ()
     runs: int = 1000
     overlap: str = "queue"
 
@@ -82,6 +89,7 @@ class ScheduleRow(Struct, frozen=True):
     terms: ScheduleTerms
     next_at: int | None
     last_run: str
+    problem: str = ""  # why the last start was refused
 
 
 class Start(Struct, frozen=True):
@@ -91,7 +99,7 @@ class Start(Struct, frozen=True):
     event: str
 
 
-_decode = msgspec.json.Decoder(ScheduleTerms).decode
+decode_terms = msgspec.json.Decoder(ScheduleTerms).decode
 
 
 class Schedules:
@@ -116,6 +124,7 @@ class Schedules:
                 changed = batch.run(_UPDATE, (encoded, next_at, tenant, workflow, before))
             if changed:
                 batch.run(_DELETE_TYPES, (tenant, workflow))
+                batch.run(_CHECK_AGAIN, (tenant, workflow))
                 for kind in terms.types:
                     batch.run(_INSERT_TYPE, (tenant, kind, workflow))
 
@@ -180,18 +189,31 @@ class Schedules:
     async def release(self, row: ScheduleRow) -> None:
         await self._store.database.write(lambda batch: batch.run(_RELEASE, (row.tenant, row.workflow)))
 
-    async def starts_of(self, row: ScheduleRow) -> Sequence[Start]:
-        """The runs to start, in the order in which they came."""
+    async def starts_of(self, row: ScheduleRow, *, wanted: bool) -> Sequence[Start]:
+        """The runs to start, in the order in which they came; without `wanted`, events that may start one and were not looked at."""
         table = workflow_starts.c
-        query = select(table.id, table.event).where(table.tenant == row.tenant, table.workflow == row.workflow)
+        mine = (table.tenant == row.tenant) & (table.workflow == row.workflow) & (table.wanted == int(wanted))
+        query = select(table.id, table.event).where(mine)
         query = query.order_by(table.created, table.id).limit(STARTS_MAX)
         return [Start(*found) for found in await self._store.database.read(lambda connection: connection.execute(query).all())]
 
-    async def settle(self, row: ScheduleRow, start: Start, task_id: str = "") -> None:
-        """The start is done with: its run is `task_id`, or none was started."""
+    async def sort(self, row: ScheduleRow, wanted: Sequence[Start], others: Sequence[Start]) -> None:
+        """Keeps the starts whose events match, and drops the others."""
+
+        def work(batch: Batch) -> None:
+            for statement, starts in ((_WANT, wanted), (_DONE, others)):
+                for start in starts:
+                    batch.run(statement, (row.tenant, row.workflow, start.id))
+
+        await self._store.database.write(work)
+
+    async def settle(self, row: ScheduleRow, start: Start, task_id: str = "", *, problem: str = "") -> None:
+        """The start is done with: its run is `task_id`, or none was started because of `problem`."""
 
         def work(batch: Batch) -> None:
             batch.run(_DONE, (row.tenant, row.workflow, start.id))
+            if problem:
+                batch.run(_PROBLEM, (problem[:500], row.tenant, row.workflow))
             if task_id:
                 batch.run(_LAST, (task_id, row.tenant, row.workflow))
 
@@ -224,4 +246,4 @@ def _end_of_last_run(connection: Connection, row: ScheduleRow, now: int) -> int 
 
 
 def _from_row(row: Any) -> ScheduleRow:
-    return ScheduleRow(row.tenant, row.workflow, _decode(row.terms), row.next_at, row.last_run)
+    return ScheduleRow(row.tenant, row.workflow, decode_terms(row.terms), row.next_at, row.last_run, row.problem)

@@ -1,10 +1,10 @@
 """The schedule of a document: what is wrong with it here, and the terms that its runs are started by."""
 
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from gateway.workflows.cloud_events.cron import next_moment
-from gateway.workflows.cloud_events.listens import consumed_types
+from gateway.workflows.cloud_events.listens import consumed_types, literals_of
 from gateway.workflows.cloud_events.schedules import ScheduleTerms
 from gateway.workflows.dsl.constructs import Consumption, Duration, Units
 from gateway.workflows.dsl.document import Document, Schedule
@@ -77,9 +77,14 @@ def terms_of(document: Document, version: str) -> ScheduleTerms | None:
         cron=schedule.cron or "",
         after=_milliseconds(schedule.after) or 0 if schedule.after is not None else 0,
         types=tuple(sorted(consumed_types(schedule.on))) if schedule.on is not None else (),
+        filters=() if schedule.on is None else _literal_filters(schedule.on),
         runs=extras.concurrency.runs,
         overlap=extras.concurrency.overlap,
     )
+
+
+def _literal_filters(wanted: Consumption) -> tuple[dict[str, Any], ...]:
+    return tuple(literals_of(each.attributes) for each in starting_events(wanted).filters) or ({},)
 
 
 def starting_events(wanted: Consumption) -> Wanted:

@@ -16,7 +16,7 @@ from gateway.storage.database import Batch, ReadFailed, WriteFailed
 from gateway.tasks.contracts.prompts import open_prompts
 from gateway.tasks.log import TaskRow
 from gateway.tasks.turns.in_flight import ShuttingDown
-from gateway.workflows.engine.event_steps import EventSteps
+from gateway.workflows.engine.event_steps import EventSteps, fault_of_sending
 from gateway.workflows.engine.questions import CHECKPOINTS, PeopleSteps
 from gateway.workflows.engine.requests import build_request, resolve_http, sub_run_request
 from gateway.workflows.engine.results import agent_output, check_completed
@@ -27,6 +27,7 @@ from gateway.workflows.engine.waits import Waits
 from gateway.workflows.interpreter.compensations import ORDER, is_undoing
 from gateway.workflows.interpreter.effects import PreparedCall, Question, RunSuspended, StepKey, SubRun, Wanted
 from gateway.workflows.interpreter.errors import OUTCOME_UNKNOWN, Fault, WorkflowError, standard_error
+from gateway.workflows.problems import EventNotStored
 from gateway.workflows.runs.journal import CALL, DUE, LIMIT, NOTHING, PLAN, RECORD, Journal, Result, StepRow
 from gateway.workflows.runs.people.checkpoints import PENDING
 from gateway.workflows.runs.store import RunStore, key_text
@@ -104,20 +105,24 @@ class _JournaledResults:
             notes.decision_id = error.decision_id or notes.decision_id
         trail = trail_of(notes, _given(argument), result)
         row = StepRow(key_text(key), CALL, notes.task_id, notes.started, self._store.now(), result, key, trail)
-        more = also(result.value) if also is not None and result.fault is UNSET else None
+        with self._leaving_on_outage():
+            return self._replayed(await self._add(row, also(result.value) if also is not None and result.fault is UNSET else None))
+
+    async def _add(self, row: StepRow, more: Callable[[Batch], object] | None) -> StepRow:
+        """The step as it is journaled, with its record in the audit and `more` in the same commit. What can't be stored is its fault."""
 
         def write(batch: Batch) -> None:
             self._recorder.record(row, batch)
             if more is not None:
                 more(batch)
 
-        with self._leaving_on_outage():
-            try:
-                step = await self._journal.add(row, write)
-            except WorkflowError as error:  # it has had its effect, so the journal has to know of it
-                more, row = None, replace(row, result=Result(fault=error.fault), trail=replace(trail, input=NOTHING, output_digest=""))
-                step = await self._journal.add(row, write)
-        return self._replayed(step)
+        try:
+            return await self._journal.add(row, write)
+        except EventNotStored as error:
+            failed = replace(row, result=Result(fault=fault_of_sending(error, row.place.pointer).fault))
+        except WorkflowError as error:  # the step has had its effect, so the journal has to know of it
+            failed = replace(row, result=Result(fault=error.fault), trail=replace(row.trail, input=NOTHING, output_digest=""))
+        return await self._journal.add(failed, partial(self._recorder.record, failed))
 
     @property
     def undo_began(self) -> int | None:

@@ -2,24 +2,43 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from gateway.calls.authorizer import CallRefused
 from gateway.storage.database import Batch, WriteFailed
-from gateway.workflows.cloud_events.delivery import RECEIVED_MAX, store_event
-from gateway.workflows.cloud_events.envelope import RESERVED_SOURCE, Event, act_of_receiving, act_of_sending, read_event
-from gateway.workflows.cloud_events.listens import Listens, types_of
+from gateway.workflows.cloud_events.delivery import BACKLOG_MAX, store_event
+from gateway.workflows.cloud_events.envelope import HOPS, RESERVED_SOURCE, Event, act_of_receiving, act_of_sending, read_event
+from gateway.workflows.cloud_events.hops import HOPS_MAX, hops_of
+from gateway.workflows.cloud_events.listens import Listening, Listens, types_of
+from gateway.workflows.engine.results import own_error
 from gateway.workflows.engine.steps import RunIdentity, StepCalls
 from gateway.workflows.events import EventMatcher
 from gateway.workflows.interpreter.effects import StepKey, Wanted
-from gateway.workflows.interpreter.errors import standard_error
-from gateway.workflows.problems import BadEvent
+from gateway.workflows.interpreter.errors import WorkflowError, standard_error
+from gateway.workflows.problems import BadEvent, EventConflict, EventNotStored
 from gateway.workflows.runs.store import RunKey, key_text
 from policies.audit.log import AuditLog
 from policies.callers import Caller
 from policies.delegation.rulings import Act
 
+CONSUMED_MAX: Final = 1000  # events in the result of one listening step
 Authorize = Callable[[Caller, Act, str], Awaitable[object]]  # raises CallRefused; the text is the task that the act is about
+
+
+def fault_of_sending(error: EventNotStored, pointer: str) -> WorkflowError:
+    """The error of a step whose event was not stored."""
+    if isinstance(error, EventConflict):
+        return own_error("event-conflict", 409, "Event Conflict", str(error), pointer)
+    return own_error("starts-full", 503, "Too Many Starts", str(error), pointer)
+
+
+def _check_count(listening: Listening, key: StepKey) -> None:
+    """Raises WorkflowError where a step has more events than it may have."""
+    if len(listening.consumed) >= CONSUMED_MAX:
+        raise standard_error("runtime", f"{CONSUMED_MAX} events matched, and the listening did not end with them", key.pointer)
+    if listening.lost:
+        detail = f"the run was not given {listening.lost} events, since {BACKLOG_MAX} waited already while it was paused or nothing ran it"
+        raise own_error("events-lost", 500, "Events Lost", detail, key.pointer)
 
 
 class EventSteps:
@@ -38,13 +57,21 @@ class EventSteps:
         own = {"id": f"{who.run.id}:{key_text(key)}", "source": f"{RESERVED_SOURCE}workflow:{who.workflow}", "time": moment}
         given = {name: value for name, value in written.items() if value is not None}
         try:
-            event = read_event({"specversion": "1.0", **own, **given})
+            event = read_event({"specversion": "1.0", **own, **given, HOPS: await self._next_hops(who, key)})
         except BadEvent as error:
             raise standard_error("validation", f"the event {error}", key.pointer) from error
         if event["source"] != own["source"] and event["source"].lower().startswith(RESERVED_SOURCE):
             raise standard_error("validation", f"only the gateway names sources that begin with {RESERVED_SOURCE}", key.pointer)
         await self._check(who, act_of_sending(event["type"]), key)
         return event
+
+    async def _next_hops(self, who: RunIdentity, key: StepKey) -> int:
+        """The hops of an event that a run sends. Raises WorkflowError where there were too many."""
+        hops = await hops_of(self._listens.database, who.run.tenant, who.txn) + 1
+        if hops > HOPS_MAX:
+            detail = f"{HOPS_MAX} runs that events started led to this event: workflows start each other in a circle"
+            raise own_error("event-loop", 508, "Event Loop", detail, key.pointer)
+        return hops
 
     def storing(self, who: RunIdentity, owner: str, event: Event, now: int) -> Callable[[Batch], object]:
         """Stores the event of a step, in the commit of the step's result. An event that is stored already stays as it is."""
@@ -54,13 +81,22 @@ class EventSteps:
         """The events that end a listening step, or None as long as there are too few. Raises WorkflowError and RunTaken."""
         for kind in sorted(types_of(wanted)):
             await self._check(who, act_of_receiving(kind), key)
-        events = await self._listens.received(who.run, key_text(key), wanted)
-        found = await self._matcher.result(wanted, events)
-        if found is None and len(events) >= RECEIVED_MAX:
-            raise standard_error("runtime", f"{RECEIVED_MAX} events came, and what the step listens for was not among them", key.pointer)
-        if found is None and events:
-            await self._listens.mark_seen(who.run, key_text(key), len(events))
-        return found
+        listening = await self._listens.open(who.run, key_text(key), wanted)
+        while page := await self._listens.unread(who.run, key_text(key), listening.seen):
+            dropped = []
+            for number, event in page:
+                taken = await self._matcher.take(wanted, listening.progress, event, listening.consumed)
+                if taken.is_consumed:
+                    listening.consumed.append(event)
+                else:
+                    dropped.append(number)
+                if taken.is_last:
+                    return listening.consumed
+            _check_count(listening, key)
+            listening.seen = page[-1][0]
+            await self._listens.advance(who.run, key_text(key), listening, dropped)
+        _check_count(listening, key)
+        return None
 
     def closing(self, run: RunKey, key: StepKey) -> Callable[[Batch], None]:
         """Ends the listening, in the commit of the step's result."""

@@ -1,6 +1,5 @@
 """Starts the runs that time and events bring, each once, as the service principal that its document names."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -16,16 +15,18 @@ from gateway.calls.limits.meters import LimitReached, PayloadTooLarge
 from gateway.calls.turns.cancellation import NotCancelable
 from gateway.storage.database import ReadFailed, WriteFailed
 from gateway.tasks.contracts.skills import ContractBroken
-from gateway.tasks.log import TaskNotWaiting, UnknownTask
+from gateway.tasks.log import TaskNotWaiting, TaskRow, UnknownTask
 from gateway.tasks.reader import IdempotencyConflict
 from gateway.tasks.turns.in_flight import ShuttingDown, TooManyTasks
 from gateway.telemetry.spans import TraceContext
-from gateway.workflows.cloud_events.envelope import act_of_receiving
+from gateway.workflows.cloud_events.envelope import Event, act_of_receiving
+from gateway.workflows.cloud_events.hops import writing_hops
 from gateway.workflows.cloud_events.schedules import ScheduleRow, Schedules, ScheduleTerms, Start
 from gateway.workflows.cloud_events.scheduling import starting_events, terms_of
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.engine.event_steps import Authorize
 from gateway.workflows.events import EventMatcher
+from gateway.workflows.interpreter.effects import Wanted
 from gateway.workflows.problems import DocumentRefused
 from gateway.workflows.runs.versions import Versions
 from policies.callers import Caller, CallerResolver
@@ -112,7 +113,8 @@ class ScheduledStarts:
             return 0
         started = 0
         try:
-            for start in await self._schedules.starts_of(row):
+            await self._sort_events(row)
+            for start in await self._schedules.starts_of(row, wanted=True):
                 outcome = await self._start_one(row, start)
                 if outcome is None:
                     break
@@ -121,14 +123,27 @@ class ScheduledStarts:
             await self._schedules.release(row)
         return started
 
+    async def _sort_events(self, row: ScheduleRow) -> None:
+        """Looks once at each event that may start a run, whether or not there is room for the run."""
+        document = await self._document(row.tenant, row.workflow, row.terms.version)
+        wanted = (
+            None if document is None or document.schedule is None or document.schedule.on is None else starting_events(document.schedule.on)
+        )
+        while starts := await self._schedules.starts_of(row, wanted=False):
+            found = [each for each in starts if wanted is not None and await self.is_wanted(wanted, msgspec.json.decode(each.event))]
+            await self._schedules.sort(row, found, [each for each in starts if each not in found])
+
+    async def is_wanted(self, wanted: Wanted, event: Event) -> bool:
+        """Whether an event starts a run."""
+        return await self._matcher.result(wanted, [event]) is not None
+
     async def _start_one(self, row: ScheduleRow, start: Start) -> int | None:
         """1 for a run that was started, 0 for one that is not wanted or may not start, None for one that has to wait."""
         try:
-            given = await self._input_of(row, start)
-            if given is None:
-                await self._schedules.settle(row, start)
-                return 0
             caller = await self._caller(row)
+            if row.terms.overlap == "queue" and not await self._has_room(row, caller):
+                return None
+            event: Event = msgspec.json.decode(start.event) if start.event else {}
             if start.event:
                 for kind in row.terms.types:
                     await self._authorize(caller, act_of_receiving(kind), "")
@@ -138,15 +153,15 @@ class ScheduledStarts:
                 log.info("run_skipped", workflow=row.workflow, start=start.id[:80])
                 await self._schedules.settle(row, start)
                 return 0
-            message = Message(start.id, Role.USER, (Part(data=given, media_type=JSON),))
-            request = AgentRequest(row.workflow, message, TraceContext(), idempotency_key=start.id)
+            message = Message(start.id, Role.USER, (Part(data=await self._input_of(row, event), media_type=JSON),))
+            request = AgentRequest(row.workflow, message, TraceContext(), idempotency_key=start.id, opening_write=writing_hops(event))
             turned = await self._agents.start(caller, request)
         except BUSY as error:
             log.info("run_start_waits", workflow=row.workflow, error=type(error).__name__)
             return None
         except REFUSED as error:
             log.warning("run_not_started", workflow=row.workflow, service=row.terms.run_as, error=type(error).__name__, problem=str(error))
-            await self._schedules.settle(row, start)
+            await self._schedules.settle(row, start, problem=f"{type(error).__name__}: {error}")
             return 0
         await self._schedules.settle(row, start, turned.row.id)
         return 1
@@ -157,26 +172,30 @@ class ScheduledStarts:
             raise TokenRefused("grant-ended")
         return await self._callers.resolve_service(row.tenant, row.terms.run_as, row.terms.lifetime)
 
-    async def _input_of(self, row: ScheduleRow, start: Start) -> Any:
-        """The input of a run: its events, or an empty object where time starts it. None for an event that is not wanted."""
-        if not start.event:
+    async def _input_of(self, row: ScheduleRow, event: Event) -> Any:
+        """The input of a run: its events, or an empty object where time starts it."""
+        if not event:
             return {}
         document = await self._document(row.tenant, row.workflow, row.terms.version)
-        if document is None or document.schedule is None or document.schedule.on is None:
-            return None
-        event: Mapping[str, Any] = msgspec.json.decode(start.event)
-        if await self._matcher.result(starting_events(document.schedule.on), [event]) is None:
-            return None
-        return [event if document.schedule.read == "envelope" else event.get("data")]
+        is_whole = document is not None and document.schedule is not None and document.schedule.read == "envelope"
+        return [event if is_whole else event.get("data")]
 
-    async def _make_room(self, row: ScheduleRow, caller: Caller) -> bool:
-        """Whether another run may start now. With `cancel-previous` the oldest runs of the service make room.
+    async def _has_room(self, row: ScheduleRow, caller: Caller) -> bool:
+        _, excess = await self._own_runs(row, caller)
+        return excess <= 0
+
+    async def _own_runs(self, row: ScheduleRow, caller: Caller) -> tuple[list[TaskRow], int]:
+        """The open runs of the service, the oldest first, and how many of all runs would have to end for one more.
 
         With `queue`, runs of other people don't count: a run that is started waits for its turn among theirs.
         """
         live = await self._schedules.live_runs(row)
         own = [run for run in live if run.owner == caller.principal.owner_key]
-        excess = len(own if row.terms.overlap == "queue" else live) - row.terms.runs + 1
+        return own, len(own if row.terms.overlap == "queue" else live) - row.terms.runs + 1
+
+    async def _make_room(self, row: ScheduleRow, caller: Caller) -> bool:
+        """Whether another run may start now. With `cancel-previous` the oldest runs of the service make room."""
+        own, excess = await self._own_runs(row, caller)
         if excess <= 0:
             return True
         if row.terms.overlap != "cancel-previous" or len(own) < excess:

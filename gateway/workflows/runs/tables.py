@@ -7,6 +7,7 @@ from gateway.storage.tables import PENDING, deleted_with, metadata, partial_inde
 DUE = partial_index("wake_at IS NOT NULL")
 UNREAD = partial_index("received > seen")
 QUEUED = partial_index("queued_at IS NOT NULL")
+UNNUMBERED = partial_index("seq IS NULL")
 TIMED = partial_index("next_at IS NOT NULL")
 
 workflow_versions = Table(
@@ -148,7 +149,27 @@ workflow_events = Table(
     Column("sender", Text, nullable=False),  # tenant|issuer|subject of whoever's rights sent it
     Column("at", BigInteger, nullable=False),  # when it was received
     Column("event", Text, nullable=False),  # JSON, the structured form
+    Column("seq", BigInteger),  # counts the events of the tenant, after their commit; NULL before that
     Index("workflow_events_at", "at"),
+    Index("workflow_events_seq", "tenant", "seq"),
+    Index("workflow_events_new", "tenant", "at", **UNNUMBERED),
+)
+
+workflow_event_counts = Table(
+    "workflow_event_counts",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("last", BigInteger, nullable=False),  # the highest `seq` that was given to an event
+)
+
+workflow_hops = Table(
+    "workflow_hops",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("txn", Text, primary_key=True),  # of all tasks that follow from one run that an event started
+    Column("run_id", Text, nullable=False),  # that run
+    Column("hops", BigInteger, nullable=False),  # of the event: how many runs that events started came before
+    deleted_with(tasks, ("tenant", "run_id"), "workflow_hops_task"),
 )
 
 workflow_listens = Table(
@@ -158,6 +179,8 @@ workflow_listens = Table(
     Column("run_id", Text, primary_key=True),
     Column("key", Text, primary_key=True),  # of the listening step
     Column("filters", Text, nullable=False),  # JSON: for each filter the attributes that are no expressions
+    Column("progress", Text, nullable=False),  # JSON: what the events so far have settled; empty before the first
+    Column("lost", BigInteger, nullable=False),  # events that it was not given, since too many waited to be looked at
     Column("received", BigInteger, nullable=False),  # how many events it was given
     Column("seen", BigInteger, nullable=False),  # how many of them the run has looked at
     deleted_with(workflow_runs, ("tenant", "run_id"), "workflow_listens_run"),
@@ -178,7 +201,7 @@ workflow_received = Table(
     "workflow_received",
     metadata,
     *(Column(name, Text, primary_key=True) for name in ("tenant", "run_id", "key")),
-    Column("number", BigInteger, primary_key=True),  # 1 for the first event
+    Column("number", BigInteger, primary_key=True),  # 1 for the first event; those that did not match are deleted
     Column("event", Text, nullable=False),  # JSON; a copy, since events have a retention of their own
     deleted_with(workflow_listens, ("tenant", "run_id", "key"), "workflow_received_listen"),
 )
@@ -192,6 +215,7 @@ workflow_schedules = Table(
     Column("next_at", BigInteger),  # when time starts the next run
     Column("last_run", Text, nullable=False),  # the task of the run that was started last, or empty
     Column("claimed", BigInteger, nullable=False),  # until when one process alone starts its runs
+    Column("problem", Text, nullable=False),  # why the last start was refused, or empty
     Index("workflow_schedules_due", "next_at", **TIMED),
 )
 
@@ -212,5 +236,6 @@ workflow_starts = Table(
     Column("id", Text, primary_key=True),  # the idempotency key of the run's start
     Column("created", BigInteger, nullable=False),
     Column("event", Text, nullable=False),  # JSON of the event that starts the run; empty where time does
+    Column("wanted", BigInteger, nullable=False),  # 1 once the event is known to match; 0 before
     deleted_with(workflow_schedules, ("tenant", "workflow"), "workflow_starts_schedule"),
 )

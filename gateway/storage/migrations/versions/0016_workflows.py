@@ -10,6 +10,7 @@ _DUE = sa.text("wake_at IS NOT NULL")
 _QUEUED = sa.text("queued_at IS NOT NULL")
 _PENDING = sa.text("state = 'pending'")
 _UNREAD = sa.text("received > seen")
+_UNNUMBERED = sa.text("seq IS NULL")
 _TIMED = sa.text("next_at IS NOT NULL")
 _LIMITED_ROLES = sa.text("roles_until IS NOT NULL")
 
@@ -40,8 +41,8 @@ def _belongs_to_run(table: str) -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint(["tenant", "run_id"], parent, name=f"{table}_run", ondelete="CASCADE")
 
 
-def _belongs_to(parent: str, columns: list[str], name: str) -> sa.ForeignKeyConstraint:
-    return sa.ForeignKeyConstraint(columns, [f"{parent}.{column}" for column in columns], name=name, ondelete="CASCADE")
+def _belongs_to(parent: str, columns: list[str], name: str, keys: list[str] | None = None) -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint(columns, [f"{parent}.{column}" for column in keys or columns], name=name, ondelete="CASCADE")
 
 
 def _create_runs() -> None:
@@ -115,14 +116,29 @@ def _create_checkpoints() -> None:
 
 def _create_events() -> None:
     op.create_table(
-        "workflow_events", *_texts("tenant", "source", "id", key=True), *_texts("type", "sender"), *_numbers("at"), *_texts("event")
+        "workflow_events",
+        *_texts("tenant", "source", "id", key=True),
+        *_texts("type", "sender"),
+        *_numbers("at"),
+        *_texts("event"),
+        sa.Column("seq", sa.BigInteger()),
     )
     op.create_index("workflow_events_at", "workflow_events", ["at"])
+    op.create_index("workflow_events_seq", "workflow_events", ["tenant", "seq"])
+    op.create_index("workflow_events_new", "workflow_events", ["tenant", "at"], sqlite_where=_UNNUMBERED, postgresql_where=_UNNUMBERED)
+    op.create_table("workflow_event_counts", *_texts("tenant", key=True), *_numbers("last"))
+    op.create_table(
+        "workflow_hops",
+        *_texts("tenant", "txn", key=True),
+        *_texts("run_id"),
+        *_numbers("hops"),
+        _belongs_to("tasks", ["tenant", "run_id"], "workflow_hops_task", ["tenant", "id"]),
+    )
     op.create_table(
         "workflow_listens",
         *_texts("tenant", "run_id", "key", key=True),
-        *_texts("filters"),
-        *_numbers("received", "seen"),
+        *_texts("filters", "progress"),
+        *_numbers("lost", "received", "seen"),
         _belongs_to_run("workflow_listens"),
     )
     columns = ["tenant", "run_id"]
@@ -147,6 +163,7 @@ def _create_schedules() -> None:
         sa.Column("next_at", sa.BigInteger()),
         *_texts("last_run"),
         *_numbers("claimed"),
+        *_texts("problem"),
     )
     op.create_index("workflow_schedules_due", "workflow_schedules", ["next_at"], sqlite_where=_TIMED, postgresql_where=_TIMED)
     schedule = ("workflow_schedules", ["tenant", "workflow"])
@@ -157,6 +174,7 @@ def _create_schedules() -> None:
         *_texts("tenant", "workflow", "id", key=True),
         *_numbers("created"),
         *_texts("event"),
+        *_numbers("wanted"),
         _belongs_to(*schedule, "workflow_starts_schedule"),
     )
 
@@ -194,7 +212,14 @@ def downgrade() -> None:
     op.drop_column("grants", "roles_until")
     for table in ("workflow_starts", "workflow_trigger_types", "workflow_schedules"):
         op.drop_table(table)
-    for table in ("workflow_received", "workflow_listen_types", "workflow_listens", "workflow_events"):
+    for table in (
+        "workflow_hops",
+        "workflow_event_counts",
+        "workflow_received",
+        "workflow_listen_types",
+        "workflow_listens",
+        "workflow_events",
+    ):
         op.drop_table(table)
     for table in ("workflow_checkpoints", "workflow_waits", "workflow_values", "workflow_steps", "workflow_runs", "workflow_versions"):
         op.drop_table(table)
