@@ -32,5 +32,5 @@ WORKFLOW_ERRORS: dict[type[Exception], ErrorMapping] = {
     BadEvent: ErrorMapping(422, -32602, "bad-event"),
     BadRelaxation: ErrorMapping(422, -32602, "checkpoint-relaxation"),
     EventConflict: ErrorMapping(409, -32014, "event-conflict"),
-    StartsFull: ErrorMapping(503, -32014, "starts-full"),
+    StartsFull: ErrorMapping(503, -32013, "starts-full"),
 }

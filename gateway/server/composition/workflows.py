@@ -75,11 +75,11 @@ class LazyWorkflows:
     def _parts(self) -> "EngineParts":
         from gateway.workflows.cloud_events.concurrency import RunPlaces
         from gateway.workflows.cloud_events.listens import Listens
+        from gateway.workflows.cloud_events.matching import EventMatcher
         from gateway.workflows.engine.adapter import EngineParts
         from gateway.workflows.engine.event_steps import EventSteps
         from gateway.workflows.engine.steps import StarterRights, StepCalls
         from gateway.workflows.engine.targets import StepTargets, TargetRights
-        from gateway.workflows.events import EventMatcher
         from gateway.workflows.expressions.evaluator import Evaluator
         from gateway.workflows.runs.people.checkpoints import Checkpoints
         from gateway.workflows.runs.people.relaxations import Relaxations
@@ -141,9 +141,9 @@ class LazyWorkflows:
 
     @cached_property
     def _starter(self) -> "ScheduledStarts":
+        from gateway.workflows.cloud_events.matching import EventMatcher
         from gateway.workflows.cloud_events.schedules import Schedules
         from gateway.workflows.engine.starting import ScheduledStarts
-        from gateway.workflows.events import EventMatcher
 
         parts, given = self._parts, self._dependencies
         return ScheduledStarts(

@@ -157,11 +157,11 @@ def _give_to_schedules(batch: Batch, tenant: str, event: Event, text: str, now: 
 
 
 def _check_starts(batch: Batch, tenant: str, workflow: str) -> None:
-    """Raises StartsFull where a workflow has more starts than may wait."""
+    """Raises StartsFull where a workflow has as many starts as may wait."""
     starts = workflow_starts.c
     query = select(starts.wanted, func.count()).where(starts.tenant == tenant, starts.workflow == workflow).group_by(starts.wanted)
     counts = {row[0]: row[1] for row in batch.connection.execute(query)}
-    if counts.get(1, 0) > STARTS_MAX or counts.get(0, 0) > UNCHECKED_MAX:
+    if counts.get(1, 0) >= STARTS_MAX or counts.get(0, 0) > UNCHECKED_MAX:
         log.warning("event_refused", workflow=workflow, tenant=tenant, waiting=counts.get(1, 0), unchecked=counts.get(0, 0))
         raise StartsFull(f"{counts.get(1, 0)} runs of the workflow {workflow} wait for their start. Send the event again when fewer wait.")
 

@@ -337,7 +337,11 @@ class JournaledEffects(_JournaledResults):
     async def _receive(self, key: StepKey, wanted: Wanted, notes: StepNotes) -> Any:
         """The events that end the listening. Raises WorkflowError, and RunSuspended while there are too few."""
         notes.target = "events"
-        found = await self._events.receive(self._who, key, wanted)
+        try:
+            found = await self._events.receive(self._who, key, wanted)
+        except WorkflowError:
+            await self._events.stop(self._who.run, key)
+            raise
         if found is not None:
             return found
         self.waits.add_event(key)

@@ -10,9 +10,9 @@ from gateway.workflows.cloud_events.delivery import BACKLOG_MAX, store_event
 from gateway.workflows.cloud_events.envelope import HOPS, RESERVED_SOURCE, Event, act_of_receiving, act_of_sending, read_event
 from gateway.workflows.cloud_events.hops import HOPS_MAX, hops_of
 from gateway.workflows.cloud_events.listens import Listening, Listens, types_of
+from gateway.workflows.cloud_events.matching import EventMatcher
 from gateway.workflows.engine.results import own_error
 from gateway.workflows.engine.steps import RunIdentity, StepCalls
-from gateway.workflows.events import EventMatcher
 from gateway.workflows.interpreter.effects import StepKey, Wanted
 from gateway.workflows.interpreter.errors import WorkflowError, standard_error
 from gateway.workflows.problems import BadEvent, EventConflict, EventNotStored
@@ -69,7 +69,7 @@ class EventSteps:
         """The hops of an event that a run sends. Raises WorkflowError where there were too many."""
         hops = await hops_of(self._listens.database, who.run.tenant, who.txn) + 1
         if hops > HOPS_MAX:
-            detail = f"{HOPS_MAX} runs that events started led to this event: workflows start each other in a circle"
+            detail = f"more than {HOPS_MAX} runs that events started led to this event: workflows start each other in a circle"
             raise own_error("event-loop", 508, "Event Loop", detail, key.pointer)
         return hops
 

@@ -21,11 +21,11 @@ from gateway.tasks.turns.in_flight import ShuttingDown, TooManyTasks
 from gateway.telemetry.spans import TraceContext
 from gateway.workflows.cloud_events.envelope import Event, act_of_receiving
 from gateway.workflows.cloud_events.hops import writing_hops
+from gateway.workflows.cloud_events.matching import EventMatcher
 from gateway.workflows.cloud_events.schedules import ScheduleRow, Schedules, ScheduleTerms, Start
 from gateway.workflows.cloud_events.scheduling import starting_events, terms_of
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.engine.event_steps import Authorize
-from gateway.workflows.events import EventMatcher
 from gateway.workflows.interpreter.effects import Wanted
 from gateway.workflows.problems import DocumentRefused
 from gateway.workflows.runs.versions import Versions
@@ -126,9 +126,8 @@ class ScheduledStarts:
     async def _sort_events(self, row: ScheduleRow) -> None:
         """Looks once at each event that may start a run, whether or not there is room for the run."""
         document = await self._document(row.tenant, row.workflow, row.terms.version)
-        wanted = (
-            None if document is None or document.schedule is None or document.schedule.on is None else starting_events(document.schedule.on)
-        )
+        schedule = None if document is None else document.schedule
+        wanted = None if schedule is None or schedule.on is None else starting_events(schedule.on)
         while starts := await self._schedules.starts_of(row, wanted=False):
             found = [each for each in starts if wanted is not None and await self.is_wanted(wanted, msgspec.json.decode(each.event))]
             await self._schedules.sort(row, found, [each for each in starts if each not in found])

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from gateway.workflows.cloud_events.matching import EventMatcher
 from gateway.workflows.dsl.constructs import Units
 from gateway.workflows.dsl.durations import milliseconds_of
-from gateway.workflows.events import EventMatcher
 from gateway.workflows.interpreter.effects import PreparedCall, Question, Rank, Rights, StepKey, SubRun, Wanted
 from gateway.workflows.interpreter.errors import Fault, WorkflowError
 from gateway.workflows.rehearsal.clock import VirtualClock

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from gateway.workflows.cloud_events.matching import EventMatcher
 from gateway.workflows.coordination.kinds import KINDS
 from gateway.workflows.dsl.constructs import Units
 from gateway.workflows.dsl.document import Document
 from gateway.workflows.dsl.durations import milliseconds_of
-from gateway.workflows.events import EventMatcher
 from gateway.workflows.expressions.evaluator import Evaluator
 from gateway.workflows.interpreter.errors import Fault, WorkflowError, matches
 from gateway.workflows.interpreter.interpreter import Interpreter
