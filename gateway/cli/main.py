@@ -13,7 +13,7 @@ from gateway.cli.local import check, keys, policy
 from gateway.cli.local import serve as machine
 from gateway.cli.remote import agents, approvals, connections, decisions, kills, send, servers, tasks, tools
 from gateway.cli.remote import dead_letters as deadletters
-from gateway.cli.workflows import documents, events, runs
+from gateway.cli.workflows import documents, events, runs, triggers
 
 
 class ExitCodeGroup(TyperGroup):
@@ -73,6 +73,7 @@ for name, group in {
     "workflow": documents,
     "run": runs,
     "event": events,
+    "trigger": triggers,
     "connection": connections,
     "approval": approvals,
     "deadletter": deadletters,

@@ -7,8 +7,6 @@ import msgspec
 from msgspec import UNSET
 
 from gateway.tasks.log import TaskLog, TaskRow, to_rfc3339
-from gateway.workflows.cloud_events.delivery import EventLog
-from gateway.workflows.cloud_events.envelope import act_of_sending, check_sender, read_events
 from gateway.workflows.cloud_events.schedules import ScheduleRow
 from gateway.workflows.drawing.mermaid import mermaid_of
 from gateway.workflows.drawing.outline import outline_of
@@ -62,14 +60,12 @@ class WorkflowAdministration:
         waker: RunWaker,
         task_log: TaskLog,
         *,
-        events: EventLog,
         starter: ScheduledStarts,
     ) -> None:
         self._registrar = registrar
         self._task_log = task_log
         self._feed = RunFeed(parts.store, task_log)
         self._starter = starter
-        self._events = events
         self._parts = parts
         self._waker = waker
 
@@ -232,21 +228,6 @@ class WorkflowAdministration:
         answered = await self._parts.checkpoints.answer(checkpoint, value, Answerer(by, decision_id))
         await self._waker.run_once()
         return checkpoint_document(answered)
-
-    def parse_events(self, document: Any) -> tuple[list[dict[str, Any]], list[Act]]:
-        """The events of a request, and the acts that sending them are. Raises BadEvent."""
-        found = read_events(document)
-        for event in found:
-            check_sender(event)
-        return found, [act_of_sending(kind) for kind in sorted({event["type"] for event in found})]
-
-    async def publish(self, tenant: str, sender: str, events: list[dict[str, Any]]) -> int:
-        """Stores events, wakes the runs that wait for them, and returns how many events were new."""
-        new = await self._events.publish(tenant, sender, events)
-        if new:
-            await self._waker.run_once()
-            await self._starter.run_once()
-        return new
 
 
 def _summary(entry: Registration) -> dict[str, Any]:

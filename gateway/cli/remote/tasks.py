@@ -109,8 +109,8 @@ def follow_task(remote: GatewayClient, task_id: str) -> Iterator[dict[str, Any]]
         yield decode_json(sent.data)
 
 
-def follow_events(remote: GatewayClient, path: str, after: str = "") -> Iterator[SseEvent]:
-    """Yields each event once, those after the id `after`. A stream that breaks is resumed after the last event."""
+def follow_events(remote: GatewayClient, path: str, after: str = "", *, is_endless: bool = False) -> Iterator[SseEvent]:
+    """Yields each event after `after` once. A stream that breaks is resumed after the last event, and an endless one that ends too."""
     failures = 0
     while True:
         try:
@@ -123,7 +123,9 @@ def follow_events(remote: GatewayClient, path: str, after: str = "") -> Iterator
                 raise
             time.sleep(RETRY_SECONDS * 2**failures)
         else:
-            return
+            if not is_endless:
+                return
+            time.sleep(RETRY_SECONDS)
 
 
 def format_event(event: dict[str, Any]) -> str:

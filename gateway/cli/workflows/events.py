@@ -1,21 +1,24 @@
-"""event: sends events to workflows."""
+"""event: sends events to workflows, and shows those that were sent."""
 
 from typing import Annotated, Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import typer
 
 from gateway.cli import output as screen
-from gateway.cli.http_client import connect
+from gateway.cli.http_client import connect, decode_json
 from gateway.cli.remote.send import read_data
+from gateway.cli.remote.tasks import follow_events
 
 SOURCE = "urn:cli"
-app = typer.Typer(help="Events (CloudEvents 1.0) for workflows: send.", no_args_is_help=True)
+PATH = "/api/events"
+app = typer.Typer(help="Events (CloudEvents 1.0) for workflows: send, tail.", no_args_is_help=True)
 
 
 @app.callback()
 def group() -> None:
-    """Events (CloudEvents 1.0) for workflows: send."""
+    """Events (CloudEvents 1.0) for workflows: send, tail."""
 
 
 @app.command(epilog="Example: interlock event send com.example.order.paid --data '{\"order\": 7}' --subject order/7")
@@ -28,13 +31,48 @@ def send(
     as_json: screen.AsJson = False,
 ) -> None:
     """Send an event to the workflows that listen for it, or that it starts."""
-    event: dict[str, Any] = {"specversion": "1.0", "id": event_id or str(uuid4()), "source": source, "type": kind}
-    event |= {"subject": subject} if subject else {}
-    if (given := read_data(data, "--data")) is not None:
-        event |= {"datacontenttype": "application/json", "data": given}
+    event = build_event(kind, data, source=source, event_id=event_id, subject=subject)
     with connect() as remote, screen.show_progress("sending…"):
-        answer = remote.request("POST", "/api/events", body=event)
+        answer = remote.request("POST", PATH, body=event)
     if as_json:
         screen.print_json(answer | {"id": event["id"]})
     else:
         screen.print_text(f"{event['id']} was sent before" if answer["repeated"] else f"{event['id']} is sent")
+
+
+def build_event(kind: str, data: str, *, source: str = SOURCE, event_id: str = "", subject: str = "") -> dict[str, Any]:
+    """A CloudEvent. `data` is JSON, or @FILE."""
+    event: dict[str, Any] = {"specversion": "1.0", "id": event_id or str(uuid4()), "source": source, "type": kind}
+    event |= {"subject": subject} if subject else {}
+    if (given := read_data(data, "--data")) is not None:
+        event |= {"datacontenttype": "application/json", "data": given}
+    return event
+
+
+@app.command(epilog="Example: interlock event tail --type com.example.order.paid --last 10")
+def tail(
+    kind: Annotated[str, typer.Option("--type", help="Events of this type only.", metavar="TYPE")] = "",
+    last: Annotated[int, typer.Option("--last", help="Begin with so many of the events before.", min=0, max=200)] = 10,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Go on with the events that come.")] = True,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Show events that you may receive, as they come; with --json one per line."""
+    params: dict[str, str | int] = {"limit": max(1, last), **({"type": kind} if kind else {})}
+    with connect() as remote:
+        with screen.show_progress("asking…"):
+            known = remote.request("GET", PATH, params=params)["items"]
+        for item in reversed(known[:last]):
+            _print_event(item, as_json)
+        if follow:
+            path = f"{PATH}?type={quote(kind, safe='')}" if kind else PATH
+            for sent in follow_events(remote, path, known[0]["id"] if known else "0", is_endless=True):
+                _print_event(decode_json(sent.data), as_json)
+
+
+def _print_event(item: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        screen.print_json_line(item)
+        return
+    event = item["event"]
+    data = screen.format_value(event["data"]) if "data" in event else ""
+    screen.print_text(f"{screen.format_time(item['at'])}  {event['type']}  {event['source']}  {event['id']}  {data}".rstrip())

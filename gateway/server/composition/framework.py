@@ -155,6 +155,7 @@ def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: Tok
         return environment.has_permission(caller.principal, caller.delegation.effective_permissions(), permission)
 
     permissions = admin_runs.RunPermissions(authority.could_allow, gateway.authorize, check_in_person, gateway.authorize, has_permission)
+    event_permissions = admin_events.EventPermissions(permissions.could_allow, permissions.authorize, check_in_person)
     run_access = admin_operations.RunAccess(gateway.workflows.load_operations, permissions, notify_look)
     sight, starter = admin_runs.RunSight(load, permissions, notify_look), admin_runs.RunStarter(gateway.calls.agents, gateway.registry)
     return [
@@ -168,5 +169,6 @@ def _workflow_routes(gateway: Gateway, access: RegistryAccess, authenticate: Tok
         admin_checkpoints.checkpoint_routes(
             load, permissions, authenticate, feed=gateway.webhooks.notices, open_streams=gateway.open_streams
         ),
-        admin_events.routes(load, authenticate, gateway.authorize, check_in_person, size),
+        admin_events.event_routes(gateway.workflows.load_events, authenticate, event_permissions, gateway.open_streams, size),
+        admin_events.trigger_routes(gateway.workflows.load_events, access, authenticate, size),
     ]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gateway.workflows.engine.adapter import EngineParts, WorkflowAdapter
     from gateway.workflows.engine.starting import ScheduledStarts
     from gateway.workflows.engine.waits import RunWaker
+    from gateway.workflows.event_operations import EventOperations
     from gateway.workflows.operations import RunOperations
     from gateway.workflows.publishing.fitness import Fitness
     from gateway.workflows.publishing.folder import WorkflowFolder
@@ -155,6 +156,7 @@ class LazyWorkflows:
             callers=given.rulings.caller_resolver,
             services=given.services,
             authorize=given.authorize,
+            could_allow=given.rulings.authority.could_allow,
         )
 
     @cached_property
@@ -173,9 +175,19 @@ class LazyWorkflows:
     def _administration(self) -> "WorkflowAdministration":
         from gateway.workflows.administration import WorkflowAdministration
 
-        return WorkflowAdministration(
-            self._registrar, self._parts, self._waker, self._dependencies.stores.tasks, events=self._event_log, starter=self._starter
-        )
+        return WorkflowAdministration(self._registrar, self._parts, self._waker, self._dependencies.stores.tasks, starter=self._starter)
+
+    async def load_events(self) -> "EventOperations":
+        """What /api needs to take and show events."""
+        self._is_needed = True
+        return await asyncio.to_thread(lambda: self._event_operations)
+
+    @cached_property
+    def _event_operations(self) -> "EventOperations":
+        from gateway.workflows.cloud_events.feed import EventFeed
+        from gateway.workflows.event_operations import EventOperations
+
+        return EventOperations(self._event_log, EventFeed(self._parts.store.database), self._waker, self._starter)
 
     async def load_operations(self) -> "RunOperations":
         """What /api needs to operate runs."""

@@ -181,6 +181,12 @@ class Schedules:
         query = select(workflow_schedules).where(has_starts).order_by(workflow_schedules.c.tenant, workflow_schedules.c.workflow)
         return [_from_row(row) for row in await self._store.database.read(lambda connection: connection.execute(query).all())]
 
+    async def waiting_counts(self, tenant: str) -> dict[str, int]:
+        """How many runs of each workflow of a tenant wait for their start."""
+        starts = workflow_starts.c
+        query = select(starts.workflow, func.count()).where(starts.tenant == tenant, starts.wanted == 1).group_by(starts.workflow)
+        return {row[0]: row[1] for row in await self._store.database.read(lambda connection: connection.execute(query).all())}
+
     async def claim(self, row: ScheduleRow) -> bool:
         """Whether this process alone may start runs of the workflow, for CLAIM_US at most."""
         now = self._store.now()

@@ -1,5 +1,6 @@
 """Starts the runs that time and events bring, each once, as the service principal that its document names."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +20,7 @@ from gateway.tasks.log import TaskNotWaiting, TaskRow, UnknownTask
 from gateway.tasks.reader import IdempotencyConflict
 from gateway.tasks.turns.in_flight import ShuttingDown, TooManyTasks
 from gateway.telemetry.spans import TraceContext
+from gateway.workflows.cloud_events.delivery import could_match
 from gateway.workflows.cloud_events.envelope import Event, act_of_receiving
 from gateway.workflows.cloud_events.hops import writing_hops
 from gateway.workflows.cloud_events.matching import EventMatcher
@@ -31,6 +33,7 @@ from gateway.workflows.problems import DocumentRefused
 from gateway.workflows.runs.versions import Versions
 from policies.callers import Caller, CallerResolver
 from policies.delegation.kills import Killed
+from policies.delegation.rulings import Act
 from policies.delegation.run_as import ServicePrincipals
 from policies.tokens.verifier import TokenRefused
 from registry.cards.card import WORKFLOW_KIND, RegistrationStatus
@@ -61,6 +64,7 @@ class ScheduledStarts:
         callers: CallerResolver,
         services: ServicePrincipals,
         authorize: Authorize,
+        could_allow: Callable[[Caller, Act], bool],
     ) -> None:
         self._schedules = schedules
         self._versions = versions
@@ -70,6 +74,7 @@ class ScheduledStarts:
         self._callers = callers
         self._services = services
         self._authorize = authorize
+        self._could_allow = could_allow
         self._generation = -1
 
     async def run_once(self) -> int:
@@ -82,6 +87,37 @@ class ScheduledStarts:
     async def schedule_of(self, tenant: str, workflow: str) -> ScheduleRow | None:
         """The schedule that a workflow has now, or None."""
         return await self._schedules.find(tenant, workflow)
+
+    async def schedules_of(self, tenant: str) -> list[ScheduleRow]:
+        """The schedules of a tenant, in the order of their workflows."""
+        return [row for row in await self._schedules.all() if row.tenant == tenant]
+
+    async def waiting_counts(self, tenant: str) -> dict[str, int]:
+        """How many runs of each workflow wait for their start."""
+        return await self._schedules.waiting_counts(tenant)
+
+    async def why_not_started(self, row: ScheduleRow, event: Event) -> str:
+        """Why an event does not start a workflow; empty where it does."""
+        document = await self._document(row.tenant, row.workflow, row.terms.version)
+        schedule = None if document is None else document.schedule
+        if schedule is None or schedule.on is None:
+            return "no event starts it"
+        if event["type"] not in row.terms.types and "" not in row.terms.types:
+            return f"it starts by events of the type {', '.join(row.terms.types)}"
+        if not any(could_match(each, event) for each in row.terms.filters):
+            return "another attribute differs from the one that `with` names"
+        if not await self.is_wanted(starting_events(schedule.on), event):
+            return "an expression of `with` does not hold"
+        return await self._why_refused(row)
+
+    async def _why_refused(self, row: ScheduleRow) -> str:
+        """Why the service principal of a schedule can't receive its events; empty where it can."""
+        try:
+            caller = await self._caller(row)
+        except (TokenRefused, Killed):
+            return f"the service principal {row.terms.run_as} may not act"
+        missing = [act.permission for kind in row.terms.types if not self._could_allow(caller, act := act_of_receiving(kind))]
+        return f"the service principal {row.terms.run_as} lacks {', '.join(missing)}" if missing else ""
 
     async def reconcile(self) -> None:
         """Makes the schedules of all tenants those of the versions that are published now."""

@@ -13,6 +13,7 @@ from gateway.ingress.http.asgi import header, list_header
 from gateway.tasks.log import TaskRow
 from policies.callers import Caller
 
+STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 QUIET_ROUNDS = 30  # of half a second, after which a comment is sent
 
 
@@ -35,9 +36,8 @@ def routes(sight: RunSight, load: Callable[[], Awaitable[Feed]], open_streams: O
         if (list_header(request.scope, b"accept") or "").startswith("application/json"):
             return JSONResponse({"items": await feed.read_events(row, after), "next": None})
         place = open_streams.acquire(caller.principal.owner_key)
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        stream = place.hold_during(_sse_lines(feed.follow_events(row, after)))
-        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+        stream = place.hold_during(sse_lines(feed.follow_events(row, after)))
+        return StreamingResponse(stream, media_type="text/event-stream", headers=STREAM_HEADERS)
 
     return router
 
@@ -49,7 +49,8 @@ def parse_place(text: str) -> tuple[int, int]:
     return (numbers[0], numbers[1]) if min(numbers) >= 0 else (0, 0)
 
 
-async def _sse_lines(batches: AsyncIterator[list[dict[str, Any]]]) -> AsyncGenerator[str]:
+async def sse_lines(batches: AsyncIterator[list[dict[str, Any]]]) -> AsyncGenerator[str]:
+    """Server-sent events with the `id` and the `kind` of each, and a comment now and then where nothing happens."""
     quiet = 0
     async for batch in batches:
         quiet = 0 if batch else quiet + 1

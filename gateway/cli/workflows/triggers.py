@@ -1,0 +1,62 @@
+"""trigger: shows what starts workflows without a person, and what an event would start."""
+
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli import output as screen
+from gateway.cli.http_client import connect
+from gateway.cli.workflows.events import SOURCE, build_event
+
+PATH = "/api/triggers"
+COLUMNS = ["workflow", "starts", "as", "next", "last run", "waiting", "problem"]
+app = typer.Typer(help="Triggers: schedules and events that start workflows: list, test.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_triggers(as_json: screen.AsJson = False) -> None:
+    """Show which schedules and events start which workflows, when next, and the run that was started last."""
+    with connect() as remote, screen.show_progress("asking…"):
+        items = remote.list_all(PATH)
+    if as_json:
+        screen.print_json({"items": items})
+        return
+    rows = [
+        (each["workflow"], _cause(each), each["run_as"], screen.format_time(each["next_at"]) if each["next_at"] else "", *_outcome(each))
+        for each in items
+    ]
+    screen.print_table(
+        ["workflow", "starts", "as", "next", "last run", "waiting", "problem"], rows, "no workflow that you may start has one"
+    )
+
+
+@app.command(epilog="Example: interlock trigger test com.example.order.paid --data '{\"amount\": 7}'")
+def test(
+    kind: Annotated[str, typer.Argument(help="The event's type.", metavar="TYPE")],
+    data: Annotated[str, typer.Option("--data", help="Its data, as JSON or a JSON file.", metavar="JSON|@FILE")] = "null",
+    source: Annotated[str, typer.Option("--source", help="Where it comes from, a URI.", metavar="URI")] = SOURCE,
+    subject: Annotated[str, typer.Option("--subject", help="What it is about.", metavar="TEXT")] = "",
+    as_json: screen.AsJson = False,
+) -> None:
+    """Show which workflows an event would start. Nothing is stored or started."""
+    with connect() as remote, screen.show_progress("asking…"):
+        items = remote.request("POST", f"{PATH}/test", body=build_event(kind, data, source=source, subject=subject))["items"]
+    if as_json:
+        screen.print_json({"items": items})
+        return
+    rows = [(each["workflow"], "yes" if each["starts"] else "no", each["reason"] or "") for each in items]
+    screen.print_table(["workflow", "starts", "why not"], rows, "events start no workflow that you may start")
+
+
+def _cause(trigger: dict[str, Any]) -> str:
+    if trigger["cron"]:
+        return f"cron {trigger['cron']}"
+    if trigger["every_seconds"]:
+        return f"every {trigger['every_seconds']:g} s"
+    if trigger["after_seconds"]:
+        return f"{trigger['after_seconds']:g} s after its last run"
+    return f"event {', '.join(trigger['event_types'])}"
+
+
+def _outcome(trigger: dict[str, Any]) -> tuple[object, ...]:
+    return trigger["last_run"] or "", trigger["waiting"], trigger["problem"] or ""
