@@ -1,12 +1,13 @@
 """workflow, run and event: documents, runs and events from the command line."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fakes.gateway_api import GatewayApi
+from tests.fakes.gateway_api import Answer, GatewayApi, stream
 from tests.fakes.house import CallbackAgent, open_house
 from tests.fakes.workflows import Workflows, document
 from tests.gateway.cli.conftest import CommandLine, Ran
@@ -176,3 +177,34 @@ def test_an_event_is_sent_with_its_own_id_unless_one_is_given(interlock: Command
 def test_an_event_that_was_sent_before_is_told(interlock: CommandLine, api: GatewayApi) -> None:
     api.on("POST /api/events", {"accepted": 1, "repeated": 1}, 202)
     assert "4711 was sent before" in interlock("event", "send", "shop.paid", "--id", "4711").out
+
+
+def item(number: int, **data: object) -> dict[str, object]:
+    event = {"specversion": "1.0", "id": f"e{number}", "source": "urn:shop", "type": "shop.paid", "data": data}
+    return {"id": str(number), "kind": "event", "at": "2026-01-31T12:00:00Z", "sender": "default|x|alice", "event": event}
+
+
+def test_events_are_shown_from_before_and_as_they_come(interlock: CommandLine, api: GatewayApi) -> None:
+    api.on("GET /api/events?limit=2&type=shop.paid", {"items": [item(7), item(6)], "next": None})
+    api.answers["GET /api/events?type=shop.paid"] = [stream(item(8)), Answer({"title": "No", "status": 403, "reason_id": "denied"}, 403)]
+    ran = interlock("event", "tail", "--last", "2", "--type", "shop.paid", "--json")
+    assert [json.loads(line)["id"] for line in ran.out.splitlines()] == ["6", "7", "8"] and ran.code == 3
+    assert [each.headers.get("last-event-id") for each in api.asked] == [None, "7", "1"]
+    shown = interlock("event", "tail", "--last", "2", "--type", "shop.paid", "--no-follow")
+    assert shown.code == 0 and "shop.paid  urn:shop  e7" in shown.out
+
+
+def test_triggers_are_listed_and_tested(interlock: CommandLine, api: GatewayApi) -> None:
+    trigger = {
+        "workflow": "flow", "run_as": "nightly", "cron": None, "every_seconds": None, "after_seconds": None, "event_types": ["shop.paid"],
+        "next_at": None, "last_run": "t_1", "waiting": 2, "problem": None,
+    }  # fmt: skip
+    api.on("GET /api/triggers?limit=200", {"items": [trigger], "next": None})
+    api.on("GET /api/triggers", {"items": [trigger], "next": None})
+    listed = interlock("trigger", "list")
+    assert "event shop.paid" in listed.out and "t_1" in listed.out
+    assert interlock("trigger", "list", "--json").json == {"items": [trigger]}
+    api.on("POST /api/triggers/test", {"items": [{"workflow": "flow", "starts": False, "reason": "an expression"}], "next": None})
+    tested = interlock("trigger", "test", "shop.paid", "--data", '{"amount": 7}')
+    assert "flow" in tested.out and "an expression" in tested.out
+    assert api.asked[-1].body["type"] == "shop.paid" and api.asked[-1].body["data"] == {"amount": 7}
