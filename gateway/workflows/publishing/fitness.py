@@ -91,11 +91,25 @@ class Fitness:
             return f"names `{need.name}`, which is no {kind}"
         if entry.status not in CALLABLE:
             return f"names the {kind} `{need.name}`, which is {entry.status.value}"
+        if entry.kind == WORKFLOW_KIND and self._leads_to(tenant, entry, own_name):
+            return f"runs `{need.name}`, which leads back to this workflow: its runs would start each other without end"
         if need.tool and all(tool.name != need.tool for tool in entry.tools):
             return f"names the tool `{need.tool}`, which the server `{need.name}` does not have"
         if need.is_deterministic and need.tool not in entry.model_free:
             return f"is deterministic, and no operator marked the tool `{need.name}.{need.tool}` as model-free"
         return ""
+
+    def _leads_to(self, tenant: str, entry: Registration, name: str) -> bool:
+        """Whether a workflow starts the one of this name, itself or through other workflows."""
+        seen, ahead = {entry.name}, [entry]
+        while ahead:
+            reached = {permission.removeprefix("agent:") for permission in ahead.pop().ceiling if permission.startswith("agent:")}
+            if name in reached:
+                return True
+            found = [self._entry(tenant, each) for each in reached - seen]
+            seen |= reached
+            ahead += [each for each in found if each is not None and each.kind == WORKFLOW_KIND]
+        return False
 
     def _narrow_ceiling(self, entry: Registration, document: Document) -> Found:
         """Targets that by now are more than the workflow's ceiling allows."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.workflows.expressions.evaluator import WORKER, Evaluator, ExpressionFailed
+from gateway.workflows.expressions.evaluator import WORKER, Evaluator, ExpressionFailed, _Worker
 from gateway.workflows.expressions.templates import bare_expression, expression_in, expressions_of, fill
 from tests.fakes.waiting import until
 
@@ -171,3 +171,38 @@ def test_only_a_whole_text_is_an_expression() -> None:
 async def test_what_an_expression_gives_is_data_and_no_template(evaluator: Evaluator) -> None:
     """attack WFL-01: input data that looks like an expression is not evaluated"""
     assert await fill(evaluator, {"a": "${ .x }", "b": "plain"}, {"x": "${ env }"}, {}) == {"a": "${ env }", "b": "plain"}
+
+
+async def test_an_expression_is_evaluated_again_where_its_worker_was_killed(evaluator: Evaluator) -> None:
+    assert await evaluator.evaluate(["1"], None) == [1]
+    evaluator._free._queue[0].kill()
+    assert await evaluator.evaluate([".x"], {"x": 2}) == [2]
+
+
+async def test_a_worker_that_is_killed_at_work_harms_no_expression(evaluator: Evaluator) -> None:
+    started = _Worker.start
+    workers: list[_Worker] = []
+
+    async def start() -> _Worker:
+        workers.append(await started())
+        workers[-1]._process.send_signal(signal.SIGSTOP if len(workers) == 1 else signal.SIGCONT)
+        return workers[-1]
+
+    evaluator._take_worker = start  # type: ignore[method-assign]  # so that the first worker is killed while it works
+    asked = asyncio.ensure_future(evaluator.evaluate([".x"], {"x": 2}))
+    await until(lambda: bool(workers))
+    workers[0].kill()
+    assert await asked == [2] and len(workers) == 2
+
+
+async def test_a_worker_that_is_killed_each_time_is_an_error(evaluator: Evaluator) -> None:
+    started = _Worker.start
+
+    async def start() -> _Worker:
+        worker = await started()
+        worker.kill()
+        return worker
+
+    evaluator._take_worker = start  # type: ignore[method-assign]  # so that each worker is killed
+    with pytest.raises(ExpressionFailed, match="were killed"):
+        await evaluator.evaluate([".x"], {"x": 2})

@@ -53,6 +53,13 @@ async def test_a_loop_without_end_is_an_error() -> None:
     assert outcome.fault.type.endswith("runtime")
 
 
+@pytest.mark.parametrize("count", [10_000, 10_001])
+async def test_a_loop_over_ten_thousand_items_is_the_longest(count: int) -> None:
+    outcome = await run(f"- a: {{for: {{each: x, in: '${{ [range({count})] }}'}}, do: [{{b: {{set: {{x: 1}}}}}}]}}")
+    assert (outcome.fault is None) == (count == 10_000)
+    assert outcome.fault is None or (outcome.fault.instance, outcome.fault.status) == ("/do/0/a", 500)
+
+
 async def test_exit_leaves_its_list_and_end_ends_the_run() -> None:
     tasks = "- a: {do: [{b: {set: {x: 1}, then: exit}}, {c: {set: {x: 2}}}]}\n- d: {set: {y: '${ .x }'}, then: end}\n- e: {set: {z: 1}}"
     assert await output(tasks) == {"y": 1}

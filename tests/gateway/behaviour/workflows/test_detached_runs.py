@@ -71,11 +71,5 @@ async def test_detached_runs_do_not_start_each_other_for_ever(home: House, workf
     await home.agent(CallbackAgent("sales"))
     await workflows.add("child", CHILD)
     await workflows.add("parent", PARENT)
-    await workflows.add("child", BACK)
-    await workflows.add("parent", f"{PARENT}# again, with the rights of the new child\n")
-    parent = await workflows.start("parent", {"about": "tea"})
-    await workflows.reached(parent, "SUSPENDED")
-    ((child, *_),) = await runs_of(home, "child")
-    shown = await workflows.ended(child)
-    assert shown["state"] == "TASK_STATE_FAILED" and "loop" in shown["steps"][-1]["fault"]["detail"]
-    assert len(await runs_of(home, "parent")) == 1
+    (problem,) = await workflows.refused("child", BACK)
+    assert problem["path"] == "/do/1/start/run/workflow/name" and "leads back to this workflow" in problem["reason"]
